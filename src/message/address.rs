@@ -1,0 +1,247 @@
+//! A backend's address: a checked base URL, and the one place that puts a request's target behind it.
+//! Knows nothing of names' addresses or connections.
+
+use std::fmt;
+
+use http::Uri;
+use http::uri::{Authority, PathAndQuery, Scheme};
+use url::Url;
+
+use super::Target;
+
+/// The base URL of a backend: http or https, a host, a port, a base path without its last slash.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Address {
+    text: String,
+    scheme: Scheme,
+    authority: Authority,
+    host: String,
+    port: u16,
+    base: String,
+}
+
+/// Why a text is no backend's address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BadAddress(pub &'static str);
+
+impl fmt::Display for BadAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+impl Address {
+    /// Checks and normalises a base URL such as `https://dc2.example:8443/base`.
+    pub fn parse(text: &str) -> Result<Address, BadAddress> {
+        let url = Address::checked_url(text)?;
+        let scheme = if url.scheme() == "https" { Scheme::HTTPS } else { Scheme::HTTP };
+        let host = url.host_str().filter(|host| !host.is_empty()).ok_or(BadAddress("it has no host"))?;
+        let port = url.port_or_known_default().expect("http and https have default ports");
+        if port == 0 {
+            return Err(BadAddress("its port is 0"));
+        }
+        let authority = match url.port() {
+            Some(port) => format!("{host}:{port}"),
+            None => host.to_owned(),
+        };
+        let authority = authority.parse().map_err(|_| BadAddress("its host isn't valid"))?;
+        let base = url.path().trim_end_matches('/').to_owned();
+        Ok(Address {
+            text: format!("{scheme}://{authority}{base}"),
+            scheme,
+            authority,
+            host: host.trim_matches(['[', ']']).to_owned(),
+            port,
+            base,
+        })
+    }
+
+    fn checked_url(text: &str) -> Result<Url, BadAddress> {
+        let lower = text.to_ascii_lowercase();
+        if !lower.starts_with("http://") && !lower.starts_with("https://") {
+            return Err(BadAddress("it must begin with http:// or https://"));
+        }
+        if text.contains(|c: char| c.is_whitespace() || c.is_control() || c == '\\') {
+            return Err(BadAddress("it has a space, a control character or a backslash"));
+        }
+        let after_scheme = text.find("://").map_or("", |at| &text[at + 3..]);
+        if after_scheme.is_empty() || after_scheme.starts_with(['/', '?', '#']) {
+            return Err(BadAddress("it has no host"));
+        }
+        let url = Url::parse(text).map_err(|error| match error {
+            url::ParseError::EmptyHost => BadAddress("it has no host"),
+            url::ParseError::InvalidPort => BadAddress("its port isn't valid"),
+            url::ParseError::InvalidIpv4Address | url::ParseError::InvalidIpv6Address => {
+                BadAddress("its IP address isn't valid")
+            }
+            _ => BadAddress("its host isn't valid"),
+        })?;
+        if !url.username().is_empty() || url.password().is_some() || after_scheme_has_userinfo(after_scheme) {
+            return Err(BadAddress("it must not contain a user name or password"));
+        }
+        if url.query().is_some() {
+            return Err(BadAddress("it must not contain a query"));
+        }
+        if url.fragment().is_some() {
+            return Err(BadAddress("it must not contain a fragment"));
+        }
+        Ok(url)
+    }
+
+    /// The host: a name or an IP address without brackets.
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// The TCP port, the scheme's default if the URL names none.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Whether it is https.
+    pub fn is_tls(&self) -> bool {
+        self.scheme == Scheme::HTTPS
+    }
+
+    /// The URI of a target at this backend: the target byte for byte behind the base path, joined with exactly one
+    /// slash. The few bytes that a URI can't hold (``< > ^ ` "``) are percent-encoded. `*` stays `*`.
+    pub fn uri(&self, target: &Target) -> Uri {
+        let path_and_query = match target.as_str() {
+            "*" => PathAndQuery::from_static("*"),
+            target => {
+                let text = format!("{}{target}", self.base);
+                PathAndQuery::try_from(text.as_str()).unwrap_or_else(|_| encoded(&text))
+            }
+        };
+        let mut parts = http::uri::Parts::default();
+        parts.scheme = Some(self.scheme.clone());
+        parts.authority = Some(self.authority.clone());
+        parts.path_and_query = Some(path_and_query);
+        Uri::from_parts(parts).expect("scheme, authority and path make a URI")
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+fn after_scheme_has_userinfo(after_scheme: &str) -> bool {
+    after_scheme.split(['/', '?', '#']).next().is_some_and(|authority| authority.contains('@'))
+}
+
+/// The text with the bytes percent-encoded that `http::Uri` refuses (tried in a test over all of them).
+fn encoded(text: &str) -> PathAndQuery {
+    let mut encoded = String::with_capacity(text.len() + 16);
+    let mut in_query = false;
+    for c in text.chars() {
+        in_query |= c == '?';
+        match c {
+            '<' | '>' | '\x00'..=' ' | '\x7f' => push_encoded(&mut encoded, c),
+            '^' | '`' if !in_query => push_encoded(&mut encoded, c),
+            '"' if in_query => push_encoded(&mut encoded, c),
+            _ => encoded.push(c),
+        }
+    }
+    PathAndQuery::try_from(encoded).expect("a checked target, encoded, is a path and query")
+}
+
+fn push_encoded(text: &mut String, c: char) {
+    use fmt::Write;
+    write!(text, "%{:02X}", u32::from(c)).expect("a string takes all");
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Method;
+
+    use super::*;
+
+    #[test]
+    fn good_addresses_are_normalised() {
+        let rows = [
+            ("http://a", "http://a"),
+            ("HTTP://A.Example/", "http://a.example"),
+            ("https://dc2.example/base", "https://dc2.example/base"),
+            ("https://dc2.example/base/", "https://dc2.example/base"),
+            ("http://a:80", "http://a"),
+            ("https://a:443/x", "https://a/x"),
+            ("http://a:443", "http://a:443"),
+            ("http://[::1]:8080", "http://[::1]:8080"),
+            ("http://bücher.example", "http://xn--bcher-kva.example"),
+        ];
+        for (text, expected) in rows {
+            assert_eq!(Address::parse(text).map(|address| address.to_string()), Ok(expected.to_owned()), "{text}");
+        }
+    }
+
+    #[test]
+    fn bad_addresses_are_refused_with_the_reason() {
+        let rows = [
+            ("", "http://"),
+            ("a.example", "http://"),
+            ("ftp://a", "http://"),
+            ("http:/a", "http://"),
+            ("http://", "no host"),
+            ("http:///a", "no host"),
+            ("http://?a", "no host"),
+            ("http://a:0", "port is 0"),
+            ("http://a:x", "port isn't valid"),
+            ("http://a:65536", "port isn't valid"),
+            ("http://u@a", "user name"),
+            ("http://@a", "user name"),
+            ("http://u:p@a", "user name"),
+            ("http://a?q", "query"),
+            ("http://a/?", "query"),
+            ("http://a#f", "fragment"),
+            ("http://a b", "space"),
+            ("http://a\\b", "backslash"),
+            ("http://[::1", "isn't valid"),
+            ("http://1.2.3.400", "IP address"),
+            ("http://a%00b", "host isn't valid"),
+        ];
+        for (text, part) in rows {
+            let reason = Address::parse(text).expect_err(text).to_string();
+            assert!(reason.contains(part), "{text}: {reason}");
+        }
+    }
+
+    #[test]
+    fn a_target_joins_the_base_with_exactly_one_slash() {
+        let rows = [
+            ("http://a", "/", "/"),
+            ("http://a/", "/x?y", "/x?y"),
+            ("http://a/base", "/x", "/base/x"),
+            ("http://a/base/", "/x", "/base/x"),
+            ("http://a/base", "//x", "/base//x"),
+            ("http://a/base", "/", "/base/"),
+            ("http://a/base", "/%zz/../{|}\"?\\^`", "/base/%zz/../{|}\"?\\^`"),
+            ("http://a/base", "/<^`\">?<^`\">", "/base/%3C%5E%60\"%3E?%3C^`%22%3E"),
+        ];
+        for (base, target, expected) in rows {
+            let address = Address::parse(base).expect(base);
+            let target = Target::parse(&Method::GET, target).expect(target);
+            assert_eq!(address.uri(&target).path_and_query().map(PathAndQuery::as_str), Some(expected), "{base}");
+        }
+    }
+
+    #[test]
+    fn every_printable_byte_reaches_the_backend() {
+        let address = Address::parse("http://a").expect("an address");
+        for byte in (b'!'..=b'~').filter(|byte| *byte != b'#') {
+            let text = format!("/{0}é?{0}é", char::from(byte));
+            let target = Target::parse(&Method::GET, &text).expect("a target");
+            let uri = address.uri(&target).to_string();
+            let decoded = uri.replace("%3C", "<").replace("%3E", ">").replace("%5E", "^").replace("%60", "`");
+            assert_eq!(decoded.replace("%22", "\""), format!("http://a{text}"));
+        }
+    }
+
+    #[test]
+    fn an_asterisk_stays_one() {
+        let target = Target::parse(&Method::OPTIONS, "*").expect("a target");
+        let uri = Address::parse("http://a/base").expect("an address").uri(&target);
+        assert_eq!(uri.path(), "*");
+    }
+}

@@ -1,0 +1,242 @@
+//! What a proxy does to header fields on their way through: pure functions over `HeaderMap`.
+//! Knows nothing of framing, and not who sends them.
+
+use std::net::IpAddr;
+
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderName, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER,
+    TRANSFER_ENCODING, UPGRADE, VIA,
+};
+use http::{HeaderMap, HeaderValue, Version};
+
+use super::Request;
+
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+// A CGI program takes this field for the variable HTTP_PROXY (https://httpoxy.org).
+const PROXY: HeaderName = HeaderName::from_static("proxy");
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+
+/// The fields that are about one connection even if `Connection` doesn't name them (RFC 9110 §7.6.1).
+const HOP_BY_HOP: [HeaderName; 9] = [
+    CONNECTION,
+    KEEP_ALIVE,
+    PROXY_CONNECTION,
+    PROXY_AUTHENTICATE,
+    PROXY_AUTHORIZATION,
+    TE,
+    TRAILER,
+    TRANSFER_ENCODING,
+    UPGRADE,
+];
+
+/// This process's name in `Via` (RFC 9110 §7.6.3): random, so that a request that comes back is known.
+#[derive(Debug, Clone)]
+pub struct ViaId(String);
+
+impl ViaId {
+    /// A fresh name.
+    pub fn random() -> ViaId {
+        // 64 random bits: no other proxy in any chain will ever bear the same name.
+        let bits = getrandom::u64().expect("the system gives random bytes");
+        ViaId(format!("{bits:016x}"))
+    }
+
+    /// Whether a message has been here before.
+    pub fn is_in(&self, headers: &HeaderMap) -> bool {
+        let id = self.0.as_bytes();
+        headers.get_all(VIA).iter().any(|value| value.as_bytes().windows(id.len()).any(|window| window == id))
+    }
+
+    /// Adds this process to the way that a message came.
+    pub fn append_to(&self, headers: &mut HeaderMap, version: Version) {
+        let protocol = if version == Version::HTTP_10 { "1.0" } else { "1.1" };
+        let value = format!("{protocol} {} (red-tentacle)", self.0);
+        headers.append(VIA, value_of(&value));
+    }
+}
+
+/// The request's fields as every backend gets them; `Host` and the framing are left to whoever sends them.
+pub fn for_backends(request: &Request, via: &ViaId) -> HeaderMap {
+    let mut headers = request.headers.clone();
+    strip_hop_by_hop(&mut headers);
+    for name in [EXPECT, PROXY, CONTENT_LENGTH, HOST] {
+        headers.remove(name);
+    }
+    append_forwarded_for(&mut headers, request.peer.ip().to_canonical());
+    headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static("http"));
+    match host_of(request) {
+        Some(host) => headers.insert(X_FORWARDED_HOST, host),
+        None => headers.remove(X_FORWARDED_HOST),
+    };
+    via.append_to(&mut headers, request.version);
+    headers
+}
+
+/// A backend's fields as the client gets them; the framing is left to the front.
+pub fn for_client(mut headers: HeaderMap, version: Version, via: &ViaId) -> HeaderMap {
+    strip_hop_by_hop(&mut headers);
+    headers.remove(CONTENT_LENGTH);
+    via.append_to(&mut headers, version);
+    headers
+}
+
+/// The host that the client asked for: the authority of an absolute-form target, else its `Host`.
+pub fn host_of(request: &Request) -> Option<HeaderValue> {
+    match request.target.authority() {
+        Some(authority) => Some(value_of(authority)),
+        None => request.headers.get(HOST).cloned(),
+    }
+}
+
+/// Whether a list field (`Connection`, say) has the token, in any case.
+pub fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
+    tokens(headers, name).any(|found| found.eq_ignore_ascii_case(token.as_bytes()))
+}
+
+fn tokens<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a [u8]> {
+    headers.get_all(name).iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b',')).map(<[u8]>::trim_ascii)
+}
+
+/// Removes the fields that are about one connection: those that `Connection` names, and the known ones.
+fn strip_hop_by_hop(headers: &mut HeaderMap) {
+    let named: Vec<HeaderName> =
+        tokens(headers, &CONNECTION).filter_map(|token| HeaderName::from_bytes(token).ok()).collect();
+    for name in named.iter().chain(&HOP_BY_HOP) {
+        headers.remove(name);
+    }
+}
+
+fn append_forwarded_for(headers: &mut HeaderMap, client: IpAddr) {
+    let mut list = Vec::new();
+    for value in headers.get_all(X_FORWARDED_FOR) {
+        list.extend_from_slice(value.as_bytes());
+        list.extend_from_slice(b", ");
+    }
+    list.extend_from_slice(client.to_string().as_bytes());
+    let list = HeaderValue::from_bytes(&list).expect("values joined by a comma are a value");
+    headers.insert(X_FORWARDED_FOR, list);
+}
+
+fn value_of(text: &str) -> HeaderValue {
+    HeaderValue::from_str(text).expect("a checked text without controls is a value")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use http::Method;
+
+    use super::*;
+    use crate::message::Target;
+
+    fn request(target: &str, fields: &[(&str, &[u8])]) -> Request {
+        let mut headers = HeaderMap::new();
+        for (name, value) in fields {
+            headers.append(
+                HeaderName::from_bytes(name.as_bytes()).expect("a name"),
+                HeaderValue::from_bytes(value).expect("a value"),
+            );
+        }
+        Request {
+            method: Method::GET,
+            target: Target::parse(&Method::GET, target).expect("a target"),
+            version: Version::HTTP_11,
+            headers,
+            body: None,
+            peer: "192.0.2.7:1234".parse().expect("an address"),
+            received: Instant::now(),
+        }
+    }
+
+    fn values(headers: &HeaderMap, name: &str) -> Vec<String> {
+        let lossy = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+        headers.get_all(name).iter().map(lossy).collect()
+    }
+
+    #[test]
+    fn a_request_loses_what_is_about_its_own_connection() {
+        let rows: &[(&str, &str, &[&str])] = &[
+            ("named by Connection", "x-a", &[]),
+            ("named in another case", "x-b", &[]),
+            ("Connection itself", "connection", &[]),
+            ("Keep-Alive", "keep-alive", &[]),
+            ("Upgrade", "upgrade", &[]),
+            ("TE", "te", &[]),
+            ("Expect", "expect", &[]),
+            ("Proxy", "proxy", &[]),
+            ("Proxy-Authorization", "proxy-authorization", &[]),
+            ("Content-Length", "content-length", &[]),
+            ("anything else", "x-c", &["3"]),
+            ("repeats, apart and in order", "x-d", &["1", "2"]),
+        ];
+        let request = request(
+            "/",
+            &[
+                ("connection", b"close, x-a"),
+                ("connection", b"X-B"),
+                ("x-a", b"1"),
+                ("x-b", b"2"),
+                ("x-c", b"3"),
+                ("x-d", b"1"),
+                ("x-d", b"2"),
+                ("keep-alive", b"timeout=5"),
+                ("upgrade", b"h2c"),
+                ("te", b"trailers"),
+                ("expect", b"100-continue"),
+                ("proxy", b"http://evil"),
+                ("proxy-authorization", b"Basic x"),
+                ("content-length", b"3"),
+            ],
+        );
+        let headers = for_backends(&request, &ViaId::random());
+        for (label, name, expected) in rows {
+            assert_eq!(values(&headers, name), *expected, "{label}");
+        }
+    }
+
+    #[test]
+    fn a_backend_learns_where_the_request_came_from() {
+        let fields: &[(&str, &[u8])] =
+            &[("host", b"front.example"), ("x-forwarded-for", b"a"), ("x-forwarded-for", b"b"), ("via", b"1.1 other")];
+        let via = ViaId("0123456789abcdef".to_owned());
+        let headers = for_backends(&request("/", fields), &via);
+        assert_eq!(values(&headers, "x-forwarded-for"), ["a, b, 192.0.2.7"]);
+        assert_eq!(values(&headers, "x-forwarded-proto"), ["http"]);
+        assert_eq!(values(&headers, "x-forwarded-host"), ["front.example"]);
+        assert_eq!(values(&headers, "via"), ["1.1 other", "1.1 0123456789abcdef (red-tentacle)"]);
+        assert!(via.is_in(&headers) && !ViaId::random().is_in(&headers));
+        assert!(!headers.contains_key("host"));
+    }
+
+    #[test]
+    fn the_authority_of_an_absolute_target_replaces_host() {
+        let request = request("http://real.example/x", &[("host", b"other")]);
+        let headers = for_backends(&request, &ViaId::random());
+        assert_eq!(values(&headers, "x-forwarded-host"), ["real.example"]);
+    }
+
+    #[test]
+    fn values_that_are_not_ascii_pass() {
+        let headers = for_backends(&request("/", &[("x-a", b"caf\xe9 \xc3\xa9")]), &ViaId::random());
+        assert_eq!(headers["x-a"].as_bytes(), b"caf\xe9 \xc3\xa9");
+    }
+
+    #[test]
+    fn a_reply_loses_its_framing_and_gains_via() {
+        let mut headers = HeaderMap::new();
+        headers.append("set-cookie", HeaderValue::from_static("a=1"));
+        headers.append("set-cookie", HeaderValue::from_static("b=2"));
+        headers.append("connection", HeaderValue::from_static("x-hop"));
+        headers.append("x-hop", HeaderValue::from_static("1"));
+        headers.append("content-length", HeaderValue::from_static("1"));
+        headers.append("transfer-encoding", HeaderValue::from_static("chunked"));
+        let headers = for_client(headers, Version::HTTP_11, &ViaId("1".to_owned()));
+        assert_eq!(values(&headers, "set-cookie"), ["a=1", "b=2"]);
+        assert_eq!(values(&headers, "via"), ["1.1 1 (red-tentacle)"]);
+        assert_eq!(headers.len(), 3);
+    }
+}

@@ -1,0 +1,109 @@
+//! What travels between the wings of the house: requests, replies and outcomes, as plain data.
+//! Knows nothing of sockets or threads, nor of who sends what to whom.
+
+mod address;
+mod framing;
+pub mod headers;
+mod outcome;
+mod refusal;
+mod spool;
+mod target;
+
+use std::io::{self, Read};
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use http::{HeaderMap, Method, StatusCode, Version};
+
+pub use address::{Address, BadAddress};
+pub use framing::BodyLength;
+pub use outcome::{Elapsed, Outcome};
+pub use refusal::Refusal;
+pub use spool::{Spool, SpoolReader, SpoolWriter, Spooling};
+pub use target::Target;
+
+/// A client's request, complete: its body has arrived whole.
+#[derive(Debug)]
+pub struct Request {
+    /// The method, of any name that is a token (RFC 9110 §9.1).
+    pub method: Method,
+    /// What is asked for, as the client wrote it.
+    pub target: Target,
+    /// HTTP/1.0 or HTTP/1.1.
+    pub version: Version,
+    /// All fields, repeated ones apart and in order.
+    pub headers: HeaderMap,
+    /// The body, or `None` if the message has none (no Content-Length, no Transfer-Encoding).
+    pub body: Option<Spool>,
+    /// The client's address.
+    pub peer: SocketAddr,
+    /// When the request was complete.
+    pub received: Instant,
+}
+
+/// An answer to a client.
+pub struct Reply {
+    /// The final status: 101 or 200 and above.
+    pub status: StatusCode,
+    /// The end-to-end fields. Framing (Content-Length, Transfer-Encoding, Connection) is the front's work.
+    pub headers: HeaderMap,
+    /// The body.
+    pub body: ReplyBody,
+}
+
+/// The body of a [`Reply`].
+pub enum ReplyBody {
+    /// All of it is here.
+    Whole(Vec<u8>),
+    /// It comes as a backend sends it.
+    Stream {
+        /// Its length in bytes, if the backend told it.
+        length: Option<u64>,
+        /// Where it comes from.
+        source: Box<dyn Source>,
+    },
+    /// None is sent, but the head tells the length that it would have (HEAD and 304, RFC 9110 §8.6).
+    Withheld {
+        /// The length in bytes, if it is known.
+        length: Option<u64>,
+    },
+}
+
+/// A body that arrives over time. Reading blocks until some bytes are here; an error is a body cut short.
+pub trait Source: Read + Send {
+    /// Whether the next read returns at once.
+    fn is_here(&self) -> bool;
+}
+
+impl Reply {
+    /// A short text of the proxy's own.
+    pub fn text(status: StatusCode, text: impl Into<String>) -> Reply {
+        let mut headers = HeaderMap::new();
+        headers.insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static("text/plain; charset=utf-8"));
+        let mut text = text.into();
+        if !text.ends_with('\n') {
+            text.push('\n');
+        }
+        Reply { status, headers, body: ReplyBody::Whole(text.into_bytes()) }
+    }
+}
+
+/// What became of a reply on its way to the client.
+#[derive(Debug)]
+pub enum Delivery {
+    /// The client's socket took every byte.
+    Whole,
+    /// The backend's body broke off; the client's connection was cut, so that nobody takes the body for complete.
+    BodyBroke(io::Error),
+    /// The client went away or stopped reading.
+    ClientGone(io::Error),
+}
+
+/// The way back to the client, good for one reply. If it is dropped unused, the client gets 500.
+pub trait ReplyTo: Send {
+    /// Sends the reply. Blocks until the client's socket took it all or the delivery failed.
+    fn reply(self: Box<Self>, reply: Reply) -> Delivery;
+
+    /// Has `abandon` run once if the client leaves before the reply is through; at once if it has left already.
+    fn when_gone(&self, abandon: Box<dyn FnOnce() + Send>);
+}

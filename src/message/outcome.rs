@@ -1,0 +1,124 @@
+//! How a leg ended: one variant for each way, and the one place that gives each its word and its sentence.
+//! Knows nothing of how it came about.
+
+use std::fmt;
+use std::time::Duration;
+
+use http::StatusCode;
+
+/// How a leg ended. `Display` gives its word, as the log and the 502 use it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// The backend answered with this status.
+    Status(StatusCode),
+    /// The backend's host refused the connection.
+    Refused,
+    /// No route leads to the backend.
+    Unreachable,
+    /// Reaching the backend (name, TCP, TLS) took longer than the timeout.
+    ConnectTimeout,
+    /// The complete head of the answer didn't come within the timeout.
+    Timeout,
+    /// The backend reset the connection.
+    Reset,
+    /// The backend closed the connection before its answer was complete.
+    Closed,
+    /// The answer isn't valid HTTP/1.1.
+    Protocol(String),
+    /// TLS failed: a bad certificate, say.
+    Tls(String),
+    /// The backend's name doesn't resolve.
+    Dns(String),
+    /// The request came back to this very process.
+    Loop,
+    /// This host has no descriptor or no port left for a connection.
+    NoSocket,
+    /// The leg was hung up on: the race was decided, or its client left.
+    Cancelled,
+    /// The head of the answer is longer than allowed.
+    TooLarge,
+    /// A bug in the proxy; the log has the details.
+    Panic,
+}
+
+impl Outcome {
+    /// Why, in a sentence for the reader of a 502.
+    pub fn sentence(&self) -> String {
+        let fixed = match self {
+            Outcome::Status(status) => {
+                return match status.canonical_reason() {
+                    Some(reason) => format!("the backend answered {} {reason}", status.as_u16()),
+                    None => format!("the backend answered {}", status.as_u16()),
+                };
+            }
+            Outcome::Protocol(reason) => return format!("the answer isn't valid HTTP: {reason}"),
+            Outcome::Tls(reason) => return format!("TLS failed: {reason}"),
+            Outcome::Dns(reason) => return format!("the name doesn't resolve: {reason}"),
+            Outcome::Refused => "the backend refused the connection",
+            Outcome::Unreachable => "no route leads to the backend",
+            Outcome::ConnectTimeout => "the backend couldn't be reached in time",
+            Outcome::Timeout => "the backend's answer didn't come in time",
+            Outcome::Reset => "the backend reset the connection",
+            Outcome::Closed => "the backend closed the connection before its answer was complete",
+            Outcome::Loop => "the request came back to this proxy",
+            Outcome::NoSocket => "this host has no descriptor or port left",
+            Outcome::Cancelled => "hung up on, since the race was over",
+            Outcome::TooLarge => "the head of the answer is too large",
+            Outcome::Panic => "a bug in the proxy",
+        };
+        fixed.to_owned()
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Outcome::Status(status) => status.as_str(),
+            Outcome::Refused => "refused",
+            Outcome::Unreachable => "unreachable",
+            Outcome::ConnectTimeout => "connect-timeout",
+            Outcome::Timeout => "timeout",
+            Outcome::Reset => "reset",
+            Outcome::Closed => "closed",
+            Outcome::Protocol(_) => "protocol",
+            Outcome::Tls(_) => "tls",
+            Outcome::Dns(_) => "dns",
+            Outcome::Loop => "loop",
+            Outcome::NoSocket => "no-socket",
+            Outcome::Cancelled => "cancelled",
+            Outcome::TooLarge => "too-large",
+            Outcome::Panic => "panic",
+        })
+    }
+}
+
+/// A duration as the log writes it: `12ms`, `0.4ms`.
+pub struct Elapsed(pub Duration);
+
+impl fmt::Display for Elapsed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.as_micros() {
+            micros @ 0..10_000 => write!(f, "{}.{}ms", micros / 1000, micros % 1000 / 100),
+            micros => write!(f, "{}ms", micros / 1000),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_short_time_keeps_a_tenth_of_a_millisecond() {
+        for (micros, text) in [(0, "0.0ms"), (449, "0.4ms"), (9_999, "9.9ms"), (12_345, "12ms")] {
+            assert_eq!(Elapsed(Duration::from_micros(micros)).to_string(), text);
+        }
+    }
+
+    #[test]
+    fn a_status_is_its_own_word() {
+        let outcome = Outcome::Status(StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(outcome.to_string(), "503");
+        assert_eq!(outcome.sentence(), "the backend answered 503 Service Unavailable");
+    }
+}

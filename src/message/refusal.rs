@@ -1,0 +1,116 @@
+//! Every status that the proxy itself makes, with its sentence, in one table.
+//! Knows nothing of who refuses, nor of bytes.
+
+use http::{HeaderValue, StatusCode, header};
+
+use super::{Outcome, Reply};
+
+/// An answer that the proxy itself makes instead of passing one on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refusal {
+    /// The request's head breaks a rule; the text says which.
+    BadRequest(&'static str),
+    /// The update names no list.
+    NoBackends,
+    /// The update's list is bad; the text names each bad entry.
+    BadBackends(String),
+    /// The peer may not do this; the text says why and which flag would allow it.
+    Forbidden(String),
+    /// The admin port has no such path.
+    NotFound,
+    /// The path takes another method; `Allow` names it.
+    MethodNotAllowed(&'static str),
+    /// The client took too long to send its request.
+    RequestTimeout,
+    /// The body is longer than `--max-body`.
+    BodyTooLarge,
+    /// The target is longer than allowed.
+    TargetTooLong,
+    /// An expectation other than `100-continue` (RFC 9110 §10.1.1).
+    ExpectationFailed,
+    /// The head is longer than allowed or has too many fields.
+    HeadTooLarge,
+    /// A bug in the proxy.
+    Internal,
+    /// The method or a transfer coding isn't implemented; the text says which.
+    NotImplemented(&'static str),
+    /// Every backend failed: its name, its address and its outcome.
+    AllFailed(Vec<(String, String, Outcome)>),
+    /// Too much is waiting already.
+    Busy,
+    /// Neither HTTP/1.0 nor HTTP/1.1.
+    VersionNotSupported,
+    /// No room for the body on disk.
+    InsufficientStorage,
+    /// The request came back to this very process.
+    Loop,
+}
+
+impl Refusal {
+    /// The status of this refusal and its sentence.
+    fn row(&self) -> (u16, &'static str) {
+        match self {
+            Refusal::BadRequest(why) => (400, why),
+            Refusal::NoBackends => (400, "No backends provided"),
+            Refusal::BadBackends(_) => (400, "Backends not updated: the list stays as it was"),
+            Refusal::Forbidden(_) => (403, "Forbidden"),
+            Refusal::NotFound => (404, "Not found: updates go to /-update-backends or /update-backends"),
+            Refusal::MethodNotAllowed(_) => (405, "Invalid request method"),
+            Refusal::RequestTimeout => (408, "The request took too long to arrive"),
+            Refusal::BodyTooLarge => (413, "The body is longer than allowed (--max-body)"),
+            Refusal::TargetTooLong => (414, "The request target is longer than 8 KiB"),
+            Refusal::ExpectationFailed => (417, "The only expectation that can be met is 100-continue"),
+            Refusal::HeadTooLarge => (431, "The head is longer than 16 KiB or has more than 100 fields"),
+            Refusal::Internal => (500, "Internal error"),
+            Refusal::NotImplemented(what) => (501, what),
+            Refusal::AllFailed(_) => (502, "All backend requests failed"),
+            Refusal::Busy => (503, "Too busy: too many requests are waiting already"),
+            Refusal::VersionNotSupported => (505, "Only HTTP/1.0 and HTTP/1.1 are spoken here"),
+            Refusal::InsufficientStorage => (507, "No room for the request's body (--spool-dir)"),
+            Refusal::Loop => (508, "The request came back to this proxy: a backend leads to it"),
+        }
+    }
+
+    /// The status.
+    pub fn status(&self) -> StatusCode {
+        StatusCode::from_u16(self.row().0).expect("the table holds valid statuses")
+    }
+
+    /// The reason in one line, for the client and the log.
+    pub fn sentence(&self) -> &'static str {
+        self.row().1
+    }
+
+    /// What the body says beyond the sentence, line by line.
+    pub fn details(&self) -> Vec<String> {
+        match self {
+            Refusal::BadBackends(details) | Refusal::Forbidden(details) => details.lines().map(str::to_owned).collect(),
+            Refusal::AllFailed(legs) => legs
+                .iter()
+                .map(|(name, address, outcome)| format!("{name} {address} {outcome}: {}", outcome.sentence()))
+                .collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// The reply that tells the client.
+    pub fn reply(&self) -> Reply {
+        let mut text = self.sentence().to_owned();
+        for line in self.details() {
+            text.push('\n');
+            text.push_str(&line);
+        }
+        let mut reply = Reply::text(self.status(), text);
+        match self {
+            Refusal::MethodNotAllowed(allow) => {
+                reply.headers.insert(header::ALLOW, HeaderValue::from_static(allow));
+            }
+            Refusal::Busy => {
+                // A full queue is empty again within a second, or the host is too small for its load.
+                reply.headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+            }
+            _ => {}
+        }
+        reply
+    }
+}
