@@ -2,6 +2,8 @@
 //! Knows nothing of sockets or threads, nor of who sends what to whom.
 
 mod address;
+mod addresses;
+mod excerpt;
 mod framing;
 pub mod headers;
 mod outcome;
@@ -16,6 +18,8 @@ use std::time::Instant;
 use http::{HeaderMap, Method, StatusCode, Version};
 
 pub use address::{Address, BadAddress};
+pub use addresses::{ADDRESSES_MAX, BadEntry, parse_addresses};
+pub use excerpt::Excerpt;
 pub use framing::BodyLength;
 pub use outcome::{Elapsed, Outcome};
 pub use refusal::Refusal;
