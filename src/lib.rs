@@ -1,2 +1,3 @@
 //! wip
+pub mod config;
 pub mod message;

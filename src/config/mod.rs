@@ -1,0 +1,231 @@
+//! Flags and environment become a [`Config`], all of it checked: whoever holds one never checks again.
+//! Knows nothing of the program that it configures.
+
+mod command;
+mod flags;
+mod listen;
+mod success;
+mod token;
+mod values;
+
+use std::ffi::OsString;
+use std::fmt;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::thread;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use log::LevelFilter;
+
+use crate::message::{Address, Excerpt};
+
+use command::{Given, fail};
+use flags::Draft;
+pub use listen::Listen;
+pub use success::Success;
+pub use token::AdminToken;
+
+/// Everything that can be set.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The backends to begin with: no duplicates, at most 64; empty only for the demo, which brings its own.
+    pub backends: Vec<Address>,
+    /// Where clients connect.
+    pub listen: Vec<Listen>,
+    /// Where updates are taken; may be empty.
+    pub admin_listen: Vec<Listen>,
+    /// The longest time to reach a backend (DNS, TCP, TLS), and again from the last request byte to the complete head.
+    pub timeout: Duration,
+    /// The longest silence while a body moves, either way; at least `timeout`.
+    pub idle_timeout: Duration,
+    /// How long losers of a safe method (RFC 9110 §9.2.1) may still finish after the verdict.
+    pub linger: Duration,
+    /// How long losers of any other method may.
+    pub linger_unsafe: Duration,
+    /// Which answers win.
+    pub success: Success,
+    /// The longest request body, in bytes.
+    pub max_body: u64,
+    /// Where long request bodies wait: a directory that existed at the start.
+    pub spool_dir: PathBuf,
+    /// The most client connections at once; `None` leaves it to the limit of open descriptors.
+    pub max_connections: Option<NonZeroUsize>,
+    /// The most legs at once; at least as many as the longest list of backends has.
+    pub max_legs: NonZeroUsize,
+    /// Threads that take exchanges on.
+    pub workers: NonZeroUsize,
+    /// How long exchanges in flight may still take once the program is told to stop.
+    pub grace_period: Duration,
+    /// What an update must show, if anything.
+    pub admin_token: Option<AdminToken>,
+    /// Names that an update's `Host` may have besides `localhost`, in lower case, without the root's dot.
+    pub admin_host: Vec<String>,
+    /// Networks besides loopback that updates may come from.
+    pub admin_from: Vec<IpNet>,
+    /// Whether updates are taken where clients connect, too.
+    pub admin_on_proxy_port: bool,
+    /// Whose name the backends see in `Host`.
+    pub host: HostHeader,
+    /// How much is logged.
+    pub log_level: LevelFilter,
+}
+
+/// What the backends see in `Host`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HostHeader {
+    /// Each its own name.
+    Backend,
+    /// The name that the client wrote.
+    Preserve,
+}
+
+/// What the command line asks for.
+#[derive(Debug)]
+pub enum Invocation {
+    /// Serve.
+    Run(Box<Config>),
+    /// Serve with the demo's backends; the configuration holds none.
+    Demo(Box<Config>),
+    /// Print this to standard output as it is, its last line end included, and exit with 0.
+    Print(String),
+    /// Print this line to standard error and exit with 2.
+    Fail(String),
+}
+
+/// Reads a command line, program name first, and the environment. A flag beats its variable, which beats the default.
+/// Opens the token's file and looks whether the spool's directory exists.
+pub fn read(args: impl IntoIterator<Item = OsString>, env: impl Fn(&'static str) -> Option<OsString>) -> Invocation {
+    Given::read(args, env).and_then(|given| checked(&given)).unwrap_or_else(|refused| refused)
+}
+
+/// Every flag's name, without hyphens, and the environment variable that stands in for it.
+pub fn flags() -> impl Iterator<Item = (&'static str, &'static str)> {
+    flags::all().map(|flag| (flag.name, flag.env))
+}
+
+fn checked(given: &Given) -> Result<Invocation, Invocation> {
+    let config = Config::new(Vec::new());
+    let mut draft = Draft { config, idle_timeout: None, check: false, demo: false };
+    for (flag, text) in given.iter() {
+        (flag.set)(&mut draft, text).map_err(|reason| fail(format_args!("{} {reason}", given.culprit(flag.name))))?;
+    }
+    check_backends(&mut draft, given)?;
+    check_idle_timeout(&mut draft, given)?;
+    check_spool_dir(&draft.config, given)?;
+    check_admin(&draft.config, given)?;
+    Ok(match draft {
+        Draft { check: true, .. } => Invocation::Print(shown(&draft)),
+        Draft { demo: true, config, .. } => Invocation::Demo(Box::new(config)),
+        Draft { config, .. } => Invocation::Run(Box::new(config)),
+    })
+}
+
+fn check_backends(draft: &mut Draft, given: &Given) -> Result<(), Invocation> {
+    if draft.demo && given.by_flag("backends") {
+        return Err(fail("--backends goes with no --demo, which brings its own; leave one out"));
+    }
+    if draft.demo {
+        // The list of the environment is for the real thing; whoever tries the demo there needn't unset it.
+        draft.config.backends.clear();
+        return Ok(());
+    }
+    if draft.config.backends.is_empty() {
+        return Err(fail("no backends; set BACKEND_SERVERS=http://a,http://b or give --backends"));
+    }
+    Ok(())
+}
+
+fn check_idle_timeout(draft: &mut Draft, given: &Given) -> Result<(), Invocation> {
+    let timeout = draft.config.timeout;
+    draft.config.idle_timeout = draft.idle_timeout.unwrap_or(draft.config.idle_timeout.max(timeout));
+    // Waiting for the head is a silence, too: a shorter idle timeout would end it early.
+    if draft.config.idle_timeout < timeout {
+        let idle_timeout = values::show_duration(draft.config.idle_timeout);
+        let timeout = values::show_duration(timeout);
+        return Err(fail(format_args!(
+            "{} '{idle_timeout}': shorter than --timeout; write at least {timeout}",
+            given.culprit("idle-timeout")
+        )));
+    }
+    Ok(())
+}
+
+fn check_spool_dir(config: &Config, given: &Given) -> Result<(), Invocation> {
+    if config.spool_dir.is_dir() {
+        return Ok(());
+    }
+    let (culprit, dir) = (given.culprit("spool-dir"), config.spool_dir.to_string_lossy());
+    Err(fail(format_args!("{culprit} '{}': no such directory; name one that exists", Excerpt(&dir))))
+}
+
+fn check_admin(config: &Config, given: &Given) -> Result<(), Invocation> {
+    let open = config.admin_listen.iter().find(|listen| !listen.is_loopback());
+    match open {
+        Some(listen) if config.admin_token.is_none() && config.admin_from.is_empty() => Err(fail(format_args!(
+            "{} '{listen}': others than this host can reach it; give --admin-token-file FILE or --admin-from CIDR too",
+            given.culprit("admin-listen")
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// The configuration in effect, a line per flag.
+fn shown(draft: &Draft) -> String {
+    let rows = flags::all().filter(|flag| flag.name != "check");
+    let lines: Vec<String> = rows.map(|flag| format!("{} = {}", flag.name, (flag.show)(draft))).collect();
+    lines.join("\n") + "\n"
+}
+
+impl Config {
+    /// The defaults with these backends.
+    pub fn new(backends: Vec<Address>) -> Config {
+        Config {
+            backends,
+            listen: Listen::everywhere(8080),
+            admin_listen: Listen::loopback(8081),
+            timeout: Duration::from_secs(5),
+            idle_timeout: Duration::from_secs(60),
+            linger: Duration::ZERO,
+            linger_unsafe: Duration::ZERO,
+            success: Success::default(),
+            max_body: 10 << 20,
+            spool_dir: std::env::temp_dir(),
+            max_connections: None,
+            max_legs: NonZeroUsize::new(1024).expect("it isn't 0"),
+            // They never wait; the second per core takes over while the system pauses the first.
+            workers: thread::available_parallelism().unwrap_or(NonZeroUsize::MIN).saturating_mul(TWO),
+            grace_period: Duration::from_secs(10),
+            admin_token: None,
+            admin_host: Vec::new(),
+            admin_from: Vec::new(),
+            admin_on_proxy_port: true,
+            host: HostHeader::Backend,
+            log_level: LevelFilter::Info,
+        }
+    }
+}
+
+const TWO: NonZeroUsize = NonZeroUsize::MIN.saturating_add(1);
+
+impl HostHeader {
+    fn parse(text: &str) -> Result<HostHeader, String> {
+        match text {
+            "backend" => Ok(HostHeader::Backend),
+            "preserve" => Ok(HostHeader::Preserve),
+            _ => Err(values::bad(text, "neither backend nor preserve; write one of them")),
+        }
+    }
+}
+
+impl fmt::Display for HostHeader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            HostHeader::Backend => "backend",
+            HostHeader::Preserve => "preserve",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

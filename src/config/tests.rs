@@ -1,0 +1,295 @@
+//! Every flag by table: its default, by flag, by environment, and what a bad value is told.
+//! Knows nothing of the process's own environment, which tests must not change.
+
+use std::collections::HashMap;
+
+use super::*;
+
+/// What a command line (split at spaces) and an environment make.
+fn read_with(args: &str, env: &[(&'static str, &str)]) -> Invocation {
+    let env: HashMap<&str, &str> = env.iter().copied().collect();
+    let args = std::iter::once("red-tentacle").chain(args.split(' ').filter(|arg| !arg.is_empty()));
+    read(args.map(OsString::from), |name| env.get(name).map(OsString::from))
+}
+
+fn config(args: &str, env: &[(&'static str, &str)]) -> Config {
+    match read_with(args, env) {
+        Invocation::Run(config) => *config,
+        other => panic!("{args} {env:?}: {other:?}"),
+    }
+}
+
+fn failure(args: &str, env: &[(&'static str, &str)]) -> String {
+    match read_with(args, env) {
+        Invocation::Fail(line) => line,
+        other => panic!("{args} {env:?}: {other:?}"),
+    }
+}
+
+fn printed(args: &str, env: &[(&'static str, &str)]) -> String {
+    match read_with(args, env) {
+        Invocation::Print(text) => text,
+        other => panic!("{args} {env:?}: {other:?}"),
+    }
+}
+
+/// The value in effect, as `--check` shows it.
+fn shown(flag: &str, args: &str, env: &[(&'static str, &str)]) -> String {
+    let text = printed(&format!("--check {args}"), env);
+    let start = format!("{flag} = ");
+    text.lines().find_map(|line| line.strip_prefix(&start)).expect(flag).to_owned()
+}
+
+/// A flag, its default, a value by flag, another by the environment, a bad one and the reason against it.
+type Row<'a> = (&'a str, &'a str, &'a str, &'a str, &'a str, &'a str);
+
+#[test]
+fn a_flag_beats_the_environment_which_beats_the_default() {
+    let temp_dir = std::env::temp_dir().display().to_string();
+    let workers = Config::new(Vec::new()).workers.to_string();
+    let rows: [Row; 17] = [
+        ("backends", "http://z", "http://a,https://b:8443/c", "http://c", "ftp://a", "it must begin with http:// or"),
+        ("success", "200-299", "200-299,304", "200,404", "2xx", "not a status or a range of them; write 200 or"),
+        ("timeout", "5s", "500ms", "7s", "5x", "not a duration; write 500ms, 5s, 2m or 1h"),
+        ("idle-timeout", "60s", "90s", "3600s", "60", "no unit; write 500ms, 5s, 2m or 1h"),
+        ("host", "backend", "preserve", "preserve", "client", "neither backend nor preserve; write one of them"),
+        ("max-legs", "1024", "64", "100", "63", "not a whole number from 64 to 65536; write 64, say"),
+        (
+            "listen",
+            "0.0.0.0:8080,[::]:8080 (where IPv6 exists)",
+            "127.0.0.1:0,[::1]:80",
+            "[::]:80",
+            "localhost:80",
+            "not an IP address with a port; write 0.0.0.0:8080 or [::]:8080",
+        ),
+        ("max-body", "10MiB", "16KiB", "0B", "1MB", "not a size; write 512B, 16KiB, 10MiB or 1GiB"),
+        ("spool-dir", &temp_dir, "/", "/dev", "/no/such", "no such directory; name one that exists"),
+        ("max-connections", "(from the limit of open files)", "100", "1", "0", "not a whole number from 1 to 1048576;"),
+        ("workers", &workers, "3", "7", "1025", "not a whole number from 1 to 1024; write 1, say"),
+        (
+            "admin-listen",
+            "127.0.0.1:8081,[::1]:8081 (where IPv6 exists)",
+            "127.0.0.1:0",
+            "off",
+            "none",
+            "not an IP address with a port; write",
+        ),
+        ("admin-host", "(none)", "a.example,b", "c", "a:80", "not a host name; write proxy.example, without"),
+        ("admin-from", "(none)", "172.17.0.0/16,fd00::/8", "10.0.0.1/32", "a", "not a network; write 172.17.0.0/16,"),
+        ("admin-on-proxy-port", "on", "off", "off", "maybe", "neither on nor off; write one of them"),
+        ("grace-period", "10s", "0s", "1s", "-1s", "not a duration; write 500ms, 5s, 2m or 1h"),
+        ("log-level", "info", "trace", "off", "loud", "no level; write off, error, warn, info, debug or trace"),
+    ];
+    for (name, default, by_flag, by_env, bad, reason) in rows {
+        let env_name = flags().find(|(flag, _)| *flag == name).expect(name).1;
+        let base = [("BACKEND_SERVERS", "http://z")];
+        let env = |value| [base[0], (env_name, value)];
+        assert_eq!(shown(name, "", &base), default, "{name}: default");
+        assert_eq!(shown(name, &format!("--{name} {by_flag}"), &base), by_flag, "{name}: flag");
+        assert_eq!(shown(name, &format!("--{name}={by_flag}"), &env(bad)), by_flag, "{name}: flag beats variable");
+        assert_eq!(shown(name, "", &env(by_env)), by_env, "{name}: variable");
+        let line = failure(&format!("--{name}={bad}"), &env(by_env));
+        assert!(line.starts_with(&format!("red-tentacle: --{name} '{bad}': {reason}")), "{line}");
+        let line = failure("", &env(bad));
+        assert!(line.starts_with(&format!("red-tentacle: {env_name} '{bad}': {reason}")), "{line}");
+    }
+}
+
+#[test]
+fn help_states_every_flag_its_default_and_its_variable() {
+    for args in ["--help", "-h"] {
+        let help = printed(args, &[]);
+        for flag in flags::all() {
+            assert!(help.contains(&format!("--{}", flag.name)), "{}", flag.name);
+            assert!(help.contains(&format!("[env: {}]", flag.env)), "{}", flag.name);
+        }
+        assert!(help.contains("[default: 5s] [env: RED_TENTACLE_TIMEOUT]"), "{help}");
+        assert!(help.ends_with('\n'), "{help}");
+    }
+}
+
+#[test]
+fn the_defaults_that_help_states_are_those_in_effect() {
+    for flag in flags::all().filter(|flag| !flag.default.is_empty()) {
+        let mut draft = Draft { config: Config::new(Vec::new()), idle_timeout: None, check: false, demo: false };
+        let default = (flag.show)(&draft);
+        // A default that no value of the flag can say is told in words.
+        if (flag.set)(&mut draft, flag.default).is_ok() && flag.name != "spool-dir" {
+            assert_eq!((flag.show)(&draft), default, "{}", flag.name);
+        } else {
+            let worded = ["idle-timeout", "listen", "spool-dir", "max-connections", "workers", "admin-listen"];
+            assert!(worded.contains(&flag.name), "{}", flag.name);
+        }
+    }
+}
+
+#[test]
+fn the_version_is_told() {
+    for args in ["--version", "-V"] {
+        assert_eq!(printed(args, &[]), format!("red-tentacle {}\n", env!("CARGO_PKG_VERSION")));
+    }
+}
+
+#[test]
+fn what_is_no_flag_is_refused_in_one_line() {
+    let rows = [
+        ("--timeot 5s", "unknown flag --timeot; did you mean --timeout? see --help"),
+        ("--timeot=5s", "unknown flag --timeot; did you mean --timeout? see --help"),
+        ("--qqq", "unknown flag --qqq; see --help"),
+        ("--qqq\nforged", "unknown flag --qqq\\nforged; see --help"),
+        ("-x", "unknown flag -x; see --help"),
+        ("--timeout -5s", "unknown flag -5; see --help"),
+        ("http://a", "'http://a' follows no flag; backends are given by --backends, see --help"),
+        ("--timeout 1s --timeout 2s", "--timeout is given twice; leave one out"),
+        ("--check=yes", "--check takes no value; write it alone"),
+        ("--timeout", "--timeout needs a value; see --help"),
+        ("--timeout --check", "--timeout needs a value; see --help"),
+        ("--timeout=", "--timeout '': not a duration; write 500ms, 5s, 2m or 1h"),
+    ];
+    for (args, expected) in rows {
+        assert_eq!(failure(args, &[]), format!("red-tentacle: {expected}"), "{args}");
+    }
+}
+
+#[test]
+fn every_bad_backend_is_named() {
+    let line = failure("--backends ftp://a,http://b,http://b", &[]);
+    let expected = "red-tentacle: --backends 'ftp://a': it must begin with http:// or https://; \
+                    'http://b': http://b is in the list twice";
+    assert_eq!(line, expected);
+}
+
+#[test]
+fn without_backends_nothing_starts() {
+    let expected = "red-tentacle: no backends; set BACKEND_SERVERS=http://a,http://b or give --backends";
+    for (args, env) in [("", None), ("--check", None), ("", Some("")), ("--backends=", Some("http://a"))] {
+        let env: Vec<_> = env.map(|list| ("BACKEND_SERVERS", list)).into_iter().collect();
+        assert_eq!(failure(args, &env), expected, "{args} {env:?}");
+    }
+}
+
+#[test]
+fn the_demo_brings_its_own_backends() {
+    let rows: [(&str, &[(&'static str, &str)]); 3] =
+        [("--demo", &[]), ("--demo", &[("BACKEND_SERVERS", "http://a")]), ("", &[("RED_TENTACLE_DEMO", "on")])];
+    for (args, env) in rows {
+        match read_with(args, env) {
+            Invocation::Demo(config) => assert!(config.backends.is_empty()),
+            other => panic!("{args} {env:?}: {other:?}"),
+        }
+    }
+    assert!(matches!(read_with("--backends http://a", &[("RED_TENTACLE_DEMO", "0")]), Invocation::Run(_)));
+    assert_eq!(shown("backends", "--demo", &[]), "(the demo's own)");
+    assert!(failure("--demo --backends http://a", &[]).contains("--backends goes with no --demo"));
+    assert_eq!(
+        failure("", &[("RED_TENTACLE_DEMO", "please")]),
+        "red-tentacle: RED_TENTACLE_DEMO 'please': neither on nor off; write one of them"
+    );
+}
+
+#[test]
+fn check_prints_a_line_for_every_flag() {
+    for (args, env) in [("--check", "off"), ("", "on")] {
+        let text = printed(args, &[("BACKEND_SERVERS", "http://a"), ("RED_TENTACLE_CHECK", env)]);
+        let names: Vec<&str> = text.lines().filter_map(|line| Some(line.split_once(" = ")?.0)).collect();
+        let expected: Vec<&str> = flags().map(|(name, _)| name).filter(|name| *name != "check").collect();
+        assert_eq!(names, expected);
+    }
+}
+
+#[test]
+fn the_idle_timeout_is_at_least_the_timeout() {
+    let rows = [
+        ("", "60s"),
+        ("--timeout 59s", "60s"),
+        ("--timeout 2m", "120s"),
+        ("--idle-timeout 5s", "5s"),
+        ("--timeout 2m --idle-timeout 2m", "120s"),
+    ];
+    for (args, expected) in rows {
+        assert_eq!(shown("idle-timeout", args, &[("BACKEND_SERVERS", "http://a")]), expected, "{args}");
+    }
+    let env = [("BACKEND_SERVERS", "http://a"), ("RED_TENTACLE_IDLE_TIMEOUT", "1s")];
+    let reason = "shorter than --timeout; write at least 5s";
+    assert_eq!(failure("", &env), format!("red-tentacle: RED_TENTACLE_IDLE_TIMEOUT '1s': {reason}"));
+    assert_eq!(failure("--idle-timeout 4999ms", &env), format!("red-tentacle: --idle-timeout '4999ms': {reason}"));
+}
+
+#[test]
+fn a_timeout_of_nothing_is_refused() {
+    let line = failure("--timeout 0s", &[]);
+    assert_eq!(line, "red-tentacle: --timeout '0s': no answer can come in no time; write 5s, say");
+}
+
+#[test]
+fn an_open_admin_address_needs_a_token_or_networks() {
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(file.path(), "s3cret\n").expect("written");
+    let with_token = format!("--admin-listen 0.0.0.0:8081 --admin-token-file {}", file.path().display());
+    let env = [("BACKEND_SERVERS", "http://a")];
+    for args in [with_token.as_str(), "--admin-listen 0.0.0.0:8081 --admin-from 10.0.0.0/8", "--admin-listen off"] {
+        config(args, &env);
+    }
+    let reason = "others than this host can reach it; give --admin-token-file FILE or --admin-from CIDR too";
+    for (list, culprit) in [("0.0.0.0:1", "0.0.0.0:1"), ("127.0.0.1:1,[::]:1", "[::]:1"), ("10.0.0.1:1", "10.0.0.1:1")]
+    {
+        let line = failure(&format!("--admin-listen {list}"), &env);
+        assert_eq!(line, format!("red-tentacle: --admin-listen '{culprit}': {reason}"));
+        let line = failure("", &[env[0], ("RED_TENTACLE_ADMIN_LISTEN", list)]);
+        assert_eq!(line, format!("red-tentacle: RED_TENTACLE_ADMIN_LISTEN '{culprit}': {reason}"));
+    }
+}
+
+#[test]
+fn the_token_is_read_and_never_shown() {
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(file.path(), "s3cret\n").expect("written");
+    let path = file.path().to_str().expect("UTF-8");
+    let env = [("BACKEND_SERVERS", "http://a"), ("RED_TENTACLE_ADMIN_TOKEN_FILE", path)];
+    for (args, env) in [(format!("--admin-token-file {path}"), &env[..1]), (String::new(), &env[..])] {
+        let config = config(&args, env);
+        assert_eq!(config.admin_token.as_ref().map(AdminToken::as_bytes), Some(&b"s3cret"[..]));
+        assert!(!format!("{config:?}").contains("s3cret"));
+        assert_eq!(shown("admin-token-file", &args, env), "(set)");
+    }
+    assert_eq!(shown("admin-token-file", "", &env[..1]), "(none)");
+    let line = failure("--admin-token-file /no/such", &env);
+    assert!(line.starts_with("red-tentacle: --admin-token-file '/no/such': cannot read it: No such file"), "{line}");
+}
+
+#[test]
+fn a_bad_value_stays_on_its_line() {
+    let env = [("BACKEND_SERVERS", "http://a"), ("RED_TENTACLE_TIMEOUT", "5s\nforged")];
+    let expected = "red-tentacle: RED_TENTACLE_TIMEOUT '5s\\nforged': not a duration; write 500ms, 5s, 2m or 1h";
+    assert_eq!(failure("", &env), expected);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_value_that_is_not_utf_8_is_refused() {
+    use std::os::unix::ffi::OsStringExt;
+    let bad = || OsString::from_vec(b"\xff".to_vec());
+    let args = ["red-tentacle", "--timeout"].map(OsString::from).into_iter();
+    let by_flag = read(args.clone().chain([bad()]), |_| None);
+    let by_env = read(args.take(1), |name| (name == "RED_TENTACLE_TIMEOUT").then(bad));
+    for (invocation, culprit) in [(by_flag, "--timeout"), (by_env, "RED_TENTACLE_TIMEOUT")] {
+        match invocation {
+            Invocation::Fail(line) => assert_eq!(line, format!("red-tentacle: {culprit} '\u{fffd}': not UTF-8")),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn the_process_environment_fits() {
+    let invocation = read(["red-tentacle".into(), "--version".into()], std::env::var_os);
+    assert!(matches!(invocation, Invocation::Print(_)));
+}
+
+#[test]
+fn new_configurations_pass_the_checks() {
+    let config = Config::new(vec![Address::parse("http://a").expect("an address")]);
+    assert!(config.idle_timeout >= config.timeout);
+    assert!(config.max_legs.get() >= crate::message::ADDRESSES_MAX);
+    assert!(config.admin_listen.iter().all(Listen::is_loopback));
+}

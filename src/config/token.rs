@@ -1,0 +1,98 @@
+//! The secret that an update shows. Knows nothing of requests.
+
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Read};
+
+/// The longest token in bytes. It must fit into a request's head of 16 KiB, with room for the rest.
+const TOKEN_BYTES_MAX: u64 = 4096;
+
+/// What `Authorization: Bearer` must carry. `Debug` hides it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct AdminToken(String);
+
+impl AdminToken {
+    /// Checks a token: visible ASCII, at least one character.
+    pub fn new(token: &str) -> Result<AdminToken, String> {
+        if token.is_empty() {
+            return Err("the token is empty; write one into the file".to_owned());
+        }
+        // A client could send nothing else in a header field without doubt about its bytes.
+        if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err("the token must be one line of visible ASCII characters without spaces".to_owned());
+        }
+        Ok(AdminToken(token.to_owned()))
+    }
+
+    /// Reads a token from a file; line ends behind it don't count. The error never quotes what the file holds.
+    pub(super) fn from_file(path: &str) -> Result<AdminToken, String> {
+        let bytes = read_start(path).map_err(|error| format!("cannot read it: {error}"))?;
+        if bytes.len() as u64 > TOKEN_BYTES_MAX {
+            return Err(format!("the token is longer than {TOKEN_BYTES_MAX} bytes"));
+        }
+        let text = String::from_utf8_lossy(&bytes);
+        AdminToken::new(text.trim_end_matches(['\r', '\n']))
+    }
+
+    /// The secret itself, to be compared in constant time.
+    pub fn as_bytes(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
+}
+
+/// The file's first bytes, one more than a token may have.
+fn read_start(path: &str) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(TOKEN_BYTES_MAX + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+impl fmt::Debug for AdminToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("AdminToken(set)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    fn read(content: &[u8]) -> Result<AdminToken, String> {
+        let mut file = tempfile::NamedTempFile::new().expect("a file");
+        file.write_all(content).expect("written");
+        AdminToken::from_file(file.path().to_str().expect("UTF-8"))
+    }
+
+    #[test]
+    fn the_line_end_is_no_part_of_a_token() {
+        for content in ["s3cret", "s3cret\n", "s3cret\r\n", "s3cret\n\n"] {
+            assert_eq!(read(content.as_bytes()).expect(content).as_bytes(), b"s3cret", "{content:?}");
+        }
+    }
+
+    #[test]
+    fn bad_tokens_are_refused_without_being_quoted() {
+        let long = "hush".repeat(1025);
+        let rows: [(&[u8], &str); 8] = [
+            (b"", "the token is empty"),
+            (b"\n", "the token is empty"),
+            (b"hush hush", "visible ASCII"),
+            (b" hush", "visible ASCII"),
+            (b"hush\nhush\n", "visible ASCII"),
+            (b"hush\x07", "visible ASCII"),
+            (b"hush\xff", "visible ASCII"),
+            (long.as_bytes(), "longer than 4096 bytes"),
+        ];
+        for (content, part) in rows {
+            let reason = read(content).expect_err(part);
+            assert!(reason.contains(part) && !reason.contains("hush"), "{reason}");
+        }
+    }
+
+    #[test]
+    fn a_token_does_not_show_in_debug_output() {
+        assert_eq!(format!("{:?}", read(b"s3cret")), "Ok(AdminToken(set))");
+    }
+}

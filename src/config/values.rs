@@ -1,0 +1,270 @@
+//! Texts of values and back: durations, sizes, counts, switches, names, lists. An error quotes the bad text and says what
+//! would be right. Knows nothing of which flag a text belongs to.
+
+use std::fmt::Display;
+use std::net::IpAddr;
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use crate::message::BadEntry;
+
+/// The longest time that a flag takes. No request is worth a day's waiting, and instants stay far from overflowing.
+const DURATION_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// The largest size that a flag takes, in bytes: 1 TiB. More than a disk takes per request, and far from overflowing.
+const SIZE_MAX: u64 = 1 << 40;
+
+/// The longest host name in bytes (RFC 1035 §2.3.4, without the root's dot).
+const NAME_BYTES_MAX: usize = 253;
+
+/// The longest label of a host name in bytes (RFC 1035 §2.3.4).
+const LABEL_BYTES_MAX: usize = 63;
+
+/// The bad text and what would be right, as every error of this module reads.
+pub(super) fn bad(text: &str, reason: impl Display) -> String {
+    BadEntry { entry: text.to_owned(), reason: reason.to_string() }.to_string()
+}
+
+/// A list between commas; spaces around its entries don't count. The first bad entry is the error.
+pub(super) fn entries<T>(
+    list: &str,
+    count_max: usize,
+    parse: impl Fn(&str) -> Result<T, String>,
+) -> Result<Vec<T>, String> {
+    let count = list.split(',').count();
+    if count > count_max {
+        return Err(bad(list, format_args!("{count} entries; write at most {count_max}")));
+    }
+    list.split(',').map(str::trim).map(|entry| parse(entry).map_err(|reason| bad(entry, reason))).collect()
+}
+
+/// A duration such as `500ms`, `5s`, `2m` or `1h`; at most a day.
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
+    const RIGHT: &str = "write 500ms, 5s, 2m or 1h";
+    let (digits, unit_ms) = match number_and_unit(text) {
+        Some((digits, "ms")) => (digits, 1),
+        Some((digits, "s")) => (digits, 1000),
+        Some((digits, "m")) => (digits, 60 * 1000),
+        Some((digits, "h")) => (digits, 60 * 60 * 1000),
+        Some((_, "")) => return Err(bad(text, format_args!("no unit; {RIGHT}"))),
+        _ => return Err(bad(text, format_args!("not a duration; {RIGHT}"))),
+    };
+    scaled(digits, unit_ms)
+        .map(Duration::from_millis)
+        .filter(|duration| *duration <= DURATION_MAX)
+        .ok_or_else(|| bad(text, "longer than a day; write at most 24h"))
+}
+
+/// The duration's text.
+pub(super) fn show_duration(duration: Duration) -> String {
+    match duration.subsec_millis() {
+        0 => format!("{}s", duration.as_secs()),
+        _ => format!("{}ms", duration.as_millis()),
+    }
+}
+
+/// A size in bytes such as `512`, `512B`, `16KiB`, `10MiB` or `1GiB`; at most 1 TiB.
+pub(super) fn size(text: &str) -> Result<u64, String> {
+    let (digits, unit_bytes) = match number_and_unit(text) {
+        Some((digits, "" | "B")) => (digits, 1),
+        Some((digits, "KiB")) => (digits, 1 << 10),
+        Some((digits, "MiB")) => (digits, 1 << 20),
+        Some((digits, "GiB")) => (digits, 1 << 30),
+        _ => return Err(bad(text, "not a size; write 512B, 16KiB, 10MiB or 1GiB")),
+    };
+    scaled(digits, unit_bytes)
+        .filter(|bytes| *bytes <= SIZE_MAX)
+        .ok_or_else(|| bad(text, "too large; write at most 1024GiB"))
+}
+
+/// The size's text, in the largest unit that it is a multiple of.
+pub(super) fn show_size(bytes: u64) -> String {
+    let units = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
+    match units.into_iter().find(|(unit, _)| bytes > 0 && bytes.is_multiple_of(*unit)) {
+        Some((unit, name)) => format!("{}{name}", bytes / unit),
+        None => format!("{bytes}B"),
+    }
+}
+
+/// The digits that a text begins with, and the rest. Signs aren't digits.
+fn number_and_unit(text: &str) -> Option<(&str, &str)> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    (digits > 0).then(|| text.split_at(digits))
+}
+
+fn scaled(digits: &str, unit: u64) -> Option<u64> {
+    digits.parse::<u64>().ok()?.checked_mul(unit)
+}
+
+/// A whole number between two bounds.
+pub(super) fn count(text: &str, min: usize, max: usize) -> Result<NonZeroUsize, String> {
+    match number_and_unit(text) {
+        Some((digits, "")) => digits.parse().ok().filter(|number| (min..=max).contains(number)),
+        _ => None,
+    }
+    .and_then(NonZeroUsize::new)
+    .ok_or_else(|| bad(text, format_args!("not a whole number from {min} to {max}; write {min}, say")))
+}
+
+/// `on` or `off`, also as people write it in environments: `true`, `false`, `1`, `0`.
+pub(super) fn switch(text: &str) -> Result<bool, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "on" | "true" | "1" => Ok(true),
+        "off" | "false" | "0" => Ok(false),
+        _ => Err(bad(text, "neither on nor off; write one of them")),
+    }
+}
+
+/// The switch's text.
+pub(super) fn show_switch(on: bool) -> String {
+    if on { "on" } else { "off" }.to_owned()
+}
+
+/// A host's name, in lower case; the dot of the root is left out.
+pub(super) fn host_name(text: &str) -> Result<String, String> {
+    let name = text.strip_suffix('.').unwrap_or(text);
+    if name.len() > NAME_BYTES_MAX || !name.split('.').all(is_label) {
+        return Err("not a host name; write proxy.example, without scheme or port".to_owned());
+    }
+    Ok(name.to_ascii_lowercase())
+}
+
+/// Letters, digits and hyphens (RFC 1123 §2.1), and the underscores that container networks have in names.
+fn is_label(label: &str) -> bool {
+    (1..=LABEL_BYTES_MAX).contains(&label.len())
+        && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+        && !label.starts_with('-')
+        && !label.ends_with('-')
+}
+
+/// A network such as `172.17.0.0/16`; a single address is a network of one.
+pub(super) fn network(text: &str) -> Result<IpNet, String> {
+    let network = text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
+    let network =
+        network.map_err(|_| "not a network; write 172.17.0.0/16, fd00::/8 or a single IP address".to_owned())?;
+    Ok(network.trunc())
+}
+
+/// A list's text.
+pub(super) fn show_list<T: Display>(list: &[T]) -> String {
+    list.iter().map(T::to_string).collect::<Vec<_>>().join(",")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_have_a_number_and_a_unit() {
+        let rows = [
+            ("0s", Ok(0)),
+            ("500ms", Ok(500)),
+            ("5s", Ok(5_000)),
+            ("2m", Ok(120_000)),
+            ("24h", Ok(86_400_000)),
+            ("5", Err("'5': no unit; write 500ms, 5s, 2m or 1h")),
+            ("5x", Err("'5x': not a duration; write 500ms, 5s, 2m or 1h")),
+            ("", Err("'': not a duration; write 500ms, 5s, 2m or 1h")),
+            ("s", Err("'s': not a duration; write 500ms, 5s, 2m or 1h")),
+            ("1.5s", Err("'1.5s': not a duration; write 500ms, 5s, 2m or 1h")),
+            ("+5s", Err("'+5s': not a duration; write 500ms, 5s, 2m or 1h")),
+            ("5 s", Err("'5 s': not a duration; write 500ms, 5s, 2m or 1h")),
+            ("5S", Err("'5S': not a duration; write 500ms, 5s, 2m or 1h")),
+            ("25h", Err("'25h': longer than a day; write at most 24h")),
+            ("86400001ms", Err("'86400001ms': longer than a day; write at most 24h")),
+            ("99999999999999999999h", Err("'99999999999999999999h': longer than a day; write at most 24h")),
+            ("18446744073709551615h", Err("'18446744073709551615h': longer than a day; write at most 24h")),
+        ];
+        for (text, expected) in rows {
+            assert_eq!(duration(text), expected.map(Duration::from_millis).map_err(str::to_owned), "{text}");
+        }
+    }
+
+    #[test]
+    fn sizes_have_a_number_and_perhaps_a_unit() {
+        let rows = [
+            ("0", Ok(0)),
+            ("512", Ok(512)),
+            ("512B", Ok(512)),
+            ("16KiB", Ok(16_384)),
+            ("10MiB", Ok(10_485_760)),
+            ("1024GiB", Ok(1 << 40)),
+            ("", Err("'': not a size; write 512B, 16KiB, 10MiB or 1GiB")),
+            ("B", Err("'B': not a size; write 512B, 16KiB, 10MiB or 1GiB")),
+            ("MiB", Err("'MiB': not a size; write 512B, 16KiB, 10MiB or 1GiB")),
+            ("10MB", Err("'10MB': not a size; write 512B, 16KiB, 10MiB or 1GiB")),
+            ("-1", Err("'-1': not a size; write 512B, 16KiB, 10MiB or 1GiB")),
+            ("1025GiB", Err("'1025GiB': too large; write at most 1024GiB")),
+            ("18446744073709551615GiB", Err("'18446744073709551615GiB': too large; write at most 1024GiB")),
+        ];
+        for (text, expected) in rows {
+            assert_eq!(size(text), expected.map_err(str::to_owned), "{text}");
+        }
+    }
+
+    #[test]
+    fn durations_and_sizes_show_as_what_makes_them_again() {
+        for text in ["0s", "500ms", "5s", "90s", "86400s"] {
+            assert_eq!(duration(text).map(show_duration), Ok(text.to_owned()));
+        }
+        for text in ["0B", "512B", "1KiB", "1536B", "10MiB", "3GiB"] {
+            assert_eq!(size(text).map(show_size), Ok(text.to_owned()));
+        }
+    }
+
+    #[test]
+    fn counts_keep_to_their_bounds() {
+        for (text, expected) in [("64", Some(64)), ("100", Some(100)), ("63", None), ("101", None)] {
+            assert_eq!(count(text, 64, 100).ok(), expected.and_then(NonZeroUsize::new), "{text}");
+        }
+        for text in ["", "many", "70x", "-70", "+70", "7e1", "99999999999999999999999"] {
+            let expected = format!("'{text}': not a whole number from 64 to 100; write 64, say");
+            assert_eq!(count(text, 64, 100), Err(expected));
+        }
+    }
+
+    #[test]
+    fn host_names_are_checked_and_lowered() {
+        let long = ["a".repeat(63), "b".repeat(63), "c".repeat(63), "d".repeat(61)].join(".");
+        let rows = [
+            ("Proxy.Example", Some("proxy.example")),
+            ("red_tentacle", Some("red_tentacle")),
+            ("a.", Some("a")),
+            (long.as_str(), Some(long.as_str())),
+            ("", None),
+            (".", None),
+            ("a..b", None),
+            ("-a", None),
+            ("a-", None),
+            ("a:80", None),
+            ("http://a", None),
+            ("a b", None),
+            ("bücher.example", None),
+        ];
+        for (text, expected) in rows {
+            assert_eq!(host_name(text).ok().as_deref(), expected, "{text}");
+        }
+        assert!(host_name(&"a".repeat(64)).is_err());
+        assert!(host_name(&format!("{long}d")).is_err());
+    }
+
+    #[test]
+    fn networks_lose_their_host_bits() {
+        let rows = [
+            ("172.17.0.0/16", Some("172.17.0.0/16")),
+            ("172.17.0.1/16", Some("172.17.0.0/16")),
+            ("10.0.0.1", Some("10.0.0.1/32")),
+            ("fd00::/8", Some("fd00::/8")),
+            ("::1", Some("::1/128")),
+            ("10.0.0.0/33", None),
+            ("10.0.0", None),
+            ("gateway", None),
+            ("", None),
+        ];
+        for (text, expected) in rows {
+            assert_eq!(network(text).ok().map(|network| network.to_string()).as_deref(), expected, "{text}");
+        }
+    }
+}
