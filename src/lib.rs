@@ -1,3 +1,5 @@
 //! wip
+pub mod demo;
+
 pub mod config;
 pub mod message;
