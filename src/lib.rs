@@ -1,5 +1,23 @@
-//! wip
+//! Red Tentacle: a first-success reverse proxy. One request goes in, every backend gets it at once, the first good
+//! answer comes out; 502 with the reasons if there is none.
+//!
+//! ```text
+//!  client ──> front ──> server ──> proxy ──> race ──> leg 1 ──> upstream ──> backend 1
+//!    ^       (reads     (a worker) (headers, │  └───> leg 2 ──> upstream ──> backend 2
+//!    │        whole                 the race) │         …
+//!    │        requests)                       │
+//!    └── front <── the winning leg's own thread writes the reply;
+//!                  the losers are hung up on; the last leg to end writes the line of the log
+//! ```
+//!
+//! Whatever waits for a client waits in the `poller`, at no thread's cost. The modules stand in reading order, top floor
+//! first, and each imports only from those below it: `server` joins everything; three wings know nothing of each other,
+//! `front` (clients), `upstream` (backends) and `race` (who wins); `message` is what travels between them.
+
 pub mod demo;
 
 pub mod config;
+
 pub mod message;
+
+pub mod poller;

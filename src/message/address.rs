@@ -9,6 +9,10 @@ use url::Url;
 
 use super::Target;
 
+/// The longest base URL. A URI of `http` holds 64 KiB and a longer one can't be made at all; percent-encoding makes at
+/// most three bytes of one, so a base and a target of 8 KiB behind it stay below 3 x (2 + 8) = 30 KiB.
+const URL_BYTES_MAX: usize = 2048;
+
 /// The base URL of a backend: http or https, a host, a port, a base path without its last slash.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Address {
@@ -57,6 +61,9 @@ impl Address {
     }
 
     fn checked_url(text: &str) -> Result<Url, BadAddress> {
+        if text.len() > URL_BYTES_MAX {
+            return Err(BadAddress("it is longer than 2048 bytes"));
+        }
         let lower = text.to_ascii_lowercase();
         if !lower.starts_with("http://") && !lower.starts_with("https://") {
             return Err(BadAddress("it must begin with http:// or https://"));

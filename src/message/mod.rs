@@ -13,6 +13,7 @@ mod target;
 
 use std::io::{self, Read};
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Instant;
 
 use http::{HeaderMap, Method, StatusCode, Version};
@@ -25,6 +26,11 @@ pub use outcome::{Elapsed, Outcome};
 pub use refusal::Refusal;
 pub use spool::{Spool, SpoolReader, SpoolWriter, Spooling};
 pub use target::Target;
+pub(crate) use target::is_host_field;
+
+/// The longest head of a request, line ends included. 8 KiB is what most servers take; cookies of many sites on one
+/// domain need more. What is sent to backends has room for as much.
+pub const REQUEST_HEAD_BYTES_MAX: usize = 16 * 1024;
 
 /// A client's request, complete: its body has arrived whole.
 #[derive(Debug)]
@@ -108,6 +114,12 @@ pub trait ReplyTo: Send {
     /// Sends the reply. Blocks until the client's socket took it all or the delivery failed.
     fn reply(self: Box<Self>, reply: Reply) -> Delivery;
 
-    /// Has `abandon` run once if the client leaves before the reply is through; at once if it has left already.
+    /// What tells when the client leaves.
+    fn departure(&self) -> Arc<dyn Departure>;
+}
+
+/// Notices that a client leaves before its reply is through.
+pub trait Departure: Send + Sync {
+    /// Has `abandon` run once if the client leaves; at once if it has left already.
     fn when_gone(&self, abandon: Box<dyn FnOnce() + Send>);
 }

@@ -24,6 +24,8 @@ pub enum Refusal {
     RequestTimeout,
     /// The body is longer than `--max-body`.
     BodyTooLarge,
+    /// The form of an update is longer than allowed.
+    FormTooLong,
     /// The target is longer than allowed.
     TargetTooLong,
     /// An expectation other than `100-continue` (RFC 9110 §10.1.1).
@@ -58,6 +60,7 @@ impl Refusal {
             Refusal::MethodNotAllowed(_) => (405, "Invalid request method"),
             Refusal::RequestTimeout => (408, "The request took too long to arrive"),
             Refusal::BodyTooLarge => (413, "The body is longer than allowed (--max-body)"),
+            Refusal::FormTooLong => (413, "The form of an update is longer than 64 KiB"),
             Refusal::TargetTooLong => (414, "The request target is longer than 8 KiB"),
             Refusal::ExpectationFailed => (417, "The only expectation that can be met is 100-continue"),
             Refusal::HeadTooLarge => (431, "The head is longer than 16 KiB or has more than 100 fields"),

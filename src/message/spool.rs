@@ -68,6 +68,10 @@ impl Read for SpoolReader {
             }
             Kept::File { file, .. } => file.read_at(buffer, self.offset)?,
         };
+        if count == 0 && !buffer.is_empty() && self.offset < self.spool.length() {
+            // ureq would ask for the missing bytes for ever.
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
         self.offset += count as u64;
         Ok(count)
     }
@@ -175,7 +179,7 @@ mod tests {
     #[test]
     fn a_directory_that_takes_no_file_is_reported() {
         let mut writer = SpoolWriter::new(Path::new("/nonexistent").into(), 1 << 20);
-        writer.append(&[0; MEMORY_BYTES_MAX]).expect("memory");
+        writer.append(&vec![0; MEMORY_BYTES_MAX]).expect("memory");
         assert!(matches!(writer.append(&[0]), Err(Spooling::NoRoom(_))));
     }
 }

@@ -1,0 +1,148 @@
+//! Answers requests about the proxy itself: who may ask, and what an update replaces.
+//! Knows nothing of the race, of sockets, or of who holds the list.
+
+mod guard;
+mod update;
+
+use crate::message::{Address, Refusal, Reply, Request, Target};
+
+pub use guard::Guard;
+
+/// Two paths for one thing: the first is the admin port's own, the second is what a backend's path might look like.
+/// Both work on both ports.
+const UPDATE_PATHS: [&str; 2] = ["/-update-backends", "/update-backends"];
+
+/// Takes the new list. It must not block for long: the client waits for it.
+type Replace = Box<dyn Fn(Vec<Address>) + Send + Sync>;
+
+/// Everything that answers on the admin port.
+pub struct Admin {
+    guard: Guard,
+    replace: Replace,
+}
+
+impl Admin {
+    /// Lets those update whom `guard` admits; `replace` gets every good list, whole, and never an empty one.
+    pub fn new(guard: Guard, replace: Replace) -> Admin {
+        Admin { guard, replace }
+    }
+
+    /// Whether a target's path is one of the two of an update. The raw path counts: nothing is decoded or normalised,
+    /// for a backend may tell `/update-backends/` from `/update-backends`.
+    pub fn is_update(target: &Target) -> bool {
+        UPDATE_PATHS.contains(&target.path())
+    }
+
+    /// Answers a request. The guard comes before everything that would tell a stranger more than that the path exists.
+    pub fn answer(&self, request: &Request) -> Result<Reply, Refusal> {
+        if !Admin::is_update(&request.target) {
+            return Err(Refusal::NotFound);
+        }
+        self.guard.check(request)?;
+        update::update(request, &self.replace)
+    }
+}
+
+/// A request of curl's on this host, for the tables of this folder's tests.
+#[cfg(test)]
+fn request(method: &str, target: &str, fields: &[(&str, &str)], body: &[u8]) -> Request {
+    use crate::message::SpoolWriter;
+
+    let method = http::Method::from_bytes(method.as_bytes()).expect("a method");
+    let mut headers = http::HeaderMap::new();
+    for (name, value) in fields {
+        let name = http::HeaderName::from_bytes(name.as_bytes()).expect("a name");
+        headers.append(name, http::HeaderValue::from_bytes(value.as_bytes()).expect("a value"));
+    }
+    let mut spool = SpoolWriter::new(std::env::temp_dir().into(), 1 << 20);
+    spool.append(body).expect("room");
+    Request {
+        target: Target::parse(&method, target).expect("a target"),
+        method,
+        version: http::Version::HTTP_11,
+        headers,
+        body: (!body.is_empty()).then(|| spool.finish()),
+        peer: "127.0.0.1:50000".parse().expect("an address"),
+        received: std::time::Instant::now(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    /// An admin of the default rules, and how many lists it has handed on.
+    fn admin(token: Option<&str>) -> (Admin, Arc<Mutex<usize>>) {
+        let replaced = Arc::new(Mutex::new(0));
+        let counter = Arc::clone(&replaced);
+        let replace = move |_| *counter.lock().expect("no panic") += 1;
+        (Admin::new(Guard::new(token, &[], &[]), Box::new(replace)), replaced)
+    }
+
+    #[test]
+    fn only_the_two_exact_paths_are_updates() {
+        let rows = [
+            ("the admin port's", "/-update-backends", true),
+            ("the proxy port's", "/update-backends", true),
+            ("with a query", "/update-backends?backends=http://a", true),
+            ("with an empty query", "/update-backends?", true),
+            ("absolute-form", "http://localhost/update-backends", true),
+            ("a slash behind it", "/update-backends/", false),
+            ("two slashes before it", "//update-backends", false),
+            ("percent-encoded", "/update%2Dbackends", false),
+            ("in another case", "/Update-Backends", false),
+            ("with dots", "/./update-backends", false),
+            ("longer", "/update-backendsx", false),
+            ("deeper", "/a/update-backends", false),
+            ("in the query", "/?/update-backends", false),
+            ("the root", "/", false),
+        ];
+        for (label, target, expected) in rows {
+            assert_eq!(Admin::is_update(&request("POST", target, &[], b"").target), expected, "{label}");
+        }
+    }
+
+    #[test]
+    fn the_path_comes_first_then_the_guard_then_the_method_then_the_list() {
+        let host: &[_] = &[("host", "localhost")];
+        let via: &[_] = &[("host", "localhost"), ("via", "1.1 other")];
+        let good = "/-update-backends?backends=http://a";
+        let rows = [
+            ("all is well", "POST", good, host, 200),
+            ("on the other path", "POST", "/update-backends?backends=http://a", host, 200),
+            ("another path", "POST", "/x", host, 404),
+            ("another path, from a stranger", "POST", "/x", via, 404),
+            ("a stranger", "POST", good, via, 403),
+            ("a stranger with another method", "GET", good, via, 403),
+            ("a stranger with a bad list", "POST", "/-update-backends?backends=x", via, 403),
+            ("another method", "GET", good, host, 405),
+            ("another method with a bad list", "PUT", "/-update-backends?backends=x", host, 405),
+            ("HEAD", "HEAD", good, host, 405),
+            ("OPTIONS", "OPTIONS", good, host, 405),
+            ("a method in lower case", "post", good, host, 405),
+            ("no list", "POST", "/-update-backends", host, 400),
+        ];
+        for (label, method, target, fields, expected) in rows {
+            let (admin, replaced) = admin(None);
+            let status = match admin.answer(&request(method, target, fields, b"")) {
+                Ok(reply) => reply.status,
+                Err(refusal) => refusal.status(),
+            };
+            assert_eq!(status, expected, "{label}");
+            assert_eq!(*replaced.lock().expect("no panic"), usize::from(expected == 200), "{label}");
+        }
+    }
+
+    #[test]
+    fn a_token_is_asked_for_before_the_method() {
+        let (admin, replaced) = admin(Some("secret"));
+        let without = request("GET", "/update-backends", &[("host", "localhost")], b"");
+        assert_eq!(admin.answer(&without).err().map(|refusal| refusal.status().as_u16()), Some(403));
+        let target = "/update-backends?backends=http://a";
+        let with = request("POST", target, &[("authorization", "Bearer secret")], b"");
+        assert_eq!(admin.answer(&with).map(|reply| reply.status.as_u16()).ok(), Some(200));
+        assert_eq!(*replaced.lock().expect("no panic"), 1);
+    }
+}

@@ -1,0 +1,239 @@
+//! Replaces the list of backends: reads the new one from the query or a form, and hands it on if all of it is good.
+//! Knows nothing of who may ask, nor of what becomes of the list.
+
+use std::borrow::Cow;
+
+use http::header::CONTENT_TYPE;
+use http::{HeaderValue, Method, StatusCode};
+use url::form_urlencoded;
+
+use crate::message::{Address, BadEntry, Refusal, Reply, Request, parse_addresses};
+
+const FORM: &str = "application/x-www-form-urlencoded";
+
+/// Answers an update. Everything is checked before `replace` is called, so a refusal leaves the list as it was.
+pub(super) fn update(request: &Request, replace: &dyn Fn(Vec<Address>)) -> Result<Reply, Refusal> {
+    if request.method != Method::POST {
+        return Err(Refusal::MethodNotAllowed("POST"));
+    }
+    replace(addresses(request)?);
+    Ok(Reply::text(StatusCode::OK, "Backends updated successfully"))
+}
+
+fn addresses(request: &Request) -> Result<Vec<Address>, Refusal> {
+    let addresses = parse_addresses(&list(request)?).map_err(|bad| Refusal::BadBackends(lines(&bad)))?;
+    // An update to no backends at all would be a slip, and every request a 502 from then on.
+    if addresses.is_empty() { Err(Refusal::NoBackends) } else { Ok(addresses) }
+}
+
+/// The text of the list. Parameters of other names are nobody's business.
+fn list(request: &Request) -> Result<Cow<'_, str>, Refusal> {
+    let query = request.target.query().unwrap_or_default().as_bytes();
+    let mut lists = form_urlencoded::parse(query)
+        .chain(form_urlencoded::parse(form(request)?))
+        .filter_map(|(name, list)| (name == "backends").then_some(list));
+    let list = lists.next().ok_or(Refusal::NoBackends)?;
+    if lists.next().is_some() {
+        // Which one is meant is not for us to guess; joining them would be a guess as well.
+        return Err(Refusal::BadRequest("The list of backends is given twice: give it once, divided by commas"));
+    }
+    Ok(list)
+}
+
+/// The body, if it is a form. A body of no type at all is taken for one: small clients often name none.
+fn form(request: &Request) -> Result<&[u8], Refusal> {
+    let Some(body) = request.body.as_ref().filter(|body| body.length() > 0) else {
+        return Ok(&[]);
+    };
+    if !request.headers.get_all(CONTENT_TYPE).iter().all(is_form) {
+        // Even beside a list in the query: whoever sends another type means something by it that would be lost.
+        return Err(Refusal::BadRequest("The body must be a form: Content-Type: application/x-www-form-urlencoded"));
+    }
+    // The longest list of the longest entries is 128 KiB, but a real one is 64 short URLs: what stays in memory is enough.
+    body.bytes().ok_or(Refusal::FormTooLong)
+}
+
+/// Whether a media type is a form's, with any parameters (RFC 9110 §8.3.1).
+fn is_form(value: &HeaderValue) -> bool {
+    let essence = value.as_bytes().split(|byte| *byte == b';').next().unwrap_or_default();
+    essence.trim_ascii().eq_ignore_ascii_case(FORM.as_bytes())
+}
+
+fn lines(bad: &[BadEntry]) -> String {
+    bad.iter().map(BadEntry::to_string).collect::<Vec<_>>().join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use super::*;
+    use crate::message::ReplyBody;
+
+    /// What became of an update: the reply's status and text, and the lists that were handed on.
+    fn outcome(request: &Request) -> (u16, String, Vec<String>) {
+        let replaced = RefCell::new(Vec::new());
+        let replace = |list: Vec<Address>| {
+            let texts: Vec<_> = list.iter().map(Address::to_string).collect();
+            replaced.borrow_mut().push(texts.join(" "));
+        };
+        let reply = update(request, &replace).unwrap_or_else(|refusal| refusal.reply());
+        let ReplyBody::Whole(text) = reply.body else { panic!("a short text") };
+        let text = String::from_utf8(text).expect("text");
+        (reply.status.as_u16(), text, replaced.into_inner())
+    }
+
+    fn post(query: &str, fields: &[(&str, &str)], body: &[u8]) -> Request {
+        crate::admin::request("POST", &format!("/-update-backends{query}"), fields, body)
+    }
+
+    fn numbered(count: usize) -> String {
+        (1..=count).map(|number| format!("http://b{number}")).collect::<Vec<_>>().join(",")
+    }
+
+    const FORM_FIELD: (&str, &str) = ("content-type", FORM);
+
+    #[test]
+    fn a_good_list_replaces_the_old_one_whole() {
+        let rows: &[(&str, &str, &str, &str)] = &[
+            ("in the query", "?backends=http://a,https://b:8443/x", "", "http://a https://b:8443/x"),
+            ("in a form", "", "backends=http://a,http://b", "http://a http://b"),
+            ("one", "?backends=http://a", "", "http://a"),
+            ("spaces around commas", "", "backends= http://a , http://b ", "http://a http://b"),
+            ("spaces as plus", "?backends=http://a,+http://b+", "", "http://a http://b"),
+            ("spaces as %20", "?backends=http://a%20,%20http://b", "", "http://a http://b"),
+            ("percent-encoded", "?backends=http%3A%2F%2Fa%2Chttp%3A%2F%2Fb", "", "http://a http://b"),
+            ("percent-encoded in a form", "", "backends=http%3A%2F%2Fa%2Chttp%3A%2F%2Fb", "http://a http://b"),
+            ("a percent-encoded name", "?%62ackends=http://a", "", "http://a"),
+            ("a line's end behind it", "", "backends=http://a\n", "http://a"),
+            ("other parameters beside it", "?x=1&backends=http://a&y", "", "http://a"),
+            ("other parameters twice", "?x=1&x=2&backends=http://a", "", "http://a"),
+            ("a form of other parameters", "?backends=http://a", "x=1", "http://a"),
+            ("a query of other parameters", "?x=1", "backends=http://a", "http://a"),
+            ("a name in another case beside it", "?Backends=http://b&backends=http://a", "", "http://a"),
+        ];
+        for (label, query, body, expected) in rows {
+            let (status, text, replaced) = outcome(&post(query, &[FORM_FIELD], body.as_bytes()));
+            assert_eq!((status, text.as_str()), (200, "Backends updated successfully\n"), "{label}");
+            assert_eq!(replaced, [*expected], "{label}");
+        }
+    }
+
+    #[test]
+    fn a_body_must_be_a_form_of_at_most_64_kib() {
+        let wrong = "The body must be a form: Content-Type: application/x-www-form-urlencoded\n";
+        let rows: &[(&str, &[&str], &str, u16, &str)] = &[
+            ("a form", &[FORM], "backends=http://a", 200, ""),
+            ("with parameters", &["application/x-www-form-urlencoded; charset=utf-8"], "backends=http://a", 200, ""),
+            ("in another case", &["Application/X-WWW-Form-Urlencoded ;a=b"], "backends=http://a", 200, ""),
+            ("no type", &[], "backends=http://a", 200, ""),
+            ("JSON", &["application/json"], r#"{"backends":"http://a"}"#, 400, wrong),
+            ("multipart", &["multipart/form-data; boundary=x"], "--x\r\n", 400, wrong),
+            ("plain text", &["text/plain"], "backends=http://a", 400, wrong),
+            ("an empty type", &[""], "backends=http://a", 400, wrong),
+            ("a longer type", &["application/x-www-form-urlencoded-x"], "backends=http://a", 400, wrong),
+            ("a form and another", &[FORM, "text/plain"], "backends=http://a", 400, wrong),
+        ];
+        for (label, types, body, expected, expected_text) in rows {
+            let fields: Vec<_> = types.iter().map(|value| ("content-type", *value)).collect();
+            let (status, text, replaced) = outcome(&post("", &fields, body.as_bytes()));
+            assert_eq!((status, replaced.len()), (*expected, usize::from(*expected == 200)), "{label}: {text}");
+            assert!(text.starts_with(expected_text), "{label}: {text}");
+        }
+        let json = [("content-type", "application/json")];
+        assert_eq!(outcome(&post("?backends=http://a", &json, b"{}")).0, 400, "JSON beside a list in the query");
+        assert_eq!(outcome(&post("?backends=http://a", &json, b"")).0, 200, "a type without a body");
+    }
+
+    #[test]
+    fn a_form_that_is_not_in_memory_is_too_long() {
+        let form = |length: usize| format!("backends=http://a&x={}", "x".repeat(length - 20)).into_bytes();
+        assert_eq!(outcome(&post("", &[FORM_FIELD], &form(64 * 1024))).0, 200);
+        let (status, text, replaced) = outcome(&post("", &[FORM_FIELD], &form(64 * 1024 + 1)));
+        assert_eq!((status, text.as_str()), (413, "The form of an update is longer than 64 KiB\n"));
+        assert!(replaced.is_empty());
+    }
+
+    #[test]
+    fn an_update_without_exactly_one_list_is_refused() {
+        let none = "No backends provided\n";
+        let twice = "The list of backends is given twice: give it once, divided by commas\n";
+        let rows = [
+            ("nothing at all", "", "", none),
+            ("an empty query", "?", "", none),
+            ("other parameters", "?backend=http://a", "x=1", none),
+            ("a name in another case", "?Backends=http://a", "", none),
+            ("no value", "?backends", "", none),
+            ("an empty value", "?backends=", "", none),
+            ("an empty value in a form", "", "backends=", none),
+            ("a blank value", "?backends=+%20%09", "", none),
+            ("a form without a name", "", "http://a", none),
+            ("twice in the query", "?backends=http://a&backends=http://b", "", twice),
+            ("twice in a form", "", "backends=http://a&backends=http://b", twice),
+            ("in the query and in a form", "?backends=http://a", "backends=http://b", twice),
+            ("twice the same", "?backends=http://a&backends=http://a", "", twice),
+            ("twice, one of them empty", "?backends=http://a&backends=", "", twice),
+            ("twice, one of them bad", "?backends=http://a", "backends=x", twice),
+        ];
+        for (label, query, body, expected) in rows {
+            let (status, text, replaced) = outcome(&post(query, &[FORM_FIELD], body.as_bytes()));
+            assert_eq!((status, text.as_str()), (400, expected), "{label}");
+            assert!(replaced.is_empty(), "{label}");
+        }
+    }
+
+    #[test]
+    fn every_bad_entry_is_named_and_the_old_list_stays() {
+        let userinfo = "'http://u:p@a': it must not contain a user name or password\n";
+        let query = "'http://a?x=1': it must not contain a query\n";
+        let fragment = "'http://a#f': it must not contain a fragment\n";
+        let too_many = format!("backends={}", numbered(65));
+        let rows: &[(&str, &str, &[u8], &str)] = &[
+            ("no URL", "?backends=a", b"", "'a': it must begin with http:// or https://\n"),
+            ("another scheme", "?backends=ftp://a", b"", "'ftp://a': it must begin with http:// or https://\n"),
+            ("no host", "?backends=http://", b"", "'http://': it has no host\n"),
+            ("userinfo", "?backends=http://u:p@a", b"", userinfo),
+            ("a query", "?backends=http://a?x=1&y=2", b"", query),
+            ("a fragment", "?backends=http://a%23f", b"", fragment),
+            ("a duplicate", "?backends=http://a,http://a/", b"", "'http://a/': it is in the list already\n"),
+            ("an empty entry", "?backends=http://a,,http://b", b"", "'': it is empty\n"),
+            ("a comma at the end", "?backends=http://a,", b"", "'': it is empty\n"),
+            ("one too many", "", too_many.as_bytes(), "'http://b65': it is one too many: "),
+            ("not UTF-8", "?backends=http://%FF", b"", "'http://\u{fffd}': its host isn't valid\n"),
+            ("not UTF-8 in a form", "", b"backends=http://\xff", "'http://\u{fffd}': its host isn't valid\n"),
+            ("a line of its own", "?backends=http://a%0Ab", b"", "'http://a\\nb': it has a space, a control character"),
+            (
+                "two among good ones, in their order",
+                "?backends=http://a,x,http://b,ftp://c,http://d",
+                b"",
+                "'x': it must begin with http:// or https://\n'ftp://c': it must begin with http:// or https://\n",
+            ),
+        ];
+        for (label, query, body, expected) in rows {
+            let (status, text, replaced) = outcome(&post(query, &[FORM_FIELD], body));
+            let details = text.strip_prefix("Backends not updated: the list stays as it was\n");
+            assert!(status == 400 && details.is_some_and(|details| details.starts_with(expected)), "{label}: {text}");
+            let lines = expected.lines().count();
+            assert_eq!(details.map(|details| details.lines().count()), Some(lines), "{label}: {text}");
+            assert!(replaced.is_empty(), "{label}");
+        }
+    }
+
+    #[test]
+    fn a_list_of_64_is_taken() {
+        let (status, _, replaced) = outcome(&post("", &[FORM_FIELD], format!("backends={}", numbered(64)).as_bytes()));
+        assert_eq!((status, replaced), (200, vec![numbered(64).replace(',', " ")]));
+    }
+
+    #[test]
+    fn only_post_updates() {
+        for method in ["GET", "HEAD", "PUT", "PATCH", "DELETE", "OPTIONS", "post", "POSTS"] {
+            let request = crate::admin::request(method, "/update-backends?backends=http://a", &[], b"");
+            let reply =
+                update(&request, &|_| panic!("{method} replaced the list")).unwrap_or_else(|refusal| refusal.reply());
+            assert_eq!(reply.status, 405, "{method}");
+            assert_eq!(reply.headers["allow"], "POST", "{method}");
+            assert!(matches!(reply.body, ReplyBody::Whole(text) if text == b"Invalid request method\n"), "{method}");
+        }
+    }
+}

@@ -1,0 +1,294 @@
+//! The states of one client's connection: bytes and `now` in, complete requests or refusals out.
+//! Knows no socket; whoever owns one feeds it.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::Limits;
+use super::body::BodyReader;
+use super::head::{Head, HeadReader};
+use super::reply::Asked;
+use crate::message::{BodyLength, Refusal, Request, SpoolWriter};
+
+/// From a head's first byte to its last. A head is one packet or two; ten seconds are for bad radio.
+const HEAD_TIME: Duration = Duration::from_secs(10);
+/// Between two requests, as most servers have it.
+const IDLE_TIME: Duration = Duration::from_secs(60);
+/// A body may start slowly, then it must come at this rate at least, on average.
+const BODY_START_TIME: Duration = Duration::from_secs(10);
+const BODY_BYTES_PER_SECOND_MIN: u64 = 1024;
+/// How long a client that was told to go may take to close its side, and how much it may still send. Closing at once
+/// would make the kernel send a reset, which destroys the reply before the client has read it (RFC 9112 §9.6).
+const PARTING_TIME: Duration = Duration::from_secs(1);
+const PARTING_BYTES_MAX: usize = 256 * 1024;
+
+/// One client's connection.
+#[derive(Debug)]
+pub(super) struct Connection {
+    limits: Arc<Limits>,
+    peer: SocketAddr,
+    input: Vec<u8>,
+    state: State,
+    deadline: Instant,
+}
+
+#[derive(Debug)]
+enum State {
+    /// Between requests: not one byte of the next has come.
+    Idle,
+    /// A part of a head is here.
+    Head(HeadReader),
+    /// The head is here, its body isn't yet.
+    Body(Box<Arriving>),
+    /// A refusal or the last reply was sent: what still comes is thrown away.
+    Parting { bytes_left: usize },
+}
+
+#[derive(Debug)]
+struct Arriving {
+    head: Head,
+    body: BodyReader,
+    began: Instant,
+}
+
+/// What is to be done next.
+#[derive(Debug)]
+pub(super) enum Step {
+    /// More bytes must come.
+    More,
+    /// The client waits for `100 Continue` before it sends the body.
+    Continue,
+    /// A complete request.
+    Request(Box<Request>, Asked),
+    /// The request can't be served; the connection ends with the reply.
+    Refuse(Refusal),
+    /// Nothing more is to be done for this client.
+    Close,
+}
+
+impl Connection {
+    pub(super) fn new(limits: Arc<Limits>, peer: SocketAddr, now: Instant) -> Connection {
+        Connection { limits, peer, input: Vec::new(), state: State::Idle, deadline: now + HEAD_TIME }
+    }
+
+    /// Takes bytes in. [`Connection::step`] says what they mean.
+    pub(super) fn receive(&mut self, bytes: &[u8]) {
+        self.input.extend_from_slice(bytes);
+    }
+
+    /// When [`Connection::expire`] is to be called.
+    pub(super) fn deadline(&self) -> Instant {
+        self.deadline
+    }
+
+    /// Whether bytes of a further request are here.
+    pub(super) fn has_unread(&self) -> bool {
+        !self.input.is_empty()
+    }
+
+    /// Whether nothing of a request is here.
+    pub(super) fn is_idle(&self) -> bool {
+        matches!(self.state, State::Idle) && self.input.is_empty()
+    }
+
+    /// The request has been answered and another may follow.
+    pub(super) fn answered(&mut self, now: Instant) {
+        self.state = State::Idle;
+        self.deadline = now + IDLE_TIME;
+    }
+
+    /// The last reply was sent: the client has a moment to read it.
+    pub(super) fn part(&mut self, now: Instant) {
+        self.state = State::Parting { bytes_left: PARTING_BYTES_MAX };
+        self.deadline = now + PARTING_TIME;
+    }
+
+    /// The deadline has passed.
+    pub(super) fn expire(&mut self) -> Step {
+        match self.state {
+            State::Idle | State::Parting { .. } => Step::Close,
+            State::Head(_) | State::Body(_) => Step::Refuse(Refusal::RequestTimeout),
+        }
+    }
+
+    /// Goes on with what is here.
+    pub(super) fn step(&mut self, now: Instant) -> Step {
+        let step = match &mut self.state {
+            State::Idle | State::Head(_) => self.step_head(now),
+            State::Body(_) => self.step_body(now),
+            State::Parting { bytes_left } => {
+                let count = self.input.len();
+                self.input.clear();
+                match bytes_left.checked_sub(count) {
+                    Some(left) => *bytes_left = left,
+                    None => return Step::Close,
+                }
+                Ok(Step::More)
+            }
+        };
+        if self.input.is_empty() {
+            // An idle connection keeps no buffer: ten thousand of them are to cost little.
+            self.input = Vec::new();
+        }
+        step.unwrap_or_else(Step::Refuse)
+    }
+
+    fn step_head(&mut self, now: Instant) -> Result<Step, Refusal> {
+        self.skip_empty_lines();
+        if self.input.is_empty() {
+            return Ok(Step::More);
+        }
+        if matches!(self.state, State::Idle) {
+            self.state = State::Head(HeadReader::default());
+            self.deadline = now + HEAD_TIME;
+        }
+        let State::Head(reader) = &mut self.state else { return Ok(Step::More) };
+        let Some((head, length)) = reader.read(&self.input)? else { return Ok(Step::More) };
+        self.input.drain(..length);
+        self.begin_body(head, now)
+    }
+
+    /// RFC 9112 §2.2: empty lines before a request line are ignored.
+    fn skip_empty_lines(&mut self) {
+        let is_pair = |pair: &&[u8]| *pair == b"\r\n";
+        let empty = self.input.chunks_exact(2).take_while(is_pair).count() * 2;
+        if empty > 0 {
+            self.input.drain(..empty);
+            if let State::Head(reader) = &mut self.state {
+                *reader = HeadReader::default();
+            }
+        }
+    }
+
+    fn begin_body(&mut self, head: Head, now: Instant) -> Result<Step, Refusal> {
+        if head.body == BodyLength::None {
+            return Ok(self.complete(head, None, now));
+        }
+        let writer = SpoolWriter::new(self.limits.spool_dir.clone(), self.limits.max_body);
+        let body = BodyReader::new(head.body, self.limits.max_body, writer)?;
+        let wants_continue = head.wants_continue && self.input.is_empty();
+        self.state = State::Body(Box::new(Arriving { head, body, began: now }));
+        self.deadline = now + BODY_START_TIME;
+        if wants_continue { Ok(Step::Continue) } else { self.step_body(now) }
+    }
+
+    fn step_body(&mut self, now: Instant) -> Result<Step, Refusal> {
+        let State::Body(arriving) = &mut self.state else { return Ok(Step::More) };
+        let taken = arriving.body.take(&self.input)?;
+        self.input.drain(..taken.bytes);
+        if !taken.complete {
+            let at_least = Duration::from_secs(arriving.body.length() / BODY_BYTES_PER_SECOND_MIN);
+            self.deadline = arriving.began + BODY_START_TIME + at_least;
+            return Ok(Step::More);
+        }
+        let State::Body(arriving) = std::mem::replace(&mut self.state, State::Idle) else { return Ok(Step::More) };
+        Ok(self.complete(arriving.head, Some(arriving.body), now))
+    }
+
+    fn complete(&mut self, head: Head, body: Option<BodyReader>, now: Instant) -> Step {
+        self.state = State::Idle;
+        let asked = Asked::new(&head.method, head.version, head.is_persistent());
+        let request = Request {
+            method: head.method,
+            target: head.target,
+            version: head.version,
+            headers: head.headers,
+            body: body.map(BodyReader::finish),
+            peer: self.peer,
+            received: now,
+        };
+        Step::Request(Box::new(request), asked)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn connection(now: Instant) -> Connection {
+        let limits = Limits { max_body: 1 << 20, spool_dir: std::env::temp_dir().into() };
+        Connection::new(Arc::new(limits), "192.0.2.1:1".parse().expect("an address"), now)
+    }
+
+    fn target(step: &Step) -> &str {
+        match step {
+            Step::Request(request, _) => request.target.as_str(),
+            other => panic!("not a request: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn pipelined_requests_come_out_one_by_one() {
+        let now = Instant::now();
+        let mut connection = connection(now);
+        connection.receive(b"\r\n\r\nGET /1 HTTP/1.1\r\nHost: a\r\n\r\nPOST /2 HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n");
+        assert_eq!(target(&connection.step(now)), "/1");
+        assert!(connection.has_unread());
+        connection.answered(now);
+        assert!(matches!(connection.step(now), Step::More));
+        connection.receive(b"\r\nabcGET /3 HTTP/1.1\r\nHost: a\r\n\r\n");
+        let Step::Request(request, _) = connection.step(now) else { panic!("no request") };
+        assert_eq!(request.body.expect("a body").bytes(), Some(&b"abc"[..]));
+        connection.answered(now);
+        assert_eq!(target(&connection.step(now)), "/3");
+        assert!(!connection.has_unread() && connection.is_idle());
+    }
+
+    #[test]
+    fn every_wait_has_its_deadline() {
+        let now = Instant::now();
+        let mut connection = connection(now);
+        assert_eq!(connection.deadline(), now + HEAD_TIME);
+        assert!(matches!(connection.expire(), Step::Close), "a silent client is closed without a word");
+        connection.receive(b"POST / HTTP/1.1\r\n");
+        assert!(matches!(connection.step(now), Step::More));
+        let later = now + Duration::from_secs(5);
+        connection.receive(b"Host: a\r\nContent-Length: 100000\r\n");
+        assert!(matches!(connection.step(later), Step::More));
+        assert_eq!(connection.deadline(), now + HEAD_TIME, "a dripping head wins no time");
+        assert!(matches!(connection.expire(), Step::Refuse(Refusal::RequestTimeout)));
+        connection.receive(b"\r\n");
+        assert!(matches!(connection.step(later), Step::More));
+        assert_eq!(connection.deadline(), later + BODY_START_TIME);
+        connection.receive(&[0; 10 * 1024]);
+        assert!(matches!(connection.step(later), Step::More));
+        assert_eq!(connection.deadline(), later + BODY_START_TIME + Duration::from_secs(10));
+        assert!(matches!(connection.expire(), Step::Refuse(Refusal::RequestTimeout)));
+    }
+
+    #[test]
+    fn continue_is_asked_for_once_and_only_before_the_body_came() {
+        let head = b"POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n";
+        let now = Instant::now();
+        let mut connection = connection(now);
+        connection.receive(head);
+        assert!(matches!(connection.step(now), Step::Continue));
+        assert!(matches!(connection.step(now), Step::More));
+        connection.receive(b"abc");
+        assert_eq!(target(&connection.step(now)), "/");
+        connection.answered(now);
+        connection.receive(&[&head[..], b"abc"].concat());
+        assert_eq!(target(&connection.step(now)), "/");
+    }
+
+    #[test]
+    fn a_body_over_the_limit_is_refused_before_continue() {
+        let now = Instant::now();
+        let mut connection = connection(now);
+        connection.receive(b"POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 9999999\r\n\r\n");
+        assert!(matches!(connection.step(now), Step::Refuse(Refusal::BodyTooLarge)));
+    }
+
+    #[test]
+    fn a_parting_client_is_read_for_a_while() {
+        let now = Instant::now();
+        let mut connection = connection(now);
+        connection.part(now);
+        connection.receive(&[0; PARTING_BYTES_MAX]);
+        assert!(matches!(connection.step(now), Step::More));
+        connection.receive(&[0]);
+        assert!(matches!(connection.step(now), Step::Close));
+        assert_eq!(connection.deadline(), now + PARTING_TIME);
+    }
+}

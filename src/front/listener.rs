@@ -1,0 +1,114 @@
+//! Accepts clients. Knows nothing of what they send.
+
+use std::io;
+use std::net::TcpListener;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::client::Client;
+use super::{Door, Front, Serve};
+use crate::poller::{Owner, Turn, Watch};
+
+/// Clients accepted in one turn: the others' sockets want the poller's thread, too.
+const ACCEPTS_MAX: usize = 128;
+/// How long accepting pauses when there are too many connections or no descriptors. The kernel queues meanwhile.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// A listening socket.
+pub struct Listener {
+    door: Arc<Door>,
+    /// `None` once the house drains: closed, not shut down, since another process may hold the same socket.
+    socket: Mutex<Option<mio::net::TcpListener>>,
+    watch: OnceLock<Watch>,
+}
+
+/// What became of one attempt to accept.
+enum Accepted {
+    One,
+    /// Nobody waits.
+    None,
+    /// Nobody can be let in for now.
+    Full,
+}
+
+impl Listener {
+    pub(super) fn open(front: Arc<Front>, socket: TcpListener, serve: Arc<Serve>) -> io::Result<()> {
+        socket.set_nonblocking(true)?;
+        let watched = socket.try_clone()?;
+        let poller = front.poller.clone();
+        let door = Arc::new(Door { front, serve });
+        let socket = Mutex::new(Some(mio::net::TcpListener::from_std(socket)));
+        let listener = Arc::new(Listener { door, socket, watch: OnceLock::new() });
+        let watch = poller.watch(&watched, listener.clone())?;
+        // Clients that came before the watch was set raise no further edge.
+        watch.set_deadline(Some(Instant::now()));
+        let _ = listener.watch.set(watch);
+        Ok(())
+    }
+
+    fn accept_all(&self) {
+        for _ in 0..ACCEPTS_MAX {
+            match self.accept() {
+                Accepted::One => {}
+                Accepted::None => return,
+                Accepted::Full => return self.again_at(Instant::now() + PAUSE),
+            }
+        }
+        self.again_at(Instant::now());
+    }
+
+    fn again_at(&self, at: Instant) {
+        if let Some(watch) = self.watch.get() {
+            watch.set_deadline(Some(at));
+        }
+    }
+
+    fn accept(&self) -> Accepted {
+        let front = &self.door.front;
+        if front.connections() >= front.connections_max {
+            return Accepted::Full;
+        }
+        let socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(listener) = socket.as_ref() else { return Accepted::None };
+        let accepted = listener.accept();
+        drop(socket);
+        match accepted {
+            Ok((socket, peer)) => {
+                front.connections.fetch_add(1, Ordering::SeqCst);
+                if let Err(error) = Client::open(self.door.clone(), socket.into(), peer) {
+                    log::warn!("cannot watch the client {peer}: {error}");
+                }
+                Accepted::One
+            }
+            Err(error) => after(&error),
+        }
+    }
+}
+
+/// No error of accepting ends the loop.
+fn after(error: &io::Error) -> Accepted {
+    match error.kind() {
+        io::ErrorKind::WouldBlock => Accepted::None,
+        // The client left before it was accepted, or a signal came: the next one may be there.
+        io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted => Accepted::One,
+        _ => {
+            log::warn!("cannot accept a client, trying again soon: {error}");
+            Accepted::Full
+        }
+    }
+}
+
+impl Owner for Listener {
+    fn turn(self: Arc<Self>, turn: Turn) {
+        match turn {
+            Turn::Ready { .. } | Turn::Expired => self.accept_all(),
+            Turn::Drain | Turn::Cut => {
+                if let Some(watch) = self.watch.get() {
+                    watch.end();
+                }
+                self.socket.lock().unwrap_or_else(PoisonError::into_inner).take();
+            }
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! HTTP/1.1 towards clients: accepts, reads requests whole, writes replies, keeps connections alive.
+//! Knows nothing of backends: whoever takes complete requests is a closure.
+
+mod body;
+mod client;
+mod connection;
+mod head;
+mod listener;
+mod reply;
+mod reply_to;
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+use std::{fmt, io};
+
+use crate::message::Request;
+use crate::poller::{Poller, Turn};
+
+pub(crate) use head::HEAD_BYTES_MAX;
+pub use listener::Listener;
+pub use reply_to::ClientReply;
+
+/// Takes a complete request, or gives the way back to the client back if too much is waiting already.
+pub type Serve = dyn Fn(Request, ClientReply) -> Result<(), ClientReply> + Send + Sync;
+
+/// What clients may send.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// The longest body, in bytes.
+    pub max_body: u64,
+    /// Where bodies go that are too long for memory.
+    pub spool_dir: Arc<Path>,
+}
+
+/// A front: some listeners with common limits.
+pub struct Front {
+    poller: Poller,
+    limits: Arc<Limits>,
+    connections_max: usize,
+    /// How long a client may take nothing of a reply.
+    write_timeout: Duration,
+    connections: AtomicUsize,
+    exchanges: AtomicUsize,
+    draining: AtomicBool,
+}
+
+impl Front {
+    /// A front without listeners.
+    pub fn new(poller: Poller, limits: Limits, connections_max: usize, write_timeout: Duration) -> Arc<Front> {
+        Arc::new(Front {
+            poller,
+            limits: Arc::new(limits),
+            connections_max,
+            write_timeout,
+            connections: AtomicUsize::new(0),
+            exchanges: AtomicUsize::new(0),
+            draining: AtomicBool::new(false),
+        })
+    }
+
+    /// Has the poller accept clients on this socket from now on.
+    pub fn listen(self: &Arc<Front>, socket: TcpListener, serve: Arc<Serve>) -> io::Result<()> {
+        Listener::open(self.clone(), socket, serve)
+    }
+
+    /// Requests that are complete and not yet answered.
+    pub fn exchanges(&self) -> usize {
+        self.exchanges.load(Ordering::SeqCst)
+    }
+
+    /// Open client connections.
+    pub fn connections(&self) -> usize {
+        self.connections.load(Ordering::SeqCst)
+    }
+
+    /// Stops accepting and closes idle connections; replies say `Connection: close` from now on.
+    pub fn drain(&self) {
+        self.draining.store(true, Ordering::SeqCst);
+        self.poller.tell_all(Turn::Drain);
+    }
+
+    fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::SeqCst)
+    }
+}
+
+impl fmt::Debug for Front {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Front").field("connections", &self.connections()).finish_non_exhaustive()
+    }
+}
+
+/// Where a client came in, and what happens to its requests.
+struct Door {
+    front: Arc<Front>,
+    serve: Arc<Serve>,
+}
+
+/// A client's address for the log.
+type Peer = SocketAddr;

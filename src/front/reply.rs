@@ -1,0 +1,193 @@
+//! Writes the bytes of a reply: its head, and the framing of its body. Values in, bytes out: no socket.
+
+use std::io::Write;
+use std::time::SystemTime;
+
+use http::header::{CONNECTION, CONTENT_LENGTH, DATE, TRANSFER_ENCODING};
+use http::{HeaderMap, Method, StatusCode, Version};
+
+use crate::message::ReplyBody;
+
+/// The interim reply to `Expect: 100-continue`.
+pub(super) const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+/// Ends a chunked body.
+pub(super) const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
+/// Room in front of a chunk for its size: eight hex digits and CR LF.
+pub(super) const CHUNK_PREFIX_BYTES: usize = 10;
+
+/// What a reply must know of the request that it answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Asked {
+    pub(super) is_head: bool,
+    pub(super) version: Version,
+    /// Whether the client can take another reply on this connection.
+    pub(super) persistent: bool,
+}
+
+impl Asked {
+    pub(super) fn new(method: &Method, version: Version, persistent: bool) -> Asked {
+        Asked { is_head: method == Method::HEAD, version, persistent }
+    }
+
+    /// For a request that couldn't be read: the connection ends with the reply.
+    pub(super) const UNREADABLE: Asked = Asked { is_head: false, version: Version::HTTP_11, persistent: false };
+}
+
+/// How the end of the body is told (RFC 9112 §6.3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Framing {
+    /// No body follows the head; a length may be told all the same.
+    None { told: Option<u64> },
+    /// So many bytes follow.
+    Sized(u64),
+    /// Chunks follow.
+    Chunked,
+    /// The end of the connection is the end of the body.
+    UntilClose,
+}
+
+impl Framing {
+    /// The framing of a reply.
+    pub(super) fn of(asked: Asked, status: StatusCode, body: &ReplyBody) -> Framing {
+        let length = match body {
+            ReplyBody::Whole(bytes) => Some(bytes.len() as u64),
+            ReplyBody::Stream { length, .. } | ReplyBody::Withheld { length } => *length,
+        };
+        if status == StatusCode::NO_CONTENT || status.is_informational() {
+            return Framing::None { told: None };
+        }
+        if asked.is_head || status == StatusCode::NOT_MODIFIED || matches!(body, ReplyBody::Withheld { .. }) {
+            return Framing::None { told: length };
+        }
+        match length {
+            Some(length) => Framing::Sized(length),
+            None if asked.version == Version::HTTP_10 => Framing::UntilClose,
+            None => Framing::Chunked,
+        }
+    }
+
+    /// Whether another reply may follow on the connection.
+    pub(super) fn is_persistent(self, asked: Asked) -> bool {
+        asked.persistent && self != Framing::UntilClose
+    }
+}
+
+/// Appends the head to `bytes`.
+pub(super) fn write_head(
+    bytes: &mut Vec<u8>,
+    asked: Asked,
+    status: StatusCode,
+    headers: &HeaderMap,
+    framing: Framing,
+    now: SystemTime,
+) {
+    let reason = status.canonical_reason().unwrap_or("");
+    // A server always names its own version, even to an HTTP/1.0 client (RFC 9110 §2.5).
+    put(bytes, format_args!("HTTP/1.1 {} {reason}\r\n", status.as_str()));
+    for (name, value) in headers {
+        put_field(bytes, name.as_str(), value.as_bytes());
+    }
+    if !headers.contains_key(DATE) {
+        put_field(bytes, "date", httpdate::fmt_http_date(now).as_bytes());
+    }
+    match framing {
+        Framing::Sized(length) | Framing::None { told: Some(length) } => {
+            put(bytes, format_args!("{CONTENT_LENGTH}: {length}\r\n"));
+        }
+        Framing::Chunked => put(bytes, format_args!("{TRANSFER_ENCODING}: chunked\r\n")),
+        Framing::None { told: None } | Framing::UntilClose => {}
+    }
+    if !framing.is_persistent(asked) {
+        put(bytes, format_args!("{CONNECTION}: close\r\n"));
+    } else if asked.version == Version::HTTP_10 {
+        put(bytes, format_args!("{CONNECTION}: keep-alive\r\n"));
+    }
+    bytes.extend_from_slice(b"\r\n");
+}
+
+/// The prefix of a chunk of that many bytes. All eight digits are written, so that it has one length.
+pub(super) fn chunk_prefix(length: usize) -> [u8; CHUNK_PREFIX_BYTES] {
+    let mut prefix = *b"00000000\r\n";
+    write!(&mut prefix[..8], "{length:08x}").expect("a chunk is smaller than 4 GiB");
+    prefix
+}
+
+fn put_field(bytes: &mut Vec<u8>, name: &str, value: &[u8]) {
+    bytes.extend_from_slice(name.as_bytes());
+    bytes.extend_from_slice(b": ");
+    bytes.extend_from_slice(value);
+    bytes.extend_from_slice(b"\r\n");
+}
+
+fn put(bytes: &mut Vec<u8>, text: std::fmt::Arguments) {
+    bytes.write_fmt(text).expect("a vector takes all");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GET: Asked = Asked { is_head: false, version: Version::HTTP_11, persistent: true };
+    const HEAD: Asked = Asked { is_head: true, ..GET };
+    const OLD: Asked = Asked { version: Version::HTTP_10, ..GET };
+
+    #[test]
+    fn the_end_of_a_body_is_told_by_method_version_and_status() {
+        let whole = || ReplyBody::Whole(b"abc".to_vec());
+        let withheld = |length| ReplyBody::Withheld { length };
+        let rows = [
+            ("length known", GET, 200, whole(), Framing::Sized(3)),
+            ("HEAD", HEAD, 200, whole(), Framing::None { told: Some(3) }),
+            ("HEAD without length", HEAD, 200, withheld(None), Framing::None { told: None }),
+            ("304", GET, 304, withheld(Some(9)), Framing::None { told: Some(9) }),
+            ("204", GET, 204, whole(), Framing::None { told: None }),
+        ];
+        for (label, asked, status, body, expected) in rows {
+            let status = StatusCode::from_u16(status).expect("a status");
+            assert_eq!(Framing::of(asked, status, &body), expected, "{label}");
+        }
+        let stream = || ReplyBody::Stream { length: None, source: Box::new(Nothing) };
+        assert_eq!(Framing::of(GET, StatusCode::OK, &stream()), Framing::Chunked);
+        assert_eq!(Framing::of(OLD, StatusCode::OK, &stream()), Framing::UntilClose);
+        assert!(!Framing::UntilClose.is_persistent(OLD));
+    }
+
+    struct Nothing;
+    impl std::io::Read for Nothing {
+        fn read(&mut self, _: &mut [u8]) -> std::io::Result<usize> {
+            Ok(0)
+        }
+    }
+    impl crate::message::Source for Nothing {
+        fn is_here(&self) -> bool {
+            true
+        }
+    }
+
+    fn head(asked: Asked, headers: &HeaderMap, framing: Framing) -> String {
+        let mut bytes = Vec::new();
+        write_head(&mut bytes, asked, StatusCode::OK, headers, framing, SystemTime::UNIX_EPOCH);
+        String::from_utf8(bytes).expect("ASCII")
+    }
+
+    #[test]
+    fn a_head_has_date_framing_and_connection() {
+        let mut headers = HeaderMap::new();
+        headers.insert("server", http::HeaderValue::from_static("b"));
+        let date = "date: Thu, 01 Jan 1970 00:00:00 GMT\r\n";
+        assert_eq!(
+            head(GET, &headers, Framing::Sized(3)),
+            format!("HTTP/1.1 200 OK\r\nserver: b\r\n{date}content-length: 3\r\n\r\n")
+        );
+        assert!(head(OLD, &headers, Framing::Sized(3)).ends_with("connection: keep-alive\r\n\r\n"));
+        assert!(head(OLD, &headers, Framing::UntilClose).ends_with("GMT\r\nconnection: close\r\n\r\n"));
+        assert!(head(Asked::UNREADABLE, &headers, Framing::Chunked).contains("connection: close"));
+        headers.insert("date", http::HeaderValue::from_static("its own"));
+        assert_eq!(head(GET, &headers, Framing::Chunked).matches("date: ").count(), 1);
+    }
+
+    #[test]
+    fn a_chunk_prefix_has_eight_digits() {
+        assert_eq!(&chunk_prefix(0x1f), b"0000001f\r\n");
+    }
+}

@@ -1,0 +1,155 @@
+//! The way back to a client: frames a reply and writes it, streams its body as it comes, and says what became of it.
+//! Knows nothing of where the reply comes from.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::SystemTime;
+
+use super::client::Client;
+use super::connection::Connection;
+use super::reply::{Asked, CHUNK_PREFIX_BYTES, Framing, LAST_CHUNK, chunk_prefix, write_head};
+use crate::message::{Delivery, Refusal, Reply, ReplyBody, ReplyTo, Source};
+
+/// A body travels in pieces of this size: bigger ones save no system calls worth the memory.
+const PIECE_BYTES: usize = 16 * 1024;
+
+/// The way back to one client, good for one reply.
+pub struct ClientReply {
+    client: Arc<Client>,
+    connection: Option<Box<Connection>>,
+    asked: Asked,
+    /// From the first byte of a reply on, another one would be garbage.
+    begun: bool,
+}
+
+impl ClientReply {
+    pub(super) fn new(client: Arc<Client>, connection: Box<Connection>, asked: Asked) -> ClientReply {
+        client.front().exchanges.fetch_add(1, Ordering::SeqCst);
+        ClientReply { client, connection: Some(connection), asked, begun: false }
+    }
+
+    /// The connection, unanswered.
+    pub(super) fn into_connection(mut self) -> Option<Box<Connection>> {
+        self.connection.take()
+    }
+
+    fn send(&mut self, reply: Reply) -> Delivery {
+        self.asked.persistent &= !self.client.front().is_draining();
+        let framing = Framing::of(self.asked, reply.status, &reply.body);
+        let mut bytes = Vec::with_capacity(1024);
+        write_head(&mut bytes, self.asked, reply.status, &reply.headers, framing, SystemTime::now());
+        self.begun = true;
+        let written = match reply.body {
+            ReplyBody::Stream { source, .. } if !matches!(framing, Framing::None { .. }) => {
+                self.stream(bytes, framing, source)
+            }
+            ReplyBody::Whole(body) if !matches!(framing, Framing::None { .. }) => {
+                bytes.extend_from_slice(&body);
+                self.write(&bytes)
+            }
+            _ => self.write(&bytes),
+        };
+        self.leave(framing, written)
+    }
+
+    fn leave(&mut self, framing: Framing, written: Result<(), Delivery>) -> Delivery {
+        let Some(connection) = self.connection.take() else { return Delivery::Whole };
+        match written {
+            Ok(()) if framing.is_persistent(self.asked) => self.client.answered(connection),
+            Ok(()) => self.client.part(connection),
+            Err(failed) => {
+                self.client.abort();
+                return failed;
+            }
+        }
+        Delivery::Whole
+    }
+
+    /// Writes the head and the body behind it: in one go what is here, the rest as it comes.
+    fn stream(&self, mut bytes: Vec<u8>, framing: Framing, mut source: Box<dyn Source>) -> Result<(), Delivery> {
+        let mut left = if let Framing::Sized(length) = framing { Some(length) } else { None };
+        loop {
+            if bytes.len() >= PIECE_BYTES || (!bytes.is_empty() && left != Some(0) && !source.is_here()) {
+                self.write(&bytes)?;
+                bytes.clear();
+            }
+            let count = append_piece(&mut bytes, &mut *source, framing, left).map_err(Delivery::BodyBroke)?;
+            if count == 0 {
+                break;
+            }
+            left = left.map(|left| left - count as u64);
+        }
+        if left.is_some_and(|left| left > 0) {
+            return Err(Delivery::BodyBroke(io::ErrorKind::UnexpectedEof.into()));
+        }
+        if framing == Framing::Chunked {
+            bytes.extend_from_slice(LAST_CHUNK);
+        }
+        self.write(&bytes)
+    }
+
+    fn write(&self, bytes: &[u8]) -> Result<(), Delivery> {
+        self.client.write_all(bytes).map_err(Delivery::ClientGone)
+    }
+}
+
+/// Reads the next piece of the body and appends it in its framing. Returns how many bytes of the body it has; even
+/// after the last one the source is asked once more, since only its end frees the line that it came on.
+fn append_piece(
+    bytes: &mut Vec<u8>,
+    source: &mut dyn Source,
+    framing: Framing,
+    left: Option<u64>,
+) -> io::Result<usize> {
+    let start = bytes.len();
+    let prefix = if framing == Framing::Chunked { CHUNK_PREFIX_BYTES } else { 0 };
+    let room = left.map_or(PIECE_BYTES, |left| usize::try_from(left).unwrap_or(usize::MAX).clamp(1, PIECE_BYTES));
+    bytes.resize(start + prefix + room, 0);
+    let count = read_some(source, &mut bytes[start + prefix..])?;
+    if left.is_some_and(|left| count as u64 > left) {
+        return Err(io::Error::other("the body is longer than its Content-Length"));
+    }
+    if count == 0 {
+        bytes.truncate(start);
+        return Ok(0);
+    }
+    bytes.truncate(start + prefix + count);
+    if framing == Framing::Chunked {
+        bytes[start..start + prefix].copy_from_slice(&chunk_prefix(count));
+        bytes.extend_from_slice(b"\r\n");
+    }
+    Ok(count)
+}
+
+fn read_some(source: &mut dyn Source, buffer: &mut [u8]) -> io::Result<usize> {
+    loop {
+        match source.read(buffer) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            other => return other,
+        }
+    }
+}
+
+impl ReplyTo for ClientReply {
+    fn reply(mut self: Box<Self>, reply: Reply) -> Delivery {
+        self.send(reply)
+    }
+
+    fn when_gone(&self, abandon: Box<dyn FnOnce() + Send>) {
+        self.client.when_gone(abandon);
+    }
+}
+
+impl Drop for ClientReply {
+    fn drop(&mut self) {
+        if self.connection.is_some() {
+            if self.begun {
+                self.client.abort();
+            } else {
+                self.send(Refusal::Internal.reply());
+            }
+        }
+        self.client.front().exchanges.fetch_sub(1, Ordering::SeqCst);
+    }
+}

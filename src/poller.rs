@@ -1,0 +1,340 @@
+//! Waits for many sockets and for the next deadline, and tells each owner that its turn has come.
+//! Never blocks elsewhere, and knows nothing of what the sockets are or what their owners do.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Poll, Registry, Token, Waker};
+
+/// Events taken from the kernel in one call: more than a loaded host has ready at once.
+const EVENTS_MAX: usize = 1024;
+/// The waker's own token; watches count up from the next.
+const WAKER: Token = Token(0);
+
+/// What an owner is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Turn {
+    /// Bytes, an end or an error arrived since the last time: read until it would block.
+    Ready {
+        /// The peer sends no more; what it sent before may still be unread.
+        read_closed: bool,
+        /// The connection is dead both ways.
+        dead: bool,
+    },
+    /// The deadline has passed.
+    Expired,
+    /// The house closes: finish what is under way, begin nothing.
+    Drain,
+    /// The house is closed: end now.
+    Cut,
+}
+
+/// Who is told about a socket or a deadline, always on the poller's thread. It must not block.
+pub trait Owner: Send + Sync {
+    /// Takes the turn.
+    fn turn(self: Arc<Self>, turn: Turn);
+}
+
+/// A handle on the poller; clones share it.
+#[derive(Clone)]
+pub struct Poller(Arc<Shared>);
+
+struct Shared {
+    registry: Registry,
+    waker: Waker,
+    watched: Mutex<Watched>,
+}
+
+/// Everything that is watched. One lock for all of it: it is held for a few instructions.
+struct Watched {
+    entries: HashMap<usize, Entry>,
+    /// At most a few deadlines of each entry; those that were put off are sorted out when their time comes.
+    deadlines: BinaryHeap<Reverse<(Instant, usize)>>,
+    /// Until when the poller sleeps; only an earlier deadline wakes it.
+    sleeps_until: Option<Instant>,
+    /// Never used twice, so that an event of a closed socket finds no owner.
+    next_token: usize,
+    stopped: bool,
+}
+
+struct Entry {
+    owner: Arc<dyn Owner>,
+    deadline: Option<Instant>,
+    /// The earliest instant in `deadlines` that stands for this entry.
+    queued: Option<Instant>,
+}
+
+/// What an owner holds of its place in the poller. The poller holds the owner until [`Watch::end`].
+pub struct Watch {
+    shared: Arc<Shared>,
+    token: usize,
+}
+
+/// The poller's own side: the thread that waits.
+pub struct Waiter {
+    poll: Poll,
+    shared: Arc<Shared>,
+}
+
+impl Poller {
+    /// A poller and its waiting side, which wants a thread.
+    pub fn new() -> io::Result<(Poller, Waiter)> {
+        let poll = Poll::new()?;
+        let registry = poll.registry().try_clone()?;
+        let waker = Waker::new(&registry, WAKER)?;
+        let watched = Watched {
+            entries: HashMap::new(),
+            deadlines: BinaryHeap::new(),
+            sleeps_until: None,
+            next_token: WAKER.0 + 1,
+            stopped: false,
+        };
+        let shared = Arc::new(Shared { registry, waker, watched: Mutex::new(watched) });
+        Ok((Poller(shared.clone()), Waiter { poll, shared }))
+    }
+
+    /// Watches a socket for its owner: edge-triggered, for reading. The socket must be closed after [`Watch::end`].
+    pub fn watch(&self, socket: &impl AsFd, owner: Arc<dyn Owner>) -> io::Result<Watch> {
+        let watch = self.alarm(owner);
+        let fd = socket.as_fd().as_raw_fd();
+        let registered = self.0.registry.register(&mut SourceFd(&fd), Token(watch.token), Interest::READABLE);
+        registered.inspect_err(|_| watch.end())?;
+        Ok(watch)
+    }
+
+    /// A place without a socket, for deadlines only.
+    pub fn alarm(&self, owner: Arc<dyn Owner>) -> Watch {
+        let token = self.0.lock().insert(owner);
+        Watch { shared: self.0.clone(), token }
+    }
+
+    /// Gives every owner this turn, on the calling thread.
+    pub fn tell_all(&self, turn: Turn) {
+        let owners: Vec<_> = self.0.lock().entries.values().map(|entry| entry.owner.clone()).collect();
+        for owner in owners {
+            owner.turn(turn);
+        }
+    }
+
+    /// Ends the waiting thread and forgets every owner.
+    pub fn stop(&self) {
+        let entries = {
+            let mut watched = self.0.lock();
+            watched.stopped = true;
+            std::mem::take(&mut watched.entries)
+        };
+        drop(entries);
+        self.0.wake();
+    }
+}
+
+impl Watch {
+    /// Sets the deadline anew, or none. A passed one counts at once.
+    pub fn set_deadline(&self, deadline: Option<Instant>) {
+        if self.shared.lock().set_deadline(self.token, deadline) {
+            self.shared.wake();
+        }
+    }
+
+    /// Gives the place up: the owner gets no more turns and is forgotten.
+    pub fn end(&self) {
+        let entry = self.shared.lock().entries.remove(&self.token);
+        drop(entry);
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Watched> {
+        self.watched.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wake(&self) {
+        if let Err(error) = self.waker.wake() {
+            log::error!("cannot wake the poller: {error}");
+        }
+    }
+}
+
+impl Watched {
+    fn insert(&mut self, owner: Arc<dyn Owner>) -> usize {
+        let token = self.next_token;
+        // On 32-bit hosts tokens come round after four billion watches; those that are still held are passed over.
+        self.next_token = self.next_token.wrapping_add(1).max(WAKER.0 + 1);
+        if self.entries.contains_key(&token) {
+            return self.insert(owner);
+        }
+        self.entries.insert(token, Entry { owner, deadline: None, queued: None });
+        token
+    }
+
+    /// Whether the poller must be woken, since it sleeps longer than that.
+    fn set_deadline(&mut self, token: usize, deadline: Option<Instant>) -> bool {
+        let Some(entry) = self.entries.get_mut(&token) else { return false };
+        entry.deadline = deadline;
+        let Some(deadline) = deadline else { return false };
+        if entry.queued.is_some_and(|queued| queued <= deadline) {
+            return false;
+        }
+        entry.queued = Some(deadline);
+        self.deadlines.push(Reverse((deadline, token)));
+        self.sleeps_until.is_none_or(|until| deadline < until)
+    }
+
+    /// The next owner whose deadline has passed.
+    fn pop_expired(&mut self, now: Instant) -> Option<Arc<dyn Owner>> {
+        while let Some(&Reverse((at, token))) = self.deadlines.peek() {
+            if at > now {
+                return None;
+            }
+            self.deadlines.pop();
+            let Some(entry) = self.entries.get_mut(&token).filter(|entry| entry.queued == Some(at)) else { continue };
+            entry.queued = None;
+            match entry.deadline {
+                Some(deadline) if deadline <= now => {
+                    entry.deadline = None;
+                    return Some(entry.owner.clone());
+                }
+                Some(deadline) => {
+                    entry.queued = Some(deadline);
+                    self.deadlines.push(Reverse((deadline, token)));
+                }
+                None => {}
+            }
+        }
+        None
+    }
+
+    /// Notes until when the poller will sleep now, and says it.
+    fn fall_asleep(&mut self) -> Option<Instant> {
+        self.sleeps_until = self.deadlines.peek().map(|&Reverse((at, _))| at);
+        self.sleeps_until
+    }
+}
+
+impl Waiter {
+    /// Waits and gives turns until [`Poller::stop`].
+    pub fn run(mut self) {
+        let mut events = Events::with_capacity(EVENTS_MAX);
+        loop {
+            let until = {
+                let mut watched = self.shared.lock();
+                if watched.stopped {
+                    return;
+                }
+                watched.fall_asleep()
+            };
+            let timeout = until.map(|until| until.saturating_duration_since(Instant::now()));
+            if let Err(error) = self.poll.poll(&mut events, timeout)
+                && error.kind() != io::ErrorKind::Interrupted
+            {
+                log::error!("cannot wait for sockets: {error}");
+                return;
+            }
+            self.give_ready_turns(&events);
+            self.give_expired_turns();
+        }
+    }
+
+    fn give_ready_turns(&self, events: &Events) {
+        for event in events.iter().filter(|event| event.token() != WAKER) {
+            let owner = self.shared.lock().entries.get(&event.token().0).map(|entry| entry.owner.clone());
+            if let Some(owner) = owner {
+                let dead = event.is_error() || (event.is_read_closed() && event.is_write_closed());
+                give(owner, Turn::Ready { read_closed: event.is_read_closed(), dead });
+            }
+        }
+    }
+
+    fn give_expired_turns(&self) {
+        let now = Instant::now();
+        loop {
+            let expired = self.shared.lock().pop_expired(now);
+            let Some(owner) = expired else { return };
+            give(owner, Turn::Expired);
+        }
+    }
+}
+
+/// One owner's panic must not end the turns of all others; the panic hook has logged it.
+fn give(owner: Arc<dyn Owner>, turn: Turn) {
+    let _ = catch_unwind(AssertUnwindSafe(|| owner.turn(turn)));
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::net::{TcpListener, TcpStream};
+    use std::time::Duration;
+
+    use crossbeam_channel::{Receiver, Sender, unbounded};
+
+    use super::*;
+
+    struct Teller(Sender<Turn>);
+
+    impl Owner for Teller {
+        fn turn(self: Arc<Self>, turn: Turn) {
+            self.0.send(turn).expect("the test listens");
+        }
+    }
+
+    fn teller() -> (Arc<Teller>, Receiver<Turn>) {
+        let (sender, receiver) = unbounded();
+        (Arc::new(Teller(sender)), receiver)
+    }
+
+    fn running() -> Poller {
+        let (poller, waiter) = Poller::new().expect("a poller");
+        std::thread::spawn(move || waiter.run());
+        poller
+    }
+
+    const SOON: Duration = Duration::from_secs(10);
+
+    #[test]
+    fn bytes_and_a_close_are_told_to_the_owner() {
+        let poller = running();
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let mut near = TcpStream::connect(listener.local_addr().expect("an address")).expect("a connection");
+        let (far, _) = listener.accept().expect("a connection");
+        let (owner, turns) = teller();
+        let watch = poller.watch(&far, owner).expect("a watch");
+        near.write_all(b"x").expect("a write");
+        assert_eq!(turns.recv_timeout(SOON), Ok(Turn::Ready { read_closed: false, dead: false }));
+        drop(near);
+        assert_eq!(turns.recv_timeout(SOON), Ok(Turn::Ready { read_closed: true, dead: false }));
+        watch.end();
+        assert!(turns.recv_timeout(SOON).is_err(), "the owner is forgotten");
+        poller.stop();
+    }
+
+    #[test]
+    fn deadlines_come_in_order_and_can_be_put_off_and_taken_back() {
+        let poller = running();
+        let now = Instant::now();
+        let (early, early_turns) = teller();
+        let (late, late_turns) = teller();
+        let (never, never_turns) = teller();
+        let late = poller.alarm(late);
+        let never = poller.alarm(never);
+        let early = poller.alarm(early);
+        never.set_deadline(Some(now + Duration::from_millis(5)));
+        never.set_deadline(None);
+        late.set_deadline(Some(now + Duration::from_millis(10)));
+        late.set_deadline(Some(now + Duration::from_millis(40)));
+        early.set_deadline(Some(now + Duration::from_secs(3600)));
+        early.set_deadline(Some(now + Duration::from_millis(20)));
+        assert_eq!(early_turns.recv_timeout(SOON), Ok(Turn::Expired));
+        assert!(Instant::now() >= now + Duration::from_millis(20));
+        assert_eq!(late_turns.recv_timeout(SOON), Ok(Turn::Expired));
+        assert!(Instant::now() >= now + Duration::from_millis(40));
+        assert!(never_turns.is_empty());
+        poller.stop();
+    }
+}
