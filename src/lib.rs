@@ -16,6 +16,8 @@
 
 pub mod demo;
 
+pub mod journal;
+
 pub mod config;
 
 pub mod message;

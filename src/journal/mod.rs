@@ -1,0 +1,217 @@
+//! Tells what happened: a finished exchange becomes one line of the log, and so does whatever was refused or replaced.
+//! Knows nothing of how it came about. Text from outside is escaped here: no client can forge a line.
+
+mod writer;
+
+use std::fmt::{self, Write};
+use std::net::SocketAddr;
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use http::StatusCode;
+
+use crate::message::{Delivery, Elapsed, Outcome, Refusal, Request};
+
+pub use writer::{flush, start};
+
+/// How much of a target a line shows, in characters: more than anybody reads, less than floods a disk.
+const TARGET_SHOWN_MAX: usize = 1024;
+
+/// What is known of one exchange until it is finished.
+pub struct Record {
+    peer: SocketAddr,
+    method: String,
+    target: String,
+    received: Instant,
+    answer: OnceLock<Answered>,
+}
+
+/// What became of the reply.
+struct Answered {
+    status: u16,
+    after: Duration,
+    note: Option<String>,
+}
+
+/// How one leg of an exchange ended.
+pub struct LegRecord<'a> {
+    /// The backend's address.
+    pub backend: &'a dyn fmt::Display,
+    /// The outcome.
+    pub outcome: &'a Outcome,
+    /// From the request's arrival to the outcome.
+    pub after: Duration,
+}
+
+impl Record {
+    /// The record of a request that has just arrived.
+    pub fn new(request: &Request) -> Record {
+        Record {
+            peer: request.peer,
+            method: request.method.to_string(),
+            target: shown(request.target.as_str()),
+            received: request.received,
+            answer: OnceLock::new(),
+        }
+    }
+
+    /// A reply has been sent, or has failed to arrive.
+    pub fn answered(&self, status: StatusCode, delivery: &Delivery, now: Instant) {
+        let cut = match delivery {
+            Delivery::Whole => None,
+            Delivery::BodyBroke(error) => Some(format!("cut, since the backend's body broke off: {}", escaped(error))),
+            Delivery::ClientGone(error) => Some(format!("cut, since the client went away: {}", escaped(error))),
+        };
+        self.set(status.as_u16(), cut, now);
+    }
+
+    /// The proxy has answered by itself: why.
+    pub fn refused(&self, refusal: &Refusal, now: Instant) {
+        let note = match refusal {
+            Refusal::AllFailed(_) => None,
+            _ => Some([vec![refusal.sentence().to_owned()], refusal.details()].concat().join("; ")),
+        };
+        self.set(refusal.status().as_u16(), note, now);
+    }
+
+    /// The client left before there was an answer. 499 is nginx's word for it, and only the log sees it.
+    pub fn abandoned(&self, now: Instant) {
+        self.set(499, None, now);
+    }
+
+    fn set(&self, status: u16, note: Option<String>, now: Instant) {
+        let after = now.saturating_duration_since(self.received);
+        let _ = self.answer.set(Answered { status, after, note });
+    }
+
+    /// Everything is known: writes the line. Backends are numbered as in the list, `b1` first.
+    pub fn finish(&self, winner: Option<usize>, legs: &[LegRecord]) {
+        let level = match self.answer.get() {
+            Some(Answered { status: 500.., .. } | Answered { note: Some(_), .. }) | None => log::Level::Warn,
+            Some(_) => log::Level::Info,
+        };
+        if log::log_enabled!(level) {
+            log::log!(level, "{}", self.line(winner, legs));
+        }
+    }
+
+    fn line(&self, winner: Option<usize>, legs: &[LegRecord]) -> String {
+        let mut line = format!("{} {} ", self.method, self.target);
+        match self.answer.get() {
+            Some(answer) => put(&mut line, format_args!("{} in {}", answer.status, Elapsed(answer.after))),
+            None => line.push_str("unanswered"),
+        }
+        if let Some(winner) = winner {
+            put(&mut line, format_args!(" by b{}", winner + 1));
+        }
+        if let Some(note) = self.answer.get().and_then(|answer| answer.note.as_ref()) {
+            put(&mut line, format_args!(" ({note})"));
+        }
+        put_legs(&mut line, legs);
+        put(&mut line, format_args!(" for {}", self.peer));
+        line
+    }
+}
+
+/// ` b1=200/12ms b2=refused [b1 http://a, b2 http://b]`, and the reasons that a word can't hold.
+fn put_legs(line: &mut String, legs: &[LegRecord]) {
+    for (index, leg) in legs.iter().enumerate() {
+        put(line, format_args!(" b{}={}", index + 1, leg.outcome));
+        if matches!(leg.outcome, Outcome::Status(_)) {
+            put(line, format_args!("/{}", Elapsed(leg.after)));
+        }
+    }
+    for (index, leg) in legs.iter().enumerate() {
+        let before = if index == 0 { " [" } else { ", " };
+        put(line, format_args!("{before}b{} {}", index + 1, leg.backend));
+        if let Outcome::Tls(reason) | Outcome::Dns(reason) | Outcome::Protocol(reason) = leg.outcome {
+            put(line, format_args!(" ({})", reason.escape_debug()));
+        }
+    }
+    if !legs.is_empty() {
+        line.push(']');
+    }
+}
+
+/// A request that never became an exchange: it couldn't be read, or nothing had room for it.
+pub fn refused(peer: SocketAddr, refusal: &Refusal) {
+    log::info!("refused {}: {} {}", peer, refusal.status().as_u16(), refusal.sentence());
+}
+
+/// The list of backends is another one now.
+pub fn replaced(backends: &[impl fmt::Display]) {
+    let list: Vec<String> = backends.iter().map(ToString::to_string).collect();
+    log::info!("the backends are now {}", list.join(", "));
+}
+
+fn put(line: &mut String, text: fmt::Arguments) {
+    line.write_fmt(text).expect("a string takes all");
+}
+
+fn escaped(text: &impl ToString) -> String {
+    text.to_string().escape_debug().to_string()
+}
+
+fn shown(target: &str) -> String {
+    let shown: String = target.chars().take(TARGET_SHOWN_MAX).flat_map(char::escape_debug).collect();
+    if target.chars().nth(TARGET_SHOWN_MAX).is_some() { shown + "…" } else { shown }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{HeaderMap, Method, Version};
+
+    use super::*;
+    use crate::message::Target;
+
+    fn record(target: &str) -> Record {
+        Record::new(&Request {
+            method: Method::GET,
+            target: Target::parse(&Method::GET, target).expect("a target"),
+            version: Version::HTTP_11,
+            headers: HeaderMap::new(),
+            body: None,
+            peer: "192.0.2.7:1234".parse().expect("an address"),
+            received: Instant::now(),
+        })
+    }
+
+    #[test]
+    fn a_line_tells_the_whole_race() {
+        let record = record("/x");
+        record.answered(StatusCode::OK, &Delivery::Whole, record.received + Duration::from_millis(12));
+        let outcomes = [
+            Outcome::Status(StatusCode::OK),
+            Outcome::Status(StatusCode::SERVICE_UNAVAILABLE),
+            Outcome::Tls("bad\nname".to_owned()),
+            Outcome::Cancelled,
+        ];
+        let backends = ["http://a", "http://b", "https://c", "http://d"];
+        let legs: Vec<_> = (outcomes.iter().zip(&backends))
+            .map(|(outcome, backend)| LegRecord { backend, outcome, after: Duration::from_millis(12) })
+            .collect();
+        assert_eq!(
+            record.line(Some(0), &legs),
+            "GET /x 200 in 12ms by b1 b1=200/12ms b2=503/12ms b3=tls b4=cancelled \
+             [b1 http://a, b2 http://b, b3 https://c (bad\\nname), b4 http://d] for 192.0.2.7:1234"
+        );
+    }
+
+    #[test]
+    fn a_cut_and_a_departure_are_told() {
+        let cut = record("/x");
+        cut.answered(StatusCode::OK, &Delivery::BodyBroke(std::io::ErrorKind::UnexpectedEof.into()), cut.received);
+        assert!(cut.line(None, &[]).contains("200 in 0.0ms (cut, since the backend's body broke off"));
+        let gone = record("/x");
+        gone.abandoned(gone.received);
+        assert!(gone.line(None, &[]).starts_with("GET /x 499 in 0.0ms for"));
+    }
+
+    #[test]
+    fn text_from_outside_stays_on_its_line_and_is_cut() {
+        let line = record("/\u{2028}\u{202e}é\u{85}").line(None, &[]);
+        assert!(line.starts_with("GET /\\u{2028}\\u{202e}é\\u{85} unanswered"), "{line}");
+        let long = format!("/{}", "x".repeat(5000));
+        assert!(record(&long).line(None, &[]).len() < 1200);
+    }
+}
