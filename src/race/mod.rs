@@ -6,7 +6,7 @@ mod cancel;
 mod legs;
 mod reaper;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 pub use cancel::{CancelToken, Cancelled, HangUp};
@@ -64,7 +64,8 @@ impl<P, O: Clone> Race<P, O> {
     pub fn new(legs: usize, prize: P, now: Instant) -> Race<P, O> {
         assert!(legs > 0, "a race needs a leg");
         let state = State { verdict: None, prize: Some(prize), results: vec![None; legs], running: legs };
-        Race { began: now, tokens: vec![CancelToken::default(); legs].into_iter().map(|_| CancelToken::default()).collect(), state: Mutex::new(state) }
+        let tokens = std::iter::repeat_with(CancelToken::default).take(legs).collect();
+        Race { began: now, tokens, state: Mutex::new(state) }
     }
 
     /// A leg's token: cancelled when the leg is to be hung up on.
@@ -141,9 +142,9 @@ impl<P, O: Clone> Race<P, O> {
     }
 }
 
-/// After a verdict, the losers of a race: what the [`Reaper`] holds until their time is over.
+/// The losers of a decided race, whatever the race was about.
 pub trait Losers: Send + Sync {
-    /// Hangs up on them.
+    /// Hangs up on everybody but the winner.
     fn hang_up(&self, winner: usize);
 }
 
@@ -153,20 +154,92 @@ impl<P: Send, O: Clone + Send> Losers for Race<P, O> {
     }
 }
 
-/// How long losers may linger after the verdict.
-#[derive(Debug, Clone, Copy)]
+/// How long losers may linger after the verdict. None at all hangs up on them at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Linger {
-    /// After a safe method (RFC 9110 §9.2.1): nobody needs their answers, only their lines.
+    /// After a safe method (RFC 9110 §9.2.1): nobody needs their answers, but their lines can be used again.
     pub safe: Duration,
     /// After any other method: the request should reach every backend whole.
-    pub unsafe_: Duration,
+    pub not_safe: Duration,
 }
 
-/// Decides how long a winner's losers linger, and sees to it.
-pub fn decided(losers: Arc<dyn Losers>, winner: usize, linger: Duration, reaper: &Reaper, now: Instant) {
-    if linger.is_zero() {
-        losers.hang_up(winner);
-    } else {
-        reaper.add(losers, winner, now + linger);
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// What a leg does, in the order in which the steps happen.
+    #[derive(Debug, Clone, Copy)]
+    enum Step {
+        Succeed(usize),
+        Fail(usize),
+        Abandon,
+    }
+
+    fn steps() -> impl Strategy<Value = (usize, Vec<Step>)> {
+        (1..=8usize).prop_flat_map(|legs| {
+            let leg = prop_oneof![Just(Step::Succeed as fn(usize) -> Step), Just(Step::Fail as fn(usize) -> Step)];
+            let outcomes = proptest::collection::vec(leg, legs);
+            let order = Just((0..legs).collect::<Vec<_>>()).prop_shuffle();
+            let abandoned_at = proptest::option::of(0..=legs);
+            (outcomes, order, abandoned_at).prop_map(move |(outcomes, order, abandoned_at)| {
+                let mut steps: Vec<Step> = order.into_iter().map(|leg| outcomes[leg](leg)).collect();
+                if let Some(at) = abandoned_at {
+                    steps.insert(at, Step::Abandon);
+                }
+                (legs, steps)
+            })
+        })
+    }
+
+    proptest! {
+        /// In any order of outcomes there is one winner, the first to succeed; the prize is given once; every leg is
+        /// accounted for; nobody but the losers is hung up on, unless the client leaves.
+        #[test]
+        fn any_order_of_outcomes_has_one_right_end((legs, steps) in steps()) {
+            let race: Race<&str, usize> = Race::new(legs, "prize", Instant::now());
+            let first = steps.iter().find(|step| !matches!(step, Step::Fail(_))).copied();
+            let all_fail_first = steps.iter().take_while(|step| matches!(step, Step::Fail(_))).count() == legs;
+            let expected = match first {
+                _ if all_fail_first => Verdict::Lost,
+                Some(Step::Succeed(leg)) => Verdict::Won(leg),
+                _ => Verdict::Abandoned,
+            };
+            let (mut prizes, mut ends) = (0, Vec::new());
+            for step in &steps {
+                match *step {
+                    Step::Succeed(leg) => {
+                        let prize = race.claim(leg);
+                        prop_assert_eq!(prize.is_some(), expected == Verdict::Won(leg));
+                        prizes += usize::from(prize.is_some());
+                        if prize.is_some() {
+                            race.hang_up_losers(leg);
+                            prop_assert!(!race.token(leg).is_cancelled());
+                        }
+                        ends.push(race.end(leg, leg, Duration::ZERO));
+                    }
+                    Step::Fail(leg) => ends.push(race.end(leg, leg, Duration::ZERO)),
+                    Step::Abandon => prizes += usize::from(race.abandon().is_some()),
+                }
+            }
+            let last = ends.pop();
+            prop_assert!(ends.iter().all(|end| *end == End::Running), "only the last leg ends the race");
+            let results = match last {
+                Some(End::LastLost(_, results)) => {
+                    prizes += 1;
+                    prop_assert_eq!(expected, Verdict::Lost);
+                    results
+                }
+                Some(End::Over(verdict, results)) => {
+                    prop_assert_eq!(verdict, expected);
+                    results
+                }
+                other => return Err(TestCaseError::fail(format!("the last leg says {other:?}"))),
+            };
+            prop_assert_eq!(prizes, 1, "the prize is given exactly once");
+            let accounted: Vec<usize> = results.iter().map(|result| result.outcome).collect();
+            prop_assert_eq!(accounted, (0..legs).collect::<Vec<_>>());
+        }
     }
 }

@@ -1,0 +1,330 @@
+//! Runs legs on scoped threads: on demand, at most so many, and the last to park is the first to work, so that few
+//! stay awake. Knows nothing of what a leg does.
+
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, Scope};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+
+/// A leg, ready to run. It owns its data and accounts for its own panics.
+pub type Job = Box<dyn FnOnce() + Send>;
+
+/// Small hosts have 64 MiB, and stacks of 2 MiB fail there at the 30th thread. A leg needs 60 KiB, TLS included.
+const STACK_BYTES: usize = 256 * 1024;
+/// A parked thread that isn't needed for so long leaves.
+const PARK_TIME: Duration = Duration::from_secs(10);
+/// Legs that wait for a thread, for each thread: with less, a burst is refused that would be served in a moment; with
+/// more, clients wait for longer than they would care to.
+const QUEUE_PER_THREAD: usize = 4;
+
+/// Where legs go to run. Clones share it.
+#[derive(Clone)]
+pub struct Legs(Arc<Shared>);
+
+/// The thread that spawns leg threads: the one that holds their scope.
+pub struct Foreman {
+    shared: Arc<Shared>,
+    orders: Receiver<Job>,
+}
+
+struct Shared {
+    threads_max: usize,
+    queue_max: usize,
+    crew: Mutex<Crew>,
+    orders: Sender<Job>,
+}
+
+#[derive(Default)]
+struct Crew {
+    /// Threads that run or are parked.
+    threads: usize,
+    /// The channels of the parked ones. `None` tells a thread to leave.
+    parked: Vec<Sender<Option<Job>>>,
+    /// Not empty only while every thread is busy: whoever ends a leg takes the next from here.
+    queue: VecDeque<Job>,
+    closed: bool,
+}
+
+/// What a thread does after a leg.
+enum Next {
+    Job(Job),
+    Parked,
+    Leave,
+}
+
+/// Too many legs are waiting already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct QueueFull;
+
+impl Legs {
+    /// Legs on at most so many threads, and the foreman who wants a thread to work on.
+    pub fn new(threads_max: usize) -> (Legs, Foreman) {
+        let (sender, orders) = unbounded();
+        let shared = Arc::new(Shared {
+            threads_max,
+            queue_max: threads_max * QUEUE_PER_THREAD,
+            crew: Mutex::default(),
+            orders: sender,
+        });
+        (Legs(shared.clone()), Foreman { shared, orders })
+    }
+
+    /// Starts all legs of a race, or none: each runs at once or waits in the queue, in order. Never blocks.
+    pub fn start(&self, jobs: Vec<Job>) -> Result<(), QueueFull> {
+        let mut crew = self.0.crew();
+        let room = crew.parked.len() + self.0.threads_max.saturating_sub(crew.threads);
+        let room = room + self.0.queue_max.saturating_sub(crew.queue.len());
+        if crew.closed || jobs.len() > room {
+            return Err(QueueFull);
+        }
+        let mut woken = Vec::new();
+        for job in jobs {
+            if let Some(parked) = crew.parked.pop() {
+                woken.push((parked, job));
+            } else if crew.threads < self.0.threads_max {
+                crew.threads += 1;
+                // The foreman lives as long as the crew isn't closed.
+                let _ = self.0.orders.send(job);
+            } else {
+                crew.queue.push_back(job);
+            }
+        }
+        drop(crew);
+        for (parked, job) in woken {
+            let _ = parked.send(Some(job));
+        }
+        Ok(())
+    }
+
+    /// Threads that run a leg, and legs that wait for one.
+    pub fn busy(&self) -> usize {
+        let crew = self.0.crew();
+        crew.threads - crew.parked.len() + crew.queue.len()
+    }
+
+    /// All threads, parked ones too.
+    pub fn threads(&self) -> usize {
+        self.0.crew().threads
+    }
+
+    /// No more legs: parked threads leave, the others after what they are doing. What waits in the queue is dropped.
+    fn close(&self) {
+        let (parked, queue) = {
+            let mut crew = self.0.crew();
+            crew.closed = true;
+            (std::mem::take(&mut crew.parked), std::mem::take(&mut crew.queue))
+        };
+        for thread in parked {
+            let _ = thread.send(None);
+        }
+        drop(queue);
+    }
+}
+
+impl Foreman {
+    /// Spawns leg threads until `stop` says so; then calls `begin_end` and goes on until `is_over`, which is asked every
+    /// few milliseconds and told since when; at last waits for every thread to end.
+    pub fn work(self, stop: &Receiver<()>, begin_end: impl FnOnce(), is_over: impl Fn(Instant) -> bool) {
+        const TICK: Duration = Duration::from_millis(5);
+        thread::scope(|scope| {
+            loop {
+                crossbeam_channel::select! {
+                    recv(self.orders) -> job => self.hire(scope, job.ok()),
+                    recv(stop) -> _ => break,
+                }
+            }
+            begin_end();
+            let since = Instant::now();
+            while !is_over(since) {
+                self.hire(scope, self.orders.recv_timeout(TICK).ok());
+            }
+            Legs(self.shared.clone()).close();
+        });
+    }
+
+    fn hire<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>, job: Option<Job>) {
+        let Some(job) = job else { return };
+        // The job is kept here until a thread has taken it: a failed spawn would drop it.
+        let (sender, receiver) = bounded(1);
+        let _ = sender.send(job);
+        let thread = thread::Builder::new().name("leg".into()).stack_size(STACK_BYTES);
+        let taken = receiver.clone();
+        let spawned = thread.spawn_scoped(scope, move || taken.try_recv().ok().map(|job| self.shared.run(job)));
+        if let Err(error) = spawned {
+            log::warn!("cannot start a leg's thread: {error}");
+            if let Ok(job) = receiver.try_recv() {
+                self.shared.postpone(job);
+            }
+        }
+    }
+}
+
+impl Shared {
+    fn crew(&self) -> MutexGuard<'_, Crew> {
+        self.crew.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A leg thread's life.
+    fn run(&self, first: Job) {
+        let (sender, receiver) = bounded(1);
+        let mut next = Some(first);
+        while let Some(job) = next {
+            run_guarded(job);
+            next = match self.next(&sender) {
+                Next::Job(job) => Some(job),
+                Next::Parked => self.wait(&sender, &receiver),
+                Next::Leave => None,
+            };
+        }
+    }
+
+    /// The next leg of the queue; if there is none the thread is parked.
+    fn next(&self, sender: &Sender<Option<Job>>) -> Next {
+        let mut crew = self.crew();
+        if let Some(job) = crew.queue.pop_front() {
+            return Next::Job(job);
+        }
+        if crew.closed {
+            crew.threads -= 1;
+            return Next::Leave;
+        }
+        crew.parked.push(sender.clone());
+        Next::Parked
+    }
+
+    /// Waits for a leg, but not for long: `None` if the thread is to leave.
+    fn wait(&self, sender: &Sender<Option<Job>>, receiver: &Receiver<Option<Job>>) -> Option<Job> {
+        let woken = match receiver.recv_timeout(PARK_TIME) {
+            Ok(woken) => woken,
+            Err(_) if self.unpark(sender) => None,
+            // Somebody took this thread from the stack just now: its leg is on the way.
+            Err(_) => receiver.recv().unwrap_or(None),
+        };
+        if woken.is_none() {
+            self.crew().threads -= 1;
+        }
+        woken
+    }
+
+    /// Takes the thread from the stack, if it is still there.
+    fn unpark(&self, sender: &Sender<Option<Job>>) -> bool {
+        let mut crew = self.crew();
+        let at = crew.parked.iter().position(|parked| parked.same_channel(sender));
+        at.map(|at| crew.parked.remove(at)).is_some()
+    }
+
+    /// No thread could be started: the leg waits for one that runs, or runs here if there is none.
+    fn postpone(&self, job: Job) {
+        let mut crew = self.crew();
+        crew.threads -= 1;
+        if crew.threads > crew.parked.len() {
+            return crew.queue.push_back(job);
+        }
+        match crew.parked.pop() {
+            Some(parked) => {
+                let _ = parked.send(Some(job));
+            }
+            None => {
+                drop(crew);
+                run_guarded(job);
+            }
+        }
+    }
+}
+
+/// A scope whose thread has panicked panics at its end; the panic hook has logged it.
+fn run_guarded(job: Job) {
+    let _ = catch_unwind(AssertUnwindSafe(job));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SOON: Duration = Duration::from_secs(10);
+
+    /// Runs the test beside a foreman, who stops when it is over.
+    fn with_legs(threads_max: usize, test: impl FnOnce(&Legs) + Send) {
+        let (legs, foreman) = Legs::new(threads_max);
+        let (stop, stopped) = bounded(1);
+        thread::scope(|scope| {
+            scope.spawn(move || foreman.work(&stopped, || {}, |_| true));
+            let tested = catch_unwind(AssertUnwindSafe(|| test(&legs)));
+            stop.send(()).expect("the foreman listens");
+            tested.expect("the test passes");
+        });
+    }
+
+    /// A job that says that it runs, and ends when its gate is opened.
+    fn gated(name: usize, started: &Sender<usize>, gate: &Receiver<()>) -> Job {
+        let (started, gate) = (started.clone(), gate.clone());
+        Box::new(move || {
+            started.send(name).expect("the test listens");
+            let _ = gate.recv_timeout(SOON);
+        })
+    }
+
+    #[test]
+    fn legs_beyond_the_threads_wait_in_order_and_all_run() {
+        with_legs(2, |legs| {
+            let (started, names) = unbounded();
+            let (open, gate) = unbounded();
+            legs.start((0..5).map(|name| gated(name, &started, &gate)).collect()).expect("room");
+            let mut first: Vec<_> = (0..2).map(|_| names.recv_timeout(SOON).expect("a leg starts")).collect();
+            first.sort_unstable();
+            assert_eq!(first, [0, 1]);
+            assert!(names.is_empty() && legs.busy() == 5);
+            for next in 2..5 {
+                open.send(()).expect("a leg waits");
+                assert_eq!(names.recv_timeout(SOON), Ok(next));
+            }
+            drop(open);
+        });
+    }
+
+    #[test]
+    fn a_race_starts_whole_or_not_at_all() {
+        with_legs(1, |legs| {
+            let (started, names) = unbounded();
+            let (open, gate) = unbounded();
+            let job = |name| gated(name, &started, &gate);
+            assert_eq!(legs.start((0..6).map(job).collect()), Err(QueueFull));
+            legs.start((0..5).map(job).collect()).expect("one runs and four wait");
+            assert_eq!(legs.start(vec![job(9)]), Err(QueueFull));
+            drop(open);
+            let ran: Vec<_> = (0..5).map(|_| names.recv_timeout(SOON).expect("a leg starts")).collect();
+            assert_eq!(ran, [0, 1, 2, 3, 4]);
+        });
+    }
+
+    #[test]
+    fn a_parked_thread_is_used_again() {
+        with_legs(8, |legs| {
+            let (done, names) = unbounded();
+            for _ in 0..20 {
+                let done = done.clone();
+                let job: Job = Box::new(move || done.send(thread::current().id()).expect("the test listens"));
+                legs.start(vec![job]).expect("room");
+                names.recv_timeout(SOON).expect("a leg runs");
+                while legs.busy() > 0 {
+                    thread::yield_now();
+                }
+            }
+            assert_eq!(legs.threads(), 1);
+        });
+    }
+
+    #[test]
+    fn a_panicking_leg_ends_nothing_but_itself() {
+        with_legs(1, |legs| {
+            let (done, names) = unbounded();
+            let panics: Job = Box::new(|| panic!("meant"));
+            let works: Job = Box::new(move || done.send(()).expect("the test listens"));
+            legs.start(vec![panics, works]).expect("room");
+            assert_eq!(names.recv_timeout(SOON), Ok(()));
+        });
+    }
+}
