@@ -16,6 +16,8 @@
 
 pub mod demo;
 
+pub mod upstream;
+
 pub mod race;
 
 pub mod journal;

@@ -12,7 +12,7 @@ use rustix::io::Errno;
 use rustix::net::RecvFlags;
 use socket2::Socket;
 use ureq::unversioned::transport::{
-    Buffers, ConnectionDetails, Connector, Either, LazyBuffers, NextTimeout, RustlsConnector, Transport,
+    Buffers, ConnectionDetails, Connector, LazyBuffers, NextTimeout, RustlsConnector, Transport,
 };
 use ureq::{Error, Timeout};
 
@@ -49,7 +49,6 @@ impl Wire {
     /// A new request goes out.
     pub(super) fn begin(&self) {
         self.answered.store(false, Ordering::Release);
-        self.reusable.store(false, Ordering::Release);
     }
 
     pub(super) fn was_answered(&self) -> bool {
@@ -104,7 +103,8 @@ impl Connector<()> for OneConnection {
             return Err(Error::Io(io::ErrorKind::NotConnected.into()));
         };
         let config = details.config;
-        tcp.buffers = LazyBuffers::new(config.input_buffer_size(), config.output_buffer_size());
+        tcp.buffers.lazy = LazyBuffers::new(config.input_buffer_size(), config.output_buffer_size());
+        tcp.buffers.is_plain = !details.needs_tls();
         let inner = self.tls.connect(details, Some(tcp))?.ok_or(Error::ConnectionFailed)?;
         Ok(Some(LineTransport { inner, wire: self.wire.clone() }))
     }
@@ -126,19 +126,13 @@ pub(super) struct LineTransport {
     wire: Arc<Wire>,
 }
 
-impl LineTransport {
-    fn note_buffered(&mut self) {
-        let buffered = !self.inner.buffers().input().is_empty();
-        self.wire.buffered.store(buffered, Ordering::Release);
-    }
-}
-
 impl Transport for LineTransport {
     fn buffers(&mut self) -> &mut dyn Buffers {
-        self
+        self.inner.buffers()
     }
 
     fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), Error> {
+        self.wire.reusable.store(false, Ordering::Release);
         self.inner.transmit_output(amount, timeout)
     }
 
@@ -149,7 +143,6 @@ impl Transport for LineTransport {
             Error::Io(error) if is_broken_off(&error) => Error::Other(Box::new(error)),
             other => other,
         });
-        self.note_buffered();
         if matches!(arrived, Ok(true)) {
             self.wire.answered.store(true, Ordering::Release);
         }
@@ -168,40 +161,6 @@ impl Transport for LineTransport {
     }
 }
 
-impl Buffers for LineTransport {
-    fn output(&mut self) -> &mut [u8] {
-        self.inner.buffers().output()
-    }
-
-    fn input(&self) -> &[u8] {
-        match &self.inner {
-            Either::A(tcp) => tcp.buffers.input(),
-            Either::B(_) => &[],
-        }
-    }
-
-    fn input_append_buf(&mut self) -> &mut [u8] {
-        self.inner.buffers().input_append_buf()
-    }
-
-    fn input_appended(&mut self, amount: usize) {
-        self.inner.buffers().input_appended(amount);
-    }
-
-    fn input_consume(&mut self, amount: usize) {
-        self.inner.buffers().input_consume(amount);
-        self.note_buffered();
-    }
-
-    fn tmp_and_output(&mut self) -> (&mut [u8], &mut [u8]) {
-        self.inner.buffers().tmp_and_output()
-    }
-
-    fn can_use_input(&self) -> bool {
-        false
-    }
-}
-
 fn is_broken_off(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionReset, UnexpectedEof};
     matches!(error.kind(), ConnectionAborted | ConnectionReset | UnexpectedEof)
@@ -211,14 +170,15 @@ fn is_broken_off(error: &io::Error) -> bool {
 #[derive(Debug)]
 pub(super) struct Tcp {
     wire: Arc<Wire>,
-    buffers: LazyBuffers,
+    buffers: NotedBuffers,
     read_timeout: Option<Duration>,
     write_timeout: Option<Duration>,
 }
 
 impl Tcp {
     fn new(wire: Arc<Wire>) -> Tcp {
-        Tcp { wire, buffers: LazyBuffers::new(1, 1), read_timeout: None, write_timeout: None }
+        let buffers = NotedBuffers { lazy: LazyBuffers::new(1, 1), is_plain: false, wire: wire.clone() };
+        Tcp { wire, buffers, read_timeout: None, write_timeout: None }
     }
 
     /// ureq counts the time to connect from the call's begin; the name and TCP have used up a part of it before.
@@ -285,6 +245,53 @@ impl Transport for Tcp {
 
     fn is_open(&mut self) -> bool {
         true
+    }
+}
+
+/// ureq's buffers, which tell the wire whether bytes of an answer are in them.
+#[derive(Debug)]
+struct NotedBuffers {
+    lazy: LazyBuffers,
+    /// Under TLS they hold its records, of which nobody can tell whether they make a byte of the answer.
+    is_plain: bool,
+    wire: Arc<Wire>,
+}
+
+impl NotedBuffers {
+    fn note(&self) {
+        self.wire.buffered.store(self.is_plain && !self.lazy.input().is_empty(), Ordering::Release);
+    }
+}
+
+impl Buffers for NotedBuffers {
+    fn output(&mut self) -> &mut [u8] {
+        self.lazy.output()
+    }
+
+    fn input(&self) -> &[u8] {
+        self.lazy.input()
+    }
+
+    fn input_append_buf(&mut self) -> &mut [u8] {
+        self.lazy.input_append_buf()
+    }
+
+    fn input_appended(&mut self, amount: usize) {
+        self.lazy.input_appended(amount);
+        self.note();
+    }
+
+    fn input_consume(&mut self, amount: usize) {
+        self.lazy.input_consume(amount);
+        self.note();
+    }
+
+    fn tmp_and_output(&mut self) -> (&mut [u8], &mut [u8]) {
+        self.lazy.tmp_and_output()
+    }
+
+    fn can_use_input(&self) -> bool {
+        self.lazy.can_use_input()
     }
 }
 

@@ -1,0 +1,268 @@
+//! The addresses of a backend's name: looked up on a thread of its own, kept for a while, refreshed in the background.
+//! Knows nothing of connections.
+
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Sender, bounded};
+
+use crate::message::Outcome;
+use crate::race::{CancelToken, HangUp};
+
+/// How long an answer counts. The system doesn't tell the records' own time.
+const TTL: Duration = Duration::from_secs(30);
+/// From then on the next use has it looked up anew in the background, so that nobody waits.
+const REFRESH_AFTER: Duration = Duration::from_secs(20);
+/// getaddrinfo needs no more, and two megabytes per lookup would fail on small hosts.
+const LOOKUP_STACK_BYTES: usize = 256 * 1024;
+
+/// Looks names up; blocks as long as it takes.
+pub trait Lookup: Send + Sync {
+    /// All addresses of a name, with the port.
+    fn lookup(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>>;
+}
+
+/// The system's own way: `/etc/hosts`, then DNS, as it is configured.
+#[derive(Debug, Default)]
+pub struct SystemLookup;
+
+impl Lookup for SystemLookup {
+    fn lookup(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+        Ok((host, port).to_socket_addrs()?.collect())
+    }
+}
+
+/// The addresses of one backend.
+pub(super) struct Resolver(Kind);
+
+enum Kind {
+    Literal([SocketAddr; 1]),
+    Name(Arc<Name>),
+}
+
+struct Name {
+    host: String,
+    port: u16,
+    lookup: Arc<dyn Lookup>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    known: Option<Known>,
+    looking: bool,
+    /// Legs that wait for the first answer; `None` wakes one that was cancelled.
+    waiters: Vec<Sender<Option<Answer>>>,
+}
+
+type Answer = Result<Vec<SocketAddr>, String>;
+
+struct Known {
+    addresses: Vec<SocketAddr>,
+    since: Instant,
+}
+
+impl Resolver {
+    pub(super) fn new(host: &str, port: u16, lookup: Arc<dyn Lookup>) -> Resolver {
+        Resolver(match host.parse::<IpAddr>() {
+            Ok(ip) => Kind::Literal([SocketAddr::new(ip, port)]),
+            Err(_) => Kind::Name(Arc::new(Name { host: host.to_owned(), port, lookup, state: Mutex::default() })),
+        })
+    }
+
+    /// The addresses, the likeliest first. Blocks until the deadline if none are known; the token ends the wait.
+    pub(super) fn addresses(&self, deadline: Instant, token: &CancelToken) -> Result<Vec<SocketAddr>, Outcome> {
+        match &self.0 {
+            Kind::Literal(address) => Ok(address.to_vec()),
+            Kind::Name(name) => name.addresses(deadline, token),
+        }
+    }
+
+    /// This address connected: it is tried first from now on.
+    pub(super) fn prefer(&self, good: SocketAddr) {
+        if let Kind::Name(name) = &self.0
+            && let Some(known) = &mut name.state().known
+            && let Some(at) = known.addresses.iter().position(|address| *address == good)
+        {
+            known.addresses[..=at].rotate_right(1);
+        }
+    }
+}
+
+impl fmt::Debug for Resolver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Resolver").finish_non_exhaustive()
+    }
+}
+
+impl Name {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn addresses(self: &Arc<Name>, deadline: Instant, token: &CancelToken) -> Result<Vec<SocketAddr>, Outcome> {
+        let now = Instant::now();
+        let (sender, receiver) = bounded(1);
+        let (fresh, begin) = {
+            let mut state = self.state();
+            let age = state.known.as_ref().map(|known| now.saturating_duration_since(known.since));
+            let begin = age.is_none_or(|age| age >= REFRESH_AFTER) && !state.looking;
+            state.looking |= begin;
+            let fresh = age.is_some_and(|age| age < TTL).then(|| state.known_addresses()).flatten();
+            if fresh.is_none() {
+                state.waiters.push(sender.clone());
+            }
+            (fresh, begin)
+        };
+        if begin {
+            self.begin_lookup();
+        }
+        if let Some(addresses) = fresh {
+            return Ok(addresses);
+        }
+        let armed = token.arm(Arc::new(Waiter(sender.clone())));
+        let answer = armed.is_ok().then(|| receiver.recv_deadline(deadline));
+        // While a lookup hangs, legs come and go.
+        self.state().waiters.retain(|waiter| !waiter.same_channel(&sender));
+        token.disarm().map_err(|_| Outcome::Cancelled)?;
+        match answer.unwrap_or(Ok(None)) {
+            Ok(Some(answer)) => answer.map_err(Outcome::Dns),
+            Ok(None) => Err(Outcome::Cancelled),
+            Err(_) => Err(Outcome::Dns(format!("no answer for {} in time", self.host))),
+        }
+    }
+
+    /// At most one lookup runs per backend, however long it hangs.
+    fn begin_lookup(self: &Arc<Name>) {
+        let name = self.clone();
+        let spawned = thread::Builder::new().name("lookup".into()).stack_size(LOOKUP_STACK_BYTES).spawn(move || {
+            let found = name.lookup.lookup(&name.host, name.port);
+            name.learn(found.map_err(|error| error.to_string()));
+        });
+        if let Err(error) = spawned {
+            self.learn(Err(format!("no thread for the lookup: {error}")));
+        }
+    }
+
+    /// A lookup has ended: whoever waits is told. A failed one leaves the old answer in force.
+    fn learn(&self, found: Answer) {
+        let found = found.and_then(|addresses| {
+            if addresses.is_empty() { Err("it has no addresses".to_owned()) } else { Ok(interleaved(addresses)) }
+        });
+        let mut state = self.state();
+        state.looking = false;
+        if let Ok(addresses) = &found {
+            state.known = Some(Known { addresses: addresses.clone(), since: Instant::now() });
+        }
+        let answer = state.known_addresses().ok_or(()).or(found);
+        for waiter in state.waiters.drain(..) {
+            // A waiter whose channel is full was cancelled meanwhile.
+            let _ = waiter.try_send(Some(answer.clone()));
+        }
+    }
+}
+
+impl State {
+    fn known_addresses(&self) -> Option<Vec<SocketAddr>> {
+        self.known.as_ref().map(|known| known.addresses.clone())
+    }
+}
+
+struct Waiter(Sender<Option<Answer>>);
+
+impl HangUp for Waiter {
+    fn hang_up(&self) {
+        let _ = self.0.try_send(None);
+    }
+}
+
+/// IPv6 and IPv4 by turns, beginning with the system's first choice (RFC 8305 §4).
+fn interleaved(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
+    let first_is_v6 = addresses.first().is_some_and(SocketAddr::is_ipv6);
+    let count = addresses.len();
+    let (first, second): (Vec<_>, Vec<_>) = addresses.into_iter().partition(|address| address.is_ipv6() == first_is_v6);
+    let (mut first, mut second) = (first.into_iter(), second.into_iter());
+    let mut mixed = Vec::with_capacity(count);
+    while mixed.len() < count {
+        mixed.extend(first.next());
+        mixed.extend(second.next());
+    }
+    mixed
+}
+
+#[cfg(test)]
+mod tests {
+    use crossbeam_channel::Receiver;
+
+    use super::*;
+
+    /// Answers lookups one by one, as the test says.
+    struct Scripted(Receiver<io::Result<Vec<SocketAddr>>>);
+
+    impl Lookup for Scripted {
+        fn lookup(&self, _: &str, _: u16) -> io::Result<Vec<SocketAddr>> {
+            self.0.recv().unwrap_or_else(|_| Err(io::Error::other("no more answers")))
+        }
+    }
+
+    fn scripted() -> (Sender<io::Result<Vec<SocketAddr>>>, Resolver) {
+        let (sender, receiver) = bounded(8);
+        (sender, Resolver::new("name.example", 80, Arc::new(Scripted(receiver))))
+    }
+
+    fn addresses(texts: &[&str]) -> Vec<SocketAddr> {
+        texts.iter().map(|text| text.parse().expect(text)).collect()
+    }
+
+    fn soon() -> Instant {
+        Instant::now() + Duration::from_secs(10)
+    }
+
+    #[test]
+    fn a_literal_is_never_looked_up() {
+        let (_, receiver) = bounded(0);
+        let resolver = Resolver::new("::1", 8080, Arc::new(Scripted(receiver)));
+        assert_eq!(resolver.addresses(soon(), &CancelToken::default()), Ok(addresses(&["[::1]:8080"])));
+    }
+
+    #[test]
+    fn an_answer_is_kept_and_the_good_address_comes_first() {
+        let (answers, resolver) = scripted();
+        let found = addresses(&["[::1]:80", "[::2]:80", "1.1.1.1:80", "2.2.2.2:80"]);
+        answers.send(Ok(found)).expect("the resolver listens");
+        let mixed = addresses(&["[::1]:80", "1.1.1.1:80", "[::2]:80", "2.2.2.2:80"]);
+        assert_eq!(resolver.addresses(soon(), &CancelToken::default()), Ok(mixed.clone()));
+        assert_eq!(resolver.addresses(soon(), &CancelToken::default()), Ok(mixed));
+        resolver.prefer("[::2]:80".parse().expect("an address"));
+        let preferred = addresses(&["[::2]:80", "[::1]:80", "1.1.1.1:80", "2.2.2.2:80"]);
+        assert_eq!(resolver.addresses(soon(), &CancelToken::default()), Ok(preferred));
+    }
+
+    #[test]
+    fn a_failed_lookup_is_an_outcome_and_is_tried_again() {
+        let (answers, resolver) = scripted();
+        answers.send(Err(io::Error::other("no such name"))).expect("the resolver listens");
+        let failed = resolver.addresses(soon(), &CancelToken::default());
+        assert_eq!(failed, Err(Outcome::Dns("no such name".to_owned())));
+        answers.send(Ok(addresses(&["1.1.1.1:80"]))).expect("the resolver listens");
+        assert!(resolver.addresses(soon(), &CancelToken::default()).is_ok());
+    }
+
+    #[test]
+    fn a_hanging_lookup_can_be_cancelled_and_ends_at_the_deadline() {
+        let (_answers, resolver) = scripted();
+        let soon = Instant::now() + Duration::from_millis(20);
+        assert!(matches!(resolver.addresses(soon, &CancelToken::default()), Err(Outcome::Dns(_))));
+        let token = CancelToken::default();
+        let resolving = thread::spawn({
+            let token = token.clone();
+            move || resolver.addresses(Instant::now() + Duration::from_secs(60), &token)
+        });
+        token.cancel();
+        assert_eq!(resolving.join().expect("no panic"), Err(Outcome::Cancelled));
+    }
+}
