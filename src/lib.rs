@@ -16,6 +16,10 @@
 
 pub mod demo;
 
+pub mod admin;
+
+pub mod backends;
+
 pub mod upstream;
 
 pub mod race;

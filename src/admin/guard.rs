@@ -9,7 +9,7 @@ use http::{HeaderMap, Version};
 use ipnet::{IpNet, Ipv4Net};
 use subtle::ConstantTimeEq;
 
-use crate::message::{Quoted, Refusal, Request, headers};
+use crate::message::{Excerpt, Refusal, Request, headers};
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
@@ -67,8 +67,8 @@ impl Guard {
             return Ok(());
         }
         Err(format!(
-            "Host {} isn't localhost, an IP address or a name given by --admin-host: use --admin-host or --admin-token-file",
-            Quoted(&field)
+            "Host '{}' isn't localhost, an IP address or a name given by --admin-host: use --admin-host or --admin-token-file",
+            Excerpt(&field)
         ))
     }
 

@@ -1,0 +1,89 @@
+//! The list of backends, replaceable at any time. A race takes a snapshot and keeps to it.
+//! Knows nothing of who asks, or of who replaces it.
+
+use std::fmt;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use crate::message::Address;
+use crate::upstream::{Lines, Upstream};
+
+/// One backend: where it is, and the lines to it.
+#[derive(Debug)]
+pub struct Backend {
+    lines: Arc<Lines>,
+}
+
+impl Backend {
+    /// Its address.
+    pub fn address(&self) -> &Address {
+        self.lines.address()
+    }
+
+    /// The lines to it.
+    pub fn lines(&self) -> &Arc<Lines> {
+        &self.lines
+    }
+}
+
+/// The list.
+pub struct Backends {
+    upstream: Arc<Upstream>,
+    list: RwLock<Vec<Arc<Backend>>>,
+}
+
+impl Backends {
+    /// A first list. The addresses are distinct; whoever parsed them has seen to it.
+    pub fn new(addresses: Vec<Address>, upstream: Arc<Upstream>) -> Backends {
+        let backends = Backends { upstream, list: RwLock::default() };
+        backends.replace(addresses);
+        backends
+    }
+
+    /// The list as it is now.
+    pub fn snapshot(&self) -> Vec<Arc<Backend>> {
+        self.list.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Replaces the whole list at once. A backend whose address stays keeps its lines.
+    pub fn replace(&self, addresses: Vec<Address>) {
+        let old = self.snapshot();
+        let list = addresses
+            .into_iter()
+            .map(|address| match old.iter().find(|backend| *backend.address() == address) {
+                Some(backend) => backend.clone(),
+                None => Arc::new(Backend { lines: Lines::new(address, self.upstream.clone()) }),
+            })
+            .collect();
+        *self.list.write().unwrap_or_else(PoisonError::into_inner) = list;
+    }
+}
+
+impl fmt::Debug for Backends {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.snapshot().iter().map(|backend| backend.address().to_string())).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::message::parse_addresses;
+    use crate::upstream::SystemLookup;
+
+    #[test]
+    fn a_snapshot_stays_and_an_unchanged_backend_keeps_its_lines() {
+        let parse = |list| parse_addresses(list).expect("addresses");
+        let second = Duration::from_secs(1);
+        let upstream = Arc::new(Upstream::new(second, second, Arc::new(SystemLookup)));
+        let backends = Backends::new(parse("http://a,http://b"), upstream);
+        let before = backends.snapshot();
+        backends.replace(parse("http://c,http://a"));
+        let after = backends.snapshot();
+        let addresses = |list: &[Arc<Backend>]| list.iter().map(|b| b.address().to_string()).collect::<Vec<_>>();
+        assert_eq!(addresses(&before), ["http://a", "http://b"]);
+        assert_eq!(addresses(&after), ["http://c", "http://a"]);
+        assert!(Arc::ptr_eq(&before[0], &after[1]));
+    }
+}
