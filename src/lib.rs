@@ -20,6 +20,8 @@ pub mod admin;
 
 pub mod backends;
 
+pub mod front;
+
 pub mod upstream;
 
 pub mod race;

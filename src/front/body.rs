@@ -262,7 +262,7 @@ mod tests {
         assert_eq!(read(BodyLength::Chunked, &extension), Err(400));
         let trailers = [b"0\r\n".as_slice(), &b"a: b\r\n".repeat(1000)].concat();
         assert_eq!(read(BodyLength::Chunked, &trailers), Err(431));
-        let chunk = [b"186a1\r\n".as_slice(), &[b'x'; 100_001]].concat();
+        let chunk = [b"186a1\r\n".as_slice(), &vec![b'x'; 100_001]].concat();
         assert_eq!(read_in_pieces(BodyLength::Chunked, &chunk, 8192), Err(413));
     }
 }

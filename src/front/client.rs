@@ -16,7 +16,7 @@ use super::reply::{Asked, CONTINUE, Framing, write_head};
 use super::reply_to::ClientReply;
 use super::{Door, Front, Peer};
 use crate::journal;
-use crate::message::{Refusal, ReplyBody, Request};
+use crate::message::{Departure, Refusal, ReplyBody, Request};
 use crate::poller::{Owner, Turn, Watch};
 
 /// Read in one call: a whole head of the usual size, and enough of a body to make the call worth it.
@@ -130,15 +130,9 @@ impl Client {
         }
     }
 
-    /// Has `abandon` run when the client leaves.
-    pub(super) fn when_gone(&self, abandon: Box<dyn FnOnce() + Send>) {
-        let mut seat = self.seat();
-        if seat.gone {
-            drop(seat);
-            abandon();
-        } else {
-            seat.abandon = Some(abandon);
-        }
+    /// Whether the client has left.
+    pub(super) fn is_gone(&self) -> bool {
+        self.seat().gone
     }
 
     /// Writes everything. Blocks for the client, but not longer than the write timeout without progress.
@@ -310,6 +304,18 @@ impl Client {
 
     fn seat(&self) -> MutexGuard<'_, Seat> {
         self.seat.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Departure for Client {
+    fn when_gone(&self, abandon: Box<dyn FnOnce() + Send>) {
+        let mut seat = self.seat();
+        if seat.gone {
+            drop(seat);
+            abandon();
+        } else {
+            seat.abandon = Some(abandon);
+        }
     }
 }
 

@@ -222,7 +222,8 @@ mod tests {
     fn pipelined_requests_come_out_one_by_one() {
         let now = Instant::now();
         let mut connection = connection(now);
-        connection.receive(b"\r\n\r\nGET /1 HTTP/1.1\r\nHost: a\r\n\r\nPOST /2 HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n");
+        connection
+            .receive(b"\r\n\r\nGET /1 HTTP/1.1\r\nHost: a\r\n\r\nPOST /2 HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n");
         assert_eq!(target(&connection.step(now)), "/1");
         assert!(connection.has_unread());
         connection.answered(now);
@@ -285,7 +286,7 @@ mod tests {
         let now = Instant::now();
         let mut connection = connection(now);
         connection.part(now);
-        connection.receive(&[0; PARTING_BYTES_MAX]);
+        connection.receive(&vec![0; PARTING_BYTES_MAX]);
         assert!(matches!(connection.step(now), Step::More));
         connection.receive(&[0]);
         assert!(matches!(connection.step(now), Step::Close));

@@ -3,10 +3,8 @@
 use http::header::{EXPECT, HOST};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Version};
 
-use crate::message::{BodyLength, Refusal, Target, headers, is_host_field};
+use crate::message::{BodyLength, REQUEST_HEAD_BYTES_MAX, Refusal, Target, headers, is_host_field};
 
-/// The longest head, line ends included. 8 KiB is what most servers take; cookies of many sites on one domain need more.
-pub(crate) const HEAD_BYTES_MAX: usize = 16 * 1024;
 /// The longest target. RFC 9112 §3 asks for 8,000 at least.
 const TARGET_BYTES_MAX: usize = 8 * 1024;
 /// The most fields. ureq sends no more than 128, and a proxy adds five.
@@ -41,12 +39,12 @@ impl HeadReader {
     /// The head at the front of `input` and its length in bytes; `None` if more bytes must come first.
     pub(super) fn read(&mut self, input: &[u8]) -> Result<Option<(Head, usize)>, Refusal> {
         let Some(length) = self.find_end(input)? else {
-            if input.len() > HEAD_BYTES_MAX {
+            if input.len() > REQUEST_HEAD_BYTES_MAX {
                 return Err(too_long(input));
             }
             return Ok(None);
         };
-        if length > HEAD_BYTES_MAX {
+        if length > REQUEST_HEAD_BYTES_MAX {
             return Err(too_long(input));
         }
         parse(&input[..length]).map(|head| Some((head, length)))
@@ -204,7 +202,7 @@ mod tests {
     #[test]
     fn heads_are_accepted_or_refused_with_the_right_status() {
         let long_target = format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "x".repeat(TARGET_BYTES_MAX));
-        let long_value = format!("GET / HTTP/1.1\r\nHost: a\r\nA: {}\r\n\r\n", "x".repeat(HEAD_BYTES_MAX));
+        let long_value = format!("GET / HTTP/1.1\r\nHost: a\r\nA: {}\r\n\r\n", "x".repeat(REQUEST_HEAD_BYTES_MAX));
         let many = format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", "a: b\r\n".repeat(FIELDS_MAX));
         let rows: &[(&str, &str, Result<&str, u16>)] = &[
             ("plain", "GET / HTTP/1.1\r\nHost: a\r\n\r\n", Ok("/")),
@@ -234,7 +232,11 @@ mod tests {
             ("TLS", "\x16\x03\x01", Err(400)),
             ("unknown Expect", "GET / HTTP/1.1\r\nHost: a\r\nExpect: x\r\n\r\n", Err(417)),
             ("CONNECT", "CONNECT a:1 HTTP/1.1\r\nHost: a\r\n\r\n", Err(501)),
-            ("CL and TE", "GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n", Err(400)),
+            (
+                "CL and TE",
+                "GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+                Err(400),
+            ),
             ("long target", &long_target, Err(414)),
             ("long value", &long_value, Err(431)),
             ("many fields", &many, Err(431)),
@@ -248,9 +250,9 @@ mod tests {
 
     #[test]
     fn a_head_without_end_is_refused_once_it_is_too_long() {
-        let endless = format!("GET / HTTP/1.1\r\nHost: a\r\nA: {}", "x".repeat(HEAD_BYTES_MAX));
+        let endless = format!("GET / HTTP/1.1\r\nHost: a\r\nA: {}", "x".repeat(REQUEST_HEAD_BYTES_MAX));
         assert!(matches!(HeadReader::default().read(endless.as_bytes()), Err(Refusal::HeadTooLarge)));
-        let endless = format!("GET /{}", "x".repeat(HEAD_BYTES_MAX));
+        let endless = format!("GET /{}", "x".repeat(REQUEST_HEAD_BYTES_MAX));
         assert!(matches!(HeadReader::default().read(endless.as_bytes()), Err(Refusal::TargetTooLong)));
     }
 

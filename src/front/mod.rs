@@ -17,9 +17,8 @@ use std::time::Duration;
 use std::{fmt, io};
 
 use crate::message::Request;
-use crate::poller::{Poller, Turn};
+use crate::poller::Poller;
 
-pub(crate) use head::HEAD_BYTES_MAX;
 pub use listener::Listener;
 pub use reply_to::ClientReply;
 
@@ -76,10 +75,10 @@ impl Front {
         self.connections.load(Ordering::SeqCst)
     }
 
-    /// Stops accepting and closes idle connections; replies say `Connection: close` from now on.
+    /// Replies say `Connection: close` from now on, and no connection idles. Who tells the poller's owners to drain
+    /// calls this first.
     pub fn drain(&self) {
         self.draining.store(true, Ordering::SeqCst);
-        self.poller.tell_all(Turn::Drain);
     }
 
     fn is_draining(&self) -> bool {

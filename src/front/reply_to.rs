@@ -9,7 +9,7 @@ use std::time::SystemTime;
 use super::client::Client;
 use super::connection::Connection;
 use super::reply::{Asked, CHUNK_PREFIX_BYTES, Framing, LAST_CHUNK, chunk_prefix, write_head};
-use crate::message::{Delivery, Refusal, Reply, ReplyBody, ReplyTo, Source};
+use crate::message::{Delivery, Departure, Refusal, Reply, ReplyBody, ReplyTo, Source};
 
 /// A body travels in pieces of this size: bigger ones save no system calls worth the memory.
 const PIECE_BYTES: usize = 16 * 1024;
@@ -136,15 +136,15 @@ impl ReplyTo for ClientReply {
         self.send(reply)
     }
 
-    fn when_gone(&self, abandon: Box<dyn FnOnce() + Send>) {
-        self.client.when_gone(abandon);
+    fn departure(&self) -> Arc<dyn Departure> {
+        self.client.clone()
     }
 }
 
 impl Drop for ClientReply {
     fn drop(&mut self) {
         if self.connection.is_some() {
-            if self.begun {
+            if self.begun || self.client.is_gone() {
                 self.client.abort();
             } else {
                 self.send(Refusal::Internal.reply());
