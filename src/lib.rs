@@ -14,7 +14,11 @@
 //! first, and each imports only from those below it: `server` joins everything; three wings know nothing of each other,
 //! `front` (clients), `upstream` (backends) and `race` (who wins); `message` is what travels between them.
 
+pub mod server;
+
 pub mod demo;
+
+pub mod proxy;
 
 pub mod admin;
 

@@ -1,1 +1,79 @@
-fn main() {}
+//! The program: reads the command line, starts the log, runs the server, and decides the exit code.
+
+use std::io::Write;
+use std::process::ExitCode;
+use std::thread;
+
+use red_tentacle::config::{self, Config, Invocation};
+use red_tentacle::demo::Demo;
+use red_tentacle::journal;
+use red_tentacle::server::{Server, Stopper};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+/// The command line or the environment is wrong.
+const EXIT_USAGE: u8 = 2;
+/// Something of the host is missing: an address in use, say.
+const EXIT_FAILURE: u8 = 1;
+
+fn main() -> ExitCode {
+    match config::read(std::env::args_os(), std::env::var_os) {
+        Invocation::Print(text) => {
+            // Whoever closed standard output doesn't want to read it.
+            let _ = std::io::stdout().write_all(text.as_bytes());
+            ExitCode::SUCCESS
+        }
+        Invocation::Fail(line) => fail(&line, EXIT_USAGE),
+        Invocation::Run(config) => run(*config, None),
+        Invocation::Demo(mut config) => match Demo::start() {
+            Ok(demo) => {
+                config.backends = demo.addresses();
+                run(*config, Some(&demo))
+            }
+            Err(error) => fail(&format!("red-tentacle: cannot start the demo's backends: {error}"), EXIT_FAILURE),
+        },
+    }
+}
+
+fn run(config: Config, demo: Option<&Demo>) -> ExitCode {
+    if let Err(error) = journal::start(config.log_level) {
+        return fail(&format!("red-tentacle: cannot start the log: {error}"), EXIT_FAILURE);
+    }
+    let code = match serve(config, demo) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&format!("red-tentacle: {error}"), EXIT_FAILURE),
+    };
+    journal::flush();
+    code
+}
+
+fn serve(config: Config, demo: Option<&Demo>) -> Result<(), Box<dyn std::error::Error>> {
+    let server = Server::bind(config)?;
+    stop_on_signals(server.stopper())?;
+    if let Some(demo) = demo {
+        let invitation = demo.invitation(server.local_addr(), server.admin_addr());
+        let _ = std::io::stdout().write_all(invitation.as_bytes());
+    }
+    Ok(server.run()?)
+}
+
+/// The first signal ends in order, the second at once.
+fn stop_on_signals(stopper: Stopper) -> std::io::Result<()> {
+    let mut signals = Signals::new([SIGTERM, SIGINT])?;
+    let watch = move || {
+        let mut signals = signals.forever();
+        if signals.next().is_some() {
+            stopper.stop();
+        }
+        if signals.next().is_some() {
+            std::process::exit(EXIT_FAILURE.into());
+        }
+    };
+    thread::Builder::new().name("signals".into()).spawn(watch)?;
+    Ok(())
+}
+
+fn fail(line: &str, code: u8) -> ExitCode {
+    let _ = writeln!(std::io::stderr(), "{line}");
+    ExitCode::from(code)
+}

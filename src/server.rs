@@ -1,0 +1,305 @@
+//! The wiring: makes the poller, the workers, the legs and the fronts, sends each exchange to `admin` or to `proxy`, and
+//! ends it all in order. Knows nothing of the bytes of HTTP.
+
+use std::fmt;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::thread;
+use std::time::Instant;
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use socket2::{Domain, Protocol, Socket, Type};
+use threadpool::ThreadPool;
+
+use crate::admin::{Admin, Guard};
+use crate::backends::Backends;
+use crate::config::{AdminToken, Config, Listen};
+use crate::front::{ClientReply, Front, Limits};
+use crate::journal::{self, Record};
+use crate::message::headers::ViaId;
+use crate::message::{ReplyTo, Request};
+use crate::poller::{Poller, Turn, Waiter};
+use crate::proxy::Proxy;
+use crate::race::{Foreman, Legs, Linger, Reaper};
+use crate::upstream::{Lookup, SystemLookup, Upstream};
+
+/// Clients that the kernel may have accepted before we do.
+const BACKLOG: i32 = 1024;
+/// Exchanges that wait for a worker. Workers never wait themselves, so this many are served within milliseconds.
+const WORKER_QUEUE_MAX: usize = 1024;
+/// Workers hold a request and start a race.
+const WORKER_STACK_BYTES: usize = 256 * 1024;
+/// Operators are few; the limit keeps them from costing the clients' descriptors.
+const ADMIN_CONNECTIONS_MAX: usize = 64;
+/// Descriptors that are neither clients nor legs: listeners, the log, the poller, spool files on their way.
+const DESCRIPTORS_RESERVED: u64 = 128;
+/// More clients than a small host can serve in a minute; each costs less than 8 KiB while it is idle.
+const CONNECTIONS_MAX: u64 = 100_000;
+
+/// A proxy that listens and is about to run.
+pub struct Server {
+    config: Config,
+    poller: Poller,
+    waiter: Waiter,
+    foreman: Foreman,
+    legs: Legs,
+    pool: ThreadPool,
+    fronts: [Arc<Front>; 2],
+    addresses: Vec<SocketAddr>,
+    admin_addresses: Vec<SocketAddr>,
+    stop: (Sender<()>, Receiver<()>),
+}
+
+/// Why the proxy can't start: the operation, what it was about, and the reason.
+#[derive(Debug)]
+pub struct StartError(String);
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for StartError {}
+
+/// Stops a running [`Server`] from any thread.
+#[derive(Debug, Clone)]
+pub struct Stopper(Sender<()>);
+
+impl Stopper {
+    /// Has the server finish what is under way and return from [`Server::run`]. Doesn't wait for that.
+    pub fn stop(&self) {
+        let _ = self.0.try_send(());
+    }
+}
+
+/// What answers requests.
+struct Rooms {
+    admin: Admin,
+    proxy: Arc<Proxy>,
+    admin_on_proxy_port: bool,
+}
+
+impl Server {
+    /// Listens on every configured address and accepts clients from [`Server::run`] on.
+    pub fn bind(config: Config) -> Result<Server, StartError> {
+        Server::bind_with(config, Arc::new(SystemLookup))
+    }
+
+    /// The same with another way to look up names.
+    pub fn bind_with(config: Config, lookup: Arc<dyn Lookup>) -> Result<Server, StartError> {
+        let started = |error: io::Error| StartError(format!("cannot set up the poller: {error}"));
+        let (poller, waiter) = Poller::new().map_err(started)?;
+        let (legs, foreman) = Legs::new(config.max_legs.get());
+        let pool = threadpool::Builder::new()
+            .num_threads(config.workers.get())
+            .thread_name("worker".into())
+            .thread_stack_size(WORKER_STACK_BYTES)
+            .build();
+        let rooms = Arc::new(rooms(&config, &poller, &legs, lookup));
+        let limits = Limits { max_body: config.max_body, spool_dir: config.spool_dir.as_path().into() };
+        let connections_max = connections_max(&config);
+        let front = Front::new(poller.clone(), limits.clone(), connections_max, config.idle_timeout);
+        let admin_front = Front::new(poller.clone(), limits, ADMIN_CONNECTIONS_MAX, config.idle_timeout);
+        let addresses = open(&front, &config.listen, &pool, &rooms, Rooms::serve)?;
+        let admin_addresses = open(&admin_front, &config.admin_listen, &pool, &rooms, |rooms, request, reply_to| {
+            rooms.serve_admin(&request, reply_to);
+        })?;
+        let fronts = [front, admin_front];
+        let stop = bounded(1);
+        Ok(Server { config, poller, waiter, foreman, legs, pool, fronts, addresses, admin_addresses, stop })
+    }
+
+    /// The first address that clients can connect to.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.addresses[0]
+    }
+
+    /// The first address for updates, unless there is none.
+    pub fn admin_addr(&self) -> Option<SocketAddr> {
+        self.admin_addresses.first().copied()
+    }
+
+    /// What stops the server.
+    pub fn stopper(&self) -> Stopper {
+        Stopper(self.stop.0.clone())
+    }
+
+    /// Serves until it is stopped, then finishes what is under way for at most the grace period. Blocks.
+    pub fn run(self) -> io::Result<()> {
+        self.tell_start();
+        let Server { config, poller, waiter, foreman, legs, pool, fronts, stop, .. } = self;
+        let polling = thread::Builder::new().name("poller".into()).spawn(move || waiter.run())?;
+        let begin_end = || {
+            log::info!("stopping: no more clients are accepted");
+            for front in &fronts {
+                front.drain();
+            }
+            poller.tell_all(Turn::Drain);
+        };
+        let in_flight = || fronts.iter().map(|front| front.exchanges()).sum::<usize>() + legs.busy();
+        foreman.work(&stop.1, begin_end, |since| {
+            if in_flight() == 0 {
+                return true;
+            }
+            let is_over = since.elapsed() >= config.grace_period;
+            if is_over {
+                log::warn!("the grace period is over: cutting {} exchanges and legs", in_flight());
+                poller.tell_all(Turn::Cut);
+            }
+            is_over
+        });
+        poller.tell_all(Turn::Cut);
+        pool.join();
+        poller.stop();
+        let _ = polling.join();
+        log::info!("stopped");
+        Ok(())
+    }
+
+    fn tell_start(&self) {
+        let list =
+            |addresses: &[SocketAddr]| addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(" and ");
+        log::info!("red-tentacle {} listens on {}", env!("CARGO_PKG_VERSION"), list(&self.addresses));
+        if !self.admin_addresses.is_empty() {
+            log::info!("updates are taken on {}", list(&self.admin_addresses));
+        }
+        journal::replaced(&self.config.backends);
+    }
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server").field("addresses", &self.addresses).finish_non_exhaustive()
+    }
+}
+
+impl Rooms {
+    /// A request from the proxy port.
+    fn serve(&self, request: Request, reply_to: Box<dyn ReplyTo>) {
+        if self.admin_on_proxy_port && Admin::is_update(&request.target) {
+            return self.serve_admin(&request, reply_to);
+        }
+        self.proxy.serve(request, reply_to);
+    }
+
+    /// A request about the proxy itself.
+    fn serve_admin(&self, request: &Request, reply_to: Box<dyn ReplyTo>) {
+        let record = Record::new(request);
+        match self.admin.answer(request) {
+            Ok(reply) => {
+                let status = reply.status;
+                let delivery = reply_to.reply(reply);
+                record.answered(status, &delivery, Instant::now());
+            }
+            Err(refusal) => {
+                reply_to.reply(refusal.reply());
+                record.refused(&refusal, Instant::now());
+            }
+        }
+        record.finish(None, &[]);
+    }
+}
+
+fn rooms(config: &Config, poller: &Poller, legs: &Legs, lookup: Arc<dyn Lookup>) -> Rooms {
+    let upstream = Arc::new(Upstream::new(config.timeout, config.idle_timeout, lookup));
+    let backends = Arc::new(Backends::new(config.backends.clone(), upstream));
+    let token = config.admin_token.as_ref().map(AdminToken::as_str);
+    let guard = Guard::new(token, &config.admin_host, &config.admin_from);
+    let linger = Linger { safe: config.linger, not_safe: config.linger_unsafe };
+    let replaced = backends.clone();
+    let replace = move |addresses: Vec<_>| {
+        journal::replaced(&addresses);
+        replaced.replace(addresses);
+    };
+    let proxy = Proxy {
+        backends,
+        legs: legs.clone(),
+        reaper: Reaper::new(linger, poller),
+        via: ViaId::random(),
+        success: config.success.clone(),
+        host: config.host,
+    };
+    Rooms {
+        admin: Admin::new(guard, Box::new(replace)),
+        proxy: Arc::new(proxy),
+        admin_on_proxy_port: config.admin_on_proxy_port,
+    }
+}
+
+/// Listens on these addresses for one front, whose requests are served by `serve` on the workers.
+fn open(
+    front: &Arc<Front>,
+    addresses: &[Listen],
+    pool: &ThreadPool,
+    rooms: &Arc<Rooms>,
+    serve: fn(&Rooms, Request, Box<dyn ReplyTo>),
+) -> Result<Vec<SocketAddr>, StartError> {
+    let (pool, rooms) = (pool.clone(), rooms.clone());
+    let serve = move |request: Request, reply_to: ClientReply| {
+        if pool.queued_count() >= WORKER_QUEUE_MAX {
+            return Err(reply_to);
+        }
+        let rooms = rooms.clone();
+        pool.execute(move || {
+            // The way back to the client answers 500 if it is dropped by a panic.
+            let _ = catch_unwind(AssertUnwindSafe(|| serve(&rooms, request, Box::new(reply_to))));
+        });
+        Ok(())
+    };
+    let serve: Arc<crate::front::Serve> = Arc::new(serve);
+    let mut bound = Vec::new();
+    for listen in addresses {
+        let failed = |error: io::Error| StartError(format!("cannot listen on {}: {}", listen.address, reason(&error)));
+        let socket = match listening(listen.address) {
+            Err(error) if listen.optional && is_missing_family(&error) => continue,
+            other => other.map_err(failed)?,
+        };
+        bound.push(socket.local_addr().map_err(failed)?);
+        front.listen(socket, serve.clone()).map_err(failed)?;
+    }
+    Ok(bound)
+}
+
+fn listening(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if address.is_ipv6() {
+        // Else [::] would take IPv4 as well, and 0.0.0.0 beside it would be in use.
+        socket.set_only_v6(true)?;
+    }
+    // A restart must not wait for the old connections' TIME_WAIT.
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// This host has no IPv6.
+fn is_missing_family(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::AddrNotAvailable
+        || error.raw_os_error() == Some(rustix::io::Errno::AFNOSUPPORT.raw_os_error())
+}
+
+fn reason(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => "the address is in use".to_owned(),
+        io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
+        io::ErrorKind::AddrNotAvailable => "this host has no such address".to_owned(),
+        _ => error.to_string(),
+    }
+}
+
+/// How many clients fit beside the legs, after the limit of descriptors has been raised as far as it goes.
+fn connections_max(config: &Config) -> usize {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+    let limit = if raised.is_ok() { limit.maximum } else { limit.current };
+    let legs = config.max_legs.get() as u64;
+    // A client may need a second descriptor, for the file that its body is spooled to.
+    let room = limit.unwrap_or(u64::MAX).saturating_sub(DESCRIPTORS_RESERVED + legs) / 2;
+    let room = usize::try_from(room.clamp(16, CONNECTIONS_MAX)).unwrap_or(usize::MAX);
+    config.max_connections.map_or(room, |max| max.get().min(room))
+}
