@@ -1,0 +1,94 @@
+//! A proxy in this process, on free ports, stopped and joined when the test is over.
+
+use std::net::SocketAddr;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use red_tentacle::config::{Config, Listen};
+use red_tentacle::message::{Address, parse_addresses};
+use red_tentacle::server::{Server, Stopper};
+
+use super::{Client, Reply};
+
+pub struct Proxy {
+    pub address: SocketAddr,
+    pub admin: SocketAddr,
+    stopper: Stopper,
+    running: Option<JoinHandle<()>>,
+}
+
+impl Proxy {
+    /// A proxy before these backends, with every default but the ports.
+    pub fn before(backends: &[String]) -> Proxy {
+        Proxy::with(backends, |_| {})
+    }
+
+    /// The same, with some of the configuration changed.
+    pub fn with(backends: &[String], change: impl FnOnce(&mut Config)) -> Proxy {
+        Proxy::start(Server::bind(Proxy::config(backends, change)).expect("the proxy starts"))
+    }
+
+    pub fn config(backends: &[String], change: impl FnOnce(&mut Config)) -> Config {
+        let mut config = Config::new(addresses(backends));
+        let free_port = Listen::from(SocketAddr::from(([127, 0, 0, 1], 0)));
+        config.listen = vec![free_port];
+        config.admin_listen = vec![free_port];
+        config.grace_period = Duration::from_secs(5);
+        change(&mut config);
+        config
+    }
+
+    pub fn start(server: Server) -> Proxy {
+        let (address, stopper) = (server.local_addr(), server.stopper());
+        let admin = server.admin_addr().unwrap_or(address);
+        let running = thread::spawn(move || server.run().expect("the proxy runs"));
+        Proxy { address, admin, stopper, running: Some(running) }
+    }
+
+    pub fn get(&self, target: &str) -> Reply {
+        super::get(self.address, target)
+    }
+
+    /// Sends one request with a body on a connection of its own.
+    pub fn post(&self, target: &str, body: &[u8]) -> Reply {
+        let mut client = Client::connect(self.address);
+        client.send_request("POST", target, &[], Some(body));
+        client.reply()
+    }
+
+    /// Replaces the list over the admin port.
+    pub fn update(&self, backends: &[String]) -> Reply {
+        let mut client = Client::connect(self.admin);
+        client.send_request("POST", &format!("/-update-backends?backends={}", backends.join(",")), &[], None);
+        client.reply()
+    }
+
+    pub fn stopper(&self) -> Stopper {
+        self.stopper.clone()
+    }
+
+    /// Stops the proxy and waits for its end.
+    pub fn stop(mut self) {
+        self.end();
+    }
+
+    fn end(&mut self) {
+        self.stopper.stop();
+        if let Some(running) = self.running.take() {
+            let ended = running.join();
+            if !thread::panicking() {
+                ended.expect("the proxy ends without a panic");
+            }
+        }
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+pub fn addresses(backends: &[String]) -> Vec<Address> {
+    parse_addresses(&backends.join(",")).expect("good addresses")
+}
