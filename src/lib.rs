@@ -37,3 +37,5 @@ pub mod config;
 pub mod message;
 
 pub mod poller;
+
+pub mod wait;

@@ -1,5 +1,5 @@
-//! Runs legs on scoped threads: on demand, at most so many, and the last to park is the first to work, so that few
-//! stay awake. Knows nothing of what a leg does.
+//! Runs legs on scoped threads: on demand, few at a time, and the last to park is the first to work. A leg that waits
+//! for a socket hands its place on. Knows nothing of what a leg does.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 
+use crate::wait::{self, Places};
+
 /// A leg, ready to run. It owns its data and accounts for its own panics.
 pub type Job = Box<dyn FnOnce() + Send>;
 
@@ -16,9 +18,11 @@ pub type Job = Box<dyn FnOnce() + Send>;
 const STACK_BYTES: usize = 256 * 1024;
 /// A parked thread that isn't needed for so long leaves.
 const PARK_TIME: Duration = Duration::from_secs(10);
-/// Legs that wait for a thread, for each thread: with less, a burst is refused that would be served in a moment; with
+/// Legs that wait for a place, for each thread: with less, a burst is refused that would be served in a moment; with
 /// more, clients wait for longer than they would care to.
 const QUEUE_PER_THREAD: usize = 4;
+/// A second thread is woken only when so many legs queue: one runs sooner on a thread that is awake.
+const BACKLOG: usize = 2;
 
 /// Where legs go to run. Clones share it.
 #[derive(Clone)]
@@ -30,8 +34,17 @@ pub struct Foreman {
     orders: Receiver<Job>,
 }
 
+/// How many threads legs may have.
+#[derive(Debug, Clone, Copy)]
+pub struct Bounds {
+    /// Threads that run at once.
+    pub running: usize,
+    /// All threads: those that run, those that wait for a socket, those that are parked.
+    pub threads: usize,
+}
+
 struct Shared {
-    threads_max: usize,
+    bounds: Bounds,
     queue_max: usize,
     crew: Mutex<Crew>,
     orders: Sender<Job>,
@@ -39,11 +52,12 @@ struct Shared {
 
 #[derive(Default)]
 struct Crew {
-    /// Threads that run or are parked.
     threads: usize,
+    /// Threads that have work and don't wait. More than the bound for a moment, when waits end.
+    running: usize,
     /// The channels of the parked ones. `None` tells a thread to leave.
     parked: Vec<Sender<Option<Job>>>,
-    /// Not empty only while every thread is busy: whoever ends a leg takes the next from here.
+    /// Not empty only while somebody runs who will look here, or while every thread waits.
     queue: VecDeque<Job>,
     closed: bool,
 }
@@ -60,54 +74,44 @@ enum Next {
 pub struct QueueFull;
 
 impl Legs {
-    /// Legs on at most so many threads, and the foreman who wants a thread to work on.
-    pub fn new(threads_max: usize) -> (Legs, Foreman) {
+    /// Legs within these bounds, and the foreman who wants a thread to work on.
+    pub fn new(bounds: Bounds) -> (Legs, Foreman) {
         let (sender, orders) = unbounded();
-        let shared = Arc::new(Shared {
-            threads_max,
-            queue_max: threads_max * QUEUE_PER_THREAD,
-            crew: Mutex::default(),
-            orders: sender,
-        });
+        let queue_max = bounds.threads * QUEUE_PER_THREAD;
+        let shared = Arc::new(Shared { bounds, queue_max, crew: Mutex::default(), orders: sender });
         (Legs(shared.clone()), Foreman { shared, orders })
     }
 
-    /// Starts all legs of a race, or none: each runs at once or waits in the queue, in order. Never blocks.
+    /// Starts all these legs of a race, or none: each runs at once or waits in the queue, in order. Never blocks.
     pub fn start(&self, jobs: Vec<Job>) -> Result<(), QueueFull> {
         let mut crew = self.0.crew();
-        let room = crew.parked.len() + self.0.threads_max.saturating_sub(crew.threads);
-        let room = room + self.0.queue_max.saturating_sub(crew.queue.len());
-        if crew.closed || jobs.len() > room {
+        if crew.closed || crew.queue.len() + jobs.len() > self.0.queue_max {
             return Err(QueueFull);
         }
-        let mut woken = Vec::new();
-        for job in jobs {
-            if let Some(parked) = crew.parked.pop() {
-                woken.push((parked, job));
-            } else if crew.threads < self.0.threads_max {
-                crew.threads += 1;
-                // The foreman lives as long as the crew isn't closed.
-                let _ = self.0.orders.send(job);
-            } else {
-                crew.queue.push_back(job);
-            }
-        }
-        drop(crew);
-        for (parked, job) in woken {
-            let _ = parked.send(Some(job));
-        }
+        crew.queue.extend(jobs);
+        self.0.put_to_work(crew);
         Ok(())
     }
 
-    /// Threads that run a leg, and legs that wait for one.
-    pub fn busy(&self) -> usize {
-        let crew = self.0.crew();
-        crew.threads - crew.parked.len() + crew.queue.len()
+    /// A leg that has waited outside goes on; there is always room for it. Never blocks.
+    pub fn resume(&self, job: Job) {
+        let mut crew = self.0.crew();
+        // Once closed, nobody looks into the queue; the job is dropped, and what it holds ends with it.
+        if !crew.closed {
+            crew.queue.push_back(job);
+            self.0.put_to_work(crew);
+        }
     }
 
     /// All threads, parked ones too.
     pub fn threads(&self) -> usize {
         self.0.crew().threads
+    }
+
+    /// Threads that have a leg, and legs that wait for a place.
+    pub fn busy(&self) -> usize {
+        let crew = self.0.crew();
+        crew.threads - crew.parked.len() + crew.queue.len()
     }
 
     /// No more legs: parked threads leave, the others after what they are doing. What waits in the queue is dropped.
@@ -152,7 +156,8 @@ impl Foreman {
         let _ = sender.send(job);
         let thread = thread::Builder::new().name("leg".into()).stack_size(STACK_BYTES);
         let taken = receiver.clone();
-        let spawned = thread.spawn_scoped(scope, move || taken.try_recv().ok().map(|job| self.shared.run(job)));
+        let spawned =
+            thread.spawn_scoped(scope, move || taken.try_recv().ok().map(|job| Shared::run(&self.shared, job)));
         if let Err(error) = spawned {
             log::warn!("cannot start a leg's thread: {error}");
             if let Ok(job) = receiver.try_recv() {
@@ -167,26 +172,54 @@ impl Shared {
         self.crew.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Gives queued legs to threads: to one if none runs, to more if too many queue.
+    fn put_to_work(&self, mut crew: MutexGuard<'_, Crew>) {
+        let mut woken = Vec::new();
+        while crew.running == 0 || (crew.queue.len() >= BACKLOG && crew.running < self.bounds.running) {
+            let Some(job) = crew.queue.pop_front() else { break };
+            if let Some(parked) = crew.parked.pop() {
+                woken.push((parked, job));
+            } else if crew.threads < self.bounds.threads {
+                crew.threads += 1;
+                // The foreman lives as long as the crew isn't closed.
+                let _ = self.orders.send(job);
+            } else {
+                // Every thread waits for a socket; the first whose wait ends takes it.
+                crew.queue.push_front(job);
+                break;
+            }
+            crew.running += 1;
+        }
+        drop(crew);
+        for (parked, job) in woken {
+            let _ = parked.send(Some(job));
+        }
+    }
+
     /// A leg thread's life.
-    fn run(&self, first: Job) {
+    fn run(shared: &Arc<Shared>, first: Job) {
+        wait::hold_place(shared.clone());
         let (sender, receiver) = bounded(1);
         let mut next = Some(first);
         while let Some(job) = next {
             run_guarded(job);
-            next = match self.next(&sender) {
+            next = match shared.next(&sender) {
                 Next::Job(job) => Some(job),
-                Next::Parked => self.wait(&sender, &receiver),
+                Next::Parked => shared.park(&sender, &receiver),
                 Next::Leave => None,
             };
         }
     }
 
-    /// The next leg of the queue; if there is none the thread is parked.
+    /// The next leg of the queue; if there is none, or too many run, the thread is parked.
     fn next(&self, sender: &Sender<Option<Job>>) -> Next {
         let mut crew = self.crew();
-        if let Some(job) = crew.queue.pop_front() {
+        if crew.running <= self.bounds.running
+            && let Some(job) = crew.queue.pop_front()
+        {
             return Next::Job(job);
         }
+        crew.running -= 1;
         if crew.closed {
             crew.threads -= 1;
             return Next::Leave;
@@ -196,7 +229,7 @@ impl Shared {
     }
 
     /// Waits for a leg, but not for long: `None` if the thread is to leave.
-    fn wait(&self, sender: &Sender<Option<Job>>, receiver: &Receiver<Option<Job>>) -> Option<Job> {
+    fn park(&self, sender: &Sender<Option<Job>>, receiver: &Receiver<Option<Job>>) -> Option<Job> {
         let woken = match receiver.recv_timeout(PARK_TIME) {
             Ok(woken) => woken,
             Err(_) if self.unpark(sender) => None,
@@ -216,15 +249,18 @@ impl Shared {
         at.map(|at| crew.parked.remove(at)).is_some()
     }
 
-    /// No thread could be started: the leg waits for one that runs, or runs here if there is none.
+    /// No thread could be started: the leg waits for one that has work, or runs here if there is none.
     fn postpone(&self, job: Job) {
         let mut crew = self.crew();
         crew.threads -= 1;
+        crew.running -= 1;
         if crew.threads > crew.parked.len() {
-            return crew.queue.push_back(job);
+            return crew.queue.push_front(job);
         }
         match crew.parked.pop() {
             Some(parked) => {
+                crew.running += 1;
+                drop(crew);
                 let _ = parked.send(Some(job));
             }
             None => {
@@ -232,6 +268,18 @@ impl Shared {
                 run_guarded(job);
             }
         }
+    }
+}
+
+impl Places for Shared {
+    fn step_aside(&self) {
+        let mut crew = self.crew();
+        crew.running -= 1;
+        self.put_to_work(crew);
+    }
+
+    fn step_back(&self) {
+        self.crew().running += 1;
     }
 }
 
@@ -247,8 +295,8 @@ mod tests {
     const SOON: Duration = Duration::from_secs(10);
 
     /// Runs the test beside a foreman, who stops when it is over.
-    fn with_legs(threads_max: usize, test: impl FnOnce(&Legs) + Send) {
-        let (legs, foreman) = Legs::new(threads_max);
+    fn with_legs(running: usize, threads: usize, test: impl FnOnce(&Legs) + Send) {
+        let (legs, foreman) = Legs::new(Bounds { running, threads });
         let (stop, stopped) = bounded(1);
         thread::scope(|scope| {
             scope.spawn(move || foreman.work(&stopped, || {}, |_| true));
@@ -269,7 +317,7 @@ mod tests {
 
     #[test]
     fn legs_beyond_the_threads_wait_in_order_and_all_run() {
-        with_legs(2, |legs| {
+        with_legs(2, 2, |legs| {
             let (started, names) = unbounded();
             let (open, gate) = unbounded();
             legs.start((0..5).map(|name| gated(name, &started, &gate)).collect()).expect("room");
@@ -287,22 +335,48 @@ mod tests {
 
     #[test]
     fn a_race_starts_whole_or_not_at_all() {
-        with_legs(1, |legs| {
+        with_legs(1, 1, |legs| {
             let (started, names) = unbounded();
             let (open, gate) = unbounded();
             let job = |name| gated(name, &started, &gate);
             assert_eq!(legs.start((0..6).map(job).collect()), Err(QueueFull));
-            legs.start((0..5).map(job).collect()).expect("one runs and four wait");
+            legs.start(vec![job(0)]).expect("it runs");
+            assert_eq!(names.recv_timeout(SOON), Ok(0));
+            legs.start((1..5).map(job).collect()).expect("four wait");
             assert_eq!(legs.start(vec![job(9)]), Err(QueueFull));
+            legs.resume(job(5));
             drop(open);
             let ran: Vec<_> = (0..5).map(|_| names.recv_timeout(SOON).expect("a leg starts")).collect();
-            assert_eq!(ran, [0, 1, 2, 3, 4]);
+            assert_eq!(ran, [1, 2, 3, 4, 5]);
+        });
+    }
+
+    #[test]
+    fn a_leg_that_waits_hands_its_place_on() {
+        with_legs(1, 3, |legs| {
+            let (started, names) = unbounded();
+            let (open, gate) = unbounded::<()>();
+            let waiting = |name| -> Job {
+                let (started, gate) = (started.clone(), gate.clone());
+                Box::new(move || {
+                    started.send(name).expect("the test listens");
+                    let _ = wait::aside(|| gate.recv_timeout(SOON));
+                })
+            };
+            legs.start((0..5).map(waiting).collect()).expect("room");
+            let ran: Vec<_> = (0..3).map(|_| names.recv_timeout(SOON).expect("a leg starts")).collect();
+            assert_eq!(ran, [0, 1, 2]);
+            assert!(names.is_empty() && legs.threads() == 3, "every thread waits");
+            drop(open);
+            let mut rest: Vec<_> = (0..2).map(|_| names.recv_timeout(SOON).expect("a leg starts")).collect();
+            rest.sort_unstable();
+            assert_eq!(rest, [3, 4]);
         });
     }
 
     #[test]
     fn a_parked_thread_is_used_again() {
-        with_legs(8, |legs| {
+        with_legs(4, 8, |legs| {
             let (done, names) = unbounded();
             for _ in 0..20 {
                 let done = done.clone();
@@ -319,7 +393,7 @@ mod tests {
 
     #[test]
     fn a_panicking_leg_ends_nothing_but_itself() {
-        with_legs(1, |legs| {
+        with_legs(1, 1, |legs| {
             let (done, names) = unbounded();
             let panics: Job = Box::new(|| panic!("meant"));
             let works: Job = Box::new(move || done.send(()).expect("the test listens"));

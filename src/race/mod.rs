@@ -5,13 +5,15 @@
 mod cancel;
 mod legs;
 mod reaper;
+mod silent;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 pub use cancel::{CancelToken, Cancelled, HangUp};
-pub use legs::{Foreman, Job, Legs, QueueFull};
+pub use legs::{Bounds, Foreman, Job, Legs, QueueFull};
 pub use reaper::Reaper;
+pub use silent::{Mark, Silent};
 
 /// How a race ended for its client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,7 +38,9 @@ struct State<P, O> {
     verdict: Option<Verdict>,
     prize: Option<P>,
     results: Vec<Option<LegResult<O>>>,
+    /// Legs without a result, those that are held back included.
     running: usize,
+    held_back: Vec<usize>,
 }
 
 /// How one leg ended, and after how long.
@@ -48,11 +52,24 @@ pub struct LegResult<O> {
     pub after: Duration,
 }
 
+/// What the winner of a race has to do.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Won<P> {
+    /// The prize.
+    pub prize: P,
+    /// Legs that are still running: they have lost.
+    pub losers: Vec<usize>,
+    /// Legs that were held back and needn't run any more; they haven't ended yet.
+    pub held_back: Vec<usize>,
+}
+
 /// What the end of a leg means for its race.
 #[derive(Debug, PartialEq, Eq)]
 pub enum End<P, O> {
     /// Other legs are still running.
     Running,
+    /// All others have lost: these legs, which were held back, are to run after all.
+    CallUp(Vec<usize>),
     /// All legs have lost, and this was the last: it answers the client.
     LastLost(P, Vec<LegResult<O>>),
     /// This was the last leg of a race that had been decided before: everything is known now.
@@ -63,7 +80,13 @@ impl<P, O: Clone> Race<P, O> {
     /// A race of that many legs, at least one.
     pub fn new(legs: usize, prize: P, now: Instant) -> Race<P, O> {
         assert!(legs > 0, "a race needs a leg");
-        let state = State { verdict: None, prize: Some(prize), results: vec![None; legs], running: legs };
+        let state = State {
+            verdict: None,
+            prize: Some(prize),
+            results: vec![None; legs],
+            running: legs,
+            held_back: Vec::new(),
+        };
         let tokens = std::iter::repeat_with(CancelToken::default).take(legs).collect();
         Race { began: now, tokens, state: Mutex::new(state) }
     }
@@ -78,14 +101,24 @@ impl<P, O: Clone> Race<P, O> {
         now.saturating_duration_since(self.began)
     }
 
-    /// A leg has succeeded. The first gets the prize; for all others it is too late.
-    pub fn claim(&self, leg: usize) -> Option<P> {
+    /// Holds legs back, before any leg has ended: they run only if all others lose.
+    pub fn hold_back(&self, legs: Vec<usize>) {
+        let mut state = self.state();
+        assert!(legs.len() < state.running, "one leg runs at least");
+        state.held_back = legs;
+    }
+
+    /// A leg has succeeded. The first has won; for all others it is too late.
+    pub fn claim(&self, leg: usize) -> Option<Won<P>> {
         let mut state = self.state();
         if state.verdict.is_some() {
             return None;
         }
         state.verdict = Some(Verdict::Won(leg));
-        state.prize.take()
+        let held_back = std::mem::take(&mut state.held_back);
+        let is_loser = |other: &usize| *other != leg && state.results[*other].is_none() && !held_back.contains(other);
+        let losers = (0..state.results.len()).filter(is_loser).collect();
+        state.prize.take().map(|prize| Won { prize, losers, held_back })
     }
 
     /// A leg has ended, exactly once each; the winner after it has delivered.
@@ -94,31 +127,30 @@ impl<P, O: Clone> Race<P, O> {
         assert!(state.results[leg].is_none(), "a leg ends once");
         state.results[leg] = Some(LegResult { outcome, after });
         state.running -= 1;
+        if state.verdict.is_none() && state.running == state.held_back.len() && state.running > 0 {
+            return End::CallUp(std::mem::take(&mut state.held_back));
+        }
         if state.running > 0 {
             return End::Running;
         }
         let results = state.results.iter().flatten().cloned().collect();
-        match state.verdict {
-            Some(verdict) => End::Over(verdict, results),
-            None => {
-                state.verdict = Some(Verdict::Lost);
-                match state.prize.take() {
-                    Some(prize) => End::LastLost(prize, results),
-                    None => End::Over(Verdict::Lost, results),
-                }
-            }
+        let verdict = *state.verdict.get_or_insert(Verdict::Lost);
+        match state.prize.take() {
+            Some(prize) => End::LastLost(prize, results),
+            None => End::Over(verdict, results),
         }
     }
 
-    /// The client has left: every leg is hung up on. The prize, if nobody has taken it.
-    pub fn abandon(&self) -> Option<P> {
-        let prize = {
+    /// The client has left: every leg is hung up on. Gives the prize, if nobody has taken it, and the legs that were
+    /// held back, which haven't ended yet.
+    pub fn abandon(&self) -> (Option<P>, Vec<usize>) {
+        let abandoned = {
             let mut state = self.state();
             state.verdict.get_or_insert(Verdict::Abandoned);
-            state.prize.take()
+            (state.prize.take(), std::mem::take(&mut state.held_back))
         };
         self.hang_up_all();
-        prize
+        abandoned
     }
 
     /// Hangs up on every leg that is still running.
@@ -169,75 +201,117 @@ mod tests {
 
     use super::*;
 
-    /// What a leg does, in the order in which the steps happen.
-    #[derive(Debug, Clone, Copy)]
+    /// What a leg does, or the client.
+    #[derive(Debug, Clone, Copy, PartialEq)]
     enum Step {
         Succeed(usize),
         Fail(usize),
         Abandon,
     }
 
-    fn steps() -> impl Strategy<Value = (usize, Vec<Step>)> {
+    /// Some legs, how many of the last ones are held back, and what happens in which order.
+    fn races() -> impl Strategy<Value = (usize, usize, Vec<Step>)> {
         (1..=8usize).prop_flat_map(|legs| {
-            let leg = prop_oneof![Just(Step::Succeed as fn(usize) -> Step), Just(Step::Fail as fn(usize) -> Step)];
-            let outcomes = proptest::collection::vec(leg, legs);
+            let succeeds = proptest::collection::vec(proptest::bool::weighted(0.3), legs);
             let order = Just((0..legs).collect::<Vec<_>>()).prop_shuffle();
-            let abandoned_at = proptest::option::of(0..=legs);
-            (outcomes, order, abandoned_at).prop_map(move |(outcomes, order, abandoned_at)| {
-                let mut steps: Vec<Step> = order.into_iter().map(|leg| outcomes[leg](leg)).collect();
+            let abandoned_at = proptest::option::weighted(0.3, 0..=legs);
+            (succeeds, order, abandoned_at, 0..legs).prop_map(move |(succeeds, order, abandoned_at, held_back)| {
+                let step = |leg| if succeeds[leg] { Step::Succeed(leg) } else { Step::Fail(leg) };
+                let mut steps: Vec<Step> = order.into_iter().map(step).collect();
                 if let Some(at) = abandoned_at {
                     steps.insert(at, Step::Abandon);
                 }
-                (legs, steps)
+                (legs, held_back, steps)
             })
         })
     }
 
-    proptest! {
-        /// In any order of outcomes there is one winner, the first to succeed; the prize is given once; every leg is
-        /// accounted for; nobody but the losers is hung up on, unless the client leaves.
-        #[test]
-        fn any_order_of_outcomes_has_one_right_end((legs, steps) in steps()) {
-            let race: Race<&str, usize> = Race::new(legs, "prize", Instant::now());
-            let first = steps.iter().find(|step| !matches!(step, Step::Fail(_))).copied();
-            let all_fail_first = steps.iter().take_while(|step| matches!(step, Step::Fail(_))).count() == legs;
-            let expected = match first {
-                _ if all_fail_first => Verdict::Lost,
-                Some(Step::Succeed(leg)) => Verdict::Won(leg),
-                _ => Verdict::Abandoned,
-            };
-            let (mut prizes, mut ends) = (0, Vec::new());
-            for step in &steps {
-                match *step {
-                    Step::Succeed(leg) => {
-                        let prize = race.claim(leg);
-                        prop_assert_eq!(prize.is_some(), expected == Verdict::Won(leg));
-                        prizes += usize::from(prize.is_some());
-                        if prize.is_some() {
-                            race.hang_up_losers(leg);
-                            prop_assert!(!race.token(leg).is_cancelled());
-                        }
-                        ends.push(race.end(leg, leg, Duration::ZERO));
+    /// Runs a race by a script, as a caller must, and counts what it was told.
+    struct Runner {
+        race: Race<&'static str, usize>,
+        held_back: Vec<usize>,
+        prizes: usize,
+        called_up: usize,
+        ends: Vec<(Verdict, Vec<LegResult<usize>>)>,
+    }
+
+    impl Runner {
+        fn take(&mut self, step: Step) {
+            match step {
+                Step::Succeed(leg) => {
+                    if let Some(won) = self.race.claim(leg) {
+                        self.prizes += 1;
+                        self.race.hang_up_losers(leg);
+                        assert!(!self.race.token(leg).is_cancelled(), "the winner runs on");
+                        assert!(won.losers.iter().all(|loser| self.race.token(*loser).is_cancelled()));
+                        won.held_back.into_iter().for_each(|leg| self.end(leg));
                     }
-                    Step::Fail(leg) => ends.push(race.end(leg, leg, Duration::ZERO)),
-                    Step::Abandon => prizes += usize::from(race.abandon().is_some()),
+                    self.end(leg);
+                }
+                Step::Fail(leg) => self.end(leg),
+                Step::Abandon => {
+                    let (prize, held_back) = self.race.abandon();
+                    self.prizes += usize::from(prize.is_some());
+                    held_back.into_iter().for_each(|leg| self.end(leg));
                 }
             }
-            let last = ends.pop();
-            prop_assert!(ends.iter().all(|end| *end == End::Running), "only the last leg ends the race");
-            let results = match last {
-                Some(End::LastLost(_, results)) => {
-                    prizes += 1;
-                    prop_assert_eq!(expected, Verdict::Lost);
-                    results
+        }
+
+        fn end(&mut self, leg: usize) {
+            self.held_back.retain(|held_back| *held_back != leg);
+            match self.race.end(leg, leg, Duration::ZERO) {
+                End::Running => {}
+                End::CallUp(legs) => {
+                    assert_eq!(legs, self.held_back, "exactly those that were held back are called up");
+                    self.called_up += 1;
+                    self.held_back.clear();
                 }
-                Some(End::Over(verdict, results)) => {
-                    prop_assert_eq!(verdict, expected);
-                    results
+                End::LastLost(_, results) => {
+                    self.prizes += 1;
+                    self.ends.push((Verdict::Lost, results));
                 }
-                other => return Err(TestCaseError::fail(format!("the last leg says {other:?}"))),
+                End::Over(verdict, results) => self.ends.push((verdict, results)),
+            }
+        }
+    }
+
+    proptest! {
+        /// In any order of outcomes there is one winner, the first to succeed; the prize is given once; legs that were
+        /// held back run if all others lose; every leg is accounted for.
+        #[test]
+        fn any_order_of_outcomes_has_one_right_end((legs, held_back, steps) in races()) {
+            let race = Race::new(legs, "prize", Instant::now());
+            let held_back: Vec<usize> = (legs - held_back..legs).collect();
+            race.hold_back(held_back.clone());
+            let mut runner = Runner { race, held_back, prizes: 0, called_up: 0, ends: Vec::new() };
+            let mut steps = std::collections::VecDeque::from(steps);
+            let (mut first, mut ended) = (None, Vec::new());
+            while let Some(step) = steps.pop_front() {
+                // A leg that is held back does nothing until it is called up; one that was skipped does nothing at all.
+                if let Step::Succeed(leg) | Step::Fail(leg) = step {
+                    if runner.held_back.contains(&leg) {
+                        steps.push_back(step);
+                        continue;
+                    }
+                    if runner.race.state().results[leg].is_some() {
+                        continue;
+                    }
+                }
+                if !matches!(step, Step::Fail(_)) && runner.ends.is_empty() {
+                    first = first.or(Some(step));
+                }
+                ended.push(step);
+                runner.take(step);
+            }
+            let expected = match first {
+                None => Verdict::Lost,
+                Some(Step::Succeed(leg)) => Verdict::Won(leg),
+                Some(_) => Verdict::Abandoned,
             };
-            prop_assert_eq!(prizes, 1, "the prize is given exactly once");
+            prop_assert_eq!(runner.prizes, 1, "the prize is given exactly once");
+            prop_assert_eq!(runner.ends.len(), 1, "the race ends exactly once");
+            let (verdict, results) = &runner.ends[0];
+            prop_assert_eq!(*verdict, expected);
             let accounted: Vec<usize> = results.iter().map(|result| result.outcome).collect();
             prop_assert_eq!(accounted, (0..legs).collect::<Vec<_>>());
         }

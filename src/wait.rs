@@ -1,0 +1,123 @@
+//! Waiting for sockets on the very thread that needs them, with a deadline. Of the threads that run legs only so many run
+//! at once: one that is about to wait hands its place on, so that another can run meanwhile.
+//! Knows nothing of what the sockets are, nor of who gets the place.
+
+use std::cell::RefCell;
+use std::io;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::time::Instant;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+
+/// Who gives out the places.
+pub trait Places: Send + Sync {
+    /// The current thread is about to wait: somebody else may run.
+    fn step_aside(&self);
+    /// It goes on running.
+    fn step_back(&self);
+}
+
+thread_local! {
+    static HELD: RefCell<Option<Arc<dyn Places>>> = const { RefCell::new(None) };
+}
+
+/// The current thread holds a place from now on, until it ends.
+pub fn hold_place(places: Arc<dyn Places>) {
+    HELD.set(Some(places));
+}
+
+/// Does something that may wait long. A thread that holds a place gives it up meanwhile.
+pub fn aside<T>(wait: impl FnOnce() -> T) -> T {
+    let Some(places) = HELD.with_borrow(Clone::clone) else { return wait() };
+    places.step_aside();
+    // Also if the wait panics.
+    let _back = StepBack(places);
+    wait()
+}
+
+struct StepBack(Arc<dyn Places>);
+
+impl Drop for StepBack {
+    fn drop(&mut self) {
+        self.0.step_back();
+    }
+}
+
+/// Waits until the socket can be read; an error of kind `TimedOut` at the deadline. Hanging up on the socket ends the wait.
+pub fn until_readable(socket: impl AsFd, deadline: Instant) -> io::Result<()> {
+    until_any(&mut [PollFd::new(&socket, PollFlags::IN)], deadline)
+}
+
+/// Waits until the socket can be written to; an error of kind `TimedOut` at the deadline.
+pub fn until_writable(socket: impl AsFd, deadline: Instant) -> io::Result<()> {
+    until_any(&mut [PollFd::new(&socket, PollFlags::OUT)], deadline)
+}
+
+/// Waits until one of the sockets is ready: which, its `revents` say.
+pub fn until_any(sockets: &mut [PollFd], deadline: Instant) -> io::Result<()> {
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let timeout = Timespec::try_from(left).map_err(|_| io::ErrorKind::InvalidInput)?;
+        match aside(|| poll(sockets, Some(&timeout))) {
+            Ok(0) => return Err(io::ErrorKind::TimedOut.into()),
+            Ok(_) => return Ok(()),
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{TcpListener, TcpStream};
+    use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
+    use std::time::Duration;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Count {
+        away: AtomicI32,
+        waits: AtomicU32,
+    }
+
+    impl Places for Count {
+        fn step_aside(&self) {
+            self.away.fetch_add(1, Ordering::SeqCst);
+            self.waits.fetch_add(1, Ordering::SeqCst);
+        }
+
+        fn step_back(&self) {
+            self.away.fetch_sub(1, Ordering::SeqCst);
+        }
+    }
+
+    #[test]
+    fn the_place_is_given_up_for_the_wait_and_no_longer() {
+        let count = Arc::new(Count::default());
+        let places = count.clone();
+        std::thread::spawn(move || {
+            hold_place(places.clone());
+            assert_eq!(aside(|| places.away.load(Ordering::SeqCst)), 1);
+            assert_eq!(places.away.load(Ordering::SeqCst), 0);
+            let panicked = std::panic::catch_unwind(|| aside(|| panic!("meant")));
+            assert!(panicked.is_err() && places.away.load(Ordering::SeqCst) == 0);
+        })
+        .join()
+        .expect("no panic");
+        assert_eq!(aside(|| count.waits.load(Ordering::SeqCst)), 2, "a thread without a place just waits");
+    }
+
+    #[test]
+    fn a_silent_socket_times_out_and_one_that_ends_does_not() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let near = TcpStream::connect(listener.local_addr().expect("an address")).expect("a connection");
+        let (far, _) = listener.accept().expect("a connection");
+        let soon = Instant::now() + Duration::from_millis(10);
+        assert_eq!(until_readable(&near, soon).map_err(|error| error.kind()), Err(io::ErrorKind::TimedOut));
+        drop(far);
+        assert!(until_readable(&near, Instant::now() + Duration::from_secs(10)).is_ok());
+    }
+}
