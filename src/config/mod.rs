@@ -1,6 +1,7 @@
 //! Flags and environment become a [`Config`], all of it checked: whoever holds one never checks again.
 //! Knows nothing of the program that it configures.
 
+mod certificates;
 mod command;
 mod flags;
 mod listen;
@@ -43,6 +44,14 @@ pub struct Config {
     pub linger: Duration,
     /// How long losers of any other method may.
     pub linger_unsafe: Duration,
+    /// So many losers may wait in vain at one backend before legs of safe methods to it are held back.
+    pub max_silent: NonZeroUsize,
+    /// The most idle connections kept for each backend.
+    pub max_idle_lines: usize,
+    /// How long the addresses of a backend's name count.
+    pub dns_ttl: Duration,
+    /// Certificates to trust beside the usual roots, in DER.
+    pub ca_certificates: Vec<Vec<u8>>,
     /// Which answers win.
     pub success: Success,
     /// The longest request body, in bytes.
@@ -106,12 +115,12 @@ pub fn flags() -> impl Iterator<Item = (&'static str, &'static str)> {
 
 fn checked(given: &Given) -> Result<Invocation, Invocation> {
     let config = Config::new(Vec::new());
-    let mut draft = Draft { config, idle_timeout: None, check: false, demo: false };
+    let mut draft = Draft { config, idle_timeout: None, linger_unsafe: None, check: false, demo: false };
     for (flag, text) in given.iter() {
         (flag.set)(&mut draft, text).map_err(|reason| fail(format_args!("{} {reason}", given.culprit(flag.name))))?;
     }
     check_backends(&mut draft, given)?;
-    check_idle_timeout(&mut draft, given)?;
+    check_timeouts(&mut draft, given)?;
     check_spool_dir(&draft.config, given)?;
     check_admin(&draft.config, given)?;
     Ok(match draft {
@@ -136,8 +145,9 @@ fn check_backends(draft: &mut Draft, given: &Given) -> Result<(), Invocation> {
     Ok(())
 }
 
-fn check_idle_timeout(draft: &mut Draft, given: &Given) -> Result<(), Invocation> {
+fn check_timeouts(draft: &mut Draft, given: &Given) -> Result<(), Invocation> {
     let timeout = draft.config.timeout;
+    draft.config.linger_unsafe = draft.linger_unsafe.unwrap_or(timeout);
     draft.config.idle_timeout = draft.idle_timeout.unwrap_or(draft.config.idle_timeout.max(timeout));
     // Waiting for the head is a silence, too: a shorter idle timeout would end it early.
     if draft.config.idle_timeout < timeout {
@@ -186,8 +196,12 @@ impl Config {
             admin_listen: Listen::loopback(8081),
             timeout: Duration::from_secs(5),
             idle_timeout: Duration::from_secs(60),
-            linger: Duration::ZERO,
-            linger_unsafe: Duration::ZERO,
+            linger: Duration::from_millis(200),
+            linger_unsafe: Duration::from_secs(5),
+            max_silent: NonZeroUsize::new(128).expect("it isn't 0"),
+            max_idle_lines: 64,
+            dns_ttl: Duration::from_secs(30),
+            ca_certificates: Vec::new(),
             success: Success::default(),
             max_body: 10 << 20,
             spool_dir: std::env::temp_dir(),

@@ -47,11 +47,16 @@ type Row<'a> = (&'a str, &'a str, &'a str, &'a str, &'a str, &'a str);
 fn a_flag_beats_the_environment_which_beats_the_default() {
     let temp_dir = std::env::temp_dir().display().to_string();
     let workers = Config::new(Vec::new()).workers.to_string();
-    let rows: [Row; 17] = [
+    let rows: [Row; 22] = [
         ("backends", "http://z", "http://a,https://b:8443/c", "http://c", "ftp://a", "it must begin with http:// or"),
         ("success", "200-299", "200-299,304", "200,404", "2xx", "not a status or a range of them; write 200 or"),
         ("timeout", "5s", "500ms", "7s", "5x", "not a duration; write 500ms, 5s, 2m or 1h"),
         ("idle-timeout", "60s", "90s", "3600s", "60", "no unit; write 500ms, 5s, 2m or 1h"),
+        ("linger", "200ms", "0s", "1s", "1", "no unit; write 500ms, 5s, 2m or 1h"),
+        ("linger-unsafe", "5s", "0s", "10s", "long", "not a duration; write 500ms, 5s, 2m or 1h"),
+        ("max-silent", "128", "1", "65536", "0", "not a whole number from 1 to 65536; write 1, say"),
+        ("max-idle-lines", "64", "0", "1024", "1025", "not a whole number from 0 to 1024; write 0, say"),
+        ("dns-ttl", "30s", "0s", "3600s", "x", "not a duration; write 500ms, 5s, 2m or 1h"),
         ("host", "backend", "preserve", "preserve", "client", "neither backend nor preserve; write one of them"),
         ("max-legs", "1024", "64", "100", "63", "not a whole number from 64 to 65536; write 64, say"),
         (
@@ -111,13 +116,20 @@ fn help_states_every_flag_its_default_and_its_variable() {
 #[test]
 fn the_defaults_that_help_states_are_those_in_effect() {
     for flag in flags::all().filter(|flag| !flag.default.is_empty()) {
-        let mut draft = Draft { config: Config::new(Vec::new()), idle_timeout: None, check: false, demo: false };
+        let mut draft = Draft {
+            config: Config::new(Vec::new()),
+            idle_timeout: None,
+            linger_unsafe: None,
+            check: false,
+            demo: false,
+        };
         let default = (flag.show)(&draft);
         // A default that no value of the flag can say is told in words.
         if (flag.set)(&mut draft, flag.default).is_ok() && flag.name != "spool-dir" {
             assert_eq!((flag.show)(&draft), default, "{}", flag.name);
         } else {
-            let worded = ["idle-timeout", "listen", "spool-dir", "max-connections", "workers", "admin-listen"];
+            let worded =
+                ["idle-timeout", "linger-unsafe", "listen", "spool-dir", "max-connections", "workers", "admin-listen"];
             assert!(worded.contains(&flag.name), "{}", flag.name);
         }
     }

@@ -98,13 +98,17 @@ fn scaled(digits: &str, unit: u64) -> Option<u64> {
     digits.parse::<u64>().ok()?.checked_mul(unit)
 }
 
-/// A whole number between two bounds.
+/// A whole number between two bounds, the lower one at least 1.
 pub(super) fn count(text: &str, min: usize, max: usize) -> Result<NonZeroUsize, String> {
+    number(text, min, max).map(|number| NonZeroUsize::new(number).expect("the lower bound is at least 1"))
+}
+
+/// A whole number between two bounds.
+pub(super) fn number(text: &str, min: usize, max: usize) -> Result<usize, String> {
     match number_and_unit(text) {
         Some((digits, "")) => digits.parse().ok().filter(|number| (min..=max).contains(number)),
         _ => None,
     }
-    .and_then(NonZeroUsize::new)
     .ok_or_else(|| bad(text, format_args!("not a whole number from {min} to {max}; write {min}, say")))
 }
 

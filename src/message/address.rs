@@ -105,6 +105,11 @@ impl Address {
         self.port
     }
 
+    /// Host and port as `Host` has them: the port only if it isn't the scheme's default.
+    pub fn authority(&self) -> &str {
+        self.authority.as_str()
+    }
+
     /// Whether it is https.
     pub fn is_tls(&self) -> bool {
         self.scheme == Scheme::HTTPS

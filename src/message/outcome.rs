@@ -33,6 +33,8 @@ pub enum Outcome {
     Loop,
     /// This host has no descriptor or no port left for a connection.
     NoSocket,
+    /// The leg didn't run: too many losers wait in vain at its backend, and another leg has won.
+    Skipped,
     /// The leg was hung up on: the race was decided, or its client left.
     Cancelled,
     /// The head of the answer is longer than allowed.
@@ -62,6 +64,7 @@ impl Outcome {
             Outcome::Closed => "the backend closed the connection before its answer was complete",
             Outcome::Loop => "the request came back to this proxy",
             Outcome::NoSocket => "this host has no descriptor or port left",
+            Outcome::Skipped => "not asked, since the backend has left too many requests unanswered",
             Outcome::Cancelled => "hung up on, since the race was over",
             Outcome::TooLarge => "the head of the answer is too large",
             Outcome::Panic => "a bug in the proxy",
@@ -85,6 +88,7 @@ impl fmt::Display for Outcome {
             Outcome::Dns(_) => "dns",
             Outcome::Loop => "loop",
             Outcome::NoSocket => "no-socket",
+            Outcome::Skipped => "skipped",
             Outcome::Cancelled => "cancelled",
             Outcome::TooLarge => "too-large",
             Outcome::Panic => "panic",

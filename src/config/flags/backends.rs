@@ -1,0 +1,91 @@
+//! How backends are reached.
+
+use std::time::Duration;
+
+use super::Flag;
+use crate::config::{HostHeader, certificates, values};
+
+/// The most idle lines for each backend: beyond that a backend would run out before we do.
+const IDLE_LINES_MAX: usize = 1024;
+
+/// In the order of the help.
+pub(super) const FLAGS: &[Flag] = &[
+    Flag {
+        name: "timeout",
+        env: "RED_TENTACLE_TIMEOUT",
+        value: "DURATION",
+        default: "5s",
+        help: "Longest time to reach a backend, and again to get its complete head",
+        set: |draft, text| {
+            draft.config.timeout = values::duration(text)?;
+            match draft.config.timeout {
+                Duration::ZERO => Err(values::bad(text, "no answer can come in no time; write 5s, say")),
+                _ => Ok(()),
+            }
+        },
+        show: |draft| values::show_duration(draft.config.timeout),
+    },
+    Flag {
+        name: "idle-timeout",
+        env: "RED_TENTACLE_IDLE_TIMEOUT",
+        value: "DURATION",
+        default: "60s, or --timeout if that is longer",
+        help: "Longest silence while a body moves, either way",
+        set: |draft, text| {
+            draft.idle_timeout = Some(values::duration(text)?);
+            Ok(())
+        },
+        show: |draft| values::show_duration(draft.config.idle_timeout),
+    },
+    Flag {
+        name: "host",
+        env: "RED_TENTACLE_HOST",
+        value: "backend|preserve",
+        default: "backend",
+        help: "Whose name the backends see in Host: their own, or the one that the client wrote",
+        set: |draft, text| {
+            draft.config.host = HostHeader::parse(text)?;
+            Ok(())
+        },
+        show: |draft| draft.config.host.to_string(),
+    },
+    Flag {
+        name: "max-idle-lines",
+        env: "RED_TENTACLE_MAX_IDLE_LINES",
+        value: "COUNT",
+        default: "64",
+        help: "Idle connections kept for each backend; 0 keeps none",
+        set: |draft, text| {
+            draft.config.max_idle_lines = values::number(text, 0, IDLE_LINES_MAX)?;
+            Ok(())
+        },
+        show: |draft| draft.config.max_idle_lines.to_string(),
+    },
+    Flag {
+        name: "dns-ttl",
+        env: "RED_TENTACLE_DNS_TTL",
+        value: "DURATION",
+        default: "30s",
+        help: "How long a name's addresses count; they are looked up anew before that",
+        set: |draft, text| {
+            draft.config.dns_ttl = values::duration(text)?;
+            Ok(())
+        },
+        show: |draft| values::show_duration(draft.config.dns_ttl),
+    },
+    Flag {
+        name: "ca-file",
+        env: "RED_TENTACLE_CA_FILE",
+        value: "FILE",
+        default: "",
+        help: "More certificates to trust beside the usual roots, in PEM",
+        set: |draft, text| {
+            draft.config.ca_certificates = certificates::read(text).map_err(|reason| values::bad(text, reason))?;
+            Ok(())
+        },
+        show: |draft| match draft.config.ca_certificates.len() {
+            0 => "(none)".to_owned(),
+            count => format!("({count} certificates)"),
+        },
+    },
+];

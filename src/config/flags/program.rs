@@ -1,0 +1,58 @@
+//! The program itself.
+
+use super::Flag;
+use crate::config::values;
+
+/// In the order of the help.
+pub(super) const FLAGS: &[Flag] = &[
+    Flag {
+        name: "grace-period",
+        env: "RED_TENTACLE_GRACE_PERIOD",
+        value: "DURATION",
+        default: "10s",
+        help: "Longest time that requests in flight may still take after SIGTERM or SIGINT",
+        set: |draft, text| {
+            draft.config.grace_period = values::duration(text)?;
+            Ok(())
+        },
+        show: |draft| values::show_duration(draft.config.grace_period),
+    },
+    Flag {
+        name: "log-level",
+        env: "RED_TENTACLE_LOG_LEVEL",
+        value: "off|error|warn|info|debug|trace",
+        default: "info",
+        help: "How much is told on standard error; info: a line per request",
+        set: |draft, text| {
+            draft.config.log_level = text
+                .parse()
+                .map_err(|_| values::bad(text, "no level; write off, error, warn, info, debug or trace"))?;
+            Ok(())
+        },
+        show: |draft| draft.config.log_level.as_str().to_ascii_lowercase(),
+    },
+    Flag {
+        name: "check",
+        env: "RED_TENTACLE_CHECK",
+        value: "",
+        default: "",
+        help: "Check everything, print the configuration in effect, exit",
+        set: |draft, text| {
+            draft.check = values::switch(text)?;
+            Ok(())
+        },
+        show: |draft| values::show_switch(draft.check),
+    },
+    Flag {
+        name: "demo",
+        env: "RED_TENTACLE_DEMO",
+        value: "",
+        default: "",
+        help: "Race three small backends inside the program: nothing else is needed",
+        set: |draft, text| {
+            draft.demo = values::switch(text)?;
+            Ok(())
+        },
+        show: |draft| values::show_switch(draft.demo),
+    },
+];

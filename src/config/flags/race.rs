@@ -1,0 +1,90 @@
+//! Whom a request goes to, and who wins.
+
+use super::Flag;
+use crate::config::{Success, values};
+use crate::message::{ADDRESSES_MAX, BadEntry, parse_addresses};
+
+/// The most legs. At worst each waits on a thread of its own: 65,536 stacks of 256 KiB are 16 GiB of addresses.
+const LEGS_MAX: usize = 1 << 16;
+
+/// In the order of the help.
+pub(super) const FLAGS: &[Flag] = &[
+    Flag {
+        name: "backends",
+        env: "BACKEND_SERVERS",
+        value: "URL,...",
+        default: "",
+        help: "The backends, at most 64: http://a,https://b:8443/base",
+        set: |draft, text| {
+            draft.config.backends = parse_addresses(text).map_err(|bad| {
+                let reasons: Vec<String> = bad.iter().map(BadEntry::to_string).collect();
+                reasons.join("; ")
+            })?;
+            Ok(())
+        },
+        show: |draft| {
+            if draft.demo { "(the demo's own)".to_owned() } else { values::show_list(&draft.config.backends) }
+        },
+    },
+    Flag {
+        name: "success",
+        env: "RED_TENTACLE_SUCCESS",
+        value: "CODES",
+        default: "200-299",
+        help: "Which answers win: 200-299,304 (304 always wins a conditional request)",
+        set: |draft, text| {
+            draft.config.success = Success::parse(text)?;
+            Ok(())
+        },
+        show: |draft| draft.config.success.to_string(),
+    },
+    Flag {
+        name: "linger",
+        env: "RED_TENTACLE_LINGER",
+        value: "DURATION",
+        default: "200ms",
+        help: "How long losers of GET, HEAD, OPTIONS and TRACE may still finish, for their connections' sake",
+        set: |draft, text| {
+            draft.config.linger = values::duration(text)?;
+            Ok(())
+        },
+        show: |draft| values::show_duration(draft.config.linger),
+    },
+    Flag {
+        name: "linger-unsafe",
+        env: "RED_TENTACLE_LINGER_UNSAFE",
+        value: "DURATION",
+        default: "the timeout",
+        help: "How long losers of other methods may, so that the request reaches every backend; 0s cancels them",
+        set: |draft, text| {
+            draft.linger_unsafe = Some(values::duration(text)?);
+            Ok(())
+        },
+        show: |draft| values::show_duration(draft.config.linger_unsafe),
+    },
+    Flag {
+        name: "max-silent",
+        env: "RED_TENTACLE_MAX_SILENT",
+        value: "COUNT",
+        default: "128",
+        help: "Losers that may wait in vain at one backend before it is asked only once a second",
+        set: |draft, text| {
+            draft.config.max_silent = values::count(text, 1, LEGS_MAX)?;
+            Ok(())
+        },
+        show: |draft| draft.config.max_silent.to_string(),
+    },
+    Flag {
+        name: "max-legs",
+        env: "RED_TENTACLE_MAX_LEGS",
+        value: "COUNT",
+        default: "1024",
+        help: "Most requests to backends at once, at least 64; races beyond it queue",
+        set: |draft, text| {
+            // The longest list must fit, or its races would never begin.
+            draft.config.max_legs = values::count(text, ADDRESSES_MAX, LEGS_MAX)?;
+            Ok(())
+        },
+        show: |draft| draft.config.max_legs.to_string(),
+    },
+];

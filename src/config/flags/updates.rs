@@ -1,0 +1,80 @@
+//! Who may update, and where.
+
+use super::Flag;
+use crate::config::{AdminToken, Listen, values};
+
+/// The most entries of `--admin-host` and `--admin-from`: a person wrote them.
+const ADMIN_ENTRIES_MAX: usize = 64;
+
+/// In the order of the help.
+pub(super) const FLAGS: &[Flag] = &[
+    Flag {
+        name: "admin-listen",
+        env: "RED_TENTACLE_ADMIN_LISTEN",
+        value: "IP:PORT,...|off",
+        default: "127.0.0.1:8081 and, where IPv6 exists, [::1]:8081",
+        help: "Where updates are taken; beyond loopback only with a token or --admin-from",
+        set: |draft, text| {
+            draft.config.admin_listen = if text == "off" { Vec::new() } else { Listen::parse_list(text)? };
+            Ok(())
+        },
+        show: |draft| match draft.config.admin_listen.as_slice() {
+            [] => "off".to_owned(),
+            listen => values::show_list(listen),
+        },
+    },
+    Flag {
+        name: "admin-token-file",
+        env: "RED_TENTACLE_ADMIN_TOKEN_FILE",
+        value: "FILE",
+        default: "",
+        help: "Updates need `Authorization: Bearer` with the token in this file, from anywhere",
+        set: |draft, text| {
+            draft.config.admin_token = Some(AdminToken::from_file(text).map_err(|reason| values::bad(text, reason))?);
+            Ok(())
+        },
+        show: |draft| draft.config.admin_token.as_ref().map_or("(none)", |_| "(set)").to_owned(),
+    },
+    Flag {
+        name: "admin-host",
+        env: "RED_TENTACLE_ADMIN_HOST",
+        value: "NAME,...",
+        default: "",
+        help: "Names besides localhost and IP addresses that updates may have in Host",
+        set: |draft, text| {
+            draft.config.admin_host = values::entries(text, ADMIN_ENTRIES_MAX, values::host_name)?;
+            Ok(())
+        },
+        show: |draft| match draft.config.admin_host.as_slice() {
+            [] => "(none)".to_owned(),
+            names => values::show_list(names),
+        },
+    },
+    Flag {
+        name: "admin-from",
+        env: "RED_TENTACLE_ADMIN_FROM",
+        value: "CIDR,...",
+        default: "",
+        help: "Networks besides loopback that updates may come from: 172.17.0.1,fd00::/8",
+        set: |draft, text| {
+            draft.config.admin_from = values::entries(text, ADMIN_ENTRIES_MAX, values::network)?;
+            Ok(())
+        },
+        show: |draft| match draft.config.admin_from.as_slice() {
+            [] => "(none)".to_owned(),
+            networks => values::show_list(networks),
+        },
+    },
+    Flag {
+        name: "admin-on-proxy-port",
+        env: "RED_TENTACLE_ADMIN_ON_PROXY_PORT",
+        value: "on|off",
+        default: "on",
+        help: "Whether updates are taken at --listen too; off: their paths are forwarded like any other",
+        set: |draft, text| {
+            draft.config.admin_on_proxy_port = values::switch(text)?;
+            Ok(())
+        },
+        show: |draft| values::show_switch(draft.config.admin_on_proxy_port),
+    },
+];
