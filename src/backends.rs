@@ -5,12 +5,14 @@ use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use crate::message::Address;
+use crate::race::Silent;
 use crate::upstream::{Lines, Upstream};
 
 /// One backend: where it is, and the lines to it.
 #[derive(Debug)]
 pub struct Backend {
     lines: Arc<Lines>,
+    silent: Silent,
 }
 
 impl Backend {
@@ -22,6 +24,11 @@ impl Backend {
     /// The lines to it.
     pub fn lines(&self) -> &Arc<Lines> {
         &self.lines
+    }
+
+    /// The losers that wait there in vain.
+    pub fn silent(&self) -> &Silent {
+        &self.silent
     }
 }
 
@@ -51,7 +58,9 @@ impl Backends {
             .into_iter()
             .map(|address| match old.iter().find(|backend| *backend.address() == address) {
                 Some(backend) => backend.clone(),
-                None => Arc::new(Backend { lines: Lines::new(address, self.upstream.clone()) }),
+                None => {
+                    Arc::new(Backend { lines: Lines::new(address, self.upstream.clone()), silent: Silent::default() })
+                }
             })
             .collect();
         *self.list.write().unwrap_or_else(PoisonError::into_inner) = list;
@@ -66,17 +75,16 @@ impl fmt::Debug for Backends {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::message::parse_addresses;
-    use crate::upstream::SystemLookup;
+    use crate::poller::Poller;
+    use crate::upstream::{Reach, SystemLookup};
 
     #[test]
     fn a_snapshot_stays_and_an_unchanged_backend_keeps_its_lines() {
         let parse = |list| parse_addresses(list).expect("addresses");
-        let second = Duration::from_secs(1);
-        let upstream = Arc::new(Upstream::new(second, second, Arc::new(SystemLookup)));
+        let (poller, _waiter) = Poller::new().expect("a poller");
+        let upstream = Upstream::new(Reach::default(), Arc::new(SystemLookup), poller).expect("no certificates");
         let backends = Backends::new(parse("http://a,http://b"), upstream);
         let before = backends.snapshot();
         backends.replace(parse("http://c,http://a"));

@@ -13,8 +13,8 @@ use crate::config::{HostHeader, Success};
 use crate::journal::{LegRecord, Record};
 use crate::message::headers::{self, ViaId};
 use crate::message::{Outcome, Refusal, Reply, ReplyBody, ReplyTo, Request};
-use crate::race::{End, Job, LegResult, Legs, Race, Reaper, Verdict};
-use crate::upstream::{Answer, Outgoing};
+use crate::race::{CancelToken, End, Job, LegResult, Legs, Mark, Race, Reaper, Verdict};
+use crate::upstream::{Ahead, Answer, Outgoing, Step};
 
 /// A loser's body is read to its end, for the sake of its line, if it is no longer than this.
 const LOSER_BODY_BYTES_MAX: u64 = 64 * 1024;
@@ -29,6 +29,8 @@ pub struct Proxy {
     pub legs: Legs,
     /// Who hangs up on losers.
     pub reaper: Arc<Reaper>,
+    /// So many losers may wait in vain at one backend before legs to it are held back.
+    pub silent_max: usize,
     /// This process in `Via`.
     pub via: ViaId,
     /// Which statuses win.
@@ -42,6 +44,7 @@ struct Exchange {
     proxy: Arc<Proxy>,
     backends: Vec<Arc<Backend>>,
     race: Arc<Race<Box<dyn ReplyTo>, Outcome>>,
+    marks: Vec<Mark>,
     request: Outgoing,
     is_conditional: bool,
     record: Record,
@@ -59,6 +62,7 @@ impl Proxy {
         let exchange = Arc::new(Exchange {
             proxy: self.clone(),
             race: Arc::new(Race::new(backends.len(), reply_to, request.received)),
+            marks: backends.iter().map(|_| Mark::default()).collect(),
             backends,
             is_conditional: is_conditional(&request.method, &request.headers),
             request: self.outgoing(request),
@@ -68,15 +72,8 @@ impl Proxy {
             let exchange = exchange.clone();
             Box::new(move || exchange.abandon())
         });
-        let leg = |leg| -> Job {
-            let exchange = exchange.clone();
-            Box::new(move || exchange.run_leg(leg))
-        };
-        if self.legs.start((0..exchange.backends.len()).map(leg).collect()).is_err()
-            && let Some(reply_to) = exchange.race.abandon()
-        {
-            answer_alone(reply_to, &exchange.record, &Refusal::Busy);
-        }
+        let held_back = exchange.hold_back(Instant::now());
+        exchange.start((0..exchange.backends.len()).filter(|leg| !held_back.contains(leg)));
     }
 
     fn outgoing(&self, request: Request) -> Outgoing {
@@ -94,26 +91,94 @@ impl Proxy {
 }
 
 impl Exchange {
-    /// One leg, from the call to its end.
-    fn run_leg(&self, leg: usize) {
-        let token = self.race.token(leg);
-        let call = || self.backends[leg].lines().call(&self.request, token);
-        let called = catch_unwind(AssertUnwindSafe(call)).unwrap_or(Err(Outcome::Panic));
-        let after = self.race.elapsed(Instant::now());
-        let answer = match called {
-            Ok(answer) => answer,
-            Err(outcome) => return self.end(leg, outcome, after),
-        };
-        let outcome = self.outcome_of(&answer);
-        let prize = if self.counts(&answer) { self.race.claim(leg) } else { None };
-        if let Some(reply_to) = prize {
-            self.proxy.reaper.take(&self.race, leg, self.request.method.is_safe(), Instant::now());
-            let delivered = catch_unwind(AssertUnwindSafe(|| self.deliver(answer, reply_to)));
-            self.end(leg, delivered.map_or(Outcome::Panic, |()| outcome), after);
-        } else {
-            self.end(leg, outcome, after);
-            answer.body.finish(answer.length, LOSER_BODY_BYTES_MAX);
+    /// Holds back the legs to backends at which too many losers wait in vain, but never all of them, and never one whose
+    /// method isn't safe: such a request should reach every backend.
+    fn hold_back(&self, now: Instant) -> Vec<usize> {
+        if !self.request.method.is_safe() {
+            return Vec::new();
         }
+        let is_full = |leg: &usize| !self.backends[*leg].silent().admits(self.proxy.silent_max, now);
+        let mut held_back: Vec<usize> = (0..self.backends.len()).filter(is_full).collect();
+        if held_back.len() == self.backends.len() {
+            held_back.pop();
+        }
+        self.race.hold_back(held_back.clone());
+        held_back
+    }
+
+    /// Starts legs: at once where a line is idle, on a thread where one must be opened. Doesn't block.
+    fn start(self: &Arc<Self>, legs: impl Iterator<Item = usize>) {
+        let jobs: Vec<Job> = legs.filter_map(|leg| self.send_at_once(leg).err()).collect();
+        if !jobs.is_empty() && self.proxy.legs.start(jobs).is_err() {
+            self.refuse();
+        }
+    }
+
+    /// Sends the request on an idle line; an error is the job that opens one.
+    fn send_at_once(self: &Arc<Self>, leg: usize) -> Result<(), Job> {
+        let lines = self.backends[leg].lines();
+        let is_sent = lines.at_once(&self.request).is_some_and(|ahead| self.send(leg, ahead).is_ok());
+        if is_sent {
+            return Ok(());
+        }
+        let exchange = self.clone();
+        Err(Box::new(move || {
+            exchange.go_on(leg, |exchange, token| exchange.backends[leg].lines().start(&exchange.request, token));
+        }))
+    }
+
+    /// Sends the request ahead; the leg goes on when its answer is here.
+    fn send(self: &Arc<Self>, leg: usize, ahead: Ahead) -> Result<(), Outcome> {
+        let exchange = self.clone();
+        ahead.send(self.race.token(leg), move |sent| {
+            let legs = exchange.proxy.legs.clone();
+            legs.resume(Box::new(move || {
+                exchange.go_on(leg, |exchange, token| sent.finish(&exchange.request, token));
+            }));
+        })
+    }
+
+    /// A leg does its next step, which may wait for its backend.
+    fn go_on(self: &Arc<Self>, leg: usize, step: impl FnOnce(&Self, &CancelToken) -> Result<Step, Outcome>) {
+        let step = AssertUnwindSafe(|| step(self, self.race.token(leg)));
+        match catch_unwind(step).unwrap_or(Err(Outcome::Panic)) {
+            Ok(Step::Answered(answer)) => self.answered(leg, answer),
+            Ok(Step::Waits(ahead)) => {
+                if let Err(outcome) = self.send(leg, ahead) {
+                    self.end(leg, outcome, self.elapsed());
+                }
+            }
+            Err(outcome) => self.end(leg, outcome, self.elapsed()),
+        }
+    }
+
+    /// A leg has a complete head: it has won, or it has lost and frees its line.
+    fn answered(self: &Arc<Self>, leg: usize, answer: Answer) {
+        let after = self.elapsed();
+        let outcome = self.outcome_of(&answer);
+        let won = if self.counts(&answer) { self.race.claim(leg) } else { None };
+        let Some(won) = won else {
+            self.end(leg, outcome, after);
+            return answer.body.finish(answer.length, LOSER_BODY_BYTES_MAX);
+        };
+        for loser in won.losers {
+            self.backends[loser].silent().add(&self.marks[loser]);
+        }
+        self.proxy.reaper.take(&self.race, leg, self.request.method.is_safe(), Instant::now());
+        let delivered = catch_unwind(AssertUnwindSafe(|| self.deliver(answer, won.prize)));
+        self.skip(won.held_back);
+        self.end(leg, delivered.map_or(Outcome::Panic, |()| outcome), after);
+    }
+
+    /// These legs were held back and aren't needed.
+    fn skip(self: &Arc<Self>, legs: Vec<usize>) {
+        for leg in legs {
+            self.end(leg, Outcome::Skipped, Duration::ZERO);
+        }
+    }
+
+    fn elapsed(&self) -> Duration {
+        self.race.elapsed(Instant::now())
     }
 
     fn outcome_of(&self, answer: &Answer) -> Outcome {
@@ -141,9 +206,11 @@ impl Exchange {
         self.record.answered(status, &delivery, Instant::now());
     }
 
-    fn end(&self, leg: usize, outcome: Outcome, after: Duration) {
+    fn end(self: &Arc<Self>, leg: usize, outcome: Outcome, after: Duration) {
+        self.backends[leg].silent().remove(&self.marks[leg]);
         match self.race.end(leg, outcome, after) {
             End::Running => {}
+            End::CallUp(legs) => self.start(legs.into_iter()),
             End::Over(verdict, results) => self.finish(verdict, &results),
             End::LastLost(reply_to, results) => {
                 // Some may still be reading their bodies, and nobody waits for those.
@@ -173,11 +240,21 @@ impl Exchange {
     }
 
     /// The client has left: nobody needs an answer.
-    fn abandon(&self) {
-        let prize = self.race.abandon();
+    fn abandon(self: &Arc<Self>) {
+        let (prize, held_back) = self.race.abandon();
         if prize.is_some() {
             self.record.abandoned(Instant::now());
         }
+        self.skip(held_back);
+    }
+
+    /// Too many legs are waiting already.
+    fn refuse(self: &Arc<Self>) {
+        let (prize, held_back) = self.race.abandon();
+        if let Some(reply_to) = prize {
+            answer_alone(reply_to, &self.record, &Refusal::Busy);
+        }
+        self.skip(held_back);
     }
 }
 

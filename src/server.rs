@@ -23,8 +23,8 @@ use crate::message::headers::ViaId;
 use crate::message::{ReplyTo, Request};
 use crate::poller::{Poller, Turn, Waiter};
 use crate::proxy::Proxy;
-use crate::race::{Foreman, Legs, Linger, Reaper};
-use crate::upstream::{Lookup, SystemLookup, Upstream};
+use crate::race::{Bounds, Foreman, Legs, Linger, Reaper};
+use crate::upstream::{Lookup, Reach, SystemLookup, Upstream};
 
 /// Clients that the kernel may have accepted before we do.
 const BACKLOG: i32 = 1024;
@@ -93,13 +93,13 @@ impl Server {
     pub fn bind_with(config: Config, lookup: Arc<dyn Lookup>) -> Result<Server, StartError> {
         let started = |error: io::Error| StartError(format!("cannot set up the poller: {error}"));
         let (poller, waiter) = Poller::new().map_err(started)?;
-        let (legs, foreman) = Legs::new(config.max_legs.get());
+        let (legs, foreman) = Legs::new(Bounds { running: running_max(), threads: config.max_legs.get() });
         let pool = threadpool::Builder::new()
             .num_threads(config.workers.get())
             .thread_name("worker".into())
             .thread_stack_size(WORKER_STACK_BYTES)
             .build();
-        let rooms = Arc::new(rooms(&config, &poller, &legs, lookup));
+        let rooms = Arc::new(rooms(&config, &poller, &legs, lookup)?);
         let limits = Limits { max_body: config.max_body, spool_dir: config.spool_dir.as_path().into() };
         let connections_max = connections_max(&config);
         let front = Front::new(poller.clone(), limits.clone(), connections_max, config.idle_timeout);
@@ -204,8 +204,16 @@ impl Rooms {
     }
 }
 
-fn rooms(config: &Config, poller: &Poller, legs: &Legs, lookup: Arc<dyn Lookup>) -> Rooms {
-    let upstream = Arc::new(Upstream::new(config.timeout, config.idle_timeout, lookup));
+fn rooms(config: &Config, poller: &Poller, legs: &Legs, lookup: Arc<dyn Lookup>) -> Result<Rooms, StartError> {
+    let reach = Reach {
+        timeout: config.timeout,
+        idle_timeout: config.idle_timeout,
+        idle_lines_max: config.max_idle_lines,
+        dns_ttl: config.dns_ttl,
+        own_roots: config.ca_certificates.clone(),
+    };
+    let upstream = Upstream::new(reach, lookup, poller.clone())
+        .map_err(|bad| StartError(format!("cannot trust certificate {} of --ca-file: {}", bad.number, bad.reason)))?;
     let backends = Arc::new(Backends::new(config.backends.clone(), upstream));
     let token = config.admin_token.as_ref().map(AdminToken::as_str);
     let guard = Guard::new(token, &config.admin_host, &config.admin_from);
@@ -219,15 +227,16 @@ fn rooms(config: &Config, poller: &Poller, legs: &Legs, lookup: Arc<dyn Lookup>)
         backends,
         legs: legs.clone(),
         reaper: Reaper::new(linger, poller),
+        silent_max: config.max_silent.get(),
         via: ViaId::random(),
         success: config.success.clone(),
         host: config.host,
     };
-    Rooms {
+    Ok(Rooms {
         admin: Admin::new(guard, Box::new(replace)),
         proxy: Arc::new(proxy),
         admin_on_proxy_port: config.admin_on_proxy_port,
-    }
+    })
 }
 
 /// Listens on these addresses for one front, whose requests are served by `serve` on the workers.
@@ -290,6 +299,11 @@ fn reason(error: &io::Error) -> String {
         io::ErrorKind::AddrNotAvailable => "this host has no such address".to_owned(),
         _ => error.to_string(),
     }
+}
+
+/// Leg threads that run at once: two per core, since one may be in the kernel while the other computes.
+fn running_max() -> usize {
+    thread::available_parallelism().map_or(2, |cores| cores.get() * 2)
 }
 
 /// How many clients fit beside the legs, after the limit of descriptors has been raised as far as it goes.

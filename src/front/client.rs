@@ -8,7 +8,6 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use socket2::SockRef;
 
 use super::connection::{Connection, Step};
@@ -18,6 +17,7 @@ use super::{Door, Front, Peer};
 use crate::journal;
 use crate::message::{Departure, Refusal, ReplyBody, Request};
 use crate::poller::{Owner, Turn, Watch};
+use crate::wait;
 
 /// Read in one call: a whole head of the usual size, and enough of a body to make the call worth it.
 const READ_BYTES: usize = 16 * 1024;
@@ -141,25 +141,14 @@ impl Client {
             match (&self.socket).write(bytes) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(count) => bytes = &bytes[count..],
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.wait_until_writable()?,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    wait::until_writable(&self.socket, Instant::now() + self.front().write_timeout)?;
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
         }
         Ok(())
-    }
-
-    fn wait_until_writable(&self) -> io::Result<()> {
-        let timeout = Timespec::try_from(self.front().write_timeout).map_err(|_| io::ErrorKind::InvalidInput)?;
-        let deadline = Instant::now() + self.front().write_timeout;
-        loop {
-            match poll(&mut [PollFd::new(&self.socket, PollFlags::OUT)], Some(&timeout)) {
-                Ok(0) => return Err(io::ErrorKind::TimedOut.into()),
-                Ok(_) => return Ok(()),
-                Err(rustix::io::Errno::INTR) if Instant::now() < deadline => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
     }
 
     /// For the short texts that the poller's thread writes: an empty socket buffer takes them whole.

@@ -6,12 +6,13 @@ use std::net::{Shutdown, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 
 use crate::message::Outcome;
 use crate::race::{CancelToken, HangUp};
+use crate::wait;
 
 /// RFC 8305 §5: the recommended delay between attempts.
 const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
@@ -22,7 +23,7 @@ const KEEPALIVE_PROBES: u32 = 3;
 /// And while bytes of ours are unacknowledged, after as long.
 const USER_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Connects to one of the addresses before the deadline. Blocks; the token ends the wait.
+/// Connects to one of the addresses before the deadline; the socket is non-blocking for life. Blocks; the token ends the wait.
 pub(super) fn dial(addresses: &[SocketAddr], deadline: Instant, token: &CancelToken) -> Result<Socket, Outcome> {
     let attempts = Arc::new(Attempts::default());
     token.arm(attempts.clone()).map_err(|_| Outcome::Cancelled)?;
@@ -76,7 +77,7 @@ impl Attempts {
                 return Err(failure);
             }
             let until = if rest.len() > 0 { deadline.min(next_at) } else { deadline };
-            match self.wait(until.saturating_duration_since(now)) {
+            match self.wait(until) {
                 Ok(Some(connected)) => return Ok(connected),
                 Ok(None) => {}
                 Err(outcome) => {
@@ -102,19 +103,17 @@ impl Attempts {
     }
 
     /// Waits for the attempts: one that connected, or the failure of one.
-    fn wait(&self, timeout: Duration) -> Result<Option<Socket>, Outcome> {
+    fn wait(&self, until: Instant) -> Result<Option<Socket>, Outcome> {
         let sockets = self.list();
         let mut polled: Vec<_> = sockets.iter().map(|socket| PollFd::new(socket, PollFlags::OUT)).collect();
-        let timeout = Timespec::try_from(timeout).map_err(|_| Outcome::ConnectTimeout)?;
-        if let Err(error) = poll(&mut polled, Some(&timeout))
-            && error != Errno::INTR
-        {
-            return Err(outcome_of(&error.into()));
+        match wait::until_any(&mut polled, until) {
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => return Ok(None),
+            other => other.map_err(|error| outcome_of(&error))?,
         }
         let ready = polled.iter().position(|polled| !polled.revents().is_empty());
         drop(polled);
-        let Some(ready) = ready else { return Ok(None) };
         drop(sockets);
+        let Some(ready) = ready else { return Ok(None) };
         let socket = self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(ready);
         match socket.take_error() {
             Ok(None) => Arc::into_inner(socket).map(Some).ok_or(Outcome::Cancelled),
@@ -124,7 +123,6 @@ impl Attempts {
 }
 
 fn prepare(socket: &Socket) -> io::Result<()> {
-    socket.set_nonblocking(false)?;
     socket.set_tcp_nodelay(true)?;
     let keepalive =
         TcpKeepalive::new().with_time(KEEPALIVE_IDLE).with_interval(KEEPALIVE_INTERVAL).with_retries(KEEPALIVE_PROBES);

@@ -4,27 +4,29 @@
 use std::fmt;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
+use http::HeaderMap;
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+use rustls::ClientConnection;
 use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver as UreqResolver};
 use ureq::unversioned::transport::NextTimeout;
-use ureq::{Agent, Error, Timeout};
+use ureq::{Agent, Error};
 
 use super::dial::dial;
 use super::resolve::Resolver;
-use super::transport::{OneConnection, Wire};
-use super::{Answer, AnswerBody, Outgoing, Upstream, request_for};
+use super::transport::{Connected, OneConnection};
+use super::wire::Wire;
+use super::{Answer, AnswerBody, Outgoing, Upstream};
 use crate::message::{Address, Outcome};
+use crate::poller::{Owner, Turn, Watch};
 use crate::race::CancelToken;
 
 /// Node closes idle connections after 5 s, others later: a line that is younger is probably alive.
 const IDLE_TIME_MAX: Duration = Duration::from_secs(4);
 /// What can't be repeated goes out only on a line that was used just now.
 const IDLE_TIME_MAX_ONCE: Duration = Duration::from_secs(1);
-/// As many as a busy client keeps; each holds up to 56 KiB of buffers.
-const IDLE_LINES_MAX: usize = 64;
 
 /// All lines to one backend.
 pub struct Lines {
@@ -32,6 +34,7 @@ pub struct Lines {
     upstream: Arc<Upstream>,
     resolver: Resolver,
     idle: Mutex<Vec<Idle>>,
+    sweep: Watch,
     opened: AtomicU64,
     reused: AtomicU64,
 }
@@ -39,6 +42,19 @@ pub struct Lines {
 struct Idle {
     line: Line,
     since: Instant,
+    /// From then on it is probably closed at the other end.
+    until: Instant,
+}
+
+/// Drops idle lines when their time is over, also if nobody asks for one.
+struct Sweeper(Weak<Lines>);
+
+impl Owner for Sweeper {
+    fn turn(self: Arc<Self>, _: Turn) {
+        if let Some(lines) = self.0.upgrade() {
+            lines.sweep(Instant::now());
+        }
+    }
 }
 
 /// One connection, with the ureq agent that speaks on it and on no other.
@@ -46,6 +62,8 @@ pub(super) struct Line {
     agent: Agent,
     wire: Arc<Wire>,
     was_used: bool,
+    /// How long it may idle: the backend may have said it.
+    idle_time_max: Duration,
 }
 
 /// Why a call brought no answer.
@@ -58,14 +76,26 @@ pub(super) struct Failure {
 impl Lines {
     /// No lines yet to this backend.
     pub fn new(address: Address, upstream: Arc<Upstream>) -> Arc<Lines> {
-        let resolver = Resolver::new(address.host(), address.port(), upstream.lookup.clone());
-        let (opened, reused) = (AtomicU64::new(0), AtomicU64::new(0));
-        Arc::new(Lines { address, upstream, resolver, idle: Mutex::default(), opened, reused })
+        let lookup = upstream.lookup.clone();
+        let resolver = Resolver::new(address.host(), address.port(), lookup, upstream.reach.dns_ttl);
+        Arc::new_cyclic(|lines| Lines {
+            address,
+            resolver,
+            idle: Mutex::default(),
+            sweep: upstream.poller.alarm(Arc::new(Sweeper(lines.clone()))),
+            opened: AtomicU64::new(0),
+            reused: AtomicU64::new(0),
+            upstream,
+        })
     }
 
     /// The backend's address.
     pub fn address(&self) -> &Address {
         &self.address
+    }
+
+    pub(super) fn timeout(&self) -> Duration {
+        self.upstream.reach.timeout
     }
 
     /// How many lines have been opened, and how often an open one was used again.
@@ -75,12 +105,12 @@ impl Lines {
 
     /// An idle line that may be used: young enough, and silent since its last answer.
     pub(super) fn take(&self, repeatable: bool, now: Instant) -> Option<Line> {
-        let idle_time_max = if repeatable { IDLE_TIME_MAX } else { IDLE_TIME_MAX_ONCE };
         loop {
             let idle = {
                 let mut idle = self.idle();
                 let youngest = idle.last()?;
-                if now.saturating_duration_since(youngest.since) > idle_time_max {
+                let is_fresh = now.saturating_duration_since(youngest.since) <= IDLE_TIME_MAX_ONCE;
+                if now >= youngest.until || !(repeatable || is_fresh) {
                     return None;
                 }
                 idle.pop()?
@@ -94,35 +124,62 @@ impl Lines {
 
     /// Keeps a line for the next call, if its last answer came to its end.
     pub(super) fn keep(&self, mut line: Line, now: Instant) {
-        if !line.wire.is_reusable() {
+        let idle_lines_max = self.upstream.reach.idle_lines_max;
+        if !line.wire.is_reusable() || idle_lines_max == 0 {
             return;
         }
         line.was_used = true;
-        let aged: Vec<Idle> = {
+        let until = now + line.idle_time_max;
+        let (oldest, is_first) = {
             let mut idle = self.idle();
-            let is_old = |idle: &Idle| now.saturating_duration_since(idle.since) > IDLE_TIME_MAX;
-            let old = idle.iter().take_while(|idle| is_old(idle)).count();
-            let too_many = (idle.len() + 1).saturating_sub(IDLE_LINES_MAX);
-            let aged = idle.drain(..old.max(too_many)).collect();
-            idle.push(Idle { line, since: now });
-            aged
+            let oldest = (idle.len() >= idle_lines_max).then(|| idle.remove(0));
+            let is_first = idle.is_empty();
+            idle.push(Idle { line, since: now, until });
+            (oldest, is_first)
         };
-        drop(aged);
+        drop(oldest);
+        if is_first {
+            self.sweep.set_deadline(Some(until));
+        }
     }
 
-    /// Opens a line. Blocks until it is connected or the timeout is over; the token hangs up.
+    fn sweep(&self, now: Instant) {
+        let (over, next) = {
+            let mut idle = self.idle();
+            let over: Vec<Idle> = idle.extract_if(.., |idle| idle.until <= now).collect();
+            (over, idle.iter().map(|idle| idle.until).min())
+        };
+        drop(over);
+        self.sweep.set_deadline(next);
+    }
+
+    /// Opens a line. Blocks until it is connected, TLS included, or the timeout is over; the token hangs up.
     pub(super) fn open(&self, token: &CancelToken) -> Result<Line, Outcome> {
-        let deadline = Instant::now() + self.upstream.timeout;
+        let deadline = Instant::now() + self.upstream.reach.timeout;
         let addresses = self.resolver.addresses(deadline, token)?;
         let socket = dial(&addresses, deadline, token)?;
         if let Some(peer) = socket.peer_addr().ok().and_then(|peer| peer.as_socket()) {
             self.resolver.prefer(peer);
         }
         self.opened.fetch_add(1, Ordering::Relaxed);
-        let wire = Wire::new(socket, deadline);
-        let connection = OneConnection::new(wire.clone(), self.upstream.tls.clone());
+        let wire = Wire::new(socket);
+        let tls = if self.address.is_tls() { Some(self.handshake(&wire, deadline, token)?) } else { None };
+        wire.join_poller(&self.upstream.poller).map_err(|_| Outcome::NoSocket)?;
+        let connection = OneConnection::new(Connected { wire: wire.clone(), tls });
         let agent = Agent::with_parts(self.upstream.config.clone(), connection, Resolved);
-        Ok(Line { agent, wire, was_used: false })
+        Ok(Line { agent, wire, was_used: false, idle_time_max: IDLE_TIME_MAX })
+    }
+
+    fn handshake(
+        &self,
+        wire: &Arc<Wire>,
+        deadline: Instant,
+        token: &CancelToken,
+    ) -> Result<Box<ClientConnection>, Outcome> {
+        token.arm(wire.clone()).map_err(|_| Outcome::Cancelled)?;
+        let shaken = self.upstream.tls.handshake(self.address.host(), wire, deadline);
+        token.disarm().map_err(|_| Outcome::Cancelled)?;
+        shaken
     }
 
     fn idle(&self) -> MutexGuard<'_, Vec<Idle>> {
@@ -136,17 +193,51 @@ impl fmt::Debug for Lines {
     }
 }
 
+impl Drop for Lines {
+    fn drop(&mut self) {
+        self.sweep.end();
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        self.wire.leave_poller();
+    }
+}
+
 impl Line {
     pub(super) fn has_buffered(&self) -> bool {
         self.wire.has_buffered()
     }
 
+    pub(super) fn wire(&self) -> Arc<Wire> {
+        self.wire.clone()
+    }
+
+    /// A new request goes out; from now on the token hangs up on this line.
+    pub(super) fn arm(&self, token: &CancelToken) -> Result<(), Outcome> {
+        self.wire.begin();
+        token.arm(self.wire.clone()).map_err(|_| Outcome::Cancelled)
+    }
+
     /// Sends the request and waits for the head of the answer.
     pub(super) fn call(self, lines: &Arc<Lines>, request: &Outgoing, token: &CancelToken) -> Result<Answer, Failure> {
+        self.arm(token).map_err(|outcome| Failure { outcome, died_unanswered: false })?;
+        self.finish(lines, request, token)
+    }
+
+    /// Has ureq make its call: it sends what hasn't been sent, and reads the head of the answer.
+    pub(super) fn finish(
+        mut self,
+        lines: &Arc<Lines>,
+        request: &Outgoing,
+        token: &CancelToken,
+    ) -> Result<Answer, Failure> {
         let failed = |outcome| Failure { outcome, died_unanswered: false };
-        self.wire.begin();
-        token.arm(self.wire.clone()).map_err(|_| failed(Outcome::Cancelled))?;
-        let response = match self.agent.run(request_for(&lines.address, request)) {
+        if token.is_cancelled() {
+            return Err(failed(Outcome::Cancelled));
+        }
+        let response = match self.agent.run(request.for_ureq(&lines.address)) {
             Ok(response) => response,
             Err(error) => return Err(self.failure(error, token)),
         };
@@ -154,6 +245,9 @@ impl Line {
         if head.headers.contains_key(TRANSFER_ENCODING) && head.headers.contains_key(CONTENT_LENGTH) {
             let _ = token.disarm();
             return Err(failed(Outcome::Protocol("both Transfer-Encoding and Content-Length are given".to_owned())));
+        }
+        if let Some(hint) = idle_time_hint(&head.headers) {
+            self.idle_time_max = IDLE_TIME_MAX.min(hint);
         }
         let told = head.headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
         Ok(Answer {
@@ -180,14 +274,18 @@ impl Line {
     }
 }
 
+/// How long the backend keeps the connection: `Keep-Alive: timeout=5`, in seconds.
+fn idle_time_hint(headers: &HeaderMap) -> Option<Duration> {
+    let value = headers.get("keep-alive")?.to_str().ok()?;
+    let seconds = value.split(',').find_map(|part| part.trim().strip_prefix("timeout="))?;
+    seconds.trim().parse().ok().map(Duration::from_secs)
+}
+
 /// What an error of ureq's means.
 fn outcome_of(error: Error) -> Outcome {
     match error {
-        Error::Timeout(Timeout::Connect) => Outcome::ConnectTimeout,
         Error::Timeout(_) => Outcome::Timeout,
         Error::LargeResponseHeader(..) => Outcome::TooLarge,
-        Error::Rustls(error) => Outcome::Tls(error.to_string()),
-        Error::Tls(reason) => Outcome::Tls(reason.to_owned()),
         Error::Io(error) => outcome_of_io(&error),
         Error::Other(error) => match error.downcast_ref::<io::Error>() {
             Some(error) => outcome_of_io(error),

@@ -3,22 +3,28 @@
 
 mod dial;
 mod line;
+mod request;
 mod resolve;
+mod tls;
 mod transport;
+mod wire;
 
 use std::io::{self, Read};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
+use http::{HeaderMap, StatusCode, Version};
 use ureq::config::{AutoHeaderValue, Config};
-use ureq::unversioned::transport::RustlsConnector;
 
-use crate::message::{Address, Outcome, Source, Spool, Target};
+use crate::message::{Outcome, Source};
+use crate::poller::Poller;
 use crate::race::CancelToken;
-use line::Line;
 pub use line::Lines;
+use line::{Failure, Line};
+pub use request::Outgoing;
 pub use resolve::{Lookup, SystemLookup};
+pub use tls::BadCertificate;
+use tls::Tls;
 
 /// A backend's head must fit into the buffer that it is read into.
 const ANSWER_HEAD_BYTES_MAX: usize = 24 * 1024;
@@ -26,28 +32,28 @@ const INPUT_BYTES: usize = 32 * 1024;
 /// And ours into the one that it is written from: what a client may send, and 8 KiB for what is added.
 const OUTPUT_BYTES: usize = crate::message::REQUEST_HEAD_BYTES_MAX + 8 * 1024;
 
+/// How backends are reached.
+#[derive(Debug, Clone)]
+pub struct Reach {
+    /// Bounds reaching a backend (name, TCP, TLS) and, again, the wait for its head.
+    pub timeout: Duration,
+    /// Bounds each silence while bytes move; no shorter than `timeout`.
+    pub idle_timeout: Duration,
+    /// The most idle lines kept for each backend.
+    pub idle_lines_max: usize,
+    /// How long a name's addresses count.
+    pub dns_ttl: Duration,
+    /// Root certificates beside the usual ones, in DER.
+    pub own_roots: Vec<Vec<u8>>,
+}
+
 /// What all backends have in common.
 pub struct Upstream {
     config: Config,
-    /// One for all lines: building its configuration parses 150 root certificates.
-    tls: Arc<RustlsConnector>,
-    timeout: Duration,
+    reach: Reach,
+    tls: Tls,
     lookup: Arc<dyn Lookup>,
-}
-
-/// A request on its way to every backend of a race.
-#[derive(Debug)]
-pub struct Outgoing {
-    /// The method.
-    pub method: Method,
-    /// What is asked for, behind each backend's base path.
-    pub target: Target,
-    /// The fields for all backends, without `Host` and framing.
-    pub headers: HeaderMap,
-    /// The `Host` to send instead of the backend's own.
-    pub host: Option<HeaderValue>,
-    /// The body.
-    pub body: Option<Spool>,
+    poller: Poller,
 }
 
 /// A backend's answer: a complete head, and a body that is still coming.
@@ -73,10 +79,23 @@ pub struct AnswerBody {
 }
 
 impl Upstream {
-    /// `timeout` bounds reaching a backend and, again, the wait for its head; `idle_timeout`, which is no shorter,
-    /// each silence while bytes move.
-    pub fn new(timeout: Duration, idle_timeout: Duration, lookup: Arc<dyn Lookup>) -> Upstream {
-        Upstream { config: config(timeout, idle_timeout), tls: Arc::default(), timeout, lookup }
+    /// Reaches backends like this, with names looked up by `lookup`; legs wait in the poller.
+    pub fn new(reach: Reach, lookup: Arc<dyn Lookup>, poller: Poller) -> Result<Arc<Upstream>, BadCertificate> {
+        let tls = Tls::new(&reach.own_roots)?;
+        let config = config(reach.timeout, reach.idle_timeout);
+        Ok(Arc::new(Upstream { config, reach, tls, lookup, poller }))
+    }
+}
+
+impl Default for Reach {
+    fn default() -> Reach {
+        Reach {
+            timeout: Duration::from_secs(5),
+            idle_timeout: Duration::from_secs(60),
+            idle_lines_max: 64,
+            dns_ttl: Duration::from_secs(30),
+            own_roots: Vec::new(),
+        }
     }
 }
 
@@ -110,28 +129,102 @@ fn config(timeout: Duration, idle_timeout: Duration) -> Config {
         .build()
 }
 
-impl Outgoing {
-    /// RFC 9110 §9.2.2: sending it twice does no more than sending it once.
-    fn is_idempotent(&self) -> bool {
-        self.method.is_idempotent()
-    }
-}
-
 impl Lines {
-    /// Sends the request to this backend and waits for a complete head. Blocks; the token hangs up at any time.
-    pub fn call(self: &Arc<Lines>, request: &Outgoing, token: &CancelToken) -> Result<Answer, Outcome> {
+    /// A line on which the request can be sent at once. Doesn't block.
+    pub fn at_once(self: &Arc<Lines>, request: &Outgoing) -> Option<Ahead> {
+        let bytes = self.bytes_ahead(request)?;
+        let line = self.take(request.is_idempotent(), Instant::now())?;
+        Some(Ahead { line, bytes, lines: self.clone() })
+    }
+
+    /// Reaches the backend; what can't be sent ahead is sent and answered here. Blocks; the token hangs up at any time.
+    pub fn start(self: &Arc<Lines>, request: &Outgoing, token: &CancelToken) -> Result<Step, Outcome> {
         if token.is_cancelled() {
             return Err(Outcome::Cancelled);
         }
-        if let Some(line) = self.take(request.is_idempotent(), Instant::now()) {
-            match line.call(self, request, token) {
-                // The backend closed an idle connection just when it was used: once more, on a fresh one.
-                Err(failure) if failure.died_unanswered && request.is_idempotent() => {}
-                called => return called.map_err(|failure| failure.outcome),
-            }
+        match self.take(request.is_idempotent(), Instant::now()) {
+            Some(line) => self.start_on(line, request, token),
+            None => self.start_afresh(request, token),
         }
+    }
+
+    fn start_afresh(self: &Arc<Lines>, request: &Outgoing, token: &CancelToken) -> Result<Step, Outcome> {
         let line = self.open(token)?;
-        line.call(self, request, token).map_err(|failure| failure.outcome)
+        self.start_on(line, request, token)
+    }
+
+    fn start_on(self: &Arc<Lines>, line: Line, request: &Outgoing, token: &CancelToken) -> Result<Step, Outcome> {
+        match self.bytes_ahead(request) {
+            Some(bytes) => Ok(Step::Waits(Ahead { line, bytes, lines: self.clone() })),
+            None => self.after(line.call(self, request, token), request, token),
+        }
+    }
+
+    /// What a call means for its leg: a backend may close an idle connection just when it is used; then the request goes
+    /// out once more, on a fresh one.
+    fn after(
+        self: &Arc<Lines>,
+        called: Result<Answer, Failure>,
+        request: &Outgoing,
+        token: &CancelToken,
+    ) -> Result<Step, Outcome> {
+        match called {
+            Err(failure) if failure.died_unanswered && request.is_idempotent() => self.start_afresh(request, token),
+            called => called.map(Step::Answered).map_err(|failure| failure.outcome),
+        }
+    }
+
+    /// The request, if it may be on the wire before ureq knows of it. Under TLS it can't.
+    fn bytes_ahead(&self, request: &Outgoing) -> Option<Vec<u8>> {
+        if self.address().is_tls() { None } else { request.bytes(self.address()) }
+    }
+}
+
+/// How far a leg has come.
+pub enum Step {
+    /// The head of the answer is here.
+    Answered(Answer),
+    /// The request can be sent now, and then the leg waits in the poller.
+    Waits(Ahead),
+}
+
+/// A request that is sent before ureq knows of it, on a line that is ready for it.
+pub struct Ahead {
+    line: Line,
+    bytes: Vec<u8>,
+    lines: Arc<Lines>,
+}
+
+/// A leg whose request is on the wire.
+pub struct Sent {
+    line: Line,
+    lines: Arc<Lines>,
+}
+
+impl Ahead {
+    /// Sends the request and has the leg go on by `wake` when its answer is here, or when it is hung up on, or when the
+    /// time is over. Doesn't block. An error: the leg won't be woken, and nothing was sent that a backend could act on.
+    pub fn send(self, token: &CancelToken, wake: impl FnOnce(Sent) + Send + 'static) -> Result<(), Outcome> {
+        let Ahead { line, bytes, lines } = self;
+        let wire = line.wire();
+        line.arm(token)?;
+        let head_by = Instant::now() + lines.timeout();
+        let sent = Sent { line, lines };
+        let sent = wire.send_ahead(bytes, head_by, Box::new(move || wake(sent)));
+        sent.map_err(|unsent| {
+            // The line ends with it, and so does the wait that the token knows.
+            drop(unsent);
+            if token.disarm().is_err() { Outcome::Cancelled } else { Outcome::Closed }
+        })
+    }
+}
+
+impl Sent {
+    /// Reads the head of the answer. Blocks only if not all of it is here; after a line that died unanswered, the leg
+    /// may have to wait once more.
+    pub fn finish(self, request: &Outgoing, token: &CancelToken) -> Result<Step, Outcome> {
+        let finished = self.line.finish(&self.lines, request, token);
+        self.lines.after(finished, request, token)
     }
 }
 
@@ -170,38 +263,5 @@ impl Drop for AnswerBody {
         {
             self.lines.keep(line, Instant::now());
         }
-    }
-}
-
-/// What is said to a backend, and to whom.
-fn request_for(address: &Address, request: &Outgoing) -> http::Request<ureq::SendBody<'static>> {
-    let needs_length = matches!(request.method, Method::POST | Method::PUT | Method::PATCH);
-    let body = match &request.body {
-        Some(spool) => ureq::SendBody::from_owned_reader(spool.reader()),
-        None => ureq::SendBody::none(),
-    };
-    let mut outgoing = http::Request::new(body);
-    *outgoing.method_mut() = request.method.clone();
-    *outgoing.uri_mut() = address.uri(&request.target);
-    *outgoing.version_mut() = Version::HTTP_11;
-    *outgoing.headers_mut() = request.headers.clone();
-    if let Some(host) = &request.host {
-        outgoing.headers_mut().insert(http::header::HOST, host.clone());
-    }
-    let length = request.body.as_ref().map(Spool::length).or(needs_length.then_some(0));
-    if let Some(length) = length {
-        outgoing.headers_mut().insert(http::header::CONTENT_LENGTH, length.into());
-    }
-    if request.body.is_some() && request.method == Method::HEAD {
-        allow_body_with_head(&mut outgoing);
-    }
-    outgoing
-}
-
-/// ureq refuses a body with HEAD unless its own builder says that it is meant, by a mark among the extensions.
-fn allow_body_with_head<B>(request: &mut http::Request<B>) {
-    let marked = ureq::head("http://unused.invalid").force_send_body();
-    if let Some(marks) = marked.extensions_ref() {
-        request.extensions_mut().extend(marks.clone());
     }
 }

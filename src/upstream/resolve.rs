@@ -12,11 +12,8 @@ use crossbeam_channel::{Sender, bounded};
 
 use crate::message::Outcome;
 use crate::race::{CancelToken, HangUp};
+use crate::wait;
 
-/// How long an answer counts. The system doesn't tell the records' own time.
-const TTL: Duration = Duration::from_secs(30);
-/// From then on the next use has it looked up anew in the background, so that nobody waits.
-const REFRESH_AFTER: Duration = Duration::from_secs(20);
 /// getaddrinfo needs no more, and two megabytes per lookup would fail on small hosts.
 const LOOKUP_STACK_BYTES: usize = 256 * 1024;
 
@@ -48,6 +45,8 @@ struct Name {
     host: String,
     port: u16,
     lookup: Arc<dyn Lookup>,
+    /// How long an answer counts: the system doesn't tell the records' own time.
+    ttl: Duration,
     state: Mutex<State>,
 }
 
@@ -67,10 +66,10 @@ struct Known {
 }
 
 impl Resolver {
-    pub(super) fn new(host: &str, port: u16, lookup: Arc<dyn Lookup>) -> Resolver {
+    pub(super) fn new(host: &str, port: u16, lookup: Arc<dyn Lookup>, ttl: Duration) -> Resolver {
         Resolver(match host.parse::<IpAddr>() {
             Ok(ip) => Kind::Literal([SocketAddr::new(ip, port)]),
-            Err(_) => Kind::Name(Arc::new(Name { host: host.to_owned(), port, lookup, state: Mutex::default() })),
+            Err(_) => Kind::Name(Arc::new(Name { host: host.to_owned(), port, lookup, ttl, state: Mutex::default() })),
         })
     }
 
@@ -110,9 +109,10 @@ impl Name {
         let (fresh, begin) = {
             let mut state = self.state();
             let age = state.known.as_ref().map(|known| now.saturating_duration_since(known.since));
-            let begin = age.is_none_or(|age| age >= REFRESH_AFTER) && !state.looking;
+            // From two thirds of its time on an answer is looked up anew in the background, so that nobody waits.
+            let begin = age.is_none_or(|age| age >= self.ttl * 2 / 3) && !state.looking;
             state.looking |= begin;
-            let fresh = age.is_some_and(|age| age < TTL).then(|| state.known_addresses()).flatten();
+            let fresh = age.is_some_and(|age| age < self.ttl).then(|| state.known_addresses()).flatten();
             if fresh.is_none() {
                 state.waiters.push(sender.clone());
             }
@@ -125,7 +125,7 @@ impl Name {
             return Ok(addresses);
         }
         let armed = token.arm(Arc::new(Waiter(sender.clone())));
-        let answer = armed.is_ok().then(|| receiver.recv_deadline(deadline));
+        let answer = armed.is_ok().then(|| wait::aside(|| receiver.recv_deadline(deadline)));
         // While a lookup hangs, legs come and go.
         self.state().waiters.retain(|waiter| !waiter.same_channel(&sender));
         token.disarm().map_err(|_| Outcome::Cancelled)?;
@@ -200,6 +200,8 @@ mod tests {
 
     use super::*;
 
+    const TTL: Duration = Duration::from_secs(30);
+
     /// Answers lookups one by one, as the test says.
     struct Scripted(Receiver<io::Result<Vec<SocketAddr>>>);
 
@@ -211,7 +213,7 @@ mod tests {
 
     fn scripted() -> (Sender<io::Result<Vec<SocketAddr>>>, Resolver) {
         let (sender, receiver) = bounded(8);
-        (sender, Resolver::new("name.example", 80, Arc::new(Scripted(receiver))))
+        (sender, Resolver::new("name.example", 80, Arc::new(Scripted(receiver)), TTL))
     }
 
     fn addresses(texts: &[&str]) -> Vec<SocketAddr> {
@@ -225,7 +227,7 @@ mod tests {
     #[test]
     fn a_literal_is_never_looked_up() {
         let (_, receiver) = bounded(0);
-        let resolver = Resolver::new("::1", 8080, Arc::new(Scripted(receiver)));
+        let resolver = Resolver::new("::1", 8080, Arc::new(Scripted(receiver)), TTL);
         assert_eq!(resolver.addresses(soon(), &CancelToken::default()), Ok(addresses(&["[::1]:8080"])));
     }
 

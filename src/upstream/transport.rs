@@ -1,112 +1,45 @@
-//! What ureq speaks through: one open connection, plain or TLS, that any thread can hang up on, and that remembers what
-//! happened to it. Knows nothing of requests, and not when a connection may be used again.
+//! What ureq speaks through: a connection that is open already, plain or TLS. Knows nothing of how it was made.
 
 use std::fmt;
 use std::io::{self, Read, Write};
-use std::net::Shutdown;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use rustix::io::Errno;
-use rustix::net::RecvFlags;
-use socket2::Socket;
+use rustls::ClientConnection;
 use ureq::unversioned::transport::{
-    Buffers, ConnectionDetails, Connector, LazyBuffers, NextTimeout, RustlsConnector, Transport,
+    Buffers, ConnectionDetails, Connector, LazyBuffers, NextTimeout, Transport as UreqTransport,
 };
 use ureq::{Error, Timeout};
 
-use crate::race::HangUp;
-
-/// A connection's socket and its story, shared by the transport, its line and the token of the current leg.
-#[derive(Debug)]
-pub(super) struct Wire {
-    socket: Socket,
-    /// Until when the TLS handshake must be through.
-    reach_by: Instant,
-    /// A byte of the current answer has come.
-    answered: AtomicBool,
-    /// The peer reset the connection.
-    reset: AtomicBool,
-    /// Bytes of the answer are in the buffer: the next read won't wait.
-    buffered: AtomicBool,
-    /// ureq has read an answer to its end and would use the connection again.
-    reusable: AtomicBool,
-}
-
-impl Wire {
-    pub(super) fn new(socket: Socket, reach_by: Instant) -> Arc<Wire> {
-        Arc::new(Wire {
-            socket,
-            reach_by,
-            answered: AtomicBool::new(false),
-            reset: AtomicBool::new(false),
-            buffered: AtomicBool::new(false),
-            reusable: AtomicBool::new(false),
-        })
-    }
-
-    /// A new request goes out.
-    pub(super) fn begin(&self) {
-        self.answered.store(false, Ordering::Release);
-    }
-
-    pub(super) fn was_answered(&self) -> bool {
-        self.answered.load(Ordering::Acquire)
-    }
-
-    pub(super) fn was_reset(&self) -> bool {
-        self.reset.load(Ordering::Acquire)
-    }
-
-    pub(super) fn has_buffered(&self) -> bool {
-        self.buffered.load(Ordering::Acquire)
-    }
-
-    pub(super) fn is_reusable(&self) -> bool {
-        self.reusable.load(Ordering::Acquire)
-    }
-
-    /// One look: no bytes that nobody asked for, and no end.
-    pub(super) fn is_quiet(&self) -> bool {
-        let peeked = rustix::net::recv(&self.socket, &mut [0], RecvFlags::PEEK | RecvFlags::DONTWAIT);
-        matches!(peeked, Err(Errno::AGAIN))
-    }
-}
-
-impl HangUp for Wire {
-    fn hang_up(&self) {
-        // It wakes whoever reads or writes. An error means that the connection is gone already.
-        let _ = self.socket.shutdown(Shutdown::Both);
-    }
-}
+use super::wire::Wire;
 
 /// Gives ureq the one connection that was made for it.
-pub(super) struct OneConnection {
-    tcp: Mutex<Option<Tcp>>,
-    wire: Arc<Wire>,
-    tls: Arc<RustlsConnector>,
+pub(super) struct OneConnection(Mutex<Option<Connected>>);
+
+/// A connection, after its TLS handshake if it has TLS.
+pub(super) struct Connected {
+    pub(super) wire: Arc<Wire>,
+    pub(super) tls: Option<Box<ClientConnection>>,
 }
 
 impl OneConnection {
-    pub(super) fn new(wire: Arc<Wire>, tls: Arc<RustlsConnector>) -> OneConnection {
-        OneConnection { tcp: Mutex::new(Some(Tcp::new(wire.clone()))), wire, tls }
+    pub(super) fn new(connected: Connected) -> OneConnection {
+        OneConnection(Mutex::new(Some(connected)))
     }
 }
 
 impl Connector<()> for OneConnection {
-    type Out = LineTransport;
+    type Out = Transport;
 
-    fn connect(&self, details: &ConnectionDetails, _: Option<()>) -> Result<Option<LineTransport>, Error> {
-        let Some(mut tcp) = self.tcp.lock().unwrap_or_else(PoisonError::into_inner).take() else {
+    fn connect(&self, details: &ConnectionDetails, _: Option<()>) -> Result<Option<Transport>, Error> {
+        let Some(connected) = self.0.lock().unwrap_or_else(PoisonError::into_inner).take() else {
             // ureq has dropped the connection; whoever made it makes another.
             return Err(Error::Io(io::ErrorKind::NotConnected.into()));
         };
         let config = details.config;
-        tcp.buffers.lazy = LazyBuffers::new(config.input_buffer_size(), config.output_buffer_size());
-        tcp.buffers.is_plain = !details.needs_tls();
-        let inner = self.tls.connect(details, Some(tcp))?.ok_or(Error::ConnectionFailed)?;
-        Ok(Some(LineTransport { inner, wire: self.wire.clone() }))
+        let lazy = LazyBuffers::new(config.input_buffer_size(), config.output_buffer_size());
+        let Connected { wire, tls } = connected;
+        Ok(Some(Transport { buffers: NotedBuffers { lazy, wire: wire.clone() }, wire, tls }))
     }
 }
 
@@ -116,135 +49,100 @@ impl fmt::Debug for OneConnection {
     }
 }
 
-/// TCP, or TLS over it.
-type Spoken = <RustlsConnector as Connector<Tcp>>::Out;
-
-/// The outermost transport: notes what passes, and mends what ureq would take for the end of a body.
+/// One open connection. Waits for each read and write on the calling thread, within a deadline.
 #[derive(Debug)]
-pub(super) struct LineTransport {
-    inner: Spoken,
+pub(super) struct Transport {
     wire: Arc<Wire>,
-}
-
-impl Transport for LineTransport {
-    fn buffers(&mut self) -> &mut dyn Buffers {
-        self.inner.buffers()
-    }
-
-    fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), Error> {
-        self.wire.reusable.store(false, Ordering::Release);
-        self.inner.transmit_output(amount, timeout)
-    }
-
-    fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, Error> {
-        let arrived = self.inner.await_input(timeout).map_err(|error| match error {
-            // ureq takes these for the end of a body that has no length, and reports success: a reset, or a TLS
-            // connection that ended without its farewell.
-            Error::Io(error) if is_broken_off(&error) => Error::Other(Box::new(error)),
-            other => other,
-        });
-        if matches!(arrived, Ok(true)) {
-            self.wire.answered.store(true, Ordering::Release);
-        }
-        arrived
-    }
-
-    /// ureq asks when it returns the connection to its pool and when it takes it out again. The look that matters is
-    /// the line's, before it is used again.
-    fn is_open(&mut self) -> bool {
-        self.wire.reusable.store(true, Ordering::Release);
-        true
-    }
-
-    fn is_tls(&self) -> bool {
-        self.inner.is_tls()
-    }
-}
-
-fn is_broken_off(error: &io::Error) -> bool {
-    use io::ErrorKind::{ConnectionAborted, ConnectionReset, UnexpectedEof};
-    matches!(error.kind(), ConnectionAborted | ConnectionReset | UnexpectedEof)
-}
-
-/// Blocking TCP with a timeout on each call.
-#[derive(Debug)]
-pub(super) struct Tcp {
-    wire: Arc<Wire>,
+    tls: Option<Box<ClientConnection>>,
     buffers: NotedBuffers,
-    read_timeout: Option<Duration>,
-    write_timeout: Option<Duration>,
 }
 
-impl Tcp {
-    fn new(wire: Arc<Wire>) -> Tcp {
-        let buffers = NotedBuffers { lazy: LazyBuffers::new(1, 1), is_plain: false, wire: wire.clone() };
-        Tcp { wire, buffers, read_timeout: None, write_timeout: None }
-    }
-
-    /// ureq counts the time to connect from the call's begin; the name and TCP have used up a part of it before.
-    fn limit(&self, timeout: NextTimeout) -> Result<Option<Duration>, Error> {
-        let limit = timeout.not_zero().map(|left| *left);
-        let limit = if timeout.reason == Timeout::Connect {
-            let left = self.wire.reach_by.saturating_duration_since(Instant::now());
-            Some(limit.map_or(left, |limit| limit.min(left)))
-        } else {
-            limit
-        };
-        if timeout.after.is_zero() || limit.is_some_and(|limit| limit.is_zero()) {
-            return Err(Error::Timeout(timeout.reason));
+impl Transport {
+    /// Until when a read or write may wait: ureq's own limit or the leg's, whichever is nearer. ureq's clock began with
+    /// its call, and the wait in the poller has used up a part of the time before.
+    fn deadline(&self, timeout: NextTimeout) -> Instant {
+        let now = Instant::now();
+        let deadline = timeout.not_zero().map_or(now, |left| now + *left);
+        match (timeout.reason, self.wire.head_by()) {
+            (Timeout::RecvResponse, Some(head_by)) => deadline.min(head_by),
+            _ => deadline,
         }
-        Ok(limit)
     }
 
-    fn error(&self, error: io::Error, timeout: NextTimeout) -> Error {
-        match error.kind() {
-            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => return Error::Timeout(timeout.reason),
-            io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => {
-                self.wire.reset.store(true, Ordering::Release);
+    fn write_all(&mut self, amount: usize, deadline: Instant) -> io::Result<()> {
+        let mut socket = self.wire.until(deadline);
+        let bytes = &self.buffers.lazy.output()[..amount];
+        match &mut self.tls {
+            Some(tls) => {
+                let mut stream = rustls::Stream::new(&mut **tls, &mut socket);
+                stream.write_all(bytes)?;
+                stream.flush()
             }
-            _ => {}
+            None => socket.write_all(bytes),
         }
-        Error::Io(error)
+    }
+
+    fn read(&mut self, deadline: Instant) -> io::Result<usize> {
+        let mut socket = self.wire.until(deadline);
+        let buffer = self.buffers.lazy.input_append_buf();
+        match &mut self.tls {
+            Some(tls) => rustls::Stream::new(&mut **tls, &mut socket).read(buffer),
+            None => socket.read(buffer),
+        }
     }
 }
 
-impl Transport for Tcp {
+impl UreqTransport for Transport {
     fn buffers(&mut self) -> &mut dyn Buffers {
         &mut self.buffers
     }
 
     fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), Error> {
-        let timeout = timeout.for_write();
-        let limit = self.limit(timeout)?;
-        if !is_near(self.write_timeout, limit) {
-            self.wire.socket.set_write_timeout(limit)?;
-            self.write_timeout = limit;
+        self.wire.note_reusable(false);
+        match self.wire.is_ahead(&self.buffers.lazy.output()[..amount]) {
+            Ok(true) => return Ok(()),
+            Ok(false) => {}
+            Err(differs) => {
+                log::error!("{differs}");
+                return Err(Error::Other(Box::new(differs)));
+            }
         }
-        let written = (&self.wire.socket).write_all(&self.buffers.output()[..amount]);
-        written.map_err(|error| self.error(error, timeout))
+        let timeout = timeout.for_write();
+        let deadline = self.deadline(timeout);
+        self.write_all(amount, deadline).map_err(|error| error_of(error, timeout))
     }
 
     fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, Error> {
         let timeout = timeout.for_read();
-        let limit = self.limit(timeout)?;
-        if !is_near(self.read_timeout, limit) {
-            self.wire.socket.set_read_timeout(limit)?;
-            self.read_timeout = limit;
-        }
-        let buffer = self.buffers.input_append_buf();
-        let read = loop {
-            match (&self.wire.socket).read(buffer) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                other => break other,
-            }
-        };
-        let count = read.map_err(|error| self.error(error, timeout))?;
+        let deadline = self.deadline(timeout);
+        let count = self.read(deadline).map_err(|error| error_of(error, timeout))?;
         self.buffers.input_appended(count);
+        if count > 0 {
+            self.wire.note_answered();
+        }
         Ok(count > 0)
     }
 
+    /// ureq asks when it returns the connection to its pool and when it takes it out again. The look that matters is
+    /// the line's, before it is used again.
     fn is_open(&mut self) -> bool {
+        self.wire.note_reusable(true);
         true
+    }
+
+    fn is_tls(&self) -> bool {
+        self.tls.is_some()
+    }
+}
+
+fn error_of(error: io::Error, timeout: NextTimeout) -> Error {
+    use io::ErrorKind::{ConnectionAborted, ConnectionReset, TimedOut, UnexpectedEof};
+    match error.kind() {
+        TimedOut => Error::Timeout(timeout.reason),
+        // ureq takes these for the end of a body that has no length, and reports success: a reset, or a TLS connection
+        // that ended without its farewell.
+        ConnectionAborted | ConnectionReset | UnexpectedEof => Error::Other(Box::new(error)),
+        _ => Error::Io(error),
     }
 }
 
@@ -252,14 +150,12 @@ impl Transport for Tcp {
 #[derive(Debug)]
 struct NotedBuffers {
     lazy: LazyBuffers,
-    /// Under TLS they hold its records, of which nobody can tell whether they make a byte of the answer.
-    is_plain: bool,
     wire: Arc<Wire>,
 }
 
 impl NotedBuffers {
     fn note(&self) {
-        self.wire.buffered.store(self.is_plain && !self.lazy.input().is_empty(), Ordering::Release);
+        self.wire.note_buffered(!self.lazy.input().is_empty());
     }
 }
 
@@ -292,14 +188,5 @@ impl Buffers for NotedBuffers {
 
     fn can_use_input(&self) -> bool {
         self.lazy.can_use_input()
-    }
-}
-
-/// Whether a socket's timeout is near enough to the wanted one to save the system call: by a sixteenth and 5 ms.
-fn is_near(set: Option<Duration>, wanted: Option<Duration>) -> bool {
-    match (set, wanted) {
-        (None, None) => true,
-        (Some(set), Some(wanted)) => set.abs_diff(wanted) <= wanted / 16 + Duration::from_millis(5),
-        _ => false,
     }
 }

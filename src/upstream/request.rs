@@ -1,0 +1,97 @@
+//! What is said to a backend, in the two forms that must agree: the request that ureq gets, and the bytes that it makes
+//! of it. Knows nothing of connections.
+
+use std::io::Write;
+
+use http::header::{CONTENT_LENGTH, HOST};
+use http::{HeaderMap, HeaderValue, Method, Request, Version};
+use ureq::SendBody;
+
+use crate::message::{Address, Spool, Target};
+
+/// The longest request that is written before ureq knows of it: it must fit into one write that doesn't wait.
+const AHEAD_BYTES_MAX: usize = 16 * 1024;
+
+/// A request on its way to every backend of a race.
+#[derive(Debug)]
+pub struct Outgoing {
+    /// The method.
+    pub method: Method,
+    /// What is asked for, behind each backend's base path.
+    pub target: Target,
+    /// The fields for all backends, without `Host` and framing.
+    pub headers: HeaderMap,
+    /// The `Host` to send instead of the backend's own.
+    pub host: Option<HeaderValue>,
+    /// The body.
+    pub body: Option<Spool>,
+}
+
+impl Outgoing {
+    /// RFC 9110 §9.2.2: sending it twice does no more than sending it once.
+    pub(super) fn is_idempotent(&self) -> bool {
+        self.method.is_idempotent()
+    }
+
+    /// The request as ureq gets it.
+    pub(super) fn for_ureq(&self, address: &Address) -> Request<SendBody<'static>> {
+        let body = match &self.body {
+            Some(spool) => SendBody::from_owned_reader(spool.reader()),
+            None => SendBody::none(),
+        };
+        let mut request = Request::new(body);
+        *request.method_mut() = self.method.clone();
+        *request.uri_mut() = address.uri(&self.target);
+        *request.version_mut() = Version::HTTP_11;
+        *request.headers_mut() = self.fields();
+        if self.body.is_some() && self.method == Method::HEAD {
+            allow_body_with_head(&mut request);
+        }
+        request
+    }
+
+    /// The bytes that ureq makes of [`Outgoing::for_ureq`], if they are few and known.
+    pub(super) fn bytes(&self, address: &Address) -> Option<Vec<u8>> {
+        let body = match &self.body {
+            Some(spool) => spool.bytes()?,
+            None => &[],
+        };
+        let mut bytes = Vec::with_capacity(1024);
+        let uri = address.uri(&self.target);
+        let target = uri.path_and_query()?.as_str();
+        write!(bytes, "{} {target} HTTP/1.1\r\n", self.method).ok()?;
+        if self.host.is_none() {
+            write!(bytes, "host: {}\r\n", address.authority()).ok()?;
+        }
+        for (name, value) in &self.fields() {
+            bytes.extend_from_slice(name.as_str().as_bytes());
+            bytes.extend_from_slice(b": ");
+            bytes.extend_from_slice(value.as_bytes());
+            bytes.extend_from_slice(b"\r\n");
+        }
+        bytes.extend_from_slice(b"\r\n");
+        bytes.extend_from_slice(body);
+        (bytes.len() <= AHEAD_BYTES_MAX).then_some(bytes)
+    }
+
+    fn fields(&self) -> HeaderMap {
+        let mut fields = self.headers.clone();
+        if let Some(host) = &self.host {
+            fields.insert(HOST, host.clone());
+        }
+        // Without a length ureq would send these methods chunked.
+        let needs_length = matches!(self.method, Method::POST | Method::PUT | Method::PATCH);
+        if let Some(length) = self.body.as_ref().map(Spool::length).or(needs_length.then_some(0)) {
+            fields.insert(CONTENT_LENGTH, length.into());
+        }
+        fields
+    }
+}
+
+/// ureq refuses a body with HEAD unless its own builder says that it is meant, by a mark among the extensions.
+fn allow_body_with_head<B>(request: &mut Request<B>) {
+    let marked = ureq::head("http://unused.invalid").force_send_body();
+    if let Some(marks) = marked.extensions_ref() {
+        request.extensions_mut().extend(marks.clone());
+    }
+}

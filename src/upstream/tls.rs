@@ -1,0 +1,70 @@
+//! TLS towards backends: whom we trust, and the handshake. Knows nothing of what is said after it.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Instant;
+
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, RootCertStore};
+
+use super::wire::Wire;
+use crate::message::Outcome;
+
+/// Speaks TLS with backends; one for all of them, so that sessions are resumed on new connections.
+#[derive(Debug)]
+pub(super) struct Tls(Arc<ClientConfig>);
+
+/// A certificate of `--ca-file` that can't be used: which, from 1, and why.
+#[derive(Debug, PartialEq, Eq)]
+pub struct BadCertificate {
+    /// Its place in the file, from 1.
+    pub number: usize,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+impl Tls {
+    /// Trusts the usual roots and these.
+    pub(super) fn new(own_roots: &[Vec<u8>]) -> Result<Tls, BadCertificate> {
+        let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+        for (index, root) in own_roots.iter().enumerate() {
+            roots
+                .add(CertificateDer::from_slice(root))
+                .map_err(|error| BadCertificate { number: index + 1, reason: error.to_string() })?;
+        }
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let builder = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("ring speaks TLS 1.2 and 1.3");
+        let mut config = builder.with_root_certificates(roots).with_no_client_auth();
+        // Nothing else is spoken here.
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Ok(Tls(Arc::new(config)))
+    }
+
+    /// The handshake with the backend of that name. Blocks until the deadline; hanging up on the wire ends it.
+    pub(super) fn handshake(
+        &self,
+        host: &str,
+        wire: &Wire,
+        deadline: Instant,
+    ) -> Result<Box<ClientConnection>, Outcome> {
+        let name = ServerName::try_from(host.to_owned())
+            .map_err(|_| Outcome::Tls(format!("{host} can't be the name in a certificate")))?;
+        let mut connection =
+            ClientConnection::new(self.0.clone(), name).map_err(|error| Outcome::Tls(error.to_string()))?;
+        while connection.is_handshaking() {
+            connection.complete_io(&mut wire.until(deadline)).map_err(|error| outcome_of(&error))?;
+        }
+        Ok(Box::new(connection))
+    }
+}
+
+fn outcome_of(error: &io::Error) -> Outcome {
+    match error.kind() {
+        io::ErrorKind::TimedOut => Outcome::ConnectTimeout,
+        io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => Outcome::Reset,
+        io::ErrorKind::UnexpectedEof => Outcome::Tls("the backend closed the connection in the handshake".to_owned()),
+        _ => Outcome::Tls(error.to_string()),
+    }
+}

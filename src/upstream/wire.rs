@@ -1,0 +1,250 @@
+//! A connection to a backend: its socket, which any thread can hang up on, and what has happened to it. A leg can have its
+//! request sent here and wait in the poller. Knows nothing of what the bytes mean, nor of when it may be used again.
+
+use std::fmt;
+use std::io::{self, Read, Write};
+use std::net::Shutdown;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags};
+use socket2::Socket;
+
+use crate::poller::{Owner, Poller, Turn, Watch};
+use crate::race::HangUp;
+use crate::wait;
+
+/// Has a leg go on that waits for its answer.
+pub(super) type Wake = Box<dyn FnOnce() + Send>;
+
+/// A connection's socket and its story, shared by the transport, its line, the poller and the token of the current leg.
+pub(super) struct Wire {
+    socket: Socket,
+    call: Mutex<Call>,
+    /// The leg that waits in the poller. Whoever takes it out owns it.
+    waiting: Mutex<Option<Wake>>,
+    watch: OnceLock<Watch>,
+    /// A byte of the current answer has come.
+    answered: AtomicBool,
+    /// The peer reset the connection.
+    reset: AtomicBool,
+    /// Bytes of the answer are in the buffer: the next read won't wait.
+    buffered: AtomicBool,
+    /// ureq has read an answer to its end and would use the connection again.
+    reusable: AtomicBool,
+}
+
+/// What the current call has done before ureq knows of it.
+#[derive(Default)]
+struct Call {
+    ahead: Option<Ahead>,
+    /// Until when the head of the answer must be here.
+    head_by: Option<Instant>,
+}
+
+/// A request that is on the wire before ureq has written it, and how much of it ureq has wanted to write since.
+struct Ahead {
+    request: Arc<Vec<u8>>,
+    compared: usize,
+}
+
+impl Wire {
+    pub(super) fn new(socket: Socket) -> Arc<Wire> {
+        Arc::new(Wire {
+            socket,
+            call: Mutex::default(),
+            waiting: Mutex::default(),
+            watch: OnceLock::new(),
+            answered: AtomicBool::new(false),
+            reset: AtomicBool::new(false),
+            buffered: AtomicBool::new(false),
+            reusable: AtomicBool::new(false),
+        })
+    }
+
+    /// Has the poller wake legs that wait here, until [`Wire::leave_poller`].
+    pub(super) fn join_poller(self: &Arc<Wire>, poller: &Poller) -> io::Result<()> {
+        let watch = poller.watch(&self.socket, self.clone())?;
+        let _ = self.watch.set(watch);
+        Ok(())
+    }
+
+    pub(super) fn leave_poller(&self) {
+        if let Some(watch) = self.watch.get() {
+            watch.end();
+        }
+    }
+
+    /// A new request goes out.
+    pub(super) fn begin(&self) {
+        self.answered.store(false, Ordering::Release);
+        *lock(&self.call) = Call::default();
+    }
+
+    /// Sends a request without waiting, and has the leg woken when the answer is here, or the socket's end, or the
+    /// deadline. An error gives the wake back: the socket didn't take the request whole, and is of no use any more.
+    pub(super) fn send_ahead(&self, request: Vec<u8>, head_by: Instant, wake: Wake) -> Result<(), Wake> {
+        // Everything is set before the first byte goes out: the answer may come at once.
+        let request = Arc::new(request);
+        *lock(&self.call) =
+            Call { ahead: Some(Ahead { request: request.clone(), compared: 0 }), head_by: Some(head_by) };
+        *lock(&self.waiting) = Some(wake);
+        if let Some(watch) = self.watch.get() {
+            watch.set_deadline(Some(head_by));
+        }
+        let sent = rustix::net::send(&self.socket, &request, SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
+        if sent == Ok(request.len()) {
+            return Ok(());
+        }
+        // If an event has taken it already, whoever runs the leg finds out.
+        lock(&self.waiting).take().map_or(Ok(()), Err)
+    }
+
+    pub(super) fn was_answered(&self) -> bool {
+        self.answered.load(Ordering::Acquire)
+    }
+
+    pub(super) fn was_reset(&self) -> bool {
+        self.reset.load(Ordering::Acquire)
+    }
+
+    pub(super) fn has_buffered(&self) -> bool {
+        self.buffered.load(Ordering::Acquire)
+    }
+
+    pub(super) fn is_reusable(&self) -> bool {
+        self.reusable.load(Ordering::Acquire)
+    }
+
+    /// One look: no bytes that nobody asked for, and no end.
+    pub(super) fn is_quiet(&self) -> bool {
+        let peeked = rustix::net::recv(&self.socket, &mut [0], RecvFlags::PEEK | RecvFlags::DONTWAIT);
+        matches!(peeked, Err(Errno::AGAIN))
+    }
+
+    /// Notes that bytes of an answer are in the buffer, or none any more.
+    pub(super) fn note_buffered(&self, buffered: bool) {
+        self.buffered.store(buffered, Ordering::Release);
+    }
+
+    /// Notes that ureq would use the connection again, or that it is using it.
+    pub(super) fn note_reusable(&self, reusable: bool) {
+        self.reusable.store(reusable, Ordering::Release);
+    }
+
+    /// Notes that a byte of an answer has come.
+    pub(super) fn note_answered(&self) {
+        self.answered.store(true, Ordering::Release);
+    }
+
+    /// Until when the head of the answer must be here, if the leg's own clock runs.
+    pub(super) fn head_by(&self) -> Option<Instant> {
+        lock(&self.call).head_by
+    }
+
+    /// The socket as bytes that come and go, each wait of it until the deadline.
+    pub(super) fn until(&self, deadline: Instant) -> Waiting<'_> {
+        Waiting { wire: self, deadline }
+    }
+
+    /// What ureq wants to write: whether it is on the wire already.
+    pub(super) fn is_ahead(&self, bytes: &[u8]) -> Result<bool, Differs> {
+        let mut call = lock(&self.call);
+        let Some(ahead) = &mut call.ahead else { return Ok(false) };
+        let end = ahead.compared + bytes.len();
+        if ahead.request.get(ahead.compared..end) != Some(bytes) {
+            return Err(Differs);
+        }
+        ahead.compared = end;
+        Ok(true)
+    }
+}
+
+impl HangUp for Wire {
+    fn hang_up(&self) {
+        // With a reset at the close no port is left in TIME_WAIT: there are 28,000 of them for a minute.
+        let _ = self.socket.set_linger(Some(Duration::ZERO));
+        // It wakes whoever reads, writes or waits in the poller. An error means that the connection is gone already.
+        let _ = self.socket.shutdown(Shutdown::Both);
+    }
+}
+
+impl Owner for Wire {
+    fn turn(self: Arc<Self>, _: Turn) {
+        let wake = lock(&self.waiting).take();
+        if let Some(wake) = wake {
+            wake();
+        }
+    }
+}
+
+impl fmt::Debug for Wire {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Wire").field("socket", &self.socket).finish_non_exhaustive()
+    }
+}
+
+/// A bug of ours: ureq wants to send something else than what was sent for it.
+#[derive(Debug)]
+pub(super) struct Differs;
+
+impl fmt::Display for Differs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the request that was sent isn't the one that was meant; please report this")
+    }
+}
+
+impl std::error::Error for Differs {}
+
+/// A wire's socket for a while: reading and writing wait on this thread, until the deadline.
+pub(super) struct Waiting<'a> {
+    wire: &'a Wire,
+    deadline: Instant,
+}
+
+impl Waiting<'_> {
+    fn note(&self, error: io::Error) -> io::Error {
+        if matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe) {
+            self.wire.reset.store(true, Ordering::Release);
+        }
+        error
+    }
+}
+
+impl Read for Waiting<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            match (&self.wire.socket).read(buffer) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    wait::until_readable(&self.wire.socket, self.deadline)?;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                read => return read.map_err(|error| self.note(error)),
+            }
+        }
+    }
+}
+
+impl Write for Waiting<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        loop {
+            match (&self.wire.socket).write(bytes) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    wait::until_writable(&self.wire.socket, self.deadline)?;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                written => return written.map_err(|error| self.note(error)),
+            }
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
