@@ -118,7 +118,7 @@ impl Poller {
     pub fn tell_all(&self, turn: Turn) {
         let owners: Vec<_> = self.0.lock().entries.values().map(|entry| entry.owner.clone()).collect();
         for owner in owners {
-            owner.turn(turn);
+            give(owner, turn);
         }
     }
 
@@ -218,14 +218,14 @@ impl Watched {
 }
 
 impl Waiter {
-    /// Waits and gives turns until [`Poller::stop`].
-    pub fn run(mut self) {
+    /// Waits and gives turns until [`Poller::stop`]. An error means that nothing can be waited for any more.
+    pub fn run(mut self) -> io::Result<()> {
         let mut events = Events::with_capacity(EVENTS_MAX);
         loop {
             let until = {
                 let mut watched = self.shared.lock();
                 if watched.stopped {
-                    return;
+                    return Ok(());
                 }
                 watched.fall_asleep()
             };
@@ -233,8 +233,7 @@ impl Waiter {
             if let Err(error) = self.poll.poll(&mut events, timeout)
                 && error.kind() != io::ErrorKind::Interrupted
             {
-                log::error!("cannot wait for sockets: {error}");
-                return;
+                return Err(error);
             }
             self.give_ready_turns(&events);
             self.give_expired_turns();

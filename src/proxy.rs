@@ -13,13 +13,11 @@ use crate::config::{HostHeader, Success};
 use crate::journal::{LegRecord, Record};
 use crate::message::headers::{self, ViaId};
 use crate::message::{Outcome, Refusal, Reply, ReplyBody, ReplyTo, Request};
-use crate::race::{CancelToken, End, Job, LegResult, Legs, Mark, Race, Reaper, Verdict};
+use crate::race::{CancelToken, End, Job, LegResult, Legs, Mark, Place, Race, Reaper, Verdict};
 use crate::upstream::{Ahead, Answer, Outgoing, Step};
 
 /// A loser's body is read to its end, for the sake of its line, if it is no longer than this.
 const LOSER_BODY_BYTES_MAX: u64 = 64 * 1024;
-/// The number of a winner that doesn't exist.
-const NOBODY: usize = usize::MAX;
 
 /// Races requests against the backends.
 pub struct Proxy {
@@ -37,11 +35,14 @@ pub struct Proxy {
     pub success: Success,
     /// Whose `Host` backends get.
     pub host: HostHeader,
+    /// Shared by every race that isn't over.
+    pub alive: Arc<()>,
 }
 
 /// A race that is being run.
 struct Exchange {
     proxy: Arc<Proxy>,
+    _alive: Arc<()>,
     backends: Vec<Arc<Backend>>,
     race: Arc<Race<Box<dyn ReplyTo>, Outcome>>,
     marks: Vec<Mark>,
@@ -61,6 +62,7 @@ impl Proxy {
         let departure = reply_to.departure();
         let exchange = Arc::new(Exchange {
             proxy: self.clone(),
+            _alive: self.alive.clone(),
             race: Arc::new(Race::new(backends.len(), reply_to, request.received)),
             marks: backends.iter().map(|_| Mark::default()).collect(),
             backends,
@@ -74,6 +76,11 @@ impl Proxy {
         });
         let held_back = exchange.hold_back(Instant::now());
         exchange.start((0..exchange.backends.len()).filter(|leg| !held_back.contains(leg)));
+    }
+
+    /// Races of which a leg is still running, lingering losers included.
+    pub fn races(&self) -> usize {
+        Arc::strong_count(&self.alive) - 1
     }
 
     fn outgoing(&self, request: Request) -> Outgoing {
@@ -122,8 +129,9 @@ impl Exchange {
             return Ok(());
         }
         let exchange = self.clone();
-        Err(Box::new(move || {
-            exchange.go_on(leg, |exchange, token| exchange.backends[leg].lines().start(&exchange.request, token));
+        Err(Box::new(move |place| {
+            exchange
+                .go_on(leg, place, |exchange, token| exchange.backends[leg].lines().start(&exchange.request, token));
         }))
     }
 
@@ -132,14 +140,22 @@ impl Exchange {
         let exchange = self.clone();
         ahead.send(self.race.token(leg), move |sent| {
             let legs = exchange.proxy.legs.clone();
-            legs.resume(Box::new(move || {
-                exchange.go_on(leg, |exchange, token| sent.finish(&exchange.request, token));
+            legs.resume(Box::new(move |place| {
+                exchange.go_on(leg, place, |exchange, token| sent.finish(&exchange.request, token));
             }));
         })
     }
 
     /// A leg does its next step, which may wait for its backend.
-    fn go_on(self: &Arc<Self>, leg: usize, step: impl FnOnce(&Self, &CancelToken) -> Result<Step, Outcome>) {
+    fn go_on(
+        self: &Arc<Self>,
+        leg: usize,
+        place: Place,
+        step: impl FnOnce(&Self, &CancelToken) -> Result<Step, Outcome>,
+    ) {
+        if place == Place::Missing {
+            return self.end(leg, Outcome::NoSocket, self.elapsed());
+        }
         let step = AssertUnwindSafe(|| step(self, self.race.token(leg)));
         match catch_unwind(step).unwrap_or(Err(Outcome::Panic)) {
             Ok(Step::Answered(answer)) => self.answered(leg, answer),
@@ -164,7 +180,7 @@ impl Exchange {
         for loser in won.losers {
             self.backends[loser].silent().add(&self.marks[loser]);
         }
-        self.proxy.reaper.take(&self.race, leg, self.request.method.is_safe(), Instant::now());
+        self.proxy.reaper.take(&self.race, Some(leg), self.request.method.is_safe(), Instant::now());
         let delivered = catch_unwind(AssertUnwindSafe(|| self.deliver(answer, won.prize)));
         self.skip(won.held_back);
         self.end(leg, delivered.map_or(Outcome::Panic, |()| outcome), after);
@@ -214,7 +230,7 @@ impl Exchange {
             End::Over(verdict, results) => self.finish(verdict, &results),
             End::LastLost(reply_to, results) => {
                 // Some may still be reading their bodies, and nobody waits for those.
-                self.proxy.reaper.take(&self.race, NOBODY, true, Instant::now());
+                self.proxy.reaper.take(&self.race, None, true, Instant::now());
                 let failed = results.iter().enumerate().map(|(leg, result)| {
                     (format!("b{}", leg + 1), self.backends[leg].address().to_string(), result.outcome.clone())
                 });
@@ -245,6 +261,8 @@ impl Exchange {
         if prize.is_some() {
             self.record.abandoned(Instant::now());
         }
+        // Not before: the last leg to end writes the record.
+        self.race.hang_up(None);
         self.skip(held_back);
     }
 
@@ -254,6 +272,7 @@ impl Exchange {
         if let Some(reply_to) = prize {
             answer_alone(reply_to, &self.record, &Refusal::Busy);
         }
+        self.race.hang_up(None);
         self.skip(held_back);
     }
 }
@@ -266,7 +285,7 @@ fn is_conditional(method: &Method, headers: &HeaderMap) -> bool {
 
 /// Answers without a race.
 fn answer_alone(reply_to: Box<dyn ReplyTo>, record: &Record, refusal: &Refusal) {
-    reply_to.reply(refusal.reply());
+    reply_to.reply_at_once(refusal.reply());
     record.refused(refusal, Instant::now());
     record.finish(None, &[]);
 }

@@ -4,6 +4,7 @@
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::num::NonZeroUsize;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread;
@@ -37,7 +38,13 @@ const ADMIN_CONNECTIONS_MAX: usize = 64;
 /// Descriptors that are neither clients nor legs: listeners, the log, the poller, spool files on their way.
 const DESCRIPTORS_RESERVED: u64 = 128;
 /// More clients than a small host can serve in a minute; each costs less than 8 KiB while it is idle.
-const CONNECTIONS_MAX: u64 = 100_000;
+const CLIENTS_MAX: usize = 100_000;
+/// Fewer would make no proxy, whatever the limit.
+const CLIENTS_MIN: usize = 16;
+/// Fewer than a page's worth of browsers: the operator should know.
+const CLIENTS_FEW: usize = 128;
+/// One line for each backend of the longest list.
+const LINES_MIN: usize = 64;
 
 /// A proxy that listens and is about to run.
 pub struct Server {
@@ -45,7 +52,7 @@ pub struct Server {
     poller: Poller,
     waiter: Waiter,
     foreman: Foreman,
-    legs: Legs,
+    rooms: Arc<Rooms>,
     pool: ThreadPool,
     fronts: [Arc<Front>; 2],
     addresses: Vec<SocketAddr>,
@@ -99,10 +106,10 @@ impl Server {
             .thread_name("worker".into())
             .thread_stack_size(WORKER_STACK_BYTES)
             .build();
-        let rooms = Arc::new(rooms(&config, &poller, &legs, lookup)?);
+        let descriptors = descriptors(&config);
+        let rooms = Arc::new(rooms(&config, descriptors.lines_max, &poller, &legs, lookup)?);
         let limits = Limits { max_body: config.max_body, spool_dir: config.spool_dir.as_path().into() };
-        let connections_max = connections_max(&config);
-        let front = Front::new(poller.clone(), limits.clone(), connections_max, config.idle_timeout);
+        let front = Front::new(poller.clone(), limits.clone(), descriptors.clients_max, config.idle_timeout);
         let admin_front = Front::new(poller.clone(), limits, ADMIN_CONNECTIONS_MAX, config.idle_timeout);
         let addresses = open(&front, &config.listen, &pool, &rooms, Rooms::serve)?;
         let admin_addresses = open(&admin_front, &config.admin_listen, &pool, &rooms, |rooms, request, reply_to| {
@@ -110,7 +117,7 @@ impl Server {
         })?;
         let fronts = [front, admin_front];
         let stop = bounded(1);
-        Ok(Server { config, poller, waiter, foreman, legs, pool, fronts, addresses, admin_addresses, stop })
+        Ok(Server { config, poller, waiter, foreman, rooms, pool, fronts, addresses, admin_addresses, stop })
     }
 
     /// The first address that clients can connect to.
@@ -131,8 +138,14 @@ impl Server {
     /// Serves until it is stopped, then finishes what is under way for at most the grace period. Blocks.
     pub fn run(self) -> io::Result<()> {
         self.tell_start();
-        let Server { config, poller, waiter, foreman, legs, pool, fronts, stop, .. } = self;
-        let polling = thread::Builder::new().name("poller".into()).spawn(move || waiter.run())?;
+        let Server { config, poller, waiter, foreman, rooms, pool, fronts, stop, .. } = self;
+        let stopper = Stopper(stop.0);
+        let polling = thread::Builder::new().name("poller".into()).spawn(move || {
+            if let Err(error) = waiter.run() {
+                log::error!("cannot wait for sockets any more: {error}");
+                stopper.stop();
+            }
+        })?;
         let begin_end = || {
             log::info!("stopping: no more clients are accepted");
             for front in &fronts {
@@ -140,14 +153,15 @@ impl Server {
             }
             poller.tell_all(Turn::Drain);
         };
-        let in_flight = || fronts.iter().map(|front| front.exchanges()).sum::<usize>() + legs.busy();
+        // Idle clients have been closed: those that are left are being read, served or told goodbye.
+        let in_flight = || fronts.iter().map(|front| front.connections()).sum::<usize>() + rooms.proxy.races();
         foreman.work(&stop.1, begin_end, |since| {
             if in_flight() == 0 {
                 return true;
             }
             let is_over = since.elapsed() >= config.grace_period;
             if is_over {
-                log::warn!("the grace period is over: cutting {} exchanges and legs", in_flight());
+                log::warn!("the grace period is over: cutting {} clients and races", in_flight());
                 poller.tell_all(Turn::Cut);
             }
             is_over
@@ -192,11 +206,11 @@ impl Rooms {
         match self.admin.answer(request) {
             Ok(reply) => {
                 let status = reply.status;
-                let delivery = reply_to.reply(reply);
+                let delivery = reply_to.reply_at_once(reply);
                 record.answered(status, &delivery, Instant::now());
             }
             Err(refusal) => {
-                reply_to.reply(refusal.reply());
+                reply_to.reply_at_once(refusal.reply());
                 record.refused(&refusal, Instant::now());
             }
         }
@@ -204,12 +218,19 @@ impl Rooms {
     }
 }
 
-fn rooms(config: &Config, poller: &Poller, legs: &Legs, lookup: Arc<dyn Lookup>) -> Result<Rooms, StartError> {
+fn rooms(
+    config: &Config,
+    lines_max: usize,
+    poller: &Poller,
+    legs: &Legs,
+    lookup: Arc<dyn Lookup>,
+) -> Result<Rooms, StartError> {
     let reach = Reach {
         timeout: config.timeout,
         idle_timeout: config.idle_timeout,
         idle_lines_max: config.max_idle_lines,
         dns_ttl: config.dns_ttl,
+        lines_max,
         own_roots: config.ca_certificates.clone(),
     };
     let upstream = Upstream::new(reach, lookup, poller.clone())
@@ -231,6 +252,7 @@ fn rooms(config: &Config, poller: &Poller, legs: &Legs, lookup: Arc<dyn Lookup>)
         via: ViaId::random(),
         success: config.success.clone(),
         host: config.host,
+        alive: Arc::default(),
     };
     Ok(Rooms {
         admin: Admin::new(guard, Box::new(replace)),
@@ -306,14 +328,23 @@ fn running_max() -> usize {
     thread::available_parallelism().map_or(2, |cores| cores.get() * 2)
 }
 
-/// How many clients fit beside the legs, after the limit of descriptors has been raised as far as it goes.
-fn connections_max(config: &Config) -> usize {
+/// How the descriptors are divided.
+struct Descriptors {
+    clients_max: usize,
+    lines_max: usize,
+}
+
+/// Raises the limit of descriptors as far as it goes and divides it: half for clients, each of which may need a second one
+/// for the file that its body is spooled to, half for lines to backends.
+fn descriptors(config: &Config) -> Descriptors {
     let limit = getrlimit(Resource::Nofile);
     let raised = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
-    let limit = if raised.is_ok() { limit.maximum } else { limit.current };
-    let legs = config.max_legs.get() as u64;
-    // A client may need a second descriptor, for the file that its body is spooled to.
-    let room = limit.unwrap_or(u64::MAX).saturating_sub(DESCRIPTORS_RESERVED + legs) / 2;
-    let room = usize::try_from(room.clamp(16, CONNECTIONS_MAX)).unwrap_or(usize::MAX);
-    config.max_connections.map_or(room, |max| max.get().min(room))
+    let limit = if raised.is_ok() { limit.maximum } else { limit.current }.unwrap_or(u64::MAX);
+    let half = usize::try_from(limit.saturating_sub(DESCRIPTORS_RESERVED) / 2).unwrap_or(usize::MAX);
+    let room = (half / 2).clamp(CLIENTS_MIN, CLIENTS_MAX);
+    let wanted = config.max_connections.map_or(room, NonZeroUsize::get);
+    if wanted > room || (config.max_connections.is_none() && room < CLIENTS_FEW) {
+        log::warn!("the limit of {limit} open files leaves room for {room} clients: raise it (ulimit -n)");
+    }
+    Descriptors { clients_max: wanted.min(room), lines_max: half.max(LINES_MIN) }
 }

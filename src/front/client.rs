@@ -2,7 +2,7 @@
 //! client leaves. What the bytes mean is `connection`'s knowledge.
 
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -13,7 +13,7 @@ use socket2::SockRef;
 use super::connection::{Connection, Step};
 use super::reply::{Asked, CONTINUE, Framing, write_head};
 use super::reply_to::ClientReply;
-use super::{Door, Front, Peer};
+use super::{Door, Front};
 use crate::journal;
 use crate::message::{Departure, Refusal, ReplyBody, Request};
 use crate::poller::{Owner, Turn, Watch};
@@ -22,10 +22,15 @@ use crate::wait;
 /// Read in one call: a whole head of the usual size, and enough of a body to make the call worth it.
 const READ_BYTES: usize = 16 * 1024;
 
+/// Reads of one client in one turn: a fast upload mustn't keep the poller's thread from all others.
+const READS_MAX: usize = 16;
+/// So often a thread that waits for a client looks whether it has left, or whether the house is closed.
+const LOOK_UP_TIME: Duration = Duration::from_millis(250);
+
 /// A client's socket, from accepting it to closing it.
 pub(super) struct Client {
     socket: TcpStream,
-    peer: Peer,
+    peer: SocketAddr,
     door: Arc<Door>,
     watch: OnceLock<Watch>,
     seat: Mutex<Seat>,
@@ -40,6 +45,8 @@ struct Seat {
     pending: bool,
     /// Bytes behind the request that is being served are here: a client that stops sending hasn't left.
     has_unread: bool,
+    /// The client sends no more; what it sent before may still be unread.
+    read_closed: bool,
     gone: bool,
     abandon: Option<Box<dyn FnOnce() + Send>>,
 }
@@ -52,7 +59,7 @@ enum Arrived {
 }
 
 impl Client {
-    pub(super) fn open(door: Arc<Door>, socket: TcpStream, peer: Peer) -> io::Result<()> {
+    pub(super) fn open(door: Arc<Door>, socket: TcpStream, peer: SocketAddr) -> io::Result<()> {
         let front = door.front.clone();
         let connection = Connection::new(front.limits.clone(), peer, Instant::now());
         let deadline = connection.deadline();
@@ -71,10 +78,12 @@ impl Client {
 
     /// Goes on with the connection until it needs the poller or somebody else: `may_read` if bytes may be waiting.
     pub(super) fn work(self: &Arc<Self>, mut connection: Box<Connection>, mut may_read: bool) {
+        let mut reads = 0;
         loop {
             match connection.step(Instant::now()) {
+                Step::More if may_read && reads == READS_MAX => return self.go_on_later(connection),
                 Step::More if may_read => match self.read_into(&mut connection) {
-                    Arrived::Bytes => {}
+                    Arrived::Bytes => reads += 1,
                     Arrived::Nothing => may_read = false,
                     Arrived::End => return self.close(),
                 },
@@ -90,7 +99,7 @@ impl Client {
                         return self.close();
                     }
                 }
-                Step::Request(request, asked) => match self.hand_on(connection, *request, asked) {
+                Step::Request(request, asked) => match self.hand_on(connection, *request, asked, may_read) {
                     None => return,
                     Some(refused) => {
                         connection = refused;
@@ -135,15 +144,14 @@ impl Client {
         self.seat().gone
     }
 
-    /// Writes everything. Blocks for the client, but not longer than the write timeout without progress.
+    /// Writes everything. Blocks for the client, but not longer than the write timeout without progress, and not for one
+    /// that has left.
     pub(super) fn write_all(&self, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
             match (&self.socket).write(bytes) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(count) => bytes = &bytes[count..],
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    wait::until_writable(&self.socket, Instant::now() + self.front().write_timeout)?;
-                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.wait_until_writable()?,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
@@ -151,8 +159,23 @@ impl Client {
         Ok(())
     }
 
-    /// For the short texts that the poller's thread writes: an empty socket buffer takes them whole.
-    fn try_write(&self, bytes: &[u8]) -> io::Result<()> {
+    fn wait_until_writable(&self) -> io::Result<()> {
+        let deadline = Instant::now() + self.front().write_timeout;
+        loop {
+            let look_up = (Instant::now() + LOOK_UP_TIME).min(deadline);
+            match wait::until_writable(&self.socket, look_up) {
+                Err(error) if error.kind() == io::ErrorKind::TimedOut && look_up < deadline => {}
+                waited => return waited,
+            }
+            if self.is_gone() {
+                return Err(io::ErrorKind::ConnectionAborted.into());
+            }
+        }
+    }
+
+    /// For short texts from threads that don't wait: an empty socket buffer takes them whole, and a client that lets its
+    /// buffer fill up doesn't read.
+    pub(super) fn try_write(&self, bytes: &[u8]) -> io::Result<()> {
         match (&self.socket).write(bytes)? {
             count if count == bytes.len() => Ok(()),
             _ => Err(io::ErrorKind::WriteZero.into()),
@@ -193,16 +216,37 @@ impl Client {
         None
     }
 
-    /// Hands a request on; the connection comes back at once if nobody has room for it.
+    /// Lets others have their turns first.
+    fn go_on_later(&self, connection: Box<Connection>) {
+        let mut seat = self.seat();
+        seat.connection = Some(connection);
+        if let Some(watch) = self.watch.get() {
+            watch.set_deadline(Some(Instant::now()));
+        }
+    }
+
+    /// Hands a request on; the connection comes back at once if nobody has room for it. `may_read`: the socket may hold
+    /// more, and no further edge will tell.
     fn hand_on(
         self: &Arc<Self>,
         connection: Box<Connection>,
         request: Request,
         asked: Asked,
+        may_read: bool,
     ) -> Option<Box<Connection>> {
-        self.seat().has_unread = connection.has_unread();
+        let read_closed = {
+            let mut seat = self.seat();
+            seat.pending |= may_read;
+            seat.has_unread = connection.has_unread();
+            seat.read_closed
+        };
         let reply_to = ClientReply::new(self.clone(), connection, asked);
-        (self.door.serve)(request, reply_to).err().and_then(ClientReply::into_connection)
+        let refused = (self.door.serve)(request, reply_to).err().and_then(ClientReply::into_connection);
+        if read_closed && refused.is_none() {
+            // The end came with the request, or before it.
+            self.notice_departure(false);
+        }
+        refused
     }
 
     /// Ends an exchange: whether an edge came while it lasted.
@@ -243,17 +287,18 @@ impl Client {
     }
 
     /// Takes the connection, or leaves word that there was something.
-    fn take_or_note(&self) -> Option<Box<Connection>> {
+    fn take_or_note(&self, read_closed: bool) -> Option<Box<Connection>> {
         let mut seat = self.seat();
+        seat.read_closed |= read_closed;
         let connection = seat.connection.take();
         seat.pending |= connection.is_none();
         connection
     }
 
-    /// A client that stopped sending, with nothing unread before its end, has left.
-    fn notice_departure(&self, read_closed: bool, dead: bool) {
+    /// A client that stopped sending, with nothing unread before its end, has left; a dead one in any case.
+    fn notice_departure(&self, dead: bool) {
         let mut seat = self.seat();
-        let stopped = read_closed && !seat.has_unread && matches!(self.socket.peek(&mut [0]), Ok(0));
+        let stopped = seat.read_closed && !seat.has_unread && matches!(self.socket.peek(&mut [0]), Ok(0));
         if dead || stopped {
             seat.gone = true;
             let abandon = seat.abandon.take();
@@ -267,7 +312,8 @@ impl Client {
     fn expired(self: &Arc<Self>) {
         let Some(mut connection) = self.seat().connection.take() else { return };
         if connection.deadline() > Instant::now() {
-            return self.work(connection, false);
+            // It was put off meanwhile, or its turn was.
+            return self.work(connection, true);
         }
         match connection.expire() {
             Step::Refuse(refusal) => {
@@ -286,9 +332,15 @@ impl Client {
         }
     }
 
+    /// The house is closed. A reply that is being written must not look whole: its writer is woken, and resets.
     fn cut(&self) {
-        self.notice_departure(false, true);
-        self.close();
+        let is_served = self.seat().connection.is_none();
+        if !is_served {
+            return self.close();
+        }
+        let _ = SockRef::from(&self.socket).set_linger(Some(Duration::ZERO));
+        let _ = self.socket.shutdown(Shutdown::Read);
+        self.notice_departure(true);
     }
 
     fn seat(&self) -> MutexGuard<'_, Seat> {
@@ -311,9 +363,9 @@ impl Departure for Client {
 impl Owner for Client {
     fn turn(self: Arc<Self>, turn: Turn) {
         let worked = catch_unwind(AssertUnwindSafe(|| match turn {
-            Turn::Ready { read_closed, dead } => match self.take_or_note() {
+            Turn::Ready { read_closed, dead } => match self.take_or_note(read_closed) {
                 Some(connection) => self.work(connection, true),
-                None if read_closed || dead => self.notice_departure(read_closed, dead),
+                None if read_closed || dead => self.notice_departure(dead),
                 None => {}
             },
             Turn::Expired => self.expired(),

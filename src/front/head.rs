@@ -214,6 +214,7 @@ mod tests {
             ("UTF-8 value", "GET / HTTP/1.1\r\nHost: a\r\nA: é\r\n\r\n", Ok("/")),
             ("no Host", "GET / HTTP/1.1\r\n\r\n", Err(400)),
             ("two Hosts", "GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n", Err(400)),
+            ("Host with a port that is none", "GET / HTTP/1.1\r\nHost: a:b\r\n\r\n", Err(400)),
             ("Host with a path", "GET / HTTP/1.1\r\nHost: a/b\r\n\r\n", Err(400)),
             ("Host with userinfo", "GET / HTTP/1.1\r\nHost: u@a\r\n\r\n", Err(400)),
             ("lone LF", "GET / HTTP/1.1\nHost: a\n\n", Err(400)),

@@ -9,7 +9,7 @@ mod listener;
 mod reply;
 mod reply_to;
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::TcpListener;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -97,6 +97,3 @@ struct Door {
     front: Arc<Front>,
     serve: Arc<Serve>,
 }
-
-/// A client's address for the log.
-type Peer = SocketAddr;

@@ -21,12 +21,14 @@ pub struct ClientReply {
     asked: Asked,
     /// From the first byte of a reply on, another one would be garbage.
     begun: bool,
+    /// Whether this thread may wait for the client.
+    waits: bool,
 }
 
 impl ClientReply {
     pub(super) fn new(client: Arc<Client>, connection: Box<Connection>, asked: Asked) -> ClientReply {
         client.front().exchanges.fetch_add(1, Ordering::SeqCst);
-        ClientReply { client, connection: Some(connection), asked, begun: false }
+        ClientReply { client, connection: Some(connection), asked, begun: false, waits: true }
     }
 
     /// The connection, unanswered.
@@ -51,6 +53,12 @@ impl ClientReply {
             _ => self.write(&bytes),
         };
         self.leave(framing, written)
+    }
+
+    fn write(&self, bytes: &[u8]) -> Result<(), Delivery> {
+        let client = &self.client;
+        let written = if self.waits { client.write_all(bytes) } else { client.try_write(bytes) };
+        written.map_err(Delivery::ClientGone)
     }
 
     fn leave(&mut self, framing: Framing, written: Result<(), Delivery>) -> Delivery {
@@ -87,10 +95,6 @@ impl ClientReply {
             bytes.extend_from_slice(LAST_CHUNK);
         }
         self.write(&bytes)
-    }
-
-    fn write(&self, bytes: &[u8]) -> Result<(), Delivery> {
-        self.client.write_all(bytes).map_err(Delivery::ClientGone)
     }
 }
 
@@ -136,6 +140,11 @@ impl ReplyTo for ClientReply {
         self.send(reply)
     }
 
+    fn reply_at_once(mut self: Box<Self>, reply: Reply) -> Delivery {
+        self.waits = false;
+        self.send(reply)
+    }
+
     fn departure(&self) -> Arc<dyn Departure> {
         self.client.clone()
     }
@@ -147,6 +156,7 @@ impl Drop for ClientReply {
             if self.begun || self.client.is_gone() {
                 self.client.abort();
             } else {
+                self.waits = false;
                 self.send(Refusal::Internal.reply());
             }
         }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use http::StatusCode;
 
-use crate::message::{Delivery, Elapsed, Outcome, Refusal, Request};
+use crate::message::{Delivery, Elapsed, Excerpt, Outcome, Refusal, Request};
 
 pub use writer::{flush, start};
 
@@ -48,7 +48,7 @@ impl Record {
     pub fn new(request: &Request) -> Record {
         Record {
             peer: request.peer,
-            method: request.method.to_string(),
+            method: Excerpt(request.method.as_str()).to_string(),
             target: shown(request.target.as_str()),
             received: request.received,
             answer: OnceLock::new(),

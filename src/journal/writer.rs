@@ -11,7 +11,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use simple_logger::SimpleLogger;
 
-/// Lines that wait for a slow reader: about a megabyte.
+/// Lines that wait for a slow reader: a megabyte or two, as lines usually are.
 const QUEUE_LINES_MAX: usize = 4096;
 /// How long the end of the program waits for the queue: a blocked standard error must not stop it.
 const FLUSH_TIME: Duration = Duration::from_secs(1);

@@ -89,7 +89,13 @@ pub(crate) fn is_host_field(host: &str) -> bool {
     host.is_empty()
         || !host.contains('@')
             && host.bytes().all(|byte| byte.is_ascii_graphic())
-            && host.parse::<http::uri::Authority>().is_ok()
+            && host.parse::<http::uri::Authority>().is_ok_and(|authority| has_valid_port(&authority))
+}
+
+/// `http` takes anything for a port; only digits that fit are one.
+fn has_valid_port(authority: &http::uri::Authority) -> bool {
+    let behind_host = &authority.as_str()[authority.host().len()..];
+    behind_host.is_empty() || behind_host == ":" || authority.port_u16().is_some()
 }
 
 #[cfg(test)]

@@ -12,7 +12,16 @@ use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use crate::wait::{self, Places};
 
 /// A leg, ready to run. It owns its data and accounts for its own panics.
-pub type Job = Box<dyn FnOnce() + Send>;
+pub type Job = Box<dyn FnOnce(Place) + Send>;
+
+/// Whether a leg has a thread to run on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// It runs on a thread of its own.
+    Given,
+    /// This host has no thread for it: it can only end, on a thread that must not wait.
+    Missing,
+}
 
 /// Small hosts have 64 MiB, and stacks of 2 MiB fail there at the 30th thread. A leg needs 60 KiB, TLS included.
 const STACK_BYTES: usize = 256 * 1024;
@@ -52,12 +61,15 @@ struct Shared {
 
 #[derive(Default)]
 struct Crew {
+    /// All threads, those that are being hired included.
     threads: usize,
+    /// Threads that the foreman has yet to spawn.
+    hiring: usize,
     /// Threads that have work and don't wait. More than the bound for a moment, when waits end.
     running: usize,
     /// The channels of the parked ones. `None` tells a thread to leave.
     parked: Vec<Sender<Option<Job>>>,
-    /// Not empty only while somebody runs who will look here, or while every thread waits.
+    /// Not empty only while a thread runs that will look here, or while every thread waits for a socket.
     queue: VecDeque<Job>,
     closed: bool,
 }
@@ -151,18 +163,17 @@ impl Foreman {
 
     fn hire<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>, job: Option<Job>) {
         let Some(job) = job else { return };
-        // The job is kept here until a thread has taken it: a failed spawn would drop it.
+        // The job waits in a channel until a thread has taken it: a failed spawn would drop it.
         let (sender, receiver) = bounded(1);
         let _ = sender.send(job);
         let thread = thread::Builder::new().name("leg".into()).stack_size(STACK_BYTES);
         let taken = receiver.clone();
         let spawned =
             thread.spawn_scoped(scope, move || taken.try_recv().ok().map(|job| Shared::run(&self.shared, job)));
+        self.shared.crew().hiring -= 1;
         if let Err(error) = spawned {
             log::warn!("cannot start a leg's thread: {error}");
-            if let Ok(job) = receiver.try_recv() {
-                self.shared.postpone(job);
-            }
+            self.shared.not_hired(receiver.try_recv().ok());
         }
     }
 }
@@ -181,6 +192,7 @@ impl Shared {
                 woken.push((parked, job));
             } else if crew.threads < self.bounds.threads {
                 crew.threads += 1;
+                crew.hiring += 1;
                 // The foreman lives as long as the crew isn't closed.
                 let _ = self.orders.send(job);
             } else {
@@ -202,7 +214,7 @@ impl Shared {
         let (sender, receiver) = bounded(1);
         let mut next = Some(first);
         while let Some(job) = next {
-            run_guarded(job);
+            run_guarded(job, Place::Given);
             next = match shared.next(&sender) {
                 Next::Job(job) => Some(job),
                 Next::Parked => shared.park(&sender, &receiver),
@@ -249,24 +261,23 @@ impl Shared {
         at.map(|at| crew.parked.remove(at)).is_some()
     }
 
-    /// No thread could be started: the leg waits for one that has work, or runs here if there is none.
-    fn postpone(&self, job: Job) {
+    /// No thread could be started: the leg waits for one that is there; if there is none, it ends, and so do all others.
+    fn not_hired(&self, job: Option<Job>) {
         let mut crew = self.crew();
         crew.threads -= 1;
         crew.running -= 1;
-        if crew.threads > crew.parked.len() {
-            return crew.queue.push_front(job);
+        crew.queue.extend(job);
+        if crew.threads > crew.hiring {
+            // A parked one is woken; a busy one looks by itself.
+            if !crew.parked.is_empty() {
+                self.put_to_work(crew);
+            }
+            return;
         }
-        match crew.parked.pop() {
-            Some(parked) => {
-                crew.running += 1;
-                drop(crew);
-                let _ = parked.send(Some(job));
-            }
-            None => {
-                drop(crew);
-                run_guarded(job);
-            }
+        let stranded = if crew.hiring == 0 { std::mem::take(&mut crew.queue) } else { VecDeque::new() };
+        drop(crew);
+        for job in stranded {
+            run_guarded(job, Place::Missing);
         }
     }
 }
@@ -284,8 +295,8 @@ impl Places for Shared {
 }
 
 /// A scope whose thread has panicked panics at its end; the panic hook has logged it.
-fn run_guarded(job: Job) {
-    let _ = catch_unwind(AssertUnwindSafe(job));
+fn run_guarded(job: Job, place: Place) {
+    let _ = catch_unwind(AssertUnwindSafe(|| job(place)));
 }
 
 #[cfg(test)]
@@ -309,7 +320,7 @@ mod tests {
     /// A job that says that it runs, and ends when its gate is opened.
     fn gated(name: usize, started: &Sender<usize>, gate: &Receiver<()>) -> Job {
         let (started, gate) = (started.clone(), gate.clone());
-        Box::new(move || {
+        Box::new(move |_| {
             started.send(name).expect("the test listens");
             let _ = gate.recv_timeout(SOON);
         })
@@ -358,7 +369,7 @@ mod tests {
             let (open, gate) = unbounded::<()>();
             let waiting = |name| -> Job {
                 let (started, gate) = (started.clone(), gate.clone());
-                Box::new(move || {
+                Box::new(move |_| {
                     started.send(name).expect("the test listens");
                     let _ = wait::aside(|| gate.recv_timeout(SOON));
                 })
@@ -380,7 +391,7 @@ mod tests {
             let (done, names) = unbounded();
             for _ in 0..20 {
                 let done = done.clone();
-                let job: Job = Box::new(move || done.send(thread::current().id()).expect("the test listens"));
+                let job: Job = Box::new(move |_| done.send(thread::current().id()).expect("the test listens"));
                 legs.start(vec![job]).expect("room");
                 names.recv_timeout(SOON).expect("a leg runs");
                 while legs.busy() > 0 {
@@ -395,8 +406,8 @@ mod tests {
     fn a_panicking_leg_ends_nothing_but_itself() {
         with_legs(1, 1, |legs| {
             let (done, names) = unbounded();
-            let panics: Job = Box::new(|| panic!("meant"));
-            let works: Job = Box::new(move || done.send(()).expect("the test listens"));
+            let panics: Job = Box::new(|_| panic!("meant"));
+            let works: Job = Box::new(move |_| done.send(()).expect("the test listens"));
             legs.start(vec![panics, works]).expect("room");
             assert_eq!(names.recv_timeout(SOON), Ok(()));
         });

@@ -11,7 +11,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 pub use cancel::{CancelToken, Cancelled, HangUp};
-pub use legs::{Bounds, Foreman, Job, Legs, QueueFull};
+pub use legs::{Bounds, Foreman, Job, Legs, Place, QueueFull};
 pub use reaper::Reaper;
 pub use silent::{Mark, Silent};
 
@@ -22,7 +22,7 @@ pub enum Verdict {
     Won(usize),
     /// Every leg has lost.
     Lost,
-    /// The client left before the race was decided.
+    /// Nobody was left to answer before the race was decided: the client went away, or there was no room for the legs.
     Abandoned,
 }
 
@@ -141,29 +141,18 @@ impl<P, O: Clone> Race<P, O> {
         }
     }
 
-    /// The client has left: every leg is hung up on. Gives the prize, if nobody has taken it, and the legs that were
-    /// held back, which haven't ended yet.
+    /// There is nobody to answer any more. Gives the prize, if nobody has taken it, and the legs that were held back, which
+    /// haven't ended yet. The others are still to be hung up on.
     pub fn abandon(&self) -> (Option<P>, Vec<usize>) {
-        let abandoned = {
-            let mut state = self.state();
-            state.verdict.get_or_insert(Verdict::Abandoned);
-            (state.prize.take(), std::mem::take(&mut state.held_back))
-        };
-        self.hang_up_all();
-        abandoned
+        let mut state = self.state();
+        state.verdict.get_or_insert(Verdict::Abandoned);
+        (state.prize.take(), std::mem::take(&mut state.held_back))
     }
 
-    /// Hangs up on every leg that is still running.
-    pub fn hang_up_all(&self) {
-        for token in &self.tokens {
-            token.cancel();
-        }
-    }
-
-    /// Hangs up on everybody but the winner.
-    pub fn hang_up_losers(&self, winner: usize) {
+    /// Hangs up on every leg that is still running, but the winner's.
+    pub fn hang_up(&self, winner: Option<usize>) {
         for (leg, token) in self.tokens.iter().enumerate() {
-            if leg != winner {
+            if Some(leg) != winner {
                 token.cancel();
             }
         }
@@ -177,12 +166,12 @@ impl<P, O: Clone> Race<P, O> {
 /// The losers of a decided race, whatever the race was about.
 pub trait Losers: Send + Sync {
     /// Hangs up on everybody but the winner.
-    fn hang_up(&self, winner: usize);
+    fn hang_up(&self, winner: Option<usize>);
 }
 
 impl<P: Send, O: Clone + Send> Losers for Race<P, O> {
-    fn hang_up(&self, winner: usize) {
-        self.hang_up_losers(winner);
+    fn hang_up(&self, winner: Option<usize>) {
+        Race::hang_up(self, winner);
     }
 }
 
@@ -241,7 +230,7 @@ mod tests {
                 Step::Succeed(leg) => {
                     if let Some(won) = self.race.claim(leg) {
                         self.prizes += 1;
-                        self.race.hang_up_losers(leg);
+                        self.race.hang_up(Some(leg));
                         assert!(!self.race.token(leg).is_cancelled(), "the winner runs on");
                         assert!(won.losers.iter().all(|loser| self.race.token(*loser).is_cancelled()));
                         won.held_back.into_iter().for_each(|leg| self.end(leg));

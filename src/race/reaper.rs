@@ -8,97 +8,103 @@ use std::time::{Duration, Instant};
 use super::{Linger, Losers};
 use crate::poller::{Owner, Poller, Turn, Watch};
 
-/// The losers that linger. A constant linger makes deadlines first in, first out: one queue for each kind.
+/// The losers that linger.
 pub struct Reaper {
     linger: Linger,
-    safe: Mutex<VecDeque<Lingering>>,
-    not_safe: Mutex<VecDeque<Lingering>>,
+    /// One lock for both queues and the alarm, or an alarm could be lost between them.
+    lingering: Mutex<Queues>,
     watch: OnceLock<Watch>,
+}
+
+/// A constant linger makes deadlines first in, first out: one queue for each kind.
+#[derive(Default)]
+struct Queues {
+    safe: VecDeque<Lingering>,
+    not_safe: VecDeque<Lingering>,
+    /// The house is closed: nobody lingers any more.
+    closed: bool,
 }
 
 /// A race's losers. It is not kept alive by them: once all legs have ended there is nobody to hang up on.
 struct Lingering {
     until: Instant,
-    winner: usize,
+    winner: Option<usize>,
     race: Weak<dyn Losers>,
 }
 
 impl Reaper {
     /// A reaper that gets its turns from the poller.
     pub fn new(linger: Linger, poller: &Poller) -> Arc<Reaper> {
-        let (safe, not_safe) = (Mutex::default(), Mutex::default());
-        let reaper = Arc::new(Reaper { linger, safe, not_safe, watch: OnceLock::new() });
+        let reaper = Arc::new(Reaper { linger, lingering: Mutex::default(), watch: OnceLock::new() });
         let _ = reaper.watch.set(poller.alarm(reaper.clone()));
         reaper
     }
 
     /// The race is decided: its losers are hung up on at once or when their linger is over.
-    pub fn take(&self, losers: &Arc<impl Losers + 'static>, winner: usize, is_safe: bool, now: Instant) {
+    pub fn take(&self, losers: &Arc<impl Losers + 'static>, winner: Option<usize>, is_safe: bool, now: Instant) {
         let linger = if is_safe { self.linger.safe } else { self.linger.not_safe };
-        if linger.is_zero() {
+        let mut queues = self.queues();
+        if linger.is_zero() || queues.closed {
+            drop(queues);
             return losers.hang_up(winner);
         }
         let race: Weak<dyn Losers> = Arc::<_>::downgrade(losers) as Weak<dyn Losers>;
-        let mut queue = lock(if is_safe { &self.safe } else { &self.not_safe });
+        let queue = if is_safe { &mut queues.safe } else { &mut queues.not_safe };
         queue.push_back(Lingering { until: now + linger, winner, race });
         if queue.len() == 1 {
-            drop(queue);
-            self.set_alarm();
+            self.set_alarm(&queues);
         }
     }
 
-    /// Hangs up on every loser of a safe method, whatever time it has left.
-    pub fn reap_safe(&self) {
-        reap(&self.safe, None);
-    }
-
-    fn set_alarm(&self) {
-        let first = |queue: &Mutex<VecDeque<Lingering>>| lock(queue).front().map(|first| first.until);
-        let next = first(&self.safe).into_iter().chain(first(&self.not_safe)).min();
+    fn set_alarm(&self, queues: &Queues) {
+        let first = |queue: &VecDeque<Lingering>| queue.front().map(|first| first.until);
+        let next = first(&queues.safe).into_iter().chain(first(&queues.not_safe)).min();
         if let Some(watch) = self.watch.get() {
             watch.set_deadline(next);
         }
+    }
+
+    fn queues(&self) -> MutexGuard<'_, Queues> {
+        self.lingering.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Queues {
+    /// Takes out those whose time is over.
+    fn over(&mut self, now: Instant) -> Vec<Lingering> {
+        let mut over = Vec::new();
+        for queue in [&mut self.safe, &mut self.not_safe] {
+            let count = queue.iter().take_while(|lingering| lingering.until <= now).count();
+            over.extend(queue.drain(..count));
+        }
+        over
     }
 }
 
 impl Owner for Reaper {
     fn turn(self: Arc<Self>, turn: Turn) {
-        match turn {
-            Turn::Expired => {
-                let now = Instant::now();
-                reap(&self.safe, Some(now));
-                reap(&self.not_safe, Some(now));
-                self.set_alarm();
-            }
-            Turn::Drain => self.reap_safe(),
-            Turn::Cut => {
-                self.reap_safe();
-                reap(&self.not_safe, None);
-            }
-            Turn::Ready { .. } => {}
-        }
-    }
-}
-
-/// Hangs up on those whose time is over at `now`, or on all.
-fn reap(queue: &Mutex<VecDeque<Lingering>>, now: Option<Instant>) {
-    loop {
-        let lingering = {
-            let mut queue = lock(queue);
-            match queue.front() {
-                Some(first) if now.is_none_or(|now| first.until <= now) => queue.pop_front(),
-                _ => None,
-            }
+        let over: Vec<Lingering> = {
+            let mut queues = self.queues();
+            let over = match turn {
+                Turn::Expired => queues.over(Instant::now()),
+                // Nobody will use their lines; a request that isn't safe still reaches its backends.
+                Turn::Drain => queues.safe.drain(..).collect(),
+                Turn::Cut => {
+                    queues.closed = true;
+                    let Queues { safe, not_safe, .. } = &mut *queues;
+                    safe.drain(..).chain(not_safe.drain(..)).collect()
+                }
+                Turn::Ready { .. } => Vec::new(),
+            };
+            self.set_alarm(&queues);
+            over
         };
-        let Some(lingering) = lingering else { return };
-        if let Some(race) = lingering.race.upgrade() {
-            race.hang_up(lingering.winner);
+        for lingering in over {
+            if let Some(race) = lingering.race.upgrade() {
+                race.hang_up(lingering.winner);
+            }
         }
     }
-}
-
-fn lock(queue: &Mutex<VecDeque<Lingering>>) -> MutexGuard<'_, VecDeque<Lingering>> {
-    queue.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl std::fmt::Debug for Reaper {
@@ -107,7 +113,6 @@ impl std::fmt::Debug for Reaper {
     }
 }
 
-/// The linger of a race without lingering losers.
 impl Linger {
     /// Losers are hung up on at once.
     pub const NONE: Linger = Linger { safe: Duration::ZERO, not_safe: Duration::ZERO };
@@ -129,8 +134,8 @@ mod tests {
         let reaper = Reaper::new(Linger { safe: second, not_safe: second * 10 }, &poller);
         let (get, post) = (race(), race());
         let then = Instant::now().checked_sub(second * 2).expect("the clock runs for two seconds");
-        reaper.take(&get, 0, true, then);
-        reaper.take(&post, 0, false, then);
+        reaper.take(&get, Some(0), true, then);
+        reaper.take(&post, Some(0), false, then);
         assert!(!get.token(1).is_cancelled());
         reaper.clone().turn(Turn::Expired);
         assert!(get.token(1).is_cancelled() && !get.token(0).is_cancelled());
@@ -142,11 +147,29 @@ mod tests {
     }
 
     #[test]
+    fn no_alarm_is_lost_between_taking_and_reaping() {
+        let (poller, waiter) = Poller::new().expect("a poller");
+        std::thread::spawn(move || waiter.run());
+        let linger = Duration::from_micros(200);
+        let reaper = Reaper::new(Linger { safe: linger, not_safe: linger }, &poller);
+        for _ in 0..2000 {
+            let race = race();
+            reaper.take(&race, Some(0), true, Instant::now());
+            let deadline = Instant::now() + Duration::from_secs(10);
+            while !race.token(1).is_cancelled() {
+                assert!(Instant::now() < deadline, "the loser lingers for ever");
+                std::thread::yield_now();
+            }
+        }
+        poller.stop();
+    }
+
+    #[test]
     fn without_linger_losers_are_hung_up_on_at_once() {
         let (poller, _waiter) = Poller::new().expect("a poller");
         let reaper = Reaper::new(Linger::NONE, &poller);
         let race = race();
-        reaper.take(&race, 1, true, Instant::now());
+        reaper.take(&race, Some(1), true, Instant::now());
         assert!(race.token(0).is_cancelled() && !race.token(1).is_cancelled());
     }
 }

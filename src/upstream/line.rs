@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use http::HeaderMap;
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::{HeaderMap, Version};
 use rustls::ClientConnection;
 use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver as UreqResolver};
 use ureq::unversioned::transport::NextTimeout;
@@ -64,6 +64,25 @@ pub(super) struct Line {
     was_used: bool,
     /// How long it may idle: the backend may have said it.
     idle_time_max: Duration,
+    _permit: Permit,
+}
+
+/// One of the lines that there may be.
+struct Permit(Arc<Upstream>);
+
+impl Permit {
+    fn take(upstream: &Arc<Upstream>) -> Result<Permit, Outcome> {
+        // Counted first, so that the bound holds whoever else counts.
+        let permit = Permit(upstream.clone());
+        let before = upstream.lines.fetch_add(1, Ordering::Relaxed);
+        if before < upstream.reach.lines_max { Ok(permit) } else { Err(Outcome::NoSocket) }
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.0.lines.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// Why a call brought no answer.
@@ -155,6 +174,7 @@ impl Lines {
 
     /// Opens a line. Blocks until it is connected, TLS included, or the timeout is over; the token hangs up.
     pub(super) fn open(&self, token: &CancelToken) -> Result<Line, Outcome> {
+        let permit = Permit::take(&self.upstream)?;
         let deadline = Instant::now() + self.upstream.reach.timeout;
         let addresses = self.resolver.addresses(deadline, token)?;
         let socket = dial(&addresses, deadline, token)?;
@@ -167,7 +187,7 @@ impl Lines {
         wire.join_poller(&self.upstream.poller).map_err(|_| Outcome::NoSocket)?;
         let connection = OneConnection::new(Connected { wire: wire.clone(), tls });
         let agent = Agent::with_parts(self.upstream.config.clone(), connection, Resolved);
-        Ok(Line { agent, wire, was_used: false, idle_time_max: IDLE_TIME_MAX })
+        Ok(Line { agent, wire, was_used: false, idle_time_max: IDLE_TIME_MAX, _permit: permit })
     }
 
     fn handshake(
@@ -242,9 +262,9 @@ impl Line {
             Err(error) => return Err(self.failure(error, token)),
         };
         let (head, body) = response.into_parts();
-        if head.headers.contains_key(TRANSFER_ENCODING) && head.headers.contains_key(CONTENT_LENGTH) {
+        if let Some(lie) = framing_lie(head.version, &head.headers) {
             let _ = token.disarm();
-            return Err(failed(Outcome::Protocol("both Transfer-Encoding and Content-Length are given".to_owned())));
+            return Err(failed(Outcome::Protocol(lie.to_owned())));
         }
         if let Some(hint) = idle_time_hint(&head.headers) {
             self.idle_time_max = IDLE_TIME_MAX.min(hint);
@@ -272,6 +292,20 @@ impl Line {
         let died = matches!(outcome, Outcome::Reset | Outcome::Closed);
         Failure { outcome, died_unanswered: died && self.was_used && !self.wire.was_answered() }
     }
+}
+
+/// Framing that ureq would read in one way and somebody else in another.
+fn framing_lie(version: Version, headers: &HeaderMap) -> Option<&'static str> {
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    let coding = codings.next()?;
+    if headers.contains_key(CONTENT_LENGTH) {
+        return Some("both Transfer-Encoding and Content-Length are given");
+    }
+    if version != Version::HTTP_11 {
+        return Some("Transfer-Encoding doesn't exist in HTTP/1.0");
+    }
+    let is_chunked = coding.as_bytes().eq_ignore_ascii_case(b"chunked") && codings.next().is_none();
+    (!is_chunked).then_some("Transfer-Encoding isn't exactly one chunked")
 }
 
 /// How long the backend keeps the connection: `Keep-Alive: timeout=5`, in seconds.

@@ -11,6 +11,7 @@ mod wire;
 
 use std::io::{self, Read};
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, Instant};
 
 use http::{HeaderMap, StatusCode, Version};
@@ -43,6 +44,8 @@ pub struct Reach {
     pub idle_lines_max: usize,
     /// How long a name's addresses count.
     pub dns_ttl: Duration,
+    /// The most lines to all backends together: what the limit of descriptors leaves.
+    pub lines_max: usize,
     /// Root certificates beside the usual ones, in DER.
     pub own_roots: Vec<Vec<u8>>,
 }
@@ -54,6 +57,7 @@ pub struct Upstream {
     tls: Tls,
     lookup: Arc<dyn Lookup>,
     poller: Poller,
+    lines: AtomicUsize,
 }
 
 /// A backend's answer: a complete head, and a body that is still coming.
@@ -83,7 +87,7 @@ impl Upstream {
     pub fn new(reach: Reach, lookup: Arc<dyn Lookup>, poller: Poller) -> Result<Arc<Upstream>, BadCertificate> {
         let tls = Tls::new(&reach.own_roots)?;
         let config = config(reach.timeout, reach.idle_timeout);
-        Ok(Arc::new(Upstream { config, reach, tls, lookup, poller }))
+        Ok(Arc::new(Upstream { config, reach, tls, lookup, poller, lines: AtomicUsize::new(0) }))
     }
 }
 
@@ -94,6 +98,7 @@ impl Default for Reach {
             idle_timeout: Duration::from_secs(60),
             idle_lines_max: 64,
             dns_ttl: Duration::from_secs(30),
+            lines_max: 512,
             own_roots: Vec::new(),
         }
     }

@@ -4,16 +4,21 @@
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Sender, bounded};
+use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::message::Outcome;
 use crate::race::{CancelToken, HangUp};
 use crate::wait;
 
+/// How long a leg waits for a fresh answer when an old one is in hand.
+const PATIENCE: Duration = Duration::from_millis(250);
+/// How long a failed lookup isn't tried again when an old answer is in hand.
+const REST: Duration = Duration::from_secs(5);
 /// getaddrinfo needs no more, and two megabytes per lookup would fail on small hosts.
 const LOOKUP_STACK_BYTES: usize = 256 * 1024;
 
@@ -53,7 +58,10 @@ struct Name {
 #[derive(Default)]
 struct State {
     known: Option<Known>,
-    looking: bool,
+    /// Since when a lookup is under way.
+    looking_since: Option<Instant>,
+    /// A lookup has failed: until then it isn't tried again, as long as there is an old answer.
+    resting_until: Option<Instant>,
     /// Legs that wait for the first answer; `None` wakes one that was cancelled.
     waiters: Vec<Sender<Option<Answer>>>,
 }
@@ -106,33 +114,47 @@ impl Name {
     fn addresses(self: &Arc<Name>, deadline: Instant, token: &CancelToken) -> Result<Vec<SocketAddr>, Outcome> {
         let now = Instant::now();
         let (sender, receiver) = bounded(1);
-        let (fresh, begin) = {
+        let (at_once, begin) = {
             let mut state = self.state();
-            let age = state.known.as_ref().map(|known| now.saturating_duration_since(known.since));
-            // From two thirds of its time on an answer is looked up anew in the background, so that nobody waits.
-            let begin = age.is_none_or(|age| age >= self.ttl * 2 / 3) && !state.looking;
-            state.looking |= begin;
-            let fresh = age.is_some_and(|age| age < self.ttl).then(|| state.known_addresses()).flatten();
-            if fresh.is_none() {
+            let begin = state.wants_lookup(self.ttl, now);
+            if begin {
+                state.looking_since = Some(now);
+            }
+            let at_once = if state.must_wait(self.ttl, now) { None } else { state.known_addresses() };
+            if at_once.is_none() {
                 state.waiters.push(sender.clone());
             }
-            (fresh, begin)
+            (at_once, begin)
         };
         if begin {
             self.begin_lookup();
         }
-        if let Some(addresses) = fresh {
-            return Ok(addresses);
+        match at_once {
+            Some(addresses) => Ok(addresses),
+            None => self.wait(deadline, token, &sender, &receiver),
         }
+    }
+
+    /// Waits for the lookup that is under way, but with an old answer in hand not for long.
+    fn wait(
+        &self,
+        deadline: Instant,
+        token: &CancelToken,
+        sender: &Sender<Option<Answer>>,
+        receiver: &Receiver<Option<Answer>>,
+    ) -> Result<Vec<SocketAddr>, Outcome> {
+        let old = self.state().known_addresses();
+        let until = if old.is_some() { deadline.min(Instant::now() + PATIENCE) } else { deadline };
         let armed = token.arm(Arc::new(Waiter(sender.clone())));
-        let answer = armed.is_ok().then(|| wait::aside(|| receiver.recv_deadline(deadline)));
+        let answer = armed.is_ok().then(|| wait::aside(|| receiver.recv_deadline(until)));
         // While a lookup hangs, legs come and go.
-        self.state().waiters.retain(|waiter| !waiter.same_channel(&sender));
+        self.state().waiters.retain(|waiter| !waiter.same_channel(sender));
         token.disarm().map_err(|_| Outcome::Cancelled)?;
-        match answer.unwrap_or(Ok(None)) {
-            Ok(Some(answer)) => answer.map_err(Outcome::Dns),
-            Ok(None) => Err(Outcome::Cancelled),
-            Err(_) => Err(Outcome::Dns(format!("no answer for {} in time", self.host))),
+        match (answer.unwrap_or(Ok(None)), old) {
+            (Ok(Some(answer)), _) => answer.map_err(Outcome::Dns),
+            (Ok(None), _) => Err(Outcome::Cancelled),
+            (Err(_), Some(old)) => Ok(old),
+            (Err(_), None) => Err(Outcome::Dns(format!("no answer for {} in time", self.host))),
         }
     }
 
@@ -140,7 +162,8 @@ impl Name {
     fn begin_lookup(self: &Arc<Name>) {
         let name = self.clone();
         let spawned = thread::Builder::new().name("lookup".into()).stack_size(LOOKUP_STACK_BYTES).spawn(move || {
-            let found = name.lookup.lookup(&name.host, name.port);
+            let lookup = AssertUnwindSafe(|| name.lookup.lookup(&name.host, name.port));
+            let found = catch_unwind(lookup).unwrap_or_else(|_| Err(io::Error::other("the lookup panicked")));
             name.learn(found.map_err(|error| error.to_string()));
         });
         if let Err(error) = spawned {
@@ -154,9 +177,14 @@ impl Name {
             if addresses.is_empty() { Err("it has no addresses".to_owned()) } else { Ok(interleaved(addresses)) }
         });
         let mut state = self.state();
-        state.looking = false;
-        if let Ok(addresses) = &found {
-            state.known = Some(Known { addresses: addresses.clone(), since: Instant::now() });
+        let now = Instant::now();
+        state.looking_since = None;
+        match &found {
+            Ok(addresses) => {
+                state.known = Some(Known { addresses: addresses.clone(), since: now });
+                state.resting_until = None;
+            }
+            Err(_) => state.resting_until = Some(now + REST),
         }
         let answer = state.known_addresses().ok_or(()).or(found);
         for waiter in state.waiters.drain(..) {
@@ -167,6 +195,24 @@ impl Name {
 }
 
 impl State {
+    fn age(&self, now: Instant) -> Option<Duration> {
+        self.known.as_ref().map(|known| now.saturating_duration_since(known.since))
+    }
+
+    /// Nothing is known, or the answer is so old that it is looked up anew in the background, so that nobody waits.
+    fn wants_lookup(&self, ttl: Duration, now: Instant) -> bool {
+        let is_resting = self.resting_until.is_some_and(|until| now < until);
+        let is_due = self.age(now).is_none_or(|age| age >= ttl * 2 / 3 && !is_resting);
+        is_due && self.looking_since.is_none()
+    }
+
+    /// The answer's time is over, and the lookup hasn't shown yet that it takes long or fails.
+    fn must_wait(&self, ttl: Duration, now: Instant) -> bool {
+        let is_slow = self.looking_since.is_some_and(|since| now.saturating_duration_since(since) >= PATIENCE);
+        let is_resting = self.resting_until.is_some_and(|until| now < until);
+        self.age(now).is_none_or(|age| age >= ttl && !is_slow && !is_resting)
+    }
+
     fn known_addresses(&self) -> Option<Vec<SocketAddr>> {
         self.known.as_ref().map(|known| known.addresses.clone())
     }
@@ -196,8 +242,6 @@ fn interleaved(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
 
 #[cfg(test)]
 mod tests {
-    use crossbeam_channel::Receiver;
-
     use super::*;
 
     const TTL: Duration = Duration::from_secs(30);
@@ -212,8 +256,12 @@ mod tests {
     }
 
     fn scripted() -> (Sender<io::Result<Vec<SocketAddr>>>, Resolver) {
+        scripted_for(TTL)
+    }
+
+    fn scripted_for(ttl: Duration) -> (Sender<io::Result<Vec<SocketAddr>>>, Resolver) {
         let (sender, receiver) = bounded(8);
-        (sender, Resolver::new("name.example", 80, Arc::new(Scripted(receiver)), TTL))
+        (sender, Resolver::new("name.example", 80, Arc::new(Scripted(receiver)), ttl))
     }
 
     fn addresses(texts: &[&str]) -> Vec<SocketAddr> {
@@ -252,6 +300,36 @@ mod tests {
         assert_eq!(failed, Err(Outcome::Dns("no such name".to_owned())));
         answers.send(Ok(addresses(&["1.1.1.1:80"]))).expect("the resolver listens");
         assert!(resolver.addresses(soon(), &CancelToken::default()).is_ok());
+    }
+
+    #[test]
+    fn an_old_answer_is_used_while_lookups_hang_or_fail() {
+        let (answers, resolver) = scripted_for(Duration::ZERO);
+        let found = addresses(&["1.1.1.1:80"]);
+        answers.send(Ok(found.clone())).expect("the resolver listens");
+        let token = CancelToken::default();
+        assert_eq!(resolver.addresses(soon(), &token), Ok(found.clone()));
+        for _ in 0..3 {
+            assert_eq!(resolver.addresses(soon(), &token), Ok(found.clone()), "while the lookup hangs");
+        }
+        answers.send(Err(io::Error::other("gone"))).expect("the resolver listens");
+        for _ in 0..3 {
+            assert_eq!(resolver.addresses(soon(), &token), Ok(found.clone()), "after it has failed");
+        }
+    }
+
+    #[test]
+    fn a_lookup_that_panics_is_a_failed_one() {
+        struct Panics;
+        impl Lookup for Panics {
+            fn lookup(&self, _: &str, _: u16) -> io::Result<Vec<SocketAddr>> {
+                panic!("meant")
+            }
+        }
+        let resolver = Resolver::new("name.example", 80, Arc::new(Panics), TTL);
+        for _ in 0..2 {
+            assert!(matches!(resolver.addresses(soon(), &CancelToken::default()), Err(Outcome::Dns(_))));
+        }
     }
 
     #[test]

@@ -126,13 +126,19 @@ impl UreqTransport for Transport {
     /// ureq asks when it returns the connection to its pool and when it takes it out again. The look that matters is
     /// the line's, before it is used again.
     fn is_open(&mut self) -> bool {
-        self.wire.note_reusable(true);
-        true
+        let is_open = self.tls.as_mut().is_none_or(|tls| is_silent(tls));
+        self.wire.note_reusable(is_open);
+        is_open
     }
 
     fn is_tls(&self) -> bool {
         self.tls.is_some()
     }
+}
+
+/// Whether nothing that nobody asked for has been decrypted, nor the farewell: a look at the socket can't see it.
+fn is_silent(tls: &mut ClientConnection) -> bool {
+    tls.process_new_packets().is_ok_and(|state| state.plaintext_bytes_to_read() == 0 && !state.peer_has_closed())
 }
 
 fn error_of(error: io::Error, timeout: NextTimeout) -> Error {
@@ -146,6 +152,10 @@ fn error_of(error: io::Error, timeout: NextTimeout) -> Error {
     }
 }
 
+/// The end of one chunk and the size line of the next, as long as ureq takes them.
+const CHUNK_FRAMING_BYTES_MAX: usize = 24;
+const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
+
 /// ureq's buffers, which tell the wire whether bytes of an answer are in them.
 #[derive(Debug)]
 struct NotedBuffers {
@@ -154,8 +164,11 @@ struct NotedBuffers {
 }
 
 impl NotedBuffers {
+    /// The framing of chunks is bytes of which a read makes nothing. With more than it can hold something is sure to
+    /// come, and with the last chunk the end.
     fn note(&self) {
-        self.wire.note_buffered(!self.lazy.input().is_empty());
+        let input = self.lazy.input();
+        self.wire.note_buffered(input.len() > CHUNK_FRAMING_BYTES_MAX || input.ends_with(LAST_CHUNK));
     }
 }
 

@@ -30,7 +30,7 @@ pub(super) struct Wire {
     answered: AtomicBool,
     /// The peer reset the connection.
     reset: AtomicBool,
-    /// Bytes of the answer are in the buffer: the next read won't wait.
+    /// So much of the answer is in the buffer that the next read won't wait.
     buffered: AtomicBool,
     /// ureq has read an answer to its end and would use the connection again.
     reusable: AtomicBool,
@@ -124,7 +124,7 @@ impl Wire {
         matches!(peeked, Err(Errno::AGAIN))
     }
 
-    /// Notes that bytes of an answer are in the buffer, or none any more.
+    /// Notes whether the next read of an answer's body won't wait.
     pub(super) fn note_buffered(&self, buffered: bool) {
         self.buffered.store(buffered, Ordering::Release);
     }
