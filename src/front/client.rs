@@ -45,10 +45,18 @@ struct Seat {
     pending: bool,
     /// Bytes behind the request that is being served are here: a client that stops sending hasn't left.
     has_unread: bool,
-    /// The client sends no more; what it sent before may still be unread.
-    read_closed: bool,
-    gone: bool,
+    presence: Presence,
     abandon: Option<Box<dyn FnOnce() + Send>>,
+}
+
+/// Whether the client is still there.
+#[derive(Default, Clone, Copy, PartialEq, Eq)]
+enum Presence {
+    #[default]
+    Here,
+    /// It sends no more; what it sent before may still be unread.
+    SendsNoMore,
+    Gone,
 }
 
 /// What a read brought.
@@ -141,7 +149,7 @@ impl Client {
 
     /// Whether the client has left.
     pub(super) fn is_gone(&self) -> bool {
-        self.seat().gone
+        self.seat().presence == Presence::Gone
     }
 
     /// Writes everything. Blocks for the client, but not longer than the write timeout without progress, and not for one
@@ -234,15 +242,15 @@ impl Client {
         asked: Asked,
         may_read: bool,
     ) -> Option<Box<Connection>> {
-        let read_closed = {
+        let sends_no_more = {
             let mut seat = self.seat();
             seat.pending |= may_read;
             seat.has_unread = connection.has_unread();
-            seat.read_closed
+            seat.presence == Presence::SendsNoMore
         };
         let reply_to = ClientReply::new(self.clone(), connection, asked);
         let refused = (self.door.serve)(request, reply_to).err().and_then(ClientReply::into_connection);
-        if read_closed && refused.is_none() {
+        if sends_no_more && refused.is_none() {
             // The end came with the request, or before it.
             self.notice_departure(false);
         }
@@ -289,7 +297,9 @@ impl Client {
     /// Takes the connection, or leaves word that there was something.
     fn take_or_note(&self, read_closed: bool) -> Option<Box<Connection>> {
         let mut seat = self.seat();
-        seat.read_closed |= read_closed;
+        if read_closed && seat.presence == Presence::Here {
+            seat.presence = Presence::SendsNoMore;
+        }
         let connection = seat.connection.take();
         seat.pending |= connection.is_none();
         connection
@@ -298,9 +308,11 @@ impl Client {
     /// A client that stopped sending, with nothing unread before its end, has left; a dead one in any case.
     fn notice_departure(&self, dead: bool) {
         let mut seat = self.seat();
-        let stopped = seat.read_closed && !seat.has_unread && matches!(self.socket.peek(&mut [0]), Ok(0));
-        if dead || stopped {
-            seat.gone = true;
+        let has_stopped = || {
+            seat.presence == Presence::SendsNoMore && !seat.has_unread && matches!(self.socket.peek(&mut [0]), Ok(0))
+        };
+        if dead || has_stopped() {
+            seat.presence = Presence::Gone;
             let abandon = seat.abandon.take();
             drop(seat);
             if let Some(abandon) = abandon {
@@ -351,7 +363,7 @@ impl Client {
 impl Departure for Client {
     fn when_gone(&self, abandon: Box<dyn FnOnce() + Send>) {
         let mut seat = self.seat();
-        if seat.gone {
+        if seat.presence == Presence::Gone {
             drop(seat);
             abandon();
         } else {

@@ -186,6 +186,7 @@ impl Lines {
 }
 
 /// How far a leg has come.
+#[expect(clippy::large_enum_variant, reason = "it is made once for each leg and taken apart at once")]
 pub enum Step {
     /// The head of the answer is here.
     Answered(Answer),
