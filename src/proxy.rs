@@ -262,7 +262,7 @@ impl Exchange {
             self.record.abandoned(Instant::now());
         }
         // Not before: the last leg to end writes the record.
-        self.race.hang_up(None);
+        self.race.hang_up_abandoned();
         self.skip(held_back);
     }
 
@@ -272,7 +272,7 @@ impl Exchange {
         if let Some(reply_to) = prize {
             answer_alone(reply_to, &self.record, &Refusal::Busy);
         }
-        self.race.hang_up(None);
+        self.race.hang_up_abandoned();
         self.skip(held_back);
     }
 }

@@ -149,6 +149,16 @@ impl<P, O: Clone> Race<P, O> {
         (state.prize.take(), std::mem::take(&mut state.held_back))
     }
 
+    /// Hangs up on those whom nobody waits for any more after [`Race::abandon`]: on every leg; in a decided race on the
+    /// winner alone, since the losers' time is the reaper's.
+    pub fn hang_up_abandoned(&self) {
+        let verdict = self.state().verdict;
+        match verdict {
+            Some(Verdict::Won(winner)) => self.tokens[winner].cancel(),
+            _ => self.hang_up(None),
+        }
+    }
+
     /// Hangs up on every leg that is still running, but the winner's.
     pub fn hang_up(&self, winner: Option<usize>) {
         for (leg, token) in self.tokens.iter().enumerate() {
@@ -262,6 +272,19 @@ mod tests {
                 End::Over(verdict, results) => self.ends.push((verdict, results)),
             }
         }
+    }
+
+    #[test]
+    fn a_client_that_leaves_after_the_verdict_shortens_no_losers_linger() {
+        let race: Race<&str, usize> = Race::new(3, "prize", Instant::now());
+        assert!(race.claim(1).is_some());
+        assert_eq!(race.abandon().0, None);
+        race.hang_up_abandoned();
+        assert_eq!([0, 1, 2].map(|leg| race.token(leg).is_cancelled()), [false, true, false]);
+        let race: Race<&str, usize> = Race::new(2, "prize", Instant::now());
+        assert_eq!(race.abandon().0, Some("prize"));
+        race.hang_up_abandoned();
+        assert!(race.token(0).is_cancelled() && race.token(1).is_cancelled());
     }
 
     proptest! {
