@@ -56,7 +56,10 @@ impl Proxy {
     pub fn serve(self: &Arc<Proxy>, request: Request, reply_to: Box<dyn ReplyTo>) {
         let record = Record::new(&request);
         if self.via.is_in(&request.headers) {
-            return answer_alone(reply_to, &record, &Refusal::Loop);
+            let mut reply = Refusal::Loop.reply();
+            // By it the leg that brought the request back knows whose loop it is.
+            self.via.append_to(&mut reply.headers, request.version);
+            return answer_alone(reply_to, &record, &Refusal::Loop, reply);
         }
         let backends = self.backends.snapshot();
         let departure = reply_to.departure();
@@ -213,6 +216,8 @@ impl Exchange {
         let status = answer.status;
         let is_withheld = self.request.method == Method::HEAD || status == StatusCode::NOT_MODIFIED;
         let body = if is_withheld {
+            // The line is free before the client can ask again.
+            drop(answer.body);
             ReplyBody::Withheld { length: answer.length }
         } else {
             ReplyBody::Stream { length: answer.length, source: Box::new(answer.body) }
@@ -270,7 +275,7 @@ impl Exchange {
     fn refuse(self: &Arc<Self>) {
         let (prize, held_back) = self.race.abandon();
         if let Some(reply_to) = prize {
-            answer_alone(reply_to, &self.record, &Refusal::Busy);
+            answer_alone(reply_to, &self.record, &Refusal::Busy, Refusal::Busy.reply());
         }
         self.race.hang_up_abandoned();
         self.skip(held_back);
@@ -284,8 +289,8 @@ fn is_conditional(method: &Method, headers: &HeaderMap) -> bool {
 }
 
 /// Answers without a race.
-fn answer_alone(reply_to: Box<dyn ReplyTo>, record: &Record, refusal: &Refusal) {
-    reply_to.reply_at_once(refusal.reply());
+fn answer_alone(reply_to: Box<dyn ReplyTo>, record: &Record, refusal: &Refusal, reply: Reply) {
+    reply_to.reply_at_once(reply);
     record.refused(refusal, Instant::now());
     record.finish(None, &[]);
 }
