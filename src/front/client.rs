@@ -61,7 +61,8 @@ enum Presence {
 
 /// What a read brought.
 enum Arrived {
-    Bytes,
+    /// `more`: the socket may hold more, and no further edge would tell.
+    Bytes { more: bool },
     Nothing,
     End,
 }
@@ -91,7 +92,10 @@ impl Client {
             match connection.step(Instant::now()) {
                 Step::More if may_read && reads == READS_MAX => return self.go_on_later(connection),
                 Step::More if may_read => match self.read_into(&mut connection) {
-                    Arrived::Bytes => reads += 1,
+                    Arrived::Bytes { more } => {
+                        reads += 1;
+                        may_read = more;
+                    }
                     Arrived::Nothing => may_read = false,
                     Arrived::End => return self.close(),
                 },
@@ -197,7 +201,9 @@ impl Client {
                 Ok(0) => return Arrived::End,
                 Ok(count) => {
                     connection.receive(&buffer[..count]);
-                    return Arrived::Bytes;
+                    // A short read has emptied the socket (epoll(7)), but for the client's end.
+                    let more = count == READ_BYTES || self.seat().presence != Presence::Here;
+                    return Arrived::Bytes { more };
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Arrived::Nothing,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
