@@ -98,8 +98,9 @@ fn read_request(request: &mut tiny_http::Request) -> Received {
 pub struct Raw {
     pub url: String,
     pub address: SocketAddr,
+    /// All bytes of each request that arrives whole.
+    pub requests: Receiver<Vec<u8>>,
     accepted: Arc<AtomicUsize>,
-    requests: Receiver<Vec<u8>>,
     hung_up: Receiver<()>,
     stopped: Arc<AtomicBool>,
 }
@@ -138,7 +139,7 @@ impl Raw {
                 thread::spawn(move || serve(connection));
             }
         });
-        Raw { url: format!("http://{address}"), address, accepted, requests, hung_up, stopped }
+        Raw { url: format!("http://{address}"), address, requests, accepted, hung_up, stopped }
     }
 
     /// Answers every request on every connection with these bytes.
