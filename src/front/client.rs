@@ -36,8 +36,10 @@ pub(super) struct Client {
 struct Seat {
     /// `None` while somebody works with it. Whoever takes it out owns it.
     connection: Option<Box<Connection>>,
-    /// An edge arrived while somebody owned the connection: whoever gives it back must read.
+    /// Bytes or an end may be waiting of which no edge will tell any more: whoever gives the connection back must read.
     pending: bool,
+    /// The client sends no more; what it sent before may still be unread.
+    read_closed: bool,
     /// Bytes behind the request that is being served are here: a client that stops sending hasn't left.
     has_unread: bool,
     gone: bool,
@@ -90,7 +92,7 @@ impl Client {
                         return self.close();
                     }
                 }
-                Step::Request(request, asked) => match self.hand_on(connection, *request, asked) {
+                Step::Request(request, asked) => match self.hand_on(connection, *request, asked, may_read) {
                     None => return,
                     Some(refused) => {
                         connection = refused;
@@ -204,14 +206,21 @@ impl Client {
         None
     }
 
-    /// Hands a request on; the connection comes back at once if nobody has room for it.
+    /// Hands a request on; the connection comes back at once if nobody has room for it. The edge that brought the request
+    /// may have brought more than was read, or the client's end: `may_read` says that nobody has looked.
     fn hand_on(
         self: &Arc<Self>,
         connection: Box<Connection>,
         request: Request,
         asked: Asked,
+        may_read: bool,
     ) -> Option<Box<Connection>> {
-        self.seat().has_unread = connection.has_unread();
+        {
+            let mut seat = self.seat();
+            seat.has_unread = connection.has_unread();
+            seat.pending |= may_read;
+            seat.gone |= self.has_left(&seat);
+        }
         let reply_to = ClientReply::new(self.clone(), connection, asked);
         (self.door.serve)(request, reply_to).err().and_then(ClientReply::into_connection)
     }
@@ -262,16 +271,33 @@ impl Client {
     }
 
     /// A client that stopped sending, with nothing unread before its end, has left.
-    fn notice_departure(&self, read_closed: bool, dead: bool) {
+    fn has_left(&self, seat: &Seat) -> bool {
+        let is_at_end = || match self.socket.peek(&mut [0]) {
+            Ok(count) => count == 0,
+            Err(error) => error.kind() != io::ErrorKind::WouldBlock,
+        };
+        seat.read_closed && !seat.has_unread && is_at_end()
+    }
+
+    fn notice_departure(&self, dead: bool) {
         let mut seat = self.seat();
-        let stopped = read_closed && !seat.has_unread && matches!(self.socket.peek(&mut [0]), Ok(0));
-        if dead || stopped {
+        if dead || self.has_left(&seat) {
             seat.gone = true;
             let abandon = seat.abandon.take();
             drop(seat);
             if let Some(abandon) = abandon {
                 abandon();
             }
+        }
+    }
+
+    fn ready(self: &Arc<Self>, read_closed: bool, dead: bool) {
+        // Before anything is handed on: no further edge will tell of it.
+        self.seat().read_closed |= read_closed || dead;
+        match self.take_or_note() {
+            Some(connection) => self.work(connection, true),
+            None if read_closed || dead => self.notice_departure(dead),
+            None => {}
         }
     }
 
@@ -298,7 +324,7 @@ impl Client {
     }
 
     fn cut(&self) {
-        self.notice_departure(false, true);
+        self.notice_departure(true);
         self.close();
     }
 
@@ -322,11 +348,7 @@ impl Departure for Client {
 impl Owner for Client {
     fn turn(self: Arc<Self>, turn: Turn) {
         let worked = catch_unwind(AssertUnwindSafe(|| match turn {
-            Turn::Ready { read_closed, dead } => match self.take_or_note() {
-                Some(connection) => self.work(connection, true),
-                None if read_closed || dead => self.notice_departure(read_closed, dead),
-                None => {}
-            },
+            Turn::Ready { read_closed, dead } => self.ready(read_closed, dead),
             Turn::Expired => self.expired(),
             Turn::Drain => self.drain(),
             Turn::Cut => self.cut(),
