@@ -55,6 +55,22 @@ fn pipelined_requests_are_answered_in_order() {
     assert_eq!(replies, ["/1", "/2-body", "/3-chunk", "/4"]);
 }
 
+/// Was seen as: a client that had sent more than 16 KiB of requests at once got 408 after ten seconds, since nobody read
+/// what was left in its socket.
+#[test]
+fn a_long_pipeline_is_read_to_its_end() {
+    let (proxy, _backend) = echoing();
+    let mut client = Client::connect(proxy.address);
+    let target = format!("/{}", "x".repeat(2000));
+    client.send(format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n").repeat(40));
+    for number in 0..40 {
+        let reply = client.reply();
+        assert_eq!((reply.status, reply.text().len()), (200, target.len()), "request {number}");
+    }
+    client.half_close();
+    assert!(client.is_closed(), "its end is read, too");
+}
+
 #[test]
 fn an_http_1_0_client_is_told_what_becomes_of_its_connection() {
     let (proxy, _backend) = echoing();
