@@ -6,6 +6,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
@@ -173,6 +174,11 @@ impl Raw {
     /// Waits until one of the connections notices that it was hung up on.
     pub fn expect_hang_up(&self) {
         self.hung_up.recv_timeout(SOON).expect("the backend is hung up on");
+    }
+
+    /// Whether one of the connections notices a hang-up before the time is over.
+    pub fn is_hung_up_on_within(&self, time: Duration) -> bool {
+        self.hung_up.recv_timeout(time).is_ok()
     }
 
     /// Whether a connection has been hung up on by now.
