@@ -298,7 +298,7 @@ fn open_files_in(directory: &Path) -> usize {
 #[test]
 fn a_silent_backend_costs_a_client_the_timeout_and_no_more() {
     let backend = Raw::hanging();
-    let change = |config: &mut red_tentacle::config::Config| config.timeout = Duration::from_millis(50);
+    let change = |config: &mut red_tentacle::config::Config| config.timeout = Duration::from_millis(300);
     let proxy = Proxy::with(std::slice::from_ref(&backend.url), change);
     let reply = proxy.get("/");
     assert_eq!(reply.status, 502);

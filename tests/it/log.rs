@@ -63,7 +63,7 @@ fn a_race_that_nobody_won_is_a_warning_with_every_word() {
     let missing = Fake::with(404, "no");
     let (closing, noise, silent) = (Raw::serving(drop_after_request), Raw::answering("noise\r\n\r\n"), Raw::hanging());
     let urls = [missing.url.clone(), refusing(), closing.url.clone(), noise.url.clone(), silent.url.clone()];
-    let program = Binary::start(&["--backends", &urls.join(","), "--timeout", "300ms"]);
+    let program = Binary::start(&["--backends", &urls.join(","), "--timeout", "1s"]);
     let (address, _) = program.addresses();
     let (own, status) = ask(address, "GET", "/x", &[]);
     assert_eq!(status, 502);

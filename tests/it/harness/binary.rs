@@ -98,6 +98,11 @@ impl Binary {
         }
     }
 
+    /// What it wrote since the last line that was waited for, up to its end.
+    pub fn rest(&self) -> String {
+        all(&self.lines)
+    }
+
     /// The addresses that it says it listens on: clients' and updates'.
     pub fn addresses(&self) -> (SocketAddr, SocketAddr) {
         (self.address(), last_word(&self.line("updates are taken on")))
