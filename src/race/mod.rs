@@ -110,14 +110,17 @@ impl<P, O: Clone> Race<P, O> {
         }
     }
 
-    /// The client has left: every leg is hung up on. The prize, if nobody has taken it.
+    /// The client has left: every leg is hung up on; once the race is won the winner alone, since the losers' time is the
+    /// reaper's. The prize, if nobody has taken it.
     pub fn abandon(&self) -> Option<P> {
-        let prize = {
+        let (verdict, prize) = {
             let mut state = self.state();
-            state.verdict.get_or_insert(Verdict::Abandoned);
-            state.prize.take()
+            (*state.verdict.get_or_insert(Verdict::Abandoned), state.prize.take())
         };
-        self.hang_up_all();
+        match verdict {
+            Verdict::Won(winner) => self.tokens[winner].cancel(),
+            Verdict::Lost | Verdict::Abandoned => self.hang_up_all(),
+        }
         prize
     }
 
@@ -191,6 +194,17 @@ mod tests {
                 (legs, steps)
             })
         })
+    }
+
+    #[test]
+    fn a_client_that_leaves_after_the_verdict_shortens_no_losers_linger() {
+        let race: Race<&str, usize> = Race::new(3, "prize", Instant::now());
+        assert_eq!(race.claim(1), Some("prize"));
+        assert_eq!(race.abandon(), None);
+        assert_eq!([0, 1, 2].map(|leg| race.token(leg).is_cancelled()), [false, true, false]);
+        let race: Race<&str, usize> = Race::new(2, "prize", Instant::now());
+        assert_eq!(race.abandon(), Some("prize"));
+        assert!(race.token(0).is_cancelled() && race.token(1).is_cancelled());
     }
 
     proptest! {
