@@ -24,14 +24,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (poller, waiter) = Poller::new()?;
     let (legs, foreman) = Legs::new(1024);
     let upstream = Upstream::new(Duration::from_secs(5), Duration::from_secs(60), Arc::new(SystemLookup));
-    let proxy = Arc::new(Proxy {
-        backends: Arc::new(Backends::new(addresses, Arc::new(upstream))),
-        legs,
-        reaper: Reaper::new(Linger::NONE, &poller),
-        via: ViaId::random(),
-        success: Success::default(),
-        host: HostHeader::Backend,
-    });
+    let backends = Arc::new(Backends::new(addresses, Arc::new(upstream)));
+    let reaper = Reaper::new(Linger::NONE, &poller);
+    let (via, success, host) = (ViaId::random(), Success::default(), HostHeader::Backend);
+    let proxy = Arc::new(Proxy { backends, legs, reaper, via, success, host });
     let server = Server::http("127.0.0.1:0").map_err(|error| error.to_string())?;
     println!("{}", server.server_addr());
     std::thread::spawn(move || waiter.run());

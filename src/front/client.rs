@@ -38,12 +38,20 @@ struct Seat {
     connection: Option<Box<Connection>>,
     /// Bytes or an end may be waiting of which no edge will tell any more: whoever gives the connection back must read.
     pending: bool,
-    /// The client sends no more; what it sent before may still be unread.
-    read_closed: bool,
     /// Bytes behind the request that is being served are here: a client that stops sending hasn't left.
     has_unread: bool,
-    gone: bool,
+    presence: Presence,
     abandon: Option<Box<dyn FnOnce() + Send>>,
+}
+
+/// Whether the client is still there.
+#[derive(Default, PartialEq, Eq)]
+enum Presence {
+    #[default]
+    Here,
+    /// It sends no more, but what it sent before may still be unread.
+    SendsNoMore,
+    Gone,
 }
 
 /// What a read brought.
@@ -134,7 +142,7 @@ impl Client {
 
     /// Whether the client has left.
     pub(super) fn is_gone(&self) -> bool {
-        self.seat().gone
+        self.seat().presence == Presence::Gone
     }
 
     /// Writes everything. Blocks for the client, but not longer than the write timeout without progress.
@@ -219,7 +227,9 @@ impl Client {
             let mut seat = self.seat();
             seat.has_unread = connection.has_unread();
             seat.pending |= may_read;
-            seat.gone |= self.has_left(&seat);
+            if self.has_left(&seat) {
+                seat.presence = Presence::Gone;
+            }
         }
         let reply_to = ClientReply::new(self.clone(), connection, asked);
         (self.door.serve)(request, reply_to).err().and_then(ClientReply::into_connection)
@@ -276,13 +286,13 @@ impl Client {
             Ok(count) => count == 0,
             Err(error) => error.kind() != io::ErrorKind::WouldBlock,
         };
-        seat.read_closed && !seat.has_unread && is_at_end()
+        seat.presence == Presence::SendsNoMore && !seat.has_unread && is_at_end()
     }
 
     fn notice_departure(&self, dead: bool) {
         let mut seat = self.seat();
         if dead || self.has_left(&seat) {
-            seat.gone = true;
+            seat.presence = Presence::Gone;
             let abandon = seat.abandon.take();
             drop(seat);
             if let Some(abandon) = abandon {
@@ -292,11 +302,14 @@ impl Client {
     }
 
     fn ready(self: &Arc<Self>, read_closed: bool, dead: bool) {
-        // Before anything is handed on: no further edge will tell of it.
-        self.seat().read_closed |= read_closed || dead;
+        let ends = read_closed || dead;
+        if ends {
+            // Before anything is handed on: no further edge will tell of it.
+            self.seat().note_end();
+        }
         match self.take_or_note() {
             Some(connection) => self.work(connection, true),
-            None if read_closed || dead => self.notice_departure(dead),
+            None if ends => self.notice_departure(dead),
             None => {}
         }
     }
@@ -333,10 +346,18 @@ impl Client {
     }
 }
 
+impl Seat {
+    fn note_end(&mut self) {
+        if self.presence == Presence::Here {
+            self.presence = Presence::SendsNoMore;
+        }
+    }
+}
+
 impl Departure for Client {
     fn when_gone(&self, abandon: Box<dyn FnOnce() + Send>) {
         let mut seat = self.seat();
-        if seat.gone {
+        if seat.presence == Presence::Gone {
             drop(seat);
             abandon();
         } else {

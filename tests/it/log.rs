@@ -169,8 +169,8 @@ fn the_start_updates_and_refusals_are_told() {
     assert_eq!(client.reply().status, 400);
     assert_eq!(shape(&program.line("refused")), format!("refused {own}: 400 Host is missing"));
     program.signal("TERM");
-    let last = program.lines_until("stopped");
-    assert!(last[0].ends_with("stopping: no more clients are accepted"), "{last:#?}");
+    let end = program.lines_until("stopped");
+    assert!(end[0].ends_with("stopping: no more clients are accepted"), "{end:#?}");
 }
 
 #[test]

@@ -172,15 +172,15 @@ fn spaces_around_commas_do_not_count() {
 #[test]
 fn a_list_holds_64_backends_and_no_more() {
     let (proxy, old) = proxy_before_old();
-    let (refusing, last) = (refusing(), Fake::with(200, "the 64th"));
-    let mut list: Vec<String> = (1..=64).map(|number| format!("{refusing}/{number}")).collect();
-    list.push(last.url.clone());
-    let reply = proxy.update(&list);
+    let (nobody, last) = (refusing(), Fake::with(200, "the 64th"));
+    let mut urls: Vec<String> = (1..=64).map(|number| format!("{nobody}/{number}")).collect();
+    urls.push(last.url.clone());
+    let reply = proxy.update(&urls);
     assert_eq!(reply.status, 400);
     assert!(reply.text().contains(&format!("'{}': the list has 65 entries", last.url)), "{}", reply.text());
     assert_old_stays(&proxy, &old, "65");
-    list.remove(0);
-    assert_eq!(proxy.update(&list).text(), UPDATED);
+    urls.remove(0);
+    assert_eq!(proxy.update(&urls).text(), UPDATED);
     assert_eq!(proxy.get("/").text(), "the 64th");
 }
 

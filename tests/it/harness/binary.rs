@@ -93,7 +93,7 @@ impl Binary {
                         return seen;
                     }
                 }
-                Err(_) => panic!("no line with {text:?} in {seen:#?}"),
+                Err(error) => panic!("no line with {text:?}, {error}: {seen:#?}"),
             }
         }
     }
