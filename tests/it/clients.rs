@@ -220,9 +220,9 @@ fn a_client_that_goes_on_sending_reads_its_refusal_and_then_meets_a_closed_conne
     for (label, head, status) in rows {
         let mut client = Client::connect(proxy.address);
         client.send(head);
-        // Unread bytes at the close would destroy the reply on its way.
-        client.send(vec![b'x'; 100 * 1024]);
         assert_eq!(client.reply().status, status, "{label}");
+        // A close at once would be a reset, which may destroy a reply on its way: what is sent meets open ears for a while.
+        (0..4).for_each(|_| client.send([b'x'; 1024]));
         let block = vec![b'x'; 64 * 1024];
         let failed = (0..2000).any(|_| client.stream.write_all(&block).is_err());
         assert!(failed, "{label}: the proxy takes 125 MiB after it has refused");

@@ -107,7 +107,10 @@ fn once_the_grace_period_is_over_a_stream_is_cut() {
 #[test]
 fn once_the_grace_period_is_over_a_hanging_race_is_abandoned() {
     let backend = Raw::hanging();
-    let proxy = Proxy::with(std::slice::from_ref(&backend.url), |config| config.grace_period = BRIEFLY);
+    let proxy = Proxy::with(std::slice::from_ref(&backend.url), |config| {
+        config.grace_period = BRIEFLY;
+        (config.timeout, config.idle_timeout) = (LONG, LONG);
+    });
     let mut client = Client::connect(proxy.address);
     client.send_request("POST", "/", &[], Some(b"x"));
     backend.next();
@@ -127,6 +130,8 @@ fn proxy_with_loser(method: &str, grace_period: Duration, gate: &Gate) -> (Proxy
     });
     let proxy = Proxy::with(&[loser.url.clone(), quick.url.clone()], |config| {
         (config.linger, config.linger_unsafe) = (LONG, LONG);
+        // Else a silent loser would end by itself.
+        (config.timeout, config.idle_timeout) = (LONG, LONG);
         config.grace_period = grace_period;
     });
     let mut client = Client::connect(proxy.address);
