@@ -19,24 +19,27 @@ use crate::upstream::{Ahead, Answer, Outgoing, Step};
 /// A loser's body is read to its end, for the sake of its line, if it is no longer than this.
 const LOSER_BODY_BYTES_MAX: u64 = 64 * 1024;
 
-/// Races requests against the backends.
-pub struct Proxy {
-    /// Against whom.
-    pub backends: Arc<Backends>,
-    /// Where legs run.
-    pub legs: Legs,
-    /// Who hangs up on losers.
-    pub reaper: Arc<Reaper>,
-    /// So many losers may wait in vain at one backend before legs to it are held back.
-    pub silent_max: usize,
-    /// This process in `Via`.
-    pub via: ViaId,
+/// The rules of the race.
+#[derive(Debug, Clone)]
+pub struct Rules {
     /// Which statuses win.
     pub success: Success,
     /// Whose `Host` backends get.
     pub host: HostHeader,
+    /// So many losers may wait in vain at one backend before legs to it are held back.
+    pub silent_max: usize,
+}
+
+/// Races requests against the backends.
+pub struct Proxy {
+    rules: Rules,
+    backends: Arc<Backends>,
+    legs: Legs,
+    reaper: Arc<Reaper>,
+    /// This process in `Via`.
+    via: ViaId,
     /// Shared by every race that isn't over.
-    pub alive: Arc<()>,
+    alive: Arc<()>,
 }
 
 /// A race that is being run.
@@ -52,6 +55,11 @@ struct Exchange {
 }
 
 impl Proxy {
+    /// Races by these rules against these backends; `legs` runs the legs, `reaper` hangs up on losers.
+    pub fn new(rules: Rules, backends: Arc<Backends>, legs: Legs, reaper: Arc<Reaper>) -> Arc<Proxy> {
+        Arc::new(Proxy { rules, backends, legs, reaper, via: ViaId::random(), alive: Arc::default() })
+    }
+
     /// Starts the race for a request; whichever leg decides it answers the client. Doesn't block.
     pub fn serve(self: &Arc<Proxy>, request: Request, reply_to: Box<dyn ReplyTo>) {
         let record = Record::new(&request);
@@ -89,7 +97,7 @@ impl Proxy {
     fn outgoing(&self, request: Request) -> Outgoing {
         Outgoing {
             headers: headers::for_backends(&request, &self.via),
-            host: match self.host {
+            host: match self.rules.host {
                 HostHeader::Backend => None,
                 HostHeader::Preserve => headers::host_of(&request),
             },
@@ -107,7 +115,7 @@ impl Exchange {
         if !self.request.method.is_safe() {
             return Vec::new();
         }
-        let is_full = |leg: &usize| !self.backends[*leg].silent().admits(self.proxy.silent_max, now);
+        let is_full = |leg: &usize| !self.backends[*leg].silent().admits(self.proxy.rules.silent_max, now);
         let mut held_back: Vec<usize> = (0..self.backends.len()).filter(is_full).collect();
         if held_back.len() == self.backends.len() {
             held_back.pop();
@@ -209,7 +217,8 @@ impl Exchange {
 
     /// Whether an answer may win.
     fn counts(&self, answer: &Answer) -> bool {
-        self.proxy.success.counts(answer.status) || (self.is_conditional && answer.status == StatusCode::NOT_MODIFIED)
+        self.proxy.rules.success.counts(answer.status)
+            || (self.is_conditional && answer.status == StatusCode::NOT_MODIFIED)
     }
 
     fn deliver(&self, answer: Answer, reply_to: Box<dyn ReplyTo>) {

@@ -20,10 +20,9 @@ use crate::backends::Backends;
 use crate::config::{AdminToken, Config, Listen};
 use crate::front::{ClientReply, Front, Limits};
 use crate::journal::{self, Record};
-use crate::message::headers::ViaId;
 use crate::message::{ReplyTo, Request};
 use crate::poller::{Poller, Turn, Waiter};
-use crate::proxy::Proxy;
+use crate::proxy::{Proxy, Rules};
 use crate::race::{Bounds, Foreman, Legs, Linger, Reaper};
 use crate::upstream::{Lookup, Reach, SystemLookup, Upstream};
 
@@ -100,7 +99,7 @@ impl Server {
     pub fn bind_with(config: Config, lookup: Arc<dyn Lookup>) -> Result<Server, StartError> {
         let started = |error: io::Error| StartError(format!("cannot set up the poller: {error}"));
         let (poller, waiter) = Poller::new().map_err(started)?;
-        let (legs, foreman) = Legs::new(Bounds { running: running_max(), threads: config.max_legs.get() });
+        let (legs, foreman) = Legs::new(Bounds { threads: config.max_legs.get(), ..Bounds::default() });
         let pool = threadpool::Builder::new()
             .num_threads(config.workers.get())
             .thread_name("worker".into())
@@ -244,21 +243,9 @@ fn rooms(
         journal::replaced(&addresses);
         replaced.replace(addresses);
     };
-    let proxy = Proxy {
-        backends,
-        legs: legs.clone(),
-        reaper: Reaper::new(linger, poller),
-        silent_max: config.max_silent.get(),
-        via: ViaId::random(),
-        success: config.success.clone(),
-        host: config.host,
-        alive: Arc::default(),
-    };
-    Ok(Rooms {
-        admin: Admin::new(guard, Box::new(replace)),
-        proxy: Arc::new(proxy),
-        admin_on_proxy_port: config.admin_on_proxy_port,
-    })
+    let rules = Rules { success: config.success.clone(), host: config.host, silent_max: config.max_silent.get() };
+    let proxy = Proxy::new(rules, backends, legs.clone(), Reaper::new(linger, poller));
+    Ok(Rooms { admin: Admin::new(guard, Box::new(replace)), proxy, admin_on_proxy_port: config.admin_on_proxy_port })
 }
 
 /// Listens on these addresses for one front, whose requests are served by `serve` on the workers.
@@ -321,11 +308,6 @@ fn reason(error: &io::Error) -> String {
         io::ErrorKind::AddrNotAvailable => "this host has no such address".to_owned(),
         _ => error.to_string(),
     }
-}
-
-/// Leg threads that run at once: two per core, since one may be in the kernel while the other computes.
-fn running_max() -> usize {
-    thread::available_parallelism().map_or(2, |cores| cores.get() * 2)
 }
 
 /// How the descriptors are divided.

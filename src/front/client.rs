@@ -62,7 +62,9 @@ enum Presence {
 /// What a read brought.
 enum Arrived {
     /// `more`: the socket may hold more, and no further edge would tell.
-    Bytes { more: bool },
+    Bytes {
+        more: bool,
+    },
     Nothing,
     End,
 }

@@ -114,8 +114,10 @@ pub trait ReplyTo: Send {
     /// Sends the reply. Blocks until the client's socket took it all or the delivery failed.
     fn reply(self: Box<Self>, reply: Reply) -> Delivery;
 
-    /// Sends a short reply without waiting for the client: one that doesn't take it at once is cut.
-    fn reply_at_once(self: Box<Self>, reply: Reply) -> Delivery;
+    /// Sends a short reply on a thread that shouldn't wait: a client that doesn't take it at once may be cut.
+    fn reply_at_once(self: Box<Self>, reply: Reply) -> Delivery {
+        self.reply(reply)
+    }
 
     /// What tells when the client leaves.
     fn departure(&self) -> Arc<dyn Departure>;

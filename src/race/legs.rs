@@ -2,6 +2,7 @@
 //! for a socket hands its place on. Knows nothing of what a leg does.
 
 use std::collections::VecDeque;
+use std::num::NonZeroUsize;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, Scope};
@@ -50,6 +51,14 @@ pub struct Bounds {
     pub running: usize,
     /// All threads: those that run, those that wait for a socket, those that are parked.
     pub threads: usize,
+}
+
+impl Default for Bounds {
+    fn default() -> Bounds {
+        // Two per core, since one may be in the kernel while the other computes.
+        let cores = thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        Bounds { running: cores * 2, threads: 1024 }
+    }
 }
 
 struct Shared {

@@ -1,7 +1,31 @@
 //! What Red Tentacle promises, tried on real sockets of the loopback interface. In reading order:
 
+// The house has no outside: whether an item is seen beyond its module doesn't matter here.
+#![allow(unreachable_pub)]
+
 /// Fake backends, clients, a proxy in this process and the program itself.
 mod harness;
 
 /// Who wins, and what the client gets.
 mod race;
+
+/// The list replaced: who may, on which port, and what clients notice.
+mod updates;
+
+/// What clients may send, and what they get for it.
+mod clients;
+
+/// The line of each exchange, and a log that stops nothing.
+mod log;
+
+/// How it ends.
+mod drain;
+
+/// Every flag, by its name and by its variable.
+mod flags;
+
+/// The same race behind tiny_http.
+mod example;
+
+/// What a machine can keep of the rules of the house.
+mod tidy;

@@ -1,4 +1,4 @@
-//! Fake backends: an independent HTTP server (tiny_http) that answers as told, and raw sockets for what no server does.
+//! Fake backends: an independent HTTP server (`tiny_http`) that answers as told, and raw sockets for what no server does.
 //! Both say what they received.
 
 use std::io::{self, Read, Write};
@@ -6,6 +6,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
@@ -27,7 +28,7 @@ impl Received {
     }
 }
 
-/// A backend on tiny_http.
+/// A backend on `tiny_http`.
 pub struct Fake {
     pub url: String,
     pub received: Receiver<Received>,
@@ -98,8 +99,9 @@ fn read_request(request: &mut tiny_http::Request) -> Received {
 pub struct Raw {
     pub url: String,
     pub address: SocketAddr,
+    /// All bytes of each request that arrives whole.
+    pub requests: Receiver<Vec<u8>>,
     accepted: Arc<AtomicUsize>,
-    requests: Receiver<Vec<u8>>,
     hung_up: Receiver<()>,
     stopped: Arc<AtomicBool>,
 }
@@ -138,7 +140,7 @@ impl Raw {
                 thread::spawn(move || serve(connection));
             }
         });
-        Raw { url: format!("http://{address}"), address, accepted, requests, hung_up, stopped }
+        Raw { url: format!("http://{address}"), address, requests, accepted, hung_up, stopped }
     }
 
     /// Answers every request on every connection with these bytes.
@@ -172,6 +174,11 @@ impl Raw {
     /// Waits until one of the connections notices that it was hung up on.
     pub fn expect_hang_up(&self) {
         self.hung_up.recv_timeout(SOON).expect("the backend is hung up on");
+    }
+
+    /// Whether one of the connections notices a hang-up before the time is over.
+    pub fn is_hung_up_on_within(&self, time: Duration) -> bool {
+        self.hung_up.recv_timeout(time).is_ok()
     }
 
     /// Whether a connection has been hung up on by now.

@@ -1,31 +1,44 @@
-//! The program itself as a child process, its standard error read line by line.
+//! The program itself as a child process, what it writes read line by line.
 
-use std::io::{BufRead, BufReader};
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::thread;
 use std::time::Instant;
 
-use crossbeam_channel::{Receiver, unbounded};
+use crossbeam_channel::{Receiver, never, unbounded};
 
-use super::SOON;
+use super::{SOON, eventually};
 
 /// A running program, killed when the test is over.
 pub struct Binary {
     pub child: Child,
+    /// The lines on its standard output.
+    pub printed: Receiver<String>,
     lines: Receiver<String>,
+}
+
+/// What a program that has ended left behind.
+#[derive(Debug)]
+pub struct Ended {
+    pub code: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
 }
 
 impl Binary {
     /// A command for the program, without this process's own configuration.
     pub fn command() -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_red-tentacle"));
-        for (name, _) in std::env::vars_os() {
-            if name.to_string_lossy().starts_with("RED_TENTACLE_") || name == "BACKEND_SERVERS" {
-                command.env_remove(name);
-            }
-        }
-        command
+        without_configuration(Command::new(env!("CARGO_BIN_EXE_red-tentacle")))
+    }
+
+    /// The same, run by a shell that first redirects something: `2>&-`.
+    pub fn command_with_redirection(redirection: &str) -> Command {
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("exec \"$0\" \"$@\" {redirection}"), env!("CARGO_BIN_EXE_red-tentacle")]);
+        without_configuration(command)
     }
 
     /// Starts it with these arguments on free ports of the loopback interface.
@@ -36,37 +49,78 @@ impl Binary {
     }
 
     /// Starts a command and reads its standard error.
-    pub fn spawn(mut command: Command) -> Binary {
-        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the program starts");
+    pub fn spawn(command: Command) -> Binary {
+        let (mut binary, stderr) = Binary::spawn_unread(command);
+        binary.read(stderr);
+        binary
+    }
+
+    /// Starts a command whose standard error nobody reads.
+    pub fn spawn_unread(mut command: Command) -> (Binary, ChildStderr) {
+        let command = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("the program starts");
         let stderr = child.stderr.take().expect("a pipe");
-        let (sender, lines) = unbounded();
-        thread::spawn(move || {
-            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-                if sender.send(line).is_err() {
-                    return;
-                }
-            }
-        });
-        Binary { child, lines }
+        let printed = lines_of(child.stdout.take().expect("a pipe"));
+        (Binary { child, printed, lines: never() }, stderr)
+    }
+
+    /// Reads its standard error from now on.
+    pub fn read(&mut self, stderr: ChildStderr) {
+        self.lines = lines_of(stderr);
+    }
+
+    /// Runs a command to its end.
+    pub fn run(command: Command) -> Ended {
+        let mut binary = Binary::spawn(command);
+        let code = binary.wait().code();
+        Ended { code, stdout: all(&binary.printed), stderr: all(&binary.lines) }
     }
 
     /// Waits for a line that contains the text.
     pub fn line(&self, text: &str) -> String {
+        self.lines_until(text).pop().expect("the line that was waited for")
+    }
+
+    /// All lines up to the first that contains the text.
+    pub fn lines_until(&self, text: &str) -> Vec<String> {
         let deadline = Instant::now() + SOON;
         let mut seen = Vec::new();
         loop {
             match self.lines.recv_deadline(deadline) {
-                Ok(line) if line.contains(text) => return line,
-                Ok(line) => seen.push(line),
-                Err(_) => panic!("no line with {text:?} in {seen:#?}"),
+                Ok(line) => {
+                    seen.push(line);
+                    if seen.last().is_some_and(|line| line.contains(text)) {
+                        return seen;
+                    }
+                }
+                Err(error) => panic!("no line with {text:?}, {error}: {seen:#?}"),
             }
         }
     }
 
+    /// What it wrote since the last line that was waited for, up to its end.
+    pub fn rest(&self) -> String {
+        all(&self.lines)
+    }
+
     /// The addresses that it says it listens on: clients' and updates'.
     pub fn addresses(&self) -> (SocketAddr, SocketAddr) {
-        let last = |line: String| line.rsplit(' ').next().and_then(|text| text.parse().ok()).expect("an address");
-        (last(self.line("listens on")), last(self.line("updates are taken on")))
+        (self.address(), last_word(&self.line("updates are taken on")))
+    }
+
+    /// The address that it says clients can connect to.
+    pub fn address(&self) -> SocketAddr {
+        last_word(&self.line("listens on"))
+    }
+
+    /// Closes this end of its standard error, at the next line at the latest.
+    pub fn stop_reading(&mut self) {
+        self.lines = never();
+    }
+
+    /// How many threads have this name.
+    pub fn threads_named(&self, name: &str) -> usize {
+        threads_named(&self.child.id().to_string(), name)
     }
 
     /// Sends a signal by the system's own program.
@@ -77,14 +131,12 @@ impl Binary {
 
     /// Waits for its end.
     pub fn wait(&mut self) -> ExitStatus {
-        let deadline = Instant::now() + SOON;
-        loop {
-            if let Some(status) = self.child.try_wait().expect("a child") {
-                return status;
-            }
-            assert!(Instant::now() < deadline, "the program doesn't end");
-            thread::yield_now();
-        }
+        let mut status = None;
+        eventually("the program ends", || {
+            status = self.child.try_wait().expect("a child");
+            status.is_some()
+        });
+        status.expect("it has ended")
     }
 }
 
@@ -93,4 +145,55 @@ impl Drop for Binary {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// An address that nothing else on this host uses: a loopback address of this call's own. For programs that can't tell
+/// their port.
+pub fn own_address() -> SocketAddr {
+    static CALLS: AtomicU8 = AtomicU8::new(1);
+    let [.., high, low] = std::process::id().to_be_bytes();
+    // Clients of 127.0.0.1 take their ports there.
+    SocketAddr::from(([127, 1 + high % 254, low, CALLS.fetch_add(1, Ordering::Relaxed)], 8080))
+}
+
+/// How many threads of a process (its number, or `self`) have this name.
+pub fn threads_named(process: &str, name: &str) -> usize {
+    let tasks = fs::read_dir(format!("/proc/{process}/task")).expect("a running process").flatten();
+    tasks.filter(|task| fs::read_to_string(task.path().join("comm")).is_ok_and(|comm| comm.trim_end() == name)).count()
+}
+
+fn without_configuration(mut command: Command) -> Command {
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("RED_TENTACLE_") || name == "BACKEND_SERVERS" {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
+fn last_word(line: &str) -> SocketAddr {
+    line.rsplit(' ').next().and_then(|text| text.parse().ok()).expect("an address")
+}
+
+fn lines_of(pipe: impl Read + Send + 'static) -> Receiver<String> {
+    let (sender, lines) = unbounded();
+    thread::spawn(move || {
+        for line in BufReader::new(pipe).lines().map_while(Result::ok) {
+            if sender.send(line).is_err() {
+                return;
+            }
+        }
+    });
+    lines
+}
+
+/// Everything up to the end.
+fn all(lines: &Receiver<String>) -> String {
+    let deadline = Instant::now() + SOON;
+    let mut text = String::new();
+    while let Ok(line) = lines.recv_deadline(deadline) {
+        text.push_str(&line);
+        text.push('\n');
+    }
+    text
 }

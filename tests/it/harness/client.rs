@@ -45,6 +45,15 @@ pub fn get(address: SocketAddr, target: &str) -> Reply {
 }
 
 impl Client {
+    /// One GET, or `None` if the connection ends without a reply.
+    pub fn connect_and_get(address: SocketAddr) -> Option<Reply> {
+        let mut client = Client::connect(address);
+        client.send_request("GET", "/", &[], None);
+        let mut reply = client.head()?;
+        client.read_body(&mut reply);
+        Some(reply)
+    }
+
     pub fn connect(address: SocketAddr) -> Client {
         let stream = TcpStream::connect_timeout(&address, SOON).expect("the proxy accepts");
         stream.set_read_timeout(Some(SOON)).expect("a timeout");

@@ -6,10 +6,11 @@ mod client;
 mod gate;
 mod server;
 
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
-pub use backend::{Connection, Fake, Raw, refusing};
-pub use binary::Binary;
+pub use backend::{Connection, Fake, Raw, Received, refusing};
+pub use binary::{Binary, Ended, own_address, threads_named};
 pub use client::{Client, Reply, get};
 pub use gate::Gate;
 pub use server::Proxy;
@@ -18,3 +19,12 @@ pub use server::Proxy;
 pub const SOON: Duration = Duration::from_secs(20);
 /// Shorter than any linger or timeout under test, and long enough for a thread to be scheduled.
 pub const BRIEFLY: Duration = Duration::from_millis(100);
+
+/// Waits until it holds, for what nobody tells.
+pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + SOON;
+    while !holds() {
+        assert!(Instant::now() < deadline, "it takes too long until {what}");
+        thread::yield_now();
+    }
+}

@@ -1,20 +1,21 @@
 //! A proxy in this process, on free ports, stopped and joined when the test is over.
 
 use std::net::SocketAddr;
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::Duration;
 
+use crossbeam_channel::{Receiver, bounded};
 use red_tentacle::config::{Config, Listen};
 use red_tentacle::message::{Address, parse_addresses};
 use red_tentacle::server::{Server, Stopper};
 
-use super::{Client, Reply};
+use super::{Client, Reply, SOON};
 
 pub struct Proxy {
     pub address: SocketAddr,
     pub admin: SocketAddr,
     stopper: Stopper,
-    running: Option<JoinHandle<()>>,
+    running: Option<Receiver<()>>,
 }
 
 impl Proxy {
@@ -41,7 +42,11 @@ impl Proxy {
     pub fn start(server: Server) -> Proxy {
         let (address, stopper) = (server.local_addr(), server.stopper());
         let admin = server.admin_addr().unwrap_or(address);
-        let running = thread::spawn(move || server.run().expect("the proxy runs"));
+        let (ended, running) = bounded(1);
+        thread::spawn(move || {
+            server.run().expect("the proxy runs");
+            let _ = ended.send(());
+        });
         Proxy { address, admin, stopper, running: Some(running) }
     }
 
@@ -67,6 +72,11 @@ impl Proxy {
         self.stopper.clone()
     }
 
+    /// Whether it has ended by now.
+    pub fn has_ended(&self) -> bool {
+        self.running.as_ref().is_none_or(|running| !running.is_empty())
+    }
+
     /// Stops the proxy and waits for its end.
     pub fn stop(mut self) {
         self.end();
@@ -75,9 +85,9 @@ impl Proxy {
     fn end(&mut self) {
         self.stopper.stop();
         if let Some(running) = self.running.take() {
-            let ended = running.join();
+            let ended = running.recv_timeout(SOON);
             if !thread::panicking() {
-                ended.expect("the proxy ends without a panic");
+                ended.expect("the proxy ends in time and without a panic");
             }
         }
     }

@@ -1,0 +1,306 @@
+//! What clients may send, and what they get for it.
+
+use std::fs;
+use std::io::Write;
+use std::num::NonZeroUsize;
+use std::path::Path;
+use std::thread;
+use std::time::Duration;
+
+use crossbeam_channel::unbounded;
+
+use crate::harness::{BRIEFLY, Client, Connection, Fake, Gate, Proxy, Raw};
+
+/// A proxy before a backend that answers with the target, and tells what reaches it.
+fn echoing() -> (Proxy, Fake) {
+    let backend = Fake::answering(|request| Fake::reply(200, request.target.clone()));
+    (Proxy::before(std::slice::from_ref(&backend.url)), backend)
+}
+
+#[test]
+fn a_connection_is_kept_until_the_client_wants_it_closed() {
+    let (proxy, _backend) = echoing();
+    let mut client = Client::connect(proxy.address);
+    for target in ["/1", "/2", "/3"] {
+        client.send_request("GET", target, &[], None);
+        let reply = client.reply();
+        assert_eq!((reply.text().as_str(), reply.value("connection")), (target, None));
+    }
+    client.send_request("GET", "/last", &["Connection: close"], None);
+    let reply = client.reply();
+    assert_eq!((reply.text().as_str(), reply.value("connection")), ("/last", Some("close")));
+    assert!(client.is_closed());
+}
+
+#[test]
+fn pipelined_requests_are_answered_in_order() {
+    let gate = Gate::new();
+    let held = gate.clone();
+    let backend = Fake::answering(move |request| {
+        if request.target == "/1" {
+            held.pass();
+        }
+        Fake::reply(200, [request.target.as_bytes(), &request.body].concat())
+    });
+    let proxy = Proxy::before(std::slice::from_ref(&backend.url));
+    let mut client = Client::connect(proxy.address);
+    client.send(
+        "GET /1 HTTP/1.1\r\nHost: a\r\n\r\nPOST /2 HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n-body\
+         POST /3 HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n4\r\n-chu\r\n2\r\nnk\r\n0\r\n\r\n\
+         GET /4 HTTP/1.1\r\nHost: a\r\n\r\n",
+    );
+    assert_eq!(backend.next().target, "/1");
+    gate.open();
+    let replies: Vec<String> = (0..4).map(|_| client.reply().text()).collect();
+    assert_eq!(replies, ["/1", "/2-body", "/3-chunk", "/4"]);
+}
+
+/// Was seen as: a client that had sent more than 16 KiB of requests at once got 408 after ten seconds, since nobody read
+/// what was left in its socket.
+#[test]
+fn a_long_pipeline_is_read_to_its_end() {
+    let backend = Raw::answering("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ngood");
+    let proxy = Proxy::before(std::slice::from_ref(&backend.url));
+    let mut client = Client::connect(proxy.address);
+    client.send(format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "x".repeat(2000)).repeat(40));
+    for number in 0..40 {
+        let reply = client.reply();
+        assert_eq!((reply.status, reply.text().as_str()), (200, "good"), "request {number}");
+    }
+    client.half_close();
+    assert!(client.is_closed(), "its end is read, too");
+}
+
+#[test]
+fn an_http_1_0_client_is_told_what_becomes_of_its_connection() {
+    let (proxy, _backend) = echoing();
+    let mut client = Client::connect(proxy.address);
+    client.send("GET /1 HTTP/1.0\r\nConnection: keep-alive\r\n\r\n");
+    let reply = client.reply();
+    assert_eq!((reply.text().as_str(), reply.value("connection")), ("/1", Some("keep-alive")));
+    client.send("GET /2 HTTP/1.0\r\n\r\n");
+    let reply = client.reply();
+    assert_eq!((reply.text().as_str(), reply.value("connection")), ("/2", Some("close")));
+    assert!(reply.head.starts_with("HTTP/1.1 200 "), "{}", reply.head);
+    assert!(client.is_closed());
+}
+
+#[test]
+fn an_http_1_0_client_gets_a_body_of_unknown_length_until_the_close() {
+    let backend =
+        Raw::answering("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n");
+    let proxy = Proxy::before(std::slice::from_ref(&backend.url));
+    let mut client = Client::connect(proxy.address);
+    client.send("GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n");
+    let reply = client.reply();
+    assert_eq!((reply.text().as_str(), reply.whole), ("abcde", true));
+    assert_eq!((reply.value("connection"), reply.value("transfer-encoding")), (Some("close"), None));
+}
+
+#[test]
+fn continue_is_said_once_and_never_asked_of_backends() {
+    let (proxy, backend) = echoing();
+    let mut client = Client::connect(proxy.address);
+    for target in ["/1", "/2"] {
+        client.send_request("POST", target, &["Expect: 100-Continue", "Content-Length: 4"], None);
+        assert_eq!(client.reply_to_head().head, "HTTP/1.1 100 Continue\r\n\r\n");
+        assert!(backend.received.is_empty(), "the race begins once the body is here");
+        client.send("bo");
+        client.send("dy");
+        let reply = client.reply();
+        assert_eq!((reply.status, reply.text().as_str()), (200, target));
+        let seen = backend.next();
+        assert_eq!((seen.body.as_slice(), seen.values("expect")), (&b"body"[..], vec![]));
+    }
+    client.send_request("POST", "/3", &["Expect: 100-continue"], Some(b"at once"));
+    assert_eq!(client.reply().status, 200, "who doesn't wait isn't told to go on");
+}
+
+#[test]
+fn half_a_head_waits_for_the_other_half_and_delays_nobody() {
+    let (proxy, _backend) = echoing();
+    let mut slow = Client::connect(proxy.address);
+    slow.send("GET /slow HTTP/1.1\r\nHo");
+    for _ in 0..20 {
+        assert_eq!(proxy.get("/quick").text(), "/quick");
+    }
+    slow.stream.set_read_timeout(Some(BRIEFLY)).expect("a timeout");
+    let silence = slow.stream.peek(&mut [0]).expect_err("no 408 so early").kind();
+    assert_eq!(silence, std::io::ErrorKind::WouldBlock);
+    slow.stream.set_read_timeout(Some(crate::harness::SOON)).expect("a timeout");
+    slow.send("st: a\r\n\r\n");
+    assert_eq!(slow.reply().text(), "/slow");
+}
+
+#[test]
+fn a_chunked_upload_reaches_the_backend_whole_with_its_length() {
+    let (proxy, backend) = echoing();
+    let mut client = Client::connect(proxy.address);
+    client.send("POST /up HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTrailer: X\r\n\r\n");
+    let mut expected = Vec::new();
+    for size in [1, 10, 1000, 70_000] {
+        let chunk = vec![b'a' + u8::try_from(size % 7).expect("below 7"); size];
+        client.send([format!("{size:x};ext=1\r\n").as_bytes(), &chunk, b"\r\n"].concat());
+        expected.extend_from_slice(&chunk);
+    }
+    client.send("0\r\nX: y\r\n\r\n");
+    assert_eq!(client.reply().text(), "/up");
+    let seen = backend.next();
+    assert!(seen.body == expected, "{} bytes of {}", seen.body.len(), expected.len());
+    assert_eq!(seen.values("content-length"), [expected.len().to_string()]);
+    assert!(seen.values("transfer-encoding").is_empty() && seen.values("x").is_empty());
+}
+
+/// What every refusal of the front looks like: what is sent, and its status. A request is hidden behind each.
+fn refused() -> Vec<(&'static str, String, u16)> {
+    let many = "A: b\r\n".repeat(101);
+    let row = |label, head: &str, status| (label, format!("{head}\r\n\r\n"), status);
+    vec![
+        row("no Host", "GET / HTTP/1.1", 400),
+        row("two Hosts", "GET / HTTP/1.1\r\nHost: a\r\nHost: b", 400),
+        row("a bare LF", "GET / HTTP/1.1\nHost: a", 400),
+        row("a blank in a name", "GET / HTTP/1.1\r\nHost: a\r\nA : b", 400),
+        row("a folded field", "GET / HTTP/1.1\r\nHost: a\r\nA: b\r\n c", 400),
+        row("a target that is none", "GET x HTTP/1.1\r\nHost: a", 400),
+        row("both lengths", "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\nTransfer-Encoding: chunked", 400),
+        row("two lengths", "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\nContent-Length: 0", 400),
+        row("a length that is none", "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: +9", 400),
+        row("a bad chunk", "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n-1", 400),
+        row("TLS", "\x16\x03\x01\x02\x00", 400),
+        row("a long body", "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2000000000", 413),
+        row(
+            "a long chunk",
+            &format!("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n{}", chunk(2048)),
+            413,
+        ),
+        row("a long target", &format!("GET /{} HTTP/1.1\r\nHost: a", "x".repeat(8192)), 414),
+        row("an expectation", "POST / HTTP/1.1\r\nHost: a\r\nExpect: more\r\nContent-Length: 9", 417),
+        row("a long head", &format!("GET / HTTP/1.1\r\nHost: a\r\nA: {}", "x".repeat(16 * 1024)), 431),
+        row("many fields", &format!("GET / HTTP/1.1\r\nHost: a\r\n{many}B: c"), 431),
+        row("CONNECT", "CONNECT a:443 HTTP/1.1\r\nHost: a:443", 501),
+        row("gzip", "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked", 501),
+        row("HTTP/2", "PRI * HTTP/2.0", 505),
+        row("HTTP/1.2", "GET / HTTP/1.2\r\nHost: a", 505),
+    ]
+}
+
+fn chunk(size: usize) -> String {
+    format!("{size:x}\r\n{}", "x".repeat(size))
+}
+
+#[test]
+fn a_refusal_reaches_the_client_and_ends_the_connection_and_nothing_behind_it_is_served() {
+    let backend = Fake::with(200, "served");
+    let proxy = Proxy::with(std::slice::from_ref(&backend.url), |config| config.max_body = 1024);
+    for (label, bytes, status) in refused() {
+        let mut client = Client::connect(proxy.address);
+        client.send(&bytes);
+        // Some are refused before this is sent; nothing of it may be served either way.
+        let _ = client.stream.write_all("GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n".repeat(3).as_bytes());
+        let reply = client.reply();
+        assert_eq!(reply.status, status, "{label}: {}", reply.text());
+        assert_eq!(reply.values("connection"), ["close"], "{label}");
+        assert!(reply.whole && reply.text().lines().count() == 1, "{label}: {}", reply.text());
+        assert!(client.is_closed(), "{label}");
+    }
+    assert_eq!(proxy.get("/last").text(), "served");
+    assert_eq!(backend.next().target, "/last", "no refused request, nor what was behind it, reached the backend");
+    assert!(backend.received.is_empty());
+}
+
+#[test]
+fn a_client_that_goes_on_sending_reads_its_refusal_and_then_meets_a_closed_connection() {
+    let backend = Fake::with(200, "served");
+    let proxy = Proxy::with(std::slice::from_ref(&backend.url), |config| config.max_body = 1024);
+    let rows = [
+        ("a long body", "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000000000\r\n\r\n", 413),
+        ("an expectation", "POST / HTTP/1.1\r\nHost: a\r\nExpect: x\r\nContent-Length: 10000000\r\n\r\n", 417),
+        ("an unknown coding", "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip\r\n\r\n", 501),
+    ];
+    for (label, head, status) in rows {
+        let mut client = Client::connect(proxy.address);
+        client.send(head);
+        assert_eq!(client.reply().status, status, "{label}");
+        // A close at once would be a reset, which may destroy a reply on its way: what is sent meets open ears for a while.
+        (0..4).for_each(|_| client.send([b'x'; 1024]));
+        let block = vec![b'x'; 64 * 1024];
+        let failed = (0..2000).any(|_| client.stream.write_all(&block).is_err());
+        assert!(failed, "{label}: the proxy takes 125 MiB after it has refused");
+    }
+    assert!(backend.received.is_empty());
+}
+
+#[test]
+fn a_full_queue_is_a_503_with_retry_after_and_those_in_it_are_served() {
+    // 64 legs run and 256 wait: five races of 64 legs. The sixth is one too many.
+    const RACES: usize = 6;
+    let gate = Gate::new();
+    let held = gate.clone();
+    let backend = Raw::serving(move |mut connection: Connection| {
+        while connection.request().is_some() {
+            held.pass();
+            connection.reply(200, "late");
+        }
+    });
+    let list: Vec<String> = (1..=64).map(|number| format!("{}/{number}", backend.url)).collect();
+    let proxy = Proxy::with(&list, |config| config.max_legs = NonZeroUsize::new(64).expect("not 0"));
+    let (sender, replies) = unbounded();
+    for _ in 0..RACES {
+        let (mut client, sender) = (Client::connect(proxy.address), sender.clone());
+        client.send_request("GET", "/", &[], None);
+        thread::spawn(move || sender.send(client.reply()));
+    }
+    let next = || replies.recv_timeout(crate::harness::SOON).expect("a reply");
+    let first = next();
+    assert_eq!((first.status, first.value("retry-after")), (503, Some("1")));
+    assert!(first.text().starts_with("Too busy"), "{}", first.text());
+    assert!(replies.is_empty(), "the others wait");
+    gate.open();
+    for _ in 1..RACES {
+        let reply = next();
+        assert_eq!((reply.status, reply.text().as_str()), (200, "late"));
+    }
+    assert_eq!(proxy.get("/").text(), "late", "the queue is empty again");
+}
+
+#[test]
+fn a_body_above_64_kib_waits_in_an_unlinked_file() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let gate = Gate::new();
+    let held = gate.clone();
+    let backend = Fake::answering(move |request| {
+        held.pass();
+        Fake::reply(200, request.body.clone())
+    });
+    let proxy = Proxy::with(std::slice::from_ref(&backend.url), |config| config.spool_dir = directory.path().into());
+    let body: Vec<u8> = (0..300_000_u32).map(|number| u8::try_from(number % 251).expect("below 251")).collect();
+    let mut small = Client::connect(proxy.address);
+    small.send_request("POST", "/", &[], Some(&body[..64 * 1024]));
+    backend.next();
+    assert_eq!(open_files_in(directory.path()), 0, "64 KiB stay in memory");
+    let mut large = Client::connect(proxy.address);
+    large.send_request("POST", "/", &[], Some(&body));
+    backend.next();
+    assert_eq!(open_files_in(directory.path()), 1);
+    assert_eq!(fs::read_dir(directory.path()).expect("a directory").count(), 0, "the file has no name");
+    gate.open();
+    assert!(small.reply().body == body[..64 * 1024]);
+    assert!(large.reply().body == body, "the backend got it all");
+    crate::harness::eventually("the file is closed", || open_files_in(directory.path()) == 0);
+}
+
+/// Files of this process, named or not, that are in a directory.
+fn open_files_in(directory: &Path) -> usize {
+    let files = fs::read_dir("/proc/self/fd").expect("Linux").flatten();
+    files.filter(|file| fs::read_link(file.path()).is_ok_and(|target| target.starts_with(directory))).count()
+}
+
+#[test]
+fn a_silent_backend_costs_a_client_the_timeout_and_no_more() {
+    let backend = Raw::hanging();
+    let change = |config: &mut red_tentacle::config::Config| config.timeout = Duration::from_millis(300);
+    let proxy = Proxy::with(std::slice::from_ref(&backend.url), change);
+    let reply = proxy.get("/");
+    assert_eq!(reply.status, 502);
+    assert!(reply.text().contains("timeout: the backend's answer didn't come in time"), "{}", reply.text());
+}

@@ -1,0 +1,274 @@
+//! How it ends: what is under way is finished, for a while; nothing new is begun; nothing is left behind.
+
+use std::net::{SocketAddr, TcpStream};
+use std::process::Command;
+use std::thread;
+use std::time::Duration;
+
+use crate::harness::{BRIEFLY, Binary, Client, Connection, Fake, Gate, Proxy, Raw, eventually, threads_named};
+
+const LONG: Duration = Duration::from_secs(3600);
+
+/// Nobody listens there any more: the end has begun.
+fn wait_until_refused(address: SocketAddr) {
+    eventually("clients are refused", || TcpStream::connect(address).is_err());
+}
+
+/// A backend whose answer has a beginning and, once the gate is open, an end.
+fn streaming(gate: &Gate) -> Raw {
+    let gate = gate.clone();
+    Raw::serving(move |mut connection: Connection| {
+        connection.request();
+        connection.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nbegin\r\n");
+        gate.pass();
+        connection.send("4\r\n-end\r\n0\r\n\r\n");
+        connection.wait_for_hang_up();
+    })
+}
+
+/// A client that has got the beginning of such an answer.
+fn client_of_stream(address: SocketAddr) -> Client {
+    let mut client = Client::connect(address);
+    client.send_request("GET", "/stream", &[], None);
+    assert_eq!(client.reply_to_head().status, 200);
+    assert_eq!(client.chunk().as_deref(), Some(&b"begin"[..]));
+    client
+}
+
+#[test]
+fn a_stream_in_flight_is_finished_while_nobody_else_is_let_in() {
+    let gate = Gate::new();
+    let backend = streaming(&gate);
+    let proxy = Proxy::with(std::slice::from_ref(&backend.url), |config| config.grace_period = LONG);
+    let mut client = client_of_stream(proxy.address);
+    proxy.stopper().stop();
+    wait_until_refused(proxy.address);
+    wait_until_refused(proxy.admin);
+    assert!(!proxy.has_ended());
+    gate.open();
+    assert_eq!(client.chunk().as_deref(), Some(&b"-end"[..]));
+    assert_eq!(client.chunk().as_deref(), Some(&b""[..]), "the body is whole");
+    assert!(client.is_closed());
+    proxy.stop();
+}
+
+#[test]
+fn a_reply_that_begins_during_the_end_says_close() {
+    let gate = Gate::new();
+    let held = gate.clone();
+    let backend = Fake::answering(move |_| {
+        held.pass();
+        Fake::reply(200, "late")
+    });
+    let proxy = Proxy::with(std::slice::from_ref(&backend.url), |config| config.grace_period = LONG);
+    let mut client = Client::connect(proxy.address);
+    client.send_request("GET", "/", &[], None);
+    backend.next();
+    proxy.stopper().stop();
+    wait_until_refused(proxy.address);
+    gate.open();
+    let reply = client.reply();
+    assert_eq!((reply.text().as_str(), reply.value("connection")), ("late", Some("close")));
+    assert!(client.is_closed());
+    proxy.stop();
+}
+
+#[test]
+fn idle_connections_are_closed_without_a_wait() {
+    let gate = Gate::new();
+    let backend = streaming(&gate);
+    let proxy = Proxy::with(std::slice::from_ref(&backend.url), |config| config.grace_period = LONG);
+    let mut streaming = client_of_stream(proxy.address);
+    let mut silent = Client::connect(proxy.address);
+    let mut kept = Client::connect(proxy.admin);
+    kept.send_request("GET", "/", &[], None);
+    assert_eq!((kept.reply().status, proxy.has_ended()), (404, false));
+    proxy.stopper().stop();
+    // The stream keeps the proxy from ending, so nothing else can close them.
+    assert!(kept.is_closed() && silent.is_closed());
+    assert!(!proxy.has_ended());
+    gate.open();
+    assert_eq!(streaming.chunk().as_deref(), Some(&b"-end"[..]));
+    proxy.stop();
+}
+
+#[test]
+fn once_the_grace_period_is_over_a_stream_is_cut() {
+    let backend = streaming(&Gate::new());
+    let proxy = Proxy::with(std::slice::from_ref(&backend.url), |config| config.grace_period = BRIEFLY);
+    let mut client = client_of_stream(proxy.address);
+    let mut waiting = Client::connect(proxy.address);
+    waiting.send("GET /half HTTP/1.1\r\nHo");
+    proxy.stop();
+    assert_eq!(client.chunk(), None, "no last chunk: nobody takes it for whole");
+    assert!(waiting.is_closed());
+}
+
+#[test]
+fn once_the_grace_period_is_over_a_hanging_race_is_abandoned() {
+    let backend = Raw::hanging();
+    let proxy = Proxy::with(std::slice::from_ref(&backend.url), |config| {
+        config.grace_period = BRIEFLY;
+        (config.timeout, config.idle_timeout) = (LONG, LONG);
+    });
+    let mut client = Client::connect(proxy.address);
+    client.send_request("POST", "/", &[], Some(b"x"));
+    backend.next();
+    proxy.stop();
+    backend.expect_hang_up();
+    assert!(client.is_closed());
+}
+
+/// A proxy that has just answered one client by another backend, while this one has the request and says nothing yet. Its
+/// losers linger for long. The backend answers when the gate is open.
+fn proxy_with_loser(method: &str, grace_period: Duration, gate: &Gate) -> (Proxy, Raw) {
+    let (loser, winner) = (lingering(gate), Gate::new());
+    let held = winner.clone();
+    let quick = Fake::answering(move |_| {
+        held.pass();
+        Fake::reply(200, "won")
+    });
+    let proxy = Proxy::with(&[loser.url.clone(), quick.url.clone()], |config| {
+        (config.linger, config.linger_unsafe) = (LONG, LONG);
+        // Else a silent loser would end by itself.
+        (config.timeout, config.idle_timeout) = (LONG, LONG);
+        config.grace_period = grace_period;
+    });
+    let mut client = Client::connect(proxy.address);
+    client.send_request(method, "/", &[], None);
+    loser.next();
+    winner.open();
+    assert_eq!(client.reply().text(), "won");
+    (proxy, loser)
+}
+
+/// A backend that answers late, and tells at once when it is hung up on.
+fn lingering(gate: &Gate) -> Raw {
+    let gate = gate.clone();
+    Raw::serving(move |mut connection: Connection| {
+        connection.request();
+        let mut writing = connection.stream.try_clone().expect("a socket");
+        let gate = gate.clone();
+        thread::spawn(move || {
+            gate.pass();
+            let _ = std::io::Write::write_all(&mut writing, b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+        });
+        connection.wait_for_hang_up();
+    })
+}
+
+#[test]
+fn a_loser_that_may_have_changed_something_is_waited_for() {
+    let gate = Gate::new();
+    let (proxy, loser) = proxy_with_loser("POST", LONG, &gate);
+    proxy.stopper().stop();
+    wait_until_refused(proxy.address);
+    assert!(!loser.is_hung_up_on_within(BRIEFLY) && !proxy.has_ended());
+    gate.open();
+    proxy.stop();
+}
+
+#[test]
+fn a_loser_that_changed_nothing_is_not_waited_for() {
+    let gate = Gate::new();
+    let (proxy, loser) = proxy_with_loser("GET", LONG, &gate);
+    assert!(!loser.was_hung_up_on(), "it lingers");
+    proxy.stop();
+    loser.expect_hang_up();
+}
+
+#[test]
+fn once_the_grace_period_is_over_no_loser_is_waited_for() {
+    let gate = Gate::new();
+    let (proxy, loser) = proxy_with_loser("POST", BRIEFLY, &gate);
+    assert!(!loser.was_hung_up_on(), "it lingers");
+    proxy.stop();
+    loser.expect_hang_up();
+}
+
+#[test]
+fn the_program_finishes_what_is_under_way_on_a_signal_and_exits_with_0() {
+    for signal in ["TERM", "INT"] {
+        let gate = Gate::new();
+        let backend = streaming(&gate);
+        let mut program = Binary::start(&["--backends", &backend.url, "--grace-period", "1h"]);
+        let (address, admin) = program.addresses();
+        let mut client = client_of_stream(address);
+        program.signal(signal);
+        program.line("stopping: no more clients are accepted");
+        wait_until_refused(address);
+        wait_until_refused(admin);
+        assert!(program.child.try_wait().expect("a child").is_none());
+        gate.open();
+        assert_eq!(client.chunk().as_deref(), Some(&b"-end"[..]), "{signal}");
+        assert_eq!(client.chunk().as_deref(), Some(&b""[..]), "{signal}");
+        assert_eq!(program.wait().code(), Some(0), "{signal}");
+        let last = program.lines_until("stopped");
+        assert!(last.iter().any(|line| line.contains("GET /stream 200")), "{last:#?}");
+    }
+}
+
+#[test]
+fn the_program_cuts_what_is_under_way_when_the_grace_period_is_over() {
+    let backend = streaming(&Gate::new());
+    let mut program = Binary::start(&["--backends", &backend.url, "--grace-period", "100ms"]);
+    let mut client = client_of_stream(program.addresses().0);
+    program.signal("TERM");
+    assert_eq!(program.wait().code(), Some(0));
+    assert_eq!(client.chunk(), None);
+    let last = program.lines_until("stopped");
+    assert!(last.iter().any(|line| line.contains("the grace period is over: cutting ")), "{last:#?}");
+    assert!(last.iter().any(|line| line.contains("GET /stream 200") && line.contains("(cut, since ")), "{last:#?}");
+}
+
+#[test]
+fn a_second_signal_ends_the_program_at_once() {
+    let backend = streaming(&Gate::new());
+    let mut program = Binary::start(&["--backends", &backend.url, "--grace-period", "1h"]);
+    let mut client = client_of_stream(program.addresses().0);
+    program.signal("TERM");
+    program.line("stopping");
+    program.signal("INT");
+    assert_eq!(program.wait().code(), Some(1));
+    assert_eq!(client.chunk(), None);
+}
+
+/// Set for a process that has a test for itself.
+const ALONE: &str = "TENTACLE_TEST_ALONE";
+
+/// All tests share a process and its threads, so this one runs itself once more in one of its own.
+#[test]
+fn nothing_is_left_of_a_server_that_has_run() {
+    if std::env::var_os(ALONE).is_none() {
+        let mut command = Command::new(std::env::current_exe().expect("this test"));
+        command.args(["--exact", "drain::nothing_is_left_of_a_server_that_has_run"]).env(ALONE, "1");
+        let ended = Binary::run(command);
+        assert!(ended.code == Some(0) && ended.stdout.contains("1 passed"), "{}{}", ended.stdout, ended.stderr);
+        return;
+    }
+    let (good, hanging) = (Raw::answering("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ngood"), Raw::hanging());
+    let sockets_before = sockets();
+    let proxy = Proxy::before(&[good.url.clone(), hanging.url.clone()]);
+    let clients: Vec<Client> = (0..8).map(|_| Client::connect(proxy.address)).collect();
+    for mut client in clients {
+        client.send_request("POST", "/", &[], Some(&vec![b'x'; 100_000]));
+        assert_eq!(client.reply().text(), "good");
+    }
+    let mut abandoned = Client::connect(proxy.address);
+    assert_eq!(proxy.update(std::slice::from_ref(&hanging.url)).status, 200);
+    abandoned.send_request("GET", "/", &[], None);
+    let count = |name| threads_named("self", name);
+    assert!(count("leg") > 0 && count("worker") > 0 && count("poller") == 1, "it runs");
+    drop(abandoned);
+    proxy.stop();
+    for name in ["leg", "worker", "poller"] {
+        eventually(&format!("every {name} ends"), || count(name) == 0);
+    }
+    eventually("every socket of the proxy's is closed", || sockets() <= sockets_before);
+}
+
+/// Open sockets and spool files of this process.
+fn sockets() -> usize {
+    let files = std::fs::read_dir("/proc/self/fd").expect("Linux").flatten();
+    files.filter(|file| std::fs::read_link(file.path()).is_ok()).count()
+}

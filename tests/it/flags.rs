@@ -1,0 +1,495 @@
+//! Every flag, by its name and by its variable, on the program itself: what it changes, and what happens to bad values.
+
+use std::fs;
+use std::io::Write;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::thread;
+
+use crossbeam_channel::unbounded;
+use red_tentacle::config;
+use tempfile::NamedTempFile;
+
+use crate::harness::{
+    BRIEFLY, Binary, Client, Connection, Ended, Fake, Gate, Raw, Reply, SOON, eventually, get, own_address, refusing,
+};
+
+const LIST: &str = "http://a.example,https://b.example:8443/base";
+
+/// Runs the program to its end with these arguments and variables.
+fn run(arguments: &[&str], variables: &[(&str, &str)]) -> Ended {
+    let mut command = Binary::command();
+    command.args(arguments).envs(variables.iter().copied());
+    Binary::run(command)
+}
+
+/// The one line that a run with bad arguments or variables ends with.
+fn usage_error(arguments: &[&str], variables: &[(&str, &str)]) -> String {
+    let ended = run(arguments, variables);
+    assert_eq!((ended.code, ended.stdout.as_str()), (Some(2), ""), "{arguments:?} {variables:?}: {ended:?}");
+    let line = ended.stderr.strip_suffix('\n').and_then(|line| line.strip_prefix("red-tentacle: ")).unwrap_or_default();
+    assert!(!line.is_empty() && !line.contains('\n'), "one line: {ended:?}");
+    line.to_owned()
+}
+
+/// The effective configuration that `--check` prints.
+fn checked(arguments: &[&str], variables: &[(&str, &str)]) -> String {
+    let ended = run(&[&["--check"], arguments].concat(), variables);
+    assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""), "{ended:?}");
+    ended.stdout
+}
+
+/// The variable that stands in for a flag.
+fn variable(flag: &str) -> &'static str {
+    config::flags().find(|(name, _)| *name == flag).map(|(_, variable)| variable).expect("a flag")
+}
+
+fn ask(address: SocketAddr, method: &str, target: &str, fields: &[&str], body: Option<&[u8]>) -> Reply {
+    let mut client = Client::connect(address);
+    client.send_request(method, target, fields, body);
+    client.reply()
+}
+
+/// A file with a token.
+fn token_file() -> (NamedTempFile, String) {
+    let mut file = NamedTempFile::new().expect("a file");
+    file.write_all(b"s3cret\n").expect("written");
+    let path = file.path().to_str().expect("UTF-8").to_owned();
+    (file, path)
+}
+
+#[test]
+fn every_bad_value_ends_the_start_with_one_line_that_names_flag_or_variable() {
+    let rows = [
+        ("--backends", "ftp://a", "'ftp://a': it must begin with http:// or https://"),
+        ("--backends", "http://a,http://a", "'http://a': http://a is in the list twice"),
+        ("--success", "2xx", "'2xx': not a status or a range of them; write 200 or 200-299"),
+        ("--timeout", "5", "'5': no unit; write 500ms, 5s, 2m or 1h"),
+        ("--timeout", "0s", "'0s': no answer can come in no time; write 5s, say"),
+        ("--idle-timeout", "soon", "'soon': not a duration; write 500ms, 5s, 2m or 1h"),
+        ("--host", "other", "'other': neither backend nor preserve; write one of them"),
+        ("--max-legs", "63", "'63': not a whole number from 64 to 65536; write 64, say"),
+        ("--listen", "localhost:80", "'localhost:80': not an IP address with a port; write 0.0.0.0:8080 or [::]:8080"),
+        ("--max-body", "10MB", "'10MB': not a size; write 512B, 16KiB, 10MiB or 1GiB"),
+        ("--spool-dir", "/nonexistent", "'/nonexistent': no such directory; name one that exists"),
+        ("--max-connections", "0", "'0': not a whole number from 1 to"),
+        ("--workers", "-1", "'-1': not a whole number from 1 to 1024; write 1, say"),
+        ("--admin-listen", "8081", "'8081': not an IP address with a port"),
+        ("--admin-token-file", "/nonexistent", "'/nonexistent': cannot read it: "),
+        ("--admin-host", "http://a", "'http://a': not a host name; write proxy.example"),
+        ("--admin-from", "10.0.0.0/33", "'10.0.0.0/33': not a network; write 172.17.0.0/16"),
+        ("--admin-on-proxy-port", "maybe", "'maybe': neither on nor off; write one of them"),
+        ("--grace-period", "25h", "'25h': longer than a day; write at most 24h"),
+        ("--log-level", "loud", "'loud': no level; write off, error, warn, info, debug or trace"),
+        ("--check", "maybe", "'maybe': neither on nor off; write one of them"),
+        ("--demo", "maybe", "'maybe': neither on nor off; write one of them"),
+    ];
+    for (flag, value, reason) in rows {
+        let variable = variable(&flag[2..]);
+        let others = if flag == "--backends" { vec![] } else { vec![("BACKEND_SERVERS", LIST)] };
+        let line = usage_error(&[], &[others.as_slice(), &[(variable, value)]].concat());
+        assert!(line.starts_with(&format!("{variable} {reason}")), "{line}");
+        if !matches!(flag, "--check" | "--demo") {
+            let line = usage_error(&[&format!("{flag}={value}")], &others);
+            assert!(line.starts_with(&format!("{flag} {reason}")), "{line}");
+        }
+    }
+    for (name, _) in config::flags() {
+        assert!(rows.iter().any(|(flag, ..)| flag[2..] == *name), "no bad value of --{name} is tried");
+    }
+}
+
+#[test]
+fn a_command_line_that_cannot_be_read_ends_the_start_with_one_line() {
+    let rows: [(&[&str], &str); 7] = [
+        (&["--timeuot", "5s"], "unknown flag --timeuot; did you mean --timeout? see --help"),
+        (&["-x"], "unknown flag -x; see --help"),
+        (&["http://a"], "'http://a' follows no flag; backends are given by --backends, see --help"),
+        (&["--timeout"], "--timeout needs a value; see --help"),
+        (&["--timeout", "1s", "--timeout", "2s"], "--timeout is given twice; leave one out"),
+        (&["--check=on"], "--check takes no value; write it alone"),
+        (&["--demo", "--backends", "http://a"], "--backends goes with no --demo, which brings its own; leave one out"),
+    ];
+    for (arguments, expected) in rows {
+        assert_eq!(usage_error(arguments, &[]), expected);
+    }
+}
+
+#[test]
+fn without_backends_it_does_not_start_and_names_the_variable() {
+    let expected = "no backends; set BACKEND_SERVERS=http://a,http://b or give --backends";
+    assert_eq!(usage_error(&[], &[]), expected);
+    assert_eq!(usage_error(&[], &[("BACKEND_SERVERS", " ")]), expected);
+}
+
+#[test]
+fn check_prints_what_is_in_effect() {
+    let (_file, token) = token_file();
+    let directory = tempfile::tempdir().expect("a directory");
+    let directory = directory.path().to_str().expect("UTF-8");
+    let rows = [
+        ("--backends", LIST, LIST),
+        ("--success", "200-299,304", "200-299,304"),
+        ("--timeout", "1500ms", "1500ms"),
+        ("--idle-timeout", "2m", "120s"),
+        ("--host", "preserve", "preserve"),
+        ("--max-legs", "64", "64"),
+        ("--listen", "127.0.0.1:80,[::1]:80", "127.0.0.1:80,[::1]:80"),
+        ("--max-body", "1024KiB", "1MiB"),
+        ("--spool-dir", directory, directory),
+        ("--max-connections", "17", "17"),
+        ("--workers", "3", "3"),
+        ("--admin-listen", "off", "off"),
+        ("--admin-token-file", &token, "(set)"),
+        ("--admin-host", "Proxy.example", "proxy.example"),
+        ("--admin-from", "172.17.0.1/16", "172.17.0.0/16"),
+        ("--admin-on-proxy-port", "off", "off"),
+        ("--grace-period", "0s", "0s"),
+        ("--log-level", "warn", "warn"),
+        ("--demo", "", "off"),
+    ];
+    let given = rows.iter().filter(|(_, value, _)| !value.is_empty());
+    let arguments: Vec<&str> = given.clone().flat_map(|(flag, value, _)| [*flag, *value]).collect();
+    let variables: Vec<(&str, &str)> = given.map(|(flag, value, _)| (variable(&flag[2..]), *value)).collect();
+    let mut by_variables = variables.clone();
+    by_variables.push(("RED_TENTACLE_CHECK", "on"));
+    let expected: Vec<String> = config::flags()
+        .filter(|(name, _)| *name != "check")
+        .map(|(name, _)| {
+            let (.., shown) = rows.iter().find(|(flag, ..)| flag[2..] == *name).expect(name);
+            format!("{name} = {shown}\n")
+        })
+        .collect();
+    assert_eq!(checked(&arguments, &[]), expected.concat());
+    let ended = run(&[], &by_variables);
+    assert_eq!((ended.code, ended.stdout), (Some(0), expected.concat()));
+}
+
+#[test]
+fn a_flag_beats_its_variable_which_beats_the_default() {
+    let backends = ("BACKEND_SERVERS", LIST);
+    let timeout = |text: &str| text.lines().find(|line| line.starts_with("timeout = ")).map(str::to_owned);
+    assert_eq!(timeout(&checked(&[], &[backends])).as_deref(), Some("timeout = 5s"));
+    let variables = [backends, ("RED_TENTACLE_TIMEOUT", "7s")];
+    assert_eq!(timeout(&checked(&[], &variables)).as_deref(), Some("timeout = 7s"));
+    assert_eq!(timeout(&checked(&["--timeout", "9s"], &variables)).as_deref(), Some("timeout = 9s"));
+}
+
+#[test]
+fn the_defaults_are_those_that_the_help_tells() {
+    let shown = checked(&["--backends", LIST], &[]);
+    let expected = [
+        "listen = 0.0.0.0:8080,[::]:8080 (where IPv6 exists)\n",
+        "admin-listen = 127.0.0.1:8081,[::1]:8081 (where IPv6 exists)\n",
+        "timeout = 5s\nidle-timeout = 60s\n",
+        "success = 200-299\n",
+        "max-body = 10MiB\n",
+        "max-legs = 1024\n",
+        "grace-period = 10s\n",
+        "log-level = info\n",
+        "admin-on-proxy-port = on\n",
+        "host = backend\n",
+    ];
+    for line in expected {
+        assert!(shown.contains(line), "{line:?} in {shown}");
+    }
+    assert!(checked(&["--backends", LIST, "--timeout", "2m"], &[]).contains("idle-timeout = 120s\n"));
+}
+
+#[test]
+fn help_tells_every_flag_with_its_variable_and_version_the_version() {
+    let help = run(&["--help"], &[]);
+    assert_eq!((help.code, help.stderr.as_str()), (Some(0), ""));
+    for (name, variable) in config::flags() {
+        assert!(help.stdout.contains(&format!("--{name}")), "--{name} in {}", help.stdout);
+        assert!(help.stdout.contains(&format!("[env: {variable}]")), "{variable} in {}", help.stdout);
+    }
+    let version = run(&["--version"], &[]);
+    assert_eq!(
+        (version.code, version.stdout.as_str()),
+        (Some(0), concat!("red-tentacle ", env!("CARGO_PKG_VERSION"), "\n"))
+    );
+}
+
+#[test]
+fn an_address_in_use_ends_the_start_with_1_and_names_it() {
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = taken.local_addr().expect("an address").to_string();
+    let free = "127.0.0.1:0";
+    for (listen, admin_listen) in [(address.as_str(), free), (free, address.as_str())] {
+        let ended = run(&["--backends", LIST, "--listen", listen, "--admin-listen", admin_listen], &[]);
+        let expected = format!("red-tentacle: cannot listen on {address}: the address is in use\n");
+        assert_eq!((ended.code, ended.stderr.as_str()), (Some(1), expected.as_str()));
+    }
+}
+
+#[test]
+fn an_open_admin_address_needs_a_token_or_networks() {
+    let (_file, token) = token_file();
+    let backends = ("BACKEND_SERVERS", LIST);
+    for open in ["0.0.0.0:8081", "127.0.0.1:8081,[::]:8081", "192.0.2.7:8081"] {
+        let line = usage_error(&["--admin-listen", open], &[backends]);
+        assert!(line.starts_with("--admin-listen '"), "{line}");
+        assert!(line.ends_with("give --admin-token-file FILE or --admin-from CIDR too"), "{line}");
+        let line = usage_error(&[], &[backends, ("RED_TENTACLE_ADMIN_LISTEN", open)]);
+        assert!(line.starts_with("RED_TENTACLE_ADMIN_LISTEN '"), "{line}");
+        checked(&["--admin-listen", open, "--admin-token-file", &token], &[backends]);
+        checked(&["--admin-listen", open, "--admin-from", "10.0.0.0/8"], &[backends]);
+    }
+    checked(&["--admin-listen", "127.9.9.9:8081,[::1]:8081"], &[backends]);
+}
+
+#[test]
+fn an_idle_timeout_shorter_than_the_timeout_is_refused() {
+    let backends = ("BACKEND_SERVERS", LIST);
+    let line = usage_error(&["--idle-timeout", "4s"], &[backends]);
+    assert_eq!(line, "--idle-timeout '4s': shorter than --timeout; write at least 5s");
+    let line = usage_error(&["--timeout", "9s"], &[backends, ("RED_TENTACLE_IDLE_TIMEOUT", "8s")]);
+    assert_eq!(line, "RED_TENTACLE_IDLE_TIMEOUT '8s': shorter than --timeout; write at least 9s");
+}
+
+#[test]
+fn the_environment_alone_starts_it() {
+    let good = Fake::with(200, "good");
+    let (address, admin) = (own_address(), own_address());
+    let mut command = Binary::command();
+    command.env("BACKEND_SERVERS", format!("{},{}", refusing(), good.url));
+    command.env("RED_TENTACLE_LISTEN", address.to_string()).env("RED_TENTACLE_ADMIN_LISTEN", admin.to_string());
+    let program = Binary::spawn(command);
+    assert_eq!(program.addresses(), (address, admin));
+    assert_eq!(get(address, "/").text(), "good");
+    assert_eq!(get(admin, "/").status, 404);
+}
+
+#[test]
+fn max_body_bounds_what_a_client_may_send() {
+    let good = Fake::with(200, "good");
+    let program = Binary::start(&["--backends", &good.url, "--max-body", "16B"]);
+    let address = program.address();
+    assert_eq!(ask(address, "POST", "/", &[], Some(&[b'x'; 16])).status, 200);
+    let refused = ask(address, "POST", "/", &[], Some(&[b'x'; 17]));
+    assert_eq!((refused.status, refused.text().contains("--max-body")), (413, true));
+}
+
+#[test]
+fn timeout_bounds_the_wait_for_a_head() {
+    let hanging = Raw::hanging();
+    let program = Binary::start(&["--backends", &hanging.url, "--timeout", "300ms"]);
+    let reply = get(program.address(), "/");
+    assert_eq!(reply.status, 502);
+    // The default is five seconds.
+    let line = program.line(" 502 in ");
+    let ms = line.split(" 502 in ").nth(1).and_then(|rest| rest.split_once("ms")).map(|(ms, _)| ms.parse::<f64>());
+    assert!(
+        line.contains("b1=timeout") && ms.is_some_and(|ms| ms.is_ok_and(|ms| (300.0..4500.0).contains(&ms))),
+        "{line}"
+    );
+}
+
+#[test]
+fn idle_timeout_bounds_the_silence_in_a_body() {
+    let stuck = Raw::serving(|mut connection: Connection| {
+        connection.request();
+        connection.send("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nbegin");
+        connection.wait_for_hang_up();
+    });
+    let program = Binary::start(&["--backends", &stuck.url, "--timeout", "1s", "--idle-timeout", "1s"]);
+    let reply = get(program.address(), "/");
+    assert_eq!((reply.status, reply.text().as_str(), reply.whole), (200, "begin", false));
+    stuck.expect_hang_up();
+}
+
+#[test]
+fn success_says_who_wins() {
+    let missing = Fake::with(404, "missing");
+    let program = Binary::start(&["--backends", &missing.url, "--success", "404"]);
+    assert_eq!(get(program.address(), "/").text(), "missing");
+}
+
+#[test]
+fn host_says_whose_name_the_backends_see() {
+    let good = Fake::with(200, "good");
+    for (host, expected) in [("backend", good.url.strip_prefix("http://").expect("a URL")), ("preserve", "localhost")] {
+        let program = Binary::start(&["--backends", &good.url, "--host", host]);
+        assert_eq!(get(program.address(), "/").status, 200);
+        assert_eq!(good.next().values("host"), [expected], "{host}");
+    }
+}
+
+#[test]
+fn max_legs_bounds_what_runs_at_once() {
+    // 64 legs run and 256 wait: five races of 64 legs. The sixth is one too many.
+    let hanging = Raw::hanging();
+    let list: Vec<String> = (1..=64).map(|number| format!("{}/{number}", hanging.url)).collect();
+    let program = Binary::start(&["--backends", &list.join(","), "--max-legs", "64", "--timeout", "1h"]);
+    let address = program.address();
+    let (sender, replies) = unbounded();
+    for _ in 0..6 {
+        let sender = sender.clone();
+        thread::spawn(move || sender.send(Client::connect_and_get(address)));
+    }
+    let first = replies.recv_timeout(SOON).expect("a reply").expect("a whole one");
+    assert_eq!((first.status, first.value("retry-after")), (503, Some("1")));
+    assert!(hanging.accepted() <= 64, "{}", hanging.accepted());
+    eventually("as many legs run as may", || program.threads_named("leg") == 64);
+}
+
+#[test]
+fn workers_says_how_many_there_are() {
+    let good = Fake::with(200, "good");
+    let program = Binary::start(&["--backends", &good.url, "--workers", "3"]);
+    assert_eq!(get(program.address(), "/").status, 200);
+    eventually("three workers run", || program.threads_named("worker") == 3);
+}
+
+#[test]
+fn max_connections_makes_a_third_client_wait_until_one_leaves() {
+    let good = Fake::with(200, "good");
+    let program = Binary::start(&["--backends", &good.url, "--max-connections", "2"]);
+    let address = program.address();
+    let serve = |client: &mut Client, target: &str| {
+        client.send_request("GET", target, &[], None);
+        assert_eq!(client.reply().text(), "good");
+        assert_eq!(good.next().target, target);
+    };
+    let (mut first, mut second) = (Client::connect(address), Client::connect(address));
+    serve(&mut first, "/1");
+    serve(&mut second, "/2");
+    let mut third = Client::connect(address);
+    third.send_request("GET", "/3", &[], None);
+    for _ in 0..10 {
+        serve(&mut first, "/1");
+        serve(&mut second, "/2");
+    }
+    assert!(good.received.recv_timeout(BRIEFLY).is_err(), "the third is served beside two others");
+    drop(first);
+    assert_eq!(third.reply().text(), "good");
+    assert_eq!(good.next().target, "/3");
+    serve(&mut second, "/2");
+}
+
+#[test]
+fn log_level_says_how_much_is_told() {
+    let good = Fake::with(200, "good");
+    let start = |level: &str| {
+        let address = own_address();
+        let mut command = Binary::command();
+        command.args(["--backends", &good.url, "--listen", &address.to_string(), "--admin-listen", "off"]);
+        command.args(["--log-level", level]);
+        let program = Binary::spawn(command);
+        eventually("the program listens", || TcpStream::connect(address).is_ok());
+        assert_eq!(get(address, "/").status, 200);
+        (program, address)
+    };
+    let (warning, address) = start("warn");
+    assert_eq!(ask(address, "POST", "/update-backends", &[], None).status, 400);
+    let told = warning.lines_until(" 400 in ");
+    assert_eq!(told.len(), 1, "neither the start nor a success is told: {told:#?}");
+    let (mut silent, address) = start("off");
+    assert_eq!(ask(address, "POST", "/update-backends", &[], None).status, 400);
+    silent.signal("TERM");
+    assert_eq!(silent.wait().code(), Some(0));
+    assert_eq!(silent.rest(), "");
+}
+
+#[test]
+fn a_spool_dir_that_vanishes_is_507_for_long_bodies_only() {
+    let good = Fake::with(200, "good");
+    let directory = tempfile::tempdir().expect("a directory");
+    let path: PathBuf = directory.path().into();
+    let program = Binary::start(&["--backends", &good.url, "--spool-dir", path.to_str().expect("UTF-8")]);
+    let address = program.address();
+    let long = vec![b'x'; 64 * 1024 + 1];
+    assert_eq!(ask(address, "POST", "/", &[], Some(&long)).status, 200);
+    assert_eq!(fs::read_dir(&path).expect("a directory").count(), 0);
+    directory.close().expect("an empty directory");
+    let refused = ask(address, "POST", "/", &[], Some(&long));
+    assert_eq!((refused.status, refused.text().contains("--spool-dir")), (507, true));
+    program.line("cannot spool a request's body: ");
+    assert_eq!(ask(address, "POST", "/", &[], Some(&long[1..])).status, 200);
+}
+
+#[test]
+fn admin_listen_off_leaves_updates_to_the_proxy_port() {
+    let (old, new) = (Fake::with(200, "old"), Fake::with(200, "new"));
+    let mut command = Binary::command();
+    command.args(["--backends", &old.url, "--listen", "127.0.0.1:0", "--admin-listen", "off"]);
+    let program = Binary::spawn(command);
+    let start = program.lines_until("the backends are now");
+    assert_eq!(start.len(), 2, "it says where clients connect, and what the backends are: {start:#?}");
+    let address = start[0].rsplit(' ').next().and_then(|text| text.parse().ok()).expect("an address");
+    let update = ask(address, "POST", &format!("/update-backends?backends={}", new.url), &[], None);
+    assert_eq!((update.status, get(address, "/").text().as_str()), (200, "new"));
+}
+
+#[test]
+fn admin_on_proxy_port_off_forwards_the_paths() {
+    let good = Fake::with(200, "good");
+    let program = Binary::start(&["--backends", &good.url, "--admin-on-proxy-port", "off"]);
+    let (address, admin) = program.addresses();
+    assert_eq!(ask(address, "POST", "/update-backends", &[], None).text(), "good");
+    assert_eq!(good.next().target, "/update-backends");
+    assert_eq!(ask(admin, "POST", "/update-backends", &[], None).status, 400);
+}
+
+#[test]
+fn admin_token_file_holds_what_an_update_must_show() {
+    let good = Fake::with(200, "good");
+    let (_file, token) = token_file();
+    let program = Binary::start(&["--backends", &good.url, "--admin-token-file", &token]);
+    let (address, admin) = program.addresses();
+    let target = format!("/update-backends?backends={}", good.url);
+    for port in [address, admin] {
+        assert_eq!(ask(port, "POST", &target, &[], None).status, 403);
+        assert_eq!(ask(port, "POST", &target, &["Authorization: Bearer s3cret"], None).status, 200);
+    }
+}
+
+#[test]
+fn admin_host_names_what_else_an_update_may_ask_for() {
+    let good = Fake::with(200, "good");
+    let program = Binary::start(&["--backends", &good.url, "--admin-host", "proxy.example"]);
+    let (_, admin) = program.addresses();
+    for (host, status) in [("proxy.example", 200), ("other.example", 403)] {
+        let mut client = Client::connect(admin);
+        client.send(format!("POST /update-backends?backends={} HTTP/1.1\r\nHost: {host}\r\n\r\n", good.url));
+        assert_eq!(client.reply().status, status, "{host}");
+    }
+}
+
+#[test]
+fn grace_period_bounds_the_end() {
+    let gate = Gate::new();
+    let held = gate.clone();
+    let slow = Fake::answering(move |_| {
+        held.pass();
+        Fake::reply(200, "slow")
+    });
+    let mut program = Binary::start(&["--backends", &slow.url, "--grace-period", "0s", "--timeout", "1h"]);
+    let mut client = Client::connect(program.address());
+    client.send_request("GET", "/", &[], None);
+    slow.next();
+    program.signal("TERM");
+    assert_eq!(program.wait().code(), Some(0));
+    assert!(client.is_closed());
+    gate.open();
+}
+
+#[test]
+fn demo_races_three_backends_of_its_own_and_says_what_to_try() {
+    // The list of the environment is for the real thing.
+    let mut command = Binary::command();
+    command.args(["--demo", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"]).env("BACKEND_SERVERS", LIST);
+    let program = Binary::spawn(command);
+    let (address, admin) = program.addresses();
+    let printed: Vec<String> = (0..7).map(|_| program.printed.recv_timeout(SOON).expect("a line")).collect();
+    assert_eq!(printed[5].trim(), format!("curl -i http://{address}/hello"), "{printed:#?}");
+    let update = printed[6].trim().strip_prefix(&format!("curl -X POST 'http://{admin}")).expect("an update");
+    let update = update.strip_suffix('\'').expect("a quote");
+    for _ in 0..4 {
+        let reply = get(address, "/hello");
+        assert!(reply.status == 200 && reply.text().ends_with(" backend answers: GET /hello\n"), "{}", reply.text());
+    }
+    assert_eq!(ask(admin, "POST", update, &[], None).status, 200);
+    assert_eq!(get(address, "/hello").text(), "the slow backend answers: GET /hello\n");
+}

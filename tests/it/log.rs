@@ -1,0 +1,317 @@
+//! The line of each exchange, and a log that stops nothing. A logger is global, so these start the program itself.
+
+use std::net::{SocketAddr, TcpStream};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use crate::harness::{Binary, Client, Connection, Fake, Gate, Raw, eventually, get, own_address, refusing};
+
+/// The text of a line, behind time, level and module, its durations replaced by `_`.
+fn shape(line: &str) -> String {
+    let (_, text) = line.split_once("] ").expect("a line of the log");
+    text.split(' ').map(without_duration).collect::<Vec<_>>().join(" ")
+}
+
+fn without_duration(word: &str) -> String {
+    let (before, last) = word.rsplit_once('/').map_or(("", word), |(before, last)| (&word[..=before.len()], last));
+    let digits = last.strip_suffix("ms").unwrap_or_default();
+    let is_duration = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+    if is_duration { format!("{before}_") } else { word.to_owned() }
+}
+
+/// A request whose client's address is known: what the line says behind `for`, and the status.
+fn ask(address: SocketAddr, method: &str, target: &str, fields: &[&str]) -> (SocketAddr, u16) {
+    let mut client = Client::connect(address);
+    let own = client.stream.local_addr().expect("an address");
+    client.send_request(method, target, fields, None);
+    (own, client.reply().status)
+}
+
+#[test]
+fn each_exchange_is_one_line_with_the_whole_race() {
+    let gate = Gate::new();
+    let held = gate.clone();
+    let good = Fake::answering(move |_| {
+        held.pass();
+        Fake::reply(200, "good")
+    });
+    let busy = Raw::serving(|mut connection: Connection| {
+        connection.request();
+        connection.send("HTTP/1.1 503 X\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+        connection.wait_for_hang_up();
+    });
+    let hanging = Raw::hanging();
+    let urls = [busy.url.clone(), good.url.clone(), hanging.url.clone()];
+    let program = Binary::start(&["--backends", &urls.join(",")]);
+    let (address, _) = program.addresses();
+    let mut client = Client::connect(address);
+    let own = client.stream.local_addr().expect("an address");
+    client.send_request("DELETE", "/a/b?c=d", &[], None);
+    hanging.next();
+    // The proxy closes that line once it has read the 503.
+    busy.expect_hang_up();
+    gate.open();
+    assert_eq!(client.reply().text(), "good");
+    let [b1, b2, b3] = urls;
+    let line = shape(&program.line("DELETE"));
+    let legs = format!("b1=503/_ b2=200/_ b3=cancelled [b1 {b1}, b2 {b2}, b3 {b3}]");
+    assert_eq!(line, format!("DELETE /a/b?c=d 200 in _ by b2 {legs} for {own}"));
+}
+
+#[test]
+fn a_race_that_nobody_won_is_a_warning_with_every_word() {
+    let missing = Fake::with(404, "no");
+    let (closing, noise, silent) = (Raw::serving(drop_after_request), Raw::answering("noise\r\n\r\n"), Raw::hanging());
+    let urls = [missing.url.clone(), refusing(), closing.url.clone(), noise.url.clone(), silent.url.clone()];
+    let program = Binary::start(&["--backends", &urls.join(","), "--timeout", "1s"]);
+    let (address, _) = program.addresses();
+    let (own, status) = ask(address, "GET", "/x", &[]);
+    assert_eq!(status, 502);
+    let line = program.line("/x");
+    assert!(line.contains(" WARN "), "{line}");
+    let line = shape(&line);
+    assert!(line.starts_with("GET /x 502 in _ b1=404/_ b2=refused b3=closed b4=protocol b5=timeout [b1 "), "{line}");
+    assert!(urls.iter().enumerate().all(|(at, url)| line.contains(&format!("b{} {url}", at + 1))), "{line}");
+    assert!(line.ends_with(&format!(", b5 {}] for {own}", silent.url)), "{line}");
+}
+
+fn drop_after_request(mut connection: Connection) {
+    connection.request();
+}
+
+#[test]
+fn a_client_that_leaves_is_told_as_499() {
+    let hanging = Raw::hanging();
+    let program = Binary::start(&["--backends", &hanging.url]);
+    let (address, _) = program.addresses();
+    let mut client = Client::connect(address);
+    let own = client.stream.local_addr().expect("an address");
+    client.send_request("GET", "/left", &[], None);
+    hanging.next();
+    drop(client);
+    let line = shape(&program.line("/left"));
+    assert_eq!(line, format!("GET /left 499 in _ b1=cancelled [b1 {}] for {own}", hanging.url));
+}
+
+/// Was seen as: a race went on to its timeout if its client had left before the request was read.
+#[test]
+fn a_client_that_leaves_at_once_is_noticed_as_well() {
+    let hanging = Raw::hanging();
+    let program = Binary::start(&["--backends", &hanging.url, "--timeout", "60s"]);
+    let (address, _) = program.addresses();
+    for number in 0..20 {
+        Client::connect(address).send_request("GET", &format!("/at-once/{number}"), &[], None);
+    }
+    for number in 0..20 {
+        let line = program.line("/at-once/");
+        assert!(line.contains(" 499 in "), "line {number}: {line}");
+    }
+}
+
+#[test]
+fn a_reply_that_was_cut_is_told_with_the_reason() {
+    let breaking = Raw::serving(|mut connection: Connection| {
+        let request = connection.request().unwrap_or_default();
+        connection.send("HTTP/1.1 200 OK\r\nContent-Length: 100000000\r\n\r\nbegin");
+        if request.starts_with(b"GET /endless") {
+            connection.wait_for_hang_up();
+        }
+    });
+    let program = Binary::start(&["--backends", &breaking.url]);
+    let (address, _) = program.addresses();
+    let reply = get(address, "/broken");
+    assert_eq!((reply.whole, reply.text().as_str()), (false, "begin"));
+    let line = program.line("/broken");
+    assert!(line.contains(" WARN ") && line.contains("by b1 (cut, since the backend's body broke off: "), "{line}");
+    let mut client = Client::connect(address);
+    client.send_request("GET", "/endless", &[], None);
+    assert_eq!(client.reply_to_head().status, 200);
+    drop(client);
+    let line = program.line("/endless");
+    assert!(line.contains(" 200 in ") && line.contains("(cut, since "), "{line}");
+}
+
+#[test]
+fn the_start_updates_and_refusals_are_told() {
+    let (old, new) = (Fake::with(200, "old"), Fake::with(200, "new"));
+    let program = Binary::start(&["--backends", &old.url]);
+    let lines = program.lines_until("the backends are now");
+    assert_eq!(lines.len(), 3, "{lines:#?}");
+    let shapes: Vec<String> = lines.iter().map(|line| shape(line)).collect();
+    let address = shapes[0].strip_prefix(concat!("red-tentacle ", env!("CARGO_PKG_VERSION"), " listens on "));
+    let admin = shapes[1].strip_prefix("updates are taken on ");
+    assert_eq!(shapes[2], format!("the backends are now {}", old.url));
+    let address: SocketAddr = address.and_then(|address| address.parse().ok()).expect("an address");
+    let admin: SocketAddr = admin.and_then(|address| address.parse().ok()).expect("an address");
+
+    let update = format!("/-update-backends?backends={},http://other.example/base", new.url);
+    let (own, status) = ask(admin, "POST", &update, &[]);
+    assert_eq!(status, 200);
+    let list = format!("{}, http://other.example/base", new.url);
+    assert_eq!(shape(&program.line("the backends")), format!("the backends are now {list}"));
+    assert_eq!(shape(&program.line("POST")), format!("POST {update} 200 in _ for {own}"));
+
+    let (own, status) = ask(address, "POST", "/update-backends?backends=x", &["Origin: http://page.example"]);
+    assert_eq!(status, 403);
+    let reason = "(Forbidden; a page in a browser sent the request (Origin): use --admin-token-file)";
+    let told = format!("POST /update-backends?backends=x 403 in _ {reason} for {own}");
+    assert_eq!(shape(&program.line("403")), told);
+
+    let (own, status) = ask(admin, "POST", "/update-backends?backends=x", &[]);
+    assert_eq!(status, 400);
+    let line = shape(&program.line("400"));
+    assert!(line.contains("the list stays as it was; 'x': it must begin with http:// or https://)"), "{line}");
+    assert!(line.ends_with(&format!(" for {own}")), "{line}");
+
+    let mut client = Client::connect(address);
+    let own = client.stream.local_addr().expect("an address");
+    client.send("GET / HTTP/1.1\r\n\r\n");
+    assert_eq!(client.reply().status, 400);
+    assert_eq!(shape(&program.line("refused")), format!("refused {own}: 400 Host is missing"));
+    program.signal("TERM");
+    let end = program.lines_until("stopped");
+    assert!(end[0].ends_with("stopping: no more clients are accepted"), "{end:#?}");
+}
+
+#[test]
+fn a_client_cannot_forge_a_line() {
+    let good = Fake::with(200, "good");
+    let program = Binary::start(&["--backends", &good.url]);
+    let (address, admin) = program.addresses();
+    program.line("the backends are now");
+    let forged = "2026-01-01T00:00:00.000Z INFO  [red_tentacle::journal] GET /forged";
+    let rows: [(&str, String); 10] = [
+        ("a line's end, encoded", "GET /%0aforged HTTP/1.1\r\nHost: a\r\n\r\n".to_owned()),
+        ("a line separator", "GET /\u{2028}forged HTTP/1.1\r\nHost: a\r\n\r\n".to_owned()),
+        ("a paragraph separator", "GET /\u{2029}forged HTTP/1.1\r\nHost: a\r\n\r\n".to_owned()),
+        ("a next line", "GET /\u{85}forged HTTP/1.1\r\nHost: a\r\n\r\n".to_owned()),
+        ("text turned round", "GET /\u{202e}forged HTTP/1.1\r\nHost: a\r\n\r\n".to_owned()),
+        ("an escape sequence", "GET /\u{1b}[2Jforged HTTP/1.1\r\nHost: a\r\n\r\n".to_owned()),
+        ("a CR in a target", format!("GET /\r{forged} HTTP/1.1\r\nHost: a\r\n\r\n")),
+        ("a LF in a field", format!("GET / HTTP/1.1\r\nHost: a\r\nX: b\n{forged}\r\n\r\n")),
+        ("a separator in Host", "GET / HTTP/1.1\r\nHost: a\u{2028}forged\r\n\r\n".to_owned()),
+        ("a method of its own", "FORGED GET /forged HTTP/1.1\r\nHost: a\r\n\r\n".to_owned()),
+    ];
+    for (label, bytes) in &rows {
+        assert_one_clean_line(&program, address, bytes, label);
+    }
+    let encoded = forged.replace(' ', "%20");
+    for target in [format!("/-update-backends?backends=x%0A{encoded}"), format!("/x%E2%80%A8{encoded}")] {
+        let bytes = format!("POST {target} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        assert_one_clean_line(&program, admin, &bytes, &target);
+    }
+    let long = format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "x".repeat(8000));
+    let line = assert_one_clean_line(&program, address, &long, "a long target");
+    assert!(line.len() < 1500, "{} bytes", line.len());
+}
+
+/// Sends a request: what the log tells of it is one line, which shows no control character and nothing that looks like one.
+fn assert_one_clean_line(program: &Binary, address: SocketAddr, bytes: &str, label: &str) -> String {
+    let mut client = Client::connect(address);
+    let own = client.stream.local_addr().expect("an address");
+    client.send(bytes);
+    let status = client.reply().status;
+    let mut lines = program.lines_until(&own.to_string());
+    let line = lines.pop().expect("the line that was waited for");
+    assert!(lines.is_empty(), "{label}: {lines:#?}");
+    assert!(line.contains(&status.to_string()), "{label}: {line}");
+    let (time, rest) = line.split_once(' ').expect("the time");
+    assert!(time.len() >= "2026-01-01T00:00:00Z".len() && time.ends_with('Z'), "{label}: {line}");
+    assert!(rest.starts_with("INFO  [red_tentacle::") || rest.starts_with("WARN  [red_tentacle::"), "{label}: {line}");
+    let misleads = |c: char| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}' | '\u{202e}');
+    assert!(!line.contains(misleads), "{label}: {line:?}");
+    line
+}
+
+/// A command for a program before this backend at an address of its own, for logs that can't tell the address.
+fn command_at(mut command: Command, backend: &Fake) -> (Command, SocketAddr, SocketAddr) {
+    let (address, admin) = (own_address(), own_address());
+    command.args(["--backends", &backend.url, "--listen", &address.to_string(), "--admin-listen", &admin.to_string()]);
+    (command, address, admin)
+}
+
+fn wait_until_up(address: SocketAddr) {
+    eventually("the program listens", || TcpStream::connect(address).is_ok());
+}
+
+fn assert_serves(address: SocketAddr) {
+    for number in 0..20 {
+        assert_eq!(get(address, &format!("/still/{number}")).text(), "good");
+    }
+}
+
+#[test]
+fn a_closed_or_failing_standard_error_stops_nothing() {
+    let good = Fake::with(200, "good");
+    for redirection in ["2>&-", "2>/dev/full"] {
+        let (command, address, _) = command_at(Binary::command_with_redirection(redirection), &good);
+        let mut program = Binary::spawn(command);
+        wait_until_up(address);
+        assert_serves(address);
+        program.signal("TERM");
+        assert_eq!(program.wait().code(), Some(0), "{redirection}");
+    }
+}
+
+#[test]
+fn a_reader_of_the_log_that_goes_away_stops_nothing() {
+    let good = Fake::with(200, "good");
+    let mut program = Binary::start(&["--backends", &good.url]);
+    let (address, admin) = program.addresses();
+    program.stop_reading();
+    assert_serves(address);
+    assert_eq!(get(admin, "/nothing").status, 404);
+    assert_serves(address);
+    program.signal("TERM");
+    assert_eq!(program.wait().code(), Some(0));
+}
+
+/// More lines than a pipe and the queue of the log take: 64 KiB and 4096 lines.
+const FLOOD: usize = 5000;
+
+/// Has so many lines written that the log is stuck. The cheapest ones: the admin port answers them by itself.
+fn flood(admin: SocketAddr) {
+    let request = format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "x".repeat(900));
+    let mut client = Client::connect(admin);
+    for _ in 0..FLOOD / 50 {
+        client.send(request.repeat(50));
+        assert!((0..50).all(|_| client.reply().status == 404));
+    }
+}
+
+#[test]
+fn a_blocked_standard_error_stops_nothing_and_is_told_how_many_lines_were_lost() {
+    let good = Fake::with(200, "good");
+    let (command, address, admin) = command_at(Binary::command(), &good);
+    let (mut program, stderr) = Binary::spawn_unread(command);
+    wait_until_up(admin);
+    flood(admin);
+    assert_serves(address);
+    program.read(stderr);
+    let mut lines = program.lines_until("lines of the log were lost");
+    // One line has been written since the queue was full, so it has room for this one.
+    assert_eq!(get(address, "/after").text(), "good");
+    lines.extend(program.lines_until("/after"));
+    let lost = |line: &String| {
+        shape(line).strip_suffix(" lines of the log were lost: standard error was too slow")?.parse().ok()
+    };
+    let lost: Vec<usize> = lines.iter().filter_map(lost).collect();
+    let written = lines.len() - lost.len();
+    assert!(written > 4096 && lost.iter().sum::<usize>() > 0, "{written} written, {lost:?} lost");
+    // Three lines tell the start; 20 and 1 requests came besides the flood.
+    assert_eq!(written + lost.iter().sum::<usize>(), 3 + FLOOD + 20 + 1, "every line was written or counted");
+}
+
+#[test]
+fn a_blocked_standard_error_does_not_stop_the_end() {
+    let good = Fake::with(200, "good");
+    let (command, address, admin) = command_at(Binary::command(), &good);
+    let (mut program, _stderr) = Binary::spawn_unread(command);
+    wait_until_up(admin);
+    flood(admin);
+    assert_serves(address);
+    let told = Instant::now();
+    program.signal("TERM");
+    assert_eq!(program.wait().code(), Some(0));
+    assert!(told.elapsed() < Duration::from_secs(8), "the end took {:?}", told.elapsed());
+}
