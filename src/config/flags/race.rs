@@ -79,7 +79,7 @@ pub(super) const FLAGS: &[Flag] = &[
         env: "RED_TENTACLE_MAX_LEGS",
         value: "COUNT",
         default: "1024",
-        help: "Most requests to backends at once, at least 64; races beyond it queue",
+        help: "Most legs that hold a thread at once, at least 64; beyond it they queue",
         set: |draft, text| {
             // The longest list must fit, or its races would never begin.
             draft.config.max_legs = values::count(text, ADDRESSES_MAX, LEGS_MAX)?;
