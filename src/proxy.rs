@@ -95,16 +95,12 @@ impl Proxy {
     }
 
     fn outgoing(&self, request: Request) -> Outgoing {
-        Outgoing {
-            headers: headers::for_backends(&request, &self.via),
-            host: match self.rules.host {
-                HostHeader::Backend => None,
-                HostHeader::Preserve => headers::host_of(&request),
-            },
-            method: request.method,
-            target: request.target,
-            body: request.body,
-        }
+        let headers = headers::for_backends(&request, &self.via);
+        let host = match self.rules.host {
+            HostHeader::Backend => None,
+            HostHeader::Preserve => headers::host_of(&request),
+        };
+        Outgoing::new(request.method, request.target, headers, host, request.body)
     }
 }
 
@@ -112,7 +108,7 @@ impl Exchange {
     /// Holds back the legs to backends at which too many losers wait in vain, but never all of them, and never one whose
     /// method isn't safe: such a request should reach every backend.
     fn hold_back(&self, now: Instant) -> Vec<usize> {
-        if !self.request.method.is_safe() {
+        if !self.request.method().is_safe() {
             return Vec::new();
         }
         let is_full = |leg: &usize| !self.backends[*leg].silent().admits(self.proxy.rules.silent_max, now);
@@ -191,7 +187,7 @@ impl Exchange {
         for loser in won.losers {
             self.backends[loser].silent().add(&self.marks[loser]);
         }
-        self.proxy.reaper.take(&self.race, Some(leg), self.request.method.is_safe(), Instant::now());
+        self.proxy.reaper.take(&self.race, Some(leg), self.request.method().is_safe(), Instant::now());
         let delivered = catch_unwind(AssertUnwindSafe(|| self.deliver(answer, won.prize)));
         self.skip(won.held_back);
         self.end(leg, delivered.map_or(Outcome::Panic, |()| outcome), after);
@@ -223,7 +219,7 @@ impl Exchange {
 
     fn deliver(&self, answer: Answer, reply_to: Box<dyn ReplyTo>) {
         let status = answer.status;
-        let is_withheld = self.request.method == Method::HEAD || status == StatusCode::NOT_MODIFIED;
+        let is_withheld = *self.request.method() == Method::HEAD || status == StatusCode::NOT_MODIFIED;
         let body = if is_withheld {
             // The line is free before the client can ask again.
             drop(answer.body);

@@ -15,19 +15,39 @@ const AHEAD_BYTES_MAX: usize = 16 * 1024;
 /// A request on its way to every backend of a race.
 #[derive(Debug)]
 pub struct Outgoing {
-    /// The method.
-    pub method: Method,
-    /// What is asked for, behind each backend's base path.
-    pub target: Target,
-    /// The fields for all backends, without `Host` and framing.
-    pub headers: HeaderMap,
-    /// The `Host` to send instead of the backend's own.
-    pub host: Option<HeaderValue>,
-    /// The body.
-    pub body: Option<Spool>,
+    method: Method,
+    target: Target,
+    /// All fields, but for `Host` where each backend gets its own.
+    headers: HeaderMap,
+    body: Option<Spool>,
 }
 
 impl Outgoing {
+    /// A request for all backends, each by its own address. `headers` are without `Host` and framing; `host` replaces the
+    /// backends' own.
+    pub fn new(
+        method: Method,
+        target: Target,
+        mut headers: HeaderMap,
+        host: Option<HeaderValue>,
+        body: Option<Spool>,
+    ) -> Outgoing {
+        if let Some(host) = host {
+            headers.insert(HOST, host);
+        }
+        // Without a length ureq would send these methods chunked.
+        let needs_length = matches!(method, Method::POST | Method::PUT | Method::PATCH);
+        if let Some(length) = body.as_ref().map(Spool::length).or(needs_length.then_some(0)) {
+            headers.insert(CONTENT_LENGTH, length.into());
+        }
+        Outgoing { method, target, headers, body }
+    }
+
+    /// The method.
+    pub fn method(&self) -> &Method {
+        &self.method
+    }
+
     /// RFC 9110 §9.2.2: sending it twice does no more than sending it once.
     pub(super) fn is_idempotent(&self) -> bool {
         self.method.is_idempotent()
@@ -43,7 +63,7 @@ impl Outgoing {
         *request.method_mut() = self.method.clone();
         *request.uri_mut() = address.uri(&self.target);
         *request.version_mut() = Version::HTTP_11;
-        *request.headers_mut() = self.fields();
+        *request.headers_mut() = self.headers.clone();
         if self.body.is_some() && self.method == Method::HEAD {
             allow_body_with_head(&mut request);
         }
@@ -60,10 +80,10 @@ impl Outgoing {
         let uri = address.uri(&self.target);
         let target = uri.path_and_query()?.as_str();
         write!(bytes, "{} {target} HTTP/1.1\r\n", self.method).ok()?;
-        if self.host.is_none() {
+        if !self.headers.contains_key(HOST) {
             write!(bytes, "host: {}\r\n", address.authority()).ok()?;
         }
-        for (name, value) in &self.fields() {
+        for (name, value) in &self.headers {
             bytes.extend_from_slice(name.as_str().as_bytes());
             bytes.extend_from_slice(b": ");
             bytes.extend_from_slice(value.as_bytes());
@@ -72,19 +92,6 @@ impl Outgoing {
         bytes.extend_from_slice(b"\r\n");
         bytes.extend_from_slice(body);
         (bytes.len() <= AHEAD_BYTES_MAX).then_some(bytes)
-    }
-
-    fn fields(&self) -> HeaderMap {
-        let mut fields = self.headers.clone();
-        if let Some(host) = &self.host {
-            fields.insert(HOST, host.clone());
-        }
-        // Without a length ureq would send these methods chunked.
-        let needs_length = matches!(self.method, Method::POST | Method::PUT | Method::PATCH);
-        if let Some(length) = self.body.as_ref().map(Spool::length).or(needs_length.then_some(0)) {
-            fields.insert(CONTENT_LENGTH, length.into());
-        }
-        fields
     }
 }
 
