@@ -5,7 +5,7 @@ use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
-use crate::harness::{BRIEFLY, Binary, Client, Connection, Fake, Gate, Proxy, Raw, eventually, threads_named};
+use crate::harness::{BRIEFLY, Binary, Client, Connection, Fake, Gate, Proxy, Raw, SOON, eventually, threads_named};
 
 const LONG: Duration = Duration::from_secs(3600);
 
@@ -84,7 +84,10 @@ fn idle_connections_are_closed_without_a_wait() {
     kept.send_request("GET", "/", &[], None);
     assert_eq!((kept.reply().status, proxy.has_ended()), (404, false));
     proxy.stopper().stop();
-    // The stream keeps the proxy from ending, so nothing else can close them.
+    // The stream keeps the proxy from ending, so nothing else can close them before their deadlines of 10 and 60 seconds.
+    for client in [&silent, &kept] {
+        client.stream.set_read_timeout(Some(SOON / 4)).expect("a timeout");
+    }
     assert!(kept.is_closed() && silent.is_closed());
     assert!(!proxy.has_ended());
     gate.open();
@@ -248,7 +251,7 @@ fn nothing_is_left_of_a_server_that_has_run() {
     }
     let (good, hanging) = (Raw::answering("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ngood"), Raw::hanging());
     let sockets_before = sockets();
-    let proxy = Proxy::before(&[good.url.clone(), hanging.url.clone()]);
+    let proxy = Proxy::with(&[good.url.clone(), hanging.url.clone()], |config| config.linger_unsafe = BRIEFLY);
     let clients: Vec<Client> = (0..8).map(|_| Client::connect(proxy.address)).collect();
     for mut client in clients {
         client.send_request("POST", "/", &[], Some(&vec![b'x'; 100_000]));

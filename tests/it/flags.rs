@@ -11,7 +11,8 @@ use red_tentacle::config;
 use tempfile::NamedTempFile;
 
 use crate::harness::{
-    BRIEFLY, Binary, Client, Connection, Ended, Fake, Gate, Raw, Reply, SOON, eventually, get, own_address, refusing,
+    BRIEFLY, Binary, Client, Connection, Deaf, Ended, Fake, Gate, Raw, Reply, SOON, eventually, get, own_address,
+    refusing,
 };
 
 const LIST: &str = "http://a.example,https://b.example:8443/base";
@@ -50,6 +51,14 @@ fn ask(address: SocketAddr, method: &str, target: &str, fields: &[&str], body: O
     client.reply()
 }
 
+/// A file with a certificate as far as PEM goes: nothing that anybody could trust.
+fn certificate_file() -> (NamedTempFile, String) {
+    let mut file = NamedTempFile::new().expect("a file");
+    file.write_all(b"-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n").expect("written");
+    let path = file.path().to_str().expect("UTF-8").to_owned();
+    (file, path)
+}
+
 /// A file with a token.
 fn token_file() -> (NamedTempFile, String) {
     let mut file = NamedTempFile::new().expect("a file");
@@ -68,6 +77,13 @@ fn every_bad_value_ends_the_start_with_one_line_that_names_flag_or_variable() {
         ("--timeout", "0s", "'0s': no answer can come in no time; write 5s, say"),
         ("--idle-timeout", "soon", "'soon': not a duration; write 500ms, 5s, 2m or 1h"),
         ("--host", "other", "'other': neither backend nor preserve; write one of them"),
+        ("--linger", "1d", "'1d': not a duration; write 500ms, 5s, 2m or 1h"),
+        ("--linger-unsafe", "-1s", "'-1s': not a duration; write 500ms, 5s, 2m or 1h"),
+        ("--max-silent", "0", "'0': not a whole number from 1 to 65536; write 1, say"),
+        ("--max-idle-lines", "1025", "'1025': not a whole number from 0 to 1024; write 0, say"),
+        ("--dns-ttl", "30", "'30': no unit; write 500ms, 5s, 2m or 1h"),
+        ("--ca-file", "/nonexistent", "'/nonexistent': cannot read it: "),
+        ("--ca-file", "/dev/null", "'/dev/null': it holds no certificate; name a PEM file that does"),
         ("--max-legs", "63", "'63': not a whole number from 64 to 65536; write 64, say"),
         ("--listen", "localhost:80", "'localhost:80': not an IP address with a port; write 0.0.0.0:8080 or [::]:8080"),
         ("--max-body", "10MB", "'10MB': not a size; write 512B, 16KiB, 10MiB or 1GiB"),
@@ -124,7 +140,8 @@ fn without_backends_it_does_not_start_and_names_the_variable() {
 
 #[test]
 fn check_prints_what_is_in_effect() {
-    let (_file, token) = token_file();
+    let (_token_file, token) = token_file();
+    let (_certificate_file, certificate) = certificate_file();
     let directory = tempfile::tempdir().expect("a directory");
     let directory = directory.path().to_str().expect("UTF-8");
     let rows = [
@@ -133,6 +150,12 @@ fn check_prints_what_is_in_effect() {
         ("--timeout", "1500ms", "1500ms"),
         ("--idle-timeout", "2m", "120s"),
         ("--host", "preserve", "preserve"),
+        ("--linger", "300ms", "300ms"),
+        ("--linger-unsafe", "0s", "0s"),
+        ("--max-silent", "9", "9"),
+        ("--max-idle-lines", "0", "0"),
+        ("--dns-ttl", "1m", "60s"),
+        ("--ca-file", &certificate, "(1 certificates)"),
         ("--max-legs", "64", "64"),
         ("--listen", "127.0.0.1:80,[::1]:80", "127.0.0.1:80,[::1]:80"),
         ("--max-body", "1024KiB", "1MiB"),
@@ -183,6 +206,11 @@ fn the_defaults_are_those_that_the_help_tells() {
         "admin-listen = 127.0.0.1:8081,[::1]:8081 (where IPv6 exists)\n",
         "timeout = 5s\nidle-timeout = 60s\n",
         "success = 200-299\n",
+        "linger = 200ms\nlinger-unsafe = 5s\n",
+        "max-silent = 128\n",
+        "max-idle-lines = 64\n",
+        "dns-ttl = 30s\n",
+        "ca-file = (none)\n",
         "max-body = 10MiB\n",
         "max-legs = 1024\n",
         "grace-period = 10s\n",
@@ -193,7 +221,8 @@ fn the_defaults_are_those_that_the_help_tells() {
     for line in expected {
         assert!(shown.contains(line), "{line:?} in {shown}");
     }
-    assert!(checked(&["--backends", LIST, "--timeout", "2m"], &[]).contains("idle-timeout = 120s\n"));
+    let longer = checked(&["--backends", LIST, "--timeout", "2m"], &[]);
+    assert!(longer.contains("idle-timeout = 120s\n") && longer.contains("linger-unsafe = 120s\n"), "{longer}");
 }
 
 #[test]
@@ -318,10 +347,11 @@ fn host_says_whose_name_the_backends_see() {
 
 #[test]
 fn max_legs_bounds_what_runs_at_once() {
-    // 64 legs run and 256 wait: five races of 64 legs. The sixth is one too many.
-    let hanging = Raw::hanging();
-    let list: Vec<String> = (1..=64).map(|number| format!("{}/{number}", hanging.url)).collect();
-    let program = Binary::start(&["--backends", &list.join(","), "--max-legs", "64", "--timeout", "1h"]);
+    // 64 threads connect in vain and 256 legs wait for one: not more than five races of 64 legs.
+    let deaf = Deaf::new();
+    let list: Vec<String> = (1..=64).map(|number| format!("{}/{number}", deaf.url)).collect();
+    let long = ["--timeout", "1h", "--idle-timeout", "1h"];
+    let program = Binary::start(&[&["--backends", &list.join(","), "--max-legs", "64"], &long[..]].concat());
     let address = program.address();
     let (sender, replies) = unbounded();
     for _ in 0..6 {
@@ -330,8 +360,75 @@ fn max_legs_bounds_what_runs_at_once() {
     }
     let first = replies.recv_timeout(SOON).expect("a reply").expect("a whole one");
     assert_eq!((first.status, first.value("retry-after")), (503, Some("1")));
-    assert!(hanging.accepted() <= 64, "{}", hanging.accepted());
     eventually("as many legs run as may", || program.threads_named("leg") == 64);
+}
+
+/// A program that has just answered one client, while the hanging backend of the same race has its request, too.
+fn program_with_loser(method: &str, hanging: &Raw, arguments: &[&str]) -> Binary {
+    let gate = Gate::new();
+    let held = gate.clone();
+    let good = Fake::answering(move |_| {
+        held.pass();
+        Fake::reply(200, "good")
+    });
+    let list = format!("{},{}", hanging.url, good.url);
+    let program =
+        Binary::start(&[&["--backends", &list, "--timeout", "1h", "--idle-timeout", "1h"], arguments].concat());
+    let mut client = Client::connect(program.address());
+    client.send_request(method, "/", &[], None);
+    hanging.next();
+    gate.open();
+    assert_eq!(client.reply().text(), "good");
+    program
+}
+
+#[test]
+fn linger_and_linger_unsafe_say_how_long_losers_may_finish() {
+    for (flag, method, other) in [("--linger", "GET", "--linger-unsafe"), ("--linger-unsafe", "POST", "--linger")] {
+        let hanging = Raw::hanging();
+        let _program = program_with_loser(method, &hanging, &[flag, "0s", other, "1h"]);
+        hanging.expect_hang_up();
+        let hanging = Raw::hanging();
+        let _program = program_with_loser(method, &hanging, &[flag, "1h", other, "0s"]);
+        assert!(!hanging.is_hung_up_on_within(BRIEFLY), "{flag}");
+    }
+}
+
+#[test]
+fn max_silent_bounds_the_losers_that_wait_in_vain() {
+    let (hanging, good) = (Raw::hanging(), Fake::with(200, "good"));
+    let list = format!("{},{}", hanging.url, good.url);
+    let arguments = ["--linger", "1h", "--timeout", "1h", "--idle-timeout", "1h", "--max-silent", "1"];
+    let program = Binary::start(&[&["--backends", &list], &arguments[..]].concat());
+    let address = program.address();
+    // One a second goes there all the same; only the races that leave it out end before it does.
+    for _ in 0..10 {
+        assert_eq!(get(address, "/").text(), "good");
+    }
+    program.line("b1=skipped b2=200/");
+}
+
+#[test]
+fn max_idle_lines_says_how_many_connections_are_kept() {
+    for (count, expected) in [("0", 3), ("1", 1)] {
+        let good = Raw::answering("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ngood");
+        let program = Binary::start(&["--backends", &good.url, "--max-idle-lines", count]);
+        let mut client = Client::connect(program.address());
+        for _ in 0..3 {
+            client.send_request("GET", "/", &[], None);
+            assert_eq!(client.reply().text(), "good");
+        }
+        assert_eq!(good.accepted(), expected, "--max-idle-lines {count}");
+    }
+}
+
+#[test]
+fn a_certificate_that_is_none_ends_the_start_with_1_and_names_the_flag() {
+    let (_file, certificate) = certificate_file();
+    let arguments = ["--backends", LIST, "--listen", "127.0.0.1:0", "--admin-listen", "off", "--ca-file", &certificate];
+    let ended = run(&arguments, &[]);
+    assert_eq!(ended.code, Some(1));
+    assert!(ended.stderr.starts_with("red-tentacle: cannot trust certificate 1 of --ca-file: "), "{}", ended.stderr);
 }
 
 #[test]

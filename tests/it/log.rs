@@ -42,7 +42,7 @@ fn each_exchange_is_one_line_with_the_whole_race() {
     });
     let hanging = Raw::hanging();
     let urls = [busy.url.clone(), good.url.clone(), hanging.url.clone()];
-    let program = Binary::start(&["--backends", &urls.join(",")]);
+    let program = Binary::start(&["--backends", &urls.join(","), "--linger-unsafe", "0s"]);
     let (address, _) = program.addresses();
     let mut client = Client::connect(address);
     let own = client.stream.local_addr().expect("an address");

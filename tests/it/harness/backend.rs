@@ -9,8 +9,9 @@ use std::thread;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
+use socket2::{Domain, Socket, Type};
 
-use super::SOON;
+use super::{BRIEFLY, SOON};
 
 /// A request as a backend saw it.
 #[derive(Debug, Clone)]
@@ -237,6 +238,26 @@ fn whole_request(bytes: &[u8]) -> Option<usize> {
     let text = String::from_utf8_lossy(&bytes[..head]).to_ascii_lowercase();
     let length = text.lines().find_map(|line| line.strip_prefix("content-length: ")?.trim().parse().ok()).unwrap_or(0);
     (bytes.len() >= head + length).then_some(head + length)
+}
+
+/// A backend that can't be reached: its host drops what it is sent, since the queue of a listener that never accepts is
+/// full. Connecting to it takes until the timeout.
+pub struct Deaf {
+    pub url: String,
+    _listener: Socket,
+    _waiting: Vec<TcpStream>,
+}
+
+impl Deaf {
+    pub fn new() -> Deaf {
+        let listener = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        listener.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("a port");
+        listener.listen(0).expect("listening");
+        let address = listener.local_addr().expect("an address").as_socket().expect("IPv4");
+        let waiting = (0..8).map_while(|_| TcpStream::connect_timeout(&address, BRIEFLY).ok()).collect::<Vec<_>>();
+        assert!(waiting.len() < 8, "the queue is never full");
+        Deaf { url: format!("http://{address}"), _listener: listener, _waiting: waiting }
+    }
 }
 
 /// The URL of a port that refuses connections.

@@ -9,7 +9,7 @@ mod server;
 use std::thread;
 use std::time::{Duration, Instant};
 
-pub use backend::{Connection, Fake, Raw, Received, refusing};
+pub use backend::{Connection, Deaf, Fake, Raw, Received, refusing};
 pub use binary::{Binary, Ended, own_address, threads_named};
 pub use client::{Client, Reply, get};
 pub use gate::Gate;
