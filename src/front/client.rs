@@ -1,57 +1,51 @@
-//! One client's socket: reads when the poller says so, hands complete requests on, writes refusals, notices that the
-//! client leaves. What the bytes mean is `connection`'s knowledge.
+//! One client's socket and its seat: whose turn it is with the connection, reading and writing, and whether the client is
+//! still there. What is done in a turn is `turns`' knowledge.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use socket2::SockRef;
 
-use super::connection::{Connection, Step};
-use super::reply::{Asked, CONTINUE, Framing, write_head};
-use super::reply_to::ClientReply;
+use super::connection::Connection;
 use super::{Door, Front};
-use crate::journal;
-use crate::message::{Departure, Refusal, ReplyBody, Request};
-use crate::poller::{Owner, Turn, Watch};
+use crate::message::Departure;
+use crate::poller::Watch;
 use crate::wait;
 
 /// Read in one call: a whole head of the usual size, and enough of a body to make the call worth it.
 const READ_BYTES: usize = 16 * 1024;
 
-/// Reads of one client in one turn: a fast upload mustn't keep the poller's thread from all others.
-const READS_MAX: usize = 16;
 /// So often a thread that waits for a client looks whether it has left, or whether the house is closed.
 const LOOK_UP_TIME: Duration = Duration::from_millis(250);
 
 /// A client's socket, from accepting it to closing it.
 pub(super) struct Client {
-    socket: TcpStream,
-    peer: SocketAddr,
-    door: Arc<Door>,
-    watch: OnceLock<Watch>,
+    pub(super) socket: TcpStream,
+    pub(super) peer: SocketAddr,
+    pub(super) door: Arc<Door>,
+    pub(super) watch: OnceLock<Watch>,
     seat: Mutex<Seat>,
 }
 
 /// What the poller's thread and whoever serves the client share.
 #[derive(Default)]
-struct Seat {
+pub(super) struct Seat {
     /// `None` while somebody works with it. Whoever takes it out owns it.
-    connection: Option<Box<Connection>>,
+    pub(super) connection: Option<Box<Connection>>,
     /// An edge arrived while somebody owned the connection: whoever gives it back must read.
-    pending: bool,
+    pub(super) pending: bool,
     /// Bytes behind the request that is being served are here: a client that stops sending hasn't left.
-    has_unread: bool,
-    presence: Presence,
-    abandon: Option<Box<dyn FnOnce() + Send>>,
+    pub(super) has_unread: bool,
+    pub(super) presence: Presence,
+    pub(super) abandon: Option<Box<dyn FnOnce() + Send>>,
 }
 
 /// Whether the client is still there.
 #[derive(Default, Clone, Copy, PartialEq, Eq)]
-enum Presence {
+pub(super) enum Presence {
     #[default]
     Here,
     /// It sends no more; what it sent before may still be unread.
@@ -60,7 +54,7 @@ enum Presence {
 }
 
 /// What a read brought.
-enum Arrived {
+pub(super) enum Arrived {
     /// `more`: the socket may hold more, and no further edge would tell.
     Bytes {
         more: bool,
@@ -85,63 +79,6 @@ impl Client {
 
     pub(super) fn front(&self) -> &Front {
         &self.door.front
-    }
-
-    /// Goes on with the connection until it needs the poller or somebody else: `may_read` if bytes may be waiting.
-    pub(super) fn work(self: &Arc<Self>, mut connection: Box<Connection>, mut may_read: bool) {
-        let mut reads = 0;
-        loop {
-            match connection.step(Instant::now()) {
-                Step::More if may_read && reads == READS_MAX => return self.go_on_later(connection),
-                Step::More if may_read => match self.read_into(&mut connection) {
-                    Arrived::Bytes { more } => {
-                        reads += 1;
-                        may_read = more;
-                    }
-                    Arrived::Nothing => may_read = false,
-                    Arrived::End => return self.close(),
-                },
-                Step::More => match self.give_back(connection) {
-                    None => return,
-                    Some(again) => {
-                        connection = again;
-                        may_read = true;
-                    }
-                },
-                Step::Continue => {
-                    if self.try_write(CONTINUE).is_err() {
-                        return self.close();
-                    }
-                }
-                Step::Request(request, asked) => match self.hand_on(connection, *request, asked, may_read) {
-                    None => return,
-                    Some(refused) => {
-                        connection = refused;
-                        self.refuse(&mut connection, &Refusal::Busy);
-                        may_read = true;
-                    }
-                },
-                Step::Refuse(refusal) => {
-                    self.refuse(&mut connection, &refusal);
-                    may_read = true;
-                }
-                Step::Close => return self.close(),
-            }
-        }
-    }
-
-    /// The reply was sent and the client may ask again.
-    pub(super) fn answered(self: &Arc<Self>, mut connection: Box<Connection>) {
-        connection.answered(Instant::now());
-        let pending = self.leave_exchange();
-        self.work(connection, pending);
-    }
-
-    /// The last reply was sent: the client has a moment to read it and to close its side.
-    pub(super) fn part(self: &Arc<Self>, mut connection: Box<Connection>) {
-        self.leave_exchange();
-        self.half_close(&mut connection);
-        self.work(connection, true);
     }
 
     /// Ends the connection with a reset: nobody must take what was sent for complete.
@@ -196,7 +133,7 @@ impl Client {
         }
     }
 
-    fn read_into(&self, connection: &mut Connection) -> Arrived {
+    pub(super) fn read_into(&self, connection: &mut Connection) -> Arrived {
         let mut buffer = [0; READ_BYTES];
         loop {
             match (&self.socket).read(&mut buffer) {
@@ -214,59 +151,8 @@ impl Client {
         }
     }
 
-    /// Gives the connection to the poller, or back if an edge came meanwhile.
-    fn give_back(&self, connection: Box<Connection>) -> Option<Box<Connection>> {
-        if self.front().is_draining() && connection.is_idle() {
-            self.close();
-            return None;
-        }
-        let mut seat = self.seat();
-        if std::mem::take(&mut seat.pending) {
-            return Some(connection);
-        }
-        // Under the lock, so that no later owner's deadline is overwritten by this one.
-        if let Some(watch) = self.watch.get() {
-            watch.set_deadline(Some(connection.deadline()));
-        }
-        seat.connection = Some(connection);
-        None
-    }
-
-    /// Lets others have their turns first.
-    fn go_on_later(&self, connection: Box<Connection>) {
-        let mut seat = self.seat();
-        seat.connection = Some(connection);
-        if let Some(watch) = self.watch.get() {
-            watch.set_deadline(Some(Instant::now()));
-        }
-    }
-
-    /// Hands a request on; the connection comes back at once if nobody has room for it. `may_read`: the socket may hold
-    /// more, and no further edge will tell.
-    fn hand_on(
-        self: &Arc<Self>,
-        connection: Box<Connection>,
-        request: Request,
-        asked: Asked,
-        may_read: bool,
-    ) -> Option<Box<Connection>> {
-        let sends_no_more = {
-            let mut seat = self.seat();
-            seat.pending |= may_read;
-            seat.has_unread = connection.has_unread();
-            seat.presence == Presence::SendsNoMore
-        };
-        let reply_to = ClientReply::new(self.clone(), connection, asked);
-        let refused = (self.door.serve)(request, reply_to).err().and_then(ClientReply::into_connection);
-        if sends_no_more && refused.is_none() {
-            // The end came with the request, or before it.
-            self.notice_departure(false);
-        }
-        refused
-    }
-
     /// Ends an exchange: whether an edge came while it lasted.
-    fn leave_exchange(&self) -> bool {
+    pub(super) fn leave_exchange(&self) -> bool {
         let mut seat = self.seat();
         let abandon = seat.abandon.take();
         seat.has_unread = false;
@@ -276,26 +162,12 @@ impl Client {
         pending
     }
 
-    fn refuse(&self, connection: &mut Connection, refusal: &Refusal) {
-        journal::refused(self.peer, refusal);
-        let reply = refusal.reply();
-        let framing = Framing::of(Asked::UNREADABLE, reply.status, &reply.body);
-        let mut bytes = Vec::with_capacity(512);
-        write_head(&mut bytes, Asked::UNREADABLE, reply.status, &reply.headers, framing, SystemTime::now());
-        if let ReplyBody::Whole(body) = reply.body {
-            bytes.extend_from_slice(&body);
-        }
-        // A client that lets its socket fill up doesn't read; it is told by the close alone.
-        let _ = self.try_write(&bytes);
-        self.half_close(connection);
-    }
-
-    fn half_close(&self, connection: &mut Connection) {
+    pub(super) fn half_close(&self, connection: &mut Connection) {
         let _ = self.socket.shutdown(Shutdown::Write);
         connection.part(Instant::now());
     }
 
-    fn close(&self) {
+    pub(super) fn close(&self) {
         if let Some(watch) = self.watch.get() {
             watch.end();
         }
@@ -303,7 +175,7 @@ impl Client {
     }
 
     /// Takes the connection, or leaves word that there was something.
-    fn take_or_note(&self, read_closed: bool) -> Option<Box<Connection>> {
+    pub(super) fn take_or_note(&self, read_closed: bool) -> Option<Box<Connection>> {
         let mut seat = self.seat();
         if read_closed && seat.presence == Presence::Here {
             seat.presence = Presence::SendsNoMore;
@@ -314,7 +186,7 @@ impl Client {
     }
 
     /// A client that stopped sending, with nothing unread before its end, has left; a dead one in any case.
-    fn notice_departure(&self, dead: bool) {
+    pub(super) fn notice_departure(&self, dead: bool) {
         let mut seat = self.seat();
         let has_stopped = || {
             seat.presence == Presence::SendsNoMore && !seat.has_unread && matches!(self.socket.peek(&mut [0]), Ok(0))
@@ -329,41 +201,7 @@ impl Client {
         }
     }
 
-    fn expired(self: &Arc<Self>) {
-        let Some(mut connection) = self.seat().connection.take() else { return };
-        if connection.deadline() > Instant::now() {
-            // It was put off meanwhile, or its turn was.
-            return self.work(connection, true);
-        }
-        match connection.expire() {
-            Step::Refuse(refusal) => {
-                self.refuse(&mut connection, &refusal);
-                self.work(connection, true);
-            }
-            _ => self.close(),
-        }
-    }
-
-    fn drain(self: &Arc<Self>) {
-        let connection = self.seat().connection.take();
-        if let Some(connection) = connection {
-            // It is closed there if it is idle.
-            self.work(connection, true);
-        }
-    }
-
-    /// The house is closed. A reply that is being written must not look whole: its writer is woken, and resets.
-    fn cut(&self) {
-        let is_served = self.seat().connection.is_none();
-        if !is_served {
-            return self.close();
-        }
-        let _ = SockRef::from(&self.socket).set_linger(Some(Duration::ZERO));
-        let _ = self.socket.shutdown(Shutdown::Read);
-        self.notice_departure(true);
-    }
-
-    fn seat(&self) -> MutexGuard<'_, Seat> {
+    pub(super) fn seat(&self) -> MutexGuard<'_, Seat> {
         self.seat.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -376,24 +214,6 @@ impl Departure for Client {
             abandon();
         } else {
             seat.abandon = Some(abandon);
-        }
-    }
-}
-
-impl Owner for Client {
-    fn turn(self: Arc<Self>, turn: Turn) {
-        let worked = catch_unwind(AssertUnwindSafe(|| match turn {
-            Turn::Ready { read_closed, dead } => match self.take_or_note(read_closed) {
-                Some(connection) => self.work(connection, true),
-                None if read_closed || dead => self.notice_departure(dead),
-                None => {}
-            },
-            Turn::Expired => self.expired(),
-            Turn::Drain => self.drain(),
-            Turn::Cut => self.cut(),
-        }));
-        if worked.is_err() {
-            self.close();
         }
     }
 }

@@ -8,6 +8,7 @@ mod head;
 mod listener;
 mod reply;
 mod reply_to;
+mod turns;
 
 use std::net::TcpListener;
 use std::path::Path;

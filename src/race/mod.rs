@@ -243,7 +243,9 @@ mod tests {
                         self.race.hang_up(Some(leg));
                         assert!(!self.race.token(leg).is_cancelled(), "the winner runs on");
                         assert!(won.losers.iter().all(|loser| self.race.token(*loser).is_cancelled()));
-                        won.held_back.into_iter().for_each(|leg| self.end(leg));
+                        for leg in won.held_back {
+                            self.end(leg);
+                        }
                     }
                     self.end(leg);
                 }
@@ -251,7 +253,9 @@ mod tests {
                 Step::Abandon => {
                     let (prize, held_back) = self.race.abandon();
                     self.prizes += usize::from(prize.is_some());
-                    held_back.into_iter().for_each(|leg| self.end(leg));
+                    for leg in held_back {
+                        self.end(leg);
+                    }
                 }
             }
         }

@@ -80,7 +80,9 @@ mod tests {
         let marks = [Mark::default(), Mark::default()];
         let now = Instant::now();
         assert!(silent.admits(2, now));
-        marks.iter().for_each(|mark| silent.add(mark));
+        for mark in &marks {
+            silent.add(mark);
+        }
         assert!(silent.admits(2, now), "the first probe");
         assert!(!silent.admits(2, now + PROBE_INTERVAL / 2));
         assert!(silent.admits(2, now + PROBE_INTERVAL), "the second probe");

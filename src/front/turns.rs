@@ -1,0 +1,196 @@
+//! What a client's turns are made of: reading until a request is complete, handing it on, answering what can't be served,
+//! and giving the connection back to the poller. What the bytes mean is `connection`'s knowledge, the socket is `client`'s.
+
+use std::net::Shutdown;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use socket2::SockRef;
+
+use super::client::{Arrived, Client, Presence};
+use super::connection::{Connection, Step};
+use super::reply::{Asked, CONTINUE, Framing, write_head};
+use super::reply_to::ClientReply;
+use crate::journal;
+use crate::message::{Refusal, ReplyBody, Request};
+use crate::poller::{Owner, Turn};
+
+/// Reads of one client in one turn: a fast upload mustn't keep the poller's thread from all others.
+const READS_MAX: usize = 16;
+
+impl Client {
+    /// Goes on with the connection until it needs the poller or somebody else: `may_read` if bytes may be waiting.
+    pub(super) fn work(self: &Arc<Self>, mut connection: Box<Connection>, mut may_read: bool) {
+        let mut reads = 0;
+        loop {
+            match connection.step(Instant::now()) {
+                Step::More if may_read && reads == READS_MAX => return self.go_on_later(connection),
+                Step::More if may_read => match self.read_into(&mut connection) {
+                    Arrived::Bytes { more } => {
+                        reads += 1;
+                        may_read = more;
+                    }
+                    Arrived::Nothing => may_read = false,
+                    Arrived::End => return self.close(),
+                },
+                Step::More => match self.give_back(connection) {
+                    None => return,
+                    Some(again) => {
+                        connection = again;
+                        may_read = true;
+                    }
+                },
+                Step::Continue => {
+                    if self.try_write(CONTINUE).is_err() {
+                        return self.close();
+                    }
+                }
+                Step::Request(request, asked) => match self.hand_on(connection, *request, asked, may_read) {
+                    None => return,
+                    Some(refused) => {
+                        connection = refused;
+                        self.refuse(&mut connection, &Refusal::Busy);
+                        may_read = true;
+                    }
+                },
+                Step::Refuse(refusal) => {
+                    self.refuse(&mut connection, &refusal);
+                    may_read = true;
+                }
+                Step::Close => return self.close(),
+            }
+        }
+    }
+
+    /// The reply was sent and the client may ask again.
+    pub(super) fn answered(self: &Arc<Self>, mut connection: Box<Connection>) {
+        connection.answered(Instant::now());
+        let pending = self.leave_exchange();
+        self.work(connection, pending);
+    }
+
+    /// The last reply was sent: the client has a moment to read it and to close its side.
+    pub(super) fn part(self: &Arc<Self>, mut connection: Box<Connection>) {
+        self.leave_exchange();
+        self.half_close(&mut connection);
+        self.work(connection, true);
+    }
+
+    /// Gives the connection to the poller, or back if an edge came meanwhile.
+    fn give_back(&self, connection: Box<Connection>) -> Option<Box<Connection>> {
+        if self.front().is_draining() && connection.is_idle() {
+            self.close();
+            return None;
+        }
+        let mut seat = self.seat();
+        if std::mem::take(&mut seat.pending) {
+            return Some(connection);
+        }
+        // Under the lock, so that no later owner's deadline is overwritten by this one.
+        if let Some(watch) = self.watch.get() {
+            watch.set_deadline(Some(connection.deadline()));
+        }
+        seat.connection = Some(connection);
+        None
+    }
+
+    /// Lets others have their turns first.
+    fn go_on_later(&self, connection: Box<Connection>) {
+        let mut seat = self.seat();
+        seat.connection = Some(connection);
+        if let Some(watch) = self.watch.get() {
+            watch.set_deadline(Some(Instant::now()));
+        }
+    }
+
+    /// Hands a request on; the connection comes back at once if nobody has room for it. `may_read`: the socket may hold
+    /// more, and no further edge will tell.
+    fn hand_on(
+        self: &Arc<Self>,
+        connection: Box<Connection>,
+        request: Request,
+        asked: Asked,
+        may_read: bool,
+    ) -> Option<Box<Connection>> {
+        let sends_no_more = {
+            let mut seat = self.seat();
+            seat.pending |= may_read;
+            seat.has_unread = connection.has_unread();
+            seat.presence == Presence::SendsNoMore
+        };
+        let reply_to = ClientReply::new(self.clone(), connection, asked);
+        let refused = (self.door.serve)(request, reply_to).err().and_then(ClientReply::into_connection);
+        if sends_no_more && refused.is_none() {
+            // The end came with the request, or before it.
+            self.notice_departure(false);
+        }
+        refused
+    }
+
+    fn refuse(&self, connection: &mut Connection, refusal: &Refusal) {
+        journal::refused(self.peer, refusal);
+        let reply = refusal.reply();
+        let framing = Framing::of(Asked::UNREADABLE, reply.status, &reply.body);
+        let mut bytes = Vec::with_capacity(512);
+        write_head(&mut bytes, Asked::UNREADABLE, reply.status, &reply.headers, framing, SystemTime::now());
+        if let ReplyBody::Whole(body) = reply.body {
+            bytes.extend_from_slice(&body);
+        }
+        // A client that lets its socket fill up doesn't read; it is told by the close alone.
+        let _ = self.try_write(&bytes);
+        self.half_close(connection);
+    }
+
+    fn expired(self: &Arc<Self>) {
+        let Some(mut connection) = self.seat().connection.take() else { return };
+        if connection.deadline() > Instant::now() {
+            // It was put off meanwhile, or its turn was.
+            return self.work(connection, true);
+        }
+        match connection.expire() {
+            Step::Refuse(refusal) => {
+                self.refuse(&mut connection, &refusal);
+                self.work(connection, true);
+            }
+            _ => self.close(),
+        }
+    }
+
+    fn drain(self: &Arc<Self>) {
+        let connection = self.seat().connection.take();
+        if let Some(connection) = connection {
+            // It is closed there if it is idle.
+            self.work(connection, true);
+        }
+    }
+
+    /// The house is closed. A reply that is being written must not look whole: its writer is woken, and resets.
+    fn cut(&self) {
+        let is_served = self.seat().connection.is_none();
+        if !is_served {
+            return self.close();
+        }
+        let _ = SockRef::from(&self.socket).set_linger(Some(Duration::ZERO));
+        let _ = self.socket.shutdown(Shutdown::Read);
+        self.notice_departure(true);
+    }
+}
+
+impl Owner for Client {
+    fn turn(self: Arc<Self>, turn: Turn) {
+        let worked = catch_unwind(AssertUnwindSafe(|| match turn {
+            Turn::Ready { read_closed, dead } => match self.take_or_note(read_closed) {
+                Some(connection) => self.work(connection, true),
+                None if read_closed || dead => self.notice_departure(dead),
+                None => {}
+            },
+            Turn::Expired => self.expired(),
+            Turn::Drain => self.drain(),
+            Turn::Cut => self.cut(),
+        }));
+        if worked.is_err() {
+            self.close();
+        }
+    }
+}
