@@ -52,7 +52,10 @@ impl Proxy {
     pub fn serve(self: &Arc<Proxy>, request: Request, reply_to: Box<dyn ReplyTo>) {
         let record = Record::new(&request);
         if self.via.is_in(&request.headers) {
-            return answer_alone(reply_to, &record, &Refusal::Loop);
+            let mut reply = Refusal::Loop.reply();
+            // By it the leg that brought the request back knows whose loop it is.
+            self.via.append_to(&mut reply.headers, request.version);
+            return answer_alone(reply_to, &record, &Refusal::Loop, reply);
         }
         let backends = self.backends.snapshot();
         let departure = reply_to.departure();
@@ -75,7 +78,7 @@ impl Proxy {
         if self.legs.start((0..exchange.backends.len()).map(leg).collect()).is_err()
             && let Some(reply_to) = exchange.race.abandon()
         {
-            answer_alone(reply_to, &exchange.record, &Refusal::Busy);
+            answer_alone(reply_to, &exchange.record, &Refusal::Busy, Refusal::Busy.reply());
         }
     }
 
@@ -188,8 +191,8 @@ fn is_conditional(method: &Method, headers: &HeaderMap) -> bool {
 }
 
 /// Answers without a race.
-fn answer_alone(reply_to: Box<dyn ReplyTo>, record: &Record, refusal: &Refusal) {
-    reply_to.reply(refusal.reply());
+fn answer_alone(reply_to: Box<dyn ReplyTo>, record: &Record, refusal: &Refusal, reply: Reply) {
+    reply_to.reply(reply);
     record.refused(refusal, Instant::now());
     record.finish(None, &[]);
 }
