@@ -110,14 +110,18 @@ impl<P, O: Clone> Race<P, O> {
         }
     }
 
-    /// The client has left: every leg is hung up on. The prize, if nobody has taken it.
+    /// The client has left: every leg is hung up on; after the verdict only the winner is, for how long its losers may
+    /// linger has been settled with it. The prize, if nobody has taken it.
     pub fn abandon(&self) -> Option<P> {
-        let prize = {
+        let (verdict, prize) = {
             let mut state = self.state();
-            state.verdict.get_or_insert(Verdict::Abandoned);
-            state.prize.take()
+            (*state.verdict.get_or_insert(Verdict::Abandoned), state.prize.take())
         };
-        self.hang_up_all();
+        match verdict {
+            Verdict::Won(winner) => self.token(winner).cancel(),
+            Verdict::Abandoned => self.hang_up_all(),
+            Verdict::Lost => {}
+        }
         prize
     }
 
