@@ -90,7 +90,7 @@ impl Client {
                         return self.close();
                     }
                 }
-                Step::Request(request, asked) => match self.hand_on(connection, *request, asked) {
+                Step::Request(request, asked) => match self.hand_on(connection, *request, asked, may_read) {
                     None => return,
                     Some(refused) => {
                         connection = refused;
@@ -204,14 +204,20 @@ impl Client {
         None
     }
 
-    /// Hands a request on; the connection comes back at once if nobody has room for it.
+    /// Hands a request on; the connection comes back at once if nobody has room for it. If the socket wasn't read to
+    /// its last byte, no edge will tell of the rest: whoever gives the connection back must read.
     fn hand_on(
         self: &Arc<Self>,
         connection: Box<Connection>,
         request: Request,
         asked: Asked,
+        may_read: bool,
     ) -> Option<Box<Connection>> {
-        self.seat().has_unread = connection.has_unread();
+        {
+            let mut seat = self.seat();
+            seat.has_unread = connection.has_unread();
+            seat.pending |= may_read;
+        }
         let reply_to = ClientReply::new(self.clone(), connection, asked);
         (self.door.serve)(request, reply_to).err().and_then(ClientReply::into_connection)
     }
@@ -322,11 +328,15 @@ impl Departure for Client {
 impl Owner for Client {
     fn turn(self: Arc<Self>, turn: Turn) {
         let worked = catch_unwind(AssertUnwindSafe(|| match turn {
-            Turn::Ready { read_closed, dead } => match self.take_or_note() {
-                Some(connection) => self.work(connection, true),
-                None if read_closed || dead => self.notice_departure(read_closed, dead),
-                None => {}
-            },
+            Turn::Ready { read_closed, dead } => {
+                if let Some(connection) = self.take_or_note() {
+                    self.work(connection, true);
+                }
+                // After the work: the end may have come together with a request that is being served by now.
+                if read_closed || dead {
+                    self.notice_departure(read_closed, dead);
+                }
+            }
             Turn::Expired => self.expired(),
             Turn::Drain => self.drain(),
             Turn::Cut => self.cut(),
