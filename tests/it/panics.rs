@@ -1,0 +1,1 @@
+//! A bug in one leg or one reply costs nobody else anything.
