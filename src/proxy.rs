@@ -135,6 +135,8 @@ impl Exchange {
         let status = answer.status;
         let is_withheld = self.request.method == Method::HEAD || status == StatusCode::NOT_MODIFIED;
         let body = if is_withheld {
+            // The line is free before the client can ask again.
+            drop(answer.body);
             ReplyBody::Withheld { length: answer.length }
         } else {
             ReplyBody::Stream { length: answer.length, source: Box::new(answer.body) }

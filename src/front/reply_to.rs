@@ -48,7 +48,11 @@ impl ClientReply {
                 bytes.extend_from_slice(&body);
                 self.write(&bytes)
             }
-            _ => self.write(&bytes),
+            unsent => {
+                // Before the client can ask again: a body that isn't sent frees the line that it would have come on.
+                drop(unsent);
+                self.write(&bytes)
+            }
         };
         self.leave(framing, written)
     }
@@ -83,6 +87,8 @@ impl ClientReply {
         if left.is_some_and(|left| left > 0) {
             return Err(Delivery::BodyBroke(io::ErrorKind::UnexpectedEof.into()));
         }
+        // The line is free before the client can ask again.
+        drop(source);
         if framing == Framing::Chunked {
             bytes.extend_from_slice(LAST_CHUNK);
         }
