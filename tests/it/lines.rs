@@ -53,6 +53,7 @@ fn one_line_serves_any_number_of_requests_in_turn() {
 
 #[test]
 fn bytes_behind_an_answer_reach_nobody() {
+    const EVIL: &str = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil";
     let rows = [
         ("GET", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"),
         ("GET", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n"),
@@ -60,7 +61,6 @@ fn bytes_behind_an_answer_reach_nobody() {
         ("HEAD", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n"),
         ("POST", "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"),
     ];
-    const EVIL: &str = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil";
     for (method, answer) in rows {
         for at_once in [true, false] {
             let (gate, (sender, sent)) = (Gate::new(), unbounded());
@@ -160,7 +160,10 @@ fn only_what_may_be_repeated_is_repeated_when_a_used_line_dies() {
         let reply = client.reply();
         assert_eq!(reply.status, status, "{method} {begin:?}");
         assert_eq!(backend.accepted(), connections, "{method} {begin:?}");
-        assert_eq!((0..=connections).map(|_| backend.next()).count(), connections + 1);
+        // The first request, and the second on each line that it was tried on.
+        for _ in 0..=connections {
+            backend.next();
+        }
     }
 }
 

@@ -1,1 +1,152 @@
 //! A bug in one leg or one reply costs nobody else anything.
+
+use std::panic::resume_unwind;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::Instant;
+
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use http::{HeaderMap, Method, Version};
+use red_tentacle::backends::Backends;
+use red_tentacle::config::{HostHeader, Success};
+use red_tentacle::message::headers::ViaId;
+use red_tentacle::message::{Delivery, Departure, Reply, ReplyTo, Request, Target};
+use red_tentacle::poller::{Poller, Waiter};
+use red_tentacle::proxy::Proxy;
+use red_tentacle::race::{Legs, Linger, Reaper};
+use red_tentacle::upstream::{SystemLookup, Upstream};
+
+use crate::harness::{Fake, Raw, SOON, addresses, refusing, wait_until};
+
+/// Races without a front: the test stands where the clients would.
+struct Races {
+    proxy: Arc<Proxy>,
+    stop: Sender<()>,
+    foreman: Option<JoinHandle<()>>,
+    _waiter: Waiter,
+}
+
+impl Races {
+    /// Against these backends, on this many legs at once.
+    fn against(urls: &[String], threads: usize) -> Races {
+        let (poller, waiter) = Poller::new().expect("a poller");
+        let (legs, foreman) = Legs::new(threads);
+        let (stop, stopped) = bounded(1);
+        let busy = legs.clone();
+        let foreman = thread::spawn(move || foreman.work(&stopped, || {}, |_| busy.busy() == 0));
+        let upstream = Upstream::new(3 * SOON, 3 * SOON, Arc::new(SystemLookup));
+        let proxy = Arc::new(Proxy {
+            backends: Arc::new(Backends::new(addresses(urls), Arc::new(upstream))),
+            legs,
+            reaper: Reaper::new(Linger::NONE, &poller),
+            via: ViaId::random(),
+            success: Success::default(),
+            host: HostHeader::Backend,
+        });
+        Races { proxy, stop, foreman: Some(foreman), _waiter: waiter }
+    }
+
+    fn begin(&self, reply_to: Box<dyn ReplyTo>) {
+        let request = Request {
+            method: Method::GET,
+            target: Target::parse(&Method::GET, "/").expect("a target"),
+            version: Version::HTTP_11,
+            headers: HeaderMap::new(),
+            body: None,
+            peer: "127.0.0.1:1".parse().expect("an address"),
+            received: Instant::now(),
+        };
+        self.proxy.serve(request, reply_to);
+    }
+
+    /// The status that a client gets.
+    fn status(&self) -> u16 {
+        let (sender, statuses) = unbounded();
+        self.begin(Box::new(Telling(sender)));
+        let status = statuses.recv_timeout(SOON).expect("a reply");
+        assert!(statuses.recv().is_err(), "there is one reply");
+        status
+    }
+
+    /// Begins a race whose reply panics: once it has.
+    fn panic_once(&self) {
+        let (sender, panicked): (_, Receiver<()>) = unbounded();
+        self.begin(Box::new(Panicking(sender)));
+        panicked.recv_timeout(SOON).expect("the reply is tried");
+    }
+
+    fn wait_for_the_end(&self) {
+        wait_until("no leg runs", || self.proxy.legs.busy() == 0);
+        wait_until("no race is left", || Arc::strong_count(&self.proxy) == 1);
+    }
+}
+
+impl Drop for Races {
+    fn drop(&mut self) {
+        let _ = self.stop.send(());
+        if let Some(foreman) = self.foreman.take() {
+            let ended = foreman.join();
+            assert!(ended.is_ok() || thread::panicking(), "the legs' scope ends without a panic");
+        }
+    }
+}
+
+/// Never leaves.
+struct Staying;
+
+impl Departure for Staying {
+    fn when_gone(&self, _: Box<dyn FnOnce() + Send>) {}
+}
+
+/// Tells the status of its reply.
+struct Telling(Sender<u16>);
+
+impl ReplyTo for Telling {
+    fn reply(self: Box<Self>, reply: Reply) -> Delivery {
+        let _ = self.0.send(reply.status.as_u16());
+        Delivery::Whole
+    }
+
+    fn departure(&self) -> Arc<dyn Departure> {
+        Arc::new(Staying)
+    }
+}
+
+/// Says that it was called, and panics, without the hook's noise.
+struct Panicking(Sender<()>);
+
+impl ReplyTo for Panicking {
+    fn reply(self: Box<Self>, _: Reply) -> Delivery {
+        let _ = self.0.send(());
+        resume_unwind(Box::new("meant"));
+    }
+
+    fn departure(&self) -> Arc<dyn Departure> {
+        Arc::new(Staying)
+    }
+}
+
+#[test]
+fn a_panic_in_the_winning_leg_ends_its_race_and_no_other() {
+    let (winner, loser) = (Fake::with(200, "won"), Raw::hanging());
+    // Two threads, all of them in use in each race: one that is lost would be missed.
+    let races = Races::against(&[winner.url.clone(), loser.url.clone()], 2);
+    for _ in 0..5 {
+        races.panic_once();
+        races.wait_for_the_end();
+        assert_eq!(races.status(), 200);
+        races.wait_for_the_end();
+    }
+}
+
+#[test]
+fn a_panic_in_the_last_losing_leg_ends_its_race_and_no_other() {
+    let loser = Fake::with(500, "lost");
+    let races = Races::against(&[loser.url.clone(), refusing()], 2);
+    for _ in 0..5 {
+        races.panic_once();
+        races.wait_for_the_end();
+        assert_eq!(races.status(), 502);
+        races.wait_for_the_end();
+    }
+}

@@ -1,4 +1,4 @@
-//! Fake backends: an independent HTTP server (tiny_http) that answers as told, and raw sockets for what no server does.
+//! Fake backends: an independent HTTP server (`tiny_http`) that answers as told, and raw sockets for what no server does.
 //! Both say what they received.
 
 use std::io::{self, Read, Write};
@@ -45,7 +45,7 @@ impl Received {
     }
 }
 
-/// A backend on tiny_http.
+/// A backend on `tiny_http`.
 pub struct Fake {
     pub url: String,
     pub received: Receiver<Received>,
