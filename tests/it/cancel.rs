@@ -162,6 +162,65 @@ fn a_late_hang_up_never_hits_the_next_request_on_that_line() {
 }
 
 #[test]
+fn the_end_of_a_linger_never_hits_the_next_request_on_that_line() {
+    const ROUNDS: usize = 5;
+    let is_first = |request: &[u8]| request.starts_with(b"POST /first ");
+    let (release, released) = unbounded::<()>();
+    let (sender, answered) = unbounded();
+    let (here, others) = unbounded();
+    let quick = Raw::serving(move |mut connection| {
+        while let Some(request) = connection.request() {
+            // It wins the first race as soon as both others have the request.
+            let waits = if is_first(&request) { 2 } else { 0 };
+            let _: Vec<()> = (0..waits).filter_map(|_| others.recv_timeout(SOON).ok()).collect();
+            connection.reply(if is_first(&request) { 200 } else { 500 }, "quick");
+        }
+    });
+    // Late for the first race, and the only one that can win the second.
+    let late_here = here.clone();
+    let late = Raw::serving(move |mut connection| {
+        while let Some(request) = connection.request() {
+            if is_first(&request) {
+                let _ = late_here.send(());
+            }
+            if released.recv_timeout(SOON).is_err() {
+                return;
+            }
+            connection.reply(200, "late");
+            let _ = sender.send(());
+        }
+    });
+    // The last in the list: when it is hung up on, those before it have been.
+    let hanging = Raw::serving(move |mut connection| {
+        while connection.request().is_some_and(|request| !is_first(&request)) {
+            connection.reply(500, "no");
+        }
+        let _ = here.send(());
+        connection.wait_for_hang_up();
+    });
+    let proxy = Proxy::with(&[quick.url.clone(), late.url.clone(), hanging.url.clone()], |config| {
+        patiently(config);
+        config.linger_unsafe = Duration::from_millis(100);
+    });
+    let mut client = Client::connect(proxy.address);
+    for _ in 0..ROUNDS {
+        client.send_request("POST", "/first", &[], None);
+        assert_eq!(client.reply().text(), "quick");
+        late.next();
+        release.send(()).expect("the late one listens");
+        answered.recv_timeout(SOON).expect("the late one answers");
+        client.send_request("POST", "/second", &[], None);
+        late.next();
+        hanging.expect_hang_up();
+        release.send(()).expect("the late one listens");
+        let reply = client.reply();
+        assert_eq!((reply.status, reply.text().as_str()), (200, "late"));
+        answered.recv_timeout(SOON).expect("the late one answers");
+    }
+    assert!(late.accepted() < 2 * ROUNDS, "no line was ever used again");
+}
+
+#[test]
 fn a_loser_that_answers_within_its_linger_keeps_its_line() {
     const ROUNDS: usize = 30;
     let (release, released) = unbounded::<()>();

@@ -84,9 +84,9 @@ impl Races {
 impl Drop for Races {
     fn drop(&mut self) {
         let _ = self.stop.send(());
-        if let Some(foreman) = self.foreman.take() {
-            let ended = foreman.join();
-            assert!(ended.is_ok() || thread::panicking(), "the legs' scope ends without a panic");
+        // After a failure it may have to wait for legs that never end.
+        if let Some(foreman) = self.foreman.take().filter(|_| !thread::panicking()) {
+            foreman.join().expect("the legs' scope ends without a panic");
         }
     }
 }
