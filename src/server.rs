@@ -330,3 +330,88 @@ fn descriptors(config: &Config) -> Descriptors {
     }
     Descriptors { clients_max: wanted.min(room), lines_max: half.max(LINES_MIN) }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpStream;
+    use std::panic::resume_unwind;
+    use std::time::Duration;
+
+    use http::{HeaderMap, StatusCode};
+
+    use super::*;
+    use crate::message::{Reply, ReplyBody, Source};
+
+    const SOON: Duration = Duration::from_secs(20);
+
+    /// A body that breaks the house after its first bytes.
+    struct PanickingBody(bool);
+
+    impl Read for PanickingBody {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            if std::mem::replace(&mut self.0, true) {
+                resume_unwind(Box::new("meant"));
+            }
+            (&b"hello"[..]).read(buffer)
+        }
+    }
+
+    impl Source for PanickingBody {
+        fn is_here(&self) -> bool {
+            false
+        }
+    }
+
+    /// Answers as the path says. Panics without the hook's noise.
+    fn serve(_: &Rooms, request: Request, reply_to: Box<dyn ReplyTo>) {
+        let Request { target, .. } = request;
+        let reply = match target.path() {
+            "/before" => resume_unwind(Box::new("meant")),
+            "/midway" => Reply {
+                status: StatusCode::OK,
+                headers: HeaderMap::new(),
+                body: ReplyBody::Stream { length: Some(10), source: Box::new(PanickingBody(false)) },
+            },
+            _ => Reply::text(StatusCode::OK, "fine"),
+        };
+        reply_to.reply(reply);
+    }
+
+    /// Everything that a client gets until its connection ends, and whether it ends in order.
+    fn get(address: SocketAddr, path: &str) -> (String, bool) {
+        let mut client = TcpStream::connect_timeout(&address, SOON).expect("a connection");
+        client.set_read_timeout(Some(SOON)).expect("a timeout");
+        let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+        client.write_all(request.as_bytes()).expect("the front reads");
+        let mut bytes = Vec::new();
+        let ended = client.read_to_end(&mut bytes);
+        (String::from_utf8_lossy(&bytes).into_owned(), ended.is_ok())
+    }
+
+    #[test]
+    fn a_panic_in_an_exchange_is_answered_and_costs_nobody_else_anything() {
+        let mut config = Config::new(Vec::new());
+        config.listen = vec![Listen::from(SocketAddr::from(([127, 0, 0, 1], 0)))];
+        let (poller, waiter) = Poller::new().expect("a poller");
+        let polling = thread::spawn(move || waiter.run());
+        let (legs, _foreman) = Legs::new(Bounds::default());
+        let rooms = Arc::new(rooms(&config, 64, &poller, &legs, Arc::new(SystemLookup)).expect("no certificates"));
+        let pool = ThreadPool::new(1);
+        let limits = Limits { max_body: config.max_body, spool_dir: config.spool_dir.as_path().into() };
+        let front = Front::new(poller.clone(), limits, 16, SOON);
+        let address = open(&front, &config.listen, &pool, &rooms, serve).expect("a port")[0];
+        for _ in 0..3 {
+            let (reply, in_order) = get(address, "/before");
+            assert!(reply.starts_with("HTTP/1.1 500 ") && reply.ends_with("Internal error\n") && in_order, "{reply}");
+            let (reply, in_order) = get(address, "/fine");
+            assert!(reply.starts_with("HTTP/1.1 200 ") && reply.ends_with("fine\n") && in_order, "{reply}");
+            let (reply, in_order) = get(address, "/midway");
+            assert!(reply.starts_with("HTTP/1.1 200 ") && reply.ends_with("hello") && !in_order, "{reply}");
+        }
+        pool.join();
+        assert_eq!((front.exchanges(), pool.panic_count()), (0, 0));
+        poller.stop();
+        polling.join().expect("no panic").expect("the poller ends");
+    }
+}

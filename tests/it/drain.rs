@@ -10,7 +10,7 @@ use crate::harness::{BRIEFLY, Binary, Client, Connection, Fake, Gate, Proxy, Raw
 const LONG: Duration = Duration::from_secs(3600);
 
 /// Nobody listens there any more: the end has begun.
-fn wait_until_refused(address: SocketAddr) {
+fn eventually_refused(address: SocketAddr) {
     eventually("clients are refused", || TcpStream::connect(address).is_err());
 }
 
@@ -42,8 +42,8 @@ fn a_stream_in_flight_is_finished_while_nobody_else_is_let_in() {
     let proxy = Proxy::with(std::slice::from_ref(&backend.url), |config| config.grace_period = LONG);
     let mut client = client_of_stream(proxy.address);
     proxy.stopper().stop();
-    wait_until_refused(proxy.address);
-    wait_until_refused(proxy.admin);
+    eventually_refused(proxy.address);
+    eventually_refused(proxy.admin);
     assert!(!proxy.has_ended());
     gate.open();
     assert_eq!(client.chunk().as_deref(), Some(&b"-end"[..]));
@@ -65,7 +65,7 @@ fn a_reply_that_begins_during_the_end_says_close() {
     client.send_request("GET", "/", &[], None);
     backend.next();
     proxy.stopper().stop();
-    wait_until_refused(proxy.address);
+    eventually_refused(proxy.address);
     gate.open();
     let reply = client.reply();
     assert_eq!((reply.text().as_str(), reply.value("connection")), ("late", Some("close")));
@@ -165,7 +165,7 @@ fn a_loser_that_may_have_changed_something_is_waited_for() {
     let gate = Gate::new();
     let (proxy, loser) = proxy_with_loser("POST", LONG, &gate);
     proxy.stopper().stop();
-    wait_until_refused(proxy.address);
+    eventually_refused(proxy.address);
     assert!(!loser.is_hung_up_on_within(BRIEFLY) && !proxy.has_ended());
     gate.open();
     proxy.stop();
@@ -199,8 +199,8 @@ fn the_program_finishes_what_is_under_way_on_a_signal_and_exits_with_0() {
         let mut client = client_of_stream(address);
         program.signal(signal);
         program.line("stopping: no more clients are accepted");
-        wait_until_refused(address);
-        wait_until_refused(admin);
+        eventually_refused(address);
+        eventually_refused(admin);
         assert!(program.child.try_wait().expect("a child").is_none());
         gate.open();
         assert_eq!(client.chunk().as_deref(), Some(&b"-end"[..]), "{signal}");

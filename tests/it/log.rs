@@ -230,7 +230,7 @@ fn command_at(mut command: Command, backend: &Fake) -> (Command, SocketAddr, Soc
     (command, address, admin)
 }
 
-fn wait_until_up(address: SocketAddr) {
+fn eventually_up(address: SocketAddr) {
     eventually("the program listens", || TcpStream::connect(address).is_ok());
 }
 
@@ -246,7 +246,7 @@ fn a_closed_or_failing_standard_error_stops_nothing() {
     for redirection in ["2>&-", "2>/dev/full"] {
         let (command, address, _) = command_at(Binary::command_with_redirection(redirection), &good);
         let mut program = Binary::spawn(command);
-        wait_until_up(address);
+        eventually_up(address);
         assert_serves(address);
         program.signal("TERM");
         assert_eq!(program.wait().code(), Some(0), "{redirection}");
@@ -284,7 +284,7 @@ fn a_blocked_standard_error_stops_nothing_and_is_told_how_many_lines_were_lost()
     let good = Fake::with(200, "good");
     let (command, address, admin) = command_at(Binary::command(), &good);
     let (mut program, stderr) = Binary::spawn_unread(command);
-    wait_until_up(admin);
+    eventually_up(admin);
     flood(admin);
     assert_serves(address);
     program.read(stderr);
@@ -307,7 +307,7 @@ fn a_blocked_standard_error_does_not_stop_the_end() {
     let good = Fake::with(200, "good");
     let (command, address, admin) = command_at(Binary::command(), &good);
     let (mut program, _stderr) = Binary::spawn_unread(command);
-    wait_until_up(admin);
+    eventually_up(admin);
     flood(admin);
     assert_serves(address);
     let told = Instant::now();

@@ -9,6 +9,15 @@ mod harness;
 /// Who wins, and what the client gets.
 mod race;
 
+/// Who is hung up on, when, and who isn't.
+mod cancel;
+
+/// Connections to backends: used again, given up, never mixed up.
+mod lines;
+
+/// A bug in one leg or one reply costs nobody else anything.
+mod panics;
+
 /// The list replaced: who may, on which port, and what clients notice.
 mod updates;
 

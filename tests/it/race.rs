@@ -1,6 +1,10 @@
 //! Who wins, and what the client gets.
 
-use crate::harness::{Client, Fake, Gate, Proxy, Raw, refusing};
+use std::time::Duration;
+
+use red_tentacle::config::{HostHeader, Success};
+
+use crate::harness::{Client, Fake, Gate, Proxy, Raw, Received, patiently, pattern, refusing};
 
 #[test]
 fn the_fastest_backend_wins() {
@@ -50,7 +54,7 @@ fn all_hang_but_the_last() {
     });
     let mut urls: Vec<String> = hanging.iter().map(|raw| raw.url.clone()).collect();
     urls.push(good.url.clone());
-    let proxy = Proxy::before(&urls);
+    let proxy = Proxy::with(&urls, patiently);
     let mut client = Client::connect(proxy.address);
     client.send_request("GET", "/x?y", &[], None);
     for raw in &hanging {
@@ -61,4 +65,297 @@ fn all_hang_but_the_last() {
     for raw in &hanging {
         raw.expect_hang_up();
     }
+}
+
+#[test]
+fn a_redirect_loses_and_is_not_followed() {
+    let target = Fake::with(200, "followed");
+    let redirect = format!("HTTP/1.1 302 Found\r\nLocation: {}/\r\nContent-Length: 0\r\n\r\n", target.url);
+    let redirecting = Raw::answering(redirect);
+    let proxy = Proxy::before(std::slice::from_ref(&redirecting.url));
+    let reply = proxy.get("/");
+    assert_eq!(reply.status, 502);
+    assert!(reply.text().contains(" 302: the backend answered 302 Found"), "{}", reply.text());
+    assert!(target.received.is_empty());
+}
+
+#[test]
+fn what_counts_as_success_can_be_configured() {
+    let rows = [
+        ("200-299,304,404", 404, 404),
+        ("200-299,304,404", 204, 204),
+        ("200-299,304", 304, 304),
+        ("200-299,302", 302, 302),
+        ("204", 200, 502),
+        ("200-299", 300, 502),
+    ];
+    for (success, answered, expected) in rows {
+        let backend = Raw::answering(format!("HTTP/1.1 {answered} X\r\nContent-Length: 0\r\n\r\n"));
+        let proxy = Proxy::with(std::slice::from_ref(&backend.url), |config| {
+            config.success = Success::parse(success).expect(success);
+        });
+        assert_eq!(proxy.get("/").status, expected, "{success} and {answered}");
+    }
+}
+
+#[test]
+fn not_modified_wins_only_where_it_was_asked_for() {
+    let rows: &[(&str, &str, &[&str], u16)] = &[
+        ("plain", "GET", &[], 502),
+        ("by ETag", "GET", &["If-None-Match: \"x\""], 304),
+        ("by date", "GET", &["If-Modified-Since: Thu, 01 Jan 1970 00:00:00 GMT"], 304),
+        ("HEAD", "HEAD", &["If-None-Match: \"x\""], 304),
+        ("another condition", "GET", &["If-Match: \"x\""], 502),
+        ("another method", "POST", &["If-None-Match: \"x\""], 502),
+    ];
+    let backend = Raw::answering("HTTP/1.1 304 Not Modified\r\nETag: \"x\"\r\nContent-Length: 1234\r\n\r\n");
+    let proxy = Proxy::before(std::slice::from_ref(&backend.url));
+    let mut client = Client::connect(proxy.address);
+    for (label, method, fields, expected) in rows {
+        client.send_request(method, "/", fields, None);
+        let reply = if *method == "HEAD" { client.reply_to_head() } else { client.reply() };
+        assert_eq!(reply.status, *expected, "{label}");
+        if reply.status == 304 {
+            assert_eq!(reply.values("content-length"), ["1234"], "{label}");
+            assert_eq!(reply.values("etag"), ["\"x\""], "{label}");
+        }
+    }
+}
+
+#[test]
+fn every_backend_gets_the_same_whole_body() {
+    let backends: Vec<Fake> = (0..3).map(|_| Fake::with(200, "ok")).collect();
+    let urls: Vec<String> = backends.iter().map(|fake| fake.url.clone()).collect();
+    let proxy = Proxy::with(&urls, |config| config.linger_unsafe = Duration::from_secs(60));
+    // The last one doesn't fit into memory.
+    for length in [0, 5, 1 << 20] {
+        let body = pattern(length);
+        assert_eq!(proxy.post("/sized", &body).text(), "ok");
+        for backend in &backends {
+            let received = backend.next();
+            assert_eq!((received.method.as_str(), received.target.as_str()), ("POST", "/sized"));
+            assert!(received.body == body, "{length} bytes");
+        }
+    }
+}
+
+#[test]
+fn a_chunked_body_reaches_every_backend_whole() {
+    let backends: Vec<Fake> = (0..3).map(|_| Fake::with(200, "ok")).collect();
+    let urls: Vec<String> = backends.iter().map(|fake| fake.url.clone()).collect();
+    let proxy = Proxy::with(&urls, |config| config.linger_unsafe = Duration::from_secs(60));
+    for length in [0, 5, 1 << 20] {
+        let body = pattern(length);
+        let mut client = Client::connect(proxy.address);
+        client.send_request("PUT", "/chunked", &["Transfer-Encoding: chunked", "Trailer: X-T"], None);
+        for piece in body.chunks(70_001) {
+            client.send([format!("{:x};ext=1\r\n", piece.len()).as_bytes(), piece, b"\r\n"].concat());
+        }
+        client.send("0\r\nX-T: 1\r\n\r\n");
+        assert_eq!(client.reply().text(), "ok");
+        for backend in &backends {
+            let received = backend.next();
+            assert!(received.body == body, "{length} bytes");
+            assert_eq!(received.values("content-length"), [length.to_string()]);
+            assert!(received.values("transfer-encoding").is_empty());
+        }
+    }
+}
+
+#[test]
+fn a_target_goes_byte_for_byte_behind_the_base_path() {
+    let targets = [
+        "/",
+        "/x?y=z",
+        "//x//y/",
+        "/a/../b/./c",
+        "/%2F%2e%zz%",
+        "/;v=1,2!$&'()*+@:~-._",
+        "/?",
+        "/??a=?&b==&&",
+        "/|{}[]\\?|{}[]\\^`",
+        "/x?http://other/?q=/",
+    ];
+    for (base, joined) in [("", ""), ("/", ""), ("/base", "/base"), ("/base/", "/base"), ("/a/b//", "/a/b")] {
+        let backend = Raw::answering("HTTP/1.1 204 No Content\r\n\r\n");
+        let proxy = Proxy::before(&[backend.url.clone() + base]);
+        let mut client = Client::connect(proxy.address);
+        for target in targets {
+            client.send_request("GET", target, &[], None);
+            assert_eq!(client.reply().status, 204);
+            assert_eq!(Received::parse(&backend.next()).target, format!("{joined}{target}"), "base {base:?}");
+        }
+        client.send_request("OPTIONS", "*", &[], None);
+        assert_eq!(client.reply().status, 204);
+        assert_eq!(Received::parse(&backend.next()).target, "*", "base {base:?}");
+        client.send_request("GET", "http://localhost/abs?o=lute", &[], None);
+        assert_eq!(client.reply().status, 204);
+        assert_eq!(Received::parse(&backend.next()).target, format!("{joined}/abs?o=lute"), "base {base:?}");
+    }
+}
+
+#[test]
+fn every_method_passes_with_and_without_a_body() {
+    let backend = Raw::serving(|mut connection| {
+        while let Some(request) = connection.request() {
+            connection.send("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n");
+            if !request.starts_with(b"HEAD ") {
+                connection.send("reply");
+            }
+        }
+    });
+    let proxy = Proxy::before(std::slice::from_ref(&backend.url));
+    let mut client = Client::connect(proxy.address);
+    let rows: &[(&str, Option<&str>, &[&str])] = &[
+        ("GET", None, &[]),
+        ("GET", Some("hello"), &["5"]),
+        ("HEAD", None, &[]),
+        ("HEAD", Some("hello"), &["5"]),
+        ("POST", None, &["0"]),
+        ("POST", Some(""), &["0"]),
+        ("POST", Some("hello"), &["5"]),
+        ("PUT", None, &["0"]),
+        ("PUT", Some("hello"), &["5"]),
+        ("PATCH", None, &["0"]),
+        ("PATCH", Some("hello"), &["5"]),
+        ("DELETE", None, &[]),
+        ("DELETE", Some("hello"), &["5"]),
+        ("OPTIONS", None, &[]),
+        ("OPTIONS", Some("hello"), &["5"]),
+        ("TRACE", None, &[]),
+        ("PROPFIND", Some("hello"), &["5"]),
+        ("M-SEARCH", None, &[]),
+        ("get", None, &[]),
+        ("X!#$%&'*+.^_`|~", Some("hello"), &["5"]),
+    ];
+    for (method, body, lengths) in rows {
+        client.send_request(method, "/", &[], body.map(str::as_bytes));
+        let reply = if *method == "HEAD" { client.reply_to_head() } else { client.reply() };
+        assert_eq!((reply.status, reply.values("content-length")), (200, vec!["5"]), "{method} {body:?}");
+        assert_eq!(reply.text(), if *method == "HEAD" { "" } else { "reply" }, "{method} {body:?}");
+        let received = Received::parse(&backend.next());
+        assert_eq!(received.method, *method);
+        assert_eq!(received.values("content-length"), *lengths, "{method} {body:?}");
+        assert_eq!(received.body, body.unwrap_or_default().as_bytes(), "{method} {body:?}");
+    }
+}
+
+#[test]
+fn a_backend_gets_the_clients_fields_and_no_others() {
+    let backend = Raw::answering("HTTP/1.1 204 No Content\r\n\r\n");
+    let proxy = Proxy::before(std::slice::from_ref(&backend.url));
+    let mut client = Client::connect(proxy.address);
+    client.send(
+        b"GET / HTTP/1.1\r\nHost: front.example:81\r\nX-Kept: 1\r\nConnection: keep-alive, X-Named\r\nX-Named: 1\r\n\
+        Keep-Alive: timeout=5\r\nTE: trailers\r\nTrailer: X-T\r\nUpgrade: h2c\r\nProxy-Connection: keep-alive\r\n\
+        Proxy-Authorization: Basic x\r\nProxy: http://evil\r\nAuthorization: Basic y\r\nx-kept: 2\r\n\
+        X-Forwarded-For: 192.0.2.1\r\nX-Forwarded-Proto: gopher\r\nVia: 1.0 other\r\nX-Bytes: caf\xe9\r\n\r\n",
+    );
+    assert_eq!(client.reply().status, 204);
+    let received = Received::parse(&backend.next());
+    let mut names: Vec<String> = received.fields.iter().map(|(name, _)| name.to_ascii_lowercase()).collect();
+    names.sort();
+    let forwarded = ["x-forwarded-for", "x-forwarded-host", "x-forwarded-proto"];
+    let expected = [&["authorization", "host", "via", "via", "x-bytes"][..], &forwarded, &["x-kept", "x-kept"]];
+    assert_eq!(names, expected.concat());
+    assert_eq!(received.values("host"), [backend.address.to_string()]);
+    assert_eq!(received.values("x-kept"), ["1", "2"]);
+    assert_eq!(received.values("x-forwarded-for"), ["192.0.2.1, 127.0.0.1"]);
+    assert_eq!(received.values("x-forwarded-proto"), ["http"]);
+    assert_eq!(received.values("x-forwarded-host"), ["front.example:81"]);
+    assert_eq!(received.values("x-bytes"), ["caf\u{e9}"]);
+    assert_eq!(received.values("via")[0], "1.0 other");
+    assert!(received.values("via")[1].ends_with(" (red-tentacle)"));
+}
+
+#[test]
+fn the_clients_host_can_be_preserved() {
+    let backend = Raw::answering("HTTP/1.1 204 No Content\r\n\r\n");
+    let proxy = Proxy::with(std::slice::from_ref(&backend.url), |config| config.host = HostHeader::Preserve);
+    let mut client = Client::connect(proxy.address);
+    client.send("GET / HTTP/1.1\r\nHost: front.example:81\r\n\r\n");
+    assert_eq!(client.reply().status, 204);
+    assert_eq!(Received::parse(&backend.next()).values("host"), ["front.example:81"]);
+}
+
+#[test]
+fn a_client_gets_the_winners_fields_and_bytes() {
+    // Not gzip at all: whoever decoded it would fail.
+    let body = pattern(1000);
+    let head = b"HTTP/1.1 200 Fine\r\nSet-Cookie: a=1\r\nConnection: X-Named\r\nX-Named: 1\r\nKeep-Alive: timeout=5\r\n\
+        Proxy-Authenticate: Basic\r\nContent-Encoding: gzip\r\nSet-Cookie: b=2\r\nVia: 1.0 other\r\nX-Bytes: caf\xe9\r\n\
+        Date: Thu, 01 Jan 1970 00:00:00 GMT\r\nContent-Length: 1000\r\n\r\n";
+    let backend = Raw::answering([&head[..], &body].concat());
+    let proxy = Proxy::before(std::slice::from_ref(&backend.url));
+    let reply = proxy.get("/");
+    let mut names: Vec<&str> = reply.head.lines().skip(1).filter_map(|line| Some(line.split_once(": ")?.0)).collect();
+    names.sort_unstable();
+    let fields = ["content-encoding", "content-length", "date", "set-cookie", "set-cookie", "via", "via", "x-bytes"];
+    assert_eq!(names, fields);
+    assert_eq!(reply.values("set-cookie"), ["a=1", "b=2"]);
+    assert_eq!(reply.values("x-bytes"), ["caf\u{e9}"]);
+    assert_eq!(reply.values("date"), ["Thu, 01 Jan 1970 00:00:00 GMT"]);
+    assert!(reply.whole && reply.body == body);
+    let via = Received::parse(&backend.next()).values("via").concat();
+    assert_eq!(reply.values("via"), ["1.0 other", &via], "one process has one name in both directions");
+}
+
+#[test]
+fn a_request_that_comes_back_ends_in_508() {
+    let backend = Raw::echoing();
+    let proxy = Proxy::before(std::slice::from_ref(&backend.url));
+    assert_eq!(proxy.get("/there").text(), "/there");
+    let via = format!("Via: 1.1 other, {}", Received::parse(&backend.next()).values("via").concat());
+    let mut client = Client::connect(proxy.address);
+    client.send_request("GET", "/back", &[&via], None);
+    assert_eq!(client.reply().status, 508);
+    assert_eq!(proxy.get("/after").text(), "/after");
+    assert_eq!(Received::parse(&backend.next()).target, "/after", "no backend gets a request that came back");
+}
+
+#[test]
+fn a_proxy_before_itself_says_so() {
+    let proxy = Proxy::before(&[refusing()]);
+    assert_eq!(proxy.update(&[format!("http://{}", proxy.address)]).status, 200);
+    let reply = proxy.get("/");
+    assert_eq!(reply.status, 502);
+    assert!(reply.text().contains(" loop: the request came back to this proxy"), "{}", reply.text());
+}
+
+#[test]
+fn two_proxies_in_a_chain_work() {
+    let backend = Raw::echoing();
+    let inner = Proxy::before(std::slice::from_ref(&backend.url));
+    let outer = Proxy::before(&[format!("http://{}", inner.address)]);
+    let reply = outer.get("/x");
+    assert_eq!((reply.status, reply.text().as_str()), (200, "/x"));
+    let received = Received::parse(&backend.next());
+    let via = received.values("via");
+    assert!(via.len() == 2 && via[0] != via[1], "{via:?}");
+    assert_eq!(reply.values("via"), [via[1], via[0]]);
+    assert_eq!(received.values("x-forwarded-for"), ["127.0.0.1, 127.0.0.1"]);
+}
+
+#[test]
+fn a_race_ends_with_the_list_that_it_began_with() {
+    let gate = Gate::new();
+    let held = gate.clone();
+    let old = Fake::answering(move |_| {
+        held.pass();
+        Fake::reply(200, "old")
+    });
+    let new = Fake::with(200, "new");
+    let proxy = Proxy::with(std::slice::from_ref(&old.url), patiently);
+    let mut client = Client::connect(proxy.address);
+    client.send_request("GET", "/1", &[], None);
+    old.next();
+    assert_eq!(proxy.update(std::slice::from_ref(&new.url)).status, 200);
+    assert_eq!(proxy.get("/2").text(), "new");
+    gate.open();
+    assert_eq!(client.reply().text(), "old");
+    client.send_request("GET", "/3", &[], None);
+    assert_eq!(client.reply().text(), "new");
+    assert_eq!(new.next().target, "/2");
+    assert_eq!(new.next().target, "/3");
+    assert!(new.received.is_empty() && old.received.is_empty());
 }

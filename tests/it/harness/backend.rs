@@ -9,7 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
-use socket2::{Domain, Socket, Type};
+use socket2::{Domain, SockRef, Socket, Type};
 
 use super::{BRIEFLY, SOON};
 
@@ -23,6 +23,22 @@ pub struct Received {
 }
 
 impl Received {
+    /// A request as it came over the wire. Heads are read as Latin-1, so that every byte of them can be seen.
+    pub fn parse(bytes: &[u8]) -> Received {
+        let end = head_length(bytes).expect("a whole head");
+        let head: String = bytes[..end].iter().map(|byte| char::from(*byte)).collect();
+        let mut lines = head.split_terminator("\r\n");
+        let line = lines.next().and_then(|line| line.strip_suffix(" HTTP/1.1")).expect("a request line");
+        let (method, target) = line.split_once(' ').expect("a method and a target");
+        let field = |line: &str| line.split_once(": ").map(|(name, value)| (name.to_owned(), value.to_owned()));
+        Received {
+            method: method.to_owned(),
+            target: target.to_owned(),
+            fields: lines.filter_map(field).collect(),
+            body: bytes[end..].to_vec(),
+        }
+    }
+
     pub fn values(&self, name: &str) -> Vec<&str> {
         let found = self.fields.iter().filter(|(found, _)| found.eq_ignore_ascii_case(name));
         found.map(|(_, value)| value.as_str()).collect()
@@ -120,7 +136,17 @@ pub struct Connection {
 impl Raw {
     /// Serves every connection by the function, on a thread of its own.
     pub fn serving(serve: impl Fn(Connection) + Send + Sync + 'static) -> Raw {
+        Raw::on(TcpListener::bind("127.0.0.1:0").expect("a port"), serve)
+    }
+
+    /// The same with so little room for what isn't read that whoever sends a megabyte has to wait.
+    pub fn cramped(serve: impl Fn(Connection) + Send + Sync + 'static) -> Raw {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        SockRef::from(&listener).set_recv_buffer_size(4096).expect("a small buffer");
+        Raw::on(listener, serve)
+    }
+
+    fn on(listener: TcpListener, serve: impl Fn(Connection) + Send + Sync + 'static) -> Raw {
         let address = listener.local_addr().expect("an address");
         let accepted = Arc::new(AtomicUsize::new(0));
         let stopped = Arc::new(AtomicBool::new(false));
@@ -134,6 +160,8 @@ impl Raw {
                 }
                 let Ok(stream) = stream else { return };
                 let _ = stream.set_read_timeout(Some(SOON));
+                let _ = stream.set_write_timeout(Some(SOON));
+                let _ = stream.set_nodelay(true);
                 let number = count.fetch_add(1, Ordering::SeqCst);
                 let (requests, hung_up) = (request_sender.clone(), sender.clone());
                 let connection = Connection { stream, number, buffer: Vec::new(), requests, hung_up };
@@ -154,12 +182,34 @@ impl Raw {
         })
     }
 
+    /// Answers every request with its own target.
+    pub fn echoing() -> Raw {
+        Raw::serving(|mut connection| {
+            while let Some(request) = connection.request() {
+                connection.reply(200, Received::parse(&request).target);
+            }
+        })
+    }
+
     /// Reads requests and never answers; tells when it is hung up on.
     pub fn hanging() -> Raw {
         Raw::serving(|mut connection| {
             while connection.request().is_some() {}
             connection.wait_for_hang_up();
         })
+    }
+
+    /// Reads requests, begins each answer with these bytes, tells it, and never goes on.
+    pub fn stuck_behind(bytes: impl Into<Vec<u8>>) -> (Raw, Receiver<()>) {
+        let (bytes, (sender, begun)) = (bytes.into(), unbounded());
+        let raw = Raw::serving(move |mut connection| {
+            if connection.request().is_some() {
+                connection.send(&bytes);
+                let _ = sender.send(());
+            }
+            connection.wait_for_hang_up();
+        });
+        (raw, begun)
     }
 
     /// How many connections have been made.
@@ -213,6 +263,29 @@ impl Connection {
         }
     }
 
+    /// Reads the head of a request: its bytes, or `None` if the connection ends. What follows is left unread.
+    pub fn head(&mut self) -> Option<Vec<u8>> {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            self.stream.read_exact(&mut byte).ok()?;
+            head.push(byte[0]);
+        }
+        Some(head)
+    }
+
+    /// Reads until the connection ends, in order or not: what came.
+    pub fn rest(&mut self) -> Vec<u8> {
+        let mut bytes = std::mem::take(&mut self.buffer);
+        let _ = self.stream.read_to_end(&mut bytes);
+        bytes
+    }
+
+    /// Ends the connection with a reset.
+    pub fn reset(self) {
+        SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).expect("an open connection");
+    }
+
     /// Sends bytes; a proxy that has hung up is no failure here.
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
         let _ = self.stream.write_all(bytes.as_ref());
@@ -228,13 +301,24 @@ impl Connection {
     /// Waits until the proxy hangs up, and tells it.
     pub fn wait_for_hang_up(&mut self) {
         let mut bytes = [0; 1024];
-        while matches!(self.stream.read(&mut bytes), Ok(1..)) {}
+        loop {
+            match self.stream.read(&mut bytes) {
+                Ok(1..) => {}
+                // Nothing for much too long: the test has failed, and this is no hanging up.
+                Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => return,
+                Ok(0) | Err(_) => break,
+            }
+        }
         let _ = self.hung_up.send(());
     }
 }
 
+fn head_length(bytes: &[u8]) -> Option<usize> {
+    Some(bytes.windows(4).position(|window| window == b"\r\n\r\n")? + 4)
+}
+
 fn whole_request(bytes: &[u8]) -> Option<usize> {
-    let head = bytes.windows(4).position(|window| window == b"\r\n\r\n")? + 4;
+    let head = head_length(bytes)?;
     let text = String::from_utf8_lossy(&bytes[..head]).to_ascii_lowercase();
     let length = text.lines().find_map(|line| line.strip_prefix("content-length: ")?.trim().parse().ok()).unwrap_or(0);
     (bytes.len() >= head + length).then_some(head + length)
@@ -244,6 +328,7 @@ fn whole_request(bytes: &[u8]) -> Option<usize> {
 /// full. Connecting to it takes until the timeout.
 pub struct Deaf {
     pub url: String,
+    address: SocketAddr,
     _listener: Socket,
     _waiting: Vec<TcpStream>,
 }
@@ -256,7 +341,14 @@ impl Deaf {
         let address = listener.local_addr().expect("an address").as_socket().expect("IPv4");
         let waiting = (0..8).map_while(|_| TcpStream::connect_timeout(&address, BRIEFLY).ok()).collect::<Vec<_>>();
         assert!(waiting.len() < 8, "the queue is never full");
-        Deaf { url: format!("http://{address}"), _listener: listener, _waiting: waiting }
+        Deaf { url: format!("http://{address}"), address, _listener: listener, _waiting: waiting }
+    }
+
+    /// Whether somebody is connecting to it just now, as the kernel says.
+    pub fn is_being_dialed(&self) -> bool {
+        // Columns: number, local address, remote address, state; 02 is SYN_SENT. All in hexadecimal.
+        let remote = format!(":{:04X} 02 ", self.address.port());
+        std::fs::read_to_string("/proc/self/net/tcp").expect("Linux").contains(&remote)
     }
 }
 

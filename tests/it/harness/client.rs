@@ -2,6 +2,9 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::time::Duration;
+
+use socket2::SockRef;
 
 use super::SOON;
 
@@ -102,7 +105,8 @@ impl Client {
                 return None;
             }
         };
-        let head = String::from_utf8(self.buffer.drain(..end).collect()).expect("a head in ASCII");
+        // As Latin-1, so that every byte can be seen.
+        let head: String = self.buffer.drain(..end).map(char::from).collect();
         let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
         Some(Reply { status, head, body: Vec::new(), whole: true })
     }
@@ -164,6 +168,11 @@ impl Client {
     /// Whether the proxy has closed the connection and sent nothing before it.
     pub fn is_closed(&mut self) -> bool {
         self.buffer.is_empty() && self.fill() == 0
+    }
+
+    /// Leaves with a reset.
+    pub fn reset(self) {
+        SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).expect("an open connection");
     }
 
     /// No more requests from this side.

@@ -13,7 +13,7 @@ pub use backend::{Connection, Deaf, Fake, Raw, Received, refusing};
 pub use binary::{Binary, Ended, own_address, threads_named};
 pub use client::{Client, Reply, get};
 pub use gate::Gate;
-pub use server::Proxy;
+pub use server::{Proxy, addresses, patiently};
 
 /// Longer than anything takes on a busy machine: a test that waits so long has failed.
 pub const SOON: Duration = Duration::from_secs(20);
@@ -27,4 +27,9 @@ pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
         assert!(Instant::now() < deadline, "it takes too long until {what}");
         thread::yield_now();
     }
+}
+
+/// Bytes that differ from their neighbours, so that a lost or repeated piece is seen.
+pub fn pattern(length: usize) -> Vec<u8> {
+    (0..length).map(|at| u8::try_from((at + at / 251) % 251).expect("below 251")).collect()
 }

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::thread;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
 use red_tentacle::config::{Config, Listen};
 use red_tentacle::message::{Address, parse_addresses};
 use red_tentacle::server::{Server, Stopper};
@@ -82,6 +82,17 @@ impl Proxy {
         self.end();
     }
 
+    /// Stops the proxy. Fails if it has to wait for something: with a long grace period, anything that still runs.
+    pub fn stop_at_once(self) {
+        let (ending, ended) = bounded::<()>(0);
+        thread::spawn(move || {
+            self.stop();
+            drop(ending);
+        });
+        let ended = ended.recv_timeout(SOON);
+        assert_eq!(ended, Err(RecvTimeoutError::Disconnected), "something still runs in the proxy");
+    }
+
     fn end(&mut self) {
         self.stopper.stop();
         if let Some(running) = self.running.take() {
@@ -101,4 +112,13 @@ impl Drop for Proxy {
 
 pub fn addresses(backends: &[String]) -> Vec<Address> {
     parse_addresses(&backends.join(",")).expect("good addresses")
+}
+
+/// A configuration under which nothing ends by itself while a test waits: what ends was ended.
+pub fn patiently(config: &mut Config) {
+    config.linger = Duration::ZERO;
+    config.linger_unsafe = Duration::ZERO;
+    for time in [&mut config.timeout, &mut config.idle_timeout, &mut config.grace_period] {
+        *time = 3 * SOON;
+    }
 }

@@ -1,0 +1,410 @@
+//! Connections to backends: used again, given up, never mixed up.
+
+use std::sync::{Arc, Barrier};
+use std::thread;
+use std::time::Duration;
+
+use crossbeam_channel::unbounded;
+
+use crate::harness::{Client, Deaf, Gate, Proxy, Raw, Received, SOON, patiently, pattern};
+
+/// A proxy before this backend alone, in which nothing ends by itself.
+fn proxy_before(backend: &Raw) -> Proxy {
+    Proxy::with(std::slice::from_ref(&backend.url), patiently)
+}
+
+/// What came in one read behind the first request was forgotten there: no edge tells of it again.
+#[test]
+fn pipelined_requests_are_answered_in_order() {
+    let backend = Raw::echoing();
+    let proxy = proxy_before(&backend);
+    let mut client = Client::connect(proxy.address);
+    // More than the front reads in one go, and pieces that end within a request.
+    let targets: Vec<String> = (0..600).map(|number| format!("/{number}/{}", "x".repeat(number % 100))).collect();
+    let requests = targets.iter().map(|target| format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n"));
+    client.send(requests.collect::<String>());
+    for target in targets {
+        assert_eq!(client.reply().text(), target);
+    }
+}
+
+#[test]
+fn one_line_serves_any_number_of_requests_in_turn() {
+    let rows = [
+        ("GET", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"),
+        ("GET", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n"),
+        ("GET", "HTTP/1.1 204 No Content\r\n\r\n"),
+        ("HEAD", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n"),
+        ("POST", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"),
+        ("POST", "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"),
+    ];
+    for (method, answer) in rows {
+        let backend = Raw::answering(answer);
+        let proxy = proxy_before(&backend);
+        let mut client = Client::connect(proxy.address);
+        for _ in 0..50 {
+            client.send_request(method, "/", &[], None);
+            let reply = if method == "HEAD" { client.reply_to_head() } else { client.reply() };
+            assert!(matches!(reply.status, 200 | 204) && reply.whole, "{answer}");
+        }
+        assert_eq!(backend.accepted(), 1, "{method}: {answer}");
+    }
+}
+
+#[test]
+fn bytes_behind_an_answer_reach_nobody() {
+    const EVIL: &str = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil";
+    let rows = [
+        ("GET", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"),
+        ("GET", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n"),
+        ("GET", "HTTP/1.1 204 No Content\r\n\r\n"),
+        ("HEAD", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n"),
+        ("POST", "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"),
+    ];
+    for (method, answer) in rows {
+        for at_once in [true, false] {
+            let (gate, (sender, sent)) = (Gate::new(), unbounded());
+            let answered = gate.clone();
+            let backend = Raw::serving(move |mut connection| {
+                connection.request();
+                if connection.number > 0 {
+                    return connection.reply(200, "clean");
+                }
+                if at_once {
+                    connection.send([answer, EVIL].concat());
+                } else {
+                    connection.send(answer);
+                    answered.pass();
+                    connection.send(EVIL);
+                }
+                let _ = sender.send(());
+                connection.wait_for_hang_up();
+            });
+            let proxy = proxy_before(&backend);
+            let mut client = Client::connect(proxy.address);
+            client.send_request(method, "/", &[], None);
+            let reply = if method == "HEAD" { client.reply_to_head() } else { client.reply() };
+            assert!(matches!(reply.status, 200 | 204) && !reply.text().contains("evil"), "{method}: {answer}");
+            gate.open();
+            sent.recv_timeout(SOON).expect("the backend goes on");
+            client.send_request("GET", "/", &[], None);
+            assert_eq!(client.reply().text(), "clean", "{method}: {answer}, at once: {at_once}");
+            assert_eq!(backend.accepted(), 2);
+        }
+    }
+}
+
+#[test]
+fn a_backend_that_closes_between_requests_is_no_error() {
+    let backend = Raw::serving(|mut connection| {
+        let request = connection.request().expect("a request");
+        connection.reply(200, Received::parse(&request).target);
+    });
+    let proxy = proxy_before(&backend);
+    let mut client = Client::connect(proxy.address);
+    for number in 0..50 {
+        let target = format!("/{number}");
+        client.send_request("GET", &target, &[], None);
+        let reply = client.reply();
+        assert_eq!((reply.status, reply.text()), (200, target));
+    }
+    assert_eq!(backend.accepted(), 50);
+}
+
+#[test]
+fn a_post_to_a_backend_that_closes_between_requests_arrives_exactly_once() {
+    let (sender, closed) = unbounded();
+    let backend = Raw::serving(move |mut connection| {
+        connection.request().expect("a request");
+        connection.reply(200, "ok");
+        drop(connection);
+        let _ = sender.send(());
+    });
+    let proxy = proxy_before(&backend);
+    let mut client = Client::connect(proxy.address);
+    for number in 0..20 {
+        let target = format!("/{number}");
+        client.send_request("POST", &target, &[], Some(b"hello"));
+        assert_eq!(client.reply().status, 200);
+        closed.recv_timeout(SOON).expect("the backend closes");
+        let received = Received::parse(&backend.next());
+        assert_eq!((received.target, received.body), (target, b"hello".to_vec()));
+    }
+    assert_eq!(backend.accepted(), 20);
+}
+
+#[test]
+fn only_what_may_be_repeated_is_repeated_when_a_used_line_dies() {
+    let rows = [
+        ("GET", "", 200, 2),
+        ("PUT", "", 200, 2),
+        ("POST", "", 502, 1),
+        ("PATCH", "", 502, 1),
+        // Part of an answer has come: the backend has begun to serve the request.
+        ("GET", "HTTP/1.1 200 OK\r\nX: ", 502, 1),
+    ];
+    for (method, begin, status, connections) in rows {
+        let backend = Raw::serving(move |mut connection| {
+            connection.request();
+            connection.reply(200, "ok");
+            if connection.number == 0 && connection.request().is_some() {
+                return connection.send(begin);
+            }
+            connection.wait_for_hang_up();
+        });
+        let proxy = proxy_before(&backend);
+        let mut client = Client::connect(proxy.address);
+        client.send_request("GET", "/1", &[], None);
+        assert_eq!(client.reply().text(), "ok");
+        client.send_request(method, "/2", &[], None);
+        let reply = client.reply();
+        assert_eq!(reply.status, status, "{method} {begin:?}");
+        assert_eq!(backend.accepted(), connections, "{method} {begin:?}");
+        // The first request, and the second on each line that it was tried on.
+        for _ in 0..=connections {
+            backend.next();
+        }
+    }
+}
+
+#[test]
+fn a_fresh_line_that_dies_is_an_answer_and_not_tried_again() {
+    let backend = Raw::serving(|mut connection| {
+        connection.request();
+    });
+    let proxy = proxy_before(&backend);
+    let reply = proxy.get("/");
+    assert!(reply.status == 502 && reply.text().contains(" closed: "), "{}", reply.text());
+    assert_eq!(backend.accepted(), 1);
+}
+
+#[test]
+fn a_line_lasts_as_long_as_the_backend_says() {
+    let rows = [
+        ("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", 1),
+        ("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok", 3),
+        ("HTTP/1.1 200 OK\r\nConnection: Close\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n", 3),
+        ("HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok", 3),
+    ];
+    for (answer, connections) in rows {
+        // It never closes by itself.
+        let backend = Raw::answering(answer);
+        let proxy = proxy_before(&backend);
+        let mut client = Client::connect(proxy.address);
+        for _ in 0..3 {
+            client.send_request("GET", "/", &[], None);
+            let reply = client.reply();
+            assert!(reply.status == 200 && reply.text() == "ok" && reply.whole, "{answer}");
+            assert_eq!(reply.value("connection"), None, "the client's own connection stays");
+        }
+        assert_eq!(backend.accepted(), connections, "{answer}");
+    }
+}
+
+#[test]
+fn a_body_that_ends_with_its_connection_is_whole() {
+    let body = pattern(300_000);
+    for version in ["1.0", "1.1"] {
+        let sent = [format!("HTTP/{version} 200 OK\r\n\r\n").as_bytes(), &body].concat();
+        let backend = Raw::serving(move |mut connection| {
+            connection.request();
+            connection.send(&sent);
+        });
+        let proxy = proxy_before(&backend);
+        let mut client = Client::connect(proxy.address);
+        for _ in 0..3 {
+            client.send_request("GET", "/", &[], None);
+            let reply = client.reply();
+            assert!(reply.whole && reply.body == body);
+            assert_eq!(reply.value("transfer-encoding"), Some("chunked"));
+            assert!(reply.values("via").concat().starts_with(&format!("{version} ")));
+        }
+        client.send("GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n");
+        let reply = client.reply();
+        assert!(reply.whole && reply.body == body);
+        assert_eq!((reply.value("transfer-encoding"), reply.value("connection")), (None, Some("close")));
+    }
+}
+
+#[test]
+fn chunks_of_any_shape_make_the_same_body() {
+    let rows = [
+        ("one", "5\r\nhello\r\n0\r\n\r\n"),
+        ("bytes", "1\r\nh\r\n1\r\ne\r\n1\r\nl\r\n1\r\nl\r\n1\r\no\r\n0\r\n\r\n"),
+        ("leading zeros", "0005\r\nhello\r\n000\r\n\r\n"),
+        ("extensions", "2;a=b\r\nhe\r\n3;c=\"d\"\r\nllo\r\n0;e\r\n\r\n"),
+        ("trailers", "5\r\nhello\r\n0\r\nX-Trailer: 1\r\nX-Other: 2\r\n\r\n"),
+    ];
+    for (label, body) in rows {
+        for in_pieces in [false, true] {
+            let backend = Raw::serving(move |mut connection| {
+                while connection.request().is_some() {
+                    connection.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
+                    let size = if in_pieces { 1 } else { body.len() };
+                    for piece in body.as_bytes().chunks(size) {
+                        connection.send(piece);
+                    }
+                }
+            });
+            let proxy = proxy_before(&backend);
+            let mut client = Client::connect(proxy.address);
+            for _ in 0..3 {
+                client.send_request("GET", "/", &[], None);
+                let reply = client.reply();
+                assert!(reply.text() == "hello" && reply.whole, "{label}, in pieces: {in_pieces}");
+            }
+            assert_eq!(backend.accepted(), 1, "{label}, in pieces: {in_pieces}");
+        }
+    }
+}
+
+#[test]
+fn interim_answers_are_not_taken_for_the_answer() {
+    const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+    let rows: &[&[&str]] = &[
+        &["HTTP/1.1 100 Continue\r\n\r\n"],
+        &["HTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\n\r\n"],
+        &["HTTP/1.1 102 Processing\r\n\r\n", "HTTP/1.1 102 Processing\r\n\r\n"],
+        &["HTTP/1.1 100 Continue\r\n\r\n", "HTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\n\r\n"],
+    ];
+    for interim in rows {
+        for method in ["GET", "POST"] {
+            let begin: Vec<&str> = interim.to_vec();
+            let backend = Raw::serving(move |mut connection| {
+                while connection.request().is_some() {
+                    if connection.number == 0 {
+                        connection.send([&begin.concat(), OK].concat());
+                    }
+                }
+            });
+            let proxy = proxy_before(&backend);
+            let mut client = Client::connect(proxy.address);
+            for _ in 0..3 {
+                client.send_request(method, "/", &[], None);
+                let reply = client.reply();
+                assert_eq!((reply.status, reply.text().as_str()), (200, "ok"), "{method} {interim:?}");
+                assert_eq!(reply.value("link"), None);
+            }
+            assert_eq!(backend.accepted(), 1);
+        }
+    }
+}
+
+#[test]
+fn what_is_no_http_loses() {
+    let rows = [
+        ("noise", "nonsense\r\n\r\n"),
+        ("another protocol", "SSH-2.0-OpenSSH_9.6\r\n"),
+        ("a TLS alert", "\x15\x03\x01\x00\x02\x02\x28"),
+        ("another version", "HTTP/2.0 200 OK\r\nContent-Length: 2\r\n\r\nok"),
+        ("no status", "HTTP/1.1 abc OK\r\nContent-Length: 2\r\n\r\nok"),
+        ("no colon", "HTTP/1.1 200 OK\r\nContent-Length 2\r\n\r\nok"),
+        ("a bad length", "HTTP/1.1 200 OK\r\nContent-Length: two\r\n\r\nok"),
+        ("a negative length", "HTTP/1.1 200 OK\r\nContent-Length: -2\r\n\r\nok"),
+        ("two lengths", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nok"),
+        (
+            "two framings",
+            "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+        ),
+    ];
+    for (label, bytes) in rows {
+        let (backend, _) = Raw::stuck_behind(bytes);
+        let proxy = proxy_before(&backend);
+        let reply = proxy.get("/");
+        assert!(reply.status == 502 && reply.text().contains(" protocol: "), "{label}: {}", reply.text());
+        backend.expect_hang_up();
+    }
+}
+
+#[test]
+fn pieces_of_a_head_make_a_head() {
+    let answer = "HTTP/1.1 200 OK\r\nX-A: 1\r\nContent-Length: 2\r\n\r\nok";
+    let backend = Raw::serving(move |mut connection| {
+        while connection.request().is_some() {
+            for byte in answer.as_bytes() {
+                connection.send([*byte]);
+            }
+        }
+    });
+    let proxy = proxy_before(&backend);
+    let mut client = Client::connect(proxy.address);
+    for _ in 0..10 {
+        client.send_request("GET", "/", &[], None);
+        let reply = client.reply();
+        assert_eq!((reply.text().as_str(), reply.value("x-a")), ("ok", Some("1")));
+    }
+}
+
+#[test]
+fn a_head_that_is_too_large_loses() {
+    for (kibibytes, status) in [(20, 200), (30, 502), (100, 502)] {
+        let field = format!("X-Long: {}\r\n", "x".repeat(1024 - 10));
+        let head = format!("HTTP/1.1 200 OK\r\n{}Content-Length: 2\r\n\r\nok", field.repeat(kibibytes));
+        let backend = Raw::answering(head);
+        let reply = proxy_before(&backend).get("/");
+        assert_eq!(reply.status, status, "{kibibytes} KiB");
+        assert_eq!(reply.text().contains(" too-large: "), status == 502, "{}", reply.text());
+    }
+}
+
+#[test]
+fn a_backend_that_does_not_answer_in_time_loses() {
+    let timeout = Duration::from_millis(200);
+    let (silent, half, unanswering) = (Raw::hanging(), Raw::stuck_behind("HTTP/1.1 200 OK\r\nX: ").0, Deaf::new());
+    let rows = [
+        ("silent", &silent.url, " timeout: the backend's answer didn't come in time"),
+        ("half a head", &half.url, " timeout: the backend's answer didn't come in time"),
+        ("unanswering", &unanswering.url, " connect-timeout: the backend couldn't be reached in time"),
+    ];
+    for (label, url, line) in rows {
+        let proxy = Proxy::with(std::slice::from_ref(url), |config| {
+            patiently(config);
+            config.timeout = timeout;
+        });
+        let reply = proxy.get("/");
+        assert!(reply.status == 502 && reply.text().contains(line), "{label}: {}", reply.text());
+    }
+    silent.expect_hang_up();
+    half.expect_hang_up();
+}
+
+#[test]
+fn a_body_that_stalls_is_cut() {
+    let (backend, _) = Raw::stuck_behind("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello");
+    let proxy = Proxy::with(std::slice::from_ref(&backend.url), |config| {
+        patiently(config);
+        config.timeout = Duration::from_millis(200);
+        config.idle_timeout = Duration::from_millis(200);
+    });
+    let reply = proxy.get("/");
+    assert_eq!((reply.status, reply.text().as_str(), reply.whole), (200, "hello", false));
+    backend.expect_hang_up();
+}
+
+#[test]
+fn many_clients_at_once_are_all_answered_every_time() {
+    const CLIENTS: usize = 64;
+    const ROUNDS: usize = 10;
+    let backends = [Raw::echoing(), Raw::echoing()];
+    let urls: Vec<String> = backends.iter().map(|raw| raw.url.clone()).collect();
+    let proxy = Proxy::with(&urls, patiently);
+    let (barrier, address) = (Arc::new(Barrier::new(CLIENTS)), proxy.address);
+    let clients: Vec<_> = (0..CLIENTS)
+        .map(|number| {
+            let barrier = barrier.clone();
+            thread::spawn(move || {
+                let mut client = Client::connect(address);
+                barrier.wait();
+                for round in 0..ROUNDS {
+                    let target = format!("/{number}/{round}");
+                    client.send_request("GET", &target, &[], None);
+                    let reply = client.reply();
+                    assert_eq!((reply.status, reply.text(), reply.whole), (200, target, true));
+                }
+            })
+        })
+        .collect();
+    for client in clients {
+        client.join().expect("every request is answered");
+    }
+}
