@@ -38,7 +38,7 @@ fn a_loser_that_has_not_answered_is_hung_up_on() {
     gate.open();
     assert_eq!(client.reply().text(), "won");
     loser.expect_hang_up();
-    proxy.stop_at_once();
+    proxy.stop();
 }
 
 #[test]
@@ -61,7 +61,7 @@ fn a_loser_in_the_midst_of_its_answer_is_hung_up_on() {
         gate.open();
         assert_eq!(client.reply().text(), "won", "{label}");
         loser.expect_hang_up();
-        proxy.stop_at_once();
+        proxy.stop();
     }
 }
 
@@ -86,7 +86,7 @@ fn a_loser_that_does_not_read_the_body_is_hung_up_on() {
     won.open();
     let left = left.recv_timeout(SOON).expect("the upload ends");
     assert!(left < LONG_BODY_BYTES, "the loser got everything");
-    proxy.stop_at_once();
+    proxy.stop();
 }
 
 #[test]
@@ -100,7 +100,7 @@ fn a_loser_that_is_being_connected_to_is_given_up() {
     gate.open();
     assert_eq!(client.reply().text(), "won");
     eventually("the loser is given up", || !loser.is_being_dialed());
-    proxy.stop_at_once();
+    proxy.stop();
 }
 
 #[test]
@@ -264,7 +264,7 @@ fn a_loser_that_hangs_longer_than_its_linger_is_hung_up_on() {
         gate.open();
         assert_eq!(client.reply().text(), "won", "{method}");
         loser.expect_hang_up();
-        proxy.stop_at_once();
+        proxy.stop();
     }
 }
 
@@ -285,7 +285,7 @@ fn nobody_waits_for_a_loser_that_lingers() {
     }
     assert!(!loser.was_hung_up_on());
     // Nor does the end of the house.
-    proxy.stop_at_once();
+    proxy.stop();
     for _ in 0..5 {
         loser.expect_hang_up();
     }
@@ -319,7 +319,7 @@ fn a_post_that_was_won_reaches_the_others_whole() {
     for (_, bodies) in &losers {
         assert!(bodies.recv_timeout(SOON).expect("an end") == body);
     }
-    proxy.stop_at_once();
+    proxy.stop();
 }
 
 /// A client that closed as soon as it had its answer took the request away from the losers.
@@ -343,7 +343,7 @@ fn a_client_that_leaves_after_the_verdict_takes_no_post_away() {
     winner.expect_hang_up();
     left.open();
     assert!(bodies.recv_timeout(SOON).expect("an end") == body);
-    proxy.stop_at_once();
+    proxy.stop();
 }
 
 /// Leaves a race that no backend answers, in the given way: everybody must be hung up on.
@@ -363,7 +363,7 @@ fn leave_a_race(leave: impl FnOnce(Client) -> Option<Client>) {
     if let Some(mut client) = left {
         assert!(client.is_closed(), "nobody answers who was told that the client has left");
     }
-    proxy.stop_at_once();
+    proxy.stop();
 }
 
 #[test]
@@ -411,7 +411,7 @@ fn a_client_that_has_left_when_its_request_is_read_abandons_its_race() {
     for mut client in leaving {
         assert!(client.is_closed());
     }
-    proxy.stop_at_once();
+    proxy.stop();
 }
 
 #[test]
@@ -442,7 +442,7 @@ fn a_client_that_leaves_while_a_body_streams_has_the_winner_hung_up_on() {
             assert!(!winner.was_hung_up_on(), "{label}, {head}");
             let left = leave(client);
             winner.expect_hang_up();
-            proxy.stop_at_once();
+            proxy.stop();
             drop(left);
         }
     }

@@ -440,7 +440,7 @@ fn workers_says_how_many_there_are() {
 }
 
 #[test]
-fn max_connections_makes_a_third_client_eventually_one_leaves() {
+fn max_connections_makes_a_third_client_wait_until_one_leaves() {
     let good = Fake::with(200, "good");
     let program = Binary::start(&["--backends", &good.url, "--max-connections", "2"]);
     let address = program.address();
