@@ -5,14 +5,14 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::header::{IF_MODIFIED_SINCE, IF_NONE_MATCH};
-use http::{HeaderMap, Method, StatusCode};
+use http::header::{IF_MODIFIED_SINCE, IF_NONE_MATCH, UPGRADE};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
 use crate::backends::{Backend, Backends};
 use crate::config::{HostHeader, Success};
 use crate::journal::{LegRecord, Record};
 use crate::message::headers::{self, ViaId};
-use crate::message::{Outcome, Refusal, Reply, ReplyBody, ReplyTo, Request};
+use crate::message::{Outcome, Refusal, Reply, ReplyBody, ReplyTo, Request, TunnelCare};
 use crate::race::{CancelToken, End, Job, LegResult, Legs, Mark, Place, Race, Reaper, Verdict};
 use crate::upstream::{Ahead, Answer, Outgoing, Step};
 
@@ -51,6 +51,8 @@ struct Exchange {
     marks: Vec<Mark>,
     request: Outgoing,
     is_conditional: bool,
+    /// The protocols that the client would switch to.
+    upgrade: Option<HeaderValue>,
     record: Record,
 }
 
@@ -78,6 +80,7 @@ impl Proxy {
             marks: backends.iter().map(|_| Mark::default()).collect(),
             backends,
             is_conditional: is_conditional(&request.method, &request.headers),
+            upgrade: headers::upgrade_of(&request),
             request: self.outgoing(request),
             record,
         });
@@ -95,7 +98,10 @@ impl Proxy {
     }
 
     fn outgoing(&self, request: Request) -> Outgoing {
-        let headers = headers::for_backends(&request, &self.via);
+        let mut headers = headers::for_backends(&request, &self.via);
+        if let Some(protocols) = headers::upgrade_of(&request) {
+            headers::put_upgrade(&mut headers, protocols);
+        }
         let host = match self.rules.host {
             HostHeader::Backend => None,
             HostHeader::Preserve => headers::host_of(&request),
@@ -188,8 +194,11 @@ impl Exchange {
             self.backends[loser].silent().add(&self.marks[loser]);
         }
         self.proxy.reaper.take(&self.race, Some(leg), self.request.method().is_safe(), Instant::now());
-        let delivered = catch_unwind(AssertUnwindSafe(|| self.deliver(answer, won.prize)));
         self.skip(won.held_back);
+        if answer.switched.is_some() {
+            return self.join(leg, answer, won.prize, after);
+        }
+        let delivered = catch_unwind(AssertUnwindSafe(|| self.deliver(answer, won.prize)));
         self.end(leg, delivered.map_or(Outcome::Panic, |()| outcome), after);
     }
 
@@ -213,8 +222,14 @@ impl Exchange {
 
     /// Whether an answer may win.
     fn counts(&self, answer: &Answer) -> bool {
-        self.proxy.rules.success.counts(answer.status)
-            || (self.is_conditional && answer.status == StatusCode::NOT_MODIFIED)
+        match answer.status {
+            StatusCode::SWITCHING_PROTOCOLS => {
+                answer.switched.is_some()
+                    && self.upgrade.as_ref().is_some_and(|protocols| headers::is_switch_to(&answer.headers, protocols))
+            }
+            StatusCode::NOT_MODIFIED if self.is_conditional => true,
+            status => self.proxy.rules.success.counts(status),
+        }
     }
 
     fn deliver(&self, answer: Answer, reply_to: Box<dyn ReplyTo>) {
@@ -230,6 +245,26 @@ impl Exchange {
         let headers = headers::for_client(answer.headers, answer.version, &self.proxy.via);
         let delivery = reply_to.reply(Reply { status, headers, body });
         self.record.answered(status, &delivery, Instant::now());
+    }
+
+    /// The winner has switched protocols: client and backend are joined, and the leg ends when they have.
+    fn join(self: &Arc<Self>, leg: usize, mut answer: Answer, reply_to: Box<dyn ReplyTo>, after: Duration) {
+        let Some(switched) = answer.switched.take() else { return };
+        let protocol = answer.headers.get(UPGRADE).cloned();
+        let mut headers = headers::for_client(answer.headers, answer.version, &self.proxy.via);
+        if let Some(protocol) = protocol {
+            headers::put_upgrade(&mut headers, protocol);
+        }
+        let (exchange, legs, status) = (self.clone(), self.proxy.legs.clone(), answer.status);
+        let care = TunnelCare {
+            run: Box::new(move |work| legs.resume(Box::new(move |_| work()))),
+            ended: Box::new(move |delivery| {
+                exchange.record.answered(status, &delivery, Instant::now());
+                exchange.end(leg, Outcome::Status(status), after);
+            }),
+        };
+        let head = Reply { status, headers, body: ReplyBody::Withheld { length: None } };
+        reply_to.join(head, Box::new(switched), care);
     }
 
     fn end(self: &Arc<Self>, leg: usize, outcome: Outcome, after: Duration) {

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use socket2::SockRef;
 
 use super::connection::Connection;
+use super::tunnel::Tunnel;
 use super::{Door, Front};
 use crate::message::Departure;
 use crate::poller::Watch;
@@ -19,7 +20,7 @@ use crate::wait;
 const READ_BYTES: usize = 16 * 1024;
 
 /// So often a thread that waits for a client looks whether it has left, or whether the house is closed.
-const LOOK_UP_TIME: Duration = Duration::from_millis(250);
+pub(super) const LOOK_UP_TIME: Duration = Duration::from_millis(250);
 
 /// A client's socket, from accepting it to closing it.
 pub(super) struct Client {
@@ -40,6 +41,8 @@ pub(super) struct Seat {
     /// Bytes behind the request that is being served are here: a client that stops sending hasn't left.
     pub(super) has_unread: bool,
     pub(super) presence: Presence,
+    /// The connection speaks another protocol now: its edges are this one's.
+    pub(super) tunnel: Option<Arc<Tunnel>>,
     pub(super) abandon: Option<Box<dyn FnOnce() + Send>>,
 }
 
@@ -149,6 +152,12 @@ impl Client {
                 Err(_) => return Arrived::End,
             }
         }
+    }
+
+    /// The connection speaks another protocol from now on, and its turns are the tunnel's.
+    pub(super) fn enter_tunnel(&self, tunnel: &Arc<Tunnel>) {
+        self.leave_exchange();
+        self.seat().tunnel = Some(tunnel.clone());
     }
 
     /// Ends an exchange: whether an edge came while it lasted.

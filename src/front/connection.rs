@@ -87,6 +87,11 @@ impl Connection {
         !self.input.is_empty()
     }
 
+    /// The bytes that came behind the request.
+    pub(super) fn into_unread(self) -> Vec<u8> {
+        self.input
+    }
+
     /// Whether nothing of a request is here.
     pub(super) fn is_idle(&self) -> bool {
         matches!(self.state, State::Idle) && self.input.is_empty()

@@ -8,6 +8,7 @@ mod head;
 mod listener;
 mod reply;
 mod reply_to;
+mod tunnel;
 mod turns;
 
 use std::net::TcpListener;

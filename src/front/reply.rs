@@ -97,7 +97,9 @@ pub(super) fn write_head(
         Framing::Chunked => put(bytes, format_args!("{TRANSFER_ENCODING}: chunked\r\n")),
         Framing::None { told: None } | Framing::UntilClose => {}
     }
-    if !framing.is_persistent(asked) {
+    if status == StatusCode::SWITCHING_PROTOCOLS {
+        // What the connection becomes is among the fields.
+    } else if !framing.is_persistent(asked) {
         put(bytes, format_args!("{CONNECTION}: close\r\n"));
     } else if asked.version == Version::HTTP_10 {
         put(bytes, format_args!("{CONNECTION}: keep-alive\r\n"));

@@ -9,7 +9,8 @@ use std::time::SystemTime;
 use super::client::Client;
 use super::connection::Connection;
 use super::reply::{Asked, CHUNK_PREFIX_BYTES, Framing, LAST_CHUNK, chunk_prefix, write_head};
-use crate::message::{Delivery, Departure, Refusal, Reply, ReplyBody, ReplyTo, Source};
+use super::tunnel::Tunnel;
+use crate::message::{Delivery, Departure, FarSide, Refusal, Reply, ReplyBody, ReplyTo, Source, TunnelCare};
 
 /// A body travels in pieces of this size: bigger ones save no system calls worth the memory.
 const PIECE_BYTES: usize = 16 * 1024;
@@ -149,6 +150,20 @@ impl ReplyTo for ClientReply {
     fn reply_at_once(mut self: Box<Self>, reply: Reply) -> Delivery {
         self.waits = false;
         self.send(reply)
+    }
+
+    fn join(mut self: Box<Self>, head: Reply, far: Box<dyn FarSide>, care: TunnelCare) {
+        let framing = Framing::None { told: None };
+        let mut bytes = Vec::with_capacity(512);
+        write_head(&mut bytes, self.asked, head.status, &head.headers, framing, SystemTime::now());
+        self.begun = true;
+        if let Err(failed) = self.write(&bytes) {
+            self.client.abort();
+            return (care.ended)(failed);
+        }
+        if let Some(connection) = self.connection.take() {
+            Tunnel::open(self.client.clone(), connection.into_unread(), far, care);
+        }
     }
 
     fn departure(&self) -> Arc<dyn Departure> {

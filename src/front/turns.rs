@@ -179,6 +179,10 @@ impl Client {
 
 impl Owner for Client {
     fn turn(self: Arc<Self>, turn: Turn) {
+        let tunnel = self.seat().tunnel.clone();
+        if let Some(tunnel) = tunnel {
+            return tunnel.turn(turn);
+        }
         let worked = catch_unwind(AssertUnwindSafe(|| match turn {
             Turn::Ready { read_closed, dead } => match self.take_or_note(read_closed) {
                 Some(connection) => self.work(connection, true),

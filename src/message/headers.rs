@@ -58,6 +58,33 @@ impl ViaId {
     }
 }
 
+/// The protocols that a request asks to switch to, if it may: `h2c` isn't among them, since what is said in it couldn't be
+/// checked here.
+pub fn upgrade_of(request: &Request) -> Option<HeaderValue> {
+    let has_body = request.body.as_ref().is_some_and(|body| body.length() > 0);
+    if request.version != Version::HTTP_11 || has_body || !has_token(&request.headers, &CONNECTION, "upgrade") {
+        return None;
+    }
+    let protocols = request.headers.get(UPGRADE)?;
+    let is_h2c = tokens(&request.headers, &UPGRADE).any(|protocol| protocol.eq_ignore_ascii_case(b"h2c"));
+    (!is_h2c).then(|| protocols.clone())
+}
+
+/// Whether the protocol that an answer switches to is one of those that were asked for.
+pub fn is_switch_to(headers: &HeaderMap, asked_for: &HeaderValue) -> bool {
+    let mut chosen = tokens(headers, &UPGRADE);
+    let is_asked_for = |protocol: &[u8]| {
+        asked_for.as_bytes().split(|byte| *byte == b',').any(|asked| asked.trim_ascii().eq_ignore_ascii_case(protocol))
+    };
+    chosen.next().is_some_and(is_asked_for) && chosen.next().is_none()
+}
+
+/// Puts a wish to switch protocols, or its fulfilment, back into fields that are about one connection only.
+pub fn put_upgrade(headers: &mut HeaderMap, protocols: HeaderValue) {
+    headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    headers.insert(UPGRADE, protocols);
+}
+
 /// The request's fields as every backend gets them; `Host` and the framing are left to whoever sends them.
 pub fn for_backends(request: &Request, via: &ViaId) -> HeaderMap {
     let mut headers = request.headers.clone();

@@ -11,8 +11,9 @@ mod refusal;
 mod spool;
 mod target;
 
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::net::SocketAddr;
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -119,8 +120,36 @@ pub trait ReplyTo: Send {
         self.reply(reply)
     }
 
+    /// Sends a head with status 101 and joins the client with the backend until both have ended. Returns at once; who
+    /// can't do it refuses.
+    fn join(self: Box<Self>, _head: Reply, _far: Box<dyn FarSide>, care: TunnelCare) {
+        let refused = self.reply(Refusal::NotImplemented("Upgrades aren't implemented here").reply());
+        (care.ended)(refused);
+    }
+
     /// What tells when the client leaves.
     fn departure(&self) -> Arc<dyn Departure>;
+}
+
+/// The backend's side of a connection that speaks another protocol from now on (RFC 9110 §7.8). Reading and writing don't
+/// wait: what can't be done at once is an error of kind `WouldBlock`.
+pub trait FarSide: Read + Write + AsFd + Send {
+    /// Whether bytes that it has taken are still to be sent, by `flush`.
+    fn has_unsent(&self) -> bool;
+
+    /// Nothing more will be written.
+    fn end_writing(&mut self);
+
+    /// Has `ready` called, from any thread, whenever there may be something to read.
+    fn when_ready(&self, ready: Box<dyn Fn() + Send + Sync>);
+}
+
+/// What a tunnel needs beside its two sides.
+pub struct TunnelCare {
+    /// Runs a piece of work that may wait, on a thread for it.
+    pub run: Box<dyn Fn(Box<dyn FnOnce() + Send>) + Send + Sync>,
+    /// Called once when the tunnel has ended.
+    pub ended: Box<dyn FnOnce(Delivery) + Send>,
 }
 
 /// Notices that a client leaves before its reply is through.

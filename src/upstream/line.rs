@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
-use http::{HeaderMap, Version};
+use http::{HeaderMap, StatusCode, Version};
 use rustls::ClientConnection;
 use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver as UreqResolver};
 use ureq::unversioned::transport::NextTimeout;
@@ -18,7 +18,7 @@ use super::dial::dial;
 use super::resolve::Resolver;
 use super::transport::{Connected, OneConnection};
 use super::wire::Wire;
-use super::{Answer, AnswerBody, Outgoing, Upstream};
+use super::{Answer, AnswerBody, Outgoing, Switched, Upstream};
 use crate::message::{Address, Outcome};
 use crate::poller::{Owner, Turn, Watch};
 use crate::race::CancelToken;
@@ -270,18 +270,15 @@ impl Line {
             self.idle_time_max = IDLE_TIME_MAX.min(hint);
         }
         let told = head.headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
-        Ok(Answer {
-            status: head.status,
-            version: head.version,
-            headers: head.headers,
-            length: body.content_length().or(told),
-            body: AnswerBody {
-                reader: body.into_reader(),
-                line: Some(self),
-                lines: lines.clone(),
-                token: token.clone(),
-            },
-        })
+        let length = body.content_length().or(told);
+        let reader = body.into_reader();
+        let left = if head.status == StatusCode::SWITCHING_PROTOCOLS { self.wire.take_left() } else { None };
+        let (line, switched) = match left {
+            Some(left) => (None, Some(Switched::new(self, left, token.clone()))),
+            None => (Some(self), None),
+        };
+        let body = AnswerBody { reader, line, lines: lines.clone(), token: token.clone() };
+        Ok(Answer { status: head.status, version: head.version, headers: head.headers, length, body, switched })
     }
 
     fn failure(self, error: Error, token: &CancelToken) -> Failure {

@@ -5,6 +5,7 @@ mod dial;
 mod line;
 mod request;
 mod resolve;
+mod switched;
 mod tls;
 mod transport;
 mod wire;
@@ -24,6 +25,7 @@ pub use line::Lines;
 use line::{Failure, Line};
 pub use request::Outgoing;
 pub use resolve::{Lookup, SystemLookup};
+pub use switched::Switched;
 pub use tls::BadCertificate;
 use tls::Tls;
 
@@ -72,6 +74,8 @@ pub struct Answer {
     pub length: Option<u64>,
     /// The body.
     pub body: AnswerBody,
+    /// The line, if the status is 101: it speaks another protocol now.
+    pub switched: Option<Switched>,
 }
 
 /// The body of an [`Answer`]. Its end gives the line back; dropping it earlier hangs up.
@@ -263,10 +267,8 @@ impl Source for AnswerBody {
 
 impl Drop for AnswerBody {
     fn drop(&mut self) {
-        let kept = self.token.disarm().is_ok();
-        if let Some(line) = self.line.take()
-            && kept
-        {
+        let Some(line) = self.line.take() else { return };
+        if self.token.disarm().is_ok() {
             self.lines.keep(line, Instant::now());
         }
     }

@@ -11,7 +11,7 @@ use ureq::unversioned::transport::{
 };
 use ureq::{Error, Timeout};
 
-use super::wire::Wire;
+use super::wire::{Left, Wire};
 
 /// Gives ureq the one connection that was made for it.
 pub(super) struct OneConnection(Mutex<Option<Connected>>);
@@ -89,6 +89,14 @@ impl Transport {
             Some(tls) => rustls::Stream::new(&mut **tls, &mut socket).read(buffer),
             None => socket.read(buffer),
         }
+    }
+}
+
+impl Drop for Transport {
+    fn drop(&mut self) {
+        // After a 101 the connection goes on without ureq.
+        let input = self.buffers.lazy.input().to_vec();
+        self.wire.leave(Left { tls: self.tls.take(), input });
     }
 }
 

@@ -4,12 +4,14 @@
 use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
+use rustls::ClientConnection;
 use socket2::Socket;
 
 use crate::poller::{Owner, Poller, Turn, Watch};
@@ -26,6 +28,10 @@ pub(super) struct Wire {
     /// The leg that waits in the poller. Whoever takes it out owns it.
     waiting: Mutex<Option<Wake>>,
     watch: OnceLock<Watch>,
+    /// Who is told of every event once the protocol is switched.
+    ready: OnceLock<Box<dyn Fn() + Send + Sync>>,
+    /// What ureq has left of a connection whose protocol is switched.
+    left: Mutex<Option<Left>>,
     /// A byte of the current answer has come.
     answered: AtomicBool,
     /// The peer reset the connection.
@@ -44,6 +50,13 @@ struct Call {
     head_by: Option<Instant>,
 }
 
+/// What ureq drops after a 101, but for the socket.
+pub(super) struct Left {
+    pub(super) tls: Option<Box<ClientConnection>>,
+    /// Bytes that came behind the head.
+    pub(super) input: Vec<u8>,
+}
+
 /// A request that is on the wire before ureq has written it, and how much of it ureq has wanted to write since.
 struct Ahead {
     request: Arc<Vec<u8>>,
@@ -57,6 +70,8 @@ impl Wire {
             call: Mutex::default(),
             waiting: Mutex::default(),
             watch: OnceLock::new(),
+            ready: OnceLock::new(),
+            left: Mutex::default(),
             answered: AtomicBool::new(false),
             reset: AtomicBool::new(false),
             buffered: AtomicBool::new(false),
@@ -149,6 +164,30 @@ impl Wire {
         Waiting { wire: self, deadline }
     }
 
+    /// Keeps what ureq drops, if anybody asks for it.
+    pub(super) fn leave(&self, left: Left) {
+        *lock(&self.left) = Some(left);
+    }
+
+    pub(super) fn take_left(&self) -> Option<Left> {
+        lock(&self.left).take()
+    }
+
+    /// Has `ready` called at every event from now on.
+    pub(super) fn when_ready(&self, ready: Box<dyn Fn() + Send + Sync>) {
+        let _ = self.ready.set(ready);
+    }
+
+    /// The socket as bytes that come and go; what would have to wait is an error.
+    pub(super) fn now(&self) -> &Socket {
+        &self.socket
+    }
+
+    /// Nothing more will be written.
+    pub(super) fn end_writing(&self) {
+        let _ = self.socket.shutdown(Shutdown::Write);
+    }
+
     /// What ureq wants to write: whether it is on the wire already.
     pub(super) fn is_ahead(&self, bytes: &[u8]) -> Result<bool, Differs> {
         let mut call = lock(&self.call);
@@ -159,6 +198,12 @@ impl Wire {
         }
         ahead.compared = end;
         Ok(true)
+    }
+}
+
+impl AsFd for Wire {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
     }
 }
 
@@ -173,6 +218,9 @@ impl HangUp for Wire {
 
 impl Owner for Wire {
     fn turn(self: Arc<Self>, _: Turn) {
+        if let Some(ready) = self.ready.get() {
+            return ready();
+        }
         let wake = lock(&self.waiting).take();
         if let Some(wake) = wake {
             wake();

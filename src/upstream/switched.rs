@@ -1,0 +1,109 @@
+//! The backend's side of a tunnel: a line that speaks another protocol, after a 101. Knows nothing of the client.
+
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+
+use rustls::ClientConnection;
+
+use super::line::Line;
+use super::wire::{Left, Wire};
+use crate::message::FarSide;
+use crate::race::CancelToken;
+
+/// A line whose protocol is switched. Dropping it hangs up.
+pub struct Switched {
+    wire: Arc<Wire>,
+    _line: Line,
+    tls: Option<Box<ClientConnection>>,
+    /// What came behind the 101, and how much of it has been read.
+    input: io::Cursor<Vec<u8>>,
+    token: CancelToken,
+}
+
+impl Switched {
+    pub(super) fn new(line: Line, left: Left, token: CancelToken) -> Switched {
+        Switched { wire: line.wire(), _line: line, tls: left.tls, input: io::Cursor::new(left.input), token }
+    }
+}
+
+impl Read for Switched {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.input.read(buffer)?;
+        if count > 0 {
+            return Ok(count);
+        }
+        match &mut self.tls {
+            Some(tls) => read_tls(tls, &self.wire, buffer),
+            None => self.wire.now().read(buffer),
+        }
+    }
+}
+
+impl Write for Switched {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let Some(tls) = &mut self.tls else { return self.wire.now().write(bytes) };
+        // Records are sent before new ones are made, so that few are held.
+        send_records(tls, &self.wire)?;
+        let count = tls.writer().write(bytes)?;
+        match send_records(tls, &self.wire) {
+            Err(error) if error.kind() != io::ErrorKind::WouldBlock => Err(error),
+            _ => Ok(count),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.tls.as_mut().map_or(Ok(()), |tls| send_records(tls, &self.wire))
+    }
+}
+
+impl AsFd for Switched {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.wire.as_fd()
+    }
+}
+
+impl FarSide for Switched {
+    fn has_unsent(&self) -> bool {
+        self.tls.as_ref().is_some_and(|tls| tls.wants_write())
+    }
+
+    fn end_writing(&mut self) {
+        if let Some(tls) = &mut self.tls {
+            tls.send_close_notify();
+            // A farewell of 24 bytes that doesn't fit at once is not worth waiting for.
+            let _ = send_records(tls, &self.wire);
+        }
+        self.wire.end_writing();
+    }
+
+    fn when_ready(&self, ready: Box<dyn Fn() + Send + Sync>) {
+        self.wire.when_ready(ready);
+    }
+}
+
+impl Drop for Switched {
+    fn drop(&mut self) {
+        let _ = self.token.disarm();
+    }
+}
+
+/// Decrypts what is here.
+fn read_tls(tls: &mut ClientConnection, wire: &Wire, buffer: &mut [u8]) -> io::Result<usize> {
+    loop {
+        match tls.reader().read(buffer) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            read => return read,
+        }
+        // The end without a farewell is an error of the reader's, next time round.
+        tls.read_tls(&mut wire.now())?;
+        tls.process_new_packets().map_err(io::Error::other)?;
+    }
+}
+
+fn send_records(tls: &mut ClientConnection, wire: &Wire) -> io::Result<()> {
+    while tls.wants_write() {
+        tls.write_tls(&mut wire.now())?;
+    }
+    Ok(())
+}
