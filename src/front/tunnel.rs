@@ -205,13 +205,13 @@ impl Tunnel {
             let deadline = ends.moved_at + self.client.front().write_timeout;
             match ends.step(&self.client) {
                 Ok(true) => {}
-                Ok(false) if ends.have_ended() || self.is_over(deadline) => return self.end(ends, Delivery::Whole),
+                Ok(false) if ends.have_ended() || self.is_over(deadline) => return self.end(*ends, Delivery::Whole),
                 Ok(false) if ends.is_stuck() => ends.wait(&self.client, deadline),
                 Ok(false) => match self.give_back(ends, deadline) {
                     None => return,
                     Some(again) => ends = again,
                 },
-                Err(failed) => return self.end(ends, failed),
+                Err(failed) => return self.end(*ends, failed),
             }
         }
     }
@@ -233,14 +233,14 @@ impl Tunnel {
         self.shared().closed || Instant::now() >= deadline
     }
 
-    fn end(&self, ends: Box<Ends>, delivery: Delivery) {
+    fn end(&self, ends: Ends, delivery: Delivery) {
         self.shared().closed = true;
         match delivery {
             Delivery::Whole => self.client.close(),
             _ => self.client.abort(),
         }
         self.client.seat().tunnel = None;
-        let Ends { far, ended, .. } = *ends;
+        let Ends { far, ended, .. } = ends;
         drop(far);
         ended(delivery);
     }
