@@ -140,6 +140,7 @@ impl Legs {
         let (parked, queue) = {
             let mut crew = self.0.crew();
             crew.closed = true;
+            crew.threads -= crew.parked.len();
             (std::mem::take(&mut crew.parked), std::mem::take(&mut crew.queue))
         };
         for thread in parked {
@@ -251,23 +252,22 @@ impl Shared {
 
     /// Waits for a leg, but not for long: `None` if the thread is to leave.
     fn park(&self, sender: &Sender<Option<Job>>, receiver: &Receiver<Option<Job>>) -> Option<Job> {
-        let woken = match receiver.recv_timeout(PARK_TIME) {
+        match receiver.recv_timeout(PARK_TIME) {
             Ok(woken) => woken,
-            Err(_) if self.unpark(sender) => None,
+            Err(_) if self.resign(sender) => None,
             // Somebody took this thread from the stack just now: its leg is on the way.
             Err(_) => receiver.recv().unwrap_or(None),
-        };
-        if woken.is_none() {
-            self.crew().threads -= 1;
         }
-        woken
     }
 
-    /// Takes the thread from the stack, if it is still there.
-    fn unpark(&self, sender: &Sender<Option<Job>>) -> bool {
+    /// Takes the thread from the stack, if it is still there, and out of the count in the same step: one that is counted
+    /// is counted on to look into the queue.
+    fn resign(&self, sender: &Sender<Option<Job>>) -> bool {
         let mut crew = self.crew();
-        let at = crew.parked.iter().position(|parked| parked.same_channel(sender));
-        at.map(|at| crew.parked.remove(at)).is_some()
+        let Some(at) = crew.parked.iter().position(|parked| parked.same_channel(sender)) else { return false };
+        crew.parked.remove(at);
+        crew.threads -= 1;
+        true
     }
 
     /// No thread could be started: the leg waits for one that is there; if there is none, it ends, and so do all others.
