@@ -39,3 +39,5 @@ pub mod message;
 pub mod poller;
 
 pub mod wait;
+
+pub mod sync;

@@ -5,11 +5,12 @@
 use std::cell::RefCell;
 use std::io;
 use std::os::fd::AsFd;
-use std::sync::Arc;
 use std::time::Instant;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
+
+use crate::sync::{Arc, thread_local};
 
 /// Who gives out the places.
 pub trait Places: Send + Sync {
@@ -25,12 +26,12 @@ thread_local! {
 
 /// The current thread holds a place from now on, until it ends.
 pub fn hold_place(places: Arc<dyn Places>) {
-    HELD.set(Some(places));
+    HELD.with(|held| held.replace(Some(places)));
 }
 
 /// Does something that may wait long. A thread that holds a place gives it up meanwhile.
 pub fn aside<T>(wait: impl FnOnce() -> T) -> T {
-    let Some(places) = HELD.with_borrow(Clone::clone) else { return wait() };
+    let Some(places) = HELD.with(|held| held.borrow().clone()) else { return wait() };
     places.step_aside();
     // Also if the wait panics.
     let _back = StepBack(places);

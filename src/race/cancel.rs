@@ -2,7 +2,8 @@
 //! sends, waits or reads. Knows nothing of what is hung up on.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// What a leg waits on, and how to end that wait. Called under the token's lock: it must not block.
 pub trait HangUp: Send + Sync {

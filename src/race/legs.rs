@@ -4,12 +4,11 @@
 use std::collections::VecDeque;
 use std::num::NonZeroUsize;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::{self, Scope};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
-
+use crate::sync::channel::{self, Receiver, Sender, bounded, unbounded};
+use crate::sync::thread::{self, Scope};
+use crate::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::wait::{self, Places};
 
 /// A leg, ready to run. It owns its data and accounts for its own panics.
@@ -157,7 +156,7 @@ impl Foreman {
         const TICK: Duration = Duration::from_millis(5);
         thread::scope(|scope| {
             loop {
-                crossbeam_channel::select! {
+                channel::select! {
                     recv(self.orders) -> job => self.hire(scope, job.ok()),
                     recv(stop) -> _ => break,
                 }
@@ -310,6 +309,8 @@ fn run_guarded(job: Job, place: Place) {
 
 #[cfg(test)]
 mod tests {
+    use std::thread;
+
     use super::*;
 
     const SOON: Duration = Duration::from_secs(10);

@@ -7,8 +7,9 @@ mod legs;
 mod reaper;
 mod silent;
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+
+use crate::sync::{Mutex, MutexGuard, PoisonError};
 
 pub use cancel::{CancelToken, Cancelled, HangUp};
 pub use legs::{Bounds, Foreman, Job, Legs, Place, QueueFull};

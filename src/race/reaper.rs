@@ -2,11 +2,11 @@
 //! Driven by the poller's clock; knows nothing of what the races were about.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use super::{Linger, Losers};
 use crate::poller::{Owner, Poller, Turn, Watch};
+use crate::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 /// The losers that linger.
 pub struct Reaper {

@@ -1,9 +1,10 @@
 //! How many losers of decided races wait in vain at one backend: beyond a bound its legs are held back, so that a hung
 //! backend costs nothing that grows. Knows nothing of backends or of what a leg does.
 
-use std::sync::atomic::{AtomicIsize, AtomicU8, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+use crate::sync::atomic::{AtomicIsize, AtomicU8, Ordering};
+use crate::sync::{Mutex, PoisonError};
 
 /// So often a leg is let through all the same: else nobody would notice that the backend has recovered.
 const PROBE_INTERVAL: Duration = Duration::from_secs(1);

@@ -1,0 +1,169 @@
+//! Models of `race/mod.rs` and `race/silent.rs`. The exchange below does what `proxy` does with its race.
+
+use std::ops::Range;
+use std::panic::{catch_unwind, resume_unwind};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex as Cell, MutexGuard};
+use std::time::{Duration, Instant};
+
+use crate::race::{End, LegResult, Mark, Race, Silent, Verdict};
+use crate::sync::thread::{Scope, scope};
+use crate::sync::{chance, pick};
+
+/// What a leg would do if nobody stopped it.
+#[derive(Clone, Copy, PartialEq)]
+enum Plan {
+    Succeed,
+    Fail,
+    Panic,
+}
+
+struct Exchange {
+    race: Race<(), usize>,
+    plans: Vec<Plan>,
+    silent: Silent,
+    marks: Vec<Mark>,
+    told: Cell<Told>,
+}
+
+/// What the race has told its legs.
+#[derive(Default)]
+struct Told {
+    prizes: usize,
+    abandoned: bool,
+    ends: Vec<(Verdict, Vec<LegResult<usize>>)>,
+}
+
+pub fn a_race_has_one_winner_and_one_end() {
+    let legs = 2 + pick(2) as usize;
+    let exchange = Exchange {
+        race: Race::new(legs, (), Instant::now()),
+        plans: (0..legs).map(|_| [Plan::Succeed, Plan::Fail, Plan::Panic][pick(3) as usize]).collect(),
+        silent: Silent::default(),
+        marks: (0..legs).map(|_| Mark::default()).collect(),
+        told: Cell::default(),
+    };
+    let first_held_back = 1 + pick(u32::try_from(legs).expect("few")) as usize;
+    // Only where nothing is refused: a leg that is called up may be refused as well, but that changes nothing.
+    let first_refused = if chance(4) { pick(u32::try_from(first_held_back).expect("few")) as usize } else { legs };
+    exchange.race.hold_back((first_held_back..legs).collect());
+    scope(|scope| {
+        let exchange = &exchange;
+        if chance(3) {
+            exchange.told().abandoned = true;
+            scope.spawn(move || exchange.abandon(scope));
+        }
+        (0..first_held_back.min(first_refused)).for_each(|leg| exchange.start(scope, leg));
+        if first_refused < first_held_back {
+            exchange.refuse(scope, first_refused..first_held_back);
+        }
+    });
+    exchange.check();
+}
+
+impl Exchange {
+    fn start<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>, leg: usize) {
+        scope.spawn(move || self.run(scope, leg));
+    }
+
+    fn run<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>, leg: usize) {
+        let plan = catch_unwind(|| match self.plans[leg] {
+            // The panic's own hook would write a line each time.
+            Plan::Panic => resume_unwind(Box::new("meant")),
+            plan => plan,
+        });
+        let is_stopped = chance(2) && self.race.token(leg).is_cancelled();
+        let succeeds = plan.is_ok_and(|plan| plan == Plan::Succeed) && !is_stopped;
+        if succeeds && let Some(won) = self.race.claim(leg) {
+            self.told().prizes += 1;
+            won.losers.iter().for_each(|loser| self.silent.add(&self.marks[*loser]));
+            self.race.hang_up(Some(leg));
+            self.skip(scope, won.held_back);
+        }
+        self.end(scope, leg);
+    }
+
+    fn end<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>, leg: usize) {
+        self.silent.remove(&self.marks[leg]);
+        match self.race.end(leg, leg, Duration::ZERO) {
+            End::Running => {}
+            End::CallUp(legs) => legs.into_iter().for_each(|leg| self.start(scope, leg)),
+            End::LastLost((), results) => {
+                self.told().prizes += 1;
+                self.told().ends.push((Verdict::Lost, results));
+            }
+            End::Over(verdict, results) => self.told().ends.push((verdict, results)),
+        }
+    }
+
+    /// These legs don't run.
+    fn skip<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>, legs: impl IntoIterator<Item = usize>) {
+        legs.into_iter().for_each(|leg| self.end(scope, leg));
+    }
+
+    /// The client leaves.
+    fn abandon<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>) {
+        let (prize, held_back) = self.race.abandon();
+        self.told().prizes += usize::from(prize.is_some());
+        self.race.hang_up_abandoned();
+        self.skip(scope, held_back);
+    }
+
+    /// There is no room for these legs.
+    fn refuse<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>, legs: Range<usize>) {
+        let (prize, held_back) = self.race.abandon();
+        if prize.is_some() {
+            self.told().prizes += 1;
+            self.race.hang_up_abandoned();
+        }
+        self.skip(scope, held_back.into_iter().chain(legs));
+    }
+
+    fn told(&self) -> MutexGuard<'_, Told> {
+        self.told.lock().expect("no panic")
+    }
+
+    fn check(&self) {
+        let told = self.told();
+        assert_eq!(told.prizes, 1, "the prize is given exactly once");
+        assert_eq!(told.ends.len(), 1, "the race ends exactly once");
+        let (verdict, results) = &told.ends[0];
+        let accounted: Vec<usize> = results.iter().map(|result| result.outcome).collect();
+        assert_eq!(accounted, (0..self.plans.len()).collect::<Vec<_>>(), "every leg is accounted for");
+        assert_eq!(self.silent.count(), 0, "nobody is silent once all have ended");
+        let is_cancelled = |leg: &usize| self.race.token(*leg).is_cancelled();
+        let cancelled: Vec<usize> = (0..self.plans.len()).filter(is_cancelled).collect();
+        match *verdict {
+            Verdict::Won(winner) => {
+                assert!(self.plans[winner] == Plan::Succeed);
+                let spared = if told.abandoned { None } else { Some(winner) };
+                assert!(accounted.iter().filter(|leg| Some(**leg) != spared).eq(&cancelled), "{cancelled:?}");
+            }
+            Verdict::Abandoned => assert_eq!(cancelled, accounted, "nobody works for nobody"),
+            Verdict::Lost => assert!(told.abandoned || cancelled.is_empty()),
+        }
+    }
+}
+
+pub fn silent_losers_are_counted_until_they_end() {
+    let silent = Silent::default();
+    let marks = [Mark::default(), Mark::default()];
+    scope(|scope| {
+        for mark in &marks {
+            scope.spawn(|| silent.add(mark));
+            scope.spawn(|| silent.remove(mark));
+        }
+    });
+    assert_eq!(silent.count(), 0);
+}
+
+pub fn one_leg_is_the_probe() {
+    let (silent, now) = (Silent::default(), Instant::now());
+    let admitted = AtomicUsize::new(0);
+    scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| admitted.fetch_add(usize::from(silent.admits(0, now)), Ordering::Relaxed));
+        }
+    });
+    assert_eq!(admitted.into_inner(), 1);
+}
