@@ -84,11 +84,12 @@ impl Proxy {
             request: self.outgoing(request),
             record,
         });
+        // Before the client can leave: whoever decides a race ends the legs that are held back.
+        let held_back = exchange.hold_back(Instant::now());
         departure.when_gone({
             let exchange = exchange.clone();
             Box::new(move || exchange.abandon())
         });
-        let held_back = exchange.hold_back(Instant::now());
         exchange.start((0..exchange.backends.len()).filter(|leg| !held_back.contains(leg)));
     }
 

@@ -102,9 +102,10 @@ impl<P, O: Clone> Race<P, O> {
         now.saturating_duration_since(self.began)
     }
 
-    /// Holds legs back, before any leg has ended: they run only if all others lose.
+    /// Holds legs back, before any leg has started or the race can be abandoned: they run only if all others lose.
     pub fn hold_back(&self, legs: Vec<usize>) {
         let mut state = self.state();
+        assert!(state.verdict.is_none(), "nobody would end them any more");
         assert!(legs.len() < state.running, "one leg runs at least");
         state.held_back = legs;
     }
