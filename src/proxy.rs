@@ -129,9 +129,10 @@ impl Exchange {
 
     /// Starts legs: at once where a line is idle, on a thread where one must be opened. Doesn't block.
     fn start(self: &Arc<Self>, legs: impl Iterator<Item = usize>) {
-        let jobs: Vec<Job> = legs.filter_map(|leg| self.send_at_once(leg).err()).collect();
+        let unsent = legs.filter_map(|leg| Some((leg, self.send_at_once(leg).err()?)));
+        let (legs, jobs): (Vec<usize>, Vec<Job>) = unsent.unzip();
         if !jobs.is_empty() && self.proxy.legs.start(jobs).is_err() {
-            self.refuse();
+            self.refuse(legs);
         }
     }
 
@@ -312,14 +313,18 @@ impl Exchange {
         self.skip(held_back);
     }
 
-    /// Too many legs are waiting already.
-    fn refuse(self: &Arc<Self>) {
+    /// Too many legs are waiting already, and these don't run. Those that were sent at once may have decided the race before.
+    fn refuse(self: &Arc<Self>, legs: Vec<usize>) {
         let (prize, held_back) = self.race.abandon();
         if let Some(reply_to) = prize {
-            answer_alone(reply_to, &self.record, &Refusal::Busy, Refusal::Busy.reply());
+            reply_to.reply_at_once(Refusal::Busy.reply());
+            self.record.refused(&Refusal::Busy, Instant::now());
+            self.race.hang_up_abandoned();
         }
-        self.race.hang_up_abandoned();
         self.skip(held_back);
+        for leg in legs {
+            self.end(leg, Outcome::NoSocket, Duration::ZERO);
+        }
     }
 }
 
