@@ -292,6 +292,10 @@ impl Exchange {
     /// Every leg has ended: the line of the log can be written.
     fn finish(&self, verdict: Verdict, results: &[LegResult<Outcome>]) {
         let winner = if let Verdict::Won(leg) = verdict { Some(leg) } else { None };
+        if verdict == Verdict::Abandoned {
+            // The last leg may end of itself between the client's leaving and its record.
+            self.record.abandoned(Instant::now());
+        }
         let legs: Vec<_> = (results.iter().zip(&self.backends))
             .map(|(result, backend)| LegRecord {
                 backend: backend.address(),
