@@ -146,7 +146,8 @@ impl Raw {
         Raw::on(listener, serve)
     }
 
-    fn on(listener: TcpListener, serve: impl Fn(Connection) + Send + Sync + 'static) -> Raw {
+    /// The same on a listener of the test's choice.
+    pub fn on(listener: TcpListener, serve: impl Fn(Connection) + Send + Sync + 'static) -> Raw {
         let address = listener.local_addr().expect("an address");
         let accepted = Arc::new(AtomicUsize::new(0));
         let stopped = Arc::new(AtomicBool::new(false));
@@ -317,7 +318,8 @@ fn head_length(bytes: &[u8]) -> Option<usize> {
     Some(bytes.windows(4).position(|window| window == b"\r\n\r\n")? + 4)
 }
 
-fn whole_request(bytes: &[u8]) -> Option<usize> {
+/// How long the request is that these bytes begin with, if all of it is there.
+pub(super) fn whole_request(bytes: &[u8]) -> Option<usize> {
     let head = head_length(bytes)?;
     let text = String::from_utf8_lossy(&bytes[..head]).to_ascii_lowercase();
     let length = text.lines().find_map(|line| line.strip_prefix("content-length: ")?.trim().parse().ok()).unwrap_or(0);
