@@ -330,7 +330,7 @@ mod tests {
             ("older, looked up", TTL * 2 / 3, Some(TTL * 2 / 3), None, false, false),
             ("old", TTL, None, None, true, true),
             ("old, just being looked up", TTL, Some(TTL), None, false, true),
-            ("old, the lookup hangs", TTL, Some(TTL - PATIENCE), None, false, false),
+            ("old, the lookup hangs", TTL + PATIENCE, Some(TTL), None, false, false),
             ("old, the lookup failed", TTL, None, Some(TTL + REST), false, false),
         ];
         for (name, age, looking_since, resting_until, wants, waits) in rows {

@@ -13,7 +13,7 @@ use tempfile::NamedTempFile;
 
 use crate::harness::{
     Authority, Binary, Client, Fake, Gate, Hello, Identity, Manner, Names, Proxy, Raw, SOON, Secured, TlsBackend, Told,
-    get, refusing,
+    get, patiently, pattern, refusing,
 };
 
 /// A proxy that trusts this authority; every name is this host's.
@@ -146,10 +146,11 @@ fn lines_are_used_again() {
     assert_eq!((backend.raw.accepted(), backend.resumed.len(), backend.requests.len()), (1, 1, 20));
 }
 
+static VERSIONS: [(&str, [&SupportedProtocolVersion; 1]); 2] = [("TLS 1.3", [&TLS13]), ("TLS 1.2", [&TLS12])];
+
 #[test]
 fn a_session_is_resumed_on_a_new_connection() {
     let authority = Authority::new();
-    static VERSIONS: [(&str, [&SupportedProtocolVersion; 1]); 2] = [("TLS 1.3", [&TLS13]), ("TLS 1.2", [&TLS12])];
     for (name, versions) in &VERSIONS {
         let manner = Manner { versions, clients_of: None };
         let identity = authority.identity(&["good.example"]);
@@ -213,20 +214,21 @@ fn a_backend_that_says_farewell_behind_its_answer_is_asked_on_a_new_connection()
 }
 
 #[test]
-fn a_backend_that_leaves_between_requests_is_no_error() {
+fn a_request_on_a_used_line_that_dies_goes_out_once_more_on_a_fresh_one() {
     let authority = Authority::new();
-    let backend = TlsBackend::serving(authority.identity(&["127.0.0.1"]), |mut secured| {
-        secured.request();
-        secured.reply("good");
-        if secured.request().is_some_and(|request| request.starts_with(b"GET /dies ")) {
-            return;
+    for with_farewell in [false, true] {
+        let backend = TlsBackend::serving(authority.identity(&["127.0.0.1"]), move |mut secured| {
+            secured.request();
+            secured.reply("good");
+            secured.request();
+            secured.send_at_once(&[], with_farewell);
+        });
+        let proxy = proxy_trusting(&authority, &[backend.url("127.0.0.1")], |_| {});
+        for connections in 1..=3 {
+            assert_eq!(proxy.get("/").text(), "good", "farewell: {with_farewell}");
+            assert_eq!(backend.raw.accepted(), connections);
         }
-        secured.reply("again");
-    });
-    let proxy = proxy_trusting(&authority, &[backend.url("127.0.0.1")], |_| {});
-    assert_eq!(proxy.get("/").text(), "good");
-    assert_eq!(proxy.get("/dies").text(), "good", "it was sent once more, on a fresh line");
-    assert_eq!(backend.raw.accepted(), 2);
+    }
 }
 
 /// How a backend ends its connection.
@@ -243,8 +245,7 @@ fn is_whole(authority: &Authority, answer: &'static [u8], ending: Ending) -> [bo
         secured.request();
         secured.send_at_once(&[answer], ending == Ending::Farewell);
         if ending == Ending::Reset {
-            let socket = socket2::SockRef::from(&secured.connection.stream);
-            socket.set_linger(Some(Duration::ZERO)).expect("an open connection");
+            secured.connection.reset();
         } else {
             let _ = secured.connection.stream.shutdown(Shutdown::Write);
             secured.connection.wait_for_hang_up();
@@ -317,10 +318,7 @@ fn a_handshake_that_hangs_is_hung_up_on_when_another_wins() {
     });
     let authority = Authority::new();
     let urls = [hanging.url.replace("http:", "https:"), good.url.clone()];
-    let proxy = proxy_trusting(&authority, &urls, |config| {
-        config.timeout = SOON * 3;
-        config.idle_timeout = SOON * 3;
-    });
+    let proxy = proxy_trusting(&authority, &urls, patiently);
     let told = Told::about("GET /hung-up-on ");
     assert_eq!(proxy.get("/hung-up-on").text(), "good");
     hanging.expect_hang_up();
@@ -328,8 +326,53 @@ fn a_handshake_that_hangs_is_hung_up_on_when_another_wins() {
     assert!(line.contains(" b1=cancelled b2=200/"), "{line}");
 }
 
-fn pattern(length: usize) -> Vec<u8> {
-    (0..length).map(|at| u8::try_from((at + at / 251) % 251).expect("below 251")).collect()
+#[test]
+fn an_answer_that_does_not_come_ends_with_the_timeout() {
+    let authority = Authority::new();
+    let hanging = TlsBackend::serving(authority.identity(&["127.0.0.1"]), |mut secured| {
+        while secured.request().is_some() {}
+        secured.connection.wait_for_hang_up();
+    });
+    let proxy = proxy_trusting(&authority, &[hanging.url("127.0.0.1")], |config| {
+        config.timeout = Duration::from_millis(500);
+    });
+    let told = Told::about("GET /no-answer ");
+    let text = proxy.get("/no-answer").text();
+    assert!(text.contains(" timeout: the backend's answer didn't come in time\n"), "{text}");
+    assert!(told.line().contains(" b1=timeout ["));
+    hanging.raw.expect_hang_up();
+}
+
+#[test]
+fn a_backend_that_does_not_answer_is_hung_up_on_when_another_wins() {
+    let gate = Gate::new();
+    let held = gate.clone();
+    let authority = Authority::new();
+    let hanging = TlsBackend::serving(authority.identity(&["127.0.0.1"]), move |mut secured| {
+        secured.request();
+        held.open();
+        while secured.request().is_some() {}
+        secured.connection.wait_for_hang_up();
+    });
+    let good = Fake::answering(move |_| {
+        gate.pass();
+        Fake::reply(200, "good")
+    });
+    let proxy = proxy_trusting(&authority, &[hanging.url("127.0.0.1"), good.url.clone()], patiently);
+    let told = Told::about("GET /hangs-in-tls ");
+    assert_eq!(proxy.get("/hangs-in-tls").text(), "good");
+    hanging.raw.expect_hang_up();
+    assert!(told.line().contains(" b1=cancelled b2=200/"));
+}
+
+/// `openssl req -x509` makes such certificates, but for the mark that it is an authority.
+#[test]
+fn a_certificate_that_signs_itself_is_trusted_if_it_is_in_the_file() {
+    let (identity, der) = Authority::self_signed_identity(&["self.example"]);
+    let backend = TlsBackend::with(identity, "good");
+    let config = Proxy::config(&[backend.url("self.example")], |config| config.ca_certificates = vec![der]);
+    let proxy = Proxy::start(Server::bind_with(config, Names::of_this_host()).expect("the proxy starts"));
+    assert_eq!(proxy.get("/").text(), "good");
 }
 
 #[test]

@@ -6,7 +6,6 @@ mod client;
 mod gate;
 mod names;
 mod server;
-mod silent;
 mod tls;
 mod told;
 
@@ -19,7 +18,6 @@ pub use client::{Client, Reply, get};
 pub use gate::Gate;
 pub use names::Names;
 pub use server::{Proxy, addresses, patiently};
-pub use silent::Silent;
 pub use tls::{Authority, Hello, Identity, Manner, Secured, TlsBackend};
 pub use told::Told;
 

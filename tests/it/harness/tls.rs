@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd};
+use rcgen::{BasicConstraints, Certificate, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd};
 use rustls::crypto::ring;
 use rustls::pki_types::PrivateKeyDer;
 use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
@@ -67,9 +67,22 @@ impl Authority {
         self.sign(&params)
     }
 
+    /// Somebody without any authority, and the certificate in DER.
+    pub fn self_signed_identity(names: &[&str]) -> (Identity, Vec<u8>) {
+        let key = KeyPair::generate().expect("a key");
+        let certificate = params(names).self_signed(&key).expect("a certificate");
+        (Identity::new(&certificate, &key), certificate.der().to_vec())
+    }
+
     fn sign(&self, params: &CertificateParams) -> Identity {
         let key = KeyPair::generate().expect("a key");
         let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
+        Identity::new(&certificate, &key)
+    }
+}
+
+impl Identity {
+    fn new(certificate: &Certificate, key: &KeyPair) -> Identity {
         let key = PrivateKeyDer::try_from(key.serialize_der()).expect("a key");
         let chain = vec![certificate.der().clone()];
         Identity(Arc::new(CertifiedKey::from_der(chain, key, &ring::default_provider()).expect("a pair")))
