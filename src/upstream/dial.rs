@@ -172,6 +172,17 @@ mod tests {
     }
 
     #[test]
+    fn a_backend_that_vanishes_without_a_word_is_noticed() {
+        let (_listener, open, _) = open_and_closed_port();
+        let socket = dial(&[open], soon(), &CancelToken::default()).expect("a connection");
+        assert!(socket.keepalive().expect("an option"));
+        assert_eq!(socket.tcp_keepalive_time().expect("an option"), KEEPALIVE_IDLE);
+        assert_eq!(socket.tcp_keepalive_interval().expect("an option"), KEEPALIVE_INTERVAL);
+        assert_eq!(socket.tcp_keepalive_retries().expect("an option"), KEEPALIVE_PROBES);
+        assert_eq!(socket.tcp_user_timeout().expect("an option"), Some(USER_TIMEOUT));
+    }
+
+    #[test]
     fn a_refusing_address_is_passed_over_at_once() {
         let (_listener, open, closed) = open_and_closed_port();
         let socket = dial(&[closed, open], soon(), &CancelToken::default()).expect("a connection");

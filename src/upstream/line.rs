@@ -149,27 +149,24 @@ impl Lines {
         }
         line.was_used = true;
         let until = now + line.idle_time_max;
-        let (oldest, is_first) = {
-            let mut idle = self.idle();
-            let oldest = (idle.len() >= idle_lines_max).then(|| idle.remove(0));
-            let is_first = idle.is_empty();
-            idle.push(Idle { line, since: now, until });
-            (oldest, is_first)
-        };
-        drop(oldest);
-        if is_first {
+        let mut idle = self.idle();
+        let oldest = (idle.len() >= idle_lines_max).then(|| idle.remove(0));
+        let is_next = idle.iter().all(|other| until < other.until);
+        idle.push(Idle { line, since: now, until });
+        if is_next {
+            // Under the lock, or the sweeper could take an alarm back that it doesn't know of.
             self.sweep.set_deadline(Some(until));
         }
+        drop(idle);
+        drop(oldest);
     }
 
     fn sweep(&self, now: Instant) {
-        let (over, next) = {
-            let mut idle = self.idle();
-            let over: Vec<Idle> = idle.extract_if(.., |idle| idle.until <= now).collect();
-            (over, idle.iter().map(|idle| idle.until).min())
-        };
+        let mut idle = self.idle();
+        let over: Vec<Idle> = idle.extract_if(.., |idle| idle.until <= now).collect();
+        self.sweep.set_deadline(idle.iter().map(|idle| idle.until).min());
+        drop(idle);
         drop(over);
-        self.sweep.set_deadline(next);
     }
 
     /// Opens a line. Blocks until it is connected, TLS included, or the timeout is over; the token hangs up.

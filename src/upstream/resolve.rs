@@ -58,6 +58,8 @@ struct Name {
 #[derive(Default)]
 struct State {
     known: Option<Known>,
+    /// The address that connected last: it is tried first, also after a new lookup.
+    good: Option<SocketAddr>,
     /// Since when a lookup is under way.
     looking_since: Option<Instant>,
     /// A lookup has failed: until then it isn't tried again, as long as there is an old answer.
@@ -91,11 +93,12 @@ impl Resolver {
 
     /// This address connected: it is tried first from now on.
     pub(super) fn prefer(&self, good: SocketAddr) {
-        if let Kind::Name(name) = &self.0
-            && let Some(known) = &mut name.state().known
-            && let Some(at) = known.addresses.iter().position(|address| *address == good)
-        {
-            known.addresses[..=at].rotate_right(1);
+        if let Kind::Name(name) = &self.0 {
+            let mut state = name.state();
+            state.good = Some(good);
+            if let Some(known) = &mut state.known {
+                put_first(good, &mut known.addresses);
+            }
         }
     }
 }
@@ -181,7 +184,11 @@ impl Name {
         state.looking_since = None;
         match &found {
             Ok(addresses) => {
-                state.known = Some(Known { addresses: addresses.clone(), since: now });
+                let mut addresses = addresses.clone();
+                if let Some(good) = state.good {
+                    put_first(good, &mut addresses);
+                }
+                state.known = Some(Known { addresses, since: now });
                 state.resting_until = None;
             }
             Err(_) => state.resting_until = Some(now + REST),
@@ -223,6 +230,12 @@ struct Waiter(Sender<Option<Answer>>);
 impl HangUp for Waiter {
     fn hang_up(&self) {
         let _ = self.0.try_send(None);
+    }
+}
+
+fn put_first(good: SocketAddr, addresses: &mut [SocketAddr]) {
+    if let Some(at) = addresses.iter().position(|address| *address == good) {
+        addresses[..=at].rotate_right(1);
     }
 }
 
@@ -290,6 +303,46 @@ mod tests {
         resolver.prefer("[::2]:80".parse().expect("an address"));
         let preferred = addresses(&["[::2]:80", "[::1]:80", "1.1.1.1:80", "2.2.2.2:80"]);
         assert_eq!(resolver.addresses(soon(), &CancelToken::default()), Ok(preferred));
+    }
+
+    #[test]
+    fn the_good_address_comes_first_after_a_new_lookup_too() {
+        let (answers, resolver) = scripted_for(Duration::ZERO);
+        for _ in 0..2 {
+            answers.send(Ok(addresses(&["1.1.1.1:80", "2.2.2.2:80"]))).expect("the resolver listens");
+        }
+        assert_eq!(resolver.addresses(soon(), &CancelToken::default()).map(|found| found.len()), Ok(2));
+        resolver.prefer("2.2.2.2:80".parse().expect("an address"));
+        let preferred = addresses(&["2.2.2.2:80", "1.1.1.1:80"]);
+        assert_eq!(resolver.addresses(soon(), &CancelToken::default()), Ok(preferred));
+        let Kind::Name(name) = &resolver.0 else { panic!("a name") };
+        name.learn(Ok(addresses(&["3.3.3.3:80"])));
+        assert_eq!(name.state().known_addresses(), Some(addresses(&["3.3.3.3:80"])), "only if it is still there");
+    }
+
+    #[test]
+    fn a_name_is_looked_up_anew_before_its_answer_is_old_and_nobody_waits_for_that() {
+        let then = Instant::now();
+        let known = |addresses| Some(Known { addresses, since: then });
+        let rows = [
+            ("young", TTL / 2, None, None, false, false),
+            ("older", TTL * 2 / 3, None, None, true, false),
+            ("older, looked up", TTL * 2 / 3, Some(TTL * 2 / 3), None, false, false),
+            ("old", TTL, None, None, true, true),
+            ("old, just being looked up", TTL, Some(TTL), None, false, true),
+            ("old, the lookup hangs", TTL + PATIENCE, Some(TTL), None, false, false),
+            ("old, the lookup failed", TTL, None, Some(TTL + REST), false, false),
+        ];
+        for (name, age, looking_since, resting_until, wants, waits) in rows {
+            let state = State {
+                known: known(addresses(&["1.1.1.1:80"])),
+                looking_since: looking_since.map(|since| then + since),
+                resting_until: resting_until.map(|until| then + until),
+                ..State::default()
+            };
+            let now = then + age;
+            assert_eq!((state.wants_lookup(TTL, now), state.must_wait(TTL, now)), (wants, waits), "{name}");
+        }
     }
 
     #[test]

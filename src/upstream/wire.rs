@@ -25,8 +25,7 @@ pub(super) type Wake = Box<dyn FnOnce() + Send>;
 pub(super) struct Wire {
     socket: Socket,
     call: Mutex<Call>,
-    /// The leg that waits in the poller. Whoever takes it out owns it.
-    waiting: Mutex<Option<Wake>>,
+    turns: Mutex<Turns>,
     watch: OnceLock<Watch>,
     /// Who is told of every event once the protocol is switched.
     ready: OnceLock<Box<dyn Fn() + Send + Sync>>,
@@ -40,6 +39,15 @@ pub(super) struct Wire {
     buffered: AtomicBool,
     /// ureq has read an answer to its end and would use the connection again.
     reusable: AtomicBool,
+}
+
+/// Whom the poller's turns go to.
+#[derive(Default)]
+struct Turns {
+    /// The leg that waits in the poller. Whoever takes it out owns it.
+    waiting: Option<Wake>,
+    /// There was a turn and no leg to take it: the next one must not wait for what has come already.
+    missed: bool,
 }
 
 /// What the current call has done before ureq knows of it.
@@ -68,7 +76,7 @@ impl Wire {
         Arc::new(Wire {
             socket,
             call: Mutex::default(),
-            waiting: Mutex::default(),
+            turns: Mutex::default(),
             watch: OnceLock::new(),
             ready: OnceLock::new(),
             left: Mutex::default(),
@@ -105,16 +113,27 @@ impl Wire {
         let request = Arc::new(request);
         *lock(&self.call) =
             Call { ahead: Some(Ahead { request: request.clone(), compared: 0 }), head_by: Some(head_by) };
-        *lock(&self.waiting) = Some(wake);
+        let missed = {
+            let mut turns = lock(&self.turns);
+            turns.waiting = Some(wake);
+            std::mem::take(&mut turns.missed)
+        };
         if let Some(watch) = self.watch.get() {
             watch.set_deadline(Some(head_by));
         }
         let sent = rustix::net::send(&self.socket, &request, SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
-        if sent == Ok(request.len()) {
-            return Ok(());
+        if sent != Ok(request.len()) {
+            // If an event has taken it already, whoever runs the leg finds out.
+            return self.take_waiting().map_or(Ok(()), Err);
         }
-        // If an event has taken it already, whoever runs the leg finds out.
-        lock(&self.waiting).take().map_or(Ok(()), Err)
+        if missed && let Some(wake) = self.take_waiting() {
+            wake();
+        }
+        Ok(())
+    }
+
+    fn take_waiting(&self) -> Option<Wake> {
+        lock(&self.turns).waiting.take()
     }
 
     pub(super) fn was_answered(&self) -> bool {
@@ -135,6 +154,8 @@ impl Wire {
 
     /// One look: no bytes that nobody asked for, and no end.
     pub(super) fn is_quiet(&self) -> bool {
+        // Before the look: what it doesn't see comes later.
+        lock(&self.turns).missed = false;
         let peeked = rustix::net::recv(&self.socket, &mut [0], RecvFlags::PEEK | RecvFlags::DONTWAIT);
         matches!(peeked, Err(Errno::AGAIN))
     }
@@ -221,7 +242,12 @@ impl Owner for Wire {
         if let Some(ready) = self.ready.get() {
             return ready();
         }
-        let wake = lock(&self.waiting).take();
+        let wake = {
+            let mut turns = lock(&self.turns);
+            let wake = turns.waiting.take();
+            turns.missed = wake.is_none();
+            wake
+        };
         if let Some(wake) = wake {
             wake();
         }

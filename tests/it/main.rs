@@ -18,6 +18,18 @@ mod lines;
 /// A bug in one leg or one reply costs nobody else anything.
 mod panics;
 
+/// Names, addresses and ports on the way to a backend.
+mod reach;
+
+/// Backends that speak TLS: whom to trust, and what a broken one can't do.
+mod tls;
+
+/// Lines that nobody uses: how many are kept, and for how long.
+mod idle;
+
+/// Every word for how a leg ended, for the client and in the log.
+mod outcomes;
+
 /// The list replaced: who may, on which port, and what clients notice.
 mod updates;
 

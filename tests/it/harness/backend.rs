@@ -146,7 +146,8 @@ impl Raw {
         Raw::on(listener, serve)
     }
 
-    fn on(listener: TcpListener, serve: impl Fn(Connection) + Send + Sync + 'static) -> Raw {
+    /// The same on a listener of the test's choice.
+    pub fn on(listener: TcpListener, serve: impl Fn(Connection) + Send + Sync + 'static) -> Raw {
         let address = listener.local_addr().expect("an address");
         let accepted = Arc::new(AtomicUsize::new(0));
         let stopped = Arc::new(AtomicBool::new(false));
@@ -317,7 +318,8 @@ fn head_length(bytes: &[u8]) -> Option<usize> {
     Some(bytes.windows(4).position(|window| window == b"\r\n\r\n")? + 4)
 }
 
-fn whole_request(bytes: &[u8]) -> Option<usize> {
+/// How long the request is that these bytes begin with, if all of it is there.
+pub(super) fn whole_request(bytes: &[u8]) -> Option<usize> {
     let head = head_length(bytes)?;
     let text = String::from_utf8_lossy(&bytes[..head]).to_ascii_lowercase();
     let length = text.lines().find_map(|line| line.strip_prefix("content-length: ")?.trim().parse().ok()).unwrap_or(0);
@@ -328,9 +330,9 @@ fn whole_request(bytes: &[u8]) -> Option<usize> {
 /// full. Connecting to it takes until the timeout.
 pub struct Deaf {
     pub url: String,
-    address: SocketAddr,
-    _listener: Socket,
-    _waiting: Vec<TcpStream>,
+    pub address: SocketAddr,
+    listener: Socket,
+    waiting: Vec<TcpStream>,
 }
 
 impl Deaf {
@@ -341,7 +343,18 @@ impl Deaf {
         let address = listener.local_addr().expect("an address").as_socket().expect("IPv4");
         let waiting = (0..8).map_while(|_| TcpStream::connect_timeout(&address, BRIEFLY).ok()).collect::<Vec<_>>();
         assert!(waiting.len() < 8, "the queue is never full");
-        Deaf { url: format!("http://{address}"), address, _listener: listener, _waiting: waiting }
+        Deaf { url: format!("http://{address}"), address, listener, waiting }
+    }
+
+    /// It can be reached from now on, and answers whoever connects with these bytes at once.
+    pub fn answer(self, bytes: &'static [u8]) -> Raw {
+        let Deaf { listener, waiting, .. } = self;
+        listener.listen(128).expect("listening");
+        drop(waiting);
+        Raw::on(listener.into(), move |mut connection| {
+            connection.send(bytes);
+            connection.wait_for_hang_up();
+        })
     }
 
     /// Whether somebody is connecting to it just now, as the kernel says.
@@ -354,6 +367,10 @@ impl Deaf {
 
 /// The URL of a port that refuses connections.
 pub fn refusing() -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    format!("http://{}", listener.local_addr().expect("an address"))
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("a port");
+    let address = socket.local_addr().expect("an address").as_socket().expect("IPv4");
+    // Taken as long as the tests run, so that none of them listens there.
+    std::mem::forget(socket);
+    format!("http://{address}")
 }

@@ -36,8 +36,17 @@ impl Binary {
 
     /// The same, run by a shell that first redirects something: `2>&-`.
     pub fn command_with_redirection(redirection: &str) -> Command {
+        Binary::command_in_shell(&format!("exec \"$0\" \"$@\" {redirection}"))
+    }
+
+    /// The same, run by a shell that first lowers a limit: `-n 40`.
+    pub fn command_with_limit(limit: &str) -> Command {
+        Binary::command_in_shell(&format!("ulimit {limit} && exec \"$0\" \"$@\""))
+    }
+
+    fn command_in_shell(script: &str) -> Command {
         let mut command = Command::new("sh");
-        command.args(["-c", &format!("exec \"$0\" \"$@\" {redirection}"), env!("CARGO_BIN_EXE_red-tentacle")]);
+        command.args(["-c", script, env!("CARGO_BIN_EXE_red-tentacle")]);
         without_configuration(command)
     }
 

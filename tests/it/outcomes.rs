@@ -1,0 +1,161 @@
+//! Every word for how a leg ended, for the client and in the log. `unreachable` and `panic` can't be brought about here
+//! by a backend alone; the first is tried with an address that no packet is sent to.
+
+use std::net::SocketAddr;
+
+use crate::harness::{Authority, Binary, Client, Connection, Deaf, Fake, Raw, Reply, TlsBackend, get, own_address};
+
+/// What the client is told, line by line.
+fn rows(reply: &Reply) -> Vec<String> {
+    assert_eq!(reply.status, 502, "{reply:?}");
+    reply.text().lines().skip(1).map(str::to_owned).collect()
+}
+
+/// The words in the line of the log, in the order of the backends.
+fn words(line: &str) -> Vec<String> {
+    let (legs, _) = line.split_once(" [b1 ").expect("the legs");
+    let legs = legs.split(' ').filter_map(|part| part.strip_prefix('b')?.split_once('='));
+    legs.map(|(_, word)| word.split('/').next().unwrap_or_default().to_owned()).collect()
+}
+
+fn closes(mut connection: Connection) {
+    connection.request();
+}
+
+fn resets(mut connection: Connection) {
+    connection.request();
+    connection.reset();
+}
+
+#[test]
+fn every_way_to_lose_has_its_word_and_its_sentence() {
+    let stranger = TlsBackend::with(Authority::new().identity(&["127.0.0.1"]), "no");
+    let (missing, refusing, silent) = (Fake::with(404, "no"), crate::harness::refusing(), Deaf::new());
+    let (hanging, resetting, closing) = (Raw::hanging(), Raw::serving(resets), Raw::serving(closes));
+    let noise = Raw::answering("noise\r\n\r\n");
+    let long = Raw::answering(format!("HTTP/1.1 200 OK\r\nX: {}\r\n\r\n", "x".repeat(25 * 1024)));
+    // Link-local without a link: no packet is sent.
+    let nowhere = "http://[fe80::1]:81";
+    // Longer than a name may be: no server is asked.
+    let nameless = format!("http://{}", ["a"; 130].join("."));
+    let expected: [(&str, &str, &str); 10] = [
+        (&missing.url, "404", "the backend answered 404 Not Found"),
+        (&refusing, "refused", "the backend refused the connection"),
+        (nowhere, "unreachable", "no route leads to the backend"),
+        (&silent.url, "connect-timeout", "the backend couldn't be reached in time"),
+        (&hanging.url, "timeout", "the backend's answer didn't come in time"),
+        (&resetting.url, "reset", "the backend reset the connection"),
+        (&closing.url, "closed", "the backend closed the connection before its answer was complete"),
+        (&noise.url, "protocol", "the answer isn't valid HTTP: "),
+        (&stranger.url("127.0.0.1"), "tls", "TLS failed: invalid peer certificate: "),
+        (&long.url, "too-large", "the head of the answer is too large"),
+    ];
+    let mut expected = expected.to_vec();
+    expected.push((&nameless, "dns", "the name doesn't resolve: "));
+    let urls: Vec<&str> = expected.iter().map(|(url, ..)| *url).collect();
+    let program = Binary::start(&["--backends", &urls.join(","), "--timeout", "2s"]);
+    let (address, _) = program.addresses();
+    let reply = get(address, "/every-way");
+    let line = program.line("/every-way");
+    let (rows, words) = (rows(&reply), words(&line));
+    for (at, (url, word, sentence)) in expected.iter().enumerate() {
+        let begin = format!("b{} {url} {word}: {sentence}", at + 1);
+        assert!(rows[at].starts_with(&begin), "{begin:?} isn't in {rows:#?}");
+        assert_eq!(words[at], *word, "{line}");
+        // What a word can't hold is behind the address.
+        if let Some(reason) = rows[at].strip_prefix(&begin).filter(|reason| !reason.is_empty()) {
+            assert!(line.contains(reason.escape_debug().to_string().as_str()), "{reason:?} isn't in {line}");
+        }
+    }
+    assert_eq!((rows.len(), words.len()), (expected.len(), expected.len()));
+}
+
+#[test]
+fn a_backend_that_leads_back_is_a_loop() {
+    let own = own_address();
+    let mut command = Binary::command();
+    let url = format!("http://{own}");
+    command.args(["--backends", &url, "--listen", &own.to_string(), "--admin-listen", "127.0.0.1:0"]);
+    let program = Binary::spawn(command);
+    let address = program.address();
+    let reply = get(address, "/loop");
+    assert_eq!(rows(&reply), [format!("b1 {url} loop: the request came back to this proxy")]);
+    // The request that came back has a line of its own, without legs.
+    let lines = [program.line("GET /loop "), program.line("GET /loop ")];
+    let line = lines.iter().find(|line| line.contains(" 502 in ")).expect("the first request's line");
+    assert_eq!(words(line), ["loop"]);
+    assert!(lines.iter().any(|line| line.contains(" 508 in ")), "{lines:?}");
+}
+
+/// As many backends as a list may have, all at one address.
+const LEGS: usize = 64;
+
+fn bases(backend: &Raw) -> String {
+    (0..LEGS).map(|number| format!("{}/{number}", backend.url)).collect::<Vec<_>>().join(",")
+}
+
+fn program_with_descriptors(limit: u32, backends: &str, timeout: &str) -> (Binary, SocketAddr) {
+    let mut command = Binary::command_with_limit(&format!("-n {limit}"));
+    command.args(["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"]);
+    command.args(["--backends", backends, "--timeout", timeout]);
+    let program = Binary::spawn(command);
+    let address = program.address();
+    (program, address)
+}
+
+#[test]
+fn a_leg_for_which_there_is_no_descriptor_has_its_word() {
+    let hanging = Raw::hanging();
+    let (program, address) = program_with_descriptors(40, &bases(&hanging), "2s");
+    let reply = get(address, "/no-descriptor");
+    let (rows, words) = (rows(&reply), words(&program.line("/no-descriptor")));
+    assert_eq!((rows.len(), words.len()), (LEGS, LEGS));
+    for (row, word) in rows.iter().zip(&words) {
+        let sentence = match word.as_str() {
+            "no-socket" => "this host has no descriptor, port or thread left",
+            "timeout" => "the backend's answer didn't come in time",
+            word => panic!("{word} is another way to lose"),
+        };
+        assert!(row.ends_with(&format!(" {word}: {sentence}")), "{row}");
+    }
+    let count = |word: &str| words.iter().filter(|other| *other == word).count();
+    assert!(count("no-socket") > LEGS - 40 && count("timeout") > 0, "{words:?}");
+}
+
+#[test]
+fn a_leg_for_which_no_line_is_allowed_has_its_word_until_lines_are_free_again() {
+    let hanging = Raw::hanging();
+    // It leaves room for as many lines as one race needs.
+    let (program, address) = program_with_descriptors(192, &bases(&hanging), "60s");
+    let mut holding = Client::connect(address);
+    holding.send_request("GET", "/holding", &[], None);
+    for _ in 0..LEGS {
+        hanging.next();
+    }
+    let reply = get(address, "/no-line");
+    assert!(rows(&reply).iter().all(|row| row.contains(" no-socket: ")), "{reply:?}");
+    assert_eq!(words(&program.line("/no-line")), ["no-socket"; LEGS]);
+    drop(holding);
+    assert_eq!(words(&program.line("/holding")), ["cancelled"; LEGS]);
+    let mut next = Client::connect(address);
+    next.send_request("GET", "/next", &[], None);
+    for _ in 0..LEGS {
+        assert!(hanging.next().windows(6).any(|part| part == b"/next "));
+    }
+}
+
+#[test]
+fn who_is_hung_up_on_and_who_is_not_even_asked_has_a_word_in_the_log() {
+    let (good, hanging) = (Fake::with(200, "good"), Raw::hanging());
+    let urls = [good.url.clone(), hanging.url.clone()].join(",");
+    let program = Binary::start(&["--backends", &urls, "--max-silent", "1", "--linger", "1500ms"]);
+    let (address, _) = program.addresses();
+    // One loser waits in vain and one goes to see whether it is still in vain; no other does for a second.
+    for _ in 0..20 {
+        assert_eq!(get(address, "/silent").text(), "good");
+    }
+    let mut words: Vec<_> = (0..20).map(|_| words(&program.line("/silent"))).collect();
+    words.sort();
+    words.dedup();
+    assert_eq!(words, [["200", "cancelled"], ["200", "skipped"]]);
+}

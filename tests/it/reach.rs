@@ -1,0 +1,324 @@
+//! Names, addresses and ports on the way to a backend.
+
+use std::io;
+use std::net::{Shutdown, SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use red_tentacle::config::Config;
+use red_tentacle::server::Server;
+
+use crate::harness::{Deaf, Fake, Gate, Names, Proxy, Raw, Told, eventually, patiently, refusing};
+
+/// A proxy that looks names up like this and opens a line for every request.
+fn proxy_with(names: &Arc<Names>, backends: &[String], change: impl FnOnce(&mut Config)) -> Proxy {
+    let config = Proxy::config(backends, |config| {
+        config.max_idle_lines = 0;
+        change(config);
+    });
+    Proxy::start(Server::bind_with(config, names.clone()).expect("the proxy starts"))
+}
+
+/// An hour: no answer of a lookup grows old.
+fn lasting(config: &mut Config) {
+    config.dns_ttl = Duration::from_secs(3600);
+}
+
+/// Answers of lookups grow old at once, or nearly so.
+fn fleeting(config: &mut Config) {
+    config.dns_ttl = Duration::from_millis(30);
+}
+
+fn address_of(url: &str) -> SocketAddr {
+    url.strip_prefix("http://").and_then(|address| address.parse().ok()).expect("an address")
+}
+
+fn no_such_name() -> io::Error {
+    io::Error::other("no such name")
+}
+
+#[test]
+fn a_literal_address_is_never_looked_up() {
+    let names = Names::answering(|_, _, _| Err(no_such_name()));
+    for address in ["127.0.0.1:0", "[::1]:0"] {
+        // Not every host has IPv6.
+        let Ok(listener) = TcpListener::bind(address) else { continue };
+        let good = Raw::on(listener, |mut connection| {
+            while connection.request().is_some() {
+                connection.reply(200, "good");
+            }
+        });
+        let proxy = proxy_with(&names, std::slice::from_ref(&good.url), |_| {});
+        assert_eq!(proxy.get("/").text(), "good", "{address}");
+    }
+    assert!(names.asked().is_empty());
+}
+
+#[test]
+fn a_name_is_looked_up_once_for_many_requests() {
+    let good = Raw::answering("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ngood");
+    let names = Names::of_this_host();
+    let url = format!("http://good.example:{}", good.address.port());
+    let proxy = proxy_with(&names, &[url], lasting);
+    for _ in 0..20 {
+        assert_eq!(proxy.get("/").text(), "good");
+    }
+    assert_eq!(names.asked(), [format!("good.example:{}", good.address.port())]);
+    assert_eq!(good.accepted(), 20);
+}
+
+#[test]
+fn a_backend_gets_its_own_name_in_host_and_not_its_address() {
+    let good = Fake::with(200, "good");
+    let port = address_of(&good.url).port();
+    let proxy = proxy_with(&Names::of_this_host(), &[format!("http://good.example:{port}")], |_| {});
+    assert_eq!(proxy.get("/").text(), "good");
+    assert_eq!(good.next().values("host"), [format!("good.example:{port}")]);
+}
+
+#[test]
+fn an_old_answer_is_replaced_by_a_new_one() {
+    let (old, new) = (Fake::with(200, "old"), Fake::with(200, "new"));
+    let addresses = [address_of(&old.url), address_of(&new.url)];
+    let names = Names::answering(move |_, _, number| Ok(vec![addresses[number.min(1)]]));
+    let proxy = proxy_with(&names, &["http://moving.example".to_owned()], fleeting);
+    assert_eq!(proxy.get("/").text(), "old");
+    eventually("the new answer is used", || proxy.get("/").text() == "new");
+}
+
+#[test]
+fn an_old_answer_is_used_while_a_lookup_hangs() {
+    let (old, new) = (Fake::with(200, "old"), Fake::with(200, "new"));
+    let addresses = [address_of(&old.url), address_of(&new.url)];
+    let gate = Gate::new();
+    let held = gate.clone();
+    let names = Names::answering(move |_, _, number| {
+        if number > 0 {
+            held.pass();
+        }
+        Ok(vec![addresses[number.min(1)]])
+    });
+    let proxy = proxy_with(&names, &["http://moving.example".to_owned()], |config| {
+        fleeting(config);
+        patiently(config);
+    });
+    eventually("the second lookup has begun", || {
+        assert_eq!(proxy.get("/").text(), "old");
+        names.asked().len() == 2
+    });
+    for _ in 0..5 {
+        assert_eq!(proxy.get("/").text(), "old");
+    }
+    assert_eq!(names.asked().len(), 2, "while one lookup hangs, no other begins");
+    gate.open();
+    eventually("the new answer is used", || proxy.get("/").text() == "new");
+}
+
+#[test]
+fn an_old_answer_is_used_when_lookups_fail() {
+    let old = Fake::with(200, "old");
+    let address = address_of(&old.url);
+    let names = Names::answering(move |_, _, number| if number == 0 { Ok(vec![address]) } else { Err(no_such_name()) });
+    let proxy = proxy_with(&names, &["http://lost.example".to_owned()], fleeting);
+    eventually("a lookup has failed", || {
+        assert_eq!(proxy.get("/").text(), "old");
+        names.asked().len() >= 2
+    });
+    for _ in 0..5 {
+        assert_eq!(proxy.get("/").text(), "old");
+    }
+}
+
+#[test]
+fn a_first_lookup_that_hangs_is_given_up_when_another_backend_wins() {
+    let good = Fake::with(200, "good");
+    let gate = Gate::new();
+    let held = gate.clone();
+    let names = Names::answering(move |_, _, _| {
+        held.pass();
+        Err(no_such_name())
+    });
+    let proxy = proxy_with(&names, &["http://hanging.example".to_owned(), good.url.clone()], patiently);
+    let told = Told::about("GET /lookup-hangs ");
+    for _ in 0..3 {
+        assert_eq!(proxy.get("/lookup-hangs").text(), "good");
+        let line = told.line();
+        assert!(line.contains(" b1=cancelled b2=200/"), "{line}");
+    }
+    assert_eq!(names.asked().len(), 1, "however many races it loses, it hangs once");
+    gate.open();
+}
+
+#[test]
+fn a_first_lookup_that_hangs_alone_loses_with_its_word_when_the_time_is_over() {
+    let gate = Gate::new();
+    let held = gate.clone();
+    let names = Names::answering(move |_, _, _| {
+        held.pass();
+        Err(no_such_name())
+    });
+    let proxy = proxy_with(&names, &["http://hanging.example".to_owned()], |config| {
+        config.timeout = Duration::from_millis(200);
+    });
+    let told = Told::about("GET /lookup-hangs-alone ");
+    let reply = proxy.get("/lookup-hangs-alone");
+    assert_eq!(reply.status, 502);
+    let row = "b1 http://hanging.example dns: the name doesn't resolve: no answer for hanging.example in time";
+    assert_eq!(reply.text().lines().nth(1), Some(row));
+    let line = told.line();
+    assert!(line.contains(" b1=dns [b1 http://hanging.example (no answer for hanging.example in time)]"), "{line}");
+    gate.open();
+}
+
+#[test]
+fn a_name_that_does_not_resolve_loses_at_once_and_is_looked_up_again() {
+    let good = Fake::with(200, "good");
+    let address = address_of(&good.url);
+    let names = Names::answering(move |_, _, number| match number {
+        0 => Err(no_such_name()),
+        1 => Ok(Vec::new()),
+        2 => panic!("meant"),
+        _ => Ok(vec![address]),
+    });
+    let proxy = proxy_with(&names, &["http://late.example".to_owned()], patiently);
+    for reason in ["no such name", "it has no addresses", "the lookup panicked"] {
+        let text = proxy.get("/").text();
+        let row = format!("b1 http://late.example dns: the name doesn't resolve: {reason}");
+        assert_eq!(text.lines().nth(1), Some(row.as_str()), "{text}");
+    }
+    assert_eq!(proxy.get("/").text(), "good", "a name that comes to life is found");
+}
+
+#[test]
+fn an_address_that_refuses_costs_nothing() {
+    let good = Fake::with(200, "good");
+    let mut addresses: Vec<SocketAddr> = (0..40).map(|_| address_of(&refusing())).collect();
+    addresses.push(address_of(&good.url));
+    let names = Names::answering(move |_, _, _| Ok(addresses.clone()));
+    let proxy = proxy_with(&names, &["http://many.example".to_owned()], patiently);
+    let began = Instant::now();
+    assert_eq!(proxy.get("/").text(), "good");
+    // A quarter of a second for each would be ten.
+    assert!(began.elapsed() < Duration::from_secs(5), "it took {:?}", began.elapsed());
+}
+
+#[test]
+fn an_address_that_is_silent_costs_a_quarter_of_a_second_once() {
+    let good = Fake::with(200, "good");
+    let silent = Deaf::new();
+    let addresses = [silent.address, address_of(&good.url)];
+    let names = Names::answering(move |_, _, _| Ok(addresses.to_vec()));
+    let proxy = proxy_with(&names, &["http://two.example".to_owned()], |config| {
+        lasting(config);
+        patiently(config);
+    });
+    let began = Instant::now();
+    assert_eq!(proxy.get("/").text(), "good");
+    assert!(began.elapsed() >= Duration::from_millis(250), "it took {:?}", began.elapsed());
+    // From now on whoever tried that address first would get another answer.
+    let _talking = silent.answer(b"HTTP/1.1 200 OK\r\nContent-Length: 14\r\nConnection: close\r\n\r\nno more silent");
+    for _ in 0..5 {
+        assert_eq!(proxy.get("/").text(), "good", "the good address comes first");
+    }
+    assert_eq!(names.asked().len(), 1);
+}
+
+/// Was seen as: whenever a name was looked up anew, a silent address cost a quarter of a second again.
+#[test]
+fn the_good_address_comes_first_after_the_name_was_looked_up_anew() {
+    let good = Fake::with(200, "good");
+    let silent = Deaf::new();
+    let addresses = [silent.address, address_of(&good.url)];
+    let names = Names::answering(move |_, _, _| Ok(addresses.to_vec()));
+    let proxy = proxy_with(&names, &["http://two.example".to_owned()], |config| {
+        fleeting(config);
+        patiently(config);
+    });
+    assert_eq!(proxy.get("/").text(), "good");
+    let _talking = silent.answer(b"HTTP/1.1 200 OK\r\nContent-Length: 14\r\nConnection: close\r\n\r\nno more silent");
+    eventually("the name was looked up a few times", || {
+        assert_eq!(proxy.get("/").text(), "good");
+        names.asked().len() > 3
+    });
+}
+
+#[test]
+fn a_good_address_that_goes_bad_gives_way_to_the_other() {
+    let (first, second) = (Fake::with(200, "first"), Fake::with(200, "second"));
+    let addresses = [address_of(&first.url), address_of(&second.url)];
+    let names = Names::answering(move |_, _, _| Ok(addresses.to_vec()));
+    let proxy = proxy_with(&names, &["http://two.example".to_owned()], lasting);
+    assert_eq!(proxy.get("/").text(), "first");
+    drop(first);
+    eventually("its port is closed", || proxy.get("/").text() == "second");
+}
+
+#[test]
+fn the_families_of_addresses_take_turns() {
+    let impostor = Fake::with(200, "the second of its family");
+    let Ok(listener) = TcpListener::bind("[::1]:0") else { return };
+    let good = Raw::on(listener, |mut connection| {
+        while connection.request().is_some() {
+            connection.reply(200, "the first of the other");
+        }
+    });
+    let addresses = [address_of(&refusing()), address_of(&impostor.url), good.address];
+    let names = Names::answering(move |_, _, _| Ok(addresses.to_vec()));
+    let proxy = proxy_with(&names, &["http://mixed.example".to_owned()], patiently);
+    assert_eq!(proxy.get("/").text(), "the first of the other");
+}
+
+#[test]
+fn all_addresses_together_have_no_longer_than_the_timeout() {
+    let silent = [Deaf::new(), Deaf::new(), Deaf::new()];
+    let good = Fake::with(200, "good");
+    let mut addresses: Vec<SocketAddr> = silent.iter().map(|silent| silent.address).collect();
+    addresses.push(address_of(&good.url));
+    let names = Names::answering(move |_, _, _| Ok(addresses.clone()));
+    // The good one's turn would come after 750 ms.
+    let proxy = proxy_with(&names, &["http://silent.example".to_owned()], |config| {
+        config.timeout = Duration::from_millis(400);
+    });
+    let text = proxy.get("/").text();
+    let row = "b1 http://silent.example connect-timeout: the backend couldn't be reached in time";
+    assert_eq!(text.lines().nth(1), Some(row), "{text}");
+    assert!(good.received.is_empty());
+}
+
+#[test]
+fn a_port_that_drops_whoever_connects_is_given_up_when_another_backend_wins() {
+    let silent = Deaf::new();
+    let good = Fake::with(200, "good");
+    let proxy = proxy_with(&Names::of_this_host(), &[silent.url.clone(), good.url.clone()], patiently);
+    let told = Told::about("GET /port-drops ");
+    assert_eq!(proxy.get("/port-drops").text(), "good");
+    let line = told.line();
+    assert!(line.contains(" b1=cancelled b2=200/"), "{line}");
+}
+
+/// Was seen as: a backend that spoke before the request was sent was waited for until the timeout.
+#[test]
+fn a_backend_that_does_not_wait_for_the_request_is_heard() {
+    let full = Raw::serving(|mut connection| {
+        connection.send("HTTP/1.1 503 Full\r\nContent-Length: 0\r\n\r\n");
+        connection.wait_for_hang_up();
+    });
+    let deaf = Raw::serving(|mut connection| {
+        connection.stream.shutdown(Shutdown::Write).expect("an open connection");
+        connection.wait_for_hang_up();
+    });
+    let proxy = proxy_with(&Names::of_this_host(), &[full.url.clone(), deaf.url.clone()], patiently);
+    for _ in 0..50 {
+        let text = proxy.get("/").text();
+        assert!(text.contains(" 503: ") && text.contains(" closed: "), "{text}");
+    }
+}
+
+#[test]
+fn the_systems_own_names_are_known() {
+    let good = Fake::with(200, "good");
+    let port = address_of(&good.url).port();
+    // By the hosts file; if that says ::1 first, that address refuses.
+    let proxy = Proxy::before(&[format!("http://localhost:{port}")]);
+    assert_eq!(proxy.get("/").text(), "good");
+}
