@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
-use super::SOON;
+use super::{BRIEFLY, SOON};
 
 /// A request as a backend saw it.
 #[derive(Debug, Clone)]
@@ -212,6 +212,29 @@ impl Connection {
         }
     }
 
+    /// Reads one request, but keeps neither its body nor itself: its head, or `None` if the connection ends. For many
+    /// requests, or long ones.
+    pub fn head(&mut self) -> Option<String> {
+        let mut bytes = vec![0; 64 * 1024];
+        let end = loop {
+            if let Some(end) = head_length(&self.buffer) {
+                break end;
+            }
+            let count = self.stream.read(&mut bytes).ok().filter(|count| *count > 0)?;
+            self.buffer.extend_from_slice(&bytes[..count]);
+        };
+        let head = String::from_utf8_lossy(&self.buffer[..end]).into_owned();
+        let mut length = end + body_length(&head);
+        while length > self.buffer.len() {
+            length -= self.buffer.len();
+            self.buffer.clear();
+            let count = self.stream.read(&mut bytes).ok().filter(|count| *count > 0)?;
+            self.buffer.extend_from_slice(&bytes[..count]);
+        }
+        self.buffer.drain(..length);
+        Some(head)
+    }
+
     /// Sends bytes; a proxy that has hung up is no failure here.
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
         let _ = self.stream.write_all(bytes.as_ref());
@@ -233,10 +256,40 @@ impl Connection {
 }
 
 fn whole_request(bytes: &[u8]) -> Option<usize> {
-    let head = bytes.windows(4).position(|window| window == b"\r\n\r\n")? + 4;
-    let text = String::from_utf8_lossy(&bytes[..head]).to_ascii_lowercase();
-    let length = text.lines().find_map(|line| line.strip_prefix("content-length: ")?.trim().parse().ok()).unwrap_or(0);
-    (bytes.len() >= head + length).then_some(head + length)
+    let head = head_length(bytes)?;
+    let length = head + body_length(&String::from_utf8_lossy(&bytes[..head]));
+    (bytes.len() >= length).then_some(length)
+}
+
+fn head_length(bytes: &[u8]) -> Option<usize> {
+    bytes.windows(4).position(|window| window == b"\r\n\r\n").map(|end| end + 4)
+}
+
+fn body_length(head: &str) -> usize {
+    let head = head.to_ascii_lowercase();
+    head.lines().find_map(|line| line.strip_prefix("content-length: ")?.trim().parse().ok()).unwrap_or(0)
+}
+
+/// A port whose backlog is full and that nobody accepts from: it drops SYNs.
+pub struct DropsSyns {
+    pub url: String,
+    _listener: socket2::Socket,
+    _waiting: Vec<TcpStream>,
+}
+
+impl DropsSyns {
+    pub fn new() -> DropsSyns {
+        // So many fit into the shortest backlog, and one that doesn't.
+        const FILLING: usize = 4;
+        let listener = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
+        listener.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("a port");
+        listener.listen(0).expect("it listens");
+        let address = listener.local_addr().expect("an address").as_socket().expect("an address of IPv4");
+        let fill = |_| TcpStream::connect_timeout(&address, BRIEFLY).ok();
+        let waiting: Vec<TcpStream> = (0..FILLING).map_while(fill).collect();
+        assert!(waiting.len() < FILLING, "the backlog is full");
+        DropsSyns { url: format!("http://{address}"), _listener: listener, _waiting: waiting }
+    }
 }
 
 /// The URL of a port that refuses connections.

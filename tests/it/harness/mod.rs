@@ -4,16 +4,20 @@ mod backend;
 mod binary;
 mod client;
 mod gate;
+mod load;
 mod server;
+mod usage;
 
 use std::thread;
 use std::time::{Duration, Instant};
 
-pub use backend::{Connection, Fake, Raw, Received, refusing};
+pub use backend::{Connection, DropsSyns, Fake, Raw, Received, refusing};
 pub use binary::{Binary, Ended, own_address, threads_named};
 pub use client::{Client, Reply, get};
 pub use gate::Gate;
+pub use load::{Course, Load};
 pub use server::Proxy;
+pub use usage::{Usage, kib_of};
 
 /// Longer than anything takes on a busy machine: a test that waits so long has failed.
 pub const SOON: Duration = Duration::from_secs(20);
