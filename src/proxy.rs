@@ -81,11 +81,12 @@ impl Proxy {
             request: self.outgoing(request),
             record,
         });
+        // First: a client that leaves just now ends these legs, too.
+        let held_back = exchange.hold_back(Instant::now());
         departure.when_gone({
             let exchange = exchange.clone();
             Box::new(move || exchange.abandon())
         });
-        let held_back = exchange.hold_back(Instant::now());
         exchange.start((0..exchange.backends.len()).filter(|leg| !held_back.contains(leg)));
     }
 
