@@ -123,9 +123,25 @@ impl Exchange {
 
     /// Starts legs: at once where a line is idle, on a thread where one must be opened. Doesn't block.
     fn start(self: &Arc<Self>, legs: impl Iterator<Item = usize>) {
-        let jobs: Vec<Job> = legs.filter_map(|leg| self.send_at_once(leg).err()).collect();
-        if !jobs.is_empty() && self.proxy.legs.start(jobs).is_err() {
-            self.refuse();
+        let (mut waiting, mut jobs, mut is_any_sent) = (Vec::new(), Vec::new(), false);
+        for leg in legs {
+            match self.send_at_once(leg) {
+                Ok(()) => is_any_sent = true,
+                Err(job) => {
+                    waiting.push(leg);
+                    jobs.push(job);
+                }
+            }
+        }
+        if jobs.is_empty() || self.proxy.legs.start(jobs).is_ok() {
+            return;
+        }
+        if !is_any_sent {
+            return self.refuse();
+        }
+        // A backend that can't be reached fills the queue; that mustn't cost the race the legs that run.
+        for leg in waiting {
+            self.end(leg, Outcome::NoSocket, self.elapsed());
         }
     }
 
