@@ -9,7 +9,7 @@ use std::time::Instant;
 use super::{Client, Usage};
 
 /// How many moments are looked at, at equal distances in requests.
-const SAMPLES: usize = 24;
+const SAMPLES: usize = 120;
 
 /// Clients that share a number of requests.
 #[derive(Clone, Copy)]
