@@ -129,10 +129,25 @@ impl Exchange {
 
     /// Starts legs: at once where a line is idle, on a thread where one must be opened. Doesn't block.
     fn start(self: &Arc<Self>, legs: impl Iterator<Item = usize>) {
-        let unsent = legs.filter_map(|leg| Some((leg, self.send_at_once(leg).err()?)));
-        let (legs, jobs): (Vec<usize>, Vec<Job>) = unsent.unzip();
-        if !jobs.is_empty() && self.proxy.legs.start(jobs).is_err() {
-            self.refuse(legs);
+        let (mut waiting, mut jobs, mut is_any_sent) = (Vec::new(), Vec::new(), false);
+        for leg in legs {
+            match self.send_at_once(leg) {
+                Ok(()) => is_any_sent = true,
+                Err(job) => {
+                    waiting.push(leg);
+                    jobs.push(job);
+                }
+            }
+        }
+        if jobs.is_empty() || self.proxy.legs.start(jobs).is_ok() {
+            return;
+        }
+        if !is_any_sent {
+            return self.refuse(waiting);
+        }
+        // A backend that can't be reached fills the queue; that mustn't cost the race the legs that run.
+        for leg in waiting {
+            self.end(leg, Outcome::NoSocket, self.elapsed());
         }
     }
 

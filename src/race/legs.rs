@@ -48,7 +48,8 @@ pub struct Foreman {
 pub struct Bounds {
     /// Threads that run at once.
     pub running: usize,
-    /// All threads: those that run, those that wait for a socket, those that are parked.
+    /// Threads for legs that begin: those that run and those that wait for a socket. Legs that go on may have `running` more:
+    /// else those that wait could keep those whose answer is here from being heard.
     pub threads: usize,
 }
 
@@ -77,7 +78,10 @@ struct Crew {
     running: usize,
     /// The channels of the parked ones. `None` tells a thread to leave.
     parked: Vec<Sender<Option<Job>>>,
-    /// Not empty only while a thread runs that will look here, or while every thread waits for a socket.
+    /// Legs that go on, after a wait outside. Neither queue holds a leg unless a thread runs that will look here, or every
+    /// thread that the leg may have waits for a socket.
+    ready: VecDeque<Job>,
+    /// Legs that begin.
     queue: VecDeque<Job>,
     closed: bool,
 }
@@ -118,7 +122,7 @@ impl Legs {
         let mut crew = self.0.crew();
         // Once closed, nobody looks into the queue; the job is dropped, and what it holds ends with it.
         if !crew.closed {
-            crew.queue.push_back(job);
+            crew.ready.push_back(job);
             self.0.put_to_work(crew);
         }
     }
@@ -131,21 +135,22 @@ impl Legs {
     /// Threads that have a leg, and legs that wait for a place.
     pub fn busy(&self) -> usize {
         let crew = self.0.crew();
-        crew.threads - crew.parked.len() + crew.queue.len()
+        crew.at_work() + crew.backlog()
     }
 
     /// No more legs: parked threads leave, the others after what they are doing. What waits in the queue is dropped.
     fn close(&self) {
-        let (parked, queue) = {
+        let (parked, ready, queue) = {
             let mut crew = self.0.crew();
             crew.closed = true;
             crew.threads -= crew.parked.len();
-            (std::mem::take(&mut crew.parked), std::mem::take(&mut crew.queue))
+            let Crew { parked, ready, queue, .. } = &mut *crew;
+            (std::mem::take(parked), std::mem::take(ready), std::mem::take(queue))
         };
         for thread in parked {
             let _ = thread.send(None);
         }
-        drop(queue);
+        drop((ready, queue));
     }
 }
 
@@ -195,21 +200,18 @@ impl Shared {
     /// Gives queued legs to threads: to one if none runs, to more if too many queue.
     fn put_to_work(&self, mut crew: MutexGuard<'_, Crew>) {
         let mut woken = Vec::new();
-        while crew.running == 0 || (crew.queue.len() >= BACKLOG && crew.running < self.bounds.running) {
-            let Some(job) = crew.queue.pop_front() else { break };
+        while crew.running == 0 || (crew.backlog() >= BACKLOG && crew.running < self.bounds.running) {
+            // If there is none, every thread waits for a socket: the first whose wait ends looks.
+            let Some(job) = crew.job_for_another(self.bounds) else { break };
+            crew.running += 1;
             if let Some(parked) = crew.parked.pop() {
                 woken.push((parked, job));
-            } else if crew.threads < self.bounds.threads {
+            } else {
                 crew.threads += 1;
                 crew.hiring += 1;
                 // The foreman lives as long as the crew isn't closed.
                 let _ = self.orders.send(job);
-            } else {
-                // Every thread waits for a socket; the first whose wait ends takes it.
-                crew.queue.push_front(job);
-                break;
             }
-            crew.running += 1;
         }
         drop(crew);
         for (parked, job) in woken {
@@ -236,7 +238,7 @@ impl Shared {
     fn next(&self, sender: &Sender<Option<Job>>) -> Next {
         let mut crew = self.crew();
         if crew.running <= self.bounds.running
-            && let Some(job) = crew.queue.pop_front()
+            && let Some(job) = crew.job(self.bounds, 0)
         {
             return Next::Job(job);
         }
@@ -274,7 +276,8 @@ impl Shared {
         let mut crew = self.crew();
         crew.threads -= 1;
         crew.running -= 1;
-        crew.queue.extend(job);
+        // Its place has been given already.
+        crew.ready.extend(job);
         if crew.threads > crew.hiring {
             // A parked one is woken; a busy one looks by itself.
             if !crew.parked.is_empty() {
@@ -282,11 +285,39 @@ impl Shared {
             }
             return;
         }
-        let stranded = if crew.hiring == 0 { std::mem::take(&mut crew.queue) } else { VecDeque::new() };
+        let stranded = if crew.hiring == 0 {
+            [std::mem::take(&mut crew.ready), std::mem::take(&mut crew.queue)]
+        } else {
+            Default::default()
+        };
         drop(crew);
-        for job in stranded {
+        for job in stranded.into_iter().flatten() {
             run_guarded(job, Place::Missing);
         }
+    }
+}
+
+impl Crew {
+    /// Threads that have a leg, or are getting one.
+    fn at_work(&self) -> usize {
+        self.threads - self.parked.len()
+    }
+
+    /// Legs that wait for a thread.
+    fn backlog(&self) -> usize {
+        self.ready.len() + self.queue.len()
+    }
+
+    /// The next leg for `more` threads than are at work: one that goes on, or one that begins if there may be so many.
+    fn job(&mut self, bounds: Bounds, more: usize) -> Option<Job> {
+        let may_begin = self.at_work() + more <= bounds.threads;
+        self.ready.pop_front().or_else(|| if may_begin { self.queue.pop_front() } else { None })
+    }
+
+    /// The next leg for one more thread, if there may be one.
+    fn job_for_another(&mut self, bounds: Bounds) -> Option<Job> {
+        let has_room = !self.parked.is_empty() || self.threads < bounds.threads + bounds.running;
+        if has_room { self.job(bounds, 1) } else { None }
     }
 }
 
@@ -368,7 +399,7 @@ mod tests {
             legs.resume(job(5));
             drop(open);
             let ran: Vec<_> = (0..5).map(|_| names.recv_timeout(SOON).expect("a leg starts")).collect();
-            assert_eq!(ran, [1, 2, 3, 4, 5]);
+            assert_eq!(ran, [5, 1, 2, 3, 4], "who has waited already comes first");
         });
     }
 
@@ -392,6 +423,36 @@ mod tests {
             let mut rest: Vec<_> = (0..2).map(|_| names.recv_timeout(SOON).expect("a leg starts")).collect();
             rest.sort_unstable();
             assert_eq!(rest, [3, 4]);
+        });
+    }
+
+    /// Was seen as: with as many legs as may be waiting to connect, a leg whose answer was here was heard only when their
+    /// timeout was over.
+    #[test]
+    fn a_leg_that_goes_on_has_a_thread_though_all_that_begin_wait() {
+        with_legs(1, 2, |legs| {
+            let (started, names) = unbounded();
+            let (open, gate) = unbounded::<()>();
+            let waiting = |name| -> Job {
+                let (started, gate) = (started.clone(), gate.clone());
+                Box::new(move |_| {
+                    started.send(name).expect("the test listens");
+                    let _ = wait::aside(|| gate.recv_timeout(SOON));
+                })
+            };
+            legs.start((0..4).map(waiting).collect()).expect("room");
+            let next = || names.recv_timeout(SOON).expect("a leg starts");
+            assert_eq!([next(), next()], [0, 1]);
+            for name in [8, 9] {
+                let started = started.clone();
+                legs.resume(Box::new(move |_| started.send(name).expect("the test listens")));
+                assert_eq!(next(), name);
+            }
+            assert!(names.is_empty() && legs.threads() == 3, "the third thread is for those that go on");
+            drop(open);
+            let mut rest = [next(), next()];
+            rest.sort_unstable();
+            assert_eq!(rest, [2, 3]);
         });
     }
 

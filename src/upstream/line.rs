@@ -3,7 +3,7 @@
 
 use std::fmt;
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -35,6 +35,7 @@ pub struct Lines {
     resolver: Resolver,
     idle: Mutex<Vec<Idle>>,
     sweep: Watch,
+    open: Arc<AtomicUsize>,
     opened: AtomicU64,
     reused: AtomicU64,
 }
@@ -68,20 +69,29 @@ pub(super) struct Line {
 }
 
 /// One of the lines that there may be.
-struct Permit(Arc<Upstream>);
+struct Permit {
+    upstream: Arc<Upstream>,
+    /// How many of them one backend has.
+    own: Arc<AtomicUsize>,
+}
 
 impl Permit {
-    fn take(upstream: &Arc<Upstream>) -> Result<Permit, Outcome> {
+    /// A backend may have as many lines as are left for all others: one that hangs can't take the last from those that
+    /// answer.
+    fn take(upstream: &Arc<Upstream>, own: &Arc<AtomicUsize>) -> Result<Permit, Outcome> {
         // Counted first, so that the bound holds whoever else counts.
-        let permit = Permit(upstream.clone());
-        let before = upstream.lines.fetch_add(1, Ordering::Relaxed);
-        if before < upstream.reach.lines_max { Ok(permit) } else { Err(Outcome::NoSocket) }
+        let permit = Permit { upstream: upstream.clone(), own: own.clone() };
+        let all_before = upstream.lines.fetch_add(1, Ordering::Relaxed);
+        let own_before = own.fetch_add(1, Ordering::Relaxed);
+        let left = upstream.reach.lines_max.saturating_sub(all_before);
+        if own_before < left { Ok(permit) } else { Err(Outcome::NoSocket) }
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.0.lines.fetch_sub(1, Ordering::Relaxed);
+        self.upstream.lines.fetch_sub(1, Ordering::Relaxed);
+        self.own.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -102,6 +112,7 @@ impl Lines {
             resolver,
             idle: Mutex::default(),
             sweep: upstream.poller.alarm(Arc::new(Sweeper(lines.clone()))),
+            open: Arc::default(),
             opened: AtomicU64::new(0),
             reused: AtomicU64::new(0),
             upstream,
@@ -171,7 +182,7 @@ impl Lines {
 
     /// Opens a line. Blocks until it is connected, TLS included, or the timeout is over; the token hangs up.
     pub(super) fn open(&self, token: &CancelToken) -> Result<Line, Outcome> {
-        let permit = Permit::take(&self.upstream)?;
+        let permit = Permit::take(&self.upstream, &self.open)?;
         let deadline = Instant::now() + self.upstream.reach.timeout;
         let addresses = self.resolver.addresses(deadline, token)?;
         let socket = dial(&addresses, deadline, token)?;

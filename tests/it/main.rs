@@ -30,6 +30,18 @@ mod idle;
 /// Every word for how a leg ended, for the client and in the log.
 mod outcomes;
 
+/// The Easy Racer course: every kind of race, and its losers hung up on.
+mod racers;
+
+/// What a request costs: lines opened, reused and hung up on.
+mod counts;
+
+/// What an ill backend costs.
+mod ill;
+
+/// Backends that misbehave in every way, but one.
+mod chaos;
+
 /// The list replaced: who may, on which port, and what clients notice.
 mod updates;
 

@@ -287,6 +287,29 @@ impl Connection {
         SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).expect("an open connection");
     }
 
+    /// Reads one request, but keeps neither its body nor itself: its head, or `None` if the connection ends. For many
+    /// requests, or long ones.
+    pub fn request_head(&mut self) -> Option<String> {
+        let mut bytes = vec![0; 64 * 1024];
+        let end = loop {
+            if let Some(end) = head_length(&self.buffer) {
+                break end;
+            }
+            let count = self.stream.read(&mut bytes).ok().filter(|count| *count > 0)?;
+            self.buffer.extend_from_slice(&bytes[..count]);
+        };
+        let head = String::from_utf8_lossy(&self.buffer[..end]).into_owned();
+        let mut length = end + body_length(&head);
+        while length > self.buffer.len() {
+            length -= self.buffer.len();
+            self.buffer.clear();
+            let count = self.stream.read(&mut bytes).ok().filter(|count| *count > 0)?;
+            self.buffer.extend_from_slice(&bytes[..count]);
+        }
+        self.buffer.drain(..length);
+        Some(head)
+    }
+
     /// Sends bytes; a proxy that has hung up is no failure here.
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
         let _ = self.stream.write_all(bytes.as_ref());
@@ -314,16 +337,20 @@ impl Connection {
     }
 }
 
-fn head_length(bytes: &[u8]) -> Option<usize> {
-    Some(bytes.windows(4).position(|window| window == b"\r\n\r\n")? + 4)
-}
-
 /// How long the request is that these bytes begin with, if all of it is there.
 pub(super) fn whole_request(bytes: &[u8]) -> Option<usize> {
     let head = head_length(bytes)?;
-    let text = String::from_utf8_lossy(&bytes[..head]).to_ascii_lowercase();
-    let length = text.lines().find_map(|line| line.strip_prefix("content-length: ")?.trim().parse().ok()).unwrap_or(0);
-    (bytes.len() >= head + length).then_some(head + length)
+    let length = head + body_length(&String::from_utf8_lossy(&bytes[..head]));
+    (bytes.len() >= length).then_some(length)
+}
+
+fn head_length(bytes: &[u8]) -> Option<usize> {
+    bytes.windows(4).position(|window| window == b"\r\n\r\n").map(|end| end + 4)
+}
+
+fn body_length(head: &str) -> usize {
+    let head = head.to_ascii_lowercase();
+    head.lines().find_map(|line| line.strip_prefix("content-length: ")?.trim().parse().ok()).unwrap_or(0)
 }
 
 /// A backend that can't be reached: its host drops what it is sent, since the queue of a listener that never accepts is

@@ -4,10 +4,12 @@ mod backend;
 mod binary;
 mod client;
 mod gate;
+mod load;
 mod names;
 mod server;
 mod tls;
 mod told;
+mod usage;
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -16,10 +18,12 @@ pub use backend::{Connection, Deaf, Fake, Raw, Received, refusing};
 pub use binary::{Binary, Ended, own_address, threads_named};
 pub use client::{Client, Reply, get};
 pub use gate::Gate;
+pub use load::{Course, Load};
 pub use names::Names;
 pub use server::{Proxy, addresses, patiently};
 pub use tls::{Authority, Hello, Identity, Manner, Secured, TlsBackend};
 pub use told::Told;
+pub use usage::{Usage, kib_of};
 
 /// Longer than anything takes on a busy machine: a test that waits so long has failed.
 pub const SOON: Duration = Duration::from_secs(20);

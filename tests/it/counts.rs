@@ -1,0 +1,251 @@
+//! What a race costs: lines opened, used again and hung up on, counted at the backends.
+
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, unbounded};
+
+use crate::harness::{Client, Connection, Load, Proxy, Raw, SOON};
+
+const FOR_EVER: Duration = Duration::from_secs(3600);
+const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+/// The longest answer of a loser that is read for its line's sake.
+const SHORT: usize = 64 * 1024;
+
+fn accepted<'a>(backends: impl IntoIterator<Item = &'a Raw>) -> usize {
+    backends.into_iter().map(Raw::accepted).sum()
+}
+
+fn ask(client: &mut Client, method: &str, body: Option<&[u8]>) {
+    client.send_request(method, "/", &[], body);
+    assert_eq!(client.reply().text(), "ok");
+}
+
+#[test]
+fn a_thousand_requests_to_three_quick_backends_open_at_most_ten_new_lines() {
+    let quick = || {
+        Raw::serving(|mut connection: Connection| {
+            while connection.request_head().is_some() {
+                connection.send(OK);
+            }
+        })
+    };
+    let backends = [quick(), quick(), quick()];
+    let urls: Vec<String> = backends.iter().map(|backend| backend.url.clone()).collect();
+    let proxy = Proxy::before(&urls);
+    let load = Load { address: proxy.address, clients: 4, requests: 200 };
+    load.run(|client, _| ask(client, "GET", None));
+    let before = accepted(&backends);
+    Load { requests: 1000, ..load }.run(|client, _| ask(client, "GET", None));
+    let new = accepted(&backends) - before;
+    println!("{new} new lines after {before}");
+    assert!(new <= 10, "{new} new lines after {before}");
+}
+
+/// A backend that tells of each request when it begins to arrive, and reads and answers it when it is told to.
+struct Led {
+    raw: Raw,
+    arrivals: Receiver<()>,
+    answers: Sender<Vec<u8>>,
+}
+
+impl Led {
+    fn new() -> Led {
+        let (arrived, arrivals) = unbounded();
+        let (answers, told) = unbounded::<Vec<u8>>();
+        let raw = Raw::serving(move |mut connection: Connection| {
+            while matches!(connection.stream.peek(&mut [0]), Ok(1)) {
+                let _ = arrived.send(());
+                let Ok(answer) = told.recv_timeout(SOON) else { return };
+                if connection.request().is_none() {
+                    break;
+                }
+                connection.send(answer);
+            }
+            connection.wait_for_hang_up();
+        });
+        Led { raw, arrivals, answers }
+    }
+
+    fn url(&self) -> String {
+        self.raw.url.clone()
+    }
+
+    fn wait_for_request(&self) {
+        self.arrivals.recv_timeout(SOON).expect("a request arrives");
+    }
+
+    /// Has it read the request and answer it.
+    fn go_on(&self, answer: impl Into<Vec<u8>>) {
+        self.answers.send(answer.into()).expect("the backend listens");
+    }
+
+    /// The same, waiting until it has read the request, which is returned.
+    fn answer(&self, answer: impl Into<Vec<u8>>) -> Vec<u8> {
+        self.go_on(answer);
+        self.raw.next()
+    }
+}
+
+/// A race of a winner and two losers, who are told to answer only after the client has its answer.
+/// Returns the request as the winner got it.
+fn race(proxy: &Proxy, winner: &Led, losers: &[Led; 2], method: &str, body: Option<&[u8]>) -> Vec<u8> {
+    let mut client = Client::connect(proxy.address);
+    client.send_request(method, "/", &[], body);
+    winner.wait_for_request();
+    losers.iter().for_each(Led::wait_for_request);
+    let request = winner.answer(OK);
+    assert_eq!(client.reply().text(), "ok");
+    request
+}
+
+fn lose(losers: &[Led; 2], answer: impl AsRef<[u8]>) {
+    for loser in losers {
+        loser.answer(answer.as_ref());
+    }
+}
+
+fn winner_and_losers() -> (Led, [Led; 2], Vec<String>) {
+    let (winner, losers) = (Led::new(), [Led::new(), Led::new()]);
+    let urls = vec![losers[0].url(), winner.url(), losers[1].url()];
+    (winner, losers, urls)
+}
+
+#[test]
+fn every_losers_line_is_used_again() {
+    let (winner, losers, urls) = winner_and_losers();
+    let proxy = Proxy::with(&urls, |config| config.linger = FOR_EVER);
+    for _ in 0..50 {
+        race(&proxy, &winner, &losers, "GET", None);
+        lose(&losers, OK);
+    }
+    for led in losers.iter().chain([&winner]) {
+        // The next request may come while the last answer is still being read, and a machine may be busy.
+        assert!(led.raw.accepted() <= 5, "{} lines", led.raw.accepted());
+        assert!(!led.raw.was_hung_up_on());
+    }
+}
+
+#[test]
+fn by_default_a_loser_that_answers_a_little_late_keeps_its_line() {
+    let (winner, losers, urls) = winner_and_losers();
+    let proxy = Proxy::before(&urls);
+    for _ in 0..50 {
+        race(&proxy, &winner, &losers, "GET", None);
+        lose(&losers, OK);
+    }
+    for led in &losers {
+        // On a busy machine 200 ms may be over sometimes; without them each request would have a line of its own.
+        assert!(led.raw.accepted() <= 25, "{} lines", led.raw.accepted());
+    }
+}
+
+#[test]
+fn by_default_a_loser_is_hung_up_on_after_200_ms() {
+    let hanging = Raw::hanging();
+    let winner = Led::new();
+    let proxy = Proxy::before(&[hanging.url.clone(), winner.url()]);
+    for lines in 1..=3 {
+        let mut client = Client::connect(proxy.address);
+        client.send_request("GET", "/", &[], None);
+        hanging.next();
+        winner.wait_for_request();
+        let before_the_verdict = Instant::now();
+        winner.answer(OK);
+        assert_eq!(client.reply().text(), "ok");
+        hanging.expect_hang_up();
+        let lingered = before_the_verdict.elapsed();
+        assert!(lingered >= Duration::from_millis(200), "{lingered:?}");
+        assert_eq!(hanging.accepted(), lines, "a line that was cut is never used again");
+    }
+}
+
+#[test]
+fn by_default_a_post_reaches_all_backends_whole_though_one_has_won_long_before() {
+    for length in [10, 1024 * 1024] {
+        let (winner, losers, urls) = winner_and_losers();
+        let proxy = Proxy::before(&urls);
+        for round in 0..10 {
+            let body: Vec<u8> = (0..length).map(|at: usize| (at % 251) as u8 ^ round).collect();
+            let mut requests = vec![race(&proxy, &winner, &losers, "POST", Some(&body))];
+            requests.extend(losers.iter().map(|loser| loser.answer(OK)));
+            for request in requests {
+                assert!(request.starts_with(b"POST / HTTP/1.1\r\n") && request.ends_with(&body));
+            }
+        }
+        for led in &losers {
+            assert!(led.raw.requests.is_empty(), "each of them once");
+            assert!(!led.raw.was_hung_up_on());
+        }
+    }
+}
+
+#[test]
+fn a_post_of_three_quick_backends_reaches_each_of_them_every_time() {
+    let backends = [Raw::answering(OK), Raw::answering(OK), Raw::answering(OK)];
+    let urls: Vec<String> = backends.iter().map(|backend| backend.url.clone()).collect();
+    let proxy = Proxy::before(&urls);
+    Load { address: proxy.address, clients: 4, requests: 500 }.run(|client, number| {
+        ask(client, "POST", Some(format!("body {number:04}").as_bytes()));
+    });
+    for backend in &backends {
+        let mut requests: Vec<String> = (0..500).map(|_| String::from_utf8(backend.next()).expect("text")).collect();
+        requests.sort_unstable_by_key(|request| request[request.len() - 4..].to_owned());
+        for (number, request) in requests.iter().enumerate() {
+            assert!(request.ends_with(&format!("\r\n\r\nbody {number:04}")), "each of them once: {request}");
+        }
+    }
+}
+
+#[test]
+fn without_linger_unsafe_the_losers_of_a_post_are_hung_up_on_at_once() {
+    let (winner, losers, urls) = winner_and_losers();
+    let proxy = Proxy::with(&urls, |config| {
+        config.linger = FOR_EVER;
+        config.linger_unsafe = Duration::ZERO;
+    });
+    race(&proxy, &winner, &losers, "POST", Some(&[b'x'; 1024 * 1024]));
+    for loser in &losers {
+        loser.go_on(OK);
+        loser.raw.expect_hang_up();
+    }
+}
+
+/// A loser's answer, and whether its line is kept for it.
+#[test]
+fn a_loser_with_a_long_answer_is_hung_up_on_at_once_and_one_with_a_short_one_keeps_its_line() {
+    let sized = |status: u16, length: usize, sent: usize| {
+        let head = format!("HTTP/1.1 {status} X\r\nContent-Length: {length}\r\n\r\n");
+        [head.as_bytes(), &vec![b'x'; sent]].concat()
+    };
+    let chunked = |length: usize, end: &str| {
+        let head = format!("HTTP/1.1 200 X\r\nTransfer-Encoding: chunked\r\n\r\n{length:x}\r\n");
+        [head.as_bytes(), &vec![b'x'; length], end.as_bytes()].concat()
+    };
+    let rows = [
+        ("short", sized(200, 2, 2), true),
+        ("as long as it may be", sized(200, SHORT, SHORT), true),
+        ("a byte longer, none of which is here", sized(200, SHORT + 1, 0), false),
+        ("a byte longer, all of which is here", sized(200, SHORT + 1, SHORT + 1), false),
+        ("short chunks", chunked(10, "\r\n0\r\n\r\n"), true),
+        ("as long in chunks as it may be", chunked(SHORT, "\r\n0\r\n\r\n"), true),
+        ("long chunks without an end", chunked(SHORT + 1, ""), false),
+        ("an error of any length", sized(500, SHORT + 1, 0), false),
+        ("a short error", sized(500, 7, 7), true),
+    ];
+    for (label, answer, is_kept) in rows {
+        let (winner, losers, urls) = winner_and_losers();
+        let proxy = Proxy::with(&urls, |config| config.linger = FOR_EVER);
+        for _ in 0..10 {
+            race(&proxy, &winner, &losers, "GET", None);
+            lose(&losers, &answer);
+            if !is_kept {
+                losers.iter().for_each(|loser| loser.raw.expect_hang_up());
+            }
+        }
+        for loser in &losers {
+            let lines = loser.raw.accepted();
+            assert!(if is_kept { lines <= 5 } else { lines == 10 }, "{label}: {lines} lines");
+            assert!(!loser.raw.was_hung_up_on(), "{label}");
+        }
+    }
+}

@@ -1,0 +1,448 @@
+//! What an ill backend costs: never a client its answer, and nothing that grows. Figures are those of the program's own
+//! process, looked at while clients send a number of requests.
+
+use std::io;
+use std::net::SocketAddr;
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, never, unbounded};
+use red_tentacle::server::Server;
+use red_tentacle::upstream::Lookup;
+
+use crate::harness::{
+    BRIEFLY, Binary, Client, Connection, Course, Deaf, Gate, Load, Proxy, Raw, SOON, Usage, eventually, get, kib_of,
+    refusing,
+};
+
+const CLIENTS: usize = 64;
+const REQUESTS: usize = 6000;
+const MIB: usize = 1024 * 1024;
+const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+/// What may come and go between two looks at a program in which nothing grows.
+const SLACK: Usage = Usage { threads: 16, descriptors: CLIENTS + 16, resident_kib: 4 * 1024 };
+/// A bound at which legs are soon held back.
+const FEW: &[&str] = &["--max-silent", "8"];
+
+/// A backend that answers every request at once and keeps none of it.
+fn good() -> Raw {
+    Raw::serving(|mut connection: Connection| {
+        while connection.request_head().is_some() {
+            connection.send(OK);
+        }
+    })
+}
+
+/// A backend that reads a request and never answers.
+fn hung() -> Raw {
+    Raw::serving(|mut connection: Connection| {
+        connection.request_head();
+        connection.wait_for_hang_up();
+    })
+}
+
+/// A backend that answers, but only a byte a second.
+fn dripping() -> Raw {
+    Raw::serving(|mut connection: Connection| {
+        connection.request_head();
+        for byte in OK.as_bytes() {
+            connection.send([*byte]);
+            wait_for(Duration::from_secs(1));
+        }
+    })
+}
+
+/// A backend that accepts and reads nothing.
+fn unreading() -> Raw {
+    Raw::serving(|connection: Connection| {
+        wait_for(SOON);
+        drop(connection);
+    })
+}
+
+/// For backends whose illness is the time that they take.
+fn wait_for(time: Duration) {
+    let _ = never::<()>().recv_timeout(time);
+}
+
+fn ask(client: &mut Client, method: &str, target: &str, body: Option<&[u8]>) {
+    client.send_request(method, target, &[], body);
+    let reply = client.reply();
+    assert_eq!((reply.status, reply.text().as_str()), (200, "ok"));
+}
+
+/// The most threads that the program has while no leg blocks: 16 on two cores, for each of which two run legs and two take
+/// requests on.
+fn threads_max() -> usize {
+    8 + 4 * thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// Starts the program before an ill backend, `b1`, and a good one, `b2`.
+fn program(ill: &str, good: &Raw, arguments: &[&str]) -> Binary {
+    Binary::start(&[&["--backends", &format!("{ill},{}", good.url)], arguments].concat())
+}
+
+/// Puts a program under the load of 64 clients; nothing grows.
+fn flat_load(label: &str, program: &Binary, requests: usize, ask: impl Fn(&mut Client) + Sync) -> Usage {
+    let (address, _) = program.addresses();
+    let idle = program.usage();
+    let load = Load { address, clients: CLIENTS, requests };
+    let course = load.watch(program.child.id(), |client, _| ask(client));
+    let peak = tell(label, idle, &course);
+    course.assert_flat(SLACK);
+    peak
+}
+
+fn tell(label: &str, idle: Usage, course: &Course) -> Usage {
+    let peak = course.peak();
+    println!("{label}: {} requests/s, idle {idle:?}, at most {peak:?}", course.requests_per_second);
+    peak
+}
+
+#[test]
+fn a_hung_backend_costs_no_thread_and_nothing_that_grows() {
+    let (ill, good) = (hung(), good());
+    let program = program(&ill.url, &good, &[]);
+    let peak = flat_load("hung", &program, REQUESTS, |client| ask(client, "GET", "/", None));
+    assert!(peak.threads <= threads_max(), "{peak:?}");
+    // Each client, its line to the good backend and its line to the ill one, and the 128 that may wait in vain there.
+    assert!(peak.descriptors <= 3 * CLIENTS + 128 + 32, "{peak:?}");
+    assert!(peak.resident_kib <= 64 * 1024, "{peak:?}");
+}
+
+#[test]
+fn a_backend_that_drips_costs_nothing_that_grows() {
+    let (ill, good) = (dripping(), good());
+    let program = program(&ill.url, &good, FEW);
+    let peak = flat_load("drips", &program, REQUESTS, |client| ask(client, "GET", "/", None));
+    assert_bound_by_few(peak);
+}
+
+#[test]
+fn a_port_that_drops_syns_costs_nothing_that_grows() {
+    let (ill, good) = (Deaf::new(), good());
+    let program = program(&ill.url, &good, FEW);
+    let peak = flat_load("drops SYNs", &program, REQUESTS, |client| ask(client, "GET", "/", None));
+    assert_bound_by_few(peak);
+}
+
+#[test]
+fn a_name_that_does_not_resolve_costs_nothing_that_grows() {
+    let good = good();
+    let program = program("http://nobody.invalid", &good, FEW);
+    let peak = flat_load("no such name", &program, REQUESTS, |client| ask(client, "GET", "/", None));
+    assert_bound_by_few(peak);
+}
+
+/// Each leg waits on a thread of its own: one for each client, the eight that may wait in vain, and a probe or two.
+fn assert_bound_by_few(peak: Usage) {
+    assert!(peak.threads <= threads_max() + CLIENTS + 10, "{peak:?}");
+    assert!(peak.descriptors <= 3 * CLIENTS + 10 + 32, "{peak:?}");
+    assert!(peak.resident_kib <= 64 * 1024, "{peak:?}");
+}
+
+#[test]
+fn a_backend_that_never_reads_a_long_body_costs_nothing_that_grows() {
+    const LEGS: usize = 128;
+    let (ill, good) = (unreading(), good());
+    let legs = LEGS.to_string();
+    let program = program(&ill.url, &good, &["--timeout", "1s", "--max-legs", &legs]);
+    let body = vec![b'x'; MIB];
+    let peak = flat_load("never reads", &program, 640, |client| ask(client, "POST", "/", Some(&body)));
+    assert!(peak.threads <= threads_max() + LEGS, "{peak:?}");
+    // Each client, its line to the good backend and the file of its body; each leg its line and the file of its body.
+    assert!(peak.descriptors <= 3 * CLIENTS + 2 * LEGS + 32, "{peak:?}");
+    assert!(peak.resident_kib <= 64 * 1024, "{peak:?}");
+}
+
+/// A lookup that hangs until the gate is open, and then finds this address.
+struct Hanging {
+    gate: Gate,
+    begun: AtomicUsize,
+    found: SocketAddr,
+}
+
+impl Lookup for Hanging {
+    fn lookup(&self, _: &str, _: u16) -> io::Result<Vec<SocketAddr>> {
+        self.begun.fetch_add(1, Ordering::SeqCst);
+        self.gate.pass();
+        Ok(vec![self.found])
+    }
+}
+
+#[test]
+fn a_lookup_that_hangs_costs_one_thread_and_its_backend_is_used_once_it_ends() {
+    let (late, good) = (Raw::answering(OK), good());
+    let lookup = Arc::new(Hanging { gate: Gate::new(), begun: AtomicUsize::new(0), found: late.address });
+    let config = Proxy::config(&["http://slow.invalid".to_owned(), good.url.clone()], |_| {});
+    let proxy = Proxy::start(Server::bind_with(config, lookup.clone()).expect("the proxy starts"));
+    let load = Load { address: proxy.address, clients: CLIENTS, requests: 1000 };
+    load.run(|client, _| ask(client, "GET", "/", None));
+    assert_eq!(lookup.begun.load(Ordering::SeqCst), 1);
+    lookup.gate.open();
+    eventually("the backend is used", || {
+        proxy.get("/");
+        !late.requests.is_empty()
+    });
+}
+
+/// Each illness has its word, if nobody is there to win instead.
+#[test]
+fn the_log_and_the_502_name_each_illness_by_its_word() {
+    let (drips, drops, hangs, reads_nothing) = (dripping(), Deaf::new(), hung(), unreading());
+    let rows = [
+        ("timeout", hangs.url.as_str(), None),
+        ("timeout", &drips.url, None),
+        ("connect-timeout", &drops.url, None),
+        ("dns", "http://nobody.invalid", None),
+        ("timeout", &reads_nothing.url, Some(vec![b'x'; 8 * MIB])),
+    ];
+    for (word, url, body) in rows {
+        let program = Binary::start(&["--backends", url, "--timeout", "500ms", "--idle-timeout", "500ms"]);
+        let (address, _) = program.addresses();
+        let mut client = Client::connect(address);
+        client.send_request("PUT", "/ill", &[], Some(body.as_deref().unwrap_or_default()));
+        let reply = client.reply();
+        assert_eq!(reply.status, 502, "{url}");
+        assert!(reply.text().contains(&format!("b1 {url} {word}: ")), "{url}: {}", reply.text());
+        let line = program.line("/ill");
+        assert!(line.contains(&format!(" b1={word} ")), "{url}: {line}");
+    }
+}
+
+/// A backend that answers requests for this target only: on others it hangs until it has recovered.
+fn hanging_but_for(target: &'static str, recovered: &Gate) -> Raw {
+    let recovered = recovered.clone();
+    Raw::serving(move |mut connection: Connection| {
+        while let Some(request) = connection.request() {
+            if !String::from_utf8_lossy(&request).contains(&format!(" {target} ")) {
+                recovered.pass();
+            }
+            connection.send(OK);
+        }
+    })
+}
+
+/// Losers wait for longer than any test, so that eight that wait in vain stay eight.
+const FEW_FOR_LONG: &[&str] = &["--max-silent", "8", "--linger", "1h", "--timeout", "1h", "--idle-timeout", "1h"];
+
+/// Has eight losers wait in vain at the ill backend.
+fn fill(client: &mut Client, ill: &Raw) {
+    for _ in 0..8 {
+        ask(client, "GET", "/hang", None);
+        ill.next();
+    }
+}
+
+#[test]
+fn beyond_max_silent_a_hung_backend_gets_a_probe_a_second_and_is_used_again_when_it_recovers() {
+    let recovered = Gate::new();
+    let (ill, good) = (hanging_but_for("/", &recovered), good());
+    let program = program(&ill.url, &good, FEW_FOR_LONG);
+    let mut client = Client::connect(program.addresses().0);
+    fill(&mut client, &ill);
+    let began = Instant::now();
+    let (mut probes, mut requests) = (0, 0);
+    while probes < 3 {
+        assert!(began.elapsed() < SOON, "{probes} probes");
+        ask(&mut client, "GET", "/hang", None);
+        requests += 1;
+        probes += ill.requests.try_iter().count();
+    }
+    println!("3 probes among {requests} requests in {:?}", began.elapsed());
+    assert!(began.elapsed() >= Duration::from_secs(2), "the first at once, two more a second apart");
+    let line = program.line("=skipped");
+    assert!(line.contains(" 200 in ") && line.contains(" by b2 b1=skipped b2=200/"), "{line}");
+    recovered.open();
+    let mut in_a_row = 0;
+    eventually("it gets every request again", || {
+        ask(&mut client, "GET", "/hang", None);
+        in_a_row = if ill.requests.recv_timeout(BRIEFLY).is_ok() { in_a_row + 1 } else { 0 };
+        in_a_row == 10
+    });
+}
+
+#[test]
+fn a_request_that_is_not_safe_goes_to_a_hung_backend_all_the_same() {
+    let (ill, good) = (hanging_but_for("/", &Gate::new()), good());
+    let program = program(&ill.url, &good, FEW_FOR_LONG);
+    let mut client = Client::connect(program.addresses().0);
+    fill(&mut client, &ill);
+    for method in ["POST", "PUT", "DELETE", "PATCH", "POST"] {
+        ask(&mut client, method, "/hang", Some(b"body"));
+        let request = String::from_utf8(ill.next()).expect("text");
+        assert!(request.starts_with(method) && request.ends_with("\r\n\r\nbody"), "{request}");
+    }
+}
+
+/// Was seen as: the line of the log was lost if the client left before its race had begun.
+#[test]
+fn a_client_that_leaves_at_once_is_told_also_if_a_leg_was_held_back() {
+    let gate = Gate::new();
+    let (ill, other) = (hanging_but_for("/", &gate), hanging_but_for("/hang", &gate));
+    let program = program(&ill.url, &other, FEW_FOR_LONG);
+    let (address, _) = program.addresses();
+    fill(&mut Client::connect(address), &ill);
+    for number in 0..50 {
+        Client::connect(address).send_request("GET", &format!("/left/{number}"), &[], None);
+    }
+    for number in 0..50 {
+        let line = program.line("/left/");
+        assert!(line.contains(" 499 in "), "line {number}: {line}");
+    }
+}
+
+/// A backend that answers at once but loses on `/lose`, when it is told to.
+fn losing_on_demand() -> (Raw, Receiver<()>, Sender<()>) {
+    let (arrived, arrivals) = unbounded();
+    let (lose, told) = unbounded();
+    let raw = Raw::serving(move |mut connection: Connection| {
+        while let Some(head) = connection.request_head() {
+            if !head.contains(" /lose ") {
+                connection.send(OK);
+                continue;
+            }
+            let _ = arrived.send(());
+            if told.recv_timeout(SOON).is_ok() {
+                connection.reply(500, "lost");
+            }
+        }
+    });
+    (raw, arrivals, lose)
+}
+
+#[test]
+fn a_leg_that_was_held_back_is_called_up_when_all_others_have_lost() {
+    let ill = hanging_but_for("/lose", &Gate::new());
+    let (losing, arrivals, lose) = losing_on_demand();
+    let program = program(&ill.url, &losing, FEW_FOR_LONG);
+    let mut client = Client::connect(program.addresses().0);
+    fill(&mut client, &ill);
+    // One in a second is a probe.
+    eventually("a leg is held back", || {
+        client.send_request("GET", "/lose", &[], None);
+        arrivals.recv_timeout(SOON).expect("the other leg runs");
+        let is_held_back = ill.requests.recv_timeout(BRIEFLY).is_err();
+        lose.send(()).expect("the backend listens");
+        let reply = client.reply();
+        assert_eq!((reply.status, reply.text().as_str()), (200, "ok"));
+        if is_held_back {
+            ill.next();
+        }
+        is_held_back
+    });
+}
+
+/// A backend that takes 10 to 30 ms.
+fn slow(number: u64) -> Raw {
+    Raw::serving(move |mut connection: Connection| {
+        let mut time = number + connection.number as u64;
+        while connection.request_head().is_some() {
+            time = time.wrapping_mul(13).wrapping_add(7);
+            wait_for(Duration::from_millis(10 + time % 21));
+            connection.send(OK);
+        }
+    })
+}
+
+#[test]
+fn legs_that_wait_for_slow_backends_cost_no_thread() {
+    let backends: Vec<Raw> = (0..8).map(slow).collect();
+    let urls: Vec<String> = backends.iter().map(|backend| backend.url.clone()).collect();
+    let program = Binary::start(&["--backends", &urls.join(",")]);
+    let (address, _) = program.addresses();
+    let idle = program.usage();
+    let load = Load { address, clients: 32, requests: 1600 };
+    let course = load.watch(program.child.id(), |client, _| ask(client, "GET", "/", None));
+    let peak = tell("slow", idle, &course);
+    assert!(peak.threads <= threads_max(), "{peak:?}");
+}
+
+/// The longest list, all but the last of which are ill, for as many legs as there may be at least.
+fn few_legs(ill: &[String], last: &str, arguments: &[&str]) -> Binary {
+    let paths = (1..64).map(|number| format!("{}/{number}", ill[number % ill.len()]));
+    let urls: Vec<String> = paths.chain([last.to_owned()]).collect();
+    Binary::start(&[&["--backends", &urls.join(","), "--max-legs", "64"], arguments].concat())
+}
+
+#[test]
+fn nothing_deadlocks_with_as_few_legs_as_may_be() {
+    let (drops, good) = (Deaf::new(), good());
+    let ill = [drops.url.clone(), drops.url.clone(), refusing()];
+    let program = few_legs(&ill, &good.url, &["--linger", "50ms", "--linger-unsafe", "200ms"]);
+    let load = Load { address: program.addresses().0, clients: 3, requests: 40 };
+    load.run(|client, _| ask(client, "GET", "/", None));
+    Load { requests: 8, ..load }.run(|client, _| ask(client, "POST", "/", Some(b"body")));
+    // More than can queue: some are refused, and nobody waits for ever.
+    let answered = AtomicUsize::new(0);
+    Load { clients: 16, requests: 64, ..load }.run(|client, _| {
+        client.send_request("GET", "/", &[], None);
+        let status = client.reply().status;
+        assert!(matches!(status, 200 | 503), "{status}");
+        answered.fetch_add(usize::from(status == 200), Ordering::SeqCst);
+    });
+    assert!(answered.load(Ordering::SeqCst) > 0);
+    load.run(|client, _| ask(client, "GET", "/", None));
+    let none = few_legs(&ill, &drops.url, &["--timeout", "500ms"]);
+    let load = Load { address: none.addresses().0, clients: 4, requests: 4 };
+    load.run(|client, _| {
+        client.send_request("GET", "/", &[], None);
+        assert_eq!(client.reply().status, 502);
+    });
+}
+
+#[test]
+fn with_64_mib_of_addresses_beyond_its_text_16_clients_of_8_backends_are_served() {
+    let backends: Vec<Raw> = (0..8).map(|_| good()).collect();
+    let urls: Vec<String> = backends.iter().map(|backend| backend.url.clone()).collect();
+    let text = {
+        let program = Binary::start(&["--backends", &urls[0]]);
+        program.addresses();
+        let process = program.child.id();
+        println!("idle: {} KiB of addresses", kib_of(process, "VmSize"));
+        kib_of(process, "VmExe") + kib_of(process, "VmLib")
+    };
+    let mut command = Command::new("sh");
+    let script = format!("ulimit -v {}; exec \"$0\" \"$@\"", text + 64 * 1024);
+    command.args(["-c", &script, env!("CARGO_BIN_EXE_red-tentacle"), "--backends", &urls.join(",")]);
+    command.args(["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"]);
+    let program = Binary::spawn(command);
+    let (address, _) = program.addresses();
+    let idle = program.usage();
+    let load = Load { address, clients: 16, requests: 1000 };
+    let course = load.watch(program.child.id(), |client, _| ask(client, "GET", "/", None));
+    tell("64 MiB", idle, &course);
+    println!("text {text} KiB, at most {} KiB of addresses", kib_of(program.child.id(), "VmPeak"));
+    assert_eq!(get(address, "/").status, 200);
+}
+
+/// Was seen as: with 1,024 open files, one hung backend took all lines, and POSTs failed though another would answer.
+#[test]
+fn a_hung_backend_leaves_lines_for_the_others() {
+    let (ill, good) = (hung(), good());
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -n 256; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_red-tentacle")]);
+    command.args(["--backends", &format!("{},{}", ill.url, good.url), "--timeout", "1h", "--idle-timeout", "1h"]);
+    command.args(["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"]);
+    let program = Binary::spawn(command);
+    let load = Load { address: program.addresses().0, clients: 1, requests: 200 };
+    load.run(|client, _| ask(client, "POST", "/", Some(b"body")));
+    Load { clients: 16, ..load }.run(|client, _| ask(client, "POST", "/", Some(b"body")));
+    assert!(ill.accepted() >= 20, "it has had its share: {}", ill.accepted());
+}
+
+/// Was seen as: with POSTs to a port that drops SYNs nobody was answered for seconds, or was refused, though another backend
+/// would have answered at once.
+#[test]
+fn a_queue_that_an_ill_backend_has_filled_costs_the_others_nothing() {
+    let (ill, good) = (Deaf::new(), good());
+    let program = program(&ill.url, &good, &["--max-legs", "64", "--timeout", "1h", "--idle-timeout", "1h"]);
+    // The first has its line opened while there is room.
+    let load = Load { address: program.addresses().0, clients: 1, requests: 1000 };
+    load.run(|client, _| ask(client, "POST", "/", Some(b"body")));
+    let threads = program.threads_named("leg");
+    assert!(threads > 64, "as many wait as may, and others hear the good backend: {threads}");
+}
