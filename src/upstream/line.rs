@@ -183,8 +183,9 @@ impl Lines {
     /// Opens a line. Blocks until it is connected, TLS included, or the timeout is over; the token hangs up.
     pub(super) fn open(&self, token: &CancelToken) -> Result<Line, Outcome> {
         let permit = Permit::take(&self.upstream, &self.open)?;
-        let deadline = Instant::now() + self.upstream.reach.timeout;
-        let addresses = self.resolver.addresses(deadline, token)?;
+        let now = Instant::now();
+        let deadline = now + self.upstream.reach.timeout;
+        let addresses = self.resolver.addresses(now, deadline, token)?;
         let socket = dial(&addresses, deadline, token)?;
         if let Some(peer) = socket.peer_addr().ok().and_then(|peer| peer.as_socket()) {
             self.resolver.prefer(peer);

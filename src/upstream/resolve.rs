@@ -17,6 +17,8 @@ use crate::wait;
 
 /// How long a leg waits for a fresh answer when an old one is in hand.
 const PATIENCE: Duration = Duration::from_millis(250);
+/// How long a failed lookup counts when there is no old answer.
+const FAILURE_TTL: Duration = Duration::from_millis(250);
 /// How long a failed lookup isn't tried again when an old answer is in hand.
 const REST: Duration = Duration::from_secs(5);
 /// getaddrinfo needs no more, and two megabytes per lookup would fail on small hosts.
@@ -62,8 +64,8 @@ struct State {
     good: Option<SocketAddr>,
     /// Since when a lookup is under way.
     looking_since: Option<Instant>,
-    /// A lookup has failed: until then it isn't tried again, as long as there is an old answer.
-    resting_until: Option<Instant>,
+    /// A lookup has failed: why, and when.
+    failed: Option<(String, Instant)>,
     /// Legs that wait for the first answer; `None` wakes one that was cancelled.
     waiters: Vec<Sender<Option<Answer>>>,
 }
@@ -84,10 +86,15 @@ impl Resolver {
     }
 
     /// The addresses, the likeliest first. Blocks until the deadline if none are known; the token ends the wait.
-    pub(super) fn addresses(&self, deadline: Instant, token: &CancelToken) -> Result<Vec<SocketAddr>, Outcome> {
+    pub(super) fn addresses(
+        &self,
+        now: Instant,
+        deadline: Instant,
+        token: &CancelToken,
+    ) -> Result<Vec<SocketAddr>, Outcome> {
         match &self.0 {
             Kind::Literal(address) => Ok(address.to_vec()),
-            Kind::Name(name) => name.addresses(deadline, token),
+            Kind::Name(name) => name.addresses(now, deadline, token),
         }
     }
 
@@ -114,11 +121,18 @@ impl Name {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn addresses(self: &Arc<Name>, deadline: Instant, token: &CancelToken) -> Result<Vec<SocketAddr>, Outcome> {
-        let now = Instant::now();
+    fn addresses(
+        self: &Arc<Name>,
+        now: Instant,
+        deadline: Instant,
+        token: &CancelToken,
+    ) -> Result<Vec<SocketAddr>, Outcome> {
         let (sender, receiver) = bounded(1);
         let (at_once, begin) = {
             let mut state = self.state();
+            if let Some(reason) = state.recent_failure(now) {
+                return Err(Outcome::Dns(reason));
+            }
             let begin = state.wants_lookup(self.ttl, now);
             if begin {
                 state.looking_since = Some(now);
@@ -189,9 +203,9 @@ impl Name {
                     put_first(good, &mut addresses);
                 }
                 state.known = Some(Known { addresses, since: now });
-                state.resting_until = None;
+                state.failed = None;
             }
-            Err(_) => state.resting_until = Some(now + REST),
+            Err(reason) => state.failed = Some((reason.clone(), now)),
         }
         let answer = state.known_addresses().ok_or(()).or(found);
         for waiter in state.waiters.drain(..) {
@@ -208,7 +222,7 @@ impl State {
 
     /// Nothing is known, or the answer is so old that it is looked up anew in the background, so that nobody waits.
     fn wants_lookup(&self, ttl: Duration, now: Instant) -> bool {
-        let is_resting = self.resting_until.is_some_and(|until| now < until);
+        let is_resting = self.failed.as_ref().is_some_and(|(_, at)| now < *at + REST);
         let is_due = self.age(now).is_none_or(|age| age >= ttl * 2 / 3 && !is_resting);
         is_due && self.looking_since.is_none()
     }
@@ -216,8 +230,14 @@ impl State {
     /// The answer's time is over, and the lookup hasn't shown yet that it takes long or fails.
     fn must_wait(&self, ttl: Duration, now: Instant) -> bool {
         let is_slow = self.looking_since.is_some_and(|since| now.saturating_duration_since(since) >= PATIENCE);
-        let is_resting = self.resting_until.is_some_and(|until| now < until);
+        let is_resting = self.failed.as_ref().is_some_and(|(_, at)| now < *at + REST);
         self.age(now).is_none_or(|age| age >= ttl && !is_slow && !is_resting)
+    }
+
+    /// Why the name has no addresses, if that was found out just now: until then nobody waits to hear it again.
+    fn recent_failure(&self, now: Instant) -> Option<String> {
+        let (reason, at) = self.failed.as_ref().filter(|_| self.known.is_none())?;
+        (now < *at + FAILURE_TTL).then(|| reason.clone())
     }
 
     fn known_addresses(&self) -> Option<Vec<SocketAddr>> {
@@ -289,7 +309,7 @@ mod tests {
     fn a_literal_is_never_looked_up() {
         let (_, receiver) = bounded(0);
         let resolver = Resolver::new("::1", 8080, Arc::new(Scripted(receiver)), TTL);
-        assert_eq!(resolver.addresses(soon(), &CancelToken::default()), Ok(addresses(&["[::1]:8080"])));
+        assert_eq!(resolver.addresses(Instant::now(), soon(), &CancelToken::default()), Ok(addresses(&["[::1]:8080"])));
     }
 
     #[test]
@@ -298,11 +318,11 @@ mod tests {
         let found = addresses(&["[::1]:80", "[::2]:80", "1.1.1.1:80", "2.2.2.2:80"]);
         answers.send(Ok(found)).expect("the resolver listens");
         let mixed = addresses(&["[::1]:80", "1.1.1.1:80", "[::2]:80", "2.2.2.2:80"]);
-        assert_eq!(resolver.addresses(soon(), &CancelToken::default()), Ok(mixed.clone()));
-        assert_eq!(resolver.addresses(soon(), &CancelToken::default()), Ok(mixed));
+        assert_eq!(resolver.addresses(Instant::now(), soon(), &CancelToken::default()), Ok(mixed.clone()));
+        assert_eq!(resolver.addresses(Instant::now(), soon(), &CancelToken::default()), Ok(mixed));
         resolver.prefer("[::2]:80".parse().expect("an address"));
         let preferred = addresses(&["[::2]:80", "[::1]:80", "1.1.1.1:80", "2.2.2.2:80"]);
-        assert_eq!(resolver.addresses(soon(), &CancelToken::default()), Ok(preferred));
+        assert_eq!(resolver.addresses(Instant::now(), soon(), &CancelToken::default()), Ok(preferred));
     }
 
     #[test]
@@ -311,10 +331,10 @@ mod tests {
         for _ in 0..2 {
             answers.send(Ok(addresses(&["1.1.1.1:80", "2.2.2.2:80"]))).expect("the resolver listens");
         }
-        assert_eq!(resolver.addresses(soon(), &CancelToken::default()).map(|found| found.len()), Ok(2));
+        assert_eq!(resolver.addresses(Instant::now(), soon(), &CancelToken::default()).map(|found| found.len()), Ok(2));
         resolver.prefer("2.2.2.2:80".parse().expect("an address"));
         let preferred = addresses(&["2.2.2.2:80", "1.1.1.1:80"]);
-        assert_eq!(resolver.addresses(soon(), &CancelToken::default()), Ok(preferred));
+        assert_eq!(resolver.addresses(Instant::now(), soon(), &CancelToken::default()), Ok(preferred));
         let Kind::Name(name) = &resolver.0 else { panic!("a name") };
         name.learn(Ok(addresses(&["3.3.3.3:80"])));
         assert_eq!(name.state().known_addresses(), Some(addresses(&["3.3.3.3:80"])), "only if it is still there");
@@ -331,13 +351,14 @@ mod tests {
             ("old", TTL, None, None, true, true),
             ("old, just being looked up", TTL, Some(TTL), None, false, true),
             ("old, the lookup hangs", TTL + PATIENCE, Some(TTL), None, false, false),
-            ("old, the lookup failed", TTL, None, Some(TTL + REST), false, false),
+            ("old, the lookup failed", TTL, None, Some(TTL), false, false),
+            ("old, the lookup failed some time ago", TTL + REST, None, Some(TTL), true, true),
         ];
-        for (name, age, looking_since, resting_until, wants, waits) in rows {
+        for (name, age, looking_since, failed_at, wants, waits) in rows {
             let state = State {
                 known: known(addresses(&["1.1.1.1:80"])),
                 looking_since: looking_since.map(|since| then + since),
-                resting_until: resting_until.map(|until| then + until),
+                failed: failed_at.map(|at| (String::new(), then + at)),
                 ..State::default()
             };
             let now = then + age;
@@ -346,13 +367,16 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_lookup_is_an_outcome_and_is_tried_again() {
+    fn a_failed_lookup_is_an_outcome_for_a_moment_and_then_tried_again() {
         let (answers, resolver) = scripted();
         answers.send(Err(io::Error::other("no such name"))).expect("the resolver listens");
-        let failed = resolver.addresses(soon(), &CancelToken::default());
-        assert_eq!(failed, Err(Outcome::Dns("no such name".to_owned())));
+        for _ in 0..3 {
+            let failed = resolver.addresses(Instant::now(), soon(), &CancelToken::default());
+            assert_eq!(failed, Err(Outcome::Dns("no such name".to_owned())), "one lookup is enough for all three");
+        }
         answers.send(Ok(addresses(&["1.1.1.1:80"]))).expect("the resolver listens");
-        assert!(resolver.addresses(soon(), &CancelToken::default()).is_ok());
+        let later = Instant::now() + FAILURE_TTL;
+        assert!(resolver.addresses(later, soon(), &CancelToken::default()).is_ok());
     }
 
     #[test]
@@ -361,13 +385,13 @@ mod tests {
         let found = addresses(&["1.1.1.1:80"]);
         answers.send(Ok(found.clone())).expect("the resolver listens");
         let token = CancelToken::default();
-        assert_eq!(resolver.addresses(soon(), &token), Ok(found.clone()));
+        assert_eq!(resolver.addresses(Instant::now(), soon(), &token), Ok(found.clone()));
         for _ in 0..3 {
-            assert_eq!(resolver.addresses(soon(), &token), Ok(found.clone()), "while the lookup hangs");
+            assert_eq!(resolver.addresses(Instant::now(), soon(), &token), Ok(found.clone()), "while the lookup hangs");
         }
         answers.send(Err(io::Error::other("gone"))).expect("the resolver listens");
         for _ in 0..3 {
-            assert_eq!(resolver.addresses(soon(), &token), Ok(found.clone()), "after it has failed");
+            assert_eq!(resolver.addresses(Instant::now(), soon(), &token), Ok(found.clone()), "after it has failed");
         }
     }
 
@@ -381,7 +405,10 @@ mod tests {
         }
         let resolver = Resolver::new("name.example", 80, Arc::new(Panics), TTL);
         for _ in 0..2 {
-            assert!(matches!(resolver.addresses(soon(), &CancelToken::default()), Err(Outcome::Dns(_))));
+            assert!(matches!(
+                resolver.addresses(Instant::now(), soon(), &CancelToken::default()),
+                Err(Outcome::Dns(_))
+            ));
         }
     }
 
@@ -389,11 +416,11 @@ mod tests {
     fn a_hanging_lookup_can_be_cancelled_and_ends_at_the_deadline() {
         let (_answers, resolver) = scripted();
         let soon = Instant::now() + Duration::from_millis(20);
-        assert!(matches!(resolver.addresses(soon, &CancelToken::default()), Err(Outcome::Dns(_))));
+        assert!(matches!(resolver.addresses(Instant::now(), soon, &CancelToken::default()), Err(Outcome::Dns(_))));
         let token = CancelToken::default();
         let resolving = thread::spawn({
             let token = token.clone();
-            move || resolver.addresses(Instant::now() + Duration::from_secs(60), &token)
+            move || resolver.addresses(Instant::now(), Instant::now() + Duration::from_secs(60), &token)
         });
         token.cancel();
         assert_eq!(resolving.join().expect("no panic"), Err(Outcome::Cancelled));
