@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::harness::{Binary, Client, Connection, Load, Raw, Usage, eventually};
+use crate::harness::{Binary, Client, Connection, Load, Raw, eventually};
 
 const BACKENDS: usize = 4;
 const CLIENTS: usize = 8;
