@@ -165,7 +165,7 @@ fn by_default_a_post_reaches_all_backends_whole_though_one_has_won_long_before()
         let (winner, losers, urls) = winner_and_losers();
         let proxy = Proxy::before(&urls);
         for round in 0..10 {
-            let body: Vec<u8> = (0..length).map(|at: usize| (at % 251) as u8 ^ round).collect();
+            let body: Vec<u8> = (0..=250_u8).cycle().skip(round).take(length).collect();
             let mut requests = vec![race(&proxy, &winner, &losers, "POST", Some(&body))];
             requests.extend(losers.iter().map(|loser| loser.answer(OK)));
             for request in requests {
@@ -203,7 +203,7 @@ fn without_linger_unsafe_the_losers_of_a_post_are_hung_up_on_at_once() {
         config.linger = FOR_EVER;
         config.linger_unsafe = Duration::ZERO;
     });
-    race(&proxy, &winner, &losers, "POST", Some(&[b'x'; 1024 * 1024]));
+    race(&proxy, &winner, &losers, "POST", Some(&vec![b'x'; 1024 * 1024]));
     for loser in &losers {
         loser.go_on(OK);
         loser.raw.expect_hang_up();
@@ -239,7 +239,9 @@ fn a_loser_with_a_long_answer_is_hung_up_on_at_once_and_one_with_a_short_one_kee
             race(&proxy, &winner, &losers, "GET", None);
             lose(&losers, &answer);
             if !is_kept {
-                losers.iter().for_each(|loser| loser.raw.expect_hang_up());
+                for loser in &losers {
+                    loser.raw.expect_hang_up();
+                }
             }
         }
         for loser in &losers {

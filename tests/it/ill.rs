@@ -192,13 +192,13 @@ fn a_lookup_that_hangs_costs_one_thread_and_its_backend_is_used_once_it_ends() {
 /// Each illness has its word, if nobody is there to win instead.
 #[test]
 fn the_log_and_the_502_name_each_illness_by_its_word() {
-    let (drips, drops, hangs, reads_nothing) = (dripping(), Deaf::new(), hung(), unreading());
+    let (slow, unreachable, silent, deaf) = (dripping(), Deaf::new(), hung(), unreading());
     let rows = [
-        ("timeout", hangs.url.as_str(), None),
-        ("timeout", &drips.url, None),
-        ("connect-timeout", &drops.url, None),
+        ("timeout", silent.url.as_str(), None),
+        ("timeout", &slow.url, None),
+        ("connect-timeout", &unreachable.url, None),
         ("dns", "http://nobody.invalid", None),
-        ("timeout", &reads_nothing.url, Some(vec![b'x'; 8 * MIB])),
+        ("timeout", &deaf.url, Some(vec![b'x'; 8 * MIB])),
     ];
     for (word, url, body) in rows {
         let program = Binary::start(&["--backends", url, "--timeout", "500ms", "--idle-timeout", "500ms"]);

@@ -60,7 +60,8 @@ fn of_two_racers_that_arrive_at_once_one_wins() {
         let (left, right) = (backend("left ", &gate), backend("right", &gate));
         let proxy = Proxy::before(&[left.url.clone(), right.url.clone()]);
         let mut client = ask(&proxy);
-        (left.next(), right.next());
+        left.next();
+        right.next();
         gate.open();
         let text = client.reply().text();
         assert!(text == "left ".repeat(1000) || text == "right".repeat(1000), "{text}");
@@ -115,7 +116,9 @@ fn of_1024_racers_at_once_one_of_each_race_wins_and_all_others_are_hung_up_on() 
         config.idle_timeout = FOR_EVER;
     });
     let mut clients: Vec<Client> = (0..CLIENTS).map(|_| ask(&proxy)).collect();
-    clients.iter_mut().for_each(|client| assert_right(&client.reply()));
+    for client in &mut clients {
+        assert_right(&client.reply());
+    }
     assert_eq!(arrived.load(Ordering::SeqCst), CLIENTS * BACKENDS);
     for (number, backend) in backends.iter().enumerate().filter(|(number, _)| *number != BACKENDS / 2) {
         (0..CLIENTS).for_each(|_| backend.expect_hang_up());
