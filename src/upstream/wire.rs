@@ -253,11 +253,15 @@ pub(super) struct Waiting<'a> {
 }
 
 impl Waiting<'_> {
-    fn note(&self, error: io::Error) -> io::Error {
-        if matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe) {
-            self.wire.reset.store(true, Ordering::Release);
+    fn done(&self, done: io::Result<usize>) -> io::Result<usize> {
+        match &done {
+            Ok(count) => wait::moved(*count),
+            Err(error) if matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe) => {
+                self.wire.reset.store(true, Ordering::Release);
+            }
+            Err(_) => {}
         }
-        error
+        done
     }
 }
 
@@ -269,7 +273,7 @@ impl Read for Waiting<'_> {
                     wait::until_readable(&self.wire.socket, self.deadline)?;
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                read => return read.map_err(|error| self.note(error)),
+                read => return self.done(read),
             }
         }
     }
@@ -283,7 +287,7 @@ impl Write for Waiting<'_> {
                     wait::until_writable(&self.wire.socket, self.deadline)?;
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                written => return written.map_err(|error| self.note(error)),
+                written => return self.done(written),
             }
         }
     }
