@@ -188,6 +188,12 @@ impl Wire {
         let _ = self.socket.shutdown(Shutdown::Write);
     }
 
+    /// The connection ends with a reset when the socket is closed.
+    pub(super) fn reset_at_close(&self) {
+        // An error means that it is gone already.
+        let _ = self.socket.set_linger(Some(Duration::ZERO));
+    }
+
     /// What ureq wants to write: whether it is on the wire already.
     pub(super) fn is_ahead(&self, bytes: &[u8]) -> Result<bool, Differs> {
         let mut call = lock(&self.call);
@@ -210,7 +216,7 @@ impl AsFd for Wire {
 impl HangUp for Wire {
     fn hang_up(&self) {
         // With a reset at the close no port is left in TIME_WAIT: there are 28,000 of them for a minute.
-        let _ = self.socket.set_linger(Some(Duration::ZERO));
+        self.reset_at_close();
         // It wakes whoever reads, writes or waits in the poller. An error means that the connection is gone already.
         let _ = self.socket.shutdown(Shutdown::Both);
     }
