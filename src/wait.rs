@@ -2,7 +2,7 @@
 //! at once: one that is about to wait hands its place on, so that another can run meanwhile.
 //! Knows nothing of what the sockets are, nor of who gets the place.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::os::fd::AsFd;
 use std::time::Instant;
@@ -18,10 +18,16 @@ pub trait Places: Send + Sync {
     fn step_aside(&self);
     /// It goes on running.
     fn step_back(&self);
+    /// The current thread has been running for long, and goes on: somebody who waits may run beside it.
+    fn make_room(&self);
 }
+
+/// Moved between two such looks: about a millisecond's work.
+const BYTES_BETWEEN_LOOKS: usize = 512 * 1024;
 
 thread_local! {
     static HELD: RefCell<Option<Arc<dyn Places>>> = const { RefCell::new(None) };
+    static MOVED: Cell<usize> = const { Cell::new(0) };
 }
 
 /// The current thread holds a place from now on, until it ends.
@@ -36,6 +42,20 @@ pub fn aside<T>(wait: impl FnOnce() -> T) -> T {
     // Also if the wait panics.
     let _back = StepBack(places);
     wait()
+}
+
+/// The current thread has moved so many bytes. One that never has to wait would keep its place for as long as a transfer
+/// takes, so every now and then others get one beside it.
+pub fn moved(bytes: usize) {
+    let total = MOVED.with(|moved| moved.replace(0)) + bytes;
+    if total < BYTES_BETWEEN_LOOKS {
+        return MOVED.with(|moved| {
+            moved.replace(total);
+        });
+    }
+    if let Some(places) = HELD.with(|held| held.borrow().clone()) {
+        places.make_room();
+    }
 }
 
 struct StepBack(Arc<dyn Places>);
@@ -87,6 +107,7 @@ mod tests {
     struct Count {
         away: AtomicI32,
         waits: AtomicU32,
+        room: AtomicU32,
     }
 
     impl Places for Count {
@@ -97,6 +118,10 @@ mod tests {
 
         fn step_back(&self) {
             self.away.fetch_sub(1, Ordering::SeqCst);
+        }
+
+        fn make_room(&self) {
+            self.room.fetch_add(1, Ordering::SeqCst);
         }
     }
 
@@ -114,6 +139,20 @@ mod tests {
         .join()
         .expect("no panic");
         assert_eq!(aside(|| count.waits.load(Ordering::SeqCst)), 2, "a thread without a place just waits");
+    }
+
+    #[test]
+    fn a_thread_that_moves_much_makes_room_now_and_then() {
+        let count = Arc::new(Count::default());
+        let places = count.clone();
+        std::thread::spawn(move || {
+            hold_place(places);
+            (0..64).for_each(|_| moved(16 * 1024));
+        })
+        .join()
+        .expect("no panic");
+        moved(usize::MAX / 2);
+        assert_eq!(count.room.load(Ordering::SeqCst), 2, "a thread without a place keeps nobody from one");
     }
 
     #[test]

@@ -3,11 +3,12 @@
 
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags};
+use socket2::SockRef;
 
 use super::client::{Client, LOOK_UP_TIME};
 use crate::message::{Delivery, FarSide, TunnelCare};
@@ -16,6 +17,8 @@ use crate::wait;
 
 /// Moved in one piece, in either direction.
 const PIECE_BYTES: usize = 16 * 1024;
+/// Pieces each way before others get the thread: a megabyte, or about a millisecond.
+const ROUNDS_MAX: usize = 64;
 
 /// Two connections that are one.
 pub(super) struct Tunnel {
@@ -40,7 +43,16 @@ struct Ends {
     /// From the backend to the client.
     down: Flow,
     moved_at: Instant,
+    /// One side takes nothing any more; what the other still gets is the last of it.
+    failed: Option<Delivery>,
     ended: Box<dyn FnOnce(Delivery) + Send>,
+}
+
+/// The ends in the hands of one thread, or on their way to it. Dropped there (by a panic, or since the house takes no more
+/// work), they end the tunnel: it would never be heard of again.
+struct Held {
+    tunnel: Arc<Tunnel>,
+    ends: Option<Box<Ends>>,
 }
 
 /// One direction: what has been read and not yet been written.
@@ -82,6 +94,11 @@ impl Flow {
         Ok(moved)
     }
 
+    /// Nothing more goes this way.
+    fn give_up(&mut self) {
+        *self = Flow { source_ended: true, closed: true, ..Flow::default() };
+    }
+
     /// Whether the end is to be told now, once.
     fn closes_now(&mut self) -> bool {
         self.source_ended && !self.is_pending() && !std::mem::replace(&mut self.closed, true)
@@ -103,28 +120,74 @@ fn now(done: io::Result<usize>) -> io::Result<Option<usize>> {
     }
 }
 
+/// What a socket that isn't read any more has to say.
+fn error_of(socket: BorrowedFd) -> Option<io::Error> {
+    SockRef::from(&socket).take_error().unwrap_or_else(Some)
+}
+
 impl Ends {
     /// Moves what can be moved without waiting: whether anything was.
     fn step(&mut self, client: &Client) -> Result<bool, Delivery> {
-        let up = self.up.step(&mut &client.socket, &mut *self.far).map_err(|failed| match failed {
-            Failed::Source(error) => Delivery::ClientGone(error),
-            Failed::Sink(error) => Delivery::BodyBroke(error),
-        })?;
-        let down = self.down.step(&mut *self.far, &mut &client.socket).map_err(|failed| match failed {
-            Failed::Source(error) => Delivery::BodyBroke(error),
-            Failed::Sink(error) => Delivery::ClientGone(error),
-        })?;
-        let flushed = now(self.far.flush().map(|()| 0)).map_err(Delivery::BodyBroke)?;
-        if flushed.is_some() && self.up.closes_now() {
-            self.far.end_writing();
-        }
-        if self.down.closes_now() {
-            let _ = client.socket.shutdown(Shutdown::Write);
-        }
+        let up = self.up.step(&mut &client.socket, &mut *self.far);
+        let up = match up.and_then(|moved| self.flush().map(|()| moved)) {
+            Ok(moved) => moved,
+            Err(Failed::Source(error)) => return Err(Delivery::ClientGone(error)),
+            Err(Failed::Sink(error)) => self.fail(Delivery::BodyBroke(error)),
+        };
+        let down = match self.down.step(&mut *self.far, &mut &client.socket) {
+            Ok(moved) => moved,
+            Err(Failed::Source(error)) => return Err(Delivery::BodyBroke(error)),
+            Err(Failed::Sink(error)) => self.fail(Delivery::ClientGone(error)),
+        };
+        self.tell_ends(client);
         if up || down {
             self.moved_at = Instant::now();
         }
         Ok(up || down)
+    }
+
+    fn flush(&mut self) -> Result<(), Failed> {
+        if self.has_unsent() {
+            now(self.far.flush().map(|()| 0)).map_err(Failed::Sink)?;
+        }
+        Ok(())
+    }
+
+    /// Once nothing more is to go up, what the far side would still say of its own doesn't matter.
+    fn has_unsent(&self) -> bool {
+        !self.up.closed && self.far.has_unsent()
+    }
+
+    /// One side takes nothing any more. What it has sent before may be its last word, and still reaches the other.
+    fn fail(&mut self, failed: Delivery) -> bool {
+        match failed {
+            Delivery::ClientGone(_) => self.down.give_up(),
+            _ => self.up.give_up(),
+        }
+        self.failed.get_or_insert(failed);
+        true
+    }
+
+    /// Half-closes what is through. After a failure nothing may look as if it had come to its end.
+    fn tell_ends(&mut self, client: &Client) {
+        let is_orderly = self.failed.is_none();
+        if !self.has_unsent() && self.up.closes_now() && is_orderly {
+            self.far.end_writing();
+        }
+        if self.down.closes_now() && is_orderly {
+            let _ = client.socket.shutdown(Shutdown::Write);
+        }
+    }
+
+    /// Why the tunnel is over, if it is.
+    fn end(&mut self, client: &Client) -> Option<Delivery> {
+        if self.have_ended() {
+            return Some(self.failed.take().unwrap_or(Delivery::Whole));
+        }
+        // A side that has ended isn't read any more, and so wouldn't be heard to die.
+        let of_client = self.up.source_ended.then(|| error_of(client.socket.as_fd())).flatten();
+        let of_far = self.down.source_ended.then(|| error_of(self.far.as_fd())).flatten();
+        of_client.map(Delivery::ClientGone).or(of_far.map(Delivery::BodyBroke))
     }
 
     fn have_ended(&self) -> bool {
@@ -133,7 +196,7 @@ impl Ends {
 
     /// Something has been read that can't be written yet: the poller, which waits for reading only, can't help.
     fn is_stuck(&self) -> bool {
-        self.up.is_pending() || self.down.is_pending() || self.far.has_unsent()
+        self.up.is_pending() || self.down.is_pending() || self.has_unsent()
     }
 
     /// Waits on this thread until something can go on, but not for long.
@@ -145,7 +208,7 @@ impl Ends {
             flags
         };
         let of_client = (client.socket.as_fd(), flags(&self.up, &self.down, false));
-        let of_far = (self.far.as_fd(), flags(&self.down, &self.up, self.far.has_unsent()));
+        let of_far = (self.far.as_fd(), flags(&self.down, &self.up, self.has_unsent()));
         // A side of which nothing is wanted would end every wait at once if it is dead.
         let wanted = [of_client, of_far].into_iter().filter(|(_, flags)| !flags.is_empty());
         let mut wanted: Vec<_> = wanted.map(|(socket, flags)| PollFd::from_borrowed_fd(socket, flags)).collect();
@@ -154,11 +217,66 @@ impl Ends {
     }
 }
 
+impl Held {
+    /// Moves what is there, until nothing is.
+    fn work(mut self) {
+        let tunnel = self.tunnel.clone();
+        for _ in 0..ROUNDS_MAX {
+            let Some(ends) = &mut self.ends else { return };
+            if tunnel.shared().closed {
+                return self.end(Delivery::Stopped);
+            }
+            match ends.step(&tunnel.client) {
+                Ok(true) => {}
+                Ok(false) => self.pause(),
+                Err(failed) => return self.end(failed),
+            }
+        }
+        self.go_on_later();
+    }
+
+    /// Nothing moves: the tunnel is over, or this thread waits, or the poller does.
+    fn pause(&mut self) {
+        let Some(ends) = &mut self.ends else { return };
+        let client = &self.tunnel.client;
+        let deadline = ends.moved_at + client.front().write_timeout;
+        if let Some(delivery) = ends.end(client) {
+            return self.end(delivery);
+        }
+        if Instant::now() >= deadline {
+            return self.end(Delivery::Whole);
+        }
+        if ends.is_stuck() {
+            return ends.wait(client, deadline);
+        }
+        self.ends = self.ends.take().and_then(|ends| self.tunnel.give_back(ends, deadline));
+    }
+
+    /// Lets others have the thread first.
+    fn go_on_later(self) {
+        let tunnel = self.tunnel.clone();
+        (tunnel.run)(Box::new(move || self.work()));
+    }
+
+    fn end(&mut self, delivery: Delivery) {
+        if let Some(ends) = self.ends.take() {
+            self.tunnel.end(*ends, delivery);
+        }
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.end(Delivery::Stopped);
+    }
+}
+
 impl Tunnel {
     /// Joins the two; `unread` is what the client has sent already.
     pub(super) fn open(client: Arc<Client>, unread: Vec<u8>, far: Box<dyn FarSide>, care: TunnelCare) {
         let up = Flow { bytes: unread, ..Flow::default() };
-        let ends = Ends { far, up, down: Flow::default(), moved_at: Instant::now(), ended: care.ended };
+        let down = Flow::default();
+        let ends = Box::new(Ends { far, up, down, moved_at: Instant::now(), failed: None, ended: care.ended });
         // There may be something to read by now, and no edge will tell: somebody looks at once.
         let shared = Shared { ends: None, pending: false, closed: false };
         let tunnel = Arc::new(Tunnel { client, run: care.run, shared: Mutex::new(shared) });
@@ -169,7 +287,7 @@ impl Tunnel {
                 tunnel.wake();
             }
         }));
-        tunnel.work(Box::new(ends));
+        Held { tunnel, ends: Some(ends) }.work();
     }
 
     /// A turn of the client's socket.
@@ -177,11 +295,7 @@ impl Tunnel {
         match turn {
             Turn::Ready { .. } | Turn::Expired => self.wake(),
             Turn::Drain => {}
-            Turn::Cut => {
-                self.shared().closed = true;
-                let _ = self.client.socket.shutdown(Shutdown::Both);
-                self.wake();
-            }
+            Turn::Cut => self.cut(),
         }
     }
 
@@ -193,33 +307,27 @@ impl Tunnel {
             shared.pending |= ends.is_none();
             ends
         };
-        if let Some(ends) = ends {
-            let tunnel = self.clone();
-            (self.run)(Box::new(move || tunnel.work(ends)));
+        if ends.is_some() {
+            Held { tunnel: self.clone(), ends }.go_on_later();
         }
     }
 
-    /// Moves what is there, until nothing is.
-    fn work(self: &Arc<Self>, mut ends: Box<Ends>) {
-        loop {
-            let deadline = ends.moved_at + self.client.front().write_timeout;
-            match ends.step(&self.client) {
-                Ok(true) => {}
-                Ok(false) if ends.have_ended() || self.is_over(deadline) => return self.end(*ends, Delivery::Whole),
-                Ok(false) if ends.is_stuck() => ends.wait(&self.client, deadline),
-                Ok(false) => match self.give_back(ends, deadline) {
-                    None => return,
-                    Some(again) => ends = again,
-                },
-                Err(failed) => return self.end(*ends, failed),
-            }
-        }
+    /// The house is closed. Nobody may be there any more to do the work, so it ends here and now, or with whoever has it.
+    fn cut(self: &Arc<Self>) {
+        let ends = {
+            let mut shared = self.shared();
+            shared.closed = true;
+            shared.ends.take()
+        };
+        let _ = SockRef::from(&self.client.socket).set_linger(Some(Duration::ZERO));
+        let _ = self.client.socket.shutdown(Shutdown::Read);
+        Held { tunnel: self.clone(), ends }.end(Delivery::Stopped);
     }
 
     /// Gives the ends to the poller, or back if something happened meanwhile.
     fn give_back(&self, ends: Box<Ends>, deadline: Instant) -> Option<Box<Ends>> {
         let mut shared = self.shared();
-        if std::mem::take(&mut shared.pending) {
+        if std::mem::take(&mut shared.pending) || shared.closed {
             return Some(ends);
         }
         if let Some(watch) = self.client.watch.get() {
@@ -229,23 +337,158 @@ impl Tunnel {
         None
     }
 
-    fn is_over(&self, deadline: Instant) -> bool {
-        self.shared().closed || Instant::now() >= deadline
-    }
-
     fn end(&self, ends: Ends, delivery: Delivery) {
         self.shared().closed = true;
+        let Ends { mut far, ended, .. } = ends;
         match delivery {
             Delivery::Whole => self.client.close(),
-            _ => self.client.abort(),
+            _ => {
+                far.abort();
+                self.client.abort();
+            }
         }
         self.client.seat().tunnel = None;
-        let Ends { far, ended, .. } = ends;
         drop(far);
         ended(delivery);
     }
 
     fn shared(&self) -> MutexGuard<'_, Shared> {
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{TcpListener, TcpStream};
+    use std::os::unix::net::UnixStream;
+
+    use crossbeam_channel::{Receiver, unbounded};
+    use http::{HeaderMap, StatusCode};
+
+    use super::*;
+    use crate::front::{ClientReply, Front, Limits};
+    use crate::message::{Reply, ReplyBody, ReplyTo, Request};
+    use crate::poller::Poller;
+
+    const SOON: Duration = Duration::from_secs(10);
+
+    /// A backend's side: either silent, or deaf and about to say its last words.
+    struct Far {
+        socket: UnixStream,
+        says: io::Cursor<Vec<u8>>,
+    }
+
+    impl Read for Far {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            if self.says.get_ref().is_empty() { Err(io::ErrorKind::WouldBlock.into()) } else { self.says.read(buffer) }
+        }
+    }
+
+    impl Write for Far {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            if self.says.get_ref().is_empty() { Ok(bytes.len()) } else { Err(io::ErrorKind::BrokenPipe.into()) }
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl AsFd for Far {
+        fn as_fd(&self) -> BorrowedFd<'_> {
+            self.socket.as_fd()
+        }
+    }
+
+    impl FarSide for Far {
+        fn has_unsent(&self) -> bool {
+            false
+        }
+
+        fn end_writing(&mut self) {
+            panic!("what couldn't be written has no orderly end");
+        }
+
+        fn abort(&mut self) {}
+
+        fn when_ready(&self, _: Box<dyn Fn() + Send + Sync>) {}
+    }
+
+    type Run = fn(Box<dyn FnOnce() + Send>);
+
+    /// A client behind its 101, what becomes of its tunnel, and what stands behind it.
+    fn joined(says: &[u8], run: Run) -> (TcpStream, Receiver<Delivery>, Arc<Front>, Poller) {
+        let (poller, waiter) = Poller::new().expect("a poller");
+        std::thread::spawn(move || waiter.run());
+        let limits = Limits { max_body: 0, spool_dir: std::env::temp_dir().into() };
+        let front = Front::new(poller.clone(), limits, 8, SOON);
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let ((sender, ended), says) = (unbounded(), says.to_vec());
+        let serve = move |_: Request, reply_to: ClientReply| {
+            let (socket, _) = UnixStream::pair().expect("a pair");
+            let far = Far { socket, says: io::Cursor::new(says.clone()) };
+            let (headers, body) = (HeaderMap::new(), ReplyBody::Withheld { length: None });
+            let head = Reply { status: StatusCode::SWITCHING_PROTOCOLS, headers, body };
+            let sender = sender.clone();
+            let ended = Box::new(move |delivery| sender.send(delivery).expect("the test listens"));
+            Box::new(reply_to).join(head, Box::new(far), TunnelCare { run: Box::new(run), ended });
+            Ok(())
+        };
+        front.listen(listener, Arc::new(serve)).expect("a listener");
+        let mut client = TcpStream::connect(address).expect("a connection");
+        client.set_read_timeout(Some(SOON)).expect("a timeout");
+        client.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\nearly").expect("the front reads");
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            client.read_exact(&mut byte).expect("a head");
+            head.push(byte[0]);
+        }
+        (client, ended, front, poller)
+    }
+
+    /// Was seen as: a silent tunnel that was cut when the house closed, or whose thread panicked, had no line in the log and
+    /// kept its client's socket for ever.
+    #[test]
+    fn work_that_nobody_does_ends_the_tunnel() {
+        let runs: [Run; 2] = [drop, |work| {
+            let panics = std::panic::AssertUnwindSafe(|| {
+                let _work = work;
+                std::panic::resume_unwind(Box::new("meant"));
+            });
+            let _ = std::panic::catch_unwind(panics);
+        }];
+        for run in runs {
+            let (mut client, ended, front, poller) = joined(b"", run);
+            let deadline = Instant::now() + SOON;
+            // The first bytes may come while the tunnel is still being made.
+            let delivery = loop {
+                let _ = client.write(b"x");
+                if let Ok(delivery) = ended.recv_timeout(Duration::from_millis(10)) {
+                    break delivery;
+                }
+                assert!(Instant::now() < deadline, "the tunnel is never heard of again");
+            };
+            assert!(matches!(delivery, Delivery::Stopped), "{delivery:?}");
+            assert!(client.read(&mut [0]).is_err(), "a reset");
+            while front.connections() > 0 {
+                std::thread::yield_now();
+            }
+            poller.stop();
+        }
+    }
+
+    /// Was seen as: a backend that said why it closed, and was written to at the same moment, wasn't heard.
+    #[test]
+    fn the_last_words_of_a_side_that_takes_nothing_any_more_are_heard() {
+        let words = [b'w'; 30_000];
+        let (mut client, ended, _front, poller) = joined(&words, |work| work());
+        let mut heard = vec![0; words.len()];
+        client.read_exact(&mut heard).expect("the last words");
+        assert_eq!(heard, words);
+        assert!(client.read(&mut [0]).is_err(), "a reset, since what the client said was lost");
+        assert!(matches!(ended.recv_timeout(SOON), Ok(Delivery::BodyBroke(_))));
+        poller.stop();
     }
 }

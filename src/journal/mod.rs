@@ -61,6 +61,7 @@ impl Record {
             Delivery::Whole => None,
             Delivery::BodyBroke(error) => Some(format!("cut, since the backend's body broke off: {}", escaped(error))),
             Delivery::ClientGone(error) => Some(format!("cut, since the client went away: {}", escaped(error))),
+            Delivery::Stopped => Some("cut, since the proxy was stopped".to_owned()),
         };
         self.set(status.as_u16(), cut, now);
     }
@@ -202,6 +203,9 @@ mod tests {
         let cut = record("/x");
         cut.answered(StatusCode::OK, &Delivery::BodyBroke(std::io::ErrorKind::UnexpectedEof.into()), cut.received);
         assert!(cut.line(None, &[]).contains("200 in 0.0ms (cut, since the backend's body broke off"));
+        let stopped = record("/x");
+        stopped.answered(StatusCode::SWITCHING_PROTOCOLS, &Delivery::Stopped, stopped.received);
+        assert!(stopped.line(None, &[]).starts_with("GET /x 101 in 0.0ms (cut, since the proxy was stopped) for"));
         let gone = record("/x");
         gone.abandoned(gone.received);
         assert!(gone.line(None, &[]).starts_with("GET /x 499 in 0.0ms for"));

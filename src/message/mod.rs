@@ -108,6 +108,8 @@ pub enum Delivery {
     BodyBroke(io::Error),
     /// The client went away or stopped reading.
     ClientGone(io::Error),
+    /// The proxy was stopped before it was through.
+    Stopped,
 }
 
 /// The way back to the client, good for one reply. If it is dropped unused, the client gets 500.
@@ -139,6 +141,9 @@ pub trait FarSide: Read + Write + AsFd + Send {
 
     /// Nothing more will be written.
     fn end_writing(&mut self);
+
+    /// It ends with a reset once it is dropped: nobody must take what was sent for complete.
+    fn abort(&mut self);
 
     /// Has `ready` called, from any thread, whenever there may be something to read.
     fn when_ready(&self, ready: Box<dyn Fn() + Send + Sync>);

@@ -198,9 +198,15 @@ impl Shared {
     }
 
     /// Gives queued legs to threads: to one if none runs, to more if too many queue.
-    fn put_to_work(&self, mut crew: MutexGuard<'_, Crew>) {
+    fn put_to_work(&self, crew: MutexGuard<'_, Crew>) {
+        self.start_while(crew, |crew| {
+            crew.running == 0 || (crew.backlog() >= BACKLOG && crew.running < self.bounds.running)
+        });
+    }
+
+    fn start_while(&self, mut crew: MutexGuard<'_, Crew>, wanted: impl Fn(&Crew) -> bool) {
         let mut woken = Vec::new();
-        while crew.running == 0 || (crew.backlog() >= BACKLOG && crew.running < self.bounds.running) {
+        while wanted(&crew) {
             // If there is none, every thread waits for a socket: the first whose wait ends looks.
             let Some(job) = crew.job_for_another(self.bounds) else { break };
             crew.running += 1;
@@ -331,6 +337,13 @@ impl Places for Shared {
     fn step_back(&self) {
         self.crew().running += 1;
     }
+
+    /// One more than the bound, if need be: how long the others will run is anybody's guess.
+    fn make_room(&self) {
+        let crew = self.crew();
+        let running = crew.running;
+        self.start_while(crew, |crew| crew.running == running);
+    }
 }
 
 /// A scope whose thread has panicked panics at its end; the panic hook has logged it.
@@ -453,6 +466,29 @@ mod tests {
             let mut rest = [next(), next()];
             rest.sort_unstable();
             assert_eq!(rest, [2, 3]);
+        });
+    }
+
+    /// Was seen as: while one client downloaded three gigabytes as fast as the proxy could copy them, another's request took
+    /// fifteen seconds.
+    #[test]
+    fn a_leg_that_never_waits_keeps_nobody_from_running() {
+        with_legs(1, 2, |legs| {
+            let (started, names) = unbounded();
+            let (ended, other) = bounded(1);
+            let moves: Job = Box::new(move |_| {
+                started.send(()).expect("the test listens");
+                while other.is_empty() {
+                    wait::moved(16 * 1024);
+                }
+            });
+            legs.start(vec![moves]).expect("room");
+            names.recv_timeout(SOON).expect("a leg starts");
+            let (sender, ran) = bounded(1);
+            legs.resume(Box::new(move |_| sender.send(()).expect("the test listens")));
+            let other_ran = ran.recv_timeout(SOON);
+            ended.send(()).expect("the leg listens");
+            assert_eq!(other_ran, Ok(()));
         });
     }
 

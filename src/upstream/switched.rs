@@ -23,7 +23,8 @@ pub struct Switched {
 
 impl Switched {
     pub(super) fn new(line: Line, left: Left, token: CancelToken) -> Switched {
-        Switched { wire: line.wire(), _line: line, tls: left.tls, input: io::Cursor::new(left.input), token }
+        let input = io::Cursor::new(left.input);
+        Switched { wire: line.wire(), _line: line, tls: left.tls, input, token }
     }
 }
 
@@ -33,6 +34,8 @@ impl Read for Switched {
         if count > 0 {
             return Ok(count);
         }
+        // A silent tunnel keeps no buffer.
+        self.input = io::Cursor::default();
         match &mut self.tls {
             Some(tls) => read_tls(tls, &self.wire, buffer),
             None => self.wire.now().read(buffer),
@@ -75,6 +78,10 @@ impl FarSide for Switched {
             let _ = send_records(tls, &self.wire);
         }
         self.wire.end_writing();
+    }
+
+    fn abort(&mut self) {
+        self.wire.reset_at_close();
     }
 
     fn when_ready(&self, ready: Box<dyn Fn() + Send + Sync>) {

@@ -209,6 +209,12 @@ impl Wire {
         let _ = self.socket.shutdown(Shutdown::Write);
     }
 
+    /// The connection ends with a reset when the socket is closed.
+    pub(super) fn reset_at_close(&self) {
+        // An error means that it is gone already.
+        let _ = self.socket.set_linger(Some(Duration::ZERO));
+    }
+
     /// What ureq wants to write: whether it is on the wire already.
     pub(super) fn is_ahead(&self, bytes: &[u8]) -> Result<bool, Differs> {
         let mut call = lock(&self.call);
@@ -231,7 +237,7 @@ impl AsFd for Wire {
 impl HangUp for Wire {
     fn hang_up(&self) {
         // With a reset at the close no port is left in TIME_WAIT: there are 28,000 of them for a minute.
-        let _ = self.socket.set_linger(Some(Duration::ZERO));
+        self.reset_at_close();
         // It wakes whoever reads, writes or waits in the poller. An error means that the connection is gone already.
         let _ = self.socket.shutdown(Shutdown::Both);
     }
@@ -279,11 +285,15 @@ pub(super) struct Waiting<'a> {
 }
 
 impl Waiting<'_> {
-    fn note(&self, error: io::Error) -> io::Error {
-        if matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe) {
-            self.wire.reset.store(true, Ordering::Release);
+    fn done(&self, done: io::Result<usize>) -> io::Result<usize> {
+        match &done {
+            Ok(count) => wait::moved(*count),
+            Err(error) if matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe) => {
+                self.wire.reset.store(true, Ordering::Release);
+            }
+            Err(_) => {}
         }
-        error
+        done
     }
 }
 
@@ -295,7 +305,7 @@ impl Read for Waiting<'_> {
                     wait::until_readable(&self.wire.socket, self.deadline)?;
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                read => return read.map_err(|error| self.note(error)),
+                read => return self.done(read),
             }
         }
     }
@@ -309,7 +319,7 @@ impl Write for Waiting<'_> {
                     wait::until_writable(&self.wire.socket, self.deadline)?;
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                written => return written.map_err(|error| self.note(error)),
+                written => return self.done(written),
             }
         }
     }

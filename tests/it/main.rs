@@ -48,6 +48,9 @@ mod updates;
 /// What clients may send, and what they get for it.
 mod clients;
 
+/// After a 101.
+mod upgrades;
+
 /// The line of each exchange, and a log that stops nothing.
 mod log;
 

@@ -132,6 +132,23 @@ impl Binary {
         threads_named(&self.child.id().to_string(), name)
     }
 
+    /// How many threads it has.
+    pub fn threads(&self) -> usize {
+        self.status("Threads:")
+    }
+
+    /// How much memory it uses, in bytes.
+    pub fn resident_bytes(&self) -> usize {
+        self.status("VmRSS:") * 1024
+    }
+
+    /// A number of `/proc/…/status`.
+    fn status(&self, name: &str) -> usize {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("a running process");
+        let value = status.lines().find_map(|line| line.strip_prefix(name)?.split_whitespace().next()?.parse().ok());
+        value.expect("a number")
+    }
+
     /// Sends a signal by the system's own program.
     pub fn signal(&self, name: &str) {
         let sent = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status();

@@ -14,6 +14,8 @@ mod usage;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
 pub use backend::{Connection, Deaf, Fake, Raw, Received, refusing};
 pub use binary::{Binary, Ended, own_address, threads_named};
 pub use client::{Client, Reply, get};
@@ -37,6 +39,14 @@ pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
         assert!(Instant::now() < deadline, "it takes too long until {what}");
         thread::yield_now();
     }
+}
+
+/// How many descriptors this process may have: the limit is raised as far as it goes.
+pub fn descriptors() -> usize {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+    let limit = if raised.is_ok() { limit.maximum } else { limit.current };
+    limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX))
 }
 
 /// Bytes that differ from their neighbours, so that a lost or repeated piece is seen.
