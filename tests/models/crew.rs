@@ -121,7 +121,10 @@ fn with_crew(bounds: Bounds, legs: usize, test: impl FnOnce(&Arc<Crew>)) -> Vec<
     // Those who came outside after the poller's thread had ended.
     drop(waiting);
     assert!(crew.placed_max.load(Ordering::Relaxed) <= bounds.running, "no leg runs without a place");
-    assert!(crew.threads_max.load(Ordering::Relaxed) <= bounds.threads, "no more threads than allowed");
+    assert!(
+        crew.threads_max.load(Ordering::Relaxed) <= bounds.threads + bounds.running,
+        "no more threads than allowed, with those for legs that go on"
+    );
     let fates = crew.fates().clone();
     fates.into_iter().map(|fate| fate.expect("every leg has ended")).collect()
 }
