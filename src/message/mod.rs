@@ -5,6 +5,7 @@ mod address;
 mod addresses;
 mod chunks;
 mod excerpt;
+pub mod forwards;
 mod framing;
 pub mod headers;
 mod outcome;
