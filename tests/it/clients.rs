@@ -287,7 +287,7 @@ fn a_body_above_64_kib_waits_in_an_unlinked_file() {
 }
 
 /// Files of this process, named or not, that are in a directory.
-fn open_files_in(directory: &Path) -> usize {
+pub(crate) fn open_files_in(directory: &Path) -> usize {
     let files = fs::read_dir("/proc/self/fd").expect("Linux").flatten();
     files.filter(|file| fs::read_link(file.path()).is_ok_and(|target| target.starts_with(directory))).count()
 }

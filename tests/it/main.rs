@@ -48,6 +48,9 @@ mod updates;
 /// What clients may send, and what they get for it.
 mod clients;
 
+/// Any bytes, from clients and from backends, rule by rule.
+mod wire;
+
 /// The line of each exchange, and a log that stops nothing.
 mod log;
 
