@@ -201,12 +201,18 @@ impl Tunnel {
 
     /// Moves what is there, until nothing is.
     fn work(self: &Arc<Self>, mut ends: Box<Ends>) {
+        let mut wait = None;
         loop {
             let deadline = ends.moved_at + self.client.front().write_timeout;
             match ends.step(&self.client) {
-                Ok(true) => {}
+                Ok(true) => wait = None,
                 Ok(false) if ends.have_ended() || self.is_over(deadline) => return self.end(*ends, Delivery::Whole),
-                Ok(false) if ends.is_stuck() => ends.wait(&self.client, deadline),
+                Ok(false) if ends.is_stuck() => {
+                    if ends.down.is_pending() && wait.is_none() {
+                        wait = Some(self.client.begin_wait());
+                    }
+                    ends.wait(&self.client, deadline);
+                }
                 Ok(false) => match self.give_back(ends, deadline) {
                     None => return,
                     Some(again) => ends = again,
