@@ -12,7 +12,7 @@ use crate::backends::{Backend, Backends};
 use crate::config::{HostHeader, Success};
 use crate::journal::{LegRecord, Record};
 use crate::message::headers::{self, ViaId};
-use crate::message::{Outcome, Refusal, Reply, ReplyBody, ReplyTo, Request, TunnelCare};
+use crate::message::{Outcome, Refusal, Reply, ReplyBody, ReplyTo, Request, TunnelCare, forwards};
 use crate::race::{CancelToken, End, Job, LegResult, Legs, Mark, Place, Race, Reaper, Verdict};
 use crate::upstream::{Ahead, Answer, Outgoing, Step};
 
@@ -70,6 +70,9 @@ impl Proxy {
             // By it the leg that brought the request back knows whose loop it is.
             self.via.append_to(&mut reply.headers, request.version);
             return answer_alone(reply_to, &record, &Refusal::Loop, reply);
+        }
+        if let Some(reply) = forwards::last_answer(&request) {
+            return answer_last(reply_to, &record, reply);
         }
         let backends = self.backends.snapshot();
         let departure = reply_to.departure();
@@ -357,5 +360,13 @@ fn is_conditional(method: &Method, headers: &HeaderMap) -> bool {
 fn answer_alone(reply_to: Box<dyn ReplyTo>, record: &Record, refusal: &Refusal, reply: Reply) {
     reply_to.reply_at_once(reply);
     record.refused(refusal, Instant::now());
+    record.finish(None, &[]);
+}
+
+/// Answers what mustn't go any further.
+fn answer_last(reply_to: Box<dyn ReplyTo>, record: &Record, reply: Reply) {
+    let status = reply.status;
+    let delivery = reply_to.reply_at_once(reply);
+    record.answered(status, &delivery, Instant::now());
     record.finish(None, &[]);
 }

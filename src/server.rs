@@ -108,8 +108,12 @@ impl Server {
         let descriptors = descriptors(&config);
         let rooms = Arc::new(rooms(&config, descriptors.lines_max, &poller, &legs, lookup)?);
         let limits = Limits { max_body: config.max_body, spool_dir: config.spool_dir.as_path().into() };
-        let front = Front::new(poller.clone(), limits.clone(), descriptors.clients_max, config.idle_timeout);
-        let admin_front = Front::new(poller.clone(), limits, ADMIN_CONNECTIONS_MAX, config.idle_timeout);
+        let front = |clients_max| {
+            // Half of the threads for clients that don't read leaves the other half for those that do.
+            let waiting_max = config.max_legs.get() / 2;
+            Front::new(poller.clone(), limits.clone(), clients_max, config.idle_timeout, waiting_max)
+        };
+        let (front, admin_front) = (front(descriptors.clients_max), front(ADMIN_CONNECTIONS_MAX));
         let addresses = open(&front, &config.listen, &pool, &rooms, Rooms::serve)?;
         let admin_addresses = open(&admin_front, &config.admin_listen, &pool, &rooms, |rooms, request, reply_to| {
             rooms.serve_admin(&request, reply_to);
@@ -399,7 +403,7 @@ mod tests {
         let rooms = Arc::new(rooms(&config, 64, &poller, &legs, Arc::new(SystemLookup)).expect("no certificates"));
         let pool = ThreadPool::new(1);
         let limits = Limits { max_body: config.max_body, spool_dir: config.spool_dir.as_path().into() };
-        let front = Front::new(poller.clone(), limits, 16, SOON);
+        let front = Front::new(poller.clone(), limits, 16, SOON, 1);
         let address = open(&front, &config.listen, &pool, &rooms, serve).expect("a port")[0];
         for _ in 0..3 {
             let (reply, in_order) = get(address, "/before");

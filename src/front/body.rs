@@ -1,9 +1,7 @@
 //! Takes a request's body out of the bytes that arrive and puts it into the spool. Knows no socket and no time.
 
-use crate::message::{BodyLength, Refusal, Spool, SpoolWriter, Spooling};
+use crate::message::{BadChunks, BodyLength, Chunks, Piece, Refusal, Spool, SpoolWriter, Spooling};
 
-/// The longest line of chunked framing: 16 hex digits, and room for extensions that are skipped.
-const CHUNK_LINE_BYTES_MAX: usize = 256;
 /// All trailer fields together; they are dropped (RFC 9110 §6.5.1), so there is no reason for long ones.
 const TRAILER_BYTES_MAX: usize = 4 * 1024;
 
@@ -17,10 +15,7 @@ pub(super) struct BodyReader {
 #[derive(Debug)]
 enum Stage {
     Sized { left: u64 },
-    ChunkSize,
-    ChunkData { left: u64 },
-    ChunkEnd,
-    Trailers { bytes: usize },
+    Chunked(Chunks),
     Done,
 }
 
@@ -38,7 +33,7 @@ impl BodyReader {
             BodyLength::Sized(length) if length > bytes_max => return Err(Refusal::BodyTooLarge),
             BodyLength::None | BodyLength::Sized(0) => Stage::Done,
             BodyLength::Sized(left) => Stage::Sized { left },
-            BodyLength::Chunked => Stage::ChunkSize,
+            BodyLength::Chunked => Stage::Chunked(Chunks::new(TRAILER_BYTES_MAX)),
         };
         Ok(BodyReader { stage, writer })
     }
@@ -68,107 +63,48 @@ impl BodyReader {
 
     /// One step: how many bytes it took; none means that more must come.
     fn step(&mut self, input: &[u8]) -> Result<usize, Refusal> {
-        match self.stage {
+        match &mut self.stage {
             Stage::Sized { left } => {
-                let (count, left) = self.keep(input, left)?;
-                self.stage = if left == 0 { Stage::Done } else { Stage::Sized { left } };
+                let count = usize::try_from(*left).unwrap_or(usize::MAX).min(input.len());
+                *left -= count as u64;
+                if *left == 0 {
+                    self.stage = Stage::Done;
+                }
+                self.keep(&input[..count])?;
                 Ok(count)
             }
-            Stage::ChunkData { left } => {
-                let (count, left) = self.keep(input, left)?;
-                self.stage = if left == 0 { Stage::ChunkEnd } else { Stage::ChunkData { left } };
-                Ok(count)
+            Stage::Chunked(chunks) => {
+                let piece = chunks.take(input).map_err(refusal_of)?;
+                if chunks.is_over() {
+                    self.stage = Stage::Done;
+                }
+                match piece {
+                    Piece::Framing(count) => Ok(count),
+                    Piece::Data(count) => self.keep(&input[..count]).map(|()| count),
+                    Piece::More => Ok(0),
+                }
             }
-            Stage::ChunkSize => self.chunk_size(input),
-            Stage::ChunkEnd => self.chunk_end(input),
-            Stage::Trailers { bytes } => self.trailer(input, bytes),
             Stage::Done => Ok(0),
         }
     }
 
-    /// Appends up to `left` bytes to the spool: how many, and how many are left.
-    fn keep(&mut self, input: &[u8], left: u64) -> Result<(usize, u64), Refusal> {
-        let count = usize::try_from(left).unwrap_or(usize::MAX).min(input.len());
-        self.writer.append(&input[..count]).map_err(|error| match error {
+    /// Appends bytes of the body to the spool.
+    fn keep(&mut self, bytes: &[u8]) -> Result<(), Refusal> {
+        self.writer.append(bytes).map_err(|error| match error {
             Spooling::TooLong => Refusal::BodyTooLarge,
             Spooling::NoRoom(error) => {
                 log::error!("cannot spool a request's body: {error}");
                 Refusal::InsufficientStorage
             }
-        })?;
-        Ok((count, left - count as u64))
-    }
-
-    fn chunk_size(&mut self, input: &[u8]) -> Result<usize, Refusal> {
-        let Some(line) = line(input, CHUNK_LINE_BYTES_MAX)? else { return Ok(0) };
-        let digits = line.split(|byte| *byte == b';').next().unwrap_or_default();
-        let has_extension = digits.len() < line.len();
-        // RFC 9112 §7.1.1 allows blanks before the semicolon of an extension, and nowhere else.
-        let digits = if has_extension { digits.trim_ascii_end() } else { digits };
-        let size = parse_chunk_size(digits).ok_or(Refusal::BadRequest("A chunk's size isn't a hex number"))?;
-        self.stage = if size == 0 { Stage::Trailers { bytes: 0 } } else { Stage::ChunkData { left: size } };
-        Ok(line.len() + 2)
-    }
-
-    fn chunk_end(&mut self, input: &[u8]) -> Result<usize, Refusal> {
-        match input {
-            [b'\r', b'\n', ..] => {
-                self.stage = Stage::ChunkSize;
-                Ok(2)
-            }
-            [] | [b'\r'] => Ok(0),
-            _ => Err(Refusal::BadRequest("A chunk is longer than its size")),
-        }
-    }
-
-    fn trailer(&mut self, input: &[u8], bytes: usize) -> Result<usize, Refusal> {
-        let Some(line) = line(input, TRAILER_BYTES_MAX)? else { return Ok(0) };
-        let bytes = bytes + line.len() + 2;
-        if bytes > TRAILER_BYTES_MAX {
-            return Err(Refusal::HeadTooLarge);
-        }
-        if line.is_empty() {
-            self.stage = Stage::Done;
-            return Ok(2);
-        }
-        check_trailer(line)?;
-        self.stage = Stage::Trailers { bytes };
-        Ok(line.len() + 2)
+        })
     }
 }
 
-/// The line at the front of `input`, without its CR LF; `None` if it hasn't ended yet.
-fn line(input: &[u8], bytes_max: usize) -> Result<Option<&[u8]>, Refusal> {
-    match input.iter().position(|byte| *byte == b'\n') {
-        Some(newline) if newline > bytes_max => Err(Refusal::BadRequest("A line of chunked framing is too long")),
-        Some(newline) => match input[..newline].split_last() {
-            Some((b'\r', line)) if !line.iter().any(|byte| is_control(*byte)) => Ok(Some(line)),
-            _ => Err(Refusal::BadRequest("A line of chunked framing doesn't end with CR LF")),
-        },
-        None if input.len() > bytes_max => Err(Refusal::BadRequest("A line of chunked framing is too long")),
-        None => Ok(None),
+fn refusal_of(bad: BadChunks) -> Refusal {
+    match bad {
+        BadChunks::Malformed(reason) => Refusal::BadRequest(reason),
+        BadChunks::TrailersTooLong => Refusal::HeadTooLarge,
     }
-}
-
-fn is_control(byte: u8) -> bool {
-    byte.is_ascii_control() && byte != b'\t'
-}
-
-/// Hex digits that fit into 64 bits, and nothing else.
-fn parse_chunk_size(digits: &[u8]) -> Option<u64> {
-    if digits.is_empty() || !digits.iter().all(u8::is_ascii_hexdigit) {
-        return None;
-    }
-    u64::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
-}
-
-/// Trailers are dropped, but a line that is no field shows that the framing is not what it seems.
-fn check_trailer(line: &[u8]) -> Result<(), Refusal> {
-    let name = line.split(|byte| *byte == b':').next().unwrap_or_default();
-    if name.len() == line.len() || http::HeaderName::from_bytes(name).is_err() {
-        return Err(Refusal::BadRequest("A trailer isn't a field"));
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -10,10 +10,11 @@ use std::time::{Duration, Instant};
 use socket2::SockRef;
 
 use super::connection::Connection;
+use super::patience::{Pace, Wait};
 use super::tunnel::Tunnel;
 use super::{Door, Front};
 use crate::message::Departure;
-use crate::poller::Watch;
+use crate::poller::{Turn, Watch};
 use crate::wait;
 
 /// Read in one call: a whole head of the usual size, and enough of a body to make the call worth it.
@@ -98,14 +99,17 @@ impl Client {
         self.seat().presence == Presence::Gone
     }
 
-    /// Writes everything. Blocks for the client, but not longer than the write timeout without progress, and not for one
-    /// that has left.
-    pub(super) fn write_all(&self, mut bytes: &[u8]) -> io::Result<()> {
+    /// Writes everything. Blocks for the client, but not longer than the write timeout without progress or with too little,
+    /// and not for one that has left.
+    pub(super) fn write_all(self: &Arc<Self>, mut bytes: &[u8], pace: &mut Pace) -> io::Result<()> {
         while !bytes.is_empty() {
             match (&self.socket).write(bytes) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(count) => bytes = &bytes[count..],
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.wait_until_writable()?,
+                Ok(count) => {
+                    pace.took(count);
+                    bytes = &bytes[count..];
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.wait_until_writable(pace)?,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
@@ -113,18 +117,43 @@ impl Client {
         Ok(())
     }
 
-    fn wait_until_writable(&self) -> io::Result<()> {
-        let deadline = Instant::now() + self.front().write_timeout;
+    fn wait_until_writable(self: &Arc<Self>, pace: &mut Pace) -> io::Result<()> {
+        let write_timeout = self.front().write_timeout;
+        let began = Instant::now();
+        let _wait = self.begin_wait();
         loop {
-            let look_up = (Instant::now() + LOOK_UP_TIME).min(deadline);
+            let look_up = (Instant::now() + LOOK_UP_TIME).min(began + write_timeout);
             match wait::until_writable(&self.socket, look_up) {
-                Err(error) if error.kind() == io::ErrorKind::TimedOut && look_up < deadline => {}
+                Err(error) if error.kind() == io::ErrorKind::TimedOut && look_up < began + write_timeout => {}
+                Ok(()) if pace.is_too_slow(began.elapsed(), write_timeout) => {
+                    return Err(io::Error::new(io::ErrorKind::TimedOut, "it took less than 1 KiB a second"));
+                }
                 waited => return waited,
             }
             if self.is_gone() {
                 return Err(io::ErrorKind::ConnectionAborted.into());
             }
         }
+    }
+
+    /// A thread waits for this client from now on. If it is one too many, another client has been waited for long enough.
+    pub(super) fn begin_wait(self: &Arc<Self>) -> Wait<'_, Client> {
+        let (wait, longest) = self.front().waiting.begin(self);
+        if let Some(longest) = longest {
+            longest.cut_off();
+        }
+        wait
+    }
+
+    /// What is being written to the client must not look whole: its writer finds it gone, and resets.
+    pub(super) fn cut_off(&self) {
+        let tunnel = self.seat().tunnel.clone();
+        if let Some(tunnel) = tunnel {
+            return tunnel.turn(Turn::Cut);
+        }
+        let _ = SockRef::from(&self.socket).set_linger(Some(Duration::ZERO));
+        let _ = self.socket.shutdown(Shutdown::Read);
+        self.notice_departure(true);
     }
 
     /// For short texts from threads that don't wait: an empty socket buffer takes them whole, and a client that lets its

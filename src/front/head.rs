@@ -3,7 +3,7 @@
 use http::header::{EXPECT, HOST};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Version};
 
-use crate::message::{BodyLength, REQUEST_HEAD_BYTES_MAX, Refusal, Target, headers, is_host_field};
+use crate::message::{BodyLength, REQUEST_HEAD_BYTES_MAX, Refusal, Target, headers, is_host_field, sent_length};
 
 /// The longest target. RFC 9112 §3 asks for 8,000 at least.
 const TARGET_BYTES_MAX: usize = 8 * 1024;
@@ -98,7 +98,7 @@ fn parse(bytes: &[u8]) -> Result<Head, Refusal> {
     let (Some(method), Some(target), Some(version)) = (parsed.method, parsed.path, parsed.version) else {
         return Err(Refusal::BadRequest("The request line isn't a method, a target and a version"));
     };
-    if target.len() > TARGET_BYTES_MAX {
+    if sent_length(target) > TARGET_BYTES_MAX {
         return Err(Refusal::TargetTooLong);
     }
     let version = if version == 0 { Version::HTTP_10 } else { Version::HTTP_11 };
@@ -130,8 +130,8 @@ fn refusal_of(error: httparse::Error) -> Refusal {
         httparse::Error::HeaderName => Refusal::BadRequest("A field's name isn't a token followed by a colon"),
         httparse::Error::HeaderValue => Refusal::BadRequest("A field's value has a control character"),
         httparse::Error::NewLine => Refusal::BadRequest("A line of the head doesn't end with CR LF"),
-        httparse::Error::Version => Refusal::VersionNotSupported,
-        httparse::Error::Status | httparse::Error::Token => {
+        // A version that isn't where it should be: the line's end has been looked at.
+        httparse::Error::Version | httparse::Error::Status | httparse::Error::Token => {
             Refusal::BadRequest("The request line isn't a method, a target and a version")
         }
     }
@@ -226,6 +226,7 @@ mod tests {
             ("obs-fold", "GET / HTTP/1.1\r\nHost: a\r\nB: c\r\n d\r\n\r\n", Err(400)),
             ("first line folded", "GET / HTTP/1.1\r\n Host: a\r\n\r\n", Err(400)),
             ("two spaces", "GET  / HTTP/1.1\r\nHost: a\r\n\r\n", Err(400)),
+            ("two spaces before the version", "GET /  HTTP/1.1\r\nHost: a\r\n\r\n", Err(400)),
             ("no version", "GET /\r\nHost: a\r\n\r\n", Err(400)),
             ("HTTP/2", "PRI * HTTP/2.0\r\n\r\n", Err(505)),
             ("HTTP/1.2", "GET / HTTP/1.2\r\nHost: a\r\n\r\n", Err(505)),

@@ -6,6 +6,7 @@ mod client;
 mod connection;
 mod head;
 mod listener;
+mod patience;
 mod reply;
 mod reply_to;
 mod tunnel;
@@ -21,7 +22,9 @@ use std::{fmt, io};
 use crate::message::Request;
 use crate::poller::Poller;
 
+use client::Client;
 pub use listener::Listener;
+use patience::Waiting;
 pub use reply_to::ClientReply;
 
 /// Takes a complete request, or gives the way back to the client back if too much is waiting already.
@@ -41,21 +44,30 @@ pub struct Front {
     poller: Poller,
     limits: Arc<Limits>,
     connections_max: usize,
-    /// How long a client may take nothing of a reply.
+    /// How long a client may take nothing of a reply, or less than its share.
     write_timeout: Duration,
+    /// The clients that threads wait for.
+    waiting: Waiting<Client>,
     connections: AtomicUsize,
     exchanges: AtomicUsize,
     draining: AtomicBool,
 }
 
 impl Front {
-    /// A front without listeners.
-    pub fn new(poller: Poller, limits: Limits, connections_max: usize, write_timeout: Duration) -> Arc<Front> {
+    /// A front without listeners. Threads wait for at most `waiting_max` clients at once.
+    pub fn new(
+        poller: Poller,
+        limits: Limits,
+        connections_max: usize,
+        write_timeout: Duration,
+        waiting_max: usize,
+    ) -> Arc<Front> {
         Arc::new(Front {
             poller,
             limits: Arc::new(limits),
             connections_max,
             write_timeout,
+            waiting: Waiting::new(waiting_max),
             connections: AtomicUsize::new(0),
             exchanges: AtomicUsize::new(0),
             draining: AtomicBool::new(false),

@@ -8,6 +8,7 @@ use std::time::SystemTime;
 
 use super::client::Client;
 use super::connection::Connection;
+use super::patience::Pace;
 use super::reply::{Asked, CHUNK_PREFIX_BYTES, Framing, LAST_CHUNK, chunk_prefix, write_head};
 use super::tunnel::Tunnel;
 use crate::message::{Delivery, Departure, FarSide, Refusal, Reply, ReplyBody, ReplyTo, Source, TunnelCare};
@@ -24,12 +25,14 @@ pub struct ClientReply {
     begun: bool,
     /// Whether this thread may wait for the client.
     waits: bool,
+    /// How the client takes the reply.
+    pace: Pace,
 }
 
 impl ClientReply {
     pub(super) fn new(client: Arc<Client>, connection: Box<Connection>, asked: Asked) -> ClientReply {
         client.front().exchanges.fetch_add(1, Ordering::SeqCst);
-        ClientReply { client, connection: Some(connection), asked, begun: false, waits: true }
+        ClientReply { client, connection: Some(connection), asked, begun: false, waits: true, pace: Pace::default() }
     }
 
     /// The connection, unanswered.
@@ -60,9 +63,9 @@ impl ClientReply {
         self.leave(framing, written)
     }
 
-    fn write(&self, bytes: &[u8]) -> Result<(), Delivery> {
+    fn write(&mut self, bytes: &[u8]) -> Result<(), Delivery> {
         let client = &self.client;
-        let written = if self.waits { client.write_all(bytes) } else { client.try_write(bytes) };
+        let written = if self.waits { client.write_all(bytes, &mut self.pace) } else { client.try_write(bytes) };
         written.map_err(Delivery::ClientGone)
     }
 
@@ -80,7 +83,7 @@ impl ClientReply {
     }
 
     /// Writes the head and the body behind it: in one go what is here, the rest as it comes.
-    fn stream(&self, mut bytes: Vec<u8>, framing: Framing, mut source: Box<dyn Source>) -> Result<(), Delivery> {
+    fn stream(&mut self, mut bytes: Vec<u8>, framing: Framing, mut source: Box<dyn Source>) -> Result<(), Delivery> {
         let mut left = if let Framing::Sized(length) = framing { Some(length) } else { None };
         loop {
             if bytes.len() >= PIECE_BYTES || (!bytes.is_empty() && left != Some(0) && !source.is_here()) {

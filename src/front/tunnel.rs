@@ -247,6 +247,7 @@ impl Held {
             return self.end(Delivery::Whole);
         }
         if ends.is_stuck() {
+            let _wait = ends.down.is_pending().then(|| client.begin_wait());
             return ends.wait(client, deadline);
         }
         self.ends = self.ends.take().and_then(|ends| self.tunnel.give_back(ends, deadline));
@@ -421,7 +422,7 @@ mod tests {
         let (poller, waiter) = Poller::new().expect("a poller");
         std::thread::spawn(move || waiter.run());
         let limits = Limits { max_body: 0, spool_dir: std::env::temp_dir().into() };
-        let front = Front::new(poller.clone(), limits, 8, SOON);
+        let front = Front::new(poller.clone(), limits, 8, SOON, 8);
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("an address");
         let ((sender, ended), says) = (unbounded(), says.to_vec());

@@ -1,12 +1,9 @@
 //! What a client's turns are made of: reading until a request is complete, handing it on, answering what can't be served,
 //! and giving the connection back to the poller. What the bytes mean is `connection`'s knowledge, the socket is `client`'s.
 
-use std::net::Shutdown;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
-
-use socket2::SockRef;
+use std::time::{Instant, SystemTime};
 
 use super::client::{Arrived, Client, Presence};
 use super::connection::{Connection, Step};
@@ -165,15 +162,13 @@ impl Client {
         }
     }
 
-    /// The house is closed. A reply that is being written must not look whole: its writer is woken, and resets.
+    /// The house is closed.
     fn cut(&self) {
         let is_served = self.seat().connection.is_none();
         if !is_served {
             return self.close();
         }
-        let _ = SockRef::from(&self.socket).set_linger(Some(Duration::ZERO));
-        let _ = self.socket.shutdown(Shutdown::Read);
-        self.notice_departure(true);
+        self.cut_off();
     }
 }
 

@@ -30,7 +30,7 @@ impl BodyLength {
         }
         // Steps 5 and 6: Content-Length. Step 7: neither means no body.
         if has_length {
-            return BodyLength::of_content_length(headers).map(BodyLength::Sized);
+            return content_length(headers).map(BodyLength::Sized);
         }
         Ok(BodyLength::None)
     }
@@ -56,15 +56,16 @@ impl BodyLength {
         }
         Err(Refusal::NotImplemented("The only transfer coding that is known here is chunked"))
     }
+}
 
-    fn of_content_length(headers: &HeaderMap) -> Result<u64, Refusal> {
-        let mut fields = headers.get_all(header::CONTENT_LENGTH).iter();
-        let first = fields.next().map_or(&b""[..], |value| value.as_bytes());
-        if fields.any(|other| other.as_bytes() != first) {
-            return Err(Refusal::BadRequest("Content-Length is given twice with different values"));
-        }
-        parse_content_length(first).ok_or(Refusal::BadRequest("Content-Length isn't one run of digits"))
+/// The one value of Content-Length, which must be there.
+pub(crate) fn content_length(headers: &HeaderMap) -> Result<u64, Refusal> {
+    let mut fields = headers.get_all(header::CONTENT_LENGTH).iter();
+    let first = fields.next().map_or(&b""[..], |value| value.as_bytes());
+    if fields.any(|other| other.as_bytes() != first) {
+        return Err(Refusal::BadRequest("Content-Length is given twice with different values"));
     }
+    parse_content_length(first).ok_or(Refusal::BadRequest("Content-Length isn't one run of digits"))
 }
 
 /// One run of digits that fits; nothing else.

@@ -9,7 +9,7 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderValue, Version};
 
-use super::Request;
+use super::{Request, forwards};
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
@@ -31,6 +31,10 @@ const HOP_BY_HOP: [HeaderName; 9] = [
     TRANSFER_ENCODING,
     UPGRADE,
 ];
+
+/// What backends are told here and nowhere else. CGI and its kin make one variable of names that differ in `-` and `_`, so
+/// those that look like these are dropped.
+const OWN: [HeaderName; 5] = [X_FORWARDED_FOR, X_FORWARDED_PROTO, X_FORWARDED_HOST, CONTENT_LENGTH, TRANSFER_ENCODING];
 
 /// This process's name in `Via` (RFC 9110 §7.6.3): random, so that a request that comes back is known.
 #[derive(Debug, Clone)]
@@ -92,6 +96,8 @@ pub fn for_backends(request: &Request, via: &ViaId) -> HeaderMap {
     for name in [EXPECT, PROXY, CONTENT_LENGTH, HOST] {
         headers.remove(name);
     }
+    strip_lookalikes(&mut headers);
+    forwards::count_down(&request.method, &mut headers);
     append_forwarded_for(&mut headers, request.peer.ip().to_canonical());
     headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static("http"));
     match host_of(request) {
@@ -132,6 +138,18 @@ fn strip_hop_by_hop(headers: &mut HeaderMap) {
     let named: Vec<HeaderName> =
         tokens(headers, &CONNECTION).filter_map(|token| HeaderName::from_bytes(token).ok()).collect();
     for name in named.iter().chain(&HOP_BY_HOP) {
+        headers.remove(name);
+    }
+}
+
+/// Removes the fields that a backend could take for ours.
+fn strip_lookalikes(headers: &mut HeaderMap) {
+    let is_lookalike = |name: &&HeaderName| {
+        let name = name.as_str();
+        name.contains('_') && OWN.iter().any(|own| own.as_str() == name.replace('_', "-"))
+    };
+    let lookalikes: Vec<HeaderName> = headers.keys().filter(is_lookalike).cloned().collect();
+    for name in lookalikes {
         headers.remove(name);
     }
 }

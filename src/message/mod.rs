@@ -3,7 +3,9 @@
 
 mod address;
 mod addresses;
+mod chunks;
 mod excerpt;
+pub mod forwards;
 mod framing;
 pub mod headers;
 mod outcome;
@@ -19,10 +21,13 @@ use std::time::Instant;
 
 use http::{HeaderMap, Method, StatusCode, Version};
 
+pub(crate) use address::sent_length;
 pub use address::{Address, BadAddress};
 pub use addresses::{ADDRESSES_MAX, BadEntry, parse_addresses};
+pub use chunks::{BadChunks, Chunks, Piece};
 pub use excerpt::Excerpt;
 pub use framing::BodyLength;
+pub(crate) use framing::content_length;
 pub use outcome::{Elapsed, Outcome};
 pub use refusal::Refusal;
 pub use spool::{Spool, SpoolReader, SpoolWriter, Spooling};

@@ -2,6 +2,7 @@
 //! Knows nothing of backends.
 
 use std::fmt;
+use std::net::Ipv6Addr;
 
 use http::Method;
 
@@ -45,7 +46,8 @@ impl Target {
         let rest = &text[scheme_end + 3..];
         let authority_end = rest.find(['/', '?']).unwrap_or(rest.len());
         let (authority, path) = rest.split_at(authority_end);
-        if !is_host_field(authority) || authority.is_empty() {
+        // RFC 9110 §4.2.1: an empty host is invalid here.
+        if !is_host_field(authority) || authority.is_empty() || authority.starts_with(':') {
             return Err(BAD);
         }
         let text = match path {
@@ -84,18 +86,31 @@ impl fmt::Display for Target {
     }
 }
 
-/// Whether a `Host` field is an authority without userinfo (RFC 9110 §7.2). An empty one is allowed.
-pub(crate) fn is_host_field(host: &str) -> bool {
-    host.is_empty()
-        || !host.contains('@')
-            && host.bytes().all(|byte| byte.is_ascii_graphic())
-            && host.parse::<http::uri::Authority>().is_ok_and(|authority| has_valid_port(&authority))
+/// Whether a `Host` field is an authority without userinfo (RFC 9110 §7.2): a host of RFC 3986 §3.2.2, and perhaps a port.
+/// An empty one is allowed.
+pub(crate) fn is_host_field(field: &str) -> bool {
+    let (is_host, port) = match field.strip_prefix('[').and_then(|literal| literal.split_once(']')) {
+        Some((address, port)) => (address.parse::<Ipv6Addr>().is_ok(), port),
+        None => {
+            let (name, port) = field.split_at(field.find(':').unwrap_or(field.len()));
+            (is_name(name), port)
+        }
+    };
+    is_host && (port.is_empty() || port.strip_prefix(':').is_some_and(is_port))
 }
 
-/// `http` takes anything for a port; only digits that fit are one.
-fn has_valid_port(authority: &http::uri::Authority) -> bool {
-    let behind_host = &authority.as_str()[authority.host().len()..];
-    behind_host.is_empty() || behind_host == ":" || authority.port_u16().is_some()
+/// `reg-name`, to which IPv4 addresses belong.
+fn is_name(name: &str) -> bool {
+    let mut parts = name.split('%');
+    let is_plain =
+        |part: &str| part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=".contains(&byte));
+    let is_encoded = |part: &str| part.bytes().take_while(u8::is_ascii_hexdigit).count() >= 2 && is_plain(part);
+    parts.next().is_none_or(is_plain) && parts.all(is_encoded)
+}
+
+/// Digits that fit, or none at all.
+fn is_port(port: &str) -> bool {
+    port.bytes().all(|byte| byte.is_ascii_digit()) && (port.is_empty() || port.parse::<u16>().is_ok())
 }
 
 #[cfg(test)]
@@ -117,6 +132,7 @@ mod tests {
             ("absolute OPTIONS", Method::OPTIONS, "http://h", Some(("*", Some("h")))),
             ("userinfo", Method::GET, "http://u@h/", None),
             ("no host", Method::GET, "http:///p", None),
+            ("a port alone", Method::GET, "http://:80/p", None),
             ("other scheme", Method::GET, "ftp://h/", None),
             ("authority", Method::GET, "h:80", None),
             ("relative", Method::GET, "a/b", None),
@@ -127,6 +143,34 @@ mod tests {
             let parsed = Target::parse(&method, text).ok();
             let parsed = parsed.as_ref().map(|target| (target.as_str(), target.authority()));
             assert_eq!(parsed, expected, "{label}");
+        }
+    }
+
+    #[test]
+    fn a_host_is_a_name_or_an_address_with_an_optional_port() {
+        let good = [
+            "",
+            "a",
+            "A.b-c_d~",
+            "a:",
+            "a:80",
+            ":80",
+            "1.2.3.4",
+            "[::1]",
+            "[::1]:",
+            "[::ffff:1.2.3.4]:80",
+            "a%41%2f",
+            "a,b;c=d",
+        ];
+        for host in good {
+            assert!(is_host_field(host), "{host}");
+        }
+        let bad = [
+            "a b", "a/b", "a@b", "a:+1", "a:65536", "a:1:2", "[", "[]", "[::1", "[::1]x", "[a]", "::1", "a%4", "a%zz",
+            "%", "a]", "é", "a\\b",
+        ];
+        for host in bad {
+            assert!(!is_host_field(host), "{host}");
         }
     }
 }

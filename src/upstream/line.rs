@@ -15,11 +15,12 @@ use ureq::unversioned::transport::NextTimeout;
 use ureq::{Agent, Error};
 
 use super::dial::dial;
+use super::inspector::Inspector;
 use super::resolve::Resolver;
 use super::transport::{Connected, OneConnection};
 use super::wire::Wire;
 use super::{Answer, AnswerBody, Outgoing, Switched, Upstream};
-use crate::message::{Address, Outcome};
+use crate::message::{Address, Outcome, content_length};
 use crate::poller::{Owner, Turn, Watch};
 use crate::race::CancelToken;
 
@@ -62,6 +63,7 @@ impl Owner for Sweeper {
 pub(super) struct Line {
     agent: Agent,
     wire: Arc<Wire>,
+    inspector: Inspector,
     was_used: bool,
     /// How long it may idle: the backend may have said it.
     idle_time_max: Duration,
@@ -155,7 +157,7 @@ impl Lines {
     /// Keeps a line for the next call, if its last answer came to its end.
     pub(super) fn keep(&self, mut line: Line, now: Instant) {
         let idle_lines_max = self.upstream.reach.idle_lines_max;
-        if !line.wire.is_reusable() || idle_lines_max == 0 {
+        if !line.wire.is_reusable() || line.lie().is_some() || idle_lines_max == 0 {
             return;
         }
         line.was_used = true;
@@ -194,9 +196,10 @@ impl Lines {
         let wire = Wire::new(socket);
         let tls = if self.address.is_tls() { Some(self.handshake(&wire, deadline, token)?) } else { None };
         wire.join_poller(&self.upstream.poller).map_err(|_| Outcome::NoSocket)?;
-        let connection = OneConnection::new(Connected { wire: wire.clone(), tls });
+        let inspector = Inspector::default();
+        let connection = OneConnection::new(Connected { wire: wire.clone(), tls, inspector: inspector.clone() });
         let agent = Agent::with_parts(self.upstream.config.clone(), connection, Resolved);
-        Ok(Line { agent, wire, was_used: false, idle_time_max: IDLE_TIME_MAX, _permit: permit })
+        Ok(Line { agent, wire, inspector, was_used: false, idle_time_max: IDLE_TIME_MAX, _permit: permit })
     }
 
     fn handshake(
@@ -239,6 +242,11 @@ impl Line {
         self.wire.has_buffered()
     }
 
+    /// What is wrong with the current answer, as far as it has been read.
+    pub(super) fn lie(&self) -> Option<&'static str> {
+        self.inspector.lie()
+    }
+
     pub(super) fn wire(&self) -> Arc<Wire> {
         self.wire.clone()
     }
@@ -246,6 +254,7 @@ impl Line {
     /// A new request goes out; from now on the token hangs up on this line.
     pub(super) fn arm(&self, token: &CancelToken) -> Result<(), Outcome> {
         self.wire.begin();
+        self.inspector.begin();
         token.arm(self.wire.clone()).map_err(|_| Outcome::Cancelled)
     }
 
@@ -271,14 +280,15 @@ impl Line {
             Err(error) => return Err(self.failure(error, token)),
         };
         let (head, body) = response.into_parts();
-        if let Some(lie) = framing_lie(head.version, &head.headers) {
+        if let Some(lie) = self.lie().or_else(|| framing_lie(head.version, &head.headers)) {
             let _ = token.disarm();
             return Err(failed(Outcome::Protocol(lie.to_owned())));
         }
         if let Some(hint) = idle_time_hint(&head.headers) {
             self.idle_time_max = IDLE_TIME_MAX.min(hint);
         }
-        let told = head.headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+        let told = content_length(&head.headers).ok();
+        self.inspector.begin_body(head.headers.contains_key(TRANSFER_ENCODING));
         let length = body.content_length().or(told);
         let reader = body.into_reader();
         let left = if head.status == StatusCode::SWITCHING_PROTOCOLS { self.wire.take_left() } else { None };
@@ -303,7 +313,10 @@ impl Line {
 /// Framing that ureq would read in one way and somebody else in another.
 fn framing_lie(version: Version, headers: &HeaderMap) -> Option<&'static str> {
     let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
-    let coding = codings.next()?;
+    let Some(coding) = codings.next() else {
+        // Read to the end of the connection if there is none.
+        return headers.contains_key(CONTENT_LENGTH).then(|| content_length(headers).err())?.map(|lie| lie.sentence());
+    };
     if headers.contains_key(CONTENT_LENGTH) {
         return Some("both Transfer-Encoding and Content-Length are given");
     }

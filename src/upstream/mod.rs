@@ -2,6 +2,7 @@
 //! Knows nothing of clients, nor of the rules of the race: whoever calls says what is sent and may hang up.
 
 mod dial;
+mod inspector;
 mod line;
 mod request;
 mod resolve;
@@ -254,6 +255,9 @@ impl Read for AnswerBody {
         if count == 0 && self.token.is_cancelled() {
             // Hanging up looks like the end of a body that has no length.
             return Err(io::Error::other("hung up on"));
+        }
+        if let Some(lie) = self.line.as_ref().and_then(Line::lie) {
+            return Err(io::Error::other(lie));
         }
         Ok(count)
     }

@@ -11,6 +11,7 @@ use ureq::unversioned::transport::{
 };
 use ureq::{Error, Timeout};
 
+use super::inspector::{Inspector, interim_length};
 use super::wire::{Left, Wire};
 
 /// Gives ureq the one connection that was made for it.
@@ -20,6 +21,7 @@ pub(super) struct OneConnection(Mutex<Option<Connected>>);
 pub(super) struct Connected {
     pub(super) wire: Arc<Wire>,
     pub(super) tls: Option<Box<ClientConnection>>,
+    pub(super) inspector: Inspector,
 }
 
 impl OneConnection {
@@ -38,8 +40,8 @@ impl Connector<()> for OneConnection {
         };
         let config = details.config;
         let lazy = LazyBuffers::new(config.input_buffer_size(), config.output_buffer_size());
-        let Connected { wire, tls } = connected;
-        Ok(Some(Transport { buffers: NotedBuffers { lazy, wire: wire.clone() }, wire, tls }))
+        let Connected { wire, tls, inspector } = connected;
+        Ok(Some(Transport { buffers: NotedBuffers { lazy, wire: wire.clone(), inspector }, wire, tls }))
     }
 }
 
@@ -92,6 +94,17 @@ impl Transport {
     }
 }
 
+impl Transport {
+    /// Interim answers are not the answer. ureq would swallow them, too, but for a 100 that has fields.
+    fn swallow_interim(&mut self) {
+        if self.buffers.inspector.awaits_head() {
+            while let Some(length) = interim_length(self.buffers.input()) {
+                self.buffers.input_consume(length);
+            }
+        }
+    }
+}
+
 impl Drop for Transport {
     fn drop(&mut self) {
         // After a 101 the connection goes on without ureq.
@@ -127,6 +140,7 @@ impl UreqTransport for Transport {
         self.buffers.input_appended(count);
         if count > 0 {
             self.wire.note_answered();
+            self.swallow_interim();
         }
         Ok(count > 0)
     }
@@ -164,11 +178,12 @@ fn error_of(error: io::Error, timeout: NextTimeout) -> Error {
 const CHUNK_FRAMING_BYTES_MAX: usize = 24;
 const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 
-/// ureq's buffers, which tell the wire whether bytes of an answer are in them.
+/// ureq's buffers, which tell the wire whether bytes of an answer are in them, and the inspector which ones ureq takes.
 #[derive(Debug)]
 struct NotedBuffers {
     lazy: LazyBuffers,
     wire: Arc<Wire>,
+    inspector: Inspector,
 }
 
 impl NotedBuffers {
@@ -199,6 +214,7 @@ impl Buffers for NotedBuffers {
     }
 
     fn input_consume(&mut self, amount: usize) {
+        self.inspector.look(&self.lazy.input()[..amount]);
         self.lazy.input_consume(amount);
         self.note();
     }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crossbeam_channel::unbounded;
 
-use crate::harness::{BRIEFLY, Client, Deaf, Fake, Gate, Proxy, Raw, SOON, eventually};
+use crate::harness::{BRIEFLY, Client, Deaf, Fake, Gate, Proxy, Raw, SOON, eventually, patiently};
 
 /// A proxy before a backend that answers with the target, and tells what reaches it.
 fn echoing() -> (Proxy, Fake) {
@@ -260,6 +260,40 @@ fn a_full_queue_is_a_503_with_retry_after_until_those_in_it_leave() {
     assert_eq!(proxy.get("/").text(), "good");
 }
 
+/// Clients that stop reading hold a leg's thread each: with all threads held, nobody else was served.
+#[test]
+fn clients_that_do_not_read_leave_half_of_the_threads_to_others() {
+    const LEGS: usize = 64;
+    const TOO_MANY: usize = 8;
+    let backend = Raw::serving(|mut connection| {
+        while let Some(request) = connection.request() {
+            if request.starts_with(b"GET /short ") {
+                connection.reply(200, "short");
+                continue;
+            }
+            connection.send("HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n");
+            let block = vec![b'x'; 64 * 1024];
+            while connection.stream.write_all(&block).is_ok() {}
+        }
+    });
+    let proxy = Proxy::with(std::slice::from_ref(&backend.url), |config| {
+        patiently(config);
+        config.max_legs = NonZeroUsize::new(LEGS).expect("not 0");
+    });
+    let mut clients: Vec<Client> = (0..LEGS / 2 + TOO_MANY).map(|_| Client::connect(proxy.address)).collect();
+    for client in &mut clients {
+        client.send_request("GET", "/long", &[], None);
+    }
+    let mut cut = vec![false; clients.len()];
+    eventually("those that are too many are cut", || {
+        for (client, cut) in clients.iter_mut().zip(&mut cut) {
+            *cut = *cut || client.stream.write_all(b"\r").is_err();
+        }
+        cut.iter().filter(|cut| **cut).count() == TOO_MANY
+    });
+    assert_eq!(proxy.get("/short").text(), "short");
+}
+
 #[test]
 fn a_body_above_64_kib_waits_in_an_unlinked_file() {
     let directory = tempfile::tempdir().expect("a directory");
@@ -287,7 +321,7 @@ fn a_body_above_64_kib_waits_in_an_unlinked_file() {
 }
 
 /// Files of this process, named or not, that are in a directory.
-fn open_files_in(directory: &Path) -> usize {
+pub(crate) fn open_files_in(directory: &Path) -> usize {
     let files = fs::read_dir("/proc/self/fd").expect("Linux").flatten();
     files.filter(|file| fs::read_link(file.path()).is_ok_and(|target| target.starts_with(directory))).count()
 }

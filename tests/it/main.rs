@@ -51,6 +51,9 @@ mod clients;
 /// After a 101.
 mod upgrades;
 
+/// Any bytes, from clients and from backends, rule by rule.
+mod wire;
+
 /// The line of each exchange, and a log that stops nothing.
 mod log;
 

@@ -165,6 +165,13 @@ impl Client {
         }
     }
 
+    /// Reads exactly so many bytes, whatever they mean.
+    pub fn read_exact(&mut self, length: usize) -> Vec<u8> {
+        while self.buffer.len() < length && self.fill() > 0 {}
+        assert!(self.buffer.len() >= length, "the connection ends too early");
+        self.buffer.drain(..length).collect()
+    }
+
     /// Whether the proxy has closed the connection and sent nothing before it.
     pub fn is_closed(&mut self) -> bool {
         self.buffer.is_empty() && self.fill() == 0

@@ -1,0 +1,142 @@
+//! Chunked framing (RFC 9112 §7.1), read strictly: what one server lets pass, another reads differently. Bytes in, how many
+//! of them are framing or data out. Knows nothing of what becomes of the data.
+
+/// The longest line of a chunk's size: 16 hex digits, and room for extensions that are skipped.
+const SIZE_LINE_BYTES_MAX: usize = 256;
+
+/// A chunked body on its way.
+#[derive(Debug)]
+pub struct Chunks {
+    stage: Stage,
+    trailer_bytes_max: usize,
+}
+
+#[derive(Debug)]
+enum Stage {
+    Size,
+    Data { left: u64 },
+    DataEnd,
+    Trailers { bytes: usize },
+    Over,
+}
+
+/// What is at the front of the input.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Piece {
+    /// So many bytes of framing.
+    Framing(usize),
+    /// So many bytes of the body.
+    Data(usize),
+    /// Nothing that can be told yet: more bytes must come.
+    More,
+}
+
+/// Why bytes are no chunks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BadChunks {
+    /// They break a rule; the text says which.
+    Malformed(&'static str),
+    /// The trailers are longer than allowed.
+    TrailersTooLong,
+}
+
+impl Chunks {
+    /// The begin of a body. All trailer fields together may have so many bytes.
+    pub fn new(trailer_bytes_max: usize) -> Chunks {
+        Chunks { stage: Stage::Size, trailer_bytes_max }
+    }
+
+    /// Whether the last byte of the framing has been taken.
+    pub fn is_over(&self) -> bool {
+        matches!(self.stage, Stage::Over)
+    }
+
+    /// Takes the next piece from the front of `input`.
+    pub fn take(&mut self, input: &[u8]) -> Result<Piece, BadChunks> {
+        match self.stage {
+            _ if input.is_empty() => Ok(Piece::More),
+            Stage::Size => self.size(input),
+            Stage::Data { left } => {
+                let count = usize::try_from(left).unwrap_or(usize::MAX).min(input.len());
+                let left = left - count as u64;
+                self.stage = if left == 0 { Stage::DataEnd } else { Stage::Data { left } };
+                Ok(Piece::Data(count))
+            }
+            Stage::DataEnd => self.data_end(input),
+            Stage::Trailers { bytes } => self.trailer(input, bytes),
+            Stage::Over => Ok(Piece::More),
+        }
+    }
+
+    fn size(&mut self, input: &[u8]) -> Result<Piece, BadChunks> {
+        let Some(line) = line(input, SIZE_LINE_BYTES_MAX)? else { return Ok(Piece::More) };
+        let digits = line.split(|byte| *byte == b';').next().unwrap_or_default();
+        let has_extension = digits.len() < line.len();
+        // RFC 9112 §7.1.1 allows blanks before the semicolon of an extension, and nowhere else.
+        let digits = if has_extension { digits.trim_ascii_end() } else { digits };
+        let size = parse_size(digits).ok_or(BadChunks::Malformed("A chunk's size isn't a hex number"))?;
+        self.stage = if size == 0 { Stage::Trailers { bytes: 0 } } else { Stage::Data { left: size } };
+        Ok(Piece::Framing(line.len() + 2))
+    }
+
+    fn data_end(&mut self, input: &[u8]) -> Result<Piece, BadChunks> {
+        match input {
+            [b'\r', b'\n', ..] => {
+                self.stage = Stage::Size;
+                Ok(Piece::Framing(2))
+            }
+            [b'\r'] => Ok(Piece::More),
+            _ => Err(BadChunks::Malformed("A chunk is longer than its size")),
+        }
+    }
+
+    fn trailer(&mut self, input: &[u8], bytes: usize) -> Result<Piece, BadChunks> {
+        let Some(line) = line(input, self.trailer_bytes_max)? else { return Ok(Piece::More) };
+        let bytes = bytes + line.len() + 2;
+        if bytes > self.trailer_bytes_max {
+            return Err(BadChunks::TrailersTooLong);
+        }
+        if line.is_empty() {
+            self.stage = Stage::Over;
+        } else {
+            check_trailer(line)?;
+            self.stage = Stage::Trailers { bytes };
+        }
+        Ok(Piece::Framing(line.len() + 2))
+    }
+}
+
+/// The line at the front of `input`, without its CR LF; `None` if it hasn't ended yet.
+fn line(input: &[u8], bytes_max: usize) -> Result<Option<&[u8]>, BadChunks> {
+    const TOO_LONG: BadChunks = BadChunks::Malformed("A line of chunked framing is too long");
+    match input.iter().position(|byte| *byte == b'\n') {
+        Some(newline) if newline > bytes_max => Err(TOO_LONG),
+        Some(newline) => match input[..newline].split_last() {
+            Some((b'\r', line)) if !line.iter().any(|byte| is_control(*byte)) => Ok(Some(line)),
+            _ => Err(BadChunks::Malformed("A line of chunked framing doesn't end with CR LF")),
+        },
+        None if input.len() > bytes_max => Err(TOO_LONG),
+        None => Ok(None),
+    }
+}
+
+fn is_control(byte: u8) -> bool {
+    byte.is_ascii_control() && byte != b'\t'
+}
+
+/// Hex digits that fit into 64 bits, and nothing else.
+fn parse_size(digits: &[u8]) -> Option<u64> {
+    if digits.is_empty() || !digits.iter().all(u8::is_ascii_hexdigit) {
+        return None;
+    }
+    u64::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
+}
+
+/// Trailers are dropped, but a line that is no field shows that the framing is not what it seems.
+fn check_trailer(line: &[u8]) -> Result<(), BadChunks> {
+    let name = line.split(|byte| *byte == b':').next().unwrap_or_default();
+    if name.len() == line.len() || http::HeaderName::from_bytes(name).is_err() {
+        return Err(BadChunks::Malformed("A trailer isn't a field"));
+    }
+    Ok(())
+}

@@ -1,0 +1,52 @@
+//! `Max-Forwards` (RFC 9110 §7.6.2): how many proxies TRACE and OPTIONS may still pass, and what the last one says.
+//! Knows nothing of who forwards.
+
+use http::header::{AUTHORIZATION, CONTENT_TYPE, COOKIE, MAX_FORWARDS, PROXY_AUTHORIZATION};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
+
+use super::{Reply, ReplyBody, Request};
+
+/// Fields that a reflected request must not have (RFC 9110 §9.3.8): scripts that can't read them could learn them so.
+const SECRETS: [http::HeaderName; 3] = [AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION];
+
+/// The answer to a request that may not go any further.
+pub fn last_answer(request: &Request) -> Option<Reply> {
+    if left(&request.method, &request.headers)? > 0 {
+        return None;
+    }
+    let mut headers = HeaderMap::new();
+    let mut body = Vec::new();
+    if request.method == Method::TRACE {
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("message/http"));
+        body = reflected(request);
+    }
+    Some(Reply { status: StatusCode::OK, headers, body: ReplyBody::Whole(body) })
+}
+
+/// One proxy less, in the fields for the next one.
+pub(super) fn count_down(method: &Method, headers: &mut HeaderMap) {
+    if let Some(left) = left(method, headers) {
+        headers.insert(MAX_FORWARDS, left.saturating_sub(1).into());
+    }
+}
+
+/// How many proxies the request may still pass, if it says so in a way that counts.
+fn left(method: &Method, headers: &HeaderMap) -> Option<u64> {
+    if !matches!(*method, Method::TRACE | Method::OPTIONS) {
+        return None;
+    }
+    let text = headers.get(MAX_FORWARDS)?.to_str().ok()?;
+    if text.bytes().all(|byte| byte.is_ascii_digit()) { text.parse().ok() } else { None }
+}
+
+/// The request as it arrived.
+fn reflected(request: &Request) -> Vec<u8> {
+    let mut bytes = format!("{} {} {:?}\r\n", request.method, request.target, request.version).into_bytes();
+    for (name, value) in request.headers.iter().filter(|(name, _)| !SECRETS.contains(name)) {
+        for part in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
+            bytes.extend_from_slice(part);
+        }
+    }
+    bytes.extend_from_slice(b"\r\n");
+    bytes
+}

@@ -1,0 +1,110 @@
+//! What passes while it comes: streams, and answers that don't wait for the end of their request.
+
+use crossbeam_channel::{bounded, unbounded};
+
+use crate::harness::{Client, Gate, Proxy, Raw, SOON, patiently, pattern};
+
+/// A proxy before a backend that sends the next of these pieces each time its gate opens.
+fn in_steps(pieces: &'static [&'static str]) -> (Proxy, Raw, Vec<Gate>) {
+    let gates: Vec<Gate> = pieces.iter().map(|_| Gate::new()).collect();
+    let steps = gates.clone();
+    let backend = Raw::serving(move |mut connection| {
+        connection.request();
+        for (gate, piece) in steps.iter().zip(pieces) {
+            gate.pass();
+            connection.send(piece);
+        }
+        connection.wait_for_hang_up();
+    });
+    (Proxy::with(std::slice::from_ref(&backend.url), patiently), backend, gates)
+}
+
+#[test]
+fn an_event_reaches_the_client_before_the_backend_sends_the_next() {
+    let (proxy, _backend, gates) = in_steps(&[
+        "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n",
+        "9\r\ndata: 1\n\n\r\n",
+        "9\r\ndata: 2\n\n\r\n",
+        "1\r\nd\r\n",
+        "8\r\nata: 3\n\n\r\n0\r\n\r\n",
+    ]);
+    let mut client = Client::connect(proxy.address);
+    client.send_request("GET", "/", &["Accept: text/event-stream"], None);
+    gates[0].open();
+    let head = client.reply_to_head();
+    assert_eq!(
+        (head.status, head.value("content-type")),
+        (200, Some("text/event-stream")),
+        "before the first byte of the body"
+    );
+    for (gate, chunk) in gates[1..].iter().zip(["data: 1\n\n", "data: 2\n\n", "d", "ata: 3\n\n"]) {
+        gate.open();
+        assert_eq!(client.chunk().as_deref(), Some(chunk.as_bytes()));
+    }
+    assert_eq!(client.chunk().as_deref(), Some(&b""[..]));
+}
+
+#[test]
+fn events_of_known_length_and_until_the_close_are_passed_at_once() {
+    let heads = ["HTTP/1.1 200 OK\r\nContent-Length: 18\r\n\r\n", "HTTP/1.1 200 OK\r\n\r\n"];
+    for head in heads {
+        let (gate, (sender, sent)) = (Gate::new(), bounded(1));
+        let held = gate.clone();
+        let backend = Raw::serving(move |mut connection| {
+            connection.request();
+            connection.send(head);
+            connection.send("data: 1\n\n");
+            held.pass();
+            let _ = sender.send(());
+            connection.send("data: 2\n\n");
+        });
+        let proxy = Proxy::with(std::slice::from_ref(&backend.url), patiently);
+        let mut client = Client::connect(proxy.address);
+        client.send("GET / HTTP/1.0\r\n\r\n");
+        assert_eq!(client.reply_to_head().status, 200);
+        assert_eq!(client.read_exact(9), b"data: 1\n\n");
+        assert!(sent.is_empty());
+        gate.open();
+        assert_eq!(client.read_exact(9), b"data: 2\n\n");
+        assert!(client.is_closed());
+    }
+}
+
+#[test]
+fn an_early_refusal_of_an_upload_is_not_the_end_of_the_race() {
+    let body = pattern(4 << 20);
+    for status in ["413 Content Too Large", "401 Unauthorized"] {
+        let (sender, refused) = unbounded();
+        let early = Raw::serving(move |mut connection| {
+            connection.head();
+            connection.send(format!("HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: 2\r\n\r\nno"));
+            drop(connection);
+            let _ = sender.send(());
+        });
+        let expected = body.clone();
+        let good = Raw::serving(move |mut connection| {
+            let request = connection.request().expect("a request");
+            let _ = refused.recv_timeout(SOON);
+            connection.reply(200, if request.ends_with(&expected) { "all of it" } else { "not all" });
+        });
+        let proxy = Proxy::with(&[early.url.clone(), good.url.clone()], patiently);
+        assert_eq!(proxy.post("/", &body).text(), "all of it");
+        let alone = Proxy::with(std::slice::from_ref(&early.url), patiently);
+        let reply = alone.post("/", &body);
+        let words = ["reset", "closed", &status[..3]];
+        let is_named = words.iter().any(|word| reply.text().contains(&format!(" {word}: ")));
+        assert!(reply.status == 502 && is_named, "{}", reply.text());
+    }
+}
+
+#[test]
+fn an_early_refusal_of_a_short_upload_is_told() {
+    let early = Raw::serving(|mut connection| {
+        connection.head();
+        connection.reply(413, "no");
+        connection.rest();
+    });
+    let proxy = Proxy::with(std::slice::from_ref(&early.url), patiently);
+    let reply = proxy.post("/", &pattern(10_000));
+    assert!(reply.status == 502 && reply.text().contains(" 413: "), "{}", reply.text());
+}
