@@ -289,8 +289,8 @@ fn the_first_101_of_the_right_protocol_wins_and_all_others_are_closed() {
         loser.expect_hang_up();
     }
     started.open();
-    let head = client.reply_to_head();
-    assert_eq!((head.status, head.values("upgrade"), head.values("connection")), (101, vec!["echo"], vec!["upgrade"]));
+    let told = client.reply_to_head();
+    assert_eq!((told.status, told.values("upgrade"), told.values("connection")), (101, vec!["echo"], vec!["upgrade"]));
     assert!(!slow.was_hung_up_on());
     late.open();
     slow.expect_hang_up();
