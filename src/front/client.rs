@@ -120,7 +120,7 @@ impl Client {
     fn wait_until_writable(self: &Arc<Self>, pace: &mut Pace) -> io::Result<()> {
         let write_timeout = self.front().write_timeout;
         let began = Instant::now();
-        let _wait = self.begin_wait();
+        let _wait = self.begin_wait(began);
         loop {
             let look_up = (Instant::now() + LOOK_UP_TIME).min(began + write_timeout);
             match wait::until_writable(&self.socket, look_up) {
@@ -136,9 +136,10 @@ impl Client {
         }
     }
 
-    /// A thread waits for this client from now on. If it is one too many, another client has been waited for long enough.
-    pub(super) fn begin_wait(self: &Arc<Self>) -> Wait<'_, Client> {
-        let (wait, longest) = self.front().waiting.begin(self);
+    /// A thread waits for this client, which has taken nothing since then. If it is one too many, the one that has taken
+    /// nothing for longest is cut off.
+    pub(super) fn begin_wait(self: &Arc<Self>, since: Instant) -> Wait<'_, Client> {
+        let (wait, longest) = self.front().waiting.begin(self, since);
         if let Some(longest) = longest {
             longest.cut_off();
         }

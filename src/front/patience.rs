@@ -1,9 +1,8 @@
 //! How long threads wait for clients that take their replies slowly: for each not for ever, and only for so many at once.
 //! Knows nothing of sockets.
 
-use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// What a client must take, on average, while it is waited for: slower is no line that anybody has.
 const BYTES_PER_SECOND_MIN: u128 = 1024;
@@ -32,10 +31,10 @@ impl Pace {
     }
 }
 
-/// Those that threads wait for just now, whoever has been waited for longest first.
+/// Those that threads wait for just now, and since when they have taken nothing.
 pub(super) struct Waiting<T> {
     most: usize,
-    list: Mutex<VecDeque<Arc<T>>>,
+    list: Mutex<Vec<(Instant, Arc<T>)>>,
 }
 
 /// A wait, until it is dropped.
@@ -50,23 +49,29 @@ impl<T> Waiting<T> {
         Waiting { most, list: Mutex::default() }
     }
 
-    /// A thread waits for somebody from now on. If that makes too many, whoever has been waited for longest is let go of.
-    pub(super) fn begin(&self, who: &Arc<T>) -> (Wait<'_, T>, Option<Arc<T>>) {
+    /// A thread waits for somebody who has taken nothing since then. If that makes too many, whoever has taken nothing for
+    /// longest is let go of.
+    pub(super) fn begin(&self, who: &Arc<T>, since: Instant) -> (Wait<'_, T>, Option<Arc<T>>) {
         let mut list = self.list();
-        list.push_back(who.clone());
-        let longest = if list.len() > self.most { list.pop_front() } else { None };
+        list.push((since, who.clone()));
+        let longest = if list.len() > self.most { longest(&mut list) } else { None };
         drop(list);
         (Wait { waiting: self, who: who.clone() }, longest)
     }
 
-    fn list(&self) -> MutexGuard<'_, VecDeque<Arc<T>>> {
+    fn list(&self) -> MutexGuard<'_, Vec<(Instant, Arc<T>)>> {
         self.list.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
+fn longest<T>(list: &mut Vec<(Instant, Arc<T>)>) -> Option<Arc<T>> {
+    let at = list.iter().enumerate().min_by_key(|(_, (since, _))| *since)?.0;
+    Some(list.remove(at).1)
+}
+
 impl<T> Drop for Wait<'_, T> {
     fn drop(&mut self) {
-        self.waiting.list().retain(|other| !Arc::ptr_eq(other, &self.who));
+        self.waiting.list().retain(|(_, other)| !Arc::ptr_eq(other, &self.who));
     }
 }
 
@@ -106,17 +111,18 @@ mod tests {
     #[test]
     fn the_longest_wait_gives_way() {
         let waiting = Waiting::new(2);
+        let now = Instant::now();
         let [a, b, c, d] = ['a', 'b', 'c', 'd'].map(Arc::new);
-        let (first, none) = waiting.begin(&a);
+        let (first, none) = waiting.begin(&a, now + WINDOW);
         assert_eq!(none, None);
-        let (_second, none) = waiting.begin(&b);
+        let (_second, none) = waiting.begin(&b, now);
         assert_eq!(none, None);
-        let (_third, longest) = waiting.begin(&c);
-        assert_eq!(longest, Some(a));
-        drop(first);
-        let (fourth, longest) = waiting.begin(&d);
+        let (third, longest) = waiting.begin(&c, now + 2 * WINDOW);
         assert_eq!(longest, Some(b));
-        drop(fourth);
-        assert_eq!(waiting.begin(&d).1, None);
+        drop(third);
+        let (_fourth, none) = waiting.begin(&d, now + 3 * WINDOW);
+        assert_eq!(none, None);
+        drop(first);
+        assert_eq!(waiting.begin(&a, now).1, None);
     }
 }

@@ -247,7 +247,7 @@ impl Held {
             return self.end(Delivery::Whole);
         }
         if ends.is_stuck() {
-            let _wait = ends.down.is_pending().then(|| client.begin_wait());
+            let _wait = ends.down.is_pending().then(|| client.begin_wait(ends.moved_at));
             return ends.wait(client, deadline);
         }
         self.ends = self.ends.take().and_then(|ends| self.tunnel.give_back(ends, deadline));
