@@ -19,6 +19,14 @@ fn right_behind(gate: &Gate) -> Fake {
     })
 }
 
+/// A proxy that hangs up on losers once their linger is over, and on nobody for any other reason.
+fn before(backends: &[String]) -> Proxy {
+    Proxy::with(backends, |config| {
+        config.timeout = FOR_EVER;
+        config.idle_timeout = FOR_EVER;
+    })
+}
+
 /// A request on its way.
 fn ask(proxy: &Proxy) -> Client {
     let mut client = Client::connect(proxy.address);
@@ -35,7 +43,7 @@ fn assert_right(reply: &Reply) {
 fn of_two_racers_the_first_wins_and_the_other_is_hung_up_on() {
     let gate = Gate::new();
     let (slow, quick) = (Raw::hanging(), right_behind(&gate));
-    let proxy = Proxy::before(&[slow.url.clone(), quick.url.clone()]);
+    let proxy = before(&[slow.url.clone(), quick.url.clone()]);
     let mut client = ask(&proxy);
     slow.next();
     assert!(!slow.was_hung_up_on(), "it may still win");
@@ -58,7 +66,7 @@ fn of_two_racers_that_arrive_at_once_one_wins() {
     for _ in 0..50 {
         let gate = Gate::new();
         let (left, right) = (backend("left ", &gate), backend("right", &gate));
-        let proxy = Proxy::before(&[left.url.clone(), right.url.clone()]);
+        let proxy = before(&[left.url.clone(), right.url.clone()]);
         let mut client = ask(&proxy);
         left.next();
         right.next();
@@ -77,7 +85,7 @@ fn a_connection_error_loses() {
         connection.request_head();
     });
     let hanging = Raw::hanging();
-    let proxy = Proxy::before(&[refusing(), breaking.url.clone(), hanging.url.clone(), right.url.clone()]);
+    let proxy = before(&[refusing(), breaking.url.clone(), hanging.url.clone(), right.url.clone()]);
     let mut client = ask(&proxy);
     hanging.next();
     gate.open();
@@ -109,12 +117,7 @@ fn of_1024_racers_at_once_one_of_each_race_wins_and_all_others_are_hung_up_on() 
     };
     let backends: Vec<Raw> = (0..BACKENDS).map(backend).collect();
     let urls: Vec<String> = backends.iter().map(|backend| backend.url.clone()).collect();
-    let proxy = Proxy::with(&urls, |config| {
-        // The lingering losers aren't what is tried here.
-        config.linger = Duration::from_millis(1);
-        config.timeout = FOR_EVER;
-        config.idle_timeout = FOR_EVER;
-    });
+    let proxy = before(&urls);
     let mut clients: Vec<Client> = (0..CLIENTS).map(|_| ask(&proxy)).collect();
     for client in &mut clients {
         assert_right(&client.reply());
@@ -167,7 +170,7 @@ fn wrong() -> Raw {
 fn an_answer_that_is_no_success_loses_though_it_is_first() {
     let gate = Gate::new();
     let (wrong, right) = (wrong(), right_behind(&gate));
-    let proxy = Proxy::before(&[wrong.url.clone(), right.url.clone()]);
+    let proxy = before(&[wrong.url.clone(), right.url.clone()]);
     let mut client = ask(&proxy);
     wrong.expect_hang_up();
     gate.open();
@@ -179,7 +182,7 @@ fn an_answer_that_is_no_success_loses_though_it_is_first() {
 fn of_three_racers_one_wrong_and_one_hanging_the_right_one_wins() {
     let gate = Gate::new();
     let (wrong, hanging, right) = (wrong(), Raw::hanging(), right_behind(&gate));
-    let proxy = Proxy::before(&[wrong.url.clone(), hanging.url.clone(), right.url.clone()]);
+    let proxy = before(&[wrong.url.clone(), hanging.url.clone(), right.url.clone()]);
     let mut client = ask(&proxy);
     wrong.expect_hang_up();
     hanging.next();
@@ -193,8 +196,8 @@ fn of_three_racers_one_wrong_and_one_hanging_the_right_one_wins() {
 fn a_racer_may_be_a_race_itself() {
     let gate = Gate::new();
     let (inner_loser, right, outer_loser) = (Raw::hanging(), right_behind(&gate), Raw::hanging());
-    let inner = Proxy::before(&[inner_loser.url.clone(), right.url.clone()]);
-    let outer = Proxy::before(&[format!("http://{}", inner.address), outer_loser.url.clone()]);
+    let inner = before(&[inner_loser.url.clone(), right.url.clone()]);
+    let outer = before(&[format!("http://{}", inner.address), outer_loser.url.clone()]);
     let mut client = ask(&outer);
     inner_loser.next();
     outer_loser.next();
@@ -212,8 +215,12 @@ fn a_race_that_loses_hangs_up_on_its_racers() {
     let gate = Gate::new();
     let (first, second, right) = (Raw::hanging(), Raw::hanging(), right_behind(&gate));
     // Its own linger doesn't hold them: nobody has won there.
-    let inner = Proxy::with(&[first.url.clone(), second.url.clone()], |config| config.linger = FOR_EVER);
-    let outer = Proxy::before(&[format!("http://{}", inner.address), right.url.clone()]);
+    let inner = Proxy::with(&[first.url.clone(), second.url.clone()], |config| {
+        config.linger = FOR_EVER;
+        config.timeout = FOR_EVER;
+        config.idle_timeout = FOR_EVER;
+    });
+    let outer = before(&[format!("http://{}", inner.address), right.url.clone()]);
     let mut client = ask(&outer);
     first.next();
     second.next();
