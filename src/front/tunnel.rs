@@ -482,7 +482,7 @@ mod tests {
     /// Was seen as: a backend that said why it closed, and was written to at the same moment, wasn't heard.
     #[test]
     fn the_last_words_of_a_side_that_takes_nothing_any_more_are_heard() {
-        let words = [b'w'; 30_000];
+        let words = vec![b'w'; 30_000];
         let (mut client, ended, _front, poller) = joined(&words, |work| work());
         let mut heard = vec![0; words.len()];
         client.read_exact(&mut heard).expect("the last words");
