@@ -14,6 +14,10 @@
 //! first, and each imports only from those below it: `server` joins everything; three wings know nothing of each other,
 //! `front` (clients), `upstream` (backends) and `race` (who wins); `message` is what travels between them.
 
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
+
 pub mod server;
 
 pub mod demo;

@@ -84,7 +84,7 @@ impl Proxy {
             backends,
             is_conditional: is_conditional(&request.method, &request.headers),
             upgrade: headers::upgrade_of(&request),
-            request: self.outgoing(request),
+            request: outgoing(request, &self.via, self.rules.host),
             record,
         });
         // Before the client can leave: whoever decides a race ends the legs that are held back.
@@ -100,18 +100,19 @@ impl Proxy {
     pub fn races(&self) -> usize {
         Arc::strong_count(&self.alive) - 1
     }
+}
 
-    fn outgoing(&self, request: Request) -> Outgoing {
-        let mut headers = headers::for_backends(&request, &self.via);
-        if let Some(protocols) = headers::upgrade_of(&request) {
-            headers::put_upgrade(&mut headers, protocols);
-        }
-        let host = match self.rules.host {
-            HostHeader::Backend => None,
-            HostHeader::Preserve => headers::host_of(&request),
-        };
-        Outgoing::new(request.method, request.target, headers, host, request.body)
+/// The request as all backends get it.
+pub(crate) fn outgoing(request: Request, via: &ViaId, host: HostHeader) -> Outgoing {
+    let mut headers = headers::for_backends(&request, via);
+    if let Some(protocols) = headers::upgrade_of(&request) {
+        headers::put_upgrade(&mut headers, protocols);
     }
+    let host = match host {
+        HostHeader::Backend => None,
+        HostHeader::Preserve => headers::host_of(&request),
+    };
+    Outgoing::new(request.method, request.target, headers, host, request.body)
 }
 
 impl Exchange {

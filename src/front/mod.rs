@@ -4,6 +4,9 @@
 mod body;
 mod client;
 mod connection;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod head;
 mod listener;
 mod patience;

@@ -361,7 +361,7 @@ fn outcome_of_io(error: &io::Error) -> Outcome {
 
 /// ureq resolves before it looks for a connection. Ours is connected already, so any address will do.
 #[derive(Debug)]
-struct Resolved;
+pub(super) struct Resolved;
 
 impl UreqResolver for Resolved {
     fn resolve(&self, _: &http::Uri, _: &ureq::config::Config, _: NextTimeout) -> Result<ResolvedSocketAddrs, Error> {

@@ -2,6 +2,9 @@
 //! Knows nothing of clients, nor of the rules of the race: whoever calls says what is sent and may hang up.
 
 mod dial;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod inspector;
 mod line;
 mod request;

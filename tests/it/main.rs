@@ -48,6 +48,12 @@ mod updates;
 /// What clients may send, and what they get for it.
 mod clients;
 
+/// curl, Python and ab.
+mod ordinary;
+
+/// Thousands that wait.
+mod slow;
+
 /// After a 101.
 mod upgrades;
 

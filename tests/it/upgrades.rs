@@ -268,10 +268,10 @@ fn the_first_101_of_the_right_protocol_wins_and_all_others_are_closed() {
     let silent = losing(SWITCHED.replace("Upgrade: echo\r\n", ""), None);
     let two = losing(SWITCHED.replace("echo", "echo, other"), None);
     let slow = losing(SWITCHED.to_owned(), Some(late.clone()));
-    let held = started.clone();
+    let gate = started.clone();
     let winner = Raw::serving(move |mut connection| {
         connection.head();
-        held.pass();
+        gate.pass();
         connection.send(SWITCHED);
         assert_eq!(connection.rest(), b"hello");
         connection.send("bye");

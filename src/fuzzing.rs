@@ -1,0 +1,238 @@
+//! What must hold for any bytes at all: fed by the fuzzers in `tests/fuzz`, and by property tests for as long as tests may
+//! last. Not there in the program.
+
+use http::HeaderMap;
+
+use crate::config::HostHeader;
+pub use crate::front::fuzzing::{chunks, connection, head};
+use crate::message::headers::{ViaId, has_token, upgrade_of};
+use crate::message::{Address, Request};
+use crate::{front, proxy, upstream};
+
+/// What no backend may get from a client, whatever the client sends.
+const NEVER: [&str; 8] =
+    ["transfer-encoding", "te", "trailer", "expect", "keep-alive", "proxy-connection", "proxy-authorization", "proxy"];
+/// What the proxy makes or changes.
+const OWN: [&str; 8] = [
+    "host",
+    "content-length",
+    "connection",
+    "upgrade",
+    "via",
+    "x-forwarded-for",
+    "x-forwarded-proto",
+    "x-forwarded-host",
+];
+
+/// A request that is accepted reaches a backend as one well-formed request, as it was meant, the same ahead and by ureq.
+pub fn to_backend(bytes: &[u8]) {
+    let Some((settings, stream)) = bytes.split_first() else { return };
+    let Some(request) = front::fuzzing::request(stream) else { return };
+    let host = if settings & 1 == 0 { HostHeader::Backend } else { HostHeader::Preserve };
+    let (base, text) =
+        if settings & 2 == 0 { ("", "http://b.example") } else { ("/base", "http://b.example:81/base/") };
+    let address = Address::parse(text).expect("an address");
+    let meant = Meant::of(&request, base);
+    let outgoing = proxy::outgoing(request, &ViaId::random(), host);
+    let (ahead, written) = upstream::fuzzing::written(&outgoing, &address);
+    let written = written.unwrap_or_else(|error| panic!("ureq refuses what the front has accepted: {error}"));
+    if let Some(ahead) = ahead {
+        assert_eq!(text_of(&ahead), text_of(&written), "ahead, and by ureq");
+    }
+    meant.check(&written);
+}
+
+struct Meant {
+    method: String,
+    target: String,
+    headers: HeaderMap,
+    upgrades: bool,
+    body: Option<Vec<u8>>,
+}
+
+impl Meant {
+    fn of(request: &Request, base: &str) -> Meant {
+        let body = request.body.as_ref().map(|spool| {
+            let mut body = Vec::new();
+            std::io::copy(&mut spool.reader(), &mut body).expect("a body that is here");
+            body
+        });
+        let target = request.target.as_str();
+        Meant {
+            method: request.method.to_string(),
+            target: if target == "*" { target.to_owned() } else { format!("{base}{target}") },
+            headers: request.headers.clone(),
+            upgrades: upgrade_of(request).is_some(),
+            body,
+        }
+    }
+
+    fn check(&self, written: &[u8]) {
+        let mut fields = [httparse::EMPTY_HEADER; 128];
+        let mut parsed = httparse::Request::new(&mut fields);
+        let parsing = parsed.parse(written).expect("a request");
+        let httparse::Status::Complete(length) = parsing else { panic!("half a head: {}", text_of(written)) };
+        assert_eq!((parsed.method, parsed.version), (Some(self.method.as_str()), Some(1)));
+        self.check_target(parsed.path.expect("a target"));
+        let values = |name: &str| -> Vec<&[u8]> {
+            let named = parsed.headers.iter().filter(|field| field.name.eq_ignore_ascii_case(name));
+            named.map(|field| field.value).collect()
+        };
+        for name in NEVER {
+            assert!(values(name).is_empty(), "{name}");
+        }
+        assert_eq!((values("host").len(), values("x-forwarded-for").len()), (1, 1));
+        assert_eq!(values("connection"), if self.upgrades { vec![&b"upgrade"[..]] } else { vec![] });
+        assert_eq!(values("upgrade").len(), usize::from(self.upgrades));
+        let body = self.body.as_deref().unwrap_or_default();
+        assert_eq!(text_of(&written[length..]), text_of(body));
+        let told = body.len().to_string();
+        match values("content-length")[..] {
+            [] => assert!(self.body.is_none()),
+            [length] => assert_eq!(length, told.as_bytes()),
+            _ => panic!("several lengths"),
+        }
+        for name in self.headers.keys() {
+            let is_named = has_token(&self.headers, &http::header::CONNECTION, name.as_str());
+            if is_named {
+                let is_own = OWN.contains(&name.as_str());
+                assert!(is_own || values(name.as_str()).is_empty(), "{name} is about the client's connection");
+            } else if !NEVER.contains(&name.as_str()) && !OWN.contains(&name.as_str()) && name != "proxy-authenticate" {
+                let sent: Vec<_> = self.headers.get_all(name).iter().map(http::HeaderValue::as_bytes).collect();
+                assert_eq!(values(name.as_str()), sent, "{name}");
+            }
+        }
+    }
+
+    /// Byte for byte, but for those that a URI can't hold.
+    fn check_target(&self, found: &str) {
+        let is_odd = |c: char| "<>^`\"".contains(c) || c.is_ascii_control() || c == ' ';
+        if self.target.contains(is_odd) {
+            let decoded = "<>^`\"".chars().fold(found.to_owned(), |text, c| {
+                // A client may have written some of them encoded.
+                text.replace(&format!("%{:02X}", u32::from(c)), &c.to_string())
+            });
+            let meant = "<>^`\""
+                .chars()
+                .fold(self.target.clone(), |text, c| text.replace(&format!("%{:02X}", u32::from(c)), &c.to_string()));
+            assert_eq!(decoded, meant);
+        } else {
+            assert_eq!(found, self.target);
+        }
+    }
+}
+
+fn text_of(bytes: &[u8]) -> String {
+    bytes.escape_ascii().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// What requests are made of, and what spoils them.
+    const WORDS: [&str; 48] = [
+        "GET / HTTP/1.1\r\n",
+        "POST /a?b=c HTTP/1.1\r\n",
+        "OPTIONS * HTTP/1.0\r\n",
+        "GET http://h/<^`\">%zz HTTP/1.1\r\n",
+        "HEAD /\\|{} HTTP/1.1\r\n",
+        "Host: a\r\n",
+        "host:\r\n",
+        "Content-Length: 3\r\n",
+        "Content-Length: 0\r\n",
+        "Transfer-Encoding: chunked\r\n",
+        "Expect: 100-continue\r\n",
+        "Connection: close\r\n",
+        "Connection: upgrade, x-a\r\n",
+        "Upgrade: websocket\r\n",
+        "X-A: 1\r\n",
+        "x-b: caf\u{e9} \r\n",
+        "Via: 1.1 x\r\n",
+        "TE: trailers\r\n",
+        "X-Forwarded-For: b, c\r\n",
+        "\r\n",
+        "\r\n\r\n",
+        "3\r\nabc\r\n",
+        "3;x=y\r\nabc\r\n",
+        "A\r\n0123456789\r\n",
+        "0\r\n\r\n",
+        "0\r\nT: u\r\n\r\n",
+        "abc",
+        "\n",
+        "\r",
+        " ",
+        "\t",
+        ":",
+        ";",
+        "0",
+        "f",
+        "-",
+        "+",
+        "0x",
+        "ffffffffffffffff",
+        "\0",
+        "#",
+        "?",
+        "HTTP/2.0",
+        "GET",
+        "x",
+        "Content-Length: 99999999\r\n",
+        "Host: b\r\n",
+        "Transfer-Encoding: gzip\r\n",
+    ];
+
+    /// Streams that are nearly good.
+    fn streams() -> impl Strategy<Value = Vec<u8>> {
+        let word = prop_oneof![
+            12 => proptest::sample::select(&WORDS[..]).prop_map(|word| word.as_bytes().to_vec()),
+            1 => vec(any::<u8>(), 0..8),
+        ];
+        (any::<[u8; 2]>(), 0..8_usize, vec(word, 0..24)).prop_map(|(sizes, start, words)| {
+            // Most begin like a request: else hardly any would get far.
+            let start = if start < 5 { format!("{}Host: a\r\n", WORDS[start]).into_bytes() } else { Vec::new() };
+            [&sizes[..], &start, &words.concat()].concat()
+        })
+    }
+
+    /// The same behind a chunked body's beginning.
+    fn bodies() -> impl Strategy<Value = Vec<u8>> {
+        let word = proptest::sample::select(&WORDS[19..]).prop_map(|word| word.as_bytes().to_vec());
+        (any::<[u8; 2]>(), vec(word, 0..12)).prop_map(|(sizes, words)| [&sizes[..], &words.concat()].concat())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(500))]
+
+        #[test]
+        fn any_head_is_read_as_it_is_written(bytes in streams()) {
+            head(&bytes);
+        }
+
+        #[test]
+        fn any_chunks_are_joined_as_they_are_written(bytes in bodies()) {
+            chunks(&bytes);
+        }
+
+        #[test]
+        fn any_stream_is_the_same_requests_in_any_pieces(bytes in streams()) {
+            connection(&bytes);
+        }
+
+        #[test]
+        fn any_request_that_is_accepted_reaches_the_backend_as_it_was_meant(bytes in streams()) {
+            to_backend(&bytes[1..]);
+        }
+
+        #[test]
+        fn bytes_without_any_sense_break_nothing(bytes in vec(any::<u8>(), 0..100)) {
+            head(&bytes);
+            chunks(&bytes);
+            connection(&bytes);
+            to_backend(&bytes);
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! What a backend gets of a request, both ways that must agree, as fuzzers and property tests see it.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use ureq::unversioned::transport::{
+    Buffers, ConnectionDetails, Connector, LazyBuffers, NextTimeout, Transport as UreqTransport,
+};
+use ureq::{Agent, Error};
+
+use super::line::Resolved;
+use super::{Outgoing, Reach, config};
+use crate::message::Address;
+
+/// What is sent ahead, unless it is too long for that, and what ureq writes, or why it doesn't.
+pub fn written(request: &Outgoing, address: &Address) -> (Option<Vec<u8>>, Result<Vec<u8>, Error>) {
+    let tape = Arc::new(Mutex::new(Vec::new()));
+    let Reach { timeout, idle_timeout, .. } = Reach::default();
+    let agent = Agent::with_parts(config(timeout, idle_timeout), Recorder(tape.clone()), Resolved);
+    let answered = agent.run(request.for_ureq(address));
+    let tape = std::mem::take(&mut *tape.lock().unwrap_or_else(PoisonError::into_inner));
+    (request.bytes(address), answered.map(|_| tape))
+}
+
+/// Makes connections that answer 204 to everything, and keep what was written.
+struct Recorder(Arc<Mutex<Vec<u8>>>);
+
+impl fmt::Debug for Recorder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Recorder")
+    }
+}
+
+impl Connector<()> for Recorder {
+    type Out = Recording;
+
+    fn connect(&self, details: &ConnectionDetails, _: Option<()>) -> Result<Option<Recording>, Error> {
+        let config = details.config;
+        let buffers = LazyBuffers::new(config.input_buffer_size(), config.output_buffer_size());
+        Ok(Some(Recording { buffers, tape: self.0.clone() }))
+    }
+}
+
+#[derive(Debug)]
+struct Recording {
+    buffers: LazyBuffers,
+    tape: Arc<Mutex<Vec<u8>>>,
+}
+
+impl UreqTransport for Recording {
+    fn buffers(&mut self) -> &mut dyn Buffers {
+        &mut self.buffers
+    }
+
+    fn transmit_output(&mut self, amount: usize, _: NextTimeout) -> Result<(), Error> {
+        let mut tape = self.tape.lock().unwrap_or_else(PoisonError::into_inner);
+        tape.extend_from_slice(&self.buffers.output()[..amount]);
+        Ok(())
+    }
+
+    fn await_input(&mut self, _: NextTimeout) -> Result<bool, Error> {
+        const ANSWER: &[u8] = b"HTTP/1.1 204 No Content\r\n\r\n";
+        self.buffers.input_append_buf()[..ANSWER.len()].copy_from_slice(ANSWER);
+        self.buffers.input_appended(ANSWER.len());
+        Ok(true)
+    }
+
+    fn is_open(&mut self) -> bool {
+        false
+    }
+
+    fn is_tls(&self) -> bool {
+        false
+    }
+}

@@ -1,0 +1,219 @@
+//! Clients that everybody has: curl, Python's http.client and urllib, ab. Where one isn't installed its tests say so and
+//! pass; with `TENTACLE_TEST_CLIENTS` set, as in CI, curl and Python must be there.
+
+use std::io::Write;
+use std::process::{Command, Stdio};
+use std::thread;
+
+use crate::harness::{Fake, Proxy, pattern};
+
+const MIB: usize = 1024 * 1024;
+
+/// Whether a program can be run here.
+fn has(program: &str) -> bool {
+    let found = Command::new(program).arg("-V").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok();
+    if !found {
+        assert!(
+            std::env::var_os("TENTACLE_TEST_CLIENTS").is_none() || program == "ab",
+            "{program} is to be tried, but isn't installed"
+        );
+        eprintln!("skipped: {program} isn't installed");
+    }
+    found
+}
+
+/// What a program wrote to its standard output. It must end well, and gets `input` on its standard input.
+fn output(mut command: Command, input: &[u8]) -> Vec<u8> {
+    for name in ["http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"] {
+        command.env_remove(name);
+    }
+    let command = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("the program starts");
+    let mut stdin = child.stdin.take().expect("a pipe");
+    let input = input.to_vec();
+    let writing = thread::spawn(move || drop(stdin.write_all(&input)));
+    let output = child.wait_with_output().expect("the program ends");
+    writing.join().expect("no panic");
+    assert!(output.status.success(), "{}: {}", output.status, String::from_utf8_lossy(&output.stderr));
+    output.stdout
+}
+
+fn curl(arguments: &[&str], input: &[u8]) -> Vec<u8> {
+    let mut command = Command::new("curl");
+    command.args(["-q", "--silent", "--show-error", "--max-time", "60"]).args(arguments);
+    output(command, input)
+}
+
+fn text(bytes: Vec<u8>) -> String {
+    String::from_utf8(bytes).expect("UTF-8")
+}
+
+/// A proxy before a backend that answers with the request's body or, if it has none, with its target; `/no` is 404.
+fn echoing() -> (Proxy, Fake, String) {
+    let backend = Fake::answering(|request| match request.target.as_str() {
+        "/no" => Fake::reply(404, "no"),
+        target if request.body.is_empty() => Fake::reply(200, target),
+        _ => Fake::reply(200, request.body.clone()),
+    });
+    let proxy = Proxy::before(std::slice::from_ref(&backend.url));
+    let url = format!("http://{}", proxy.address);
+    (proxy, backend, url)
+}
+
+#[test]
+fn curl_gets_in_both_versions() {
+    if !has("curl") {
+        return;
+    }
+    let (_proxy, backend, url) = echoing();
+    for version in ["--http1.0", "--http1.1"] {
+        let reply = text(curl(&[version, "--include", &format!("{url}/x?y=%20|")], b""));
+        assert!(reply.starts_with("HTTP/1.1 200 OK\r\n") && reply.ends_with("\r\n\r\n/x?y=%20|"), "{version}: {reply}");
+        let seen = backend.next();
+        assert_eq!((seen.method.as_str(), seen.target.as_str()), ("GET", "/x?y=%20|"), "{version}");
+        assert!(seen.values("user-agent")[0].starts_with("curl/"), "{version}");
+    }
+}
+
+#[test]
+fn curl_uses_its_connection_again() {
+    if !has("curl") {
+        return;
+    }
+    let (_proxy, _backend, url) = echoing();
+    let (first, second) = (format!("{url}/1"), format!("{url}/2"));
+    let connects = text(curl(&["--write-out", " %{num_connects}\n", &first, &second], b""));
+    assert_eq!(connects, "/1 1\n/2 0\n");
+    let connects = text(curl(&["--http1.0", "--write-out", " %{num_connects}\n", &first, &second], b""));
+    assert_eq!(connects, "/1 1\n/2 1\n", "HTTP/1.0 ends it");
+}
+
+#[test]
+fn curl_asks_for_a_head() {
+    if !has("curl") {
+        return;
+    }
+    let (_proxy, backend, url) = echoing();
+    let head = text(curl(&["--head", &format!("{url}/1234567")], b"")).to_ascii_lowercase();
+    assert!(head.starts_with("http/1.1 200 ok\r\n") && head.ends_with("\r\n\r\n"), "{head}");
+    assert!(head.contains("\r\ncontent-length: 8\r\n"), "{head}");
+    assert_eq!(backend.next().method, "HEAD");
+}
+
+#[test]
+fn curl_uploads_what_it_does_not_know_the_length_of() {
+    if !has("curl") {
+        return;
+    }
+    let (_proxy, backend, url) = echoing();
+    let body = pattern(MIB + 1);
+    let echo = curl(&["--upload-file", "-", &format!("{url}/up")], &body);
+    assert!(echo == body, "{} bytes", echo.len());
+    let seen = backend.next();
+    assert_eq!((seen.method.as_str(), seen.values("content-length")), ("PUT", vec![body.len().to_string().as_str()]));
+    assert!(seen.values("transfer-encoding").is_empty());
+}
+
+#[test]
+fn curl_is_told_to_go_on_with_its_body() {
+    if !has("curl") {
+        return;
+    }
+    let (_proxy, backend, url) = echoing();
+    // Without the word it would wait for a minute, and be killed before.
+    let arguments = ["--expect100-timeout", "70", "--header", "Expect: 100-continue", "--data-binary", "@-"];
+    let echo = curl(&[&arguments[..], &[url.as_str()]].concat(), b"the body");
+    assert_eq!(echo, b"the body");
+    assert!(backend.next().values("expect").is_empty());
+}
+
+#[test]
+fn curl_uploads_and_downloads_ten_mebibytes() {
+    if !has("curl") {
+        return;
+    }
+    let (_proxy, _backend, url) = echoing();
+    let body = pattern(10 * MIB);
+    for version in ["--http1.0", "--http1.1"] {
+        let echo = curl(&[version, "--data-binary", "@-", &format!("{url}/up")], &body);
+        assert!(echo == body, "{version}: {} bytes", echo.len());
+    }
+}
+
+fn python(script: &str, address: &str) -> String {
+    let mut command = Command::new("python3");
+    command.args(["-c", script, address]);
+    text(output(command, b""))
+}
+
+#[test]
+fn pythons_http_client_keeps_its_connection_and_sends_chunks() {
+    if !has("python3") {
+        return;
+    }
+    let (proxy, backend, _url) = echoing();
+    let script = r#"
+import http.client, sys
+connection = http.client.HTTPConnection(sys.argv[1], timeout=60)
+connection.connect()
+port = connection.sock.getsockname()[1]
+def ask(method, target, body=None, **more):
+    connection.request(method, target, body, **more)
+    reply = connection.getresponse()
+    assert connection.sock.getsockname()[1] == port, "another connection"
+    return reply, reply.read()
+for target in ["/1", "/2?a=b"]:
+    reply, body = ask("GET", target)
+    assert (reply.status, reply.version, body) == (200, 11, target.encode()), body
+reply, body = ask("HEAD", "/1234567")
+assert (reply.status, reply.getheader("content-length"), body) == (200, "8", b"")
+pieces = [bytes([n]) * 5000 for n in range(100)]
+reply, body = ask("POST", "/up", iter(pieces), encode_chunked=True, headers={"Transfer-Encoding": "chunked"})
+assert body == b"".join(pieces)
+reply, body = ask("DELETE", "/no")
+assert (reply.status, body) == (502, body) and b"404" in body
+print("good")
+"#;
+    assert_eq!(python(script, &proxy.address.to_string()), "good\n");
+    let seen: Vec<String> = (0..5).map(|_| backend.next().method).collect();
+    assert_eq!(seen, ["GET", "GET", "HEAD", "POST", "DELETE"]);
+}
+
+#[test]
+fn pythons_urllib_reads_replies_and_errors() {
+    if !has("python3") {
+        return;
+    }
+    let (proxy, _backend, _url) = echoing();
+    let script = r#"
+import sys, urllib.error, urllib.request
+url = "http://" + sys.argv[1]
+with urllib.request.urlopen(url + "/x", timeout=60) as reply:
+    assert (reply.status, reply.read()) == (200, b"/x")
+body = bytes(range(256)) * 40960
+with urllib.request.urlopen(url + "/up", body, timeout=60) as reply:
+    assert reply.read() == body
+try:
+    urllib.request.urlopen(url + "/no", timeout=60)
+    raise SystemExit("no error")
+except urllib.error.HTTPError as error:
+    assert error.code == 502 and b"404" in error.read()
+print("good")
+"#;
+    assert_eq!(python(script, &proxy.address.to_string()), "good\n");
+}
+
+#[test]
+fn ab_keeps_its_connections() {
+    if !has("ab") {
+        return;
+    }
+    let (_proxy, _backend, url) = echoing();
+    let mut command = Command::new("ab");
+    command.args(["-k", "-q", "-n", "400", "-c", "8", &format!("{url}/x")]);
+    let report = text(output(command, b""));
+    let number = |name: &str| report.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<u32>().ok());
+    let numbers = ["Complete requests:", "Failed requests:", "Keep-Alive requests:"].map(number);
+    assert_eq!(numbers, [Some(400), Some(0), Some(400)], "{report}");
+    assert!(!report.contains("Non-2xx"), "{report}");
+}
