@@ -4,10 +4,12 @@
 use http::HeaderMap;
 
 use crate::config::HostHeader;
+use crate::front;
 pub use crate::front::fuzzing::{chunks, connection, head};
 use crate::message::headers::{ViaId, has_token, upgrade_of};
 use crate::message::{Address, Request};
-use crate::{front, proxy, upstream};
+use crate::proxy;
+use crate::upstream;
 
 /// What no backend may get from a client, whatever the client sends.
 const NEVER: [&str; 8] =
