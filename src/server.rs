@@ -114,10 +114,10 @@ impl Server {
             Front::new(poller.clone(), limits.clone(), clients_max, config.idle_timeout, waiting_max)
         };
         let (front, admin_front) = (front(descriptors.clients_max), front(ADMIN_CONNECTIONS_MAX));
-        let addresses = open(&front, &config.listen, &pool, &rooms, Rooms::serve)?;
-        let admin_addresses = open(&admin_front, &config.admin_listen, &pool, &rooms, |rooms, request, reply_to| {
-            rooms.serve_admin(&request, reply_to);
-        })?;
+        let addresses = open(&front, &config.listen, Turn::Drain, &pool, &rooms, Rooms::serve)?;
+        // Whoever asks whether the proxy is ready must be told that it isn't any more, to its very end.
+        let serve_admin = |rooms: &Rooms, request, reply_to| rooms.serve_admin(&request, reply_to);
+        let admin_addresses = open(&admin_front, &config.admin_listen, Turn::Cut, &pool, &rooms, serve_admin)?;
         let fronts = [front, admin_front];
         let stop = bounded(1);
         Ok(Server { config, poller, waiter, foreman, rooms, pool, fronts, addresses, admin_addresses, stop })
@@ -151,13 +151,16 @@ impl Server {
         })?;
         let begin_end = || {
             log::info!("stopping: no more clients are accepted");
+            rooms.admin.stop();
             for front in &fronts {
                 front.drain();
             }
             poller.tell_all(Turn::Drain);
         };
         // Idle clients have been closed: those that are left are being read, served or told goodbye.
-        let in_flight = || fronts.iter().map(|front| front.connections()).sum::<usize>() + rooms.proxy.races();
+        // On the admin port others come as long as it lives; only those that are being served count.
+        let [front, admin_front] = &fronts;
+        let in_flight = || front.connections() + admin_front.exchanges() + rooms.proxy.races();
         foreman.work(&stop.1, begin_end, |since| {
             if in_flight() == 0 {
                 return true;
@@ -198,13 +201,22 @@ impl Rooms {
     /// A request from the proxy port.
     fn serve(&self, request: Request, reply_to: Box<dyn ReplyTo>) {
         if self.admin_on_proxy_port && Admin::is_update(&request.target) {
-            return self.serve_admin(&request, reply_to);
+            return self.answer(&request, reply_to);
         }
         self.proxy.serve(request, reply_to);
     }
 
-    /// A request about the proxy itself.
+    /// A request from the admin port.
     fn serve_admin(&self, request: &Request, reply_to: Box<dyn ReplyTo>) {
+        match self.admin.probed(request) {
+            // One every few seconds, for ever: nobody wants to read that.
+            Some(probed) => drop(reply_to.reply_at_once(probed.unwrap_or_else(|refusal| refusal.reply()))),
+            None => self.answer(request, reply_to),
+        }
+    }
+
+    /// A request about the proxy itself.
+    fn answer(&self, request: &Request, reply_to: Box<dyn ReplyTo>) {
         let record = Record::new(request);
         match self.admin.answer(request) {
             Ok(reply) => {
@@ -256,6 +268,7 @@ fn rooms(
 fn open(
     front: &Arc<Front>,
     addresses: &[Listen],
+    until: Turn,
     pool: &ThreadPool,
     rooms: &Arc<Rooms>,
     serve: fn(&Rooms, Request, Box<dyn ReplyTo>),
@@ -281,7 +294,7 @@ fn open(
             other => other.map_err(failed)?,
         };
         bound.push(socket.local_addr().map_err(failed)?);
-        front.listen(socket, serve.clone()).map_err(failed)?;
+        front.listen(socket, until, serve.clone()).map_err(failed)?;
     }
     Ok(bound)
 }
@@ -404,7 +417,7 @@ mod tests {
         let pool = ThreadPool::new(1);
         let limits = Limits { max_body: config.max_body, spool_dir: config.spool_dir.as_path().into() };
         let front = Front::new(poller.clone(), limits, 16, SOON, 1);
-        let address = open(&front, &config.listen, &pool, &rooms, serve).expect("a port")[0];
+        let address = open(&front, &config.listen, Turn::Drain, &pool, &rooms, serve).expect("a port")[0];
         for _ in 0..3 {
             let (reply, in_order) = get(address, "/before");
             assert!(reply.starts_with("HTTP/1.1 500 ") && reply.ends_with("Internal error\n") && in_order, "{reply}");

@@ -43,7 +43,6 @@ fn a_stream_in_flight_is_finished_while_nobody_else_is_let_in() {
     let mut client = client_of_stream(proxy.address);
     proxy.stopper().stop();
     eventually_refused(proxy.address);
-    eventually_refused(proxy.admin);
     assert!(!proxy.has_ended());
     gate.open();
     assert_eq!(client.chunk().as_deref(), Some(&b"-end"[..]));
@@ -200,12 +199,12 @@ fn the_program_finishes_what_is_under_way_on_a_signal_and_exits_with_0() {
         program.signal(signal);
         program.line("stopping: no more clients are accepted");
         eventually_refused(address);
-        eventually_refused(admin);
         assert!(program.child.try_wait().expect("a child").is_none());
         gate.open();
         assert_eq!(client.chunk().as_deref(), Some(&b"-end"[..]), "{signal}");
         assert_eq!(client.chunk().as_deref(), Some(&b""[..]), "{signal}");
         assert_eq!(program.wait().code(), Some(0), "{signal}");
+        eventually_refused(admin);
         let last = program.lines_until("stopped");
         assert!(last.iter().any(|line| line.contains("GET /stream 200")), "{last:#?}");
     }

@@ -66,6 +66,9 @@ mod log;
 /// How it ends.
 mod drain;
 
+/// Alive, and ready: for those who only look.
+mod probes;
+
 /// Every flag, by its name and by its variable.
 mod flags;
 
