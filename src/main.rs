@@ -4,10 +4,11 @@ use std::io::Write;
 use std::process::ExitCode;
 use std::thread;
 
-use red_tentacle::config::{self, Config, Invocation};
+use red_tentacle::config::{self, Config, Errand, Invocation};
 use red_tentacle::demo::Demo;
 use red_tentacle::journal;
 use red_tentacle::server::{Server, Stopper};
+use red_tentacle::upstream;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
@@ -18,12 +19,9 @@ const EXIT_FAILURE: u8 = 1;
 
 fn main() -> ExitCode {
     match config::read(std::env::args_os(), std::env::var_os) {
-        Invocation::Print(text) => {
-            // Whoever closed standard output doesn't want to read it.
-            let _ = std::io::stdout().write_all(text.as_bytes());
-            ExitCode::SUCCESS
-        }
+        Invocation::Print(text) => print(&text),
         Invocation::Fail(line) => fail(&line, EXIT_USAGE),
+        Invocation::Ask(errand) => ask(&errand),
         Invocation::Run(config) => run(*config, None),
         Invocation::Demo(mut config) => match Demo::start() {
             Ok(demo) => {
@@ -32,6 +30,13 @@ fn main() -> ExitCode {
             }
             Err(error) => fail(&format!("red-tentacle: cannot start the demo's backends: {error}"), EXIT_FAILURE),
         },
+    }
+}
+
+fn ask(errand: &Errand) -> ExitCode {
+    match upstream::ask(errand) {
+        Ok(answer) => print(&answer),
+        Err(reason) => fail(&format!("red-tentacle: {reason}"), EXIT_FAILURE),
     }
 }
 
@@ -52,7 +57,7 @@ fn serve(config: Config, demo: Option<&Demo>) -> Result<(), Box<dyn std::error::
     stop_on_signals(server.stopper())?;
     if let Some(demo) = demo {
         let invitation = demo.invitation(server.local_addr(), server.admin_addr());
-        let _ = std::io::stdout().write_all(invitation.as_bytes());
+        print(&invitation);
     }
     Ok(server.run()?)
 }
@@ -71,6 +76,12 @@ fn stop_on_signals(stopper: Stopper) -> std::io::Result<()> {
     };
     thread::Builder::new().name("signals".into()).spawn(watch)?;
     Ok(())
+}
+
+fn print(text: &str) -> ExitCode {
+    // Whoever closed standard output doesn't want to read it.
+    let _ = std::io::stdout().write_all(text.as_bytes());
+    ExitCode::SUCCESS
 }
 
 fn fail(line: &str, code: u8) -> ExitCode {

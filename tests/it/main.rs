@@ -69,6 +69,9 @@ mod drain;
 /// Alive, and ready: for those who only look.
 mod probes;
 
+/// The program as its own client.
+mod errands;
+
 /// Every flag, by its name and by its variable.
 mod flags;
 
