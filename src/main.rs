@@ -2,13 +2,15 @@
 
 use std::io::Write;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::thread;
 
 use red_tentacle::config::{self, Config, Errand, Invocation};
 use red_tentacle::demo::Demo;
 use red_tentacle::journal;
 use red_tentacle::server::{Server, Stopper};
-use red_tentacle::upstream;
+use red_tentacle::supervisor::Supervisor;
+use red_tentacle::upstream::{self, SystemLookup};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
@@ -53,7 +55,7 @@ fn run(config: Config, demo: Option<&Demo>) -> ExitCode {
 }
 
 fn serve(config: Config, demo: Option<&Demo>) -> Result<(), Box<dyn std::error::Error>> {
-    let server = Server::bind(config)?;
+    let server = Server::supervised(config, Arc::new(SystemLookup), Supervisor::from_env())?;
     stop_on_signals(server.stopper())?;
     if let Some(demo) = demo {
         let invitation = demo.invitation(server.local_addr(), server.admin_addr());

@@ -24,6 +24,7 @@ use crate::message::{ReplyTo, Request};
 use crate::poller::{Poller, Turn, Waiter};
 use crate::proxy::{Proxy, Rules};
 use crate::race::{Bounds, Foreman, Legs, Linger, Reaper};
+use crate::supervisor::{Standing, Supervisor};
 use crate::upstream::{Lookup, Reach, SystemLookup, Upstream};
 
 /// Clients that the kernel may have accepted before we do.
@@ -48,6 +49,7 @@ const LINES_MIN: usize = 64;
 /// A proxy that listens and is about to run.
 pub struct Server {
     config: Config,
+    supervisor: Supervisor,
     poller: Poller,
     waiter: Waiter,
     foreman: Foreman,
@@ -97,6 +99,11 @@ impl Server {
 
     /// The same with another way to look up names.
     pub fn bind_with(config: Config, lookup: Arc<dyn Lookup>) -> Result<Server, StartError> {
+        Server::supervised(config, lookup, Supervisor::default())
+    }
+
+    /// The same under a supervisor, which is told when clients are accepted and when the end begins.
+    pub fn supervised(config: Config, lookup: Arc<dyn Lookup>, supervisor: Supervisor) -> Result<Server, StartError> {
         let started = |error: io::Error| StartError(format!("cannot set up the poller: {error}"));
         let (poller, waiter) = Poller::new().map_err(started)?;
         let (legs, foreman) = Legs::new(Bounds { threads: config.max_legs.get(), ..Bounds::default() });
@@ -120,7 +127,19 @@ impl Server {
         let admin_addresses = open(&admin_front, &config.admin_listen, Turn::Cut, &pool, &rooms, serve_admin)?;
         let fronts = [front, admin_front];
         let stop = bounded(1);
-        Ok(Server { config, poller, waiter, foreman, rooms, pool, fronts, addresses, admin_addresses, stop })
+        Ok(Server {
+            config,
+            supervisor,
+            poller,
+            waiter,
+            foreman,
+            rooms,
+            pool,
+            fronts,
+            addresses,
+            admin_addresses,
+            stop,
+        })
     }
 
     /// The first address that clients can connect to.
@@ -141,7 +160,7 @@ impl Server {
     /// Serves until it is stopped, then finishes what is under way for at most the grace period. Blocks.
     pub fn run(self) -> io::Result<()> {
         self.tell_start();
-        let Server { config, poller, waiter, foreman, rooms, pool, fronts, stop, .. } = self;
+        let Server { config, supervisor, poller, waiter, foreman, rooms, pool, fronts, stop, .. } = self;
         let stopper = Stopper(stop.0);
         let polling = thread::Builder::new().name("poller".into()).spawn(move || {
             if let Err(error) = waiter.run() {
@@ -149,7 +168,9 @@ impl Server {
                 stopper.stop();
             }
         })?;
+        supervisor.tell(Standing::Ready);
         let begin_end = || {
+            supervisor.tell(Standing::Stopping);
             log::info!("stopping: no more clients are accepted");
             rooms.admin.stop();
             for front in &fronts {

@@ -69,6 +69,9 @@ mod drain;
 /// Alive, and ready: for those who only look.
 mod probes;
 
+/// Under systemd: what it is told, and what it hands over.
+mod supervised;
+
 /// The program as its own client.
 mod errands;
 
