@@ -22,6 +22,8 @@ pub mod server;
 
 pub mod demo;
 
+pub mod sockets;
+
 pub mod supervisor;
 
 pub mod proxy;

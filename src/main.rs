@@ -43,10 +43,15 @@ fn ask(errand: &Errand) -> ExitCode {
 }
 
 fn run(config: Config, demo: Option<&Demo>) -> ExitCode {
+    // Before there is another thread.
+    let supervisor = match Supervisor::from_env() {
+        Ok(supervisor) => supervisor,
+        Err(reason) => return fail(&format!("red-tentacle: {reason}"), EXIT_FAILURE),
+    };
     if let Err(error) = journal::start(config.log_level) {
         return fail(&format!("red-tentacle: cannot start the log: {error}"), EXIT_FAILURE);
     }
-    let code = match serve(config, demo) {
+    let code = match serve(config, supervisor, demo) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&format!("red-tentacle: {error}"), EXIT_FAILURE),
     };
@@ -54,8 +59,8 @@ fn run(config: Config, demo: Option<&Demo>) -> ExitCode {
     code
 }
 
-fn serve(config: Config, demo: Option<&Demo>) -> Result<(), Box<dyn std::error::Error>> {
-    let server = Server::supervised(config, Arc::new(SystemLookup), Supervisor::from_env())?;
+fn serve(config: Config, supervisor: Supervisor, demo: Option<&Demo>) -> Result<(), Box<dyn std::error::Error>> {
+    let server = Server::supervised(config, Arc::new(SystemLookup), supervisor)?;
     stop_on_signals(server.stopper())?;
     if let Some(demo) = demo {
         let invitation = demo.invitation(server.local_addr(), server.admin_addr());

@@ -74,10 +74,13 @@ impl Listener {
         let socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(listener) = socket.as_ref() else { return Accepted::None };
         let accepted = listener.accept();
+        if accepted.is_ok() {
+            // Under the lock: once the house drains, everybody who was let in is counted, and so waited for.
+            front.connections.fetch_add(1, Ordering::SeqCst);
+        }
         drop(socket);
         match accepted {
             Ok((socket, peer)) => {
-                front.connections.fetch_add(1, Ordering::SeqCst);
                 if let Err(error) = Client::open(self.door.clone(), socket.into(), peer) {
                     log::warn!("cannot watch the client {peer}: {error}");
                 }

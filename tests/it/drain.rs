@@ -95,6 +95,26 @@ fn idle_connections_are_closed_without_a_wait() {
 }
 
 #[test]
+fn a_client_that_connected_just_before_the_end_may_still_ask_once() {
+    let good = Fake::with(200, "good");
+    let proxy = Proxy::with(std::slice::from_ref(&good.url), |config| config.grace_period = LONG);
+    let mut clients: Vec<Client> = (0..8).map(|_| Client::connect(proxy.address)).collect();
+    // Clients are accepted in their order: those before this one have been.
+    assert_eq!(proxy.get("/").text(), "good");
+    proxy.stopper().stop();
+    eventually_refused(proxy.address);
+    for client in &mut clients {
+        client.send_request("GET", "/", &[], None);
+    }
+    for client in &mut clients {
+        let reply = client.reply();
+        assert_eq!((reply.text().as_str(), reply.value("connection")), ("good", Some("close")));
+    }
+    drop(clients);
+    proxy.stop();
+}
+
+#[test]
 fn once_the_grace_period_is_over_a_stream_is_cut() {
     let backend = streaming(&Gate::new());
     let proxy = Proxy::with(std::slice::from_ref(&backend.url), |config| config.grace_period = BRIEFLY);

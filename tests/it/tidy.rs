@@ -155,7 +155,8 @@ fn libraries_stay_in_their_rooms() {
     let wiring = ["src/server.rs", "src/main.rs"];
     let words = ["process::exit", "threadpool::", "use threadpool", "signal_hook::", "use signal_hook"];
     assert_none("workers, signals and the exit are server's and main's", &uses(&words, &wiring));
-    let sockets = ["src/front/", "src/upstream/", "src/server.rs", "src/demo.rs"];
+    let sockets =
+        ["src/front/", "src/upstream/", "src/server.rs", "src/sockets.rs", "src/supervisor.rs", "src/demo.rs"];
     assert_none("sockets are front's and upstream's", &uses(&["TcpStream", "TcpListener"], &sockets));
 }
 
