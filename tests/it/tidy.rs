@@ -270,6 +270,24 @@ fn every_flag_is_in_the_readme_and_in_a_test() {
 }
 
 #[test]
+fn every_variable_that_packages_set_is_a_flags() {
+    let known: Vec<&str> = config::flags().map(|(_, variable)| variable).collect();
+    let is_name = |c: char| c.is_ascii_uppercase() || c == '_';
+    let mut breaches = Vec::new();
+    let packages: Vec<Source> = tree().into_iter().filter(|source| source.is_in(&["packaging/"])).collect();
+    assert!(packages.iter().any(|source| source.text.contains("BACKEND_SERVERS=")), "nothing in packaging");
+    for source in packages {
+        for (at, _) in source.text.match_indices("RED_TENTACLE_") {
+            let variable = source.text[at..].split(|c| !is_name(c)).next().unwrap_or_default();
+            if !known.contains(&variable) {
+                breaches.push(format!("{}: {variable}", source.path));
+            }
+        }
+    }
+    assert_none("a package sets only what there is", &breaches);
+}
+
+#[test]
 fn the_version_is_the_newest_in_the_changelog() {
     let changelog = read("CHANGELOG.md");
     let mut versions = changelog.lines().filter_map(|line| line.strip_prefix("## [")?.split(']').next());
