@@ -14,7 +14,8 @@ use crate::message::Excerpt;
 const ABOUT: &str = "Red Tentacle, a first-success reverse proxy: every backend gets the request, \
                      the first good answer goes to the client";
 
-const USAGE: &str = "red-tentacle --backends URL,... [FLAGS]\n       red-tentacle --demo";
+const USAGE: &str = "red-tentacle --backends URL,... [FLAGS]\n       red-tentacle --demo\n       \
+                     red-tentacle --health URL\n       red-tentacle --update URL,... [--admin URL]";
 
 const NOTES: &str = "A flag beats its environment variable, which beats the default.\n\
                      DURATION: 500ms, 5s, 2m, 1h. SIZE: 512B, 16KiB, 10MiB, 1GiB.";
@@ -53,6 +54,11 @@ impl Given {
     /// The flags that were given somewhere, with their texts.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&'static Flag, &str)> {
         self.0.iter().map(|(flag, value)| (*flag, value.text.as_str()))
+    }
+
+    /// Whether the flag was given somewhere.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.0.iter().any(|(flag, _)| flag.name == name)
     }
 
     /// Whether the flag stands on the command line.

@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use log::LevelFilter;
+use url::Url;
 
 use crate::message::{Address, Excerpt};
 
@@ -96,10 +97,28 @@ pub enum Invocation {
     Run(Box<Config>),
     /// Serve with the demo's backends; the configuration holds none.
     Demo(Box<Config>),
+    /// Ask another process, and exit.
+    Ask(Box<Errand>),
     /// Print this to standard output as it is, its last line end included, and exit with 0.
     Print(String),
     /// Print this line to standard error and exit with 2.
     Fail(String),
+}
+
+/// What is asked of a proxy that runs already.
+#[derive(Debug)]
+pub enum Errand {
+    /// Whether this URL answers with 2xx.
+    Health(Url),
+    /// To take another list of backends.
+    Update {
+        /// Where its admin port is.
+        admin: Url,
+        /// The list, never empty.
+        backends: Vec<Address>,
+        /// What it wants to be shown, if anything.
+        token: Option<AdminToken>,
+    },
 }
 
 /// Reads a command line, program name first, and the environment. A flag beats its variable, which beats the default.
@@ -114,10 +133,15 @@ pub fn flags() -> impl Iterator<Item = (&'static str, &'static str)> {
 }
 
 fn checked(given: &Given) -> Result<Invocation, Invocation> {
-    let config = Config::new(Vec::new());
-    let mut draft = Draft { config, idle_timeout: None, linger_unsafe: None, check: false, demo: false };
+    let mut draft = Draft::new();
     for (flag, text) in given.iter() {
         (flag.set)(&mut draft, text).map_err(|reason| fail(format_args!("{} {reason}", given.culprit(flag.name))))?;
+    }
+    check_errand(given)?;
+    if !draft.check
+        && let Some(errand) = errand(&mut draft)
+    {
+        return Ok(Invocation::Ask(Box::new(errand)));
     }
     check_backends(&mut draft, given)?;
     check_timeouts(&mut draft, given)?;
@@ -128,6 +152,28 @@ fn checked(given: &Given) -> Result<Invocation, Invocation> {
         Draft { demo: true, config, .. } => Invocation::Demo(Box::new(config)),
         Draft { config, .. } => Invocation::Run(Box::new(config)),
     })
+}
+
+fn check_errand(given: &Given) -> Result<(), Invocation> {
+    let errand = ["health", "update"].into_iter().find(|name| given.by_flag(name));
+    let other = ["demo", "update"].into_iter().find(|name| given.by_flag(name) && Some(*name) != errand);
+    if let (Some(errand), Some(other)) = (errand, other) {
+        return Err(fail(format_args!("--{errand} goes with no --{other}; leave one out")));
+    }
+    if given.by_flag("admin") && !given.has("update") {
+        return Err(fail("--admin says where --update goes; give that too"));
+    }
+    Ok(())
+}
+
+/// What is asked of another process. This one needs no backends for it, nor a place to spool to.
+fn errand(draft: &mut Draft) -> Option<Errand> {
+    if let Some(url) = draft.health.take() {
+        return Some(Errand::Health(url));
+    }
+    let backends = std::mem::take(&mut draft.update);
+    let (admin, token) = (draft.admin.clone(), draft.config.admin_token.clone());
+    (!backends.is_empty()).then_some(Errand::Update { admin, backends, token })
 }
 
 fn check_backends(draft: &mut Draft, given: &Given) -> Result<(), Invocation> {

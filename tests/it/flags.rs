@@ -99,6 +99,9 @@ fn every_bad_value_ends_the_start_with_one_line_that_names_flag_or_variable() {
         ("--log-level", "loud", "'loud': no level; write off, error, warn, info, debug or trace"),
         ("--check", "maybe", "'maybe': neither on nor off; write one of them"),
         ("--demo", "maybe", "'maybe': neither on nor off; write one of them"),
+        ("--health", "https://a", "'https://a': it must begin with http://"),
+        ("--update", "http://a,b", "'b': it must begin with http:// or https://"),
+        ("--admin", "127.0.0.1:8081", "'127.0.0.1:8081': it must begin with http://"),
     ];
     for (flag, value, reason) in rows {
         let variable = variable(&flag[2..]);
@@ -170,6 +173,9 @@ fn check_prints_what_is_in_effect() {
         ("--grace-period", "0s", "0s"),
         ("--log-level", "warn", "warn"),
         ("--demo", "", "off"),
+        ("--health", "", "(none)"),
+        ("--update", "http://a,http://b", "http://a,http://b"),
+        ("--admin", "http://127.0.0.1:9", "http://127.0.0.1:9/"),
     ];
     let given = rows.iter().filter(|(_, value, _)| !value.is_empty());
     let arguments: Vec<&str> = given.clone().flat_map(|(flag, value, _)| [*flag, *value]).collect();

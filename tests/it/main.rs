@@ -66,6 +66,15 @@ mod log;
 /// How it ends.
 mod drain;
 
+/// Alive, and ready: for those who only look.
+mod probes;
+
+/// Under systemd: what it is told, and what it hands over.
+mod supervised;
+
+/// The program as its own client.
+mod errands;
+
 /// Every flag, by its name and by its variable.
 mod flags;
 
