@@ -9,7 +9,15 @@ peers.py dns ADDRESS NAME...        a name server: each NAME is at 127.0.0.1, al
 peers.py say HOST:PORT TEXT         a WebSocket client: sends the text, and fails unless it comes back
 peers.py load HOST:PORT COUNT CONNECTIONS   so many GETs over so many connections; fails unless each gets its 200
 """
-import base64, hashlib, http.client, http.server, os, socket, ssl, sys, threading
+import base64
+import hashlib
+import http.client
+import http.server
+import os
+import socket
+import ssl
+import sys
+import threading
 
 
 class Backend(http.server.BaseHTTPRequestHandler):
@@ -30,6 +38,10 @@ class Backend(http.server.BaseHTTPRequestHandler):
 
 class Server(http.server.ThreadingHTTPServer):
     request_queue_size = 128
+    daemon_threads = True
+
+    def handle_error(self, *_):
+        """Losers are hung up on: nothing to tell."""
 
 
 def backend(port, name):
