@@ -91,7 +91,8 @@ fn taken(flag: &Flag, matches: &mut ArgMatches) -> Option<OsString> {
     matches.remove_one(flag.name)
 }
 
-fn command() -> Command {
+/// The command line as clap knows it.
+pub(super) fn command() -> Command {
     let command = Command::new("red-tentacle")
         .version(env!("CARGO_PKG_VERSION"))
         .about(ABOUT)

@@ -132,6 +132,11 @@ pub fn flags() -> impl Iterator<Item = (&'static str, &'static str)> {
     flags::all().map(|flag| (flag.name, flag.env))
 }
 
+/// The command line as clap knows it, for what is written from it: the man page and completions.
+pub fn command() -> clap::Command {
+    command::command()
+}
+
 fn checked(given: &Given) -> Result<Invocation, Invocation> {
     let mut draft = Draft::new();
     for (flag, text) in given.iter() {

@@ -81,5 +81,8 @@ mod flags;
 /// The same race behind tiny_http.
 mod example;
 
+/// What packages carry is what the flags say.
+mod docs;
+
 /// What a machine can keep of the rules of the house.
 mod tidy;
