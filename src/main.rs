@@ -4,12 +4,17 @@ use std::io::Write;
 use std::process::ExitCode;
 use std::thread;
 
+use mimalloc::MiMalloc;
 use red_tentacle::config::{self, Config, Invocation};
 use red_tentacle::demo::Demo;
 use red_tentacle::journal;
 use red_tentacle::server::{Server, Stopper};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
+
+/// Chosen by measurement: with 64 MiB of addresses glibc's serves a twentieth of the requests before it gives up.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// The command line or the environment is wrong.
 const EXIT_USAGE: u8 = 2;
