@@ -22,6 +22,10 @@ pub mod server;
 
 pub mod demo;
 
+pub mod sockets;
+
+pub mod supervisor;
+
 pub mod proxy;
 
 pub mod admin;

@@ -2,13 +2,16 @@
 
 use std::io::Write;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::thread;
 
 use mimalloc::MiMalloc;
-use red_tentacle::config::{self, Config, Invocation};
+use red_tentacle::config::{self, Config, Errand, Invocation};
 use red_tentacle::demo::Demo;
 use red_tentacle::journal;
 use red_tentacle::server::{Server, Stopper};
+use red_tentacle::supervisor::Supervisor;
+use red_tentacle::upstream::{self, SystemLookup};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
@@ -23,12 +26,9 @@ const EXIT_FAILURE: u8 = 1;
 
 fn main() -> ExitCode {
     match config::read(std::env::args_os(), std::env::var_os) {
-        Invocation::Print(text) => {
-            // Whoever closed standard output doesn't want to read it.
-            let _ = std::io::stdout().write_all(text.as_bytes());
-            ExitCode::SUCCESS
-        }
+        Invocation::Print(text) => print(&text),
         Invocation::Fail(line) => fail(&line, EXIT_USAGE),
+        Invocation::Ask(errand) => ask(&errand),
         Invocation::Run(config) => run(*config, None),
         Invocation::Demo(mut config) => match Demo::start() {
             Ok(demo) => {
@@ -40,11 +40,23 @@ fn main() -> ExitCode {
     }
 }
 
+fn ask(errand: &Errand) -> ExitCode {
+    match upstream::ask(errand) {
+        Ok(answer) => print(&answer),
+        Err(reason) => fail(&format!("red-tentacle: {reason}"), EXIT_FAILURE),
+    }
+}
+
 fn run(config: Config, demo: Option<&Demo>) -> ExitCode {
+    // Before there is another thread.
+    let supervisor = match Supervisor::from_env() {
+        Ok(supervisor) => supervisor,
+        Err(reason) => return fail(&format!("red-tentacle: {reason}"), EXIT_FAILURE),
+    };
     if let Err(error) = journal::start(config.log_level) {
         return fail(&format!("red-tentacle: cannot start the log: {error}"), EXIT_FAILURE);
     }
-    let code = match serve(config, demo) {
+    let code = match serve(config, supervisor, demo) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&format!("red-tentacle: {error}"), EXIT_FAILURE),
     };
@@ -52,12 +64,12 @@ fn run(config: Config, demo: Option<&Demo>) -> ExitCode {
     code
 }
 
-fn serve(config: Config, demo: Option<&Demo>) -> Result<(), Box<dyn std::error::Error>> {
-    let server = Server::bind(config)?;
+fn serve(config: Config, supervisor: Supervisor, demo: Option<&Demo>) -> Result<(), Box<dyn std::error::Error>> {
+    let server = Server::supervised(config, Arc::new(SystemLookup), supervisor)?;
     stop_on_signals(server.stopper())?;
     if let Some(demo) = demo {
         let invitation = demo.invitation(server.local_addr(), server.admin_addr());
-        let _ = std::io::stdout().write_all(invitation.as_bytes());
+        print(&invitation);
     }
     Ok(server.run()?)
 }
@@ -76,6 +88,12 @@ fn stop_on_signals(stopper: Stopper) -> std::io::Result<()> {
     };
     thread::Builder::new().name("signals".into()).spawn(watch)?;
     Ok(())
+}
+
+fn print(text: &str) -> ExitCode {
+    // Whoever closed standard output doesn't want to read it.
+    let _ = std::io::stdout().write_all(text.as_bytes());
+    ExitCode::SUCCESS
 }
 
 fn fail(line: &str, code: u8) -> ExitCode {

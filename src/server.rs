@@ -12,22 +12,21 @@ use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use socket2::{Domain, Protocol, Socket, Type};
 use threadpool::ThreadPool;
 
 use crate::admin::{Admin, Guard};
 use crate::backends::Backends;
-use crate::config::{AdminToken, Config, Listen};
+use crate::config::{AdminToken, Config};
 use crate::front::{ClientReply, Front, Limits};
 use crate::journal::{self, Record};
 use crate::message::{ReplyTo, Request};
 use crate::poller::{Poller, Turn, Waiter};
 use crate::proxy::{Proxy, Rules};
 use crate::race::{Bounds, Foreman, Legs, Linger, Reaper};
+use crate::sockets;
+use crate::supervisor::{Standing, Supervisor};
 use crate::upstream::{Lookup, Reach, SystemLookup, Upstream};
 
-/// Clients that the kernel may have accepted before we do.
-const BACKLOG: i32 = 1024;
 /// Exchanges that wait for a worker. Workers never wait themselves, so this many are served within milliseconds.
 const WORKER_QUEUE_MAX: usize = 1024;
 /// Workers hold a request and start a race.
@@ -48,6 +47,7 @@ const LINES_MIN: usize = 64;
 /// A proxy that listens and is about to run.
 pub struct Server {
     config: Config,
+    supervisor: Supervisor,
     poller: Poller,
     waiter: Waiter,
     foreman: Foreman,
@@ -97,6 +97,17 @@ impl Server {
 
     /// The same with another way to look up names.
     pub fn bind_with(config: Config, lookup: Arc<dyn Lookup>) -> Result<Server, StartError> {
+        Server::supervised(config, lookup, Supervisor::default())
+    }
+
+    /// The same under a supervisor, whose sockets come before the configured addresses, and which is told when clients are
+    /// accepted and when the end begins.
+    pub fn supervised(
+        config: Config,
+        lookup: Arc<dyn Lookup>,
+        mut supervisor: Supervisor,
+    ) -> Result<Server, StartError> {
+        let (sockets, admin_sockets) = sockets::listening(&config, supervisor.sockets()).map_err(StartError)?;
         let started = |error: io::Error| StartError(format!("cannot set up the poller: {error}"));
         let (poller, waiter) = Poller::new().map_err(started)?;
         let (legs, foreman) = Legs::new(Bounds { threads: config.max_legs.get(), ..Bounds::default() });
@@ -114,13 +125,25 @@ impl Server {
             Front::new(poller.clone(), limits.clone(), clients_max, config.idle_timeout, waiting_max)
         };
         let (front, admin_front) = (front(descriptors.clients_max), front(ADMIN_CONNECTIONS_MAX));
-        let addresses = open(&front, &config.listen, &pool, &rooms, Rooms::serve)?;
-        let admin_addresses = open(&admin_front, &config.admin_listen, &pool, &rooms, |rooms, request, reply_to| {
-            rooms.serve_admin(&request, reply_to);
-        })?;
+        let addresses = open(&front, sockets, Turn::Drain, &pool, &rooms, Rooms::serve)?;
+        // Whoever asks whether the proxy is ready must be told that it isn't any more, to its very end.
+        let serve_admin = |rooms: &Rooms, request, reply_to| rooms.serve_admin(&request, reply_to);
+        let admin_addresses = open(&admin_front, admin_sockets, Turn::Cut, &pool, &rooms, serve_admin)?;
         let fronts = [front, admin_front];
         let stop = bounded(1);
-        Ok(Server { config, poller, waiter, foreman, rooms, pool, fronts, addresses, admin_addresses, stop })
+        Ok(Server {
+            config,
+            supervisor,
+            poller,
+            waiter,
+            foreman,
+            rooms,
+            pool,
+            fronts,
+            addresses,
+            admin_addresses,
+            stop,
+        })
     }
 
     /// The first address that clients can connect to.
@@ -141,7 +164,7 @@ impl Server {
     /// Serves until it is stopped, then finishes what is under way for at most the grace period. Blocks.
     pub fn run(self) -> io::Result<()> {
         self.tell_start();
-        let Server { config, poller, waiter, foreman, rooms, pool, fronts, stop, .. } = self;
+        let Server { config, supervisor, poller, waiter, foreman, rooms, pool, fronts, stop, .. } = self;
         let stopper = Stopper(stop.0);
         let polling = thread::Builder::new().name("poller".into()).spawn(move || {
             if let Err(error) = waiter.run() {
@@ -149,15 +172,20 @@ impl Server {
                 stopper.stop();
             }
         })?;
+        supervisor.tell(Standing::Ready);
         let begin_end = || {
+            supervisor.tell(Standing::Stopping);
             log::info!("stopping: no more clients are accepted");
+            rooms.admin.stop();
             for front in &fronts {
                 front.drain();
             }
             poller.tell_all(Turn::Drain);
         };
         // Idle clients have been closed: those that are left are being read, served or told goodbye.
-        let in_flight = || fronts.iter().map(|front| front.connections()).sum::<usize>() + rooms.proxy.races();
+        // On the admin port others come as long as it lives; only those that are being served count.
+        let [front, admin_front] = &fronts;
+        let in_flight = || front.connections() + admin_front.exchanges() + rooms.proxy.races();
         foreman.work(&stop.1, begin_end, |since| {
             if in_flight() == 0 {
                 return true;
@@ -198,13 +226,22 @@ impl Rooms {
     /// A request from the proxy port.
     fn serve(&self, request: Request, reply_to: Box<dyn ReplyTo>) {
         if self.admin_on_proxy_port && Admin::is_update(&request.target) {
-            return self.serve_admin(&request, reply_to);
+            return self.answer(&request, reply_to);
         }
         self.proxy.serve(request, reply_to);
     }
 
-    /// A request about the proxy itself.
+    /// A request from the admin port.
     fn serve_admin(&self, request: &Request, reply_to: Box<dyn ReplyTo>) {
+        match self.admin.probed(request) {
+            // One every few seconds, for ever: nobody wants to read that.
+            Some(probed) => drop(reply_to.reply_at_once(probed.unwrap_or_else(|refusal| refusal.reply()))),
+            None => self.answer(request, reply_to),
+        }
+    }
+
+    /// A request about the proxy itself.
+    fn answer(&self, request: &Request, reply_to: Box<dyn ReplyTo>) {
         let record = Record::new(request);
         match self.admin.answer(request) {
             Ok(reply) => {
@@ -252,10 +289,11 @@ fn rooms(
     Ok(Rooms { admin: Admin::new(guard, Box::new(replace)), proxy, admin_on_proxy_port: config.admin_on_proxy_port })
 }
 
-/// Listens on these addresses for one front, whose requests are served by `serve` on the workers.
+/// Has one front accept clients on these sockets; their requests are served by `serve` on the workers.
 fn open(
     front: &Arc<Front>,
-    addresses: &[Listen],
+    sockets: Vec<TcpListener>,
+    until: Turn,
     pool: &ThreadPool,
     rooms: &Arc<Rooms>,
     serve: fn(&Rooms, Request, Box<dyn ReplyTo>),
@@ -273,45 +311,13 @@ fn open(
         Ok(())
     };
     let serve: Arc<crate::front::Serve> = Arc::new(serve);
-    let mut bound = Vec::new();
-    for listen in addresses {
-        let failed = |error: io::Error| StartError(format!("cannot listen on {}: {}", listen.address, reason(&error)));
-        let socket = match listening(listen.address) {
-            Err(error) if listen.optional && is_missing_family(&error) => continue,
-            other => other.map_err(failed)?,
-        };
-        bound.push(socket.local_addr().map_err(failed)?);
-        front.listen(socket, serve.clone()).map_err(failed)?;
+    let failed = |error: io::Error| StartError(format!("cannot accept clients: {error}"));
+    let mut addresses = Vec::new();
+    for socket in sockets {
+        addresses.push(socket.local_addr().map_err(failed)?);
+        front.listen(socket, until, serve.clone()).map_err(failed)?;
     }
-    Ok(bound)
-}
-
-fn listening(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    if address.is_ipv6() {
-        // Else [::] would take IPv4 as well, and 0.0.0.0 beside it would be in use.
-        socket.set_only_v6(true)?;
-    }
-    // A restart must not wait for the old connections' TIME_WAIT.
-    socket.set_reuse_address(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
-}
-
-/// This host has no IPv6.
-fn is_missing_family(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::AddrNotAvailable
-        || error.raw_os_error() == Some(rustix::io::Errno::AFNOSUPPORT.raw_os_error())
-}
-
-fn reason(error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::AddrInUse => "the address is in use".to_owned(),
-        io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
-        io::ErrorKind::AddrNotAvailable => "this host has no such address".to_owned(),
-        _ => error.to_string(),
-    }
+    Ok(addresses)
 }
 
 /// How the descriptors are divided.
@@ -395,8 +401,8 @@ mod tests {
 
     #[test]
     fn a_panic_in_an_exchange_is_answered_and_costs_nobody_else_anything() {
-        let mut config = Config::new(Vec::new());
-        config.listen = vec![Listen::from(SocketAddr::from(([127, 0, 0, 1], 0)))];
+        let config = Config::new(Vec::new());
+        let socket = TcpListener::bind("127.0.0.1:0").expect("a port");
         let (poller, waiter) = Poller::new().expect("a poller");
         let polling = thread::spawn(move || waiter.run());
         let (legs, _foreman) = Legs::new(Bounds::default());
@@ -404,7 +410,7 @@ mod tests {
         let pool = ThreadPool::new(1);
         let limits = Limits { max_body: config.max_body, spool_dir: config.spool_dir.as_path().into() };
         let front = Front::new(poller.clone(), limits, 16, SOON, 1);
-        let address = open(&front, &config.listen, &pool, &rooms, serve).expect("a port")[0];
+        let address = open(&front, vec![socket], Turn::Drain, &pool, &rooms, serve).expect("a port")[0];
         for _ in 0..3 {
             let (reply, in_order) = get(address, "/before");
             assert!(reply.starts_with("HTTP/1.1 500 ") && reply.ends_with("Internal error\n") && in_order, "{reply}");

@@ -2,7 +2,10 @@
 //! Knows nothing of the race, of sockets, or of who holds the list.
 
 mod guard;
+mod health;
 mod update;
+
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::message::{Address, Refusal, Reply, Request, Target};
 
@@ -19,12 +22,28 @@ type Replace = Box<dyn Fn(Vec<Address>) + Send + Sync>;
 pub struct Admin {
     guard: Guard,
     replace: Replace,
+    stopping: AtomicBool,
 }
 
 impl Admin {
     /// Lets those update whom `guard` admits; `replace` gets every good list, whole, and never an empty one.
     pub fn new(guard: Guard, replace: Replace) -> Admin {
-        Admin { guard, replace }
+        Admin { guard, replace, stopping: AtomicBool::new(false) }
+    }
+
+    /// The house closes: it isn't ready any more, and no list is taken.
+    pub fn stop(&self) {
+        self.stopping.store(true, Ordering::SeqCst);
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::SeqCst)
+    }
+
+    /// The answer to a probe, if the request is one. Open to everybody: whoever probes isn't always on this host, and
+    /// learns no more than by connecting.
+    pub fn probed(&self, request: &Request) -> Option<Result<Reply, Refusal>> {
+        health::probed(request, self.is_stopping())
     }
 
     /// Whether a target's path is one of the two of an update. The raw path counts: nothing is decoded or normalised,
@@ -39,6 +58,10 @@ impl Admin {
             return Err(Refusal::NotFound);
         }
         self.guard.check(request)?;
+        if self.is_stopping() {
+            // The next process begins with the list that it is started with.
+            return Err(Refusal::Stopping);
+        }
         update::update(request, &self.replace)
     }
 }
@@ -133,6 +156,15 @@ mod tests {
             assert_eq!(status, expected, "{label}");
             assert_eq!(*replaced.lock().expect("no panic"), usize::from(expected == 200), "{label}");
         }
+    }
+
+    #[test]
+    fn a_list_that_would_be_lost_is_refused() {
+        let (admin, replaced) = admin(None);
+        admin.stop();
+        let update = request("POST", "/-update-backends?backends=http://a", &[("host", "localhost")], b"");
+        assert_eq!(admin.answer(&update).err(), Some(Refusal::Stopping));
+        assert_eq!(*replaced.lock().expect("no panic"), 0);
     }
 
     #[test]

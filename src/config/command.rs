@@ -14,7 +14,8 @@ use crate::message::Excerpt;
 const ABOUT: &str = "Red Tentacle, a first-success reverse proxy: every backend gets the request, \
                      the first good answer goes to the client";
 
-const USAGE: &str = "red-tentacle --backends URL,... [FLAGS]\n       red-tentacle --demo";
+const USAGE: &str = "red-tentacle --backends URL,... [FLAGS]\n       red-tentacle --demo\n       \
+                     red-tentacle --health URL\n       red-tentacle --update URL,... [--admin URL]";
 
 const NOTES: &str = "A flag beats its environment variable, which beats the default.\n\
                      DURATION: 500ms, 5s, 2m, 1h. SIZE: 512B, 16KiB, 10MiB, 1GiB.";
@@ -55,6 +56,11 @@ impl Given {
         self.0.iter().map(|(flag, value)| (*flag, value.text.as_str()))
     }
 
+    /// Whether the flag was given somewhere.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.0.iter().any(|(flag, _)| flag.name == name)
+    }
+
     /// Whether the flag stands on the command line.
     pub(super) fn by_flag(&self, name: &str) -> bool {
         self.0.iter().any(|(flag, value)| flag.name == name && value.by_flag)
@@ -85,7 +91,8 @@ fn taken(flag: &Flag, matches: &mut ArgMatches) -> Option<OsString> {
     matches.remove_one(flag.name)
 }
 
-fn command() -> Command {
+/// The command line as clap knows it.
+pub(super) fn command() -> Command {
     let command = Command::new("red-tentacle")
         .version(env!("CARGO_PKG_VERSION"))
         .about(ABOUT)

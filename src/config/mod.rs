@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use log::LevelFilter;
+use url::Url;
 
 use crate::message::{Address, Excerpt};
 
@@ -56,7 +57,7 @@ pub struct Config {
     pub success: Success,
     /// The longest request body, in bytes.
     pub max_body: u64,
-    /// Where long request bodies wait: a directory that existed at the start.
+    /// Where long request bodies wait: a directory that took a file at the start.
     pub spool_dir: PathBuf,
     /// The most client connections at once; `None` leaves it to the limit of open descriptors.
     pub max_connections: Option<NonZeroUsize>,
@@ -96,14 +97,32 @@ pub enum Invocation {
     Run(Box<Config>),
     /// Serve with the demo's backends; the configuration holds none.
     Demo(Box<Config>),
+    /// Ask another process, and exit.
+    Ask(Box<Errand>),
     /// Print this to standard output as it is, its last line end included, and exit with 0.
     Print(String),
     /// Print this line to standard error and exit with 2.
     Fail(String),
 }
 
+/// What is asked of a proxy that runs already.
+#[derive(Debug)]
+pub enum Errand {
+    /// Whether this URL answers with 2xx.
+    Health(Url),
+    /// To take another list of backends.
+    Update {
+        /// Where its admin port is.
+        admin: Url,
+        /// The list, never empty.
+        backends: Vec<Address>,
+        /// What it wants to be shown, if anything.
+        token: Option<AdminToken>,
+    },
+}
+
 /// Reads a command line, program name first, and the environment. A flag beats its variable, which beats the default.
-/// Opens the token's file and looks whether the spool's directory exists.
+/// Opens the token's file and tries whether the spool's directory takes a file.
 pub fn read(args: impl IntoIterator<Item = OsString>, env: impl Fn(&'static str) -> Option<OsString>) -> Invocation {
     Given::read(args, env).and_then(|given| checked(&given)).unwrap_or_else(|refused| refused)
 }
@@ -113,11 +132,21 @@ pub fn flags() -> impl Iterator<Item = (&'static str, &'static str)> {
     flags::all().map(|flag| (flag.name, flag.env))
 }
 
+/// The command line as clap knows it, for what is written from it: the man page and completions.
+pub fn command() -> clap::Command {
+    command::command()
+}
+
 fn checked(given: &Given) -> Result<Invocation, Invocation> {
-    let config = Config::new(Vec::new());
-    let mut draft = Draft { config, idle_timeout: None, linger_unsafe: None, check: false, demo: false };
+    let mut draft = Draft::new();
     for (flag, text) in given.iter() {
         (flag.set)(&mut draft, text).map_err(|reason| fail(format_args!("{} {reason}", given.culprit(flag.name))))?;
+    }
+    check_errand(given)?;
+    if !draft.check
+        && let Some(errand) = errand(&mut draft)
+    {
+        return Ok(Invocation::Ask(Box::new(errand)));
     }
     check_backends(&mut draft, given)?;
     check_timeouts(&mut draft, given)?;
@@ -128,6 +157,28 @@ fn checked(given: &Given) -> Result<Invocation, Invocation> {
         Draft { demo: true, config, .. } => Invocation::Demo(Box::new(config)),
         Draft { config, .. } => Invocation::Run(Box::new(config)),
     })
+}
+
+fn check_errand(given: &Given) -> Result<(), Invocation> {
+    let errand = ["health", "update"].into_iter().find(|name| given.by_flag(name));
+    let other = ["demo", "update"].into_iter().find(|name| given.by_flag(name) && Some(*name) != errand);
+    if let (Some(errand), Some(other)) = (errand, other) {
+        return Err(fail(format_args!("--{errand} goes with no --{other}; leave one out")));
+    }
+    if given.by_flag("admin") && !given.has("update") {
+        return Err(fail("--admin says where --update goes; give that too"));
+    }
+    Ok(())
+}
+
+/// What is asked of another process. This one needs no backends for it, nor a place to spool to.
+fn errand(draft: &mut Draft) -> Option<Errand> {
+    if let Some(url) = draft.health.take() {
+        return Some(Errand::Health(url));
+    }
+    let backends = std::mem::take(&mut draft.update);
+    let (admin, token) = (draft.admin.clone(), draft.config.admin_token.clone());
+    (!backends.is_empty()).then_some(Errand::Update { admin, backends, token })
 }
 
 fn check_backends(draft: &mut Draft, given: &Given) -> Result<(), Invocation> {
@@ -162,11 +213,19 @@ fn check_timeouts(draft: &mut Draft, given: &Given) -> Result<(), Invocation> {
 }
 
 fn check_spool_dir(config: &Config, given: &Given) -> Result<(), Invocation> {
-    if config.spool_dir.is_dir() {
-        return Ok(());
-    }
     let (culprit, dir) = (given.culprit("spool-dir"), config.spool_dir.to_string_lossy());
-    Err(fail(format_args!("{culprit} '{}': no such directory; name one that exists", Excerpt(&dir))))
+    if !config.spool_dir.is_dir() {
+        return Err(fail(format_args!("{culprit} '{}': no such directory; name one that exists", Excerpt(&dir))));
+    }
+    // As a body is: else the first long one would be the first to know.
+    match tempfile::tempfile_in(&config.spool_dir) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(fail(format_args!(
+            "{culprit} '{}': nothing can be written there ({}); name a directory that takes files",
+            Excerpt(&dir),
+            error.kind()
+        ))),
+    }
 }
 
 fn check_admin(config: &Config, given: &Given) -> Result<(), Invocation> {

@@ -46,8 +46,10 @@ type Row<'a> = (&'a str, &'a str, &'a str, &'a str, &'a str, &'a str);
 #[test]
 fn a_flag_beats_the_environment_which_beats_the_default() {
     let temp_dir = std::env::temp_dir().display().to_string();
+    let directories = [tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("a directory")];
+    let [by_flag, by_env] = directories.each_ref().map(|directory| directory.path().to_str().expect("UTF-8"));
     let workers = Config::new(Vec::new()).workers.to_string();
-    let rows: [Row; 22] = [
+    let rows: [Row; 24] = [
         ("backends", "http://z", "http://a,https://b:8443/c", "http://c", "ftp://a", "it must begin with http:// or"),
         ("success", "200-299", "200-299,304", "200,404", "2xx", "not a status or a range of them; write 200 or"),
         ("timeout", "5s", "500ms", "7s", "5x", "not a duration; write 500ms, 5s, 2m or 1h"),
@@ -68,7 +70,7 @@ fn a_flag_beats_the_environment_which_beats_the_default() {
             "not an IP address with a port; write 0.0.0.0:8080 or [::]:8080",
         ),
         ("max-body", "10MiB", "16KiB", "0B", "1MB", "not a size; write 512B, 16KiB, 10MiB or 1GiB"),
-        ("spool-dir", &temp_dir, "/", "/dev", "/no/such", "no such directory; name one that exists"),
+        ("spool-dir", &temp_dir, by_flag, by_env, "/no/such", "no such directory; name one that exists"),
         ("max-connections", "(from the limit of open files)", "100", "1", "0", "not a whole number from 1 to 1048576;"),
         ("workers", &workers, "3", "7", "1025", "not a whole number from 1 to 1024; write 1, say"),
         (
@@ -83,6 +85,8 @@ fn a_flag_beats_the_environment_which_beats_the_default() {
         ("admin-from", "(none)", "172.17.0.0/16,fd00::/8", "10.0.0.1/32", "a", "not a network; write 172.17.0.0/16,"),
         ("admin-on-proxy-port", "on", "off", "off", "maybe", "neither on nor off; write one of them"),
         ("grace-period", "10s", "0s", "1s", "-1s", "not a duration; write 500ms, 5s, 2m or 1h"),
+        ("health", "(none)", "http://a/readyz", "http://b/", "https://a", "it must begin with http://"),
+        ("update", "(none)", "http://a,http://b/c", "http://c", "ftp://a", "it must begin with http:// or https://"),
         ("log-level", "info", "trace", "off", "loud", "no level; write off, error, warn, info, debug or trace"),
     ];
     for (name, default, by_flag, by_env, bad, reason) in rows {
@@ -116,13 +120,7 @@ fn help_states_every_flag_its_default_and_its_variable() {
 #[test]
 fn the_defaults_that_help_states_are_those_in_effect() {
     for flag in flags::all().filter(|flag| !flag.default.is_empty()) {
-        let mut draft = Draft {
-            config: Config::new(Vec::new()),
-            idle_timeout: None,
-            linger_unsafe: None,
-            check: false,
-            demo: false,
-        };
+        let mut draft = Draft::new();
         let default = (flag.show)(&draft);
         // A default that no value of the flag can say is told in words.
         if (flag.set)(&mut draft, flag.default).is_ok() && flag.name != "spool-dir" {
@@ -197,6 +195,37 @@ fn the_demo_brings_its_own_backends() {
         failure("", &[("RED_TENTACLE_DEMO", "please")]),
         "red-tentacle: RED_TENTACLE_DEMO 'please': neither on nor off; write one of them"
     );
+}
+
+#[test]
+fn an_errand_needs_no_backends_and_goes_alone() {
+    let asked = |args, env: &[(&'static str, &str)]| match read_with(args, env) {
+        Invocation::Ask(errand) => match *errand {
+            Errand::Health(url) => url.to_string(),
+            Errand::Update { admin, backends, token } => {
+                format!("{admin} {} {token:?}", values::show_list(&backends))
+            }
+        },
+        other => panic!("{args} {env:?}: {other:?}"),
+    };
+    let spool = ("RED_TENTACLE_SPOOL_DIR", "/no/such");
+    assert_eq!(asked("--health http://a:8081/readyz", &[spool]), "http://a:8081/readyz");
+    assert_eq!(asked("--update http://a,http://b", &[spool]), "http://127.0.0.1:8081/ http://a,http://b None");
+    let admin = ("RED_TENTACLE_ADMIN", "http://b:1");
+    assert_eq!(asked("--update http://a --admin http://a:1", &[admin]), "http://a:1/ http://a None");
+    assert_eq!(asked("--update http://a", &[admin]), "http://b:1/ http://a None");
+    assert!(matches!(read_with("--backends http://a", &[admin]), Invocation::Run(_)), "it matters to updates only");
+    let rows = [
+        ("--health http://a --update http://a", "--health goes with no --update; leave one out"),
+        ("--health http://a --demo", "--health goes with no --demo; leave one out"),
+        ("--update http://a --demo", "--update goes with no --demo; leave one out"),
+        ("--admin http://a --backends http://a", "--admin says where --update goes; give that too"),
+        ("--update=", "--update '': no backends; write http://a,http://b"),
+        ("--update http://a --admin https://a", "--admin 'https://a': it must begin with http://"),
+    ];
+    for (args, expected) in rows {
+        assert_eq!(failure(args, &[]), format!("red-tentacle: {expected}"), "{args}");
+    }
 }
 
 #[test]

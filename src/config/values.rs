@@ -7,6 +7,7 @@ use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use url::Url;
 
 use crate::message::BadEntry;
 
@@ -151,6 +152,18 @@ pub(super) fn network(text: &str) -> Result<IpNet, String> {
     Ok(network.trunc())
 }
 
+/// A URL of a proxy's admin port, which speaks no TLS.
+pub(super) fn http_url(text: &str) -> Result<Url, String> {
+    if !text.get(..7).is_some_and(|start| start.eq_ignore_ascii_case("http://")) {
+        return Err(bad(text, "it must begin with http://"));
+    }
+    let url = Url::parse(text).map_err(|error| bad(text, format_args!("no URL: {error}")))?;
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(bad(text, "it must not contain a user name or password"));
+    }
+    Ok(url)
+}
+
 /// A list's text.
 pub(super) fn show_list<T: Display>(list: &[T]) -> String {
     list.iter().map(T::to_string).collect::<Vec<_>>().join(",")
@@ -252,6 +265,24 @@ mod tests {
         }
         assert!(host_name(&"a".repeat(64)).is_err());
         assert!(host_name(&format!("{long}d")).is_err());
+    }
+
+    #[test]
+    fn urls_of_the_admin_port_are_checked() {
+        let rows = [
+            ("http://127.0.0.1:8081", Ok("http://127.0.0.1:8081/")),
+            ("HTTP://[::1]:8081/healthz/?a=b", Ok("http://[::1]:8081/healthz/?a=b")),
+            ("", Err("'': it must begin with http://")),
+            ("127.0.0.1:8081", Err("'127.0.0.1:8081': it must begin with http://")),
+            ("https://a", Err("'https://a': it must begin with http://")),
+            ("http://", Err("'http://': no URL: empty host")),
+            ("http://a:x", Err("'http://a:x': no URL: invalid port number")),
+            ("http://u:p@a", Err("'http://u:p@a': it must not contain a user name or password")),
+        ];
+        for (text, expected) in rows {
+            let url = http_url(text).map(|url| url.to_string());
+            assert_eq!(url, expected.map(str::to_owned).map_err(str::to_owned), "{text}");
+        }
     }
 
     #[test]

@@ -15,6 +15,8 @@ use crate::message::{BodyLength, Refusal, Request, SpoolWriter};
 const HEAD_TIME: Duration = Duration::from_secs(10);
 /// Between two requests, as most servers have it.
 const IDLE_TIME: Duration = Duration::from_secs(60);
+/// How long a client may take for its first request that has connected just before the house closes: one packet on its way.
+const FIRST_REQUEST_TIME: Duration = Duration::from_secs(1);
 /// A body may start slowly, then it must come at this rate at least, on average.
 const BODY_START_TIME: Duration = Duration::from_secs(10);
 const BODY_BYTES_PER_SECOND_MIN: u64 = 1024;
@@ -31,6 +33,8 @@ pub(super) struct Connection {
     input: Vec<u8>,
     state: State,
     deadline: Instant,
+    /// No request has come yet.
+    is_new: bool,
 }
 
 #[derive(Debug)]
@@ -69,7 +73,8 @@ pub(super) enum Step {
 
 impl Connection {
     pub(super) fn new(limits: Arc<Limits>, peer: SocketAddr, now: Instant) -> Connection {
-        Connection { limits, peer, input: Vec::new(), state: State::Idle, deadline: now + HEAD_TIME }
+        let deadline = now + HEAD_TIME;
+        Connection { limits, peer, input: Vec::new(), state: State::Idle, deadline, is_new: true }
     }
 
     /// Takes bytes in. [`Connection::step`] says what they mean.
@@ -90,6 +95,16 @@ impl Connection {
     /// The bytes that came behind the request.
     pub(super) fn into_unread(self) -> Vec<u8> {
         self.input
+    }
+
+    /// The house closes. Whether the client may be left at once: one that has just connected has a request on its way, and
+    /// some time for it.
+    pub(super) fn drain(&mut self, now: Instant) -> bool {
+        if self.is_idle() && self.is_new {
+            self.deadline = self.deadline.min(now + FIRST_REQUEST_TIME);
+            return false;
+        }
+        self.is_idle()
     }
 
     /// Whether nothing of a request is here.
@@ -192,6 +207,7 @@ impl Connection {
     }
 
     fn complete(&mut self, head: Head, body: Option<BodyReader>, now: Instant) -> Step {
+        self.is_new = false;
         self.state = State::Idle;
         let asked = Asked::new(&head.method, head.version, head.is_persistent());
         let request = Request {
@@ -261,6 +277,25 @@ mod tests {
         assert!(matches!(connection.step(later), Step::More));
         assert_eq!(connection.deadline(), later + BODY_START_TIME + Duration::from_secs(10));
         assert!(matches!(connection.expire(), Step::Refuse(Refusal::RequestTimeout)));
+    }
+
+    #[test]
+    fn when_the_house_closes_only_those_are_left_at_once_whose_request_was_answered() {
+        let now = Instant::now();
+        let mut connection = connection(now);
+        assert!(!connection.drain(now), "its first request may be on its way");
+        assert_eq!(connection.deadline(), now + FIRST_REQUEST_TIME);
+        assert!(!connection.drain(now + FIRST_REQUEST_TIME / 2));
+        assert_eq!(connection.deadline(), now + FIRST_REQUEST_TIME, "it wins no time");
+        connection.receive(b"GET / HTTP/1.1\r\nHost: a\r\n\r\nGET");
+        assert_eq!(target(&connection.step(now)), "/");
+        connection.answered(now);
+        assert!(matches!(connection.step(now), Step::More));
+        assert!(!connection.drain(now), "half of its second request is here");
+        connection.receive(b" / HTTP/1.1\r\nHost: a\r\n\r\n");
+        assert_eq!(target(&connection.step(now)), "/");
+        connection.answered(now);
+        assert!(connection.drain(now));
     }
 
     #[test]

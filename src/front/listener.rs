@@ -21,6 +21,8 @@ pub struct Listener {
     /// `None` once the house drains: closed, not shut down, since another process may hold the same socket.
     socket: Mutex<Option<mio::net::TcpListener>>,
     watch: OnceLock<Watch>,
+    /// What ends it: `Drain`, or `Cut` where somebody may want to know that the house closes.
+    until: Turn,
 }
 
 /// What became of one attempt to accept.
@@ -33,13 +35,13 @@ enum Accepted {
 }
 
 impl Listener {
-    pub(super) fn open(front: Arc<Front>, socket: TcpListener, serve: Arc<Serve>) -> io::Result<()> {
+    pub(super) fn open(front: Arc<Front>, socket: TcpListener, until: Turn, serve: Arc<Serve>) -> io::Result<()> {
         socket.set_nonblocking(true)?;
         let watched = socket.try_clone()?;
         let poller = front.poller.clone();
         let door = Arc::new(Door { front, serve });
         let socket = Mutex::new(Some(mio::net::TcpListener::from_std(socket)));
-        let listener = Arc::new(Listener { door, socket, watch: OnceLock::new() });
+        let listener = Arc::new(Listener { door, socket, watch: OnceLock::new(), until });
         let watch = poller.watch(&watched, listener.clone())?;
         // Clients that came before the watch was set raise no further edge.
         watch.set_deadline(Some(Instant::now()));
@@ -72,10 +74,13 @@ impl Listener {
         let socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(listener) = socket.as_ref() else { return Accepted::None };
         let accepted = listener.accept();
+        if accepted.is_ok() {
+            // Under the lock: once the house drains, everybody who was let in is counted, and so waited for.
+            front.connections.fetch_add(1, Ordering::SeqCst);
+        }
         drop(socket);
         match accepted {
             Ok((socket, peer)) => {
-                front.connections.fetch_add(1, Ordering::SeqCst);
                 if let Err(error) = Client::open(self.door.clone(), socket.into(), peer) {
                     log::warn!("cannot watch the client {peer}: {error}");
                 }
@@ -103,6 +108,7 @@ impl Owner for Listener {
     fn turn(self: Arc<Self>, turn: Turn) {
         match turn {
             Turn::Ready { .. } | Turn::Expired => self.accept_all(),
+            Turn::Drain if self.until != Turn::Drain => {}
             Turn::Drain | Turn::Cut => {
                 if let Some(watch) = self.watch.get() {
                     watch.end();

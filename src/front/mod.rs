@@ -23,7 +23,7 @@ use std::time::Duration;
 use std::{fmt, io};
 
 use crate::message::Request;
-use crate::poller::Poller;
+use crate::poller::{Poller, Turn};
 
 use client::Client;
 pub use listener::Listener;
@@ -77,9 +77,9 @@ impl Front {
         })
     }
 
-    /// Has the poller accept clients on this socket from now on.
-    pub fn listen(self: &Arc<Front>, socket: TcpListener, serve: Arc<Serve>) -> io::Result<()> {
-        Listener::open(self.clone(), socket, serve)
+    /// Has the poller accept clients on this socket, from now until [`Turn::Drain`] or [`Turn::Cut`].
+    pub fn listen(self: &Arc<Front>, socket: TcpListener, until: Turn, serve: Arc<Serve>) -> io::Result<()> {
+        Listener::open(self.clone(), socket, until, serve)
     }
 
     /// Requests that are complete and not yet answered.

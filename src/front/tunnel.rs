@@ -436,7 +436,7 @@ mod tests {
             Box::new(reply_to).join(head, Box::new(far), TunnelCare { run: Box::new(run), ended });
             Ok(())
         };
-        front.listen(listener, Arc::new(serve)).expect("a listener");
+        front.listen(listener, Turn::Drain, Arc::new(serve)).expect("a listener");
         let mut client = TcpStream::connect(address).expect("a connection");
         client.set_read_timeout(Some(SOON)).expect("a timeout");
         client.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\nearly").expect("the front reads");

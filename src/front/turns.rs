@@ -75,8 +75,8 @@ impl Client {
     }
 
     /// Gives the connection to the poller, or back if an edge came meanwhile.
-    fn give_back(&self, connection: Box<Connection>) -> Option<Box<Connection>> {
-        if self.front().is_draining() && connection.is_idle() {
+    fn give_back(&self, mut connection: Box<Connection>) -> Option<Box<Connection>> {
+        if self.front().is_draining() && connection.drain(Instant::now()) {
             self.close();
             return None;
         }

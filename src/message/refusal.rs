@@ -40,6 +40,8 @@ pub enum Refusal {
     AllFailed(Vec<(String, String, Outcome)>),
     /// Too much is waiting already.
     Busy,
+    /// The house closes: what is asked for would be lost with it.
+    Stopping,
     /// Neither HTTP/1.0 nor HTTP/1.1.
     VersionNotSupported,
     /// No room for the body on disk.
@@ -68,6 +70,7 @@ impl Refusal {
             Refusal::NotImplemented(what) => (501, what),
             Refusal::AllFailed(_) => (502, "All backend requests failed"),
             Refusal::Busy => (503, "Too busy: too many requests are waiting already"),
+            Refusal::Stopping => (503, "Stopping: what is under way is finished, nothing else is begun"),
             Refusal::VersionNotSupported => (505, "Only HTTP/1.0 and HTTP/1.1 are spoken here"),
             Refusal::InsufficientStorage => (507, "No room for the request's body (--spool-dir)"),
             Refusal::Loop => (508, "The request came back to this proxy: a backend leads to it"),

@@ -1,6 +1,7 @@
 //! HTTP/1.1 towards backends, on ureq: one leg's call, from reaching the backend to the end of its answer.
 //! Knows nothing of clients, nor of the rules of the race: whoever calls says what is sent and may hang up.
 
+mod ask;
 mod dial;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
@@ -25,6 +26,7 @@ use ureq::config::{AutoHeaderValue, Config};
 use crate::message::{Outcome, Source};
 use crate::poller::Poller;
 use crate::race::CancelToken;
+pub use ask::ask;
 pub use line::Lines;
 use line::{Failure, Line};
 pub use request::Outgoing;

@@ -43,7 +43,6 @@ fn a_stream_in_flight_is_finished_while_nobody_else_is_let_in() {
     let mut client = client_of_stream(proxy.address);
     proxy.stopper().stop();
     eventually_refused(proxy.address);
-    eventually_refused(proxy.admin);
     assert!(!proxy.has_ended());
     gate.open();
     assert_eq!(client.chunk().as_deref(), Some(&b"-end"[..]));
@@ -92,6 +91,26 @@ fn idle_connections_are_closed_without_a_wait() {
     assert!(!proxy.has_ended());
     gate.open();
     assert_eq!(streaming.chunk().as_deref(), Some(&b"-end"[..]));
+    proxy.stop();
+}
+
+#[test]
+fn a_client_that_connected_just_before_the_end_may_still_ask_once() {
+    let good = Fake::with(200, "good");
+    let proxy = Proxy::with(std::slice::from_ref(&good.url), |config| config.grace_period = LONG);
+    let mut clients: Vec<Client> = (0..8).map(|_| Client::connect(proxy.address)).collect();
+    // Clients are accepted in their order: those before this one have been.
+    assert_eq!(proxy.get("/").text(), "good");
+    proxy.stopper().stop();
+    eventually_refused(proxy.address);
+    for client in &mut clients {
+        client.send_request("GET", "/", &[], None);
+    }
+    for client in &mut clients {
+        let reply = client.reply();
+        assert_eq!((reply.text().as_str(), reply.value("connection")), ("good", Some("close")));
+    }
+    drop(clients);
     proxy.stop();
 }
 
@@ -200,12 +219,12 @@ fn the_program_finishes_what_is_under_way_on_a_signal_and_exits_with_0() {
         program.signal(signal);
         program.line("stopping: no more clients are accepted");
         eventually_refused(address);
-        eventually_refused(admin);
         assert!(program.child.try_wait().expect("a child").is_none());
         gate.open();
         assert_eq!(client.chunk().as_deref(), Some(&b"-end"[..]), "{signal}");
         assert_eq!(client.chunk().as_deref(), Some(&b""[..]), "{signal}");
         assert_eq!(program.wait().code(), Some(0), "{signal}");
+        eventually_refused(admin);
         let last = program.lines_until("stopped");
         assert!(last.iter().any(|line| line.contains("GET /stream 200")), "{last:#?}");
     }

@@ -66,11 +66,23 @@ mod log;
 /// How it ends.
 mod drain;
 
+/// Alive, and ready: for those who only look.
+mod probes;
+
+/// Under systemd: what it is told, and what it hands over.
+mod supervised;
+
+/// The program as its own client.
+mod errands;
+
 /// Every flag, by its name and by its variable.
 mod flags;
 
 /// The same race behind tiny_http.
 mod example;
+
+/// What packages carry is what the flags say.
+mod docs;
 
 /// What a machine can keep of the rules of the house.
 mod tidy;

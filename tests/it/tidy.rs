@@ -155,7 +155,8 @@ fn libraries_stay_in_their_rooms() {
     let wiring = ["src/server.rs", "src/main.rs"];
     let words = ["process::exit", "threadpool::", "use threadpool", "signal_hook::", "use signal_hook"];
     assert_none("workers, signals and the exit are server's and main's", &uses(&words, &wiring));
-    let sockets = ["src/front/", "src/upstream/", "src/server.rs", "src/demo.rs"];
+    let sockets =
+        ["src/front/", "src/upstream/", "src/server.rs", "src/sockets.rs", "src/supervisor.rs", "src/demo.rs"];
     assert_none("sockets are front's and upstream's", &uses(&["TcpStream", "TcpListener"], &sockets));
 }
 
@@ -266,6 +267,24 @@ fn every_flag_is_in_the_readme_and_in_a_test() {
         }
     }
     assert_none("every flag is told and tried", &breaches);
+}
+
+#[test]
+fn every_variable_that_packages_set_is_a_flags() {
+    let known: Vec<&str> = config::flags().map(|(_, variable)| variable).collect();
+    let is_name = |c: char| c.is_ascii_uppercase() || c == '_';
+    let mut breaches = Vec::new();
+    let packages: Vec<Source> = tree().into_iter().filter(|source| source.is_in(&["packaging/"])).collect();
+    assert!(packages.iter().any(|source| source.text.contains("BACKEND_SERVERS=")), "nothing in packaging");
+    for source in packages {
+        for (at, _) in source.text.match_indices("RED_TENTACLE_") {
+            let variable = source.text[at..].split(|c| !is_name(c)).next().unwrap_or_default();
+            if !known.contains(&variable) {
+                breaches.push(format!("{}: {variable}", source.path));
+            }
+        }
+    }
+    assert_none("a package sets only what there is", &breaches);
 }
 
 #[test]

@@ -3,13 +3,17 @@
 
 mod backends;
 mod clients;
+mod errands;
 mod program;
 mod race;
 mod updates;
 
 use std::time::Duration;
 
+use url::Url;
+
 use super::Config;
+use crate::message::Address;
 
 /// What the flags say so far: the configuration, and what only matters until it is complete.
 #[derive(Debug)]
@@ -21,6 +25,26 @@ pub(super) struct Draft {
     pub(super) linger_unsafe: Option<Duration>,
     pub(super) check: bool,
     pub(super) demo: bool,
+    pub(super) health: Option<Url>,
+    /// Empty if none is asked for.
+    pub(super) update: Vec<Address>,
+    pub(super) admin: Url,
+}
+
+impl Draft {
+    /// Nothing but defaults.
+    pub(super) fn new() -> Draft {
+        Draft {
+            config: Config::new(Vec::new()),
+            idle_timeout: None,
+            linger_unsafe: None,
+            check: false,
+            demo: false,
+            health: None,
+            update: Vec::new(),
+            admin: Url::parse("http://127.0.0.1:8081").expect("a URL"),
+        }
+    }
 }
 
 /// One flag.
@@ -54,6 +78,7 @@ pub(super) const GROUPS: &[Group] = &[
     Group { heading: "Clients", flags: clients::FLAGS },
     Group { heading: "Updates", flags: updates::FLAGS },
     Group { heading: "Program", flags: program::FLAGS },
+    Group { heading: "A proxy that runs already", flags: errands::FLAGS },
 ];
 
 /// All flags.

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::thread;
@@ -55,6 +56,21 @@ impl Binary {
         let mut command = Binary::command();
         command.args(["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"]).args(arguments);
         Binary::spawn(command)
+    }
+
+    /// Starts the program with sockets handed over as systemd does it: one, or two, and their names.
+    pub fn start_with_sockets(arguments: &[&str], first: OwnedFd, second: Option<OwnedFd>, names: &str) -> Binary {
+        // The shell keeps its process id when it becomes the program.
+        let script = "export LISTEN_PID=$$; exec \"$0\" \"$@\" 3<&0 4<&1 </dev/null >/dev/null";
+        let mut command = Binary::command_in_shell(script);
+        command
+            .args(arguments)
+            .env("LISTEN_FDNAMES", names)
+            .env("LISTEN_FDS", if second.is_some() { "2" } else { "1" });
+        command.stdin(first).stdout(second.map_or(Stdio::null(), Stdio::from)).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("the program starts");
+        let lines = lines_of(child.stderr.take().expect("a pipe"));
+        Binary { child, printed: never(), lines }
     }
 
     /// Starts a command and reads its standard error.
@@ -145,6 +161,13 @@ impl Binary {
     /// How many descriptors it has open.
     pub fn descriptors(&self) -> usize {
         fs::read_dir(format!("/proc/{}/fd", self.child.id())).expect("a running process").count()
+    }
+
+    /// What its descriptors lead to.
+    pub fn open_files(&self) -> Vec<String> {
+        let files = fs::read_dir(format!("/proc/{}/fd", self.child.id())).expect("a running process").flatten();
+        let leads = files.filter_map(|file| fs::read_link(file.path()).ok());
+        leads.map(|path| path.to_string_lossy().into_owned()).collect()
     }
 
     /// A number of `/proc/…/status`.

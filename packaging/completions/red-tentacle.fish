@@ -1,0 +1,38 @@
+complete -c red-tentacle -l backends -d 'The backends, at most 64: http://a,https://b:8443/base [env: BACKEND_SERVERS]' -r -f
+complete -c red-tentacle -l success -d 'Which answers win: 200-299,304 (304 always wins a conditional request) [default: 200-299] [env: RED_TENTACLE_SUCCESS]' -r -f
+complete -c red-tentacle -l linger -d 'How long losers of GET, HEAD, OPTIONS and TRACE may still finish, for their connections\' sake [default: 200ms] [env: RED_TENTACLE_LINGER]' -r -f
+complete -c red-tentacle -l linger-unsafe -d 'How long losers of other methods may, so that the request reaches every backend; 0s cancels them [default: the timeout] [env: RED_TENTACLE_LINGER_UNSAFE]' -r -f
+complete -c red-tentacle -l max-silent -d 'Losers that may wait in vain at one backend before it is asked only once a second [default: 128] [env: RED_TENTACLE_MAX_SILENT]' -r -f
+complete -c red-tentacle -l max-legs -d 'Most legs that hold a thread at once, at least 64; beyond it they queue [default: 1024] [env: RED_TENTACLE_MAX_LEGS]' -r -f
+complete -c red-tentacle -l timeout -d 'Longest time to reach a backend, and again to get its complete head [default: 5s] [env: RED_TENTACLE_TIMEOUT]' -r -f
+complete -c red-tentacle -l idle-timeout -d 'Longest silence while a body moves, either way [default: 60s, or --timeout if that is longer] [env: RED_TENTACLE_IDLE_TIMEOUT]' -r -f
+complete -c red-tentacle -l host -d 'Whose name the backends see in Host: their own, or the one that the client wrote [default: backend] [env: RED_TENTACLE_HOST]' -r -f -a "backend\t''
+preserve\t''"
+complete -c red-tentacle -l max-idle-lines -d 'Idle connections kept for each backend; 0 keeps none [default: 64] [env: RED_TENTACLE_MAX_IDLE_LINES]' -r -f
+complete -c red-tentacle -l dns-ttl -d 'How long a name\'s addresses count; they are looked up anew before that [default: 30s] [env: RED_TENTACLE_DNS_TTL]' -r -f
+complete -c red-tentacle -l ca-file -d 'More certificates to trust beside the usual roots, in PEM [env: RED_TENTACLE_CA_FILE]' -r -F
+complete -c red-tentacle -l listen -d 'Where clients connect [default: 0.0.0.0:8080 and, where IPv6 exists, [::]:8080] [env: RED_TENTACLE_LISTEN]' -r -f
+complete -c red-tentacle -l max-body -d 'Largest request body; larger ones get 413 [default: 10MiB] [env: RED_TENTACLE_MAX_BODY]' -r -f
+complete -c red-tentacle -l spool-dir -d 'Where request bodies above 64 KiB wait, in unlinked files [default: TMPDIR, or /tmp] [env: RED_TENTACLE_SPOOL_DIR]' -r -f -a "(__fish_complete_directories)"
+complete -c red-tentacle -l max-connections -d 'Most client connections at once; beyond it new ones wait [default: from the limit of open files] [env: RED_TENTACLE_MAX_CONNECTIONS]' -r -f
+complete -c red-tentacle -l workers -d 'Threads that take requests on; they never wait for a backend [default: 2 per core] [env: RED_TENTACLE_WORKERS]' -r -f
+complete -c red-tentacle -l admin-listen -d 'Where updates are taken; beyond loopback only with a token or --admin-from [default: 127.0.0.1:8081 and, where IPv6 exists, [::1]:8081] [env: RED_TENTACLE_ADMIN_LISTEN]' -r -f
+complete -c red-tentacle -l admin-token-file -d 'Updates need `Authorization: Bearer` with the token in this file, from anywhere [env: RED_TENTACLE_ADMIN_TOKEN_FILE]' -r -F
+complete -c red-tentacle -l admin-host -d 'Names besides localhost and IP addresses that updates may have in Host [env: RED_TENTACLE_ADMIN_HOST]' -r -f
+complete -c red-tentacle -l admin-from -d 'Networks besides loopback that updates may come from: 172.17.0.1,fd00::/8 [env: RED_TENTACLE_ADMIN_FROM]' -r -f
+complete -c red-tentacle -l admin-on-proxy-port -d 'Whether updates are taken at --listen too; off: their paths are forwarded like any other [default: on] [env: RED_TENTACLE_ADMIN_ON_PROXY_PORT]' -r -f -a "on\t''
+off\t''"
+complete -c red-tentacle -l grace-period -d 'Longest time that requests in flight may still take after SIGTERM or SIGINT [default: 10s] [env: RED_TENTACLE_GRACE_PERIOD]' -r -f
+complete -c red-tentacle -l log-level -d 'How much is told on standard error; info: a line per request [default: info] [env: RED_TENTACLE_LOG_LEVEL]' -r -f -a "off\t''
+error\t''
+warn\t''
+info\t''
+debug\t''
+trace\t''"
+complete -c red-tentacle -l health -d 'Ask this URL and exit: with 0 if the answer is a 2xx within 3 s, else with 1 [env: RED_TENTACLE_HEALTH]' -r -f
+complete -c red-tentacle -l update -d 'Replace the backends of a running proxy by these and exit; --admin-token-file goes with it [env: RED_TENTACLE_UPDATE]' -r -f
+complete -c red-tentacle -l admin -d 'Where the running proxy takes updates [default: http://127.0.0.1:8081/] [env: RED_TENTACLE_ADMIN]' -r -f
+complete -c red-tentacle -l check -d 'Check everything, print the configuration in effect, exit [env: RED_TENTACLE_CHECK]'
+complete -c red-tentacle -l demo -d 'Race three small backends inside the program: nothing else is needed [env: RED_TENTACLE_DEMO]'
+complete -c red-tentacle -s h -l help -d 'Print help'
+complete -c red-tentacle -s V -l version -d 'Print version'

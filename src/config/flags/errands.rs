@@ -1,0 +1,55 @@
+//! What the program asks of a proxy that runs already, instead of being one.
+
+use super::Flag;
+use crate::config::values;
+use crate::message::{BadEntry, parse_addresses};
+
+/// In the order of the help.
+pub(super) const FLAGS: &[Flag] = &[
+    Flag {
+        name: "health",
+        env: "RED_TENTACLE_HEALTH",
+        value: "URL",
+        default: "",
+        help: "Ask this URL and exit: with 0 if the answer is a 2xx within 3 s, else with 1",
+        set: |draft, text| {
+            draft.health = Some(values::http_url(text)?);
+            Ok(())
+        },
+        show: |draft| draft.health.as_ref().map_or("(none)".to_owned(), ToString::to_string),
+    },
+    Flag {
+        name: "update",
+        env: "RED_TENTACLE_UPDATE",
+        value: "URL,...",
+        default: "",
+        help: "Replace the backends of a running proxy by these and exit; --admin-token-file goes with it",
+        set: |draft, text| {
+            let addresses = parse_addresses(text).map_err(|bad| {
+                let reasons: Vec<String> = bad.iter().map(BadEntry::to_string).collect();
+                reasons.join("; ")
+            })?;
+            if addresses.is_empty() {
+                return Err(values::bad(text, "no backends; write http://a,http://b"));
+            }
+            draft.update = addresses;
+            Ok(())
+        },
+        show: |draft| match draft.update.as_slice() {
+            [] => "(none)".to_owned(),
+            addresses => values::show_list(addresses),
+        },
+    },
+    Flag {
+        name: "admin",
+        env: "RED_TENTACLE_ADMIN",
+        value: "URL",
+        default: "http://127.0.0.1:8081/",
+        help: "Where the running proxy takes updates",
+        set: |draft, text| {
+            draft.admin = values::http_url(text)?;
+            Ok(())
+        },
+        show: |draft| draft.admin.to_string(),
+    },
+];

@@ -1,0 +1,82 @@
+//! The program as its own client: `--health` and `--update`, where there is no curl.
+
+use std::io::Write;
+use std::time::Instant;
+
+use tempfile::NamedTempFile;
+
+use crate::harness::{Binary, Deaf, Ended, Fake, Raw, SOON, get, refusing};
+
+/// Runs the program to its end with these arguments; proxies of the environment are nothing to it.
+fn run(arguments: &[&str]) -> Ended {
+    let mut command = Binary::command();
+    command.args(arguments).env("HTTP_PROXY", "http://127.0.0.1:1").env("ALL_PROXY", "http://127.0.0.1:1");
+    Binary::run(command)
+}
+
+/// The one line on standard error that a failed errand leaves.
+fn failure(arguments: &[&str]) -> String {
+    let ended = run(arguments);
+    assert_eq!((ended.code, ended.stdout.as_str()), (Some(1), ""), "{arguments:?}: {ended:?}");
+    let line = ended.stderr.strip_suffix('\n').and_then(|line| line.strip_prefix("red-tentacle: ")).unwrap_or_default();
+    assert!(!line.is_empty() && !line.contains('\n'), "one line: {ended:?}");
+    line.to_owned()
+}
+
+#[test]
+fn health_is_the_exit_code() {
+    let good = Fake::with(204, "");
+    let url = format!("{}/a/?b=c", good.url);
+    let ended = run(&["--health", &url]);
+    assert_eq!((ended.code, ended.stdout.as_str(), ended.stderr.as_str()), (Some(0), "", ""));
+    let seen = good.next();
+    assert_eq!((seen.method.as_str(), seen.target.as_str()), ("GET", "/a/?b=c"));
+    let ill = Fake::with(503, "not now\n\x1b[2Jreally");
+    assert_eq!(failure(&["--health", &ill.url]), format!("{}/ answers 503: not now; ?[2Jreally", ill.url));
+    let moved = Fake::with(302, "elsewhere");
+    assert!(failure(&["--health", &moved.url]).ends_with("/ answers 302: elsewhere"));
+}
+
+#[test]
+fn who_cannot_be_asked_is_not_healthy() {
+    let nobody = refusing();
+    let line = failure(&["--health", &nobody]);
+    assert_eq!(line, format!("cannot ask {nobody}/: Connection refused (os error 111)"));
+    let rubbish = Raw::answering("SSH-2.0\r\n\r\n");
+    assert!(failure(&["--health", &rubbish.url]).starts_with(&format!("cannot ask {}/: ", rubbish.url)));
+    let (hanging, deaf) = (Raw::hanging(), Deaf::new());
+    for url in [&hanging.url, &deaf.url] {
+        let began = Instant::now();
+        assert_eq!(failure(&["--health", url]), format!("cannot ask {url}/: no answer within 3 s"));
+        assert!(began.elapsed() < SOON);
+    }
+}
+
+#[test]
+fn a_running_proxy_is_asked_for_its_health_and_given_a_list() {
+    let (old, new, newer) = (Fake::with(200, "old"), Fake::with(200, "new"), Fake::with(200, "newer"));
+    let program = Binary::start(&["--backends", &old.url]);
+    let (address, admin) = program.addresses();
+    assert_eq!(run(&["--health", &format!("http://{admin}/readyz")]).code, Some(0));
+    assert!(failure(&["--health", &format!("http://{admin}/")]).contains("/ answers 404: Not found"));
+    let admin = format!("http://{admin}");
+    for (list, text) in [(&new, "new"), (&newer, "newer")] {
+        let ended = run(&["--update", &list.url, "--admin", &admin]);
+        assert_eq!((ended.code, ended.stdout.as_str()), (Some(0), "Backends updated successfully\n"), "{ended:?}");
+        assert_eq!(get(address, "/").text(), text);
+    }
+}
+
+#[test]
+fn an_update_shows_the_token_and_tells_why_it_was_refused() {
+    let (good, mut file) = (Fake::with(200, "good"), NamedTempFile::new().expect("a file"));
+    file.write_all(b"s3cret\n").expect("written");
+    let token = file.path().to_str().expect("UTF-8");
+    let program = Binary::start(&["--backends", &good.url, "--admin-token-file", token]);
+    let (_, admin) = program.addresses();
+    let admin = format!("http://{admin}/");
+    let refused = failure(&["--update", &good.url, "--admin", &admin]);
+    assert!(refused.starts_with(&format!("{admin}-update-backends answers 403: Forbidden; the request has no token")));
+    let ended = run(&["--update", &good.url, "--admin", &admin, "--admin-token-file", token]);
+    assert_eq!((ended.code, ended.stdout.as_str()), (Some(0), "Backends updated successfully\n"), "{ended:?}");
+}
