@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread;
 
+use mimalloc::MiMalloc;
 use red_tentacle::config::{self, Config, Errand, Invocation};
 use red_tentacle::demo::Demo;
 use red_tentacle::journal;
@@ -13,6 +14,10 @@ use red_tentacle::supervisor::Supervisor;
 use red_tentacle::upstream::{self, SystemLookup};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
+
+/// Chosen by measurement: with 64 MiB of addresses glibc's serves a twentieth of the requests before it gives up.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// The command line or the environment is wrong.
 const EXIT_USAGE: u8 = 2;

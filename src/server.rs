@@ -100,7 +100,8 @@ impl Server {
         Server::supervised(config, lookup, Supervisor::default())
     }
 
-    /// The same under a supervisor, which is told when clients are accepted and when the end begins.
+    /// The same under a supervisor, whose sockets come before the configured addresses, and which is told when clients are
+    /// accepted and when the end begins.
     pub fn supervised(
         config: Config,
         lookup: Arc<dyn Lookup>,

@@ -57,7 +57,7 @@ pub struct Config {
     pub success: Success,
     /// The longest request body, in bytes.
     pub max_body: u64,
-    /// Where long request bodies wait: a directory that existed at the start.
+    /// Where long request bodies wait: a directory that took a file at the start.
     pub spool_dir: PathBuf,
     /// The most client connections at once; `None` leaves it to the limit of open descriptors.
     pub max_connections: Option<NonZeroUsize>,
@@ -122,7 +122,7 @@ pub enum Errand {
 }
 
 /// Reads a command line, program name first, and the environment. A flag beats its variable, which beats the default.
-/// Opens the token's file and looks whether the spool's directory exists.
+/// Opens the token's file and tries whether the spool's directory takes a file.
 pub fn read(args: impl IntoIterator<Item = OsString>, env: impl Fn(&'static str) -> Option<OsString>) -> Invocation {
     Given::read(args, env).and_then(|given| checked(&given)).unwrap_or_else(|refused| refused)
 }
@@ -213,11 +213,19 @@ fn check_timeouts(draft: &mut Draft, given: &Given) -> Result<(), Invocation> {
 }
 
 fn check_spool_dir(config: &Config, given: &Given) -> Result<(), Invocation> {
-    if config.spool_dir.is_dir() {
-        return Ok(());
-    }
     let (culprit, dir) = (given.culprit("spool-dir"), config.spool_dir.to_string_lossy());
-    Err(fail(format_args!("{culprit} '{}': no such directory; name one that exists", Excerpt(&dir))))
+    if !config.spool_dir.is_dir() {
+        return Err(fail(format_args!("{culprit} '{}': no such directory; name one that exists", Excerpt(&dir))));
+    }
+    // As a body is: else the first long one would be the first to know.
+    match tempfile::tempfile_in(&config.spool_dir) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(fail(format_args!(
+            "{culprit} '{}': nothing can be written there ({}); name a directory that takes files",
+            Excerpt(&dir),
+            error.kind()
+        ))),
+    }
 }
 
 fn check_admin(config: &Config, given: &Given) -> Result<(), Invocation> {

@@ -46,6 +46,8 @@ type Row<'a> = (&'a str, &'a str, &'a str, &'a str, &'a str, &'a str);
 #[test]
 fn a_flag_beats_the_environment_which_beats_the_default() {
     let temp_dir = std::env::temp_dir().display().to_string();
+    let directories = [tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("a directory")];
+    let [by_flag, by_env] = directories.each_ref().map(|directory| directory.path().to_str().expect("UTF-8"));
     let workers = Config::new(Vec::new()).workers.to_string();
     let rows: [Row; 24] = [
         ("backends", "http://z", "http://a,https://b:8443/c", "http://c", "ftp://a", "it must begin with http:// or"),
@@ -68,7 +70,7 @@ fn a_flag_beats_the_environment_which_beats_the_default() {
             "not an IP address with a port; write 0.0.0.0:8080 or [::]:8080",
         ),
         ("max-body", "10MiB", "16KiB", "0B", "1MB", "not a size; write 512B, 16KiB, 10MiB or 1GiB"),
-        ("spool-dir", &temp_dir, "/", "/dev", "/no/such", "no such directory; name one that exists"),
+        ("spool-dir", &temp_dir, by_flag, by_env, "/no/such", "no such directory; name one that exists"),
         ("max-connections", "(from the limit of open files)", "100", "1", "0", "not a whole number from 1 to 1048576;"),
         ("workers", &workers, "3", "7", "1025", "not a whole number from 1 to 1024; write 1, say"),
         (

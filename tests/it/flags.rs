@@ -12,7 +12,7 @@ use tempfile::NamedTempFile;
 
 use crate::harness::{
     BRIEFLY, Binary, Client, Connection, Deaf, Ended, Fake, Gate, Raw, Reply, SOON, eventually, get, own_address,
-    refusing,
+    pattern, refusing,
 };
 
 const LIST: &str = "http://a.example,https://b.example:8443/base";
@@ -493,6 +493,44 @@ fn log_level_says_how_much_is_told() {
     silent.signal("TERM");
     assert_eq!(silent.wait().code(), Some(0));
     assert_eq!(silent.rest(), "");
+}
+
+#[test]
+fn a_spool_dir_that_takes_no_file_ends_the_start_and_the_default_is_checked_too() {
+    // Where no user may write, root least of all.
+    let line = usage_error(&["--spool-dir", "/proc"], &[("BACKEND_SERVERS", LIST)]);
+    assert!(line.starts_with("--spool-dir '/proc': nothing can be written there ("), "{line}");
+    assert!(line.ends_with("); name a directory that takes files"), "{line}");
+    // As in a container from scratch, where there is no /tmp.
+    let line = usage_error(&["--check"], &[("BACKEND_SERVERS", LIST), ("TMPDIR", "/nonexistent")]);
+    assert_eq!(line, "--spool-dir '/nonexistent': no such directory; name one that exists");
+}
+
+#[test]
+fn spool_dir_is_where_a_body_of_1_mib_waits_and_nothing_else_is_needed() {
+    let gate = Gate::new();
+    let held = gate.clone();
+    let good = Fake::answering(move |request| {
+        held.pass();
+        Fake::reply(200, request.body.clone())
+    });
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().to_str().expect("UTF-8").to_owned();
+    let mut command = Binary::command();
+    command.args(["--backends", &good.url, "--listen", "127.0.0.1:0", "--admin-listen", "off", "--spool-dir", &path]);
+    let program = Binary::spawn({
+        command.env("TMPDIR", "/nonexistent");
+        command
+    });
+    let body = pattern(1 << 20);
+    let mut client = Client::connect(program.address());
+    client.send_request("POST", "/", &[], Some(&body));
+    assert!(good.next().body == body);
+    let spooled = program.open_files().into_iter().filter(|file| file.starts_with(&path)).count();
+    assert_eq!(spooled, 1, "{:?}", program.open_files());
+    gate.open();
+    assert!(client.reply().body == body);
+    assert_eq!(fs::read_dir(&path).expect("a directory").count(), 0);
 }
 
 #[test]

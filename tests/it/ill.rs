@@ -428,7 +428,7 @@ fn with_64_mib_of_addresses_beyond_its_text_16_clients_of_8_backends_are_served(
     let program = Binary::spawn(command);
     let (address, _) = program.addresses();
     let idle = program.usage();
-    let load = Load { address, clients: 16, requests: 1000 };
+    let load = Load { address, clients: 16, requests: 10_000 };
     let course = load.watch(program.child.id(), |client, _| ask(client, "GET", "/", None));
     tell("64 MiB", idle, &course);
     println!("text {text} KiB, at most {} KiB of addresses", kib_of(program.child.id(), "VmPeak"));

@@ -39,7 +39,7 @@ pub(super) const FLAGS: &[Flag] = &[
         name: "spool-dir",
         env: "RED_TENTACLE_SPOOL_DIR",
         value: "DIR",
-        default: "the system's directory for temporary files",
+        default: "TMPDIR, or /tmp",
         help: "Where request bodies above 64 KiB wait, in unlinked files",
         set: |draft, text| {
             draft.config.spool_dir = text.into();

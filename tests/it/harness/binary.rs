@@ -163,6 +163,13 @@ impl Binary {
         fs::read_dir(format!("/proc/{}/fd", self.child.id())).expect("a running process").count()
     }
 
+    /// What its descriptors lead to.
+    pub fn open_files(&self) -> Vec<String> {
+        let files = fs::read_dir(format!("/proc/{}/fd", self.child.id())).expect("a running process").flatten();
+        let leads = files.filter_map(|file| fs::read_link(file.path()).ok());
+        leads.map(|path| path.to_string_lossy().into_owned()).collect()
+    }
+
     /// A number of `/proc/…/status`.
     fn status(&self, name: &str) -> usize {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("a running process");
