@@ -79,7 +79,7 @@ impl BodyReader {
                     self.stage = Stage::Done;
                 }
                 match piece {
-                    Piece::Framing(count) => Ok(count),
+                    Piece::Size { line: count, .. } | Piece::Framing(count) => Ok(count),
                     Piece::Data(count) => self.keep(&input[..count]).map(|()| count),
                     Piece::More => Ok(0),
                 }
