@@ -170,8 +170,9 @@ impl Connection {
         if head.body == BodyLength::None {
             return Ok(self.complete(head, None, now));
         }
-        let writer = SpoolWriter::new(self.limits.spool_dir.clone(), self.limits.max_body);
-        let body = BodyReader::new(head.body, self.limits.max_body, writer)?;
+        let Limits { max_body, spool_memory, spool_dir } = &*self.limits;
+        let writer = SpoolWriter::sharing(spool_memory.clone(), spool_dir.clone(), *max_body);
+        let body = BodyReader::new(head.body, *max_body, writer)?;
         let wants_continue = head.wants_continue && self.input.is_empty();
         self.state = State::Body(Box::new(Arriving { head, body, began: now }));
         self.deadline = now + BODY_START_TIME;
@@ -212,7 +213,7 @@ mod tests {
     use super::*;
 
     fn connection(now: Instant) -> Connection {
-        let limits = Limits { max_body: 1 << 20, spool_dir: std::env::temp_dir().into() };
+        let limits = Limits { max_body: 1 << 20, spool_memory: Arc::default(), spool_dir: std::env::temp_dir().into() };
         Connection::new(Arc::new(limits), "192.0.2.1:1".parse().expect("an address"), now)
     }
 

@@ -22,7 +22,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 use std::{fmt, io};
 
-use crate::message::Request;
+use crate::message::{Request, SpoolMemory};
 use crate::poller::Poller;
 
 use client::Client;
@@ -38,7 +38,9 @@ pub type Serve = dyn Fn(Request, ClientReply) -> Result<(), ClientReply> + Send 
 pub struct Limits {
     /// The longest body, in bytes.
     pub max_body: u64,
-    /// Where bodies go that are too long for memory.
+    /// What bodies have in memory.
+    pub spool_memory: Arc<SpoolMemory>,
+    /// Where bodies go that are too long for that.
     pub spool_dir: Arc<Path>,
 }
 
