@@ -36,7 +36,7 @@ pub(super) struct Connection {
 #[derive(Debug)]
 enum State {
     /// Between requests: not one byte of the next has come.
-    Idle,
+    Idle { since: Instant },
     /// A part of a head is here.
     Head(HeadReader),
     /// The head is here, its body isn't yet.
@@ -69,7 +69,7 @@ pub(super) enum Step {
 
 impl Connection {
     pub(super) fn new(limits: Arc<Limits>, peer: SocketAddr, now: Instant) -> Connection {
-        Connection { limits, peer, input: Vec::new(), state: State::Idle, deadline: now + HEAD_TIME }
+        Connection { limits, peer, input: Vec::new(), state: State::Idle { since: now }, deadline: now + HEAD_TIME }
     }
 
     /// Takes bytes in. [`Connection::step`] says what they mean.
@@ -94,12 +94,20 @@ impl Connection {
 
     /// Whether nothing of a request is here.
     pub(super) fn is_idle(&self) -> bool {
-        matches!(self.state, State::Idle) && self.input.is_empty()
+        self.idle_since().is_some()
+    }
+
+    /// Since when it waits for a request of which nothing is here.
+    pub(super) fn idle_since(&self) -> Option<Instant> {
+        match self.state {
+            State::Idle { since } if self.input.is_empty() => Some(since),
+            _ => None,
+        }
     }
 
     /// The request has been answered and another may follow.
     pub(super) fn answered(&mut self, now: Instant) {
-        self.state = State::Idle;
+        self.state = State::Idle { since: now };
         self.deadline = now + IDLE_TIME;
     }
 
@@ -112,7 +120,7 @@ impl Connection {
     /// The deadline has passed.
     pub(super) fn expire(&mut self) -> Step {
         match self.state {
-            State::Idle | State::Parting { .. } => Step::Close,
+            State::Idle { .. } | State::Parting { .. } => Step::Close,
             State::Head(_) | State::Body(_) => Step::Refuse(Refusal::RequestTimeout),
         }
     }
@@ -120,7 +128,7 @@ impl Connection {
     /// Goes on with what is here.
     pub(super) fn step(&mut self, now: Instant) -> Step {
         let step = match &mut self.state {
-            State::Idle | State::Head(_) => self.step_head(now),
+            State::Idle { .. } | State::Head(_) => self.step_head(now),
             State::Body(_) => self.step_body(now),
             State::Parting { bytes_left } => {
                 let count = self.input.len();
@@ -144,7 +152,7 @@ impl Connection {
         if self.input.is_empty() {
             return Ok(Step::More);
         }
-        if matches!(self.state, State::Idle) {
+        if matches!(self.state, State::Idle { .. }) {
             self.state = State::Head(HeadReader::default());
             self.deadline = now + HEAD_TIME;
         }
@@ -188,12 +196,14 @@ impl Connection {
             self.deadline = arriving.began + BODY_START_TIME + at_least;
             return Ok(Step::More);
         }
-        let State::Body(arriving) = std::mem::replace(&mut self.state, State::Idle) else { return Ok(Step::More) };
+        let State::Body(arriving) = std::mem::replace(&mut self.state, State::Idle { since: now }) else {
+            return Ok(Step::More);
+        };
         Ok(self.complete(arriving.head, Some(arriving.body), now))
     }
 
     fn complete(&mut self, head: Head, body: Option<BodyReader>, now: Instant) -> Step {
-        self.state = State::Idle;
+        self.state = State::Idle { since: now };
         let asked = Asked::new(&head.method, head.version, head.is_persistent());
         let request = Request {
             method: head.method,

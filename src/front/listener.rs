@@ -2,13 +2,13 @@
 
 use std::io;
 use std::net::TcpListener;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::client::Client;
 use super::{Door, Front, Serve};
 use crate::poller::{Owner, Turn, Watch};
+use crate::wait;
 
 /// Clients accepted in one turn: the others' sockets want the poller's thread, too.
 const ACCEPTS_MAX: usize = 128;
@@ -66,16 +66,22 @@ impl Listener {
 
     fn accept(&self) -> Accepted {
         let front = &self.door.front;
-        if front.connections() >= front.connections_max {
-            return Accepted::Full;
-        }
         let socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(listener) = socket.as_ref() else { return Accepted::None };
+        if front.connections() >= front.connections_max {
+            let now = Instant::now();
+            if wait::until_readable(listener, now).is_err() {
+                return Accepted::None;
+            }
+            // Somebody wants to come in.
+            if !front.crowd.make_room(now) {
+                return Accepted::Full;
+            }
+        }
         let accepted = listener.accept();
         drop(socket);
         match accepted {
             Ok((socket, peer)) => {
-                front.connections.fetch_add(1, Ordering::SeqCst);
                 if let Err(error) = Client::open(self.door.clone(), socket.into(), peer) {
                     log::warn!("cannot watch the client {peer}: {error}");
                 }

@@ -4,6 +4,7 @@
 mod body;
 mod client;
 mod connection;
+mod crowd;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzzing;
@@ -26,6 +27,7 @@ use crate::message::{Request, SpoolMemory};
 use crate::poller::Poller;
 
 use client::Client;
+use crowd::Crowd;
 pub use listener::Listener;
 use patience::Waiting;
 pub use reply_to::ClientReply;
@@ -53,7 +55,7 @@ pub struct Front {
     write_timeout: Duration,
     /// The clients that threads wait for.
     waiting: Waiting<Client>,
-    connections: AtomicUsize,
+    crowd: Crowd,
     exchanges: AtomicUsize,
     draining: AtomicBool,
 }
@@ -73,7 +75,7 @@ impl Front {
             connections_max,
             write_timeout,
             waiting: Waiting::new(waiting_max),
-            connections: AtomicUsize::new(0),
+            crowd: Crowd::default(),
             exchanges: AtomicUsize::new(0),
             draining: AtomicBool::new(false),
         })
@@ -91,7 +93,7 @@ impl Front {
 
     /// Open client connections.
     pub fn connections(&self) -> usize {
-        self.connections.load(Ordering::SeqCst)
+        self.crowd.count()
     }
 
     /// Replies say `Connection: close` from now on, and no connection idles. Who tells the poller's owners to drain
