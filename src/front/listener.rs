@@ -5,6 +5,8 @@ use std::net::TcpListener;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
+use socket2::SockRef;
+
 use super::client::Client;
 use super::{Door, Front, Serve};
 use crate::poller::{Owner, Turn, Watch};
@@ -14,6 +16,11 @@ use crate::wait;
 const ACCEPTS_MAX: usize = 128;
 /// How long accepting pauses when there are too many connections or no descriptors. The kernel queues meanwhile.
 const PAUSE: Duration = Duration::from_millis(50);
+
+/// How much of a reply may wait in the kernel to be sent, beside what is on its way. It is told that there is room again when
+/// half of it has gone, and by default that are megabytes: a client that takes some kilobytes a second would look as if it
+/// took nothing for a minute.
+const UNSENT_BYTES: u32 = 64 * 1024;
 
 /// A listening socket.
 pub struct Listener {
@@ -35,6 +42,8 @@ enum Accepted {
 impl Listener {
     pub(super) fn open(front: Arc<Front>, socket: TcpListener, serve: Arc<Serve>) -> io::Result<()> {
         socket.set_nonblocking(true)?;
+        // Accepted sockets inherit it.
+        SockRef::from(&socket).set_tcp_notsent_lowat(UNSENT_BYTES)?;
         let watched = socket.try_clone()?;
         let poller = front.poller.clone();
         let door = Arc::new(Door { front, serve });
