@@ -4,7 +4,9 @@ use std::io::Write;
 use std::num::NonZeroUsize;
 use std::time::Instant;
 
-use crate::harness::{Binary, Client, Fake, Gate, Proxy, Raw, SOON, descriptors, patiently};
+use crossbeam_channel::never;
+
+use crate::harness::{BRIEFLY, Binary, Client, Fake, Gate, Proxy, Raw, SOON, descriptors, patiently};
 
 /// What a client that waits may cost in memory.
 const BYTES_MAX: usize = 8 * 1024;
@@ -110,4 +112,37 @@ fn those_who_never_say_a_word_keep_nobody_out() {
     // Well before the ten seconds in which they would have to send a head.
     assert!(begun.elapsed() < SOON / 4, "{:?}", begun.elapsed());
     assert!(silent[0].is_closed());
+}
+
+/// The time for a head and for a body's begin is ten seconds in all, however often a byte comes.
+#[test]
+fn heads_and_bodies_that_drip_are_refused_after_ten_seconds() {
+    let backend = Raw::answering("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ngood");
+    let proxy = Proxy::with(std::slice::from_ref(&backend.url), patiently);
+    let begins = [
+        "GET / HTTP/1.1\r\nHost: a\r\nX-A: ",
+        "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\n",
+        "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5;",
+    ];
+    let begun = Instant::now();
+    let mut clients = begins.map(|begin| {
+        let mut client = Client::connect(proxy.address);
+        client.send(begin);
+        client.stream.set_nonblocking(true).expect("a socket");
+        client
+    });
+    let has_answer = |client: &Client| client.stream.peek(&mut [0]).is_ok();
+    while !clients.iter().all(has_answer) && begun.elapsed() < SOON {
+        for client in &mut clients {
+            let _ = client.stream.write_all(b"x");
+        }
+        let _ = never::<()>().recv_timeout(BRIEFLY);
+    }
+    let took = begun.elapsed();
+    for client in &mut clients {
+        client.stream.set_nonblocking(false).expect("a socket");
+        assert_eq!(client.reply().status, 408);
+    }
+    assert!(took.as_secs() >= 9 && took < SOON, "{took:?}");
+    assert!(backend.requests.is_empty());
 }
