@@ -56,6 +56,11 @@ impl BodyReader {
         self.writer.length()
     }
 
+    /// Whether so many bytes more may go to a file.
+    pub(super) fn needs_disk(&self, more: usize) -> bool {
+        self.writer.needs_disk(more)
+    }
+
     /// The complete body.
     pub(super) fn finish(self) -> Spool {
         self.writer.finish()

@@ -8,16 +8,13 @@ use std::time::{Duration, Instant};
 
 use socket2::SockRef;
 
-use super::connection::Connection;
+use super::connection::{Connection, READ_BYTES};
 use super::patience::{Pace, Wait};
 use super::tunnel::Tunnel;
 use super::{Door, Front};
 use crate::message::Departure;
 use crate::poller::{Turn, Watch};
 use crate::wait;
-
-/// Read in one call: a whole head of the usual size, and enough of a body to make the call worth it.
-const READ_BYTES: usize = 16 * 1024;
 
 /// So often a thread that waits for a client looks whether it has left, or whether the house is closed.
 pub(super) const LOOK_UP_TIME: Duration = Duration::from_millis(250);

@@ -11,6 +11,8 @@ use super::head::{Head, HeadReader};
 use super::reply::Asked;
 use crate::message::{BodyLength, Refusal, Request, SpoolWriter};
 
+/// Read in one call: a whole head of the usual size, and enough of a body to make the call worth it.
+pub(super) const READ_BYTES: usize = 16 * 1024;
 /// From a head's first byte to its last. A head is one packet or two; ten seconds are for bad radio.
 const HEAD_TIME: Duration = Duration::from_secs(10);
 /// Between two requests, as most servers have it.
@@ -95,6 +97,11 @@ impl Connection {
     /// Whether nothing of a request is here.
     pub(super) fn is_idle(&self) -> bool {
         self.idle_since().is_some()
+    }
+
+    /// Whether what is read in one call may go to a file.
+    pub(super) fn needs_disk(&self) -> bool {
+        matches!(&self.state, State::Body(arriving) if arriving.body.needs_disk(READ_BYTES))
     }
 
     /// Since when it waits for a request of which nothing is here.

@@ -13,6 +13,7 @@ mod listener;
 mod patience;
 mod reply;
 mod reply_to;
+mod spooler;
 mod tunnel;
 mod turns;
 
@@ -31,6 +32,7 @@ use crowd::Crowd;
 pub use listener::Listener;
 use patience::Waiting;
 pub use reply_to::ClientReply;
+use spooler::Spooler;
 
 /// Takes a complete request, or gives the way back to the client back if too much is waiting already.
 pub type Serve = dyn Fn(Request, ClientReply) -> Result<(), ClientReply> + Send + Sync;
@@ -56,6 +58,7 @@ pub struct Front {
     /// The clients that threads wait for.
     waiting: Waiting<Client>,
     crowd: Crowd,
+    spooler: Spooler,
     exchanges: AtomicUsize,
     draining: AtomicBool,
 }
@@ -76,6 +79,7 @@ impl Front {
             write_timeout,
             waiting: Waiting::new(waiting_max),
             crowd: Crowd::default(),
+            spooler: Spooler::default(),
             exchanges: AtomicUsize::new(0),
             draining: AtomicBool::new(false),
         })

@@ -175,6 +175,11 @@ impl SpoolWriter {
         Ok(())
     }
 
+    /// Whether so many bytes more may need the disk. All memory may be taken besides, which nobody can know before.
+    pub fn needs_disk(&self, more: usize) -> bool {
+        self.file.is_some() || self.memory.len() + more > MEMORY_BYTES_MAX
+    }
+
     /// How many bytes have arrived.
     pub fn length(&self) -> u64 {
         self.length

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use crossbeam_channel::never;
 
-use crate::harness::{BRIEFLY, Binary, Client, Fake, Gate, Proxy, Raw, SOON, descriptors, patiently};
+use crate::harness::{BRIEFLY, Binary, Client, Fake, Gate, Proxy, Raw, SOON, descriptors, patiently, pattern};
 
 /// What a client that waits may cost in memory.
 const BYTES_MAX: usize = 8 * 1024;
@@ -145,4 +145,29 @@ fn heads_and_bodies_that_drip_are_refused_after_ten_seconds() {
     }
     assert!(took.as_secs() >= 9 && took < SOON, "{took:?}");
     assert!(backend.requests.is_empty());
+}
+
+/// A disk that can't keep up would have every client wait for it.
+#[test]
+fn only_a_thread_of_its_own_writes_long_bodies_to_the_disk() {
+    const LENGTH: usize = 8 << 20;
+    let backend = Raw::serving(|mut connection| {
+        while connection.request_head().is_some() {
+            connection.reply(200, "good");
+        }
+    });
+    let program = Binary::start(&["--backends", &backend.url]);
+    let address = program.address();
+    let mut client = Client::connect(address);
+    let mut post = |body: &[u8]| {
+        client.send_request("POST", "/", &[], Some(body));
+        assert_eq!(client.reply().text(), "good");
+    };
+    post(&pattern(1000));
+    assert_eq!(program.threads_named("spooler"), 0, "it is started when it is needed");
+    post(&pattern(LENGTH));
+    post(&pattern(LENGTH));
+    assert!(program.bytes_written_by("spooler") >= 2 * LENGTH);
+    let by_poller = program.bytes_written_by("poller");
+    assert!(by_poller < LENGTH / 8, "{by_poller} bytes");
 }
