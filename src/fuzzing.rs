@@ -5,9 +5,9 @@ use http::HeaderMap;
 
 use crate::config::HostHeader;
 use crate::front;
-pub use crate::front::fuzzing::{chunks, connection, head};
+pub use crate::front::fuzzing::{connection, head};
 use crate::message::headers::{ViaId, has_token, upgrade_of};
-use crate::message::{Address, Request};
+use crate::message::{Address, Chunks, Piece, Request};
 use crate::proxy;
 use crate::upstream;
 
@@ -25,6 +25,41 @@ const OWN: [&str; 8] = [
     "x-forwarded-proto",
     "x-forwarded-host",
 ];
+
+/// Chunks of a request, and of an answer.
+pub fn chunks(bytes: &[u8]) {
+    front::fuzzing::chunks(bytes);
+    answer_chunks(bytes);
+}
+
+/// What ureq gets is the same whole and in pieces, means what was sent, and is as plain as can be.
+fn answer_chunks(bytes: &[u8]) {
+    let Some((size, input)) = bytes.split_first() else { return };
+    let whole = upstream::fuzzing::cleaned(std::iter::once(input));
+    let pieces = upstream::fuzzing::cleaned(input.chunks(1 + usize::from(*size)));
+    assert_eq!(whole.as_deref().ok(), pieces.as_deref().ok());
+    let Ok(clean) = whole else { return };
+    assert_eq!(data_of(&clean), data_of(input));
+    assert_eq!(upstream::fuzzing::cleaned(std::iter::once(&clean[..])).as_ref(), Ok(&clean));
+    assert!(clean.len() <= input.len());
+}
+
+/// The data of chunks, as far as they go.
+fn data_of(mut input: &[u8]) -> Vec<u8> {
+    let (mut chunks, mut data) = (Chunks::new(usize::MAX), Vec::new());
+    loop {
+        let count = match chunks.take(input) {
+            Ok(Piece::Size { line, .. }) => line,
+            Ok(Piece::Framing(count)) => count,
+            Ok(Piece::Data(count)) => {
+                data.extend_from_slice(&input[..count]);
+                count
+            }
+            Ok(Piece::More) | Err(_) => return data,
+        };
+        input = &input[count..];
+    }
+}
 
 /// A request that is accepted reaches a backend as one well-formed request, as it was meant, the same ahead and by ureq.
 pub fn to_backend(bytes: &[u8]) {

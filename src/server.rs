@@ -118,7 +118,8 @@ impl Server {
             .build();
         let descriptors = descriptors(&config);
         let rooms = Arc::new(rooms(&config, descriptors.lines_max, &poller, &legs, lookup)?);
-        let limits = Limits { max_body: config.max_body, spool_dir: config.spool_dir.as_path().into() };
+        let spool_dir = config.spool_dir.as_path().into();
+        let limits = Limits { max_body: config.max_body, spool_memory: Arc::default(), spool_dir };
         let front = |clients_max| {
             // Half of the threads for clients that don't read leaves the other half for those that do.
             let waiting_max = config.max_legs.get() / 2;
@@ -408,7 +409,8 @@ mod tests {
         let (legs, _foreman) = Legs::new(Bounds::default());
         let rooms = Arc::new(rooms(&config, 64, &poller, &legs, Arc::new(SystemLookup)).expect("no certificates"));
         let pool = ThreadPool::new(1);
-        let limits = Limits { max_body: config.max_body, spool_dir: config.spool_dir.as_path().into() };
+        let spool_dir = config.spool_dir.as_path().into();
+        let limits = Limits { max_body: config.max_body, spool_memory: Arc::default(), spool_dir };
         let front = Front::new(poller.clone(), limits, 16, SOON, 1);
         let address = open(&front, vec![socket], Turn::Drain, &pool, &rooms, serve).expect("a port")[0];
         for _ in 0..3 {

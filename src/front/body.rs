@@ -56,6 +56,11 @@ impl BodyReader {
         self.writer.length()
     }
 
+    /// Whether so many bytes more may go to a file.
+    pub(super) fn needs_disk(&self, more: usize) -> bool {
+        self.writer.needs_disk(more)
+    }
+
     /// The complete body.
     pub(super) fn finish(self) -> Spool {
         self.writer.finish()
@@ -79,7 +84,7 @@ impl BodyReader {
                     self.stage = Stage::Done;
                 }
                 match piece {
-                    Piece::Framing(count) => Ok(count),
+                    Piece::Size { line: count, .. } | Piece::Framing(count) => Ok(count),
                     Piece::Data(count) => self.keep(&input[..count]).map(|()| count),
                     Piece::More => Ok(0),
                 }

@@ -3,13 +3,12 @@
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use socket2::SockRef;
 
-use super::connection::Connection;
+use super::connection::{Connection, READ_BYTES};
 use super::patience::{Pace, Wait};
 use super::tunnel::Tunnel;
 use super::{Door, Front};
@@ -17,14 +16,13 @@ use crate::message::Departure;
 use crate::poller::{Turn, Watch};
 use crate::wait;
 
-/// Read in one call: a whole head of the usual size, and enough of a body to make the call worth it.
-const READ_BYTES: usize = 16 * 1024;
-
 /// So often a thread that waits for a client looks whether it has left, or whether the house is closed.
 pub(super) const LOOK_UP_TIME: Duration = Duration::from_millis(250);
 
 /// A client's socket, from accepting it to closing it.
 pub(super) struct Client {
+    /// In the crowd.
+    number: u64,
     pub(super) socket: TcpStream,
     pub(super) peer: SocketAddr,
     pub(super) door: Arc<Door>,
@@ -73,7 +71,7 @@ impl Client {
         let connection = Connection::new(front.limits.clone(), peer, Instant::now());
         let deadline = connection.deadline();
         let seat = Mutex::new(Seat { connection: Some(Box::new(connection)), ..Seat::default() });
-        let client = Arc::new(Client { socket, peer, door, watch: OnceLock::new(), seat });
+        let client = front.crowd.enter(|number| Client { number, socket, peer, door, watch: OnceLock::new(), seat });
         client.socket.set_nodelay(true)?;
         let watch = front.poller.watch(&client.socket, client.clone())?;
         watch.set_deadline(Some(deadline));
@@ -213,6 +211,25 @@ impl Client {
         let _ = self.socket.shutdown(Shutdown::Both);
     }
 
+    /// Since when the client says nothing between two requests, if that is so.
+    pub(super) fn silent_since(&self) -> Option<Instant> {
+        self.seat().connection.as_ref()?.idle_since()
+    }
+
+    /// Closes the connection if nothing of a request is here: whether it did.
+    pub(super) fn give_way(&self) -> bool {
+        let mut seat = self.seat();
+        let is_idle = seat.connection.as_ref().is_some_and(|connection| connection.is_idle());
+        let is_silent = || self.socket.peek(&mut [0]).is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock);
+        if !is_idle || !is_silent() {
+            return false;
+        }
+        seat.connection = None;
+        drop(seat);
+        self.close();
+        true
+    }
+
     /// Takes the connection, or leaves word that there was something.
     pub(super) fn take_or_note(&self, read_closed: bool) -> Option<Box<Connection>> {
         let mut seat = self.seat();
@@ -259,6 +276,6 @@ impl Departure for Client {
 
 impl Drop for Client {
     fn drop(&mut self) {
-        self.front().connections.fetch_sub(1, Ordering::SeqCst);
+        self.front().crowd.leave(self.number);
     }
 }

@@ -11,6 +11,8 @@ use super::head::{Head, HeadReader};
 use super::reply::Asked;
 use crate::message::{BodyLength, Refusal, Request, SpoolWriter};
 
+/// Read in one call: a whole head of the usual size, and enough of a body to make the call worth it.
+pub(super) const READ_BYTES: usize = 16 * 1024;
 /// From a head's first byte to its last. A head is one packet or two; ten seconds are for bad radio.
 const HEAD_TIME: Duration = Duration::from_secs(10);
 /// Between two requests, as most servers have it.
@@ -40,7 +42,7 @@ pub(super) struct Connection {
 #[derive(Debug)]
 enum State {
     /// Between requests: not one byte of the next has come.
-    Idle,
+    Idle { since: Instant },
     /// A part of a head is here.
     Head(HeadReader),
     /// The head is here, its body isn't yet.
@@ -73,8 +75,8 @@ pub(super) enum Step {
 
 impl Connection {
     pub(super) fn new(limits: Arc<Limits>, peer: SocketAddr, now: Instant) -> Connection {
-        let deadline = now + HEAD_TIME;
-        Connection { limits, peer, input: Vec::new(), state: State::Idle, deadline, is_new: true }
+        let (state, deadline) = (State::Idle { since: now }, now + HEAD_TIME);
+        Connection { limits, peer, input: Vec::new(), state, deadline, is_new: true }
     }
 
     /// Takes bytes in. [`Connection::step`] says what they mean.
@@ -109,12 +111,25 @@ impl Connection {
 
     /// Whether nothing of a request is here.
     pub(super) fn is_idle(&self) -> bool {
-        matches!(self.state, State::Idle) && self.input.is_empty()
+        self.idle_since().is_some()
+    }
+
+    /// Whether what is read in one call may go to a file.
+    pub(super) fn needs_disk(&self) -> bool {
+        matches!(&self.state, State::Body(arriving) if arriving.body.needs_disk(READ_BYTES))
+    }
+
+    /// Since when it waits for a request of which nothing is here.
+    pub(super) fn idle_since(&self) -> Option<Instant> {
+        match self.state {
+            State::Idle { since } if self.input.is_empty() => Some(since),
+            _ => None,
+        }
     }
 
     /// The request has been answered and another may follow.
     pub(super) fn answered(&mut self, now: Instant) {
-        self.state = State::Idle;
+        self.state = State::Idle { since: now };
         self.deadline = now + IDLE_TIME;
     }
 
@@ -127,7 +142,7 @@ impl Connection {
     /// The deadline has passed.
     pub(super) fn expire(&mut self) -> Step {
         match self.state {
-            State::Idle | State::Parting { .. } => Step::Close,
+            State::Idle { .. } | State::Parting { .. } => Step::Close,
             State::Head(_) | State::Body(_) => Step::Refuse(Refusal::RequestTimeout),
         }
     }
@@ -135,7 +150,7 @@ impl Connection {
     /// Goes on with what is here.
     pub(super) fn step(&mut self, now: Instant) -> Step {
         let step = match &mut self.state {
-            State::Idle | State::Head(_) => self.step_head(now),
+            State::Idle { .. } | State::Head(_) => self.step_head(now),
             State::Body(_) => self.step_body(now),
             State::Parting { bytes_left } => {
                 let count = self.input.len();
@@ -159,7 +174,7 @@ impl Connection {
         if self.input.is_empty() {
             return Ok(Step::More);
         }
-        if matches!(self.state, State::Idle) {
+        if matches!(self.state, State::Idle { .. }) {
             self.state = State::Head(HeadReader::default());
             self.deadline = now + HEAD_TIME;
         }
@@ -185,8 +200,9 @@ impl Connection {
         if head.body == BodyLength::None {
             return Ok(self.complete(head, None, now));
         }
-        let writer = SpoolWriter::new(self.limits.spool_dir.clone(), self.limits.max_body);
-        let body = BodyReader::new(head.body, self.limits.max_body, writer)?;
+        let Limits { max_body, spool_memory, spool_dir } = &*self.limits;
+        let writer = SpoolWriter::sharing(spool_memory.clone(), spool_dir.clone(), *max_body);
+        let body = BodyReader::new(head.body, *max_body, writer)?;
         let wants_continue = head.wants_continue && self.input.is_empty();
         self.state = State::Body(Box::new(Arriving { head, body, began: now }));
         self.deadline = now + BODY_START_TIME;
@@ -202,13 +218,15 @@ impl Connection {
             self.deadline = arriving.began + BODY_START_TIME + at_least;
             return Ok(Step::More);
         }
-        let State::Body(arriving) = std::mem::replace(&mut self.state, State::Idle) else { return Ok(Step::More) };
+        let State::Body(arriving) = std::mem::replace(&mut self.state, State::Idle { since: now }) else {
+            return Ok(Step::More);
+        };
         Ok(self.complete(arriving.head, Some(arriving.body), now))
     }
 
     fn complete(&mut self, head: Head, body: Option<BodyReader>, now: Instant) -> Step {
         self.is_new = false;
-        self.state = State::Idle;
+        self.state = State::Idle { since: now };
         let asked = Asked::new(&head.method, head.version, head.is_persistent());
         let request = Request {
             method: head.method,
@@ -228,7 +246,7 @@ mod tests {
     use super::*;
 
     fn connection(now: Instant) -> Connection {
-        let limits = Limits { max_body: 1 << 20, spool_dir: std::env::temp_dir().into() };
+        let limits = Limits { max_body: 1 << 20, spool_memory: Arc::default(), spool_dir: std::env::temp_dir().into() };
         Connection::new(Arc::new(limits), "192.0.2.1:1".parse().expect("an address"), now)
     }
 

@@ -215,7 +215,8 @@ fn served(pieces: impl Iterator<Item = Vec<u8>>) -> Served {
 }
 
 fn fresh(now: Instant) -> Connection {
-    let limits = Limits { max_body: BODY_BYTES_MAX, spool_dir: std::env::temp_dir().into() };
+    let limits =
+        Limits { max_body: BODY_BYTES_MAX, spool_memory: Arc::default(), spool_dir: std::env::temp_dir().into() };
     Connection::new(Arc::new(limits), "192.0.2.1:1".parse().expect("an address"), now)
 }
 

@@ -2,18 +2,25 @@
 
 use std::io;
 use std::net::TcpListener;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
+
+use socket2::SockRef;
 
 use super::client::Client;
 use super::{Door, Front, Serve};
 use crate::poller::{Owner, Turn, Watch};
+use crate::wait;
 
 /// Clients accepted in one turn: the others' sockets want the poller's thread, too.
 const ACCEPTS_MAX: usize = 128;
 /// How long accepting pauses when there are too many connections or no descriptors. The kernel queues meanwhile.
 const PAUSE: Duration = Duration::from_millis(50);
+
+/// How much of a reply may wait in the kernel to be sent, beside what is on its way. It is told that there is room again when
+/// half of it has gone, and by default that are megabytes: a client that takes some kilobytes a second would look as if it
+/// took nothing for a minute.
+const UNSENT_BYTES: u32 = 64 * 1024;
 
 /// A listening socket.
 pub struct Listener {
@@ -37,6 +44,8 @@ enum Accepted {
 impl Listener {
     pub(super) fn open(front: Arc<Front>, socket: TcpListener, until: Turn, serve: Arc<Serve>) -> io::Result<()> {
         socket.set_nonblocking(true)?;
+        // Accepted sockets inherit it.
+        SockRef::from(&socket).set_tcp_notsent_lowat(UNSENT_BYTES)?;
         let watched = socket.try_clone()?;
         let poller = front.poller.clone();
         let door = Arc::new(Door { front, serve });
@@ -68,19 +77,21 @@ impl Listener {
 
     fn accept(&self) -> Accepted {
         let front = &self.door.front;
-        if front.connections() >= front.connections_max {
-            return Accepted::Full;
-        }
         let socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(listener) = socket.as_ref() else { return Accepted::None };
-        let accepted = listener.accept();
-        if accepted.is_ok() {
-            // Under the lock: once the house drains, everybody who was let in is counted, and so waited for.
-            front.connections.fetch_add(1, Ordering::SeqCst);
+        if front.connections() >= front.connections_max {
+            let now = Instant::now();
+            if wait::until_readable(listener, now).is_err() {
+                return Accepted::None;
+            }
+            // Somebody wants to come in.
+            if !front.crowd.make_room(now) {
+                return Accepted::Full;
+            }
         }
-        drop(socket);
-        match accepted {
+        match listener.accept() {
             Ok((socket, peer)) => {
+                // Under the lock: once the house drains, everybody who was let in is counted, and so waited for.
                 if let Err(error) = Client::open(self.door.clone(), socket.into(), peer) {
                     log::warn!("cannot watch the client {peer}: {error}");
                 }

@@ -4,6 +4,7 @@
 mod body;
 mod client;
 mod connection;
+mod crowd;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzzing;
@@ -12,6 +13,7 @@ mod listener;
 mod patience;
 mod reply;
 mod reply_to;
+mod spooler;
 mod tunnel;
 mod turns;
 
@@ -22,13 +24,15 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 use std::{fmt, io};
 
-use crate::message::Request;
+use crate::message::{Request, SpoolMemory};
 use crate::poller::{Poller, Turn};
 
 use client::Client;
+use crowd::Crowd;
 pub use listener::Listener;
 use patience::Waiting;
 pub use reply_to::ClientReply;
+use spooler::Spooler;
 
 /// Takes a complete request, or gives the way back to the client back if too much is waiting already.
 pub type Serve = dyn Fn(Request, ClientReply) -> Result<(), ClientReply> + Send + Sync;
@@ -38,7 +42,9 @@ pub type Serve = dyn Fn(Request, ClientReply) -> Result<(), ClientReply> + Send 
 pub struct Limits {
     /// The longest body, in bytes.
     pub max_body: u64,
-    /// Where bodies go that are too long for memory.
+    /// What bodies have in memory.
+    pub spool_memory: Arc<SpoolMemory>,
+    /// Where bodies go that are too long for that.
     pub spool_dir: Arc<Path>,
 }
 
@@ -51,7 +57,8 @@ pub struct Front {
     write_timeout: Duration,
     /// The clients that threads wait for.
     waiting: Waiting<Client>,
-    connections: AtomicUsize,
+    crowd: Crowd,
+    spooler: Spooler,
     exchanges: AtomicUsize,
     draining: AtomicBool,
 }
@@ -71,7 +78,8 @@ impl Front {
             connections_max,
             write_timeout,
             waiting: Waiting::new(waiting_max),
-            connections: AtomicUsize::new(0),
+            crowd: Crowd::default(),
+            spooler: Spooler::default(),
             exchanges: AtomicUsize::new(0),
             draining: AtomicBool::new(false),
         })
@@ -89,7 +97,7 @@ impl Front {
 
     /// Open client connections.
     pub fn connections(&self) -> usize {
-        self.connections.load(Ordering::SeqCst)
+        self.crowd.count()
     }
 
     /// Replies say `Connection: close` from now on, and no connection idles. Who tells the poller's owners to drain

@@ -23,7 +23,14 @@ enum Stage {
 /// What is at the front of the input.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Piece {
-    /// So many bytes of framing.
+    /// The line that tells a chunk's size, extensions and line end included. After a size of zero only trailers follow.
+    Size {
+        /// The line's length in bytes.
+        line: usize,
+        /// The chunk's.
+        size: u64,
+    },
+    /// So many bytes of other framing.
     Framing(usize),
     /// So many bytes of the body.
     Data(usize),
@@ -76,7 +83,7 @@ impl Chunks {
         let digits = if has_extension { digits.trim_ascii_end() } else { digits };
         let size = parse_size(digits).ok_or(BadChunks::Malformed("A chunk's size isn't a hex number"))?;
         self.stage = if size == 0 { Stage::Trailers { bytes: 0 } } else { Stage::Data { left: size } };
-        Ok(Piece::Framing(line.len() + 2))
+        Ok(Piece::Size { line: line.len() + 2, size })
     }
 
     fn data_end(&mut self, input: &[u8]) -> Result<Piece, BadChunks> {
@@ -109,13 +116,16 @@ impl Chunks {
 /// The line at the front of `input`, without its CR LF; `None` if it hasn't ended yet.
 fn line(input: &[u8], bytes_max: usize) -> Result<Option<&[u8]>, BadChunks> {
     const TOO_LONG: BadChunks = BadChunks::Malformed("A line of chunked framing is too long");
+    const NO_END: BadChunks = BadChunks::Malformed("A line of chunked framing doesn't end with CR LF");
     match input.iter().position(|byte| *byte == b'\n') {
         Some(newline) if newline > bytes_max => Err(TOO_LONG),
         Some(newline) => match input[..newline].split_last() {
             Some((b'\r', line)) if !line.iter().any(|byte| is_control(*byte)) => Ok(Some(line)),
-            _ => Err(BadChunks::Malformed("A line of chunked framing doesn't end with CR LF")),
+            _ => Err(NO_END),
         },
         None if input.len() > bytes_max => Err(TOO_LONG),
+        // What can't become right isn't waited for.
+        None if input.strip_suffix(b"\r").unwrap_or(input).iter().any(|byte| is_control(*byte)) => Err(NO_END),
         None => Ok(None),
     }
 }

@@ -30,7 +30,7 @@ pub use framing::BodyLength;
 pub(crate) use framing::content_length;
 pub use outcome::{Elapsed, Outcome};
 pub use refusal::Refusal;
-pub use spool::{Spool, SpoolReader, SpoolWriter, Spooling};
+pub use spool::{Spool, SpoolMemory, SpoolReader, SpoolWriter, Spooling};
 pub use target::Target;
 pub(crate) use target::is_host_field;
 

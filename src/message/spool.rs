@@ -6,9 +6,45 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Bodies up to this length stay in memory: most are shorter, and a file costs six system calls.
 const MEMORY_BYTES_MAX: usize = 64 * 1024;
+/// All bodies in memory together: 256 of the longest, and a quarter of the smallest host. What doesn't fit goes to its file
+/// at once.
+const ALL_MEMORY_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// The memory that bodies share.
+#[derive(Debug, Default)]
+pub struct SpoolMemory(AtomicUsize);
+
+/// One body's part of it.
+#[derive(Debug)]
+struct Share {
+    memory: Arc<SpoolMemory>,
+    bytes: usize,
+}
+
+impl Share {
+    /// Grows to so many bytes, if they are left.
+    fn grow(&mut self, bytes: usize) -> bool {
+        let more = bytes.saturating_sub(self.bytes);
+        let grown = |used: usize| Some(used + more).filter(|used| *used <= ALL_MEMORY_BYTES_MAX);
+        let has_room = more == 0 || self.memory.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, grown).is_ok();
+        self.bytes += if has_room { more } else { 0 };
+        has_room
+    }
+
+    fn give_back(&mut self) {
+        self.memory.0.fetch_sub(std::mem::take(&mut self.bytes), Ordering::Relaxed);
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.give_back();
+    }
+}
 
 /// A complete body. Cloning shares it.
 #[derive(Debug, Clone)]
@@ -16,7 +52,7 @@ pub struct Spool(Arc<Kept>);
 
 #[derive(Debug)]
 enum Kept {
-    Memory(Vec<u8>),
+    Memory(Vec<u8>, #[expect(dead_code, reason = "it counts as long as the bytes are there")] Share),
     File { file: File, length: u64 },
 }
 
@@ -33,7 +69,7 @@ impl Spool {
     /// Its length in bytes.
     pub fn length(&self) -> u64 {
         match &*self.0 {
-            Kept::Memory(bytes) => bytes.len() as u64,
+            Kept::Memory(bytes, _) => bytes.len() as u64,
             Kept::File { length, .. } => *length,
         }
     }
@@ -46,7 +82,7 @@ impl Spool {
     /// All bytes, if the body is short enough to be in memory.
     pub fn bytes(&self) -> Option<&[u8]> {
         match &*self.0 {
-            Kept::Memory(bytes) => Some(bytes),
+            Kept::Memory(bytes, _) => Some(bytes),
             Kept::File { .. } => None,
         }
     }
@@ -62,7 +98,7 @@ pub struct SpoolReader {
 impl Read for SpoolReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = match &*self.spool.0 {
-            Kept::Memory(bytes) => {
+            Kept::Memory(bytes, _) => {
                 let start = usize::try_from(self.offset).unwrap_or(usize::MAX).min(bytes.len());
                 (&bytes[start..]).read(buffer)?
             }
@@ -84,13 +120,20 @@ pub struct SpoolWriter {
     bytes_max: u64,
     length: u64,
     memory: Vec<u8>,
+    share: Share,
     file: Option<File>,
 }
 
 impl SpoolWriter {
-    /// A writer for a body of at most `bytes_max` bytes, which puts its file into `directory`.
+    /// A writer for a body of at most `bytes_max` bytes, which puts its file into `directory` if it is long.
     pub fn new(directory: Arc<Path>, bytes_max: u64) -> SpoolWriter {
-        SpoolWriter { directory, bytes_max, length: 0, memory: Vec::new(), file: None }
+        SpoolWriter::sharing(Arc::default(), directory, bytes_max)
+    }
+
+    /// The same, with memory that others have a part of.
+    pub fn sharing(memory: Arc<SpoolMemory>, directory: Arc<Path>, bytes_max: u64) -> SpoolWriter {
+        let share = Share { memory, bytes: 0 };
+        SpoolWriter { directory, bytes_max, length: 0, memory: Vec::new(), share, file: None }
     }
 
     /// Appends what has arrived. Blocks only on the disk.
@@ -99,11 +142,22 @@ impl SpoolWriter {
         if self.length > self.bytes_max {
             return Err(Spooling::TooLong);
         }
-        if self.file.is_none() && self.memory.len() + bytes.len() <= MEMORY_BYTES_MAX {
+        if self.file.is_none() && self.has_room(bytes.len()) {
             self.memory.extend_from_slice(bytes);
             return Ok(());
         }
         self.append_to_file(bytes).map_err(Spooling::NoRoom)
+    }
+
+    /// Whether so many bytes more may be kept in memory, which then has them.
+    fn has_room(&mut self, more: usize) -> bool {
+        let room = (self.memory.len() + more).next_power_of_two();
+        let has_room = room <= MEMORY_BYTES_MAX && self.share.grow(room);
+        if has_room {
+            // No more than is counted.
+            self.memory.reserve_exact(room - self.memory.len());
+        }
+        has_room
     }
 
     fn append_to_file(&mut self, bytes: &[u8]) -> io::Result<()> {
@@ -112,12 +166,18 @@ impl SpoolWriter {
             None => {
                 let mut file = tempfile::tempfile_in(&self.directory)?;
                 file.write_all(&std::mem::take(&mut self.memory))?;
+                self.share.give_back();
                 file
             }
         };
         file.write_all(bytes)?;
         self.file = Some(file);
         Ok(())
+    }
+
+    /// Whether so many bytes more may need the disk. All memory may be taken besides, which nobody can know before.
+    pub fn needs_disk(&self, more: usize) -> bool {
+        self.file.is_some() || self.memory.len() + more > MEMORY_BYTES_MAX
     }
 
     /// How many bytes have arrived.
@@ -129,7 +189,7 @@ impl SpoolWriter {
     pub fn finish(self) -> Spool {
         Spool(Arc::new(match self.file {
             Some(file) => Kept::File { file, length: self.length },
-            None => Kept::Memory(self.memory),
+            None => Kept::Memory(self.memory, self.share),
         }))
     }
 }
@@ -181,5 +241,35 @@ mod tests {
         let mut writer = SpoolWriter::new(Path::new("/nonexistent").into(), 1 << 20);
         writer.append(&vec![0; MEMORY_BYTES_MAX]).expect("memory");
         assert!(matches!(writer.append(&[0]), Err(Spooling::NoRoom(_))));
+    }
+
+    /// Was seen as: sixteen thousand clients with bodies of 64 KiB each could take a gigabyte.
+    #[test]
+    fn beyond_16_mib_of_memory_together_bodies_go_to_files_at_once() {
+        let memory: Arc<SpoolMemory> = Arc::default();
+        let spool = |length: usize| {
+            let mut writer = SpoolWriter::sharing(memory.clone(), std::env::temp_dir().into(), 1 << 20);
+            for piece in vec![7; length].chunks(10_000) {
+                writer.append(piece).expect("room");
+            }
+            writer.finish()
+        };
+        let is_in_memory = |spool: &Spool| spool.bytes().is_some();
+        let mut spools: Vec<Spool> = (0..256).map(|_| spool(MEMORY_BYTES_MAX)).collect();
+        assert!(spools.iter().all(is_in_memory));
+        for length in [1, 20_000] {
+            let late = spool(length);
+            assert!(!is_in_memory(&late) && read(late.reader()) == vec![7; length]);
+        }
+        let clone = spools[0].clone();
+        drop(spools.remove(0));
+        assert!(!is_in_memory(&spool(1)), "a leg still reads it");
+        drop(clone);
+        let half = spool(MEMORY_BYTES_MAX / 2);
+        assert!(is_in_memory(&half));
+        let long = spool(MEMORY_BYTES_MAX * 2);
+        assert!(!is_in_memory(&long) && is_in_memory(&spool(MEMORY_BYTES_MAX / 2)), "a file takes no memory");
+        drop((half, spools));
+        assert_eq!(memory.0.load(Ordering::Relaxed), 0);
     }
 }

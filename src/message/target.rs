@@ -90,13 +90,22 @@ impl fmt::Display for Target {
 /// An empty one is allowed.
 pub(crate) fn is_host_field(field: &str) -> bool {
     let (is_host, port) = match field.strip_prefix('[').and_then(|literal| literal.split_once(']')) {
-        Some((address, port)) => (address.parse::<Ipv6Addr>().is_ok(), port),
+        Some((address, port)) => (address.parse::<Ipv6Addr>().is_ok() || is_future_address(address), port),
         None => {
             let (name, port) = field.split_at(field.find(':').unwrap_or(field.len()));
             (is_name(name), port)
         }
     };
     is_host && (port.is_empty() || port.strip_prefix(':').is_some_and(is_port))
+}
+
+/// `IPvFuture`: nobody has one, but it is a host.
+fn is_future_address(address: &str) -> bool {
+    let Some((version, address)) = address.strip_prefix(['v', 'V']).and_then(|rest| rest.split_once('.')) else {
+        return false;
+    };
+    let is_version = !version.is_empty() && version.bytes().all(|byte| byte.is_ascii_hexdigit());
+    is_version && !address.is_empty() && address.split(':').all(|part| !part.contains('%') && is_name(part))
 }
 
 /// `reg-name`, to which IPv4 addresses belong.
@@ -161,13 +170,35 @@ mod tests {
             "[::ffff:1.2.3.4]:80",
             "a%41%2f",
             "a,b;c=d",
+            "[v1f.a:b,c]:80",
         ];
         for host in good {
             assert!(is_host_field(host), "{host}");
         }
         let bad = [
-            "a b", "a/b", "a@b", "a:+1", "a:65536", "a:1:2", "[", "[]", "[::1", "[::1]x", "[a]", "::1", "a%4", "a%zz",
-            "%", "a]", "é", "a\\b",
+            "a b",
+            "a/b",
+            "a@b",
+            "a:+1",
+            "a:65536",
+            "a:1:2",
+            "[",
+            "[]",
+            "[::1",
+            "[::1]x",
+            "[a]",
+            "::1",
+            "a%4",
+            "a%zz",
+            "%",
+            "a]",
+            "é",
+            "a\\b",
+            "[v.a]",
+            "[v1.]",
+            "[vg.a]",
+            "[v1.%41]",
+            "[::1%25eth0]",
         ];
         for host in bad {
             assert!(!is_host_field(host), "{host}");

@@ -8,8 +8,9 @@ use ureq::unversioned::transport::{
 };
 use ureq::{Agent, Error};
 
+use super::inspector::Inspector;
 use super::line::Resolved;
-use super::{Outgoing, Reach, config};
+use super::{INPUT_BYTES, Outgoing, Reach, config};
 use crate::message::Address;
 
 /// What is sent ahead, unless it is too long for that, and what ureq writes, or why it doesn't.
@@ -20,6 +21,22 @@ pub fn written(request: &Outgoing, address: &Address) -> (Option<Vec<u8>>, Resul
     let answered = agent.run(request.for_ureq(address));
     let tape = std::mem::take(&mut *tape.lock().unwrap_or_else(PoisonError::into_inner));
     (request.bytes(address), answered.map(|_| tape))
+}
+
+/// What ureq gets of an answer's chunks that come in these pieces.
+pub fn cleaned<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> Result<Vec<u8>, &'static str> {
+    let inspector = Inspector::default();
+    assert!(inspector.look_at_head(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"));
+    let mut clean = Vec::new();
+    for piece in pieces {
+        let mut buffer = vec![0; INPUT_BYTES + piece.len()];
+        let held = inspector.put_held(&mut buffer);
+        let filled = held + piece.len();
+        buffer[held..filled].copy_from_slice(piece);
+        let count = inspector.clean(&mut buffer[..filled])?;
+        clean.extend_from_slice(&buffer[..count]);
+    }
+    Ok(clean)
 }
 
 /// Makes connections that answer 204 to everything, and keep what was written.

@@ -288,7 +288,6 @@ impl Line {
             self.idle_time_max = IDLE_TIME_MAX.min(hint);
         }
         let told = content_length(&head.headers).ok();
-        self.inspector.begin_body(head.headers.contains_key(TRANSFER_ENCODING));
         let length = body.content_length().or(told);
         let reader = body.into_reader();
         let left = if head.status == StatusCode::SWITCHING_PROTOCOLS { self.wire.take_left() } else { None };

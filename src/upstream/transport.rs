@@ -84,17 +84,23 @@ impl Transport {
         }
     }
 
-    fn read(&mut self, deadline: Instant) -> io::Result<usize> {
+    /// Reads once: how many bytes came, and how many of them ureq is to get, for now.
+    fn read(&mut self, deadline: Instant) -> io::Result<(usize, Result<usize, &'static str>)> {
         let mut socket = self.wire.until(deadline);
-        let buffer = self.buffers.lazy.input_append_buf();
-        match &mut self.tls {
-            Some(tls) => rustls::Stream::new(&mut **tls, &mut socket).read(buffer),
-            None => socket.read(buffer),
+        let NotedBuffers { lazy, inspector, .. } = &mut self.buffers;
+        let buffer = lazy.input_append_buf();
+        let held = inspector.put_held(buffer);
+        let count = match &mut self.tls {
+            Some(tls) => rustls::Stream::new(&mut **tls, &mut socket).read(&mut buffer[held..]),
+            None => socket.read(&mut buffer[held..]),
+        }?;
+        if count == 0 && held > 0 {
+            // An end within a line.
+            return Err(io::ErrorKind::UnexpectedEof.into());
         }
+        Ok((count, inspector.clean(&mut buffer[..held + count])))
     }
-}
 
-impl Transport {
     /// Interim answers are not the answer. ureq would swallow them, too, but for a 100 that has fields.
     fn swallow_interim(&mut self) {
         if self.buffers.inspector.awaits_head() {
@@ -120,6 +126,7 @@ impl UreqTransport for Transport {
 
     fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), Error> {
         self.wire.note_reusable(false);
+        self.buffers.inspector.note_request(&self.buffers.lazy.output()[..amount]);
         match self.wire.is_ahead(&self.buffers.lazy.output()[..amount]) {
             Ok(true) => return Ok(()),
             Ok(false) => {}
@@ -136,13 +143,22 @@ impl UreqTransport for Transport {
     fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, Error> {
         let timeout = timeout.for_read();
         let deadline = self.deadline(timeout);
-        let count = self.read(deadline).map_err(|error| error_of(error, timeout))?;
-        self.buffers.input_appended(count);
-        if count > 0 {
+        loop {
+            let (count, clean) = self.read(deadline).map_err(|error| error_of(error, timeout))?;
+            if count == 0 {
+                return Ok(false);
+            }
             self.wire.note_answered();
+            let clean = clean.map_err(|lie| Error::Other(lie.into()))?;
+            self.buffers.input_appended(clean);
             self.swallow_interim();
+            if let Some(lie) = self.buffers.inspector.lie() {
+                return Err(Error::Other(lie.into()));
+            }
+            if clean > 0 {
+                return Ok(true);
+            }
         }
-        Ok(count > 0)
     }
 
     /// ureq asks when it returns the connection to its pool and when it takes it out again. The look that matters is
@@ -174,11 +190,11 @@ fn error_of(error: io::Error, timeout: NextTimeout) -> Error {
     }
 }
 
-/// The end of one chunk and the size line of the next, as long as ureq takes them.
-const CHUNK_FRAMING_BYTES_MAX: usize = 24;
+/// The end of one chunk and the size line of the next, in their plainest form: 16 hex digits and two line ends.
+const CHUNK_FRAMING_BYTES_MAX: usize = 20;
 const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 
-/// ureq's buffers, which tell the wire whether bytes of an answer are in them, and the inspector which ones ureq takes.
+/// ureq's buffers, which tell the wire whether bytes of an answer are in them, and show heads to the inspector.
 #[derive(Debug)]
 struct NotedBuffers {
     lazy: LazyBuffers,
@@ -192,6 +208,19 @@ impl NotedBuffers {
     fn note(&self) {
         let input = self.lazy.input();
         self.wire.note_buffered(input.len() > CHUNK_FRAMING_BYTES_MAX || input.ends_with(LAST_CHUNK));
+    }
+
+    /// What came with the head is brought into form, too. If that can't be done, the leg loses: nobody has the head yet.
+    fn clean_rest(&mut self) {
+        let rest = self.lazy.input().to_vec();
+        if rest.is_empty() {
+            return;
+        }
+        self.lazy.input_consume(rest.len());
+        let room = &mut self.lazy.input_append_buf()[..rest.len()];
+        room.copy_from_slice(&rest);
+        let clean = self.inspector.clean(room).unwrap_or(0);
+        self.lazy.input_appended(clean);
     }
 }
 
@@ -214,8 +243,12 @@ impl Buffers for NotedBuffers {
     }
 
     fn input_consume(&mut self, amount: usize) {
-        self.inspector.look(&self.lazy.input()[..amount]);
+        let is_head = amount > 0 && self.inspector.awaits_head();
+        let chunks_follow = is_head && self.inspector.look_at_head(&self.lazy.input()[..amount]);
         self.lazy.input_consume(amount);
+        if chunks_follow {
+            self.clean_rest();
+        }
         self.note();
     }
 

@@ -152,6 +152,23 @@ fn a_chunked_upload_reaches_the_backend_whole_with_its_length() {
     assert!(seen.values("transfer-encoding").is_empty() && seen.values("x").is_empty());
 }
 
+#[test]
+fn ten_thousand_requests_at_once_are_answered_one_by_one() {
+    const COUNT: usize = 10_000;
+    let (proxy, _backend) = echoing();
+    let mut client = Client::connect(proxy.address);
+    let mut sending = client.stream.try_clone().expect("a socket");
+    let sender = thread::spawn(move || {
+        let requests = (0..COUNT).map(|number| format!("GET /{number} HTTP/1.1\r\nHost: a\r\n\r\n"));
+        let requests = requests.collect::<Vec<_>>().concat();
+        sending.write_all(requests.as_bytes()).expect("the proxy reads");
+    });
+    for number in 0..COUNT {
+        assert_eq!(client.reply().text(), format!("/{number}"));
+    }
+    sender.join().expect("no panic");
+}
+
 /// What every refusal of the front looks like: what is sent, and its status. A request is hidden behind each.
 fn refused() -> Vec<(&'static str, String, u16)> {
     let many = "A: b\r\n".repeat(101);

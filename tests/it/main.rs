@@ -54,6 +54,9 @@ mod ordinary;
 /// Thousands that wait.
 mod slow;
 
+/// Clients that take their replies slowly, or not at all.
+mod readers;
+
 /// After a 101.
 mod upgrades;
 

@@ -1,16 +1,19 @@
 //! Thousands of clients that say nothing, or nearly nothing.
 
 use std::io::Write;
+use std::num::NonZeroUsize;
 use std::time::Instant;
 
-use crate::harness::{Binary, Client, Raw, SOON, descriptors};
+use crossbeam_channel::never;
+
+use crate::harness::{BRIEFLY, Binary, Client, Fake, Gate, Proxy, Raw, SOON, descriptors, patiently, pattern};
 
 /// What a client that waits may cost in memory.
 const BYTES_MAX: usize = 8 * 1024;
 
 /// The program takes a quarter of its descriptors for clients, and other tests need some of ours.
 fn clients_max() -> usize {
-    (descriptors() / 5).min(5000)
+    (descriptors() / 5).min(10_000)
 }
 
 #[test]
@@ -52,4 +55,119 @@ fn thousands_of_idle_and_dripping_clients_cost_little_and_delay_nobody() {
     assert!(each < BYTES_MAX, "{each} bytes for each client");
     assert!(program.threads() <= threads.max(16), "{} threads, {threads} before", program.threads());
     assert!(took < SOON / 10, "a request takes {took:?}");
+}
+
+/// Was seen as: whoever opened as many connections as there may be, and said nothing, kept everybody else out.
+#[test]
+fn a_new_client_takes_the_place_of_the_one_that_has_been_silent_for_longest() {
+    let gate = Gate::new();
+    let held = gate.clone();
+    let backend = Fake::answering(move |request| {
+        if request.target == "/held" {
+            held.pass();
+        }
+        Fake::reply(200, request.target.clone())
+    });
+    let proxy = Proxy::with(std::slice::from_ref(&backend.url), |config| {
+        patiently(config);
+        config.max_connections = NonZeroUsize::new(4);
+    });
+    let mut dripping = Client::connect(proxy.address);
+    dripping.send("GET /dripping HTTP/1.1\r\nHo");
+    let mut served = Client::connect(proxy.address);
+    served.send_request("GET", "/held", &[], None);
+    assert_eq!(backend.next().target, "/held");
+    let ask = |client: &mut Client, target: &str| {
+        client.send_request("GET", target, &[], None);
+        assert_eq!(client.reply().text(), target);
+    };
+    let mut first = Client::connect(proxy.address);
+    ask(&mut first, "/first");
+    let mut second = Client::connect(proxy.address);
+    ask(&mut second, "/second");
+    let mut new = Client::connect(proxy.address);
+    ask(&mut new, "/new");
+    assert!(first.is_closed(), "it has been silent for longest");
+    ask(&mut second, "/second");
+    dripping.send("st: a\r\n\r\n");
+    assert_eq!(dripping.reply().text(), "/dripping");
+    gate.open();
+    assert_eq!(served.reply().text(), "/held");
+    ask(&mut new, "/new");
+}
+
+#[test]
+fn those_who_never_say_a_word_keep_nobody_out() {
+    const MOST: usize = 200;
+    let backend = Raw::answering("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ngood");
+    let proxy = Proxy::with(std::slice::from_ref(&backend.url), |config| {
+        patiently(config);
+        config.max_connections = NonZeroUsize::new(MOST);
+    });
+    let mut silent: Vec<Client> = (0..2 * MOST).map(|_| Client::connect(proxy.address)).collect();
+    let begun = Instant::now();
+    for _ in 0..10 {
+        assert_eq!(proxy.get("/").text(), "good");
+    }
+    // Well before the ten seconds in which they would have to send a head.
+    assert!(begun.elapsed() < SOON / 4, "{:?}", begun.elapsed());
+    assert!(silent[0].is_closed());
+}
+
+/// The time for a head and for a body's begin is ten seconds in all, however often a byte comes.
+#[test]
+fn heads_and_bodies_that_drip_are_refused_after_ten_seconds() {
+    let backend = Raw::answering("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ngood");
+    let proxy = Proxy::with(std::slice::from_ref(&backend.url), patiently);
+    let begins = [
+        "GET / HTTP/1.1\r\nHost: a\r\nX-A: ",
+        "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\n",
+        "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5;",
+    ];
+    let begun = Instant::now();
+    let mut clients = begins.map(|begin| {
+        let mut client = Client::connect(proxy.address);
+        client.send(begin);
+        client.stream.set_nonblocking(true).expect("a socket");
+        client
+    });
+    let has_answer = |client: &Client| client.stream.peek(&mut [0]).is_ok();
+    while !clients.iter().all(has_answer) && begun.elapsed() < SOON {
+        for client in &mut clients {
+            let _ = client.stream.write_all(b"x");
+        }
+        let _ = never::<()>().recv_timeout(BRIEFLY);
+    }
+    let took = begun.elapsed();
+    for client in &mut clients {
+        client.stream.set_nonblocking(false).expect("a socket");
+        assert_eq!(client.reply().status, 408);
+    }
+    assert!(took.as_secs() >= 9 && took < SOON, "{took:?}");
+    assert!(backend.requests.is_empty());
+}
+
+/// A disk that can't keep up would have every client wait for it.
+#[test]
+fn only_a_thread_of_its_own_writes_long_bodies_to_the_disk() {
+    const LENGTH: usize = 8 << 20;
+    let backend = Raw::serving(|mut connection| {
+        while connection.request_head().is_some() {
+            connection.reply(200, "good");
+        }
+    });
+    let program = Binary::start(&["--backends", &backend.url]);
+    let address = program.address();
+    let mut client = Client::connect(address);
+    let mut post = |body: &[u8]| {
+        client.send_request("POST", "/", &[], Some(body));
+        assert_eq!(client.reply().text(), "good");
+    };
+    post(&pattern(1000));
+    assert_eq!(program.threads_named("spooler"), 0, "it is started when it is needed");
+    post(&pattern(LENGTH));
+    post(&pattern(LENGTH));
+    assert!(program.bytes_written_by("spooler") >= 2 * LENGTH);
+    let by_poller = program.bytes_written_by("poller");
+    assert!(by_poller < LENGTH / 8, "{by_poller} bytes");
 }

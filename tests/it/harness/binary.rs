@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::thread;
@@ -146,6 +147,15 @@ impl Binary {
     /// How many threads have this name.
     pub fn threads_named(&self, name: &str) -> usize {
         threads_named(&self.child.id().to_string(), name)
+    }
+
+    /// How many bytes the thread of this name has written, to files and to sockets.
+    pub fn bytes_written_by(&self, name: &str) -> usize {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.child.id())).expect("a running process").flatten();
+        let read = |path: PathBuf| fs::read_to_string(path).unwrap_or_default();
+        let written = |io: &str| io.lines().find_map(|line| line.strip_prefix("wchar: ")?.parse::<usize>().ok());
+        let named = tasks.map(|task| task.path()).filter(|task| read(task.join("comm")).trim_end() == name);
+        named.filter_map(|task| written(&read(task.join("io")))).sum()
     }
 
     /// How many threads it has.

@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 
-use socket2::SockRef;
+use socket2::{Domain, SockRef, Socket, Type};
 
 use super::SOON;
 
@@ -58,7 +58,18 @@ impl Client {
     }
 
     pub fn connect(address: SocketAddr) -> Client {
-        let stream = TcpStream::connect_timeout(&address, SOON).expect("the proxy accepts");
+        Client::over(TcpStream::connect_timeout(&address, SOON).expect("the proxy accepts"))
+    }
+
+    /// The same with so little room for what isn't read that the proxy soon has to wait.
+    pub fn cramped(address: SocketAddr) -> Client {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).expect("a socket");
+        socket.set_recv_buffer_size(16 * 1024).expect("a small buffer");
+        socket.connect_timeout(&address.into(), SOON).expect("the proxy accepts");
+        Client::over(socket.into())
+    }
+
+    fn over(stream: TcpStream) -> Client {
         stream.set_read_timeout(Some(SOON)).expect("a timeout");
         stream.set_write_timeout(Some(SOON)).expect("a timeout");
         Client { stream, buffer: Vec::new() }

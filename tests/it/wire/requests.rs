@@ -242,6 +242,10 @@ fn every_valid_host_passes() {
         "a-b_c",
         "a%41",
         "xn--bcher-kva.example",
+        "a,b;c",
+        "*",
+        "a:0",
+        "[v1.x]:80",
     ];
     for host in hosts {
         let bytes = format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n");
@@ -354,6 +358,8 @@ fn chunks_pass_and_their_framing_stays_here() {
         ("a quoted extension", "5;a=\"b;c d\"\r\nhello\r\n0\r\n\r\n"),
         ("blanks before an extension", "5 \t; a = b\r\nhello\r\n0\r\n\r\n"),
         ("a long extension", &extension),
+        ("an empty extension", "5;\r\nhello\r\n0;\r\n\r\n"),
+        ("a quoted extension without end", "5;a=\"\r\nhello\r\n0\r\n\r\n"),
         ("trailers", "5\r\nhello\r\n0\r\nX-T: 1\r\nX-U:\r\n\r\n"),
         (
             "a trailer that would frame",
@@ -370,6 +376,8 @@ fn chunks_pass_and_their_framing_stays_here() {
         ("nothing", b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "POST /", &[("content-length", &["0"])], b""),
         ("with GET", b"GET / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n", "GET /", &[("content-length", &["1"])], b"x"),
         ("100-continue", b"POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n", "POST /", &[("content-length", &["1"])], b"x"),
+        ("100-continue twice", b"POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nExpect: 100-continue\r\nContent-Length: 1\r\n\r\nx", "POST /", &[("content-length", &["1"])], b"x"),
+        ("100-continue in HTTP/1.0", b"POST / HTTP/1.0\r\nConnection: keep-alive\r\nExpect: 100-continue\r\nContent-Length: 1\r\n\r\nx", "POST /", &[("content-length", &["1"])], b"x"),
         ("the coding named by Connection", b"POST / HTTP/1.1\r\nHost: a\r\nConnection: Transfer-Encoding\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n", "POST /", &[("content-length", &["1"])], b"x"),
     ];
     assert_all_pass(rows);
@@ -423,6 +431,8 @@ fn what_is_about_the_clients_own_connection_stays_here() {
         ("no upgrade with HTTP/1.0", b"GET / HTTP/1.0\r\nConnection: keep-alive, upgrade\r\nUpgrade: websocket\r\n\r\n", "GET /", &[("upgrade", &[])], b""),
         ("an upgrade that Connection doesn't name", b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\n\r\n", "GET /", &[("upgrade", &[])], b""),
         ("odd lists", b"GET / HTTP/1.1\r\nHost: a\r\nConnection: ,, x-a ,(),keep-alive,\r\nX-A: 1\r\nX-B: 2\r\n\r\n", "GET /", &[("x-a", &[]), ("x-b", &["2"])], b""),
+        ("bytes that are no list", b"GET / HTTP/1.1\r\nHost: a\r\nConnection: \xff, ;;; \"close\"\r\n\r\n", "GET /", &[], b""),
+        ("an upgrade with a body", b"POST / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nContent-Length: 1\r\n\r\nx", "POST /", &[("upgrade", &[])], b"x"),
         ("TE", b"GET / HTTP/1.1\r\nHost: a\r\nTE: trailers, chunked\r\nTrailer: X-T\r\nKeep-Alive: 300\r\n\r\n", "GET /", &[], b""),
     ];
     assert_all_pass(rows);

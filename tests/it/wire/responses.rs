@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, unbounded};
 
-use crate::harness::{Client, Connection, Proxy, Raw, Received, Reply, patiently};
+use crate::harness::{Client, Connection, Gate, Proxy, Raw, Received, Reply, SOON, patiently};
 
 /// How an answer ends.
 #[derive(Debug, Clone, Copy)]
@@ -79,7 +79,7 @@ fn assert_all_lose(answers: Vec<Answer>, word: &str) {
         let lied = lied.clone();
         move |mut connection| {
             while connection.request().is_some() {
-                let _ = lied.recv_timeout(crate::harness::SOON);
+                let _ = lied.recv_timeout(SOON);
                 connection.reply(200, "good");
             }
         }
@@ -94,7 +94,7 @@ fn assert_all_lose(answers: Vec<Answer>, word: &str) {
             "{label}, {target}: {} {text}",
             reply.status
         );
-        let _ = lied.recv_timeout(crate::harness::SOON);
+        let _ = lied.recv_timeout(SOON);
         assert_eq!(beside.get(&target).text(), "good", "{label}, {target}");
     }
 }
@@ -296,8 +296,10 @@ fn assert_all_are_cut(answers: Vec<Answer>) {
             let mut client = Client::connect(proxy.address);
             client.send(format!("GET {target} HTTP/{version}\r\nHost: a\r\nConnection: keep-alive\r\n\r\n"));
             let reply = reply_or_cut(&mut client);
-            // A reset may have overtaken the head: then the leg has lost before it could win.
-            let is_cut = reply.as_ref().is_none_or(|reply| !reply.whole || reply.text().contains(" reset: "));
+            // A reset may have overtaken the head, and a lie may have come with it: then the leg has lost before it could
+            // win.
+            let has_lost = |text: &str| [" reset: ", " protocol: "].iter().any(|word| text.contains(word));
+            let is_cut = reply.as_ref().is_none_or(|reply| !reply.whole || has_lost(&reply.text()));
             assert!(is_cut, "{label}, {target}, {version}: {reply:?}");
             assert_eq!(proxy.get("/next").text(), "clean", "{label}, {target}");
         }
@@ -318,8 +320,8 @@ fn a_body_that_is_cut_short_is_cut_for_the_client() {
     assert_all_are_cut(answers);
 }
 
-#[test]
-fn chunks_that_others_read_differently_are_cut() {
+/// Chunks that are none.
+fn bad_chunks() -> Vec<Answer> {
     let bodies = [
         "+5\r\nhello\r\n0\r\n\r\n",
         "-5\r\nhello\r\n0\r\n\r\n",
@@ -346,8 +348,68 @@ fn chunks_that_others_read_differently_are_cut() {
         "5\r\nhello\r\n0\r\nX-T : 1\r\n\r\n",
         "5\r\nhello\r\n0\r\nX-T: 1\nX-U: 2\r\n\r\n",
         "5\r\nhello\r\n0\r\n folded\r\n\r\n",
+        // It need not be waited for what can't become right.
+        "5\n",
+        "5\rh",
+        "5\r\nhello\n",
+        "5\r\nhello\rx",
+        "5;\0",
     ];
-    assert_all_are_cut(between("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", &bodies, "", Closes));
+    between("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", &bodies, "", Waits)
+}
+
+#[test]
+fn chunks_that_others_read_differently_are_cut_at_once() {
+    assert_all_are_cut(bad_chunks());
+}
+
+/// Was seen as: a reset without a head, though another backend would have had an answer.
+#[test]
+fn chunks_that_are_bad_from_the_begin_lose_and_the_race_goes_on() {
+    let answers = Arc::new(bad_chunks());
+    let ((liar, lied), good) = (answering(answers.clone()), Gate::new());
+    let opened = good.clone();
+    let honest = Raw::serving(move |mut connection| {
+        while connection.request().is_some() {
+            opened.pass();
+            connection.reply(200, "good");
+        }
+    });
+    let alone = Proxy::with(std::slice::from_ref(&liar.url), patiently);
+    for (number, answer) in answers.iter().enumerate() {
+        let reply = alone.get(&format!("/whole/{number}"));
+        assert!(reply.status == 502 && reply.text().contains(" protocol: "), "{}: {reply:?}", answer.label);
+        lied.recv_timeout(SOON).expect("it has answered");
+    }
+    good.open();
+    let beside = Proxy::with(&[liar.url.clone(), honest.url.clone()], patiently);
+    assert_eq!(beside.get("/whole/0").text(), "good");
+}
+
+#[test]
+fn interim_answers_without_end_lose() {
+    let endless = "HTTP/1.1 102 Processing\r\n\r\n".repeat(1000);
+    let with_fields = "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n".repeat(200);
+    assert_all_lose(vec![answer("102", endless, Waits), answer("103", with_fields, Waits)], "protocol");
+}
+
+#[test]
+fn trailers_without_end_are_cut() {
+    let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n";
+    let answers = vec![
+        answer("many", format!("{head}{}", "X-T: 1\r\n".repeat(4000)), Waits),
+        answer("a long one", format!("{head}X-T: {}", "x".repeat(40_000)), Waits),
+        answer("one that ends with the connection", format!("{head}X-T: 1"), Closes),
+    ];
+    assert_all_are_cut(answers);
+}
+
+#[test]
+fn other_statuses_lose_by_their_number() {
+    for status in [304, 418, 599, 600, 999] {
+        let bytes = format!("HTTP/1.1 {status} X\r\nContent-Length: 2\r\n\r\nok");
+        assert_all_lose(vec![answer(&status.to_string(), bytes, Waits)], &status.to_string());
+    }
 }
 
 /// A label, what the client asks for, what the backend answers and how that ends, and what the client gets: status,
@@ -446,6 +508,68 @@ fn bodies_are_framed_for_the_client_that_asked() {
             200,
             Some("2"),
             None,
+            None,
+            "ok",
+        ),
+    ];
+    rows.into_iter().for_each(assert_framed);
+}
+
+#[test]
+fn odd_bodies_are_framed_like_others() {
+    // Was seen as: a reset, since ureq takes no more than 20 bytes for a chunk's size with its extensions.
+    let long = format!(
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1;signature={}\r\no\r\n{}1\r\nk\r\n0;signature=\"{}\"\r\nX-T: {}\r\n\r\n",
+        "x".repeat(200),
+        "0".repeat(100),
+        "y".repeat(200),
+        "z".repeat(10_000)
+    );
+    let (chunks, close) = (Some("chunked"), Some("close"));
+    let rows: [Framed; 6] = [
+        ("long extensions", GET, &long, Waits, 200, None, chunks, None, "ok"),
+        ("long extensions, 1.0", OLD, &long, Waits, 200, None, None, close, "ok"),
+        (
+            "205 with a body",
+            GET,
+            "HTTP/1.1 205 X\r\nContent-Length: 2\r\n\r\nok",
+            Waits,
+            205,
+            Some("2"),
+            None,
+            None,
+            "ok",
+        ),
+        (
+            "206",
+            GET,
+            "HTTP/1.1 206 X\r\nContent-Range: bytes 0-1/9\r\nContent-Length: 2\r\n\r\nok",
+            Waits,
+            206,
+            Some("2"),
+            None,
+            None,
+            "ok",
+        ),
+        (
+            "more than its length before the close",
+            GET,
+            "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok, and more",
+            Closes,
+            200,
+            Some("2"),
+            None,
+            None,
+            "ok",
+        ),
+        (
+            "a coding named by Connection",
+            GET,
+            "HTTP/1.1 200 OK\r\nConnection: transfer-encoding, content-length\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+            Waits,
+            200,
+            None,
+            chunks,
             None,
             "ok",
         ),

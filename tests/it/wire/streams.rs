@@ -2,7 +2,7 @@
 
 use crossbeam_channel::{bounded, unbounded};
 
-use crate::harness::{Client, Gate, Proxy, Raw, SOON, patiently, pattern};
+use crate::harness::{BRIEFLY, Client, Gate, Proxy, Raw, SOON, patiently, pattern};
 
 /// A proxy before a backend that sends the next of these pieces each time its gate opens.
 fn in_steps(pieces: &'static [&'static str]) -> (Proxy, Raw, Vec<Gate>) {
@@ -68,6 +68,23 @@ fn events_of_known_length_and_until_the_close_are_passed_at_once() {
         assert_eq!(client.read_exact(9), b"data: 2\n\n");
         assert!(client.is_closed());
     }
+}
+
+/// Nothing but `--timeout` ends the wait for an answer.
+#[test]
+fn a_long_poll_is_answered_when_its_time_has_come() {
+    let (proxy, backend, gates) =
+        in_steps(&["HTTP/1.1 102 Processing\r\n\r\n", "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nnews"]);
+    let mut client = Client::connect(proxy.address);
+    client.send_request("GET", "/poll", &[], None);
+    backend.next();
+    gates[0].open();
+    client.stream.set_read_timeout(Some(10 * BRIEFLY)).expect("a timeout");
+    let silence = client.stream.peek(&mut [0]).expect_err("no word before").kind();
+    assert_eq!(silence, std::io::ErrorKind::WouldBlock);
+    client.stream.set_read_timeout(Some(SOON)).expect("a timeout");
+    gates[1].open();
+    assert_eq!(client.reply().text(), "news");
 }
 
 #[test]
