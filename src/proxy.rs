@@ -14,7 +14,7 @@ use crate::journal::{LegRecord, Record};
 use crate::message::headers::{self, ViaId};
 use crate::message::{Outcome, Refusal, Reply, ReplyBody, ReplyTo, Request, TunnelCare, forwards};
 use crate::race::{CancelToken, End, Job, LegResult, Legs, Mark, Place, Race, Reaper, Verdict};
-use crate::upstream::{Ahead, Answer, Outgoing, Step};
+use crate::upstream::{Ahead, Answer, Outgoing, Sent, Step};
 
 /// A loser's body is read to its end, for the sake of its line, if it is no longer than this.
 const LOSER_BODY_BYTES_MAX: u64 = 64 * 1024;
@@ -172,12 +172,26 @@ impl Exchange {
     /// Sends the request ahead; the leg goes on when its answer is here.
     fn send(self: &Arc<Self>, leg: usize, ahead: Ahead) -> Result<(), Outcome> {
         let exchange = self.clone();
-        ahead.send(self.race.token(leg), move |sent| {
+        ahead.send(self.race.token(leg), move |sent, here| {
+            let Some(sent) = exchange.lose(leg, sent, here) else { return };
             let legs = exchange.proxy.legs.clone();
             legs.resume(Box::new(move |place| {
                 exchange.go_on(leg, place, |exchange, token| sent.finish(&exchange.request, token));
             }));
         })
+    }
+
+    /// A loser whose answer is here needs no thread of its own to end. Gives the leg back if it isn't that simple.
+    fn lose(self: &Arc<Self>, leg: usize, sent: Sent, here: &[u8]) -> Option<Sent> {
+        if !self.race.is_decided() {
+            return Some(sent);
+        }
+        let lose = AssertUnwindSafe(|| sent.lose(here, &self.request, self.race.token(leg)));
+        match catch_unwind(lose).unwrap_or(Ok(Outcome::Panic)) {
+            Ok(outcome) => self.end(leg, outcome, self.elapsed()),
+            Err(sent) => return Some(sent),
+        }
+        None
     }
 
     /// A leg does its next step, which may wait for its backend.

@@ -1,6 +1,7 @@
 //! A backend's address: a checked base URL, and the one place that puts a request's target behind it.
 //! Knows nothing of names' addresses or connections.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use http::Uri;
@@ -115,6 +116,14 @@ impl Address {
         self.scheme == Scheme::HTTPS
     }
 
+    /// Path and query of a target at this backend, as in [`Address::uri`].
+    pub fn target_text<'a>(&self, target: &'a Target) -> Cow<'a, str> {
+        match target.as_str() {
+            text if self.base.is_empty() && text.bytes().all(is_kept) => text.into(),
+            _ => self.uri(target).path_and_query().map(PathAndQuery::to_string).unwrap_or_default().into(),
+        }
+    }
+
     /// The URI of a target at this backend: the target byte for byte behind the base path, joined with exactly one
     /// slash. The few bytes that a URI can't hold (``< > ` "``) are percent-encoded. `*` stays `*`.
     pub fn uri(&self, target: &Target) -> Uri {
@@ -162,6 +171,11 @@ fn encoded(text: &str) -> PathAndQuery {
 /// The most bytes that a target may have on its way to a backend: three for each that may have to be encoded.
 pub(crate) fn sent_length(target: &str) -> usize {
     target.len() + 2 * target.bytes().filter(|byte| b"<>`\"".contains(byte)).count()
+}
+
+/// Whether a URI can hold the byte wherever it stands.
+fn is_kept(byte: u8) -> bool {
+    byte.is_ascii_graphic() && !b"<>`\"".contains(&byte)
 }
 
 fn push_encoded(text: &mut String, c: char) {

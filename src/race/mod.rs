@@ -102,6 +102,11 @@ impl<P, O: Clone> Race<P, O> {
         now.saturating_duration_since(self.began)
     }
 
+    /// Whether it is known how the race ends for its client.
+    pub fn is_decided(&self) -> bool {
+        self.state().verdict.is_some()
+    }
+
     /// Holds legs back, before any leg has started or the race can be abandoned: they run only if all others lose.
     pub fn hold_back(&self, legs: Vec<usize>) {
         let mut state = self.state();

@@ -9,7 +9,7 @@ use crate::message::{BadChunks, Chunks, Piece};
 
 /// Interim answers before the answer. A backend that works for long may send one now and then; one that sends them without
 /// end would keep a thread busy until the timeout.
-const INTERIM_ANSWERS_MAX: usize = 100;
+pub(super) const INTERIM_ANSWERS_MAX: usize = 100;
 
 /// Inspects the answers on one connection. Clones share it.
 #[derive(Debug, Clone, Default)]
@@ -102,7 +102,8 @@ impl Inspector {
     }
 }
 
-fn lie_of_head(head: &[u8]) -> Option<&'static str> {
+/// What is wrong with a head that its parser takes for one.
+pub(super) fn lie_of_head(head: &[u8]) -> Option<&'static str> {
     if !head.starts_with(b"HTTP/") {
         return Some("it doesn't begin with a status line");
     }

@@ -8,13 +8,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
-use http::{HeaderMap, StatusCode, Version};
+use http::{HeaderMap, Method, StatusCode, Version};
 use rustls::ClientConnection;
 use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver as UreqResolver};
 use ureq::unversioned::transport::NextTimeout;
 use ureq::{Agent, Error};
 
 use super::dial::dial;
+use super::glance::{Whole, whole};
 use super::inspector::Inspector;
 use super::resolve::Resolver;
 use super::transport::{Connected, OneConnection};
@@ -284,9 +285,7 @@ impl Line {
             let _ = token.disarm();
             return Err(failed(Outcome::Protocol(lie.to_owned())));
         }
-        if let Some(hint) = idle_time_hint(&head.headers) {
-            self.idle_time_max = IDLE_TIME_MAX.min(hint);
-        }
+        self.heed(head.headers.get("keep-alive").and_then(|value| idle_time_hint(value.as_bytes())));
         let told = content_length(&head.headers).ok();
         let length = body.content_length().or(told);
         let reader = body.into_reader();
@@ -297,6 +296,23 @@ impl Line {
         };
         let body = AnswerBody { reader, line, lines: lines.clone(), token: token.clone() };
         Ok(Answer { status: head.status, version: head.version, headers: head.headers, length, body, switched })
+    }
+
+    /// Takes an answer that is here, if it is here whole and plain, as ureq would: then the line is free.
+    pub(super) fn take_whole(&mut self, here: &[u8], method: &Method) -> Option<StatusCode> {
+        let Whole { status, idle_time } = whole(here, method)?;
+        // What is here can't leave; if it did, ureq would find out.
+        self.wire.skip(here.len()).then_some(())?;
+        self.wire.note_answered();
+        self.wire.note_reusable(true);
+        self.heed(idle_time);
+        Some(status)
+    }
+
+    fn heed(&mut self, idle_time: Option<Duration>) {
+        if let Some(idle_time) = idle_time {
+            self.idle_time_max = IDLE_TIME_MAX.min(idle_time);
+        }
     }
 
     fn failure(self, error: Error, token: &CancelToken) -> Failure {
@@ -327,8 +343,8 @@ fn framing_lie(version: Version, headers: &HeaderMap) -> Option<&'static str> {
 }
 
 /// How long the backend keeps the connection: `Keep-Alive: timeout=5`, in seconds.
-fn idle_time_hint(headers: &HeaderMap) -> Option<Duration> {
-    let value = headers.get("keep-alive")?.to_str().ok()?;
+pub(super) fn idle_time_hint(value: &[u8]) -> Option<Duration> {
+    let value = std::str::from_utf8(value).ok()?;
     let seconds = value.split(',').find_map(|part| part.trim().strip_prefix("timeout="))?;
     seconds.trim().parse().ok().map(Duration::from_secs)
 }

@@ -6,6 +6,7 @@ mod dial;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzzing;
+mod glance;
 mod inspector;
 mod line;
 mod request;
@@ -28,12 +29,13 @@ use crate::poller::Poller;
 use crate::race::CancelToken;
 pub use ask::ask;
 pub use line::Lines;
-use line::{Failure, Line};
+use line::{Failure, Line, idle_time_hint};
 pub use request::Outgoing;
 pub use resolve::{Lookup, SystemLookup};
 pub use switched::Switched;
 pub use tls::BadCertificate;
 use tls::Tls;
+use wire::Wake;
 
 /// A backend's head must fit into the buffer that it is read into.
 const ANSWER_HEAD_BYTES_MAX: usize = 24 * 1024;
@@ -218,16 +220,17 @@ pub struct Sent {
 }
 
 impl Ahead {
-    /// Sends the request and has the leg go on by `wake` when its answer is here, or when it is hung up on, or when the
-    /// time is over. Doesn't block. An error: the leg won't be woken, and nothing was sent that a backend could act on.
-    pub fn send(self, token: &CancelToken, wake: impl FnOnce(Sent) + Send + 'static) -> Result<(), Outcome> {
+    /// Sends the request and has the leg go on when the head of its answer is here, or when it is hung up on, or when the
+    /// time is over. `go_on` gets what is here of the answer, if anything is known. Doesn't block. An error: the leg won't
+    /// go on, and nothing was sent that a backend could act on.
+    pub fn send(self, token: &CancelToken, go_on: impl FnOnce(Sent, &[u8]) + Send + 'static) -> Result<(), Outcome> {
         let Ahead { line, bytes, lines } = self;
         let wire = line.wire();
         line.arm(token)?;
         let head_by = Instant::now() + lines.timeout();
         let sent = Sent { line, lines };
-        let sent = wire.send_ahead(bytes, head_by, Box::new(move || wake(sent)));
-        sent.map_err(|unsent| {
+        let wake = Wake { is_due: glance::is_head_here, go_on: Box::new(move |here| go_on(sent, here)) };
+        wire.send_ahead(bytes, head_by, wake).map_err(|unsent| {
             // The line ends with it, and so does the wait that the token knows.
             drop(unsent);
             if token.disarm().is_err() { Outcome::Cancelled } else { Outcome::Closed }
@@ -241,6 +244,20 @@ impl Sent {
     pub fn finish(self, request: &Outgoing, token: &CancelToken) -> Result<Step, Outcome> {
         let finished = self.line.finish(&self.lines, request, token);
         self.lines.after(finished, request, token)
+    }
+
+    /// Ends a leg that has lost, if it was hung up on or its answer is `here` whole: then its line is free. Else the leg
+    /// comes back. Doesn't block.
+    pub fn lose(mut self, here: &[u8], request: &Outgoing, token: &CancelToken) -> Result<Outcome, Sent> {
+        if token.is_cancelled() {
+            return Ok(Outcome::Cancelled);
+        }
+        let Some(status) = self.line.take_whole(here, request.method()) else { return Err(self) };
+        if token.disarm().is_err() {
+            return Ok(Outcome::Cancelled);
+        }
+        self.lines.keep(self.line, Instant::now());
+        Ok(Outcome::Status(status))
     }
 }
 

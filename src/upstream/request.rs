@@ -12,6 +12,9 @@ use crate::message::{Address, Spool, Target};
 /// The longest request that is written before ureq knows of it: it must fit into one write that doesn't wait.
 const AHEAD_BYTES_MAX: usize = 16 * 1024;
 
+/// A guess at the room for the request line and `Host`, beside the target.
+const REQUEST_LINES_BYTES: usize = 128;
+
 /// A request on its way to every backend of a race.
 #[derive(Debug)]
 pub struct Outgoing {
@@ -19,6 +22,8 @@ pub struct Outgoing {
     target: Target,
     /// All fields, but for `Host` where each backend gets its own.
     headers: HeaderMap,
+    /// The same as they go out, to the end of the head: written once for all backends.
+    fields: Vec<u8>,
     body: Option<Spool>,
 }
 
@@ -40,7 +45,8 @@ impl Outgoing {
         if let Some(length) = body.as_ref().map(Spool::length).or(needs_length.then_some(0)) {
             headers.insert(CONTENT_LENGTH, length.into());
         }
-        Outgoing { method, target, headers, body }
+        let fields = fields(&headers);
+        Outgoing { method, target, headers, fields, body }
     }
 
     /// The method.
@@ -76,23 +82,27 @@ impl Outgoing {
             Some(spool) => spool.bytes()?,
             None => &[],
         };
-        let mut bytes = Vec::with_capacity(1024);
-        let uri = address.uri(&self.target);
-        let target = uri.path_and_query()?.as_str();
+        let target = address.target_text(&self.target);
+        let mut bytes = Vec::with_capacity(REQUEST_LINES_BYTES + target.len() + self.fields.len() + body.len());
         write!(bytes, "{} {target} HTTP/1.1\r\n", self.method).ok()?;
         if !self.headers.contains_key(HOST) {
             write!(bytes, "host: {}\r\n", address.authority()).ok()?;
         }
-        for (name, value) in &self.headers {
-            bytes.extend_from_slice(name.as_str().as_bytes());
-            bytes.extend_from_slice(b": ");
-            bytes.extend_from_slice(value.as_bytes());
-            bytes.extend_from_slice(b"\r\n");
-        }
-        bytes.extend_from_slice(b"\r\n");
+        bytes.extend_from_slice(&self.fields);
         bytes.extend_from_slice(body);
         (bytes.len() <= AHEAD_BYTES_MAX).then_some(bytes)
     }
+}
+
+fn fields(headers: &HeaderMap) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(512);
+    for (name, value) in headers {
+        for part in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
+            bytes.extend_from_slice(part);
+        }
+    }
+    bytes.extend_from_slice(b"\r\n");
+    bytes
 }
 
 /// ureq refuses a body with HEAD unless its own builder says that it is meant, by a mark among the extensions.

@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::io::{self, Read, Write};
+use std::mem::MaybeUninit;
 use std::net::Shutdown;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
@@ -18,8 +19,16 @@ use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use crate::wait;
 
-/// Has a leg go on that waits for its answer.
-pub(super) type Wake = Box<dyn FnOnce() + Send>;
+/// So much of an answer is looked at before its leg goes on: almost every head, and many a whole answer.
+const LOOK_BYTES: usize = 16 * 1024;
+
+/// A leg that waits for its answer.
+pub(super) struct Wake {
+    /// Whether enough of the answer is here, by its first bytes. An end, an error and the deadline are always enough.
+    pub(super) is_due: fn(&[u8]) -> bool,
+    /// Has it go on, and tells what is here, if anybody has looked. Nothing of it has been taken from the socket.
+    pub(super) go_on: Box<dyn FnOnce(&[u8]) + Send>,
+}
 
 /// A connection's socket and its story, shared by the transport, its line, the poller and the token of the current leg.
 pub(super) struct Wire {
@@ -127,7 +136,7 @@ impl Wire {
             return self.take_waiting().map_or(Ok(()), Err);
         }
         if missed && let Some(wake) = self.take_waiting() {
-            wake();
+            (wake.go_on)(&[]);
         }
         Ok(())
     }
@@ -158,6 +167,13 @@ impl Wire {
         lock(&self.turns).missed = false;
         let peeked = rustix::net::recv(&self.socket, &mut [0], RecvFlags::PEEK | RecvFlags::DONTWAIT);
         matches!(peeked, Err(Errno::AGAIN))
+    }
+
+    /// Takes so many bytes that are known to be here: whether they were.
+    pub(super) fn skip(&self, count: usize) -> bool {
+        let mut buffer = [MaybeUninit::uninit(); LOOK_BYTES];
+        let taken = rustix::net::recv(&self.socket, &mut buffer[..count], RecvFlags::DONTWAIT);
+        taken.is_ok_and(|(_, taken)| taken == count)
     }
 
     /// Notes whether the next read of an answer's body won't wait.
@@ -243,19 +259,36 @@ impl HangUp for Wire {
     }
 }
 
-impl Owner for Wire {
-    fn turn(self: Arc<Self>, _: Turn) {
-        if let Some(ready) = self.ready.get() {
-            return ready();
-        }
+impl Wire {
+    /// Has the leg that waits go on, if that is due.
+    fn wake(&self, here: Option<&[u8]>) {
         let wake = {
             let mut turns = lock(&self.turns);
-            let wake = turns.waiting.take();
-            turns.missed = wake.is_none();
+            let is_due = |wake: &mut Wake| here.is_none_or(wake.is_due);
+            let wake = turns.waiting.take_if(is_due);
+            turns.missed = turns.waiting.is_none() && wake.is_none();
             wake
         };
         if let Some(wake) = wake {
-            wake();
+            (wake.go_on)(here.unwrap_or_default());
+        }
+    }
+}
+
+impl Owner for Wire {
+    fn turn(self: Arc<Self>, turn: Turn) {
+        if let Some(ready) = self.ready.get() {
+            return ready();
+        }
+        if turn != (Turn::Ready { read_closed: false, dead: false }) {
+            return self.wake(None);
+        }
+        let mut buffer = [MaybeUninit::uninit(); LOOK_BYTES];
+        match rustix::net::recv(&self.socket, &mut buffer, RecvFlags::PEEK | RecvFlags::DONTWAIT) {
+            // An edge of an earlier answer.
+            Err(Errno::AGAIN) => {}
+            Ok(((here, room), _)) if !here.is_empty() && !room.is_empty() => self.wake(Some(here)),
+            _ => self.wake(None),
         }
     }
 }

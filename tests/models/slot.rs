@@ -1,7 +1,7 @@
 //! A model of the slot in `upstream/wire.rs` in which a leg waits for its answer: on a real pair of sockets, none of whose
 //! calls waits.
 
-use std::io::{ErrorKind, Read};
+use std::io::{ErrorKind, Read, Write};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -11,10 +11,8 @@ use crate::poller::{Poller, Turn};
 use crate::race::{CancelToken, HangUp};
 use crate::sync::chance;
 use crate::sync::thread::{scope, yield_now};
-use crate::wire::Wire;
+use crate::wire::{Wake, Wire};
 use shuttle::sync::Arc;
-
-const EDGE: Turn = Turn::Ready { read_closed: false, dead: false };
 
 pub fn a_leg_in_the_poller_goes_on_once() {
     let (near, far) = Socket::pair(Domain::UNIX, Type::STREAM, None).expect("two sockets");
@@ -51,8 +49,9 @@ fn send(wire: &Arc<Wire>, token: &CancelToken, head_by: Instant, runs: &Arc<Atom
     }
     wire.begin();
     let runs = runs.clone();
-    let wake = Box::new(move || assert_eq!(runs.fetch_add(1, Ordering::Relaxed), 0));
-    wire.send_ahead(b"request".to_vec(), head_by, wake).is_ok()
+    let go_on = Box::new(move |_: &[u8]| assert_eq!(runs.fetch_add(1, Ordering::Relaxed), 0));
+    let is_due = |here: &[u8]| here == b"answer";
+    wire.send_ahead(b"request".to_vec(), head_by, Wake { is_due, go_on }).is_ok()
 }
 
 fn maybe(one_in: u32, deed: impl FnOnce()) {
@@ -61,12 +60,15 @@ fn maybe(one_in: u32, deed: impl FnOnce()) {
     }
 }
 
-/// The backend answers what comes, and the poller sees one edge: of the answer, or of a socket that was shut.
+/// The backend answers what comes in two pieces, and the poller sees an edge of each, or of a socket that was shut.
 fn answer(mut far: &Socket, poller: &Poller) {
     while far.read(&mut [0; 16]).is_err_and(|error| error.kind() == ErrorKind::WouldBlock) {
         yield_now();
     }
-    poller.tell_all(EDGE);
+    for piece in [b"ans", b"wer"] {
+        let is_shut = far.write(piece).is_err();
+        poller.tell_all(Turn::Ready { read_closed: is_shut, dead: is_shut });
+    }
 }
 
 /// The house is closed, on another thread than the poller's.

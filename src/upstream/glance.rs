@@ -1,0 +1,130 @@
+//! A glance at an answer's first bytes, before anybody takes them: whether its head is here, and for a loser whether all of
+//! it is, so that its line is free without more ado. Knows nothing of connections.
+
+use std::time::Duration;
+
+use http::{Method, StatusCode};
+
+use super::idle_time_hint;
+use super::inspector::{INTERIM_ANSWERS_MAX, interim_length, lie_of_head};
+
+const HEADERS_MAX: usize = 64;
+
+/// Whether the head of the final answer is here whole, or something that can't become one.
+pub(super) fn is_head_here(mut here: &[u8]) -> bool {
+    for _ in 0..INTERIM_ANSWERS_MAX {
+        let Some(length) = interim_length(here) else { return !is_begin_of_head(here) };
+        here = &here[length..];
+    }
+    true
+}
+
+fn is_begin_of_head(here: &[u8]) -> bool {
+    let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
+    matches!(httparse::Response::new(&mut headers).parse(here), Ok(httparse::Status::Partial))
+}
+
+/// An answer of which nobody needs more than this.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Whole {
+    pub(super) status: StatusCode,
+    /// How long the backend keeps the connection, if it says so.
+    pub(super) idle_time: Option<Duration>,
+}
+
+/// The answer, if it is here whole, nothing is behind it, and it is of the plainest form: one length, one connection that
+/// goes on. For all others there is ureq.
+pub(super) fn whole(here: &[u8], method: &Method) -> Option<Whole> {
+    let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
+    let mut head = httparse::Response::new(&mut headers);
+    let httparse::Status::Complete(head_length) = head.parse(here).ok()? else { return None };
+    let status = StatusCode::from_u16(head.code?).ok()?;
+    if head.version != Some(1) || status.is_informational() || status == StatusCode::LOOP_DETECTED {
+        return None;
+    }
+    let (mut length, mut idle_time) = (None, None);
+    for header in head.headers.iter() {
+        match header.name {
+            name if name.eq_ignore_ascii_case("content-length") => {
+                let is_first = length.replace(digits(header.value)?).is_none();
+                is_first.then_some(())?;
+            }
+            name if name.eq_ignore_ascii_case("transfer-encoding") => return None,
+            name if name.eq_ignore_ascii_case("connection") => {
+                header.value.eq_ignore_ascii_case(b"keep-alive").then_some(())?;
+            }
+            name if name.eq_ignore_ascii_case("keep-alive") => idle_time = idle_time_hint(header.value),
+            _ => {}
+        }
+    }
+    let has_no_body = *method == Method::HEAD || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    let body_length = if has_no_body { 0 } else { length? };
+    let is_whole = here.len() == head_length.checked_add(body_length)?;
+    (is_whole && lie_of_head(&here[..head_length]).is_none()).then_some(Whole { status, idle_time })
+}
+
+fn digits(value: &[u8]) -> Option<usize> {
+    let is_digits = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
+    if is_digits { std::str::from_utf8(value).ok()?.parse().ok() } else { None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_head_is_here_with_its_last_byte_and_interim_answers_are_none() {
+        let rows = [
+            ("HTTP/1.1 200 OK\r\n\r", false),
+            ("HTTP/1.1 200 OK\r\n\r\n", true),
+            ("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhel", true),
+            ("HTTP/1.1 103 Early Hints\r\n\r\n", false),
+            ("HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\n", false),
+            ("HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\n\r\n", true),
+            ("HTTP/1.1 101 Switching Protocols\r\n\r\n", true),
+            ("", false),
+            ("garbage", true),
+            ("HTTP/1.1 200 OK\n\n", true),
+        ];
+        for (here, expected) in rows {
+            assert_eq!(is_head_here(here.as_bytes()), expected, "{here}");
+        }
+    }
+
+    #[test]
+    fn only_a_plain_answer_that_is_here_to_its_last_byte_is_whole() {
+        let whole_of = |here: &str| whole(here.as_bytes(), &Method::GET).map(|whole| whole.status.as_u16());
+        let rows = [
+            ("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello", Some(200)),
+            ("HTTP/1.1 503 Busy\r\ncontent-length: 0\r\nConnection: Keep-Alive\r\n\r\n", Some(503)),
+            ("HTTP/1.1 204 No Content\r\n\r\n", Some(204)),
+            ("HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n", Some(304)),
+            ("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhell", None),
+            ("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello!", None),
+            ("HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 5\r\n\r\nhello", None),
+            ("HTTP/1.1 200 OK\r\nContent-Length: +5\r\n\r\nhello", None),
+            ("HTTP/1.1 200 OK\r\nContent-Length: \r\n\r\n", None),
+            ("HTTP/1.1 200 OK\r\nContent-Length: 99999999999999999999\r\n\r\nhello", None),
+            ("HTTP/1.1 200 OK\r\nContent-Length: 18446744073709551615\r\n\r\nhello", None),
+            ("HTTP/1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\nhello", None),
+            ("HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhello", None),
+            ("HTTP/1.1 200 OK\nContent-Length: 5\r\n\r\nhello", None),
+            ("HTTP/1.0 200 OK\r\nContent-Length: 5\r\n\r\nhello", None),
+            ("HTTP/1.1 101 Switching Protocols\r\nContent-Length: 0\r\n\r\n", None),
+            ("HTTP/1.1 508 Loop Detected\r\nContent-Length: 0\r\n\r\n", None),
+            ("HTTP/1.1 200 OK\r\n\r\nhello", None),
+            ("garbage\r\n\r\n", None),
+        ];
+        for (here, expected) in rows {
+            assert_eq!(whole_of(here), expected, "{here}");
+        }
+    }
+
+    #[test]
+    fn an_answer_to_head_has_no_body_and_a_backend_may_say_how_long_it_waits() {
+        let here = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nKeep-Alive: timeout=3, max=9\r\n\r\n";
+        let expected = Whole { status: StatusCode::OK, idle_time: Some(Duration::from_secs(3)) };
+        assert_eq!(whole(here, &Method::HEAD), Some(expected));
+        assert_eq!(whole(here, &Method::GET), None);
+    }
+}
