@@ -2,13 +2,14 @@
 """What a checked binary talks with: backends, a name server and clients, from Python's standard library alone.
 
 peers.py backend PORT NAME          an HTTP backend: it answers NAME and how long the request's body was
-peers.py backends COUNT             so many of them on free ports; prints their URLs, between commas
+peers.py backends COUNT             so many that answer GETs on free ports; prints their URLs, between commas
 peers.py https PORT CERT KEY        the same, behind TLS
 peers.py websocket PORT             a WebSocket echo
 peers.py dns ADDRESS NAME...        a name server: each NAME is at 127.0.0.1, all others don't exist; prints what it was asked
 peers.py say HOST:PORT TEXT         a WebSocket client: sends the text, and fails unless it comes back
 peers.py load HOST:PORT COUNT CONNECTIONS   so many GETs over so many connections; fails unless each gets its 200
 """
+import asyncio
 import base64
 import hashlib
 import http.client
@@ -56,11 +57,24 @@ def https(port, certificate, key):
     server.serve_forever()
 
 
+class Quick(asyncio.Protocol):
+    """Answers each GET at once. One thread for all, as hundreds of threads in Python keep each other waiting."""
+
+    def connection_made(self, transport):
+        self.transport = transport
+
+    def data_received(self, data):
+        self.transport.write(data.count(b"\r\n\r\n") * b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+
+
 def backends(count):
-    servers = [backend(0, f"b{number}") for number in range(1, int(count) + 1)]
-    for server in servers:
-        threading.Thread(target=server.serve_forever).start()
-    print(",".join("http://127.0.0.1:%d" % server.server_address[1] for server in servers), flush=True)
+    async def serve():
+        loop = asyncio.get_running_loop()
+        servers = [await loop.create_server(Quick, "127.0.0.1", 0, backlog=1024) for _ in range(int(count))]
+        print(",".join("http://127.0.0.1:%d" % server.sockets[0].getsockname()[1] for server in servers), flush=True)
+        await asyncio.gather(*(server.serve_forever() for server in servers))
+
+    asyncio.run(serve())
 
 
 class Echo(http.server.BaseHTTPRequestHandler):
