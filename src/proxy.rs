@@ -172,21 +172,23 @@ impl Exchange {
     /// Sends the request ahead; the leg goes on when its answer is here.
     fn send(self: &Arc<Self>, leg: usize, ahead: Ahead) -> Result<(), Outcome> {
         let exchange = self.clone();
-        ahead.send(self.race.token(leg), move |sent, here| {
-            let Some(sent) = exchange.lose(leg, sent, here) else { return };
+        ahead.send(self.race.token(leg), move |sent| {
+            let Some(sent) = exchange.lose(leg, sent) else { return };
             let legs = exchange.proxy.legs.clone();
             legs.resume(Box::new(move |place| {
+                // The race may have been decided just before.
+                let Some(sent) = exchange.lose(leg, sent) else { return };
                 exchange.go_on(leg, place, |exchange, token| sent.finish(&exchange.request, token));
             }));
         })
     }
 
     /// A loser whose answer is here needs no thread of its own to end. Gives the leg back if it isn't that simple.
-    fn lose(self: &Arc<Self>, leg: usize, sent: Sent, here: &[u8]) -> Option<Sent> {
+    fn lose(self: &Arc<Self>, leg: usize, sent: Sent) -> Option<Sent> {
         if !self.race.is_decided() {
             return Some(sent);
         }
-        let lose = AssertUnwindSafe(|| sent.lose(here, &self.request, self.race.token(leg)));
+        let lose = AssertUnwindSafe(|| sent.lose(&self.request, self.race.token(leg)));
         match catch_unwind(lose).unwrap_or(Ok(Outcome::Panic)) {
             Ok(outcome) => self.end(leg, outcome, self.elapsed()),
             Err(sent) => return Some(sent),

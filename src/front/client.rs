@@ -1,11 +1,14 @@
 //! One client's socket and its seat: whose turn it is with the connection, reading and writing, and whether the client is
 //! still there. What is done in a turn is `turns`' knowledge.
 
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
+use std::mem::MaybeUninit;
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
+use rustix::io::Errno;
+use rustix::net::RecvFlags;
 use socket2::SockRef;
 
 use super::connection::{Connection, READ_BYTES};
@@ -165,18 +168,18 @@ impl Client {
     }
 
     pub(super) fn read_into(&self, connection: &mut Connection) -> Arrived {
-        let mut buffer = [0; READ_BYTES];
+        let mut buffer = [MaybeUninit::uninit(); READ_BYTES];
         loop {
-            match (&self.socket).read(&mut buffer) {
-                Ok(0) => return Arrived::End,
-                Ok(count) => {
-                    connection.receive(&buffer[..count]);
+            match rustix::net::recv(&self.socket, &mut buffer, RecvFlags::DONTWAIT) {
+                Ok((_, 0)) => return Arrived::End,
+                Ok(((bytes, room), _)) => {
+                    connection.receive(bytes);
                     // A short read has emptied the socket (epoll(7)), but for the client's end.
-                    let more = count == READ_BYTES || self.seat().presence != Presence::Here;
+                    let more = room.is_empty() || self.seat().presence != Presence::Here;
                     return Arrived::Bytes { more };
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Arrived::Nothing,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(Errno::AGAIN) => return Arrived::Nothing,
+                Err(Errno::INTR) => {}
                 Err(_) => return Arrived::End,
             }
         }

@@ -13,6 +13,8 @@ const SILENCE_MIN: Duration = Duration::from_secs(1);
 /// Of so many clients one goes at a time, but no more than 32: a look at all of them costs about as much as to let 32 in.
 const CLIENTS_FOR_EACH: usize = 128;
 const GONE_MAX: usize = 32;
+/// After a look in vain nobody looks for so long: whoever knocks in vain must not keep the poller's thread busy.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// The clients that are there.
 #[derive(Default)]
@@ -22,6 +24,8 @@ pub(super) struct Crowd(Mutex<Members>);
 struct Members {
     next_number: u64,
     clients: HashMap<u64, Weak<Client>>,
+    /// When nobody was found who could go.
+    looked_in_vain: Option<Instant>,
 }
 
 impl Crowd {
@@ -49,12 +53,20 @@ impl Crowd {
     /// Closes some that have been silent for longest, but no one that has spoken just now: whether there were any.
     pub(super) fn make_room(&self, now: Instant) -> bool {
         // Out of the lock before the last of them is dropped, which would want it.
-        let clients: Vec<Arc<Client>> = self.members().clients.values().filter_map(Weak::upgrade).collect();
+        let clients: Vec<Arc<Client>> = {
+            let members = self.members();
+            if members.looked_in_vain.is_some_and(|then| now.saturating_duration_since(then) < PAUSE) {
+                return false;
+            }
+            members.clients.values().filter_map(Weak::upgrade).collect()
+        };
         let mut silent: Vec<_> = clients.iter().filter_map(|client| Some((client.silent_since()?, client))).collect();
         silent.retain(|(since, _)| now.saturating_duration_since(*since) >= SILENCE_MIN);
         silent.sort_unstable_by_key(|(since, _)| *since);
         let most = (clients.len() / CLIENTS_FOR_EACH).clamp(1, GONE_MAX);
-        silent.into_iter().filter(|(_, client)| client.give_way()).take(most).count() > 0
+        let has_room = silent.into_iter().filter(|(_, client)| client.give_way()).take(most).count() > 0;
+        self.members().looked_in_vain = (!has_room).then_some(now);
+        has_room
     }
 
     fn members(&self) -> MutexGuard<'_, Members> {

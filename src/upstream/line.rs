@@ -298,11 +298,12 @@ impl Line {
         Ok(Answer { status: head.status, version: head.version, headers: head.headers, length, body, switched })
     }
 
-    /// Takes an answer that is here, if it is here whole and plain, as ureq would: then the line is free.
-    pub(super) fn take_whole(&mut self, here: &[u8], method: &Method) -> Option<StatusCode> {
-        let Whole { status, idle_time } = whole(here, method)?;
+    /// Takes the answer, if it is here whole and plain, as ureq would: then the line is free.
+    pub(super) fn take_whole(&mut self, method: &Method) -> Option<StatusCode> {
+        let look = |here: Result<&[u8], _>| here.ok().and_then(|here| Some((whole(here, method)?, here.len())));
+        let (Whole { status, idle_time }, length) = self.wire.look(look)?;
         // What is here can't leave; if it did, ureq would find out.
-        self.wire.skip(here.len()).then_some(())?;
+        self.wire.skip(length).then_some(())?;
         self.wire.note_answered();
         self.wire.note_reusable(true);
         self.heed(idle_time);

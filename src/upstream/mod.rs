@@ -221,15 +221,14 @@ pub struct Sent {
 
 impl Ahead {
     /// Sends the request and has the leg go on when the head of its answer is here, or when it is hung up on, or when the
-    /// time is over. `go_on` gets what is here of the answer, if anything is known. Doesn't block. An error: the leg won't
-    /// go on, and nothing was sent that a backend could act on.
-    pub fn send(self, token: &CancelToken, go_on: impl FnOnce(Sent, &[u8]) + Send + 'static) -> Result<(), Outcome> {
+    /// time is over. Doesn't block. An error: the leg won't go on, and nothing was sent that a backend could act on.
+    pub fn send(self, token: &CancelToken, go_on: impl FnOnce(Sent) + Send + 'static) -> Result<(), Outcome> {
         let Ahead { line, bytes, lines } = self;
         let wire = line.wire();
         line.arm(token)?;
         let head_by = Instant::now() + lines.timeout();
         let sent = Sent { line, lines };
-        let wake = Wake { is_due: glance::is_head_here, go_on: Box::new(move |here| go_on(sent, here)) };
+        let wake = Wake { is_due: glance::is_head_here, go_on: Box::new(move || go_on(sent)) };
         wire.send_ahead(bytes, head_by, wake).map_err(|unsent| {
             // The line ends with it, and so does the wait that the token knows.
             drop(unsent);
@@ -246,13 +245,13 @@ impl Sent {
         self.lines.after(finished, request, token)
     }
 
-    /// Ends a leg that has lost, if it was hung up on or its answer is `here` whole: then its line is free. Else the leg
-    /// comes back. Doesn't block.
-    pub fn lose(mut self, here: &[u8], request: &Outgoing, token: &CancelToken) -> Result<Outcome, Sent> {
+    /// Ends a leg that has lost, if it was hung up on or its answer is here whole: then its line is free. Else the leg comes
+    /// back. Doesn't block.
+    pub fn lose(mut self, request: &Outgoing, token: &CancelToken) -> Result<Outcome, Sent> {
         if token.is_cancelled() {
             return Ok(Outcome::Cancelled);
         }
-        let Some(status) = self.line.take_whole(here, request.method()) else { return Err(self) };
+        let Some(status) = self.line.take_whole(request.method()) else { return Err(self) };
         if token.disarm().is_err() {
             return Ok(Outcome::Cancelled);
         }

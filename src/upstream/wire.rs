@@ -26,8 +26,8 @@ const LOOK_BYTES: usize = 16 * 1024;
 pub(super) struct Wake {
     /// Whether enough of the answer is here, by its first bytes. An end, an error and the deadline are always enough.
     pub(super) is_due: fn(&[u8]) -> bool,
-    /// Has it go on, and tells what is here, if anybody has looked. Nothing of it has been taken from the socket.
-    pub(super) go_on: Box<dyn FnOnce(&[u8]) + Send>,
+    /// Has it go on.
+    pub(super) go_on: Box<dyn FnOnce() + Send>,
 }
 
 /// A connection's socket and its story, shared by the transport, its line, the poller and the token of the current leg.
@@ -136,7 +136,7 @@ impl Wire {
             return self.take_waiting().map_or(Ok(()), Err);
         }
         if missed && let Some(wake) = self.take_waiting() {
-            (wake.go_on)(&[]);
+            (wake.go_on)();
         }
         Ok(())
     }
@@ -167,6 +167,13 @@ impl Wire {
         lock(&self.turns).missed = false;
         let peeked = rustix::net::recv(&self.socket, &mut [0], RecvFlags::PEEK | RecvFlags::DONTWAIT);
         matches!(peeked, Err(Errno::AGAIN))
+    }
+
+    /// Looks at the first bytes that are here, and takes none.
+    pub(super) fn look<T>(&self, look: impl FnOnce(Result<&[u8], Errno>) -> T) -> T {
+        let mut buffer = [MaybeUninit::uninit(); LOOK_BYTES];
+        let peeked = rustix::net::recv(&self.socket, &mut buffer, RecvFlags::PEEK | RecvFlags::DONTWAIT);
+        look(peeked.map(|((here, _), _)| &*here))
     }
 
     /// Takes so many bytes that are known to be here: whether they were.
@@ -270,7 +277,7 @@ impl Wire {
             wake
         };
         if let Some(wake) = wake {
-            (wake.go_on)(here.unwrap_or_default());
+            (wake.go_on)();
         }
     }
 }
@@ -283,13 +290,12 @@ impl Owner for Wire {
         if turn != (Turn::Ready { read_closed: false, dead: false }) {
             return self.wake(None);
         }
-        let mut buffer = [MaybeUninit::uninit(); LOOK_BYTES];
-        match rustix::net::recv(&self.socket, &mut buffer, RecvFlags::PEEK | RecvFlags::DONTWAIT) {
+        self.look(|here| match here {
             // An edge of an earlier answer.
             Err(Errno::AGAIN) => {}
-            Ok(((here, room), _)) if !here.is_empty() && !room.is_empty() => self.wake(Some(here)),
+            Ok(here) if !here.is_empty() && here.len() < LOOK_BYTES => self.wake(Some(here)),
             _ => self.wake(None),
-        }
+        });
     }
 }
 

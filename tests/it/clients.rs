@@ -155,7 +155,8 @@ fn a_chunked_upload_reaches_the_backend_whole_with_its_length() {
 #[test]
 fn ten_thousand_requests_at_once_are_answered_one_by_one() {
     const COUNT: usize = 10_000;
-    let (proxy, _backend) = echoing();
+    let backend = Raw::echoing();
+    let proxy = Proxy::before(std::slice::from_ref(&backend.url));
     let mut client = Client::connect(proxy.address);
     let mut sending = client.stream.try_clone().expect("a socket");
     let sender = thread::spawn(move || {
