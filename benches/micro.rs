@@ -1,0 +1,169 @@
+//! What the proxy itself costs of a request, part by part, with the allocations beside the time: `cargo bench`, or
+//! `cargo bench -- head` for a part. No sockets: `benches/peers` measures the whole.
+
+// A head is read by code that is the front's own business: the bench borrows its file, and what lies below, as tests/models
+// does, so that nothing is public for the bench alone.
+#![allow(missing_docs, unreachable_pub, dead_code, unused_imports)]
+
+#[path = "../src/front/head.rs"]
+mod front_head;
+
+#[path = "../src/message/mod.rs"]
+mod message;
+
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::bounded;
+use divan::counter::BytesCount;
+use divan::{AllocProfiler, Bencher, black_box};
+use http::{HeaderMap, Version};
+use mimalloc::MiMalloc;
+use red_tentacle::race::{Bounds, End, Job, Legs, Race};
+
+use front_head::HeadReader;
+use message::headers::{self, ViaId};
+use message::{Request, Spool};
+
+/// The program's own allocator, counted.
+#[global_allocator]
+static ALLOCATOR: AllocProfiler<MiMalloc> = AllocProfiler::new(MiMalloc);
+
+/// What curl sends.
+const CURL: &str =
+    "GET /api/some-endpoint HTTP/1.1\r\nHost: localhost:8080\r\nUser-Agent: curl/8.14.1\r\nAccept: */*\r\n\r\n";
+/// What a browser sends.
+const BROWSER: &str = "GET /articles/2026/11/a-title-of-some-length?page=2&sort=newest HTTP/1.1\r\n\
+    Host: www.shop.example\r\n\
+    User-Agent: Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0\r\n\
+    Accept: text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8\r\n\
+    Accept-Language: en-GB,en;q=0.5\r\n\
+    Accept-Encoding: gzip, deflate, br, zstd\r\n\
+    Referer: https://www.shop.example/articles/2026/11/\r\n\
+    Connection: keep-alive\r\n\
+    Cookie: session=0123456789abcdef0123456789abcdef; theme=dark; consent=1; seen=17,18,19,20,21,22\r\n\
+    Upgrade-Insecure-Requests: 1\r\n\
+    Sec-Fetch-Dest: document\r\n\
+    Sec-Fetch-Mode: navigate\r\n\
+    Sec-Fetch-Site: same-origin\r\n\
+    Priority: u=0, i\r\n\
+    If-None-Match: \"5f3c-1a2b3c4d\"\r\n\r\n";
+/// What a backend answers: its head's fields.
+const ANSWER: &str = "GET / HTTP/1.1\r\nHost: a\r\n\
+    Date: Tue, 24 Nov 2026 12:00:00 GMT\r\n\
+    Server: nginx\r\n\
+    Content-Type: application/json\r\n\
+    Connection: keep-alive\r\n\
+    Cache-Control: max-age=60\r\n\
+    ETag: \"5f3c-1a2b3c4d\"\r\n\
+    Vary: Accept-Encoding\r\n\r\n";
+
+fn main() {
+    divan::main();
+}
+
+fn parsed(text: &str) -> front_head::Head {
+    HeadReader::default().read(text.as_bytes()).ok().flatten().expect("a whole head").0
+}
+
+fn request(text: &str) -> Request {
+    let head = parsed(text);
+    Request {
+        method: head.method,
+        target: head.target,
+        version: head.version,
+        headers: head.headers,
+        body: None::<Spool>,
+        peer: ([192, 0, 2, 7], 41234).into(),
+        received: Instant::now(),
+    }
+}
+
+fn text_of(who: &str) -> &'static str {
+    if who == "curl" { CURL } else { BROWSER }
+}
+
+/// A request's head, from its bytes to a checked head.
+#[divan::bench(args = ["curl", "browser"])]
+fn head(bencher: Bencher, who: &str) {
+    let bytes = text_of(who).as_bytes();
+    bencher.counter(BytesCount::of_slice(bytes)).bench(|| HeadReader::default().read(black_box(bytes)));
+}
+
+/// The same in pieces of 64 bytes: nothing is looked at twice but by httparse, once all is here.
+#[divan::bench(args = ["curl", "browser"])]
+fn head_in_pieces(bencher: Bencher, who: &str) {
+    let bytes = text_of(who).as_bytes();
+    bencher.counter(BytesCount::of_slice(bytes)).bench(|| {
+        let mut reader = HeadReader::default();
+        let ends = (64..bytes.len()).step_by(64).chain([bytes.len()]);
+        ends.map(|end| reader.read(black_box(&bytes[..end]))).last()
+    });
+}
+
+/// A request's fields, as backends get them.
+#[divan::bench(args = ["curl", "browser"])]
+fn for_backends(bencher: Bencher, who: &str) {
+    let (request, via) = (request(text_of(who)), ViaId::random());
+    bencher.bench(|| headers::for_backends(black_box(&request), &via));
+}
+
+/// An answer's fields, as the client gets them.
+#[divan::bench]
+fn for_client(bencher: Bencher) {
+    let (fields, via): (HeaderMap, _) = (parsed(ANSWER).headers, ViaId::random());
+    bencher
+        .with_inputs(|| fields.clone())
+        .bench_values(|fields| headers::for_client(black_box(fields), Version::HTTP_11, &via));
+}
+
+/// The rules alone: a race of so many legs, the first of which wins.
+#[divan::bench(args = [1, 3, 8, 32])]
+fn verdict(bencher: Bencher, legs: usize) {
+    let now = Instant::now();
+    bencher.bench(|| {
+        let race: Race<&str, u16> = Race::new(black_box(legs), "prize", now);
+        assert!(race.claim(0).is_some());
+        let ends = (0..legs).map(|leg| race.end(leg, 200, Duration::ZERO));
+        assert!(matches!(ends.last(), Some(End::Over(..))));
+        race
+    });
+}
+
+/// A race whose legs succeed at once, each on a leg thread, until the last has ended.
+#[divan::bench(args = [1, 3, 8, 32])]
+fn race_of_new_legs(bencher: Bencher, legs: usize) {
+    race_on_threads(bencher, legs, |runner, jobs| runner.start(jobs).expect("room"));
+}
+
+/// The same with legs that have waited in the poller.
+#[divan::bench(args = [1, 3, 8, 32])]
+fn race_of_resumed_legs(bencher: Bencher, legs: usize) {
+    race_on_threads(bencher, legs, |runner, jobs| jobs.into_iter().for_each(|job| runner.resume(job)));
+}
+
+fn race_on_threads(bencher: Bencher, legs: usize, run: impl Fn(&Legs, Vec<Job>) + Sync) {
+    let (runner, foreman) = Legs::new(Bounds::default());
+    let (stop, stopped) = bounded(1);
+    thread::scope(|scope| {
+        scope.spawn(move || foreman.work(&stopped, || {}, |_| true));
+        bencher.bench(|| {
+            let race: Arc<Race<&str, u16>> = Arc::new(Race::new(legs, "prize", Instant::now()));
+            let (over, is_over) = bounded(1);
+            let jobs = (0..legs).map(|leg| {
+                let (race, over) = (race.clone(), over.clone());
+                let job: Job = Box::new(move |_| {
+                    let won = race.claim(leg).is_some();
+                    if let End::Over(..) = race.end(leg, 200 + u16::from(won), race.elapsed(Instant::now())) {
+                        let _ = over.send(());
+                    }
+                });
+                job
+            });
+            run(&runner, jobs.collect());
+            is_over.recv().expect("the last leg tells");
+        });
+        let _ = stop.send(());
+    });
+}
