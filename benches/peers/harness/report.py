@@ -1,0 +1,152 @@
+"""A run's figures, as tables in Markdown."""
+
+from .load import DIRECT, counted, median
+
+# The best design that wakes no thread: what all others are compared with.
+REFERENCE = "tokio-hyper-drain"
+OURS = "red-tentacle"
+# They don't race, or are no proxies: limits, not peers.
+FLOORS = ("race-floor", "nginx-floor", "haproxy-floor", DIRECT)
+# In this order, as far as they were there; in README and in the plot.
+SHOWN = (OURS, REFERENCE, "tokio-hyper", "nginx-lua", "go-seed", "race-floor")
+# Closer than this is a tie.
+TIE = 1.05
+
+
+def number(value):
+    if value is None:
+        return "–"
+    if value == 0:
+        return "0"
+    if abs(value) >= 100:
+        return f"{value:,.0f}"
+    if abs(value) >= 10:
+        return f"{value:.1f}"
+    return f"{value:.2f}" if abs(value) >= 0.1 else f"{value:.3f}"
+
+
+def rate(scenario):
+    return "mbps" if scenario["is_bulk"] else "rps"
+
+
+def ratio(data, scenario, name, figure=None, to=REFERENCE):
+    """To the reference's median, or None."""
+    runs = data["runs"][scenario["name"]]
+    figure = figure or rate(scenario)
+    own, other = median(runs.get(name, []), figure), median(runs.get(to, []), figure)
+    return own / other if own is not None and other else None
+
+
+def heading(data):
+    meta = data["meta"]
+    return (
+        f"{meta['when']}, {meta['machine']}; medians of {meta['reps']} interleaved runs of {meta['seconds']} s, "
+        f"`{meta['command']}`."
+    )
+
+
+def is_growth(scenario):
+    return scenario["name"].startswith("G-")
+
+
+def table(data):
+    """Everything, a table for each scenario."""
+    lines = [
+        heading(data),
+        "",
+        "; ".join(f"{name} {version}" for name, version in data["meta"]["versions"].items()) + ".",
+    ]
+    lines += [f"Skipped: {name} ({reason})." for name, reason in data["meta"]["skipped"].items()]
+    columns = (
+        "proxy",
+        "",
+        f"× {REFERENCE}",
+        "p50 ms",
+        "p99 ms",
+        "max ms",
+        "CPU s/1000",
+        "MiB",
+        "threads",
+        "descriptors",
+        "backend requests",
+        "new lines/1000",
+        "switches",
+        "errors",
+    )
+    for scenario in data["meta"]["scenarios"]:
+        lines += ["", f"**{scenario['name']}**: {scenario['what']}", ""]
+        head = [
+            "MB/s (range)" if column == "" and scenario["is_bulk"] else column or "requests/s (range)"
+            for column in columns
+        ]
+        lines += ["| " + " | ".join(head) + " |", "|---|" + "--:|" * (len(columns) - 1)]
+        for name, runs in data["runs"][scenario["name"]].items():
+            if runs:
+                lines.append(row(data, scenario, name, runs))
+    return "\n".join(lines) + "\n"
+
+
+def row(data, scenario, name, runs):
+    good = counted(runs)
+    if not good:
+        return f"| {name} | {runs[0]['failed']} |"
+    rates = [run[rate(scenario)] for run in good]
+    errors = {}
+    for run in good:
+        for kind, count in run["errors"].items():
+            errors[kind] = errors.get(kind, 0) + count
+    failed = sum("failed" in run for run in runs)
+    if failed:
+        errors["failed runs"] = failed
+    if all(run["is_disturbed"] for run in good):
+        errors["disturbed runs"] = len(good)
+    last = [run["descriptors"] for run in good][-1]
+    span = f"{number(min(rates))}–{number(max(rates))}"
+    cells = [name, f"{number(median(runs, rate(scenario)))} ({span})", number(ratio(data, scenario, name))]
+    cells += [number(median(runs, figure)) for figure in ("p50", "p99", "max")]
+    if name == DIRECT:
+        cells += [""] * 4
+    else:
+        cells += [number(median(runs, "cpu_1000")), number(median(runs, "memory")), f"{median(runs, 'threads'):.0f}"]
+        cells.append(f"{last[0]}–{last[1]}")
+    cells += [number(median(runs, figure)) for figure in ("backend_requests", "new_lines_1000", "switches")]
+    return "| " + " | ".join([*cells, ", ".join(f"{count} {kind}" for kind, count in errors.items())]) + " |"
+
+
+def readme(data):
+    """README's table, and in which rows a peer is ahead."""
+    names = [name for name in SHOWN if any(median(runs.get(name, []), "rps") for runs in data["runs"].values())]
+    scenarios = [scenario for scenario in data["meta"]["scenarios"] if not is_growth(scenario)]
+    what = (
+        f"Requests per second (S6: bytes per second), {REFERENCE} = 1; behind the slash CPU time per request, likewise."
+    )
+    titles = " | ".join(f"**{name}**" if name == OURS else name for name in names)
+    lines = [f"{what} {heading(data)}", "", f"| | what | {titles} |", "|---|---|" + "--:|" * len(names)]
+    for scenario in scenarios:
+        cells = []
+        for name in names:
+            cell = f"{number(ratio(data, scenario, name))} / {number(ratio(data, scenario, name, 'cpu_1000'))}"
+            if name == REFERENCE:
+                unit = " MB/s" if scenario["is_bulk"] else "/s"
+                cell = number(median(data["runs"][scenario["name"]].get(name, []), rate(scenario))) + unit
+            cells.append(f"**{cell}**" if name == OURS else cell if "–" not in cell else "–")
+        lines.append(f"| {scenario['name']} | {scenario['what']} | " + " | ".join(cells) + " |")
+    return "\n".join([*lines, "", *ahead(data, scenarios)]) + "\n"
+
+
+def ahead(data, scenarios):
+    """Where a peer does better than the proxy, by more than a tie."""
+    kinds = (
+        ("more requests per second", None, False),
+        ("a lower 99th percentile", "p99", True),
+        ("less CPU per request", "cpu_1000", True),
+    )
+    for words, figure, is_less_better in kinds:
+        found = []
+        for scenario in scenarios:
+            for name in data["runs"][scenario["name"]]:
+                times = ratio(data, scenario, name, figure, to=OURS)
+                times = 1 / times if times and is_less_better else times
+                if name != OURS and name not in FLOORS and times and times > TIE:
+                    found.append(f"{name} in {scenario['name']} ({times:.2f} times)")
+        yield f"- Peers with {words}: {', '.join(found) or 'none'}."
