@@ -168,13 +168,14 @@ def run(args, setup, proxies, skipped):
         data["meta"]["scenarios"] += [
             scenario for scenario in old["meta"]["scenarios"] if scenario["name"] not in known
         ]
+        data["meta"]["command"] = old["meta"]["command"] + " && " + data["meta"]["command"]
         for scenario, cells in old["runs"].items():
             data["runs"][scenario] = data["runs"].get(scenario, {}) | cells
     load.run_all(setup, scenarios, proxies, data, lambda: write_json(path, data))
     with open(os.path.join(args.out, "table.md"), "w") as file:
         file.write(report.table(data))
     draw(args.out, data)
-    print("\n" + report.readme(data))
+    print("\n" + (report.readme if report.REFERENCE in proxies else report.table)(data))
     return 0
 
 

@@ -4,7 +4,7 @@ import math
 from xml.sax.saxutils import escape
 
 from .load import median
-from .report import OURS, REFERENCE, SHOWN, is_growth, ratio
+from .report import OURS, REFERENCE, SHOWN, count_of, is_growth, ratio
 
 COLOURS = {
     OURS: "#c0392b",
@@ -112,8 +112,7 @@ def growth(data):
 def panel(drawing, data, scenarios, names, figure, title, left, floor):
     width, room = 400, 230
     drawing.text(left, floor - room - 12, title, size=13)
-    count = lambda scenario: int(scenario["name"][3:].split("@")[0])
-    counts = sorted({count(s) for s in scenarios})
+    counts = sorted({count_of(s) for s in scenarios})
     values = [median(data["runs"][s["name"]].get(name, []), figure) for s in scenarios for name in names]
     top = max((value for value in values if value), default=0)
     if not counts or not top:
@@ -131,7 +130,7 @@ def panel(drawing, data, scenarios, names, figure, title, left, floor):
     for cores in (1, 2):
         for name in names:
             points = [
-                (count(s), median(data["runs"][s["name"]].get(name, []), figure))
+                (count_of(s), median(data["runs"][s["name"]].get(name, []), figure))
                 for s in scenarios
                 if s["cores"] == cores
             ]

@@ -49,6 +49,31 @@ def is_growth(scenario):
     return scenario["name"].startswith("G-")
 
 
+def grown(data):
+    """How it grows: requests per second, and CPU ms per request behind the slash."""
+    scenarios = [scenario for scenario in data["meta"]["scenarios"] if is_growth(scenario)]
+    lines = []
+    for letter, what in (("b", "backends, 64 connections"), ("c", "connections, 3 backends")):
+        counts = sorted({count_of(scenario) for scenario in scenarios if scenario["name"].startswith(f"G-{letter}")})
+        if not counts:
+            continue
+        lines += ["", f"**Growth** by {what}: requests/s / CPU ms per request", ""]
+        lines += ["| proxy, cores | " + " | ".join(map(str, counts)) + " |", "|---|" + "--:|" * len(counts)]
+        for cores in sorted({scenario["cores"] for scenario in scenarios}):
+            cells = [data["runs"].get(f"G-{letter}{count}@{cores}", {}) for count in counts]
+            for name in dict.fromkeys(name for runs in cells for name in runs):
+                told = [
+                    [number(median(runs.get(name, []), figure)) for figure in ("rps", "cpu_1000")] for runs in cells
+                ]
+                lines.append(f"| {name}, {cores} | " + " | ".join(" / ".join(pair) for pair in told) + " |")
+    return lines
+
+
+def count_of(scenario):
+    """The number in a name like G-b4@1."""
+    return int(scenario["name"][3:].split("@")[0])
+
+
 def table(data):
     """Everything, a table for each scenario."""
     lines = [
@@ -73,6 +98,7 @@ def table(data):
         "switches",
         "errors",
     )
+    lines += grown(data)
     for scenario in data["meta"]["scenarios"]:
         lines += ["", f"**{scenario['name']}**: {scenario['what']}", ""]
         head = [
