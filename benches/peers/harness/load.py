@@ -206,6 +206,12 @@ def counted(runs):
     return [run for run in whole if not run["is_disturbed"]] or whole
 
 
+def are_disturbed(runs):
+    """Whether no run was left alone."""
+    good = counted(runs)
+    return bool(good) and all(run["is_disturbed"] for run in good)
+
+
 def median(runs, name):
     values = [run[name] for run in counted(runs)]
     return statistics.median(values) if values else None

@@ -4,7 +4,7 @@ import math
 from xml.sax.saxutils import escape
 
 from .load import median
-from .report import OURS, REFERENCE, SHOWN, count_of, is_growth, ratio
+from .report import OURS, REFERENCE, SHOWN, count_of, is_doubtful, is_growth, ratio
 
 COLOURS = {
     OURS: "#c0392b",
@@ -33,9 +33,9 @@ class Drawing:
             f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="{width}" stroke-dasharray="{dashes}"/>'
         )
 
-    def bar(self, x, y, width, height, colour, title):
+    def bar(self, x, y, width, height, colour, title, opacity=1):
         box = f'x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}"'
-        self.parts.append(f'<rect {box} fill="{colour}"><title>{escape(title)}</title></rect>')
+        self.parts.append(f'<rect {box} fill="{colour}" fill-opacity="{opacity}"><title>{escape(title)}</title></rect>')
 
     def legend(self, names, y):
         x = 60
@@ -75,9 +75,9 @@ def bars(data):
             value = ratio(data, scenario, name)
             if value:
                 height = room * value / top
-                drawing.bar(
-                    x, floor - height, width * 0.92, height, COLOURS[name], f"{scenario['name']}, {name}: {value:.2f}"
-                )
+                title = f"{scenario['name']}, {name}: {value:.2f}"
+                opacity = 0.3 if is_doubtful(data, scenario, name) else 1
+                drawing.bar(x, floor - height, width * 0.92, height, COLOURS[name], title, opacity)
             x += width
         drawing.text(left + span * (place + 0.5), floor + 18, scenario["name"], "middle")
     drawing.legend(names, 378)

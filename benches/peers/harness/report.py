@@ -1,6 +1,6 @@
 """A run's figures, as tables in Markdown."""
 
-from .load import DIRECT, counted, median
+from .load import DIRECT, are_disturbed, counted, median
 
 # The best design that wakes no thread: what all others are compared with.
 REFERENCE = "tokio-hyper-drain"
@@ -37,10 +37,16 @@ def ratio(data, scenario, name, figure=None, to=REFERENCE):
     return own / other if own is not None and other else None
 
 
+def is_doubtful(data, scenario, name, to=REFERENCE):
+    """Whether a ratio tells more of other processes than of these two."""
+    runs = data["runs"][scenario["name"]]
+    return are_disturbed(runs.get(name, [])) or are_disturbed(runs.get(to, []))
+
+
 def heading(data):
     meta = data["meta"]
     return (
-        f"{meta['when']}, {meta['machine']}; medians of {meta['reps']} interleaved runs of {meta['seconds']} s, "
+        f"{meta['when']}, {meta['machine']}; medians of at most {meta['reps']} interleaved runs of {meta['seconds']} s, "
         f"`{meta['command']}`."
     )
 
@@ -124,7 +130,7 @@ def row(data, scenario, name, runs):
     failed = sum("failed" in run for run in runs)
     if failed:
         errors["failed runs"] = failed
-    if all(run["is_disturbed"] for run in good):
+    if are_disturbed(runs):
         errors["disturbed runs"] = len(good)
     last = [run["descriptors"] for run in good][-1]
     span = f"{number(min(rates))}–{number(max(rates))}"
@@ -155,8 +161,12 @@ def readme(data):
             if name == REFERENCE:
                 unit = " MB/s" if scenario["is_bulk"] else "/s"
                 cell = number(median(data["runs"][scenario["name"]].get(name, []), rate(scenario))) + unit
+            if is_doubtful(data, scenario, name):
+                cell += " ?"
             cells.append(f"**{cell}**" if name == OURS else cell if "–" not in cell else "–")
         lines.append(f"| {scenario['name']} | {scenario['what']} | " + " | ".join(cells) + " |")
+    if any(is_doubtful(data, scenario, name) for scenario in scenarios for name in names):
+        lines += ["", "`?`: other processes were busy in every run, so the figure is no measurement."]
     return "\n".join([*lines, "", *ahead(data, scenarios)]) + "\n"
 
 
@@ -173,6 +183,7 @@ def ahead(data, scenarios):
             for name in data["runs"][scenario["name"]]:
                 times = ratio(data, scenario, name, figure, to=OURS)
                 times = 1 / times if times and is_less_better else times
-                if name != OURS and name not in FLOORS and times and times > TIE:
+                is_peer = name != OURS and name not in FLOORS
+                if is_peer and times and times > TIE and not is_doubtful(data, scenario, name, to=OURS):
                     found.append(f"{name} in {scenario['name']} ({times:.2f} times)")
         yield f"- Peers with {words}: {', '.join(found) or 'none'}."
