@@ -62,7 +62,8 @@ impl Proxy {
         Arc::new(Proxy { rules, backends, legs, reaper, via: ViaId::random(), alive: Arc::default() })
     }
 
-    /// Starts the race for a request; whichever leg decides it answers the client. Doesn't block.
+    /// Starts the race for a request; whichever leg decides it answers the client. Doesn't block: the poller's thread may do
+    /// it.
     pub fn serve(self: &Arc<Proxy>, request: Request, reply_to: Box<dyn ReplyTo>) {
         let record = Record::new(&request);
         if self.via.is_in(&request.headers) {
@@ -94,6 +95,11 @@ impl Proxy {
             Box::new(move || exchange.abandon())
         });
         exchange.start((0..exchange.backends.len()).filter(|leg| !held_back.contains(leg)));
+    }
+
+    /// How many legs a race has now.
+    pub fn legs_of_a_race(&self) -> usize {
+        self.backends.count()
     }
 
     /// Races of which a leg is still running, lingering losers included.
@@ -151,7 +157,9 @@ impl Exchange {
         }
         // A backend that can't be reached fills the queue; that mustn't cost the race the legs that run.
         for leg in waiting {
-            self.end(leg, Outcome::NoSocket, self.elapsed());
+            // Not on this thread, which mustn't wait for a client: the last leg to lose answers.
+            let exchange = self.clone();
+            self.proxy.legs.resume(Box::new(move |_| exchange.end(leg, Outcome::NoSocket, exchange.elapsed())));
         }
     }
 
