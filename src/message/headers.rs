@@ -4,10 +4,10 @@
 use std::net::IpAddr;
 
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderName, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER,
-    TRANSFER_ENCODING, UPGRADE, VIA,
+    CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderName, IF_MODIFIED_SINCE, IF_NONE_MATCH, PROXY_AUTHENTICATE,
+    PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, VIA,
 };
-use http::{HeaderMap, HeaderValue, Version};
+use http::{HeaderMap, HeaderValue, Method, Version};
 
 use super::{Request, forwards};
 
@@ -60,6 +60,12 @@ impl ViaId {
         let value = format!("{protocol} {} (red-tentacle)", self.0);
         headers.append(VIA, value_of(&value));
     }
+}
+
+/// RFC 9110 §13.1: a request that may be answered by 304.
+pub fn is_conditional(request: &Request) -> bool {
+    matches!(request.method, Method::GET | Method::HEAD)
+        && [IF_NONE_MATCH, IF_MODIFIED_SINCE].iter().any(|condition| request.headers.contains_key(condition))
 }
 
 /// The protocols that a request asks to switch to, if it may: `h2c` isn't among them, since what is said in it couldn't be
