@@ -51,6 +51,11 @@ impl Backends {
         self.list.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// How many there are now.
+    pub fn count(&self) -> usize {
+        self.list.read().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
     /// Replaces the whole list at once. A backend whose address stays keeps its lines.
     pub fn replace(&self, addresses: Vec<Address>) {
         let old = self.snapshot();

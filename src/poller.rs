@@ -101,9 +101,18 @@ impl Poller {
 
     /// Watches a socket for its owner: edge-triggered, for reading. The socket must be closed after [`Watch::end`].
     pub fn watch(&self, socket: &impl AsFd, owner: Arc<dyn Owner>) -> io::Result<Watch> {
+        self.watch_for(Interest::READABLE, socket, owner)
+    }
+
+    /// The same for a socket that is connecting, and may have to wait until it can be written to.
+    pub fn watch_all(&self, socket: &impl AsFd, owner: Arc<dyn Owner>) -> io::Result<Watch> {
+        self.watch_for(Interest::READABLE | Interest::WRITABLE, socket, owner)
+    }
+
+    fn watch_for(&self, interest: Interest, socket: &impl AsFd, owner: Arc<dyn Owner>) -> io::Result<Watch> {
         let watch = self.alarm(owner);
         let fd = socket.as_fd().as_raw_fd();
-        let registered = self.0.registry.register(&mut SourceFd(&fd), Token(watch.token), Interest::READABLE);
+        let registered = self.0.registry.register(&mut SourceFd(&fd), Token(watch.token), interest);
         registered.inspect_err(|_| watch.end())?;
         Ok(watch)
     }

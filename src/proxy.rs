@@ -5,8 +5,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::header::{IF_MODIFIED_SINCE, IF_NONE_MATCH, UPGRADE};
-use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use http::header::UPGRADE;
+use http::{HeaderValue, Method, StatusCode};
 
 use crate::backends::{Backend, Backends};
 use crate::config::{HostHeader, Success};
@@ -14,7 +14,7 @@ use crate::journal::{LegRecord, Record};
 use crate::message::headers::{self, ViaId};
 use crate::message::{Outcome, Refusal, Reply, ReplyBody, ReplyTo, Request, TunnelCare, forwards};
 use crate::race::{CancelToken, End, Job, LegResult, Legs, Mark, Place, Race, Reaper, Verdict};
-use crate::upstream::{Ahead, Answer, Outgoing, Sent, Step};
+use crate::upstream::{Answer, Outgoing, Step, Waits, Woken};
 
 /// A loser's body is read to its end, for the sake of its line, if it is no longer than this.
 const LOSER_BODY_BYTES_MAX: u64 = 64 * 1024;
@@ -62,7 +62,8 @@ impl Proxy {
         Arc::new(Proxy { rules, backends, legs, reaper, via: ViaId::random(), alive: Arc::default() })
     }
 
-    /// Starts the race for a request; whichever leg decides it answers the client. Doesn't block.
+    /// Starts the race for a request; whichever leg decides it answers the client. Doesn't block: the poller's thread may do
+    /// it.
     pub fn serve(self: &Arc<Proxy>, request: Request, reply_to: Box<dyn ReplyTo>) {
         let record = Record::new(&request);
         if self.via.is_in(&request.headers) {
@@ -82,7 +83,7 @@ impl Proxy {
             race: Arc::new(Race::new(backends.len(), reply_to, request.received)),
             marks: backends.iter().map(|_| Mark::default()).collect(),
             backends,
-            is_conditional: is_conditional(&request.method, &request.headers),
+            is_conditional: headers::is_conditional(&request),
             upgrade: headers::upgrade_of(&request),
             request: outgoing(request, &self.via, self.rules.host),
             record,
@@ -94,6 +95,11 @@ impl Proxy {
             Box::new(move || exchange.abandon())
         });
         exchange.start((0..exchange.backends.len()).filter(|leg| !held_back.contains(leg)));
+    }
+
+    /// How many legs a race has now.
+    pub fn legs_of_a_race(&self) -> usize {
+        self.backends.count()
     }
 
     /// Races of which a leg is still running, lingering losers included.
@@ -125,7 +131,9 @@ impl Exchange {
         let is_full = |leg: &usize| !self.backends[*leg].silent().admits(self.proxy.rules.silent_max, now);
         let mut held_back: Vec<usize> = (0..self.backends.len()).filter(is_full).collect();
         if held_back.len() == self.backends.len() {
-            held_back.pop();
+            // The one that answered last is the likeliest to answer again.
+            let likeliest = (0..self.backends.len()).max_by_key(|leg| self.backends[*leg].silent().heard());
+            held_back.retain(|leg| Some(*leg) != likeliest);
         }
         self.race.hold_back(held_back.clone());
         held_back
@@ -151,14 +159,16 @@ impl Exchange {
         }
         // A backend that can't be reached fills the queue; that mustn't cost the race the legs that run.
         for leg in waiting {
-            self.end(leg, Outcome::NoSocket, self.elapsed());
+            // Not on this thread, which mustn't wait for a client: the last leg to lose answers.
+            let exchange = self.clone();
+            self.proxy.legs.resume(Box::new(move |_| exchange.end(leg, Outcome::NoSocket, exchange.elapsed())));
         }
     }
 
     /// Sends the request on an idle line; an error is the job that opens one.
     fn send_at_once(self: &Arc<Self>, leg: usize) -> Result<(), Job> {
         let lines = self.backends[leg].lines();
-        let is_sent = lines.at_once(&self.request).is_some_and(|ahead| self.send(leg, ahead).is_ok());
+        let is_sent = lines.at_once(&self.request).is_some_and(|waits| self.wait(leg, waits).is_ok());
         if is_sent {
             return Ok(());
         }
@@ -169,29 +179,29 @@ impl Exchange {
         }))
     }
 
-    /// Sends the request ahead; the leg goes on when its answer is here.
-    fn send(self: &Arc<Self>, leg: usize, ahead: Ahead) -> Result<(), Outcome> {
+    /// The leg waits in the poller, and goes on with a thread of its own.
+    fn wait(self: &Arc<Self>, leg: usize, waits: Waits) -> Result<(), Outcome> {
         let exchange = self.clone();
-        ahead.send(self.race.token(leg), move |sent| {
-            let Some(sent) = exchange.lose(leg, sent) else { return };
+        waits.begin(self.race.token(leg), move |woken| {
+            let Some(woken) = exchange.lose(leg, woken) else { return };
             let legs = exchange.proxy.legs.clone();
             legs.resume(Box::new(move |place| {
                 // The race may have been decided just before.
-                let Some(sent) = exchange.lose(leg, sent) else { return };
-                exchange.go_on(leg, place, |exchange, token| sent.finish(&exchange.request, token));
+                let Some(woken) = exchange.lose(leg, woken) else { return };
+                exchange.go_on(leg, place, |exchange, token| woken.finish(&exchange.request, token));
             }));
         })
     }
 
     /// A loser whose answer is here needs no thread of its own to end. Gives the leg back if it isn't that simple.
-    fn lose(self: &Arc<Self>, leg: usize, sent: Sent) -> Option<Sent> {
+    fn lose(self: &Arc<Self>, leg: usize, woken: Woken) -> Option<Woken> {
         if !self.race.is_decided() {
-            return Some(sent);
+            return Some(woken);
         }
-        let lose = AssertUnwindSafe(|| sent.lose(&self.request, self.race.token(leg)));
+        let lose = AssertUnwindSafe(|| woken.lose(&self.request, self.race.token(leg)));
         match catch_unwind(lose).unwrap_or(Ok(Outcome::Panic)) {
             Ok(outcome) => self.end(leg, outcome, self.elapsed()),
-            Err(sent) => return Some(sent),
+            Err(woken) => return Some(woken),
         }
         None
     }
@@ -209,8 +219,8 @@ impl Exchange {
         let step = AssertUnwindSafe(|| step(self, self.race.token(leg)));
         match catch_unwind(step).unwrap_or(Err(Outcome::Panic)) {
             Ok(Step::Answered(answer)) => self.answered(leg, answer),
-            Ok(Step::Waits(ahead)) => {
-                if let Err(outcome) = self.send(leg, ahead) {
+            Ok(Step::Waits(waits)) => {
+                if let Err(outcome) = self.wait(leg, waits) {
                     self.end(leg, outcome, self.elapsed());
                 }
             }
@@ -305,7 +315,11 @@ impl Exchange {
     }
 
     fn end(self: &Arc<Self>, leg: usize, outcome: Outcome, after: Duration) {
-        self.backends[leg].silent().remove(&self.marks[leg]);
+        let silent = self.backends[leg].silent();
+        silent.remove(&self.marks[leg]);
+        if matches!(outcome, Outcome::Status(_)) {
+            silent.hear(Instant::now());
+        }
         match self.race.end(leg, outcome, after) {
             End::Running => {}
             End::CallUp(legs) => self.start(legs.into_iter()),
@@ -365,12 +379,6 @@ impl Exchange {
             self.end(leg, Outcome::NoSocket, Duration::ZERO);
         }
     }
-}
-
-/// RFC 9110 §13.1: a request that may be answered by 304.
-fn is_conditional(method: &Method, headers: &HeaderMap) -> bool {
-    matches!(*method, Method::GET | Method::HEAD)
-        && (headers.contains_key(IF_NONE_MATCH) || headers.contains_key(IF_MODIFIED_SINCE))
 }
 
 /// Answers without a race.

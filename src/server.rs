@@ -27,6 +27,9 @@ use crate::sockets;
 use crate::supervisor::{Standing, Supervisor};
 use crate::upstream::{Lookup, Reach, SystemLookup, Upstream};
 
+/// Legs that are begun on the poller's thread: some microseconds each. Of more, a worker begins them, and other clients don't
+/// wait meanwhile.
+const QUICK_LEGS_MAX: usize = 8;
 /// Exchanges that wait for a worker. Workers never wait themselves, so this many are served within milliseconds.
 const WORKER_QUEUE_MAX: usize = 1024;
 /// Workers hold a request and start a race.
@@ -126,10 +129,12 @@ impl Server {
             Front::new(poller.clone(), limits.clone(), clients_max, config.idle_timeout, waiting_max)
         };
         let (front, admin_front) = (front(descriptors.clients_max), front(ADMIN_CONNECTIONS_MAX));
-        let addresses = open(&front, sockets, Turn::Drain, &pool, &rooms, Rooms::serve)?;
-        // Whoever asks whether the proxy is ready must be told that it isn't any more, to its very end.
+        let service = Service { serve: Rooms::serve, is_quick: Rooms::is_quick };
+        let addresses = open(&front, sockets, Turn::Drain, &pool, &rooms, service)?;
         let serve_admin = |rooms: &Rooms, request, reply_to| rooms.serve_admin(&request, reply_to);
-        let admin_addresses = open(&admin_front, admin_sockets, Turn::Cut, &pool, &rooms, serve_admin)?;
+        let service = Service { serve: serve_admin, is_quick: |_, _| false };
+        // Whoever asks whether the proxy is ready must be told that it isn't any more, to its very end.
+        let admin_addresses = open(&admin_front, admin_sockets, Turn::Cut, &pool, &rooms, service)?;
         let fronts = [front, admin_front];
         let stop = bounded(1);
         Ok(Server {
@@ -226,10 +231,19 @@ impl fmt::Debug for Server {
 impl Rooms {
     /// A request from the proxy port.
     fn serve(&self, request: Request, reply_to: Box<dyn ReplyTo>) {
-        if self.admin_on_proxy_port && Admin::is_update(&request.target) {
+        if self.is_update(&request) {
             return self.answer(&request, reply_to);
         }
         self.proxy.serve(request, reply_to);
+    }
+
+    /// Whether a request from the proxy port is served in some microseconds.
+    fn is_quick(&self, request: &Request) -> bool {
+        self.proxy.legs_of_a_race() <= QUICK_LEGS_MAX && !self.is_update(request)
+    }
+
+    fn is_update(&self, request: &Request) -> bool {
+        self.admin_on_proxy_port && Admin::is_update(&request.target)
     }
 
     /// A request from the admin port.
@@ -290,25 +304,41 @@ fn rooms(
     Ok(Rooms { admin: Admin::new(guard, Box::new(replace)), proxy, admin_on_proxy_port: config.admin_on_proxy_port })
 }
 
-/// Has one front accept clients on these sockets; their requests are served by `serve` on the workers.
+/// How the requests of a front are served.
+#[derive(Clone, Copy)]
+struct Service {
+    serve: fn(&Rooms, Request, Box<dyn ReplyTo>),
+    /// Whether that takes some microseconds and never the disk: then waking a worker would cost more.
+    is_quick: fn(&Rooms, &Request) -> bool,
+}
+
+impl Service {
+    fn run(self, rooms: &Rooms, request: Request, reply_to: ClientReply) {
+        // The way back to the client answers 500 if it is dropped by a panic.
+        let _ = catch_unwind(AssertUnwindSafe(|| (self.serve)(rooms, request, Box::new(reply_to))));
+    }
+}
+
+/// Has one front accept clients on these sockets. Their requests are served on the poller's thread if that is quick, else on
+/// the workers.
 fn open(
     front: &Arc<Front>,
     sockets: Vec<TcpListener>,
     until: Turn,
     pool: &ThreadPool,
     rooms: &Arc<Rooms>,
-    serve: fn(&Rooms, Request, Box<dyn ReplyTo>),
+    service: Service,
 ) -> Result<Vec<SocketAddr>, StartError> {
     let (pool, rooms) = (pool.clone(), rooms.clone());
     let serve = move |request: Request, reply_to: ClientReply| {
-        if pool.queued_count() >= WORKER_QUEUE_MAX {
+        if (service.is_quick)(&rooms, &request) {
+            service.run(&rooms, request, reply_to);
+        } else if pool.queued_count() >= WORKER_QUEUE_MAX {
             return Err(reply_to);
+        } else {
+            let rooms = rooms.clone();
+            pool.execute(move || service.run(&rooms, request, reply_to));
         }
-        let rooms = rooms.clone();
-        pool.execute(move || {
-            // The way back to the client answers 500 if it is dropped by a panic.
-            let _ = catch_unwind(AssertUnwindSafe(|| serve(&rooms, request, Box::new(reply_to))));
-        });
         Ok(())
     };
     let serve: Arc<crate::front::Serve> = Arc::new(serve);
@@ -412,7 +442,8 @@ mod tests {
         let spool_dir = config.spool_dir.as_path().into();
         let limits = Limits { max_body: config.max_body, spool_memory: Arc::default(), spool_dir };
         let front = Front::new(poller.clone(), limits, 16, SOON, 1);
-        let address = open(&front, vec![socket], Turn::Drain, &pool, &rooms, serve).expect("a port")[0];
+        let service = Service { serve, is_quick: |_, request| request.target.path() == "/fine" };
+        let address = open(&front, vec![socket], Turn::Drain, &pool, &rooms, service).expect("a port")[0];
         for _ in 0..3 {
             let (reply, in_order) = get(address, "/before");
             assert!(reply.starts_with("HTTP/1.1 500 ") && reply.ends_with("Internal error\n") && in_order, "{reply}");

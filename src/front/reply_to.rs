@@ -72,7 +72,8 @@ impl ClientReply {
     fn leave(&mut self, framing: Framing, written: Result<(), Delivery>) -> Delivery {
         let Some(connection) = self.connection.take() else { return Delivery::Whole };
         match written {
-            Ok(()) if framing.is_persistent(self.asked) => self.client.answered(connection),
+            Ok(()) if framing.is_persistent(self.asked) && self.waits => self.client.answered(connection),
+            Ok(()) if framing.is_persistent(self.asked) => self.client.answered_at_once(connection),
             Ok(()) => self.client.part(connection),
             Err(failed) => {
                 self.client.abort();

@@ -85,6 +85,14 @@ impl Client {
         self.work(connection, pending);
     }
 
+    /// The same where the request may still be in somebody's hands on this very thread: what comes next has its own turn, or
+    /// a client that asks for many such replies would have each answered within the last.
+    pub(super) fn answered_at_once(self: &Arc<Self>, mut connection: Box<Connection>) {
+        connection.answered(Instant::now());
+        self.leave_exchange();
+        self.go_on_later(connection);
+    }
+
     /// The last reply was sent: the client has a moment to read it and to close its side.
     pub(super) fn part(self: &Arc<Self>, mut connection: Box<Connection>) {
         self.leave_exchange();

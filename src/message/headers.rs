@@ -4,10 +4,10 @@
 use std::net::IpAddr;
 
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderName, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER,
-    TRANSFER_ENCODING, UPGRADE, VIA,
+    CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderName, IF_MODIFIED_SINCE, IF_NONE_MATCH, PROXY_AUTHENTICATE,
+    PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, VIA,
 };
-use http::{HeaderMap, HeaderValue, Version};
+use http::{HeaderMap, HeaderValue, Method, Version};
 
 use super::{Request, forwards};
 
@@ -36,30 +36,46 @@ const HOP_BY_HOP: [HeaderName; 9] = [
 /// those that look like these are dropped.
 const OWN: [HeaderName; 5] = [X_FORWARDED_FOR, X_FORWARDED_PROTO, X_FORWARDED_HOST, CONTENT_LENGTH, TRANSFER_ENCODING];
 
+/// What was meant for this proxy alone, or is said anew to each backend.
+const NOT_FOR_BACKENDS: [HeaderName; 4] = [EXPECT, PROXY, CONTENT_LENGTH, HOST];
+
 /// This process's name in `Via` (RFC 9110 §7.6.3): random, so that a request that comes back is known.
 #[derive(Debug, Clone)]
-pub struct ViaId(String);
+pub struct ViaId {
+    id: String,
+    /// What is added to messages of HTTP/1.0 and of HTTP/1.1.
+    values: [HeaderValue; 2],
+}
 
 impl ViaId {
     /// A fresh name.
     pub fn random() -> ViaId {
         // 64 random bits: no other proxy in any chain will ever bear the same name.
         let bits = getrandom::u64().expect("the system gives random bytes");
-        ViaId(format!("{bits:016x}"))
+        ViaId::named(format!("{bits:016x}"))
+    }
+
+    fn named(id: String) -> ViaId {
+        let values = ["1.0", "1.1"].map(|protocol| value_of(&format!("{protocol} {id} (red-tentacle)")));
+        ViaId { id, values }
     }
 
     /// Whether a message has been here before.
     pub fn is_in(&self, headers: &HeaderMap) -> bool {
-        let id = self.0.as_bytes();
+        let id = self.id.as_bytes();
         headers.get_all(VIA).iter().any(|value| value.as_bytes().windows(id.len()).any(|window| window == id))
     }
 
     /// Adds this process to the way that a message came.
     pub fn append_to(&self, headers: &mut HeaderMap, version: Version) {
-        let protocol = if version == Version::HTTP_10 { "1.0" } else { "1.1" };
-        let value = format!("{protocol} {} (red-tentacle)", self.0);
-        headers.append(VIA, value_of(&value));
+        headers.append(VIA, self.values[usize::from(version != Version::HTTP_10)].clone());
     }
+}
+
+/// RFC 9110 §13.1: a request that may be answered by 304.
+pub fn is_conditional(request: &Request) -> bool {
+    matches!(request.method, Method::GET | Method::HEAD)
+        && [IF_NONE_MATCH, IF_MODIFIED_SINCE].iter().any(|condition| request.headers.contains_key(condition))
 }
 
 /// The protocols that a request asks to switch to, if it may: `h2c` isn't among them, since what is said in it couldn't be
@@ -93,10 +109,7 @@ pub fn put_upgrade(headers: &mut HeaderMap, protocols: HeaderValue) {
 pub fn for_backends(request: &Request, via: &ViaId) -> HeaderMap {
     let mut headers = request.headers.clone();
     strip_hop_by_hop(&mut headers);
-    for name in [EXPECT, PROXY, CONTENT_LENGTH, HOST] {
-        headers.remove(name);
-    }
-    strip_lookalikes(&mut headers);
+    strip(&mut headers, Vec::new(), |name| NOT_FOR_BACKENDS.contains(name) || is_lookalike(name));
     forwards::count_down(&request.method, &mut headers);
     append_forwarded_for(&mut headers, request.peer.ip().to_canonical());
     headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static("http"));
@@ -135,23 +148,21 @@ fn tokens<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item =
 
 /// Removes the fields that are about one connection: those that `Connection` names, and the known ones.
 fn strip_hop_by_hop(headers: &mut HeaderMap) {
-    let named: Vec<HeaderName> =
-        tokens(headers, &CONNECTION).filter_map(|token| HeaderName::from_bytes(token).ok()).collect();
-    for name in named.iter().chain(&HOP_BY_HOP) {
+    let named = tokens(headers, &CONNECTION).filter_map(|token| HeaderName::from_bytes(token).ok());
+    strip(headers, named.collect(), |name| HOP_BY_HOP.contains(name));
+}
+
+/// Removes the fields that are named or to be dropped. Few of them are there, and to look for each would take longer.
+fn strip(headers: &mut HeaderMap, mut names: Vec<HeaderName>, is_dropped: impl Fn(&HeaderName) -> bool) {
+    names.extend(headers.keys().filter(|name| is_dropped(name)).cloned());
+    for name in names {
         headers.remove(name);
     }
 }
 
-/// Removes the fields that a backend could take for ours.
-fn strip_lookalikes(headers: &mut HeaderMap) {
-    let is_lookalike = |name: &&HeaderName| {
-        let name = name.as_str();
-        name.contains('_') && OWN.iter().any(|own| own.as_str() == name.replace('_', "-"))
-    };
-    let lookalikes: Vec<HeaderName> = headers.keys().filter(is_lookalike).cloned().collect();
-    for name in lookalikes {
-        headers.remove(name);
-    }
+fn is_lookalike(name: &HeaderName) -> bool {
+    let name = name.as_str();
+    name.contains('_') && OWN.iter().any(|own| own.as_str() == name.replace('_', "-"))
 }
 
 fn append_forwarded_for(headers: &mut HeaderMap, client: IpAddr) {
@@ -247,7 +258,7 @@ mod tests {
     fn a_backend_learns_where_the_request_came_from() {
         let fields: &[(&str, &[u8])] =
             &[("host", b"front.example"), ("x-forwarded-for", b"a"), ("x-forwarded-for", b"b"), ("via", b"1.1 other")];
-        let via = ViaId("0123456789abcdef".to_owned());
+        let via = ViaId::named("0123456789abcdef".to_owned());
         let headers = for_backends(&request("/", fields), &via);
         assert_eq!(values(&headers, "x-forwarded-for"), ["a, b, 192.0.2.7"]);
         assert_eq!(values(&headers, "x-forwarded-proto"), ["http"]);
@@ -279,7 +290,7 @@ mod tests {
         headers.append("x-hop", HeaderValue::from_static("1"));
         headers.append("content-length", HeaderValue::from_static("1"));
         headers.append("transfer-encoding", HeaderValue::from_static("chunked"));
-        let headers = for_client(headers, Version::HTTP_11, &ViaId("1".to_owned()));
+        let headers = for_client(headers, Version::HTTP_11, &ViaId::named("1".to_owned()));
         assert_eq!(values(&headers, "set-cookie"), ["a=1", "b=2"]);
         assert_eq!(values(&headers, "via"), ["1.1 1 (red-tentacle)"]);
         assert_eq!(headers.len(), 3);

@@ -15,6 +15,8 @@ pub struct Silent {
     /// Below zero for a moment when a loser ends while it is being counted.
     count: AtomicIsize,
     probed: Mutex<Option<Instant>>,
+    /// When the backend answered last.
+    heard: Mutex<Option<Instant>>,
 }
 
 /// Whether one leg counts as a silent loser. It does so from the verdict to its own end.
@@ -37,6 +39,16 @@ impl Silent {
             *probed = Some(now);
         }
         is_due
+    }
+
+    /// The backend has answered.
+    pub fn hear(&self, now: Instant) {
+        *self.heard.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
+    }
+
+    /// When the backend answered last.
+    pub fn heard(&self) -> Option<Instant> {
+        *self.heard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How many there are.

@@ -15,7 +15,7 @@ use crate::race::{CancelToken, HangUp};
 use crate::wait;
 
 /// RFC 8305 §5: the recommended delay between attempts.
-const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
+pub(super) const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 /// A backend that vanished without a word is noticed on an idle connection after 15 + 3 x 5 seconds.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(15);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
@@ -23,19 +23,42 @@ const KEEPALIVE_PROBES: u32 = 3;
 /// And while bytes of ours are unacknowledged, after as long.
 const USER_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Connects to one of the addresses before the deadline; the socket is non-blocking for life. Blocks; the token ends the wait.
-pub(super) fn dial(addresses: &[SocketAddr], deadline: Instant, token: &CancelToken) -> Result<Socket, Outcome> {
-    let attempts = Arc::new(Attempts::default());
+/// Connects to one of the addresses before the deadline, or goes on with the attempt that has `begun`. Blocks; the token ends
+/// the wait.
+pub(super) fn dial(
+    addresses: &[SocketAddr],
+    begun: Option<Socket>,
+    deadline: Instant,
+    token: &CancelToken,
+) -> Result<Socket, Outcome> {
+    let attempts = Arc::new(Attempts(Mutex::new(begun.into_iter().map(Arc::new).collect())));
     token.arm(attempts.clone()).map_err(|_| Outcome::Cancelled)?;
     let dialed = attempts.run(addresses, deadline, token);
     token.disarm().map_err(|_| Outcome::Cancelled)?;
-    let socket = dialed?;
-    prepare(&socket).map_err(|error| outcome_of(&error))?;
-    Ok(socket)
+    dialed
+}
+
+/// Begins to connect. The socket is non-blocking for life. Doesn't block.
+pub(super) fn begin(address: SocketAddr) -> Result<Socket, Outcome> {
+    let connecting = || {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
+        match socket.connect(&address.into()) {
+            Err(error) if error.raw_os_error() != Some(Errno::INPROGRESS.raw_os_error()) => Err(error),
+            _ => Ok(socket),
+        }
+    };
+    connecting().map_err(|error: io::Error| outcome_of(&error))
+}
+
+/// Whether it has connected; an error says why it won't.
+pub(super) fn is_connected(socket: &Socket) -> Result<bool, Outcome> {
+    match socket.take_error() {
+        Ok(None) => Ok(socket.peer_addr().is_ok()),
+        Ok(Some(error)) | Err(error) => Err(outcome_of(&error)),
+    }
 }
 
 /// The sockets that are connecting.
-#[derive(Default)]
 struct Attempts(Mutex<Vec<Arc<Socket>>>);
 
 impl HangUp for Attempts {
@@ -67,7 +90,7 @@ impl Attempts {
             if now >= next_at
                 && let Some(address) = rest.next()
             {
-                match self.begin(*address, token) {
+                match self.add(*address, token) {
                     Ok(()) => next_at = now + ATTEMPT_DELAY,
                     Err(outcome) => failure = outcome,
                 }
@@ -89,17 +112,11 @@ impl Attempts {
     }
 
     /// Begins to connect, without waiting.
-    fn begin(&self, address: SocketAddr, token: &CancelToken) -> Result<(), Outcome> {
-        let open = || Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP));
-        let socket = open().map_err(|error| outcome_of(&error))?;
-        match socket.connect(&address.into()) {
-            Err(error) if error.raw_os_error() != Some(Errno::INPROGRESS.raw_os_error()) => Err(outcome_of(&error)),
-            _ => {
-                self.0.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::new(socket));
-                // A cancel that came before the socket was in the list has missed it.
-                if token.is_cancelled() { Err(Outcome::Cancelled) } else { Ok(()) }
-            }
-        }
+    fn add(&self, address: SocketAddr, token: &CancelToken) -> Result<(), Outcome> {
+        let socket = begin(address)?;
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::new(socket));
+        // A cancel that came before the socket was in the list has missed it.
+        if token.is_cancelled() { Err(Outcome::Cancelled) } else { Ok(()) }
     }
 
     /// Waits for the attempts: one that connected, or the failure of one.
@@ -115,19 +132,20 @@ impl Attempts {
         drop(sockets);
         let Some(ready) = ready else { return Ok(None) };
         let socket = self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(ready);
-        match socket.take_error() {
-            Ok(None) => Arc::into_inner(socket).map(Some).ok_or(Outcome::Cancelled),
-            Ok(Some(error)) | Err(error) => Err(outcome_of(&error)),
-        }
+        is_connected(&socket)?;
+        Arc::into_inner(socket).map(Some).ok_or(Outcome::Cancelled)
     }
 }
 
-fn prepare(socket: &Socket) -> io::Result<()> {
-    socket.set_tcp_nodelay(true)?;
+/// Makes a connection one that notices when its backend vanishes. Not before it has connected: the leg's own timeout bounds that.
+pub(super) fn prepare(socket: &Socket) -> Result<(), Outcome> {
     let keepalive =
         TcpKeepalive::new().with_time(KEEPALIVE_IDLE).with_interval(KEEPALIVE_INTERVAL).with_retries(KEEPALIVE_PROBES);
-    socket.set_tcp_keepalive(&keepalive)?;
-    socket.set_tcp_user_timeout(Some(USER_TIMEOUT))
+    let set = socket
+        .set_tcp_nodelay(true)
+        .and_then(|()| socket.set_tcp_keepalive(&keepalive))
+        .and_then(|()| socket.set_tcp_user_timeout(Some(USER_TIMEOUT)));
+    set.map_err(|error| outcome_of(&error))
 }
 
 /// What a failed system call on the way to a backend means.
@@ -174,7 +192,8 @@ mod tests {
     #[test]
     fn a_backend_that_vanishes_without_a_word_is_noticed() {
         let (_listener, open, _) = open_and_closed_port();
-        let socket = dial(&[open], soon(), &CancelToken::default()).expect("a connection");
+        let socket = dial(&[open], None, soon(), &CancelToken::default()).expect("a connection");
+        assert_eq!(prepare(&socket), Ok(()));
         assert!(socket.keepalive().expect("an option"));
         assert_eq!(socket.tcp_keepalive_time().expect("an option"), KEEPALIVE_IDLE);
         assert_eq!(socket.tcp_keepalive_interval().expect("an option"), KEEPALIVE_INTERVAL);
@@ -185,9 +204,9 @@ mod tests {
     #[test]
     fn a_refusing_address_is_passed_over_at_once() {
         let (_listener, open, closed) = open_and_closed_port();
-        let socket = dial(&[closed, open], soon(), &CancelToken::default()).expect("a connection");
+        let socket = dial(&[closed, open], None, soon(), &CancelToken::default()).expect("a connection");
         assert_eq!(socket.peer_addr().expect("a peer").as_socket(), Some(open));
-        assert_eq!(dial(&[closed], soon(), &CancelToken::default()).err(), Some(Outcome::Refused));
+        assert_eq!(dial(&[closed], None, soon(), &CancelToken::default()).err(), Some(Outcome::Refused));
     }
 
     #[test]
@@ -195,7 +214,7 @@ mod tests {
         let (_listener, open, _) = open_and_closed_port();
         let (_socket, _waiting, silent) = full_backlog();
         let began = Instant::now();
-        let socket = dial(&[silent, open], soon(), &CancelToken::default()).expect("a connection");
+        let socket = dial(&[silent, open], None, soon(), &CancelToken::default()).expect("a connection");
         assert_eq!(socket.peer_addr().expect("a peer").as_socket(), Some(open));
         assert!(began.elapsed() >= ATTEMPT_DELAY);
     }
@@ -204,7 +223,7 @@ mod tests {
     fn the_deadline_ends_the_wait() {
         let (_socket, _waiting, silent) = full_backlog();
         let deadline = Instant::now() + Duration::from_millis(20);
-        assert_eq!(dial(&[silent], deadline, &CancelToken::default()).err(), Some(Outcome::ConnectTimeout));
+        assert_eq!(dial(&[silent], None, deadline, &CancelToken::default()).err(), Some(Outcome::ConnectTimeout));
     }
 
     #[test]
@@ -213,7 +232,7 @@ mod tests {
         let token = CancelToken::default();
         let dialing = std::thread::spawn({
             let token = token.clone();
-            move || dial(&[silent], Instant::now() + Duration::from_secs(60), &token).err()
+            move || dial(&[silent], None, Instant::now() + Duration::from_secs(60), &token).err()
         });
         token.cancel();
         assert_eq!(dialing.join().expect("no panic"), Some(Outcome::Cancelled));

@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
@@ -14,15 +15,17 @@ use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver as UreqResolver}
 use ureq::unversioned::transport::NextTimeout;
 use ureq::{Agent, Error};
 
-use super::dial::dial;
+use super::connecting::Watched;
+use super::dial::{dial, prepare};
 use super::glance::{Whole, whole};
 use super::inspector::Inspector;
+use super::permit::Permit;
 use super::resolve::Resolver;
 use super::transport::{Connected, OneConnection};
 use super::wire::Wire;
 use super::{Answer, AnswerBody, Outgoing, Switched, Upstream};
 use crate::message::{Address, Outcome, content_length};
-use crate::poller::{Owner, Turn, Watch};
+use crate::poller::{Owner, Poller, Turn, Watch};
 use crate::race::CancelToken;
 
 /// Node closes idle connections after 5 s, others later: a line that is younger is probably alive.
@@ -63,39 +66,12 @@ impl Owner for Sweeper {
 /// One connection, with the ureq agent that speaks on it and on no other.
 pub(super) struct Line {
     agent: Agent,
-    wire: Arc<Wire>,
+    wire: Watched,
     inspector: Inspector,
     was_used: bool,
     /// How long it may idle: the backend may have said it.
     idle_time_max: Duration,
     _permit: Permit,
-}
-
-/// One of the lines that there may be.
-struct Permit {
-    upstream: Arc<Upstream>,
-    /// How many of them one backend has.
-    own: Arc<AtomicUsize>,
-}
-
-impl Permit {
-    /// A backend may have as many lines as are left for all others: one that hangs can't take the last from those that
-    /// answer.
-    fn take(upstream: &Arc<Upstream>, own: &Arc<AtomicUsize>) -> Result<Permit, Outcome> {
-        // Counted first, so that the bound holds whoever else counts.
-        let permit = Permit { upstream: upstream.clone(), own: own.clone() };
-        let all_before = upstream.lines.fetch_add(1, Ordering::Relaxed);
-        let own_before = own.fetch_add(1, Ordering::Relaxed);
-        let left = upstream.reach.lines_max.saturating_sub(all_before);
-        if own_before < left { Ok(permit) } else { Err(Outcome::NoSocket) }
-    }
-}
-
-impl Drop for Permit {
-    fn drop(&mut self) {
-        self.upstream.lines.fetch_sub(1, Ordering::Relaxed);
-        self.own.fetch_sub(1, Ordering::Relaxed);
-    }
 }
 
 /// Why a call brought no answer.
@@ -148,7 +124,7 @@ impl Lines {
                 }
                 idle.pop()?
             };
-            if idle.line.wire.is_quiet() {
+            if idle.line.wire.get().is_quiet() {
                 self.reused.fetch_add(1, Ordering::Relaxed);
                 return Some(idle.line);
             }
@@ -158,7 +134,7 @@ impl Lines {
     /// Keeps a line for the next call, if its last answer came to its end.
     pub(super) fn keep(&self, mut line: Line, now: Instant) {
         let idle_lines_max = self.upstream.reach.idle_lines_max;
-        if !line.wire.is_reusable() || line.lie().is_some() || idle_lines_max == 0 {
+        if !line.wire.get().is_reusable() || line.lie().is_some() || idle_lines_max == 0 {
             return;
         }
         line.was_used = true;
@@ -185,22 +161,46 @@ impl Lines {
 
     /// Opens a line. Blocks until it is connected, TLS included, or the timeout is over; the token hangs up.
     pub(super) fn open(&self, token: &CancelToken) -> Result<Line, Outcome> {
-        let permit = Permit::take(&self.upstream, &self.open)?;
+        let permit = self.permit()?;
         let now = Instant::now();
         let deadline = now + self.upstream.reach.timeout;
         let addresses = self.resolver.addresses(now, deadline, token)?;
-        let socket = dial(&addresses, deadline, token)?;
-        if let Some(peer) = socket.peer_addr().ok().and_then(|peer| peer.as_socket()) {
+        let socket = dial(&addresses, None, deadline, token)?;
+        self.line_on(Watched::new(Wire::new(socket)), permit, deadline, token)
+    }
+
+    /// A line on this connection, which has just been made. Blocks for the TLS handshake.
+    pub(super) fn line_on(
+        &self,
+        wire: Watched,
+        permit: Permit,
+        deadline: Instant,
+        token: &CancelToken,
+    ) -> Result<Line, Outcome> {
+        let connected = wire.get();
+        prepare(connected.now())?;
+        if let Some(peer) = connected.now().peer_addr().ok().and_then(|peer| peer.as_socket()) {
             self.resolver.prefer(peer);
         }
         self.opened.fetch_add(1, Ordering::Relaxed);
-        let wire = Wire::new(socket);
-        let tls = if self.address.is_tls() { Some(self.handshake(&wire, deadline, token)?) } else { None };
-        wire.join_poller(&self.upstream.poller).map_err(|_| Outcome::NoSocket)?;
+        let tls = if self.address.is_tls() { Some(self.handshake(connected, deadline, token)?) } else { None };
+        connected.join_poller(&self.upstream.poller).map_err(|_| Outcome::NoSocket)?;
         let inspector = Inspector::default();
-        let connection = OneConnection::new(Connected { wire: wire.clone(), tls, inspector: inspector.clone() });
+        let connection = OneConnection::new(Connected { wire: connected.clone(), tls, inspector: inspector.clone() });
         let agent = Agent::with_parts(self.upstream.config.clone(), connection, Resolved);
         Ok(Line { agent, wire, inspector, was_used: false, idle_time_max: IDLE_TIME_MAX, _permit: permit })
+    }
+
+    pub(super) fn permit(&self) -> Result<Permit, Outcome> {
+        Permit::take(&self.upstream, &self.open)
+    }
+
+    pub(super) fn addresses_at_once(&self, now: Instant) -> Option<Vec<SocketAddr>> {
+        self.resolver.addresses_at_once(now)
+    }
+
+    pub(super) fn poller(&self) -> &Poller {
+        &self.upstream.poller
     }
 
     fn handshake(
@@ -232,15 +232,9 @@ impl Drop for Lines {
     }
 }
 
-impl Drop for Line {
-    fn drop(&mut self) {
-        self.wire.leave_poller();
-    }
-}
-
 impl Line {
     pub(super) fn has_buffered(&self) -> bool {
-        self.wire.has_buffered()
+        self.wire.get().has_buffered()
     }
 
     /// What is wrong with the current answer, as far as it has been read.
@@ -249,14 +243,14 @@ impl Line {
     }
 
     pub(super) fn wire(&self) -> Arc<Wire> {
-        self.wire.clone()
+        self.wire.get().clone()
     }
 
     /// A new request goes out; from now on the token hangs up on this line.
     pub(super) fn arm(&self, token: &CancelToken) -> Result<(), Outcome> {
-        self.wire.begin();
+        self.wire.get().begin();
         self.inspector.begin();
-        token.arm(self.wire.clone()).map_err(|_| Outcome::Cancelled)
+        token.arm(self.wire.get().clone()).map_err(|_| Outcome::Cancelled)
     }
 
     /// Sends the request and waits for the head of the answer.
@@ -289,7 +283,7 @@ impl Line {
         let told = content_length(&head.headers).ok();
         let length = body.content_length().or(told);
         let reader = body.into_reader();
-        let left = if head.status == StatusCode::SWITCHING_PROTOCOLS { self.wire.take_left() } else { None };
+        let left = if head.status == StatusCode::SWITCHING_PROTOCOLS { self.wire.get().take_left() } else { None };
         let (line, switched) = match left {
             Some(left) => (None, Some(Switched::new(self, left, token.clone()))),
             None => (Some(self), None),
@@ -301,11 +295,11 @@ impl Line {
     /// Takes the answer, if it is here whole and plain, as ureq would: then the line is free.
     pub(super) fn take_whole(&mut self, method: &Method) -> Option<StatusCode> {
         let look = |here: Result<&[u8], _>| here.ok().and_then(|here| Some((whole(here, method)?, here.len())));
-        let (Whole { status, idle_time }, length) = self.wire.look(look)?;
+        let (Whole { status, idle_time }, length) = self.wire.get().look(look)?;
         // What is here can't leave; if it did, ureq would find out.
-        self.wire.skip(length).then_some(())?;
-        self.wire.note_answered();
-        self.wire.note_reusable(true);
+        self.wire.get().skip(length).then_some(())?;
+        self.wire.get().note_answered();
+        self.wire.get().note_reusable(true);
         self.heed(idle_time);
         Some(status)
     }
@@ -320,9 +314,9 @@ impl Line {
         if token.disarm().is_err() {
             return Failure { outcome: Outcome::Cancelled, died_unanswered: false };
         }
-        let outcome = if self.wire.was_reset() { Outcome::Reset } else { outcome_of(error) };
+        let outcome = if self.wire.get().was_reset() { Outcome::Reset } else { outcome_of(error) };
         let died = matches!(outcome, Outcome::Reset | Outcome::Closed);
-        Failure { outcome, died_unanswered: died && self.was_used && !self.wire.was_answered() }
+        Failure { outcome, died_unanswered: died && self.was_used && !self.wire.get().was_answered() }
     }
 }
 

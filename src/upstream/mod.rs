@@ -2,6 +2,7 @@
 //! Knows nothing of clients, nor of the rules of the race: whoever calls says what is sent and may hang up.
 
 mod ask;
+mod connecting;
 mod dial;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
@@ -9,6 +10,7 @@ pub mod fuzzing;
 mod glance;
 mod inspector;
 mod line;
+mod permit;
 mod request;
 mod resolve;
 mod switched;
@@ -28,6 +30,7 @@ use crate::message::{Outcome, Source};
 use crate::poller::Poller;
 use crate::race::CancelToken;
 pub use ask::ask;
+use connecting::{Connecting, Progress};
 pub use line::Lines;
 use line::{Failure, Line, idle_time_hint};
 pub use request::Outgoing;
@@ -148,10 +151,10 @@ fn config(timeout: Duration, idle_timeout: Duration) -> Config {
 
 impl Lines {
     /// A line on which the request can be sent at once. Doesn't block.
-    pub fn at_once(self: &Arc<Lines>, request: &Outgoing) -> Option<Ahead> {
+    pub fn at_once(self: &Arc<Lines>, request: &Outgoing) -> Option<Waits> {
         let bytes = self.bytes_ahead(request)?;
         let line = self.take(request.is_idempotent(), Instant::now())?;
-        Some(Ahead { line, bytes, lines: self.clone() })
+        Some(Waits::for_answer(line, bytes, self))
     }
 
     /// Reaches the backend; what can't be sent ahead is sent and answered here. Blocks; the token hangs up at any time.
@@ -166,13 +169,28 @@ impl Lines {
     }
 
     fn start_afresh(self: &Arc<Lines>, request: &Outgoing, token: &CancelToken) -> Result<Step, Outcome> {
-        let line = self.open(token)?;
-        self.start_on(line, request, token)
+        match Connecting::begin(self, Instant::now())? {
+            // On a short way it has connected by now.
+            Some(connecting) => self.after_connecting(connecting.go_on(token)?, request, token),
+            None => self.start_on(self.open(token)?, request, token),
+        }
+    }
+
+    fn after_connecting(
+        self: &Arc<Lines>,
+        progress: Progress,
+        request: &Outgoing,
+        token: &CancelToken,
+    ) -> Result<Step, Outcome> {
+        match progress {
+            Progress::Connected(line) => self.start_on(line, request, token),
+            Progress::Waits(connecting) => Ok(Step::Waits(Waits(Wait::Connection(connecting)))),
+        }
     }
 
     fn start_on(self: &Arc<Lines>, line: Line, request: &Outgoing, token: &CancelToken) -> Result<Step, Outcome> {
         match self.bytes_ahead(request) {
-            Some(bytes) => Ok(Step::Waits(Ahead { line, bytes, lines: self.clone() })),
+            Some(bytes) => Ok(Step::Waits(Waits::for_answer(line, bytes, self))),
             None => self.after(line.call(self, request, token), request, token),
         }
     }
@@ -202,55 +220,100 @@ impl Lines {
 pub enum Step {
     /// The head of the answer is here.
     Answered(Answer),
-    /// The request can be sent now, and then the leg waits in the poller.
-    Waits(Ahead),
+    /// The leg has to wait, and can do so in the poller.
+    Waits(Waits),
 }
 
-/// A request that is sent before ureq knows of it, on a line that is ready for it.
-pub struct Ahead {
-    line: Line,
-    bytes: Vec<u8>,
-    lines: Arc<Lines>,
+/// A leg that is about to wait in the poller.
+pub struct Waits(Wait);
+
+/// What for.
+enum Wait {
+    /// For the answer to a request that is sent before ureq knows of it, on a line that is ready for it.
+    Answer {
+        sent: Sent,
+        bytes: Vec<u8>,
+    },
+    Connection(Connecting),
+}
+
+/// A leg whose wait is over.
+pub struct Woken(News);
+
+enum News {
+    Answer(Sent),
+    Connection(Connecting),
 }
 
 /// A leg whose request is on the wire.
-pub struct Sent {
+struct Sent {
     line: Line,
     lines: Arc<Lines>,
 }
 
-impl Ahead {
-    /// Sends the request and has the leg go on when the head of its answer is here, or when it is hung up on, or when the
-    /// time is over. Doesn't block. An error: the leg won't go on, and nothing was sent that a backend could act on.
-    pub fn send(self, token: &CancelToken, go_on: impl FnOnce(Sent) + Send + 'static) -> Result<(), Outcome> {
-        let Ahead { line, bytes, lines } = self;
-        let wire = line.wire();
-        line.arm(token)?;
-        let head_by = Instant::now() + lines.timeout();
-        let sent = Sent { line, lines };
-        let wake = Wake { is_due: glance::is_head_here, go_on: Box::new(move || go_on(sent)) };
+impl Waits {
+    fn for_answer(line: Line, bytes: Vec<u8>, lines: &Arc<Lines>) -> Waits {
+        Waits(Wait::Answer { sent: Sent { line, lines: lines.clone() }, bytes })
+    }
+
+    /// Begins the wait, for which a request may be sent. The leg goes on when there is enough for its next step, or when it
+    /// is hung up on, or when the time is over. Doesn't block. An error: the leg won't go on, and nothing was sent that a
+    /// backend could act on.
+    pub fn begin(self, token: &CancelToken, go_on: impl FnOnce(Woken) + Send + 'static) -> Result<(), Outcome> {
+        match self.0 {
+            Wait::Answer { sent, bytes } => sent.wait(bytes, token, |sent| go_on(Woken(News::Answer(sent)))),
+            Wait::Connection(connecting) => {
+                connecting.wait(token, |connecting| go_on(Woken(News::Connection(connecting))))
+            }
+        }
+    }
+}
+
+impl Woken {
+    /// Does the next step: reads the head of the answer, say, which blocks only if not all of it is here. The leg may have to
+    /// wait once more.
+    pub fn finish(self, request: &Outgoing, token: &CancelToken) -> Result<Step, Outcome> {
+        match self.0 {
+            News::Answer(Sent { line, lines }) => lines.after(line.finish(&lines, request, token), request, token),
+            News::Connection(connecting) => {
+                let lines = connecting.lines.clone();
+                lines.after_connecting(connecting.go_on(token)?, request, token)
+            }
+        }
+    }
+
+    /// Ends a leg that has lost, if it was hung up on or its answer is here whole: then its line is free. Else the leg comes
+    /// back. Doesn't block.
+    pub fn lose(self, request: &Outgoing, token: &CancelToken) -> Result<Outcome, Woken> {
+        if token.is_cancelled() {
+            return Ok(Outcome::Cancelled);
+        }
+        match self.0 {
+            News::Answer(sent) => sent.lose(request, token).map_err(|sent| Woken(News::Answer(sent))),
+            connecting @ News::Connection(_) => Err(Woken(connecting)),
+        }
+    }
+}
+
+impl Sent {
+    fn wait(
+        self,
+        bytes: Vec<u8>,
+        token: &CancelToken,
+        go_on: impl FnOnce(Sent) + Send + 'static,
+    ) -> Result<(), Outcome> {
+        let wire = self.line.wire();
+        self.line.arm(token)?;
+        let head_by = Instant::now() + self.lines.timeout();
+        let wake = Wake { is_due: Some(glance::is_head_here), go_on: Box::new(move || go_on(self)) };
         wire.send_ahead(bytes, head_by, wake).map_err(|unsent| {
             // The line ends with it, and so does the wait that the token knows.
             drop(unsent);
             if token.disarm().is_err() { Outcome::Cancelled } else { Outcome::Closed }
         })
     }
-}
 
-impl Sent {
-    /// Reads the head of the answer. Blocks only if not all of it is here; after a line that died unanswered, the leg
-    /// may have to wait once more.
-    pub fn finish(self, request: &Outgoing, token: &CancelToken) -> Result<Step, Outcome> {
-        let finished = self.line.finish(&self.lines, request, token);
-        self.lines.after(finished, request, token)
-    }
-
-    /// Ends a leg that has lost, if it was hung up on or its answer is here whole: then its line is free. Else the leg comes
-    /// back. Doesn't block.
-    pub fn lose(mut self, request: &Outgoing, token: &CancelToken) -> Result<Outcome, Sent> {
-        if token.is_cancelled() {
-            return Ok(Outcome::Cancelled);
-        }
+    fn lose(mut self, request: &Outgoing, token: &CancelToken) -> Result<Outcome, Sent> {
         let Some(status) = self.line.take_whole(request.method()) else { return Err(self) };
         if token.disarm().is_err() {
             return Ok(Outcome::Cancelled);

@@ -98,6 +98,14 @@ impl Resolver {
         }
     }
 
+    /// The same, if nobody has to wait for them.
+    pub(super) fn addresses_at_once(&self, now: Instant) -> Option<Vec<SocketAddr>> {
+        match &self.0 {
+            Kind::Literal(address) => Some(address.to_vec()),
+            Kind::Name(name) => name.addresses_at_once(now, None),
+        }
+    }
+
     /// This address connected: it is tried first from now on.
     pub(super) fn prefer(&self, good: SocketAddr) {
         if let Kind::Name(name) = &self.0 {
@@ -127,29 +135,36 @@ impl Name {
         deadline: Instant,
         token: &CancelToken,
     ) -> Result<Vec<SocketAddr>, Outcome> {
-        let (sender, receiver) = bounded(1);
-        let (at_once, begin) = {
-            let mut state = self.state();
-            if let Some(reason) = state.recent_failure(now) {
-                return Err(Outcome::Dns(reason));
-            }
-            let begin = state.wants_lookup(self.ttl, now);
-            if begin {
-                state.looking_since = Some(now);
-            }
-            let at_once = if state.must_wait(self.ttl, now) { None } else { state.known_addresses() };
-            if at_once.is_none() {
-                state.waiters.push(sender.clone());
-            }
-            (at_once, begin)
-        };
-        if begin {
-            self.begin_lookup();
+        if let Some(reason) = self.state().recent_failure(now) {
+            return Err(Outcome::Dns(reason));
         }
-        match at_once {
+        let (sender, receiver) = bounded(1);
+        match self.addresses_at_once(now, Some(&sender)) {
             Some(addresses) => Ok(addresses),
             None => self.wait(deadline, token, &sender, &receiver),
         }
+    }
+
+    /// What is known, unless it is too old; begins a lookup if it is time for one. If nothing is known, the `waiter` hears it.
+    fn addresses_at_once(
+        self: &Arc<Name>,
+        now: Instant,
+        waiter: Option<&Sender<Option<Answer>>>,
+    ) -> Option<Vec<SocketAddr>> {
+        let mut state = self.state();
+        let begins = state.wants_lookup(self.ttl, now);
+        if begins {
+            state.looking_since = Some(now);
+        }
+        let at_once = if state.must_wait(self.ttl, now) { None } else { state.known_addresses() };
+        if at_once.is_none() {
+            state.waiters.extend(waiter.cloned());
+        }
+        drop(state);
+        if begins {
+            self.begin_lookup();
+        }
+        at_once
     }
 
     /// Waits for the lookup that is under way, but with an old answer in hand not for long.

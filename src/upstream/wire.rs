@@ -22,10 +22,11 @@ use crate::wait;
 /// So much of an answer is looked at before its leg goes on: almost every head, and many a whole answer.
 const LOOK_BYTES: usize = 16 * 1024;
 
-/// A leg that waits for its answer.
+/// A leg that waits for its answer, or for its connection.
 pub(super) struct Wake {
-    /// Whether enough of the answer is here, by its first bytes. An end, an error and the deadline are always enough.
-    pub(super) is_due: fn(&[u8]) -> bool,
+    /// Whether enough of the answer is here, by its first bytes. An end, an error and the deadline are always enough. `None`:
+    /// any event will do.
+    pub(super) is_due: Option<fn(&[u8]) -> bool>,
     /// Has it go on.
     pub(super) go_on: Box<dyn FnOnce() + Send>,
 }
@@ -98,7 +99,10 @@ impl Wire {
 
     /// Has the poller wake legs that wait here, until [`Wire::leave_poller`].
     pub(super) fn join_poller(self: &Arc<Wire>, poller: &Poller) -> io::Result<()> {
-        let watch = poller.watch(&self.socket, self.clone())?;
+        if self.watch.get().is_some() {
+            return Ok(());
+        }
+        let watch = poller.watch_all(&self.socket, self.clone())?;
         let _ = self.watch.set(watch);
         Ok(())
     }
@@ -141,7 +145,18 @@ impl Wire {
         Ok(())
     }
 
-    fn take_waiting(&self) -> Option<Wake> {
+    /// Has a leg go on at the first event, or when it is time. Who calls it looks once more afterwards: what happened before
+    /// is no event.
+    pub(super) fn await_event(self: &Arc<Wire>, poller: &Poller, until: Instant, wake: Wake) -> io::Result<()> {
+        lock(&self.turns).waiting = Some(wake);
+        self.join_poller(poller)?;
+        if let Some(watch) = self.watch.get() {
+            watch.set_deadline(Some(until));
+        }
+        Ok(())
+    }
+
+    pub(super) fn take_waiting(&self) -> Option<Wake> {
         lock(&self.turns).waiting.take()
     }
 
@@ -271,7 +286,7 @@ impl Wire {
     fn wake(&self, here: Option<&[u8]>) {
         let wake = {
             let mut turns = lock(&self.turns);
-            let is_due = |wake: &mut Wake| here.is_none_or(wake.is_due);
+            let is_due = |wake: &mut Wake| here.zip(wake.is_due).is_none_or(|(here, is_due)| is_due(here));
             let wake = turns.waiting.take_if(is_due);
             turns.missed = turns.waiting.is_none() && wake.is_none();
             wake
@@ -287,7 +302,9 @@ impl Owner for Wire {
         if let Some(ready) = self.ready.get() {
             return ready();
         }
-        if turn != (Turn::Ready { read_closed: false, dead: false }) {
+        let is_plain = turn == Turn::Ready { read_closed: false, dead: false };
+        let awaits_any = lock(&self.turns).waiting.as_ref().is_some_and(|wake| wake.is_due.is_none());
+        if !is_plain || awaits_any {
             return self.wake(None);
         }
         self.look(|here| match here {

@@ -11,8 +11,8 @@ use red_tentacle::config;
 use tempfile::NamedTempFile;
 
 use crate::harness::{
-    BRIEFLY, Binary, Client, Connection, Deaf, Ended, Fake, Gate, Raw, Reply, SOON, eventually, get, own_address,
-    pattern, refusing,
+    BRIEFLY, Binary, Client, Connection, Ended, Fake, Gate, Raw, Reply, SOON, eventually, get, own_address, pattern,
+    refusing,
 };
 
 const LIST: &str = "http://a.example,https://b.example:8443/base";
@@ -353,9 +353,10 @@ fn host_says_whose_name_the_backends_see() {
 
 #[test]
 fn max_legs_bounds_what_runs_at_once() {
-    // 64 threads connect in vain and 256 legs wait for one: not more than five races of 64 legs.
-    let deaf = Deaf::new();
-    let list: Vec<String> = (1..=64).map(|number| format!("{}/{number}", deaf.url)).collect();
+    // 64 threads wait for a TLS handshake and 256 legs wait for one: not more than five races of 64 legs.
+    let hanging = Raw::hanging();
+    let url = hanging.url.replace("http://", "https://");
+    let list: Vec<String> = (1..=64).map(|number| format!("{url}/{number}")).collect();
     let long = ["--timeout", "1h", "--idle-timeout", "1h"];
     let program = Binary::start(&[&["--backends", &list.join(","), "--max-legs", "64"], &long[..]].concat());
     let address = program.address();

@@ -45,7 +45,7 @@ pub struct Watch {
 
 impl Poller {
     #[allow(clippy::unnecessary_wraps)] // The real one may fail.
-    pub fn watch(&self, _: &impl AsFd, owner: Arc<dyn Owner>) -> io::Result<Watch> {
+    pub fn watch_all(&self, _: &impl AsFd, owner: Arc<dyn Owner>) -> io::Result<Watch> {
         Ok(self.alarm(owner))
     }
 

@@ -50,7 +50,7 @@ fn send(wire: &Arc<Wire>, token: &CancelToken, head_by: Instant, runs: &Arc<Atom
     wire.begin();
     let runs = runs.clone();
     let go_on = Box::new(move || assert_eq!(runs.fetch_add(1, Ordering::Relaxed), 0));
-    let is_due = |here: &[u8]| here == b"answer";
+    let is_due: Option<fn(&[u8]) -> bool> = Some(|here| here == b"answer");
     wire.send_ahead(b"request".to_vec(), head_by, Wake { is_due, go_on }).is_ok()
 }
 

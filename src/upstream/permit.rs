@@ -1,0 +1,34 @@
+//! How many lines there may be: the limit of descriptors bounds them. Knows nothing of what they are.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::Upstream;
+use crate::message::Outcome;
+
+/// One of the lines that there may be.
+pub(super) struct Permit {
+    upstream: Arc<Upstream>,
+    /// How many of them one backend has.
+    own: Arc<AtomicUsize>,
+}
+
+impl Permit {
+    /// A backend may have as many lines as are left for all others: one that hangs can't take the last from those that
+    /// answer.
+    pub(super) fn take(upstream: &Arc<Upstream>, own: &Arc<AtomicUsize>) -> Result<Permit, Outcome> {
+        // Counted first, so that the bound holds whoever else counts.
+        let permit = Permit { upstream: upstream.clone(), own: own.clone() };
+        let all_before = upstream.lines.fetch_add(1, Ordering::Relaxed);
+        let own_before = own.fetch_add(1, Ordering::Relaxed);
+        let left = upstream.reach.lines_max.saturating_sub(all_before);
+        if own_before < left { Ok(permit) } else { Err(Outcome::NoSocket) }
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.upstream.lines.fetch_sub(1, Ordering::Relaxed);
+        self.own.fetch_sub(1, Ordering::Relaxed);
+    }
+}
