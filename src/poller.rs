@@ -111,9 +111,7 @@ impl Poller {
 
     fn watch_for(&self, interest: Interest, socket: &impl AsFd, owner: Arc<dyn Owner>) -> io::Result<Watch> {
         let watch = self.alarm(owner);
-        let fd = socket.as_fd().as_raw_fd();
-        let registered = self.0.registry.register(&mut SourceFd(&fd), Token(watch.token), interest);
-        registered.inspect_err(|_| watch.end())?;
+        self.0.register(watch.token, socket, interest).inspect_err(|_| watch.end())?;
         Ok(watch)
     }
 
@@ -151,6 +149,16 @@ impl Watch {
         }
     }
 
+    /// The owner gets no turns for its socket until [`Watch::wake`]. An error of the kernel's means that there were none.
+    pub fn rest(&self, socket: &impl AsFd) {
+        let _ = self.shared.registry.deregister(&mut SourceFd(&socket.as_fd().as_raw_fd()));
+    }
+
+    /// The owner gets turns for its socket again, also for what has come meanwhile.
+    pub fn wake(&self, socket: &impl AsFd) -> io::Result<()> {
+        self.shared.register(self.token, socket, Interest::READABLE | Interest::WRITABLE)
+    }
+
     /// Gives the place up: the owner gets no more turns and is forgotten.
     pub fn end(&self) {
         let entry = self.shared.lock().entries.remove(&self.token);
@@ -159,6 +167,10 @@ impl Watch {
 }
 
 impl Shared {
+    fn register(&self, token: usize, socket: &impl AsFd, interest: Interest) -> io::Result<()> {
+        self.registry.register(&mut SourceFd(&socket.as_fd().as_raw_fd()), Token(token), interest)
+    }
+
     fn lock(&self) -> MutexGuard<'_, Watched> {
         self.watched.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -14,7 +14,7 @@ use super::tunnel::Tunnel;
 use crate::message::{Delivery, Departure, FarSide, Refusal, Reply, ReplyBody, ReplyTo, Source, TunnelCare};
 
 /// A body travels in pieces of this size: bigger ones save no system calls worth the memory.
-const PIECE_BYTES: usize = 16 * 1024;
+const PIECE_BYTES: usize = 32 * 1024;
 
 /// The way back to one client, good for one reply.
 pub struct ClientReply {

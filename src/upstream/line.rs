@@ -33,6 +33,9 @@ const IDLE_TIME_MAX: Duration = Duration::from_secs(4);
 /// What can't be repeated goes out only on a line that was used just now.
 const IDLE_TIME_MAX_ONCE: Duration = Duration::from_secs(1);
 
+/// A body that is longer comes in many pieces, and a turn of the poller for each would be for nothing.
+const LONG_BODY_BYTES: u64 = 64 * 1024;
+
 /// All lines to one backend.
 pub struct Lines {
     address: Address,
@@ -69,6 +72,8 @@ pub(super) struct Line {
     wire: Watched,
     inspector: Inspector,
     was_used: bool,
+    /// The poller gives no turns for it.
+    rests: bool,
     /// How long it may idle: the backend may have said it.
     idle_time_max: Duration,
     _permit: Permit,
@@ -137,6 +142,9 @@ impl Lines {
         if !line.wire.get().is_reusable() || line.lie().is_some() || idle_lines_max == 0 {
             return;
         }
+        if std::mem::take(&mut line.rests) && line.wire.get().wake_in_poller().is_err() {
+            return;
+        }
         line.was_used = true;
         let until = now + line.idle_time_max;
         let mut idle = self.idle();
@@ -188,7 +196,15 @@ impl Lines {
         let inspector = Inspector::default();
         let connection = OneConnection::new(Connected { wire: connected.clone(), tls, inspector: inspector.clone() });
         let agent = Agent::with_parts(self.upstream.config.clone(), connection, Resolved);
-        Ok(Line { agent, wire, inspector, was_used: false, idle_time_max: IDLE_TIME_MAX, _permit: permit })
+        Ok(Line {
+            agent,
+            wire,
+            inspector,
+            was_used: false,
+            rests: false,
+            idle_time_max: IDLE_TIME_MAX,
+            _permit: permit,
+        })
     }
 
     pub(super) fn permit(&self) -> Result<Permit, Outcome> {
@@ -282,6 +298,10 @@ impl Line {
         self.heed(head.headers.get("keep-alive").and_then(|value| idle_time_hint(value.as_bytes())));
         let told = content_length(&head.headers).ok();
         let length = body.content_length().or(told);
+        if head.status != StatusCode::SWITCHING_PROTOCOLS && length.is_none_or(|length| length > LONG_BODY_BYTES) {
+            self.wire.get().rest_in_poller();
+            self.rests = true;
+        }
         let reader = body.into_reader();
         let left = if head.status == StatusCode::SWITCHING_PROTOCOLS { self.wire.get().take_left() } else { None };
         let (line, switched) = match left {

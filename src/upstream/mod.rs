@@ -1,6 +1,7 @@
 //! HTTP/1.1 towards backends, on ureq: one leg's call, from reaching the backend to the end of its answer.
 //! Knows nothing of clients, nor of the rules of the race: whoever calls says what is sent and may hang up.
 
+mod ahead;
 mod ask;
 mod connecting;
 mod dial;
@@ -29,6 +30,7 @@ use ureq::config::{AutoHeaderValue, Config};
 use crate::message::{Outcome, Source};
 use crate::poller::Poller;
 use crate::race::CancelToken;
+use ahead::Ahead;
 pub use ask::ask;
 use connecting::{Connecting, Progress};
 pub use line::Lines;
@@ -152,9 +154,9 @@ fn config(timeout: Duration, idle_timeout: Duration) -> Config {
 impl Lines {
     /// A line on which the request can be sent at once. Doesn't block.
     pub fn at_once(self: &Arc<Lines>, request: &Outgoing) -> Option<Waits> {
-        let bytes = self.bytes_ahead(request)?;
+        let ahead = self.ahead(request)?;
         let line = self.take(request.is_idempotent(), Instant::now())?;
-        Some(Waits::for_answer(line, bytes, self))
+        Some(Waits::for_answer(line, ahead, self))
     }
 
     /// Reaches the backend; what can't be sent ahead is sent and answered here. Blocks; the token hangs up at any time.
@@ -189,8 +191,8 @@ impl Lines {
     }
 
     fn start_on(self: &Arc<Lines>, line: Line, request: &Outgoing, token: &CancelToken) -> Result<Step, Outcome> {
-        match self.bytes_ahead(request) {
-            Some(bytes) => Ok(Step::Waits(Waits::for_answer(line, bytes, self))),
+        match self.ahead(request) {
+            Some(ahead) => Ok(Step::Waits(Waits::for_answer(line, ahead, self))),
             None => self.after(line.call(self, request, token), request, token),
         }
     }
@@ -210,8 +212,8 @@ impl Lines {
     }
 
     /// The request, if it may be on the wire before ureq knows of it. Under TLS it can't.
-    fn bytes_ahead(&self, request: &Outgoing) -> Option<Vec<u8>> {
-        if self.address().is_tls() { None } else { request.bytes(self.address()) }
+    fn ahead(&self, request: &Outgoing) -> Option<Ahead> {
+        if self.address().is_tls() { None } else { request.ahead(self.address()) }
     }
 }
 
@@ -232,7 +234,7 @@ enum Wait {
     /// For the answer to a request that is sent before ureq knows of it, on a line that is ready for it.
     Answer {
         sent: Sent,
-        bytes: Vec<u8>,
+        ahead: Ahead,
     },
     Connection(Connecting),
 }
@@ -252,8 +254,8 @@ struct Sent {
 }
 
 impl Waits {
-    fn for_answer(line: Line, bytes: Vec<u8>, lines: &Arc<Lines>) -> Waits {
-        Waits(Wait::Answer { sent: Sent { line, lines: lines.clone() }, bytes })
+    fn for_answer(line: Line, ahead: Ahead, lines: &Arc<Lines>) -> Waits {
+        Waits(Wait::Answer { sent: Sent { line, lines: lines.clone() }, ahead })
     }
 
     /// Begins the wait, for which a request may be sent. The leg goes on when there is enough for its next step, or when it
@@ -261,7 +263,7 @@ impl Waits {
     /// backend could act on.
     pub fn begin(self, token: &CancelToken, go_on: impl FnOnce(Woken) + Send + 'static) -> Result<(), Outcome> {
         match self.0 {
-            Wait::Answer { sent, bytes } => sent.wait(bytes, token, |sent| go_on(Woken(News::Answer(sent)))),
+            Wait::Answer { sent, ahead } => sent.wait(ahead, token, |sent| go_on(Woken(News::Answer(sent)))),
             Wait::Connection(connecting) => {
                 connecting.wait(token, |connecting| go_on(Woken(News::Connection(connecting))))
             }
@@ -296,17 +298,12 @@ impl Woken {
 }
 
 impl Sent {
-    fn wait(
-        self,
-        bytes: Vec<u8>,
-        token: &CancelToken,
-        go_on: impl FnOnce(Sent) + Send + 'static,
-    ) -> Result<(), Outcome> {
+    fn wait(self, ahead: Ahead, token: &CancelToken, go_on: impl FnOnce(Sent) + Send + 'static) -> Result<(), Outcome> {
         let wire = self.line.wire();
         self.line.arm(token)?;
         let head_by = Instant::now() + self.lines.timeout();
         let wake = Wake { is_due: Some(glance::is_head_here), go_on: Box::new(move || go_on(self)) };
-        wire.send_ahead(bytes, head_by, wake).map_err(|unsent| {
+        wire.send_ahead(ahead, head_by, wake).map_err(|unsent| {
             // The line ends with it, and so does the wait that the token knows.
             drop(unsent);
             if token.disarm().is_err() { Outcome::Cancelled } else { Outcome::Closed }

@@ -2,15 +2,14 @@
 //! of it. Knows nothing of connections.
 
 use std::io::Write;
+use std::sync::Arc;
 
 use http::header::{CONTENT_LENGTH, HOST};
 use http::{HeaderMap, HeaderValue, Method, Request, Version};
 use ureq::SendBody;
 
+use super::ahead::{Ahead, Body};
 use crate::message::{Address, Spool, Target};
-
-/// The longest request that is written before ureq knows of it: it must fit into one write that doesn't wait.
-const AHEAD_BYTES_MAX: usize = 16 * 1024;
 
 /// A guess at the room for the request line and `Host`, beside the target.
 const REQUEST_LINES_BYTES: usize = 128;
@@ -76,21 +75,35 @@ impl Outgoing {
         request
     }
 
-    /// The bytes that ureq makes of [`Outgoing::for_ureq`], if they are few and known.
-    pub(super) fn bytes(&self, address: &Address) -> Option<Vec<u8>> {
-        let body = match &self.body {
-            Some(spool) => spool.bytes()?,
-            None => &[],
+    /// The bytes that ureq makes of [`Outgoing::for_ureq`], if they are known: a long body is in a file.
+    pub(super) fn ahead(&self, address: &Address) -> Option<Ahead> {
+        let body: Option<Body> = match &self.body {
+            Some(spool) => Some(Arc::new(InMemory::new(spool)?)),
+            None => None,
         };
         let target = address.target_text(&self.target);
-        let mut bytes = Vec::with_capacity(REQUEST_LINES_BYTES + target.len() + self.fields.len() + body.len());
-        write!(bytes, "{} {target} HTTP/1.1\r\n", self.method).ok()?;
+        let mut head = Vec::with_capacity(REQUEST_LINES_BYTES + target.len() + self.fields.len());
+        write!(head, "{} {target} HTTP/1.1\r\n", self.method).ok()?;
         if !self.headers.contains_key(HOST) {
-            write!(bytes, "host: {}\r\n", address.authority()).ok()?;
+            write!(head, "host: {}\r\n", address.authority()).ok()?;
         }
-        bytes.extend_from_slice(&self.fields);
-        bytes.extend_from_slice(body);
-        (bytes.len() <= AHEAD_BYTES_MAX).then_some(bytes)
+        head.extend_from_slice(&self.fields);
+        Some(Ahead::new(head, body))
+    }
+}
+
+/// A body that is in memory.
+struct InMemory(Spool);
+
+impl InMemory {
+    fn new(spool: &Spool) -> Option<InMemory> {
+        spool.bytes().map(|_| InMemory(spool.clone()))
+    }
+}
+
+impl AsRef<[u8]> for InMemory {
+    fn as_ref(&self) -> &[u8] {
+        self.0.bytes().unwrap_or_default()
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io::{self, Read, Write};
+use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -71,9 +72,9 @@ impl Transport {
         }
     }
 
-    fn write_all(&mut self, amount: usize, deadline: Instant) -> io::Result<()> {
+    fn write_all(&mut self, range: Range<usize>, deadline: Instant) -> io::Result<()> {
         let mut socket = self.wire.until(deadline);
-        let bytes = &self.buffers.lazy.output()[..amount];
+        let bytes = &self.buffers.lazy.output()[range];
         match &mut self.tls {
             Some(tls) => {
                 let mut stream = rustls::Stream::new(&mut **tls, &mut socket);
@@ -127,17 +128,16 @@ impl UreqTransport for Transport {
     fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), Error> {
         self.wire.note_reusable(false);
         self.buffers.inspector.note_request(&self.buffers.lazy.output()[..amount]);
-        match self.wire.is_ahead(&self.buffers.lazy.output()[..amount]) {
-            Ok(true) => return Ok(()),
-            Ok(false) => {}
-            Err(differs) => {
-                log::error!("{differs}");
-                return Err(Error::Other(Box::new(differs)));
-            }
+        let ahead = self.wire.compare_with_ahead(&self.buffers.lazy.output()[..amount]).map_err(|differs| {
+            log::error!("{differs}");
+            Error::Other(Box::new(differs))
+        })?;
+        if ahead == amount {
+            return Ok(());
         }
         let timeout = timeout.for_write();
         let deadline = self.deadline(timeout);
-        self.write_all(amount, deadline).map_err(|error| error_of(error, timeout))
+        self.write_all(ahead..amount, deadline).map_err(|error| error_of(error, timeout))
     }
 
     fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, Error> {

@@ -9,10 +9,11 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendFlags};
+use rustix::net::RecvFlags;
 use rustls::ClientConnection;
 use socket2::Socket;
 
+use super::ahead::Ahead;
 use crate::poller::{Owner, Poller, Turn, Watch};
 use crate::race::HangUp;
 use crate::sync::atomic::{AtomicBool, Ordering};
@@ -75,12 +76,6 @@ pub(super) struct Left {
     pub(super) input: Vec<u8>,
 }
 
-/// A request that is on the wire before ureq has written it, and how much of it ureq has wanted to write since.
-struct Ahead {
-    request: Arc<Vec<u8>>,
-    compared: usize,
-}
-
 impl Wire {
     pub(super) fn new(socket: Socket) -> Arc<Wire> {
         Arc::new(Wire {
@@ -107,6 +102,18 @@ impl Wire {
         Ok(())
     }
 
+    /// Whoever reads what comes needs no turns for it.
+    pub(super) fn rest_in_poller(&self) {
+        if let Some(watch) = self.watch.get() {
+            watch.rest(&self.socket);
+        }
+    }
+
+    /// The poller gives turns again.
+    pub(super) fn wake_in_poller(&self) -> io::Result<()> {
+        self.watch.get().map_or(Ok(()), |watch| watch.wake(&self.socket))
+    }
+
     pub(super) fn leave_poller(&self) {
         if let Some(watch) = self.watch.get() {
             watch.end();
@@ -120,12 +127,12 @@ impl Wire {
     }
 
     /// Sends a request without waiting, and has the leg woken when the answer is here, or the socket's end, or the
-    /// deadline. An error gives the wake back: the socket didn't take the request whole, and is of no use any more.
-    pub(super) fn send_ahead(&self, request: Vec<u8>, head_by: Instant, wake: Wake) -> Result<(), Wake> {
-        // Everything is set before the first byte goes out: the answer may come at once.
-        let request = Arc::new(request);
-        *lock(&self.call) =
-            Call { ahead: Some(Ahead { request: request.clone(), compared: 0 }), head_by: Some(head_by) };
+    /// deadline; at once, if the socket didn't take all of it. An error gives the wake back: it took nothing, and is of no
+    /// use any more.
+    pub(super) fn send_ahead(&self, mut request: Ahead, head_by: Instant, wake: Wake) -> Result<(), Wake> {
+        // Everything is set before the first byte goes out, since the answer may come at once; under the lock, also how
+        // much has gone out. It never waits.
+        let mut call = lock(&self.call);
         let missed = {
             let mut turns = lock(&self.turns);
             turns.waiting = Some(wake);
@@ -134,13 +141,15 @@ impl Wire {
         if let Some(watch) = self.watch.get() {
             watch.set_deadline(Some(head_by));
         }
-        let sent = rustix::net::send(&self.socket, &request, SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
-        if sent != Ok(request.len()) {
+        let sent = request.send(&self.socket);
+        *call = Call { ahead: Some(request), head_by: Some(head_by) };
+        drop(call);
+        match sent {
+            Ok(true) if missed => self.look_and_wake(),
+            Ok(true) => {}
+            Ok(false) => self.wake(None),
             // If an event has taken it already, whoever runs the leg finds out.
-            return self.take_waiting().map_or(Ok(()), Err);
-        }
-        if missed && let Some(wake) = self.take_waiting() {
-            (wake.go_on)();
+            Err(_) => return self.take_waiting().map_or(Ok(()), Err),
         }
         Ok(())
     }
@@ -253,16 +262,9 @@ impl Wire {
         let _ = self.socket.set_linger(Some(Duration::ZERO));
     }
 
-    /// What ureq wants to write: whether it is on the wire already.
-    pub(super) fn is_ahead(&self, bytes: &[u8]) -> Result<bool, Differs> {
-        let mut call = lock(&self.call);
-        let Some(ahead) = &mut call.ahead else { return Ok(false) };
-        let end = ahead.compared + bytes.len();
-        if ahead.request.get(ahead.compared..end) != Some(bytes) {
-            return Err(Differs);
-        }
-        ahead.compared = end;
-        Ok(true)
+    /// What ureq wants to write next: how much of it is on the wire already.
+    pub(super) fn compare_with_ahead(&self, bytes: &[u8]) -> io::Result<usize> {
+        lock(&self.call).ahead.as_mut().map_or(Ok(0), |ahead| ahead.compare(bytes))
     }
 }
 
@@ -282,6 +284,15 @@ impl HangUp for Wire {
 }
 
 impl Wire {
+    fn look_and_wake(&self) {
+        self.look(|here| match here {
+            // An edge of an earlier answer, or of a socket that can be written to.
+            Err(Errno::AGAIN) => {}
+            Ok(here) if !here.is_empty() && here.len() < LOOK_BYTES => self.wake(Some(here)),
+            _ => self.wake(None),
+        });
+    }
+
     /// Has the leg that waits go on, if that is due.
     fn wake(&self, here: Option<&[u8]>) {
         let wake = {
@@ -303,16 +314,11 @@ impl Owner for Wire {
             return ready();
         }
         let is_plain = turn == Turn::Ready { read_closed: false, dead: false };
-        let awaits_any = lock(&self.turns).waiting.as_ref().is_some_and(|wake| wake.is_due.is_none());
-        if !is_plain || awaits_any {
+        let must_look = lock(&self.turns).waiting.as_ref().is_some_and(|wake| wake.is_due.is_some());
+        if !(is_plain && must_look) {
             return self.wake(None);
         }
-        self.look(|here| match here {
-            // An edge of an earlier answer.
-            Err(Errno::AGAIN) => {}
-            Ok(here) if !here.is_empty() && here.len() < LOOK_BYTES => self.wake(Some(here)),
-            _ => self.wake(None),
-        });
+        self.look_and_wake();
     }
 }
 
@@ -321,18 +327,6 @@ impl fmt::Debug for Wire {
         f.debug_struct("Wire").field("socket", &self.socket).finish_non_exhaustive()
     }
 }
-
-/// A bug of ours: ureq wants to send something else than what was sent for it.
-#[derive(Debug)]
-pub(super) struct Differs;
-
-impl fmt::Display for Differs {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the request that was sent isn't the one that was meant; please report this")
-    }
-}
-
-impl std::error::Error for Differs {}
 
 /// A wire's socket for a while: reading and writing wait on this thread, until the deadline.
 pub(super) struct Waiting<'a> {

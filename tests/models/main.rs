@@ -21,6 +21,9 @@ mod race;
 #[path = "../../src/wait.rs"]
 mod wait;
 
+#[path = "../../src/upstream/ahead.rs"]
+mod ahead;
+
 #[path = "../../src/upstream/wire.rs"]
 mod wire;
 

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use socket2::{Domain, Socket, Type};
 
+use crate::ahead::Ahead;
 use crate::poller::{Poller, Turn};
 use crate::race::{CancelToken, HangUp};
 use crate::sync::chance;
@@ -51,7 +52,7 @@ fn send(wire: &Arc<Wire>, token: &CancelToken, head_by: Instant, runs: &Arc<Atom
     let runs = runs.clone();
     let go_on = Box::new(move || assert_eq!(runs.fetch_add(1, Ordering::Relaxed), 0));
     let is_due: Option<fn(&[u8]) -> bool> = Some(|here| here == b"answer");
-    wire.send_ahead(b"request".to_vec(), head_by, Wake { is_due, go_on }).is_ok()
+    wire.send_ahead(Ahead::new(b"request".to_vec(), None), head_by, Wake { is_due, go_on }).is_ok()
 }
 
 fn maybe(one_in: u32, deed: impl FnOnce()) {
