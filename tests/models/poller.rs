@@ -91,9 +91,10 @@ impl Poller {
 }
 
 impl Watch {
+    #[allow(clippy::unused_self)] // No socket gives turns here.
     pub fn rest(&self, _: &impl AsFd) {}
 
-    #[allow(clippy::unnecessary_wraps)] // The real one may fail.
+    #[allow(clippy::unused_self, clippy::unnecessary_wraps)] // The real one may fail.
     pub fn wake(&self, _: &impl AsFd) -> io::Result<()> {
         Ok(())
     }
