@@ -56,6 +56,11 @@ impl Backends {
         self.list.read().unwrap_or_else(PoisonError::into_inner).len()
     }
 
+    /// How many lines have been opened to backends, also to those that are gone, and how often an open one was used again.
+    pub fn line_counts(&self) -> (u64, u64) {
+        self.upstream.line_counts()
+    }
+
     /// Replaces the whole list at once. A backend whose address stays keeps its lines.
     pub fn replace(&self, addresses: Vec<Address>) {
         let old = self.snapshot();

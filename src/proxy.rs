@@ -10,7 +10,7 @@ use http::{HeaderValue, Method, StatusCode};
 
 use crate::backends::{Backend, Backends};
 use crate::config::{HostHeader, Success};
-use crate::journal::{LegRecord, Record};
+use crate::journal::{Costs, LegRecord, Record, Tally};
 use crate::message::headers::{self, ViaId};
 use crate::message::{Outcome, Refusal, Reply, ReplyBody, ReplyTo, Request, TunnelCare, forwards};
 use crate::race::{CancelToken, End, Job, LegResult, Legs, Mark, Place, Race, Reaper, Verdict};
@@ -38,6 +38,7 @@ pub struct Proxy {
     reaper: Arc<Reaper>,
     /// This process in `Via`.
     via: ViaId,
+    tally: Tally,
     /// Shared by every race that isn't over.
     alive: Arc<()>,
 }
@@ -59,7 +60,8 @@ struct Exchange {
 impl Proxy {
     /// Races by these rules against these backends; `legs` runs the legs, `reaper` hangs up on losers.
     pub fn new(rules: Rules, backends: Arc<Backends>, legs: Legs, reaper: Arc<Reaper>) -> Arc<Proxy> {
-        Arc::new(Proxy { rules, backends, legs, reaper, via: ViaId::random(), alive: Arc::default() })
+        let (via, tally) = (ViaId::random(), Tally::default());
+        Arc::new(Proxy { rules, backends, legs, reaper, via, tally, alive: Arc::default() })
     }
 
     /// Starts the race for a request; whichever leg decides it answers the client. Doesn't block: the poller's thread may do
@@ -70,10 +72,10 @@ impl Proxy {
             let mut reply = Refusal::Loop.reply();
             // By it the leg that brought the request back knows whose loop it is.
             self.via.append_to(&mut reply.headers, request.version);
-            return answer_alone(reply_to, &record, &Refusal::Loop, reply);
+            return answer_alone(reply_to, &record, reply, Some(&Refusal::Loop));
         }
         if let Some(reply) = forwards::last_answer(&request) {
-            return answer_last(reply_to, &record, reply);
+            return answer_alone(reply_to, &record, reply, None);
         }
         let backends = self.backends.snapshot();
         let departure = reply_to.departure();
@@ -100,6 +102,12 @@ impl Proxy {
     /// How many legs a race has now.
     pub fn legs_of_a_race(&self) -> usize {
         self.backends.count()
+    }
+
+    /// What all races have cost.
+    pub fn costs(&self) -> Costs {
+        let (opened, reused) = self.backends.line_counts();
+        self.tally.costs(opened, reused)
     }
 
     /// Races of which a leg is still running, lingering losers included.
@@ -352,6 +360,7 @@ impl Exchange {
                 after: result.after,
             })
             .collect();
+        self.proxy.tally.add(&legs);
         self.record.finish(winner, &legs);
     }
 
@@ -381,17 +390,13 @@ impl Exchange {
     }
 }
 
-/// Answers without a race.
-fn answer_alone(reply_to: Box<dyn ReplyTo>, record: &Record, refusal: &Refusal, reply: Reply) {
-    reply_to.reply_at_once(reply);
-    record.refused(refusal, Instant::now());
-    record.finish(None, &[]);
-}
-
-/// Answers what mustn't go any further.
-fn answer_last(reply_to: Box<dyn ReplyTo>, record: &Record, reply: Reply) {
+/// Answers without a race: with a refusal, or with what mustn't go any further.
+fn answer_alone(reply_to: Box<dyn ReplyTo>, record: &Record, reply: Reply, refusal: Option<&Refusal>) {
     let status = reply.status;
     let delivery = reply_to.reply_at_once(reply);
-    record.answered(status, &delivery, Instant::now());
+    match refusal {
+        Some(refusal) => record.refused(refusal, Instant::now()),
+        None => record.answered(status, &delivery, Instant::now()),
+    }
     record.finish(None, &[]);
 }

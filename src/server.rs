@@ -18,7 +18,7 @@ use crate::admin::{Admin, Guard};
 use crate::backends::Backends;
 use crate::config::{AdminToken, Config};
 use crate::front::{ClientReply, Front, Limits};
-use crate::journal::{self, Record};
+use crate::journal::{self, Costs, Record};
 use crate::message::{ReplyTo, Request};
 use crate::poller::{Poller, Turn, Waiter};
 use crate::proxy::{Proxy, Rules};
@@ -82,6 +82,17 @@ impl Stopper {
     /// Has the server finish what is under way and return from [`Server::run`]. Doesn't wait for that.
     pub fn stop(&self) {
         let _ = self.0.try_send(());
+    }
+}
+
+/// Tells what the races of a running [`Server`] have cost.
+#[derive(Clone)]
+pub struct Meter(Arc<Proxy>);
+
+impl Meter {
+    /// All costs since the start.
+    pub fn costs(&self) -> Costs {
+        self.0.costs()
     }
 }
 
@@ -165,6 +176,11 @@ impl Server {
     /// What stops the server.
     pub fn stopper(&self) -> Stopper {
         Stopper(self.stop.0.clone())
+    }
+
+    /// What tells what its races have cost, from any thread.
+    pub fn meter(&self) -> Meter {
+        Meter(self.rooms.proxy.clone())
     }
 
     /// Serves until it is stopped, then finishes what is under way for at most the grace period. Blocks.

@@ -1,6 +1,7 @@
 //! Tells what happened: a finished exchange becomes one line of the log, and so does whatever was refused or replaced.
 //! Knows nothing of how it came about. Text from outside is escaped here: no client can forge a line.
 
+mod tally;
 mod writer;
 
 use std::fmt::{self, Write};
@@ -12,6 +13,7 @@ use http::StatusCode;
 
 use crate::message::{Delivery, Elapsed, Excerpt, Outcome, Refusal, Request};
 
+pub use tally::{Costs, Tally};
 pub use writer::{flush, start};
 
 /// How much of a target a line shows, in characters: more than anybody reads, less than floods a disk.

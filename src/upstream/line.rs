@@ -4,7 +4,7 @@
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -44,8 +44,6 @@ pub struct Lines {
     idle: Mutex<Vec<Idle>>,
     sweep: Watch,
     open: Arc<AtomicUsize>,
-    opened: AtomicU64,
-    reused: AtomicU64,
 }
 
 struct Idle {
@@ -97,8 +95,6 @@ impl Lines {
             idle: Mutex::default(),
             sweep: upstream.poller.alarm(Arc::new(Sweeper(lines.clone()))),
             open: Arc::default(),
-            opened: AtomicU64::new(0),
-            reused: AtomicU64::new(0),
             upstream,
         })
     }
@@ -110,11 +106,6 @@ impl Lines {
 
     pub(super) fn timeout(&self) -> Duration {
         self.upstream.reach.timeout
-    }
-
-    /// How many lines have been opened, and how often an open one was used again.
-    pub fn counts(&self) -> (u64, u64) {
-        (self.opened.load(Ordering::Relaxed), self.reused.load(Ordering::Relaxed))
     }
 
     /// An idle line that may be used: young enough, and silent since its last answer.
@@ -130,7 +121,7 @@ impl Lines {
                 idle.pop()?
             };
             if idle.line.wire.get().is_quiet() {
-                self.reused.fetch_add(1, Ordering::Relaxed);
+                self.upstream.reused.fetch_add(1, Ordering::Relaxed);
                 return Some(idle.line);
             }
         }
@@ -190,7 +181,7 @@ impl Lines {
         if let Some(peer) = connected.now().peer_addr().ok().and_then(|peer| peer.as_socket()) {
             self.resolver.prefer(peer);
         }
-        self.opened.fetch_add(1, Ordering::Relaxed);
+        self.upstream.opened.fetch_add(1, Ordering::Relaxed);
         let tls = if self.address.is_tls() { Some(self.handshake(connected, deadline, token)?) } else { None };
         connected.join_poller(&self.upstream.poller).map_err(|_| Outcome::NoSocket)?;
         let inspector = Inspector::default();

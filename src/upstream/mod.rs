@@ -21,7 +21,7 @@ mod wire;
 
 use std::io::{self, Read};
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use http::{HeaderMap, StatusCode, Version};
@@ -73,6 +73,8 @@ pub struct Upstream {
     lookup: Arc<dyn Lookup>,
     poller: Poller,
     lines: AtomicUsize,
+    opened: AtomicU64,
+    reused: AtomicU64,
 }
 
 /// A backend's answer: a complete head, and a body that is still coming.
@@ -104,7 +106,13 @@ impl Upstream {
     pub fn new(reach: Reach, lookup: Arc<dyn Lookup>, poller: Poller) -> Result<Arc<Upstream>, BadCertificate> {
         let tls = Tls::new(&reach.own_roots)?;
         let config = config(reach.timeout, reach.idle_timeout);
-        Ok(Arc::new(Upstream { config, reach, tls, lookup, poller, lines: AtomicUsize::new(0) }))
+        let (opened, reused) = (AtomicU64::new(0), AtomicU64::new(0));
+        Ok(Arc::new(Upstream { config, reach, tls, lookup, poller, lines: AtomicUsize::new(0), opened, reused }))
+    }
+
+    /// How many lines have been opened, and how often an open one was used again.
+    pub fn line_counts(&self) -> (u64, u64) {
+        (self.opened.load(Ordering::Relaxed), self.reused.load(Ordering::Relaxed))
     }
 }
 

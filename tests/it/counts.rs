@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
-use crate::harness::{Client, Connection, Load, Proxy, Raw, SOON};
+use crate::harness::{Client, Connection, Load, Proxy, Raw, SOON, eventually};
 
 const FOR_EVER: Duration = Duration::from_secs(3600);
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
@@ -38,10 +38,13 @@ fn a_thousand_requests_to_three_quick_backends_open_at_most_ten_new_lines() {
     let mut news = Vec::new();
     while news.last().is_none_or(|new| *new > 10) {
         assert!(news.len() < 5, "{news:?} new lines");
-        let before = accepted(&backends);
+        let before = proxy.costs().lines_opened;
         Load { requests: 1000, ..load }.run(|client, _| ask(client, "GET", None));
-        news.push(accepted(&backends) - before);
+        news.push(proxy.costs().lines_opened - before);
     }
+    assert_eq!(accepted(&backends) as u64, proxy.costs().lines_opened);
+    let legs = 3 * (200 + 1000 * news.len() as u64);
+    eventually("every leg has ended", || proxy.costs().legs == legs);
     println!("{news:?} new lines");
 }
 

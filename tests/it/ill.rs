@@ -102,11 +102,12 @@ fn program(ill: &str, good: &Raw, arguments: &[&str]) -> Binary {
     Binary::start(&[&["--backends", &format!("{ill},{}", good.url)], arguments].concat())
 }
 
-/// Puts a program under the load of 64 clients; nothing grows.
+/// Puts a program under the load of 64 clients; nothing grows. With `TENTACLE_ILL_TIMES=60` it lasts about a minute.
 fn flat_load(label: &str, program: &Binary, requests: usize, ask: impl Fn(&mut Client) + Sync) -> Usage {
     let (address, _) = program.addresses();
     let idle = program.usage();
-    let load = Load { address, clients: CLIENTS, requests };
+    let times = std::env::var("TENTACLE_ILL_TIMES").map_or(1, |times| times.parse().expect("a number"));
+    let load = Load { address, clients: CLIENTS, requests: requests * times };
     let course = load.watch(program.child.id(), |client, _| ask(client));
     let peak = tell(label, idle, &course);
     course.assert_flat(SLACK);

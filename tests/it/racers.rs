@@ -51,6 +51,7 @@ fn of_two_racers_the_first_wins_and_the_other_is_hung_up_on() {
     assert_right(&client.reply());
     slow.expect_hang_up();
     assert_eq!(slow.accepted(), 1);
+    proxy.expect_costs(2, 1, 2);
 }
 
 /// Scenario 1, with the two at the same moment: the winner's answer is never mixed with the loser's.
@@ -91,6 +92,7 @@ fn a_connection_error_loses() {
     gate.open();
     assert_right(&client.reply());
     hanging.expect_hang_up();
+    proxy.expect_costs(4, 1, 3);
 }
 
 /// Scenario 3: nobody is answered before everybody has arrived.
@@ -127,6 +129,8 @@ fn of_1024_racers_at_once_one_of_each_race_wins_and_all_others_are_hung_up_on() 
         (0..CLIENTS).for_each(|_| backend.expect_hang_up());
         assert_eq!(backend.accepted(), CLIENTS, "backend {number}");
     }
+    let racers = (CLIENTS * BACKENDS) as u64;
+    proxy.expect_costs(racers, racers - CLIENTS as u64, racers);
 }
 
 /// Scenario 4: one of two racers is silent for longer than the timeout, and the other for no longer.
@@ -154,6 +158,7 @@ fn a_racer_that_takes_too_long_loses_alone() {
     moved_on.open();
     assert_right(&client.reply());
     assert!(!right.was_hung_up_on(), "the winner's line lives on");
+    proxy.expect_costs(2, 0, 2);
 }
 
 /// A backend that answers with an error and learns that it has been read: the proxy closes the line then.
@@ -175,6 +180,7 @@ fn an_answer_that_is_no_success_loses_though_it_is_first() {
     wrong.expect_hang_up();
     gate.open();
     assert_right(&client.reply());
+    proxy.expect_costs(2, 0, 2);
 }
 
 /// Scenario 6.
@@ -190,6 +196,7 @@ fn of_three_racers_one_wrong_and_one_hanging_the_right_one_wins() {
     gate.open();
     assert_right(&client.reply());
     hanging.expect_hang_up();
+    proxy.expect_costs(3, 1, 3);
 }
 
 #[test]
@@ -207,6 +214,8 @@ fn a_racer_may_be_a_race_itself() {
     assert_eq!(reply.values("via").len(), 2, "both races have signed it: {}", reply.head);
     inner_loser.expect_hang_up();
     outer_loser.expect_hang_up();
+    inner.expect_costs(2, 1, 2);
+    outer.expect_costs(2, 1, 2);
 }
 
 /// Hanging up on a race hangs up on all its racers.
@@ -228,4 +237,6 @@ fn a_race_that_loses_hangs_up_on_its_racers() {
     assert_right(&client.reply());
     first.expect_hang_up();
     second.expect_hang_up();
+    inner.expect_costs(2, 2, 2);
+    outer.expect_costs(2, 1, 2);
 }

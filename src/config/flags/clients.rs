@@ -67,7 +67,7 @@ pub(super) const FLAGS: &[Flag] = &[
         env: "RED_TENTACLE_WORKERS",
         value: "COUNT",
         default: "2 per core",
-        help: "Threads that take requests on; they never wait for a backend",
+        help: "Threads that begin races of many backends; they never wait for one",
         set: |draft, text| {
             draft.config.workers = values::count(text, 1, WORKERS_MAX)?;
             Ok(())

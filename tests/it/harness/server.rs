@@ -6,14 +6,16 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, bounded};
 use red_tentacle::config::{Config, Listen};
+use red_tentacle::journal::Costs;
 use red_tentacle::message::{Address, parse_addresses};
-use red_tentacle::server::{Server, Stopper};
+use red_tentacle::server::{Meter, Server, Stopper};
 
-use super::{Client, Reply, SOON};
+use super::{Client, Reply, SOON, eventually};
 
 pub struct Proxy {
     pub address: SocketAddr,
     pub admin: SocketAddr,
+    meter: Meter,
     stopper: Stopper,
     running: Option<Receiver<()>>,
 }
@@ -40,14 +42,14 @@ impl Proxy {
     }
 
     pub fn start(server: Server) -> Proxy {
-        let (address, stopper) = (server.local_addr(), server.stopper());
+        let (address, meter, stopper) = (server.local_addr(), server.meter(), server.stopper());
         let admin = server.admin_addr().unwrap_or(address);
         let (ended, running) = bounded(1);
         thread::spawn(move || {
             server.run().expect("the proxy runs");
             let _ = ended.send(());
         });
-        Proxy { address, admin, stopper, running: Some(running) }
+        Proxy { address, admin, meter, stopper, running: Some(running) }
     }
 
     pub fn get(&self, target: &str) -> Reply {
@@ -66,6 +68,20 @@ impl Proxy {
         let mut client = Client::connect(self.admin);
         client.send_request("POST", &format!("/-update-backends?backends={}", backends.join(",")), &[], None);
         client.reply()
+    }
+
+    /// What its races have cost so far.
+    pub fn costs(&self) -> Costs {
+        self.meter.costs()
+    }
+
+    /// Waits until so many legs have ended, of which so many were hung up on, on so many lines.
+    pub fn expect_costs(&self, legs: u64, hung_up: u64, lines_opened: u64) {
+        let has_cost = || {
+            let costs = self.costs();
+            (costs.legs, costs.hung_up, costs.lines_opened) == (legs, hung_up, lines_opened)
+        };
+        eventually(&format!("{legs} legs, {hung_up} hung up on, {lines_opened} lines"), has_cost);
     }
 
     pub fn stopper(&self) -> Stopper {

@@ -1,0 +1,41 @@
+//! What races have cost so far, by number. Knows nothing of what a race is about.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::LegRecord;
+use crate::message::Outcome;
+
+/// Counts the legs of races that are over.
+#[derive(Debug, Default)]
+pub struct Tally {
+    legs: AtomicU64,
+    hung_up: AtomicU64,
+}
+
+/// What races have cost since the start. Races that aren't over count for nothing yet, but for their lines.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Costs {
+    /// Legs, those that were skipped included.
+    pub legs: u64,
+    /// Legs that were hung up on.
+    pub hung_up: u64,
+    /// Lines that were opened.
+    pub lines_opened: u64,
+    /// How often an open line was used again.
+    pub lines_reused: u64,
+}
+
+impl Tally {
+    /// A race is over.
+    pub fn add(&self, legs: &[LegRecord]) {
+        let hung_up = legs.iter().filter(|leg| *leg.outcome == Outcome::Cancelled).count();
+        self.legs.fetch_add(legs.len() as u64, Ordering::Relaxed);
+        self.hung_up.fetch_add(hung_up as u64, Ordering::Relaxed);
+    }
+
+    /// All that is counted here, beside these lines.
+    pub fn costs(&self, lines_opened: u64, lines_reused: u64) -> Costs {
+        let (legs, hung_up) = (self.legs.load(Ordering::Relaxed), self.hung_up.load(Ordering::Relaxed));
+        Costs { legs, hung_up, lines_opened, lines_reused }
+    }
+}
