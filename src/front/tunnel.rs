@@ -139,7 +139,6 @@ impl Ends {
             Err(Failed::Source(error)) => return Err(Delivery::BodyBroke(error)),
             Err(Failed::Sink(error)) => self.fail(Delivery::ClientGone(error)),
         };
-        self.tell_ends(client);
         if up || down {
             self.moved_at = Instant::now();
         }
@@ -223,12 +222,18 @@ impl Held {
         let tunnel = self.tunnel.clone();
         for _ in 0..ROUNDS_MAX {
             let Some(ends) = &mut self.ends else { return };
+            let stepped = ends.step(&tunnel.client);
+            // Not before: that the house closes may be what ends have just been read for.
             if tunnel.shared().closed {
                 return self.end(Delivery::Stopped);
             }
-            match ends.step(&tunnel.client) {
-                Ok(true) => {}
-                Ok(false) => self.pause(),
+            match stepped {
+                Ok(moved) => {
+                    ends.tell_ends(&tunnel.client);
+                    if !moved {
+                        self.pause();
+                    }
+                }
                 Err(failed) => return self.end(failed),
             }
         }
