@@ -118,10 +118,7 @@ impl Proxy {
 
 /// The request as all backends get it.
 pub(crate) fn outgoing(request: Request, via: &ViaId, host: HostHeader) -> Outgoing {
-    let mut headers = headers::for_backends(&request, via);
-    if let Some(protocols) = headers::upgrade_of(&request) {
-        headers::put_upgrade(&mut headers, protocols);
-    }
+    let headers = headers::for_backends(&request, via);
     let host = match host {
         HostHeader::Backend => None,
         HostHeader::Preserve => headers::host_of(&request),

@@ -118,6 +118,9 @@ pub fn for_backends(request: &Request, via: &ViaId) -> HeaderMap {
         None => headers.remove(X_FORWARDED_HOST),
     };
     via.append_to(&mut headers, request.version);
+    if let Some(protocols) = upgrade_of(request) {
+        put_upgrade(&mut headers, protocols);
+    }
     headers
 }
 
