@@ -45,6 +45,8 @@ fn a_thousand_requests_to_three_quick_backends_open_at_most_ten_new_lines() {
     assert_eq!(accepted(&backends) as u64, proxy.costs().lines_opened);
     let legs = 3 * (200 + 1000 * news.len() as u64);
     eventually("every leg has ended", || proxy.costs().legs == legs);
+    let costs = proxy.costs();
+    assert!(costs.lines_reused + costs.lines_opened <= legs && costs.lines_reused >= legs * 98 / 100, "{costs:?}");
     println!("{news:?} new lines");
 }
 

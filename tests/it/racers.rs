@@ -74,6 +74,7 @@ fn of_two_racers_that_arrive_at_once_one_wins() {
         gate.open();
         let text = client.reply().text();
         assert!(text == "left ".repeat(1000) || text == "right".repeat(1000), "{text}");
+        proxy.expect_costs(2, 0, 2);
     }
 }
 

@@ -75,13 +75,10 @@ impl Proxy {
         self.meter.costs()
     }
 
-    /// Waits until so many legs have ended, of which so many were hung up on, on so many lines.
+    /// Waits until so many legs have ended, of which so many were hung up on, on so many lines, none of them used again.
     pub fn expect_costs(&self, legs: u64, hung_up: u64, lines_opened: u64) {
-        let has_cost = || {
-            let costs = self.costs();
-            (costs.legs, costs.hung_up, costs.lines_opened) == (legs, hung_up, lines_opened)
-        };
-        eventually(&format!("{legs} legs, {hung_up} hung up on, {lines_opened} lines"), has_cost);
+        let expected = Costs { legs, hung_up, lines_opened, lines_reused: 0 };
+        eventually(&format!("{expected:?}"), || self.costs() == expected);
     }
 
     pub fn stopper(&self) -> Stopper {
