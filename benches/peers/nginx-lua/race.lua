@@ -27,6 +27,18 @@ local HOP = { connection = true, ["keep-alive"] = true, ["proxy-authenticate"] =
   upgrade = true, expect = true }
 local SKIP_REQ = { host = true, ["content-length"] = true }
 
+-- Reads n bytes, giving each piece to sink.
+local function exactly(sock, n, sink)
+  while n > 0 do
+    local k = n < CHUNK and n or CHUNK
+    local d, e = sock:receive(k)
+    if not d then return nil, e end
+    if sink then sink(d) end
+    n = n - k
+  end
+  return true
+end
+
 -- Reads a chunked body, giving each piece to sink. Leaves the socket after the last CRLF.
 local function chunked(sock, sink)
   while true do
@@ -41,13 +53,8 @@ local function chunked(sock, sink)
       until line == ""
       return true
     end
-    while n > 0 do
-      local k = n < CHUNK and n or CHUNK
-      local d, e = sock:receive(k)
-      if not d then return nil, e end
-      if sink then sink(d) end
-      n = n - k
-    end
+    local ok, e = exactly(sock, n, sink)
+    if not ok then return nil, e end
     sock:receive(2)
   end
 end
@@ -58,14 +65,7 @@ local function read_body(sock, r, sink, method)
   if r.chunked then return chunked(sock, sink) end
   local n = r.length
   if n then
-    while n > 0 do
-      local k = n < CHUNK and n or CHUNK
-      local d, e = sock:receive(k)
-      if not d then return nil, e end
-      if sink then sink(d) end
-      n = n - k
-    end
-    return true
+    return exactly(sock, n, sink)
   end
   r.close = true
   while true do
