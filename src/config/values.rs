@@ -9,7 +9,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use url::Url;
 
-use crate::message::BadEntry;
+use crate::message::{Address, BadEntry, parse_addresses};
 
 /// The longest time that a flag takes. No request is worth a day's waiting, and instants stay far from overflowing.
 const DURATION_MAX: Duration = Duration::from_secs(24 * 60 * 60);
@@ -26,6 +26,11 @@ const LABEL_BYTES_MAX: usize = 63;
 /// The bad text and what would be right, as every error of this module reads.
 pub(super) fn bad(text: &str, reason: impl Display) -> String {
     BadEntry { entry: text.to_owned(), reason: reason.to_string() }.to_string()
+}
+
+/// A list of backends; all bad entries are the error.
+pub(super) fn backends(text: &str) -> Result<Vec<Address>, String> {
+    parse_addresses(text).map_err(|bad| bad.iter().map(BadEntry::to_string).collect::<Vec<_>>().join("; "))
 }
 
 /// A list between commas; spaces around its entries don't count. The first bad entry is the error.

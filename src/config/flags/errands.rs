@@ -2,7 +2,6 @@
 
 use super::Flag;
 use crate::config::values;
-use crate::message::{BadEntry, parse_addresses};
 
 /// In the order of the help.
 pub(super) const FLAGS: &[Flag] = &[
@@ -25,14 +24,10 @@ pub(super) const FLAGS: &[Flag] = &[
         default: "",
         help: "Replace the backends of a running proxy by these and exit; --admin-token-file goes with it",
         set: |draft, text| {
-            let addresses = parse_addresses(text).map_err(|bad| {
-                let reasons: Vec<String> = bad.iter().map(BadEntry::to_string).collect();
-                reasons.join("; ")
-            })?;
-            if addresses.is_empty() {
+            draft.update = values::backends(text)?;
+            if draft.update.is_empty() {
                 return Err(values::bad(text, "no backends; write http://a,http://b"));
             }
-            draft.update = addresses;
             Ok(())
         },
         show: |draft| match draft.update.as_slice() {

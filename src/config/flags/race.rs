@@ -2,7 +2,7 @@
 
 use super::Flag;
 use crate::config::{Success, values};
-use crate::message::{ADDRESSES_MAX, BadEntry, parse_addresses};
+use crate::message::ADDRESSES_MAX;
 
 /// The most legs. At worst each waits on a thread of its own: 65,536 stacks of 256 KiB are 16 GiB of addresses.
 const LEGS_MAX: usize = 1 << 16;
@@ -16,10 +16,7 @@ pub(super) const FLAGS: &[Flag] = &[
         default: "",
         help: "The backends, at most 64: http://a,https://b:8443/base",
         set: |draft, text| {
-            draft.config.backends = parse_addresses(text).map_err(|bad| {
-                let reasons: Vec<String> = bad.iter().map(BadEntry::to_string).collect();
-                reasons.join("; ")
-            })?;
+            draft.config.backends = values::backends(text)?;
             Ok(())
         },
         show: |draft| {
