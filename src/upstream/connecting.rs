@@ -37,7 +37,7 @@ pub(super) enum Progress {
 impl Connecting {
     /// Begins to connect, if the backend's addresses are known.
     pub(super) fn begin(lines: &Arc<Lines>, now: Instant) -> Result<Option<Connecting>, Outcome> {
-        let Some(addresses) = lines.addresses_at_once(now) else { return Ok(None) };
+        let Some(addresses) = lines.addresses_at_once(now)? else { return Ok(None) };
         let Some((first, others)) = addresses.split_first() else { return Ok(None) };
         let permit = lines.permit()?;
         let socket = match begin(*first) {

@@ -202,7 +202,7 @@ impl Lines {
         Permit::take(&self.upstream, &self.open)
     }
 
-    pub(super) fn addresses_at_once(&self, now: Instant) -> Option<Vec<SocketAddr>> {
+    pub(super) fn addresses_at_once(&self, now: Instant) -> Result<Option<Vec<SocketAddr>>, Outcome> {
         self.resolver.addresses_at_once(now)
     }
 

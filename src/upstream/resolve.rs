@@ -99,9 +99,9 @@ impl Resolver {
     }
 
     /// The same, if nobody has to wait for them.
-    pub(super) fn addresses_at_once(&self, now: Instant) -> Option<Vec<SocketAddr>> {
+    pub(super) fn addresses_at_once(&self, now: Instant) -> Result<Option<Vec<SocketAddr>>, Outcome> {
         match &self.0 {
-            Kind::Literal(address) => Some(address.to_vec()),
+            Kind::Literal(address) => Ok(Some(address.to_vec())),
             Kind::Name(name) => name.addresses_at_once(now, None),
         }
     }
@@ -135,11 +135,8 @@ impl Name {
         deadline: Instant,
         token: &CancelToken,
     ) -> Result<Vec<SocketAddr>, Outcome> {
-        if let Some(reason) = self.state().recent_failure(now) {
-            return Err(Outcome::Dns(reason));
-        }
         let (sender, receiver) = bounded(1);
-        match self.addresses_at_once(now, Some(&sender)) {
+        match self.addresses_at_once(now, Some(&sender))? {
             Some(addresses) => Ok(addresses),
             None => self.wait(deadline, token, &sender, &receiver),
         }
@@ -150,8 +147,11 @@ impl Name {
         self: &Arc<Name>,
         now: Instant,
         waiter: Option<&Sender<Option<Answer>>>,
-    ) -> Option<Vec<SocketAddr>> {
+    ) -> Result<Option<Vec<SocketAddr>>, Outcome> {
         let mut state = self.state();
+        if let Some(reason) = state.recent_failure(now) {
+            return Err(Outcome::Dns(reason));
+        }
         let begins = state.wants_lookup(self.ttl, now);
         if begins {
             state.looking_since = Some(now);
@@ -164,7 +164,7 @@ impl Name {
         if begins {
             self.begin_lookup();
         }
-        at_once
+        Ok(at_once)
     }
 
     /// Waits for the lookup that is under way, but with an old answer in hand not for long.
@@ -388,6 +388,8 @@ mod tests {
         for _ in 0..3 {
             let failed = resolver.addresses(Instant::now(), soon(), &CancelToken::default());
             assert_eq!(failed, Err(Outcome::Dns("no such name".to_owned())), "one lookup is enough for all three");
+            let at_once = resolver.addresses_at_once(Instant::now());
+            assert_eq!(at_once, Err(Outcome::Dns("no such name".to_owned())), "nor does this begin another");
         }
         answers.send(Ok(addresses(&["1.1.1.1:80"]))).expect("the resolver listens");
         let later = Instant::now() + FAILURE_TTL;
