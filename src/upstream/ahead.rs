@@ -28,7 +28,12 @@ impl Ahead {
         let parts = self.parts().map(IoSlice::new);
         let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
         self.sent = rustix::net::sendmsg(socket, &parts, &mut SendAncillaryBuffer::default(), flags)?;
-        Ok(self.sent == self.length())
+        Ok(self.is_out())
+    }
+
+    /// Whether the socket has taken all of it.
+    pub(super) fn is_out(&self) -> bool {
+        self.sent == self.length()
     }
 
     /// What ureq wants to write next: how much of it is on the wire already.
@@ -79,6 +84,7 @@ mod tests {
         assert_eq!(ahead.compare(&vec![b'x'; sent]).ok(), Some(sent - 6));
         assert_eq!(ahead.compare(b"xx").ok(), Some(0));
         assert!(ahead.compare(b"xy").is_err());
+        assert!(!ahead.is_out());
         assert_eq!(ahead.send(&near), Err(Errno::AGAIN));
         let mut short = Ahead::new(b"head".to_vec(), None);
         assert!(short.compare(b"head and more").is_err());

@@ -303,8 +303,10 @@ impl Line {
         Ok(Answer { status: head.status, version: head.version, headers: head.headers, length, body, switched })
     }
 
-    /// Takes the answer, if it is here whole and plain, as ureq would: then the line is free.
+    /// Takes the answer, if it is here whole and plain, as ureq would: then the line is free. Not if the request isn't out
+    /// whole: its rest would be taken for the next one's begin.
     pub(super) fn take_whole(&mut self, method: &Method) -> Option<StatusCode> {
+        self.wire.get().is_request_out().then_some(())?;
         let look = |here: Result<&[u8], _>| here.ok().and_then(|here| Some((whole(here, method)?, here.len())));
         let (Whole { status, idle_time }, length) = self.wire.get().look(look)?;
         // What is here can't leave; if it did, ureq would find out.

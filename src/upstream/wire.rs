@@ -262,6 +262,11 @@ impl Wire {
         let _ = self.socket.set_linger(Some(Duration::ZERO));
     }
 
+    /// Whether all of the request has been sent ahead.
+    pub(super) fn is_request_out(&self) -> bool {
+        lock(&self.call).ahead.as_ref().is_some_and(Ahead::is_out)
+    }
+
     /// What ureq wants to write next: how much of it is on the wire already.
     pub(super) fn compare_with_ahead(&self, bytes: &[u8]) -> io::Result<usize> {
         lock(&self.call).ahead.as_mut().map_or(Ok(0), |ahead| ahead.compare(bytes))
