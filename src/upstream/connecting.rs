@@ -9,7 +9,8 @@ use super::Lines;
 use super::dial::{ATTEMPT_DELAY, begin, dial, is_connected};
 use super::line::Line;
 use super::permit::Permit;
-use super::wire::{Wake, Wire};
+use super::slot::Wake;
+use super::wire::Wire;
 use crate::message::Outcome;
 use crate::race::CancelToken;
 

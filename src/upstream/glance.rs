@@ -7,6 +7,8 @@ use http::{Method, StatusCode};
 
 use super::idle_time_hint;
 use super::inspector::{INTERIM_ANSWERS_MAX, interim_length, lie_of_head};
+use super::transport::LAST_CHUNK;
+use super::wire::LOOK_BYTES;
 
 const HEADERS_MAX: usize = 64;
 
@@ -17,6 +19,28 @@ pub(super) fn is_head_here(mut here: &[u8]) -> bool {
         here = &here[length..];
     }
     true
+}
+
+/// Whether an answer is here whole, or its end, or anything but the begin of a short and plain one: a head, and then so many
+/// bytes, or chunks up to the last.
+pub(super) fn is_more_than_begin(here: &[u8]) -> bool {
+    if here.is_empty() || here.len() >= LOOK_BYTES {
+        return true;
+    }
+    let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
+    let mut head = httparse::Response::new(&mut headers);
+    let head_length = match head.parse(here) {
+        Ok(httparse::Status::Complete(head_length)) => head_length,
+        Ok(httparse::Status::Partial) => return false,
+        Err(_) => return true,
+    };
+    let value_of = |name| head.headers.iter().find(|header| header.name.eq_ignore_ascii_case(name));
+    if let Some(coding) = value_of("transfer-encoding") {
+        return !coding.value.eq_ignore_ascii_case(b"chunked") || here.ends_with(LAST_CHUNK);
+    }
+    let length = value_of("content-length").and_then(|length| digits(length.value));
+    let end = length.and_then(|length| head_length.checked_add(length));
+    end.is_none_or(|end| here.len() >= end || end >= LOOK_BYTES)
 }
 
 fn is_begin_of_head(here: &[u8]) -> bool {
@@ -88,6 +112,28 @@ mod tests {
         ];
         for (here, expected) in rows {
             assert_eq!(is_head_here(here.as_bytes()), expected, "{here}");
+        }
+    }
+
+    #[test]
+    fn the_rest_of_a_short_and_plain_answer_is_worth_a_wait() {
+        let rows = [
+            ("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r", false),
+            ("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n", false),
+            ("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhell", false),
+            ("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello", true),
+            ("HTTP/1.1 200 OK\r\nContent-Length: 16384\r\n\r\n", true),
+            ("HTTP/1.1 200 OK\r\nContent-Length: 18446744073709551615\r\n\r\n", true),
+            ("HTTP/1.1 200 OK\r\nContent-Length: five\r\n\r\n", true),
+            ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n", false),
+            ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n", true),
+            ("HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\n", true),
+            ("HTTP/1.1 200 OK\r\n\r\nhello", true),
+            ("garbage", true),
+            ("", true),
+        ];
+        for (here, expected) in rows {
+            assert_eq!(is_more_than_begin(here.as_bytes()), expected, "{here}");
         }
     }
 

@@ -17,7 +17,7 @@ use ureq::{Agent, Error};
 
 use super::connecting::Watched;
 use super::dial::{dial, prepare};
-use super::glance::{Whole, whole};
+use super::glance::{Whole, is_more_than_begin, whole};
 use super::inspector::Inspector;
 use super::permit::Permit;
 use super::resolve::Resolver;
@@ -315,6 +315,13 @@ impl Line {
         self.wire.get().note_reusable(true);
         self.heed(idle_time);
         Some(status)
+    }
+
+    /// Whether more of a short answer will come: what is here is its begin.
+    pub(super) fn is_rest_coming(&self) -> bool {
+        let wire = self.wire.get();
+        let is_begin = |here: Result<&[u8], _>| here.is_ok_and(|here| !is_more_than_begin(here));
+        wire.is_request_out() && !wire.is_over() && wire.look(is_begin)
     }
 
     fn heed(&mut self, idle_time: Option<Duration>) {

@@ -14,6 +14,7 @@ mod line;
 mod permit;
 mod request;
 mod resolve;
+mod slot;
 mod switched;
 mod tls;
 mod transport;
@@ -37,10 +38,10 @@ pub use line::Lines;
 use line::{Failure, Line, idle_time_hint};
 pub use request::Outgoing;
 pub use resolve::{Lookup, SystemLookup};
+use slot::Wake;
 pub use switched::Switched;
 pub use tls::BadCertificate;
 use tls::Tls;
-use wire::Wake;
 
 /// A backend's head must fit into the buffer that it is read into.
 const ANSWER_HEAD_BYTES_MAX: usize = 24 * 1024;
@@ -244,6 +245,8 @@ enum Wait {
         sent: Sent,
         ahead: Ahead,
     },
+    /// For the rest of an answer that has lost.
+    Rest(Sent),
     Connection(Connecting),
 }
 
@@ -272,6 +275,10 @@ impl Waits {
     pub fn begin(self, token: &CancelToken, go_on: impl FnOnce(Woken) + Send + 'static) -> Result<(), Outcome> {
         match self.0 {
             Wait::Answer { sent, ahead } => sent.wait(ahead, token, |sent| go_on(Woken(News::Answer(sent)))),
+            Wait::Rest(sent) => {
+                sent.wait_for_rest(|sent| go_on(Woken(News::Answer(sent))));
+                Ok(())
+            }
             Wait::Connection(connecting) => {
                 connecting.wait(token, |connecting| go_on(Woken(News::Connection(connecting))))
             }
@@ -292,17 +299,26 @@ impl Woken {
         }
     }
 
-    /// Ends a leg that has lost, if it was hung up on or its answer is here whole: then its line is free. Else the leg comes
-    /// back. Doesn't block.
-    pub fn lose(self, request: &Outgoing, token: &CancelToken) -> Result<Outcome, Woken> {
+    /// What becomes of a leg that has lost. Doesn't block.
+    pub fn lose(self, request: &Outgoing, token: &CancelToken) -> Loss {
         if token.is_cancelled() {
-            return Ok(Outcome::Cancelled);
+            return Loss::Ended(Outcome::Cancelled);
         }
         match self.0 {
-            News::Answer(sent) => sent.lose(request, token).map_err(|sent| Woken(News::Answer(sent))),
-            connecting @ News::Connection(_) => Err(Woken(connecting)),
+            News::Answer(sent) => sent.lose(request, token),
+            connecting @ News::Connection(_) => Loss::GoesOn(Woken(connecting)),
         }
     }
+}
+
+/// What becomes of a leg that has lost.
+pub enum Loss {
+    /// It was hung up on, or its answer is here whole and its line free again.
+    Ended(Outcome),
+    /// The rest of its short answer is awaited, for the sake of the line.
+    Waits(Waits),
+    /// It takes its next step like any other.
+    GoesOn(Woken),
 }
 
 impl Sent {
@@ -318,13 +334,23 @@ impl Sent {
         })
     }
 
-    fn lose(mut self, request: &Outgoing, token: &CancelToken) -> Result<Outcome, Sent> {
-        let Some(status) = self.line.take_whole(request.method()) else { return Err(self) };
+    fn wait_for_rest(self, go_on: impl FnOnce(Sent) + Send + 'static) {
+        let wire = self.line.wire();
+        wire.await_more(Wake { is_due: Some(glance::is_more_than_begin), go_on: Box::new(move || go_on(self)) });
+    }
+
+    fn lose(mut self, request: &Outgoing, token: &CancelToken) -> Loss {
+        let Some(status) = self.line.take_whole(request.method()) else {
+            if self.line.is_rest_coming() {
+                return Loss::Waits(Waits(Wait::Rest(self)));
+            }
+            return Loss::GoesOn(Woken(News::Answer(self)));
+        };
         if token.disarm().is_err() {
-            return Ok(Outcome::Cancelled);
+            return Loss::Ended(Outcome::Cancelled);
         }
         self.lines.keep(self.line, Instant::now());
-        Ok(Outcome::Status(status))
+        Loss::Ended(Outcome::Status(status))
     }
 }
 

@@ -192,7 +192,8 @@ fn error_of(error: io::Error, timeout: NextTimeout) -> Error {
 
 /// The end of one chunk and the size line of the next, in their plainest form: 16 hex digits and two line ends.
 const CHUNK_FRAMING_BYTES_MAX: usize = 20;
-const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
+/// What ends a chunked answer without trailers.
+pub(super) const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 
 /// ureq's buffers, which tell the wire whether bytes of an answer are in them, and show heads to the inspector.
 #[derive(Debug)]

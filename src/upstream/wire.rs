@@ -14,6 +14,7 @@ use rustls::ClientConnection;
 use socket2::Socket;
 
 use super::ahead::Ahead;
+use super::slot::{Slot, Wake};
 use crate::poller::{Owner, Poller, Turn, Watch};
 use crate::race::HangUp;
 use crate::sync::atomic::{AtomicBool, Ordering};
@@ -21,22 +22,13 @@ use crate::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use crate::wait;
 
 /// So much of an answer is looked at before its leg goes on: almost every head, and many a whole answer.
-const LOOK_BYTES: usize = 16 * 1024;
-
-/// A leg that waits for its answer, or for its connection.
-pub(super) struct Wake {
-    /// Whether enough of the answer is here, by its first bytes. An end, an error and the deadline are always enough. `None`:
-    /// any event will do.
-    pub(super) is_due: Option<fn(&[u8]) -> bool>,
-    /// Has it go on.
-    pub(super) go_on: Box<dyn FnOnce() + Send>,
-}
+pub(super) const LOOK_BYTES: usize = 16 * 1024;
 
 /// A connection's socket and its story, shared by the transport, its line, the poller and the token of the current leg.
 pub(super) struct Wire {
     socket: Socket,
     call: Mutex<Call>,
-    turns: Mutex<Turns>,
+    slot: Slot,
     watch: OnceLock<Watch>,
     /// Who is told of every event once the protocol is switched.
     ready: OnceLock<Box<dyn Fn() + Send + Sync>>,
@@ -50,15 +42,6 @@ pub(super) struct Wire {
     buffered: AtomicBool,
     /// ureq has read an answer to its end and would use the connection again.
     reusable: AtomicBool,
-}
-
-/// Whom the poller's turns go to.
-#[derive(Default)]
-struct Turns {
-    /// The leg that waits in the poller. Whoever takes it out owns it.
-    waiting: Option<Wake>,
-    /// There was a turn and no leg to take it: the next one must not wait for what has come already.
-    missed: bool,
 }
 
 /// What the current call has done before ureq knows of it.
@@ -81,7 +64,7 @@ impl Wire {
         Arc::new(Wire {
             socket,
             call: Mutex::default(),
-            turns: Mutex::default(),
+            slot: Slot::default(),
             watch: OnceLock::new(),
             ready: OnceLock::new(),
             left: Mutex::default(),
@@ -123,6 +106,7 @@ impl Wire {
     /// A new request goes out.
     pub(super) fn begin(&self) {
         self.answered.store(false, Ordering::Release);
+        self.slot.begin();
         *lock(&self.call) = Call::default();
     }
 
@@ -133,11 +117,7 @@ impl Wire {
         // Everything is set before the first byte goes out, since the answer may come at once; under the lock, also how
         // much has gone out. It never waits.
         let mut call = lock(&self.call);
-        let missed = {
-            let mut turns = lock(&self.turns);
-            turns.waiting = Some(wake);
-            std::mem::take(&mut turns.missed)
-        };
+        let missed = self.slot.put(wake);
         if let Some(watch) = self.watch.get() {
             watch.set_deadline(Some(head_by));
         }
@@ -147,17 +127,25 @@ impl Wire {
         match sent {
             Ok(true) if missed => self.look_and_wake(),
             Ok(true) => {}
-            Ok(false) => self.wake(None),
+            Ok(false) => self.slot.wake_if(|_| true),
             // If an event has taken it already, whoever runs the leg finds out.
-            Err(_) => return self.take_waiting().map_or(Ok(()), Err),
+            Err(_) => return self.slot.take().map_or(Ok(()), Err),
         }
         Ok(())
+    }
+
+    /// Has a leg woken that has looked already and wants more: by what comes from now on, or has come since the look. Its
+    /// deadline stands.
+    pub(super) fn await_more(&self, wake: Wake) {
+        if self.slot.put(wake) {
+            self.look_and_wake();
+        }
     }
 
     /// Has a leg go on at the first event, or when it is time. Who calls it looks once more afterwards: what happened before
     /// is no event.
     pub(super) fn await_event(self: &Arc<Wire>, poller: &Poller, until: Instant, wake: Wake) -> io::Result<()> {
-        lock(&self.turns).waiting = Some(wake);
+        self.slot.put(wake);
         self.join_poller(poller)?;
         if let Some(watch) = self.watch.get() {
             watch.set_deadline(Some(until));
@@ -166,7 +154,12 @@ impl Wire {
     }
 
     pub(super) fn take_waiting(&self) -> Option<Wake> {
-        lock(&self.turns).waiting.take()
+        self.slot.take()
+    }
+
+    /// Whether no more of the answer will come before its time is over.
+    pub(super) fn is_over(&self) -> bool {
+        self.slot.is_over()
     }
 
     pub(super) fn was_answered(&self) -> bool {
@@ -188,7 +181,7 @@ impl Wire {
     /// One look: no bytes that nobody asked for, and no end.
     pub(super) fn is_quiet(&self) -> bool {
         // Before the look: what it doesn't see comes later.
-        lock(&self.turns).missed = false;
+        self.slot.forget_missed();
         let peeked = rustix::net::recv(&self.socket, &mut [0], RecvFlags::PEEK | RecvFlags::DONTWAIT);
         matches!(peeked, Err(Errno::AGAIN))
     }
@@ -197,6 +190,10 @@ impl Wire {
     pub(super) fn look<T>(&self, look: impl FnOnce(Result<&[u8], Errno>) -> T) -> T {
         let mut buffer = [MaybeUninit::uninit(); LOOK_BYTES];
         let peeked = rustix::net::recv(&self.socket, &mut buffer, RecvFlags::PEEK | RecvFlags::DONTWAIT);
+        if matches!(peeked, Err(Errno::CONNRESET)) {
+            // The socket tells it once.
+            self.reset.store(true, Ordering::Release);
+        }
         look(peeked.map(|((here, _), _)| &*here))
     }
 
@@ -290,26 +287,14 @@ impl HangUp for Wire {
 
 impl Wire {
     fn look_and_wake(&self) {
-        self.look(|here| match here {
-            // An edge of an earlier answer, or of a socket that can be written to.
-            Err(Errno::AGAIN) => {}
-            Ok(here) if !here.is_empty() && here.len() < LOOK_BYTES => self.wake(Some(here)),
-            _ => self.wake(None),
+        self.slot.wake_if(|is_due| {
+            self.look(|here| match here {
+                // An edge of an earlier answer, or of a socket that can be written to.
+                Err(Errno::AGAIN) => false,
+                Ok(here) if !here.is_empty() && here.len() < LOOK_BYTES => is_due(here),
+                _ => true,
+            })
         });
-    }
-
-    /// Has the leg that waits go on, if that is due.
-    fn wake(&self, here: Option<&[u8]>) {
-        let wake = {
-            let mut turns = lock(&self.turns);
-            let is_due = |wake: &mut Wake| here.zip(wake.is_due).is_none_or(|(here, is_due)| is_due(here));
-            let wake = turns.waiting.take_if(is_due);
-            turns.missed = turns.waiting.is_none() && wake.is_none();
-            wake
-        };
-        if let Some(wake) = wake {
-            (wake.go_on)();
-        }
     }
 }
 
@@ -318,12 +303,11 @@ impl Owner for Wire {
         if let Some(ready) = self.ready.get() {
             return ready();
         }
-        let is_plain = turn == Turn::Ready { read_closed: false, dead: false };
-        let must_look = lock(&self.turns).waiting.as_ref().is_some_and(|wake| wake.is_due.is_some());
-        if !(is_plain && must_look) {
-            return self.wake(None);
+        if turn == (Turn::Ready { read_closed: false, dead: false }) {
+            self.look_and_wake();
+        } else {
+            self.slot.wake_for_good();
         }
-        self.look_and_wake();
     }
 }
 

@@ -135,6 +135,40 @@ fn every_losers_line_is_used_again() {
 }
 
 #[test]
+fn a_losers_line_is_used_again_also_if_its_answer_comes_in_pieces() {
+    let chunked = ["HTTP/1.1 200 OK\r\nTransfer-", "Encoding: chunked\r\n\r\n2\r\n", "ok\r\n0\r", "\n\r\n"];
+    for pieces in [["HTTP/1.1 200 OK\r\nContent-", "Length: 2\r\n\r\n", "o", "k"], chunked] {
+        let (winner, (told, piece)) = (Led::new(), unbounded::<()>());
+        let (begun, begins) = unbounded();
+        let loser = Raw::serving(move |mut connection: Connection| {
+            while connection.request().is_some() {
+                begun.send(()).expect("the test listens");
+                for bytes in pieces {
+                    piece.recv_timeout(SOON).expect("the test goes on");
+                    connection.send(bytes);
+                }
+            }
+        });
+        let proxy = Proxy::with(&[winner.url(), loser.url.clone()], |config| config.linger = FOR_EVER);
+        for round in 1..=30 {
+            let mut client = Client::connect(proxy.address);
+            client.send_request("GET", "/", &[], None);
+            begins.recv_timeout(SOON).expect("the loser has the request");
+            winner.wait_for_request();
+            winner.answer(OK);
+            assert_eq!(client.reply().text(), "ok");
+            for _ in pieces {
+                told.send(()).expect("the loser listens");
+            }
+            eventually("the loser's leg has ended", || proxy.costs().legs == 2 * round);
+        }
+        // The next request may come while the line is still being given back.
+        assert!(loser.accepted() <= 5, "{} lines", loser.accepted());
+        assert_eq!(proxy.costs().hung_up, 0);
+    }
+}
+
+#[test]
 fn by_default_a_loser_that_answers_a_little_late_keeps_its_line() {
     let (winner, losers, urls) = winner_and_losers();
     let proxy = Proxy::before(&urls);

@@ -408,6 +408,26 @@ fn legs_that_wait_for_slow_backends_cost_no_thread() {
     });
 }
 
+/// A backend whose answer is no success; its head takes a moment, and its body doesn't come.
+fn bodiless() -> Raw {
+    Raw::serving(|mut connection: Connection| {
+        while connection.request_head().is_some() {
+            wait_for(Duration::from_millis(20));
+            connection.send("HTTP/1.1 503 Busy\r\nContent-Length: 2\r\n\r\n");
+        }
+    })
+}
+
+#[test]
+fn losers_whose_bodies_do_not_come_cost_no_thread() {
+    let (ill, good) = (bodiless(), good());
+    assert_few_threads(|| {
+        let program = program(&ill.url, &good, &["--linger", "1h", "--timeout", "1h", "--idle-timeout", "1h"]);
+        let peak = flat_load("no body", &program, REQUESTS, |client| ask(client, "GET", "/", None));
+        assert_bound_by_silence(peak)
+    });
+}
+
 /// The longest list, all but the last of which are ill, for as many legs as there may be at least.
 fn few_legs(ill: &[String], last: &str, arguments: &[&str]) -> Binary {
     let paths = (1..64).map(|number| format!("{}/{number}", ill[number % ill.len()]));

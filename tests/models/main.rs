@@ -24,6 +24,9 @@ mod wait;
 #[path = "../../src/upstream/ahead.rs"]
 mod ahead;
 
+#[path = "../../src/upstream/slot.rs"]
+mod slot;
+
 #[path = "../../src/upstream/wire.rs"]
 mod wire;
 
@@ -37,7 +40,7 @@ mod losers;
 mod crew;
 
 /// A leg that waits in the poller goes on once.
-mod slot;
+mod waits;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
@@ -59,7 +62,7 @@ const MODELS: &[Model] = &[
     ("legs_that_wait_for_each_other_all_run", crew::legs_that_wait_for_each_other_all_run),
     ("legs_run_where_threads_are_scarce", crew::legs_run_where_threads_are_scarce),
     ("a_closing_crew_runs_or_drops_each_leg", crew::a_closing_crew_runs_or_drops_each_leg),
-    ("a_leg_in_the_poller_goes_on_once", slot::a_leg_in_the_poller_goes_on_once),
+    ("a_leg_in_the_poller_goes_on_once", waits::a_leg_in_the_poller_goes_on_once),
 ];
 
 /// Orders tried of each model.

@@ -1,5 +1,4 @@
-//! One exchange: the backends' view of the request, the race, the reply. Knows nothing of sockets or threads: legs are
-//! handed to whoever runs them, the reply to whoever knows the client.
+//! One exchange: the race, and the reply.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -8,43 +7,19 @@ use std::time::{Duration, Instant};
 use http::header::UPGRADE;
 use http::{HeaderValue, Method, StatusCode};
 
-use crate::backends::{Backend, Backends};
-use crate::config::{HostHeader, Success};
-use crate::journal::{Costs, LegRecord, Record, Tally};
-use crate::message::headers::{self, ViaId};
-use crate::message::{Outcome, Refusal, Reply, ReplyBody, ReplyTo, Request, TunnelCare, forwards};
-use crate::race::{CancelToken, End, Job, LegResult, Legs, Mark, Place, Race, Reaper, Verdict};
-use crate::upstream::{Answer, Outgoing, Step, Waits, Woken};
+use super::{Proxy, outgoing};
+use crate::backends::Backend;
+use crate::journal::{LegRecord, Record};
+use crate::message::headers;
+use crate::message::{Outcome, Refusal, Reply, ReplyBody, ReplyTo, Request, TunnelCare};
+use crate::race::{CancelToken, End, Job, LegResult, Mark, Place, Race, Verdict};
+use crate::upstream::{Answer, Loss, Outgoing, Step, Waits, Woken};
 
 /// A loser's body is read to its end, for the sake of its line, if it is no longer than this.
 const LOSER_BODY_BYTES_MAX: u64 = 64 * 1024;
 
-/// The rules of the race.
-#[derive(Debug, Clone)]
-pub struct Rules {
-    /// Which statuses win.
-    pub success: Success,
-    /// Whose `Host` backends get.
-    pub host: HostHeader,
-    /// So many losers may wait in vain at one backend before legs to it are held back.
-    pub silent_max: usize,
-}
-
-/// Races requests against the backends.
-pub struct Proxy {
-    rules: Rules,
-    backends: Arc<Backends>,
-    legs: Legs,
-    reaper: Arc<Reaper>,
-    /// This process in `Via`.
-    via: ViaId,
-    tally: Tally,
-    /// Shared by every race that isn't over.
-    alive: Arc<()>,
-}
-
 /// A race that is being run.
-struct Exchange {
+pub(super) struct Exchange {
     proxy: Arc<Proxy>,
     _alive: Arc<()>,
     backends: Vec<Arc<Backend>>,
@@ -57,37 +32,20 @@ struct Exchange {
     record: Record,
 }
 
-impl Proxy {
-    /// Races by these rules against these backends; `legs` runs the legs, `reaper` hangs up on losers.
-    pub fn new(rules: Rules, backends: Arc<Backends>, legs: Legs, reaper: Arc<Reaper>) -> Arc<Proxy> {
-        let (via, tally) = (ViaId::random(), Tally::default());
-        Arc::new(Proxy { rules, backends, legs, reaper, via, tally, alive: Arc::default() })
-    }
-
-    /// Starts the race for a request; whichever leg decides it answers the client. Doesn't block: the poller's thread may do
-    /// it.
-    pub fn serve(self: &Arc<Proxy>, request: Request, reply_to: Box<dyn ReplyTo>) {
-        let record = Record::new(&request);
-        if self.via.is_in(&request.headers) {
-            let mut reply = Refusal::Loop.reply();
-            // By it the leg that brought the request back knows whose loop it is.
-            self.via.append_to(&mut reply.headers, request.version);
-            return answer_alone(reply_to, &record, reply, Some(&Refusal::Loop));
-        }
-        if let Some(reply) = forwards::last_answer(&request) {
-            return answer_alone(reply_to, &record, reply, None);
-        }
-        let backends = self.backends.snapshot();
+impl Exchange {
+    /// Begins the race for a request. Doesn't block.
+    pub(super) fn begin(proxy: &Arc<Proxy>, request: Request, reply_to: Box<dyn ReplyTo>, record: Record) {
+        let backends = proxy.backends.snapshot();
         let departure = reply_to.departure();
         let exchange = Arc::new(Exchange {
-            proxy: self.clone(),
-            _alive: self.alive.clone(),
+            proxy: proxy.clone(),
+            _alive: proxy.alive.clone(),
             race: Arc::new(Race::new(backends.len(), reply_to, request.received)),
             marks: backends.iter().map(|_| Mark::default()).collect(),
             backends,
             is_conditional: headers::is_conditional(&request),
             upgrade: headers::upgrade_of(&request),
-            request: outgoing(request, &self.via, self.rules.host),
+            request: outgoing(request, &proxy.via, proxy.rules.host),
             record,
         });
         // Before the client can leave: whoever decides a race ends the legs that are held back.
@@ -99,34 +57,6 @@ impl Proxy {
         exchange.start((0..exchange.backends.len()).filter(|leg| !held_back.contains(leg)));
     }
 
-    /// How many legs a race has now.
-    pub fn legs_of_a_race(&self) -> usize {
-        self.backends.count()
-    }
-
-    /// What all races have cost.
-    pub fn costs(&self) -> Costs {
-        let (opened, reused) = self.backends.line_counts();
-        self.tally.costs(opened, reused)
-    }
-
-    /// Races of which a leg is still running, lingering losers included.
-    pub fn races(&self) -> usize {
-        Arc::strong_count(&self.alive) - 1
-    }
-}
-
-/// The request as all backends get it.
-pub(crate) fn outgoing(request: Request, via: &ViaId, host: HostHeader) -> Outgoing {
-    let headers = headers::for_backends(&request, via);
-    let host = match host {
-        HostHeader::Backend => None,
-        HostHeader::Preserve => headers::host_of(&request),
-    };
-    Outgoing::new(request.method, request.target, headers, host, request.body)
-}
-
-impl Exchange {
     /// Holds back the legs to backends at which too many losers wait in vain, but never all of them, and never one whose
     /// method isn't safe: such a request should reach every backend.
     fn hold_back(&self, now: Instant) -> Vec<usize> {
@@ -198,15 +128,27 @@ impl Exchange {
         })
     }
 
+    fn wait_or_end(self: &Arc<Self>, leg: usize, waits: Waits) {
+        if let Err(outcome) = self.wait(leg, waits) {
+            self.end(leg, outcome, self.elapsed());
+        }
+    }
+
     /// A loser whose answer is here needs no thread of its own to end. Gives the leg back if it isn't that simple.
     fn lose(self: &Arc<Self>, leg: usize, woken: Woken) -> Option<Woken> {
         if !self.race.is_decided() {
             return Some(woken);
         }
         let lose = AssertUnwindSafe(|| woken.lose(&self.request, self.race.token(leg)));
-        match catch_unwind(lose).unwrap_or(Ok(Outcome::Panic)) {
-            Ok(outcome) => self.end(leg, outcome, self.elapsed()),
-            Err(woken) => return Some(woken),
+        match catch_unwind(lose).unwrap_or(Loss::Ended(Outcome::Panic)) {
+            Loss::Ended(outcome) => {
+                if matches!(outcome, Outcome::Status(_)) {
+                    self.hear(leg);
+                }
+                self.end(leg, outcome, self.elapsed());
+            }
+            Loss::Waits(waits) => self.wait_or_end(leg, waits),
+            Loss::GoesOn(woken) => return Some(woken),
         }
         None
     }
@@ -224,11 +166,7 @@ impl Exchange {
         let step = AssertUnwindSafe(|| step(self, self.race.token(leg)));
         match catch_unwind(step).unwrap_or(Err(Outcome::Panic)) {
             Ok(Step::Answered(answer)) => self.answered(leg, answer),
-            Ok(Step::Waits(waits)) => {
-                if let Err(outcome) = self.wait(leg, waits) {
-                    self.end(leg, outcome, self.elapsed());
-                }
-            }
+            Ok(Step::Waits(waits)) => self.wait_or_end(leg, waits),
             Err(outcome) => self.end(leg, outcome, self.elapsed()),
         }
     }
@@ -236,6 +174,8 @@ impl Exchange {
     /// A leg has a complete head: it has won, or it has lost and frees its line.
     fn answered(self: &Arc<Self>, leg: usize, answer: Answer) {
         let after = self.elapsed();
+        // Before its client can ask again.
+        self.hear(leg);
         let outcome = self.outcome_of(&answer);
         let won = if self.counts(&answer) { self.race.claim(leg) } else { None };
         let Some(won) = won else {
@@ -252,6 +192,11 @@ impl Exchange {
         }
         let delivered = catch_unwind(AssertUnwindSafe(|| self.deliver(answer, won.prize)));
         self.end(leg, delivered.map_or(Outcome::Panic, |()| outcome), after);
+    }
+
+    /// Its backend answers.
+    fn hear(&self, leg: usize) {
+        self.backends[leg].silent().hear(Instant::now());
     }
 
     /// These legs were held back and aren't needed.
@@ -320,11 +265,7 @@ impl Exchange {
     }
 
     fn end(self: &Arc<Self>, leg: usize, outcome: Outcome, after: Duration) {
-        let silent = self.backends[leg].silent();
-        silent.remove(&self.marks[leg]);
-        if matches!(outcome, Outcome::Status(_)) {
-            silent.hear(Instant::now());
-        }
+        self.backends[leg].silent().remove(&self.marks[leg]);
         match self.race.end(leg, outcome, after) {
             End::Running => {}
             End::CallUp(legs) => self.start(legs.into_iter()),
@@ -385,15 +326,4 @@ impl Exchange {
             self.end(leg, Outcome::NoSocket, Duration::ZERO);
         }
     }
-}
-
-/// Answers without a race: with a refusal, or with what mustn't go any further.
-fn answer_alone(reply_to: Box<dyn ReplyTo>, record: &Record, reply: Reply, refusal: Option<&Refusal>) {
-    let status = reply.status;
-    let delivery = reply_to.reply_at_once(reply);
-    match refusal {
-        Some(refusal) => record.refused(refusal, Instant::now()),
-        None => record.answered(status, &delivery, Instant::now()),
-    }
-    record.finish(None, &[]);
 }

@@ -1,0 +1,101 @@
+//! Races requests: the backends' view of each, and its exchange. Knows nothing of sockets or threads: legs are handed to
+//! whoever runs them, the reply to whoever knows the client.
+
+mod exchange;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::backends::Backends;
+use crate::config::{HostHeader, Success};
+use crate::journal::{Costs, Record, Tally};
+use crate::message::headers::{self, ViaId};
+use crate::message::{Refusal, Reply, ReplyTo, Request, forwards};
+use crate::race::{Legs, Reaper};
+use crate::upstream::Outgoing;
+use exchange::Exchange;
+
+/// The rules of the race.
+#[derive(Debug, Clone)]
+pub struct Rules {
+    /// Which statuses win.
+    pub success: Success,
+    /// Whose `Host` backends get.
+    pub host: HostHeader,
+    /// So many losers may wait in vain at one backend before legs to it are held back.
+    pub silent_max: usize,
+}
+
+/// Races requests against the backends.
+pub struct Proxy {
+    rules: Rules,
+    backends: Arc<Backends>,
+    legs: Legs,
+    reaper: Arc<Reaper>,
+    /// This process in `Via`.
+    via: ViaId,
+    tally: Tally,
+    /// Shared by every race that isn't over.
+    alive: Arc<()>,
+}
+
+impl Proxy {
+    /// Races by these rules against these backends; `legs` runs the legs, `reaper` hangs up on losers.
+    pub fn new(rules: Rules, backends: Arc<Backends>, legs: Legs, reaper: Arc<Reaper>) -> Arc<Proxy> {
+        let (via, tally) = (ViaId::random(), Tally::default());
+        Arc::new(Proxy { rules, backends, legs, reaper, via, tally, alive: Arc::default() })
+    }
+
+    /// Starts the race for a request; whichever leg decides it answers the client. Doesn't block: the poller's thread may do
+    /// it.
+    pub fn serve(self: &Arc<Proxy>, request: Request, reply_to: Box<dyn ReplyTo>) {
+        let record = Record::new(&request);
+        if self.via.is_in(&request.headers) {
+            let mut reply = Refusal::Loop.reply();
+            // By it the leg that brought the request back knows whose loop it is.
+            self.via.append_to(&mut reply.headers, request.version);
+            return answer_alone(reply_to, &record, reply, Some(&Refusal::Loop));
+        }
+        if let Some(reply) = forwards::last_answer(&request) {
+            return answer_alone(reply_to, &record, reply, None);
+        }
+        Exchange::begin(self, request, reply_to, record);
+    }
+
+    /// How many legs a race has now.
+    pub fn legs_of_a_race(&self) -> usize {
+        self.backends.count()
+    }
+
+    /// What all races have cost.
+    pub fn costs(&self) -> Costs {
+        let (opened, reused) = self.backends.line_counts();
+        self.tally.costs(opened, reused)
+    }
+
+    /// Races of which a leg is still running, lingering losers included.
+    pub fn races(&self) -> usize {
+        Arc::strong_count(&self.alive) - 1
+    }
+}
+
+/// The request as all backends get it.
+pub(crate) fn outgoing(request: Request, via: &ViaId, host: HostHeader) -> Outgoing {
+    let headers = headers::for_backends(&request, via);
+    let host = match host {
+        HostHeader::Backend => None,
+        HostHeader::Preserve => headers::host_of(&request),
+    };
+    Outgoing::new(request.method, request.target, headers, host, request.body)
+}
+
+/// Answers without a race: with a refusal, or with what mustn't go any further.
+fn answer_alone(reply_to: Box<dyn ReplyTo>, record: &Record, reply: Reply, refusal: Option<&Refusal>) {
+    let status = reply.status;
+    let delivery = reply_to.reply_at_once(reply);
+    match refusal {
+        Some(refusal) => record.refused(refusal, Instant::now()),
+        None => record.answered(status, &delivery, Instant::now()),
+    }
+    record.finish(None, &[]);
+}
