@@ -1,26 +1,31 @@
-//! A connection that is being made: its leg waits in the poller. Where that isn't simple, because a name must be looked up or
-//! other addresses be tried beside the first, a thread waits. Knows nothing of what is said on the connection.
+//! A connection that is being made, TLS handshake included: its leg waits in the poller. Where other addresses are tried
+//! beside the first, a thread waits. Knows nothing of what is said on the connection.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
+use rustls::ClientConnection;
+
 use super::Lines;
-use super::dial::{ATTEMPT_DELAY, begin, dial, is_connected};
+use super::dial::{ATTEMPT_DELAY, begin, dial, is_connected, prepare};
 use super::line::Line;
 use super::permit::Permit;
 use super::slot::Wake;
+use super::tls::shake;
 use super::wire::Wire;
 use crate::message::Outcome;
 use crate::race::CancelToken;
 
-/// The first of a backend's addresses, on the way.
+/// A connection on the way.
 pub(super) struct Connecting {
     pub(super) lines: Arc<Lines>,
     wire: Watched,
     permit: Permit,
-    /// The other addresses.
+    /// The backend's other addresses.
     others: Vec<SocketAddr>,
+    /// It is connected, and this handshake is under way.
+    handshake: Option<Box<ClientConnection>>,
     /// When the others are tried, too.
     until: Instant,
     deadline: Instant,
@@ -36,20 +41,25 @@ pub(super) enum Progress {
 }
 
 impl Connecting {
-    /// Begins to connect, if the backend's addresses are known.
-    pub(super) fn begin(lines: &Arc<Lines>, now: Instant) -> Result<Option<Connecting>, Outcome> {
-        let Some(addresses) = lines.addresses_at_once(now)? else { return Ok(None) };
-        let Some((first, others)) = addresses.split_first() else { return Ok(None) };
+    /// Begins to connect to one of the addresses, of which there is one at least. Blocks if the first fails at once and there
+    /// are others.
+    pub(super) fn begin(
+        lines: &Arc<Lines>,
+        mut addresses: Vec<SocketAddr>,
+        deadline: Instant,
+        token: &CancelToken,
+    ) -> Result<Progress, Outcome> {
         let permit = lines.permit()?;
-        let socket = match begin(*first) {
+        let first = addresses.remove(0);
+        let socket = match begin(first) {
             Ok(socket) => socket,
-            Err(_) if !others.is_empty() => return Ok(None),
-            Err(outcome) => return Err(outcome),
+            Err(outcome) if addresses.is_empty() => return Err(outcome),
+            Err(_) => dial(&addresses, None, deadline, token)?,
         };
-        let deadline = now + lines.timeout();
-        let until = if others.is_empty() { deadline } else { deadline.min(now + ATTEMPT_DELAY) };
-        let wire = Watched(Wire::new(socket));
-        Ok(Some(Connecting { lines: lines.clone(), wire, permit, others: others.to_vec(), until, deadline }))
+        let until = if addresses.is_empty() { deadline } else { deadline.min(Instant::now() + ATTEMPT_DELAY) };
+        let (lines, wire) = (lines.clone(), Watched(Wire::new(socket)));
+        // On a short way it has connected by now.
+        Connecting { lines, wire, permit, others: addresses, handshake: None, until, deadline }.connect(token)
     }
 
     /// Has the leg go on when there is news, or when it is hung up on. Doesn't block.
@@ -61,46 +71,62 @@ impl Connecting {
         let (wire, poller, until) = (self.wire.get().clone(), self.lines.poller().clone(), self.until);
         token.arm(wire.clone()).map_err(|_| Outcome::Cancelled)?;
         let wake = Wake { is_due: None, go_on: Box::new(move || go_on(self)) };
-        let is_watched = wire.await_event(&poller, until, wake).is_ok();
-        if is_watched && is_connected(wire.now()) == Ok(false) {
-            return Ok(());
-        }
-        // It was quicker, or nobody will tell. If an event has taken the leg already, it goes on.
-        match wire.take_waiting() {
-            Some(wake) if is_watched => (wake.go_on)(),
-            Some(_) => return Err(Outcome::NoSocket),
-            None => {}
-        }
-        Ok(())
+        wire.await_event(&poller, until, wake).map_err(|_| Outcome::NoSocket)
     }
 
-    /// Goes on after a wait. Blocks if other addresses are to be tried, or for the TLS handshake.
+    /// Goes on after a wait. Blocks if other addresses are to be tried.
     pub(super) fn go_on(self, token: &CancelToken) -> Result<Progress, Outcome> {
         token.disarm().map_err(|_| Outcome::Cancelled)?;
-        let state = is_connected(self.wire.get().now());
-        if state == Ok(false) && Instant::now() < self.until {
-            return Ok(Progress::Waits(self));
-        }
-        let Connecting { lines, wire, permit, others, deadline, .. } = self;
-        match state {
-            Ok(true) => lines.line_on(wire, permit, deadline, token).map(Progress::Connected),
-            Ok(false) if others.is_empty() => Err(Outcome::ConnectTimeout),
-            Err(outcome) if others.is_empty() => Err(outcome),
-            state => {
-                let begun = state.ok().and_then(|_| wire.get().now().try_clone().ok());
-                drop(wire);
-                let socket = dial(&others, begun, deadline, token)?;
-                lines.line_on(Watched(Wire::new(socket)), permit, deadline, token).map(Progress::Connected)
+        if self.handshake.is_some() { self.shake() } else { self.connect(token) }
+    }
+
+    fn connect(mut self, token: &CancelToken) -> Result<Progress, Outcome> {
+        match is_connected(self.wire.get().now()) {
+            Ok(true) => return self.connected(),
+            Ok(false) if Instant::now() < self.until => return Ok(Progress::Waits(self)),
+            Ok(false) if self.others.is_empty() => return Err(Outcome::ConnectTimeout),
+            Err(outcome) if self.others.is_empty() => return Err(outcome),
+            Ok(false) => {
+                let begun = self.wire.get().now().try_clone().ok();
+                self.wire = Watched(Wire::new(dial(&self.others, begun, self.deadline, token)?));
             }
+            Err(_) => self.wire = Watched(Wire::new(dial(&self.others, None, self.deadline, token)?)),
         }
+        self.connected()
+    }
+
+    fn connected(mut self) -> Result<Progress, Outcome> {
+        let socket = self.wire.get().now();
+        prepare(socket)?;
+        if let Some(peer) = socket.peer_addr().ok().and_then(|peer| peer.as_socket()) {
+            self.lines.resolver().prefer(peer);
+        }
+        self.until = self.deadline;
+        self.handshake = self.lines.handshake()?;
+        if self.handshake.is_some() { self.shake() } else { self.into_line() }
+    }
+
+    /// Goes as far with the handshake as the socket allows.
+    fn shake(mut self) -> Result<Progress, Outcome> {
+        let Some(mut tls) = self.handshake.take() else { return self.into_line() };
+        if shake(&mut tls, self.wire.get().now())? {
+            self.wire.get().session().begin(tls);
+            return self.into_line();
+        }
+        if Instant::now() >= self.deadline {
+            return Err(Outcome::ConnectTimeout);
+        }
+        self.handshake = Some(tls);
+        Ok(Progress::Waits(self))
+    }
+
+    fn into_line(self) -> Result<Progress, Outcome> {
+        let Connecting { lines, wire, permit, .. } = self;
+        lines.line_on(wire, permit).map(Progress::Connected)
     }
 }
 
 impl Watched {
-    pub(super) fn new(wire: Arc<Wire>) -> Watched {
-        Watched(wire)
-    }
-
     pub(super) fn get(&self) -> &Arc<Wire> {
         &self.0
     }

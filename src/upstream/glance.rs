@@ -7,8 +7,8 @@ use http::{Method, StatusCode};
 
 use super::idle_time_hint;
 use super::inspector::{INTERIM_ANSWERS_MAX, interim_length, lie_of_head};
+use super::session::LOOK_BYTES;
 use super::transport::LAST_CHUNK;
-use super::wire::LOOK_BYTES;
 
 const HEADERS_MAX: usize = 64;
 

@@ -3,7 +3,6 @@
 
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
@@ -16,11 +15,11 @@ use ureq::unversioned::transport::NextTimeout;
 use ureq::{Agent, Error};
 
 use super::connecting::Watched;
-use super::dial::{dial, prepare};
 use super::glance::{Whole, is_more_than_begin, whole};
 use super::inspector::Inspector;
 use super::permit::Permit;
 use super::resolve::Resolver;
+use super::session::Seen;
 use super::transport::{Connected, OneConnection};
 use super::wire::Wire;
 use super::{Answer, AnswerBody, Outgoing, Switched, Upstream};
@@ -158,68 +157,34 @@ impl Lines {
         drop(over);
     }
 
-    /// Opens a line. Blocks until it is connected, TLS included, or the timeout is over; the token hangs up.
-    pub(super) fn open(&self, token: &CancelToken) -> Result<Line, Outcome> {
-        let permit = self.permit()?;
-        let now = Instant::now();
-        let deadline = now + self.upstream.reach.timeout;
-        let addresses = self.resolver.addresses(now, deadline, token)?;
-        let socket = dial(&addresses, None, deadline, token)?;
-        self.line_on(Watched::new(Wire::new(socket)), permit, deadline, token)
-    }
-
-    /// A line on this connection, which has just been made. Blocks for the TLS handshake.
-    pub(super) fn line_on(
-        &self,
-        wire: Watched,
-        permit: Permit,
-        deadline: Instant,
-        token: &CancelToken,
-    ) -> Result<Line, Outcome> {
+    /// A line on this connection, which has just been made.
+    pub(super) fn line_on(&self, wire: Watched, permit: Permit) -> Result<Line, Outcome> {
         let connected = wire.get();
-        prepare(connected.now())?;
-        if let Some(peer) = connected.now().peer_addr().ok().and_then(|peer| peer.as_socket()) {
-            self.resolver.prefer(peer);
-        }
         self.upstream.opened.fetch_add(1, Ordering::Relaxed);
-        let tls = if self.address.is_tls() { Some(self.handshake(connected, deadline, token)?) } else { None };
         connected.join_poller(&self.upstream.poller).map_err(|_| Outcome::NoSocket)?;
-        let inspector = Inspector::default();
-        let connection = OneConnection::new(Connected { wire: connected.clone(), tls, inspector: inspector.clone() });
+        let (wire_of_ureq, inspector) = (connected.clone(), Inspector::default());
+        let is_tls = self.address.is_tls();
+        let connection = OneConnection::new(Connected { wire: wire_of_ureq, is_tls, inspector: inspector.clone() });
         let agent = Agent::with_parts(self.upstream.config.clone(), connection, Resolved);
-        Ok(Line {
-            agent,
-            wire,
-            inspector,
-            was_used: false,
-            rests: false,
-            idle_time_max: IDLE_TIME_MAX,
-            _permit: permit,
-        })
+        let (was_used, rests, idle_time_max) = (false, false, IDLE_TIME_MAX);
+        Ok(Line { agent, wire, inspector, was_used, rests, idle_time_max, _permit: permit })
     }
 
     pub(super) fn permit(&self) -> Result<Permit, Outcome> {
         Permit::take(&self.upstream, &self.open)
     }
 
-    pub(super) fn addresses_at_once(&self, now: Instant) -> Result<Option<Vec<SocketAddr>>, Outcome> {
-        self.resolver.addresses_at_once(now)
+    pub(super) fn resolver(&self) -> &Resolver {
+        &self.resolver
     }
 
     pub(super) fn poller(&self) -> &Poller {
         &self.upstream.poller
     }
 
-    fn handshake(
-        &self,
-        wire: &Arc<Wire>,
-        deadline: Instant,
-        token: &CancelToken,
-    ) -> Result<Box<ClientConnection>, Outcome> {
-        token.arm(wire.clone()).map_err(|_| Outcome::Cancelled)?;
-        let shaken = self.upstream.tls.handshake(self.address.host(), wire, deadline);
-        token.disarm().map_err(|_| Outcome::Cancelled)?;
-        shaken
+    /// Our side of a TLS handshake, if the backend wants one.
+    pub(super) fn handshake(&self) -> Result<Option<Box<ClientConnection>>, Outcome> {
+        if self.address.is_tls() { self.upstream.tls.connection(self.address.host()).map(Some) } else { Ok(None) }
     }
 
     fn idle(&self) -> MutexGuard<'_, Vec<Idle>> {
@@ -307,7 +272,8 @@ impl Line {
     /// whole: its rest would be taken for the next one's begin.
     pub(super) fn take_whole(&mut self, method: &Method) -> Option<StatusCode> {
         self.wire.get().is_request_out().then_some(())?;
-        let look = |here: Result<&[u8], _>| here.ok().and_then(|here| Some((whole(here, method)?, here.len())));
+        let look =
+            |seen: Seen| if let Seen::Bytes(here) = seen { Some((whole(here, method)?, here.len())) } else { None };
         let (Whole { status, idle_time }, length) = self.wire.get().look(look)?;
         // What is here can't leave; if it did, ureq would find out.
         self.wire.get().skip(length).then_some(())?;
@@ -320,7 +286,7 @@ impl Line {
     /// Whether more of a short answer will come: what is here is its begin.
     pub(super) fn is_rest_coming(&self) -> bool {
         let wire = self.wire.get();
-        let is_begin = |here: Result<&[u8], _>| here.is_ok_and(|here| !is_more_than_begin(here));
+        let is_begin = |seen: Seen| matches!(seen, Seen::Bytes(here) if !is_more_than_begin(here));
         wire.is_request_out() && !wire.is_over() && wire.look(is_begin)
     }
 

@@ -5,15 +5,11 @@ use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, bounded};
-
 use crate::message::Outcome;
-use crate::race::{CancelToken, HangUp};
-use crate::wait;
 
 /// How long a leg waits for a fresh answer when an old one is in hand.
 const PATIENCE: Duration = Duration::from_millis(250);
@@ -66,11 +62,17 @@ struct State {
     looking_since: Option<Instant>,
     /// A lookup has failed: why, and when.
     failed: Option<(String, Instant)>,
-    /// Legs that wait for the first answer; `None` wakes one that was cancelled.
-    waiters: Vec<Sender<Option<Answer>>>,
+    /// Legs that wait for an answer.
+    waiters: Vec<Weak<dyn News>>,
 }
 
 type Answer = Result<Vec<SocketAddr>, String>;
+
+/// Who waits for the end of a lookup.
+pub(super) trait News: Send + Sync {
+    /// There is one. Doesn't block.
+    fn tell(&self);
+}
 
 struct Known {
     addresses: Vec<SocketAddr>,
@@ -85,24 +87,20 @@ impl Resolver {
         })
     }
 
-    /// The addresses, the likeliest first. Blocks until the deadline if none are known; the token ends the wait.
-    pub(super) fn addresses(
+    /// The addresses, the likeliest first. If they must be waited for, there are none, and `waiter` makes whoever is told when
+    /// there is news; then it asks again, as one that has `asked` before. With an old answer in hand it needn't wait for
+    /// longer than it is told. Doesn't block.
+    pub(super) fn addresses<N: News + 'static>(
         &self,
+        asked: Instant,
         now: Instant,
-        deadline: Instant,
-        token: &CancelToken,
+        waiter: impl FnOnce(Option<Duration>) -> Arc<N>,
     ) -> Result<Vec<SocketAddr>, Outcome> {
         match &self.0 {
             Kind::Literal(address) => Ok(address.to_vec()),
-            Kind::Name(name) => name.addresses(now, deadline, token),
-        }
-    }
-
-    /// The same, if nobody has to wait for them.
-    pub(super) fn addresses_at_once(&self, now: Instant) -> Result<Option<Vec<SocketAddr>>, Outcome> {
-        match &self.0 {
-            Kind::Literal(address) => Ok(Some(address.to_vec())),
-            Kind::Name(name) => name.addresses_at_once(now, None),
+            Kind::Name(name) => {
+                name.addresses(asked, now, |patience| Arc::downgrade(&waiter(patience)) as Weak<dyn News>)
+            }
         }
     }
 
@@ -131,63 +129,31 @@ impl Name {
 
     fn addresses(
         self: &Arc<Name>,
+        asked: Instant,
         now: Instant,
-        deadline: Instant,
-        token: &CancelToken,
+        waiter: impl FnOnce(Option<Duration>) -> Weak<dyn News>,
     ) -> Result<Vec<SocketAddr>, Outcome> {
-        let (sender, receiver) = bounded(1);
-        match self.addresses_at_once(now, Some(&sender))? {
-            Some(addresses) => Ok(addresses),
-            None => self.wait(deadline, token, &sender, &receiver),
-        }
-    }
-
-    /// What is known, unless it is too old; begins a lookup if it is time for one. If nothing is known, the `waiter` hears it.
-    fn addresses_at_once(
-        self: &Arc<Name>,
-        now: Instant,
-        waiter: Option<&Sender<Option<Answer>>>,
-    ) -> Result<Option<Vec<SocketAddr>>, Outcome> {
         let mut state = self.state();
-        if let Some(reason) = state.recent_failure(now) {
+        if let Some(reason) = state.recent_failure(asked, now) {
             return Err(Outcome::Dns(reason));
         }
-        let begins = state.wants_lookup(self.ttl, now);
+        let must_wait = state.must_wait(self.ttl, asked, now);
+        let begins = state.wants_lookup(self.ttl, now) && (must_wait || !state.is_answered(asked));
         if begins {
             state.looking_since = Some(now);
         }
-        let at_once = if state.must_wait(self.ttl, now) { None } else { state.known_addresses() };
-        if at_once.is_none() {
-            state.waiters.extend(waiter.cloned());
+        let mut addresses = state.known_addresses();
+        if must_wait {
+            let waiter = waiter(addresses.take().map(|_| PATIENCE));
+            // While a lookup hangs, legs come and go.
+            state.waiters.retain(|waiter| waiter.strong_count() > 0);
+            state.waiters.push(waiter);
         }
         drop(state);
         if begins {
             self.begin_lookup();
         }
-        Ok(at_once)
-    }
-
-    /// Waits for the lookup that is under way, but with an old answer in hand not for long.
-    fn wait(
-        &self,
-        deadline: Instant,
-        token: &CancelToken,
-        sender: &Sender<Option<Answer>>,
-        receiver: &Receiver<Option<Answer>>,
-    ) -> Result<Vec<SocketAddr>, Outcome> {
-        let old = self.state().known_addresses();
-        let until = if old.is_some() { deadline.min(Instant::now() + PATIENCE) } else { deadline };
-        let armed = token.arm(Arc::new(Waiter(sender.clone())));
-        let answer = armed.is_ok().then(|| wait::aside(|| receiver.recv_deadline(until)));
-        // While a lookup hangs, legs come and go.
-        self.state().waiters.retain(|waiter| !waiter.same_channel(sender));
-        token.disarm().map_err(|_| Outcome::Cancelled)?;
-        match (answer.unwrap_or(Ok(None)), old) {
-            (Ok(Some(answer)), _) => answer.map_err(Outcome::Dns),
-            (Ok(None), _) => Err(Outcome::Cancelled),
-            (Err(_), Some(old)) => Ok(old),
-            (Err(_), None) => Err(Outcome::Dns(format!("no answer for {} in time", self.host))),
-        }
+        Ok(addresses.unwrap_or_default())
     }
 
     /// At most one lookup runs per backend, however long it hangs.
@@ -211,22 +177,19 @@ impl Name {
         let mut state = self.state();
         let now = Instant::now();
         state.looking_since = None;
-        match &found {
-            Ok(addresses) => {
-                let mut addresses = addresses.clone();
+        match found {
+            Ok(mut addresses) => {
                 if let Some(good) = state.good {
                     put_first(good, &mut addresses);
                 }
                 state.known = Some(Known { addresses, since: now });
                 state.failed = None;
             }
-            Err(reason) => state.failed = Some((reason.clone(), now)),
+            Err(reason) => state.failed = Some((reason, now)),
         }
-        let answer = state.known_addresses().ok_or(()).or(found);
-        for waiter in state.waiters.drain(..) {
-            // A waiter whose channel is full was cancelled meanwhile.
-            let _ = waiter.try_send(Some(answer.clone()));
-        }
+        let waiters = std::mem::take(&mut state.waiters);
+        drop(state);
+        waiters.iter().filter_map(Weak::upgrade).for_each(|waiter| waiter.tell());
     }
 }
 
@@ -242,29 +205,28 @@ impl State {
         is_due && self.looking_since.is_none()
     }
 
-    /// The answer's time is over, and the lookup hasn't shown yet that it takes long or fails.
-    fn must_wait(&self, ttl: Duration, now: Instant) -> bool {
-        let is_slow = self.looking_since.is_some_and(|since| now.saturating_duration_since(since) >= PATIENCE);
-        let is_resting = self.failed.as_ref().is_some_and(|(_, at)| now < *at + REST);
-        self.age(now).is_none_or(|age| age >= ttl && !is_slow && !is_resting)
+    /// Whether an answer has come since somebody asked.
+    fn is_answered(&self, asked: Instant) -> bool {
+        self.known.as_ref().is_some_and(|known| known.since > asked)
     }
 
-    /// Why the name has no addresses, if that was found out just now: until then nobody waits to hear it again.
-    fn recent_failure(&self, now: Instant) -> Option<String> {
+    /// The answer's time is over, and the lookup hasn't shown yet that it takes long or fails.
+    fn must_wait(&self, ttl: Duration, asked: Instant, now: Instant) -> bool {
+        let is_slow = self.looking_since.is_some_and(|since| now.saturating_duration_since(since) >= PATIENCE);
+        let is_resting = self.failed.as_ref().is_some_and(|(_, at)| now < *at + REST);
+        let has_patience = now < asked + PATIENCE && !self.is_answered(asked);
+        self.age(now).is_none_or(|age| age >= ttl && has_patience && !is_slow && !is_resting)
+    }
+
+    /// Why the name has no addresses, if that was found out just now or since somebody asked: until then nobody waits to hear
+    /// it again.
+    fn recent_failure(&self, asked: Instant, now: Instant) -> Option<String> {
         let (reason, at) = self.failed.as_ref().filter(|_| self.known.is_none())?;
-        (now < *at + FAILURE_TTL).then(|| reason.clone())
+        (*at > asked || now < *at + FAILURE_TTL).then(|| reason.clone())
     }
 
     fn known_addresses(&self) -> Option<Vec<SocketAddr>> {
         self.known.as_ref().map(|known| known.addresses.clone())
-    }
-}
-
-struct Waiter(Sender<Option<Answer>>);
-
-impl HangUp for Waiter {
-    fn hang_up(&self) {
-        let _ = self.0.try_send(None);
     }
 }
 
@@ -290,6 +252,8 @@ fn interleaved(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
 
 #[cfg(test)]
 mod tests {
+    use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+
     use super::*;
 
     const TTL: Duration = Duration::from_secs(30);
@@ -316,15 +280,41 @@ mod tests {
         texts.iter().map(|text| text.parse().expect(text)).collect()
     }
 
-    fn soon() -> Instant {
-        Instant::now() + Duration::from_secs(10)
+    struct Bell(Sender<()>);
+
+    impl News for Bell {
+        fn tell(&self) {
+            self.0.send(()).expect("the test listens");
+        }
+    }
+
+    /// Asks as a leg does, and waits until it is told, or as long as it is worth it.
+    fn ask(resolver: &Resolver, mut now: Instant) -> Result<Vec<SocketAddr>, Outcome> {
+        let (asked, (ring, told)) = (now, unbounded());
+        loop {
+            let mut waits = None;
+            let known = resolver.addresses(asked, now, |patience| {
+                let bell = Arc::new(Bell(ring.clone()));
+                waits = Some((bell.clone(), patience));
+                bell
+            })?;
+            let Some((_bell, patience)) = waits else { return Ok(known) };
+            let began = Instant::now();
+            let told = told.recv_timeout(patience.unwrap_or(Duration::from_secs(10)));
+            assert!(told.is_ok() || patience.is_some(), "nobody tells");
+            now += began.elapsed();
+        }
+    }
+
+    fn ask_now(resolver: &Resolver) -> Result<Vec<SocketAddr>, Outcome> {
+        ask(resolver, Instant::now())
     }
 
     #[test]
     fn a_literal_is_never_looked_up() {
         let (_, receiver) = bounded(0);
         let resolver = Resolver::new("::1", 8080, Arc::new(Scripted(receiver)), TTL);
-        assert_eq!(resolver.addresses(Instant::now(), soon(), &CancelToken::default()), Ok(addresses(&["[::1]:8080"])));
+        assert_eq!(ask_now(&resolver), Ok(addresses(&["[::1]:8080"])));
     }
 
     #[test]
@@ -333,11 +323,11 @@ mod tests {
         let found = addresses(&["[::1]:80", "[::2]:80", "1.1.1.1:80", "2.2.2.2:80"]);
         answers.send(Ok(found)).expect("the resolver listens");
         let mixed = addresses(&["[::1]:80", "1.1.1.1:80", "[::2]:80", "2.2.2.2:80"]);
-        assert_eq!(resolver.addresses(Instant::now(), soon(), &CancelToken::default()), Ok(mixed.clone()));
-        assert_eq!(resolver.addresses(Instant::now(), soon(), &CancelToken::default()), Ok(mixed));
+        assert_eq!(ask_now(&resolver), Ok(mixed.clone()));
+        assert_eq!(ask_now(&resolver), Ok(mixed));
         resolver.prefer("[::2]:80".parse().expect("an address"));
         let preferred = addresses(&["[::2]:80", "[::1]:80", "1.1.1.1:80", "2.2.2.2:80"]);
-        assert_eq!(resolver.addresses(Instant::now(), soon(), &CancelToken::default()), Ok(preferred));
+        assert_eq!(ask_now(&resolver), Ok(preferred));
     }
 
     #[test]
@@ -346,10 +336,10 @@ mod tests {
         for _ in 0..2 {
             answers.send(Ok(addresses(&["1.1.1.1:80", "2.2.2.2:80"]))).expect("the resolver listens");
         }
-        assert_eq!(resolver.addresses(Instant::now(), soon(), &CancelToken::default()).map(|found| found.len()), Ok(2));
+        assert_eq!(ask_now(&resolver).map(|found| found.len()), Ok(2));
         resolver.prefer("2.2.2.2:80".parse().expect("an address"));
         let preferred = addresses(&["2.2.2.2:80", "1.1.1.1:80"]);
-        assert_eq!(resolver.addresses(Instant::now(), soon(), &CancelToken::default()), Ok(preferred));
+        assert_eq!(ask_now(&resolver), Ok(preferred));
         let Kind::Name(name) = &resolver.0 else { panic!("a name") };
         name.learn(Ok(addresses(&["3.3.3.3:80"])));
         assert_eq!(name.state().known_addresses(), Some(addresses(&["3.3.3.3:80"])), "only if it is still there");
@@ -377,7 +367,7 @@ mod tests {
                 ..State::default()
             };
             let now = then + age;
-            assert_eq!((state.wants_lookup(TTL, now), state.must_wait(TTL, now)), (wants, waits), "{name}");
+            assert_eq!((state.wants_lookup(TTL, now), state.must_wait(TTL, now, now)), (wants, waits), "{name}");
         }
     }
 
@@ -386,14 +376,12 @@ mod tests {
         let (answers, resolver) = scripted();
         answers.send(Err(io::Error::other("no such name"))).expect("the resolver listens");
         for _ in 0..3 {
-            let failed = resolver.addresses(Instant::now(), soon(), &CancelToken::default());
+            let failed = ask_now(&resolver);
             assert_eq!(failed, Err(Outcome::Dns("no such name".to_owned())), "one lookup is enough for all three");
-            let at_once = resolver.addresses_at_once(Instant::now());
-            assert_eq!(at_once, Err(Outcome::Dns("no such name".to_owned())), "nor does this begin another");
         }
         answers.send(Ok(addresses(&["1.1.1.1:80"]))).expect("the resolver listens");
         let later = Instant::now() + FAILURE_TTL;
-        assert!(resolver.addresses(later, soon(), &CancelToken::default()).is_ok());
+        assert!(ask(&resolver, later).is_ok());
     }
 
     #[test]
@@ -401,14 +389,13 @@ mod tests {
         let (answers, resolver) = scripted_for(Duration::ZERO);
         let found = addresses(&["1.1.1.1:80"]);
         answers.send(Ok(found.clone())).expect("the resolver listens");
-        let token = CancelToken::default();
-        assert_eq!(resolver.addresses(Instant::now(), soon(), &token), Ok(found.clone()));
+        assert_eq!(ask_now(&resolver), Ok(found.clone()));
         for _ in 0..3 {
-            assert_eq!(resolver.addresses(Instant::now(), soon(), &token), Ok(found.clone()), "while the lookup hangs");
+            assert_eq!(ask_now(&resolver), Ok(found.clone()), "while the lookup hangs");
         }
         answers.send(Err(io::Error::other("gone"))).expect("the resolver listens");
         for _ in 0..3 {
-            assert_eq!(resolver.addresses(Instant::now(), soon(), &token), Ok(found.clone()), "after it has failed");
+            assert_eq!(ask_now(&resolver), Ok(found.clone()), "after it has failed");
         }
     }
 
@@ -422,24 +409,29 @@ mod tests {
         }
         let resolver = Resolver::new("name.example", 80, Arc::new(Panics), TTL);
         for _ in 0..2 {
-            assert!(matches!(
-                resolver.addresses(Instant::now(), soon(), &CancelToken::default()),
-                Err(Outcome::Dns(_))
-            ));
+            assert!(matches!(ask_now(&resolver), Err(Outcome::Dns(_))));
         }
     }
 
     #[test]
-    fn a_hanging_lookup_can_be_cancelled_and_ends_at_the_deadline() {
+    fn an_answer_counts_for_those_who_waited_for_it_however_short_its_time() {
+        let (answers, resolver) = scripted_for(Duration::ZERO);
+        for number in 1..=3 {
+            let found = addresses(&[&format!("1.1.1.{number}:80")]);
+            answers.send(Ok(found.clone())).expect("the resolver listens");
+            assert_eq!(ask_now(&resolver), Ok(found), "one lookup for each");
+        }
+    }
+
+    #[test]
+    fn legs_that_no_longer_wait_for_a_hanging_lookup_are_forgotten() {
         let (_answers, resolver) = scripted();
-        let soon = Instant::now() + Duration::from_millis(20);
-        assert!(matches!(resolver.addresses(Instant::now(), soon, &CancelToken::default()), Err(Outcome::Dns(_))));
-        let token = CancelToken::default();
-        let resolving = thread::spawn({
-            let token = token.clone();
-            move || resolver.addresses(Instant::now(), Instant::now() + Duration::from_secs(60), &token)
-        });
-        token.cancel();
-        assert_eq!(resolving.join().expect("no panic"), Err(Outcome::Cancelled));
+        let (ring, _told) = unbounded();
+        for _ in 0..3 {
+            let (now, bell) = (Instant::now(), Arc::new(Bell(ring.clone())));
+            assert_eq!(resolver.addresses(now, now, |_| bell), Ok(Vec::new()));
+        }
+        let Kind::Name(name) = &resolver.0 else { panic!("a name") };
+        assert_eq!(name.state().waiters.len(), 1, "the last one is forgotten when another comes");
     }
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use rustls::ClientConnection;
 
 use super::line::Line;
+use super::session::send_records;
 use super::wire::{Left, Wire};
 use crate::message::FarSide;
 use crate::race::CancelToken;
@@ -47,16 +48,17 @@ impl Write for Switched {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let Some(tls) = &mut self.tls else { return self.wire.now().write(bytes) };
         // Records are sent before new ones are made, so that few are held.
-        send_records(tls, &self.wire)?;
-        let count = tls.writer().write(bytes)?;
-        match send_records(tls, &self.wire) {
-            Err(error) if error.kind() != io::ErrorKind::WouldBlock => Err(error),
-            _ => Ok(count),
+        if !send_records(tls, self.wire.now())? {
+            return Err(io::ErrorKind::WouldBlock.into());
         }
+        let count = tls.writer().write(bytes)?;
+        send_records(tls, self.wire.now())?;
+        Ok(count)
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.tls.as_mut().map_or(Ok(()), |tls| send_records(tls, &self.wire))
+        let is_sent = self.tls.as_mut().map_or(Ok(true), |tls| send_records(tls, self.wire.now()))?;
+        if is_sent { Ok(()) } else { Err(io::ErrorKind::WouldBlock.into()) }
     }
 }
 
@@ -75,7 +77,7 @@ impl FarSide for Switched {
         if let Some(tls) = &mut self.tls {
             tls.send_close_notify();
             // A farewell of 24 bytes that doesn't fit at once is not worth waiting for.
-            let _ = send_records(tls, &self.wire);
+            let _ = send_records(tls, self.wire.now());
         }
         self.wire.end_writing();
     }
@@ -106,11 +108,4 @@ fn read_tls(tls: &mut ClientConnection, wire: &Wire, buffer: &mut [u8]) -> io::R
         tls.read_tls(&mut wire.now())?;
         tls.process_new_packets().map_err(io::Error::other)?;
     }
-}
-
-fn send_records(tls: &mut ClientConnection, wire: &Wire) -> io::Result<()> {
-    while tls.wants_write() {
-        tls.write_tls(&mut wire.now())?;
-    }
-    Ok(())
 }

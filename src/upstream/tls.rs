@@ -2,12 +2,11 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::Instant;
 
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore};
+use socket2::Socket;
 
-use super::wire::Wire;
 use crate::message::Outcome;
 
 /// Speaks TLS with backends; one for all of them, so that sessions are resumed on new connections.
@@ -42,27 +41,28 @@ impl Tls {
         Ok(Tls(Arc::new(config)))
     }
 
-    /// The handshake with the backend of that name. Blocks until the deadline; hanging up on the wire ends it.
-    pub(super) fn handshake(
-        &self,
-        host: &str,
-        wire: &Wire,
-        deadline: Instant,
-    ) -> Result<Box<ClientConnection>, Outcome> {
+    /// Our side of a connection with the backend of that name, before its handshake.
+    pub(super) fn connection(&self, host: &str) -> Result<Box<ClientConnection>, Outcome> {
         let name = ServerName::try_from(host.to_owned())
             .map_err(|_| Outcome::Tls(format!("{host} can't be the name in a certificate")))?;
-        let mut connection =
-            ClientConnection::new(self.0.clone(), name).map_err(|error| Outcome::Tls(error.to_string()))?;
-        while connection.is_handshaking() {
-            connection.complete_io(&mut wire.until(deadline)).map_err(|error| outcome_of(&error))?;
-        }
-        Ok(Box::new(connection))
+        let connection = ClientConnection::new(self.0.clone(), name);
+        connection.map(Box::new).map_err(|error| Outcome::Tls(error.to_string()))
     }
+}
+
+/// Goes as far with the handshake as the socket allows without waiting: whether it is over.
+pub(super) fn shake(connection: &mut ClientConnection, mut socket: &Socket) -> Result<bool, Outcome> {
+    while connection.is_handshaking() {
+        match connection.complete_io(&mut socket) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+            shaken => shaken.map_err(|error| outcome_of(&error))?,
+        };
+    }
+    Ok(true)
 }
 
 fn outcome_of(error: &io::Error) -> Outcome {
     match error.kind() {
-        io::ErrorKind::TimedOut => Outcome::ConnectTimeout,
         io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => Outcome::Reset,
         io::ErrorKind::UnexpectedEof => Outcome::Tls("the backend closed the connection in the handshake".to_owned()),
         _ => Outcome::Tls(error.to_string()),

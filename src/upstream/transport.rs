@@ -1,27 +1,25 @@
 //! What ureq speaks through: a connection that is open already, plain or TLS. Knows nothing of how it was made.
 
 use std::fmt;
-use std::io::{self, Read, Write};
-use std::ops::Range;
+use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use rustls::ClientConnection;
 use ureq::unversioned::transport::{
     Buffers, ConnectionDetails, Connector, LazyBuffers, NextTimeout, Transport as UreqTransport,
 };
 use ureq::{Error, Timeout};
 
 use super::inspector::{Inspector, interim_length};
-use super::wire::{Left, Wire};
+use super::wire::Wire;
 
 /// Gives ureq the one connection that was made for it.
 pub(super) struct OneConnection(Mutex<Option<Connected>>);
 
-/// A connection, after its TLS handshake if it has TLS.
+/// A connection, after its TLS handshake if it has one.
 pub(super) struct Connected {
     pub(super) wire: Arc<Wire>,
-    pub(super) tls: Option<Box<ClientConnection>>,
+    pub(super) is_tls: bool,
     pub(super) inspector: Inspector,
 }
 
@@ -41,8 +39,8 @@ impl Connector<()> for OneConnection {
         };
         let config = details.config;
         let lazy = LazyBuffers::new(config.input_buffer_size(), config.output_buffer_size());
-        let Connected { wire, tls, inspector } = connected;
-        Ok(Some(Transport { buffers: NotedBuffers { lazy, wire: wire.clone(), inspector }, wire, tls }))
+        let Connected { wire, is_tls, inspector } = connected;
+        Ok(Some(Transport { buffers: NotedBuffers { lazy, wire: wire.clone(), inspector }, wire, is_tls }))
     }
 }
 
@@ -56,7 +54,7 @@ impl fmt::Debug for OneConnection {
 #[derive(Debug)]
 pub(super) struct Transport {
     wire: Arc<Wire>,
-    tls: Option<Box<ClientConnection>>,
+    is_tls: bool,
     buffers: NotedBuffers,
 }
 
@@ -72,29 +70,12 @@ impl Transport {
         }
     }
 
-    fn write_all(&mut self, range: Range<usize>, deadline: Instant) -> io::Result<()> {
-        let mut socket = self.wire.until(deadline);
-        let bytes = &self.buffers.lazy.output()[range];
-        match &mut self.tls {
-            Some(tls) => {
-                let mut stream = rustls::Stream::new(&mut **tls, &mut socket);
-                stream.write_all(bytes)?;
-                stream.flush()
-            }
-            None => socket.write_all(bytes),
-        }
-    }
-
     /// Reads once: how many bytes came, and how many of them ureq is to get, for now.
     fn read(&mut self, deadline: Instant) -> io::Result<(usize, Result<usize, &'static str>)> {
-        let mut socket = self.wire.until(deadline);
         let NotedBuffers { lazy, inspector, .. } = &mut self.buffers;
         let buffer = lazy.input_append_buf();
         let held = inspector.put_held(buffer);
-        let count = match &mut self.tls {
-            Some(tls) => rustls::Stream::new(&mut **tls, &mut socket).read(&mut buffer[held..]),
-            None => socket.read(&mut buffer[held..]),
-        }?;
+        let count = self.wire.read(&mut buffer[held..], deadline)?;
         if count == 0 && held > 0 {
             // An end within a line.
             return Err(io::ErrorKind::UnexpectedEof.into());
@@ -115,8 +96,7 @@ impl Transport {
 impl Drop for Transport {
     fn drop(&mut self) {
         // After a 101 the connection goes on without ureq.
-        let input = self.buffers.lazy.input().to_vec();
-        self.wire.leave(Left { tls: self.tls.take(), input });
+        self.wire.leave(self.buffers.lazy.input().to_vec());
     }
 }
 
@@ -137,7 +117,8 @@ impl UreqTransport for Transport {
         }
         let timeout = timeout.for_write();
         let deadline = self.deadline(timeout);
-        self.write_all(ahead..amount, deadline).map_err(|error| error_of(error, timeout))
+        let bytes = &self.buffers.lazy.output()[ahead..amount];
+        self.wire.write_all(bytes, deadline).map_err(|error| error_of(error, timeout))
     }
 
     fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, Error> {
@@ -161,22 +142,17 @@ impl UreqTransport for Transport {
         }
     }
 
-    /// ureq asks when it returns the connection to its pool and when it takes it out again. The look that matters is
-    /// the line's, before it is used again.
+    /// ureq asks when it returns the connection to its pool and when it takes it out again. Then the look that matters is
+    /// the line's, before it was used again; by now there may be an answer.
     fn is_open(&mut self) -> bool {
-        let is_open = self.tls.as_mut().is_none_or(|tls| is_silent(tls));
+        let is_open = self.wire.is_reusable() || self.wire.session().is_silent();
         self.wire.note_reusable(is_open);
         is_open
     }
 
     fn is_tls(&self) -> bool {
-        self.tls.is_some()
+        self.is_tls
     }
-}
-
-/// Whether nothing that nobody asked for has been decrypted, nor the farewell: a look at the socket can't see it.
-fn is_silent(tls: &mut ClientConnection) -> bool {
-    tls.process_new_packets().is_ok_and(|state| state.plaintext_bytes_to_read() == 0 && !state.peer_has_closed())
 }
 
 fn error_of(error: io::Error, timeout: NextTimeout) -> Error {

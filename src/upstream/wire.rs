@@ -3,17 +3,15 @@
 
 use std::fmt;
 use std::io::{self, Read, Write};
-use std::mem::MaybeUninit;
 use std::net::Shutdown;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
-use rustix::io::Errno;
-use rustix::net::RecvFlags;
 use rustls::ClientConnection;
 use socket2::Socket;
 
 use super::ahead::Ahead;
+use super::session::{Seen, Session};
 use super::slot::{Slot, Wake};
 use crate::poller::{Owner, Poller, Turn, Watch};
 use crate::race::HangUp;
@@ -21,19 +19,17 @@ use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use crate::wait;
 
-/// So much of an answer is looked at before its leg goes on: almost every head, and many a whole answer.
-pub(super) const LOOK_BYTES: usize = 16 * 1024;
-
 /// A connection's socket and its story, shared by the transport, its line, the poller and the token of the current leg.
 pub(super) struct Wire {
     socket: Socket,
+    session: Session,
     call: Mutex<Call>,
     slot: Slot,
     watch: OnceLock<Watch>,
     /// Who is told of every event once the protocol is switched.
     ready: OnceLock<Box<dyn Fn() + Send + Sync>>,
-    /// What ureq has left of a connection whose protocol is switched.
-    left: Mutex<Option<Left>>,
+    /// What ureq has left unread of a connection whose protocol is switched.
+    left: Mutex<Option<Vec<u8>>>,
     /// A byte of the current answer has come.
     answered: AtomicBool,
     /// The peer reset the connection.
@@ -48,6 +44,8 @@ pub(super) struct Wire {
 #[derive(Default)]
 struct Call {
     ahead: Option<Ahead>,
+    /// All of the request is on the wire.
+    is_out: bool,
     /// Until when the head of the answer must be here.
     head_by: Option<Instant>,
 }
@@ -63,6 +61,7 @@ impl Wire {
     pub(super) fn new(socket: Socket) -> Arc<Wire> {
         Arc::new(Wire {
             socket,
+            session: Session::default(),
             call: Mutex::default(),
             slot: Slot::default(),
             watch: OnceLock::new(),
@@ -121,8 +120,9 @@ impl Wire {
         if let Some(watch) = self.watch.get() {
             watch.set_deadline(Some(head_by));
         }
-        let sent = request.send(&self.socket);
-        *call = Call { ahead: Some(request), head_by: Some(head_by) };
+        let sent = request.send(|parts| self.session.send(&self.socket, parts));
+        let is_out = matches!(sent, Ok(true));
+        *call = Call { ahead: Some(request), is_out, head_by: Some(head_by) };
         drop(call);
         match sent {
             Ok(true) if missed => self.look_and_wake(),
@@ -142,19 +142,17 @@ impl Wire {
         }
     }
 
-    /// Has a leg go on at the first event, or when it is time. Who calls it looks once more afterwards: what happened before
-    /// is no event.
+    /// Has a leg go on at the first event, also one that has been missed, or when it is time.
     pub(super) fn await_event(self: &Arc<Wire>, poller: &Poller, until: Instant, wake: Wake) -> io::Result<()> {
-        self.slot.put(wake);
+        // Before the leg waits, since it may go on and come back at once.
         self.join_poller(poller)?;
         if let Some(watch) = self.watch.get() {
             watch.set_deadline(Some(until));
         }
+        if self.slot.put(wake) {
+            self.slot.wake_if(|_| true);
+        }
         Ok(())
-    }
-
-    pub(super) fn take_waiting(&self) -> Option<Wake> {
-        self.slot.take()
     }
 
     /// Whether no more of the answer will come before its time is over.
@@ -182,26 +180,22 @@ impl Wire {
     pub(super) fn is_quiet(&self) -> bool {
         // Before the look: what it doesn't see comes later.
         self.slot.forget_missed();
-        let peeked = rustix::net::recv(&self.socket, &mut [0], RecvFlags::PEEK | RecvFlags::DONTWAIT);
-        matches!(peeked, Err(Errno::AGAIN))
+        self.look(|seen| seen == Seen::Nothing)
     }
 
     /// Looks at the first bytes that are here, and takes none.
-    pub(super) fn look<T>(&self, look: impl FnOnce(Result<&[u8], Errno>) -> T) -> T {
-        let mut buffer = [MaybeUninit::uninit(); LOOK_BYTES];
-        let peeked = rustix::net::recv(&self.socket, &mut buffer, RecvFlags::PEEK | RecvFlags::DONTWAIT);
-        if matches!(peeked, Err(Errno::CONNRESET)) {
-            // The socket tells it once.
-            self.reset.store(true, Ordering::Release);
-        }
-        look(peeked.map(|((here, _), _)| &*here))
+    pub(super) fn look<T>(&self, look: impl FnOnce(Seen) -> T) -> T {
+        self.session.look(&self.socket, |seen| {
+            if seen == Seen::Reset {
+                self.reset.store(true, Ordering::Release);
+            }
+            look(seen)
+        })
     }
 
-    /// Takes so many bytes that are known to be here: whether they were.
+    /// Takes so many bytes that a look has shown: whether they were there.
     pub(super) fn skip(&self, count: usize) -> bool {
-        let mut buffer = [MaybeUninit::uninit(); LOOK_BYTES];
-        let taken = rustix::net::recv(&self.socket, &mut buffer[..count], RecvFlags::DONTWAIT);
-        taken.is_ok_and(|(_, taken)| taken == count)
+        self.session.skip(&self.socket, count)
     }
 
     /// Notes whether the next read of an answer's body won't wait.
@@ -219,23 +213,40 @@ impl Wire {
         self.answered.store(true, Ordering::Release);
     }
 
+    /// Reads what has been decrypted, if the connection has TLS. Waits until the deadline.
+    pub(super) fn read(&self, buffer: &mut [u8], deadline: Instant) -> io::Result<usize> {
+        self.session.read(&mut self.until(deadline), buffer)
+    }
+
+    /// Writes all of it, under TLS if the connection has it. Waits until the deadline.
+    pub(super) fn write_all(&self, bytes: &[u8], deadline: Instant) -> io::Result<()> {
+        self.session.write_all(&mut self.until(deadline), bytes)
+    }
+
+    /// The side of TLS.
+    pub(super) fn session(&self) -> &Session {
+        &self.session
+    }
+
     /// Until when the head of the answer must be here, if the leg's own clock runs.
     pub(super) fn head_by(&self) -> Option<Instant> {
         lock(&self.call).head_by
     }
 
     /// The socket as bytes that come and go, each wait of it until the deadline.
-    pub(super) fn until(&self, deadline: Instant) -> Waiting<'_> {
+    fn until(&self, deadline: Instant) -> Waiting<'_> {
         Waiting { wire: self, deadline }
     }
 
-    /// Keeps what ureq drops, if anybody asks for it.
-    pub(super) fn leave(&self, left: Left) {
-        *lock(&self.left) = Some(left);
+    /// Keeps what ureq drops unread, if anybody asks for it.
+    pub(super) fn leave(&self, input: Vec<u8>) {
+        *lock(&self.left) = Some(input);
     }
 
+    /// What ureq has dropped after a 101.
     pub(super) fn take_left(&self) -> Option<Left> {
-        lock(&self.left).take()
+        let input = lock(&self.left).take()?;
+        Some(Left { tls: self.session.take(), input })
     }
 
     /// Has `ready` called at every event from now on.
@@ -261,7 +272,7 @@ impl Wire {
 
     /// Whether all of the request has been sent ahead.
     pub(super) fn is_request_out(&self) -> bool {
-        lock(&self.call).ahead.as_ref().is_some_and(Ahead::is_out)
+        lock(&self.call).is_out
     }
 
     /// What ureq wants to write next: how much of it is on the wire already.
@@ -288,11 +299,11 @@ impl HangUp for Wire {
 impl Wire {
     fn look_and_wake(&self) {
         self.slot.wake_if(|is_due| {
-            self.look(|here| match here {
+            self.look(|seen| match seen {
                 // An edge of an earlier answer, or of a socket that can be written to.
-                Err(Errno::AGAIN) => false,
-                Ok(here) if !here.is_empty() && here.len() < LOOK_BYTES => is_due(here),
-                _ => true,
+                Seen::Nothing => false,
+                Seen::Bytes(here) => is_due(here),
+                Seen::Enough | Seen::Reset => true,
             })
         });
     }

@@ -353,17 +353,20 @@ fn host_says_whose_name_the_backends_see() {
 
 #[test]
 fn max_legs_bounds_what_runs_at_once() {
-    // 64 threads wait for a TLS handshake and 256 legs wait for one: not more than five races of 64 legs.
-    let hanging = Raw::hanging();
-    let url = hanging.url.replace("http://", "https://");
-    let list: Vec<String> = (1..=64).map(|number| format!("{url}/{number}")).collect();
+    // With a long body 64 threads wait for an answer and 256 legs wait for one: not more than five races of 64 legs.
+    let (hanging, body) = (Raw::hanging(), vec![b'x'; 64 * 1024 + 1]);
+    let list: Vec<String> = (1..=64).map(|number| format!("{}/{number}", hanging.url)).collect();
     let long = ["--timeout", "1h", "--idle-timeout", "1h"];
     let program = Binary::start(&[&["--backends", &list.join(","), "--max-legs", "64"], &long[..]].concat());
     let address = program.address();
     let (sender, replies) = unbounded();
     for _ in 0..6 {
-        let sender = sender.clone();
-        thread::spawn(move || sender.send(Client::connect_and_get(address)));
+        let (sender, body) = (sender.clone(), body.clone());
+        thread::spawn(move || {
+            let mut client = Client::connect(address);
+            client.send_request("POST", "/", &[], Some(&body));
+            sender.send(client.head())
+        });
     }
     let first = replies.recv_timeout(SOON).expect("a reply").expect("a whole one");
     assert_eq!((first.status, first.value("retry-after")), (503, Some("1")));

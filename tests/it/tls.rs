@@ -362,7 +362,8 @@ fn a_backend_that_does_not_answer_is_hung_up_on_when_another_wins() {
     let told = Told::about("GET /hangs-in-tls ");
     assert_eq!(proxy.get("/hangs-in-tls").text(), "good");
     hanging.raw.expect_hang_up();
-    assert!(told.line().contains(" b1=cancelled b2=200/"));
+    let line = told.line();
+    assert!(line.contains(" b1=cancelled b2=200/"), "{line}");
 }
 
 /// `openssl req -x509` makes such certificates, but for the mark that it is an authority.

@@ -24,6 +24,9 @@ mod wait;
 #[path = "../../src/upstream/ahead.rs"]
 mod ahead;
 
+#[path = "../../src/upstream/session.rs"]
+mod session;
+
 #[path = "../../src/upstream/slot.rs"]
 mod slot;
 

@@ -9,6 +9,7 @@ use socket2::{Domain, Socket, Type};
 use crate::ahead::Ahead;
 use crate::poller::{Poller, Turn};
 use crate::race::{CancelToken, HangUp};
+use crate::session::Seen;
 use crate::slot::{IsDue, Wake};
 use crate::sync::chance;
 use crate::sync::channel::{Sender, bounded};
@@ -56,7 +57,7 @@ fn send_and_wait(wire: &Arc<Wire>, token: &CancelToken, head_by: Instant) -> boo
         return false;
     }
     goes_on.recv().expect("the leg goes on");
-    if !wire.is_over() && wire.look(|here| here == Ok(b"ans")) {
+    if !wire.is_over() && wire.look(|seen| seen == Seen::Bytes(b"ans")) {
         wire.await_more(wake(|here| here == b"answer", gone_on));
         goes_on.recv().expect("the leg goes on");
     }
