@@ -7,7 +7,8 @@ peers.py https PORT CERT KEY        the same, behind TLS
 peers.py websocket PORT             a WebSocket echo
 peers.py dns ADDRESS NAME...        a name server: each NAME is at 127.0.0.1, all others don't exist; prints what it was asked
 peers.py say HOST:PORT TEXT         a WebSocket client: sends the text, and fails unless it comes back
-peers.py load HOST:PORT COUNT CONNECTIONS   so many GETs over so many connections; fails unless each gets its 200
+peers.py load HOST:PORT COUNT CONNECTIONS [once]   so many GETs over so many connections, or with a new one for each; fails
+                                    unless each gets its 200
 """
 import asyncio
 import base64
@@ -130,7 +131,8 @@ def dns(address, *names):
         server.sendto(head + query[12 : at + 5] + answers, client)
 
 
-def load(address, count, connections):
+def load(address, count, connections, once=None):
+    fields = {"Connection": "close"} if once else {}
     numbers, failures = iter(range(int(count))), []
     lock = threading.Lock()
 
@@ -141,7 +143,7 @@ def load(address, count, connections):
                 if next(numbers, None) is None:
                     return
             try:
-                client.request("GET", "/load")
+                client.request("GET", "/load", headers=fields)
                 answer = client.getresponse()
                 text = answer.read()
                 if answer.status != 200:
