@@ -36,8 +36,8 @@ const WORKER_QUEUE_MAX: usize = 1024;
 const WORKER_STACK_BYTES: usize = 256 * 1024;
 /// Operators are few; the limit keeps them from costing the clients' descriptors.
 const ADMIN_CONNECTIONS_MAX: usize = 64;
-/// Descriptors that are neither clients nor legs: listeners, the log, the poller, spool files on their way.
-const DESCRIPTORS_RESERVED: u64 = 128;
+/// Descriptors that are neither clients nor legs: listeners, the log, the poller, spool files on their way, pipes.
+const DESCRIPTORS_RESERVED: u64 = 160;
 /// More clients than a small host can serve in a minute; each costs less than 8 KiB while it is idle.
 const CLIENTS_MAX: usize = 100_000;
 /// Fewer would make no proxy, whatever the limit.

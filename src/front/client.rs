@@ -13,6 +13,7 @@ use socket2::SockRef;
 
 use super::connection::{Connection, READ_BYTES};
 use super::patience::{Pace, Wait};
+use super::pipe::Pipe;
 use super::tunnel::Tunnel;
 use super::{Door, Front};
 use crate::message::Departure;
@@ -102,13 +103,27 @@ impl Client {
 
     /// Writes everything. Blocks for the client, but not longer than the write timeout without progress or with too little,
     /// and not for one that has left.
-    pub(super) fn write_all(self: &Arc<Self>, mut bytes: &[u8], pace: &mut Pace) -> io::Result<()> {
-        while !bytes.is_empty() {
-            match (&self.socket).write(bytes) {
+    pub(super) fn write_all(self: &Arc<Self>, bytes: &[u8], pace: &mut Pace) -> io::Result<()> {
+        self.send_all(bytes.len(), pace, |left| (&self.socket).write(&bytes[bytes.len() - left..]))
+    }
+
+    /// The same with so many bytes that are in the pipe.
+    pub(super) fn write_from(self: &Arc<Self>, pipe: &Pipe, count: usize, pace: &mut Pace) -> io::Result<()> {
+        self.send_all(count, pace, |left| pipe.drain(&self.socket, left))
+    }
+
+    fn send_all(
+        self: &Arc<Self>,
+        mut left: usize,
+        pace: &mut Pace,
+        send: impl Fn(usize) -> io::Result<usize>,
+    ) -> io::Result<()> {
+        while left > 0 {
+            match send(left) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(count) => {
                     pace.took(count);
-                    bytes = &bytes[count..];
+                    left -= count;
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.wait_until_writable(pace)?,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

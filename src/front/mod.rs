@@ -11,6 +11,7 @@ pub mod fuzzing;
 mod head;
 mod listener;
 mod patience;
+mod pipe;
 mod reply;
 mod reply_to;
 mod spooler;
@@ -31,6 +32,7 @@ use client::Client;
 use crowd::Crowd;
 pub use listener::Listener;
 use patience::Waiting;
+use pipe::Pipes;
 pub use reply_to::ClientReply;
 use spooler::Spooler;
 
@@ -57,6 +59,7 @@ pub struct Front {
     write_timeout: Duration,
     /// The clients that threads wait for.
     waiting: Waiting<Client>,
+    pipes: Pipes,
     crowd: Crowd,
     spooler: Spooler,
     exchanges: AtomicUsize,
@@ -78,6 +81,7 @@ impl Front {
             connections_max,
             write_timeout,
             waiting: Waiting::new(waiting_max),
+            pipes: Pipes::default(),
             crowd: Crowd::default(),
             spooler: Spooler::default(),
             exchanges: AtomicUsize::new(0),

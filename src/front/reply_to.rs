@@ -15,6 +15,8 @@ use crate::message::{Delivery, Departure, FarSide, Refusal, Reply, ReplyBody, Re
 
 /// A body travels in pieces of this size: bigger ones save no system calls worth the memory.
 const PIECE_BYTES: usize = 32 * 1024;
+/// A shorter rest of a body isn't moved, for the sake of the line.
+const MOVED_BYTES_MIN: u64 = 1024 * 1024;
 
 /// The way back to one client, good for one reply.
 pub struct ClientReply {
@@ -90,6 +92,9 @@ impl ClientReply {
             if bytes.len() >= PIECE_BYTES || (!bytes.is_empty() && left != Some(0) && !source.is_here()) {
                 self.write(&bytes)?;
                 bytes.clear();
+                if self.moves(&mut *source, left)? {
+                    return Ok(());
+                }
             }
             let count = append_piece(&mut bytes, &mut *source, framing, left).map_err(Delivery::BodyBroke)?;
             if count == 0 {
@@ -107,6 +112,32 @@ impl ClientReply {
         }
         self.write(&bytes)
     }
+
+    /// Moves the rest of the body to the client, if it is long and can be moved: whether it has. The line that it came on is
+    /// used up.
+    fn moves(&mut self, source: &mut dyn Source, left: Option<u64>) -> Result<bool, Delivery> {
+        let Some(length) = left.filter(|left| *left >= MOVED_BYTES_MIN && source.is_movable()) else {
+            return Ok(false);
+        };
+        let Some(pipe) = self.client.front().pipes.open() else { return Ok(false) };
+        let mut left = length;
+        while left > 0 {
+            let count = match pipe.fill(left, |entry, most| source.move_into(entry, most)) {
+                Ok(0) => return Err(Delivery::BodyBroke(io::ErrorKind::UnexpectedEof.into())),
+                Ok(count) => count,
+                // Not every kernel can.
+                Err(error) if left == length && is_unsupported(&error) => return Ok(false),
+                Err(error) => return Err(Delivery::BodyBroke(error)),
+            };
+            self.client.write_from(&pipe, count, &mut self.pace).map_err(Delivery::ClientGone)?;
+            left -= count as u64;
+        }
+        Ok(true)
+    }
+}
+
+fn is_unsupported(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::Unsupported | io::ErrorKind::InvalidInput)
 }
 
 /// Reads the next piece of the body and appends it in its framing. Returns how many bytes of the body it has; even

@@ -15,7 +15,7 @@ mod target;
 
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -89,6 +89,15 @@ pub enum ReplyBody {
 pub trait Source: Read + Send {
     /// Whether the next read returns at once.
     fn is_here(&self) -> bool;
+    /// Whether what follows can be moved instead of read.
+    fn is_movable(&self) -> bool {
+        false
+    }
+    /// Moves at most so many bytes, of those that are known to follow, into a pipe that has room for them, and says how many;
+    /// from then on the rest can only be moved. Blocks like a read; an error is a body cut short.
+    fn move_into(&mut self, _pipe: BorrowedFd, _most: usize) -> io::Result<usize> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
 }
 
 impl Reply {

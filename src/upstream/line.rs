@@ -107,6 +107,10 @@ impl Lines {
         self.upstream.reach.timeout
     }
 
+    pub(super) fn idle_timeout(&self) -> Duration {
+        self.upstream.reach.idle_timeout
+    }
+
     /// An idle line that may be used: young enough, and silent since its last answer.
     pub(super) fn take(&self, repeatable: bool, now: Instant) -> Option<Line> {
         loop {
@@ -209,6 +213,11 @@ impl Line {
         self.wire.get().has_buffered()
     }
 
+    /// Whether the rest of the current answer's body is long and comes as it is.
+    pub(super) fn is_movable(&self) -> bool {
+        self.rests && self.wire.get().is_movable()
+    }
+
     /// What is wrong with the current answer, as far as it has been read.
     pub(super) fn lie(&self) -> Option<&'static str> {
         self.inspector.lie()
@@ -253,7 +262,8 @@ impl Line {
         }
         self.heed(head.headers.get("keep-alive").and_then(|value| idle_time_hint(value.as_bytes())));
         let told = content_length(&head.headers).ok();
-        let length = body.content_length().or(told);
+        let body_length = body.content_length();
+        let length = body_length.or(told);
         if head.status != StatusCode::SWITCHING_PROTOCOLS && length.is_none_or(|length| length > LONG_BODY_BYTES) {
             self.wire.get().rest_in_poller();
             self.rests = true;
@@ -264,7 +274,8 @@ impl Line {
             Some(left) => (None, Some(Switched::new(self, left, token.clone()))),
             None => (Some(self), None),
         };
-        let body = AnswerBody { reader, line, lines: lines.clone(), token: token.clone() };
+        let is_sized = body_length.is_some();
+        let body = AnswerBody { reader, line, lines: lines.clone(), token: token.clone(), is_sized };
         Ok(Answer { status: head.status, version: head.version, headers: head.headers, length, body, switched })
     }
 

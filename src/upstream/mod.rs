@@ -21,9 +21,11 @@ mod slot;
 mod switched;
 mod tls;
 mod transport;
+mod waiting;
 mod wire;
 
 use std::io::{self, Read};
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -101,6 +103,8 @@ pub struct AnswerBody {
     line: Option<Line>,
     lines: Arc<Lines>,
     token: CancelToken,
+    /// It ends after so many bytes, whatever they are.
+    is_sized: bool,
 }
 
 impl Upstream {
@@ -174,11 +178,7 @@ impl AnswerBody {
 impl Read for AnswerBody {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = self.reader.read(buffer)?;
-        if count == 0 && self.token.is_cancelled() {
-            // Hanging up looks like the end of a body that has no length.
-            return Err(io::Error::other("hung up on"));
-        }
-        Ok(count)
+        if count == 0 && self.token.is_cancelled() { Err(hung_up_on()) } else { Ok(count) }
     }
 }
 
@@ -186,6 +186,21 @@ impl Source for AnswerBody {
     fn is_here(&self) -> bool {
         self.line.as_ref().is_some_and(Line::has_buffered)
     }
+
+    fn is_movable(&self) -> bool {
+        self.is_sized && self.line.as_ref().is_some_and(Line::is_movable)
+    }
+
+    fn move_into(&mut self, pipe: BorrowedFd, most: usize) -> io::Result<usize> {
+        let Some(line) = &self.line else { return Err(io::ErrorKind::NotConnected.into()) };
+        let count = line.wire().move_into(pipe, most, Instant::now() + self.lines.idle_timeout())?;
+        if count == 0 && self.token.is_cancelled() { Err(hung_up_on()) } else { Ok(count) }
+    }
+}
+
+/// Hanging up looks like the end of a body.
+fn hung_up_on() -> io::Error {
+    io::Error::other("hung up on")
 }
 
 impl Drop for AnswerBody {

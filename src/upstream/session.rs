@@ -40,6 +40,11 @@ impl Session {
         *self.tls() = Some(tls);
     }
 
+    /// Whether the bytes are records.
+    pub(super) fn is_tls(&self) -> bool {
+        self.tls().is_some()
+    }
+
     /// Whoever takes it reads and writes by itself.
     pub(super) fn take(&self) -> Option<Box<ClientConnection>> {
         self.tls().take()

@@ -2,22 +2,23 @@
 //! request sent here and wait in the poller. Knows nothing of what the bytes mean, nor of when it may be used again.
 
 use std::fmt;
-use std::io::{self, Read, Write};
+use std::io;
 use std::net::Shutdown;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
+use rustix::pipe::SpliceFlags;
 use rustls::ClientConnection;
 use socket2::Socket;
 
 use super::ahead::Ahead;
 use super::session::{Seen, Session};
 use super::slot::{Slot, Wake};
+use super::waiting::Waiting;
 use crate::poller::{Owner, Poller, Turn, Watch};
 use crate::race::HangUp;
 use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use crate::wait;
 
 /// A connection's socket and its story, shared by the transport, its line, the poller and the token of the current leg.
 pub(super) struct Wire {
@@ -36,6 +37,8 @@ pub(super) struct Wire {
     reset: AtomicBool,
     /// So much of the answer is in the buffer that the next read won't wait.
     buffered: AtomicBool,
+    /// ureq holds bytes of the answer that nobody has read.
+    held: AtomicBool,
     /// ureq has read an answer to its end and would use the connection again.
     reusable: AtomicBool,
 }
@@ -70,6 +73,7 @@ impl Wire {
             answered: AtomicBool::new(false),
             reset: AtomicBool::new(false),
             buffered: AtomicBool::new(false),
+            held: AtomicBool::new(false),
             reusable: AtomicBool::new(false),
         })
     }
@@ -187,7 +191,7 @@ impl Wire {
     pub(super) fn look<T>(&self, look: impl FnOnce(Seen) -> T) -> T {
         self.session.look(&self.socket, |seen| {
             if seen == Seen::Reset {
-                self.reset.store(true, Ordering::Release);
+                self.note_reset();
             }
             look(seen)
         })
@@ -198,14 +202,31 @@ impl Wire {
         self.session.skip(&self.socket, count)
     }
 
-    /// Notes whether the next read of an answer's body won't wait.
-    pub(super) fn note_buffered(&self, buffered: bool) {
+    /// Notes whether ureq holds bytes of an answer, and whether by these the next read of its body won't wait.
+    pub(super) fn note_buffered(&self, held: bool, buffered: bool) {
+        self.held.store(held, Ordering::Release);
         self.buffered.store(buffered, Ordering::Release);
+    }
+
+    /// Whether the bytes that come next are the body's next, as they are.
+    pub(super) fn is_movable(&self) -> bool {
+        !self.held.load(Ordering::Acquire) && !self.session.is_tls()
+    }
+
+    /// Moves bytes into a pipe that has room, without copying them. Waits for them until the deadline.
+    pub(super) fn move_into(&self, pipe: BorrowedFd, most: usize, deadline: Instant) -> io::Result<usize> {
+        let waiting = self.until(deadline);
+        waiting.when_readable(|| Ok(rustix::pipe::splice(&self.socket, None, pipe, None, most, SpliceFlags::NONBLOCK)?))
     }
 
     /// Notes that ureq would use the connection again, or that it is using it.
     pub(super) fn note_reusable(&self, reusable: bool) {
         self.reusable.store(reusable, Ordering::Release);
+    }
+
+    /// Notes that the peer has reset the connection.
+    pub(super) fn note_reset(&self) {
+        self.reset.store(true, Ordering::Release);
     }
 
     /// Notes that a byte of an answer has come.
@@ -235,7 +256,7 @@ impl Wire {
 
     /// The socket as bytes that come and go, each wait of it until the deadline.
     fn until(&self, deadline: Instant) -> Waiting<'_> {
-        Waiting { wire: self, deadline }
+        Waiting::new(self, deadline)
     }
 
     /// Keeps what ureq drops unread, if anybody asks for it.
@@ -325,57 +346,6 @@ impl Owner for Wire {
 impl fmt::Debug for Wire {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Wire").field("socket", &self.socket).finish_non_exhaustive()
-    }
-}
-
-/// A wire's socket for a while: reading and writing wait on this thread, until the deadline.
-pub(super) struct Waiting<'a> {
-    wire: &'a Wire,
-    deadline: Instant,
-}
-
-impl Waiting<'_> {
-    fn done(&self, done: io::Result<usize>) -> io::Result<usize> {
-        match &done {
-            Ok(count) => wait::moved(*count),
-            Err(error) if matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe) => {
-                self.wire.reset.store(true, Ordering::Release);
-            }
-            Err(_) => {}
-        }
-        done
-    }
-}
-
-impl Read for Waiting<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        loop {
-            match (&self.wire.socket).read(buffer) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    wait::until_readable(&self.wire.socket, self.deadline)?;
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                read => return self.done(read),
-            }
-        }
-    }
-}
-
-impl Write for Waiting<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        loop {
-            match (&self.wire.socket).write(bytes) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    wait::until_writable(&self.wire.socket, self.deadline)?;
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                written => return self.done(written),
-            }
-        }
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
     }
 }
 

@@ -30,6 +30,9 @@ mod session;
 #[path = "../../src/upstream/slot.rs"]
 mod slot;
 
+#[path = "../../src/upstream/waiting.rs"]
+mod waiting;
+
 #[path = "../../src/upstream/wire.rs"]
 mod wire;
 

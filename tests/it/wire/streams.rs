@@ -1,8 +1,10 @@
 //! What passes while it comes: streams, and answers that don't wait for the end of their request.
 
+use std::io::Read;
+
 use crossbeam_channel::{bounded, unbounded};
 
-use crate::harness::{BRIEFLY, Client, Gate, Proxy, Raw, SOON, patiently, pattern};
+use crate::harness::{BRIEFLY, Client, Gate, Proxy, Raw, SOON, Told, patiently, pattern};
 
 /// A proxy before a backend that sends the next of these pieces each time its gate opens.
 fn in_steps(pieces: &'static [&'static str]) -> (Proxy, Raw, Vec<Gate>) {
@@ -124,4 +126,42 @@ fn an_early_refusal_of_a_short_upload_is_told() {
     let proxy = Proxy::with(std::slice::from_ref(&early.url), patiently);
     let reply = proxy.post("/", &pattern(10_000));
     assert!(reply.status == 502 && reply.text().contains(" 413: "), "{}", reply.text());
+}
+
+const LONG: usize = 5 << 20;
+
+#[test]
+fn long_answers_arrive_whole_one_after_another() {
+    let body = pattern(LONG);
+    let answer = [format!("HTTP/1.1 200 OK\r\nContent-Length: {LONG}\r\n\r\n").as_bytes(), &body].concat();
+    let backend = Raw::answering(answer);
+    let proxy = Proxy::with(std::slice::from_ref(&backend.url), patiently);
+    let mut client = Client::connect(proxy.address);
+    for _ in 0..3 {
+        client.send_request("GET", "/", &[], None);
+        let reply = client.reply();
+        assert!(reply.status == 200 && reply.body == body, "{} bytes", reply.body.len());
+    }
+}
+
+#[test]
+fn an_answer_that_breaks_off_far_from_its_begin_does_not_look_whole() {
+    let (gate, body) = (Gate::new(), pattern(LONG));
+    let held = gate.clone();
+    let backend = Raw::serving(move |mut connection| {
+        connection.request();
+        connection.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {LONG}\r\n\r\n"));
+        connection.send(&body[..LONG - 1]);
+        held.pass();
+    });
+    let proxy = Proxy::with(std::slice::from_ref(&backend.url), patiently);
+    let told = Told::about("GET /breaks ");
+    let mut client = Client::connect(proxy.address);
+    client.send_request("GET", "/breaks", &[], None);
+    assert_eq!(client.reply_to_head().status, 200);
+    assert!(client.read_exact(LONG - 1) == pattern(LONG)[..LONG - 1]);
+    gate.open();
+    assert!(client.stream.read(&mut [0]).is_err(), "the connection is reset");
+    let line = told.line();
+    assert!(line.contains(" (cut, since "), "{line}");
 }
