@@ -16,10 +16,18 @@ pub(super) const LOOK_BYTES: usize = 16 * 1024;
 /// rustls takes no more from the socket while so much waits to be read.
 const DECRYPTED_BYTES_MAX: usize = LOOK_BYTES / 2;
 
-/// A connection's side of TLS, if it has one. Whoever runs its leg uses it, and while the leg waits whoever looks for it:
-/// nobody else, so that nobody waits for the lock.
+/// What has come and hasn't been read. Whoever runs the connection's leg uses it, and while the leg waits whoever looks for
+/// it: nobody else, so that nobody waits for the lock.
 #[derive(Default)]
-pub(super) struct Session(Mutex<Option<Box<ClientConnection>>>);
+pub(super) struct Session(Mutex<State>);
+
+#[derive(Default)]
+struct State {
+    /// Our side of TLS, if the connection has it.
+    tls: Option<Box<ClientConnection>>,
+    /// Without TLS: the bytes that a look has shown.
+    shown: Vec<u8>,
+}
 
 /// What a look shows.
 #[derive(Debug, PartialEq, Eq)]
@@ -30,48 +38,49 @@ pub(super) enum Seen<'a> {
     Bytes(&'a [u8]),
     /// More than is looked at, an end, or an error.
     Enough,
-    /// The peer has reset the connection, which the socket tells only once.
+    /// The peer has reset the connection: the socket tells it only once.
     Reset,
 }
 
 impl Session {
     /// From now on the bytes are records.
     pub(super) fn begin(&self, tls: Box<ClientConnection>) {
-        *self.tls() = Some(tls);
+        self.state().tls = Some(tls);
     }
 
-    /// Whether the bytes are records.
-    pub(super) fn is_tls(&self) -> bool {
-        self.tls().is_some()
+    /// Whether the next bytes of the socket are the next that will be read.
+    pub(super) fn is_bare(&self) -> bool {
+        let state = self.state();
+        state.tls.is_none() && state.shown.is_empty()
     }
 
-    /// Whoever takes it reads and writes by itself.
-    pub(super) fn take(&self) -> Option<Box<ClientConnection>> {
-        self.tls().take()
+    /// Whoever takes it reads and writes by itself; with it come bytes that have been shown.
+    pub(super) fn take(&self) -> (Option<Box<ClientConnection>>, Vec<u8>) {
+        let State { tls, shown } = std::mem::take(&mut *self.state());
+        (tls, shown)
     }
 
-    /// Looks at the first bytes that are here, and takes none. Doesn't block.
+    /// Looks at the first bytes that are here; they stay to be read. Doesn't block.
     pub(super) fn look<T>(&self, socket: &Socket, look: impl FnOnce(Seen) -> T) -> T {
-        match &mut *self.tls() {
+        let State { tls, shown } = &mut *self.state();
+        match tls {
             Some(tls) => look_at_decrypted(tls, socket, look),
-            None => look_at_plain(socket, look),
+            None => look_at_plain(shown, socket, look),
         }
     }
 
-    /// Takes so many bytes that a look has shown: whether they were there.
-    pub(super) fn skip(&self, socket: &Socket, count: usize) -> bool {
-        if let Some(tls) = &mut *self.tls() {
-            tls.reader().consume(count);
-            return true;
+    /// Drops so many bytes that a look has shown.
+    pub(super) fn skip(&self, count: usize) {
+        let State { tls, shown } = &mut *self.state();
+        match tls {
+            Some(tls) => tls.reader().consume(count),
+            None => drop_first(shown, count),
         }
-        let mut buffer = [MaybeUninit::uninit(); LOOK_BYTES];
-        let taken = rustix::net::recv(socket, &mut buffer[..count], RecvFlags::DONTWAIT);
-        taken.is_ok_and(|(_, taken)| taken == count)
     }
 
     /// Sends what goes without waiting: how many of the bytes were taken, and whether they are all on the wire.
     pub(super) fn send(&self, socket: &Socket, parts: &[IoSlice]) -> io::Result<(usize, bool)> {
-        if let Some(tls) = &mut *self.tls() {
+        if let Some(tls) = &mut self.state().tls {
             let taken = tls.writer().write_vectored(parts)?;
             return Ok((taken, send_records(tls, socket)?));
         }
@@ -82,31 +91,40 @@ impl Session {
 
     /// Reads from a socket that waits.
     pub(super) fn read(&self, socket: &mut (impl Read + Write), buffer: &mut [u8]) -> io::Result<usize> {
-        let mut tls = self.tls();
-        let Some(tls) = tls.as_deref_mut() else { return socket.read(buffer) };
-        // An error that a look has come upon.
-        tls.process_new_packets().map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
-        rustls::Stream::new(tls, socket).read(buffer)
+        let State { tls, shown } = &mut *self.state();
+        if let Some(tls) = tls {
+            // An error that a look has come upon.
+            tls.process_new_packets().map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+            return rustls::Stream::new(&mut **tls, socket).read(buffer);
+        }
+        if shown.is_empty() {
+            return socket.read(buffer);
+        }
+        let count = (&shown[..]).read(buffer)?;
+        drop_first(shown, count);
+        Ok(count)
     }
 
     /// Writes to a socket that waits.
     pub(super) fn write_all(&self, socket: &mut (impl Read + Write), bytes: &[u8]) -> io::Result<()> {
-        let mut tls = self.tls();
-        let Some(tls) = tls.as_deref_mut() else { return socket.write_all(bytes) };
-        let mut stream = rustls::Stream::new(tls, socket);
+        let mut state = self.state();
+        let Some(tls) = &mut state.tls else { return socket.write_all(bytes) };
+        let mut stream = rustls::Stream::new(&mut **tls, socket);
         stream.write_all(bytes)?;
         stream.flush()
     }
 
-    /// Whether nothing that nobody asked for has been decrypted, nor the farewell.
+    /// Whether nothing that nobody asked for has been shown or decrypted, nor the farewell.
     pub(super) fn is_silent(&self) -> bool {
-        self.tls().as_mut().is_none_or(|tls| {
+        let State { tls, shown } = &mut *self.state();
+        let is_silent = |tls: &mut Box<ClientConnection>| {
             tls.process_new_packets()
                 .is_ok_and(|state| state.plaintext_bytes_to_read() == 0 && !state.peer_has_closed())
-        })
+        };
+        shown.is_empty() && tls.as_mut().is_none_or(is_silent)
     }
 
-    fn tls(&self) -> MutexGuard<'_, Option<Box<ClientConnection>>> {
+    fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -128,14 +146,26 @@ pub(super) fn send_records(tls: &mut ClientConnection, mut socket: &Socket) -> i
     Ok(true)
 }
 
-fn look_at_plain<T>(socket: &Socket, look: impl FnOnce(Seen) -> T) -> T {
-    let mut buffer = [MaybeUninit::uninit(); LOOK_BYTES];
-    match rustix::net::recv(socket, &mut buffer, RecvFlags::PEEK | RecvFlags::DONTWAIT) {
-        Ok(((here, _), _)) if !here.is_empty() && here.len() < LOOK_BYTES => look(Seen::Bytes(here)),
-        Err(Errno::AGAIN) => look(Seen::Nothing),
-        Err(Errno::CONNRESET) => look(Seen::Reset),
-        _ => look(Seen::Enough),
+/// Keeps no memory for a connection that idles.
+fn drop_first(shown: &mut Vec<u8>, count: usize) {
+    if count == shown.len() {
+        *shown = Vec::new();
+    } else {
+        shown.drain(..count);
     }
+}
+
+/// Takes what is here from the socket and keeps it.
+fn look_at_plain<T>(shown: &mut Vec<u8>, socket: &Socket, look: impl FnOnce(Seen) -> T) -> T {
+    let mut buffer = [MaybeUninit::uninit(); LOOK_BYTES];
+    match rustix::net::recv(socket, &mut buffer, RecvFlags::DONTWAIT) {
+        Ok(((here, _), _)) if !here.is_empty() => shown.extend_from_slice(here),
+        Err(Errno::AGAIN) if shown.is_empty() => return look(Seen::Nothing),
+        Err(Errno::AGAIN) => {}
+        Err(Errno::CONNRESET) => return look(Seen::Reset),
+        _ => return look(Seen::Enough),
+    }
+    if shown.len() < LOOK_BYTES { look(Seen::Bytes(shown)) } else { look(Seen::Enough) }
 }
 
 /// Decrypts what is here. What is in more than one record is enough, since it is seen in parts.

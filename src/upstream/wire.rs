@@ -187,7 +187,7 @@ impl Wire {
         self.look(|seen| seen == Seen::Nothing)
     }
 
-    /// Looks at the first bytes that are here, and takes none.
+    /// Looks at the first bytes that are here; they stay to be read.
     pub(super) fn look<T>(&self, look: impl FnOnce(Seen) -> T) -> T {
         self.session.look(&self.socket, |seen| {
             if seen == Seen::Reset {
@@ -197,9 +197,9 @@ impl Wire {
         })
     }
 
-    /// Takes so many bytes that a look has shown: whether they were there.
-    pub(super) fn skip(&self, count: usize) -> bool {
-        self.session.skip(&self.socket, count)
+    /// Drops so many bytes that a look has shown.
+    pub(super) fn skip(&self, count: usize) {
+        self.session.skip(count);
     }
 
     /// Notes whether ureq holds bytes of an answer, and whether by these the next read of its body won't wait.
@@ -210,7 +210,7 @@ impl Wire {
 
     /// Whether the bytes that come next are the body's next, as they are.
     pub(super) fn is_movable(&self) -> bool {
-        !self.held.load(Ordering::Acquire) && !self.session.is_tls()
+        !self.held.load(Ordering::Acquire) && self.session.is_bare()
     }
 
     /// Moves bytes into a pipe that has room, without copying them. Waits for them until the deadline.
@@ -266,8 +266,10 @@ impl Wire {
 
     /// What ureq has dropped after a 101.
     pub(super) fn take_left(&self) -> Option<Left> {
-        let input = lock(&self.left).take()?;
-        Some(Left { tls: self.session.take(), input })
+        let mut input = lock(&self.left).take()?;
+        let (tls, shown) = self.session.take();
+        input.extend(shown);
+        Some(Left { tls, input })
     }
 
     /// Has `ready` called at every event from now on.
