@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use http::{Method, StatusCode};
 
+use super::buffers::LAST_CHUNK;
 use super::idle_time_hint;
 use super::inspector::{INTERIM_ANSWERS_MAX, interim_length, lie_of_head};
 use super::session::LOOK_BYTES;
-use super::transport::LAST_CHUNK;
 
 const HEADERS_MAX: usize = 64;
 

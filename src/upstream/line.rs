@@ -166,9 +166,13 @@ impl Lines {
         let connected = wire.get();
         self.upstream.opened.fetch_add(1, Ordering::Relaxed);
         connected.join_poller(&self.upstream.poller).map_err(|_| Outcome::NoSocket)?;
-        let (wire_of_ureq, inspector) = (connected.clone(), Inspector::default());
-        let is_tls = self.address.is_tls();
-        let connection = OneConnection::new(Connected { wire: wire_of_ureq, is_tls, inspector: inspector.clone() });
+        let inspector = Inspector::default();
+        let connection = OneConnection::new(Connected {
+            wire: connected.clone(),
+            is_tls: self.address.is_tls(),
+            inspector: inspector.clone(),
+            spare: self.upstream.spare.clone(),
+        });
         let agent = Agent::with_parts(self.upstream.config.clone(), connection, Resolved);
         let (was_used, rests, idle_time_max) = (false, false, IDLE_TIME_MAX);
         Ok(Line { agent, wire, inspector, was_used, rests, idle_time_max, _permit: permit })

@@ -3,6 +3,7 @@
 
 mod ahead;
 mod ask;
+mod buffers;
 mod connecting;
 mod dial;
 #[cfg(any(test, fuzzing))]
@@ -37,6 +38,7 @@ use crate::message::Source;
 use crate::poller::Poller;
 use crate::race::CancelToken;
 pub use ask::ask;
+use buffers::Spare;
 pub use leg::{Loss, Step, Waits, Woken};
 pub use line::Lines;
 use line::{Line, idle_time_hint};
@@ -76,6 +78,7 @@ pub struct Upstream {
     tls: Tls,
     lookup: Arc<dyn Lookup>,
     poller: Poller,
+    spare: Spare,
     lines: AtomicUsize,
     opened: AtomicU64,
     reused: AtomicU64,
@@ -113,7 +116,17 @@ impl Upstream {
         let tls = Tls::new(&reach.own_roots)?;
         let config = config(reach.timeout, reach.idle_timeout);
         let (opened, reused) = (AtomicU64::new(0), AtomicU64::new(0));
-        Ok(Arc::new(Upstream { config, reach, tls, lookup, poller, lines: AtomicUsize::new(0), opened, reused }))
+        Ok(Arc::new(Upstream {
+            config,
+            reach,
+            tls,
+            lookup,
+            poller,
+            spare: Spare::default(),
+            lines: AtomicUsize::new(0),
+            opened,
+            reused,
+        }))
     }
 
     /// How many lines have been opened, and how often an open one was used again.

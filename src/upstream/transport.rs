@@ -6,10 +6,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use ureq::unversioned::transport::{
-    Buffers, ConnectionDetails, Connector, LazyBuffers, NextTimeout, Transport as UreqTransport,
+    Buffers as UreqBuffers, ConnectionDetails, Connector, NextTimeout, Transport as UreqTransport,
 };
 use ureq::{Error, Timeout};
 
+use super::buffers::{Buffers, Spare};
 use super::inspector::{Inspector, interim_length};
 use super::wire::Wire;
 
@@ -21,6 +22,7 @@ pub(super) struct Connected {
     pub(super) wire: Arc<Wire>,
     pub(super) is_tls: bool,
     pub(super) inspector: Inspector,
+    pub(super) spare: Spare,
 }
 
 impl OneConnection {
@@ -32,15 +34,14 @@ impl OneConnection {
 impl Connector<()> for OneConnection {
     type Out = Transport;
 
-    fn connect(&self, details: &ConnectionDetails, _: Option<()>) -> Result<Option<Transport>, Error> {
+    fn connect(&self, _: &ConnectionDetails, _: Option<()>) -> Result<Option<Transport>, Error> {
         let Some(connected) = self.0.lock().unwrap_or_else(PoisonError::into_inner).take() else {
             // ureq has dropped the connection; whoever made it makes another.
             return Err(Error::Io(io::ErrorKind::NotConnected.into()));
         };
-        let config = details.config;
-        let lazy = LazyBuffers::new(config.input_buffer_size(), config.output_buffer_size());
-        let Connected { wire, is_tls, inspector } = connected;
-        Ok(Some(Transport { buffers: NotedBuffers { lazy, wire: wire.clone(), inspector }, wire, is_tls }))
+        let Connected { wire, is_tls, inspector, spare } = connected;
+        let buffers = Buffers::new(spare, wire.clone(), inspector.clone());
+        Ok(Some(Transport { wire, is_tls, buffers, inspector }))
     }
 }
 
@@ -55,7 +56,8 @@ impl fmt::Debug for OneConnection {
 pub(super) struct Transport {
     wire: Arc<Wire>,
     is_tls: bool,
-    buffers: NotedBuffers,
+    buffers: Buffers,
+    inspector: Inspector,
 }
 
 impl Transport {
@@ -72,8 +74,8 @@ impl Transport {
 
     /// Reads once: how many bytes came, and how many of them ureq is to get, for now.
     fn read(&mut self, deadline: Instant) -> io::Result<(usize, Result<usize, &'static str>)> {
-        let NotedBuffers { lazy, inspector, .. } = &mut self.buffers;
-        let buffer = lazy.input_append_buf();
+        let inspector = &mut self.inspector;
+        let buffer = self.buffers.input_append_buf();
         let held = inspector.put_held(buffer);
         let count = self.wire.read(&mut buffer[held..], deadline)?;
         if count == 0 && held > 0 {
@@ -85,7 +87,7 @@ impl Transport {
 
     /// Interim answers are not the answer. ureq would swallow them, too, but for a 100 that has fields.
     fn swallow_interim(&mut self) {
-        if self.buffers.inspector.awaits_head() {
+        if self.inspector.awaits_head() {
             while let Some(length) = interim_length(self.buffers.input()) {
                 self.buffers.input_consume(length);
             }
@@ -96,19 +98,19 @@ impl Transport {
 impl Drop for Transport {
     fn drop(&mut self) {
         // After a 101 the connection goes on without ureq.
-        self.wire.leave(self.buffers.lazy.input().to_vec());
+        self.wire.leave(self.buffers.input().to_vec());
     }
 }
 
 impl UreqTransport for Transport {
-    fn buffers(&mut self) -> &mut dyn Buffers {
+    fn buffers(&mut self) -> &mut dyn UreqBuffers {
         &mut self.buffers
     }
 
     fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), Error> {
         self.wire.note_reusable(false);
-        self.buffers.inspector.note_request(&self.buffers.lazy.output()[..amount]);
-        let ahead = self.wire.compare_with_ahead(&self.buffers.lazy.output()[..amount]).map_err(|differs| {
+        self.inspector.note_request(&self.buffers.output()[..amount]);
+        let ahead = self.wire.compare_with_ahead(&self.buffers.output()[..amount]).map_err(|differs| {
             log::error!("{differs}");
             Error::Other(Box::new(differs))
         })?;
@@ -117,7 +119,7 @@ impl UreqTransport for Transport {
         }
         let timeout = timeout.for_write();
         let deadline = self.deadline(timeout);
-        let bytes = &self.buffers.lazy.output()[ahead..amount];
+        let bytes = &self.buffers.output()[ahead..amount];
         self.wire.write_all(bytes, deadline).map_err(|error| error_of(error, timeout))
     }
 
@@ -133,7 +135,7 @@ impl UreqTransport for Transport {
             let clean = clean.map_err(|lie| Error::Other(lie.into()))?;
             self.buffers.input_appended(clean);
             self.swallow_interim();
-            if let Some(lie) = self.buffers.inspector.lie() {
+            if let Some(lie) = self.inspector.lie() {
                 return Err(Error::Other(lie.into()));
             }
             if clean > 0 {
@@ -147,6 +149,7 @@ impl UreqTransport for Transport {
     fn is_open(&mut self) -> bool {
         let is_open = self.wire.is_reusable() || self.wire.session().is_silent();
         self.wire.note_reusable(is_open);
+        self.buffers.rest();
         is_open
     }
 
@@ -163,78 +166,5 @@ fn error_of(error: io::Error, timeout: NextTimeout) -> Error {
         // that ended without its farewell.
         ConnectionAborted | ConnectionReset | UnexpectedEof => Error::Other(Box::new(error)),
         _ => Error::Io(error),
-    }
-}
-
-/// The end of one chunk and the size line of the next, in their plainest form: 16 hex digits and two line ends.
-const CHUNK_FRAMING_BYTES_MAX: usize = 20;
-/// What ends a chunked answer without trailers.
-pub(super) const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
-
-/// ureq's buffers, which tell the wire whether bytes of an answer are in them, and show heads to the inspector.
-#[derive(Debug)]
-struct NotedBuffers {
-    lazy: LazyBuffers,
-    wire: Arc<Wire>,
-    inspector: Inspector,
-}
-
-impl NotedBuffers {
-    /// The framing of chunks is bytes of which a read makes nothing. With more than it can hold something is sure to
-    /// come, and with the last chunk the end.
-    fn note(&self) {
-        let input = self.lazy.input();
-        let is_next_here = input.len() > CHUNK_FRAMING_BYTES_MAX || input.ends_with(LAST_CHUNK);
-        self.wire.note_buffered(!input.is_empty(), is_next_here);
-    }
-
-    /// What came with the head is brought into form, too. If that can't be done, the leg loses: nobody has the head yet.
-    fn clean_rest(&mut self) {
-        let rest = self.lazy.input().to_vec();
-        if rest.is_empty() {
-            return;
-        }
-        self.lazy.input_consume(rest.len());
-        let room = &mut self.lazy.input_append_buf()[..rest.len()];
-        room.copy_from_slice(&rest);
-        let clean = self.inspector.clean(room).unwrap_or(0);
-        self.lazy.input_appended(clean);
-    }
-}
-
-impl Buffers for NotedBuffers {
-    fn output(&mut self) -> &mut [u8] {
-        self.lazy.output()
-    }
-
-    fn input(&self) -> &[u8] {
-        self.lazy.input()
-    }
-
-    fn input_append_buf(&mut self) -> &mut [u8] {
-        self.lazy.input_append_buf()
-    }
-
-    fn input_appended(&mut self, amount: usize) {
-        self.lazy.input_appended(amount);
-        self.note();
-    }
-
-    fn input_consume(&mut self, amount: usize) {
-        let is_head = amount > 0 && self.inspector.awaits_head();
-        let chunks_follow = is_head && self.inspector.look_at_head(&self.lazy.input()[..amount]);
-        self.lazy.input_consume(amount);
-        if chunks_follow {
-            self.clean_rest();
-        }
-        self.note();
-    }
-
-    fn tmp_and_output(&mut self) -> (&mut [u8], &mut [u8]) {
-        self.lazy.tmp_and_output()
-    }
-
-    fn can_use_input(&self) -> bool {
-        self.lazy.can_use_input()
     }
 }
