@@ -44,7 +44,7 @@ impl fmt::Debug for Spare {
 /// The end of one chunk and the size line of the next, in their plainest form: 16 hex digits and two line ends.
 const CHUNK_FRAMING_BYTES_MAX: usize = 20;
 /// What ends a chunked answer without trailers.
-pub(super) const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
+const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 
 /// The buffers of one connection.
 #[derive(Debug)]

@@ -134,7 +134,7 @@ impl Sent {
 
     fn lose(mut self, request: &Outgoing, token: &CancelToken) -> Loss {
         let Some(status) = self.line.take_whole(request.method()) else {
-            if self.line.is_rest_coming() {
+            if self.line.is_rest_coming(request.method()) {
                 return Loss::Waits(Waits(Wait::Rest(self)));
             }
             return Loss::GoesOn(Woken(News::Answer(self)));

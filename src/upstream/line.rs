@@ -298,10 +298,10 @@ impl Line {
     }
 
     /// Whether more of a short answer will come: what is here is its begin.
-    pub(super) fn is_rest_coming(&self) -> bool {
+    pub(super) fn is_rest_coming(&self, method: &Method) -> bool {
         let wire = self.wire.get();
         let is_begin = |seen: Seen| matches!(seen, Seen::Bytes(here) if !is_more_than_begin(here));
-        wire.is_request_out() && !wire.is_over() && wire.look(is_begin)
+        *method != Method::HEAD && wire.is_request_out() && !wire.is_over() && wire.look(is_begin)
     }
 
     fn heed(&mut self, idle_time: Option<Duration>) {

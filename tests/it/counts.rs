@@ -168,6 +168,34 @@ fn a_losers_line_is_used_again_also_if_its_answer_comes_in_pieces() {
     }
 }
 
+/// Losers were hung up on, and their backends taken for silent, since a body was awaited that never comes, or trailers'
+/// end was not seen.
+#[test]
+fn a_losers_line_is_used_again_whatever_ends_its_answer() {
+    let rows = [
+        ("HEAD", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"),
+        ("HEAD", "HTTP/1.1 200 OK\r\nConnection: Upgrade\r\nUpgrade: h2c\r\nContent-Length: 5\r\n\r\n"),
+        ("GET", "HTTP/1.1 304 Not Modified\r\nTransfer-Encoding: chunked\r\n\r\n"),
+        ("GET", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nX-Sum: 3\r\n\r\n"),
+    ];
+    for (method, answer) in rows {
+        let (winner, losers, urls) = winner_and_losers();
+        let proxy = Proxy::with(&urls, |config| config.linger = FOR_EVER);
+        for round in 1..=10 {
+            let mut client = Client::connect(proxy.address);
+            client.send_request(method, "/", &[], None);
+            winner.wait_for_request();
+            losers.iter().for_each(Led::wait_for_request);
+            winner.answer("HTTP/1.1 204 No Content\r\n\r\n");
+            assert_eq!(client.head().map(|head| head.status), Some(204), "{method} {answer}");
+            lose(&losers, answer);
+            eventually("the losers' legs have ended", || proxy.costs().legs == 3 * round);
+        }
+        assert!(accepted(losers.iter().map(|led| &led.raw)) <= 10, "{method} {answer}");
+        assert_eq!(proxy.costs().hung_up, 0, "{method} {answer}");
+    }
+}
+
 #[test]
 fn by_default_a_loser_that_answers_a_little_late_keeps_its_line() {
     let (winner, losers, urls) = winner_and_losers();
