@@ -122,6 +122,7 @@ impl Connecting {
 
     fn into_line(self) -> Result<Progress, Outcome> {
         let Connecting { lines, wire, permit, .. } = self;
+        wire.get().note_made();
         lines.line_on(wire, permit).map(Progress::Connected)
     }
 }

@@ -33,6 +33,11 @@ impl Slot {
         self.state().over = false;
     }
 
+    /// Something may have come that no turn will tell of.
+    pub(super) fn miss(&self) {
+        self.state().missed = true;
+    }
+
     /// Somebody is about to look: what happened before is missed by nobody.
     pub(super) fn forget_missed(&self) {
         self.state().missed = false;

@@ -106,6 +106,12 @@ impl Wire {
         }
     }
 
+    /// The connection has just been made. The turns that told of its end, or of bytes that came with the last of the
+    /// handshake, are used up: the first leg to wait must look.
+    pub(super) fn note_made(&self) {
+        self.slot.miss();
+    }
+
     /// A new request goes out.
     pub(super) fn begin(&self) {
         self.answered.store(false, Ordering::Release);

@@ -82,7 +82,7 @@ fn a_backend_at_an_ipv6_address_is_verified_by_its_address() {
 /// Who can't be trusted, under which host, and a part of the library's reason.
 fn untrusted(trusted: &Authority) -> [(TlsBackend, &'static str, &'static str); 7] {
     let backend = |identity: Identity| TlsBackend::with(identity, "bad");
-    let needs_certificate = Manner { versions: rustls::ALL_VERSIONS, clients_of: Some(trusted.der()) };
+    let needs_certificate = Manner { clients_of: Some(trusted.der()), ..Manner::default() };
     let identity = trusted.identity(&["choosy.example"]);
     let choosy = TlsBackend::in_manner(needs_certificate, identity, |mut secured| secured.reply_to_all("bad"));
     let impostor = Authority::named(&trusted.name);
@@ -152,7 +152,7 @@ static VERSIONS: [(&str, [&SupportedProtocolVersion; 1]); 2] = [("TLS 1.3", [&TL
 fn a_session_is_resumed_on_a_new_connection() {
     let authority = Authority::new();
     for (name, versions) in &VERSIONS {
-        let manner = Manner { versions, clients_of: None };
+        let manner = Manner { versions, ..Manner::default() };
         let identity = authority.identity(&["good.example"]);
         let backend = TlsBackend::in_manner(manner, identity, |mut secured| secured.reply_to_all("good"));
         let proxy = proxy_trusting(&authority, &[backend.url("good.example")], |config| config.max_idle_lines = 0);
@@ -324,6 +324,25 @@ fn a_handshake_that_hangs_is_hung_up_on_when_another_wins() {
     hanging.expect_hang_up();
     let line = told.line();
     assert!(line.contains(" b1=cancelled b2=200/"), "{line}");
+}
+
+/// The leg waited for the whole timeout: the turn that told of the farewell was used up by the handshake.
+#[test]
+fn a_backend_that_leaves_with_the_last_of_its_handshake_is_noticed_at_once() {
+    let authority = Authority::new();
+    let versions: &[&SupportedProtocolVersion] = const { &[&TLS12] };
+    let manner = Manner { versions, leaves_at_once: true, ..Manner::default() };
+    let leaving = TlsBackend::in_manner(manner, authority.identity(&["127.0.0.1"]), |mut secured| {
+        secured.connection.wait_for_hang_up();
+    });
+    // A proxy of its own each time: a session that is resumed ends its handshake in another order.
+    for _ in 0..5 {
+        let proxy = proxy_trusting(&authority, &[leaving.url("127.0.0.1")], patiently);
+        let told = Told::about("GET /leaves ");
+        assert_eq!(proxy.get("/leaves").status, 502);
+        let line = told.line();
+        assert!(line.contains(" b1=closed ["), "{line}");
+    }
 }
 
 #[test]

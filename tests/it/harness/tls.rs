@@ -1,8 +1,8 @@
 //! Backends that speak TLS, on rustls, and authorities that sign their certificates. They say whom a client asked for,
 //! what it offered, and whether it resumed a session.
 
-use std::io::{Read, Write};
-use std::net::TcpListener;
+use std::io::{self, Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -128,11 +128,13 @@ pub struct Manner {
     pub versions: &'static [&'static SupportedProtocolVersion],
     /// Clients need a certificate of this authority.
     pub clients_of: Option<Vec<u8>>,
+    /// It says farewell in one breath with the last of its handshake; the connection itself stays open.
+    pub leaves_at_once: bool,
 }
 
 impl Default for Manner {
     fn default() -> Manner {
-        Manner { versions: rustls::ALL_VERSIONS, clients_of: None }
+        Manner { versions: rustls::ALL_VERSIONS, clients_of: None, leaves_at_once: false }
     }
 }
 
@@ -171,14 +173,13 @@ impl TlsBackend {
         let (hello_sender, hellos) = unbounded();
         let (resumed_sender, resumed) = unbounded();
         let (sender, requests) = unbounded();
+        let leaves_at_once = manner.leaves_at_once;
         let config = config(manner, Noting { key: identity.0, hellos: hello_sender });
         let raw = Raw::on(listener, move |mut connection| {
             let mut tls = ServerConnection::new(config.clone()).expect("a good configuration");
-            while tls.is_handshaking() {
-                if tls.complete_io(&mut connection.stream).is_err() {
-                    // The client must be able to read why.
-                    return connection.wait_for_hang_up();
-                }
+            if shake(&mut tls, &mut connection.stream, leaves_at_once).is_err() {
+                // The client must be able to read why.
+                return connection.wait_for_hang_up();
             }
             let _ = resumed_sender.send(tls.handshake_kind() == Some(HandshakeKind::Resumed));
             serve(Secured { connection, tls, buffer: Vec::new(), requests: sender.clone() });
@@ -200,6 +201,25 @@ impl TlsBackend {
     pub fn next(&self) -> Vec<u8> {
         self.requests.recv_timeout(SOON).expect("a request at the backend")
     }
+}
+
+fn shake(tls: &mut ServerConnection, stream: &mut TcpStream, leaves_at_once: bool) -> io::Result<()> {
+    while tls.is_handshaking() {
+        if tls.read_tls(stream)? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        let processed = tls.process_new_packets();
+        if leaves_at_once && !tls.is_handshaking() {
+            tls.send_close_notify();
+        }
+        let mut bytes = Vec::new();
+        while tls.wants_write() {
+            tls.write_tls(&mut bytes)?;
+        }
+        stream.write_all(&bytes)?;
+        processed.map_err(io::Error::other)?;
+    }
+    Ok(())
 }
 
 fn config(manner: Manner, noting: Noting) -> Arc<ServerConfig> {
