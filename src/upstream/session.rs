@@ -15,6 +15,8 @@ use crate::sync::{Mutex, MutexGuard, PoisonError};
 pub(super) const LOOK_BYTES: usize = 16 * 1024;
 /// rustls takes no more from the socket while so much waits to be read.
 const DECRYPTED_BYTES_MAX: usize = LOOK_BYTES / 2;
+/// Nor does a look read more often: records can be empty, and who looks has others to look for.
+const READS_MAX: usize = 16;
 
 /// What has come and hasn't been read. Whoever runs the connection's leg uses it, and while the leg waits whoever looks for
 /// it: nobody else, so that nobody waits for the lock.
@@ -170,22 +172,26 @@ fn look_at_plain<T>(shown: &mut Vec<u8>, socket: &Socket, look: impl FnOnce(Seen
 
 /// Decrypts what is here. What is in more than one record is enough, since it is seen in parts.
 fn look_at_decrypted<T>(tls: &mut ClientConnection, mut socket: &Socket, look: impl FnOnce(Seen) -> T) -> T {
-    let count = loop {
+    for _ in 0..READS_MAX {
         let count = match tls.process_new_packets() {
             Ok(state) if !state.peer_has_closed() => state.plaintext_bytes_to_read(),
             _ => return look(Seen::Enough),
         };
         if count >= DECRYPTED_BYTES_MAX {
-            return look(Seen::Enough);
+            break;
         }
         match tls.read_tls(&mut socket) {
-            Ok(0) => return look(Seen::Enough),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => break count,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return look_at_plaintext(tls, count, look),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return look(Seen::Reset),
-            Err(error) if error.kind() != io::ErrorKind::Interrupted => return look(Seen::Enough),
-            _ => {}
+            Ok(0) | Err(_) => break,
+            Ok(_) => {}
         }
-    };
+    }
+    look(Seen::Enough)
+}
+
+fn look_at_plaintext<T>(tls: &mut ClientConnection, count: usize, look: impl FnOnce(Seen) -> T) -> T {
     match tls.reader().fill_buf() {
         _ if count == 0 => look(Seen::Nothing),
         Ok(here) if here.len() == count => look(Seen::Bytes(here)),
