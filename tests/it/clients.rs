@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crossbeam_channel::unbounded;
 
-use crate::harness::{BRIEFLY, Client, Deaf, Fake, Gate, Proxy, Raw, SOON, eventually, patiently};
+use crate::harness::{BRIEFLY, Client, Fake, Gate, Proxy, Raw, SOON, eventually, patiently};
 
 /// A proxy before a backend that answers with the target, and tells what reaches it.
 fn echoing() -> (Proxy, Fake) {
@@ -251,10 +251,10 @@ fn a_client_that_goes_on_sending_reads_its_refusal_and_then_meets_a_closed_conne
 
 #[test]
 fn a_full_queue_is_a_503_with_retry_after_until_those_in_it_leave() {
-    // 64 threads connect in vain and 256 legs wait for one: not more than five races of 64 legs.
+    // With a long body 64 threads wait in vain and 256 legs wait for one: not more than five races of 64 legs.
     const RACES: usize = 6;
-    let (deaf, good) = (Deaf::new(), Fake::with(200, "good"));
-    let list: Vec<String> = (1..=64).map(|number| format!("{}/{number}", deaf.url)).collect();
+    let (hanging, good, body) = (Raw::hanging(), Fake::with(200, "good"), vec![b'x'; 64 * 1024 + 1]);
+    let list: Vec<String> = (1..=64).map(|number| format!("{}/{number}", hanging.url)).collect();
     let proxy = Proxy::with(&list, |config| {
         config.max_legs = NonZeroUsize::new(64).expect("not 0");
         (config.timeout, config.idle_timeout) = (Duration::from_secs(3600), Duration::from_secs(3600));
@@ -263,7 +263,7 @@ fn a_full_queue_is_a_503_with_retry_after_until_those_in_it_leave() {
     let mut leaving = Vec::new();
     for _ in 0..RACES {
         let (mut client, sender) = (Client::connect(proxy.address), sender.clone());
-        client.send_request("GET", "/", &[], None);
+        client.send_request("POST", "/", &[], Some(&body));
         leaving.push(client.stream.try_clone().expect("a socket"));
         thread::spawn(move || client.head().map(|head| sender.send(head)));
     }

@@ -503,15 +503,13 @@ fn a_queue_that_an_ill_backend_has_filled_costs_the_others_nothing() {
     // Legs with so long a body wait for its answer on a thread. Between them the good backend's line stays young.
     let body = vec![b'x'; 64 * 1024 + 1];
     let mut waiting: Vec<Client> = Vec::new();
-    eventually("as many legs wait as may", || {
+    eventually("as many legs wait as may, and others hear the good backend", || {
         ask();
         waiting.push(Client::connect(address));
         waiting.last_mut().expect("a client").send_request("PUT", "/", &[], Some(&body));
-        program.threads_named("leg") >= 64
+        program.threads_named("leg") > 64
     });
     for _ in 0..500 {
         ask();
     }
-    let threads = program.threads_named("leg");
-    assert!(threads > 64, "as many wait as may, and others hear the good backend: {threads}");
 }
