@@ -86,11 +86,10 @@ impl Connecting {
             Ok(false) if Instant::now() < self.until => return Ok(Progress::Waits(self)),
             Ok(false) if self.others.is_empty() => return Err(Outcome::ConnectTimeout),
             Err(outcome) if self.others.is_empty() => return Err(outcome),
-            Ok(false) => {
-                let begun = self.wire.get().now().try_clone().ok();
+            state => {
+                let begun = state.ok().and_then(|_| self.wire.get().now().try_clone().ok());
                 self.wire = Watched(Wire::new(dial(&self.others, begun, self.deadline, token)?));
             }
-            Err(_) => self.wire = Watched(Wire::new(dial(&self.others, None, self.deadline, token)?)),
         }
         self.connected()
     }
@@ -103,10 +102,10 @@ impl Connecting {
         }
         self.until = self.deadline;
         self.handshake = self.lines.handshake()?;
-        if self.handshake.is_some() { self.shake() } else { self.into_line() }
+        self.shake()
     }
 
-    /// Goes as far with the handshake as the socket allows.
+    /// Goes as far with the handshake, if there is one, as the socket allows.
     fn shake(mut self) -> Result<Progress, Outcome> {
         let Some(mut tls) = self.handshake.take() else { return self.into_line() };
         if shake(&mut tls, self.wire.get().now())? {
