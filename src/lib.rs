@@ -6,13 +6,14 @@
 //!    ^       (reads     (who       (headers, │  └───> leg 2 ──> upstream ──> backend 2
 //!    │        whole      serves)    the race) │         …
 //!    │        requests)                       │
-//!    └── front <── the winning leg's own thread writes the reply;
+//!    └── front <── the thread that the winning leg is on writes the reply;
 //!                  the losers are hung up on; the last leg to end writes the line of the log
 //! ```
 //!
-//! Whatever waits, for a client, a connection or an answer, waits in the `poller`, at no thread's cost. The poller's thread
-//! begins races of few legs itself, workers those of many; a leg gets a thread when its answer is here. The modules stand in reading order, top floor
-//! first, and each imports only from those below it: `server` joins everything; three wings know nothing of each other,
+//! Whatever waits, for a client, a connection or an answer, waits in the `poller`, at no thread's cost. The poller's threads,
+//! one per core, do what never waits themselves: they begin races of few legs, and go on with a leg whose short answer is here
+//! whole. Workers begin races of many legs; a leg that may have to wait gets a thread. The modules stand in reading order, top
+//! floor first, and each imports only from those below it: `server` joins everything; three wings know nothing of each other,
 //! `front` (clients), `upstream` (backends) and `race` (who wins); `message` is what travels between them.
 
 #[cfg(any(test, fuzzing))]

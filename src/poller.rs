@@ -1,11 +1,15 @@
-//! Waits for many sockets and for the next deadline, and tells each owner that its turn has come.
+//! Waits for many sockets and for the next deadline, and tells each owner that its turn has come. Several threads may share
+//! the work: each has its own share of the sockets.
 //! Never blocks elsewhere, and knows nothing of what the sockets are or what their owners do.
 
+use std::cell::RefCell;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::slice;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -35,7 +39,7 @@ pub enum Turn {
     Cut,
 }
 
-/// Who is told about a socket or a deadline, always on the poller's thread. It must not block.
+/// Who is told about a socket or a deadline, always on the same thread of the poller's. It must not block.
 pub trait Owner: Send + Sync {
     /// Takes the turn.
     fn turn(self: Arc<Self>, turn: Turn);
@@ -43,7 +47,14 @@ pub trait Owner: Send + Sync {
 
 /// A handle on the poller; clones share it.
 #[derive(Clone)]
-pub struct Poller(Arc<Shared>);
+pub struct Poller(Arc<Shards>);
+
+/// Each thread waits for its own share of everything that is watched.
+struct Shards {
+    shards: Vec<Arc<Shared>>,
+    /// Whose turn it is to get another socket.
+    next: AtomicUsize,
+}
 
 struct Shared {
     registry: Registry,
@@ -76,6 +87,11 @@ pub struct Watch {
     token: usize,
 }
 
+thread_local! {
+    /// What the current thread waits for, if it does.
+    static WAITS_FOR: RefCell<Option<Arc<Shared>>> = const { RefCell::new(None) };
+}
+
 /// The poller's own side: the thread that waits.
 pub struct Waiter {
     poll: Poll,
@@ -85,59 +101,64 @@ pub struct Waiter {
 impl Poller {
     /// A poller and its waiting side, which wants a thread.
     pub fn new() -> io::Result<(Poller, Waiter)> {
-        let poll = Poll::new()?;
-        let registry = poll.registry().try_clone()?;
-        let waker = Waker::new(&registry, WAKER)?;
-        let watched = Watched {
-            entries: HashMap::new(),
-            deadlines: BinaryHeap::new(),
-            sleeps_until: None,
-            next_token: WAKER.0 + 1,
-            stopped: false,
-        };
-        let shared = Arc::new(Shared { registry, waker, watched: Mutex::new(watched) });
-        Ok((Poller(shared.clone()), Waiter { poll, shared }))
+        let waiter = Waiter::new()?;
+        Ok((Poller::of(slice::from_ref(&waiter)), waiter))
+    }
+
+    /// A poller whose work is shared by so many waiting sides, at least one, each of which wants a thread.
+    pub fn shared_by(threads: usize) -> io::Result<(Poller, Vec<Waiter>)> {
+        let waiters = (0..threads.max(1)).map(|_| Waiter::new()).collect::<io::Result<Vec<_>>>()?;
+        Ok((Poller::of(&waiters), waiters))
+    }
+
+    fn of(waiters: &[Waiter]) -> Poller {
+        let shards = waiters.iter().map(|waiter| waiter.shared.clone()).collect();
+        Poller(Arc::new(Shards { shards, next: AtomicUsize::new(0) }))
     }
 
     /// Watches a socket for its owner: edge-triggered, for reading. The socket must be closed after [`Watch::end`].
     pub fn watch(&self, socket: &impl AsFd, owner: Arc<dyn Owner>) -> io::Result<Watch> {
-        self.watch_for(Interest::READABLE, socket, owner)
+        let watch = self.alarm(owner);
+        watch.begin(socket).inspect_err(|_| watch.end())?;
+        Ok(watch)
     }
 
     /// The same for a socket that is connecting, and may have to wait until it can be written to.
     pub fn watch_all(&self, socket: &impl AsFd, owner: Arc<dyn Owner>) -> io::Result<Watch> {
-        self.watch_for(Interest::READABLE | Interest::WRITABLE, socket, owner)
-    }
-
-    fn watch_for(&self, interest: Interest, socket: &impl AsFd, owner: Arc<dyn Owner>) -> io::Result<Watch> {
         let watch = self.alarm(owner);
-        self.0.register(watch.token, socket, interest).inspect_err(|_| watch.end())?;
+        watch.wake(socket).inspect_err(|_| watch.end())?;
         Ok(watch)
     }
 
     /// A place without a socket, for deadlines only.
     pub fn alarm(&self, owner: Arc<dyn Owner>) -> Watch {
-        let token = self.0.lock().insert(owner);
-        Watch { shared: self.0.clone(), token }
+        let Shards { shards, next } = &*self.0;
+        let shared = shards[next.fetch_add(1, Ordering::Relaxed) % shards.len()].clone();
+        let token = shared.lock().insert(owner);
+        Watch { shared, token }
     }
 
     /// Gives every owner this turn, on the calling thread.
     pub fn tell_all(&self, turn: Turn) {
-        let owners: Vec<_> = self.0.lock().entries.values().map(|entry| entry.owner.clone()).collect();
-        for owner in owners {
-            give(owner, turn);
+        for shard in &self.0.shards {
+            let owners: Vec<_> = shard.lock().entries.values().map(|entry| entry.owner.clone()).collect();
+            for owner in owners {
+                give(owner, turn);
+            }
         }
     }
 
-    /// Ends the waiting thread and forgets every owner.
+    /// Ends the waiting threads and forgets every owner.
     pub fn stop(&self) {
-        let entries = {
-            let mut watched = self.0.lock();
-            watched.stopped = true;
-            std::mem::take(&mut watched.entries)
-        };
-        drop(entries);
-        self.0.wake();
+        for shard in &self.0.shards {
+            let entries = {
+                let mut watched = shard.lock();
+                watched.stopped = true;
+                std::mem::take(&mut watched.entries)
+            };
+            drop(entries);
+            shard.wake();
+        }
     }
 }
 
@@ -147,6 +168,16 @@ impl Watch {
         if self.shared.lock().set_deadline(self.token, deadline) {
             self.shared.wake();
         }
+    }
+
+    /// Watches a socket like [`Poller::watch`], for an owner that needs its watch in the first turn.
+    pub fn begin(&self, socket: &impl AsFd) -> io::Result<()> {
+        self.shared.register(self.token, socket, Interest::READABLE)
+    }
+
+    /// Whether its turns are given on the current thread.
+    pub fn is_here(&self) -> bool {
+        WAITS_FOR.with_borrow(|shared| shared.as_ref().is_some_and(|shared| Arc::ptr_eq(shared, &self.shared)))
     }
 
     /// The owner gets no turns for its socket until [`Watch::wake`]. An error of the kernel's means that there were none.
@@ -239,8 +270,23 @@ impl Watched {
 }
 
 impl Waiter {
+    fn new() -> io::Result<Waiter> {
+        let poll = Poll::new()?;
+        let registry = poll.registry().try_clone()?;
+        let waker = Waker::new(&registry, WAKER)?;
+        let watched = Watched {
+            entries: HashMap::new(),
+            deadlines: BinaryHeap::new(),
+            sleeps_until: None,
+            next_token: WAKER.0 + 1,
+            stopped: false,
+        };
+        Ok(Waiter { poll, shared: Arc::new(Shared { registry, waker, watched: Mutex::new(watched) }) })
+    }
+
     /// Waits and gives turns until [`Poller::stop`]. An error means that nothing can be waited for any more.
     pub fn run(mut self) -> io::Result<()> {
+        WAITS_FOR.set(Some(self.shared.clone()));
         let mut events = Events::with_capacity(EVENTS_MAX);
         loop {
             let until = {

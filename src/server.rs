@@ -26,8 +26,11 @@ use crate::race::{Bounds, Foreman, Legs, Linger, Reaper};
 use crate::sockets;
 use crate::supervisor::{Standing, Supervisor};
 use crate::upstream::{Lookup, Reach, SystemLookup, Upstream};
+use crate::wait;
 
-/// Legs that are begun on the poller's thread: some microseconds each. Of more, a worker begins them, and other clients don't
+/// The poller has a thread per core, but no more: by then the kernel's part of the work wants the other cores.
+const POLLER_THREADS_MAX: usize = 8;
+/// Legs that are begun on a poller's thread: some microseconds each. Of more, a worker begins them, and other clients don't
 /// wait meanwhile.
 const QUICK_LEGS_MAX: usize = 8;
 /// Exchanges that wait for a worker. Workers never wait themselves, so this many are served within milliseconds.
@@ -52,7 +55,7 @@ pub struct Server {
     config: Config,
     supervisor: Supervisor,
     poller: Poller,
-    waiter: Waiter,
+    waiters: Vec<Waiter>,
     foreman: Foreman,
     rooms: Arc<Rooms>,
     pool: ThreadPool,
@@ -123,7 +126,8 @@ impl Server {
     ) -> Result<Server, StartError> {
         let (sockets, admin_sockets) = sockets::listening(&config, supervisor.sockets()).map_err(StartError)?;
         let started = |error: io::Error| StartError(format!("cannot set up the poller: {error}"));
-        let (poller, waiter) = Poller::new().map_err(started)?;
+        let cores = thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        let (poller, waiters) = Poller::shared_by(cores.min(POLLER_THREADS_MAX)).map_err(started)?;
         let (legs, foreman) = Legs::new(Bounds { threads: config.max_legs.get(), ..Bounds::default() });
         let pool = threadpool::Builder::new()
             .num_threads(config.workers.get())
@@ -152,7 +156,7 @@ impl Server {
             config,
             supervisor,
             poller,
-            waiter,
+            waiters,
             foreman,
             rooms,
             pool,
@@ -186,14 +190,18 @@ impl Server {
     /// Serves until it is stopped, then finishes what is under way for at most the grace period. Blocks.
     pub fn run(self) -> io::Result<()> {
         self.tell_start();
-        let Server { config, supervisor, poller, waiter, foreman, rooms, pool, fronts, stop, .. } = self;
-        let stopper = Stopper(stop.0);
-        let polling = thread::Builder::new().name("poller".into()).spawn(move || {
-            if let Err(error) = waiter.run() {
-                log::error!("cannot wait for sockets any more: {error}");
-                stopper.stop();
-            }
-        })?;
+        let Server { config, supervisor, poller, waiters, foreman, rooms, pool, fronts, stop, .. } = self;
+        let poll = |waiter: Waiter| {
+            let stopper = Stopper(stop.0.clone());
+            thread::Builder::new().name("poller".into()).spawn(move || {
+                wait::forbid();
+                if let Err(error) = waiter.run() {
+                    log::error!("cannot wait for sockets any more: {error}");
+                    stopper.stop();
+                }
+            })
+        };
+        let polling = waiters.into_iter().map(poll).collect::<io::Result<Vec<_>>>().inspect_err(|_| poller.stop())?;
         supervisor.tell(Standing::Ready);
         let begin_end = || {
             supervisor.tell(Standing::Stopping);
@@ -222,7 +230,9 @@ impl Server {
         poller.tell_all(Turn::Cut);
         pool.join();
         poller.stop();
-        let _ = polling.join();
+        for thread in polling {
+            let _ = thread.join();
+        }
         log::info!("stopped");
         Ok(())
     }
@@ -335,7 +345,7 @@ impl Service {
     }
 }
 
-/// Has one front accept clients on these sockets. Their requests are served on the poller's thread if that is quick, else on
+/// Has one front accept clients on these sockets. Their requests are served on a poller's thread if that is quick, else on
 /// the workers.
 fn open(
     front: &Arc<Front>,

@@ -26,8 +26,14 @@ pub trait Places: Send + Sync {
 const BYTES_BETWEEN_LOOKS: usize = 512 * 1024;
 
 thread_local! {
+    static FORBIDDEN: Cell<bool> = const { Cell::new(false) };
     static HELD: RefCell<Option<Arc<dyn Places>>> = const { RefCell::new(None) };
     static MOVED: Cell<usize> = const { Cell::new(0) };
+}
+
+/// The current thread mustn't wait: others wait for it. What would have to wait is an error of kind `WouldBlock`.
+pub fn forbid() {
+    FORBIDDEN.with(|forbidden| forbidden.set(true));
 }
 
 /// The current thread holds a place from now on, until it ends.
@@ -82,6 +88,9 @@ pub fn until_any(sockets: &mut [PollFd], deadline: Instant) -> io::Result<()> {
     const AT_ONCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
     if poll(sockets, Some(&AT_ONCE)).is_ok_and(|ready| ready > 0) {
         return Ok(());
+    }
+    if FORBIDDEN.with(Cell::get) {
+        return Err(io::ErrorKind::WouldBlock.into());
     }
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
@@ -139,6 +148,20 @@ mod tests {
         .join()
         .expect("no panic");
         assert_eq!(aside(|| count.waits.load(Ordering::SeqCst)), 2, "a thread without a place just waits");
+    }
+
+    #[test]
+    fn a_thread_that_must_not_wait_does_not() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let near = TcpStream::connect(listener.local_addr().expect("an address")).expect("a connection");
+        let hour = Instant::now() + Duration::from_secs(3600);
+        let waits = move || {
+            forbid();
+            [until_readable(&near, hour), until_writable(&near, hour)]
+                .map(|waited| waited.map_err(|error| error.kind()))
+        };
+        let waited = std::thread::spawn(waits).join().expect("no panic");
+        assert_eq!(waited, [Err(io::ErrorKind::WouldBlock), Ok(())]);
     }
 
     #[test]

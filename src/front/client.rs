@@ -34,7 +34,7 @@ pub(super) struct Client {
     seat: Mutex<Seat>,
 }
 
-/// What the poller's thread and whoever serves the client share.
+/// What the client's poller thread and whoever serves the client share.
 #[derive(Default)]
 pub(super) struct Seat {
     /// `None` while somebody works with it. Whoever takes it out owns it.
@@ -77,10 +77,10 @@ impl Client {
         let seat = Mutex::new(Seat { connection: Some(Box::new(connection)), ..Seat::default() });
         let client = front.crowd.enter(|number| Client { number, socket, peer, door, watch: OnceLock::new(), seat });
         client.socket.set_nodelay(true)?;
-        let watch = front.poller.watch(&client.socket, client.clone())?;
+        // Its first turn may come before this one is over.
+        let watch = client.watch.get_or_init(|| front.poller.alarm(client.clone()));
         watch.set_deadline(Some(deadline));
-        let _ = client.watch.set(watch);
-        Ok(())
+        watch.begin(&client.socket).inspect_err(|_| watch.end())
     }
 
     pub(super) fn front(&self) -> &Front {
@@ -176,9 +176,17 @@ impl Client {
     /// For short texts from threads that don't wait: an empty socket buffer takes them whole, and a client that lets its
     /// buffer fill up doesn't read.
     pub(super) fn try_write(&self, bytes: &[u8]) -> io::Result<()> {
-        match (&self.socket).write(bytes)? {
+        match self.write_now(bytes)? {
             count if count == bytes.len() => Ok(()),
             _ => Err(io::ErrorKind::WriteZero.into()),
+        }
+    }
+
+    /// Writes what the socket takes without waiting: how many bytes.
+    pub(super) fn write_now(&self, bytes: &[u8]) -> io::Result<usize> {
+        match (&self.socket).write(bytes) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
+            written => written,
         }
     }
 

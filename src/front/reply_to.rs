@@ -11,10 +11,12 @@ use super::connection::Connection;
 use super::patience::Pace;
 use super::reply::{Asked, CHUNK_PREFIX_BYTES, Framing, LAST_CHUNK, chunk_prefix, write_head};
 use super::tunnel::Tunnel;
-use crate::message::{Delivery, Departure, FarSide, Refusal, Reply, ReplyBody, ReplyTo, Source, TunnelCare};
+use crate::message::{Delivery, Departure, FarSide, Refusal, Reply, ReplyBody, ReplyTo, Rest, Source, TunnelCare};
 
 /// A body travels in pieces of this size: bigger ones save no system calls worth the memory.
 const PIECE_BYTES: usize = 32 * 1024;
+/// A guess at the room that a reply needs whose body is here whole.
+const HEAD_AND_SHORT_BODY_BYTES: usize = 2048;
 /// A shorter rest of a body isn't moved, for the sake of the line.
 const MOVED_BYTES_MIN: u64 = 1024 * 1024;
 
@@ -42,12 +44,17 @@ impl ClientReply {
         self.connection.take()
     }
 
-    fn send(&mut self, reply: Reply) -> Delivery {
+    fn begin_with_head(&mut self, reply: &Reply) -> (Vec<u8>, Framing) {
         self.asked.persistent &= !self.client.front().is_draining();
         let framing = Framing::of(self.asked, reply.status, &reply.body);
-        let mut bytes = Vec::with_capacity(1024);
+        let mut bytes = Vec::with_capacity(HEAD_AND_SHORT_BODY_BYTES);
         write_head(&mut bytes, self.asked, reply.status, &reply.headers, framing, SystemTime::now());
         self.begun = true;
+        (bytes, framing)
+    }
+
+    fn send(&mut self, reply: Reply) -> Delivery {
+        let (mut bytes, framing) = self.begin_with_head(&reply);
         let written = match reply.body {
             ReplyBody::Stream { source, .. } if !matches!(framing, Framing::None { .. }) => {
                 self.stream(bytes, framing, source)
@@ -87,29 +94,16 @@ impl ClientReply {
 
     /// Writes the head and the body behind it: in one go what is here, the rest as it comes.
     fn stream(&mut self, mut bytes: Vec<u8>, framing: Framing, mut source: Box<dyn Source>) -> Result<(), Delivery> {
-        let mut left = if let Framing::Sized(length) = framing { Some(length) } else { None };
-        loop {
-            if bytes.len() >= PIECE_BYTES || (!bytes.is_empty() && left != Some(0) && !source.is_here()) {
-                self.write(&bytes)?;
-                bytes.clear();
-                if self.moves(&mut *source, left)? {
-                    return Ok(());
-                }
+        append_body(&mut bytes, &mut *source, framing, |bytes, source, left| {
+            if bytes.len() < PIECE_BYTES && (bytes.is_empty() || left == Some(0) || source.is_here()) {
+                return Ok(false);
             }
-            let count = append_piece(&mut bytes, &mut *source, framing, left).map_err(Delivery::BodyBroke)?;
-            if count == 0 {
-                break;
-            }
-            left = left.map(|left| left - count as u64);
-        }
-        if left.is_some_and(|left| left > 0) {
-            return Err(Delivery::BodyBroke(io::ErrorKind::UnexpectedEof.into()));
-        }
+            self.write(bytes)?;
+            bytes.clear();
+            self.moves(source, left)
+        })?;
         // The line is free before the client can ask again.
         drop(source);
-        if framing == Framing::Chunked {
-            bytes.extend_from_slice(LAST_CHUNK);
-        }
         self.write(&bytes)
     }
 
@@ -138,6 +132,46 @@ impl ClientReply {
 
 fn is_unsupported(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::Unsupported | io::ErrorKind::InvalidInput)
+}
+
+/// Appends a body that is here whole.
+fn append_whole(bytes: &mut Vec<u8>, body: ReplyBody, framing: Framing) -> Result<(), Delivery> {
+    match body {
+        // Dropping a body that isn't sent frees the line that it would have come on.
+        _ if matches!(framing, Framing::None { .. }) => {}
+        ReplyBody::Withheld { .. } => {}
+        ReplyBody::Whole(body) => bytes.extend_from_slice(&body),
+        ReplyBody::Stream { mut source, .. } => append_body(bytes, &mut *source, framing, |_, _, _| Ok(false))?,
+    }
+    Ok(())
+}
+
+/// Appends a body to its end, piece by piece. Between two pieces what is here already may be sent: `pass_on` says whether the
+/// rest of the body has gone another way.
+fn append_body(
+    bytes: &mut Vec<u8>,
+    source: &mut dyn Source,
+    framing: Framing,
+    mut pass_on: impl FnMut(&mut Vec<u8>, &mut dyn Source, Option<u64>) -> Result<bool, Delivery>,
+) -> Result<(), Delivery> {
+    let mut left = if let Framing::Sized(length) = framing { Some(length) } else { None };
+    loop {
+        if pass_on(bytes, source, left)? {
+            return Ok(());
+        }
+        let count = append_piece(bytes, source, framing, left).map_err(Delivery::BodyBroke)?;
+        if count == 0 {
+            break;
+        }
+        left = left.map(|left| left - count as u64);
+    }
+    if left.is_some_and(|left| left > 0) {
+        return Err(Delivery::BodyBroke(io::ErrorKind::UnexpectedEof.into()));
+    }
+    if framing == Framing::Chunked {
+        bytes.extend_from_slice(LAST_CHUNK);
+    }
+    Ok(())
 }
 
 /// Reads the next piece of the body and appends it in its framing. Returns how many bytes of the body it has; even
@@ -185,6 +219,21 @@ impl ReplyTo for ClientReply {
     fn reply_at_once(mut self: Box<Self>, reply: Reply) -> Delivery {
         self.waits = false;
         self.send(reply)
+    }
+
+    fn begin(mut self: Box<Self>, reply: Reply) -> Result<Delivery, Rest> {
+        let (mut bytes, framing) = self.begin_with_head(&reply);
+        let whole = append_whole(&mut bytes, reply.body, framing);
+        match whole.and_then(|()| self.client.write_now(&bytes).map_err(Delivery::ClientGone)) {
+            Ok(count) if count < bytes.len() => Err(Box::new(move || {
+                let written = self.write(&bytes[count..]);
+                self.leave(framing, written)
+            })),
+            written => {
+                self.waits = false;
+                Ok(self.leave(framing, written.map(drop)))
+            }
+        }
     }
 
     fn join(mut self: Box<Self>, head: Reply, far: Box<dyn FarSide>, care: TunnelCare) {

@@ -89,8 +89,11 @@ impl Client {
     /// a client that asks for many such replies would have each answered within the last.
     pub(super) fn answered_at_once(self: &Arc<Self>, mut connection: Box<Connection>) {
         connection.answered(Instant::now());
-        self.leave_exchange();
-        self.go_on_later(connection);
+        let pending = self.leave_exchange();
+        let more = if pending || connection.has_unread() { Some(connection) } else { self.give_back(connection) };
+        if let Some(connection) = more {
+            self.go_on_later(connection);
+        }
     }
 
     /// The last reply was sent: the client has a moment to read it and to close its side.

@@ -126,6 +126,9 @@ pub enum Delivery {
     Stopped,
 }
 
+/// Sends what a client didn't take at once of its reply. Blocks like [`ReplyTo::reply`].
+pub type Rest = Box<dyn FnOnce() -> Delivery + Send>;
+
 /// The way back to the client, good for one reply. If it is dropped unused, the client gets 500.
 pub trait ReplyTo: Send {
     /// Sends the reply. Blocks until the client's socket took it all or the delivery failed.
@@ -134,6 +137,12 @@ pub trait ReplyTo: Send {
     /// Sends a short reply on a thread that shouldn't wait: a client that doesn't take it at once may be cut.
     fn reply_at_once(self: Box<Self>, reply: Reply) -> Delivery {
         self.reply(reply)
+    }
+
+    /// Sends a reply whose body is here whole, as far as that goes without waiting. An error is the rest, for a thread that
+    /// may wait. Who can't do it in parts blocks.
+    fn begin(self: Box<Self>, reply: Reply) -> Result<Delivery, Rest> {
+        Ok(self.reply(reply))
     }
 
     /// Sends a head with status 101 and joins the client with the backend until both have ended. Returns at once; who

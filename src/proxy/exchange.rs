@@ -4,32 +4,40 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::header::UPGRADE;
-use http::{HeaderValue, Method, StatusCode};
+use http::{HeaderValue, StatusCode};
 
 use super::{Proxy, outgoing};
 use crate::backends::Backend;
 use crate::journal::{LegRecord, Record};
 use crate::message::headers;
-use crate::message::{Outcome, Refusal, Reply, ReplyBody, ReplyTo, Request, TunnelCare};
+use crate::message::{Outcome, Refusal, ReplyTo, Request};
 use crate::race::{CancelToken, End, Job, LegResult, Mark, Place, Race, Verdict};
-use crate::upstream::{Answer, Loss, Outgoing, Step, Waits, Woken};
+use crate::upstream::{Answer, Draining, Loss, Outgoing, Step, Waits, Woken};
 
 /// A loser's body is read to its end, for the sake of its line, if it is no longer than this.
 const LOSER_BODY_BYTES_MAX: u64 = 64 * 1024;
 
+/// Whose thread a leg runs on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Thread {
+    /// Its own, which may wait.
+    Own,
+    /// The poller's, which mustn't: all that the leg needs is here.
+    Pollers,
+}
+
 /// A race that is being run.
 pub(super) struct Exchange {
-    proxy: Arc<Proxy>,
+    pub(super) proxy: Arc<Proxy>,
     _alive: Arc<()>,
-    backends: Vec<Arc<Backend>>,
+    pub(super) backends: Vec<Arc<Backend>>,
     race: Arc<Race<Box<dyn ReplyTo>, Outcome>>,
     marks: Vec<Mark>,
-    request: Outgoing,
+    pub(super) request: Outgoing,
     is_conditional: bool,
     /// The protocols that the client would switch to.
     upgrade: Option<HeaderValue>,
-    record: Record,
+    pub(super) record: Record,
 }
 
 impl Exchange {
@@ -94,9 +102,7 @@ impl Exchange {
         }
         // A backend that can't be reached fills the queue; that mustn't cost the race the legs that run.
         for leg in waiting {
-            // Not on this thread, which mustn't wait for a client: the last leg to lose answers.
-            let exchange = self.clone();
-            self.proxy.legs.resume(Box::new(move |_| exchange.end(leg, Outcome::NoSocket, exchange.elapsed())));
+            self.end(leg, Outcome::NoSocket, self.elapsed());
         }
     }
 
@@ -114,15 +120,16 @@ impl Exchange {
         }))
     }
 
-    /// The leg waits in the poller, and goes on with a thread of its own.
+    /// The leg waits in the poller, and goes on there if it can, or else with a thread of its own.
     fn wait(self: &Arc<Self>, leg: usize, waits: Waits) -> Result<(), Outcome> {
         let exchange = self.clone();
         waits.begin(self.race.token(leg), move |woken| {
-            let Some(woken) = exchange.lose(leg, woken) else { return };
+            let Some(woken) = exchange.go_on_at_once(leg, woken) else { return };
             let legs = exchange.proxy.legs.clone();
             legs.resume(Box::new(move |place| {
                 // The race may have been decided just before.
-                let Some(woken) = exchange.lose(leg, woken) else { return };
+                let woken = if exchange.race.is_decided() { exchange.lose(leg, woken) } else { Some(woken) };
+                let Some(woken) = woken else { return };
                 exchange.go_on(leg, place, |exchange, token| woken.finish(&exchange.request, token));
             }));
         })
@@ -134,11 +141,25 @@ impl Exchange {
         }
     }
 
+    /// A leg whose answer is here whole, or that has lost, needs no thread of its own. Gives it back if it isn't that simple.
+    /// Doesn't block.
+    fn go_on_at_once(self: &Arc<Self>, leg: usize, woken: Woken) -> Option<Woken> {
+        if self.race.is_decided() {
+            return self.lose(leg, woken);
+        }
+        let status = woken.whole_status(self.request.method());
+        match status.map(|status| self.may_win(status)) {
+            None => Some(woken),
+            Some(false) => self.lose(leg, woken),
+            Some(true) => {
+                self.step(leg, Thread::Pollers, |exchange, token| woken.finish(&exchange.request, token));
+                None
+            }
+        }
+    }
+
     /// A loser whose answer is here needs no thread of its own to end. Gives the leg back if it isn't that simple.
     fn lose(self: &Arc<Self>, leg: usize, woken: Woken) -> Option<Woken> {
-        if !self.race.is_decided() {
-            return Some(woken);
-        }
         let lose = AssertUnwindSafe(|| woken.lose(&self.request, self.race.token(leg)));
         match catch_unwind(lose).unwrap_or(Loss::Ended(Outcome::Panic)) {
             Loss::Ended(outcome) => {
@@ -163,16 +184,25 @@ impl Exchange {
         if place == Place::Missing {
             return self.end(leg, Outcome::NoSocket, self.elapsed());
         }
+        self.step(leg, Thread::Own, step);
+    }
+
+    fn step(
+        self: &Arc<Self>,
+        leg: usize,
+        thread: Thread,
+        step: impl FnOnce(&Self, &CancelToken) -> Result<Step, Outcome>,
+    ) {
         let step = AssertUnwindSafe(|| step(self, self.race.token(leg)));
         match catch_unwind(step).unwrap_or(Err(Outcome::Panic)) {
-            Ok(Step::Answered(answer)) => self.answered(leg, answer),
+            Ok(Step::Answered(answer)) => self.answered(leg, answer, thread),
             Ok(Step::Waits(waits)) => self.wait_or_end(leg, waits),
             Err(outcome) => self.end(leg, outcome, self.elapsed()),
         }
     }
 
     /// A leg has a complete head: it has won, or it has lost and frees its line.
-    fn answered(self: &Arc<Self>, leg: usize, answer: Answer) {
+    fn answered(self: &Arc<Self>, leg: usize, answer: Answer, thread: Thread) {
         let after = self.elapsed();
         // Before its client can ask again.
         self.hear(leg);
@@ -180,7 +210,7 @@ impl Exchange {
         let won = if self.counts(&answer) { self.race.claim(leg) } else { None };
         let Some(won) = won else {
             self.end(leg, outcome, after);
-            return answer.body.finish(answer.length, LOSER_BODY_BYTES_MAX);
+            return self.drain(answer.body.drain(answer.length, LOSER_BODY_BYTES_MAX));
         };
         for loser in won.losers {
             self.backends[loser].silent().add(&self.marks[loser]);
@@ -190,8 +220,19 @@ impl Exchange {
         if answer.switched.is_some() {
             return self.join(leg, answer, won.prize, after);
         }
-        let delivered = catch_unwind(AssertUnwindSafe(|| self.deliver(answer, won.prize)));
-        self.end(leg, delivered.map_or(Outcome::Panic, |()| outcome), after);
+        self.deliver(leg, answer, won.prize, after, thread);
+    }
+
+    /// The rest of a loser's body. The reaper hangs up on it, which it can do as long as the race is there.
+    fn drain(self: &Arc<Self>, draining: Option<Draining>) {
+        let Some(draining) = draining else { return };
+        let exchange = self.clone();
+        draining.wait(move |draining| {
+            if !draining.is_over() {
+                let legs = exchange.proxy.legs.clone();
+                legs.resume(Box::new(move |_| exchange.drain(draining.go_on())));
+            }
+        });
     }
 
     /// Its backend answers.
@@ -219,52 +260,19 @@ impl Exchange {
 
     /// Whether an answer may win.
     fn counts(&self, answer: &Answer) -> bool {
-        match answer.status {
-            StatusCode::SWITCHING_PROTOCOLS => {
-                answer.switched.is_some()
-                    && self.upgrade.as_ref().is_some_and(|protocols| headers::is_switch_to(&answer.headers, protocols))
-            }
-            StatusCode::NOT_MODIFIED if self.is_conditional => true,
-            status => self.proxy.rules.success.counts(status),
+        if answer.status == StatusCode::SWITCHING_PROTOCOLS {
+            return answer.switched.is_some()
+                && self.upgrade.as_ref().is_some_and(|protocols| headers::is_switch_to(&answer.headers, protocols));
         }
+        self.may_win(answer.status)
     }
 
-    fn deliver(&self, answer: Answer, reply_to: Box<dyn ReplyTo>) {
-        let status = answer.status;
-        let is_withheld = *self.request.method() == Method::HEAD || status == StatusCode::NOT_MODIFIED;
-        let body = if is_withheld {
-            // The line is free before the client can ask again.
-            drop(answer.body);
-            ReplyBody::Withheld { length: answer.length }
-        } else {
-            ReplyBody::Stream { length: answer.length, source: Box::new(answer.body) }
-        };
-        let headers = headers::for_client(answer.headers, answer.version, &self.proxy.via);
-        let delivery = reply_to.reply(Reply { status, headers, body });
-        self.record.answered(status, &delivery, Instant::now());
+    /// Whether an answer with this status may win, but for a 101.
+    fn may_win(&self, status: StatusCode) -> bool {
+        (status == StatusCode::NOT_MODIFIED && self.is_conditional) || self.proxy.rules.success.counts(status)
     }
 
-    /// The winner has switched protocols: client and backend are joined, and the leg ends when they have.
-    fn join(self: &Arc<Self>, leg: usize, mut answer: Answer, reply_to: Box<dyn ReplyTo>, after: Duration) {
-        let Some(switched) = answer.switched.take() else { return };
-        let protocol = answer.headers.get(UPGRADE).cloned();
-        let mut headers = headers::for_client(answer.headers, answer.version, &self.proxy.via);
-        if let Some(protocol) = protocol {
-            headers::put_upgrade(&mut headers, protocol);
-        }
-        let (exchange, legs, status) = (self.clone(), self.proxy.legs.clone(), answer.status);
-        let care = TunnelCare {
-            run: Box::new(move |work| legs.resume(Box::new(move |_| work()))),
-            ended: Box::new(move |delivery| {
-                exchange.record.answered(status, &delivery, Instant::now());
-                exchange.end(leg, Outcome::Status(status), after);
-            }),
-        };
-        let head = Reply { status, headers, body: ReplyBody::Withheld { length: None } };
-        reply_to.join(head, Box::new(switched), care);
-    }
-
-    fn end(self: &Arc<Self>, leg: usize, outcome: Outcome, after: Duration) {
+    pub(super) fn end(self: &Arc<Self>, leg: usize, outcome: Outcome, after: Duration) {
         self.backends[leg].silent().remove(&self.marks[leg]);
         match self.race.end(leg, outcome, after) {
             End::Running => {}
@@ -273,19 +281,13 @@ impl Exchange {
             End::LastLost(reply_to, results) => {
                 // Some may still be reading their bodies, and nobody waits for those.
                 self.proxy.reaper.take(&self.race, None, true, Instant::now());
-                let failed = results.iter().enumerate().map(|(leg, result)| {
-                    (format!("b{}", leg + 1), self.backends[leg].address().to_string(), result.outcome.clone())
-                });
-                let refusal = Refusal::AllFailed(failed.collect());
-                reply_to.reply(refusal.reply());
-                self.record.refused(&refusal, Instant::now());
-                self.finish(Verdict::Lost, &results);
+                self.answer_loss(reply_to, results);
             }
         }
     }
 
     /// Every leg has ended: the line of the log can be written.
-    fn finish(&self, verdict: Verdict, results: &[LegResult<Outcome>]) {
+    pub(super) fn finish(&self, verdict: Verdict, results: &[LegResult<Outcome>]) {
         let winner = if let Verdict::Won(leg) = verdict { Some(leg) } else { None };
         if verdict == Verdict::Abandoned {
             // The last leg may end of itself between the client's leaving and its record.

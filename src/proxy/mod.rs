@@ -1,6 +1,7 @@
 //! Races requests: the backends' view of each, and its exchange. Knows nothing of sockets or threads: legs are handed to
 //! whoever runs them, the reply to whoever knows the client.
 
+mod delivery;
 mod exchange;
 
 use std::sync::Arc;
@@ -46,7 +47,7 @@ impl Proxy {
         Arc::new(Proxy { rules, backends, legs, reaper, via, tally, alive: Arc::default() })
     }
 
-    /// Starts the race for a request; whichever leg decides it answers the client. Doesn't block: the poller's thread may do
+    /// Starts the race for a request; whichever leg decides it answers the client. Doesn't block: a poller's thread may do
     /// it.
     pub fn serve(self: &Arc<Proxy>, request: Request, reply_to: Box<dyn ReplyTo>) {
         let record = Record::new(&request);

@@ -43,8 +43,6 @@ impl fmt::Debug for Spare {
 
 /// The end of one chunk and the size line of the next, in their plainest form: 16 hex digits and two line ends.
 const CHUNK_FRAMING_BYTES_MAX: usize = 20;
-/// What ends a chunked answer without trailers.
-const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 
 /// The buffers of one connection.
 #[derive(Debug)]
@@ -73,10 +71,10 @@ impl Buffers {
     }
 
     /// The framing of chunks is bytes of which a read makes nothing. With more than it can hold something is sure to
-    /// come, and with the last chunk the end.
+    /// come, and once the last chunk is here the end.
     fn note(&self) {
         let input = self.input();
-        let is_next_here = input.len() > CHUNK_FRAMING_BYTES_MAX || input.ends_with(LAST_CHUNK);
+        let is_next_here = input.len() > CHUNK_FRAMING_BYTES_MAX || self.inspector.is_over();
         self.wire.note_buffered(!input.is_empty(), is_next_here);
     }
 

@@ -52,6 +52,11 @@ impl Inspector {
         matches!(self.current().stage, Stage::Head)
     }
 
+    /// Whether the last of a body's chunks has come.
+    pub(super) fn is_over(&self) -> bool {
+        matches!(&self.current().stage, Stage::Chunks { chunks, .. } if chunks.is_over())
+    }
+
     /// What is wrong with the current answer, as far as it has been looked at.
     pub(super) fn lie(&self) -> Option<&'static str> {
         self.current().lie

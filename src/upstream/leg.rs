@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use http::{Method, StatusCode};
+
 use super::ahead::Ahead;
 use super::connecting::{Connecting, Progress};
 use super::line::{Failure, Line};
@@ -90,6 +92,11 @@ impl Woken {
                 lines.after_connecting(connecting.go_on(token)?, request, token)
             }
         }
+    }
+
+    /// The status of the answer, if it is here whole and of the plainest form: then the next step doesn't wait.
+    pub fn whole_status(&self, method: &Method) -> Option<StatusCode> {
+        if let News::Answer(sent) = &self.0 { sent.line.whole_status(method) } else { None }
     }
 
     /// What becomes of a leg that has lost. Doesn't block.

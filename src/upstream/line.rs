@@ -32,6 +32,9 @@ const IDLE_TIME_MAX: Duration = Duration::from_secs(4);
 /// What can't be repeated goes out only on a line that was used just now.
 const IDLE_TIME_MAX_ONCE: Duration = Duration::from_secs(1);
 
+/// Where more lines are idle, there is work for every core: then the last one whose answer has its turn on the same thread is
+/// taken, since the thread is awake.
+const FEW_LINES: usize = 8;
 /// A body that is longer comes in many pieces, and a turn of the poller for each would be for nothing.
 const LONG_BODY_BYTES: u64 = 64 * 1024;
 
@@ -116,12 +119,14 @@ impl Lines {
         loop {
             let idle = {
                 let mut idle = self.idle();
-                let youngest = idle.last()?;
-                let is_fresh = now.saturating_duration_since(youngest.since) <= IDLE_TIME_MAX_ONCE;
-                if now >= youngest.until || !(repeatable || is_fresh) {
-                    return None;
-                }
-                idle.pop()?
+                let is_usable = |idle: &Idle| {
+                    let is_fresh = now.saturating_duration_since(idle.since) <= IDLE_TIME_MAX_ONCE;
+                    now < idle.until && (repeatable || is_fresh)
+                };
+                let is_near = |idle: &Idle| idle.line.wire.get().is_here() && is_usable(idle);
+                let nearest = if idle.len() > FEW_LINES { idle.iter().rposition(is_near) } else { None };
+                let at = nearest.or_else(|| idle.iter().rposition(is_usable))?;
+                idle.remove(at)
             };
             if idle.line.wire.get().is_quiet() {
                 self.upstream.reused.fetch_add(1, Ordering::Relaxed);
@@ -136,7 +141,7 @@ impl Lines {
         if !line.wire.get().is_reusable() || line.lie().is_some() || idle_lines_max == 0 {
             return;
         }
-        if std::mem::take(&mut line.rests) && line.wire.get().wake_in_poller().is_err() {
+        if line.watch().is_err() {
             return;
         }
         line.was_used = true;
@@ -213,8 +218,9 @@ impl Drop for Lines {
 }
 
 impl Line {
-    pub(super) fn has_buffered(&self) -> bool {
-        self.wire.get().has_buffered()
+    /// Whether the next read of the body won't wait: of one of known length any byte that is here will do.
+    pub(super) fn has_buffered(&self, is_sized: bool) -> bool {
+        self.wire.get().has_buffered() || (is_sized && self.wire.get().holds_bytes())
     }
 
     /// Whether the rest of the current answer's body is long and comes as it is.
@@ -225,6 +231,11 @@ impl Line {
     /// What is wrong with the current answer, as far as it has been read.
     pub(super) fn lie(&self) -> Option<&'static str> {
         self.inspector.lie()
+    }
+
+    /// The poller gives turns for it, again if it rested.
+    pub(super) fn watch(&mut self) -> io::Result<()> {
+        if std::mem::take(&mut self.rests) { self.wire.get().wake_in_poller() } else { Ok(()) }
     }
 
     pub(super) fn wire(&self) -> Arc<Wire> {
@@ -283,13 +294,18 @@ impl Line {
         Ok(Answer { status: head.status, version: head.version, headers: head.headers, length, body, switched })
     }
 
+    /// The status of an answer that is here whole and plain.
+    pub(super) fn whole_status(&self, method: &Method) -> Option<StatusCode> {
+        self.wire.get().is_request_out().then_some(())?;
+        self.wire.get().look_again(|here| whole(here, method)).map(|whole| whole.status)
+    }
+
     /// Takes the answer, if it is here whole and plain, as ureq would: then the line is free. Not if the request isn't out
     /// whole: its rest would be taken for the next one's begin.
     pub(super) fn take_whole(&mut self, method: &Method) -> Option<StatusCode> {
         self.wire.get().is_request_out().then_some(())?;
-        let look =
-            |seen: Seen| if let Seen::Bytes(here) = seen { Some((whole(here, method)?, here.len())) } else { None };
-        let (Whole { status, idle_time }, length) = self.wire.get().look(look)?;
+        let look = |here: &[u8]| Some((whole(here, method)?, here.len()));
+        let (Whole { status, idle_time }, length) = self.wire.get().look_again(look)?;
         self.wire.get().skip(length);
         self.wire.get().note_answered();
         self.wire.get().note_reusable(true);

@@ -6,6 +6,7 @@ mod ask;
 mod buffers;
 mod connecting;
 mod dial;
+mod draining;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzzing;
@@ -39,6 +40,7 @@ use crate::poller::Poller;
 use crate::race::CancelToken;
 pub use ask::ask;
 use buffers::Spare;
+pub use draining::Draining;
 pub use leg::{Loss, Step, Waits, Woken};
 pub use line::Lines;
 use line::{Line, idle_time_hint};
@@ -179,12 +181,10 @@ fn config(timeout: Duration, idle_timeout: Duration) -> Config {
 }
 
 impl AnswerBody {
-    /// Reads the rest of a loser's body so that its line can be used again, unless it is longer than `bytes_max`.
-    /// Blocks as long as the body comes; the token hangs up.
-    pub fn finish(mut self, length: Option<u64>, bytes_max: u64) {
-        if length.is_none_or(|length| length <= bytes_max) {
-            let _ = io::copy(&mut (&mut self).take(bytes_max + 1), &mut io::sink());
-        }
+    /// Reads what is here of a loser's body, so that its line can be used again, unless it is longer than `bytes_max`. Gives
+    /// what has to be waited for.
+    pub fn drain(self, length: Option<u64>, bytes_max: u64) -> Option<Draining> {
+        Draining::begin(self, length, bytes_max)
     }
 }
 
@@ -197,7 +197,7 @@ impl Read for AnswerBody {
 
 impl Source for AnswerBody {
     fn is_here(&self) -> bool {
-        self.line.as_ref().is_some_and(Line::has_buffered)
+        self.line.as_ref().is_some_and(|line| line.has_buffered(self.is_sized))
     }
 
     fn is_movable(&self) -> bool {

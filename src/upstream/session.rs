@@ -71,6 +71,15 @@ impl Session {
         }
     }
 
+    /// Looks at what the last look has shown, and no further.
+    pub(super) fn look_again<T>(&self, look: impl FnOnce(&[u8]) -> T) -> T {
+        let State { tls, shown } = &mut *self.state();
+        match tls {
+            Some(tls) => look(tls.reader().fill_buf().unwrap_or_default()),
+            None => look(shown),
+        }
+    }
+
     /// Drops so many bytes that a look has shown.
     pub(super) fn skip(&self, count: usize) {
         let State { tls, shown } = &mut *self.state();

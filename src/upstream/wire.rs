@@ -100,6 +100,11 @@ impl Wire {
         self.watch.get().map_or(Ok(()), |watch| watch.wake(&self.socket))
     }
 
+    /// Whether its turns are given on the current thread.
+    pub(super) fn is_here(&self) -> bool {
+        self.watch.get().is_some_and(Watch::is_here)
+    }
+
     pub(super) fn leave_poller(&self) {
         if let Some(watch) = self.watch.get() {
             watch.end();
@@ -182,6 +187,10 @@ impl Wire {
         self.buffered.load(Ordering::Acquire)
     }
 
+    pub(super) fn holds_bytes(&self) -> bool {
+        self.held.load(Ordering::Acquire)
+    }
+
     pub(super) fn is_reusable(&self) -> bool {
         self.reusable.load(Ordering::Acquire)
     }
@@ -203,6 +212,11 @@ impl Wire {
         })
     }
 
+    /// Looks at what the last look has shown, and no further.
+    pub(super) fn look_again<T>(&self, look: impl FnOnce(&[u8]) -> T) -> T {
+        self.session.look_again(look)
+    }
+
     /// Drops so many bytes that a look has shown.
     pub(super) fn skip(&self, count: usize) {
         self.session.skip(count);
@@ -216,7 +230,7 @@ impl Wire {
 
     /// Whether the bytes that come next are the body's next, as they are.
     pub(super) fn is_movable(&self) -> bool {
-        !self.held.load(Ordering::Acquire) && self.session.is_bare()
+        !self.holds_bytes() && self.session.is_bare()
     }
 
     /// Moves bytes into a pipe that has room, without copying them. Waits for them until the deadline.

@@ -280,7 +280,7 @@ fn nothing_is_left_of_a_server_that_has_run() {
     assert_eq!(proxy.update(std::slice::from_ref(&hanging.url)).status, 200);
     abandoned.send_request("GET", "/", &[], None);
     let count = |name| threads_named("self", name);
-    assert!(count("leg") > 0 && count("worker") > 0 && count("poller") == 1, "it runs");
+    assert!(count("leg") > 0 && count("worker") > 0 && count("poller") > 0, "it runs");
     drop(abandoned);
     proxy.stop();
     for name in ["leg", "worker", "poller"] {

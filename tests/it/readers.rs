@@ -10,6 +10,8 @@ use crate::harness::{Client, Proxy, Raw, SOON};
 
 /// More than the kernel takes off the proxy's hands.
 const LENGTH: usize = 32 << 20;
+/// So short that it comes whole.
+const SHORT: usize = 12 << 10;
 /// Of the whole house in these tests.
 const IDLE: Duration = Duration::from_secs(1);
 
@@ -80,4 +82,30 @@ fn a_client_that_takes_its_reply_slowly_but_steadily_gets_it_all() {
     let taken = take_slowly(&mut stream, 25_000, Instant::now() + 4 * IDLE);
     let rest = io::copy(&mut stream, &mut io::sink()).expect("an end in order");
     assert!(taken as u64 + rest > LENGTH as u64, "{rest} bytes after {taken} that were taken slowly");
+}
+
+/// Such answers are passed on by a thread that all clients share.
+#[test]
+fn a_client_that_does_not_take_short_answers_keeps_no_other_from_its_own_and_loses_none() {
+    const ANSWERS: usize = 2000;
+    let backend = Raw::serving(|mut connection| {
+        while connection.request().is_some() {
+            connection.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {SHORT}\r\n\r\n{}", "x".repeat(SHORT)));
+        }
+    });
+    let proxy = Proxy::before(std::slice::from_ref(&backend.url));
+    let mut lazy = Client::cramped(proxy.address);
+    for _ in 0..ANSWERS {
+        lazy.send_request("GET", "/", &[], None);
+    }
+    let mut others: Vec<Client> = (0..8).map(|_| Client::connect(proxy.address)).collect();
+    for _ in 0..20 {
+        for other in &mut others {
+            other.send_request("GET", "/", &[], None);
+            assert_eq!(other.reply().text().len(), SHORT);
+        }
+    }
+    for _ in 0..ANSWERS {
+        assert_eq!(lazy.reply().text().len(), SHORT);
+    }
 }

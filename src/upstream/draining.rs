@@ -1,0 +1,61 @@
+//! The rest of a loser's body. Nobody needs it but for its end, which frees the line, so it is waited for in the poller.
+
+use std::io::Read;
+use std::time::Instant;
+
+use super::AnswerBody;
+use super::session::Seen;
+use super::slot::Wake;
+use crate::message::Source;
+
+/// Read at once: most rests are shorter.
+const PIECE_BYTES: usize = 4096;
+
+/// A body that is being read to its end.
+pub struct Draining {
+    body: AnswerBody,
+    /// How much of it is still to come, if that is known.
+    left: Option<u64>,
+    /// No more is read than this.
+    bytes_max: u64,
+}
+
+impl Draining {
+    pub(super) fn begin(body: AnswerBody, length: Option<u64>, bytes_max: u64) -> Option<Draining> {
+        let has_ended = body.line.as_ref().is_none_or(|line| line.wire().is_reusable());
+        if !has_ended && length.is_none_or(|length| length <= bytes_max) { Draining { body, left: length, bytes_max }.go_on() } else { None }
+    }
+
+    /// Reads what is here. Gives nothing back after the end, or if the body is too long.
+    pub fn go_on(mut self) -> Option<Draining> {
+        let mut piece = [0; PIECE_BYTES];
+        while self.left == Some(0) || self.body.is_here() || self.has_come() {
+            let count = self.body.read(&mut piece).ok().filter(|count| *count > 0)? as u64;
+            self.bytes_max = self.bytes_max.checked_sub(count)?;
+            self.left = self.left.map(|left| left.saturating_sub(count));
+        }
+        Some(self)
+    }
+
+    /// Has `go_on` called when more may have come, or an end, or nothing for the idle timeout. Doesn't block.
+    pub fn wait(mut self, go_on: impl FnOnce(Draining) + Send + 'static) {
+        let lines = self.body.lines.clone();
+        let Some(line) = &mut self.body.line else { return };
+        let wire = line.wire();
+        if line.watch().is_err() {
+            return;
+        }
+        let until = Instant::now() + lines.idle_timeout();
+        // An error drops the body, and hangs up.
+        let _ = wire.await_event(lines.poller(), until, Wake { is_due: None, go_on: Box::new(move || go_on(self)) });
+    }
+
+    /// Whether no more will come before its time is over.
+    pub fn is_over(&self) -> bool {
+        self.body.line.as_ref().is_none_or(|line| line.wire().is_over())
+    }
+
+    fn has_come(&self) -> bool {
+        self.body.line.as_ref().is_some_and(|line| line.wire().look(|seen| seen != Seen::Nothing))
+    }
+}
