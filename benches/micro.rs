@@ -105,8 +105,8 @@ fn head_in_pieces(bencher: Bencher, who: &str) {
 /// A request's fields, as backends get them.
 #[divan::bench(args = ["curl", "browser"])]
 fn for_backends(bencher: Bencher, who: &str) {
-    let (request, via) = (request(text_of(who)), ViaId::random());
-    bencher.bench(|| headers::for_backends(black_box(&request), &via));
+    let via = ViaId::random();
+    bencher.with_inputs(|| request(text_of(who))).bench_refs(|request| headers::for_backends(black_box(request), &via));
 }
 
 /// An answer's fields, as the client gets them.

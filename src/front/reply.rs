@@ -83,7 +83,7 @@ pub(super) fn write_head(
 ) {
     let reason = status.canonical_reason().unwrap_or("");
     // A server always names its own version, even to an HTTP/1.0 client (RFC 9110 §2.5).
-    put(bytes, format_args!("HTTP/1.1 {} {reason}\r\n", status.as_str()));
+    put(bytes, ["HTTP/1.1 ", status.as_str(), " ", reason, "\r\n"].map(str::as_bytes));
     for (name, value) in headers {
         put_field(bytes, name.as_str(), value.as_bytes());
     }
@@ -92,17 +92,17 @@ pub(super) fn write_head(
     }
     match framing {
         Framing::Sized(length) | Framing::None { told: Some(length) } => {
-            put(bytes, format_args!("{CONTENT_LENGTH}: {length}\r\n"));
+            put_field(bytes, CONTENT_LENGTH.as_str(), length.to_string().as_bytes());
         }
-        Framing::Chunked => put(bytes, format_args!("{TRANSFER_ENCODING}: chunked\r\n")),
+        Framing::Chunked => put_field(bytes, TRANSFER_ENCODING.as_str(), b"chunked"),
         Framing::None { told: None } | Framing::UntilClose => {}
     }
     if status == StatusCode::SWITCHING_PROTOCOLS {
         // What the connection becomes is among the fields.
     } else if !framing.is_persistent(asked) {
-        put(bytes, format_args!("{CONNECTION}: close\r\n"));
+        put_field(bytes, CONNECTION.as_str(), b"close");
     } else if asked.version == Version::HTTP_10 {
-        put(bytes, format_args!("{CONNECTION}: keep-alive\r\n"));
+        put_field(bytes, CONNECTION.as_str(), b"keep-alive");
     }
     bytes.extend_from_slice(b"\r\n");
 }
@@ -115,14 +115,13 @@ pub(super) fn chunk_prefix(length: usize) -> [u8; CHUNK_PREFIX_BYTES] {
 }
 
 fn put_field(bytes: &mut Vec<u8>, name: &str, value: &[u8]) {
-    bytes.extend_from_slice(name.as_bytes());
-    bytes.extend_from_slice(b": ");
-    bytes.extend_from_slice(value);
-    bytes.extend_from_slice(b"\r\n");
+    put(bytes, [name.as_bytes(), b": ", value, b"\r\n"]);
 }
 
-fn put(bytes: &mut Vec<u8>, text: std::fmt::Arguments) {
-    bytes.write_fmt(text).expect("a vector takes all");
+fn put<const PARTS: usize>(bytes: &mut Vec<u8>, parts: [&[u8]; PARTS]) {
+    for part in parts {
+        bytes.extend_from_slice(part);
+    }
 }
 
 #[cfg(test)]

@@ -9,9 +9,9 @@ use std::net::SocketAddr;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use http::StatusCode;
+use http::{Method, StatusCode};
 
-use crate::message::{Delivery, Elapsed, Excerpt, Outcome, Refusal, Request};
+use crate::message::{Delivery, Elapsed, Excerpt, Outcome, Refusal, Request, Target};
 
 pub use tally::{Costs, Tally};
 pub use writer::{flush, start};
@@ -22,8 +22,8 @@ const TARGET_SHOWN_MAX: usize = 1024;
 /// What is known of one exchange until it is finished.
 pub struct Record {
     peer: SocketAddr,
-    method: String,
-    target: String,
+    method: Method,
+    target: Target,
     received: Instant,
     answer: OnceLock<Answered>,
 }
@@ -50,8 +50,8 @@ impl Record {
     pub fn new(request: &Request) -> Record {
         Record {
             peer: request.peer,
-            method: Excerpt(request.method.as_str()).to_string(),
-            target: shown(request.target.as_str()),
+            method: request.method.clone(),
+            target: request.target.clone(),
             received: request.received,
             answer: OnceLock::new(),
         }
@@ -99,7 +99,7 @@ impl Record {
     }
 
     fn line(&self, winner: Option<usize>, legs: &[LegRecord]) -> String {
-        let mut line = format!("{} {} ", self.method, self.target);
+        let mut line = format!("{} {} ", Excerpt(self.method.as_str()), shown(self.target.as_str()));
         match self.answer.get() {
             Some(answer) => put(&mut line, format_args!("{} in {}", answer.status, Elapsed(answer.after))),
             None => line.push_str("unanswered"),
@@ -162,10 +162,9 @@ fn shown(target: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use http::{HeaderMap, Method, Version};
+    use http::{HeaderMap, Version};
 
     use super::*;
-    use crate::message::Target;
 
     fn record(target: &str) -> Record {
         Record::new(&Request {

@@ -105,20 +105,21 @@ pub fn put_upgrade(headers: &mut HeaderMap, protocols: HeaderValue) {
     headers.insert(UPGRADE, protocols);
 }
 
-/// The request's fields as every backend gets them; `Host` and the framing are left to whoever sends them.
-pub fn for_backends(request: &Request, via: &ViaId) -> HeaderMap {
-    let mut headers = request.headers.clone();
+/// Takes the request's fields and gives them as every backend gets them; `Host` and the framing are left to whoever sends them.
+pub fn for_backends(request: &mut Request, via: &ViaId) -> HeaderMap {
+    let (host, upgrade) = (host_of(request), upgrade_of(request));
+    let mut headers = std::mem::take(&mut request.headers);
     strip_hop_by_hop(&mut headers);
     strip(&mut headers, Vec::new(), |name| NOT_FOR_BACKENDS.contains(name) || is_lookalike(name));
     forwards::count_down(&request.method, &mut headers);
     append_forwarded_for(&mut headers, request.peer.ip().to_canonical());
     headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static("http"));
-    match host_of(request) {
+    match host {
         Some(host) => headers.insert(X_FORWARDED_HOST, host),
         None => headers.remove(X_FORWARDED_HOST),
     };
     via.append_to(&mut headers, request.version);
-    if let Some(protocols) = upgrade_of(request) {
+    if let Some(protocols) = upgrade {
         put_upgrade(&mut headers, protocols);
     }
     headers
@@ -232,7 +233,7 @@ mod tests {
             ("anything else", "x-c", &["3"]),
             ("repeats, apart and in order", "x-d", &["1", "2"]),
         ];
-        let request = request(
+        let mut request = request(
             "/",
             &[
                 ("connection", b"close, x-a"),
@@ -251,7 +252,7 @@ mod tests {
                 ("content-length", b"3"),
             ],
         );
-        let headers = for_backends(&request, &ViaId::random());
+        let headers = for_backends(&mut request, &ViaId::random());
         for (label, name, expected) in rows {
             assert_eq!(values(&headers, name), *expected, "{label}");
         }
@@ -262,7 +263,7 @@ mod tests {
         let fields: &[(&str, &[u8])] =
             &[("host", b"front.example"), ("x-forwarded-for", b"a"), ("x-forwarded-for", b"b"), ("via", b"1.1 other")];
         let via = ViaId::named("0123456789abcdef".to_owned());
-        let headers = for_backends(&request("/", fields), &via);
+        let headers = for_backends(&mut request("/", fields), &via);
         assert_eq!(values(&headers, "x-forwarded-for"), ["a, b, 192.0.2.7"]);
         assert_eq!(values(&headers, "x-forwarded-proto"), ["http"]);
         assert_eq!(values(&headers, "x-forwarded-host"), ["front.example"]);
@@ -273,14 +274,14 @@ mod tests {
 
     #[test]
     fn the_authority_of_an_absolute_target_replaces_host() {
-        let request = request("http://real.example/x", &[("host", b"other")]);
-        let headers = for_backends(&request, &ViaId::random());
+        let mut request = request("http://real.example/x", &[("host", b"other")]);
+        let headers = for_backends(&mut request, &ViaId::random());
         assert_eq!(values(&headers, "x-forwarded-host"), ["real.example"]);
     }
 
     #[test]
     fn values_that_are_not_ascii_pass() {
-        let headers = for_backends(&request("/", &[("x-a", b"caf\xe9 \xc3\xa9")]), &ViaId::random());
+        let headers = for_backends(&mut request("/", &[("x-a", b"caf\xe9 \xc3\xa9")]), &ViaId::random());
         assert_eq!(headers["x-a"].as_bytes(), b"caf\xe9 \xc3\xa9");
     }
 

@@ -81,12 +81,12 @@ impl Proxy {
 }
 
 /// The request as all backends get it.
-pub(crate) fn outgoing(request: Request, via: &ViaId, host: HostHeader) -> Outgoing {
-    let headers = headers::for_backends(&request, via);
+pub(crate) fn outgoing(mut request: Request, via: &ViaId, host: HostHeader) -> Outgoing {
     let host = match host {
         HostHeader::Backend => None,
         HostHeader::Preserve => headers::host_of(&request),
     };
+    let headers = headers::for_backends(&mut request, via);
     Outgoing::new(request.method, request.target, headers, host, request.body)
 }
 

@@ -23,7 +23,11 @@ pub struct Draining {
 impl Draining {
     pub(super) fn begin(body: AnswerBody, length: Option<u64>, bytes_max: u64) -> Option<Draining> {
         let has_ended = body.line.as_ref().is_none_or(|line| line.wire().is_reusable());
-        if !has_ended && length.is_none_or(|length| length <= bytes_max) { Draining { body, left: length, bytes_max }.go_on() } else { None }
+        if !has_ended && length.is_none_or(|length| length <= bytes_max) {
+            Draining { body, left: length, bytes_max }.go_on()
+        } else {
+            None
+        }
     }
 
     /// Reads what is here. Gives nothing back after the end, or if the body is too long.
