@@ -17,7 +17,7 @@ use crate::message::{Delivery, Departure, FarSide, Refusal, Reply, ReplyBody, Re
 const PIECE_BYTES: usize = 32 * 1024;
 /// A guess at the room that a reply needs whose body is here whole.
 const HEAD_AND_SHORT_BODY_BYTES: usize = 2048;
-/// A shorter rest of a body isn't moved, for the sake of the line.
+/// A shorter rest of a body isn't moved: a pipe has its price.
 const MOVED_BYTES_MIN: u64 = 1024 * 1024;
 
 /// The way back to one client, good for one reply.
@@ -107,8 +107,7 @@ impl ClientReply {
         self.write(&bytes)
     }
 
-    /// Moves the rest of the body to the client, if it is long and can be moved: whether it has. The line that it came on is
-    /// used up.
+    /// Moves the rest of the body to the client, if it is long and can be moved: whether it has.
     fn moves(&mut self, source: &mut dyn Source, left: Option<u64>) -> Result<bool, Delivery> {
         let Some(length) = left.filter(|left| *left >= MOVED_BYTES_MIN && source.is_movable()) else {
             return Ok(false);

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{HeaderMap, Method, StatusCode, Version};
 use rustls::ClientConnection;
 use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver as UreqResolver};
@@ -23,6 +23,7 @@ use super::session::Seen;
 use super::transport::{Connected, OneConnection};
 use super::wire::Wire;
 use super::{Answer, AnswerBody, Outgoing, Switched, Upstream};
+use crate::message::headers::has_token;
 use crate::message::{Address, Outcome, content_length};
 use crate::poller::{Owner, Poller, Turn, Watch};
 use crate::race::CancelToken;
@@ -171,16 +172,21 @@ impl Lines {
         let connected = wire.get();
         self.upstream.opened.fetch_add(1, Ordering::Relaxed);
         connected.join_poller(&self.upstream.poller).map_err(|_| Outcome::NoSocket)?;
+        let (agent, inspector) = self.agent_on(connected.clone());
+        let (was_used, rests, idle_time_max) = (false, false, IDLE_TIME_MAX);
+        Ok(Line { agent, wire, inspector, was_used, rests, idle_time_max, _permit: permit })
+    }
+
+    /// An agent for this connection, which knows nothing of what has been said on it.
+    fn agent_on(&self, wire: Arc<Wire>) -> (Agent, Inspector) {
         let inspector = Inspector::default();
         let connection = OneConnection::new(Connected {
-            wire: connected.clone(),
+            wire,
             is_tls: self.address.is_tls(),
             inspector: inspector.clone(),
             spare: self.upstream.spare.clone(),
         });
-        let agent = Agent::with_parts(self.upstream.config.clone(), connection, Resolved);
-        let (was_used, rests, idle_time_max) = (false, false, IDLE_TIME_MAX);
-        Ok(Line { agent, wire, inspector, was_used, rests, idle_time_max, _permit: permit })
+        (Agent::with_parts(self.upstream.config.clone(), connection, Resolved), inspector)
     }
 
     pub(super) fn permit(&self) -> Result<Permit, Outcome> {
@@ -231,6 +237,12 @@ impl Line {
     /// What is wrong with the current answer, as far as it has been read.
     pub(super) fn lie(&self) -> Option<&'static str> {
         self.inspector.lie()
+    }
+
+    /// The rest of an answer went past its agent, which will never know that it has ended: another one goes on.
+    pub(super) fn renew(&mut self, lines: &Lines) {
+        (self.agent, self.inspector) = lines.agent_on(self.wire());
+        self.wire.get().note_reusable(true);
     }
 
     /// The poller gives turns for it, again if it rested.
@@ -289,8 +301,14 @@ impl Line {
             Some(left) => (None, Some(Switched::new(self, left, token.clone()))),
             None => (Some(self), None),
         };
-        let is_sized = body_length.is_some();
-        let body = AnswerBody { reader, line, lines: lines.clone(), token: token.clone(), is_sized };
+        let body = AnswerBody {
+            reader: Some(reader),
+            line,
+            lines: lines.clone(),
+            token: token.clone(),
+            left: body_length,
+            is_persistent: head.version == Version::HTTP_11 && !has_token(&head.headers, &CONNECTION, "close"),
+        };
         Ok(Answer { status: head.status, version: head.version, headers: head.headers, length, body, switched })
     }
 

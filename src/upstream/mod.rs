@@ -104,12 +104,15 @@ pub struct Answer {
 
 /// The body of an [`Answer`]. Its end gives the line back; dropping it earlier hangs up.
 pub struct AnswerBody {
-    reader: ureq::BodyReader<'static>,
+    /// `None` once bytes have gone past ureq.
+    reader: Option<ureq::BodyReader<'static>>,
     line: Option<Line>,
     lines: Arc<Lines>,
     token: CancelToken,
-    /// It ends after so many bytes, whatever they are.
-    is_sized: bool,
+    /// It ends after so many more bytes, whatever they are, if that is known.
+    left: Option<u64>,
+    /// Whether the backend goes on with the connection after it.
+    is_persistent: bool,
 }
 
 impl Upstream {
@@ -190,23 +193,27 @@ impl AnswerBody {
 
 impl Read for AnswerBody {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.reader.read(buffer)?;
+        let Some(reader) = &mut self.reader else { return Err(io::ErrorKind::Unsupported.into()) };
+        let count = reader.read(buffer)?;
+        self.left = self.left.map(|left| left.saturating_sub(count as u64));
         if count == 0 && self.token.is_cancelled() { Err(hung_up_on()) } else { Ok(count) }
     }
 }
 
 impl Source for AnswerBody {
     fn is_here(&self) -> bool {
-        self.line.as_ref().is_some_and(|line| line.has_buffered(self.is_sized))
+        self.line.as_ref().is_some_and(|line| line.has_buffered(self.left.is_some()))
     }
 
     fn is_movable(&self) -> bool {
-        self.is_sized && self.line.as_ref().is_some_and(Line::is_movable)
+        self.left.is_some() && self.line.as_ref().is_some_and(Line::is_movable)
     }
 
     fn move_into(&mut self, pipe: BorrowedFd, most: usize) -> io::Result<usize> {
         let Some(line) = &self.line else { return Err(io::ErrorKind::NotConnected.into()) };
         let count = line.wire().move_into(pipe, most, Instant::now() + self.lines.idle_timeout())?;
+        self.reader = None;
+        self.left = self.left.map(|left| left.saturating_sub(count as u64));
         if count == 0 && self.token.is_cancelled() { Err(hung_up_on()) } else { Ok(count) }
     }
 }
@@ -218,9 +225,14 @@ fn hung_up_on() -> io::Error {
 
 impl Drop for AnswerBody {
     fn drop(&mut self) {
-        let Some(line) = self.line.take() else { return };
-        if self.token.disarm().is_ok() {
-            self.lines.keep(line, Instant::now());
+        let Some(mut line) = self.line.take() else { return };
+        let was_moved = self.reader.take().is_none();
+        if self.token.disarm().is_err() {
+            return;
         }
+        if was_moved && self.left == Some(0) && self.is_persistent {
+            line.renew(&self.lines);
+        }
+        self.lines.keep(line, Instant::now());
     }
 }

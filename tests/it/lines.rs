@@ -51,6 +51,38 @@ fn one_line_serves_any_number_of_requests_in_turn() {
     }
 }
 
+/// Its bytes go past ureq, which is told nothing of their end.
+#[test]
+fn the_line_of_a_long_answer_is_used_again_unless_the_backend_says_otherwise() {
+    const LENGTH: usize = 3 << 20;
+    const ROUNDS: usize = 6;
+    for (version, fields, behind, lines) in [
+        ("1.1", "", "", 1),
+        ("1.1", "Connection: keep-alive\r\n", "", 1),
+        ("1.1", "Connection: close\r\n", "", ROUNDS),
+        ("1.0", "Connection: keep-alive\r\n", "", ROUNDS),
+        ("1.1", "", "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil", ROUNDS),
+    ] {
+        let body = pattern(LENGTH);
+        let backend = Raw::serving({
+            let body = body.clone();
+            move |mut connection| {
+                while connection.request().is_some() {
+                    connection.send(format!("HTTP/{version} 200 OK\r\n{fields}Content-Length: {LENGTH}\r\n\r\n"));
+                    connection.send([&body, behind.as_bytes()].concat());
+                }
+            }
+        });
+        let proxy = proxy_before(&backend);
+        let mut client = Client::connect(proxy.address);
+        for _ in 0..ROUNDS {
+            client.send_request("GET", "/", &[], None);
+            assert!(client.reply().body == body, "{fields}");
+        }
+        assert_eq!(backend.accepted(), lines, "HTTP/{version} {fields}{behind}");
+    }
+}
+
 #[test]
 fn bytes_behind_an_answer_reach_nobody() {
     const EVIL: &str = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil";
