@@ -2,7 +2,6 @@
 //! Knows nothing of what travels on them beyond one call.
 
 use std::fmt;
-use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
@@ -15,6 +14,7 @@ use ureq::unversioned::transport::NextTimeout;
 use ureq::{Agent, Error};
 
 use super::connecting::Watched;
+use super::failure::Failure;
 use super::glance::{Whole, is_more_than_begin, whole};
 use super::inspector::Inspector;
 use super::permit::Permit;
@@ -76,13 +76,6 @@ pub(super) struct Line {
     _permit: Permit,
 }
 
-/// Why a call brought no answer.
-pub(super) struct Failure {
-    pub(super) outcome: Outcome,
-    /// The line had been used before and died without one byte of an answer.
-    pub(super) died_unanswered: bool,
-}
-
 impl Lines {
     /// No lines yet to this backend.
     pub fn new(address: Address, upstream: Arc<Upstream>) -> Arc<Lines> {
@@ -133,7 +126,9 @@ impl Lines {
     /// Keeps a line for the next call, if its last answer came to its end.
     pub(super) fn keep(&self, mut line: Line, now: Instant) {
         let idle_lines_max = self.upstream.reach.idle_lines_max;
-        if !line.wire.get().is_reusable() || line.lie().is_some() || idle_lines_max == 0 {
+        // The rest of a request that isn't out would be taken for the next one's begin.
+        let is_reusable = line.wire.get().story().is_reusable() && line.wire.get().is_request_out();
+        if !is_reusable || line.lie().is_some() || idle_lines_max == 0 {
             return;
         }
         if std::mem::take(&mut line.rests) && line.wire.get().wake_in_poller().is_err() {
@@ -214,7 +209,7 @@ impl Drop for Lines {
 
 impl Line {
     pub(super) fn has_buffered(&self) -> bool {
-        self.wire.get().has_buffered()
+        self.wire.get().story().has_buffered()
     }
 
     /// Whether the rest of the current answer's body is long and comes as it is.
@@ -225,6 +220,11 @@ impl Line {
     /// What is wrong with the current answer, as far as it has been read.
     pub(super) fn lie(&self) -> Option<&'static str> {
         self.inspector.lie()
+    }
+
+    /// Whether a request that finds it dead may go out once more: a backend may close an idle connection just when it is used.
+    pub(super) fn may_repeat(&self, request: &Outgoing) -> bool {
+        self.was_used && (request.is_idempotent() || self.wire.get().is_request_untouched())
     }
 
     pub(super) fn wire(&self) -> Arc<Wire> {
@@ -238,31 +238,24 @@ impl Line {
         token.arm(self.wire.get().clone()).map_err(|_| Outcome::Cancelled)
     }
 
-    /// Sends the request and waits for the head of the answer.
-    pub(super) fn call(self, lines: &Arc<Lines>, request: &Outgoing, token: &CancelToken) -> Result<Answer, Failure> {
-        self.arm(token).map_err(|outcome| Failure { outcome, died_unanswered: false })?;
-        self.finish(lines, request, token)
-    }
-
-    /// Has ureq make its call: it sends what hasn't been sent, and reads the head of the answer.
+    /// Has ureq make its call, for which the request has been sent: it reads the head of the answer.
     pub(super) fn finish(
         mut self,
         lines: &Arc<Lines>,
         request: &Outgoing,
         token: &CancelToken,
     ) -> Result<Answer, Failure> {
-        let failed = |outcome| Failure { outcome, died_unanswered: false };
         if token.is_cancelled() {
-            return Err(failed(Outcome::Cancelled));
+            return Err(Failure::other(Outcome::Cancelled));
         }
-        let response = match self.agent.run(request.for_ureq(&lines.address)) {
-            Ok(response) => response,
-            Err(error) => return Err(self.failure(error, token)),
-        };
+        let response = self.agent.run(request.for_ureq(&lines.address)).map_err(|error| {
+            let is_cancelled = token.disarm().is_err();
+            if is_cancelled { Failure::other(Outcome::Cancelled) } else { Failure::new(error, self.wire.get().story()) }
+        })?;
         let (head, body) = response.into_parts();
         if let Some(lie) = self.lie().or_else(|| framing_lie(head.version, &head.headers)) {
             let _ = token.disarm();
-            return Err(failed(Outcome::Protocol(lie.to_owned())));
+            return Err(Failure::other(Outcome::Protocol(lie.to_owned())));
         }
         self.heed(head.headers.get("keep-alive").and_then(|value| idle_time_hint(value.as_bytes())));
         let told = content_length(&head.headers).ok();
@@ -291,8 +284,8 @@ impl Line {
             |seen: Seen| if let Seen::Bytes(here) = seen { Some((whole(here, method)?, here.len())) } else { None };
         let (Whole { status, idle_time }, length) = self.wire.get().look(look)?;
         self.wire.get().skip(length);
-        self.wire.get().note_answered();
-        self.wire.get().note_reusable(true);
+        self.wire.get().story().note_answered();
+        self.wire.get().story().note_reusable(true);
         self.heed(idle_time);
         Some(status)
     }
@@ -308,15 +301,6 @@ impl Line {
         if let Some(idle_time) = idle_time {
             self.idle_time_max = IDLE_TIME_MAX.min(idle_time);
         }
-    }
-
-    fn failure(self, error: Error, token: &CancelToken) -> Failure {
-        if token.disarm().is_err() {
-            return Failure { outcome: Outcome::Cancelled, died_unanswered: false };
-        }
-        let outcome = if self.wire.get().was_reset() { Outcome::Reset } else { outcome_of(error) };
-        let died = matches!(outcome, Outcome::Reset | Outcome::Closed);
-        Failure { outcome, died_unanswered: died && self.was_used && !self.wire.get().was_answered() }
     }
 }
 
@@ -342,31 +326,6 @@ pub(super) fn idle_time_hint(value: &[u8]) -> Option<Duration> {
     let value = std::str::from_utf8(value).ok()?;
     let seconds = value.split(',').find_map(|part| part.trim().strip_prefix("timeout="))?;
     seconds.trim().parse().ok().map(Duration::from_secs)
-}
-
-/// What an error of ureq's means.
-fn outcome_of(error: Error) -> Outcome {
-    match error {
-        Error::Timeout(_) => Outcome::Timeout,
-        Error::LargeResponseHeader(..) => Outcome::TooLarge,
-        Error::Io(error) => outcome_of_io(&error),
-        Error::Other(error) => match error.downcast_ref::<io::Error>() {
-            Some(error) => outcome_of_io(error),
-            None => Outcome::Protocol(error.to_string()),
-        },
-        Error::Protocol(error) => Outcome::Protocol(error.to_string()),
-        other => Outcome::Protocol(other.to_string()),
-    }
-}
-
-fn outcome_of_io(error: &io::Error) -> Outcome {
-    match error.kind() {
-        io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted | io::ErrorKind::BrokenPipe => Outcome::Reset,
-        io::ErrorKind::UnexpectedEof => Outcome::Closed,
-        // rustls wraps its errors in this kind.
-        io::ErrorKind::InvalidData => Outcome::Tls(error.to_string()),
-        _ => Outcome::Protocol(error.to_string()),
-    }
 }
 
 /// ureq resolves before it looks for a connection. Ours is connected already, so any address will do.

@@ -6,6 +6,7 @@ mod ask;
 mod buffers;
 mod connecting;
 mod dial;
+mod failure;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzzing;
@@ -17,8 +18,10 @@ mod looking;
 mod permit;
 mod request;
 mod resolve;
+mod sending;
 mod session;
 mod slot;
+mod story;
 mod switched;
 mod tls;
 mod transport;
