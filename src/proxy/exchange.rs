@@ -118,7 +118,9 @@ impl Exchange {
     fn wait(self: &Arc<Self>, leg: usize, waits: Waits) -> Result<(), Outcome> {
         let exchange = self.clone();
         waits.begin(self.race.token(leg), move |woken| {
-            let Some(woken) = exchange.lose(leg, woken) else { return };
+            // Not if its end may close a file, for which the disk takes its time.
+            let woken = if exchange.request.holds_file() { Some(woken) } else { exchange.lose(leg, woken) };
+            let Some(woken) = woken else { return };
             let legs = exchange.proxy.legs.clone();
             legs.resume(Box::new(move |place| {
                 // The race may have been decided just before.
