@@ -177,6 +177,11 @@ impl Lines {
         Permit::take(&self.upstream, &self.open)
     }
 
+    /// For what counts as a line, whether there may be one or not.
+    pub(super) fn counted_permit(&self) -> Permit {
+        Permit::count(&self.upstream, &self.open).0
+    }
+
     pub(super) fn resolver(&self) -> &Resolver {
         &self.resolver
     }

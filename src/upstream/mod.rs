@@ -45,6 +45,7 @@ use buffers::Spare;
 pub use leg::{Loss, Step, Waits, Woken};
 pub use line::Lines;
 use line::{Line, idle_time_hint};
+pub use permit::FilePlace;
 pub use request::Outgoing;
 pub use resolve::{Lookup, SystemLookup};
 pub use switched::Switched;
@@ -68,7 +69,8 @@ pub struct Reach {
     pub idle_lines_max: usize,
     /// How long a name's addresses count.
     pub dns_ttl: Duration,
-    /// The most lines to all backends together: what the limit of descriptors leaves.
+    /// The most lines to all backends together, and files of bodies that losers still send: what the limit of descriptors
+    /// leaves.
     pub lines_max: usize,
     /// Root certificates beside the usual ones, in DER.
     pub own_roots: Vec<Vec<u8>>,
@@ -82,6 +84,7 @@ pub struct Upstream {
     lookup: Arc<dyn Lookup>,
     poller: Poller,
     spare: Spare,
+    /// And files that each take the place of one.
     lines: AtomicUsize,
     opened: AtomicU64,
     reused: AtomicU64,

@@ -171,6 +171,22 @@ fn a_backend_that_never_reads_a_long_body_costs_nothing_that_grows() {
     });
 }
 
+/// As many wait as there are descriptors for, each with a line and with the file of its body.
+#[test]
+fn a_backend_that_never_reads_leaves_descriptors_for_the_others() {
+    let (ill, good) = (unreading(), good());
+    let mut command = Binary::command_with_limit("-n 256");
+    command.args(["--backends", &format!("{},{}", ill.url, good.url), "--timeout", "1h", "--idle-timeout", "1h"]);
+    command.args(["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"]);
+    let program = Binary::spawn(command);
+    let body = vec![b'x'; MIB];
+    let load = Load { address: program.addresses().0, clients: 1, requests: 100 };
+    load.run(|client, _| ask(client, "POST", "/", Some(&body)));
+    Load { clients: 16, ..load }.run(|client, _| ask(client, "POST", "/", Some(&body)));
+    assert!(ill.accepted() >= 10, "it has had its share: {}", ill.accepted());
+    assert!(program.usage().descriptors < 200, "{:?}", program.usage());
+}
+
 /// A lookup that hangs until the gate is open, and then finds this address.
 struct Hanging {
     gate: Gate,
