@@ -86,6 +86,22 @@ impl Spool {
             Kept::File { .. } => None,
         }
     }
+
+    /// Reads some of the bytes that begin at `offset`: how many. Blocks only on the disk.
+    pub fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        let count = match &*self.0 {
+            Kept::Memory(bytes, _) => {
+                let start = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
+                (&bytes[start..]).read(buffer)?
+            }
+            Kept::File { file, .. } => file.read_at(buffer, offset)?,
+        };
+        if count == 0 && !buffer.is_empty() && offset < self.length() {
+            // Whoever reads would ask for the missing bytes for ever.
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        Ok(count)
+    }
 }
 
 /// Reads a [`Spool`]; other readers of it don't notice.
@@ -97,17 +113,7 @@ pub struct SpoolReader {
 
 impl Read for SpoolReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = match &*self.spool.0 {
-            Kept::Memory(bytes, _) => {
-                let start = usize::try_from(self.offset).unwrap_or(usize::MAX).min(bytes.len());
-                (&bytes[start..]).read(buffer)?
-            }
-            Kept::File { file, .. } => file.read_at(buffer, self.offset)?,
-        };
-        if count == 0 && !buffer.is_empty() && self.offset < self.spool.length() {
-            // ureq would ask for the missing bytes for ever.
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
+        let count = self.spool.read_at(buffer, self.offset)?;
         self.offset += count as u64;
         Ok(count)
     }

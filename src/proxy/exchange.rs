@@ -12,7 +12,7 @@ use crate::journal::{LegRecord, Record};
 use crate::message::headers;
 use crate::message::{Outcome, Refusal, ReplyTo, Request};
 use crate::race::{CancelToken, End, Job, LegResult, Mark, Place, Race, Verdict};
-use crate::upstream::{Answer, Draining, Loss, Outgoing, Step, Waits, Woken};
+use crate::upstream::{Answer, Draining, FilePlace, Loss, Outgoing, Step, Waits, Woken};
 
 /// A loser's body is read to its end, for the sake of its line, if it is no longer than this.
 const LOSER_BODY_BYTES_MAX: u64 = 64 * 1024;
@@ -34,6 +34,8 @@ pub(super) struct Exchange {
     race: Arc<Race<Box<dyn ReplyTo>, Outcome>>,
     marks: Vec<Mark>,
     pub(super) request: Outgoing,
+    /// For the file of its body, if that is in one: one for each leg.
+    file_places: Vec<FilePlace>,
     is_conditional: bool,
     /// The protocols that the client would switch to.
     upgrade: Option<HeaderValue>,
@@ -45,15 +47,21 @@ impl Exchange {
     pub(super) fn begin(proxy: &Arc<Proxy>, request: Request, reply_to: Box<dyn ReplyTo>, record: Record) {
         let backends = proxy.backends.snapshot();
         let departure = reply_to.departure();
+        let is_conditional = headers::is_conditional(&request);
+        let upgrade = headers::upgrade_of(&request);
+        let received = request.received;
+        let request = outgoing(request, &proxy.via, proxy.rules.host);
+        let files = if request.holds_file() { backends.len() } else { 0 };
         let exchange = Arc::new(Exchange {
             proxy: proxy.clone(),
             _alive: proxy.alive.clone(),
-            race: Arc::new(Race::new(backends.len(), reply_to, request.received)),
+            race: Arc::new(Race::new(backends.len(), reply_to, received)),
             marks: backends.iter().map(|_| Mark::default()).collect(),
             backends,
-            is_conditional: headers::is_conditional(&request),
-            upgrade: headers::upgrade_of(&request),
-            request: outgoing(request, &proxy.via, proxy.rules.host),
+            is_conditional,
+            upgrade,
+            request,
+            file_places: (0..files).map(|_| FilePlace::default()).collect(),
             record,
         });
         // Before the client can leave: whoever decides a race ends the legs that are held back.
@@ -144,6 +152,10 @@ impl Exchange {
     /// A leg whose answer is here whole, or that has lost, needs no thread of its own. Gives it back if it isn't that simple.
     /// Doesn't block.
     fn go_on_at_once(self: &Arc<Self>, leg: usize, woken: Woken) -> Option<Woken> {
+        // Its end may close a file, for which the disk takes its time.
+        if self.request.holds_file() {
+            return Some(woken);
+        }
         if self.race.is_decided() {
             return self.lose(leg, woken);
         }
@@ -214,6 +226,9 @@ impl Exchange {
         };
         for loser in won.losers {
             self.backends[loser].silent().add(&self.marks[loser]);
+            if let Some(place) = self.file_places.get(loser) {
+                place.take(self.backends[loser].lines());
+            }
         }
         self.proxy.reaper.take(&self.race, Some(leg), self.request.method().is_safe(), Instant::now());
         self.skip(won.held_back);
@@ -274,6 +289,9 @@ impl Exchange {
 
     pub(super) fn end(self: &Arc<Self>, leg: usize, outcome: Outcome, after: Duration) {
         self.backends[leg].silent().remove(&self.marks[leg]);
+        if let Some(place) = self.file_places.get(leg) {
+            place.give_back();
+        }
         match self.race.end(leg, outcome, after) {
             End::Running => {}
             End::CallUp(legs) => self.start(legs.into_iter()),

@@ -35,7 +35,7 @@ pub(super) struct Connecting {
 pub(super) struct Watched(Arc<Wire>);
 
 /// How far it has come.
-pub(super) enum Progress {
+pub(super) enum Reached {
     Connected(Line),
     Waits(Connecting),
 }
@@ -48,7 +48,7 @@ impl Connecting {
         mut addresses: Vec<SocketAddr>,
         deadline: Instant,
         token: &CancelToken,
-    ) -> Result<Progress, Outcome> {
+    ) -> Result<Reached, Outcome> {
         let permit = lines.permit()?;
         let first = addresses.remove(0);
         let socket = match begin(first) {
@@ -70,20 +70,22 @@ impl Connecting {
     ) -> Result<(), Outcome> {
         let (wire, poller, until) = (self.wire.get().clone(), self.lines.poller().clone(), self.until);
         token.arm(wire.clone()).map_err(|_| Outcome::Cancelled)?;
-        let wake = Wake { is_due: None, go_on: Box::new(move || go_on(self)) };
-        wire.await_event(&poller, until, wake).map_err(|_| Outcome::NoSocket)
+        // Before the leg waits, since it may go on and come back at once.
+        wire.join_poller(&poller).map_err(|_| Outcome::NoSocket)?;
+        wire.await_event(until, Wake { is_due: None, go_on: Box::new(move || go_on(self)) });
+        Ok(())
     }
 
     /// Goes on after a wait. Blocks if other addresses are to be tried.
-    pub(super) fn go_on(self, token: &CancelToken) -> Result<Progress, Outcome> {
+    pub(super) fn go_on(self, token: &CancelToken) -> Result<Reached, Outcome> {
         token.disarm().map_err(|_| Outcome::Cancelled)?;
         if self.handshake.is_some() { self.shake() } else { self.connect(token) }
     }
 
-    fn connect(mut self, token: &CancelToken) -> Result<Progress, Outcome> {
+    fn connect(mut self, token: &CancelToken) -> Result<Reached, Outcome> {
         match is_connected(self.wire.get().now()) {
             Ok(true) => return self.connected(),
-            Ok(false) if Instant::now() < self.until => return Ok(Progress::Waits(self)),
+            Ok(false) if Instant::now() < self.until => return Ok(Reached::Waits(self)),
             Ok(false) if self.others.is_empty() => return Err(Outcome::ConnectTimeout),
             Err(outcome) if self.others.is_empty() => return Err(outcome),
             state => {
@@ -94,7 +96,7 @@ impl Connecting {
         self.connected()
     }
 
-    fn connected(mut self) -> Result<Progress, Outcome> {
+    fn connected(mut self) -> Result<Reached, Outcome> {
         let socket = self.wire.get().now();
         prepare(socket)?;
         if let Some(peer) = socket.peer_addr().ok().and_then(|peer| peer.as_socket()) {
@@ -106,7 +108,7 @@ impl Connecting {
     }
 
     /// Goes as far with the handshake, if there is one, as the socket allows.
-    fn shake(mut self) -> Result<Progress, Outcome> {
+    fn shake(mut self) -> Result<Reached, Outcome> {
         let Some(mut tls) = self.handshake.take() else { return self.into_line() };
         if shake(&mut tls, self.wire.get().now())? {
             self.wire.get().session().begin(tls);
@@ -116,13 +118,13 @@ impl Connecting {
             return Err(Outcome::ConnectTimeout);
         }
         self.handshake = Some(tls);
-        Ok(Progress::Waits(self))
+        Ok(Reached::Waits(self))
     }
 
-    fn into_line(self) -> Result<Progress, Outcome> {
+    fn into_line(self) -> Result<Reached, Outcome> {
         let Connecting { lines, wire, permit, .. } = self;
         wire.get().note_made();
-        lines.line_on(wire, permit).map(Progress::Connected)
+        lines.line_on(wire, permit).map(Reached::Connected)
     }
 }
 

@@ -137,14 +137,19 @@ impl Attempts {
     }
 }
 
-/// Makes a connection one that notices when its backend vanishes. Not before it has connected: the leg's own timeout bounds that.
+/// Bytes that a connection takes beyond those that its backend has room for: a backend that never reads mustn't fill the
+/// kernel's memory, which all connections of a host share. Those on their way don't count, so a long way is filled all the same.
+const UNSENT_BYTES_MAX: u32 = 64 * 1024;
+
+/// Makes a connection one that notices when its backend vanishes, and that takes no more than it can send soon. Not before it has connected: the leg's own timeout bounds that.
 pub(super) fn prepare(socket: &Socket) -> Result<(), Outcome> {
     let keepalive =
         TcpKeepalive::new().with_time(KEEPALIVE_IDLE).with_interval(KEEPALIVE_INTERVAL).with_retries(KEEPALIVE_PROBES);
     let set = socket
         .set_tcp_nodelay(true)
         .and_then(|()| socket.set_tcp_keepalive(&keepalive))
-        .and_then(|()| socket.set_tcp_user_timeout(Some(USER_TIMEOUT)));
+        .and_then(|()| socket.set_tcp_user_timeout(Some(USER_TIMEOUT)))
+        .and_then(|()| socket.set_tcp_notsent_lowat(UNSENT_BYTES_MAX));
     set.map_err(|error| outcome_of(&error))
 }
 

@@ -22,7 +22,7 @@ pub struct Draining {
 
 impl Draining {
     pub(super) fn begin(body: AnswerBody, length: Option<u64>, bytes_max: u64) -> Option<Draining> {
-        let has_ended = body.line.as_ref().is_none_or(|line| line.wire().is_reusable());
+        let has_ended = body.line.as_ref().is_none_or(|line| line.wire().story().is_reusable());
         if !has_ended && length.is_none_or(|length| length <= bytes_max) {
             Draining { body, left: length, bytes_max }.go_on()
         } else {
@@ -43,15 +43,13 @@ impl Draining {
 
     /// Has `go_on` called when more may have come, or an end, or nothing for the idle timeout. Doesn't block.
     pub fn wait(mut self, go_on: impl FnOnce(Draining) + Send + 'static) {
-        let lines = self.body.lines.clone();
+        let until = Instant::now() + self.body.lines.idle_timeout();
         let Some(line) = &mut self.body.line else { return };
         let wire = line.wire();
         if line.watch().is_err() {
             return;
         }
-        let until = Instant::now() + lines.idle_timeout();
-        // An error drops the body, and hangs up.
-        let _ = wire.await_event(lines.poller(), until, Wake { is_due: None, go_on: Box::new(move || go_on(self)) });
+        wire.await_event(until, Wake { is_due: None, go_on: Box::new(move || go_on(self)) });
     }
 
     /// Whether no more will come before its time is over.

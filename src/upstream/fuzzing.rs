@@ -13,14 +13,14 @@ use super::line::Resolved;
 use super::{INPUT_BYTES, Outgoing, Reach, config};
 use crate::message::Address;
 
-/// What is sent ahead, unless it is in a file, and what ureq writes, or why it doesn't.
-pub fn written(request: &Outgoing, address: &Address) -> (Option<Vec<u8>>, Result<Vec<u8>, Error>) {
+/// What is sent ahead, and what ureq writes, or why it doesn't.
+pub fn written(request: &Outgoing, address: &Address) -> (Vec<u8>, Result<Vec<u8>, Error>) {
     let tape = Arc::new(Mutex::new(Vec::new()));
     let Reach { timeout, idle_timeout, .. } = Reach::default();
     let agent = Agent::with_parts(config(timeout, idle_timeout), Recorder(tape.clone()), Resolved);
     let answered = agent.run(request.for_ureq(address));
     let tape = std::mem::take(&mut *tape.lock().unwrap_or_else(PoisonError::into_inner));
-    (request.ahead(address).map(|ahead| ahead.bytes()), answered.map(|_| tape))
+    (request.ahead(address).bytes(), answered.map(|_| tape))
 }
 
 /// What ureq gets of an answer's chunks that come in these pieces.

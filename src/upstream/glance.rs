@@ -20,6 +20,26 @@ pub(super) fn is_head_here(mut here: &[u8]) -> bool {
     true
 }
 
+/// Whether the rest of the request needn't be sent, since the head of a final answer that refuses it is here whole, or something
+/// that can't become one (RFC 9112 §9.5). Other answers may begin before a request has ended, and go on with it.
+pub(super) fn is_refusal(mut here: &[u8]) -> bool {
+    for _ in 0..INTERIM_ANSWERS_MAX {
+        let Some(length) = interim_length(here) else { return refuses(here) };
+        here = &here[length..];
+    }
+    true
+}
+
+fn refuses(here: &[u8]) -> bool {
+    let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
+    let mut head = httparse::Response::new(&mut headers);
+    match head.parse(here) {
+        Ok(httparse::Status::Complete(_)) => head.code.is_none_or(|code| code >= 400),
+        Ok(httparse::Status::Partial) => false,
+        Err(_) => true,
+    }
+}
+
 /// Whether an answer is here whole, or its end, or anything but the begin of a short and plain one: a head, and then so many
 /// bytes, or chunks up to the last. Knows nothing of the method: what answers HEAD has no rest.
 pub(super) fn is_more_than_begin(here: &[u8]) -> bool {
@@ -120,6 +140,26 @@ mod tests {
         ];
         for (here, expected) in rows {
             assert_eq!(is_head_here(here.as_bytes()), expected, "{here}");
+        }
+    }
+
+    #[test]
+    fn only_a_whole_head_that_refuses_ends_a_request() {
+        let rows = [
+            ("", false),
+            ("HTTP/1.1 413 Too Large\r\n\r", false),
+            ("HTTP/1.1 413 Too Large\r\n\r\n", true),
+            ("HTTP/1.1 413 Too Large\r\nContent-Length: 5\r\n\r\nhel", true),
+            ("HTTP/1.0 503 Busy\r\n\r\n", true),
+            ("HTTP/1.1 100 Continue\r\n\r\n", false),
+            ("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 401 Who\r\n\r\n", true),
+            ("HTTP/1.1 200 OK\r\n\r\n", false),
+            ("HTTP/1.1 399 X\r\n\r\nHTTP/1.1 400 X\r\n\r\n", false),
+            ("HTTP/1.1 101 Switching Protocols\r\n\r\n", false),
+            ("garbage", true),
+        ];
+        for (here, expected) in rows {
+            assert_eq!(is_refusal(here.as_bytes()), expected, "{here}");
         }
     }
 

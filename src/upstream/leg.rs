@@ -6,9 +6,10 @@ use std::time::Instant;
 use http::{Method, StatusCode};
 
 use super::ahead::Ahead;
-use super::connecting::{Connecting, Progress};
-use super::line::{Failure, Line};
+use super::connecting::{Connecting, Reached};
+use super::line::Line;
 use super::looking::{Looked, Looking};
+use super::sending::Progress;
 use super::slot::Wake;
 use super::{Answer, Lines, Outgoing, glance};
 use crate::message::Outcome;
@@ -33,6 +34,12 @@ enum Wait {
         sent: Sent,
         ahead: Ahead,
     },
+    /// For its turn to go on with a long request.
+    Turn(Sent),
+    /// For room in the connection, which hasn't taken all of the request, until then.
+    Room(Sent, Instant),
+    /// For the answer to a request that took more than one go to send.
+    Head(Sent),
     /// For the rest of an answer that has lost.
     Rest(Sent),
     Addresses(Looking),
@@ -48,7 +55,7 @@ enum News {
     Connection(Connecting),
 }
 
-/// A leg whose request is on the wire.
+/// A leg whose request is on the wire, or on its way there.
 struct Sent {
     line: Line,
     lines: Arc<Lines>,
@@ -60,36 +67,36 @@ impl Waits {
     }
 
     /// Begins the wait, for which a request may be sent. The leg goes on when there is enough for its next step, or when it
-    /// is hung up on, or when the time is over. Doesn't block. An error: the leg won't go on, and nothing was sent that a
-    /// backend could act on.
+    /// is hung up on, or when the time is over. Doesn't block. An error: the leg won't go on, and nothing was sent.
     pub fn begin(self, token: &CancelToken, go_on: impl FnOnce(Woken) + Send + 'static) -> Result<(), Outcome> {
         match self.0 {
-            Wait::Answer { sent, ahead } => sent.wait(ahead, token, |sent| go_on(Woken(News::Answer(sent)))),
-            Wait::Rest(sent) => {
-                sent.wait_for_rest(|sent| go_on(Woken(News::Answer(sent))));
-                Ok(())
-            }
-            Wait::Addresses(looking) => looking.wait(token, |looking| go_on(Woken(News::Addresses(looking)))),
+            Wait::Answer { sent, ahead } => return sent.wait(ahead, token, |sent| go_on(Woken(News::Answer(sent)))),
+            Wait::Turn(sent) => go_on(Woken(News::Answer(sent))),
+            Wait::Room(sent, until) => sent.wait_for_room(until, |sent| go_on(Woken(News::Answer(sent)))),
+            Wait::Head(sent) => sent.wait_for_head(|sent| go_on(Woken(News::Answer(sent)))),
+            Wait::Rest(sent) => sent.wait_for_rest(|sent| go_on(Woken(News::Answer(sent)))),
+            Wait::Addresses(looking) => return looking.wait(token, |looking| go_on(Woken(News::Addresses(looking)))),
             Wait::Connection(connecting) => {
-                connecting.wait(token, |connecting| go_on(Woken(News::Connection(connecting))))
+                return connecting.wait(token, |connecting| go_on(Woken(News::Connection(connecting))));
             }
         }
+        Ok(())
     }
 }
 
 impl Woken {
-    /// Does the next step: reads the head of the answer, say, which blocks only if not all of it is here. The leg may have to
-    /// wait once more.
+    /// Does the next step: goes on with the request, which never blocks but on the disk, or reads the head of the answer,
+    /// which blocks only if not all of it is here. The leg may have to wait once more.
     pub fn finish(self, request: &Outgoing, token: &CancelToken) -> Result<Step, Outcome> {
         match self.0 {
-            News::Answer(Sent { line, lines }) => lines.after(line.finish(&lines, request, token), request, token),
+            News::Answer(sent) => sent.go_on(request, token),
             News::Addresses(looking) => {
                 let (lines, deadline) = (looking.lines.clone(), looking.deadline);
                 lines.after_looking(looking.go_on(token)?, deadline, request, token)
             }
             News::Connection(connecting) => {
                 let lines = connecting.lines.clone();
-                lines.after_connecting(connecting.go_on(token)?, request, token)
+                Ok(lines.after_connecting(connecting.go_on(token)?, request))
             }
         }
     }
@@ -127,16 +134,43 @@ impl Sent {
         self.line.arm(token)?;
         let head_by = Instant::now() + self.lines.timeout();
         let wake = Wake { is_due: Some(glance::is_head_here), go_on: Box::new(move || go_on(self)) };
-        wire.send_ahead(ahead, head_by, wake).map_err(|unsent| {
-            // The line ends with it, and so does the wait that the token knows.
-            drop(unsent);
-            if token.disarm().is_err() { Outcome::Cancelled } else { Outcome::Closed }
-        })
+        wire.send_ahead(ahead, head_by, wake);
+        Ok(())
+    }
+
+    fn wait_for_room(self, until: Instant, go_on: impl FnOnce(Sent) + Send + 'static) {
+        let wire = self.line.wire();
+        wire.await_event(until, Wake { is_due: None, go_on: Box::new(move || go_on(self)) });
+    }
+
+    fn wait_for_head(self, go_on: impl FnOnce(Sent) + Send + 'static) {
+        let (wire, head_by) = (self.line.wire(), Instant::now() + self.lines.timeout());
+        wire.await_head(head_by, Wake { is_due: Some(glance::is_head_here), go_on: Box::new(move || go_on(self)) });
     }
 
     fn wait_for_rest(self, go_on: impl FnOnce(Sent) + Send + 'static) {
         let wire = self.line.wire();
         wire.await_more(Wake { is_due: Some(glance::is_more_than_begin), go_on: Box::new(move || go_on(self)) });
+    }
+
+    /// Goes on with the request or, if it is out or nothing more of it will be, has ureq read the answer.
+    fn go_on(self, request: &Outgoing, token: &CancelToken) -> Result<Step, Outcome> {
+        let wire = self.line.wire();
+        if !wire.is_request_out() && !token.is_cancelled() {
+            match wire.send_more(glance::is_refusal, self.lines.idle_timeout()) {
+                Progress::Out => return Ok(Step::Waits(Waits(Wait::Head(self)))),
+                Progress::Turn => return Ok(Step::Waits(Waits(Wait::Turn(self)))),
+                Progress::Full(until) => return Ok(Step::Waits(Waits(Wait::Room(self, until)))),
+                // Nobody needs what is still on its way.
+                Progress::Over => wire.reset_at_close(),
+            }
+        }
+        let Sent { line, lines } = self;
+        let may_repeat = line.may_repeat(request);
+        match line.finish(&lines, request, token) {
+            Err(failure) if failure.died_unanswered && may_repeat => lines.start_afresh(request, token),
+            called => called.map(Step::Answered).map_err(|failure| failure.outcome),
+        }
     }
 
     fn lose(mut self, request: &Outgoing, token: &CancelToken) -> Loss {
@@ -157,18 +191,17 @@ impl Sent {
 impl Lines {
     /// A line on which the request can be sent at once. Doesn't block.
     pub fn at_once(self: &Arc<Lines>, request: &Outgoing) -> Option<Waits> {
-        let ahead = request.ahead(self.address())?;
         let line = self.take(request.is_idempotent(), Instant::now())?;
-        Some(Waits::for_answer(line, ahead, self))
+        Some(Waits::for_answer(line, request.ahead(self.address()), self))
     }
 
-    /// Reaches the backend; what can't be sent ahead is sent and answered here. Blocks; the token hangs up at any time.
+    /// Reaches the backend. Blocks only where other addresses are tried beside the first; the token hangs up at any time.
     pub fn start(self: &Arc<Lines>, request: &Outgoing, token: &CancelToken) -> Result<Step, Outcome> {
         if token.is_cancelled() {
             return Err(Outcome::Cancelled);
         }
         match self.take(request.is_idempotent(), Instant::now()) {
-            Some(line) => self.start_on(line, request, token),
+            Some(line) => Ok(self.start_on(line, request)),
             None => self.start_afresh(request, token),
         }
     }
@@ -187,42 +220,20 @@ impl Lines {
     ) -> Result<Step, Outcome> {
         match looked {
             Looked::Found(addresses) => {
-                self.after_connecting(Connecting::begin(self, addresses, deadline, token)?, request, token)
+                Ok(self.after_connecting(Connecting::begin(self, addresses, deadline, token)?, request))
             }
             Looked::Waits(looking) => Ok(Step::Waits(Waits(Wait::Addresses(looking)))),
         }
     }
 
-    fn after_connecting(
-        self: &Arc<Lines>,
-        progress: Progress,
-        request: &Outgoing,
-        token: &CancelToken,
-    ) -> Result<Step, Outcome> {
-        match progress {
-            Progress::Connected(line) => self.start_on(line, request, token),
-            Progress::Waits(connecting) => Ok(Step::Waits(Waits(Wait::Connection(connecting)))),
+    fn after_connecting(self: &Arc<Lines>, reached: Reached, request: &Outgoing) -> Step {
+        match reached {
+            Reached::Connected(line) => self.start_on(line, request),
+            Reached::Waits(connecting) => Step::Waits(Waits(Wait::Connection(connecting))),
         }
     }
 
-    fn start_on(self: &Arc<Lines>, line: Line, request: &Outgoing, token: &CancelToken) -> Result<Step, Outcome> {
-        match request.ahead(self.address()) {
-            Some(ahead) => Ok(Step::Waits(Waits::for_answer(line, ahead, self))),
-            None => self.after(line.call(self, request, token), request, token),
-        }
-    }
-
-    /// What a call means for its leg: a backend may close an idle connection just when it is used; then the request goes
-    /// out once more, on a fresh one.
-    fn after(
-        self: &Arc<Lines>,
-        called: Result<Answer, Failure>,
-        request: &Outgoing,
-        token: &CancelToken,
-    ) -> Result<Step, Outcome> {
-        match called {
-            Err(failure) if failure.died_unanswered && request.is_idempotent() => self.start_afresh(request, token),
-            called => called.map(Step::Answered).map_err(|failure| failure.outcome),
-        }
+    fn start_on(self: &Arc<Lines>, line: Line, request: &Outgoing) -> Step {
+        Step::Waits(Waits::for_answer(line, request.ahead(self.address()), self))
     }
 }

@@ -15,6 +15,7 @@ use ureq::unversioned::transport::NextTimeout;
 use ureq::{Agent, Error};
 
 use super::connecting::Watched;
+use super::failure::Failure;
 use super::glance::{Whole, is_more_than_begin, whole};
 use super::inspector::Inspector;
 use super::permit::Permit;
@@ -80,13 +81,6 @@ pub(super) struct Line {
     _permit: Permit,
 }
 
-/// Why a call brought no answer.
-pub(super) struct Failure {
-    pub(super) outcome: Outcome,
-    /// The line had been used before and died without one byte of an answer.
-    pub(super) died_unanswered: bool,
-}
-
 impl Lines {
     /// No lines yet to this backend.
     pub fn new(address: Address, upstream: Arc<Upstream>) -> Arc<Lines> {
@@ -139,7 +133,9 @@ impl Lines {
     /// Keeps a line for the next call, if its last answer came to its end.
     pub(super) fn keep(&self, mut line: Line, now: Instant) {
         let idle_lines_max = self.upstream.reach.idle_lines_max;
-        if !line.wire.get().is_reusable() || line.lie().is_some() || idle_lines_max == 0 {
+        // The rest of a request that isn't out would be taken for the next one's begin.
+        let is_reusable = line.wire.get().story().is_reusable() && line.wire.get().is_request_out();
+        if !is_reusable || line.lie().is_some() || idle_lines_max == 0 {
             return;
         }
         if line.watch().is_err() {
@@ -193,6 +189,11 @@ impl Lines {
         Permit::take(&self.upstream, &self.open)
     }
 
+    /// For what counts as a line, whether there may be one or not.
+    pub(super) fn counted_permit(&self) -> Permit {
+        Permit::count(&self.upstream, &self.open).0
+    }
+
     pub(super) fn resolver(&self) -> &Resolver {
         &self.resolver
     }
@@ -226,7 +227,7 @@ impl Drop for Lines {
 impl Line {
     /// Whether the next read of the body won't wait: of one of known length any byte that is here will do.
     pub(super) fn has_buffered(&self, is_sized: bool) -> bool {
-        self.wire.get().has_buffered() || (is_sized && self.wire.get().holds_bytes())
+        self.wire.get().story().has_buffered() || (is_sized && self.wire.get().story().is_held())
     }
 
     /// Whether the rest of the current answer's body is long and comes as it is.
@@ -242,12 +243,17 @@ impl Line {
     /// The rest of an answer went past its agent, which will never know that it has ended: another one goes on.
     pub(super) fn renew(&mut self, lines: &Lines) {
         (self.agent, self.inspector) = lines.agent_on(self.wire());
-        self.wire.get().note_reusable(true);
+        self.wire.get().story().note_reusable(true);
     }
 
     /// The poller gives turns for it, again if it rested.
     pub(super) fn watch(&mut self) -> io::Result<()> {
         if std::mem::take(&mut self.rests) { self.wire.get().wake_in_poller() } else { Ok(()) }
+    }
+
+    /// Whether a request that finds it dead may go out once more: a backend may close an idle connection just when it is used.
+    pub(super) fn may_repeat(&self, request: &Outgoing) -> bool {
+        self.was_used && (request.is_idempotent() || self.wire.get().is_request_untouched())
     }
 
     pub(super) fn wire(&self) -> Arc<Wire> {
@@ -261,31 +267,24 @@ impl Line {
         token.arm(self.wire.get().clone()).map_err(|_| Outcome::Cancelled)
     }
 
-    /// Sends the request and waits for the head of the answer.
-    pub(super) fn call(self, lines: &Arc<Lines>, request: &Outgoing, token: &CancelToken) -> Result<Answer, Failure> {
-        self.arm(token).map_err(|outcome| Failure { outcome, died_unanswered: false })?;
-        self.finish(lines, request, token)
-    }
-
-    /// Has ureq make its call: it sends what hasn't been sent, and reads the head of the answer.
+    /// Has ureq make its call, for which the request has been sent: it reads the head of the answer.
     pub(super) fn finish(
         mut self,
         lines: &Arc<Lines>,
         request: &Outgoing,
         token: &CancelToken,
     ) -> Result<Answer, Failure> {
-        let failed = |outcome| Failure { outcome, died_unanswered: false };
         if token.is_cancelled() {
-            return Err(failed(Outcome::Cancelled));
+            return Err(Failure::other(Outcome::Cancelled));
         }
-        let response = match self.agent.run(request.for_ureq(&lines.address)) {
-            Ok(response) => response,
-            Err(error) => return Err(self.failure(error, token)),
-        };
+        let response = self.agent.run(request.for_ureq(&lines.address)).map_err(|error| {
+            let is_cancelled = token.disarm().is_err();
+            if is_cancelled { Failure::other(Outcome::Cancelled) } else { Failure::new(error, self.wire.get().story()) }
+        })?;
         let (head, body) = response.into_parts();
         if let Some(lie) = self.lie().or_else(|| framing_lie(head.version, &head.headers)) {
             let _ = token.disarm();
-            return Err(failed(Outcome::Protocol(lie.to_owned())));
+            return Err(Failure::other(Outcome::Protocol(lie.to_owned())));
         }
         self.heed(head.headers.get("keep-alive").and_then(|value| idle_time_hint(value.as_bytes())));
         let told = content_length(&head.headers).ok();
@@ -325,8 +324,8 @@ impl Line {
         let look = |here: &[u8]| Some((whole(here, method)?, here.len()));
         let (Whole { status, idle_time }, length) = self.wire.get().look_again(look)?;
         self.wire.get().skip(length);
-        self.wire.get().note_answered();
-        self.wire.get().note_reusable(true);
+        self.wire.get().story().note_answered();
+        self.wire.get().story().note_reusable(true);
         self.heed(idle_time);
         Some(status)
     }
@@ -342,15 +341,6 @@ impl Line {
         if let Some(idle_time) = idle_time {
             self.idle_time_max = IDLE_TIME_MAX.min(idle_time);
         }
-    }
-
-    fn failure(self, error: Error, token: &CancelToken) -> Failure {
-        if token.disarm().is_err() {
-            return Failure { outcome: Outcome::Cancelled, died_unanswered: false };
-        }
-        let outcome = if self.wire.get().was_reset() { Outcome::Reset } else { outcome_of(error) };
-        let died = matches!(outcome, Outcome::Reset | Outcome::Closed);
-        Failure { outcome, died_unanswered: died && self.was_used && !self.wire.get().was_answered() }
     }
 }
 
@@ -376,31 +366,6 @@ pub(super) fn idle_time_hint(value: &[u8]) -> Option<Duration> {
     let value = std::str::from_utf8(value).ok()?;
     let seconds = value.split(',').find_map(|part| part.trim().strip_prefix("timeout="))?;
     seconds.trim().parse().ok().map(Duration::from_secs)
-}
-
-/// What an error of ureq's means.
-fn outcome_of(error: Error) -> Outcome {
-    match error {
-        Error::Timeout(_) => Outcome::Timeout,
-        Error::LargeResponseHeader(..) => Outcome::TooLarge,
-        Error::Io(error) => outcome_of_io(&error),
-        Error::Other(error) => match error.downcast_ref::<io::Error>() {
-            Some(error) => outcome_of_io(error),
-            None => Outcome::Protocol(error.to_string()),
-        },
-        Error::Protocol(error) => Outcome::Protocol(error.to_string()),
-        other => Outcome::Protocol(other.to_string()),
-    }
-}
-
-fn outcome_of_io(error: &io::Error) -> Outcome {
-    match error.kind() {
-        io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted | io::ErrorKind::BrokenPipe => Outcome::Reset,
-        io::ErrorKind::UnexpectedEof => Outcome::Closed,
-        // rustls wraps its errors in this kind.
-        io::ErrorKind::InvalidData => Outcome::Tls(error.to_string()),
-        _ => Outcome::Protocol(error.to_string()),
-    }
 }
 
 /// ureq resolves before it looks for a connection. Ours is connected already, so any address will do.

@@ -7,6 +7,7 @@ mod buffers;
 mod connecting;
 mod dial;
 mod draining;
+mod failure;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzzing;
@@ -18,8 +19,10 @@ mod looking;
 mod permit;
 mod request;
 mod resolve;
+mod sending;
 mod session;
 mod slot;
+mod story;
 mod switched;
 mod tls;
 mod transport;
@@ -44,6 +47,7 @@ pub use draining::Draining;
 pub use leg::{Loss, Step, Waits, Woken};
 pub use line::Lines;
 use line::{Line, idle_time_hint};
+pub use permit::FilePlace;
 pub use request::Outgoing;
 pub use resolve::{Lookup, SystemLookup};
 pub use switched::Switched;
@@ -67,7 +71,8 @@ pub struct Reach {
     pub idle_lines_max: usize,
     /// How long a name's addresses count.
     pub dns_ttl: Duration,
-    /// The most lines to all backends together: what the limit of descriptors leaves.
+    /// The most lines to all backends together, and files of bodies that losers still send: what the limit of descriptors
+    /// leaves.
     pub lines_max: usize,
     /// Root certificates beside the usual ones, in DER.
     pub own_roots: Vec<Vec<u8>>,
@@ -81,6 +86,7 @@ pub struct Upstream {
     lookup: Arc<dyn Lookup>,
     poller: Poller,
     spare: Spare,
+    /// And files that each take the place of one.
     lines: AtomicUsize,
     opened: AtomicU64,
     reused: AtomicU64,

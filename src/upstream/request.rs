@@ -1,7 +1,7 @@
 //! What is said to a backend, in the two forms that must agree: the request that ureq gets, and the bytes that it makes
 //! of it. Knows nothing of connections.
 
-use std::io::Write;
+use std::io;
 use std::sync::Arc;
 
 use http::header::{CONTENT_LENGTH, HOST};
@@ -75,35 +75,39 @@ impl Outgoing {
         request
     }
 
-    /// The bytes that ureq makes of [`Outgoing::for_ureq`], if they are known: a long body is in a file.
-    pub(super) fn ahead(&self, address: &Address) -> Option<Ahead> {
-        let body: Option<Body> = match &self.body {
-            Some(spool) => Some(Arc::new(InMemory::new(spool)?)),
-            None => None,
-        };
+    /// The bytes that ureq makes of [`Outgoing::for_ureq`].
+    pub(super) fn ahead(&self, address: &Address) -> Ahead {
         let target = address.target_text(&self.target);
         let mut head = Vec::with_capacity(REQUEST_LINES_BYTES + target.len() + self.fields.len());
-        write!(head, "{} {target} HTTP/1.1\r\n", self.method).ok()?;
+        for part in [self.method.as_str(), " ", &*target, " HTTP/1.1\r\n"] {
+            head.extend_from_slice(part.as_bytes());
+        }
         if !self.headers.contains_key(HOST) {
-            write!(head, "host: {}\r\n", address.authority()).ok()?;
+            for part in ["host: ", address.authority(), "\r\n"] {
+                head.extend_from_slice(part.as_bytes());
+            }
         }
         head.extend_from_slice(&self.fields);
-        Some(Ahead::new(head, body))
+        Ahead::new(head, self.body.clone().map(|spool| Arc::new(spool) as Arc<dyn Body>))
+    }
+
+    /// Whether the body is in a file, which is open as long as this is.
+    pub fn holds_file(&self) -> bool {
+        self.body.as_ref().is_some_and(|spool| spool.bytes().is_none())
     }
 }
 
-/// A body that is in memory.
-struct InMemory(Spool);
-
-impl InMemory {
-    fn new(spool: &Spool) -> Option<InMemory> {
-        spool.bytes().map(|_| InMemory(spool.clone()))
+impl Body for Spool {
+    fn length(&self) -> u64 {
+        Spool::length(self)
     }
-}
 
-impl AsRef<[u8]> for InMemory {
-    fn as_ref(&self) -> &[u8] {
-        self.0.bytes().unwrap_or_default()
+    fn bytes(&self) -> Option<&[u8]> {
+        Spool::bytes(self)
+    }
+
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        Spool::read_at(self, buffer, offset)
     }
 }
 

@@ -38,10 +38,12 @@ pub(super) enum Seen<'a> {
     Nothing,
     /// All that is here.
     Bytes(&'a [u8]),
-    /// More than is looked at, an end, or an error.
-    Enough,
-    /// The peer has reset the connection: the socket tells it only once.
-    Reset,
+    /// The first of more than is looked at.
+    Begin(&'a [u8]),
+    /// An end, or what is no TLS.
+    End,
+    /// The connection has failed: the socket tells it only once.
+    Failed(io::ErrorKind),
 }
 
 impl Session {
@@ -89,40 +91,35 @@ impl Session {
         }
     }
 
-    /// Sends what goes without waiting: how many of the bytes were taken, and whether they are all on the wire.
-    pub(super) fn send(&self, socket: &Socket, parts: &[IoSlice]) -> io::Result<(usize, bool)> {
+    /// Takes as many bytes as go without waiting: how many. Under TLS they are on the wire once all records are.
+    pub(super) fn send(&self, socket: &Socket, parts: &[IoSlice]) -> io::Result<usize> {
         if let Some(tls) = &mut self.state().tls {
-            let taken = tls.writer().write_vectored(parts)?;
-            return Ok((taken, send_records(tls, socket)?));
+            return tls.writer().write_vectored(parts);
         }
         let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-        let taken = rustix::net::sendmsg(socket, parts, &mut SendAncillaryBuffer::default(), flags)?;
-        Ok((taken, true))
+        match rustix::net::sendmsg(socket, parts, &mut SendAncillaryBuffer::default(), flags) {
+            Err(Errno::AGAIN) => Ok(0),
+            sent => Ok(sent?),
+        }
+    }
+
+    /// Sends records, if there are any, as far as that goes without waiting: how many bytes of them, and whether that is all.
+    pub(super) fn send_records(&self, socket: &Socket) -> io::Result<(usize, bool)> {
+        self.state().tls.as_mut().map_or(Ok((0, true)), |tls| send_counted_records(tls, socket))
     }
 
     /// Reads from a socket that waits.
-    pub(super) fn read(&self, socket: &mut (impl Read + Write), buffer: &mut [u8]) -> io::Result<usize> {
+    pub(super) fn read(&self, socket: &Socket, waiting: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
         let State { tls, shown } = &mut *self.state();
         if let Some(tls) = tls {
-            // An error that a look has come upon.
-            tls.process_new_packets().map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
-            return rustls::Stream::new(&mut **tls, socket).read(buffer);
+            return read_decrypted(tls, socket, waiting, buffer);
         }
         if shown.is_empty() {
-            return socket.read(buffer);
+            return waiting.read(buffer);
         }
         let count = (&shown[..]).read(buffer)?;
         drop_first(shown, count);
         Ok(count)
-    }
-
-    /// Writes to a socket that waits.
-    pub(super) fn write_all(&self, socket: &mut (impl Read + Write), bytes: &[u8]) -> io::Result<()> {
-        let mut state = self.state();
-        let Some(tls) = &mut state.tls else { return socket.write_all(bytes) };
-        let mut stream = rustls::Stream::new(&mut **tls, socket);
-        stream.write_all(bytes)?;
-        stream.flush()
     }
 
     /// Whether nothing that nobody asked for has been shown or decrypted, nor the farewell.
@@ -147,14 +144,43 @@ impl fmt::Debug for Session {
 }
 
 /// Sends records until the socket would make it wait: whether all are sent.
-pub(super) fn send_records(tls: &mut ClientConnection, mut socket: &Socket) -> io::Result<bool> {
+pub(super) fn send_records(tls: &mut ClientConnection, socket: &Socket) -> io::Result<bool> {
+    Ok(send_counted_records(tls, socket)?.1)
+}
+
+fn send_counted_records(tls: &mut ClientConnection, mut socket: &Socket) -> io::Result<(usize, bool)> {
+    let mut count = 0;
     while tls.wants_write() {
-        match tls.write_tls(&mut socket) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+        count += match tls.write_tls(&mut socket) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok((count, false)),
             written => written?,
         };
     }
-    Ok(true)
+    Ok((count, true))
+}
+
+/// Reads without waiting for anything to be written: a backend that answers early may read no more.
+fn read_decrypted(
+    tls: &mut ClientConnection,
+    socket: &Socket,
+    waiting: &mut impl Read,
+    buffer: &mut [u8],
+) -> io::Result<usize> {
+    loop {
+        let is_request_out = !tls.wants_write();
+        // Also an error that a look has come upon.
+        let processed = tls.process_new_packets();
+        if is_request_out {
+            // TLS may have something to say for itself: an alert, or that it has new keys.
+            let _ = send_records(tls, socket);
+        }
+        processed.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+        match tls.reader().read(buffer) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            read => return read,
+        }
+        tls.read_tls(waiting)?;
+    }
 }
 
 /// Keeps no memory for a connection that idles.
@@ -168,23 +194,27 @@ fn drop_first(shown: &mut Vec<u8>, count: usize) {
 
 /// Takes what is here from the socket and keeps it.
 fn look_at_plain<T>(shown: &mut Vec<u8>, socket: &Socket, look: impl FnOnce(Seen) -> T) -> T {
+    // While a request goes out there are many looks at the same answer.
+    if shown.len() >= LOOK_BYTES {
+        return look(Seen::Begin(shown));
+    }
     let mut buffer = [MaybeUninit::uninit(); LOOK_BYTES];
     match rustix::net::recv(socket, &mut buffer, RecvFlags::DONTWAIT) {
         Ok(((here, _), _)) if !here.is_empty() => shown.extend_from_slice(here),
+        Ok(_) => return look(Seen::End),
         Err(Errno::AGAIN) if shown.is_empty() => return look(Seen::Nothing),
         Err(Errno::AGAIN) => {}
-        Err(Errno::CONNRESET) => return look(Seen::Reset),
-        _ => return look(Seen::Enough),
+        Err(error) => return look(Seen::Failed(io::Error::from(error).kind())),
     }
-    if shown.len() < LOOK_BYTES { look(Seen::Bytes(shown)) } else { look(Seen::Enough) }
+    if shown.len() < LOOK_BYTES { look(Seen::Bytes(shown)) } else { look(Seen::Begin(shown)) }
 }
 
-/// Decrypts what is here. What is in more than one record is enough, since it is seen in parts.
+/// Decrypts what is here. What is in more than one record is seen in parts.
 fn look_at_decrypted<T>(tls: &mut ClientConnection, mut socket: &Socket, look: impl FnOnce(Seen) -> T) -> T {
     for _ in 0..READS_MAX {
         let count = match tls.process_new_packets() {
             Ok(state) if !state.peer_has_closed() => state.plaintext_bytes_to_read(),
-            _ => return look(Seen::Enough),
+            _ => return look(Seen::End),
         };
         if count >= DECRYPTED_BYTES_MAX {
             break;
@@ -192,18 +222,18 @@ fn look_at_decrypted<T>(tls: &mut ClientConnection, mut socket: &Socket, look: i
         match tls.read_tls(&mut socket) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return look_at_plaintext(tls, count, look),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return look(Seen::Reset),
-            Ok(0) | Err(_) => break,
+            Err(error) => return look(Seen::Failed(error.kind())),
+            Ok(0) => return look(Seen::End),
             Ok(_) => {}
         }
     }
-    look(Seen::Enough)
+    look(Seen::Begin(tls.reader().fill_buf().unwrap_or_default()))
 }
 
 fn look_at_plaintext<T>(tls: &mut ClientConnection, count: usize, look: impl FnOnce(Seen) -> T) -> T {
     match tls.reader().fill_buf() {
         _ if count == 0 => look(Seen::Nothing),
         Ok(here) if here.len() == count => look(Seen::Bytes(here)),
-        _ => look(Seen::Enough),
+        here => look(Seen::Begin(here.unwrap_or_default())),
     }
 }

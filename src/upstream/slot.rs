@@ -50,11 +50,6 @@ impl Slot {
         std::mem::take(&mut state.missed)
     }
 
-    /// Takes the leg out, if it still waits.
-    pub(super) fn take(&self) -> Option<Wake> {
-        self.state().waiting.take()
-    }
-
     /// Whether nothing more will come.
     pub(super) fn is_over(&self) -> bool {
         self.state().over

@@ -1,6 +1,6 @@
-//! A wire's socket for a while: reading and writing wait on this thread, until a deadline. Knows nothing of what the bytes mean.
+//! A wire's socket for a while: reading waits on this thread, until a deadline. Knows nothing of what the bytes mean.
 
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::time::Instant;
 
 use super::wire::Wire;
@@ -33,10 +33,7 @@ impl<'a> Waiting<'a> {
     fn done(&self, done: io::Result<usize>) -> io::Result<usize> {
         match &done {
             Ok(count) => wait::moved(*count),
-            Err(error) if matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe) => {
-                self.wire.note_reset();
-            }
-            Err(_) => {}
+            Err(error) => self.wire.story().note_failed(error.kind()),
         }
         done
     }
@@ -45,23 +42,5 @@ impl<'a> Waiting<'a> {
 impl Read for Waiting<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.when_readable(|| self.wire.now().read(buffer))
-    }
-}
-
-impl Write for Waiting<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        loop {
-            match self.wire.now().write(bytes) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    wait::until_writable(self.wire.now(), self.deadline)?;
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                written => return self.done(written),
-            }
-        }
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
     }
 }

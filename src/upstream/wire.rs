@@ -2,7 +2,7 @@
 //! request sent here and wait in the poller. Knows nothing of what the bytes mean, nor of when it may be used again.
 
 use std::fmt;
-use std::io;
+use std::io::{self, IoSlice};
 use std::net::Shutdown;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
@@ -12,12 +12,13 @@ use rustls::ClientConnection;
 use socket2::Socket;
 
 use super::ahead::Ahead;
+use super::sending::{Call, Progress};
 use super::session::{Seen, Session};
-use super::slot::{Slot, Wake};
+use super::slot::{IsDue, Slot, Wake};
+use super::story::Story;
 use super::waiting::Waiting;
 use crate::poller::{Owner, Poller, Turn, Watch};
 use crate::race::HangUp;
-use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// A connection's socket and its story, shared by the transport, its line, the poller and the token of the current leg.
@@ -31,26 +32,7 @@ pub(super) struct Wire {
     ready: OnceLock<Box<dyn Fn() + Send + Sync>>,
     /// What ureq has left unread of a connection whose protocol is switched.
     left: Mutex<Option<Vec<u8>>>,
-    /// A byte of the current answer has come.
-    answered: AtomicBool,
-    /// The peer reset the connection.
-    reset: AtomicBool,
-    /// So much of the answer is in the buffer that the next read won't wait.
-    buffered: AtomicBool,
-    /// ureq holds bytes of the answer that nobody has read.
-    held: AtomicBool,
-    /// ureq has read an answer to its end and would use the connection again.
-    reusable: AtomicBool,
-}
-
-/// What the current call has done before ureq knows of it.
-#[derive(Default)]
-struct Call {
-    ahead: Option<Ahead>,
-    /// All of the request is on the wire.
-    is_out: bool,
-    /// Until when the head of the answer must be here.
-    head_by: Option<Instant>,
+    story: Story,
 }
 
 /// What ureq drops after a 101, but for the socket.
@@ -70,11 +52,7 @@ impl Wire {
             watch: OnceLock::new(),
             ready: OnceLock::new(),
             left: Mutex::default(),
-            answered: AtomicBool::new(false),
-            reset: AtomicBool::new(false),
-            buffered: AtomicBool::new(false),
-            held: AtomicBool::new(false),
-            reusable: AtomicBool::new(false),
+            story: Story::new(),
         })
     }
 
@@ -119,34 +97,51 @@ impl Wire {
 
     /// A new request goes out.
     pub(super) fn begin(&self) {
-        self.answered.store(false, Ordering::Release);
+        self.story.begin();
         self.slot.begin();
         *lock(&self.call) = Call::default();
     }
 
-    /// Sends a request without waiting, and has the leg woken when the answer is here, or the socket's end, or the
-    /// deadline; at once, if the socket didn't take all of it. An error gives the wake back: it took nothing, and is of no
-    /// use any more.
-    pub(super) fn send_ahead(&self, mut request: Ahead, head_by: Instant, wake: Wake) -> Result<(), Wake> {
+    /// Sends of a request what is in memory, without waiting, and has the leg woken when the answer is here, or the socket's
+    /// end, or the deadline; at once, if that isn't all or the socket didn't take it.
+    pub(super) fn send_ahead(&self, request: Ahead, head_by: Instant, wake: Wake) {
         // Everything is set before the first byte goes out, since the answer may come at once; under the lock, also how
         // much has gone out. It never waits.
         let mut call = lock(&self.call);
         let missed = self.slot.put(wake);
-        if let Some(watch) = self.watch.get() {
-            watch.set_deadline(Some(head_by));
-        }
-        let sent = request.send(|parts| self.session.send(&self.socket, parts));
-        let is_out = matches!(sent, Ok(true));
-        *call = Call { ahead: Some(request), is_out, head_by: Some(head_by) };
+        self.set_deadline(head_by);
+        *call = Call::begin(request, head_by, self);
+        let is_out = call.is_out();
         drop(call);
-        match sent {
-            Ok(true) if missed => self.look_and_wake(),
-            Ok(true) => {}
-            Ok(false) => self.slot.wake_if(|_| true),
-            // If an event has taken it already, whoever runs the leg finds out.
-            Err(_) => return self.slot.take().map_or(Ok(()), Err),
+        if !is_out {
+            self.slot.wake_if(|_| true);
+        } else if missed {
+            self.look_and_wake();
         }
-        Ok(())
+    }
+
+    /// Goes on with a request that isn't out, unless a refusal is here. Doesn't wait, but reads files.
+    pub(super) fn send_more(&self, is_refusal: IsDue, silence_max: Duration) -> Progress {
+        self.with_call(|call| call.go_on(self, is_refusal, silence_max))
+    }
+
+    /// Does what may read files, so not under the lock: whoever runs the leg does it, and nobody else asks meanwhile.
+    fn with_call<T>(&self, work: impl FnOnce(&mut Call) -> T) -> T {
+        let mut call = std::mem::take(&mut *lock(&self.call));
+        let done = work(&mut call);
+        *lock(&self.call) = call;
+        done
+    }
+
+    /// A request is out that took more than one go: has the leg woken as after [`Wire::send_ahead`].
+    pub(super) fn await_head(&self, head_by: Instant, wake: Wake) {
+        self.set_deadline(head_by);
+        lock(&self.call).await_head(head_by);
+        // A deadline for sending may just have passed. What else may have happened meanwhile is seen by a look: the edges of
+        // it are used up.
+        self.slot.begin();
+        self.slot.put(wake);
+        self.look_and_wake();
     }
 
     /// Has a leg woken that has looked already and wants more: by what comes from now on, or has come since the look. Its
@@ -158,16 +153,11 @@ impl Wire {
     }
 
     /// Has a leg go on at the first event, also one that has been missed, or when it is time.
-    pub(super) fn await_event(self: &Arc<Wire>, poller: &Poller, until: Instant, wake: Wake) -> io::Result<()> {
-        // Before the leg waits, since it may go on and come back at once.
-        self.join_poller(poller)?;
-        if let Some(watch) = self.watch.get() {
-            watch.set_deadline(Some(until));
-        }
+    pub(super) fn await_event(&self, until: Instant, wake: Wake) {
+        self.set_deadline(until);
         if self.slot.put(wake) {
             self.slot.wake_if(|_| true);
         }
-        Ok(())
     }
 
     /// Whether no more of the answer will come before its time is over.
@@ -175,24 +165,9 @@ impl Wire {
         self.slot.is_over()
     }
 
-    pub(super) fn was_answered(&self) -> bool {
-        self.answered.load(Ordering::Acquire)
-    }
-
-    pub(super) fn was_reset(&self) -> bool {
-        self.reset.load(Ordering::Acquire)
-    }
-
-    pub(super) fn has_buffered(&self) -> bool {
-        self.buffered.load(Ordering::Acquire)
-    }
-
-    pub(super) fn holds_bytes(&self) -> bool {
-        self.held.load(Ordering::Acquire)
-    }
-
-    pub(super) fn is_reusable(&self) -> bool {
-        self.reusable.load(Ordering::Acquire)
+    /// What has happened.
+    pub(super) fn story(&self) -> &Story {
+        &self.story
     }
 
     /// One look: no bytes that nobody asked for, and no end.
@@ -205,8 +180,8 @@ impl Wire {
     /// Looks at the first bytes that are here; they stay to be read.
     pub(super) fn look<T>(&self, look: impl FnOnce(Seen) -> T) -> T {
         self.session.look(&self.socket, |seen| {
-            if seen == Seen::Reset {
-                self.note_reset();
+            if let Seen::Failed(kind) = seen {
+                self.story.note_failed(kind);
             }
             look(seen)
         })
@@ -222,15 +197,9 @@ impl Wire {
         self.session.skip(count);
     }
 
-    /// Notes whether ureq holds bytes of an answer, and whether by these the next read of its body won't wait.
-    pub(super) fn note_buffered(&self, held: bool, buffered: bool) {
-        self.held.store(held, Ordering::Release);
-        self.buffered.store(buffered, Ordering::Release);
-    }
-
     /// Whether the bytes that come next are the body's next, as they are.
     pub(super) fn is_movable(&self) -> bool {
-        !self.holds_bytes() && self.session.is_bare()
+        !self.story.is_held() && self.session.is_bare()
     }
 
     /// Moves bytes into a pipe that has room, without copying them. Waits for them until the deadline.
@@ -239,29 +208,19 @@ impl Wire {
         waiting.when_readable(|| Ok(rustix::pipe::splice(&self.socket, None, pipe, None, most, SpliceFlags::NONBLOCK)?))
     }
 
-    /// Notes that ureq would use the connection again, or that it is using it.
-    pub(super) fn note_reusable(&self, reusable: bool) {
-        self.reusable.store(reusable, Ordering::Release);
-    }
-
-    /// Notes that the peer has reset the connection.
-    pub(super) fn note_reset(&self) {
-        self.reset.store(true, Ordering::Release);
-    }
-
-    /// Notes that a byte of an answer has come.
-    pub(super) fn note_answered(&self) {
-        self.answered.store(true, Ordering::Release);
-    }
-
     /// Reads what has been decrypted, if the connection has TLS. Waits until the deadline.
     pub(super) fn read(&self, buffer: &mut [u8], deadline: Instant) -> io::Result<usize> {
-        self.session.read(&mut self.until(deadline), buffer)
+        self.session.read(&self.socket, &mut self.until(deadline), buffer)
     }
 
-    /// Writes all of it, under TLS if the connection has it. Waits until the deadline.
-    pub(super) fn write_all(&self, bytes: &[u8], deadline: Instant) -> io::Result<()> {
-        self.session.write_all(&mut self.until(deadline), bytes)
+    /// Takes as many bytes as go without waiting.
+    pub(super) fn send(&self, parts: &[IoSlice]) -> io::Result<usize> {
+        self.session.send(&self.socket, parts).inspect_err(|error| self.story.note_failed(error.kind()))
+    }
+
+    /// Sends what TLS has made of them, as far as that goes without waiting: how many bytes, and whether that is all.
+    pub(super) fn send_records(&self) -> io::Result<(usize, bool)> {
+        self.session.send_records(&self.socket).inspect_err(|error| self.story.note_failed(error.kind()))
     }
 
     /// The side of TLS.
@@ -269,9 +228,9 @@ impl Wire {
         &self.session
     }
 
-    /// Until when the head of the answer must be here, if the leg's own clock runs.
-    pub(super) fn head_by(&self) -> Option<Instant> {
-        lock(&self.call).head_by
+    /// Until when the leg waits, if its own clock runs.
+    pub(super) fn leg_deadline(&self) -> Option<Instant> {
+        lock(&self.call).until()
     }
 
     /// The socket as bytes that come and go, each wait of it until the deadline.
@@ -313,14 +272,19 @@ impl Wire {
         let _ = self.socket.set_linger(Some(Duration::ZERO));
     }
 
-    /// Whether all of the request has been sent ahead.
+    /// Whether all of the request is on the wire.
     pub(super) fn is_request_out(&self) -> bool {
-        lock(&self.call).is_out
+        lock(&self.call).is_out()
     }
 
-    /// What ureq wants to write next: how much of it is on the wire already.
-    pub(super) fn compare_with_ahead(&self, bytes: &[u8]) -> io::Result<usize> {
-        lock(&self.call).ahead.as_mut().map_or(Ok(0), |ahead| ahead.compare(bytes))
+    /// Whether no byte of the request has gone out.
+    pub(super) fn is_request_untouched(&self) -> bool {
+        lock(&self.call).is_untouched()
+    }
+
+    /// What ureq wants to write next must be what is meant.
+    pub(super) fn compare_with_request(&self, bytes: &[u8]) -> io::Result<()> {
+        self.with_call(|call| call.compare(bytes))
     }
 }
 
@@ -346,9 +310,15 @@ impl Wire {
                 // An edge of an earlier answer, or of a socket that can be written to.
                 Seen::Nothing => false,
                 Seen::Bytes(here) => is_due(here),
-                Seen::Enough | Seen::Reset => true,
+                Seen::Begin(_) | Seen::End | Seen::Failed(_) => true,
             })
         });
+    }
+
+    fn set_deadline(&self, deadline: Instant) {
+        if let Some(watch) = self.watch.get() {
+            watch.set_deadline(Some(deadline));
+        }
     }
 }
 

@@ -12,6 +12,9 @@ mod race;
 /// Who is hung up on, when, and who isn't.
 mod cancel;
 
+/// Requests that no connection takes at once.
+mod uploads;
+
 /// Connections to backends: used again, given up, never mixed up.
 mod lines;
 

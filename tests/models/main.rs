@@ -24,11 +24,17 @@ mod wait;
 #[path = "../../src/upstream/ahead.rs"]
 mod ahead;
 
+#[path = "../../src/upstream/sending.rs"]
+mod sending;
+
 #[path = "../../src/upstream/session.rs"]
 mod session;
 
 #[path = "../../src/upstream/slot.rs"]
 mod slot;
+
+#[path = "../../src/upstream/story.rs"]
+mod story;
 
 #[path = "../../src/upstream/waiting.rs"]
 mod waiting;
@@ -69,6 +75,10 @@ const MODELS: &[Model] = &[
     ("legs_run_where_threads_are_scarce", crew::legs_run_where_threads_are_scarce),
     ("a_closing_crew_runs_or_drops_each_leg", crew::a_closing_crew_runs_or_drops_each_leg),
     ("a_leg_in_the_poller_goes_on_once", waits::a_leg_in_the_poller_goes_on_once),
+    (
+        "a_request_in_many_goes_arrives_whole_or_its_leg_knows_why",
+        waits::a_request_in_many_goes_arrives_whole_or_its_leg_knows_why,
+    ),
 ];
 
 /// Orders tried of each model.

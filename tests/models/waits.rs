@@ -1,21 +1,26 @@
-//! A model of the slot in `upstream/slot.rs` in which a leg waits for its answer: on a real pair of sockets, none of whose
-//! calls waits.
+//! Models of the slot in `upstream/slot.rs` in which a leg waits for room for its request, and for its answer: on a real pair
+//! of sockets, none of whose calls waits.
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::Shutdown;
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use socket2::{Domain, Socket, Type};
 
-use crate::ahead::Ahead;
+use crate::ahead::{Ahead, Body};
 use crate::poller::{Poller, Turn};
 use crate::race::{CancelToken, HangUp};
+use crate::sending::Progress;
 use crate::session::Seen;
 use crate::slot::{IsDue, Wake};
-use crate::sync::chance;
 use crate::sync::channel::{Sender, bounded};
 use crate::sync::thread::{scope, yield_now};
+use crate::sync::{chance, pick};
 use crate::wire::Wire;
 use shuttle::sync::Arc;
+
+const LONG: Duration = Duration::from_secs(3600);
 
 pub fn a_leg_in_the_poller_goes_on_once() {
     let (near, far) = Socket::pair(Domain::UNIX, Type::STREAM, None).expect("two sockets");
@@ -23,7 +28,7 @@ pub fn a_leg_in_the_poller_goes_on_once() {
     let (poller, token, wire) = (Poller::default(), CancelToken::default(), Wire::new(near));
     wire.join_poller(&poller).expect("a place in the poller");
     let times_out = chance(3);
-    let head_by = if times_out { Instant::now() } else { Instant::now() + Duration::from_secs(3600) };
+    let head_by = if times_out { Instant::now() } else { Instant::now() + LONG };
     scope(|scope| {
         scope.spawn(|| poller.run());
         let others = [
@@ -51,22 +56,22 @@ fn send_and_wait(wire: &Arc<Wire>, token: &CancelToken, head_by: Instant) -> boo
     let (gone_on, goes_on) = bounded(2);
     // Whoever has lost is content with the begin of its answer, for now.
     let is_due: IsDue = if chance(2) { |here| here == b"answer" } else { |here| !here.is_empty() };
-    let ahead = Ahead::new(b"request".to_vec(), None);
-    if wire.send_ahead(ahead, head_by, wake(is_due, gone_on.clone())).is_err() {
-        assert!(goes_on.try_recv().is_err(), "a leg that wasn't left to the poller doesn't go on");
-        return false;
-    }
+    wire.send_ahead(Ahead::new(b"request".to_vec(), None), head_by, wake(Some(is_due), &gone_on));
     goes_on.recv().expect("the leg goes on");
-    if !wire.is_over() && wire.look(|seen| seen == Seen::Bytes(b"ans")) {
-        wire.await_more(wake(|here| here == b"answer", gone_on));
+    if !wire.is_request_out() {
+        // It was hung up on before.
+        wire.hang_up();
+    } else if !wire.is_over() && wire.look(|seen| seen == Seen::Bytes(b"ans")) {
+        wire.await_more(wake(Some(|here| here == b"answer"), &gone_on));
         goes_on.recv().expect("the leg goes on");
     }
     assert!(goes_on.try_recv().is_err(), "the leg goes on once");
     true
 }
 
-fn wake(is_due: IsDue, gone_on: Sender<()>) -> Wake {
-    Wake { is_due: Some(is_due), go_on: Box::new(move || gone_on.send(()).expect("the leg listens")) }
+fn wake(is_due: Option<IsDue>, gone_on: &Sender<()>) -> Wake {
+    let gone_on = gone_on.clone();
+    Wake { is_due, go_on: Box::new(move || gone_on.send(()).expect("the leg listens")) }
 }
 
 fn maybe(one_in: u32, deed: impl FnOnce()) {
@@ -90,4 +95,143 @@ fn answer(mut far: &Socket, poller: &Poller) {
 fn cut(token: &CancelToken, poller: &Poller) {
     token.cancel();
     poller.tell_all(Turn::Cut);
+}
+
+/// More than its sockets take at once.
+const BODY_BYTES: usize = 24 * 1024;
+
+/// What happens to a request that takes more than one go.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Course {
+    Whole,
+    /// The backend refuses it after its first bytes, and reads no more.
+    Refused,
+    /// The backend ends after its first bytes.
+    Ended,
+    /// The leg's patience is over at once, whenever it waits for room.
+    TimedOut,
+    HungUp,
+}
+
+pub fn a_request_in_many_goes_arrives_whole_or_its_leg_knows_why() {
+    let (near, far) = Socket::pair(Domain::UNIX, Type::STREAM, None).expect("two sockets");
+    near.set_nonblocking(true).expect("a socket");
+    near.set_send_buffer_size(4096).expect("a small buffer");
+    far.set_nonblocking(true).expect("a socket");
+    let course = match pick(8) {
+        0 => Course::Refused,
+        1 => Course::Ended,
+        2 | 3 => Course::TimedOut,
+        4 => Course::HungUp,
+        _ => Course::Whole,
+    };
+    let (poller, token, wire) = (Poller::default(), CancelToken::default(), Wire::new(near));
+    wire.join_poller(&poller).expect("a place in the poller");
+    scope(|scope| {
+        scope.spawn(|| poller.run());
+        let backend = scope.spawn(|| take_and_answer(&far, &poller, course));
+        let other = scope.spawn(|| (course == Course::HungUp).then(|| cut(&token, &poller)));
+        let progress = send_all(&wire, &token, course);
+        let is_answered = progress == Some(Progress::Out) && wire.look(|seen| seen == Seen::Bytes(b"answer"));
+        if !is_answered {
+            wire.hang_up();
+        }
+        let has_arrived = backend.join().expect("no panic");
+        match course {
+            Course::Whole => assert!(is_answered && has_arrived, "nothing keeps it from going out: {progress:?}"),
+            // The deadline may pass just when the last byte goes out: then the rest of the wait costs a thread.
+            Course::TimedOut => assert!(progress.is_some()),
+            Course::Refused | Course::Ended => assert_eq!(progress, Some(Progress::Over)),
+            Course::HungUp => {}
+        }
+        other.join().expect("no panic");
+        poller.stop();
+    });
+}
+
+/// The leg sends its request, as `upstream` does: how that has ended, and after it the wait for the answer.
+fn send_all(wire: &Arc<Wire>, token: &CancelToken, course: Course) -> Option<Progress> {
+    token.arm(wire.clone()).ok()?;
+    wire.begin();
+    let (gone_on, goes_on) = bounded(2);
+    let (head_by, is_head_here): (_, IsDue) = (Instant::now() + LONG, |here| here == b"answer");
+    let silence_max = if course == Course::TimedOut { Duration::from_nanos(1) } else { LONG };
+    let body = chance(2).then_some(InFile).map(|body| Arc::new(body) as Arc<dyn Body>);
+    let head = if body.is_some() { b"head".to_vec() } else { [b"head", &PATTERN[..]].concat() };
+    wire.send_ahead(Ahead::new(head, body), head_by, wake(Some(is_head_here), &gone_on));
+    goes_on.recv().expect("the leg goes on");
+    let progress = loop {
+        match wire.send_more(|here| here == b"no", silence_max) {
+            Progress::Full(until) => wire.await_event(until, wake(None, &gone_on)),
+            Progress::Turn => continue,
+            progress @ (Progress::Out | Progress::Over) => break progress,
+        }
+        goes_on.recv().expect("the leg goes on");
+    };
+    if progress == Progress::Out {
+        wire.await_head(head_by, wake(Some(is_head_here), &gone_on));
+        goes_on.recv().expect("the leg goes on");
+    }
+    assert!(goes_on.try_recv().is_err(), "the leg goes on once for each wait");
+    Some(progress)
+}
+
+/// The backend reads all of it and answers, unless it does otherwise; the poller sees an edge whenever there is room again.
+/// Whether the request has arrived whole.
+fn take_and_answer(mut far: &Socket, poller: &Poller, course: Course) -> bool {
+    let (mut taken, mut buffer) = (Vec::new(), [0; 4 * 1024]);
+    while taken.len() < 4 + BODY_BYTES {
+        let is_closed = match far.read(&mut buffer) {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                yield_now();
+                continue;
+            }
+            Ok(0) | Err(_) => true,
+            Ok(count) => {
+                taken.extend_from_slice(&buffer[..count]);
+                false
+            }
+        };
+        if is_closed {
+            return false;
+        }
+        poller.tell_all(Turn::Ready { read_closed: false, dead: false });
+        if course == Course::Refused {
+            let is_shut = far.write(b"no").is_err();
+            poller.tell_all(Turn::Ready { read_closed: is_shut, dead: is_shut });
+            return false;
+        }
+        if course == Course::Ended {
+            // One edge may tell of a few bytes and of the end, when there has been no room for long.
+            (0..20).for_each(|_| yield_now());
+            let _ = far.write(b"n");
+            let _ = far.shutdown(Shutdown::Write);
+            poller.tell_all(Turn::Ready { read_closed: true, dead: false });
+            return false;
+        }
+    }
+    assert!(taken[4..] == PATTERN[..] && taken.starts_with(b"head"), "every byte once and in order");
+    let is_shut = far.write(b"answer").is_err();
+    poller.tell_all(Turn::Ready { read_closed: is_shut, dead: is_shut });
+    true
+}
+
+static PATTERN: LazyLock<Vec<u8>> =
+    LazyLock::new(|| (0..BODY_BYTES).map(|at| u8::try_from((at + at / 251) % 251).expect("below 251")).collect());
+
+struct InFile;
+
+impl Body for InFile {
+    fn length(&self) -> u64 {
+        BODY_BYTES as u64
+    }
+
+    fn bytes(&self) -> Option<&[u8]> {
+        None
+    }
+
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        let mut rest = &PATTERN[usize::try_from(offset).map_or(BODY_BYTES, |offset| offset.min(BODY_BYTES))..];
+        rest.read(buffer)
+    }
 }

@@ -9,6 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use socket2::{Domain, SockRef, Socket, Type};
 
 use super::{BRIEFLY, SOON};
@@ -320,6 +321,13 @@ impl Connection {
         let body = body.as_ref();
         let head = format!("HTTP/1.1 {status} X\r\nContent-Length: {}\r\n\r\n", body.len());
         self.send([head.as_bytes(), body].concat());
+    }
+
+    /// Reads nothing until the proxy hangs up, in whatever way, or its client has waited for much too long.
+    pub fn wait_for_close(&self) {
+        let mut polled = [PollFd::new(&self.stream, PollFlags::RDHUP)];
+        let late = Timespec::try_from(2 * SOON).expect("a short time");
+        let _ = poll(&mut polled, Some(&late));
     }
 
     /// Waits until the proxy hangs up, and tells it.

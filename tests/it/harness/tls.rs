@@ -247,6 +247,22 @@ impl Secured {
         self.connection.number
     }
 
+    /// Reads the head of a request: its bytes, or `None` if the connection ends. What follows is left unread.
+    pub fn head(&mut self) -> Option<Vec<u8>> {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            self.read_exact(&mut byte).ok()?;
+            head.push(byte[0]);
+        }
+        Some(head)
+    }
+
+    /// Reads exactly so many bytes, whatever they mean.
+    pub fn read_exact(&mut self, bytes: &mut [u8]) -> io::Result<()> {
+        rustls::Stream::new(&mut self.tls, &mut self.connection.stream).read_exact(bytes)
+    }
+
     /// Reads one request with its Content-Length body: all its bytes, or `None` if the connection ends.
     pub fn request(&mut self) -> Option<Vec<u8>> {
         loop {

@@ -1,0 +1,143 @@
+//! A call's request on its way out: as far as that goes without waiting, then the leg waits in the poller. Knows nothing of
+//! legs, nor of what an answer means.
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use super::ahead::Ahead;
+use super::session::Seen;
+use super::slot::IsDue;
+use super::wire::Wire;
+
+/// So much of a file is read at once: a socket seldom takes more.
+const PIECE_BYTES: usize = 64 * 1024;
+/// So much is sent in one go, about a millisecond's work, before it is another leg's turn.
+const GO_BYTES: u64 = 512 * 1024;
+
+/// What the current call has done before ureq knows of it.
+#[derive(Default)]
+pub(super) struct Call {
+    ahead: Option<Ahead>,
+    /// All of the request is on the wire.
+    is_out: bool,
+    /// Until when the head of the answer must be here or, before that, more of the request have gone out.
+    until: Option<Instant>,
+}
+
+/// How far a request has come.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Progress {
+    /// It is on the wire whole.
+    Out,
+    /// The connection takes no more before it has sent some of what it has. Until then it must.
+    Full(Instant),
+    /// It takes more, but others wait for their turn.
+    Turn,
+    /// The rest isn't sent: it can't be, or an answer is here that says that it needn't be.
+    Over,
+}
+
+impl Call {
+    /// Begins with what is in memory: whether that is all, and on the wire. Never reads a file, never waits.
+    pub(super) fn begin(ahead: Ahead, head_by: Instant, wire: &Wire) -> Call {
+        let mut call = Call { ahead: Some(ahead), is_out: false, until: None };
+        call.is_out = call.send(wire, &mut [], || false).is_ok_and(|sent| sent.stop == Stop::Out);
+        call.until = call.is_out.then_some(head_by);
+        call
+    }
+
+    /// Goes on with the rest, as far as that goes without waiting, unless a refusal is here. Reads files.
+    pub(super) fn go_on(&mut self, wire: &Wire, is_refusal: IsDue, silence_max: Duration) -> Progress {
+        let is_in_file = self.ahead.as_ref().is_some_and(Ahead::is_in_file);
+        let mut piece = if is_in_file { vec![0; PIECE_BYTES] } else { Vec::new() };
+        let Ok(Sent { any, stop }) = self.send(wire, &mut piece, || is_over(wire, is_refusal)) else {
+            return Progress::Over;
+        };
+        let now = Instant::now();
+        let until = self.until.filter(|_| !any).unwrap_or(now + silence_max);
+        self.until = Some(until);
+        self.is_out = stop == Stop::Out;
+        match stop {
+            Stop::Out => Progress::Out,
+            Stop::Turn => Progress::Turn,
+            Stop::Full if now < until => Progress::Full(until),
+            Stop::Full | Stop::Over => Progress::Over,
+        }
+    }
+
+    /// The head of the answer must be here in time.
+    pub(super) fn await_head(&mut self, head_by: Instant) {
+        self.until = Some(head_by);
+    }
+
+    pub(super) fn until(&self) -> Option<Instant> {
+        self.until
+    }
+
+    pub(super) fn is_out(&self) -> bool {
+        self.is_out
+    }
+
+    /// Whether not one byte of it has gone out.
+    pub(super) fn is_untouched(&self) -> bool {
+        self.ahead.as_ref().is_none_or(|ahead| ahead.sent() == 0)
+    }
+
+    /// What ureq wants to write next must be what is meant, whether it has been sent or isn't any more.
+    pub(super) fn compare(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.ahead.as_mut().map_or(Err(io::ErrorKind::NotConnected.into()), |ahead| ahead.compare(bytes))
+    }
+
+    fn send(&mut self, wire: &Wire, piece: &mut [u8], is_over: impl Fn() -> bool) -> io::Result<Sent> {
+        let Some(ahead) = &mut self.ahead else { return Ok(Sent { any: false, stop: Stop::Over }) };
+        let (mut any, go_ends) = (false, ahead.sent() + GO_BYTES);
+        loop {
+            let (records, are_all_out) = wire.send_records()?;
+            any |= records > 0;
+            let stop = match () {
+                () if are_all_out && ahead.is_sent() => Stop::Out,
+                () if is_over() => Stop::Over,
+                () if !are_all_out => Stop::Full,
+                () if ahead.sent() >= go_ends => Stop::Turn,
+                () if ahead.send(piece, |parts| wire.send(parts))? == 0 => Stop::Full,
+                () => {
+                    any = true;
+                    continue;
+                }
+            };
+            return Ok(Sent { any, stop });
+        }
+    }
+}
+
+/// Whether nothing more needs to be sent, or can be.
+fn is_over(wire: &Wire, is_refusal: IsDue) -> bool {
+    let mut shown = 0;
+    loop {
+        let (is_over, here) = wire.look(|seen| match seen {
+            Seen::Nothing => (false, 0),
+            Seen::Bytes(here) | Seen::Begin(here) => (is_refusal(here), here.len()),
+            Seen::End | Seen::Failed(_) => (true, 0),
+        });
+        if is_over || here == shown {
+            return is_over;
+        }
+        // There may be an end behind them, of which no other edge tells.
+        shown = here;
+    }
+}
+
+/// What has happened in one go.
+struct Sent {
+    any: bool,
+    stop: Stop,
+}
+
+/// Why it has ended.
+#[derive(PartialEq, Eq)]
+enum Stop {
+    Out,
+    Full,
+    Turn,
+    Over,
+}

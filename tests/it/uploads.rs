@@ -1,0 +1,395 @@
+//! Requests that no connection takes at once: they reach backends that read slowly, hold no thread meanwhile, and end early
+//! where a backend says so.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener};
+use std::thread;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender, unbounded};
+use socket2::SockRef;
+use tempfile::NamedTempFile;
+
+use crate::harness::{
+    Authority, Binary, Client, Connection, Gate, Proxy, Raw, Received, Reply, SOON, Secured, TlsBackend, patiently,
+    pattern,
+};
+
+/// In a file, and more than the sockets of a connection take.
+const LONG: usize = 1024 * 1024;
+/// In memory.
+const SHORT: usize = 60 * 1024;
+/// More than threads that legs may have while none of them waits.
+const CLIENTS: usize = 24;
+
+/// A listener with room for less than a half of a long body.
+fn narrow() -> TcpListener {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    SockRef::from(&listener).set_recv_buffer_size(64 * 1024).expect("a small buffer");
+    listener
+}
+
+/// The most legs' threads while none of them waits: two per core, and some that a busy machine had to add.
+fn threads_max() -> usize {
+    4 + 2 * thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// A backend that reads the head of a request, tells it, and reads the body in two parts, each behind a gate.
+struct Slow {
+    url: String,
+    begun: Receiver<()>,
+    first: Gate,
+    second: Gate,
+    /// What it has got.
+    bodies: Receiver<Vec<u8>>,
+    _raw: Raw,
+}
+
+impl Slow {
+    fn plain() -> Slow {
+        Slow::new(|serve| {
+            let raw = Raw::on(narrow(), move |mut connection: Connection| {
+                let head = connection.head().expect("a head");
+                let length = Received::parse(&head).values("content-length").concat().parse().expect("a length");
+                let mut stream = connection.stream.try_clone().expect("a descriptor");
+                serve(length, &mut |part| stream.read_exact(part).expect("the body goes on"));
+                connection.reply(200, "slow");
+                connection.wait_for_hang_up();
+            });
+            (raw.url.clone(), raw)
+        })
+    }
+
+    fn tls(authority: &Authority) -> Slow {
+        Slow::new(|serve| {
+            let backend = TlsBackend::serving(authority.identity(&["127.0.0.1"]), move |mut secured: Secured| {
+                let head = secured.head().expect("a head");
+                let length = Received::parse(&head).values("content-length").concat().parse().expect("a length");
+                serve(length, &mut |part| secured.read_exact(part).expect("the body goes on"));
+                secured.reply("slow");
+                secured.connection.wait_for_hang_up();
+            });
+            (backend.url("127.0.0.1"), backend.raw)
+        })
+    }
+
+    fn new(start: impl FnOnce(Box<dyn Fn(usize, &mut dyn FnMut(&mut [u8])) + Send + Sync>) -> (String, Raw)) -> Slow {
+        let (first, second) = (Gate::new(), Gate::new());
+        let ((says, begun), (sender, bodies)) = (unbounded(), unbounded());
+        let gates = [first.clone(), second.clone()];
+        let (url, raw) = start(Box::new(move |length, read| {
+            let mut body = vec![0; length];
+            let _ = says.send(());
+            gates[0].pass();
+            let (one, other) = body.split_at_mut(length / 2);
+            read(one);
+            let _ = says.send(());
+            gates[1].pass();
+            read(other);
+            let _ = sender.send(body);
+        }));
+        Slow { url, begun, first, second, bodies, _raw: raw }
+    }
+
+    fn wait_for(&self, count: usize) {
+        for _ in 0..count {
+            self.begun.recv_timeout(SOON).expect("an upload goes on");
+        }
+    }
+}
+
+/// A backend that reads a request whole and answers at once.
+fn quick(status: u16) -> Raw {
+    Raw::serving(move |mut connection: Connection| {
+        while connection.request_head().is_some() {
+            connection.reply(status, "quick");
+        }
+    })
+}
+
+/// The program before these backends, which trusts the authority and waits for long.
+fn program(authority: &Authority, backends: &[&str]) -> (Binary, NamedTempFile) {
+    let mut file = NamedTempFile::new().expect("a file");
+    file.write_all(authority.pem().as_bytes()).expect("room");
+    let path = file.path().to_str().expect("text").to_owned();
+    let patience = ["--timeout", "1h", "--idle-timeout", "1h", "--ca-file", &path];
+    (Binary::start(&[&["--backends", &backends.join(",")], &patience[..]].concat()), file)
+}
+
+#[test]
+fn a_backend_that_reads_slowly_gets_every_byte_and_no_thread_is_held_meanwhile() {
+    let authority = Authority::new();
+    for (is_tls, length) in [(false, LONG), (true, LONG), (false, SHORT), (true, SHORT)] {
+        for wins in [true, false] {
+            let label = format!("TLS: {is_tls}, {length} bytes, wins: {wins}");
+            let slow = if is_tls { Slow::tls(&authority) } else { Slow::plain() };
+            let other = quick(if wins { 500 } else { 200 });
+            let (program, _file) = program(&authority, &[&slow.url, &other.url]);
+            let (address, body) = (program.address(), pattern(length));
+            let replies: Vec<_> = (0..CLIENTS).map(|_| post_aside(address, body.clone())).collect();
+            slow.wait_for(CLIENTS);
+            let reply = |replies: &Receiver<Reply>| replies.recv_timeout(SOON).expect("a reply").text();
+            if !wins {
+                assert!(replies.iter().all(|replies| reply(replies) == "quick"), "{label}");
+            }
+            slow.first.open();
+            slow.wait_for(CLIENTS);
+            let threads = program.threads_named("leg");
+            assert!(threads <= threads_max(), "{label}: {threads} threads");
+            slow.second.open();
+            for _ in 0..CLIENTS {
+                assert!(slow.bodies.recv_timeout(SOON).expect("a body") == body, "{label}");
+            }
+            assert!(!wins || replies.iter().all(|replies| reply(replies) == "slow"), "{label}");
+        }
+    }
+}
+
+fn post_aside(address: SocketAddr, body: Vec<u8>) -> Receiver<Reply> {
+    let (sender, replies) = unbounded();
+    thread::spawn(move || {
+        let mut client = Client::connect(address);
+        client.send_request("POST", "/", &[], Some(&body));
+        sender.send(client.reply())
+    });
+    replies
+}
+
+/// A proxy before this backend alone whose patience is short for one of its clocks.
+fn hasty(url: &str, change: impl FnOnce(&mut red_tentacle::config::Config)) -> Proxy {
+    Proxy::with(&[url.to_owned()], |config| {
+        patiently(config);
+        change(config);
+    })
+}
+
+#[test]
+fn an_upload_that_ends_early_is_told_by_what_the_backend_did() {
+    const REFUSAL: &str = "HTTP/1.1 413 X\r\nContent-Length: 2\r\n\r\nno";
+    type Deed = fn(Connection);
+    let rows: [(&str, &str, Deed); 8] = [
+        ("refused and closed", "413", |mut connection| connection.send(REFUSAL)),
+        ("refused, and never read on", "413", |mut connection| {
+            connection.send(REFUSAL);
+            connection.wait_for_close();
+        }),
+        ("refused after a part", "413", |mut connection| {
+            connection.stream.read_exact(&mut vec![0; 100_000]).expect("a part");
+            connection.send(["HTTP/1.1 100 Continue\r\n\r\n", REFUSAL].concat());
+            connection.wait_for_close();
+        }),
+        ("reset", "reset", |connection| {
+            (&connection.stream).read_exact(&mut vec![0; 100_000]).expect("a part");
+            connection.reset();
+        }),
+        ("ended", "closed", |mut connection| {
+            connection.stream.read_exact(&mut vec![0; 100_000]).expect("a part");
+            connection.stream.shutdown(Shutdown::Write).expect("an open connection");
+            connection.wait_for_close();
+        }),
+        ("half a head and an end", "closed", |mut connection| {
+            connection.send("HTTP/1.1 413 X\r\nContent-Le");
+            connection.stream.shutdown(Shutdown::Write).expect("an open connection");
+            connection.wait_for_close();
+        }),
+        ("no HTTP", "protocol", |mut connection| {
+            connection.send("nonsense\r\n\r\n");
+            connection.wait_for_close();
+        }),
+        ("two heads' worth of interim answers", "413", |mut connection| {
+            for _ in 0..3 {
+                connection.send("HTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\n\r\n");
+            }
+            connection.send(REFUSAL);
+            connection.wait_for_close();
+        }),
+    ];
+    for (label, word, deed) in rows {
+        let raw = Raw::cramped(move |mut connection: Connection| {
+            connection.head().expect("a head");
+            deed(connection);
+        });
+        let reply = hasty(&raw.url, |_| {}).post("/", &pattern(LONG));
+        assert!(reply.status == 502 && reply.text().contains(&format!(" {word}: ")), "{label}: {}", reply.text());
+        assert_eq!(raw.accepted(), 1, "{label}");
+    }
+}
+
+#[test]
+fn a_refusal_under_tls_is_told_though_records_wait_that_nobody_reads() {
+    let authority = Authority::new();
+    let backend = TlsBackend::serving(authority.identity(&["127.0.0.1"]), |mut secured| {
+        secured.head().expect("a head");
+        secured.send("HTTP/1.1 413 X\r\nContent-Length: 2\r\n\r\nno");
+        secured.connection.wait_for_close();
+    });
+    let proxy = hasty(&backend.url("127.0.0.1"), |config| config.ca_certificates = vec![authority.der()]);
+    let reply = proxy.post("/", &pattern(LONG));
+    assert!(reply.status == 502 && reply.text().contains(" 413: "), "{}", reply.text());
+}
+
+#[test]
+fn a_backend_that_takes_nothing_for_the_idle_timeout_loses_and_one_that_does_not_answer_for_the_timeout() {
+    let authority = Authority::new();
+    let (silent, never) = (Raw::cramped(|connection| connection.wait_for_close()), Raw::hanging());
+    let secured =
+        TlsBackend::serving(authority.identity(&["127.0.0.1"]), |secured| secured.connection.wait_for_close());
+    let moment = Duration::from_millis(300);
+    for url in [silent.url.clone(), secured.url("127.0.0.1"), never.url.clone()] {
+        let proxy = hasty(&url, |config| {
+            config.ca_certificates = vec![authority.der()];
+            if url == never.url {
+                config.timeout = moment;
+            } else {
+                config.idle_timeout = moment;
+            }
+        });
+        let reply = proxy.post("/", &pattern(LONG));
+        assert!(reply.status == 502 && reply.text().contains(" timeout: "), "{url}: {}", reply.text());
+    }
+}
+
+/// A backend that reads on only within less than the idle timeout isn't silent, however long it takes in all.
+#[test]
+fn the_idle_timeout_bounds_each_silence_and_not_the_upload() {
+    let (sender, told) = unbounded();
+    let raw = Raw::cramped(move |mut connection| {
+        connection.head().expect("a head");
+        let mut body = vec![0; LONG];
+        for part in body.chunks_mut(LONG / 8) {
+            // Its slowness is what is tried.
+            let _ = crossbeam_channel::never::<()>().recv_timeout(Duration::from_millis(200));
+            connection.stream.read_exact(part).expect("the body goes on");
+        }
+        connection.reply(200, "whole");
+        let _ = sender.send(body);
+        connection.wait_for_hang_up();
+    });
+    let proxy = hasty(&raw.url, |config| config.idle_timeout = Duration::from_secs(1));
+    assert_eq!(proxy.post("/", &pattern(LONG)).text(), "whole");
+    assert!(told.recv_timeout(SOON).expect("a body") == pattern(LONG));
+}
+
+#[test]
+fn a_success_that_begins_early_does_not_end_the_upload() {
+    let length = 256 * 1024;
+    let raw = Raw::serving(move |mut connection| {
+        connection.head().expect("a head");
+        connection.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n"));
+        let mut part = vec![0; 10_000];
+        loop {
+            match connection.stream.read(&mut part) {
+                Ok(0) | Err(_) => return,
+                Ok(count) => connection.send(&part[..count]),
+            }
+        }
+    });
+    let reply = hasty(&raw.url, |_| {}).post("/", &pattern(length));
+    assert!(reply.status == 200 && reply.body == pattern(length));
+    // One that reads no more has said what it had to say all the same.
+    let early = Raw::cramped(|mut connection| {
+        connection.head().expect("a head");
+        connection.reply(200, "early");
+        connection.wait_for_close();
+    });
+    let proxy = hasty(&early.url, |config| config.idle_timeout = Duration::from_millis(300));
+    assert_eq!(proxy.post("/", &pattern(LONG)).text(), "early");
+}
+
+/// Answers by the target: `/early` before the body, others after it.
+fn early_or_late(mut connection: Connection, told: &Sender<usize>) {
+    while let Some(head) = connection.head() {
+        let _ = told.send(connection.number);
+        let received = Received::parse(&head);
+        if received.target == "/early" {
+            connection.reply(413, "no");
+        }
+        let length: usize = received.values("content-length").concat().parse().expect("a length");
+        if connection.stream.read_exact(&mut vec![0; length]).is_err() {
+            return;
+        }
+        if received.target != "/early" {
+            connection.reply(200, "whole");
+        }
+    }
+}
+
+#[test]
+fn a_line_is_used_again_after_a_whole_upload_and_never_after_one_that_ended_early() {
+    let (sender, numbers) = unbounded();
+    let raw = Raw::cramped(move |connection| early_or_late(connection, &sender));
+    let quick = quick(200);
+    // As winner and as loser: both ways end in another place.
+    for urls in [vec![raw.url.clone()], vec![raw.url.clone(), quick.url.clone()]] {
+        let proxy = Proxy::with(&urls, |config| {
+            patiently(config);
+            config.linger_unsafe = 3 * SOON;
+        });
+        let mut client = Client::connect(proxy.address);
+        let mut put = |target: &str| {
+            client.send_request("PUT", target, &[], Some(&pattern(LONG)));
+            client.reply();
+            numbers.recv_timeout(SOON).expect("a request at the backend")
+        };
+        if urls.len() == 1 {
+            let first = put("/1");
+            assert_eq!([put("/2"), put("/3")], [first, first]);
+        }
+        let early = put("/early");
+        assert!((0..10).all(|_| put("/4") != early));
+    }
+}
+
+#[test]
+fn a_long_put_whose_used_line_dies_goes_out_once_more_and_a_post_does_not() {
+    for (method, status, connections) in [("PUT", 200, 2), ("POST", 502, 1)] {
+        for resets in [true, false] {
+            let raw = Raw::cramped(move |mut connection| {
+                let is_first = connection.number == 0;
+                connection.request().expect("a request");
+                connection.reply(200, "ok");
+                if is_first {
+                    connection.head().expect("a head");
+                    if resets {
+                        return connection.reset();
+                    }
+                    let _ = connection.stream.shutdown(Shutdown::Write);
+                }
+                connection.wait_for_close();
+            });
+            let proxy = hasty(&raw.url, |_| {});
+            let mut client = Client::connect(proxy.address);
+            client.send_request("GET", "/", &[], None);
+            assert_eq!(client.reply().text(), "ok");
+            client.send_request(method, "/", &[], Some(&pattern(LONG)));
+            let reply = client.reply();
+            assert_eq!((reply.status, raw.accepted()), (status, connections), "{method}, resets: {resets}");
+            if status == 502 {
+                let word = if resets { " reset: " } else { " closed: " };
+                assert!(reply.text().contains(word), "{}", reply.text());
+            }
+        }
+    }
+}
+
+#[test]
+fn a_put_on_a_line_that_its_backend_has_just_closed_is_answered() {
+    let (sender, closed) = unbounded();
+    let raw = Raw::serving(move |mut connection| {
+        let request = connection.request().expect("a request");
+        connection.reply(200, Received::parse(&request).target);
+        drop(connection);
+        let _ = sender.send(());
+    });
+    let proxy = hasty(&raw.url, |_| {});
+    let mut client = Client::connect(proxy.address);
+    for number in 0..20 {
+        let target = format!("/{number}");
+        client.send_request("PUT", &target, &[], Some(&pattern(LONG)));
+        let reply = client.reply();
+        assert_eq!((reply.status, reply.text()), (200, target));
+        if number % 2 == 0 {
+            closed.recv_timeout(SOON).expect("the backend closes");
+        }
+    }
+}
