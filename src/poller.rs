@@ -11,10 +11,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::slice;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
 use std::time::Instant;
 
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Registry, Token, Waker};
+
+use crate::wait;
 
 /// Events taken from the kernel in one call: more than a loaded host has ready at once.
 const EVENTS_MAX: usize = 1024;
@@ -148,6 +151,25 @@ impl Poller {
         }
     }
 
+    /// Waits on threads of its own while `work` is done beside them, then stops. `failed` is told if nothing can be waited for
+    /// any more; an error means that a thread couldn't be started.
+    pub fn run_beside<T>(
+        &self,
+        waiters: Vec<Waiter>,
+        failed: impl Fn(io::Error) + Sync,
+        work: impl FnOnce() -> T,
+    ) -> io::Result<T> {
+        thread::scope(|scope| {
+            // Whatever happens, or the scope would wait for its threads for ever.
+            let _stop = StopAtEnd(self);
+            for waiter in waiters {
+                let wait = || waiter.run().unwrap_or_else(&failed);
+                thread::Builder::new().name("poller".into()).spawn_scoped(scope, wait)?;
+            }
+            Ok(work())
+        })
+    }
+
     /// Ends the waiting threads and forgets every owner.
     pub fn stop(&self) {
         for shard in &self.0.shards {
@@ -159,6 +181,14 @@ impl Poller {
             drop(entries);
             shard.wake();
         }
+    }
+}
+
+struct StopAtEnd<'a>(&'a Poller);
+
+impl Drop for StopAtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.stop();
     }
 }
 
@@ -287,6 +317,7 @@ impl Waiter {
     /// Waits and gives turns until [`Poller::stop`]. An error means that nothing can be waited for any more.
     pub fn run(mut self) -> io::Result<()> {
         WAITS_FOR.set(Some(self.shared.clone()));
+        wait::forbid();
         let mut events = Events::with_capacity(EVENTS_MAX);
         loop {
             let until = {
@@ -357,7 +388,7 @@ mod tests {
 
     fn running() -> Poller {
         let (poller, waiter) = Poller::new().expect("a poller");
-        std::thread::spawn(move || waiter.run());
+        thread::spawn(move || waiter.run());
         poller
     }
 

@@ -26,7 +26,6 @@ use crate::race::{Bounds, Foreman, Legs, Linger, Reaper};
 use crate::sockets;
 use crate::supervisor::{Standing, Supervisor};
 use crate::upstream::{Lookup, Reach, SystemLookup, Upstream};
-use crate::wait;
 
 /// The poller has a thread per core, but no more: by then the kernel's part of the work wants the other cores.
 const POLLER_THREADS_MAX: usize = 8;
@@ -188,20 +187,21 @@ impl Server {
     }
 
     /// Serves until it is stopped, then finishes what is under way for at most the grace period. Blocks.
-    pub fn run(self) -> io::Result<()> {
+    pub fn run(mut self) -> io::Result<()> {
         self.tell_start();
-        let Server { config, supervisor, poller, waiters, foreman, rooms, pool, fronts, stop, .. } = self;
-        let poll = |waiter: Waiter| {
-            let stopper = Stopper(stop.0.clone());
-            thread::Builder::new().name("poller".into()).spawn(move || {
-                wait::forbid();
-                if let Err(error) = waiter.run() {
-                    log::error!("cannot wait for sockets any more: {error}");
-                    stopper.stop();
-                }
-            })
+        let (poller, waiters, stopper) = (self.poller.clone(), std::mem::take(&mut self.waiters), self.stopper());
+        let failed = |error| {
+            log::error!("cannot wait for sockets any more: {error}");
+            stopper.stop();
         };
-        let polling = waiters.into_iter().map(poll).collect::<io::Result<Vec<_>>>().inspect_err(|_| poller.stop())?;
+        poller.run_beside(waiters, failed, || self.serve())?;
+        log::info!("stopped");
+        Ok(())
+    }
+
+    /// Beside the poller's threads: until the server is stopped and nothing is under way.
+    fn serve(self) {
+        let Server { config, supervisor, poller, foreman, rooms, pool, fronts, stop, .. } = self;
         supervisor.tell(Standing::Ready);
         let begin_end = || {
             supervisor.tell(Standing::Stopping);
@@ -229,12 +229,6 @@ impl Server {
         });
         poller.tell_all(Turn::Cut);
         pool.join();
-        poller.stop();
-        for thread in polling {
-            let _ = thread.join();
-        }
-        log::info!("stopped");
-        Ok(())
     }
 
     fn tell_start(&self) {
