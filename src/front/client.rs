@@ -41,8 +41,8 @@ pub(super) struct Seat {
     pub(super) connection: Option<Box<Connection>>,
     /// An edge arrived while somebody owned the connection: whoever gives it back must read.
     pub(super) pending: bool,
-    /// Bytes behind the request that is being served are here: a client that stops sending hasn't left.
-    pub(super) has_unread: bool,
+    /// A request is being served and no bytes behind it are here: a client that stops sending has left.
+    pub(super) is_last: bool,
     pub(super) presence: Presence,
     /// The connection speaks another protocol now: its edges are this one's.
     pub(super) tunnel: Option<Arc<Tunnel>>,
@@ -218,7 +218,7 @@ impl Client {
     pub(super) fn leave_exchange(&self) -> bool {
         let mut seat = self.seat();
         let abandon = seat.abandon.take();
-        seat.has_unread = false;
+        seat.is_last = false;
         let pending = std::mem::take(&mut seat.pending);
         drop(seat);
         drop(abandon);
@@ -270,9 +270,8 @@ impl Client {
     /// A client that stopped sending, with nothing unread before its end, has left; a dead one in any case.
     pub(super) fn notice_departure(&self, dead: bool) {
         let mut seat = self.seat();
-        let has_stopped = || {
-            seat.presence == Presence::SendsNoMore && !seat.has_unread && matches!(self.socket.peek(&mut [0]), Ok(0))
-        };
+        let has_stopped =
+            || seat.presence == Presence::SendsNoMore && seat.is_last && matches!(self.socket.peek(&mut [0]), Ok(0));
         if dead || has_stopped() {
             seat.presence = Presence::Gone;
             let abandon = seat.abandon.take();
