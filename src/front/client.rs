@@ -17,7 +17,7 @@ use super::pipe::Pipe;
 use super::tunnel::Tunnel;
 use super::{Door, Front};
 use crate::message::Departure;
-use crate::poller::{Turn, Watch};
+use crate::poller::{Owner, Turn, Watch};
 use crate::wait;
 
 /// So often a thread that waits for a client looks whether it has left, or whether the house is closed.
@@ -80,7 +80,12 @@ impl Client {
         // Its first turn may come before this one is over.
         let watch = client.watch.get_or_init(|| front.poller.alarm(client.clone()));
         watch.set_deadline(Some(deadline));
-        watch.begin(&client.socket).inspect_err(|_| watch.end())
+        watch.begin(&client.socket).inspect_err(|_| watch.end())?;
+        if front.is_draining() {
+            // Who tells all others may have passed this one by.
+            client.clone().turn(Turn::Drain);
+        }
+        Ok(())
     }
 
     pub(super) fn front(&self) -> &Front {
