@@ -68,7 +68,7 @@ struct Shared {
 /// Everything that is watched. One lock for all of it: it is held for a few instructions.
 struct Watched {
     entries: HashMap<usize, Entry>,
-    /// At most a few deadlines of each entry; those that were put off are sorted out when their time comes.
+    /// Those that were put off are sorted out when their time comes.
     deadlines: BinaryHeap<Reverse<(Instant, usize)>>,
     /// Until when the poller sleeps; only an earlier deadline wakes it.
     sleeps_until: Option<Instant>,
@@ -80,8 +80,9 @@ struct Watched {
 struct Entry {
     owner: Arc<dyn Owner>,
     deadline: Option<Instant>,
-    /// The earliest instant in `deadlines` that stands for this entry.
-    queued: Option<Instant>,
+    /// The instants in `deadlines` that stand for this entry, the earliest last. They are few: one is added only before all
+    /// others, and is taken out when it comes.
+    queued: Vec<Instant>,
 }
 
 /// What an owner holds of its place in the poller. The poller holds the owner until [`Watch::end`].
@@ -251,7 +252,7 @@ impl Watched {
         if self.entries.contains_key(&token) {
             return self.insert(owner);
         }
-        self.entries.insert(token, Entry { owner, deadline: None, queued: None });
+        self.entries.insert(token, Entry { owner, deadline: None, queued: Vec::new() });
         token
     }
 
@@ -260,10 +261,10 @@ impl Watched {
         let Some(entry) = self.entries.get_mut(&token) else { return false };
         entry.deadline = deadline;
         let Some(deadline) = deadline else { return false };
-        if entry.queued.is_some_and(|queued| queued <= deadline) {
+        if !entry.is_before_queued(deadline) {
             return false;
         }
-        entry.queued = Some(deadline);
+        entry.queued.push(deadline);
         self.deadlines.push(Reverse((deadline, token)));
         self.sleeps_until.is_none_or(|until| deadline < until)
     }
@@ -275,18 +276,18 @@ impl Watched {
                 return None;
             }
             self.deadlines.pop();
-            let Some(entry) = self.entries.get_mut(&token).filter(|entry| entry.queued == Some(at)) else { continue };
-            entry.queued = None;
+            let Some(entry) = self.entries.get_mut(&token) else { continue };
+            entry.queued.pop();
             match entry.deadline {
                 Some(deadline) if deadline <= now => {
                     entry.deadline = None;
                     return Some(entry.owner.clone());
                 }
-                Some(deadline) => {
-                    entry.queued = Some(deadline);
+                Some(deadline) if entry.is_before_queued(deadline) => {
+                    entry.queued.push(deadline);
                     self.deadlines.push(Reverse((deadline, token)));
                 }
-                None => {}
+                _ => {}
             }
         }
         None
@@ -296,6 +297,12 @@ impl Watched {
     fn fall_asleep(&mut self) -> Option<Instant> {
         self.sleeps_until = self.deadlines.peek().map(|&Reverse((at, _))| at);
         self.sleeps_until
+    }
+}
+
+impl Entry {
+    fn is_before_queued(&self, deadline: Instant) -> bool {
+        self.queued.last().is_none_or(|queued| deadline < *queued)
     }
 }
 
@@ -432,6 +439,24 @@ mod tests {
         assert_eq!(late_turns.recv_timeout(SOON), Ok(Turn::Expired));
         assert!(Instant::now() >= now + Duration::from_millis(40));
         assert!(never_turns.is_empty());
+        poller.stop();
+    }
+
+    /// Was seen as: a client that sent its requests two at a time left a deadline behind with every pair, for a minute each.
+    #[test]
+    fn deadlines_that_are_put_forward_and_back_leave_nothing_behind() {
+        let poller = running();
+        let (owner, turns) = teller();
+        let watch = poller.alarm(owner);
+        for _ in 0..100 {
+            for seconds in [60, 10, 0] {
+                watch.set_deadline(Some(Instant::now() + Duration::from_secs(seconds)));
+            }
+            assert_eq!(turns.recv_timeout(SOON), Ok(Turn::Expired));
+        }
+        assert!(watch.shared.lock().deadlines.len() <= 3);
+        watch.set_deadline(Some(Instant::now() + Duration::from_millis(10)));
+        assert_eq!(turns.recv_timeout(SOON), Ok(Turn::Expired));
         poller.stop();
     }
 }

@@ -17,7 +17,7 @@ use super::pipe::Pipe;
 use super::tunnel::Tunnel;
 use super::{Door, Front};
 use crate::message::Departure;
-use crate::poller::{Turn, Watch};
+use crate::poller::{Owner, Turn, Watch};
 use crate::wait;
 
 /// So often a thread that waits for a client looks whether it has left, or whether the house is closed.
@@ -41,8 +41,8 @@ pub(super) struct Seat {
     pub(super) connection: Option<Box<Connection>>,
     /// An edge arrived while somebody owned the connection: whoever gives it back must read.
     pub(super) pending: bool,
-    /// Bytes behind the request that is being served are here: a client that stops sending hasn't left.
-    pub(super) has_unread: bool,
+    /// A request is being served and no bytes behind it are here: a client that stops sending has left.
+    pub(super) is_last: bool,
     pub(super) presence: Presence,
     /// The connection speaks another protocol now: its edges are this one's.
     pub(super) tunnel: Option<Arc<Tunnel>>,
@@ -80,7 +80,12 @@ impl Client {
         // Its first turn may come before this one is over.
         let watch = client.watch.get_or_init(|| front.poller.alarm(client.clone()));
         watch.set_deadline(Some(deadline));
-        watch.begin(&client.socket).inspect_err(|_| watch.end())
+        watch.begin(&client.socket).inspect_err(|_| watch.end())?;
+        if front.is_draining() {
+            // Who tells all others may have passed this one by.
+            client.clone().turn(Turn::Drain);
+        }
+        Ok(())
     }
 
     pub(super) fn front(&self) -> &Front {
@@ -218,7 +223,7 @@ impl Client {
     pub(super) fn leave_exchange(&self) -> bool {
         let mut seat = self.seat();
         let abandon = seat.abandon.take();
-        seat.has_unread = false;
+        seat.is_last = false;
         let pending = std::mem::take(&mut seat.pending);
         drop(seat);
         drop(abandon);
@@ -270,9 +275,8 @@ impl Client {
     /// A client that stopped sending, with nothing unread before its end, has left; a dead one in any case.
     pub(super) fn notice_departure(&self, dead: bool) {
         let mut seat = self.seat();
-        let has_stopped = || {
-            seat.presence == Presence::SendsNoMore && !seat.has_unread && matches!(self.socket.peek(&mut [0]), Ok(0))
-        };
+        let has_stopped =
+            || seat.presence == Presence::SendsNoMore && seat.is_last && matches!(self.socket.peek(&mut [0]), Ok(0));
         if dead || has_stopped() {
             seat.presence = Presence::Gone;
             let abandon = seat.abandon.take();

@@ -129,3 +129,34 @@ impl Owner for Listener {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::net::TcpStream;
+
+    use super::*;
+    use crate::front::Limits;
+    use crate::poller::Poller;
+
+    const SOON: Duration = Duration::from_secs(20);
+
+    /// It is told like all others that the house closes, but by then they may all have been told.
+    #[test]
+    fn who_is_let_in_while_the_house_closes_may_not_be_silent_for_longer_than_others() {
+        let (poller, waiter) = Poller::new().expect("a poller");
+        std::thread::spawn(move || waiter.run());
+        let limits = Limits { max_body: 0, spool_memory: Arc::default(), spool_dir: std::env::temp_dir().into() };
+        let front = Front::new(poller.clone(), limits, 16, SOON, 1);
+        let socket = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = socket.local_addr().expect("an address");
+        front.listen(socket, Turn::Drain, Arc::new(|_, _| Ok(()))).expect("a watch");
+        front.drain();
+        let began = Instant::now();
+        let mut client = TcpStream::connect(address).expect("a connection");
+        client.set_read_timeout(Some(SOON)).expect("a timeout");
+        assert_eq!(client.read(&mut [0]).expect("an end in order"), 0);
+        assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+        poller.stop();
+    }
+}

@@ -142,7 +142,7 @@ impl Client {
         let sends_no_more = {
             let mut seat = self.seat();
             seat.pending |= may_read;
-            seat.has_unread = connection.has_unread();
+            seat.is_last = !connection.has_unread();
             seat.presence == Presence::SendsNoMore
         };
         let reply_to = ClientReply::new(self.clone(), connection, asked);

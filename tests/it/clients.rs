@@ -72,6 +72,24 @@ fn a_long_pipeline_is_read_to_its_end() {
     assert!(client.is_closed(), "its end is read, too");
 }
 
+/// Was seen as: the second of three requests was dropped. While the turn that had begun the first was still at it, another
+/// thread had answered it, and then the third's end looked like the first's.
+#[test]
+fn a_pipeline_with_an_end_behind_it_is_answered_but_for_its_last_request() {
+    let backends: Vec<Raw> =
+        (0..6).map(|_| Raw::answering("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ngood")).collect();
+    let urls: Vec<String> = backends.iter().map(|backend| backend.url.clone()).collect();
+    let proxy = Proxy::before(&urls);
+    for _ in 0..500 {
+        let mut client = Client::connect(proxy.address);
+        client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n".repeat(3));
+        client.half_close();
+        for _ in 0..2 {
+            assert_eq!(client.reply().text(), "good");
+        }
+    }
+}
+
 #[test]
 fn an_http_1_0_client_is_told_what_becomes_of_its_connection() {
     let (proxy, _backend) = echoing();
