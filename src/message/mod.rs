@@ -140,9 +140,12 @@ pub trait ReplyTo: Send {
     }
 
     /// Sends a reply whose body is here whole, as far as that goes without waiting. An error is the rest, for a thread that
-    /// may wait. Who can't do it in parts blocks.
-    fn begin(self: Box<Self>, reply: Reply) -> Result<Delivery, Rest> {
-        Ok(self.reply(reply))
+    /// may wait: all of it, where it can't be sent in parts.
+    fn begin(self: Box<Self>, reply: Reply) -> Result<Delivery, Rest>
+    where
+        Self: 'static,
+    {
+        Err(Box::new(move || self.reply(reply)))
     }
 
     /// Sends a head with status 101 and joins the client with the backend until both have ended. Returns at once; who

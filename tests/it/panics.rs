@@ -1,4 +1,4 @@
-//! A bug in one leg or one reply costs nobody else anything.
+//! A bug in one leg or one reply costs nobody else anything, nor does a reply that waits.
 
 use std::panic::resume_unwind;
 use std::sync::Arc;
@@ -14,8 +14,9 @@ use red_tentacle::poller::Poller;
 use red_tentacle::proxy::{Proxy, Rules};
 use red_tentacle::race::{Bounds, Legs, Linger, Reaper};
 use red_tentacle::upstream::{Reach, SystemLookup, Upstream};
+use red_tentacle::wait;
 
-use crate::harness::{Fake, Raw, SOON, addresses, eventually, refusing};
+use crate::harness::{Fake, Gate, Raw, SOON, addresses, eventually, refusing};
 
 /// Races without a front: the test stands where the clients would.
 struct Races {
@@ -122,6 +123,40 @@ impl ReplyTo for Panicking {
 
     fn departure(&self) -> Arc<dyn Departure> {
         Arc::new(Staying)
+    }
+}
+
+/// Waits for its client.
+struct Waiting(Gate, Sender<()>);
+
+impl ReplyTo for Waiting {
+    fn reply(self: Box<Self>, _: Reply) -> Delivery {
+        wait::aside(|| self.0.pass());
+        let _ = self.1.send(());
+        Delivery::Whole
+    }
+
+    fn departure(&self) -> Arc<dyn Departure> {
+        Arc::new(Staying)
+    }
+}
+
+/// Was seen as: the thread that all legs wait on waited for the client, in a front that can't write a reply in parts.
+#[test]
+fn a_reply_that_waits_for_its_client_keeps_nobody_from_another() {
+    for (status, expected) in [(200, 200), (500, 502)] {
+        let backend = Fake::with(status, "short");
+        let races = Races::against(std::slice::from_ref(&backend.url), 4);
+        let (gate, (sender, sent)) = (Gate::new(), unbounded());
+        races.begin(Box::new(Waiting(gate.clone(), sender)));
+        backend.next();
+        for _ in 0..5 {
+            assert_eq!(races.status(), expected);
+        }
+        assert!(sent.is_empty(), "it still waits");
+        gate.open();
+        sent.recv_timeout(SOON).expect("the reply goes on");
+        races.wait_for_the_end();
     }
 }
 
