@@ -54,9 +54,12 @@ pub struct Poller(Arc<Shards>);
 
 /// Each thread waits for its own share of everything that is watched.
 struct Shards {
-    shards: Vec<Arc<Shared>>,
-    /// Whose turn it is to get another socket.
+    shares: Vec<Arc<Shared>>,
+    /// Which gets the next owner.
     next: AtomicUsize,
+    /// Which gets the next socket that connects. A counter for both would give one all those that connect, if they took turns
+    /// with others.
+    next_all: AtomicUsize,
 }
 
 struct Shared {
@@ -102,6 +105,14 @@ pub struct Waiter {
     shared: Arc<Shared>,
 }
 
+impl Shards {
+    fn place(&self, next: &AtomicUsize, owner: Arc<dyn Owner>) -> Watch {
+        let shared = self.shares[next.fetch_add(1, Ordering::Relaxed) % self.shares.len()].clone();
+        let token = shared.lock().insert(owner);
+        Watch { shared, token }
+    }
+}
+
 impl Poller {
     /// A poller and its waiting side, which wants a thread.
     pub fn new() -> io::Result<(Poller, Waiter)> {
@@ -116,8 +127,8 @@ impl Poller {
     }
 
     fn of(waiters: &[Waiter]) -> Poller {
-        let shards = waiters.iter().map(|waiter| waiter.shared.clone()).collect();
-        Poller(Arc::new(Shards { shards, next: AtomicUsize::new(0) }))
+        let shares = waiters.iter().map(|waiter| waiter.shared.clone()).collect();
+        Poller(Arc::new(Shards { shares, next: AtomicUsize::new(0), next_all: AtomicUsize::new(0) }))
     }
 
     /// Watches a socket for its owner: edge-triggered, for reading. The socket must be closed after [`Watch::end`].
@@ -129,22 +140,19 @@ impl Poller {
 
     /// The same for a socket that is connecting, and may have to wait until it can be written to.
     pub fn watch_all(&self, socket: &impl AsFd, owner: Arc<dyn Owner>) -> io::Result<Watch> {
-        let watch = self.alarm(owner);
+        let watch = self.0.place(&self.0.next_all, owner);
         watch.wake(socket).inspect_err(|_| watch.end())?;
         Ok(watch)
     }
 
     /// A place without a socket, for deadlines only.
     pub fn alarm(&self, owner: Arc<dyn Owner>) -> Watch {
-        let Shards { shards, next } = &*self.0;
-        let shared = shards[next.fetch_add(1, Ordering::Relaxed) % shards.len()].clone();
-        let token = shared.lock().insert(owner);
-        Watch { shared, token }
+        self.0.place(&self.0.next, owner)
     }
 
     /// Gives every owner this turn, on the calling thread.
     pub fn tell_all(&self, turn: Turn) {
-        for shard in &self.0.shards {
+        for shard in &self.0.shares {
             let owners: Vec<_> = shard.lock().entries.values().map(|entry| entry.owner.clone()).collect();
             for owner in owners {
                 give(owner, turn);
@@ -173,7 +181,7 @@ impl Poller {
 
     /// Ends the waiting threads and forgets every owner.
     pub fn stop(&self) {
-        for shard in &self.0.shards {
+        for shard in &self.0.shares {
             let entries = {
                 let mut watched = shard.lock();
                 watched.stopped = true;

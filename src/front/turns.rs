@@ -105,13 +105,15 @@ impl Client {
 
     /// Gives the connection to the poller, or back if an edge came meanwhile.
     fn give_back(&self, mut connection: Box<Connection>) -> Option<Box<Connection>> {
-        if self.front().is_draining() && connection.drain(Instant::now()) {
-            self.close();
-            return None;
-        }
         let mut seat = self.seat();
         if std::mem::take(&mut seat.pending) {
             return Some(connection);
+        }
+        // Under the lock: whoever says that the house closes finds the connection here, or is heard.
+        if self.front().is_draining() && connection.drain(Instant::now()) {
+            drop(seat);
+            self.close();
+            return None;
         }
         // Under the lock, so that no later owner's deadline is overwritten by this one.
         if let Some(watch) = self.watch.get() {

@@ -245,7 +245,11 @@ impl Exchange {
         draining.wait(move |draining| {
             if !draining.is_over() {
                 let legs = exchange.proxy.legs.clone();
-                legs.resume(Box::new(move |_| exchange.drain(draining.go_on())));
+                legs.resume(Box::new(move |place| {
+                    if place == Place::Given {
+                        exchange.drain(draining.go_on());
+                    }
+                }));
             }
         });
     }
