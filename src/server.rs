@@ -188,7 +188,6 @@ impl Server {
 
     /// Serves until it is stopped, then finishes what is under way for at most the grace period. Blocks.
     pub fn run(mut self) -> io::Result<()> {
-        self.tell_start();
         let (poller, waiters, stopper) = (self.poller.clone(), std::mem::take(&mut self.waiters), self.stopper());
         let failed = |error| {
             log::error!("cannot wait for sockets any more: {error}");
@@ -201,6 +200,7 @@ impl Server {
 
     /// Beside the poller's threads: until the server is stopped and nothing is under way.
     fn serve(self) {
+        self.tell_start();
         let Server { config, supervisor, poller, foreman, rooms, pool, fronts, stop, .. } = self;
         supervisor.tell(Standing::Ready);
         let begin_end = || {

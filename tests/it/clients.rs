@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::Write;
-use std::net::Shutdown;
+use std::net::{Shutdown, TcpStream};
 use std::num::NonZeroUsize;
 use std::path::Path;
 use std::thread;
@@ -269,19 +269,34 @@ fn a_client_that_goes_on_sending_reads_its_refusal_and_then_meets_a_closed_conne
 
 #[test]
 fn a_full_queue_is_a_503_with_retry_after_until_those_in_it_leave() {
-    // With a long body 64 threads wait in vain and 256 legs wait for one: not more than five races of 64 legs.
+    // While 64 threads wait for the rest of their answers, 256 legs may wait for one: four races of 64 legs.
+    const THREADS: usize = 64;
     const RACES: usize = 6;
-    let (hanging, good, body) = (Raw::hanging(), Fake::with(200, "good"), vec![b'x'; 64 * 1024 + 1]);
-    let list: Vec<String> = (1..=64).map(|number| format!("{}/{number}", hanging.url)).collect();
-    let proxy = Proxy::with(&list, |config| {
-        config.max_legs = NonZeroUsize::new(64).expect("not 0");
+    let (hanging, good) = (Raw::hanging(), Fake::with(200, "good"));
+    let half = Raw::serving(|mut connection| {
+        connection.request_head();
+        connection.send("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf");
+        connection.wait_for_hang_up();
+    });
+    let proxy = Proxy::with(std::slice::from_ref(&half.url), |config| {
+        config.max_legs = NonZeroUsize::new(THREADS).expect("not 0");
         (config.timeout, config.idle_timeout) = (Duration::from_secs(3600), Duration::from_secs(3600));
     });
+    let stuck: Vec<Client> = std::iter::repeat_with(|| {
+        let mut client = Client::connect(proxy.address);
+        client.send_request("GET", "/", &[], None);
+        assert_eq!(client.head().expect("a head").status, 200);
+        client
+    })
+    .take(THREADS)
+    .collect();
+    let list: Vec<String> = (1..=64).map(|number| format!("{}/{number}", hanging.url)).collect();
+    assert_eq!(proxy.update(&list).status, 200);
     let (sender, replies) = unbounded();
-    let mut leaving = Vec::new();
+    let mut leaving: Vec<TcpStream> = stuck.iter().map(|client| client.stream.try_clone().expect("a socket")).collect();
     for _ in 0..RACES {
         let (mut client, sender) = (Client::connect(proxy.address), sender.clone());
-        client.send_request("POST", "/", &[], Some(&body));
+        client.send_request("POST", "/", &[], Some(b"body"));
         leaving.push(client.stream.try_clone().expect("a socket"));
         thread::spawn(move || client.head().map(|head| sender.send(head)));
     }
