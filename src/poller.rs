@@ -50,16 +50,16 @@ pub trait Owner: Send + Sync {
 
 /// A handle on the poller; clones share it.
 #[derive(Clone)]
-pub struct Poller(Arc<Shards>);
+pub struct Poller(Arc<Shares>);
 
 /// Each thread waits for its own share of everything that is watched.
-struct Shards {
-    shares: Vec<Arc<Shared>>,
+struct Shares {
+    all: Vec<Arc<Shared>>,
     /// Which gets the next owner.
     next: AtomicUsize,
     /// Which gets the next socket that connects. A counter for both would give one all those that connect, if they took turns
     /// with others.
-    next_all: AtomicUsize,
+    next_connecting: AtomicUsize,
 }
 
 struct Shared {
@@ -105,9 +105,9 @@ pub struct Waiter {
     shared: Arc<Shared>,
 }
 
-impl Shards {
+impl Shares {
     fn place(&self, next: &AtomicUsize, owner: Arc<dyn Owner>) -> Watch {
-        let shared = self.shares[next.fetch_add(1, Ordering::Relaxed) % self.shares.len()].clone();
+        let shared = self.all[next.fetch_add(1, Ordering::Relaxed) % self.all.len()].clone();
         let token = shared.lock().insert(owner);
         Watch { shared, token }
     }
@@ -127,8 +127,8 @@ impl Poller {
     }
 
     fn of(waiters: &[Waiter]) -> Poller {
-        let shares = waiters.iter().map(|waiter| waiter.shared.clone()).collect();
-        Poller(Arc::new(Shards { shares, next: AtomicUsize::new(0), next_all: AtomicUsize::new(0) }))
+        let all = waiters.iter().map(|waiter| waiter.shared.clone()).collect();
+        Poller(Arc::new(Shares { all, next: AtomicUsize::new(0), next_connecting: AtomicUsize::new(0) }))
     }
 
     /// Watches a socket for its owner: edge-triggered, for reading. The socket must be closed after [`Watch::end`].
@@ -140,7 +140,7 @@ impl Poller {
 
     /// The same for a socket that is connecting, and may have to wait until it can be written to.
     pub fn watch_all(&self, socket: &impl AsFd, owner: Arc<dyn Owner>) -> io::Result<Watch> {
-        let watch = self.0.place(&self.0.next_all, owner);
+        let watch = self.0.place(&self.0.next_connecting, owner);
         watch.wake(socket).inspect_err(|_| watch.end())?;
         Ok(watch)
     }
@@ -152,8 +152,8 @@ impl Poller {
 
     /// Gives every owner this turn, on the calling thread.
     pub fn tell_all(&self, turn: Turn) {
-        for shard in &self.0.shares {
-            let owners: Vec<_> = shard.lock().entries.values().map(|entry| entry.owner.clone()).collect();
+        for share in &self.0.all {
+            let owners: Vec<_> = share.lock().entries.values().map(|entry| entry.owner.clone()).collect();
             for owner in owners {
                 give(owner, turn);
             }
@@ -181,14 +181,14 @@ impl Poller {
 
     /// Ends the waiting threads and forgets every owner.
     pub fn stop(&self) {
-        for shard in &self.0.shares {
+        for share in &self.0.all {
             let entries = {
-                let mut watched = shard.lock();
+                let mut watched = share.lock();
                 watched.stopped = true;
                 std::mem::take(&mut watched.entries)
             };
             drop(entries);
-            shard.wake();
+            share.wake();
         }
     }
 }

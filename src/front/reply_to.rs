@@ -59,15 +59,7 @@ impl ClientReply {
             ReplyBody::Stream { source, .. } if !matches!(framing, Framing::None { .. }) => {
                 self.stream(bytes, framing, source)
             }
-            ReplyBody::Whole(body) if !matches!(framing, Framing::None { .. }) => {
-                bytes.extend_from_slice(&body);
-                self.write(&bytes)
-            }
-            unsent => {
-                // Before the client can ask again: a body that isn't sent frees the line that it would have come on.
-                drop(unsent);
-                self.write(&bytes)
-            }
+            body => append_whole(&mut bytes, body, framing).and_then(|()| self.write(&bytes)),
         };
         self.leave(framing, written)
     }
@@ -133,10 +125,10 @@ fn is_unsupported(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::Unsupported | io::ErrorKind::InvalidInput)
 }
 
-/// Appends a body that is here whole.
+/// Appends a body that is here whole, if it is sent at all. Either way the line that it came on is free before the client can
+/// ask again.
 fn append_whole(bytes: &mut Vec<u8>, body: ReplyBody, framing: Framing) -> Result<(), Delivery> {
     match body {
-        // Dropping a body that isn't sent frees the line that it would have come on.
         _ if matches!(framing, Framing::None { .. }) => {}
         ReplyBody::Withheld { .. } => {}
         ReplyBody::Whole(body) => bytes.extend_from_slice(&body),

@@ -222,7 +222,7 @@ impl Exchange {
         let won = if self.counts(&answer) { self.race.claim(leg) } else { None };
         let Some(won) = won else {
             self.end(leg, outcome, after);
-            return self.drain(answer.body.drain(answer.length, LOSER_BODY_BYTES_MAX));
+            return self.drain(answer.body.drain(LOSER_BODY_BYTES_MAX));
         };
         for loser in won.losers {
             self.backends[loser].silent().add(&self.marks[loser]);

@@ -141,7 +141,8 @@ impl Attempts {
 /// kernel's memory, which all connections of a host share. Those on their way don't count, so a long way is filled all the same.
 const UNSENT_BYTES_MAX: u32 = 64 * 1024;
 
-/// Makes a connection one that notices when its backend vanishes, and that takes no more than it can send soon. Not before it has connected: the leg's own timeout bounds that.
+/// Makes a connection one that notices when its backend vanishes, and that takes no more than it can send soon. Not before it
+/// has connected: the leg's own timeout bounds that.
 pub(super) fn prepare(socket: &Socket) -> Result<(), Outcome> {
     let keepalive =
         TcpKeepalive::new().with_time(KEEPALIVE_IDLE).with_interval(KEEPALIVE_INTERVAL).with_retries(KEEPALIVE_PROBES);

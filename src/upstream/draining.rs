@@ -14,29 +14,22 @@ const PIECE_BYTES: usize = 4096;
 /// A body that is being read to its end.
 pub struct Draining {
     body: AnswerBody,
-    /// How much of it is still to come, if that is known.
-    left: Option<u64>,
     /// No more is read than this.
     bytes_max: u64,
 }
 
 impl Draining {
-    pub(super) fn begin(body: AnswerBody, length: Option<u64>, bytes_max: u64) -> Option<Draining> {
-        let has_ended = body.line.as_ref().is_none_or(|line| line.wire().story().is_reusable());
-        if !has_ended && length.is_none_or(|length| length <= bytes_max) {
-            Draining { body, left: length, bytes_max }.go_on()
-        } else {
-            None
-        }
+    pub(super) fn begin(body: AnswerBody, bytes_max: u64) -> Option<Draining> {
+        let is_worth_it = body.left.is_none_or(|left| left <= bytes_max);
+        if is_worth_it { Draining { body, bytes_max }.go_on() } else { None }
     }
 
     /// Reads what is here. Gives nothing back after the end, or if the body is too long.
     pub fn go_on(mut self) -> Option<Draining> {
         let mut piece = [0; PIECE_BYTES];
-        while self.left == Some(0) || self.body.is_here() || self.has_come() {
-            let count = self.body.read(&mut piece).ok().filter(|count| *count > 0)? as u64;
-            self.bytes_max = self.bytes_max.checked_sub(count)?;
-            self.left = self.left.map(|left| left.saturating_sub(count));
+        while self.body.left == Some(0) || self.body.is_here() || self.has_come() {
+            let count = self.body.read(&mut piece).ok().filter(|count| *count > 0)?;
+            self.bytes_max = self.bytes_max.checked_sub(count as u64)?;
         }
         Some(self)
     }

@@ -104,13 +104,16 @@ pub(super) fn whole(here: &[u8], method: &Method) -> Option<Whole> {
             _ => {}
         }
     }
-    let is_bare = *method == Method::HEAD || has_no_body(status.as_u16());
-    let body_length = if is_bare { 0 } else { length? };
+    let body_length = if is_bare(method, status) { 0 } else { length? };
     let is_whole = here.len() == head_length.checked_add(body_length)?;
     (is_whole && lie_of_head(&here[..head_length]).is_none()).then_some(Whole { status, idle_time })
 }
 
-/// RFC 9112 §6.3: whatever the head says of a body.
+/// Whether an answer has no body, whatever its head says of one (RFC 9112 §6.3).
+pub(super) fn is_bare(method: &Method, status: StatusCode) -> bool {
+    *method == Method::HEAD || has_no_body(status.as_u16())
+}
+
 fn has_no_body(status: u16) -> bool {
     matches!(status, 100..=199 | 204 | 304)
 }

@@ -16,7 +16,7 @@ use ureq::{Agent, Error};
 
 use super::connecting::Watched;
 use super::failure::Failure;
-use super::glance::{Whole, is_more_than_begin, whole};
+use super::glance::{Whole, is_bare, is_more_than_begin, whole};
 use super::inspector::Inspector;
 use super::permit::Permit;
 use super::resolve::Resolver;
@@ -305,7 +305,8 @@ impl Line {
             line,
             lines: lines.clone(),
             token: token.clone(),
-            left: body_length,
+            // ureq knows no length of a body that isn't there.
+            left: if is_bare(request.method(), head.status) || told == Some(0) { Some(0) } else { body_length },
             is_persistent: head.version == Version::HTTP_11 && !has_token(&head.headers, &CONNECTION, "close"),
         };
         Ok(Answer { status: head.status, version: head.version, headers: head.headers, length, body, switched })

@@ -192,8 +192,8 @@ fn config(timeout: Duration, idle_timeout: Duration) -> Config {
 impl AnswerBody {
     /// Reads what is here of a loser's body, so that its line can be used again, unless it is longer than `bytes_max`. Gives
     /// what has to be waited for.
-    pub fn drain(self, length: Option<u64>, bytes_max: u64) -> Option<Draining> {
-        Draining::begin(self, length, bytes_max)
+    pub fn drain(self, bytes_max: u64) -> Option<Draining> {
+        Draining::begin(self, bytes_max)
     }
 }
 
