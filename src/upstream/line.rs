@@ -61,9 +61,10 @@ struct Idle {
 struct Sweeper(Weak<Lines>);
 
 impl Owner for Sweeper {
-    fn turn(self: Arc<Self>, _: Turn) {
-        if let Some(lines) = self.0.upgrade() {
-            lines.sweep(Instant::now());
+    fn turn(self: Arc<Self>, turn: Turn) {
+        match (turn, self.0.upgrade()) {
+            (Turn::Expired, Some(lines)) => lines.sweep(Instant::now()),
+            (Turn::Ready { .. } | Turn::Expired | Turn::Drain | Turn::Cut, _) => {}
         }
     }
 }

@@ -104,7 +104,11 @@ impl HangUp for Place {
 }
 
 impl Owner for Place {
-    fn turn(self: Arc<Self>, _: Turn) {
-        self.slot.wake_for_good();
+    fn turn(self: Arc<Self>, turn: Turn) {
+        match turn {
+            Turn::Ready { .. } | Turn::Expired => self.slot.wake_for_good(),
+            // Its own deadline ends the wait, or the leg's token.
+            Turn::Drain | Turn::Cut => {}
+        }
     }
 }

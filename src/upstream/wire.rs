@@ -19,6 +19,7 @@ use super::story::Story;
 use super::waiting::Waiting;
 use crate::poller::{Owner, Poller, Turn, Watch};
 use crate::race::HangUp;
+use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// A connection's socket and its story, shared by the transport, its line, the poller and the token of the current leg.
@@ -32,6 +33,7 @@ pub(super) struct Wire {
     ready: OnceLock<Box<dyn Fn() + Send + Sync>>,
     /// What ureq has left unread of a connection whose protocol is switched.
     left: Mutex<Option<Vec<u8>>>,
+    is_hung_up: AtomicBool,
     story: Story,
 }
 
@@ -52,6 +54,7 @@ impl Wire {
             watch: OnceLock::new(),
             ready: OnceLock::new(),
             left: Mutex::default(),
+            is_hung_up: AtomicBool::new(false),
             story: Story::new(),
         })
     }
@@ -298,6 +301,7 @@ impl HangUp for Wire {
     fn hang_up(&self) {
         // With a reset at the close no port is left in TIME_WAIT: there are 28,000 of them for a minute.
         self.reset_at_close();
+        self.is_hung_up.store(true, Ordering::Release);
         // It wakes whoever reads, writes or waits in the poller. An error means that the connection is gone already.
         let _ = self.socket.shutdown(Shutdown::Both);
     }
@@ -324,13 +328,14 @@ impl Wire {
 
 impl Owner for Wire {
     fn turn(self: Arc<Self>, turn: Turn) {
-        if let Some(ready) = self.ready.get() {
-            return ready();
-        }
-        if turn == (Turn::Ready { read_closed: false, dead: false }) {
-            self.look_and_wake();
-        } else {
-            self.slot.wake_for_good();
+        match (turn, self.ready.get()) {
+            // A connection has its own end: its leg's answer, its deadline, or its token's hang-up.
+            (Turn::Drain, _) => {}
+            // Once it is hung up on, its leg ends without a thread; before that it would take one.
+            (Turn::Cut, _) if !self.is_hung_up.load(Ordering::Acquire) => {}
+            (Turn::Ready { .. } | Turn::Expired | Turn::Cut, Some(ready)) => ready(),
+            (Turn::Ready { read_closed: false, dead: false }, None) => self.look_and_wake(),
+            (Turn::Ready { .. } | Turn::Expired | Turn::Cut, None) => self.slot.wake_for_good(),
         }
     }
 }
