@@ -46,7 +46,7 @@ fn answer_chunks(bytes: &[u8]) {
 
 /// The data of chunks, as far as they go.
 fn data_of(mut input: &[u8]) -> Vec<u8> {
-    let (mut chunks, mut data) = (Chunks::new(usize::MAX), Vec::new());
+    let (mut chunks, mut data) = (Chunks::of_answer(usize::MAX), Vec::new());
     loop {
         let count = match chunks.take(input) {
             Ok(Piece::Size { line, .. }) => line,

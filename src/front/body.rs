@@ -33,7 +33,7 @@ impl BodyReader {
             BodyLength::Sized(length) if length > bytes_max => return Err(Refusal::BodyTooLarge),
             BodyLength::None | BodyLength::Sized(0) => Stage::Done,
             BodyLength::Sized(left) => Stage::Sized { left },
-            BodyLength::Chunked => Stage::Chunked(Chunks::new(TRAILER_BYTES_MAX)),
+            BodyLength::Chunked => Stage::Chunked(Chunks::of_request(TRAILER_BYTES_MAX)),
         };
         Ok(BodyReader { stage, writer })
     }

@@ -1,5 +1,6 @@
-//! Chunked framing (RFC 9112 §7.1), read strictly: what one server lets pass, another reads differently. Bytes in, how many
-//! of them are framing or data out. Knows nothing of what becomes of the data.
+//! Chunked framing (RFC 9112 §7.1), read strictly: what one server lets pass, another reads differently. Answers may pad a
+//! chunk's size with blanks, as some servers do. Bytes in, how many of them are framing or data out. Knows nothing of what
+//! becomes of the data.
 
 /// The longest line of a chunk's size: 16 hex digits, and room for extensions that are skipped.
 const SIZE_LINE_BYTES_MAX: usize = 256;
@@ -9,6 +10,8 @@ const SIZE_LINE_BYTES_MAX: usize = 256;
 pub struct Chunks {
     stage: Stage,
     trailer_bytes_max: usize,
+    /// Blanks and tabs may follow a chunk's size.
+    may_be_padded: bool,
 }
 
 #[derive(Debug)]
@@ -48,9 +51,15 @@ pub enum BadChunks {
 }
 
 impl Chunks {
-    /// The begin of a body. All trailer fields together may have so many bytes.
-    pub fn new(trailer_bytes_max: usize) -> Chunks {
-        Chunks { stage: Stage::Size, trailer_bytes_max }
+    /// The begin of a request's body. All trailer fields together have at most `trailer_bytes_max` bytes.
+    pub fn of_request(trailer_bytes_max: usize) -> Chunks {
+        Chunks { stage: Stage::Size, trailer_bytes_max, may_be_padded: false }
+    }
+
+    /// The begin of an answer's body, with the same bound. Its sizes may be padded: no second reader of these bytes could take
+    /// the padding for something else, since the client gets sizes of the proxy's own.
+    pub fn of_answer(trailer_bytes_max: usize) -> Chunks {
+        Chunks { may_be_padded: true, ..Chunks::of_request(trailer_bytes_max) }
     }
 
     /// Whether the last byte of the framing has been taken.
@@ -80,7 +89,7 @@ impl Chunks {
         let digits = line.split(|byte| *byte == b';').next().unwrap_or_default();
         let has_extension = digits.len() < line.len();
         // RFC 9112 §7.1.1 allows blanks before the semicolon of an extension, and nowhere else.
-        let digits = if has_extension { digits.trim_ascii_end() } else { digits };
+        let digits = if has_extension || self.may_be_padded { digits.trim_ascii_end() } else { digits };
         let size = parse_size(digits).ok_or(BadChunks::Malformed("A chunk's size isn't a hex number"))?;
         self.stage = if size == 0 { Stage::Trailers { bytes: 0 } } else { Stage::Data { left: size } };
         Ok(Piece::Size { line: line.len() + 2, size })

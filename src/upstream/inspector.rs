@@ -76,7 +76,7 @@ impl Inspector {
         }
         let has_body = current.is_head != Some(true) && !matches!(status, b"101" | b"204" | b"304");
         let is_chunked = has_body && has_transfer_encoding(head);
-        let chunks = || Stage::Chunks { chunks: Chunks::new(ANSWER_HEAD_BYTES_MAX), held: Vec::new() };
+        let chunks = || Stage::Chunks { chunks: Chunks::of_answer(ANSWER_HEAD_BYTES_MAX), held: Vec::new() };
         current.stage = if is_chunked { chunks() } else { Stage::Body };
         is_chunked
     }
@@ -193,6 +193,8 @@ mod tests {
                 Ok(b"5\r\nhello\r\n0\r\n\r\n"),
             ),
             ("zeros", b"0000000000000000000000005\r\nhello\r\n00000\r\n\r\n", Ok(b"5\r\nhello\r\n0\r\n\r\n")),
+            ("padding", b"5  \r\nhello\r\n0 \t\r\n\r\n", Ok(b"5\r\nhello\r\n0\r\n\r\n")),
+            ("padding before", b" 5\r\nhello", Err(())),
             ("trailers", b"1\r\na\r\n0\r\nA: b\r\nC:\r\n\r\n", Ok(b"1\r\na\r\n0\r\n\r\n")),
             ("bytes behind", b"1\r\na\r\n0\r\n\r\nHTTP/1.1", Ok(b"1\r\na\r\n0\r\n\r\nHTTP/1.1")),
             ("half a line", b"1\r\na\r\n5;x", Ok(b"1\r\na\r\n")),
