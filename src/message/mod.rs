@@ -3,6 +3,7 @@
 
 mod address;
 mod addresses;
+mod authentication;
 mod chunks;
 mod excerpt;
 pub mod forwards;
@@ -24,6 +25,7 @@ use http::{HeaderMap, Method, StatusCode, Version};
 pub(crate) use address::sent_length;
 pub use address::{Address, BadAddress};
 pub use addresses::{ADDRESSES_MAX, BadEntry, parse_addresses};
+pub use authentication::{bind_connection, binds_connection};
 pub use chunks::{BadChunks, Chunks, Piece};
 pub use excerpt::Excerpt;
 pub use framing::BodyLength;

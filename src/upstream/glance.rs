@@ -8,6 +8,7 @@ use http::{Method, StatusCode};
 use super::idle_time_hint;
 use super::inspector::{INTERIM_ANSWERS_MAX, interim_length, lie_of_head};
 use super::session::LOOK_BYTES;
+use crate::message::binds_connection;
 
 const HEADERS_MAX: usize = 64;
 
@@ -77,6 +78,8 @@ pub(super) struct Whole {
     pub(super) status: StatusCode,
     /// How long the backend keeps the connection, if it says so.
     pub(super) idle_time: Option<Duration>,
+    /// It has no body, but its head tells the length of one, which a backend may send by mistake.
+    pub(super) is_suspect: bool,
 }
 
 /// The answer, if it is here whole, nothing is behind it, and it is of the plainest form: one length, one connection that
@@ -101,12 +104,15 @@ pub(super) fn whole(here: &[u8], method: &Method) -> Option<Whole> {
                 header.value.eq_ignore_ascii_case(b"keep-alive").then_some(())?;
             }
             name if name.eq_ignore_ascii_case("keep-alive") => idle_time = idle_time_hint(header.value),
+            name if binds_connection(name, header.value) => return None,
             _ => {}
         }
     }
-    let body_length = if is_bare(method, status) { 0 } else { length? };
+    let is_bare = is_bare(method, status);
+    let body_length = if is_bare { 0 } else { length? };
     let is_whole = here.len() == head_length.checked_add(body_length)?;
-    (is_whole && lie_of_head(&here[..head_length]).is_none()).then_some(Whole { status, idle_time })
+    let is_suspect = is_bare && length.is_some_and(|length| length > 0);
+    (is_whole && lie_of_head(&here[..head_length]).is_none()).then_some(Whole { status, idle_time, is_suspect })
 }
 
 /// Whether an answer has no body, whatever its head says of one (RFC 9112 §6.3).
@@ -216,6 +222,7 @@ mod tests {
             ("HTTP/1.1 101 Switching Protocols\r\nContent-Length: 0\r\n\r\n", None),
             ("HTTP/1.1 508 Loop Detected\r\nContent-Length: 0\r\n\r\n", None),
             ("HTTP/1.1 200 OK\r\n\r\nhello", None),
+            ("HTTP/1.1 401 Who\r\nContent-Length: 0\r\nWWW-Authenticate: NTLM\r\n\r\n", None),
             ("garbage\r\n\r\n", None),
         ];
         for (here, expected) in rows {
@@ -226,7 +233,7 @@ mod tests {
     #[test]
     fn an_answer_to_head_has_no_body_and_a_backend_may_say_how_long_it_waits() {
         let here = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nKeep-Alive: timeout=3, max=9\r\n\r\n";
-        let expected = Whole { status: StatusCode::OK, idle_time: Some(Duration::from_secs(3)) };
+        let expected = Whole { status: StatusCode::OK, idle_time: Some(Duration::from_secs(3)), is_suspect: true };
         assert_eq!(whole(here, &Method::HEAD), Some(expected));
         assert_eq!(whole(here, &Method::GET), None);
     }

@@ -62,7 +62,11 @@ struct Sent {
 }
 
 impl Waits {
-    fn for_answer(line: Line, ahead: Ahead, lines: &Arc<Lines>) -> Waits {
+    fn for_answer(mut line: Line, request: &Outgoing, lines: &Arc<Lines>) -> Waits {
+        if request.binds_connection() {
+            line.bind();
+        }
+        let ahead = request.ahead(lines.address());
         Waits(Wait::Answer { sent: Sent { line, lines: lines.clone() }, ahead })
     }
 
@@ -169,6 +173,11 @@ impl Sent {
         let may_repeat = line.may_repeat(request);
         match line.finish(&lines, request, token) {
             Err(failure) if failure.died_unanswered && may_repeat => lines.start_afresh(request, token),
+            // The request crossed it: the backend gave up the idle connection just when it was used (RFC 9110 §15.5.9).
+            Ok(answer) if answer.is_request_timeout_at_close() && may_repeat => {
+                drop(answer);
+                lines.start_afresh(request, token)
+            }
             called => called.map(Step::Answered).map_err(|failure| failure.outcome),
         }
     }
@@ -192,7 +201,7 @@ impl Lines {
     /// A line on which the request can be sent at once. Doesn't block.
     pub fn at_once(self: &Arc<Lines>, request: &Outgoing) -> Option<Waits> {
         let line = self.take(request.is_idempotent(), Instant::now())?;
-        Some(Waits::for_answer(line, request.ahead(self.address()), self))
+        Some(Waits::for_answer(line, request, self))
     }
 
     /// Reaches the backend. Blocks only where other addresses are tried beside the first; the token hangs up at any time.
@@ -234,6 +243,6 @@ impl Lines {
     }
 
     fn start_on(self: &Arc<Lines>, line: Line, request: &Outgoing) -> Step {
-        Step::Waits(Waits::for_answer(line, request.ahead(self.address()), self))
+        Step::Waits(Waits::for_answer(line, request, self))
     }
 }

@@ -25,7 +25,7 @@ use super::transport::{Connected, OneConnection};
 use super::wire::Wire;
 use super::{Answer, AnswerBody, Outgoing, Switched, Upstream};
 use crate::message::headers::has_token;
-use crate::message::{Address, Outcome, content_length};
+use crate::message::{Address, Outcome, bind_connection, content_length};
 use crate::poller::{Owner, Poller, Turn, Watch};
 use crate::race::CancelToken;
 
@@ -37,6 +37,11 @@ const IDLE_TIME_MAX_ONCE: Duration = Duration::from_secs(1);
 /// Where more lines are idle, there is work for every core: then the last one whose answer has its turn on the same thread is
 /// taken, since the thread is awake.
 const FEW_LINES: usize = 8;
+/// Bytes that a backend sends behind an answer, by a mistake of its own, come soon after it. A line that has been idle for so
+/// long is looked at once more before it is used, and those are seen.
+const RIPE_TIME: Duration = Duration::from_millis(10);
+/// The same where they are to be feared: behind a head that tells the length of a body that isn't to be sent.
+const SUSPECT_TIME: Duration = Duration::from_millis(100);
 /// A body that is longer comes in many pieces, and a turn of the poller for each would be for nothing.
 const LONG_BODY_BYTES: u64 = 64 * 1024;
 
@@ -53,6 +58,8 @@ pub struct Lines {
 struct Idle {
     line: Line,
     since: Instant,
+    /// Until then it isn't used: more may come of its last answer than may.
+    from: Instant,
     /// From then on it is probably closed at the other end.
     until: Instant,
 }
@@ -79,7 +86,18 @@ pub(super) struct Line {
     rests: bool,
     /// How long it may idle: the backend may have said it.
     idle_time_max: Duration,
+    next_use: NextUse,
     _permit: Permit,
+}
+
+/// When the next request may have it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum NextUse {
+    AtOnce,
+    /// Not at once: its last answer had no body, but told of one.
+    AfterRest,
+    /// The backend may take what follows for the same user's.
+    Never,
 }
 
 impl Lines {
@@ -115,13 +133,7 @@ impl Lines {
         loop {
             let idle = {
                 let mut idle = self.idle();
-                let is_usable = |idle: &Idle| {
-                    let is_fresh = now.saturating_duration_since(idle.since) <= IDLE_TIME_MAX_ONCE;
-                    now < idle.until && (repeatable || is_fresh)
-                };
-                let is_near = |idle: &Idle| idle.line.wire.get().is_here() && is_usable(idle);
-                let nearest = if idle.len() > FEW_LINES { idle.iter().rposition(is_near) } else { None };
-                let at = nearest.or_else(|| idle.iter().rposition(is_usable))?;
+                let at = best_of(&idle, repeatable, now)?;
                 idle.remove(at)
             };
             if idle.line.wire.get().is_quiet() {
@@ -136,7 +148,7 @@ impl Lines {
         let idle_lines_max = self.upstream.reach.idle_lines_max;
         // The rest of a request that isn't out would be taken for the next one's begin.
         let is_reusable = line.wire.get().story().is_reusable() && line.wire.get().is_request_out();
-        if !is_reusable || line.lie().is_some() || idle_lines_max == 0 {
+        if !is_reusable || line.lie().is_some() || line.next_use == NextUse::Never || idle_lines_max == 0 {
             return;
         }
         if line.watch().is_err() {
@@ -144,10 +156,11 @@ impl Lines {
         }
         line.was_used = true;
         let until = now + line.idle_time_max;
+        let from = if line.next_use == NextUse::AfterRest { now + SUSPECT_TIME } else { now };
         let mut idle = self.idle();
         let oldest = (idle.len() >= idle_lines_max).then(|| idle.remove(0));
         let is_next = idle.iter().all(|other| until < other.until);
-        idle.push(Idle { line, since: now, until });
+        idle.push(Idle { line, since: now, from, until });
         if is_next {
             // Under the lock, or the sweeper could take an alarm back that it doesn't know of.
             self.sweep.set_deadline(Some(until));
@@ -170,8 +183,16 @@ impl Lines {
         self.upstream.opened.fetch_add(1, Ordering::Relaxed);
         connected.join_poller(&self.upstream.poller).map_err(|_| Outcome::NoSocket)?;
         let (agent, inspector) = self.agent_on(connected.clone());
-        let (was_used, rests, idle_time_max) = (false, false, IDLE_TIME_MAX);
-        Ok(Line { agent, wire, inspector, was_used, rests, idle_time_max, _permit: permit })
+        Ok(Line {
+            agent,
+            wire,
+            inspector,
+            was_used: false,
+            rests: false,
+            idle_time_max: IDLE_TIME_MAX,
+            next_use: NextUse::AtOnce,
+            _permit: permit,
+        })
     }
 
     /// An agent for this connection, which knows nothing of what has been said on it.
@@ -257,6 +278,18 @@ impl Line {
         self.was_used && (request.is_idempotent() || self.wire.get().is_request_untouched())
     }
 
+    /// The connection belongs to one user from now on, and is never given to another.
+    pub(super) fn bind(&mut self) {
+        self.next_use = NextUse::Never;
+    }
+
+    /// Whether more may come of the current answer than may.
+    fn suspect(&mut self, is_suspect: bool) {
+        if self.next_use != NextUse::Never {
+            self.next_use = if is_suspect { NextUse::AfterRest } else { NextUse::AtOnce };
+        }
+    }
+
     pub(super) fn wire(&self) -> Arc<Wire> {
         self.wire.get().clone()
     }
@@ -289,6 +322,12 @@ impl Line {
         }
         self.heed(head.headers.get("keep-alive").and_then(|value| idle_time_hint(value.as_bytes())));
         let told = content_length(&head.headers).ok();
+        let is_bare = is_bare(request.method(), head.status);
+        if bind_connection(&head.headers) {
+            self.bind();
+        }
+        let tells_body = told.is_some_and(|length| length > 0) || head.headers.contains_key(TRANSFER_ENCODING);
+        self.suspect(is_bare && tells_body);
         let body_length = body.content_length();
         let length = body_length.or(told);
         if head.status != StatusCode::SWITCHING_PROTOCOLS && length.is_none_or(|length| length > LONG_BODY_BYTES) {
@@ -307,7 +346,7 @@ impl Line {
             lines: lines.clone(),
             token: token.clone(),
             // ureq knows no length of a body that isn't there.
-            left: if is_bare(request.method(), head.status) || told == Some(0) { Some(0) } else { body_length },
+            left: if is_bare || told == Some(0) { Some(0) } else { body_length },
             is_persistent: head.version == Version::HTTP_11 && !has_token(&head.headers, &CONNECTION, "close"),
         };
         Ok(Answer { status: head.status, version: head.version, headers: head.headers, length, body, switched })
@@ -324,11 +363,12 @@ impl Line {
     pub(super) fn take_whole(&mut self, method: &Method) -> Option<StatusCode> {
         self.wire.get().is_request_out().then_some(())?;
         let look = |here: &[u8]| Some((whole(here, method)?, here.len()));
-        let (Whole { status, idle_time }, length) = self.wire.get().look_again(look)?;
+        let (Whole { status, idle_time, is_suspect }, length) = self.wire.get().look_again(look)?;
         self.wire.get().skip(length);
         self.wire.get().story().note_answered();
         self.wire.get().story().note_reusable(true);
         self.heed(idle_time);
+        self.suspect(is_suspect);
         Some(status)
     }
 
@@ -344,6 +384,23 @@ impl Line {
             self.idle_time_max = IDLE_TIME_MAX.min(idle_time);
         }
     }
+}
+
+/// Which idle line is used next: one that has been idle for a moment if there is choice, and of these the last one to be given
+/// back, so that those that aren't needed age.
+fn best_of(idle: &[Idle], repeatable: bool, now: Instant) -> Option<usize> {
+    let is_usable = |idle: &Idle| {
+        let is_fresh = now.saturating_duration_since(idle.since) <= IDLE_TIME_MAX_ONCE;
+        idle.from <= now && now < idle.until && (repeatable || is_fresh)
+    };
+    let is_near = |idle: &Idle| idle.line.wire.get().is_here();
+    let is_ripe = |idle: &Idle| now.saturating_duration_since(idle.since) >= RIPE_TIME;
+    let last = |wanted: &dyn Fn(&Idle) -> bool| idle.iter().rposition(|idle| is_usable(idle) && wanted(idle));
+    let nearest = |wanted: &dyn Fn(&Idle) -> bool| {
+        let among_many = || last(&|idle| wanted(idle) && is_near(idle));
+        (idle.len() > FEW_LINES).then(among_many).flatten().or_else(|| last(wanted))
+    };
+    nearest(&is_ripe).or_else(|| nearest(&|_| true))
 }
 
 /// Framing that ureq would read in one way and somebody else in another.

@@ -189,6 +189,13 @@ fn config(timeout: Duration, idle_timeout: Duration) -> Config {
         .build()
 }
 
+impl Answer {
+    /// Whether the backend says that no request came in time, and closes the connection.
+    fn is_request_timeout_at_close(&self) -> bool {
+        self.status == StatusCode::REQUEST_TIMEOUT && !self.body.is_persistent
+    }
+}
+
 impl AnswerBody {
     /// Reads what is here of a loser's body, so that its line can be used again, unless it is longer than `bytes_max`. Gives
     /// what has to be waited for.

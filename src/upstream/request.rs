@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, Version};
 use ureq::SendBody;
 
 use super::ahead::{Ahead, Body};
-use crate::message::{Address, Spool, Target};
+use crate::message::{Address, Spool, Target, bind_connection};
 
 /// A guess at the room for the request line and `Host`, beside the target.
 const REQUEST_LINES_BYTES: usize = 128;
@@ -24,6 +24,7 @@ pub struct Outgoing {
     /// The same as they go out, to the end of the head: written once for all backends.
     fields: Vec<u8>,
     body: Option<Spool>,
+    binds_connection: bool,
 }
 
 impl Outgoing {
@@ -44,8 +45,8 @@ impl Outgoing {
         if let Some(length) = body.as_ref().map(Spool::length).or(needs_length.then_some(0)) {
             headers.insert(CONTENT_LENGTH, length.into());
         }
-        let fields = fields(&headers);
-        Outgoing { method, target, headers, fields, body }
+        let (fields, binds_connection) = (fields(&headers), bind_connection(&headers));
+        Outgoing { method, target, headers, fields, body, binds_connection }
     }
 
     /// The method.
@@ -56,6 +57,11 @@ impl Outgoing {
     /// RFC 9110 §9.2.2: sending it twice does no more than sending it once.
     pub(super) fn is_idempotent(&self) -> bool {
         self.method.is_idempotent()
+    }
+
+    /// Whether a backend may take all that follows on the connection for the same user's.
+    pub(super) fn binds_connection(&self) -> bool {
+        self.binds_connection
     }
 
     /// The request as ureq gets it.

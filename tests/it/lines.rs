@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use crossbeam_channel::unbounded;
 
-use crate::harness::{Client, Deaf, Gate, Proxy, Raw, Received, SOON, patiently, pattern};
+use red_tentacle::config::Success;
+
+use crate::harness::{Client, Deaf, Gate, Proxy, Raw, Received, SOON, eventually, patiently, pattern};
 
 /// A proxy before this backend alone, in which nothing ends by itself.
 fn proxy_before(backend: &Raw) -> Proxy {
@@ -34,7 +36,7 @@ fn one_line_serves_any_number_of_requests_in_turn() {
         ("GET", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"),
         ("GET", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n"),
         ("GET", "HTTP/1.1 204 No Content\r\n\r\n"),
-        ("HEAD", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n"),
+        ("HEAD", "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"),
         ("POST", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"),
         ("POST", "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"),
     ];
@@ -123,6 +125,108 @@ fn bytes_behind_an_answer_reach_nobody() {
             assert_eq!(client.reply().text(), "clean", "{method}: {answer}, at once: {at_once}");
             assert_eq!(backend.accepted(), 2);
         }
+    }
+}
+
+/// Was seen as: a backend that sent the body of a HEAD in a second write poisoned the answers of other clients, one in five.
+#[test]
+fn a_line_rests_for_a_moment_after_a_head_that_tells_of_a_body_that_may_not_be() {
+    let rows = [
+        ("HEAD", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n"),
+        ("HEAD", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"),
+        ("GET", "HTTP/1.1 204 No Content\r\nContent-Length: 2\r\n\r\n"),
+        ("GET", "HTTP/1.1 304 Not Modified\r\nContent-Length: 2\r\n\r\n"),
+    ];
+    for (method, answer) in rows {
+        let backend = Raw::serving(move |mut connection| {
+            if connection.number > 0 {
+                connection.request();
+                return connection.send("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 5\r\n\r\nother");
+            }
+            connection.request();
+            connection.send(answer);
+            while connection.request().is_some() {
+                connection.reply(200, "first");
+            }
+        });
+        let proxy = Proxy::with(std::slice::from_ref(&backend.url), |config| {
+            patiently(config);
+            config.success = Success::parse("200-299,304").expect("statuses");
+        });
+        let mut client = Client::connect(proxy.address);
+        client.send_request(method, "/", &[], None);
+        assert!(matches!(client.reply_to_head().status, 200 | 204 | 304), "{method}: {answer}");
+        client.send_request("GET", "/", &[], None);
+        assert_eq!(client.reply().text(), "other", "{method}: {answer}");
+        // The line is used again in time, so that a HEAD doesn't cost a connection each.
+        eventually("the first line is used again", || proxy.get("/").text() == "first");
+    }
+}
+
+/// Was seen as: a client without credentials got the mailbox of another, whom IIS knew by the connection.
+#[test]
+fn a_connection_that_belongs_to_a_user_is_given_to_nobody_else() {
+    const PLAIN: &str = "HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\nmailbox";
+    let answer = |status: &str, field: &str| {
+        format!("HTTP/1.1 {status} X\r\nContent-Length: 7\r\nConnection: keep-alive\r\n{field}\r\n\r\nmailbox")
+    };
+    let rows = [
+        ("Negotiate", "Authorization: Negotiate YIIZ", PLAIN.to_owned(), 2),
+        ("NTLM", "authorization: ntlm TlRM", PLAIN.to_owned(), 2),
+        ("an offer", "X-A: b", answer("200", "WWW-Authenticate: Basic realm=\"a\", NTLM"), 2),
+        ("an offer that loses", "X-A: b", answer("401", "www-authenticate: Negotiate"), 2),
+        ("persistent", "X-A: b", answer("200", "Persistent-Auth: true"), 2),
+        ("support", "X-A: b", answer("200", "Proxy-Support: Session-Based-Authentication"), 2),
+        ("Basic", "Authorization: Basic YTpi", PLAIN.to_owned(), 1),
+        ("Bearer", "Authorization: Bearer ntlm-like", answer("401", "WWW-Authenticate: Bearer"), 1),
+    ];
+    for (label, field, answer, connections) in rows {
+        let backend = Raw::answering(answer);
+        let proxy = proxy_before(&backend);
+        for fields in [&[field][..], &[]] {
+            let mut client = Client::connect(proxy.address);
+            client.send_request("GET", "/", fields, None);
+            client.reply();
+        }
+        assert_eq!(backend.accepted(), connections, "{label}");
+    }
+}
+
+/// A backend that closes an idle connection may say so just when it is used (RFC 9110 §15.5.9). Was seen as: 502, though a
+/// fresh connection would have been served.
+#[test]
+fn a_request_timeout_that_crosses_a_request_is_tried_again_on_a_fresh_line() {
+    const CLOSING: &str = "HTTP/1.1 408 X\r\nConnection: close\r\nContent-Length: 4\r\n\r\nlate";
+    const KEPT: &str = "HTTP/1.1 408 X\r\nContent-Length: 4\r\n\r\nlate";
+    let rows = [
+        ("GET", 1, CLOSING, 200, 2),
+        ("PUT", 1, CLOSING, 200, 2),
+        ("POST", 1, CLOSING, 502, 1),
+        ("GET", 1, KEPT, 502, 1),
+        ("GET", 0, CLOSING, 502, 1),
+    ];
+    for (method, requests_before, answer, status, connections) in rows {
+        let backend = Raw::serving(move |mut connection| {
+            if connection.number > 0 {
+                connection.request();
+                return connection.reply(200, "fresh");
+            }
+            for _ in 0..requests_before {
+                connection.request();
+                connection.reply(200, "first");
+            }
+            connection.request();
+            connection.send(answer);
+        });
+        let proxy = proxy_before(&backend);
+        for _ in 0..requests_before {
+            assert_eq!(proxy.get("/").text(), "first");
+        }
+        let mut client = Client::connect(proxy.address);
+        client.send_request(method, "/", &[], Some(b"body"));
+        let reply = client.reply();
+        assert_eq!(reply.status, status, "{method}: {answer}: {}", reply.text());
+        assert_eq!(backend.accepted(), connections, "{method}: {answer}");
     }
 }
 
