@@ -11,7 +11,7 @@ use super::exchange::{Exchange, Thread};
 use crate::message::headers;
 use crate::message::{Delivery, Outcome, Refusal, Reply, ReplyBody, ReplyTo, Rest, TunnelCare};
 use crate::race::{LegResult, Place, Verdict};
-use crate::upstream::Answer;
+use crate::upstream::{Answer, UploadStop};
 
 impl Exchange {
     /// The winner has switched protocols: client and backend are joined, and the leg ends when they have.
@@ -34,14 +34,14 @@ impl Exchange {
         reply_to.join(head, Box::new(switched), care);
     }
 
-    /// The winner answers the client, and ends when that is done.
+    /// The winner answers the client, and ends when that is done. The rest of its request may go out meanwhile.
     pub(super) fn deliver(
         self: &Arc<Self>,
         leg: usize,
         answer: Answer,
         reply_to: Box<dyn ReplyTo>,
         after: Duration,
-        thread: Thread,
+        (thread, upload): (Thread, Option<Arc<UploadStop>>),
     ) {
         let status = answer.status;
         let exchange = self.clone();
@@ -51,6 +51,9 @@ impl Exchange {
         };
         let exchange = self.clone();
         self.when_delivered(deliver, move |delivery| {
+            if let Some(upload) = upload {
+                exchange.let_linger(&upload);
+            }
             let Some(delivery) = delivery else { return exchange.end(leg, Outcome::Panic, after) };
             exchange.record.answered(status, &delivery, Instant::now());
             exchange.end(leg, Outcome::Status(status), after);

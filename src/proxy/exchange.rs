@@ -12,7 +12,9 @@ use crate::journal::{LegRecord, Record};
 use crate::message::headers;
 use crate::message::{Outcome, Refusal, ReplyTo, Request};
 use crate::race::{CancelToken, End, Job, LegResult, Mark, Place, Race, Verdict};
-use crate::upstream::{Answer, Draining, FilePlace, Loss, Outgoing, Step, Waits, Woken};
+use crate::upstream::{
+    Answer, AnswerBody, Draining, FilePlace, Loss, Outgoing, Step, Upload, UploadStop, Uploaded, Waits, Woken,
+};
 
 /// A loser's body is read to its end, for the sake of its line, if it is no longer than this.
 const LOSER_BODY_BYTES_MAX: u64 = 64 * 1024;
@@ -214,16 +216,21 @@ impl Exchange {
     }
 
     /// A leg has a complete head: it has won, or it has lost and frees its line.
-    fn answered(self: &Arc<Self>, leg: usize, answer: Answer, thread: Thread) {
+    fn answered(self: &Arc<Self>, leg: usize, mut answer: Answer, thread: Thread) {
         let after = self.elapsed();
+        let upload = answer.upload.take();
         // Before its client can ask again.
         self.hear(leg);
         let outcome = self.outcome_of(&answer);
         let won = if self.counts(&answer) { self.race.claim(leg) } else { None };
         let Some(won) = won else {
             self.end(leg, outcome, after);
-            return self.drain(answer.body.drain(LOSER_BODY_BYTES_MAX));
+            return self.leave(answer.body, upload);
         };
+        let stop = upload.as_ref().map(Upload::stop);
+        if let Some(upload) = upload {
+            self.upload(upload, |_| ());
+        }
         for loser in won.losers {
             self.backends[loser].silent().add(&self.marks[loser]);
             if let Some(place) = self.file_places.get(loser) {
@@ -235,7 +242,35 @@ impl Exchange {
         if answer.switched.is_some() {
             return self.join(leg, answer, won.prize, after);
         }
-        self.deliver(leg, answer, won.prize, after, thread);
+        self.deliver(leg, answer, won.prize, after, (thread, stop));
+    }
+
+    /// A leg that has lost by its answer frees its line: once the rest of its request is out, if that isn't, and its body read.
+    fn leave(self: &Arc<Self>, body: AnswerBody, upload: Option<Upload>) {
+        let drain = move |exchange: &Arc<Self>| exchange.drain(body.drain(LOSER_BODY_BYTES_MAX));
+        let Some(upload) = upload else { return drain(self) };
+        self.let_linger(&upload.stop());
+        self.upload(upload, drain);
+    }
+
+    /// The rest of a request whose answer is over goes on for as long as a loser may linger.
+    pub(super) fn let_linger(&self, upload: &Arc<UploadStop>) {
+        self.proxy.reaper.take(upload, None, self.request.method().is_safe(), Instant::now());
+    }
+
+    /// Sends the rest of a request to a backend that has answered, and then does what is to be done. Doesn't block.
+    fn upload(self: &Arc<Self>, upload: Upload, then: impl FnOnce(&Arc<Self>) + Send + 'static) {
+        let exchange = self.clone();
+        self.proxy.legs.resume(Box::new(move |place| {
+            let uploaded = if place == Place::Given { upload.go_on() } else { Uploaded::Over };
+            match uploaded {
+                Uploaded::Turn(upload) => exchange.upload(upload, then),
+                Uploaded::Full(upload, until) => {
+                    upload.wait(until, move |upload| exchange.upload(upload, then));
+                }
+                Uploaded::Over => then(&exchange),
+            }
+        }));
     }
 
     /// The rest of a loser's body. The reaper hangs up on it, which it can do as long as the race is there.

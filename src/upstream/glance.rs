@@ -7,10 +7,13 @@ use http::{Method, StatusCode};
 
 use super::idle_time_hint;
 use super::inspector::{INTERIM_ANSWERS_MAX, interim_length, lie_of_head};
+use super::sending::Early;
 use super::session::LOOK_BYTES;
 use crate::message::binds_connection;
 
 const HEADERS_MAX: usize = 64;
+/// As many as ureq takes.
+const ALL_HEADERS_MAX: usize = 128;
 
 /// Whether the head of the final answer is here whole, or something that can't become one.
 pub(super) fn is_head_here(mut here: &[u8]) -> bool {
@@ -21,23 +24,23 @@ pub(super) fn is_head_here(mut here: &[u8]) -> bool {
     true
 }
 
-/// Whether the rest of the request needn't be sent, since the head of a final answer that refuses it is here whole, or something
-/// that can't become one (RFC 9112 §9.5). Other answers may begin before a request has ended, and go on with it.
-pub(super) fn is_refusal(mut here: &[u8]) -> bool {
+/// What the head of a final answer means for a request that isn't out: a success takes it, any other status, or what can't become
+/// a head, ends it (RFC 9112 §9.5).
+pub(super) fn early(mut here: &[u8]) -> Option<Early> {
     for _ in 0..INTERIM_ANSWERS_MAX {
-        let Some(length) = interim_length(here) else { return refuses(here) };
+        let Some(length) = interim_length(here) else { return early_of_head(here) };
         here = &here[length..];
     }
-    true
+    Some(Early::Ends)
 }
 
-fn refuses(here: &[u8]) -> bool {
-    let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
+fn early_of_head(here: &[u8]) -> Option<Early> {
+    let mut headers = [httparse::EMPTY_HEADER; ALL_HEADERS_MAX];
     let mut head = httparse::Response::new(&mut headers);
     match head.parse(here) {
-        Ok(httparse::Status::Complete(_)) => head.code.is_none_or(|code| code >= 400),
-        Ok(httparse::Status::Partial) => false,
-        Err(_) => true,
+        Ok(httparse::Status::Complete(_)) if matches!(head.code, Some(200..=299)) => Some(Early::Takes),
+        Ok(httparse::Status::Complete(_)) | Err(_) => Some(Early::Ends),
+        Ok(httparse::Status::Partial) => None,
     }
 }
 
@@ -153,22 +156,28 @@ mod tests {
     }
 
     #[test]
-    fn only_a_whole_head_that_refuses_ends_a_request() {
+    fn a_whole_head_decides_over_a_request_that_is_not_out() {
+        let many = format!("HTTP/1.1 200 OK\r\n{}\r\n", "A: b\r\n".repeat(128));
+        let too_many = format!("HTTP/1.1 200 OK\r\n{}\r\n", "A: b\r\n".repeat(129));
         let rows = [
-            ("", false),
-            ("HTTP/1.1 413 Too Large\r\n\r", false),
-            ("HTTP/1.1 413 Too Large\r\n\r\n", true),
-            ("HTTP/1.1 413 Too Large\r\nContent-Length: 5\r\n\r\nhel", true),
-            ("HTTP/1.0 503 Busy\r\n\r\n", true),
-            ("HTTP/1.1 100 Continue\r\n\r\n", false),
-            ("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 401 Who\r\n\r\n", true),
-            ("HTTP/1.1 200 OK\r\n\r\n", false),
-            ("HTTP/1.1 399 X\r\n\r\nHTTP/1.1 400 X\r\n\r\n", false),
-            ("HTTP/1.1 101 Switching Protocols\r\n\r\n", false),
-            ("garbage", true),
+            ("", None),
+            ("HTTP/1.1 413 Too Large\r\n\r", None),
+            ("HTTP/1.1 413 Too Large\r\n\r\n", Some(Early::Ends)),
+            ("HTTP/1.1 413 Too Large\r\nContent-Length: 5\r\n\r\nhel", Some(Early::Ends)),
+            ("HTTP/1.0 503 Busy\r\n\r\n", Some(Early::Ends)),
+            ("HTTP/1.1 301 Moved\r\n\r\n", Some(Early::Ends)),
+            ("HTTP/1.1 100 Continue\r\n\r\n", None),
+            ("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 401 Who\r\n\r\n", Some(Early::Ends)),
+            ("HTTP/1.1 200 OK\r\n\r", None),
+            ("HTTP/1.1 200 OK\r\n\r\n", Some(Early::Takes)),
+            ("HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 202 Accepted\r\n\r\n", Some(Early::Takes)),
+            (&many, Some(Early::Takes)),
+            (&too_many, Some(Early::Ends)),
+            ("HTTP/1.1 101 Switching Protocols\r\n\r\n", Some(Early::Ends)),
+            ("garbage", Some(Early::Ends)),
         ];
         for (here, expected) in rows {
-            assert_eq!(is_refusal(here.as_bytes()), expected, "{here}");
+            assert_eq!(early(here.as_bytes()), expected, "{here}");
         }
     }
 

@@ -161,11 +161,12 @@ impl Sent {
     fn go_on(self, request: &Outgoing, token: &CancelToken) -> Result<Step, Outcome> {
         let wire = self.line.wire();
         if !wire.is_request_out() && !token.is_cancelled() {
-            match wire.send_more(glance::is_refusal, self.lines.idle_timeout()) {
+            match wire.send_more(Some(glance::early), self.lines.idle_timeout()) {
                 Progress::Out => return Ok(Step::Waits(Waits(Wait::Head(self)))),
                 Progress::Turn => return Ok(Step::Waits(Waits(Wait::Turn(self)))),
                 Progress::Full(until) => return Ok(Step::Waits(Waits(Wait::Room(self, until)))),
-                // Nobody needs what is still on its way.
+                Progress::Answered => {}
+                // The backend needs no more of it.
                 Progress::Over => wire.reset_at_close(),
             }
         }

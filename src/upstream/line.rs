@@ -23,7 +23,7 @@ use super::resolve::Resolver;
 use super::session::Seen;
 use super::transport::{Connected, OneConnection};
 use super::wire::Wire;
-use super::{Answer, AnswerBody, Outgoing, Switched, Upstream};
+use super::{Answer, AnswerBody, Outgoing, Switched, Upload, Upstream};
 use crate::message::headers::has_token;
 use crate::message::{Address, Outcome, bind_connection, content_length};
 use crate::poller::{Owner, Poller, Turn, Watch};
@@ -330,7 +330,9 @@ impl Line {
         self.suspect(is_bare && tells_body);
         let body_length = body.content_length();
         let length = body_length.or(told);
-        if head.status != StatusCode::SWITCHING_PROTOCOLS && length.is_none_or(|length| length > LONG_BODY_BYTES) {
+        let is_long = length.is_none_or(|length| length > LONG_BODY_BYTES);
+        let upload = self.upload(lines, request, head.status);
+        if head.status != StatusCode::SWITCHING_PROTOCOLS && is_long && upload.is_none() {
             self.wire.get().rest_in_poller();
             self.rests = true;
         }
@@ -348,8 +350,16 @@ impl Line {
             // ureq knows no length of a body that isn't there.
             left: if is_bare || told == Some(0) { Some(0) } else { body_length },
             is_persistent: head.version == Version::HTTP_11 && !has_token(&head.headers, &CONNECTION, "close"),
+            shared: upload.as_ref().map(Upload::line),
         };
-        Ok(Answer { status: head.status, version: head.version, headers: head.headers, length, body, switched })
+        let (status, version, headers) = (head.status, head.version, head.headers);
+        Ok(Answer { status, version, headers, length, body, switched, upload })
+    }
+
+    /// What is still to be sent of a request that the backend takes.
+    fn upload(&self, lines: &Arc<Lines>, request: &Outgoing, status: StatusCode) -> Option<Upload> {
+        let goes_on = status.is_success() && !self.wire.get().is_request_out();
+        goes_on.then(|| Upload::new(self, lines, request.holds_file()))
     }
 
     /// The status of an answer that is here whole and plain.

@@ -26,6 +26,7 @@ mod story;
 mod switched;
 mod tls;
 mod transport;
+mod upload;
 mod waiting;
 mod wire;
 
@@ -53,6 +54,8 @@ pub use resolve::{Lookup, SystemLookup};
 pub use switched::Switched;
 pub use tls::BadCertificate;
 use tls::Tls;
+use upload::SharedLine;
+pub use upload::{Upload, UploadStop, Uploaded};
 
 /// A backend's head must fit into the buffer that it is read into.
 const ANSWER_HEAD_BYTES_MAX: usize = 24 * 1024;
@@ -106,6 +109,8 @@ pub struct Answer {
     pub body: AnswerBody,
     /// The line, if the status is 101: it speaks another protocol now.
     pub switched: Option<Switched>,
+    /// The rest of the request, if the answer came before that was out.
+    pub upload: Option<Upload>,
 }
 
 /// The body of an [`Answer`]. Its end gives the line back; dropping it earlier hangs up.
@@ -119,6 +124,8 @@ pub struct AnswerBody {
     left: Option<u64>,
     /// Whether the backend goes on with the connection after it.
     is_persistent: bool,
+    /// If the rest of the request goes on beside it.
+    shared: Option<Arc<SharedLine>>,
 }
 
 impl Upstream {
@@ -246,6 +253,9 @@ impl Drop for AnswerBody {
         if was_moved && self.left == Some(0) && self.is_persistent {
             line.renew(&self.lines);
         }
-        self.lines.keep(line, Instant::now());
+        match &self.shared {
+            Some(shared) => shared.leave(line, &self.lines),
+            None => self.lines.keep(line, Instant::now()),
+        }
     }
 }

@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 
 use super::ahead::Ahead;
 use super::session::Seen;
-use super::slot::IsDue;
 use super::wire::Wire;
 
 /// So much of a file is read at once: a socket seldom takes more.
@@ -24,6 +23,18 @@ pub(super) struct Call {
     until: Option<Instant>,
 }
 
+/// What an answer means, by its first bytes, for a request that isn't out; `None` as long as its head isn't here whole.
+pub(super) type Judge = fn(&[u8]) -> Option<Early>;
+
+/// An answer that is here before its request is out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Early {
+    /// It takes the request. The rest of that is still wanted.
+    Takes,
+    /// It refuses the request, or leads away from it, or is no answer: the rest needn't be sent (RFC 9112 §9.5).
+    Ends,
+}
+
 /// How far a request has come.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Progress {
@@ -33,6 +44,8 @@ pub(super) enum Progress {
     Full(Instant),
     /// It takes more, but others wait for their turn.
     Turn,
+    /// The head of an answer that takes the request is here; the rest is still to be sent.
+    Answered,
     /// The rest isn't sent: it can't be, or an answer is here that says that it needn't be.
     Over,
 }
@@ -41,16 +54,16 @@ impl Call {
     /// Begins with what is in memory: whether that is all, and on the wire. Never reads a file, never waits.
     pub(super) fn begin(ahead: Ahead, head_by: Instant, wire: &Wire) -> Call {
         let mut call = Call { ahead: Some(ahead), is_out: false, until: None };
-        call.is_out = call.send(wire, &mut [], || false).is_ok_and(|sent| sent.stop == Stop::Out);
+        call.is_out = call.send(wire, &mut [], || None).is_ok_and(|sent| sent.stop == Stop::Out);
         call.until = call.is_out.then_some(head_by);
         call
     }
 
-    /// Goes on with the rest, as far as that goes without waiting, unless a refusal is here. Reads files.
-    pub(super) fn go_on(&mut self, wire: &Wire, is_refusal: IsDue, silence_max: Duration) -> Progress {
+    /// Goes on with the rest, as far as that goes without waiting, unless an answer is here. Reads files.
+    pub(super) fn go_on(&mut self, wire: &Wire, judge: Option<Judge>, silence_max: Duration) -> Progress {
         let is_in_file = self.ahead.as_ref().is_some_and(Ahead::is_in_file);
         let mut piece = if is_in_file { vec![0; PIECE_BYTES] } else { Vec::new() };
-        let Ok(Sent { any, stop }) = self.send(wire, &mut piece, || is_over(wire, is_refusal)) else {
+        let Ok(Sent { any, stop }) = self.send(wire, &mut piece, || stop_of_answer(wire, judge?)) else {
             return Progress::Over;
         };
         let now = Instant::now();
@@ -60,6 +73,7 @@ impl Call {
         match stop {
             Stop::Out => Progress::Out,
             Stop::Turn => Progress::Turn,
+            Stop::Answered => Progress::Answered,
             Stop::Full if now < until => Progress::Full(until),
             Stop::Full | Stop::Over => Progress::Over,
         }
@@ -88,19 +102,21 @@ impl Call {
         self.ahead.as_mut().map_or(Err(io::ErrorKind::NotConnected.into()), |ahead| ahead.compare(bytes))
     }
 
-    fn send(&mut self, wire: &Wire, piece: &mut [u8], is_over: impl Fn() -> bool) -> io::Result<Sent> {
+    fn send(&mut self, wire: &Wire, piece: &mut [u8], stop_of_answer: impl Fn() -> Option<Stop>) -> io::Result<Sent> {
         let Some(ahead) = &mut self.ahead else { return Ok(Sent { any: false, stop: Stop::Over }) };
         let (mut any, go_ends) = (false, ahead.sent() + GO_BYTES);
         loop {
             let (records, are_all_out) = wire.send_records()?;
             any |= records > 0;
-            let stop = match () {
-                () if are_all_out && ahead.is_sent() => Stop::Out,
-                () if is_over() => Stop::Over,
-                () if !are_all_out => Stop::Full,
-                () if ahead.sent() >= go_ends => Stop::Turn,
-                () if ahead.send(piece, |parts| wire.send(parts))? == 0 => Stop::Full,
-                () => {
+            if are_all_out && ahead.is_sent() {
+                return Ok(Sent { any, stop: Stop::Out });
+            }
+            let stop = match stop_of_answer() {
+                Some(stop) => stop,
+                None if !are_all_out => Stop::Full,
+                None if ahead.sent() >= go_ends => Stop::Turn,
+                None if ahead.send(piece, |parts| wire.send(parts))? == 0 => Stop::Full,
+                None => {
                     any = true;
                     continue;
                 }
@@ -110,17 +126,17 @@ impl Call {
     }
 }
 
-/// Whether nothing more needs to be sent, or can be.
-fn is_over(wire: &Wire, is_refusal: IsDue) -> bool {
+/// Why the sending stops, if an answer is here, or an end.
+fn stop_of_answer(wire: &Wire, judge: Judge) -> Option<Stop> {
     let mut shown = 0;
     loop {
-        let (is_over, here) = wire.look(|seen| match seen {
-            Seen::Nothing => (false, 0),
-            Seen::Bytes(here) | Seen::Begin(here) => (is_refusal(here), here.len()),
-            Seen::End | Seen::Failed(_) => (true, 0),
+        let (early, here) = wire.look(|seen| match seen {
+            Seen::Nothing => (None, 0),
+            Seen::Bytes(here) | Seen::Begin(here) => (judge(here), here.len()),
+            Seen::End | Seen::Failed(_) => (Some(Early::Ends), 0),
         });
-        if is_over || here == shown {
-            return is_over;
+        if early.is_some() || here == shown {
+            return early.map(|early| if early == Early::Takes { Stop::Answered } else { Stop::Over });
         }
         // There may be an end behind them, of which no other edge tells.
         shown = here;
@@ -139,5 +155,6 @@ enum Stop {
     Out,
     Full,
     Turn,
+    Answered,
     Over,
 }

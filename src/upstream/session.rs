@@ -18,8 +18,9 @@ const DECRYPTED_BYTES_MAX: usize = LOOK_BYTES / 2;
 /// Nor does a look read more often: records can be empty, and who looks has others to look for.
 const READS_MAX: usize = 16;
 
-/// What has come and hasn't been read. Whoever runs the connection's leg uses it, and while the leg waits whoever looks for
-/// it: nobody else, so that nobody waits for the lock.
+/// What has come and hasn't been read. It is used by the thread that runs the connection's leg, while the leg waits by the poller's
+/// thread that looks for it, and beside an answer by the thread that sends the rest of its request. None of them holds the lock while
+/// it waits.
 #[derive(Default)]
 pub(super) struct Session(Mutex<State>);
 
@@ -108,14 +109,15 @@ impl Session {
         self.state().tls.as_mut().map_or(Ok((0, true)), |tls| send_counted_records(tls, socket))
     }
 
-    /// Reads from a socket that waits.
-    pub(super) fn read(&self, socket: &Socket, waiting: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
+    /// Reads what is here. Doesn't block: the error's kind is `WouldBlock` if nothing is, and `Interrupted` if many records
+    /// have come that make no byte, so that the caller looks at its clock before it reads on.
+    pub(super) fn read(&self, mut socket: &Socket, buffer: &mut [u8]) -> io::Result<usize> {
         let State { tls, shown } = &mut *self.state();
         if let Some(tls) = tls {
-            return read_decrypted(tls, socket, waiting, buffer);
+            return read_decrypted(tls, socket, buffer);
         }
         if shown.is_empty() {
-            return waiting.read(buffer);
+            return socket.read(buffer);
         }
         let count = (&shown[..]).read(buffer)?;
         drop_first(shown, count);
@@ -160,13 +162,8 @@ fn send_counted_records(tls: &mut ClientConnection, mut socket: &Socket) -> io::
 }
 
 /// Reads without waiting for anything to be written: a backend that answers early may read no more.
-fn read_decrypted(
-    tls: &mut ClientConnection,
-    socket: &Socket,
-    waiting: &mut impl Read,
-    buffer: &mut [u8],
-) -> io::Result<usize> {
-    loop {
+fn read_decrypted(tls: &mut ClientConnection, mut socket: &Socket, buffer: &mut [u8]) -> io::Result<usize> {
+    for _ in 0..READS_MAX {
         let is_request_out = !tls.wants_write();
         // Also an error that a look has come upon.
         let processed = tls.process_new_packets();
@@ -179,8 +176,9 @@ fn read_decrypted(
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             read => return read,
         }
-        tls.read_tls(waiting)?;
+        tls.read_tls(&mut socket)?;
     }
+    Err(io::ErrorKind::Interrupted.into())
 }
 
 /// Keeps no memory for a connection that idles.

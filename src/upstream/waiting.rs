@@ -1,46 +1,39 @@
-//! A wire's socket for a while: reading waits on this thread, until a deadline. Knows nothing of what the bytes mean.
+//! Waits on the calling thread until a wire can be read, until a deadline. Knows nothing of what the bytes mean.
 
-use std::io::{self, Read};
+use std::io;
 use std::time::Instant;
 
 use super::wire::Wire;
 use crate::wait;
 
-/// The socket, until the deadline.
-pub(super) struct Waiting<'a> {
-    wire: &'a Wire,
+/// Does what reads from the wire, once there is something. Blocks until the deadline at most, then the error's kind is `TimedOut`:
+/// also if bytes come all the time, but none that the read is for.
+pub(super) fn when_readable(
+    wire: &Wire,
     deadline: Instant,
-}
-
-impl<'a> Waiting<'a> {
-    pub(super) fn new(wire: &'a Wire, deadline: Instant) -> Waiting<'a> {
-        Waiting { wire, deadline }
-    }
-
-    /// Does what reads from the socket, once there is something.
-    pub(super) fn when_readable(&self, mut read: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
-        loop {
-            match read() {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    wait::until_readable(self.wire.now(), self.deadline)?;
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                read => return self.done(read),
-            }
+    mut read: impl FnMut() -> io::Result<usize>,
+) -> io::Result<usize> {
+    let mut has_waited = false;
+    loop {
+        let read = read();
+        let kind = read.as_ref().err().map(io::Error::kind);
+        if !matches!(kind, Some(io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)) {
+            return done(wire, read);
         }
-    }
-
-    fn done(&self, done: io::Result<usize>) -> io::Result<usize> {
-        match &done {
-            Ok(count) => wait::moved(*count),
-            Err(error) => self.wire.story().note_failed(error.kind()),
+        if has_waited && Instant::now() >= deadline {
+            return Err(io::ErrorKind::TimedOut.into());
         }
-        done
+        if kind == Some(io::ErrorKind::WouldBlock) {
+            wait::until_readable(wire.now(), deadline)?;
+        }
+        has_waited = true;
     }
 }
 
-impl Read for Waiting<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.when_readable(|| self.wire.now().read(buffer))
+fn done(wire: &Wire, done: io::Result<usize>) -> io::Result<usize> {
+    match &done {
+        Ok(count) => wait::moved(*count),
+        Err(error) => wire.story().note_failed(error.kind()),
     }
+    done
 }

@@ -12,11 +12,11 @@ use rustls::ClientConnection;
 use socket2::Socket;
 
 use super::ahead::Ahead;
-use super::sending::{Call, Progress};
+use super::sending::{Call, Judge, Progress};
 use super::session::{Seen, Session};
-use super::slot::{IsDue, Slot, Wake};
+use super::slot::{Slot, Wake};
 use super::story::Story;
-use super::waiting::Waiting;
+use super::waiting::when_readable;
 use crate::poller::{Owner, Poller, Turn, Watch};
 use crate::race::HangUp;
 use crate::sync::atomic::{AtomicBool, Ordering};
@@ -123,9 +123,15 @@ impl Wire {
         }
     }
 
-    /// Goes on with a request that isn't out, unless a refusal is here. Doesn't wait, but reads files.
-    pub(super) fn send_more(&self, is_refusal: IsDue, silence_max: Duration) -> Progress {
-        self.with_call(|call| call.go_on(self, is_refusal, silence_max))
+    /// Goes on with a request that isn't out, unless `judge` finds an answer that is here already; without one nothing is looked
+    /// at. Doesn't wait, but reads files.
+    pub(super) fn send_more(&self, judge: Option<Judge>, silence_max: Duration) -> Progress {
+        self.with_call(|call| call.go_on(self, judge, silence_max))
+    }
+
+    /// Has a leg that waits go on, as if there were nothing more to wait for.
+    pub(super) fn wake(&self) {
+        self.slot.wake_for_good();
     }
 
     /// Does what may read files, so not under the lock: whoever runs the leg does it, and nobody else asks meanwhile.
@@ -207,13 +213,13 @@ impl Wire {
 
     /// Moves bytes into a pipe that has room, without copying them. Waits for them until the deadline.
     pub(super) fn move_into(&self, pipe: BorrowedFd, most: usize, deadline: Instant) -> io::Result<usize> {
-        let waiting = self.until(deadline);
-        waiting.when_readable(|| Ok(rustix::pipe::splice(&self.socket, None, pipe, None, most, SpliceFlags::NONBLOCK)?))
+        let splice = || Ok(rustix::pipe::splice(&self.socket, None, pipe, None, most, SpliceFlags::NONBLOCK)?);
+        when_readable(self, deadline, splice)
     }
 
     /// Reads what has been decrypted, if the connection has TLS. Waits until the deadline.
     pub(super) fn read(&self, buffer: &mut [u8], deadline: Instant) -> io::Result<usize> {
-        self.session.read(&self.socket, &mut self.until(deadline), buffer)
+        when_readable(self, deadline, || self.session.read(&self.socket, buffer))
     }
 
     /// Takes as many bytes as go without waiting.
@@ -234,11 +240,6 @@ impl Wire {
     /// Until when the leg waits, if its own clock runs.
     pub(super) fn leg_deadline(&self) -> Option<Instant> {
         lock(&self.call).until()
-    }
-
-    /// The socket as bytes that come and go, each wait of it until the deadline.
-    fn until(&self, deadline: Instant) -> Waiting<'_> {
-        Waiting::new(self, deadline)
     }
 
     /// Keeps what ureq drops unread, if anybody asks for it.

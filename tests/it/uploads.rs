@@ -7,12 +7,13 @@ use std::thread;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
+use red_tentacle::config::Success;
 use socket2::SockRef;
 use tempfile::NamedTempFile;
 
 use crate::harness::{
-    Authority, Binary, Client, Connection, Gate, Proxy, Raw, Received, Reply, SOON, Secured, TlsBackend, patiently,
-    pattern,
+    Authority, Binary, Client, Connection, Gate, Proxy, Raw, Received, Reply, SOON, Secured, TlsBackend, eventually,
+    patiently, pattern,
 };
 
 /// In a file, and more than the sockets of a connection take.
@@ -167,7 +168,11 @@ fn hasty(url: &str, change: impl FnOnce(&mut red_tentacle::config::Config)) -> P
 fn an_upload_that_ends_early_is_told_by_what_the_backend_did() {
     const REFUSAL: &str = "HTTP/1.1 413 X\r\nContent-Length: 2\r\n\r\nno";
     type Deed = fn(Connection);
-    let rows: [(&str, &str, Deed); 8] = [
+    let rows: [(&str, &str, Deed); 9] = [
+        ("led away", "301", |mut connection| {
+            connection.send("HTTP/1.1 301 Moved\r\nLocation: /other\r\nContent-Length: 2\r\n\r\nno");
+            connection.wait_for_close();
+        }),
         ("refused and closed", "413", |mut connection| connection.send(REFUSAL)),
         ("refused, and never read on", "413", |mut connection| {
             connection.send(REFUSAL);
@@ -294,6 +299,155 @@ fn a_success_that_begins_early_does_not_end_the_upload() {
     });
     let proxy = hasty(&early.url, |config| config.idle_timeout = Duration::from_millis(300));
     assert_eq!(proxy.post("/", &pattern(LONG)).text(), "early");
+}
+
+/// A backend that answers when it has the head of a request, and reads the body behind a gate.
+struct Hasty {
+    url: String,
+    gate: Gate,
+    /// What it has got of each body, and on which connection.
+    bodies: Receiver<(usize, Vec<u8>)>,
+    _raw: Raw,
+}
+
+const EARLY: &str = "HTTP/1.1 202 Accepted\r\nContent-Length: 5\r\n\r\nearly";
+
+impl Hasty {
+    fn plain() -> Hasty {
+        Hasty::new(|gate, sender| {
+            let raw = Raw::on(narrow(), move |mut connection: Connection| {
+                while connection.head().is_some() {
+                    connection.send(EARLY);
+                    gate.pass();
+                    let mut body = Vec::new();
+                    let _ = (&connection.stream).take(LONG as u64).read_to_end(&mut body);
+                    let _ = sender.send((connection.number, body));
+                }
+            });
+            (raw.url.clone(), raw)
+        })
+    }
+
+    /// Reads nothing of the body before the connection is given up.
+    fn deaf() -> Hasty {
+        Hasty::new(|_, sender| {
+            let raw = Raw::on(narrow(), move |mut connection: Connection| {
+                connection.head();
+                connection.send(EARLY);
+                connection.wait_for_close();
+                let _ = sender.send((connection.number, connection.rest()));
+            });
+            (raw.url.clone(), raw)
+        })
+    }
+
+    fn tls(authority: &Authority) -> Hasty {
+        Hasty::new(|gate, sender| {
+            let backend = TlsBackend::serving(authority.identity(&["127.0.0.1"]), move |mut secured: Secured| {
+                while secured.head().is_some() {
+                    secured.send(EARLY);
+                    gate.pass();
+                    let mut body = vec![0; LONG];
+                    let is_whole = secured.read_exact(&mut body).is_ok();
+                    let _ = sender.send((secured.number(), if is_whole { body } else { Vec::new() }));
+                }
+            });
+            (backend.url("127.0.0.1"), backend.raw)
+        })
+    }
+
+    fn new(start: impl FnOnce(Gate, Sender<(usize, Vec<u8>)>) -> (String, Raw)) -> Hasty {
+        let (gate, (sender, bodies)) = (Gate::new(), unbounded());
+        let (url, raw) = start(gate.clone(), sender);
+        Hasty { url, gate, bodies, _raw: raw }
+    }
+
+    fn next(&self) -> (usize, Vec<u8>) {
+        self.bodies.recv_timeout(SOON).expect("a body")
+    }
+}
+
+/// Was seen as: the client waited until the body was through, 9 s for 8 MB at 1 MB/s, and a slower rival won meanwhile.
+#[test]
+fn a_success_that_comes_before_the_body_is_through_wins_at_once_and_the_body_goes_on() {
+    let authority = Authority::new();
+    for is_tls in [false, true] {
+        let early = if is_tls { Hasty::tls(&authority) } else { Hasty::plain() };
+        let rival = Raw::hanging();
+        let proxy = Proxy::with(&[early.url.clone(), rival.url.clone()], |config| {
+            patiently(config);
+            config.linger_unsafe = 3 * SOON;
+            // The rival never ends by itself.
+            config.grace_period = Duration::ZERO;
+            config.ca_certificates = vec![authority.der()];
+        });
+        let mut client = Client::connect(proxy.address);
+        let mut post = || {
+            client.send_request("PUT", "/", &[], Some(&pattern(LONG)));
+            let reply = client.reply();
+            assert_eq!((reply.status, reply.text()), (202, "early".to_owned()), "TLS: {is_tls}");
+        };
+        post();
+        assert!(early.bodies.is_empty(), "it reads nothing before its gate is open");
+        early.gate.open();
+        let (first, body) = early.next();
+        assert!(body == pattern(LONG), "TLS: {is_tls}: {} bytes", body.len());
+        // Its connection is used again, as soon as it is free.
+        eventually("the connection is used again", || {
+            post();
+            let (number, body) = early.next();
+            assert!(body == pattern(LONG), "TLS: {is_tls}");
+            number == first
+        });
+    }
+}
+
+#[test]
+fn a_loser_that_answers_before_the_body_is_through_gets_the_rest_as_well() {
+    for (linger, is_whole) in [(3 * SOON, true), (Duration::from_millis(300), false)] {
+        let early = if is_whole { Hasty::plain() } else { Hasty::deaf() };
+        let quick = quick(200);
+        let proxy = Proxy::with(&[early.url.clone(), quick.url.clone()], |config| {
+            patiently(config);
+            config.success = Success::parse("200").expect("a status");
+            config.linger_unsafe = linger;
+        });
+        assert_eq!(proxy.post("/", &pattern(LONG)).text(), "quick");
+        early.gate.open();
+        assert_eq!(early.next().1 == pattern(LONG), is_whole);
+    }
+}
+
+#[test]
+fn the_rest_of_a_request_goes_on_for_no_longer_than_losers_linger_once_its_answer_is_over() {
+    for linger in [Duration::ZERO, Duration::from_millis(300)] {
+        let early = Hasty::deaf();
+        let proxy = hasty(&early.url, |config| config.linger_unsafe = linger);
+        let reply = proxy.post("/", &pattern(LONG));
+        assert_eq!((reply.status, reply.text().as_str()), (202, "early"));
+        assert!(early.next().1.len() < LONG, "{linger:?}");
+    }
+}
+
+#[test]
+fn a_stop_waits_for_the_rest_of_a_request_and_no_longer_than_the_grace_period() {
+    for (grace_period, is_whole) in [(3 * SOON, true), (Duration::from_millis(300), false)] {
+        let early = if is_whole { Hasty::plain() } else { Hasty::deaf() };
+        let proxy = hasty(&early.url, |config| {
+            config.linger_unsafe = 3 * SOON;
+            config.grace_period = grace_period;
+        });
+        assert_eq!(proxy.post("/", &pattern(LONG)).text(), "early");
+        proxy.stopper().stop();
+        if is_whole {
+            early.gate.open();
+            assert!(early.next().1 == pattern(LONG));
+            proxy.stop();
+        } else {
+            proxy.stop();
+            assert!(early.next().1.len() < LONG);
+        }
+    }
 }
 
 /// Answers by the target: `/early` before the body, others after it.

@@ -11,7 +11,7 @@ use socket2::{Domain, Socket, Type};
 use crate::ahead::{Ahead, Body};
 use crate::poller::{Poller, Turn};
 use crate::race::{CancelToken, HangUp};
-use crate::sending::Progress;
+use crate::sending::{Early, Judge, Progress};
 use crate::session::Seen;
 use crate::slot::{IsDue, Wake};
 use crate::sync::channel::{Sender, bounded};
@@ -160,11 +160,12 @@ fn send_all(wire: &Arc<Wire>, token: &CancelToken, course: Course) -> Option<Pro
     let head = if body.is_some() { b"head".to_vec() } else { [b"head", &PATTERN[..]].concat() };
     wire.send_ahead(Ahead::new(head, body), head_by, wake(Some(is_head_here), &gone_on));
     goes_on.recv().expect("the leg goes on");
+    let judge: Judge = |here| (here == b"no").then_some(Early::Ends);
     let progress = loop {
-        match wire.send_more(|here| here == b"no", silence_max) {
+        match wire.send_more(Some(judge), silence_max) {
             Progress::Full(until) => wire.await_event(until, wake(None, &gone_on)),
             Progress::Turn => continue,
-            progress @ (Progress::Out | Progress::Over) => break progress,
+            progress @ (Progress::Out | Progress::Answered | Progress::Over) => break progress,
         }
         goes_on.recv().expect("the leg goes on");
     };

@@ -1,0 +1,138 @@
+//! The rest of a request whose answer is here already: it goes on to its backend beside the answer. Knows nothing of clients,
+//! nor of why it may have to stop.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use super::Lines;
+use super::line::Line;
+use super::permit::Permit;
+use super::sending::Progress;
+use super::slot::Wake;
+use super::wire::Wire;
+use crate::race::Losers;
+
+/// A request that still goes out. Dropping it ends it; then its connection isn't used again.
+pub struct Upload {
+    wire: Arc<Wire>,
+    lines: Arc<Lines>,
+    line: Arc<SharedLine>,
+    stop: Arc<UploadStop>,
+    /// For the file that its body may be in.
+    _file: Option<Permit>,
+}
+
+/// How far it has come.
+pub enum Uploaded {
+    /// It takes more, but others wait for their turn.
+    Turn(Upload),
+    /// The connection takes no more for now; until then it must.
+    Full(Upload, Instant),
+    /// It is out, or won't be.
+    Over,
+}
+
+/// Stops an upload; its answer isn't touched.
+pub struct UploadStop {
+    wire: Arc<Wire>,
+    is_stopped: AtomicBool,
+}
+
+/// The line of an answer whose request still goes out: whichever of both ends last gives it back.
+#[derive(Default)]
+pub(super) struct SharedLine(Mutex<Holder>);
+
+#[derive(Default)]
+enum Holder {
+    #[default]
+    Answer,
+    /// The answer is over.
+    Upload(Line),
+    /// The upload is over.
+    AnswerAlone,
+}
+
+impl Upload {
+    /// The rest of the request that is on its way on this line.
+    pub(super) fn new(line: &Line, lines: &Arc<Lines>, is_in_file: bool) -> Upload {
+        let wire = line.wire();
+        let stop = Arc::new(UploadStop { wire: wire.clone(), is_stopped: AtomicBool::new(false) });
+        let file = is_in_file.then(|| lines.counted_permit());
+        Upload { wire, lines: lines.clone(), line: Arc::default(), stop, _file: file }
+    }
+
+    pub(super) fn line(&self) -> Arc<SharedLine> {
+        self.line.clone()
+    }
+
+    /// What ends it before its time.
+    pub fn stop(&self) -> Arc<UploadStop> {
+        self.stop.clone()
+    }
+
+    /// Sends what the connection takes. Blocks only on the disk.
+    pub fn go_on(self) -> Uploaded {
+        if self.stop.is_stopped.load(Ordering::Acquire) {
+            return Uploaded::Over;
+        }
+        match self.wire.send_more(None, self.lines.idle_timeout()) {
+            Progress::Turn => Uploaded::Turn(self),
+            Progress::Full(until) => Uploaded::Full(self, until),
+            Progress::Out | Progress::Answered | Progress::Over => Uploaded::Over,
+        }
+    }
+
+    /// Has `go_on` called when there may be room again, or its time is over. Doesn't block.
+    pub fn wait(self, until: Instant, go_on: impl FnOnce(Upload) + Send + 'static) {
+        let wire = self.wire.clone();
+        let stop = self.stop.clone();
+        wire.await_event(until, Wake { is_due: None, go_on: Box::new(move || go_on(self)) });
+        if stop.is_stopped.load(Ordering::Acquire) {
+            // It came before there was anything to wake.
+            wire.wake();
+        }
+    }
+}
+
+impl Losers for UploadStop {
+    fn hang_up(&self, _winner: Option<usize>) {
+        self.is_stopped.store(true, Ordering::Release);
+        self.wire.wake();
+    }
+}
+
+impl SharedLine {
+    /// The answer is over.
+    pub(super) fn leave(&self, line: Line, lines: &Lines) {
+        let mut holder = self.holder();
+        if matches!(*holder, Holder::Answer) {
+            *holder = Holder::Upload(line);
+            return;
+        }
+        drop(holder);
+        lines.keep(line, Instant::now());
+    }
+
+    /// The upload is over.
+    fn end(&self, lines: &Lines) {
+        let holder = std::mem::replace(&mut *self.holder(), Holder::AnswerAlone);
+        if let Holder::Upload(line) = holder {
+            lines.keep(line, Instant::now());
+        }
+    }
+
+    fn holder(&self) -> MutexGuard<'_, Holder> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Upload {
+    fn drop(&mut self) {
+        if !self.wire.is_request_out() {
+            // A backend mustn't take what it has got for the whole.
+            self.wire.reset_at_close();
+        }
+        self.line.end(&self.lines);
+    }
+}
