@@ -37,3 +37,38 @@ fn done(wire: &Wire, done: io::Result<usize>) -> io::Result<usize> {
     }
     done
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::ErrorKind::{Interrupted, TimedOut, WouldBlock};
+    use std::io::Write;
+    use std::time::Duration;
+
+    use socket2::{Domain, Socket, Type};
+
+    use super::*;
+
+    /// Was seen as: session tickets without end held a leg, and a thread, for many seconds past its timeout, which was looked at
+    /// only when nothing had come.
+    #[test]
+    fn bytes_that_make_nothing_end_with_the_deadline() {
+        for kind in [WouldBlock, Interrupted] {
+            let (near, mut far) = Socket::pair(Domain::UNIX, Type::STREAM, None).expect("two sockets");
+            far.write_all(b"more is always here").expect("room");
+            let wire = Wire::new(near);
+            let (deadline, mut reads) = (Instant::now() + Duration::from_millis(20), 0);
+            let read = when_readable(&wire, deadline, || {
+                reads += 1;
+                Err(kind.into())
+            });
+            assert_eq!(read.map_err(|error| error.kind()), Err(TimedOut), "{kind}");
+            assert!(reads > 1 && Instant::now() >= deadline, "{kind}");
+        }
+    }
+
+    #[test]
+    fn what_is_here_is_read_though_the_deadline_has_passed() {
+        let (near, _far) = Socket::pair(Domain::UNIX, Type::STREAM, None).expect("two sockets");
+        assert_eq!(when_readable(&Wire::new(near), Instant::now(), || Ok(5)).ok(), Some(5));
+    }
+}
