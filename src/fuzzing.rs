@@ -73,8 +73,24 @@ pub fn to_backend(bytes: &[u8]) {
     let outgoing = proxy::outgoing(request, &ViaId::random(), host);
     let (ahead, written) = upstream::fuzzing::written(&outgoing, &address);
     let written = written.unwrap_or_else(|error| panic!("ureq refuses what the front has accepted: {error}"));
-    assert_eq!(text_of(&ahead), text_of(&written), "ahead, and by ureq");
+    assert_eq!(text_of(&in_lower_case(&ahead)), text_of(&written), "ahead, and by ureq");
     meant.check(&written);
+}
+
+/// A request with the names of its fields in lower case, which were in title case.
+fn in_lower_case(request: &[u8]) -> Vec<u8> {
+    let end = request.windows(4).position(|window| window == b"\r\n\r\n").expect("an empty line");
+    let mut lines = request[..end].split_inclusive(|byte| *byte == b'\n');
+    let mut bytes = lines.next().expect("a request line").to_vec();
+    for line in lines {
+        let colon = line.iter().position(|byte| *byte == b':').expect("a colon");
+        let mut words = line[..colon].split(|byte| *byte == b'-');
+        assert!(words.all(|word| !word.first().is_some_and(u8::is_ascii_lowercase)), "{}", text_of(line));
+        bytes.extend(line[..colon].to_ascii_lowercase());
+        bytes.extend(&line[colon..]);
+    }
+    bytes.extend(&request[end..]);
+    bytes
 }
 
 struct Meant {

@@ -288,7 +288,8 @@ fn a_client_gets_the_winners_fields_and_bytes() {
     let backend = Raw::answering([&head[..], &body].concat());
     let proxy = Proxy::before(std::slice::from_ref(&backend.url));
     let reply = proxy.get("/");
-    let mut names: Vec<&str> = reply.head.lines().skip(1).filter_map(|line| Some(line.split_once(": ")?.0)).collect();
+    let head = reply.head.to_ascii_lowercase();
+    let mut names: Vec<&str> = head.lines().skip(1).filter_map(|line| Some(line.split_once(": ")?.0)).collect();
     names.sort_unstable();
     let fields = ["content-encoding", "content-length", "date", "set-cookie", "set-cookie", "via", "via", "x-bytes"];
     assert_eq!(names, fields);
@@ -298,6 +299,43 @@ fn a_client_gets_the_winners_fields_and_bytes() {
     assert!(reply.whole && reply.body == body);
     let via = Received::parse(&backend.next()).values("via").concat();
     assert_eq!(reply.values("via"), ["1.0 other", &via], "one process has one name in both directions");
+}
+
+/// The names of the fields in a head, as they are spelt.
+fn names_in(head: &str) -> Vec<&str> {
+    head.lines().skip(1).filter_map(|line| Some(line.split_once(": ")?.0)).collect()
+}
+
+/// Was seen as: a backend that looks for `Content-Length:` byte for byte answered 411.
+#[test]
+fn names_go_out_in_title_case_both_ways() {
+    let backend = Raw::answering("HTTP/1.1 200 OK\r\nx-a-b: C-d\r\nETAG: \"e-F\"\r\ncontent-length: 0\r\n\r\n");
+    let proxy = Proxy::before(std::slice::from_ref(&backend.url));
+    let mut client = Client::connect(proxy.address);
+    // The second goes out on a line that is used again.
+    for fields in
+        [["content-type: text/Plain", "X-REQUESTED-WITH: x-Y"], ["Content-Type: text/Plain", "x-requested-with: x-Y"]]
+    {
+        client.send_request("POST", "/a-b?C-d", &fields, Some(b"a-b: c-d"));
+        let reply = client.reply();
+        assert_eq!(names_in(&reply.head), ["X-A-B", "Etag", "Via", "Date", "Content-Length"]);
+        assert_eq!((reply.values("x-a-b"), reply.values("etag")), (vec!["C-d"], vec!["\"e-F\""]));
+        let bytes = backend.next();
+        let request = String::from_utf8_lossy(&bytes);
+        let (head, body) = request.split_once("\r\n\r\n").expect("an empty line");
+        assert!(head.starts_with("POST /a-b?C-d HTTP/1.1\r\nHost: ") && body == "a-b: c-d", "{request}");
+        let mut names = names_in(head);
+        names.sort_unstable();
+        assert!(names.windows(2).all(|pair| pair[0] != pair[1]), "{request}");
+        for field in
+            ["Content-Length: 8", "Content-Type: text/Plain", "X-Requested-With: x-Y", "X-Forwarded-For: 127.0.0.1"]
+        {
+            assert!(head.lines().any(|line| line == field), "{field}: {request}");
+        }
+        let is_titled =
+            |name: &&str| name.split('-').all(|word| word.starts_with(|first: char| first.is_ascii_uppercase()));
+        assert!(names.iter().all(is_titled), "{request}");
+    }
 }
 
 #[test]
