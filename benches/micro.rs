@@ -105,14 +105,14 @@ fn head_in_pieces(bencher: Bencher, who: &str) {
 /// A request's fields, as backends get them.
 #[divan::bench(args = ["curl", "browser"])]
 fn for_backends(bencher: Bencher, who: &str) {
-    let via = ViaId::random();
+    let via = ViaId::random(false);
     bencher.with_inputs(|| request(text_of(who))).bench_refs(|request| headers::for_backends(black_box(request), &via));
 }
 
 /// An answer's fields, as the client gets them.
 #[divan::bench]
 fn for_client(bencher: Bencher) {
-    let (fields, via): (HeaderMap, _) = (parsed(ANSWER).headers, ViaId::random());
+    let (fields, via): (HeaderMap, _) = (parsed(ANSWER).headers, ViaId::random(false));
     bencher
         .with_inputs(|| fields.clone())
         .bench_values(|fields| headers::for_client(black_box(fields), Version::HTTP_11, &via));

@@ -26,7 +26,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let upstream = Upstream::new(Reach::default(), Arc::new(SystemLookup), poller.clone()).map_err(|bad| bad.reason)?;
     let backends = Arc::new(Backends::new(addresses, upstream));
     let reaper = Reaper::new(Linger::NONE, &poller);
-    let rules = Rules { success: Success::default(), host: HostHeader::Backend, silent_max: 128 };
+    let rules = Rules { success: Success::default(), host: HostHeader::Backend, via: false, silent_max: 128 };
     let proxy = Proxy::new(rules, backends, legs, reaper);
     let server = Server::http("127.0.0.1:0").map_err(|error| error.to_string())?;
     println!("{}", server.server_addr());

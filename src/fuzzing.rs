@@ -15,12 +15,13 @@ use crate::upstream;
 const NEVER: [&str; 8] =
     ["transfer-encoding", "te", "trailer", "expect", "keep-alive", "proxy-connection", "proxy-authorization", "proxy"];
 /// What the proxy makes or changes.
-const OWN: [&str; 8] = [
+const OWN: [&str; 9] = [
     "host",
     "content-length",
     "connection",
     "upgrade",
     "via",
+    "cdn-loop",
     "x-forwarded-for",
     "x-forwarded-proto",
     "x-forwarded-host",
@@ -70,7 +71,7 @@ pub fn to_backend(bytes: &[u8]) {
         if settings & 2 == 0 { ("", "http://b.example") } else { ("/base", "http://b.example:81/base/") };
     let address = Address::parse(text).expect("an address");
     let meant = Meant::of(&request, base);
-    let outgoing = proxy::outgoing(request, &ViaId::random(), host);
+    let outgoing = proxy::outgoing(request, &ViaId::random(settings & 4 != 0), host);
     let (ahead, written) = upstream::fuzzing::written(&outgoing, &address);
     let written = written.unwrap_or_else(|error| panic!("ureq refuses what the front has accepted: {error}"));
     assert_eq!(text_of(&in_lower_case(&ahead)), text_of(&written), "ahead, and by ureq");
@@ -133,6 +134,8 @@ impl Meant {
             assert!(values(name).is_empty(), "{name}");
         }
         assert_eq!((values("host").len(), values("x-forwarded-for").len()), (1, 1));
+        let others = self.headers.get_all("cdn-loop").iter().count();
+        assert_eq!(values("cdn-loop").len(), others + 1, "its own way behind that of others");
         assert_eq!(values("connection"), if self.upgrades { vec![&b"upgrade"[..]] } else { vec![] });
         assert_eq!(values("upgrade").len(), usize::from(self.upgrades));
         let body = self.body.as_deref().unwrap_or_default();
@@ -185,7 +188,7 @@ mod tests {
     use super::*;
 
     /// What requests are made of, and what spoils them.
-    const WORDS: [&str; 48] = [
+    const WORDS: [&str; 50] = [
         "GET / HTTP/1.1\r\n",
         "POST /a?b=c HTTP/1.1\r\n",
         "OPTIONS * HTTP/1.0\r\n",
@@ -234,6 +237,8 @@ mod tests {
         "Content-Length: 99999999\r\n",
         "Host: b\r\n",
         "Transfer-Encoding: gzip\r\n",
+        "CDN-Loop: x;y=\"z, \r\n",
+        "Connection: cdn-loop, via\r\n",
     ];
 
     /// Streams that are nearly good.

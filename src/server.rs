@@ -319,7 +319,12 @@ fn rooms(
         journal::replaced(&addresses);
         replaced.replace(addresses);
     };
-    let rules = Rules { success: config.success.clone(), host: config.host, silent_max: config.max_silent.get() };
+    let rules = Rules {
+        success: config.success.clone(),
+        host: config.host,
+        via: config.via,
+        silent_max: config.max_silent.get(),
+    };
     let proxy = Proxy::new(rules, backends, legs.clone(), Reaper::new(linger, poller));
     Ok(Rooms { admin: Admin::new(guard, Box::new(replace)), proxy, admin_on_proxy_port: config.admin_on_proxy_port })
 }

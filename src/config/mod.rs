@@ -77,6 +77,8 @@ pub struct Config {
     pub admin_on_proxy_port: bool,
     /// Whose name the backends see in `Host`.
     pub host: HostHeader,
+    /// Whether the backends get `Via`.
+    pub via: bool,
     /// How much is logged.
     pub log_level: LevelFilter,
 }
@@ -274,6 +276,7 @@ impl Config {
             admin_from: Vec::new(),
             admin_on_proxy_port: true,
             host: HostHeader::Backend,
+            via: false,
             log_level: LevelFilter::Info,
         }
     }

@@ -15,6 +15,7 @@ const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 // A CGI program takes this field for the variable HTTP_PROXY (https://httpoxy.org).
 const PROXY: HeaderName = HeaderName::from_static("proxy");
+const CDN_LOOP: HeaderName = HeaderName::from_static("cdn-loop");
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
@@ -34,41 +35,73 @@ const HOP_BY_HOP: [HeaderName; 9] = [
 
 /// What backends are told here and nowhere else. CGI and its kin make one variable of names that differ in `-` and `_`, so
 /// those that look like these are dropped.
-const OWN: [HeaderName; 5] = [X_FORWARDED_FOR, X_FORWARDED_PROTO, X_FORWARDED_HOST, CONTENT_LENGTH, TRANSFER_ENCODING];
+const OWN: [HeaderName; 6] =
+    [X_FORWARDED_FOR, X_FORWARDED_PROTO, X_FORWARDED_HOST, CDN_LOOP, CONTENT_LENGTH, TRANSFER_ENCODING];
+
+/// The way that a message came, which `Connection` can't take away: a client that names these fields there would blind every
+/// proxy to its loop (RFC 8586 §2).
+const WAY: [HeaderName; 2] = [CDN_LOOP, VIA];
 
 /// What was meant for this proxy alone, or is said anew to each backend.
 const NOT_FOR_BACKENDS: [HeaderName; 4] = [EXPECT, PROXY, CONTENT_LENGTH, HOST];
 
-/// This process's name in `Via` (RFC 9110 §7.6.3): random, so that a request that comes back is known.
+/// This process's id: random, so that a request that comes back is known. Backends get it in `CDN-Loop` (RFC 8586), since some
+/// don't compress for what has passed a proxy by `Via` (RFC 9110 §7.6.3); there too if they shall.
 #[derive(Debug, Clone)]
 pub struct ViaId {
     id: String,
-    /// What is added to messages of HTTP/1.0 and of HTTP/1.1.
+    /// What is added to `Via` of messages of HTTP/1.0 and of HTTP/1.1.
     values: [HeaderValue; 2],
+    /// What is added to `CDN-Loop`.
+    cdn_id: HeaderValue,
+    /// Whether requests get `Via`, too.
+    is_for_backends: bool,
 }
 
 impl ViaId {
-    /// A fresh name.
-    pub fn random() -> ViaId {
+    /// A fresh id; `is_for_backends` says whether requests get `Via`, too.
+    pub fn random(is_for_backends: bool) -> ViaId {
         // 64 random bits: no other proxy in any chain will ever bear the same name.
         let bits = getrandom::u64().expect("the system gives random bytes");
-        ViaId::named(format!("{bits:016x}"))
+        ViaId::named(format!("{bits:016x}"), is_for_backends)
     }
 
-    fn named(id: String) -> ViaId {
+    fn named(id: String, is_for_backends: bool) -> ViaId {
         let values = ["1.0", "1.1"].map(|protocol| value_of(&format!("{protocol} {id} (red-tentacle)")));
-        ViaId { id, values }
+        let cdn_id = value_of(&format!("red-tentacle-{id}"));
+        ViaId { id, values, cdn_id, is_for_backends }
     }
 
-    /// Whether a message has been here before.
+    /// Whether a request has been here before.
+    pub fn has_sent(&self, headers: &HeaderMap) -> bool {
+        // Commas count within quotes, too: a quote that a client leaves open must not hide what stands behind it.
+        let is_own = |info: &[u8]| {
+            let cdn_id = info.split(|byte| *byte == b';').next().unwrap_or_default();
+            cdn_id.trim_ascii().eq_ignore_ascii_case(self.cdn_id.as_bytes())
+        };
+        tokens(headers, &CDN_LOOP).any(is_own) || self.is_in(headers)
+    }
+
+    /// Whether this process is in a message's `Via`.
     pub fn is_in(&self, headers: &HeaderMap) -> bool {
-        let id = self.id.as_bytes();
-        headers.get_all(VIA).iter().any(|value| value.as_bytes().windows(id.len()).any(|window| window == id))
+        let words = |value: &[u8]| {
+            let mut words = value.split(|byte| matches!(byte, b',' | b' ' | b'\t'));
+            words.any(|word| word.eq_ignore_ascii_case(self.id.as_bytes()))
+        };
+        headers.get_all(VIA).iter().any(|value| words(value.as_bytes()))
     }
 
-    /// Adds this process to the way that a message came.
+    /// Adds this process to the way that a reply came.
     pub fn append_to(&self, headers: &mut HeaderMap, version: Version) {
         headers.append(VIA, self.values[usize::from(version != Version::HTTP_10)].clone());
+    }
+
+    /// Adds this process to the way that a request came.
+    fn append_to_request(&self, headers: &mut HeaderMap, version: Version) {
+        headers.append(CDN_LOOP, self.cdn_id.clone());
+        if self.is_for_backends {
+            self.append_to(headers, version);
+        }
     }
 }
 
@@ -118,7 +151,7 @@ pub fn for_backends(request: &mut Request, via: &ViaId) -> HeaderMap {
         Some(host) => headers.insert(X_FORWARDED_HOST, host),
         None => headers.remove(X_FORWARDED_HOST),
     };
-    via.append_to(&mut headers, request.version);
+    via.append_to_request(&mut headers, request.version);
     if let Some(protocols) = upgrade {
         put_upgrade(&mut headers, protocols);
     }
@@ -153,6 +186,7 @@ fn tokens<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item =
 /// Removes the fields that are about one connection: those that `Connection` names, and the known ones.
 fn strip_hop_by_hop(headers: &mut HeaderMap) {
     let named = tokens(headers, &CONNECTION).filter_map(|token| HeaderName::from_bytes(token).ok());
+    let named = named.filter(|name| !WAY.contains(name));
     strip(headers, named.collect(), |name| HOP_BY_HOP.contains(name));
 }
 
@@ -252,7 +286,7 @@ mod tests {
                 ("content-length", b"3"),
             ],
         );
-        let headers = for_backends(&mut request, &ViaId::random());
+        let headers = for_backends(&mut request, &ViaId::random(false));
         for (label, name, expected) in rows {
             assert_eq!(values(&headers, name), *expected, "{label}");
         }
@@ -262,26 +296,84 @@ mod tests {
     fn a_backend_learns_where_the_request_came_from() {
         let fields: &[(&str, &[u8])] =
             &[("host", b"front.example"), ("x-forwarded-for", b"a"), ("x-forwarded-for", b"b"), ("via", b"1.1 other")];
-        let via = ViaId::named("0123456789abcdef".to_owned());
+        let via = ViaId::named("0123456789abcdef".to_owned(), false);
         let headers = for_backends(&mut request("/", fields), &via);
         assert_eq!(values(&headers, "x-forwarded-for"), ["a, b, 192.0.2.7"]);
         assert_eq!(values(&headers, "x-forwarded-proto"), ["http"]);
         assert_eq!(values(&headers, "x-forwarded-host"), ["front.example"]);
-        assert_eq!(values(&headers, "via"), ["1.1 other", "1.1 0123456789abcdef (red-tentacle)"]);
-        assert!(via.is_in(&headers) && !ViaId::random().is_in(&headers));
+        assert_eq!(values(&headers, "cdn-loop"), ["red-tentacle-0123456789abcdef"]);
+        assert_eq!(values(&headers, "via"), ["1.1 other"]);
+        assert!(via.has_sent(&headers) && !ViaId::random(false).has_sent(&headers));
         assert!(!headers.contains_key("host"));
+    }
+
+    #[test]
+    fn via_goes_to_backends_only_where_it_shall() {
+        let fields: &[(&str, &[u8])] = &[("via", b"1.1 other"), ("cdn-loop", b"other")];
+        let via = ViaId::named("0123456789abcdef".to_owned(), true);
+        let headers = for_backends(&mut request("/", fields), &via);
+        assert_eq!(values(&headers, "via"), ["1.1 other", "1.1 0123456789abcdef (red-tentacle)"]);
+        assert_eq!(values(&headers, "cdn-loop"), ["other", "red-tentacle-0123456789abcdef"]);
+    }
+
+    #[test]
+    fn the_way_of_a_request_is_never_taken_from_it() {
+        let fields: &[(&str, &[u8])] = &[
+            ("connection", b"close, CDN-Loop, Via"),
+            ("cdn-loop", b"a.example:80; x=\"y, z\""),
+            ("cdn-loop", b"b, c;d"),
+            ("via", b"1.1 other"),
+            ("cdn_loop", b"lookalike"),
+        ];
+        let via = ViaId::named("1".to_owned(), false);
+        let headers = for_backends(&mut request("/", fields), &via);
+        assert_eq!(values(&headers, "cdn-loop"), ["a.example:80; x=\"y, z\"", "b, c;d", "red-tentacle-1"]);
+        assert_eq!((values(&headers, "via"), values(&headers, "cdn_loop")), (vec!["1.1 other".to_owned()], vec![]));
+    }
+
+    #[test]
+    fn a_request_that_has_been_here_is_told_from_those_of_others() {
+        let rows: &[(&str, &[&str], bool)] = &[
+            ("cdn-loop", &["red-tentacle-0123456789abcdef"], true),
+            ("cdn-loop", &["RED-TENTACLE-0123456789ABCDEF"], true),
+            ("cdn-loop", &["other, red-tentacle-0123456789abcdef"], true),
+            ("cdn-loop", &["other,red-tentacle-0123456789abcdef,another"], true),
+            ("cdn-loop", &["other", "another;a=b ,\tred-tentacle-0123456789abcdef ; a=b;c=d", "x"], true),
+            ("cdn-loop", &["red-tentacle-0123456789abcdef;"], true),
+            ("cdn-loop", &["x; y=\"open, red-tentacle-0123456789abcdef"], true),
+            ("cdn-loop", &["red-tentacle-0123456789abcde"], false),
+            ("cdn-loop", &["red-tentacle-0123456789abcdef0"], false),
+            ("cdn-loop", &["a-red-tentacle-0123456789abcdef"], false),
+            ("cdn-loop", &["red-tentacle-0123456789abcdef.example"], false),
+            ("cdn-loop", &["red-tentacle-0123456789abcdef:80"], false),
+            ("cdn-loop", &["0123456789abcdef"], false),
+            ("cdn-loop", &["red-tentacle-fedcba9876543210"], false),
+            ("cdn-loop", &["other; a=red-tentacle-0123456789abcdef"], false),
+            ("cdn-loop", &["", ",", " ; ,"], false),
+            ("via", &["1.1 0123456789abcdef (red-tentacle)"], true),
+            ("via", &["1.0 other, 1.1 0123456789ABCDEF"], true),
+            ("via", &["1.0 other", "1.1\t0123456789abcdef,1.1 x"], true),
+            ("via", &["1.1 0123456789abcdef0 (red-tentacle)"], false),
+            ("via", &["1.1 fedcba9876543210 (red-tentacle)"], false),
+            ("x-cdn-loop", &["red-tentacle-0123456789abcdef"], false),
+        ];
+        let via = ViaId::named("0123456789abcdef".to_owned(), false);
+        for (name, values, expected) in rows {
+            let fields: Vec<_> = values.iter().map(|value| (*name, value.as_bytes())).collect();
+            assert_eq!(via.has_sent(&request("/", &fields).headers), *expected, "{name}: {values:?}");
+        }
     }
 
     #[test]
     fn the_authority_of_an_absolute_target_replaces_host() {
         let mut request = request("http://real.example/x", &[("host", b"other")]);
-        let headers = for_backends(&mut request, &ViaId::random());
+        let headers = for_backends(&mut request, &ViaId::random(false));
         assert_eq!(values(&headers, "x-forwarded-host"), ["real.example"]);
     }
 
     #[test]
     fn values_that_are_not_ascii_pass() {
-        let headers = for_backends(&mut request("/", &[("x-a", b"caf\xe9 \xc3\xa9")]), &ViaId::random());
+        let headers = for_backends(&mut request("/", &[("x-a", b"caf\xe9 \xc3\xa9")]), &ViaId::random(false));
         assert_eq!(headers["x-a"].as_bytes(), b"caf\xe9 \xc3\xa9");
     }
 
@@ -294,7 +386,7 @@ mod tests {
         headers.append("x-hop", HeaderValue::from_static("1"));
         headers.append("content-length", HeaderValue::from_static("1"));
         headers.append("transfer-encoding", HeaderValue::from_static("chunked"));
-        let headers = for_client(headers, Version::HTTP_11, &ViaId::named("1".to_owned()));
+        let headers = for_client(headers, Version::HTTP_11, &ViaId::named("1".to_owned(), false));
         assert_eq!(values(&headers, "set-cookie"), ["a=1", "b=2"]);
         assert_eq!(values(&headers, "via"), ["1.1 1 (red-tentacle)"]);
         assert_eq!(headers.len(), 3);

@@ -23,6 +23,8 @@ pub struct Rules {
     pub success: Success,
     /// Whose `Host` backends get.
     pub host: HostHeader,
+    /// Whether backends get `Via`.
+    pub via: bool,
     /// So many losers may wait in vain at one backend before legs to it are held back.
     pub silent_max: usize,
 }
@@ -33,7 +35,7 @@ pub struct Proxy {
     backends: Arc<Backends>,
     legs: Legs,
     reaper: Arc<Reaper>,
-    /// This process in `Via`.
+    /// This process in `Via` and `CDN-Loop`.
     via: ViaId,
     tally: Tally,
     /// Shared by every race that isn't over.
@@ -43,7 +45,7 @@ pub struct Proxy {
 impl Proxy {
     /// Races by these rules against these backends; `legs` runs the legs, `reaper` hangs up on losers.
     pub fn new(rules: Rules, backends: Arc<Backends>, legs: Legs, reaper: Arc<Reaper>) -> Arc<Proxy> {
-        let (via, tally) = (ViaId::random(), Tally::default());
+        let (via, tally) = (ViaId::random(rules.via), Tally::default());
         Arc::new(Proxy { rules, backends, legs, reaper, via, tally, alive: Arc::default() })
     }
 
@@ -51,7 +53,7 @@ impl Proxy {
     /// it.
     pub fn serve(self: &Arc<Proxy>, request: Request, reply_to: Box<dyn ReplyTo>) {
         let record = Record::new(&request);
-        if self.via.is_in(&request.headers) {
+        if self.via.has_sent(&request.headers) {
             let mut reply = Refusal::Loop.reply();
             // By it the leg that brought the request back knows whose loop it is.
             self.via.append_to(&mut reply.headers, request.version);

@@ -77,6 +77,7 @@ fn every_bad_value_ends_the_start_with_one_line_that_names_flag_or_variable() {
         ("--timeout", "0s", "'0s': no answer can come in no time; write 5s, say"),
         ("--idle-timeout", "soon", "'soon': not a duration; write 500ms, 5s, 2m or 1h"),
         ("--host", "other", "'other': neither backend nor preserve; write one of them"),
+        ("--via", "yes", "'yes': neither on nor off; write one of them"),
         ("--linger", "1d", "'1d': not a duration; write 500ms, 5s, 2m or 1h"),
         ("--linger-unsafe", "-1s", "'-1s': not a duration; write 500ms, 5s, 2m or 1h"),
         ("--max-silent", "0", "'0': not a whole number from 1 to 65536; write 1, say"),
@@ -153,6 +154,7 @@ fn check_prints_what_is_in_effect() {
         ("--timeout", "1500ms", "1500ms"),
         ("--idle-timeout", "2m", "120s"),
         ("--host", "preserve", "preserve"),
+        ("--via", "on", "on"),
         ("--linger", "300ms", "300ms"),
         ("--linger-unsafe", "0s", "0s"),
         ("--max-silent", "9", "9"),
@@ -348,6 +350,17 @@ fn host_says_whose_name_the_backends_see() {
         let program = Binary::start(&["--backends", &good.url, "--host", host]);
         assert_eq!(get(program.address(), "/").status, 200);
         assert_eq!(good.next().values("host"), [expected], "{host}");
+    }
+}
+
+#[test]
+fn via_says_whether_backends_get_it() {
+    let good = Fake::with(200, "good");
+    for (via, count) in [("off", 0), ("on", 1)] {
+        let program = Binary::start(&["--backends", &good.url, "--via", via]);
+        assert_eq!(get(program.address(), "/").values("via").len(), 1, "--via {via}: clients do");
+        let received = good.next();
+        assert_eq!((received.values("via").len(), received.values("cdn-loop").len()), (count, 1), "--via {via}");
     }
 }
 

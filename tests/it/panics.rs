@@ -40,7 +40,7 @@ impl Races {
         let reach = Reach { timeout: 3 * SOON, idle_timeout: 3 * SOON, ..Reach::default() };
         let upstream = Upstream::new(reach, Arc::new(SystemLookup), poller.clone()).expect("no certificates");
         let backends = Arc::new(Backends::new(addresses(urls), upstream));
-        let rules = Rules { success: Success::default(), host: HostHeader::Backend, silent_max: 128 };
+        let rules = Rules { success: Success::default(), host: HostHeader::Backend, via: false, silent_max: 128 };
         let proxy = Proxy::new(rules, backends, legs.clone(), Reaper::new(Linger::NONE, &poller));
         Races { proxy, legs, stop, foreman: Some(foreman), poller: polling }
     }
