@@ -9,6 +9,7 @@ mod field;
 pub mod forwards;
 mod framing;
 pub mod headers;
+pub mod origin;
 mod outcome;
 mod refusal;
 mod spool;

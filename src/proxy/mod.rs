@@ -11,7 +11,7 @@ use crate::backends::Backends;
 use crate::config::{HostHeader, Success};
 use crate::journal::{Costs, Record, Tally};
 use crate::message::headers::{self, ViaId};
-use crate::message::{Refusal, Reply, ReplyTo, Request, forwards};
+use crate::message::{Refusal, Reply, ReplyTo, Request, forwards, origin};
 use crate::race::{Legs, Reaper};
 use crate::upstream::Outgoing;
 use exchange::Exchange;
@@ -53,16 +53,24 @@ impl Proxy {
     /// it.
     pub fn serve(self: &Arc<Proxy>, request: Request, reply_to: Box<dyn ReplyTo>) {
         let record = Record::new(&request);
-        if self.via.has_sent(&request.headers) {
-            let mut reply = Refusal::Loop.reply();
+        if let Some(refusal) = self.loop_of(&request) {
+            let mut reply = refusal.reply();
             // By it the leg that brought the request back knows whose loop it is.
             self.via.append_to(&mut reply.headers, request.version);
-            return answer_alone(reply_to, &record, reply, Some(&Refusal::Loop));
+            return answer_alone(reply_to, &record, reply, Some(&refusal));
         }
         if let Some(reply) = forwards::last_answer(&request) {
             return answer_alone(reply_to, &record, reply, None);
         }
         Exchange::begin(self, request, reply_to, record);
+    }
+
+    /// Why a request may go no further, if a backend leads back here.
+    fn loop_of(&self, request: &Request) -> Option<Refusal> {
+        if self.via.has_sent(&request.headers) {
+            return Some(Refusal::Loop);
+        }
+        origin::goes_round(request).then_some(Refusal::TooManyHops)
     }
 
     /// How many legs a race has now.

@@ -1,5 +1,8 @@
 //! Who wins, and what the client gets.
 
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use red_tentacle::config::{HostHeader, Success};
@@ -410,6 +413,62 @@ fn a_proxy_before_itself_says_so() {
     let reply = proxy.get("/");
     assert_eq!(reply.status, 502);
     assert!(reply.text().contains(" loop: the request came back to this proxy"), "{}", reply.text());
+}
+
+/// A backend that leads back to the proxy whose address it is told, and strips what tells a loop. `hops` counts.
+fn stripper(proxy: &Arc<OnceLock<SocketAddr>>, hops: &Arc<AtomicUsize>) -> Raw {
+    let (proxy, hops) = (proxy.clone(), hops.clone());
+    Raw::serving(move |mut connection| {
+        while let Some(request) = connection.request() {
+            hops.fetch_add(1, Ordering::SeqCst);
+            let request = String::from_utf8_lossy(&request).into_owned();
+            let is_sign = |line: &str| line.starts_with("Cdn-Loop: ") || line.starts_with("Via: ");
+            let mut client = Client::connect(*proxy.get().expect("a proxy"));
+            client.send(request.split_inclusive('\n').filter(|line| !is_sign(line)).collect::<String>());
+            connection.reply(client.reply().status, "");
+        }
+    })
+}
+
+/// Was seen as: 36,528 hops from one request, and no end: something on the way strips the loop's mark, and there were two ways
+/// back, so that each return doubled.
+#[test]
+fn a_loop_whose_mark_is_stripped_ends_too_with_two_ways_back_as_well() {
+    // Nine races deep; with two ways back each has two legs: 2 + 4 + … + 512.
+    for (ways, expected) in [(1, 9), (2, 1022)] {
+        let (address, hops) = (Arc::new(OnceLock::new()), Arc::new(AtomicUsize::new(0)));
+        let backends: Vec<Raw> = (0..ways).map(|_| stripper(&address, &hops)).collect();
+        let urls: Vec<String> = backends.iter().map(|backend| backend.url.clone()).collect();
+        let proxy = Proxy::with(&urls, patiently);
+        address.set(proxy.address).expect("the first");
+        assert_eq!(proxy.get("/").status, 502);
+        assert_eq!(hops.load(Ordering::SeqCst), expected, "{ways} ways");
+    }
+}
+
+#[test]
+fn a_request_that_33_proxies_have_passed_on_ends_in_508() {
+    let backend = Raw::echoing();
+    let proxy = Proxy::before(std::slice::from_ref(&backend.url));
+    let passed_on = |count: usize| vec!["198.51.100.7"; count].join(", ");
+    let mut client = Client::connect(proxy.address);
+    client.send_request("GET", "/32", &[&format!("X-Forwarded-For: {}", passed_on(32))], None);
+    assert_eq!(client.reply().text(), "/32");
+    let rows = [
+        format!("X-Forwarded-For: {}", passed_on(33)),
+        format!("X-Forwarded-For: {}\r\nX-Forwarded-For: {}", passed_on(16), passed_on(17)),
+        format!("Connection: X-Forwarded-For\r\nX-Forwarded-For: {}", passed_on(33)),
+        format!("Forwarded: {}", passed_on(33).replace("198", "for=198")),
+        format!("Via: {}", passed_on(33).replace("198", "1.1 198")),
+        format!("X-Forwarded-For: {}", vec!["127.0.0.1"; 9].join(",")),
+    ];
+    for row in &rows {
+        client.send_request("GET", "/33", &[row], None);
+        let reply = client.reply();
+        assert_eq!(reply.status, 508, "{row}");
+        assert!(reply.text().starts_with("More than 32 proxies have passed the request on"), "{}", reply.text());
+    }
+    assert_eq!((proxy.get("/after").text().as_str(), backend.requests.len()), ("/after", 2));
 }
 
 #[test]
