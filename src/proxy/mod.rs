@@ -11,7 +11,8 @@ use crate::backends::Backends;
 use crate::config::{HostHeader, Success};
 use crate::journal::{Costs, Record, Tally};
 use crate::message::headers::{self, ViaId};
-use crate::message::{Refusal, Reply, ReplyTo, Request, forwards, origin};
+use crate::message::origin::{self, Origin};
+use crate::message::{Networks, Refusal, Reply, ReplyTo, Request, forwards};
 use crate::race::{Legs, Reaper};
 use crate::upstream::Outgoing;
 use exchange::Exchange;
@@ -25,6 +26,8 @@ pub struct Rules {
     pub host: HostHeader,
     /// Whether backends get `Via`.
     pub via: bool,
+    /// Peers that are believed where a request came from.
+    pub trusted_proxies: Networks,
     /// So many losers may wait in vain at one backend before legs to it are held back.
     pub silent_max: usize,
 }
@@ -52,7 +55,7 @@ impl Proxy {
     /// Starts the race for a request; whichever leg decides it answers the client. Doesn't block: a poller's thread may do
     /// it.
     pub fn serve(self: &Arc<Proxy>, request: Request, reply_to: Box<dyn ReplyTo>) {
-        let record = Record::new(&request);
+        let record = Record::new(&request, self.origin_of(&request));
         if let Some(refusal) = self.loop_of(&request) {
             let mut reply = refusal.reply();
             // By it the leg that brought the request back knows whose loop it is.
@@ -63,6 +66,11 @@ impl Proxy {
             return answer_alone(reply_to, &record, reply, None);
         }
         Exchange::begin(self, request, reply_to, record);
+    }
+
+    /// Where a request came from, as far as that is believed.
+    pub fn origin_of(&self, request: &Request) -> Origin {
+        Origin::of(request, &self.rules.trusted_proxies)
     }
 
     /// Why a request may go no further, if a backend leads back here.
@@ -91,12 +99,12 @@ impl Proxy {
 }
 
 /// The request as all backends get it.
-pub(crate) fn outgoing(mut request: Request, via: &ViaId, host: HostHeader) -> Outgoing {
-    let host = match host {
+pub(crate) fn outgoing(mut request: Request, via: &ViaId, rules: &Rules) -> Outgoing {
+    let host = match rules.host {
         HostHeader::Backend => None,
         HostHeader::Preserve => headers::host_of(&request),
     };
-    let headers = headers::for_backends(&mut request, via);
+    let headers = headers::for_backends(&mut request, via, &rules.trusted_proxies);
     Outgoing::new(request.method, request.target, headers, host, request.body)
 }
 

@@ -246,13 +246,13 @@ fn every_method_passes_with_and_without_a_body() {
 #[test]
 fn a_backend_gets_the_clients_fields_and_no_others() {
     let backend = Raw::answering("HTTP/1.1 204 No Content\r\n\r\n");
-    let proxy = Proxy::before(std::slice::from_ref(&backend.url));
+    let proxy = Proxy::with(std::slice::from_ref(&backend.url), |config| config.trusted_proxies.clear());
     let mut client = Client::connect(proxy.address);
     client.send(
         b"GET / HTTP/1.1\r\nHost: front.example:81\r\nX-Kept: 1\r\nConnection: keep-alive, X-Named\r\nX-Named: 1\r\n\
         Keep-Alive: timeout=5\r\nTE: trailers\r\nTrailer: X-T\r\nUpgrade: h2c\r\nProxy-Connection: keep-alive\r\n\
         Proxy-Authorization: Basic x\r\nProxy: http://evil\r\nAuthorization: Basic y\r\nx-kept: 2\r\n\
-        X-Forwarded-For: 192.0.2.1\r\nX-Forwarded-Proto: gopher\r\nVia: 1.0 other\r\nX-Bytes: caf\xe9\r\n\r\n",
+        X-Forwarded-For: 192.0.2.1\r\nX-Forwarded-Proto: gopher\r\nForwarded: for=192.0.2.1\r\nX-Forwarded-Port: 1\r\nVia: 1.0 other\r\nX-Bytes: caf\xe9\r\n\r\n",
     );
     assert_eq!(client.reply().status, 204);
     let received = Received::parse(&backend.next());
@@ -263,7 +263,7 @@ fn a_backend_gets_the_clients_fields_and_no_others() {
     assert_eq!(names, expected.concat());
     assert_eq!(received.values("host"), [backend.address.to_string()]);
     assert_eq!(received.values("x-kept"), ["1", "2"]);
-    assert_eq!(received.values("x-forwarded-for"), ["192.0.2.1, 127.0.0.1"]);
+    assert_eq!(received.values("x-forwarded-for"), ["127.0.0.1"]);
     assert_eq!(received.values("x-forwarded-proto"), ["http"]);
     assert_eq!(received.values("x-forwarded-host"), ["front.example:81"]);
     assert_eq!(received.values("x-bytes"), ["caf\u{e9}"]);
@@ -294,14 +294,56 @@ fn a_backend_that_compresses_nothing_for_proxies_takes_this_one_for_a_client() {
     }
 }
 
+/// Was seen as: a terminator of TLS said `X-Forwarded-Proto: https`, an application got `http` and redirected to https, and since
+/// a 301 loses, the client got a 502.
+#[test]
+fn the_word_of_a_trusted_proxy_reaches_an_application_and_that_of_others_does_not() {
+    let backend = Raw::serving(|mut connection| {
+        while let Some(request) = connection.request() {
+            let is_https = Received::parse(&request).values("x-forwarded-proto") == ["https"];
+            connection.reply(if is_https { 200 } else { 301 }, "");
+        }
+    });
+    let word = ["X-Forwarded-Proto: https", "X-Forwarded-For: 192.0.2.1:80, 203.0.113.9", "X-Forwarded-For: [::1]"];
+    let more = ["X-Forwarded-Host: shop.example", "X-Forwarded-Port: 443", "Forwarded: for=203.0.113.9;proto=https"];
+    let word = [&word[..], &more].concat();
+    let names = ["x-forwarded-for", "x-forwarded-host", "x-forwarded-port", "forwarded", "host"];
+    let own = backend.address.to_string();
+    let trusted = [
+        "192.0.2.1:80, 203.0.113.9, [::1], 127.0.0.1",
+        "shop.example",
+        "443",
+        "for=203.0.113.9;proto=https",
+        own.as_str(),
+    ];
+    let others = ["127.0.0.1", "localhost", "", "", own.as_str()];
+    let rows: [(&[&str], u16, _); 4] = [
+        (&["127.0.0.0/8", "::1/128"], 200, trusted),
+        (&["::ffff:127.0.0.0/104"], 200, trusted),
+        (&[], 502, others),
+        (&["10.0.0.0/8", "::/0"], 502, others),
+    ];
+    for (networks, status, expected) in rows {
+        let networks: Vec<_> = networks.iter().map(|network| network.parse().expect("a network")).collect();
+        let proxy = Proxy::with(std::slice::from_ref(&backend.url), |config| config.trusted_proxies = networks.clone());
+        let mut client = Client::connect(proxy.address);
+        client.send_request("GET", "/", &word, None);
+        assert_eq!(client.reply().status, status, "{networks:?}");
+        let received = Received::parse(&backend.next());
+        assert_eq!(names.map(|name| received.values(name).join("; ")), expected, "{networks:?}");
+    }
+}
+
 #[test]
 fn the_clients_host_can_be_preserved() {
     let backend = Raw::answering("HTTP/1.1 204 No Content\r\n\r\n");
     let proxy = Proxy::with(std::slice::from_ref(&backend.url), |config| config.host = HostHeader::Preserve);
     let mut client = Client::connect(proxy.address);
-    client.send("GET / HTTP/1.1\r\nHost: front.example:81\r\n\r\n");
+    client.send("GET / HTTP/1.1\r\nHost: front.example:81\r\nX-Forwarded-Host: shop.example\r\n\r\n");
     assert_eq!(client.reply().status, 204);
-    assert_eq!(Received::parse(&backend.next()).values("host"), ["front.example:81"]);
+    let received = Received::parse(&backend.next());
+    assert_eq!(received.values("host"), ["front.example:81"]);
+    assert_eq!(received.values("x-forwarded-host"), ["shop.example"], "a trusted proxy's, beside it");
 }
 
 #[test]
