@@ -41,8 +41,8 @@ const WAY: [HeaderName; 2] = [CDN_LOOP, VIA];
 /// What was meant for this proxy alone, or is said anew to each backend.
 const NOT_FOR_BACKENDS: [HeaderName; 4] = [EXPECT, PROXY, CONTENT_LENGTH, HOST];
 
-/// This process's id: random, so that a request that comes back is known. Backends get it in `CDN-Loop` (RFC 8586), since some
-/// don't compress for what has passed a proxy by `Via` (RFC 9110 §7.6.3); there too if they shall.
+/// This process's id: random, so that a request that comes back is known. Backends get it in `CDN-Loop` (RFC 8586) and only on
+/// request in `Via` (RFC 9110 §7.6.3), since some compress nothing for proxies; clients get it in `Via`.
 #[derive(Debug, Clone)]
 pub struct ViaId {
     id: String,

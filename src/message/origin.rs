@@ -98,7 +98,8 @@ fn is_in_forwarded(headers: &HeaderMap, parameter: &[u8]) -> bool {
 }
 
 /// Whether a request has come by so many proxies that a backend must lead back here: the sign of a loop that is left where
-/// something on the way strips `CDN-Loop`. The fields count as they arrived, whoever sent them.
+/// something on the way strips `CDN-Loop`. The fields count as they arrived, those of peers that aren't
+/// trusted too.
 pub fn goes_round(request: &Request) -> bool {
     let ways = [X_FORWARDED_FOR, FORWARDED, VIA, CDN_LOOP];
     if ways.iter().any(|way| tokens(&request.headers, way).filter(|entry| !entry.is_empty()).count() > HOPS_MAX) {
@@ -196,7 +197,7 @@ mod tests {
         assert_eq!(node(b"192.0.2.7\xff"), None);
     }
 
-    /// The client in the log, with the peer 10.0.0.1 or [fd00::1], whose networks are trusted, or with another.
+    /// The client in the log, of peers in trusted networks and of others.
     #[test]
     fn the_client_is_the_first_from_the_right_that_is_no_trusted_proxy() {
         let rows: &[(&str, &str, &[&str], &str)] = &[

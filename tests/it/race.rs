@@ -502,7 +502,7 @@ fn a_request_that_33_proxies_have_passed_on_ends_in_508() {
         format!("Connection: X-Forwarded-For\r\nX-Forwarded-For: {}", passed_on(33)),
         format!("Forwarded: {}", passed_on(33).replace("198", "for=198")),
         format!("Via: {}", passed_on(33).replace("198", "1.1 198")),
-        format!("X-Forwarded-For: {}", vec!["127.0.0.1"; 9].join(",")),
+        format!("X-Forwarded-For: {}", ["127.0.0.1"; 9].join(",")),
     ];
     for row in &rows {
         client.send_request("GET", "/33", &[row], None);
