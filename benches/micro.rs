@@ -24,7 +24,7 @@ use red_tentacle::race::{Bounds, End, Job, Legs, Race};
 
 use front_head::HeadReader;
 use message::headers::{self, ViaId};
-use message::{Request, Spool};
+use message::{Networks, Request, Spool};
 
 /// The program's own allocator, counted.
 #[global_allocator]
@@ -105,14 +105,16 @@ fn head_in_pieces(bencher: Bencher, who: &str) {
 /// A request's fields, as backends get them.
 #[divan::bench(args = ["curl", "browser"])]
 fn for_backends(bencher: Bencher, who: &str) {
-    let via = ViaId::random();
-    bencher.with_inputs(|| request(text_of(who))).bench_refs(|request| headers::for_backends(black_box(request), &via));
+    let (via, trusted) = (ViaId::random(false), Networks::default());
+    bencher
+        .with_inputs(|| request(text_of(who)))
+        .bench_refs(|request| headers::for_backends(black_box(request), &via, &trusted));
 }
 
 /// An answer's fields, as the client gets them.
 #[divan::bench]
 fn for_client(bencher: Bencher) {
-    let (fields, via): (HeaderMap, _) = (parsed(ANSWER).headers, ViaId::random());
+    let (fields, via): (HeaderMap, _) = (parsed(ANSWER).headers, ViaId::random(false));
     bencher
         .with_inputs(|| fields.clone())
         .bench_values(|fields| headers::for_client(black_box(fields), Version::HTTP_11, &via));

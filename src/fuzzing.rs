@@ -3,24 +3,25 @@
 
 use http::HeaderMap;
 
-use crate::config::HostHeader;
+use crate::config::{HostHeader, Success};
 use crate::front;
 pub use crate::front::fuzzing::{connection, head};
 use crate::message::headers::{ViaId, has_token, upgrade_of};
-use crate::message::{Address, Chunks, Piece, Request};
-use crate::proxy;
+use crate::message::{Address, Chunks, Networks, Piece, Request};
+use crate::proxy::{self, Rules};
 use crate::upstream;
 
 /// What no backend may get from a client, whatever the client sends.
 const NEVER: [&str; 8] =
     ["transfer-encoding", "te", "trailer", "expect", "keep-alive", "proxy-connection", "proxy-authorization", "proxy"];
 /// What the proxy makes or changes.
-const OWN: [&str; 8] = [
+const OWN: [&str; 9] = [
     "host",
     "content-length",
     "connection",
     "upgrade",
     "via",
+    "cdn-loop",
     "x-forwarded-for",
     "x-forwarded-proto",
     "x-forwarded-host",
@@ -69,12 +70,31 @@ pub fn to_backend(bytes: &[u8]) {
     let (base, text) =
         if settings & 2 == 0 { ("", "http://b.example") } else { ("/base", "http://b.example:81/base/") };
     let address = Address::parse(text).expect("an address");
-    let meant = Meant::of(&request, base);
-    let outgoing = proxy::outgoing(request, &ViaId::random(), host);
+    let meant = Meant::of(&request, base, settings & 8 != 0);
+    let everyone = ["0.0.0.0/0", "::/0"].map(|network| network.parse().expect("a network"));
+    let trusted_proxies = if meant.is_peer_trusted { Networks::new(&everyone) } else { Networks::default() };
+    let rules = Rules { success: Success::default(), host, via: settings & 4 != 0, trusted_proxies, silent_max: 1 };
+    let outgoing = proxy::outgoing(request, &ViaId::random(rules.via), &rules);
     let (ahead, written) = upstream::fuzzing::written(&outgoing, &address);
     let written = written.unwrap_or_else(|error| panic!("ureq refuses what the front has accepted: {error}"));
-    assert_eq!(text_of(&ahead), text_of(&written), "ahead, and by ureq");
+    assert_eq!(text_of(&in_lower_case(&ahead)), text_of(&written), "ahead, and by ureq");
     meant.check(&written);
+}
+
+/// A request with the names of its fields in lower case, which were in title case.
+fn in_lower_case(request: &[u8]) -> Vec<u8> {
+    let end = request.windows(4).position(|window| window == b"\r\n\r\n").expect("an empty line");
+    let mut lines = request[..end].split_inclusive(|byte| *byte == b'\n');
+    let mut bytes = lines.next().expect("a request line").to_vec();
+    for line in lines {
+        let colon = line.iter().position(|byte| *byte == b':').expect("a colon");
+        let mut words = line[..colon].split(|byte| *byte == b'-');
+        assert!(words.all(|word| !word.first().is_some_and(u8::is_ascii_lowercase)), "{}", text_of(line));
+        bytes.extend(line[..colon].to_ascii_lowercase());
+        bytes.extend(&line[colon..]);
+    }
+    bytes.extend(&request[end..]);
+    bytes
 }
 
 struct Meant {
@@ -82,11 +102,12 @@ struct Meant {
     target: String,
     headers: HeaderMap,
     upgrades: bool,
+    is_peer_trusted: bool,
     body: Option<Vec<u8>>,
 }
 
 impl Meant {
-    fn of(request: &Request, base: &str) -> Meant {
+    fn of(request: &Request, base: &str, is_peer_trusted: bool) -> Meant {
         let body = request.body.as_ref().map(|spool| {
             let mut body = Vec::new();
             std::io::copy(&mut spool.reader(), &mut body).expect("a body that is here");
@@ -98,6 +119,7 @@ impl Meant {
             target: if target == "*" { target.to_owned() } else { format!("{base}{target}") },
             headers: request.headers.clone(),
             upgrades: upgrade_of(request).is_some(),
+            is_peer_trusted,
             body,
         }
     }
@@ -117,6 +139,12 @@ impl Meant {
             assert!(values(name).is_empty(), "{name}");
         }
         assert_eq!((values("host").len(), values("x-forwarded-for").len()), (1, 1));
+        assert!(
+            self.is_peer_trusted || !values("x-forwarded-for")[0].contains(&b','),
+            "of the peer's own address only"
+        );
+        let others = self.headers.get_all("cdn-loop").iter().count();
+        assert_eq!(values("cdn-loop").len(), others + 1, "its own way behind that of others");
         assert_eq!(values("connection"), if self.upgrades { vec![&b"upgrade"[..]] } else { vec![] });
         assert_eq!(values("upgrade").len(), usize::from(self.upgrades));
         let body = self.body.as_deref().unwrap_or_default();
@@ -129,7 +157,10 @@ impl Meant {
         }
         for name in self.headers.keys() {
             let is_named = has_token(&self.headers, &http::header::CONNECTION, name.as_str());
-            if is_named {
+            let is_word = name == "forwarded" || name.as_str().starts_with("x-forwarded-");
+            if is_word && !self.is_peer_trusted {
+                assert!(OWN.contains(&name.as_str()) || values(name.as_str()).is_empty(), "{name} of no trusted peer");
+            } else if is_named && !is_word {
                 let is_own = OWN.contains(&name.as_str());
                 assert!(is_own || values(name.as_str()).is_empty(), "{name} is about the client's connection");
             } else if !NEVER.contains(&name.as_str()) && !OWN.contains(&name.as_str()) && name != "proxy-authenticate" {
@@ -169,7 +200,7 @@ mod tests {
     use super::*;
 
     /// What requests are made of, and what spoils them.
-    const WORDS: [&str; 48] = [
+    const WORDS: [&str; 53] = [
         "GET / HTTP/1.1\r\n",
         "POST /a?b=c HTTP/1.1\r\n",
         "OPTIONS * HTTP/1.0\r\n",
@@ -218,6 +249,11 @@ mod tests {
         "Content-Length: 99999999\r\n",
         "Host: b\r\n",
         "Transfer-Encoding: gzip\r\n",
+        "CDN-Loop: x;y=\"z, \r\n",
+        "Connection: cdn-loop, via\r\n",
+        "Connection: forwarded, x-forwarded-for\r\n",
+        "Forwarded: for=b;proto=https\r\n",
+        "X-Forwarded-Port: 443\r\n",
     ];
 
     /// Streams that are nearly good.

@@ -19,7 +19,7 @@ use crate::backends::Backends;
 use crate::config::{AdminToken, Config};
 use crate::front::{ClientReply, Front, Limits};
 use crate::journal::{self, Costs, Record};
-use crate::message::{ReplyTo, Request};
+use crate::message::{Networks, ReplyTo, Request};
 use crate::poller::{Poller, Turn, Waiter};
 use crate::proxy::{Proxy, Rules};
 use crate::race::{Bounds, Foreman, Legs, Linger, Reaper};
@@ -277,7 +277,7 @@ impl Rooms {
 
     /// A request about the proxy itself.
     fn answer(&self, request: &Request, reply_to: Box<dyn ReplyTo>) {
-        let record = Record::new(request);
+        let record = Record::new(request, self.proxy.origin_of(request));
         match self.admin.answer(request) {
             Ok(reply) => {
                 let status = reply.status;
@@ -319,7 +319,13 @@ fn rooms(
         journal::replaced(&addresses);
         replaced.replace(addresses);
     };
-    let rules = Rules { success: config.success.clone(), host: config.host, silent_max: config.max_silent.get() };
+    let rules = Rules {
+        success: config.success.clone(),
+        host: config.host,
+        via: config.via,
+        trusted_proxies: Networks::new(&config.trusted_proxies),
+        silent_max: config.max_silent.get(),
+    };
     let proxy = Proxy::new(rules, backends, legs.clone(), Reaper::new(linger, poller));
     Ok(Rooms { admin: Admin::new(guard, Box::new(replace)), proxy, admin_on_proxy_port: config.admin_on_proxy_port })
 }

@@ -23,7 +23,7 @@ _red__tentacle() {
 
     case "${cmd}" in
         red__tentacle)
-            opts="-h -V --backends --success --linger --linger-unsafe --max-silent --max-legs --timeout --idle-timeout --host --max-idle-lines --dns-ttl --ca-file --listen --max-body --spool-dir --max-connections --workers --admin-listen --admin-token-file --admin-host --admin-from --admin-on-proxy-port --grace-period --log-level --check --demo --health --update --admin --help --version"
+            opts="-h -V --backends --success --linger --linger-unsafe --max-silent --max-legs --timeout --idle-timeout --host --via --max-idle-lines --dns-ttl --ca-file --listen --max-body --spool-dir --max-connections --trusted-proxies --workers --admin-listen --admin-token-file --admin-host --admin-from --admin-on-proxy-port --grace-period --log-level --check --demo --health --update --admin --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -89,6 +89,10 @@ _red__tentacle() {
                     COMPREPLY=($(compgen -W "backend preserve" -- "${cur}"))
                     return 0
                     ;;
+                --via)
+                    COMPREPLY=($(compgen -W "on off" -- "${cur}"))
+                    return 0
+                    ;;
                 --max-idle-lines)
                     COMPREPLY=("${cur}")
                     if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
@@ -144,6 +148,10 @@ _red__tentacle() {
                     if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
                         compopt -o nospace
                     fi
+                    return 0
+                    ;;
+                --trusted-proxies)
+                    COMPREPLY=($(compgen -W "CIDR,... none" -- "${cur}"))
                     return 0
                     ;;
                 --workers)

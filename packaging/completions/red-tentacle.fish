@@ -8,6 +8,8 @@ complete -c red-tentacle -l timeout -d 'Longest time to reach a backend, and aga
 complete -c red-tentacle -l idle-timeout -d 'Longest silence while a body moves, either way [default: 60s, or --timeout if that is longer] [env: RED_TENTACLE_IDLE_TIMEOUT]' -r -f
 complete -c red-tentacle -l host -d 'Whose name the backends see in Host: their own, or the one that the client wrote [default: backend] [env: RED_TENTACLE_HOST]' -r -f -a "backend\t''
 preserve\t''"
+complete -c red-tentacle -l via -d 'Whether backends get Via; nginx, by default, compresses nothing for those who send it [default: off] [env: RED_TENTACLE_VIA]' -r -f -a "on\t''
+off\t''"
 complete -c red-tentacle -l max-idle-lines -d 'Idle connections kept for each backend; 0 keeps none [default: 64] [env: RED_TENTACLE_MAX_IDLE_LINES]' -r -f
 complete -c red-tentacle -l dns-ttl -d 'How long a name\'s addresses count; they are looked up anew before that [default: 30s] [env: RED_TENTACLE_DNS_TTL]' -r -f
 complete -c red-tentacle -l ca-file -d 'More certificates to trust beside the usual roots, in PEM [env: RED_TENTACLE_CA_FILE]' -r -F
@@ -15,6 +17,8 @@ complete -c red-tentacle -l listen -d 'Where clients connect [default: 0.0.0.0:8
 complete -c red-tentacle -l max-body -d 'Largest request body; larger ones get 413 [default: 10MiB] [env: RED_TENTACLE_MAX_BODY]' -r -f
 complete -c red-tentacle -l spool-dir -d 'Where request bodies above 64 KiB wait, in unlinked files [default: TMPDIR, or /tmp] [env: RED_TENTACLE_SPOOL_DIR]' -r -f -a "(__fish_complete_directories)"
 complete -c red-tentacle -l max-connections -d 'Most client connections at once; beyond it new ones wait [default: from the limit of open files] [env: RED_TENTACLE_MAX_CONNECTIONS]' -r -f
+complete -c red-tentacle -l trusted-proxies -d 'Proxies before this one whose X-Forwarded-* and Forwarded are believed; those of others are replaced [default: 127.0.0.0/8,::1/128] [env: RED_TENTACLE_TRUSTED_PROXIES]' -r -f -a "CIDR\,...\t''
+none\t''"
 complete -c red-tentacle -l workers -d 'Threads that begin races of many backends; they never wait for one [default: 2 per core] [env: RED_TENTACLE_WORKERS]' -r -f
 complete -c red-tentacle -l admin-listen -d 'Where updates are taken; beyond loopback only with a token or --admin-from [default: 127.0.0.1:8081 and, where IPv6 exists, [::1]:8081] [env: RED_TENTACLE_ADMIN_LISTEN]' -r -f
 complete -c red-tentacle -l admin-token-file -d 'Updates need `Authorization: Bearer` with the token in this file, from anywhere [env: RED_TENTACLE_ADMIN_TOKEN_FILE]' -r -F

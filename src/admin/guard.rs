@@ -6,10 +6,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use http::header::{AUTHORIZATION, FORWARDED, HeaderName, ORIGIN, VIA};
 use http::{HeaderMap, Version};
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::IpNet;
 use subtle::ConstantTimeEq;
 
-use crate::message::{Excerpt, Refusal, Request, headers};
+use crate::message::{Excerpt, Networks, Refusal, Request, headers};
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
@@ -19,7 +19,7 @@ const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 pub struct Guard {
     token: Option<Token>,
     hosts: Vec<String>,
-    networks: Vec<IpNet>,
+    networks: Networks,
 }
 
 impl Guard {
@@ -30,7 +30,7 @@ impl Guard {
         Guard {
             token: token.map(|token| Token(token.as_bytes().to_vec())),
             hosts: hosts.to_vec(),
-            networks: networks.iter().copied().map(canonical).collect(),
+            networks: Networks::new(networks),
         }
     }
 
@@ -51,7 +51,7 @@ impl Guard {
     }
 
     fn check_peer(&self, peer: IpAddr) -> Result<(), String> {
-        if peer.is_loopback() || self.networks.iter().any(|network| network.contains(&peer)) {
+        if peer.is_loopback() || self.networks.contain(peer) {
             return Ok(());
         }
         let place = if self.networks.is_empty() { "on this host" } else { "on this host or in --admin-from" };
@@ -77,18 +77,6 @@ impl Guard {
             || is_ip(host)
             || self.hosts.iter().any(|name| name.eq_ignore_ascii_case(host))
     }
-}
-
-/// The proxy knows its own clients as IPv4 even where they come in on an IPv6 socket, so it must know networks so too.
-fn canonical(network: IpNet) -> IpNet {
-    if let IpNet::V6(mapped) = network
-        && let Some(prefix) = mapped.prefix_len().checked_sub(96)
-        && let Some(address) = mapped.addr().to_ipv4_mapped()
-        && let Ok(network) = Ipv4Net::new(address, prefix)
-    {
-        return network.into();
-    }
-    network
 }
 
 /// Behind another proxy on this host every client looks local. Most proxies tell so in a field, or speak HTTP/1.0 (as

@@ -63,6 +63,8 @@ pub struct Config {
     pub max_connections: Option<NonZeroUsize>,
     /// The most legs at once; at least as many as the longest list of backends has.
     pub max_legs: NonZeroUsize,
+    /// Networks of the proxies before this one, which are believed where a request came from.
+    pub trusted_proxies: Vec<IpNet>,
     /// Threads that take exchanges on.
     pub workers: NonZeroUsize,
     /// How long exchanges in flight may still take once the program is told to stop.
@@ -77,6 +79,8 @@ pub struct Config {
     pub admin_on_proxy_port: bool,
     /// Whose name the backends see in `Host`.
     pub host: HostHeader,
+    /// Whether the backends get `Via`.
+    pub via: bool,
     /// How much is logged.
     pub log_level: LevelFilter,
 }
@@ -265,6 +269,7 @@ impl Config {
             max_body: 10 << 20,
             spool_dir: std::env::temp_dir(),
             max_connections: None,
+            trusted_proxies: ["127.0.0.0/8", "::1/128"].map(|network| network.parse().expect("a network")).to_vec(),
             max_legs: NonZeroUsize::new(1024).expect("it isn't 0"),
             // They never wait; the second per core takes over while the system pauses the first.
             workers: thread::available_parallelism().unwrap_or(NonZeroUsize::MIN).saturating_mul(TWO),
@@ -274,6 +279,7 @@ impl Config {
             admin_from: Vec::new(),
             admin_on_proxy_port: true,
             host: HostHeader::Backend,
+            via: false,
             log_level: LevelFilter::Info,
         }
     }

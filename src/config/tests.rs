@@ -49,7 +49,7 @@ fn a_flag_beats_the_environment_which_beats_the_default() {
     let directories = [tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("a directory")];
     let [by_flag, by_env] = directories.each_ref().map(|directory| directory.path().to_str().expect("UTF-8"));
     let workers = Config::new(Vec::new()).workers.to_string();
-    let rows: [Row; 24] = [
+    let rows: [Row; 26] = [
         ("backends", "http://z", "http://a,https://b:8443/c", "http://c", "ftp://a", "it must begin with http:// or"),
         ("success", "200-299", "200-299,304", "200,404", "2xx", "not a status or a range of them; write 200 or"),
         ("timeout", "5s", "500ms", "7s", "5x", "not a duration; write 500ms, 5s, 2m or 1h"),
@@ -60,6 +60,7 @@ fn a_flag_beats_the_environment_which_beats_the_default() {
         ("max-idle-lines", "64", "0", "1024", "1025", "not a whole number from 0 to 1024; write 0, say"),
         ("dns-ttl", "30s", "0s", "3600s", "x", "not a duration; write 500ms, 5s, 2m or 1h"),
         ("host", "backend", "preserve", "preserve", "client", "neither backend nor preserve; write one of them"),
+        ("via", "off", "on", "on", "maybe", "neither on nor off; write one of them"),
         ("max-legs", "1024", "64", "100", "63", "not a whole number from 64 to 65536; write 64, say"),
         (
             "listen",
@@ -72,6 +73,14 @@ fn a_flag_beats_the_environment_which_beats_the_default() {
         ("max-body", "10MiB", "16KiB", "0B", "1MB", "not a size; write 512B, 16KiB, 10MiB or 1GiB"),
         ("spool-dir", &temp_dir, by_flag, by_env, "/no/such", "no such directory; name one that exists"),
         ("max-connections", "(from the limit of open files)", "100", "1", "0", "not a whole number from 1 to 1048576;"),
+        (
+            "trusted-proxies",
+            "127.0.0.0/8,::1/128",
+            "172.17.0.0/16,fd00::/8",
+            "none",
+            "gateway",
+            "not a network; write 172.17.0.0/16, fd00::/8 or a single IP address",
+        ),
         ("workers", &workers, "3", "7", "1025", "not a whole number from 1 to 1024; write 1, say"),
         (
             "admin-listen",

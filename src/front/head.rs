@@ -7,7 +7,7 @@ use crate::message::{BodyLength, REQUEST_HEAD_BYTES_MAX, Refusal, Target, header
 
 /// The longest target. RFC 9112 §3 asks for 8,000 at least.
 const TARGET_BYTES_MAX: usize = 8 * 1024;
-/// The most fields. ureq sends no more than 128, and a proxy adds five.
+/// The most fields. ureq sends no more than 128, and a proxy adds seven at most.
 const FIELDS_MAX: usize = 100;
 
 /// A request's head, checked.

@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use http::header::{CONNECTION, CONTENT_LENGTH, DATE, TRANSFER_ENCODING};
 use http::{HeaderMap, Method, StatusCode, Version};
 
-use crate::message::ReplyBody;
+use crate::message::{ReplyBody, put_field};
 
 /// The interim reply to `Expect: 100-continue`.
 pub(super) const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
@@ -83,12 +83,14 @@ pub(super) fn write_head(
 ) {
     let reason = status.canonical_reason().unwrap_or("");
     // A server always names its own version, even to an HTTP/1.0 client (RFC 9110 §2.5).
-    put(bytes, ["HTTP/1.1 ", status.as_str(), " ", reason, "\r\n"].map(str::as_bytes));
+    for part in ["HTTP/1.1 ", status.as_str(), " ", reason, "\r\n"] {
+        bytes.extend_from_slice(part.as_bytes());
+    }
     for (name, value) in headers {
         put_field(bytes, name.as_str(), value.as_bytes());
     }
     if !headers.contains_key(DATE) {
-        put_field(bytes, "date", httpdate::fmt_http_date(now).as_bytes());
+        put_field(bytes, DATE.as_str(), httpdate::fmt_http_date(now).as_bytes());
     }
     match framing {
         Framing::Sized(length) | Framing::None { told: Some(length) } => {
@@ -112,16 +114,6 @@ pub(super) fn chunk_prefix(length: usize) -> [u8; CHUNK_PREFIX_BYTES] {
     let mut prefix = *b"00000000\r\n";
     write!(&mut prefix[..8], "{length:08x}").expect("a chunk is smaller than 4 GiB");
     prefix
-}
-
-fn put_field(bytes: &mut Vec<u8>, name: &str, value: &[u8]) {
-    put(bytes, [name.as_bytes(), b": ", value, b"\r\n"]);
-}
-
-fn put<const PARTS: usize>(bytes: &mut Vec<u8>, parts: [&[u8]; PARTS]) {
-    for part in parts {
-        bytes.extend_from_slice(part);
-    }
 }
 
 #[cfg(test)]
@@ -175,16 +167,16 @@ mod tests {
     fn a_head_has_date_framing_and_connection() {
         let mut headers = HeaderMap::new();
         headers.insert("server", http::HeaderValue::from_static("b"));
-        let date = "date: Thu, 01 Jan 1970 00:00:00 GMT\r\n";
+        let date = "Date: Thu, 01 Jan 1970 00:00:00 GMT\r\n";
         assert_eq!(
             head(GET, &headers, Framing::Sized(3)),
-            format!("HTTP/1.1 200 OK\r\nserver: b\r\n{date}content-length: 3\r\n\r\n")
+            format!("HTTP/1.1 200 OK\r\nServer: b\r\n{date}Content-Length: 3\r\n\r\n")
         );
-        assert!(head(OLD, &headers, Framing::Sized(3)).ends_with("connection: keep-alive\r\n\r\n"));
-        assert!(head(OLD, &headers, Framing::UntilClose).ends_with("GMT\r\nconnection: close\r\n\r\n"));
-        assert!(head(Asked::UNREADABLE, &headers, Framing::Chunked).contains("connection: close"));
+        assert!(head(OLD, &headers, Framing::Sized(3)).ends_with("Connection: keep-alive\r\n\r\n"));
+        assert!(head(OLD, &headers, Framing::UntilClose).ends_with("GMT\r\nConnection: close\r\n\r\n"));
+        assert!(head(Asked::UNREADABLE, &headers, Framing::Chunked).contains("Connection: close"));
         headers.insert("date", http::HeaderValue::from_static("its own"));
-        assert_eq!(head(GET, &headers, Framing::Chunked).matches("date: ").count(), 1);
+        assert_eq!(head(GET, &headers, Framing::Chunked).matches("Date: ").count(), 1);
     }
 
     #[test]

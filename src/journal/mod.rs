@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use http::{Method, StatusCode};
 
+use crate::message::origin::Origin;
 use crate::message::{Delivery, Elapsed, Excerpt, Outcome, Refusal, Request, Target};
 
 pub use tally::{Costs, Tally};
@@ -21,7 +22,7 @@ const TARGET_SHOWN_MAX: usize = 1024;
 
 /// What is known of one exchange until it is finished.
 pub struct Record {
-    peer: SocketAddr,
+    origin: Origin,
     method: Method,
     target: Target,
     received: Instant,
@@ -47,9 +48,9 @@ pub struct LegRecord<'a> {
 
 impl Record {
     /// The record of a request that has just arrived.
-    pub fn new(request: &Request) -> Record {
+    pub fn new(request: &Request, origin: Origin) -> Record {
         Record {
-            peer: request.peer,
+            origin,
             method: request.method.clone(),
             target: request.target.clone(),
             received: request.received,
@@ -111,7 +112,7 @@ impl Record {
             put(&mut line, format_args!(" ({note})"));
         }
         put_legs(&mut line, legs);
-        put(&mut line, format_args!(" for {}", self.peer));
+        put(&mut line, format_args!(" for {}", self.origin));
         line
     }
 }
@@ -165,9 +166,10 @@ mod tests {
     use http::{HeaderMap, Version};
 
     use super::*;
+    use crate::message::Networks;
 
     fn record(target: &str) -> Record {
-        Record::new(&Request {
+        let request = Request {
             method: Method::GET,
             target: Target::parse(&Method::GET, target).expect("a target"),
             version: Version::HTTP_11,
@@ -175,7 +177,8 @@ mod tests {
             body: None,
             peer: "192.0.2.7:1234".parse().expect("an address"),
             received: Instant::now(),
-        })
+        };
+        Record::new(&request, Origin::of(&request, &Networks::default()))
     }
 
     #[test]

@@ -1,23 +1,22 @@
 //! What a proxy does to header fields on their way through: pure functions over `HeaderMap`.
 //! Knows nothing of framing, and not who sends them.
 
-use std::net::IpAddr;
-
 use http::header::{
     CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderName, IF_MODIFIED_SINCE, IF_NONE_MATCH, PROXY_AUTHENTICATE,
     PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, VIA,
 };
 use http::{HeaderMap, HeaderValue, Method, Version};
 
-use super::{Request, forwards};
+use super::{Networks, Request, forwards, origin};
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 // A CGI program takes this field for the variable HTTP_PROXY (https://httpoxy.org).
 const PROXY: HeaderName = HeaderName::from_static("proxy");
-const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+pub(super) const CDN_LOOP: HeaderName = HeaderName::from_static("cdn-loop");
+pub(super) const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+pub(super) const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+pub(super) const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
 /// The fields that are about one connection even if `Connection` doesn't name them (RFC 9110 §7.6.1).
 const HOP_BY_HOP: [HeaderName; 9] = [
@@ -32,43 +31,73 @@ const HOP_BY_HOP: [HeaderName; 9] = [
     UPGRADE,
 ];
 
-/// What backends are told here and nowhere else. CGI and its kin make one variable of names that differ in `-` and `_`, so
-/// those that look like these are dropped.
-const OWN: [HeaderName; 5] = [X_FORWARDED_FOR, X_FORWARDED_PROTO, X_FORWARDED_HOST, CONTENT_LENGTH, TRANSFER_ENCODING];
+/// What backends are told here and nowhere else, beside where a request came from. CGI and its kin make one variable of names
+/// that differ in `-` and `_`, so those that look like these are dropped.
+const OWN: [HeaderName; 3] = [CDN_LOOP, CONTENT_LENGTH, TRANSFER_ENCODING];
+
+/// The way that a message came.
+const WAY: [HeaderName; 2] = [CDN_LOOP, VIA];
 
 /// What was meant for this proxy alone, or is said anew to each backend.
 const NOT_FOR_BACKENDS: [HeaderName; 4] = [EXPECT, PROXY, CONTENT_LENGTH, HOST];
 
-/// This process's name in `Via` (RFC 9110 §7.6.3): random, so that a request that comes back is known.
+/// This process's id: random, so that a request that comes back is known. Backends get it in `CDN-Loop` (RFC 8586) and only on
+/// request in `Via` (RFC 9110 §7.6.3), since some compress nothing for proxies; clients get it in `Via`.
 #[derive(Debug, Clone)]
 pub struct ViaId {
     id: String,
-    /// What is added to messages of HTTP/1.0 and of HTTP/1.1.
+    /// What is added to `Via` of messages of HTTP/1.0 and of HTTP/1.1.
     values: [HeaderValue; 2],
+    /// What is added to `CDN-Loop`.
+    cdn_id: HeaderValue,
+    /// Whether requests get `Via`, too.
+    is_for_backends: bool,
 }
 
 impl ViaId {
-    /// A fresh name.
-    pub fn random() -> ViaId {
+    /// A fresh id; `is_for_backends` says whether requests get `Via`, too.
+    pub fn random(is_for_backends: bool) -> ViaId {
         // 64 random bits: no other proxy in any chain will ever bear the same name.
         let bits = getrandom::u64().expect("the system gives random bytes");
-        ViaId::named(format!("{bits:016x}"))
+        ViaId::named(format!("{bits:016x}"), is_for_backends)
     }
 
-    fn named(id: String) -> ViaId {
+    fn named(id: String, is_for_backends: bool) -> ViaId {
         let values = ["1.0", "1.1"].map(|protocol| value_of(&format!("{protocol} {id} (red-tentacle)")));
-        ViaId { id, values }
+        let cdn_id = value_of(&format!("red-tentacle-{id}"));
+        ViaId { id, values, cdn_id, is_for_backends }
     }
 
-    /// Whether a message has been here before.
+    /// Whether a request has been here before.
+    pub fn has_sent(&self, headers: &HeaderMap) -> bool {
+        // Commas count within quotes, too: a quote that a client leaves open must not hide what stands behind it.
+        let is_own = |info: &[u8]| {
+            let cdn_id = info.split(|byte| *byte == b';').next().unwrap_or_default();
+            cdn_id.trim_ascii().eq_ignore_ascii_case(self.cdn_id.as_bytes())
+        };
+        tokens(headers, &CDN_LOOP).any(is_own) || self.is_in(headers)
+    }
+
+    /// Whether this process is in a message's `Via`.
     pub fn is_in(&self, headers: &HeaderMap) -> bool {
-        let id = self.id.as_bytes();
-        headers.get_all(VIA).iter().any(|value| value.as_bytes().windows(id.len()).any(|window| window == id))
+        let words = |value: &[u8]| {
+            let mut words = value.split(|byte| matches!(byte, b',' | b' ' | b'\t'));
+            words.any(|word| word.eq_ignore_ascii_case(self.id.as_bytes()))
+        };
+        headers.get_all(VIA).iter().any(|value| words(value.as_bytes()))
     }
 
-    /// Adds this process to the way that a message came.
+    /// Adds this process to the way that a reply came.
     pub fn append_to(&self, headers: &mut HeaderMap, version: Version) {
         headers.append(VIA, self.values[usize::from(version != Version::HTTP_10)].clone());
+    }
+
+    /// Adds this process to the way that a request came.
+    fn append_to_request(&self, headers: &mut HeaderMap, version: Version) {
+        headers.append(CDN_LOOP, self.cdn_id.clone());
+        if self.is_for_backends {
+            self.append_to(headers, version);
+        }
     }
 }
 
@@ -105,20 +134,19 @@ pub fn put_upgrade(headers: &mut HeaderMap, protocols: HeaderValue) {
     headers.insert(UPGRADE, protocols);
 }
 
-/// Takes the request's fields and gives them as every backend gets them; `Host` and the framing are left to whoever sends them.
-pub fn for_backends(request: &mut Request, via: &ViaId) -> HeaderMap {
+/// Takes the request's fields and gives them as every backend gets them; `Host` and the framing are left to the module that sends
+/// them. Of `trusted` peers it is believed where the request came from.
+pub fn for_backends(request: &mut Request, via: &ViaId, trusted: &Networks) -> HeaderMap {
     let (host, upgrade) = (host_of(request), upgrade_of(request));
     let mut headers = std::mem::take(&mut request.headers);
     strip_hop_by_hop(&mut headers);
-    strip(&mut headers, Vec::new(), |name| NOT_FOR_BACKENDS.contains(name) || is_lookalike(name));
+    let is_trusted = trusted.contain(request.peer.ip());
+    strip(&mut headers, Vec::new(), |name| {
+        NOT_FOR_BACKENDS.contains(name) || is_lookalike(name) || (!is_trusted && origin::is_word(name))
+    });
     forwards::count_down(&request.method, &mut headers);
-    append_forwarded_for(&mut headers, request.peer.ip().to_canonical());
-    headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static("http"));
-    match host {
-        Some(host) => headers.insert(X_FORWARDED_HOST, host),
-        None => headers.remove(X_FORWARDED_HOST),
-    };
-    via.append_to(&mut headers, request.version);
+    origin::tell(&mut headers, request.peer.ip(), host);
+    via.append_to_request(&mut headers, request.version);
     if let Some(protocols) = upgrade {
         put_upgrade(&mut headers, protocols);
     }
@@ -146,13 +174,16 @@ pub fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
     tokens(headers, name).any(|found| found.eq_ignore_ascii_case(token.as_bytes()))
 }
 
-fn tokens<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a [u8]> {
+/// The entries of a list field, without the blanks around them; some may be empty.
+pub(super) fn tokens<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a [u8]> {
     headers.get_all(name).iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b',')).map(<[u8]>::trim_ascii)
 }
 
-/// Removes the fields that are about one connection: those that `Connection` names, and the known ones.
+/// Removes the fields that are about one connection: those that `Connection` names, and the known ones. A client that names
+/// where it came from there would hide itself, and blind proxies to its loop (RFC 8586 §2), so this stays.
 fn strip_hop_by_hop(headers: &mut HeaderMap) {
     let named = tokens(headers, &CONNECTION).filter_map(|token| HeaderName::from_bytes(token).ok());
+    let named = named.filter(|name| !WAY.contains(name) && !origin::is_word(name));
     strip(headers, named.collect(), |name| HOP_BY_HOP.contains(name));
 }
 
@@ -165,19 +196,11 @@ fn strip(headers: &mut HeaderMap, mut names: Vec<HeaderName>, is_dropped: impl F
 }
 
 fn is_lookalike(name: &HeaderName) -> bool {
-    let name = name.as_str();
-    name.contains('_') && OWN.iter().any(|own| own.as_str() == name.replace('_', "-"))
-}
-
-fn append_forwarded_for(headers: &mut HeaderMap, client: IpAddr) {
-    let mut list = Vec::new();
-    for value in headers.get_all(X_FORWARDED_FOR) {
-        list.extend_from_slice(value.as_bytes());
-        list.extend_from_slice(b", ");
+    if !name.as_str().contains('_') {
+        return false;
     }
-    list.extend_from_slice(client.to_string().as_bytes());
-    let list = HeaderValue::from_bytes(&list).expect("values joined by a comma are a value");
-    headers.insert(X_FORWARDED_FOR, list);
+    let name = HeaderName::try_from(name.as_str().replace('_', "-")).expect("a name with other hyphens is a name");
+    OWN.contains(&name) || origin::is_word(&name)
 }
 
 fn value_of(text: &str) -> HeaderValue {
@@ -217,6 +240,11 @@ mod tests {
         headers.get_all(name).iter().map(lossy).collect()
     }
 
+    /// The network that `request` comes from.
+    fn trusted() -> Networks {
+        Networks::new(&["192.0.2.0/24".parse().expect("a network")])
+    }
+
     #[test]
     fn a_request_loses_what_is_about_its_own_connection() {
         let rows: &[(&str, &str, &[&str])] = &[
@@ -252,7 +280,7 @@ mod tests {
                 ("content-length", b"3"),
             ],
         );
-        let headers = for_backends(&mut request, &ViaId::random());
+        let headers = for_backends(&mut request, &ViaId::random(false), &trusted());
         for (label, name, expected) in rows {
             assert_eq!(values(&headers, name), *expected, "{label}");
         }
@@ -262,26 +290,151 @@ mod tests {
     fn a_backend_learns_where_the_request_came_from() {
         let fields: &[(&str, &[u8])] =
             &[("host", b"front.example"), ("x-forwarded-for", b"a"), ("x-forwarded-for", b"b"), ("via", b"1.1 other")];
-        let via = ViaId::named("0123456789abcdef".to_owned());
-        let headers = for_backends(&mut request("/", fields), &via);
+        let via = ViaId::named("0123456789abcdef".to_owned(), false);
+        let headers = for_backends(&mut request("/", fields), &via, &trusted());
         assert_eq!(values(&headers, "x-forwarded-for"), ["a, b, 192.0.2.7"]);
         assert_eq!(values(&headers, "x-forwarded-proto"), ["http"]);
         assert_eq!(values(&headers, "x-forwarded-host"), ["front.example"]);
-        assert_eq!(values(&headers, "via"), ["1.1 other", "1.1 0123456789abcdef (red-tentacle)"]);
-        assert!(via.is_in(&headers) && !ViaId::random().is_in(&headers));
+        assert_eq!(values(&headers, "cdn-loop"), ["red-tentacle-0123456789abcdef"]);
+        assert_eq!(values(&headers, "via"), ["1.1 other"]);
+        assert!(via.has_sent(&headers) && !ViaId::random(false).has_sent(&headers));
         assert!(!headers.contains_key("host"));
+    }
+
+    /// What of a request's fields backends get from a trusted peer, and from another.
+    #[test]
+    fn where_a_request_came_from_is_believed_of_trusted_peers_only() {
+        type Row<'a> = (&'a str, &'a [(&'a str, &'a [u8])], &'a str, &'a [&'a str], &'a [&'a str]);
+        let rows: &[Row] = &[
+            ("absent", &[], "x-forwarded-for", &["192.0.2.7"], &["192.0.2.7"]),
+            ("absent", &[], "x-forwarded-proto", &["http"], &["http"]),
+            ("absent", &[("host", b"a")], "x-forwarded-host", &["a"], &["a"]),
+            ("absent, as is Host", &[], "x-forwarded-host", &[], &[]),
+            ("absent", &[], "x-forwarded-port", &[], &[]),
+            ("absent", &[], "forwarded", &[], &[]),
+            ("a list", &[("x-forwarded-for", b"a, b")], "x-forwarded-for", &["a, b, 192.0.2.7"], &["192.0.2.7"]),
+            (
+                "lists over several fields",
+                &[("x-forwarded-for", b"a"), ("x-forwarded-for", b""), ("x-forwarded-for", b"b,c")],
+                "x-forwarded-for",
+                &["a, b,c, 192.0.2.7"],
+                &["192.0.2.7"],
+            ),
+            ("empty", &[("x-forwarded-for", b"")], "x-forwarded-for", &["192.0.2.7"], &["192.0.2.7"]),
+            ("https", &[("x-forwarded-proto", b"https")], "x-forwarded-proto", &["https"], &["http"]),
+            (
+                "twice",
+                &[("x-forwarded-proto", b"https"), ("x-forwarded-proto", b"http")],
+                "x-forwarded-proto",
+                &["https", "http"],
+                &["http"],
+            ),
+            (
+                "beside Host",
+                &[("x-forwarded-host", b"shop.example"), ("host", b"a")],
+                "x-forwarded-host",
+                &["shop.example"],
+                &["a"],
+            ),
+            ("without Host", &[("x-forwarded-host", b"shop.example")], "x-forwarded-host", &["shop.example"], &[]),
+            ("443", &[("x-forwarded-port", b"443")], "x-forwarded-port", &["443"], &[]),
+            ("/a", &[("x-forwarded-prefix", b"/a")], "x-forwarded-prefix", &["/a"], &[]),
+            ("a scheme", &[("x-forwarded-scheme", b"https")], "x-forwarded-scheme", &["https"], &[]),
+            ("two", &[("forwarded", b"for=a"), ("forwarded", b"for=b")], "forwarded", &["for=a", "for=b"], &[]),
+            ("without a scheme", &[("forwarded", b"for=a")], "x-forwarded-proto", &["http"], &["http"]),
+            ("with one", &[("forwarded", b"for=a; Proto=https")], "x-forwarded-proto", &[], &["http"]),
+            ("with one first", &[("forwarded", b"proto=https, for=b")], "x-forwarded-proto", &[], &["http"]),
+            ("with a host", &[("host", b"a"), ("forwarded", b"for=b;host=c")], "x-forwarded-host", &[], &["a"]),
+            ("with a scheme", &[("forwarded", b"proto=https")], "x-forwarded-for", &["192.0.2.7"], &["192.0.2.7"]),
+            ("not of this kind", &[("x-forwardedness", b"1")], "x-forwardedness", &["1"], &["1"]),
+            (
+                "named",
+                &[("connection", b"x-forwarded-for"), ("x-forwarded-for", b"a")],
+                "x-forwarded-for",
+                &["a, 192.0.2.7"],
+                &["192.0.2.7"],
+            ),
+            ("named", &[("connection", b"Forwarded"), ("forwarded", b"for=a")], "forwarded", &["for=a"], &[]),
+            ("a lookalike", &[("x_forwarded_for", b"a")], "x_forwarded_for", &[], &[]),
+            ("a lookalike", &[("x-forwarded_port", b"1")], "x-forwarded_port", &[], &[]),
+            ("a lookalike", &[("x_forwarded-ssl", b"on")], "x_forwarded-ssl", &[], &[]),
+        ];
+        for (label, fields, name, if_trusted, if_not) in rows {
+            for (networks, expected) in [(trusted(), if_trusted), (Networks::default(), if_not)] {
+                let headers = for_backends(&mut request("/", fields), &ViaId::random(false), &networks);
+                assert_eq!(values(&headers, name), **expected, "{name}, {label}: {networks:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn via_goes_to_backends_only_where_it_shall() {
+        let fields: &[(&str, &[u8])] = &[("via", b"1.1 other"), ("cdn-loop", b"other")];
+        let via = ViaId::named("0123456789abcdef".to_owned(), true);
+        let headers = for_backends(&mut request("/", fields), &via, &trusted());
+        assert_eq!(values(&headers, "via"), ["1.1 other", "1.1 0123456789abcdef (red-tentacle)"]);
+        assert_eq!(values(&headers, "cdn-loop"), ["other", "red-tentacle-0123456789abcdef"]);
+    }
+
+    #[test]
+    fn the_way_of_a_request_is_never_taken_from_it() {
+        let fields: &[(&str, &[u8])] = &[
+            ("connection", b"close, CDN-Loop, Via"),
+            ("cdn-loop", b"a.example:80; x=\"y, z\""),
+            ("cdn-loop", b"b, c;d"),
+            ("via", b"1.1 other"),
+            ("cdn_loop", b"lookalike"),
+        ];
+        let via = ViaId::named("1".to_owned(), false);
+        let headers = for_backends(&mut request("/", fields), &via, &trusted());
+        assert_eq!(values(&headers, "cdn-loop"), ["a.example:80; x=\"y, z\"", "b, c;d", "red-tentacle-1"]);
+        assert_eq!((values(&headers, "via"), values(&headers, "cdn_loop")), (vec!["1.1 other".to_owned()], vec![]));
+    }
+
+    #[test]
+    fn a_request_that_has_been_here_is_told_from_those_of_others() {
+        let rows: &[(&str, &[&str], bool)] = &[
+            ("cdn-loop", &["red-tentacle-0123456789abcdef"], true),
+            ("cdn-loop", &["RED-TENTACLE-0123456789ABCDEF"], true),
+            ("cdn-loop", &["other, red-tentacle-0123456789abcdef"], true),
+            ("cdn-loop", &["other,red-tentacle-0123456789abcdef,another"], true),
+            ("cdn-loop", &["other", "another;a=b ,\tred-tentacle-0123456789abcdef ; a=b;c=d", "x"], true),
+            ("cdn-loop", &["red-tentacle-0123456789abcdef;"], true),
+            ("cdn-loop", &["x; y=\"open, red-tentacle-0123456789abcdef"], true),
+            ("cdn-loop", &["red-tentacle-0123456789abcde"], false),
+            ("cdn-loop", &["red-tentacle-0123456789abcdef0"], false),
+            ("cdn-loop", &["a-red-tentacle-0123456789abcdef"], false),
+            ("cdn-loop", &["red-tentacle-0123456789abcdef.example"], false),
+            ("cdn-loop", &["red-tentacle-0123456789abcdef:80"], false),
+            ("cdn-loop", &["0123456789abcdef"], false),
+            ("cdn-loop", &["red-tentacle-fedcba9876543210"], false),
+            ("cdn-loop", &["other; a=red-tentacle-0123456789abcdef"], false),
+            ("cdn-loop", &["", ",", " ; ,"], false),
+            ("via", &["1.1 0123456789abcdef (red-tentacle)"], true),
+            ("via", &["1.0 other, 1.1 0123456789ABCDEF"], true),
+            ("via", &["1.0 other", "1.1\t0123456789abcdef,1.1 x"], true),
+            ("via", &["1.1 0123456789abcdef0 (red-tentacle)"], false),
+            ("via", &["1.1 fedcba9876543210 (red-tentacle)"], false),
+            ("x-cdn-loop", &["red-tentacle-0123456789abcdef"], false),
+        ];
+        let via = ViaId::named("0123456789abcdef".to_owned(), false);
+        for (name, values, expected) in rows {
+            let fields: Vec<_> = values.iter().map(|value| (*name, value.as_bytes())).collect();
+            assert_eq!(via.has_sent(&request("/", &fields).headers), *expected, "{name}: {values:?}");
+        }
     }
 
     #[test]
     fn the_authority_of_an_absolute_target_replaces_host() {
         let mut request = request("http://real.example/x", &[("host", b"other")]);
-        let headers = for_backends(&mut request, &ViaId::random());
+        let headers = for_backends(&mut request, &ViaId::random(false), &trusted());
         assert_eq!(values(&headers, "x-forwarded-host"), ["real.example"]);
     }
 
     #[test]
     fn values_that_are_not_ascii_pass() {
-        let headers = for_backends(&mut request("/", &[("x-a", b"caf\xe9 \xc3\xa9")]), &ViaId::random());
+        let headers =
+            for_backends(&mut request("/", &[("x-a", b"caf\xe9 \xc3\xa9")]), &ViaId::random(false), &trusted());
         assert_eq!(headers["x-a"].as_bytes(), b"caf\xe9 \xc3\xa9");
     }
 
@@ -294,7 +447,7 @@ mod tests {
         headers.append("x-hop", HeaderValue::from_static("1"));
         headers.append("content-length", HeaderValue::from_static("1"));
         headers.append("transfer-encoding", HeaderValue::from_static("chunked"));
-        let headers = for_client(headers, Version::HTTP_11, &ViaId::named("1".to_owned()));
+        let headers = for_client(headers, Version::HTTP_11, &ViaId::named("1".to_owned(), false));
         assert_eq!(values(&headers, "set-cookie"), ["a=1", "b=2"]);
         assert_eq!(values(&headers, "via"), ["1.1 1 (red-tentacle)"]);
         assert_eq!(headers.len(), 3);

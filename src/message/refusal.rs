@@ -48,6 +48,8 @@ pub enum Refusal {
     InsufficientStorage,
     /// The request came back to this very process.
     Loop,
+    /// The request has come by so many proxies that it must go round.
+    TooManyHops,
 }
 
 impl Refusal {
@@ -74,6 +76,11 @@ impl Refusal {
             Refusal::VersionNotSupported => (505, "Only HTTP/1.0 and HTTP/1.1 are spoken here"),
             Refusal::InsufficientStorage => (507, "No room for the request's body (--spool-dir)"),
             Refusal::Loop => (508, "The request came back to this proxy: a backend leads to it"),
+            Refusal::TooManyHops => (
+                508,
+                "More than 32 proxies have passed the request on (X-Forwarded-For, Forwarded, Via, CDN-Loop), or its sender has \
+                 more than 8 times: a backend seems to lead back here",
+            ),
         }
     }
 

@@ -52,7 +52,7 @@ impl Exchange {
         let is_conditional = headers::is_conditional(&request);
         let upgrade = headers::upgrade_of(&request);
         let received = request.received;
-        let request = outgoing(request, &proxy.via, proxy.rules.host);
+        let request = outgoing(request, &proxy.via, &proxy.rules);
         let files = if request.holds_file() { backends.len() } else { 0 };
         let exchange = Arc::new(Exchange {
             proxy: proxy.clone(),

@@ -11,7 +11,8 @@ use crate::backends::Backends;
 use crate::config::{HostHeader, Success};
 use crate::journal::{Costs, Record, Tally};
 use crate::message::headers::{self, ViaId};
-use crate::message::{Refusal, Reply, ReplyTo, Request, forwards};
+use crate::message::origin::{self, Origin};
+use crate::message::{Networks, Refusal, Reply, ReplyTo, Request, forwards};
 use crate::race::{Legs, Reaper};
 use crate::upstream::Outgoing;
 use exchange::Exchange;
@@ -23,6 +24,10 @@ pub struct Rules {
     pub success: Success,
     /// Whose `Host` backends get.
     pub host: HostHeader,
+    /// Whether backends get `Via`.
+    pub via: bool,
+    /// Peers that are believed where a request came from.
+    pub trusted_proxies: Networks,
     /// So many losers may wait in vain at one backend before legs to it are held back.
     pub silent_max: usize,
 }
@@ -33,7 +38,7 @@ pub struct Proxy {
     backends: Arc<Backends>,
     legs: Legs,
     reaper: Arc<Reaper>,
-    /// This process in `Via`.
+    /// This process in `Via` and `CDN-Loop`.
     via: ViaId,
     tally: Tally,
     /// Shared by every race that isn't over.
@@ -43,24 +48,37 @@ pub struct Proxy {
 impl Proxy {
     /// Races by these rules against these backends; `legs` runs the legs, `reaper` hangs up on losers.
     pub fn new(rules: Rules, backends: Arc<Backends>, legs: Legs, reaper: Arc<Reaper>) -> Arc<Proxy> {
-        let (via, tally) = (ViaId::random(), Tally::default());
+        let (via, tally) = (ViaId::random(rules.via), Tally::default());
         Arc::new(Proxy { rules, backends, legs, reaper, via, tally, alive: Arc::default() })
     }
 
     /// Starts the race for a request; whichever leg decides it answers the client. Doesn't block: a poller's thread may do
     /// it.
     pub fn serve(self: &Arc<Proxy>, request: Request, reply_to: Box<dyn ReplyTo>) {
-        let record = Record::new(&request);
-        if self.via.is_in(&request.headers) {
-            let mut reply = Refusal::Loop.reply();
+        let record = Record::new(&request, self.origin_of(&request));
+        if let Some(refusal) = self.loop_of(&request) {
+            let mut reply = refusal.reply();
             // By it the leg that brought the request back knows whose loop it is.
             self.via.append_to(&mut reply.headers, request.version);
-            return answer_alone(reply_to, &record, reply, Some(&Refusal::Loop));
+            return answer_alone(reply_to, &record, reply, Some(&refusal));
         }
         if let Some(reply) = forwards::last_answer(&request) {
             return answer_alone(reply_to, &record, reply, None);
         }
         Exchange::begin(self, request, reply_to, record);
+    }
+
+    /// Where a request came from, as far as that is believed.
+    pub fn origin_of(&self, request: &Request) -> Origin {
+        Origin::of(request, &self.rules.trusted_proxies)
+    }
+
+    /// Why a request may go no further, if a backend leads back here.
+    fn loop_of(&self, request: &Request) -> Option<Refusal> {
+        if self.via.has_sent(&request.headers) {
+            return Some(Refusal::Loop);
+        }
+        origin::goes_round(request).then_some(Refusal::TooManyHops)
     }
 
     /// How many legs a race has now.
@@ -81,12 +99,12 @@ impl Proxy {
 }
 
 /// The request as all backends get it.
-pub(crate) fn outgoing(mut request: Request, via: &ViaId, host: HostHeader) -> Outgoing {
-    let host = match host {
+pub(crate) fn outgoing(mut request: Request, via: &ViaId, rules: &Rules) -> Outgoing {
+    let host = match rules.host {
         HostHeader::Backend => None,
         HostHeader::Preserve => headers::host_of(&request),
     };
-    let headers = headers::for_backends(&mut request, via);
+    let headers = headers::for_backends(&mut request, via, &rules.trusted_proxies);
     Outgoing::new(request.method, request.target, headers, host, request.body)
 }
 

@@ -72,11 +72,12 @@ impl Ahead {
         self.body.as_ref().is_some_and(|body| body.bytes().is_none())
     }
 
-    /// What ureq wants to write next must be what is meant.
+    /// What ureq wants to write next must be what is meant, whatever the case of the head's letters: ureq writes the names of
+    /// fields in lower case.
     pub(super) fn compare(&mut self, bytes: &[u8]) -> io::Result<()> {
         let (head, offset) = self.split(self.compared);
         let (of_head, of_body) = bytes.split_at(head.len().min(bytes.len()));
-        if !(head.starts_with(of_head) && self.has_in_body(of_body, offset)?) {
+        if !(head[..of_head.len()].eq_ignore_ascii_case(of_head) && self.has_in_body(of_body, offset)?) {
             return Err(io::Error::other("the request that was sent isn't the one that was meant; please report this"));
         }
         self.compared += bytes.len() as u64;
@@ -203,6 +204,9 @@ mod tests {
             assert!(ahead.compare(&[99]).is_ok() && ahead.compare(&[]).is_ok(), "in a file: {in_file}");
             assert!(ahead.compare(&[100]).is_err(), "in a file: {in_file}");
         }
+        let bytes = vec![b'b'];
+        let mut cased = Ahead::new(b"Head ".to_vec(), Some(Arc::new(Bytes { bytes, in_file: false })));
+        assert!(cased.compare(b"head ").is_ok() && cased.compare(b"B").is_err() && cased.compare(b"b").is_ok());
         let mut short = Ahead::new(b"head".to_vec(), None);
         assert!(short.compare(b"head and more").is_err());
         assert!(short.compare(b"hea").is_ok() && short.compare(b"d").is_ok() && short.compare(b"x").is_err());

@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, Version};
 use ureq::SendBody;
 
 use super::ahead::{Ahead, Body};
-use crate::message::{Address, Spool, Target, bind_connection};
+use crate::message::{Address, Spool, Target, bind_connection, put_field};
 
 /// A guess at the room for the request line and `Host`, beside the target.
 const REQUEST_LINES_BYTES: usize = 128;
@@ -81,7 +81,7 @@ impl Outgoing {
         request
     }
 
-    /// The bytes that ureq makes of [`Outgoing::for_ureq`].
+    /// The bytes that ureq makes of [`Outgoing::for_ureq`], but that it writes the names of fields in lower case.
     pub(super) fn ahead(&self, address: &Address) -> Ahead {
         let target = address.target_text(&self.target);
         let mut head = Vec::with_capacity(REQUEST_LINES_BYTES + target.len() + self.fields.len());
@@ -89,9 +89,7 @@ impl Outgoing {
             head.extend_from_slice(part.as_bytes());
         }
         if !self.headers.contains_key(HOST) {
-            for part in ["host: ", address.authority(), "\r\n"] {
-                head.extend_from_slice(part.as_bytes());
-            }
+            put_field(&mut head, HOST.as_str(), address.authority().as_bytes());
         }
         head.extend_from_slice(&self.fields);
         Ahead::new(head, self.body.clone().map(|spool| Arc::new(spool) as Arc<dyn Body>))
@@ -120,9 +118,7 @@ impl Body for Spool {
 fn fields(headers: &HeaderMap) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(512);
     for (name, value) in headers {
-        for part in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
-            bytes.extend_from_slice(part);
-        }
+        put_field(&mut bytes, name.as_str(), value.as_bytes());
     }
     bytes.extend_from_slice(b"\r\n");
     bytes

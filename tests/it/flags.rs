@@ -77,6 +77,7 @@ fn every_bad_value_ends_the_start_with_one_line_that_names_flag_or_variable() {
         ("--timeout", "0s", "'0s': no answer can come in no time; write 5s, say"),
         ("--idle-timeout", "soon", "'soon': not a duration; write 500ms, 5s, 2m or 1h"),
         ("--host", "other", "'other': neither backend nor preserve; write one of them"),
+        ("--via", "yes", "'yes': neither on nor off; write one of them"),
         ("--linger", "1d", "'1d': not a duration; write 500ms, 5s, 2m or 1h"),
         ("--linger-unsafe", "-1s", "'-1s': not a duration; write 500ms, 5s, 2m or 1h"),
         ("--max-silent", "0", "'0': not a whole number from 1 to 65536; write 1, say"),
@@ -89,6 +90,8 @@ fn every_bad_value_ends_the_start_with_one_line_that_names_flag_or_variable() {
         ("--max-body", "10MB", "'10MB': not a size; write 512B, 16KiB, 10MiB or 1GiB"),
         ("--spool-dir", "/nonexistent", "'/nonexistent': no such directory; name one that exists"),
         ("--max-connections", "0", "'0': not a whole number from 1 to"),
+        ("--trusted-proxies", "10.0.0.0/33", "'10.0.0.0/33': not a network; write 172.17.0.0/16"),
+        ("--trusted-proxies", "none,10.0.0.1", "'none': not a network; write 172.17.0.0/16"),
         ("--workers", "-1", "'-1': not a whole number from 1 to 1024; write 1, say"),
         ("--admin-listen", "8081", "'8081': not an IP address with a port"),
         ("--admin-token-file", "/nonexistent", "'/nonexistent': cannot read it: "),
@@ -153,6 +156,7 @@ fn check_prints_what_is_in_effect() {
         ("--timeout", "1500ms", "1500ms"),
         ("--idle-timeout", "2m", "120s"),
         ("--host", "preserve", "preserve"),
+        ("--via", "on", "on"),
         ("--linger", "300ms", "300ms"),
         ("--linger-unsafe", "0s", "0s"),
         ("--max-silent", "9", "9"),
@@ -164,6 +168,7 @@ fn check_prints_what_is_in_effect() {
         ("--max-body", "1024KiB", "1MiB"),
         ("--spool-dir", directory, directory),
         ("--max-connections", "17", "17"),
+        ("--trusted-proxies", "10.0.0.1/8,::1", "10.0.0.0/8,::1/128"),
         ("--workers", "3", "3"),
         ("--admin-listen", "off", "off"),
         ("--admin-token-file", &token, "(set)"),
@@ -349,6 +354,40 @@ fn host_says_whose_name_the_backends_see() {
         assert_eq!(get(program.address(), "/").status, 200);
         assert_eq!(good.next().values("host"), [expected], "{host}");
     }
+}
+
+#[test]
+fn via_says_whether_backends_get_it() {
+    let good = Fake::with(200, "good");
+    for (via, count) in [("off", 0), ("on", 1)] {
+        let program = Binary::start(&["--backends", &good.url, "--via", via]);
+        assert_eq!(get(program.address(), "/").values("via").len(), 1, "--via {via}: clients do");
+        let received = good.next();
+        assert_eq!((received.values("via").len(), received.values("cdn-loop").len()), (count, 1), "--via {via}");
+    }
+}
+
+#[test]
+fn trusted_proxies_says_who_is_believed() {
+    let good = Fake::with(200, "good");
+    let rows: [(&[&str], &str); 5] = [
+        (&[], "203.0.113.9, 127.0.0.1"),
+        (&["--trusted-proxies", "127.0.0.1"], "203.0.113.9, 127.0.0.1"),
+        (&["--trusted-proxies", "10.0.0.0/8, ::ffff:127.0.0.1/128"], "203.0.113.9, 127.0.0.1"),
+        (&["--trusted-proxies", "10.0.0.0/8"], "127.0.0.1"),
+        (&["--trusted-proxies", "none"], "127.0.0.1"),
+    ];
+    for (arguments, expected) in rows {
+        let program = Binary::start(&[&["--backends", &good.url], arguments].concat());
+        let reply = ask(program.address(), "GET", "/", &["X-Forwarded-For: 203.0.113.9"], None);
+        assert_eq!((reply.status, good.next().values("x-forwarded-for")), (200, vec![expected]), "{arguments:?}");
+    }
+    let many = vec!["10.0.0.1"; 65].join(",");
+    let line = usage_error(&["--trusted-proxies", &many], &[("BACKEND_SERVERS", LIST)]);
+    assert!(
+        line.starts_with("--trusted-proxies '10.0.0.1,") && line.ends_with("65 entries; write at most 64"),
+        "{line}"
+    );
 }
 
 #[test]

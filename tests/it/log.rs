@@ -59,6 +59,40 @@ fn each_exchange_is_one_line_with_the_whole_race() {
 }
 
 #[test]
+fn a_line_tells_the_client_before_trusted_proxies() {
+    // tiny_http takes no fields beyond ASCII.
+    let good = Raw::echoing();
+    let program = Binary::start(&["--backends", &good.url, "--trusted-proxies", "127.0.0.1,10.0.0.0/8"]);
+    let (address, admin) = program.addresses();
+    let rows: [(&[&str], &str); 7] = [
+        (&[], ""),
+        (&["X-Forwarded-For: 203.0.113.9"], "203.0.113.9 via "),
+        (&["X-Forwarded-For: 127.0.0.1, 203.0.113.9, 10.0.0.7"], "203.0.113.9 via "),
+        (
+            &["X-Forwarded-For: 198.51.100.1", "X-Forwarded-For: [2001:db8::9]:567", "X-Forwarded-For: 10.0.0.7"],
+            "[2001:db8::9]:567 via ",
+        ),
+        (&["X-Forwarded-For: 10.0.0.8, 10.0.0.7"], "10.0.0.8 via "),
+        (&["X-Forwarded-For: 203.0.113.9, \u{202e}forged, 10.0.0.7"], "10.0.0.7 via "),
+        (&["Forwarded: for=203.0.113.9"], ""),
+    ];
+    for (number, (fields, client)) in rows.iter().enumerate() {
+        let (own, status) = ask(address, "GET", &format!("/client/{number}/"), fields);
+        assert_eq!(status, 200);
+        let line = program.line(&format!("/client/{number}/"));
+        assert!(line.ends_with(&format!("] for {client}{own}")), "{fields:?}: {line}");
+    }
+    // Who may update is the peer's business, whatever is said of clients before it.
+    let (own, status) = ask(admin, "POST", "/update-backends?backends=x", &["X-Forwarded-For: 127.0.0.1"]);
+    assert_eq!(status, 403);
+    let line = program.line(" 403 ");
+    assert!(line.ends_with(&format!("(X-Forwarded-*): use --admin-token-file) for 127.0.0.1 via {own}")), "{line}");
+    let program = Binary::start(&["--backends", &good.url, "--trusted-proxies", "none"]);
+    let (own, _) = ask(program.address(), "GET", "/none", &["X-Forwarded-For: 203.0.113.9"]);
+    assert!(program.line("/none").ends_with(&format!("] for {own}")));
+}
+
+#[test]
 fn a_race_that_nobody_won_is_a_warning_with_every_word() {
     let missing = Fake::with(404, "no");
     let (closing, noise, silent) = (Raw::serving(drop_after_request), Raw::answering("noise\r\n\r\n"), Raw::hanging());

@@ -46,7 +46,7 @@ fn a_backend_with_a_certificate_of_our_own_authority_wins() {
     assert_eq!((reply.status, reply.text().as_str()), (200, "good"));
     let request = String::from_utf8(good.next()).expect("a request in ASCII");
     assert!(request.starts_with("GET /path?query HTTP/1.1\r\n"), "{request}");
-    assert!(request.contains(&format!("host: good.example:{}\r\n", good.port)), "{request}");
+    assert!(request.contains(&format!("Host: good.example:{}\r\n", good.port)), "{request}");
 }
 
 #[test]

@@ -324,7 +324,7 @@ fn another_success_is_an_ordinary_reply_and_the_connection_lives_on() {
         let reply = client.reply();
         assert_eq!((reply.status, reply.text().as_str(), reply.value("upgrade")), (200, target, None));
         let request = String::from_utf8(backend.next()).expect("ASCII");
-        assert!(request.contains("connection: upgrade\r\nupgrade: echo\r\n"), "{request}");
+        assert!(request.contains("Connection: upgrade\r\nUpgrade: echo\r\n"), "{request}");
     }
     assert_eq!(backend.accepted(), 1, "and so does the line");
 }

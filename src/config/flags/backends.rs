@@ -50,6 +50,18 @@ pub(super) const FLAGS: &[Flag] = &[
         show: |draft| draft.config.host.to_string(),
     },
     Flag {
+        name: "via",
+        env: "RED_TENTACLE_VIA",
+        value: "on|off",
+        default: "off",
+        help: "Whether backends get Via; nginx, by default, compresses nothing for those who send it",
+        set: |draft, text| {
+            draft.config.via = values::switch(text)?;
+            Ok(())
+        },
+        show: |draft| values::show_switch(draft.config.via),
+    },
+    Flag {
         name: "max-idle-lines",
         env: "RED_TENTACLE_MAX_IDLE_LINES",
         value: "COUNT",

@@ -1,6 +1,6 @@
 //! What clients may cost.
 
-use super::Flag;
+use super::{ENTRIES_MAX, Flag};
 use crate::config::{Listen, values};
 
 /// The most client connections: as many descriptors as Linux lets a process have (`fs.nr_open`).
@@ -60,6 +60,23 @@ pub(super) const FLAGS: &[Flag] = &[
         show: |draft| match draft.config.max_connections {
             Some(count) => count.to_string(),
             None => "(from the limit of open files)".to_owned(),
+        },
+    },
+    Flag {
+        name: "trusted-proxies",
+        env: "RED_TENTACLE_TRUSTED_PROXIES",
+        value: "CIDR,...|none",
+        default: "127.0.0.0/8,::1/128",
+        help: "Proxies before this one whose X-Forwarded-* and Forwarded are believed; those of others are replaced",
+        set: |draft, text| {
+            let networks =
+                if text == "none" { Ok(Vec::new()) } else { values::entries(text, ENTRIES_MAX, values::network) };
+            draft.config.trusted_proxies = networks?;
+            Ok(())
+        },
+        show: |draft| match draft.config.trusted_proxies.as_slice() {
+            [] => "none".to_owned(),
+            networks => values::show_list(networks),
         },
     },
     Flag {

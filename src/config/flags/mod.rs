@@ -15,6 +15,9 @@ use url::Url;
 use super::Config;
 use crate::message::Address;
 
+/// The most entries of a list of names or networks: a person wrote them.
+const ENTRIES_MAX: usize = 64;
+
 /// What the flags say so far: the configuration, and what only matters until it is complete.
 #[derive(Debug)]
 pub(super) struct Draft {

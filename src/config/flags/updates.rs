@@ -1,10 +1,7 @@
 //! Who may update, and where.
 
-use super::Flag;
+use super::{ENTRIES_MAX, Flag};
 use crate::config::{AdminToken, Listen, values};
-
-/// The most entries of `--admin-host` and `--admin-from`: a person wrote them.
-const ADMIN_ENTRIES_MAX: usize = 64;
 
 /// In the order of the help.
 pub(super) const FLAGS: &[Flag] = &[
@@ -42,7 +39,7 @@ pub(super) const FLAGS: &[Flag] = &[
         default: "",
         help: "Names besides localhost and IP addresses that updates may have in Host",
         set: |draft, text| {
-            draft.config.admin_host = values::entries(text, ADMIN_ENTRIES_MAX, values::host_name)?;
+            draft.config.admin_host = values::entries(text, ENTRIES_MAX, values::host_name)?;
             Ok(())
         },
         show: |draft| match draft.config.admin_host.as_slice() {
@@ -57,7 +54,7 @@ pub(super) const FLAGS: &[Flag] = &[
         default: "",
         help: "Networks besides loopback that updates may come from: 172.17.0.1,fd00::/8",
         set: |draft, text| {
-            draft.config.admin_from = values::entries(text, ADMIN_ENTRIES_MAX, values::network)?;
+            draft.config.admin_from = values::entries(text, ENTRIES_MAX, values::network)?;
             Ok(())
         },
         show: |draft| match draft.config.admin_from.as_slice() {
