@@ -247,13 +247,17 @@ fn help_tells_every_flag_with_its_variable_and_version_the_version() {
 }
 
 #[test]
-fn an_address_in_use_ends_the_start_with_1_and_names_it() {
+fn an_address_in_use_ends_the_start_with_1_and_names_it_and_the_flag() {
     let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = taken.local_addr().expect("an address").to_string();
     let free = "127.0.0.1:0";
-    for (listen, admin_listen) in [(address.as_str(), free), (free, address.as_str())] {
+    // Was seen as: of a second instance no flag was named.
+    for (listen, admin_listen, advice) in [
+        (address.as_str(), free, "give --listen another address"),
+        (free, address.as_str(), "give --admin-listen another address, or off"),
+    ] {
         let ended = run(&["--backends", LIST, "--listen", listen, "--admin-listen", admin_listen], &[]);
-        let expected = format!("red-tentacle: cannot listen on {address}: the address is in use\n");
+        let expected = format!("red-tentacle: cannot listen on {address}: the address is in use; {advice}\n");
         assert_eq!((ended.code, ended.stderr.as_str()), (Some(1), expected.as_str()));
     }
 }
