@@ -18,7 +18,8 @@ const USAGE: &str = "red-tentacle --backends URL,... [FLAGS]\n       red-tentacl
                      red-tentacle --health URL\n       red-tentacle --update URL,... [--admin URL]";
 
 const NOTES: &str = "A flag beats its environment variable, which beats the default.\n\
-                     DURATION: 500ms, 5s, 2m, 1h. SIZE: 512B, 16KiB, 10MiB, 1GiB.";
+                     DURATION: 500ms, 1.5s, 5s, 1m30s, 1h. SIZE: 512B, 16KiB, 10MiB, 1GiB; 10M and 10MB are 10MiB, too.\n\
+                     ADDRESS: 127.0.0.1:8080, [::1]:8080, localhost:8080; :8080 or 8080 for every address of this host.";
 
 /// The text in effect for every flag that was given somewhere.
 pub(super) struct Given(Vec<(&'static Flag, Value)>);

@@ -230,13 +230,17 @@ fn check_spool_dir(config: &Config, given: &Given) -> Result<(), Invocation> {
 
 fn check_admin(config: &Config, given: &Given) -> Result<(), Invocation> {
     let open = config.admin_listen.iter().find(|listen| !listen.is_loopback());
-    match open {
-        Some(listen) if config.admin_token.is_none() && config.admin_from.is_empty() => Err(fail(format_args!(
-            "{} '{listen}': others than this host can reach it; give --admin-token-file FILE or --admin-from CIDR too",
-            given.culprit("admin-listen")
-        ))),
-        _ => Ok(()),
-    }
+    let Some(listen) = open.filter(|_| config.admin_token.is_none() && config.admin_from.is_empty()) else {
+        return Ok(());
+    };
+    let address = listen.address;
+    // A bare port, most likely, of which loopback alone was meant.
+    let narrower =
+        if address.ip().is_unspecified() { format!("write localhost:{}, or ", address.port()) } else { String::new() };
+    Err(fail(format_args!(
+        "{} '{address}': others than this host can reach it; {narrower}give --admin-token-file FILE or --admin-from CIDR too",
+        given.culprit("admin-listen")
+    )))
 }
 
 /// The configuration in effect, a line per flag.
