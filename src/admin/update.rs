@@ -201,7 +201,12 @@ mod tests {
             ("one too many", "", too_many.as_bytes(), "'http://b65': the list has 65 entries"),
             ("not UTF-8", "?backends=http://%FF", b"", "'http://\u{fffd}': its host isn't valid\n"),
             ("not UTF-8 in a form", "", b"backends=http://\xff", "'http://\u{fffd}': its host isn't valid\n"),
-            ("a line of its own", "?backends=http://a%0Ab", b"", "'http://a\\nb': it has a space, a control character"),
+            (
+                "a line of its own",
+                "?backends=http://a%0Ab",
+                b"",
+                "'http://a\\nb': entries stand between commas, not line",
+            ),
             (
                 "two among good ones, in their order",
                 "?backends=http://a,x,http://b,ftp://c,http://d",
