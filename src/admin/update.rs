@@ -2,6 +2,7 @@
 //! Knows nothing of who may ask, nor of what becomes of the list.
 
 use std::borrow::Cow;
+use std::fmt::Write;
 
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Method, StatusCode};
@@ -11,13 +12,18 @@ use crate::message::{Address, BadEntry, Refusal, Reply, Request, parse_addresses
 
 const FORM: &str = "application/x-www-form-urlencoded";
 
-/// Answers an update. Everything is checked before `replace` is called, so a refusal leaves the list as it was.
+/// Answers an update with the list that is in force now, by the names that the log has for it. Everything is checked before `replace` is called, so a refusal leaves the list as it was.
 pub(super) fn update(request: &Request, replace: &dyn Fn(Vec<Address>)) -> Result<Reply, Refusal> {
     if request.method != Method::POST {
         return Err(Refusal::MethodNotAllowed("POST"));
     }
-    replace(addresses(request)?);
-    Ok(Reply::text(StatusCode::OK, "Backends updated successfully"))
+    let addresses = addresses(request)?;
+    let mut text = "Backends updated successfully".to_owned();
+    for (index, address) in addresses.iter().enumerate() {
+        write!(text, "\nb{} {address}", index + 1).expect("a string takes all");
+    }
+    replace(addresses);
+    Ok(Reply::text(StatusCode::OK, text))
 }
 
 fn addresses(request: &Request) -> Result<Vec<Address>, Refusal> {
@@ -114,7 +120,9 @@ mod tests {
         ];
         for (label, query, body, expected) in rows {
             let (status, text, replaced) = outcome(&post(query, &[FORM_FIELD], body.as_bytes()));
-            assert_eq!((status, text.as_str()), (200, "Backends updated successfully\n"), "{label}");
+            let numbered = (1..).zip(expected.split(' '));
+            let list: String = numbered.map(|(number, address)| format!("b{number} {address}\n")).collect();
+            assert_eq!((status, text), (200, format!("Backends updated successfully\n{list}")), "{label}");
             assert_eq!(replaced, [*expected], "{label}");
         }
     }

@@ -32,7 +32,7 @@ fn health_is_the_exit_code() {
     let seen = good.next();
     assert_eq!((seen.method.as_str(), seen.target.as_str()), ("GET", "/a/?b=c"));
     let ill = Fake::with(503, "not now\n\x1b[2Jreally");
-    assert_eq!(failure(&["--health", &ill.url]), format!("{}/ answers 503: not now; ?[2Jreally", ill.url));
+    assert_eq!(failure(&["--health", &ill.url]), format!("{}/ answers 503: not now; \\u{{1b}}[2Jreally", ill.url));
     let moved = Fake::with(302, "elsewhere");
     assert!(failure(&["--health", &moved.url]).ends_with("/ answers 302: elsewhere"));
 }
@@ -62,9 +62,28 @@ fn a_running_proxy_is_asked_for_its_health_and_given_a_list() {
     let admin = format!("http://{admin}");
     for (list, text) in [(&new, "new"), (&newer, "newer")] {
         let ended = run(&["--update", &list.url, "--admin", &admin]);
-        assert_eq!((ended.code, ended.stdout.as_str()), (Some(0), "Backends updated successfully\n"), "{ended:?}");
+        let expected = format!("Backends updated successfully\nb1 {}\n", list.url);
+        assert_eq!((ended.code, ended.stdout), (Some(0), expected));
         assert_eq!(get(address, "/").text(), text);
     }
+}
+
+#[test]
+fn an_answer_moves_no_cursor() {
+    // Was seen as: `--update` printed the answer of whatever listens there as it came.
+    let hostile = Fake::with(200, "fine\x1b[2J\r\nb1 http://a/it's\u{202e}\n");
+    let ended = run(&["--update", "http://a", "--admin", &hostile.url]);
+    assert_eq!((ended.code, ended.stdout.as_str()), (Some(0), "fine\\u{1b}[2J\nb1 http://a/it's\\u{202e}\n"));
+}
+
+#[test]
+fn an_update_to_the_longest_list_is_told_whole() {
+    let program = Binary::start(&["--backends", "http://a.example"]);
+    let (_, admin) = program.addresses();
+    // Nearly 64 KiB as a form.
+    let urls: Vec<String> = (1..=64).map(|number| format!("http://b{number}.example/{}", "a".repeat(990))).collect();
+    let ended = run(&["--update", &urls.join(","), "--admin", &format!("http://{admin}")]);
+    assert_eq!((ended.code, ended.stdout.lines().count()), (Some(0), 65), "{}", ended.stderr);
 }
 
 #[test]
@@ -78,5 +97,6 @@ fn an_update_shows_the_token_and_tells_why_it_was_refused() {
     let refused = failure(&["--update", &good.url, "--admin", &admin]);
     assert!(refused.starts_with(&format!("{admin}-update-backends answers 403: Forbidden; the request has no token")));
     let ended = run(&["--update", &good.url, "--admin", &admin, "--admin-token-file", token]);
-    assert_eq!((ended.code, ended.stdout.as_str()), (Some(0), "Backends updated successfully\n"), "{ended:?}");
+    let expected = format!("Backends updated successfully\nb1 {}\n", good.url);
+    assert_eq!((ended.code, ended.stdout), (Some(0), expected));
 }
