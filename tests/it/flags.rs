@@ -686,6 +686,33 @@ fn grace_period_bounds_the_end() {
 fn demo_races_three_backends_of_its_own_and_says_what_to_try() {
     // The list of the environment is for the real thing.
     let mut command = Binary::command();
+#[test]
+fn demo_offers_an_update_only_where_one_is_taken_and_with_its_token() {
+    // Was seen as: an update line that couldn't work.
+    let (_file, token) = token_file();
+    let path = token.as_str();
+    let free = "127.0.0.1:0";
+    let rows: [(&[&str], Option<&str>); 3] = [
+        (&["--admin-listen", "off", "--admin-on-proxy-port", "off"], None),
+        (&["--admin-listen", "off"], Some("")),
+        (&["--admin-listen", free, "--admin-token-file", path], Some(path)),
+    ];
+    for (arguments, token) in rows {
+        let mut command = Binary::command();
+        command.args(["--demo", "--listen", free]).args(arguments);
+        let mut program = Binary::spawn(command);
+        program.line("the backends are now");
+        program.signal("TERM");
+        assert_eq!(program.wait().code(), Some(0));
+        let printed: String = program.printed.iter().map(|line| line + "\n").collect();
+        assert_eq!(printed.contains("update-backends"), token.is_some(), "{printed}");
+        let shown = token.filter(|token| !token.is_empty());
+        let header = shown.map(|file| format!("' -H \"Authorization: Bearer $(cat {file})\"\n")).unwrap_or_default();
+        assert!(printed.contains(&header), "{printed}");
+        assert_eq!(printed.contains("Authorization"), shown.is_some(), "{printed}");
+    }
+}
+
     command.args(["--demo", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"]).env("BACKEND_SERVERS", LIST);
     let program = Binary::spawn(command);
     let (address, admin) = program.addresses();
