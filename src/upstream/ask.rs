@@ -1,6 +1,7 @@
 //! Asks a proxy that runs already: one request, one answer, a few seconds at most.
 //! Knows nothing of lines and races: it is for probes and for people.
 
+use std::net::TcpStream;
 use std::time::Duration;
 
 use http::Request;
@@ -20,6 +21,10 @@ const ANSWER_BYTES_MAX: u64 = 64 * 1024;
 pub fn ask(errand: &Errand) -> Result<String, String> {
     match errand {
         Errand::Health(url) => send(url, Request::get(url.as_str()), "").map(|_| String::new()),
+        Errand::Reach(address) => match TcpStream::connect_timeout(address, ASK_TIME) {
+            Ok(_) => Ok(String::new()),
+            Err(error) => Err(format!("cannot connect to {address}: {error}")),
+        },
         Errand::Update { admin, backends, token } => update(admin, backends, token.as_ref()),
     }
 }

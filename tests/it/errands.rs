@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use tempfile::NamedTempFile;
 
-use crate::harness::{Binary, Deaf, Ended, Fake, Raw, SOON, get, refusing};
+use crate::harness::{Binary, Deaf, Ended, Fake, Raw, SOON, get, own_address, refusing};
 
 /// Runs the program to its end with these arguments; proxies of the environment are nothing to it.
 fn run(arguments: &[&str]) -> Ended {
@@ -66,6 +66,55 @@ fn a_running_proxy_is_asked_for_its_health_and_given_a_list() {
         assert_eq!((ended.code, ended.stdout), (Some(0), expected));
         assert_eq!(get(address, "/").text(), text);
     }
+}
+
+/// Runs the program to its end with these arguments and variables.
+fn run_with(arguments: &[&str], variables: &[(&str, &str)]) -> Ended {
+    let mut command = Binary::command();
+    command.args(arguments).envs(variables.iter().copied());
+    Binary::run(command)
+}
+
+#[test]
+fn without_a_url_both_ask_where_the_variables_have_the_admin_port() {
+    // Was seen as: a container whose admin port isn't 8081 was unhealthy for ever.
+    let (old, new) = (Fake::with(200, "old"), Fake::with(200, "new"));
+    let program = Binary::start(&["--backends", &old.url]);
+    let (address, admin) = program.addresses();
+    let admin = admin.to_string();
+    let variables = [("RED_TENTACLE_ADMIN_LISTEN", admin.as_str())];
+    let healthy = run_with(&["--health"], &variables);
+    assert_eq!((healthy.code, healthy.stdout.as_str(), healthy.stderr.as_str()), (Some(0), "", ""));
+    assert_eq!(run_with(&[], &[variables[0], ("RED_TENTACLE_HEALTH", "on")]).code, Some(0));
+    let updated = run_with(&["--update", &new.url], &variables);
+    assert_eq!((updated.code, get(address, "/").text().as_str()), (Some(0), "new"), "{updated:?}");
+    let everywhere = format!(":{}", admin.rsplit(':').next().expect("a port"));
+    assert_eq!(run_with(&["--health"], &[("RED_TENTACLE_ADMIN_LISTEN", &everywhere)]).code, Some(0));
+    drop(program);
+    let ill = run_with(&["--health"], &variables);
+    let expected = format!("red-tentacle: cannot ask http://{admin}/readyz: Connection refused (os error 111)\n");
+    assert_eq!((ill.code, ill.stderr), (Some(1), expected));
+}
+
+#[test]
+fn without_an_admin_port_health_is_whether_clients_can_connect() {
+    let good = Fake::with(200, "good");
+    let address = own_address().to_string();
+    let off = ["--admin-listen", "off", "--listen", &address];
+    let mut command = Binary::command();
+    command.args(["--backends", &good.url]).args(off);
+    let program = Binary::spawn(command);
+    program.line("the backends are now");
+    let variables = [("RED_TENTACLE_ADMIN_LISTEN", "off"), ("RED_TENTACLE_LISTEN", address.as_str())];
+    assert_eq!(run_with(&["--health"], &variables).code, Some(0));
+    let newer = Fake::with(200, "newer");
+    assert_eq!(run_with(&["--update", &newer.url], &variables).code, Some(0), "the proxy port takes it");
+    let nowhere = run_with(&["--update", &newer.url], &[variables[0], ("RED_TENTACLE_ADMIN_ON_PROXY_PORT", "off")]);
+    assert_eq!((nowhere.code, nowhere.stdout.as_str()), (Some(2), ""), "{nowhere:?}");
+    drop(program);
+    let ill = run_with(&["--health"], &variables);
+    let expected = format!("red-tentacle: cannot connect to {address}: Connection refused (os error 111)\n");
+    assert_eq!((ill.code, ill.stderr), (Some(1), expected));
 }
 
 #[test]
