@@ -90,7 +90,11 @@ fn every_bad_value_ends_the_start_with_one_line_that_names_flag_or_variable() {
         ("--spool-dir", "/nonexistent", "'/nonexistent': no such directory; name one that exists"),
         ("--max-connections", "0", "'0': not a whole number from 1 to"),
         ("--workers", "-1", "'-1': not a whole number from 1 to 1024; write 1, say"),
-        ("--admin-listen", "8081", "'8081': not an IP address with a port"),
+        (
+            "--admin-listen",
+            "127.0.0.1",
+            "'127.0.0.1': no port; write :8080, localhost:8080, 127.0.0.1:8080 or [::1]:8080",
+        ),
         ("--admin-token-file", "/nonexistent", "'/nonexistent': cannot read it: "),
         ("--admin-host", "http://a", "'http://a': not a host name; write proxy.example"),
         ("--admin-from", "10.0.0.0/33", "'10.0.0.0/33': not a network; write 172.17.0.0/16"),
@@ -195,10 +199,6 @@ fn check_prints_what_is_in_effect() {
 }
 
 #[test]
-fn a_flag_beats_its_variable_which_beats_the_default() {
-    let backends = ("BACKEND_SERVERS", LIST);
-    let timeout = |text: &str| text.lines().find(|line| line.starts_with("timeout = ")).map(str::to_owned);
-#[test]
 fn what_users_of_other_programs_write_is_taken() {
     let rows = [
         ("--listen", ":8090", "0.0.0.0:8090,[::]:8090 (where IPv6 exists)"),
@@ -254,6 +254,10 @@ fn an_entry_that_is_nearly_a_backend_gets_one_offered() {
     }
 }
 
+#[test]
+fn a_flag_beats_its_variable_which_beats_the_default() {
+    let backends = ("BACKEND_SERVERS", LIST);
+    let timeout = |text: &str| text.lines().find(|line| line.starts_with("timeout = ")).map(str::to_owned);
     assert_eq!(timeout(&checked(&[], &[backends])).as_deref(), Some("timeout = 5s"));
     let variables = [backends, ("RED_TENTACLE_TIMEOUT", "7s")];
     assert_eq!(timeout(&checked(&[], &variables)).as_deref(), Some("timeout = 7s"));
@@ -683,10 +687,6 @@ fn grace_period_bounds_the_end() {
 }
 
 #[test]
-fn demo_races_three_backends_of_its_own_and_says_what_to_try() {
-    // The list of the environment is for the real thing.
-    let mut command = Binary::command();
-#[test]
 fn demo_offers_an_update_only_where_one_is_taken_and_with_its_token() {
     // Was seen as: an update line that couldn't work.
     let (_file, token) = token_file();
@@ -713,6 +713,10 @@ fn demo_offers_an_update_only_where_one_is_taken_and_with_its_token() {
     }
 }
 
+#[test]
+fn demo_races_three_backends_of_its_own_and_says_what_to_try() {
+    // The list of the environment is for the real thing.
+    let mut command = Binary::command();
     command.args(["--demo", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"]).env("BACKEND_SERVERS", LIST);
     let program = Binary::spawn(command);
     let (address, admin) = program.addresses();
