@@ -121,8 +121,9 @@ mod tests {
         for (label, query, body, expected) in rows {
             let (status, text, replaced) = outcome(&post(query, &[FORM_FIELD], body.as_bytes()));
             let numbered = (1..).zip(expected.split(' '));
-            let list: String = numbered.map(|(number, address)| format!("b{number} {address}\n")).collect();
-            assert_eq!((status, text), (200, format!("Backends updated successfully\n{list}")), "{label}");
+            let list: Vec<_> = numbered.map(|(number, address)| format!("b{number} {address}")).collect();
+            let expected_text = format!("Backends updated successfully\n{}\n", list.join("\n"));
+            assert_eq!((status, text), (200, expected_text), "{label}");
             assert_eq!(replaced, [*expected], "{label}");
         }
     }

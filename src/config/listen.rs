@@ -139,9 +139,8 @@ mod tests {
 
     /// The addresses in a list, the optional ones in parentheses.
     fn listed(list: &str) -> Result<String, String> {
-        let shown = |listen: &Listen| match listen.optional {
-            true => format!("({})", listen.address),
-            false => listen.address.to_string(),
+        let shown = |Listen { address, optional }: &Listen| {
+            if *optional { format!("({address})") } else { address.to_string() }
         };
         Ok(Listen::parse_list(list)?.iter().map(shown).collect::<Vec<_>>().join(" "))
     }

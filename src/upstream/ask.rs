@@ -52,7 +52,7 @@ fn send(url: &Url, request: http::request::Builder, body: &str) -> Result<String
     let lines = |text: &str| text.lines().map(|line| Printable(line).to_string()).collect::<Vec<_>>();
     if status.is_success() {
         let text = text.map_err(|error| format!("cannot read the answer of {url}: {}", reason(&error)))?;
-        return Ok(lines(&text).iter().map(|line| format!("{line}\n")).collect());
+        return Ok(lines(&text).into_iter().map(|line| line + "\n").collect());
     }
     let lines = lines(&text.unwrap_or_default());
     Err(format!("{url} answers {}: {}", status.as_u16(), lines.join("; ")))
