@@ -14,8 +14,9 @@ const DESCRIPTION: &str = r".SH DESCRIPTION
 Sends every request to all backends at once and gives the client the first answer that counts as success, 2xx if it isn't told
 otherwise. When nobody succeeds, the client gets a 502 that says why, backend by backend.
 .PP
-A flag beats its environment variable, which beats the default. Durations are written 500ms, 5s, 2m, 1h; sizes 512B, 16KiB,
-10MiB, 1GiB. A bad value stops the start with one line that names it.
+A flag beats its environment variable, which beats the default. Durations are written 500ms, 1.5s, 5s, 1m30s, 1h; sizes
+512B, 16KiB, 10MiB, 1GiB, or 10M and 10MB for 10MiB; addresses to listen on 127.0.0.1:8080, [::1]:8080, localhost:8080, and
+:8080 or 8080 for every address. A bad value stops the start with one line that names it.
 ";
 
 /// What the flags don't say, in roff.
@@ -24,14 +25,15 @@ A POST to the admin port replaces the list; races in flight finish with the one 
 .PP
 .nf
 red\-tentacle \-\-update http://new1.example,http://new2.example
-curl \-d backends=http://new1.example,http://new2.example http://localhost:8081/\-update\-backends
+curl \-\-fail\-with\-body \-d backends=http://new1.example,http://new2.example http://localhost:8081/\-update\-backends
 .fi
 .SH "HEALTH"
 On the admin port
 .B /healthz
 answers 200 while the process lives, and
 .B /readyz
-answers 200 and, from the first signal on, 503. Everybody may ask.
+answers 200 and, from the first signal on, 503: it says that the process isn't stopping, and nothing of backends. Everybody may
+ask.
 .SH "SIGNALS"
 .TP
 .BR SIGTERM ", " SIGINT
@@ -66,7 +68,7 @@ variables for red\-tentacle.service
 .nf
 BACKEND_SERVERS=http://dc1.example:8000,https://dc2.example/base red\-tentacle
 red\-tentacle \-\-demo
-red\-tentacle \-\-health http://127.0.0.1:8081/readyz
+red\-tentacle \-\-health
 .fi
 .SH "SEE ALSO"
 .BR systemd.exec (5),
@@ -115,6 +117,8 @@ fn man(command: &Command) -> io::Result<Vec<u8>> {
     let man = Man::new(command.clone()).section("8").date("").manual("System administration");
     let mut text = Vec::new();
     man.render_title(&mut text)?;
+    // No hyphens in what is to be copied: RED_TENTA-CLE_CA_FILE.
+    text.extend_from_slice(b".nh\n");
     man.render_name_section(&mut text)?;
     man.render_synopsis_section(&mut text)?;
     text.extend_from_slice(DESCRIPTION.as_bytes());
@@ -123,7 +127,8 @@ fn man(command: &Command) -> io::Result<Vec<u8>> {
     Ok(text)
 }
 
-/// What a shell may offer as the value: the words between bars, a file, or nothing rather than the files that are about.
+/// What a shell may offer as the value: the words between bars, a file, or nothing (a URL, say) rather than the files that are
+/// about.
 fn hinted(arg: Arg) -> Arg {
     let value = arg.get_value_names().and_then(<[_]>::first).map(ToString::to_string).unwrap_or_default();
     // Clap keeps texts for ever, and this program ends in a moment.
@@ -131,7 +136,6 @@ fn hinted(arg: Arg) -> Arg {
         "" => arg,
         "FILE" => arg.value_hint(ValueHint::FilePath),
         "DIR" => arg.value_hint(ValueHint::DirPath),
-        "URL" => arg.value_hint(ValueHint::Url),
         words if words.contains('|') && !words.contains(':') => {
             arg.value_parser(PossibleValuesParser::new(words.split('|')))
         }

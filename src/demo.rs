@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
+use crate::config::{AdminToken, Config, Listen};
 use crate::message::Address;
 
 /// How long the slow backend thinks: long enough to be seen, and to lose every race.
@@ -61,39 +62,52 @@ impl Demo {
         self.backends.iter().map(|(_, address)| as_backend(*address)).collect()
     }
 
-    /// What to tell the user: who runs where, and two commands to try against the proxy at `proxy`, which takes updates
-    /// at `admin`, or at its own address if that is `None`.
-    pub fn invitation(&self, proxy: SocketAddr, admin: Option<SocketAddr>) -> String {
+    /// What to tell the user: who runs where, and two commands to try against the proxy at `proxy`, which takes updates at
+    /// `admin`, too, unless that is `None`. Where this host may send no update, only the first.
+    pub fn invitation(&self, config: &Config, proxy: SocketAddr, admin: Option<SocketAddr>) -> String {
         let mut text = "Three backends race for every request:\n".to_owned();
         for (character, address) in &self.backends {
             writeln!(text, "  {} {}", as_backend(*address), character.description()).expect("a string takes all");
         }
-        let (proxy, update) = (reachable(proxy), reachable(admin.unwrap_or(proxy)));
+        let race = format!("  curl -i http://{}/hello\n", Listen::from(proxy).reached_at());
         let slow = self.backends.iter().find(|(character, _)| *character == Character::Slow);
         let slow = slow.map(|(_, address)| as_backend(*address)).expect("one backend is slow");
-        write!(
-            text,
-            "Try a race, then an update that leaves only the slow one, then a race again:\n  \
-             curl -i http://{proxy}/hello\n  \
-             curl -X POST 'http://{update}/-update-backends?backends={slow}'\n"
-        )
+        match update_address(config, proxy, admin) {
+            Some(update) => write!(
+                text,
+                "Try a race, then an update that leaves only the slow one, then a race again:\n{race}  \
+                 curl -X POST 'http://{update}/-update-backends?backends={slow}'{}\n",
+                config.admin_token.as_ref().map(shown_token).unwrap_or_default()
+            ),
+            None => write!(text, "Try a race (with these flags this host can send no update):\n{race}"),
+        }
         .expect("a string takes all");
         text
     }
 }
 
-fn as_backend(address: SocketAddr) -> Address {
-    Address::parse(&format!("http://{address}")).expect("a socket's address makes a URL")
+/// Where an update from this host is taken: it comes from the address that it goes to.
+fn update_address(config: &Config, proxy: SocketAddr, admin: Option<SocketAddr>) -> Option<SocketAddr> {
+    let is_taken = |address: &SocketAddr| {
+        let ip = address.ip().to_canonical();
+        config.admin_token.is_some() || ip.is_loopback() || config.admin_from.iter().any(|from| from.contains(&ip))
+    };
+    let candidates = admin.into_iter().chain(config.admin_on_proxy_port.then_some(proxy));
+    candidates.map(|address| Listen::from(address).reached_at()).find(is_taken)
 }
 
-/// Where a client on this host connects to reach a listener: an unspecified address is no destination.
-fn reachable(mut listening: SocketAddr) -> SocketAddr {
-    match listening.ip() {
-        IpAddr::V4(Ipv4Addr::UNSPECIFIED) => listening.set_ip(Ipv4Addr::LOCALHOST.into()),
-        IpAddr::V6(Ipv6Addr::UNSPECIFIED) => listening.set_ip(Ipv6Addr::LOCALHOST.into()),
-        _ => {}
-    }
-    listening
+/// What shows the token, without telling it.
+fn shown_token(token: &AdminToken) -> String {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-+".contains(&byte);
+    let file = match token.file() {
+        file if file.bytes().all(is_plain) => file.to_owned(),
+        file => format!("'{}'", file.replace('\'', r"'\''")),
+    };
+    format!(" -H \"Authorization: Bearer $(cat {file})\"")
+}
+
+fn as_backend(address: SocketAddr) -> Address {
+    Address::parse(&format!("http://{address}")).expect("a socket's address makes a URL")
 }
 
 impl Character {
@@ -384,17 +398,39 @@ mod tests {
     fn the_invitation_names_addresses_that_work() {
         let demo = Demo::start().expect("started");
         let slow = demo.addresses()[1].to_string();
+        let network = |text: &str| text.parse().expect("a network");
+        let all = Config::new(Vec::new());
+        let port_off = Config { admin_on_proxy_port: false, ..all.clone() };
+        let from_here = Config { admin_from: vec![network("10.0.0.0/8")], ..all.clone() };
+        let token = Config { admin_token: AdminToken::new("s3cret").ok(), ..port_off.clone() };
         let rows = [
-            ("0.0.0.0:1", Some("127.0.0.1:2"), "http://127.0.0.1:1/hello", "http://127.0.0.1:2/-update-backends"),
-            ("[::]:1", Some("[::1]:2"), "http://[::1]:1/hello", "http://[::1]:2/-update-backends"),
-            ("10.0.0.1:1", None, "http://10.0.0.1:1/hello", "http://10.0.0.1:1/-update-backends"),
+            ("both ports", &all, "0.0.0.0:1", Some("127.0.0.1:2"), Some("127.0.0.1:2")),
+            ("IPv6", &all, "[::]:1", Some("[::1]:2"), Some("[::1]:2")),
+            ("no admin port", &all, "127.0.0.1:1", None, Some("127.0.0.1:1")),
+            ("no port at all", &port_off, "127.0.0.1:1", None, None),
+            ("the admin port alone", &port_off, "127.0.0.1:1", Some("127.0.0.1:2"), Some("127.0.0.1:2")),
+            ("from an address that isn't loopback", &all, "10.0.0.1:1", None, None),
+            (
+                "from such an admin port, but not the proxy's",
+                &all,
+                "0.0.0.0:1",
+                Some("10.0.0.1:2"),
+                Some("127.0.0.1:1"),
+            ),
+            ("from a network that may", &from_here, "10.0.0.1:1", None, Some("10.0.0.1:1")),
+            ("from anywhere by a token", &token, "10.0.0.1:1", Some("10.0.0.1:2"), Some("10.0.0.1:2")),
+            ("by a token, but nowhere", &token, "10.0.0.1:1", None, None),
         ];
-        for (proxy, admin, race, update) in rows {
+        for (label, config, proxy, admin, update) in rows {
             let parsed = |text: &str| text.parse::<SocketAddr>().expect("an address");
-            let text = demo.invitation(parsed(proxy), admin.map(parsed));
-            assert!(text.contains(&format!("curl -i {race}\n")), "{text}");
-            assert!(text.contains(&format!("curl -X POST '{update}?backends={slow}'\n")), "{text}");
-            assert!(demo.addresses().iter().all(|address| text.contains(&address.to_string())), "{text}");
+            let text = demo.invitation(config, parsed(proxy), admin.map(parsed));
+            let race = Listen::from(parsed(proxy)).reached_at();
+            assert!(text.contains(&format!("  curl -i http://{race}/hello\n")), "{label}: {text}");
+            let expected =
+                update.map(|update| format!("curl -X POST 'http://{update}/-update-backends?backends={slow}'"));
+            assert_eq!(text.contains("update-backends"), expected.is_some(), "{label}: {text}");
+            assert!(expected.is_none_or(|expected| text.contains(&expected)), "{label}: {text}");
+            assert!(demo.addresses().iter().all(|address| text.contains(&address.to_string())), "{label}: {text}");
         }
     }
 }

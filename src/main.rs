@@ -68,10 +68,11 @@ fn run(config: Config, demo: Option<&Demo>) -> ExitCode {
 }
 
 fn serve(config: Config, supervisor: Supervisor, demo: Option<&Demo>) -> Result<(), Box<dyn std::error::Error>> {
+    let demo = demo.map(|demo| (demo, config.clone()));
     let server = Server::supervised(config, Arc::new(SystemLookup), supervisor)?;
     stop_on_signals(server.stopper())?;
-    if let Some(demo) = demo {
-        let invitation = demo.invitation(server.local_addr(), server.admin_addr());
+    if let Some((demo, config)) = demo {
+        let invitation = demo.invitation(&config, server.local_addr(), server.admin_addr());
         print(&invitation);
     }
     Ok(server.run()?)

@@ -16,8 +16,9 @@ const BACKLOG: i32 = 1024;
 pub fn listening(config: &Config, handed_over: Sockets) -> Result<(Vec<TcpListener>, Vec<TcpListener>), String> {
     let Sockets { proxy, admin } = handed_over;
     check_admin(config, &admin)?;
-    let proxy = if proxy.is_empty() { listen(&config.listen)? } else { proxy };
-    let admin = if admin.is_empty() { listen(&config.admin_listen)? } else { admin };
+    let proxy = if proxy.is_empty() { listen(&config.listen, "give --listen another address")? } else { proxy };
+    let elsewhere = "give --admin-listen another address, or off";
+    let admin = if admin.is_empty() { listen(&config.admin_listen, elsewhere)? } else { admin };
     Ok((proxy, admin))
 }
 
@@ -37,12 +38,13 @@ fn check_admin(config: &Config, sockets: &[TcpListener]) -> Result<(), String> {
     }
 }
 
-fn listen(addresses: &[Listen]) -> Result<Vec<TcpListener>, String> {
+/// The error ends with what can be done about it.
+fn listen(addresses: &[Listen], elsewhere: &str) -> Result<Vec<TcpListener>, String> {
     let mut sockets = Vec::new();
     for listen in addresses {
         match socket(listen.address) {
             Err(error) if listen.optional && is_missing_family(&error) => {}
-            Err(error) => return Err(format!("cannot listen on {}: {}", listen.address, reason(&error))),
+            Err(error) => return Err(format!("cannot listen on {}: {}; {elsewhere}", listen.address, reason(&error))),
             Ok(socket) => sockets.push(socket),
         }
     }

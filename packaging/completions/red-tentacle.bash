@@ -162,10 +162,7 @@ _red__tentacle() {
                     return 0
                     ;;
                 --admin-listen)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
+                    COMPREPLY=($(compgen -W "ADDRESS,... off" -- "${cur}"))
                     return 0
                     ;;
                 --admin-token-file)
@@ -213,7 +210,10 @@ _red__tentacle() {
                     return 0
                     ;;
                 --health)
-                    COMPREPLY=($(compgen -f "${cur}"))
+                    COMPREPLY=("${cur}")
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o nospace
+                    fi
                     return 0
                     ;;
                 --update)
@@ -224,7 +224,10 @@ _red__tentacle() {
                     return 0
                     ;;
                 --admin)
-                    COMPREPLY=($(compgen -f "${cur}"))
+                    COMPREPLY=("${cur}")
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o nospace
+                    fi
                     return 0
                     ;;
                 *)

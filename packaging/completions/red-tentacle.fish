@@ -20,7 +20,8 @@ complete -c red-tentacle -l max-connections -d 'Most client connections at once;
 complete -c red-tentacle -l trusted-proxies -d 'Proxies before this one whose X-Forwarded-* and Forwarded are believed; those of others are replaced [default: 127.0.0.0/8,::1/128] [env: RED_TENTACLE_TRUSTED_PROXIES]' -r -f -a "CIDR\,...\t''
 none\t''"
 complete -c red-tentacle -l workers -d 'Threads that begin races of many backends; they never wait for one [default: 2 per core] [env: RED_TENTACLE_WORKERS]' -r -f
-complete -c red-tentacle -l admin-listen -d 'Where updates are taken; beyond loopback only with a token or --admin-from [default: 127.0.0.1:8081 and, where IPv6 exists, [::1]:8081] [env: RED_TENTACLE_ADMIN_LISTEN]' -r -f
+complete -c red-tentacle -l admin-listen -d 'Where updates are taken; beyond loopback only with a token or --admin-from [default: 127.0.0.1:8081 and, where IPv6 exists, [::1]:8081] [env: RED_TENTACLE_ADMIN_LISTEN]' -r -f -a "ADDRESS\,...\t''
+off\t''"
 complete -c red-tentacle -l admin-token-file -d 'Updates need `Authorization: Bearer` with the token in this file, from anywhere [env: RED_TENTACLE_ADMIN_TOKEN_FILE]' -r -F
 complete -c red-tentacle -l admin-host -d 'Names besides localhost and IP addresses that updates may have in Host [env: RED_TENTACLE_ADMIN_HOST]' -r -f
 complete -c red-tentacle -l admin-from -d 'Networks besides loopback that updates may come from: 172.17.0.1,fd00::/8 [env: RED_TENTACLE_ADMIN_FROM]' -r -f
@@ -33,9 +34,9 @@ warn\t''
 info\t''
 debug\t''
 trace\t''"
-complete -c red-tentacle -l health -d 'Ask this URL and exit: with 0 if the answer is a 2xx within 3 s, else with 1 [env: RED_TENTACLE_HEALTH]' -r -f
+complete -c red-tentacle -l health -d 'Ask this URL, or else what listens at --admin-listen, and exit: with 0 if the answer is a 2xx within 3 s, else with 1 [env: RED_TENTACLE_HEALTH]' -r -f
 complete -c red-tentacle -l update -d 'Replace the backends of a running proxy by these and exit; --admin-token-file goes with it [env: RED_TENTACLE_UPDATE]' -r -f
-complete -c red-tentacle -l admin -d 'Where the running proxy takes updates [default: http://127.0.0.1:8081/] [env: RED_TENTACLE_ADMIN]' -r -f
+complete -c red-tentacle -l admin -d 'Where the running proxy takes updates [default: the address of --admin-listen] [env: RED_TENTACLE_ADMIN]' -r -f
 complete -c red-tentacle -l check -d 'Check everything, print the configuration in effect, exit [env: RED_TENTACLE_CHECK]'
 complete -c red-tentacle -l demo -d 'Race three small backends inside the program: nothing else is needed [env: RED_TENTACLE_DEMO]'
 complete -c red-tentacle -s h -l help -d 'Print help'

@@ -2,6 +2,7 @@
 //! Knows nothing of who may ask, nor of what becomes of the list.
 
 use std::borrow::Cow;
+use std::fmt::Write;
 
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Method, StatusCode};
@@ -11,13 +12,18 @@ use crate::message::{Address, BadEntry, Refusal, Reply, Request, parse_addresses
 
 const FORM: &str = "application/x-www-form-urlencoded";
 
-/// Answers an update. Everything is checked before `replace` is called, so a refusal leaves the list as it was.
+/// Answers an update with the list that is in force now, by the names that the log has for it. Everything is checked before `replace` is called, so a refusal leaves the list as it was.
 pub(super) fn update(request: &Request, replace: &dyn Fn(Vec<Address>)) -> Result<Reply, Refusal> {
     if request.method != Method::POST {
         return Err(Refusal::MethodNotAllowed("POST"));
     }
-    replace(addresses(request)?);
-    Ok(Reply::text(StatusCode::OK, "Backends updated successfully"))
+    let addresses = addresses(request)?;
+    let mut text = "Backends updated successfully".to_owned();
+    for (index, address) in addresses.iter().enumerate() {
+        write!(text, "\nb{} {address}", index + 1).expect("a string takes all");
+    }
+    replace(addresses);
+    Ok(Reply::text(StatusCode::OK, text))
 }
 
 fn addresses(request: &Request) -> Result<Vec<Address>, Refusal> {
@@ -114,7 +120,10 @@ mod tests {
         ];
         for (label, query, body, expected) in rows {
             let (status, text, replaced) = outcome(&post(query, &[FORM_FIELD], body.as_bytes()));
-            assert_eq!((status, text.as_str()), (200, "Backends updated successfully\n"), "{label}");
+            let numbered = (1..).zip(expected.split(' '));
+            let list: Vec<_> = numbered.map(|(number, address)| format!("b{number} {address}")).collect();
+            let expected_text = format!("Backends updated successfully\n{}\n", list.join("\n"));
+            assert_eq!((status, text), (200, expected_text), "{label}");
             assert_eq!(replaced, [*expected], "{label}");
         }
     }
@@ -201,7 +210,12 @@ mod tests {
             ("one too many", "", too_many.as_bytes(), "'http://b65': the list has 65 entries"),
             ("not UTF-8", "?backends=http://%FF", b"", "'http://\u{fffd}': its host isn't valid\n"),
             ("not UTF-8 in a form", "", b"backends=http://\xff", "'http://\u{fffd}': its host isn't valid\n"),
-            ("a line of its own", "?backends=http://a%0Ab", b"", "'http://a\\nb': it has a space, a control character"),
+            (
+                "a line of its own",
+                "?backends=http://a%0Ab",
+                b"",
+                "'http://a\\nb': entries stand between commas, not line",
+            ),
             (
                 "two among good ones, in their order",
                 "?backends=http://a,x,http://b,ftp://c,http://d",

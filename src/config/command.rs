@@ -15,10 +15,11 @@ const ABOUT: &str = "Red Tentacle, a first-success reverse proxy: every backend 
                      the first good answer goes to the client";
 
 const USAGE: &str = "red-tentacle --backends URL,... [FLAGS]\n       red-tentacle --demo\n       \
-                     red-tentacle --health URL\n       red-tentacle --update URL,... [--admin URL]";
+                     red-tentacle --health [URL]\n       red-tentacle --update URL,... [--admin URL]";
 
 const NOTES: &str = "A flag beats its environment variable, which beats the default.\n\
-                     DURATION: 500ms, 5s, 2m, 1h. SIZE: 512B, 16KiB, 10MiB, 1GiB.";
+                     DURATION: 500ms, 1.5s, 5s, 1m30s, 1h. SIZE: 512B, 16KiB, 10MiB, 1GiB; 10M and 10MB are 10MiB, too.\n\
+                     ADDRESS: 127.0.0.1:8080, [::1]:8080, localhost:8080; :8080 or 8080 for every address of this host.";
 
 /// The text in effect for every flag that was given somewhere.
 pub(super) struct Given(Vec<(&'static Flag, Value)>);
@@ -112,7 +113,11 @@ fn arg(flag: &Flag, heading: &'static str) -> Arg {
     if flag.value.is_empty() {
         return arg.action(ArgAction::SetTrue);
     }
-    arg.action(ArgAction::Set).value_name(flag.value).value_parser(clap::value_parser!(OsString))
+    let arg = arg.action(ArgAction::Set).value_parser(clap::value_parser!(OsString));
+    match flag.value.strip_prefix('[').and_then(|value| value.strip_suffix(']')) {
+        Some(value) => arg.value_name(value).num_args(0..=1).default_missing_value("on"),
+        None => arg.value_name(flag.value),
+    }
 }
 
 /// What clap found, in one line of our own.

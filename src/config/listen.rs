@@ -1,12 +1,16 @@
 //! Where the program listens. Knows nothing of sockets.
 
 use std::fmt;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::values;
 
-/// The most addresses of one flag. A host has few; each costs a socket that the poller watches.
+/// The most entries of one flag, each of which is two addresses at most. A host has few; each costs a socket that the poller
+/// watches.
 const LISTEN_MAX: usize = 16;
+
+/// What would be right.
+const RIGHT: &str = "write :8080, localhost:8080, 127.0.0.1:8080 or [::1]:8080";
 
 /// An address to listen on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,20 +22,45 @@ pub struct Listen {
 }
 
 impl Listen {
-    /// Checks a list of socket addresses.
+    /// Checks a list of addresses. `:8080`, `*:8080` and `8080` are every address of this host, `localhost:8080` its loopback
+    /// addresses, both for IPv4 and, where it exists, IPv6.
     pub(super) fn parse_list(list: &str) -> Result<Vec<Listen>, String> {
-        let listen = values::entries(list, LISTEN_MAX, |entry| {
-            let address: SocketAddr = entry
-                .parse()
-                .map_err(|_| "not an IP address with a port; write 0.0.0.0:8080 or [::]:8080".to_owned())?;
-            Ok(Listen::from(address))
-        })?;
+        let listen = values::entries(list, LISTEN_MAX, Listen::parse)?.concat();
         for (at, Listen { address, .. }) in listen.iter().enumerate() {
             if address.port() != 0 && listen[..at].iter().any(|earlier| earlier.address == *address) {
                 return Err(format!("'{address}': given twice; leave one out"));
             }
         }
         Ok(listen)
+    }
+
+    fn parse(entry: &str) -> Result<Vec<Listen>, String> {
+        if let Ok(address) = entry.parse::<SocketAddr>() {
+            return Ok(vec![Listen::from(address)]);
+        }
+        if entry.parse::<IpAddr>().is_ok_and(|ip| ip.is_ipv6()) {
+            return Err("an IPv6 address stands between brackets, its port behind them; write [::1]:8080".to_owned());
+        }
+        if entry.contains("//") {
+            return Err(format!("not a URL; {RIGHT}"));
+        }
+        let (host, port) = match entry.rsplit_once(':') {
+            Some((host, port)) if !port.ends_with(']') => (host, port),
+            None if entry.bytes().all(|byte| byte.is_ascii_digit()) => ("", entry),
+            _ => return Err(format!("no port; {RIGHT}")),
+        };
+        // A sign is no digit, though std takes one.
+        let port = Some(port).filter(|port| port.bytes().all(|byte| byte.is_ascii_digit()));
+        let port =
+            port.and_then(|port| port.parse().ok()).ok_or_else(|| format!("not a port from 0 to 65535; {RIGHT}"))?;
+        match host {
+            "" | "*" => Ok(Listen::everywhere(port)),
+            host if host.eq_ignore_ascii_case("localhost") => Ok(Listen::loopback(port)),
+            host if values::host_name(host).is_ok() && !is_numeric(host) => {
+                Err(format!("no other host name than localhost; {RIGHT}"))
+            }
+            _ => Err(format!("not an IP address with a port; {RIGHT}")),
+        }
     }
 
     /// Every address of this host.
@@ -55,6 +84,22 @@ impl Listen {
     pub fn is_loopback(&self) -> bool {
         self.address.ip().to_canonical().is_loopback()
     }
+
+    /// Where a client on this host connects: an unspecified address is no destination, so its loopback address.
+    pub fn reached_at(&self) -> SocketAddr {
+        let mut address = self.address;
+        match address.ip() {
+            IpAddr::V4(Ipv4Addr::UNSPECIFIED) => address.set_ip(Ipv4Addr::LOCALHOST.into()),
+            IpAddr::V6(Ipv6Addr::UNSPECIFIED) => address.set_ip(Ipv6Addr::LOCALHOST.into()),
+            _ => {}
+        }
+        address
+    }
+}
+
+/// Whether it is an IPv4 address or meant as one.
+fn is_numeric(host: &str) -> bool {
+    host.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.')
 }
 
 impl From<SocketAddr> for Listen {
@@ -92,27 +137,102 @@ mod tests {
         }
     }
 
+    /// The addresses in a list, the optional ones in parentheses.
+    fn listed(list: &str) -> Result<String, String> {
+        let shown = |Listen { address, optional }: &Listen| {
+            if *optional { format!("({address})") } else { address.to_string() }
+        };
+        Ok(Listen::parse_list(list)?.iter().map(shown).collect::<Vec<_>>().join(" "))
+    }
+
+    #[test]
+    fn what_users_of_other_programs_write_is_taken() {
+        let rows = [
+            ("127.0.0.1:8090", "127.0.0.1:8090"),
+            ("[::1]:8090", "[::1]:8090"),
+            ("[::]:8090", "[::]:8090"),
+            (":8090", "0.0.0.0:8090 ([::]:8090)"),
+            ("*:8090", "0.0.0.0:8090 ([::]:8090)"),
+            ("8090", "0.0.0.0:8090 ([::]:8090)"),
+            (" :8090 ", "0.0.0.0:8090 ([::]:8090)"),
+            ("localhost:8090", "127.0.0.1:8090 ([::1]:8090)"),
+            ("LocalHost:8090", "127.0.0.1:8090 ([::1]:8090)"),
+            ("localhost:8090,:8091", "127.0.0.1:8090 ([::1]:8090) 0.0.0.0:8091 ([::]:8091)"),
+            (":0", "0.0.0.0:0 ([::]:0)"),
+            ("0", "0.0.0.0:0 ([::]:0)"),
+            (":65535", "0.0.0.0:65535 ([::]:65535)"),
+        ];
+        for (list, expected) in rows {
+            assert_eq!(listed(list), Ok(expected.to_owned()), "{list}");
+        }
+    }
+
     #[test]
     fn bad_lists_are_refused_with_the_reason() {
+        let right = "; write :8080, localhost:8080, 127.0.0.1:8080 or [::1]:8080";
+        let (no_port, bad_port) = (format!("no port{right}"), format!("not a port from 0 to 65535{right}"));
+        let (no_ip, no_name) =
+            (format!("not an IP address with a port{right}"), format!("no other host name than localhost{right}"));
+        let brackets = "an IPv6 address stands between brackets, its port behind them; write [::1]:8080";
         let rows = [
-            ("", "'': not an IP address with a port; write 0.0.0.0:8080 or [::]:8080"),
-            ("8080", "'8080': not an IP"),
-            (":8080", "':8080': not an IP"),
-            ("localhost:8080", "'localhost:8080': not an IP"),
-            ("127.0.0.1", "'127.0.0.1': not an IP"),
-            ("::1:8080", "'::1:8080': not an IP"),
-            ("127.0.0.1:65536", "'127.0.0.1:65536': not an IP"),
-            ("127.0.0.1:80,", "'': not an IP"),
-            ("127.0.0.1:80, 127.0.0.1:80", "'127.0.0.1:80': given twice"),
+            ("", bad_port.as_str()),
+            (":", &bad_port),
+            ("*", &no_port),
+            ("localhost", &no_port),
+            ("[::1]", &no_port),
+            ("127.0.0.1", &no_port),
+            ("none", &no_port),
+            ("*:", &bad_port),
+            ("localhost:", &bad_port),
+            ("127.0.0.1:", &bad_port),
+            ("65536", &bad_port),
+            (":65536", &bad_port),
+            (":http", &bad_port),
+            ("+80", &no_port),
+            (":+80", &bad_port),
+            (":-1", &bad_port),
+            ("127.0.0.1:65536", &bad_port),
+            ("[::1]:65536", &bad_port),
+            ("dc1.example:8080", &no_name),
+            ("localhost.:8080", &no_name),
+            ("127.0.0.400:8080", &no_ip),
+            ("1.2.3:8080", &no_ip),
+            ("[::1:8080", &no_ip),
+            ("::1]:8080", &no_ip),
+            ("**:8080", &no_ip),
+            ("127.0.0.1:80:81", &no_ip),
+            ("::1", brackets),
+            ("::1:8080", brackets),
+            ("::", brackets),
         ];
-        for (list, start) in rows {
-            let reason = Listen::parse_list(list).expect_err(list);
-            assert!(reason.starts_with(start), "{list}: {reason}");
+        for (list, expected) in rows {
+            assert_eq!(listed(list), Err(format!("'{list}': {expected}")), "{list}");
+        }
+        for (list, expected) in [
+            ("http://127.0.0.1:80", "'http://127.0.0.1:80': not a URL; write"),
+            ("http://a:80/", "'http://a:80/': not a URL; write"),
+            ("127.0.0.1:80,", "'': not a port"),
+            ("127.0.0.1:80, 127.0.0.1:80", "'127.0.0.1:80': given twice"),
+            (":80,80", "'0.0.0.0:80': given twice"),
+            ("localhost:80,[::1]:80", "'[::1]:80': given twice"),
+        ] {
+            let reason = listed(list).expect_err(list);
+            assert!(reason.starts_with(expected), "{list}: {reason}");
         }
     }
 
     #[test]
     fn free_ports_may_be_asked_for_twice() {
-        assert_eq!(Listen::parse_list("127.0.0.1:0,127.0.0.1:0").map(|listen| listen.len()), Ok(2));
+        assert_eq!(listed("127.0.0.1:0,127.0.0.1:0,:0").map(|listed| listed.split(' ').count()), Ok(4));
+    }
+
+    #[test]
+    fn an_unspecified_address_is_reached_at_loopback() {
+        let rows =
+            [("0.0.0.0:1", "127.0.0.1:1"), ("[::]:1", "[::1]:1"), ("10.0.0.1:1", "10.0.0.1:1"), ("[::1]:1", "[::1]:1")];
+        for (address, expected) in rows {
+            let listen = Listen::from(address.parse::<SocketAddr>().expect(address));
+            assert_eq!(listen.reached_at().to_string(), expected);
+        }
     }
 }

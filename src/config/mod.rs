@@ -3,6 +3,7 @@
 
 mod certificates;
 mod command;
+mod errand;
 mod flags;
 mod listen;
 mod success;
@@ -18,11 +19,11 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use log::LevelFilter;
-use url::Url;
 
 use crate::message::{Address, Excerpt};
 
 use command::{Given, fail};
+pub use errand::Errand;
 use flags::Draft;
 pub use listen::Listen;
 pub use success::Success;
@@ -109,22 +110,6 @@ pub enum Invocation {
     Fail(String),
 }
 
-/// What is asked of a proxy that runs already.
-#[derive(Debug)]
-pub enum Errand {
-    /// Whether this URL answers with 2xx.
-    Health(Url),
-    /// To take another list of backends.
-    Update {
-        /// Where its admin port is.
-        admin: Url,
-        /// The list, never empty.
-        backends: Vec<Address>,
-        /// What it wants to be shown, if anything.
-        token: Option<AdminToken>,
-    },
-}
-
 /// Reads a command line, program name first, and the environment. A flag beats its variable, which beats the default.
 /// Opens the token's file and tries whether the spool's directory takes a file.
 pub fn read(args: impl IntoIterator<Item = OsString>, env: impl Fn(&'static str) -> Option<OsString>) -> Invocation {
@@ -146,11 +131,11 @@ fn checked(given: &Given) -> Result<Invocation, Invocation> {
     for (flag, text) in given.iter() {
         (flag.set)(&mut draft, text).map_err(|reason| fail(format_args!("{} {reason}", given.culprit(flag.name))))?;
     }
-    check_errand(given)?;
+    errand::check(given)?;
     if !draft.check
-        && let Some(errand) = errand(&mut draft)
+        && let Some(errand) = errand::asked(&mut draft)
     {
-        return Ok(Invocation::Ask(Box::new(errand)));
+        return errand.map(|errand| Invocation::Ask(Box::new(errand))).map_err(fail);
     }
     check_backends(&mut draft, given)?;
     check_timeouts(&mut draft, given)?;
@@ -161,28 +146,6 @@ fn checked(given: &Given) -> Result<Invocation, Invocation> {
         Draft { demo: true, config, .. } => Invocation::Demo(Box::new(config)),
         Draft { config, .. } => Invocation::Run(Box::new(config)),
     })
-}
-
-fn check_errand(given: &Given) -> Result<(), Invocation> {
-    let errand = ["health", "update"].into_iter().find(|name| given.by_flag(name));
-    let other = ["demo", "update"].into_iter().find(|name| given.by_flag(name) && Some(*name) != errand);
-    if let (Some(errand), Some(other)) = (errand, other) {
-        return Err(fail(format_args!("--{errand} goes with no --{other}; leave one out")));
-    }
-    if given.by_flag("admin") && !given.has("update") {
-        return Err(fail("--admin says where --update goes; give that too"));
-    }
-    Ok(())
-}
-
-/// What is asked of another process. This one needs no backends for it, nor a place to spool to.
-fn errand(draft: &mut Draft) -> Option<Errand> {
-    if let Some(url) = draft.health.take() {
-        return Some(Errand::Health(url));
-    }
-    let backends = std::mem::take(&mut draft.update);
-    let (admin, token) = (draft.admin.clone(), draft.config.admin_token.clone());
-    (!backends.is_empty()).then_some(Errand::Update { admin, backends, token })
 }
 
 fn check_backends(draft: &mut Draft, given: &Given) -> Result<(), Invocation> {
@@ -234,13 +197,17 @@ fn check_spool_dir(config: &Config, given: &Given) -> Result<(), Invocation> {
 
 fn check_admin(config: &Config, given: &Given) -> Result<(), Invocation> {
     let open = config.admin_listen.iter().find(|listen| !listen.is_loopback());
-    match open {
-        Some(listen) if config.admin_token.is_none() && config.admin_from.is_empty() => Err(fail(format_args!(
-            "{} '{listen}': others than this host can reach it; give --admin-token-file FILE or --admin-from CIDR too",
-            given.culprit("admin-listen")
-        ))),
-        _ => Ok(()),
-    }
+    let Some(listen) = open.filter(|_| config.admin_token.is_none() && config.admin_from.is_empty()) else {
+        return Ok(());
+    };
+    let address = listen.address;
+    // A bare port, most likely, of which loopback alone was meant.
+    let narrower =
+        if address.ip().is_unspecified() { format!("write localhost:{}, or ", address.port()) } else { String::new() };
+    Err(fail(format_args!(
+        "{} '{address}': others than this host can reach it; {narrower}give --admin-token-file FILE or --admin-from CIDR too",
+        given.culprit("admin-listen")
+    )))
 }
 
 /// The configuration in effect, a line per flag.

@@ -9,7 +9,10 @@ const TOKEN_BYTES_MAX: u64 = 4096;
 
 /// What `Authorization: Bearer` must carry. `Debug` hides it.
 #[derive(Clone, PartialEq, Eq)]
-pub struct AdminToken(String);
+pub struct AdminToken {
+    secret: String,
+    file: String,
+}
 
 impl AdminToken {
     /// Checks a token: visible ASCII, at least one character.
@@ -21,7 +24,7 @@ impl AdminToken {
         if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err("the token must be one line of visible ASCII characters without spaces".to_owned());
         }
-        Ok(AdminToken(token.to_owned()))
+        Ok(AdminToken { secret: token.to_owned(), file: String::new() })
     }
 
     /// Reads a token from a file; line ends behind it don't count. The error never quotes what the file holds.
@@ -31,12 +34,17 @@ impl AdminToken {
             return Err(format!("the token is longer than {TOKEN_BYTES_MAX} bytes"));
         }
         let text = String::from_utf8_lossy(&bytes);
-        AdminToken::new(text.trim_end_matches(['\r', '\n']))
+        Ok(AdminToken { file: path.to_owned(), ..AdminToken::new(text.trim_end_matches(['\r', '\n']))? })
     }
 
     /// The secret itself, to be compared in constant time.
     pub fn as_str(&self) -> &str {
-        &self.0
+        &self.secret
+    }
+
+    /// The file that it was read from, as its flag names it; empty if from none.
+    pub fn file(&self) -> &str {
+        &self.file
     }
 }
 

@@ -46,21 +46,44 @@ pub(super) fn entries<T>(
     list.split(',').map(str::trim).map(|entry| parse(entry).map_err(|reason| bad(entry, reason))).collect()
 }
 
-/// A duration such as `500ms`, `5s`, `2m` or `1h`; at most a day.
+/// A duration such as `500ms`, `1.5s` or `1m30s`: numbers with units, the units falling; at most a day, to the millisecond.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
-    const RIGHT: &str = "write 500ms, 5s, 2m or 1h";
-    let (digits, unit_ms) = match number_and_unit(text) {
-        Some((digits, "ms")) => (digits, 1),
-        Some((digits, "s")) => (digits, 1000),
-        Some((digits, "m")) => (digits, 60 * 1000),
-        Some((digits, "h")) => (digits, 60 * 60 * 1000),
-        Some((_, "")) => return Err(bad(text, format_args!("no unit; {RIGHT}"))),
-        _ => return Err(bad(text, format_args!("not a duration; {RIGHT}"))),
-    };
-    scaled(digits, unit_ms)
-        .map(Duration::from_millis)
+    const RIGHT: &str = "write 500ms, 1.5s, 5s, 1m30s or 1h";
+    let (mut rest, mut total_ms, mut larger_ms) = (text, 0_u64, u64::MAX);
+    loop {
+        let (number, behind) =
+            number_and_rest(rest).ok_or_else(|| bad(text, format_args!("not a duration; {RIGHT}")))?;
+        let unit = &behind[..behind.bytes().take_while(u8::is_ascii_alphabetic).count()];
+        let unit_ms = match unit {
+            "ms" => 1,
+            "s" => 1000,
+            "m" => 60 * 1000,
+            "h" => 60 * 60 * 1000,
+            "" if behind.is_empty() => return Err(bad(text, format_args!("no unit; {RIGHT}"))),
+            _ => return Err(bad(text, format_args!("not a duration; {RIGHT}"))),
+        };
+        if unit_ms >= larger_ms {
+            return Err(bad(text, "its units must fall, each given once; write 1h2m3s500ms, say"));
+        }
+        total_ms = scaled(number, unit_ms)
+            .map_err(|bad_number| match bad_number {
+                BadNumber::Fraction => bad(text, "finer than a millisecond; write whole ones"),
+                BadNumber::TooLarge => longer_than_a_day(text),
+            })?
+            .checked_add(total_ms)
+            .ok_or_else(|| longer_than_a_day(text))?;
+        (rest, larger_ms) = (&behind[unit.len()..], unit_ms);
+        if rest.is_empty() {
+            break;
+        }
+    }
+    Some(Duration::from_millis(total_ms))
         .filter(|duration| *duration <= DURATION_MAX)
-        .ok_or_else(|| bad(text, "longer than a day; write at most 24h"))
+        .ok_or_else(|| longer_than_a_day(text))
+}
+
+fn longer_than_a_day(text: &str) -> String {
+    bad(text, "longer than a day; write at most 24h")
 }
 
 /// The duration's text.
@@ -71,18 +94,23 @@ pub(super) fn show_duration(duration: Duration) -> String {
     }
 }
 
-/// A size in bytes such as `512`, `512B`, `16KiB`, `10MiB` or `1GiB`; at most 1 TiB.
+/// A size in bytes such as `512`, `16K`, `10M`, `10MB`, `10MiB` or `1.5G`, in either case; at most 1 TiB. All units are powers of
+/// 1024, as proxies have them.
 pub(super) fn size(text: &str) -> Result<u64, String> {
-    let (digits, unit_bytes) = match number_and_unit(text) {
-        Some((digits, "" | "B")) => (digits, 1),
-        Some((digits, "KiB")) => (digits, 1 << 10),
-        Some((digits, "MiB")) => (digits, 1 << 20),
-        Some((digits, "GiB")) => (digits, 1 << 30),
-        _ => return Err(bad(text, "not a size; write 512B, 16KiB, 10MiB or 1GiB")),
+    const RIGHT: &str = "write 512B, 16KiB, 10MiB or 1GiB";
+    let (number, unit) = number_and_rest(text).ok_or_else(|| bad(text, format_args!("not a size; {RIGHT}")))?;
+    let unit_bytes = match unit.to_ascii_lowercase().as_str() {
+        "" | "b" => 1,
+        "k" | "kb" | "ki" | "kib" => 1 << 10,
+        "m" | "mb" | "mi" | "mib" => 1 << 20,
+        "g" | "gb" | "gi" | "gib" => 1 << 30,
+        _ => return Err(bad(text, format_args!("not a size; {RIGHT}"))),
     };
-    scaled(digits, unit_bytes)
-        .filter(|bytes| *bytes <= SIZE_MAX)
-        .ok_or_else(|| bad(text, "too large; write at most 1024GiB"))
+    match scaled(number, unit_bytes) {
+        Ok(bytes) if bytes <= SIZE_MAX => Ok(bytes),
+        Err(BadNumber::Fraction) => Err(bad(text, format_args!("no whole number of bytes; {RIGHT}"))),
+        _ => Err(bad(text, "too large; write at most 1024GiB")),
+    }
 }
 
 /// The size's text, in the largest unit that it is a multiple of.
@@ -94,14 +122,41 @@ pub(super) fn show_size(bytes: u64) -> String {
     }
 }
 
-/// The digits that a text begins with, and the rest. Signs aren't digits.
-fn number_and_unit(text: &str) -> Option<(&str, &str)> {
-    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-    (digits > 0).then(|| text.split_at(digits))
+/// The number that a text begins with, with a decimal fraction or without, and the rest. Signs belong to no number.
+fn number_and_rest(text: &str) -> Option<(&str, &str)> {
+    let digits = |text: &str| text.bytes().take_while(u8::is_ascii_digit).count();
+    let whole = digits(text);
+    let length = match text[whole..].strip_prefix('.') {
+        Some(fraction) => whole + 1 + Some(digits(fraction)).filter(|count| *count > 0)?,
+        None => whole,
+    };
+    (whole > 0).then(|| text.split_at(length))
 }
 
-fn scaled(digits: &str, unit: u64) -> Option<u64> {
-    digits.parse::<u64>().ok()?.checked_mul(unit)
+/// Why a number of units is none of the smallest.
+enum BadNumber {
+    /// It has a fraction that the smallest unit can't tell.
+    Fraction,
+    TooLarge,
+}
+
+/// A number, with a decimal fraction or without, of units that are this many of the smallest; exact.
+fn scaled(number: &str, unit: u64) -> Result<u64, BadNumber> {
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+    let whole = whole.parse::<u64>().ok().and_then(|whole| whole.checked_mul(unit)).ok_or(BadNumber::TooLarge)?;
+    let fraction = fraction.trim_end_matches('0');
+    if fraction.is_empty() {
+        return Ok(whole);
+    }
+    // 18 digits are less than 64 bits hold; no time needs more than 7.
+    let digits = u32::try_from(fraction.len()).ok().filter(|digits| *digits <= 18).ok_or(BadNumber::Fraction)?;
+    let parts = fraction.parse::<u128>().map_err(|_| BadNumber::Fraction)? * u128::from(unit);
+    let one = 10_u128.pow(digits);
+    if !parts.is_multiple_of(one) {
+        return Err(BadNumber::Fraction);
+    }
+    let parts = u64::try_from(parts / one).expect("less than one unit");
+    whole.checked_add(parts).ok_or(BadNumber::TooLarge)
 }
 
 /// A whole number between two bounds, the lower one at least 1.
@@ -111,11 +166,10 @@ pub(super) fn count(text: &str, min: usize, max: usize) -> Result<NonZeroUsize, 
 
 /// A whole number between two bounds.
 pub(super) fn number(text: &str, min: usize, max: usize) -> Result<usize, String> {
-    match number_and_unit(text) {
-        Some((digits, "")) => digits.parse().ok().filter(|number| (min..=max).contains(number)),
-        _ => None,
-    }
-    .ok_or_else(|| bad(text, format_args!("not a whole number from {min} to {max}; write {min}, say")))
+    // A sign is no digit, though std takes one.
+    let digits = Some(text).filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+    let number = digits.and_then(|digits| digits.parse().ok()).filter(|number| (min..=max).contains(number));
+    number.ok_or_else(|| bad(text, format_args!("not a whole number from {min} to {max}; write {min}, say")))
 }
 
 /// `on` or `off`, also as people write it in environments: `true`, `false`, `1`, `0`.
@@ -186,14 +240,51 @@ mod tests {
             ("5s", Ok(5_000)),
             ("2m", Ok(120_000)),
             ("24h", Ok(86_400_000)),
-            ("5", Err("'5': no unit; write 500ms, 5s, 2m or 1h")),
-            ("5x", Err("'5x': not a duration; write 500ms, 5s, 2m or 1h")),
-            ("", Err("'': not a duration; write 500ms, 5s, 2m or 1h")),
-            ("s", Err("'s': not a duration; write 500ms, 5s, 2m or 1h")),
-            ("1.5s", Err("'1.5s': not a duration; write 500ms, 5s, 2m or 1h")),
-            ("+5s", Err("'+5s': not a duration; write 500ms, 5s, 2m or 1h")),
-            ("5 s", Err("'5 s': not a duration; write 500ms, 5s, 2m or 1h")),
-            ("5S", Err("'5S': not a duration; write 500ms, 5s, 2m or 1h")),
+            ("5", Err("'5': no unit; write 500ms, 1.5s, 5s, 1m30s or 1h")),
+            ("5x", Err("'5x': not a duration; write 500ms, 1.5s, 5s, 1m30s or 1h")),
+            ("", Err("'': not a duration; write 500ms, 1.5s, 5s, 1m30s or 1h")),
+            ("s", Err("'s': not a duration; write 500ms, 1.5s, 5s, 1m30s or 1h")),
+            ("1m30s", Ok(90_000)),
+            ("1h2m3s500ms", Ok(3_723_500)),
+            ("1h500ms", Ok(3_600_500)),
+            ("0h0m0s", Ok(0)),
+            ("90m", Ok(5_400_000)),
+            ("1.5s", Ok(1_500)),
+            ("0.25h", Ok(900_000)),
+            ("1.5m0.5s", Ok(90_500)),
+            ("1.50000000000000000000s", Ok(1_500)),
+            ("0.001s", Ok(1)),
+            ("23h59m60s", Ok(86_400_000)),
+            ("0.0005s", Err("'0.0005s': finer than a millisecond; write whole ones")),
+            ("1.5ms", Err("'1.5ms': finer than a millisecond; write whole ones")),
+            (
+                "0.33333333333333333333333h",
+                Err("'0.33333333333333333333333h': finer than a millisecond; write whole ones"),
+            ),
+            ("1.s", Err("'1.s': not a duration; write 500ms, 1.5s, 5s, 1m30s or 1h")),
+            (".5s", Err("'.5s': not a duration; write 500ms, 1.5s, 5s, 1m30s or 1h")),
+            ("1.5.5s", Err("'1.5.5s': not a duration; write 500ms, 1.5s, 5s, 1m30s or 1h")),
+            ("1,5s", Err("'1,5s': not a duration; write 500ms, 1.5s, 5s, 1m30s or 1h")),
+            ("1.5", Err("'1.5': no unit; write 500ms, 1.5s, 5s, 1m30s or 1h")),
+            ("1m30", Err("'1m30': no unit; write 500ms, 1.5s, 5s, 1m30s or 1h")),
+            ("1m 30s", Err("'1m 30s': not a duration; write 500ms, 1.5s, 5s, 1m30s or 1h")),
+            ("1m-30s", Err("'1m-30s': not a duration; write 500ms, 1.5s, 5s, 1m30s or 1h")),
+            ("1m30s ", Err("'1m30s ': not a duration; write 500ms, 1.5s, 5s, 1m30s or 1h")),
+            ("-1m30s", Err("'-1m30s': not a duration; write 500ms, 1.5s, 5s, 1m30s or 1h")),
+            ("1µs", Err("'1µs': not a duration; write 500ms, 1.5s, 5s, 1m30s or 1h")),
+            ("1us", Err("'1us': not a duration; write 500ms, 1.5s, 5s, 1m30s or 1h")),
+            ("1d", Err("'1d': not a duration; write 500ms, 1.5s, 5s, 1m30s or 1h")),
+            ("30s1m", Err("'30s1m': its units must fall, each given once; write 1h2m3s500ms, say")),
+            ("1s1s", Err("'1s1s': its units must fall, each given once; write 1h2m3s500ms, say")),
+            ("24h1ms", Err("'24h1ms': longer than a day; write at most 24h")),
+            ("23h60m1s", Err("'23h60m1s': longer than a day; write at most 24h")),
+            (
+                "5124095576h18446744073709551615ms",
+                Err("'5124095576h18446744073709551615ms': longer than a day; write at most 24h"),
+            ),
+            ("+5s", Err("'+5s': not a duration; write 500ms, 1.5s, 5s, 1m30s or 1h")),
+            ("5 s", Err("'5 s': not a duration; write 500ms, 1.5s, 5s, 1m30s or 1h")),
+            ("5S", Err("'5S': not a duration; write 500ms, 1.5s, 5s, 1m30s or 1h")),
             ("25h", Err("'25h': longer than a day; write at most 24h")),
             ("86400001ms", Err("'86400001ms': longer than a day; write at most 24h")),
             ("99999999999999999999h", Err("'99999999999999999999h': longer than a day; write at most 24h")),
@@ -216,7 +307,32 @@ mod tests {
             ("", Err("'': not a size; write 512B, 16KiB, 10MiB or 1GiB")),
             ("B", Err("'B': not a size; write 512B, 16KiB, 10MiB or 1GiB")),
             ("MiB", Err("'MiB': not a size; write 512B, 16KiB, 10MiB or 1GiB")),
-            ("10MB", Err("'10MB': not a size; write 512B, 16KiB, 10MiB or 1GiB")),
+            ("10M", Ok(10_485_760)),
+            ("10MB", Ok(10_485_760)),
+            ("10m", Ok(10_485_760)),
+            ("10mb", Ok(10_485_760)),
+            ("10mib", Ok(10_485_760)),
+            ("16k", Ok(16_384)),
+            ("16K", Ok(16_384)),
+            ("16kB", Ok(16_384)),
+            ("1g", Ok(1 << 30)),
+            ("1GB", Ok(1 << 30)),
+            ("512b", Ok(512)),
+            ("1.5M", Ok(1_572_864)),
+            ("0.5KiB", Ok(512)),
+            ("1.0", Ok(1)),
+            ("1.5", Err("'1.5': no whole number of bytes; write 512B, 16KiB, 10MiB or 1GiB")),
+            ("0.0001K", Err("'0.0001K': no whole number of bytes; write 512B, 16KiB, 10MiB or 1GiB")),
+            ("1.M", Err("'1.M': not a size; write 512B, 16KiB, 10MiB or 1GiB")),
+            ("10 MB", Err("'10 MB': not a size; write 512B, 16KiB, 10MiB or 1GiB")),
+            ("1G512M", Err("'1G512M': not a size; write 512B, 16KiB, 10MiB or 1GiB")),
+            ("10Mi", Ok(10_485_760)),
+            ("10Mb/s", Err("'10Mb/s': not a size; write 512B, 16KiB, 10MiB or 1GiB")),
+            ("1TB", Err("'1TB': not a size; write 512B, 16KiB, 10MiB or 1GiB")),
+            ("10X", Err("'10X': not a size; write 512B, 16KiB, 10MiB or 1GiB")),
+            ("1e6", Err("'1e6': not a size; write 512B, 16KiB, 10MiB or 1GiB")),
+            ("+1", Err("'+1': not a size; write 512B, 16KiB, 10MiB or 1GiB")),
+            ("1024.5g", Err("'1024.5g': too large; write at most 1024GiB")),
             ("-1", Err("'-1': not a size; write 512B, 16KiB, 10MiB or 1GiB")),
             ("1025GiB", Err("'1025GiB': too large; write at most 1024GiB")),
             ("18446744073709551615GiB", Err("'18446744073709551615GiB': too large; write at most 1024GiB")),

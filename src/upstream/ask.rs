@@ -1,6 +1,7 @@
 //! Asks a proxy that runs already: one request, one answer, a few seconds at most.
 //! Knows nothing of lines and races: it is for probes and for people.
 
+use std::net::TcpStream;
 use std::time::Duration;
 
 use http::Request;
@@ -9,17 +10,21 @@ use ureq::Agent;
 use url::{Url, form_urlencoded};
 
 use crate::config::{AdminToken, Errand};
-use crate::message::Address;
+use crate::message::{Address, Printable};
 
 /// For all of it. Probes are asked every few seconds, and whoever is too busy for so long isn't healthy.
 const ASK_TIME: Duration = Duration::from_secs(3);
-/// The longest answer that is read, in bytes: a reason for each of 64 backends.
+/// The longest answer that is read, in bytes: the list of a form of 64 KiB. What encodes it is longer than its names.
 const ANSWER_BYTES_MAX: u64 = 64 * 1024;
 
 /// Does the errand. Returns what is to be printed, or why it failed, in one line.
 pub fn ask(errand: &Errand) -> Result<String, String> {
     match errand {
         Errand::Health(url) => send(url, Request::get(url.as_str()), "").map(|_| String::new()),
+        Errand::Reach(address) => match TcpStream::connect_timeout(address, ASK_TIME) {
+            Ok(_) => Ok(String::new()),
+            Err(error) => Err(format!("cannot connect to {address}: {error}")),
+        },
         Errand::Update { admin, backends, token } => update(admin, backends, token.as_ref()),
     }
 }
@@ -43,10 +48,13 @@ fn send(url: &Url, request: http::request::Builder, body: &str) -> Result<String
     let mut response = agent().run(request).map_err(|error| format!("cannot ask {url}: {}", reason(&error)))?;
     let status = response.status();
     let text = response.body_mut().with_config().limit(ANSWER_BYTES_MAX).read_to_string();
+    // The answer comes from outside, and may not write to a terminal what it likes.
+    let lines = |text: &str| text.lines().map(|line| Printable(line).to_string()).collect::<Vec<_>>();
     if status.is_success() {
-        return text.map_err(|error| format!("cannot read the answer of {url}: {}", reason(&error)));
+        let text = text.map_err(|error| format!("cannot read the answer of {url}: {}", reason(&error)))?;
+        return Ok(lines(&text).into_iter().map(|line| line + "\n").collect());
     }
-    let lines: Vec<String> = text.unwrap_or_default().lines().map(printable).collect();
+    let lines = lines(&text.unwrap_or_default());
     Err(format!("{url} answers {}: {}", status.as_u16(), lines.join("; ")))
 }
 
@@ -66,12 +74,7 @@ fn agent() -> Agent {
 fn reason(error: &ureq::Error) -> String {
     match error {
         ureq::Error::Timeout(_) => format!("no answer within {} s", ASK_TIME.as_secs()),
-        ureq::Error::Io(error) => error.to_string(),
-        error => error.to_string(),
+        ureq::Error::Io(error) => Printable(&error.to_string()).to_string(),
+        error => Printable(&error.to_string()).to_string(),
     }
-}
-
-/// Whoever answers may not write to a terminal what it likes.
-fn printable(line: &str) -> String {
-    line.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
 }

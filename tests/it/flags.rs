@@ -73,27 +73,31 @@ fn every_bad_value_ends_the_start_with_one_line_that_names_flag_or_variable() {
         ("--backends", "ftp://a", "'ftp://a': it must begin with http:// or https://"),
         ("--backends", "http://a,http://a", "'http://a': http://a is in the list twice"),
         ("--success", "2xx", "'2xx': not a status or a range of them; write 200 or 200-299"),
-        ("--timeout", "5", "'5': no unit; write 500ms, 5s, 2m or 1h"),
+        ("--timeout", "5", "'5': no unit; write 500ms, 1.5s, 5s, 1m30s or 1h"),
         ("--timeout", "0s", "'0s': no answer can come in no time; write 5s, say"),
-        ("--idle-timeout", "soon", "'soon': not a duration; write 500ms, 5s, 2m or 1h"),
+        ("--idle-timeout", "soon", "'soon': not a duration; write 500ms, 1.5s, 5s, 1m30s or 1h"),
         ("--host", "other", "'other': neither backend nor preserve; write one of them"),
         ("--via", "yes", "'yes': neither on nor off; write one of them"),
-        ("--linger", "1d", "'1d': not a duration; write 500ms, 5s, 2m or 1h"),
-        ("--linger-unsafe", "-1s", "'-1s': not a duration; write 500ms, 5s, 2m or 1h"),
+        ("--linger", "1d", "'1d': not a duration; write 500ms, 1.5s, 5s, 1m30s or 1h"),
+        ("--linger-unsafe", "-1s", "'-1s': not a duration; write 500ms, 1.5s, 5s, 1m30s or 1h"),
         ("--max-silent", "0", "'0': not a whole number from 1 to 65536; write 1, say"),
         ("--max-idle-lines", "1025", "'1025': not a whole number from 0 to 1024; write 0, say"),
-        ("--dns-ttl", "30", "'30': no unit; write 500ms, 5s, 2m or 1h"),
+        ("--dns-ttl", "30", "'30': no unit; write 500ms, 1.5s, 5s, 1m30s or 1h"),
         ("--ca-file", "/nonexistent", "'/nonexistent': cannot read it: "),
         ("--ca-file", "/dev/null", "'/dev/null': it holds no certificate; name a PEM file that does"),
         ("--max-legs", "63", "'63': not a whole number from 64 to 65536; write 64, say"),
-        ("--listen", "localhost:80", "'localhost:80': not an IP address with a port; write 0.0.0.0:8080 or [::]:8080"),
-        ("--max-body", "10MB", "'10MB': not a size; write 512B, 16KiB, 10MiB or 1GiB"),
+        ("--listen", "a.example:80", "'a.example:80': no other host name than localhost; write :8080, localhost:8080,"),
+        ("--max-body", "10TB", "'10TB': not a size; write 512B, 16KiB, 10MiB or 1GiB"),
         ("--spool-dir", "/nonexistent", "'/nonexistent': no such directory; name one that exists"),
         ("--max-connections", "0", "'0': not a whole number from 1 to"),
         ("--trusted-proxies", "10.0.0.0/33", "'10.0.0.0/33': not a network; write 172.17.0.0/16"),
         ("--trusted-proxies", "none,10.0.0.1", "'none': not a network; write 172.17.0.0/16"),
         ("--workers", "-1", "'-1': not a whole number from 1 to 1024; write 1, say"),
-        ("--admin-listen", "8081", "'8081': not an IP address with a port"),
+        (
+            "--admin-listen",
+            "127.0.0.1",
+            "'127.0.0.1': no port; write :8080, localhost:8080, 127.0.0.1:8080 or [::1]:8080",
+        ),
         ("--admin-token-file", "/nonexistent", "'/nonexistent': cannot read it: "),
         ("--admin-host", "http://a", "'http://a': not a host name; write proxy.example"),
         ("--admin-from", "10.0.0.0/33", "'10.0.0.0/33': not a network; write 172.17.0.0/16"),
@@ -200,6 +204,62 @@ fn check_prints_what_is_in_effect() {
 }
 
 #[test]
+fn what_users_of_other_programs_write_is_taken() {
+    let rows = [
+        ("--listen", ":8090", "0.0.0.0:8090,[::]:8090 (where IPv6 exists)"),
+        ("--listen", "*:8090", "0.0.0.0:8090,[::]:8090 (where IPv6 exists)"),
+        ("--listen", "8090", "0.0.0.0:8090,[::]:8090 (where IPv6 exists)"),
+        ("--listen", "localhost:8090", "127.0.0.1:8090,[::1]:8090 (where IPv6 exists)"),
+        ("--listen", "127.0.0.1:8090", "127.0.0.1:8090"),
+        ("--admin-listen", "localhost:8090", "127.0.0.1:8090,[::1]:8090 (where IPv6 exists)"),
+        ("--timeout", "1m30s", "90s"),
+        ("--timeout", "1.5s", "1500ms"),
+        ("--max-body", "10M", "10MiB"),
+        ("--max-body", "10MB", "10MiB"),
+        ("--max-body", "10m", "10MiB"),
+    ];
+    for (flag, value, expected) in rows {
+        let shown = checked(&[flag, value], &[("BACKEND_SERVERS", LIST)]);
+        let line = format!("{} = {expected}\n", &flag[2..]);
+        assert!(shown.contains(&line), "{flag} {value}: {shown}");
+        assert_eq!(checked(&[], &[("BACKEND_SERVERS", LIST), (variable(&flag[2..]), value)]), shown, "{flag} {value}");
+    }
+}
+
+#[test]
+fn localhost_is_listened_on_and_reached() {
+    let good = Fake::with(200, "good");
+    let mut command = Binary::command();
+    command.args(["--backends", &good.url, "--listen", "localhost:0", "--admin-listen", "off"]);
+    let program = Binary::spawn(command);
+    let line = program.line("listens on 127.0.0.1:");
+    let address = line.split("listens on ").nth(1).and_then(|list| list.split(" and ").next()).expect("an address");
+    assert_eq!(get(address.parse().expect("an address"), "/").text(), "good");
+}
+
+#[test]
+fn a_bare_admin_port_is_open_and_the_refusal_says_what_was_meant() {
+    for list in [":8082", "8082", "*:8082"] {
+        let line = usage_error(&["--admin-listen", list], &[("BACKEND_SERVERS", LIST)]);
+        assert!(line.contains("; write localhost:8082, or give --admin-token-file FILE"), "{line}");
+    }
+}
+
+#[test]
+fn an_entry_that_is_nearly_a_backend_gets_one_offered() {
+    let rows = [
+        ("127.0.0.1:9001", "'127.0.0.1:9001': it must begin with http:// or https://; write http://127.0.0.1:9001"),
+        ("http://::1:9001", "'http://::1:9001': an IPv6 address stands between brackets; write http://[::1]:9001"),
+        ("http://a;http://b", "'http://a;http://b': entries stand between commas, not semicolons"),
+        ("http://a\nhttp://b", "'http://a\\nhttp://b': entries stand between commas, not line breaks"),
+    ];
+    for (list, reason) in rows {
+        assert_eq!(usage_error(&["--backends", list], &[]), format!("--backends {reason}"));
+        assert_eq!(usage_error(&[], &[("BACKEND_SERVERS", list)]), format!("BACKEND_SERVERS {reason}"));
+    }
+}
+
+#[test]
 fn a_flag_beats_its_variable_which_beats_the_default() {
     let backends = ("BACKEND_SERVERS", LIST);
     let timeout = |text: &str| text.lines().find(|line| line.starts_with("timeout = ")).map(str::to_owned);
@@ -252,13 +312,17 @@ fn help_tells_every_flag_with_its_variable_and_version_the_version() {
 }
 
 #[test]
-fn an_address_in_use_ends_the_start_with_1_and_names_it() {
+fn an_address_in_use_ends_the_start_with_1_and_names_it_and_the_flag() {
     let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = taken.local_addr().expect("an address").to_string();
     let free = "127.0.0.1:0";
-    for (listen, admin_listen) in [(address.as_str(), free), (free, address.as_str())] {
+    // Was seen as: of a second instance no flag was named.
+    for (listen, admin_listen, advice) in [
+        (address.as_str(), free, "give --listen another address"),
+        (free, address.as_str(), "give --admin-listen another address, or off"),
+    ] {
         let ended = run(&["--backends", LIST, "--listen", listen, "--admin-listen", admin_listen], &[]);
-        let expected = format!("red-tentacle: cannot listen on {address}: the address is in use\n");
+        let expected = format!("red-tentacle: cannot listen on {address}: the address is in use; {advice}\n");
         assert_eq!((ended.code, ended.stderr.as_str()), (Some(1), expected.as_str()));
     }
 }
@@ -659,6 +723,33 @@ fn grace_period_bounds_the_end() {
     assert_eq!(program.wait().code(), Some(0));
     assert!(client.is_closed());
     gate.open();
+}
+
+#[test]
+fn demo_offers_an_update_only_where_one_is_taken_and_with_its_token() {
+    // Was seen as: an update line that couldn't work.
+    let (_file, token) = token_file();
+    let path = token.as_str();
+    let free = "127.0.0.1:0";
+    let rows: [(&[&str], Option<&str>); 3] = [
+        (&["--admin-listen", "off", "--admin-on-proxy-port", "off"], None),
+        (&["--admin-listen", "off"], Some("")),
+        (&["--admin-listen", free, "--admin-token-file", path], Some(path)),
+    ];
+    for (arguments, token) in rows {
+        let mut command = Binary::command();
+        command.args(["--demo", "--listen", free]).args(arguments);
+        let mut program = Binary::spawn(command);
+        program.line("the backends are now");
+        program.signal("TERM");
+        assert_eq!(program.wait().code(), Some(0));
+        let printed: String = program.printed.iter().map(|line| line + "\n").collect();
+        assert_eq!(printed.contains("update-backends"), token.is_some(), "{printed}");
+        let shown = token.filter(|token| !token.is_empty());
+        let header = shown.map(|file| format!("' -H \"Authorization: Bearer $(cat {file})\"\n")).unwrap_or_default();
+        assert!(printed.contains(&header), "{printed}");
+        assert_eq!(printed.contains("Authorization"), shown.is_some(), "{printed}");
+    }
 }
 
 #[test]

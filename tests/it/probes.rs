@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use crate::harness::{Binary, Client, Fake, Gate, Reply, get};
+use crate::harness::{Binary, Client, Fake, Gate, Reply, get, refusing};
 
 /// What no update may have: signs of another proxy and of a page, and a name that leads here from somewhere.
 fn probe(address: SocketAddr, method: &str, target: &str) -> Reply {
@@ -43,6 +43,14 @@ fn everybody_may_ask_whether_it_is_alive_and_ready_but_not_where_clients_connect
     let told = program.rest();
     let exchanges = told.lines().filter(|line| line.contains("z 200 in ") || line.contains("z?x 200 in ")).count();
     assert_eq!(exchanges, 3, "what clients ask is logged, probes are not: {told}");
+}
+
+#[test]
+fn readiness_says_nothing_of_backends() {
+    let program = Binary::start(&["--backends", &refusing()]);
+    let (address, admin) = program.addresses();
+    assert_eq!(get(address, "/").status, 502);
+    assert_eq!(get(admin, "/readyz").status, 200);
 }
 
 #[test]

@@ -10,7 +10,7 @@ use red_tentacle::config::AdminToken;
 use crate::harness::{Client, Fake, Gate, Proxy, Raw, Received, Reply, SOON, refusing};
 
 const PATHS: [&str; 2] = ["/-update-backends", "/update-backends"];
-const UPDATED: &str = "Backends updated successfully\n";
+const UPDATED: Option<&str> = Some("Backends updated successfully");
 const FORM: &str = "Content-Type: application/x-www-form-urlencoded";
 
 /// One request on a connection of its own.
@@ -50,12 +50,12 @@ fn both_paths_update_on_both_ports_by_query_and_by_form() {
         for path in PATHS {
             let (backend, text) = lists.next().expect("a cycle");
             let reply = send(port, "POST", &format!("{path}?backends={}", backend.url), &[], None);
-            assert_eq!((reply.status, reply.text().as_str()), (200, UPDATED), "{path} on {port} by query");
+            assert_eq!((reply.status, reply.text().lines().next()), (200, UPDATED), "{path} on {port} by query");
             assert_eq!(proxy.get("/").text(), text, "{path} on {port} by query");
 
             let (backend, text) = lists.next().expect("a cycle");
             let reply = send(port, "POST", path, &[FORM], Some(&format!("backends={}", backend.url)));
-            assert_eq!((reply.status, reply.text().as_str()), (200, UPDATED), "{path} on {port} by form");
+            assert_eq!((reply.status, reply.text().lines().next()), (200, UPDATED), "{path} on {port} by form");
             assert_eq!(reply.value("content-type"), Some("text/plain; charset=utf-8"));
             assert_eq!(proxy.get("/").text(), text, "{path} on {port} by form");
         }
@@ -63,6 +63,15 @@ fn both_paths_update_on_both_ports_by_query_and_by_form() {
     assert!(old.received.is_empty(), "nothing but updates came while it was in the list");
     let received: Vec<Received> = a.received.try_iter().chain(b.received.try_iter()).collect();
     assert!(received.iter().all(|request| request.method == "GET"), "no update is forwarded: {received:?}");
+}
+
+#[test]
+fn the_answer_to_an_update_is_the_list_in_force() {
+    let (proxy, _old) = proxy_before_old();
+    let target = format!("{}?backends=HTTP://A.example:80/,https://b.example/base/", PATHS[0]);
+    let reply = send(proxy.admin, "POST", &target, &[], None);
+    let expected = "Backends updated successfully\nb1 http://a.example\nb2 https://b.example/base\n";
+    assert_eq!((reply.status, reply.text().as_str()), (200, expected));
 }
 
 #[test]
@@ -146,7 +155,7 @@ fn localhost_an_ip_address_or_a_given_name_is_a_good_host() {
     for host in ["localhost", "LOCALHOST:8081", "127.0.0.1:8081", "192.0.2.7", "[::1]:8081", "Proxy.Example:80"] {
         let query = format!("{}?backends={}", PATHS[0], new.url);
         let reply = send_bytes(proxy.admin, &format!("POST {query} HTTP/1.1\r\nHost: {host}\r\n\r\n"));
-        assert_eq!((reply.status, reply.text().as_str()), (200, UPDATED), "{host}");
+        assert_eq!((reply.status, reply.text().lines().next()), (200, UPDATED), "{host}");
     }
     let typed =
         send(proxy.admin, "POST", &format!("{}?backends={}", PATHS[0], new.url), &["Sec-Fetch-Site: none"], None);
@@ -163,7 +172,7 @@ fn spaces_around_commas_do_not_count() {
         ("as plus and %20", format!("?backends=+{}%20,%20{}+", a.url, b.url), None),
     ] {
         let reply = send(proxy.admin, "POST", &format!("{}{query}", PATHS[0]), &[FORM], form.as_deref());
-        assert_eq!((reply.status, reply.text().as_str()), (200, UPDATED), "{label}");
+        assert_eq!((reply.status, reply.text().lines().next()), (200, UPDATED), "{label}");
         assert_eq!(proxy.get("/").text(), "new", "{label}");
         assert_eq!(b.next().target, "/", "{label}");
     }
@@ -180,7 +189,7 @@ fn a_list_holds_64_backends_and_no_more() {
     assert!(reply.text().contains(&format!("'{}': the list has 65 entries", last.url)), "{}", reply.text());
     assert_old_stays(&proxy, &old, "65");
     urls.remove(0);
-    assert_eq!(proxy.update(&urls).text(), UPDATED);
+    assert_eq!(proxy.update(&urls).text().lines().next(), UPDATED);
     assert_eq!(proxy.get("/").text(), "the 64th");
 }
 
@@ -221,7 +230,7 @@ fn switched_off_on_the_proxy_port_the_paths_are_forwarded_like_any_other() {
         assert_eq!(send(proxy.address, "GET", path, &[], None).text(), "old", "{path}");
         assert_eq!(old.next().target, path);
     }
-    assert_eq!(send(proxy.admin, "POST", PATHS[1], &[FORM], Some(&form)).text(), UPDATED);
+    assert_eq!(send(proxy.admin, "POST", PATHS[1], &[FORM], Some(&form)).text().lines().next(), UPDATED);
     assert_eq!(proxy.get("/").text(), "new");
 }
 
@@ -250,12 +259,15 @@ fn with_a_token_its_bearer_may_update_and_nobody_else() {
     let bearer = "Authorization: Bearer s3cret";
     let strange = [bearer, "Origin: https://page.example", "Via: 1.1 other", "X-Forwarded-For: 192.0.2.7"];
     for port in [proxy.admin, proxy.address] {
-        assert_eq!(send(port, "POST", &target, &strange, None).text(), UPDATED);
+        assert_eq!(send(port, "POST", &target, &strange, None).text().lines().next(), UPDATED);
         let bytes = format!("POST {target} HTTP/1.0\r\nHost: far.example\r\n{bearer}\r\n\r\n");
-        assert_eq!(send_bytes(port, &bytes).text(), UPDATED);
+        assert_eq!(send_bytes(port, &bytes).text().lines().next(), UPDATED);
         assert_eq!(send(port, "GET", &target, &[bearer], None).status, 405);
         assert_eq!(proxy.get("/").text(), "new");
-        assert_eq!(send(port, "POST", &format!("{}?backends={}", PATHS[0], old.url), &[bearer], None).text(), UPDATED);
+        assert_eq!(
+            send(port, "POST", &format!("{}?backends={}", PATHS[0], old.url), &[bearer], None).text().lines().next(),
+            UPDATED
+        );
     }
 }
 
@@ -272,7 +284,7 @@ fn a_race_in_flight_finishes_with_the_list_that_it_began_with() {
     let mut early = Client::connect(proxy.address);
     early.send_request("GET", "/early", &[], None);
     assert_eq!(old.next().target, "/early");
-    assert_eq!(proxy.update(std::slice::from_ref(&new.url)).text(), UPDATED);
+    assert_eq!(proxy.update(std::slice::from_ref(&new.url)).text().lines().next(), UPDATED);
     assert_eq!(proxy.get("/late").text(), "new");
     gate.open();
     assert_eq!(early.reply().text(), "old");
@@ -297,7 +309,7 @@ fn under_concurrent_updates_every_request_races_against_one_whole_list() {
                 let mut client = Client::connect(proxy.address);
                 for request in 0..REQUESTS {
                     if request % 3 == 0 {
-                        assert_eq!(proxy.update(lists[(number + request / 3) % 2]).text(), UPDATED);
+                        assert_eq!(proxy.update(lists[(number + request / 3) % 2]).text().lines().next(), UPDATED);
                     }
                     client.send_request("GET", &format!("/{number}/{request}"), &[], None);
                     let reply = client.reply();

@@ -14,7 +14,7 @@ pub(super) const FLAGS: &[Flag] = &[
     Flag {
         name: "listen",
         env: "RED_TENTACLE_LISTEN",
-        value: "IP:PORT,...",
+        value: "ADDRESS,...",
         default: "0.0.0.0:8080 and, where IPv6 exists, [::]:8080",
         help: "Where clients connect",
         set: |draft, text| {

@@ -1,6 +1,7 @@
 //! What the program asks of a proxy that runs already, instead of being one.
 
 use super::Flag;
+use crate::config::errand::{self, Errand, Health};
 use crate::config::values;
 
 /// In the order of the help.
@@ -8,14 +9,19 @@ pub(super) const FLAGS: &[Flag] = &[
     Flag {
         name: "health",
         env: "RED_TENTACLE_HEALTH",
-        value: "URL",
+        value: "[URL]",
         default: "",
-        help: "Ask this URL and exit: with 0 if the answer is a 2xx within 3 s, else with 1",
+        help: "Ask this URL, or else what listens at --admin-listen, and exit: with 0 if the answer is a 2xx within 3 s, else \
+               with 1",
         set: |draft, text| {
-            draft.health = Some(values::http_url(text)?);
+            draft.health = Some(if text == "on" { Health::Own } else { Health::At(values::http_url(text)?) });
             Ok(())
         },
-        show: |draft| draft.health.as_ref().map_or("(none)".to_owned(), ToString::to_string),
+        show: |draft| match draft.health.as_ref().map(|health| health.errand(&draft.config)) {
+            Some(Ok(Errand::Health(url))) => url.to_string(),
+            Some(Ok(Errand::Reach(address))) => address.to_string(),
+            _ => "(none)".to_owned(),
+        },
     },
     Flag {
         name: "update",
@@ -39,12 +45,15 @@ pub(super) const FLAGS: &[Flag] = &[
         name: "admin",
         env: "RED_TENTACLE_ADMIN",
         value: "URL",
-        default: "http://127.0.0.1:8081/",
+        default: "the address of --admin-listen",
         help: "Where the running proxy takes updates",
         set: |draft, text| {
-            draft.admin = values::http_url(text)?;
+            draft.admin = Some(values::http_url(text)?);
             Ok(())
         },
-        show: |draft| draft.admin.to_string(),
+        show: |draft| {
+            let admin = draft.admin.clone().or_else(|| errand::own_admin(&draft.config).ok());
+            admin.map_or("(none)".to_owned(), |admin| admin.to_string())
+        },
     },
 ];

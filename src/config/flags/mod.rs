@@ -13,6 +13,7 @@ use std::time::Duration;
 use url::Url;
 
 use super::Config;
+use super::errand::Health;
 use crate::message::Address;
 
 /// The most entries of a list of names or networks: a person wrote them.
@@ -28,10 +29,11 @@ pub(super) struct Draft {
     pub(super) linger_unsafe: Option<Duration>,
     pub(super) check: bool,
     pub(super) demo: bool,
-    pub(super) health: Option<Url>,
+    pub(super) health: Option<Health>,
     /// Empty if none is asked for.
     pub(super) update: Vec<Address>,
-    pub(super) admin: Url,
+    /// If it isn't the configuration's own admin port.
+    pub(super) admin: Option<Url>,
 }
 
 impl Draft {
@@ -45,7 +47,7 @@ impl Draft {
             demo: false,
             health: None,
             update: Vec::new(),
-            admin: Url::parse("http://127.0.0.1:8081").expect("a URL"),
+            admin: None,
         }
     }
 }
@@ -56,7 +58,7 @@ pub(super) struct Flag {
     pub(super) name: &'static str,
     /// The environment variable that stands in for it.
     pub(super) env: &'static str,
-    /// What its value is, in help; empty for a flag that is given or not.
+    /// What its value is, in help; in brackets if the flag may go without, which means `on`; empty for a flag that is given or not.
     pub(super) value: &'static str,
     /// Its default, in help.
     pub(super) default: &'static str,

@@ -8,7 +8,7 @@ pub(super) const FLAGS: &[Flag] = &[
     Flag {
         name: "admin-listen",
         env: "RED_TENTACLE_ADMIN_LISTEN",
-        value: "IP:PORT,...|off",
+        value: "ADDRESS,...|off",
         default: "127.0.0.1:8081 and, where IPv6 exists, [::1]:8081",
         help: "Where updates are taken; beyond loopback only with a token or --admin-from",
         set: |draft, text| {
