@@ -92,7 +92,7 @@ impl Woken {
             News::Answer(sent) => sent.go_on(request, token),
             News::Addresses(looking) => {
                 let (lines, deadline) = (looking.lines.clone(), looking.deadline);
-                lines.after_looking(looking.go_on(token)?, deadline, request, token)
+                lines.after_looking(looking.go_on(token)?, deadline, request)
             }
             News::Connection(connecting) => {
                 let lines = connecting.lines.clone();
@@ -168,7 +168,7 @@ impl Sent {
         let Sent { line, lines } = self;
         let may_repeat = line.may_repeat(request);
         match line.finish(&lines, request, token) {
-            Err(failure) if failure.died_unanswered && may_repeat => lines.start_afresh(request, token),
+            Err(failure) if failure.died_unanswered && may_repeat => lines.start_afresh(request),
             called => called.map(Step::Answered).map_err(|failure| failure.outcome),
         }
     }
@@ -195,20 +195,20 @@ impl Lines {
         Some(Waits::for_answer(line, request.ahead(self.address()), self))
     }
 
-    /// Reaches the backend. Blocks only where other addresses are tried beside the first; the token hangs up at any time.
+    /// Reaches the backend. Doesn't block; the token hangs up at any time.
     pub fn start(self: &Arc<Lines>, request: &Outgoing, token: &CancelToken) -> Result<Step, Outcome> {
         if token.is_cancelled() {
             return Err(Outcome::Cancelled);
         }
         match self.take(request.is_idempotent(), Instant::now()) {
             Some(line) => Ok(self.start_on(line, request)),
-            None => self.start_afresh(request, token),
+            None => self.start_afresh(request),
         }
     }
 
-    fn start_afresh(self: &Arc<Lines>, request: &Outgoing, token: &CancelToken) -> Result<Step, Outcome> {
+    fn start_afresh(self: &Arc<Lines>, request: &Outgoing) -> Result<Step, Outcome> {
         let deadline = Instant::now() + self.timeout();
-        self.after_looking(Looking::begin(self, deadline)?, deadline, request, token)
+        self.after_looking(Looking::begin(self, deadline)?, deadline, request)
     }
 
     fn after_looking(
@@ -216,11 +216,10 @@ impl Lines {
         looked: Looked,
         deadline: Instant,
         request: &Outgoing,
-        token: &CancelToken,
     ) -> Result<Step, Outcome> {
         match looked {
             Looked::Found(addresses) => {
-                Ok(self.after_connecting(Connecting::begin(self, addresses, deadline, token)?, request))
+                Ok(self.after_connecting(Connecting::begin(self, addresses, deadline)?, request))
             }
             Looked::Waits(looking) => Ok(Step::Waits(Waits(Wait::Addresses(looking)))),
         }

@@ -1,20 +1,19 @@
 //! A leg whose backend's name is being looked up: it waits in the poller. Knows nothing of connections.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::Lines;
+use super::alarm::Alarm;
 use super::resolve::News;
-use super::slot::{Slot, Wake};
 use crate::message::Outcome;
-use crate::poller::{Owner, Poller, Turn, Watch};
-use crate::race::{CancelToken, HangUp};
+use crate::race::CancelToken;
 
 /// A leg that waits for addresses.
 pub(super) struct Looking {
     pub(super) lines: Arc<Lines>,
-    place: Arc<Place>,
+    alarm: Arc<Alarm>,
     asked: Instant,
     pub(super) deadline: Instant,
 }
@@ -23,12 +22,6 @@ pub(super) struct Looking {
 pub(super) enum Looked {
     Found(Vec<SocketAddr>),
     Waits(Looking),
-}
-
-/// Where it waits. All that wakes it does so by way of the alarm.
-struct Place {
-    slot: Slot,
-    alarm: OnceLock<Watch>,
 }
 
 impl Looking {
@@ -41,27 +34,17 @@ impl Looking {
         let (now, mut waits) = (Instant::now(), None);
         let known = lines.resolver().addresses(asked, now, |patience| {
             let until = patience.map_or(deadline, |patience| deadline.min(asked + patience));
-            let place = Place::new(lines.poller(), until);
-            waits = Some(Looking { lines: lines.clone(), place: place.clone(), asked, deadline });
-            place
+            waits.insert(Alarm::new(lines.poller(), until)).clone()
         })?;
-        match waits {
-            Some(_) if now >= deadline => {
-                Err(Outcome::Dns(format!("no answer for {} in time", lines.address().host())))
-            }
-            Some(looking) => Ok(Looked::Waits(looking)),
-            None => Ok(Looked::Found(known)),
-        }
+        let Some(alarm) = waits else { return Ok(Looked::Found(known)) };
+        let looking = Looking { lines: lines.clone(), alarm, asked, deadline };
+        if now < deadline { Ok(Looked::Waits(looking)) } else { Err(looking.late()) }
     }
 
     /// Has the leg go on when there is news, or when it is hung up on. Doesn't block.
     pub(super) fn wait(self, token: &CancelToken, go_on: impl FnOnce(Looking) + Send + 'static) -> Result<(), Outcome> {
-        let place = self.place.clone();
-        token.arm(place.clone()).map_err(|_| Outcome::Cancelled)?;
-        if place.slot.put(Wake { is_due: None, go_on: Box::new(move || go_on(self)) }) {
-            place.slot.wake_for_good();
-        }
-        Ok(())
+        let alarm = self.alarm.clone();
+        alarm.wait(token, Box::new(move || go_on(self)))
     }
 
     /// Goes on after a wait. Doesn't block.
@@ -69,42 +52,21 @@ impl Looking {
         token.disarm().map_err(|_| Outcome::Cancelled)?;
         Looking::ask(&self.lines, self.asked, self.deadline)
     }
+
+    /// The time is over.
+    fn late(&self) -> Outcome {
+        Outcome::Dns(format!("no answer for {} in time", self.lines.address().host()))
+    }
 }
 
 impl Drop for Looking {
     fn drop(&mut self) {
-        if let Some(alarm) = self.place.alarm.get() {
-            alarm.end();
-        }
+        self.alarm.end();
     }
 }
 
-impl Place {
-    fn new(poller: &Poller, until: Instant) -> Arc<Place> {
-        let place = Arc::new(Place { slot: Slot::default(), alarm: OnceLock::new() });
-        let alarm = poller.alarm(place.clone());
-        alarm.set_deadline(Some(until));
-        let _ = place.alarm.set(alarm);
-        place
-    }
-}
-
-impl News for Place {
+impl News for Alarm {
     fn tell(&self) {
-        if let Some(alarm) = self.alarm.get() {
-            alarm.set_deadline(Some(Instant::now()));
-        }
-    }
-}
-
-impl HangUp for Place {
-    fn hang_up(&self) {
-        self.tell();
-    }
-}
-
-impl Owner for Place {
-    fn turn(self: Arc<Self>, _: Turn) {
-        self.slot.wake_for_good();
+        self.ring();
     }
 }

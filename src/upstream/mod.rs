@@ -2,6 +2,7 @@
 //! Knows nothing of clients, nor of the rules of the race: whoever calls says what is sent and may hang up.
 
 mod ahead;
+mod alarm;
 mod ask;
 mod buffers;
 mod connecting;

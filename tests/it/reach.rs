@@ -2,13 +2,16 @@
 
 use std::io;
 use std::net::{Shutdown, SocketAddr, TcpListener};
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use red_tentacle::config::Config;
 use red_tentacle::server::Server;
 
-use crate::harness::{Deaf, Fake, Gate, Names, Proxy, Raw, Told, eventually, patiently, refusing};
+use crate::harness::{
+    BRIEFLY, Client, Deaf, Fake, Gate, Names, Proxy, Raw, SOON, Told, eventually, patiently, refusing,
+};
 
 /// A proxy that looks names up like this and opens a line for every request.
 fn proxy_with(names: &Arc<Names>, backends: &[String], change: impl FnOnce(&mut Config)) -> Proxy {
@@ -200,6 +203,49 @@ fn an_address_that_refuses_costs_nothing() {
     assert_eq!(proxy.get("/").text(), "good");
     // A quarter of a second for each would be ten.
     assert!(began.elapsed() < Duration::from_secs(5), "it took {:?}", began.elapsed());
+}
+
+/// Was seen as: a name with 20 dead addresses took 20 descriptors for each request.
+#[test]
+fn a_name_with_many_dead_addresses_is_connected_to_by_few_at_once() {
+    const LEGS: usize = 10;
+    let dead = Deaf::new();
+    let addresses = vec![dead.address; 20];
+    let names = Names::answering(move |_, _, _| Ok(addresses.clone()));
+    let proxy = proxy_with(&names, &["http://dead.example".to_owned()], |config| {
+        config.timeout = Duration::from_secs(2);
+    });
+    let mut clients: Vec<Client> = (0..LEGS).map(|_| Client::connect(proxy.address)).collect();
+    clients.iter_mut().for_each(|client| client.send_request("POST", "/", &[], Some(b"body")));
+    let mut most = 0;
+    eventually("the legs have ended", || {
+        let attempts = dead.attempts();
+        most = most.max(attempts);
+        attempts == 0 && most > 0
+    });
+    assert!((LEGS..=3 * LEGS).contains(&most), "{most} at once");
+    for client in &mut clients {
+        assert!(client.reply().text().contains(" connect-timeout: "));
+    }
+}
+
+/// Was seen as: each leg that tried a second address held a thread, so that `--max-legs` of them kept all others out.
+#[test]
+fn legs_that_try_other_addresses_hold_no_thread() {
+    const LEGS: usize = 200;
+    let (dead, good) = (Deaf::new(), Fake::with(200, "good"));
+    let silent = dead.address;
+    let names = Names::answering(move |_, _, _| Ok(vec![silent; 2]));
+    let proxy = proxy_with(&names, &["http://dead.example".to_owned(), good.url.clone()], |config| {
+        patiently(config);
+        config.linger_unsafe = 3 * SOON;
+        config.grace_period = BRIEFLY;
+        config.max_legs = NonZeroUsize::new(64).expect("it isn't 0");
+    });
+    for number in 0..LEGS {
+        assert_eq!(proxy.post("/", b"body").text(), "good", "{number}");
+    }
+    assert!(dead.attempts() > 64);
 }
 
 #[test]
