@@ -103,7 +103,7 @@ impl Connecting {
 impl Made {
     fn new(attempt: Attempt, lines: &Lines) -> Result<Made, Outcome> {
         let (socket, peer, permit) = attempt.into_connected();
-        prepare(&socket)?;
+        prepare(&socket, lines.idle_timeout())?;
         lines.resolver().prefer(peer);
         Ok(Made { wire: Watched(Wire::new(socket)), permit, tls: lines.handshake()? })
     }

@@ -25,8 +25,9 @@ const ATTEMPTS_MAX: usize = 3;
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(15);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
 const KEEPALIVE_PROBES: u32 = 3;
-/// And while bytes of ours are unacknowledged, after as long.
-const USER_TIMEOUT: Duration = Duration::from_secs(30);
+/// And while bytes of ours are unacknowledged, or the backend has had no room for them, so long after the idle timeout: until
+/// then a backend may take its time, and the leg's own clock is the one that gives it up.
+const USER_TIMEOUT_MARGIN: Duration = Duration::from_secs(30);
 
 /// A leg that is connecting.
 pub(super) struct Dialing {
@@ -229,15 +230,23 @@ const UNSENT_BYTES_MAX: u32 = 64 * 1024;
 
 /// Makes a connection one that notices when its backend vanishes, and that takes no more than it can send soon. Not before it
 /// has connected: the leg's own timeout bounds that.
-pub(super) fn prepare(socket: &Socket) -> Result<(), Outcome> {
+pub(super) fn prepare(socket: &Socket, idle_timeout: Duration) -> Result<(), Outcome> {
     let keepalive =
         TcpKeepalive::new().with_time(KEEPALIVE_IDLE).with_interval(KEEPALIVE_INTERVAL).with_retries(KEEPALIVE_PROBES);
     let set = socket
         .set_tcp_nodelay(true)
         .and_then(|()| socket.set_tcp_keepalive(&keepalive))
-        .and_then(|()| socket.set_tcp_user_timeout(Some(USER_TIMEOUT)))
+        .and_then(|()| socket.set_tcp_user_timeout(Some(idle_timeout + USER_TIMEOUT_MARGIN)))
         .and_then(|()| socket.set_tcp_notsent_lowat(UNSENT_BYTES_MAX));
     set.map_err(|error| outcome_of(&error))
+}
+
+/// Lets the backend leave bytes of ours unread for as long as it likes: Linux would end the connection when the time that
+/// [`prepare`] sets is over, even if bytes come the other way meanwhile. Whether anything moves is for the tunnel to judge;
+/// a backend that vanished is noticed by the probes, as long as nothing is unacknowledged.
+pub(super) fn be_patient(socket: &Socket) {
+    // An error means that it is gone already.
+    let _ = socket.set_tcp_user_timeout(None);
 }
 
 /// What a failed system call on the way to a backend means.
@@ -318,16 +327,23 @@ mod tests {
         (open, address, closed)
     }
 
+    /// Was seen as: with `--idle-timeout 10m` uploads and tunnels were cut after 31 s in which the backend read nothing.
     #[test]
-    fn a_backend_that_vanishes_without_a_word_is_noticed() {
+    fn a_backend_that_vanishes_is_noticed_but_not_before_its_silence_is_too_long() {
         let (_listener, open, _) = open_and_closed_port();
         let socket = Socket::from(TcpStream::connect(open).expect("a connection"));
-        assert_eq!(prepare(&socket), Ok(()));
-        assert!(socket.keepalive().expect("an option"));
-        assert_eq!(socket.tcp_keepalive_time().expect("an option"), KEEPALIVE_IDLE);
-        assert_eq!(socket.tcp_keepalive_interval().expect("an option"), KEEPALIVE_INTERVAL);
-        assert_eq!(socket.tcp_keepalive_retries().expect("an option"), KEEPALIVE_PROBES);
-        assert_eq!(socket.tcp_user_timeout().expect("an option"), Some(USER_TIMEOUT));
+        for seconds in [0, 5, 60, 600, 24 * 60 * 60] {
+            let idle_timeout = Duration::from_secs(seconds);
+            assert_eq!(prepare(&socket, idle_timeout), Ok(()));
+            assert!(socket.keepalive().expect("an option"));
+            assert_eq!(socket.tcp_keepalive_time().expect("an option"), KEEPALIVE_IDLE);
+            assert_eq!(socket.tcp_keepalive_interval().expect("an option"), KEEPALIVE_INTERVAL);
+            assert_eq!(socket.tcp_keepalive_retries().expect("an option"), KEEPALIVE_PROBES);
+            let user_timeout = socket.tcp_user_timeout().expect("an option");
+            assert_eq!(user_timeout, Some(idle_timeout + Duration::from_secs(30)), "{idle_timeout:?}");
+        }
+        be_patient(&socket);
+        assert_eq!(socket.tcp_user_timeout().expect("an option"), None, "in a tunnel there is none");
     }
 
     #[test]

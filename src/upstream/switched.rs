@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use rustls::ClientConnection;
 
+use super::dial::be_patient;
 use super::line::Line;
 use super::session::send_records;
 use super::wire::{Left, Wire};
@@ -24,8 +25,9 @@ pub struct Switched {
 
 impl Switched {
     pub(super) fn new(line: Line, left: Left, token: CancelToken) -> Switched {
-        let input = io::Cursor::new(left.input);
-        Switched { wire: line.wire(), _line: line, tls: left.tls, input, token }
+        let (wire, input) = (line.wire(), io::Cursor::new(left.input));
+        be_patient(wire.now());
+        Switched { wire, _line: line, tls: left.tls, input, token }
     }
 }
 
