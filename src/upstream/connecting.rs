@@ -10,6 +10,7 @@ use rustls::ClientConnection;
 use super::Lines;
 use super::dial::{Attempt, Dialed, Dialing, prepare};
 use super::line::Line;
+use super::looking::{Looked, Looking, Tried};
 use super::permit::Permit;
 use super::slot::Wake;
 use super::tls::shake;
@@ -21,7 +22,9 @@ use crate::race::CancelToken;
 pub(super) struct Connecting {
     pub(super) lines: Arc<Lines>,
     phase: Phase,
-    deadline: Instant,
+    /// Other addresses were tried before.
+    is_again: bool,
+    pub(super) deadline: Instant,
 }
 
 enum Phase {
@@ -32,6 +35,7 @@ enum Phase {
 /// A TCP connection.
 struct Made {
     wire: Watched,
+    peer: SocketAddr,
     permit: Permit,
     /// The handshake that is under way, if there is one.
     tls: Option<Box<ClientConnection>>,
@@ -44,15 +48,22 @@ pub(super) struct Watched(Arc<Wire>);
 pub(super) enum Reached {
     Connected(Line),
     Waits(Connecting),
+    /// No address can be reached: the name may have others by now.
+    LooksAgain(Looked),
 }
 
 impl Connecting {
     /// Begins to connect to one of the addresses, of which there is one at least. Doesn't block.
-    pub(super) fn begin(lines: &Arc<Lines>, addresses: Vec<SocketAddr>, deadline: Instant) -> Result<Reached, Outcome> {
+    pub(super) fn begin(
+        lines: &Arc<Lines>,
+        addresses: Vec<SocketAddr>,
+        is_again: bool,
+        deadline: Instant,
+    ) -> Result<Reached, Outcome> {
         let now = Instant::now();
         let phase = Phase::Dials(Dialing::new(lines, addresses, deadline, now));
         // On a short way it connects at once.
-        Connecting { lines: lines.clone(), phase, deadline }.advance(now)
+        Connecting { lines: lines.clone(), phase, is_again, deadline }.advance(now)
     }
 
     /// Has the leg go on when there is news, or when it is hung up on. Doesn't block.
@@ -61,9 +72,9 @@ impl Connecting {
         token: &CancelToken,
         go_on: impl FnOnce(Connecting) + Send + 'static,
     ) -> Result<(), Outcome> {
-        let Connecting { lines, phase, deadline } = self;
+        let Connecting { lines, phase, is_again, deadline } = self;
         let (poller, until) = (lines.poller().clone(), deadline);
-        let go_on = move |phase| go_on(Connecting { lines, phase, deadline });
+        let go_on = move |phase| go_on(Connecting { lines, phase, is_again, deadline });
         let made = match phase {
             Phase::Dials(dialing) => return dialing.wait(token, move |dialing| go_on(Phase::Dials(dialing))),
             Phase::Shakes(made) => made,
@@ -83,14 +94,14 @@ impl Connecting {
     }
 
     fn advance(self, now: Instant) -> Result<Reached, Outcome> {
-        let Connecting { lines, phase, deadline } = self;
-        let waits = |lines, phase| Ok(Reached::Waits(Connecting { lines, phase, deadline }));
+        let Connecting { lines, phase, is_again, deadline } = self;
+        let waits = |lines, phase| Ok(Reached::Waits(Connecting { lines, phase, is_again, deadline }));
         let mut made = match phase {
             Phase::Shakes(made) => made,
             Phase::Dials(dialing) => match dialing.advance(now) {
                 Dialed::Connected(attempt) => Made::new(attempt, &lines)?,
                 Dialed::Waits(dialing) => return waits(lines, Phase::Dials(dialing)),
-                Dialed::Failed(outcome) => return Err(outcome),
+                Dialed::Failed(tried) => return look_again(&lines, tried, is_again, deadline, now),
             },
         };
         if made.shake()? {
@@ -105,7 +116,7 @@ impl Made {
         let (socket, peer, permit) = attempt.into_connected();
         prepare(&socket, lines.idle_timeout())?;
         lines.resolver().prefer(peer);
-        Ok(Made { wire: Watched(Wire::new(socket)), permit, tls: lines.handshake()? })
+        Ok(Made { wire: Watched(Wire::new(socket)), peer, permit, tls: lines.handshake()? })
     }
 
     /// Goes as far with the handshake as the socket allows: whether it is over.
@@ -119,12 +130,33 @@ impl Made {
     }
 
     fn into_line(self, lines: &Lines) -> Result<Line, Outcome> {
-        let Made { wire, permit, tls } = self;
+        let Made { wire, peer, permit, tls } = self;
         if let Some(tls) = tls {
             wire.get().session().begin(tls);
         }
         wire.get().note_made();
-        lines.line_on(wire, permit)
+        lines.line_on(wire, peer, permit)
+    }
+}
+
+/// A leg that can't reach any address has the name looked up anew, and if its time isn't over, tries what is found. Once: an
+/// answer that leads nowhere either is the truth.
+fn look_again(
+    lines: &Arc<Lines>,
+    tried: Tried,
+    is_again: bool,
+    deadline: Instant,
+    now: Instant,
+) -> Result<Reached, Outcome> {
+    match tried.outcome {
+        Outcome::Refused | Outcome::Unreachable if !is_again => {
+            Looking::again(lines, deadline, tried).map(Reached::LooksAgain)
+        }
+        Outcome::ConnectTimeout => {
+            lines.resolver().doubt(now);
+            Err(tried.outcome)
+        }
+        outcome => Err(outcome),
     }
 }
 

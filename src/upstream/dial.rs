@@ -11,6 +11,7 @@ use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 
 use super::Lines;
 use super::alarm::Alarm;
+use super::looking::Tried;
 use super::permit::Permit;
 use crate::message::Outcome;
 use crate::poller::{Poller, Watch};
@@ -62,7 +63,7 @@ pub(super) enum Dialed {
     Connected(Attempt),
     Waits(Dialing),
     /// None of them has connected.
-    Failed(Outcome),
+    Failed(Tried),
 }
 
 impl Dialing {
@@ -88,13 +89,14 @@ impl Dialing {
                 return Dialed::Connected(connected);
             }
             if now >= self.deadline {
-                return Dialed::Failed(Outcome::ConnectTimeout);
+                return self.fail(Outcome::ConnectTimeout);
             }
             let is_turn = self.attempts.is_empty() || now >= self.next_at;
             match self.addresses.get(self.begun) {
                 Some(address) if is_turn => self.begin_next(*address, now),
                 None if self.attempts.is_empty() => {
-                    return Dialed::Failed(self.failure.clone());
+                    let failure = self.failure.clone();
+                    return self.fail(failure);
                 }
                 _ => return Dialed::Waits(self),
             }
@@ -168,6 +170,10 @@ impl Dialing {
         self.permit.get_or_insert(permit);
         self.failure = outcome;
         self.next_at = now;
+    }
+
+    fn fail(mut self, outcome: Outcome) -> Dialed {
+        Dialed::Failed(Tried { addresses: std::mem::take(&mut self.addresses), outcome })
     }
 }
 
@@ -298,7 +304,7 @@ mod tests {
                     assert_eq!(socket.peer_addr().expect("a peer").as_socket(), Some(address));
                     return Ok(address);
                 }
-                Dialed::Failed(outcome) => return Err(outcome),
+                Dialed::Failed(Tried { outcome, .. }) => return Err(outcome),
                 Dialed::Waits(dialing) => {
                     let (sender, waited) = bounded(1);
                     dialing.wait(token, move |dialing| drop(sender.send(dialing)))?;
@@ -412,7 +418,7 @@ mod tests {
         let (_listener, open, _) = open_and_closed_port();
         let (lines, _) = lines(0);
         let now = Instant::now();
-        let Dialed::Failed(outcome) = Dialing::new(&lines, vec![open; 3], soon(), now).advance(now) else { panic!() };
-        assert_eq!(outcome, Outcome::NoSocket);
+        let Dialed::Failed(tried) = Dialing::new(&lines, vec![open; 3], soon(), now).advance(now) else { panic!() };
+        assert_eq!(tried.outcome, Outcome::NoSocket);
     }
 }

@@ -96,7 +96,8 @@ impl Woken {
             }
             News::Connection(connecting) => {
                 let lines = connecting.lines.clone();
-                Ok(lines.after_connecting(connecting.go_on(token)?, request))
+                let deadline = connecting.deadline;
+                lines.after_connecting(connecting.go_on(token)?, deadline, request)
             }
         }
     }
@@ -218,17 +219,24 @@ impl Lines {
         request: &Outgoing,
     ) -> Result<Step, Outcome> {
         match looked {
-            Looked::Found(addresses) => {
-                Ok(self.after_connecting(Connecting::begin(self, addresses, deadline)?, request))
+            Looked::Found { addresses, is_again } => {
+                let reached = Connecting::begin(self, addresses, is_again, deadline)?;
+                self.after_connecting(reached, deadline, request)
             }
             Looked::Waits(looking) => Ok(Step::Waits(Waits(Wait::Addresses(looking)))),
         }
     }
 
-    fn after_connecting(self: &Arc<Lines>, reached: Reached, request: &Outgoing) -> Step {
+    fn after_connecting(
+        self: &Arc<Lines>,
+        reached: Reached,
+        deadline: Instant,
+        request: &Outgoing,
+    ) -> Result<Step, Outcome> {
         match reached {
-            Reached::Connected(line) => self.start_on(line, request),
-            Reached::Waits(connecting) => Step::Waits(Waits(Wait::Connection(connecting))),
+            Reached::Connected(line) => Ok(self.start_on(line, request)),
+            Reached::Waits(connecting) => Ok(Step::Waits(Waits(Wait::Connection(connecting)))),
+            Reached::LooksAgain(looked) => self.after_looking(looked, deadline, request),
         }
     }
 

@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
@@ -72,6 +73,8 @@ impl Owner for Sweeper {
 pub(super) struct Line {
     agent: Agent,
     wire: Watched,
+    /// The backend's address at the other end.
+    peer: SocketAddr,
     inspector: Inspector,
     was_used: bool,
     /// The poller gives no turns for it.
@@ -84,11 +87,12 @@ pub(super) struct Line {
 impl Lines {
     /// No lines yet to this backend.
     pub fn new(address: Address, upstream: Arc<Upstream>) -> Arc<Lines> {
-        let lookup = upstream.lookup.clone();
-        let resolver = Resolver::new(address.host(), address.port(), lookup, upstream.reach.dns_ttl);
-        Arc::new_cyclic(|lines| Lines {
+        Arc::new_cyclic(|lines: &Weak<Lines>| Lines {
+            resolver: Resolver::new(address.host(), address.port(), upstream.lookup.clone(), upstream.reach.dns_ttl, {
+                let lines = lines.clone();
+                move || lines.upgrade().iter().for_each(|lines| lines.close_moved())
+            }),
             address,
-            resolver,
             idle: Mutex::default(),
             sweep: upstream.poller.alarm(Arc::new(Sweeper(lines.clone()))),
             open: Arc::default(),
@@ -111,6 +115,7 @@ impl Lines {
 
     /// An idle line that may be used: young enough, and silent since its last answer.
     pub(super) fn take(&self, repeatable: bool, now: Instant) -> Option<Line> {
+        self.resolver.refresh(now);
         loop {
             let idle = {
                 let mut idle = self.idle();
@@ -144,6 +149,10 @@ impl Lines {
         line.was_used = true;
         let until = now + line.idle_time_max;
         let mut idle = self.idle();
+        // Under the lock, or one that is given back while the name moves could stay.
+        if !self.resolver.has(line.peer) {
+            return;
+        }
         let oldest = (idle.len() >= idle_lines_max).then(|| idle.remove(0));
         let is_next = idle.iter().all(|other| until < other.until);
         idle.push(Idle { line, since: now, until });
@@ -163,14 +172,20 @@ impl Lines {
         drop(over);
     }
 
+    /// An address has left the name: the idle lines to it are closed. On the lookup's thread.
+    fn close_moved(&self) {
+        let over: Vec<Idle> = self.idle().extract_if(.., |idle| !self.resolver.has(idle.line.peer)).collect();
+        drop(over);
+    }
+
     /// A line on this connection, which has just been made.
-    pub(super) fn line_on(&self, wire: Watched, permit: Permit) -> Result<Line, Outcome> {
+    pub(super) fn line_on(&self, wire: Watched, peer: SocketAddr, permit: Permit) -> Result<Line, Outcome> {
         let connected = wire.get();
         self.upstream.opened.fetch_add(1, Ordering::Relaxed);
         connected.join_poller(&self.upstream.poller).map_err(|_| Outcome::NoSocket)?;
         let (agent, inspector) = self.agent_on(connected.clone());
         let (was_used, rests, idle_time_max) = (false, false, IDLE_TIME_MAX);
-        Ok(Line { agent, wire, inspector, was_used, rests, idle_time_max, _permit: permit })
+        Ok(Line { agent, wire, peer, inspector, was_used, rests, idle_time_max, _permit: permit })
     }
 
     /// An agent for this connection, which knows nothing of what has been said on it.

@@ -16,28 +16,51 @@ pub(super) struct Looking {
     alarm: Arc<Alarm>,
     asked: Instant,
     pub(super) deadline: Instant,
+    tried: Option<Tried>,
+}
+
+/// The addresses that a leg has tried in vain, and what became of it.
+pub(super) struct Tried {
+    pub(super) addresses: Vec<SocketAddr>,
+    pub(super) outcome: Outcome,
 }
 
 /// How far it has come.
 pub(super) enum Looked {
-    Found(Vec<SocketAddr>),
+    Found {
+        addresses: Vec<SocketAddr>,
+        /// Others were tried before.
+        is_again: bool,
+    },
     Waits(Looking),
 }
 
 impl Looking {
     /// The addresses of the lines' backend, if they are known. Doesn't block.
     pub(super) fn begin(lines: &Arc<Lines>, deadline: Instant) -> Result<Looked, Outcome> {
-        Looking::ask(lines, Instant::now(), deadline)
+        Looking::ask(lines, Instant::now(), deadline, None)
     }
 
-    fn ask(lines: &Arc<Lines>, asked: Instant, deadline: Instant) -> Result<Looked, Outcome> {
+    /// Addresses besides those that the leg has tried in vain: its outcome if there are none. Doesn't block.
+    pub(super) fn again(lines: &Arc<Lines>, deadline: Instant, tried: Tried) -> Result<Looked, Outcome> {
+        Looking::ask(lines, Instant::now(), deadline, Some(tried))
+    }
+
+    fn ask(lines: &Arc<Lines>, asked: Instant, deadline: Instant, tried: Option<Tried>) -> Result<Looked, Outcome> {
         let (now, mut waits) = (Instant::now(), None);
-        let known = lines.resolver().addresses(asked, now, |patience| {
+        let waiter = |patience: Option<_>| {
             let until = patience.map_or(deadline, |patience| deadline.min(asked + patience));
             waits.insert(Alarm::new(lines.poller(), until)).clone()
-        })?;
-        let Some(alarm) = waits else { return Ok(Looked::Found(known)) };
-        let looking = Looking { lines: lines.clone(), alarm, asked, deadline };
+        };
+        let found = match &tried {
+            None => lines.resolver().addresses(asked, now, waiter)?,
+            Some(tried) => {
+                let others = lines.resolver().others(&tried.addresses, asked, now, waiter);
+                others.ok_or_else(|| tried.outcome.clone())?
+            }
+        };
+        let Some(alarm) = waits else { return Ok(Looked::Found { addresses: found, is_again: tried.is_some() }) };
+        let looking = Looking { lines: lines.clone(), alarm, asked, deadline, tried };
         if now < deadline { Ok(Looked::Waits(looking)) } else { Err(looking.late()) }
     }
 
@@ -48,14 +71,16 @@ impl Looking {
     }
 
     /// Goes on after a wait. Doesn't block.
-    pub(super) fn go_on(self, token: &CancelToken) -> Result<Looked, Outcome> {
+    pub(super) fn go_on(mut self, token: &CancelToken) -> Result<Looked, Outcome> {
         token.disarm().map_err(|_| Outcome::Cancelled)?;
-        Looking::ask(&self.lines, self.asked, self.deadline)
+        let tried = self.tried.take();
+        Looking::ask(&self.lines, self.asked, self.deadline, tried)
     }
 
     /// The time is over.
     fn late(&self) -> Outcome {
-        Outcome::Dns(format!("no answer for {} in time", self.lines.address().host()))
+        let no_answer = || Outcome::Dns(format!("no answer for {} in time", self.lines.address().host()));
+        self.tried.as_ref().map_or_else(no_answer, |tried| tried.outcome.clone())
     }
 }
 
