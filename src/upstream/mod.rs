@@ -26,6 +26,7 @@ mod slot;
 mod story;
 mod switched;
 mod tls;
+mod tls_failure;
 mod transport;
 mod waiting;
 mod wire;
