@@ -1,6 +1,6 @@
 //! Text from outside, made safe to show. Knows nothing of where it came from, nor of who reads it.
 
-use std::fmt;
+use std::fmt::{self, Write};
 
 /// How much of a text is shown, in characters. Enough to recognise it; a whole body can't flood the log.
 const SHOWN_MAX: usize = 100;
@@ -15,6 +15,26 @@ impl fmt::Display for Excerpt<'_> {
             Some((end, _)) => write!(f, "{}…", self.0[..end].escape_debug()),
             None => self.0.escape_debug().fmt(f),
         }
+    }
+}
+
+/// How much of a reason is shown, in characters: the longest sentence of ours, with a few names of a certificate in it.
+const REASON_SHOWN_MAX: usize = 400;
+
+/// Shows a sentence that may quote text from outside: escaped, so that it stays on its line, but for its quotation marks and
+/// apostrophes; and cut if it is long.
+#[derive(Debug, Clone, Copy)]
+pub struct Reason<'a>(pub &'a str);
+
+impl fmt::Display for Reason<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for c in self.0.chars().take(REASON_SHOWN_MAX) {
+            match c {
+                '\'' | '"' => f.write_char(c)?,
+                c => c.escape_debug().fmt(f)?,
+            }
+        }
+        if self.0.chars().nth(REASON_SHOWN_MAX).is_some() { f.write_char('…') } else { Ok(()) }
     }
 }
 
@@ -36,6 +56,22 @@ mod tests {
         for (text, expected) in rows {
             assert_eq!(Excerpt(text).to_string(), expected);
         }
+    }
+
+    #[test]
+    fn a_reason_stays_on_its_line_and_readable() {
+        let rows = [
+            ("it isn't \"a\"", "it isn't \"a\""),
+            ("a\r\n\0\u{1b}[2J", "a\\r\\n\\0\\u{1b}[2J"),
+            ("a\u{85}\u{2028}\u{202e}b", "a\\u{85}\\u{2028}\\u{202e}b"),
+            ("a\\n", "a\\\\n"),
+            ("bücher", "bücher"),
+        ];
+        for (text, expected) in rows {
+            assert_eq!(Reason(text).to_string(), expected);
+        }
+        let (whole, long) = ("é".repeat(REASON_SHOWN_MAX), "é".repeat(REASON_SHOWN_MAX + 1));
+        assert_eq!((Reason(&whole).to_string(), Reason(&long).to_string()), (whole.clone(), whole + "…"));
     }
 
     #[test]

@@ -25,7 +25,7 @@ pub(crate) use address::sent_length;
 pub use address::{Address, BadAddress};
 pub use addresses::{ADDRESSES_MAX, BadEntry, parse_addresses};
 pub use chunks::{BadChunks, Chunks, Piece};
-pub use excerpt::Excerpt;
+pub use excerpt::{Excerpt, Reason};
 pub use framing::BodyLength;
 pub(crate) use framing::content_length;
 pub use outcome::{Elapsed, Outcome};
