@@ -400,7 +400,9 @@ fn a_name_with_many_dead_addresses_is_connected_to_by_few_at_once() {
         config.timeout = Duration::from_secs(2);
     });
     let mut clients: Vec<Client> = (0..LEGS).map(|_| Client::connect(proxy.address)).collect();
-    clients.iter_mut().for_each(|client| client.send_request("POST", "/", &[], Some(b"body")));
+    for client in &mut clients {
+        client.send_request("POST", "/", &[], Some(b"body"));
+    }
     let mut most = 0;
     eventually("the legs have ended", || {
         let attempts = dead.attempts();
