@@ -90,7 +90,7 @@ impl Lines {
         Arc::new_cyclic(|lines: &Weak<Lines>| Lines {
             resolver: Resolver::new(address.host(), address.port(), upstream.lookup.clone(), upstream.reach.dns_ttl, {
                 let lines = lines.clone();
-                move || lines.upgrade().iter().for_each(|lines| lines.close_moved())
+                move || lines.upgrade().iter().for_each(|lines| lines.sweep(Instant::now()))
             }),
             address,
             idle: Mutex::default(),
@@ -164,17 +164,13 @@ impl Lines {
         drop(oldest);
     }
 
+    /// Drops the idle lines whose time is over, and those to an address that has left the backend's name.
     fn sweep(&self, now: Instant) {
         let mut idle = self.idle();
-        let over: Vec<Idle> = idle.extract_if(.., |idle| idle.until <= now).collect();
+        let is_over = |idle: &mut Idle| idle.until <= now || !self.resolver.has(idle.line.peer);
+        let over: Vec<Idle> = idle.extract_if(.., is_over).collect();
         self.sweep.set_deadline(idle.iter().map(|idle| idle.until).min());
         drop(idle);
-        drop(over);
-    }
-
-    /// An address has left the name: the idle lines to it are closed. On the lookup's thread.
-    fn close_moved(&self) {
-        let over: Vec<Idle> = self.idle().extract_if(.., |idle| !self.resolver.has(idle.line.peer)).collect();
         drop(over);
     }
 

@@ -234,6 +234,20 @@ fn a_name_whose_addresses_all_refuse_is_looked_up_again_by_the_same_leg() {
 }
 
 #[test]
+fn a_name_whose_addresses_are_all_silent_is_looked_up_again_for_the_next_legs() {
+    let (good, dead) = (named("good"), Deaf::new());
+    let addresses = [dead.address, good.address];
+    let names = Names::answering(move |_, _, number| Ok(vec![addresses[number.min(1)]]));
+    let proxy = proxy_with(&names, &["http://moved.example".to_owned()], |config| {
+        lasting(config);
+        config.timeout = Duration::from_millis(300);
+    });
+    assert!(proxy.get("/").text().contains(" connect-timeout: "));
+    eventually("the new answer is used", || proxy.get("/").text() == "good");
+    assert_eq!(names.asked().len(), 2);
+}
+
+#[test]
 fn a_name_that_goes_on_refusing_is_looked_up_once_a_second_and_costs_no_time() {
     let dead = address_of(&refusing());
     let names = Names::answering(move |_, _, _| Ok(vec![dead]));
