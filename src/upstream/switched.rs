@@ -9,6 +9,7 @@ use rustls::ClientConnection;
 use super::dial::be_patient;
 use super::line::Line;
 use super::session::send_records;
+use super::tls_failure::sentence;
 use super::wire::{Left, Wire};
 use crate::message::FarSide;
 use crate::race::CancelToken;
@@ -108,6 +109,6 @@ fn read_tls(tls: &mut ClientConnection, wire: &Wire, buffer: &mut [u8]) -> io::R
         }
         // The end without a farewell is an error of the reader's, next time round.
         tls.read_tls(&mut wire.now())?;
-        tls.process_new_packets().map_err(io::Error::other)?;
+        tls.process_new_packets().map_err(|error| io::Error::other(sentence(&error)))?;
     }
 }

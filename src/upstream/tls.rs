@@ -7,7 +7,7 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore};
 use socket2::Socket;
 
-use super::tls_failure::{sentence, sentence_of};
+use super::tls_failure::{sentence, sentence_of_handshake};
 use crate::message::Outcome;
 
 const CLOSED: &str = "the backend closed the connection in the handshake: does it speak TLS on this port?";
@@ -68,6 +68,6 @@ fn outcome_of(error: &io::Error) -> Outcome {
     match error.kind() {
         io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => Outcome::Reset,
         io::ErrorKind::UnexpectedEof => Outcome::Tls(CLOSED.to_owned()),
-        _ => Outcome::Tls(sentence_of(error)),
+        _ => Outcome::Tls(sentence_of_handshake(error)),
     }
 }

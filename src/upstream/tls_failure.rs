@@ -22,10 +22,32 @@ const BAD_KEY: &str = "must be ECDSA P-256 or P-384, Ed25519, or RSA of 2048 to 
 const NO_TLS: &str =
     "the backend does not speak TLS on this port: if it speaks plain HTTP there, write http:// for https://";
 
-/// Why reading from a connection with TLS failed: the library wraps its errors in those of reading.
+/// Why a handshake failed. What is no TLS there most likely never is.
+pub(super) fn sentence_of_handshake(error: &io::Error) -> String {
+    match inner(error) {
+        Some(Error::InvalidMessage(InvalidMessage::InvalidContentType | InvalidMessage::UnknownProtocolVersion)) => {
+            NO_TLS.to_owned()
+        }
+        _ => sentence_of(error),
+    }
+}
+
+/// Why reading from a connection with TLS failed.
 pub(super) fn sentence_of(error: &io::Error) -> String {
-    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
-    inner.map_or_else(|| error.to_string(), sentence)
+    inner(error).map_or_else(|| error.to_string(), sentence)
+}
+
+/// The error of a read, told in a sentence if it is one of TLS.
+pub(super) fn told(error: io::Error) -> io::Error {
+    match inner(&error) {
+        Some(inner) => io::Error::new(error.kind(), sentence(inner)),
+        None => error,
+    }
+}
+
+/// The library wraps its errors in those of reading.
+fn inner(error: &io::Error) -> Option<&Error> {
+    error.get_ref()?.downcast_ref()
 }
 
 /// The sentence.
@@ -35,9 +57,6 @@ pub(super) fn sentence(error: &Error) -> String {
         Error::AlertReceived(alert) => of_alert(*alert),
         Error::PeerIncompatible(why) => of_incompatible(why),
         Error::PeerMisbehaved(why) => of_misbehaved(why),
-        Error::InvalidMessage(InvalidMessage::InvalidContentType | InvalidMessage::UnknownProtocolVersion) => {
-            NO_TLS.to_owned()
-        }
         Error::InvalidMessage(why) => breach(&format!("{why:?}")),
         Error::InappropriateMessage { .. } | Error::InappropriateHandshakeMessage { .. } => breach(&error.to_string()),
         Error::PeerSentOversizedRecord => breach("a record is too long"),
@@ -320,9 +339,15 @@ mod tests {
         for (error, expected) in rows {
             let label = format!("{error:?}");
             let wrapped = io::Error::new(io::ErrorKind::InvalidData, error);
-            let sentence = sentence_of(&wrapped);
+            let sentence = sentence_of_handshake(&wrapped);
             assert!(sentence.contains(expected) && !sentence.contains(['\'', '"', '\\']), "{label}: {sentence}");
         }
-        assert_eq!(sentence_of(&io::Error::other("a reason")), "a reason");
+        for error in ["a reason", ""].map(io::Error::other) {
+            assert_eq!(sentence_of_handshake(&error), error.to_string());
+            assert_eq!(told(io::Error::other(error.to_string())).to_string(), error.to_string());
+        }
+        let later = io::Error::new(io::ErrorKind::InvalidData, Error::from(InvalidMessage::InvalidContentType));
+        let sentence = "the backend breaks the rules of TLS (InvalidContentType)";
+        assert_eq!((sentence_of(&later), told(later).to_string()), (sentence.to_owned(), sentence.to_owned()));
     }
 }

@@ -181,6 +181,26 @@ fn a_backend_with_nothing_in_common_is_told_so() {
     }
 }
 
+#[test]
+fn what_is_no_tls_behind_a_handshake_is_told_in_a_sentence() {
+    let authority = Authority::new();
+    let backend = TlsBackend::serving(authority.identity(&["127.0.0.1"]), |mut secured| {
+        if secured.request().is_some_and(|request| request.starts_with(b"GET /body-breaks ")) {
+            secured.send("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\ngood");
+        }
+        secured.connection.send("HTTP/1.1 ");
+        secured.connection.wait_for_hang_up();
+    });
+    let proxy = proxy_trusting(&authority, &[backend.url("127.0.0.1")], |_| {});
+    let sentence = "the backend breaks the rules of TLS (InvalidContentType)";
+    let text = proxy.get("/no-head").text();
+    assert!(text.contains(&format!(" tls: TLS failed: {sentence}\n")), "{text}");
+    let told = Told::about("GET /body-breaks ");
+    assert!(!proxy.get("/body-breaks").whole);
+    let line = told.line();
+    assert!(line.contains(&format!("(cut, since the backend's body broke off: {sentence})")), "{line}");
+}
+
 /// Was seen as: the names of a certificate put line ends and escape sequences into the text of the 502.
 #[test]
 fn what_a_certificate_says_is_escaped_and_cut_wherever_it_is_shown() {
