@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use http::{Method, StatusCode};
 
 use crate::message::origin::Origin;
-use crate::message::{Delivery, Elapsed, Excerpt, Outcome, Refusal, Request, Target};
+use crate::message::{Delivery, Elapsed, Excerpt, Outcome, Reason, Refusal, Request, Target};
 
 pub use tally::{Costs, Tally};
 pub use writer::{flush, start};
@@ -128,8 +128,8 @@ fn put_legs(line: &mut String, legs: &[LegRecord]) {
     for (index, leg) in legs.iter().enumerate() {
         let before = if index == 0 { " [" } else { ", " };
         put(line, format_args!("{before}b{} {}", index + 1, leg.backend));
-        if let Outcome::Tls(reason) | Outcome::Dns(reason) | Outcome::Protocol(reason) = leg.outcome {
-            put(line, format_args!(" ({})", reason.escape_debug()));
+        if let Some(reason) = leg.outcome.reason() {
+            put(line, format_args!(" ({reason})"));
         }
     }
     if !legs.is_empty() {
@@ -153,7 +153,7 @@ fn put(line: &mut String, text: fmt::Arguments) {
 }
 
 fn escaped(text: &impl ToString) -> String {
-    text.to_string().escape_debug().to_string()
+    Reason(&text.to_string()).to_string()
 }
 
 fn shown(target: &str) -> String {

@@ -19,16 +19,32 @@ impl fmt::Display for Excerpt<'_> {
 }
 
 /// Shows a line of text from outside whole: what could move a terminal's cursor, end the line or turn its direction is escaped,
-/// and quotes stay as they are.
+/// but not its quotation marks and apostrophes.
 #[derive(Debug, Clone, Copy)]
 pub struct Printable<'a>(pub &'a str);
 
 impl fmt::Display for Printable<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.chars().try_for_each(|c| match c {
-            '"' | '\'' | '\\' => f.write_char(c),
+            '"' | '\'' => f.write_char(c),
             c => c.escape_debug().fmt(f),
         })
+    }
+}
+
+/// How much of a reason is shown, in characters: the longest sentence of ours, with a few names of a certificate in it.
+const REASON_SHOWN_MAX: usize = 400;
+
+/// Shows a sentence that may quote text from outside, like [`Printable`], and cut if it is long.
+#[derive(Debug, Clone, Copy)]
+pub struct Reason<'a>(pub &'a str);
+
+impl fmt::Display for Reason<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.char_indices().nth(REASON_SHOWN_MAX) {
+            Some((end, _)) => write!(f, "{}…", Printable(&self.0[..end])),
+            None => Printable(self.0).fmt(f),
+        }
     }
 }
 
@@ -57,16 +73,20 @@ mod tests {
         let rows = [
             ("", ""),
             ("b1 http://a/it's", "b1 http://a/it's"),
-            ("\"a\\b\"", "\"a\\b\""),
+            ("it isn't \"a\"", "it isn't \"a\""),
+            ("a\\n", "a\\\\n"),
             ("a\nb\r\tc\0", "a\\nb\\r\\tc\\0"),
             ("\u{1b}[2J\u{9b}2J\u{7f}", "\\u{1b}[2J\\u{9b}2J\\u{7f}"),
-            ("a\u{202e}b\u{2028}", "a\\u{202e}b\\u{2028}"),
+            ("a\u{85}\u{2028}\u{202e}b", "a\\u{85}\\u{2028}\\u{202e}b"),
             ("bücher", "bücher"),
         ];
         for (text, expected) in rows {
             assert_eq!(Printable(text).to_string(), expected);
+            assert_eq!(Reason(text).to_string(), expected);
         }
         assert_eq!(Printable(&"é".repeat(1000)).to_string(), "é".repeat(1000));
+        let (whole, long) = ("é".repeat(REASON_SHOWN_MAX), "é".repeat(REASON_SHOWN_MAX + 1));
+        assert_eq!((Reason(&whole).to_string(), Reason(&long).to_string()), (whole.clone(), whole + "…"));
     }
 
     #[test]

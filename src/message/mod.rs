@@ -30,7 +30,7 @@ pub use address::{Address, BadAddress};
 pub use addresses::{ADDRESSES_MAX, BadEntry, parse_addresses};
 pub use authentication::{bind_connection, binds_connection};
 pub use chunks::{BadChunks, Chunks, Piece};
-pub use excerpt::{Excerpt, Printable};
+pub use excerpt::{Excerpt, Printable, Reason};
 pub(crate) use field::put_field;
 pub use framing::BodyLength;
 pub(crate) use framing::content_length;

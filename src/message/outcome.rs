@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use http::StatusCode;
 
+use super::Reason;
+
 /// How a leg ended. `Display` gives its word, as the log and the 502 use it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
@@ -44,7 +46,15 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// Why, in a sentence for the reader of a 502.
+    /// What a word can't hold, made safe to show: it may quote the backend.
+    pub fn reason(&self) -> Option<Reason<'_>> {
+        match self {
+            Outcome::Protocol(reason) | Outcome::Tls(reason) | Outcome::Dns(reason) => Some(Reason(reason)),
+            _ => None,
+        }
+    }
+
+    /// Why, in a sentence for the reader of a 502. What it quotes is made safe to show.
     pub fn sentence(&self) -> String {
         let fixed = match self {
             Outcome::Status(status) => {
@@ -53,9 +63,9 @@ impl Outcome {
                     None => format!("the backend answered {}", status.as_u16()),
                 };
             }
-            Outcome::Protocol(reason) => return format!("the answer isn't valid HTTP: {reason}"),
-            Outcome::Tls(reason) => return format!("TLS failed: {reason}"),
-            Outcome::Dns(reason) => return format!("the name doesn't resolve: {reason}"),
+            Outcome::Protocol(reason) => return format!("the answer isn't valid HTTP: {}", Reason(reason)),
+            Outcome::Tls(reason) => return format!("TLS failed: {}", Reason(reason)),
+            Outcome::Dns(reason) => return format!("the name doesn't resolve: {}", Reason(reason)),
             Outcome::Refused => "the backend refused the connection",
             Outcome::Unreachable => "no route leads to the backend",
             Outcome::ConnectTimeout => "the backend couldn't be reached in time",
@@ -117,6 +127,19 @@ mod tests {
         for (micros, text) in [(0, "0.0ms"), (449, "0.4ms"), (9_999, "9.9ms"), (12_345, "12ms")] {
             assert_eq!(Elapsed(Duration::from_micros(micros)).to_string(), text);
         }
+    }
+
+    /// Was seen as: the names of a certificate put line ends and escape sequences into the text of the 502.
+    #[test]
+    fn what_a_backend_says_is_escaped_and_cut_in_the_sentence() {
+        for outcome in [Outcome::Tls, Outcome::Dns, Outcome::Protocol].map(|of| of("a\r\nb1 \u{1b}[2J".repeat(1000))) {
+            let sentence = outcome.sentence();
+            assert!(sentence.contains(": a\\r\\nb1 \\u{1b}[2Ja\\r") && sentence.len() < 1500, "{sentence}");
+            assert!(!sentence.contains(char::is_control), "{sentence}");
+            let reason = outcome.reason().expect("a reason").to_string();
+            assert!(sentence.ends_with(&format!(": {reason}")), "{sentence}");
+        }
+        assert!(Outcome::Refused.reason().is_none());
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! A connection that is being made, TLS handshake included: its leg waits in the poller. Where other addresses are tried
-//! beside the first, a thread waits. Knows nothing of what is said on the connection.
+//! A connection that is being made, TLS handshake included: its leg waits in the poller. Knows nothing of what is said on the
+//! connection.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -8,8 +8,9 @@ use std::time::Instant;
 use rustls::ClientConnection;
 
 use super::Lines;
-use super::dial::{ATTEMPT_DELAY, begin, dial, is_connected, prepare};
+use super::dial::{Attempt, Dialed, Dialing, prepare};
 use super::line::Line;
+use super::looking::{Looked, Looking, Tried};
 use super::permit::Permit;
 use super::slot::Wake;
 use super::tls::shake;
@@ -20,15 +21,24 @@ use crate::race::CancelToken;
 /// A connection on the way.
 pub(super) struct Connecting {
     pub(super) lines: Arc<Lines>,
+    phase: Phase,
+    /// Other addresses were tried before.
+    is_again: bool,
+    pub(super) deadline: Instant,
+}
+
+enum Phase {
+    Dials(Dialing),
+    Shakes(Made),
+}
+
+/// A TCP connection.
+struct Made {
     wire: Watched,
+    peer: SocketAddr,
     permit: Permit,
-    /// The backend's other addresses.
-    others: Vec<SocketAddr>,
-    /// It is connected, and this handshake is under way.
-    handshake: Option<Box<ClientConnection>>,
-    /// When the others are tried, too.
-    until: Instant,
-    deadline: Instant,
+    /// The handshake that is under way, if there is one.
+    tls: Option<Box<ClientConnection>>,
 }
 
 /// A wire's place in the poller, given up at the end.
@@ -38,28 +48,22 @@ pub(super) struct Watched(Arc<Wire>);
 pub(super) enum Reached {
     Connected(Line),
     Waits(Connecting),
+    /// No address can be reached: the name may have others by now.
+    LooksAgain(Looked),
 }
 
 impl Connecting {
-    /// Begins to connect to one of the addresses, of which there is one at least. Blocks if the first fails at once and there
-    /// are others.
+    /// Begins to connect to one of the addresses, of which there is one at least. Doesn't block.
     pub(super) fn begin(
         lines: &Arc<Lines>,
-        mut addresses: Vec<SocketAddr>,
+        addresses: Vec<SocketAddr>,
+        is_again: bool,
         deadline: Instant,
-        token: &CancelToken,
     ) -> Result<Reached, Outcome> {
-        let permit = lines.permit()?;
-        let first = addresses.remove(0);
-        let socket = match begin(first) {
-            Ok(socket) => socket,
-            Err(outcome) if addresses.is_empty() => return Err(outcome),
-            Err(_) => dial(&addresses, None, deadline, token)?,
-        };
-        let until = if addresses.is_empty() { deadline } else { deadline.min(Instant::now() + ATTEMPT_DELAY) };
-        let (lines, wire) = (lines.clone(), Watched(Wire::new(socket)));
-        // On a short way it has connected by now.
-        Connecting { lines, wire, permit, others: addresses, handshake: None, until, deadline }.connect(token)
+        let now = Instant::now();
+        let phase = Phase::Dials(Dialing::new(lines, addresses, deadline, now));
+        // On a short way it connects at once.
+        Connecting { lines: lines.clone(), phase, is_again, deadline }.advance(now)
     }
 
     /// Has the leg go on when there is news, or when it is hung up on. Doesn't block.
@@ -68,63 +72,91 @@ impl Connecting {
         token: &CancelToken,
         go_on: impl FnOnce(Connecting) + Send + 'static,
     ) -> Result<(), Outcome> {
-        let (wire, poller, until) = (self.wire.get().clone(), self.lines.poller().clone(), self.until);
+        let Connecting { lines, phase, is_again, deadline } = self;
+        let (poller, until) = (lines.poller().clone(), deadline);
+        let go_on = move |phase| go_on(Connecting { lines, phase, is_again, deadline });
+        let made = match phase {
+            Phase::Dials(dialing) => return dialing.wait(token, move |dialing| go_on(Phase::Dials(dialing))),
+            Phase::Shakes(made) => made,
+        };
+        let wire = made.wire.get().clone();
         token.arm(wire.clone()).map_err(|_| Outcome::Cancelled)?;
         // Before the leg waits, since it may go on and come back at once.
         wire.join_poller(&poller).map_err(|_| Outcome::NoSocket)?;
-        wire.await_event(until, Wake { is_due: None, go_on: Box::new(move || go_on(self)) });
+        wire.await_event(until, Wake { is_due: None, go_on: Box::new(move || go_on(Phase::Shakes(made))) });
         Ok(())
     }
 
-    /// Goes on after a wait. Blocks if other addresses are to be tried.
+    /// Goes on after a wait. Doesn't block.
     pub(super) fn go_on(self, token: &CancelToken) -> Result<Reached, Outcome> {
         token.disarm().map_err(|_| Outcome::Cancelled)?;
-        if self.handshake.is_some() { self.shake() } else { self.connect(token) }
+        self.advance(Instant::now())
     }
 
-    fn connect(mut self, token: &CancelToken) -> Result<Reached, Outcome> {
-        match is_connected(self.wire.get().now()) {
-            Ok(true) => return self.connected(),
-            Ok(false) if Instant::now() < self.until => return Ok(Reached::Waits(self)),
-            Ok(false) if self.others.is_empty() => return Err(Outcome::ConnectTimeout),
-            Err(outcome) if self.others.is_empty() => return Err(outcome),
-            state => {
-                let begun = state.ok().and_then(|_| self.wire.get().now().try_clone().ok());
-                self.wire = Watched(Wire::new(dial(&self.others, begun, self.deadline, token)?));
-            }
+    fn advance(self, now: Instant) -> Result<Reached, Outcome> {
+        let Connecting { lines, phase, is_again, deadline } = self;
+        let waits = |lines, phase| Ok(Reached::Waits(Connecting { lines, phase, is_again, deadline }));
+        let mut made = match phase {
+            Phase::Shakes(made) => made,
+            Phase::Dials(dialing) => match dialing.advance(now) {
+                Dialed::Connected(attempt) => Made::new(attempt, &lines)?,
+                Dialed::Waits(dialing) => return waits(lines, Phase::Dials(dialing)),
+                Dialed::Failed(tried) => return look_again(&lines, tried, is_again, deadline, now),
+            },
+        };
+        if made.shake()? {
+            return made.into_line(&lines).map(Reached::Connected);
         }
-        self.connected()
+        if now >= deadline { Err(Outcome::ConnectTimeout) } else { waits(lines, Phase::Shakes(made)) }
+    }
+}
+
+impl Made {
+    fn new(attempt: Attempt, lines: &Lines) -> Result<Made, Outcome> {
+        let (socket, peer, permit) = attempt.into_connected();
+        prepare(&socket, lines.idle_timeout())?;
+        lines.resolver().prefer(peer);
+        Ok(Made { wire: Watched(Wire::new(socket)), peer, permit, tls: lines.handshake()? })
     }
 
-    fn connected(mut self) -> Result<Reached, Outcome> {
-        let socket = self.wire.get().now();
-        prepare(socket)?;
-        if let Some(peer) = socket.peer_addr().ok().and_then(|peer| peer.as_socket()) {
-            self.lines.resolver().prefer(peer);
+    /// Goes as far with the handshake as the socket allows: whether it is over.
+    fn shake(&mut self) -> Result<bool, Outcome> {
+        if let Some(tls) = &mut self.tls
+            && !shake(tls, self.wire.get().now())?
+        {
+            return Ok(false);
         }
-        self.until = self.deadline;
-        self.handshake = self.lines.handshake()?;
-        self.shake()
+        Ok(true)
     }
 
-    /// Goes as far with the handshake, if there is one, as the socket allows.
-    fn shake(mut self) -> Result<Reached, Outcome> {
-        let Some(mut tls) = self.handshake.take() else { return self.into_line() };
-        if shake(&mut tls, self.wire.get().now())? {
-            self.wire.get().session().begin(tls);
-            return self.into_line();
+    fn into_line(self, lines: &Lines) -> Result<Line, Outcome> {
+        let Made { wire, peer, permit, tls } = self;
+        if let Some(tls) = tls {
+            wire.get().session().begin(tls);
         }
-        if Instant::now() >= self.deadline {
-            return Err(Outcome::ConnectTimeout);
-        }
-        self.handshake = Some(tls);
-        Ok(Reached::Waits(self))
-    }
-
-    fn into_line(self) -> Result<Reached, Outcome> {
-        let Connecting { lines, wire, permit, .. } = self;
         wire.get().note_made();
-        lines.line_on(wire, permit).map(Reached::Connected)
+        lines.line_on(wire, peer, permit)
+    }
+}
+
+/// A leg that can't reach any address has the name looked up anew, and if its time isn't over, tries what is found. Once: an
+/// answer that leads nowhere either is the truth.
+fn look_again(
+    lines: &Arc<Lines>,
+    tried: Tried,
+    is_again: bool,
+    deadline: Instant,
+    now: Instant,
+) -> Result<Reached, Outcome> {
+    match tried.outcome {
+        Outcome::Refused | Outcome::Unreachable if !is_again => {
+            Looking::again(lines, deadline, tried).map(Reached::LooksAgain)
+        }
+        Outcome::ConnectTimeout => {
+            lines.resolver().doubt(now);
+            Err(tried.outcome)
+        }
+        outcome => Err(outcome),
     }
 }
 

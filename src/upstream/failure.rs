@@ -5,6 +5,7 @@ use std::io;
 use ureq::Error;
 
 use super::story::Story;
+use super::tls_failure::sentence_of;
 use crate::message::Outcome;
 
 /// Why a call brought no answer.
@@ -51,7 +52,7 @@ fn outcome_of_io(error: &io::Error) -> Outcome {
         io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted | io::ErrorKind::BrokenPipe => Outcome::Reset,
         io::ErrorKind::UnexpectedEof => Outcome::Closed,
         // rustls wraps its errors in this kind.
-        io::ErrorKind::InvalidData => Outcome::Tls(error.to_string()),
+        io::ErrorKind::InvalidData => Outcome::Tls(sentence_of(error)),
         _ => Outcome::Protocol(error.to_string()),
     }
 }

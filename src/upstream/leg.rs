@@ -96,11 +96,12 @@ impl Woken {
             News::Answer(sent) => sent.go_on(request, token),
             News::Addresses(looking) => {
                 let (lines, deadline) = (looking.lines.clone(), looking.deadline);
-                lines.after_looking(looking.go_on(token)?, deadline, request, token)
+                lines.after_looking(looking.go_on(token)?, deadline, request)
             }
             News::Connection(connecting) => {
                 let lines = connecting.lines.clone();
-                Ok(lines.after_connecting(connecting.go_on(token)?, request))
+                let deadline = connecting.deadline;
+                lines.after_connecting(connecting.go_on(token)?, deadline, request)
             }
         }
     }
@@ -173,11 +174,11 @@ impl Sent {
         let Sent { line, lines } = self;
         let may_repeat = line.may_repeat(request);
         match line.finish(&lines, request, token) {
-            Err(failure) if failure.died_unanswered && may_repeat => lines.start_afresh(request, token),
+            Err(failure) if failure.died_unanswered && may_repeat => lines.start_afresh(request),
             // The request crossed it: the backend gave up the idle connection just when it was used (RFC 9110 §15.5.9).
             Ok(answer) if answer.is_request_timeout_at_close() && may_repeat => {
                 drop(answer);
-                lines.start_afresh(request, token)
+                lines.start_afresh(request)
             }
             called => called.map(Step::Answered).map_err(|failure| failure.outcome),
         }
@@ -205,20 +206,20 @@ impl Lines {
         Some(Waits::for_answer(line, request, self))
     }
 
-    /// Reaches the backend. Blocks only where other addresses are tried beside the first; the token hangs up at any time.
+    /// Reaches the backend. Doesn't block; the token hangs up at any time.
     pub fn start(self: &Arc<Lines>, request: &Outgoing, token: &CancelToken) -> Result<Step, Outcome> {
         if token.is_cancelled() {
             return Err(Outcome::Cancelled);
         }
         match self.take(request.is_idempotent(), Instant::now()) {
             Some(line) => Ok(self.start_on(line, request)),
-            None => self.start_afresh(request, token),
+            None => self.start_afresh(request),
         }
     }
 
-    fn start_afresh(self: &Arc<Lines>, request: &Outgoing, token: &CancelToken) -> Result<Step, Outcome> {
+    fn start_afresh(self: &Arc<Lines>, request: &Outgoing) -> Result<Step, Outcome> {
         let deadline = Instant::now() + self.timeout();
-        self.after_looking(Looking::begin(self, deadline)?, deadline, request, token)
+        self.after_looking(Looking::begin(self, deadline)?, deadline, request)
     }
 
     fn after_looking(
@@ -226,20 +227,26 @@ impl Lines {
         looked: Looked,
         deadline: Instant,
         request: &Outgoing,
-        token: &CancelToken,
     ) -> Result<Step, Outcome> {
         match looked {
-            Looked::Found(addresses) => {
-                Ok(self.after_connecting(Connecting::begin(self, addresses, deadline, token)?, request))
+            Looked::Found { addresses, is_again } => {
+                let reached = Connecting::begin(self, addresses, is_again, deadline)?;
+                self.after_connecting(reached, deadline, request)
             }
             Looked::Waits(looking) => Ok(Step::Waits(Waits(Wait::Addresses(looking)))),
         }
     }
 
-    fn after_connecting(self: &Arc<Lines>, reached: Reached, request: &Outgoing) -> Step {
+    fn after_connecting(
+        self: &Arc<Lines>,
+        reached: Reached,
+        deadline: Instant,
+        request: &Outgoing,
+    ) -> Result<Step, Outcome> {
         match reached {
-            Reached::Connected(line) => self.start_on(line, request),
-            Reached::Waits(connecting) => Step::Waits(Waits(Wait::Connection(connecting))),
+            Reached::Connected(line) => Ok(self.start_on(line, request)),
+            Reached::Waits(connecting) => Ok(Step::Waits(Waits(Wait::Connection(connecting)))),
+            Reached::LooksAgain(looked) => self.after_looking(looked, deadline, request),
         }
     }
 

@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
@@ -80,6 +81,8 @@ impl Owner for Sweeper {
 pub(super) struct Line {
     agent: Agent,
     wire: Watched,
+    /// The backend's address at the other end.
+    peer: SocketAddr,
     inspector: Inspector,
     was_used: bool,
     /// The poller gives no turns for it.
@@ -103,11 +106,12 @@ enum NextUse {
 impl Lines {
     /// No lines yet to this backend.
     pub fn new(address: Address, upstream: Arc<Upstream>) -> Arc<Lines> {
-        let lookup = upstream.lookup.clone();
-        let resolver = Resolver::new(address.host(), address.port(), lookup, upstream.reach.dns_ttl);
-        Arc::new_cyclic(|lines| Lines {
+        Arc::new_cyclic(|lines: &Weak<Lines>| Lines {
+            resolver: Resolver::new(address.host(), address.port(), upstream.lookup.clone(), upstream.reach.dns_ttl, {
+                let lines = lines.clone();
+                move || lines.upgrade().iter().for_each(|lines| lines.sweep(Instant::now()))
+            }),
             address,
-            resolver,
             idle: Mutex::default(),
             sweep: upstream.poller.alarm(Arc::new(Sweeper(lines.clone()))),
             open: Arc::default(),
@@ -130,6 +134,7 @@ impl Lines {
 
     /// An idle line that may be used: young enough, and silent since its last answer.
     pub(super) fn take(&self, repeatable: bool, now: Instant) -> Option<Line> {
+        self.resolver.refresh(now);
         loop {
             let idle = {
                 let mut idle = self.idle();
@@ -158,6 +163,10 @@ impl Lines {
         let until = now + line.idle_time_max;
         let from = if line.next_use == NextUse::AfterRest { now + SUSPECT_TIME } else { now };
         let mut idle = self.idle();
+        // Under the lock, or one that is given back while the name moves could stay.
+        if !self.resolver.has(line.peer) {
+            return;
+        }
         let oldest = (idle.len() >= idle_lines_max).then(|| idle.remove(0));
         let is_next = idle.iter().all(|other| until < other.until);
         idle.push(Idle { line, since: now, from, until });
@@ -169,16 +178,18 @@ impl Lines {
         drop(oldest);
     }
 
+    /// Drops the idle lines whose time is over, and those to an address that has left the backend's name.
     fn sweep(&self, now: Instant) {
         let mut idle = self.idle();
-        let over: Vec<Idle> = idle.extract_if(.., |idle| idle.until <= now).collect();
+        let is_over = |idle: &mut Idle| idle.until <= now || !self.resolver.has(idle.line.peer);
+        let over: Vec<Idle> = idle.extract_if(.., is_over).collect();
         self.sweep.set_deadline(idle.iter().map(|idle| idle.until).min());
         drop(idle);
         drop(over);
     }
 
     /// A line on this connection, which has just been made.
-    pub(super) fn line_on(&self, wire: Watched, permit: Permit) -> Result<Line, Outcome> {
+    pub(super) fn line_on(&self, wire: Watched, peer: SocketAddr, permit: Permit) -> Result<Line, Outcome> {
         let connected = wire.get();
         self.upstream.opened.fetch_add(1, Ordering::Relaxed);
         connected.join_poller(&self.upstream.poller).map_err(|_| Outcome::NoSocket)?;
@@ -186,6 +197,7 @@ impl Lines {
         Ok(Line {
             agent,
             wire,
+            peer,
             inspector,
             was_used: false,
             rests: false,

@@ -1,114 +1,97 @@
 //! A leg whose backend's name is being looked up: it waits in the poller. Knows nothing of connections.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::Lines;
+use super::alarm::Alarm;
 use super::resolve::News;
-use super::slot::{Slot, Wake};
 use crate::message::Outcome;
-use crate::poller::{Owner, Poller, Turn, Watch};
-use crate::race::{CancelToken, HangUp};
+use crate::race::CancelToken;
 
 /// A leg that waits for addresses.
 pub(super) struct Looking {
     pub(super) lines: Arc<Lines>,
-    place: Arc<Place>,
+    alarm: Arc<Alarm>,
     asked: Instant,
     pub(super) deadline: Instant,
+    tried: Option<Tried>,
+}
+
+/// The addresses that a leg has tried in vain, and what became of it.
+pub(super) struct Tried {
+    pub(super) addresses: Vec<SocketAddr>,
+    pub(super) outcome: Outcome,
 }
 
 /// How far it has come.
 pub(super) enum Looked {
-    Found(Vec<SocketAddr>),
+    Found {
+        addresses: Vec<SocketAddr>,
+        /// Others were tried before.
+        is_again: bool,
+    },
     Waits(Looking),
-}
-
-/// Where it waits. All that wakes it does so by way of the alarm.
-struct Place {
-    slot: Slot,
-    alarm: OnceLock<Watch>,
 }
 
 impl Looking {
     /// The addresses of the lines' backend, if they are known. Doesn't block.
     pub(super) fn begin(lines: &Arc<Lines>, deadline: Instant) -> Result<Looked, Outcome> {
-        Looking::ask(lines, Instant::now(), deadline)
+        Looking::ask(lines, Instant::now(), deadline, None)
     }
 
-    fn ask(lines: &Arc<Lines>, asked: Instant, deadline: Instant) -> Result<Looked, Outcome> {
+    /// Addresses besides those that the leg has tried in vain: its outcome if there are none. Doesn't block.
+    pub(super) fn again(lines: &Arc<Lines>, deadline: Instant, tried: Tried) -> Result<Looked, Outcome> {
+        Looking::ask(lines, Instant::now(), deadline, Some(tried))
+    }
+
+    fn ask(lines: &Arc<Lines>, asked: Instant, deadline: Instant, tried: Option<Tried>) -> Result<Looked, Outcome> {
         let (now, mut waits) = (Instant::now(), None);
-        let known = lines.resolver().addresses(asked, now, |patience| {
+        let waiter = |patience: Option<_>| {
             let until = patience.map_or(deadline, |patience| deadline.min(asked + patience));
-            let place = Place::new(lines.poller(), until);
-            waits = Some(Looking { lines: lines.clone(), place: place.clone(), asked, deadline });
-            place
-        })?;
-        match waits {
-            Some(_) if now >= deadline => {
-                Err(Outcome::Dns(format!("no answer for {} in time", lines.address().host())))
+            waits.insert(Alarm::new(lines.poller(), until)).clone()
+        };
+        let found = match &tried {
+            None => lines.resolver().addresses(asked, now, waiter)?,
+            Some(tried) => {
+                let others = lines.resolver().others(&tried.addresses, asked, now, waiter);
+                others.ok_or_else(|| tried.outcome.clone())?
             }
-            Some(looking) => Ok(Looked::Waits(looking)),
-            None => Ok(Looked::Found(known)),
-        }
+        };
+        let Some(alarm) = waits else { return Ok(Looked::Found { addresses: found, is_again: tried.is_some() }) };
+        let looking = Looking { lines: lines.clone(), alarm, asked, deadline, tried };
+        if now < deadline { Ok(Looked::Waits(looking)) } else { Err(looking.late()) }
     }
 
     /// Has the leg go on when there is news, or when it is hung up on. Doesn't block.
     pub(super) fn wait(self, token: &CancelToken, go_on: impl FnOnce(Looking) + Send + 'static) -> Result<(), Outcome> {
-        let place = self.place.clone();
-        token.arm(place.clone()).map_err(|_| Outcome::Cancelled)?;
-        if place.slot.put(Wake { is_due: None, go_on: Box::new(move || go_on(self)) }) {
-            place.slot.wake_for_good();
-        }
-        Ok(())
+        let alarm = self.alarm.clone();
+        alarm.wait(token, Box::new(move || go_on(self)))
     }
 
     /// Goes on after a wait. Doesn't block.
-    pub(super) fn go_on(self, token: &CancelToken) -> Result<Looked, Outcome> {
+    pub(super) fn go_on(mut self, token: &CancelToken) -> Result<Looked, Outcome> {
         token.disarm().map_err(|_| Outcome::Cancelled)?;
-        Looking::ask(&self.lines, self.asked, self.deadline)
+        let tried = self.tried.take();
+        Looking::ask(&self.lines, self.asked, self.deadline, tried)
+    }
+
+    /// The time is over.
+    fn late(&self) -> Outcome {
+        let no_answer = || Outcome::Dns(format!("no answer for {} in time", self.lines.address().host()));
+        self.tried.as_ref().map_or_else(no_answer, |tried| tried.outcome.clone())
     }
 }
 
 impl Drop for Looking {
     fn drop(&mut self) {
-        if let Some(alarm) = self.place.alarm.get() {
-            alarm.end();
-        }
+        self.alarm.end();
     }
 }
 
-impl Place {
-    fn new(poller: &Poller, until: Instant) -> Arc<Place> {
-        let place = Arc::new(Place { slot: Slot::default(), alarm: OnceLock::new() });
-        let alarm = poller.alarm(place.clone());
-        alarm.set_deadline(Some(until));
-        let _ = place.alarm.set(alarm);
-        place
-    }
-}
-
-impl News for Place {
+impl News for Alarm {
     fn tell(&self) {
-        if let Some(alarm) = self.alarm.get() {
-            alarm.set_deadline(Some(Instant::now()));
-        }
-    }
-}
-
-impl HangUp for Place {
-    fn hang_up(&self) {
-        self.tell();
-    }
-}
-
-impl Owner for Place {
-    fn turn(self: Arc<Self>, turn: Turn) {
-        match turn {
-            Turn::Ready { .. } | Turn::Expired => self.slot.wake_for_good(),
-            // Its own deadline ends the wait, or the leg's token.
-            Turn::Drain | Turn::Cut => {}
-        }
+        self.ring();
     }
 }

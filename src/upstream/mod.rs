@@ -2,6 +2,7 @@
 //! Knows nothing of clients, nor of the rules of the race: whoever calls says what is sent and may hang up.
 
 mod ahead;
+mod alarm;
 mod ask;
 mod buffers;
 mod connecting;
@@ -25,6 +26,7 @@ mod slot;
 mod story;
 mod switched;
 mod tls;
+mod tls_failure;
 mod transport;
 mod upload;
 mod waiting;
@@ -214,7 +216,7 @@ impl AnswerBody {
 impl Read for AnswerBody {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let Some(reader) = &mut self.reader else { return Err(io::ErrorKind::Unsupported.into()) };
-        let count = reader.read(buffer)?;
+        let count = reader.read(buffer).map_err(tls_failure::told)?;
         self.left = self.left.map(|left| left.saturating_sub(count as u64));
         if count == 0 && self.token.is_cancelled() { Err(hung_up_on()) } else { Ok(count) }
     }

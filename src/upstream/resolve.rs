@@ -17,6 +17,14 @@ const PATIENCE: Duration = Duration::from_millis(250);
 const FAILURE_TTL: Duration = Duration::from_millis(250);
 /// How long a failed lookup isn't tried again when an old answer is in hand.
 const REST: Duration = Duration::from_secs(5);
+/// How far apart lookups are at least that legs ask for whose addresses are all bad, and how long such a leg waits for one: a
+/// name that was pointed elsewhere just now is followed at once, and one whose backend is down costs its resolver little.
+const AGAIN: Duration = Duration::from_secs(1);
+/// An answer that is younger isn't refreshed for requests on connections that exist: they would have it looked up without end
+/// if its time is next to nothing.
+const REFRESH_AGE_MIN: Duration = Duration::from_millis(250);
+/// More addresses of an answer are left out: a leg has no time to try them.
+const ADDRESSES_MAX: usize = 64;
 /// getaddrinfo needs no more, and two megabytes per lookup would fail on small hosts.
 const LOOKUP_STACK_BYTES: usize = 256 * 1024;
 
@@ -51,6 +59,8 @@ struct Name {
     /// How long an answer counts: the system doesn't tell the records' own time.
     ttl: Duration,
     state: Mutex<State>,
+    /// Called on the lookup's thread when an address isn't the name's any more.
+    moved: Box<dyn Fn() + Send + Sync>,
 }
 
 #[derive(Default)]
@@ -60,6 +70,8 @@ struct State {
     good: Option<SocketAddr>,
     /// Since when a lookup is under way.
     looking_since: Option<Instant>,
+    /// When a lookup was begun last because all addresses were bad.
+    again: Option<Instant>,
     /// A lookup has failed: why, and when.
     failed: Option<(String, Instant)>,
     /// Legs that wait for an answer.
@@ -80,11 +92,19 @@ struct Known {
 }
 
 impl Resolver {
-    pub(super) fn new(host: &str, port: u16, lookup: Arc<dyn Lookup>, ttl: Duration) -> Resolver {
-        Resolver(match host.parse::<IpAddr>() {
-            Ok(ip) => Kind::Literal([SocketAddr::new(ip, port)]),
-            Err(_) => Kind::Name(Arc::new(Name { host: host.to_owned(), port, lookup, ttl, state: Mutex::default() })),
-        })
+    /// Addresses by `lookup`. Calls `moved` on its thread when a new answer lacks an address of the old one.
+    pub(super) fn new(
+        host: &str,
+        port: u16,
+        lookup: Arc<dyn Lookup>,
+        ttl: Duration,
+        moved: impl Fn() + Send + Sync + 'static,
+    ) -> Resolver {
+        if let Ok(ip) = host.parse::<IpAddr>() {
+            return Resolver(Kind::Literal([SocketAddr::new(ip, port)]));
+        }
+        let (host, state, moved) = (host.to_owned(), Mutex::default(), Box::new(moved));
+        Resolver(Kind::Name(Arc::new(Name { host, port, lookup, ttl, state, moved })))
     }
 
     /// The addresses, the likeliest first. If they must be waited for, there are none, and `waiter` makes whoever is told when
@@ -102,6 +122,40 @@ impl Resolver {
                 name.addresses(asked, now, |patience| Arc::downgrade(&waiter(patience)) as Weak<dyn News>)
             }
         }
+    }
+
+    /// Addresses besides those that a leg has `tried` in vain, looked up anew if need be. `None` if there are none, or it isn't
+    /// known soon; if they must be waited for, there are none yet, as with [`Resolver::addresses`]. Doesn't block.
+    pub(super) fn others<N: News + 'static>(
+        &self,
+        tried: &[SocketAddr],
+        asked: Instant,
+        now: Instant,
+        waiter: impl FnOnce(Option<Duration>) -> Arc<N>,
+    ) -> Option<Vec<SocketAddr>> {
+        let Kind::Name(name) = &self.0 else { return None };
+        name.others(tried, asked, now, |patience| Arc::downgrade(&waiter(Some(patience))) as Weak<dyn News>)
+    }
+
+    /// No address has answered in time: the name is looked up anew in the background. Doesn't block.
+    pub(super) fn doubt(&self, now: Instant) {
+        if let Kind::Name(name) = &self.0 {
+            name.begin_if(now, |state| state.may_look_again(now));
+        }
+    }
+
+    /// A connection is used again, so that nothing else asks for addresses: the name is looked up in the background if the
+    /// answer's time is nearly over. Doesn't block.
+    pub(super) fn refresh(&self, now: Instant) {
+        if let Kind::Name(name) = &self.0 {
+            name.begin_if(now, |state| state.wants_refresh(name.ttl, now));
+        }
+    }
+
+    /// Whether the address is one of the backend's, as far as is known.
+    pub(super) fn has(&self, address: SocketAddr) -> bool {
+        let Kind::Name(name) = &self.0 else { return true };
+        name.state().known.as_ref().is_none_or(|known| known.addresses.contains(&address))
     }
 
     /// This address connected: it is tried first from now on.
@@ -145,15 +199,54 @@ impl Name {
         let mut addresses = state.known_addresses();
         if must_wait {
             let waiter = waiter(addresses.take().map(|_| PATIENCE));
-            // While a lookup hangs, legs come and go.
-            state.waiters.retain(|waiter| waiter.strong_count() > 0);
-            state.waiters.push(waiter);
+            state.wait(waiter);
         }
         drop(state);
         if begins {
             self.begin_lookup();
         }
         Ok(addresses.unwrap_or_default())
+    }
+
+    fn others(
+        self: &Arc<Name>,
+        tried: &[SocketAddr],
+        asked: Instant,
+        now: Instant,
+        waiter: impl FnOnce(Duration) -> Weak<dyn News>,
+    ) -> Option<Vec<SocketAddr>> {
+        let mut state = self.state();
+        let untried = state.untried(tried);
+        if !untried.is_empty() {
+            return Some(untried);
+        }
+        if state.has_news_since(asked) {
+            return None;
+        }
+        let begins = state.may_look_again(now);
+        if begins {
+            state.looking_since = Some(now);
+        }
+        let until = state.looking_since? + AGAIN;
+        if now >= until {
+            return None;
+        }
+        state.wait(waiter(until.saturating_duration_since(asked)));
+        drop(state);
+        if begins {
+            self.begin_lookup();
+        }
+        Some(Vec::new())
+    }
+
+    /// Begins a lookup that no leg waits for, if it is wanted.
+    fn begin_if(self: &Arc<Name>, now: Instant, is_wanted: impl FnOnce(&mut State) -> bool) {
+        let mut state = self.state();
+        if is_wanted(&mut state) {
+            state.looking_since = Some(now);
+            drop(state);
+            self.begin_lookup();
+        }
     }
 
     /// At most one lookup runs per backend, however long it hangs.
@@ -175,25 +268,44 @@ impl Name {
             if addresses.is_empty() { Err("it has no addresses".to_owned()) } else { Ok(interleaved(addresses)) }
         });
         let mut state = self.state();
-        let now = Instant::now();
-        state.looking_since = None;
-        match found {
-            Ok(mut addresses) => {
-                if let Some(good) = state.good {
-                    put_first(good, &mut addresses);
-                }
-                state.known = Some(Known { addresses, since: now });
-                state.failed = None;
-            }
-            Err(reason) => state.failed = Some((reason, now)),
-        }
+        let has_moved = state.learn(found, Instant::now());
         let waiters = std::mem::take(&mut state.waiters);
         drop(state);
+        if has_moved {
+            (self.moved)();
+        }
         waiters.iter().filter_map(Weak::upgrade).for_each(|waiter| waiter.tell());
     }
 }
 
 impl State {
+    /// Whether an address of the old answer isn't in the new one.
+    fn learn(&mut self, found: Answer, now: Instant) -> bool {
+        self.looking_since = None;
+        let mut addresses = match found {
+            Ok(addresses) => addresses,
+            Err(reason) => {
+                self.failed = Some((reason, now));
+                return false;
+            }
+        };
+        if let Some(good) = self.good {
+            put_first(good, &mut addresses);
+        }
+        addresses.truncate(ADDRESSES_MAX);
+        let has_left = |old: &SocketAddr| !addresses.contains(old);
+        let has_moved = self.known.as_ref().is_some_and(|known| known.addresses.iter().any(has_left));
+        self.known = Some(Known { addresses, since: now });
+        self.failed = None;
+        has_moved
+    }
+
+    fn wait(&mut self, waiter: Weak<dyn News>) {
+        // While a lookup hangs, legs come and go.
+        self.waiters.retain(|waiter| waiter.strong_count() > 0);
+        self.waiters.push(waiter);
+    }
+
     fn age(&self, now: Instant) -> Option<Duration> {
         self.known.as_ref().map(|known| now.saturating_duration_since(known.since))
     }
@@ -203,6 +315,31 @@ impl State {
         let is_resting = self.failed.as_ref().is_some_and(|(_, at)| now < *at + REST);
         let is_due = self.age(now).is_none_or(|age| age >= ttl * 2 / 3 && !is_resting);
         is_due && self.looking_since.is_none()
+    }
+
+    /// The answer's time is nearly over, and requests go out on connections that exist.
+    fn wants_refresh(&self, ttl: Duration, now: Instant) -> bool {
+        self.age(now).is_some_and(|age| age >= REFRESH_AGE_MIN) && self.wants_lookup(ttl, now)
+    }
+
+    /// All addresses are bad: a lookup may begin, however young the answer is or how lately a lookup has failed. The
+    /// next may not for a while.
+    fn may_look_again(&mut self, now: Instant) -> bool {
+        let may = self.looking_since.is_none() && self.again.is_none_or(|at| now >= at + AGAIN);
+        if may {
+            self.again = Some(now);
+        }
+        may
+    }
+
+    fn untried(&self, tried: &[SocketAddr]) -> Vec<SocketAddr> {
+        let known = self.known.iter().flat_map(|known| &known.addresses);
+        known.filter(|address| !tried.contains(address)).copied().collect()
+    }
+
+    /// Whether a lookup has ended since the leg asked.
+    fn has_news_since(&self, asked: Instant) -> bool {
+        self.is_answered(asked) || self.failed.as_ref().is_some_and(|(_, at)| *at > asked)
     }
 
     /// Whether an answer has come since somebody asked.
@@ -273,7 +410,7 @@ mod tests {
 
     fn scripted_for(ttl: Duration) -> (Sender<io::Result<Vec<SocketAddr>>>, Resolver) {
         let (sender, receiver) = bounded(8);
-        (sender, Resolver::new("name.example", 80, Arc::new(Scripted(receiver)), ttl))
+        (sender, Resolver::new("name.example", 80, Arc::new(Scripted(receiver)), ttl, || {}))
     }
 
     fn addresses(texts: &[&str]) -> Vec<SocketAddr> {
@@ -313,7 +450,7 @@ mod tests {
     #[test]
     fn a_literal_is_never_looked_up() {
         let (_, receiver) = bounded(0);
-        let resolver = Resolver::new("::1", 8080, Arc::new(Scripted(receiver)), TTL);
+        let resolver = Resolver::new("::1", 8080, Arc::new(Scripted(receiver)), TTL, || {});
         assert_eq!(ask_now(&resolver), Ok(addresses(&["[::1]:8080"])));
     }
 
@@ -407,7 +544,7 @@ mod tests {
                 panic!("meant")
             }
         }
-        let resolver = Resolver::new("name.example", 80, Arc::new(Panics), TTL);
+        let resolver = Resolver::new("name.example", 80, Arc::new(Panics), TTL, || {});
         for _ in 0..2 {
             assert!(matches!(ask_now(&resolver), Err(Outcome::Dns(_))));
         }
@@ -433,5 +570,114 @@ mod tests {
         }
         let Kind::Name(name) = &resolver.0 else { panic!("a name") };
         assert_eq!(name.state().waiters.len(), 1, "the last one is forgotten when another comes");
+    }
+
+    /// What a leg hears whose `tried` addresses are all bad: none, or how many others, or nothing yet.
+    fn others(resolver: &Resolver, tried: &[&str], now: Instant) -> Option<usize> {
+        let (ring, _told) = unbounded();
+        resolver.others(&addresses(tried), now, now, |_| Arc::new(Bell(ring))).map(|found| found.len())
+    }
+
+    fn name_of(resolver: &Resolver) -> &Arc<Name> {
+        let Kind::Name(name) = &resolver.0 else { panic!("a name") };
+        name
+    }
+
+    /// Knows this answer since then, and answers as the sender says.
+    fn knowing(texts: &[&str], since: Instant) -> (Sender<io::Result<Vec<SocketAddr>>>, Resolver) {
+        let (answers, resolver) = scripted();
+        name_of(&resolver).state().known = Some(Known { addresses: addresses(texts), since });
+        (answers, resolver)
+    }
+
+    fn is_looked_up(resolver: &Resolver) -> bool {
+        name_of(resolver).state().looking_since.is_some()
+    }
+
+    /// Was seen as: 36 requests failed as refused while the name had long pointed elsewhere.
+    #[test]
+    fn a_name_whose_addresses_are_all_bad_is_looked_up_at_once_but_once_a_second() {
+        let now = Instant::now();
+        let (_answers, resolver) = knowing(&["1.1.1.1:80", "2.2.2.2:80"], now);
+        assert_eq!(others(&resolver, &["1.1.1.1:80"], now), Some(1), "there is one that the leg hasn't tried");
+        let all = ["1.1.1.1:80", "2.2.2.2:80"];
+        assert!(!is_looked_up(&resolver));
+        assert_eq!(others(&resolver, &all, now), Some(0), "however young the answer is");
+        assert!(is_looked_up(&resolver));
+        assert_eq!(others(&resolver, &all, now + AGAIN / 2), Some(0), "another leg waits for the same lookup");
+        assert_eq!(others(&resolver, &all, now + AGAIN), None, "but no longer than a second");
+        name_of(&resolver).learn(Ok(addresses(&all)));
+        assert_eq!(others(&resolver, &all, now + AGAIN * 9 / 10), None, "it was looked up just now");
+        let later = now + AGAIN;
+        assert_eq!(others(&resolver, &all, later), Some(0));
+        name_of(&resolver).learn(Ok(addresses(&["3.3.3.3:80"])));
+        assert_eq!(others(&resolver, &all, later), Some(1));
+    }
+
+    #[test]
+    fn a_leg_whose_addresses_are_all_bad_ends_when_the_lookup_brings_nothing_new() {
+        let asked = Instant::now();
+        for found in [Ok(addresses(&["1.1.1.1:80"])), Err("gone".to_owned()), Ok(Vec::new())] {
+            let (_answers, resolver) = knowing(&["1.1.1.1:80"], asked);
+            assert_eq!(others(&resolver, &["1.1.1.1:80"], asked), Some(0));
+            name_of(&resolver).learn(found);
+            assert_eq!(others(&resolver, &["1.1.1.1:80"], asked), None);
+        }
+        let (_, receiver) = bounded(0);
+        let literal = Resolver::new("1.1.1.1", 80, Arc::new(Scripted(receiver)), TTL, || {});
+        assert_eq!(others(&literal, &["1.1.1.1:80"], asked), None);
+    }
+
+    #[test]
+    fn an_answer_is_refreshed_for_connections_that_are_used_again() {
+        let then = Instant::now();
+        for (label, age, is_refreshed) in
+            [("young", TTL / 2, false), ("older", TTL * 2 / 3, true), ("old", TTL * 2, true)]
+        {
+            let (_answers, resolver) = knowing(&["1.1.1.1:80"], then);
+            resolver.refresh(then + age);
+            assert_eq!(is_looked_up(&resolver), is_refreshed, "{label}");
+        }
+        let (_answers, fleeting) = scripted_for(Duration::ZERO);
+        fleeting.refresh(then);
+        assert!(!is_looked_up(&fleeting), "what isn't known is looked up when it is needed");
+        name_of(&fleeting).state().known = Some(Known { addresses: addresses(&["1.1.1.1:80"]), since: then });
+        fleeting.refresh(then + REFRESH_AGE_MIN / 2);
+        assert!(!is_looked_up(&fleeting), "not with every request");
+    }
+
+    #[test]
+    fn an_address_that_leaves_is_told_and_nothing_else_is() {
+        let (sender, told) = unbounded();
+        let (_, receiver) = bounded(0);
+        let moved = move || sender.send(()).expect("the test listens");
+        let resolver = Resolver::new("name.example", 80, Arc::new(Scripted(receiver)), TTL, moved);
+        let rows: [(&str, Answer, bool, bool); 7] = [
+            ("the first answer", Ok(addresses(&["1.1.1.1:80"])), false, true),
+            ("the same again", Ok(addresses(&["1.1.1.1:80"])), false, true),
+            ("one more", Ok(addresses(&["2.2.2.2:80", "1.1.1.1:80"])), false, true),
+            ("a failure", Err("gone".to_owned()), false, true),
+            ("nothing", Ok(Vec::new()), false, true),
+            ("another instead", Ok(addresses(&["2.2.2.2:80", "3.3.3.3:80"])), true, false),
+            ("the first again", Ok(addresses(&["2.2.2.2:80", "3.3.3.3:80", "1.1.1.1:80"])), false, true),
+        ];
+        for (label, answer, is_told, has_it) in rows {
+            name_of(&resolver).learn(answer);
+            assert_eq!(
+                (told.try_recv().is_ok(), resolver.has(addresses(&["1.1.1.1:80"])[0])),
+                (is_told, has_it),
+                "{label}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_answer_without_end_is_cut_but_not_before_the_good_address() {
+        let (_answers, resolver) = scripted();
+        let many: Vec<SocketAddr> = (0..1000).map(|port| SocketAddr::from(([1, 1, 1, 1], port))).collect();
+        resolver.prefer(many[999]);
+        name_of(&resolver).learn(Ok(many.clone()));
+        let known = name_of(&resolver).state().known_addresses().expect("an answer");
+        assert_eq!((known.len(), known[0]), (ADDRESSES_MAX, many[999]));
     }
 }

@@ -6,8 +6,10 @@ use std::sync::Arc;
 
 use rustls::ClientConnection;
 
+use super::dial::be_patient;
 use super::line::Line;
 use super::session::send_records;
+use super::tls_failure::sentence;
 use super::wire::{Left, Wire};
 use crate::message::FarSide;
 use crate::race::CancelToken;
@@ -24,8 +26,9 @@ pub struct Switched {
 
 impl Switched {
     pub(super) fn new(line: Line, left: Left, token: CancelToken) -> Switched {
-        let input = io::Cursor::new(left.input);
-        Switched { wire: line.wire(), _line: line, tls: left.tls, input, token }
+        let (wire, input) = (line.wire(), io::Cursor::new(left.input));
+        be_patient(wire.now());
+        Switched { wire, _line: line, tls: left.tls, input, token }
     }
 }
 
@@ -106,6 +109,6 @@ fn read_tls(tls: &mut ClientConnection, wire: &Wire, buffer: &mut [u8]) -> io::R
         }
         // The end without a farewell is an error of the reader's, next time round.
         tls.read_tls(&mut wire.now())?;
-        tls.process_new_packets().map_err(io::Error::other)?;
+        tls.process_new_packets().map_err(|error| io::Error::other(sentence(&error)))?;
     }
 }

@@ -7,7 +7,10 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore};
 use socket2::Socket;
 
+use super::tls_failure::{sentence, sentence_of_handshake};
 use crate::message::Outcome;
+
+const CLOSED: &str = "the backend closed the connection in the handshake: does it speak TLS on this port?";
 
 /// Speaks TLS with backends; one for all of them, so that sessions are resumed on new connections.
 #[derive(Debug)]
@@ -46,7 +49,7 @@ impl Tls {
         let name = ServerName::try_from(host.to_owned())
             .map_err(|_| Outcome::Tls(format!("{host} can't be the name in a certificate")))?;
         let connection = ClientConnection::new(self.0.clone(), name);
-        connection.map(Box::new).map_err(|error| Outcome::Tls(error.to_string()))
+        connection.map(Box::new).map_err(|error| Outcome::Tls(sentence(&error)))
     }
 }
 
@@ -64,7 +67,7 @@ pub(super) fn shake(connection: &mut ClientConnection, mut socket: &Socket) -> R
 fn outcome_of(error: &io::Error) -> Outcome {
     match error.kind() {
         io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => Outcome::Reset,
-        io::ErrorKind::UnexpectedEof => Outcome::Tls("the backend closed the connection in the handshake".to_owned()),
-        _ => Outcome::Tls(error.to_string()),
+        io::ErrorKind::UnexpectedEof => Outcome::Tls(CLOSED.to_owned()),
+        _ => Outcome::Tls(sentence_of_handshake(error)),
     }
 }

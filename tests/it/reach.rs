@@ -2,13 +2,16 @@
 
 use std::io;
 use std::net::{Shutdown, SocketAddr, TcpListener};
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use red_tentacle::config::Config;
 use red_tentacle::server::Server;
 
-use crate::harness::{Deaf, Fake, Gate, Names, Proxy, Raw, Told, eventually, patiently, refusing};
+use crate::harness::{
+    BRIEFLY, Client, Deaf, Fake, Gate, Names, Proxy, Raw, SOON, Told, eventually, patiently, refusing,
+};
 
 /// A proxy that looks names up like this and opens a line for every request.
 fn proxy_with(names: &Arc<Names>, backends: &[String], change: impl FnOnce(&mut Config)) -> Proxy {
@@ -16,6 +19,12 @@ fn proxy_with(names: &Arc<Names>, backends: &[String], change: impl FnOnce(&mut 
         config.max_idle_lines = 0;
         change(config);
     });
+    Proxy::start(Server::bind_with(config, names.clone()).expect("the proxy starts"))
+}
+
+/// A proxy that looks names up like this and uses its lines again.
+fn reusing_proxy_with(names: &Arc<Names>, url: &str, change: impl FnOnce(&mut Config)) -> Proxy {
+    let config = Proxy::config(&[url.to_owned()], change);
     Proxy::start(Server::bind_with(config, names.clone()).expect("the proxy starts"))
 }
 
@@ -84,6 +93,198 @@ fn an_old_answer_is_replaced_by_a_new_one() {
     let proxy = proxy_with(&names, &["http://moving.example".to_owned()], fleeting);
     assert_eq!(proxy.get("/").text(), "old");
     eventually("the new answer is used", || proxy.get("/").text() == "new");
+}
+
+/// A backend that answers every request on every connection with its name, and tells when it is hung up on.
+fn named(name: &'static str) -> Raw {
+    Raw::serving(move |mut connection| {
+        while connection.request().is_some() {
+            connection.reply(200, name);
+        }
+        connection.wait_for_hang_up();
+    })
+}
+
+/// Was seen as: with `--dns-ttl 1s` every request of a busy client went to the old address for ever, since its connection was
+/// always used again.
+#[test]
+fn a_busy_name_that_moves_is_followed() {
+    let (old, new) = (named("old"), named("new"));
+    let addresses = [old.address, new.address];
+    let names = Names::answering(move |_, _, number| Ok(vec![addresses[number.min(1)]]));
+    let proxy = reusing_proxy_with(&names, "http://moving.example", fleeting);
+    let mut client = Client::connect(proxy.address);
+    let mut ask = || {
+        client.send_request("GET", "/", &[], None);
+        client.reply().text()
+    };
+    assert_eq!(ask(), "old");
+    eventually("the new address is asked", || ask() == "new");
+    (0..20).for_each(|_| assert_eq!(ask(), "new"));
+    assert_eq!((old.accepted(), new.accepted()), (1, 1), "no request had to make a connection for that");
+}
+
+#[test]
+fn idle_lines_to_an_address_that_has_left_its_name_are_closed_at_once() {
+    let (old, new) = (named("old"), named("new"));
+    let addresses = [old.address, new.address];
+    let gate = Gate::new();
+    let held = gate.clone();
+    let names = Names::answering(move |_, _, number| {
+        if number > 0 {
+            held.pass();
+        }
+        Ok(vec![addresses[number.min(1)]])
+    });
+    let proxy = reusing_proxy_with(&names, "http://moving.example", fleeting);
+    eventually("the name is looked up anew for requests on the same line", || {
+        assert_eq!(proxy.get("/").text(), "old");
+        names.asked().len() == 2
+    });
+    assert!(!old.was_hung_up_on() && old.accepted() == 1);
+    gate.open();
+    // By itself an idle line ends after 4 s.
+    assert!(old.is_hung_up_on_within(Duration::from_secs(3)));
+    assert_eq!(proxy.get("/").text(), "new");
+}
+
+#[test]
+fn a_busy_line_to_an_address_that_has_left_its_name_serves_its_request_and_no_other() {
+    let (busy, answers) = (Gate::new(), Gate::new());
+    let old = Raw::serving({
+        let (busy, answers) = (busy.clone(), answers.clone());
+        move |mut connection| {
+            while let Some(request) = connection.request() {
+                if request.starts_with(b"GET /long ") {
+                    busy.open();
+                    answers.pass();
+                }
+                connection.reply(200, "old");
+            }
+            connection.wait_for_hang_up();
+        }
+    });
+    let new = named("new");
+    let (addresses, looked_up) = ([old.address, new.address], Gate::new());
+    let held = looked_up.clone();
+    let names = Names::answering(move |_, _, number| {
+        if number > 0 {
+            held.pass();
+        }
+        Ok(vec![addresses[number.min(1)]])
+    });
+    let proxy = reusing_proxy_with(&names, "http://moving.example", |config| {
+        fleeting(config);
+        patiently(config);
+    });
+    assert_eq!(proxy.get("/").text(), "old");
+    let mut client = Client::connect(proxy.address);
+    client.send_request("GET", "/long", &[], None);
+    busy.pass();
+    looked_up.open();
+    eventually("the new answer is known", || proxy.get("/").text() == "new");
+    answers.open();
+    assert_eq!(client.reply().text(), "old", "what is under way is finished");
+    assert!(old.is_hung_up_on_within(Duration::from_secs(3)), "its line isn't kept");
+    for _ in 0..20 {
+        assert_eq!(proxy.get("/").text(), "new");
+    }
+}
+
+#[test]
+fn lines_to_an_address_that_stays_are_kept_whatever_else_a_lookup_says() {
+    let (good, other) = (named("good"), named("other"));
+    let (first, second) = (good.address, other.address);
+    let answer = move |number: usize| match number {
+        0 | 2 => Ok(vec![first, second]),
+        1 => Ok(vec![second, first]),
+        3 => Ok(vec![first]),
+        4 => Ok(Vec::new()),
+        _ => Err(no_such_name()),
+    };
+    for failing in [false, true] {
+        let names =
+            Names::answering(move |_, _, number| answer(if failing && number > 0 { number + 3 } else { number }));
+        let proxy = reusing_proxy_with(&names, "http://staying.example", fleeting);
+        let before = good.accepted();
+        eventually("there were a few lookups", || {
+            assert_eq!(proxy.get("/").text(), "good");
+            // A failed one isn't repeated for a while.
+            names.asked().len() >= if failing { 2 } else { 4 }
+        });
+        for _ in 0..20 {
+            assert_eq!(proxy.get("/").text(), "good");
+        }
+        assert_eq!((good.accepted() - before, other.accepted()), (1, 0), "failing: {failing}");
+    }
+}
+
+/// Was seen as: 36 requests failed as refused over 19 s after a container was recreated at another address.
+#[test]
+fn a_name_whose_addresses_all_refuse_is_looked_up_again_by_the_same_leg() {
+    let good = named("good");
+    let dead = [address_of(&refusing()), address_of(&refusing())];
+    let address = good.address;
+    let names = Names::answering(move |_, _, number| if number == 0 { Ok(dead.to_vec()) } else { Ok(vec![address]) });
+    let proxy = proxy_with(&names, &["http://recreated.example".to_owned()], lasting);
+    for _ in 0..5 {
+        assert_eq!(proxy.get("/").text(), "good");
+    }
+    assert_eq!(names.asked().len(), 2);
+}
+
+#[test]
+fn a_name_whose_addresses_are_all_silent_is_looked_up_again_for_the_next_legs() {
+    let (good, dead) = (named("good"), Deaf::new());
+    let addresses = [dead.address, good.address];
+    let names = Names::answering(move |_, _, number| Ok(vec![addresses[number.min(1)]]));
+    let proxy = proxy_with(&names, &["http://moved.example".to_owned()], |config| {
+        lasting(config);
+        config.timeout = Duration::from_millis(300);
+    });
+    assert!(proxy.get("/").text().contains(" connect-timeout: "));
+    eventually("the new answer is used", || proxy.get("/").text() == "good");
+    assert_eq!(names.asked().len(), 2);
+}
+
+#[test]
+fn a_name_that_goes_on_refusing_is_looked_up_once_a_second_and_costs_no_time() {
+    let dead = address_of(&refusing());
+    let names = Names::answering(move |_, _, _| Ok(vec![dead]));
+    let proxy = proxy_with(&names, &["http://down.example".to_owned()], |config| {
+        lasting(config);
+        patiently(config);
+    });
+    let began = Instant::now();
+    let row = "b1 http://down.example refused: the backend refused the connection";
+    for _ in 0..100 {
+        assert_eq!(proxy.get("/").text().lines().nth(1), Some(row));
+    }
+    let seconds = usize::try_from(began.elapsed().as_secs()).expect("a few");
+    assert!((2..=3 + seconds).contains(&names.asked().len()), "{} lookups in {seconds} s", names.asked().len());
+}
+
+#[test]
+fn a_lookup_that_hangs_does_not_hold_a_leg_that_was_refused_for_long() {
+    let (dead, gate) = (address_of(&refusing()), Gate::new());
+    let held = gate.clone();
+    let names = Names::answering(move |_, _, number| {
+        if number > 0 {
+            held.pass();
+        }
+        Ok(vec![dead])
+    });
+    let proxy = proxy_with(&names, &["http://down.example".to_owned()], |config| {
+        lasting(config);
+        patiently(config);
+    });
+    let began = Instant::now();
+    for _ in 0..5 {
+        assert!(proxy.get("/").text().contains(" refused: "));
+    }
+    assert!(began.elapsed() < Duration::from_secs(10), "it took {:?}", began.elapsed());
+    assert_eq!(names.asked().len(), 2);
+    gate.open();
 }
 
 #[test]
@@ -200,6 +401,51 @@ fn an_address_that_refuses_costs_nothing() {
     assert_eq!(proxy.get("/").text(), "good");
     // A quarter of a second for each would be ten.
     assert!(began.elapsed() < Duration::from_secs(5), "it took {:?}", began.elapsed());
+}
+
+/// Was seen as: a name with 20 dead addresses took 20 descriptors for each request.
+#[test]
+fn a_name_with_many_dead_addresses_is_connected_to_by_few_at_once() {
+    const LEGS: usize = 10;
+    let dead = Deaf::new();
+    let addresses = vec![dead.address; 20];
+    let names = Names::answering(move |_, _, _| Ok(addresses.clone()));
+    let proxy = proxy_with(&names, &["http://dead.example".to_owned()], |config| {
+        config.timeout = Duration::from_secs(2);
+    });
+    let mut clients: Vec<Client> = (0..LEGS).map(|_| Client::connect(proxy.address)).collect();
+    for client in &mut clients {
+        client.send_request("POST", "/", &[], Some(b"body"));
+    }
+    let mut most = 0;
+    eventually("the legs have ended", || {
+        let attempts = dead.attempts();
+        most = most.max(attempts);
+        attempts == 0 && most > 0
+    });
+    assert!((LEGS..=3 * LEGS).contains(&most), "{most} at once");
+    for client in &mut clients {
+        assert!(client.reply().text().contains(" connect-timeout: "));
+    }
+}
+
+/// Was seen as: each leg that tried a second address held a thread, so that `--max-legs` of them kept all others out.
+#[test]
+fn legs_that_try_other_addresses_hold_no_thread() {
+    const LEGS: usize = 200;
+    let (dead, good) = (Deaf::new(), Fake::with(200, "good"));
+    let silent = dead.address;
+    let names = Names::answering(move |_, _, _| Ok(vec![silent; 2]));
+    let proxy = proxy_with(&names, &["http://dead.example".to_owned(), good.url.clone()], |config| {
+        patiently(config);
+        config.linger_unsafe = 3 * SOON;
+        config.grace_period = BRIEFLY;
+        config.max_legs = NonZeroUsize::new(64).expect("it isn't 0");
+    });
+    for number in 0..LEGS {
+        assert_eq!(proxy.post("/", b"body").text(), "good", "{number}");
+    }
+    assert!(dead.attempts() > 64);
 }
 
 #[test]

@@ -79,21 +79,48 @@ fn a_backend_at_an_ipv6_address_is_verified_by_its_address() {
     assert!(reply.status == 502 && reply.text().contains(" tls: TLS failed: "), "{}", reply.text());
 }
 
-/// Who can't be trusted, under which host, and a part of the library's reason.
-fn untrusted(trusted: &Authority) -> [(TlsBackend, &'static str, &'static str); 7] {
+/// Who can't be trusted, under which host, and a part of the reason.
+fn untrusted(trusted: &Authority) -> [(TlsBackend, &'static str, &'static str); 10] {
     let backend = |identity: Identity| TlsBackend::with(identity, "bad");
     let needs_certificate = Manner { clients_of: Some(trusted.der()), ..Manner::default() };
     let identity = trusted.identity(&["choosy.example"]);
     let choosy = TlsBackend::in_manner(needs_certificate, identity, |mut secured| secured.reply_to_all("bad"));
     let impostor = Authority::named(&trusted.name);
     [
-        (backend(impostor.identity(&["impostor.example"])), "impostor.example", "BadSignature"),
-        (backend(Authority::new().identity(&["stranger.example"])), "stranger.example", "UnknownIssuer"),
-        (backend(trusted.identity(&["other.example"])), "wrong.example", "not valid for name"),
-        (backend(trusted.expired_identity(&["expired.example"])), "expired.example", "expired"),
-        (backend(trusted.identity(&["other.example", "127.0.0.2"])), "127.0.0.1", "not valid for name"),
-        (backend(trusted.identity(&["*.example"])), "deep.under.example", "not valid for name"),
-        (choosy, "choosy.example", "CertificateRequired"),
+        (backend(impostor.identity(&["impostor.example"])), "impostor.example", "has a bad signature"),
+        (backend(Authority::new().identity(&["stranger.example"])), "stranger.example", "is signed by nobody we trust"),
+        (
+            backend(trusted.identity(&["other.example"])),
+            "wrong.example",
+            "is not for wrong.example but for other.example",
+        ),
+        (
+            backend(trusted.expired_identity(&["expired.example"])),
+            "expired.example",
+            "expired on Tue, 01 Jan 2002 00:00:00 GMT",
+        ),
+        (
+            backend(trusted.future_identity(&["early.example"])),
+            "early.example",
+            "is not valid before Thu, 01 Jan 3001 00:00:00 GMT",
+        ),
+        (
+            backend(trusted.identity(&["other.example", "127.0.0.2"])),
+            "127.0.0.1",
+            "is not for 127.0.0.1 but for other.example, 127.0.0.2",
+        ),
+        (
+            backend(trusted.identity(&["*.example"])),
+            "deep.under.example",
+            "is not for deep.under.example but for *.example",
+        ),
+        (backend(trusted.clients_identity(&["client.example"])), "client.example", "is not for servers"),
+        (
+            backend(Authority::serving_identity(&["authority.example"]).0),
+            "authority.example",
+            "is an authority, used as that of a server: issue one from it",
+        ),
+        (choosy, "choosy.example", "demands a certificate of its client"),
     ]
 }
 
@@ -106,7 +133,7 @@ fn who_cannot_be_trusted_loses_and_the_reason_is_told_to_client_and_log() {
         connection.wait_for_hang_up();
     });
     let mut rows: Vec<(String, &str)> = backends.iter().map(|(it, host, why)| (it.url(host), *why)).collect();
-    rows.push((plain.url.replace("http:", "https:"), "corrupt message"));
+    rows.push((plain.url.replace("http:", "https:"), "the backend does not speak TLS on this port"));
     let urls: Vec<String> = rows.iter().map(|(url, _)| url.clone()).collect();
     let proxy = proxy_trusting(&authority, &urls, |_| {});
     let told = Told::about("GET /untrusted ");
@@ -119,9 +146,79 @@ fn who_cannot_be_trusted_loses_and_the_reason_is_told_to_client_and_log() {
         let reason = row.strip_prefix(&begin).unwrap_or_else(|| panic!("no {begin:?} in {text}"));
         assert!(reason.contains(why), "{url}: {reason}");
         assert!(line.contains(&format!(" b{}=tls ", at + 1)), "{line}");
-        assert!(line.contains(&format!("b{} {url} ({})", at + 1, reason.escape_debug())), "{line}");
+        assert!(line.contains(&format!("b{} {url} ({reason})", at + 1)), "{line}");
     }
     assert!(backends.iter().all(|(backend, ..)| backend.requests.is_empty()), "nobody untrusted saw the request");
+}
+
+/// Was seen as: `Other(OtherError(CaUsedAsEndEntity))`, also where the certificate itself was in `--ca-file`.
+#[test]
+fn an_authority_that_serves_by_itself_is_told_what_to_do() {
+    let (identity, der) = Authority::serving_identity(&["authority.example"]);
+    let backend = TlsBackend::with(identity, "bad");
+    let config = Proxy::config(&[backend.url("authority.example")], |config| config.ca_certificates = vec![der]);
+    let proxy = Proxy::start(Server::bind_with(config, Names::of_this_host()).expect("the proxy starts"));
+    let text = proxy.get("/").text();
+    let reason = "tls: TLS failed: its certificate is an authority, used as that of a server: issue one from it";
+    assert!(text.contains(reason), "{text}");
+}
+
+#[test]
+fn a_backend_with_nothing_in_common_is_told_so() {
+    let rows: [(&str, &'static [u8], &str); 4] = [
+        ("an old version", b"\x15\x03\x01\0\x02\x02\x46", "no version of TLS in common"),
+        ("old ciphers", b"\x15\x03\x03\0\x02\x02\x28", "no cipher or key in common"),
+        ("another host", b"\x15\x03\x03\0\x02\x02\x70", "the backend knows no host of this name"),
+        ("SSH", b"SSH-2.0-x\r\n", "the backend does not speak TLS on this port"),
+    ];
+    for (label, answer, reason) in rows {
+        let backend = Raw::serving(move |mut connection| {
+            connection.send(answer);
+            connection.wait_for_hang_up();
+        });
+        let text = Proxy::before(&[backend.url.replace("http:", "https:")]).get("/").text();
+        assert!(text.contains(&format!(" tls: TLS failed: {reason}")), "{label}: {text}");
+    }
+}
+
+#[test]
+fn what_is_no_tls_behind_a_handshake_is_told_in_a_sentence() {
+    let authority = Authority::new();
+    let backend = TlsBackend::serving(authority.identity(&["127.0.0.1"]), |mut secured| {
+        if secured.request().is_some_and(|request| request.starts_with(b"GET /body-breaks ")) {
+            secured.send("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\ngood");
+        }
+        secured.connection.send("HTTP/1.1 ");
+        secured.connection.wait_for_hang_up();
+    });
+    let proxy = proxy_trusting(&authority, &[backend.url("127.0.0.1")], |_| {});
+    let sentence = "the backend breaks the rules of TLS (InvalidContentType)";
+    let text = proxy.get("/no-head").text();
+    assert!(text.contains(&format!(" tls: TLS failed: {sentence}\n")), "{text}");
+    let told = Told::about("GET /body-breaks ");
+    assert!(!proxy.get("/body-breaks").whole);
+    let line = told.line();
+    assert!(line.contains(&format!("(cut, since the backend's body broke off: {sentence})")), "{line}");
+}
+
+/// Was seen as: the names of a certificate put line ends and escape sequences into the text of the 502.
+#[test]
+fn what_a_certificate_says_is_escaped_and_cut_wherever_it_is_shown() {
+    let authority = Authority::new();
+    let evil = "x\r\nb9 http://evil 200: \u{1b}[2J".repeat(20);
+    let names: Vec<&str> = vec![&evil; 100];
+    let backend = TlsBackend::with(authority.identity(&names), "bad");
+    let url = backend.url("good.example");
+    let proxy = proxy_trusting(&authority, std::slice::from_ref(&url), |_| {});
+    let told = Told::about("GET /evil-names ");
+    let (text, line) = (proxy.get("/evil-names").text(), told.line());
+    assert_eq!(text.lines().count(), 2, "{text}");
+    let row = text.lines().nth(1).unwrap_or_default();
+    let begin = format!("b1 {url} tls: TLS failed: its certificate is not for good.example but for x\\r\\nb9 ");
+    assert!(row.starts_with(&begin) && row.contains("\\u{1b}[2J") && row.len() < 1500, "{row}");
+    let reason = row.split_once("TLS failed: ").map(|(_, reason)| reason).unwrap_or_default();
+    assert!(line.contains(&format!("[b1 {url} ({reason})]")), "{line}");
+    assert!(!row.contains(char::is_control) && !line.trim_end().contains(char::is_control));
 }
 
 #[test]

@@ -392,11 +392,16 @@ impl Deaf {
         })
     }
 
-    /// Whether somebody is connecting to it just now, as the kernel says.
+    /// Whether it is being connected to just now.
     pub fn is_being_dialed(&self) -> bool {
+        self.attempts() > 0
+    }
+
+    /// How many connections to it are being made just now, as the kernel says.
+    pub fn attempts(&self) -> usize {
         // Columns: number, local address, remote address, state; 02 is SYN_SENT. All in hexadecimal.
         let remote = format!(":{:04X} 02 ", self.address.port());
-        std::fs::read_to_string("/proc/self/net/tcp").expect("Linux").contains(&remote)
+        std::fs::read_to_string("/proc/self/net/tcp").expect("Linux").matches(&remote).count()
     }
 }
 

@@ -7,7 +7,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
-use rcgen::{BasicConstraints, Certificate, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd};
+use rcgen::{
+    BasicConstraints, Certificate, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
+    date_time_ymd,
+};
 use rustls::crypto::ring;
 use rustls::pki_types::PrivateKeyDer;
 use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
@@ -65,6 +68,30 @@ impl Authority {
         params.not_before = date_time_ymd(2001, 1, 1);
         params.not_after = date_time_ymd(2002, 1, 1);
         self.sign(&params)
+    }
+
+    /// The same, but the certificate's time hasn't come yet.
+    pub fn future_identity(&self, names: &[&str]) -> Identity {
+        let mut params = params(names);
+        params.not_before = date_time_ymd(3001, 1, 1);
+        params.not_after = date_time_ymd(3002, 1, 1);
+        self.sign(&params)
+    }
+
+    /// The same, but the certificate is for clients only.
+    pub fn clients_identity(&self, names: &[&str]) -> Identity {
+        let mut params = params(names);
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        self.sign(&params)
+    }
+
+    /// A server that shows an authority's certificate, as `openssl req -x509` makes it, which signs itself; and that in DER.
+    pub fn serving_identity(names: &[&str]) -> (Identity, Vec<u8>) {
+        let mut params = params(names);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().expect("a key");
+        let certificate = params.self_signed(&key).expect("a certificate");
+        (Identity::new(&certificate, &key), certificate.der().to_vec())
     }
 
     /// Somebody without any authority, and the certificate in DER.
