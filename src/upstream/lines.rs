@@ -1,0 +1,221 @@
+//! The lines to one backend: those that idle are used again. Knows nothing of what travels on them.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use rustls::ClientConnection;
+use ureq::Agent;
+
+use super::Upstream;
+use super::connecting::Watched;
+use super::inspector::Inspector;
+use super::line::{Line, Resolved};
+use super::permit::Permit;
+use super::resolve::Resolver;
+use super::transport::{Connected, OneConnection};
+use super::wire::Wire;
+use crate::message::{Address, Outcome};
+use crate::poller::{Owner, Poller, Turn, Watch};
+
+/// What can't be repeated goes out only on a line that was used just now.
+const IDLE_TIME_MAX_ONCE: Duration = Duration::from_secs(1);
+
+/// Where more lines are idle, there is work for every core: then the last one whose answer has its turn on the same thread is
+/// taken, since the thread is awake.
+const FEW_LINES: usize = 8;
+/// Bytes that a backend sends behind an answer, by a mistake of its own, come soon after it. A line that has been idle for so
+/// long is looked at once more before it is used, and those are seen.
+const RIPE_TIME: Duration = Duration::from_millis(10);
+/// The same where they are to be feared: behind a head that tells the length of a body that isn't to be sent.
+const SUSPECT_TIME: Duration = Duration::from_millis(100);
+
+/// All lines to one backend.
+pub struct Lines {
+    address: Address,
+    upstream: Arc<Upstream>,
+    resolver: Resolver,
+    idle: Mutex<Vec<Idle>>,
+    sweep: Watch,
+    open: Arc<AtomicUsize>,
+}
+
+struct Idle {
+    line: Line,
+    since: Instant,
+    /// Until then it isn't used: more may come of its last answer than may.
+    from: Instant,
+    /// From then on it is probably closed at the other end.
+    until: Instant,
+}
+
+/// Drops idle lines when their time is over, also if nobody asks for one.
+struct Sweeper(Weak<Lines>);
+
+impl Owner for Sweeper {
+    fn turn(self: Arc<Self>, turn: Turn) {
+        match (turn, self.0.upgrade()) {
+            (Turn::Expired, Some(lines)) => lines.sweep(Instant::now()),
+            (Turn::Ready { .. } | Turn::Expired | Turn::Drain | Turn::Cut, _) => {}
+        }
+    }
+}
+
+impl Lines {
+    /// No lines yet to this backend.
+    pub fn new(address: Address, upstream: Arc<Upstream>) -> Arc<Lines> {
+        Arc::new_cyclic(|lines: &Weak<Lines>| Lines {
+            resolver: Resolver::new(address.host(), address.port(), upstream.lookup.clone(), upstream.reach.dns_ttl, {
+                let lines = lines.clone();
+                move || lines.upgrade().iter().for_each(|lines| lines.sweep(Instant::now()))
+            }),
+            address,
+            idle: Mutex::default(),
+            sweep: upstream.poller.alarm(Arc::new(Sweeper(lines.clone()))),
+            open: Arc::default(),
+            upstream,
+        })
+    }
+
+    /// The backend's address.
+    pub fn address(&self) -> &Address {
+        &self.address
+    }
+
+    pub(super) fn timeout(&self) -> Duration {
+        self.upstream.reach.timeout
+    }
+
+    pub(super) fn idle_timeout(&self) -> Duration {
+        self.upstream.reach.idle_timeout
+    }
+
+    /// An idle line that may be used: young enough, and silent since its last answer.
+    pub(super) fn take(&self, repeatable: bool, now: Instant) -> Option<Line> {
+        self.resolver.refresh(now);
+        loop {
+            let idle = {
+                let mut idle = self.idle();
+                let at = best_of(&idle, repeatable, now)?;
+                idle.remove(at)
+            };
+            if idle.line.wire().is_quiet() {
+                self.upstream.reused.fetch_add(1, Ordering::Relaxed);
+                return Some(idle.line);
+            }
+        }
+    }
+
+    /// Keeps a line for the next call, if its last answer came to its end.
+    pub(super) fn keep(&self, mut line: Line, now: Instant) {
+        let idle_lines_max = self.upstream.reach.idle_lines_max;
+        if idle_lines_max == 0 || !line.is_reusable() || line.watch().is_err() {
+            return;
+        }
+        line.note_used();
+        let until = now + line.idle_time_max();
+        let from = if line.is_suspect() { now + SUSPECT_TIME } else { now };
+        let mut idle = self.idle();
+        // Under the lock, or one that is given back while the name moves could stay.
+        if !self.resolver.has(line.peer()) {
+            return;
+        }
+        let oldest = (idle.len() >= idle_lines_max).then(|| idle.remove(0));
+        let is_next = idle.iter().all(|other| until < other.until);
+        idle.push(Idle { line, since: now, from, until });
+        if is_next {
+            // Under the lock, or the sweeper could take an alarm back that it doesn't know of.
+            self.sweep.set_deadline(Some(until));
+        }
+        drop(idle);
+        drop(oldest);
+    }
+
+    /// Drops the idle lines whose time is over, and those to an address that has left the backend's name.
+    fn sweep(&self, now: Instant) {
+        let mut idle = self.idle();
+        let is_over = |idle: &mut Idle| idle.until <= now || !self.resolver.has(idle.line.peer());
+        let over: Vec<Idle> = idle.extract_if(.., is_over).collect();
+        self.sweep.set_deadline(idle.iter().map(|idle| idle.until).min());
+        drop(idle);
+        drop(over);
+    }
+
+    /// A line on this connection, which has just been made.
+    pub(super) fn line_on(&self, wire: Watched, peer: SocketAddr, permit: Permit) -> Result<Line, Outcome> {
+        let connected = wire.get();
+        self.upstream.opened.fetch_add(1, Ordering::Relaxed);
+        connected.join_poller(&self.upstream.poller).map_err(|_| Outcome::NoSocket)?;
+        let speaker = self.agent_on(connected.clone());
+        Ok(Line::new(wire, peer, speaker, permit))
+    }
+
+    /// An agent for this connection, which knows nothing of what has been said on it.
+    pub(super) fn agent_on(&self, wire: Arc<Wire>) -> (Agent, Inspector) {
+        let inspector = Inspector::default();
+        let connection = OneConnection::new(Connected {
+            wire,
+            is_tls: self.address.is_tls(),
+            inspector: inspector.clone(),
+            spare: self.upstream.spare.clone(),
+        });
+        (Agent::with_parts(self.upstream.config.clone(), connection, Resolved), inspector)
+    }
+
+    pub(super) fn permit(&self) -> Result<Permit, Outcome> {
+        Permit::take(&self.upstream, &self.open)
+    }
+
+    /// For what counts as a line, whether there may be one or not.
+    pub(super) fn counted_permit(&self) -> Permit {
+        Permit::count(&self.upstream, &self.open).0
+    }
+
+    pub(super) fn resolver(&self) -> &Resolver {
+        &self.resolver
+    }
+
+    pub(super) fn poller(&self) -> &Poller {
+        &self.upstream.poller
+    }
+
+    /// Our side of a TLS handshake, if the backend wants one.
+    pub(super) fn handshake(&self) -> Result<Option<Box<ClientConnection>>, Outcome> {
+        if self.address.is_tls() { self.upstream.tls.connection(self.address.host()).map(Some) } else { Ok(None) }
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Vec<Idle>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Lines {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lines").field("address", &self.address).finish_non_exhaustive()
+    }
+}
+
+impl Drop for Lines {
+    fn drop(&mut self) {
+        self.sweep.end();
+    }
+}
+
+/// Which idle line is used next: one that has been idle for a moment if there is choice, and of these the last one to be given
+/// back, so that those that aren't needed age.
+fn best_of(idle: &[Idle], repeatable: bool, now: Instant) -> Option<usize> {
+    let is_usable = |idle: &Idle| {
+        let is_fresh = now.saturating_duration_since(idle.since) <= IDLE_TIME_MAX_ONCE;
+        idle.from <= now && now < idle.until && (repeatable || is_fresh)
+    };
+    let is_near = |idle: &Idle| idle.line.wire().is_here();
+    let is_ripe = |idle: &Idle| now.saturating_duration_since(idle.since) >= RIPE_TIME;
+    let last = |wanted: &dyn Fn(&Idle) -> bool| idle.iter().rposition(|idle| is_usable(idle) && wanted(idle));
+    let nearest = |wanted: &dyn Fn(&Idle) -> bool| {
+        let among_many = || last(&|idle| wanted(idle) && is_near(idle));
+        (idle.len() > FEW_LINES).then(among_many).flatten().or_else(|| last(wanted))
+    };
+    nearest(&is_ripe).or_else(|| nearest(&|_| true))
+}
