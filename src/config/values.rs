@@ -214,7 +214,10 @@ pub(super) fn network(text: &str) -> Result<IpNet, String> {
 /// A URL of a proxy's admin port, which speaks no TLS.
 pub(super) fn http_url(text: &str) -> Result<Url, String> {
     if !text.get(..7).is_some_and(|start| start.eq_ignore_ascii_case("http://")) {
-        return Err(bad(text, "it must begin with http://"));
+        let meant = Url::parse(&format!("http://{text}")).ok();
+        let meant = meant.filter(|url| url.port().is_some() && url.username().is_empty() && !text.contains("//"));
+        let offer = meant.map(|url| format!("; write {url}")).unwrap_or_default();
+        return Err(bad(text, format_args!("it must begin with http://{offer}")));
     }
     let url = Url::parse(text).map_err(|error| bad(text, format_args!("no URL: {error}")))?;
     if !url.username().is_empty() || url.password().is_some() {
@@ -394,7 +397,14 @@ mod tests {
             ("http://127.0.0.1:8081", Ok("http://127.0.0.1:8081/")),
             ("HTTP://[::1]:8081/healthz/?a=b", Ok("http://[::1]:8081/healthz/?a=b")),
             ("", Err("'': it must begin with http://")),
-            ("127.0.0.1:8081", Err("'127.0.0.1:8081': it must begin with http://")),
+            ("127.0.0.1:8081", Err("'127.0.0.1:8081': it must begin with http://; write http://127.0.0.1:8081/")),
+            (
+                "[::1]:8081/readyz",
+                Err("'[::1]:8081/readyz': it must begin with http://; write http://[::1]:8081/readyz"),
+            ),
+            ("a", Err("'a': it must begin with http://")),
+            ("u:p@a:1", Err("'u:p@a:1': it must begin with http://")),
+            ("https://a:1", Err("'https://a:1': it must begin with http://")),
             ("https://a", Err("'https://a': it must begin with http://")),
             ("http://", Err("'http://': no URL: empty host")),
             ("http://a:x", Err("'http://a:x': no URL: invalid port number")),

@@ -2,6 +2,7 @@
 
 use super::{ENTRIES_MAX, Flag};
 use crate::config::{Listen, values};
+use crate::message::Printable;
 
 /// The most client connections: as many descriptors as Linux lets a process have (`fs.nr_open`).
 const CONNECTIONS_MAX: usize = 1 << 20;
@@ -45,7 +46,7 @@ pub(super) const FLAGS: &[Flag] = &[
             draft.config.spool_dir = text.into();
             Ok(())
         },
-        show: |draft| draft.config.spool_dir.display().to_string(),
+        show: |draft| Printable(&draft.config.spool_dir.to_string_lossy()).to_string(),
     },
     Flag {
         name: "max-connections",
