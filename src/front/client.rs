@@ -242,17 +242,23 @@ impl Client {
         let _ = self.socket.shutdown(Shutdown::Both);
     }
 
-    /// Since when the client says nothing between two requests, if that is so.
+    /// Since when the client says nothing between two requests, or was told to go, if that is so.
     pub(super) fn silent_since(&self) -> Option<Instant> {
-        self.seat().connection.as_ref()?.idle_since()
+        let seat = self.seat();
+        let connection = seat.connection.as_ref()?;
+        connection.idle_since().or(connection.parting_since())
     }
 
-    /// Closes the connection if nothing of a request is here: whether it did.
+    /// Closes the connection if nothing of a request is here, or nothing that comes will be answered: whether it did.
     pub(super) fn give_way(&self) -> bool {
         let mut seat = self.seat();
-        let is_idle = seat.connection.as_ref().is_some_and(|connection| connection.is_idle());
         let is_silent = || self.socket.peek(&mut [0]).is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock);
-        if !is_idle || !is_silent() {
+        let may_go = match &seat.connection {
+            Some(connection) if connection.parting_since().is_some() => true,
+            Some(connection) => connection.is_idle() && is_silent(),
+            None => false,
+        };
+        if !may_go {
             return false;
         }
         seat.connection = None;

@@ -96,7 +96,7 @@ impl Client {
         }
     }
 
-    /// The last reply was sent: the client has a moment to read it and to close its side.
+    /// The last reply was sent: the client has some time to read it and to close its side.
     pub(super) fn part(self: &Arc<Self>, mut connection: Box<Connection>) {
         self.leave_exchange();
         self.half_close(&mut connection);
@@ -124,8 +124,12 @@ impl Client {
     }
 
     /// Lets others have their turns first.
-    fn go_on_later(&self, connection: Box<Connection>) {
+    fn go_on_later(&self, mut connection: Box<Connection>) {
         let mut seat = self.seat();
+        // Under the lock, as in `give_back`, which a client that sends without end never gets to.
+        if self.front().is_draining() {
+            connection.drain(Instant::now());
+        }
         seat.connection = Some(connection);
         if let Some(watch) = self.watch.get() {
             watch.set_deadline(Some(Instant::now()));

@@ -3,7 +3,7 @@
 use std::net::{SocketAddr, TcpStream};
 use std::process::Command;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::harness::{BRIEFLY, Binary, Client, Connection, Fake, Gate, Proxy, Raw, SOON, eventually, threads_named};
 
@@ -111,6 +111,28 @@ fn a_client_that_connected_just_before_the_end_may_still_ask_once() {
         assert_eq!((reply.text().as_str(), reply.value("connection")), ("good", Some("close")));
     }
     drop(clients);
+    proxy.stop();
+}
+
+#[test]
+fn a_client_that_sends_on_after_its_refusal_delays_the_end_by_a_moment_only() {
+    let good = Fake::with(200, "good");
+    let proxy = Proxy::with(std::slice::from_ref(&good.url), |config| {
+        (config.grace_period, config.max_body) = (LONG, 0);
+    });
+    let refused = || {
+        let mut client = Client::connect(proxy.address);
+        client.send_request("POST", "/", &["Content-Length: 1000000000"], None);
+        assert_eq!(client.reply().status, 413);
+        client
+    };
+    let (mut sending, _silent) = (refused(), refused());
+    let stop = Instant::now();
+    proxy.stopper().stop();
+    while !proxy.has_ended() && stop.elapsed() < SOON {
+        let _ = std::io::Write::write_all(&mut sending.stream, &[b'x'; 64 * 1024]);
+    }
+    assert!(stop.elapsed() < SOON / 5, "{:?}", stop.elapsed());
     proxy.stop();
 }
 
