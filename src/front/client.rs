@@ -15,8 +15,8 @@ use super::connection::{Connection, READ_BYTES};
 use super::patience::{Pace, Wait};
 use super::pipe::Pipe;
 use super::tunnel::Tunnel;
-use super::{Door, Front};
-use crate::message::Departure;
+use super::{Door, Front, further};
+use crate::message::{Departure, REQUEST_HEAD_BYTES_MAX};
 use crate::poller::{Owner, Turn, Watch};
 use crate::wait;
 
@@ -41,8 +41,9 @@ pub(super) struct Seat {
     pub(super) connection: Option<Box<Connection>>,
     /// An edge arrived while somebody owned the connection: whoever gives it back must read.
     pub(super) pending: bool,
-    /// A request is being served and no bytes behind it are here: a client that stops sending has left.
-    pub(super) is_last: bool,
+    /// What came behind the request that is being served, if one is: a client that stops sending before that is another
+    /// request has left.
+    pub(super) behind: Option<Vec<u8>>,
     pub(super) presence: Presence,
     /// The connection speaks another protocol now: its edges are this one's.
     pub(super) tunnel: Option<Arc<Tunnel>>,
@@ -94,7 +95,7 @@ impl Client {
 
     /// Ends the connection with a reset: nobody must take what was sent for complete.
     pub(super) fn abort(&self) {
-        self.leave_exchange();
+        self.end_exchange();
         let _ = SockRef::from(&self.socket).set_linger(Some(Duration::ZERO));
         if let Some(watch) = self.watch.get() {
             watch.end();
@@ -215,19 +216,26 @@ impl Client {
 
     /// The connection speaks another protocol from now on, and its turns are the tunnel's.
     pub(super) fn enter_tunnel(&self, tunnel: &Arc<Tunnel>) {
-        self.leave_exchange();
+        self.end_exchange();
         self.seat().tunnel = Some(tunnel.clone());
     }
 
-    /// Ends an exchange: whether an edge came while it lasted.
-    pub(super) fn leave_exchange(&self) -> bool {
+    /// Ends an exchange and gives the connection what came behind its request: whether an edge came while it lasted.
+    pub(super) fn leave_exchange(&self, connection: &mut Connection) -> bool {
+        let (pending, behind) = self.end_exchange();
+        connection.put_back(behind);
+        pending
+    }
+
+    /// Ends an exchange: whether an edge came while it lasted, and what came behind its request.
+    pub(super) fn end_exchange(&self) -> (bool, Vec<u8>) {
         let mut seat = self.seat();
         let abandon = seat.abandon.take();
-        seat.is_last = false;
+        let behind = seat.behind.take().unwrap_or_default();
         let pending = std::mem::take(&mut seat.pending);
         drop(seat);
         drop(abandon);
-        pending
+        (pending, behind)
     }
 
     pub(super) fn half_close(&self, connection: &mut Connection) {
@@ -267,29 +275,48 @@ impl Client {
         true
     }
 
-    /// Takes the connection, or leaves word that there was something.
-    pub(super) fn take_or_note(&self, read_closed: bool) -> Option<Box<Connection>> {
+    /// Takes the connection, or leaves word that there was something. A request of a dead client may still be unread: it is
+    /// abandoned before it is begun.
+    pub(super) fn take_or_note(&self, read_closed: bool, dead: bool) -> Option<Box<Connection>> {
         let mut seat = self.seat();
         if read_closed && seat.presence == Presence::Here {
             seat.presence = Presence::SendsNoMore;
+        }
+        if dead && seat.connection.is_some() {
+            seat.presence = Presence::Gone;
         }
         let connection = seat.connection.take();
         seat.pending |= connection.is_none();
         connection
     }
 
-    /// A client that stopped sending, with nothing unread before its end, has left; a dead one in any case.
+    /// A client that stopped sending has left if no other whole request is before its end; a dead one in any case.
     pub(super) fn notice_departure(&self, dead: bool) {
         let mut seat = self.seat();
-        let has_stopped =
-            || seat.presence == Presence::SendsNoMore && seat.is_last && matches!(self.socket.peek(&mut [0]), Ok(0));
-        if dead || has_stopped() {
+        if dead || self.has_stopped(&seat) {
             seat.presence = Presence::Gone;
             let abandon = seat.abandon.take();
             drop(seat);
             if let Some(abandon) = abandon {
                 abandon();
             }
+        }
+    }
+
+    /// Whether the client waits for no more than the answer to the request that is being served. The seat keeps others from
+    /// reading what is looked at here.
+    fn has_stopped(&self, seat: &Seat) -> bool {
+        let (Presence::SendsNoMore, Some(behind)) = (seat.presence, &seat.behind) else { return false };
+        if further::is_request(behind, behind.len() as u64) {
+            return false;
+        }
+        let unread = rustix::io::ioctl_fionread(&self.socket).unwrap_or(0);
+        let room = usize::try_from(unread).unwrap_or(usize::MAX).clamp(1, REQUEST_HEAD_BYTES_MAX);
+        let mut here = behind.clone();
+        here.resize(behind.len() + room, 0);
+        match self.socket.peek(&mut here[behind.len()..]) {
+            Ok(count) => !further::is_request(&here[..behind.len() + count], behind.len() as u64 + unread),
+            Err(error) => !matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted),
         }
     }
 

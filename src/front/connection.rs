@@ -100,9 +100,14 @@ impl Connection {
         !self.input.is_empty()
     }
 
-    /// The bytes that came behind the request.
-    pub(super) fn into_unread(self) -> Vec<u8> {
-        self.input
+    /// Gives the bytes that came behind the request.
+    pub(super) fn take_unread(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.input)
+    }
+
+    /// Takes them back.
+    pub(super) fn put_back(&mut self, unread: Vec<u8>) {
+        self.input = unread;
     }
 
     /// The house closes. Whether the client may be left at once: one that has just connected has a request on its way, and

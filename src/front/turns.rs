@@ -81,7 +81,7 @@ impl Client {
     /// The reply was sent and the client may ask again.
     pub(super) fn answered(self: &Arc<Self>, mut connection: Box<Connection>) {
         connection.answered(Instant::now());
-        let pending = self.leave_exchange();
+        let pending = self.leave_exchange(&mut connection);
         self.work(connection, pending);
     }
 
@@ -89,7 +89,7 @@ impl Client {
     /// a client that asks for many such replies would have each answered within the last.
     pub(super) fn answered_at_once(self: &Arc<Self>, mut connection: Box<Connection>) {
         connection.answered(Instant::now());
-        let pending = self.leave_exchange();
+        let pending = self.leave_exchange(&mut connection);
         let more = if pending || connection.has_unread() { Some(connection) } else { self.give_back(connection) };
         if let Some(connection) = more {
             self.go_on_later(connection);
@@ -98,7 +98,7 @@ impl Client {
 
     /// The last reply was sent: the client has some time to read it and to close its side.
     pub(super) fn part(self: &Arc<Self>, mut connection: Box<Connection>) {
-        self.leave_exchange();
+        self.leave_exchange(&mut connection);
         self.half_close(&mut connection);
         self.work(connection, true);
     }
@@ -140,7 +140,7 @@ impl Client {
     /// more, and no further edge will tell.
     fn hand_on(
         self: &Arc<Self>,
-        connection: Box<Connection>,
+        mut connection: Box<Connection>,
         request: Request,
         asked: Asked,
         may_read: bool,
@@ -148,12 +148,14 @@ impl Client {
         let sends_no_more = {
             let mut seat = self.seat();
             seat.pending |= may_read;
-            seat.is_last = !connection.has_unread();
+            seat.behind = Some(connection.take_unread());
             seat.presence == Presence::SendsNoMore
         };
         let reply_to = ClientReply::new(self.clone(), connection, asked);
         let refused = (self.door.serve)(request, reply_to).err().and_then(ClientReply::into_connection);
-        if sends_no_more && refused.is_none() {
+        if refused.is_some() {
+            self.end_exchange();
+        } else if sends_no_more {
             // The end came with the request, or before it.
             self.notice_departure(false);
         }
@@ -214,7 +216,7 @@ impl Owner for Client {
             return tunnel.turn(turn);
         }
         let worked = catch_unwind(AssertUnwindSafe(|| match turn {
-            Turn::Ready { read_closed, dead } => match self.take_or_note(read_closed) {
+            Turn::Ready { read_closed, dead } => match self.take_or_note(read_closed, dead) {
                 Some(connection) => self.work(connection, true),
                 None if read_closed || dead => self.notice_departure(dead),
                 None => {}
