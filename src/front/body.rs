@@ -120,7 +120,7 @@ pub(super) fn is_whole(mut input: &[u8]) -> bool {
 fn refusal_of(bad: BadChunks) -> Refusal {
     match bad {
         BadChunks::Malformed(reason) => Refusal::BadRequest(reason),
-        BadChunks::TrailersTooLong => Refusal::HeadTooLarge,
+        BadChunks::TrailersTooLong => Refusal::TrailersTooLarge,
     }
 }
 

@@ -16,7 +16,7 @@ use super::patience::{Pace, Wait};
 use super::pipe::Pipe;
 use super::tunnel::Tunnel;
 use super::{Door, Front, further};
-use crate::message::{Departure, REQUEST_HEAD_BYTES_MAX};
+use crate::message::Departure;
 use crate::poller::{Owner, Turn, Watch};
 use crate::wait;
 
@@ -307,15 +307,18 @@ impl Client {
     /// reading what is looked at here.
     fn has_stopped(&self, seat: &Seat) -> bool {
         let (Presence::SendsNoMore, Some(behind)) = (seat.presence, &seat.behind) else { return false };
-        if further::is_request(behind, behind.len() as u64) {
+        let head_bytes_max = self.front().limits.max_head;
+        if further::is_request(behind, behind.len() as u64, head_bytes_max) {
             return false;
         }
         let unread = rustix::io::ioctl_fionread(&self.socket).unwrap_or(0);
-        let room = usize::try_from(unread).unwrap_or(usize::MAX).clamp(1, REQUEST_HEAD_BYTES_MAX);
+        let room = usize::try_from(unread).unwrap_or(usize::MAX).clamp(1, head_bytes_max);
         let mut here = behind.clone();
         here.resize(behind.len() + room, 0);
         match self.socket.peek(&mut here[behind.len()..]) {
-            Ok(count) => !further::is_request(&here[..behind.len() + count], behind.len() as u64 + unread),
+            Ok(count) => {
+                !further::is_request(&here[..behind.len() + count], behind.len() as u64 + unread, head_bytes_max)
+            }
             Err(error) => !matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted),
         }
     }

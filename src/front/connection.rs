@@ -202,7 +202,7 @@ impl Connection {
             self.deadline = now + HEAD_TIME;
         }
         let State::Head(reader) = &mut self.state else { return Ok(Step::More) };
-        let Some((head, length)) = reader.read(&self.input)? else { return Ok(Step::More) };
+        let Some((head, length)) = reader.read(&self.input, self.limits.max_head)? else { return Ok(Step::More) };
         self.input.drain(..length);
         self.begin_body(head, now)
     }
@@ -223,7 +223,7 @@ impl Connection {
         if head.body == BodyLength::None {
             return Ok(self.complete(head, None, now));
         }
-        let Limits { max_body, spool_memory, spool_dir } = &*self.limits;
+        let Limits { max_body, spool_memory, spool_dir, .. } = &*self.limits;
         let writer = SpoolWriter::sharing(spool_memory.clone(), spool_dir.clone(), *max_body);
         let body = BodyReader::new(head.body, *max_body, writer)?;
         let wants_continue = head.wants_continue && self.input.is_empty();
@@ -268,8 +268,11 @@ impl Connection {
 mod tests {
     use super::*;
 
+    const HEAD_BYTES_MAX: usize = 256 * 1024;
+
     fn connection(now: Instant) -> Connection {
-        let limits = Limits { max_body: 1 << 20, spool_memory: Arc::default(), spool_dir: std::env::temp_dir().into() };
+        let spool_dir = std::env::temp_dir().into();
+        let limits = Limits { max_head: HEAD_BYTES_MAX, max_body: 1 << 20, spool_memory: Arc::default(), spool_dir };
         Connection::new(Arc::new(limits), "192.0.2.1:1".parse().expect("an address"), now)
     }
 
@@ -352,6 +355,23 @@ mod tests {
         connection.answered(now);
         connection.receive(&[&head[..], b"abc"].concat());
         assert_eq!(target(&connection.step(now)), "/");
+    }
+
+    /// A scan from the begin for each of them would be 34 billion steps.
+    #[test]
+    fn a_long_head_that_comes_byte_by_byte_is_looked_at_once() {
+        let now = Instant::now();
+        let field = [b"GET / HTTP/1.1\r\nHost: a\r\nX-A: ", &vec![b'x'; HEAD_BYTES_MAX][..]].concat();
+        let empty_lines = b"\r\n".repeat(HEAD_BYTES_MAX / 2);
+        for (label, bytes) in [("field", field), ("method", vec![b'x'; HEAD_BYTES_MAX + 1]), ("nothing", empty_lines)] {
+            let mut connection = connection(now);
+            let refused = bytes.iter().position(|byte| {
+                connection.receive(&[*byte]);
+                !matches!(connection.step(now), Step::More)
+            });
+            assert_eq!(refused, (label != "nothing").then_some(HEAD_BYTES_MAX), "{label}");
+        }
+        assert!(now.elapsed() < Duration::from_secs(20), "{:?}", now.elapsed());
     }
 
     #[test]

@@ -7,11 +7,11 @@ use crate::message::BodyLength;
 
 /// Whether a whole request is among the last bytes that a client will ever send: `here` are the first of them, `count` is how
 /// many they are. Of chunks that aren't all `here` it is believed.
-pub(super) fn is_request(here: &[u8], count: u64) -> bool {
+pub(super) fn is_request(here: &[u8], count: u64, head_bytes_max: usize) -> bool {
     let empty_lines = here.chunks_exact(2).take_while(|pair| *pair == b"\r\n").count();
     let request = &here[empty_lines * 2..];
     // What would be refused is no request either.
-    let Ok(Some((head, length))) = HeadReader::default().read(request) else { return false };
+    let Ok(Some((head, length))) = HeadReader::default().read(request, head_bytes_max) else { return false };
     let behind = count - (here.len() - request.len() + length) as u64;
     match head.body {
         BodyLength::None => true,
@@ -25,7 +25,11 @@ pub(super) fn is_request(here: &[u8], count: u64) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use crate::front::further;
+
+    fn is_request(here: &[u8], count: u64) -> bool {
+        further::is_request(here, count, 1024)
+    }
 
     #[test]
     fn only_a_whole_request_is_one() {

@@ -43,6 +43,8 @@ pub type Serve = dyn Fn(Request, ClientReply) -> Result<(), ClientReply> + Send 
 /// What clients may send.
 #[derive(Debug, Clone)]
 pub struct Limits {
+    /// The longest head, in bytes, line ends included.
+    pub max_head: usize,
     /// The longest body, in bytes.
     pub max_body: u64,
     /// What bodies have in memory.

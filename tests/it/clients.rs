@@ -212,7 +212,7 @@ fn refused() -> Vec<(&'static str, String, u16)> {
         ),
         row("a long target", &format!("GET /{} HTTP/1.1\r\nHost: a", "x".repeat(8192)), 414),
         row("an expectation", "POST / HTTP/1.1\r\nHost: a\r\nExpect: more\r\nContent-Length: 9", 417),
-        row("a long head", &format!("GET / HTTP/1.1\r\nHost: a\r\nA: {}", "x".repeat(16 * 1024)), 431),
+        row("a long head", &format!("GET / HTTP/1.1\r\nHost: a\r\nA: {}", "x".repeat(32 * 1024)), 431),
         row("many fields", &format!("GET / HTTP/1.1\r\nHost: a\r\n{many}B: c"), 431),
         row("CONNECT", "CONNECT a:443 HTTP/1.1\r\nHost: a:443", 501),
         row("gzip", "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked", 501),
