@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use super::Limits;
 use super::body::BodyReader;
 use super::head::{Head, HeadReader};
+use super::http2;
 use super::reply::Asked;
 use crate::message::{BodyLength, Refusal, Request, SpoolWriter};
 
@@ -19,6 +20,8 @@ const HEAD_TIME: Duration = Duration::from_secs(10);
 const IDLE_TIME: Duration = Duration::from_secs(60);
 /// How long a client may take for its first request that has connected just before the house closes: one packet on its way.
 const FIRST_REQUEST_TIME: Duration = Duration::from_secs(1);
+/// For the first request of HTTP/2, which is only waited for so that its refusal can be shown to people.
+const HTTP_2_TIME: Duration = Duration::from_secs(1);
 /// A body may start slowly, then it must come at this rate at least, on average.
 const BODY_START_TIME: Duration = Duration::from_secs(10);
 const BODY_BYTES_PER_SECOND_MIN: u64 = 1024;
@@ -48,6 +51,8 @@ enum State {
     Idle { since: Instant },
     /// A part of a head is here.
     Head(HeadReader),
+    /// The begin of HTTP/2 is here, its first request isn't yet.
+    Http2,
     /// The head is here, its body isn't yet.
     Body(Box<Arriving>),
     /// A refusal or the last reply was sent: what still comes is thrown away.
@@ -98,6 +103,11 @@ impl Connection {
     /// Whether bytes of a further request are here.
     pub(super) fn has_unread(&self) -> bool {
         !self.input.is_empty()
+    }
+
+    /// The bytes that haven't become a request.
+    pub(super) fn unread(&self) -> &[u8] {
+        &self.input
     }
 
     /// Gives the bytes that came behind the request.
@@ -169,6 +179,7 @@ impl Connection {
         match self.state {
             State::Idle { .. } | State::Parting { .. } => Step::Close,
             State::Head(_) | State::Body(_) => Step::Refuse(Refusal::RequestTimeout),
+            State::Http2 => Step::Refuse(Refusal::Http2NotSupported),
         }
     }
 
@@ -176,6 +187,8 @@ impl Connection {
     pub(super) fn step(&mut self, now: Instant) -> Step {
         let step = match &mut self.state {
             State::Idle { .. } | State::Head(_) => self.step_head(now),
+            State::Http2 if http2::awaits_request(&self.input) => Ok(Step::More),
+            State::Http2 => Err(Refusal::Http2NotSupported),
             State::Body(_) => self.step_body(now),
             State::Parting { until, .. } if now >= *until => Ok(Step::Close),
             State::Parting { until, is_heard, .. } => {
@@ -202,7 +215,13 @@ impl Connection {
             self.deadline = now + HEAD_TIME;
         }
         let State::Head(reader) = &mut self.state else { return Ok(Step::More) };
-        let Some((head, length)) = reader.read(&self.input, self.limits.max_head)? else { return Ok(Step::More) };
+        let read = reader.read(&self.input, self.limits.max_head);
+        if matches!(read, Err(Refusal::Http2NotSupported)) && http2::awaits_request(&self.input) {
+            self.state = State::Http2;
+            self.deadline = self.deadline.min(now + HTTP_2_TIME);
+            return Ok(Step::More);
+        }
+        let Some((head, length)) = read? else { return Ok(Step::More) };
         self.input.drain(..length);
         self.begin_body(head, now)
     }
@@ -321,6 +340,23 @@ mod tests {
         assert!(matches!(connection.step(later), Step::More));
         assert_eq!(connection.deadline(), later + BODY_START_TIME + Duration::from_secs(10));
         assert!(matches!(connection.expire(), Step::Refuse(Refusal::RequestTimeout)));
+    }
+
+    #[test]
+    fn the_first_request_of_http_2_is_awaited_for_a_moment() {
+        const BEGIN: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+        let now = Instant::now();
+        let mut connection = connection(now);
+        connection.receive(BEGIN);
+        assert!(matches!(connection.step(now), Step::More));
+        let later = now + HTTP_2_TIME / 2;
+        connection.receive(b"\0\0\x03\x01\x05\0\0\0\x01\x82\x84");
+        assert!(matches!(connection.step(later), Step::More));
+        assert_eq!(connection.deadline(), now + HTTP_2_TIME, "it wins no time");
+        assert!(matches!(connection.expire(), Step::Refuse(Refusal::Http2NotSupported)));
+        connection.receive(b"\x86");
+        assert!(matches!(connection.step(later), Step::Refuse(Refusal::Http2NotSupported)));
+        assert_eq!(connection.unread().len(), BEGIN.len() + 12, "its answer needs them");
     }
 
     #[test]

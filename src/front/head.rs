@@ -10,6 +10,11 @@ const TARGET_BYTES_MAX: usize = 8 * 1024;
 /// The most fields. ureq sends no more than 128, and a proxy adds five.
 const FIELDS_MAX: usize = 100;
 
+/// How a client begins that speaks TLS: a record of a handshake, in any version since SSL 3 (RFC 8446 §5.1).
+const TLS_HANDSHAKE: &[u8] = b"\x16\x03";
+const TLS: &str =
+    "The request line isn't a method, a target and a version, but the begin of TLS, which isn't spoken on this port";
+
 /// A request's head, checked.
 #[derive(Debug)]
 pub(super) struct Head {
@@ -50,6 +55,9 @@ enum Line {
 impl HeadReader {
     /// The head at the front of `input` and its length in bytes, at most `bytes_max`; `None` if more bytes must come first.
     pub(super) fn read(&mut self, input: &[u8], bytes_max: usize) -> Result<Option<(Head, usize)>, Refusal> {
+        if input.starts_with(TLS_HANDSHAKE) {
+            return Err(Refusal::BadRequest(TLS));
+        }
         let end = self.find_end(input)?;
         if end.unwrap_or(input.len()) > bytes_max {
             // As if the rest weren't here yet.
@@ -88,6 +96,8 @@ impl HeadReader {
             self.line = match input[new + length] {
                 b' ' => Line::Target { begin: new + length + 1 },
                 b'\r' => Line::Rest,
+                // There may be the rest of a handshake.
+                0x16 if input.len() == 1 => return Ok(()),
                 _ => return Err(Refusal::BadRequest("The request line isn't a method, a target and a version")),
             };
         }
@@ -140,6 +150,7 @@ fn check_version(bytes: &[u8]) -> Result<(), Refusal> {
     let line = bytes.split(|byte| *byte == b'\r').next().unwrap_or_default();
     let version = line.rsplit(|byte| *byte == b' ').next().unwrap_or_default();
     match version {
+        _ if line == b"PRI * HTTP/2.0" => Err(Refusal::Http2NotSupported),
         b"HTTP/1.1" | b"HTTP/1.0" => Ok(()),
         [b'H', b'T', b'T', b'P', b'/', major, b'.', minor] if major.is_ascii_digit() && minor.is_ascii_digit() => {
             Err(Refusal::VersionNotSupported)
@@ -263,6 +274,8 @@ mod tests {
             ("HTTP/1.2", "GET / HTTP/1.2\r\nHost: a\r\n\r\n", Err(505)),
             ("HTTP/5.6", "GET / HTTP/5.6\r\nHost: a\r\n\r\n", Err(505)),
             ("TLS", "\x16\x03\x01", Err(400)),
+            ("TLS with a line end", "\x16\x03\x01\n", Err(400)),
+            ("no TLS", "\x16\x02", Err(400)),
             ("unknown Expect", "GET / HTTP/1.1\r\nHost: a\r\nExpect: x\r\n\r\n", Err(417)),
             ("CONNECT", "CONNECT a:1 HTTP/1.1\r\nHost: a\r\n\r\n", Err(501)),
             (

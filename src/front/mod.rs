@@ -10,6 +10,7 @@ mod further;
 #[doc(hidden)]
 pub mod fuzzing;
 mod head;
+mod http2;
 mod listener;
 mod patience;
 mod pipe;

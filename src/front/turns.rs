@@ -7,6 +7,7 @@ use std::time::{Instant, SystemTime};
 
 use super::client::{Arrived, Client, Presence};
 use super::connection::{Connection, Step};
+use super::http2;
 use super::reply::{Asked, CONTINUE, Framing, write_head};
 use super::reply_to::ClientReply;
 use crate::journal;
@@ -170,6 +171,9 @@ impl Client {
         write_head(&mut bytes, Asked::UNREADABLE, reply.status, &reply.headers, framing, SystemTime::now());
         if let ReplyBody::Whole(body) = reply.body {
             bytes.extend_from_slice(&body);
+            if *refusal == Refusal::Http2NotSupported {
+                bytes = http2::refusal(connection.unread(), reply.status, &body, &bytes);
+            }
         }
         // A client that lets its socket fill up doesn't read; it is told by the close alone.
         let _ = self.try_write(&bytes);

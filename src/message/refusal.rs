@@ -48,6 +48,8 @@ pub enum Refusal {
     Stopping,
     /// Neither HTTP/1.0 nor HTTP/1.1.
     VersionNotSupported,
+    /// The begin of HTTP/2.
+    Http2NotSupported,
     /// No room for the body on disk.
     InsufficientStorage,
     /// The request came back to this very process.
@@ -78,6 +80,7 @@ impl Refusal {
             Refusal::Busy => (503, "Too busy: too many requests are waiting already"),
             Refusal::Stopping => (503, "Stopping: what is under way is finished, nothing else is begun"),
             Refusal::VersionNotSupported => (505, "Only HTTP/1.0 and HTTP/1.1 are spoken here"),
+            Refusal::Http2NotSupported => (505, "Only HTTP/1.0 and HTTP/1.1 are spoken here, not HTTP/2"),
             Refusal::InsufficientStorage => (507, "No room for the request's body (--spool-dir)"),
             Refusal::Loop => (508, "The request came back to this proxy: a backend leads to it"),
         }

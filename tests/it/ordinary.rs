@@ -266,6 +266,22 @@ fn curl_reads_why_a_body_is_refused() {
     }
 }
 
+/// Was seen as: "Empty reply from server".
+#[test]
+fn curl_tells_that_http_2_is_not_spoken() {
+    if !has("curl") || !text(curl(&["--version"], b"")).contains("HTTP2") {
+        return;
+    }
+    let (proxy, _backend, file) = refusing();
+    let (data, url) = (format!("@{}", path(&file)), format!("http://{}/", proxy.address));
+    for more in [&[][..], &["--head"], &["--data", "short"], &["--data-binary", &data]] {
+        let reply = text(curl(&[&["--http2-prior-knowledge", "--include", &url], more].concat(), b""));
+        assert!(reply.starts_with("HTTP/2 505"), "{more:?}: {reply}");
+        let is_told = reply.ends_with("Only HTTP/1.0 and HTTP/1.1 are spoken here, not HTTP/2\n");
+        assert!(is_told || more == ["--head"], "{more:?}: {reply}");
+    }
+}
+
 /// Was seen as: "Connection reset by peer", and three more tries.
 #[test]
 fn wget_reads_that_a_body_is_refused() {
