@@ -422,9 +422,9 @@ fn a_client_that_was_reset_when_its_request_is_read_abandons_its_race() {
     let urls = [hanging.url.clone(), quick.url.clone()];
     let server = Server::bind(Proxy::config(&urls, patiently)).expect("the proxy starts");
     // The proxy isn't running yet: the kernel takes the connections.
-    for number in 0..CLIENTS {
+    let behind = ["", "G", "GET / HTTP/1.1\r\nHost: a\r\n\r\n"];
+    for (_, more) in (0..CLIENTS).zip(behind.iter().cycle()) {
         let mut client = Client::connect(server.local_addr());
-        let more = ["", "G", "GET / HTTP/1.1\r\nHost: a\r\n\r\n"][number as usize % 3];
         client.send(format!("GET / HTTP/1.1\r\nHost: a\r\n\r\n{more}"));
         client.reset();
     }

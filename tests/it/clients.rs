@@ -263,14 +263,14 @@ fn refusing_long_bodies() -> (Proxy, Fake) {
 /// 256 KiB were read after it.
 #[test]
 fn a_client_that_reads_when_it_has_sent_everything_reads_its_refusal_whole() {
-    let (proxy, backend) = refusing_long_bodies();
+    let ((proxy, backend), block) = (refusing_long_bodies(), vec![b'x'; 64 * 1024]);
     for (label, head, status) in REFUSED_EARLY {
         let mut client = Client::connect(proxy.address);
         client.send(head);
         // The last block only after the refusal has arrived and the proxy has said its last word.
-        (0..256).for_each(|_| client.send([b'x'; 64 * 1024]));
+        (0..256).for_each(|_| client.send(&block));
         client.stream.peek(&mut [0]).expect("a refusal");
-        client.send([b'x'; 64 * 1024]);
+        client.send(&block);
         let reply = client.reply();
         assert_eq!((reply.status, reply.whole), (status, true), "{label}");
         assert!(client.is_closed(), "{label}");

@@ -1,5 +1,6 @@
 //! How it ends: what is under way is finished, for a while; nothing new is begun; nothing is left behind.
 
+use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
 use std::process::Command;
 use std::thread;
@@ -126,11 +127,11 @@ fn a_client_that_sends_on_after_its_refusal_delays_the_end_by_a_moment_only() {
         assert_eq!(client.reply().status, 413);
         client
     };
-    let (mut sending, _silent) = (refused(), refused());
+    let (mut sending, _silent, block) = (refused(), refused(), vec![b'x'; 64 * 1024]);
     let stop = Instant::now();
     proxy.stopper().stop();
     while !proxy.has_ended() && stop.elapsed() < SOON {
-        let _ = std::io::Write::write_all(&mut sending.stream, &[b'x'; 64 * 1024]);
+        let _ = sending.stream.write_all(&block);
     }
     assert!(stop.elapsed() < SOON / 5, "{:?}", stop.elapsed());
     proxy.stop();
