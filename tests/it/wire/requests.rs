@@ -329,6 +329,19 @@ fn fields_that_a_backend_could_take_for_the_proxys_own_are_dropped() {
     assert_all_pass(rows);
 }
 
+/// Was seen as: a client with a small buffer was cut off in the middle of it.
+#[test]
+fn a_long_trace_is_reflected_without_what_is_long() {
+    let backend = Raw::answering("HTTP/1.1 204 No Content\r\n\r\n");
+    let proxy = Proxy::with(std::slice::from_ref(&backend.url), |config| config.max_head = 256 * 1024);
+    let mut client = Client::cramped(proxy.address);
+    let long = "x".repeat(250 * 1024);
+    client.send(format!("TRACE / HTTP/1.1\r\nHost: a\r\nX-A: {long}\r\nMax-Forwards: 0\r\n\r\n"));
+    let reply = client.reply();
+    assert_eq!((reply.whole, reply.text().as_str()), (true, "TRACE / HTTP/1.1\r\nhost: a\r\nmax-forwards: 0\r\n\r\n"));
+    assert!(backend.requests.is_empty());
+}
+
 #[test]
 fn the_proxies_that_trace_and_options_may_pass_are_counted() {
     let rows: &[Row] = &[
