@@ -174,6 +174,11 @@ impl Connection {
         self.deadline = now + PARTING_SILENCE;
     }
 
+    /// The client sends no more: what it is still to be told.
+    pub(super) fn end(&self) -> Option<Refusal> {
+        matches!(self.state, State::Http2).then_some(Refusal::Http2NotSupported)
+    }
+
     /// The deadline has passed.
     pub(super) fn expire(&mut self) -> Step {
         match self.state {

@@ -48,7 +48,7 @@ impl Client {
                         may_read = more;
                     }
                     Arrived::Nothing => may_read = false,
-                    Arrived::End => return self.close(),
+                    Arrived::End => return self.end(connection),
                 },
                 Step::More => match self.give_back(connection) {
                     None => return,
@@ -77,6 +77,14 @@ impl Client {
                 Step::Close => return self.close(),
             }
         }
+    }
+
+    /// The client sends no more, and no request is being served.
+    fn end(&self, mut connection: Box<Connection>) {
+        if let Some(refusal) = connection.end() {
+            self.refuse(&mut connection, &refusal);
+        }
+        self.close();
     }
 
     /// The reply was sent and the client may ask again.

@@ -196,7 +196,7 @@ fn lingering(gate: &Gate) -> Raw {
         let gate = gate.clone();
         thread::spawn(move || {
             gate.pass();
-            let _ = std::io::Write::write_all(&mut writing, b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+            let _ = writing.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
         });
         connection.wait_for_hang_up();
     })

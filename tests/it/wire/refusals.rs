@@ -183,9 +183,17 @@ fn a_client_of_http_2_is_answered_in_frames() {
     let backend = Raw::answering("HTTP/1.1 204 No Content\r\n\r\n");
     let proxy = Proxy::before(std::slice::from_ref(&backend.url));
     let sentence = "Only HTTP/1.0 and HTTP/1.1 are spoken here, not HTTP/2\n";
-    for (sent, kinds) in [(PREFACE.to_vec(), vec![4, 7]), ([PREFACE, REQUEST].concat(), vec![4, 4, 1, 0, 7])] {
+    let rows = [
+        (PREFACE.to_vec(), false, vec![4, 7]),
+        (PREFACE.to_vec(), true, vec![4, 7]),
+        ([PREFACE, REQUEST].concat(), false, vec![4, 4, 1, 0, 7]),
+    ];
+    for (sent, is_all, kinds) in rows {
         let mut client = Client::connect(proxy.address);
         client.send(&sent);
+        if is_all {
+            client.half_close();
+        }
         for kind in &kinds {
             let head = client.read_exact(9);
             assert_eq!(head[3], *kind, "{kinds:?}");
