@@ -30,6 +30,9 @@ use message::{Networks, Request, Spool};
 #[global_allocator]
 static ALLOCATOR: AllocProfiler<MiMalloc> = AllocProfiler::new(MiMalloc);
 
+/// As by default.
+const HEAD_BYTES_MAX: usize = 32 * 1024;
+
 /// What curl sends.
 const CURL: &str =
     "GET /api/some-endpoint HTTP/1.1\r\nHost: localhost:8080\r\nUser-Agent: curl/8.14.1\r\nAccept: */*\r\n\r\n";
@@ -64,7 +67,7 @@ fn main() {
 }
 
 fn parsed(text: &str) -> front_head::Head {
-    HeadReader::default().read(text.as_bytes()).ok().flatten().expect("a whole head").0
+    HeadReader::default().read(text.as_bytes(), HEAD_BYTES_MAX).ok().flatten().expect("a whole head").0
 }
 
 fn request(text: &str) -> Request {
@@ -88,7 +91,7 @@ fn text_of(who: &str) -> &'static str {
 #[divan::bench(args = ["curl", "browser"])]
 fn head(bencher: Bencher, who: &str) {
     let bytes = text_of(who).as_bytes();
-    bencher.counter(BytesCount::of_slice(bytes)).bench(|| HeadReader::default().read(black_box(bytes)));
+    bencher.counter(BytesCount::of_slice(bytes)).bench(|| HeadReader::default().read(black_box(bytes), HEAD_BYTES_MAX));
 }
 
 /// The same in pieces of 64 bytes: nothing is looked at twice but by httparse, once all is here.
@@ -98,7 +101,7 @@ fn head_in_pieces(bencher: Bencher, who: &str) {
     bencher.counter(BytesCount::of_slice(bytes)).bench(|| {
         let mut reader = HeadReader::default();
         let ends = (64..bytes.len()).step_by(64).chain([bytes.len()]);
-        ends.map(|end| reader.read(black_box(&bytes[..end]))).last()
+        ends.map(|end| reader.read(black_box(&bytes[..end]), HEAD_BYTES_MAX)).last()
     });
 }
 

@@ -38,6 +38,8 @@ const WORKER_QUEUE_MAX: usize = 1024;
 const WORKER_STACK_BYTES: usize = 256 * 1024;
 /// Operators are few; the limit keeps them from costing the clients' descriptors.
 const ADMIN_CONNECTIONS_MAX: usize = 64;
+/// Their heads always have room for a target and a token of the longest.
+const ADMIN_HEAD_BYTES: usize = 32 * 1024;
 /// Descriptors that are neither clients nor legs: listeners, the log, the poller, spool files on their way, pipes.
 const DESCRIPTORS_RESERVED: u64 = 160;
 /// More clients than a small host can serve in a minute; each costs less than 8 KiB while it is idle.
@@ -136,13 +138,16 @@ impl Server {
         let descriptors = descriptors(&config);
         let rooms = Arc::new(rooms(&config, descriptors.lines_max, &poller, &legs, lookup)?);
         let spool_dir = config.spool_dir.as_path().into();
-        let limits = Limits { max_body: config.max_body, spool_memory: Arc::default(), spool_dir };
-        let front = |clients_max| {
+        let (max_head, max_body) = (config.max_head, config.max_body);
+        let limits = Limits { max_head, max_body, spool_memory: Arc::default(), spool_dir };
+        let admin_limits = Limits { max_head: max_head.max(ADMIN_HEAD_BYTES), ..limits.clone() };
+        let front = |limits, clients_max| {
             // Half of the threads for clients that don't read leaves the other half for those that do.
             let waiting_max = config.max_legs.get() / 2;
-            Front::new(poller.clone(), limits.clone(), clients_max, config.idle_timeout, waiting_max)
+            Front::new(poller.clone(), limits, clients_max, config.idle_timeout, waiting_max)
         };
-        let (front, admin_front) = (front(descriptors.clients_max), front(ADMIN_CONNECTIONS_MAX));
+        let front_max = descriptors.clients_max;
+        let (front, admin_front) = (front(limits, front_max), front(admin_limits, ADMIN_CONNECTIONS_MAX));
         let service = Service { serve: Rooms::serve, is_quick: Rooms::is_quick };
         let addresses = open(&front, sockets, Turn::Drain, &pool, &rooms, service)?;
         let serve_admin = |rooms: &Rooms, request, reply_to| rooms.serve_admin(&request, reply_to);
@@ -466,7 +471,8 @@ mod tests {
         let rooms = Arc::new(rooms(&config, 64, &poller, &legs, Arc::new(SystemLookup)).expect("no certificates"));
         let pool = ThreadPool::new(1);
         let spool_dir = config.spool_dir.as_path().into();
-        let limits = Limits { max_body: config.max_body, spool_memory: Arc::default(), spool_dir };
+        let (max_head, max_body) = (config.max_head, config.max_body);
+        let limits = Limits { max_head, max_body, spool_memory: Arc::default(), spool_dir };
         let front = Front::new(poller.clone(), limits, 16, SOON, 1);
         let service = Service { serve, is_quick: |_, request| request.target.path() == "/fine" };
         let address = open(&front, vec![socket], Turn::Drain, &pool, &rooms, service).expect("a port")[0];

@@ -14,6 +14,7 @@ complete -c red-tentacle -l max-idle-lines -d 'Idle connections kept for each ba
 complete -c red-tentacle -l dns-ttl -d 'How long a name\'s addresses count; they are looked up anew before that [default: 30s] [env: RED_TENTACLE_DNS_TTL]' -r -f
 complete -c red-tentacle -l ca-file -d 'More certificates to trust beside the usual roots, in PEM [env: RED_TENTACLE_CA_FILE]' -r -F
 complete -c red-tentacle -l listen -d 'Where clients connect [default: 0.0.0.0:8080 and, where IPv6 exists, [::]:8080] [env: RED_TENTACLE_LISTEN]' -r -f
+complete -c red-tentacle -l max-head -d 'Longest request head, from 1KiB to 256KiB; longer ones get 431. A client that sends half of one holds it in memory for up to 10 s [default: 32KiB] [env: RED_TENTACLE_MAX_HEAD]' -r -f
 complete -c red-tentacle -l max-body -d 'Largest request body; larger ones get 413 [default: 10MiB] [env: RED_TENTACLE_MAX_BODY]' -r -f
 complete -c red-tentacle -l spool-dir -d 'Where request bodies above 64 KiB wait, in unlinked files [default: TMPDIR, or /tmp] [env: RED_TENTACLE_SPOOL_DIR]' -r -f -a "(__fish_complete_directories)"
 complete -c red-tentacle -l max-connections -d 'Most client connections at once; beyond it new ones wait [default: from the limit of open files] [env: RED_TENTACLE_MAX_CONNECTIONS]' -r -f

@@ -56,6 +56,8 @@ pub struct Config {
     pub ca_certificates: Vec<Vec<u8>>,
     /// Which answers win.
     pub success: Success,
+    /// The longest head of a request, in bytes, line ends included: from 1 KiB to 256 KiB.
+    pub max_head: usize,
     /// The longest request body, in bytes.
     pub max_body: u64,
     /// Where long request bodies wait: a directory that took a file at the start.
@@ -233,6 +235,8 @@ impl Config {
             dns_ttl: Duration::from_secs(30),
             ca_certificates: Vec::new(),
             success: Success::default(),
+            // Tickets and tokens of single sign-on name all groups of a user: 17,000 bytes are seen. Beside them cookies need room.
+            max_head: 32 << 10,
             max_body: 10 << 20,
             spool_dir: std::env::temp_dir(),
             max_connections: None,

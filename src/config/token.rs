@@ -4,7 +4,7 @@ use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
 
-/// The longest token in bytes. It must fit into a request's head of 16 KiB, with room for the rest.
+/// The longest token in bytes. It must fit into a request's head, which has room for 32 KiB at least on the admin port.
 const TOKEN_BYTES_MAX: u64 = 4096;
 
 /// What `Authorization: Bearer` must carry. `Debug` hides it.

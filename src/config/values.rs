@@ -4,6 +4,7 @@
 use std::fmt::Display;
 use std::net::IpAddr;
 use std::num::NonZeroUsize;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -111,6 +112,15 @@ pub(super) fn size(text: &str) -> Result<u64, String> {
         Err(BadNumber::Fraction) => Err(bad(text, format_args!("no whole number of bytes; {RIGHT}"))),
         _ => Err(bad(text, "too large; write at most 1024GiB")),
     }
+}
+
+/// A size within bounds, in bytes.
+pub(super) fn size_within(text: &str, bounds: RangeInclusive<usize>) -> Result<usize, String> {
+    let bytes = usize::try_from(size(text)?).ok().filter(|bytes| bounds.contains(bytes));
+    bytes.ok_or_else(|| {
+        let [min, max] = [bounds.start(), bounds.end()].map(|bound| show_size(*bound as u64));
+        bad(text, format_args!("not from {min} to {max}; write {max}, say"))
+    })
 }
 
 /// The size's text, in the largest unit that it is a multiple of.
@@ -343,6 +353,16 @@ mod tests {
         for (text, expected) in rows {
             assert_eq!(size(text), expected.map_err(str::to_owned), "{text}");
         }
+    }
+
+    #[test]
+    fn sizes_keep_to_their_bounds() {
+        for (text, expected) in [("1KiB", Some(1024)), ("4096", Some(4096)), ("1023B", None), ("4097B", None)] {
+            assert_eq!(size_within(text, 1024..=4096).ok(), expected, "{text}");
+        }
+        let expected = "'1GiB': not from 1KiB to 4KiB; write 4KiB, say".to_owned();
+        assert_eq!(size_within("1GiB", 1024..=4096), Err(expected));
+        assert_eq!(size_within("4KB", 1024..=4096), size("4KB").map(|_| 0));
     }
 
     #[test]

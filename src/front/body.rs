@@ -105,10 +105,22 @@ impl BodyReader {
     }
 }
 
+/// Whether a chunked body comes to its end here.
+pub(super) fn is_whole(mut input: &[u8]) -> bool {
+    let mut chunks = Chunks::of_request(TRAILER_BYTES_MAX);
+    while !chunks.is_over() {
+        match chunks.take(input) {
+            Ok(Piece::Size { line: count, .. } | Piece::Framing(count) | Piece::Data(count)) => input = &input[count..],
+            Ok(Piece::More) | Err(_) => return false,
+        }
+    }
+    true
+}
+
 fn refusal_of(bad: BadChunks) -> Refusal {
     match bad {
         BadChunks::Malformed(reason) => Refusal::BadRequest(reason),
-        BadChunks::TrailersTooLong => Refusal::HeadTooLarge,
+        BadChunks::TrailersTooLong => Refusal::TrailersTooLarge,
     }
 }
 

@@ -15,7 +15,7 @@ use super::connection::{Connection, READ_BYTES};
 use super::patience::{Pace, Wait};
 use super::pipe::Pipe;
 use super::tunnel::Tunnel;
-use super::{Door, Front};
+use super::{Door, Front, further};
 use crate::message::Departure;
 use crate::poller::{Owner, Turn, Watch};
 use crate::wait;
@@ -41,8 +41,9 @@ pub(super) struct Seat {
     pub(super) connection: Option<Box<Connection>>,
     /// An edge arrived while somebody owned the connection: whoever gives it back must read.
     pub(super) pending: bool,
-    /// A request is being served and no bytes behind it are here: a client that stops sending has left.
-    pub(super) is_last: bool,
+    /// What came behind the request that is being served, if one is: a client that stops sending before that is another
+    /// request has left.
+    pub(super) behind: Option<Vec<u8>>,
     pub(super) presence: Presence,
     /// The connection speaks another protocol now: its edges are this one's.
     pub(super) tunnel: Option<Arc<Tunnel>>,
@@ -94,7 +95,7 @@ impl Client {
 
     /// Ends the connection with a reset: nobody must take what was sent for complete.
     pub(super) fn abort(&self) {
-        self.leave_exchange();
+        self.end_exchange();
         let _ = SockRef::from(&self.socket).set_linger(Some(Duration::ZERO));
         if let Some(watch) = self.watch.get() {
             watch.end();
@@ -215,19 +216,26 @@ impl Client {
 
     /// The connection speaks another protocol from now on, and its turns are the tunnel's.
     pub(super) fn enter_tunnel(&self, tunnel: &Arc<Tunnel>) {
-        self.leave_exchange();
+        self.end_exchange();
         self.seat().tunnel = Some(tunnel.clone());
     }
 
-    /// Ends an exchange: whether an edge came while it lasted.
-    pub(super) fn leave_exchange(&self) -> bool {
+    /// Ends an exchange and gives the connection what came behind its request: whether an edge came while it lasted.
+    pub(super) fn leave_exchange(&self, connection: &mut Connection) -> bool {
+        let (pending, behind) = self.end_exchange();
+        connection.put_back(behind);
+        pending
+    }
+
+    /// Ends an exchange: whether an edge came while it lasted, and what came behind its request.
+    pub(super) fn end_exchange(&self) -> (bool, Vec<u8>) {
         let mut seat = self.seat();
         let abandon = seat.abandon.take();
-        seat.is_last = false;
+        let behind = seat.behind.take().unwrap_or_default();
         let pending = std::mem::take(&mut seat.pending);
         drop(seat);
         drop(abandon);
-        pending
+        (pending, behind)
     }
 
     pub(super) fn half_close(&self, connection: &mut Connection) {
@@ -242,17 +250,23 @@ impl Client {
         let _ = self.socket.shutdown(Shutdown::Both);
     }
 
-    /// Since when the client says nothing between two requests, if that is so.
+    /// Since when the client says nothing between two requests, or was told to go, if that is so.
     pub(super) fn silent_since(&self) -> Option<Instant> {
-        self.seat().connection.as_ref()?.idle_since()
+        let seat = self.seat();
+        let connection = seat.connection.as_ref()?;
+        connection.idle_since().or(connection.parting_since())
     }
 
-    /// Closes the connection if nothing of a request is here: whether it did.
+    /// Closes the connection if nothing of a request is here, or nothing that comes will be answered: whether it did.
     pub(super) fn give_way(&self) -> bool {
         let mut seat = self.seat();
-        let is_idle = seat.connection.as_ref().is_some_and(|connection| connection.is_idle());
         let is_silent = || self.socket.peek(&mut [0]).is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock);
-        if !is_idle || !is_silent() {
+        let may_go = match &seat.connection {
+            Some(connection) if connection.parting_since().is_some() => true,
+            Some(connection) => connection.is_idle() && is_silent(),
+            None => false,
+        };
+        if !may_go {
             return false;
         }
         seat.connection = None;
@@ -261,29 +275,51 @@ impl Client {
         true
     }
 
-    /// Takes the connection, or leaves word that there was something.
-    pub(super) fn take_or_note(&self, read_closed: bool) -> Option<Box<Connection>> {
+    /// Takes the connection, or leaves word that there was something. A request of a dead client may still be unread: it is
+    /// abandoned before it is begun.
+    pub(super) fn take_or_note(&self, read_closed: bool, dead: bool) -> Option<Box<Connection>> {
         let mut seat = self.seat();
         if read_closed && seat.presence == Presence::Here {
             seat.presence = Presence::SendsNoMore;
+        }
+        if dead && seat.connection.is_some() {
+            seat.presence = Presence::Gone;
         }
         let connection = seat.connection.take();
         seat.pending |= connection.is_none();
         connection
     }
 
-    /// A client that stopped sending, with nothing unread before its end, has left; a dead one in any case.
+    /// A client that stopped sending has left if no other whole request is before its end; a dead one in any case.
     pub(super) fn notice_departure(&self, dead: bool) {
         let mut seat = self.seat();
-        let has_stopped =
-            || seat.presence == Presence::SendsNoMore && seat.is_last && matches!(self.socket.peek(&mut [0]), Ok(0));
-        if dead || has_stopped() {
+        if dead || self.has_stopped(&seat) {
             seat.presence = Presence::Gone;
             let abandon = seat.abandon.take();
             drop(seat);
             if let Some(abandon) = abandon {
                 abandon();
             }
+        }
+    }
+
+    /// Whether the client waits for no more than the answer to the request that is being served. The seat keeps others from
+    /// reading what is looked at here.
+    fn has_stopped(&self, seat: &Seat) -> bool {
+        let (Presence::SendsNoMore, Some(behind)) = (seat.presence, &seat.behind) else { return false };
+        let head_bytes_max = self.front().limits.max_head;
+        if further::is_request(behind, behind.len() as u64, head_bytes_max) {
+            return false;
+        }
+        let unread = rustix::io::ioctl_fionread(&self.socket).unwrap_or(0);
+        let room = usize::try_from(unread).unwrap_or(usize::MAX).clamp(1, head_bytes_max);
+        let mut here = behind.clone();
+        here.resize(behind.len() + room, 0);
+        match self.socket.peek(&mut here[behind.len()..]) {
+            Ok(count) => {
+                !further::is_request(&here[..behind.len() + count], behind.len() as u64 + unread, head_bytes_max)
+            }
+            Err(error) => !matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted),
         }
     }
 

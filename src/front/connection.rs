@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use super::Limits;
 use super::body::BodyReader;
 use super::head::{Head, HeadReader};
+use super::http2;
 use super::reply::Asked;
 use crate::message::{BodyLength, Refusal, Request, SpoolWriter};
 
@@ -19,13 +20,18 @@ const HEAD_TIME: Duration = Duration::from_secs(10);
 const IDLE_TIME: Duration = Duration::from_secs(60);
 /// How long a client may take for its first request that has connected just before the house closes: one packet on its way.
 const FIRST_REQUEST_TIME: Duration = Duration::from_secs(1);
+/// For the first request of HTTP/2, which is only waited for so that its refusal can be shown to people.
+const HTTP_2_TIME: Duration = Duration::from_secs(1);
 /// A body may start slowly, then it must come at this rate at least, on average.
 const BODY_START_TIME: Duration = Duration::from_secs(10);
 const BODY_BYTES_PER_SECOND_MIN: u64 = 1024;
-/// How long a client that was told to go may take to close its side, and how much it may still send. Closing at once
-/// would make the kernel send a reset, which destroys the reply before the client has read it (RFC 9112 §9.6).
-const PARTING_TIME: Duration = Duration::from_secs(1);
-const PARTING_BYTES_MAX: usize = 256 * 1024;
+/// How long a client that was told to go is read at most, and how long it may be silent meanwhile. Closing at once would make
+/// the kernel send a reset, which destroys the reply before the client has read it (RFC 9112 §9.6), and many clients read only
+/// when they have sent their request whole: how long that takes is a matter of time, not of bytes.
+const PARTING_TIME: Duration = Duration::from_secs(15);
+const PARTING_SILENCE: Duration = Duration::from_secs(5);
+/// And at most for so long once the house closes.
+const LAST_PARTING_TIME: Duration = Duration::from_secs(1);
 
 /// One client's connection.
 #[derive(Debug)]
@@ -45,10 +51,12 @@ enum State {
     Idle { since: Instant },
     /// A part of a head is here.
     Head(HeadReader),
+    /// The begin of HTTP/2 is here, its first request isn't yet.
+    Http2,
     /// The head is here, its body isn't yet.
     Body(Box<Arriving>),
     /// A refusal or the last reply was sent: what still comes is thrown away.
-    Parting { bytes_left: usize },
+    Parting { since: Instant, until: Instant, is_heard: bool },
 }
 
 #[derive(Debug)]
@@ -79,9 +87,12 @@ impl Connection {
         Connection { limits, peer, input: Vec::new(), state, deadline, is_new: true }
     }
 
-    /// Takes bytes in. [`Connection::step`] says what they mean.
+    /// Takes bytes in. [`Connection::step`] says what they mean. Those of a client that was told to go aren't kept.
     pub(super) fn receive(&mut self, bytes: &[u8]) {
-        self.input.extend_from_slice(bytes);
+        match &mut self.state {
+            State::Parting { is_heard, .. } => *is_heard = true,
+            _ => self.input.extend_from_slice(bytes),
+        }
     }
 
     /// When [`Connection::expire`] is to be called.
@@ -94,14 +105,29 @@ impl Connection {
         !self.input.is_empty()
     }
 
-    /// The bytes that came behind the request.
-    pub(super) fn into_unread(self) -> Vec<u8> {
-        self.input
+    /// The bytes that haven't become a request.
+    pub(super) fn unread(&self) -> &[u8] {
+        &self.input
+    }
+
+    /// Gives the bytes that came behind the request.
+    pub(super) fn take_unread(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.input)
+    }
+
+    /// Takes them back.
+    pub(super) fn put_back(&mut self, unread: Vec<u8>) {
+        self.input = unread;
     }
 
     /// The house closes. Whether the client may be left at once: one that has just connected has a request on its way, and
-    /// some time for it.
+    /// some time for it; one that was told to go has a moment left.
     pub(super) fn drain(&mut self, now: Instant) -> bool {
+        if let State::Parting { until, .. } = &mut self.state {
+            *until = (*until).min(now + LAST_PARTING_TIME);
+            self.deadline = self.deadline.min(*until);
+            return false;
+        }
         if self.is_idle() && self.is_new {
             self.deadline = self.deadline.min(now + FIRST_REQUEST_TIME);
             return false;
@@ -127,16 +153,30 @@ impl Connection {
         }
     }
 
+    /// Since when the client was told to go.
+    pub(super) fn parting_since(&self) -> Option<Instant> {
+        match self.state {
+            State::Parting { since, .. } => Some(since),
+            _ => None,
+        }
+    }
+
     /// The request has been answered and another may follow.
     pub(super) fn answered(&mut self, now: Instant) {
         self.state = State::Idle { since: now };
         self.deadline = now + IDLE_TIME;
     }
 
-    /// The last reply was sent: the client has a moment to read it.
+    /// The last reply was sent: the client has some time to send what is left of its request, and to read the reply.
     pub(super) fn part(&mut self, now: Instant) {
-        self.state = State::Parting { bytes_left: PARTING_BYTES_MAX };
-        self.deadline = now + PARTING_TIME;
+        self.input = Vec::new();
+        self.state = State::Parting { since: now, until: now + PARTING_TIME, is_heard: false };
+        self.deadline = now + PARTING_SILENCE;
+    }
+
+    /// The client sends no more: what it is still to be told.
+    pub(super) fn end(&self) -> Option<Refusal> {
+        matches!(self.state, State::Http2).then_some(Refusal::Http2NotSupported)
     }
 
     /// The deadline has passed.
@@ -144,6 +184,7 @@ impl Connection {
         match self.state {
             State::Idle { .. } | State::Parting { .. } => Step::Close,
             State::Head(_) | State::Body(_) => Step::Refuse(Refusal::RequestTimeout),
+            State::Http2 => Step::Refuse(Refusal::Http2NotSupported),
         }
     }
 
@@ -151,13 +192,13 @@ impl Connection {
     pub(super) fn step(&mut self, now: Instant) -> Step {
         let step = match &mut self.state {
             State::Idle { .. } | State::Head(_) => self.step_head(now),
+            State::Http2 if http2::awaits_request(&self.input) => Ok(Step::More),
+            State::Http2 => Err(Refusal::Http2NotSupported),
             State::Body(_) => self.step_body(now),
-            State::Parting { bytes_left } => {
-                let count = self.input.len();
-                self.input.clear();
-                match bytes_left.checked_sub(count) {
-                    Some(left) => *bytes_left = left,
-                    None => return Step::Close,
+            State::Parting { until, .. } if now >= *until => Ok(Step::Close),
+            State::Parting { until, is_heard, .. } => {
+                if std::mem::take(is_heard) {
+                    self.deadline = (now + PARTING_SILENCE).min(*until);
                 }
                 Ok(Step::More)
             }
@@ -179,7 +220,13 @@ impl Connection {
             self.deadline = now + HEAD_TIME;
         }
         let State::Head(reader) = &mut self.state else { return Ok(Step::More) };
-        let Some((head, length)) = reader.read(&self.input)? else { return Ok(Step::More) };
+        let read = reader.read(&self.input, self.limits.max_head);
+        if matches!(read, Err(Refusal::Http2NotSupported)) && http2::awaits_request(&self.input) {
+            self.state = State::Http2;
+            self.deadline = self.deadline.min(now + HTTP_2_TIME);
+            return Ok(Step::More);
+        }
+        let Some((head, length)) = read? else { return Ok(Step::More) };
         self.input.drain(..length);
         self.begin_body(head, now)
     }
@@ -200,7 +247,7 @@ impl Connection {
         if head.body == BodyLength::None {
             return Ok(self.complete(head, None, now));
         }
-        let Limits { max_body, spool_memory, spool_dir } = &*self.limits;
+        let Limits { max_body, spool_memory, spool_dir, .. } = &*self.limits;
         let writer = SpoolWriter::sharing(spool_memory.clone(), spool_dir.clone(), *max_body);
         let body = BodyReader::new(head.body, *max_body, writer)?;
         let wants_continue = head.wants_continue && self.input.is_empty();
@@ -245,8 +292,11 @@ impl Connection {
 mod tests {
     use super::*;
 
+    const HEAD_BYTES_MAX: usize = 256 * 1024;
+
     fn connection(now: Instant) -> Connection {
-        let limits = Limits { max_body: 1 << 20, spool_memory: Arc::default(), spool_dir: std::env::temp_dir().into() };
+        let spool_dir = std::env::temp_dir().into();
+        let limits = Limits { max_head: HEAD_BYTES_MAX, max_body: 1 << 20, spool_memory: Arc::default(), spool_dir };
         Connection::new(Arc::new(limits), "192.0.2.1:1".parse().expect("an address"), now)
     }
 
@@ -298,6 +348,23 @@ mod tests {
     }
 
     #[test]
+    fn the_first_request_of_http_2_is_awaited_for_a_moment() {
+        const BEGIN: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+        let now = Instant::now();
+        let mut connection = connection(now);
+        connection.receive(BEGIN);
+        assert!(matches!(connection.step(now), Step::More));
+        let later = now + HTTP_2_TIME / 2;
+        connection.receive(b"\0\0\x03\x01\x05\0\0\0\x01\x82\x84");
+        assert!(matches!(connection.step(later), Step::More));
+        assert_eq!(connection.deadline(), now + HTTP_2_TIME, "it wins no time");
+        assert!(matches!(connection.expire(), Step::Refuse(Refusal::Http2NotSupported)));
+        connection.receive(b"\x86");
+        assert!(matches!(connection.step(later), Step::Refuse(Refusal::Http2NotSupported)));
+        assert_eq!(connection.unread().len(), BEGIN.len() + 12, "its answer needs them");
+    }
+
+    #[test]
     fn when_the_house_closes_only_those_are_left_at_once_whose_request_was_answered() {
         let now = Instant::now();
         let mut connection = connection(now);
@@ -331,6 +398,23 @@ mod tests {
         assert_eq!(target(&connection.step(now)), "/");
     }
 
+    /// A scan from the begin for each of them would be 34 billion steps.
+    #[test]
+    fn a_long_head_that_comes_byte_by_byte_is_looked_at_once() {
+        let now = Instant::now();
+        let field = [b"GET / HTTP/1.1\r\nHost: a\r\nX-A: ", &vec![b'x'; HEAD_BYTES_MAX][..]].concat();
+        let empty_lines = b"\r\n".repeat(HEAD_BYTES_MAX / 2);
+        for (label, bytes) in [("field", field), ("method", vec![b'x'; HEAD_BYTES_MAX + 1]), ("nothing", empty_lines)] {
+            let mut connection = connection(now);
+            let refused = bytes.iter().position(|byte| {
+                connection.receive(&[*byte]);
+                !matches!(connection.step(now), Step::More)
+            });
+            assert_eq!(refused, (label != "nothing").then_some(HEAD_BYTES_MAX), "{label}");
+        }
+        assert!(now.elapsed() < Duration::from_secs(20), "{:?}", now.elapsed());
+    }
+
     #[test]
     fn a_body_over_the_limit_is_refused_before_continue() {
         let now = Instant::now();
@@ -339,15 +423,39 @@ mod tests {
         assert!(matches!(connection.step(now), Step::Refuse(Refusal::BodyTooLarge)));
     }
 
+    /// Was seen as: of a body over the limit 256 KiB were read, and the client that sent more met a reset instead of its 413.
     #[test]
-    fn a_parting_client_is_read_for_a_while() {
+    fn a_parting_client_is_read_while_it_sends_but_not_for_ever_and_nothing_is_kept() {
+        let begun = Instant::now();
+        let mut connection = connection(begun);
+        connection.receive(b"GET");
+        connection.part(begun);
+        assert_eq!(connection.deadline(), begun + PARTING_SILENCE);
+        let mut now = begun;
+        while now < begun + PARTING_TIME {
+            assert!(connection.deadline() > now);
+            connection.receive(&[0; READ_BYTES]);
+            assert!(matches!(connection.step(now), Step::More));
+            assert_eq!(connection.deadline(), (now + PARTING_SILENCE).min(begun + PARTING_TIME));
+            assert!(matches!(connection.step(now + Duration::from_millis(1)), Step::More), "no bytes, no time");
+            assert_eq!(connection.deadline(), (now + PARTING_SILENCE).min(begun + PARTING_TIME));
+            assert_eq!(connection.input.capacity(), 0);
+            now += Duration::from_secs(1);
+        }
+        connection.receive(&[0]);
+        assert!(matches!(connection.step(now), Step::Close), "its bytes win no more time");
+    }
+
+    #[test]
+    fn when_the_house_closes_a_parting_client_has_a_moment_left() {
         let now = Instant::now();
         let mut connection = connection(now);
         connection.part(now);
-        connection.receive(&vec![0; PARTING_BYTES_MAX]);
-        assert!(matches!(connection.step(now), Step::More));
+        let later = now + LAST_PARTING_TIME / 2;
+        assert!(!connection.drain(now) && !connection.drain(later), "its reply may be on its way");
         connection.receive(&[0]);
-        assert!(matches!(connection.step(now), Step::Close));
-        assert_eq!(connection.deadline(), now + PARTING_TIME);
+        assert!(matches!(connection.step(later), Step::More));
+        assert_eq!(connection.deadline(), now + LAST_PARTING_TIME, "neither bytes nor a second word win time");
+        assert!(matches!(connection.step(now + LAST_PARTING_TIME), Step::Close));
     }
 }

@@ -10,25 +10,27 @@ use super::Limits;
 use super::body::BodyReader;
 use super::connection::{Connection, Step};
 use super::head::{Head, HeadReader};
-use crate::message::{BodyLength, REQUEST_HEAD_BYTES_MAX, Request, Spool, SpoolWriter};
+use crate::message::{BodyLength, Request, Spool, SpoolWriter};
 
+const HEAD_BYTES_MAX: usize = 32 * 1024;
 const BODY_BYTES_MAX: u64 = 100_000;
 
 /// A head is the same whole, in pieces and with more behind it; one that is accepted is what a plain reading of its lines
 /// says.
 pub fn head(bytes: &[u8]) {
     let (sizes, input) = split(bytes);
-    let whole = HeadReader::default().read(input);
+    let whole = HeadReader::default().read(input, HEAD_BYTES_MAX);
     let mut reader = HeadReader::default();
     let ends = sizes.ends(input.len());
-    let pieces = ends.map(|end| reader.read(&input[..end])).find(|read| !matches!(read, Ok(None))).unwrap_or(Ok(None));
+    let mut reads = ends.map(|end| reader.read(&input[..end], HEAD_BYTES_MAX));
+    let pieces = reads.find(|read| !matches!(read, Ok(None))).unwrap_or(Ok(None));
     match (whole, pieces) {
         (Ok(Some((head, length))), Ok(Some((again, same)))) => {
             assert_eq!(length, same);
             assert_eq!((&head.method, &head.target, &head.headers), (&again.method, &again.target, &again.headers));
             check_head(&head, &input[..length]);
         }
-        (Ok(None), Ok(None)) => assert!(input.len() <= REQUEST_HEAD_BYTES_MAX, "nobody waits for ever"),
+        (Ok(None), Ok(None)) => assert!(input.len() <= HEAD_BYTES_MAX, "nobody waits for ever"),
         (Err(_), Err(_)) => {}
         (whole, pieces) => panic!("whole {whole:?}, in pieces {pieces:?}"),
     }
@@ -215,8 +217,8 @@ fn served(pieces: impl Iterator<Item = Vec<u8>>) -> Served {
 }
 
 fn fresh(now: Instant) -> Connection {
-    let limits =
-        Limits { max_body: BODY_BYTES_MAX, spool_memory: Arc::default(), spool_dir: std::env::temp_dir().into() };
+    let (max_head, max_body, spool_dir) = (HEAD_BYTES_MAX, BODY_BYTES_MAX, std::env::temp_dir().into());
+    let limits = Limits { max_head, max_body, spool_memory: Arc::default(), spool_dir };
     Connection::new(Arc::new(limits), "192.0.2.1:1".parse().expect("an address"), now)
 }
 

@@ -3,12 +3,17 @@
 use http::header::{EXPECT, HOST};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Version};
 
-use crate::message::{BodyLength, REQUEST_HEAD_BYTES_MAX, Refusal, Target, headers, is_host_field, sent_length};
+use crate::message::{BodyLength, Refusal, Target, headers, is_host_field, sent_length};
 
 /// The longest target. RFC 9112 §3 asks for 8,000 at least.
 const TARGET_BYTES_MAX: usize = 8 * 1024;
 /// The most fields. ureq sends no more than 128, and a proxy adds seven at most.
 const FIELDS_MAX: usize = 100;
+
+/// How a client begins that speaks TLS: a record of a handshake, in any version since SSL 3 (RFC 8446 §5.1).
+const TLS_HANDSHAKE: &[u8] = b"\x16\x03";
+const TLS: &str =
+    "The request line isn't a method, a target and a version, but the begin of TLS, which isn't spoken on this port";
 
 /// A request's head, checked.
 #[derive(Debug)]
@@ -33,49 +38,78 @@ impl Head {
 #[derive(Debug, Default)]
 pub(super) struct HeadReader {
     scanned: usize,
+    line: Line,
+}
+
+/// What part of the request line has been scanned to its end.
+#[derive(Debug, Default)]
+enum Line {
+    #[default]
+    Method,
+    Target {
+        begin: usize,
+    },
+    Rest,
 }
 
 impl HeadReader {
-    /// The head at the front of `input` and its length in bytes; `None` if more bytes must come first.
-    pub(super) fn read(&mut self, input: &[u8]) -> Result<Option<(Head, usize)>, Refusal> {
-        let Some(length) = self.find_end(input)? else {
-            if input.len() > REQUEST_HEAD_BYTES_MAX {
-                return Err(too_long(input));
-            }
-            return Ok(None);
-        };
-        if length > REQUEST_HEAD_BYTES_MAX {
-            return Err(too_long(input));
+    /// The head at the front of `input` and its length in bytes, at most `bytes_max`; `None` if more bytes must come first.
+    pub(super) fn read(&mut self, input: &[u8], bytes_max: usize) -> Result<Option<(Head, usize)>, Refusal> {
+        if input.starts_with(TLS_HANDSHAKE) {
+            return Err(Refusal::BadRequest(TLS));
         }
+        let end = self.find_end(input)?;
+        if end.unwrap_or(input.len()) > bytes_max {
+            // As if the rest weren't here yet.
+            return Err(too_long(&input[..=bytes_max]));
+        }
+        let Some(length) = end else { return Ok(None) };
         parse(&input[..length]).map(|head| Some((head, length)))
     }
 
     /// Finds the empty line. Every line must end with CR LF: a lone LF or CR is read differently by different servers.
     fn find_end(&mut self, input: &[u8]) -> Result<Option<usize>, Refusal> {
-        let mut at = self.scanned;
+        let new = self.scanned;
+        let mut at = new;
         while let Some(found) = input[at..].iter().position(|byte| *byte == b'\n') {
             let newline = at + found;
             if newline == 0 || input[newline - 1] != b'\r' {
                 return Err(Refusal::BadRequest("A line of the head doesn't end with CR LF"));
             }
             if newline >= 3 && input[newline - 3..newline] == *b"\r\n\r" {
-                self.scanned = 0;
+                *self = HeadReader::default();
                 return Ok(Some(newline + 1));
             }
             at = newline + 1;
         }
         self.scanned = input.len();
-        refuse_what_can_be_no_request(input)?;
+        self.look_at_line(input, new)?;
         Ok(None)
     }
-}
 
-/// Another protocol (TLS, HTTP/2 without a newline, noise) is refused at its first bytes instead of at the deadline.
-fn refuse_what_can_be_no_request(input: &[u8]) -> Result<(), Refusal> {
-    let is_token = |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte);
-    match input.iter().find(|byte| !is_token(byte)) {
-        None | Some(b' ' | b'\r') => Ok(()),
-        Some(_) => Err(Refusal::BadRequest("The request line isn't a method, a target and a version")),
+    /// Another protocol (noise, HTTP/2 without a newline) is refused at its first bytes instead of at the deadline, and a target
+    /// that is too long already at its last that may be.
+    fn look_at_line(&mut self, input: &[u8], new: usize) -> Result<(), Refusal> {
+        if let Line::Method = self.line {
+            let is_token = |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte);
+            let Some(length) = input[new..].iter().position(|byte| !is_token(byte)) else { return Ok(()) };
+            self.line = match input[new + length] {
+                b' ' => Line::Target { begin: new + length + 1 },
+                b'\r' => Line::Rest,
+                // There may be the rest of a handshake.
+                0x16 if input.len() == 1 => return Ok(()),
+                _ => return Err(Refusal::BadRequest("The request line isn't a method, a target and a version")),
+            };
+        }
+        if let Line::Target { begin } = self.line {
+            let is_end = |byte: &u8| matches!(byte, b' ' | b'\r');
+            let end = input[begin.max(new)..].iter().position(is_end).map(|length| begin.max(new) + length);
+            if end.unwrap_or(input.len()) - begin > TARGET_BYTES_MAX {
+                return Err(Refusal::TargetTooLong);
+            }
+            self.line = if end.is_some() { Line::Rest } else { Line::Target { begin } };
+        }
+        Ok(())
     }
 }
 
@@ -116,6 +150,7 @@ fn check_version(bytes: &[u8]) -> Result<(), Refusal> {
     let line = bytes.split(|byte| *byte == b'\r').next().unwrap_or_default();
     let version = line.rsplit(|byte| *byte == b' ').next().unwrap_or_default();
     match version {
+        _ if line == b"PRI * HTTP/2.0" => Err(Refusal::Http2NotSupported),
         b"HTTP/1.1" | b"HTTP/1.0" => Ok(()),
         [b'H', b'T', b'T', b'P', b'/', major, b'.', minor] if major.is_ascii_digit() && minor.is_ascii_digit() => {
             Err(Refusal::VersionNotSupported)
@@ -126,7 +161,7 @@ fn check_version(bytes: &[u8]) -> Result<(), Refusal> {
 
 fn refusal_of(error: httparse::Error) -> Refusal {
     match error {
-        httparse::Error::TooManyHeaders => Refusal::HeadTooLarge,
+        httparse::Error::TooManyHeaders => Refusal::TooManyFields,
         httparse::Error::HeaderName => Refusal::BadRequest("A field's name isn't a token followed by a colon"),
         httparse::Error::HeaderValue => Refusal::BadRequest("A field's value has a control character"),
         httparse::Error::NewLine => Refusal::BadRequest("A line of the head doesn't end with CR LF"),
@@ -181,12 +216,19 @@ fn wants_continue(version: Version, headers: &HeaderMap) -> Result<bool, Refusal
 mod tests {
     use super::*;
 
+    const BYTES_MAX: usize = 16 * 1024;
+
     /// Reads whole, byte by byte, and with a second request behind it: all three must say the same.
     fn read(bytes: &[u8]) -> Result<Option<(Head, usize)>, Refusal> {
-        let whole = HeadReader::default().read(bytes);
+        read_within(bytes, BYTES_MAX)
+    }
+
+    fn read_within(bytes: &[u8], bytes_max: usize) -> Result<Option<(Head, usize)>, Refusal> {
+        let whole = HeadReader::default().read(bytes, bytes_max);
         let mut reader = HeadReader::default();
-        let stepwise = (1..=bytes.len()).map(|end| reader.read(&bytes[..end])).find(|read| !matches!(read, Ok(None)));
-        let trailing = HeadReader::default().read(&[bytes, b"GET /second HTTP/1.1\r\n"].concat());
+        let stepwise =
+            (1..=bytes.len()).map(|end| reader.read(&bytes[..end], bytes_max)).find(|read| !matches!(read, Ok(None)));
+        let trailing = HeadReader::default().read(&[bytes, b"GET /second HTTP/1.1\r\n"].concat(), bytes_max);
         let summary = |read: &Result<Option<(Head, usize)>, Refusal>| match read {
             Ok(Some((head, length))) => format!("{} {} {length}", head.method, head.target),
             Ok(None) => "more".to_owned(),
@@ -202,7 +244,7 @@ mod tests {
     #[test]
     fn heads_are_accepted_or_refused_with_the_right_status() {
         let long_target = format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "x".repeat(TARGET_BYTES_MAX));
-        let long_value = format!("GET / HTTP/1.1\r\nHost: a\r\nA: {}\r\n\r\n", "x".repeat(REQUEST_HEAD_BYTES_MAX));
+        let long_value = format!("GET / HTTP/1.1\r\nHost: a\r\nA: {}\r\n\r\n", "x".repeat(BYTES_MAX));
         let many = format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", "a: b\r\n".repeat(FIELDS_MAX));
         let rows: &[(&str, &str, Result<&str, u16>)] = &[
             ("plain", "GET / HTTP/1.1\r\nHost: a\r\n\r\n", Ok("/")),
@@ -232,6 +274,8 @@ mod tests {
             ("HTTP/1.2", "GET / HTTP/1.2\r\nHost: a\r\n\r\n", Err(505)),
             ("HTTP/5.6", "GET / HTTP/5.6\r\nHost: a\r\n\r\n", Err(505)),
             ("TLS", "\x16\x03\x01", Err(400)),
+            ("TLS with a line end", "\x16\x03\x01\n", Err(400)),
+            ("no TLS", "\x16\x02", Err(400)),
             ("unknown Expect", "GET / HTTP/1.1\r\nHost: a\r\nExpect: x\r\n\r\n", Err(417)),
             ("CONNECT", "CONNECT a:1 HTTP/1.1\r\nHost: a\r\n\r\n", Err(501)),
             (
@@ -252,10 +296,24 @@ mod tests {
 
     #[test]
     fn a_head_without_end_is_refused_once_it_is_too_long() {
-        let endless = format!("GET / HTTP/1.1\r\nHost: a\r\nA: {}", "x".repeat(REQUEST_HEAD_BYTES_MAX));
-        assert!(matches!(HeadReader::default().read(endless.as_bytes()), Err(Refusal::HeadTooLarge)));
-        let endless = format!("GET /{}", "x".repeat(REQUEST_HEAD_BYTES_MAX));
-        assert!(matches!(HeadReader::default().read(endless.as_bytes()), Err(Refusal::TargetTooLong)));
+        let endless = format!("GET / HTTP/1.1\r\nHost: a\r\nA: {}", "x".repeat(BYTES_MAX));
+        assert!(matches!(HeadReader::default().read(endless.as_bytes(), BYTES_MAX), Err(Refusal::HeadTooLarge)));
+        let endless = format!("GET /{}", "x".repeat(TARGET_BYTES_MAX));
+        assert!(matches!(HeadReader::default().read(endless.as_bytes(), BYTES_MAX), Err(Refusal::TargetTooLong)));
+    }
+
+    #[test]
+    fn whole_and_in_pieces_the_same_is_too_long() {
+        let refused = |bytes: &str, bytes_max| match read_within(bytes.as_bytes(), bytes_max) {
+            Err(refusal) => refusal,
+            Ok(_) => panic!("{bytes:?} is accepted"),
+        };
+        let target = format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "x".repeat(9000));
+        assert_eq!(refused(&target, 1024), Refusal::HeadTooLarge);
+        assert_eq!(refused(&target, 8 * 1024), Refusal::HeadTooLarge);
+        assert_eq!(refused(&target, 16 * 1024), Refusal::TargetTooLong);
+        let method = "x".repeat(9000);
+        assert_eq!(refused(&format!("{method} / HTTP/1.1\r\nHost: a\r\n\r\n"), 8 * 1024), Refusal::HeadTooLarge);
     }
 
     #[test]

@@ -146,7 +146,8 @@ mod tests {
     fn who_is_let_in_while_the_house_closes_may_not_be_silent_for_longer_than_others() {
         let (poller, waiter) = Poller::new().expect("a poller");
         std::thread::spawn(move || waiter.run());
-        let limits = Limits { max_body: 0, spool_memory: Arc::default(), spool_dir: std::env::temp_dir().into() };
+        let spool_dir = std::env::temp_dir().into();
+        let limits = Limits { max_head: 1024, max_body: 0, spool_memory: Arc::default(), spool_dir };
         let front = Front::new(poller.clone(), limits, 16, SOON, 1);
         let socket = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = socket.local_addr().expect("an address");

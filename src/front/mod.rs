@@ -5,10 +5,12 @@ mod body;
 mod client;
 mod connection;
 mod crowd;
+mod further;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzzing;
 mod head;
+mod http2;
 mod listener;
 mod patience;
 mod pipe;
@@ -42,6 +44,8 @@ pub type Serve = dyn Fn(Request, ClientReply) -> Result<(), ClientReply> + Send 
 /// What clients may send.
 #[derive(Debug, Clone)]
 pub struct Limits {
+    /// The longest head, in bytes, line ends included.
+    pub max_head: usize,
     /// The longest body, in bytes.
     pub max_body: u64,
     /// What bodies have in memory.

@@ -236,8 +236,9 @@ impl ReplyTo for ClientReply {
             self.client.abort();
             return (care.ended)(failed);
         }
-        if let Some(connection) = self.connection.take() {
-            Tunnel::open(self.client.clone(), connection.into_unread(), far, care);
+        if let Some(mut connection) = self.connection.take() {
+            self.client.leave_exchange(&mut connection);
+            Tunnel::open(self.client.clone(), connection.take_unread(), far, care);
         }
     }
 

@@ -426,7 +426,8 @@ mod tests {
     fn joined(says: &[u8], run: Run) -> (TcpStream, Receiver<Delivery>, Arc<Front>, Poller) {
         let (poller, waiter) = Poller::new().expect("a poller");
         std::thread::spawn(move || waiter.run());
-        let limits = Limits { max_body: 0, spool_memory: Arc::default(), spool_dir: std::env::temp_dir().into() };
+        let spool_dir = std::env::temp_dir().into();
+        let limits = Limits { max_head: 1024, max_body: 0, spool_memory: Arc::default(), spool_dir };
         let front = Front::new(poller.clone(), limits, 8, SOON, 8);
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("an address");

@@ -7,6 +7,7 @@ use std::time::{Instant, SystemTime};
 
 use super::client::{Arrived, Client, Presence};
 use super::connection::{Connection, Step};
+use super::http2;
 use super::reply::{Asked, CONTINUE, Framing, write_head};
 use super::reply_to::ClientReply;
 use crate::journal;
@@ -47,7 +48,7 @@ impl Client {
                         may_read = more;
                     }
                     Arrived::Nothing => may_read = false,
-                    Arrived::End => return self.close(),
+                    Arrived::End => return self.end(connection),
                 },
                 Step::More => match self.give_back(connection) {
                     None => return,
@@ -78,10 +79,18 @@ impl Client {
         }
     }
 
+    /// The client sends no more, and no request is being served.
+    fn end(&self, mut connection: Box<Connection>) {
+        if let Some(refusal) = connection.end() {
+            self.refuse(&mut connection, &refusal);
+        }
+        self.close();
+    }
+
     /// The reply was sent and the client may ask again.
     pub(super) fn answered(self: &Arc<Self>, mut connection: Box<Connection>) {
         connection.answered(Instant::now());
-        let pending = self.leave_exchange();
+        let pending = self.leave_exchange(&mut connection);
         self.work(connection, pending);
     }
 
@@ -89,16 +98,16 @@ impl Client {
     /// a client that asks for many such replies would have each answered within the last.
     pub(super) fn answered_at_once(self: &Arc<Self>, mut connection: Box<Connection>) {
         connection.answered(Instant::now());
-        let pending = self.leave_exchange();
+        let pending = self.leave_exchange(&mut connection);
         let more = if pending || connection.has_unread() { Some(connection) } else { self.give_back(connection) };
         if let Some(connection) = more {
             self.go_on_later(connection);
         }
     }
 
-    /// The last reply was sent: the client has a moment to read it and to close its side.
+    /// The last reply was sent: the client has some time to read it and to close its side.
     pub(super) fn part(self: &Arc<Self>, mut connection: Box<Connection>) {
-        self.leave_exchange();
+        self.leave_exchange(&mut connection);
         self.half_close(&mut connection);
         self.work(connection, true);
     }
@@ -124,8 +133,12 @@ impl Client {
     }
 
     /// Lets others have their turns first.
-    fn go_on_later(&self, connection: Box<Connection>) {
+    fn go_on_later(&self, mut connection: Box<Connection>) {
         let mut seat = self.seat();
+        // Under the lock, as in `give_back`, which a client that sends without end never gets to.
+        if self.front().is_draining() {
+            connection.drain(Instant::now());
+        }
         seat.connection = Some(connection);
         if let Some(watch) = self.watch.get() {
             watch.set_deadline(Some(Instant::now()));
@@ -136,7 +149,7 @@ impl Client {
     /// more, and no further edge will tell.
     fn hand_on(
         self: &Arc<Self>,
-        connection: Box<Connection>,
+        mut connection: Box<Connection>,
         request: Request,
         asked: Asked,
         may_read: bool,
@@ -144,12 +157,14 @@ impl Client {
         let sends_no_more = {
             let mut seat = self.seat();
             seat.pending |= may_read;
-            seat.is_last = !connection.has_unread();
+            seat.behind = Some(connection.take_unread());
             seat.presence == Presence::SendsNoMore
         };
         let reply_to = ClientReply::new(self.clone(), connection, asked);
         let refused = (self.door.serve)(request, reply_to).err().and_then(ClientReply::into_connection);
-        if sends_no_more && refused.is_none() {
+        if refused.is_some() {
+            self.end_exchange();
+        } else if sends_no_more {
             // The end came with the request, or before it.
             self.notice_departure(false);
         }
@@ -164,6 +179,9 @@ impl Client {
         write_head(&mut bytes, Asked::UNREADABLE, reply.status, &reply.headers, framing, SystemTime::now());
         if let ReplyBody::Whole(body) = reply.body {
             bytes.extend_from_slice(&body);
+            if *refusal == Refusal::Http2NotSupported {
+                bytes = http2::refusal(connection.unread(), reply.status, &body, &bytes);
+            }
         }
         // A client that lets its socket fill up doesn't read; it is told by the close alone.
         let _ = self.try_write(&bytes);
@@ -210,7 +228,7 @@ impl Owner for Client {
             return tunnel.turn(turn);
         }
         let worked = catch_unwind(AssertUnwindSafe(|| match turn {
-            Turn::Ready { read_closed, dead } => match self.take_or_note(read_closed) {
+            Turn::Ready { read_closed, dead } => match self.take_or_note(read_closed, dead) {
                 Some(connection) => self.work(connection, true),
                 None if read_closed || dead => self.notice_departure(dead),
                 None => {}

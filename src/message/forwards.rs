@@ -9,6 +9,9 @@ use super::{Reply, ReplyBody, Request};
 /// Fields that a reflected request must not have (RFC 9110 §9.3.8): scripts that can't read them could learn them so.
 const SECRETS: [http::HeaderName; 3] = [AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION];
 
+/// So much of a request is reflected: the thread that answers doesn't wait, and every socket takes so much at once.
+const REFLECTED_BYTES_MAX: usize = 32 * 1024;
+
 /// The answer to a request that may not go any further.
 pub fn last_answer(request: &Request) -> Option<Reply> {
     if left(&request.method, &request.headers)? > 0 {
@@ -39,10 +42,13 @@ fn left(method: &Method, headers: &HeaderMap) -> Option<u64> {
     if text.bytes().all(|byte| byte.is_ascii_digit()) { text.parse().ok() } else { None }
 }
 
-/// The request as it arrived.
+/// The request as it arrived, but for what there is no room for.
 fn reflected(request: &Request) -> Vec<u8> {
     let mut bytes = format!("{} {} {:?}\r\n", request.method, request.target, request.version).into_bytes();
     for (name, value) in request.headers.iter().filter(|(name, _)| !SECRETS.contains(name)) {
+        if bytes.len() + name.as_str().len() + value.len() > REFLECTED_BYTES_MAX {
+            continue;
+        }
         for part in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
             bytes.extend_from_slice(part);
         }

@@ -41,10 +41,6 @@ pub use spool::{Spool, SpoolMemory, SpoolReader, SpoolWriter, Spooling};
 pub use target::Target;
 pub(crate) use target::is_host_field;
 
-/// The longest head of a request, line ends included. 8 KiB is what most servers take; cookies of many sites on one
-/// domain need more. What is sent to backends has room for as much.
-pub const REQUEST_HEAD_BYTES_MAX: usize = 16 * 1024;
-
 /// A client's request, complete: its body has arrived whole.
 #[derive(Debug)]
 pub struct Request {

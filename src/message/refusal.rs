@@ -30,8 +30,12 @@ pub enum Refusal {
     TargetTooLong,
     /// An expectation other than `100-continue` (RFC 9110 §10.1.1).
     ExpectationFailed,
-    /// The head is longer than allowed or has too many fields.
+    /// The head is longer than `--max-head`.
     HeadTooLarge,
+    /// The head has more fields than allowed.
+    TooManyFields,
+    /// The trailers of a chunked body are longer than allowed.
+    TrailersTooLarge,
     /// A bug in the proxy.
     Internal,
     /// The method or a transfer coding isn't implemented; the text says which.
@@ -44,6 +48,8 @@ pub enum Refusal {
     Stopping,
     /// Neither HTTP/1.0 nor HTTP/1.1.
     VersionNotSupported,
+    /// The begin of HTTP/2.
+    Http2NotSupported,
     /// No room for the body on disk.
     InsufficientStorage,
     /// The request came back to this very process.
@@ -67,13 +73,16 @@ impl Refusal {
             Refusal::FormTooLong => (413, "The form of an update is longer than 64 KiB"),
             Refusal::TargetTooLong => (414, "The request target is longer than 8 KiB"),
             Refusal::ExpectationFailed => (417, "The only expectation that can be met is 100-continue"),
-            Refusal::HeadTooLarge => (431, "The head is longer than 16 KiB or has more than 100 fields"),
+            Refusal::HeadTooLarge => (431, "The head is longer than allowed (--max-head)"),
+            Refusal::TooManyFields => (431, "The head has more than 100 fields"),
+            Refusal::TrailersTooLarge => (431, "The trailers are longer than 4 KiB"),
             Refusal::Internal => (500, "Internal error"),
             Refusal::NotImplemented(what) => (501, what),
             Refusal::AllFailed(_) => (502, "All backend requests failed"),
             Refusal::Busy => (503, "Too busy: too many requests are waiting already"),
             Refusal::Stopping => (503, "Stopping: what is under way is finished, nothing else is begun"),
             Refusal::VersionNotSupported => (505, "Only HTTP/1.0 and HTTP/1.1 are spoken here"),
+            Refusal::Http2NotSupported => (505, "Only HTTP/1.0 and HTTP/1.1 are spoken here, not HTTP/2"),
             Refusal::InsufficientStorage => (507, "No room for the request's body (--spool-dir)"),
             Refusal::Loop => (508, "The request came back to this proxy: a backend leads to it"),
             Refusal::TooManyHops => (

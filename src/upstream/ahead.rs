@@ -57,6 +57,11 @@ impl Ahead {
         Ok(count)
     }
 
+    /// How long the head is, in bytes.
+    pub(super) fn head_bytes(&self) -> usize {
+        self.head.len()
+    }
+
     /// How many bytes have been sent.
     pub(super) fn sent(&self) -> u64 {
         self.sent

@@ -49,6 +49,8 @@ const CHUNK_FRAMING_BYTES_MAX: usize = 20;
 pub(super) struct Buffers {
     /// None while nothing is in them.
     own: Option<LazyBuffers>,
+    /// They were made for a long head: no other call has use for them.
+    are_long: bool,
     spare: Spare,
     wire: Arc<Wire>,
     inspector: Inspector,
@@ -56,18 +58,24 @@ pub(super) struct Buffers {
 
 impl Buffers {
     pub(super) fn new(spare: Spare, wire: Arc<Wire>, inspector: Inspector) -> Buffers {
-        Buffers { own: None, spare, wire, inspector }
+        Buffers { own: None, are_long: false, spare, wire, inspector }
     }
 
     /// The answer has been read: somebody else can use them.
     pub(super) fn rest(&mut self) {
-        if let Some(own) = self.own.take_if(|own| own.input().is_empty()) {
+        let own = self.own.take_if(|own| own.input().is_empty());
+        if let Some(own) = own.filter(|_| !self.are_long) {
             self.spare.give_back(own);
         }
     }
 
     fn own(&mut self) -> &mut LazyBuffers {
-        self.own.get_or_insert_with(|| self.spare.take())
+        self.own.get_or_insert_with(|| {
+            // ureq writes a head line by line, and the longest may be nearly all of it.
+            let head_bytes = self.wire.head_bytes();
+            self.are_long = head_bytes > OUTPUT_BYTES;
+            if self.are_long { LazyBuffers::new(INPUT_BYTES, head_bytes) } else { self.spare.take() }
+        })
     }
 
     /// The framing of chunks is bytes of which a read makes nothing. With more than it can hold something is sure to

@@ -10,17 +10,18 @@ use ureq::{Agent, Error};
 
 use super::inspector::Inspector;
 use super::line::Resolved;
-use super::{INPUT_BYTES, Outgoing, Reach, config};
+use super::{INPUT_BYTES, OUTPUT_BYTES, Outgoing, Reach, config};
 use crate::message::Address;
 
 /// What is sent ahead, and what ureq writes, or why it doesn't.
 pub fn written(request: &Outgoing, address: &Address) -> (Vec<u8>, Result<Vec<u8>, Error>) {
     let tape = Arc::new(Mutex::new(Vec::new()));
     let Reach { timeout, idle_timeout, .. } = Reach::default();
-    let agent = Agent::with_parts(config(timeout, idle_timeout), Recorder(tape.clone()), Resolved);
-    let answered = agent.run(request.for_ureq(address));
+    let ahead = request.ahead(address);
+    let recorder = Recorder { tape: tape.clone(), output_bytes: ahead.head_bytes().max(OUTPUT_BYTES) };
+    let answered = Agent::with_parts(config(timeout, idle_timeout), recorder, Resolved).run(request.for_ureq(address));
     let tape = std::mem::take(&mut *tape.lock().unwrap_or_else(PoisonError::into_inner));
-    (request.ahead(address).bytes(), answered.map(|_| tape))
+    (ahead.bytes(), answered.map(|_| tape))
 }
 
 /// What ureq gets of an answer's chunks that come in these pieces.
@@ -40,7 +41,10 @@ pub fn cleaned<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> Result<Vec<u8>, &'
 }
 
 /// Makes connections that answer 204 to everything, and keep what was written.
-struct Recorder(Arc<Mutex<Vec<u8>>>);
+struct Recorder {
+    tape: Arc<Mutex<Vec<u8>>>,
+    output_bytes: usize,
+}
 
 impl fmt::Debug for Recorder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -51,10 +55,9 @@ impl fmt::Debug for Recorder {
 impl Connector<()> for Recorder {
     type Out = Recording;
 
-    fn connect(&self, details: &ConnectionDetails, _: Option<()>) -> Result<Option<Recording>, Error> {
-        let config = details.config;
-        let buffers = LazyBuffers::new(config.input_buffer_size(), config.output_buffer_size());
-        Ok(Some(Recording { buffers, tape: self.0.clone() }))
+    fn connect(&self, _: &ConnectionDetails, _: Option<()>) -> Result<Option<Recording>, Error> {
+        let buffers = LazyBuffers::new(INPUT_BYTES, self.output_bytes);
+        Ok(Some(Recording { buffers, tape: self.tape.clone() }))
     }
 }
 

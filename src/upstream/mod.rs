@@ -63,8 +63,8 @@ pub use upload::{Upload, UploadStop, Uploaded};
 /// A backend's head must fit into the buffer that it is read into.
 const ANSWER_HEAD_BYTES_MAX: usize = 24 * 1024;
 const INPUT_BYTES: usize = 32 * 1024;
-/// And ours into the one that it is written from: what a client may send, and 8 KiB for what is added.
-const OUTPUT_BYTES: usize = crate::message::REQUEST_HEAD_BYTES_MAX + 8 * 1024;
+/// So does almost every head of ours into the one that it is written from; a longer one gets a buffer of its own length.
+const OUTPUT_BYTES: usize = 24 * 1024;
 
 /// How backends are reached.
 #[derive(Debug, Clone)]

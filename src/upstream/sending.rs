@@ -97,6 +97,11 @@ impl Call {
         self.ahead.as_ref().is_none_or(|ahead| ahead.sent() == 0)
     }
 
+    /// How long its head is, in bytes.
+    pub(super) fn head_bytes(&self) -> usize {
+        self.ahead.as_ref().map_or(0, Ahead::head_bytes)
+    }
+
     /// What ureq wants to write next must be what is meant, whether it has been sent or isn't any more.
     pub(super) fn compare(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.ahead.as_mut().map_or(Err(io::ErrorKind::NotConnected.into()), |ahead| ahead.compare(bytes))

@@ -286,6 +286,11 @@ impl Wire {
         lock(&self.call).is_untouched()
     }
 
+    /// How long the head of the request is, in bytes.
+    pub(super) fn head_bytes(&self) -> usize {
+        lock(&self.call).head_bytes()
+    }
+
     /// What ureq wants to write next must be what is meant.
     pub(super) fn compare_with_request(&self, bytes: &[u8]) -> io::Result<()> {
         self.with_call(|call| call.compare(bytes))

@@ -414,6 +414,85 @@ fn a_client_that_has_left_when_its_request_is_read_abandons_its_race() {
     proxy.stop();
 }
 
+/// Was seen as: a reset that came in one event with its request was overlooked, and the race went on on all backends.
+#[test]
+fn a_client_that_was_reset_when_its_request_is_read_abandons_its_race() {
+    const CLIENTS: u64 = 50;
+    let (hanging, quick) = (Raw::hanging(), Raw::answering("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ngood"));
+    let urls = [hanging.url.clone(), quick.url.clone()];
+    let server = Server::bind(Proxy::config(&urls, patiently)).expect("the proxy starts");
+    // The proxy isn't running yet: the kernel takes the connections.
+    let behind = ["", "G", "GET / HTTP/1.1\r\nHost: a\r\n\r\n"];
+    for (_, more) in (0..CLIENTS).zip(behind.iter().cycle()) {
+        let mut client = Client::connect(server.local_addr());
+        client.send(format!("GET / HTTP/1.1\r\nHost: a\r\n\r\n{more}"));
+        client.reset();
+    }
+    let proxy = Proxy::start(server);
+    eventually("every race is over", || proxy.costs().legs == 2 * CLIENTS);
+    assert_eq!(proxy.costs().hung_up, 2 * CLIENTS);
+    assert!(quick.requests.is_empty() && hanging.requests.is_empty(), "there was nobody to ask for");
+    proxy.stop();
+}
+
+/// Was seen as: one byte of a next request before the client's end kept the race going.
+#[test]
+fn a_client_that_stops_within_its_next_request_abandons_its_race() {
+    let long = format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n{}", "x".repeat(50_000));
+    let rows = [
+        ("a byte", "G"),
+        ("an empty line", "\r\n"),
+        ("a part of a head", "GET /next HTTP/1.1\r\nHost: a\r\n"),
+        ("a part of a body", "POST /next HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nab"),
+        ("a part of chunks", "POST /next HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n"),
+        ("a part of a long body", &long),
+    ];
+    for (label, part) in rows {
+        for is_pipelined in [true, false] {
+            let backend = Raw::hanging();
+            let proxy = Proxy::with(std::slice::from_ref(&backend.url), patiently);
+            let mut client = Client::connect(proxy.address);
+            let (behind, later) = if is_pipelined { (part, "") } else { ("", part) };
+            client.send(format!("GET / HTTP/1.1\r\nHost: a\r\n\r\n{behind}"));
+            backend.next();
+            assert!(!backend.was_hung_up_on(), "{label}, pipelined: {is_pipelined}");
+            client.send(later);
+            client.half_close();
+            backend.expect_hang_up();
+            assert!(client.is_closed(), "{label}, pipelined: {is_pipelined}");
+            proxy.stop();
+        }
+    }
+}
+
+#[test]
+fn a_client_that_stops_behind_another_whole_request_waits_for_the_first_answer() {
+    let rest = "x".repeat(100_000);
+    let nexts = [
+        "GET /next HTTP/1.1\r\nHost: a\r\n\r\n".to_owned(),
+        "\r\nGET /next HTTP/1.1\r\nHost: a\r\n\r\nGET".to_owned(),
+        format!("POST /next HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n{rest}", rest.len()),
+        "POST /next HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n".to_owned(),
+    ];
+    for (number, next) in nexts.iter().enumerate() {
+        for is_pipelined in [true, false] {
+            let gate = Gate::new();
+            let backend = winning_behind(&gate);
+            let proxy = Proxy::with(std::slice::from_ref(&backend.url), patiently);
+            let mut client = Client::connect(proxy.address);
+            let (behind, later) = if is_pipelined { (next.as_str(), "") } else { ("", next.as_str()) };
+            client.send(format!("GET / HTTP/1.1\r\nHost: a\r\n\r\n{behind}"));
+            backend.next();
+            client.send(later);
+            client.half_close();
+            // A moment in which the end is noticed.
+            assert_eq!(proxy.update(std::slice::from_ref(&backend.url)).status, 200);
+            gate.open();
+            assert_eq!(client.reply().text(), "won", "next {number}, pipelined: {is_pipelined}");
+        }
+    }
+}
+
 #[test]
 fn a_client_that_leaves_while_a_body_streams_has_the_winner_hung_up_on() {
     let leaves: [(&str, fn(Client) -> Option<Client>); 3] = [

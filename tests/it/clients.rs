@@ -6,9 +6,9 @@ use std::net::{Shutdown, TcpStream};
 use std::num::NonZeroUsize;
 use std::path::Path;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use crossbeam_channel::unbounded;
+use crossbeam_channel::{never, unbounded};
 
 use crate::harness::{BRIEFLY, Client, Fake, Gate, Proxy, Raw, SOON, eventually, patiently};
 
@@ -212,7 +212,7 @@ fn refused() -> Vec<(&'static str, String, u16)> {
         ),
         row("a long target", &format!("GET /{} HTTP/1.1\r\nHost: a", "x".repeat(8192)), 414),
         row("an expectation", "POST / HTTP/1.1\r\nHost: a\r\nExpect: more\r\nContent-Length: 9", 417),
-        row("a long head", &format!("GET / HTTP/1.1\r\nHost: a\r\nA: {}", "x".repeat(16 * 1024)), 431),
+        row("a long head", &format!("GET / HTTP/1.1\r\nHost: a\r\nA: {}", "x".repeat(32 * 1024)), 431),
         row("many fields", &format!("GET / HTTP/1.1\r\nHost: a\r\n{many}B: c"), 431),
         row("CONNECT", "CONNECT a:443 HTTP/1.1\r\nHost: a:443", 501),
         row("gzip", "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked", 501),
@@ -245,25 +245,57 @@ fn a_refusal_reaches_the_client_and_ends_the_connection_and_nothing_behind_it_is
     assert!(backend.received.is_empty());
 }
 
-#[test]
-fn a_client_that_goes_on_sending_reads_its_refusal_and_then_meets_a_closed_connection() {
+/// Refusals that a client gets while most of its request is still on its way: a label, the head, the status.
+const REFUSED_EARLY: [(&str, &str, u16); 4] = [
+    ("a long body", "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000000000\r\n\r\n", 413),
+    ("a long chunk", "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n10000000\r\n", 413),
+    ("an expectation", "POST / HTTP/1.1\r\nHost: a\r\nExpect: x\r\nContent-Length: 100000000\r\n\r\n", 417),
+    ("an unknown coding", "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip\r\n\r\n", 501),
+];
+
+/// A proxy that refuses bodies above one kibibyte, before a backend that must hear of none.
+fn refusing_long_bodies() -> (Proxy, Fake) {
     let backend = Fake::with(200, "served");
-    let proxy = Proxy::with(std::slice::from_ref(&backend.url), |config| config.max_body = 1024);
-    let rows = [
-        ("a long body", "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000000000\r\n\r\n", 413),
-        ("an expectation", "POST / HTTP/1.1\r\nHost: a\r\nExpect: x\r\nContent-Length: 10000000\r\n\r\n", 417),
-        ("an unknown coding", "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip\r\n\r\n", 501),
-    ];
-    for (label, head, status) in rows {
+    (Proxy::with(std::slice::from_ref(&backend.url), |config| config.max_body = 1024), backend)
+}
+
+/// Was seen as: clients that send their whole request before they read met a reset instead of their 413, since no more than
+/// 256 KiB were read after it.
+#[test]
+fn a_client_that_reads_when_it_has_sent_everything_reads_its_refusal_whole() {
+    let ((proxy, backend), block) = (refusing_long_bodies(), vec![b'x'; 64 * 1024]);
+    for (label, head, status) in REFUSED_EARLY {
         let mut client = Client::connect(proxy.address);
         client.send(head);
-        assert_eq!(client.reply().status, status, "{label}");
-        // A close at once would be a reset, which may destroy a reply on its way: what is sent meets open ears for a while.
-        (0..4).for_each(|_| client.send([b'x'; 1024]));
-        let block = vec![b'x'; 64 * 1024];
-        let failed = (0..2000).any(|_| client.stream.write_all(&block).is_err());
-        assert!(failed, "{label}: the proxy takes 125 MiB after it has refused");
+        // The last block only after the refusal has arrived and the proxy has said its last word.
+        (0..256).for_each(|_| client.send(&block));
+        client.stream.peek(&mut [0]).expect("a refusal");
+        client.send(&block);
+        let reply = client.reply();
+        assert_eq!((reply.status, reply.whole), (status, true), "{label}");
+        assert!(client.is_closed(), "{label}");
     }
+    assert!(backend.received.is_empty());
+}
+
+#[test]
+fn a_client_that_never_stops_sending_after_its_refusal_is_cut_off_in_time() {
+    let (proxy, backend) = refusing_long_bodies();
+    let begun = Instant::now();
+    let mut clients = REFUSED_EARLY.map(|(_, head, _)| {
+        let mut client = Client::connect(proxy.address);
+        client.send(head);
+        client
+    });
+    let mut cut = [false; REFUSED_EARLY.len()];
+    while cut.contains(&false) && begun.elapsed() < SOON {
+        for (client, cut) in clients.iter_mut().zip(&mut cut) {
+            *cut = *cut || client.stream.write_all(&[b'x'; 1024]).is_err();
+        }
+        let _ = never::<()>().recv_timeout(BRIEFLY);
+    }
+    let took = begun.elapsed();
+    assert!(took > Duration::from_secs(5) && took < SOON, "{took:?}");
     assert!(backend.received.is_empty());
 }
 

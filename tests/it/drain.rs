@@ -1,9 +1,10 @@
 //! How it ends: what is under way is finished, for a while; nothing new is begun; nothing is left behind.
 
+use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
 use std::process::Command;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::harness::{
     BRIEFLY, Binary, Client, Connection, Fake, Gate, Proxy, Raw, SOON, eventually, get, threads_named,
@@ -117,6 +118,28 @@ fn a_client_that_connected_just_before_the_end_may_still_ask_once() {
 }
 
 #[test]
+fn a_client_that_sends_on_after_its_refusal_delays_the_end_by_a_moment_only() {
+    let good = Fake::with(200, "good");
+    let proxy = Proxy::with(std::slice::from_ref(&good.url), |config| {
+        (config.grace_period, config.max_body) = (LONG, 0);
+    });
+    let refused = || {
+        let mut client = Client::connect(proxy.address);
+        client.send_request("POST", "/", &["Content-Length: 1000000000"], None);
+        assert_eq!(client.reply().status, 413);
+        client
+    };
+    let (mut sending, _silent, block) = (refused(), refused(), vec![b'x'; 64 * 1024]);
+    let stop = Instant::now();
+    proxy.stopper().stop();
+    while !proxy.has_ended() && stop.elapsed() < SOON {
+        let _ = sending.stream.write_all(&block);
+    }
+    assert!(stop.elapsed() < SOON / 5, "{:?}", stop.elapsed());
+    proxy.stop();
+}
+
+#[test]
 fn once_the_grace_period_is_over_a_stream_is_cut() {
     let backend = streaming(&Gate::new());
     let proxy = Proxy::with(std::slice::from_ref(&backend.url), |config| config.grace_period = BRIEFLY);
@@ -175,7 +198,7 @@ fn lingering(gate: &Gate) -> Raw {
         let gate = gate.clone();
         thread::spawn(move || {
             gate.pass();
-            let _ = std::io::Write::write_all(&mut writing, b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+            let _ = writing.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
         });
         connection.wait_for_hang_up();
     })

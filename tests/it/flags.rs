@@ -87,6 +87,9 @@ fn every_bad_value_ends_the_start_with_one_line_that_names_flag_or_variable() {
         ("--ca-file", "/dev/null", "'/dev/null': it holds no certificate; name a PEM file that does"),
         ("--max-legs", "63", "'63': not a whole number from 64 to 65536; write 64, say"),
         ("--listen", "a.example:80", "'a.example:80': no other host name than localhost; write :8080, localhost:8080,"),
+        ("--max-head", "16X", "'16X': not a size; write 512B, 16KiB, 10MiB or 1GiB"),
+        ("--max-head", "1023B", "'1023B': not from 1KiB to 256KiB; write 256KiB, say"),
+        ("--max-head", "1MiB", "'1MiB': not from 1KiB to 256KiB; write 256KiB, say"),
         ("--max-body", "10TB", "'10TB': not a size; write 512B, 16KiB, 10MiB or 1GiB"),
         ("--spool-dir", "/nonexistent", "'/nonexistent': no such directory; name one that exists"),
         ("--max-connections", "0", "'0': not a whole number from 1 to"),
@@ -169,6 +172,7 @@ fn check_prints_what_is_in_effect() {
         ("--ca-file", &certificate, "(1 certificates)"),
         ("--max-legs", "64", "64"),
         ("--listen", "127.0.0.1:80,[::1]:80", "127.0.0.1:80,[::1]:80"),
+        ("--max-head", "262144B", "256KiB"),
         ("--max-body", "1024KiB", "1MiB"),
         ("--spool-dir", directory, directory),
         ("--max-connections", "17", "17"),
@@ -282,6 +286,7 @@ fn the_defaults_are_those_that_the_help_tells() {
         "max-idle-lines = 64\n",
         "dns-ttl = 30s\n",
         "ca-file = (none)\n",
+        "max-head = 32KiB\n",
         "max-body = 10MiB\n",
         "max-legs = 1024\n",
         "grace-period = 10s\n",
@@ -363,6 +368,27 @@ fn the_environment_alone_starts_it() {
     assert_eq!(program.addresses(), (address, admin));
     assert_eq!(get(address, "/").text(), "good");
     assert_eq!(get(admin, "/").status, 404);
+}
+
+#[test]
+fn max_head_bounds_the_head_of_a_request() {
+    let good = Fake::with(200, "good");
+    for (max_head, bytes_max) in [("1KiB", 1 << 10), ("256KiB", 256 << 10)] {
+        let program = Binary::start(&["--backends", &good.url, "--max-head", max_head]);
+        let (address, admin) = program.addresses();
+        let head = |length: usize| {
+            let begin = "GET / HTTP/1.1\r\nHost: a\r\nX-A: ";
+            format!("{begin}{}\r\n\r\n", "x".repeat(length - begin.len() - 4))
+        };
+        let status = |address, length| {
+            let mut client = Client::connect(address);
+            client.send(head(length));
+            client.reply().status
+        };
+        assert_eq!((status(address, bytes_max), status(address, bytes_max + 1)), (200, 431), "{max_head}");
+        // A token of the longest must get in.
+        assert_eq!(status(admin, 32 << 10), 404, "{max_head}");
+    }
 }
 
 #[test]

@@ -166,6 +166,26 @@ fn a_reply_that_was_cut_is_told_with_the_reason() {
 }
 
 #[test]
+fn another_protocol_is_told_by_its_name() {
+    let good = Fake::with(200, "good");
+    let program = Binary::start(&["--backends", &good.url]);
+    let address = program.address();
+    let rows: [(&[u8], &str); 2] = [
+        (
+            b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+            ": 400 The request line isn't a method, a target and a version, but the begin of TLS",
+        ),
+        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", ": 505 Only HTTP/1.0 and HTTP/1.1 are spoken here, not HTTP/2"),
+    ];
+    for (bytes, told) in rows {
+        let mut client = Client::connect(address);
+        client.send(bytes);
+        let line = program.line("refused");
+        assert!(line.contains(told), "{line}");
+    }
+}
+
+#[test]
 fn the_start_updates_and_refusals_are_told() {
     let (old, new) = (Fake::with(200, "old"), Fake::with(200, "new"));
     let program = Binary::start(&["--backends", &old.url]);

@@ -1,9 +1,11 @@
-//! Clients that everybody has: curl, Python's http.client and urllib, ab. Where one isn't installed its tests say so and
-//! pass; with `TENTACLE_TEST_CLIENTS` set, as in CI, curl and Python must be there.
+//! Clients that everybody has: curl, Python's http.client and urllib, wget, Perl's HTTP::Tiny, ab. Where one isn't installed its
+//! tests say so and pass; with `TENTACLE_TEST_CLIENTS` set, as in CI, curl and Python must be there.
 
 use std::io::Write;
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::thread;
+
+use tempfile::NamedTempFile;
 
 use crate::harness::{Fake, Proxy, pattern};
 
@@ -14,7 +16,7 @@ fn has(program: &str) -> bool {
     let found = Command::new(program).arg("-V").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok();
     if !found {
         assert!(
-            std::env::var_os("TENTACLE_TEST_CLIENTS").is_none() || program == "ab",
+            std::env::var_os("TENTACLE_TEST_CLIENTS").is_none() || !["curl", "python3"].contains(&program),
             "{program} is to be tried, but isn't installed"
         );
         eprintln!("skipped: {program} isn't installed");
@@ -23,7 +25,14 @@ fn has(program: &str) -> bool {
 }
 
 /// What a program wrote to its standard output. It must end well, and gets `input` on its standard input.
-fn output(mut command: Command, input: &[u8]) -> Vec<u8> {
+fn output(command: Command, input: &[u8]) -> Vec<u8> {
+    let (status, stdout, stderr) = ended(command, input);
+    assert!(status.success(), "{status}: {stderr}");
+    stdout
+}
+
+/// How a program ended, and what it wrote to its standard output and to standard error.
+fn ended(mut command: Command, input: &[u8]) -> (ExitStatus, Vec<u8>, String) {
     for name in ["http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"] {
         command.env_remove(name);
     }
@@ -34,8 +43,7 @@ fn output(mut command: Command, input: &[u8]) -> Vec<u8> {
     let writing = thread::spawn(move || drop(stdin.write_all(&input)));
     let output = child.wait_with_output().expect("the program ends");
     writing.join().expect("no panic");
-    assert!(output.status.success(), "{}: {}", output.status, String::from_utf8_lossy(&output.stderr));
-    output.stdout
+    (output.status, output.stdout, text(output.stderr))
 }
 
 fn curl(arguments: &[&str], input: &[u8]) -> Vec<u8> {
@@ -201,6 +209,120 @@ except urllib.error.HTTPError as error:
 print("good")
 "#;
     assert_eq!(python(script, &proxy.address.to_string()), "good\n");
+}
+
+/// A proxy that takes bodies of one kibibyte, and a file with a body that is far too long.
+fn refusing() -> (Proxy, Fake, NamedTempFile) {
+    let backend = Fake::with(200, "good");
+    let proxy = Proxy::with(std::slice::from_ref(&backend.url), |config| config.max_body = 1024);
+    let mut file = NamedTempFile::new().expect("a file");
+    file.write_all(&pattern(20 * MIB)).expect("written");
+    (proxy, backend, file)
+}
+
+fn path(file: &NamedTempFile) -> &str {
+    file.path().to_str().expect("UTF-8")
+}
+
+/// Was seen as: a broken pipe in place of the 413.
+#[test]
+fn pythons_clients_read_why_a_body_is_refused() {
+    if !has("python3") {
+        return;
+    }
+    let (proxy, backend, _file) = refusing();
+    let script = r#"
+import http.client, sys, urllib.error, urllib.request
+body = bytes(20 << 20)
+def pieces():
+    for at in range(0, len(body), 65536):
+        yield body[at:at + 65536]
+for sent, more in [(body, {}), (pieces(), {"encode_chunked": True, "headers": {"Transfer-Encoding": "chunked"}})]:
+    connection = http.client.HTTPConnection(sys.argv[1], timeout=60)
+    connection.request("POST", "/", sent, **more)
+    reply = connection.getresponse()
+    assert reply.status == 413 and b"--max-body" in reply.read()
+try:
+    urllib.request.urlopen("http://" + sys.argv[1], body, timeout=60)
+    raise SystemExit("no error")
+except urllib.error.HTTPError as error:
+    assert error.code == 413 and b"--max-body" in error.read()
+print("good")
+"#;
+    assert_eq!(python(script, &proxy.address.to_string()), "good\n");
+    assert!(backend.received.is_empty());
+}
+
+#[test]
+fn curl_reads_why_a_body_is_refused() {
+    if !has("curl") {
+        return;
+    }
+    let (proxy, _backend, file) = refusing();
+    let (data, url) = (format!("@{}", path(&file)), format!("http://{}", proxy.address));
+    for more in [&["--header", "Expect:"][..], &["--http1.0"], &["--header", "Transfer-Encoding: chunked"]] {
+        let reply = text(curl(&[&["--include", "--data-binary", &data, &url], more].concat(), b""));
+        assert!(reply.contains("HTTP/1.1 413 ") && reply.contains("--max-body"), "{more:?}: {reply}");
+    }
+}
+
+/// Was seen as: "Empty reply from server".
+#[test]
+fn curl_tells_that_http_2_is_not_spoken() {
+    if !has("curl") || !text(curl(&["--version"], b"")).contains("HTTP2") {
+        return;
+    }
+    let (proxy, _backend, file) = refusing();
+    let (data, url) = (format!("@{}", path(&file)), format!("http://{}/", proxy.address));
+    for more in [&[][..], &["--head"], &["--data", "short"], &["--data-binary", &data]] {
+        let reply = text(curl(&[&["--http2-prior-knowledge", "--include", &url], more].concat(), b""));
+        assert!(reply.starts_with("HTTP/2 505"), "{more:?}: {reply}");
+        let is_told = reply.ends_with("Only HTTP/1.0 and HTTP/1.1 are spoken here, not HTTP/2\n");
+        assert!(is_told || more == ["--head"], "{more:?}: {reply}");
+    }
+}
+
+/// Was seen as: "Connection reset by peer", and three more tries.
+#[test]
+fn wget_reads_that_a_body_is_refused() {
+    if !has("wget") {
+        return;
+    }
+    let (proxy, _backend, file) = refusing();
+    let mut command = Command::new("wget");
+    command.args([
+        "--no-config",
+        "--no-proxy",
+        "--tries=1",
+        "--timeout=60",
+        "--content-on-error",
+        "--output-document=-",
+    ]);
+    command.arg(format!("--post-file={}", path(&file))).arg(format!("http://{}", proxy.address));
+    let (status, stdout, stderr) = ended(command, b"");
+    // 8: the server answered with an error.
+    assert_eq!(status.code(), Some(8), "{stderr}");
+    assert!(stderr.contains("413") && text(stdout).contains("--max-body"), "{stderr}");
+}
+
+#[test]
+fn perls_http_tiny_reads_why_a_body_is_refused() {
+    if !has("perl") {
+        return;
+    }
+    let (proxy, _backend, _file) = refusing();
+    let script = r#"
+use HTTP::Tiny;
+my $left = 320;
+my $pieces = sub { $left-- > 0 ? "x" x 65536 : undef };
+for my $body ("x" x (20 << 20), $pieces) {
+    my $reply = HTTP::Tiny->new(timeout => 60)->post("http://$ARGV[0]/", {content => $body});
+    print "$reply->{status} $reply->{content}";
+}
+"#;
+    let mut command = Command::new("perl");
+    command.args(["-e", script, &proxy.address.to_string()]);
+    assert_eq!(text(output(command, b"")), "413 The body is longer than allowed (--max-body)\n".repeat(2));
 }
 
 #[test]

@@ -114,6 +114,31 @@ fn those_who_never_say_a_word_keep_nobody_out() {
     assert!(silent[0].is_closed());
 }
 
+/// A client that was told to go and goes on sending has nothing more to get.
+#[test]
+fn those_who_send_on_after_their_refusal_keep_nobody_out() {
+    const MOST: usize = 4;
+    let backend = Raw::answering("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ngood");
+    let proxy = Proxy::with(std::slice::from_ref(&backend.url), |config| {
+        patiently(config);
+        (config.max_connections, config.max_body) = (NonZeroUsize::new(MOST), 0);
+    });
+    let mut refused: Vec<Client> = (0..MOST).map(|_| Client::connect(proxy.address)).collect();
+    for client in &mut refused {
+        client.send_request("POST", "/", &["Content-Length: 1000000000"], None);
+        assert_eq!(client.reply().status, 413);
+    }
+    let begun = Instant::now();
+    let asking = std::thread::spawn(move || Client::connect_and_get(proxy.address).map(|reply| reply.text()));
+    while !asking.is_finished() && begun.elapsed() < SOON {
+        for client in &mut refused {
+            let _ = client.stream.write_all(b"xxxx");
+        }
+    }
+    assert_eq!(asking.join().expect("no panic").as_deref(), Some("good"));
+    assert!(begun.elapsed() < SOON / 4, "{:?}", begun.elapsed());
+}
+
 /// The time for a head and for a body's begin is ten seconds in all, however often a byte comes.
 #[test]
 fn heads_and_bodies_that_drip_are_refused_after_ten_seconds() {

@@ -1,11 +1,17 @@
 //! What clients may cost.
 
+use std::ops::RangeInclusive;
+
 use super::{ENTRIES_MAX, Flag};
 use crate::config::{Listen, values};
 use crate::message::Printable;
 
 /// The most client connections: as many descriptors as Linux lets a process have (`fs.nr_open`).
 const CONNECTIONS_MAX: usize = 1 << 20;
+
+/// How long a head may be at most, in bytes. Less has no room for an ordinary browser's; of more, 10,000 clients that send half
+/// of one would hold more than the 2.5 GiB that these are.
+const HEAD_BYTES: RangeInclusive<usize> = 1 << 10..=256 << 10;
 
 /// The most workers. They never wait, so more than a few per core only cost memory.
 const WORKERS_MAX: usize = 1024;
@@ -23,6 +29,19 @@ pub(super) const FLAGS: &[Flag] = &[
             Ok(())
         },
         show: |draft| values::show_list(&draft.config.listen),
+    },
+    Flag {
+        name: "max-head",
+        env: "RED_TENTACLE_MAX_HEAD",
+        value: "SIZE",
+        default: "32KiB",
+        help: "Longest request head, from 1KiB to 256KiB; longer ones get 431. A client that sends half of one holds it in \
+               memory for up to 10 s",
+        set: |draft, text| {
+            draft.config.max_head = values::size_within(text, HEAD_BYTES)?;
+            Ok(())
+        },
+        show: |draft| values::show_size(draft.config.max_head as u64),
     },
     Flag {
         name: "max-body",

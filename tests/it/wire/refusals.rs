@@ -12,6 +12,7 @@ type Row = (String, Vec<u8>, u16, &'static str);
 const SMUGGLED: &[u8] = b"GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n";
 
 const FORM: &str = "isn't a method, a target and a version";
+const TLS: &str = "TLS, which isn't spoken on this port";
 const LINE_END: &str = "doesn't end with CR LF";
 const NAME: &str = "isn't a token";
 const VALUE: &str = "has a control character";
@@ -145,7 +146,10 @@ fn other_versions_and_protocols_are_refused() {
     let mut rows = between(b"GET / ", versions, b"\r\nHost: a\r\n\r\n", 505, "Only HTTP/1.0 and HTTP/1.1");
     rows.push(row("HTTP/2", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0", 505, "Only HTTP/1.0 and HTTP/1.1"));
     rows.extend([
-        row("TLS", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 400, FORM),
+        row("TLS", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 400, TLS),
+        row("TLS with a line end in it", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\n\r\n\r\n", 400, TLS),
+        row("no handshake", b"\x16\x16\x03\x01", 400, FORM),
+        row("the end of TLS", b"\x15\x03\x01\x00\x02\x01\x00", 400, FORM),
         row("SSH", "SSH-2.0-OpenSSH_9.6\r\n\r\n", 400, FORM),
         row("the PROXY protocol", "PROXY TCP4 1.1.1.1 2.2.2.2 1 2\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n", 400, FORM),
         row("the PROXY protocol, 2", b"\r\n\r\n\0\r\nQUIT\n!\x11\0\x0c", 400, ""),
@@ -169,6 +173,42 @@ fn other_versions_and_protocols_are_refused() {
         "100-continue",
     ));
     assert_all_refused(&rows);
+}
+
+/// Was seen as: bytes that a client of HTTP/2 can't read, "Empty reply from server" in curl's words.
+#[test]
+fn a_client_of_http_2_is_answered_in_frames() {
+    const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+    const REQUEST: &[u8] = b"\0\0\x03\x01\x05\0\0\0\x01\x82\x84\x86";
+    let backend = Raw::answering("HTTP/1.1 204 No Content\r\n\r\n");
+    let proxy = Proxy::before(std::slice::from_ref(&backend.url));
+    let sentence = "Only HTTP/1.0 and HTTP/1.1 are spoken here, not HTTP/2\n";
+    let rows = [
+        (PREFACE.to_vec(), false, vec![4, 7]),
+        (PREFACE.to_vec(), true, vec![4, 7]),
+        ([PREFACE, REQUEST].concat(), false, vec![4, 4, 1, 0, 7]),
+    ];
+    for (sent, is_all, kinds) in rows {
+        let mut client = Client::connect(proxy.address);
+        client.send(&sent);
+        if is_all {
+            client.half_close();
+        }
+        for kind in &kinds {
+            let head = client.read_exact(9);
+            assert_eq!(head[3], *kind, "{kinds:?}");
+            let payload = client.read_exact(usize::from(head[1]) << 8 | usize::from(head[2]));
+            let text = String::from_utf8_lossy(&payload);
+            match kind {
+                0 => assert_eq!((text.as_ref(), head[4], head[8]), (sentence, 1, 1), "the end of the stream"),
+                1 => assert!(text.contains("505") && text.contains("text/plain"), "{text:?}"),
+                7 => assert!(payload[4..8] == *b"\0\0\0\x0d" && text.ends_with(sentence), "{text:?}"),
+                _ => assert_eq!(payload, b""),
+            }
+        }
+        assert!(client.is_closed(), "{kinds:?}");
+    }
+    assert!(backend.requests.is_empty());
 }
 
 #[test]
@@ -525,14 +565,19 @@ fn chunks_that_are_none_are_refused() {
     rows.push(row("a very long extension", &extension, 400, "too long"));
     rows.push(row("an endless extension", &extension[..extension.len() - 17], 400, "too long"));
     rows.push(row("endless zeros", [&head[..], &[b'0'; 300]].concat(), 400, "too long"));
-    rows.push(row("many trailers", [&head[..], b"0\r\n", &b"X-T: 1\r\n".repeat(600), b"\r\n"].concat(), 431, ""));
+    rows.push(row(
+        "many trailers",
+        [&head[..], b"0\r\n", &b"X-T: 1\r\n".repeat(600), b"\r\n"].concat(),
+        431,
+        "trailers",
+    ));
     assert_all_refused(&rows);
 }
 
 #[test]
 fn what_is_too_long_is_refused() {
     let target = "x".repeat(8 * 1024);
-    let value = "x".repeat(16 * 1024);
+    let value = "x".repeat(32 * 1024);
     let chunk = format!("{:x}\r\n{}\r\n", 40_000, "x".repeat(40_000)).repeat(2);
     let many = "A: b\r\n".repeat(100);
     let post = "POST / HTTP/1.1\r\nHost: a\r\n";
@@ -540,11 +585,11 @@ fn what_is_too_long_is_refused() {
         row("a target", format!("GET /{target} HTTP/1.1\r\nHost: a\r\n\r\n"), 414, "target"),
         row("an absolute target", format!("GET http://a/{target} HTTP/1.1\r\nHost: a\r\n\r\n"), 414, "target"),
         row("a target without end", format!("GET /{target}{target}"), 414, "target"),
-        row("a value", format!("GET / HTTP/1.1\r\nHost: a\r\nX-A: {value}\r\n\r\n"), 431, "16 KiB"),
-        row("a value without end", format!("GET / HTTP/1.1\r\nHost: a\r\nX-A: {value}"), 431, "16 KiB"),
-        row("a name", format!("GET / HTTP/1.1\r\nHost: a\r\n{value}: b\r\n\r\n"), 431, "16 KiB"),
-        row("a method", format!("{value} / HTTP/1.1\r\nHost: a\r\n\r\n"), 431, "16 KiB"),
-        row("a method without end", format!("{value}x"), 431, "16 KiB"),
+        row("a value", format!("GET / HTTP/1.1\r\nHost: a\r\nX-A: {value}\r\n\r\n"), 431, "--max-head"),
+        row("a value without end", format!("GET / HTTP/1.1\r\nHost: a\r\nX-A: {value}"), 431, "--max-head"),
+        row("a name", format!("GET / HTTP/1.1\r\nHost: a\r\n{value}: b\r\n\r\n"), 431, "--max-head"),
+        row("a method", format!("{value} / HTTP/1.1\r\nHost: a\r\n\r\n"), 431, "--max-head"),
+        row("a method without end", format!("{value}x"), 431, "--max-head"),
         row(
             "a target that must be encoded",
             format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "<".repeat(2731)),

@@ -3,8 +3,10 @@
 
 use std::net::Shutdown;
 
+use red_tentacle::config::HostHeader;
+
 use super::{drip, final_reply};
-use crate::harness::{Client, Proxy, Raw, Received, eventually};
+use crate::harness::{Authority, Client, Proxy, Raw, Received, SOON, TlsBackend, eventually};
 
 /// A label, the bytes, the request line that reaches the backend, some of its fields with all their values, its body.
 type Row<'a> = (&'a str, &'a [u8], &'a str, &'a [(&'a str, &'a [&'a str])], &'a [u8]);
@@ -171,7 +173,7 @@ fn odd_fields_pass() {
     let many = format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", "X-A: b\r\n".repeat(99));
     let many_values = ["b"; 99];
     let begin = "GET / HTTP/1.1\r\nHost: a\r\nX-A: ";
-    let value = "v".repeat(16 * 1024 - begin.len() - 4);
+    let value = "v".repeat(32 * 1024 - begin.len() - 4);
     let large = format!("{begin}{value}\r\n\r\n");
     let rows: &[Row] = &[
         ("an empty value", b"GET / HTTP/1.1\r\nHost: a\r\nX-A:\r\n\r\n", "GET /", &[("x-a", &[""])], b""),
@@ -214,7 +216,7 @@ fn odd_fields_pass() {
             b"",
         ),
         ("100 fields", many.as_bytes(), "GET /", &[("x-a", &many_values)], b""),
-        ("16 KiB", large.as_bytes(), "GET /", &[("x-a", &[&value])], b""),
+        ("32 KiB", large.as_bytes(), "GET /", &[("x-a", &[&value])], b""),
         ("an underscore", b"GET / HTTP/1.1\r\nHost: a\r\nX_A: b\r\n\r\n", "GET /", &[("x_a", &["b"])], b""),
         (
             "cookies",
@@ -225,6 +227,56 @@ fn odd_fields_pass() {
         ),
     ];
     assert_all_pass(rows);
+}
+
+/// Was seen as: a ticket of 17,000 bytes was refused by 431.
+#[test]
+fn a_head_of_the_longest_reaches_every_backend_whole() {
+    const KIB: usize = 1024;
+    let authority = Authority::new();
+    let secured = TlsBackend::with(authority.identity(&["localhost"]), "good");
+    for (max_head, host) in
+        [(KIB, HostHeader::Backend), (32 * KIB, HostHeader::Preserve), (256 * KIB, HostHeader::Backend)]
+    {
+        let backend = Raw::answering("HTTP/1.1 204 No Content\r\n\r\n");
+        let base = format!("{}/{}", backend.url, "b".repeat(1900));
+        let proxy = Proxy::with(&[base, secured.url("localhost")], |config| {
+            (config.max_head, config.host, config.ca_certificates) = (max_head, host, vec![authority.der()]);
+            config.linger = SOON;
+        });
+        // The value of a field, or a host, as long as there is room.
+        let rows = [
+            ("a field", "GET / HTTP/1.1\r\nHost: a\r\nAuthorization: Negotiate ", "", "authorization"),
+            ("a host", "GET / HTTP/1.1\r\nHost: ", "", "x-forwarded-host"),
+            ("a way", "GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: ", "", "x-forwarded-for"),
+            ("fields", "GET / HTTP/1.1\r\nHost: a\r\nX-A:", &"\r\na:b".repeat(90), "x-a"),
+            (
+                "a target",
+                &format!("GET /{} HTTP/1.1\r\nHost: a\r\nX-A: ", "<".repeat(max_head.min(2700) / 2)),
+                "",
+                "x-a",
+            ),
+        ];
+        for (label, begin, end, name) in rows {
+            let long = "v".repeat(max_head - begin.len() - end.len() - 4);
+            for more in ["", "v"] {
+                let mut client = Client::connect(proxy.address);
+                client.send(format!("{begin}{long}{more}{end}\r\n\r\n"));
+                let reply = client.reply();
+                if more == "v" {
+                    assert_eq!(reply.status, 431, "{label}, {max_head}");
+                    assert!(reply.text().contains("--max-head"), "{}", reply.text());
+                    continue;
+                }
+                assert!(matches!(reply.status, 200 | 204), "{label}, {max_head}: {}", reply.text());
+                for received in [backend.next(), secured.next()] {
+                    let received = Received::parse(&received);
+                    assert!(received.values(name)[0].contains(&long), "{label}, {max_head}");
+                    assert_eq!(received.values("a").len(), end.len() / 5, "{label}, {max_head}");
+                }
+            }
+        }
+    }
 }
 
 #[test]
@@ -275,6 +327,19 @@ fn fields_that_a_backend_could_take_for_the_proxys_own_are_dropped() {
         ("what else is known", b"GET / HTTP/1.1\r\nHost: a\r\nX_Real_IP: 1.1.1.1\r\nContent_Type: x\r\n\r\n", "GET /", &[("x_real_ip", &["1.1.1.1"]), ("content_type", &["x"])], b""),
     ];
     assert_all_pass(rows);
+}
+
+/// Was seen as: a client with a small buffer was cut off in the middle of it.
+#[test]
+fn a_long_trace_is_reflected_without_what_is_long() {
+    let backend = Raw::answering("HTTP/1.1 204 No Content\r\n\r\n");
+    let proxy = Proxy::with(std::slice::from_ref(&backend.url), |config| config.max_head = 256 * 1024);
+    let mut client = Client::cramped(proxy.address);
+    let long = "x".repeat(250 * 1024);
+    client.send(format!("TRACE / HTTP/1.1\r\nHost: a\r\nX-A: {long}\r\nMax-Forwards: 0\r\n\r\n"));
+    let reply = client.reply();
+    assert_eq!((reply.whole, reply.text().as_str()), (true, "TRACE / HTTP/1.1\r\nhost: a\r\nmax-forwards: 0\r\n\r\n"));
+    assert!(backend.requests.is_empty());
 }
 
 #[test]
