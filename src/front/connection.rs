@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Limits;
-use super::body::BodyReader;
+use super::body::{BodyReader, Taken};
 use super::head::{Head, HeadReader};
 use super::reply::Asked;
 use crate::message::{BodyLength, Refusal, Request, SpoolWriter};
@@ -56,13 +56,20 @@ struct Arriving {
     head: Head,
     body: BodyReader,
     began: Instant,
+    /// Since when it waits for its turn at the disk. That is no fault of the client's.
+    waits_since: Option<Instant>,
 }
+
+/// Takes what belongs to a body from the input.
+type Take = fn(&mut BodyReader, &[u8]) -> Result<Taken, Refusal>;
 
 /// What is to be done next.
 #[derive(Debug)]
 pub(super) enum Step {
     /// More bytes must come.
     More,
+    /// A part of the body must go to its file: [`Connection::step_on_disk`], on a thread that may wait for that.
+    Spool,
     /// The client waits for `100 Continue` before it sends the body.
     Continue,
     /// A complete request.
@@ -114,11 +121,6 @@ impl Connection {
         self.idle_since().is_some()
     }
 
-    /// Whether what is read in one call may go to a file.
-    pub(super) fn needs_disk(&self) -> bool {
-        matches!(&self.state, State::Body(arriving) if arriving.body.needs_disk(READ_BYTES))
-    }
-
     /// Since when it waits for a request of which nothing is here.
     pub(super) fn idle_since(&self) -> Option<Instant> {
         match self.state {
@@ -147,11 +149,20 @@ impl Connection {
         }
     }
 
-    /// Goes on with what is here.
+    /// Goes on with what is here. Never blocks.
     pub(super) fn step(&mut self, now: Instant) -> Step {
+        self.step_by(BodyReader::take_to_memory, now)
+    }
+
+    /// Goes on with what is here, and writes to a body's file where it must. Blocks only on the disk.
+    pub(super) fn step_on_disk(&mut self, now: Instant) -> Step {
+        self.step_by(BodyReader::take, now)
+    }
+
+    fn step_by(&mut self, take: Take, now: Instant) -> Step {
         let step = match &mut self.state {
-            State::Idle { .. } | State::Head(_) => self.step_head(now),
-            State::Body(_) => self.step_body(now),
+            State::Idle { .. } | State::Head(_) => self.step_head(take, now),
+            State::Body(_) => self.step_body(take, now),
             State::Parting { bytes_left } => {
                 let count = self.input.len();
                 self.input.clear();
@@ -169,7 +180,7 @@ impl Connection {
         step.unwrap_or_else(Step::Refuse)
     }
 
-    fn step_head(&mut self, now: Instant) -> Result<Step, Refusal> {
+    fn step_head(&mut self, take: Take, now: Instant) -> Result<Step, Refusal> {
         self.skip_empty_lines();
         if self.input.is_empty() {
             return Ok(Step::More);
@@ -181,7 +192,7 @@ impl Connection {
         let State::Head(reader) = &mut self.state else { return Ok(Step::More) };
         let Some((head, length)) = reader.read(&self.input)? else { return Ok(Step::More) };
         self.input.drain(..length);
-        self.begin_body(head, now)
+        self.begin_body(head, take, now)
     }
 
     /// RFC 9112 §2.2: empty lines before a request line are ignored.
@@ -196,7 +207,7 @@ impl Connection {
         }
     }
 
-    fn begin_body(&mut self, head: Head, now: Instant) -> Result<Step, Refusal> {
+    fn begin_body(&mut self, head: Head, take: Take, now: Instant) -> Result<Step, Refusal> {
         if head.body == BodyLength::None {
             return Ok(self.complete(head, None, now));
         }
@@ -204,19 +215,23 @@ impl Connection {
         let writer = SpoolWriter::sharing(spool_memory.clone(), spool_dir.clone(), *max_body);
         let body = BodyReader::new(head.body, *max_body, writer)?;
         let wants_continue = head.wants_continue && self.input.is_empty();
-        self.state = State::Body(Box::new(Arriving { head, body, began: now }));
+        self.state = State::Body(Box::new(Arriving { head, body, began: now, waits_since: None }));
         self.deadline = now + BODY_START_TIME;
-        if wants_continue { Ok(Step::Continue) } else { self.step_body(now) }
+        if wants_continue { Ok(Step::Continue) } else { self.step_body(take, now) }
     }
 
-    fn step_body(&mut self, now: Instant) -> Result<Step, Refusal> {
+    fn step_body(&mut self, take: Take, now: Instant) -> Result<Step, Refusal> {
         let State::Body(arriving) = &mut self.state else { return Ok(Step::More) };
-        let taken = arriving.body.take(&self.input)?;
+        if let Some(since) = arriving.waits_since.take() {
+            arriving.began += now.saturating_duration_since(since);
+        }
+        let taken = take(&mut arriving.body, &self.input)?;
         self.input.drain(..taken.bytes);
         if !taken.complete {
             let at_least = Duration::from_secs(arriving.body.length() / BODY_BYTES_PER_SECOND_MIN);
             self.deadline = arriving.began + BODY_START_TIME + at_least;
-            return Ok(Step::More);
+            arriving.waits_since = taken.needs_disk.then_some(now);
+            return Ok(if taken.needs_disk { Step::Spool } else { Step::More });
         }
         let State::Body(arriving) = std::mem::replace(&mut self.state, State::Idle { since: now }) else {
             return Ok(Step::More);
@@ -243,7 +258,10 @@ impl Connection {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
+    use crate::message::SpoolMemory;
 
     fn connection(now: Instant) -> Connection {
         let limits = Limits { max_body: 1 << 20, spool_memory: Arc::default(), spool_dir: std::env::temp_dir().into() };
@@ -349,5 +367,38 @@ mod tests {
         connection.receive(&[0]);
         assert!(matches!(connection.step(now), Step::Close));
         assert_eq!(connection.deadline(), now + PARTING_TIME);
+    }
+
+    fn posting(length: usize) -> String {
+        format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n")
+    }
+
+    /// Was seen as: with all memory for bodies taken, the thread that waits for all sockets opened a file for each body.
+    #[test]
+    fn no_file_is_touched_before_a_thread_for_the_disk_goes_on() {
+        let now = Instant::now();
+        let nowhere = Path::new("/nonexistent").into();
+        let limits = Limits {
+            spool_memory: Arc::new(SpoolMemory::of(0)),
+            spool_dir: nowhere,
+            ..(*connection(now).limits).clone()
+        };
+        let mut connection = Connection::new(Arc::new(limits), "192.0.2.1:1".parse().expect("an address"), now);
+        connection.receive(&[posting(2).as_bytes(), b"a"].concat());
+        for _ in 0..2 {
+            assert!(matches!(connection.step(now), Step::Spool), "it can be asked as often as one likes");
+        }
+        assert!(matches!(connection.step_on_disk(now), Step::Refuse(Refusal::InsufficientStorage)));
+    }
+
+    #[test]
+    fn waiting_for_the_disk_is_no_fault_of_the_clients() {
+        let now = Instant::now();
+        let mut connection = connection(now);
+        connection.receive(&[posting(100_000).as_bytes(), &[7; 70_000]].concat());
+        assert!(matches!(connection.step(now), Step::Spool));
+        let later = now + Duration::from_secs(3600);
+        assert!(matches!(connection.step_on_disk(later), Step::More));
+        assert_eq!(connection.deadline(), later + BODY_START_TIME + Duration::from_secs(70_000 / 1024));
     }
 }

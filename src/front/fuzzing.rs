@@ -192,7 +192,12 @@ fn served(pieces: impl Iterator<Item = Vec<u8>>) -> Served {
     for piece in pieces {
         connection.receive(&piece);
         loop {
-            match connection.step(now) {
+            let step = match connection.step(now) {
+                Step::Spool => connection.step_on_disk(now),
+                step => step,
+            };
+            match step {
+                Step::Spool => panic!("the disk is here"),
                 Step::More => break,
                 Step::Continue => {}
                 Step::Request(request, asked) => {
@@ -267,10 +272,10 @@ pub fn request(stream: &[u8]) -> Option<Request> {
     let mut connection = fresh(now);
     connection.receive(stream);
     loop {
-        match connection.step(now) {
+        match connection.step_on_disk(now) {
             Step::Continue => {}
             Step::Request(request, _) => return Some(*request),
-            Step::More | Step::Refuse(_) | Step::Close => return None,
+            Step::More | Step::Spool | Step::Refuse(_) | Step::Close => return None,
         }
     }
 }

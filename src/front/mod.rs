@@ -61,7 +61,7 @@ pub struct Front {
     waiting: Waiting<Client>,
     pipes: Pipes,
     crowd: Crowd,
-    spooler: Spooler,
+    spooler: Arc<Spooler>,
     exchanges: AtomicUsize,
     draining: AtomicBool,
 }
@@ -75,6 +75,9 @@ impl Front {
         write_timeout: Duration,
         waiting_max: usize,
     ) -> Arc<Front> {
+        let spooler: Arc<Spooler> = Arc::default();
+        let closer = spooler.clone();
+        limits.spool_memory.close_files_by(move |file| closer.close(file));
         Arc::new(Front {
             poller,
             limits: Arc::new(limits),
@@ -83,7 +86,7 @@ impl Front {
             waiting: Waiting::new(waiting_max),
             pipes: Pipes::default(),
             crowd: Crowd::default(),
-            spooler: Spooler::default(),
+            spooler,
             exchanges: AtomicUsize::new(0),
             draining: AtomicBool::new(false),
         })

@@ -19,27 +19,31 @@ const READS_MAX: usize = 16;
 impl Client {
     /// Goes on with the connection until it needs the poller or somebody else: `may_read` if bytes may be waiting.
     pub(super) fn work(self: &Arc<Self>, connection: Box<Connection>, may_read: bool) {
-        self.work_until(connection, may_read, Connection::needs_disk);
+        self.work_until(connection, may_read, Connection::step);
     }
 
     /// The same on the thread for it, which may wait for the disk.
     pub(super) fn work_on_disk(self: &Arc<Self>, connection: Box<Connection>) {
-        self.work_until(connection, true, |_| false);
+        self.work_until(connection, true, Connection::step_on_disk);
     }
 
     fn work_until(
         self: &Arc<Self>,
         mut connection: Box<Connection>,
         mut may_read: bool,
-        needs_disk: fn(&Connection) -> bool,
+        step: fn(&mut Connection, Instant) -> Step,
     ) {
         let mut reads = 0;
         loop {
-            match connection.step(Instant::now()) {
-                Step::More if may_read && needs_disk(&connection) => {
-                    let Some(unwanted) = self.front().spooler.take(self.clone(), connection) else { return };
-                    return self.work_on_disk(unwanted);
-                }
+            match step(&mut connection, Instant::now()) {
+                Step::Spool => match self.front().spooler.take(self.clone(), connection) {
+                    None => return,
+                    Some(unwanted) => {
+                        connection = unwanted;
+                        self.refuse(&mut connection, &Refusal::Busy);
+                        may_read = true;
+                    }
+                },
                 Step::More if may_read && reads == READS_MAX => return self.go_on_later(connection),
                 Step::More if may_read => match self.read_into(&mut connection) {
                     Arrived::Bytes { more } => {
