@@ -11,15 +11,15 @@ use std::thread;
 use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use threadpool::ThreadPool;
 
 use crate::admin::{Admin, Guard};
 use crate::backends::Backends;
 use crate::config::{AdminToken, Config};
 use crate::front::{ClientReply, Front, Limits};
+use crate::host::{self, Host};
 use crate::journal::{self, Costs, Record};
-use crate::message::{ReplyTo, Request};
+use crate::message::{REQUEST_HEAD_BYTES_MAX, ReplyTo, Request, SpoolMemory};
 use crate::poller::{Poller, Turn, Waiter};
 use crate::proxy::{Proxy, Rules};
 use crate::race::{Bounds, Foreman, Legs, Linger, Reaper};
@@ -38,16 +38,6 @@ const WORKER_QUEUE_MAX: usize = 1024;
 const WORKER_STACK_BYTES: usize = 256 * 1024;
 /// Operators are few; the limit keeps them from costing the clients' descriptors.
 const ADMIN_CONNECTIONS_MAX: usize = 64;
-/// Descriptors that are neither clients nor legs: listeners, the log, the poller, spool files on their way, pipes.
-const DESCRIPTORS_RESERVED: u64 = 160;
-/// More clients than a small host can serve in a minute; each costs less than 8 KiB while it is idle.
-const CLIENTS_MAX: usize = 100_000;
-/// Fewer would make no proxy, whatever the limit.
-const CLIENTS_MIN: usize = 16;
-/// Fewer than a page's worth of browsers: the operator should know.
-const CLIENTS_FEW: usize = 128;
-/// One line for each backend of the longest list.
-const LINES_MIN: usize = 64;
 
 /// A proxy that listens and is about to run.
 pub struct Server {
@@ -133,16 +123,21 @@ impl Server {
             .thread_name("worker".into())
             .thread_stack_size(WORKER_STACK_BYTES)
             .build();
-        let descriptors = descriptors(&config);
-        let rooms = Arc::new(rooms(&config, descriptors.lines_max, &poller, &legs, lookup)?);
+        host::raise_open_files();
+        let host = Host::read();
+        let room = host.room(REQUEST_HEAD_BYTES_MAX);
+        let wanted = config.max_connections.map(NonZeroUsize::get);
+        host.complaints(&room, wanted, config.max_legs.get()).iter().for_each(|complaint| log::warn!("{complaint}"));
+        let rooms = Arc::new(rooms(&config, room.lines, &poller, &legs, lookup)?);
         let spool_dir = config.spool_dir.as_path().into();
-        let limits = Limits { max_body: config.max_body, spool_memory: Arc::default(), spool_dir };
+        let spool_memory = Arc::new(SpoolMemory::within(host.memory_bytes));
+        let limits = Limits { max_body: config.max_body, spool_memory, spool_dir };
         let front = |clients_max| {
             // Half of the threads for clients that don't read leaves the other half for those that do.
             let waiting_max = config.max_legs.get() / 2;
             Front::new(poller.clone(), limits.clone(), clients_max, config.idle_timeout, waiting_max)
         };
-        let (front, admin_front) = (front(descriptors.clients_max), front(ADMIN_CONNECTIONS_MAX));
+        let (front, admin_front) = (front(room.clients(wanted)), front(ADMIN_CONNECTIONS_MAX));
         let service = Service { serve: Rooms::serve, is_quick: Rooms::is_quick };
         let addresses = open(&front, sockets, Turn::Drain, &pool, &rooms, service)?;
         let serve_admin = |rooms: &Rooms, request, reply_to| rooms.serve_admin(&request, reply_to);
@@ -369,27 +364,6 @@ fn open(
         front.listen(socket, until, serve.clone()).map_err(failed)?;
     }
     Ok(addresses)
-}
-
-/// How the descriptors are divided.
-struct Descriptors {
-    clients_max: usize,
-    lines_max: usize,
-}
-
-/// Raises the limit of descriptors as far as it goes and divides it: half for clients, each of which may need a second one
-/// for the file that its body is spooled to, half for lines to backends.
-fn descriptors(config: &Config) -> Descriptors {
-    let limit = getrlimit(Resource::Nofile);
-    let raised = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
-    let limit = if raised.is_ok() { limit.maximum } else { limit.current }.unwrap_or(u64::MAX);
-    let half = usize::try_from(limit.saturating_sub(DESCRIPTORS_RESERVED) / 2).unwrap_or(usize::MAX);
-    let room = (half / 2).clamp(CLIENTS_MIN, CLIENTS_MAX);
-    let wanted = config.max_connections.map_or(room, NonZeroUsize::get);
-    if wanted > room || (config.max_connections.is_none() && room < CLIENTS_FEW) {
-        log::warn!("the limit of {limit} open files leaves room for {room} clients: raise it (ulimit -n)");
-    }
-    Descriptors { clients_max: wanted.min(room), lines_max: half.max(LINES_MIN) }
 }
 
 #[cfg(test)]

@@ -20,7 +20,8 @@ use ipnet::IpNet;
 use log::LevelFilter;
 use url::Url;
 
-use crate::message::{Address, Excerpt};
+use crate::host::Host;
+use crate::message::{Address, Excerpt, REQUEST_HEAD_BYTES_MAX};
 
 use command::{Given, fail};
 use flags::Draft;
@@ -59,7 +60,7 @@ pub struct Config {
     pub max_body: u64,
     /// Where long request bodies wait: a directory that took a file at the start.
     pub spool_dir: PathBuf,
-    /// The most client connections at once; `None` leaves it to the limit of open descriptors.
+    /// The most client connections at once; `None` leaves it to the limits of open files and of memory.
     pub max_connections: Option<NonZeroUsize>,
     /// The most legs at once; at least as many as the longest list of backends has.
     pub max_legs: NonZeroUsize,
@@ -142,6 +143,9 @@ fn checked(given: &Given) -> Result<Invocation, Invocation> {
     for (flag, text) in given.iter() {
         (flag.set)(&mut draft, text).map_err(|reason| fail(format_args!("{} {reason}", given.culprit(flag.name))))?;
     }
+    if !given.has("max-legs") {
+        draft.config.max_legs = draft.config.max_legs.min(fitting_legs());
+    }
     check_errand(given)?;
     if !draft.check
         && let Some(errand) = errand(&mut draft)
@@ -157,6 +161,11 @@ fn checked(given: &Given) -> Result<Invocation, Invocation> {
         Draft { demo: true, config, .. } => Invocation::Demo(Box::new(config)),
         Draft { config, .. } => Invocation::Run(Box::new(config)),
     })
+}
+
+/// The most legs that this host has the memory for.
+fn fitting_legs() -> NonZeroUsize {
+    NonZeroUsize::new(Host::read().room(REQUEST_HEAD_BYTES_MAX).legs).unwrap_or(NonZeroUsize::MIN)
 }
 
 fn check_errand(given: &Given) -> Result<(), Invocation> {
