@@ -13,13 +13,13 @@ use std::time::Instant;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use threadpool::ThreadPool;
 
-use crate::admin::{Admin, Guard};
+use crate::admin::{Admin, FORM_BYTES_MAX, FORM_TIME, Guard};
 use crate::backends::Backends;
 use crate::config::{AdminToken, Config};
-use crate::front::{ClientReply, Front, Limits};
+use crate::front::{ClientReply, Front, Limits, Terms, Yielding};
 use crate::host::{self, Host};
 use crate::journal::{self, Costs, Record};
-use crate::message::{REQUEST_HEAD_BYTES_MAX, ReplyTo, Request, SpoolMemory};
+use crate::message::{REQUEST_HEAD_BYTES_MAX, Refusal, ReplyTo, Request, SpoolMemory};
 use crate::poller::{Poller, Turn, Waiter};
 use crate::proxy::{Proxy, Rules};
 use crate::race::{Bounds, Foreman, Legs, Linger, Reaper};
@@ -129,15 +129,13 @@ impl Server {
         let wanted = config.max_connections.map(NonZeroUsize::get);
         host.complaints(&room, wanted, config.max_legs.get()).iter().for_each(|complaint| log::warn!("{complaint}"));
         let rooms = Arc::new(rooms(&config, room.lines, &poller, &legs, lookup)?);
-        let spool_dir = config.spool_dir.as_path().into();
-        let spool_memory = Arc::new(SpoolMemory::within(host.memory_bytes));
-        let limits = Limits { max_body: config.max_body, spool_memory, spool_dir };
-        let front = |clients_max| {
+        let front = |limits, clients_max| {
             // Half of the threads for clients that don't read leaves the other half for those that do.
             let waiting_max = config.max_legs.get() / 2;
-            Front::new(poller.clone(), limits.clone(), clients_max, config.idle_timeout, waiting_max)
+            Front::new(poller.clone(), limits, clients_max, config.idle_timeout, waiting_max)
         };
-        let (front, admin_front) = (front(room.clients(wanted)), front(ADMIN_CONNECTIONS_MAX));
+        let (limits, admin_limits) = (limits(&config, &host, &rooms), admin_limits(&config, &rooms));
+        let (front, admin_front) = (front(limits, room.clients(wanted)), front(admin_limits, ADMIN_CONNECTIONS_MAX));
         let service = Service { serve: Rooms::serve, is_quick: Rooms::is_quick };
         let addresses = open(&front, sockets, Turn::Drain, &pool, &rooms, service)?;
         let serve_admin = |rooms: &Rooms, request, reply_to| rooms.serve_admin(&request, reply_to);
@@ -261,6 +259,14 @@ impl Rooms {
         self.admin_on_proxy_port && Admin::is_update(&request.target)
     }
 
+    /// On which terms the body of a request about the proxy itself is taken. Strangers are refused without it.
+    fn terms(&self, request: &Request) -> Terms {
+        if !self.admin.wants_body(request) {
+            return Terms::Unwanted;
+        }
+        Terms::Short { bytes_max: FORM_BYTES_MAX, time: FORM_TIME, too_long: Refusal::FormTooLong }
+    }
+
     /// A request from the admin port.
     fn serve_admin(&self, request: &Request, reply_to: Box<dyn ReplyTo>) {
         match self.admin.probed(request) {
@@ -317,6 +323,25 @@ fn rooms(
     let rules = Rules { success: config.success.clone(), host: config.host, silent_max: config.max_silent.get() };
     let proxy = Proxy::new(rules, backends, legs.clone(), Reaper::new(linger, poller));
     Ok(Rooms { admin: Admin::new(guard, Box::new(replace)), proxy, admin_on_proxy_port: config.admin_on_proxy_port })
+}
+
+/// What clients may send.
+fn limits(config: &Config, host: &Host, rooms: &Arc<Rooms>) -> Limits {
+    let rooms = rooms.clone();
+    let terms = move |request: &Request| if rooms.is_update(request) { rooms.terms(request) } else { Terms::Usual };
+    let spool_memory = Arc::new(SpoolMemory::within(host.memory_bytes));
+    Limits { spool_memory, terms: Arc::new(terms), ..Limits::new(config.max_body, &config.spool_dir) }
+}
+
+/// What operators and probes may send: a head and a form in some seconds each, and into memory that clients can't take.
+fn admin_limits(config: &Config, rooms: &Arc<Rooms>) -> Limits {
+    let rooms = rooms.clone();
+    Limits {
+        head_time: FORM_TIME,
+        terms: Arc::new(move |request| rooms.terms(request)),
+        yielding: Yielding::Oldest,
+        ..Limits::new(FORM_BYTES_MAX, &config.spool_dir)
+    }
 }
 
 /// How the requests of a front are served.
@@ -433,8 +458,7 @@ mod tests {
         let (legs, _foreman) = Legs::new(Bounds::default());
         let rooms = Arc::new(rooms(&config, 64, &poller, &legs, Arc::new(SystemLookup)).expect("no certificates"));
         let pool = ThreadPool::new(1);
-        let spool_dir = config.spool_dir.as_path().into();
-        let limits = Limits { max_body: config.max_body, spool_memory: Arc::default(), spool_dir };
+        let limits = Limits::new(config.max_body, &config.spool_dir);
         let front = Front::new(poller.clone(), limits, 16, SOON, 1);
         let service = Service { serve, is_quick: |_, request| request.target.path() == "/fine" };
         let address = open(&front, vec![socket], Turn::Drain, &pool, &rooms, service).expect("a port")[0];

@@ -220,8 +220,7 @@ fn served(pieces: impl Iterator<Item = Vec<u8>>) -> Served {
 }
 
 fn fresh(now: Instant) -> Connection {
-    let limits =
-        Limits { max_body: BODY_BYTES_MAX, spool_memory: Arc::default(), spool_dir: std::env::temp_dir().into() };
+    let limits = Limits::new(BODY_BYTES_MAX, &std::env::temp_dir());
     Connection::new(Arc::new(limits), "192.0.2.1:1".parse().expect("an address"), now)
 }
 

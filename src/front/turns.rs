@@ -7,6 +7,7 @@ use std::time::{Instant, SystemTime};
 
 use super::client::{Arrived, Client, Presence};
 use super::connection::{Connection, Step};
+use super::crowd::Standing;
 use super::reply::{Asked, CONTINUE, Framing, write_head};
 use super::reply_to::ClientReply;
 use crate::journal;
@@ -172,6 +173,26 @@ impl Client {
         // A client that lets its socket fill up doesn't read; it is told by the close alone.
         let _ = self.try_write(&bytes);
         self.half_close(connection);
+    }
+
+    /// Gives the client's place up if `goes` says so of what it makes of it: whether it did. A client that is sending a request
+    /// is told, and has a moment to read it where there may be one more such client.
+    pub(super) fn give_way(self: &Arc<Self>, goes: impl Fn(&Standing) -> bool) -> bool {
+        let tunnel = self.seat().tunnel.clone();
+        if let Some(tunnel) = tunnel {
+            return tunnel.give_way(goes);
+        }
+        let Some(mut connection) = self.take_to_go(goes) else { return false };
+        if let Step::Refuse(refusal) = connection.expire() {
+            self.refuse(&mut connection, &refusal);
+            if self.front().crowd.may_part(self.number) {
+                // Its own thread reads what it still sends.
+                self.go_on_later(connection);
+                return true;
+            }
+        }
+        self.close();
+        true
     }
 
     fn expired(self: &Arc<Self>) {
