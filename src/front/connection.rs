@@ -429,7 +429,7 @@ mod tests {
     fn waiting_for_the_disk_is_no_fault_of_the_clients() {
         let now = Instant::now();
         let mut connection = connection(now);
-        connection.receive(&[posting(100_000).as_bytes(), &[7; 70_000]].concat());
+        connection.receive(&[posting(100_000).as_bytes(), &vec![7; 70_000]].concat());
         assert!(matches!(connection.step(now), Step::Spool));
         let later = now + Duration::from_secs(3600);
         assert!(matches!(connection.step_on_disk(later), Step::More));

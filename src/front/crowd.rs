@@ -280,9 +280,9 @@ mod tests {
 
     const NOW: Duration = Duration::from_secs(1000);
 
-    /// A moment so many milliseconds ago.
+    /// The moment so many milliseconds before `begin + NOW`.
     fn ago(begin: Instant, milliseconds: u64) -> Instant {
-        begin + NOW - Duration::from_millis(milliseconds)
+        begin + NOW.saturating_sub(Duration::from_millis(milliseconds))
     }
 
     #[test]
