@@ -46,6 +46,8 @@ pub mod config;
 
 pub mod message;
 
+pub mod host;
+
 pub mod poller;
 
 pub mod wait;

@@ -11,15 +11,15 @@ use std::thread;
 use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use threadpool::ThreadPool;
 
-use crate::admin::{Admin, Guard};
+use crate::admin::{Admin, FORM_BYTES_MAX, FORM_TIME, Guard};
 use crate::backends::Backends;
 use crate::config::{AdminToken, Config};
-use crate::front::{ClientReply, Front, Limits};
+use crate::front::{ClientReply, Front, Limits, Terms, Yielding};
+use crate::host::{self, Host};
 use crate::journal::{self, Costs, Record};
-use crate::message::{Networks, ReplyTo, Request};
+use crate::message::{Networks, Refusal, ReplyTo, Request, SpoolMemory};
 use crate::poller::{Poller, Turn, Waiter};
 use crate::proxy::{Proxy, Rules};
 use crate::race::{Bounds, Foreman, Legs, Linger, Reaper};
@@ -40,16 +40,6 @@ const WORKER_STACK_BYTES: usize = 256 * 1024;
 const ADMIN_CONNECTIONS_MAX: usize = 64;
 /// Their heads always have room for a target and a token of the longest.
 const ADMIN_HEAD_BYTES: usize = 32 * 1024;
-/// Descriptors that are neither clients nor legs: listeners, the log, the poller, spool files on their way, pipes.
-const DESCRIPTORS_RESERVED: u64 = 160;
-/// More clients than a small host can serve in a minute; each costs less than 8 KiB while it is idle.
-const CLIENTS_MAX: usize = 100_000;
-/// Fewer would make no proxy, whatever the limit.
-const CLIENTS_MIN: usize = 16;
-/// Fewer than a page's worth of browsers: the operator should know.
-const CLIENTS_FEW: usize = 128;
-/// One line for each backend of the longest list.
-const LINES_MIN: usize = 64;
 
 /// A proxy that listens and is about to run.
 pub struct Server {
@@ -135,19 +125,19 @@ impl Server {
             .thread_name("worker".into())
             .thread_stack_size(WORKER_STACK_BYTES)
             .build();
-        let descriptors = descriptors(&config);
-        let rooms = Arc::new(rooms(&config, descriptors.lines_max, &poller, &legs, lookup)?);
-        let spool_dir = config.spool_dir.as_path().into();
-        let (max_head, max_body) = (config.max_head, config.max_body);
-        let limits = Limits { max_head, max_body, spool_memory: Arc::default(), spool_dir };
-        let admin_limits = Limits { max_head: max_head.max(ADMIN_HEAD_BYTES), ..limits.clone() };
+        host::raise_open_files();
+        let host = Host::read();
+        let room = host.room(config.max_head);
+        let wanted = config.max_connections.map(NonZeroUsize::get);
+        host.complaints(&room, wanted, config.max_legs.get()).iter().for_each(|complaint| log::warn!("{complaint}"));
+        let rooms = Arc::new(rooms(&config, room.lines, &poller, &legs, lookup)?);
         let front = |limits, clients_max| {
             // Half of the threads for clients that don't read leaves the other half for those that do.
             let waiting_max = config.max_legs.get() / 2;
             Front::new(poller.clone(), limits, clients_max, config.idle_timeout, waiting_max)
         };
-        let front_max = descriptors.clients_max;
-        let (front, admin_front) = (front(limits, front_max), front(admin_limits, ADMIN_CONNECTIONS_MAX));
+        let (limits, admin_limits) = (limits(&config, &host, &rooms), admin_limits(&config, &rooms));
+        let (front, admin_front) = (front(limits, room.clients(wanted)), front(admin_limits, ADMIN_CONNECTIONS_MAX));
         let service = Service { serve: Rooms::serve, is_quick: Rooms::is_quick };
         let addresses = open(&front, sockets, Turn::Drain, &pool, &rooms, service)?;
         let serve_admin = |rooms: &Rooms, request, reply_to| rooms.serve_admin(&request, reply_to);
@@ -271,6 +261,14 @@ impl Rooms {
         self.admin_on_proxy_port && Admin::is_update(&request.target)
     }
 
+    /// On which terms the body of a request about the proxy itself is taken. Strangers are refused without it.
+    fn terms(&self, request: &Request) -> Terms {
+        if !self.admin.wants_body(request) {
+            return Terms::Unwanted;
+        }
+        Terms::Short { bytes_max: FORM_BYTES_MAX, time: FORM_TIME, too_long: Refusal::FormTooLong }
+    }
+
     /// A request from the admin port.
     fn serve_admin(&self, request: &Request, reply_to: Box<dyn ReplyTo>) {
         match self.admin.probed(request) {
@@ -335,6 +333,25 @@ fn rooms(
     Ok(Rooms { admin: Admin::new(guard, Box::new(replace)), proxy, admin_on_proxy_port: config.admin_on_proxy_port })
 }
 
+/// What clients may send.
+fn limits(config: &Config, host: &Host, rooms: &Arc<Rooms>) -> Limits {
+    let rooms = rooms.clone();
+    let terms = move |request: &Request| if rooms.is_update(request) { rooms.terms(request) } else { Terms::Usual };
+    let spool_memory = Arc::new(SpoolMemory::within(host.memory_bytes));
+    Limits { spool_memory, terms: Arc::new(terms), ..Limits::new(config.max_head, config.max_body, &config.spool_dir) }
+}
+
+/// What operators and probes may send: a head and a form in some seconds each, and into memory that clients can't take.
+fn admin_limits(config: &Config, rooms: &Arc<Rooms>) -> Limits {
+    let rooms = rooms.clone();
+    Limits {
+        head_time: FORM_TIME,
+        terms: Arc::new(move |request| rooms.terms(request)),
+        yielding: Yielding::Oldest,
+        ..Limits::new(config.max_head.max(ADMIN_HEAD_BYTES), FORM_BYTES_MAX, &config.spool_dir)
+    }
+}
+
 /// How the requests of a front are served.
 #[derive(Clone, Copy)]
 struct Service {
@@ -380,27 +397,6 @@ fn open(
         front.listen(socket, until, serve.clone()).map_err(failed)?;
     }
     Ok(addresses)
-}
-
-/// How the descriptors are divided.
-struct Descriptors {
-    clients_max: usize,
-    lines_max: usize,
-}
-
-/// Raises the limit of descriptors as far as it goes and divides it: half for clients, each of which may need a second one
-/// for the file that its body is spooled to, half for lines to backends.
-fn descriptors(config: &Config) -> Descriptors {
-    let limit = getrlimit(Resource::Nofile);
-    let raised = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
-    let limit = if raised.is_ok() { limit.maximum } else { limit.current }.unwrap_or(u64::MAX);
-    let half = usize::try_from(limit.saturating_sub(DESCRIPTORS_RESERVED) / 2).unwrap_or(usize::MAX);
-    let room = (half / 2).clamp(CLIENTS_MIN, CLIENTS_MAX);
-    let wanted = config.max_connections.map_or(room, NonZeroUsize::get);
-    if wanted > room || (config.max_connections.is_none() && room < CLIENTS_FEW) {
-        log::warn!("the limit of {limit} open files leaves room for {room} clients: raise it (ulimit -n)");
-    }
-    Descriptors { clients_max: wanted.min(room), lines_max: half.max(LINES_MIN) }
 }
 
 #[cfg(test)]
@@ -470,9 +466,7 @@ mod tests {
         let (legs, _foreman) = Legs::new(Bounds::default());
         let rooms = Arc::new(rooms(&config, 64, &poller, &legs, Arc::new(SystemLookup)).expect("no certificates"));
         let pool = ThreadPool::new(1);
-        let spool_dir = config.spool_dir.as_path().into();
-        let (max_head, max_body) = (config.max_head, config.max_body);
-        let limits = Limits { max_head, max_body, spool_memory: Arc::default(), spool_dir };
+        let limits = Limits::new(config.max_head, config.max_body, &config.spool_dir);
         let front = Front::new(poller.clone(), limits, 16, SOON, 1);
         let service = Service { serve, is_quick: |_, request| request.target.path() == "/fine" };
         let address = open(&front, vec![socket], Turn::Drain, &pool, &rooms, service).expect("a port")[0];

@@ -3,7 +3,7 @@ complete -c red-tentacle -l success -d 'Which answers win: 200-299,304 (304 alwa
 complete -c red-tentacle -l linger -d 'How long losers of GET, HEAD, OPTIONS and TRACE may still finish, for their connections\' sake [default: 200ms] [env: RED_TENTACLE_LINGER]' -r -f
 complete -c red-tentacle -l linger-unsafe -d 'How long losers of other methods may, so that the request reaches every backend; 0s cancels them [default: the timeout] [env: RED_TENTACLE_LINGER_UNSAFE]' -r -f
 complete -c red-tentacle -l max-silent -d 'Losers that may wait in vain at one backend before it is asked only once a second [default: 128] [env: RED_TENTACLE_MAX_SILENT]' -r -f
-complete -c red-tentacle -l max-legs -d 'Most legs that hold a thread at once, at least 64; beyond it they queue [default: 1024] [env: RED_TENTACLE_MAX_LEGS]' -r -f
+complete -c red-tentacle -l max-legs -d 'Most legs that hold a thread at once, at least 64; beyond it they queue. Fewer by default where there is less than 1 GiB of memory [default: 1024] [env: RED_TENTACLE_MAX_LEGS]' -r -f
 complete -c red-tentacle -l timeout -d 'Longest time to reach a backend, and again to get its complete head [default: 5s] [env: RED_TENTACLE_TIMEOUT]' -r -f
 complete -c red-tentacle -l idle-timeout -d 'Longest silence while a body moves, either way [default: 60s, or --timeout if that is longer] [env: RED_TENTACLE_IDLE_TIMEOUT]' -r -f
 complete -c red-tentacle -l host -d 'Whose name the backends see in Host: their own, or the one that the client wrote [default: backend] [env: RED_TENTACLE_HOST]' -r -f -a "backend\t''
@@ -17,7 +17,7 @@ complete -c red-tentacle -l listen -d 'Where clients connect [default: 0.0.0.0:8
 complete -c red-tentacle -l max-head -d 'Longest request head, from 1KiB to 256KiB; longer ones get 431. A client that sends half of one holds it in memory for up to 10 s [default: 32KiB] [env: RED_TENTACLE_MAX_HEAD]' -r -f
 complete -c red-tentacle -l max-body -d 'Largest request body; larger ones get 413 [default: 10MiB] [env: RED_TENTACLE_MAX_BODY]' -r -f
 complete -c red-tentacle -l spool-dir -d 'Where request bodies above 64 KiB wait, in unlinked files [default: TMPDIR, or /tmp] [env: RED_TENTACLE_SPOOL_DIR]' -r -f -a "(__fish_complete_directories)"
-complete -c red-tentacle -l max-connections -d 'Most client connections at once; beyond it new ones wait [default: from the limit of open files] [env: RED_TENTACLE_MAX_CONNECTIONS]' -r -f
+complete -c red-tentacle -l max-connections -d 'Most client connections at once; beyond it one that makes least of its place is closed for each new one [default: from the limits of open files and memory] [env: RED_TENTACLE_MAX_CONNECTIONS]' -r -f
 complete -c red-tentacle -l trusted-proxies -d 'Proxies before this one whose X-Forwarded-* and Forwarded are believed; those of others are replaced [default: 127.0.0.0/8,::1/128] [env: RED_TENTACLE_TRUSTED_PROXIES]' -r -f -a "CIDR\,...\t''
 none\t''"
 complete -c red-tentacle -l workers -d 'Threads that begin races of many backends; they never wait for one [default: 2 per core] [env: RED_TENTACLE_WORKERS]' -r -f

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crate::message::{Address, Refusal, Reply, Request, Target};
 
 pub use guard::Guard;
+pub use update::{FORM_BYTES_MAX, FORM_TIME};
 
 /// Two paths for one thing: the first is the admin port's own, the second is what a backend's path might look like.
 /// Both work on both ports.
@@ -52,8 +53,23 @@ impl Admin {
         UPDATE_PATHS.contains(&target.path())
     }
 
+    /// Whether a request's body is worth taking, as its head says. What is refused here is refused by [`Admin::probed`] and
+    /// [`Admin::answer`] as well: a stranger can't make the proxy keep a body.
+    pub fn wants_body(&self, request: &Request) -> bool {
+        match self.probed(request) {
+            Some(probed) => probed.is_ok(),
+            None => self.check(request).is_ok(),
+        }
+    }
+
     /// Answers a request. The guard comes before everything that would tell a stranger more than that the path exists.
     pub fn answer(&self, request: &Request) -> Result<Reply, Refusal> {
+        self.check(request)?;
+        update::update(request, &self.replace)
+    }
+
+    /// All that can be said of an update by its head.
+    fn check(&self, request: &Request) -> Result<(), Refusal> {
         if !Admin::is_update(&request.target) {
             return Err(Refusal::NotFound);
         }
@@ -62,7 +78,7 @@ impl Admin {
             // The next process begins with the list that it is started with.
             return Err(Refusal::Stopping);
         }
-        update::update(request, &self.replace)
+        update::check_method(request)
     }
 }
 
@@ -156,6 +172,25 @@ mod tests {
             assert_eq!(status, expected, "{label}");
             assert_eq!(*replaced.lock().expect("no panic"), usize::from(expected == 200), "{label}");
         }
+    }
+
+    #[test]
+    fn a_body_is_taken_only_if_its_head_is_good() {
+        let (admin, _) = admin(None);
+        let host: &[_] = &[("host", "localhost")];
+        let rows = [
+            ("an update", "POST", "/-update-backends", host, true),
+            ("a stranger's", "POST", "/-update-backends", &[("host", "evil.example")], false),
+            ("another method", "PUT", "/-update-backends", host, false),
+            ("another path", "POST", "/", host, false),
+            ("a probe, oddly", "GET", "/healthz", host, true),
+            ("no probe", "POST", "/healthz", host, false),
+        ];
+        for (label, method, target, fields, expected) in rows {
+            assert_eq!(admin.wants_body(&request(method, target, fields, b"")), expected, "{label}");
+        }
+        admin.stop();
+        assert!(!admin.wants_body(&request("POST", "/-update-backends", host, b"")), "the list would be lost");
     }
 
     #[test]

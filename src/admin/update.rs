@@ -3,6 +3,8 @@
 
 use std::borrow::Cow;
 use std::fmt::Write;
+use std::io::Read;
+use std::time::Duration;
 
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Method, StatusCode};
@@ -11,12 +13,14 @@ use url::form_urlencoded;
 use crate::message::{Address, BadEntry, Refusal, Reply, Request, parse_addresses};
 
 const FORM: &str = "application/x-www-form-urlencoded";
+/// The longest form, in bytes. The longest list of the longest entries is 128 KiB, but a real one is 64 short URLs.
+pub const FORM_BYTES_MAX: u64 = 64 * 1024;
+/// How long a form may take to arrive, from its head on: it is written by a program, and seldom longer than a packet.
+pub const FORM_TIME: Duration = Duration::from_secs(5);
 
 /// Answers an update with the list that is in force now, by the names that the log has for it. Everything is checked before `replace` is called, so a refusal leaves the list as it was.
 pub(super) fn update(request: &Request, replace: &dyn Fn(Vec<Address>)) -> Result<Reply, Refusal> {
-    if request.method != Method::POST {
-        return Err(Refusal::MethodNotAllowed("POST"));
-    }
+    check_method(request)?;
     let addresses = addresses(request)?;
     let mut text = "Backends updated successfully".to_owned();
     for (index, address) in addresses.iter().enumerate() {
@@ -26,6 +30,11 @@ pub(super) fn update(request: &Request, replace: &dyn Fn(Vec<Address>)) -> Resul
     Ok(Reply::text(StatusCode::OK, text))
 }
 
+/// Whether an update is asked for by the right method.
+pub(super) fn check_method(request: &Request) -> Result<(), Refusal> {
+    if request.method == Method::POST { Ok(()) } else { Err(Refusal::MethodNotAllowed("POST")) }
+}
+
 fn addresses(request: &Request) -> Result<Vec<Address>, Refusal> {
     let addresses = parse_addresses(&list(request)?).map_err(|bad| Refusal::BadBackends(lines(&bad)))?;
     // An update to no backends at all would be a slip, and every request a 502 from then on.
@@ -33,30 +42,38 @@ fn addresses(request: &Request) -> Result<Vec<Address>, Refusal> {
 }
 
 /// The text of the list. Parameters of other names are nobody's business.
-fn list(request: &Request) -> Result<Cow<'_, str>, Refusal> {
-    let query = request.target.query().unwrap_or_default().as_bytes();
+fn list(request: &Request) -> Result<String, Refusal> {
+    let (query, form) = (request.target.query().unwrap_or_default().as_bytes(), form(request)?);
     let mut lists = form_urlencoded::parse(query)
-        .chain(form_urlencoded::parse(form(request)?))
+        .chain(form_urlencoded::parse(&form))
         .filter_map(|(name, list)| (name == "backends").then_some(list));
     let list = lists.next().ok_or(Refusal::NoBackends)?;
     if lists.next().is_some() {
         // Which one is meant is not for us to guess; joining them would be a guess as well.
         return Err(Refusal::BadRequest("The list of backends is given twice: give it once, divided by commas"));
     }
-    Ok(list)
+    Ok(list.into_owned())
 }
 
-/// The body, if it is a form. A body of no type at all is taken for one: small clients often name none.
-fn form(request: &Request) -> Result<&[u8], Refusal> {
+/// The body, if it is a form. A body of no type at all is taken for one: small clients often name none. Blocks only on the
+/// disk, and only if all memory for bodies was taken.
+fn form(request: &Request) -> Result<Cow<'_, [u8]>, Refusal> {
     let Some(body) = request.body.as_ref().filter(|body| body.length() > 0) else {
-        return Ok(&[]);
+        return Ok(Cow::Borrowed(&[]));
     };
     if !request.headers.get_all(CONTENT_TYPE).iter().all(is_form) {
         // Even beside a list in the query: whoever sends another type means something by it that would be lost.
         return Err(Refusal::BadRequest("The body must be a form: Content-Type: application/x-www-form-urlencoded"));
     }
-    // The longest list of the longest entries is 128 KiB, but a real one is 64 short URLs: what stays in memory is enough.
-    body.bytes().ok_or(Refusal::FormTooLong)
+    if body.length() > FORM_BYTES_MAX {
+        return Err(Refusal::FormTooLong);
+    }
+    if let Some(bytes) = body.bytes() {
+        return Ok(Cow::Borrowed(bytes));
+    }
+    let mut bytes = Vec::new();
+    body.reader().read_to_end(&mut bytes).map_err(|_| Refusal::InsufficientStorage)?;
+    Ok(Cow::Owned(bytes))
 }
 
 /// Whether a media type is a form's, with any parameters (RFC 9110 §8.3.1).

@@ -20,6 +20,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use log::LevelFilter;
 
+use crate::host::Host;
 use crate::message::{Address, Excerpt};
 
 use command::{Given, fail};
@@ -62,7 +63,7 @@ pub struct Config {
     pub max_body: u64,
     /// Where long request bodies wait: a directory that took a file at the start.
     pub spool_dir: PathBuf,
-    /// The most client connections at once; `None` leaves it to the limit of open descriptors.
+    /// The most client connections at once; `None` leaves it to the limits of open files and of memory.
     pub max_connections: Option<NonZeroUsize>,
     /// The most legs at once; at least as many as the longest list of backends has.
     pub max_legs: NonZeroUsize,
@@ -133,6 +134,9 @@ fn checked(given: &Given) -> Result<Invocation, Invocation> {
     for (flag, text) in given.iter() {
         (flag.set)(&mut draft, text).map_err(|reason| fail(format_args!("{} {reason}", given.culprit(flag.name))))?;
     }
+    if !given.has("max-legs") {
+        draft.config.max_legs = draft.config.max_legs.min(fitting_legs(draft.config.max_head));
+    }
     errand::check(given)?;
     if !draft.check
         && let Some(errand) = errand::asked(&mut draft)
@@ -148,6 +152,11 @@ fn checked(given: &Given) -> Result<Invocation, Invocation> {
         Draft { demo: true, config, .. } => Invocation::Demo(Box::new(config)),
         Draft { config, .. } => Invocation::Run(Box::new(config)),
     })
+}
+
+/// The most legs that this host has the memory for.
+fn fitting_legs(head_bytes_max: usize) -> NonZeroUsize {
+    NonZeroUsize::new(Host::read().room(head_bytes_max).legs).unwrap_or(NonZeroUsize::MIN)
 }
 
 fn check_backends(draft: &mut Draft, given: &Given) -> Result<(), Invocation> {

@@ -49,6 +49,8 @@ fn a_flag_beats_the_environment_which_beats_the_default() {
     let directories = [tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("a directory")];
     let [by_flag, by_env] = directories.each_ref().map(|directory| directory.path().to_str().expect("UTF-8"));
     let workers = Config::new(Vec::new()).workers.to_string();
+    let clients = Host::read().room(Config::new(Vec::new()).max_head).clients(None);
+    let clients = format!("{clients} (from the limits of open files and memory)");
     let rows: [Row; 27] = [
         ("backends", "http://z", "http://a,https://b:8443/c", "http://c", "ftp://a", "it must begin with http:// or"),
         ("success", "200-299", "200-299,304", "200,404", "2xx", "not a status or a range of them; write 200 or"),
@@ -73,7 +75,7 @@ fn a_flag_beats_the_environment_which_beats_the_default() {
         ("max-head", "32KiB", "1KiB", "256KiB", "257KiB", "not from 1KiB to 256KiB; write 256KiB, say"),
         ("max-body", "10MiB", "16KiB", "0B", "1TB", "not a size; write 512B, 16KiB, 10MiB or 1GiB"),
         ("spool-dir", &temp_dir, by_flag, by_env, "/no/such", "no such directory; name one that exists"),
-        ("max-connections", "(from the limit of open files)", "100", "1", "0", "not a whole number from 1 to 1048576;"),
+        ("max-connections", &clients, "100", "1", "0", "not a whole number from 1 to 1048576;"),
         (
             "trusted-proxies",
             "127.0.0.0/8,::1/128",

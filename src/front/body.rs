@@ -10,6 +10,8 @@ const TRAILER_BYTES_MAX: usize = 4 * 1024;
 pub(super) struct BodyReader {
     stage: Stage,
     writer: SpoolWriter,
+    /// So many bytes at the front of the input are the body's, and are still to be kept.
+    unkept: usize,
 }
 
 #[derive(Debug)]
@@ -19,11 +21,14 @@ enum Stage {
     Done,
 }
 
-/// How many bytes of the input were taken, and whether the body is complete with them.
+/// How many bytes of the input were taken, and why no more were.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Taken {
     pub(super) bytes: usize,
+    /// The body is complete with them.
     pub(super) complete: bool,
+    /// What follows must go to the file.
+    pub(super) needs_disk: bool,
 }
 
 impl BodyReader {
@@ -35,20 +40,50 @@ impl BodyReader {
             BodyLength::Sized(left) => Stage::Sized { left },
             BodyLength::Chunked => Stage::Chunked(Chunks::of_request(TRAILER_BYTES_MAX)),
         };
-        Ok(BodyReader { stage, writer })
+        Ok(BodyReader { stage, writer, unkept: 0 })
     }
 
-    /// Takes what belongs to the body from the front of `input`.
+    /// Takes what belongs to the body from the front of `input`. Blocks only on the disk.
     pub(super) fn take(&mut self, input: &[u8]) -> Result<Taken, Refusal> {
+        self.take_and(true, input).map_err(refusal_of)
+    }
+
+    /// Takes what belongs to the body from the front of `input`, as far as that goes without the disk. Never blocks.
+    pub(super) fn take_to_memory(&mut self, input: &[u8]) -> Result<Taken, Refusal> {
+        self.take_and(false, input).map_err(refusal_of)
+    }
+
+    fn take_and(&mut self, may_write: bool, input: &[u8]) -> Result<Taken, Bad> {
         let mut bytes = 0;
-        while !matches!(self.stage, Stage::Done) {
-            let taken = self.step(&input[bytes..])?;
-            if taken == 0 {
-                return Ok(Taken { bytes, complete: false });
+        loop {
+            let data = &input[bytes..bytes + self.unkept];
+            if !data.is_empty() && !self.keep(data, may_write)? {
+                return Ok(Taken { bytes, complete: false, needs_disk: true });
             }
-            bytes += taken;
+            bytes += std::mem::take(&mut self.unkept);
+            if matches!(self.stage, Stage::Done) {
+                let complete = self.is_settled(may_write)?;
+                return Ok(Taken { bytes, complete, needs_disk: !complete });
+            }
+            let framing = self.step(&input[bytes..])?;
+            if framing == 0 && self.unkept == 0 {
+                return Ok(Taken { bytes, complete: false, needs_disk: false });
+            }
+            bytes += framing;
         }
-        Ok(Taken { bytes, complete: true })
+    }
+
+    /// Appends bytes of the body to the spool: whether it did, or needs the disk for it.
+    fn keep(&mut self, bytes: &[u8], may_write: bool) -> Result<bool, Spooling> {
+        if may_write { self.writer.append(bytes).map(|()| true) } else { self.writer.append_to_memory(bytes) }
+    }
+
+    /// Whether the file of a body that is here whole, if it has one, has it all.
+    fn is_settled(&mut self, may_write: bool) -> Result<bool, Spooling> {
+        if may_write {
+            self.writer.write_out().map_err(Spooling::NoRoom)?;
+        }
+        Ok(self.writer.is_written_out())
     }
 
     /// How many bytes of the body have arrived.
@@ -56,18 +91,14 @@ impl BodyReader {
         self.writer.length()
     }
 
-    /// Whether so many bytes more may go to a file.
-    pub(super) fn needs_disk(&self, more: usize) -> bool {
-        self.writer.needs_disk(more)
-    }
-
     /// The complete body.
     pub(super) fn finish(self) -> Spool {
         self.writer.finish()
     }
 
-    /// One step: how many bytes it took; none means that more must come.
-    fn step(&mut self, input: &[u8]) -> Result<usize, Refusal> {
+    /// One step: how many bytes of framing it took. Those of the body that it found are unkept then. If there is neither, more
+    /// must come.
+    fn step(&mut self, input: &[u8]) -> Result<usize, BadChunks> {
         match &mut self.stage {
             Stage::Sized { left } => {
                 let count = usize::try_from(*left).unwrap_or(usize::MAX).min(input.len());
@@ -75,33 +106,35 @@ impl BodyReader {
                 if *left == 0 {
                     self.stage = Stage::Done;
                 }
-                self.keep(&input[..count])?;
-                Ok(count)
+                self.unkept = count;
+                Ok(0)
             }
             Stage::Chunked(chunks) => {
-                let piece = chunks.take(input).map_err(refusal_of)?;
+                let piece = chunks.take(input)?;
                 if chunks.is_over() {
                     self.stage = Stage::Done;
                 }
                 match piece {
-                    Piece::Size { line: count, .. } | Piece::Framing(count) => Ok(count),
-                    Piece::Data(count) => self.keep(&input[..count]).map(|()| count),
-                    Piece::More => Ok(0),
+                    Piece::Size { line: count, .. } | Piece::Framing(count) => return Ok(count),
+                    Piece::Data(count) => self.unkept = count,
+                    Piece::More => {}
                 }
+                Ok(0)
             }
             Stage::Done => Ok(0),
         }
     }
+}
 
-    /// Appends bytes of the body to the spool.
-    fn keep(&mut self, bytes: &[u8]) -> Result<(), Refusal> {
-        self.writer.append(bytes).map_err(|error| match error {
-            Spooling::TooLong => Refusal::BodyTooLarge,
-            Spooling::NoRoom(error) => {
-                log::error!("cannot spool a request's body: {error}");
-                Refusal::InsufficientStorage
-            }
-        })
+/// Why a body can't be taken.
+enum Bad {
+    Chunks(BadChunks),
+    Spooling(Spooling),
+}
+
+impl From<BadChunks> for Bad {
+    fn from(bad: BadChunks) -> Bad {
+        Bad::Chunks(bad)
     }
 }
 
@@ -117,10 +150,21 @@ pub(super) fn is_whole(mut input: &[u8]) -> bool {
     true
 }
 
-fn refusal_of(bad: BadChunks) -> Refusal {
+impl From<Spooling> for Bad {
+    fn from(error: Spooling) -> Bad {
+        Bad::Spooling(error)
+    }
+}
+
+fn refusal_of(bad: Bad) -> Refusal {
     match bad {
-        BadChunks::Malformed(reason) => Refusal::BadRequest(reason),
-        BadChunks::TrailersTooLong => Refusal::TrailersTooLarge,
+        Bad::Chunks(BadChunks::Malformed(reason)) => Refusal::BadRequest(reason),
+        Bad::Chunks(BadChunks::TrailersTooLong) => Refusal::TrailersTooLarge,
+        Bad::Spooling(Spooling::TooLong) => Refusal::BodyTooLarge,
+        Bad::Spooling(Spooling::NoRoom(error)) => {
+            log::error!("cannot spool a request's body: {error}");
+            Refusal::InsufficientStorage
+        }
     }
 }
 
@@ -217,5 +261,40 @@ mod tests {
         assert_eq!(read(BodyLength::Chunked, &trailers), Err(431));
         let chunk = [b"186a1\r\n".as_slice(), &vec![b'x'; 100_001]].concat();
         assert_eq!(read_in_pieces(BodyLength::Chunked, &chunk, 8192), Err(413));
+    }
+
+    /// The same body, fed by what doesn't touch the disk wherever that says that it can.
+    #[test]
+    fn a_body_that_needs_the_disk_goes_on_where_it_stopped() {
+        const LENGTH: usize = 90_000;
+        let mut input = Vec::new();
+        for chunk in vec![b'x'; LENGTH].chunks(1000) {
+            input.extend_from_slice(format!("{:x}\r\n", chunk.len()).as_bytes());
+            input.extend_from_slice(chunk);
+            input.extend_from_slice(b"\r\n");
+        }
+        input.extend_from_slice(b"0\r\n\r\nGET");
+        for size in [1, 700, 16 * 1024, 100_000] {
+            let mut reader = reader(BodyLength::Chunked).expect("no length yet");
+            let (mut at, mut end, mut on_disk) = (0, 0, 0);
+            let complete = loop {
+                end = (end + size).min(input.len());
+                let mut taken = reader.take_to_memory(&input[at..end]).expect("chunks");
+                at += taken.bytes;
+                if taken.needs_disk {
+                    on_disk += 1;
+                    taken = reader.take(&input[at..end]).expect("chunks");
+                    at += taken.bytes;
+                }
+                if taken.complete || end == input.len() {
+                    break taken.complete;
+                }
+            };
+            assert!(complete && &input[at..] == b"GET", "in pieces of {size}");
+            assert!((1..=LENGTH / (8 * 1024)).contains(&on_disk), "{on_disk} times in pieces of {size}");
+            let mut body = Vec::new();
+            std::io::copy(&mut reader.finish().reader(), &mut body).expect("a body");
+            assert!(body == vec![b'x'; LENGTH], "in pieces of {size}");
+        }
     }
 }

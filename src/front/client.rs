@@ -12,6 +12,7 @@ use rustix::net::RecvFlags;
 use socket2::SockRef;
 
 use super::connection::{Connection, READ_BYTES};
+use super::crowd::Standing;
 use super::patience::{Pace, Wait};
 use super::pipe::Pipe;
 use super::tunnel::Tunnel;
@@ -26,7 +27,7 @@ pub(super) const LOOK_UP_TIME: Duration = Duration::from_millis(250);
 /// A client's socket, from accepting it to closing it.
 pub(super) struct Client {
     /// In the crowd.
-    number: u64,
+    pub(super) number: u64,
     pub(super) socket: TcpStream,
     pub(super) peer: SocketAddr,
     pub(super) door: Arc<Door>,
@@ -250,29 +251,27 @@ impl Client {
         let _ = self.socket.shutdown(Shutdown::Both);
     }
 
-    /// Since when the client says nothing between two requests, or was told to go, if that is so.
-    pub(super) fn silent_since(&self) -> Option<Instant> {
-        let seat = self.seat();
-        let connection = seat.connection.as_ref()?;
-        connection.idle_since().or(connection.parting_since())
+    /// What the client makes of its place, unless something is done for it just now.
+    pub(super) fn standing(&self) -> Option<Standing> {
+        let tunnel = {
+            let seat = self.seat();
+            if let Some(connection) = &seat.connection {
+                return Some(connection.standing());
+            }
+            seat.tunnel.clone()
+        };
+        tunnel?.standing()
     }
 
-    /// Closes the connection if nothing of a request is here, or nothing that comes will be answered: whether it did.
-    pub(super) fn give_way(&self) -> bool {
+    /// Takes the connection if `goes` says so of what the client makes of its place, and if no request has just come.
+    pub(super) fn take_to_go(&self, goes: impl Fn(&Standing) -> bool) -> Option<Box<Connection>> {
         let mut seat = self.seat();
+        let standing = seat.connection.as_ref()?.standing();
         let is_silent = || self.socket.peek(&mut [0]).is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock);
-        let may_go = match &seat.connection {
-            Some(connection) if connection.parting_since().is_some() => true,
-            Some(connection) => connection.is_idle() && is_silent(),
-            None => false,
-        };
-        if !may_go {
-            return false;
+        if !goes(&standing) || (matches!(standing, Standing::Idle { .. }) && !is_silent()) {
+            return None;
         }
-        seat.connection = None;
-        drop(seat);
-        self.close();
-        true
+        seat.connection.take()
     }
 
     /// Takes the connection, or leaves word that there was something. A request of a dead client may still be unread: it is

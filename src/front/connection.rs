@@ -5,17 +5,16 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::Limits;
-use super::body::BodyReader;
+use super::body::{BodyReader, Taken};
+use super::crowd::Standing;
 use super::head::{Head, HeadReader};
 use super::http2;
 use super::reply::Asked;
+use super::{Limits, Terms};
 use crate::message::{BodyLength, Refusal, Request, SpoolWriter};
 
 /// Read in one call: a whole head of the usual size, and enough of a body to make the call worth it.
 pub(super) const READ_BYTES: usize = 16 * 1024;
-/// From a head's first byte to its last. A head is one packet or two; ten seconds are for bad radio.
-const HEAD_TIME: Duration = Duration::from_secs(10);
 /// Between two requests, as most servers have it.
 const IDLE_TIME: Duration = Duration::from_secs(60);
 /// How long a client may take for its first request that has connected just before the house closes: one packet on its way.
@@ -50,9 +49,9 @@ enum State {
     /// Between requests: not one byte of the next has come.
     Idle { since: Instant },
     /// A part of a head is here.
-    Head(HeadReader),
+    Head { reader: HeadReader, since: Instant },
     /// The begin of HTTP/2 is here, its first request isn't yet.
-    Http2,
+    Http2 { since: Instant },
     /// The head is here, its body isn't yet.
     Body(Box<Arriving>),
     /// A refusal or the last reply was sent: what still comes is thrown away.
@@ -61,16 +60,25 @@ enum State {
 
 #[derive(Debug)]
 struct Arriving {
-    head: Head,
+    request: Box<Request>,
+    asked: Asked,
     body: BodyReader,
+    terms: Terms,
     began: Instant,
+    /// Since when it waits for its turn at the disk. That is no fault of the client's.
+    waits_since: Option<Instant>,
 }
+
+/// Takes what belongs to a body from the input.
+type Take = fn(&mut BodyReader, &[u8]) -> Result<Taken, Refusal>;
 
 /// What is to be done next.
 #[derive(Debug)]
 pub(super) enum Step {
     /// More bytes must come.
     More,
+    /// A part of the body must go to its file: [`Connection::step_on_disk`], on a thread that may wait for that.
+    Spool,
     /// The client waits for `100 Continue` before it sends the body.
     Continue,
     /// A complete request.
@@ -83,7 +91,7 @@ pub(super) enum Step {
 
 impl Connection {
     pub(super) fn new(limits: Arc<Limits>, peer: SocketAddr, now: Instant) -> Connection {
-        let (state, deadline) = (State::Idle { since: now }, now + HEAD_TIME);
+        let (state, deadline) = (State::Idle { since: now }, now + limits.head_time);
         Connection { limits, peer, input: Vec::new(), state, deadline, is_new: true }
     }
 
@@ -137,27 +145,21 @@ impl Connection {
 
     /// Whether nothing of a request is here.
     pub(super) fn is_idle(&self) -> bool {
-        self.idle_since().is_some()
+        matches!(self.state, State::Idle { .. }) && self.input.is_empty()
     }
 
-    /// Whether what is read in one call may go to a file.
-    pub(super) fn needs_disk(&self) -> bool {
-        matches!(&self.state, State::Body(arriving) if arriving.body.needs_disk(READ_BYTES))
-    }
-
-    /// Since when it waits for a request of which nothing is here.
-    pub(super) fn idle_since(&self) -> Option<Instant> {
-        match self.state {
-            State::Idle { since } if self.input.is_empty() => Some(since),
-            _ => None,
-        }
-    }
-
-    /// Since when the client was told to go.
-    pub(super) fn parting_since(&self) -> Option<Instant> {
-        match self.state {
-            State::Parting { since, .. } => Some(since),
-            _ => None,
+    /// What it makes of its client's place.
+    pub(super) fn standing(&self) -> Standing {
+        let unread = self.input.len() as u64;
+        match &self.state {
+            State::Idle { since } if self.input.is_empty() => Standing::Idle { since: *since },
+            State::Idle { since } | State::Head { since, .. } | State::Http2 { since } => {
+                Standing::Arriving { since: *since, bytes: unread }
+            }
+            State::Body(arriving) => {
+                Standing::Arriving { since: arriving.began, bytes: arriving.body.length() + unread }
+            }
+            State::Parting { since, .. } => Standing::Parting { since: *since },
         }
     }
 
@@ -176,25 +178,34 @@ impl Connection {
 
     /// The client sends no more: what it is still to be told.
     pub(super) fn end(&self) -> Option<Refusal> {
-        matches!(self.state, State::Http2).then_some(Refusal::Http2NotSupported)
+        matches!(self.state, State::Http2 { .. }).then_some(Refusal::Http2NotSupported)
     }
 
     /// The deadline has passed.
     pub(super) fn expire(&mut self) -> Step {
         match self.state {
             State::Idle { .. } | State::Parting { .. } => Step::Close,
-            State::Head(_) | State::Body(_) => Step::Refuse(Refusal::RequestTimeout),
-            State::Http2 => Step::Refuse(Refusal::Http2NotSupported),
+            State::Head { .. } | State::Body(_) => Step::Refuse(Refusal::RequestTimeout),
+            State::Http2 { .. } => Step::Refuse(Refusal::Http2NotSupported),
         }
     }
 
-    /// Goes on with what is here.
+    /// Goes on with what is here. Never blocks.
     pub(super) fn step(&mut self, now: Instant) -> Step {
+        self.step_by(BodyReader::take_to_memory, now)
+    }
+
+    /// Goes on with what is here, and writes to a body's file where it must. Blocks only on the disk.
+    pub(super) fn step_on_disk(&mut self, now: Instant) -> Step {
+        self.step_by(BodyReader::take, now)
+    }
+
+    fn step_by(&mut self, take: Take, now: Instant) -> Step {
         let step = match &mut self.state {
-            State::Idle { .. } | State::Head(_) => self.step_head(now),
-            State::Http2 if http2::awaits_request(&self.input) => Ok(Step::More),
-            State::Http2 => Err(Refusal::Http2NotSupported),
-            State::Body(_) => self.step_body(now),
+            State::Idle { .. } | State::Head { .. } => self.step_head(take, now),
+            State::Http2 { .. } if http2::awaits_request(&self.input) => Ok(Step::More),
+            State::Http2 { .. } => Err(Refusal::Http2NotSupported),
+            State::Body(_) => self.step_body(take, now),
             State::Parting { until, .. } if now >= *until => Ok(Step::Close),
             State::Parting { until, is_heard, .. } => {
                 if std::mem::take(is_heard) {
@@ -210,25 +221,25 @@ impl Connection {
         step.unwrap_or_else(Step::Refuse)
     }
 
-    fn step_head(&mut self, now: Instant) -> Result<Step, Refusal> {
+    fn step_head(&mut self, take: Take, now: Instant) -> Result<Step, Refusal> {
         self.skip_empty_lines();
         if self.input.is_empty() {
             return Ok(Step::More);
         }
         if matches!(self.state, State::Idle { .. }) {
-            self.state = State::Head(HeadReader::default());
-            self.deadline = now + HEAD_TIME;
+            self.state = State::Head { reader: HeadReader::default(), since: now };
+            self.deadline = now + self.limits.head_time;
         }
-        let State::Head(reader) = &mut self.state else { return Ok(Step::More) };
+        let State::Head { reader, since } = &mut self.state else { return Ok(Step::More) };
         let read = reader.read(&self.input, self.limits.max_head);
         if matches!(read, Err(Refusal::Http2NotSupported)) && http2::awaits_request(&self.input) {
-            self.state = State::Http2;
+            self.state = State::Http2 { since: *since };
             self.deadline = self.deadline.min(now + HTTP_2_TIME);
             return Ok(Step::More);
         }
         let Some((head, length)) = read? else { return Ok(Step::More) };
         self.input.drain(..length);
-        self.begin_body(head, now)
+        self.begin_body(head, take, now)
     }
 
     /// RFC 9112 §2.2: empty lines before a request line are ignored.
@@ -237,66 +248,100 @@ impl Connection {
         let empty = self.input.chunks_exact(2).take_while(is_pair).count() * 2;
         if empty > 0 {
             self.input.drain(..empty);
-            if let State::Head(reader) = &mut self.state {
+            if let State::Head { reader, .. } = &mut self.state {
                 *reader = HeadReader::default();
             }
         }
     }
 
-    fn begin_body(&mut self, head: Head, now: Instant) -> Result<Step, Refusal> {
-        if head.body == BodyLength::None {
-            return Ok(self.complete(head, None, now));
+    fn begin_body(&mut self, head: Head, take: Take, now: Instant) -> Result<Step, Refusal> {
+        let mut asked = Asked::new(&head.method, head.version, head.is_persistent());
+        let Head { method, target, version, headers, body, wants_continue } = head;
+        let request = Request { method, target, version, headers, body: None, peer: self.peer, received: now };
+        let request = Box::new(request);
+        if body == BodyLength::None {
+            return Ok(self.complete(request, asked, now));
         }
-        let Limits { max_body, spool_memory, spool_dir, .. } = &*self.limits;
-        let writer = SpoolWriter::sharing(spool_memory.clone(), spool_dir.clone(), *max_body);
-        let body = BodyReader::new(head.body, *max_body, writer)?;
-        let wants_continue = head.wants_continue && self.input.is_empty();
-        self.state = State::Body(Box::new(Arriving { head, body, began: now }));
-        self.deadline = now + BODY_START_TIME;
-        if wants_continue { Ok(Step::Continue) } else { self.step_body(now) }
+        let Limits { max_body, spool_memory, spool_dir, terms, .. } = &*self.limits;
+        let terms = terms(&request);
+        let bytes_max = match terms {
+            Terms::Usual => *max_body,
+            Terms::Short { bytes_max, .. } => bytes_max,
+            Terms::Unwanted => {
+                // What follows is its body, and never another request.
+                asked.persistent = false;
+                return Ok(self.complete(request, asked, now));
+            }
+        };
+        let writer = SpoolWriter::sharing(spool_memory.clone(), spool_dir.clone(), bytes_max);
+        let body = BodyReader::new(body, bytes_max, writer).map_err(|refusal| terms.refusal(refusal))?;
+        let wants_continue = wants_continue && self.input.is_empty();
+        let arriving = Arriving { request, asked, body, terms, began: now, waits_since: None };
+        self.deadline = arriving.deadline();
+        self.state = State::Body(Box::new(arriving));
+        if wants_continue { Ok(Step::Continue) } else { self.step_body(take, now) }
     }
 
-    fn step_body(&mut self, now: Instant) -> Result<Step, Refusal> {
+    fn step_body(&mut self, take: Take, now: Instant) -> Result<Step, Refusal> {
         let State::Body(arriving) = &mut self.state else { return Ok(Step::More) };
-        let taken = arriving.body.take(&self.input)?;
+        if let Some(since) = arriving.waits_since.take() {
+            arriving.began += now.saturating_duration_since(since);
+        }
+        let taken = take(&mut arriving.body, &self.input).map_err(|refusal| arriving.terms.refusal(refusal))?;
         self.input.drain(..taken.bytes);
         if !taken.complete {
-            let at_least = Duration::from_secs(arriving.body.length() / BODY_BYTES_PER_SECOND_MIN);
-            self.deadline = arriving.began + BODY_START_TIME + at_least;
-            return Ok(Step::More);
+            self.deadline = arriving.deadline();
+            arriving.waits_since = taken.needs_disk.then_some(now);
+            return Ok(if taken.needs_disk { Step::Spool } else { Step::More });
         }
         let State::Body(arriving) = std::mem::replace(&mut self.state, State::Idle { since: now }) else {
             return Ok(Step::More);
         };
-        Ok(self.complete(arriving.head, Some(arriving.body), now))
+        let Arriving { mut request, asked, body, .. } = *arriving;
+        request.body = Some(body.finish());
+        Ok(self.complete(request, asked, now))
     }
 
-    fn complete(&mut self, head: Head, body: Option<BodyReader>, now: Instant) -> Step {
+    fn complete(&mut self, mut request: Box<Request>, asked: Asked, now: Instant) -> Step {
         self.is_new = false;
         self.state = State::Idle { since: now };
-        let asked = Asked::new(&head.method, head.version, head.is_persistent());
-        let request = Request {
-            method: head.method,
-            target: head.target,
-            version: head.version,
-            headers: head.headers,
-            body: body.map(BodyReader::finish),
-            peer: self.peer,
-            received: now,
-        };
-        Step::Request(Box::new(request), asked)
+        request.received = now;
+        Step::Request(request, asked)
+    }
+}
+
+impl Arriving {
+    /// When it must have arrived, or more of it.
+    fn deadline(&self) -> Instant {
+        match self.terms {
+            Terms::Short { time, .. } => self.began + time,
+            _ => self.began + BODY_START_TIME + Duration::from_secs(self.body.length() / BODY_BYTES_PER_SECOND_MIN),
+        }
+    }
+}
+
+impl Terms {
+    /// What the client is told if its body isn't taken.
+    fn refusal(&self, refusal: Refusal) -> Refusal {
+        match (self, refusal) {
+            (Terms::Short { too_long, .. }, Refusal::BodyTooLarge) => too_long.clone(),
+            (_, refusal) => refusal,
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
+    use crate::front::HEAD_TIME;
+    use crate::message::SpoolMemory;
 
     const HEAD_BYTES_MAX: usize = 256 * 1024;
 
     fn connection(now: Instant) -> Connection {
-        let spool_dir = std::env::temp_dir().into();
-        let limits = Limits { max_head: HEAD_BYTES_MAX, max_body: 1 << 20, spool_memory: Arc::default(), spool_dir };
+        let limits = Limits::new(HEAD_BYTES_MAX, 1 << 20, &std::env::temp_dir());
         Connection::new(Arc::new(limits), "192.0.2.1:1".parse().expect("an address"), now)
     }
 
@@ -457,5 +502,38 @@ mod tests {
         assert!(matches!(connection.step(later), Step::More));
         assert_eq!(connection.deadline(), now + LAST_PARTING_TIME, "neither bytes nor a second word win time");
         assert!(matches!(connection.step(now + LAST_PARTING_TIME), Step::Close));
+    }
+
+    fn posting(length: usize) -> String {
+        format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n")
+    }
+
+    /// Was seen as: with all memory for bodies taken, the thread that waits for all sockets opened a file for each body.
+    #[test]
+    fn no_file_is_touched_before_a_thread_for_the_disk_goes_on() {
+        let now = Instant::now();
+        let nowhere = Path::new("/nonexistent").into();
+        let limits = Limits {
+            spool_memory: Arc::new(SpoolMemory::of(0)),
+            spool_dir: nowhere,
+            ..(*connection(now).limits).clone()
+        };
+        let mut connection = Connection::new(Arc::new(limits), "192.0.2.1:1".parse().expect("an address"), now);
+        connection.receive(&[posting(2).as_bytes(), b"a"].concat());
+        for _ in 0..2 {
+            assert!(matches!(connection.step(now), Step::Spool), "it can be asked as often as one likes");
+        }
+        assert!(matches!(connection.step_on_disk(now), Step::Refuse(Refusal::InsufficientStorage)));
+    }
+
+    #[test]
+    fn waiting_for_the_disk_is_no_fault_of_the_clients() {
+        let now = Instant::now();
+        let mut connection = connection(now);
+        connection.receive(&[posting(100_000).as_bytes(), &vec![7; 70_000]].concat());
+        assert!(matches!(connection.step(now), Step::Spool));
+        let later = now + Duration::from_secs(3600);
+        assert!(matches!(connection.step_on_disk(later), Step::More));
+        assert_eq!(connection.deadline(), later + BODY_START_TIME + Duration::from_secs(70_000 / 1024));
     }
 }

@@ -194,7 +194,12 @@ fn served(pieces: impl Iterator<Item = Vec<u8>>) -> Served {
     for piece in pieces {
         connection.receive(&piece);
         loop {
-            match connection.step(now) {
+            let step = match connection.step(now) {
+                Step::Spool => connection.step_on_disk(now),
+                step => step,
+            };
+            match step {
+                Step::Spool => panic!("the disk is here"),
                 Step::More => break,
                 Step::Continue => {}
                 Step::Request(request, asked) => {
@@ -217,8 +222,7 @@ fn served(pieces: impl Iterator<Item = Vec<u8>>) -> Served {
 }
 
 fn fresh(now: Instant) -> Connection {
-    let (max_head, max_body, spool_dir) = (HEAD_BYTES_MAX, BODY_BYTES_MAX, std::env::temp_dir().into());
-    let limits = Limits { max_head, max_body, spool_memory: Arc::default(), spool_dir };
+    let limits = Limits::new(HEAD_BYTES_MAX, BODY_BYTES_MAX, &std::env::temp_dir());
     Connection::new(Arc::new(limits), "192.0.2.1:1".parse().expect("an address"), now)
 }
 
@@ -269,10 +273,10 @@ pub fn request(stream: &[u8]) -> Option<Request> {
     let mut connection = fresh(now);
     connection.receive(stream);
     loop {
-        match connection.step(now) {
+        match connection.step_on_disk(now) {
             Step::Continue => {}
             Step::Request(request, _) => return Some(*request),
-            Step::More | Step::Refuse(_) | Step::Close => return None,
+            Step::More | Step::Spool | Step::Refuse(_) | Step::Close => return None,
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::wait;
 
 /// Clients accepted in one turn: the others' sockets want the poller's thread, too.
 const ACCEPTS_MAX: usize = 128;
-/// How long accepting pauses when there are too many connections or no descriptors. The kernel queues meanwhile.
+/// How long accepting pauses when there are no descriptors. The kernel queues meanwhile.
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// How much of a reply may wait in the kernel to be sent, beside what is on its way. It is told that there is room again when
@@ -37,8 +37,8 @@ enum Accepted {
     One,
     /// Nobody waits.
     None,
-    /// Nobody can be let in for now.
-    Full,
+    /// Nobody can be let in before then.
+    Full(Instant),
 }
 
 impl Listener {
@@ -63,7 +63,7 @@ impl Listener {
             match self.accept() {
                 Accepted::One => {}
                 Accepted::None => return,
-                Accepted::Full => return self.again_at(Instant::now() + PAUSE),
+                Accepted::Full(until) => return self.again_at(until),
             }
         }
         self.again_at(Instant::now());
@@ -79,14 +79,14 @@ impl Listener {
         let front = &self.door.front;
         let socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(listener) = socket.as_ref() else { return Accepted::None };
-        if front.connections() >= front.connections_max {
+        if front.crowd.is_full() {
             let now = Instant::now();
             if wait::until_readable(listener, now).is_err() {
                 return Accepted::None;
             }
-            // Somebody wants to come in.
-            if !front.crowd.make_room(now) {
-                return Accepted::Full;
+            // A client wants to come in.
+            if let Err(until) = front.crowd.make_room(now) {
+                return Accepted::Full(until);
             }
         }
         match listener.accept() {
@@ -110,7 +110,7 @@ fn after(error: &io::Error) -> Accepted {
         io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted => Accepted::One,
         _ => {
             log::warn!("cannot accept a client, trying again soon: {error}");
-            Accepted::Full
+            Accepted::Full(Instant::now() + PAUSE)
         }
     }
 }
@@ -146,8 +146,7 @@ mod tests {
     fn who_is_let_in_while_the_house_closes_may_not_be_silent_for_longer_than_others() {
         let (poller, waiter) = Poller::new().expect("a poller");
         std::thread::spawn(move || waiter.run());
-        let spool_dir = std::env::temp_dir().into();
-        let limits = Limits { max_head: 1024, max_body: 0, spool_memory: Arc::default(), spool_dir };
+        let limits = Limits::new(1024, 0, &std::env::temp_dir());
         let front = Front::new(poller.clone(), limits, 16, SOON, 1);
         let socket = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = socket.local_addr().expect("an address");

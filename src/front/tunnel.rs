@@ -11,6 +11,7 @@ use rustix::event::{PollFd, PollFlags};
 use socket2::SockRef;
 
 use super::client::{Client, LOOK_UP_TIME};
+use super::crowd::Standing;
 use crate::message::{Delivery, FarSide, TunnelCare};
 use crate::poller::Turn;
 use crate::wait;
@@ -42,6 +43,7 @@ struct Ends {
     up: Flow,
     /// From the backend to the client.
     down: Flow,
+    opened_at: Instant,
     moved_at: Instant,
     /// One side takes nothing any more; what the other still gets is the last of it.
     failed: Option<Delivery>,
@@ -61,6 +63,8 @@ struct Flow {
     bytes: Vec<u8>,
     written: usize,
     source_ended: bool,
+    /// How much has been read so far.
+    total: u64,
     /// The end has been told to the other side.
     closed: bool,
 }
@@ -77,6 +81,7 @@ impl Flow {
             self.bytes.resize(PIECE_BYTES, 0);
             let read = now(source.read(&mut self.bytes)).map_err(Failed::Source)?;
             self.source_ended = read == Some(0);
+            self.total += read.unwrap_or(0) as u64;
             moved = read.is_some();
             self.written = 0;
             self.bytes.truncate(read.unwrap_or(0));
@@ -193,6 +198,10 @@ impl Ends {
         self.up.closed && self.down.closed
     }
 
+    fn standing(&self) -> Standing {
+        Standing::Tunnel { since: self.opened_at, bytes: self.up.total + self.down.total, moved: self.moved_at }
+    }
+
     /// Something has been read that can't be written yet: the poller, which waits for reading only, can't help.
     fn is_stuck(&self) -> bool {
         self.up.is_pending() || self.down.is_pending() || self.has_unsent()
@@ -282,7 +291,8 @@ impl Tunnel {
     pub(super) fn open(client: Arc<Client>, unread: Vec<u8>, far: Box<dyn FarSide>, care: TunnelCare) {
         let up = Flow { bytes: unread, ..Flow::default() };
         let down = Flow::default();
-        let ends = Box::new(Ends { far, up, down, moved_at: Instant::now(), failed: None, ended: care.ended });
+        let now = Instant::now();
+        let ends = Box::new(Ends { far, up, down, opened_at: now, moved_at: now, failed: None, ended: care.ended });
         // There may be something to read by now, and no edge will tell: somebody looks at once.
         let shared = Shared { ends: None, pending: false, closed: false };
         let tunnel = Arc::new(Tunnel { client, run: care.run, shared: Mutex::new(shared) });
@@ -330,6 +340,24 @@ impl Tunnel {
         Held { tunnel: self.clone(), ends }.end(Delivery::Stopped);
     }
 
+    /// What the client makes of its place, unless bytes are being moved just now.
+    pub(super) fn standing(&self) -> Option<Standing> {
+        self.shared().ends.as_ref().map(|ends| ends.standing())
+    }
+
+    /// Ends the tunnel in order if `goes` says so of what its client makes of its place: whether it did.
+    pub(super) fn give_way(self: &Arc<Self>, goes: impl Fn(&Standing) -> bool) -> bool {
+        let ends = {
+            let mut shared = self.shared();
+            let ends = shared.ends.take_if(|ends| goes(&ends.standing()));
+            shared.closed |= ends.is_some();
+            ends
+        };
+        let goes = ends.is_some();
+        Held { tunnel: self.clone(), ends }.end(Delivery::GaveWay);
+        goes
+    }
+
     /// Gives the ends to the poller, or back if something happened meanwhile.
     fn give_back(&self, ends: Box<Ends>, deadline: Instant) -> Option<Box<Ends>> {
         let mut shared = self.shared();
@@ -347,7 +375,7 @@ impl Tunnel {
         self.shared().closed = true;
         let Ends { mut far, ended, .. } = ends;
         match delivery {
-            Delivery::Whole => self.client.close(),
+            Delivery::Whole | Delivery::GaveWay => self.client.close(),
             _ => {
                 far.abort();
                 self.client.abort();
@@ -426,8 +454,7 @@ mod tests {
     fn joined(says: &[u8], run: Run) -> (TcpStream, Receiver<Delivery>, Arc<Front>, Poller) {
         let (poller, waiter) = Poller::new().expect("a poller");
         std::thread::spawn(move || waiter.run());
-        let spool_dir = std::env::temp_dir().into();
-        let limits = Limits { max_head: 1024, max_body: 0, spool_memory: Arc::default(), spool_dir };
+        let limits = Limits::new(1024, 0, &std::env::temp_dir());
         let front = Front::new(poller.clone(), limits, 8, SOON, 8);
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("an address");

@@ -7,6 +7,7 @@ use std::time::{Instant, SystemTime};
 
 use super::client::{Arrived, Client, Presence};
 use super::connection::{Connection, Step};
+use super::crowd::Standing;
 use super::http2;
 use super::reply::{Asked, CONTINUE, Framing, write_head};
 use super::reply_to::ClientReply;
@@ -20,27 +21,31 @@ const READS_MAX: usize = 16;
 impl Client {
     /// Goes on with the connection until it needs the poller or somebody else: `may_read` if bytes may be waiting.
     pub(super) fn work(self: &Arc<Self>, connection: Box<Connection>, may_read: bool) {
-        self.work_until(connection, may_read, Connection::needs_disk);
+        self.work_until(connection, may_read, Connection::step);
     }
 
     /// The same on the thread for it, which may wait for the disk.
     pub(super) fn work_on_disk(self: &Arc<Self>, connection: Box<Connection>) {
-        self.work_until(connection, true, |_| false);
+        self.work_until(connection, true, Connection::step_on_disk);
     }
 
     fn work_until(
         self: &Arc<Self>,
         mut connection: Box<Connection>,
         mut may_read: bool,
-        needs_disk: fn(&Connection) -> bool,
+        step: fn(&mut Connection, Instant) -> Step,
     ) {
         let mut reads = 0;
         loop {
-            match connection.step(Instant::now()) {
-                Step::More if may_read && needs_disk(&connection) => {
-                    let Some(unwanted) = self.front().spooler.take(self.clone(), connection) else { return };
-                    return self.work_on_disk(unwanted);
-                }
+            match step(&mut connection, Instant::now()) {
+                Step::Spool => match self.front().spooler.take(self.clone(), connection) {
+                    None => return,
+                    Some(unwanted) => {
+                        connection = unwanted;
+                        self.refuse(&mut connection, &Refusal::Busy);
+                        may_read = true;
+                    }
+                },
                 Step::More if may_read && reads == READS_MAX => return self.go_on_later(connection),
                 Step::More if may_read => match self.read_into(&mut connection) {
                     Arrived::Bytes { more } => {
@@ -186,6 +191,26 @@ impl Client {
         // A client that lets its socket fill up doesn't read; it is told by the close alone.
         let _ = self.try_write(&bytes);
         self.half_close(connection);
+    }
+
+    /// Gives the client's place up if `goes` says so of what it makes of it: whether it did. A client that is sending a request
+    /// is told, and has a moment to read it where there may be one more such client.
+    pub(super) fn give_way(self: &Arc<Self>, goes: impl Fn(&Standing) -> bool) -> bool {
+        let tunnel = self.seat().tunnel.clone();
+        if let Some(tunnel) = tunnel {
+            return tunnel.give_way(goes);
+        }
+        let Some(mut connection) = self.take_to_go(goes) else { return false };
+        if let Step::Refuse(refusal) = connection.expire() {
+            self.refuse(&mut connection, &refusal);
+            if self.front().crowd.may_part(self.number) {
+                // Its own thread reads what it still sends.
+                self.go_on_later(connection);
+                return true;
+            }
+        }
+        self.close();
+        true
     }
 
     fn expired(self: &Arc<Self>) {

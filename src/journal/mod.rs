@@ -65,6 +65,7 @@ impl Record {
             Delivery::BodyBroke(error) => Some(format!("cut, since the backend's body broke off: {}", escaped(error))),
             Delivery::ClientGone(error) => Some(format!("cut, since the client went away: {}", escaped(error))),
             Delivery::Stopped => Some("cut, since the proxy was stopped".to_owned()),
+            Delivery::GaveWay => Some("closed, since little moved and others wanted its place".to_owned()),
         };
         self.set(status.as_u16(), cut, now);
     }

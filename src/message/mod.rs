@@ -127,6 +127,8 @@ pub enum Delivery {
     ClientGone(io::Error),
     /// The proxy was stopped before it was through.
     Stopped,
+    /// A tunnel in which little moved was closed, since others wanted its client's place.
+    GaveWay,
 }
 
 /// Sends what a client didn't take at once of its reply. Blocks like [`ReplyTo::reply`].

@@ -1,22 +1,62 @@
 //! A request's body, kept once: in memory while it is small, then in an unlinked file. Every leg reads it at its own
 //! pace, as often as it needs. Knows nothing of where the bytes come from or go to.
 
+use std::fmt;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 /// Bodies up to this length stay in memory: most are shorter, and a file costs six system calls.
 const MEMORY_BYTES_MAX: usize = 64 * 1024;
-/// All bodies in memory together: 256 of the longest, and a quarter of the smallest host. What doesn't fit goes to its file
-/// at once.
+/// All bodies in memory together, unless the host has less: 256 of the longest, and a quarter of the smallest host. What
+/// doesn't fit goes to its file at once.
 const ALL_MEMORY_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// What a body gathers before it is written to its file: else chunks of a byte would cost a system call each. It is no more
+/// than a client's head may take, so that a thousand uploads cost what a thousand clients may cost anyway.
+const BUFFER_BYTES: usize = 16 * 1024;
 
-/// The memory that bodies share.
-#[derive(Debug, Default)]
-pub struct SpoolMemory(AtomicUsize);
+type Close = Box<dyn Fn(File) + Send + Sync>;
+
+/// The memory that bodies share, and what closes their files.
+pub struct SpoolMemory {
+    used: AtomicUsize,
+    bytes_max: usize,
+    close: OnceLock<Close>,
+}
+
+impl SpoolMemory {
+    /// So many bytes at most for all bodies together.
+    pub fn of(bytes_max: usize) -> SpoolMemory {
+        SpoolMemory { used: AtomicUsize::new(0), bytes_max, close: OnceLock::new() }
+    }
+
+    /// What bodies get of a host that lets the process have so much memory: a quarter of it, 16 MiB at most.
+    pub fn within(memory_bytes: u64) -> SpoolMemory {
+        SpoolMemory::of(usize::try_from(memory_bytes / 4).unwrap_or(usize::MAX).min(ALL_MEMORY_BYTES_MAX))
+    }
+
+    /// Has every file closed by `close`, which must not wait: freeing a file's blocks may take the disk a while, and the last
+    /// to hold a body may be the poller's thread. Only the first one counts; without any, files are closed where they are
+    /// dropped.
+    pub fn close_files_by(&self, close: impl Fn(File) + Send + Sync + 'static) {
+        let _ = self.close.set(Box::new(close));
+    }
+}
+
+impl Default for SpoolMemory {
+    fn default() -> SpoolMemory {
+        SpoolMemory::of(ALL_MEMORY_BYTES_MAX)
+    }
+}
+
+impl fmt::Debug for SpoolMemory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SpoolMemory").field("used", &self.used).finish_non_exhaustive()
+    }
+}
 
 /// One body's part of it.
 #[derive(Debug)]
@@ -29,20 +69,49 @@ impl Share {
     /// Grows to so many bytes, if they are left.
     fn grow(&mut self, bytes: usize) -> bool {
         let more = bytes.saturating_sub(self.bytes);
-        let grown = |used: usize| Some(used + more).filter(|used| *used <= ALL_MEMORY_BYTES_MAX);
-        let has_room = more == 0 || self.memory.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, grown).is_ok();
+        let grown = |used: usize| Some(used + more).filter(|used| *used <= self.memory.bytes_max);
+        let has_room = more == 0 || self.memory.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, grown).is_ok();
         self.bytes += if has_room { more } else { 0 };
         has_room
     }
 
-    fn give_back(&mut self) {
-        self.memory.0.fetch_sub(std::mem::take(&mut self.bytes), Ordering::Relaxed);
+    /// Becomes this many bytes, whether they are left or not.
+    fn become_bytes(&mut self, bytes: usize) {
+        self.memory.used.fetch_add(bytes, Ordering::Relaxed);
+        self.memory.used.fetch_sub(std::mem::replace(&mut self.bytes, bytes), Ordering::Relaxed);
     }
 }
 
 impl Drop for Share {
     fn drop(&mut self) {
-        self.give_back();
+        self.become_bytes(0);
+    }
+}
+
+/// A file without a name, closed by whatever its memory says.
+#[derive(Debug)]
+struct Unlinked {
+    file: Option<File>,
+    memory: Arc<SpoolMemory>,
+}
+
+impl Unlinked {
+    fn create(directory: &Path, memory: Arc<SpoolMemory>) -> io::Result<Unlinked> {
+        Ok(Unlinked { file: Some(tempfile::tempfile_in(directory)?), memory })
+    }
+
+    fn file(&self) -> &File {
+        self.file.as_ref().expect("it is there until it is dropped")
+    }
+}
+
+impl Drop for Unlinked {
+    fn drop(&mut self) {
+        if let Some(file) = self.file.take()
+            && let Some(close) = self.memory.close.get()
+        {
+            close(file);
+        }
     }
 }
 
@@ -51,9 +120,14 @@ impl Drop for Share {
 pub struct Spool(Arc<Kept>);
 
 #[derive(Debug)]
-enum Kept {
-    Memory(Vec<u8>, #[expect(dead_code, reason = "it counts as long as the bytes are there")] Share),
-    File { file: File, length: u64 },
+struct Kept {
+    file: Option<Unlinked>,
+    /// How many bytes the file has.
+    written: u64,
+    /// The bytes behind those: all, if there is no file.
+    memory: Vec<u8>,
+    #[expect(dead_code, reason = "it counts as long as the bytes are there")]
+    share: Share,
 }
 
 /// Why a body can't be kept.
@@ -68,10 +142,7 @@ pub enum Spooling {
 impl Spool {
     /// Its length in bytes.
     pub fn length(&self) -> u64 {
-        match &*self.0 {
-            Kept::Memory(bytes, _) => bytes.len() as u64,
-            Kept::File { length, .. } => *length,
-        }
+        self.0.written + self.0.memory.len() as u64
     }
 
     /// A reader of its own, from the first byte.
@@ -81,20 +152,19 @@ impl Spool {
 
     /// All bytes, if the body is short enough to be in memory.
     pub fn bytes(&self) -> Option<&[u8]> {
-        match &*self.0 {
-            Kept::Memory(bytes, _) => Some(bytes),
-            Kept::File { .. } => None,
-        }
+        self.0.file.is_none().then_some(&self.0.memory)
     }
 
     /// Reads some of the bytes that begin at `offset`: how many. Blocks only on the disk.
     pub fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        let count = match &*self.0 {
-            Kept::Memory(bytes, _) => {
-                let start = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
-                (&bytes[start..]).read(buffer)?
+        let Kept { file, written, memory, .. } = &*self.0;
+        let in_file = usize::try_from(written.saturating_sub(offset)).unwrap_or(usize::MAX).min(buffer.len());
+        let count = match file {
+            Some(file) if in_file > 0 => file.file().read_at(&mut buffer[..in_file], offset)?,
+            _ => {
+                let start = usize::try_from(offset.saturating_sub(*written)).unwrap_or(usize::MAX).min(memory.len());
+                (&memory[start..]).read(buffer)?
             }
-            Kept::File { file, .. } => file.read_at(buffer, offset)?,
         };
         if count == 0 && !buffer.is_empty() && offset < self.length() {
             // Whoever reads would ask for the missing bytes for ever.
@@ -125,9 +195,10 @@ pub struct SpoolWriter {
     directory: Arc<Path>,
     bytes_max: u64,
     length: u64,
+    /// What isn't in the file: all bytes, if there is none.
     memory: Vec<u8>,
     share: Share,
-    file: Option<File>,
+    file: Option<Unlinked>,
 }
 
 impl SpoolWriter {
@@ -144,19 +215,32 @@ impl SpoolWriter {
 
     /// Appends what has arrived. Blocks only on the disk.
     pub fn append(&mut self, bytes: &[u8]) -> Result<(), Spooling> {
-        self.length += bytes.len() as u64;
-        if self.length > self.bytes_max {
-            return Err(Spooling::TooLong);
-        }
-        if self.file.is_none() && self.has_room(bytes.len()) {
-            self.memory.extend_from_slice(bytes);
+        if self.append_to_memory(bytes)? {
             return Ok(());
         }
-        self.append_to_file(bytes).map_err(Spooling::NoRoom)
+        self.append_to_file(bytes).map_err(Spooling::NoRoom)?;
+        self.length += bytes.len() as u64;
+        Ok(())
+    }
+
+    /// Appends what has arrived, unless that needs the disk: then it takes nothing and says `false`. Never blocks.
+    pub fn append_to_memory(&mut self, bytes: &[u8]) -> Result<bool, Spooling> {
+        if self.length + bytes.len() as u64 > self.bytes_max {
+            return Err(Spooling::TooLong);
+        }
+        let has_room = self.has_room(bytes.len());
+        if has_room {
+            self.memory.extend_from_slice(bytes);
+            self.length += bytes.len() as u64;
+        }
+        Ok(has_room)
     }
 
     /// Whether so many bytes more may be kept in memory, which then has them.
     fn has_room(&mut self, more: usize) -> bool {
+        if self.file.is_some() {
+            return self.memory.len() + more <= BUFFER_BYTES;
+        }
         let room = (self.memory.len() + more).next_power_of_two();
         let has_room = room <= MEMORY_BYTES_MAX && self.share.grow(room);
         if has_room {
@@ -166,24 +250,33 @@ impl SpoolWriter {
         has_room
     }
 
+    /// Writes what there is no room for in the buffer, and keeps the rest for the next time.
     fn append_to_file(&mut self, bytes: &[u8]) -> io::Result<()> {
-        let mut file = match self.file.take() {
-            Some(file) => file,
-            None => {
-                let mut file = tempfile::tempfile_in(&self.directory)?;
-                file.write_all(&std::mem::take(&mut self.memory))?;
-                self.share.give_back();
-                file
-            }
-        };
-        file.write_all(bytes)?;
-        self.file = Some(file);
+        if self.file.is_none() {
+            self.file = Some(Unlinked::create(&self.directory, self.share.memory.clone())?);
+        }
+        self.write_out()?;
+        if bytes.len() >= BUFFER_BYTES {
+            return self.file.as_ref().map_or(Ok(()), |file| file.file().write_all(bytes));
+        }
+        // Without a buffer there would be more to do for the disk, not less; so it is taken, and counts.
+        self.share.become_bytes(BUFFER_BYTES);
+        self.memory.extend_from_slice(bytes);
         Ok(())
     }
 
-    /// Whether so many bytes more may need the disk. All memory may be taken besides, which nobody can know before.
-    pub fn needs_disk(&self, more: usize) -> bool {
-        self.file.is_some() || self.memory.len() + more > MEMORY_BYTES_MAX
+    /// Whether the file, if there is one, has all that has arrived.
+    pub fn is_written_out(&self) -> bool {
+        self.file.is_none() || self.memory.is_empty()
+    }
+
+    /// Writes what waits to be written to the file, if there is one. Blocks only on the disk.
+    pub fn write_out(&mut self) -> io::Result<()> {
+        if let Some(file) = &self.file {
+            file.file().write_all(&std::mem::take(&mut self.memory))?;
+            self.share.become_bytes(0);
+        }
+        Ok(())
     }
 
     /// How many bytes have arrived.
@@ -191,12 +284,11 @@ impl SpoolWriter {
         self.length
     }
 
-    /// The complete body.
+    /// The complete body. What isn't written out stays in memory.
     pub fn finish(self) -> Spool {
-        Spool(Arc::new(match self.file {
-            Some(file) => Kept::File { file, length: self.length },
-            None => Kept::Memory(self.memory, self.share),
-        }))
+        let SpoolWriter { length, memory, share, file, .. } = self;
+        let written = length - memory.len() as u64;
+        Spool(Arc::new(Kept { file, written, memory, share }))
     }
 }
 
@@ -258,6 +350,7 @@ mod tests {
             for piece in vec![7; length].chunks(10_000) {
                 writer.append(piece).expect("room");
             }
+            writer.write_out().expect("room");
             writer.finish()
         };
         let is_in_memory = |spool: &Spool| spool.bytes().is_some();
@@ -275,7 +368,92 @@ mod tests {
         assert!(is_in_memory(&half));
         let long = spool(MEMORY_BYTES_MAX * 2);
         assert!(!is_in_memory(&long) && is_in_memory(&spool(MEMORY_BYTES_MAX / 2)), "a file takes no memory");
-        drop((half, spools));
-        assert_eq!(memory.0.load(Ordering::Relaxed), 0);
+        drop((half, long, spools));
+        assert_eq!(memory.used.load(Ordering::Relaxed), 0);
+    }
+
+    /// How many system calls this thread has made that write.
+    fn writes() -> usize {
+        let io = std::fs::read_to_string("/proc/thread-self/io").expect("Linux");
+        io.lines().find_map(|line| line.strip_prefix("syscw: ")?.parse().ok()).expect("a number")
+    }
+
+    /// Was seen as: a body in chunks of a byte cost a system call for each of them.
+    #[test]
+    fn a_file_is_written_in_pieces_of_16_kib_however_the_body_comes() {
+        const LENGTH: usize = 160 * 1024;
+        for piece in [1, 100, BUFFER_BYTES, BUFFER_BYTES + 1] {
+            let full = Arc::new(SpoolMemory::of(0));
+            let mut writer = SpoolWriter::sharing(full, std::env::temp_dir().into(), 1 << 20);
+            let body: Vec<u8> = (0..LENGTH).map(|at| u8::try_from(at % 251).expect("below 251")).collect();
+            let before = writes();
+            for piece in body.chunks(piece) {
+                writer.append(piece).expect("room");
+            }
+            let made = writes() - before;
+            assert!(made <= 2 * LENGTH / BUFFER_BYTES, "{made} writes of pieces of {piece}");
+            assert_eq!(read(writer.finish().reader()), body, "pieces of {piece}");
+        }
+    }
+
+    #[test]
+    fn what_needs_the_disk_is_told_before_anything_is_taken() {
+        let kib = |count: usize| vec![7; count * 1024];
+        // The memory of all, what has been appended, what comes next, and whether the disk is needed for that.
+        let rows = [
+            ("a first byte", 1 << 20, vec![], 1, false),
+            ("64 KiB at once", 1 << 20, vec![], 64 * 1024, false),
+            ("64 KiB in two", 1 << 20, vec![kib(48)], 16 * 1024, false),
+            ("one byte more", 1 << 20, vec![kib(64)], 1, true),
+            ("all memory is taken", 0, vec![], 1, true),
+            ("there is no room to grow", 1024, vec![kib(1)], 1, true),
+            ("a file's buffer", 0, vec![vec![7]], 16 * 1024 - 1, false),
+            ("more than a file's buffer", 0, vec![vec![7]], 16 * 1024, true),
+            ("behind a piece that has no place in it", 0, vec![kib(16)], 16 * 1024, false),
+        ];
+        for (label, bytes_max, before, next, expected) in rows {
+            let memory = Arc::new(SpoolMemory::of(bytes_max));
+            let mut writer = SpoolWriter::sharing(memory, std::env::temp_dir().into(), 1 << 20);
+            for piece in before {
+                writer.append(&piece).expect(label);
+            }
+            let length = writer.length();
+            assert_eq!(writer.append_to_memory(&vec![7; next]).expect(label), !expected, "{label}");
+            assert_eq!(writer.length(), length + if expected { 0 } else { next as u64 }, "{label}");
+        }
+    }
+
+    #[test]
+    fn the_buffers_of_files_count_as_memory_of_all_bodies() {
+        let memory = Arc::new(SpoolMemory::of(0));
+        let mut writer = SpoolWriter::sharing(memory.clone(), std::env::temp_dir().into(), 1 << 20);
+        writer.append(&[7]).expect("a file");
+        assert_eq!(memory.used.load(Ordering::Relaxed), BUFFER_BYTES);
+        writer.write_out().expect("room");
+        assert_eq!(memory.used.load(Ordering::Relaxed), 0);
+        assert_eq!(read(writer.finish().reader()), [7]);
+    }
+
+    /// Was seen as: the thread that waits for all sockets closed a long file, and waited for the disk.
+    #[test]
+    fn files_are_closed_by_what_the_memory_says_whether_they_became_a_body_or_not() {
+        let memory = Arc::new(SpoolMemory::of(0));
+        let (sender, closed) = crossbeam_channel::unbounded();
+        memory.close_files_by(move |file| sender.send(file).expect("the test listens"));
+        for is_finished in [true, false] {
+            let mut writer = SpoolWriter::sharing(memory.clone(), std::env::temp_dir().into(), 1 << 20);
+            writer.append(&[7]).expect("a file");
+            if is_finished {
+                let spool = writer.finish();
+                let clone = spool.clone();
+                drop(spool);
+                assert!(closed.is_empty(), "a leg still reads it");
+                drop(clone);
+            } else {
+                drop(writer);
+            }
+            assert_eq!(closed.len(), 1);
+            drop(closed.recv().expect("a file"));
+        }
     }
 }

@@ -580,6 +580,37 @@ fn workers_says_how_many_there_are() {
     eventually("three workers run", || program.threads_named("worker") == 3);
 }
 
+/// Was seen as: in 64 MiB of memory the program was killed by as many clients and legs as it lets in elsewhere.
+#[test]
+fn what_there_may_be_of_clients_and_legs_follows_the_memory_that_the_process_has() {
+    let number = |limit: Option<&str>, name: &str| {
+        let mut command = limit.map_or_else(Binary::command, Binary::command_with_limit);
+        command.args(["--backends", LIST, "--check"]);
+        let ended = Binary::run(command);
+        assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+        let line = ended.stdout.lines().find_map(|line| line.strip_prefix(&format!("{name} = "))).expect("a line");
+        line.split(' ').next().and_then(|text| text.parse::<usize>().ok()).expect("a number")
+    };
+    let limit = Some("-v 262144");
+    for name in ["max-connections", "max-legs"] {
+        let (little, all) = (number(limit, name), number(None, name));
+        assert!(little <= all && (16..=2000).contains(&little), "{name}: {little} of {all}");
+    }
+    assert_eq!(number(limit, "max-legs"), 256);
+}
+
+#[test]
+fn more_clients_and_legs_than_memory_has_room_for_are_warned_about_and_let_in() {
+    let good = Fake::with(200, "good");
+    let mut command = Binary::command_with_limit("-v 524288");
+    command.args(["--backends", &good.url, "--listen", "127.0.0.1:0", "--admin-listen", "off"]);
+    command.args(["--max-connections", "1048576", "--max-legs", "4096"]);
+    let program = Binary::spawn(command);
+    program.line("the limit of 512 MiB of memory leaves room for ");
+    program.line("the limit of 512 MiB of memory leaves room for 512 legs: raise it, or lower --max-legs");
+    assert_eq!(get(program.address(), "/").text(), "good");
+}
+
 #[test]
 fn max_connections_makes_a_third_client_wait_until_one_leaves() {
     let good = Fake::with(200, "good");

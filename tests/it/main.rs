@@ -57,6 +57,9 @@ mod ordinary;
 /// Thousands that wait.
 mod slow;
 
+/// A full house.
+mod crowded;
+
 /// Clients that take their replies slowly, or not at all.
 mod readers;
 

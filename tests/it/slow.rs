@@ -6,7 +6,9 @@ use std::time::Instant;
 
 use crossbeam_channel::never;
 
-use crate::harness::{BRIEFLY, Binary, Client, Fake, Gate, Proxy, Raw, SOON, descriptors, patiently, pattern};
+use crate::harness::{
+    BRIEFLY, Binary, Client, Fake, Gate, Proxy, Raw, SOON, descriptors, eventually, patiently, pattern,
+};
 
 /// What a client that waits may cost in memory.
 const BYTES_MAX: usize = 8 * 1024;
@@ -195,4 +197,35 @@ fn only_a_thread_of_its_own_writes_long_bodies_to_the_disk() {
     assert!(program.bytes_written_by("spooler") >= 2 * LENGTH);
     let by_poller = program.bytes_written_by("poller");
     assert!(by_poller < LENGTH / 8, "{by_poller} bytes");
+}
+
+/// Was seen as: once all memory for bodies was taken, the thread that waits for all sockets opened and wrote their files.
+#[test]
+fn with_all_memory_for_bodies_taken_short_ones_are_written_by_that_thread_too() {
+    const TAKEN: usize = 256;
+    const LENGTH: usize = 48 * 1024;
+    let backend = Raw::serving(|mut connection| {
+        while connection.request_head().is_some() {
+            connection.reply(200, "good");
+        }
+    });
+    let program = Binary::start(&["--backends", &backend.url]);
+    let address = program.address();
+    let holding: Vec<Client> = (0..TAKEN)
+        .map(|_| {
+            let mut client = Client::connect(address);
+            client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 65536\r\n\r\n");
+            client.send(vec![b'x'; 40 * 1024]);
+            client
+        })
+        .collect();
+    let mut client = Client::connect(address);
+    eventually("a body goes to a file", || {
+        client.send_request("POST", "/", &[], Some(&pattern(LENGTH)));
+        assert_eq!(client.reply().text(), "good");
+        program.bytes_written_by("spooler") >= LENGTH / 2
+    });
+    assert_eq!(program.threads_named("spooler"), 1);
+    drop(holding);
+    eventually("files are closed", || !program.open_files().iter().any(|path| path.contains("(deleted)")));
 }

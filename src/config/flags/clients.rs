@@ -4,6 +4,7 @@ use std::ops::RangeInclusive;
 
 use super::{ENTRIES_MAX, Flag};
 use crate::config::{Listen, values};
+use crate::host::Host;
 use crate::message::Printable;
 
 /// The most client connections: as many descriptors as Linux lets a process have (`fs.nr_open`).
@@ -71,15 +72,18 @@ pub(super) const FLAGS: &[Flag] = &[
         name: "max-connections",
         env: "RED_TENTACLE_MAX_CONNECTIONS",
         value: "COUNT",
-        default: "from the limit of open files",
-        help: "Most client connections at once; beyond it new ones wait",
+        default: "from the limits of open files and memory",
+        help: "Most client connections at once; beyond it one that makes least of its place is closed for each new one",
         set: |draft, text| {
             draft.config.max_connections = Some(values::count(text, 1, CONNECTIONS_MAX)?);
             Ok(())
         },
         show: |draft| match draft.config.max_connections {
             Some(count) => count.to_string(),
-            None => "(from the limit of open files)".to_owned(),
+            None => {
+                let room = Host::read().room(draft.config.max_head);
+                format!("{} (from the limits of open files and memory)", room.clients(None))
+            }
         },
     },
     Flag {

@@ -76,7 +76,7 @@ pub(super) const FLAGS: &[Flag] = &[
         env: "RED_TENTACLE_MAX_LEGS",
         value: "COUNT",
         default: "1024",
-        help: "Most legs that hold a thread at once, at least 64; beyond it they queue",
+        help: "Most legs that hold a thread at once, at least 64; beyond it they queue. Fewer by default where there is less than 1 GiB of memory",
         set: |draft, text| {
             // The longest list must fit, or its races would never begin.
             draft.config.max_legs = values::count(text, ADDRESSES_MAX, LEGS_MAX)?;

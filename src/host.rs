@@ -1,0 +1,296 @@
+//! What this host lets the process have, memory and open files, and how that is divided. Knows nothing of what it is for
+//! beyond what one of each costs.
+
+use std::fs;
+use std::path::{Component, Path, PathBuf};
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::system::sysinfo;
+
+/// Descriptors that are neither clients nor legs: listeners, the log, the poller, spool files on their way, pipes.
+const DESCRIPTORS_RESERVED: u64 = 160;
+/// More clients than a small host can serve in a minute; each costs less than 8 KiB while it is idle.
+const CLIENTS_MAX: u64 = 100_000;
+/// Fewer would make no proxy, whatever the limits.
+const CLIENTS_MIN: u64 = 16;
+/// Fewer than a page's worth of browsers: the operator should know.
+const CLIENTS_FEW: usize = 128;
+/// Beside its head a client costs so much, the kernel's part included.
+const CLIENT_BYTES: u64 = 8 * 1024;
+/// One line for each backend of the longest list.
+const LINES_MIN: u64 = 64;
+/// What a line costs while it waits: 14 KiB were measured for POSTs that hang. An answer's head may take 24 KiB, but backends
+/// are seldom all so hostile at once.
+const LINE_BYTES: u64 = 16 * 1024;
+/// As many as the longest list has: with less its races would never begin.
+const LEGS_MIN: u64 = 64;
+/// A leg's thread with its stack and its buffers.
+const LEG_BYTES: u64 = 256 * 1024;
+
+/// What the process may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Host {
+    /// Memory, in bytes.
+    pub memory_bytes: u64,
+    /// Descriptors.
+    pub open_files: u64,
+}
+
+/// How many of each fit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Room {
+    /// Clients, as far as open files go.
+    pub clients_by_files: usize,
+    /// Clients, as far as memory goes.
+    pub clients_by_memory: usize,
+    /// Lines to backends.
+    pub lines: usize,
+    /// Legs with a thread, as far as memory goes.
+    pub legs: usize,
+}
+
+impl Host {
+    /// Reads what holds now. Whatever can't be read is no limit. `/proc/meminfo` isn't asked: a service's sandbox may hide it.
+    #[allow(clippy::useless_conversion, reason = "32-bit hosts tell their memory in 32 bits")]
+    pub fn read() -> Host {
+        let physical = sysinfo();
+        let physical = u64::from(physical.totalram).saturating_mul(u64::from(physical.mem_unit).max(1));
+        let address_space = getrlimit(Resource::As).current.unwrap_or(u64::MAX);
+        let memory_bytes = physical.min(address_space).min(cgroup_bytes(Path::new("/")).unwrap_or(u64::MAX));
+        Host { memory_bytes, open_files: getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX) }
+    }
+
+    /// How many of each fit if a client's head may have so many bytes.
+    ///
+    /// Of the descriptors half is for clients: each may need a second one for the file of its body, and a sixteenth more may
+    /// be on their way out. The other half is for lines. Of the memory a quarter each is for clients, for legs' threads and for
+    /// bodies (see [`crate::message::SpoolMemory::within`]), an eighth for lines, and the rest for the program itself.
+    pub fn room(&self, head_bytes_max: usize) -> Room {
+        let half = self.open_files.saturating_sub(DESCRIPTORS_RESERVED) / 2;
+        // A buffer that grows by doubling may be twice as long as what is in it.
+        let client_bytes = 2 * head_bytes_max as u64 + CLIENT_BYTES;
+        let clients = |count: u64| size(count.clamp(CLIENTS_MIN, CLIENTS_MAX));
+        Room {
+            clients_by_files: clients(half / 33 * 16 + half % 33 * 16 / 33),
+            clients_by_memory: clients(self.memory_bytes / 4 / client_bytes),
+            lines: size((self.memory_bytes / 8 / LINE_BYTES).min(half).max(LINES_MIN)),
+            legs: size((self.memory_bytes / 4 / LEG_BYTES).max(LEGS_MIN)),
+        }
+    }
+
+    /// What an operator should know who wants so many clients and legs: a line each.
+    pub fn complaints(&self, room: &Room, clients: Option<usize>, legs: usize) -> Vec<String> {
+        let (files, mebibytes) = (self.open_files, self.memory_bytes >> 20);
+        let few = clients.unwrap_or(CLIENTS_FEW);
+        let by_files = few > room.clients_by_files;
+        let by_memory = few > room.clients_by_memory;
+        let complaints = [
+            by_files.then(|| {
+                let room = room.clients_by_files;
+                format!("the limit of {files} open files leaves room for {room} clients: raise it (ulimit -n)")
+            }),
+            by_memory.then(|| {
+                let advice = if clients.is_some() { "raise it, or lower --max-connections" } else { "raise it" };
+                let room = room.clients_by_memory;
+                format!("the limit of {mebibytes} MiB of memory leaves room for {room} clients: {advice}")
+            }),
+            (legs > room.legs).then(|| {
+                let room = room.legs;
+                format!(
+                    "the limit of {mebibytes} MiB of memory leaves room for {room} legs: raise it, or lower --max-legs"
+                )
+            }),
+        ];
+        complaints.into_iter().flatten().collect()
+    }
+}
+
+impl Room {
+    /// How many clients there may be: as many as fit, or as many as are wanted, if there are descriptors for them.
+    pub fn clients(&self, wanted: Option<usize>) -> usize {
+        wanted.unwrap_or(self.clients_by_memory).min(self.clients_by_files)
+    }
+}
+
+/// Raises the limit of open files as far as it goes.
+pub fn raise_open_files() {
+    let limit = getrlimit(Resource::Nofile);
+    // To the limit that the process may set itself: that can hardly fail, and where it does accepting says so.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+}
+
+fn size(count: u64) -> usize {
+    usize::try_from(count).unwrap_or(usize::MAX)
+}
+
+/// The least memory that the process's control group or one above it may have, if any is bounded: by version 2
+/// (`memory.max`), by version 1 (`memory.limit_in_bytes`), or by both.
+fn cgroup_bytes(root: &Path) -> Option<u64> {
+    let groups = fs::read_to_string(root.join("proc/self/cgroup")).ok()?;
+    let bounds = groups.lines().filter_map(|line| {
+        let mut parts = line.splitn(3, ':').skip(1);
+        let (controllers, group) = (parts.next()?, parts.next()?);
+        let mounted = root.join("sys/fs/cgroup");
+        let is_memory = controllers.split(',').any(|controller| controller == "memory");
+        match controllers {
+            "" => {
+                [mounted.clone(), mounted.join("unified")].iter().filter_map(|at| least(at, group, "memory.max")).min()
+            }
+            _ if is_memory => least(&mounted.join("memory"), group, "memory.limit_in_bytes"),
+            _ => None,
+        }
+    });
+    bounds.min()
+}
+
+/// The least that a group and those above it say in such a file. In a container a group's name may be the host's and lead
+/// nowhere; the container's own group is at the mount itself then.
+fn least(mounted: &Path, group: &str, file: &str) -> Option<u64> {
+    let names = Path::new(group).components().filter(|part| matches!(part, Component::Normal(_)));
+    let group: PathBuf = mounted.components().chain(names).collect();
+    let up = group.ancestors().take_while(|at| at.starts_with(mounted));
+    up.filter_map(|at| fs::read_to_string(at.join(file)).ok()?.trim().parse().ok()).min()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: u64 = 1024 * 1024;
+
+    #[test]
+    fn the_least_of_all_groups_that_the_process_is_in_counts() {
+        let rows: &[(&str, &str, &[(&str, &str)], Option<u64>)] = &[
+            ("no groups at all", "", &[], None),
+            ("version 2", "0::/a/b", &[("a/b/memory.max", "1000\n")], Some(1000)),
+            ("no bound", "0::/a/b", &[("a/b/memory.max", "max\n")], None),
+            ("a group above", "0::/a/b", &[("a/memory.max", "5"), ("a/b/memory.max", "7")], Some(5)),
+            ("its own is less", "0::/a/b", &[("a/memory.max", "7"), ("a/b/memory.max", "5")], Some(5)),
+            ("only above", "0::/a/b", &[("a/memory.max", "7"), ("a/b/memory.max", "max")], Some(7)),
+            ("another's", "0::/a", &[("b/memory.max", "7")], None),
+            ("in a container", "0::/", &[("memory.max", "7")], Some(7)),
+            ("in a container, by the host's name", "0::/docker/x", &[("memory.max", "7")], Some(7)),
+            ("beyond the mount", "0::/../../a", &[("a/memory.max", "7"), ("../memory.max", "5")], Some(7)),
+            ("version 1", "4:memory:/a", &[("memory/a/memory.limit_in_bytes", "7")], Some(7)),
+            ("version 1, shared", "4:cpu,memory:/a", &[("memory/a/memory.limit_in_bytes", "7")], Some(7)),
+            ("version 1, the mount's", "4:memory:/docker/x", &[("memory/memory.limit_in_bytes", "7")], Some(7)),
+            ("another controller's", "3:cpuset:/a", &[("memory/a/memory.limit_in_bytes", "7")], None),
+            (
+                "both versions",
+                "4:memory:/a\n0::/b",
+                &[("memory/a/memory.limit_in_bytes", "9223372036854771712"), ("unified/b/memory.max", "5")],
+                Some(5),
+            ),
+            ("a colon in a name", "0::/a:b", &[("a:b/memory.max", "7")], Some(7)),
+            ("noise", "0::/a\nx\n:", &[("a/memory.max", "-1 kB")], None),
+        ];
+        for (label, groups, files, expected) in rows {
+            let root = tempfile::tempdir().expect("a directory");
+            let write = |path: &Path, text: &str| {
+                fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+                fs::write(path, text).expect("a file");
+            };
+            fs::create_dir_all(root.path().join("sys/fs/cgroup")).expect("a folder");
+            write(&root.path().join("proc/self/cgroup"), groups);
+            for (path, text) in *files {
+                write(&root.path().join("sys/fs/cgroup").join(path), text);
+            }
+            assert_eq!(cgroup_bytes(root.path()), *expected, "{label}");
+        }
+        assert_eq!(cgroup_bytes(Path::new("/nonexistent")), None);
+    }
+
+    #[test]
+    fn what_fits_follows_memory_and_open_files() {
+        let rows = [
+            (
+                "64 MiB",
+                64 * MIB,
+                1 << 20,
+                Room { clients_by_files: 100_000, clients_by_memory: 409, lines: 512, legs: 64 },
+            ),
+            (
+                "256 MiB",
+                256 * MIB,
+                1 << 20,
+                Room { clients_by_files: 100_000, clients_by_memory: 1638, lines: 2048, legs: 256 },
+            ),
+            (
+                "20,000 files",
+                1 << 30,
+                20_000,
+                Room { clients_by_files: 4809, clients_by_memory: 6553, lines: 8192, legs: 1024 },
+            ),
+            (
+                "1,024 files",
+                1 << 30,
+                1024,
+                Room { clients_by_files: 209, clients_by_memory: 6553, lines: 432, legs: 1024 },
+            ),
+            ("nothing", 0, 0, Room { clients_by_files: 16, clients_by_memory: 16, lines: 64, legs: 64 }),
+            (
+                "no limit",
+                u64::MAX,
+                u64::MAX,
+                Room {
+                    clients_by_files: 100_000,
+                    clients_by_memory: 100_000,
+                    lines: size((u64::MAX / 8 / LINE_BYTES).min((u64::MAX - 160) / 2)),
+                    legs: size(u64::MAX / 4 / LEG_BYTES),
+                },
+            ),
+        ];
+        for (label, memory_bytes, open_files, expected) in rows {
+            assert_eq!(Host { memory_bytes, open_files }.room(16 * 1024), expected, "{label}");
+        }
+    }
+
+    #[test]
+    fn what_is_wanted_is_had_as_far_as_open_files_go_and_what_does_not_fit_is_told() {
+        let host = Host { memory_bytes: 64 * MIB, open_files: 20_000 };
+        let room = host.room(16 * 1024);
+        let rows: [(&str, Option<usize>, usize, usize, &[&str]); 6] = [
+            ("what fits", None, 64, 409, &[]),
+            ("less", Some(17), 64, 17, &[]),
+            ("more than memory has room for", Some(500), 64, 500, &["64 MiB of memory leaves room for 409 clients"]),
+            (
+                "more than files, too",
+                Some(5000),
+                64,
+                4809,
+                &["20000 open files leaves room for 4809", "for 409 clients"],
+            ),
+            ("more legs", None, 65, 409, &["64 MiB of memory leaves room for 64 legs"]),
+            ("both", Some(410), 65, 410, &["for 409 clients: raise it, or lower --max-connections", "for 64 legs"]),
+        ];
+        for (label, wanted, legs, expected, told) in rows {
+            assert_eq!(room.clients(wanted), expected, "{label}");
+            let complaints = host.complaints(&room, wanted, legs);
+            let all_told = complaints.iter().zip(told).all(|(complaint, text)| complaint.contains(text));
+            assert!(all_told && complaints.len() == told.len(), "{label}: {complaints:?}");
+        }
+        let tiny = Host { memory_bytes: 8 * MIB, open_files: 20_000 };
+        let complaints = tiny.complaints(&tiny.room(16 * 1024), None, 64);
+        assert_eq!(complaints, ["the limit of 8 MiB of memory leaves room for 51 clients: raise it"]);
+    }
+
+    /// All of it at once is no more than there is, but for what the smallest proxy needs.
+    #[test]
+    fn everything_together_fits_into_memory() {
+        for memory_bytes in [64 * MIB, 100 * MIB, 512 * MIB, 4096 * MIB] {
+            for head_bytes_max in [16 * 1024, 32 * 1024] {
+                let room = Host { memory_bytes, open_files: 1 << 20 }.room(head_bytes_max);
+                let clients = room.clients(None) as u64 * (2 * head_bytes_max as u64 + CLIENT_BYTES);
+                let bodies = (memory_bytes / 4).min(16 * MIB);
+                let used = clients + bodies + room.lines as u64 * LINE_BYTES + room.legs as u64 * LEG_BYTES;
+                assert!(used <= memory_bytes / 8 * 7, "{used} of {memory_bytes}");
+            }
+        }
+    }
+
+    #[test]
+    fn this_host_has_some_of_each() {
+        let host = Host::read();
+        assert!(host.memory_bytes > 16 * MIB && host.open_files > 64, "{host:?}");
+    }
+}
