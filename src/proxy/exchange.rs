@@ -1,17 +1,18 @@
 //! One exchange: the race, and the reply.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use http::{HeaderValue, StatusCode};
 
+use super::candidates::Candidate;
 use super::{Proxy, outgoing};
 use crate::backends::Backend;
 use crate::journal::{LegRecord, Record};
 use crate::message::headers;
 use crate::message::{Outcome, Refusal, ReplyTo, Request};
-use crate::race::{CancelToken, End, Job, LegResult, Mark, Place, Race, Verdict};
+use crate::race::{Abandoned, CancelToken, End, Job, LegResult, Mark, Place, Race, Verdict, Won};
 use crate::upstream::{Answer, Draining, FilePlace, Loss, Outgoing, Step, Waits, Woken};
 
 /// A loser's body is read to its end, for the sake of its line, if it is no longer than this.
@@ -31,7 +32,7 @@ pub(super) struct Exchange {
     pub(super) proxy: Arc<Proxy>,
     _alive: Arc<()>,
     pub(super) backends: Vec<Arc<Backend>>,
-    race: Arc<Race<Box<dyn ReplyTo>, Outcome>>,
+    pub(super) race: Arc<Race<Box<dyn ReplyTo>, Outcome>>,
     marks: Vec<Mark>,
     pub(super) request: Outgoing,
     /// For the file of its body, if that is in one: one for each leg.
@@ -39,7 +40,19 @@ pub(super) struct Exchange {
     is_conditional: bool,
     /// The protocols that the client would switch to.
     upgrade: Option<HeaderValue>,
+    /// Empty but for a request that asks to switch.
+    pub(super) candidates: Mutex<Vec<Candidate>>,
     pub(super) record: Record,
+}
+
+/// What an answer is worth to its request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Worth {
+    /// It wins, if it is the first.
+    Success,
+    /// It wins if no leg does better.
+    SecondBest,
+    Nothing,
 }
 
 impl Exchange {
@@ -60,6 +73,7 @@ impl Exchange {
             backends,
             is_conditional,
             upgrade,
+            candidates: Mutex::default(),
             request,
             file_places: (0..files).map(|_| FilePlace::default()).collect(),
             record,
@@ -105,10 +119,10 @@ impl Exchange {
         if jobs.is_empty() || self.proxy.legs.start(jobs).is_ok() {
             return;
         }
-        if !is_any_sent {
+        if !is_any_sent && !self.race.has_candidate() {
             return self.refuse(waiting);
         }
-        // A backend that can't be reached fills the queue; that mustn't cost the race the legs that run.
+        // A backend that can't be reached fills the queue; that mustn't cost the race the legs that run, or have an answer.
         for leg in waiting {
             self.end(leg, Outcome::NoSocket, self.elapsed());
         }
@@ -213,17 +227,38 @@ impl Exchange {
         }
     }
 
-    /// A leg has a complete head: it has won, or it has lost and frees its line.
+    /// A leg has a complete head: it has won, or waits for what the others say, or has lost.
     fn answered(self: &Arc<Self>, leg: usize, answer: Answer, thread: Thread) {
         let after = self.elapsed();
         // Before its client can ask again.
         self.hear(leg);
-        let outcome = self.outcome_of(&answer);
-        let won = if self.counts(&answer) { self.race.claim(leg) } else { None };
-        let Some(won) = won else {
-            self.end(leg, outcome, after);
-            return self.drain(answer.body.drain(LOSER_BODY_BYTES_MAX));
+        let won = match self.worth(&answer) {
+            Worth::Success => self.race.claim(leg),
+            Worth::SecondBest => return self.hold(leg, answer, after),
+            Worth::Nothing => None,
         };
+        match won {
+            Some(won) => self.win(leg, answer, won, after, thread),
+            None => self.lose_answer(leg, answer, after),
+        }
+    }
+
+    /// A leg has lost whose answer is here, and frees its line.
+    pub(super) fn lose_answer(self: &Arc<Self>, leg: usize, answer: Answer, after: Duration) {
+        let outcome = self.outcome_of(&answer);
+        self.end(leg, outcome, after);
+        self.drain(answer.body.drain(LOSER_BODY_BYTES_MAX));
+    }
+
+    /// A leg has won: all others have lost, and it answers the client.
+    pub(super) fn win(
+        self: &Arc<Self>,
+        leg: usize,
+        answer: Answer,
+        won: Won<Box<dyn ReplyTo>>,
+        after: Duration,
+        thread: Thread,
+    ) {
         for loser in won.losers {
             self.backends[loser].silent().add(&self.marks[loser]);
             if let Some(place) = self.file_places.get(loser) {
@@ -232,6 +267,7 @@ impl Exchange {
         }
         self.proxy.reaper.take(&self.race, Some(leg), self.request.method().is_safe(), Instant::now());
         self.skip(won.held_back);
+        self.lose_all(&won.candidates);
         if answer.switched.is_some() {
             return self.join(leg, answer, won.prize, after);
         }
@@ -266,7 +302,7 @@ impl Exchange {
         }
     }
 
-    fn elapsed(&self) -> Duration {
+    pub(super) fn elapsed(&self) -> Duration {
         self.race.elapsed(Instant::now())
     }
 
@@ -274,16 +310,23 @@ impl Exchange {
         if answer.status == StatusCode::LOOP_DETECTED && self.proxy.via.is_in(&answer.headers) {
             return Outcome::Loop;
         }
+        if answer.status == StatusCode::SWITCHING_PROTOCOLS && self.worth(answer) == Worth::Nothing {
+            return Outcome::Protocol("it switches to a protocol that the request didn't ask for".to_owned());
+        }
         Outcome::Status(answer.status)
     }
 
-    /// Whether an answer may win.
-    fn counts(&self, answer: &Answer) -> bool {
+    fn worth(&self, answer: &Answer) -> Worth {
         if answer.status == StatusCode::SWITCHING_PROTOCOLS {
-            return answer.switched.is_some()
+            let is_switch = answer.switched.is_some()
                 && self.upgrade.as_ref().is_some_and(|protocols| headers::is_switch_to(&answer.headers, protocols));
+            return if is_switch { Worth::Success } else { Worth::Nothing };
         }
-        self.may_win(answer.status)
+        match self.may_win(answer.status) {
+            true if self.upgrade.is_some() => Worth::SecondBest,
+            true => Worth::Success,
+            false => Worth::Nothing,
+        }
     }
 
     /// Whether an answer with this status may win, but for a 101.
@@ -296,9 +339,15 @@ impl Exchange {
         if let Some(place) = self.file_places.get(leg) {
             place.give_back();
         }
-        match self.race.end(leg, outcome, after) {
+        self.go_on_after(self.race.end(leg, outcome, after));
+    }
+
+    /// Does what the race says after a leg's end, or its second-best answer.
+    pub(super) fn go_on_after(self: &Arc<Self>, end: End<Box<dyn ReplyTo>, Outcome>) {
+        match end {
             End::Running => {}
             End::CallUp(legs) => self.start(legs.into_iter()),
+            End::Choose(legs) => self.choose(legs),
             End::Over(verdict, results) => self.finish(verdict, &results),
             End::LastLost(reply_to, results) => {
                 // Some may still be reading their bodies, and nobody waits for those.
@@ -328,24 +377,26 @@ impl Exchange {
 
     /// The client has left: nobody needs an answer.
     fn abandon(self: &Arc<Self>) {
-        let (prize, held_back) = self.race.abandon();
+        let Abandoned { prize, held_back, candidates } = self.race.abandon();
         if prize.is_some() {
             self.record.abandoned(Instant::now());
         }
         // Not before: the last leg to end writes the record.
         self.race.hang_up_abandoned();
         self.skip(held_back);
+        self.cancel_all(&candidates);
     }
 
     /// Too many legs are waiting already, and these don't run. Those that were sent at once may have decided the race before.
     fn refuse(self: &Arc<Self>, legs: Vec<usize>) {
-        let (prize, held_back) = self.race.abandon();
+        let Abandoned { prize, held_back, candidates } = self.race.abandon();
         if let Some(reply_to) = prize {
             reply_to.reply_at_once(Refusal::Busy.reply());
             self.record.refused(&Refusal::Busy, Instant::now());
             self.race.hang_up_abandoned();
         }
         self.skip(held_back);
+        self.cancel_all(&candidates);
         for leg in legs {
             self.end(leg, Outcome::NoSocket, Duration::ZERO);
         }

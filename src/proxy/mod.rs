@@ -1,6 +1,7 @@
 //! Races requests: the backends' view of each, and its exchange. Knows nothing of sockets or threads: legs are handed to
 //! whoever runs them, the reply to whoever knows the client.
 
+mod candidates;
 mod delivery;
 mod exchange;
 

@@ -63,6 +63,9 @@ mod readers;
 /// After a 101.
 mod upgrades;
 
+/// Answers to a wish to switch that aren't the switch.
+mod second_best;
+
 /// Any bytes, from clients and from backends, rule by rule.
 mod wire;
 
