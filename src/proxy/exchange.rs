@@ -12,7 +12,7 @@ use crate::backends::Backend;
 use crate::journal::{LegRecord, Record};
 use crate::message::headers;
 use crate::message::{Outcome, Refusal, ReplyTo, Request};
-use crate::race::{Abandoned, CancelToken, End, Job, LegResult, Mark, Place, Race, Verdict, Won};
+use crate::race::{Abandoned, CancelToken, End, Job, LegResult, Mark, PathKey, Place, Race, Verdict, Won};
 use crate::upstream::{Answer, Draining, FilePlace, Loss, Outgoing, Step, Waits, Woken};
 
 /// A loser's body is read to its end, for the sake of its line, if it is no longer than this.
@@ -34,6 +34,7 @@ pub(super) struct Exchange {
     pub(super) backends: Vec<Arc<Backend>>,
     pub(super) race: Arc<Race<Box<dyn ReplyTo>, Outcome>>,
     marks: Vec<Mark>,
+    path: PathKey,
     pub(super) request: Outgoing,
     /// For the file of its body, if that is in one: one for each leg.
     file_places: Vec<FilePlace>,
@@ -62,7 +63,7 @@ impl Exchange {
         let departure = reply_to.departure();
         let is_conditional = headers::is_conditional(&request);
         let upgrade = headers::upgrade_of(&request);
-        let received = request.received;
+        let (received, path) = (request.received, PathKey::of(request.target.path()));
         let request = outgoing(request, &proxy.via, proxy.rules.host);
         let files = if request.holds_file() { backends.len() } else { 0 };
         let exchange = Arc::new(Exchange {
@@ -70,6 +71,7 @@ impl Exchange {
             _alive: proxy.alive.clone(),
             race: Arc::new(Race::new(backends.len(), reply_to, received)),
             marks: backends.iter().map(|_| Mark::default()).collect(),
+            path,
             backends,
             is_conditional,
             upgrade,
@@ -93,7 +95,7 @@ impl Exchange {
         if !self.request.method().is_safe() {
             return Vec::new();
         }
-        let is_full = |leg: &usize| !self.backends[*leg].silent().admits(self.proxy.rules.silent_max, now);
+        let is_full = |leg: &usize| !self.backends[*leg].silent().admits(self.proxy.rules.silent_max, self.path, now);
         let mut held_back: Vec<usize> = (0..self.backends.len()).filter(is_full).collect();
         if held_back.len() == self.backends.len() {
             // The one that answered last is the likeliest to answer again.
@@ -230,8 +232,6 @@ impl Exchange {
     /// A leg has a complete head: it has won, or waits for what the others say, or has lost.
     fn answered(self: &Arc<Self>, leg: usize, answer: Answer, thread: Thread) {
         let after = self.elapsed();
-        // Before its client can ask again.
-        self.hear(leg);
         let won = match self.worth(&answer) {
             Worth::Success => self.race.claim(leg),
             Worth::SecondBest => return self.hold(leg, answer, after),
@@ -247,7 +247,7 @@ impl Exchange {
     pub(super) fn lose_answer(self: &Arc<Self>, leg: usize, answer: Answer, after: Duration) {
         let outcome = self.outcome_of(&answer);
         self.end(leg, outcome, after);
-        self.drain(answer.body.drain(LOSER_BODY_BYTES_MAX));
+        self.drain(leg, answer.body.drain(LOSER_BODY_BYTES_MAX));
     }
 
     /// A leg has won: all others have lost, and it answers the client.
@@ -259,8 +259,10 @@ impl Exchange {
         after: Duration,
         thread: Thread,
     ) {
+        // Before its client can ask again.
+        self.hear(leg);
         for loser in won.losers {
-            self.backends[loser].silent().add(&self.marks[loser]);
+            self.backends[loser].silent().add(&self.marks[loser], self.path);
             if let Some(place) = self.file_places.get(loser) {
                 place.take(self.backends[loser].lines());
             }
@@ -274,16 +276,17 @@ impl Exchange {
         self.deliver(leg, answer, won.prize, after, thread);
     }
 
-    /// The rest of a loser's body. The reaper hangs up on it, which it can do as long as the race is there.
-    fn drain(self: &Arc<Self>, draining: Option<Draining>) {
-        let Some(draining) = draining else { return };
+    /// The rest of a loser's body. The reaper hangs up on it, which it can do as long as the race is there. A head whose short body
+    /// doesn't come is no answer.
+    fn drain(self: &Arc<Self>, leg: usize, draining: Option<Draining>) {
+        let Some(draining) = draining else { return self.hear(leg) };
         let exchange = self.clone();
         draining.wait(move |draining| {
             if !draining.is_over() {
                 let legs = exchange.proxy.legs.clone();
                 legs.resume(Box::new(move |place| {
                     if place == Place::Given {
-                        exchange.drain(draining.go_on());
+                        exchange.drain(leg, draining.go_on());
                     }
                 }));
             }
@@ -292,7 +295,7 @@ impl Exchange {
 
     /// Its backend answers.
     fn hear(&self, leg: usize) {
-        self.backends[leg].silent().hear(Instant::now());
+        self.backends[leg].silent().hear(self.path, Instant::now());
     }
 
     /// These legs were held back and aren't needed.

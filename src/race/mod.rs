@@ -14,7 +14,7 @@ use crate::sync::{Mutex, MutexGuard, PoisonError};
 pub use cancel::{CancelToken, Cancelled, HangUp};
 pub use legs::{Bounds, Foreman, Job, Legs, Place, QueueFull};
 pub use reaper::Reaper;
-pub use silent::{Mark, Silent};
+pub use silent::{Mark, PathKey, Silent};
 
 /// How a race ended for its client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

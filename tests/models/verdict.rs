@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex as Cell, MutexGuard};
 use std::time::{Duration, Instant};
 
-use crate::race::{Abandoned, End, LegResult, Mark, Race, Silent, Verdict};
+use crate::race::{Abandoned, End, LegResult, Mark, PathKey, Race, Silent, Verdict};
 use crate::sync::thread::{Scope, scope};
 use crate::sync::{chance, pick};
 
@@ -89,7 +89,7 @@ impl Exchange {
     fn claim<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>, leg: usize) {
         let Some(won) = self.race.claim(leg) else { return };
         self.told().prizes += 1;
-        won.losers.iter().for_each(|loser| self.silent.add(&self.marks[*loser]));
+        won.losers.iter().for_each(|loser| self.silent.add(&self.marks[*loser], path()));
         self.race.hang_up(Some(leg));
         self.skip(scope, won.held_back.into_iter().chain(won.candidates));
     }
@@ -165,14 +165,19 @@ impl Exchange {
     }
 }
 
+fn path() -> PathKey {
+    PathKey::of("/")
+}
+
 pub fn silent_losers_are_counted_until_they_end() {
     let silent = Silent::default();
     let marks = [Mark::default(), Mark::default()];
     scope(|scope| {
         for mark in &marks {
-            scope.spawn(|| silent.add(mark));
+            scope.spawn(|| silent.add(mark, path()));
             scope.spawn(|| silent.remove(mark));
         }
+        scope.spawn(|| silent.hear(path(), Instant::now()));
     });
     assert_eq!(silent.count(), 0);
 }
@@ -182,7 +187,7 @@ pub fn one_leg_is_the_probe() {
     let admitted = AtomicUsize::new(0);
     scope(|scope| {
         for _ in 0..3 {
-            scope.spawn(|| admitted.fetch_add(usize::from(silent.admits(0, now)), Ordering::Relaxed));
+            scope.spawn(|| admitted.fetch_add(usize::from(silent.admits(0, path(), now)), Ordering::Relaxed));
         }
     });
     assert_eq!(admitted.into_inner(), 1);
