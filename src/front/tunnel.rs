@@ -3,7 +3,7 @@
 //! destroy what the kernel still has to send. While nothing is to be moved it waits in the poller. Knows nothing of what the
 //! bytes mean.
 
-use std::io::{self, Read, Write};
+use std::io;
 use std::net::Shutdown;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,12 +14,11 @@ use rustix::event::{PollFd, PollFlags};
 use socket2::SockRef;
 
 use super::client::{Client, LOOK_UP_TIME};
+use super::flow::{Failed, Flow, Progress, now};
 use crate::message::{Delivery, FarSide, TunnelCare};
 use crate::poller::Turn;
 use crate::wait;
 
-/// Moved in one piece, in either direction.
-const PIECE_BYTES: usize = 16 * 1024;
 /// Pieces each way before others get the thread: a megabyte, or about a millisecond.
 const ROUNDS_MAX: usize = 64;
 /// How long what a side still sends is thrown away once both have been told the end. A socket that is closed with unread bytes
@@ -65,96 +64,6 @@ struct Ends {
 struct Held {
     tunnel: Arc<Tunnel>,
     ends: Option<Box<Ends>>,
-}
-
-/// One direction: what has been read and not yet been written.
-#[derive(Default)]
-struct Flow {
-    bytes: Vec<u8>,
-    written: usize,
-    /// Nothing more will be read, in whatever way its source has ended.
-    source_ended: bool,
-    /// Nothing more will be written: the other side has been told the end, or takes nothing any more. What is read is thrown
-    /// away.
-    closed: bool,
-}
-
-/// What a step has done.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Progress {
-    Nothing,
-    ThrownAway,
-    Moved,
-}
-
-impl Flow {
-    fn is_pending(&self) -> bool {
-        self.written < self.bytes.len()
-    }
-
-    /// Reads if nothing is pending, writes what is. Waits for nothing.
-    fn step(&mut self, source: &mut dyn Read, sink: &mut dyn Write) -> Result<Progress, Failed> {
-        let read = self.read(source)?;
-        let written = if self.is_pending() && !self.closed { self.write(sink)? } else { Progress::Nothing };
-        if self.closed || !self.is_pending() {
-            // A silent tunnel keeps no buffer.
-            self.bytes = Vec::new();
-            self.written = 0;
-        }
-        Ok(if self.closed { read.min(Progress::ThrownAway) } else { read.max(written) })
-    }
-
-    fn read(&mut self, source: &mut dyn Read) -> Result<Progress, Failed> {
-        if self.is_pending() || self.source_ended {
-            return Ok(Progress::Nothing);
-        }
-        self.bytes.resize(PIECE_BYTES, 0);
-        self.written = 0;
-        let read = now(source.read(&mut self.bytes));
-        self.bytes.truncate(read.as_ref().map_or(0, |read| read.unwrap_or(0)));
-        match read {
-            Ok(None) => Ok(Progress::Nothing),
-            Ok(Some(count)) => {
-                self.source_ended = count == 0;
-                Ok(Progress::Moved)
-            }
-            Err(error) => {
-                self.source_ended = true;
-                Err(Failed::Source(error))
-            }
-        }
-    }
-
-    fn write(&mut self, sink: &mut dyn Write) -> Result<Progress, Failed> {
-        let count = now(sink.write(&self.bytes[self.written..])).map_err(Failed::Sink)?.unwrap_or(0);
-        self.written += count;
-        Ok(if count > 0 { Progress::Moved } else { Progress::Nothing })
-    }
-
-    /// Nothing more goes this way.
-    fn close(&mut self) {
-        *self = Flow { source_ended: self.source_ended, closed: true, ..Flow::default() };
-    }
-
-    /// Whether all has been written, and the end is to be told.
-    fn is_through(&self) -> bool {
-        self.source_ended && !self.is_pending() && !self.closed
-    }
-}
-
-/// Which side of a flow has failed.
-enum Failed {
-    Source(io::Error),
-    Sink(io::Error),
-}
-
-/// What was done at once; `None` if it would have to wait.
-fn now(done: io::Result<usize>) -> io::Result<Option<usize>> {
-    match done {
-        Ok(count) => Ok(Some(count)),
-        Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => Ok(None),
-        Err(error) => Err(error),
-    }
 }
 
 /// What a socket that isn't read any more has to say.
@@ -381,7 +290,7 @@ impl Drop for Held {
 impl Tunnel {
     /// Joins the two; `unread` is what the client has sent already.
     pub(super) fn open(client: Arc<Client>, unread: Vec<u8>, far: Box<dyn FarSide>, care: TunnelCare) {
-        let up = Flow { bytes: unread, ..Flow::default() };
+        let up = Flow::holding(unread);
         let down = Flow::default();
         let (moved_at, ended) = (Instant::now(), care.ended);
         let ends =
@@ -476,6 +385,7 @@ impl Tunnel {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read, Write};
     use std::net::{TcpListener, TcpStream};
     use std::os::unix::net::UnixStream;
 

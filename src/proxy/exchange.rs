@@ -4,9 +4,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use http::{HeaderValue, StatusCode};
+use http::HeaderValue;
 
 use super::candidates::Candidate;
+use super::worth::Worth;
 use super::{Proxy, outgoing};
 use crate::backends::Backend;
 use crate::journal::{LegRecord, Record};
@@ -38,22 +39,12 @@ pub(super) struct Exchange {
     pub(super) request: Outgoing,
     /// For the file of its body, if that is in one: one for each leg.
     file_places: Vec<FilePlace>,
-    is_conditional: bool,
+    pub(super) is_conditional: bool,
     /// The protocols that the client would switch to.
-    upgrade: Option<HeaderValue>,
+    pub(super) upgrade: Option<HeaderValue>,
     /// Empty but for a request that asks to switch.
     pub(super) candidates: Mutex<Vec<Candidate>>,
     pub(super) record: Record,
-}
-
-/// What an answer is worth to its request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Worth {
-    /// It wins, if it is the first.
-    Success,
-    /// It wins if no leg does better.
-    SecondBest,
-    Nothing,
 }
 
 impl Exchange {
@@ -307,34 +298,6 @@ impl Exchange {
 
     pub(super) fn elapsed(&self) -> Duration {
         self.race.elapsed(Instant::now())
-    }
-
-    fn outcome_of(&self, answer: &Answer) -> Outcome {
-        if answer.status == StatusCode::LOOP_DETECTED && self.proxy.via.is_in(&answer.headers) {
-            return Outcome::Loop;
-        }
-        if answer.status == StatusCode::SWITCHING_PROTOCOLS && self.worth(answer) == Worth::Nothing {
-            return Outcome::Protocol("it switches to a protocol that the request didn't ask for".to_owned());
-        }
-        Outcome::Status(answer.status)
-    }
-
-    fn worth(&self, answer: &Answer) -> Worth {
-        if answer.status == StatusCode::SWITCHING_PROTOCOLS {
-            let is_switch = answer.switched.is_some()
-                && self.upgrade.as_ref().is_some_and(|protocols| headers::is_switch_to(&answer.headers, protocols));
-            return if is_switch { Worth::Success } else { Worth::Nothing };
-        }
-        match self.may_win(answer.status) {
-            true if self.upgrade.is_some() => Worth::SecondBest,
-            true => Worth::Success,
-            false => Worth::Nothing,
-        }
-    }
-
-    /// Whether an answer with this status may win, but for a 101.
-    fn may_win(&self, status: StatusCode) -> bool {
-        (status == StatusCode::NOT_MODIFIED && self.is_conditional) || self.proxy.rules.success.counts(status)
     }
 
     pub(super) fn end(self: &Arc<Self>, leg: usize, outcome: Outcome, after: Duration) {

@@ -4,6 +4,7 @@
 mod candidates;
 mod delivery;
 mod exchange;
+mod worth;
 
 use std::sync::Arc;
 use std::time::Instant;

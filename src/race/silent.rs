@@ -170,7 +170,9 @@ mod tests {
     /// So many losers wait in vain on this path.
     fn add(silent: &Silent, path: PathKey, count: usize) -> Vec<Mark> {
         let marks: Vec<Mark> = std::iter::repeat_with(Mark::default).take(count).collect();
-        marks.iter().for_each(|mark| silent.add(mark, path));
+        for mark in &marks {
+            silent.add(mark, path);
+        }
         marks
     }
 
@@ -213,9 +215,13 @@ mod tests {
         silent.hear(QUICK, now);
         assert!(silent.count() == 200 && admits(&silent, SLOW, now));
         let after = add(&silent, SLOW, 128);
-        before.iter().for_each(|mark| silent.remove(mark));
+        for mark in &before {
+            silent.remove(mark);
+        }
         assert!(silent.count() == 128 && !admits(&silent, SLOW, now), "those of before don't count twice");
-        after.iter().for_each(|mark| silent.remove(mark));
+        for mark in &after {
+            silent.remove(mark);
+        }
         assert_eq!(silent.count(), 0);
     }
 

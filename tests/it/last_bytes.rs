@@ -52,7 +52,7 @@ fn end(connection: Connection, way: End) {
 /// A backend's side of a tunnel.
 enum Far {
     Plain(Connection),
-    Tls(Secured),
+    Tls(Box<Secured>),
 }
 
 impl Far {
@@ -67,7 +67,10 @@ impl Far {
         if let (Far::Tls(secured), End::Farewell | End::FarewellOnly) = (&mut self, way) {
             secured.send_at_once(&[], true);
         }
-        let (Far::Plain(mut connection) | Far::Tls(Secured { mut connection, .. })) = self;
+        let mut connection = match self {
+            Far::Plain(connection) => connection,
+            Far::Tls(secured) => secured.connection,
+        };
         match way {
             End::FarewellOnly => return connection.wait_for_close(),
             End::Garbage => connection.send("no record"),
@@ -107,7 +110,7 @@ impl Backend {
         if is_tls {
             let backend = TlsBackend::serving(authority.identity(&["127.0.0.1"]), move |mut secured| {
                 secured.head();
-                hand_over(&sender, Far::Tls(secured));
+                hand_over(&sender, Far::Tls(Box::new(secured)));
             });
             return Backend { url: backend.url("127.0.0.1"), authority, sides, _raw: backend.raw };
         }
