@@ -134,7 +134,8 @@ impl Server {
             .thread_stack_size(WORKER_STACK_BYTES)
             .build();
         let descriptors = descriptors(&config);
-        let rooms = Arc::new(rooms(&config, descriptors.lines_max, &poller, &legs, lookup)?);
+        journal::warn_if_few_lines(descriptors.clients_max, config.backends.len(), descriptors.lines_max);
+        let rooms = Arc::new(rooms(&config, descriptors, &poller, &legs, lookup)?);
         let spool_dir = config.spool_dir.as_path().into();
         let limits = Limits { max_body: config.max_body, spool_memory: Arc::default(), spool_dir };
         let front = |clients_max| {
@@ -295,7 +296,7 @@ impl Rooms {
 
 fn rooms(
     config: &Config,
-    lines_max: usize,
+    descriptors: Descriptors,
     poller: &Poller,
     legs: &Legs,
     lookup: Arc<dyn Lookup>,
@@ -305,7 +306,7 @@ fn rooms(
         idle_timeout: config.idle_timeout,
         idle_lines_max: config.max_idle_lines,
         dns_ttl: config.dns_ttl,
-        lines_max,
+        lines_max: descriptors.lines_max,
         own_roots: config.ca_certificates.clone(),
     };
     let upstream = Upstream::new(reach, lookup, poller.clone())
@@ -317,6 +318,7 @@ fn rooms(
     let replaced = backends.clone();
     let replace = move |addresses: Vec<_>| {
         journal::replaced(&addresses);
+        journal::warn_if_few_lines(descriptors.clients_max, addresses.len(), descriptors.lines_max);
         replaced.replace(addresses);
     };
     let rules = Rules { success: config.success.clone(), host: config.host, silent_max: config.max_silent.get() };
@@ -372,6 +374,7 @@ fn open(
 }
 
 /// How the descriptors are divided.
+#[derive(Clone, Copy)]
 struct Descriptors {
     clients_max: usize,
     lines_max: usize,
@@ -457,7 +460,9 @@ mod tests {
         let (poller, waiter) = Poller::new().expect("a poller");
         let polling = thread::spawn(move || waiter.run());
         let (legs, _foreman) = Legs::new(Bounds::default());
-        let rooms = Arc::new(rooms(&config, 64, &poller, &legs, Arc::new(SystemLookup)).expect("no certificates"));
+        let descriptors = Descriptors { clients_max: 16, lines_max: 64 };
+        let rooms =
+            Arc::new(rooms(&config, descriptors, &poller, &legs, Arc::new(SystemLookup)).expect("no certificates"));
         let pool = ThreadPool::new(1);
         let spool_dir = config.spool_dir.as_path().into();
         let limits = Limits { max_body: config.max_body, spool_memory: Arc::default(), spool_dir };

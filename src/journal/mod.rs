@@ -147,6 +147,16 @@ pub fn replaced(backends: &[impl fmt::Display]) {
     log::info!("the backends are now {}", list.join(", "));
 }
 
+/// Warns if as many clients as may connect could want more connections to the backends than there may be.
+pub fn warn_if_few_lines(clients_max: usize, backends: usize, lines_max: usize) {
+    if clients_max.saturating_mul(backends) > lines_max {
+        log::warn!(
+            "{clients_max} clients could want a connection each to {backends} backends, and there is room for {lines_max}: \
+             beyond it they get 503, so raise the limit of open files (ulimit -n) or lower --max-connections"
+        );
+    }
+}
+
 fn put(line: &mut String, text: fmt::Arguments) {
     line.write_fmt(text).expect("a string takes all");
 }
