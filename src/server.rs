@@ -1,5 +1,6 @@
-//! The wiring: makes the poller, the workers, the legs and the fronts, sends each exchange to `admin` or to `proxy`, and
-//! ends it all in order. Knows nothing of the bytes of HTTP.
+//! The wiring: makes the poller, the workers, the legs and the fronts, has each exchange served, and ends it all in order. Knows nothing of the bytes of HTTP.
+
+mod rooms;
 
 use std::fmt;
 use std::io;
@@ -8,39 +9,31 @@ use std::num::NonZeroUsize;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread;
-use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use threadpool::ThreadPool;
 
-use crate::admin::{Admin, FORM_BYTES_MAX, FORM_TIME, Guard};
-use crate::backends::Backends;
-use crate::config::{AdminToken, Config};
-use crate::front::{ClientReply, Front, Limits, Terms, Yielding};
+use crate::config::Config;
+use crate::front::{ClientReply, Front};
 use crate::host::{self, Host};
-use crate::journal::{self, Costs, Record};
-use crate::message::{Networks, Refusal, ReplyTo, Request, SpoolMemory};
+use crate::journal::{self, Costs};
+use crate::message::{ReplyTo, Request};
 use crate::poller::{Poller, Turn, Waiter};
-use crate::proxy::{Proxy, Rules};
-use crate::race::{Bounds, Foreman, Legs, Linger, Reaper};
+use crate::proxy::Proxy;
+use crate::race::{Bounds, Foreman, Legs};
 use crate::sockets;
 use crate::supervisor::{Standing, Supervisor};
-use crate::upstream::{Lookup, Reach, SystemLookup, Upstream};
+use crate::upstream::{Lookup, SystemLookup};
+use rooms::{Places, Rooms, admin_limits, limits, rooms};
 
 /// The poller has a thread per core, but no more: by then the kernel's part of the work wants the other cores.
 const POLLER_THREADS_MAX: usize = 8;
-/// Legs that are begun on a poller's thread: some microseconds each. Of more, a worker begins them, and other clients don't
-/// wait meanwhile.
-const QUICK_LEGS_MAX: usize = 8;
 /// Exchanges that wait for a worker. Workers never wait themselves, so this many are served within milliseconds.
 const WORKER_QUEUE_MAX: usize = 1024;
 /// Workers hold a request and start a race.
 const WORKER_STACK_BYTES: usize = 256 * 1024;
 /// Operators are few; the limit keeps them from costing the clients' descriptors.
 const ADMIN_CONNECTIONS_MAX: usize = 64;
-/// Their heads always have room for a target and a token of the longest.
-const ADMIN_HEAD_BYTES: usize = 32 * 1024;
-
 /// A proxy that listens and is about to run.
 pub struct Server {
     config: Config,
@@ -90,13 +83,6 @@ impl Meter {
     }
 }
 
-/// What answers requests.
-struct Rooms {
-    admin: Admin,
-    proxy: Arc<Proxy>,
-    admin_on_proxy_port: bool,
-}
-
 impl Server {
     /// Listens on every configured address and accepts clients from [`Server::run`] on.
     pub fn bind(config: Config) -> Result<Server, StartError> {
@@ -130,14 +116,16 @@ impl Server {
         let room = host.room(config.max_head);
         let wanted = config.max_connections.map(NonZeroUsize::get);
         host.complaints(&room, wanted, config.max_legs.get()).iter().for_each(|complaint| log::warn!("{complaint}"));
-        let rooms = Arc::new(rooms(&config, room.lines, &poller, &legs, lookup)?);
+        let places = Places { clients: room.clients(wanted), lines: room.lines };
+        places.warn_if_few(config.backends.len());
+        let rooms = Arc::new(rooms(&config, places, &poller, &legs, lookup).map_err(StartError)?);
         let front = |limits, clients_max| {
             // Half of the threads for clients that don't read leaves the other half for those that do.
             let waiting_max = config.max_legs.get() / 2;
             Front::new(poller.clone(), limits, clients_max, config.idle_timeout, waiting_max)
         };
         let (limits, admin_limits) = (limits(&config, &host, &rooms), admin_limits(&config, &rooms));
-        let (front, admin_front) = (front(limits, room.clients(wanted)), front(admin_limits, ADMIN_CONNECTIONS_MAX));
+        let (front, admin_front) = (front(limits, places.clients), front(admin_limits, ADMIN_CONNECTIONS_MAX));
         let service = Service { serve: Rooms::serve, is_quick: Rooms::is_quick };
         let addresses = open(&front, sockets, Turn::Drain, &pool, &rooms, service)?;
         let serve_admin = |rooms: &Rooms, request, reply_to| rooms.serve_admin(&request, reply_to);
@@ -243,115 +231,6 @@ impl fmt::Debug for Server {
     }
 }
 
-impl Rooms {
-    /// A request from the proxy port.
-    fn serve(&self, request: Request, reply_to: Box<dyn ReplyTo>) {
-        if self.is_update(&request) {
-            return self.answer(&request, reply_to);
-        }
-        self.proxy.serve(request, reply_to);
-    }
-
-    /// Whether a request from the proxy port is served in some microseconds.
-    fn is_quick(&self, request: &Request) -> bool {
-        self.proxy.legs_of_a_race() <= QUICK_LEGS_MAX && !self.is_update(request)
-    }
-
-    fn is_update(&self, request: &Request) -> bool {
-        self.admin_on_proxy_port && Admin::is_update(&request.target)
-    }
-
-    /// On which terms the body of a request about the proxy itself is taken. Strangers are refused without it.
-    fn terms(&self, request: &Request) -> Terms {
-        if !self.admin.wants_body(request) {
-            return Terms::Unwanted;
-        }
-        Terms::Short { bytes_max: FORM_BYTES_MAX, time: FORM_TIME, too_long: Refusal::FormTooLong }
-    }
-
-    /// A request from the admin port.
-    fn serve_admin(&self, request: &Request, reply_to: Box<dyn ReplyTo>) {
-        match self.admin.probed(request) {
-            // One every few seconds, for ever: nobody wants to read that.
-            Some(probed) => drop(reply_to.reply_at_once(probed.unwrap_or_else(|refusal| refusal.reply()))),
-            None => self.answer(request, reply_to),
-        }
-    }
-
-    /// A request about the proxy itself.
-    fn answer(&self, request: &Request, reply_to: Box<dyn ReplyTo>) {
-        let record = Record::new(request, self.proxy.origin_of(request));
-        match self.admin.answer(request) {
-            Ok(reply) => {
-                let status = reply.status;
-                let delivery = reply_to.reply_at_once(reply);
-                record.answered(status, &delivery, Instant::now());
-            }
-            Err(refusal) => {
-                reply_to.reply_at_once(refusal.reply());
-                record.refused(&refusal, Instant::now());
-            }
-        }
-        record.finish(None, &[]);
-    }
-}
-
-fn rooms(
-    config: &Config,
-    lines_max: usize,
-    poller: &Poller,
-    legs: &Legs,
-    lookup: Arc<dyn Lookup>,
-) -> Result<Rooms, StartError> {
-    let reach = Reach {
-        timeout: config.timeout,
-        idle_timeout: config.idle_timeout,
-        idle_lines_max: config.max_idle_lines,
-        dns_ttl: config.dns_ttl,
-        lines_max,
-        own_roots: config.ca_certificates.clone(),
-    };
-    let upstream = Upstream::new(reach, lookup, poller.clone())
-        .map_err(|bad| StartError(format!("cannot trust certificate {} of --ca-file: {}", bad.number, bad.reason)))?;
-    let backends = Arc::new(Backends::new(config.backends.clone(), upstream));
-    let token = config.admin_token.as_ref().map(AdminToken::as_str);
-    let guard = Guard::new(token, &config.admin_host, &config.admin_from);
-    let linger = Linger { safe: config.linger, not_safe: config.linger_unsafe };
-    let replaced = backends.clone();
-    let replace = move |addresses: Vec<_>| {
-        journal::replaced(&addresses);
-        replaced.replace(addresses);
-    };
-    let rules = Rules {
-        success: config.success.clone(),
-        host: config.host,
-        via: config.via,
-        trusted_proxies: Networks::new(&config.trusted_proxies),
-        silent_max: config.max_silent.get(),
-    };
-    let proxy = Proxy::new(rules, backends, legs.clone(), Reaper::new(linger, poller));
-    Ok(Rooms { admin: Admin::new(guard, Box::new(replace)), proxy, admin_on_proxy_port: config.admin_on_proxy_port })
-}
-
-/// What clients may send.
-fn limits(config: &Config, host: &Host, rooms: &Arc<Rooms>) -> Limits {
-    let rooms = rooms.clone();
-    let terms = move |request: &Request| if rooms.is_update(request) { rooms.terms(request) } else { Terms::Usual };
-    let spool_memory = Arc::new(SpoolMemory::within(host.memory_bytes));
-    Limits { spool_memory, terms: Arc::new(terms), ..Limits::new(config.max_head, config.max_body, &config.spool_dir) }
-}
-
-/// What operators and probes may send: a head and a form in some seconds each, and into memory that clients can't take.
-fn admin_limits(config: &Config, rooms: &Arc<Rooms>) -> Limits {
-    let rooms = rooms.clone();
-    Limits {
-        head_time: FORM_TIME,
-        terms: Arc::new(move |request| rooms.terms(request)),
-        yielding: Yielding::Oldest,
-        ..Limits::new(config.max_head.max(ADMIN_HEAD_BYTES), FORM_BYTES_MAX, &config.spool_dir)
-    }
-}
-
 /// How the requests of a front are served.
 #[derive(Clone, Copy)]
 struct Service {
@@ -409,6 +288,7 @@ mod tests {
     use http::{HeaderMap, StatusCode};
 
     use super::*;
+    use crate::front::Limits;
     use crate::message::{Reply, ReplyBody, Source};
 
     const SOON: Duration = Duration::from_secs(20);
@@ -464,7 +344,8 @@ mod tests {
         let (poller, waiter) = Poller::new().expect("a poller");
         let polling = thread::spawn(move || waiter.run());
         let (legs, _foreman) = Legs::new(Bounds::default());
-        let rooms = Arc::new(rooms(&config, 64, &poller, &legs, Arc::new(SystemLookup)).expect("no certificates"));
+        let places = Places { clients: 16, lines: 64 };
+        let rooms = Arc::new(rooms(&config, places, &poller, &legs, Arc::new(SystemLookup)).expect("no certificates"));
         let pool = ThreadPool::new(1);
         let limits = Limits::new(config.max_head, config.max_body, &config.spool_dir);
         let front = Front::new(poller.clone(), limits, 16, SOON, 1);

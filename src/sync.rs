@@ -6,7 +6,7 @@ pub use std::thread_local;
 
 /// Shared numbers and flags.
 pub mod atomic {
-    pub use std::sync::atomic::{AtomicBool, AtomicIsize, AtomicU8, Ordering};
+    pub use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 }
 
 /// Threads and the scopes that hold them.

@@ -173,7 +173,7 @@ impl Client {
     pub(super) fn cut_off(&self) {
         let tunnel = self.seat().tunnel.clone();
         if let Some(tunnel) = tunnel {
-            return tunnel.turn(Turn::Cut);
+            return tunnel.cut_off();
         }
         let _ = SockRef::from(&self.socket).set_linger(Some(Duration::ZERO));
         let _ = self.socket.shutdown(Shutdown::Read);

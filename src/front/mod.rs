@@ -5,6 +5,7 @@ mod body;
 mod client;
 mod connection;
 mod crowd;
+mod flow;
 mod further;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]

@@ -1,10 +1,13 @@
 //! A connection after a 101: bytes both ways between a client and a backend, until both have ended or nothing moves for too
-//! long. While nothing is to be moved it waits in the poller. Knows nothing of what the bytes mean.
+//! long. However a side ends, what it sent before is delivered, and then the other side is told an end in order: a reset would
+//! destroy what the kernel still has to send. While nothing is to be moved it waits in the poller. Knows nothing of what the
+//! bytes mean.
 
-use std::io::{self, Read, Write};
+use std::io;
 use std::net::Shutdown;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags};
@@ -12,14 +15,16 @@ use socket2::SockRef;
 
 use super::client::{Client, LOOK_UP_TIME};
 use super::crowd::Standing;
+use super::flow::{Failed, Flow, Progress, now};
 use crate::message::{Delivery, FarSide, TunnelCare};
 use crate::poller::Turn;
 use crate::wait;
 
-/// Moved in one piece, in either direction.
-const PIECE_BYTES: usize = 16 * 1024;
 /// Pieces each way before others get the thread: a megabyte, or about a millisecond.
 const ROUNDS_MAX: usize = 64;
+/// How long what a side still sends is thrown away once both have been told the end. A socket that is closed with unread bytes
+/// ends with a reset, and what it still had to send is lost.
+const PARTING_TIME: Duration = Duration::from_secs(1);
 
 /// Two connections that are one.
 pub(super) struct Tunnel {
@@ -35,6 +40,8 @@ struct Shared {
     pending: bool,
     /// The tunnel is over, or is to be.
     closed: bool,
+    /// The client is to be reset.
+    aborted: bool,
 }
 
 struct Ends {
@@ -45,7 +52,11 @@ struct Ends {
     down: Flow,
     opened_at: Instant,
     moved_at: Instant,
-    /// One side takes nothing any more; what the other still gets is the last of it.
+    /// Until when it may last once both sides have been told the end.
+    parts_until: Option<Instant>,
+    /// The backend takes nothing any more.
+    is_backend_lost: bool,
+    /// What was lost first, if anything.
     failed: Option<Delivery>,
     ended: Box<dyn FnOnce(Delivery) + Send>,
 }
@@ -57,97 +68,36 @@ struct Held {
     ends: Option<Box<Ends>>,
 }
 
-/// One direction: what has been read and not yet been written.
-#[derive(Default)]
-struct Flow {
-    bytes: Vec<u8>,
-    written: usize,
-    source_ended: bool,
-    /// How much has been read so far.
-    total: u64,
-    /// The end has been told to the other side.
-    closed: bool,
-}
-
-impl Flow {
-    fn is_pending(&self) -> bool {
-        self.written < self.bytes.len()
-    }
-
-    /// Reads if nothing is pending, writes what is: whether anything moved. Waits for nothing.
-    fn step(&mut self, source: &mut dyn Read, sink: &mut dyn Write) -> Result<bool, Failed> {
-        let mut moved = false;
-        if !self.is_pending() && !self.source_ended {
-            self.bytes.resize(PIECE_BYTES, 0);
-            let read = now(source.read(&mut self.bytes)).map_err(Failed::Source)?;
-            self.source_ended = read == Some(0);
-            self.total += read.unwrap_or(0) as u64;
-            moved = read.is_some();
-            self.written = 0;
-            self.bytes.truncate(read.unwrap_or(0));
-        }
-        if self.is_pending() {
-            let count = now(sink.write(&self.bytes[self.written..])).map_err(Failed::Sink)?.unwrap_or(0);
-            self.written += count;
-            moved |= count > 0;
-        }
-        if !self.is_pending() {
-            // A silent tunnel keeps no buffer.
-            self.bytes = Vec::new();
-            self.written = 0;
-        }
-        Ok(moved)
-    }
-
-    /// Nothing more goes this way.
-    fn give_up(&mut self) {
-        *self = Flow { source_ended: true, closed: true, ..Flow::default() };
-    }
-
-    /// Whether the end is to be told now, once.
-    fn closes_now(&mut self) -> bool {
-        self.source_ended && !self.is_pending() && !std::mem::replace(&mut self.closed, true)
-    }
-}
-
-/// Which side of a flow has failed.
-enum Failed {
-    Source(io::Error),
-    Sink(io::Error),
-}
-
-/// What was done at once; `None` if it would have to wait.
-fn now(done: io::Result<usize>) -> io::Result<Option<usize>> {
-    match done {
-        Ok(count) => Ok(Some(count)),
-        Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => Ok(None),
-        Err(error) => Err(error),
-    }
-}
-
 /// What a socket that isn't read any more has to say.
 fn error_of(socket: BorrowedFd) -> Option<io::Error> {
     SockRef::from(&socket).take_error().unwrap_or_else(Some)
 }
 
 impl Ends {
-    /// Moves what can be moved without waiting: whether anything was.
-    fn step(&mut self, client: &Client) -> Result<bool, Delivery> {
+    /// Moves what can be moved without waiting.
+    fn step(&mut self, client: &Client) -> Progress {
         let up = self.up.step(&mut &client.socket, &mut *self.far);
-        let up = match up.and_then(|moved| self.flush().map(|()| moved)) {
-            Ok(moved) => moved,
-            Err(Failed::Source(error)) => return Err(Delivery::ClientGone(error)),
-            Err(Failed::Sink(error)) => self.fail(Delivery::BodyBroke(error)),
-        };
-        let down = match self.down.step(&mut *self.far, &mut &client.socket) {
-            Ok(moved) => moved,
-            Err(Failed::Source(error)) => return Err(Delivery::BodyBroke(error)),
-            Err(Failed::Sink(error)) => self.fail(Delivery::ClientGone(error)),
-        };
-        if up || down {
+        let up = up.and_then(|progress| self.flush().map(|()| progress)).unwrap_or_else(|failed| {
+            match failed {
+                Failed::Source(error) => self.lose_client(error),
+                Failed::Sink(error) => self.lose_backend(error),
+            }
+            Progress::Moved
+        });
+        let down = self.down.step(&mut *self.far, &mut &client.socket).unwrap_or_else(|failed| {
+            match failed {
+                // TLS without a farewell: many end so, and what is said in the tunnel has an end of its own.
+                Failed::Source(error) if error.kind() == io::ErrorKind::UnexpectedEof => {}
+                Failed::Source(error) => self.lose_backend(error),
+                Failed::Sink(error) => self.lose_client(error),
+            }
+            Progress::Moved
+        });
+        let progress = up.max(down);
+        if progress == Progress::Moved {
             self.moved_at = Instant::now();
         }
-        Ok(up || down)
+        progress
     }
 
     fn flush(&mut self) -> Result<(), Failed> {
@@ -157,45 +107,86 @@ impl Ends {
         Ok(())
     }
 
-    /// Once nothing more is to go up, what the far side would still say of its own doesn't matter.
+    /// What a side that takes nothing any more would still be sent doesn't matter.
     fn has_unsent(&self) -> bool {
-        !self.up.closed && self.far.has_unsent()
+        !self.is_backend_lost && self.far.has_unsent()
     }
 
-    /// One side takes nothing any more. What it has sent before may be its last word, and still reaches the other.
-    fn fail(&mut self, failed: Delivery) -> bool {
-        match failed {
-            Delivery::ClientGone(_) => self.down.give_up(),
-            _ => self.up.give_up(),
+    /// The client takes nothing any more. What it sent before still reaches the backend.
+    fn lose_client(&mut self, error: io::Error) {
+        self.down.close();
+        self.failed.get_or_insert(Delivery::ClientGone(error));
+    }
+
+    /// The backend takes nothing any more. What it sent before, its last word maybe, still reaches the client.
+    fn lose_backend(&mut self, error: io::Error) {
+        self.up.close();
+        self.is_backend_lost = true;
+        self.failed.get_or_insert(Delivery::BodyBroke(error));
+    }
+
+    /// A side that has ended isn't read any more, and so wouldn't be heard to die.
+    fn look_after_ended(&mut self, client: &Client) {
+        if self.up.source_ended
+            && !self.down.closed
+            && let Some(error) = error_of(client.socket.as_fd())
+        {
+            self.lose_client(error);
         }
-        self.failed.get_or_insert(failed);
-        true
+        if self.down.source_ended
+            && !self.up.closed
+            && let Some(error) = error_of(self.far.as_fd())
+        {
+            self.lose_backend(error);
+        }
     }
 
-    /// Half-closes what is through. After a failure nothing may look as if it had come to its end.
+    /// Half-closes what is through.
     fn tell_ends(&mut self, client: &Client) {
-        let is_orderly = self.failed.is_none();
-        if !self.has_unsent() && self.up.closes_now() && is_orderly {
-            self.far.end_writing();
+        if self.up.is_through() && !self.has_unsent() {
+            self.end_up();
         }
-        if self.down.closes_now() && is_orderly {
-            let _ = client.socket.shutdown(Shutdown::Write);
+        if self.down.is_through() {
+            self.end_down(client);
         }
     }
 
-    /// Why the tunnel is over, if it is.
-    fn end(&mut self, client: &Client) -> Option<Delivery> {
-        if self.have_ended() {
-            return Some(self.failed.take().unwrap_or(Delivery::Whole));
-        }
-        // A side that has ended isn't read any more, and so wouldn't be heard to die.
-        let of_client = self.up.source_ended.then(|| error_of(client.socket.as_fd())).flatten();
-        let of_far = self.down.source_ended.then(|| error_of(self.far.as_fd())).flatten();
-        of_client.map(Delivery::ClientGone).or(of_far.map(Delivery::BodyBroke))
+    fn end_up(&mut self) {
+        self.up.close();
+        self.far.end_writing();
     }
 
-    fn have_ended(&self) -> bool {
-        self.up.closed && self.down.closed
+    fn end_down(&mut self, client: &Client) {
+        self.down.close();
+        let _ = client.socket.shutdown(Shutdown::Write);
+    }
+
+    /// Tells both sides the end, whatever is still in hand.
+    fn part(&mut self, client: &Client) {
+        if !self.up.closed {
+            self.end_up();
+        }
+        if !self.down.closed {
+            self.end_down(client);
+        }
+    }
+
+    /// Does at once what can be done before the end: moves what the sockets take, and reads what would make a reset of it.
+    fn part_at_once(&mut self, client: &Client) {
+        let work = |ends: &mut Ends| (0..ROUNDS_MAX).take_while(|_| ends.step(client) > Progress::Nothing).count();
+        work(self);
+        self.part(client);
+        work(self);
+    }
+
+    /// Whether the tunnel is over. What still comes once both sides have been told the end is thrown away for a while.
+    fn is_over(&mut self, now: Instant) -> bool {
+        if !self.up.closed || !self.down.closed {
+            return false;
+        }
+        let parts_until = *self.parts_until.get_or_insert(now + PARTING_TIME);
+        let is_all_done = self.up.source_ended && self.down.source_ended && !self.has_unsent();
+        is_all_done || now >= parts_until
     }
 
     fn standing(&self) -> Standing {
@@ -231,34 +222,34 @@ impl Held {
         let tunnel = self.tunnel.clone();
         for _ in 0..ROUNDS_MAX {
             let Some(ends) = &mut self.ends else { return };
-            let stepped = ends.step(&tunnel.client);
-            // Not before: that the house closes may be what ends have just been read for.
             if tunnel.shared().closed {
-                return self.end(Delivery::Stopped);
+                return self.stop();
             }
-            match stepped {
-                Ok(moved) => {
-                    ends.tell_ends(&tunnel.client);
-                    if !moved {
-                        self.pause();
-                    }
-                }
-                Err(failed) => return self.end(failed),
+            let progress = ends.step(&tunnel.client);
+            ends.tell_ends(&tunnel.client);
+            if progress < Progress::Moved {
+                self.pause(progress);
             }
         }
         self.go_on_later();
     }
 
-    /// Nothing moves: the tunnel is over, or this thread waits, or the poller does.
-    fn pause(&mut self) {
+    /// Nothing moves: the tunnel is over, or this thread waits, or the poller does. A side whose bytes are thrown away puts no
+    /// deadline off.
+    fn pause(&mut self, progress: Progress) {
         let Some(ends) = &mut self.ends else { return };
-        let client = &self.tunnel.client;
-        let deadline = ends.moved_at + client.front().write_timeout;
-        if let Some(delivery) = ends.end(client) {
+        let (client, now) = (&self.tunnel.client, Instant::now());
+        ends.look_after_ended(client);
+        if ends.is_over(now) {
+            let delivery = ends.failed.take().unwrap_or(Delivery::Whole);
             return self.end(delivery);
         }
-        if Instant::now() >= deadline {
-            return self.end(Delivery::Whole);
+        let deadline = ends.parts_until.unwrap_or(ends.moved_at + client.front().write_timeout);
+        if now >= deadline {
+            return ends.part(client);
+        }
+        if progress == Progress::ThrownAway {
+            return;
         }
         if ends.is_stuck() {
             let _wait = ends.down.is_pending().then(|| client.begin_wait(ends.moved_at));
@@ -273,6 +264,14 @@ impl Held {
         (tunnel.run)(Box::new(move || self.work()));
     }
 
+    /// Ends the tunnel here and now, in order as far as that goes.
+    fn stop(&mut self) {
+        if let Some(ends) = &mut self.ends {
+            ends.part_at_once(&self.tunnel.client);
+        }
+        self.end(Delivery::Stopped);
+    }
+
     fn end(&mut self, delivery: Delivery) {
         if let Some(ends) = self.ends.take() {
             self.tunnel.end(*ends, delivery);
@@ -282,6 +281,14 @@ impl Held {
 
 impl Drop for Held {
     fn drop(&mut self) {
+        if !thread::panicking() {
+            return self.stop();
+        }
+        // What the sides have been told may be anything.
+        if let Some(ends) = &mut self.ends {
+            ends.far.abort();
+        }
+        self.tunnel.shared().aborted = true;
         self.end(Delivery::Stopped);
     }
 }
@@ -289,12 +296,22 @@ impl Drop for Held {
 impl Tunnel {
     /// Joins the two; `unread` is what the client has sent already.
     pub(super) fn open(client: Arc<Client>, unread: Vec<u8>, far: Box<dyn FarSide>, care: TunnelCare) {
-        let up = Flow { bytes: unread, ..Flow::default() };
+        let up = Flow::holding(unread);
         let down = Flow::default();
-        let now = Instant::now();
-        let ends = Box::new(Ends { far, up, down, opened_at: now, moved_at: now, failed: None, ended: care.ended });
+        let (opened_at, ended) = (Instant::now(), care.ended);
+        let ends = Box::new(Ends {
+            far,
+            up,
+            down,
+            opened_at,
+            moved_at: opened_at,
+            parts_until: None,
+            is_backend_lost: false,
+            failed: None,
+            ended,
+        });
         // There may be something to read by now, and no edge will tell: somebody looks at once.
-        let shared = Shared { ends: None, pending: false, closed: false };
+        let shared = Shared { ends: None, pending: false, closed: false, aborted: false };
         let tunnel = Arc::new(Tunnel { client, run: care.run, shared: Mutex::new(shared) });
         tunnel.client.enter_tunnel(&tunnel);
         let weak = Arc::downgrade(&tunnel);
@@ -328,16 +345,22 @@ impl Tunnel {
         }
     }
 
-    /// The house is closed. Nobody may be there any more to do the work, so it ends here and now, or with whoever has it.
+    /// The house is closed. There may be no thread any more to do the work, so it ends here and now, or on the thread that has it.
     fn cut(self: &Arc<Self>) {
         let ends = {
             let mut shared = self.shared();
             shared.closed = true;
             shared.ends.take()
         };
-        let _ = SockRef::from(&self.client.socket).set_linger(Some(Duration::ZERO));
+        Held { tunnel: self.clone(), ends }.stop();
+    }
+
+    /// The client takes too little: it is reset, so that the kernel doesn't keep what it hasn't taken.
+    pub(super) fn cut_off(self: &Arc<Self>) {
+        self.shared().aborted = true;
+        // It wakes the thread that waits.
         let _ = self.client.socket.shutdown(Shutdown::Read);
-        Held { tunnel: self.clone(), ends }.end(Delivery::Stopped);
+        self.cut();
     }
 
     /// What the client makes of its place, unless bytes are being moved just now.
@@ -372,14 +395,16 @@ impl Tunnel {
     }
 
     fn end(&self, ends: Ends, delivery: Delivery) {
-        self.shared().closed = true;
-        let Ends { mut far, ended, .. } = ends;
-        match delivery {
-            Delivery::Whole | Delivery::GaveWay => self.client.close(),
-            _ => {
-                far.abort();
-                self.client.abort();
-            }
+        let is_aborted = {
+            let mut shared = self.shared();
+            shared.closed = true;
+            shared.aborted
+        };
+        let Ends { far, ended, .. } = ends;
+        if is_aborted {
+            self.client.abort();
+        } else {
+            self.client.close();
         }
         self.client.seat().tunnel = None;
         drop(far);
@@ -393,6 +418,7 @@ impl Tunnel {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read, Write};
     use std::net::{TcpListener, TcpStream};
     use std::os::unix::net::UnixStream;
 
@@ -440,7 +466,7 @@ mod tests {
         }
 
         fn end_writing(&mut self) {
-            panic!("what couldn't be written has no orderly end");
+            let _ = self.socket.shutdown(Shutdown::Write);
         }
 
         fn abort(&mut self) {}
@@ -453,7 +479,7 @@ mod tests {
     /// A client behind its 101, what becomes of its tunnel, and what stands behind it.
     fn joined(says: &[u8], run: Run) -> (TcpStream, Receiver<Delivery>, Arc<Front>, Poller) {
         let (poller, waiter) = Poller::new().expect("a poller");
-        std::thread::spawn(move || waiter.run());
+        thread::spawn(move || waiter.run());
         let limits = Limits::new(1024, 0, &std::env::temp_dir());
         let front = Front::new(poller.clone(), limits, 8, SOON, 8);
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
@@ -486,14 +512,14 @@ mod tests {
     /// kept its client's socket for ever.
     #[test]
     fn work_that_nobody_does_ends_the_tunnel() {
-        let runs: [Run; 2] = [drop, |work| {
+        let panics: Run = |work| {
             let panics = std::panic::AssertUnwindSafe(|| {
                 let _work = work;
                 std::panic::resume_unwind(Box::new("meant"));
             });
             let _ = std::panic::catch_unwind(panics);
-        }];
-        for run in runs {
+        };
+        for (run, has_panicked) in [(drop as Run, false), (panics, true)] {
             let (mut client, ended, front, poller) = joined(b"", run);
             let deadline = Instant::now() + SOON;
             // The first bytes may come while the tunnel is still being made.
@@ -505,9 +531,10 @@ mod tests {
                 assert!(Instant::now() < deadline, "the tunnel is never heard of again");
             };
             assert!(matches!(delivery, Delivery::Stopped), "{delivery:?}");
-            assert!(client.read(&mut [0]).is_err(), "a reset");
+            let end = client.read(&mut [0]);
+            assert!(end.is_err() || (!has_panicked && matches!(end, Ok(0))), "{end:?}, not a reset");
             while front.connections() > 0 {
-                std::thread::yield_now();
+                thread::yield_now();
             }
             poller.stop();
         }
@@ -521,7 +548,11 @@ mod tests {
         let mut heard = vec![0; words.len()];
         client.read_exact(&mut heard).expect("the last words");
         assert_eq!(heard, words);
-        assert!(client.read(&mut [0]).is_err(), "a reset, since what the client said was lost");
+        assert_eq!(
+            client.read(&mut [0]).map_err(|error| error.kind()),
+            Ok(0),
+            "an end in order: a reset might overtake them"
+        );
         assert!(matches!(ended.recv_timeout(SOON), Ok(Delivery::BodyBroke(_))));
         poller.stop();
     }

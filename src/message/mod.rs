@@ -170,7 +170,7 @@ pub trait FarSide: Read + Write + AsFd + Send {
     /// Whether bytes that it has taken are still to be sent, by `flush`.
     fn has_unsent(&self) -> bool;
 
-    /// Nothing more will be written.
+    /// Nothing more will be written. Its end is told once what it has taken is sent, by `flush` if need be.
     fn end_writing(&mut self);
 
     /// It ends with a reset once it is dropped: nobody must take what was sent for complete.

@@ -40,7 +40,8 @@ pub enum Refusal {
     Internal,
     /// The method or a transfer coding isn't implemented; the text says which.
     NotImplemented(&'static str),
-    /// Every backend failed: its name, its address and its outcome.
+    /// Every backend failed: its name, its address and its outcome. If this host had no room for any leg, it is the one that is
+    /// too busy.
     AllFailed(Vec<(String, String, Outcome)>),
     /// Too much is waiting already.
     Busy,
@@ -78,6 +79,9 @@ impl Refusal {
             Refusal::TrailersTooLarge => (431, "The trailers are longer than 4 KiB"),
             Refusal::Internal => (500, "Internal error"),
             Refusal::NotImplemented(what) => (501, what),
+            Refusal::AllFailed(legs) if is_overload(legs) => {
+                (503, "Too busy: this host has no descriptor, port or thread left for any backend")
+            }
             Refusal::AllFailed(_) => (502, "All backend requests failed"),
             Refusal::Busy => (503, "Too busy: too many requests are waiting already"),
             Refusal::Stopping => (503, "Stopping: what is under way is finished, nothing else is begun"),
@@ -127,12 +131,45 @@ impl Refusal {
             Refusal::MethodNotAllowed(allow) => {
                 reply.headers.insert(header::ALLOW, HeaderValue::from_static(allow));
             }
-            Refusal::Busy => {
-                // A full queue is empty again within a second, or the host is too small for its load.
-                reply.headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
-            }
+            Refusal::Busy => put_retry_after(&mut reply),
+            Refusal::AllFailed(legs) if is_overload(legs) => put_retry_after(&mut reply),
             _ => {}
         }
         reply
+    }
+}
+
+/// Whether no leg could run, so that nothing is said of the backends.
+fn is_overload(legs: &[(String, String, Outcome)]) -> bool {
+    !legs.is_empty() && legs.iter().all(|(_, _, outcome)| *outcome == Outcome::NoSocket)
+}
+
+/// A full queue is empty again within a second, or the host is too small for its load.
+fn put_retry_after(reply: &mut Reply) {
+    reply.headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_if_no_leg_could_run_is_it_worth_asking_again_soon() {
+        let failed = || Outcome::Status(StatusCode::NOT_FOUND);
+        let rows = [
+            (vec![Outcome::NoSocket], 503, Some("1")),
+            (vec![Outcome::NoSocket, Outcome::NoSocket], 503, Some("1")),
+            (vec![Outcome::NoSocket, failed()], 502, None),
+            (vec![failed()], 502, None),
+            (vec![Outcome::Refused, Outcome::NoSocket], 502, None),
+        ];
+        for (outcomes, status, retry_after) in rows {
+            let legs = outcomes.iter().map(|outcome| ("b1".to_owned(), "http://a".to_owned(), outcome.clone()));
+            let refusal = Refusal::AllFailed(legs.collect());
+            let reply = refusal.reply();
+            let found = reply.headers.get(header::RETRY_AFTER).and_then(|value| value.to_str().ok());
+            assert_eq!((reply.status.as_u16(), found), (status, retry_after), "{outcomes:?}");
+            assert_eq!(refusal.details().len(), outcomes.len(), "each leg has its line");
+        }
     }
 }

@@ -1,20 +1,20 @@
 //! One exchange: the race, and the reply.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use http::{HeaderValue, StatusCode};
+use http::HeaderValue;
 
+use super::candidates::Candidate;
+use super::worth::Worth;
 use super::{Proxy, outgoing};
 use crate::backends::Backend;
 use crate::journal::{LegRecord, Record};
 use crate::message::headers;
 use crate::message::{Outcome, Refusal, ReplyTo, Request};
-use crate::race::{CancelToken, End, Job, LegResult, Mark, Place, Race, Verdict};
-use crate::upstream::{
-    Answer, AnswerBody, Draining, FilePlace, Loss, Outgoing, Step, Upload, UploadStop, Uploaded, Waits, Woken,
-};
+use crate::race::{Abandoned, CancelToken, End, Job, LegResult, Mark, PathKey, Place, Race, Verdict, Won};
+use crate::upstream::{Answer, Draining, FilePlace, Loss, Outgoing, Step, Upload, UploadStop, Uploaded, Waits, Woken};
 
 /// A loser's body is read to its end, for the sake of its line, if it is no longer than this.
 const LOSER_BODY_BYTES_MAX: u64 = 64 * 1024;
@@ -33,14 +33,17 @@ pub(super) struct Exchange {
     pub(super) proxy: Arc<Proxy>,
     _alive: Arc<()>,
     pub(super) backends: Vec<Arc<Backend>>,
-    race: Arc<Race<Box<dyn ReplyTo>, Outcome>>,
+    pub(super) race: Arc<Race<Box<dyn ReplyTo>, Outcome>>,
     marks: Vec<Mark>,
+    path: PathKey,
     pub(super) request: Outgoing,
     /// For the file of its body, if that is in one: one for each leg.
     file_places: Vec<FilePlace>,
-    is_conditional: bool,
+    pub(super) is_conditional: bool,
     /// The protocols that the client would switch to.
-    upgrade: Option<HeaderValue>,
+    pub(super) upgrade: Option<HeaderValue>,
+    /// Empty but for a request that asks to switch.
+    pub(super) candidates: Mutex<Vec<Candidate>>,
     pub(super) record: Record,
 }
 
@@ -51,7 +54,7 @@ impl Exchange {
         let departure = reply_to.departure();
         let is_conditional = headers::is_conditional(&request);
         let upgrade = headers::upgrade_of(&request);
-        let received = request.received;
+        let (received, path) = (request.received, PathKey::of(request.target.path()));
         let request = outgoing(request, &proxy.via, &proxy.rules);
         let files = if request.holds_file() { backends.len() } else { 0 };
         let exchange = Arc::new(Exchange {
@@ -59,9 +62,11 @@ impl Exchange {
             _alive: proxy.alive.clone(),
             race: Arc::new(Race::new(backends.len(), reply_to, received)),
             marks: backends.iter().map(|_| Mark::default()).collect(),
+            path,
             backends,
             is_conditional,
             upgrade,
+            candidates: Mutex::default(),
             request,
             file_places: (0..files).map(|_| FilePlace::default()).collect(),
             record,
@@ -81,7 +86,7 @@ impl Exchange {
         if !self.request.method().is_safe() {
             return Vec::new();
         }
-        let is_full = |leg: &usize| !self.backends[*leg].silent().admits(self.proxy.rules.silent_max, now);
+        let is_full = |leg: &usize| !self.backends[*leg].silent().admits(self.proxy.rules.silent_max, self.path, now);
         let mut held_back: Vec<usize> = (0..self.backends.len()).filter(is_full).collect();
         if held_back.len() == self.backends.len() {
             // The one that answered last is the likeliest to answer again.
@@ -107,10 +112,10 @@ impl Exchange {
         if jobs.is_empty() || self.proxy.legs.start(jobs).is_ok() {
             return;
         }
-        if !is_any_sent {
+        if !is_any_sent && !self.race.has_candidate() {
             return self.refuse(waiting);
         }
-        // A backend that can't be reached fills the queue; that mustn't cost the race the legs that run.
+        // A backend that can't be reached fills the queue; that mustn't cost the race the legs that run, or have an answer.
         for leg in waiting {
             self.end(leg, Outcome::NoSocket, self.elapsed());
         }
@@ -215,42 +220,60 @@ impl Exchange {
         }
     }
 
-    /// A leg has a complete head: it has won, or it has lost and frees its line.
-    fn answered(self: &Arc<Self>, leg: usize, mut answer: Answer, thread: Thread) {
+    /// A leg has a complete head: it has won, or waits for what the others say, or has lost.
+    fn answered(self: &Arc<Self>, leg: usize, answer: Answer, thread: Thread) {
         let after = self.elapsed();
-        let upload = answer.upload.take();
+        let won = match self.worth(&answer) {
+            Worth::Success => self.race.claim(leg),
+            Worth::SecondBest => return self.hold(leg, answer, after),
+            Worth::Nothing => None,
+        };
+        match won {
+            Some(won) => self.win(leg, answer, won, after, thread),
+            None => self.lose_answer(leg, answer, after),
+        }
+    }
+
+    /// A leg has lost whose answer is here, and frees its line: once the rest of its request is out, if that isn't, and its body
+    /// read.
+    pub(super) fn lose_answer(self: &Arc<Self>, leg: usize, mut answer: Answer, after: Duration) {
+        let (outcome, upload) = (self.outcome_of(&answer), answer.upload.take());
+        self.end(leg, outcome, after);
+        let drain = move |exchange: &Arc<Self>| exchange.drain(leg, answer.body.drain(LOSER_BODY_BYTES_MAX));
+        let Some(upload) = upload else { return drain(self) };
+        self.let_linger(&upload.stop());
+        self.upload(upload, drain);
+    }
+
+    /// A leg has won: all others have lost, and it answers the client.
+    pub(super) fn win(
+        self: &Arc<Self>,
+        leg: usize,
+        mut answer: Answer,
+        won: Won<Box<dyn ReplyTo>>,
+        after: Duration,
+        thread: Thread,
+    ) {
         // Before its client can ask again.
         self.hear(leg);
-        let outcome = self.outcome_of(&answer);
-        let won = if self.counts(&answer) { self.race.claim(leg) } else { None };
-        let Some(won) = won else {
-            self.end(leg, outcome, after);
-            return self.leave(answer.body, upload);
-        };
+        let upload = answer.upload.take();
         let stop = upload.as_ref().map(Upload::stop);
         if let Some(upload) = upload {
             self.upload(upload, |_| ());
         }
         for loser in won.losers {
-            self.backends[loser].silent().add(&self.marks[loser]);
+            self.backends[loser].silent().add(&self.marks[loser], self.path);
             if let Some(place) = self.file_places.get(loser) {
                 place.take(self.backends[loser].lines());
             }
         }
         self.proxy.reaper.take(&self.race, Some(leg), self.request.method().is_safe(), Instant::now());
         self.skip(won.held_back);
+        self.lose_all(&won.candidates);
         if answer.switched.is_some() {
             return self.join(leg, answer, won.prize, after);
         }
         self.deliver(leg, answer, won.prize, after, (thread, stop));
-    }
-
-    /// A leg that has lost by its answer frees its line: once the rest of its request is out, if that isn't, and its body read.
-    fn leave(self: &Arc<Self>, body: AnswerBody, upload: Option<Upload>) {
-        let drain = move |exchange: &Arc<Self>| exchange.drain(body.drain(LOSER_BODY_BYTES_MAX));
-        let Some(upload) = upload else { return drain(self) };
-        self.let_linger(&upload.stop());
-        self.upload(upload, drain);
     }
 
     /// The rest of a request whose answer is over goes on for as long as a loser may linger.
@@ -273,16 +296,17 @@ impl Exchange {
         }));
     }
 
-    /// The rest of a loser's body. The reaper hangs up on it, which it can do as long as the race is there.
-    fn drain(self: &Arc<Self>, draining: Option<Draining>) {
-        let Some(draining) = draining else { return };
+    /// The rest of a loser's body. The reaper hangs up on it, which it can do as long as the race is there. A head whose short body
+    /// doesn't come is no answer.
+    fn drain(self: &Arc<Self>, leg: usize, draining: Option<Draining>) {
+        let Some(draining) = draining else { return self.hear(leg) };
         let exchange = self.clone();
         draining.wait(move |draining| {
             if !draining.is_over() {
                 let legs = exchange.proxy.legs.clone();
                 legs.resume(Box::new(move |place| {
                     if place == Place::Given {
-                        exchange.drain(draining.go_on());
+                        exchange.drain(leg, draining.go_on());
                     }
                 }));
             }
@@ -291,7 +315,7 @@ impl Exchange {
 
     /// Its backend answers.
     fn hear(&self, leg: usize) {
-        self.backends[leg].silent().hear(Instant::now());
+        self.backends[leg].silent().hear(self.path, Instant::now());
     }
 
     /// These legs were held back and aren't needed.
@@ -301,29 +325,8 @@ impl Exchange {
         }
     }
 
-    fn elapsed(&self) -> Duration {
+    pub(super) fn elapsed(&self) -> Duration {
         self.race.elapsed(Instant::now())
-    }
-
-    fn outcome_of(&self, answer: &Answer) -> Outcome {
-        if answer.status == StatusCode::LOOP_DETECTED && self.proxy.via.is_in(&answer.headers) {
-            return Outcome::Loop;
-        }
-        Outcome::Status(answer.status)
-    }
-
-    /// Whether an answer may win.
-    fn counts(&self, answer: &Answer) -> bool {
-        if answer.status == StatusCode::SWITCHING_PROTOCOLS {
-            return answer.switched.is_some()
-                && self.upgrade.as_ref().is_some_and(|protocols| headers::is_switch_to(&answer.headers, protocols));
-        }
-        self.may_win(answer.status)
-    }
-
-    /// Whether an answer with this status may win, but for a 101.
-    fn may_win(&self, status: StatusCode) -> bool {
-        (status == StatusCode::NOT_MODIFIED && self.is_conditional) || self.proxy.rules.success.counts(status)
     }
 
     pub(super) fn end(self: &Arc<Self>, leg: usize, outcome: Outcome, after: Duration) {
@@ -331,9 +334,15 @@ impl Exchange {
         if let Some(place) = self.file_places.get(leg) {
             place.give_back();
         }
-        match self.race.end(leg, outcome, after) {
+        self.go_on_after(self.race.end(leg, outcome, after));
+    }
+
+    /// Does what the race says after a leg's end, or its second-best answer.
+    pub(super) fn go_on_after(self: &Arc<Self>, end: End<Box<dyn ReplyTo>, Outcome>) {
+        match end {
             End::Running => {}
             End::CallUp(legs) => self.start(legs.into_iter()),
+            End::Choose(legs) => self.choose(legs),
             End::Over(verdict, results) => self.finish(verdict, &results),
             End::LastLost(reply_to, results) => {
                 // Some may still be reading their bodies, and nobody waits for those.
@@ -363,24 +372,26 @@ impl Exchange {
 
     /// The client has left: nobody needs an answer.
     fn abandon(self: &Arc<Self>) {
-        let (prize, held_back) = self.race.abandon();
+        let Abandoned { prize, held_back, candidates } = self.race.abandon();
         if prize.is_some() {
             self.record.abandoned(Instant::now());
         }
         // Not before: the last leg to end writes the record.
         self.race.hang_up_abandoned();
         self.skip(held_back);
+        self.cancel_all(&candidates);
     }
 
     /// Too many legs are waiting already, and these don't run. Those that were sent at once may have decided the race before.
     fn refuse(self: &Arc<Self>, legs: Vec<usize>) {
-        let (prize, held_back) = self.race.abandon();
+        let Abandoned { prize, held_back, candidates } = self.race.abandon();
         if let Some(reply_to) = prize {
             reply_to.reply_at_once(Refusal::Busy.reply());
             self.record.refused(&Refusal::Busy, Instant::now());
             self.race.hang_up_abandoned();
         }
         self.skip(held_back);
+        self.cancel_all(&candidates);
         for leg in legs {
             self.end(leg, Outcome::NoSocket, Duration::ZERO);
         }

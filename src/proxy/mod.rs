@@ -1,8 +1,10 @@
 //! Races requests: the backends' view of each, and its exchange. Knows nothing of sockets or threads: legs are handed to
 //! whoever runs them, the reply to whoever knows the client.
 
+mod candidates;
 mod delivery;
 mod exchange;
+mod worth;
 
 use std::sync::Arc;
 use std::time::Instant;

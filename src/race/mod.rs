@@ -14,7 +14,7 @@ use crate::sync::{Mutex, MutexGuard, PoisonError};
 pub use cancel::{CancelToken, Cancelled, HangUp};
 pub use legs::{Bounds, Foreman, Job, Legs, Place, QueueFull};
 pub use reaper::Reaper;
-pub use silent::{Mark, Silent};
+pub use silent::{Mark, PathKey, Silent};
 
 /// How a race ended for its client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +42,8 @@ struct State<P, O> {
     /// Legs without a result, those that are held back included.
     running: usize,
     held_back: Vec<usize>,
+    /// Legs whose success is second-best, the earliest first: one of them wins if no leg can do better any more.
+    candidates: Vec<usize>,
 }
 
 /// How one leg ended, and after how long.
@@ -62,15 +64,31 @@ pub struct Won<P> {
     pub losers: Vec<usize>,
     /// Legs that were held back and needn't run any more; they haven't ended yet.
     pub held_back: Vec<usize>,
+    /// Legs that had a second-best success: they have lost, and haven't ended yet.
+    pub candidates: Vec<usize>,
 }
 
-/// What the end of a leg means for its race.
+/// What is left of a race that nobody waits for.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Abandoned<P> {
+    /// The prize, if no leg has taken it.
+    pub prize: Option<P>,
+    /// Legs that were held back; they haven't ended yet.
+    pub held_back: Vec<usize>,
+    /// Legs that had a second-best success; they haven't ended yet.
+    pub candidates: Vec<usize>,
+}
+
+/// What the end of a leg, or its second-best success, means for its race.
 #[derive(Debug, PartialEq, Eq)]
 pub enum End<P, O> {
     /// Other legs are still running.
     Running,
-    /// All others have lost: these legs, which were held back, are to run after all.
+    /// No other leg runs any more: these, which were held back, are to run after all.
     CallUp(Vec<usize>),
+    /// No leg can do better than these candidates any more, the earliest first: all but one of them are to end, and that one
+    /// is to claim.
+    Choose(Vec<usize>),
     /// All legs have lost, and this was the last: it answers the client.
     LastLost(P, Vec<LegResult<O>>),
     /// This was the last leg of a race that had been decided before: everything is known now.
@@ -87,6 +105,7 @@ impl<P, O: Clone> Race<P, O> {
             results: vec![None; legs],
             running: legs,
             held_back: Vec::new(),
+            candidates: Vec::new(),
         };
         let tokens = std::iter::repeat_with(CancelToken::default).take(legs).collect();
         Race { began: now, tokens, state: Mutex::new(state) }
@@ -107,7 +126,7 @@ impl<P, O: Clone> Race<P, O> {
         self.state().verdict.is_some()
     }
 
-    /// Holds legs back, before any leg has started or the race can be abandoned: they run only if all others lose.
+    /// Holds legs back, before any leg has started or the race can be abandoned: they run only if no other succeeds.
     pub fn hold_back(&self, legs: Vec<usize>) {
         let mut state = self.state();
         assert!(state.verdict.is_none(), "nobody would end them any more");
@@ -122,10 +141,29 @@ impl<P, O: Clone> Race<P, O> {
             return None;
         }
         state.verdict = Some(Verdict::Won(leg));
-        let held_back = std::mem::take(&mut state.held_back);
-        let is_loser = |other: &usize| *other != leg && state.results[*other].is_none() && !held_back.contains(other);
+        let (held_back, candidates) = (std::mem::take(&mut state.held_back), std::mem::take(&mut state.candidates));
+        let is_loser = |other: &usize| {
+            let is_idle = held_back.contains(other) || candidates.contains(other);
+            *other != leg && state.results[*other].is_none() && !is_idle
+        };
         let losers = (0..state.results.len()).filter(is_loser).collect();
-        state.prize.take().map(|prize| Won { prize, losers, held_back })
+        state.prize.take().map(|prize| Won { prize, losers, held_back, candidates })
+    }
+
+    /// A leg has had a success that is second-best: it is a candidate until another leg claims, or none can any more. `None`:
+    /// the race is decided, and the leg has lost.
+    pub fn hold(&self, leg: usize) -> Option<End<P, O>> {
+        let mut state = self.state();
+        if state.verdict.is_some() {
+            return None;
+        }
+        state.candidates.push(leg);
+        Some(state.go_on())
+    }
+
+    /// Whether a leg could win if all others ended now.
+    pub fn has_candidate(&self) -> bool {
+        !self.state().candidates.is_empty()
     }
 
     /// A leg has ended, exactly once each; the winner after it has delivered.
@@ -134,11 +172,8 @@ impl<P, O: Clone> Race<P, O> {
         assert!(state.results[leg].is_none(), "a leg ends once");
         state.results[leg] = Some(LegResult { outcome, after });
         state.running -= 1;
-        if state.verdict.is_none() && state.running == state.held_back.len() && state.running > 0 {
-            return End::CallUp(std::mem::take(&mut state.held_back));
-        }
         if state.running > 0 {
-            return End::Running;
+            return state.go_on();
         }
         let results = state.results.iter().flatten().cloned().collect();
         let verdict = *state.verdict.get_or_insert(Verdict::Lost);
@@ -148,12 +183,12 @@ impl<P, O: Clone> Race<P, O> {
         }
     }
 
-    /// There is nobody to answer any more. Gives the prize, if nobody has taken it, and the legs that were held back, which
-    /// haven't ended yet. The others are still to be hung up on.
-    pub fn abandon(&self) -> (Option<P>, Vec<usize>) {
+    /// There is nobody to answer any more. Gives what is left; the legs that run are still to be hung up on.
+    pub fn abandon(&self) -> Abandoned<P> {
         let mut state = self.state();
         state.verdict.get_or_insert(Verdict::Abandoned);
-        (state.prize.take(), std::mem::take(&mut state.held_back))
+        let State { prize, held_back, candidates, .. } = &mut *state;
+        Abandoned { prize: prize.take(), held_back: std::mem::take(held_back), candidates: std::mem::take(candidates) }
     }
 
     /// Hangs up on those whom nobody waits for any more after [`Race::abandon`]: on every leg; in a decided race on the
@@ -177,6 +212,19 @@ impl<P, O: Clone> Race<P, O> {
 
     fn state(&self) -> MutexGuard<'_, State<P, O>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<P, O> State<P, O> {
+    /// What the legs without a result do next.
+    fn go_on(&mut self) -> End<P, O> {
+        if self.verdict.is_some() || self.running > self.held_back.len() + self.candidates.len() {
+            return End::Running;
+        }
+        if self.held_back.is_empty() {
+            return End::Choose(std::mem::take(&mut self.candidates));
+        }
+        End::CallUp(std::mem::take(&mut self.held_back))
     }
 }
 
@@ -211,6 +259,8 @@ mod tests {
     #[derive(Debug, Clone, Copy, PartialEq)]
     enum Step {
         Succeed(usize),
+        /// It succeeds, but is second-best.
+        Hold(usize),
         Fail(usize),
         Abandon,
     }
@@ -218,11 +268,15 @@ mod tests {
     /// Some legs, how many of the last ones are held back, and what happens in which order.
     fn races() -> impl Strategy<Value = (usize, usize, Vec<Step>)> {
         (1..=8usize).prop_flat_map(|legs| {
-            let succeeds = proptest::collection::vec(proptest::bool::weighted(0.3), legs);
+            let does = proptest::collection::vec(0..10, legs);
             let order = Just((0..legs).collect::<Vec<_>>()).prop_shuffle();
             let abandoned_at = proptest::option::weighted(0.3, 0..=legs);
-            (succeeds, order, abandoned_at, 0..legs).prop_map(move |(succeeds, order, abandoned_at, held_back)| {
-                let step = |leg| if succeeds[leg] { Step::Succeed(leg) } else { Step::Fail(leg) };
+            (does, order, abandoned_at, 0..legs).prop_map(move |(does, order, abandoned_at, held_back)| {
+                let step = |leg| match does[leg] {
+                    0..2 => Step::Succeed(leg),
+                    2..5 => Step::Hold(leg),
+                    _ => Step::Fail(leg),
+                };
                 let mut steps: Vec<Step> = order.into_iter().map(step).collect();
                 if let Some(at) = abandoned_at {
                     steps.insert(at, Step::Abandon);
@@ -236,6 +290,8 @@ mod tests {
     struct Runner {
         race: Race<&'static str, usize>,
         held_back: Vec<usize>,
+        /// Those that wait to be chosen.
+        candidates: Vec<usize>,
         prizes: usize,
         called_up: usize,
         ends: Vec<(Verdict, Vec<LegResult<usize>>)>,
@@ -250,17 +306,27 @@ mod tests {
                         self.race.hang_up(Some(leg));
                         assert!(!self.race.token(leg).is_cancelled(), "the winner runs on");
                         assert!(won.losers.iter().all(|loser| self.race.token(*loser).is_cancelled()));
-                        for leg in won.held_back {
+                        assert_eq!(won.candidates, std::mem::take(&mut self.candidates), "all of them lose");
+                        assert!(won.losers.iter().all(|loser| !won.candidates.contains(loser)));
+                        for leg in won.held_back.into_iter().chain(won.candidates) {
                             self.end(leg);
                         }
                     }
                     self.end(leg);
                 }
+                Step::Hold(leg) => match self.race.hold(leg) {
+                    None => self.end(leg),
+                    Some(end) => {
+                        self.candidates.push(leg);
+                        self.go_on(end);
+                    }
+                },
                 Step::Fail(leg) => self.end(leg),
                 Step::Abandon => {
-                    let (prize, held_back) = self.race.abandon();
+                    let Abandoned { prize, held_back, candidates } = self.race.abandon();
                     self.prizes += usize::from(prize.is_some());
-                    for leg in held_back {
+                    self.candidates.clear();
+                    for leg in held_back.into_iter().chain(candidates) {
                         self.end(leg);
                     }
                 }
@@ -269,8 +335,19 @@ mod tests {
 
         fn end(&mut self, leg: usize) {
             self.held_back.retain(|held_back| *held_back != leg);
-            match self.race.end(leg, leg, Duration::ZERO) {
+            let end = self.race.end(leg, leg, Duration::ZERO);
+            self.go_on(end);
+        }
+
+        fn go_on(&mut self, end: End<&'static str, usize>) {
+            match end {
                 End::Running => {}
+                End::Choose(legs) => {
+                    assert!(self.held_back.is_empty(), "those that were held back might do better");
+                    assert_eq!(legs, std::mem::take(&mut self.candidates), "all of them, the earliest first");
+                    legs[1..].iter().for_each(|leg| self.end(*leg));
+                    self.take(Step::Succeed(legs[0]));
+                }
                 End::CallUp(legs) => {
                     assert_eq!(legs, self.held_back, "exactly those that were held back are called up");
                     self.called_up += 1;
@@ -289,29 +366,29 @@ mod tests {
     fn a_client_that_leaves_after_the_verdict_shortens_no_losers_linger() {
         let race: Race<&str, usize> = Race::new(3, "prize", Instant::now());
         assert!(race.claim(1).is_some());
-        assert_eq!(race.abandon().0, None);
+        assert_eq!(race.abandon().prize, None);
         race.hang_up_abandoned();
         assert_eq!([0, 1, 2].map(|leg| race.token(leg).is_cancelled()), [false, true, false]);
         let race: Race<&str, usize> = Race::new(2, "prize", Instant::now());
-        assert_eq!(race.abandon().0, Some("prize"));
+        assert_eq!(race.abandon().prize, Some("prize"));
         race.hang_up_abandoned();
         assert!(race.token(0).is_cancelled() && race.token(1).is_cancelled());
     }
 
     proptest! {
-        /// In any order of outcomes there is one winner, the first to succeed; the prize is given once; legs that were
-        /// held back run if all others lose; every leg is accounted for.
+        /// In any order of outcomes there is one winner, the first to succeed, or else the first that is second-best; the prize
+        /// is given once; legs that were held back run if no other succeeds; every leg is accounted for.
         #[test]
         fn any_order_of_outcomes_has_one_right_end((legs, held_back, steps) in races()) {
             let race = Race::new(legs, "prize", Instant::now());
             let held_back: Vec<usize> = (legs - held_back..legs).collect();
             race.hold_back(held_back.clone());
-            let mut runner = Runner { race, held_back, prizes: 0, called_up: 0, ends: Vec::new() };
+            let mut runner = Runner { race, held_back, candidates: Vec::new(), prizes: 0, called_up: 0, ends: Vec::new() };
             let mut steps = std::collections::VecDeque::from(steps);
-            let (mut first, mut ended) = (None, Vec::new());
+            let (mut first, mut second) = (None, None);
             while let Some(step) = steps.pop_front() {
                 // A leg that is held back does nothing until it is called up; one that was skipped does nothing at all.
-                if let Step::Succeed(leg) | Step::Fail(leg) = step {
+                if let Step::Succeed(leg) | Step::Hold(leg) | Step::Fail(leg) = step {
                     if runner.held_back.contains(&leg) {
                         steps.push_back(step);
                         continue;
@@ -320,17 +397,17 @@ mod tests {
                         continue;
                     }
                 }
-                if !matches!(step, Step::Fail(_)) && runner.ends.is_empty() {
-                    first = first.or(Some(step));
+                // Abandoned after the last leg has ended, or while it delivers, it is decided already.
+                let is_decided = runner.race.is_decided();
+                match step {
+                    Step::Succeed(leg) if !is_decided => first = Some(Verdict::Won(leg)),
+                    Step::Abandon if !is_decided => first = Some(Verdict::Abandoned),
+                    Step::Hold(leg) if !is_decided => second = second.or(Some(Verdict::Won(leg))),
+                    _ => {}
                 }
-                ended.push(step);
                 runner.take(step);
             }
-            let expected = match first {
-                None => Verdict::Lost,
-                Some(Step::Succeed(leg)) => Verdict::Won(leg),
-                Some(_) => Verdict::Abandoned,
-            };
+            let expected = first.or(second).unwrap_or(Verdict::Lost);
             prop_assert_eq!(runner.prizes, 1, "the prize is given exactly once");
             prop_assert_eq!(runner.ends.len(), 1, "the race ends exactly once");
             let (verdict, results) = &runner.ends[0];

@@ -1,73 +1,162 @@
 //! How many losers of decided races wait in vain at one backend: beyond a bound its legs are held back, so that a hung
-//! backend costs nothing that grows. Knows nothing of backends or of what a leg does.
+//! backend costs nothing that grows. One that answers isn't hung, and on a path that it hasn't been seen to leave unanswered it
+//! is given the benefit of the doubt. Knows nothing of backends or of what a leg does.
 
 use std::time::{Duration, Instant};
 
-use crate::sync::atomic::{AtomicIsize, AtomicU8, Ordering};
-use crate::sync::{Mutex, PoisonError};
+use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use crate::sync::{Mutex, MutexGuard, PoisonError};
 
-/// So often a leg is let through all the same: else nobody would notice that the backend has recovered.
+/// So often a leg is let through all the same: else the backend's recovery would go unnoticed.
 const PROBE_INTERVAL: Duration = Duration::from_secs(1);
+/// Paths are told apart by a byte of their hash: of two paths one in 256 pairs counts as one.
+const PATHS: usize = 256;
+/// The share of the bound that a path may leave unanswered before its legs are held back, too. A quick backend answers before
+/// so many more legs have lost.
+const PATH_SHARE: usize = 8;
+
+/// A path as far as backends' silence on it is remembered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PathKey(u8);
+
+/// So many times the bound may wait in all at a backend that answers now and then: each costs a descriptor.
+const WAITING_MAX: usize = 8;
 
 /// The silent losers at one backend.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Silent {
-    /// Below zero for a moment when a loser ends while it is being counted.
-    count: AtomicIsize,
-    probed: Mutex<Option<Instant>>,
-    /// When the backend answered last.
-    heard: Mutex<Option<Instant>>,
+    /// Both counts of the state, for a look without the lock.
+    unanswered: AtomicUsize,
+    waiting: AtomicUsize,
+    state: Mutex<State>,
 }
 
-/// Whether one leg counts as a silent loser. It does so from the verdict to its own end.
-#[derive(Debug, Default)]
-pub struct Mark(AtomicU8);
+#[derive(Debug)]
+struct State {
+    /// Those that have lost since the last answer.
+    unanswered: usize,
+    /// All.
+    waiting: usize,
+    /// Grows with each answer that found some.
+    generation: u64,
+    /// When the backend answered last.
+    heard: Option<Instant>,
+    probed: Option<Instant>,
+    /// Legs that were let through beyond the bound since the last answer, for their path's sake.
+    guests: usize,
+    /// How many losers each path has left unanswered since its last answer.
+    paths: [u8; PATHS],
+}
 
-const RUNNING: u8 = 0;
-const SILENT: u8 = 1;
-const ENDED: u8 = 2;
+/// Whether one leg counts as a silent loser. It does so from the verdict to its own end, and as unanswered up to the next answer of
+/// its backend to any request.
+#[derive(Debug, Default)]
+pub struct Mark(AtomicU64);
+
+const RUNNING: u64 = 0;
+const ENDED: u64 = 1;
+/// And from here on, silent: since this generation.
+const SILENT: u64 = 2;
+
+impl PathKey {
+    /// The key of a path.
+    pub fn of(path: &str) -> PathKey {
+        // FNV-1a, whose low byte depends on every bit of the path.
+        let hash = path
+            .bytes()
+            .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+        let [first, second, ..] = hash.to_le_bytes();
+        PathKey(first ^ second)
+    }
+}
 
 impl Silent {
-    /// Whether one more leg may go there: there are fewer than `max`, or it is time to try again.
-    pub fn admits(&self, max: usize, now: Instant) -> bool {
-        if self.count() < max {
+    /// Whether one more leg may go there: fewer than `max` have been left unanswered since the last answer, or its path has
+    /// hardly left any unanswered, or it is time to try again. However many paths there are, no more than twice `max` wait at a
+    /// backend that doesn't answer, but for what is under way.
+    pub fn admits(&self, max: usize, path: PathKey, now: Instant) -> bool {
+        if self.unanswered.load(Ordering::Relaxed) < max && self.count() < max.saturating_mul(WAITING_MAX) {
             return true;
         }
-        let mut probed = self.probed.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_due = probed.is_none_or(|at| now.saturating_duration_since(at) >= PROBE_INTERVAL);
+        let mut state = self.state();
+        let is_path_open =
+            usize::from(state.paths[usize::from(path.0)]) < (max / PATH_SHARE).clamp(1, usize::from(u8::MAX));
+        if is_path_open && state.guests < max {
+            state.guests += 1;
+            return true;
+        }
+        let is_due = state.probed.is_none_or(|at| now.saturating_duration_since(at) >= PROBE_INTERVAL);
         if is_due {
-            *probed = Some(now);
+            state.probed = Some(now);
         }
         is_due
     }
 
-    /// The backend has answered.
-    pub fn hear(&self, now: Instant) {
-        *self.heard.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
+    /// The backend has answered a request for this path, so it isn't hung.
+    pub fn hear(&self, path: PathKey, now: Instant) {
+        let mut state = self.state();
+        state.heard = Some(now);
+        state.guests = 0;
+        state.paths[usize::from(path.0)] = 0;
+        if state.unanswered > 0 {
+            state.generation += 1;
+            state.unanswered = 0;
+            self.show(&state);
+        }
     }
 
     /// When the backend answered last.
     pub fn heard(&self) -> Option<Instant> {
-        *self.heard.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state().heard
     }
 
     /// How many there are.
     pub fn count(&self) -> usize {
-        usize::try_from(self.count.load(Ordering::Relaxed)).unwrap_or(0)
+        self.waiting.load(Ordering::Relaxed)
     }
 
     /// The race of this leg is decided and it hasn't ended.
-    pub fn add(&self, mark: &Mark) {
-        if mark.0.compare_exchange(RUNNING, SILENT, Ordering::AcqRel, Ordering::Acquire).is_ok() {
-            self.count.fetch_add(1, Ordering::Relaxed);
+    pub fn add(&self, mark: &Mark, path: PathKey) {
+        let mut state = self.state();
+        let silent = SILENT + state.generation;
+        if mark.0.compare_exchange(RUNNING, silent, Ordering::AcqRel, Ordering::Acquire).is_ok() {
+            let unanswered = &mut state.paths[usize::from(path.0)];
+            *unanswered = unanswered.saturating_add(1);
+            state.unanswered += 1;
+            state.waiting += 1;
+            self.show(&state);
         }
     }
 
     /// The leg has ended.
     pub fn remove(&self, mark: &Mark) {
-        if mark.0.swap(ENDED, Ordering::AcqRel) == SILENT {
-            self.count.fetch_sub(1, Ordering::Relaxed);
+        let was = mark.0.swap(ENDED, Ordering::AcqRel);
+        if was < SILENT {
+            return;
         }
+        let mut state = self.state();
+        state.waiting -= 1;
+        if was == SILENT + state.generation {
+            state.unanswered -= 1;
+        }
+        self.show(&state);
+    }
+
+    fn show(&self, state: &State) {
+        self.unanswered.store(state.unanswered, Ordering::Relaxed);
+        self.waiting.store(state.waiting, Ordering::Relaxed);
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Default for Silent {
+    fn default() -> Silent {
+        let state =
+            State { unanswered: 0, waiting: 0, generation: 0, heard: None, probed: None, guests: 0, paths: [0; PATHS] };
+        Silent { unanswered: AtomicUsize::new(0), waiting: AtomicUsize::new(0), state: Mutex::new(state) }
     }
 }
 
@@ -75,31 +164,109 @@ impl Silent {
 mod tests {
     use super::*;
 
+    const SLOW: PathKey = PathKey(1);
+    const QUICK: PathKey = PathKey(2);
+
+    /// So many losers wait in vain on this path.
+    fn add(silent: &Silent, path: PathKey, count: usize) -> Vec<Mark> {
+        let marks: Vec<Mark> = std::iter::repeat_with(Mark::default).take(count).collect();
+        for mark in &marks {
+            silent.add(mark, path);
+        }
+        marks
+    }
+
+    /// Whether a leg gets there that isn't a probe.
+    fn admits(silent: &Silent, path: PathKey, now: Instant) -> bool {
+        silent.state().probed = Some(now);
+        silent.admits(128, path, now)
+    }
+
     #[test]
     fn a_loser_counts_from_the_verdict_to_its_end_whichever_comes_first() {
         let silent = Silent::default();
         let (late, early) = (Mark::default(), Mark::default());
-        silent.add(&late);
+        silent.add(&late, SLOW);
         assert_eq!(silent.count(), 1);
         silent.remove(&late);
         silent.remove(&early);
-        silent.add(&early);
+        silent.add(&early, SLOW);
         assert_eq!(silent.count(), 0);
     }
 
     #[test]
     fn beyond_the_bound_one_leg_a_second_is_a_probe() {
         let silent = Silent::default();
-        let marks = [Mark::default(), Mark::default()];
         let now = Instant::now();
-        assert!(silent.admits(2, now));
-        for mark in &marks {
-            silent.add(mark);
-        }
-        assert!(silent.admits(2, now), "the first probe");
-        assert!(!silent.admits(2, now + PROBE_INTERVAL / 2));
-        assert!(silent.admits(2, now + PROBE_INTERVAL), "the second probe");
+        assert!(silent.admits(2, SLOW, now));
+        let marks = add(&silent, SLOW, 2);
+        assert!(silent.admits(2, SLOW, now), "the first probe");
+        assert!(!silent.admits(2, SLOW, now + PROBE_INTERVAL / 2));
+        assert!(silent.admits(2, SLOW, now + PROBE_INTERVAL), "the second probe");
         silent.remove(&marks[0]);
-        assert!(silent.admits(2, now + PROBE_INTERVAL));
+        assert!(silent.admits(2, SLOW, now + PROBE_INTERVAL));
+    }
+
+    #[test]
+    fn an_answer_to_anything_clears_the_backend_of_what_it_left_unanswered_before() {
+        let (silent, now) = (Silent::default(), Instant::now());
+        let before = add(&silent, SLOW, 200);
+        assert!(!admits(&silent, SLOW, now));
+        silent.hear(QUICK, now);
+        assert!(silent.count() == 200 && admits(&silent, SLOW, now));
+        let after = add(&silent, SLOW, 128);
+        for mark in &before {
+            silent.remove(mark);
+        }
+        assert!(silent.count() == 128 && !admits(&silent, SLOW, now), "those of before don't count twice");
+        for mark in &after {
+            silent.remove(mark);
+        }
+        assert_eq!(silent.count(), 0);
+    }
+
+    /// Was seen as: eight connections that asked often for what was slow at one backend had it skipped for everything else.
+    #[test]
+    fn a_path_that_is_left_unanswered_costs_no_other_path_its_legs() {
+        let (silent, now) = (Silent::default(), Instant::now());
+        for _ in 0..1000 {
+            let _waiting = add(&silent, SLOW, 128);
+            assert!(!admits(&silent, SLOW, now) && admits(&silent, QUICK, now));
+            // It has lost before its answer is here.
+            let mark = Mark::default();
+            silent.add(&mark, QUICK);
+            silent.hear(QUICK, now);
+            silent.remove(&mark);
+        }
+        assert!(!admits(&silent, SLOW, now), "thousands wait there by now");
+    }
+
+    #[test]
+    fn a_backend_that_has_hung_gets_few_more_however_many_paths_there_are() {
+        let (silent, now) = (Silent::default(), Instant::now());
+        for key in 0..=u8::MAX {
+            silent.hear(PathKey(key), now);
+        }
+        let mut admitted = 0;
+        for _ in 0..100 {
+            for key in 0..=u8::MAX {
+                if admits(&silent, PathKey(key), now) {
+                    admitted += 1;
+                    add(&silent, PathKey(key), 1);
+                }
+            }
+        }
+        assert_eq!(admitted, 2 * 128);
+        assert!(admits(&Silent::default(), SLOW, now));
+    }
+
+    #[test]
+    fn paths_that_differ_a_little_have_keys_of_their_own() {
+        let mut keys: Vec<u8> = (0..100).map(|number| PathKey::of(&format!("/item/{number}")).0).collect();
+        keys.sort_unstable();
+        keys.dedup();
+        assert!(keys.len() > 70, "{} of 100", keys.len());
+        let of = |path: &str| PathKey::of(path);
+        assert!(of("/slow") != of("/fast") && of("/slow") != of("/") && of("/a") != of("/b") && of("") == of(""));
     }
 }

@@ -42,7 +42,7 @@ use std::time::{Duration, Instant};
 use http::{HeaderMap, StatusCode, Version};
 use ureq::config::{AutoHeaderValue, Config};
 
-use crate::message::Source;
+use crate::message::{Outcome, Source};
 use crate::poller::Poller;
 use crate::race::CancelToken;
 pub use ask::ask;
@@ -54,6 +54,7 @@ pub use lines::Lines;
 pub use permit::FilePlace;
 pub use request::Outgoing;
 pub use resolve::{Lookup, SystemLookup};
+use session::Seen;
 pub use switched::Switched;
 pub use tls::BadCertificate;
 use tls::Tls;
@@ -129,6 +130,17 @@ pub struct AnswerBody {
     is_persistent: bool,
     /// If the rest of the request goes on beside it.
     shared: Option<Arc<SharedLine>>,
+}
+
+/// What may become of a body that isn't read yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Prospect {
+    /// Its connection is alive, or isn't needed any more.
+    Alive,
+    /// Its connection has ended: what came before may be all of it, or not.
+    Ended,
+    /// It will break off.
+    Broken(Outcome),
 }
 
 impl Upstream {
@@ -211,6 +223,27 @@ impl AnswerBody {
     /// what has to be waited for.
     pub fn drain(self, bytes_max: u64) -> Option<Draining> {
         Draining::begin(self, bytes_max)
+    }
+
+    /// What may become of it, by a look. Doesn't block.
+    pub fn prospect(&self) -> Prospect {
+        let Some(line) = self.line.as_ref().filter(|_| self.left != Some(0)) else { return Prospect::Alive };
+        let wire = line.wire();
+        if !wire.has_ended() {
+            return Prospect::Alive;
+        }
+        let seen = wire.look(|seen| match seen {
+            Seen::Failed(io::ErrorKind::ConnectionReset) => Some((Outcome::Reset, self.left.is_none())),
+            Seen::Failed(_) => Some((Outcome::Closed, self.left.is_none())),
+            Seen::End if self.left.is_some() => Some((Outcome::Closed, false)),
+            _ => None,
+        });
+        let is_any_here = wire.story().is_held() || !wire.look_again(<[u8]>::is_empty);
+        match seen {
+            // The socket tells a failure once: a body that lasts to the end of the connection would look whole.
+            Some((outcome, is_told_once)) if is_told_once || !is_any_here => Prospect::Broken(outcome),
+            _ => Prospect::Ended,
+        }
     }
 }
 

@@ -21,6 +21,8 @@ pub struct Switched {
     tls: Option<Box<ClientConnection>>,
     /// What came behind the 101, and how much of it has been read.
     input: io::Cursor<Vec<u8>>,
+    /// Nothing more will be written once all records are sent.
+    is_ending: bool,
     token: CancelToken,
 }
 
@@ -28,7 +30,7 @@ impl Switched {
     pub(super) fn new(line: Line, left: Left, token: CancelToken) -> Switched {
         let (wire, input) = (line.wire(), io::Cursor::new(left.input));
         be_patient(wire.now());
-        Switched { wire, _line: line, tls: left.tls, input, token }
+        Switched { wire, _line: line, tls: left.tls, input, is_ending: false, token }
     }
 }
 
@@ -61,7 +63,13 @@ impl Write for Switched {
 
     fn flush(&mut self) -> io::Result<()> {
         let is_sent = self.tls.as_mut().map_or(Ok(true), |tls| send_records(tls, self.wire.now()))?;
-        if is_sent { Ok(()) } else { Err(io::ErrorKind::WouldBlock.into()) }
+        if !is_sent {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        if self.is_ending {
+            self.wire.end_writing();
+        }
+        Ok(())
     }
 }
 
@@ -79,10 +87,9 @@ impl FarSide for Switched {
     fn end_writing(&mut self) {
         if let Some(tls) = &mut self.tls {
             tls.send_close_notify();
-            // A farewell of 24 bytes that doesn't fit at once is not worth waiting for.
-            let _ = send_records(tls, self.wire.now());
         }
-        self.wire.end_writing();
+        self.is_ending = true;
+        let _ = self.flush();
     }
 
     fn abort(&mut self) {
@@ -100,15 +107,17 @@ impl Drop for Switched {
     }
 }
 
-/// Decrypts what is here.
+/// Decrypts what is here. What came before a failure is read first.
 fn read_tls(tls: &mut ClientConnection, wire: &Wire, buffer: &mut [u8]) -> io::Result<usize> {
     loop {
+        // A failure is told each time.
+        let processed = tls.process_new_packets();
         match tls.reader().read(buffer) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             read => return read,
         }
+        processed.map_err(|error| io::Error::other(sentence(&error)))?;
         // The end without a farewell is an error of the reader's, next time round.
         tls.read_tls(&mut wire.now())?;
-        tls.process_new_packets().map_err(|error| io::Error::other(sentence(&error)))?;
     }
 }

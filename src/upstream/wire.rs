@@ -7,6 +7,7 @@ use std::net::Shutdown;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::pipe::SpliceFlags;
 use rustls::ClientConnection;
 use socket2::Socket;
@@ -263,6 +264,13 @@ impl Wire {
     /// The socket as bytes that come and go; what would have to wait is an error.
     pub(super) fn now(&self) -> &Socket {
         &self.socket
+    }
+
+    /// Whether the peer has ended the connection or reset it. What came before may still be unread.
+    pub(super) fn has_ended(&self) -> bool {
+        const AT_ONCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
+        let mut polled = [PollFd::new(&self.socket, PollFlags::RDHUP)];
+        poll(&mut polled, Some(&AT_ONCE)).is_ok_and(|ready| ready > 0)
     }
 
     /// Nothing more will be written.

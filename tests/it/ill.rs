@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::process::Command;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -324,13 +324,13 @@ fn a_client_that_leaves_at_once_is_told_also_if_a_leg_was_held_back() {
     }
 }
 
-/// A backend that answers at once but loses on `/lose`, when it is told to.
+/// A backend that answers at once but loses on `?lose`, when it is told to.
 fn losing_on_demand() -> (Raw, Receiver<()>, Sender<()>) {
     let (arrived, arrivals) = unbounded();
     let (lose, told) = unbounded();
     let raw = Raw::serving(move |mut connection: Connection| {
         while let Some(head) = connection.request_head() {
-            if !head.contains(" /lose ") {
+            if !head.contains("?lose ") {
                 connection.send(OK);
                 continue;
             }
@@ -345,14 +345,17 @@ fn losing_on_demand() -> (Raw, Receiver<()>, Sender<()>) {
 
 #[test]
 fn a_leg_that_was_held_back_is_called_up_when_all_others_have_lost() {
-    let ill = hanging_but_for("/lose", &Gate::new());
+    let ill = hanging_but_for("/hang?lose", &Gate::new());
     let (losing, arrivals, lose) = losing_on_demand();
     let program = program(&ill.url, &losing, FEW_FOR_LONG);
     let mut client = Client::connect(program.addresses().0);
-    fill(&mut client, &ill);
-    // One in a second is a probe.
+    // One in a second is a probe, and its answer clears the backend.
     eventually("a leg is held back", || {
-        client.send_request("GET", "/lose", &[], None);
+        eventually("others are", || {
+            ask(&mut client, "GET", "/hang", None);
+            ill.requests.recv_timeout(BRIEFLY).is_err()
+        });
+        client.send_request("GET", "/hang?lose", &[], None);
         arrivals.recv_timeout(SOON).expect("the other leg runs");
         let is_held_back = ill.requests.recv_timeout(BRIEFLY).is_err();
         lose.send(()).expect("the backend listens");
@@ -381,6 +384,95 @@ fn if_legs_to_all_backends_would_be_held_back_the_one_that_answered_last_gets_it
     for _ in 0..3 {
         assert_eq!(proxy.get("/one").text(), "ok");
     }
+}
+
+/// A backend that never answers what begins with `/slow`, and all else at once.
+fn slow_at_some() -> Raw {
+    Raw::serving(|mut connection: Connection| {
+        while let Some(head) = connection.request_head() {
+            if head.starts_with("GET /slow") {
+                return connection.wait_for_hang_up();
+            }
+            connection.send(OK);
+        }
+    })
+}
+
+/// Asks for other paths, often and now and then, while eight connections ask for what is slow: how often their legs to the slow
+/// backend were skipped.
+fn skipped_beside(slow_path: impl Fn(usize) -> String + Sync) -> usize {
+    let (slow, good) = (slow_at_some(), good());
+    let program = program(&slow.url, &good, &[]);
+    let (address, _) = program.addresses();
+    let is_over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for first in 0..8 {
+            let (is_over, slow_path) = (&is_over, &slow_path);
+            scope.spawn(move || {
+                let mut client = Client::connect(address);
+                let numbers = (first..).step_by(8).take_while(|_| !is_over.load(Ordering::Relaxed));
+                numbers.for_each(|number| ask(&mut client, "GET", &slow_path(number), None));
+            });
+        }
+        let mut client = Client::connect(address);
+        wait_for(Duration::from_millis(300));
+        for number in 0..60 {
+            ask(&mut client, "GET", "/other/often", None);
+            if number % 20 == 0 {
+                wait_for(Duration::from_millis(300));
+                ask(&mut client, "GET", &format!("/other/rare/{number}"), None);
+            }
+        }
+        is_over.store(true, Ordering::Relaxed);
+    });
+    ask(&mut Client::connect(address), "GET", "/last", None);
+    let lines = program.lines_until("/last");
+    let others: Vec<_> = lines.iter().filter(|line| line.contains(" GET /other/")).collect();
+    assert!(others.len() >= 60, "{} lines", others.len());
+    others.iter().filter(|line| line.contains("b1=skipped")).count()
+}
+
+/// Was seen as: one path that was slow at a backend, asked by eight connections, had the backend skipped for every other path,
+/// though it answered those in a millisecond.
+#[test]
+fn a_path_that_is_slow_at_a_backend_costs_no_other_path_its_leg() {
+    assert_eq!(skipped_beside(|_| "/slow".to_owned()), 0);
+}
+
+#[test]
+fn many_paths_that_are_slow_at_a_backend_cost_a_path_that_is_asked_often_few_of_its_legs() {
+    let skipped = skipped_beside(|number| format!("/slow/{number}"));
+    assert!(skipped <= 15, "{skipped} of 63");
+}
+
+#[test]
+fn a_backend_that_hangs_after_it_has_worked_is_skipped_on_every_path() {
+    let has_hung = Arc::new(AtomicBool::new(false));
+    let hangs = has_hung.clone();
+    let ill = Raw::serving(move |mut connection: Connection| {
+        while connection.request().is_some() {
+            if hangs.load(Ordering::SeqCst) {
+                return connection.wait_for_hang_up();
+            }
+            connection.send(OK);
+        }
+    });
+    let good = good();
+    let program = program(&ill.url, &good, FEW_FOR_LONG);
+    let mut client = Client::connect(program.addresses().0);
+    for number in 0..50 {
+        ask(&mut client, "GET", &format!("/{number}"), None);
+        ill.next();
+    }
+    has_hung.store(true, Ordering::SeqCst);
+    let began = Instant::now();
+    for number in 0..500 {
+        ask(&mut client, "GET", &format!("/{}", number % 50), None);
+    }
+    wait_for(BRIEFLY);
+    let asked = ill.requests.try_iter().count();
+    let probes = usize::try_from(began.elapsed().as_secs()).expect("few") + 2;
+    assert!(asked >= 8 && asked <= 2 * 8 + probes, "{asked}");
 }
 
 /// A backend that takes 10 to 30 ms.

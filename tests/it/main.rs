@@ -66,6 +66,12 @@ mod readers;
 /// After a 101.
 mod upgrades;
 
+/// What comes last in a tunnel, in whichever way it ends.
+mod last_bytes;
+
+/// Answers to a wish to switch that aren't the switch.
+mod second_best;
+
 /// Any bytes, from clients and from backends, rule by rule.
 mod wire;
 

@@ -133,8 +133,14 @@ fn a_leg_for_which_no_line_is_allowed_has_its_word_until_lines_are_free_again() 
         hanging.next();
     }
     let reply = get(address, "/no-line");
-    assert!(rows(&reply).iter().all(|row| row.contains(" no-socket: ")), "{reply:?}");
-    assert_eq!(words(&program.line("/no-line")), ["no-socket"; LEGS]);
+    assert_eq!((reply.status, reply.value("retry-after")), (503, Some("1")), "{reply:?}");
+    let text = reply.text();
+    let (sentence, rows) = text.split_once('\n').expect("a line for each leg");
+    assert!(sentence.starts_with("Too busy: ") && rows.lines().all(|row| row.contains(" no-socket: ")), "{text}");
+    assert_eq!(rows.lines().count(), LEGS);
+    let line = program.line("/no-line");
+    assert!(line.contains(" 503 in "), "{line}");
+    assert_eq!(words(&line), ["no-socket"; LEGS]);
     drop(holding);
     assert_eq!(words(&program.line("/holding")), ["cancelled"; LEGS]);
     let mut next = Client::connect(address);
@@ -142,6 +148,30 @@ fn a_leg_for_which_no_line_is_allowed_has_its_word_until_lines_are_free_again() 
     for _ in 0..LEGS {
         assert!(hanging.next().windows(6).any(|part| part == b"/next "));
     }
+}
+
+/// Was seen as: an overload that is this host's own was a 502, which says that the backends failed, and nothing had been said
+/// before.
+#[test]
+fn clients_and_connections_that_do_not_fit_together_are_told_at_the_start_and_after_an_update() {
+    let few = ["http://a.invalid", "http://b.invalid"].join(",");
+    let many = (0..5).map(|number| format!("http://{number}.invalid")).collect::<Vec<_>>();
+    let text = "5 backends, and there is room for 169: ";
+    let mut command = Binary::command_with_limit("-n 498");
+    command.args(["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--backends", &many.join(",")]);
+    let line = Binary::spawn(command).line(text);
+    let names = ["84 clients", "ulimit -n", "--max-connections", " WARN "];
+    assert!(names.iter().all(|name| line.contains(name)), "{line}");
+    let mut command = Binary::command_with_limit("-n 498");
+    command.args(["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--backends", &few]);
+    let program = Binary::spawn(command);
+    let lines = program.lines_until("updates are taken on");
+    assert!(!lines.iter().any(|line| line.contains("there is room for 169")), "{lines:?}");
+    let admin = lines.last().and_then(|line| line.rsplit(' ').next()).and_then(|word| word.parse().ok());
+    let mut client = Client::connect(admin.expect("an address"));
+    client.send_request("POST", &format!("/-update-backends?backends={}", many.join(",")), &[], None);
+    assert_eq!(client.reply().status, 200);
+    program.line(text);
 }
 
 #[test]

@@ -243,18 +243,6 @@ fn over_tls_too_early_bytes_arrive_and_each_side_may_end_first() {
 }
 
 #[test]
-fn a_tls_backend_that_ends_without_a_farewell_is_no_orderly_end() {
-    let (proxy, _raw) = before_tls(move |mut stream| {
-        head_of(&mut stream);
-        stream.write_all(SWITCHED.as_bytes()).expect("the proxy reads");
-        let _ = stream.read(&mut [0]);
-    });
-    let mut client = switched(proxy.address);
-    client.write_all(b"x").expect("the proxy reads");
-    assert_eq!(end_of(&mut client), Err(ErrorKind::ConnectionReset));
-}
-
-#[test]
 fn the_first_101_of_the_right_protocol_wins_and_all_others_are_closed() {
     let (started, late) = (Gate::new(), Gate::new());
     let losing = |answer: String, gate: Option<Gate>| {
@@ -307,7 +295,7 @@ fn a_101_that_nobody_asked_for_loses() {
     let proxy = Proxy::with(std::slice::from_ref(&backend.url), patiently);
     let reply = proxy.get("/");
     assert_eq!(reply.status, 502);
-    assert!(reply.text().contains("the backend answered 101"), "{}", reply.text());
+    assert!(reply.text().contains(" protocol: ") && reply.text().contains("didn't ask for"), "{}", reply.text());
     let proxy = Proxy::with(&[backend.url.clone(), plain.url.clone()], patiently);
     for _ in 0..3 {
         assert_eq!(proxy.get("/").text(), "plain");
@@ -337,7 +325,9 @@ fn if_nobody_switches_the_client_learns_why() {
     client.send(REQUEST);
     let reply = client.reply();
     assert_eq!((reply.status, reply.value("upgrade")), (502, None));
-    for reason in ["the backend answered 426", "the backend answered 101"] {
+    for reason in
+        [" 426: the backend answered 426", " protocol: the answer isn't valid HTTP: it switches to a protocol"]
+    {
         assert!(reply.text().contains(reason), "{}", reply.text());
     }
     client.send_request("GET", "/", &[], None);
@@ -531,7 +521,7 @@ fn who_vanishes_takes_the_other_side_along() {
                 failed.is_some()
             });
         } else {
-            assert_eq!(end_of(&mut left), Err(ErrorKind::ConnectionReset), "{label}");
+            assert_eq!(end_of(&mut left), Ok(()), "{label}");
         }
     }
 }
@@ -548,7 +538,7 @@ fn a_tunnel_works_on_while_the_house_drains_and_is_cut_when_the_grace_period_is_
     expect(&mut far, b"still");
     far.write_all(b"here").expect("the proxy reads");
     expect(&mut near, b"here");
-    assert!(end_of(&mut near).is_err() && end_of(&mut far).is_err(), "nobody takes it for an orderly end");
+    assert_eq!((end_of(&mut near), end_of(&mut far)), (Ok(()), Ok(())), "a reset might overtake the last bytes");
     assert_eq!(program.wait().code(), Some(0));
     let rest = program.rest();
     assert!(rest.contains("GET /chat 101 in ") && rest.contains("(cut, since the proxy was stopped)"), "{rest}");

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex as Cell, MutexGuard};
 use std::time::{Duration, Instant};
 
-use crate::race::{End, LegResult, Mark, Race, Silent, Verdict};
+use crate::race::{Abandoned, End, LegResult, Mark, PathKey, Race, Silent, Verdict};
 use crate::sync::thread::{Scope, scope};
 use crate::sync::{chance, pick};
 
@@ -14,6 +14,8 @@ use crate::sync::{chance, pick};
 #[derive(Clone, Copy, PartialEq)]
 enum Plan {
     Succeed,
+    /// Its success is second-best.
+    Hold,
     Fail,
     Panic,
 }
@@ -38,7 +40,7 @@ pub fn a_race_has_one_winner_and_one_end() {
     let legs = 2 + pick(2) as usize;
     let exchange = Exchange {
         race: Race::new(legs, (), Instant::now()),
-        plans: (0..legs).map(|_| [Plan::Succeed, Plan::Fail, Plan::Panic][pick(3) as usize]).collect(),
+        plans: (0..legs).map(|_| [Plan::Succeed, Plan::Hold, Plan::Fail, Plan::Panic][pick(4) as usize]).collect(),
         silent: Silent::default(),
         marks: (0..legs).map(|_| Mark::default()).collect(),
         told: Cell::default(),
@@ -73,20 +75,38 @@ impl Exchange {
             plan => plan,
         });
         let is_stopped = chance(2) && self.race.token(leg).is_cancelled();
-        let succeeds = plan.is_ok_and(|plan| plan == Plan::Succeed) && !is_stopped;
-        if succeeds && let Some(won) = self.race.claim(leg) {
-            self.told().prizes += 1;
-            won.losers.iter().for_each(|loser| self.silent.add(&self.marks[*loser]));
-            self.race.hang_up(Some(leg));
-            self.skip(scope, won.held_back);
+        let plan = if is_stopped { Plan::Fail } else { plan.unwrap_or(Plan::Panic) };
+        if plan == Plan::Succeed {
+            self.claim(scope, leg);
+        } else if plan == Plan::Hold
+            && let Some(end) = self.race.hold(leg)
+        {
+            return self.go_on_after(scope, end);
         }
         self.end(scope, leg);
     }
 
+    fn claim<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>, leg: usize) {
+        let Some(won) = self.race.claim(leg) else { return };
+        self.told().prizes += 1;
+        won.losers.iter().for_each(|loser| self.silent.add(&self.marks[*loser], path()));
+        self.race.hang_up(Some(leg));
+        self.skip(scope, won.held_back.into_iter().chain(won.candidates));
+    }
+
     fn end<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>, leg: usize) {
         self.silent.remove(&self.marks[leg]);
-        match self.race.end(leg, leg, Duration::ZERO) {
+        self.go_on_after(scope, self.race.end(leg, leg, Duration::ZERO));
+    }
+
+    fn go_on_after<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>, end: End<(), usize>) {
+        match end {
             End::Running => {}
+            End::Choose(legs) => {
+                self.skip(scope, legs[1..].iter().copied());
+                self.claim(scope, legs[0]);
+                self.end(scope, legs[0]);
+            }
             End::CallUp(legs) => legs.into_iter().for_each(|leg| self.start(scope, leg)),
             End::LastLost((), results) => {
                 self.told().prizes += 1;
@@ -103,20 +123,20 @@ impl Exchange {
 
     /// The client leaves.
     fn abandon<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>) {
-        let (prize, held_back) = self.race.abandon();
+        let Abandoned { prize, held_back, candidates } = self.race.abandon();
         self.told().prizes += usize::from(prize.is_some());
         self.race.hang_up_abandoned();
-        self.skip(scope, held_back);
+        self.skip(scope, held_back.into_iter().chain(candidates));
     }
 
     /// There is no room for these legs.
     fn refuse<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>, legs: Range<usize>) {
-        let (prize, held_back) = self.race.abandon();
+        let Abandoned { prize, held_back, candidates } = self.race.abandon();
         if prize.is_some() {
             self.told().prizes += 1;
             self.race.hang_up_abandoned();
         }
-        self.skip(scope, held_back.into_iter().chain(legs));
+        self.skip(scope, held_back.into_iter().chain(candidates).chain(legs));
     }
 
     fn told(&self) -> MutexGuard<'_, Told> {
@@ -135,7 +155,7 @@ impl Exchange {
         let cancelled: Vec<usize> = (0..self.plans.len()).filter(is_cancelled).collect();
         match *verdict {
             Verdict::Won(winner) => {
-                assert!(self.plans[winner] == Plan::Succeed);
+                assert!(matches!(self.plans[winner], Plan::Succeed | Plan::Hold));
                 let spared = if told.abandoned { None } else { Some(winner) };
                 assert!(accounted.iter().filter(|leg| Some(**leg) != spared).eq(&cancelled), "{cancelled:?}");
             }
@@ -145,14 +165,19 @@ impl Exchange {
     }
 }
 
+fn path() -> PathKey {
+    PathKey::of("/")
+}
+
 pub fn silent_losers_are_counted_until_they_end() {
     let silent = Silent::default();
     let marks = [Mark::default(), Mark::default()];
     scope(|scope| {
         for mark in &marks {
-            scope.spawn(|| silent.add(mark));
+            scope.spawn(|| silent.add(mark, path()));
             scope.spawn(|| silent.remove(mark));
         }
+        scope.spawn(|| silent.hear(path(), Instant::now()));
     });
     assert_eq!(silent.count(), 0);
 }
@@ -162,7 +187,7 @@ pub fn one_leg_is_the_probe() {
     let admitted = AtomicUsize::new(0);
     scope(|scope| {
         for _ in 0..3 {
-            scope.spawn(|| admitted.fetch_add(usize::from(silent.admits(0, now)), Ordering::Relaxed));
+            scope.spawn(|| admitted.fetch_add(usize::from(silent.admits(0, path(), now)), Ordering::Relaxed));
         }
     });
     assert_eq!(admitted.into_inner(), 1);

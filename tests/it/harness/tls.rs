@@ -326,6 +326,13 @@ impl Secured {
         let _ = self.connection.stream.write_all(&bytes);
     }
 
+    /// Reads until the connection ends: what came, and whether its end was told.
+    pub fn rest(&mut self) -> (Vec<u8>, bool) {
+        let mut bytes = std::mem::take(&mut self.buffer);
+        let end = rustls::Stream::new(&mut self.tls, &mut self.connection.stream).read_to_end(&mut bytes);
+        (bytes, end.is_ok())
+    }
+
     /// Answers every request with 200 and this text.
     pub fn reply_to_all(&mut self, text: &str) {
         while self.request().is_some() {

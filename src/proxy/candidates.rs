@@ -1,0 +1,89 @@
+//! Answers that would do if nothing better came: to a request that asks for an upgrade, any success but the switch itself. They
+//! wait without a thread, bodies unread, while a leg may still do better.
+
+use std::sync::{Arc, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use super::exchange::{Exchange, Thread};
+use crate::message::Outcome;
+use crate::race::Place;
+use crate::upstream::{Answer, Prospect};
+
+/// The answer of a leg that waits.
+pub(super) struct Candidate {
+    leg: usize,
+    answer: Answer,
+    /// When its head was here.
+    after: Duration,
+}
+
+impl Exchange {
+    /// The answer waits until the race says what becomes of it. Doesn't block.
+    pub(super) fn hold(self: &Arc<Self>, leg: usize, answer: Answer, after: Duration) {
+        // Before the race knows of it: another leg may decide at once.
+        self.candidates().push(Candidate { leg, answer, after });
+        match self.race.hold(leg) {
+            Some(end) => self.go_on_after(end),
+            None => self.lose_all(&[leg]),
+        }
+    }
+
+    /// No leg can do better any more. A thread answers, since its client may have to be waited for.
+    pub(super) fn choose(self: &Arc<Self>, legs: Vec<usize>) {
+        let exchange = self.clone();
+        self.proxy.legs.resume(Box::new(move |place| exchange.choose_now(&legs, place)));
+    }
+
+    /// The first whose connection is alive wins, or else the first of which enough may have come before the end.
+    fn choose_now(self: &Arc<Self>, legs: &[usize], place: Place) {
+        let mut best: Option<(Candidate, Prospect)> = None;
+        for candidate in legs.iter().filter_map(|leg| self.take_candidate(*leg)) {
+            let prospect = candidate.answer.body.prospect();
+            if let Prospect::Broken(outcome) = prospect {
+                self.end(candidate.leg, outcome, self.elapsed());
+                continue;
+            }
+            let is_better =
+                best.as_ref().is_none_or(|(_, of_best)| *of_best == Prospect::Ended && prospect == Prospect::Alive);
+            let loser = if is_better { best.replace((candidate, prospect)) } else { Some((candidate, prospect)) };
+            if let Some((Candidate { leg, answer, after }, _)) = loser {
+                self.lose_answer(leg, answer, after);
+            }
+        }
+        let Some((Candidate { leg, answer, after }, _)) = best else { return };
+        if place == Place::Missing {
+            return self.end(leg, Outcome::NoSocket, after);
+        }
+        match self.race.claim(leg) {
+            Some(won) => self.win(leg, answer, won, after, Thread::Own),
+            None => self.lose_answer(leg, answer, after),
+        }
+    }
+
+    /// These legs have lost to a better answer, and free their lines.
+    pub(super) fn lose_all(self: &Arc<Self>, legs: &[usize]) {
+        for leg in legs {
+            if let Some(Candidate { leg, answer, after }) = self.take_candidate(*leg) {
+                self.lose_answer(leg, answer, after);
+            }
+        }
+    }
+
+    /// These legs have no client any more.
+    pub(super) fn cancel_all(self: &Arc<Self>, legs: &[usize]) {
+        for leg in legs {
+            drop(self.take_candidate(*leg));
+            self.end(*leg, Outcome::Cancelled, self.elapsed());
+        }
+    }
+
+    fn take_candidate(&self, leg: usize) -> Option<Candidate> {
+        let mut candidates = self.candidates();
+        let at = candidates.iter().position(|candidate| candidate.leg == leg)?;
+        Some(candidates.swap_remove(at))
+    }
+
+    fn candidates(&self) -> MutexGuard<'_, Vec<Candidate>> {
+        self.candidates.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

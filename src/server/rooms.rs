@@ -1,0 +1,161 @@
+//! What answers requests, `admin` or `proxy`, and on which terms it takes them. Knows nothing of listeners or threads.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::admin::{Admin, FORM_BYTES_MAX, FORM_TIME, Guard};
+use crate::backends::Backends;
+use crate::config::{AdminToken, Config};
+use crate::front::{Limits, Terms, Yielding};
+use crate::host::Host;
+use crate::journal::{self, Record};
+use crate::message::{Networks, Refusal, ReplyTo, Request, SpoolMemory};
+use crate::poller::Poller;
+use crate::proxy::{Proxy, Rules};
+use crate::race::{Legs, Linger, Reaper};
+use crate::upstream::{Lookup, Reach, Upstream};
+
+/// Legs that are begun on a poller's thread: some microseconds each. Of more, a worker begins them, and other clients don't
+/// wait meanwhile.
+const QUICK_LEGS_MAX: usize = 8;
+/// Their heads always have room for a target and a token of the longest.
+const ADMIN_HEAD_BYTES: usize = 32 * 1024;
+
+/// How many connections there may be.
+#[derive(Clone, Copy)]
+pub(super) struct Places {
+    pub(super) clients: usize,
+    /// To all backends together.
+    pub(super) lines: usize,
+}
+
+impl Places {
+    /// Warns if as many clients as may connect could want more connections to the backends than there may be.
+    pub(super) fn warn_if_few(self, backends: usize) {
+        let Places { clients, lines } = self;
+        if clients.saturating_mul(backends) > lines {
+            log::warn!(
+                "{clients} clients could want a connection each to {backends} backends, and there is room for {lines}: \
+                 beyond it they get 503, so raise the limits of open files (ulimit -n) and memory, or lower --max-connections"
+            );
+        }
+    }
+}
+
+/// What answers requests.
+pub(super) struct Rooms {
+    pub(super) admin: Admin,
+    pub(super) proxy: Arc<Proxy>,
+    admin_on_proxy_port: bool,
+}
+
+impl Rooms {
+    /// A request from the proxy port.
+    pub(super) fn serve(&self, request: Request, reply_to: Box<dyn ReplyTo>) {
+        if self.is_update(&request) {
+            return self.answer(&request, reply_to);
+        }
+        self.proxy.serve(request, reply_to);
+    }
+
+    /// Whether a request from the proxy port is served in some microseconds.
+    pub(super) fn is_quick(&self, request: &Request) -> bool {
+        self.proxy.legs_of_a_race() <= QUICK_LEGS_MAX && !self.is_update(request)
+    }
+
+    fn is_update(&self, request: &Request) -> bool {
+        self.admin_on_proxy_port && Admin::is_update(&request.target)
+    }
+
+    /// On which terms the body of a request about the proxy itself is taken. Strangers are refused without it.
+    fn terms(&self, request: &Request) -> Terms {
+        if !self.admin.wants_body(request) {
+            return Terms::Unwanted;
+        }
+        Terms::Short { bytes_max: FORM_BYTES_MAX, time: FORM_TIME, too_long: Refusal::FormTooLong }
+    }
+
+    /// A request from the admin port.
+    pub(super) fn serve_admin(&self, request: &Request, reply_to: Box<dyn ReplyTo>) {
+        match self.admin.probed(request) {
+            // One every few seconds, for ever: nobody wants to read that.
+            Some(probed) => drop(reply_to.reply_at_once(probed.unwrap_or_else(|refusal| refusal.reply()))),
+            None => self.answer(request, reply_to),
+        }
+    }
+
+    /// A request about the proxy itself.
+    fn answer(&self, request: &Request, reply_to: Box<dyn ReplyTo>) {
+        let record = Record::new(request, self.proxy.origin_of(request));
+        match self.admin.answer(request) {
+            Ok(reply) => {
+                let status = reply.status;
+                let delivery = reply_to.reply_at_once(reply);
+                record.answered(status, &delivery, Instant::now());
+            }
+            Err(refusal) => {
+                reply_to.reply_at_once(refusal.reply());
+                record.refused(&refusal, Instant::now());
+            }
+        }
+        record.finish(None, &[]);
+    }
+}
+
+/// Makes them by the configuration. An error names what can't be used.
+pub(super) fn rooms(
+    config: &Config,
+    places: Places,
+    poller: &Poller,
+    legs: &Legs,
+    lookup: Arc<dyn Lookup>,
+) -> Result<Rooms, String> {
+    let reach = Reach {
+        timeout: config.timeout,
+        idle_timeout: config.idle_timeout,
+        idle_lines_max: config.max_idle_lines,
+        dns_ttl: config.dns_ttl,
+        lines_max: places.lines,
+        own_roots: config.ca_certificates.clone(),
+    };
+    let upstream = Upstream::new(reach, lookup, poller.clone())
+        .map_err(|bad| format!("cannot trust certificate {} of --ca-file: {}", bad.number, bad.reason))?;
+    let backends = Arc::new(Backends::new(config.backends.clone(), upstream));
+    let token = config.admin_token.as_ref().map(AdminToken::as_str);
+    let guard = Guard::new(token, &config.admin_host, &config.admin_from);
+    let linger = Linger { safe: config.linger, not_safe: config.linger_unsafe };
+    let replaced = backends.clone();
+    let replace = move |addresses: Vec<_>| {
+        journal::replaced(&addresses);
+        places.warn_if_few(addresses.len());
+        replaced.replace(addresses);
+    };
+    let rules = Rules {
+        success: config.success.clone(),
+        host: config.host,
+        via: config.via,
+        trusted_proxies: Networks::new(&config.trusted_proxies),
+        silent_max: config.max_silent.get(),
+    };
+    let proxy = Proxy::new(rules, backends, legs.clone(), Reaper::new(linger, poller));
+    Ok(Rooms { admin: Admin::new(guard, Box::new(replace)), proxy, admin_on_proxy_port: config.admin_on_proxy_port })
+}
+
+/// What clients may send.
+pub(super) fn limits(config: &Config, host: &Host, rooms: &Arc<Rooms>) -> Limits {
+    let rooms = rooms.clone();
+    let terms = move |request: &Request| if rooms.is_update(request) { rooms.terms(request) } else { Terms::Usual };
+    let spool_memory = Arc::new(SpoolMemory::within(host.memory_bytes));
+    Limits { spool_memory, terms: Arc::new(terms), ..Limits::new(config.max_head, config.max_body, &config.spool_dir) }
+}
+
+/// What operators and probes may send: a head and a form in some seconds each, and into memory that clients can't take.
+pub(super) fn admin_limits(config: &Config, rooms: &Arc<Rooms>) -> Limits {
+    let rooms = rooms.clone();
+    Limits {
+        head_time: FORM_TIME,
+        terms: Arc::new(move |request| rooms.terms(request)),
+        yielding: Yielding::Oldest,
+        ..Limits::new(config.max_head.max(ADMIN_HEAD_BYTES), FORM_BYTES_MAX, &config.spool_dir)
+    }
+}
