@@ -116,7 +116,7 @@ impl Server {
         let room = host.room(config.max_head);
         let wanted = config.max_connections.map(NonZeroUsize::get);
         host.complaints(&room, wanted, config.max_legs.get()).iter().for_each(|complaint| log::warn!("{complaint}"));
-        let places = Places { clients: room.clients(wanted), lines: room.lines };
+        let places = Places { clients: room.clients(wanted), are_wanted: wanted.is_some(), lines: room.lines };
         places.warn_if_few(config.backends.len());
         let rooms = Arc::new(rooms(&config, places, &poller, &legs, lookup).map_err(StartError)?);
         let front = |limits, clients_max| {
@@ -344,7 +344,7 @@ mod tests {
         let (poller, waiter) = Poller::new().expect("a poller");
         let polling = thread::spawn(move || waiter.run());
         let (legs, _foreman) = Legs::new(Bounds::default());
-        let places = Places { clients: 16, lines: 64 };
+        let places = Places { clients: 16, are_wanted: false, lines: 64 };
         let rooms = Arc::new(rooms(&config, places, &poller, &legs, Arc::new(SystemLookup)).expect("no certificates"));
         let pool = ThreadPool::new(1);
         let limits = Limits::new(config.max_head, config.max_body, &config.spool_dir);

@@ -5,6 +5,7 @@ mod body;
 mod client;
 mod connection;
 mod crowd;
+mod ends;
 mod flow;
 mod further;
 #[cfg(any(test, fuzzing))]

@@ -160,7 +160,7 @@ fn clients_and_connections_that_do_not_fit_together_are_told_at_the_start_and_af
     let mut command = Binary::command_with_limit("-n 498");
     command.args(["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--backends", &many.join(",")]);
     let line = Binary::spawn(command).line(text);
-    let names = ["84 clients", "ulimit -n", "--max-connections", " WARN "];
+    let names = ["81 clients", "ulimit -n", "--max-connections", " WARN "];
     assert!(names.iter().all(|name| line.contains(name)), "{line}");
     let mut command = Binary::command_with_limit("-n 498");
     command.args(["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--backends", &few]);

@@ -304,7 +304,7 @@ fn a_leg_that_was_held_back_is_called_up_before_a_page_wins() {
     for switches in [true, false] {
         let ill = Raw::serving(move |mut connection| {
             while let Some(request) = connection.request() {
-                match String::from_utf8_lossy(&request).contains("upgrade: echo") {
+                match String::from_utf8_lossy(&request).contains("Upgrade: echo") {
                     false => connection.wait_for_hang_up(),
                     true if switches => connection.send(SWITCHED),
                     true => connection.reply(404, "no"),

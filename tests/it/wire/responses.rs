@@ -276,7 +276,7 @@ fn a_switch_of_protocols_that_nobody_asked_for_loses() {
         "Connection: upgrade\r\nUpgrade: websocket\r\n",
         "Connection: upgrade\r\nUpgrade: h2c\r\nContent-Length: 2\r\n",
     ];
-    assert_all_lose(between("HTTP/1.1 101 Switching Protocols\r\n", &heads, "\r\nok", Waits), "101");
+    assert_all_lose(between("HTTP/1.1 101 Switching Protocols\r\n", &heads, "\r\nok", Waits), "protocol");
 }
 
 /// The reply, or as much of it as came before the connection was cut.

@@ -1,0 +1,208 @@
+//! Both sides of a tunnel in one hand: what moves between them, how each ends, and when both have. However a side ends, what it
+//! sent before is delivered first. Knows nothing of threads.
+
+use std::io;
+use std::net::Shutdown;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags};
+use socket2::SockRef;
+
+use super::client::{Client, LOOK_UP_TIME};
+use super::crowd::Standing;
+use super::flow::{Failed, Flow, Progress, now};
+use crate::message::{Delivery, FarSide};
+use crate::wait;
+
+/// Pieces each way before others get the thread: a megabyte, or about a millisecond.
+pub(super) const ROUNDS_MAX: usize = 64;
+/// How long what a side still sends is thrown away once both have been told the end. A socket that is closed with unread bytes
+/// ends with a reset, and what it still had to send is lost.
+const PARTING_TIME: Duration = Duration::from_secs(1);
+
+/// The two sides of a tunnel, and what is on its way between them.
+pub(super) struct Ends {
+    pub(super) far: Box<dyn FarSide>,
+    /// From the client to the backend.
+    up: Flow,
+    /// From the backend to the client.
+    pub(super) down: Flow,
+    opened_at: Instant,
+    pub(super) moved_at: Instant,
+    /// Until when it may last once both sides have been told the end.
+    pub(super) parts_until: Option<Instant>,
+    /// The backend takes nothing any more.
+    is_backend_lost: bool,
+    /// What was lost first, if anything.
+    pub(super) failed: Option<Delivery>,
+    pub(super) ended: Box<dyn FnOnce(Delivery) + Send>,
+}
+
+/// What a socket that isn't read any more has to say.
+fn error_of(socket: BorrowedFd) -> Option<io::Error> {
+    SockRef::from(&socket).take_error().unwrap_or_else(Some)
+}
+
+impl Ends {
+    /// Nothing has moved yet; `unread` is what the client has sent already.
+    pub(super) fn new(
+        far: Box<dyn FarSide>,
+        unread: Vec<u8>,
+        ended: Box<dyn FnOnce(Delivery) + Send>,
+        now: Instant,
+    ) -> Ends {
+        Ends {
+            far,
+            up: Flow::holding(unread),
+            down: Flow::default(),
+            opened_at: now,
+            moved_at: now,
+            parts_until: None,
+            is_backend_lost: false,
+            failed: None,
+            ended,
+        }
+    }
+
+    /// Moves what can be moved without waiting.
+    pub(super) fn step(&mut self, client: &Client) -> Progress {
+        let up = self.up.step(&mut &client.socket, &mut *self.far);
+        let up = up.and_then(|progress| self.flush().map(|()| progress)).unwrap_or_else(|failed| {
+            match failed {
+                Failed::Source(error) => self.lose_client(error),
+                Failed::Sink(error) => self.lose_backend(error),
+            }
+            Progress::Moved
+        });
+        let down = self.down.step(&mut *self.far, &mut &client.socket).unwrap_or_else(|failed| {
+            match failed {
+                // TLS without a farewell: many end so, and what is said in the tunnel has an end of its own.
+                Failed::Source(error) if error.kind() == io::ErrorKind::UnexpectedEof => {}
+                Failed::Source(error) => self.lose_backend(error),
+                Failed::Sink(error) => self.lose_client(error),
+            }
+            Progress::Moved
+        });
+        let progress = up.max(down);
+        if progress == Progress::Moved {
+            self.moved_at = Instant::now();
+        }
+        progress
+    }
+
+    fn flush(&mut self) -> Result<(), Failed> {
+        if self.has_unsent() {
+            now(self.far.flush().map(|()| 0)).map_err(Failed::Sink)?;
+        }
+        Ok(())
+    }
+
+    /// What a side that takes nothing any more would still be sent doesn't matter.
+    fn has_unsent(&self) -> bool {
+        !self.is_backend_lost && self.far.has_unsent()
+    }
+
+    /// The client takes nothing any more. What it sent before still reaches the backend.
+    fn lose_client(&mut self, error: io::Error) {
+        self.down.close();
+        self.failed.get_or_insert(Delivery::ClientGone(error));
+    }
+
+    /// The backend takes nothing any more. What it sent before, its last word maybe, still reaches the client.
+    fn lose_backend(&mut self, error: io::Error) {
+        self.up.close();
+        self.is_backend_lost = true;
+        self.failed.get_or_insert(Delivery::BodyBroke(error));
+    }
+
+    /// A side that has ended isn't read any more, and so wouldn't be heard to die.
+    pub(super) fn look_after_ended(&mut self, client: &Client) {
+        if self.up.source_ended
+            && !self.down.closed
+            && let Some(error) = error_of(client.socket.as_fd())
+        {
+            self.lose_client(error);
+        }
+        if self.down.source_ended
+            && !self.up.closed
+            && let Some(error) = error_of(self.far.as_fd())
+        {
+            self.lose_backend(error);
+        }
+    }
+
+    /// Half-closes what is through.
+    pub(super) fn tell_ends(&mut self, client: &Client) {
+        if self.up.is_through() && !self.has_unsent() {
+            self.end_up();
+        }
+        if self.down.is_through() {
+            self.end_down(client);
+        }
+    }
+
+    fn end_up(&mut self) {
+        self.up.close();
+        self.far.end_writing();
+    }
+
+    fn end_down(&mut self, client: &Client) {
+        self.down.close();
+        let _ = client.socket.shutdown(Shutdown::Write);
+    }
+
+    /// Tells both sides the end, whatever is still in hand.
+    pub(super) fn part(&mut self, client: &Client) {
+        if !self.up.closed {
+            self.end_up();
+        }
+        if !self.down.closed {
+            self.end_down(client);
+        }
+    }
+
+    /// Does at once what can be done before the end: moves what the sockets take, and reads what would make a reset of it.
+    pub(super) fn part_at_once(&mut self, client: &Client) {
+        let work = |ends: &mut Ends| (0..ROUNDS_MAX).take_while(|_| ends.step(client) > Progress::Nothing).count();
+        work(self);
+        self.part(client);
+        work(self);
+    }
+
+    /// Whether the tunnel is over. What still comes once both sides have been told the end is thrown away for a while.
+    pub(super) fn is_over(&mut self, now: Instant) -> bool {
+        if !self.up.closed || !self.down.closed {
+            return false;
+        }
+        let parts_until = *self.parts_until.get_or_insert(now + PARTING_TIME);
+        let is_all_done = self.up.source_ended && self.down.source_ended && !self.has_unsent();
+        is_all_done || now >= parts_until
+    }
+
+    pub(super) fn standing(&self) -> Standing {
+        Standing::Tunnel { since: self.opened_at, bytes: self.up.total + self.down.total, moved: self.moved_at }
+    }
+
+    /// Something has been read that can't be written yet: the poller, which waits for reading only, can't help.
+    pub(super) fn is_stuck(&self) -> bool {
+        self.up.is_pending() || self.down.is_pending() || self.has_unsent()
+    }
+
+    /// Waits on this thread until something can go on, but not for long.
+    pub(super) fn wait(&self, client: &Client, deadline: Instant) {
+        let flags = |flow: &Flow, other: &Flow, unsent: bool| {
+            let mut flags = PollFlags::empty();
+            flags.set(PollFlags::IN, !flow.is_pending() && !flow.source_ended);
+            flags.set(PollFlags::OUT, other.is_pending() || unsent);
+            flags
+        };
+        let of_client = (client.socket.as_fd(), flags(&self.up, &self.down, false));
+        let of_far = (self.far.as_fd(), flags(&self.down, &self.up, self.has_unsent()));
+        // A side of which nothing is wanted would end every wait at once if it is dead.
+        let wanted = [of_client, of_far].into_iter().filter(|(_, flags)| !flags.is_empty());
+        let mut wanted: Vec<_> = wanted.map(|(socket, flags)| PollFd::from_borrowed_fd(socket, flags)).collect();
+        // At the deadline, and when the house closes, the next round ends it.
+        let _ = wait::until_any(&mut wanted, deadline.min(Instant::now() + LOOK_UP_TIME));
+    }
+}
