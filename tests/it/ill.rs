@@ -440,9 +440,9 @@ fn a_path_that_is_slow_at_a_backend_costs_no_other_path_its_leg() {
 }
 
 #[test]
-fn many_paths_that_are_slow_at_a_backend_cost_a_path_that_is_asked_often_few_of_its_legs() {
+fn many_paths_that_are_slow_at_a_backend_cost_a_path_that_is_asked_often_less_than_half_of_its_legs() {
     let skipped = skipped_beside(|number| format!("/slow/{number}"));
-    assert!(skipped <= 15, "{skipped} of 63");
+    assert!(skipped <= 31, "{skipped} of 63");
 }
 
 #[test]

@@ -165,6 +165,8 @@ fn among_pages_the_first_one_wins() {
     let proxy = Proxy::with(&urls(&[&later, &first, &no]), patiently);
     let mut client = ask(proxy.address);
     answered.recv_timeout(SOON).expect("a page");
+    // Nothing tells that the proxy has it by then.
+    assert!(is_waiting(&client) && is_waiting(&client));
     second.open();
     assert!(is_waiting(&client));
     last.open();
