@@ -83,7 +83,7 @@ impl Buffers {
     fn note(&self) {
         let input = self.input();
         let is_next_here = input.len() > CHUNK_FRAMING_BYTES_MAX || self.inspector.is_over();
-        self.wire.story().note_buffered(!input.is_empty(), is_next_here);
+        self.wire.story().note_buffered(input.len(), is_next_here);
     }
 
     /// What came with the head is brought into form, too. If that can't be done, the leg loses: nobody has the head yet.

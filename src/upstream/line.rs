@@ -92,7 +92,7 @@ impl Line {
 
     /// Whether the next read of the body won't wait: of one of known length any byte that is here will do.
     pub(super) fn has_buffered(&self, is_sized: bool) -> bool {
-        self.wire.get().story().has_buffered() || (is_sized && self.wire.get().story().is_held())
+        self.wire.get().story().has_buffered() || (is_sized && self.wire.get().story().held() > 0)
     }
 
     /// Whether the rest of the current answer's body is long and comes as it is.

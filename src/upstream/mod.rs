@@ -135,7 +135,7 @@ pub struct AnswerBody {
 /// What may become of a body that isn't read yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Prospect {
-    /// Its connection is alive, or isn't needed any more.
+    /// Its connection is alive, or isn't needed any more: all of it has come.
     Alive,
     /// Its connection has ended: what came before may be all of it, or not.
     Ended,
@@ -232,17 +232,20 @@ impl AnswerBody {
         if !wire.has_ended() {
             return Prospect::Alive;
         }
-        let seen = wire.look(|seen| match seen {
-            Seen::Failed(io::ErrorKind::ConnectionReset) => Some((Outcome::Reset, self.left.is_none())),
-            Seen::Failed(_) => Some((Outcome::Closed, self.left.is_none())),
-            Seen::End if self.left.is_some() => Some((Outcome::Closed, false)),
+        let failed = wire.look(|seen| match seen {
+            Seen::Failed(io::ErrorKind::ConnectionReset) => Some(Outcome::Reset),
+            Seen::Failed(_) => Some(Outcome::Closed),
             _ => None,
         });
-        let is_any_here = wire.story().is_held() || !wire.look_again(<[u8]>::is_empty);
-        match seen {
+        match (self.left, failed) {
+            (Some(left), failed) => match wire.count_unread() {
+                Some(unread) if unread >= left => Prospect::Alive,
+                Some(_) => Prospect::Broken(failed.unwrap_or(Outcome::Closed)),
+                None => Prospect::Ended,
+            },
             // The socket tells a failure once: a body that lasts to the end of the connection would look whole.
-            Some((outcome, is_told_once)) if is_told_once || !is_any_here => Prospect::Broken(outcome),
-            _ => Prospect::Ended,
+            (None, Some(outcome)) => Prospect::Broken(outcome),
+            (None, None) => Prospect::Ended,
         }
     }
 }

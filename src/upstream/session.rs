@@ -124,6 +124,17 @@ impl Session {
         Ok(count)
     }
 
+    /// How many bytes have come and haven't been read. `None`: records that aren't decrypted may hold some.
+    pub(super) fn count(&self, socket: &Socket) -> Option<u64> {
+        let in_socket = rustix::io::ioctl_fionread(socket).ok()?;
+        let State { tls, shown } = &mut *self.state();
+        match tls {
+            None => Some(shown.len() as u64 + in_socket),
+            Some(_) if in_socket > 0 => None,
+            Some(tls) => Some(tls.process_new_packets().ok()?.plaintext_bytes_to_read() as u64),
+        }
+    }
+
     /// Whether nothing that nobody asked for has been shown or decrypted, nor the farewell.
     pub(super) fn is_silent(&self) -> bool {
         let State { tls, shown } = &mut *self.state();

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use crate::sync::atomic::{AtomicBool, Ordering};
+use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// A connection's story; all but its failure is told anew for each call.
 #[derive(Debug)]
@@ -15,16 +15,16 @@ pub(super) struct Story {
     timed_out: AtomicBool,
     /// So much of the answer is in the buffer that the next read won't wait.
     buffered: AtomicBool,
-    /// ureq holds bytes of the answer that nobody has read.
-    held: AtomicBool,
+    /// How many bytes of the answer ureq holds that haven't been read.
+    held: AtomicUsize,
     /// ureq has read an answer to its end and would use the connection again.
     reusable: AtomicBool,
 }
 
 impl Story {
     pub(super) fn new() -> Story {
-        let [answered, reset, timed_out, buffered, held, reusable] = [(); 6].map(|()| AtomicBool::new(false));
-        Story { answered, reset, timed_out, buffered, held, reusable }
+        let [answered, reset, timed_out, buffered, reusable] = [(); 5].map(|()| AtomicBool::new(false));
+        Story { answered, reset, timed_out, buffered, held: AtomicUsize::new(0), reusable }
     }
 
     /// A new request goes out.
@@ -48,7 +48,7 @@ impl Story {
         self.buffered.load(Ordering::Acquire)
     }
 
-    pub(super) fn is_held(&self) -> bool {
+    pub(super) fn held(&self) -> usize {
         self.held.load(Ordering::Acquire)
     }
 
@@ -71,8 +71,8 @@ impl Story {
         }
     }
 
-    /// Notes whether ureq holds bytes of an answer, and whether by these the next read of its body won't wait.
-    pub(super) fn note_buffered(&self, held: bool, buffered: bool) {
+    /// Notes how many bytes of an answer ureq holds, and whether by these the next read of its body won't wait.
+    pub(super) fn note_buffered(&self, held: usize, buffered: bool) {
         self.held.store(held, Ordering::Release);
         self.buffered.store(buffered, Ordering::Release);
     }

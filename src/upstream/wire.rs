@@ -209,7 +209,7 @@ impl Wire {
 
     /// Whether the bytes that come next are the body's next, as they are.
     pub(super) fn is_movable(&self) -> bool {
-        !self.story.is_held() && self.session.is_bare()
+        self.story.held() == 0 && self.session.is_bare()
     }
 
     /// Moves bytes into a pipe that has room, without copying them. Waits for them until the deadline.
@@ -271,6 +271,11 @@ impl Wire {
         const AT_ONCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
         let mut polled = [PollFd::new(&self.socket, PollFlags::RDHUP)];
         poll(&mut polled, Some(&AT_ONCE)).is_ok_and(|ready| ready > 0)
+    }
+
+    /// How many bytes of an answer have come and haven't been read, if that can be told.
+    pub(super) fn count_unread(&self) -> Option<u64> {
+        Some(self.story.held() as u64 + self.session.count(&self.socket)?)
     }
 
     /// Nothing more will be written.

@@ -182,7 +182,10 @@ fn among_pages_the_first_one_wins() {
 fn a_page_that_breaks_off_while_it_waits_is_passed_over() {
     let head = "HTTP/1.1 200 X\r\nContent-Length: 10\r\n\r\n";
     let chunked = "HTTP/1.1 200 X\r\nTransfer-Encoding: chunked\r\n\r\n";
-    let rows: [(&str, &str, fn(Connection), Option<&str>); 4] = [
+    let begun = "HTTP/1.1 200 X\r\nContent-Length: 10\r\n\r\nhalf";
+    let rows: [(&str, &str, fn(Connection), Option<&str>); 6] = [
+        ("reset in its body", begun, Connection::reset, Some("reset")),
+        ("closed in its body", begun, drop, Some("closed")),
         ("reset", head, Connection::reset, Some("reset")),
         ("closed", head, drop, Some("closed")),
         ("reset among chunks", chunked, Connection::reset, Some("reset")),
