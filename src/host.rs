@@ -17,6 +17,8 @@ const CLIENTS_MIN: u64 = 16;
 const CLIENTS_FEW: usize = 128;
 /// Beside its head a client costs so much, the kernel's part included.
 const CLIENT_BYTES: u64 = 8 * 1024;
+/// What a client may hold instead while its body is written to a file: what was read in one go, and a buffer.
+const BODY_BUFFERS_BYTES: u64 = 32 * 1024;
 /// One line for each backend of the longest list.
 const LINES_MIN: u64 = 64;
 /// What a line costs while it waits: 14 KiB were measured for POSTs that hang. An answer's head may take 24 KiB, but backends
@@ -68,7 +70,7 @@ impl Host {
     pub fn room(&self, head_bytes_max: usize) -> Room {
         let half = self.open_files.saturating_sub(DESCRIPTORS_RESERVED) / 2;
         // A buffer that grows by doubling may be twice as long as what is in it.
-        let client_bytes = 2 * head_bytes_max as u64 + CLIENT_BYTES;
+        let client_bytes = (2 * head_bytes_max as u64).max(BODY_BUFFERS_BYTES) + CLIENT_BYTES;
         let clients = |count: u64| size(count.clamp(CLIENTS_MIN, CLIENTS_MAX));
         Room {
             clients_by_files: clients(half / 33 * 16 + half % 33 * 16 / 33),

@@ -42,7 +42,7 @@ pub enum Turn {
     Cut,
 }
 
-/// Who is told about a socket or a deadline, always on the same thread of the poller's. It must not block.
+/// What is told about a socket or a deadline, for each watch always on the same thread of the poller's. It must not block.
 pub trait Owner: Send + Sync {
     /// Takes the turn.
     fn turn(self: Arc<Self>, turn: Turn);

@@ -247,7 +247,9 @@ impl Crowd {
                 return Err(next_look);
             }
             members.next_look = Some(now + PAUSE_FOR_EACH * u32::try_from(members.clients.len()).unwrap_or(u32::MAX));
-            members.clients.values().filter_map(Weak::upgrade).collect()
+            // Those that are leaving hold no place that they could give up.
+            let staying = members.clients.iter().filter(|(number, _)| !members.leaving.contains(number));
+            staying.filter_map(|(_, client)| client.upgrade()).collect()
         };
         let standings = clients.iter().filter_map(|client| Some((client.standing()?, client))).collect();
         let next_to_go = next_to_go(standings, self.places, now);

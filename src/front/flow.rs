@@ -55,7 +55,13 @@ impl Flow {
         }
         self.bytes.resize(PIECE_BYTES, 0);
         self.written = 0;
-        let read = now(source.read(&mut self.bytes));
+        let read = source.read(&mut self.bytes);
+        if read.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::Interrupted) {
+            // There is more to read, of which no event will tell.
+            self.bytes.clear();
+            return Ok(Progress::ThrownAway);
+        }
+        let read = now(read);
         self.bytes.truncate(read.as_ref().map_or(0, |read| read.unwrap_or(0)));
         match read {
             Ok(None) => Ok(Progress::Nothing),

@@ -12,7 +12,8 @@ pub(super) fn is_request(here: &[u8], count: u64, head_bytes_max: usize) -> bool
     let request = &here[empty_lines * 2..];
     // What would be refused is no request either.
     let Ok(Some((head, length))) = HeadReader::default().read(request, head_bytes_max) else { return false };
-    let behind = count - (here.len() - request.len() + length) as u64;
+    // An urgent byte isn't among the bytes that the kernel counts.
+    let behind = count.saturating_sub((here.len() - request.len() + length) as u64);
     match head.body {
         BodyLength::None => true,
         BodyLength::Sized(body) => body <= behind,

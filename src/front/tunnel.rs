@@ -187,9 +187,10 @@ impl Tunnel {
             shared.closed |= ends.is_some();
             ends
         };
-        let goes = ends.is_some();
-        Held { tunnel: self.clone(), ends }.end(Delivery::GaveWay);
-        goes
+        let Some(mut ends) = ends else { return false };
+        ends.part_at_once(&self.client);
+        Held { tunnel: self.clone(), ends: Some(ends) }.end(Delivery::GaveWay);
+        true
     }
 
     /// Gives the ends to the poller, or back if something happened meanwhile.

@@ -239,7 +239,11 @@ impl SpoolWriter {
     /// Whether so many bytes more may be kept in memory, which then has them.
     fn has_room(&mut self, more: usize) -> bool {
         if self.file.is_some() {
-            return self.memory.len() + more <= BUFFER_BYTES;
+            let has_room = self.memory.len() + more <= BUFFER_BYTES;
+            if has_room && self.memory.is_empty() {
+                self.share.become_bytes(BUFFER_BYTES);
+            }
+            return has_room;
         }
         let room = (self.memory.len() + more).next_power_of_two();
         let has_room = room <= MEMORY_BYTES_MAX && self.share.grow(room);

@@ -14,7 +14,7 @@ use crate::journal::{LegRecord, Record};
 use crate::message::headers;
 use crate::message::{Outcome, Refusal, ReplyTo, Request};
 use crate::race::{Abandoned, CancelToken, End, Job, LegResult, Mark, PathKey, Place, Race, Verdict, Won};
-use crate::upstream::{Answer, Draining, FilePlace, Loss, Outgoing, Step, Upload, UploadStop, Uploaded, Waits, Woken};
+use crate::upstream::{Answer, FilePlace, Loss, Outgoing, Step, Upload, Waits, Woken};
 
 /// A loser's body is read to its end, for the sake of its line, if it is no longer than this.
 const LOSER_BODY_BYTES_MAX: u64 = 64 * 1024;
@@ -77,7 +77,12 @@ impl Exchange {
             let exchange = exchange.clone();
             Box::new(move || exchange.abandon())
         });
-        exchange.start((0..exchange.backends.len()).filter(|leg| !held_back.contains(leg)));
+        let legs = (0..exchange.backends.len()).filter(|leg| !held_back.contains(leg));
+        if exchange.race.is_decided() {
+            // The client had left before: nothing is sent, and no connection is lost to it.
+            return legs.for_each(|leg| exchange.end(leg, Outcome::Cancelled, exchange.elapsed()));
+        }
+        exchange.start(legs);
     }
 
     /// Holds back the legs to backends at which too many losers wait in vain, but never all of them, and never one whose
@@ -276,45 +281,8 @@ impl Exchange {
         self.deliver(leg, answer, won.prize, after, (thread, stop));
     }
 
-    /// The rest of a request whose answer is over goes on for as long as a loser may linger.
-    pub(super) fn let_linger(&self, upload: &Arc<UploadStop>) {
-        self.proxy.reaper.take(upload, None, self.request.method().is_safe(), Instant::now());
-    }
-
-    /// Sends the rest of a request to a backend that has answered, and then does what is to be done. Doesn't block.
-    fn upload(self: &Arc<Self>, upload: Upload, then: impl FnOnce(&Arc<Self>) + Send + 'static) {
-        let exchange = self.clone();
-        self.proxy.legs.resume(Box::new(move |place| {
-            let uploaded = if place == Place::Given { upload.go_on() } else { Uploaded::Over };
-            match uploaded {
-                Uploaded::Turn(upload) => exchange.upload(upload, then),
-                Uploaded::Full(upload, until) => {
-                    upload.wait(until, move |upload| exchange.upload(upload, then));
-                }
-                Uploaded::Over => then(&exchange),
-            }
-        }));
-    }
-
-    /// The rest of a loser's body. The reaper hangs up on it, which it can do as long as the race is there. A head whose short body
-    /// doesn't come is no answer.
-    fn drain(self: &Arc<Self>, leg: usize, draining: Option<Draining>) {
-        let Some(draining) = draining else { return self.hear(leg) };
-        let exchange = self.clone();
-        draining.wait(move |draining| {
-            if !draining.is_over() {
-                let legs = exchange.proxy.legs.clone();
-                legs.resume(Box::new(move |place| {
-                    if place == Place::Given {
-                        exchange.drain(leg, draining.go_on());
-                    }
-                }));
-            }
-        });
-    }
-
     /// Its backend answers.
-    fn hear(&self, leg: usize) {
+    pub(super) fn hear(&self, leg: usize) {
         self.backends[leg].silent().hear(self.path, Instant::now());
     }
 

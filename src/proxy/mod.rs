@@ -4,6 +4,7 @@
 mod candidates;
 mod delivery;
 mod exchange;
+mod leftovers;
 mod worth;
 
 use std::sync::Arc;

@@ -38,9 +38,10 @@ fn early_of_head(here: &[u8]) -> Option<Early> {
     let mut headers = [httparse::EMPTY_HEADER; ALL_HEADERS_MAX];
     let mut head = httparse::Response::new(&mut headers);
     match head.parse(here) {
-        Ok(httparse::Status::Complete(_)) if matches!(head.code, Some(200..=299)) => Some(Early::Takes),
-        Ok(httparse::Status::Complete(_)) | Err(_) => Some(Early::Ends),
-        Ok(httparse::Status::Partial) => None,
+        // The rest of a head that is longer than a look is sure to come, or its leg loses.
+        Ok(httparse::Status::Partial) if here.len() < LOOK_BYTES => None,
+        Ok(_) if matches!(head.code, Some(200..=299)) => Some(Early::Takes),
+        Ok(_) | Err(_) => Some(Early::Ends),
     }
 }
 
@@ -159,6 +160,7 @@ mod tests {
     fn a_whole_head_decides_over_a_request_that_is_not_out() {
         let many = format!("HTTP/1.1 200 OK\r\n{}\r\n", "A: b\r\n".repeat(128));
         let too_many = format!("HTTP/1.1 200 OK\r\n{}\r\n", "A: b\r\n".repeat(129));
+        let long = format!("HTTP/1.1 200 OK\r\nA: {}", "b".repeat(LOOK_BYTES));
         let rows = [
             ("", None),
             ("HTTP/1.1 413 Too Large\r\n\r", None),
@@ -173,6 +175,7 @@ mod tests {
             ("HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 202 Accepted\r\n\r\n", Some(Early::Takes)),
             (&many, Some(Early::Takes)),
             (&too_many, Some(Early::Ends)),
+            (&long, Some(Early::Takes)),
             ("HTTP/1.1 101 Switching Protocols\r\n\r\n", Some(Early::Ends)),
             ("garbage", Some(Early::Ends)),
         ];

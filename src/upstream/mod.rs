@@ -286,15 +286,17 @@ impl Drop for AnswerBody {
     fn drop(&mut self) {
         let Some(mut line) = self.line.take() else { return };
         let was_moved = self.reader.take().is_none();
-        if self.token.disarm().is_err() {
-            return;
-        }
-        if was_moved && self.left == Some(0) && self.is_persistent {
+        let is_hung_up = self.token.disarm().is_err();
+        if !is_hung_up && was_moved && self.left == Some(0) && self.is_persistent {
             line.renew(&self.lines);
         }
-        match &self.shared {
-            Some(shared) => shared.leave(line, &self.lines),
-            None => self.lines.keep(line, Instant::now()),
+        // What is still uploaded on it wants its turns until that ends, too.
+        let line = match &self.shared {
+            Some(shared) => shared.leave(line),
+            None => Some(line),
+        };
+        if let Some(line) = line.filter(|_| !is_hung_up) {
+            self.lines.keep(line, Instant::now());
         }
     }
 }

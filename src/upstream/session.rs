@@ -13,10 +13,8 @@ use crate::sync::{Mutex, MutexGuard, PoisonError};
 
 /// So much of an answer is looked at before its leg goes on: almost every head, and many a whole answer.
 pub(super) const LOOK_BYTES: usize = 16 * 1024;
-/// rustls takes no more from the socket while so much waits to be read.
-const DECRYPTED_BYTES_MAX: usize = LOOK_BYTES / 2;
-/// Nor does a look read more often: records can be empty, and who looks has others to look for.
-const READS_MAX: usize = 16;
+/// A look reads no more often: records can be empty, and who looks has others to look for.
+pub(super) const READS_MAX: usize = 16;
 
 /// What has come and hasn't been read. It is used by the thread that runs the connection's leg, while the leg waits by the poller's
 /// thread that looks for it, and beside an answer by the thread that sends the rest of its request. None of them holds the lock while
@@ -28,7 +26,7 @@ pub(super) struct Session(Mutex<State>);
 struct State {
     /// Our side of TLS, if the connection has it.
     tls: Option<Box<ClientConnection>>,
-    /// Without TLS: the bytes that a look has shown.
+    /// The bytes that a look has shown; they are read first.
     shown: Vec<u8>,
 }
 
@@ -69,27 +67,19 @@ impl Session {
     pub(super) fn look<T>(&self, socket: &Socket, look: impl FnOnce(Seen) -> T) -> T {
         let State { tls, shown } = &mut *self.state();
         match tls {
-            Some(tls) => look_at_decrypted(tls, socket, look),
+            Some(tls) => look_at_decrypted(tls, shown, socket, look),
             None => look_at_plain(shown, socket, look),
         }
     }
 
     /// Looks at what the last look has shown, and no further.
     pub(super) fn look_again<T>(&self, look: impl FnOnce(&[u8]) -> T) -> T {
-        let State { tls, shown } = &mut *self.state();
-        match tls {
-            Some(tls) => look(tls.reader().fill_buf().unwrap_or_default()),
-            None => look(shown),
-        }
+        look(&self.state().shown)
     }
 
     /// Drops so many bytes that a look has shown.
     pub(super) fn skip(&self, count: usize) {
-        let State { tls, shown } = &mut *self.state();
-        match tls {
-            Some(tls) => tls.reader().consume(count),
-            None => drop_first(shown, count),
-        }
+        drop_first(&mut self.state().shown, count);
     }
 
     /// Takes as many bytes as go without waiting: how many. Under TLS they are on the wire once all records are.
@@ -113,15 +103,15 @@ impl Session {
     /// have come that make no byte, so that the caller looks at its clock before it reads on.
     pub(super) fn read(&self, mut socket: &Socket, buffer: &mut [u8]) -> io::Result<usize> {
         let State { tls, shown } = &mut *self.state();
-        if let Some(tls) = tls {
-            return read_decrypted(tls, socket, buffer);
+        if !shown.is_empty() {
+            let count = (&shown[..]).read(buffer)?;
+            drop_first(shown, count);
+            return Ok(count);
         }
-        if shown.is_empty() {
-            return socket.read(buffer);
+        match tls {
+            Some(tls) => read_decrypted(tls, socket, buffer),
+            None => socket.read(buffer),
         }
-        let count = (&shown[..]).read(buffer)?;
-        drop_first(shown, count);
-        Ok(count)
     }
 
     /// How many bytes have come and haven't been read. `None`: records that aren't decrypted may hold some.
@@ -131,7 +121,10 @@ impl Session {
         match tls {
             None => Some(shown.len() as u64 + in_socket),
             Some(_) if in_socket > 0 => None,
-            Some(tls) => Some(tls.process_new_packets().ok()?.plaintext_bytes_to_read() as u64),
+            Some(tls) => {
+                let decrypted = tls.process_new_packets().ok()?.plaintext_bytes_to_read();
+                Some((shown.len() + decrypted) as u64)
+            }
         }
     }
 
@@ -218,31 +211,45 @@ fn look_at_plain<T>(shown: &mut Vec<u8>, socket: &Socket, look: impl FnOnce(Seen
     if shown.len() < LOOK_BYTES { look(Seen::Bytes(shown)) } else { look(Seen::Begin(shown)) }
 }
 
-/// Decrypts what is here. What is in more than one record is seen in parts.
-fn look_at_decrypted<T>(tls: &mut ClientConnection, mut socket: &Socket, look: impl FnOnce(Seen) -> T) -> T {
+/// Takes what is here from the socket, decrypts it and keeps it.
+fn look_at_decrypted<T>(
+    tls: &mut ClientConnection,
+    shown: &mut Vec<u8>,
+    mut socket: &Socket,
+    look: impl FnOnce(Seen) -> T,
+) -> T {
     for _ in 0..READS_MAX {
-        let count = match tls.process_new_packets() {
-            Ok(state) if !state.peer_has_closed() => state.plaintext_bytes_to_read(),
-            _ => return look(Seen::End),
-        };
-        if count >= DECRYPTED_BYTES_MAX {
+        let has_ended = tls.process_new_packets().map_or(true, |state| state.peer_has_closed());
+        take_decrypted(tls, shown);
+        if has_ended {
+            return look(Seen::End);
+        }
+        if shown.len() >= LOOK_BYTES {
             break;
         }
         match tls.read_tls(&mut socket) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return look_at_plaintext(tls, count, look),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock && shown.is_empty() => return look(Seen::Nothing),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return look(Seen::Bytes(shown)),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return look(Seen::Failed(error.kind())),
             Ok(0) => return look(Seen::End),
             Ok(_) => {}
         }
     }
-    look(Seen::Begin(tls.reader().fill_buf().unwrap_or_default()))
+    look(Seen::Begin(shown))
 }
 
-fn look_at_plaintext<T>(tls: &mut ClientConnection, count: usize, look: impl FnOnce(Seen) -> T) -> T {
-    match tls.reader().fill_buf() {
-        _ if count == 0 => look(Seen::Nothing),
-        Ok(here) if here.len() == count => look(Seen::Bytes(here)),
-        here => look(Seen::Begin(here.unwrap_or_default())),
+/// Keeps what has been decrypted, as much as a look shows.
+fn take_decrypted(tls: &mut ClientConnection, shown: &mut Vec<u8>) {
+    let mut reader = tls.reader();
+    while shown.len() < LOOK_BYTES {
+        // An end or a failure is told again when there is nothing else to read.
+        let Ok(decrypted) = reader.fill_buf() else { return };
+        let count = decrypted.len();
+        if count == 0 {
+            return;
+        }
+        shown.extend_from_slice(decrypted);
+        reader.consume(count);
     }
 }

@@ -8,7 +8,7 @@ use rustls::ClientConnection;
 
 use super::dial::be_patient;
 use super::line::Line;
-use super::session::send_records;
+use super::session::{READS_MAX, send_records};
 use super::tls_failure::sentence;
 use super::wire::{Left, Wire};
 use crate::message::FarSide;
@@ -109,7 +109,7 @@ impl Drop for Switched {
 
 /// Decrypts what is here. What came before a failure is read first.
 fn read_tls(tls: &mut ClientConnection, wire: &Wire, buffer: &mut [u8]) -> io::Result<usize> {
-    loop {
+    for _ in 0..READS_MAX {
         // A failure is told each time.
         let processed = tls.process_new_packets();
         match tls.reader().read(buffer) {
@@ -120,4 +120,6 @@ fn read_tls(tls: &mut ClientConnection, wire: &Wire, buffer: &mut [u8]) -> io::R
         // The end without a farewell is an error of the reader's, next time round.
         tls.read_tls(&mut wire.now())?;
     }
+    // Records that make no byte, without end, maybe.
+    Err(io::ErrorKind::Interrupted.into())
 }

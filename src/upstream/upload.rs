@@ -37,6 +37,8 @@ pub enum Uploaded {
 pub struct UploadStop {
     wire: Arc<Wire>,
     is_stopped: AtomicBool,
+    /// By then the connection may serve another request.
+    is_over: AtomicBool,
 }
 
 /// The line of an answer whose request still goes out: whichever of both ends last gives it back.
@@ -57,7 +59,11 @@ impl Upload {
     /// The rest of the request that is on its way on this line.
     pub(super) fn new(line: &Line, lines: &Arc<Lines>, is_in_file: bool) -> Upload {
         let wire = line.wire();
-        let stop = Arc::new(UploadStop { wire: wire.clone(), is_stopped: AtomicBool::new(false) });
+        let stop = Arc::new(UploadStop {
+            wire: wire.clone(),
+            is_stopped: AtomicBool::new(false),
+            is_over: AtomicBool::new(false),
+        });
         let file = is_in_file.then(|| lines.counted_permit());
         Upload { wire, lines: lines.clone(), line: Arc::default(), stop, _file: file }
     }
@@ -98,20 +104,21 @@ impl Upload {
 impl Losers for UploadStop {
     fn hang_up(&self, _winner: Option<usize>) {
         self.is_stopped.store(true, Ordering::Release);
-        self.wire.wake();
+        if !self.is_over.load(Ordering::Acquire) {
+            self.wire.wake();
+        }
     }
 }
 
 impl SharedLine {
-    /// The answer is over.
-    pub(super) fn leave(&self, line: Line, lines: &Lines) {
+    /// The answer is over: the line comes back if the upload is over as well.
+    pub(super) fn leave(&self, line: Line) -> Option<Line> {
         let mut holder = self.holder();
-        if matches!(*holder, Holder::Answer) {
-            *holder = Holder::Upload(line);
-            return;
+        if matches!(*holder, Holder::AnswerAlone) {
+            return Some(line);
         }
-        drop(holder);
-        lines.keep(line, Instant::now());
+        *holder = Holder::Upload(line);
+        None
     }
 
     /// The upload is over.
@@ -129,6 +136,7 @@ impl SharedLine {
 
 impl Drop for Upload {
     fn drop(&mut self) {
+        self.stop.is_over.store(true, Ordering::Release);
         if !self.wire.is_request_out() {
             // A backend mustn't take what it has got for the whole.
             self.wire.reset_at_close();

@@ -435,6 +435,24 @@ fn a_client_that_was_reset_when_its_request_is_read_abandons_its_race() {
     proxy.stop();
 }
 
+/// Was seen as: each request that came with its client's reset destroyed an idle connection to every backend.
+#[test]
+fn a_client_that_was_reset_before_its_race_costs_no_idle_connection() {
+    const CLIENTS: usize = 50;
+    let backend = Raw::answering("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ngood");
+    let proxy = Proxy::with(std::slice::from_ref(&backend.url), patiently);
+    assert_eq!(proxy.get("/").text(), "good");
+    for _ in 0..CLIENTS {
+        let mut client = Client::connect(proxy.address);
+        client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+        client.reset();
+    }
+    eventually("every race is over", || proxy.costs().legs == 1 + CLIENTS as u64);
+    // Of those whose request was read before the reset came, some had been sent.
+    let sent = backend.requests.len() - 1;
+    assert!(proxy.costs().lines_opened <= 1 + sent as u64, "{:?}, {sent} were sent", proxy.costs());
+}
+
 /// Was seen as: one byte of a next request before the client's end kept the race going.
 #[test]
 fn a_client_that_stops_within_its_next_request_abandons_its_race() {

@@ -87,6 +87,26 @@ fn slow_uploads_give_way_after_a_fair_time_and_a_fast_one_never_does() {
     drop(new);
 }
 
+/// Was seen as: each client that was told to go and is read for a moment more let in another, so that they became ever more.
+#[test]
+fn those_who_are_told_to_go_let_in_one_other_each() {
+    const PLACES: usize = 16;
+    /// So many are read for a moment more, without a place.
+    const LEAVING: usize = 8;
+    let backend = good();
+    let places = PLACES.to_string();
+    let program = Binary::start(&["--backends", &backend.url, "--max-connections", &places]);
+    let (address, idle) = (program.address(), program.descriptors());
+    let _slow: Vec<Client> = (0..5 * PLACES).map(|_| uploading(address, 1 << 20, 100)).collect();
+    let begun = Instant::now();
+    let mut most = 0;
+    while begun.elapsed() < Duration::from_millis(5500) {
+        let _ = never::<()>().recv_timeout(Duration::from_millis(20));
+        most = most.max(program.descriptors() - idle);
+    }
+    assert!(most > PLACES && most <= PLACES + LEAVING + 1, "{most} descriptors");
+}
+
 /// The same with heads that drip, which have ten seconds otherwise.
 #[test]
 fn the_slowest_goes_first() {
