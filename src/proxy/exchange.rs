@@ -164,12 +164,12 @@ impl Exchange {
     /// A leg whose answer is here whole, or that has lost, needs no thread of its own. Gives it back if it isn't that simple.
     /// Doesn't block.
     fn go_on_at_once(self: &Arc<Self>, leg: usize, woken: Woken) -> Option<Woken> {
-        // Its end may close a file, for which the disk takes its time.
-        if self.request.holds_file() {
-            return Some(woken);
-        }
         if self.race.is_decided() {
             return self.lose(leg, woken);
+        }
+        // ureq's call compares the request that was sent with the body's file.
+        if self.request.holds_file() {
+            return Some(woken);
         }
         let status = woken.whole_status(self.request.method());
         match status.map(|status| self.may_win(status)) {
