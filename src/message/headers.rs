@@ -114,9 +114,11 @@ pub fn upgrade_of(request: &Request) -> Option<HeaderValue> {
     if request.version != Version::HTTP_11 || has_body || !has_token(&request.headers, &CONNECTION, "upgrade") {
         return None;
     }
-    let protocols = request.headers.get(UPGRADE)?;
-    let is_h2c = tokens(&request.headers, &UPGRADE).any(|protocol| protocol.eq_ignore_ascii_case(b"h2c"));
-    (!is_h2c).then(|| protocols.clone())
+    let protocols: Vec<&[u8]> = tokens(&request.headers, &UPGRADE).filter(|protocol| !protocol.is_empty()).collect();
+    if protocols.is_empty() || protocols.iter().any(|protocol| protocol.eq_ignore_ascii_case(b"h2c")) {
+        return None;
+    }
+    Some(HeaderValue::from_bytes(&protocols.join(&b", "[..])).expect("values joined by a comma are a value"))
 }
 
 /// Whether the protocol that an answer switches to is one of those that were asked for.
@@ -364,6 +366,22 @@ mod tests {
                 let headers = for_backends(&mut request("/", fields), &ViaId::random(false), &networks);
                 assert_eq!(values(&headers, name), **expected, "{name}, {label}: {networks:?}");
             }
+        }
+    }
+
+    #[test]
+    fn all_protocols_that_a_request_would_switch_to_are_passed_on() {
+        let rows: &[(&str, &[(&str, &[u8])], Option<&str>)] = &[
+            ("one", &[("connection", b"upgrade"), ("upgrade", b"websocket")], Some("websocket")),
+            ("a list", &[("connection", b"a, Upgrade"), ("upgrade", b"a/1,b")], Some("a/1, b")),
+            ("fields", &[("connection", b"upgrade"), ("upgrade", b"a"), ("upgrade", b"b/2")], Some("a, b/2")),
+            ("none", &[("connection", b"upgrade"), ("upgrade", b" ,")], None),
+            ("not asked for", &[("upgrade", b"websocket")], None),
+            ("h2c", &[("connection", b"upgrade"), ("upgrade", b"a"), ("upgrade", b"H2C")], None),
+        ];
+        for (label, fields, expected) in rows {
+            let upgrade = upgrade_of(&request("/", fields));
+            assert_eq!(upgrade.as_ref().map(|value| value.to_str().expect("text")), *expected, "{label}");
         }
     }
 

@@ -51,8 +51,11 @@ impl Exchange {
         };
         let exchange = self.clone();
         self.when_delivered(deliver, move |delivery| {
-            if let Some(upload) = upload {
-                exchange.let_linger(&upload);
+            match (upload, &delivery) {
+                (Some(upload), Some(Delivery::Whole)) => exchange.let_linger(&upload),
+                // A client that leaves takes what it has sent along.
+                (Some(upload), _) => upload.stop(),
+                (None, _) => {}
             }
             let Some(delivery) = delivery else { return exchange.end(leg, Outcome::Panic, after) };
             exchange.record.answered(status, &delivery, Instant::now());

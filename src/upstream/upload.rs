@@ -101,12 +101,19 @@ impl Upload {
     }
 }
 
-impl Losers for UploadStop {
-    fn hang_up(&self, _winner: Option<usize>) {
+impl UploadStop {
+    /// Ends it now. Any thread, any number of times; doesn't block.
+    pub fn stop(&self) {
         self.is_stopped.store(true, Ordering::Release);
         if !self.is_over.load(Ordering::Acquire) {
             self.wire.wake();
         }
+    }
+}
+
+impl Losers for UploadStop {
+    fn hang_up(&self, _winner: Option<usize>) {
+        self.stop();
     }
 }
 

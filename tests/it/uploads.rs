@@ -432,6 +432,28 @@ fn the_rest_of_a_request_goes_on_for_no_longer_than_losers_linger_once_its_answe
     }
 }
 
+/// Was seen as: whether the backend got the rest was decided by which of two threads met the reset first.
+#[test]
+fn a_client_that_leaves_in_the_middle_of_an_early_answer_takes_its_upload_along() {
+    let (sender, closed) = unbounded();
+    let early = Raw::on(narrow(), move |mut connection: Connection| {
+        connection.head();
+        connection.send("HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n");
+        // The client's socket is full when it leaves.
+        while connection.stream.write_all(&[b'x'; 64 * 1024]).is_ok() {}
+        let _ = sender.send(());
+    });
+    let proxy = hasty(&early.url, |config| config.linger_unsafe = 3 * SOON);
+    for _ in 0..8 {
+        let mut client = Client::connect(proxy.address);
+        client.send_request("POST", "/", &[], Some(&pattern(LONG)));
+        assert_eq!(client.head().expect("a head").status, 200);
+        client.reset();
+        closed.recv_timeout(SOON / 2).expect("the backend is hung up on");
+    }
+    proxy.stop();
+}
+
 #[test]
 fn a_stop_waits_for_the_rest_of_a_request_and_no_longer_than_the_grace_period() {
     for (grace_period, is_whole) in [(3 * SOON, true), (Duration::from_millis(300), false)] {
