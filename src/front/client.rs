@@ -46,6 +46,8 @@ pub(super) struct Seat {
     /// request has left.
     pub(super) behind: Option<Vec<u8>>,
     pub(super) presence: Presence,
+    /// The house is closed, and what is still written to the client is cut off.
+    pub(super) is_cut: bool,
     /// The connection speaks another protocol now: its edges are this one's.
     pub(super) tunnel: Option<Arc<Tunnel>>,
     pub(super) abandon: Option<Box<dyn FnOnce() + Send>>,

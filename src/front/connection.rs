@@ -67,6 +67,8 @@ struct Arriving {
     began: Instant,
     /// Since when it waits for its turn at the disk. That is no fault of the client's.
     waits_since: Option<Instant>,
+    /// When the last of it came.
+    heard: Instant,
 }
 
 /// Takes what belongs to a body from the input.
@@ -154,10 +156,11 @@ impl Connection {
         match &self.state {
             State::Idle { since } if self.input.is_empty() => Standing::Idle { since: *since },
             State::Idle { since } | State::Head { since, .. } | State::Http2 { since } => {
-                Standing::Arriving { since: *since, bytes: unread }
+                Standing::Arriving { since: *since, bytes: unread, heard: *since }
             }
             State::Body(arriving) => {
-                Standing::Arriving { since: arriving.began, bytes: arriving.body.length() + unread }
+                let bytes = arriving.body.length() + unread;
+                Standing::Arriving { since: arriving.began, bytes, heard: arriving.heard }
             }
             State::Parting { since, .. } => Standing::Parting { since: *since },
         }
@@ -276,7 +279,7 @@ impl Connection {
         let writer = SpoolWriter::sharing(spool_memory.clone(), spool_dir.clone(), bytes_max);
         let body = BodyReader::new(body, bytes_max, writer).map_err(|refusal| terms.refusal(refusal))?;
         let wants_continue = wants_continue && self.input.is_empty();
-        let arriving = Arriving { request, asked, body, terms, began: now, waits_since: None };
+        let arriving = Arriving { request, asked, body, terms, began: now, waits_since: None, heard: now };
         self.deadline = arriving.deadline();
         self.state = State::Body(Box::new(arriving));
         if wants_continue { Ok(Step::Continue) } else { self.step_body(take, now) }
@@ -288,6 +291,9 @@ impl Connection {
             arriving.began += now.saturating_duration_since(since);
         }
         let taken = take(&mut arriving.body, &self.input).map_err(|refusal| arriving.terms.refusal(refusal))?;
+        if taken.bytes > 0 {
+            arriving.heard = now;
+        }
         self.input.drain(..taken.bytes);
         if !taken.complete {
             self.deadline = arriving.deadline();

@@ -13,6 +13,8 @@ use super::client::Client;
 const SILENCE_MIN: Duration = Duration::from_secs(1);
 /// How long a request or a tunnel is left alone, whatever it does: a connection across the world has begun to be fast by then.
 const FAIR_TIME: Duration = Duration::from_secs(3);
+/// A request of which nothing comes for so long has stopped: longer than a phone needs in a tunnel of a railway.
+const STALL_TIME: Duration = Duration::from_secs(10);
 /// What moves so many bytes a second, since it began, is left alone as well. Even a phone at the edge of its cell is faster,
 /// and to hold 5,000 places at this pace costs 80 MB/s.
 const FAIR_BYTES_PER_SECOND: u64 = 16 * 1024;
@@ -44,8 +46,8 @@ pub enum Yielding {
 pub(super) enum Standing {
     /// Nothing of a request has come.
     Idle { since: Instant },
-    /// A head or a body is on its way: how much has come.
-    Arriving { since: Instant, bytes: u64 },
+    /// A head or a body is on its way: how much has come, and when the last of it did.
+    Arriving { since: Instant, bytes: u64, heard: Instant },
     /// A tunnel: how much has gone through it, and when the last of it did.
     Tunnel { since: Instant, bytes: u64, moved: Instant },
     /// It has been told to go, and is read for some time more.
@@ -59,7 +61,11 @@ impl Standing {
             Standing::Idle { since } | Standing::Parting { since } => {
                 now.saturating_duration_since(since) >= SILENCE_MIN
             }
-            Standing::Arriving { since, bytes } | Standing::Tunnel { since, bytes, .. } => {
+            Standing::Arriving { since, bytes, heard } => {
+                now.saturating_duration_since(since) >= FAIR_TIME
+                    && pace(bytes, since, heard, now) < FAIR_BYTES_PER_SECOND
+            }
+            Standing::Tunnel { since, bytes, .. } => {
                 now.saturating_duration_since(since) >= FAIR_TIME && rate(bytes, since, now) < FAIR_BYTES_PER_SECOND
             }
         }
@@ -70,6 +76,12 @@ impl Standing {
 fn rate(bytes: u64, since: Instant, now: Instant) -> u64 {
     let milliseconds = u64::try_from(now.saturating_duration_since(since).as_millis()).unwrap_or(u64::MAX);
     bytes.saturating_mul(1000) / milliseconds.max(1)
+}
+
+/// The same of what arrives, but nothing if it has stopped: else what was fast once could keep its place for minutes.
+fn pace(bytes: u64, since: Instant, heard: Instant, now: Instant) -> u64 {
+    let has_stopped = now.saturating_duration_since(heard) >= STALL_TIME;
+    if has_stopped { 0 } else { rate(bytes, since, now) }
 }
 
 /// Those who go next, the first first: some of them, if there are any.
@@ -84,7 +96,7 @@ fn next_to_go<T>(clients: Vec<(Standing, T)>, places: usize, now: Instant) -> Ve
     for (standing, client) in clients.into_iter().filter(|(standing, _)| standing.may_go(now)) {
         match standing {
             Standing::Idle { since } | Standing::Parting { since } => idle.push((since, client)),
-            Standing::Arriving { since, bytes } => arriving.push((rate(bytes, since, now), client)),
+            Standing::Arriving { since, bytes, heard } => arriving.push((pace(bytes, since, heard, now), client)),
             Standing::Tunnel { moved, .. } => tunnels.push((moved, client)),
         }
     }
@@ -291,7 +303,11 @@ mod tests {
     fn a_place_is_given_up_only_by_who_makes_little_of_it_and_has_had_its_time() {
         let begin = Instant::now();
         let idle = |milliseconds| Standing::Idle { since: ago(begin, milliseconds) };
-        let arriving = |milliseconds, bytes| Standing::Arriving { since: ago(begin, milliseconds), bytes };
+        let heard = |milliseconds, bytes, heard| {
+            let (since, heard) = (ago(begin, milliseconds), ago(begin, heard));
+            Standing::Arriving { since, bytes, heard }
+        };
+        let arriving = |milliseconds, bytes| heard(milliseconds, bytes, 0);
         let tunnel =
             |milliseconds, bytes| Standing::Tunnel { since: ago(begin, milliseconds), bytes, moved: ago(begin, 0) };
         let rows = [
@@ -302,7 +318,9 @@ mod tests {
             ("1.2 KB a second", arriving(60_000, 72_000), true),
             ("just below 16 KiB a second", arriving(3000, 3 * 16 * 1024 - 1), true),
             ("16 KiB a second", arriving(3000, 3 * 16 * 1024), false),
-            ("was fast, and stopped", arriving(60_000, 60 * 16 * 1024 - 1), true),
+            ("was fast, and is slow", arriving(60_000, 60 * 16 * 1024 - 1), true),
+            ("is fast, and pauses", heard(60_000, 60 * 16 * 1024, 9_999), false),
+            ("was fast, and has stopped", heard(60_000, 60 * 16 * 1024, 10_000), true),
             ("a new tunnel", tunnel(2999, 0), false),
             ("a tunnel with a byte now and then", tunnel(60_000, 60), true),
             ("a busy tunnel", tunnel(60_000, 60 * 16 * 1024), false),
@@ -330,7 +348,7 @@ mod tests {
         let begin = Instant::now();
         let now = begin + NOW;
         let idle = |seconds: u64| Standing::Idle { since: ago(begin, seconds * 1000) };
-        let upload = |bytes: u64| Standing::Arriving { since: ago(begin, 10_000), bytes: bytes * 1000 };
+        let upload = |bytes: u64| Standing::Arriving { since: ago(begin, 10_000), bytes: bytes * 1000, heard: now };
         let tunnel =
             |seconds: u64| Standing::Tunnel { since: ago(begin, 900_000), bytes: 0, moved: ago(begin, seconds * 1000) };
         let rows = [
@@ -356,7 +374,9 @@ mod tests {
     #[test]
     fn one_in_32_is_found_at_a_look_and_they_are_the_slowest() {
         let begin = Instant::now();
-        let uploads = (0..320_u64).rev().map(|bytes| (Standing::Arriving { since: begin, bytes: bytes * 1000 }, bytes));
+        let uploads = (0..320_u64)
+            .rev()
+            .map(|bytes| (Standing::Arriving { since: begin, bytes: bytes * 1000, heard: begin + NOW }, bytes));
         let next = next_to_go(uploads.collect(), 320, begin + NOW);
         assert_eq!(next, (0..10).collect::<VecDeque<u64>>());
     }

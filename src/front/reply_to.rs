@@ -78,7 +78,8 @@ impl ClientReply {
             Ok(()) => self.client.part(connection),
             Err(failed) => {
                 self.client.abort();
-                return failed;
+                // Else the first of the two sides to hear of it would be blamed.
+                return if self.client.seat().is_cut { Delivery::Stopped } else { failed };
             }
         }
         Delivery::Whole

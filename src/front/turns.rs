@@ -26,6 +26,10 @@ impl Client {
 
     /// The same on the thread for it, which may wait for the disk.
     pub(super) fn work_on_disk(self: &Arc<Self>, connection: Box<Connection>) {
+        if self.is_gone() {
+            // Nothing is written that no answer will be asked for.
+            return self.close();
+        }
         self.work_until(connection, true, Connection::step_on_disk);
     }
 
@@ -238,7 +242,11 @@ impl Client {
 
     /// The house is closed.
     fn cut(&self) {
-        let is_served = self.seat().connection.is_none();
+        let is_served = {
+            let mut seat = self.seat();
+            seat.is_cut = true;
+            seat.connection.is_none()
+        };
         if !is_served {
             return self.close();
         }

@@ -138,7 +138,8 @@ impl Legs {
         crew.at_work() + crew.backlog()
     }
 
-    /// No more legs: parked threads leave, the others after what they are doing. What waits in the queue is dropped.
+    /// No more legs: parked threads leave, the others after what they are doing. What waits in the queue ends here, without a
+    /// thread of its own.
     fn close(&self) {
         let (parked, ready, queue) = {
             let mut crew = self.0.crew();
@@ -150,7 +151,7 @@ impl Legs {
         for thread in parked {
             let _ = thread.send(None);
         }
-        drop((ready, queue));
+        ready.into_iter().chain(queue).for_each(|job| run_guarded(job, Place::Missing));
     }
 }
 

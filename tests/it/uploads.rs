@@ -440,7 +440,7 @@ fn a_client_that_leaves_in_the_middle_of_an_early_answer_takes_its_upload_along(
         connection.head();
         connection.send("HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n");
         // The client's socket is full when it leaves.
-        while connection.stream.write_all(&[b'x'; 64 * 1024]).is_ok() {}
+        while connection.stream.write_all(&[b'x'; 16 * 1024]).is_ok() {}
         let _ = sender.send(());
     });
     let proxy = hasty(&early.url, |config| config.linger_unsafe = 3 * SOON);
