@@ -60,6 +60,9 @@ pub struct Request {
     pub received: Instant,
 }
 
+/// The first line of the answer to an update that was taken.
+pub const UPDATED: &str = "Backends updated successfully";
+
 /// An answer to a client.
 pub struct Reply {
     /// The final status: 101 or 200 and above.
