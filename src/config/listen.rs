@@ -211,7 +211,9 @@ mod tests {
         for (list, expected) in [
             ("http://127.0.0.1:80", "'http://127.0.0.1:80': not a URL; write"),
             ("http://a:80/", "'http://a:80/': not a URL; write"),
-            ("127.0.0.1:80,", "'': not a port"),
+            ("127.0.0.1:80,", "'': an entry is empty"),
+            (",127.0.0.1:80", "'': an entry is empty"),
+            ("127.0.0.1:80;127.0.0.1:81", "'127.0.0.1:80;127.0.0.1:81': entries stand between commas, not semicolons"),
             ("127.0.0.1:80, 127.0.0.1:80", "'127.0.0.1:80': given twice"),
             (":80,80", "'0.0.0.0:80': given twice"),
             ("localhost:80,[::1]:80", "'[::1]:80': given twice"),

@@ -181,6 +181,43 @@ fn every_bad_backend_is_named() {
 }
 
 #[test]
+fn what_stands_in_place_of_a_comma_is_named_in_every_list() {
+    // Was seen as: lists of backends alone told it; of addresses separated by semicolons the last was "not an IP address".
+    let lists = [
+        ("listen", "127.0.0.1:80", "[::1]:81"),
+        ("admin-listen", "127.0.0.1:80", ":81"),
+        ("trusted-proxies", "10.0.0.0/8", "fd00::/8"),
+        ("admin-from", "10.0.0.1", "::1"),
+        ("admin-host", "a", "b.example"),
+        ("success", "200-299", "304"),
+        ("backends", "http://a", "http://b"),
+    ];
+    let separators = [
+        (";", "semicolons"),
+        ("; ", "semicolons"),
+        (" ; ", "semicolons"),
+        (" ", "spaces"),
+        ("\t", "spaces"),
+        ("\n", "line breaks"),
+        ("\r\n", "line breaks"),
+    ];
+    for (name, first, second) in lists {
+        let env_name = flags().find(|(flag, _)| *flag == name).expect(name).1;
+        let reason = |list: &str| failure("", &[(env_name, list)]);
+        for (separator, expected) in separators {
+            let line = reason(&format!("{first}{separator}{second}"));
+            assert!(line.ends_with(&format!("': entries stand between commas, not {expected}")), "{line}");
+        }
+        for list in [format!("{first},"), format!(",{first}"), format!("{first}, ,{second}"), ",".to_owned()] {
+            let line = reason(&list);
+            assert!(line.starts_with(&format!("red-tentacle: {env_name} '': an entry is empty")), "{line}");
+        }
+        let line = reason(&format!("{first};"));
+        assert!(line.ends_with(&format!("'{first};': entries stand between commas, not semicolons")), "{line}");
+    }
+}
+
+#[test]
 fn without_backends_nothing_starts() {
     let expected = "red-tentacle: no backends; set BACKEND_SERVERS=http://a,http://b or give --backends";
     for (args, env) in [("", None), ("--check", None), ("", Some("")), ("--backends=", Some("http://a"))] {

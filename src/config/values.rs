@@ -10,7 +10,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use url::Url;
 
-use crate::message::{Address, BadEntry, parse_addresses};
+use crate::message::{Address, BadEntry, EMPTY_ENTRY, not_between_commas, parse_addresses, separator_in};
 
 /// The longest time that a flag takes. No request is worth a day's waiting, and instants stay far from overflowing.
 const DURATION_MAX: Duration = Duration::from_secs(24 * 60 * 60);
@@ -44,7 +44,17 @@ pub(super) fn entries<T>(
     if count > count_max {
         return Err(bad(list, format_args!("{count} entries; write at most {count_max}")));
     }
-    list.split(',').map(str::trim).map(|entry| parse(entry).map_err(|reason| bad(entry, reason))).collect()
+    let entry = |entry: &str| match parse(entry) {
+        Ok(parsed) => Ok(parsed),
+        Err(_) if entry.is_empty() && count > 1 => Err(bad(entry, EMPTY_ENTRY)),
+        Err(reason) => Err(bad(entry, wrong_separator(entry).map_or(reason, not_between_commas))),
+    };
+    list.split(',').map(str::trim).map(entry).collect()
+}
+
+/// What stands between the entries in place of a comma. Spaces beside the hyphen of a range are none.
+fn wrong_separator(entry: &str) -> Option<char> {
+    separator_in(&entry.split('-').map(str::trim).collect::<Vec<_>>().join("-"))
 }
 
 /// A duration such as `500ms`, `1.5s` or `1m30s`: numbers with units, the units falling; at most a day, to the millisecond.
