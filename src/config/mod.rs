@@ -26,6 +26,7 @@ use crate::message::{Address, Excerpt};
 use command::{Given, fail};
 pub use errand::Errand;
 use flags::Draft;
+use listen::Kind;
 pub use listen::Listen;
 pub use success::Success;
 pub use token::AdminToken;
@@ -137,7 +138,7 @@ fn checked(given: &Given) -> Result<Invocation, Invocation> {
     if !given.has("max-legs") {
         draft.config.max_legs = draft.config.max_legs.min(fitting_legs(draft.config.max_head));
     }
-    errand::check(given)?;
+    errand::check(given, &draft)?;
     if !draft.check
         && let Some(errand) = errand::asked(&mut draft)
     {
@@ -269,7 +270,7 @@ const TWO: NonZeroUsize = NonZeroUsize::MIN.saturating_add(1);
 
 impl HostHeader {
     fn parse(text: &str) -> Result<HostHeader, String> {
-        match text {
+        match text.to_ascii_lowercase().as_str() {
             "backend" => Ok(HostHeader::Backend),
             "preserve" => Ok(HostHeader::Preserve),
             _ => Err(values::bad(text, "neither backend nor preserve; write one of them")),

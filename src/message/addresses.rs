@@ -140,7 +140,7 @@ fn is_bare_ipv6(entry: &str) -> bool {
 }
 
 /// Brackets around a bare IPv6 address. Digits behind its last colon are taken for a port if there are two at least.
-fn bracketed(authority: &str) -> Option<String> {
+pub fn bracketed(authority: &str) -> Option<String> {
     let is_ipv6 = |text: &str| text.parse::<Ipv6Addr>().is_ok();
     match authority.rsplit_once(':') {
         Some((ip, port)) if is_ipv6(ip) && port.len() > 1 && port.parse::<u16>().is_ok() => {
