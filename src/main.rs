@@ -30,6 +30,10 @@ fn main() -> ExitCode {
     let _ = rustix::thread::disable_transparent_huge_pages(true);
     match config::read(std::env::args_os(), std::env::var_os) {
         Invocation::Print(text) => print(&text),
+        Invocation::Check { shown, warnings } => {
+            warnings.iter().for_each(|warning| tell(&format!("red-tentacle: {warning}")));
+            print(&shown)
+        }
         Invocation::Fail(line) => fail(&line, EXIT_USAGE),
         Invocation::Ask(errand) => ask(&errand),
         Invocation::Run(config) => run(*config, None),
@@ -101,6 +105,10 @@ fn print(text: &str) -> ExitCode {
 }
 
 fn fail(line: &str, code: u8) -> ExitCode {
-    let _ = writeln!(std::io::stderr(), "{line}");
+    tell(line);
     ExitCode::from(code)
+}
+
+fn tell(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
 }

@@ -108,6 +108,14 @@ pub enum Invocation {
     Demo(Box<Config>),
     /// Ask another process, and exit.
     Ask(Box<Errand>),
+    /// Print the configuration in effect to standard output, and what the start would warn of to standard error, and exit
+    /// with 0.
+    Check {
+        /// A line per flag.
+        shown: String,
+        /// A line each, without its end.
+        warnings: Vec<String>,
+    },
     /// Print this to standard output as it is, its last line end included, and exit with 0.
     Print(String),
     /// Print this line to standard error and exit with 2.
@@ -149,7 +157,7 @@ fn checked(given: &Given) -> Result<Invocation, Invocation> {
     check_spool_dir(&draft.config, given)?;
     check_admin(&draft.config, given)?;
     Ok(match draft {
-        Draft { check: true, .. } => Invocation::Print(shown(&draft)),
+        Draft { check: true, .. } => Invocation::Check { shown: shown(&draft), warnings: warnings(&draft.config) },
         Draft { demo: true, config, .. } => Invocation::Demo(Box::new(config)),
         Draft { config, .. } => Invocation::Run(Box::new(config)),
     })
@@ -227,6 +235,14 @@ fn shown(draft: &Draft) -> String {
     let rows = flags::all().filter(|flag| flag.name != "check");
     let lines: Vec<String> = rows.map(|flag| format!("{} = {}", flag.name, (flag.show)(draft))).collect();
     lines.join("\n") + "\n"
+}
+
+/// What the start would warn of.
+fn warnings(config: &Config) -> Vec<String> {
+    let (host, wanted) = (Host::read(), config.max_connections.map(NonZeroUsize::get));
+    let room = host.room(config.max_head);
+    let complaints = host.complaints(&room, wanted, config.max_legs.get());
+    complaints.into_iter().chain(room.places(wanted).complaint(config.backends.len())).collect()
 }
 
 impl Config {

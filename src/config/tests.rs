@@ -28,7 +28,7 @@ fn failure(args: &str, env: &[(&'static str, &str)]) -> String {
 
 fn printed(args: &str, env: &[(&'static str, &str)]) -> String {
     match read_with(args, env) {
-        Invocation::Print(text) => text,
+        Invocation::Print(text) | Invocation::Check { shown: text, .. } => text,
         other => panic!("{args} {env:?}: {other:?}"),
     }
 }

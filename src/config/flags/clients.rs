@@ -1,5 +1,6 @@
 //! What clients may cost.
 
+use std::num::NonZeroUsize;
 use std::ops::RangeInclusive;
 
 use super::{ENTRIES_MAX, Flag};
@@ -81,13 +82,7 @@ pub(super) const FLAGS: &[Flag] = &[
             draft.config.max_connections = Some(values::count(text, 1, CONNECTIONS_MAX, CONNECTIONS_OFFERED)?);
             Ok(())
         },
-        show: |draft| match draft.config.max_connections {
-            Some(count) => count.to_string(),
-            None => {
-                let room = Host::read().room(draft.config.max_head);
-                format!("{} (from the limits of open files and memory)", room.clients(None))
-            }
-        },
+        show: |draft| show_clients(&Host::read(), draft.config.max_head, draft.config.max_connections),
     },
     Flag {
         name: "trusted-proxies",
@@ -121,3 +116,35 @@ pub(super) const FLAGS: &[Flag] = &[
         show: |draft| draft.config.workers.to_string(),
     },
 ];
+
+/// How many clients there may be, and why.
+fn show_clients(host: &Host, head_bytes_max: usize, wanted: Option<NonZeroUsize>) -> String {
+    let wanted = wanted.map(NonZeroUsize::get);
+    let (clients, files) = (host.room(head_bytes_max).clients(wanted), host.open_files);
+    match wanted {
+        None => format!("{clients} (from the limits of open files and memory)"),
+        Some(wanted) if wanted > clients => {
+            format!("{clients} ({wanted} asked for; the limit of {files} open files leaves room for {clients})")
+        }
+        Some(_) => clients.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_clients_that_are_shown_are_those_in_effect() {
+        let host = Host { memory_bytes: 1 << 30, open_files: 1024 };
+        let rows = [
+            (None, "209 (from the limits of open files and memory)"),
+            (Some(100), "100"),
+            (Some(209), "209"),
+            (Some(500), "209 (500 asked for; the limit of 1024 open files leaves room for 209)"),
+        ];
+        for (wanted, expected) in rows {
+            assert_eq!(show_clients(&host, 32 << 10, wanted.and_then(NonZeroUsize::new)), expected);
+        }
+    }
+}
