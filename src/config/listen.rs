@@ -52,6 +52,9 @@ impl Listen {
             if address.port() != 0 && listen[..at].iter().any(|earlier| earlier.address == *address) {
                 return Err(format!("'{address}': given twice; leave one out"));
             }
+            if let Some(earlier) = listen[at].overlapping(&listen[..at]) {
+                return Err(format!("'{address}': overlaps {earlier}; leave one out"));
+            }
         }
         Ok(listen)
     }
@@ -106,6 +109,19 @@ impl Listen {
             Listen { address: SocketAddr::from((v4, port)), optional: false },
             Listen { address: SocketAddr::from((v6, port)), optional: true },
         ]
+    }
+
+    /// The first of these addresses that can't be listened on beside it: the same one, or one of which the other is part.
+    pub(super) fn overlapping(&self, others: &[Listen]) -> Option<SocketAddr> {
+        // Each family's sockets take that family alone.
+        let covers = |all: SocketAddr, one: SocketAddr| all.ip().is_unspecified() && all.is_ipv4() == one.is_ipv4();
+        let overlaps = |other: SocketAddr| {
+            let is_same_ip = other.ip() == self.address.ip();
+            self.address.port() != 0
+                && other.port() == self.address.port()
+                && (is_same_ip || covers(other, self.address) || covers(self.address, other))
+        };
+        others.iter().map(|other| other.address).find(|other| overlaps(*other))
     }
 
     /// Whether only this host itself can reach it.
@@ -192,6 +208,8 @@ mod tests {
             (":0", "0.0.0.0:0 ([::]:0)"),
             ("0", "0.0.0.0:0 ([::]:0)"),
             (":65535", "0.0.0.0:65535 ([::]:65535)"),
+            ("0.0.0.0:80,[::1]:80", "0.0.0.0:80 [::1]:80"),
+            ("127.0.0.1:80,127.0.0.2:80,:81", "127.0.0.1:80 127.0.0.2:80 0.0.0.0:81 ([::]:81)"),
         ];
         for (list, expected) in rows {
             assert_eq!(listed(list), Ok(expected.to_owned()), "{list}");
@@ -255,6 +273,10 @@ mod tests {
             ("127.0.0.1:80, 127.0.0.1:80", "'127.0.0.1:80': given twice"),
             (":80,80", "'0.0.0.0:80': given twice"),
             ("localhost:80,[::1]:80", "'[::1]:80': given twice"),
+            (":80,127.0.0.1:80", "'127.0.0.1:80': overlaps 0.0.0.0:80; leave one out"),
+            ("10.0.0.1:80,0.0.0.0:80", "'0.0.0.0:80': overlaps 10.0.0.1:80; leave one out"),
+            ("localhost:80,:80", "'0.0.0.0:80': overlaps 127.0.0.1:80; leave one out"),
+            ("[::]:80,[::1]:80", "'[::1]:80': overlaps [::]:80; leave one out"),
         ] {
             let reason = listed(list).expect_err(list);
             assert!(reason.starts_with(expected), "{list}: {reason}");

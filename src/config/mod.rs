@@ -125,7 +125,9 @@ pub enum Invocation {
 /// Reads a command line, program name first, and the environment. A flag beats its variable, which beats the default.
 /// Opens the token's file and tries whether the spool's directory takes a file.
 pub fn read(args: impl IntoIterator<Item = OsString>, env: impl Fn(&'static str) -> Option<OsString>) -> Invocation {
-    Given::read(args, env).and_then(|given| checked(&given)).unwrap_or_else(|refused| refused)
+    // A supervisor's sockets take the place of addresses.
+    let are_addresses_used = env("LISTEN_FDS").is_none();
+    Given::read(args, env).and_then(|given| checked(&given, are_addresses_used)).unwrap_or_else(|refused| refused)
 }
 
 /// Every flag's name, without hyphens, and the environment variable that stands in for it.
@@ -138,7 +140,7 @@ pub fn command() -> clap::Command {
     command::command()
 }
 
-fn checked(given: &Given) -> Result<Invocation, Invocation> {
+fn checked(given: &Given, are_addresses_used: bool) -> Result<Invocation, Invocation> {
     let mut draft = Draft::new();
     for (flag, text) in given.iter() {
         (flag.set)(&mut draft, text).map_err(|reason| fail(format_args!("{} {reason}", given.culprit(flag.name))))?;
@@ -156,6 +158,9 @@ fn checked(given: &Given) -> Result<Invocation, Invocation> {
     check_timeouts(&mut draft, given)?;
     check_spool_dir(&draft.config, given)?;
     check_admin(&draft.config, given)?;
+    if are_addresses_used {
+        check_overlap(&draft.config, given)?;
+    }
     Ok(match draft {
         Draft { check: true, .. } => Invocation::Check { shown: shown(&draft), warnings: warnings(&draft.config) },
         Draft { demo: true, config, .. } => Invocation::Demo(Box::new(config)),
@@ -228,6 +233,20 @@ fn check_admin(config: &Config, given: &Given) -> Result<(), Invocation> {
         "{} '{address}': others than this host can reach it; {narrower}give --admin-token-file FILE or --admin-from CIDR too",
         given.culprit("admin-listen")
     )))
+}
+
+fn check_overlap(config: &Config, given: &Given) -> Result<(), Invocation> {
+    let overlap =
+        config.admin_listen.iter().find_map(|admin| Some((admin.address, admin.overlapping(&config.listen)?)));
+    let Some((admin, listen)) = overlap else { return Ok(()) };
+    // A default isn't to blame if the other one was given.
+    let (blamed, address, other, its_address) = if given.has("listen") && !given.has("admin-listen") {
+        ("listen", listen, "admin-listen", admin)
+    } else {
+        ("admin-listen", admin, "listen", listen)
+    };
+    let culprit = given.culprit(blamed);
+    Err(fail(format_args!("{culprit} '{address}': overlaps {its_address} of --{other}; give one of them another port")))
 }
 
 /// The configuration in effect, a line per flag.

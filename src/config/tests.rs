@@ -430,6 +430,35 @@ fn an_open_admin_address_needs_a_token_or_networks() {
 }
 
 #[test]
+fn the_two_ports_differ() {
+    // Was seen as: `--check` took an address for both, and the start said that it was in use.
+    let rows = [
+        (
+            "--listen localhost:1 --admin-listen localhost:1",
+            "--admin-listen '127.0.0.1:1': overlaps 127.0.0.1:1 of --listen",
+        ),
+        ("--listen :1 --admin-listen [::1]:1", "--admin-listen '[::1]:1': overlaps [::]:1 of --listen"),
+        ("--admin-listen localhost:8080", "--admin-listen '127.0.0.1:8080': overlaps 0.0.0.0:8080 of --listen"),
+        ("--listen 8081", "--listen '0.0.0.0:8081': overlaps 127.0.0.1:8081 of --admin-listen"),
+    ];
+    let env = [("BACKEND_SERVERS", "http://a")];
+    for (args, expected) in rows {
+        for args in [args.to_owned(), format!("{args} --check")] {
+            let line = failure(&args, &env);
+            assert_eq!(line, format!("red-tentacle: {expected}; give one of them another port"));
+        }
+    }
+    let line = failure("", &[env[0], ("RED_TENTACLE_LISTEN", ":8081")]);
+    assert!(line.starts_with("red-tentacle: RED_TENTACLE_LISTEN '0.0.0.0:8081': overlaps 127.0.0.1:8081"), "{line}");
+    for args in
+        ["--listen :0 --admin-listen localhost:0", "--listen :8081 --admin-listen off", "--listen 10.0.0.1:8081"]
+    {
+        config(args, &env);
+    }
+    config("--listen :8081", &[env[0], ("LISTEN_FDS", "1")]);
+}
+
+#[test]
 fn the_token_is_read_and_never_shown() {
     let file = tempfile::NamedTempFile::new().expect("a file");
     std::fs::write(file.path(), "s3cret\n").expect("written");
