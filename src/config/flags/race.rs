@@ -64,7 +64,7 @@ pub(super) const FLAGS: &[Flag] = &[
         env: "RED_TENTACLE_MAX_SILENT",
         value: "COUNT",
         default: "128",
-        help: "Losers that may wait in vain at one backend before it is asked only once a second",
+        help: "Losers that may wait in vain at one backend before it is asked only once a second; 8 times as many if it answers others",
         set: |draft, text| {
             draft.config.max_silent = values::count(text, 1, LEGS_MAX, draft.config.max_silent.get())?;
             Ok(())
