@@ -21,7 +21,7 @@ static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// The command line or the environment is wrong.
 const EXIT_USAGE: u8 = 2;
-/// Something of the host is missing: an address in use, say.
+/// Something of the host is missing, an address in use, say; or health is asked for, and isn't there.
 const EXIT_FAILURE: u8 = 1;
 
 fn main() -> ExitCode {
@@ -33,6 +33,10 @@ fn main() -> ExitCode {
         Invocation::Check { shown, warnings } => {
             warnings.iter().for_each(|warning| tell(&format!("red-tentacle: {warning}")));
             print(&shown)
+        }
+        // To a container's health command any other code than 0 and 1 means nothing.
+        Invocation::Fail(line) if config::asks_health(std::env::args_os(), std::env::var_os) => {
+            fail(&line, EXIT_FAILURE)
         }
         Invocation::Fail(line) => fail(&line, EXIT_USAGE),
         Invocation::Ask(errand) => ask(&errand),

@@ -118,7 +118,7 @@ pub enum Invocation {
     },
     /// Print this to standard output as it is, its last line end included, and exit with 0.
     Print(String),
-    /// Print this line to standard error and exit with 2.
+    /// Print this line to standard error and exit with 2, or with 1 if health is asked for ([`asks_health`]).
     Fail(String),
 }
 
@@ -128,6 +128,14 @@ pub fn read(args: impl IntoIterator<Item = OsString>, env: impl Fn(&'static str)
     // A supervisor's sockets take the place of addresses.
     let are_addresses_used = env("LISTEN_FDS").is_none();
     Given::read(args, env).and_then(|given| checked(&given, are_addresses_used)).unwrap_or_else(|refused| refused)
+}
+
+/// Whether health is asked for, as far as that can be told of what may be a bad command line or environment.
+pub fn asks_health(args: impl IntoIterator<Item = OsString>, env: impl Fn(&'static str) -> Option<OsString>) -> bool {
+    let is_flag = |arg: &OsString| arg == "--health" || arg.as_encoded_bytes().starts_with(b"--health=");
+    let is_asked =
+        |text: &OsString| !text.is_empty() && text.to_str().is_none_or(|text| values::switch(text) != Ok(false));
+    args.into_iter().any(|arg| is_flag(&arg)) || env("RED_TENTACLE_HEALTH").is_some_and(|text| is_asked(&text))
 }
 
 /// Every flag's name, without hyphens, and the environment variable that stands in for it.

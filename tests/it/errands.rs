@@ -38,6 +38,27 @@ fn health_is_the_exit_code() {
 }
 
 #[test]
+fn a_probe_that_cannot_be_read_is_ill_with_the_code_that_containers_know() {
+    // Was seen as: a bad variable ended the image's health command with 2, which containers reserve.
+    let url = "http://127.0.0.1:1";
+    let rows: [(&[&str], &[(&str, &str)], i32); 8] = [
+        (&["--health", "--timeout", "x"], &[], 1),
+        (&["--health", url, "--no-such"], &[], 1),
+        (&["--health="], &[], 1),
+        (&["--health", "--listen", ":0", "--admin-listen", "off"], &[], 1),
+        (&[], &[("RED_TENTACLE_HEALTH", "on"), ("RED_TENTACLE_LISTEN", "x")], 1),
+        (&["--health"], &[("RED_TENTACLE_TIMEOUT", "x")], 1),
+        (&["--timeout", "x"], &[("RED_TENTACLE_HEALTH", "off")], 2),
+        (&["--timeout", "x"], &[("RED_TENTACLE_HEALTH", "")], 2),
+    ];
+    for (arguments, variables, code) in rows {
+        let ended = run_with(arguments, variables);
+        assert_eq!((ended.code, ended.stdout.as_str()), (Some(code), ""), "{arguments:?} {variables:?}: {ended:?}");
+        assert_eq!(ended.stderr.lines().count(), 1, "{ended:?}");
+    }
+}
+
+#[test]
 fn who_cannot_be_asked_is_not_healthy() {
     let nobody = refusing();
     let line = failure(&["--health", &nobody]);
