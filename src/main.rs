@@ -31,7 +31,9 @@ fn main() -> ExitCode {
     match config::read(std::env::args_os(), std::env::var_os) {
         Invocation::Print(text) => print(&text),
         Invocation::Check { shown, warnings } => {
-            warnings.iter().for_each(|warning| tell(&format!("red-tentacle: {warning}")));
+            for warning in warnings {
+                tell(&format!("red-tentacle: {warning}"));
+            }
             print(&shown)
         }
         // To a container's health command any other code than 0 and 1 means nothing.

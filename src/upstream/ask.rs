@@ -50,7 +50,7 @@ fn update(admin: &Url, backends: &[Address], token: Option<&AdminToken>) -> Resu
         return Err(format!("{url} answers {status}, but is no port for updates{}", quoted(&text)));
     }
     // The answer comes from outside, and may not write to a terminal what it likes.
-    Ok(text.lines().map(|line| format!("{}\n", Printable(line))).collect())
+    Ok(text.lines().map(|line| Printable(line).to_string() + "\n").collect())
 }
 
 /// Sends the request; an answer other than 2xx is an error that quotes the begin of its body, as far as that can be read.
