@@ -1,13 +1,17 @@
 //! Writes the man page and the shells' completions from the table of flags: `cargo run --example generate_docs`.
 //! With `--check` it writes nothing, and fails where a file isn't what it would write. Nothing of it is in the program.
 
+use std::fs;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::{fs, io};
 
 use clap::builder::PossibleValuesParser;
 use clap::{Arg, Command, ValueHint};
 use clap_complete::Shell;
 use clap_mangen::Man;
+
+/// The part of the manual that the page belongs to.
+const MANUAL: &str = "System administration";
 
 /// What it is, in roff.
 const DESCRIPTION: &str = r".SH DESCRIPTION
@@ -47,7 +51,7 @@ after a signal, \-\-check, \-\-help, or an errand that succeeded
 the host lacks something (an address in use, say), or \-\-health or \-\-update failed
 .TP
 .B 2
-the command line or the environment is wrong; one line names the culprit
+the command line or the environment is wrong, and health isn't asked for; one line names the culprit
 .SH "ENVIRONMENT"
 Every flag has a variable, which stands beside it above. Under systemd
 .BR NOTIFY_SOCKET ", " LISTEN_FDS ", " LISTEN_PID " and " LISTEN_FDNAMES
@@ -113,10 +117,10 @@ fn files() -> io::Result<Vec<(PathBuf, Vec<u8>)>> {
 }
 
 fn man(command: &Command) -> io::Result<Vec<u8>> {
-    // Without a date: the page changes when the flags do, and not before.
-    let man = Man::new(command.clone()).section("8").date("").manual("System administration");
+    let man = Man::new(command.clone());
     let mut text = Vec::new();
-    man.render_title(&mut text)?;
+    // Where there is no date its place is kept: else the version would stand there, across its neighbours on a narrow screen.
+    writeln!(text, ".TH red\\-tentacle 8 \"\" \"red-tentacle {}\" \"{MANUAL}\"", env!("CARGO_PKG_VERSION"))?;
     // No hyphens in what is to be copied: RED_TENTA-CLE_CA_FILE.
     text.extend_from_slice(b".nh\n");
     man.render_name_section(&mut text)?;
@@ -127,8 +131,8 @@ fn man(command: &Command) -> io::Result<Vec<u8>> {
     Ok(text)
 }
 
-/// What a shell may offer as the value: the words between bars, a file, or nothing (a URL, say) rather than the files that are
-/// about.
+/// What a shell may offer as the value: the words between bars that aren't placeholders, a file, or nothing (a URL, say) rather
+/// than the files that are about.
 fn hinted(arg: Arg) -> Arg {
     let value = arg.get_value_names().and_then(<[_]>::first).map(ToString::to_string).unwrap_or_default();
     // Clap keeps texts for ever, and this program ends in a moment.
@@ -136,8 +140,9 @@ fn hinted(arg: Arg) -> Arg {
         "" => arg,
         "FILE" => arg.value_hint(ValueHint::FilePath),
         "DIR" => arg.value_hint(ValueHint::DirPath),
-        words if words.contains('|') && !words.contains(':') => {
-            arg.value_parser(PossibleValuesParser::new(words.split('|')))
+        words if words.contains('|') => {
+            let is_placeholder = |word: &str| word.contains(|c: char| c == '.' || c.is_uppercase());
+            arg.value_parser(PossibleValuesParser::new(words.split('|').filter(|word| !is_placeholder(word))))
         }
         _ => arg.value_hint(ValueHint::Other),
     }

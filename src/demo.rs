@@ -76,7 +76,7 @@ impl Demo {
             Some(update) => write!(
                 text,
                 "Try a race, then an update that leaves only the slow one, then a race again:\n{race}  \
-                 curl -X POST 'http://{update}/-update-backends?backends={slow}'{}\n",
+                 curl --fail-with-body -X POST 'http://{update}/-update-backends?backends={slow}'{}\n",
                 config.admin_token.as_ref().map(shown_token).unwrap_or_default()
             ),
             None => write!(text, "Try a race (with these flags this host can send no update):\n{race}"),
@@ -426,8 +426,9 @@ mod tests {
             let text = demo.invitation(config, parsed(proxy), admin.map(parsed));
             let race = Listen::from(parsed(proxy)).reached_at();
             assert!(text.contains(&format!("  curl -i http://{race}/hello\n")), "{label}: {text}");
-            let expected =
-                update.map(|update| format!("curl -X POST 'http://{update}/-update-backends?backends={slow}'"));
+            let expected = update.map(|update| {
+                format!("curl --fail-with-body -X POST 'http://{update}/-update-backends?backends={slow}'")
+            });
             assert_eq!(text.contains("update-backends"), expected.is_some(), "{label}: {text}");
             assert!(expected.is_none_or(|expected| text.contains(&expected)), "{label}: {text}");
             assert!(demo.addresses().iter().all(|address| text.contains(&address.to_string())), "{label}: {text}");

@@ -15,6 +15,8 @@ const CLIENTS_MAX: u64 = 100_000;
 const CLIENTS_MIN: u64 = 16;
 /// Fewer than a page's worth of browsers: the operator should know.
 const CLIENTS_FEW: usize = 128;
+/// Requests at once that a host may well get: if there is room for more, as many clients as may connect won't all want one at once.
+const REQUESTS_FEW: usize = 1000;
 /// Beside its head a client costs so much, the kernel's part included.
 const CLIENT_BYTES: u64 = 8 * 1024;
 /// What a client may hold instead while its body is written to a file: what was read in one go, and a buffer.
@@ -111,6 +113,37 @@ impl Room {
     /// How many clients there may be: as many as fit, or as many as are wanted, if there are descriptors for them.
     pub fn clients(&self, wanted: Option<usize>) -> usize {
         wanted.unwrap_or(self.clients_by_memory).min(self.clients_by_files)
+    }
+
+    /// How many connections there may be if so many clients are wanted.
+    pub fn places(&self, wanted: Option<usize>) -> Places {
+        Places { clients: self.clients(wanted), are_wanted: wanted.is_some(), lines: self.lines }
+    }
+}
+
+/// How many connections there may be.
+#[derive(Debug, Clone, Copy)]
+pub struct Places {
+    /// From clients.
+    pub clients: usize,
+    /// Whether so many are asked for.
+    pub are_wanted: bool,
+    /// To all backends together.
+    pub lines: usize,
+}
+
+impl Places {
+    /// What an operator should know if as many clients as may connect could want more connections to the backends than there
+    /// may be.
+    pub fn complaint(self, backends: usize) -> Option<String> {
+        let Places { clients, are_wanted, lines } = self;
+        let is_tight = clients.saturating_mul(backends) > lines;
+        (is_tight && (are_wanted || lines < backends.saturating_mul(REQUESTS_FEW))).then(|| {
+            format!(
+                "{clients} clients could want a connection each to {backends} backends, and there is room for {lines}: \
+                 beyond it they get 503, so raise the limits of open files (ulimit -n) and memory, or lower --max-connections"
+            )
+        })
     }
 }
 
@@ -274,6 +307,19 @@ mod tests {
         let tiny = Host { memory_bytes: 8 * MIB, open_files: 20_000 };
         let complaints = tiny.complaints(&tiny.room(16 * 1024), None, 64);
         assert_eq!(complaints, ["the limit of 8 MiB of memory leaves room for 51 clients: raise it"]);
+    }
+
+    #[test]
+    fn too_few_connections_to_backends_are_told_where_they_may_run_out() {
+        let rows = [
+            ("enough for all", 100, false, 300, 3, false),
+            ("wanted, and too few", 101, true, 300, 3, true),
+            ("not wanted, and few", 101, false, 300, 3, true),
+            ("not wanted, and plenty", 100_000, false, 3000, 3, false),
+        ];
+        for (label, clients, are_wanted, lines, backends, told) in rows {
+            assert_eq!(Places { clients, are_wanted, lines }.complaint(backends).is_some(), told, "{label}");
+        }
     }
 
     /// All of it at once is no more than there is, but for what the smallest proxy needs.

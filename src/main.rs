@@ -21,7 +21,7 @@ static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// The command line or the environment is wrong.
 const EXIT_USAGE: u8 = 2;
-/// Something of the host is missing: an address in use, say.
+/// Something of the host is missing, an address in use, say; or health is asked for, and isn't there.
 const EXIT_FAILURE: u8 = 1;
 
 fn main() -> ExitCode {
@@ -30,6 +30,16 @@ fn main() -> ExitCode {
     let _ = rustix::thread::disable_transparent_huge_pages(true);
     match config::read(std::env::args_os(), std::env::var_os) {
         Invocation::Print(text) => print(&text),
+        Invocation::Check { shown, warnings } => {
+            for warning in warnings {
+                tell(&format!("red-tentacle: {warning}"));
+            }
+            print(&shown)
+        }
+        // To a container's health command any other code than 0 and 1 means nothing.
+        Invocation::Fail(line) if config::asks_health(std::env::args_os(), std::env::var_os) => {
+            fail(&line, EXIT_FAILURE)
+        }
         Invocation::Fail(line) => fail(&line, EXIT_USAGE),
         Invocation::Ask(errand) => ask(&errand),
         Invocation::Run(config) => run(*config, None),
@@ -101,6 +111,10 @@ fn print(text: &str) -> ExitCode {
 }
 
 fn fail(line: &str, code: u8) -> ExitCode {
-    let _ = writeln!(std::io::stderr(), "{line}");
+    tell(line);
     ExitCode::from(code)
+}
+
+fn tell(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
 }

@@ -24,7 +24,7 @@ use crate::race::{Bounds, Foreman, Legs};
 use crate::sockets;
 use crate::supervisor::{Standing, Supervisor};
 use crate::upstream::{Lookup, SystemLookup};
-use rooms::{Places, Rooms, admin_limits, limits, rooms};
+use rooms::{Rooms, admin_limits, limits, rooms};
 
 /// The poller has a thread per core, but no more: by then the kernel's part of the work wants the other cores.
 const POLLER_THREADS_MAX: usize = 8;
@@ -115,9 +115,9 @@ impl Server {
         let host = Host::read();
         let room = host.room(config.max_head);
         let wanted = config.max_connections.map(NonZeroUsize::get);
-        host.complaints(&room, wanted, config.max_legs.get()).iter().for_each(|complaint| log::warn!("{complaint}"));
-        let places = Places { clients: room.clients(wanted), are_wanted: wanted.is_some(), lines: room.lines };
-        places.warn_if_few(config.backends.len());
+        let places = room.places(wanted);
+        let complaints = host.complaints(&room, wanted, config.max_legs.get());
+        complaints.into_iter().chain(places.complaint(config.backends.len())).for_each(|said| log::warn!("{said}"));
         let rooms = Arc::new(rooms(&config, places, &poller, &legs, lookup).map_err(StartError)?);
         let front = |limits, clients_max| {
             // Half of the threads for clients that don't read leaves the other half for those that do.
@@ -289,6 +289,7 @@ mod tests {
 
     use super::*;
     use crate::front::Limits;
+    use crate::host::Places;
     use crate::message::{Reply, ReplyBody, Source};
 
     const SOON: Duration = Duration::from_secs(20);

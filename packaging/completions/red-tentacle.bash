@@ -158,7 +158,7 @@ _red__tentacle() {
                     return 0
                     ;;
                 --trusted-proxies)
-                    COMPREPLY=($(compgen -W "CIDR,... none" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "none" -- "${cur}"))
                     return 0
                     ;;
                 --workers)
@@ -169,7 +169,7 @@ _red__tentacle() {
                     return 0
                     ;;
                 --admin-listen)
-                    COMPREPLY=($(compgen -W "ADDRESS,... off" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "off" -- "${cur}"))
                     return 0
                     ;;
                 --admin-token-file)

@@ -2,7 +2,7 @@ complete -c red-tentacle -l backends -d 'The backends, at most 64: http://a,http
 complete -c red-tentacle -l success -d 'Which answers win: 200-299,304 (304 always wins a conditional request) [default: 200-299] [env: RED_TENTACLE_SUCCESS]' -r -f
 complete -c red-tentacle -l linger -d 'How long losers of GET, HEAD, OPTIONS and TRACE may still finish, for their connections\' sake [default: 200ms] [env: RED_TENTACLE_LINGER]' -r -f
 complete -c red-tentacle -l linger-unsafe -d 'How long losers of other methods may, so that the request reaches every backend; 0s cancels them [default: the timeout] [env: RED_TENTACLE_LINGER_UNSAFE]' -r -f
-complete -c red-tentacle -l max-silent -d 'Losers that may wait in vain at one backend before it is asked only once a second [default: 128] [env: RED_TENTACLE_MAX_SILENT]' -r -f
+complete -c red-tentacle -l max-silent -d 'Losers that may wait in vain at one backend before it is asked only once a second; 8 times as many if it answers others [default: 128] [env: RED_TENTACLE_MAX_SILENT]' -r -f
 complete -c red-tentacle -l max-legs -d 'Most legs that hold a thread at once, at least 64; beyond it they queue. Fewer by default where there is less than 1 GiB of memory [default: 1024] [env: RED_TENTACLE_MAX_LEGS]' -r -f
 complete -c red-tentacle -l timeout -d 'Longest time to reach a backend, and again to get its complete head [default: 5s] [env: RED_TENTACLE_TIMEOUT]' -r -f
 complete -c red-tentacle -l idle-timeout -d 'Longest silence while a body moves, either way [default: 60s, or --timeout if that is longer] [env: RED_TENTACLE_IDLE_TIMEOUT]' -r -f
@@ -18,11 +18,9 @@ complete -c red-tentacle -l max-head -d 'Longest request head, from 1KiB to 256K
 complete -c red-tentacle -l max-body -d 'Largest request body; larger ones get 413 [default: 10MiB] [env: RED_TENTACLE_MAX_BODY]' -r -f
 complete -c red-tentacle -l spool-dir -d 'Where request bodies above 64 KiB wait, in unlinked files [default: TMPDIR, or /tmp] [env: RED_TENTACLE_SPOOL_DIR]' -r -f -a "(__fish_complete_directories)"
 complete -c red-tentacle -l max-connections -d 'Most client connections at once; beyond it one that makes least of its place is closed for each new one [default: from the limits of open files and memory] [env: RED_TENTACLE_MAX_CONNECTIONS]' -r -f
-complete -c red-tentacle -l trusted-proxies -d 'Proxies before this one whose X-Forwarded-* and Forwarded are believed; those of others are replaced [default: 127.0.0.0/8,::1/128] [env: RED_TENTACLE_TRUSTED_PROXIES]' -r -f -a "CIDR\,...\t''
-none\t''"
+complete -c red-tentacle -l trusted-proxies -d 'Proxies before this one whose X-Forwarded-* and Forwarded are believed; those of others are replaced [default: 127.0.0.0/8,::1/128] [env: RED_TENTACLE_TRUSTED_PROXIES]' -r -f -a "none\t''"
 complete -c red-tentacle -l workers -d 'Threads that begin races of many backends; they never wait for one [default: 2 per core] [env: RED_TENTACLE_WORKERS]' -r -f
-complete -c red-tentacle -l admin-listen -d 'Where updates are taken; beyond loopback only with a token or --admin-from [default: 127.0.0.1:8081 and, where IPv6 exists, [::1]:8081] [env: RED_TENTACLE_ADMIN_LISTEN]' -r -f -a "ADDRESS\,...\t''
-off\t''"
+complete -c red-tentacle -l admin-listen -d 'Where updates are taken; beyond loopback only with a token or --admin-from [default: 127.0.0.1:8081 and, where IPv6 exists, [::1]:8081] [env: RED_TENTACLE_ADMIN_LISTEN]' -r -f -a "off\t''"
 complete -c red-tentacle -l admin-token-file -d 'Updates need `Authorization: Bearer` with the token in this file, from anywhere [env: RED_TENTACLE_ADMIN_TOKEN_FILE]' -r -F
 complete -c red-tentacle -l admin-host -d 'Names besides localhost and IP addresses that updates may have in Host [env: RED_TENTACLE_ADMIN_HOST]' -r -f
 complete -c red-tentacle -l admin-from -d 'Networks besides loopback that updates may come from: 172.17.0.1,fd00::/8 [env: RED_TENTACLE_ADMIN_FROM]' -r -f

@@ -10,7 +10,7 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Method, StatusCode};
 use url::form_urlencoded;
 
-use crate::message::{Address, BadEntry, Refusal, Reply, Request, parse_addresses};
+use crate::message::{Address, BadEntry, Refusal, Reply, Request, UPDATED, parse_addresses};
 
 const FORM: &str = "application/x-www-form-urlencoded";
 /// The longest form, in bytes. The longest list of the longest entries is 128 KiB, but a real one is 64 short URLs.
@@ -22,7 +22,7 @@ pub const FORM_TIME: Duration = Duration::from_secs(5);
 pub(super) fn update(request: &Request, replace: &dyn Fn(Vec<Address>)) -> Result<Reply, Refusal> {
     check_method(request)?;
     let addresses = addresses(request)?;
-    let mut text = "Backends updated successfully".to_owned();
+    let mut text = UPDATED.to_owned();
     for (index, address) in addresses.iter().enumerate() {
         write!(text, "\nb{} {address}", index + 1).expect("a string takes all");
     }

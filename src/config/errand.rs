@@ -78,7 +78,11 @@ fn url_of(address: SocketAddr, path: &str) -> Url {
 }
 
 /// What goes with no errand, or with no other.
-pub(super) fn check(given: &Given) -> Result<(), Invocation> {
+pub(super) fn check(given: &Given, draft: &Draft) -> Result<(), Invocation> {
+    if given.by_flag("health") && draft.health.is_none() {
+        // A probe whose URL turned out empty must not become a proxy.
+        return Err(fail("--health asks nothing without a URL or on; leave it out, or write it alone"));
+    }
     let errand = ["health", "update"].into_iter().find(|name| given.by_flag(name));
     let other = ["demo", "update"].into_iter().find(|name| given.by_flag(name) && Some(*name) != errand);
     if let (Some(errand), Some(other)) = (errand, other) {

@@ -4,13 +4,32 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::values;
+use crate::message::bracketed;
 
 /// The most entries of one flag, each of which is two addresses at most. A host has few; each costs a socket that the poller
 /// watches.
 const LISTEN_MAX: usize = 16;
 
-/// What would be right.
-const RIGHT: &str = "write :8080, localhost:8080, 127.0.0.1:8080 or [::1]:8080";
+/// What a flag for addresses takes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Kind {
+    /// The port that is offered in place of a bad one.
+    pub(super) port: u16,
+    /// Whether it is for this host by default, and takes `off` for no address.
+    pub(super) is_private: bool,
+}
+
+impl Kind {
+    /// What would be right.
+    fn right(self) -> String {
+        match self {
+            Kind { port, is_private: false } => {
+                format!("write :{port}, localhost:{port}, 127.0.0.1:{port} or [::1]:{port}")
+            }
+            Kind { port, is_private: true } => format!("write localhost:{port}, 127.0.0.1:{port}, [::1]:{port} or off"),
+        }
+    }
+}
 
 /// An address to listen on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,42 +43,54 @@ pub struct Listen {
 impl Listen {
     /// Checks a list of addresses. `:8080`, `*:8080` and `8080` are every address of this host, `localhost:8080` its loopback
     /// addresses, both for IPv4 and, where it exists, IPv6.
-    pub(super) fn parse_list(list: &str) -> Result<Vec<Listen>, String> {
-        let listen = values::entries(list, LISTEN_MAX, Listen::parse)?.concat();
+    pub(super) fn parse_list(list: &str, kind: Kind) -> Result<Vec<Listen>, String> {
+        if kind.is_private && list.eq_ignore_ascii_case("off") {
+            return Ok(Vec::new());
+        }
+        let listen = values::entries(list, LISTEN_MAX, |entry| Listen::parse(entry, kind))?.concat();
         for (at, Listen { address, .. }) in listen.iter().enumerate() {
             if address.port() != 0 && listen[..at].iter().any(|earlier| earlier.address == *address) {
                 return Err(format!("'{address}': given twice; leave one out"));
+            }
+            if let Some(earlier) = listen[at].overlapping(&listen[..at]) {
+                return Err(format!("'{address}': overlaps {earlier}; leave one out"));
             }
         }
         Ok(listen)
     }
 
-    fn parse(entry: &str) -> Result<Vec<Listen>, String> {
+    fn parse(entry: &str, kind: Kind) -> Result<Vec<Listen>, String> {
         if let Ok(address) = entry.parse::<SocketAddr>() {
             return Ok(vec![Listen::from(address)]);
         }
-        if entry.parse::<IpAddr>().is_ok_and(|ip| ip.is_ipv6()) {
-            return Err("an IPv6 address stands between brackets, its port behind them; write [::1]:8080".to_owned());
+        let right = || kind.right();
+        if let Some(meant) = bracketed(entry) {
+            let meant = if meant.ends_with(']') { format!("{meant}:{}", kind.port) } else { meant };
+            return Err(format!("an IPv6 address stands between brackets, its port behind them; write {meant}"));
         }
-        if entry.contains("//") {
-            return Err(format!("not a URL; {RIGHT}"));
+        if let Some((_, rest)) = entry.split_once("//") {
+            let meant = rest.split('/').next().unwrap_or_default();
+            let is_good = !meant.is_empty() && Listen::parse(meant, kind).is_ok();
+            let right = if is_good { format!("write {meant}") } else { right() };
+            return Err(format!("an address, not a URL; {right}"));
         }
         let (host, port) = match entry.rsplit_once(':') {
             Some((host, port)) if !port.ends_with(']') => (host, port),
             None if entry.bytes().all(|byte| byte.is_ascii_digit()) => ("", entry),
-            _ => return Err(format!("no port; {RIGHT}")),
+            _ => return Err(format!("no port; {}", right())),
         };
         // A sign is no digit, though std takes one.
         let port = Some(port).filter(|port| port.bytes().all(|byte| byte.is_ascii_digit()));
-        let port =
-            port.and_then(|port| port.parse().ok()).ok_or_else(|| format!("not a port from 0 to 65535; {RIGHT}"))?;
+        let port = port
+            .and_then(|port| port.parse().ok())
+            .ok_or_else(|| format!("not a port from 0 to 65535; {}", right()))?;
         match host {
             "" | "*" => Ok(Listen::everywhere(port)),
             host if host.eq_ignore_ascii_case("localhost") => Ok(Listen::loopback(port)),
             host if values::host_name(host).is_ok() && !is_numeric(host) => {
-                Err(format!("no other host name than localhost; {RIGHT}"))
+                Err(format!("no other host name than localhost; {}", right()))
             }
-            _ => Err(format!("not an IP address with a port; {RIGHT}")),
+            _ => Err(format!("not an IP address with a port; {}", right())),
         }
     }
 
@@ -78,6 +109,19 @@ impl Listen {
             Listen { address: SocketAddr::from((v4, port)), optional: false },
             Listen { address: SocketAddr::from((v6, port)), optional: true },
         ]
+    }
+
+    /// The first of these addresses that can't be listened on beside it: the same one, or one of which the other is part.
+    pub(super) fn overlapping(&self, others: &[Listen]) -> Option<SocketAddr> {
+        // Each family's sockets take that family alone.
+        let covers = |all: SocketAddr, one: SocketAddr| all.ip().is_unspecified() && all.is_ipv4() == one.is_ipv4();
+        let overlaps = |other: SocketAddr| {
+            let is_same_ip = other.ip() == self.address.ip();
+            self.address.port() != 0
+                && other.port() == self.address.port()
+                && (is_same_ip || covers(other, self.address) || covers(self.address, other))
+        };
+        others.iter().map(|other| other.address).find(|other| overlaps(*other))
     }
 
     /// Whether only this host itself can reach it.
@@ -137,12 +181,15 @@ mod tests {
         }
     }
 
+    const CLIENTS: Kind = Kind { port: 8080, is_private: false };
+    const ADMIN: Kind = Kind { port: 8081, is_private: true };
+
     /// The addresses in a list, the optional ones in parentheses.
     fn listed(list: &str) -> Result<String, String> {
         let shown = |Listen { address, optional }: &Listen| {
             if *optional { format!("({address})") } else { address.to_string() }
         };
-        Ok(Listen::parse_list(list)?.iter().map(shown).collect::<Vec<_>>().join(" "))
+        Ok(Listen::parse_list(list, CLIENTS)?.iter().map(shown).collect::<Vec<_>>().join(" "))
     }
 
     #[test]
@@ -161,6 +208,8 @@ mod tests {
             (":0", "0.0.0.0:0 ([::]:0)"),
             ("0", "0.0.0.0:0 ([::]:0)"),
             (":65535", "0.0.0.0:65535 ([::]:65535)"),
+            ("0.0.0.0:80,[::1]:80", "0.0.0.0:80 [::1]:80"),
+            ("127.0.0.1:80,127.0.0.2:80,:81", "127.0.0.1:80 127.0.0.2:80 0.0.0.0:81 ([::]:81)"),
         ];
         for (list, expected) in rows {
             assert_eq!(listed(list), Ok(expected.to_owned()), "{list}");
@@ -173,7 +222,8 @@ mod tests {
         let (no_port, bad_port) = (format!("no port{right}"), format!("not a port from 0 to 65535{right}"));
         let (no_ip, no_name) =
             (format!("not an IP address with a port{right}"), format!("no other host name than localhost{right}"));
-        let brackets = "an IPv6 address stands between brackets, its port behind them; write [::1]:8080";
+        let brackets = |meant| format!("an IPv6 address stands between brackets, its port behind them; write {meant}");
+        let (loopback, every, own_port) = (brackets("[::1]:8080"), brackets("[::]:8080"), brackets("[::1]:28090"));
         let rows = [
             ("", bad_port.as_str()),
             (":", &bad_port),
@@ -201,23 +251,58 @@ mod tests {
             ("::1]:8080", &no_ip),
             ("**:8080", &no_ip),
             ("127.0.0.1:80:81", &no_ip),
-            ("::1", brackets),
-            ("::1:8080", brackets),
-            ("::", brackets),
+            ("::1", &loopback),
+            ("::1:8080", &loopback),
+            ("::1:28090", &own_port),
+            ("::", &every),
         ];
         for (list, expected) in rows {
             assert_eq!(listed(list), Err(format!("'{list}': {expected}")), "{list}");
         }
         for (list, expected) in [
-            ("http://127.0.0.1:80", "'http://127.0.0.1:80': not a URL; write"),
-            ("http://a:80/", "'http://a:80/': not a URL; write"),
-            ("127.0.0.1:80,", "'': not a port"),
+            ("http://127.0.0.1:80", "'http://127.0.0.1:80': an address, not a URL; write 127.0.0.1:80"),
+            ("HTTPS://[::1]:80/x", "'HTTPS://[::1]:80/x': an address, not a URL; write [::1]:80"),
+            ("//localhost:80", "'//localhost:80': an address, not a URL; write localhost:80"),
+            ("http://:80/", "'http://:80/': an address, not a URL; write :80"),
+            ("http://127.0.0.1", "'http://127.0.0.1': an address, not a URL; write :8080, localhost:8080,"),
+            ("http://a:80/", "'http://a:80/': an address, not a URL; write :8080, localhost:8080,"),
+            ("http:///", "'http:///': an address, not a URL; write :8080, localhost:8080,"),
+            ("127.0.0.1:80,", "'': an entry is empty"),
+            (",127.0.0.1:80", "'': an entry is empty"),
+            ("127.0.0.1:80;127.0.0.1:81", "'127.0.0.1:80;127.0.0.1:81': entries stand between commas, not semicolons"),
             ("127.0.0.1:80, 127.0.0.1:80", "'127.0.0.1:80': given twice"),
             (":80,80", "'0.0.0.0:80': given twice"),
             ("localhost:80,[::1]:80", "'[::1]:80': given twice"),
+            (":80,127.0.0.1:80", "'127.0.0.1:80': overlaps 0.0.0.0:80; leave one out"),
+            ("10.0.0.1:80,0.0.0.0:80", "'0.0.0.0:80': overlaps 10.0.0.1:80; leave one out"),
+            ("localhost:80,:80", "'0.0.0.0:80': overlaps 127.0.0.1:80; leave one out"),
+            ("[::]:80,[::1]:80", "'[::1]:80': overlaps [::]:80; leave one out"),
         ] {
             let reason = listed(list).expect_err(list);
             assert!(reason.starts_with(expected), "{list}: {reason}");
+        }
+    }
+
+    #[test]
+    fn the_port_for_updates_gets_offers_of_its_own() {
+        // Was seen as: `--admin-listen localhost` was offered the clients' port on every address, which it refuses.
+        for (list, reason) in [
+            ("localhost", "no port"),
+            ("127.0.0.1", "no port"),
+            ("none", "no port"),
+            ("off,127.0.0.1:1", "no port"),
+            ("dc1.example:8081", "no other host name than localhost"),
+            ("http://a", "an address, not a URL"),
+        ] {
+            let right = "write localhost:8081, 127.0.0.1:8081, [::1]:8081 or off";
+            let entry = list.split(',').next().unwrap_or_default();
+            assert_eq!(Listen::parse_list(list, ADMIN), Err(format!("'{entry}': {reason}; {right}")));
+        }
+        let reason = Listen::parse_list("::1", ADMIN).expect_err("no brackets");
+        assert!(reason.ends_with("; write [::1]:8081"), "{reason}");
+        for off in ["off", "OFF", "Off"] {
+            assert_eq!(Listen::parse_list(off, ADMIN), Ok(Vec::new()));
+            assert!(Listen::parse_list(off, CLIENTS).is_err(), "clients connect somewhere");
         }
     }
 

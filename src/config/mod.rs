@@ -26,6 +26,7 @@ use crate::message::{Address, Excerpt};
 use command::{Given, fail};
 pub use errand::Errand;
 use flags::Draft;
+use listen::Kind;
 pub use listen::Listen;
 pub use success::Success;
 pub use token::AdminToken;
@@ -107,16 +108,34 @@ pub enum Invocation {
     Demo(Box<Config>),
     /// Ask another process, and exit.
     Ask(Box<Errand>),
+    /// Print the configuration in effect to standard output, and what the start would warn of to standard error, and exit
+    /// with 0.
+    Check {
+        /// A line per flag.
+        shown: String,
+        /// A line each, without its end.
+        warnings: Vec<String>,
+    },
     /// Print this to standard output as it is, its last line end included, and exit with 0.
     Print(String),
-    /// Print this line to standard error and exit with 2.
+    /// Print this line to standard error and exit with 2, or with 1 if health is asked for ([`asks_health`]).
     Fail(String),
 }
 
 /// Reads a command line, program name first, and the environment. A flag beats its variable, which beats the default.
 /// Opens the token's file and tries whether the spool's directory takes a file.
 pub fn read(args: impl IntoIterator<Item = OsString>, env: impl Fn(&'static str) -> Option<OsString>) -> Invocation {
-    Given::read(args, env).and_then(|given| checked(&given)).unwrap_or_else(|refused| refused)
+    // A supervisor's sockets take the place of addresses.
+    let are_addresses_used = env("LISTEN_FDS").is_none();
+    Given::read(args, env).and_then(|given| checked(&given, are_addresses_used)).unwrap_or_else(|refused| refused)
+}
+
+/// Whether health is asked for, as far as that can be told of what may be a bad command line or environment.
+pub fn asks_health(args: impl IntoIterator<Item = OsString>, env: impl Fn(&'static str) -> Option<OsString>) -> bool {
+    let is_flag = |arg: &OsString| arg == "--health" || arg.as_encoded_bytes().starts_with(b"--health=");
+    let is_asked =
+        |text: &OsString| !text.is_empty() && text.to_str().is_none_or(|text| values::switch(text) != Ok(false));
+    args.into_iter().any(|arg| is_flag(&arg)) || env("RED_TENTACLE_HEALTH").is_some_and(|text| is_asked(&text))
 }
 
 /// Every flag's name, without hyphens, and the environment variable that stands in for it.
@@ -129,7 +148,7 @@ pub fn command() -> clap::Command {
     command::command()
 }
 
-fn checked(given: &Given) -> Result<Invocation, Invocation> {
+fn checked(given: &Given, are_addresses_used: bool) -> Result<Invocation, Invocation> {
     let mut draft = Draft::new();
     for (flag, text) in given.iter() {
         (flag.set)(&mut draft, text).map_err(|reason| fail(format_args!("{} {reason}", given.culprit(flag.name))))?;
@@ -137,7 +156,7 @@ fn checked(given: &Given) -> Result<Invocation, Invocation> {
     if !given.has("max-legs") {
         draft.config.max_legs = draft.config.max_legs.min(fitting_legs(draft.config.max_head));
     }
-    errand::check(given)?;
+    errand::check(given, &draft)?;
     if !draft.check
         && let Some(errand) = errand::asked(&mut draft)
     {
@@ -147,8 +166,11 @@ fn checked(given: &Given) -> Result<Invocation, Invocation> {
     check_timeouts(&mut draft, given)?;
     check_spool_dir(&draft.config, given)?;
     check_admin(&draft.config, given)?;
+    if are_addresses_used {
+        check_overlap(&draft.config, given)?;
+    }
     Ok(match draft {
-        Draft { check: true, .. } => Invocation::Print(shown(&draft)),
+        Draft { check: true, .. } => Invocation::Check { shown: shown(&draft), warnings: warnings(&draft.config) },
         Draft { demo: true, config, .. } => Invocation::Demo(Box::new(config)),
         Draft { config, .. } => Invocation::Run(Box::new(config)),
     })
@@ -221,11 +243,33 @@ fn check_admin(config: &Config, given: &Given) -> Result<(), Invocation> {
     )))
 }
 
+fn check_overlap(config: &Config, given: &Given) -> Result<(), Invocation> {
+    let overlap =
+        config.admin_listen.iter().find_map(|admin| Some((admin.address, admin.overlapping(&config.listen)?)));
+    let Some((admin, listen)) = overlap else { return Ok(()) };
+    // A default isn't to blame if the other one was given.
+    let (blamed, address, other, its_address) = if given.has("listen") && !given.has("admin-listen") {
+        ("listen", listen, "admin-listen", admin)
+    } else {
+        ("admin-listen", admin, "listen", listen)
+    };
+    let culprit = given.culprit(blamed);
+    Err(fail(format_args!("{culprit} '{address}': overlaps {its_address} of --{other}; give one of them another port")))
+}
+
 /// The configuration in effect, a line per flag.
 fn shown(draft: &Draft) -> String {
     let rows = flags::all().filter(|flag| flag.name != "check");
     let lines: Vec<String> = rows.map(|flag| format!("{} = {}", flag.name, (flag.show)(draft))).collect();
     lines.join("\n") + "\n"
+}
+
+/// What the start would warn of.
+fn warnings(config: &Config) -> Vec<String> {
+    let (host, wanted) = (Host::read(), config.max_connections.map(NonZeroUsize::get));
+    let room = host.room(config.max_head);
+    let complaints = host.complaints(&room, wanted, config.max_legs.get());
+    complaints.into_iter().chain(room.places(wanted).complaint(config.backends.len())).collect()
 }
 
 impl Config {
@@ -269,7 +313,7 @@ const TWO: NonZeroUsize = NonZeroUsize::MIN.saturating_add(1);
 
 impl HostHeader {
     fn parse(text: &str) -> Result<HostHeader, String> {
-        match text {
+        match text.to_ascii_lowercase().as_str() {
             "backend" => Ok(HostHeader::Backend),
             "preserve" => Ok(HostHeader::Preserve),
             _ => Err(values::bad(text, "neither backend nor preserve; write one of them")),

@@ -101,7 +101,10 @@ mod tests {
     fn bad_lists_are_refused_with_the_reason() {
         let rows = [
             ("", "'': not a status"),
-            ("200,", "'': not a status"),
+            ("200,", "'': an entry is empty"),
+            ("200;304", "'200;304': entries stand between commas, not semicolons"),
+            ("200 304", "'200 304': entries stand between commas, not spaces"),
+            ("2xx - 3xx", "'2xx - 3xx': not a status"),
             ("2xx", "'2xx': not a status or a range of them; write 200 or 200-299"),
             ("200-", "'200-': not a status"),
             ("+20", "'+20': not a status"),

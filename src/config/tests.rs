@@ -28,7 +28,7 @@ fn failure(args: &str, env: &[(&'static str, &str)]) -> String {
 
 fn printed(args: &str, env: &[(&'static str, &str)]) -> String {
     match read_with(args, env) {
-        Invocation::Print(text) => text,
+        Invocation::Print(text) | Invocation::Check { shown: text, .. } => text,
         other => panic!("{args} {env:?}: {other:?}"),
     }
 }
@@ -59,7 +59,7 @@ fn a_flag_beats_the_environment_which_beats_the_default() {
         ("linger", "200ms", "0s", "1s", "1", "no unit; write 500ms, 1.5s, 5s, 1m30s or 1h"),
         ("linger-unsafe", "5s", "0s", "10s", "long", "not a duration; write 500ms, 1.5s, 5s, 1m30s or 1h"),
         ("max-silent", "128", "1", "65536", "0", "not a whole number from 1 to 65536; write 1, say"),
-        ("max-idle-lines", "64", "0", "1024", "1025", "not a whole number from 0 to 1024; write 0, say"),
+        ("max-idle-lines", "64", "0", "1024", "1025", "not a whole number from 0 to 1024; write 1024, say"),
         ("dns-ttl", "30s", "0s", "3600s", "x", "not a duration; write 500ms, 1.5s, 5s, 1m30s or 1h"),
         ("host", "backend", "preserve", "preserve", "client", "neither backend nor preserve; write one of them"),
         ("via", "off", "on", "on", "maybe", "neither on nor off; write one of them"),
@@ -82,16 +82,16 @@ fn a_flag_beats_the_environment_which_beats_the_default() {
             "172.17.0.0/16,fd00::/8",
             "none",
             "gateway",
-            "not a network; write 172.17.0.0/16, fd00::/8 or a single IP address",
+            "not a network; write 172.17.0.0/16, fd00::/8 or a single IP address, or none alone",
         ),
-        ("workers", &workers, "3", "7", "1025", "not a whole number from 1 to 1024; write 1, say"),
+        ("workers", &workers, "3", "7", "1025", "not a whole number from 1 to 1024; write 1024, say"),
         (
             "admin-listen",
             "127.0.0.1:8081,[::1]:8081 (where IPv6 exists)",
             "127.0.0.1:0",
             "off",
             "none",
-            "no port; write",
+            "no port; write localhost:8081, 127.0.0.1:8081, [::1]:8081 or off",
         ),
         ("admin-host", "(none)", "a.example,b", "c", "a:80", "not a host name; write proxy.example, without"),
         ("admin-from", "(none)", "172.17.0.0/16,fd00::/8", "10.0.0.1/32", "a", "not a network; write 172.17.0.0/16,"),
@@ -181,6 +181,43 @@ fn every_bad_backend_is_named() {
 }
 
 #[test]
+fn what_stands_in_place_of_a_comma_is_named_in_every_list() {
+    // Was seen as: lists of backends alone told it; of addresses separated by semicolons the last was "not an IP address".
+    let lists = [
+        ("listen", "127.0.0.1:80", "[::1]:81"),
+        ("admin-listen", "127.0.0.1:80", ":81"),
+        ("trusted-proxies", "10.0.0.0/8", "fd00::/8"),
+        ("admin-from", "10.0.0.1", "::1"),
+        ("admin-host", "a", "b.example"),
+        ("success", "200-299", "304"),
+        ("backends", "http://a", "http://b"),
+    ];
+    let separators = [
+        (";", "semicolons"),
+        ("; ", "semicolons"),
+        (" ; ", "semicolons"),
+        (" ", "spaces"),
+        ("\t", "spaces"),
+        ("\n", "line breaks"),
+        ("\r\n", "line breaks"),
+    ];
+    for (name, first, second) in lists {
+        let env_name = flags().find(|(flag, _)| *flag == name).expect(name).1;
+        let reason = |list: &str| failure("", &[(env_name, list)]);
+        for (separator, expected) in separators {
+            let line = reason(&format!("{first}{separator}{second}"));
+            assert!(line.ends_with(&format!("': entries stand between commas, not {expected}")), "{line}");
+        }
+        for list in [format!("{first},"), format!(",{first}"), format!("{first}, ,{second}"), ",".to_owned()] {
+            let line = reason(&list);
+            assert!(line.starts_with(&format!("red-tentacle: {env_name} '': an entry is empty")), "{line}");
+        }
+        let line = reason(&format!("{first};"));
+        assert!(line.ends_with(&format!("'{first};': entries stand between commas, not semicolons")), "{line}");
+    }
+}
+
+#[test]
 fn without_backends_nothing_starts() {
     let expected = "red-tentacle: no backends; set BACKEND_SERVERS=http://a,http://b or give --backends";
     for (args, env) in [("", None), ("--check", None), ("", Some("")), ("--backends=", Some("http://a"))] {
@@ -253,7 +290,8 @@ fn an_errand_needs_no_backends_and_goes_alone() {
         ("--admin http://a --backends http://a", "--admin says where --update goes; give that too"),
         ("--update=", "--update '': no backends; write http://a,http://b"),
         ("--update http://a --admin https://a", "--admin 'https://a': it must begin with http://"),
-        ("--health=", "--health '': it must begin with http://"),
+        ("--health=", "--health asks nothing without a URL or on; leave it out, or write it alone"),
+        ("--health off", "--health asks nothing without a URL or on; leave it out, or write it alone"),
         ("--health --demo", "--health goes with no --demo; leave one out"),
         (
             "--health --admin-listen localhost:0",
@@ -274,6 +312,58 @@ fn an_errand_needs_no_backends_and_goes_alone() {
     ];
     for (args, expected) in rows {
         assert_eq!(failure(args, &[]), format!("red-tentacle: {expected}"), "{args}");
+    }
+}
+
+#[test]
+fn words_of_values_are_taken_in_either_case() {
+    // Was seen as: `--admin-listen OFF` was refused, while `--via ON` was taken.
+    let rows = [
+        ("admin-listen", "OFF", "off"),
+        ("trusted-proxies", "None", "none"),
+        ("host", "Preserve", "preserve"),
+        ("via", "ON", "on"),
+        ("log-level", "Warn", "warn"),
+    ];
+    for (name, given, expected) in rows {
+        assert_eq!(shown(name, &format!("--{name} {given}"), &[("BACKEND_SERVERS", "http://a")]), expected, "{name}");
+    }
+}
+
+#[test]
+fn the_variable_for_health_is_a_switch_as_well() {
+    // Was seen as: `RED_TENTACLE_HEALTH=1`, or an empty one, was "no URL".
+    for text in ["on", "ON", "1", "true"] {
+        let invocation = read_with("", &[("RED_TENTACLE_HEALTH", text)]);
+        assert!(matches!(invocation, Invocation::Ask(_)), "{text}: {invocation:?}");
+    }
+    for text in ["", "off", "0", "False"] {
+        config("", &[("BACKEND_SERVERS", "http://a"), ("RED_TENTACLE_HEALTH", text)]);
+    }
+    let invocation = read_with("--health", &[("RED_TENTACLE_HEALTH", "off")]);
+    assert!(matches!(invocation, Invocation::Ask(_)), "the flag beats it: {invocation:?}");
+}
+
+#[test]
+fn an_offer_is_within_the_bounds() {
+    let workers = Config::new(Vec::new()).workers;
+    let rows = [
+        ("--max-connections 1k", "write 1000, say".to_owned()),
+        ("--max-connections 0", "write 1, say".to_owned()),
+        ("--max-connections 9999999", "write 1048576, say".to_owned()),
+        ("--max-idle-lines 1025", "write 1024, say".to_owned()),
+        ("--max-idle-lines few", "write 64, say".to_owned()),
+        ("--max-silent x", "write 128, say".to_owned()),
+        ("--max-legs x", "write 1024, say".to_owned()),
+        ("--max-legs 1", "write 64, say".to_owned()),
+        ("--workers x", format!("write {workers}, say")),
+        ("--max-head 0", "write 1KiB, say".to_owned()),
+        ("--max-head 2000GiB", "write 256KiB, say".to_owned()),
+        ("--max-head x", "write 1KiB, 32KiB or 256KiB".to_owned()),
+    ];
+    for (args, expected) in rows {
+        let line = failure(args, &[("BACKEND_SERVERS", "http://a")]);
+        assert!(line.ends_with(&format!("; {expected}")), "{line}");
     }
 }
 
@@ -337,6 +427,35 @@ fn an_open_admin_address_needs_a_token_or_networks() {
         assert_eq!(line, format!("red-tentacle: RED_TENTACLE_ADMIN_LISTEN {reason}"));
     }
     config("--admin-listen localhost:8082", &env);
+}
+
+#[test]
+fn the_two_ports_differ() {
+    // Was seen as: `--check` took an address for both, and the start said that it was in use.
+    let rows = [
+        (
+            "--listen localhost:1 --admin-listen localhost:1",
+            "--admin-listen '127.0.0.1:1': overlaps 127.0.0.1:1 of --listen",
+        ),
+        ("--listen :1 --admin-listen [::1]:1", "--admin-listen '[::1]:1': overlaps [::]:1 of --listen"),
+        ("--admin-listen localhost:8080", "--admin-listen '127.0.0.1:8080': overlaps 0.0.0.0:8080 of --listen"),
+        ("--listen 8081", "--listen '0.0.0.0:8081': overlaps 127.0.0.1:8081 of --admin-listen"),
+    ];
+    let env = [("BACKEND_SERVERS", "http://a")];
+    for (args, expected) in rows {
+        for args in [args.to_owned(), format!("{args} --check")] {
+            let line = failure(&args, &env);
+            assert_eq!(line, format!("red-tentacle: {expected}; give one of them another port"));
+        }
+    }
+    let line = failure("", &[env[0], ("RED_TENTACLE_LISTEN", ":8081")]);
+    assert!(line.starts_with("red-tentacle: RED_TENTACLE_LISTEN '0.0.0.0:8081': overlaps 127.0.0.1:8081"), "{line}");
+    for args in
+        ["--listen :0 --admin-listen localhost:0", "--listen :8081 --admin-listen off", "--listen 10.0.0.1:8081"]
+    {
+        config(args, &env);
+    }
+    config("--listen :8081", &[env[0], ("LISTEN_FDS", "1")]);
 }
 
 #[test]

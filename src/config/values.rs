@@ -10,13 +10,16 @@ use std::time::Duration;
 use ipnet::IpNet;
 use url::Url;
 
-use crate::message::{Address, BadEntry, parse_addresses};
+use crate::message::{Address, BadEntry, EMPTY_ENTRY, bracketed, not_between_commas, parse_addresses, separator_in};
 
 /// The longest time that a flag takes. No request is worth a day's waiting, and instants stay far from overflowing.
 const DURATION_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The largest size that a flag takes, in bytes: 1 TiB. More than a disk takes per request, and far from overflowing.
 const SIZE_MAX: u64 = 1 << 40;
+
+/// The longest URL that is offered in place of a bad one, in bytes: about as much as is shown of the bad one.
+const OFFER_BYTES_MAX: usize = 100;
 
 /// The longest host name in bytes (RFC 1035 §2.3.4, without the root's dot).
 const NAME_BYTES_MAX: usize = 253;
@@ -44,7 +47,17 @@ pub(super) fn entries<T>(
     if count > count_max {
         return Err(bad(list, format_args!("{count} entries; write at most {count_max}")));
     }
-    list.split(',').map(str::trim).map(|entry| parse(entry).map_err(|reason| bad(entry, reason))).collect()
+    let entry = |entry: &str| match parse(entry) {
+        Ok(parsed) => Ok(parsed),
+        Err(_) if entry.is_empty() && count > 1 => Err(bad(entry, EMPTY_ENTRY)),
+        Err(reason) => Err(bad(entry, wrong_separator(entry).map_or(reason, not_between_commas))),
+    };
+    list.split(',').map(str::trim).map(entry).collect()
+}
+
+/// What stands between the entries in place of a comma. Spaces beside the hyphen of a range are none.
+fn wrong_separator(entry: &str) -> Option<char> {
+    separator_in(&entry.split('-').map(str::trim).collect::<Vec<_>>().join("-"))
 }
 
 /// A duration such as `500ms`, `1.5s` or `1m30s`: numbers with units, the units falling; at most a day, to the millisecond.
@@ -98,29 +111,37 @@ pub(super) fn show_duration(duration: Duration) -> String {
 /// A size in bytes such as `512`, `16K`, `10M`, `10MB`, `10MiB` or `1.5G`, in either case; at most 1 TiB. All units are powers of
 /// 1024, as proxies have them.
 pub(super) fn size(text: &str) -> Result<u64, String> {
-    const RIGHT: &str = "write 512B, 16KiB, 10MiB or 1GiB";
-    let (number, unit) = number_and_rest(text).ok_or_else(|| bad(text, format_args!("not a size; {RIGHT}")))?;
+    let bytes = size_or_more(text, "write 512B, 16KiB, 10MiB or 1GiB")?;
+    bytes.filter(|bytes| *bytes <= SIZE_MAX).ok_or_else(|| bad(text, "too large; write at most 1024GiB"))
+}
+
+/// A size within bounds, in bytes. What is beyond them gets the nearer one offered, what is no size both and the default.
+pub(super) fn size_within(text: &str, bounds: RangeInclusive<usize>, default: usize) -> Result<usize, String> {
+    let [min, max, default] = [*bounds.start(), *bounds.end(), default].map(|bytes| show_size(bytes as u64));
+    let bytes = size_or_more(text, &format!("write {min}, {default} or {max}"))?;
+    let bytes = bytes.and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or(usize::MAX);
+    if bounds.contains(&bytes) {
+        return Ok(bytes);
+    }
+    let nearer = if bytes < *bounds.start() { &min } else { &max };
+    Err(bad(text, format_args!("not from {min} to {max}; write {nearer}, say")))
+}
+
+/// A size in bytes, or `None` if 64 bits don't hold it.
+fn size_or_more(text: &str, right: &str) -> Result<Option<u64>, String> {
+    let (number, unit) = number_and_rest(text).ok_or_else(|| bad(text, format_args!("not a size; {right}")))?;
     let unit_bytes = match unit.to_ascii_lowercase().as_str() {
         "" | "b" => 1,
         "k" | "kb" | "ki" | "kib" => 1 << 10,
         "m" | "mb" | "mi" | "mib" => 1 << 20,
         "g" | "gb" | "gi" | "gib" => 1 << 30,
-        _ => return Err(bad(text, format_args!("not a size; {RIGHT}"))),
+        _ => return Err(bad(text, format_args!("not a size; {right}"))),
     };
     match scaled(number, unit_bytes) {
-        Ok(bytes) if bytes <= SIZE_MAX => Ok(bytes),
-        Err(BadNumber::Fraction) => Err(bad(text, format_args!("no whole number of bytes; {RIGHT}"))),
-        _ => Err(bad(text, "too large; write at most 1024GiB")),
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(BadNumber::TooLarge) => Ok(None),
+        Err(BadNumber::Fraction) => Err(bad(text, format_args!("no whole number of bytes; {right}"))),
     }
-}
-
-/// A size within bounds, in bytes.
-pub(super) fn size_within(text: &str, bounds: RangeInclusive<usize>) -> Result<usize, String> {
-    let bytes = usize::try_from(size(text)?).ok().filter(|bytes| bounds.contains(bytes));
-    bytes.ok_or_else(|| {
-        let [min, max] = [bounds.start(), bounds.end()].map(|bound| show_size(*bound as u64));
-        bad(text, format_args!("not from {min} to {max}; write {max}, say"))
-    })
 }
 
 /// The size's text, in the largest unit that it is a multiple of.
@@ -170,16 +191,25 @@ fn scaled(number: &str, unit: u64) -> Result<u64, BadNumber> {
 }
 
 /// A whole number between two bounds, the lower one at least 1.
-pub(super) fn count(text: &str, min: usize, max: usize) -> Result<NonZeroUsize, String> {
-    number(text, min, max).map(|number| NonZeroUsize::new(number).expect("the lower bound is at least 1"))
+pub(super) fn count(text: &str, min: usize, max: usize, default: usize) -> Result<NonZeroUsize, String> {
+    number(text, min, max, default).map(|number| NonZeroUsize::new(number).expect("the lower bound is at least 1"))
 }
 
-/// A whole number between two bounds.
-pub(super) fn number(text: &str, min: usize, max: usize) -> Result<usize, String> {
-    // A sign is no digit, though std takes one.
-    let digits = Some(text).filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
-    let number = digits.and_then(|digits| digits.parse().ok()).filter(|number| (min..=max).contains(number));
-    number.ok_or_else(|| bad(text, format_args!("not a whole number from {min} to {max}; write {min}, say")))
+/// A whole number between two bounds. What is beyond them gets the nearer one offered, what is no number the default.
+pub(super) fn number(text: &str, min: usize, max: usize, default: usize) -> Result<usize, String> {
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let offer = match text.strip_prefix('-') {
+        // A sign is no digit, though std takes one.
+        Some(negative) if is_number(negative) => min,
+        None if is_number(text) => match text.parse::<usize>() {
+            Ok(number) if (min..=max).contains(&number) => return Ok(number),
+            Ok(number) if number < min => min,
+            // Above the bound, or more than there are bits for.
+            _ => max,
+        },
+        _ => default,
+    };
+    Err(bad(text, format_args!("not a whole number from {min} to {max}; write {offer}, say")))
 }
 
 /// `on` or `off`, also as people write it in environments: `true`, `false`, `1`, `0`.
@@ -224,9 +254,7 @@ pub(super) fn network(text: &str) -> Result<IpNet, String> {
 /// A URL of a proxy's admin port, which speaks no TLS.
 pub(super) fn http_url(text: &str) -> Result<Url, String> {
     if !text.get(..7).is_some_and(|start| start.eq_ignore_ascii_case("http://")) {
-        let meant = Url::parse(&format!("http://{text}")).ok();
-        let meant = meant.filter(|url| url.port().is_some() && url.username().is_empty() && !text.contains("//"));
-        let offer = meant.map(|url| format!("; write {url}")).unwrap_or_default();
+        let offer = meant_url(text).map(|url| format!("; write {url}")).unwrap_or_default();
         return Err(bad(text, format_args!("it must begin with http://{offer}")));
     }
     let url = Url::parse(text).map_err(|error| bad(text, format_args!("no URL: {error}")))?;
@@ -234,6 +262,25 @@ pub(super) fn http_url(text: &str) -> Result<Url, String> {
         return Err(bad(text, "it must not contain a user name or password"));
     }
     Ok(url)
+}
+
+/// The URL that was meant by a host and a port, or by a port of this host alone, if it can be told.
+fn meant_url(text: &str) -> Option<Url> {
+    let authority = text.split('/').next().unwrap_or_default();
+    let path = &text[authority.len()..];
+    let (host, port) = authority.rsplit_once(':').unwrap_or(("", authority));
+    let is_port = !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
+    if !is_port || path.starts_with("//") {
+        return None;
+    }
+    let authority = match bracketed(authority) {
+        Some(authority) => authority,
+        None if host.is_empty() => format!("127.0.0.1:{port}"),
+        None => authority.to_owned(),
+    };
+    let url = Url::parse(&format!("http://{authority}{path}")).ok()?;
+    // Cut, it would be of no use.
+    (url.username().is_empty() && url.as_str().len() <= OFFER_BYTES_MAX).then_some(url)
 }
 
 /// A list's text.
@@ -358,11 +405,22 @@ mod tests {
     #[test]
     fn sizes_keep_to_their_bounds() {
         for (text, expected) in [("1KiB", Some(1024)), ("4096", Some(4096)), ("1023B", None), ("4097B", None)] {
-            assert_eq!(size_within(text, 1024..=4096).ok(), expected, "{text}");
+            assert_eq!(size_within(text, 1024..=4096, 2048).ok(), expected, "{text}");
         }
-        let expected = "'1GiB': not from 1KiB to 4KiB; write 4KiB, say".to_owned();
-        assert_eq!(size_within("1GiB", 1024..=4096), Err(expected));
-        assert_eq!(size_within("4TB", 1024..=4096), size("4TB").map(|_| 0));
+        let rows = [
+            ("4097", "not from 1KiB to 4KiB; write 4KiB, say"),
+            ("1GiB", "not from 1KiB to 4KiB; write 4KiB, say"),
+            ("1025GiB", "not from 1KiB to 4KiB; write 4KiB, say"),
+            ("18446744073709551615GiB", "not from 1KiB to 4KiB; write 4KiB, say"),
+            ("0", "not from 1KiB to 4KiB; write 1KiB, say"),
+            ("1023", "not from 1KiB to 4KiB; write 1KiB, say"),
+            ("4TB", "not a size; write 1KiB, 2KiB or 4KiB"),
+            ("", "not a size; write 1KiB, 2KiB or 4KiB"),
+            ("1024.5", "no whole number of bytes; write 1KiB, 2KiB or 4KiB"),
+        ];
+        for (text, expected) in rows {
+            assert_eq!(size_within(text, 1024..=4096, 2048), Err(format!("'{text}': {expected}")));
+        }
     }
 
     #[test]
@@ -378,11 +436,18 @@ mod tests {
     #[test]
     fn counts_keep_to_their_bounds() {
         for (text, expected) in [("64", Some(64)), ("100", Some(100)), ("63", None), ("101", None)] {
-            assert_eq!(count(text, 64, 100).ok(), expected.and_then(NonZeroUsize::new), "{text}");
+            assert_eq!(count(text, 64, 100, 80).ok(), expected.and_then(NonZeroUsize::new), "{text}");
         }
-        for text in ["", "many", "70x", "-70", "+70", "7e1", "99999999999999999999999"] {
-            let expected = format!("'{text}': not a whole number from 64 to 100; write 64, say");
-            assert_eq!(count(text, 64, 100), Err(expected));
+        let rows = [
+            (64, ["0", "63", "-70", "000"].as_slice()),
+            (100, &["101", "99999999999999999999999"]),
+            (80, &["", "many", "70x", "+70", "7e1", "1k", "-", "-x", "7 0"]),
+        ];
+        for (offer, texts) in rows {
+            for text in texts {
+                let expected = format!("'{text}': not a whole number from 64 to 100; write {offer}, say");
+                assert_eq!(count(text, 64, 100, 80), Err(expected));
+            }
         }
     }
 
@@ -422,6 +487,14 @@ mod tests {
                 "[::1]:8081/readyz",
                 Err("'[::1]:8081/readyz': it must begin with http://; write http://[::1]:8081/readyz"),
             ),
+            (":24181/x", Err("':24181/x': it must begin with http://; write http://127.0.0.1:24181/x")),
+            (":24181", Err("':24181': it must begin with http://; write http://127.0.0.1:24181/")),
+            ("24181", Err("'24181': it must begin with http://; write http://127.0.0.1:24181/")),
+            ("localhost:80", Err("'localhost:80': it must begin with http://; write http://localhost/")),
+            ("::1:24181/x", Err("'::1:24181/x': it must begin with http://; write http://[::1]:24181/x")),
+            (":99999", Err("':99999': it must begin with http://")),
+            (":", Err("':': it must begin with http://")),
+            ("/readyz", Err("'/readyz': it must begin with http://")),
             ("a", Err("'a': it must begin with http://")),
             ("u:p@a:1", Err("'u:p@a:1': it must begin with http://")),
             ("https://a:1", Err("'https://a:1': it must begin with http://")),

@@ -6,6 +6,9 @@ use std::net::Ipv6Addr;
 
 use super::{Address, Excerpt};
 
+/// What is said of an entry with nothing in it.
+pub const EMPTY_ENTRY: &str = "an entry is empty";
+
 /// The longest list of backends. Each request costs every backend a leg, so a longer list is a mistake.
 pub const ADDRESSES_MAX: usize = 64;
 
@@ -51,10 +54,10 @@ pub fn parse_addresses(list: &str) -> Result<Vec<Address>, Vec<BadEntry>> {
 
 fn checked(entry: &str, earlier: &[Address]) -> Result<Address, String> {
     if entry.is_empty() {
-        return Err("an entry is empty".to_owned());
+        return Err(EMPTY_ENTRY.to_owned());
     }
     if let Some(separator) = wrong_separator(entry) {
-        return Err(format!("entries stand between commas, not {separator}"));
+        return Err(not_between_commas(separator));
     }
     let address = Address::parse(entry).map_err(|bad| match offer(entry) {
         Some(address) if is_bare_ipv6(entry) => format!("an IPv6 address stands between brackets; write {address}"),
@@ -69,8 +72,7 @@ fn checked(entry: &str, earlier: &[Address]) -> Result<Address, String> {
 
 /// What stands between the entries in place of a comma: anything but a URL's own bytes in a host and port or before a second
 /// URL. Behind a host a semicolon may belong to the path.
-fn wrong_separator(entry: &str) -> Option<&'static str> {
-    let is_separator = |c: char| c == ';' || c.is_whitespace();
+fn wrong_separator(entry: &str) -> Option<char> {
     let (scheme, rest) = scheme_and_rest(entry).unwrap_or(("", entry));
     let within = if scheme.is_empty() { rest } else { authority(rest) };
     let before_url = |(at, _): (usize, &str)| {
@@ -78,14 +80,32 @@ fn wrong_separator(entry: &str) -> Option<&'static str> {
         let separated = at > 0 && scheme_and_rest(&entry[at..]).is_some() && entry[..at].ends_with(is_separator);
         separated.then(|| if before.ends_with(';') { ';' } else { ' ' })
     };
-    let found = within.chars().find(|c| is_separator(*c)).or_else(|| entry.chars().find(|c| matches!(c, '\n' | '\r')));
+    let found = separator_in(within).or_else(|| entry.chars().find(|c| matches!(c, '\n' | '\r')));
     let lower = entry.to_ascii_lowercase();
-    let found = found.or_else(|| lower.match_indices("http").find_map(before_url));
-    found.map(|separator| match separator {
+    found.or_else(|| lower.match_indices("http").find_map(before_url))
+}
+
+fn is_separator(c: char) -> bool {
+    c == ';' || c.is_whitespace()
+}
+
+/// What was written between entries by mistake; of several the one that is least likely to be there for looks.
+pub fn separator_in(text: &str) -> Option<char> {
+    text.chars().filter(|c| is_separator(*c)).min_by_key(|c| match c {
+        ';' => 0,
+        '\n' | '\r' => 1,
+        _ => 2,
+    })
+}
+
+/// What is said of an entry that holds such a separator.
+pub fn not_between_commas(separator: char) -> String {
+    let separators = match separator {
         ';' => "semicolons",
         '\n' | '\r' => "line breaks",
         _ => "spaces",
-    })
+    };
+    format!("entries stand between commas, not {separators}")
 }
 
 /// The address that was meant, if it can be told: one without a scheme, an IPv6 address without brackets, a port of this host.
@@ -120,7 +140,7 @@ fn is_bare_ipv6(entry: &str) -> bool {
 }
 
 /// Brackets around a bare IPv6 address. Digits behind its last colon are taken for a port if there are two at least.
-fn bracketed(authority: &str) -> Option<String> {
+pub fn bracketed(authority: &str) -> Option<String> {
     let is_ipv6 = |text: &str| text.parse::<Ipv6Addr>().is_ok();
     match authority.rsplit_once(':') {
         Some((ip, port)) if is_ipv6(ip) && port.len() > 1 && port.parse::<u16>().is_ok() => {

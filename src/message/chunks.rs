@@ -5,6 +5,8 @@
 /// The longest line of a chunk's size: 16 hex digits, and room for extensions that are skipped.
 const SIZE_LINE_BYTES_MAX: usize = 256;
 
+const TOO_LONG: BadChunks = BadChunks::Malformed("A line of chunked framing is too long");
+
 /// A chunked body on its way.
 #[derive(Debug)]
 pub struct Chunks {
@@ -85,7 +87,7 @@ impl Chunks {
     }
 
     fn size(&mut self, input: &[u8]) -> Result<Piece, BadChunks> {
-        let Some(line) = line(input, SIZE_LINE_BYTES_MAX)? else { return Ok(Piece::More) };
+        let Some(line) = line(input, SIZE_LINE_BYTES_MAX, TOO_LONG)? else { return Ok(Piece::More) };
         let digits = line.split(|byte| *byte == b';').next().unwrap_or_default();
         let has_extension = digits.len() < line.len();
         // RFC 9112 §7.1.1 allows blanks before the semicolon of an extension, and nowhere else.
@@ -107,7 +109,8 @@ impl Chunks {
     }
 
     fn trailer(&mut self, input: &[u8], bytes: usize) -> Result<Piece, BadChunks> {
-        let Some(line) = line(input, self.trailer_bytes_max)? else { return Ok(Piece::More) };
+        let line = line(input, self.trailer_bytes_max, BadChunks::TrailersTooLong)?;
+        let Some(line) = line else { return Ok(Piece::More) };
         let bytes = bytes + line.len() + 2;
         if bytes > self.trailer_bytes_max {
             return Err(BadChunks::TrailersTooLong);
@@ -123,16 +126,15 @@ impl Chunks {
 }
 
 /// The line at the front of `input`, without its CR LF; `None` if it hasn't ended yet.
-fn line(input: &[u8], bytes_max: usize) -> Result<Option<&[u8]>, BadChunks> {
-    const TOO_LONG: BadChunks = BadChunks::Malformed("A line of chunked framing is too long");
+fn line(input: &[u8], bytes_max: usize, too_long: BadChunks) -> Result<Option<&[u8]>, BadChunks> {
     const NO_END: BadChunks = BadChunks::Malformed("A line of chunked framing doesn't end with CR LF");
     match input.iter().position(|byte| *byte == b'\n') {
-        Some(newline) if newline > bytes_max => Err(TOO_LONG),
+        Some(newline) if newline > bytes_max => Err(too_long),
         Some(newline) => match input[..newline].split_last() {
             Some((b'\r', line)) if !line.iter().any(|byte| is_control(*byte)) => Ok(Some(line)),
             _ => Err(NO_END),
         },
-        None if input.len() > bytes_max => Err(TOO_LONG),
+        None if input.len() > bytes_max => Err(too_long),
         // What can't become right isn't waited for.
         None if input.strip_suffix(b"\r").unwrap_or(input).iter().any(|byte| is_control(*byte)) => Err(NO_END),
         None => Ok(None),

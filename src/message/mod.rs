@@ -27,7 +27,9 @@ use http::{HeaderMap, Method, StatusCode, Version};
 
 pub(crate) use address::sent_length;
 pub use address::{Address, BadAddress};
-pub use addresses::{ADDRESSES_MAX, BadEntry, parse_addresses};
+pub use addresses::{
+    ADDRESSES_MAX, BadEntry, EMPTY_ENTRY, bracketed, not_between_commas, parse_addresses, separator_in,
+};
 pub use authentication::{bind_connection, binds_connection};
 pub use chunks::{BadChunks, Chunks, Piece};
 pub use excerpt::{Excerpt, Printable, Reason};
@@ -59,6 +61,9 @@ pub struct Request {
     /// When the request was complete.
     pub received: Instant,
 }
+
+/// The first line of the answer to an update that was taken.
+pub const UPDATED: &str = "Backends updated successfully";
 
 /// An answer to a client.
 pub struct Reply {

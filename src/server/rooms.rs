@@ -7,7 +7,7 @@ use crate::admin::{Admin, FORM_BYTES_MAX, FORM_TIME, Guard};
 use crate::backends::Backends;
 use crate::config::{AdminToken, Config};
 use crate::front::{Limits, Terms, Yielding};
-use crate::host::Host;
+use crate::host::{Host, Places};
 use crate::journal::{self, Record};
 use crate::message::{Networks, Refusal, ReplyTo, Request, SpoolMemory};
 use crate::poller::Poller;
@@ -20,33 +20,6 @@ use crate::upstream::{Lookup, Reach, Upstream};
 const QUICK_LEGS_MAX: usize = 8;
 /// Their heads always have room for a target and a token of the longest.
 const ADMIN_HEAD_BYTES: usize = 32 * 1024;
-
-/// Requests at once that a host may well get: if there is room for more, as many clients as may connect won't all want one at once.
-const REQUESTS_FEW: usize = 1000;
-
-/// How many connections there may be.
-#[derive(Clone, Copy)]
-pub(super) struct Places {
-    pub(super) clients: usize,
-    /// Whether so many are asked for.
-    pub(super) are_wanted: bool,
-    /// To all backends together.
-    pub(super) lines: usize,
-}
-
-impl Places {
-    /// Warns if as many clients as may connect could want more connections to the backends than there may be.
-    pub(super) fn warn_if_few(self, backends: usize) {
-        let Places { clients, are_wanted, lines } = self;
-        let is_tight = clients.saturating_mul(backends) > lines;
-        if is_tight && (are_wanted || lines < backends.saturating_mul(REQUESTS_FEW)) {
-            log::warn!(
-                "{clients} clients could want a connection each to {backends} backends, and there is room for {lines}: \
-                 beyond it they get 503, so raise the limits of open files (ulimit -n) and memory, or lower --max-connections"
-            );
-        }
-    }
-}
 
 /// What answers requests.
 pub(super) struct Rooms {
@@ -133,7 +106,7 @@ pub(super) fn rooms(
     let replaced = backends.clone();
     let replace = move |addresses: Vec<_>| {
         journal::replaced(&addresses);
-        places.warn_if_few(addresses.len());
+        places.complaint(addresses.len()).iter().for_each(|complaint| log::warn!("{complaint}"));
         replaced.replace(addresses);
     };
     let rules = Rules {

@@ -1,16 +1,17 @@
 //! Asks a proxy that runs already: one request, one answer, a few seconds at most.
 //! Knows nothing of lines and races: it is for probes and for people.
 
+use std::io::{self, Read};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use http::Request;
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
-use ureq::Agent;
+use http::{Request, Response};
+use ureq::{Agent, Body};
 use url::{Url, form_urlencoded};
 
 use crate::config::{AdminToken, Errand};
-use crate::message::{Address, Printable};
+use crate::message::{Address, Printable, Reason, UPDATED};
 
 /// For all of it. Probes are asked every few seconds, and whoever is too busy for so long isn't healthy.
 const ASK_TIME: Duration = Duration::from_secs(3);
@@ -20,6 +21,7 @@ const ANSWER_BYTES_MAX: u64 = 64 * 1024;
 /// Does the errand. Returns what is to be printed, or why it failed, in one line.
 pub fn ask(errand: &Errand) -> Result<String, String> {
     match errand {
+        // Its body is nothing to the verdict: it may be long, or no text.
         Errand::Health(url) => send(url, Request::get(url.as_str()), "").map(|_| String::new()),
         Errand::Reach(address) => match TcpStream::connect_timeout(address, ASK_TIME) {
             Ok(_) => Ok(String::new()),
@@ -39,23 +41,40 @@ fn update(admin: &Url, backends: &[Address], token: Option<&AdminToken>) -> Resu
     }
     let list = backends.iter().map(Address::to_string).collect::<Vec<_>>().join(",");
     let form = form_urlencoded::Serializer::new(String::new()).append_pair("backends", &list).finish();
-    send(&url, request, &form)
+    let mut response = send(&url, request, &form)?;
+    let (text, ended) = read(&mut response);
+    ended.map_err(|error| format!("cannot read the answer of {url}: {}", reason(&error.into())))?;
+    // Where no updates are taken, a backend may have answered.
+    if text.lines().next() != Some(UPDATED) {
+        let status = response.status().as_u16();
+        return Err(format!("{url} answers {status}, but is no port for updates{}", quoted(&text)));
+    }
+    // The answer comes from outside, and may not write to a terminal what it likes.
+    Ok(text.lines().map(|line| Printable(line).to_string() + "\n").collect())
 }
 
-/// Sends the request; an answer other than 2xx is an error.
-fn send(url: &Url, request: http::request::Builder, body: &str) -> Result<String, String> {
+/// Sends the request; an answer other than 2xx is an error that quotes the begin of its body, as far as that can be read.
+fn send(url: &Url, request: http::request::Builder, body: &str) -> Result<Response<Body>, String> {
     let request = request.body(body).map_err(|error| format!("cannot ask {url}: {error}"))?;
     let mut response = agent().run(request).map_err(|error| format!("cannot ask {url}: {}", reason(&error)))?;
-    let status = response.status();
-    let text = response.body_mut().with_config().limit(ANSWER_BYTES_MAX).read_to_string();
-    // The answer comes from outside, and may not write to a terminal what it likes.
-    let lines = |text: &str| text.lines().map(|line| Printable(line).to_string()).collect::<Vec<_>>();
-    if status.is_success() {
-        let text = text.map_err(|error| format!("cannot read the answer of {url}: {}", reason(&error)))?;
-        return Ok(lines(&text).into_iter().map(|line| line + "\n").collect());
+    if response.status().is_success() {
+        return Ok(response);
     }
-    let lines = lines(&text.unwrap_or_default());
-    Err(format!("{url} answers {}: {}", status.as_u16(), lines.join("; ")))
+    let (text, _) = read(&mut response);
+    Err(format!("{url} answers {}{}", response.status().as_u16(), quoted(&text)))
+}
+
+/// The body's text, as much as is taken of it, and whether it ended early.
+fn read(response: &mut Response<Body>) -> (String, io::Result<usize>) {
+    let mut bytes = Vec::new();
+    let ended = response.body_mut().as_reader().take(ANSWER_BYTES_MAX).read_to_end(&mut bytes);
+    (String::from_utf8_lossy(&bytes).into_owned(), ended)
+}
+
+/// What an answer says, in one line, behind a colon; nothing if it says nothing.
+fn quoted(text: &str) -> String {
+    let text = text.lines().collect::<Vec<_>>().join("; ");
+    if text.is_empty() { text } else { format!(": {}", Reason(&text)) }
 }
 
 fn agent() -> Agent {

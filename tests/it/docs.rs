@@ -44,7 +44,13 @@ fn a_shell_offers_no_files_for_a_url_and_the_page_no_hyphens_in_what_is_copied()
         let case = bash.split(&format!(" --{flag})\n")).nth(1).and_then(|rest| rest.split(";;").next()).expect(flag);
         assert_eq!(case.contains("compgen -f"), offers_files, "--{flag}: {case}");
     }
+    for (flag, offered) in [("trusted-proxies", "none"), ("admin-listen", "off"), ("via", "on off")] {
+        let case = bash.split(&format!(" --{flag})\n")).nth(1).and_then(|rest| rest.split(";;").next()).expect(flag);
+        assert!(case.contains(&format!("compgen -W \"{offered}\"")), "--{flag} offers words alone: {case}");
+    }
     let man = read("man/red-tentacle.8");
+    let title = format!(".TH red\\-tentacle 8 \"\" \"red-tentacle {}\" ", env!("CARGO_PKG_VERSION"));
+    assert!(man.starts_with(&title), "the version isn't in the date's place");
     let (head, page) = man.split_once(".SH NAME").expect("a name");
     assert!(head.contains("\n.nh\n") && !page.contains("\n.hy"), "hyphens are off from the begin");
 }

@@ -38,6 +38,27 @@ fn health_is_the_exit_code() {
 }
 
 #[test]
+fn a_probe_that_cannot_be_read_is_ill_with_the_code_that_containers_know() {
+    // Was seen as: a bad variable ended the image's health command with 2, which containers reserve.
+    let url = "http://127.0.0.1:1";
+    let rows: [(&[&str], &[(&str, &str)], i32); 8] = [
+        (&["--health", "--timeout", "x"], &[], 1),
+        (&["--health", url, "--no-such"], &[], 1),
+        (&["--health="], &[], 1),
+        (&["--health", "--listen", ":0", "--admin-listen", "off"], &[], 1),
+        (&[], &[("RED_TENTACLE_HEALTH", "on"), ("RED_TENTACLE_LISTEN", "x")], 1),
+        (&["--health"], &[("RED_TENTACLE_TIMEOUT", "x")], 1),
+        (&["--timeout", "x"], &[("RED_TENTACLE_HEALTH", "off")], 2),
+        (&["--timeout", "x"], &[("RED_TENTACLE_HEALTH", "")], 2),
+    ];
+    for (arguments, variables, code) in rows {
+        let ended = run_with(arguments, variables);
+        assert_eq!((ended.code, ended.stdout.as_str()), (Some(code), ""), "{arguments:?} {variables:?}: {ended:?}");
+        assert_eq!(ended.stderr.lines().count(), 1, "{ended:?}");
+    }
+}
+
+#[test]
 fn who_cannot_be_asked_is_not_healthy() {
     let nobody = refusing();
     let line = failure(&["--health", &nobody]);
@@ -120,9 +141,65 @@ fn without_an_admin_port_health_is_whether_clients_can_connect() {
 #[test]
 fn an_answer_moves_no_cursor() {
     // Was seen as: `--update` printed the answer of whatever listens there as it came.
-    let hostile = Fake::with(200, "fine\x1b[2J\r\nb1 http://a/it's\u{202e}\n");
+    let hostile = Fake::with(200, "Backends updated successfully\r\n\x1b[2Jb1 http://a/it's\u{202e}\n");
     let ended = run(&["--update", "http://a", "--admin", &hostile.url]);
-    assert_eq!((ended.code, ended.stdout.as_str()), (Some(0), "fine\\u{1b}[2J\nb1 http://a/it's\\u{202e}\n"));
+    let expected = "Backends updated successfully\n\\u{1b}[2Jb1 http://a/it's\\u{202e}\n";
+    assert_eq!((ended.code, ended.stdout.as_str()), (Some(0), expected));
+}
+
+#[test]
+fn only_a_port_for_updates_takes_one() {
+    // Was seen as: `--update` to a port that forwards updates exited with 0 after a backend had answered it.
+    let rows: [(u16, &'static [u8], &str); 7] = [
+        (200, b"<html>\x1b[2J\nfine", "answers 200, but is no port for updates: <html>\\u{1b}[2J; fine"),
+        (201, b"\xff", "answers 201, but is no port for updates: \u{fffd}"),
+        (200, b"", "answers 200, but is no port for updates"),
+        (204, b"", "answers 204, but is no port for updates"),
+        (200, b"\nBackends updated successfully", "for updates: ; Backends updated successfully"),
+        (200, b"Backends updated successfully!", "for updates: Backends updated successfully!"),
+        (200, b"backends updated successfully\n", "for updates: backends updated successfully"),
+    ];
+    for (status, body, expected) in rows {
+        let other = Fake::answering(move |_| Fake::reply(status, body));
+        let line = failure(&["--update", "http://a", "--admin", &other.url]);
+        assert!(line.starts_with(&format!("{}/-update-backends answers {status}, but", other.url)), "{line}");
+        assert!(line.ends_with(expected), "{line}");
+    }
+    for status in [200, 500] {
+        let long = Fake::answering(move |_| Fake::reply(status, "a".repeat(1 << 20)));
+        let line = failure(&["--update", "http://a", "--admin", &long.url]);
+        assert!(line.ends_with("aaa…") && line.len() < 600, "{line}");
+    }
+    let backend = Fake::with(200, "a page");
+    let program = Binary::start(&["--backends", &backend.url, "--admin-on-proxy-port", "off"]);
+    let (address, _) = program.addresses();
+    let line = failure(&["--update", "http://a", "--admin", &format!("http://{address}")]);
+    assert!(line.ends_with("answers 200, but is no port for updates: a page"), "{line}");
+}
+
+#[test]
+fn health_is_told_by_the_status_alone() {
+    // Was seen as: a page of 70 KiB or an image at the URL was ill, and a 500 in another charset said nothing.
+    let rows: [(u16, Vec<u8>, &str); 5] = [
+        (200, vec![b'a'; 1 << 20], ""),
+        (200, b"\x89PNG\xff\0".to_vec(), ""),
+        (500, b"caf\xe9\0".to_vec(), " answers 500: caf\u{fffd}\\0"),
+        (500, Vec::new(), " answers 500"),
+        (503, vec![b'a'; 1 << 20], "…"),
+    ];
+    for (status, body, expected) in rows {
+        let backend = Fake::answering(move |_| Fake::reply(status, body.clone()));
+        let ended = run(&["--health", &backend.url]);
+        assert_eq!(ended.code, Some(i32::from(!expected.is_empty())), "{ended:?}");
+        assert!(ended.stderr.trim_end_matches('\n').ends_with(expected) && ended.stderr.len() < 600, "{ended:?}");
+    }
+    let endless = Raw::serving(|mut connection| {
+        if connection.request().is_some() {
+            connection.send("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n");
+            connection.wait_for_close();
+        }
+    });
+    assert_eq!(run(&["--health", &endless.url]).code, Some(0));
 }
 
 #[test]

@@ -68,7 +68,7 @@ pub(super) const FLAGS: &[Flag] = &[
         default: "64",
         help: "Idle connections kept for each backend; 0 keeps none",
         set: |draft, text| {
-            draft.config.max_idle_lines = values::number(text, 0, IDLE_LINES_MAX)?;
+            draft.config.max_idle_lines = values::number(text, 0, IDLE_LINES_MAX, draft.config.max_idle_lines)?;
             Ok(())
         },
         show: |draft| draft.config.max_idle_lines.to_string(),

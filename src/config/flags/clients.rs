@@ -1,14 +1,18 @@
 //! What clients may cost.
 
+use std::num::NonZeroUsize;
 use std::ops::RangeInclusive;
 
 use super::{ENTRIES_MAX, Flag};
-use crate::config::{Listen, values};
+use crate::config::{Kind, Listen, values};
 use crate::host::Host;
 use crate::message::Printable;
 
 /// The most client connections: as many descriptors as Linux lets a process have (`fs.nr_open`).
 const CONNECTIONS_MAX: usize = 1 << 20;
+
+/// What is offered in place of what is no number.
+const CONNECTIONS_OFFERED: usize = 1000;
 
 /// How long a head may be at most, in bytes. Less has no room for an ordinary browser's; of more, 10,000 clients that send half
 /// of one would hold more than the 2.5 GiB that these are.
@@ -26,7 +30,7 @@ pub(super) const FLAGS: &[Flag] = &[
         default: "0.0.0.0:8080 and, where IPv6 exists, [::]:8080",
         help: "Where clients connect",
         set: |draft, text| {
-            draft.config.listen = Listen::parse_list(text)?;
+            draft.config.listen = Listen::parse_list(text, Kind { port: 8080, is_private: false })?;
             Ok(())
         },
         show: |draft| values::show_list(&draft.config.listen),
@@ -39,7 +43,7 @@ pub(super) const FLAGS: &[Flag] = &[
         help: "Longest request head, from 1KiB to 256KiB; longer ones get 431. A client that sends half of one holds it in \
                memory for up to 10 s",
         set: |draft, text| {
-            draft.config.max_head = values::size_within(text, HEAD_BYTES)?;
+            draft.config.max_head = values::size_within(text, HEAD_BYTES, draft.config.max_head)?;
             Ok(())
         },
         show: |draft| values::show_size(draft.config.max_head as u64),
@@ -75,16 +79,10 @@ pub(super) const FLAGS: &[Flag] = &[
         default: "from the limits of open files and memory",
         help: "Most client connections at once; beyond it one that makes least of its place is closed for each new one",
         set: |draft, text| {
-            draft.config.max_connections = Some(values::count(text, 1, CONNECTIONS_MAX)?);
+            draft.config.max_connections = Some(values::count(text, 1, CONNECTIONS_MAX, CONNECTIONS_OFFERED)?);
             Ok(())
         },
-        show: |draft| match draft.config.max_connections {
-            Some(count) => count.to_string(),
-            None => {
-                let room = Host::read().room(draft.config.max_head);
-                format!("{} (from the limits of open files and memory)", room.clients(None))
-            }
-        },
+        show: |draft| show_clients(&Host::read(), draft.config.max_head, draft.config.max_connections),
     },
     Flag {
         name: "trusted-proxies",
@@ -93,9 +91,11 @@ pub(super) const FLAGS: &[Flag] = &[
         default: "127.0.0.0/8,::1/128",
         help: "Proxies before this one whose X-Forwarded-* and Forwarded are believed; those of others are replaced",
         set: |draft, text| {
-            let networks =
-                if text == "none" { Ok(Vec::new()) } else { values::entries(text, ENTRIES_MAX, values::network) };
-            draft.config.trusted_proxies = networks?;
+            let network = |entry: &str| values::network(entry).map_err(|reason| reason + ", or none alone");
+            draft.config.trusted_proxies = match text {
+                text if text.eq_ignore_ascii_case("none") => Vec::new(),
+                text => values::entries(text, ENTRIES_MAX, network)?,
+            };
             Ok(())
         },
         show: |draft| match draft.config.trusted_proxies.as_slice() {
@@ -110,9 +110,41 @@ pub(super) const FLAGS: &[Flag] = &[
         default: "2 per core",
         help: "Threads that begin races of many backends; they never wait for one",
         set: |draft, text| {
-            draft.config.workers = values::count(text, 1, WORKERS_MAX)?;
+            draft.config.workers = values::count(text, 1, WORKERS_MAX, draft.config.workers.get())?;
             Ok(())
         },
         show: |draft| draft.config.workers.to_string(),
     },
 ];
+
+/// How many clients there may be, and why.
+fn show_clients(host: &Host, head_bytes_max: usize, wanted: Option<NonZeroUsize>) -> String {
+    let wanted = wanted.map(NonZeroUsize::get);
+    let (clients, files) = (host.room(head_bytes_max).clients(wanted), host.open_files);
+    match wanted {
+        None => format!("{clients} (from the limits of open files and memory)"),
+        Some(wanted) if wanted > clients => {
+            format!("{clients} ({wanted} asked for; the limit of {files} open files leaves room for {clients})")
+        }
+        Some(_) => clients.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_clients_that_are_shown_are_those_in_effect() {
+        let host = Host { memory_bytes: 1 << 30, open_files: 1024 };
+        let rows = [
+            (None, "209 (from the limits of open files and memory)"),
+            (Some(100), "100"),
+            (Some(209), "209"),
+            (Some(500), "209 (500 asked for; the limit of 1024 open files leaves room for 209)"),
+        ];
+        for (wanted, expected) in rows {
+            assert_eq!(show_clients(&host, 32 << 10, wanted.and_then(NonZeroUsize::new)), expected);
+        }
+    }
+}

@@ -14,7 +14,13 @@ pub(super) const FLAGS: &[Flag] = &[
         help: "Ask this URL, or else what listens at --admin-listen, and exit: with 0 if the answer is a 2xx within 3 s, else \
                with 1",
         set: |draft, text| {
-            draft.health = Some(if text == "on" { Health::Own } else { Health::At(values::http_url(text)?) });
+            draft.health = match values::switch(text) {
+                Ok(true) => Some(Health::Own),
+                Ok(false) => None,
+                // A variable that is set to nothing; the flag is refused if it is.
+                Err(_) if text.is_empty() => None,
+                Err(_) => Some(Health::At(values::http_url(text)?)),
+            };
             Ok(())
         },
         show: |draft| match draft.health.as_ref().map(|health| health.errand(&draft.config)) {

@@ -64,9 +64,9 @@ pub(super) const FLAGS: &[Flag] = &[
         env: "RED_TENTACLE_MAX_SILENT",
         value: "COUNT",
         default: "128",
-        help: "Losers that may wait in vain at one backend before it is asked only once a second",
+        help: "Losers that may wait in vain at one backend before it is asked only once a second; 8 times as many if it answers others",
         set: |draft, text| {
-            draft.config.max_silent = values::count(text, 1, LEGS_MAX)?;
+            draft.config.max_silent = values::count(text, 1, LEGS_MAX, draft.config.max_silent.get())?;
             Ok(())
         },
         show: |draft| draft.config.max_silent.to_string(),
@@ -79,7 +79,7 @@ pub(super) const FLAGS: &[Flag] = &[
         help: "Most legs that hold a thread at once, at least 64; beyond it they queue. Fewer by default where there is less than 1 GiB of memory",
         set: |draft, text| {
             // The longest list must fit, or its races would never begin.
-            draft.config.max_legs = values::count(text, ADDRESSES_MAX, LEGS_MAX)?;
+            draft.config.max_legs = values::count(text, ADDRESSES_MAX, LEGS_MAX, draft.config.max_legs.get())?;
             Ok(())
         },
         show: |draft| draft.config.max_legs.to_string(),

@@ -1,7 +1,7 @@
 //! Who may update, and where.
 
 use super::{ENTRIES_MAX, Flag};
-use crate::config::{AdminToken, Listen, values};
+use crate::config::{AdminToken, Kind, Listen, values};
 
 /// In the order of the help.
 pub(super) const FLAGS: &[Flag] = &[
@@ -12,7 +12,7 @@ pub(super) const FLAGS: &[Flag] = &[
         default: "127.0.0.1:8081 and, where IPv6 exists, [::1]:8081",
         help: "Where updates are taken; beyond loopback only with a token or --admin-from",
         set: |draft, text| {
-            draft.config.admin_listen = if text == "off" { Vec::new() } else { Listen::parse_list(text)? };
+            draft.config.admin_listen = Listen::parse_list(text, Kind { port: 8081, is_private: true })?;
             Ok(())
         },
         show: |draft| match draft.config.admin_listen.as_slice() {

@@ -571,6 +571,12 @@ fn chunks_that_are_none_are_refused() {
         431,
         "trailers",
     ));
+    // Was seen as: one trailer that is too long was a line that is too long, 400, where several were 431.
+    for (label, length) in [("a trailer of 5,000 bytes", 5000), ("one just above the bound", 4096)] {
+        let trailer = [&head[..], b"0\r\nX-T: ", &vec![b'x'; length], b"\r\n\r\n"].concat();
+        rows.push(row(label, &trailer, 431, "trailers"));
+    }
+    rows.push(row("an endless trailer", [&head[..], b"0\r\nX-T: ", &[b'x'; 5000]].concat(), 431, "trailers"));
     assert_all_refused(&rows);
 }
 
