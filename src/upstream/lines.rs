@@ -219,3 +219,69 @@ fn best_of(idle: &[Idle], repeatable: bool, now: Instant) -> Option<usize> {
     };
     nearest(&is_ripe).or_else(|| nearest(&|_| true))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+    use std::thread;
+
+    use crossbeam_channel::bounded;
+
+    use super::super::connecting::{Connecting, Reached};
+    use super::super::{Reach, SystemLookup};
+    use super::*;
+    use crate::race::CancelToken;
+
+    const SOON: Duration = Duration::from_secs(10);
+    /// In milliseconds.
+    const NOW: u64 = 10_000;
+
+    /// A line to this address, which accepts.
+    fn connect(lines: &Arc<Lines>, address: SocketAddr) -> Line {
+        let token = CancelToken::default();
+        let mut reached = Connecting::begin(lines, vec![address], false, Instant::now() + SOON);
+        loop {
+            match reached.expect("a connection") {
+                Reached::Connected(line) => return line,
+                Reached::LooksAgain(_) => panic!("it is refused"),
+                Reached::Waits(connecting) => {
+                    let (sender, waited) = bounded(1);
+                    connecting.wait(&token, move |connecting| drop(sender.send(connecting))).expect("a wait");
+                    reached = waited.recv_timeout(SOON).expect("the leg goes on").go_on(&token);
+                }
+            }
+        }
+    }
+
+    /// What a backend sends behind an answer by mistake comes soon: a line that has been idle for a moment shows it.
+    #[test]
+    fn of_the_lines_that_have_been_idle_for_a_moment_the_last_is_taken_and_where_none_has_the_last_of_all() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let (poller, waiter) = Poller::new().expect("a poller");
+        thread::spawn(move || waiter.run());
+        let upstream = Upstream::new(Reach::default(), Arc::new(SystemLookup), poller).expect("no roots of its own");
+        let lines = Lines::new(Address::parse("http://127.0.0.1:1").expect("an address"), upstream);
+        let begun = Instant::now();
+        let after = |milliseconds| begun + Duration::from_millis(milliseconds);
+        let now = after(NOW);
+        // For how many milliseconds each has been idle, in the order in which they were given back.
+        let rows: [(&str, &[u64], bool, Option<usize>); 8] = [
+            ("none", &[], true, None),
+            ("all for a moment", &[30, 20, 10], true, Some(2)),
+            ("the last not yet", &[30, 20, 9], true, Some(1)),
+            ("only the first", &[10, 9, 0], true, Some(0)),
+            ("none for a moment", &[9, 5, 0], true, Some(2)),
+            ("too long for what goes out once", &[1500, 1001], false, None),
+            ("short enough for it", &[1500, 1000], false, Some(1)),
+            ("too long, or not for a moment", &[1001, 5, 1], false, Some(2)),
+        ];
+        for (label, ages, repeatable, expected) in rows {
+            let idle = ages.iter().map(|age| {
+                let since = after(NOW - age);
+                Idle { line: connect(&lines, address), since, from: since, until: now + SOON }
+            });
+            assert_eq!(best_of(&idle.collect::<Vec<_>>(), repeatable, now), expected, "{label}");
+        }
+    }
+}

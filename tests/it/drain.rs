@@ -99,7 +99,8 @@ fn idle_connections_are_closed_without_a_wait() {
 
 #[test]
 fn a_client_that_connected_just_before_the_end_may_still_ask_once() {
-    let good = Fake::with(200, "good");
+    // `tiny_http` may leave the fifth of eight connections at once until another one ends.
+    let good = Raw::answering("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ngood");
     let proxy = Proxy::with(std::slice::from_ref(&good.url), |config| config.grace_period = LONG);
     let mut clients: Vec<Client> = (0..8).map(|_| Client::connect(proxy.address)).collect();
     // Clients are accepted in their order: those before this one have been.

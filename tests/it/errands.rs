@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use tempfile::NamedTempFile;
 
-use crate::harness::{Binary, Deaf, Ended, Fake, Raw, SOON, get, own_address, refusing};
+use crate::harness::{Binary, Deaf, Ended, Fake, Raw, SOON, beside_each_other, get, own_address, refusing};
 
 /// Runs the program to its end with these arguments; proxies of the environment are nothing to it.
 fn run(arguments: &[&str]) -> Ended {
@@ -66,11 +66,11 @@ fn who_cannot_be_asked_is_not_healthy() {
     let rubbish = Raw::answering("SSH-2.0\r\n\r\n");
     assert!(failure(&["--health", &rubbish.url]).starts_with(&format!("cannot ask {}/: ", rubbish.url)));
     let (hanging, deaf) = (Raw::hanging(), Deaf::new());
-    for url in [&hanging.url, &deaf.url] {
+    beside_each_other([&hanging.url, &deaf.url], |url| {
         let began = Instant::now();
         assert_eq!(failure(&["--health", url]), format!("cannot ask {url}/: no answer within 3 s"));
         assert!(began.elapsed() < SOON);
-    }
+    });
 }
 
 #[test]

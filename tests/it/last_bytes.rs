@@ -8,7 +8,8 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender, bounded, never};
 
 use crate::harness::{
-    Authority, BRIEFLY, Binary, Client, Connection, Proxy, Raw, SOON, Secured, TlsBackend, patiently, pattern,
+    Authority, BRIEFLY, Binary, Client, Connection, Proxy, Raw, SOON, Secured, TlsBackend, beside_each_other,
+    patiently, pattern,
 };
 
 const REQUEST: &str = "GET /chat HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n";
@@ -153,62 +154,60 @@ fn rows() -> impl Iterator<Item = (bool, End)> {
 /// client that read half a second later.
 #[test]
 fn what_a_backend_sent_reaches_a_client_that_reads_late_however_the_backend_ends() {
-    for (is_tls, way) in rows() {
+    let clients: [fn(SocketAddr) -> Client; 2] = [Client::connect, Client::cramped];
+    let rows = rows().flat_map(|(is_tls, way)| clients.map(|client| (is_tls, way, client)));
+    // With a reset the backend's kernel throws away what the proxy couldn't take.
+    let rows = rows.filter(|(_, way, client)| *way != End::Reset || std::ptr::fn_addr_eq(*client, clients[0]));
+    beside_each_other(rows, |(is_tls, way, client)| {
         let backend = Backend::new(is_tls);
         let proxy = backend.proxy(|_| {});
-        // With a reset the backend's kernel throws away what the proxy couldn't take.
         let bytes = pattern(if way == End::Reset { FEW_BYTES } else { BYTES });
-        let clients: &[fn(SocketAddr) -> Client] = &[Client::connect, Client::cramped];
-        for client in &clients[..if way == End::Reset { 1 } else { 2 }] {
-            let (near, mut far) = backend.tunnel(client(proxy.address));
-            far.send(&bytes);
-            let ending = std::thread::spawn(move || far.end(way));
-            dawdle();
-            dawdle();
-            let (found, end) = rest_of(&near);
-            assert_eq!((found.len(), end), (bytes.len(), Ok(bytes.len())), "{is_tls} {way:?}");
-            assert!(found == bytes, "{is_tls} {way:?}");
-            drop(near);
-            ending.join().expect("no panic");
-        }
-    }
+        let (near, mut far) = backend.tunnel(client(proxy.address));
+        far.send(&bytes);
+        let ending = std::thread::spawn(move || far.end(way));
+        dawdle();
+        dawdle();
+        let (found, end) = rest_of(&near);
+        assert_eq!((found.len(), end), (bytes.len(), Ok(bytes.len())), "{is_tls} {way:?}");
+        assert!(found == bytes, "{is_tls} {way:?}");
+        drop(near);
+        ending.join().expect("no panic");
+    });
 }
 
 #[test]
 fn what_a_client_sent_reaches_a_backend_that_reads_late_however_the_client_ends() {
-    for is_tls in [false, true] {
-        for way in PLAIN {
-            let bytes = pattern(if way == End::Reset { FEW_BYTES } else { BYTES });
-            // What nobody reads of the other way mustn't cost the bytes of this one.
-            for says in [0, 100_000] {
-                let backend = Backend::new(is_tls);
-                let proxy = backend.proxy(|_| {});
-                let (mut near, mut far) = backend.tunnel(Client::connect(proxy.address));
-                far.send(&pattern(says));
-                near.write_all(&bytes).expect("the proxy reads");
-                if way == End::Reset {
-                    dawdle();
-                    socket2::SockRef::from(&near).set_linger(Some(Duration::ZERO)).expect("an open connection");
-                    drop(near);
-                    far.send(&pattern(says));
-                } else {
-                    near.shutdown(Shutdown::Write).expect("an open connection");
-                    std::thread::spawn(move || rest_of(&near));
-                }
-                dawdle();
-                let (found, is_told) = far.rest();
-                assert_eq!((found.len(), is_told), (bytes.len(), true), "{is_tls} {way:?} {says}");
-                assert!(found == bytes, "{is_tls} {way:?} {says}");
-            }
+    // What nobody reads of the other way mustn't cost the bytes of this one.
+    let rows = PLAIN.into_iter().flat_map(|way| [(way, 0), (way, 100_000)]);
+    let rows = rows.flat_map(|(way, says)| [(false, way, says), (true, way, says)]);
+    beside_each_other(rows, |(is_tls, way, says)| {
+        let bytes = pattern(if way == End::Reset { FEW_BYTES } else { BYTES });
+        let backend = Backend::new(is_tls);
+        let proxy = backend.proxy(|_| {});
+        let (mut near, mut far) = backend.tunnel(Client::connect(proxy.address));
+        far.send(&pattern(says));
+        near.write_all(&bytes).expect("the proxy reads");
+        if way == End::Reset {
+            dawdle();
+            socket2::SockRef::from(&near).set_linger(Some(Duration::ZERO)).expect("an open connection");
+            drop(near);
+            far.send(&pattern(says));
+        } else {
+            near.shutdown(Shutdown::Write).expect("an open connection");
+            std::thread::spawn(move || rest_of(&near));
         }
-    }
+        dawdle();
+        let (found, is_told) = far.rest();
+        assert_eq!((found.len(), is_told), (bytes.len(), true), "{is_tls} {way:?} {says}");
+        assert!(found == bytes, "{is_tls} {way:?} {says}");
+    });
 }
 
 /// It ends after the timeout, and not with a reset, which would destroy what the kernel still has to send.
 #[test]
 fn what_was_received_is_delivered_when_the_idle_timeout_ends_a_tunnel() {
     let bytes = pattern(FEW_BYTES);
-    for is_tls in [false, true] {
+    beside_each_other([false, true], |is_tls| {
         let backend = Backend::new(is_tls);
         let proxy = backend.proxy(|config| (config.timeout, config.idle_timeout) = (3 * BRIEFLY, 3 * BRIEFLY));
         let (mut near, mut far) = backend.tunnel(Client::connect(proxy.address));
@@ -221,21 +220,21 @@ fn what_was_received_is_delivered_when_the_idle_timeout_ends_a_tunnel() {
         assert!(found == bytes && end == Ok(FEW_BYTES), "{is_tls}: {} bytes, {end:?}", found.len());
         let (found, is_told) = far.rest();
         assert!(found == bytes && is_told, "{is_tls}: {} bytes, {is_told}", found.len());
-    }
+    });
 }
 
 /// Neither side reads, and each sends more than the sockets hold.
 #[test]
 fn a_tunnel_that_is_full_both_ways_ends_in_order_after_the_idle_timeout() {
     let backend = Backend::new(false);
-    let proxy = backend.proxy(|config| (config.timeout, config.idle_timeout) = (20 * BRIEFLY, 20 * BRIEFLY));
+    let proxy = backend.proxy(|config| (config.timeout, config.idle_timeout) = (10 * BRIEFLY, 10 * BRIEFLY));
     let (near, far) = backend.tunnel(Client::connect(proxy.address));
     let Far::Plain(Connection { stream: far, .. }) = far else { panic!("plain") };
     for mut side in [&near, &far] {
         side.set_write_timeout(Some(BRIEFLY)).expect("a timeout");
         while side.write(&pattern(1024 * 1024)).is_ok_and(|count| count > 0) {}
     }
-    for _ in 0..8 {
+    for _ in 0..5 {
         dawdle();
     }
     for (label, side) in [("client", &near), ("backend", &far)] {
@@ -247,7 +246,7 @@ fn a_tunnel_that_is_full_both_ways_ends_in_order_after_the_idle_timeout() {
 #[test]
 fn what_was_received_is_delivered_when_the_grace_period_is_over() {
     let bytes = pattern(FEW_BYTES);
-    for is_tls in [false, true] {
+    beside_each_other([false, true], |is_tls| {
         let backend = Backend::new(is_tls);
         let file = tempfile::NamedTempFile::new().expect("a file");
         std::fs::write(file.path(), backend.authority.pem()).expect("room");
@@ -265,7 +264,7 @@ fn what_was_received_is_delivered_when_the_grace_period_is_over() {
         assert!(found == bytes && is_told, "{is_tls}: {} bytes, {is_told}", found.len());
         let rest = program.rest();
         assert!(rest.contains("GET /chat 101 in ") && rest.contains("(cut, since the proxy was stopped)"), "{rest}");
-    }
+    });
 }
 
 /// A side that is gone doesn't keep the tunnel for as long as the other one talks.

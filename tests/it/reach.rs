@@ -423,7 +423,8 @@ fn a_name_with_many_dead_addresses_is_connected_to_by_few_at_once() {
         most = most.max(attempts);
         attempts == 0 && most > 0
     });
-    assert!((LEGS..=3 * LEGS).contains(&most), "{most} at once");
+    // Three each are meant. The kernel's list isn't of one moment: one that ends while it is read and the next may both be in it.
+    assert!((LEGS..=4 * LEGS).contains(&most), "{most} at once");
     for client in &mut clients {
         assert!(client.reply().text().contains(" connect-timeout: "));
     }

@@ -8,7 +8,8 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, bounded, never, unbounded};
 
 use crate::harness::{
-    BRIEFLY, Binary, Client, Connection, Gate, Proxy, Raw, Reply, SOON, eventually, patiently, pattern,
+    BRIEFLY, Binary, Client, Connection, Gate, Proxy, Raw, Reply, SOON, beside_each_other, eventually, patiently,
+    pattern,
 };
 
 const REQUEST: &str = "GET /chat HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n";
@@ -68,7 +69,7 @@ fn urls(raws: &[&Raw]) -> Vec<String> {
 /// later.
 #[test]
 fn a_page_at_once_does_not_win_over_a_switch_that_comes_later() {
-    for milliseconds in [0, 20, 200] {
+    beside_each_other([0, 20, 200], |milliseconds| {
         let (early, answered) = page(200, "page");
         let late = Raw::serving(move |mut connection| {
             connection.head();
@@ -89,7 +90,7 @@ fn a_page_at_once_does_not_win_over_a_switch_that_comes_later() {
             assert!(milliseconds < 200 || answered.recv_timeout(SOON).is_ok());
             drop(client);
         }
-    }
+    });
 }
 
 #[test]
@@ -173,7 +174,7 @@ fn among_pages_the_first_one_wins() {
     last.open();
     let reply = client.reply();
     assert_eq!((reply.status, reply.text().as_str()), (201, "first"));
-    later.expect_hang_up();
+    eventually("the losers' legs have ended", || proxy.costs().legs == 3);
     client.send_request("GET", "/", &[], None);
     assert!(matches!(client.reply().status, 200 | 201), "the connection speaks HTTP as before");
 }
@@ -191,37 +192,36 @@ fn a_page_that_breaks_off_while_it_waits_is_passed_over() {
         ("reset among chunks", chunked, Connection::reset, Some("reset")),
         ("reset without a length", "HTTP/1.1 200 X\r\n\r\n", Connection::reset, Some("reset")),
     ];
-    for (label, head, end, word) in rows {
-        for has_other in [true, false] {
-            let (sender, begun) = bounded(1);
-            let (second, last) = (Gate::new(), Gate::new());
-            let broken = Raw::serving(move |mut connection| {
-                connection.request();
-                connection.send(head);
-                let _ = sender.send(());
-                // The head has been taken before the end comes.
-                let _ = never::<()>().recv_timeout(BRIEFLY);
-                end(connection);
-            });
-            let status = if has_other { "200" } else { "503" };
-            let other = answering(&second, format!("HTTP/1.1 {status} X\r\nContent-Length: 5\r\n\r\nother"));
-            let no = answering(&last, "HTTP/1.1 404 X\r\nContent-Length: 0\r\n\r\n");
-            let proxy = Proxy::with(&urls(&[&broken, &other, &no]), patiently);
-            let mut client = ask(proxy.address);
-            begun.recv_timeout(SOON).expect("a head");
-            assert!(is_waiting(&client) && is_waiting(&client), "{label}");
-            second.open();
-            assert!(is_waiting(&client), "{label}");
-            last.open();
-            let reply = client.reply();
-            if has_other {
-                assert_eq!((reply.status, reply.text().as_str()), (200, "other"), "{label}");
-            } else {
-                let expected = format!("b1 {} {}: ", broken.url, word.expect("a word"));
-                assert!(reply.status == 502 && reply.text().contains(&expected), "{label}: {}", reply.text());
-            }
+    let rows = rows.into_iter().flat_map(|row| [(row, true), (row, false)]);
+    beside_each_other(rows, |((label, head, end, word), has_other)| {
+        let (sender, begun) = bounded(1);
+        let (second, last) = (Gate::new(), Gate::new());
+        let broken = Raw::serving(move |mut connection| {
+            connection.request();
+            connection.send(head);
+            let _ = sender.send(());
+            // The head has been taken before the end comes.
+            let _ = never::<()>().recv_timeout(BRIEFLY);
+            end(connection);
+        });
+        let status = if has_other { "200" } else { "503" };
+        let other = answering(&second, format!("HTTP/1.1 {status} X\r\nContent-Length: 5\r\n\r\nother"));
+        let no = answering(&last, "HTTP/1.1 404 X\r\nContent-Length: 0\r\n\r\n");
+        let proxy = Proxy::with(&urls(&[&broken, &other, &no]), patiently);
+        let mut client = ask(proxy.address);
+        begun.recv_timeout(SOON).expect("a head");
+        assert!(is_waiting(&client) && is_waiting(&client), "{label}");
+        second.open();
+        assert!(is_waiting(&client), "{label}");
+        last.open();
+        let reply = client.reply();
+        if has_other {
+            assert_eq!((reply.status, reply.text().as_str()), (200, "other"), "{label}");
+        } else {
+            let expected = format!("b1 {} {}: ", broken.url, word.expect("a word"));
+            assert!(reply.status == 502 && reply.text().contains(&expected), "{label}: {}", reply.text());
         }
-    }
+    });
 }
 
 /// What has come before the end of its connection isn't lost.

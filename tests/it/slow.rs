@@ -1,11 +1,14 @@
 //! Thousands of clients that say nothing, or nearly nothing.
 
-use std::io::Write;
+use std::io::{ErrorKind, Write};
+use std::net::SocketAddr;
 use std::num::NonZeroUsize;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::never;
+use red_tentacle::config::AdminToken;
 
+use crate::clients::REFUSED_EARLY;
 use crate::harness::{
     BRIEFLY, Binary, Client, Fake, Gate, Proxy, Raw, SOON, descriptors, eventually, patiently, pattern,
 };
@@ -141,36 +144,120 @@ fn those_who_send_on_after_their_refusal_keep_nobody_out() {
     assert!(begun.elapsed() < SOON / 4, "{:?}", begun.elapsed());
 }
 
-/// The time for a head and for a body's begin is ten seconds in all, however often a byte comes.
+/// A client that sends something every now and then.
+struct Dripping {
+    label: String,
+    client: Client,
+    /// What it sends each time.
+    drip: &'static [u8],
+    ends: Ends,
+    /// When it ended.
+    ended: Option<Duration>,
+}
+
+/// How and when a client that drips is to end.
+#[derive(Clone, Copy)]
+enum Ends {
+    /// It is told that it is too slow, after so many seconds at least, and less.
+    Told(u64, u64),
+    /// It was told long ago to go, and is cut off after so many seconds at least.
+    Cut(u64),
+}
+
+impl Dripping {
+    fn new(label: &str, port: SocketAddr, begin: &str, drip: &'static [u8], ends: Ends) -> Dripping {
+        let mut client = Client::connect(port);
+        client.send(begin);
+        Dripping { label: label.to_owned(), client, drip, ends, ended: None }
+    }
+
+    /// Sends a drip, unless it has ended by now.
+    fn go_on(&mut self, begun: Instant) {
+        if self.ended.is_some() {
+            return;
+        }
+        let mut stream = &self.client.stream;
+        let is_cut = stream.write_all(self.drip).is_err_and(|error| error.kind() != ErrorKind::WouldBlock);
+        let has_ended = match self.ends {
+            Ends::Told(..) => stream.peek(&mut [0]).is_ok(),
+            Ends::Cut(_) => is_cut,
+        };
+        self.ended = has_ended.then(|| begun.elapsed());
+    }
+
+    /// It has ended as it is to, and when it is to.
+    fn expect_end(self) {
+        let Dripping { label, mut client, ends, ended, .. } = self;
+        let ended = ended.unwrap_or_else(|| panic!("{label}: it goes on for ever"));
+        let (least, most) = match ends {
+            Ends::Told(least, most) => (least, Duration::from_secs(most)),
+            Ends::Cut(least) => (least, SOON),
+        };
+        assert!(ended >= Duration::from_secs(least) && ended < most, "{label}: {ended:?}");
+        if let Ends::Told(..) = ends {
+            client.stream.set_nonblocking(false).expect("a socket");
+            assert_eq!(client.reply().status, 408, "{label}");
+        }
+    }
+}
+
+/// A head and the begin of a body have ten seconds in all, an update's form has five, and a client that was told to go fifteen.
+/// The rows wait beside each other.
 #[test]
-fn heads_and_bodies_that_drip_are_refused_after_ten_seconds() {
+fn every_wait_for_a_client_ends_in_its_time_however_often_bytes_come() {
+    const SMUGGLED: &[u8] = b"GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n";
     let backend = Raw::answering("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ngood");
-    let proxy = Proxy::with(std::slice::from_ref(&backend.url), patiently);
-    let begins = [
-        "GET / HTTP/1.1\r\nHost: a\r\nX-A: ",
-        "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\n",
-        "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5;",
+    let proxy = Proxy::with(std::slice::from_ref(&backend.url), |config| {
+        patiently(config);
+        config.admin_token = Some(AdminToken::new("s3cret").expect("a token"));
+        config.max_body = 1 << 16;
+    });
+    let post = "POST / HTTP/1.1\r\nHost: a\r\n";
+    // At 1.2 KB a second it would be allowed to go on as another body.
+    let form = "POST /update-backends HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer s3cret\r\n\
+                Content-Type: application/x-www-form-urlencoded\r\nContent-Length: 60000\r\n\r\n";
+    let rows: [(&str, SocketAddr, &str, &[u8], Ends); 5] = [
+        ("a head", proxy.address, "GET / HTTP/1.1\r\nHost: a\r\nX-A: ", b"x", Ends::Told(9, 20)),
+        ("a body", proxy.address, &format!("{post}Content-Length: 60000\r\n\r\n"), b"x", Ends::Told(9, 20)),
+        ("a chunk", proxy.address, &format!("{post}Transfer-Encoding: chunked\r\n\r\n5;"), b"x", Ends::Told(9, 20)),
+        ("a form", proxy.address, form, &[b'x'; 120], Ends::Told(4, 9)),
+        ("a form on the admin port", proxy.admin, form, &[b'x'; 120], Ends::Told(4, 9)),
     ];
     let begun = Instant::now();
-    let mut clients = begins.map(|begin| {
-        let mut client = Client::connect(proxy.address);
-        client.send(begin);
-        client.stream.set_nonblocking(true).expect("a socket");
-        client
-    });
-    let has_answer = |client: &Client| client.stream.peek(&mut [0]).is_ok();
-    while !clients.iter().all(has_answer) && begun.elapsed() < SOON {
-        for client in &mut clients {
-            let _ = client.stream.write_all(b"x");
+    let mut clients: Vec<Dripping> = rows
+        .into_iter()
+        .map(|(label, port, begin, drip, ends)| Dripping::new(label, port, begin, drip, ends))
+        .collect();
+    for (label, head, _) in REFUSED_EARLY {
+        let mut refused = Dripping::new(label, proxy.address, head, &[b'x'; 1024], Ends::Cut(14));
+        refused.client.send(vec![b'x'; (1 << 16) + 1]);
+        clients.push(refused);
+    }
+    for (bytes, status) in [
+        ("GET / HTTP/1.1\r\n\r\n", 400),
+        ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000000000\r\n\r\n", 413),
+        ("POST / HTTP/1.1\r\nHost: a\r\nExpect: x\r\nContent-Length: 5\r\n\r\n", 417),
+        ("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip\r\n\r\n", 501),
+        ("GET / HTTP/1.2\r\nHost: a\r\n\r\n", 505),
+    ] {
+        // It ends at once for what the proxy sends.
+        let label = format!("one that has read its {status}");
+        let mut refused = Dripping::new(&label, proxy.address, bytes, SMUGGLED, Ends::Cut(14));
+        assert!(refused.client.reply().status == status && refused.client.is_closed(), "{label}");
+        clients.push(refused);
+    }
+    for dripping in &clients {
+        dripping.client.stream.set_nonblocking(true).expect("a socket");
+    }
+    while clients.iter().any(|dripping| dripping.ended.is_none()) && begun.elapsed() < SOON {
+        for dripping in &mut clients {
+            dripping.go_on(begun);
         }
         let _ = never::<()>().recv_timeout(BRIEFLY);
     }
-    let took = begun.elapsed();
-    for client in &mut clients {
-        client.stream.set_nonblocking(false).expect("a socket");
-        assert_eq!(client.reply().status, 408);
+    for dripping in clients {
+        dripping.expect_end();
     }
-    assert!(took.as_secs() >= 9 && took < SOON, "{took:?}");
     assert!(backend.requests.is_empty());
 }
 

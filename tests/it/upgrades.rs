@@ -17,8 +17,8 @@ use tungstenite::protocol::frame::coding::{CloseCode, Data, OpCode};
 use tungstenite::{Message, WebSocket};
 
 use crate::harness::{
-    BRIEFLY, Binary, Client, Connection, Fake, Gate, Proxy, Raw, Received, SOON, descriptors, eventually, patiently,
-    pattern,
+    BRIEFLY, Binary, Client, Connection, Fake, Gate, Proxy, Raw, Received, SOON, beside_each_other, descriptors,
+    eventually, patiently, pattern,
 };
 
 const REQUEST: &str = "GET /chat HTTP/1.1\r\nHost: a\r\nConnection: keep-alive, Upgrade\r\nUpgrade: Echo\r\n\r\n";
@@ -503,7 +503,7 @@ fn who_vanishes_takes_the_other_side_along() {
         ("client that had ended", true, true),
         ("backend that had ended", false, true),
     ];
-    for (label, client_vanishes, has_ended) in rows {
+    beside_each_other(rows, |(label, client_vanishes, has_ended)| {
         let (_proxy, _raw, near, far) = tunnel(patiently);
         let (mut vanishing, mut left) = if client_vanishes { (near, far) } else { (far, near) };
         vanishing.write_all(b"x").expect(label);
@@ -523,7 +523,7 @@ fn who_vanishes_takes_the_other_side_along() {
         } else {
             assert_eq!(end_of(&mut left), Ok(()), "{label}");
         }
-    }
+    });
 }
 
 #[test]

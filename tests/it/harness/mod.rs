@@ -14,6 +14,7 @@ mod usage;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crossbeam_channel::never;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 pub use backend::{Connection, Deaf, Fake, Raw, Received, refusing};
@@ -37,8 +38,19 @@ pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let deadline = Instant::now() + SOON;
     while !holds() {
         assert!(Instant::now() < deadline, "it takes too long until {what}");
-        thread::yield_now();
+        // What is waited for needs the core, too.
+        let _ = never::<()>().recv_timeout(Duration::from_millis(1));
     }
+}
+
+/// Tries every row on a thread of its own, for rows that mostly wait. One that fails has the others end first.
+pub fn beside_each_other<R: Send>(rows: impl IntoIterator<Item = R>, try_row: impl Fn(R) + Sync) {
+    let try_row = &try_row;
+    thread::scope(|scope| {
+        for row in rows {
+            scope.spawn(move || try_row(row));
+        }
+    });
 }
 
 /// How many descriptors this process may have: the limit is raised as far as it goes.
