@@ -233,13 +233,15 @@ impl ReplyTo for ClientReply {
         let mut bytes = Vec::with_capacity(512);
         write_head(&mut bytes, self.asked, head.status, &head.headers, framing, SystemTime::now());
         self.begun = true;
-        if let Err(failed) = self.write(&bytes) {
-            self.client.abort();
-            return (care.ended)(failed);
-        }
-        if let Some(mut connection) = self.connection.take() {
-            self.client.leave_exchange(&mut connection);
-            Tunnel::open(self.client.clone(), connection.take_unread(), far, care);
+        let Some(mut connection) = self.connection.take() else { return };
+        // Before the 101: who has read it may send its last bytes and end, and hasn't left.
+        self.client.leave_exchange(&mut connection);
+        match self.write(&bytes) {
+            Ok(()) => Tunnel::open(self.client.clone(), connection.take_unread(), far, care),
+            Err(failed) => {
+                self.client.abort();
+                (care.ended)(failed);
+            }
         }
     }
 

@@ -70,9 +70,10 @@ impl Line {
         is_through && self.lie().is_none() && self.next_use != NextUse::Never
     }
 
-    /// It idles.
-    pub(super) fn note_used(&mut self) {
+    /// It idles. Memory and files of the last request's body are free from now on.
+    pub(super) fn rest(&mut self) {
         self.was_used = true;
+        self.wire.get().let_go();
     }
 
     /// The backend's address at the other end.

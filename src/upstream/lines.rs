@@ -114,7 +114,7 @@ impl Lines {
         if idle_lines_max == 0 || !line.is_reusable() || line.watch().is_err() {
             return;
         }
-        line.note_used();
+        line.rest();
         let until = now + line.idle_time_max();
         let from = if line.is_suspect() { now + SUSPECT_TIME } else { now };
         let mut idle = self.idle();

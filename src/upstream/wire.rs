@@ -106,6 +106,12 @@ impl Wire {
         *lock(&self.call) = Call::default();
     }
 
+    /// The last request is done with: its body is let go.
+    pub(super) fn let_go(&self) {
+        let call = std::mem::take(&mut *lock(&self.call));
+        drop(call);
+    }
+
     /// Sends of a request what is in memory, without waiting, and has the leg woken when the answer is here, or the socket's
     /// end, or the deadline; at once, if that isn't all or the socket didn't take it.
     pub(super) fn send_ahead(&self, request: Ahead, head_by: Instant, wake: Wake) {
