@@ -18,7 +18,8 @@ pub const FORM_BYTES_MAX: u64 = 64 * 1024;
 /// How long a form may take to arrive, from its head on: it is written by a program, and seldom longer than a packet.
 pub const FORM_TIME: Duration = Duration::from_secs(5);
 
-/// Answers an update with the list that is in force now, by the names that the log has for it. Everything is checked before `replace` is called, so a refusal leaves the list as it was.
+/// Answers an update with the list that is in force now, by the names that the log has for it. Everything is checked before
+/// `replace` is called, so a refusal leaves the list as it was.
 pub(super) fn update(request: &Request, replace: &dyn Fn(Vec<Address>)) -> Result<Reply, Refusal> {
     check_method(request)?;
     let addresses = addresses(request)?;
