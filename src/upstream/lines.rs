@@ -203,21 +203,19 @@ impl Drop for Lines {
     }
 }
 
-/// Which idle line is used next: one that has been idle for a moment if there is choice, and of these the last one to be given
-/// back, so that those that aren't needed age.
+/// Which idle line is used next, of those in the order in which they were given back: one that has been idle for a moment if
+/// there is choice, and of these the last, so that those that aren't needed age.
 fn best_of(idle: &[Idle], repeatable: bool, now: Instant) -> Option<usize> {
-    let is_usable = |idle: &Idle| {
-        let is_fresh = now.saturating_duration_since(idle.since) <= IDLE_TIME_MAX_ONCE;
-        idle.from <= now && now < idle.until && (repeatable || is_fresh)
+    let is_usable =
+        |idle: &Idle| idle.from <= now && now < idle.until && (repeatable || now <= idle.since + IDLE_TIME_MAX_ONCE);
+    let is_near = |idle: &Idle| is_usable(idle) && idle.line.wire().is_here();
+    let are_many = idle.len() > FEW_LINES;
+    let (ripe, young) = idle.split_at(idle.partition_point(|idle| idle.since + RIPE_TIME <= now));
+    let nearest = |idle: &[Idle]| {
+        let near = if are_many { idle.iter().rposition(is_near) } else { None };
+        near.or_else(|| idle.iter().rposition(is_usable))
     };
-    let is_near = |idle: &Idle| idle.line.wire().is_here();
-    let is_ripe = |idle: &Idle| now.saturating_duration_since(idle.since) >= RIPE_TIME;
-    let last = |wanted: &dyn Fn(&Idle) -> bool| idle.iter().rposition(|idle| is_usable(idle) && wanted(idle));
-    let nearest = |wanted: &dyn Fn(&Idle) -> bool| {
-        let among_many = || last(&|idle| wanted(idle) && is_near(idle));
-        (idle.len() > FEW_LINES).then(among_many).flatten().or_else(|| last(wanted))
-    };
-    nearest(&is_ripe).or_else(|| nearest(&|_| true))
+    nearest(ripe).or_else(|| nearest(young).map(|at| ripe.len() + at))
 }
 
 #[cfg(test)]
