@@ -44,8 +44,15 @@ struct State {
     probed: Option<Instant>,
     /// Legs that were let through beyond the bound since the last answer, for their path's sake.
     guests: usize,
-    /// How many losers each path has left unanswered since its last answer.
-    paths: [u8; PATHS],
+    paths: [Path; PATHS],
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Path {
+    /// How many losers it has left unanswered since its last answer.
+    unanswered: u8,
+    /// It has been answered, and wasn't held back since. Half of the guests' places are for such paths.
+    is_known: bool,
 }
 
 /// Whether one leg counts as a silent loser. It does so from the verdict to its own end, and as unanswered up to the next answer of
@@ -73,15 +80,18 @@ impl PathKey {
 impl Silent {
     /// Whether one more leg may go there: fewer than `max` have been left unanswered since the last answer, or its path has
     /// hardly left any unanswered, or it is time to try again. However many paths there are, no more than twice `max` wait at a
-    /// backend that doesn't answer, but for what is under way.
+    /// backend that doesn't answer, but for what is under way, and those that it has answered before have places of their own.
     pub fn admits(&self, max: usize, path: PathKey, now: Instant) -> bool {
         if self.unanswered.load(Ordering::Relaxed) < max && self.count() < max.saturating_mul(WAITING_MAX) {
             return true;
         }
         let mut state = self.state();
-        let is_path_open =
-            usize::from(state.paths[usize::from(path.0)]) < (max / PATH_SHARE).clamp(1, usize::from(u8::MAX));
-        if is_path_open && state.guests < max {
+        let guests = state.guests;
+        let path = &mut state.paths[usize::from(path.0)];
+        let guests_max = if path.is_known { max } else { max.div_ceil(2) };
+        if usize::from(path.unanswered) >= (max / PATH_SHARE).clamp(1, usize::from(u8::MAX)) {
+            path.is_known = false;
+        } else if guests < guests_max {
             state.guests += 1;
             return true;
         }
@@ -97,7 +107,7 @@ impl Silent {
         let mut state = self.state();
         state.heard = Some(now);
         state.guests = 0;
-        state.paths[usize::from(path.0)] = 0;
+        state.paths[usize::from(path.0)] = Path { unanswered: 0, is_known: true };
         if state.unanswered > 0 {
             state.generation += 1;
             state.unanswered = 0;
@@ -120,8 +130,8 @@ impl Silent {
         let mut state = self.state();
         let silent = SILENT + state.generation;
         if mark.0.compare_exchange(RUNNING, silent, Ordering::AcqRel, Ordering::Acquire).is_ok() {
-            let unanswered = &mut state.paths[usize::from(path.0)];
-            *unanswered = unanswered.saturating_add(1);
+            let path = &mut state.paths[usize::from(path.0)];
+            path.unanswered = path.unanswered.saturating_add(1);
             state.unanswered += 1;
             state.waiting += 1;
             self.show(&state);
@@ -154,8 +164,8 @@ impl Silent {
 
 impl Default for Silent {
     fn default() -> Silent {
-        let state =
-            State { unanswered: 0, waiting: 0, generation: 0, heard: None, probed: None, guests: 0, paths: [0; PATHS] };
+        let paths = [Path::default(); PATHS];
+        let state = State { unanswered: 0, waiting: 0, generation: 0, heard: None, probed: None, guests: 0, paths };
         Silent { unanswered: AtomicUsize::new(0), waiting: AtomicUsize::new(0), state: Mutex::new(state) }
     }
 }
@@ -239,6 +249,24 @@ mod tests {
             silent.remove(&mark);
         }
         assert!(!admits(&silent, SLOW, now), "thousands wait there by now");
+    }
+
+    #[test]
+    fn a_path_that_has_been_answered_has_its_legs_however_many_others_are_not() {
+        let (silent, now) = (Silent::default(), Instant::now());
+        silent.hear(QUICK, now);
+        let mut strangers = 0;
+        for key in (0..=u8::MAX).map(PathKey).filter(|key| *key != QUICK) {
+            if admits(&silent, key, now) {
+                strangers += 1;
+                add(&silent, key, 1);
+            }
+        }
+        assert_eq!(strangers, 128 + 64);
+        let known = std::iter::repeat_with(|| admits(&silent, QUICK, now)).take_while(|admitted| *admitted).count();
+        assert_eq!(known, 64);
+        silent.hear(QUICK, now);
+        assert!(admits(&silent, QUICK, now), "an answer frees all places");
     }
 
     #[test]

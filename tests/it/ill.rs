@@ -398,13 +398,17 @@ fn slow_at_some() -> Raw {
     })
 }
 
-/// Asks for other paths, often and now and then, while eight connections ask for what is slow: how often their legs to the slow
-/// backend were skipped.
+/// Asks for other paths, often and now and then, at first alone and then while eight connections ask for what is slow: how often
+/// their legs to the slow backend were skipped.
 fn skipped_beside(slow_path: impl Fn(usize) -> String + Sync) -> usize {
     let (slow, good) = (slow_at_some(), good());
     let program = program(&slow.url, &good, &[]);
     let (address, _) = program.addresses();
     let is_over = AtomicBool::new(false);
+    let mut client = Client::connect(address);
+    for _ in 0..20 {
+        ask(&mut client, "GET", "/other/often", None);
+    }
     thread::scope(|scope| {
         for first in 0..8 {
             let (is_over, slow_path) = (&is_over, &slow_path);
@@ -414,7 +418,6 @@ fn skipped_beside(slow_path: impl Fn(usize) -> String + Sync) -> usize {
                 numbers.for_each(|number| ask(&mut client, "GET", &slow_path(number), None));
             });
         }
-        let mut client = Client::connect(address);
         wait_for(Duration::from_millis(300));
         for number in 0..60 {
             ask(&mut client, "GET", "/other/often", None);
@@ -428,7 +431,7 @@ fn skipped_beside(slow_path: impl Fn(usize) -> String + Sync) -> usize {
     ask(&mut Client::connect(address), "GET", "/last", None);
     let lines = program.lines_until("/last");
     let others: Vec<_> = lines.iter().filter(|line| line.contains(" GET /other/")).collect();
-    assert!(others.len() >= 60, "{} lines", others.len());
+    assert!(others.len() >= 80, "{} lines", others.len());
     others.iter().filter(|line| line.contains("b1=skipped")).count()
 }
 
@@ -440,9 +443,9 @@ fn a_path_that_is_slow_at_a_backend_costs_no_other_path_its_leg() {
 }
 
 #[test]
-fn many_paths_that_are_slow_at_a_backend_cost_a_path_that_is_asked_often_less_than_half_of_its_legs() {
+fn many_paths_that_are_slow_at_a_backend_cost_a_path_that_it_has_answered_few_of_its_legs() {
     let skipped = skipped_beside(|number| format!("/slow/{number}"));
-    assert!(skipped <= 31, "{skipped} of 63");
+    assert!(skipped <= 20, "{skipped} of 83");
 }
 
 #[test]
