@@ -8,11 +8,8 @@ use std::time::Instant;
 
 use http::{HeaderMap, HeaderName, Method, Version, header};
 use red_tentacle::backends::Backends;
-use red_tentacle::config::{HostHeader, Success};
 use red_tentacle::message::parse_addresses;
-use red_tentacle::message::{
-    Delivery, Departure, Networks, Refusal, Reply, ReplyBody, ReplyTo, Request, SpoolWriter, Target,
-};
+use red_tentacle::message::{Delivery, Departure, Refusal, Reply, ReplyBody, ReplyTo, Request, SpoolWriter, Target};
 use red_tentacle::poller::Poller;
 use red_tentacle::proxy::{Proxy, Rules};
 use red_tentacle::race::{Bounds, Legs, Linger, Reaper};
@@ -28,14 +25,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let upstream = Upstream::new(Reach::default(), Arc::new(SystemLookup), poller.clone()).map_err(|bad| bad.reason)?;
     let backends = Arc::new(Backends::new(addresses, upstream));
     let reaper = Reaper::new(Linger::NONE, &poller);
-    let rules = Rules {
-        success: Success::default(),
-        host: HostHeader::Backend,
-        via: false,
-        trusted_proxies: Networks::default(),
-        silent_max: 128,
-    };
-    let proxy = Proxy::new(rules, backends, legs, reaper);
+    let proxy = Proxy::new(Rules::default(), backends, legs, reaper);
     let server = Server::http("127.0.0.1:0").map_err(|error| error.to_string())?;
     println!("{}", server.server_addr());
     std::thread::spawn(move || waiter.run().expect("sockets can be waited for"));

@@ -35,6 +35,14 @@ pub struct Rules {
     pub silent_max: usize,
 }
 
+impl Default for Rules {
+    /// Any 2xx wins, backends get names of their own and no `Via`, and no peer is believed.
+    fn default() -> Rules {
+        let (success, trusted_proxies) = (Success::default(), Networks::default());
+        Rules { success, host: HostHeader::Backend, via: false, trusted_proxies, silent_max: 128 }
+    }
+}
+
 /// Races requests against the backends.
 pub struct Proxy {
     rules: Rules,

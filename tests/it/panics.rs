@@ -8,8 +8,7 @@ use std::time::Instant;
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use http::{HeaderMap, Method, Version};
 use red_tentacle::backends::Backends;
-use red_tentacle::config::{HostHeader, Success};
-use red_tentacle::message::{Delivery, Departure, Networks, Reply, ReplyTo, Request, Target};
+use red_tentacle::message::{Delivery, Departure, Reply, ReplyTo, Request, Target};
 use red_tentacle::poller::Poller;
 use red_tentacle::proxy::{Proxy, Rules};
 use red_tentacle::race::{Bounds, Legs, Linger, Reaper};
@@ -40,14 +39,7 @@ impl Races {
         let reach = Reach { timeout: 3 * SOON, idle_timeout: 3 * SOON, ..Reach::default() };
         let upstream = Upstream::new(reach, Arc::new(SystemLookup), poller.clone()).expect("no certificates");
         let backends = Arc::new(Backends::new(addresses(urls), upstream));
-        let rules = Rules {
-            success: Success::default(),
-            host: HostHeader::Backend,
-            via: false,
-            trusted_proxies: Networks::default(),
-            silent_max: 128,
-        };
-        let proxy = Proxy::new(rules, backends, legs.clone(), Reaper::new(Linger::NONE, &poller));
+        let proxy = Proxy::new(Rules::default(), backends, legs.clone(), Reaper::new(Linger::NONE, &poller));
         Races { proxy, legs, stop, foreman: Some(foreman), poller: polling }
     }
 

@@ -127,15 +127,8 @@ fn a_busy_name_that_moves_is_followed() {
 #[test]
 fn idle_lines_to_an_address_that_has_left_its_name_are_closed_at_once() {
     let (old, new) = (named("old"), named("new"));
-    let addresses = [old.address, new.address];
     let gate = Gate::new();
-    let held = gate.clone();
-    let names = Names::answering(move |_, _, number| {
-        if number > 0 {
-            held.pass();
-        }
-        Ok(vec![addresses[number.min(1)]])
-    });
+    let names = Names::moving([old.address, new.address], &gate);
     let proxy = reusing_proxy_with(&names, "http://moving.example", fleeting);
     eventually("the name is looked up anew for requests on the same line", || {
         assert_eq!(proxy.get("/").text(), "old");
@@ -166,13 +159,7 @@ fn a_busy_line_to_an_address_that_has_left_its_name_serves_its_request_and_no_ot
     });
     let new = named("new");
     let (addresses, looked_up) = ([old.address, new.address], Gate::new());
-    let held = looked_up.clone();
-    let names = Names::answering(move |_, _, number| {
-        if number > 0 {
-            held.pass();
-        }
-        Ok(vec![addresses[number.min(1)]])
-    });
+    let names = Names::moving(addresses, &looked_up);
     let proxy = reusing_proxy_with(&names, "http://moving.example", |config| {
         fleeting(config);
         patiently(config);
@@ -290,15 +277,8 @@ fn a_lookup_that_hangs_does_not_hold_a_leg_that_was_refused_for_long() {
 #[test]
 fn an_old_answer_is_used_while_a_lookup_hangs() {
     let (old, new) = (Fake::with(200, "old"), Fake::with(200, "new"));
-    let addresses = [address_of(&old.url), address_of(&new.url)];
     let gate = Gate::new();
-    let held = gate.clone();
-    let names = Names::answering(move |_, _, number| {
-        if number > 0 {
-            held.pass();
-        }
-        Ok(vec![addresses[number.min(1)]])
-    });
+    let names = Names::moving([address_of(&old.url), address_of(&new.url)], &gate);
     let proxy = proxy_with(&names, &["http://moving.example".to_owned()], |config| {
         fleeting(config);
         patiently(config);

@@ -6,6 +6,8 @@ use std::sync::{Arc, Mutex};
 
 use red_tentacle::upstream::Lookup;
 
+use super::Gate;
+
 type Found = io::Result<Vec<SocketAddr>>;
 
 /// Answers lookups by a function, and says what was asked.
@@ -18,6 +20,18 @@ impl Names {
     /// Answers by name, port and the number of the lookup, from 0. May wait at a gate.
     pub fn answering(answer: impl Fn(&str, u16, usize) -> Found + Send + Sync + 'static) -> Arc<Names> {
         Arc::new(Names { answer: Box::new(answer), asked: Mutex::default() })
+    }
+
+    /// The first lookup finds one address. Later ones find another, once the gate is open.
+    pub fn moving([old, new]: [SocketAddr; 2], gate: &Gate) -> Arc<Names> {
+        let gate = gate.clone();
+        Names::answering(move |_, _, number| {
+            if number == 0 {
+                return Ok(vec![old]);
+            }
+            gate.pass();
+            Ok(vec![new])
+        })
     }
 
     /// Every name is this host's.
