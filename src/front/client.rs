@@ -12,9 +12,9 @@ use rustix::net::RecvFlags;
 use socket2::SockRef;
 
 use super::connection::{Connection, READ_BYTES};
-use super::crowd::Standing;
 use super::patience::{Pace, Wait};
 use super::pipe::Pipe;
+use super::standing::Standing;
 use super::tunnel::Tunnel;
 use super::{Door, Front, further};
 use crate::message::Departure;

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::body::{BodyReader, Taken};
-use super::crowd::Standing;
 use super::head::{Head, HeadReader};
 use super::http2;
 use super::reply::Asked;
+use super::standing::Standing;
 use super::{Limits, Terms};
 use crate::message::{BodyLength, Refusal, Request, SpoolWriter};
 

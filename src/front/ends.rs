@@ -10,8 +10,8 @@ use rustix::event::{PollFd, PollFlags};
 use socket2::SockRef;
 
 use super::client::{Client, LOOK_UP_TIME};
-use super::crowd::Standing;
 use super::flow::{Failed, Flow, Progress, now};
+use super::standing::Standing;
 use crate::message::{Delivery, FarSide};
 use crate::wait;
 

@@ -19,6 +19,7 @@ mod pipe;
 mod reply;
 mod reply_to;
 mod spooler;
+mod standing;
 mod tunnel;
 mod turns;
 

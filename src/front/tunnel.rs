@@ -9,9 +9,9 @@ use std::thread;
 use std::time::Instant;
 
 use super::client::Client;
-use super::crowd::Standing;
 use super::ends::{Ends, ROUNDS_MAX};
 use super::flow::Progress;
+use super::standing::Standing;
 use crate::message::{Delivery, FarSide, TunnelCare};
 use crate::poller::Turn;
 

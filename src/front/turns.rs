@@ -7,10 +7,10 @@ use std::time::{Instant, SystemTime};
 
 use super::client::{Arrived, Client, Presence};
 use super::connection::{Connection, Step};
-use super::crowd::Standing;
 use super::http2;
 use super::reply::{Asked, CONTINUE, Framing, write_head};
 use super::reply_to::ClientReply;
+use super::standing::Standing;
 use crate::journal;
 use crate::message::{Refusal, ReplyBody, Request};
 use crate::poller::{Owner, Turn};
