@@ -5,9 +5,8 @@ use std::net::SocketAddr;
 
 use url::Url;
 
-use super::command::{Given, fail};
 use super::flags::Draft;
-use super::{AdminToken, Config, Invocation, Listen};
+use super::{AdminToken, Config, Listen};
 use crate::message::Address;
 
 /// What is asked of a proxy that runs already.
@@ -75,23 +74,6 @@ fn no_port(errand: &str, flag: &str, given: &str) -> String {
 
 fn url_of(address: SocketAddr, path: &str) -> Url {
     Url::parse(&format!("http://{address}/{path}")).expect("a socket's address makes a URL")
-}
-
-/// What goes with no errand, or with no other.
-pub(super) fn check(given: &Given, draft: &Draft) -> Result<(), Invocation> {
-    if given.by_flag("health") && draft.health.is_none() {
-        // A probe whose URL turned out empty must not become a proxy.
-        return Err(fail("--health asks nothing without a URL or on; leave it out, or write it alone"));
-    }
-    let errand = ["health", "update"].into_iter().find(|name| given.by_flag(name));
-    let other = ["demo", "update"].into_iter().find(|name| given.by_flag(name) && Some(*name) != errand);
-    if let (Some(errand), Some(other)) = (errand, other) {
-        return Err(fail(format_args!("--{errand} goes with no --{other}; leave one out")));
-    }
-    if given.by_flag("admin") && !given.has("update") {
-        return Err(fail("--admin says where --update goes; give that too"));
-    }
-    Ok(())
 }
 
 /// What is asked of another process, if anything. This one needs no backends for it, nor a place to spool to.

@@ -2,6 +2,7 @@
 //! Knows nothing of the program that it configures.
 
 mod certificates;
+mod checks;
 mod command;
 mod errand;
 mod flags;
@@ -21,7 +22,7 @@ use ipnet::IpNet;
 use log::LevelFilter;
 
 use crate::host::Host;
-use crate::message::{Address, Excerpt};
+use crate::message::Address;
 
 use command::{Given, fail};
 pub use errand::Errand;
@@ -156,18 +157,18 @@ fn checked(given: &Given, are_addresses_used: bool) -> Result<Invocation, Invoca
     if !given.has("max-legs") {
         draft.config.max_legs = draft.config.max_legs.min(fitting_legs(draft.config.max_head));
     }
-    errand::check(given, &draft)?;
+    checks::errands(given, &draft)?;
     if !draft.check
         && let Some(errand) = errand::asked(&mut draft)
     {
         return errand.map(|errand| Invocation::Ask(Box::new(errand))).map_err(fail);
     }
-    check_backends(&mut draft, given)?;
-    check_timeouts(&mut draft, given)?;
-    check_spool_dir(&draft.config, given)?;
-    check_admin(&draft.config, given)?;
+    checks::backends(&mut draft, given)?;
+    checks::timeouts(&mut draft, given)?;
+    checks::spool_dir(&draft.config, given)?;
+    checks::admin(&draft.config, given)?;
     if are_addresses_used {
-        check_overlap(&draft.config, given)?;
+        checks::overlap(&draft.config, given)?;
     }
     Ok(match draft {
         Draft { check: true, .. } => Invocation::Check { shown: shown(&draft), warnings: warnings(&draft.config) },
@@ -179,82 +180,6 @@ fn checked(given: &Given, are_addresses_used: bool) -> Result<Invocation, Invoca
 /// The most legs that this host has the memory for.
 fn fitting_legs(head_bytes_max: usize) -> NonZeroUsize {
     NonZeroUsize::new(Host::read().room(head_bytes_max).legs).unwrap_or(NonZeroUsize::MIN)
-}
-
-fn check_backends(draft: &mut Draft, given: &Given) -> Result<(), Invocation> {
-    if draft.demo && given.by_flag("backends") {
-        return Err(fail("--backends goes with no --demo, which brings its own; leave one out"));
-    }
-    if draft.demo {
-        // The list of the environment is for the real thing; whoever tries the demo there needn't unset it.
-        draft.config.backends.clear();
-        return Ok(());
-    }
-    if draft.config.backends.is_empty() {
-        return Err(fail("no backends; set BACKEND_SERVERS=http://a,http://b or give --backends"));
-    }
-    Ok(())
-}
-
-fn check_timeouts(draft: &mut Draft, given: &Given) -> Result<(), Invocation> {
-    let timeout = draft.config.timeout;
-    draft.config.linger_unsafe = draft.linger_unsafe.unwrap_or(timeout);
-    draft.config.idle_timeout = draft.idle_timeout.unwrap_or(draft.config.idle_timeout.max(timeout));
-    // Waiting for the head is a silence, too: a shorter idle timeout would end it early.
-    if draft.config.idle_timeout < timeout {
-        let idle_timeout = values::show_duration(draft.config.idle_timeout);
-        let timeout = values::show_duration(timeout);
-        return Err(fail(format_args!(
-            "{} '{idle_timeout}': shorter than --timeout; write at least {timeout}",
-            given.culprit("idle-timeout")
-        )));
-    }
-    Ok(())
-}
-
-fn check_spool_dir(config: &Config, given: &Given) -> Result<(), Invocation> {
-    let (culprit, dir) = (given.culprit("spool-dir"), config.spool_dir.to_string_lossy());
-    if !config.spool_dir.is_dir() {
-        return Err(fail(format_args!("{culprit} '{}': no such directory; name one that exists", Excerpt(&dir))));
-    }
-    // As a body is: else the first long one would be the first to know.
-    match tempfile::tempfile_in(&config.spool_dir) {
-        Ok(_) => Ok(()),
-        Err(error) => Err(fail(format_args!(
-            "{culprit} '{}': nothing can be written there ({}); name a directory that takes files",
-            Excerpt(&dir),
-            error.kind()
-        ))),
-    }
-}
-
-fn check_admin(config: &Config, given: &Given) -> Result<(), Invocation> {
-    let open = config.admin_listen.iter().find(|listen| !listen.is_loopback());
-    let Some(listen) = open.filter(|_| config.admin_token.is_none() && config.admin_from.is_empty()) else {
-        return Ok(());
-    };
-    let address = listen.address;
-    // A bare port, most likely, of which loopback alone was meant.
-    let narrower =
-        if address.ip().is_unspecified() { format!("write localhost:{}, or ", address.port()) } else { String::new() };
-    Err(fail(format_args!(
-        "{} '{address}': others than this host can reach it; {narrower}give --admin-token-file FILE or --admin-from CIDR too",
-        given.culprit("admin-listen")
-    )))
-}
-
-fn check_overlap(config: &Config, given: &Given) -> Result<(), Invocation> {
-    let overlap =
-        config.admin_listen.iter().find_map(|admin| Some((admin.address, admin.overlapping(&config.listen)?)));
-    let Some((admin, listen)) = overlap else { return Ok(()) };
-    // A default isn't to blame if the other one was given.
-    let (blamed, address, other, its_address) = if given.has("listen") && !given.has("admin-listen") {
-        ("listen", listen, "admin-listen", admin)
-    } else {
-        ("admin-listen", admin, "listen", listen)
-    };
-    let culprit = given.culprit(blamed);
-    Err(fail(format_args!("{culprit} '{address}': overlaps {its_address} of --{other}; give one of them another port")))
 }
 
 /// The configuration in effect, a line per flag.
