@@ -88,3 +88,98 @@ pub(super) fn asked(draft: &mut Draft) -> Option<Result<Errand, String>> {
     let (backends, token) = (std::mem::take(&mut draft.update), draft.config.admin_token.clone());
     Some(admin.map(|admin| Errand::Update { admin, backends, token }))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{config, failure, read_with};
+    use super::super::{Invocation, values};
+    use super::*;
+
+    #[test]
+    fn an_errand_needs_no_backends_and_finds_the_admin_port() {
+        let asked = |args, env: &[(&'static str, &str)]| match read_with(args, env) {
+            Invocation::Ask(errand) => match *errand {
+                Errand::Health(url) => url.to_string(),
+                Errand::Reach(address) => address.to_string(),
+                Errand::Update { admin, backends, token } => {
+                    format!("{admin} {} {token:?}", values::show_list(&backends))
+                }
+            },
+            other => panic!("{args} {env:?}: {other:?}"),
+        };
+        let spool = ("RED_TENTACLE_SPOOL_DIR", "/no/such");
+        assert_eq!(asked("--health http://a:8081/readyz", &[spool]), "http://a:8081/readyz");
+        assert_eq!(asked("--update http://a,http://b", &[spool]), "http://127.0.0.1:8081/ http://a,http://b None");
+        let listen = |address| ("RED_TENTACLE_ADMIN_LISTEN", address);
+        let off = [listen("off"), ("RED_TENTACLE_LISTEN", "10.0.0.1:90"), ("RED_TENTACLE_ADMIN_ON_PROXY_PORT", "on")];
+        let rows: [(&[_], &str, &str); 8] = [
+            (&[], "127.0.0.1:8081", "127.0.0.1:8081"),
+            (&[listen("127.0.0.1:9000")], "127.0.0.1:9000", "127.0.0.1:9000"),
+            (&[listen("0.0.0.0:9000")], "127.0.0.1:9000", "127.0.0.1:9000"),
+            (&[listen(":9000")], "127.0.0.1:9000", "127.0.0.1:9000"),
+            (&[listen("[::]:9000")], "[::1]:9000", "[::1]:9000"),
+            (&[listen("10.0.0.1:0,10.0.0.1:9000")], "10.0.0.1:9000", "10.0.0.1:9000"),
+            (&off, "", "10.0.0.1:90"),
+            (&off[..1], "", "127.0.0.1:8080"),
+        ];
+        for (env, health, update) in rows {
+            let readyz = if health.is_empty() { update.to_owned() } else { format!("http://{health}/readyz") };
+            assert_eq!(asked("--health", env), readyz, "{env:?}");
+            assert_eq!(asked("", &[env, &[("RED_TENTACLE_HEALTH", "on")]].concat()), readyz, "{env:?}");
+            assert_eq!(asked("--update http://a", env), format!("http://{update}/ http://a None"), "{env:?}");
+        }
+        assert_eq!(asked("--health --admin-listen :1", &[listen("off")]), "http://127.0.0.1:1/readyz");
+        let admin = ("RED_TENTACLE_ADMIN", "http://b:1");
+        assert_eq!(asked("--update http://a --admin http://a:1", &[admin]), "http://a:1/ http://a None");
+        assert_eq!(asked("--update http://a", &[admin]), "http://b:1/ http://a None");
+        assert!(matches!(read_with("--backends http://a", &[admin]), Invocation::Run(_)), "it matters to updates only");
+    }
+
+    #[test]
+    fn an_errand_goes_alone_and_only_where_it_can_arrive() {
+        let rows = [
+            ("--health http://a --update http://a", "--health goes with no --update; leave one out"),
+            ("--health http://a --demo", "--health goes with no --demo; leave one out"),
+            ("--update http://a --demo", "--update goes with no --demo; leave one out"),
+            ("--admin http://a --backends http://a", "--admin says where --update goes; give that too"),
+            ("--update=", "--update '': no backends; write http://a,http://b"),
+            ("--update http://a --admin https://a", "--admin 'https://a': it must begin with http://"),
+            ("--health=", "--health asks nothing without a URL or on; leave it out, or write it alone"),
+            ("--health off", "--health asks nothing without a URL or on; leave it out, or write it alone"),
+            ("--health --demo", "--health goes with no --demo; leave one out"),
+            (
+                "--health --admin-listen localhost:0",
+                "--health: the port of --admin-listen is 0, any that is free; give a URL",
+            ),
+            (
+                "--health --admin-listen off --listen :0",
+                "--health: the port of --listen is 0, any that is free; give a URL",
+            ),
+            (
+                "--update http://a --admin-listen :0",
+                "--update: the port of --admin-listen is 0, any that is free; give --admin URL",
+            ),
+            (
+                "--update http://a --admin-listen off --admin-on-proxy-port off",
+                "--admin-listen and --admin-on-proxy-port are off: no port takes --update",
+            ),
+        ];
+        for (args, expected) in rows {
+            assert_eq!(failure(args, &[]), format!("red-tentacle: {expected}"), "{args}");
+        }
+    }
+
+    #[test]
+    fn the_variable_for_health_is_a_switch_as_well() {
+        // Was seen as: `RED_TENTACLE_HEALTH=1`, or an empty one, was "no URL".
+        for text in ["on", "ON", "1", "true"] {
+            let invocation = read_with("", &[("RED_TENTACLE_HEALTH", text)]);
+            assert!(matches!(invocation, Invocation::Ask(_)), "{text}: {invocation:?}");
+        }
+        for text in ["", "off", "0", "False"] {
+            config("", &[("BACKEND_SERVERS", "http://a"), ("RED_TENTACLE_HEALTH", text)]);
+        }
+        let invocation = read_with("--health", &[("RED_TENTACLE_HEALTH", "off")]);
+        assert!(matches!(invocation, Invocation::Ask(_)), "the flag beats it: {invocation:?}");
+    }
+}

@@ -6,20 +6,20 @@ use std::collections::HashMap;
 use super::*;
 
 /// What a command line (split at spaces) and an environment make.
-fn read_with(args: &str, env: &[(&'static str, &str)]) -> Invocation {
+pub(super) fn read_with(args: &str, env: &[(&'static str, &str)]) -> Invocation {
     let env: HashMap<&str, &str> = env.iter().copied().collect();
     let args = std::iter::once("red-tentacle").chain(args.split(' ').filter(|arg| !arg.is_empty()));
     read(args.map(OsString::from), |name| env.get(name).map(OsString::from))
 }
 
-fn config(args: &str, env: &[(&'static str, &str)]) -> Config {
+pub(super) fn config(args: &str, env: &[(&'static str, &str)]) -> Config {
     match read_with(args, env) {
         Invocation::Run(config) => *config,
         other => panic!("{args} {env:?}: {other:?}"),
     }
 }
 
-fn failure(args: &str, env: &[(&'static str, &str)]) -> String {
+pub(super) fn failure(args: &str, env: &[(&'static str, &str)]) -> String {
     match read_with(args, env) {
         Invocation::Fail(line) => line,
         other => panic!("{args} {env:?}: {other:?}"),
@@ -246,76 +246,6 @@ fn the_demo_brings_its_own_backends() {
 }
 
 #[test]
-fn an_errand_needs_no_backends_and_goes_alone() {
-    let asked = |args, env: &[(&'static str, &str)]| match read_with(args, env) {
-        Invocation::Ask(errand) => match *errand {
-            Errand::Health(url) => url.to_string(),
-            Errand::Reach(address) => address.to_string(),
-            Errand::Update { admin, backends, token } => {
-                format!("{admin} {} {token:?}", values::show_list(&backends))
-            }
-        },
-        other => panic!("{args} {env:?}: {other:?}"),
-    };
-    let spool = ("RED_TENTACLE_SPOOL_DIR", "/no/such");
-    assert_eq!(asked("--health http://a:8081/readyz", &[spool]), "http://a:8081/readyz");
-    assert_eq!(asked("--update http://a,http://b", &[spool]), "http://127.0.0.1:8081/ http://a,http://b None");
-    let listen = |address| ("RED_TENTACLE_ADMIN_LISTEN", address);
-    let off = [listen("off"), ("RED_TENTACLE_LISTEN", "10.0.0.1:90"), ("RED_TENTACLE_ADMIN_ON_PROXY_PORT", "on")];
-    let rows: [(&[_], &str, &str); 8] = [
-        (&[], "127.0.0.1:8081", "127.0.0.1:8081"),
-        (&[listen("127.0.0.1:9000")], "127.0.0.1:9000", "127.0.0.1:9000"),
-        (&[listen("0.0.0.0:9000")], "127.0.0.1:9000", "127.0.0.1:9000"),
-        (&[listen(":9000")], "127.0.0.1:9000", "127.0.0.1:9000"),
-        (&[listen("[::]:9000")], "[::1]:9000", "[::1]:9000"),
-        (&[listen("10.0.0.1:0,10.0.0.1:9000")], "10.0.0.1:9000", "10.0.0.1:9000"),
-        (&off, "", "10.0.0.1:90"),
-        (&off[..1], "", "127.0.0.1:8080"),
-    ];
-    for (env, health, update) in rows {
-        let readyz = if health.is_empty() { update.to_owned() } else { format!("http://{health}/readyz") };
-        assert_eq!(asked("--health", env), readyz, "{env:?}");
-        assert_eq!(asked("", &[env, &[("RED_TENTACLE_HEALTH", "on")]].concat()), readyz, "{env:?}");
-        assert_eq!(asked("--update http://a", env), format!("http://{update}/ http://a None"), "{env:?}");
-    }
-    assert_eq!(asked("--health --admin-listen :1", &[listen("off")]), "http://127.0.0.1:1/readyz");
-    let admin = ("RED_TENTACLE_ADMIN", "http://b:1");
-    assert_eq!(asked("--update http://a --admin http://a:1", &[admin]), "http://a:1/ http://a None");
-    assert_eq!(asked("--update http://a", &[admin]), "http://b:1/ http://a None");
-    assert!(matches!(read_with("--backends http://a", &[admin]), Invocation::Run(_)), "it matters to updates only");
-    let rows = [
-        ("--health http://a --update http://a", "--health goes with no --update; leave one out"),
-        ("--health http://a --demo", "--health goes with no --demo; leave one out"),
-        ("--update http://a --demo", "--update goes with no --demo; leave one out"),
-        ("--admin http://a --backends http://a", "--admin says where --update goes; give that too"),
-        ("--update=", "--update '': no backends; write http://a,http://b"),
-        ("--update http://a --admin https://a", "--admin 'https://a': it must begin with http://"),
-        ("--health=", "--health asks nothing without a URL or on; leave it out, or write it alone"),
-        ("--health off", "--health asks nothing without a URL or on; leave it out, or write it alone"),
-        ("--health --demo", "--health goes with no --demo; leave one out"),
-        (
-            "--health --admin-listen localhost:0",
-            "--health: the port of --admin-listen is 0, any that is free; give a URL",
-        ),
-        (
-            "--health --admin-listen off --listen :0",
-            "--health: the port of --listen is 0, any that is free; give a URL",
-        ),
-        (
-            "--update http://a --admin-listen :0",
-            "--update: the port of --admin-listen is 0, any that is free; give --admin URL",
-        ),
-        (
-            "--update http://a --admin-listen off --admin-on-proxy-port off",
-            "--admin-listen and --admin-on-proxy-port are off: no port takes --update",
-        ),
-    ];
-    for (args, expected) in rows {
-        assert_eq!(failure(args, &[]), format!("red-tentacle: {expected}"), "{args}");
-    }
-}
-
-#[test]
 fn words_of_values_are_taken_in_either_case() {
     // Was seen as: `--admin-listen OFF` was refused, while `--via ON` was taken.
     let rows = [
@@ -328,20 +258,6 @@ fn words_of_values_are_taken_in_either_case() {
     for (name, given, expected) in rows {
         assert_eq!(shown(name, &format!("--{name} {given}"), &[("BACKEND_SERVERS", "http://a")]), expected, "{name}");
     }
-}
-
-#[test]
-fn the_variable_for_health_is_a_switch_as_well() {
-    // Was seen as: `RED_TENTACLE_HEALTH=1`, or an empty one, was "no URL".
-    for text in ["on", "ON", "1", "true"] {
-        let invocation = read_with("", &[("RED_TENTACLE_HEALTH", text)]);
-        assert!(matches!(invocation, Invocation::Ask(_)), "{text}: {invocation:?}");
-    }
-    for text in ["", "off", "0", "False"] {
-        config("", &[("BACKEND_SERVERS", "http://a"), ("RED_TENTACLE_HEALTH", text)]);
-    }
-    let invocation = read_with("--health", &[("RED_TENTACLE_HEALTH", "off")]);
-    assert!(matches!(invocation, Invocation::Ask(_)), "the flag beats it: {invocation:?}");
 }
 
 #[test]
