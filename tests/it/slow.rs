@@ -15,6 +15,8 @@ use crate::harness::{
 
 /// What a client that waits may cost in memory.
 const BYTES_MAX: usize = 8 * 1024;
+/// What one that has asked and is silent may cost, however long its heads may be.
+const IDLE_BYTES_MAX: usize = 1024;
 
 /// The program takes a quarter of its descriptors for clients, and other tests need some of ours.
 fn clients_max() -> usize {
@@ -26,7 +28,7 @@ fn thousands_of_idle_and_dripping_clients_cost_little_and_delay_nobody() {
     let count = clients_max();
     assert!(count >= 150, "raise the limit of open files: ulimit -n");
     let backend = Raw::answering("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ngood");
-    let program = Binary::start(&["--backends", &backend.url]);
+    let program = Binary::start(&["--backends", &backend.url, "--max-head", "256KiB"]);
     let address = program.address();
     let idle = || {
         let mut client = Client::connect(address);
@@ -46,6 +48,9 @@ fn thousands_of_idle_and_dripping_clients_cost_little_and_delay_nobody() {
     // Those that have asked may be silent for a minute, a head may take ten seconds: so it comes last.
     clients.extend((0..more * 3 / 4).map(|_| idle()));
     let silent = clients.len();
+    let each_idle = program.resident_bytes().saturating_sub(before) / (more * 3 / 4);
+    println!("{each_idle} bytes for each idle client");
+    assert!(each_idle < IDLE_BYTES_MAX, "{each_idle} bytes for each idle client");
     clients.extend((0..more / 4).map(|_| dripping()));
     for client in &mut clients[silent..] {
         // A server that is slower than ten seconds has closed it by now.

@@ -220,6 +220,36 @@ fn an_upload_that_ends_early_is_told_by_what_the_backend_did() {
     }
 }
 
+/// The kernel holds some of a body, the backend reads none of it before its answer has lost: what it gets then was on its way.
+#[test]
+fn an_early_answer_that_is_no_success_ends_its_upload() {
+    for (status, has_rival) in [(301, false), (413, false), (500, false), (301, true), (413, true), (500, true)] {
+        let label = format!("{status}, beside another: {has_rival}");
+        let (over, (sender, got)) = (Gate::new(), unbounded());
+        let held = over.clone();
+        let early = Raw::on(narrow(), move |mut connection: Connection| {
+            connection.head().expect("a head");
+            connection.send(format!("HTTP/1.1 {status} X\r\nContent-Length: 2\r\n\r\nno"));
+            held.pass();
+            let mut rest = Vec::new();
+            let _ = connection.stream.read_to_end(&mut rest);
+            let _ = sender.send(rest.len());
+        });
+        let rival = quick(200);
+        let urls = if has_rival { vec![early.url.clone(), rival.url.clone()] } else { vec![early.url.clone()] };
+        let proxy = Proxy::with(&urls, |config| {
+            patiently(config);
+            config.linger_unsafe = 3 * SOON;
+        });
+        let reply = proxy.post("/", &pattern(4 * LONG));
+        assert_eq!(reply.status, if has_rival { 200 } else { 502 }, "{label}");
+        eventually("all legs have ended", || proxy.costs().legs == urls.len() as u64);
+        over.open();
+        let count = got.recv_timeout(SOON).expect("the upload ends");
+        assert!(count < 4 * LONG, "{label}: {count} bytes");
+    }
+}
+
 #[test]
 fn a_refusal_under_tls_is_told_though_records_wait_that_nobody_reads() {
     let authority = Authority::new();
