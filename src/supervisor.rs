@@ -11,6 +11,8 @@ use std::os::unix::net::{SocketAddr, UnixDatagram};
 use listenfd::ListenFd;
 use socket2::SockRef;
 
+use crate::message::Excerpt;
+
 /// Who started the program. The default is somebody who wants to know nothing.
 #[derive(Debug, Default)]
 pub struct Supervisor {
@@ -111,7 +113,7 @@ fn purposes(count: usize, names: &str) -> Result<Vec<Purpose>, String> {
     let unnamed = (0..count).find(|index| known.get(*index).copied().flatten().is_none());
     match unnamed {
         Some(index) => {
-            let name = names.get(index).copied().unwrap_or_default().escape_debug();
+            let name = Excerpt(names.get(index).copied().unwrap_or_default());
             Err(format!("socket {} of LISTEN_FDS is named '{name}'; {RIGHT}", index + 1))
         }
         None => Ok(known.into_iter().flatten().collect()),

@@ -12,13 +12,10 @@ use std::time::{Duration, Instant};
 use http::{Method, StatusCode};
 
 use crate::message::origin::Origin;
-use crate::message::{Delivery, Elapsed, Excerpt, Outcome, Reason, Refusal, Request, Target};
+use crate::message::{Delivery, Elapsed, Excerpt, Outcome, Reason, Refusal, Request, ShownTarget, Target};
 
 pub use tally::{Costs, Tally};
 pub use writer::{flush, start};
-
-/// How much of a target a line shows, in characters: more than anybody reads, less than floods a disk.
-const TARGET_SHOWN_MAX: usize = 1024;
 
 /// What is known of one exchange until it is finished.
 pub struct Record {
@@ -101,7 +98,7 @@ impl Record {
     }
 
     fn line(&self, winner: Option<usize>, legs: &[LegRecord]) -> String {
-        let mut line = format!("{} {} ", Excerpt(self.method.as_str()), shown(self.target.as_str()));
+        let mut line = format!("{} {} ", Excerpt(self.method.as_str()), ShownTarget(self.target.as_str()));
         match self.answer.get() {
             Some(answer) => put(&mut line, format_args!("{} in {}", answer.status, Elapsed(answer.after))),
             None => line.push_str("unanswered"),
@@ -155,11 +152,6 @@ fn put(line: &mut String, text: fmt::Arguments) {
 
 fn escaped(text: &impl ToString) -> String {
     Reason(&text.to_string()).to_string()
-}
-
-fn shown(target: &str) -> String {
-    let shown: String = target.chars().take(TARGET_SHOWN_MAX).flat_map(char::escape_debug).collect();
-    if target.chars().nth(TARGET_SHOWN_MAX).is_some() { shown + "…" } else { shown }
 }
 
 #[cfg(test)]

@@ -11,6 +11,8 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use simple_logger::SimpleLogger;
 
+use crate::message::Printable;
+
 /// Lines that wait for a slow reader: a megabyte or two, as lines usually are.
 const QUEUE_LINES_MAX: usize = 4096;
 /// How long the end of the program waits for the queue: a blocked standard error must not stop it.
@@ -52,7 +54,7 @@ pub fn start(level: LevelFilter) -> std::io::Result<()> {
     std::panic::set_hook(Box::new(|panic| {
         // The writer's own panics are those of simple_logger at a closed standard error: there is nobody to tell.
         if thread::current().name() != Some(WRITER) {
-            log::error!("a bug: {}", panic.to_string().escape_debug());
+            log::error!("a bug: {}", Printable(&panic.to_string()));
         }
     }));
     Ok(())

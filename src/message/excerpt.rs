@@ -11,10 +11,20 @@ pub struct Excerpt<'a>(pub &'a str);
 
 impl fmt::Display for Excerpt<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0.char_indices().nth(SHOWN_MAX) {
-            Some((end, _)) => write!(f, "{}…", self.0[..end].escape_debug()),
-            None => self.0.escape_debug().fmt(f),
-        }
+        cut(self.0, SHOWN_MAX, f, |text, f| text.escape_debug().fmt(f))
+    }
+}
+
+/// How much of a request's target is shown, in characters: more than anybody reads, less than floods a disk.
+const TARGET_SHOWN_MAX: usize = 1024;
+
+/// Shows the target of a request, like [`Excerpt`], but cut only where it is very long.
+#[derive(Debug, Clone, Copy)]
+pub struct ShownTarget<'a>(pub &'a str);
+
+impl fmt::Display for ShownTarget<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        cut(self.0, TARGET_SHOWN_MAX, f, |text, f| text.escape_debug().fmt(f))
     }
 }
 
@@ -41,11 +51,20 @@ pub struct Reason<'a>(pub &'a str);
 
 impl fmt::Display for Reason<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0.char_indices().nth(REASON_SHOWN_MAX) {
-            Some((end, _)) => write!(f, "{}…", Printable(&self.0[..end])),
-            None => Printable(self.0).fmt(f),
-        }
+        cut(self.0, REASON_SHOWN_MAX, f, |text, f| Printable(text).fmt(f))
     }
+}
+
+/// Shows so many characters of a text.
+fn cut(
+    text: &str,
+    shown_max: usize,
+    f: &mut fmt::Formatter<'_>,
+    show: impl Fn(&str, &mut fmt::Formatter<'_>) -> fmt::Result,
+) -> fmt::Result {
+    let Some((end, _)) = text.char_indices().nth(shown_max) else { return show(text, f) };
+    show(&text[..end], f)?;
+    f.write_char('…')
 }
 
 #[cfg(test)]

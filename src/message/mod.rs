@@ -32,7 +32,7 @@ pub use addresses::{
 };
 pub use authentication::{bind_connection, binds_connection};
 pub use chunks::{BadChunks, Chunks, Piece};
-pub use excerpt::{Excerpt, Printable, Reason};
+pub use excerpt::{Excerpt, Printable, Reason, ShownTarget};
 pub(crate) use field::put_field;
 pub use framing::BodyLength;
 pub(crate) use framing::content_length;

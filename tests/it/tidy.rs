@@ -161,6 +161,12 @@ fn libraries_stay_in_their_rooms() {
 }
 
 #[test]
+fn text_from_outside_is_escaped_in_one_place() {
+    let escapes = ["escape_debug", "escape_default", "escape_unicode"];
+    assert_none("what shows such text is in excerpt.rs", &uses(&escapes, &["src/message/excerpt.rs"]));
+}
+
+#[test]
 fn the_rules_are_looked_for_where_they_can_be_broken() {
     // Each word is found where it belongs, so the rules above look at code.
     for word in ["ureq::", "process::exit", "threadpool::", "signal_hook::", "TcpStream", "TcpListener"] {
