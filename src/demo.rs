@@ -12,7 +12,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::config::{AdminToken, Config, Listen};
-use crate::message::Address;
+use crate::message::{Address, Networks};
 
 /// How long the slow backend thinks: long enough to be seen, and to lose every race.
 const SLOW: Duration = Duration::from_millis(300);
@@ -90,7 +90,7 @@ impl Demo {
 fn update_address(config: &Config, proxy: SocketAddr, admin: Option<SocketAddr>) -> Option<SocketAddr> {
     let is_taken = |address: &SocketAddr| {
         let ip = address.ip().to_canonical();
-        config.admin_token.is_some() || ip.is_loopback() || config.admin_from.iter().any(|from| from.contains(&ip))
+        config.admin_token.is_some() || ip.is_loopback() || Networks::new(&config.admin_from).contain(ip)
     };
     let candidates = admin.into_iter().chain(config.admin_on_proxy_port.then_some(proxy));
     candidates.map(|address| Listen::from(address).reached_at()).find(is_taken)

@@ -14,7 +14,7 @@ use std::thread;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use threadpool::ThreadPool;
 
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::front::{ClientReply, Front};
 use crate::host::{self, Host};
 use crate::journal::{self, Costs};
@@ -114,11 +114,10 @@ impl Server {
             .build();
         host::raise_open_files();
         let host = Host::read();
-        let room = host.room(config.max_head);
-        let wanted = config.max_connections.map(NonZeroUsize::get);
-        let places = room.places(wanted);
-        let complaints = host.complaints(&room, wanted, config.max_legs.get());
-        complaints.into_iter().chain(places.complaint(config.backends.len())).for_each(|said| log::warn!("{said}"));
+        let places = host.room(config.max_head).places(config.max_connections.map(NonZeroUsize::get));
+        for warning in config::warnings(&config, &host) {
+            log::warn!("{warning}");
+        }
         let rooms = Arc::new(rooms(&config, places, &poller, &legs, lookup).map_err(StartError)?);
         let front = |limits, clients_max| {
             // Half of the threads for clients that don't read leaves the other half for those that do.

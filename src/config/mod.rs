@@ -171,7 +171,9 @@ fn checked(given: &Given, are_addresses_used: bool) -> Result<Invocation, Invoca
         checks::overlap(&draft.config, given)?;
     }
     Ok(match draft {
-        Draft { check: true, .. } => Invocation::Check { shown: shown(&draft), warnings: warnings(&draft.config) },
+        Draft { check: true, .. } => {
+            Invocation::Check { shown: shown(&draft), warnings: warnings(&draft.config, &Host::read()) }
+        }
         Draft { demo: true, config, .. } => Invocation::Demo(Box::new(config)),
         Draft { config, .. } => Invocation::Run(Box::new(config)),
     })
@@ -190,8 +192,8 @@ fn shown(draft: &Draft) -> String {
 }
 
 /// What the start would warn of.
-fn warnings(config: &Config) -> Vec<String> {
-    let (host, wanted) = (Host::read(), config.max_connections.map(NonZeroUsize::get));
+pub(crate) fn warnings(config: &Config, host: &Host) -> Vec<String> {
+    let wanted = config.max_connections.map(NonZeroUsize::get);
     let room = host.room(config.max_head);
     let complaints = host.complaints(&room, wanted, config.max_legs.get());
     complaints.into_iter().chain(room.places(wanted).complaint(config.backends.len())).collect()

@@ -43,29 +43,21 @@ impl BodyReader {
         Ok(BodyReader { stage, writer, unkept: 0 })
     }
 
-    /// Takes what belongs to the body from the front of `input`. Blocks only on the disk.
-    pub(super) fn take(&mut self, input: &[u8]) -> Result<Taken, Refusal> {
-        self.take_and(true, input).map_err(refusal_of)
-    }
-
-    /// Takes what belongs to the body from the front of `input`, as far as that goes without the disk. Never blocks.
-    pub(super) fn take_to_memory(&mut self, input: &[u8]) -> Result<Taken, Refusal> {
-        self.take_and(false, input).map_err(refusal_of)
-    }
-
-    fn take_and(&mut self, may_write: bool, input: &[u8]) -> Result<Taken, Bad> {
+    /// Takes what belongs to the body from the front of `input`; unless it `may_write`, only as far as that goes without the
+    /// disk. Else it blocks, but only on the disk.
+    pub(super) fn take(&mut self, input: &[u8], may_write: bool) -> Result<Taken, Refusal> {
         let mut bytes = 0;
         loop {
             let data = &input[bytes..bytes + self.unkept];
-            if !data.is_empty() && !self.keep(data, may_write)? {
+            if !data.is_empty() && !self.keep(data, may_write).map_err(refusal_of_spooling)? {
                 return Ok(Taken { bytes, complete: false, needs_disk: true });
             }
             bytes += std::mem::take(&mut self.unkept);
             if matches!(self.stage, Stage::Done) {
-                let complete = self.is_settled(may_write)?;
+                let complete = self.is_settled(may_write).map_err(refusal_of_spooling)?;
                 return Ok(Taken { bytes, complete, needs_disk: !complete });
             }
-            let framing = self.step(&input[bytes..])?;
+            let framing = self.step(&input[bytes..]).map_err(refusal_of_chunks)?;
             if framing == 0 && self.unkept == 0 {
                 return Ok(Taken { bytes, complete: false, needs_disk: false });
             }
@@ -126,18 +118,6 @@ impl BodyReader {
     }
 }
 
-/// Why a body can't be taken.
-enum Bad {
-    Chunks(BadChunks),
-    Spooling(Spooling),
-}
-
-impl From<BadChunks> for Bad {
-    fn from(bad: BadChunks) -> Bad {
-        Bad::Chunks(bad)
-    }
-}
-
 /// Whether a chunked body comes to its end here.
 pub(super) fn is_whole(mut input: &[u8]) -> bool {
     let mut chunks = Chunks::of_request(TRAILER_BYTES_MAX);
@@ -150,18 +130,17 @@ pub(super) fn is_whole(mut input: &[u8]) -> bool {
     true
 }
 
-impl From<Spooling> for Bad {
-    fn from(error: Spooling) -> Bad {
-        Bad::Spooling(error)
+fn refusal_of_chunks(bad: BadChunks) -> Refusal {
+    match bad {
+        BadChunks::Malformed(reason) => Refusal::BadRequest(reason),
+        BadChunks::TrailersTooLong => Refusal::TrailersTooLarge,
     }
 }
 
-fn refusal_of(bad: Bad) -> Refusal {
-    match bad {
-        Bad::Chunks(BadChunks::Malformed(reason)) => Refusal::BadRequest(reason),
-        Bad::Chunks(BadChunks::TrailersTooLong) => Refusal::TrailersTooLarge,
-        Bad::Spooling(Spooling::TooLong) => Refusal::BodyTooLarge,
-        Bad::Spooling(Spooling::NoRoom(error)) => {
+fn refusal_of_spooling(error: Spooling) -> Refusal {
+    match error {
+        Spooling::TooLong => Refusal::BodyTooLarge,
+        Spooling::NoRoom(error) => {
             log::error!("cannot spool a request's body: {error}");
             Refusal::InsufficientStorage
         }
@@ -194,7 +173,7 @@ mod tests {
         let mut buffer = Vec::new();
         let mut fed = 0;
         loop {
-            let taken = reader.take(&buffer).map_err(status)?;
+            let taken = reader.take(&buffer, true).map_err(status)?;
             buffer.drain(..taken.bytes);
             if taken.complete {
                 let body = reader.finish().bytes().expect("in memory").to_vec();
@@ -279,11 +258,11 @@ mod tests {
             let (mut at, mut end, mut on_disk) = (0, 0, 0);
             let complete = loop {
                 end = (end + size).min(input.len());
-                let mut taken = reader.take_to_memory(&input[at..end]).expect("chunks");
+                let mut taken = reader.take(&input[at..end], false).expect("chunks");
                 at += taken.bytes;
                 if taken.needs_disk {
                     on_disk += 1;
-                    taken = reader.take(&input[at..end]).expect("chunks");
+                    taken = reader.take(&input[at..end], true).expect("chunks");
                     at += taken.bytes;
                 }
                 if taken.complete || end == input.len() {

@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::body::{BodyReader, Taken};
-use super::head::{Head, HeadReader};
+use super::body::BodyReader;
+use super::head::{Head, HeadReader, empty_lines};
 use super::http2;
 use super::reply::Asked;
 use super::standing::Standing;
@@ -70,9 +70,6 @@ struct Arriving {
     /// When the last of it came.
     heard: Instant,
 }
-
-/// Takes what belongs to a body from the input.
-type Take = fn(&mut BodyReader, &[u8]) -> Result<Taken, Refusal>;
 
 /// What is to be done next.
 #[derive(Debug)]
@@ -195,20 +192,20 @@ impl Connection {
 
     /// Goes on with what is here. Never blocks.
     pub(super) fn step(&mut self, now: Instant) -> Step {
-        self.step_by(BodyReader::take_to_memory, now)
+        self.step_by(false, now)
     }
 
     /// Goes on with what is here, and writes to a body's file where it must. Blocks only on the disk.
     pub(super) fn step_on_disk(&mut self, now: Instant) -> Step {
-        self.step_by(BodyReader::take, now)
+        self.step_by(true, now)
     }
 
-    fn step_by(&mut self, take: Take, now: Instant) -> Step {
+    fn step_by(&mut self, may_write: bool, now: Instant) -> Step {
         let step = match &mut self.state {
-            State::Idle { .. } | State::Head { .. } => self.step_head(take, now),
+            State::Idle { .. } | State::Head { .. } => self.step_head(may_write, now),
             State::Http2 { .. } if http2::awaits_request(&self.input) => Ok(Step::More),
             State::Http2 { .. } => Err(Refusal::Http2NotSupported),
-            State::Body(_) => self.step_body(take, now),
+            State::Body(_) => self.step_body(may_write, now),
             State::Parting { until, .. } if now >= *until => Ok(Step::Close),
             State::Parting { until, is_heard, .. } => {
                 if std::mem::take(is_heard) {
@@ -224,7 +221,7 @@ impl Connection {
         step.unwrap_or_else(Step::Refuse)
     }
 
-    fn step_head(&mut self, take: Take, now: Instant) -> Result<Step, Refusal> {
+    fn step_head(&mut self, may_write: bool, now: Instant) -> Result<Step, Refusal> {
         self.skip_empty_lines();
         if self.input.is_empty() {
             return Ok(Step::More);
@@ -242,13 +239,11 @@ impl Connection {
         }
         let Some((head, length)) = read? else { return Ok(Step::More) };
         self.input.drain(..length);
-        self.begin_body(head, take, now)
+        self.begin_body(head, may_write, now)
     }
 
-    /// RFC 9112 §2.2: empty lines before a request line are ignored.
     fn skip_empty_lines(&mut self) {
-        let is_pair = |pair: &&[u8]| *pair == b"\r\n";
-        let empty = self.input.chunks_exact(2).take_while(is_pair).count() * 2;
+        let empty = empty_lines(&self.input);
         if empty > 0 {
             self.input.drain(..empty);
             if let State::Head { reader, .. } = &mut self.state {
@@ -257,7 +252,7 @@ impl Connection {
         }
     }
 
-    fn begin_body(&mut self, head: Head, take: Take, now: Instant) -> Result<Step, Refusal> {
+    fn begin_body(&mut self, head: Head, may_write: bool, now: Instant) -> Result<Step, Refusal> {
         let mut asked = Asked::new(&head.method, head.version, head.is_persistent());
         let Head { method, target, version, headers, body, wants_continue } = head;
         let request = Request { method, target, version, headers, body: None, peer: self.peer, received: now };
@@ -282,15 +277,15 @@ impl Connection {
         let arriving = Arriving { request, asked, body, terms, began: now, waits_since: None, heard: now };
         self.deadline = arriving.deadline();
         self.state = State::Body(Box::new(arriving));
-        if wants_continue { Ok(Step::Continue) } else { self.step_body(take, now) }
+        if wants_continue { Ok(Step::Continue) } else { self.step_body(may_write, now) }
     }
 
-    fn step_body(&mut self, take: Take, now: Instant) -> Result<Step, Refusal> {
+    fn step_body(&mut self, may_write: bool, now: Instant) -> Result<Step, Refusal> {
         let State::Body(arriving) = &mut self.state else { return Ok(Step::More) };
         if let Some(since) = arriving.waits_since.take() {
             arriving.began += now.saturating_duration_since(since);
         }
-        let taken = take(&mut arriving.body, &self.input).map_err(|refusal| arriving.terms.refusal(refusal))?;
+        let taken = arriving.body.take(&self.input, may_write).map_err(|refusal| arriving.terms.refusal(refusal))?;
         if taken.bytes > 0 {
             arriving.heard = now;
         }

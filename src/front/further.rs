@@ -2,14 +2,13 @@
 //! Knows no socket.
 
 use super::body::is_whole;
-use super::head::HeadReader;
+use super::head::{HeadReader, empty_lines};
 use crate::message::BodyLength;
 
 /// Whether a whole request is among the last bytes that a client will ever send: `here` are the first of them, `count` is how
 /// many they are. Of chunks that aren't all `here` it is believed.
 pub(super) fn is_request(here: &[u8], count: u64, head_bytes_max: usize) -> bool {
-    let empty_lines = here.chunks_exact(2).take_while(|pair| *pair == b"\r\n").count();
-    let request = &here[empty_lines * 2..];
+    let request = &here[empty_lines(here)..];
     // What would be refused is no request either.
     let Ok(Some((head, length))) = HeadReader::default().read(request, head_bytes_max) else { return false };
     // An urgent byte isn't among the bytes that the kernel counts.

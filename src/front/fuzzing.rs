@@ -67,11 +67,11 @@ pub fn chunks(bytes: &[u8]) {
         let mut reader = BodyReader::new(BodyLength::Chunked, BODY_BYTES_MAX, writer).expect("no length yet");
         let mut taken = 0;
         for end in ends {
-            match reader.take(&input[taken..end]) {
+            match reader.take(&input[taken..end], true) {
                 Err(_) => return Plain::Bad,
                 Ok(some) => taken += some.bytes,
             }
-            if reader.take(&[]).is_ok_and(|none| none.complete) {
+            if reader.take(&[], true).is_ok_and(|none| none.complete) {
                 return Plain::Whole(body_of(&reader.finish()), taken);
             }
         }

@@ -113,6 +113,11 @@ impl HeadReader {
     }
 }
 
+/// How many bytes of empty lines are before a request line: they are ignored (RFC 9112 §2.2).
+pub(super) fn empty_lines(input: &[u8]) -> usize {
+    input.chunks_exact(2).take_while(|pair| *pair == b"\r\n").count() * 2
+}
+
 /// Whether the request line or the fields are too long.
 fn too_long(input: &[u8]) -> Refusal {
     let line = input.split(|byte| *byte == b'\r').next().unwrap_or_default();

@@ -229,10 +229,7 @@ impl ReplyTo for ClientReply {
     }
 
     fn join(mut self: Box<Self>, head: Reply, far: Box<dyn FarSide>, care: TunnelCare) {
-        let framing = Framing::None { told: None };
-        let mut bytes = Vec::with_capacity(512);
-        write_head(&mut bytes, self.asked, head.status, &head.headers, framing, SystemTime::now());
-        self.begun = true;
+        let (bytes, _) = self.begin_with_head(&head);
         let Some(mut connection) = self.connection.take() else { return };
         // Before the 101: who has read it may send its last bytes and end, and hasn't left.
         self.client.leave_exchange(&mut connection);

@@ -88,46 +88,35 @@ impl Drop for Share {
     }
 }
 
-/// A file without a name, closed by whatever its memory says.
-#[derive(Debug)]
-struct Unlinked {
-    file: Option<File>,
-    memory: Arc<SpoolMemory>,
-}
-
-impl Unlinked {
-    fn create(directory: &Path, memory: Arc<SpoolMemory>) -> io::Result<Unlinked> {
-        Ok(Unlinked { file: Some(tempfile::tempfile_in(directory)?), memory })
-    }
-
-    fn file(&self) -> &File {
-        self.file.as_ref().expect("it is there until it is dropped")
-    }
-}
-
-impl Drop for Unlinked {
-    fn drop(&mut self) {
-        if let Some(file) = self.file.take()
-            && let Some(close) = self.memory.close.get()
-        {
-            close(file);
-        }
-    }
-}
-
 /// A complete body. Cloning shares it.
 #[derive(Debug, Clone)]
 pub struct Spool(Arc<Kept>);
 
 #[derive(Debug)]
 struct Kept {
-    file: Option<Unlinked>,
+    /// Without a name, and closed by whatever the memory says.
+    file: Option<File>,
     /// How many bytes the file has.
     written: u64,
     /// The bytes behind those: all, if there is no file.
     memory: Vec<u8>,
-    #[expect(dead_code, reason = "it counts as long as the bytes are there")]
     share: Share,
+}
+
+impl Kept {
+    fn length(&self) -> u64 {
+        self.written + self.memory.len() as u64
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        if let Some(file) = self.file.take()
+            && let Some(close) = self.share.memory.close.get()
+        {
+            close(file);
+        }
+    }
 }
 
 /// Why a body can't be kept.
@@ -142,7 +131,7 @@ pub enum Spooling {
 impl Spool {
     /// Its length in bytes.
     pub fn length(&self) -> u64 {
-        self.0.written + self.0.memory.len() as u64
+        self.0.length()
     }
 
     /// A reader of its own, from the first byte.
@@ -160,7 +149,7 @@ impl Spool {
         let Kept { file, written, memory, .. } = &*self.0;
         let in_file = usize::try_from(written.saturating_sub(offset)).unwrap_or(usize::MAX).min(buffer.len());
         let count = match file {
-            Some(file) if in_file > 0 => file.file().read_at(&mut buffer[..in_file], offset)?,
+            Some(file) if in_file > 0 => file.read_at(&mut buffer[..in_file], offset)?,
             _ => {
                 let start = usize::try_from(offset.saturating_sub(*written)).unwrap_or(usize::MAX).min(memory.len());
                 (&memory[start..]).read(buffer)?
@@ -194,11 +183,7 @@ impl Read for SpoolReader {
 pub struct SpoolWriter {
     directory: Arc<Path>,
     bytes_max: u64,
-    length: u64,
-    /// What isn't in the file: all bytes, if there is none.
-    memory: Vec<u8>,
-    share: Share,
-    file: Option<Unlinked>,
+    kept: Kept,
 }
 
 impl SpoolWriter {
@@ -210,89 +195,85 @@ impl SpoolWriter {
     /// The same, with memory that others have a part of.
     pub fn sharing(memory: Arc<SpoolMemory>, directory: Arc<Path>, bytes_max: u64) -> SpoolWriter {
         let share = Share { memory, bytes: 0 };
-        SpoolWriter { directory, bytes_max, length: 0, memory: Vec::new(), share, file: None }
+        SpoolWriter { directory, bytes_max, kept: Kept { file: None, written: 0, memory: Vec::new(), share } }
     }
 
     /// Appends what has arrived. Blocks only on the disk.
     pub fn append(&mut self, bytes: &[u8]) -> Result<(), Spooling> {
-        if self.append_to_memory(bytes)? {
-            return Ok(());
-        }
-        self.append_to_file(bytes).map_err(Spooling::NoRoom)?;
-        self.length += bytes.len() as u64;
-        Ok(())
+        if self.append_to_memory(bytes)? { Ok(()) } else { self.append_to_file(bytes).map_err(Spooling::NoRoom) }
     }
 
     /// Appends what has arrived, unless that needs the disk: then it takes nothing and says `false`. Never blocks.
     pub fn append_to_memory(&mut self, bytes: &[u8]) -> Result<bool, Spooling> {
-        if self.length + bytes.len() as u64 > self.bytes_max {
+        if self.length() + bytes.len() as u64 > self.bytes_max {
             return Err(Spooling::TooLong);
         }
         let has_room = self.has_room(bytes.len());
         if has_room {
-            self.memory.extend_from_slice(bytes);
-            self.length += bytes.len() as u64;
+            self.kept.memory.extend_from_slice(bytes);
         }
         Ok(has_room)
     }
 
     /// Whether so many bytes more may be kept in memory, which then has them.
     fn has_room(&mut self, more: usize) -> bool {
-        if self.file.is_some() {
-            let has_room = self.memory.len() + more <= BUFFER_BYTES;
-            if has_room && self.memory.is_empty() {
-                self.share.become_bytes(BUFFER_BYTES);
+        if self.kept.file.is_some() {
+            let has_room = self.kept.memory.len() + more <= BUFFER_BYTES;
+            if has_room && self.kept.memory.is_empty() {
+                self.kept.share.become_bytes(BUFFER_BYTES);
             }
             return has_room;
         }
-        let room = (self.memory.len() + more).next_power_of_two();
-        let has_room = room <= MEMORY_BYTES_MAX && self.share.grow(room);
+        let room = (self.kept.memory.len() + more).next_power_of_two();
+        let has_room = room <= MEMORY_BYTES_MAX && self.kept.share.grow(room);
         if has_room {
             // No more than is counted.
-            self.memory.reserve_exact(room - self.memory.len());
+            self.kept.memory.reserve_exact(room - self.kept.memory.len());
         }
         has_room
     }
 
     /// Writes what there is no room for in the buffer, and keeps the rest for the next time.
     fn append_to_file(&mut self, bytes: &[u8]) -> io::Result<()> {
-        if self.file.is_none() {
-            self.file = Some(Unlinked::create(&self.directory, self.share.memory.clone())?);
+        if self.kept.file.is_none() {
+            self.kept.file = Some(tempfile::tempfile_in(&self.directory)?);
         }
         self.write_out()?;
-        if bytes.len() >= BUFFER_BYTES {
-            return self.file.as_ref().map_or(Ok(()), |file| file.file().write_all(bytes));
-        }
         // Without a buffer there would be more to do for the disk, not less; so it is taken, and counts.
-        self.share.become_bytes(BUFFER_BYTES);
-        self.memory.extend_from_slice(bytes);
+        if bytes.len() < BUFFER_BYTES {
+            self.kept.share.become_bytes(BUFFER_BYTES);
+            self.kept.memory.extend_from_slice(bytes);
+        } else if let Some(file) = &mut self.kept.file {
+            file.write_all(bytes)?;
+            self.kept.written += bytes.len() as u64;
+        }
         Ok(())
     }
 
     /// Whether the file, if there is one, has all that has arrived.
     pub fn is_written_out(&self) -> bool {
-        self.file.is_none() || self.memory.is_empty()
+        self.kept.file.is_none() || self.kept.memory.is_empty()
     }
 
     /// Writes what waits to be written to the file, if there is one. Blocks only on the disk.
     pub fn write_out(&mut self) -> io::Result<()> {
-        if let Some(file) = &self.file {
-            file.file().write_all(&std::mem::take(&mut self.memory))?;
-            self.share.become_bytes(0);
+        let Kept { file, written, memory, share } = &mut self.kept;
+        if let Some(file) = file {
+            *written += memory.len() as u64;
+            file.write_all(&std::mem::take(memory))?;
+            share.become_bytes(0);
         }
         Ok(())
     }
 
     /// How many bytes have arrived.
     pub fn length(&self) -> u64 {
-        self.length
+        self.kept.length()
     }
 
     /// The complete body. What isn't written out stays in memory.
     pub fn finish(self) -> Spool {
-        let SpoolWriter { length, memory, share, file, .. } = self;
-        let written = length - memory.len() as u64;
-        Spool(Arc::new(Kept { file, written, memory, share }))
+        Spool(Arc::new(self.kept))
     }
 }
 

@@ -83,7 +83,7 @@ impl Exchange {
         Some(candidates.swap_remove(at))
     }
 
-    fn candidates(&self) -> MutexGuard<'_, Vec<Candidate>> {
+    pub(super) fn candidates(&self) -> MutexGuard<'_, Vec<Candidate>> {
         self.candidates.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

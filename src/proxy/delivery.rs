@@ -11,7 +11,7 @@ use super::exchange::{Exchange, Thread};
 use crate::message::headers;
 use crate::message::{Delivery, Outcome, Refusal, Reply, ReplyBody, ReplyTo, Rest, TunnelCare};
 use crate::race::{LegResult, Place, Verdict};
-use crate::upstream::{Answer, UploadStop};
+use crate::upstream::Answer;
 
 impl Exchange {
     /// The winner has switched protocols: client and backend are joined, and the leg ends when they have.
@@ -38,11 +38,16 @@ impl Exchange {
     pub(super) fn deliver(
         self: &Arc<Self>,
         leg: usize,
-        answer: Answer,
+        mut answer: Answer,
         reply_to: Box<dyn ReplyTo>,
         after: Duration,
-        (thread, upload): (Thread, Option<Arc<UploadStop>>),
+        thread: Thread,
     ) {
+        let upload = answer.upload.take().map(|upload| {
+            let stop = upload.stop();
+            self.upload(upload, |_| ());
+            stop
+        });
         let status = answer.status;
         let exchange = self.clone();
         let deliver = move || match thread {

@@ -14,7 +14,7 @@ use crate::journal::{LegRecord, Record};
 use crate::message::headers;
 use crate::message::{Outcome, Refusal, ReplyTo, Request};
 use crate::race::{Abandoned, CancelToken, End, Job, LegResult, Mark, PathKey, Place, Race, Verdict, Won};
-use crate::upstream::{Answer, FilePlace, Loss, Outgoing, Step, Upload, Waits, Woken};
+use crate::upstream::{Answer, FilePlace, Loss, Outgoing, Step, Waits, Woken};
 
 /// A loser's body is read to its end, for the sake of its line, if it is no longer than this.
 const LOSER_BODY_BYTES_MAX: u64 = 64 * 1024;
@@ -117,7 +117,7 @@ impl Exchange {
         if jobs.is_empty() || self.proxy.legs.start(jobs).is_ok() {
             return;
         }
-        if !is_any_sent && !self.race.has_candidate() {
+        if !is_any_sent && self.candidates().is_empty() {
             return self.refuse(waiting);
         }
         // A backend that can't be reached fills the queue; that mustn't cost the race the legs that run, or have an answer.
@@ -254,18 +254,13 @@ impl Exchange {
     pub(super) fn win(
         self: &Arc<Self>,
         leg: usize,
-        mut answer: Answer,
+        answer: Answer,
         won: Won<Box<dyn ReplyTo>>,
         after: Duration,
         thread: Thread,
     ) {
         // Before its client can ask again.
         self.hear(leg);
-        let upload = answer.upload.take();
-        let stop = upload.as_ref().map(Upload::stop);
-        if let Some(upload) = upload {
-            self.upload(upload, |_| ());
-        }
         for loser in won.losers {
             self.backends[loser].silent().add(&self.marks[loser], self.path);
             if let Some(place) = self.file_places.get(loser) {
@@ -278,7 +273,7 @@ impl Exchange {
         if answer.switched.is_some() {
             return self.join(leg, answer, won.prize, after);
         }
-        self.deliver(leg, answer, won.prize, after, (thread, stop));
+        self.deliver(leg, answer, won.prize, after, thread);
     }
 
     /// Its backend answers.

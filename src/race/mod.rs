@@ -161,11 +161,6 @@ impl<P, O: Clone> Race<P, O> {
         Some(state.go_on())
     }
 
-    /// Whether a leg could win if all others ended now.
-    pub fn has_candidate(&self) -> bool {
-        !self.state().candidates.is_empty()
-    }
-
     /// A leg has ended, exactly once each; the winner after it has delivered.
     pub fn end(&self, leg: usize, outcome: O, after: Duration) -> End<P, O> {
         let mut state = self.state();

@@ -25,18 +25,15 @@ const WAITING_MAX: usize = 8;
 /// The silent losers at one backend.
 #[derive(Debug)]
 pub struct Silent {
-    /// Both counts of the state, for a look without the lock.
+    /// Those that have lost since the last answer. Both counts change under the lock.
     unanswered: AtomicUsize,
+    /// All.
     waiting: AtomicUsize,
     state: Mutex<State>,
 }
 
 #[derive(Debug)]
 struct State {
-    /// Those that have lost since the last answer.
-    unanswered: usize,
-    /// All.
-    waiting: usize,
     /// Grows with each answer that found some.
     generation: u64,
     /// When the backend answered last.
@@ -108,10 +105,8 @@ impl Silent {
         state.heard = Some(now);
         state.guests = 0;
         state.paths[usize::from(path.0)] = Path { unanswered: 0, is_known: true };
-        if state.unanswered > 0 {
+        if self.unanswered.swap(0, Ordering::Relaxed) > 0 {
             state.generation += 1;
-            state.unanswered = 0;
-            self.show(&state);
         }
     }
 
@@ -132,9 +127,8 @@ impl Silent {
         if mark.0.compare_exchange(RUNNING, silent, Ordering::AcqRel, Ordering::Acquire).is_ok() {
             let path = &mut state.paths[usize::from(path.0)];
             path.unanswered = path.unanswered.saturating_add(1);
-            state.unanswered += 1;
-            state.waiting += 1;
-            self.show(&state);
+            self.unanswered.fetch_add(1, Ordering::Relaxed);
+            self.waiting.fetch_add(1, Ordering::Relaxed);
         }
     }
 
@@ -144,17 +138,11 @@ impl Silent {
         if was < SILENT {
             return;
         }
-        let mut state = self.state();
-        state.waiting -= 1;
+        let state = self.state();
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
         if was == SILENT + state.generation {
-            state.unanswered -= 1;
+            self.unanswered.fetch_sub(1, Ordering::Relaxed);
         }
-        self.show(&state);
-    }
-
-    fn show(&self, state: &State) {
-        self.unanswered.store(state.unanswered, Ordering::Relaxed);
-        self.waiting.store(state.waiting, Ordering::Relaxed);
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -165,7 +153,7 @@ impl Silent {
 impl Default for Silent {
     fn default() -> Silent {
         let paths = [Path::default(); PATHS];
-        let state = State { unanswered: 0, waiting: 0, generation: 0, heard: None, probed: None, guests: 0, paths };
+        let state = State { generation: 0, heard: None, probed: None, guests: 0, paths };
         Silent { unanswered: AtomicUsize::new(0), waiting: AtomicUsize::new(0), state: Mutex::new(state) }
     }
 }

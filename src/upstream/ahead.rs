@@ -82,7 +82,7 @@ impl Ahead {
     pub(super) fn compare(&mut self, bytes: &[u8]) -> io::Result<()> {
         let (head, offset) = self.split(self.compared);
         let (of_head, of_body) = bytes.split_at(head.len().min(bytes.len()));
-        if !(head[..of_head.len()].eq_ignore_ascii_case(of_head) && self.has_in_body(of_body, offset)?) {
+        if !(is_meant(&head[..of_head.len()], of_head) && self.has_in_body(of_body, offset)?) {
             return Err(io::Error::other("the request that was sent isn't the one that was meant; please report this"));
         }
         self.compared += bytes.len() as u64;
@@ -126,6 +126,11 @@ impl Ahead {
     fn split(&self, done: u64) -> (&[u8], u64) {
         (behind(&self.head, done), done.saturating_sub(self.head.len() as u64))
     }
+}
+
+/// Whether these bytes are what is meant, but that letters of names have been lowered there.
+fn is_meant(sent: &[u8], meant: &[u8]) -> bool {
+    sent.iter().zip(meant).all(|(sent, meant)| sent == meant || sent.to_ascii_lowercase() == *meant)
 }
 
 fn behind(bytes: &[u8], done: u64) -> &[u8] {

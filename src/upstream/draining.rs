@@ -38,7 +38,7 @@ impl Draining {
     pub fn wait(mut self, go_on: impl FnOnce(Draining) + Send + 'static) {
         let until = Instant::now() + self.body.lines.idle_timeout();
         let Some(line) = &mut self.body.line else { return };
-        let wire = line.wire();
+        let wire = line.wire().clone();
         if line.watch().is_err() {
             return;
         }

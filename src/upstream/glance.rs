@@ -16,22 +16,23 @@ const HEADERS_MAX: usize = 64;
 const ALL_HEADERS_MAX: usize = 128;
 
 /// Whether the head of the final answer is here whole, or something that can't become one.
-pub(super) fn is_head_here(mut here: &[u8]) -> bool {
-    for _ in 0..INTERIM_ANSWERS_MAX {
-        let Some(length) = interim_length(here) else { return !is_begin_of_head(here) };
-        here = &here[length..];
-    }
-    true
+pub(super) fn is_head_here(here: &[u8]) -> bool {
+    behind_interim(here).is_none_or(|here| !is_begin_of_head(here))
 }
 
 /// What the head of a final answer means for a request that isn't out: a success takes it, any other status, or what can't become
 /// a head, ends it (RFC 9112 §9.5).
-pub(super) fn early(mut here: &[u8]) -> Option<Early> {
+pub(super) fn early(here: &[u8]) -> Option<Early> {
+    behind_interim(here).map_or(Some(Early::Ends), early_of_head)
+}
+
+/// What follows interim answers, unless there are too many of them.
+fn behind_interim(mut here: &[u8]) -> Option<&[u8]> {
     for _ in 0..INTERIM_ANSWERS_MAX {
-        let Some(length) = interim_length(here) else { return early_of_head(here) };
+        let Some(length) = interim_length(here) else { return Some(here) };
         here = &here[length..];
     }
-    Some(Early::Ends)
+    None
 }
 
 fn early_of_head(here: &[u8]) -> Option<Early> {

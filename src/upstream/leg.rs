@@ -135,7 +135,7 @@ pub enum Loss {
 
 impl Sent {
     fn wait(self, ahead: Ahead, token: &CancelToken, go_on: impl FnOnce(Sent) + Send + 'static) -> Result<(), Outcome> {
-        let wire = self.line.wire();
+        let wire = self.line.wire().clone();
         self.line.arm(token)?;
         let head_by = Instant::now() + self.lines.timeout();
         let wake = Wake { is_due: Some(glance::is_head_here), go_on: Box::new(move || go_on(self)) };
@@ -144,23 +144,23 @@ impl Sent {
     }
 
     fn wait_for_room(self, until: Instant, go_on: impl FnOnce(Sent) + Send + 'static) {
-        let wire = self.line.wire();
+        let wire = self.line.wire().clone();
         wire.await_event(until, Wake { is_due: None, go_on: Box::new(move || go_on(self)) });
     }
 
     fn wait_for_head(self, go_on: impl FnOnce(Sent) + Send + 'static) {
-        let (wire, head_by) = (self.line.wire(), Instant::now() + self.lines.timeout());
+        let (wire, head_by) = (self.line.wire().clone(), Instant::now() + self.lines.timeout());
         wire.await_head(head_by, Wake { is_due: Some(glance::is_head_here), go_on: Box::new(move || go_on(self)) });
     }
 
     fn wait_for_rest(self, go_on: impl FnOnce(Sent) + Send + 'static) {
-        let wire = self.line.wire();
+        let wire = self.line.wire().clone();
         wire.await_more(Wake { is_due: Some(glance::is_more_than_begin), go_on: Box::new(move || go_on(self)) });
     }
 
     /// Goes on with the request or, if it is out or nothing more of it will be, has ureq read the answer.
     fn go_on(self, request: &Outgoing, token: &CancelToken) -> Result<Step, Outcome> {
-        let wire = self.line.wire();
+        let wire = self.line.wire().clone();
         if !wire.is_request_out() && !token.is_cancelled() {
             match wire.send_more(Some(glance::early), self.lines.idle_timeout()) {
                 Progress::Out => return Ok(Step::Waits(Waits(Wait::Head(self)))),

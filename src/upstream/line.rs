@@ -108,7 +108,7 @@ impl Line {
 
     /// The rest of an answer went past its agent, which will never know that it has ended: another one goes on.
     pub(super) fn renew(&mut self, lines: &Lines) {
-        (self.agent, self.inspector) = lines.agent_on(self.wire());
+        (self.agent, self.inspector) = lines.agent_on(self.wire().clone());
         self.wire.get().story().note_reusable(true);
     }
 
@@ -134,8 +134,8 @@ impl Line {
         }
     }
 
-    pub(super) fn wire(&self) -> Arc<Wire> {
-        self.wire.get().clone()
+    pub(super) fn wire(&self) -> &Arc<Wire> {
+        self.wire.get()
     }
 
     /// A new request goes out; from now on the token hangs up on this line.

@@ -45,8 +45,6 @@ pub struct Lines {
 struct Idle {
     line: Line,
     since: Instant,
-    /// Until then it isn't used: more may come of its last answer than may.
-    from: Instant,
     /// From then on it is probably closed at the other end.
     until: Instant,
 }
@@ -94,7 +92,6 @@ impl Lines {
 
     /// An idle line that may be used: young enough, and silent since its last answer.
     pub(super) fn take(&self, repeatable: bool, now: Instant) -> Option<Line> {
-        self.resolver.refresh(now);
         loop {
             let idle = {
                 let mut idle = self.idle();
@@ -102,6 +99,7 @@ impl Lines {
                 idle.remove(at)
             };
             if idle.line.wire().is_quiet() {
+                self.resolver.refresh(now);
                 self.upstream.reused.fetch_add(1, Ordering::Relaxed);
                 return Some(idle.line);
             }
@@ -116,7 +114,6 @@ impl Lines {
         }
         line.rest();
         let until = now + line.idle_time_max();
-        let from = if line.is_suspect() { now + SUSPECT_TIME } else { now };
         let mut idle = self.idle();
         // Under the lock, or one that is given back while the name moves could stay.
         if !self.resolver.has(line.peer()) {
@@ -124,7 +121,7 @@ impl Lines {
         }
         let oldest = (idle.len() >= idle_lines_max).then(|| idle.remove(0));
         let is_next = idle.iter().all(|other| until < other.until);
-        idle.push(Idle { line, since: now, from, until });
+        idle.push(Idle { line, since: now, until });
         if is_next {
             // Under the lock, or the sweeper could take an alarm back that it doesn't know of.
             self.sweep.set_deadline(Some(until));
@@ -206,8 +203,10 @@ impl Drop for Lines {
 /// Which idle line is used next, of those in the order in which they were given back: one that has been idle for a moment if
 /// there is choice, and of these the last, so that those that aren't needed age.
 fn best_of(idle: &[Idle], repeatable: bool, now: Instant) -> Option<usize> {
-    let is_usable =
-        |idle: &Idle| idle.from <= now && now < idle.until && (repeatable || now <= idle.since + IDLE_TIME_MAX_ONCE);
+    let is_usable = |idle: &Idle| {
+        let has_rested = !idle.line.is_suspect() || idle.since + SUSPECT_TIME <= now;
+        has_rested && now < idle.until && (repeatable || now <= idle.since + IDLE_TIME_MAX_ONCE)
+    };
     let is_near = |idle: &Idle| is_usable(idle) && idle.line.wire().is_here();
     let are_many = idle.len() > FEW_LINES;
     let (ripe, young) = idle.split_at(idle.partition_point(|idle| idle.since + RIPE_TIME <= now));
@@ -277,7 +276,7 @@ mod tests {
         for (label, ages, repeatable, expected) in rows {
             let idle = ages.iter().map(|age| {
                 let since = after(NOW - age);
-                Idle { line: connect(&lines, address), since, from: since, until: now + SOON }
+                Idle { line: connect(&lines, address), since, until: now + SOON }
             });
             assert_eq!(best_of(&idle.collect::<Vec<_>>(), repeatable, now), expected, "{label}");
         }

@@ -237,15 +237,14 @@ impl AnswerBody {
             Seen::Failed(_) => Some(Outcome::Closed),
             _ => None,
         });
-        match (self.left, failed) {
-            (Some(left), failed) => match wire.count_unread() {
+        match self.left {
+            Some(left) => match wire.count_unread() {
                 Some(unread) if unread >= left => Prospect::Alive,
                 Some(_) => Prospect::Broken(failed.unwrap_or(Outcome::Closed)),
                 None => Prospect::Ended,
             },
             // The socket tells a failure once: a body that lasts to the end of the connection would look whole.
-            (None, Some(outcome)) => Prospect::Broken(outcome),
-            (None, None) => Prospect::Ended,
+            None => failed.map_or(Prospect::Ended, Prospect::Broken),
         }
     }
 }

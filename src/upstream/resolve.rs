@@ -312,8 +312,7 @@ impl State {
 
     /// Nothing is known, or the answer is so old that it is looked up anew in the background, so that nobody waits.
     fn wants_lookup(&self, ttl: Duration, now: Instant) -> bool {
-        let is_resting = self.failed.as_ref().is_some_and(|(_, at)| now < *at + REST);
-        let is_due = self.age(now).is_none_or(|age| age >= ttl * 2 / 3 && !is_resting);
+        let is_due = self.age(now).is_none_or(|age| age >= ttl * 2 / 3 && !self.is_resting(now));
         is_due && self.looking_since.is_none()
     }
 
@@ -350,9 +349,12 @@ impl State {
     /// The answer's time is over, and the lookup hasn't shown yet that it takes long or fails.
     fn must_wait(&self, ttl: Duration, asked: Instant, now: Instant) -> bool {
         let is_slow = self.looking_since.is_some_and(|since| now.saturating_duration_since(since) >= PATIENCE);
-        let is_resting = self.failed.as_ref().is_some_and(|(_, at)| now < *at + REST);
         let has_patience = now < asked + PATIENCE && !self.is_answered(asked);
-        self.age(now).is_none_or(|age| age >= ttl && has_patience && !is_slow && !is_resting)
+        self.age(now).is_none_or(|age| age >= ttl && has_patience && !is_slow && !self.is_resting(now))
+    }
+
+    fn is_resting(&self, now: Instant) -> bool {
+        self.failed.as_ref().is_some_and(|(_, at)| now < *at + REST)
     }
 
     /// Why the name has no addresses, if that was found out just now or since somebody asked: until then nobody waits to hear

@@ -28,7 +28,7 @@ pub struct Switched {
 
 impl Switched {
     pub(super) fn new(line: Line, left: Left, token: CancelToken) -> Switched {
-        let (wire, input) = (line.wire(), io::Cursor::new(left.input));
+        let (wire, input) = (line.wire().clone(), io::Cursor::new(left.input));
         be_patient(wire.now());
         Switched { wire, _line: line, tls: left.tls, input, is_ending: false, token }
     }

@@ -15,7 +15,6 @@ use crate::race::Losers;
 
 /// A request that still goes out. Dropping it ends it; then its connection isn't used again.
 pub struct Upload {
-    wire: Arc<Wire>,
     lines: Arc<Lines>,
     line: Arc<SharedLine>,
     stop: Arc<UploadStop>,
@@ -58,14 +57,13 @@ enum Holder {
 impl Upload {
     /// The rest of the request that is on its way on this line.
     pub(super) fn new(line: &Line, lines: &Arc<Lines>, is_in_file: bool) -> Upload {
-        let wire = line.wire();
         let stop = Arc::new(UploadStop {
-            wire: wire.clone(),
+            wire: line.wire().clone(),
             is_stopped: AtomicBool::new(false),
             is_over: AtomicBool::new(false),
         });
         let file = is_in_file.then(|| lines.counted_permit());
-        Upload { wire, lines: lines.clone(), line: Arc::default(), stop, _file: file }
+        Upload { lines: lines.clone(), line: Arc::default(), stop, _file: file }
     }
 
     pub(super) fn line(&self) -> Arc<SharedLine> {
@@ -82,7 +80,7 @@ impl Upload {
         if self.stop.is_stopped.load(Ordering::Acquire) {
             return Uploaded::Over;
         }
-        match self.wire.send_more(None, self.lines.idle_timeout()) {
+        match self.stop.wire.send_more(None, self.lines.idle_timeout()) {
             Progress::Turn => Uploaded::Turn(self),
             Progress::Full(until) => Uploaded::Full(self, until),
             Progress::Out | Progress::Answered | Progress::Over => Uploaded::Over,
@@ -91,12 +89,11 @@ impl Upload {
 
     /// Has `go_on` called when there may be room again, or its time is over. Doesn't block.
     pub fn wait(self, until: Instant, go_on: impl FnOnce(Upload) + Send + 'static) {
-        let wire = self.wire.clone();
         let stop = self.stop.clone();
-        wire.await_event(until, Wake { is_due: None, go_on: Box::new(move || go_on(self)) });
+        stop.wire.await_event(until, Wake { is_due: None, go_on: Box::new(move || go_on(self)) });
         if stop.is_stopped.load(Ordering::Acquire) {
             // It came before there was anything to wake.
-            wire.wake();
+            stop.wire.wake();
         }
     }
 }
@@ -144,9 +141,9 @@ impl SharedLine {
 impl Drop for Upload {
     fn drop(&mut self) {
         self.stop.is_over.store(true, Ordering::Release);
-        if !self.wire.is_request_out() {
+        if !self.stop.wire.is_request_out() {
             // A backend mustn't take what it has got for the whole.
-            self.wire.reset_at_close();
+            self.stop.wire.reset_at_close();
         }
         self.line.end(&self.lines);
     }

@@ -103,7 +103,6 @@ impl Wire {
     pub(super) fn begin(&self) {
         self.story.begin();
         self.slot.begin();
-        *lock(&self.call) = Call::default();
     }
 
     /// The last request is done with: its body is let go.
