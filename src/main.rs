@@ -9,7 +9,7 @@ use mimalloc::MiMalloc;
 use red_tentacle::config::{self, Config, Errand, Invocation};
 use red_tentacle::demo::Demo;
 use red_tentacle::journal;
-use red_tentacle::server::{Server, Stopper};
+use red_tentacle::server::{Server, StartError, Stopper};
 use red_tentacle::supervisor::Supervisor;
 use red_tentacle::upstream::{self, SystemLookup};
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -64,14 +64,17 @@ fn run(config: Config, demo: Option<&Demo>) -> ExitCode {
     // Before there is another thread.
     let supervisor = match Supervisor::from_env() {
         Ok(supervisor) => supervisor,
-        Err(reason) => return fail(&format!("red-tentacle: {reason}"), EXIT_FAILURE),
+        Err(reason) => return fail(&format!("red-tentacle: {reason}"), EXIT_USAGE),
     };
     if let Err(error) = journal::start(config.log_level) {
         return fail(&format!("red-tentacle: cannot start the log: {error}"), EXIT_FAILURE);
     }
     let code = match serve(config, supervisor, demo) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => fail(&format!("red-tentacle: {error}"), EXIT_FAILURE),
+        Err(error) => {
+            let is_setting = matches!(error.downcast_ref(), Some(StartError::Setting(_)));
+            fail(&format!("red-tentacle: {error}"), if is_setting { EXIT_USAGE } else { EXIT_FAILURE })
+        }
     };
     journal::flush();
     code

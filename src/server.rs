@@ -52,11 +52,17 @@ pub struct Server {
 
 /// Why the proxy can't start: the operation, what it was about, and the reason.
 #[derive(Debug)]
-pub struct StartError(String);
+pub enum StartError {
+    /// A flag doesn't go with what the supervisor hands over: it won't start another time either.
+    Setting(String),
+    /// The host lacks something, which may come back.
+    Host(String),
+}
 
 impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        let (StartError::Setting(reason) | StartError::Host(reason)) = self;
+        f.write_str(reason)
     }
 }
 
@@ -102,8 +108,10 @@ impl Server {
         lookup: Arc<dyn Lookup>,
         mut supervisor: Supervisor,
     ) -> Result<Server, StartError> {
-        let (sockets, admin_sockets) = sockets::listening(&config, supervisor.sockets()).map_err(StartError)?;
-        let started = |error: io::Error| StartError(format!("cannot set up the poller: {error}"));
+        let handed_over = supervisor.sockets();
+        sockets::check(&config, &handed_over).map_err(StartError::Setting)?;
+        let (sockets, admin_sockets) = sockets::listening(&config, handed_over).map_err(StartError::Host)?;
+        let started = |error: io::Error| StartError::Host(format!("cannot set up the poller: {error}"));
         let cores = thread::available_parallelism().map_or(1, NonZeroUsize::get);
         let (poller, waiters) = Poller::shared_by(cores.min(POLLER_THREADS_MAX)).map_err(started)?;
         let (legs, foreman) = Legs::new(Bounds { threads: config.max_legs.get(), ..Bounds::default() });
@@ -118,7 +126,7 @@ impl Server {
         for warning in config::warnings(&config, &host) {
             log::warn!("{warning}");
         }
-        let rooms = Arc::new(rooms(&config, places, &poller, &legs, lookup).map_err(StartError)?);
+        let rooms = Arc::new(rooms(&config, places, &poller, &legs, lookup).map_err(StartError::Host)?);
         let front = |limits, clients_max| {
             // Half of the threads for clients that don't read leaves the other half for those that do.
             let waiting_max = config.max_legs.get() / 2;
@@ -187,9 +195,10 @@ impl Server {
         let Server { config, supervisor, poller, foreman, rooms, pool, fronts, stop, .. } = self;
         supervisor.tell(Standing::Ready);
         let begin_end = || {
+            // Before anybody is told: who asks on that word must hear it confirmed.
+            rooms.admin.stop();
             supervisor.tell(Standing::Stopping);
             log::info!("stopping: no more clients are accepted");
-            rooms.admin.stop();
             for front in &fronts {
                 front.drain();
             }
@@ -269,7 +278,7 @@ fn open(
         Ok(())
     };
     let serve: Arc<crate::front::Serve> = Arc::new(serve);
-    let failed = |error: io::Error| StartError(format!("cannot accept clients: {error}"));
+    let failed = |error: io::Error| StartError::Host(format!("cannot accept clients: {error}"));
     let mut addresses = Vec::new();
     for socket in sockets {
         addresses.push(socket.local_addr().map_err(failed)?);

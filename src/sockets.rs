@@ -15,7 +15,6 @@ const BACKLOG: i32 = 1024;
 /// Where clients connect, and where updates are taken. Flags don't count where sockets are handed over.
 pub fn listening(config: &Config, handed_over: Sockets) -> Result<(Vec<TcpListener>, Vec<TcpListener>), String> {
     let Sockets { proxy, admin } = handed_over;
-    check_admin(config, &admin)?;
     let proxy = if proxy.is_empty() { listen(&config.listen, "give --listen another address")? } else { proxy };
     let elsewhere = "give --admin-listen another address, or off";
     let admin = if admin.is_empty() { listen(&config.admin_listen, elsewhere)? } else { admin };
@@ -23,7 +22,8 @@ pub fn listening(config: &Config, handed_over: Sockets) -> Result<(Vec<TcpListen
 }
 
 /// What `--admin-listen` is checked for goes for sockets that are handed over as well.
-fn check_admin(config: &Config, sockets: &[TcpListener]) -> Result<(), String> {
+pub fn check(config: &Config, handed_over: &Sockets) -> Result<(), String> {
+    let sockets = &handed_over.admin;
     if !sockets.is_empty() && config.admin_listen.is_empty() {
         return Err("a socket for updates is handed over, but --admin-listen is off; leave one of them out".to_owned());
     }

@@ -77,12 +77,23 @@ impl ClientReply {
             Ok(()) if framing.is_persistent(self.asked) => self.client.answered_at_once(connection),
             Ok(()) => self.client.part(connection),
             Err(failed) => {
+                let blamed = self.blamed(failed);
                 self.client.abort();
-                // Else the first of the two sides to hear of it would be blamed.
-                return if self.client.seat().is_cut { Delivery::Stopped } else { failed };
+                return blamed;
             }
         }
         Delivery::Whole
+    }
+
+    /// Who ended it: one that left, or the end of the house, has had the other side hung up on, which may be heard of first.
+    fn blamed(&self, failed: Delivery) -> Delivery {
+        match failed {
+            _ if self.client.seat().is_cut => Delivery::Stopped,
+            Delivery::BodyBroke(_) if self.client.is_gone() => {
+                Delivery::ClientGone(io::ErrorKind::ConnectionAborted.into())
+            }
+            failed => failed,
+        }
     }
 
     /// Writes the head and the body behind it: in one go what is here, the rest as it comes.

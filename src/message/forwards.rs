@@ -4,6 +4,7 @@
 use http::header::{AUTHORIZATION, CONTENT_TYPE, COOKIE, MAX_FORWARDS, PROXY_AUTHORIZATION};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
+use super::field::put_field;
 use super::{Reply, ReplyBody, Request};
 
 /// Fields that a reflected request must not have (RFC 9110 §9.3.8): scripts that can't read them could learn them so.
@@ -49,9 +50,7 @@ fn reflected(request: &Request) -> Vec<u8> {
         if bytes.len() + name.as_str().len() + value.len() > REFLECTED_BYTES_MAX {
             continue;
         }
-        for part in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
-            bytes.extend_from_slice(part);
-        }
+        put_field(&mut bytes, name.as_str(), value.as_bytes());
     }
     bytes.extend_from_slice(b"\r\n");
     bytes

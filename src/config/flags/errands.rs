@@ -51,7 +51,7 @@ pub(super) const FLAGS: &[Flag] = &[
         name: "admin",
         env: "RED_TENTACLE_ADMIN",
         value: "URL",
-        default: "the address of --admin-listen",
+        default: "the address of --admin-listen, or of --listen if that is off",
         help: "Where the running proxy takes updates",
         set: |draft, text| {
             draft.admin = Some(values::http_url(text)?);
