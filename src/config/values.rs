@@ -10,16 +10,15 @@ use std::time::Duration;
 use ipnet::IpNet;
 use url::Url;
 
-use crate::message::{Address, BadEntry, EMPTY_ENTRY, bracketed, not_between_commas, parse_addresses, separator_in};
+use crate::message::{
+    Address, BadEntry, EMPTY_ENTRY, OFFER_BYTES_MAX, meant_host, not_between_commas, parse_addresses, separator_in,
+};
 
 /// The longest time that a flag takes. No request is worth a day's waiting, and instants stay far from overflowing.
 const DURATION_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The largest size that a flag takes, in bytes: 1 TiB. More than a disk takes per request, and far from overflowing.
 const SIZE_MAX: u64 = 1 << 40;
-
-/// The longest URL that is offered in place of a bad one, in bytes: about as much as is shown of the bad one.
-const OFFER_BYTES_MAX: usize = 100;
 
 /// The longest host name in bytes (RFC 1035 §2.3.4, without the root's dot).
 const NAME_BYTES_MAX: usize = 253;
@@ -268,17 +267,12 @@ pub(super) fn http_url(text: &str) -> Result<Url, String> {
 fn meant_url(text: &str) -> Option<Url> {
     let authority = text.split('/').next().unwrap_or_default();
     let path = &text[authority.len()..];
-    let (host, port) = authority.rsplit_once(':').unwrap_or(("", authority));
+    let port = authority.rsplit(':').next().unwrap_or_default();
     let is_port = !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
     if !is_port || path.starts_with("//") {
         return None;
     }
-    let authority = match bracketed(authority) {
-        Some(authority) => authority,
-        None if host.is_empty() => format!("127.0.0.1:{port}"),
-        None => authority.to_owned(),
-    };
-    let url = Url::parse(&format!("http://{authority}{path}")).ok()?;
+    let url = Url::parse(&format!("http://{}{path}", meant_host(authority))).ok()?;
     // Cut, it would be of no use.
     (url.username().is_empty() && url.as_str().len() <= OFFER_BYTES_MAX).then_some(url)
 }

@@ -13,7 +13,7 @@ pub const EMPTY_ENTRY: &str = "an entry is empty";
 pub const ADDRESSES_MAX: usize = 64;
 
 /// The longest address that is offered in place of a bad one, in bytes: about as much as is shown of the bad one.
-const OFFER_BYTES_MAX: usize = 100;
+pub const OFFER_BYTES_MAX: usize = 100;
 
 /// An entry of a list that can't be used, and why. `Display` is safe to show: the entry escaped, and cut if it is long.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -115,14 +115,7 @@ fn offer(entry: &str) -> Option<String> {
     let scheme = ["https:", "http:"].into_iter().find(|scheme| lower.starts_with(scheme));
     let rest = entry[scheme.map_or(0, str::len)..].trim_start_matches('/');
     let authority = authority(rest);
-    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    let host = match bracketed(authority) {
-        Some(bracketed) => bracketed,
-        None if is_number(authority.trim_start_matches(':')) => {
-            format!("127.0.0.1:{}", authority.trim_start_matches(':'))
-        }
-        None => authority.to_owned(),
-    };
+    let host = meant_host(authority);
     // A word alone may mean anything.
     let is_host = scheme.is_some() || host.contains(['.', ':', '[']) || host.eq_ignore_ascii_case("localhost");
     // An empty port ends a scheme of another kind: `unix:/run/socket`.
@@ -133,6 +126,16 @@ fn offer(entry: &str) -> Option<String> {
     let address = Address::parse(&format!("{scheme}//{host}{}", &rest[authority.len()..])).ok()?.to_string();
     // Cut, it would be of no use.
     (address.len() <= OFFER_BYTES_MAX).then_some(address)
+}
+
+/// The host and port that were meant: an IPv6 address gets its brackets, a port alone is one of this host.
+pub fn meant_host(authority: &str) -> String {
+    let port = authority.trim_start_matches(':');
+    match bracketed(authority) {
+        Some(bracketed) => bracketed,
+        None if !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit()) => format!("127.0.0.1:{port}"),
+        None => authority.to_owned(),
+    }
 }
 
 fn is_bare_ipv6(entry: &str) -> bool {

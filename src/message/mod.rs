@@ -28,7 +28,8 @@ use http::{HeaderMap, Method, StatusCode, Version};
 pub(crate) use address::sent_length;
 pub use address::{Address, BadAddress};
 pub use addresses::{
-    ADDRESSES_MAX, BadEntry, EMPTY_ENTRY, bracketed, not_between_commas, parse_addresses, separator_in,
+    ADDRESSES_MAX, BadEntry, EMPTY_ENTRY, OFFER_BYTES_MAX, bracketed, meant_host, not_between_commas, parse_addresses,
+    separator_in,
 };
 pub use authentication::{bind_connection, binds_connection};
 pub use chunks::{BadChunks, Chunks, Piece};

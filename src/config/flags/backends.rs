@@ -97,6 +97,7 @@ pub(super) const FLAGS: &[Flag] = &[
         },
         show: |draft| match draft.config.ca_certificates.len() {
             0 => "(none)".to_owned(),
+            1 => "(1 certificate)".to_owned(),
             count => format!("({count} certificates)"),
         },
     },
