@@ -174,7 +174,7 @@ fn check_prints_what_is_in_effect() {
         ("--max-silent", "9", "9"),
         ("--max-idle-lines", "0", "0"),
         ("--dns-ttl", "1m", "60s"),
-        ("--ca-file", &certificate, "(1 certificates)"),
+        ("--ca-file", &certificate, "(1 certificate)"),
         ("--max-legs", "64", "64"),
         ("--listen", "127.0.0.1:80,[::1]:80", "127.0.0.1:80,[::1]:80"),
         ("--max-head", "262144B", "256KiB"),
