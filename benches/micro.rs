@@ -20,7 +20,7 @@ use divan::counter::BytesCount;
 use divan::{AllocProfiler, Bencher, black_box};
 use http::{HeaderMap, Version};
 use mimalloc::MiMalloc;
-use red_tentacle::race::{Bounds, End, Job, Legs, Race};
+use red_tentacle::race::{End, Race};
 
 use front_head::HeadReader;
 use message::headers::{self, ViaId};
@@ -133,42 +133,5 @@ fn verdict(bencher: Bencher, legs: usize) {
         let ends = (0..legs).map(|leg| race.end(leg, 200, Duration::ZERO));
         assert!(matches!(ends.last(), Some(End::Over(..))));
         race
-    });
-}
-
-/// A race whose legs succeed at once, each on a leg thread, until the last has ended.
-#[divan::bench(args = [1, 3, 8, 32])]
-fn race_of_new_legs(bencher: Bencher, legs: usize) {
-    race_on_threads(bencher, legs, |runner, jobs| runner.start(jobs).expect("room"));
-}
-
-/// The same with legs that have waited in the poller.
-#[divan::bench(args = [1, 3, 8, 32])]
-fn race_of_resumed_legs(bencher: Bencher, legs: usize) {
-    race_on_threads(bencher, legs, |runner, jobs| jobs.into_iter().for_each(|job| runner.resume(job)));
-}
-
-fn race_on_threads(bencher: Bencher, legs: usize, run: impl Fn(&Legs, Vec<Job>) + Sync) {
-    let (runner, foreman) = Legs::new(Bounds::default());
-    let (stop, stopped) = bounded(1);
-    thread::scope(|scope| {
-        scope.spawn(move || foreman.work(&stopped, || {}, |_| true));
-        bencher.bench(|| {
-            let race: Arc<Race<&str, u16>> = Arc::new(Race::new(legs, "prize", Instant::now()));
-            let (over, is_over) = bounded(1);
-            let jobs = (0..legs).map(|leg| {
-                let (race, over) = (race.clone(), over.clone());
-                let job: Job = Box::new(move |_| {
-                    let won = race.claim(leg).is_some();
-                    if let End::Over(..) = race.end(leg, 200 + u16::from(won), race.elapsed(Instant::now())) {
-                        let _ = over.send(());
-                    }
-                });
-                job
-            });
-            run(&runner, jobs.collect());
-            is_over.recv().expect("the last leg tells");
-        });
-        let _ = stop.send(());
     });
 }

@@ -2,46 +2,52 @@
 //! `cargo run --example tiny_http -- http://127.0.0.1:8001 http://127.0.0.1:8002` prints where it listens.
 //! A sketch: nobody tells it that a client leaves, and `tiny_http` ends a body that broke off as if it were whole.
 
-use std::io::{self, Cursor, Read};
+use std::io::{self, Cursor, ErrorKind, Read};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use crossbeam_channel::{Receiver, bounded};
 use http::{HeaderMap, HeaderName, Method, Version, header};
 use red_tentacle::backends::Backends;
 use red_tentacle::message::parse_addresses;
-use red_tentacle::message::{Delivery, Departure, Refusal, Reply, ReplyBody, ReplyTo, Request, SpoolWriter, Target};
+use red_tentacle::message::{Delivered, Delivery, Departure, ReplyTo, Request, SpoolWriter, Target};
+use red_tentacle::message::{Refusal, Reply, ReplyBody, Source};
 use red_tentacle::poller::Poller;
 use red_tentacle::proxy::{Proxy, Rules};
-use red_tentacle::race::{Bounds, Legs, Linger, Reaper};
+use red_tentacle::race::{Linger, Reaper};
 use red_tentacle::upstream::{Reach, SystemLookup, Upstream};
+use threadpool::ThreadPool;
 use tiny_http::{Header, Response, Server};
+
+/// How long a backend may be silent within its body.
+const IDLE_TIME: Duration = Duration::from_secs(60);
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let list = std::env::args().skip(1).collect::<Vec<_>>().join(",");
     let addresses = parse_addresses(&list).map_err(|bad| bad[0].to_string())?;
     assert!(!addresses.is_empty(), "give backends' URLs as arguments");
     let (poller, waiter) = Poller::new()?;
-    let (legs, foreman) = Legs::new(Bounds::default());
     let upstream = Upstream::new(Reach::default(), Arc::new(SystemLookup), poller.clone()).map_err(|bad| bad.reason)?;
     let backends = Arc::new(Backends::new(addresses, upstream));
     let reaper = Reaper::new(Linger::NONE, &poller);
-    let proxy = Proxy::new(Rules::default(), backends, legs, reaper);
+    let disk = ThreadPool::new(2);
+    let proxy = Proxy::new(Rules::default(), backends, Box::new(move |work| disk.execute(work)), reaper);
     let server = Server::http("127.0.0.1:0").map_err(|error| error.to_string())?;
     println!("{}", server.server_addr());
     std::thread::spawn(move || waiter.run().expect("sockets can be waited for"));
-    std::thread::spawn(move || {
-        // A worker reads the body and starts the race; the leg that decides it answers.
-        let workers = threadpool::ThreadPool::new(4);
-        for mut request in server.incoming_requests() {
-            let proxy = proxy.clone();
-            workers.execute(move || match read(&mut request) {
-                Some(complete) => proxy.serve(complete, Box::new(Client(request))),
-                None => drop(Box::new(Client(request)).reply(Refusal::BadRequest("It can't be read").reply())),
-            });
-        }
-    });
-    // Legs run on threads that this one spawns, for as long as the program runs.
-    foreman.work(&crossbeam_channel::never(), || {}, |_| true);
+    // Workers read bodies and start races, which never waits; others wait for clients and for the answers that these get.
+    let (workers, repliers) = (ThreadPool::new(4), ThreadPool::new(16));
+    for mut request in server.incoming_requests() {
+        let (proxy, repliers) = (proxy.clone(), repliers.clone());
+        workers.execute(move || {
+            let complete = read(&mut request);
+            let client = Box::new(Client { request, repliers });
+            match complete {
+                Some(complete) => proxy.serve(complete, client),
+                None => client.send(Refusal::BadRequest("It can't be read").reply(), Box::new(drop)),
+            }
+        });
+    }
     Ok(())
 }
 
@@ -68,27 +74,58 @@ fn read(request: &mut tiny_http::Request) -> Option<Request> {
     })
 }
 
-struct Client(tiny_http::Request);
+struct Client {
+    request: tiny_http::Request,
+    repliers: ThreadPool,
+}
+
+/// A body that waits for what comes next.
+struct Waiting {
+    source: Box<dyn Source>,
+    ready: Receiver<()>,
+}
 
 struct Unnoticed;
 
+impl Read for Waiting {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            match self.source.read(buffer) {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    self.ready.recv_timeout(IDLE_TIME).map_err(|_| ErrorKind::TimedOut)?;
+                }
+                read => return read,
+            }
+        }
+    }
+}
+
 impl ReplyTo for Client {
-    fn reply(self: Box<Self>, reply: Reply) -> Delivery {
-        let (length, body): (_, Box<dyn Read>) = match reply.body {
-            ReplyBody::Whole(bytes) => (Some(bytes.len() as u64), Box::new(Cursor::new(bytes))),
-            ReplyBody::Stream { length, source } => (length, Box::new(source)),
-            ReplyBody::Withheld { length } => (length, Box::new(io::empty())),
-        };
-        let length = length.and_then(|length| usize::try_from(length).ok());
-        let fields = reply.headers.iter().flat_map(|(name, value)| Header::from_bytes(name.as_str(), value.as_bytes()));
-        let status = reply.status.as_u16().into();
-        let response = Response::new(status, fields.collect(), body, length, None).with_chunked_threshold(usize::MAX);
-        self.0.respond(response).map_or_else(Delivery::BodyBroke, |()| Delivery::Whole)
+    fn send(self: Box<Self>, reply: Reply, delivered: Delivered) {
+        let Client { request, repliers } = *self;
+        repliers.execute(move || delivered(respond(request, reply)));
     }
 
     fn departure(&self) -> Arc<dyn Departure> {
         Arc::new(Unnoticed)
     }
+}
+
+fn respond(request: tiny_http::Request, reply: Reply) -> Delivery {
+    let (length, body): (_, Box<dyn Read>) = match reply.body {
+        ReplyBody::Whole(bytes) => (Some(bytes.len() as u64), Box::new(Cursor::new(bytes))),
+        ReplyBody::Withheld { length } => (length, Box::new(io::empty())),
+        ReplyBody::Stream { length, mut source } => {
+            let (event, ready) = bounded(1);
+            source.when_ready(Arc::new(move || _ = event.try_send(())));
+            (length, Box::new(Waiting { source, ready }))
+        }
+    };
+    let length = length.and_then(|length| usize::try_from(length).ok());
+    let fields = reply.headers.iter().flat_map(|(name, value)| Header::from_bytes(name.as_str(), value.as_bytes()));
+    let status = reply.status.as_u16().into();
+    let response = Response::new(status, fields.collect(), body, length, None).with_chunked_threshold(usize::MAX);
+    request.respond(response).map_or_else(Delivery::BodyBroke, |()| Delivery::Whole)
 }
 
 impl Departure for Unnoticed {

@@ -7,7 +7,7 @@ use std::path::{Component, Path, PathBuf};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::system::sysinfo;
 
-/// Descriptors that are neither clients nor legs: listeners, the log, the poller, spool files on their way, pipes.
+/// Descriptors that are neither clients' nor backends': listeners, the log, the poller, spool files on their way, pipes.
 const DESCRIPTORS_RESERVED: u64 = 160;
 /// More clients than a small host can serve in a minute; each costs less than 8 KiB while it is idle.
 const CLIENTS_MAX: u64 = 100_000;
@@ -19,17 +19,14 @@ const CLIENTS_FEW: usize = 128;
 const REQUESTS_FEW: usize = 1000;
 /// Beside its head a client costs so much, the kernel's part included.
 const CLIENT_BYTES: u64 = 8 * 1024;
-/// What a client may hold instead while its body is written to a file: what was read in one go, and a buffer.
+/// What a client may hold instead: while its body is written to a file, what was read in one go, and a buffer; while it takes its
+/// reply slowly, a piece of that.
 const BODY_BUFFERS_BYTES: u64 = 32 * 1024;
 /// One line for each backend of the longest list.
 const LINES_MIN: u64 = 64;
 /// What a line costs while it waits: 14 KiB were measured for POSTs that hang. An answer's head may take 24 KiB, but backends
 /// are seldom all so hostile at once.
 const LINE_BYTES: u64 = 16 * 1024;
-/// As many as the longest list has: with less its races would never begin.
-const LEGS_MIN: u64 = 64;
-/// A leg's thread with its stack and its buffers.
-const LEG_BYTES: u64 = 256 * 1024;
 
 /// What the process may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,8 +46,6 @@ pub struct Room {
     pub clients_by_memory: usize,
     /// Lines to backends.
     pub lines: usize,
-    /// Legs with a thread, as far as memory goes.
-    pub legs: usize,
 }
 
 impl Host {
@@ -67,8 +62,8 @@ impl Host {
     /// How many of each fit if a client's head may have so many bytes.
     ///
     /// Of the descriptors half is for clients: each may need a second one for the file of its body, and a sixteenth more may
-    /// be on their way out. The other half is for lines. Of the memory a quarter each is for clients, for legs' threads and for
-    /// bodies (see [`crate::message::SpoolMemory::within`]), an eighth for lines, and the rest for the program itself.
+    /// be on their way out. The other half is for lines. Of the memory half is for clients, a quarter for bodies (see
+    /// [`crate::message::SpoolMemory::within`]), an eighth for lines, and the rest for the program itself.
     pub fn room(&self, head_bytes_max: usize) -> Room {
         let half = self.open_files.saturating_sub(DESCRIPTORS_RESERVED) / 2;
         // A buffer that grows by doubling may be twice as long as what is in it.
@@ -76,14 +71,13 @@ impl Host {
         let clients = |count: u64| size(count.clamp(CLIENTS_MIN, CLIENTS_MAX));
         Room {
             clients_by_files: clients(half / 33 * 16 + half % 33 * 16 / 33),
-            clients_by_memory: clients(self.memory_bytes / 4 / client_bytes),
+            clients_by_memory: clients(self.memory_bytes / 2 / client_bytes),
             lines: size((self.memory_bytes / 8 / LINE_BYTES).min(half).max(LINES_MIN)),
-            legs: size((self.memory_bytes / 4 / LEG_BYTES).max(LEGS_MIN)),
         }
     }
 
-    /// What an operator should know who wants so many clients and legs: a line each.
-    pub fn complaints(&self, room: &Room, clients: Option<usize>, legs: usize) -> Vec<String> {
+    /// What an operator should know who wants so many clients: a line each.
+    pub fn complaints(&self, room: &Room, clients: Option<usize>) -> Vec<String> {
         let (files, mebibytes) = (self.open_files, self.memory_bytes >> 20);
         let few = clients.unwrap_or(CLIENTS_FEW);
         let by_files = few > room.clients_by_files;
@@ -97,12 +91,6 @@ impl Host {
                 let advice = if clients.is_some() { "raise it, or lower --max-connections" } else { "raise it" };
                 let room = room.clients_by_memory;
                 format!("the limit of {mebibytes} MiB of memory leaves room for {room} clients: {advice}")
-            }),
-            (legs > room.legs).then(|| {
-                let room = room.legs;
-                format!(
-                    "the limit of {mebibytes} MiB of memory leaves room for {room} legs: raise it, or lower --max-legs"
-                )
             }),
         ];
         complaints.into_iter().flatten().collect()
@@ -238,31 +226,11 @@ mod tests {
     #[test]
     fn what_fits_follows_memory_and_open_files() {
         let rows = [
-            (
-                "64 MiB",
-                64 * MIB,
-                1 << 20,
-                Room { clients_by_files: 100_000, clients_by_memory: 409, lines: 512, legs: 64 },
-            ),
-            (
-                "256 MiB",
-                256 * MIB,
-                1 << 20,
-                Room { clients_by_files: 100_000, clients_by_memory: 1638, lines: 2048, legs: 256 },
-            ),
-            (
-                "20,000 files",
-                1 << 30,
-                20_000,
-                Room { clients_by_files: 4809, clients_by_memory: 6553, lines: 8192, legs: 1024 },
-            ),
-            (
-                "1,024 files",
-                1 << 30,
-                1024,
-                Room { clients_by_files: 209, clients_by_memory: 6553, lines: 432, legs: 1024 },
-            ),
-            ("nothing", 0, 0, Room { clients_by_files: 16, clients_by_memory: 16, lines: 64, legs: 64 }),
+            ("64 MiB", 64 * MIB, 1 << 20, Room { clients_by_files: 100_000, clients_by_memory: 819, lines: 512 }),
+            ("256 MiB", 256 * MIB, 1 << 20, Room { clients_by_files: 100_000, clients_by_memory: 3276, lines: 2048 }),
+            ("20,000 files", 1 << 30, 20_000, Room { clients_by_files: 4809, clients_by_memory: 13_107, lines: 8192 }),
+            ("1,024 files", 1 << 30, 1024, Room { clients_by_files: 209, clients_by_memory: 13_107, lines: 432 }),
+            ("nothing", 0, 0, Room { clients_by_files: 16, clients_by_memory: 16, lines: 64 }),
             (
                 "no limit",
                 u64::MAX,
@@ -271,7 +239,6 @@ mod tests {
                     clients_by_files: 100_000,
                     clients_by_memory: 100_000,
                     lines: size((u64::MAX / 8 / LINE_BYTES).min((u64::MAX - 160) / 2)),
-                    legs: size(u64::MAX / 4 / LEG_BYTES),
                 },
             ),
         ];
@@ -284,29 +251,26 @@ mod tests {
     fn what_is_wanted_is_had_as_far_as_open_files_go_and_what_does_not_fit_is_told() {
         let host = Host { memory_bytes: 64 * MIB, open_files: 20_000 };
         let room = host.room(16 * 1024);
-        let rows: [(&str, Option<usize>, usize, usize, &[&str]); 6] = [
-            ("what fits", None, 64, 409, &[]),
-            ("less", Some(17), 64, 17, &[]),
-            ("more than memory has room for", Some(500), 64, 500, &["64 MiB of memory leaves room for 409 clients"]),
+        let rows: [(&str, Option<usize>, usize, &[&str]); 4] = [
+            ("what fits", None, 819, &[]),
+            ("less", Some(17), 17, &[]),
             (
-                "more than files, too",
-                Some(5000),
-                64,
-                4809,
-                &["20000 open files leaves room for 4809", "for 409 clients"],
+                "more than memory has room for",
+                Some(1000),
+                1000,
+                &["64 MiB of memory leaves room for 819 clients: raise it, or lower --max-connections"],
             ),
-            ("more legs", None, 65, 409, &["64 MiB of memory leaves room for 64 legs"]),
-            ("both", Some(410), 65, 410, &["for 409 clients: raise it, or lower --max-connections", "for 64 legs"]),
+            ("more than files, too", Some(5000), 4809, &["20000 open files leaves room for 4809", "for 819 clients"]),
         ];
-        for (label, wanted, legs, expected, told) in rows {
+        for (label, wanted, expected, told) in rows {
             assert_eq!(room.clients(wanted), expected, "{label}");
-            let complaints = host.complaints(&room, wanted, legs);
+            let complaints = host.complaints(&room, wanted);
             let all_told = complaints.iter().zip(told).all(|(complaint, text)| complaint.contains(text));
             assert!(all_told && complaints.len() == told.len(), "{label}: {complaints:?}");
         }
         let tiny = Host { memory_bytes: 8 * MIB, open_files: 20_000 };
-        let complaints = tiny.complaints(&tiny.room(16 * 1024), None, 64);
-        assert_eq!(complaints, ["the limit of 8 MiB of memory leaves room for 51 clients: raise it"]);
+        let complaints = tiny.complaints(&tiny.room(16 * 1024), None);
+        assert_eq!(complaints, ["the limit of 8 MiB of memory leaves room for 102 clients: raise it"]);
     }
 
     #[test]
@@ -330,7 +294,7 @@ mod tests {
                 let room = Host { memory_bytes, open_files: 1 << 20 }.room(head_bytes_max);
                 let clients = room.clients(None) as u64 * (2 * head_bytes_max as u64 + CLIENT_BYTES);
                 let bodies = (memory_bytes / 4).min(16 * MIB);
-                let used = clients + bodies + room.lines as u64 * LINE_BYTES + room.legs as u64 * LEG_BYTES;
+                let used = clients + bodies + room.lines as u64 * LINE_BYTES;
                 assert!(used <= memory_bytes / 8 * 7, "{used} of {memory_bytes}");
             }
         }

@@ -6,13 +6,13 @@
 //!    ^       (reads     (who       (headers, │  └───> leg 2 ──> upstream ──> backend 2
 //!    │        whole      serves)    the race) │         …
 //!    │        requests)                       │
-//!    └── front <── the thread that the winning leg is on writes the reply;
+//!    └── front <── the thread that the winning leg is on begins the reply;
 //!                  the losers are hung up on; the last leg to end writes the line of the log
 //! ```
 //!
-//! Whatever waits, for a client, a connection or an answer, waits in the `poller`, at no thread's cost. The poller's threads,
-//! one per core, do what never waits themselves: they begin races of few legs, and go on with a leg whose short answer is here
-//! whole. Workers begin races of many legs; a leg that may have to wait gets a thread. The modules stand in reading order, top
+//! Whatever waits, for a client, a connection, an answer or room, waits in the `poller`, at no thread's cost. The poller's threads,
+//! one per core, do all that needn't wait: they begin races of few legs (workers begin the others), take a leg's next step, and
+//! carry answers to their clients in turns. Only the disk has threads that wait for it. The modules stand in reading order, top
 //! floor first, and each imports only from those below it: `server` joins everything; three wings know nothing of each other,
 //! `front` (clients), `upstream` (backends) and `race` (who wins); `message` is what travels between them.
 
@@ -49,7 +49,5 @@ pub mod message;
 pub mod host;
 
 pub mod poller;
-
-pub mod wait;
 
 pub mod sync;

@@ -17,8 +17,6 @@ use std::time::Instant;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Registry, Token, Waker};
 
-use crate::wait;
-
 /// Events taken from the kernel in one call: more than a loaded host has ready at once.
 const EVENTS_MAX: usize = 1024;
 /// The waker's own token; watches count up from the next.
@@ -214,6 +212,12 @@ impl Watch {
         self.shared.register(self.token, socket, Interest::READABLE)
     }
 
+    /// The owner of a socket that is watched gets turns as well when there is room to write again.
+    pub fn tell_of_room(&self, socket: &impl AsFd) -> io::Result<()> {
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        self.shared.registry.reregister(&mut SourceFd(&socket.as_fd().as_raw_fd()), Token(self.token), interest)
+    }
+
     /// Whether its turns are given on the current thread.
     pub fn is_here(&self) -> bool {
         WAITS_FOR.with_borrow(|shared| shared.as_ref().is_some_and(|shared| Arc::ptr_eq(shared, &self.shared)))
@@ -332,7 +336,6 @@ impl Waiter {
     /// Waits and gives turns until [`Poller::stop`]. An error means that nothing can be waited for any more.
     pub fn run(mut self) -> io::Result<()> {
         WAITS_FOR.set(Some(self.shared.clone()));
-        wait::forbid();
         let mut events = Events::with_capacity(EVENTS_MAX);
         loop {
             let until = {

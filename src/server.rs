@@ -10,6 +10,7 @@ use std::num::NonZeroUsize;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use threadpool::ThreadPool;
@@ -20,8 +21,7 @@ use crate::host::{self, Host};
 use crate::journal::{self, Costs};
 use crate::message::{ReplyTo, Request};
 use crate::poller::{Poller, Turn, Waiter};
-use crate::proxy::Proxy;
-use crate::race::{Bounds, Foreman, Legs};
+use crate::proxy::{Disk, Proxy};
 use crate::sockets;
 use crate::supervisor::{Standing, Supervisor};
 use crate::upstream::{Lookup, SystemLookup};
@@ -31,8 +31,12 @@ use rooms::{Rooms, admin_limits, limits, rooms};
 const POLLER_THREADS_MAX: usize = 8;
 /// Exchanges that wait for a worker. Workers never wait themselves, so this many are served within milliseconds.
 const WORKER_QUEUE_MAX: usize = 1024;
-/// Workers hold a request and start a race.
-const WORKER_STACK_BYTES: usize = 256 * 1024;
+/// Their files have just been written, and most of them are in memory.
+const DISK_THREADS_MAX: usize = 4;
+/// Workers hold a request and start a race. 64 MiB hosts are targets.
+const STACK_BYTES: usize = 256 * 1024;
+/// So often it is asked at the end whether anything is still under way.
+const TICK: Duration = Duration::from_millis(5);
 /// Operators are few; the limit keeps them from costing the clients' descriptors.
 const ADMIN_CONNECTIONS_MAX: usize = 64;
 /// A proxy that listens and is about to run.
@@ -41,9 +45,9 @@ pub struct Server {
     supervisor: Supervisor,
     poller: Poller,
     waiters: Vec<Waiter>,
-    foreman: Foreman,
     rooms: Arc<Rooms>,
-    pool: ThreadPool,
+    workers: ThreadPool,
+    disk: ThreadPool,
     fronts: [Arc<Front>; 2],
     addresses: Vec<SocketAddr>,
     admin_addresses: Vec<SocketAddr>,
@@ -114,32 +118,23 @@ impl Server {
         let started = |error: io::Error| StartError::Host(format!("cannot set up the poller: {error}"));
         let cores = thread::available_parallelism().map_or(1, NonZeroUsize::get);
         let (poller, waiters) = Poller::shared_by(cores.min(POLLER_THREADS_MAX)).map_err(started)?;
-        let (legs, foreman) = Legs::new(Bounds { threads: config.max_legs.get(), ..Bounds::default() });
-        let pool = threadpool::Builder::new()
-            .num_threads(config.workers.get())
-            .thread_name("worker".into())
-            .thread_stack_size(WORKER_STACK_BYTES)
-            .build();
+        let (workers, disk) = (threads("worker", config.workers.get()), threads("disk", cores.min(DISK_THREADS_MAX)));
         host::raise_open_files();
         let host = Host::read();
         let places = host.room(config.max_head).places(config.max_connections.map(NonZeroUsize::get));
         for warning in config::warnings(&config, &host) {
             log::warn!("{warning}");
         }
-        let rooms = Arc::new(rooms(&config, places, &poller, &legs, lookup).map_err(StartError::Host)?);
-        let front = |limits, clients_max| {
-            // Half of the threads for clients that don't read leaves the other half for those that do.
-            let waiting_max = config.max_legs.get() / 2;
-            Front::new(poller.clone(), limits, clients_max, config.idle_timeout, waiting_max)
-        };
+        let rooms = Arc::new(rooms(&config, places, &poller, executing(&disk), lookup).map_err(StartError::Host)?);
+        let front = |limits, clients_max| Front::new(poller.clone(), limits, clients_max, config.idle_timeout);
         let (limits, admin_limits) = (limits(&config, &host, &rooms), admin_limits(&config, &rooms));
         let (front, admin_front) = (front(limits, places.clients), front(admin_limits, ADMIN_CONNECTIONS_MAX));
         let service = Service { serve: Rooms::serve, is_quick: Rooms::is_quick };
-        let addresses = open(&front, sockets, Turn::Drain, &pool, &rooms, service)?;
+        let addresses = open(&front, sockets, Turn::Drain, &workers, &rooms, service)?;
         let serve_admin = |rooms: &Rooms, request, reply_to| rooms.serve_admin(&request, reply_to);
         let service = Service { serve: serve_admin, is_quick: |_, _| false };
         // Whoever asks whether the proxy is ready must be told that it isn't any more, to its very end.
-        let admin_addresses = open(&admin_front, admin_sockets, Turn::Cut, &pool, &rooms, service)?;
+        let admin_addresses = open(&admin_front, admin_sockets, Turn::Cut, &workers, &rooms, service)?;
         let fronts = [front, admin_front];
         let stop = bounded(1);
         Ok(Server {
@@ -147,9 +142,9 @@ impl Server {
             supervisor,
             poller,
             waiters,
-            foreman,
             rooms,
-            pool,
+            workers,
+            disk,
             fronts,
             addresses,
             admin_addresses,
@@ -192,35 +187,33 @@ impl Server {
     /// Beside the poller's threads: until the server is stopped and nothing is under way.
     fn serve(self) {
         self.tell_start();
-        let Server { config, supervisor, poller, foreman, rooms, pool, fronts, stop, .. } = self;
+        let Server { config, supervisor, poller, rooms, workers, disk, fronts, stop, .. } = self;
         supervisor.tell(Standing::Ready);
-        let begin_end = || {
-            // Before anybody is told: who asks on that word must hear it confirmed.
-            rooms.admin.stop();
-            supervisor.tell(Standing::Stopping);
-            log::info!("stopping: no more clients are accepted");
-            for front in &fronts {
-                front.drain();
-            }
-            poller.tell_all(Turn::Drain);
-        };
+        let _ = stop.1.recv();
+        // Before anybody is told: who asks on that word must hear it confirmed.
+        rooms.admin.stop();
+        supervisor.tell(Standing::Stopping);
+        log::info!("stopping: no more clients are accepted");
+        for front in &fronts {
+            front.drain();
+        }
+        poller.tell_all(Turn::Drain);
         // Idle clients have been closed: those that are left are being read, served or told goodbye.
         // On the admin port others come as long as it lives; only those that are being served count.
         let [front, admin_front] = &fronts;
         let in_flight = || front.connections() + admin_front.exchanges() + rooms.proxy.races();
-        foreman.work(&stop.1, begin_end, |since| {
-            if in_flight() == 0 {
-                return true;
-            }
-            let is_over = since.elapsed() >= config.grace_period;
-            if is_over {
-                log::warn!("the grace period is over: cutting {} clients and races", in_flight());
-                poller.tell_all(Turn::Cut);
-            }
-            is_over
-        });
+        let grace_ends = Instant::now() + config.grace_period;
+        while in_flight() > 0 && Instant::now() < grace_ends {
+            thread::park_timeout(TICK);
+        }
+        if in_flight() > 0 {
+            log::warn!("the grace period is over: cutting {} clients and races", in_flight());
+        }
         poller.tell_all(Turn::Cut);
-        pool.join();
+        // Once more for the connections that have been hung up on by it: their legs end, too, and with the last the line is written.
+        poller.tell_all(Turn::Cut);
+        disk.join();
+        workers.join();
     }
 
     fn tell_start(&self) {
@@ -238,6 +231,16 @@ impl fmt::Debug for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Server").field("addresses", &self.addresses).finish_non_exhaustive()
     }
+}
+
+/// So many threads of that name.
+fn threads(name: &str, count: usize) -> ThreadPool {
+    threadpool::Builder::new().num_threads(count).thread_name(name.into()).thread_stack_size(STACK_BYTES).build()
+}
+
+fn executing(pool: &ThreadPool) -> Disk {
+    let pool = pool.clone();
+    Box::new(move |work| pool.execute(work))
 }
 
 /// How the requests of a front are served.
@@ -299,26 +302,26 @@ mod tests {
     use super::*;
     use crate::front::Limits;
     use crate::host::Places;
-    use crate::message::{Reply, ReplyBody, Source};
+    use crate::message::{Ready, Reply, ReplyBody, Source};
 
     const SOON: Duration = Duration::from_secs(20);
 
     /// A body that breaks the house after its first bytes.
-    struct PanickingBody(bool);
+    struct PanickingBody(usize);
 
     impl Read for PanickingBody {
         fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-            if std::mem::replace(&mut self.0, true) {
-                resume_unwind(Box::new("meant"));
+            self.0 += 1;
+            match self.0 {
+                1 => (&b"hello"[..]).read(buffer),
+                2 => Err(io::ErrorKind::WouldBlock.into()),
+                _ => resume_unwind(Box::new("meant")),
             }
-            (&b"hello"[..]).read(buffer)
         }
     }
 
     impl Source for PanickingBody {
-        fn is_here(&self) -> bool {
-            false
-        }
+        fn when_ready(&mut self, _: Ready) {}
     }
 
     /// Answers as the path says. Panics without the hook's noise.
@@ -329,11 +332,11 @@ mod tests {
             "/midway" => Reply {
                 status: StatusCode::OK,
                 headers: HeaderMap::new(),
-                body: ReplyBody::Stream { length: Some(10), source: Box::new(PanickingBody(false)) },
+                body: ReplyBody::Stream { length: Some(10), source: Box::new(PanickingBody(0)) },
             },
             _ => Reply::text(StatusCode::OK, "fine"),
         };
-        reply_to.reply(reply);
+        reply_to.send(reply, Box::new(drop));
     }
 
     /// Everything that a client gets until its connection ends, and whether it ends in order.
@@ -353,14 +356,16 @@ mod tests {
         let socket = TcpListener::bind("127.0.0.1:0").expect("a port");
         let (poller, waiter) = Poller::new().expect("a poller");
         let polling = thread::spawn(move || waiter.run());
-        let (legs, _foreman) = Legs::new(Bounds::default());
         let places = Places { clients: 16, are_wanted: false, lines: 64 };
-        let rooms = Arc::new(rooms(&config, places, &poller, &legs, Arc::new(SystemLookup)).expect("no certificates"));
-        let pool = ThreadPool::new(1);
+        let rooms = Arc::new(
+            rooms(&config, places, &poller, executing(&ThreadPool::new(1)), Arc::new(SystemLookup))
+                .expect("no certificates"),
+        );
+        let workers = ThreadPool::new(1);
         let limits = Limits::new(config.max_head, config.max_body, &config.spool_dir);
-        let front = Front::new(poller.clone(), limits, 16, SOON, 1);
+        let front = Front::new(poller.clone(), limits, 16, SOON);
         let service = Service { serve, is_quick: |_, request| request.target.path() == "/fine" };
-        let address = open(&front, vec![socket], Turn::Drain, &pool, &rooms, service).expect("a port")[0];
+        let address = open(&front, vec![socket], Turn::Drain, &workers, &rooms, service).expect("a port")[0];
         for _ in 0..3 {
             let (reply, in_order) = get(address, "/before");
             assert!(reply.starts_with("HTTP/1.1 500 ") && reply.ends_with("Internal error\n") && in_order, "{reply}");
@@ -369,8 +374,8 @@ mod tests {
             let (reply, in_order) = get(address, "/midway");
             assert!(reply.starts_with("HTTP/1.1 200 ") && reply.ends_with("hello") && !in_order, "{reply}");
         }
-        pool.join();
-        assert_eq!((front.exchanges(), pool.panic_count()), (0, 0));
+        workers.join();
+        assert_eq!((front.exchanges(), workers.panic_count()), (0, 0));
         poller.stop();
         polling.join().expect("no panic").expect("the poller ends");
     }

@@ -23,7 +23,7 @@ _red__tentacle() {
 
     case "${cmd}" in
         red__tentacle)
-            opts="-h -V --backends --success --linger --linger-unsafe --max-silent --max-legs --timeout --idle-timeout --host --via --max-idle-lines --dns-ttl --ca-file --listen --max-head --max-body --spool-dir --max-connections --trusted-proxies --workers --admin-listen --admin-token-file --admin-host --admin-from --admin-on-proxy-port --grace-period --log-level --check --demo --health --update --admin --help --version"
+            opts="-h -V --backends --success --linger --linger-unsafe --max-silent --timeout --idle-timeout --host --via --max-idle-lines --dns-ttl --ca-file --listen --max-head --max-body --spool-dir --max-connections --trusted-proxies --workers --admin-listen --admin-token-file --admin-host --admin-from --admin-on-proxy-port --grace-period --log-level --check --demo --health --update --admin --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -58,13 +58,6 @@ _red__tentacle() {
                     return 0
                     ;;
                 --max-silent)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
-                    return 0
-                    ;;
-                --max-legs)
                     COMPREPLY=("${cur}")
                     if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
                         compopt -o nospace

@@ -3,7 +3,6 @@ complete -c red-tentacle -l success -d 'Which answers win: 200-299,304 (304 alwa
 complete -c red-tentacle -l linger -d 'How long losers of GET, HEAD, OPTIONS and TRACE may still finish, for their connections\' sake [default: 200ms] [env: RED_TENTACLE_LINGER]' -r -f
 complete -c red-tentacle -l linger-unsafe -d 'How long losers of other methods may, so that the request reaches every backend; 0s cancels them [default: the timeout] [env: RED_TENTACLE_LINGER_UNSAFE]' -r -f
 complete -c red-tentacle -l max-silent -d 'Losers that may wait in vain at one backend before it is asked only once a second; 8 times as many if it answers others [default: 128] [env: RED_TENTACLE_MAX_SILENT]' -r -f
-complete -c red-tentacle -l max-legs -d 'Most legs that hold a thread at once, at least 64; beyond it they queue. Fewer by default where there is less than 1 GiB of memory [default: 1024] [env: RED_TENTACLE_MAX_LEGS]' -r -f
 complete -c red-tentacle -l timeout -d 'Longest time to reach a backend, and again to get its complete head [default: 5s] [env: RED_TENTACLE_TIMEOUT]' -r -f
 complete -c red-tentacle -l idle-timeout -d 'Longest silence while a body moves, either way [default: 60s, or --timeout if that is longer] [env: RED_TENTACLE_IDLE_TIMEOUT]' -r -f
 complete -c red-tentacle -l host -d 'Whose name the backends see in Host: their own, or the one that the client wrote [default: backend] [env: RED_TENTACLE_HOST]' -r -f -a "backend\t''

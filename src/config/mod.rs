@@ -67,8 +67,6 @@ pub struct Config {
     pub spool_dir: PathBuf,
     /// The most client connections at once; `None` leaves it to the limits of open files and of memory.
     pub max_connections: Option<NonZeroUsize>,
-    /// The most legs at once; at least as many as the longest list of backends has.
-    pub max_legs: NonZeroUsize,
     /// Networks of the proxies before this one, which are believed where a request came from.
     pub trusted_proxies: Vec<IpNet>,
     /// Threads that take exchanges on.
@@ -154,9 +152,6 @@ fn checked(given: &Given, are_addresses_used: bool) -> Result<Invocation, Invoca
     for (flag, text) in given.iter() {
         (flag.set)(&mut draft, text).map_err(|reason| fail(format_args!("{} {reason}", given.culprit(flag.name))))?;
     }
-    if !given.has("max-legs") {
-        draft.config.max_legs = draft.config.max_legs.min(fitting_legs(draft.config.max_head));
-    }
     checks::errands(given, &draft)?;
     if !draft.check
         && let Some(errand) = errand::asked(&mut draft)
@@ -179,11 +174,6 @@ fn checked(given: &Given, are_addresses_used: bool) -> Result<Invocation, Invoca
     })
 }
 
-/// The most legs that this host has the memory for.
-fn fitting_legs(head_bytes_max: usize) -> NonZeroUsize {
-    NonZeroUsize::new(Host::read().room(head_bytes_max).legs).unwrap_or(NonZeroUsize::MIN)
-}
-
 /// The configuration in effect, a line per flag.
 fn shown(draft: &Draft) -> String {
     let rows = flags::all().filter(|flag| flag.name != "check");
@@ -195,7 +185,7 @@ fn shown(draft: &Draft) -> String {
 pub(crate) fn warnings(config: &Config, host: &Host) -> Vec<String> {
     let wanted = config.max_connections.map(NonZeroUsize::get);
     let room = host.room(config.max_head);
-    let complaints = host.complaints(&room, wanted, config.max_legs.get());
+    let complaints = host.complaints(&room, wanted);
     complaints.into_iter().chain(room.places(wanted).complaint(config.backends.len())).collect()
 }
 
@@ -221,7 +211,6 @@ impl Config {
             spool_dir: std::env::temp_dir(),
             max_connections: None,
             trusted_proxies: ["127.0.0.0/8", "::1/128"].map(|network| network.parse().expect("a network")).to_vec(),
-            max_legs: NonZeroUsize::new(1024).expect("it isn't 0"),
             // They never wait; the second per core takes over while the system pauses the first.
             workers: thread::available_parallelism().unwrap_or(NonZeroUsize::MIN).saturating_mul(TWO),
             grace_period: Duration::from_secs(10),

@@ -51,7 +51,7 @@ fn a_flag_beats_the_environment_which_beats_the_default() {
     let workers = Config::new(Vec::new()).workers.to_string();
     let clients = Host::read().room(Config::new(Vec::new()).max_head).clients(None);
     let clients = format!("{clients} (from the limits of open files and memory)");
-    let rows: [Row; 27] = [
+    let rows: [Row; 26] = [
         ("backends", "http://z", "http://a,https://b:8443/c", "http://c", "ftp://a", "it must begin with http:// or"),
         ("success", "200-299", "200-299,304", "200,404", "2xx", "not a status or a range of them; write 200 or"),
         ("timeout", "5s", "500ms", "7s", "5x", "not a duration; write 500ms, 1.5s, 5s, 1m30s or 1h"),
@@ -63,7 +63,6 @@ fn a_flag_beats_the_environment_which_beats_the_default() {
         ("dns-ttl", "30s", "0s", "3600s", "x", "not a duration; write 500ms, 1.5s, 5s, 1m30s or 1h"),
         ("host", "backend", "preserve", "preserve", "client", "neither backend nor preserve; write one of them"),
         ("via", "off", "on", "on", "maybe", "neither on nor off; write one of them"),
-        ("max-legs", "1024", "64", "100", "63", "not a whole number from 64 to 65536; write 64, say"),
         (
             "listen",
             "0.0.0.0:8080,[::]:8080 (where IPv6 exists)",
@@ -270,8 +269,6 @@ fn an_offer_is_within_the_bounds() {
         ("--max-idle-lines 1025", "write 1024, say".to_owned()),
         ("--max-idle-lines few", "write 64, say".to_owned()),
         ("--max-silent x", "write 128, say".to_owned()),
-        ("--max-legs x", "write 1024, say".to_owned()),
-        ("--max-legs 1", "write 64, say".to_owned()),
         ("--workers x", format!("write {workers}, say")),
         ("--max-head 0", "write 1KiB, say".to_owned()),
         ("--max-head 2000GiB", "write 256KiB, say".to_owned()),
@@ -425,6 +422,5 @@ fn the_process_environment_fits() {
 fn new_configurations_pass_the_checks() {
     let config = Config::new(vec![Address::parse("http://a").expect("an address")]);
     assert!(config.idle_timeout >= config.timeout);
-    assert!(config.max_legs.get() >= crate::message::ADDRESSES_MAX);
     assert!(config.admin_listen.iter().all(Listen::is_loopback));
 }

@@ -12,17 +12,10 @@ use rustix::net::RecvFlags;
 use socket2::SockRef;
 
 use super::connection::{Connection, READ_BYTES};
-use super::patience::{Pace, Wait};
-use super::pipe::Pipe;
 use super::standing::Standing;
-use super::tunnel::Tunnel;
 use super::{Door, Front, further};
 use crate::message::Departure;
 use crate::poller::{Owner, Turn, Watch};
-use crate::wait;
-
-/// So often a thread that waits for a client looks whether it has left, or whether the house is closed.
-pub(super) const LOOK_UP_TIME: Duration = Duration::from_millis(250);
 
 /// A client's socket, from accepting it to closing it.
 pub(super) struct Client {
@@ -48,9 +41,21 @@ pub(super) struct Seat {
     pub(super) presence: Presence,
     /// The house is closed, and what is still written to the client is cut off.
     pub(super) is_cut: bool,
-    /// The connection speaks another protocol now: its edges are this one's.
-    pub(super) tunnel: Option<Arc<Tunnel>>,
+    /// What the client's turns are given to meanwhile.
+    pub(super) carrier: Option<Arc<dyn Carrier>>,
+    /// The poller tells of room to write, too.
+    is_told_of_room: bool,
     pub(super) abandon: Option<Box<dyn FnOnce() + Send>>,
+}
+
+/// What carries bytes to a client, or both ways, while no request is read from it: a reply or a tunnel.
+pub(super) trait Carrier: Send + Sync {
+    /// Takes a turn of the client's socket.
+    fn turn(self: Arc<Self>, turn: Turn);
+    /// What the client makes of its place, unless bytes are being carried just now.
+    fn standing(&self) -> Option<Standing>;
+    /// Ends, and the connection with it, if `goes` says so of what the client makes of its place: whether it did.
+    fn give_way(self: Arc<Self>, goes: &dyn Fn(&Standing) -> bool) -> bool;
 }
 
 /// Whether the client is still there.
@@ -110,73 +115,18 @@ impl Client {
         self.seat().presence == Presence::Gone
     }
 
-    /// Writes everything. Blocks for the client, but not longer than the write timeout without progress or with too little,
-    /// and not for one that has left.
-    pub(super) fn write_all(self: &Arc<Self>, bytes: &[u8], pace: &mut Pace) -> io::Result<()> {
-        self.send_all(bytes.len(), pace, |left| (&self.socket).write(&bytes[bytes.len() - left..]))
-    }
-
-    /// The same with so many bytes that are in the pipe.
-    pub(super) fn write_from(self: &Arc<Self>, pipe: &Pipe, count: usize, pace: &mut Pace) -> io::Result<()> {
-        self.send_all(count, pace, |left| pipe.drain(&self.socket, left))
-    }
-
-    fn send_all(
-        self: &Arc<Self>,
-        mut left: usize,
-        pace: &mut Pace,
-        send: impl Fn(usize) -> io::Result<usize>,
-    ) -> io::Result<()> {
-        while left > 0 {
-            match send(left) {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(count) => {
-                    pace.took(count);
-                    left -= count;
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.wait_until_writable(pace)?,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(())
-    }
-
-    fn wait_until_writable(self: &Arc<Self>, pace: &mut Pace) -> io::Result<()> {
-        let write_timeout = self.front().write_timeout;
-        let began = Instant::now();
-        let _wait = self.begin_wait(began);
-        loop {
-            let look_up = (Instant::now() + LOOK_UP_TIME).min(began + write_timeout);
-            match wait::until_writable(&self.socket, look_up) {
-                Err(error) if error.kind() == io::ErrorKind::TimedOut && look_up < began + write_timeout => {}
-                Ok(()) if pace.is_too_slow(began.elapsed(), write_timeout) => {
-                    return Err(io::Error::new(io::ErrorKind::TimedOut, "it took less than 1 KiB a second"));
-                }
-                waited => return waited,
-            }
-            if self.is_gone() {
-                return Err(io::ErrorKind::ConnectionAborted.into());
-            }
+    /// Has the poller give a turn when there is room to write again, from now on.
+    pub(super) fn tell_of_room(&self) -> io::Result<()> {
+        let was_told = std::mem::replace(&mut self.seat().is_told_of_room, true);
+        match self.watch.get() {
+            Some(watch) if !was_told => watch.tell_of_room(&self.socket),
+            _ => Ok(()),
         }
     }
 
-    /// A thread waits for this client, which has taken nothing since then. If it is one too many, the one that has taken
-    /// nothing for longest is cut off.
-    pub(super) fn begin_wait(self: &Arc<Self>, since: Instant) -> Wait<'_, Client> {
-        let (wait, longest) = self.front().waiting.begin(self, since);
-        if let Some(longest) = longest {
-            longest.cut_off();
-        }
-        wait
-    }
-
-    /// What is being written to the client must not look whole: its writer finds it gone, and resets.
+    /// What is being written to the client, or will be, must not look whole: its writer finds it gone, and resets.
     pub(super) fn cut_off(&self) {
-        let tunnel = self.seat().tunnel.clone();
-        if let Some(tunnel) = tunnel {
-            return tunnel.cut_off();
-        }
+        self.seat().is_cut = true;
         let _ = SockRef::from(&self.socket).set_linger(Some(Duration::ZERO));
         let _ = self.socket.shutdown(Shutdown::Read);
         self.notice_departure(true);
@@ -193,9 +143,12 @@ impl Client {
 
     /// Writes what the socket takes without waiting: how many bytes.
     pub(super) fn write_now(&self, bytes: &[u8]) -> io::Result<usize> {
-        match (&self.socket).write(bytes) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
-            written => written,
+        loop {
+            match (&self.socket).write(bytes) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(0),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                written => return written,
+            }
         }
     }
 
@@ -215,12 +168,6 @@ impl Client {
                 Err(_) => return Arrived::End,
             }
         }
-    }
-
-    /// The connection speaks another protocol from now on, and its turns are the tunnel's.
-    pub(super) fn enter_tunnel(&self, tunnel: &Arc<Tunnel>) {
-        self.end_exchange();
-        self.seat().tunnel = Some(tunnel.clone());
     }
 
     /// Ends an exchange and gives the connection what came behind its request: whether an edge came while it lasted.
@@ -255,14 +202,14 @@ impl Client {
 
     /// What the client makes of its place, unless something is done for it just now.
     pub(super) fn standing(&self) -> Option<Standing> {
-        let tunnel = {
+        let carrier = {
             let seat = self.seat();
             if let Some(connection) = &seat.connection {
                 return Some(connection.standing());
             }
-            seat.tunnel.clone()
+            seat.carrier.clone()
         };
-        tunnel?.standing()
+        carrier?.standing()
     }
 
     /// Takes the connection if `goes` says so of what the client makes of its place, and if no request has just come.
@@ -289,6 +236,20 @@ impl Client {
         let connection = seat.connection.take();
         seat.pending |= connection.is_none();
         connection
+    }
+
+    /// Notes an edge for whoever gives the connection back, and what it says of the client.
+    pub(super) fn note_unread(&self, read_closed: bool, dead: bool) {
+        {
+            let mut seat = self.seat();
+            seat.pending = true;
+            if read_closed && seat.presence == Presence::Here {
+                seat.presence = Presence::SendsNoMore;
+            }
+        }
+        if read_closed || dead {
+            self.notice_departure(dead);
+        }
     }
 
     /// A client that stopped sending has left if no other whole request is before its end; a dead one in any case.

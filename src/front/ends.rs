@@ -6,14 +6,12 @@ use std::net::Shutdown;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags};
 use socket2::SockRef;
 
-use super::client::{Client, LOOK_UP_TIME};
+use super::client::Client;
 use super::flow::{Failed, Flow, Progress, now};
 use super::standing::Standing;
-use crate::message::{Delivery, FarSide};
-use crate::wait;
+use crate::message::{Delivered, Delivery, FarSide};
 
 /// Pieces each way before others get the thread: a megabyte, or about a millisecond.
 pub(super) const ROUNDS_MAX: usize = 64;
@@ -36,7 +34,7 @@ pub(super) struct Ends {
     is_backend_lost: bool,
     /// What was lost first, if anything.
     pub(super) failed: Option<Delivery>,
-    pub(super) ended: Box<dyn FnOnce(Delivery) + Send>,
+    pub(super) ended: Delivered,
 }
 
 /// What a socket that isn't read any more has to say.
@@ -46,12 +44,7 @@ fn error_of(socket: BorrowedFd) -> Option<io::Error> {
 
 impl Ends {
     /// Nothing has moved yet; `unread` is what the client has sent already.
-    pub(super) fn new(
-        far: Box<dyn FarSide>,
-        unread: Vec<u8>,
-        ended: Box<dyn FnOnce(Delivery) + Send>,
-        now: Instant,
-    ) -> Ends {
+    pub(super) fn new(far: Box<dyn FarSide>, unread: Vec<u8>, ended: Delivered, now: Instant) -> Ends {
         Ends {
             far,
             up: Flow::holding(unread),
@@ -181,28 +174,11 @@ impl Ends {
     }
 
     pub(super) fn standing(&self) -> Standing {
-        Standing::Tunnel { since: self.opened_at, bytes: self.up.total + self.down.total, moved: self.moved_at }
+        Standing::Streaming { since: self.opened_at, bytes: self.up.total + self.down.total, moved: self.moved_at }
     }
 
-    /// Something has been read that can't be written yet: the poller, which waits for reading only, can't help.
-    pub(super) fn is_stuck(&self) -> bool {
-        self.up.is_pending() || self.down.is_pending() || self.has_unsent()
-    }
-
-    /// Waits on this thread until something can go on, but not for long.
-    pub(super) fn wait(&self, client: &Client, deadline: Instant) {
-        let flags = |flow: &Flow, other: &Flow, unsent: bool| {
-            let mut flags = PollFlags::empty();
-            flags.set(PollFlags::IN, !flow.is_pending() && !flow.source_ended);
-            flags.set(PollFlags::OUT, other.is_pending() || unsent);
-            flags
-        };
-        let of_client = (client.socket.as_fd(), flags(&self.up, &self.down, false));
-        let of_far = (self.far.as_fd(), flags(&self.down, &self.up, self.has_unsent()));
-        // A side of which nothing is wanted would end every wait at once if it is dead.
-        let wanted = [of_client, of_far].into_iter().filter(|(_, flags)| !flags.is_empty());
-        let mut wanted: Vec<_> = wanted.map(|(socket, flags)| PollFd::from_borrowed_fd(socket, flags)).collect();
-        // At the deadline, and when the house closes, the next round ends it.
-        let _ = wait::until_any(&mut wanted, deadline.min(Instant::now() + LOOK_UP_TIME));
+    /// Whether the client has to take something first.
+    pub(super) fn waits_for_client(&self) -> bool {
+        self.down.is_pending()
     }
 }

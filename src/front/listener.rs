@@ -2,15 +2,16 @@
 
 use std::io;
 use std::net::TcpListener;
+use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use socket2::SockRef;
 
 use super::client::Client;
 use super::{Door, Front, Serve};
 use crate::poller::{Owner, Turn, Watch};
-use crate::wait;
 
 /// Clients accepted in one turn: the others' sockets want the poller's thread, too.
 const ACCEPTS_MAX: usize = 128;
@@ -81,7 +82,7 @@ impl Listener {
         let Some(listener) = socket.as_ref() else { return Accepted::None };
         if front.crowd.is_full() {
             let now = Instant::now();
-            if wait::until_readable(listener, now).is_err() {
+            if !is_anybody_there(listener) {
                 return Accepted::None;
             }
             // A client wants to come in.
@@ -100,6 +101,11 @@ impl Listener {
             Err(error) => after(&error),
         }
     }
+}
+
+fn is_anybody_there(listener: &impl AsFd) -> bool {
+    const AT_ONCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
+    poll(&mut [PollFd::new(listener, PollFlags::IN)], Some(&AT_ONCE)).is_ok_and(|ready| ready > 0)
 }
 
 /// No error of accepting ends the loop.
@@ -147,7 +153,7 @@ mod tests {
         let (poller, waiter) = Poller::new().expect("a poller");
         std::thread::spawn(move || waiter.run());
         let limits = Limits::new(1024, 0, &std::env::temp_dir());
-        let front = Front::new(poller.clone(), limits, 16, SOON, 1);
+        let front = Front::new(poller.clone(), limits, 16, SOON);
         let socket = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = socket.local_addr().expect("an address");
         front.listen(socket, Turn::Drain, Arc::new(|_, _| Ok(()))).expect("a watch");

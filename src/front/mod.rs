@@ -14,12 +14,14 @@ pub mod fuzzing;
 mod head;
 mod http2;
 mod listener;
-mod patience;
+mod pace;
 mod pipe;
+mod relay;
 mod reply;
 mod reply_to;
 mod spooler;
 mod standing;
+mod transfer;
 mod tunnel;
 mod turns;
 
@@ -33,11 +35,9 @@ use std::{fmt, io};
 use crate::message::{Refusal, Request, SpoolMemory};
 use crate::poller::{Poller, Turn};
 
-use client::Client;
 use crowd::Crowd;
 pub use crowd::Yielding;
 pub use listener::Listener;
-use patience::Waiting;
 use pipe::Pipes;
 pub use reply_to::ClientReply;
 use spooler::Spooler;
@@ -116,8 +116,6 @@ pub struct Front {
     limits: Arc<Limits>,
     /// How long a client may take nothing of a reply, or less than its share.
     write_timeout: Duration,
-    /// The clients that threads wait for.
-    waiting: Waiting<Client>,
     pipes: Pipes,
     crowd: Crowd,
     spooler: Arc<Spooler>,
@@ -126,14 +124,8 @@ pub struct Front {
 }
 
 impl Front {
-    /// A front without listeners. Threads wait for at most `waiting_max` clients at once.
-    pub fn new(
-        poller: Poller,
-        limits: Limits,
-        connections_max: usize,
-        write_timeout: Duration,
-        waiting_max: usize,
-    ) -> Arc<Front> {
+    /// A front without listeners.
+    pub fn new(poller: Poller, limits: Limits, connections_max: usize, write_timeout: Duration) -> Arc<Front> {
         let yielding = limits.yielding;
         let spooler: Arc<Spooler> = Arc::default();
         let closer = spooler.clone();
@@ -142,7 +134,6 @@ impl Front {
             poller,
             limits: Arc::new(limits),
             write_timeout,
-            waiting: Waiting::new(waiting_max),
             pipes: Pipes::default(),
             crowd: Crowd::new(connections_max, yielding),
             spooler,

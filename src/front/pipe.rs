@@ -3,6 +3,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice};
@@ -17,18 +18,18 @@ const PIPES_MAX: usize = 32;
 
 /// All pipes, so that they don't use up the descriptors.
 #[derive(Debug, Default)]
-pub(super) struct Pipes(AtomicUsize);
+pub(super) struct Pipes(Arc<AtomicUsize>);
 
 /// A pipe between two sockets that don't wait.
-pub(super) struct Pipe<'a> {
+pub(super) struct Pipe {
     exit: OwnedFd,
     entry: OwnedFd,
-    _counted: Counted<'a>,
+    _counted: Counted,
 }
 
-struct Counted<'a>(&'a AtomicUsize);
+struct Counted(Arc<AtomicUsize>);
 
-impl Drop for Counted<'_> {
+impl Drop for Counted {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
@@ -36,9 +37,9 @@ impl Drop for Counted<'_> {
 
 impl Pipes {
     /// An empty one, if there may be one more.
-    pub(super) fn open(&self) -> Option<Pipe<'_>> {
+    pub(super) fn open(&self) -> Option<Pipe> {
         let before = self.0.fetch_add(1, Ordering::Relaxed);
-        let counted = Counted(&self.0);
+        let counted = Counted(self.0.clone());
         if before >= PIPES_MAX {
             return None;
         }
@@ -49,7 +50,7 @@ impl Pipes {
     }
 }
 
-impl Pipe<'_> {
+impl Pipe {
     /// Fills it with at most so many bytes, by what moves them into its entry.
     pub(super) fn fill(
         &self,

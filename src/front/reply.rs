@@ -152,9 +152,7 @@ mod tests {
         }
     }
     impl crate::message::Source for Nothing {
-        fn is_here(&self) -> bool {
-            true
-        }
+        fn when_ready(&mut self, _: crate::message::Ready) {}
     }
 
     fn head(asked: Asked, headers: &HeaderMap, framing: Framing) -> String {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 /// A client that asks one request after another is silent for shorter than this in between: else those that are busy would
 /// lose their connections to each other.
 const SILENCE_MIN: Duration = Duration::from_secs(1);
-/// How long a request or a tunnel is left alone, whatever it does: a connection across the world has begun to be fast by then.
+/// How long a request or a stream is left alone, whatever it does: a connection across the world has begun to be fast by then.
 const FAIR_TIME: Duration = Duration::from_secs(3);
 /// A request of which nothing comes for so long has stopped: longer than a phone needs in a tunnel of a railway.
 const STALL_TIME: Duration = Duration::from_secs(10);
@@ -26,8 +26,8 @@ pub(super) enum Standing {
     Idle { since: Instant },
     /// A head or a body is on its way: how much has come, and when the last of it did.
     Arriving { since: Instant, bytes: u64, heard: Instant },
-    /// A tunnel: how much has gone through it, and when the last of it did.
-    Tunnel { since: Instant, bytes: u64, moved: Instant },
+    /// A tunnel, or a reply that is being sent: how much has gone through, and when the last of it did.
+    Streaming { since: Instant, bytes: u64, moved: Instant },
     /// It has been told to go, and is read for some time more.
     Parting { since: Instant },
 }
@@ -43,7 +43,7 @@ impl Standing {
                 now.saturating_duration_since(since) >= FAIR_TIME
                     && pace(bytes, since, heard, now) < FAIR_BYTES_PER_SECOND
             }
-            Standing::Tunnel { since, bytes, .. } => {
+            Standing::Streaming { since, bytes, .. } => {
                 now.saturating_duration_since(since) >= FAIR_TIME && rate(bytes, since, now) < FAIR_BYTES_PER_SECOND
             }
         }
@@ -75,7 +75,7 @@ pub(super) fn next_to_go<T>(clients: Vec<(Standing, T)>, places: usize, now: Ins
         match standing {
             Standing::Idle { since } | Standing::Parting { since } => idle.push((since, client)),
             Standing::Arriving { since, bytes, heard } => arriving.push((pace(bytes, since, heard, now), client)),
-            Standing::Tunnel { moved, .. } => tunnels.push((moved, client)),
+            Standing::Streaming { moved, .. } => tunnels.push((moved, client)),
         }
     }
     let mut slow = arriving.len() + tunnels.len();
@@ -145,7 +145,7 @@ mod tests {
         };
         let arriving = |milliseconds, bytes| heard(milliseconds, bytes, 0);
         let tunnel =
-            |milliseconds, bytes| Standing::Tunnel { since: ago(begin, milliseconds), bytes, moved: ago(begin, 0) };
+            |milliseconds, bytes| Standing::Streaming { since: ago(begin, milliseconds), bytes, moved: ago(begin, 0) };
         let rows = [
             ("asks one request after another", idle(999), false),
             ("idles", idle(1000), true),
@@ -185,8 +185,11 @@ mod tests {
         let now = begin + NOW;
         let idle = |seconds: u64| Standing::Idle { since: ago(begin, seconds * 1000) };
         let upload = |bytes: u64| Standing::Arriving { since: ago(begin, 10_000), bytes: bytes * 1000, heard: now };
-        let tunnel =
-            |seconds: u64| Standing::Tunnel { since: ago(begin, 900_000), bytes: 0, moved: ago(begin, seconds * 1000) };
+        let tunnel = |seconds: u64| Standing::Streaming {
+            since: ago(begin, 900_000),
+            bytes: 0,
+            moved: ago(begin, seconds * 1000),
+        };
         let rows = [
             ("none may go", 8, vec![(upload(1 << 20), "a"), (idle(0), "b")], ""),
             ("idle for longest", 8, vec![(idle(2), "a"), (idle(9), "b"), (idle(5), "c")], "bca"),

@@ -3,22 +3,20 @@
 //! destroy what the kernel still has to send. While nothing is to be moved it waits in the poller. Knows nothing of what the
 //! bytes mean.
 
-use std::net::Shutdown;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Instant;
 
-use super::client::Client;
+use super::client::{Carrier, Client};
 use super::ends::{Ends, ROUNDS_MAX};
 use super::flow::Progress;
 use super::standing::Standing;
-use crate::message::{Delivery, FarSide, TunnelCare};
+use crate::message::{Delivered, Delivery, FarSide};
 use crate::poller::Turn;
 
 /// Two connections that are one.
 pub(super) struct Tunnel {
     client: Arc<Client>,
-    run: Box<dyn Fn(Box<dyn FnOnce() + Send>) + Send + Sync>,
     shared: Mutex<Shared>,
 }
 
@@ -29,8 +27,6 @@ struct Shared {
     pending: bool,
     /// The tunnel is over, or is to be.
     closed: bool,
-    /// The client is to be reset.
-    aborted: bool,
 }
 
 /// The ends in the hands of one thread, or on their way to it. Dropped there (by a panic, or since the house takes no more
@@ -41,7 +37,7 @@ struct Held {
 }
 
 impl Held {
-    /// Moves what is there, until nothing is.
+    /// Moves what is there, until nothing is, or others want the thread.
     fn work(mut self) {
         let tunnel = self.tunnel.clone();
         for _ in 0..ROUNDS_MAX {
@@ -55,11 +51,12 @@ impl Held {
                 self.pause(progress);
             }
         }
-        self.go_on_later();
+        if let Some(ends) = self.ends.take() {
+            self.ends = tunnel.put(&mut tunnel.shared(), ends, Instant::now());
+        }
     }
 
-    /// Nothing moves: the tunnel is over, or this thread waits, or the poller does. A side whose bytes are thrown away puts no
-    /// deadline off.
+    /// Nothing moves: the tunnel is over, or the poller waits. A side whose bytes are thrown away puts no deadline off.
     fn pause(&mut self, progress: Progress) {
         let Some(ends) = &mut self.ends else { return };
         let (client, now) = (&self.tunnel.client, Instant::now());
@@ -75,17 +72,12 @@ impl Held {
         if progress == Progress::ThrownAway {
             return;
         }
-        if ends.is_stuck() {
-            let _wait = ends.down.is_pending().then(|| client.begin_wait(ends.moved_at));
-            return ends.wait(client, deadline);
+        if ends.waits_for_client()
+            && let Err(error) = client.tell_of_room()
+        {
+            return self.end(Delivery::ClientGone(error));
         }
         self.ends = self.ends.take().and_then(|ends| self.tunnel.give_back(ends, deadline));
-    }
-
-    /// Lets others have the thread first.
-    fn go_on_later(self) {
-        let tunnel = self.tunnel.clone();
-        (tunnel.run)(Box::new(move || self.work()));
     }
 
     /// Ends the tunnel here and now, in order as far as that goes.
@@ -112,35 +104,25 @@ impl Drop for Held {
         if let Some(ends) = &mut self.ends {
             ends.far.abort();
         }
-        self.tunnel.shared().aborted = true;
-        self.end(Delivery::Stopped);
+        self.end(Delivery::Panicked);
     }
 }
 
 impl Tunnel {
     /// Joins the two; `unread` is what the client has sent already.
-    pub(super) fn open(client: Arc<Client>, unread: Vec<u8>, far: Box<dyn FarSide>, care: TunnelCare) {
-        let ends = Box::new(Ends::new(far, unread, care.ended, Instant::now()));
+    pub(super) fn open(client: Arc<Client>, unread: Vec<u8>, mut far: Box<dyn FarSide>, ended: Delivered) {
         // There may be something to read by now, and no edge will tell: somebody looks at once.
-        let shared = Shared { ends: None, pending: false, closed: false, aborted: false };
-        let tunnel = Arc::new(Tunnel { client, run: care.run, shared: Mutex::new(shared) });
-        tunnel.client.enter_tunnel(&tunnel);
+        let shared = Shared { ends: None, pending: false, closed: false };
+        let tunnel = Arc::new(Tunnel { client, shared: Mutex::new(shared) });
+        tunnel.client.seat().carrier = Some(tunnel.clone());
         let weak = Arc::downgrade(&tunnel);
-        ends.far.when_ready(Box::new(move || {
+        far.when_ready(Arc::new(move || {
             if let Some(tunnel) = weak.upgrade() {
                 tunnel.wake();
             }
         }));
+        let ends = Box::new(Ends::new(far, unread, ended, Instant::now()));
         Held { tunnel, ends: Some(ends) }.work();
-    }
-
-    /// A turn of the client's socket.
-    pub(super) fn turn(self: &Arc<Self>, turn: Turn) {
-        match turn {
-            Turn::Ready { .. } | Turn::Expired => self.wake(),
-            Turn::Drain => {}
-            Turn::Cut => self.cut(),
-        }
     }
 
     /// Something has happened at one of the ends.
@@ -152,11 +134,11 @@ impl Tunnel {
             ends
         };
         if ends.is_some() {
-            Held { tunnel: self.clone(), ends }.go_on_later();
+            Held { tunnel: self.clone(), ends }.work();
         }
     }
 
-    /// The house is closed. There may be no thread any more to do the work, so it ends here and now, or on the thread that has it.
+    /// The house is closed: the tunnel ends here and now, or on the thread that moves its bytes.
     fn cut(self: &Arc<Self>) {
         let ends = {
             let mut shared = self.shared();
@@ -166,37 +148,15 @@ impl Tunnel {
         Held { tunnel: self.clone(), ends }.stop();
     }
 
-    /// The client takes too little: it is reset, so that the kernel doesn't keep what it hasn't taken.
-    pub(super) fn cut_off(self: &Arc<Self>) {
-        self.shared().aborted = true;
-        // It wakes the thread that waits.
-        let _ = self.client.socket.shutdown(Shutdown::Read);
-        self.cut();
-    }
-
-    /// What the client makes of its place, unless bytes are being moved just now.
-    pub(super) fn standing(&self) -> Option<Standing> {
-        self.shared().ends.as_ref().map(|ends| ends.standing())
-    }
-
-    /// Ends the tunnel in order if `goes` says so of what its client makes of its place: whether it did.
-    pub(super) fn give_way(self: &Arc<Self>, goes: impl Fn(&Standing) -> bool) -> bool {
-        let ends = {
-            let mut shared = self.shared();
-            let ends = shared.ends.take_if(|ends| goes(&ends.standing()));
-            shared.closed |= ends.is_some();
-            ends
-        };
-        let Some(mut ends) = ends else { return false };
-        ends.part_at_once(&self.client);
-        Held { tunnel: self.clone(), ends: Some(ends) }.end(Delivery::GaveWay);
-        true
-    }
-
     /// Gives the ends to the poller, or back if something happened meanwhile.
     fn give_back(&self, ends: Box<Ends>, deadline: Instant) -> Option<Box<Ends>> {
         let mut shared = self.shared();
-        if std::mem::take(&mut shared.pending) || shared.closed {
+        if std::mem::take(&mut shared.pending) { Some(ends) } else { self.put(&mut shared, ends, deadline) }
+    }
+
+    /// Gives the ends to the poller, or back if the tunnel is to end.
+    fn put(&self, shared: &mut Shared, ends: Box<Ends>, deadline: Instant) -> Option<Box<Ends>> {
+        if shared.closed {
             return Some(ends);
         }
         if let Some(watch) = self.client.watch.get() {
@@ -207,18 +167,14 @@ impl Tunnel {
     }
 
     fn end(&self, ends: Ends, delivery: Delivery) {
-        let is_aborted = {
-            let mut shared = self.shared();
-            shared.closed = true;
-            shared.aborted
-        };
+        self.shared().closed = true;
         let Ends { far, ended, .. } = ends;
-        if is_aborted {
+        if matches!(delivery, Delivery::Panicked) {
             self.client.abort();
         } else {
             self.client.close();
         }
-        self.client.seat().tunnel = None;
+        self.client.seat().carrier = None;
         drop(far);
         ended(delivery);
     }
@@ -228,10 +184,37 @@ impl Tunnel {
     }
 }
 
+impl Carrier for Tunnel {
+    fn turn(self: Arc<Self>, turn: Turn) {
+        match turn {
+            Turn::Ready { .. } | Turn::Expired => self.wake(),
+            Turn::Drain => {}
+            Turn::Cut => self.cut(),
+        }
+    }
+
+    fn standing(&self) -> Option<Standing> {
+        self.shared().ends.as_ref().map(|ends| ends.standing())
+    }
+
+    fn give_way(self: Arc<Self>, goes: &dyn Fn(&Standing) -> bool) -> bool {
+        let ends = {
+            let mut shared = self.shared();
+            let ends = shared.ends.take_if(|ends| goes(&ends.standing()));
+            shared.closed |= ends.is_some();
+            ends
+        };
+        let Some(mut ends) = ends else { return false };
+        ends.part_at_once(&self.client);
+        Held { tunnel: self, ends: Some(ends) }.end(Delivery::GaveWay);
+        true
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::io::{self, Read, Write};
-    use std::net::{TcpListener, TcpStream};
+    use std::net::{Shutdown, TcpListener, TcpStream};
     use std::os::fd::{AsFd, BorrowedFd};
     use std::os::unix::net::UnixStream;
     use std::time::Duration;
@@ -241,12 +224,12 @@ mod tests {
 
     use super::*;
     use crate::front::{ClientReply, Front, Limits};
-    use crate::message::{Reply, ReplyBody, ReplyTo, Request};
+    use crate::message::{Ready, Reply, ReplyBody, ReplyTo, Request};
     use crate::poller::Poller;
 
     const SOON: Duration = Duration::from_secs(10);
 
-    /// A backend's side: either silent, or deaf and about to say its last words.
+    /// A backend's side: deaf and about to say its last words, or one that breaks the house when it is written to.
     struct Far {
         socket: UnixStream,
         says: io::Cursor<Vec<u8>>,
@@ -260,6 +243,9 @@ mod tests {
 
     impl Write for Far {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            if self.says.get_ref().is_empty() && bytes != b"early" {
+                std::panic::resume_unwind(Box::new("meant"));
+            }
             if self.says.get_ref().is_empty() { Ok(bytes.len()) } else { Err(io::ErrorKind::BrokenPipe.into()) }
         }
 
@@ -285,17 +271,15 @@ mod tests {
 
         fn abort(&mut self) {}
 
-        fn when_ready(&self, _: Box<dyn Fn() + Send + Sync>) {}
+        fn when_ready(&mut self, _: Ready) {}
     }
 
-    type Run = fn(Box<dyn FnOnce() + Send>);
-
     /// A client behind its 101, what becomes of its tunnel, and what stands behind it.
-    fn joined(says: &[u8], run: Run) -> (TcpStream, Receiver<Delivery>, Arc<Front>, Poller) {
+    fn joined(says: &[u8]) -> (TcpStream, Receiver<Delivery>, Arc<Front>, Poller) {
         let (poller, waiter) = Poller::new().expect("a poller");
         thread::spawn(move || waiter.run());
         let limits = Limits::new(1024, 0, &std::env::temp_dir());
-        let front = Front::new(poller.clone(), limits, 8, SOON, 8);
+        let front = Front::new(poller.clone(), limits, 8, SOON);
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("an address");
         let ((sender, ended), says) = (unbounded(), says.to_vec());
@@ -306,7 +290,7 @@ mod tests {
             let head = Reply { status: StatusCode::SWITCHING_PROTOCOLS, headers, body };
             let sender = sender.clone();
             let ended = Box::new(move |delivery| sender.send(delivery).expect("the test listens"));
-            Box::new(reply_to).join(head, Box::new(far), TunnelCare { run: Box::new(run), ended });
+            Box::new(reply_to).join(head, Box::new(far), ended);
             Ok(())
         };
         front.listen(listener, Turn::Drain, Arc::new(serve)).expect("a listener");
@@ -322,43 +306,26 @@ mod tests {
         (client, ended, front, poller)
     }
 
-    /// Was seen as: a silent tunnel that was cut when the house closed, or whose thread panicked, had no line in the log and
-    /// kept its client's socket for ever.
+    /// Was seen as: a silent tunnel whose thread panicked had no line in the log and kept its client's socket for ever.
     #[test]
-    fn work_that_nobody_does_ends_the_tunnel() {
-        let panics: Run = |work| {
-            let panics = std::panic::AssertUnwindSafe(|| {
-                let _work = work;
-                std::panic::resume_unwind(Box::new("meant"));
-            });
-            let _ = std::panic::catch_unwind(panics);
-        };
-        for (run, has_panicked) in [(drop as Run, false), (panics, true)] {
-            let (mut client, ended, front, poller) = joined(b"", run);
-            let deadline = Instant::now() + SOON;
-            // The first bytes may come while the tunnel is still being made.
-            let delivery = loop {
-                let _ = client.write(b"x");
-                if let Ok(delivery) = ended.recv_timeout(Duration::from_millis(10)) {
-                    break delivery;
-                }
-                assert!(Instant::now() < deadline, "the tunnel is never heard of again");
-            };
-            assert!(matches!(delivery, Delivery::Stopped), "{delivery:?}");
-            let end = client.read(&mut [0]);
-            assert!(end.is_err() || (!has_panicked && matches!(end, Ok(0))), "{end:?}, not a reset");
-            while front.connections() > 0 {
-                thread::yield_now();
-            }
-            poller.stop();
+    fn a_panic_ends_the_tunnel_with_a_reset() {
+        let (mut client, ended, front, poller) = joined(b"");
+        client.write_all(b"x").expect("the front reads");
+        let delivery = ended.recv_timeout(SOON).expect("the tunnel is heard of again");
+        assert!(matches!(delivery, Delivery::Panicked), "{delivery:?}");
+        let end = client.read(&mut [0]);
+        assert!(end.is_err(), "{end:?}, not a reset");
+        while front.connections() > 0 {
+            thread::yield_now();
         }
+        poller.stop();
     }
 
     /// Was seen as: a backend that said why it closed, and was written to at the same moment, wasn't heard.
     #[test]
     fn the_last_words_of_a_side_that_takes_nothing_any_more_are_heard() {
         let words = vec![b'w'; 30_000];
-        let (mut client, ended, _front, poller) = joined(&words, |work| work());
+        let (mut client, ended, _front, poller) = joined(&words);
         let mut heard = vec![0; words.len()];
         client.read_exact(&mut heard).expect("the last words");
         assert_eq!(heard, words);

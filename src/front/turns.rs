@@ -96,16 +96,9 @@ impl Client {
         self.close();
     }
 
-    /// The reply was sent and the client may ask again.
+    /// The reply was sent and the client may ask again. Its request may still be in somebody's hands on this very thread: what
+    /// comes next has its own turn, or a client that asks for many such replies would have each answered within the last.
     pub(super) fn answered(self: &Arc<Self>, mut connection: Box<Connection>) {
-        connection.answered(Instant::now());
-        let pending = self.leave_exchange(&mut connection);
-        self.work(connection, pending);
-    }
-
-    /// The same where the request may still be in somebody's hands on this very thread: what comes next has its own turn, or
-    /// a client that asks for many such replies would have each answered within the last.
-    pub(super) fn answered_at_once(self: &Arc<Self>, mut connection: Box<Connection>) {
         connection.answered(Instant::now());
         let pending = self.leave_exchange(&mut connection);
         let more = if pending || connection.has_unread() { Some(connection) } else { self.give_back(connection) };
@@ -200,9 +193,9 @@ impl Client {
     /// Gives the client's place up if `goes` says so of what it makes of it: whether it did. A client that is sending a request
     /// is told, and has a moment to read it where there may be one more such client.
     pub(super) fn give_way(self: &Arc<Self>, goes: impl Fn(&Standing) -> bool) -> bool {
-        let tunnel = self.seat().tunnel.clone();
-        if let Some(tunnel) = tunnel {
-            return tunnel.give_way(goes);
+        let carrier = self.seat().carrier.clone();
+        if let Some(carrier) = carrier {
+            return carrier.give_way(&goes);
         }
         let Some(mut connection) = self.take_to_go(goes) else { return false };
         if let Step::Refuse(refusal) = connection.expire() {
@@ -242,23 +235,16 @@ impl Client {
 
     /// The house is closed.
     fn cut(&self) {
-        let is_served = {
-            let mut seat = self.seat();
-            seat.is_cut = true;
-            seat.connection.is_none()
-        };
-        if !is_served {
-            return self.close();
-        }
-        self.cut_off();
+        let is_served = self.seat().connection.is_none();
+        if is_served { self.cut_off() } else { self.close() }
     }
 }
 
 impl Owner for Client {
     fn turn(self: Arc<Self>, turn: Turn) {
-        let tunnel = self.seat().tunnel.clone();
-        if let Some(tunnel) = tunnel {
-            return tunnel.turn(turn);
+        let carrier = self.seat().carrier.clone();
+        if let Some(carrier) = carrier {
+            return carrier.turn(turn);
         }
         let worked = catch_unwind(AssertUnwindSafe(|| match turn {
             Turn::Ready { read_closed, dead } => match self.take_or_note(read_closed, dead) {
@@ -271,7 +257,8 @@ impl Owner for Client {
             Turn::Cut => self.cut(),
         }));
         if worked.is_err() {
-            self.close();
+            // What it has been sent may be anything.
+            self.abort();
         }
     }
 }

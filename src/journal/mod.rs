@@ -63,6 +63,7 @@ impl Record {
             Delivery::ClientGone(error) => Some(format!("cut, since the client went away: {}", escaped(error))),
             Delivery::Stopped => Some("cut, since the proxy was stopped".to_owned()),
             Delivery::GaveWay => Some("closed, since little moved and others wanted its place".to_owned()),
+            Delivery::Panicked => Some("cut, since the proxy has a bug".to_owned()),
         };
         self.set(status.as_u16(), cut, now);
     }

@@ -69,7 +69,7 @@ pub(crate) fn content_length(headers: &HeaderMap) -> Result<u64, Refusal> {
 }
 
 /// One run of digits that fits; nothing else.
-fn parse_content_length(digits: &[u8]) -> Option<u64> {
+pub(crate) fn parse_content_length(digits: &[u8]) -> Option<u64> {
     if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
         return None;
     }

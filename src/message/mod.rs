@@ -36,7 +36,8 @@ pub use chunks::{BadChunks, Chunks, Piece};
 pub use excerpt::{Excerpt, Printable, Reason, ShownTarget};
 pub(crate) use field::put_field;
 pub use framing::BodyLength;
-pub(crate) use framing::content_length;
+pub(crate) use framing::parse_content_length;
+pub(crate) use headers::has_listed;
 pub use networks::Networks;
 pub use outcome::{Elapsed, Outcome};
 pub use refusal::Refusal;
@@ -94,20 +95,24 @@ pub enum ReplyBody {
     },
 }
 
-/// A body that arrives over time. Reading blocks until some bytes are here; an error is a body cut short.
+/// A body that arrives over time. Reading never waits: an error of kind `WouldBlock` means that nothing has come, one of kind
+/// `Interrupted` that more may be read without another event, and any other is a body cut short.
 pub trait Source: Read + Send {
-    /// Whether the next read returns at once.
-    fn is_here(&self) -> bool;
+    /// Has `ready` called whenever more may have come, as long as the source is there.
+    fn when_ready(&mut self, ready: Ready);
     /// Whether what follows can be moved instead of read.
     fn is_movable(&self) -> bool {
         false
     }
     /// Moves at most so many bytes, of those that are known to follow, into a pipe that has room for them, and says how many;
-    /// from then on the rest can only be moved. Blocks like a read; an error is a body cut short.
+    /// from then on the rest can only be moved. Errors as a read.
     fn move_into(&mut self, _pipe: BorrowedFd, _most: usize) -> io::Result<usize> {
         Err(io::ErrorKind::Unsupported.into())
     }
 }
+
+/// Told, on any thread, that there may be something to read, or room to write.
+pub type Ready = Arc<dyn Fn() + Send + Sync>;
 
 impl Reply {
     /// A short text of the proxy's own.
@@ -133,37 +138,24 @@ pub enum Delivery {
     ClientGone(io::Error),
     /// The proxy was stopped before it was through.
     Stopped,
-    /// A tunnel in which little moved was closed, since others wanted its client's place.
+    /// Little moved, and others wanted the client's place: its tunnel was closed, or its connection cut.
     GaveWay,
+    /// A bug in the proxy; the log has the details.
+    Panicked,
 }
 
-/// Sends what a client didn't take at once of its reply. Blocks like [`ReplyTo::reply`].
-pub type Rest = Box<dyn FnOnce() -> Delivery + Send>;
+/// Told once, on any thread, what became of a reply or of a tunnel.
+pub type Delivered = Box<dyn FnOnce(Delivery) + Send>;
 
 /// The way back to the client, good for one reply. If it is dropped unused, the client gets 500.
 pub trait ReplyTo: Send {
-    /// Sends the reply. Blocks until the client's socket took it all or the delivery failed.
-    fn reply(self: Box<Self>, reply: Reply) -> Delivery;
+    /// Sends the reply, its body as that comes and the client takes it. Doesn't block.
+    fn send(self: Box<Self>, reply: Reply, delivered: Delivered);
 
-    /// Sends a short reply on a thread that shouldn't wait: a client that doesn't take it at once may be cut.
-    fn reply_at_once(self: Box<Self>, reply: Reply) -> Delivery {
-        self.reply(reply)
-    }
-
-    /// Sends a reply whose body is here whole, as far as that goes without waiting. An error is the rest, for a thread that
-    /// may wait: all of it, where it can't be sent in parts.
-    fn begin(self: Box<Self>, reply: Reply) -> Result<Delivery, Rest>
-    where
-        Self: 'static,
-    {
-        Err(Box::new(move || self.reply(reply)))
-    }
-
-    /// Sends a head with status 101 and joins the client with the backend until both have ended. Returns at once; who
-    /// can't do it refuses.
-    fn join(self: Box<Self>, _head: Reply, _far: Box<dyn FarSide>, care: TunnelCare) {
-        let refused = self.reply(Refusal::NotImplemented("Upgrades aren't implemented here").reply());
-        (care.ended)(refused);
+    /// Sends a head with status 101 and joins the client with the backend until both have ended. Doesn't block; who can't do
+    /// it refuses.
+    fn join(self: Box<Self>, _head: Reply, _far: Box<dyn FarSide>, ended: Delivered) {
+        self.send(Refusal::NotImplemented("Upgrades aren't implemented here").reply(), ended);
     }
 
     /// What tells when the client leaves.
@@ -182,16 +174,8 @@ pub trait FarSide: Read + Write + AsFd + Send {
     /// It ends with a reset once it is dropped: nobody must take what was sent for complete.
     fn abort(&mut self);
 
-    /// Has `ready` called, from any thread, whenever there may be something to read.
-    fn when_ready(&self, ready: Box<dyn Fn() + Send + Sync>);
-}
-
-/// What a tunnel needs beside its two sides.
-pub struct TunnelCare {
-    /// Runs a piece of work that may wait, on a thread for it.
-    pub run: Box<dyn Fn(Box<dyn FnOnce() + Send>) + Send + Sync>,
-    /// Called once when the tunnel has ended.
-    pub ended: Box<dyn FnOnce(Delivery) + Send>,
+    /// Has `ready` called whenever there may be something to read, or room, as long as this side is there.
+    fn when_ready(&mut self, ready: Ready);
 }
 
 /// Notices that a client leaves before its reply is through.

@@ -33,7 +33,7 @@ pub enum Outcome {
     Dns(String),
     /// The request came back to this very process.
     Loop,
-    /// This host has no descriptor, port or thread left for the leg.
+    /// This host has no descriptor or port left for the leg.
     NoSocket,
     /// The leg didn't run: too many losers wait in vain at its backend, and another leg has won.
     Skipped,
@@ -73,7 +73,7 @@ impl Outcome {
             Outcome::Reset => "the backend reset the connection",
             Outcome::Closed => "the backend closed the connection before its answer was complete",
             Outcome::Loop => "the request came back to this proxy",
-            Outcome::NoSocket => "this host has no descriptor, port or thread left",
+            Outcome::NoSocket => "this host has no descriptor or port left",
             Outcome::Skipped => "not asked, since the backend has left too many requests unanswered",
             Outcome::Cancelled => "hung up on, since the race was over",
             Outcome::TooLarge => "the head of the answer is too large",

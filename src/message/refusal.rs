@@ -80,7 +80,7 @@ impl Refusal {
             Refusal::Internal => (500, "Internal error"),
             Refusal::NotImplemented(what) => (501, what),
             Refusal::AllFailed(legs) if is_overload(legs) => {
-                (503, "Too busy: this host has no descriptor, port or thread left for any backend")
+                (503, "Too busy: this host has no descriptor or port left for any backend")
             }
             Refusal::AllFailed(_) => (502, "All backend requests failed"),
             Refusal::Busy => (503, "Too busy: too many requests are waiting already"),

@@ -4,9 +4,8 @@
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::exchange::{Exchange, Thread};
+use super::exchange::Exchange;
 use crate::message::Outcome;
-use crate::race::Place;
 use crate::upstream::{Answer, Prospect};
 
 /// The answer of a leg that waits.
@@ -28,14 +27,9 @@ impl Exchange {
         }
     }
 
-    /// No leg can do better any more. A thread answers, since its client may have to be waited for.
-    pub(super) fn choose(self: &Arc<Self>, legs: Vec<usize>) {
-        let exchange = self.clone();
-        self.proxy.legs.resume(Box::new(move |place| exchange.choose_now(&legs, place)));
-    }
-
-    /// The first whose connection is alive wins, or else the first of which enough may have come before the end.
-    fn choose_now(self: &Arc<Self>, legs: &[usize], place: Place) {
+    /// No leg can do better any more. The first whose connection is alive wins, or else the first of which enough may have come
+    /// before the end.
+    pub(super) fn choose(self: &Arc<Self>, legs: &[usize]) {
         let mut best: Option<(Candidate, Prospect)> = None;
         for candidate in legs.iter().filter_map(|leg| self.take_candidate(*leg)) {
             let prospect = candidate.answer.body.prospect();
@@ -51,11 +45,8 @@ impl Exchange {
             }
         }
         let Some((Candidate { leg, answer, after }, _)) = best else { return };
-        if place == Place::Missing {
-            return self.end(leg, Outcome::NoSocket, after);
-        }
         match self.race.claim(leg) {
-            Some(won) => self.win(leg, answer, won, after, Thread::Own),
+            Some(won) => self.win(leg, answer, won, after),
             None => self.lose_answer(leg, answer, after),
         }
     }

@@ -2,16 +2,17 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use http::header::UPGRADE;
 use http::{Method, StatusCode};
 
-use super::exchange::{Exchange, Thread};
+use super::exchange::Exchange;
 use crate::message::headers;
-use crate::message::{Delivery, Outcome, Refusal, Reply, ReplyBody, ReplyTo, Rest, TunnelCare};
-use crate::race::{LegResult, Place, Verdict};
-use crate::upstream::Answer;
+use crate::message::{Delivered, Delivery, Outcome, Refusal, Reply, ReplyBody, ReplyTo};
+use crate::race::{LegResult, Verdict};
+use crate::upstream::{Answer, AnswerBody};
 
 impl Exchange {
     /// The winner has switched protocols: client and backend are joined, and the leg ends when they have.
@@ -22,16 +23,10 @@ impl Exchange {
         if let Some(protocol) = protocol {
             headers::put_upgrade(&mut headers, protocol);
         }
-        let (exchange, legs, status) = (self.clone(), self.proxy.legs.clone(), answer.status);
-        let care = TunnelCare {
-            run: Box::new(move |work| legs.resume(Box::new(move |_| work()))),
-            ended: Box::new(move |delivery| {
-                exchange.record.answered(status, &delivery, Instant::now());
-                exchange.end(leg, Outcome::Status(status), after);
-            }),
-        };
+        let (exchange, status) = (self.clone(), answer.status);
+        let ended = surely(move |delivery| exchange.delivered(leg, status, &delivery, after));
         let head = Reply { status, headers, body: ReplyBody::Withheld { length: None } };
-        reply_to.join(head, Box::new(switched), care);
+        reply_to.join(head, Box::new(switched), ended);
     }
 
     /// The winner answers the client, and ends when that is done. The rest of its request may go out meanwhile.
@@ -41,31 +36,32 @@ impl Exchange {
         mut answer: Answer,
         reply_to: Box<dyn ReplyTo>,
         after: Duration,
-        thread: Thread,
     ) {
         let upload = answer.upload.take().map(|upload| {
             let stop = upload.stop();
             self.upload(upload, |_| ());
             stop
         });
-        let status = answer.status;
-        let exchange = self.clone();
-        let deliver = move || match thread {
-            Thread::Own => Ok(reply_to.reply(exchange.reply_of(answer))),
-            Thread::Pollers => reply_to.begin(exchange.reply_of(answer)),
-        };
-        let exchange = self.clone();
-        self.when_delivered(deliver, move |delivery| {
+        let (exchange, status) = (self.clone(), answer.status);
+        let delivered = move |delivery| {
             match (upload, &delivery) {
-                (Some(upload), Some(Delivery::Whole)) => exchange.let_linger(&upload),
+                (Some(upload), Delivery::Whole) => exchange.let_linger(&upload),
                 // A client that leaves takes what it has sent along.
                 (Some(upload), _) => upload.stop(),
                 (None, _) => {}
             }
-            let Some(delivery) = delivery else { return exchange.end(leg, Outcome::Panic, after) };
-            exchange.record.answered(status, &delivery, Instant::now());
-            exchange.end(leg, Outcome::Status(status), after);
-        });
+            exchange.delivered(leg, status, &delivery, after);
+        };
+        send(reply_to, self.reply_of(answer), delivered);
+    }
+
+    /// The winner's reply is with the client, or won't be: its leg has ended.
+    fn delivered(self: &Arc<Self>, leg: usize, status: StatusCode, delivery: &Delivery, after: Duration) {
+        if matches!(delivery, Delivery::Panicked) {
+            return self.end(leg, Outcome::Panic, after);
+        }
+        self.record.answered(status, delivery, Instant::now());
+        self.end(leg, Outcome::Status(status), after);
     }
 
     /// Every leg has lost.
@@ -74,45 +70,51 @@ impl Exchange {
             (format!("b{}", leg + 1), self.backends[leg].address().to_string(), result.outcome.clone())
         });
         let refusal = Refusal::AllFailed(failed.collect());
-        let reply = refusal.reply();
-        let exchange = self.clone();
-        self.when_delivered(
-            || reply_to.begin(reply),
-            move |_| {
-                exchange.record.refused(&refusal, Instant::now());
-                exchange.finish(Verdict::Lost, &results);
-            },
-        );
-    }
-
-    /// Says what became of a reply, which may be known at once, or only after its rest has had a thread to wait on. `None`: it
-    /// panicked.
-    fn when_delivered(
-        &self,
-        deliver: impl FnOnce() -> Result<Delivery, Rest>,
-        delivered: impl FnOnce(Option<Delivery>) + Send + 'static,
-    ) {
-        match catch_unwind(AssertUnwindSafe(deliver)) {
-            Err(_) => delivered(None),
-            Ok(Ok(delivery)) => delivered(Some(delivery)),
-            Ok(Err(rest)) => self.proxy.legs.resume(Box::new(move |place| {
-                // Without a thread to wait on it is dropped, which cuts the client off.
-                let rest = if place == Place::Given { rest } else { Box::new(|| Delivery::Stopped) };
-                delivered(catch_unwind(AssertUnwindSafe(rest)).ok());
-            })),
-        }
+        let (exchange, reply) = (self.clone(), refusal.reply());
+        let delivered = move |_| {
+            exchange.record.refused(&refusal, Instant::now());
+            exchange.finish(Verdict::Lost, &results);
+        };
+        send(reply_to, reply, delivered);
     }
 
     fn reply_of(&self, answer: Answer) -> Reply {
         let status = answer.status;
         let is_withheld = *self.request.method() == Method::HEAD || status == StatusCode::NOT_MODIFIED;
-        let body = if is_withheld {
-            // The line is free before the client can ask again.
-            drop(answer.body);
-            ReplyBody::Withheld { length: answer.length }
-        } else {
-            ReplyBody::Stream { length: answer.length, source: Box::new(answer.body) }
+        let body = match answer.body {
+            // Dropped: the line is free before the client can ask again.
+            _ if is_withheld => ReplyBody::Withheld { length: answer.length },
+            AnswerBody::Whole(body) => ReplyBody::Whole(body),
+            AnswerBody::Streamed(body) => ReplyBody::Stream { length: answer.length, source: body },
         };
         Reply { status, headers: headers::for_client(answer.headers, answer.version, &self.proxy.via), body }
+    }
+}
+
+/// Sends a reply. If that panics, whoever calls goes on with the other legs.
+fn send(reply_to: Box<dyn ReplyTo>, reply: Reply, delivered: impl FnOnce(Delivery) + Send + 'static) {
+    let _ = catch_unwind(AssertUnwindSafe(|| reply_to.send(reply, surely(delivered))));
+}
+
+/// Is told in any case: else the race would never be over.
+fn surely(delivered: impl FnOnce(Delivery) + Send + 'static) -> Delivered {
+    let mut told = Told(Some(Box::new(delivered)));
+    Box::new(move |delivery| told.tell(delivery))
+}
+
+/// Whoever is told.
+struct Told(Option<Delivered>);
+
+impl Told {
+    fn tell(&mut self, delivery: Delivery) {
+        if let Some(delivered) = self.0.take() {
+            delivered(delivery);
+        }
+    }
+}
+
+impl Drop for Told {
+    fn drop(&mut self) {
+        self.tell(if thread::panicking() { Delivery::Panicked } else { Delivery::Stopped });
     }
 }

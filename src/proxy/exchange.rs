@@ -12,21 +12,12 @@ use super::{Proxy, outgoing};
 use crate::backends::Backend;
 use crate::journal::{LegRecord, Record};
 use crate::message::headers;
-use crate::message::{Outcome, Refusal, ReplyTo, Request};
-use crate::race::{Abandoned, CancelToken, End, Job, LegResult, Mark, PathKey, Place, Race, Verdict, Won};
-use crate::upstream::{Answer, FilePlace, Loss, Outgoing, Step, Waits, Woken};
+use crate::message::{Outcome, ReplyTo, Request};
+use crate::race::{Abandoned, CancelToken, End, LegResult, Mark, PathKey, Race, Verdict, Won};
+use crate::upstream::{Answer, FilePlace, Outgoing, Step, Waits, Woken};
 
 /// A loser's body is read to its end, for the sake of its line, if it is no longer than this.
 const LOSER_BODY_BYTES_MAX: u64 = 64 * 1024;
-
-/// Whose thread a leg runs on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Thread {
-    /// Its own, which may wait.
-    Own,
-    /// The poller's, which mustn't: all that the leg needs is here.
-    Pollers,
-}
 
 /// A race that is being run.
 pub(super) struct Exchange {
@@ -102,131 +93,48 @@ impl Exchange {
         held_back
     }
 
-    /// Starts legs: at once where a line is idle, on a thread where one must be opened. Doesn't block.
+    /// Starts legs, each as far as it goes without waiting. Doesn't block.
     fn start(self: &Arc<Self>, legs: impl Iterator<Item = usize>) {
-        let (mut waiting, mut jobs, mut is_any_sent) = (Vec::new(), Vec::new(), false);
         for leg in legs {
-            match self.send_at_once(leg) {
-                Ok(()) => is_any_sent = true,
-                Err(job) => {
-                    waiting.push(leg);
-                    jobs.push(job);
-                }
-            }
-        }
-        if jobs.is_empty() || self.proxy.legs.start(jobs).is_ok() {
-            return;
-        }
-        if !is_any_sent && self.candidates().is_empty() {
-            return self.refuse(waiting);
-        }
-        // A backend that can't be reached fills the queue; that mustn't cost the race the legs that run, or have an answer.
-        for leg in waiting {
-            self.end(leg, Outcome::NoSocket, self.elapsed());
+            self.step(leg, |exchange, token| exchange.backends[leg].lines().start(&exchange.request, token));
         }
     }
 
-    /// Sends the request on an idle line; an error is the job that opens one.
-    fn send_at_once(self: &Arc<Self>, leg: usize) -> Result<(), Job> {
-        let lines = self.backends[leg].lines();
-        let is_sent = lines.at_once(&self.request).is_some_and(|waits| self.wait(leg, waits).is_ok());
-        if is_sent {
-            return Ok(());
-        }
+    /// A leg's wait is over: it goes on, on this thread if that needn't read a file.
+    fn go_on(self: &Arc<Self>, leg: usize, woken: Woken) {
         let exchange = self.clone();
-        Err(Box::new(move |place| {
-            exchange
-                .go_on(leg, place, |exchange, token| exchange.backends[leg].lines().start(&exchange.request, token));
-        }))
+        self.run(woken.reads_file(&self.request), move || {
+            let has_lost = exchange.race.is_decided();
+            exchange.step(leg, |exchange, token| woken.go_on(&exchange.request, token, has_lost));
+        });
     }
 
-    /// The leg waits in the poller, and goes on there if it can, or else with a thread of its own.
-    fn wait(self: &Arc<Self>, leg: usize, waits: Waits) -> Result<(), Outcome> {
-        let exchange = self.clone();
-        waits.begin(self.race.token(leg), move |woken| {
-            let Some(woken) = exchange.go_on_at_once(leg, woken) else { return };
-            let legs = exchange.proxy.legs.clone();
-            legs.resume(Box::new(move |place| {
-                // The race may have been decided just before.
-                let woken = if exchange.race.is_decided() { exchange.lose(leg, woken) } else { Some(woken) };
-                let Some(woken) = woken else { return };
-                exchange.go_on(leg, place, |exchange, token| woken.finish(&exchange.request, token));
-            }));
-        })
+    /// Does a piece of work that doesn't wait, but for the disk: then on a thread for that.
+    pub(super) fn run(&self, reads_file: bool, work: impl FnOnce() + Send + 'static) {
+        if reads_file { (self.proxy.disk)(Box::new(work)) } else { work() }
     }
 
-    fn wait_or_end(self: &Arc<Self>, leg: usize, waits: Waits) {
-        if let Err(outcome) = self.wait(leg, waits) {
+    /// A leg takes a step, and waits in the poller for the next if it has to.
+    fn step(self: &Arc<Self>, leg: usize, step: impl FnOnce(&Self, &CancelToken) -> Result<Step, Outcome>) {
+        let token = self.race.token(leg);
+        let stepped = catch_unwind(AssertUnwindSafe(|| step(self, token))).unwrap_or(Err(Outcome::Panic));
+        let ended = match stepped {
+            Ok(Step::Answered(answer)) => return self.answered(leg, answer),
+            Ok(Step::Waits(waits)) => self.wait(leg, waits, token),
+            Err(outcome) => Err(outcome),
+        };
+        if let Err(outcome) = ended {
             self.end(leg, outcome, self.elapsed());
         }
     }
 
-    /// A leg whose answer is here whole, or that has lost, needs no thread of its own. Gives it back if it isn't that simple.
-    /// Doesn't block.
-    fn go_on_at_once(self: &Arc<Self>, leg: usize, woken: Woken) -> Option<Woken> {
-        if self.race.is_decided() {
-            return self.lose(leg, woken);
-        }
-        // ureq's call compares the request that was sent with the body's file.
-        if self.request.holds_file() {
-            return Some(woken);
-        }
-        let status = woken.whole_status(self.request.method());
-        match status.map(|status| self.may_win(status)) {
-            None => Some(woken),
-            Some(false) => self.lose(leg, woken),
-            Some(true) => {
-                self.step(leg, Thread::Pollers, |exchange, token| woken.finish(&exchange.request, token));
-                None
-            }
-        }
-    }
-
-    /// A loser whose answer is here needs no thread of its own to end. Gives the leg back if it isn't that simple.
-    fn lose(self: &Arc<Self>, leg: usize, woken: Woken) -> Option<Woken> {
-        let lose = AssertUnwindSafe(|| woken.lose(&self.request, self.race.token(leg)));
-        match catch_unwind(lose).unwrap_or(Loss::Ended(Outcome::Panic)) {
-            Loss::Ended(outcome) => {
-                if matches!(outcome, Outcome::Status(_)) {
-                    self.hear(leg);
-                }
-                self.end(leg, outcome, self.elapsed());
-            }
-            Loss::Waits(waits) => self.wait_or_end(leg, waits),
-            Loss::GoesOn(woken) => return Some(woken),
-        }
-        None
-    }
-
-    /// A leg does its next step, which may wait for its backend.
-    fn go_on(
-        self: &Arc<Self>,
-        leg: usize,
-        place: Place,
-        step: impl FnOnce(&Self, &CancelToken) -> Result<Step, Outcome>,
-    ) {
-        if place == Place::Missing {
-            return self.end(leg, Outcome::NoSocket, self.elapsed());
-        }
-        self.step(leg, Thread::Own, step);
-    }
-
-    fn step(
-        self: &Arc<Self>,
-        leg: usize,
-        thread: Thread,
-        step: impl FnOnce(&Self, &CancelToken) -> Result<Step, Outcome>,
-    ) {
-        let step = AssertUnwindSafe(|| step(self, self.race.token(leg)));
-        match catch_unwind(step).unwrap_or(Err(Outcome::Panic)) {
-            Ok(Step::Answered(answer)) => self.answered(leg, answer, thread),
-            Ok(Step::Waits(waits)) => self.wait_or_end(leg, waits),
-            Err(outcome) => self.end(leg, outcome, self.elapsed()),
-        }
+    fn wait(self: &Arc<Self>, leg: usize, waits: Waits, token: &CancelToken) -> Result<(), Outcome> {
+        let exchange = self.clone();
+        waits.begin(token, move |woken| exchange.go_on(leg, woken))
     }
 
     /// A leg has a complete head: it has won, or waits for what the others say, or has lost.
-    fn answered(self: &Arc<Self>, leg: usize, answer: Answer, thread: Thread) {
+    fn answered(self: &Arc<Self>, leg: usize, answer: Answer) {
         let after = self.elapsed();
         let won = match self.worth(&answer) {
             Worth::Success => self.race.claim(leg),
@@ -234,31 +142,33 @@ impl Exchange {
             Worth::Nothing => None,
         };
         match won {
-            Some(won) => self.win(leg, answer, won, after, thread),
+            Some(won) => self.win(leg, answer, won, after),
             None => self.lose_answer(leg, answer, after),
         }
     }
 
     /// A leg has lost whose answer is here, and frees its line: once the rest of its request is out, if that isn't, and its body
-    /// read.
+    /// read. In a race that isn't decided nobody waits for that; else it counts as one that waits in vain until then.
     pub(super) fn lose_answer(self: &Arc<Self>, leg: usize, mut answer: Answer, after: Duration) {
         let (outcome, upload) = (self.outcome_of(&answer), answer.upload.take());
-        self.end(leg, outcome, after);
-        let drain = move |exchange: &Arc<Self>| exchange.drain(leg, answer.body.drain(LOSER_BODY_BYTES_MAX));
+        let is_decided = self.race.is_decided();
+        let ends_late = (is_decided && upload.is_none()).then(|| outcome.clone());
+        if ends_late.is_none() {
+            self.end(leg, outcome, after);
+        }
+        let drain = move |exchange: &Arc<Self>| {
+            exchange.drain(leg, answer.body.drain(LOSER_BODY_BYTES_MAX), move |exchange, is_whole| {
+                let Some(outcome) = ends_late else { return };
+                exchange.end(leg, if is_whole { outcome } else { Outcome::Cancelled }, after);
+            });
+        };
         let Some(upload) = upload else { return drain(self) };
         self.let_linger(&upload.stop());
         self.upload(upload, drain);
     }
 
     /// A leg has won: all others have lost, and it answers the client.
-    pub(super) fn win(
-        self: &Arc<Self>,
-        leg: usize,
-        answer: Answer,
-        won: Won<Box<dyn ReplyTo>>,
-        after: Duration,
-        thread: Thread,
-    ) {
+    pub(super) fn win(self: &Arc<Self>, leg: usize, answer: Answer, won: Won<Box<dyn ReplyTo>>, after: Duration) {
         // Before its client can ask again.
         self.hear(leg);
         for loser in won.losers {
@@ -273,7 +183,7 @@ impl Exchange {
         if answer.switched.is_some() {
             return self.join(leg, answer, won.prize, after);
         }
-        self.deliver(leg, answer, won.prize, after, thread);
+        self.deliver(leg, answer, won.prize, after);
     }
 
     /// Its backend answers.
@@ -305,7 +215,7 @@ impl Exchange {
         match end {
             End::Running => {}
             End::CallUp(legs) => self.start(legs.into_iter()),
-            End::Choose(legs) => self.choose(legs),
+            End::Choose(legs) => self.choose(&legs),
             End::Over(verdict, results) => self.finish(verdict, &results),
             End::LastLost(reply_to, results) => {
                 // Some may still be reading their bodies, and nobody waits for those.
@@ -343,20 +253,5 @@ impl Exchange {
         self.race.hang_up_abandoned();
         self.skip(held_back);
         self.cancel_all(&candidates);
-    }
-
-    /// Too many legs are waiting already, and these don't run. Those that were sent at once may have decided the race before.
-    fn refuse(self: &Arc<Self>, legs: Vec<usize>) {
-        let Abandoned { prize, held_back, candidates } = self.race.abandon();
-        if let Some(reply_to) = prize {
-            reply_to.reply_at_once(Refusal::Busy.reply());
-            self.record.refused(&Refusal::Busy, Instant::now());
-            self.race.hang_up_abandoned();
-        }
-        self.skip(held_back);
-        self.cancel_all(&candidates);
-        for leg in legs {
-            self.end(leg, Outcome::NoSocket, Duration::ZERO);
-        }
     }
 }

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::exchange::Exchange;
-use crate::race::Place;
 use crate::upstream::{Draining, Upload, UploadStop, Uploaded};
 
 impl Exchange {
@@ -16,33 +15,33 @@ impl Exchange {
 
     /// Sends the rest of a request to a backend that has answered, and then does what is to be done. Doesn't block.
     pub(super) fn upload(self: &Arc<Self>, upload: Upload, then: impl FnOnce(&Arc<Self>) + Send + 'static) {
-        let exchange = self.clone();
-        self.proxy.legs.resume(Box::new(move |place| {
-            let uploaded = if place == Place::Given { upload.go_on() } else { Uploaded::Over };
-            match uploaded {
-                Uploaded::Turn(upload) => exchange.upload(upload, then),
-                Uploaded::Full(upload, until) => {
-                    upload.wait(until, move |upload| exchange.upload(upload, then));
-                }
-                Uploaded::Over => then(&exchange),
-            }
-        }));
+        let (reads_file, exchange) = (upload.reads_file(), self.clone());
+        self.run(reads_file, move || match upload.go_on() {
+            Uploaded::Turn(upload) => exchange.upload(upload, then),
+            Uploaded::Full(upload, until) => upload.wait(until, move |upload| exchange.upload(upload, then)),
+            Uploaded::Over => then(&exchange),
+        });
     }
 
     /// The rest of a loser's body. The reaper hangs up on it, which it can do as long as the race is there. A head whose short body
-    /// doesn't come is no answer.
-    pub(super) fn drain(self: &Arc<Self>, leg: usize, draining: Option<Draining>) {
-        let Some(draining) = draining else { return self.hear(leg) };
+    /// doesn't come is no answer: its backend isn't heard, and a leg that has lost to another's is told by `ended` whether it has.
+    pub(super) fn drain(
+        self: &Arc<Self>,
+        leg: usize,
+        draining: Option<Draining>,
+        ended: impl FnOnce(&Arc<Self>, bool) + Send + 'static,
+    ) {
+        let Some(draining) = draining else {
+            self.hear(leg);
+            return ended(self, true);
+        };
         let exchange = self.clone();
         draining.wait(move |draining| {
-            if !draining.is_over() {
-                let legs = exchange.proxy.legs.clone();
-                legs.resume(Box::new(move |place| {
-                    if place == Place::Given {
-                        exchange.drain(leg, draining.go_on());
-                    }
-                }));
+            if draining.is_over() {
+                drop(draining);
+                return ended(&exchange, false);
             }
+            exchange.drain(leg, draining.go_on(), ended);
         });
     }
 }

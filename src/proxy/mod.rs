@@ -16,7 +16,7 @@ use crate::journal::{Costs, Record, Tally};
 use crate::message::headers::{self, ViaId};
 use crate::message::origin::{self, Origin};
 use crate::message::{Networks, Refusal, Reply, ReplyTo, Request, forwards};
-use crate::race::{Legs, Reaper};
+use crate::race::Reaper;
 use crate::upstream::Outgoing;
 use exchange::Exchange;
 
@@ -43,11 +43,14 @@ impl Default for Rules {
     }
 }
 
+/// Runs what may wait for the disk, on a thread for that. Doesn't block.
+pub type Disk = Box<dyn Fn(Box<dyn FnOnce() + Send>) + Send + Sync>;
+
 /// Races requests against the backends.
 pub struct Proxy {
     rules: Rules,
     backends: Arc<Backends>,
-    legs: Legs,
+    disk: Disk,
     reaper: Arc<Reaper>,
     /// This process in `Via` and `CDN-Loop`.
     via: ViaId,
@@ -57,10 +60,10 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// Races by these rules against these backends; `legs` runs the legs, `reaper` hangs up on losers.
-    pub fn new(rules: Rules, backends: Arc<Backends>, legs: Legs, reaper: Arc<Reaper>) -> Arc<Proxy> {
+    /// Races by these rules against these backends; `disk` reads bodies from their files, `reaper` hangs up on losers.
+    pub fn new(rules: Rules, backends: Arc<Backends>, disk: Disk, reaper: Arc<Reaper>) -> Arc<Proxy> {
         let (via, tally) = (ViaId::random(rules.via), Tally::default());
-        Arc::new(Proxy { rules, backends, legs, reaper, via, tally, alive: Arc::default() })
+        Arc::new(Proxy { rules, backends, disk, reaper, via, tally, alive: Arc::default() })
     }
 
     /// Starts the race for a request; whichever leg decides it answers the client. Doesn't block: a poller's thread may do
@@ -71,10 +74,10 @@ impl Proxy {
             let mut reply = refusal.reply();
             // By it the leg that brought the request back knows whose loop it is.
             self.via.append_to(&mut reply.headers, request.version);
-            return answer_alone(reply_to, &record, reply, Some(&refusal));
+            return answer_alone(reply_to, record, reply, Some(refusal));
         }
         if let Some(reply) = forwards::last_answer(&request) {
-            return answer_alone(reply_to, &record, reply, None);
+            return answer_alone(reply_to, record, reply, None);
         }
         Exchange::begin(self, request, reply_to, record);
     }
@@ -120,12 +123,14 @@ pub(crate) fn outgoing(mut request: Request, via: &ViaId, rules: &Rules) -> Outg
 }
 
 /// Answers without a race: with a refusal, or with what mustn't go any further.
-fn answer_alone(reply_to: Box<dyn ReplyTo>, record: &Record, reply: Reply, refusal: Option<&Refusal>) {
+pub(crate) fn answer_alone(reply_to: Box<dyn ReplyTo>, record: Record, reply: Reply, refusal: Option<Refusal>) {
     let status = reply.status;
-    let delivery = reply_to.reply_at_once(reply);
-    match refusal {
-        Some(refusal) => record.refused(refusal, Instant::now()),
-        None => record.answered(status, &delivery, Instant::now()),
-    }
-    record.finish(None, &[]);
+    let delivered = move |delivery| {
+        match refusal {
+            Some(refusal) => record.refused(&refusal, Instant::now()),
+            None => record.answered(status, &delivery, Instant::now()),
+        }
+        record.finish(None, &[]);
+    };
+    reply_to.send(reply, Box::new(delivered));
 }

@@ -3,7 +3,6 @@
 //! Knows nothing of HTTP or sockets: what the winner gets is any value, so its tests need no network.
 
 mod cancel;
-mod legs;
 mod reaper;
 mod silent;
 
@@ -12,7 +11,6 @@ use std::time::{Duration, Instant};
 use crate::sync::{Mutex, MutexGuard, PoisonError};
 
 pub use cancel::{CancelToken, Cancelled, HangUp};
-pub use legs::{Bounds, Foreman, Job, Legs, Place, QueueFull};
 pub use reaper::Reaper;
 pub use silent::{Mark, PathKey, Silent};
 

@@ -1,7 +1,6 @@
 //! What answers requests, `admin` or `proxy`, and on which terms it takes them. Knows nothing of listeners or threads.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use crate::admin::{Admin, FORM_BYTES_MAX, FORM_TIME, Guard};
 use crate::backends::Backends;
@@ -11,8 +10,8 @@ use crate::host::{Host, Places};
 use crate::journal::{self, Record};
 use crate::message::{Networks, Refusal, ReplyTo, Request, SpoolMemory};
 use crate::poller::Poller;
-use crate::proxy::{Proxy, Rules};
-use crate::race::{Legs, Linger, Reaper};
+use crate::proxy::{Disk, Proxy, Rules, answer_alone};
+use crate::race::{Linger, Reaper};
 use crate::upstream::{Lookup, Reach, Upstream};
 
 /// Legs that are begun on a poller's thread: some microseconds each. Of more, a worker begins them, and other clients don't
@@ -58,7 +57,7 @@ impl Rooms {
     pub(super) fn serve_admin(&self, request: &Request, reply_to: Box<dyn ReplyTo>) {
         match self.admin.probed(request) {
             // One every few seconds, for ever: nobody wants to read that.
-            Some(probed) => drop(reply_to.reply_at_once(probed.unwrap_or_else(|refusal| refusal.reply()))),
+            Some(probed) => reply_to.send(probed.unwrap_or_else(|refusal| refusal.reply()), Box::new(drop)),
             None => self.answer(request, reply_to),
         }
     }
@@ -66,18 +65,11 @@ impl Rooms {
     /// A request about the proxy itself.
     fn answer(&self, request: &Request, reply_to: Box<dyn ReplyTo>) {
         let record = Record::new(request, self.proxy.origin_of(request));
-        match self.admin.answer(request) {
-            Ok(reply) => {
-                let status = reply.status;
-                let delivery = reply_to.reply_at_once(reply);
-                record.answered(status, &delivery, Instant::now());
-            }
-            Err(refusal) => {
-                reply_to.reply_at_once(refusal.reply());
-                record.refused(&refusal, Instant::now());
-            }
-        }
-        record.finish(None, &[]);
+        let (reply, refusal) = match self.admin.answer(request) {
+            Ok(reply) => (reply, None),
+            Err(refusal) => (refusal.reply(), Some(refusal)),
+        };
+        answer_alone(reply_to, record, reply, refusal);
     }
 }
 
@@ -86,7 +78,7 @@ pub(super) fn rooms(
     config: &Config,
     places: Places,
     poller: &Poller,
-    legs: &Legs,
+    disk: Disk,
     lookup: Arc<dyn Lookup>,
 ) -> Result<Rooms, String> {
     let reach = Reach {
@@ -116,7 +108,7 @@ pub(super) fn rooms(
         trusted_proxies: Networks::new(&config.trusted_proxies),
         silent_max: config.max_silent.get(),
     };
-    let proxy = Proxy::new(rules, backends, legs.clone(), Reaper::new(linger, poller));
+    let proxy = Proxy::new(rules, backends, disk, Reaper::new(linger, poller));
     Ok(Rooms { admin: Admin::new(guard, Box::new(replace)), proxy, admin_on_proxy_port: config.admin_on_proxy_port })
 }
 

@@ -4,7 +4,7 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
-use super::slot::{Slot, Wake};
+use super::slot::Slot;
 use crate::message::Outcome;
 use crate::poller::{Owner, Poller, Turn, Watch};
 use crate::race::{CancelToken, HangUp};
@@ -40,9 +40,7 @@ impl Alarm {
     /// Has the leg go on at the first event, also one that came before, or when it is hung up on. Doesn't block.
     pub(super) fn wait(self: &Arc<Alarm>, token: &CancelToken, go_on: Box<dyn FnOnce() + Send>) -> Result<(), Outcome> {
         token.arm(self.clone()).map_err(|_| Outcome::Cancelled)?;
-        if self.slot.put(Wake { is_due: None, go_on }) {
-            self.slot.wake_for_good();
-        }
+        self.slot.put(go_on);
         Ok(())
     }
 
@@ -63,7 +61,7 @@ impl HangUp for Alarm {
 impl Owner for Alarm {
     fn turn(self: Arc<Self>, turn: Turn) {
         match turn {
-            Turn::Ready { .. } | Turn::Expired => self.slot.wake_for_good(),
+            Turn::Ready { .. } | Turn::Expired => self.slot.wake(),
             // Its own deadline ends the wait, or the leg's token.
             Turn::Drain | Turn::Cut => {}
         }

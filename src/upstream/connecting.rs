@@ -12,7 +12,6 @@ use super::dial::{Attempt, Dialed, Dialing, prepare};
 use super::line::Line;
 use super::looking::{Looked, Looking, Tried};
 use super::permit::Permit;
-use super::slot::Wake;
 use super::tls::shake;
 use super::wire::Wire;
 use crate::message::Outcome;
@@ -83,7 +82,7 @@ impl Connecting {
         token.arm(wire.clone()).map_err(|_| Outcome::Cancelled)?;
         // Before the leg waits, since it may go on and come back at once.
         wire.join_poller(&poller).map_err(|_| Outcome::NoSocket)?;
-        wire.await_event(until, Wake { is_due: None, go_on: Box::new(move || go_on(Phase::Shakes(made))) });
+        wire.wait(until, Box::new(move || go_on(Phase::Shakes(made))));
         Ok(())
     }
 
@@ -122,7 +121,7 @@ impl Made {
     /// Goes as far with the handshake as the socket allows: whether it is over.
     fn shake(&mut self) -> Result<bool, Outcome> {
         if let Some(tls) = &mut self.tls
-            && !shake(tls, self.wire.get().now())?
+            && !shake(tls, self.wire.get().socket())?
         {
             return Ok(false);
         }
@@ -132,7 +131,7 @@ impl Made {
     fn into_line(self, lines: &Lines) -> Result<Line, Outcome> {
         let Made { wire, peer, permit, tls } = self;
         if let Some(tls) = tls {
-            wire.get().session().begin(tls);
+            wire.get().stream().begin(tls);
         }
         wire.get().note_made();
         lines.line_on(wire, peer, permit)

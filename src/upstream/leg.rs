@@ -3,24 +3,23 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use http::{Method, StatusCode};
-
-use super::ahead::Ahead;
+use super::answer::Answer;
 use super::connecting::{Connecting, Reached};
 use super::line::Line;
 use super::looking::{Looked, Looking};
+use super::outbound::Outbound;
+use super::reading::{Reading, early};
+use super::response::{INTERIM_ANSWERS_MAX, protocol};
 use super::sending::Progress;
-use super::slot::Wake;
-use super::{Answer, Lines, Outgoing, glance};
+use super::{Lines, Outgoing};
 use crate::message::Outcome;
 use crate::race::CancelToken;
 
 /// How far a leg has come.
-#[expect(clippy::large_enum_variant, reason = "it is made once for each leg and taken apart at once")]
 pub enum Step {
-    /// The head of the answer is here.
+    /// The head of the answer has come.
     Answered(Answer),
-    /// The leg has to wait, and can do so in the poller.
+    /// The leg has to wait, and does so in the poller.
     Waits(Waits),
 }
 
@@ -29,19 +28,14 @@ pub struct Waits(Wait);
 
 /// What for.
 enum Wait {
-    /// For the answer to a request that is sent before ureq knows of it, on a line that is ready for it.
-    Answer {
-        sent: Sent,
-        ahead: Ahead,
-    },
+    /// For the answer to a request that is yet to be sent, on a line that is ready for it.
+    Answer(Sent, Outbound),
     /// For its turn to go on with a long request.
     Turn(Sent),
     /// For room in the connection, which hasn't taken all of the request, until then.
     Room(Sent, Instant),
-    /// For the answer to a request that took more than one go to send.
+    /// For more of the answer.
     Head(Sent),
-    /// For the rest of an answer that has lost.
-    Rest(Sent),
     Addresses(Looking),
     Connection(Connecting),
 }
@@ -56,9 +50,13 @@ enum News {
 }
 
 /// A leg whose request is on the wire, or on its way there.
-struct Sent {
-    line: Line,
-    lines: Arc<Lines>,
+pub(super) struct Sent {
+    pub(super) line: Line,
+    pub(super) lines: Arc<Lines>,
+    /// By then the whole head must have come.
+    head_by: Instant,
+    /// How many interim answers have come.
+    interim: usize,
 }
 
 impl Waits {
@@ -66,19 +64,26 @@ impl Waits {
         if request.binds_connection() {
             line.bind();
         }
-        let ahead = request.ahead(lines.address());
-        Waits(Wait::Answer { sent: Sent { line, lines: lines.clone() }, ahead })
+        let head_by = Instant::now() + lines.timeout();
+        let sent = Sent { line, lines: lines.clone(), head_by, interim: 0 };
+        Waits(Wait::Answer(sent, request.outbound(lines.address())))
     }
 
-    /// Begins the wait, for which a request may be sent. The leg goes on when there is enough for its next step, or when it
-    /// is hung up on, or when the time is over. Doesn't block. An error: the leg won't go on, and nothing was sent.
+    /// Begins the wait, for which a request may be sent. The leg goes on when something has happened, or when it is hung up on, or
+    /// when the time is over; at once, if it needn't wait. Doesn't block. An error: the leg won't go on, and nothing was sent.
     pub fn begin(self, token: &CancelToken, go_on: impl FnOnce(Woken) + Send + 'static) -> Result<(), Outcome> {
         match self.0 {
-            Wait::Answer { sent, ahead } => return sent.wait(ahead, token, |sent| go_on(Woken(News::Answer(sent)))),
+            Wait::Answer(mut sent, outbound) => {
+                sent.line.arm(token)?;
+                let (wire, head_by) = (sent.line.wire().clone(), sent.head_by);
+                wire.send_ahead(outbound, head_by, Box::new(move || go_on(Woken(News::Answer(sent)))));
+            }
             Wait::Turn(sent) => go_on(Woken(News::Answer(sent))),
-            Wait::Room(sent, until) => sent.wait_for_room(until, |sent| go_on(Woken(News::Answer(sent)))),
-            Wait::Head(sent) => sent.wait_for_head(|sent| go_on(Woken(News::Answer(sent)))),
-            Wait::Rest(sent) => sent.wait_for_rest(|sent| go_on(Woken(News::Answer(sent)))),
+            Wait::Room(sent, until) => sent.wait(until, |sent| go_on(Woken(News::Answer(sent)))),
+            Wait::Head(sent) => {
+                let head_by = sent.head_by;
+                sent.wait(head_by, |sent| go_on(Woken(News::Answer(sent))));
+            }
             Wait::Addresses(looking) => return looking.wait(token, |looking| go_on(Woken(News::Addresses(looking)))),
             Wait::Connection(connecting) => {
                 return connecting.wait(token, |connecting| go_on(Woken(News::Connection(connecting))));
@@ -89,11 +94,19 @@ impl Waits {
 }
 
 impl Woken {
-    /// Does the next step: goes on with the request, which never blocks but on the disk, or reads the head of the answer,
-    /// which blocks only if not all of it is here. The leg may have to wait once more.
-    pub fn finish(self, request: &Outgoing, token: &CancelToken) -> Result<Step, Outcome> {
+    /// Whether the next step reads the request's body from a file.
+    pub fn reads_file(&self, request: &Outgoing) -> bool {
+        match &self.0 {
+            News::Answer(sent) => request.holds_file() && !sent.line.wire().is_request_out(),
+            News::Addresses(_) | News::Connection(_) => false,
+        }
+    }
+
+    /// Does the next step, as far as that goes without waiting: goes on with the request, or reads the head of the answer. The leg
+    /// may have to wait once more. `has_lost`: nobody needs more of the answer than that it has come. Blocks on the disk alone.
+    pub fn go_on(self, request: &Outgoing, token: &CancelToken, has_lost: bool) -> Result<Step, Outcome> {
         match self.0 {
-            News::Answer(sent) => sent.go_on(request, token),
+            News::Answer(sent) => sent.go_on(request, token, has_lost),
             News::Addresses(looking) => {
                 let (lines, deadline) = (looking.lines.clone(), looking.deadline);
                 lines.after_looking(looking.go_on(token)?, deadline, request)
@@ -105,107 +118,80 @@ impl Woken {
             }
         }
     }
-
-    /// The status of the answer, if it is here whole and of the plainest form: then the next step doesn't wait.
-    pub fn whole_status(&self, method: &Method) -> Option<StatusCode> {
-        if let News::Answer(sent) = &self.0 { sent.line.whole_status(method) } else { None }
-    }
-
-    /// What becomes of a leg that has lost. Doesn't block.
-    pub fn lose(self, request: &Outgoing, token: &CancelToken) -> Loss {
-        if token.is_cancelled() {
-            return Loss::Ended(Outcome::Cancelled);
-        }
-        match self.0 {
-            News::Answer(sent) => sent.lose(request, token),
-            reaching => Loss::GoesOn(Woken(reaching)),
-        }
-    }
-}
-
-/// What becomes of a leg that has lost.
-pub enum Loss {
-    /// It was hung up on, or its answer is here whole and its line free again.
-    Ended(Outcome),
-    /// The rest of its short answer is awaited, for the sake of the line.
-    Waits(Waits),
-    /// It takes its next step like any other.
-    GoesOn(Woken),
 }
 
 impl Sent {
-    fn wait(self, ahead: Ahead, token: &CancelToken, go_on: impl FnOnce(Sent) + Send + 'static) -> Result<(), Outcome> {
+    fn wait(self, until: Instant, go_on: impl FnOnce(Sent) + Send + 'static) {
         let wire = self.line.wire().clone();
-        self.line.arm(token)?;
-        let head_by = Instant::now() + self.lines.timeout();
-        let wake = Wake { is_due: Some(glance::is_head_here), go_on: Box::new(move || go_on(self)) };
-        wire.send_ahead(ahead, head_by, wake);
-        Ok(())
+        wire.wait(until, Box::new(move || go_on(self)));
     }
 
-    fn wait_for_room(self, until: Instant, go_on: impl FnOnce(Sent) + Send + 'static) {
+    /// Goes on with the request or, if it is out or nothing more of it will be, reads the answer.
+    fn go_on(mut self, request: &Outgoing, token: &CancelToken, has_lost: bool) -> Result<Step, Outcome> {
+        if token.is_cancelled() {
+            return Err(Outcome::Cancelled);
+        }
         let wire = self.line.wire().clone();
-        wire.await_event(until, Wake { is_due: None, go_on: Box::new(move || go_on(self)) });
-    }
-
-    fn wait_for_head(self, go_on: impl FnOnce(Sent) + Send + 'static) {
-        let (wire, head_by) = (self.line.wire().clone(), Instant::now() + self.lines.timeout());
-        wire.await_head(head_by, Wake { is_due: Some(glance::is_head_here), go_on: Box::new(move || go_on(self)) });
-    }
-
-    fn wait_for_rest(self, go_on: impl FnOnce(Sent) + Send + 'static) {
-        let wire = self.line.wire().clone();
-        wire.await_more(Wake { is_due: Some(glance::is_more_than_begin), go_on: Box::new(move || go_on(self)) });
-    }
-
-    /// Goes on with the request or, if it is out or nothing more of it will be, has ureq read the answer.
-    fn go_on(self, request: &Outgoing, token: &CancelToken) -> Result<Step, Outcome> {
-        let wire = self.line.wire().clone();
-        if !wire.is_request_out() && !token.is_cancelled() {
-            match wire.send_more(Some(glance::early), self.lines.idle_timeout()) {
-                Progress::Out => return Ok(Step::Waits(Waits(Wait::Head(self)))),
+        if !wire.is_request_out() {
+            match wire.send_more(Some(early), self.lines.idle_timeout()) {
+                Progress::Out => self.head_by = Instant::now() + self.lines.timeout(),
                 Progress::Turn => return Ok(Step::Waits(Waits(Wait::Turn(self)))),
                 Progress::Full(until) => return Ok(Step::Waits(Waits(Wait::Room(self, until)))),
+                Progress::Late => return Err(failed(token, Outcome::Timeout)),
                 Progress::Answered => {}
                 // The backend needs no more of it.
                 Progress::Over => wire.reset_at_close(),
             }
         }
-        let Sent { line, lines } = self;
-        let may_repeat = line.may_repeat(request);
-        match line.finish(&lines, request, token) {
-            Err(failure) if failure.died_unanswered && may_repeat => lines.start_afresh(request),
-            // The request crossed it: the backend gave up the idle connection just when it was used (RFC 9110 §15.5.9).
-            Ok(answer) if answer.is_request_timeout_at_close() && may_repeat => {
-                drop(answer);
-                lines.start_afresh(request)
-            }
-            called => called.map(Step::Answered).map_err(|failure| failure.outcome),
-        }
+        self.read_answer(request, token, has_lost)
     }
 
-    fn lose(mut self, request: &Outgoing, token: &CancelToken) -> Loss {
-        let Some(status) = self.line.take_whole(request.method()) else {
-            if self.line.is_rest_coming(request.method()) {
-                return Loss::Waits(Waits(Wait::Rest(self)));
+    fn read_answer(mut self, request: &Outgoing, token: &CancelToken, has_lost: bool) -> Result<Step, Outcome> {
+        let wire = self.line.wire().clone();
+        let mut here = 0;
+        loop {
+            match wire.peek(|peeked| Reading::of(&peeked, request.method(), has_lost)) {
+                Reading::Interim(length) if self.interim < INTERIM_ANSWERS_MAX => {
+                    wire.consume(length);
+                    (self.interim, here) = (self.interim + 1, 0);
+                }
+                Reading::Interim(_) => {
+                    return Err(failed(token, protocol("it sends too many interim answers")));
+                }
+                Reading::Failed(outcome) => return Err(failed(token, outcome)),
+                Reading::Ended { outcome, is_unanswered } => {
+                    let died =
+                        is_unanswered && self.interim == 0 && matches!(outcome, Outcome::Reset | Outcome::Closed);
+                    return match failed(token, outcome) {
+                        Outcome::Cancelled => Err(Outcome::Cancelled),
+                        _ if died && self.line.may_repeat(request) => self.lines.start_afresh(request),
+                        outcome => Err(outcome),
+                    };
+                }
+                // There may be an end behind them, of which no other event tells.
+                Reading::Partial(count) if count > here => here = count,
+                Reading::Partial(_) if Instant::now() >= self.head_by => {
+                    return Err(failed(token, Outcome::Timeout));
+                }
+                Reading::Partial(_) => return Ok(Step::Waits(Waits(Wait::Head(self)))),
+                Reading::Head(head, whole) => {
+                    // The request crossed it: the backend gave up the idle connection just when it was used (RFC 9110 §15.5.9).
+                    if head.is_request_timeout_at_close() && self.line.may_repeat(request) {
+                        return self.lines.start_afresh(request);
+                    }
+                    return Answer::of(self.line, &self.lines, request, token, &head, whole).map(Step::Answered);
+                }
             }
-            return Loss::GoesOn(Woken(News::Answer(self)));
-        };
-        if token.disarm().is_err() {
-            return Loss::Ended(Outcome::Cancelled);
         }
-        self.lines.keep(self.line, Instant::now());
-        Loss::Ended(Outcome::Status(status))
     }
 }
 
-impl Lines {
-    /// A line on which the request can be sent at once. Doesn't block.
-    pub fn at_once(self: &Arc<Lines>, request: &Outgoing) -> Option<Waits> {
-        let line = self.take(request.is_idempotent(), Instant::now())?;
-        Some(Waits::for_answer(line, request, self))
-    }
+/// How the leg ends whose answer failed: hanging up on it looks like a failure, too.
+fn failed(token: &CancelToken, outcome: Outcome) -> Outcome {
+    if token.disarm().is_err() { Outcome::Cancelled } else { outcome }
+}
 
+impl Lines {
     /// Reaches the backend. Doesn't block; the token hangs up at any time.
     pub fn start(self: &Arc<Lines>, request: &Outgoing, token: &CancelToken) -> Result<Step, Outcome> {
         if token.is_cancelled() {

@@ -7,16 +7,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use rustls::ClientConnection;
-use ureq::Agent;
 
 use super::Upstream;
 use super::connecting::Watched;
-use super::inspector::Inspector;
-use super::line::{Line, Resolved};
+use super::line::Line;
 use super::permit::Permit;
 use super::resolve::Resolver;
-use super::transport::{Connected, OneConnection};
-use super::wire::Wire;
 use crate::message::{Address, Outcome};
 use crate::poller::{Owner, Poller, Turn, Watch};
 
@@ -106,10 +102,10 @@ impl Lines {
         }
     }
 
-    /// Keeps a line for the next call, if its last answer came to its end.
+    /// Keeps a line for the next request, if its last answer came to its end.
     pub(super) fn keep(&self, mut line: Line, now: Instant) {
         let idle_lines_max = self.upstream.reach.idle_lines_max;
-        if idle_lines_max == 0 || !line.is_reusable() || line.watch().is_err() {
+        if idle_lines_max == 0 || !line.is_reusable() {
             return;
         }
         line.rest();
@@ -142,23 +138,13 @@ impl Lines {
 
     /// A line on this connection, which has just been made.
     pub(super) fn line_on(&self, wire: Watched, peer: SocketAddr, permit: Permit) -> Result<Line, Outcome> {
-        let connected = wire.get();
         self.upstream.opened.fetch_add(1, Ordering::Relaxed);
-        connected.join_poller(&self.upstream.poller).map_err(|_| Outcome::NoSocket)?;
-        let speaker = self.agent_on(connected.clone());
-        Ok(Line::new(wire, peer, speaker, permit))
+        wire.get().join_poller(&self.upstream.poller).map_err(|_| Outcome::NoSocket)?;
+        Ok(Line::new(wire, peer, permit))
     }
 
-    /// An agent for this connection, which knows nothing of what has been said on it.
-    pub(super) fn agent_on(&self, wire: Arc<Wire>) -> (Agent, Inspector) {
-        let inspector = Inspector::default();
-        let connection = OneConnection::new(Connected {
-            wire,
-            is_tls: self.address.is_tls(),
-            inspector: inspector.clone(),
-            spare: self.upstream.spare.clone(),
-        });
-        (Agent::with_parts(self.upstream.config.clone(), connection, Resolved), inspector)
+    pub(super) fn upstream(&self) -> &Upstream {
+        &self.upstream
     }
 
     pub(super) fn permit(&self) -> Result<Permit, Outcome> {

@@ -1,14 +1,12 @@
-//! What is said to a backend, in the two forms that must agree: the request that ureq gets, and the bytes that it makes
-//! of it. Knows nothing of connections.
+//! What is said to a backend. Knows nothing of connections.
 
 use std::io;
 use std::sync::Arc;
 
 use http::header::{CONTENT_LENGTH, HOST};
-use http::{HeaderMap, HeaderValue, Method, Request, Version};
-use ureq::SendBody;
+use http::{HeaderMap, HeaderValue, Method};
 
-use super::ahead::{Ahead, Body};
+use super::outbound::{Body, Outbound};
 use crate::message::{Address, Spool, Target, bind_connection, put_field};
 
 /// A guess at the room for the request line and `Host`, beside the target.
@@ -19,10 +17,10 @@ const REQUEST_LINES_BYTES: usize = 128;
 pub struct Outgoing {
     method: Method,
     target: Target,
-    /// All fields, but for `Host` where each backend gets its own.
-    headers: HeaderMap,
-    /// The same as they go out, to the end of the head: written once for all backends.
+    /// All fields as they go out, to the end of the head: written once for all backends.
     fields: Vec<u8>,
+    /// Whether `Host` is among them: else each backend gets its own.
+    has_host: bool,
     body: Option<Spool>,
     binds_connection: bool,
 }
@@ -37,16 +35,17 @@ impl Outgoing {
         host: Option<HeaderValue>,
         body: Option<Spool>,
     ) -> Outgoing {
+        let has_host = host.is_some();
         if let Some(host) = host {
             headers.insert(HOST, host);
         }
-        // Without a length ureq would send these methods chunked.
+        // These methods are expected to have a body (RFC 9110 §8.6).
         let needs_length = matches!(method, Method::POST | Method::PUT | Method::PATCH);
         if let Some(length) = body.as_ref().map(Spool::length).or(needs_length.then_some(0)) {
             headers.insert(CONTENT_LENGTH, length.into());
         }
         let (fields, binds_connection) = (fields(&headers), bind_connection(&headers));
-        Outgoing { method, target, headers, fields, body, binds_connection }
+        Outgoing { method, target, fields, has_host, body, binds_connection }
     }
 
     /// The method.
@@ -64,35 +63,18 @@ impl Outgoing {
         self.binds_connection
     }
 
-    /// The request as ureq gets it.
-    pub(super) fn for_ureq(&self, address: &Address) -> Request<SendBody<'static>> {
-        let body = match &self.body {
-            Some(spool) => SendBody::from_owned_reader(spool.reader()),
-            None => SendBody::none(),
-        };
-        let mut request = Request::new(body);
-        *request.method_mut() = self.method.clone();
-        *request.uri_mut() = address.uri(&self.target);
-        *request.version_mut() = Version::HTTP_11;
-        *request.headers_mut() = self.headers.clone();
-        if self.body.is_some() && self.method == Method::HEAD {
-            allow_body_with_head(&mut request);
-        }
-        request
-    }
-
-    /// The bytes that ureq makes of [`Outgoing::for_ureq`], but that it writes the names of fields in lower case.
-    pub(super) fn ahead(&self, address: &Address) -> Ahead {
+    /// The request as one backend gets it.
+    pub(super) fn outbound(&self, address: &Address) -> Outbound {
         let target = address.target_text(&self.target);
         let mut head = Vec::with_capacity(REQUEST_LINES_BYTES + target.len() + self.fields.len());
         for part in [self.method.as_str(), " ", &*target, " HTTP/1.1\r\n"] {
             head.extend_from_slice(part.as_bytes());
         }
-        if !self.headers.contains_key(HOST) {
+        if !self.has_host {
             put_field(&mut head, HOST.as_str(), address.authority().as_bytes());
         }
         head.extend_from_slice(&self.fields);
-        Ahead::new(head, self.body.clone().map(|spool| Arc::new(spool) as Arc<dyn Body>))
+        Outbound::new(head, self.body.clone().map(|spool| Arc::new(spool) as Arc<dyn Body>))
     }
 
     /// Whether the body is in a file, which is open as long as this is.
@@ -122,12 +104,4 @@ fn fields(headers: &HeaderMap) -> Vec<u8> {
     }
     bytes.extend_from_slice(b"\r\n");
     bytes
-}
-
-/// ureq refuses a body with HEAD unless its own builder says that it is meant, by a mark among the extensions.
-fn allow_body_with_head<B>(request: &mut Request<B>) {
-    let marked = ureq::head("http://unused.invalid").force_send_body();
-    if let Some(marks) = marked.extensions_ref() {
-        request.extensions_mut().extend(marks.clone());
-    }
 }

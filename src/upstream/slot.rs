@@ -2,16 +2,8 @@
 
 use crate::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Whether enough of an answer is here, by its first bytes.
-pub(super) type IsDue = fn(&[u8]) -> bool;
-
-/// A leg that waits for its answer, or for its connection.
-pub(super) struct Wake {
-    /// An end, an error and the deadline are always enough. `None`: any event will do.
-    pub(super) is_due: Option<IsDue>,
-    /// Has it go on.
-    pub(super) go_on: Box<dyn FnOnce() + Send>,
-}
+/// Has a leg go on that waits for its answer, for room, or for its connection.
+pub(super) type Wake = Box<dyn FnOnce() + Send>;
 
 /// The place. It is empty while the leg runs.
 #[derive(Default)]
@@ -21,19 +13,12 @@ pub(super) struct Slot(Mutex<State>);
 struct State {
     /// Whoever takes it out owns the leg.
     waiting: Option<Wake>,
-    /// There was a turn and no leg to take it: the next one must not wait for what has come already.
+    /// An event came while no leg waited. The poller tells each only once, so the next leg must look before it waits.
     missed: bool,
-    /// An end, an error or the deadline: no other turn is to be waited for.
-    over: bool,
 }
 
 impl Slot {
-    /// Another wait is to begin. What was missed stays missed.
-    pub(super) fn begin(&self) {
-        self.state().over = false;
-    }
-
-    /// Something may have come that no turn will tell of.
+    /// Something may have come that no event will tell of.
     pub(super) fn miss(&self) {
         self.state().missed = true;
     }
@@ -43,37 +28,27 @@ impl Slot {
         self.state().missed = false;
     }
 
-    /// The leg waits. Whether a turn was missed: then somebody must look.
-    pub(super) fn put(&self, wake: Wake) -> bool {
+    /// The leg waits; if an event was missed, it goes on at once, on this thread.
+    pub(super) fn put(&self, wake: Wake) {
         let mut state = self.state();
-        state.waiting = Some(wake);
-        std::mem::take(&mut state.missed)
-    }
-
-    /// Whether nothing more will come.
-    pub(super) fn is_over(&self) -> bool {
-        self.state().over
-    }
-
-    /// Something has come. The leg goes on if it is due, by a `look` at what is here; nobody else looks meanwhile.
-    pub(super) fn wake_if(&self, look: impl FnOnce(IsDue) -> bool) {
-        Slot::wake(self.state(), look);
-    }
-
-    /// Nothing more will come: the leg goes on.
-    pub(super) fn wake_for_good(&self) {
-        let mut state = self.state();
-        state.over = true;
-        Slot::wake(state, |_| true);
-    }
-
-    fn wake(mut state: MutexGuard<'_, State>, look: impl FnOnce(IsDue) -> bool) {
-        let is_over = state.over;
-        state.missed = state.waiting.is_none();
-        let wake = state.waiting.take_if(|wake| is_over || wake.is_due.is_none_or(look));
+        if !std::mem::take(&mut state.missed) {
+            state.waiting = Some(wake);
+            return;
+        }
         drop(state);
+        wake();
+    }
+
+    /// Something has come, or there is room, or the time is over: the leg goes on.
+    pub(super) fn wake(&self) {
+        let wake = {
+            let mut state = self.state();
+            let wake = state.waiting.take();
+            state.missed = wake.is_none();
+            wake
+        };
         if let Some(wake) = wake {
-            (wake.go_on)();
+            wake();
         }
     }
 
@@ -89,24 +64,26 @@ mod tests {
 
     use super::*;
 
-    fn waits(slot: &Slot, woken: &Arc<AtomicUsize>) -> bool {
-        let woken = woken.clone();
-        let go_on = Box::new(move || {
-            woken.fetch_add(1, Ordering::Relaxed);
-        });
-        slot.put(Wake { is_due: Some(|_| false), go_on })
-    }
-
     #[test]
-    fn an_end_that_came_while_nobody_waited_wakes_the_next_whatever_it_waits_for() {
+    fn an_event_that_came_while_nobody_waited_wakes_the_next_and_no_other() {
         let (slot, woken) = (Slot::default(), Arc::new(AtomicUsize::new(0)));
-        slot.wake_for_good();
-        assert!(waits(&slot, &woken), "somebody must look");
-        slot.wake_if(|is_due| is_due(b"begin"));
-        assert_eq!(woken.load(Ordering::Relaxed), 1);
-        slot.begin();
-        assert!(!waits(&slot, &woken));
-        slot.wake_if(|is_due| is_due(b"begin"));
-        assert_eq!(woken.load(Ordering::Relaxed), 1, "what ended the last wait is over");
+        let put = || {
+            let woken = woken.clone();
+            slot.put(Box::new(move || {
+                woken.fetch_add(1, Ordering::Relaxed);
+            }));
+        };
+        let count = |woken: &AtomicUsize| woken.load(Ordering::Relaxed);
+        slot.wake();
+        put();
+        assert_eq!(count(&woken), 1, "it goes on at once");
+        put();
+        assert_eq!(count(&woken), 1, "nothing has happened since");
+        slot.wake();
+        slot.wake();
+        assert_eq!(count(&woken), 2);
+        slot.forget_missed();
+        put();
+        assert_eq!(count(&woken), 2, "somebody has looked");
     }
 }

@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use rustls::ClientConnection;
 
+use super::byte_stream::{READS_MAX, send_records};
 use super::dial::be_patient;
 use super::line::Line;
-use super::session::{READS_MAX, send_records};
 use super::tls_failure::sentence;
-use super::wire::{Left, Wire};
-use crate::message::FarSide;
+use super::wire::Wire;
+use crate::message::{FarSide, Ready};
 use crate::race::CancelToken;
 
 /// A line whose protocol is switched. Dropping it hangs up.
@@ -27,10 +27,12 @@ pub struct Switched {
 }
 
 impl Switched {
-    pub(super) fn new(line: Line, left: Left, token: CancelToken) -> Switched {
-        let (wire, input) = (line.wire().clone(), io::Cursor::new(left.input));
-        be_patient(wire.now());
-        Switched { wire, _line: line, tls: left.tls, input, is_ending: false, token }
+    /// Behind the head of the 101.
+    pub(super) fn new(line: Line, token: CancelToken) -> Switched {
+        let wire = line.wire().clone();
+        let (tls, input) = wire.stream().take();
+        be_patient(wire.socket());
+        Switched { wire, _line: line, tls, input: io::Cursor::new(input), is_ending: false, token }
     }
 }
 
@@ -44,25 +46,25 @@ impl Read for Switched {
         self.input = io::Cursor::default();
         match &mut self.tls {
             Some(tls) => read_tls(tls, &self.wire, buffer),
-            None => self.wire.now().read(buffer),
+            None => self.wire.socket().read(buffer),
         }
     }
 }
 
 impl Write for Switched {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let Some(tls) = &mut self.tls else { return self.wire.now().write(bytes) };
+        let Some(tls) = &mut self.tls else { return self.wire.socket().write(bytes) };
         // Records are sent before new ones are made, so that few are held.
-        if !send_records(tls, self.wire.now())? {
+        if !send_records(tls, self.wire.socket())? {
             return Err(io::ErrorKind::WouldBlock.into());
         }
         let count = tls.writer().write(bytes)?;
-        send_records(tls, self.wire.now())?;
+        send_records(tls, self.wire.socket())?;
         Ok(count)
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        let is_sent = self.tls.as_mut().map_or(Ok(true), |tls| send_records(tls, self.wire.now()))?;
+        let is_sent = self.tls.as_mut().map_or(Ok(true), |tls| send_records(tls, self.wire.socket()))?;
         if !is_sent {
             return Err(io::ErrorKind::WouldBlock.into());
         }
@@ -96,13 +98,14 @@ impl FarSide for Switched {
         self.wire.reset_at_close();
     }
 
-    fn when_ready(&self, ready: Box<dyn Fn() + Send + Sync>) {
-        self.wire.when_ready(ready);
+    fn when_ready(&mut self, ready: Ready) {
+        self.wire.set_reader(Some(ready));
     }
 }
 
 impl Drop for Switched {
     fn drop(&mut self) {
+        self.wire.set_reader(None);
         let _ = self.token.disarm();
     }
 }
@@ -118,7 +121,7 @@ fn read_tls(tls: &mut ClientConnection, wire: &Wire, buffer: &mut [u8]) -> io::R
         }
         processed.map_err(|error| io::Error::other(sentence(&error)))?;
         // The end without a farewell is an error of the reader's, next time round.
-        tls.read_tls(&mut wire.now())?;
+        tls.read_tls(&mut wire.socket())?;
     }
     // Records that make no byte, without end, maybe.
     Err(io::ErrorKind::Interrupted.into())

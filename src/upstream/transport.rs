@@ -1,37 +1,27 @@
-//! What ureq speaks through: a connection that is open already, plain or TLS. Knows nothing of how it was made.
+//! What ureq speaks through: a connection on which the request is, and of the answer at least the head. Gives what has come, and else
+//! says that it would have to wait. Knows nothing of how the connection was made.
 
 use std::fmt;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
 
-use ureq::unversioned::transport::{
-    Buffers as UreqBuffers, ConnectionDetails, Connector, NextTimeout, Transport as UreqTransport,
-};
-use ureq::{Error, Timeout};
+use ureq::Error;
+use ureq::unversioned::transport::{Buffers, ConnectionDetails, Connector, NextTimeout, Transport as UreqTransport};
 
-use super::buffers::{Buffers, Spare};
-use super::inspector::{Inspector, interim_length};
+use super::chunked::Cleaner;
 use super::wire::Wire;
-use crate::wait;
 
-/// Comparing a byte is so much less work than moving one.
-const COMPARED_PER_MOVED: usize = 8;
+/// Read in one go.
+pub(super) const READ_BYTES: usize = 16 * 1024;
+/// Room for the head that ureq writes, which nobody gets: a method, a host, and what it adds of its own.
+const STUB_BYTES: usize = 512;
 
-/// Gives ureq the one connection that was made for it.
-pub(super) struct OneConnection(Mutex<Option<Connected>>);
-
-/// A connection, after its TLS handshake if it has one.
-pub(super) struct Connected {
-    pub(super) wire: Arc<Wire>,
-    pub(super) is_tls: bool,
-    pub(super) inspector: Inspector,
-    pub(super) spare: Spare,
-}
+/// Gives ureq the one connection that it is called for.
+pub(super) struct OneConnection(Mutex<Option<Transport>>);
 
 impl OneConnection {
-    pub(super) fn new(connected: Connected) -> OneConnection {
-        OneConnection(Mutex::new(Some(connected)))
+    pub(super) fn new(transport: Transport) -> OneConnection {
+        OneConnection(Mutex::new(Some(transport)))
     }
 }
 
@@ -39,13 +29,7 @@ impl Connector<()> for OneConnection {
     type Out = Transport;
 
     fn connect(&self, _: &ConnectionDetails, _: Option<()>) -> Result<Option<Transport>, Error> {
-        let Some(connected) = self.0.lock().unwrap_or_else(PoisonError::into_inner).take() else {
-            // ureq has dropped the connection; whoever made it makes another.
-            return Err(Error::Io(io::ErrorKind::NotConnected.into()));
-        };
-        let Connected { wire, is_tls, inspector, spare } = connected;
-        let buffers = Buffers::new(spare, wire.clone(), inspector.clone());
-        Ok(Some(Transport { wire, is_tls, buffers, inspector }))
+        Ok(self.0.lock().unwrap_or_else(PoisonError::into_inner).take())
     }
 }
 
@@ -55,113 +39,175 @@ impl fmt::Debug for OneConnection {
     }
 }
 
-/// One open connection. Waits for each read and write on the calling thread, within a deadline.
+/// One answer on a connection.
 #[derive(Debug)]
 pub(super) struct Transport {
     wire: Arc<Wire>,
-    is_tls: bool,
-    buffers: Buffers,
-    inspector: Inspector,
+    /// How many bytes of the head are still to be given.
+    head_bytes: usize,
+    /// If the body comes in chunks.
+    chunks: Option<Cleaner>,
+    buffers: OneBuffer,
 }
 
 impl Transport {
-    /// Until when a read may wait: ureq's own limit or the leg's, whichever is nearer. ureq's clock began with its call, and
-    /// the wait in the poller has used up a part of the time before.
-    fn deadline(&self, timeout: NextTimeout) -> Instant {
-        let now = Instant::now();
-        let deadline = timeout.not_zero().map_or(now, |left| now + *left);
-        match (timeout.reason, self.wire.leg_deadline()) {
-            (Timeout::RecvResponse, Some(of_leg)) => deadline.min(of_leg),
-            _ => deadline,
-        }
+    /// For an answer whose head, of so many bytes, has been taken in.
+    pub(super) fn new(wire: Arc<Wire>, head_bytes: usize, is_chunked: bool) -> Transport {
+        Transport { wire, head_bytes, chunks: is_chunked.then(Cleaner::new), buffers: OneBuffer::default() }
     }
 
-    /// Reads once: how many bytes came, and how many of them ureq is to get, for now.
-    fn read(&mut self, deadline: Instant) -> io::Result<(usize, Result<usize, &'static str>)> {
-        let inspector = &mut self.inspector;
-        let buffer = self.buffers.input_append_buf();
-        let held = inspector.put_held(buffer);
-        let count = self.wire.read(&mut buffer[held..], deadline)?;
-        if count == 0 && held > 0 {
-            // An end within a line.
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        Ok((count, inspector.clean(&mut buffer[..held + count])))
+    /// Gives the head, and nothing of the body: that may go past ureq.
+    fn give_head(&mut self) {
+        let room = self.buffers.room(self.head_bytes);
+        self.wire.peek_again(|here| room.copy_from_slice(&here[..room.len()]));
+        self.wire.consume(self.head_bytes);
+        self.buffers.input_appended(std::mem::take(&mut self.head_bytes));
     }
 
-    /// Interim answers are not the answer. ureq would swallow them, too, but for a 100 that has fields.
-    fn swallow_interim(&mut self) {
-        if self.inspector.awaits_head() {
-            while let Some(length) = interim_length(self.buffers.input()) {
-                self.buffers.input_consume(length);
-            }
+    /// Reads what has come: how many bytes, and how many of them ureq gets now.
+    fn read(&mut self) -> Result<(usize, usize), Error> {
+        let held = self.chunks.as_ref().map_or(0, Cleaner::held_bytes);
+        let room = self.buffers.room(held + READ_BYTES);
+        let count = self.wire.read(&mut room[held..]).map_err(error_of)?;
+        let Some(chunks) = &mut self.chunks else { return Ok((count, count)) };
+        if count == 0 {
+            // An end within a line is no end.
+            return if held > 0 { Err(error_of(io::ErrorKind::UnexpectedEof.into())) } else { Ok((0, 0)) };
         }
+        chunks.put_held(room);
+        let clean = chunks.clean(&mut room[..held + count]).map_err(|violation| Error::Other(violation.into()))?;
+        Ok((count, clean))
     }
 }
 
 impl Drop for Transport {
     fn drop(&mut self) {
-        // After a 101 the connection goes on without ureq.
-        self.wire.leave(self.buffers.input().to_vec());
+        // What came behind the answer, which ends the connection; ureq has no use for it.
+        self.wire.unread(std::mem::take(&mut self.buffers).into_unread());
+        self.wire.note_held(0);
     }
 }
 
 impl UreqTransport for Transport {
-    fn buffers(&mut self) -> &mut dyn UreqBuffers {
+    fn buffers(&mut self) -> &mut dyn Buffers {
         &mut self.buffers
     }
 
-    /// Writes nothing: the request is on the wire, or as much of it as the backend would have.
-    fn transmit_output(&mut self, amount: usize, _: NextTimeout) -> Result<(), Error> {
-        self.wire.story().note_reusable(false);
-        let bytes = &self.buffers.output()[..amount];
-        self.inspector.note_request(bytes);
-        wait::moved(amount / COMPARED_PER_MOVED);
-        self.wire.compare_with_request(bytes).map_err(|differs| {
-            log::error!("{differs}");
-            Error::Other(Box::new(differs))
-        })
+    /// Writes nothing: the real request is on the wire.
+    fn transmit_output(&mut self, _: usize, _: NextTimeout) -> Result<(), Error> {
+        Ok(())
     }
 
-    fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, Error> {
-        let timeout = timeout.for_read();
-        let deadline = self.deadline(timeout);
+    fn await_input(&mut self, _: NextTimeout) -> Result<bool, Error> {
+        if self.head_bytes > 0 {
+            self.give_head();
+            return Ok(true);
+        }
         loop {
-            let (count, clean) = self.read(deadline).map_err(|error| error_of(error, timeout))?;
+            let (count, clean) = match self.read() {
+                Ok(read) => read,
+                Err(error) => {
+                    self.buffers.rest();
+                    return Err(error);
+                }
+            };
+            if clean > 0 {
+                self.buffers.input_appended(clean);
+                self.wire.note_held(self.buffers.input().len());
+                return Ok(true);
+            }
             if count == 0 {
                 return Ok(false);
-            }
-            self.wire.story().note_answered();
-            let clean = clean.map_err(|lie| Error::Other(lie.into()))?;
-            self.buffers.input_appended(clean);
-            self.swallow_interim();
-            if let Some(lie) = self.inspector.lie() {
-                return Err(Error::Other(lie.into()));
-            }
-            if clean > 0 {
-                return Ok(true);
             }
         }
     }
 
-    /// ureq asks when it returns the connection to its pool and when it takes it out again. Then the look that matters is
-    /// the line's, before it was used again; by now there may be an answer.
+    /// ureq asks when it would keep the connection. It is kept by others.
     fn is_open(&mut self) -> bool {
-        let is_open = self.wire.story().is_reusable() || self.wire.session().is_silent();
-        self.wire.story().note_reusable(is_open);
-        self.buffers.rest();
-        is_open
+        false
     }
 
     fn is_tls(&self) -> bool {
-        self.is_tls
+        false
     }
 }
 
-fn error_of(error: io::Error, timeout: NextTimeout) -> Error {
-    use io::ErrorKind::{ConnectionAborted, ConnectionReset, TimedOut, UnexpectedEof};
+/// ureq's buffers. A stream that is silent keeps nothing of them.
+#[derive(Debug)]
+struct OneBuffer {
+    input: Vec<u8>,
+    /// What is filled and what has been consumed, from its begin.
+    filled: usize,
+    consumed: usize,
+    has_progress: bool,
+    output: [u8; STUB_BYTES],
+}
+
+impl Default for OneBuffer {
+    fn default() -> OneBuffer {
+        OneBuffer { input: Vec::new(), filled: 0, consumed: 0, has_progress: false, output: [0; STUB_BYTES] }
+    }
+}
+
+impl OneBuffer {
+    /// Room for so many bytes behind those that are there.
+    fn room(&mut self, count: usize) -> &mut [u8] {
+        if self.consumed == self.filled {
+            (self.filled, self.consumed) = (0, 0);
+        }
+        if self.input.len() < self.filled + count {
+            self.input.resize(self.filled + count, 0);
+        }
+        &mut self.input[self.filled..self.filled + count]
+    }
+
+    /// Keeps no memory, if there is nothing in it.
+    fn rest(&mut self) {
+        if self.consumed == self.filled {
+            (self.input, self.filled, self.consumed) = (Vec::new(), 0, 0);
+        }
+    }
+
+    fn into_unread(mut self) -> Vec<u8> {
+        self.input.truncate(self.filled);
+        self.input.split_off(self.consumed)
+    }
+}
+
+impl Buffers for OneBuffer {
+    fn output(&mut self) -> &mut [u8] {
+        &mut self.output
+    }
+
+    fn input(&self) -> &[u8] {
+        &self.input[self.consumed..self.filled]
+    }
+
+    fn input_append_buf(&mut self) -> &mut [u8] {
+        self.room(READ_BYTES)
+    }
+
+    fn input_appended(&mut self, amount: usize) {
+        self.filled += amount;
+    }
+
+    fn input_consume(&mut self, amount: usize) {
+        self.has_progress = amount > 0;
+        self.consumed += amount;
+    }
+
+    fn tmp_and_output(&mut self) -> (&mut [u8], &mut [u8]) {
+        (&mut [], &mut self.output)
+    }
+
+    fn can_use_input(&self) -> bool {
+        self.consumed < self.filled && self.has_progress
+    }
+}
+
+fn error_of(error: io::Error) -> Error {
+    use io::ErrorKind::{ConnectionAborted, ConnectionReset, UnexpectedEof};
     match error.kind() {
-        TimedOut => Error::Timeout(timeout.reason),
         // ureq takes these for the end of a body that has no length, and reports success: a reset, or a TLS connection
         // that ended without its farewell.
         ConnectionAborted | ConnectionReset | UnexpectedEof => Error::Other(Box::new(error)),

@@ -9,7 +9,6 @@ use super::Lines;
 use super::line::Line;
 use super::permit::Permit;
 use super::sending::Progress;
-use super::slot::Wake;
 use super::wire::Wire;
 use crate::race::Losers;
 
@@ -19,7 +18,7 @@ pub struct Upload {
     line: Arc<SharedLine>,
     stop: Arc<UploadStop>,
     /// For the file that its body may be in.
-    _file: Option<Permit>,
+    file: Option<Permit>,
 }
 
 /// How far it has come.
@@ -63,7 +62,7 @@ impl Upload {
             is_over: AtomicBool::new(false),
         });
         let file = is_in_file.then(|| lines.counted_permit());
-        Upload { lines: lines.clone(), line: Arc::default(), stop, _file: file }
+        Upload { lines: lines.clone(), line: Arc::default(), stop, file }
     }
 
     pub(super) fn line(&self) -> Arc<SharedLine> {
@@ -75,6 +74,11 @@ impl Upload {
         self.stop.clone()
     }
 
+    /// Whether it is read from a file.
+    pub fn reads_file(&self) -> bool {
+        self.file.is_some()
+    }
+
     /// Sends what the connection takes. Blocks only on the disk.
     pub fn go_on(self) -> Uploaded {
         if self.stop.is_stopped.load(Ordering::Acquire) {
@@ -83,14 +87,14 @@ impl Upload {
         match self.stop.wire.send_more(None, self.lines.idle_timeout()) {
             Progress::Turn => Uploaded::Turn(self),
             Progress::Full(until) => Uploaded::Full(self, until),
-            Progress::Out | Progress::Answered | Progress::Over => Uploaded::Over,
+            Progress::Out | Progress::Answered | Progress::Late | Progress::Over => Uploaded::Over,
         }
     }
 
     /// Has `go_on` called when there may be room again, or its time is over. Doesn't block.
     pub fn wait(self, until: Instant, go_on: impl FnOnce(Upload) + Send + 'static) {
         let stop = self.stop.clone();
-        stop.wire.await_event(until, Wake { is_due: None, go_on: Box::new(move || go_on(self)) });
+        stop.wire.wait(until, Box::new(move || go_on(self)));
         if stop.is_stopped.load(Ordering::Acquire) {
             // It came before there was anything to wake.
             stop.wire.wake();

@@ -1,12 +1,15 @@
 //! Who is hung up on, when, and who isn't.
 
 use std::io::Read;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, unbounded};
 use red_tentacle::server::Server;
 
-use crate::harness::{Client, Deaf, Fake, Gate, Proxy, Raw, SOON, eventually, patiently, pattern};
+use crate::harness::{
+    Backend, Client, Deaf, Fake, Framing, Gate, Proxy, Raw, Received, SOON, beside_each_other, eventually, patiently,
+    pattern,
+};
 
 /// More than a cramped backend's socket and the proxy's own hold.
 const LONG_BODY_BYTES: usize = 9 << 20;
@@ -511,8 +514,34 @@ fn a_client_that_stops_behind_another_whole_request_waits_for_the_first_answer()
     }
 }
 
+/// What a backend does behind the begin of a body.
+const FLOWS: [&str; 3] = ["says nothing", "goes on", "can't go on"];
+
+/// A backend that answers `/1/2` in the second framing, and then does the third of those; it tells when it was hung up on.
+fn streaming(is_tls: bool) -> (Backend, Receiver<()>) {
+    let (sender, hung_up) = unbounded();
+    let block = vec![b'x'; 64 * 1024];
+    let backend = Backend::serving(is_tls, move |mut far| {
+        let Some(request) = far.request() else { return };
+        let target = Received::parse(&request).target;
+        let mut numbers = target.split('/').skip(1).map(|number| number.parse::<usize>().expect("a number"));
+        let (framing, flow) =
+            (Framing::ALL[numbers.next().expect("a framing")], FLOWS[numbers.next().expect("a flow")]);
+        far.send(framing.head(1 << 30));
+        far.send(framing.piece("some"));
+        if flow == "says nothing" {
+            far.wait_for_hang_up();
+        } else {
+            let piece = framing.piece(&block);
+            while far.try_send(&piece).is_ok() {}
+        }
+        let _ = sender.send(());
+    });
+    (backend, hung_up)
+}
+
 #[test]
-fn a_client_that_leaves_while_a_body_streams_has_the_winner_hung_up_on() {
+fn a_client_that_leaves_while_a_body_streams_has_the_winner_hung_up_on_at_once() {
     let leaves: [(&str, fn(Client) -> Option<Client>); 3] = [
         ("close", |client| {
             drop(client);
@@ -527,22 +556,34 @@ fn a_client_that_leaves_while_a_body_streams_has_the_winner_hung_up_on() {
             Some(client)
         }),
     ];
-    let heads = ["Content-Length: 1000000", "Transfer-Encoding: chunked", "X: 1"];
-    for (label, leave) in leaves {
-        for head in heads {
-            let size = if head.starts_with('T') { "4\r\n" } else { "" };
-            let (winner, _) = Raw::stuck_behind(format!("HTTP/1.1 200 OK\r\n{head}\r\n\r\n{size}some\r\n"));
-            let proxy = Proxy::with(std::slice::from_ref(&winner.url), patiently);
-            let mut client = Client::connect(proxy.address);
-            client.send_request("GET", "/", &[], None);
-            assert_eq!(client.head().expect("a head").status, 200, "{label}, {head}");
-            assert!(!winner.was_hung_up_on(), "{label}, {head}");
-            let left = leave(client);
-            winner.expect_hang_up();
-            proxy.stop();
-            drop(left);
+    beside_each_other([false, true], |is_tls| {
+        let (backend, hung_up) = streaming(is_tls);
+        let program = backend.program(&["--timeout", "1h", "--idle-timeout", "1h"]);
+        let address = program.address();
+        for (framing, flow) in
+            (0..Framing::ALL.len()).flat_map(|framing| (0..FLOWS.len()).map(move |flow| (framing, flow)))
+        {
+            for (way, leave) in leaves {
+                let label = format!("TLS: {is_tls}, {:?}, {}, {way}", Framing::ALL[framing], FLOWS[flow]);
+                let mut client = Client::cramped(address);
+                client.send_request("GET", &format!("/{framing}/{flow}"), &[], None);
+                assert_eq!(client.reply_to_head().status, 200, "{label}");
+                if FLOWS[flow] == "goes on" {
+                    client.read_exact(1 << 20);
+                }
+                assert!(hung_up.is_empty(), "{label}");
+                let left_at = Instant::now();
+                let left = leave(client);
+                hung_up.recv_timeout(SOON).unwrap_or_else(|_| panic!("{label}: its backend isn't hung up on"));
+                let took = left_at.elapsed();
+                assert!(took < SOON / 10, "{label}: {took:?}");
+                let line = program.line(" GET /");
+                let is_told = line.contains(" 200 in ") && line.contains(" (cut, since the client went away: ");
+                assert!(is_told, "{label}: {line}");
+                drop(left);
+            }
         }
-    }
+    });
 }
 
 #[test]

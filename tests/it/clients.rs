@@ -2,15 +2,11 @@
 
 use std::fs;
 use std::io::Write;
-use std::net::{Shutdown, TcpStream};
-use std::num::NonZeroUsize;
 use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
-use crossbeam_channel::unbounded;
-
-use crate::harness::{BRIEFLY, Client, Fake, Gate, Proxy, Raw, SOON, eventually, patiently};
+use crate::harness::{BRIEFLY, Client, Fake, Gate, Proxy, Raw, SOON, eventually};
 
 /// A proxy before a backend that answers with the target, and tells what reaches it.
 fn echoing() -> (Proxy, Fake) {
@@ -276,84 +272,6 @@ fn a_client_that_reads_when_it_has_sent_everything_reads_its_refusal_whole() {
         assert!(client.is_closed(), "{label}");
     }
     assert!(backend.received.is_empty());
-}
-
-#[test]
-fn a_full_queue_is_a_503_with_retry_after_until_those_in_it_leave() {
-    // While 64 threads wait for the rest of their answers, 256 legs may wait for one: four races of 64 legs.
-    const THREADS: usize = 64;
-    const RACES: usize = 6;
-    let (hanging, good) = (Raw::hanging(), Fake::with(200, "good"));
-    let half = Raw::serving(|mut connection| {
-        connection.request_head();
-        connection.send("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf");
-        connection.wait_for_hang_up();
-    });
-    let proxy = Proxy::with(std::slice::from_ref(&half.url), |config| {
-        config.max_legs = NonZeroUsize::new(THREADS).expect("not 0");
-        (config.timeout, config.idle_timeout) = (Duration::from_secs(3600), Duration::from_secs(3600));
-    });
-    let stuck: Vec<Client> = std::iter::repeat_with(|| {
-        let mut client = Client::connect(proxy.address);
-        client.send_request("GET", "/", &[], None);
-        assert_eq!(client.head().expect("a head").status, 200);
-        client
-    })
-    .take(THREADS)
-    .collect();
-    let list: Vec<String> = (1..=64).map(|number| format!("{}/{number}", hanging.url)).collect();
-    assert_eq!(proxy.update(&list).status, 200);
-    let (sender, replies) = unbounded();
-    let mut leaving: Vec<TcpStream> = stuck.iter().map(|client| client.stream.try_clone().expect("a socket")).collect();
-    for _ in 0..RACES {
-        let (mut client, sender) = (Client::connect(proxy.address), sender.clone());
-        client.send_request("POST", "/", &[], Some(b"body"));
-        leaving.push(client.stream.try_clone().expect("a socket"));
-        thread::spawn(move || client.head().map(|head| sender.send(head)));
-    }
-    let refused = replies.recv_timeout(SOON).expect("a reply");
-    assert_eq!((refused.status, refused.value("retry-after")), (503, Some("1")));
-    assert_eq!(proxy.update(std::slice::from_ref(&good.url)).status, 200);
-    for stream in leaving {
-        stream.shutdown(Shutdown::Both).expect("an open connection");
-    }
-    eventually("there is room again", || proxy.get("/").status == 200);
-    assert!(replies.try_iter().all(|reply| reply.status == 503), "the others wait");
-    assert_eq!(proxy.get("/").text(), "good");
-}
-
-/// Clients that stop reading hold a leg's thread each: with all threads held, nobody else was served.
-#[test]
-fn clients_that_do_not_read_leave_half_of_the_threads_to_others() {
-    const LEGS: usize = 64;
-    const TOO_MANY: usize = 8;
-    let backend = Raw::serving(|mut connection| {
-        while let Some(request) = connection.request() {
-            if request.starts_with(b"GET /short ") {
-                connection.reply(200, "short");
-                continue;
-            }
-            connection.send("HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n");
-            let block = vec![b'x'; 64 * 1024];
-            while connection.stream.write_all(&block).is_ok() {}
-        }
-    });
-    let proxy = Proxy::with(std::slice::from_ref(&backend.url), |config| {
-        patiently(config);
-        config.max_legs = NonZeroUsize::new(LEGS).expect("not 0");
-    });
-    let mut clients: Vec<Client> = (0..LEGS / 2 + TOO_MANY).map(|_| Client::connect(proxy.address)).collect();
-    for client in &mut clients {
-        client.send_request("GET", "/long", &[], None);
-    }
-    let mut cut = vec![false; clients.len()];
-    eventually("those that are too many are cut", || {
-        for (client, cut) in clients.iter_mut().zip(&mut cut) {
-            *cut = *cut || client.stream.write_all(b"\r").is_err();
-        }
-        cut.iter().filter(|cut| **cut).count() == TOO_MANY
-    });
-    assert_eq!(proxy.get("/short").text(), "short");
 }
 
 #[test]

@@ -2,15 +2,18 @@
 
 use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
-use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::harness::{
-    BRIEFLY, Binary, Client, Connection, Fake, Gate, Proxy, Raw, SOON, eventually, get, threads_named,
+    BRIEFLY, Binary, Client, Connection, Fake, Framing, Gate, Holding, Proxy, Raw, SOON, eventually, fill, get,
+    is_alone, many, threads_max, threads_named,
 };
 
 const LONG: Duration = Duration::from_secs(3600);
+const ASK: &str = "GET /held HTTP/1.1\r\nHost: a\r\n\r\n";
+const SWITCH: &str = "GET /held HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n";
+const SWITCHED: &str = "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n";
 
 /// Nobody listens there any more: the end has begun.
 fn eventually_refused(address: SocketAddr) {
@@ -269,6 +272,74 @@ fn the_program_cuts_what_is_under_way_when_the_grace_period_is_over() {
     assert!(last.iter().any(|line| line.contains("GET /stream 200") && line.contains("(cut, since ")), "{last:#?}");
 }
 
+/// They go on for the grace period; what ends meanwhile ends whole, and what doesn't is cut.
+#[test]
+fn hundreds_of_streams_go_on_for_the_grace_period_and_then_are_cut() {
+    const GRACE: Duration = Duration::from_secs(3);
+    let begin = format!("{}5\r\nbegin\r\n", Framing::Chunked.head(0));
+    let backend = Holding::beginning(begin);
+    let mut program = Binary::start(&["--backends", &backend.url, "--grace-period", "3s"]);
+    let address = program.address();
+    let mut streams = backend.open(many(300), || Client::connect(address), ASK, 200);
+    for stream in &mut streams {
+        assert_eq!(stream.client.chunk().as_deref(), Some(&b"begin"[..]));
+    }
+    let told = Instant::now();
+    program.signal("TERM");
+    program.line("stopping: no more clients are accepted");
+    eventually_refused(address);
+    for stream in &mut streams {
+        stream.backend.send("2\r\non\r\n");
+        assert_eq!(stream.client.chunk().as_deref(), Some(&b"on"[..]), "it goes on");
+    }
+    let ending = streams.split_off(streams.len() * 2 / 3);
+    for mut stream in ending {
+        stream.backend.send("0\r\n\r\n");
+        assert_eq!(stream.client.chunk().as_deref(), Some(&b""[..]), "it ends whole");
+        assert!(stream.client.is_closed());
+    }
+    let threads = program.threads();
+    assert!(told.elapsed() < GRACE && program.child.try_wait().expect("a child").is_none(), "{:?}", told.elapsed());
+    assert_eq!(program.wait().code(), Some(0));
+    let took = told.elapsed();
+    assert!(took >= GRACE && took < GRACE + Duration::from_secs(2), "{took:?}");
+    let cut = streams.len();
+    for mut stream in streams {
+        assert_eq!(stream.client.chunk(), None, "no last chunk: nobody takes it for whole");
+        stream.backend.wait_for_hang_up();
+        backend.raw.expect_hang_up();
+    }
+    let lines = program.lines_until("] stopped");
+    let told_of = lines.iter().filter(|line| line.contains(" (cut, since the proxy was stopped)")).count();
+    assert_eq!(told_of, cut, "{lines:#?}");
+    assert!(threads <= threads_max(), "{threads} threads");
+}
+
+/// Was feared: what can't be written would be waited for.
+#[test]
+fn answers_and_tunnels_that_nobody_reads_do_not_delay_the_end() {
+    const GRACE: Duration = Duration::from_secs(1);
+    let begin = format!("{}begin", Framing::Sized.head(1 << 30));
+    let (answers, tunnels) = (Holding::beginning(begin), Holding::beginning(SWITCHED));
+    let program = |url: &str| Binary::start(&["--backends", url, "--grace-period", "1s", "--idle-timeout", "1h"]);
+    for (backend, request, status) in [(answers, ASK, 200), (tunnels, SWITCH, 101)] {
+        let mut program = program(&backend.url);
+        let address = program.address();
+        let held = backend.open(many(100), || Client::cramped(address), request, status);
+        let sockets: Vec<&TcpStream> = held.iter().map(|held| &held.backend.stream).collect();
+        let sent = fill(&sockets, &vec![b'x'; 1 << 20]);
+        assert!(sent.iter().all(|sent| *sent < 1 << 20), "they aren't full: {sent:?}");
+        let told = Instant::now();
+        program.signal("TERM");
+        assert_eq!(program.wait().code(), Some(0), "{status}");
+        let took = told.elapsed();
+        assert!(took >= GRACE && took < GRACE + Duration::from_secs(2), "{status}: {took:?}");
+        let lines = program.lines_until("] stopped");
+        let cut = lines.iter().filter(|line| line.contains(" (cut, since the proxy was stopped)")).count();
+        assert_eq!(cut, held.len(), "{status}: {lines:#?}");
+    }
+}
+
 /// Clients whose requests wait for this program's only backend.
 fn waiting_clients(address: SocketAddr, backend: &Raw, count: usize) -> Vec<Client> {
     let mut clients: Vec<Client> = (0..count).map(|_| Client::connect(address)).collect();
@@ -292,12 +363,11 @@ fn requests_that_wait_take_no_thread_when_the_program_is_to_stop() {
         connection.reply(200, "late");
         connection.wait_for_hang_up();
     });
-    // Fewer legs than requests: an answer that was heard only by those would be late.
-    let args = ["--backends", &backend.url, "--grace-period", "1h", "--timeout", "1h", "--max-legs", "64"];
+    let args = ["--backends", &backend.url, "--grace-period", "1h", "--timeout", "1h"];
     let mut program = Binary::start(&args);
     let (address, admin) = program.addresses();
     let mut clients = waiting_clients(address, &backend, CLIENTS);
-    let before = program.threads_named("leg");
+    let before = program.usage().threads;
     program.signal("TERM");
     program.line("stopping");
     eventually_refused(address);
@@ -309,9 +379,8 @@ fn requests_that_wait_take_no_thread_when_the_program_is_to_stop() {
     for client in &mut clients {
         assert_eq!(client.reply().text(), "late");
     }
-    // A thread that isn't needed stays for seconds.
-    let after = program.threads_named("leg");
-    assert!(after <= before.max(16), "{before} threads before, {after} after");
+    let after = program.usage().threads;
+    assert!(after <= before, "{before} threads before, {after} after");
     assert_eq!(program.wait().code(), Some(0));
 }
 
@@ -379,17 +448,10 @@ fn a_second_signal_ends_the_program_at_once() {
     assert_eq!(client.chunk(), None);
 }
 
-/// Set for a process that has a test for itself.
-const ALONE: &str = "TENTACLE_TEST_ALONE";
-
 /// All tests share a process and its threads, so this one runs itself once more in one of its own.
 #[test]
 fn nothing_is_left_of_a_server_that_has_run() {
-    if std::env::var_os(ALONE).is_none() {
-        let mut command = Command::new(std::env::current_exe().expect("this test"));
-        command.args(["--exact", "drain::nothing_is_left_of_a_server_that_has_run"]).env(ALONE, "1");
-        let ended = Binary::run(command);
-        assert!(ended.code == Some(0) && ended.stdout.contains("1 passed"), "{}{}", ended.stdout, ended.stderr);
+    if !is_alone("drain::nothing_is_left_of_a_server_that_has_run") {
         return;
     }
     let (good, hanging) = (Raw::answering("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ngood"), Raw::hanging());
@@ -404,10 +466,10 @@ fn nothing_is_left_of_a_server_that_has_run() {
     assert_eq!(proxy.update(std::slice::from_ref(&hanging.url)).status, 200);
     abandoned.send_request("GET", "/", &[], None);
     let count = |name| threads_named("self", name);
-    assert!(count("leg") > 0 && count("worker") > 0 && count("poller") > 0, "it runs");
+    assert!(count("disk") > 0 && count("worker") > 0 && count("poller") > 0, "it runs");
     drop(abandoned);
     proxy.stop();
-    for name in ["leg", "worker", "poller"] {
+    for name in ["disk", "worker", "poller"] {
         eventually(&format!("every {name} ends"), || count(name) == 0);
     }
     eventually("every socket of the proxy's is closed", || sockets() <= sockets_before);

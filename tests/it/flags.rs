@@ -4,9 +4,7 @@ use std::fs;
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
-use std::thread;
 
-use crossbeam_channel::unbounded;
 use red_tentacle::config;
 use tempfile::NamedTempFile;
 
@@ -90,7 +88,6 @@ fn every_bad_value_ends_the_start_with_one_line_that_names_flag_or_variable() {
         ("--dns-ttl", "30", "'30': no unit; write 500ms, 1.5s, 5s, 1m30s or 1h"),
         ("--ca-file", "/nonexistent", "'/nonexistent': cannot read it: "),
         ("--ca-file", "/dev/null", "'/dev/null': it holds no certificate; name a PEM file that does"),
-        ("--max-legs", "63", "'63': not a whole number from 64 to 65536; write 64, say"),
         ("--listen", "a.example:80", "'a.example:80': no other host name than localhost; write :8080, localhost:8080,"),
         ("--max-head", "16X", "'16X': not a size; write 1KiB, 32KiB or 256KiB"),
         ("--max-head", "1023B", "'1023B': not from 1KiB to 256KiB; write 1KiB, say"),
@@ -175,7 +172,6 @@ fn check_prints_what_is_in_effect() {
         ("--max-idle-lines", "0", "0"),
         ("--dns-ttl", "1m", "60s"),
         ("--ca-file", &certificate, "(1 certificate)"),
-        ("--max-legs", "64", "64"),
         ("--listen", "127.0.0.1:80,[::1]:80", "127.0.0.1:80,[::1]:80"),
         ("--max-head", "262144B", "256KiB"),
         ("--max-body", "1024KiB", "1MiB"),
@@ -293,7 +289,6 @@ fn the_defaults_are_those_that_the_help_tells() {
         "ca-file = (none)\n",
         "max-head = 32KiB\n",
         "max-body = 10MiB\n",
-        "max-legs = 1024\n",
         "grace-period = 10s\n",
         "log-level = info\n",
         "admin-on-proxy-port = on\n",
@@ -485,30 +480,6 @@ fn trusted_proxies_says_who_is_believed() {
     );
 }
 
-#[test]
-fn max_legs_bounds_what_runs_at_once() {
-    // A winner in the midst of its body holds a thread. With 64 of them 256 legs wait for one, and no more.
-    let (stuck, _) = Raw::stuck_behind("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf");
-    let long = ["--timeout", "1h", "--idle-timeout", "1h"];
-    let program = Binary::start(&[&["--backends", &stuck.url, "--max-legs", "64"], &long[..]].concat());
-    let address = program.address();
-    let ask = || {
-        let mut client = Client::connect(address);
-        client.send_request("GET", "/", &[], None);
-        client
-    };
-    let mut winners: Vec<Client> = (0..64).map(|_| ask()).collect();
-    assert!(winners.iter_mut().all(|client| client.head().is_some_and(|head| head.status == 200)));
-    let (sender, replies) = unbounded();
-    for mut client in (0..257).map(|_| ask()) {
-        let sender = sender.clone();
-        thread::spawn(move || sender.send(client.head()));
-    }
-    let first = replies.recv_timeout(SOON).expect("a reply").expect("a whole one");
-    assert_eq!((first.status, first.value("retry-after")), (503, Some("1")));
-    eventually("as many legs run as may", || program.threads_named("leg") == 64);
-}
-
 /// A program that has just answered one client, while the hanging backend of the same race has its request, too.
 fn program_with_loser(method: &str, hanging: &Raw, arguments: &[&str]) -> Binary {
     let gate = Gate::new();
@@ -585,9 +556,9 @@ fn workers_says_how_many_there_are() {
     eventually("three workers run", || program.threads_named("worker") == 3);
 }
 
-/// Was seen as: in 64 MiB of memory the program was killed by as many clients and legs as it lets in elsewhere.
+/// Was seen as: in 64 MiB of memory the program was killed by as many clients as it lets in elsewhere.
 #[test]
-fn what_there_may_be_of_clients_and_legs_follows_the_memory_that_the_process_has() {
+fn what_there_may_be_of_clients_follows_the_memory_that_the_process_has() {
     let number = |limit: Option<&str>, name: &str| {
         let mut command = limit.map_or_else(Binary::command, Binary::command_with_limit);
         command.args(["--backends", LIST, "--check"]);
@@ -597,11 +568,8 @@ fn what_there_may_be_of_clients_and_legs_follows_the_memory_that_the_process_has
         line.split(' ').next().and_then(|text| text.parse::<usize>().ok()).expect("a number")
     };
     let limit = Some("-v 262144");
-    for name in ["max-connections", "max-legs"] {
-        let (little, all) = (number(limit, name), number(None, name));
-        assert!(little <= all && (16..=2000).contains(&little), "{name}: {little} of {all}");
-    }
-    assert_eq!(number(limit, "max-legs"), 256);
+    let (little, all) = (number(limit, "max-connections"), number(None, "max-connections"));
+    assert!(little <= all && (16..=2000).contains(&little), "{little} of {all}");
 }
 
 /// Was seen as: `--check` showed as many clients as were asked for, of which the start let in 209, and warned of nothing.
@@ -631,14 +599,13 @@ fn check_shows_the_clients_in_effect_and_says_what_the_start_warns_of() {
 }
 
 #[test]
-fn more_clients_and_legs_than_memory_has_room_for_are_warned_about_and_let_in() {
+fn more_clients_than_memory_has_room_for_are_warned_about_and_let_in() {
     let good = Fake::with(200, "good");
     let mut command = Binary::command_with_limit("-v 524288");
     command.args(["--backends", &good.url, "--listen", "127.0.0.1:0", "--admin-listen", "off"]);
-    command.args(["--max-connections", "1048576", "--max-legs", "4096"]);
+    command.args(["--max-connections", "1048576"]);
     let program = Binary::spawn(command);
     program.line("the limit of 512 MiB of memory leaves room for ");
-    program.line("the limit of 512 MiB of memory leaves room for 512 legs: raise it, or lower --max-legs");
     assert_eq!(get(program.address(), "/").text(), "good");
 }
 

@@ -5,12 +5,10 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender, bounded, never};
+use crossbeam_channel::{Receiver, bounded, never};
+use red_tentacle::config::Config;
 
-use crate::harness::{
-    Authority, BRIEFLY, Binary, Client, Connection, Proxy, Raw, SOON, Secured, TlsBackend, beside_each_other,
-    patiently, pattern,
-};
+use crate::harness::{BRIEFLY, Backend, Client, Connection, Far, Proxy, SOON, beside_each_other, pattern};
 
 const REQUEST: &str = "GET /chat HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n";
 const SWITCHED: &str = "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n";
@@ -50,84 +48,39 @@ fn end(connection: Connection, way: End) {
     connection.wait_for_close();
 }
 
-/// A backend's side of a tunnel.
-enum Far {
-    Plain(Connection),
-    Tls(Box<Secured>),
-}
-
-impl Far {
-    fn send(&mut self, bytes: &[u8]) {
-        match self {
-            Far::Plain(connection) => connection.send(bytes),
-            Far::Tls(secured) => secured.send(bytes),
-        }
+/// Ends a backend's side.
+fn end_far(mut far: Far, way: End) {
+    if matches!(way, End::Farewell | End::FarewellOnly) {
+        far.say_farewell();
     }
-
-    fn end(mut self, way: End) {
-        if let (Far::Tls(secured), End::Farewell | End::FarewellOnly) = (&mut self, way) {
-            secured.send_at_once(&[], true);
-        }
-        let mut connection = match self {
-            Far::Plain(connection) => connection,
-            Far::Tls(secured) => secured.connection,
-        };
-        match way {
-            End::FarewellOnly => return connection.wait_for_close(),
-            End::Garbage => connection.send("no record"),
-            _ => {}
-        }
-        end(connection, way);
+    let mut connection = far.into_connection();
+    match way {
+        End::FarewellOnly => return connection.wait_for_close(),
+        End::Garbage => connection.send("no record"),
+        _ => {}
     }
-
-    /// What comes, and whether its end is told in order.
-    fn rest(self) -> (Vec<u8>, bool) {
-        match self {
-            Far::Plain(mut connection) => {
-                let mut bytes = Vec::new();
-                let end = connection.stream.read_to_end(&mut bytes);
-                (bytes, end.is_ok())
-            }
-            Far::Tls(mut secured) => secured.rest(),
-        }
-    }
+    end(connection, way);
 }
 
 /// Backends that switch and hand their side over.
-struct Backend {
-    url: String,
-    authority: Authority,
+struct Switching {
+    backend: Backend,
     sides: Receiver<Far>,
-    _raw: Raw,
 }
 
-impl Backend {
-    fn new(is_tls: bool) -> Backend {
-        let (authority, (sender, sides)) = (Authority::new(), bounded(1));
-        let hand_over = |sender: &Sender<Far>, mut far: Far| {
-            far.send(SWITCHED.as_bytes());
+impl Switching {
+    fn new(is_tls: bool) -> Switching {
+        let (sender, sides) = bounded(1);
+        let backend = Backend::serving(is_tls, move |mut far| {
+            far.head();
+            far.send(SWITCHED);
             sender.send(far).expect("the test listens");
-        };
-        if is_tls {
-            let backend = TlsBackend::serving(authority.identity(&["127.0.0.1"]), move |mut secured| {
-                secured.head();
-                hand_over(&sender, Far::Tls(Box::new(secured)));
-            });
-            return Backend { url: backend.url("127.0.0.1"), authority, sides, _raw: backend.raw };
-        }
-        let raw = Raw::serving(move |mut connection| {
-            connection.head();
-            hand_over(&sender, Far::Plain(connection));
         });
-        Backend { url: raw.url.clone(), authority, sides, _raw: raw }
+        Switching { backend, sides }
     }
 
-    fn proxy(&self, change: impl FnOnce(&mut red_tentacle::config::Config)) -> Proxy {
-        Proxy::with(std::slice::from_ref(&self.url), |config| {
-            patiently(config);
-            config.ca_certificates = vec![self.authority.der()];
-            change(config);
-        })
+    fn proxy(&self, change: impl FnOnce(&mut Config)) -> Proxy {
+        self.backend.proxy(change)
     }
 
     /// Both ends of a tunnel.
@@ -159,12 +112,12 @@ fn what_a_backend_sent_reaches_a_client_that_reads_late_however_the_backend_ends
     // With a reset the backend's kernel throws away what the proxy couldn't take.
     let rows = rows.filter(|(_, way, client)| *way != End::Reset || std::ptr::fn_addr_eq(*client, clients[0]));
     beside_each_other(rows, |(is_tls, way, client)| {
-        let backend = Backend::new(is_tls);
+        let backend = Switching::new(is_tls);
         let proxy = backend.proxy(|_| {});
         let bytes = pattern(if way == End::Reset { FEW_BYTES } else { BYTES });
         let (near, mut far) = backend.tunnel(client(proxy.address));
         far.send(&bytes);
-        let ending = std::thread::spawn(move || far.end(way));
+        let ending = std::thread::spawn(move || end_far(far, way));
         dawdle();
         dawdle();
         let (found, end) = rest_of(&near);
@@ -182,16 +135,16 @@ fn what_a_client_sent_reaches_a_backend_that_reads_late_however_the_client_ends(
     let rows = rows.flat_map(|(way, says)| [(false, way, says), (true, way, says)]);
     beside_each_other(rows, |(is_tls, way, says)| {
         let bytes = pattern(if way == End::Reset { FEW_BYTES } else { BYTES });
-        let backend = Backend::new(is_tls);
+        let backend = Switching::new(is_tls);
         let proxy = backend.proxy(|_| {});
         let (mut near, mut far) = backend.tunnel(Client::connect(proxy.address));
-        far.send(&pattern(says));
+        far.send(pattern(says));
         near.write_all(&bytes).expect("the proxy reads");
         if way == End::Reset {
             dawdle();
             socket2::SockRef::from(&near).set_linger(Some(Duration::ZERO)).expect("an open connection");
             drop(near);
-            far.send(&pattern(says));
+            far.send(pattern(says));
         } else {
             near.shutdown(Shutdown::Write).expect("an open connection");
             std::thread::spawn(move || rest_of(&near));
@@ -208,7 +161,7 @@ fn what_a_client_sent_reaches_a_backend_that_reads_late_however_the_client_ends(
 fn what_was_received_is_delivered_when_the_idle_timeout_ends_a_tunnel() {
     let bytes = pattern(FEW_BYTES);
     beside_each_other([false, true], |is_tls| {
-        let backend = Backend::new(is_tls);
+        let backend = Switching::new(is_tls);
         let proxy = backend.proxy(|config| (config.timeout, config.idle_timeout) = (3 * BRIEFLY, 3 * BRIEFLY));
         let (mut near, mut far) = backend.tunnel(Client::connect(proxy.address));
         far.send(&bytes);
@@ -226,7 +179,7 @@ fn what_was_received_is_delivered_when_the_idle_timeout_ends_a_tunnel() {
 /// Neither side reads, and each sends more than the sockets hold.
 #[test]
 fn a_tunnel_that_is_full_both_ways_ends_in_order_after_the_idle_timeout() {
-    let backend = Backend::new(false);
+    let backend = Switching::new(false);
     let proxy = backend.proxy(|config| (config.timeout, config.idle_timeout) = (10 * BRIEFLY, 10 * BRIEFLY));
     let (near, far) = backend.tunnel(Client::connect(proxy.address));
     let Far::Plain(Connection { stream: far, .. }) = far else { panic!("plain") };
@@ -247,11 +200,8 @@ fn a_tunnel_that_is_full_both_ways_ends_in_order_after_the_idle_timeout() {
 fn what_was_received_is_delivered_when_the_grace_period_is_over() {
     let bytes = pattern(FEW_BYTES);
     beside_each_other([false, true], |is_tls| {
-        let backend = Backend::new(is_tls);
-        let file = tempfile::NamedTempFile::new().expect("a file");
-        std::fs::write(file.path(), backend.authority.pem()).expect("room");
-        let ca_file = file.path().to_str().expect("UTF-8");
-        let mut program = Binary::start(&["--backends", &backend.url, "--grace-period", "500ms", "--ca-file", ca_file]);
+        let backend = Switching::new(is_tls);
+        let mut program = backend.backend.program(&["--grace-period", "500ms"]);
         let (mut near, mut far) = backend.tunnel(Client::connect(program.address()));
         program.signal("TERM");
         program.line("stopping: no more clients are accepted");
@@ -270,8 +220,8 @@ fn what_was_received_is_delivered_when_the_grace_period_is_over() {
 /// A side that is gone doesn't keep the tunnel for as long as the other one talks.
 #[test]
 fn a_side_that_talks_on_to_nobody_is_hung_up_on() {
-    let backend = Backend::new(false);
-    let program = Binary::start(&["--backends", &backend.url, "--idle-timeout", "1h"]);
+    let backend = Switching::new(false);
+    let program = backend.backend.program(&["--idle-timeout", "1h"]);
     let address = program.address();
     for client_vanishes in [true, false] {
         let (near, far) = backend.tunnel(Client::connect(address));

@@ -2,13 +2,16 @@
 
 use std::sync::{Arc, Barrier};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::unbounded;
 
 use red_tentacle::config::Success;
 
-use crate::harness::{Client, Deaf, Gate, Proxy, Raw, Received, SOON, eventually, patiently, pattern};
+use crate::harness::{
+    BRIEFLY, Backend, Client, Deaf, Framing, Gate, Proxy, Raw, Received, SOON, beside_each_other, eventually,
+    patiently, pattern, ways,
+};
 
 /// A proxy before this backend alone, in which nothing ends by itself.
 fn proxy_before(backend: &Raw) -> Proxy {
@@ -28,6 +31,96 @@ fn pipelined_requests_are_answered_in_order() {
     for target in targets {
         assert_eq!(client.reply().text(), target);
     }
+}
+
+/// A backend that answers `/Sized`, `/Chunked` and `/UntilClose` with this body, in two halves with a gate between them, and all
+/// else with its target.
+fn framing(is_tls: bool, body: &Arc<Vec<u8>>, gate: &Gate) -> Backend {
+    let (body, gate) = (body.clone(), gate.clone());
+    Backend::serving(is_tls, move |mut far| {
+        while let Some(request) = far.request() {
+            let Received { target, .. } = Received::parse(&request);
+            let Some(framing) = Framing::ALL.into_iter().find(|framing| target == format!("/{framing:?}")) else {
+                far.send(format!("{}{target}", Framing::Sized.head(target.len())));
+                continue;
+            };
+            let (begin, rest) = body.split_at(body.len() / 2);
+            far.send(framing.head(body.len()));
+            begin.chunks(10_000).for_each(|piece| far.send(framing.piece(piece)));
+            gate.pass();
+            rest.chunks(10_000).for_each(|piece| far.send(framing.piece(piece)));
+            let Some(open) = far.finish(framing) else { return };
+            far = open;
+        }
+    })
+}
+
+#[test]
+fn requests_that_wait_behind_a_streamed_answer_are_answered_in_order_when_it_has_ended() {
+    let body = Arc::new(pattern(100_000));
+    beside_each_other(ways(), |(is_tls, how)| {
+        let label = format!("TLS: {is_tls}, {how:?}");
+        let gate = Gate::new();
+        let backend = framing(is_tls, &body, &gate);
+        let proxy = backend.proxy(|_| {});
+        let mut client = Client::connect(proxy.address);
+        let targets: Vec<String> = (0..50).map(|number| format!("/{number}")).collect();
+        let further = |target: &String| match target.as_str() {
+            "/7" => format!("POST {target} HTTP/1.1\r\nHost: a\r\nContent-Length: 70000\r\n\r\n{}", "x".repeat(70_000)),
+            _ => format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n"),
+        };
+        let requests: String = targets.iter().map(further).collect();
+        client.send(format!("GET /{how:?} HTTP/1.1\r\nHost: a\r\n\r\n{requests}"));
+        let mut reply = client.reply_to_head();
+        assert_eq!(backend.raw.accepted(), 1, "{label}: the others wait");
+        gate.open();
+        client.read_body(&mut reply);
+        assert!(reply.whole && reply.body == *body, "{label}: {} bytes", reply.body.len());
+        for target in targets {
+            assert_eq!(client.reply().text(), target, "{label}");
+        }
+    });
+}
+
+/// Moved by the kernel, or copied, or taken whole: whatever has been before, what follows is right.
+#[test]
+fn a_clients_connection_goes_on_behind_answers_of_every_framing_and_length() {
+    let (long, open) = (Arc::new(pattern(2 << 20)), Gate::new());
+    open.open();
+    beside_each_other([false, true], |is_tls| {
+        let backend = framing(is_tls, &long, &open);
+        let proxy = backend.proxy(|_| {});
+        let mut client = Client::connect(proxy.address);
+        let orders =
+            ["Sized Chunked short", "short Chunked Sized", "Chunked Sized UntilClose", "short UntilClose short"];
+        for target in orders.iter().flat_map(|order| order.split(' ')) {
+            client.send_request("GET", &format!("/{target}"), &[], None);
+            let reply = client.reply();
+            let expected = if target == "short" { b"/short" } else { long.as_slice() };
+            assert!(reply.whole && reply.body == expected, "TLS: {is_tls}, {target}: {} bytes", reply.body.len());
+        }
+    });
+}
+
+#[test]
+fn a_client_of_http_1_0_gets_a_long_body_until_its_end_however_it_is_framed() {
+    let (long, open) = (Arc::new(pattern(2 << 20)), Gate::new());
+    open.open();
+    beside_each_other(ways(), |(is_tls, how)| {
+        let label = format!("TLS: {is_tls}, {how:?}");
+        let backend = framing(is_tls, &long, &open);
+        let proxy = backend.proxy(|_| {});
+        let mut client = Client::connect(proxy.address);
+        client.send(format!("GET /{how:?} HTTP/1.0\r\n\r\n"));
+        let reply = client.reply();
+        let length = (how == Framing::Sized).then(|| long.len().to_string());
+        assert_eq!(
+            (reply.value("content-length"), reply.value("transfer-encoding")),
+            (length.as_deref(), None),
+            "{label}"
+        );
+        assert!(reply.whole && reply.body == *long && client.is_closed(), "{label}: {} bytes", reply.body.len());
+    });
 }
 
 #[test]
@@ -471,6 +564,52 @@ fn pieces_of_a_head_make_a_head() {
     }
 }
 
+/// Its begin is waited for as long as it may take, in which pieces it may come.
+#[test]
+fn a_long_head_that_pauses_in_the_middle_arrives_whole() {
+    let numbered =
+        |count: usize| (0..count).map(|number| format!("X-{number}: {number}\r\n")).collect::<Vec<_>>().concat();
+    let rows = [
+        ("after the 65th field", numbered(65), "X-65: last\r\nContent-Length: 2\r\n\r\nok", "x-65"),
+        ("after the 126th field", numbered(126), "X-126: last\r\nContent-Length: 2\r\n\r\nok", "x-126"),
+        ("before its end", numbered(99) + "X-99: last\r\nContent-Length: 2", "\r\n\r\nok", "x-99"),
+        (
+            "after 20 KiB",
+            format!("X: {}", "x".repeat(20 * 1024)),
+            "\r\nX-0: last\r\nContent-Length: 2\r\n\r\nok",
+            "x-0",
+        ),
+    ];
+    for (label, begin, rest, last) in rows {
+        for is_tls in [false, true] {
+            let gate = Gate::new();
+            let (held, begin) = (gate.clone(), format!("HTTP/1.1 200 OK\r\n{begin}"));
+            let (sender, sent) = unbounded();
+            let backend = Backend::serving(is_tls, move |mut far| {
+                while far.request().is_some() {
+                    far.send(&begin);
+                    let _ = sender.send(());
+                    held.pass();
+                    far.send(rest);
+                }
+            });
+            let proxy = backend.proxy(|_| {});
+            let mut client = Client::connect(proxy.address);
+            client.send_request("GET", "/", &[], None);
+            sent.recv_timeout(SOON).expect("half a head");
+            client.stream.set_read_timeout(Some(BRIEFLY)).expect("a timeout");
+            assert!(client.stream.peek(&mut [0]).is_err(), "{label}: nothing is known yet");
+            client.stream.set_read_timeout(Some(SOON)).expect("a timeout");
+            gate.open();
+            let reply = client.reply();
+            assert_eq!((reply.status, reply.text().as_str(), reply.value(last)), (200, "ok", Some("last")), "{label}");
+            client.send_request("GET", "/", &[], None);
+            assert_eq!(client.reply().value(last), Some("last"), "{label}: its connection is used again");
+            assert_eq!(backend.raw.accepted(), 1, "{label}");
+        }
+    }
+}
+
 #[test]
 fn a_head_that_is_too_large_loses() {
     for (kibibytes, status) in [(20, 200), (30, 502), (100, 502)] {
@@ -504,17 +643,34 @@ fn a_backend_that_does_not_answer_in_time_loses() {
     half.expect_hang_up();
 }
 
+/// A pause that is longer than the idle timeout is the end, and never looks like the end of the body.
 #[test]
 fn a_body_that_stalls_is_cut() {
-    let (backend, _) = Raw::stuck_behind("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello");
-    let proxy = Proxy::with(std::slice::from_ref(&backend.url), |config| {
-        patiently(config);
-        config.timeout = Duration::from_millis(200);
-        config.idle_timeout = Duration::from_millis(200);
+    let rows = ways().flat_map(|(is_tls, framing)| ["1.0", "1.1"].map(|version| (is_tls, framing, version)));
+    beside_each_other(rows, |(is_tls, framing, version)| {
+        let label = format!("TLS: {is_tls}, {framing:?}, HTTP/{version}");
+        let backend = Backend::serving(is_tls, move |mut far| {
+            far.request();
+            far.send(framing.head(10));
+            far.send(framing.piece("hello"));
+            far.wait_for_hang_up();
+        });
+        let program = backend.program(&["--timeout", "1s", "--idle-timeout", "1s"]);
+        let mut client = Client::connect(program.address());
+        let asked = Instant::now();
+        client.send(format!("GET /stalls HTTP/{version}\r\nHost: a\r\nConnection: keep-alive\r\n\r\n"));
+        let reply = client.reply();
+        assert_eq!((reply.status, reply.text().as_str(), reply.whole), (200, "hello", false), "{label}");
+        let took = asked.elapsed();
+        assert!(took >= Duration::from_secs(1) && took < SOON / 4, "{label}: {took:?}");
+        assert!(client.is_closed(), "{label}");
+        backend.raw.expect_hang_up();
+        let line = program.line("/stalls");
+        assert!(
+            line.contains(" 200 in ") && line.contains("(cut, since the backend's body broke off: "),
+            "{label}: {line}"
+        );
     });
-    let reply = proxy.get("/");
-    assert_eq!((reply.status, reply.text().as_str(), reply.whole), (200, "hello", false));
-    backend.expect_hang_up();
 }
 
 #[test]

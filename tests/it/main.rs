@@ -57,6 +57,9 @@ mod ordinary;
 /// Thousands that wait.
 mod slow;
 
+/// Streams, tunnels and downloads by the hundred, and who else is served meanwhile.
+mod many;
+
 /// A full house.
 mod crowded;
 

@@ -1,46 +1,37 @@
-//! A bug in one leg or one reply costs nobody else anything, nor does a reply that waits.
+//! A bug in one leg or one reply costs nobody else anything.
 
 use std::panic::resume_unwind;
 use std::sync::Arc;
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::Instant;
 
-use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use crossbeam_channel::{Receiver, Sender, unbounded};
 use http::{HeaderMap, Method, Version};
 use red_tentacle::backends::Backends;
-use red_tentacle::message::{Delivery, Departure, Reply, ReplyTo, Request, Target};
+use red_tentacle::message::{Delivered, Delivery, Departure, Reply, ReplyTo, Request, Target};
 use red_tentacle::poller::Poller;
 use red_tentacle::proxy::{Proxy, Rules};
-use red_tentacle::race::{Bounds, Legs, Linger, Reaper};
+use red_tentacle::race::{Linger, Reaper};
 use red_tentacle::upstream::{Reach, SystemLookup, Upstream};
-use red_tentacle::wait;
 
-use crate::harness::{Fake, Gate, Raw, SOON, addresses, eventually, refusing};
+use crate::harness::{Fake, Raw, SOON, addresses, eventually, refusing};
 
 /// Races without a front: the test stands where the clients would.
 struct Races {
     proxy: Arc<Proxy>,
-    legs: Legs,
-    stop: Sender<()>,
-    foreman: Option<JoinHandle<()>>,
     poller: Poller,
 }
 
 impl Races {
-    /// Against these backends, on this many legs at once.
-    fn against(urls: &[String], threads: usize) -> Races {
+    fn against(urls: &[String]) -> Races {
         let (poller, waiter) = Poller::new().expect("a poller");
         let polling = poller.clone();
         thread::spawn(move || waiter.run());
-        let (legs, foreman) = Legs::new(Bounds { threads, ..Bounds::default() });
-        let (stop, stopped) = bounded(1);
-        let busy = legs.clone();
-        let foreman = thread::spawn(move || foreman.work(&stopped, || {}, |_| busy.busy() == 0));
         let reach = Reach { timeout: 3 * SOON, idle_timeout: 3 * SOON, ..Reach::default() };
         let upstream = Upstream::new(reach, Arc::new(SystemLookup), poller.clone()).expect("no certificates");
         let backends = Arc::new(Backends::new(addresses(urls), upstream));
-        let proxy = Proxy::new(Rules::default(), backends, legs.clone(), Reaper::new(Linger::NONE, &poller));
-        Races { proxy, legs, stop, foreman: Some(foreman), poller: polling }
+        let proxy = Proxy::new(Rules::default(), backends, Box::new(|work| work()), Reaper::new(Linger::NONE, &poller));
+        Races { proxy, poller: polling }
     }
 
     fn begin(&self, reply_to: Box<dyn ReplyTo>) {
@@ -73,18 +64,12 @@ impl Races {
     }
 
     fn wait_for_the_end(&self) {
-        eventually("no leg runs", || self.legs.busy() == 0);
         eventually("no race is left", || Arc::strong_count(&self.proxy) == 1);
     }
 }
 
 impl Drop for Races {
     fn drop(&mut self) {
-        let _ = self.stop.send(());
-        // After a failure it may have to wait for legs that never end.
-        if let Some(foreman) = self.foreman.take().filter(|_| !thread::panicking()) {
-            foreman.join().expect("the legs' scope ends without a panic");
-        }
         self.poller.stop();
     }
 }
@@ -100,9 +85,9 @@ impl Departure for Staying {
 struct Telling(Sender<u16>);
 
 impl ReplyTo for Telling {
-    fn reply(self: Box<Self>, reply: Reply) -> Delivery {
+    fn send(self: Box<Self>, reply: Reply, delivered: Delivered) {
         let _ = self.0.send(reply.status.as_u16());
-        Delivery::Whole
+        delivered(Delivery::Whole);
     }
 
     fn departure(&self) -> Arc<dyn Departure> {
@@ -114,7 +99,7 @@ impl ReplyTo for Telling {
 struct Panicking(Sender<()>);
 
 impl ReplyTo for Panicking {
-    fn reply(self: Box<Self>, _: Reply) -> Delivery {
+    fn send(self: Box<Self>, _: Reply, _: Delivered) {
         let _ = self.0.send(());
         resume_unwind(Box::new("meant"));
     }
@@ -124,45 +109,10 @@ impl ReplyTo for Panicking {
     }
 }
 
-/// Waits for its client.
-struct Waiting(Gate, Sender<()>);
-
-impl ReplyTo for Waiting {
-    fn reply(self: Box<Self>, _: Reply) -> Delivery {
-        wait::aside(|| self.0.pass());
-        let _ = self.1.send(());
-        Delivery::Whole
-    }
-
-    fn departure(&self) -> Arc<dyn Departure> {
-        Arc::new(Staying)
-    }
-}
-
-/// Was seen as: the thread that all legs wait on waited for the client, in a front that can't write a reply in parts.
-#[test]
-fn a_reply_that_waits_for_its_client_keeps_nobody_from_another() {
-    for (status, expected) in [(200, 200), (500, 502)] {
-        let backend = Fake::with(status, "short");
-        let races = Races::against(std::slice::from_ref(&backend.url), 4);
-        let (gate, (sender, sent)) = (Gate::new(), unbounded());
-        races.begin(Box::new(Waiting(gate.clone(), sender)));
-        backend.next();
-        for _ in 0..5 {
-            assert_eq!(races.status(), expected);
-        }
-        assert!(sent.is_empty(), "it still waits");
-        gate.open();
-        sent.recv_timeout(SOON).expect("the reply goes on");
-        races.wait_for_the_end();
-    }
-}
-
 #[test]
 fn a_panic_in_the_winning_leg_ends_its_race_and_no_other() {
     let (winner, loser) = (Fake::with(200, "won"), Raw::hanging());
-    // Two threads, all of them in use in each race: one that is lost would be missed.
-    let races = Races::against(&[winner.url.clone(), loser.url.clone()], 2);
+    let races = Races::against(&[winner.url.clone(), loser.url.clone()]);
     for _ in 0..5 {
         races.panic_once();
         races.wait_for_the_end();
@@ -174,7 +124,7 @@ fn a_panic_in_the_winning_leg_ends_its_race_and_no_other() {
 #[test]
 fn a_panic_in_the_last_losing_leg_ends_its_race_and_no_other() {
     let loser = Fake::with(500, "lost");
-    let races = Races::against(&[loser.url.clone(), refusing()], 2);
+    let races = Races::against(&[loser.url.clone(), refusing()]);
     for _ in 0..5 {
         races.panic_once();
         races.wait_for_the_end();

@@ -2,7 +2,6 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -462,37 +461,6 @@ fn a_tunnel_that_is_full_ends_after_the_idle_timeout_too() {
         || !matches!(near.write(&probe), Err(error) if error.kind() == ErrorKind::WouldBlock),
     );
     while matches!(far.read(&mut probe), Ok(1..)) {}
-}
-
-/// A thread waits for each that takes nothing, as for those that take no reply.
-#[test]
-fn tunnels_whose_clients_do_not_read_leave_half_of_the_threads_to_others() {
-    const LEGS: usize = 64;
-    const TOO_MANY: usize = 8;
-    let backend = Raw::serving(|mut connection| {
-        while let Some(request) = connection.request() {
-            if request.starts_with(b"GET /short ") {
-                connection.reply(200, "short");
-                continue;
-            }
-            connection.send(SWITCHED);
-            let block = pattern(64 * 1024);
-            while connection.stream.write_all(&block).is_ok() {}
-        }
-    });
-    let proxy = Proxy::with(std::slice::from_ref(&backend.url), |config| {
-        patiently(config);
-        config.max_legs = NonZeroUsize::new(LEGS).expect("not 0");
-    });
-    let mut clients: Vec<TcpStream> = (0..LEGS / 2 + TOO_MANY).map(|_| switched(proxy.address)).collect();
-    let mut cut = vec![false; clients.len()];
-    eventually("those that are too many are cut", || {
-        for (client, cut) in clients.iter_mut().zip(&mut cut) {
-            *cut = *cut || client.write_all(b"x").is_err();
-        }
-        cut.iter().filter(|cut| **cut).count() == TOO_MANY
-    });
-    assert_eq!(proxy.get("/short").text(), "short");
 }
 
 #[test]

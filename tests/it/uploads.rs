@@ -3,6 +3,7 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener};
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
@@ -12,8 +13,8 @@ use socket2::SockRef;
 use tempfile::NamedTempFile;
 
 use crate::harness::{
-    Authority, Binary, Client, Connection, Gate, Proxy, Raw, Received, Reply, SOON, Secured, TlsBackend, eventually,
-    patiently, pattern,
+    Authority, Backend, Binary, Client, Connection, Framing, Gate, Proxy, Raw, Received, Reply, SOON, Secured,
+    TlsBackend, beside_each_other, eventually, patiently, pattern, ways,
 };
 
 /// In a file, and more than the sockets of a connection take.
@@ -32,7 +33,7 @@ fn narrow() -> TcpListener {
 
 /// The most legs' threads while none of them waits: two per core, and some that a busy machine had to add.
 fn threads_max() -> usize {
-    4 + 2 * thread::available_parallelism().map_or(1, usize::from)
+    8 + 4 * thread::available_parallelism().map_or(1, usize::from)
 }
 
 /// A backend that reads the head of a request, tells it, and reads the body in two parts, each behind a gate.
@@ -135,7 +136,7 @@ fn a_backend_that_reads_slowly_gets_every_byte_and_no_thread_is_held_meanwhile()
             }
             slow.first.open();
             slow.wait_for(CLIENTS);
-            let threads = program.threads_named("leg");
+            let threads = program.usage().threads;
             assert!(threads <= threads_max(), "{label}: {threads} threads");
             slow.second.open();
             for _ in 0..CLIENTS {
@@ -432,6 +433,90 @@ fn a_success_that_comes_before_the_body_is_through_wins_at_once_and_the_body_goe
             assert!(body == pattern(LONG), "TLS: {is_tls}");
             number == first
         });
+    }
+}
+
+/// Reads so many bytes of a body.
+fn take(client: &mut Client, is_chunked: bool, count: usize) -> Vec<u8> {
+    if !is_chunked {
+        return client.read_exact(count);
+    }
+    let mut bytes = Vec::new();
+    while bytes.len() < count {
+        bytes.extend(client.chunk().filter(|chunk| !chunk.is_empty()).expect("the body goes on"));
+    }
+    bytes
+}
+
+/// Neither direction waits for the other to end: a quarter of the answer, a quarter of the upload, and so on.
+#[test]
+fn an_upload_and_the_streamed_answer_to_it_take_turns_and_arrive_whole() {
+    const PARTS: usize = 4;
+    let (up, down) = (pattern(4 << 20), Arc::new(pattern(3 << 20)));
+    beside_each_other(ways(), |(is_tls, framing)| {
+        let label = format!("TLS: {is_tls}, {framing:?}");
+        let gates: Vec<Gate> = (0..PARTS).map(|_| Gate::new()).collect();
+        let (steps, body, (sender, uploads)) = (gates.clone(), down.clone(), unbounded());
+        let length = up.len();
+        let backend = Backend::serving(is_tls, move |mut far| {
+            far.head();
+            far.send(framing.head(body.len()).replace("200 OK", "202 Accepted"));
+            let mut upload = vec![0; length];
+            let parts = body.chunks(body.len() / PARTS).zip(upload.chunks_mut(length / PARTS));
+            for (gate, (send, read)) in steps.iter().zip(parts) {
+                far.send(framing.piece(send));
+                gate.pass();
+                far.read_exact(read).expect("the upload goes on");
+            }
+            let _ = sender.send(upload);
+            if let Some(far) = far.finish(framing) {
+                far.wait_for_hang_up();
+            }
+        });
+        let proxy = backend.proxy(|config| config.linger_unsafe = 3 * SOON);
+        let mut client = Client::connect(proxy.address);
+        client.send_request("PUT", "/", &[], Some(&up));
+        let reply = client.reply_to_head();
+        assert_eq!(reply.status, 202, "{label}");
+        let is_chunked = reply.value("transfer-encoding") == Some("chunked");
+        for (gate, part) in gates.iter().zip(down.chunks(down.len() / PARTS)) {
+            assert!(take(&mut client, is_chunked, part.len()) == part, "{label}");
+            gate.open();
+        }
+        assert!(!is_chunked || client.chunk().as_deref() == Some(&b""[..]), "{label}");
+        assert!(uploads.recv_timeout(SOON).expect("an upload") == up, "{label}");
+    });
+}
+
+/// Both directions are as full as they can be, and the client takes its time.
+#[test]
+fn an_upload_and_the_answer_to_it_at_the_same_time_arrive_whole() {
+    let (up, down) = (pattern(4 << 20), pattern(4 << 20));
+    for framing in Framing::ALL {
+        let (sender, uploads) = unbounded();
+        let (length, body) = (up.len(), down.clone());
+        let raw = Raw::on(narrow(), move |mut connection: Connection| {
+            connection.head();
+            connection.send(framing.head(body.len()).replace("200 OK", "202 Accepted"));
+            let mut reading = connection.stream.try_clone().expect("a descriptor");
+            let mut upload = vec![0; length];
+            thread::scope(|scope| {
+                scope.spawn(|| reading.read_exact(&mut upload).expect("the upload goes on"));
+                body.chunks(10_000).for_each(|piece| connection.send(framing.piece(piece)));
+                connection.send(framing.last());
+            });
+            let _ = sender.send(upload);
+            if framing != Framing::UntilClose {
+                connection.wait_for_hang_up();
+            }
+        });
+        let proxy = hasty(&raw.url, |config| config.linger_unsafe = 3 * SOON);
+        let mut client = Client::cramped(proxy.address);
+        client.send_request("PUT", "/", &[], Some(&up));
+        let reply = client.reply();
+        let is_whole = reply.whole && reply.body == down;
+        assert!(reply.status == 202 && is_whole, "{framing:?}: {} {} bytes", reply.status, reply.body.len());
+        assert!(uploads.recv_timeout(SOON).expect("an upload") == up, "{framing:?}");
     }
 }
 

@@ -12,32 +12,28 @@
 /// Locks, atomics, threads and channels whose every use is a place to stop.
 mod sync;
 
+/// What the rooms under test name of it.
+mod message {
+    pub type Ready = std::sync::Arc<dyn Fn() + Send + Sync>;
+}
+
 /// A poller whose clock runs as fast as it likes.
 mod poller;
 
 #[path = "../../src/race/mod.rs"]
 mod race;
 
-#[path = "../../src/wait.rs"]
-mod wait;
-
-#[path = "../../src/upstream/ahead.rs"]
-mod ahead;
+#[path = "../../src/upstream/outbound.rs"]
+mod outbound;
 
 #[path = "../../src/upstream/sending.rs"]
 mod sending;
 
-#[path = "../../src/upstream/session.rs"]
-mod session;
+#[path = "../../src/upstream/byte_stream.rs"]
+mod byte_stream;
 
 #[path = "../../src/upstream/slot.rs"]
 mod slot;
-
-#[path = "../../src/upstream/story.rs"]
-mod story;
-
-#[path = "../../src/upstream/waiting.rs"]
-mod waiting;
 
 #[path = "../../src/upstream/wire.rs"]
 mod wire;
@@ -47,9 +43,6 @@ mod verdict;
 
 /// Who is to be hung up on is, and nobody else.
 mod losers;
-
-/// Every leg runs, on few threads.
-mod crew;
 
 /// A leg that waits in the poller goes on once.
 mod waits;
@@ -70,10 +63,6 @@ const MODELS: &[Model] = &[
     ("a_late_cancel_misses_what_was_disarmed", losers::a_late_cancel_misses_what_was_disarmed),
     ("every_loser_is_hung_up_on", losers::every_loser_is_hung_up_on),
     ("nobody_lingers_in_a_closed_house", losers::nobody_lingers_in_a_closed_house),
-    ("every_leg_runs_once", crew::every_leg_runs_once),
-    ("legs_that_wait_for_each_other_all_run", crew::legs_that_wait_for_each_other_all_run),
-    ("legs_run_where_threads_are_scarce", crew::legs_run_where_threads_are_scarce),
-    ("a_closing_crew_runs_or_drops_each_leg", crew::a_closing_crew_runs_or_drops_each_leg),
     ("a_leg_in_the_poller_goes_on_once", waits::a_leg_in_the_poller_goes_on_once),
     (
         "a_request_in_many_goes_arrives_whole_or_its_leg_knows_why",

@@ -8,12 +8,12 @@ use std::time::{Duration, Instant};
 
 use socket2::{Domain, Socket, Type};
 
-use crate::ahead::{Ahead, Body};
+use crate::byte_stream::Peeked;
+use crate::outbound::{Body, Outbound};
 use crate::poller::{Poller, Turn};
 use crate::race::{CancelToken, HangUp};
 use crate::sending::{Early, Judge, Progress};
-use crate::session::Seen;
-use crate::slot::{IsDue, Wake};
+use crate::slot::Wake;
 use crate::sync::channel::{Sender, bounded};
 use crate::sync::thread::{scope, yield_now};
 use crate::sync::{chance, pick};
@@ -24,6 +24,7 @@ const LONG: Duration = Duration::from_secs(3600);
 
 pub fn a_leg_in_the_poller_goes_on_once() {
     let (near, far) = Socket::pair(Domain::UNIX, Type::STREAM, None).expect("two sockets");
+    near.set_nonblocking(true).expect("a socket");
     far.set_nonblocking(true).expect("a socket");
     let (poller, token, wire) = (Poller::default(), CancelToken::default(), Wire::new(near));
     wire.join_poller(&poller).expect("a place in the poller");
@@ -47,31 +48,32 @@ pub fn a_leg_in_the_poller_goes_on_once() {
     });
 }
 
-/// The leg sends its request and waits, as `upstream` does: whether it was left to the poller.
+/// The leg sends its request and waits for the whole answer, as `upstream` does: whether it was left to the poller.
 fn send_and_wait(wire: &Arc<Wire>, token: &CancelToken, head_by: Instant) -> bool {
     if token.arm(wire.clone()).is_err() {
         return false;
     }
-    wire.begin();
     let (gone_on, goes_on) = bounded(2);
-    // Whoever has lost is content with the begin of its answer, for now.
-    let is_due: IsDue = if chance(2) { |here| here == b"answer" } else { |here| !here.is_empty() };
-    wire.send_ahead(Ahead::new(b"request".to_vec(), None), head_by, wake(Some(is_due), &gone_on));
-    goes_on.recv().expect("the leg goes on");
-    if !wire.is_request_out() {
-        // It was hung up on before.
-        wire.hang_up();
-    } else if !wire.is_over() && wire.look(|seen| seen == Seen::Bytes(b"ans")) {
-        wire.await_more(wake(Some(|here| here == b"answer"), &gone_on));
+    wire.send_ahead(Outbound::new(b"request".to_vec(), None), head_by, wake(&gone_on));
+    loop {
         goes_on.recv().expect("the leg goes on");
+        assert!(goes_on.try_recv().is_err(), "the leg goes on once for each wait");
+        if !wire.is_request_out() {
+            // It was hung up on before.
+            wire.hang_up();
+            return true;
+        }
+        let is_here = wire.peek(|peeked| peeked.bytes == b"answer" || peeked.end.is_some());
+        if is_here || Instant::now() >= head_by {
+            return true;
+        }
+        wire.wait(head_by, wake(&gone_on));
     }
-    assert!(goes_on.try_recv().is_err(), "the leg goes on once");
-    true
 }
 
-fn wake(is_due: Option<IsDue>, gone_on: &Sender<()>) -> Wake {
+fn wake(gone_on: &Sender<()>) -> Wake {
     let gone_on = gone_on.clone();
-    Wake { is_due, go_on: Box::new(move || gone_on.send(()).expect("the leg listens")) }
+    Box::new(move || gone_on.send(()).expect("the leg listens"))
 }
 
 fn maybe(one_in: u32, deed: impl FnOnce()) {
@@ -132,14 +134,13 @@ pub fn a_request_in_many_goes_arrives_whole_or_its_leg_knows_why() {
         let backend = scope.spawn(|| take_and_answer(&far, &poller, course));
         let other = scope.spawn(|| (course == Course::HungUp).then(|| cut(&token, &poller)));
         let progress = send_all(&wire, &token, course);
-        let is_answered = progress == Some(Progress::Out) && wire.look(|seen| seen == Seen::Bytes(b"answer"));
+        let is_answered = progress == Some(Progress::Out) && is_answered(&wire);
         if !is_answered {
             wire.hang_up();
         }
         let has_arrived = backend.join().expect("no panic");
         match course {
             Course::Whole => assert!(is_answered && has_arrived, "nothing keeps it from going out: {progress:?}"),
-            // The deadline may pass just when the last byte goes out: then the rest of the wait costs a thread.
             Course::TimedOut => assert!(progress.is_some()),
             Course::Refused | Course::Ended => assert_eq!(progress, Some(Progress::Over)),
             Course::HungUp => {}
@@ -152,29 +153,32 @@ pub fn a_request_in_many_goes_arrives_whole_or_its_leg_knows_why() {
 /// The leg sends its request, as `upstream` does: how that has ended, and after it the wait for the answer.
 fn send_all(wire: &Arc<Wire>, token: &CancelToken, course: Course) -> Option<Progress> {
     token.arm(wire.clone()).ok()?;
-    wire.begin();
     let (gone_on, goes_on) = bounded(2);
-    let (head_by, is_head_here): (_, IsDue) = (Instant::now() + LONG, |here| here == b"answer");
+    let head_by = Instant::now() + LONG;
     let silence_max = if course == Course::TimedOut { Duration::from_nanos(1) } else { LONG };
     let body = chance(2).then_some(InFile).map(|body| Arc::new(body) as Arc<dyn Body>);
     let head = if body.is_some() { b"head".to_vec() } else { [b"head", &PATTERN[..]].concat() };
-    wire.send_ahead(Ahead::new(head, body), head_by, wake(Some(is_head_here), &gone_on));
+    wire.send_ahead(Outbound::new(head, body), head_by, wake(&gone_on));
     goes_on.recv().expect("the leg goes on");
-    let judge: Judge = |here| (here == b"no").then_some(Early::Ends);
+    let judge: Judge = |peeked: Peeked| (peeked.bytes == b"no" || peeked.end.is_some()).then_some(Early::Ends);
     let progress = loop {
         match wire.send_more(Some(judge), silence_max) {
-            Progress::Full(until) => wire.await_event(until, wake(None, &gone_on)),
+            Progress::Full(until) => wire.wait(until, wake(&gone_on)),
             Progress::Turn => continue,
-            progress @ (Progress::Out | Progress::Answered | Progress::Over) => break progress,
+            progress @ (Progress::Out | Progress::Answered | Progress::Late | Progress::Over) => break progress,
         }
         goes_on.recv().expect("the leg goes on");
     };
-    if progress == Progress::Out {
-        wire.await_head(head_by, wake(Some(is_head_here), &gone_on));
+    while progress == Progress::Out && !is_answered(wire) && !wire.peek(|peeked| peeked.end.is_some()) {
+        wire.wait(head_by, wake(&gone_on));
         goes_on.recv().expect("the leg goes on");
     }
     assert!(goes_on.try_recv().is_err(), "the leg goes on once for each wait");
     Some(progress)
+}
+
+fn is_answered(wire: &Wire) -> bool {
+    wire.peek(|peeked| peeked.bytes == b"answer")
 }
 
 /// The backend reads all of it and answers, unless it does otherwise; the poller sees an edge whenever there is room again.

@@ -2,10 +2,9 @@
 
 use super::Flag;
 use crate::config::{Success, values};
-use crate::message::ADDRESSES_MAX;
 
-/// The most legs. At worst each waits on a thread of its own: 65,536 stacks of 256 KiB are 16 GiB of addresses.
-const LEGS_MAX: usize = 1 << 16;
+/// Each costs a connection, of which no host has more to one address.
+const SILENT_MAX: usize = 1 << 16;
 
 /// In the order of the help.
 pub(super) const FLAGS: &[Flag] = &[
@@ -66,22 +65,9 @@ pub(super) const FLAGS: &[Flag] = &[
         default: "128",
         help: "Losers that may wait in vain at one backend before it is asked only once a second; 8 times as many if it answers others",
         set: |draft, text| {
-            draft.config.max_silent = values::count(text, 1, LEGS_MAX, draft.config.max_silent.get())?;
+            draft.config.max_silent = values::count(text, 1, SILENT_MAX, draft.config.max_silent.get())?;
             Ok(())
         },
         show: |draft| draft.config.max_silent.to_string(),
-    },
-    Flag {
-        name: "max-legs",
-        env: "RED_TENTACLE_MAX_LEGS",
-        value: "COUNT",
-        default: "1024",
-        help: "Most legs that hold a thread at once, at least 64; beyond it they queue. Fewer by default where there is less than 1 GiB of memory",
-        set: |draft, text| {
-            // The longest list must fit, or its races would never begin.
-            draft.config.max_legs = values::count(text, ADDRESSES_MAX, LEGS_MAX, draft.config.max_legs.get())?;
-            Ok(())
-        },
-        show: |draft| draft.config.max_legs.to_string(),
     },
 ];

@@ -124,6 +124,13 @@ pub struct Raw {
     stopped: Arc<AtomicBool>,
 }
 
+/// A listener on whose connections there is so little room for what isn't read that whoever sends a megabyte has to wait.
+pub fn cramped_listener() -> TcpListener {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    SockRef::from(&listener).set_recv_buffer_size(4096).expect("a small buffer");
+    listener
+}
+
 /// One connection of a [`Raw`] backend.
 pub struct Connection {
     pub stream: TcpStream,
@@ -142,9 +149,7 @@ impl Raw {
 
     /// The same with so little room for what isn't read that whoever sends a megabyte has to wait.
     pub fn cramped(serve: impl Fn(Connection) + Send + Sync + 'static) -> Raw {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        SockRef::from(&listener).set_recv_buffer_size(4096).expect("a small buffer");
-        Raw::on(listener, serve)
+        Raw::on(cramped_listener(), serve)
     }
 
     /// The same on a listener of the test's choice.

@@ -183,6 +183,14 @@ impl Client {
         self.buffer.drain(..length).collect()
     }
 
+    /// Takes at most so many bytes off the kernel's hands, for a reply that is read later: how many.
+    pub fn take(&mut self, most: usize) -> std::io::Result<usize> {
+        let mut bytes = vec![0; most];
+        let count = self.stream.read(&mut bytes)?;
+        self.buffer.extend_from_slice(&bytes[..count]);
+        Ok(count)
+    }
+
     /// Whether the proxy has closed the connection and sent nothing before it.
     pub fn is_closed(&mut self) -> bool {
         self.buffer.is_empty() && self.fill() == 0

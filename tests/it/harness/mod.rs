@@ -1,9 +1,13 @@
 //! What the tests stand on, a file per role. Everything waits with a bound and synchronises by channels.
 
+mod alone;
 mod backend;
 mod binary;
 mod client;
+mod far;
+mod framing;
 mod gate;
+mod held;
 mod load;
 mod names;
 mod server;
@@ -17,16 +21,20 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::never;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-pub use backend::{Connection, Deaf, Fake, Raw, Received, refusing};
+pub use alone::is_alone;
+pub use backend::{Connection, Deaf, Fake, Raw, Received, cramped_listener, refusing};
 pub use binary::{Binary, Ended, own_address, threads_named};
 pub use client::{Client, Reply, get};
+pub use far::{Backend, Far, ways};
+pub use framing::Framing;
 pub use gate::Gate;
+pub use held::{Held, Holding, fill, many};
 pub use load::{Course, Load};
 pub use names::Names;
 pub use server::{Proxy, addresses, patiently};
 pub use tls::{Authority, Hello, Identity, Manner, Secured, TlsBackend};
 pub use told::Told;
-pub use usage::{Usage, kib_of};
+pub use usage::{Usage, kib_of, threads_max};
 
 /// Longer than anything takes on a busy machine: a test that waits so long has failed.
 pub const SOON: Duration = Duration::from_secs(20);

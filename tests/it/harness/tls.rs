@@ -178,7 +178,15 @@ impl TlsBackend {
 
     /// The same on an address of the test's choice.
     pub fn on(address: &str, identity: Identity, serve: impl Fn(Secured) + Send + Sync + 'static) -> TlsBackend {
-        let listener = TcpListener::bind(address).expect("a port");
+        TlsBackend::over(TcpListener::bind(address).expect("a port"), identity, serve)
+    }
+
+    /// The same on a listener of the test's choice.
+    pub fn over(
+        listener: TcpListener,
+        identity: Identity,
+        serve: impl Fn(Secured) + Send + Sync + 'static,
+    ) -> TlsBackend {
         TlsBackend::listening(listener, Manner::default(), identity, serve)
     }
 
@@ -308,7 +316,12 @@ impl Secured {
 
     /// Sends bytes; a proxy that has hung up is no failure here.
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
-        let _ = rustls::Stream::new(&mut self.tls, &mut self.connection.stream).write_all(bytes.as_ref());
+        let _ = self.try_send(bytes);
+    }
+
+    /// Sends bytes, unless the proxy has hung up.
+    pub fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
+        rustls::Stream::new(&mut self.tls, &mut self.connection.stream).write_all(bytes.as_ref())
     }
 
     /// Sends a few short pieces in one write, each in a record of its own, and perhaps the farewell behind them.

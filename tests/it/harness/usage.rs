@@ -1,6 +1,6 @@
 //! What a running program uses, as the kernel counts it.
 
-use std::fs;
+use std::{fs, thread};
 
 use super::Binary;
 
@@ -22,6 +22,11 @@ impl Usage {
             resident_kib: kib_of(process, "VmRSS"),
         }
     }
+}
+
+/// The most threads that the program has, whatever waits: 16 on two cores.
+pub fn threads_max() -> usize {
+    8 + 4 * thread::available_parallelism().map_or(1, usize::from)
 }
 
 /// A figure of `/proc/PID/status` that is given in KiB.

@@ -1,6 +1,7 @@
 //! Any bytes: a table for each rule of RFC 9110 and RFC 9112, sent over real sockets to a running proxy, and what reached
 //! the other side.
 
+mod offsets;
 mod refusals;
 mod requests;
 mod responses;

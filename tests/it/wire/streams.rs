@@ -1,10 +1,13 @@
 //! What passes while it comes: streams, and answers that don't wait for the end of their request.
 
 use std::io::Read;
+use std::time::{Duration, Instant};
 
-use crossbeam_channel::{bounded, unbounded};
+use crossbeam_channel::{bounded, never, unbounded};
 
-use crate::harness::{BRIEFLY, Client, Gate, Proxy, Raw, SOON, Told, patiently, pattern};
+use crate::harness::{
+    BRIEFLY, Backend, Client, Framing, Gate, Proxy, Raw, SOON, Told, beside_each_other, patiently, pattern, ways,
+};
 
 /// A proxy before a backend that sends the next of these pieces each time its gate opens.
 fn in_steps(pieces: &'static [&'static str]) -> (Proxy, Raw, Vec<Gate>) {
@@ -70,6 +73,48 @@ fn events_of_known_length_and_until_the_close_are_passed_at_once() {
         assert_eq!(client.read_exact(9), b"data: 2\n\n");
         assert!(client.is_closed());
     }
+}
+
+/// All together take longer than the idle timeout: that bounds each silence, and no body.
+#[test]
+fn each_piece_of_a_slow_body_arrives_before_the_next_is_sent_however_it_is_framed() {
+    const PIECES: [&str; 6] = ["a", "piece", "of", "a", "slow", "body"];
+    const IDLE: Duration = Duration::from_millis(1500);
+    let rows = ways().flat_map(|(is_tls, framing)| ["1.0", "1.1"].map(|version| (is_tls, framing, version)));
+    beside_each_other(rows, |(is_tls, framing, version)| {
+        let label = format!("TLS: {is_tls}, {framing:?}, HTTP/{version}");
+        let gates = PIECES.map(|_| Gate::new());
+        let steps = gates.clone();
+        let backend = Backend::serving(is_tls, move |mut far| {
+            far.request();
+            far.send(framing.head(PIECES.concat().len()));
+            for (gate, piece) in steps.iter().zip(PIECES) {
+                gate.pass();
+                far.send(framing.piece(piece));
+            }
+            far.finish(framing);
+        });
+        let proxy = backend.proxy(|config| (config.timeout, config.idle_timeout) = (IDLE, IDLE));
+        let mut client = Client::connect(proxy.address);
+        client.send(format!("GET / HTTP/{version}\r\nHost: a\r\n\r\n"));
+        let head = client.reply_to_head();
+        let is_chunked = head.value("transfer-encoding") == Some("chunked");
+        assert_eq!(is_chunked, version == "1.1" && framing != Framing::Sized, "{label}");
+        let begun = Instant::now();
+        for (gate, piece) in gates.iter().zip(PIECES) {
+            // A silence of the backend's.
+            let _ = never::<()>().recv_timeout(IDLE / 5);
+            gate.open();
+            let found = if is_chunked { client.chunk().unwrap_or_default() } else { client.read_exact(piece.len()) };
+            assert_eq!(String::from_utf8_lossy(&found), piece, "{label}");
+        }
+        assert!(begun.elapsed() > IDLE, "{label}");
+        if is_chunked {
+            assert_eq!(client.chunk().as_deref(), Some(&b""[..]), "{label}");
+        }
+        let ends = version == "1.0";
+        assert!(!ends || client.is_closed(), "{label}");
+    });
 }
 
 /// Nothing but `--timeout` ends the wait for an answer.

@@ -1,0 +1,151 @@
+//! The body of an answer: whole, or still coming. Its end gives the line back. Knows nothing of who reads it.
+
+use std::io::{self, Read};
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+use std::time::Instant;
+
+use ureq::BodyReader;
+
+use super::byte_stream::End;
+use super::failure::outcome_of_io;
+use super::line::Line;
+use super::tls_failure;
+use super::upload::SharedLine;
+use super::{Draining, Lines};
+use crate::message::{Outcome, Ready, Source};
+use crate::race::CancelToken;
+
+/// The body of an answer.
+pub enum AnswerBody {
+    /// All of it has come, and its line is free.
+    Whole(Vec<u8>),
+    /// It is still coming. Its end gives the line back; dropping it earlier hangs up.
+    Streamed(Box<StreamedBody>),
+}
+
+/// A body that is still coming.
+pub struct StreamedBody {
+    /// `None` once bytes have gone past ureq.
+    pub(super) reader: Option<BodyReader<'static>>,
+    pub(super) line: Option<Line>,
+    pub(super) lines: Arc<Lines>,
+    pub(super) token: CancelToken,
+    /// It ends after so many more bytes, whatever they are, if that is known.
+    pub(super) left: Option<u64>,
+    /// All of it has been read.
+    pub(super) has_ended: bool,
+    /// Whether the backend goes on with the connection after it.
+    pub(super) is_persistent: bool,
+    /// If the rest of the request goes on beside it.
+    pub(super) shared: Option<Arc<SharedLine>>,
+}
+
+/// What may become of a body that isn't read yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Prospect {
+    /// Its connection is alive, or isn't needed any more: all of it has come.
+    Alive,
+    /// Its connection has ended: what came before may be all of it, or not.
+    Ended,
+    /// It will break off.
+    Broken(Outcome),
+}
+
+impl AnswerBody {
+    /// Reads what has come of a loser's body, so that its line can be used again, unless it is longer than `bytes_max`. Gives
+    /// what has to be waited for.
+    pub fn drain(self, bytes_max: u64) -> Option<Draining> {
+        match self {
+            AnswerBody::Whole(_) => None,
+            AnswerBody::Streamed(body) => Draining::begin(*body, bytes_max),
+        }
+    }
+
+    /// What may become of it, by a look. Doesn't block.
+    pub fn prospect(&self) -> Prospect {
+        match self {
+            AnswerBody::Whole(_) => Prospect::Alive,
+            AnswerBody::Streamed(body) => body.prospect(),
+        }
+    }
+}
+
+impl StreamedBody {
+    fn prospect(&self) -> Prospect {
+        let Some(line) = self.line.as_ref().filter(|_| self.left != Some(0)) else { return Prospect::Alive };
+        let wire = line.wire();
+        if !wire.has_ended() {
+            return Prospect::Alive;
+        }
+        let failed = wire.peek(|peeked| match peeked.end {
+            Some(End::Failed(error)) => Some(outcome_of_io(error)),
+            Some(End::Closed) | None => None,
+        });
+        match self.left {
+            Some(left) => match wire.count_unread() {
+                Some(unread) if unread >= left => Prospect::Alive,
+                Some(_) => Prospect::Broken(failed.unwrap_or(Outcome::Closed)),
+                None => Prospect::Ended,
+            },
+            None => failed.map_or(Prospect::Ended, Prospect::Broken),
+        }
+    }
+
+    fn note_read(&mut self, count: usize) -> io::Result<usize> {
+        self.left = self.left.map(|left| left.saturating_sub(count as u64));
+        // Hanging up looks like the end of a body.
+        if count == 0 && self.token.is_cancelled() { Err(io::Error::other("hung up on")) } else { Ok(count) }
+    }
+}
+
+impl Read for StreamedBody {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let Some(reader) = &mut self.reader else { return Err(io::ErrorKind::Unsupported.into()) };
+        let count = reader.read(buffer).map_err(tls_failure::told)?;
+        let count = self.note_read(count)?;
+        self.has_ended = count == 0 && !buffer.is_empty();
+        Ok(count)
+    }
+}
+
+impl Source for StreamedBody {
+    fn when_ready(&mut self, ready: Ready) {
+        if let Some(line) = &self.line {
+            line.wire().set_reader(Some(ready));
+        }
+    }
+
+    fn is_movable(&self) -> bool {
+        // Not past the rest of a request, which needs the line's turns as well.
+        self.left.is_some() && self.shared.is_none() && self.line.as_ref().is_some_and(|line| line.wire().is_movable())
+    }
+
+    fn move_into(&mut self, pipe: BorrowedFd, most: usize) -> io::Result<usize> {
+        let Some(line) = &self.line else { return Err(io::ErrorKind::NotConnected.into()) };
+        let count = line.wire().move_into(pipe, most)?;
+        self.reader = None;
+        let count = self.note_read(count)?;
+        self.has_ended = self.left == Some(0);
+        Ok(count)
+    }
+}
+
+impl Drop for StreamedBody {
+    fn drop(&mut self) {
+        let Some(line) = self.line.take() else { return };
+        line.wire().set_reader(None);
+        // What it holds unread goes back to the line first.
+        drop(self.reader.take());
+        let is_hung_up = self.token.disarm().is_err();
+        let is_free = self.has_ended && self.is_persistent && !is_hung_up;
+        // What is still uploaded on it wants its turns until that ends, too.
+        let line = match &self.shared {
+            Some(shared) => shared.leave(line.freed(is_free)),
+            None => Some(line.freed(is_free)),
+        };
+        if let Some(line) = line.filter(|_| !is_hung_up) {
+            self.lines.keep(line, Instant::now());
+        }
+    }
+}

@@ -1,0 +1,298 @@
+//! The bytes of a connection, plain or out of the records of TLS: those that have come and haven't been read can be looked at first.
+//! Nothing here waits. Knows nothing of what the bytes mean.
+
+use std::fmt;
+use std::io::{self, BufRead, ErrorKind, IoSlice, Read, Write};
+use std::mem::MaybeUninit;
+
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags};
+use rustls::ClientConnection;
+use socket2::Socket;
+
+use crate::sync::{Mutex, MutexGuard, PoisonError};
+
+/// So much is taken in before it is read: the longest head, and many a whole answer.
+const PEEK_BYTES: usize = 32 * 1024;
+/// Read in one call.
+const READ_BYTES: usize = 16 * 1024;
+/// So often in a row TLS may give records that hold no byte: then they are read on another turn, or the connection has failed.
+pub(super) const READS_MAX: usize = 16;
+
+/// What has come on a connection and hasn't been read, and how it has ended. It is used by the thread that runs the connection's
+/// leg, and beside an answer by the one that sends the rest of its request.
+#[derive(Default)]
+pub(super) struct ByteStream(Mutex<State>);
+
+#[derive(Default)]
+struct State {
+    /// Our side of TLS, if the connection has it.
+    tls: Option<Box<ClientConnection>>,
+    /// Taken in, to be read first.
+    peeked: Vec<u8>,
+    /// Behind them nothing comes: the socket tells it only once.
+    end: Option<End>,
+}
+
+/// How a connection has ended towards us.
+#[derive(Debug)]
+pub(super) enum End {
+    /// In order.
+    Closed,
+    Failed(io::Error),
+}
+
+/// What has come.
+pub(super) struct Peeked<'a> {
+    pub(super) bytes: &'a [u8],
+    pub(super) end: Option<&'a End>,
+}
+
+impl Peeked<'_> {
+    /// Whether nothing has come, not even an end.
+    pub(super) fn is_nothing(&self) -> bool {
+        self.bytes.is_empty() && self.end.is_none()
+    }
+}
+
+impl ByteStream {
+    /// From now on the bytes come in records.
+    pub(super) fn begin(&self, tls: Box<ClientConnection>) {
+        self.state().tls = Some(tls);
+    }
+
+    /// Whether the next bytes of the socket are the next that will be read.
+    pub(super) fn is_bare(&self) -> bool {
+        let state = self.state();
+        state.tls.is_none() && state.peeked.is_empty() && state.end.is_none()
+    }
+
+    /// Whoever takes it reads and writes by itself; with it come bytes that haven't been read.
+    pub(super) fn take(&self) -> (Option<Box<ClientConnection>>, Vec<u8>) {
+        let State { tls, peeked, .. } = std::mem::take(&mut *self.state());
+        (tls, peeked)
+    }
+
+    /// Takes in what has come, and looks at it; it stays to be read.
+    pub(super) fn peek<T>(&self, socket: &Socket, look: impl FnOnce(Peeked) -> T) -> T {
+        let state = &mut *self.state();
+        state.fill(socket);
+        look(Peeked { bytes: &state.peeked, end: state.end.as_ref() })
+    }
+
+    /// Looks at what has been taken in, and no further.
+    pub(super) fn peek_again<T>(&self, look: impl FnOnce(&[u8]) -> T) -> T {
+        look(&self.state().peeked)
+    }
+
+    /// Drops so many bytes that have been looked at.
+    pub(super) fn consume(&self, count: usize) {
+        drop_first(&mut self.state().peeked, count);
+    }
+
+    /// Puts bytes back that have been read: they are the next again.
+    pub(super) fn unread(&self, mut bytes: Vec<u8>) {
+        if !bytes.is_empty() {
+            let mut state = self.state();
+            bytes.extend_from_slice(&state.peeked);
+            state.peeked = bytes;
+        }
+    }
+
+    /// Takes as many bytes as go without waiting: how many. Under TLS they are on the wire once all records are.
+    pub(super) fn send(&self, socket: &Socket, parts: &[IoSlice]) -> io::Result<usize> {
+        if let Some(tls) = &mut self.state().tls {
+            return tls.writer().write_vectored(parts);
+        }
+        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+        match rustix::net::sendmsg(socket, parts, &mut SendAncillaryBuffer::default(), flags) {
+            Err(Errno::AGAIN) => Ok(0),
+            sent => Ok(sent?),
+        }
+    }
+
+    /// Sends records, if there are any, as far as that goes without waiting: how many bytes of them, and whether that is all.
+    pub(super) fn send_records(&self, socket: &Socket) -> io::Result<(usize, bool)> {
+        self.state().tls.as_mut().map_or(Ok((0, true)), |tls| send_counted_records(tls, socket))
+    }
+
+    /// Reads what has come. The error's kind is `WouldBlock` if nothing has, and `Interrupted` if many records have come that make
+    /// no byte, so that the caller can do something else before it reads on.
+    pub(super) fn read(&self, mut socket: &Socket, buffer: &mut [u8]) -> io::Result<usize> {
+        let State { tls, peeked, end } = &mut *self.state();
+        if !peeked.is_empty() {
+            let count = (&peeked[..]).read(buffer)?;
+            drop_first(peeked, count);
+            return Ok(count);
+        }
+        match end {
+            None => {}
+            Some(End::Closed) => return Ok(0),
+            Some(End::Failed(error)) => return Err(again(error)),
+        }
+        match tls {
+            Some(tls) => read_decrypted(tls, socket, buffer),
+            None => socket.read(buffer),
+        }
+    }
+
+    /// How many bytes have come and haven't been read. `None`: records that aren't decrypted may hold some.
+    pub(super) fn count(&self, socket: &Socket) -> Option<u64> {
+        let in_socket = rustix::io::ioctl_fionread(socket).ok()?;
+        let State { tls, peeked, .. } = &mut *self.state();
+        match tls {
+            None => Some(peeked.len() as u64 + in_socket),
+            Some(_) if in_socket > 0 => None,
+            Some(tls) => {
+                let decrypted = tls.process_new_packets().ok()?.plaintext_bytes_to_read();
+                Some((peeked.len() + decrypted) as u64)
+            }
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for ByteStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ByteStream").finish_non_exhaustive()
+    }
+}
+
+impl State {
+    fn fill(&mut self, socket: &Socket) {
+        if self.end.is_some() || self.peeked.len() >= PEEK_BYTES {
+            return;
+        }
+        self.end = match &mut self.tls {
+            Some(tls) => fill_decrypted(tls, &mut self.peeked, socket),
+            None => fill_plain(&mut self.peeked, socket),
+        };
+    }
+}
+
+/// An error of a socket or of TLS, which can be told any number of times.
+fn again(error: &io::Error) -> io::Error {
+    match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+        Some(inner) => io::Error::new(error.kind(), inner.clone()),
+        None => error.kind().into(),
+    }
+}
+
+/// Takes in what is in the socket: its end, if that is all. A read that is short has emptied it, but for its end, of which the
+/// poller tells.
+fn fill_plain(peeked: &mut Vec<u8>, socket: &Socket) -> Option<End> {
+    let mut buffer = [MaybeUninit::uninit(); READ_BYTES];
+    while peeked.len() < PEEK_BYTES {
+        match rustix::net::recv(socket, &mut buffer, RecvFlags::DONTWAIT) {
+            Ok(((here, room), _)) if !here.is_empty() => {
+                peeked.extend_from_slice(here);
+                if !room.is_empty() {
+                    return None;
+                }
+            }
+            Ok(_) => return Some(End::Closed),
+            Err(Errno::INTR) => {}
+            Err(Errno::AGAIN) => return None,
+            Err(error) => return Some(End::Failed(error.into())),
+        }
+    }
+    None
+}
+
+/// The same, decrypted. What came before an end is read first.
+fn fill_decrypted(tls: &mut ClientConnection, peeked: &mut Vec<u8>, mut socket: &Socket) -> Option<End> {
+    let mut reads_in_vain = 0;
+    loop {
+        let length = peeked.len();
+        let processed = tls.process_new_packets();
+        take_decrypted(tls, peeked);
+        match processed {
+            Ok(state) if state.peer_has_closed() => return Some(End::Closed),
+            Ok(_) => {}
+            Err(error) => return Some(End::Failed(io::Error::new(ErrorKind::InvalidData, error))),
+        }
+        if peeked.len() >= PEEK_BYTES {
+            return None;
+        }
+        reads_in_vain = if peeked.len() > length { 0 } else { reads_in_vain + 1 };
+        if reads_in_vain > READS_MAX {
+            // Session tickets without end, say.
+            return Some(End::Failed(io::Error::other("records without a byte in them, without end")));
+        }
+        match tls.read_tls(&mut socket) {
+            // A farewell would have been told above.
+            Ok(0) => return Some(End::Failed(ErrorKind::UnexpectedEof.into())),
+            Ok(_) => {}
+            Err(error) => match error.kind() {
+                ErrorKind::WouldBlock | ErrorKind::Interrupted => return None,
+                _ => return Some(End::Failed(error)),
+            },
+        }
+    }
+}
+
+/// Keeps what has been decrypted, as much as is taken in.
+fn take_decrypted(tls: &mut ClientConnection, peeked: &mut Vec<u8>) {
+    let mut reader = tls.reader();
+    while peeked.len() < PEEK_BYTES {
+        // An end or a failure is told again when there is nothing else to read.
+        let Ok(decrypted) = reader.fill_buf() else { return };
+        let count = decrypted.len();
+        if count == 0 {
+            return;
+        }
+        peeked.extend_from_slice(decrypted);
+        reader.consume(count);
+    }
+}
+
+/// Sends records until the socket would make it wait: whether all are sent.
+pub(super) fn send_records(tls: &mut ClientConnection, socket: &Socket) -> io::Result<bool> {
+    Ok(send_counted_records(tls, socket)?.1)
+}
+
+fn send_counted_records(tls: &mut ClientConnection, mut socket: &Socket) -> io::Result<(usize, bool)> {
+    let mut count = 0;
+    while tls.wants_write() {
+        count += match tls.write_tls(&mut socket) {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok((count, false)),
+            written => written?,
+        };
+    }
+    Ok((count, true))
+}
+
+/// Reads without waiting for anything to be written: a backend that answers early may read no more.
+fn read_decrypted(tls: &mut ClientConnection, mut socket: &Socket, buffer: &mut [u8]) -> io::Result<usize> {
+    for _ in 0..READS_MAX {
+        let is_request_out = !tls.wants_write();
+        // Also an error that a look has come upon.
+        let processed = tls.process_new_packets();
+        if is_request_out {
+            // TLS may have something to say for itself: an alert, or that it has new keys.
+            let _ = send_records(tls, socket);
+        }
+        // What was decrypted before it is read first.
+        match tls.reader().read(buffer) {
+            Ok(count @ 1..) => return Ok(count),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            read if processed.is_ok() => return read,
+            _ => {}
+        }
+        processed.map_err(|error| io::Error::new(ErrorKind::InvalidData, error))?;
+        tls.read_tls(&mut socket)?;
+    }
+    Err(ErrorKind::Interrupted.into())
+}
+
+/// Keeps no memory for a connection that idles.
+fn drop_first(peeked: &mut Vec<u8>, count: usize) {
+    if count == peeked.len() {
+        *peeked = Vec::new();
+    } else {
+        peeked.drain(..count);
+    }
+}

@@ -1,0 +1,71 @@
+//! ureq's call for an answer that isn't short and whole: made once the head has come, so that it has nothing to wait for. The request is
+//! on the wire already; ureq gets a stub of the same method.
+
+use std::sync::Arc;
+
+use http::{HeaderMap, Method, Request};
+use ureq::config::{AutoHeaderValue, Config};
+use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver as UreqResolver};
+use ureq::unversioned::transport::NextTimeout;
+use ureq::{Agent, BodyReader, Error};
+
+use super::ANSWER_HEAD_BYTES_MAX;
+use super::failure::outcome_of;
+use super::response::{BodyEnd, ResponseHead};
+use super::transport::{OneConnection, Transport};
+use super::wire::Wire;
+use crate::message::Outcome;
+
+/// Never resolved, never connected to, never seen by a backend.
+const STUB: &str = "http://stub.invalid/";
+
+/// Every switch that a transparent proxy needs, also where today's default is right. There are no timeouts, since a call doesn't
+/// wait; one for all of it or for names would start a thread each.
+pub(super) fn config() -> Config {
+    Agent::config_builder()
+        .http_status_as_error(false)
+        .max_redirects(0)
+        .max_redirects_will_error(false)
+        .user_agent(AutoHeaderValue::None)
+        .accept(AutoHeaderValue::None)
+        .accept_encoding(AutoHeaderValue::None)
+        // Else HTTP_PROXY and its like would be obeyed silently.
+        .proxy(None)
+        .allow_non_standard_methods(true)
+        .max_response_header_size(ANSWER_HEAD_BYTES_MAX)
+        .max_idle_connections(1)
+        .max_idle_connections_per_host(1)
+        .timeout_global(None)
+        .timeout_per_call(None)
+        .timeout_resolve(None)
+        .timeout_connect(None)
+        .timeout_recv_response(None)
+        .timeout_per_read(None)
+        .timeout_per_write(None)
+        .build()
+}
+
+/// Has ureq read the head, and gives what reads the body. That can be asked again after it would have had to wait.
+pub(super) fn call(
+    config: &Config,
+    method: &Method,
+    wire: &Arc<Wire>,
+    head: &ResponseHead,
+) -> Result<(HeaderMap, BodyReader<'static>), Outcome> {
+    let transport = Transport::new(wire.clone(), head.bytes, head.body == BodyEnd::Chunked);
+    let agent = Agent::with_parts(config.clone(), OneConnection::new(transport), Resolved);
+    let stub = Request::builder().method(method).uri(STUB).body(());
+    let response = agent.run(stub.map_err(Error::from).map_err(outcome_of)?).map_err(outcome_of)?;
+    let (head, body) = response.into_parts();
+    Ok((head.headers, body.into_reader()))
+}
+
+/// ureq resolves before it looks for a connection. Ours is connected already, so any address will do.
+#[derive(Debug)]
+pub(super) struct Resolved;
+
+impl UreqResolver for Resolved {
+    fn resolve(&self, _: &http::Uri, _: &Config, _: NextTimeout) -> Result<ResolvedSocketAddrs, Error> {
+        Ok(self.empty())
+    }
+}

@@ -1,0 +1,199 @@
+//! The head of an answer, read once: what decides a leg, how the body ends, and whether its connection may be used again. Stricter
+//! than its parser where others might read the same bytes in another way. Knows nothing of connections.
+
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
+use httparse::{EMPTY_HEADER, Header};
+
+use super::ANSWER_HEAD_BYTES_MAX;
+use crate::message::{Outcome, binds_connection, has_listed, parse_content_length};
+
+/// As many as ureq takes.
+pub(super) const FIELDS_MAX: usize = 128;
+/// Interim answers before the answer. A backend that works for long may send one now and then; one that sends them without
+/// end would keep its leg busy until the timeout.
+pub(super) const INTERIM_ANSWERS_MAX: usize = 100;
+
+/// The complete head of a final answer, or of a 101.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct ResponseHead {
+    pub(super) status: StatusCode,
+    pub(super) version: Version,
+    /// How long it is, in bytes.
+    pub(super) bytes: usize,
+    pub(super) body: BodyEnd,
+    /// The body's length by its fields, also of one that isn't sent.
+    pub(super) told: Option<u64>,
+    /// It tells of a body that isn't sent: a backend may send it by mistake.
+    pub(super) is_suspect: bool,
+    /// Whether the backend goes on with the connection after it.
+    pub(super) is_persistent: bool,
+    /// How long it keeps the connection idle, if it says so.
+    pub(super) idle_time: Option<Duration>,
+    /// The backend may take what follows on the connection for the same user's.
+    pub(super) binds_connection: bool,
+}
+
+/// How the end of an answer's body is told (RFC 9112 §6.3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum BodyEnd {
+    /// There is no body, whatever the head says of one.
+    Bare,
+    After(u64),
+    Chunked,
+    /// The end of the connection is the end of the body.
+    UntilClose,
+}
+
+/// The fields of a head, as they came.
+pub(super) struct Fields<'b>([Header<'b>; FIELDS_MAX]);
+
+impl Fields<'_> {
+    pub(super) fn new() -> Self {
+        Fields([EMPTY_HEADER; FIELDS_MAX])
+    }
+}
+
+/// What is at the front of an answer's bytes.
+pub(super) enum Front<'b, 'f> {
+    /// The begin of a head.
+    Partial,
+    /// An interim answer, and how long that is, in bytes (RFC 9110 §15.2): 1xx, but for 101.
+    Interim(usize),
+    Final(ResponseHead, &'f [Header<'b>]),
+}
+
+/// Reads the head at the front of these bytes, of which there may be more. An error is how its leg ends.
+pub(super) fn read<'b, 'f>(
+    here: &'b [u8],
+    method: &Method,
+    fields: &'f mut Fields<'b>,
+) -> Result<Front<'b, 'f>, Outcome> {
+    let mut head = httparse::Response::new(&mut fields.0);
+    let bytes = match head.parse(here) {
+        Ok(httparse::Status::Complete(bytes)) if bytes <= ANSWER_HEAD_BYTES_MAX => bytes,
+        Ok(httparse::Status::Partial) if here.len() <= ANSWER_HEAD_BYTES_MAX => return Ok(Front::Partial),
+        Ok(_) => return Err(Outcome::TooLarge),
+        Err(error) => return Err(protocol(&format!("its head can't be read: {error}"))),
+    };
+    if let Some(violation) = violation_of_form(&here[..bytes]) {
+        return Err(protocol(violation));
+    }
+    let version = if head.version == Some(1) { Version::HTTP_11 } else { Version::HTTP_10 };
+    let status = head.code.and_then(|code| StatusCode::from_u16(code).ok());
+    let status = status.ok_or_else(|| protocol("its status is none"))?;
+    if status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS {
+        return Ok(Front::Interim(bytes));
+    }
+    let fields: &[Header] = head.headers;
+    let head = ResponseHead::of(version, status, bytes, method, fields).map_err(protocol)?;
+    Ok(Front::Final(head, fields))
+}
+
+impl ResponseHead {
+    fn of(
+        version: Version,
+        status: StatusCode,
+        bytes: usize,
+        method: &Method,
+        fields: &[Header],
+    ) -> Result<ResponseHead, &'static str> {
+        let framing = Framing::of(version, fields)?;
+        let is_bare = *method == Method::HEAD || is_bare(status);
+        let body = if is_bare { BodyEnd::Bare } else { framing.end };
+        let closes = values_of(fields, "connection").any(|value| has_listed(value, "close"));
+        Ok(ResponseHead {
+            status,
+            version,
+            bytes,
+            body,
+            told: framing.told,
+            is_suspect: is_bare && (framing.end == BodyEnd::Chunked || framing.told.is_some_and(|length| length > 0)),
+            is_persistent: version == Version::HTTP_11 && body != BodyEnd::UntilClose && !closes,
+            idle_time: values_of(fields, "keep-alive").next().and_then(idle_time_hint),
+            binds_connection: fields.iter().any(|field| binds_connection(field.name, field.value)),
+        })
+    }
+}
+
+/// The fields as the rest of the program has them; an error is a field that can't be one.
+pub(super) fn header_map(fields: &[Header]) -> Result<HeaderMap, Outcome> {
+    // Room for those that are added on the way to the client.
+    let mut headers = HeaderMap::with_capacity(fields.len() + 4);
+    for field in fields {
+        let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| protocol("a field's name is none"))?;
+        let value = HeaderValue::from_bytes(field.value).map_err(|_| protocol("a field's value is none"))?;
+        headers.append(name, value);
+    }
+    Ok(headers)
+}
+
+/// What the fields say of the body's end.
+struct Framing {
+    end: BodyEnd,
+    told: Option<u64>,
+}
+
+impl Framing {
+    /// An error where ureq would read it in one way and somebody else in another.
+    fn of(version: Version, fields: &[Header]) -> Result<Framing, &'static str> {
+        let mut lengths = values_of(fields, "content-length");
+        let length = lengths.next();
+        if let Some(first) = length
+            && lengths.any(|other| other != first)
+        {
+            return Err("Content-Length is given twice with different values");
+        }
+        let mut codings = values_of(fields, "transfer-encoding");
+        let Some(coding) = codings.next() else {
+            let Some(length) = length else { return Ok(Framing { end: BodyEnd::UntilClose, told: None }) };
+            let told = parse_content_length(length).ok_or("Content-Length isn't one run of digits")?;
+            return Ok(Framing { end: BodyEnd::After(told), told: Some(told) });
+        };
+        if length.is_some() {
+            return Err("both Transfer-Encoding and Content-Length are given");
+        }
+        if version != Version::HTTP_11 {
+            return Err("Transfer-Encoding doesn't exist in HTTP/1.0");
+        }
+        let is_chunked = coding.eq_ignore_ascii_case(b"chunked") && codings.next().is_none();
+        if is_chunked {
+            Ok(Framing { end: BodyEnd::Chunked, told: None })
+        } else {
+            Err("Transfer-Encoding isn't exactly one chunked")
+        }
+    }
+}
+
+/// What is wrong with a head that its parser takes for one.
+fn violation_of_form(head: &[u8]) -> Option<&'static str> {
+    if !head.starts_with(b"HTTP/") {
+        return Some("it doesn't begin with a status line");
+    }
+    let mut lines = head.split(|byte| *byte == b'\n');
+    // Behind the last line end there is nothing.
+    lines.next_back();
+    let is_bare = lines.any(|line| !line.ends_with(b"\r"));
+    is_bare.then_some("a line of its head doesn't end with CR LF")
+}
+
+/// Whether an answer with this status has no body, whatever its head says of one (RFC 9112 §6.3).
+fn is_bare(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 100..=199 | 204 | 304)
+}
+
+/// How long the backend keeps the connection: `Keep-Alive: timeout=5`, in seconds.
+fn idle_time_hint(value: &[u8]) -> Option<Duration> {
+    let value = std::str::from_utf8(value).ok()?;
+    let seconds = value.split(',').find_map(|part| part.trim().strip_prefix("timeout="))?;
+    seconds.trim().parse().ok().map(Duration::from_secs)
+}
+
+fn values_of<'f>(fields: &'f [Header], name: &'static str) -> impl Iterator<Item = &'f [u8]> {
+    fields.iter().filter(move |field| field.name.eq_ignore_ascii_case(name)).map(|field| field.value)
+}
+
+pub(super) fn protocol(violation: &str) -> Outcome {
+    Outcome::Protocol(violation.to_owned())
+}
