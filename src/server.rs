@@ -19,13 +19,13 @@ use crate::config::{self, Config};
 use crate::front::{ClientReply, Front};
 use crate::host::{self, Host};
 use crate::journal::{self, Costs};
-use crate::message::{ReplyTo, Request};
+use crate::message::Request;
 use crate::poller::{Poller, Turn, Waiter};
 use crate::proxy::{Disk, Proxy};
 use crate::sockets;
 use crate::supervisor::{Standing, Supervisor};
 use crate::upstream::{Lookup, SystemLookup};
-use rooms::{Rooms, admin_limits, limits, rooms};
+use rooms::{AdminPort, Handler, ProxyPort, Rooms, admin_limits, limits, rooms};
 
 /// The poller has a thread per core, but no more: by then the kernel's part of the work wants the other cores.
 const POLLER_THREADS_MAX: usize = 8;
@@ -129,12 +129,10 @@ impl Server {
         let front = |limits, clients_max| Front::new(poller.clone(), limits, clients_max, config.idle_timeout);
         let (limits, admin_limits) = (limits(&config, &host, &rooms), admin_limits(&config, &rooms));
         let (front, admin_front) = (front(limits, places.clients), front(admin_limits, ADMIN_CONNECTIONS_MAX));
-        let service = Service { serve: Rooms::serve, is_quick: Rooms::is_quick };
-        let addresses = open(&front, sockets, Turn::Drain, &workers, &rooms, service)?;
-        let serve_admin = |rooms: &Rooms, request, reply_to| rooms.serve_admin(&request, reply_to);
-        let service = Service { serve: serve_admin, is_quick: |_, _| false };
+        let addresses = open(&front, sockets, Turn::Drain, &workers, Arc::new(ProxyPort(rooms.clone())))?;
         // Whoever asks whether the proxy is ready must be told that it isn't any more, to its very end.
-        let admin_addresses = open(&admin_front, admin_sockets, Turn::Cut, &workers, &rooms, service)?;
+        let admin_port = Arc::new(AdminPort(rooms.clone()));
+        let admin_addresses = open(&admin_front, admin_sockets, Turn::Cut, &workers, admin_port)?;
         let fronts = [front, admin_front];
         let stop = bounded(1);
         Ok(Server {
@@ -243,44 +241,27 @@ fn executing(pool: &ThreadPool) -> Disk {
     Box::new(move |work| pool.execute(work))
 }
 
-/// How the requests of a front are served.
-#[derive(Clone, Copy)]
-struct Service {
-    serve: fn(&Rooms, Request, Box<dyn ReplyTo>),
-    /// Whether that takes some microseconds and never the disk: then waking a worker would cost more.
-    is_quick: fn(&Rooms, &Request) -> bool,
-}
-
-impl Service {
-    fn run(self, rooms: &Rooms, request: Request, reply_to: ClientReply) {
-        // The way back to the client answers 500 if it is dropped by a panic.
-        let _ = catch_unwind(AssertUnwindSafe(|| (self.serve)(rooms, request, Box::new(reply_to))));
-    }
-}
-
 /// Has one front accept clients on these sockets. Their requests are served on a poller's thread if that is quick, else on
 /// the workers.
 fn open(
     front: &Arc<Front>,
     sockets: Vec<TcpListener>,
     until: Turn,
-    pool: &ThreadPool,
-    rooms: &Arc<Rooms>,
-    service: Service,
+    workers: &ThreadPool,
+    handler: Arc<dyn Handler>,
 ) -> Result<Vec<SocketAddr>, StartError> {
-    let (pool, rooms) = (pool.clone(), rooms.clone());
-    let serve = move |request: Request, reply_to: ClientReply| {
-        if (service.is_quick)(&rooms, &request) {
-            service.run(&rooms, request, reply_to);
-        } else if pool.queued_count() >= WORKER_QUEUE_MAX {
+    let workers = workers.clone();
+    let serve: Arc<crate::front::Serve> = Arc::new(move |request, reply_to| {
+        if handler.is_quick(&request) {
+            handle(&*handler, request, reply_to);
+        } else if workers.queued_count() >= WORKER_QUEUE_MAX {
             return Err(reply_to);
         } else {
-            let rooms = rooms.clone();
-            pool.execute(move || service.run(&rooms, request, reply_to));
+            let handler = handler.clone();
+            workers.execute(move || handle(&*handler, request, reply_to));
         }
         Ok(())
-    };
-    let serve: Arc<crate::front::Serve> = Arc::new(serve);
+    });
     let failed = |error: io::Error| StartError::Host(format!("cannot accept clients: {error}"));
     let mut addresses = Vec::new();
     for socket in sockets {
@@ -288,6 +269,11 @@ fn open(
         front.listen(socket, until, serve.clone()).map_err(failed)?;
     }
     Ok(addresses)
+}
+
+fn handle(handler: &dyn Handler, request: Request, reply_to: ClientReply) {
+    // The way back to the client answers 500 if it is dropped by a panic.
+    let _ = catch_unwind(AssertUnwindSafe(|| handler.handle(request, Box::new(reply_to))));
 }
 
 #[cfg(test)]
@@ -301,8 +287,7 @@ mod tests {
 
     use super::*;
     use crate::front::Limits;
-    use crate::host::Places;
-    use crate::message::{Ready, Reply, ReplyBody, Source};
+    use crate::message::{Ready, Reply, ReplyBody, ReplyTo, Source};
 
     const SOON: Duration = Duration::from_secs(20);
 
@@ -325,18 +310,25 @@ mod tests {
     }
 
     /// Answers as the path says. Panics without the hook's noise.
-    fn serve(_: &Rooms, request: Request, reply_to: Box<dyn ReplyTo>) {
-        let Request { target, .. } = request;
-        let reply = match target.path() {
-            "/before" => resume_unwind(Box::new("meant")),
-            "/midway" => Reply {
-                status: StatusCode::OK,
-                headers: HeaderMap::new(),
-                body: ReplyBody::Stream { length: Some(10), source: Box::new(PanickingBody(0)) },
-            },
-            _ => Reply::text(StatusCode::OK, "fine"),
-        };
-        reply_to.send(reply, Box::new(drop));
+    struct Panicking;
+
+    impl Handler for Panicking {
+        fn handle(&self, request: Request, reply_to: Box<dyn ReplyTo>) {
+            let reply = match request.target.path() {
+                "/before" => resume_unwind(Box::new("meant")),
+                "/midway" => Reply {
+                    status: StatusCode::OK,
+                    headers: HeaderMap::new(),
+                    body: ReplyBody::Stream { length: Some(10), source: Box::new(PanickingBody(0)) },
+                },
+                _ => Reply::text(StatusCode::OK, "fine"),
+            };
+            reply_to.send(reply, Box::new(drop));
+        }
+
+        fn is_quick(&self, request: &Request) -> bool {
+            request.target.path() == "/fine"
+        }
     }
 
     /// Everything that a client gets until its connection ends, and whether it ends in order.
@@ -356,16 +348,10 @@ mod tests {
         let socket = TcpListener::bind("127.0.0.1:0").expect("a port");
         let (poller, waiter) = Poller::new().expect("a poller");
         let polling = thread::spawn(move || waiter.run());
-        let places = Places { clients: 16, are_wanted: false, lines: 64 };
-        let rooms = Arc::new(
-            rooms(&config, places, &poller, executing(&ThreadPool::new(1)), Arc::new(SystemLookup))
-                .expect("no certificates"),
-        );
         let workers = ThreadPool::new(1);
         let limits = Limits::new(config.max_head, config.max_body, &config.spool_dir);
         let front = Front::new(poller.clone(), limits, 16, SOON);
-        let service = Service { serve, is_quick: |_, request| request.target.path() == "/fine" };
-        let address = open(&front, vec![socket], Turn::Drain, &workers, &rooms, service).expect("a port")[0];
+        let address = open(&front, vec![socket], Turn::Drain, &workers, Arc::new(Panicking)).expect("a port")[0];
         for _ in 0..3 {
             let (reply, in_order) = get(address, "/before");
             assert!(reply.starts_with("HTTP/1.1 500 ") && reply.ends_with("Internal error\n") && in_order, "{reply}");

@@ -27,20 +27,48 @@ pub(super) struct Rooms {
     admin_on_proxy_port: bool,
 }
 
-impl Rooms {
-    /// A request from the proxy port.
-    pub(super) fn serve(&self, request: Request, reply_to: Box<dyn ReplyTo>) {
-        if self.is_update(&request) {
-            return self.answer(&request, reply_to);
+/// Handles the requests from one port.
+pub(super) trait Handler: Send + Sync {
+    /// Answers the request, now or later. May take some milliseconds.
+    fn handle(&self, request: Request, reply_to: Box<dyn ReplyTo>);
+    /// Whether that takes some microseconds and never the disk: then waking a worker would cost more.
+    fn is_quick(&self, request: &Request) -> bool;
+}
+
+/// Where clients come in.
+pub(super) struct ProxyPort(pub(super) Arc<Rooms>);
+
+/// Where operators and probes do.
+pub(super) struct AdminPort(pub(super) Arc<Rooms>);
+
+impl Handler for ProxyPort {
+    fn handle(&self, request: Request, reply_to: Box<dyn ReplyTo>) {
+        if self.0.is_update(&request) {
+            return self.0.answer(&request, reply_to);
         }
-        self.proxy.serve(request, reply_to);
+        self.0.proxy.serve(request, reply_to);
     }
 
-    /// Whether a request from the proxy port is served in some microseconds.
-    pub(super) fn is_quick(&self, request: &Request) -> bool {
-        self.proxy.legs_of_a_race() <= QUICK_LEGS_MAX && !self.is_update(request)
+    fn is_quick(&self, request: &Request) -> bool {
+        self.0.proxy.legs_of_a_race() <= QUICK_LEGS_MAX && !self.0.is_update(request)
+    }
+}
+
+impl Handler for AdminPort {
+    fn handle(&self, request: Request, reply_to: Box<dyn ReplyTo>) {
+        match self.0.admin.probed(&request) {
+            // One every few seconds, for ever: nobody wants to read that.
+            Some(probed) => reply_to.send(probed.unwrap_or_else(|refusal| refusal.reply()), Box::new(drop)),
+            None => self.0.answer(&request, reply_to),
+        }
     }
 
+    fn is_quick(&self, _: &Request) -> bool {
+        false
+    }
+}
+
+impl Rooms {
     fn is_update(&self, request: &Request) -> bool {
         self.admin_on_proxy_port && Admin::is_update(&request.target)
     }
@@ -51,15 +79,6 @@ impl Rooms {
             return Terms::Unwanted;
         }
         Terms::Short { bytes_max: FORM_BYTES_MAX, time: FORM_TIME, too_long: Refusal::FormTooLong }
-    }
-
-    /// A request from the admin port.
-    pub(super) fn serve_admin(&self, request: &Request, reply_to: Box<dyn ReplyTo>) {
-        match self.admin.probed(request) {
-            // One every few seconds, for ever: nobody wants to read that.
-            Some(probed) => reply_to.send(probed.unwrap_or_else(|refusal| refusal.reply()), Box::new(drop)),
-            None => self.answer(request, reply_to),
-        }
     }
 
     /// A request about the proxy itself.

@@ -1,10 +1,11 @@
 //! The head of an answer, read once: what decides a leg, how the body ends, and whether its connection may be used again. Stricter
 //! than its parser where others might read the same bytes in another way. Knows nothing of connections.
 
+use std::mem::MaybeUninit;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
-use httparse::{EMPTY_HEADER, Header};
+use httparse::{Header, ParserConfig};
 
 use super::ANSWER_HEAD_BYTES_MAX;
 use crate::message::{Outcome, binds_connection, has_listed, parse_content_length};
@@ -47,11 +48,11 @@ pub(super) enum BodyEnd {
 }
 
 /// The fields of a head, as they came.
-pub(super) struct Fields<'b>([Header<'b>; FIELDS_MAX]);
+pub(super) struct Fields<'b>([MaybeUninit<Header<'b>>; FIELDS_MAX]);
 
 impl Fields<'_> {
     pub(super) fn new() -> Self {
-        Fields([EMPTY_HEADER; FIELDS_MAX])
+        Fields([MaybeUninit::uninit(); FIELDS_MAX])
     }
 }
 
@@ -70,8 +71,8 @@ pub(super) fn read<'b, 'f>(
     method: &Method,
     fields: &'f mut Fields<'b>,
 ) -> Result<Front<'b, 'f>, Outcome> {
-    let mut head = httparse::Response::new(&mut fields.0);
-    let bytes = match head.parse(here) {
+    let mut head = httparse::Response::new(&mut []);
+    let bytes = match ParserConfig::default().parse_response_with_uninit_headers(&mut head, here, &mut fields.0) {
         Ok(httparse::Status::Complete(bytes)) if bytes <= ANSWER_HEAD_BYTES_MAX => bytes,
         Ok(httparse::Status::Partial) if here.len() <= ANSWER_HEAD_BYTES_MAX => return Ok(Front::Partial),
         Ok(_) => return Err(Outcome::TooLarge),
