@@ -1,26 +1,19 @@
 //! Answers that would do if nothing better came: to a request that asks for an upgrade, any success but the switch itself. They
 //! wait without a thread, bodies unread, while a leg may still do better.
 
-use std::sync::{Arc, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::exchange::Exchange;
+use super::leg::State;
 use crate::message::Outcome;
 use crate::upstream::{Answer, Prospect};
-
-/// The answer of a leg that waits.
-pub(super) struct Candidate {
-    leg: usize,
-    answer: Answer,
-    /// When its head was here.
-    after: Duration,
-}
 
 impl Exchange {
     /// The answer waits until the race says what becomes of it. Doesn't block.
     pub(super) fn hold(self: &Arc<Self>, leg: usize, answer: Answer, after: Duration) {
         // Before the race knows of it: another leg may decide at once.
-        self.candidates().push(Candidate { leg, answer, after });
+        self.legs[leg].put(State::Candidate(answer, after));
         match self.race.hold(leg) {
             Some(end) => self.go_on_after(end),
             None => self.lose_all(&[leg]),
@@ -30,21 +23,23 @@ impl Exchange {
     /// No leg can do better any more. The first whose connection is alive wins, or else the first of which enough may have come
     /// before the end.
     pub(super) fn choose(self: &Arc<Self>, legs: &[usize]) {
-        let mut best: Option<(Candidate, Prospect)> = None;
-        for candidate in legs.iter().filter_map(|leg| self.take_candidate(*leg)) {
-            let prospect = candidate.answer.body.prospect();
+        let mut best: Option<(usize, Answer, Duration, Prospect)> = None;
+        for &leg in legs {
+            let Some((answer, after)) = self.legs[leg].take_candidate() else { continue };
+            let prospect = answer.body.prospect();
             if let Prospect::Broken(outcome) = prospect {
-                self.end(candidate.leg, outcome, self.elapsed());
+                self.end(leg, outcome, self.elapsed());
                 continue;
             }
             let is_better =
-                best.as_ref().is_none_or(|(_, of_best)| *of_best == Prospect::Ended && prospect == Prospect::Alive);
-            let loser = if is_better { best.replace((candidate, prospect)) } else { Some((candidate, prospect)) };
-            if let Some((Candidate { leg, answer, after }, _)) = loser {
+                best.as_ref().is_none_or(|(.., of_best)| *of_best == Prospect::Ended && prospect == Prospect::Alive);
+            let candidate = (leg, answer, after, prospect);
+            let loser = if is_better { best.replace(candidate) } else { Some(candidate) };
+            if let Some((leg, answer, after, _)) = loser {
                 self.lose_answer(leg, answer, after);
             }
         }
-        let Some((Candidate { leg, answer, after }, _)) = best else { return };
+        let Some((leg, answer, after, _)) = best else { return };
         match self.race.claim(leg) {
             Some(won) => self.win(leg, answer, won, after),
             None => self.lose_answer(leg, answer, after),
@@ -53,8 +48,8 @@ impl Exchange {
 
     /// These legs have lost to a better answer, and free their lines.
     pub(super) fn lose_all(self: &Arc<Self>, legs: &[usize]) {
-        for leg in legs {
-            if let Some(Candidate { leg, answer, after }) = self.take_candidate(*leg) {
+        for &leg in legs {
+            if let Some((answer, after)) = self.legs[leg].take_candidate() {
                 self.lose_answer(leg, answer, after);
             }
         }
@@ -62,19 +57,9 @@ impl Exchange {
 
     /// These legs have no client any more.
     pub(super) fn cancel_all(self: &Arc<Self>, legs: &[usize]) {
-        for leg in legs {
-            drop(self.take_candidate(*leg));
-            self.end(*leg, Outcome::Cancelled, self.elapsed());
+        for &leg in legs {
+            drop(self.legs[leg].take_candidate());
+            self.end(leg, Outcome::Cancelled, self.elapsed());
         }
-    }
-
-    fn take_candidate(&self, leg: usize) -> Option<Candidate> {
-        let mut candidates = self.candidates();
-        let at = candidates.iter().position(|candidate| candidate.leg == leg)?;
-        Some(candidates.swap_remove(at))
-    }
-
-    pub(super) fn candidates(&self) -> MutexGuard<'_, Vec<Candidate>> {
-        self.candidates.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

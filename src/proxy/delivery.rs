@@ -9,6 +9,7 @@ use http::header::UPGRADE;
 use http::{Method, StatusCode};
 
 use super::exchange::Exchange;
+use super::leg::State;
 use crate::message::headers;
 use crate::message::{Delivered, Delivery, Outcome, Refusal, Reply, ReplyBody, ReplyTo};
 use crate::race::{LegResult, Verdict};
@@ -39,7 +40,7 @@ impl Exchange {
     ) {
         let upload = answer.upload.take().map(|upload| {
             let stop = upload.stop();
-            self.upload(upload, |_| ());
+            self.resume(leg, State::Uploading(upload, None));
             stop
         });
         let (exchange, status) = (self.clone(), answer.status);
@@ -67,7 +68,7 @@ impl Exchange {
     /// Every leg has lost.
     pub(super) fn answer_loss(self: &Arc<Self>, reply_to: Box<dyn ReplyTo>, results: Vec<LegResult<Outcome>>) {
         let failed = results.iter().enumerate().map(|(leg, result)| {
-            (format!("b{}", leg + 1), self.backends[leg].address().to_string(), result.outcome.clone())
+            (format!("b{}", leg + 1), self.legs[leg].backend.address().to_string(), result.outcome.clone())
         });
         let refusal = Refusal::AllFailed(failed.collect());
         let (exchange, reply) = (self.clone(), refusal.reply());

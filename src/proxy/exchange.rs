@@ -1,40 +1,34 @@
 //! One exchange: the race, and the reply.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::HeaderValue;
 
-use super::candidates::Candidate;
+use super::leg::{Leg, State};
 use super::worth::Worth;
 use super::{Proxy, outgoing};
-use crate::backends::Backend;
 use crate::journal::{LegRecord, Record};
 use crate::message::headers;
 use crate::message::{Outcome, ReplyTo, Request};
-use crate::race::{Abandoned, CancelToken, End, LegResult, Mark, PathKey, Race, Verdict, Won};
-use crate::upstream::{Answer, FilePlace, Outgoing, Step, Waits, Woken};
+use crate::race::{Abandoned, CancelToken, End, LegResult, PathKey, Race, Verdict, Won};
+use crate::upstream::{Answer, Events, FilePlace, Outgoing, Step, Waiter};
 
 /// A loser's body is read to its end, for the sake of its line, if it is no longer than this.
-const LOSER_BODY_BYTES_MAX: u64 = 64 * 1024;
+pub(super) const LOSER_BODY_BYTES_MAX: u64 = 64 * 1024;
 
 /// A race that is being run.
 pub(super) struct Exchange {
     pub(super) proxy: Arc<Proxy>,
     _alive: Arc<()>,
-    pub(super) backends: Vec<Arc<Backend>>,
+    pub(super) legs: Vec<Leg>,
     pub(super) race: Arc<Race<Box<dyn ReplyTo>, Outcome>>,
-    marks: Vec<Mark>,
     path: PathKey,
     pub(super) request: Outgoing,
-    /// For the file of its body, if that is in one: one for each leg.
-    file_places: Vec<FilePlace>,
     pub(super) is_conditional: bool,
     /// The protocols that the client would switch to.
     pub(super) upgrade: Option<HeaderValue>,
-    /// Empty but for a request that asks to switch.
-    pub(super) candidates: Mutex<Vec<Candidate>>,
     pub(super) record: Record,
 }
 
@@ -47,19 +41,17 @@ impl Exchange {
         let upgrade = headers::upgrade_of(&request);
         let (received, path) = (request.received, PathKey::of(request.target.path()));
         let request = outgoing(request, &proxy.via, &proxy.rules);
-        let files = if request.holds_file() { backends.len() } else { 0 };
+        let file = || request.holds_file().then(FilePlace::default);
+        let legs: Vec<Leg> = backends.into_iter().map(|backend| Leg::new(backend, file())).collect();
         let exchange = Arc::new(Exchange {
             proxy: proxy.clone(),
             _alive: proxy.alive.clone(),
-            race: Arc::new(Race::new(backends.len(), reply_to, received)),
-            marks: backends.iter().map(|_| Mark::default()).collect(),
+            race: Arc::new(Race::new(legs.len(), reply_to, received)),
             path,
-            backends,
+            legs,
             is_conditional,
             upgrade,
-            candidates: Mutex::default(),
             request,
-            file_places: (0..files).map(|_| FilePlace::default()).collect(),
             record,
         });
         // Before the client can leave: whoever decides a race ends the legs that are held back.
@@ -68,7 +60,7 @@ impl Exchange {
             let exchange = exchange.clone();
             Box::new(move || exchange.abandon())
         });
-        let legs = (0..exchange.backends.len()).filter(|leg| !held_back.contains(leg));
+        let legs = (0..exchange.legs.len()).filter(|leg| !held_back.contains(leg));
         if exchange.race.is_decided() {
             // The client had left before: nothing is sent, and no connection is lost to it.
             return legs.for_each(|leg| exchange.end(leg, Outcome::Cancelled, exchange.elapsed()));
@@ -82,11 +74,12 @@ impl Exchange {
         if !self.request.method().is_safe() {
             return Vec::new();
         }
-        let is_full = |leg: &usize| !self.backends[*leg].silent().admits(self.proxy.rules.silent_max, self.path, now);
-        let mut held_back: Vec<usize> = (0..self.backends.len()).filter(is_full).collect();
-        if held_back.len() == self.backends.len() {
+        let silent = |leg: usize| self.legs[leg].backend.silent();
+        let is_full = |leg: &usize| !silent(*leg).admits(self.proxy.rules.silent_max, self.path, now);
+        let mut held_back: Vec<usize> = (0..self.legs.len()).filter(is_full).collect();
+        if held_back.len() == self.legs.len() {
             // The one that answered last is the likeliest to answer again.
-            let likeliest = (0..self.backends.len()).max_by_key(|leg| self.backends[*leg].silent().heard());
+            let likeliest = (0..self.legs.len()).max_by_key(|leg| silent(*leg).heard());
             held_back.retain(|leg| Some(*leg) != likeliest);
         }
         self.race.hold_back(held_back.clone());
@@ -96,22 +89,36 @@ impl Exchange {
     /// Starts legs, each as far as it goes without waiting. Doesn't block.
     fn start(self: &Arc<Self>, legs: impl Iterator<Item = usize>) {
         for leg in legs {
-            self.step(leg, |exchange, token| exchange.backends[leg].lines().start(&exchange.request, token));
+            self.step(leg, |exchange, token| exchange.legs[leg].backend.lines().start(&exchange.request, token));
         }
     }
 
-    /// A leg's wait is over: it goes on, on this thread if that needn't read a file.
-    fn go_on(self: &Arc<Self>, leg: usize, woken: Woken) {
-        let exchange = self.clone();
-        self.run(woken.reads_file(&self.request), move || {
-            let has_lost = exchange.race.is_decided();
-            exchange.step(leg, |exchange, token| woken.go_on(&exchange.request, token, has_lost));
-        });
+    /// Leaves a leg to the poller until the next event.
+    pub(super) fn park(self: &Arc<Self>, leg: usize, state: State, events: &Arc<dyn Events>) {
+        self.legs[leg].put(state);
+        if !events.wait(self.clone(), leg) {
+            self.clone().wake(leg);
+        }
     }
 
-    /// Does a piece of work that doesn't wait, but for the disk: then on a thread for that.
-    pub(super) fn run(&self, reads_file: bool, work: impl FnOnce() + Send + 'static) {
+    /// A leg goes on: on this thread, or if that reads a file, on one that may wait for the disk.
+    pub(super) fn resume(self: &Arc<Self>, leg: usize, state: State) {
+        let (reads_file, exchange) = (state.reads_file(&self.request), self.clone());
+        let work = move || exchange.go_on(leg, state);
         if reads_file { (self.proxy.disk)(Box::new(work)) } else { work() }
+    }
+
+    fn go_on(self: &Arc<Self>, leg: usize, state: State) {
+        match state {
+            State::Waiting(waiting) => {
+                let has_lost = self.race.is_decided();
+                self.step(leg, |exchange, token| waiting.go_on(&exchange.request, token, has_lost));
+            }
+            State::Uploading(upload, body) => self.upload(leg, upload, body),
+            State::Draining(draining, ends) => self.drain(leg, draining, ends),
+            // No event concerns it.
+            candidate @ State::Candidate(..) => self.legs[leg].put(candidate),
+        }
     }
 
     /// A leg takes a step, and waits in the poller for the next if it has to.
@@ -120,17 +127,14 @@ impl Exchange {
         let stepped = catch_unwind(AssertUnwindSafe(|| step(self, token))).unwrap_or(Err(Outcome::Panic));
         let ended = match stepped {
             Ok(Step::Answered(answer)) => return self.answered(leg, answer),
-            Ok(Step::Waits(waits)) => self.wait(leg, waits, token),
-            Err(outcome) => Err(outcome),
+            Ok(Step::Turn(waiting)) => return self.resume(leg, State::Waiting(waiting)),
+            Ok(Step::Waits(mut waiting)) => match waiting.events(token) {
+                Ok(events) => return self.park(leg, State::Waiting(waiting), &events),
+                Err(outcome) => outcome,
+            },
+            Err(outcome) => outcome,
         };
-        if let Err(outcome) = ended {
-            self.end(leg, outcome, self.elapsed());
-        }
-    }
-
-    fn wait(self: &Arc<Self>, leg: usize, waits: Waits, token: &CancelToken) -> Result<(), Outcome> {
-        let exchange = self.clone();
-        waits.begin(token, move |woken| exchange.go_on(leg, woken))
+        self.end(leg, ended, self.elapsed());
     }
 
     /// A leg has a complete head: it has won, or waits for what the others say, or has lost.
@@ -150,21 +154,22 @@ impl Exchange {
     /// A leg has lost whose answer is here, and frees its line: once the rest of its request is out, if that isn't, and its body
     /// read. In a race that isn't decided nobody waits for that; else it counts as one that waits in vain until then.
     pub(super) fn lose_answer(self: &Arc<Self>, leg: usize, mut answer: Answer, after: Duration) {
-        let (outcome, upload) = (self.outcome_of(&answer), answer.upload.take());
-        let is_decided = self.race.is_decided();
-        let ends_late = (is_decided && upload.is_none()).then(|| outcome.clone());
-        if ends_late.is_none() {
+        let outcome = self.outcome_of(&answer);
+        if let Some(upload) = answer.upload.take() {
             self.end(leg, outcome, after);
+            self.let_linger(&upload.stop());
+            return self.upload(leg, upload, Some(answer.body));
         }
-        let drain = move |exchange: &Arc<Self>| {
-            exchange.drain(leg, answer.body.drain(LOSER_BODY_BYTES_MAX), move |exchange, is_whole| {
-                let Some(outcome) = ends_late else { return };
-                exchange.end(leg, if is_whole { outcome } else { Outcome::Cancelled }, after);
-            });
+        let ends = if self.race.is_decided() {
+            Some((outcome, after))
+        } else {
+            self.end(leg, outcome, after);
+            None
         };
-        let Some(upload) = upload else { return drain(self) };
-        self.let_linger(&upload.stop());
-        self.upload(upload, drain);
+        match answer.body.drain(LOSER_BODY_BYTES_MAX) {
+            Some(draining) => self.drain(leg, draining, ends),
+            None => self.drained(leg, ends),
+        }
     }
 
     /// A leg has won: all others have lost, and it answers the client.
@@ -172,9 +177,10 @@ impl Exchange {
         // Before its client can ask again.
         self.hear(leg);
         for loser in won.losers {
-            self.backends[loser].silent().add(&self.marks[loser], self.path);
-            if let Some(place) = self.file_places.get(loser) {
-                place.take(self.backends[loser].lines());
+            let Leg { backend, mark, file, .. } = &self.legs[loser];
+            backend.silent().add(mark, self.path);
+            if let Some(file) = file {
+                file.take(backend.lines());
             }
         }
         self.proxy.reaper.take(&self.race, Some(leg), self.request.method().is_safe(), Instant::now());
@@ -188,7 +194,7 @@ impl Exchange {
 
     /// Its backend answers.
     pub(super) fn hear(&self, leg: usize) {
-        self.backends[leg].silent().hear(self.path, Instant::now());
+        self.legs[leg].backend.silent().hear(self.path, Instant::now());
     }
 
     /// These legs were held back and aren't needed.
@@ -203,9 +209,10 @@ impl Exchange {
     }
 
     pub(super) fn end(self: &Arc<Self>, leg: usize, outcome: Outcome, after: Duration) {
-        self.backends[leg].silent().remove(&self.marks[leg]);
-        if let Some(place) = self.file_places.get(leg) {
-            place.give_back();
+        let Leg { backend, mark, file, .. } = &self.legs[leg];
+        backend.silent().remove(mark);
+        if let Some(file) = file {
+            file.give_back();
         }
         self.go_on_after(self.race.end(leg, outcome, after));
     }
@@ -232,9 +239,9 @@ impl Exchange {
             // The last leg may end of itself between the client's leaving and its record.
             self.record.abandoned(Instant::now());
         }
-        let legs: Vec<_> = (results.iter().zip(&self.backends))
-            .map(|(result, backend)| LegRecord {
-                backend: backend.address(),
+        let legs: Vec<_> = (results.iter().zip(&self.legs))
+            .map(|(result, leg)| LegRecord {
+                backend: leg.backend.address(),
                 outcome: &result.outcome,
                 after: result.after,
             })
@@ -253,5 +260,13 @@ impl Exchange {
         self.race.hang_up_abandoned();
         self.skip(held_back);
         self.cancel_all(&candidates);
+    }
+}
+
+impl Waiter for Exchange {
+    fn wake(self: Arc<Self>, leg: usize) {
+        if let Some(state) = self.legs[leg].take() {
+            self.resume(leg, state);
+        }
     }
 }

@@ -2,10 +2,12 @@
 //! Nothing of it concerns the client.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use super::exchange::Exchange;
-use crate::upstream::{Draining, Upload, UploadStop, Uploaded};
+use super::exchange::{Exchange, LOSER_BODY_BYTES_MAX};
+use super::leg::State;
+use crate::message::Outcome;
+use crate::upstream::{AnswerBody, Draining, Upload, UploadStop, Uploaded};
 
 impl Exchange {
     /// The rest of a request whose answer is over goes on for as long as a loser may linger.
@@ -13,35 +15,45 @@ impl Exchange {
         self.proxy.reaper.take(upload, None, self.request.method().is_safe(), Instant::now());
     }
 
-    /// Sends the rest of a request to a backend that has answered, and then does what is to be done. Doesn't block.
-    pub(super) fn upload(self: &Arc<Self>, upload: Upload, then: impl FnOnce(&Arc<Self>) + Send + 'static) {
-        let (reads_file, exchange) = (upload.reads_file(), self.clone());
-        self.run(reads_file, move || match upload.go_on() {
-            Uploaded::Turn(upload) => exchange.upload(upload, then),
-            Uploaded::Full(upload, until) => upload.wait(until, move |upload| exchange.upload(upload, then)),
-            Uploaded::Over => then(&exchange),
-        });
+    /// Sends the rest of a request to a backend that has answered; then a loser's body is read to its end. Doesn't block, but on the
+    /// disk if the request is in a file.
+    pub(super) fn upload(self: &Arc<Self>, leg: usize, upload: Upload, body: Option<AnswerBody>) {
+        match upload.go_on() {
+            Uploaded::Turn(upload) => self.resume(leg, State::Uploading(upload, body)),
+            Uploaded::Full(upload, until) => {
+                let events = upload.events(until);
+                self.park(leg, State::Uploading(upload, body), &events);
+            }
+            Uploaded::Over => match body.and_then(|body| body.drain(LOSER_BODY_BYTES_MAX)) {
+                Some(draining) => self.drain(leg, draining, None),
+                None => self.hear(leg),
+            },
+        }
     }
 
-    /// The rest of a loser's body. The reaper hangs up on it, which it can do as long as the race is there. A head whose short body
-    /// doesn't come is no answer: its backend isn't heard, and a leg that has lost to another's is told by `ended` whether it has.
-    pub(super) fn drain(
-        self: &Arc<Self>,
-        leg: usize,
-        draining: Option<Draining>,
-        ended: impl FnOnce(&Arc<Self>, bool) + Send + 'static,
-    ) {
-        let Some(draining) = draining else {
-            self.hear(leg);
-            return ended(self, true);
-        };
-        let exchange = self.clone();
-        draining.wait(move |draining| {
-            if draining.is_over() {
-                drop(draining);
-                return ended(&exchange, false);
+    /// Reads the rest of a loser's body. The reaper hangs up on it, which it can do as long as the race is there. A head whose short
+    /// body doesn't come is no answer: its backend isn't heard, and the leg, if it hasn't ended, is cancelled.
+    pub(super) fn drain(self: &Arc<Self>, leg: usize, draining: Draining, ends: Option<(Outcome, Duration)>) {
+        if draining.is_over() {
+            // Its connection first: whoever reads the line of the log may count on it.
+            drop(draining);
+            let cancelled = ends.map(|(_, after)| (Outcome::Cancelled, after));
+            return cancelled.map_or((), |(outcome, after)| self.end(leg, outcome, after));
+        }
+        match draining.go_on() {
+            Some(draining) => {
+                let events = draining.events();
+                self.park(leg, State::Draining(draining, ends), &events);
             }
-            exchange.drain(leg, draining.go_on(), ended);
-        });
+            None => self.drained(leg, ends),
+        }
+    }
+
+    /// A loser's answer has been read as far as is worth it.
+    pub(super) fn drained(self: &Arc<Self>, leg: usize, ends: Option<(Outcome, Duration)>) {
+        self.hear(leg);
+        if let Some((outcome, after)) = ends {
+            self.end(leg, outcome, after);
+        }
     }
 }

@@ -5,6 +5,7 @@ mod candidates;
 mod delivery;
 mod exchange;
 mod leftovers;
+mod leg;
 mod worth;
 
 use std::sync::Arc;

@@ -4,7 +4,7 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
-use super::slot::Slot;
+use super::slot::{Events, Slot, Waiter};
 use crate::message::Outcome;
 use crate::poller::{Owner, Poller, Turn, Watch};
 use crate::race::{CancelToken, HangUp};
@@ -25,7 +25,7 @@ impl Alarm {
         alarm
     }
 
-    /// Wakes its leg then at the latest.
+    /// Wakes its leg then at the latest. Before the leg can be hung up on, or that would be forgotten.
     pub(super) fn set(&self, until: Instant) {
         if let Some(watch) = self.watch.get() {
             watch.set_deadline(Some(until));
@@ -37,11 +37,10 @@ impl Alarm {
         self.set(Instant::now());
     }
 
-    /// Has the leg go on at the first event, also one that came before, or when it is hung up on. Doesn't block.
-    pub(super) fn wait(self: &Arc<Alarm>, token: &CancelToken, go_on: Box<dyn FnOnce() + Send>) -> Result<(), Outcome> {
+    /// From now on the token rings it.
+    pub(super) fn arm(self: &Arc<Alarm>, token: &CancelToken) -> Result<Arc<dyn Events>, Outcome> {
         token.arm(self.clone()).map_err(|_| Outcome::Cancelled)?;
-        self.slot.put(go_on);
-        Ok(())
+        Ok(self.clone())
     }
 
     /// Gives the place up.
@@ -49,6 +48,12 @@ impl Alarm {
         if let Some(watch) = self.watch.get() {
             watch.end();
         }
+    }
+}
+
+impl Events for Alarm {
+    fn wait(&self, waiter: Arc<dyn Waiter>, leg: usize) -> bool {
+        self.slot.put(waiter, leg)
     }
 }
 

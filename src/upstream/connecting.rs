@@ -12,6 +12,7 @@ use super::dial::{Attempt, Dialed, Dialing, prepare};
 use super::line::Line;
 use super::looking::{Looked, Looking, Tried};
 use super::permit::Permit;
+use super::slot::Events;
 use super::tls::shake;
 use super::wire::Wire;
 use crate::message::Outcome;
@@ -65,25 +66,17 @@ impl Connecting {
         Connecting { lines: lines.clone(), phase, is_again, deadline }.advance(now)
     }
 
-    /// Has the leg go on when there is news, or when it is hung up on. Doesn't block.
-    pub(super) fn wait(
-        self,
-        token: &CancelToken,
-        go_on: impl FnOnce(Connecting) + Send + 'static,
-    ) -> Result<(), Outcome> {
-        let Connecting { lines, phase, is_again, deadline } = self;
-        let (poller, until) = (lines.poller().clone(), deadline);
-        let go_on = move |phase| go_on(Connecting { lines, phase, is_again, deadline });
-        let made = match phase {
-            Phase::Dials(dialing) => return dialing.wait(token, move |dialing| go_on(Phase::Dials(dialing))),
+    /// What tells when there is news, or that the leg is hung up on. Doesn't block.
+    pub(super) fn events(&mut self, token: &CancelToken) -> Result<Arc<dyn Events>, Outcome> {
+        let made = match &mut self.phase {
+            Phase::Dials(dialing) => return dialing.events(token),
             Phase::Shakes(made) => made,
         };
-        let wire = made.wire.get().clone();
+        let wire = made.wire.get();
         token.arm(wire.clone()).map_err(|_| Outcome::Cancelled)?;
-        // Before the leg waits, since it may go on and come back at once.
-        wire.join_poller(&poller).map_err(|_| Outcome::NoSocket)?;
-        wire.wait(until, Box::new(move || go_on(Phase::Shakes(made))));
-        Ok(())
+        wire.join_poller(self.lines.poller()).map_err(|_| Outcome::NoSocket)?;
+        wire.set_deadline(self.deadline);
+        Ok(wire.clone())
     }
 
     /// Goes on after a wait. Doesn't block.

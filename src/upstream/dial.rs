@@ -13,6 +13,7 @@ use super::Lines;
 use super::alarm::Alarm;
 use super::looking::Tried;
 use super::permit::Permit;
+use super::slot::Events;
 use crate::message::Outcome;
 use crate::poller::{Poller, Watch};
 use crate::race::CancelToken;
@@ -103,12 +104,8 @@ impl Dialing {
         }
     }
 
-    /// Has the leg go on when there is news, when the next attempt's turn has come, or when it is hung up on. Doesn't block.
-    pub(super) fn wait(
-        mut self,
-        token: &CancelToken,
-        go_on: impl FnOnce(Dialing) + Send + 'static,
-    ) -> Result<(), Outcome> {
+    /// What tells when there is news, when the next attempt's turn has come, or that the leg is hung up on. Doesn't block.
+    pub(super) fn events(&mut self, token: &CancelToken) -> Result<Arc<dyn Events>, Outcome> {
         let is_last = self.begun == self.addresses.len();
         let until = if is_last { self.deadline } else { self.deadline.min(self.next_at) };
         let poller = self.lines.poller().clone();
@@ -117,7 +114,7 @@ impl Dialing {
         for attempt in &mut self.attempts {
             attempt.watch_for(&alarm, &poller)?;
         }
-        alarm.wait(token, Box::new(move || go_on(self)))
+        alarm.arm(token)
     }
 
     fn begin_next(&mut self, address: SocketAddr, now: Instant) {
@@ -274,10 +271,9 @@ mod tests {
     use std::sync::atomic::Ordering;
     use std::thread;
 
-    use crossbeam_channel::bounded;
-
     use super::*;
     use crate::message::Address;
+    use crate::upstream::slot::wait_for;
     use crate::upstream::{Reach, SystemLookup, Upstream};
 
     fn soon() -> Instant {
@@ -305,10 +301,9 @@ mod tests {
                     return Ok(address);
                 }
                 Dialed::Failed(Tried { outcome, .. }) => return Err(outcome),
-                Dialed::Waits(dialing) => {
-                    let (sender, waited) = bounded(1);
-                    dialing.wait(token, move |dialing| drop(sender.send(dialing)))?;
-                    waited.recv_timeout(Duration::from_secs(10)).expect("the leg goes on")
+                Dialed::Waits(mut dialing) => {
+                    wait_for(&dialing.events(token)?);
+                    dialing
                 }
             };
             token.disarm().map_err(|_| Outcome::Cancelled)?;

@@ -1,9 +1,11 @@
 //! The rest of a loser's body. Nobody needs it but for its end, which frees the line, so it is waited for in the poller.
 
 use std::io::{self, Read};
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::body::StreamedBody;
+use super::slot::Events;
 
 /// Read at once: most rests are shorter.
 const PIECE_BYTES: usize = 4096;
@@ -39,11 +41,11 @@ impl Draining {
         }
     }
 
-    /// Has `go_on` called when more may have come, or an end, or nothing for the idle timeout. Doesn't block.
-    pub fn wait(self, go_on: impl FnOnce(Draining) + Send + 'static) {
+    /// What tells when more may have come, or an end, or nothing for the idle timeout. Doesn't block.
+    pub fn events(&self) -> Arc<dyn Events> {
         let line = self.body.line.as_ref().expect("a body that is still coming has its line");
-        let (wire, until) = (line.wire().clone(), self.until);
-        wire.wait(until, Box::new(move || go_on(self)));
+        line.wire().set_deadline(self.until);
+        line.wire().clone()
     }
 
     /// Whether no more has come in time, or it is hung up on.

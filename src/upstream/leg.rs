@@ -1,5 +1,6 @@
 //! The steps of a leg and its waits between them, in the poller, from the first look for a line to the head of the answer.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -7,10 +8,10 @@ use super::answer::Answer;
 use super::connecting::{Connecting, Reached};
 use super::line::Line;
 use super::looking::{Looked, Looking};
-use super::outbound::Outbound;
 use super::reading::{Reading, early};
 use super::response::{INTERIM_ANSWERS_MAX, protocol};
 use super::sending::Progress;
+use super::slot::Events;
 use super::{Lines, Outgoing};
 use crate::message::Outcome;
 use crate::race::CancelToken;
@@ -20,128 +21,112 @@ pub enum Step {
     /// The head of the answer has come.
     Answered(Answer),
     /// The leg has to wait, and does so in the poller.
-    Waits(Waits),
+    Waits(Waiting),
+    /// It could go on, but others wait for the thread.
+    Turn(Waiting),
 }
 
-/// A leg that is about to wait in the poller.
-pub struct Waits(Wait);
+/// A leg on its way to its answer. What it does, its text says.
+pub struct Waiting(Stage);
 
-/// What for.
-enum Wait {
-    /// For the answer to a request that is yet to be sent, on a line that is ready for it.
-    Answer(Sent, Outbound),
-    /// For its turn to go on with a long request.
-    Turn(Sent),
-    /// For room in the connection, which hasn't taken all of the request, until then.
-    Room(Sent, Instant),
-    /// For more of the answer.
-    Head(Sent),
-    Addresses(Looking),
-    Connection(Connecting),
-}
-
-/// A leg whose wait is over.
-pub struct Woken(News);
-
-enum News {
-    Answer(Sent),
-    Addresses(Looking),
-    Connection(Connecting),
+enum Stage {
+    /// The addresses of the backend's name are looked up.
+    Looks(Looking),
+    Connects(Connecting),
+    /// The request hasn't gone out whole, and must by then have gone on.
+    Sends(Sent, Instant),
+    /// The head of the answer hasn't come whole.
+    Awaits(Sent),
 }
 
 /// A leg whose request is on the wire, or on its way there.
-pub(super) struct Sent {
-    pub(super) line: Line,
-    pub(super) lines: Arc<Lines>,
+struct Sent {
+    line: Line,
+    lines: Arc<Lines>,
     /// By then the whole head must have come.
     head_by: Instant,
     /// How many interim answers have come.
     interim: usize,
 }
 
-impl Waits {
-    fn for_answer(mut line: Line, request: &Outgoing, lines: &Arc<Lines>) -> Waits {
-        if request.binds_connection() {
-            line.bind();
-        }
-        let head_by = Instant::now() + lines.timeout();
-        let sent = Sent { line, lines: lines.clone(), head_by, interim: 0 };
-        Waits(Wait::Answer(sent, request.outbound(lines.address())))
+impl Waiting {
+    /// What tells when the leg can go on, or that it is hung up on, or that its time is over. An error: the leg won't go on.
+    pub fn events(&mut self, token: &CancelToken) -> Result<Arc<dyn Events>, Outcome> {
+        let (sent, until) = match &mut self.0 {
+            Stage::Looks(looking) => return looking.events(token),
+            Stage::Connects(connecting) => return connecting.events(token),
+            Stage::Sends(sent, until) => (&*sent, *until),
+            Stage::Awaits(sent) => (&*sent, sent.head_by),
+        };
+        sent.line.wire().set_deadline(until);
+        Ok(sent.line.wire().clone())
     }
 
-    /// Begins the wait, for which a request may be sent. The leg goes on when something has happened, or when it is hung up on, or
-    /// when the time is over; at once, if it needn't wait. Doesn't block. An error: the leg won't go on, and nothing was sent.
-    pub fn begin(self, token: &CancelToken, go_on: impl FnOnce(Woken) + Send + 'static) -> Result<(), Outcome> {
-        match self.0 {
-            Wait::Answer(mut sent, outbound) => {
-                sent.line.arm(token)?;
-                let (wire, head_by) = (sent.line.wire().clone(), sent.head_by);
-                wire.send_ahead(outbound, head_by, Box::new(move || go_on(Woken(News::Answer(sent)))));
-            }
-            Wait::Turn(sent) => go_on(Woken(News::Answer(sent))),
-            Wait::Room(sent, until) => sent.wait(until, |sent| go_on(Woken(News::Answer(sent)))),
-            Wait::Head(sent) => {
-                let head_by = sent.head_by;
-                sent.wait(head_by, |sent| go_on(Woken(News::Answer(sent))));
-            }
-            Wait::Addresses(looking) => return looking.wait(token, |looking| go_on(Woken(News::Addresses(looking)))),
-            Wait::Connection(connecting) => {
-                return connecting.wait(token, |connecting| go_on(Woken(News::Connection(connecting))));
-            }
-        }
-        Ok(())
-    }
-}
-
-impl Woken {
     /// Whether the next step reads the request's body from a file.
     pub fn reads_file(&self, request: &Outgoing) -> bool {
-        match &self.0 {
-            News::Answer(sent) => request.holds_file() && !sent.line.wire().is_request_out(),
-            News::Addresses(_) | News::Connection(_) => false,
-        }
+        matches!(self.0, Stage::Sends(..)) && request.holds_file()
     }
 
     /// Does the next step, as far as that goes without waiting: goes on with the request, or reads the head of the answer. The leg
     /// may have to wait once more. `has_lost`: nobody needs more of the answer than that it has come. Blocks on the disk alone.
     pub fn go_on(self, request: &Outgoing, token: &CancelToken, has_lost: bool) -> Result<Step, Outcome> {
+        if token.is_cancelled() {
+            return Err(Outcome::Cancelled);
+        }
         match self.0 {
-            News::Answer(sent) => sent.go_on(request, token, has_lost),
-            News::Addresses(looking) => {
+            Stage::Looks(looking) => {
                 let (lines, deadline) = (looking.lines.clone(), looking.deadline);
-                lines.after_looking(looking.go_on(token)?, deadline, request)
+                lines.after_looking(looking.go_on(token)?, deadline, request, token)
             }
-            News::Connection(connecting) => {
-                let lines = connecting.lines.clone();
-                let deadline = connecting.deadline;
-                lines.after_connecting(connecting.go_on(token)?, deadline, request)
+            Stage::Connects(connecting) => {
+                let (lines, deadline) = (connecting.lines.clone(), connecting.deadline);
+                lines.after_connecting(connecting.go_on(token)?, deadline, request, token)
             }
+            Stage::Sends(sent, _) => sent.send(request, token, has_lost),
+            Stage::Awaits(sent) => sent.read_answer(request, token, has_lost),
         }
     }
 }
 
+impl fmt::Display for Waiting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match &self.0 {
+            Stage::Looks(_) => "looks its name up",
+            Stage::Connects(_) => "connects",
+            Stage::Sends(..) => "sends the request",
+            Stage::Awaits(_) => "awaits the answer",
+        })
+    }
+}
+
 impl Sent {
-    fn wait(self, until: Instant, go_on: impl FnOnce(Sent) + Send + 'static) {
-        let wire = self.line.wire().clone();
-        wire.wait(until, Box::new(move || go_on(self)));
+    /// Begins with the request, if the leg isn't hung up on; from now on the token hangs up on the line.
+    fn begin(mut line: Line, lines: &Arc<Lines>, request: &Outgoing, token: &CancelToken) -> Result<Step, Outcome> {
+        if request.binds_connection() {
+            line.bind();
+        }
+        line.arm(token)?;
+        let sent = Sent { line, lines: lines.clone(), head_by: Instant::now() + lines.timeout(), interim: 0 };
+        sent.line.wire().begin(request.outbound(lines.address()));
+        if sent.line.wire().is_request_out() {
+            return Ok(Step::Waits(Waiting(Stage::Awaits(sent))));
+        }
+        // Files aren't read here.
+        let now = Instant::now();
+        Ok(Step::Turn(Waiting(Stage::Sends(sent, now))))
     }
 
-    /// Goes on with the request or, if it is out or nothing more of it will be, reads the answer.
-    fn go_on(mut self, request: &Outgoing, token: &CancelToken, has_lost: bool) -> Result<Step, Outcome> {
-        if token.is_cancelled() {
-            return Err(Outcome::Cancelled);
-        }
+    /// Goes on with the request; if it is out, or nothing more of it will be, reads the answer.
+    fn send(mut self, request: &Outgoing, token: &CancelToken, has_lost: bool) -> Result<Step, Outcome> {
         let wire = self.line.wire().clone();
-        if !wire.is_request_out() {
-            match wire.send_more(Some(early), self.lines.idle_timeout()) {
-                Progress::Out => self.head_by = Instant::now() + self.lines.timeout(),
-                Progress::Turn => return Ok(Step::Waits(Waits(Wait::Turn(self)))),
-                Progress::Full(until) => return Ok(Step::Waits(Waits(Wait::Room(self, until)))),
-                Progress::Late => return Err(failed(token, Outcome::Timeout)),
-                Progress::Answered => {}
-                // The backend needs no more of it.
-                Progress::Over => wire.reset_at_close(),
-            }
+        match wire.send_more(Some(early), self.lines.idle_timeout()) {
+            Progress::Out => self.head_by = Instant::now() + self.lines.timeout(),
+            Progress::Turn => return Ok(Step::Turn(Waiting(Stage::Sends(self, Instant::now())))),
+            Progress::Full(until) => return Ok(Step::Waits(Waiting(Stage::Sends(self, until)))),
+            Progress::Late => return Err(failed(token, Outcome::Timeout)),
+            Progress::Answered => {}
+            // The backend needs no more of it.
+            Progress::Over => wire.reset_at_close(),
         }
         self.read_answer(request, token, has_lost)
     }
@@ -164,7 +149,7 @@ impl Sent {
                         is_unanswered && self.interim == 0 && matches!(outcome, Outcome::Reset | Outcome::Closed);
                     return match failed(token, outcome) {
                         Outcome::Cancelled => Err(Outcome::Cancelled),
-                        _ if died && self.line.may_repeat(request) => self.lines.start_afresh(request),
+                        _ if died && self.line.may_repeat(request) => self.lines.start_afresh(request, token),
                         outcome => Err(outcome),
                     };
                 }
@@ -173,11 +158,11 @@ impl Sent {
                 Reading::Partial(_) if Instant::now() >= self.head_by => {
                     return Err(failed(token, Outcome::Timeout));
                 }
-                Reading::Partial(_) => return Ok(Step::Waits(Waits(Wait::Head(self)))),
+                Reading::Partial(_) => return Ok(Step::Waits(Waiting(Stage::Awaits(self)))),
                 Reading::Head(head, whole) => {
                     // The request crossed it: the backend gave up the idle connection just when it was used (RFC 9110 §15.5.9).
                     if head.is_request_timeout_at_close() && self.line.may_repeat(request) {
-                        return self.lines.start_afresh(request);
+                        return self.lines.start_afresh(request, token);
                     }
                     return Answer::of(self.line, &self.lines, request, token, &head, whole).map(Step::Answered);
                 }
@@ -198,14 +183,14 @@ impl Lines {
             return Err(Outcome::Cancelled);
         }
         match self.take(request.is_idempotent(), Instant::now()) {
-            Some(line) => Ok(self.start_on(line, request)),
-            None => self.start_afresh(request),
+            Some(line) => Sent::begin(line, self, request, token),
+            None => self.start_afresh(request, token),
         }
     }
 
-    fn start_afresh(self: &Arc<Lines>, request: &Outgoing) -> Result<Step, Outcome> {
+    fn start_afresh(self: &Arc<Lines>, request: &Outgoing, token: &CancelToken) -> Result<Step, Outcome> {
         let deadline = Instant::now() + self.timeout();
-        self.after_looking(Looking::begin(self, deadline)?, deadline, request)
+        self.after_looking(Looking::begin(self, deadline)?, deadline, request, token)
     }
 
     fn after_looking(
@@ -213,13 +198,14 @@ impl Lines {
         looked: Looked,
         deadline: Instant,
         request: &Outgoing,
+        token: &CancelToken,
     ) -> Result<Step, Outcome> {
         match looked {
             Looked::Found { addresses, is_again } => {
                 let reached = Connecting::begin(self, addresses, is_again, deadline)?;
-                self.after_connecting(reached, deadline, request)
+                self.after_connecting(reached, deadline, request, token)
             }
-            Looked::Waits(looking) => Ok(Step::Waits(Waits(Wait::Addresses(looking)))),
+            Looked::Waits(looking) => Ok(Step::Waits(Waiting(Stage::Looks(looking)))),
         }
     }
 
@@ -228,15 +214,12 @@ impl Lines {
         reached: Reached,
         deadline: Instant,
         request: &Outgoing,
+        token: &CancelToken,
     ) -> Result<Step, Outcome> {
         match reached {
-            Reached::Connected(line) => Ok(self.start_on(line, request)),
-            Reached::Waits(connecting) => Ok(Step::Waits(Waits(Wait::Connection(connecting)))),
-            Reached::LooksAgain(looked) => self.after_looking(looked, deadline, request),
+            Reached::Connected(line) => Sent::begin(line, self, request, token),
+            Reached::Waits(connecting) => Ok(Step::Waits(Waiting(Stage::Connects(connecting)))),
+            Reached::LooksAgain(looked) => self.after_looking(looked, deadline, request, token),
         }
-    }
-
-    fn start_on(self: &Arc<Lines>, line: Line, request: &Outgoing) -> Step {
-        Step::Waits(Waits::for_answer(line, request, self))
     }
 }

@@ -208,9 +208,8 @@ mod tests {
     use std::net::TcpListener;
     use std::thread;
 
-    use crossbeam_channel::bounded;
-
     use super::super::connecting::{Connecting, Reached};
+    use super::super::slot::wait_for;
     use super::super::{Reach, SystemLookup};
     use super::*;
     use crate::race::CancelToken;
@@ -227,10 +226,9 @@ mod tests {
             match reached.expect("a connection") {
                 Reached::Connected(line) => return line,
                 Reached::LooksAgain(_) => panic!("it is refused"),
-                Reached::Waits(connecting) => {
-                    let (sender, waited) = bounded(1);
-                    connecting.wait(&token, move |connecting| drop(sender.send(connecting))).expect("a wait");
-                    reached = waited.recv_timeout(SOON).expect("the leg goes on").go_on(&token);
+                Reached::Waits(mut connecting) => {
+                    wait_for(&connecting.events(&token).expect("a wait"));
+                    reached = connecting.go_on(&token);
                 }
             }
         }

@@ -7,6 +7,7 @@ use std::time::Instant;
 use super::Lines;
 use super::alarm::Alarm;
 use super::resolve::News;
+use super::slot::Events;
 use crate::message::Outcome;
 use crate::race::CancelToken;
 
@@ -64,10 +65,9 @@ impl Looking {
         if now < deadline { Ok(Looked::Waits(looking)) } else { Err(looking.late()) }
     }
 
-    /// Has the leg go on when there is news, or when it is hung up on. Doesn't block.
-    pub(super) fn wait(self, token: &CancelToken, go_on: impl FnOnce(Looking) + Send + 'static) -> Result<(), Outcome> {
-        let alarm = self.alarm.clone();
-        alarm.wait(token, Box::new(move || go_on(self)))
+    /// What tells when there is news, or that the leg is hung up on. Doesn't block.
+    pub(super) fn events(&self, token: &CancelToken) -> Result<Arc<dyn Events>, Outcome> {
+        self.alarm.arm(token)
     }
 
     /// Goes on after a wait. Doesn't block.

@@ -1,9 +1,20 @@
-//! The place in which one leg waits for its wire, and from which it goes on once. Knows nothing of sockets.
+//! The place in which one leg waits for an event, and from which it goes on once. Knows nothing of sockets, nor of what a leg is.
 
-use crate::sync::{Mutex, MutexGuard, PoisonError};
+use crate::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Has a leg go on that waits for its answer, for room, or for its connection.
-pub(super) type Wake = Box<dyn FnOnce() + Send>;
+/// Whose legs wait here, by their numbers.
+pub trait Waiter: Send + Sync {
+    /// Something has happened that the leg waits for, or its time is over. Any thread may call it; it doesn't block.
+    fn wake(self: Arc<Self>, leg: usize);
+}
+
+/// What tells of events.
+pub trait Events: Send + Sync {
+    /// Has the leg woken at the next event, once. `false`: an event came while no leg waited, and the leg must look at once. Doesn't
+    /// block.
+    #[must_use]
+    fn wait(&self, waiter: Arc<dyn Waiter>, leg: usize) -> bool;
+}
 
 /// The place. It is empty while the leg runs.
 #[derive(Default)]
@@ -11,8 +22,8 @@ pub(super) struct Slot(Mutex<State>);
 
 #[derive(Default)]
 struct State {
-    /// Whoever takes it out owns the leg.
-    waiting: Option<Wake>,
+    /// Whoever takes it out wakes the leg.
+    waiting: Option<(Arc<dyn Waiter>, usize)>,
     /// An event came while no leg waited. The poller tells each only once, so the next leg must look before it waits.
     missed: bool,
 }
@@ -28,27 +39,26 @@ impl Slot {
         self.state().missed = false;
     }
 
-    /// The leg waits; if an event was missed, it goes on at once, on this thread.
-    pub(super) fn put(&self, wake: Wake) {
+    /// The leg waits, unless an event was missed.
+    pub(super) fn put(&self, waiter: Arc<dyn Waiter>, leg: usize) -> bool {
         let mut state = self.state();
-        if !std::mem::take(&mut state.missed) {
-            state.waiting = Some(wake);
-            return;
+        if std::mem::take(&mut state.missed) {
+            return false;
         }
-        drop(state);
-        wake();
+        state.waiting = Some((waiter, leg));
+        true
     }
 
     /// Something has come, or there is room, or the time is over: the leg goes on.
     pub(super) fn wake(&self) {
-        let wake = {
+        let waiting = {
             let mut state = self.state();
-            let wake = state.waiting.take();
-            state.missed = wake.is_none();
-            wake
+            let waiting = state.waiting.take();
+            state.missed = waiting.is_none();
+            waiting
         };
-        if let Some(wake) = wake {
-            wake();
+        if let Some((waiter, leg)) = waiting {
+            waiter.wake(leg);
         }
     }
 
@@ -57,33 +67,48 @@ impl Slot {
     }
 }
 
+/// Waits on this thread, as no leg does.
+#[cfg(test)]
+pub(super) fn wait_for(events: &Arc<dyn Events>) {
+    struct Sender(crossbeam_channel::Sender<()>);
+    impl Waiter for Sender {
+        fn wake(self: Arc<Self>, _: usize) {
+            let _ = self.0.send(());
+        }
+    }
+    let (sender, woken) = crossbeam_channel::bounded(1);
+    if events.wait(Arc::new(Sender(sender)), 0) {
+        woken.recv_timeout(std::time::Duration::from_secs(10)).expect("the leg goes on");
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;
 
+    #[derive(Default)]
+    struct Count(AtomicUsize);
+
+    impl Waiter for Count {
+        fn wake(self: Arc<Self>, _: usize) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
     #[test]
-    fn an_event_that_came_while_nobody_waited_wakes_the_next_and_no_other() {
-        let (slot, woken) = (Slot::default(), Arc::new(AtomicUsize::new(0)));
-        let put = || {
-            let woken = woken.clone();
-            slot.put(Box::new(move || {
-                woken.fetch_add(1, Ordering::Relaxed);
-            }));
-        };
-        let count = |woken: &AtomicUsize| woken.load(Ordering::Relaxed);
+    fn an_event_that_came_while_nobody_waited_keeps_the_next_from_waiting_and_no_other() {
+        let (slot, woken) = (Slot::default(), Arc::new(Count::default()));
+        let count = || woken.0.load(Ordering::Relaxed);
         slot.wake();
-        put();
-        assert_eq!(count(&woken), 1, "it goes on at once");
-        put();
-        assert_eq!(count(&woken), 1, "nothing has happened since");
+        assert!(!slot.put(woken.clone(), 0), "it must look at once");
+        assert!(slot.put(woken.clone(), 0), "nothing has happened since");
+        assert_eq!(count(), 0);
         slot.wake();
         slot.wake();
-        assert_eq!(count(&woken), 2);
+        assert_eq!(count(), 1);
         slot.forget_missed();
-        put();
-        assert_eq!(count(&woken), 2, "somebody has looked");
+        assert!(slot.put(woken.clone(), 0), "somebody has looked");
     }
 }

@@ -9,6 +9,7 @@ use super::Lines;
 use super::line::Line;
 use super::permit::Permit;
 use super::sending::Progress;
+use super::slot::Events;
 use super::wire::Wire;
 use crate::race::Losers;
 
@@ -91,14 +92,10 @@ impl Upload {
         }
     }
 
-    /// Has `go_on` called when there may be room again, or its time is over. Doesn't block.
-    pub fn wait(self, until: Instant, go_on: impl FnOnce(Upload) + Send + 'static) {
-        let stop = self.stop.clone();
-        stop.wire.wait(until, Box::new(move || go_on(self)));
-        if stop.is_stopped.load(Ordering::Acquire) {
-            // It came before there was anything to wake.
-            stop.wire.wake();
-        }
+    /// What tells when there may be room again, or that it is stopped, or that its time is over. Doesn't block.
+    pub fn events(&self, until: Instant) -> Arc<dyn Events> {
+        self.stop.wire.set_deadline(until);
+        self.stop.wire.clone()
     }
 }
 

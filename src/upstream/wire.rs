@@ -15,7 +15,7 @@ use socket2::Socket;
 use super::byte_stream::{ByteStream, Peeked};
 use super::outbound::Outbound;
 use super::sending::{Call, Judge, Progress};
-use super::slot::{Slot, Wake};
+use super::slot::{Events, Slot, Waiter};
 use crate::message::Ready;
 use crate::poller::{Owner, Poller, Turn, Watch};
 use crate::race::HangUp;
@@ -84,17 +84,10 @@ impl Wire {
         drop(call);
     }
 
-    /// Sends of a request what is in memory, without waiting, and has the leg woken when something has come, or at the deadline;
-    /// at once, if that isn't all or the socket didn't take it.
-    pub(super) fn send_ahead(&self, request: Outbound, head_by: Instant, wake: Wake) {
-        self.set_deadline(head_by);
-        // Everything is set before the first byte goes out, since the answer may come at once; under the lock, also how
-        // much has gone out. It never waits.
-        let mut call = lock(&self.call);
-        *call = Call::begin(request, self);
-        let is_out = call.is_out();
-        drop(call);
-        if is_out { self.slot.put(wake) } else { wake() }
+    /// Sends of a request what is in memory, as far as that goes without waiting.
+    pub(super) fn begin(&self, request: Outbound) {
+        let call = Call::begin(request, self);
+        *lock(&self.call) = call;
     }
 
     /// Goes on with a request that isn't out, unless `judge` finds an answer that is here already; without one nothing is looked
@@ -110,12 +103,6 @@ impl Wire {
     /// Has a leg go on that waits, as if something had happened.
     pub(super) fn wake(&self) {
         self.slot.wake();
-    }
-
-    /// Has a leg go on at the next event, also one that came since it last looked, or when it is time.
-    pub(super) fn wait(&self, until: Instant, wake: Wake) {
-        self.set_deadline(until);
-        self.slot.put(wake);
     }
 
     /// One look: no bytes that nobody asked for, and no end.
@@ -224,7 +211,8 @@ impl Wire {
         lock(&self.call).is_untouched()
     }
 
-    fn set_deadline(&self, deadline: Instant) {
+    /// Tells then at the latest.
+    pub(super) fn set_deadline(&self, deadline: Instant) {
         if let Some(watch) = self.watch.get() {
             watch.set_deadline(Some(deadline));
         }
@@ -234,6 +222,12 @@ impl Wire {
 impl AsFd for Wire {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
+    }
+}
+
+impl Events for Wire {
+    fn wait(&self, waiter: Arc<dyn Waiter>, leg: usize) -> bool {
+        self.slot.put(waiter, leg)
     }
 }
 

@@ -13,8 +13,8 @@ use crate::outbound::{Body, Outbound};
 use crate::poller::{Poller, Turn};
 use crate::race::{CancelToken, HangUp};
 use crate::sending::{Early, Judge, Progress};
-use crate::slot::Wake;
-use crate::sync::channel::{Sender, bounded};
+use crate::slot::{Events, Waiter};
+use crate::sync::channel::{Receiver, Sender, bounded};
 use crate::sync::thread::{scope, yield_now};
 use crate::sync::{chance, pick};
 use crate::wire::Wire;
@@ -53,27 +53,47 @@ fn send_and_wait(wire: &Arc<Wire>, token: &CancelToken, head_by: Instant) -> boo
     if token.arm(wire.clone()).is_err() {
         return false;
     }
-    let (gone_on, goes_on) = bounded(2);
-    wire.send_ahead(Outbound::new(b"request".to_vec(), None), head_by, wake(&gone_on));
+    let leg = Leg::new();
+    wire.begin(Outbound::new(b"request".to_vec(), None));
     loop {
-        goes_on.recv().expect("the leg goes on");
-        assert!(goes_on.try_recv().is_err(), "the leg goes on once for each wait");
+        leg.wait(wire, head_by);
         if !wire.is_request_out() {
             // It was hung up on before.
             wire.hang_up();
             return true;
         }
-        let is_here = wire.peek(|peeked| peeked.bytes == b"answer" || peeked.end.is_some());
-        if is_here || Instant::now() >= head_by {
+        // There may be an end behind the first bytes, of which no other event tells.
+        let is_here = || wire.peek(|peeked| peeked.bytes == b"answer" || peeked.end.is_some());
+        if is_here() || is_here() || Instant::now() >= head_by {
             return true;
         }
-        wire.wait(head_by, wake(&gone_on));
     }
 }
 
-fn wake(gone_on: &Sender<()>) -> Wake {
-    let gone_on = gone_on.clone();
-    Box::new(move || gone_on.send(()).expect("the leg listens"))
+/// A leg, and how it hears that it goes on.
+struct Leg(Arc<Woken>, Receiver<()>);
+
+struct Woken(Sender<()>);
+
+impl Waiter for Woken {
+    fn wake(self: Arc<Self>, _: usize) {
+        self.0.send(()).expect("the leg listens");
+    }
+}
+
+impl Leg {
+    fn new() -> Leg {
+        let (woken, goes_on) = bounded(2);
+        Leg(Arc::new(Woken(woken)), goes_on)
+    }
+
+    fn wait(&self, wire: &Wire, until: Instant) {
+        wire.set_deadline(until);
+        if wire.wait(self.0.clone(), 0) {
+            self.1.recv().expect("the leg goes on");
+        }
+        assert!(self.1.try_recv().is_err(), "the leg goes on once for each wait");
+    }
 }
 
 fn maybe(one_in: u32, deed: impl FnOnce()) {
@@ -153,27 +173,23 @@ pub fn a_request_in_many_goes_arrives_whole_or_its_leg_knows_why() {
 /// The leg sends its request, as `upstream` does: how that has ended, and after it the wait for the answer.
 fn send_all(wire: &Arc<Wire>, token: &CancelToken, course: Course) -> Option<Progress> {
     token.arm(wire.clone()).ok()?;
-    let (gone_on, goes_on) = bounded(2);
+    let leg = Leg::new();
     let head_by = Instant::now() + LONG;
     let silence_max = if course == Course::TimedOut { Duration::from_nanos(1) } else { LONG };
     let body = chance(2).then_some(InFile).map(|body| Arc::new(body) as Arc<dyn Body>);
     let head = if body.is_some() { b"head".to_vec() } else { [b"head", &PATTERN[..]].concat() };
-    wire.send_ahead(Outbound::new(head, body), head_by, wake(&gone_on));
-    goes_on.recv().expect("the leg goes on");
+    wire.begin(Outbound::new(head, body));
     let judge: Judge = |peeked: Peeked| (peeked.bytes == b"no" || peeked.end.is_some()).then_some(Early::Ends);
     let progress = loop {
         match wire.send_more(Some(judge), silence_max) {
-            Progress::Full(until) => wire.wait(until, wake(&gone_on)),
-            Progress::Turn => continue,
+            Progress::Full(until) => leg.wait(wire, until),
+            Progress::Turn => {}
             progress @ (Progress::Out | Progress::Answered | Progress::Late | Progress::Over) => break progress,
         }
-        goes_on.recv().expect("the leg goes on");
     };
     while progress == Progress::Out && !is_answered(wire) && !wire.peek(|peeked| peeked.end.is_some()) {
-        wire.wait(head_by, wake(&gone_on));
-        goes_on.recv().expect("the leg goes on");
+        leg.wait(wire, head_by);
     }
-    assert!(goes_on.try_recv().is_err(), "the leg goes on once for each wait");
     Some(progress)
 }
 
