@@ -142,16 +142,16 @@ impl Connection {
         self.is_idle()
     }
 
-    /// Whether nothing of a request is here.
+    /// Whether nothing of a request is here. Half of an empty line is no more of one than a whole one is.
     pub(super) fn is_idle(&self) -> bool {
-        matches!(self.state, State::Idle { .. }) && self.input.is_empty()
+        matches!(self.state, State::Idle { .. }) && matches!(self.input[..], [] | [b'\r'])
     }
 
     /// What it makes of its client's place.
     pub(super) fn standing(&self) -> Standing {
         let unread = self.input.len() as u64;
         match &self.state {
-            State::Idle { since } if self.input.is_empty() => Standing::Idle { since: *since },
+            State::Idle { since } if self.is_idle() => Standing::Idle { since: *since },
             State::Idle { since } | State::Head { since, .. } | State::Http2 { since } => {
                 Standing::Arriving { since: *since, bytes: unread, heard: *since }
             }
@@ -222,11 +222,12 @@ impl Connection {
     }
 
     fn step_head(&mut self, may_write: bool, now: Instant) -> Result<Step, Refusal> {
-        self.skip_empty_lines();
-        if self.input.is_empty() {
-            return Ok(Step::More);
-        }
         if matches!(self.state, State::Idle { .. }) {
+            let empty = empty_lines(&self.input);
+            self.input.drain(..empty);
+            if self.is_idle() {
+                return Ok(Step::More);
+            }
             self.state = State::Head { reader: HeadReader::default(), since: now };
             self.deadline = now + self.limits.head_time;
         }
@@ -240,16 +241,6 @@ impl Connection {
         let Some((head, length)) = read? else { return Ok(Step::More) };
         self.input.drain(..length);
         self.begin_body(head, may_write, now)
-    }
-
-    fn skip_empty_lines(&mut self) {
-        let empty = empty_lines(&self.input);
-        if empty > 0 {
-            self.input.drain(..empty);
-            if let State::Head { reader, .. } = &mut self.state {
-                *reader = HeadReader::default();
-            }
-        }
     }
 
     fn begin_body(&mut self, head: Head, may_write: bool, now: Instant) -> Result<Step, Refusal> {
@@ -391,6 +382,21 @@ mod tests {
         assert!(matches!(connection.step(later), Step::More));
         assert_eq!(connection.deadline(), later + BODY_START_TIME + Duration::from_secs(10));
         assert!(matches!(connection.expire(), Step::Refuse(Refusal::RequestTimeout)));
+    }
+
+    /// Was seen as: a client that sent an empty line in two pieces was told that its request came too slowly.
+    #[test]
+    fn an_empty_line_is_no_request_however_it_comes() {
+        let now = Instant::now();
+        for pieces in [vec!["\r\n"], vec!["\r", "\n"], vec!["\r\n\r"]] {
+            let mut connection = connection(now);
+            for piece in &pieces {
+                connection.receive(piece.as_bytes());
+                assert!(matches!(connection.step(now + Duration::from_secs(1)), Step::More), "{pieces:?}");
+            }
+            assert_eq!(connection.deadline(), now + HEAD_TIME, "{pieces:?} win no time");
+            assert!(connection.is_idle() && matches!(connection.expire(), Step::Close), "{pieces:?}");
+        }
     }
 
     #[test]

@@ -2,18 +2,31 @@
 //! beside the code: written without a look at its states, and slowly.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use http::{HeaderMap, HeaderName};
+use http::{HeaderMap, HeaderName, Method};
 
-use super::Limits;
 use super::body::BodyReader;
 use super::connection::{Connection, Step};
 use super::head::{Head, HeadReader};
-use crate::message::{BodyLength, Request, Spool, SpoolWriter};
+use super::{Limits, Terms};
+use crate::message::{BodyLength, Refusal, Request, Spool, SpoolMemory, SpoolWriter};
 
 const HEAD_BYTES_MAX: usize = 32 * 1024;
 const BODY_BYTES_MAX: u64 = 100_000;
+/// Of a connection's input: more would say no more, and each of its bytes may cost a step.
+const STREAM_BYTES_MAX: usize = 512;
+/// So that a stream can be too long for them: a head of too many fields isn't, and the longest body that is meant fits exactly.
+const SHORT_HEAD_BYTES_MAX: usize = 448;
+const SHORT_BODY_BYTES_MAX: u64 = 255;
+const GOOD: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+const SPOILERS: [&[u8]; 5] = [
+    b"GET /bad HTTP/1.1\nHost: a\r\n\r\n",
+    b"POST /bad HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    b"POST /bad HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\nContent-Length: 26\r\n\r\n",
+    b"POST /bad HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nab\r\n0\r\n\r\n",
+    b"POST /bad HTTP/1.1\r\nHost: a\r\nContent-Length: 256\r\n\r\n",
+];
 
 /// A head is the same whole, in pieces and with more behind it; one that is accepted is what a plain reading of its lines
 /// says.
@@ -161,38 +174,66 @@ fn plain_line(input: &[u8], bytes_max: usize) -> Result<&[u8], Plain> {
     if end > bytes_max || line.iter().any(is_bad) { Err(Plain::Bad) } else { Ok(line) }
 }
 
-/// A connection serves the same requests however its bytes arrive, those that were meant, and none after a refusal.
+/// A connection serves the same requests however its bytes arrive and wherever their bodies are kept, those that were meant,
+/// and none after a refusal.
 pub fn connection(bytes: &[u8]) {
+    let bytes = &bytes[..bytes.len().min(STREAM_BYTES_MAX)];
     let (sizes, input) = split(bytes);
-    let in_pieces = |stream: &[u8]| {
-        let mut start = 0;
-        let pieces = sizes.ends(stream.len()).map(|end| stream[std::mem::replace(&mut start, end)..end].to_vec());
-        served(pieces)
-    };
-    let (whole, pieces) = (served(std::iter::once(input.to_vec())), in_pieces(input));
-    assert_eq!(whole.requests, pieces.requests);
-    assert_eq!(whole.refused, pieces.refused);
-    let (stream, meant) = meant(input);
-    let found = in_pieces(&stream);
-    assert_eq!((found.requests, found.refused), (meant, false), "{:?}", String::from_utf8_lossy(&stream));
-    let found =
-        in_pieces(&[&stream, &b"GET /bad HTTP/1.1\nHost: a\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n"[..]].concat());
-    assert!(found.refused && found.requests.len() == meant_count(input), "nothing is served behind a refusal");
+    // `split` leaves five bits: how many requests are described, what memory there is, and whether they are followed by what
+    // must be refused or by whatever comes.
+    let bits = bytes.get(1).map_or(0, |bits| usize::from(bits >> 3));
+    let (forms, tail) = input.split_at((bits & 3).min(input.len() / 3) * 3);
+    let (mut stream, meant) = meant(forms);
+    let is_spoilt = bits & 16 > 0;
+    let tail = if is_spoilt { [spoiler(tail), GOOD].concat() } else { tail.to_vec() };
+    stream.extend_from_slice(&tail);
+    let mut start = 0;
+    let pieces = sizes.ends(stream.len()).map(|end| &stream[std::mem::replace(&mut start, end)..end]);
+    let now = Instant::now();
+    let whole = served(std::iter::once(&stream[..]), SpoolMemory::default(), now);
+    let found = served(pieces, memory(bits >> 2 & 3), now);
+    assert_eq!(found, whole, "in pieces");
+    let text = stream.escape_ascii();
+    assert!(found.requests.starts_with(&meant), "{text}: {meant:?} of {:?}", found.requests);
+    if is_spoilt || tail.is_empty() {
+        assert_eq!((found.requests.len(), found.refused), (meant.len(), is_spoilt), "{text}");
+    }
 }
 
-/// What was served of a stream: targets and bodies.
+/// Something that must be refused.
+fn spoiler(tail: &[u8]) -> &'static [u8] {
+    SPOILERS[tail.first().map_or(0, |byte| usize::from(*byte)) % SPOILERS.len()]
+}
+
+/// Memory for bodies. Most of it is too small for some of them, which go to their files in several portions then.
+fn memory(number: usize) -> SpoolMemory {
+    match number {
+        0 => SpoolMemory::default(),
+        1 => SpoolMemory::of(0).in_portions(64, 16),
+        2 => SpoolMemory::of(48).in_portions(64, 16),
+        _ => SpoolMemory::default().in_portions(32, 8),
+    }
+}
+
+/// What was served of a stream.
+#[derive(Debug, Default, PartialEq, Eq)]
 struct Served {
+    /// Targets and bodies.
     requests: Vec<(String, Option<Vec<u8>>)>,
     refused: bool,
+    unread: Vec<u8>,
+    /// What the rest makes of the client's place, and what comes of it if nothing follows.
+    left: String,
 }
 
-fn served(pieces: impl Iterator<Item = Vec<u8>>) -> Served {
-    let now = Instant::now();
-    let mut connection = fresh(now);
-    let mut served = Served { requests: Vec::new(), refused: false };
+fn served<'a>(pieces: impl Iterator<Item = &'a [u8]>, memory: SpoolMemory, now: Instant) -> Served {
+    let limits = Limits::new(SHORT_HEAD_BYTES_MAX, SHORT_BODY_BYTES_MAX, &std::env::temp_dir());
+    let (spool_memory, terms) = (Arc::new(memory), Arc::new(terms));
+    let mut connection = fresh(Limits { spool_memory, terms, ..limits }, now);
+    let mut served = Served::default();
     let mut is_over = false;
     for piece in pieces {
-        connection.receive(&piece);
+        connection.receive(piece);
         loop {
             let step = match connection.step(now) {
                 Step::Spool => connection.step_on_disk(now),
@@ -213,30 +254,37 @@ fn served(pieces: impl Iterator<Item = Vec<u8>>) -> Served {
                     (is_over, served.refused) = (true, true);
                     connection.part(now);
                 }
-                Step::Close => return served,
+                Step::Close => panic!("its time isn't over"),
             }
         }
         assert!(connection.deadline() > now, "every wait has its end");
     }
+    served.unread = connection.unread().to_vec();
+    served.left = format!("{:?}, {:?}, {:?}", connection.standing(), connection.end(), connection.expire());
     served
 }
 
-fn fresh(now: Instant) -> Connection {
-    let limits = Limits::new(HEAD_BYTES_MAX, BODY_BYTES_MAX, &std::env::temp_dir());
+/// Some requests' bodies are on other terms, so that these are met, too.
+fn terms(request: &Request) -> Terms {
+    match request.method {
+        Method::PUT => Terms::Short { bytes_max: 2, time: Duration::from_secs(1), too_long: Refusal::BodyTooLarge },
+        Method::DELETE => Terms::Unwanted,
+        _ => Terms::Usual,
+    }
+}
+
+fn fresh(limits: Limits, now: Instant) -> Connection {
     Connection::new(Arc::new(limits), "192.0.2.1:1".parse().expect("an address"), now)
 }
 
-/// Three bytes describe a request: its form, its size, what fills it.
-fn meant_count(input: &[u8]) -> usize {
-    input.chunks_exact(3).len()
-}
-
-/// A stream of good requests, and what they mean.
-fn meant(input: &[u8]) -> (Vec<u8>, Vec<(String, Option<Vec<u8>>)>) {
+/// A stream of good requests, and what they mean. Three bytes describe each: its form, its size, what fills it.
+fn meant(forms: &[u8]) -> (Vec<u8>, Vec<(String, Option<Vec<u8>>)>) {
     let (mut stream, mut meant) = (Vec::new(), Vec::new());
-    for (number, form) in input.chunks_exact(3).enumerate() {
+    for (number, form) in forms.chunks_exact(3).enumerate() {
         let target = format!("/{number}?{}", form[2]);
-        let body = vec![form[2]; usize::from(form[1]) * usize::from(form[0] >> 6)];
+        // Most are short: a byte more of them tells little. All bytes differ, or it wouldn't show where one has gone.
+        let length = usize::from(form[1]) >> [8, 5, 2, 0][usize::from(form[0] >> 6)];
+        let body: Vec<u8> = (0..=u8::MAX).cycle().skip(usize::from(form[2])).take(length).collect();
         let empty_lines = "\r\n".repeat(usize::from(form[0] & 1));
         let expect = ["", "Expect: 100-continue\r\n"][usize::from(form[0] >> 1 & 1)];
         let start = format!("{empty_lines}POST {target} HTTP/1.1\r\nHost: a\r\n{expect}");
@@ -248,7 +296,7 @@ fn meant(input: &[u8]) -> (Vec<u8>, Vec<(String, Option<Vec<u8>>)>) {
             }
             1 => {
                 stream.extend_from_slice(b"Transfer-Encoding: Chunked\r\n\r\n");
-                for chunk in body.chunks(usize::from(form[1] / 3) + 1) {
+                for chunk in body.chunks(length / 3 + 1) {
                     stream.extend_from_slice(format!("{:x} ;x=\"y\"\r\n", chunk.len()).as_bytes());
                     stream.extend_from_slice(chunk);
                     stream.extend_from_slice(b"\r\n");
@@ -270,7 +318,7 @@ fn meant(input: &[u8]) -> (Vec<u8>, Vec<(String, Option<Vec<u8>>)>) {
 /// The first request of a stream, if there is a good one.
 pub fn request(stream: &[u8]) -> Option<Request> {
     let now = Instant::now();
-    let mut connection = fresh(now);
+    let mut connection = fresh(Limits::new(HEAD_BYTES_MAX, BODY_BYTES_MAX, &std::env::temp_dir()), now);
     connection.receive(stream);
     loop {
         match connection.step_on_disk(now) {

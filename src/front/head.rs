@@ -96,8 +96,11 @@ impl HeadReader {
             self.line = match input[new + length] {
                 b' ' => Line::Target { begin: new + length + 1 },
                 b'\r' => Line::Rest,
-                // There may be the rest of a handshake.
-                0x16 if input.len() == 1 => return Ok(()),
+                // There may be the rest of a handshake; if there isn't, this byte is as bad as any.
+                0x16 if input.len() == 1 => {
+                    self.scanned = 0;
+                    return Ok(());
+                }
                 _ => return Err(Refusal::BadRequest("The request line isn't a method, a target and a version")),
             };
         }
@@ -281,6 +284,7 @@ mod tests {
             ("TLS", "\x16\x03\x01", Err(400)),
             ("TLS with a line end", "\x16\x03\x01\n", Err(400)),
             ("no TLS", "\x16\x02", Err(400)),
+            ("no TLS, but a token", "\x16GET ", Err(400)),
             ("unknown Expect", "GET / HTTP/1.1\r\nHost: a\r\nExpect: x\r\n\r\n", Err(417)),
             ("CONNECT", "CONNECT a:1 HTTP/1.1\r\nHost: a\r\n\r\n", Err(501)),
             (

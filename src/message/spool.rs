@@ -24,13 +24,24 @@ type Close = Box<dyn Fn(File) + Send + Sync>;
 pub struct SpoolMemory {
     used: AtomicUsize,
     bytes_max: usize,
+    /// The longest body that stays in it.
+    body_bytes_max: usize,
+    /// What a file's buffer has of it.
+    buffer_bytes: usize,
     close: OnceLock<Close>,
 }
 
 impl SpoolMemory {
     /// So many bytes at most for all bodies together.
     pub fn of(bytes_max: usize) -> SpoolMemory {
-        SpoolMemory { used: AtomicUsize::new(0), bytes_max, close: OnceLock::new() }
+        let (body_bytes_max, buffer_bytes) = (MEMORY_BYTES_MAX, BUFFER_BYTES);
+        SpoolMemory { used: AtomicUsize::new(0), bytes_max, body_bytes_max, buffer_bytes, close: OnceLock::new() }
+    }
+
+    /// The same, so that short bodies go the ways that only long ones go else.
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn in_portions(self, body_bytes_max: usize, buffer_bytes: usize) -> SpoolMemory {
+        SpoolMemory { body_bytes_max, buffer_bytes, ..self }
     }
 
     /// What bodies get of a host that lets the process have so much memory: a quarter of it, 16 MiB at most.
@@ -217,15 +228,16 @@ impl SpoolWriter {
 
     /// Whether so many bytes more may be kept in memory, which then has them.
     fn has_room(&mut self, more: usize) -> bool {
+        let SpoolMemory { body_bytes_max, buffer_bytes, .. } = *self.kept.share.memory;
         if self.kept.file.is_some() {
-            let has_room = self.kept.memory.len() + more <= BUFFER_BYTES;
+            let has_room = self.kept.memory.len() + more <= buffer_bytes;
             if has_room && self.kept.memory.is_empty() {
-                self.kept.share.become_bytes(BUFFER_BYTES);
+                self.kept.share.become_bytes(buffer_bytes);
             }
             return has_room;
         }
         let room = (self.kept.memory.len() + more).next_power_of_two();
-        let has_room = room <= MEMORY_BYTES_MAX && self.kept.share.grow(room);
+        let has_room = room <= body_bytes_max && self.kept.share.grow(room);
         if has_room {
             // No more than is counted.
             self.kept.memory.reserve_exact(room - self.kept.memory.len());
@@ -239,9 +251,10 @@ impl SpoolWriter {
             self.kept.file = Some(tempfile::tempfile_in(&self.directory)?);
         }
         self.write_out()?;
+        let buffer_bytes = self.kept.share.memory.buffer_bytes;
         // Without a buffer there would be more to do for the disk, not less; so it is taken, and counts.
-        if bytes.len() < BUFFER_BYTES {
-            self.kept.share.become_bytes(BUFFER_BYTES);
+        if bytes.len() < buffer_bytes {
+            self.kept.share.become_bytes(buffer_bytes);
             self.kept.memory.extend_from_slice(bytes);
         } else if let Some(file) = &mut self.kept.file {
             file.write_all(bytes)?;
