@@ -61,10 +61,16 @@ impl Lines {
     /// No lines yet to this backend.
     pub fn new(address: Address, upstream: Arc<Upstream>) -> Arc<Lines> {
         Arc::new_cyclic(|lines: &Weak<Lines>| Lines {
-            resolver: Resolver::new(address.host(), address.port(), upstream.lookup.clone(), upstream.reach.dns_ttl, {
-                let lines = lines.clone();
-                move || lines.upgrade().iter().for_each(|lines| lines.sweep(Instant::now()))
-            }),
+            resolver: Resolver::new(
+                address.host(),
+                address.port(),
+                upstream.lookups.clone(),
+                upstream.reach.dns_ttl,
+                {
+                    let lines = lines.clone();
+                    move || lines.upgrade().iter().for_each(|lines| lines.sweep(Instant::now()))
+                },
+            ),
             address,
             idle: Mutex::default(),
             sweep: upstream.poller.alarm(Arc::new(Sweeper(lines.clone()))),

@@ -49,6 +49,7 @@ pub use leg::{Step, Waiting};
 pub use lines::Lines;
 pub use permit::FilePlace;
 pub use request::Outgoing;
+use resolve::Lookups;
 pub use resolve::{Lookup, SystemLookup};
 pub use slot::{Events, Waiter};
 pub use switched::Switched;
@@ -82,7 +83,7 @@ pub struct Upstream {
     config: Config,
     reach: Reach,
     tls: Tls,
-    lookup: Arc<dyn Lookup>,
+    lookups: Lookups,
     poller: Poller,
     /// And files that each take the place of one.
     lines: AtomicUsize,
@@ -96,7 +97,16 @@ impl Upstream {
         let tls = Tls::new(&reach.own_roots)?;
         let config = call::config();
         let (opened, reused) = (AtomicU64::new(0), AtomicU64::new(0));
-        Ok(Arc::new(Upstream { config, reach, tls, lookup, poller, lines: AtomicUsize::new(0), opened, reused }))
+        Ok(Arc::new(Upstream {
+            config,
+            reach,
+            tls,
+            lookups: Lookups::by(lookup),
+            poller,
+            lines: AtomicUsize::new(0),
+            opened,
+            reused,
+        }))
     }
 
     /// How many lines have been opened, and how often an open one was used again.

@@ -5,6 +5,7 @@ use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -27,6 +28,8 @@ const REFRESH_AGE_MIN: Duration = Duration::from_millis(250);
 const ADDRESSES_MAX: usize = 64;
 /// getaddrinfo needs no more, and two megabytes per lookup would fail on small hosts.
 const LOOKUP_STACK_BYTES: usize = 256 * 1024;
+/// One for each backend of the longest list, and as many that still hang for one that was replaced.
+const LOOKUPS_MAX: usize = 2 * crate::message::ADDRESSES_MAX;
 
 /// Looks names up; blocks as long as it takes.
 pub trait Lookup: Send + Sync {
@@ -52,10 +55,46 @@ enum Kind {
     Name(Arc<Name>),
 }
 
+/// How names are looked up: each on a thread, of which there are only so many. Clones share them.
+#[derive(Clone)]
+pub(super) struct Lookups {
+    by: Arc<dyn Lookup>,
+    running: Arc<AtomicUsize>,
+}
+
+/// One lookup that runs.
+struct Running(Arc<AtomicUsize>);
+
+impl Lookups {
+    pub(super) fn by(lookup: Arc<dyn Lookup>) -> Lookups {
+        Lookups { by: lookup, running: Arc::default() }
+    }
+
+    /// Has a thread look something up; an error says why it can't.
+    fn begin(&self, work: impl FnOnce(&dyn Lookup) + Send + 'static) -> Result<(), String> {
+        let (running, lookup) = (Running(self.running.clone()), self.by.clone());
+        if self.running.fetch_add(1, Ordering::Relaxed) >= LOOKUPS_MAX {
+            return Err(format!("{LOOKUPS_MAX} other lookups hang"));
+        }
+        let thread = thread::Builder::new().name("lookup".into()).stack_size(LOOKUP_STACK_BYTES);
+        let spawned = thread.spawn(move || {
+            let _running = running;
+            work(&*lookup);
+        });
+        spawned.map(drop).map_err(|error| format!("no thread for the lookup: {error}"))
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 struct Name {
     host: String,
     port: u16,
-    lookup: Arc<dyn Lookup>,
+    lookups: Lookups,
     /// How long an answer counts: the system doesn't tell the records' own time.
     ttl: Duration,
     state: Mutex<State>,
@@ -92,11 +131,11 @@ struct Known {
 }
 
 impl Resolver {
-    /// Addresses by `lookup`. Calls `moved` on its thread when a new answer lacks an address of the old one.
+    /// Addresses by `lookups`. Calls `moved` on its thread when a new answer lacks an address of the old one.
     pub(super) fn new(
         host: &str,
         port: u16,
-        lookup: Arc<dyn Lookup>,
+        lookups: Lookups,
         ttl: Duration,
         moved: impl Fn() + Send + Sync + 'static,
     ) -> Resolver {
@@ -104,7 +143,7 @@ impl Resolver {
             return Resolver(Kind::Literal([SocketAddr::new(ip, port)]));
         }
         let (host, state, moved) = (host.to_owned(), Mutex::default(), Box::new(moved));
-        Resolver(Kind::Name(Arc::new(Name { host, port, lookup, ttl, state, moved })))
+        Resolver(Kind::Name(Arc::new(Name { host, port, lookups, ttl, state, moved })))
     }
 
     /// The addresses, the likeliest first. If they must be waited for, there are none, and `waiter` makes whoever is told when
@@ -252,13 +291,13 @@ impl Name {
     /// At most one lookup runs per backend, however long it hangs.
     fn begin_lookup(self: &Arc<Name>) {
         let name = self.clone();
-        let spawned = thread::Builder::new().name("lookup".into()).stack_size(LOOKUP_STACK_BYTES).spawn(move || {
-            let lookup = AssertUnwindSafe(|| name.lookup.lookup(&name.host, name.port));
+        let begun = self.lookups.begin(move |lookup| {
+            let lookup = AssertUnwindSafe(|| lookup.lookup(&name.host, name.port));
             let found = catch_unwind(lookup).unwrap_or_else(|_| Err(io::Error::other("the lookup panicked")));
             name.learn(found.map_err(|error| error.to_string()));
         });
-        if let Err(error) = spawned {
-            self.learn(Err(format!("no thread for the lookup: {error}")));
+        if let Err(reason) = begun {
+            self.learn(Err(reason));
         }
     }
 
@@ -412,7 +451,7 @@ mod tests {
 
     fn scripted_for(ttl: Duration) -> (Sender<io::Result<Vec<SocketAddr>>>, Resolver) {
         let (sender, receiver) = bounded(8);
-        (sender, Resolver::new("name.example", 80, Arc::new(Scripted(receiver)), ttl, || {}))
+        (sender, Resolver::new("name.example", 80, Lookups::by(Arc::new(Scripted(receiver))), ttl, || {}))
     }
 
     fn addresses(texts: &[&str]) -> Vec<SocketAddr> {
@@ -452,7 +491,7 @@ mod tests {
     #[test]
     fn a_literal_is_never_looked_up() {
         let (_, receiver) = bounded(0);
-        let resolver = Resolver::new("::1", 8080, Arc::new(Scripted(receiver)), TTL, || {});
+        let resolver = Resolver::new("::1", 8080, Lookups::by(Arc::new(Scripted(receiver))), TTL, || {});
         assert_eq!(ask_now(&resolver), Ok(addresses(&["[::1]:8080"])));
     }
 
@@ -546,10 +585,37 @@ mod tests {
                 panic!("meant")
             }
         }
-        let resolver = Resolver::new("name.example", 80, Arc::new(Panics), TTL, || {});
+        let resolver = Resolver::new("name.example", 80, Lookups::by(Arc::new(Panics)), TTL, || {});
         for _ in 0..2 {
             assert!(matches!(ask_now(&resolver), Err(Outcome::Dns(_))));
         }
+    }
+
+    #[test]
+    fn no_more_names_are_looked_up_at_once_than_two_lists_have() {
+        let (answers, receiver) = bounded(LOOKUPS_MAX);
+        let lookups = Lookups::by(Arc::new(Scripted(receiver)));
+        let resolvers: Vec<Resolver> = (0..=LOOKUPS_MAX)
+            .map(|number| Resolver::new(&format!("{number}.example"), 80, lookups.clone(), TTL, || {}))
+            .collect();
+        let (last, first) = resolvers.split_last().expect("some");
+        let (bell, _rings) = bounded(1);
+        for resolver in first {
+            let waits = resolver.addresses(Instant::now(), Instant::now(), |_| Arc::new(Bell(bell.clone())));
+            assert_eq!(waits, Ok(Vec::new()));
+        }
+        let Err(Outcome::Dns(reason)) = ask_now(last) else { panic!("it has its turn") };
+        assert_eq!(reason, "128 other lookups hang");
+        for _ in first {
+            answers.send(Ok(addresses(&["1.1.1.1:80"]))).expect("a lookup listens");
+        }
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while lookups.running.load(Ordering::Relaxed) > 0 {
+            assert!(Instant::now() < deadline, "they have ended");
+            thread::yield_now();
+        }
+        answers.send(Ok(addresses(&["1.1.1.1:80"]))).expect("a lookup listens");
+        assert_eq!(ask(last, Instant::now() + FAILURE_TTL), Ok(addresses(&["1.1.1.1:80"])));
     }
 
     #[test]
@@ -626,7 +692,7 @@ mod tests {
             assert_eq!(others(&resolver, &["1.1.1.1:80"], asked), None);
         }
         let (_, receiver) = bounded(0);
-        let literal = Resolver::new("1.1.1.1", 80, Arc::new(Scripted(receiver)), TTL, || {});
+        let literal = Resolver::new("1.1.1.1", 80, Lookups::by(Arc::new(Scripted(receiver))), TTL, || {});
         assert_eq!(others(&literal, &["1.1.1.1:80"], asked), None);
     }
 
@@ -653,7 +719,7 @@ mod tests {
         let (sender, told) = unbounded();
         let (_, receiver) = bounded(0);
         let moved = move || sender.send(()).expect("the test listens");
-        let resolver = Resolver::new("name.example", 80, Arc::new(Scripted(receiver)), TTL, moved);
+        let resolver = Resolver::new("name.example", 80, Lookups::by(Arc::new(Scripted(receiver))), TTL, moved);
         let rows: [(&str, Answer, bool, bool); 7] = [
             ("the first answer", Ok(addresses(&["1.1.1.1:80"])), false, true),
             ("the same again", Ok(addresses(&["1.1.1.1:80"])), false, true),
