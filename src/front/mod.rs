@@ -15,6 +15,7 @@ mod head;
 mod http2;
 mod listener;
 mod pace;
+mod parking;
 mod pipe;
 mod relay;
 mod reply;

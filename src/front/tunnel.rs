@@ -3,30 +3,22 @@
 //! destroy what the kernel still has to send. While nothing is to be moved it waits in the poller. Knows nothing of what the
 //! bytes mean.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Instant;
 
 use super::client::{Carrier, Client};
 use super::ends::{Ends, ROUNDS_MAX};
 use super::flow::Progress;
+use super::parking::Parking;
 use super::standing::Standing;
 use crate::message::{Delivered, Delivery, FarSide};
 use crate::poller::Turn;
+use crate::sync::Arc;
 
 /// Two connections that are one.
 pub(super) struct Tunnel {
     client: Arc<Client>,
-    shared: Mutex<Shared>,
-}
-
-struct Shared {
-    /// `None` while somebody moves bytes. Whoever takes it out owns both sides.
-    ends: Option<Box<Ends>>,
-    /// Something happened while somebody moved bytes: whoever gives the ends back must look.
-    pending: bool,
-    /// The tunnel is over, or is to be.
-    closed: bool,
+    ends: Parking<Ends>,
 }
 
 /// The ends in the hands of one thread, or on their way to it. Dropped there (by a panic, or since the house takes no more
@@ -42,7 +34,7 @@ impl Held {
         let tunnel = self.tunnel.clone();
         for _ in 0..ROUNDS_MAX {
             let Some(ends) = &mut self.ends else { return };
-            if tunnel.shared().closed {
+            if tunnel.ends.is_closed() {
                 return self.stop();
             }
             let progress = ends.step(&tunnel.client);
@@ -52,14 +44,15 @@ impl Held {
             }
         }
         if let Some(ends) = self.ends.take() {
-            self.ends = tunnel.put(&mut tunnel.shared(), ends, Instant::now());
+            self.ends = tunnel.ends.park_for_a_turn(ends, || tunnel.set_deadline(Instant::now()));
         }
     }
 
     /// Nothing moves: the tunnel is over, or the poller waits. A side whose bytes are thrown away puts no deadline off.
     fn pause(&mut self, progress: Progress) {
         let Some(ends) = &mut self.ends else { return };
-        let (client, now) = (&self.tunnel.client, Instant::now());
+        let (tunnel, now) = (&self.tunnel, Instant::now());
+        let client = &tunnel.client;
         ends.look_after_ended(client);
         if ends.is_over(now) {
             let delivery = ends.failed.take().unwrap_or(Delivery::Whole);
@@ -77,7 +70,7 @@ impl Held {
         {
             return self.end(Delivery::ClientGone(error));
         }
-        self.ends = self.ends.take().and_then(|ends| self.tunnel.give_back(ends, deadline));
+        self.ends = self.ends.take().and_then(|ends| tunnel.ends.park(ends, || tunnel.set_deadline(deadline)));
     }
 
     /// Ends the tunnel here and now, in order as far as that goes.
@@ -111,9 +104,7 @@ impl Drop for Held {
 impl Tunnel {
     /// Joins the two; `unread` is what the client has sent already.
     pub(super) fn open(client: Arc<Client>, unread: Vec<u8>, mut far: Box<dyn FarSide>, ended: Delivered) {
-        // There may be something to read by now, and no edge will tell: somebody looks at once.
-        let shared = Shared { ends: None, pending: false, closed: false };
-        let tunnel = Arc::new(Tunnel { client, shared: Mutex::new(shared) });
+        let tunnel = Arc::new(Tunnel { client, ends: Parking::new() });
         tunnel.client.seat().carrier = Some(tunnel.clone());
         let weak = Arc::downgrade(&tunnel);
         far.when_ready(Arc::new(move || {
@@ -121,53 +112,31 @@ impl Tunnel {
                 tunnel.wake();
             }
         }));
+        // There may be something to read by now, and no edge will tell.
         let ends = Box::new(Ends::new(far, unread, ended, Instant::now()));
         Held { tunnel, ends: Some(ends) }.work();
     }
 
     /// Something has happened at one of the ends.
     fn wake(self: &Arc<Self>) {
-        let ends = {
-            let mut shared = self.shared();
-            let ends = shared.ends.take();
-            shared.pending |= ends.is_none();
-            ends
-        };
-        if ends.is_some() {
-            Held { tunnel: self.clone(), ends }.work();
+        if let Some(ends) = self.ends.take_or_notify() {
+            Held { tunnel: self.clone(), ends: Some(ends) }.work();
         }
     }
 
     /// The house is closed: the tunnel ends here and now, or on the thread that moves its bytes.
     fn cut(self: &Arc<Self>) {
-        let ends = {
-            let mut shared = self.shared();
-            shared.closed = true;
-            shared.ends.take()
-        };
+        let ends = self.ends.close();
         Held { tunnel: self.clone(), ends }.stop();
     }
 
-    /// Gives the ends to the poller, or back if something happened meanwhile.
-    fn give_back(&self, ends: Box<Ends>, deadline: Instant) -> Option<Box<Ends>> {
-        let mut shared = self.shared();
-        if std::mem::take(&mut shared.pending) { Some(ends) } else { self.put(&mut shared, ends, deadline) }
-    }
-
-    /// Gives the ends to the poller, or back if the tunnel is to end.
-    fn put(&self, shared: &mut Shared, ends: Box<Ends>, deadline: Instant) -> Option<Box<Ends>> {
-        if shared.closed {
-            return Some(ends);
-        }
+    fn set_deadline(&self, deadline: Instant) {
         if let Some(watch) = self.client.watch.get() {
             watch.set_deadline(Some(deadline));
         }
-        shared.ends = Some(ends);
-        None
     }
 
     fn end(&self, ends: Ends, delivery: Delivery) {
-        self.shared().closed = true;
         let Ends { far, ended, .. } = ends;
         if matches!(delivery, Delivery::Panicked) {
             self.client.abort();
@@ -177,10 +146,6 @@ impl Tunnel {
         self.client.seat().carrier = None;
         drop(far);
         ended(delivery);
-    }
-
-    fn shared(&self) -> MutexGuard<'_, Shared> {
-        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -194,17 +159,11 @@ impl Carrier for Tunnel {
     }
 
     fn standing(&self) -> Option<Standing> {
-        self.shared().ends.as_ref().map(|ends| ends.standing())
+        self.ends.look(Ends::standing)
     }
 
     fn give_way(self: Arc<Self>, goes: &dyn Fn(&Standing) -> bool) -> bool {
-        let ends = {
-            let mut shared = self.shared();
-            let ends = shared.ends.take_if(|ends| goes(&ends.standing()));
-            shared.closed |= ends.is_some();
-            ends
-        };
-        let Some(mut ends) = ends else { return false };
+        let Some(mut ends) = self.ends.take_to_go(|ends| goes(&ends.standing())) else { return false };
         ends.part_at_once(&self.client);
         Held { tunnel: self, ends: Some(ends) }.end(Delivery::GaveWay);
         true
