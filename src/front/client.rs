@@ -4,7 +4,6 @@
 use std::io::{self, Write};
 use std::mem::MaybeUninit;
 use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
@@ -16,6 +15,7 @@ use super::standing::Standing;
 use super::{Door, Front, further};
 use crate::message::Departure;
 use crate::poller::{Owner, Turn, Watch};
+use crate::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// A client's socket, from accepting it to closing it.
 pub(super) struct Client {
@@ -85,7 +85,6 @@ impl Client {
         let deadline = connection.deadline();
         let seat = Mutex::new(Seat { connection: Some(Box::new(connection)), ..Seat::default() });
         let client = front.crowd.enter(|number| Client { number, socket, peer, door, watch: OnceLock::new(), seat });
-        client.socket.set_nodelay(true)?;
         // Its first turn may come before this one is over.
         let watch = client.watch.get_or_init(|| front.poller.alarm(client.clone()));
         watch.set_deadline(Some(deadline));
