@@ -126,7 +126,9 @@ impl Carrier for Relay {
     fn turn(self: Arc<Self>, turn: Turn) {
         match turn {
             Turn::Ready { read_closed, dead } => {
-                self.client.note_unread(read_closed, dead);
+                if read_closed || dead {
+                    self.client.notice_departure(dead);
+                }
                 self.wake();
             }
             Turn::Expired => self.wake(),
