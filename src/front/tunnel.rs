@@ -105,7 +105,15 @@ impl Tunnel {
     /// Joins the two; `unread` is what the client has sent already.
     pub(super) fn open(client: Arc<Client>, unread: Vec<u8>, mut far: Box<dyn FarSide>, ended: Delivered) {
         let tunnel = Arc::new(Tunnel { client, ends: Parking::new() });
-        tunnel.client.seat().carrier = Some(tunnel.clone());
+        let is_cut = {
+            let mut seat = tunnel.client.seat();
+            seat.carrier = Some(tunnel.clone());
+            seat.is_cut
+        };
+        if is_cut {
+            // There was no tunnel to be told, and the poller may have stopped.
+            tunnel.ends.close();
+        }
         let weak = Arc::downgrade(&tunnel);
         far.when_ready(Arc::new(move || {
             if let Some(tunnel) = weak.upgrade() {
