@@ -4,7 +4,6 @@
 use std::io::{self, Write};
 use std::mem::MaybeUninit;
 use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
@@ -16,6 +15,7 @@ use super::standing::Standing;
 use super::{Door, Front, further};
 use crate::message::Departure;
 use crate::poller::{Owner, Turn, Watch};
+use crate::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// A client's socket, from accepting it to closing it.
 pub(super) struct Client {
@@ -79,13 +79,12 @@ pub(super) enum Arrived {
 }
 
 impl Client {
-    pub(super) fn open(door: Arc<Door>, socket: TcpStream, peer: SocketAddr) -> io::Result<()> {
+    pub(super) fn open(door: Arc<Door>, socket: TcpStream, peer: SocketAddr) -> io::Result<Arc<Client>> {
         let front = door.front.clone();
         let connection = Connection::new(front.limits.clone(), peer, Instant::now());
         let deadline = connection.deadline();
         let seat = Mutex::new(Seat { connection: Some(Box::new(connection)), ..Seat::default() });
         let client = front.crowd.enter(|number| Client { number, socket, peer, door, watch: OnceLock::new(), seat });
-        client.socket.set_nodelay(true)?;
         // Its first turn may come before this one is over.
         let watch = client.watch.get_or_init(|| front.poller.alarm(client.clone()));
         watch.set_deadline(Some(deadline));
@@ -94,7 +93,7 @@ impl Client {
             // Who tells all others may have passed this one by.
             client.clone().turn(Turn::Drain);
         }
-        Ok(())
+        Ok(client)
     }
 
     pub(super) fn front(&self) -> &Front {
@@ -227,9 +226,7 @@ impl Client {
     /// abandoned before it is begun.
     pub(super) fn take_or_note(&self, read_closed: bool, dead: bool) -> Option<Box<Connection>> {
         let mut seat = self.seat();
-        if read_closed && seat.presence == Presence::Here {
-            seat.presence = Presence::SendsNoMore;
-        }
+        seat.note_end(read_closed);
         if dead && seat.connection.is_some() {
             seat.presence = Presence::Gone;
         }
@@ -238,18 +235,16 @@ impl Client {
         connection
     }
 
-    /// Notes an edge for whoever gives the connection back, and what it says of the client.
-    pub(super) fn note_unread(&self, read_closed: bool, dead: bool) {
-        {
-            let mut seat = self.seat();
+    /// What takes this turn, if not the connection. An edge is noted at once for the thread that gives the connection back: by the
+    /// time that the carrier hears of it that may have been done, and no further edge would tell.
+    pub(super) fn carrier_for(&self, turn: Turn) -> Option<Arc<dyn Carrier>> {
+        let mut seat = self.seat();
+        let carrier = seat.carrier.clone()?;
+        if let Turn::Ready { read_closed, .. } = turn {
             seat.pending = true;
-            if read_closed && seat.presence == Presence::Here {
-                seat.presence = Presence::SendsNoMore;
-            }
+            seat.note_end(read_closed);
         }
-        if read_closed || dead {
-            self.notice_departure(dead);
-        }
+        Some(carrier)
     }
 
     /// A client that stopped sending has left if no other whole request is before its end; a dead one in any case.
@@ -287,6 +282,14 @@ impl Client {
 
     pub(super) fn seat(&self) -> MutexGuard<'_, Seat> {
         self.seat.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Seat {
+    fn note_end(&mut self, read_closed: bool) {
+        if read_closed && self.presence == Presence::Here {
+            self.presence = Presence::SendsNoMore;
+        }
     }
 }
 

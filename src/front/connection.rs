@@ -327,7 +327,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::front::HEAD_TIME;
+    use crate::front::limits::HEAD_TIME;
     use crate::message::SpoolMemory;
 
     const HEAD_BYTES_MAX: usize = 256 * 1024;

@@ -2,11 +2,11 @@
 //! places and short requests, the oldest. Knows nothing of what a client is asked for.
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use super::client::Client;
 use super::standing::next_to_go;
+use crate::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 /// What was found at a look is done after this.
 const LOOK_LASTS: Duration = Duration::from_secs(1);

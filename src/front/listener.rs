@@ -93,7 +93,9 @@ impl Listener {
         match listener.accept() {
             Ok((socket, peer)) => {
                 // Under the lock: once the house drains, everybody who was let in is counted, and so waited for.
-                if let Err(error) = Client::open(self.door.clone(), socket.into(), peer) {
+                let opened =
+                    socket.set_nodelay(true).and_then(|()| Client::open(self.door.clone(), socket.into(), peer));
+                if let Err(error) = opened {
                     log::warn!("cannot watch the client {peer}: {error}");
                 }
                 Accepted::One

@@ -2,29 +2,22 @@
 //! that hears of it. In between it waits in the poller. Knows nothing of where the reply comes from.
 
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::client::{Carrier, Client};
+use super::parking::Parking;
 use super::reply_to::ClientReply;
 use super::standing::Standing;
 use super::transfer::{Stop, Transfer};
 use crate::message::{Delivered, Delivery};
 use crate::poller::Turn;
+use crate::sync::Arc;
 
 /// A reply that waits, or is being carried on.
 pub(super) struct Relay {
     client: Arc<Client>,
-    shared: Mutex<Shared>,
-}
-
-#[derive(Default)]
-struct Shared {
-    /// `None` while a thread carries it on. Whoever takes it out owns it.
-    cargo: Option<Box<Cargo>>,
-    /// Something has happened meanwhile: whoever gives it back must look.
-    pending: bool,
+    cargo: Parking<Cargo>,
 }
 
 /// The reply, its way, and who is told of its end. Dropped on its way, by a panic or at the end of the house, it cuts the client off.
@@ -66,7 +59,7 @@ impl Cargo {
 
 impl Relay {
     fn open(client: Arc<Client>, mut cargo: Box<Cargo>) {
-        let relay = Arc::new(Relay { client, shared: Mutex::default() });
+        let relay = Arc::new(Relay { client, cargo: Parking::new() });
         let weak = Arc::downgrade(&relay);
         cargo.transfer.when_ready(Arc::new(move || {
             if let Some(relay) = weak.upgrade() {
@@ -80,52 +73,33 @@ impl Relay {
 
     /// Something has come, or there is room.
     fn wake(&self) {
-        let cargo = {
-            let mut shared = self.shared();
-            let cargo = shared.cargo.take();
-            shared.pending |= cargo.is_none();
-            cargo
-        };
-        if let Some(cargo) = cargo {
+        if let Some(cargo) = self.cargo.take_or_notify() {
             self.carry(cargo);
         }
     }
 
-    fn carry(&self, mut cargo: Box<Cargo>) {
+    fn carry(&self, cargo: Box<Cargo>) {
         let _way = Way(&self.client);
-        loop {
-            let patience = self.client.front().write_timeout;
-            let gone_on = cargo.go_on(&self.client).and_then(|stop| Ok((stop, self.wait(&mut cargo, stop, patience)?)));
-            let again = match gone_on {
+        let mut in_hand = Some(cargo);
+        while let Some(mut cargo) = in_hand {
+            let gone_on = cargo.go_on(&self.client).and_then(|stop| Ok((stop, self.wait(&mut cargo, stop)?)));
+            in_hand = match gone_on {
                 Ok((Stop::Over, _)) => return self.end(cargo, Ok(())),
-                Ok((Stop::Turn, now)) => return self.put(&mut self.shared(), cargo, now),
-                Ok((_, until)) => self.give_back(cargo, until),
+                Ok((Stop::Turn, now)) => self.cargo.park_for_a_turn(cargo, || self.set_deadline(now)),
+                Ok((Stop::Client | Stop::Source, until)) => self.cargo.park(cargo, || self.set_deadline(until)),
                 Err(failed) => return self.end(cargo, Err(failed)),
             };
-            let Some(again) = again else { return };
-            cargo = again;
         }
     }
 
-    fn wait(&self, cargo: &mut Cargo, stop: Stop, patience: Duration) -> Result<Instant, Delivery> {
+    fn wait(&self, cargo: &mut Cargo, stop: Stop) -> Result<Instant, Delivery> {
         if stop == Stop::Client {
             self.client.tell_of_room().map_err(Delivery::ClientGone)?;
         }
-        cargo.transfer.wait(stop, patience, Instant::now())
+        cargo.transfer.wait(stop, self.client.front().write_timeout, Instant::now())
     }
 
-    /// Leaves it to the poller until then at most, or gives it back if something has happened meanwhile.
-    fn give_back(&self, cargo: Box<Cargo>, until: Instant) -> Option<Box<Cargo>> {
-        let mut shared = self.shared();
-        if std::mem::take(&mut shared.pending) {
-            return Some(cargo);
-        }
-        self.put(&mut shared, cargo, until);
-        None
-    }
-
-    fn put(&self, shared: &mut Shared, cargo: Box<Cargo>, until: Instant) {
-        shared.cargo = Some(cargo);
+    fn set_deadline(&self, until: Instant) {
         if let Some(watch) = self.client.watch.get() {
             watch.set_deadline(Some(until));
         }
@@ -134,10 +108,6 @@ impl Relay {
     fn end(&self, cargo: Box<Cargo>, written: Result<(), Delivery>) {
         self.client.seat().carrier = None;
         cargo.end(written);
-    }
-
-    fn shared(&self) -> MutexGuard<'_, Shared> {
-        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -156,25 +126,28 @@ impl Carrier for Relay {
     fn turn(self: Arc<Self>, turn: Turn) {
         match turn {
             Turn::Ready { read_closed, dead } => {
-                self.client.note_unread(read_closed, dead);
+                if read_closed || dead {
+                    self.client.notice_departure(dead);
+                }
                 self.wake();
             }
             Turn::Expired => self.wake(),
             Turn::Drain => {}
             Turn::Cut => {
                 self.client.cut_off();
-                self.wake();
+                if let Some(cargo) = self.cargo.close() {
+                    self.carry(cargo);
+                }
             }
         }
     }
 
     fn standing(&self) -> Option<Standing> {
-        self.shared().cargo.as_ref().map(|cargo| cargo.transfer.standing())
+        self.cargo.look(|cargo| cargo.transfer.standing())
     }
 
     fn give_way(self: Arc<Self>, goes: &dyn Fn(&Standing) -> bool) -> bool {
-        let cargo = self.shared().cargo.take_if(|cargo| goes(&cargo.transfer.standing()));
-        let Some(cargo) = cargo else { return false };
+        let Some(cargo) = self.cargo.take_to_go(|cargo| goes(&cargo.transfer.standing())) else { return false };
         self.end(cargo, Err(Delivery::GaveWay));
         true
     }

@@ -3,30 +3,22 @@
 //! destroy what the kernel still has to send. While nothing is to be moved it waits in the poller. Knows nothing of what the
 //! bytes mean.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Instant;
 
 use super::client::{Carrier, Client};
 use super::ends::{Ends, ROUNDS_MAX};
 use super::flow::Progress;
+use super::parking::Parking;
 use super::standing::Standing;
 use crate::message::{Delivered, Delivery, FarSide};
 use crate::poller::Turn;
+use crate::sync::Arc;
 
 /// Two connections that are one.
 pub(super) struct Tunnel {
     client: Arc<Client>,
-    shared: Mutex<Shared>,
-}
-
-struct Shared {
-    /// `None` while somebody moves bytes. Whoever takes it out owns both sides.
-    ends: Option<Box<Ends>>,
-    /// Something happened while somebody moved bytes: whoever gives the ends back must look.
-    pending: bool,
-    /// The tunnel is over, or is to be.
-    closed: bool,
+    ends: Parking<Ends>,
 }
 
 /// The ends in the hands of one thread, or on their way to it. Dropped there (by a panic, or since the house takes no more
@@ -42,7 +34,7 @@ impl Held {
         let tunnel = self.tunnel.clone();
         for _ in 0..ROUNDS_MAX {
             let Some(ends) = &mut self.ends else { return };
-            if tunnel.shared().closed {
+            if tunnel.ends.is_closed() {
                 return self.stop();
             }
             let progress = ends.step(&tunnel.client);
@@ -52,14 +44,15 @@ impl Held {
             }
         }
         if let Some(ends) = self.ends.take() {
-            self.ends = tunnel.put(&mut tunnel.shared(), ends, Instant::now());
+            self.ends = tunnel.ends.park_for_a_turn(ends, || tunnel.set_deadline(Instant::now()));
         }
     }
 
     /// Nothing moves: the tunnel is over, or the poller waits. A side whose bytes are thrown away puts no deadline off.
     fn pause(&mut self, progress: Progress) {
         let Some(ends) = &mut self.ends else { return };
-        let (client, now) = (&self.tunnel.client, Instant::now());
+        let (tunnel, now) = (&self.tunnel, Instant::now());
+        let client = &tunnel.client;
         ends.look_after_ended(client);
         if ends.is_over(now) {
             let delivery = ends.failed.take().unwrap_or(Delivery::Whole);
@@ -77,7 +70,7 @@ impl Held {
         {
             return self.end(Delivery::ClientGone(error));
         }
-        self.ends = self.ends.take().and_then(|ends| self.tunnel.give_back(ends, deadline));
+        self.ends = self.ends.take().and_then(|ends| tunnel.ends.park(ends, || tunnel.set_deadline(deadline)));
     }
 
     /// Ends the tunnel here and now, in order as far as that goes.
@@ -111,63 +104,47 @@ impl Drop for Held {
 impl Tunnel {
     /// Joins the two; `unread` is what the client has sent already.
     pub(super) fn open(client: Arc<Client>, unread: Vec<u8>, mut far: Box<dyn FarSide>, ended: Delivered) {
-        // There may be something to read by now, and no edge will tell: somebody looks at once.
-        let shared = Shared { ends: None, pending: false, closed: false };
-        let tunnel = Arc::new(Tunnel { client, shared: Mutex::new(shared) });
-        tunnel.client.seat().carrier = Some(tunnel.clone());
+        let tunnel = Arc::new(Tunnel { client, ends: Parking::new() });
+        let is_cut = {
+            let mut seat = tunnel.client.seat();
+            seat.carrier = Some(tunnel.clone());
+            seat.is_cut
+        };
+        if is_cut {
+            // There was no tunnel to be told, and the poller may have stopped.
+            tunnel.ends.close();
+        }
         let weak = Arc::downgrade(&tunnel);
         far.when_ready(Arc::new(move || {
             if let Some(tunnel) = weak.upgrade() {
                 tunnel.wake();
             }
         }));
+        // There may be something to read by now, and no edge will tell.
         let ends = Box::new(Ends::new(far, unread, ended, Instant::now()));
         Held { tunnel, ends: Some(ends) }.work();
     }
 
     /// Something has happened at one of the ends.
     fn wake(self: &Arc<Self>) {
-        let ends = {
-            let mut shared = self.shared();
-            let ends = shared.ends.take();
-            shared.pending |= ends.is_none();
-            ends
-        };
-        if ends.is_some() {
-            Held { tunnel: self.clone(), ends }.work();
+        if let Some(ends) = self.ends.take_or_notify() {
+            Held { tunnel: self.clone(), ends: Some(ends) }.work();
         }
     }
 
     /// The house is closed: the tunnel ends here and now, or on the thread that moves its bytes.
     fn cut(self: &Arc<Self>) {
-        let ends = {
-            let mut shared = self.shared();
-            shared.closed = true;
-            shared.ends.take()
-        };
+        let ends = self.ends.close();
         Held { tunnel: self.clone(), ends }.stop();
     }
 
-    /// Gives the ends to the poller, or back if something happened meanwhile.
-    fn give_back(&self, ends: Box<Ends>, deadline: Instant) -> Option<Box<Ends>> {
-        let mut shared = self.shared();
-        if std::mem::take(&mut shared.pending) { Some(ends) } else { self.put(&mut shared, ends, deadline) }
-    }
-
-    /// Gives the ends to the poller, or back if the tunnel is to end.
-    fn put(&self, shared: &mut Shared, ends: Box<Ends>, deadline: Instant) -> Option<Box<Ends>> {
-        if shared.closed {
-            return Some(ends);
-        }
+    fn set_deadline(&self, deadline: Instant) {
         if let Some(watch) = self.client.watch.get() {
             watch.set_deadline(Some(deadline));
         }
-        shared.ends = Some(ends);
-        None
     }
 
     fn end(&self, ends: Ends, delivery: Delivery) {
-        self.shared().closed = true;
         let Ends { far, ended, .. } = ends;
         if matches!(delivery, Delivery::Panicked) {
             self.client.abort();
@@ -177,10 +154,6 @@ impl Tunnel {
         self.client.seat().carrier = None;
         drop(far);
         ended(delivery);
-    }
-
-    fn shared(&self) -> MutexGuard<'_, Shared> {
-        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -194,147 +167,13 @@ impl Carrier for Tunnel {
     }
 
     fn standing(&self) -> Option<Standing> {
-        self.shared().ends.as_ref().map(|ends| ends.standing())
+        self.ends.look(Ends::standing)
     }
 
     fn give_way(self: Arc<Self>, goes: &dyn Fn(&Standing) -> bool) -> bool {
-        let ends = {
-            let mut shared = self.shared();
-            let ends = shared.ends.take_if(|ends| goes(&ends.standing()));
-            shared.closed |= ends.is_some();
-            ends
-        };
-        let Some(mut ends) = ends else { return false };
+        let Some(mut ends) = self.ends.take_to_go(|ends| goes(&ends.standing())) else { return false };
         ends.part_at_once(&self.client);
         Held { tunnel: self, ends: Some(ends) }.end(Delivery::GaveWay);
         true
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::io::{self, Read, Write};
-    use std::net::{Shutdown, TcpListener, TcpStream};
-    use std::os::fd::{AsFd, BorrowedFd};
-    use std::os::unix::net::UnixStream;
-    use std::time::Duration;
-
-    use crossbeam_channel::{Receiver, unbounded};
-    use http::{HeaderMap, StatusCode};
-
-    use super::*;
-    use crate::front::{ClientReply, Front, Limits};
-    use crate::message::{Ready, Reply, ReplyBody, ReplyTo, Request};
-    use crate::poller::Poller;
-
-    const SOON: Duration = Duration::from_secs(10);
-
-    /// A backend's side: deaf and about to say its last words, or one that breaks the house when it is written to.
-    struct Far {
-        socket: UnixStream,
-        says: io::Cursor<Vec<u8>>,
-    }
-
-    impl Read for Far {
-        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-            if self.says.get_ref().is_empty() { Err(io::ErrorKind::WouldBlock.into()) } else { self.says.read(buffer) }
-        }
-    }
-
-    impl Write for Far {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            if self.says.get_ref().is_empty() && bytes != b"early" {
-                std::panic::resume_unwind(Box::new("meant"));
-            }
-            if self.says.get_ref().is_empty() { Ok(bytes.len()) } else { Err(io::ErrorKind::BrokenPipe.into()) }
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-
-    impl AsFd for Far {
-        fn as_fd(&self) -> BorrowedFd<'_> {
-            self.socket.as_fd()
-        }
-    }
-
-    impl FarSide for Far {
-        fn has_unsent(&self) -> bool {
-            false
-        }
-
-        fn end_writing(&mut self) {
-            let _ = self.socket.shutdown(Shutdown::Write);
-        }
-
-        fn abort(&mut self) {}
-
-        fn when_ready(&mut self, _: Ready) {}
-    }
-
-    /// A client behind its 101, what becomes of its tunnel, and what stands behind it.
-    fn joined(says: &[u8]) -> (TcpStream, Receiver<Delivery>, Arc<Front>, Poller) {
-        let (poller, waiter) = Poller::new().expect("a poller");
-        thread::spawn(move || waiter.run());
-        let limits = Limits::new(1024, 0, &std::env::temp_dir());
-        let front = Front::new(poller.clone(), limits, 8, SOON);
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let address = listener.local_addr().expect("an address");
-        let ((sender, ended), says) = (unbounded(), says.to_vec());
-        let serve = move |_: Request, reply_to: ClientReply| {
-            let (socket, _) = UnixStream::pair().expect("a pair");
-            let far = Far { socket, says: io::Cursor::new(says.clone()) };
-            let (headers, body) = (HeaderMap::new(), ReplyBody::Withheld { length: None });
-            let head = Reply { status: StatusCode::SWITCHING_PROTOCOLS, headers, body };
-            let sender = sender.clone();
-            let ended = Box::new(move |delivery| sender.send(delivery).expect("the test listens"));
-            Box::new(reply_to).join(head, Box::new(far), ended);
-            Ok(())
-        };
-        front.listen(listener, Turn::Drain, Arc::new(serve)).expect("a listener");
-        let mut client = TcpStream::connect(address).expect("a connection");
-        client.set_read_timeout(Some(SOON)).expect("a timeout");
-        client.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\nearly").expect("the front reads");
-        let mut head = Vec::new();
-        while !head.ends_with(b"\r\n\r\n") {
-            let mut byte = [0];
-            client.read_exact(&mut byte).expect("a head");
-            head.push(byte[0]);
-        }
-        (client, ended, front, poller)
-    }
-
-    /// Was seen as: a silent tunnel whose thread panicked had no line in the log and kept its client's socket for ever.
-    #[test]
-    fn a_panic_ends_the_tunnel_with_a_reset() {
-        let (mut client, ended, front, poller) = joined(b"");
-        client.write_all(b"x").expect("the front reads");
-        let delivery = ended.recv_timeout(SOON).expect("the tunnel is heard of again");
-        assert!(matches!(delivery, Delivery::Panicked), "{delivery:?}");
-        let end = client.read(&mut [0]);
-        assert!(end.is_err(), "{end:?}, not a reset");
-        while front.connections() > 0 {
-            thread::yield_now();
-        }
-        poller.stop();
-    }
-
-    /// Was seen as: a backend that said why it closed, and was written to at the same moment, wasn't heard.
-    #[test]
-    fn the_last_words_of_a_side_that_takes_nothing_any_more_are_heard() {
-        let words = vec![b'w'; 30_000];
-        let (mut client, ended, _front, poller) = joined(&words);
-        let mut heard = vec![0; words.len()];
-        client.read_exact(&mut heard).expect("the last words");
-        assert_eq!(heard, words);
-        assert_eq!(
-            client.read(&mut [0]).map_err(|error| error.kind()),
-            Ok(0),
-            "an end in order: a reset might overtake them"
-        );
-        assert!(matches!(ended.recv_timeout(SOON), Ok(Delivery::BodyBroke(_))));
-        poller.stop();
     }
 }

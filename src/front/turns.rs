@@ -235,15 +235,14 @@ impl Client {
 
     /// The house is closed.
     fn cut(&self) {
-        let is_served = self.seat().connection.is_none();
-        if is_served { self.cut_off() } else { self.close() }
+        let waiting = self.seat().connection.take();
+        if waiting.is_some() { self.close() } else { self.cut_off() }
     }
 }
 
 impl Owner for Client {
     fn turn(self: Arc<Self>, turn: Turn) {
-        let carrier = self.seat().carrier.clone();
-        if let Some(carrier) = carrier {
+        if let Some(carrier) = self.carrier_for(turn) {
             return carrier.turn(turn);
         }
         let worked = catch_unwind(AssertUnwindSafe(|| match turn {

@@ -12,9 +12,12 @@
 /// Locks, atomics, threads and channels whose every use is a place to stop.
 mod sync;
 
-/// What the rooms under test name of it.
-mod message {
-    pub type Ready = std::sync::Arc<dyn Fn() + Send + Sync>;
+#[path = "../../src/message/mod.rs"]
+mod message;
+
+/// Nobody reads it.
+mod journal {
+    pub fn refused(_: std::net::SocketAddr, _: &crate::message::Refusal) {}
 }
 
 /// A poller whose clock runs as fast as it likes.
@@ -37,6 +40,9 @@ mod slot;
 
 #[path = "../../src/upstream/wire.rs"]
 mod wire;
+
+/// The way of a reply and of a tunnel to the client: no byte lost or doubled, and nobody forgotten.
+mod front;
 
 /// One winner, every leg accounted for.
 mod verdict;
@@ -67,6 +73,12 @@ const MODELS: &[Model] = &[
     (
         "a_request_in_many_goes_arrives_whole_or_its_leg_knows_why",
         waits::a_request_in_many_goes_arrives_whole_or_its_leg_knows_why,
+    ),
+    ("what_happens_to_a_thing_in_its_place_is_seen", front::parkings::what_happens_to_a_thing_in_its_place_is_seen),
+    ("a_reply_arrives_whole_or_is_seen_not_to_be", front::relays::a_reply_arrives_whole_or_is_seen_not_to_be),
+    (
+        "what_a_side_of_a_tunnel_sends_reaches_the_other",
+        front::tunnels::what_a_side_of_a_tunnel_sends_reaches_the_other,
     ),
 ];
 

@@ -5,6 +5,7 @@ pub use std::sync::OnceLock;
 pub use shuttle::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak, atomic};
 pub use shuttle::thread_local;
 
+pub mod bell;
 pub mod channel;
 pub mod thread;
 
