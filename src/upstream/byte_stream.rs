@@ -209,13 +209,14 @@ fn fill_decrypted(tls: &mut ClientConnection, peeked: &mut Vec<u8>, mut socket: 
         let length = peeked.len();
         let processed = tls.process_new_packets();
         take_decrypted(tls, peeked);
+        if peeked.len() >= PEEK_BYTES {
+            // There may be more before an end or a failure, which is told again behind it.
+            return None;
+        }
         match processed {
             Ok(state) if state.peer_has_closed() => return Some(End::Closed),
             Ok(_) => {}
             Err(error) => return Some(End::Failed(io::Error::new(ErrorKind::InvalidData, error))),
-        }
-        if peeked.len() >= PEEK_BYTES {
-            return None;
         }
         reads_in_vain = if peeked.len() > length { 0 } else { reads_in_vain + 1 };
         if reads_in_vain > READS_MAX {
