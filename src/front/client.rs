@@ -79,7 +79,7 @@ pub(super) enum Arrived {
 }
 
 impl Client {
-    pub(super) fn open(door: Arc<Door>, socket: TcpStream, peer: SocketAddr) -> io::Result<()> {
+    pub(super) fn open(door: Arc<Door>, socket: TcpStream, peer: SocketAddr) -> io::Result<Arc<Client>> {
         let front = door.front.clone();
         let connection = Connection::new(front.limits.clone(), peer, Instant::now());
         let deadline = connection.deadline();
@@ -94,7 +94,7 @@ impl Client {
             // Who tells all others may have passed this one by.
             client.clone().turn(Turn::Drain);
         }
-        Ok(())
+        Ok(client)
     }
 
     pub(super) fn front(&self) -> &Front {
@@ -236,20 +236,6 @@ impl Client {
         let connection = seat.connection.take();
         seat.pending |= connection.is_none();
         connection
-    }
-
-    /// Notes an edge for whoever gives the connection back, and what it says of the client.
-    pub(super) fn note_unread(&self, read_closed: bool, dead: bool) {
-        {
-            let mut seat = self.seat();
-            seat.pending = true;
-            if read_closed && seat.presence == Presence::Here {
-                seat.presence = Presence::SendsNoMore;
-            }
-        }
-        if read_closed || dead {
-            self.notice_departure(dead);
-        }
     }
 
     /// A client that stopped sending has left if no other whole request is before its end; a dead one in any case.

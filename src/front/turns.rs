@@ -210,6 +210,15 @@ impl Client {
         true
     }
 
+    /// Bytes have come, or an end, or there is room.
+    pub(super) fn ready(self: &Arc<Self>, read_closed: bool, dead: bool) {
+        match self.take_or_note(read_closed, dead) {
+            Some(connection) => self.work(connection, true),
+            None if read_closed || dead => self.notice_departure(dead),
+            None => {}
+        }
+    }
+
     fn expired(self: &Arc<Self>) {
         let Some(mut connection) = self.seat().connection.take() else { return };
         if connection.deadline() > Instant::now() {
@@ -247,11 +256,7 @@ impl Owner for Client {
             return carrier.turn(turn);
         }
         let worked = catch_unwind(AssertUnwindSafe(|| match turn {
-            Turn::Ready { read_closed, dead } => match self.take_or_note(read_closed, dead) {
-                Some(connection) => self.work(connection, true),
-                None if read_closed || dead => self.notice_departure(dead),
-                None => {}
-            },
+            Turn::Ready { read_closed, dead } => self.ready(read_closed, dead),
             Turn::Expired => self.expired(),
             Turn::Drain => self.drain(),
             Turn::Cut => self.cut(),
