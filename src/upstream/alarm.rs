@@ -40,7 +40,9 @@ impl Alarm {
     /// Has the leg go on at the first event, also one that came before, or when it is hung up on. Doesn't block.
     pub(super) fn wait(self: &Arc<Alarm>, token: &CancelToken, go_on: Box<dyn FnOnce() + Send>) -> Result<(), Outcome> {
         token.arm(self.clone()).map_err(|_| Outcome::Cancelled)?;
-        self.slot.put(go_on);
+        if self.slot.put(go_on) {
+            self.ring();
+        }
         Ok(())
     }
 

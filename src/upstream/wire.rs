@@ -94,7 +94,7 @@ impl Wire {
         *call = Call::begin(request, self);
         let is_out = call.is_out();
         drop(call);
-        if is_out { self.slot.put(wake) } else { wake() }
+        if is_out { self.put(wake) } else { wake() }
     }
 
     /// Goes on with a request that isn't out, unless `judge` finds an answer that is here already; without one nothing is looked
@@ -115,7 +115,13 @@ impl Wire {
     /// Has a leg go on at the next event, also one that came since it last looked, or when it is time.
     pub(super) fn wait(&self, until: Instant, wake: Wake) {
         self.set_deadline(until);
-        self.slot.put(wake);
+        self.put(wake);
+    }
+
+    fn put(&self, wake: Wake) {
+        if self.slot.put(wake) {
+            self.set_deadline(Instant::now());
+        }
     }
 
     /// One look: no bytes that nobody asked for, and no end.
