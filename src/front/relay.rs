@@ -214,10 +214,8 @@ mod tests {
 
     impl Read for Late {
         fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-            match self.0.lock().expect("no panic").0 {
-                false => Err(io::ErrorKind::WouldBlock.into()),
-                true => self.1.read(buffer),
-            }
+            let has_come = self.0.lock().expect("no panic").0;
+            if has_come { self.1.read(buffer) } else { Err(io::ErrorKind::WouldBlock.into()) }
         }
     }
 

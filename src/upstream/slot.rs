@@ -105,20 +105,20 @@ mod tests {
     /// Was seen as: an answer that came byte by byte had its leg go on within itself for each of them.
     #[test]
     fn a_leg_that_misses_an_event_in_every_step_goes_on_at_once_a_few_times_only() {
-        fn step(slot: Arc<Slot>, steps: Arc<AtomicUsize>) {
+        fn step(slot: &Arc<Slot>, steps: &Arc<AtomicUsize>) {
             steps.fetch_add(1, Ordering::Relaxed);
             slot.wake();
             let (same, count) = (slot.clone(), steps.clone());
-            if slot.put(Box::new(move || step(same, count))) {
+            if slot.put(Box::new(move || step(&same, &count))) {
                 assert_eq!(steps.load(Ordering::Relaxed) % (AT_ONCE_MAX + 1), 0);
             }
         }
         let (slot, steps) = (Arc::new(Slot::default()), Arc::new(AtomicUsize::new(0)));
         for round in 1..=3 {
             if round == 1 {
-                step(slot.clone(), steps.clone())
+                step(&slot, &steps);
             } else {
-                slot.wake()
+                slot.wake();
             }
             assert_eq!(steps.load(Ordering::Relaxed), round * (AT_ONCE_MAX + 1), "it waits to be woken");
         }
