@@ -19,6 +19,8 @@ mod pace;
 mod parking;
 mod pipe;
 mod relay;
+#[cfg(test)]
+mod relay_tests;
 mod reply;
 mod reply_to;
 mod spooler;

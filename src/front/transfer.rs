@@ -16,8 +16,10 @@ use crate::message::{Delivery, Ready, Source};
 const PIECE_BYTES: usize = 16 * 1024;
 /// A shorter rest of a body isn't moved: a pipe has its price.
 const MOVED_BYTES_MIN: u64 = 1024 * 1024;
-/// Pieces in one turn, before others get the thread: a quarter of a megabyte or two, or about a millisecond.
+/// Pieces in one turn, before others get the thread: a quarter of a megabyte or two.
 const ROUNDS_MAX: usize = 16;
+/// And no piece is begun after this: where each chunk holds a byte, a piece takes milliseconds.
+const TURN_TIME: Duration = Duration::from_millis(1);
 
 /// A reply whose head, at least, has come.
 pub(super) struct Transfer {
@@ -121,12 +123,14 @@ impl Transfer {
             let slow = io::Error::new(io::ErrorKind::TimedOut, "it took less than 1 KiB a second");
             return Err(Delivery::ClientGone(slow));
         }
+        let began = Instant::now();
         for _ in 0..ROUNDS_MAX {
             let filled = self.fill(&client.front().pipes);
             if !self.write(client).map_err(Delivery::ClientGone)? {
                 return Ok(Stop::Client);
             }
             match filled {
+                Filled::Some if began.elapsed() >= TURN_TIME => break,
                 Filled::Some => {}
                 Filled::All => {
                     return self.broken.take().map_or(Ok(Stop::Over), |error| Err(Delivery::BodyBroke(error)));

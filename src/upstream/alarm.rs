@@ -53,7 +53,7 @@ impl Alarm {
 
 impl Events for Alarm {
     fn wait(&self, waiter: Arc<dyn Waiter>, leg: usize) -> bool {
-        self.slot.put(waiter, leg)
+        self.slot.put(waiter, leg, || self.ring())
     }
 }
 

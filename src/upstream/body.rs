@@ -105,6 +105,10 @@ impl Read for StreamedBody {
         let count = reader.read(buffer).map_err(tls_failure::told)?;
         let count = self.note_read(count)?;
         self.has_ended = count == 0 && !buffer.is_empty();
+        if let Some(line) = self.line.as_ref().filter(|_| self.left.is_some()) {
+            // Of a body of known length ureq gives every byte that it takes out: once it holds none, the rest may go past it.
+            line.wire().note_taken(count);
+        }
         Ok(count)
     }
 }
@@ -147,5 +151,74 @@ impl Drop for StreamedBody {
         if let Some(line) = line.filter(|_| !is_hung_up) {
             self.lines.keep(line, Instant::now());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::net::TcpListener;
+    use std::thread;
+
+    use http::{HeaderMap, Method};
+
+    use super::super::slot::wait_for;
+    use super::super::{Reach, Step, SystemLookup, Upstream};
+    use super::*;
+    use crate::message::{Address, Target};
+    use crate::poller::Poller;
+    use crate::upstream::Outgoing;
+
+    const BEGIN: [u8; 1000] = [b'x'; 1000];
+
+    /// The body of an answer of which the begin has come.
+    fn streamed(url: &str) -> Box<StreamedBody> {
+        let (poller, waiter) = Poller::new().expect("a poller");
+        thread::spawn(move || waiter.run());
+        let upstream = Upstream::new(Reach::default(), Arc::new(SystemLookup), poller).expect("no roots of its own");
+        let lines = Lines::new(Address::parse(url).expect("an address"), upstream);
+        let target = Target::parse(&Method::GET, "/").expect("a target");
+        let (request, token) =
+            (Outgoing::new(Method::GET, target, HeaderMap::new(), None, None), CancelToken::default());
+        let mut step = lines.start(&request, &token);
+        loop {
+            match step.expect("an answer") {
+                Step::Waits(mut waiting) => {
+                    wait_for(&waiting.events(&token).expect("a wait"));
+                    step = waiting.go_on(&request, &token, false);
+                }
+                Step::Turn(waiting) => step = waiting.go_on(&request, &token, false),
+                Step::Answered(answer) => match answer.body {
+                    AnswerBody::Streamed(body) => return body,
+                    AnswerBody::Whole(_) => panic!("most of it is missing"),
+                },
+            }
+        }
+    }
+
+    /// Was seen as: no long body was moved, since what ureq had given was never taken off what it holds.
+    #[test]
+    fn a_long_body_can_be_moved_once_what_came_with_its_head_has_been_read() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let url = format!("http://{}", listener.local_addr().expect("an address"));
+        let backend = thread::spawn(move || {
+            let (mut socket, _) = listener.accept().expect("a connection");
+            let head = b"HTTP/1.1 200 OK\r\nContent-Length: 10000000\r\n\r\n";
+            socket.write_all(&[&head[..], &BEGIN].concat()).expect("room");
+            socket
+        });
+        let (mut body, mut begin) = (streamed(&url), Vec::new());
+        let _socket = backend.join().expect("no panic");
+        while begin.len() < BEGIN.len() {
+            let mut piece = [0; 700];
+            match body.read(&mut piece) {
+                Ok(count) => {
+                    begin.extend_from_slice(&piece[..count]);
+                    assert_eq!(body.is_movable(), begin.len() == BEGIN.len(), "{}", begin.len());
+                }
+                Err(error) => assert_eq!(error.kind(), io::ErrorKind::WouldBlock),
+            }
+        }
+        assert_eq!(begin, BEGIN);
     }
 }

@@ -32,6 +32,9 @@ struct State {
     peeked: Vec<u8>,
     /// Behind them nothing comes: the socket tells it only once.
     end: Option<End>,
+    /// A write has been told that the peer has reset the connection. The socket tells that only once, and the reads that come after
+    /// it see an end in order.
+    was_reset: bool,
 }
 
 /// How a connection has ended towards us.
@@ -101,11 +104,14 @@ impl ByteStream {
 
     /// Takes as many bytes as go without waiting: how many. Under TLS they are on the wire once all records are.
     pub(super) fn send(&self, socket: &Socket, parts: &[IoSlice]) -> io::Result<usize> {
-        if let Some(tls) = &mut self.state().tls {
+        let state = &mut *self.state();
+        if let Some(tls) = &mut state.tls {
             return tls.writer().write_vectored(parts);
         }
         let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-        match rustix::net::sendmsg(socket, parts, &mut SendAncillaryBuffer::default(), flags) {
+        let sent = rustix::net::sendmsg(socket, parts, &mut SendAncillaryBuffer::default(), flags);
+        state.was_reset |= sent == Err(Errno::CONNRESET);
+        match sent {
             Err(Errno::AGAIN) => Ok(0),
             sent => Ok(sent?),
         }
@@ -119,7 +125,7 @@ impl ByteStream {
     /// Reads what has come. The error's kind is `WouldBlock` if nothing has, and `Interrupted` if many records have come that make
     /// no byte, so that the caller can do something else before it reads on.
     pub(super) fn read(&self, mut socket: &Socket, buffer: &mut [u8]) -> io::Result<usize> {
-        let State { tls, peeked, end } = &mut *self.state();
+        let State { tls, peeked, end, was_reset } = &mut *self.state();
         if !peeked.is_empty() {
             let count = (&peeked[..]).read(buffer)?;
             drop_first(peeked, count);
@@ -132,7 +138,10 @@ impl ByteStream {
         }
         match tls {
             Some(tls) => read_decrypted(tls, socket, buffer),
-            None => socket.read(buffer),
+            None => match socket.read(buffer) {
+                Ok(0) if *was_reset => Err(ErrorKind::ConnectionReset.into()),
+                read => read,
+            },
         }
     }
 
@@ -168,7 +177,10 @@ impl State {
         }
         self.end = match &mut self.tls {
             Some(tls) => fill_decrypted(tls, &mut self.peeked, socket),
-            None => fill_plain(&mut self.peeked, socket),
+            None => match fill_plain(&mut self.peeked, socket) {
+                Some(End::Closed) if self.was_reset => Some(End::Failed(ErrorKind::ConnectionReset.into())),
+                end => end,
+            },
         };
     }
 }
@@ -209,13 +221,14 @@ fn fill_decrypted(tls: &mut ClientConnection, peeked: &mut Vec<u8>, mut socket: 
         let length = peeked.len();
         let processed = tls.process_new_packets();
         take_decrypted(tls, peeked);
+        if peeked.len() >= PEEK_BYTES {
+            // There may be more before an end or a failure, which is told again behind it.
+            return None;
+        }
         match processed {
             Ok(state) if state.peer_has_closed() => return Some(End::Closed),
             Ok(_) => {}
             Err(error) => return Some(End::Failed(io::Error::new(ErrorKind::InvalidData, error))),
-        }
-        if peeked.len() >= PEEK_BYTES {
-            return None;
         }
         reads_in_vain = if peeked.len() > length { 0 } else { reads_in_vain + 1 };
         if reads_in_vain > READS_MAX {
@@ -294,5 +307,52 @@ fn drop_first(peeked: &mut Vec<u8>, count: usize) {
         *peeked = Vec::new();
     } else {
         peeked.drain(..count);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{TcpListener, TcpStream};
+    use std::time::Duration;
+
+    use rustix::event::{PollFd, PollFlags, poll};
+
+    use super::*;
+
+    /// A connection on which four bytes have come, and then a reset.
+    fn reset() -> Socket {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let near = Socket::from(TcpStream::connect(listener.local_addr().expect("an address")).expect("a connection"));
+        let (mut far, _) = listener.accept().expect("a connection");
+        far.write_all(b"half").expect("room");
+        let far = Socket::from(far);
+        far.set_linger(Some(Duration::ZERO)).expect("a socket");
+        drop(far);
+        near.set_nonblocking(true).expect("a socket");
+        while !poll_for_errors(&near) {}
+        near
+    }
+
+    fn poll_for_errors(socket: &Socket) -> bool {
+        let mut polled = [PollFd::new(socket, PollFlags::empty())];
+        poll(&mut polled, None).expect("an event");
+        polled[0].revents().contains(PollFlags::ERR)
+    }
+
+    /// Was seen as: a body without a length, beside whose first half the rest of a request was still sent, looked whole.
+    #[test]
+    fn a_reset_that_a_write_was_told_of_is_no_end_in_order_for_those_who_read() {
+        for peeks in [false, true] {
+            let (socket, stream, mut buffer) = (reset(), ByteStream::default(), [0; 8]);
+            assert!(stream.send(&socket, &[IoSlice::new(b"rest")]).is_err());
+            if peeks {
+                let end = stream.peek(&socket, |peeked| peeked.end.is_some());
+                let end = end || stream.peek(&socket, |peeked| peeked.end.is_some());
+                assert!(end, "it is looked for twice");
+            }
+            assert_eq!(stream.read(&socket, &mut buffer).expect("what came before"), 4);
+            let end = stream.read(&socket, &mut buffer).map_err(|error| error.kind());
+            assert_eq!(end, Err(ErrorKind::ConnectionReset), "peeks: {peeks}");
+        }
     }
 }

@@ -2,6 +2,10 @@
 
 use crate::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+/// So often in a row a leg goes on at once that has missed an event. It does so within its own last step, and a backend that keeps
+/// making events would have it go deeper and deeper.
+const AT_ONCE_MAX: usize = 4;
+
 /// Whose legs wait here, by their numbers.
 pub trait Waiter: Send + Sync {
     /// Something has happened that the leg waits for, or its time is over. Any thread may call it; it doesn't block.
@@ -26,6 +30,8 @@ struct State {
     waiting: Option<(Arc<dyn Waiter>, usize)>,
     /// An event came while no leg waited. The poller tells each only once, so the next leg must look before it waits.
     missed: bool,
+    /// How often in a row the leg has gone on at once.
+    at_once: usize,
 }
 
 impl Slot {
@@ -36,16 +42,24 @@ impl Slot {
 
     /// Somebody is about to look: what happened before is missed by nobody.
     pub(super) fn forget_missed(&self) {
-        self.state().missed = false;
+        let mut state = self.state();
+        (state.missed, state.at_once) = (false, 0);
     }
 
-    /// The leg waits, unless an event was missed.
-    pub(super) fn put(&self, waiter: Arc<dyn Waiter>, leg: usize) -> bool {
+    /// The leg waits, unless an event was missed. If it has gone on at once too often for that, it waits all the same, and `wake_soon`
+    /// has it woken.
+    pub(super) fn put(&self, waiter: Arc<dyn Waiter>, leg: usize, wake_soon: impl FnOnce()) -> bool {
         let mut state = self.state();
-        if std::mem::take(&mut state.missed) {
+        let missed = std::mem::take(&mut state.missed);
+        if missed && state.at_once < AT_ONCE_MAX {
+            state.at_once += 1;
             return false;
         }
         state.waiting = Some((waiter, leg));
+        drop(state);
+        if missed {
+            wake_soon();
+        }
         true
     }
 
@@ -55,6 +69,9 @@ impl Slot {
             let mut state = self.state();
             let waiting = state.waiting.take();
             state.missed = waiting.is_none();
+            if waiting.is_some() {
+                state.at_once = 0;
+            }
             waiting
         };
         if let Some((waiter, leg)) = waiting {
@@ -97,18 +114,39 @@ mod tests {
         }
     }
 
+    fn put(slot: &Slot, woken: &Arc<Count>) -> bool {
+        slot.put(woken.clone(), 0, || panic!("it isn't to be woken yet"))
+    }
+
     #[test]
     fn an_event_that_came_while_nobody_waited_keeps_the_next_from_waiting_and_no_other() {
         let (slot, woken) = (Slot::default(), Arc::new(Count::default()));
         let count = || woken.0.load(Ordering::Relaxed);
         slot.wake();
-        assert!(!slot.put(woken.clone(), 0), "it must look at once");
-        assert!(slot.put(woken.clone(), 0), "nothing has happened since");
+        assert!(!put(&slot, &woken), "it must look at once");
+        assert!(put(&slot, &woken), "nothing has happened since");
         assert_eq!(count(), 0);
         slot.wake();
         slot.wake();
         assert_eq!(count(), 1);
         slot.forget_missed();
-        assert!(slot.put(woken.clone(), 0), "somebody has looked");
+        assert!(put(&slot, &woken), "somebody has looked");
+    }
+
+    /// Was seen as: an answer that came byte by byte had its leg go on within itself for each of them.
+    #[test]
+    fn a_leg_that_misses_an_event_in_every_step_goes_on_at_once_a_few_times_only() {
+        let (slot, woken) = (Slot::default(), Arc::new(Count::default()));
+        for _ in 0..3 {
+            for _ in 0..AT_ONCE_MAX {
+                slot.wake();
+                assert!(!put(&slot, &woken), "it must look at once");
+            }
+            slot.wake();
+            let mut is_woken_soon = false;
+            assert!(slot.put(woken.clone(), 0, || is_woken_soon = true), "it waits");
+            assert!(is_woken_soon);
+            slot.wake();
+        }
     }
 }

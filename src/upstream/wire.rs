@@ -137,6 +137,11 @@ impl Wire {
         self.held.store(held, Ordering::Release);
     }
 
+    /// Notes that so many of them have been read.
+    pub(super) fn note_taken(&self, count: usize) {
+        self.held.fetch_sub(count.min(self.held.load(Ordering::Acquire)), Ordering::Release);
+    }
+
     /// Whether the bytes that come next are the body's next, as they are.
     pub(super) fn is_movable(&self) -> bool {
         self.held.load(Ordering::Acquire) == 0 && self.stream.is_bare()
@@ -227,7 +232,7 @@ impl AsFd for Wire {
 
 impl Events for Wire {
     fn wait(&self, waiter: Arc<dyn Waiter>, leg: usize) -> bool {
-        self.slot.put(waiter, leg)
+        self.slot.put(waiter, leg, || self.set_deadline(Instant::now()))
     }
 }
 

@@ -366,6 +366,25 @@ fn is_whole(authority: &Authority, answer: &'static [u8], ending: Ending) -> [bo
     })
 }
 
+/// More comes at once than is taken in before it is read, and the farewell with it. Was seen as: the client got 32 of 37 KiB, in order.
+#[test]
+fn what_came_before_a_farewell_reaches_the_client_whole() {
+    const LENGTHS: [usize; 6] = [33_000, 36_000, 39_000, 42_000, 45_000, 48_000];
+    let authority = Authority::new();
+    let backend = TlsBackend::serving(authority.identity(&["127.0.0.1"]), move |mut secured: Secured| {
+        let Some(request) = secured.request() else { return };
+        let request = String::from_utf8_lossy(&request);
+        let length = request.split(['/', ' ']).nth(2).and_then(|length| length.parse().ok()).expect("a length");
+        secured.send_at_once(&[b"HTTP/1.1 200 OK\r\n\r\n", &pattern(length)], true);
+        secured.connection.wait_for_hang_up();
+    });
+    let proxy = proxy_trusting(&authority, &[backend.url("127.0.0.1")], |_| {});
+    for length in LENGTHS.repeat(4) {
+        let reply = get(proxy.address, &format!("/{length}"));
+        assert!(reply.whole && reply.body == pattern(length), "{} of {length} bytes", reply.body.len());
+    }
+}
+
 #[test]
 fn a_body_that_is_cut_never_looks_whole() {
     let rows: [(&str, &[u8], Ending, bool); 9] = [
