@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Instant, SystemTime};
 
-use super::client::Client;
+use super::client::{Client, Presence};
 use super::connection::Connection;
 use super::relay::Cargo;
 use super::reply::{Asked, Framing, write_head};
@@ -63,11 +63,13 @@ impl ClientReply {
 
     /// Who ended it: one that left, or the end of the house, has had the other side hung up on, which may be heard of first.
     fn blamed(&self, failed: Delivery) -> Delivery {
+        let (is_cut, is_gone) = {
+            let seat = self.client.seat();
+            (seat.is_cut, seat.presence == Presence::Gone)
+        };
         match failed {
-            _ if self.client.seat().is_cut => Delivery::Stopped,
-            Delivery::BodyBroke(_) if self.client.is_gone() => {
-                Delivery::ClientGone(io::ErrorKind::ConnectionAborted.into())
-            }
+            _ if is_cut => Delivery::Stopped,
+            Delivery::BodyBroke(_) if is_gone => Delivery::ClientGone(io::ErrorKind::ConnectionAborted.into()),
             failed => failed,
         }
     }
