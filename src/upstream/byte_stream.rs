@@ -70,10 +70,10 @@ impl ByteStream {
         state.tls.is_none() && state.peeked.is_empty() && state.end.is_none()
     }
 
-    /// Whoever takes it reads and writes by itself; with it come bytes that haven't been read.
-    pub(super) fn take(&self) -> (Option<Box<ClientConnection>>, Vec<u8>) {
-        let State { tls, peeked, .. } = std::mem::take(&mut *self.state());
-        (tls, peeked)
+    /// Whoever takes it reads and writes by itself; with it come bytes that haven't been read, and the end behind them.
+    pub(super) fn take(&self) -> (Option<Box<ClientConnection>>, Vec<u8>, Option<End>) {
+        let State { tls, peeked, end, .. } = std::mem::take(&mut *self.state());
+        (tls, peeked, end)
     }
 
     /// Takes in what has come, and looks at it; it stays to be read.

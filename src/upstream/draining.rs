@@ -35,7 +35,10 @@ impl Draining {
                     self.bytes_max = self.bytes_max.checked_sub(count as u64)?;
                     self.until = Instant::now() + self.body.lines.idle_timeout();
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Some(self),
+                // Records without a byte in them, of which there may be more, are worth no further turn: the time runs.
+                Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
+                    return Some(self);
+                }
                 Ok(0) | Err(_) => return None,
             }
         }

@@ -3,13 +3,12 @@
 
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, SocketAddr};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::thread;
 use std::time::{Duration, Instant};
 
+use super::lookup::Lookups;
 use crate::message::Outcome;
 
 /// How long a leg waits for a fresh answer when an old one is in hand.
@@ -26,26 +25,6 @@ const AGAIN: Duration = Duration::from_secs(1);
 const REFRESH_AGE_MIN: Duration = Duration::from_millis(250);
 /// More addresses of an answer are left out: a leg has no time to try them.
 const ADDRESSES_MAX: usize = 64;
-/// getaddrinfo needs no more, and two megabytes per lookup would fail on small hosts.
-const LOOKUP_STACK_BYTES: usize = 256 * 1024;
-/// One for each backend of the longest list, and as many that still hang for one that was replaced.
-const LOOKUPS_MAX: usize = 2 * crate::message::ADDRESSES_MAX;
-
-/// Looks names up; blocks as long as it takes.
-pub trait Lookup: Send + Sync {
-    /// All addresses of a name, with the port.
-    fn lookup(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>>;
-}
-
-/// The system's own way: `/etc/hosts`, then DNS, as it is configured.
-#[derive(Debug, Default)]
-pub struct SystemLookup;
-
-impl Lookup for SystemLookup {
-    fn lookup(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
-        Ok((host, port).to_socket_addrs()?.collect())
-    }
-}
 
 /// The addresses of one backend.
 pub(super) struct Resolver(Kind);
@@ -53,42 +32,6 @@ pub(super) struct Resolver(Kind);
 enum Kind {
     Literal([SocketAddr; 1]),
     Name(Arc<Name>),
-}
-
-/// How names are looked up: each on a thread, of which there are only so many. Clones share them.
-#[derive(Clone)]
-pub(super) struct Lookups {
-    by: Arc<dyn Lookup>,
-    running: Arc<AtomicUsize>,
-}
-
-/// One lookup that runs.
-struct Running(Arc<AtomicUsize>);
-
-impl Lookups {
-    pub(super) fn by(lookup: Arc<dyn Lookup>) -> Lookups {
-        Lookups { by: lookup, running: Arc::default() }
-    }
-
-    /// Has a thread look something up; an error says why it can't.
-    fn begin(&self, work: impl FnOnce(&dyn Lookup) + Send + 'static) -> Result<(), String> {
-        let (running, lookup) = (Running(self.running.clone()), self.by.clone());
-        if self.running.fetch_add(1, Ordering::Relaxed) >= LOOKUPS_MAX {
-            return Err(format!("{LOOKUPS_MAX} other lookups hang"));
-        }
-        let thread = thread::Builder::new().name("lookup".into()).stack_size(LOOKUP_STACK_BYTES);
-        let spawned = thread.spawn(move || {
-            let _running = running;
-            work(&*lookup);
-        });
-        spawned.map(drop).map_err(|error| format!("no thread for the lookup: {error}"))
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
 }
 
 struct Name {
@@ -432,6 +375,7 @@ fn interleaved(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
 mod tests {
     use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 
+    use super::super::lookup::{LOOKUPS_MAX, Lookup};
     use super::*;
 
     const TTL: Duration = Duration::from_secs(30);
@@ -610,9 +554,9 @@ mod tests {
             answers.send(Ok(addresses(&["1.1.1.1:80"]))).expect("a lookup listens");
         }
         let deadline = Instant::now() + Duration::from_secs(10);
-        while lookups.running.load(Ordering::Relaxed) > 0 {
+        while lookups.running() > 0 {
             assert!(Instant::now() < deadline, "they have ended");
-            thread::yield_now();
+            std::thread::yield_now();
         }
         answers.send(Ok(addresses(&["1.1.1.1:80"]))).expect("a lookup listens");
         assert_eq!(ask(last, Instant::now() + FAILURE_TTL), Ok(addresses(&["1.1.1.1:80"])));

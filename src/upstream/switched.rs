@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use rustls::ClientConnection;
 
-use super::byte_stream::{READS_MAX, send_records};
+use super::byte_stream::{End, READS_MAX, send_records};
 use super::dial::be_patient;
 use super::line::Line;
 use super::tls_failure::sentence;
@@ -21,6 +21,8 @@ pub struct Switched {
     tls: Option<Box<ClientConnection>>,
     /// What came behind the 101, and how much of it has been read.
     input: io::Cursor<Vec<u8>>,
+    /// How the connection has ended behind that: a socket tells of a reset only once.
+    end: Option<End>,
     /// Nothing more will be written once all records are sent.
     is_ending: bool,
     token: CancelToken,
@@ -30,9 +32,9 @@ impl Switched {
     /// Behind the head of the 101.
     pub(super) fn new(line: Line, token: CancelToken) -> Switched {
         let wire = line.wire().clone();
-        let (tls, input) = wire.stream().take();
+        let (tls, input, end) = wire.stream().take();
         be_patient(wire.socket());
-        Switched { wire, _line: line, tls, input: io::Cursor::new(input), is_ending: false, token }
+        Switched { wire, _line: line, tls, input: io::Cursor::new(input), end, is_ending: false, token }
     }
 }
 
@@ -44,6 +46,11 @@ impl Read for Switched {
         }
         // A silent tunnel keeps no buffer.
         self.input = io::Cursor::default();
+        match self.end.take() {
+            Some(End::Failed(error)) if error.kind() != io::ErrorKind::InvalidData => return Err(error),
+            // TLS tells again what it was told.
+            Some(End::Failed(_) | End::Closed) | None => {}
+        }
         match &mut self.tls {
             Some(tls) => read_tls(tls, &self.wire, buffer),
             None => self.wire.socket().read(buffer),

@@ -1,0 +1,73 @@
+//! How names are looked up: each on a thread of its own, of which there are only so many. Knows nothing of how long an answer counts.
+
+use std::io;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+use crate::message::ADDRESSES_MAX;
+
+/// getaddrinfo needs no more, and two megabytes per lookup would fail on small hosts.
+const LOOKUP_STACK_BYTES: usize = 256 * 1024;
+/// One for each backend of the longest list, and as many that still hang for one that was replaced.
+pub(super) const LOOKUPS_MAX: usize = 2 * ADDRESSES_MAX;
+
+/// Looks names up; blocks as long as it takes.
+pub trait Lookup: Send + Sync {
+    /// All addresses of a name, with the port.
+    fn lookup(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>>;
+}
+
+/// The system's own way: `/etc/hosts`, then DNS, as it is configured.
+#[derive(Debug, Default)]
+pub struct SystemLookup;
+
+impl Lookup for SystemLookup {
+    fn lookup(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+        Ok((host, port).to_socket_addrs()?.collect())
+    }
+}
+
+/// How names are looked up: each on a thread, of which there are only so many. Clones share them.
+#[derive(Clone)]
+pub(super) struct Lookups {
+    by: Arc<dyn Lookup>,
+    running: Arc<AtomicUsize>,
+}
+
+/// One lookup that runs.
+struct Running(Arc<AtomicUsize>);
+
+impl Lookups {
+    pub(super) fn by(lookup: Arc<dyn Lookup>) -> Lookups {
+        Lookups { by: lookup, running: Arc::default() }
+    }
+
+    /// Has a thread look something up; an error says why it can't.
+    pub(super) fn begin(&self, work: impl FnOnce(&dyn Lookup) + Send + 'static) -> Result<(), String> {
+        let (running, lookup) = (Running(self.running.clone()), self.by.clone());
+        if self.running.fetch_add(1, Ordering::Relaxed) >= LOOKUPS_MAX {
+            return Err(format!("{LOOKUPS_MAX} other lookups hang"));
+        }
+        let thread = thread::Builder::new().name("lookup".into()).stack_size(LOOKUP_STACK_BYTES);
+        let spawned = thread.spawn(move || {
+            let _running = running;
+            work(&*lookup);
+        });
+        spawned.map(drop).map_err(|error| format!("no thread for the lookup: {error}"))
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+impl Lookups {
+    pub(super) fn running(&self) -> usize {
+        self.running.load(Ordering::Relaxed)
+    }
+}
