@@ -1,15 +1,16 @@
 //! What must hold for any bytes at all: fed by the fuzzers in `tests/fuzz`, and by property tests for as long as tests may
 //! last. Not there in the program.
 
-use http::HeaderMap;
+use http::{HeaderMap, Method};
 
 use crate::config::{HostHeader, Success};
 use crate::front;
 pub use crate::front::fuzzing::{connection, head};
 use crate::message::headers::{ViaId, has_token, upgrade_of};
-use crate::message::{Address, Chunks, Networks, Piece, Request};
+use crate::message::{Address, Networks, Request};
 use crate::proxy::{self, Rules};
 use crate::upstream;
+use crate::upstream::fuzzing::Script;
 
 /// What no backend may get from a client, whatever the client sends.
 const NEVER: [&str; 8] =
@@ -40,26 +41,9 @@ fn answer_chunks(bytes: &[u8]) {
     let pieces = upstream::fuzzing::cleaned(input.chunks(1 + usize::from(*size)));
     assert_eq!(whole.as_deref().ok(), pieces.as_deref().ok());
     let Ok(clean) = whole else { return };
-    assert_eq!(data_of(&clean), data_of(input));
+    assert_eq!(upstream::fuzzing::data_of(&clean), upstream::fuzzing::data_of(input));
     assert_eq!(upstream::fuzzing::cleaned(std::iter::once(&clean[..])).as_ref(), Ok(&clean));
     assert!(clean.len() <= input.len());
-}
-
-/// The data of chunks, as far as they go.
-fn data_of(mut input: &[u8]) -> Vec<u8> {
-    let (mut chunks, mut data) = (Chunks::of_answer(usize::MAX), Vec::new());
-    loop {
-        let count = match chunks.take(input) {
-            Ok(Piece::Size { line, .. }) => line,
-            Ok(Piece::Framing(count)) => count,
-            Ok(Piece::Data(count)) => {
-                data.extend_from_slice(&input[..count]);
-                count
-            }
-            Ok(Piece::More) | Err(_) => return data,
-        };
-        input = &input[count..];
-    }
 }
 
 /// A request that is accepted reaches a backend as one well-formed request, as it was meant.
@@ -88,6 +72,17 @@ fn check_title_case(request: &[u8]) {
         let mut words = name.split(|byte| *byte == b'-');
         assert!(words.all(|word| !word.first().is_some_and(u8::is_ascii_lowercase)), "{}", text_of(line));
     }
+}
+
+/// An answer means the same to a leg as to ureq, at once and in pieces. The first byte tells the method, whether the connection
+/// ends with the last piece, and how much is read of the body at a time.
+pub fn from_backend(bytes: &[u8]) {
+    let Some((settings, bytes)) = bytes.split_first() else { return };
+    let method = [Method::GET, Method::HEAD, Method::POST, Method::DELETE][usize::from(settings & 3)].clone();
+    let (sizes, input) = front::fuzzing::split(bytes);
+    let ends: Vec<usize> = sizes.ends(input.len()).collect();
+    let script = Script { input, ends: &ends, ends_at_once: settings & 4 != 0 };
+    upstream::fuzzing::from_backend(&method, &script, 1 + usize::from(settings >> 3));
 }
 
 struct Meant {

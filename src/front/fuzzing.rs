@@ -336,13 +336,13 @@ fn body_of(spool: &Spool) -> Vec<u8> {
 }
 
 /// How a stream is cut into pieces.
-struct Sizes {
+pub(crate) struct Sizes {
     seed: u32,
     bytes_max: u32,
 }
 
 /// The first two bytes say how the rest arrives.
-fn split(bytes: &[u8]) -> (Sizes, &[u8]) {
+pub(crate) fn split(bytes: &[u8]) -> (Sizes, &[u8]) {
     match bytes {
         [seed, bits, rest @ ..] => (Sizes { seed: u32::from(*seed), bytes_max: 1 << (bits & 7) }, rest),
         _ => (Sizes { seed: 0, bytes_max: 1 }, bytes),
@@ -351,7 +351,7 @@ fn split(bytes: &[u8]) -> (Sizes, &[u8]) {
 
 impl Sizes {
     /// Where each piece of a stream of that length ends.
-    fn ends(&self, length: usize) -> impl Iterator<Item = usize> {
+    pub(crate) fn ends(&self, length: usize) -> impl Iterator<Item = usize> {
         let (mut state, bytes_max, mut end) = (self.seed, self.bytes_max, 0);
         std::iter::from_fn(move || {
             if end == length {

@@ -108,7 +108,7 @@ impl Made {
         let (socket, peer, permit) = attempt.into_connected();
         prepare(&socket, lines.idle_timeout())?;
         lines.resolver().prefer(peer);
-        Ok(Made { wire: Watched(Wire::new(socket)), peer, permit, tls: lines.handshake()? })
+        Ok(Made { wire: Watched::new(Wire::new(socket)), peer, permit, tls: lines.handshake()? })
     }
 
     /// Goes as far with the handshake as the socket allows: whether it is over.
@@ -153,6 +153,10 @@ fn look_again(
 }
 
 impl Watched {
+    pub(super) fn new(wire: Arc<Wire>) -> Watched {
+        Watched(wire)
+    }
+
     pub(super) fn get(&self) -> &Arc<Wire> {
         &self.0
     }

@@ -209,7 +209,7 @@ impl Lines {
         }
     }
 
-    fn after_connecting(
+    pub(super) fn after_connecting(
         self: &Arc<Lines>,
         reached: Reached,
         deadline: Instant,

@@ -14,7 +14,7 @@ use crate::message::Outcome;
 use crate::race::CancelToken;
 
 /// Node closes idle connections after 5 s, others later: a line that is younger is probably alive.
-const IDLE_TIME_MAX: Duration = Duration::from_secs(4);
+pub(super) const IDLE_TIME_MAX: Duration = Duration::from_secs(4);
 
 /// One connection.
 pub(super) struct Line {

@@ -132,6 +132,12 @@ impl Lines {
         drop(oldest);
     }
 
+    /// The line that was kept last, however long it may idle, for tests.
+    #[cfg(any(test, fuzzing))]
+    pub(super) fn kept(&self) -> Option<Line> {
+        self.idle().pop().map(|idle| idle.line)
+    }
+
     /// Drops the idle lines whose time is over, and those to an address that has left the backend's name.
     fn sweep(&self, now: Instant) {
         let mut idle = self.idle();

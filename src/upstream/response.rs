@@ -185,7 +185,7 @@ fn is_bare(status: StatusCode) -> bool {
 }
 
 /// How long the backend keeps the connection: `Keep-Alive: timeout=5`, in seconds.
-fn idle_time_hint(value: &[u8]) -> Option<Duration> {
+pub(super) fn idle_time_hint(value: &[u8]) -> Option<Duration> {
     let value = std::str::from_utf8(value).ok()?;
     let seconds = value.split(',').find_map(|part| part.trim().strip_prefix("timeout="))?;
     seconds.trim().parse().ok().map(Duration::from_secs)

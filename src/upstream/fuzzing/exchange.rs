@@ -1,0 +1,239 @@
+//! A leg and a backend that keeps to a script, on both ends of a connection and on one thread: the leg is the real one, the other
+//! end takes the poller's part as well.
+
+use std::collections::VecDeque;
+use std::io::{self, Read as _, Write};
+use std::net::{Shutdown, SocketAddr};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use http::{HeaderMap, Method};
+
+use super::super::connecting::{Reached, Watched};
+use super::super::failure::outcome_of;
+use super::super::line::Line;
+use super::super::wire::Wire;
+use super::super::{Answer, AnswerBody, Events, Lines, Outgoing, Reach, Step, SystemLookup, Upstream, Waiter};
+use super::answers::{Head, Kept, Meaning};
+use crate::message::{Address, Outcome, Target};
+use crate::poller::{Owner, Poller, Turn};
+use crate::race::CancelToken;
+
+/// More pieces come as one: each costs calls of the kernel.
+const PIECES_MAX: usize = 64;
+/// No test lasts so long.
+const NEVER: Duration = Duration::from_secs(365 * 24 * 3600);
+/// Of an answer's rest, and of a tunnel.
+const READ_BYTES: usize = 4096;
+
+/// What a backend sends, and when.
+pub struct Script<'a> {
+    pub input: &'a [u8],
+    /// Where its pieces end.
+    pub ends: &'a [usize],
+    /// Whether the connection ends with the last of them, or only when more is waited for.
+    pub ends_at_once: bool,
+}
+
+/// What a leg reads that may win, of the body at most so many bytes at a time.
+pub(super) fn read(method: &Method, script: &Script, room: usize) -> Meaning {
+    let mut exchange = Exchange::begin(method, script);
+    let mut read = Meaning::default();
+    match exchange.answer(false) {
+        Err(outcome) => read.failed = Some(outcome),
+        Ok(mut answer) => {
+            let headers = std::mem::take(&mut answer.headers);
+            read.head = Some(Head { status: answer.status, version: answer.version, headers });
+            read.length = answer.length;
+            match &mut answer.body {
+                AnswerBody::Whole(body) => read.body = std::mem::take(body),
+                AnswerBody::Streamed(body) => {
+                    let ended = exchange.backend.read_beside(body, room, &mut read.body);
+                    read.failed = ended.err().map(|error| outcome_of(error.into()));
+                }
+            }
+            exchange.backend.send_rest();
+            if let Some(switched) = &mut answer.switched {
+                read.rest = what_came(|buffer| switched.read(buffer));
+            }
+        }
+    }
+    exchange.end(&mut read);
+    read
+}
+
+/// The same of one that has lost: nobody needs the fields and the body.
+pub(super) fn read_loser(method: &Method, script: &Script) -> Meaning {
+    let mut exchange = Exchange::begin(method, script);
+    let mut read = Meaning::default();
+    match exchange.answer(true) {
+        Err(outcome) => read.failed = Some(outcome),
+        Ok(answer) => {
+            read.head = Some(Head { status: answer.status, version: answer.version, headers: HeaderMap::new() });
+            exchange.drain(answer.body);
+        }
+    }
+    exchange.end(&mut read);
+    read
+}
+
+/// A request and its answer on a connection of their own.
+struct Exchange<'a> {
+    lines: Arc<Lines>,
+    request: Outgoing,
+    token: CancelToken,
+    line: Option<Line>,
+    backend: Backend<'a>,
+}
+
+impl<'a> Exchange<'a> {
+    fn begin(method: &Method, script: &Script<'a>) -> Exchange<'a> {
+        // No socket is opened for it, and no name looked up.
+        let address = Address::parse("http://127.0.0.1:1").expect("an address");
+        let lines = Lines::new(address, upstream());
+        let (near, far) = UnixStream::pair().expect("two sockets");
+        near.set_nonblocking(true).expect("a socket");
+        let wire = Wire::new(OwnedFd::from(near).into());
+        let peer = SocketAddr::from(([127, 0, 0, 1], 1));
+        let line = Line::new(Watched::new(wire.clone()), peer, lines.counted_permit());
+        let target = Target::parse(method, "/").expect("a target");
+        Exchange {
+            lines,
+            request: Outgoing::new(method.clone(), target, HeaderMap::new(), None, None),
+            token: CancelToken::default(),
+            line: Some(line),
+            backend: Backend::new(far, wire, script),
+        }
+    }
+
+    fn answer(&mut self, has_lost: bool) -> Result<Answer, Outcome> {
+        let reached = Reached::Connected(self.line.take().expect("the one line"));
+        let mut step = self.lines.after_connecting(reached, Instant::now(), &self.request, &self.token)?;
+        loop {
+            let waiting = match step {
+                Step::Answered(answer) => return Ok(answer),
+                Step::Turn(waiting) => waiting,
+                Step::Waits(mut waiting) => {
+                    self.backend.wake(&waiting.events(&self.token)?);
+                    waiting
+                }
+            };
+            step = waiting.go_on(&self.request, &self.token, has_lost)?;
+        }
+    }
+
+    fn drain(&mut self, body: AnswerBody) {
+        let mut draining = body.drain(u64::MAX);
+        while let Some(body) = draining {
+            self.backend.wake(&body.events());
+            draining = body.go_on();
+        }
+    }
+
+    /// The answer is let go: whether the next request may have the line, and what came behind the answer.
+    fn end(mut self, read: &mut Meaning) {
+        self.backend.send_rest();
+        let line = self.lines.kept().filter(|line| line.wire().is_quiet());
+        read.goes_on = line.is_some();
+        read.kept = line.map(|line| Kept { idle_time_max: line.idle_time_max(), is_suspect: line.is_suspect() });
+        read.rest.extend(what_came(|buffer| self.backend.wire.read(buffer)));
+    }
+}
+
+/// What all exchanges have in common. No time is ever over.
+fn upstream() -> Arc<Upstream> {
+    static UPSTREAM: OnceLock<Arc<Upstream>> = OnceLock::new();
+    let new = || {
+        let (poller, _) = Poller::new().expect("a poller");
+        let reach = Reach { timeout: NEVER, idle_timeout: NEVER, ..Reach::default() };
+        Upstream::new(reach, Arc::new(SystemLookup), poller).expect("no roots of its own")
+    };
+    UPSTREAM.get_or_init(new).clone()
+}
+
+/// The other end.
+struct Backend<'a> {
+    socket: UnixStream,
+    /// The leg's.
+    wire: Arc<Wire>,
+    pieces: VecDeque<&'a [u8]>,
+    ends_at_once: bool,
+    has_ended: bool,
+}
+
+impl<'a> Backend<'a> {
+    fn new(socket: UnixStream, wire: Arc<Wire>, script: &Script<'a>) -> Backend<'a> {
+        let (mut pieces, mut begin) = (VecDeque::new(), 0);
+        for end in script.ends.iter().copied().take(PIECES_MAX - 1).chain([script.input.len()]) {
+            if end > begin {
+                pieces.push_back(&script.input[begin..end]);
+            }
+            begin = end;
+        }
+        Backend { socket, wire, pieces, ends_at_once: script.ends_at_once, has_ended: false }
+    }
+
+    /// Goes on, and the leg that waits is woken.
+    fn wake(&mut self, events: &Arc<dyn Events>) {
+        let woken = Arc::new(Woken::default());
+        if events.wait(woken.clone(), 0) {
+            self.go_on();
+            assert!(woken.0.load(Ordering::Relaxed), "an event wakes the leg");
+        }
+    }
+
+    /// Sends the next piece, or ends the connection behind the last. The poller tells of it.
+    fn go_on(&mut self) {
+        assert!(!self.has_ended, "more is waited for than the end");
+        let piece = self.pieces.pop_front();
+        if let Some(piece) = piece {
+            self.socket.write_all(piece).expect("room");
+        }
+        self.has_ended = piece.is_none() || (self.ends_at_once && self.pieces.is_empty());
+        if self.has_ended {
+            self.socket.shutdown(Shutdown::Write).expect("a connection");
+        }
+        self.wire.clone().turn(Turn::Ready { read_closed: self.has_ended, dead: false });
+    }
+
+    fn send_rest(&mut self) {
+        while !self.pieces.is_empty() {
+            self.go_on();
+        }
+    }
+
+    /// Has the body read, and asked again whenever more has come.
+    fn read_beside(&mut self, body: &mut impl io::Read, room: usize, into: &mut Vec<u8>) -> io::Result<()> {
+        let mut piece = vec![0; room];
+        loop {
+            match body.read(&mut piece) {
+                Ok(0) => return Ok(()),
+                Ok(count) => into.extend_from_slice(&piece[..count]),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.go_on(),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+/// Whether a leg has been woken.
+#[derive(Default)]
+struct Woken(AtomicBool);
+
+impl Waiter for Woken {
+    fn wake(self: Arc<Self>, _: usize) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// All that has come and can be read.
+fn what_came(mut read: impl FnMut(&mut [u8]) -> io::Result<usize>) -> Vec<u8> {
+    let (mut piece, mut bytes) = ([0; READ_BYTES], Vec::new());
+    while let Ok(count @ 1..) = read(&mut piece) {
+        bytes.extend_from_slice(&piece[..count]);
+    }
+    bytes
+}

@@ -1,0 +1,48 @@
+//! What a backend gets of a request and what its answer means, all ways that must agree, as fuzzers and property tests see it.
+
+mod answers;
+mod exchange;
+mod reference;
+
+use super::Outgoing;
+use super::chunked::Cleaner;
+use super::transport::READ_BYTES;
+use crate::message::{Address, Chunks, Piece};
+pub use answers::from_backend;
+pub use exchange::Script;
+
+/// What is sent.
+pub fn sent(request: &Outgoing, address: &Address) -> Vec<u8> {
+    request.outbound(address).bytes()
+}
+
+/// What ureq gets of an answer's chunks that come in these pieces.
+pub fn cleaned<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> Result<Vec<u8>, &'static str> {
+    let (mut cleaner, mut clean) = (Cleaner::new(), Vec::new());
+    for piece in pieces {
+        let held = cleaner.held_bytes();
+        let mut buffer = vec![0; held + READ_BYTES.max(piece.len())];
+        cleaner.put_held(&mut buffer);
+        buffer[held..held + piece.len()].copy_from_slice(piece);
+        let count = cleaner.clean(&mut buffer[..held + piece.len()])?;
+        clean.extend_from_slice(&buffer[..count]);
+    }
+    Ok(clean)
+}
+
+/// The data of an answer's chunks, as far as they go.
+pub fn data_of(mut input: &[u8]) -> Vec<u8> {
+    let (mut chunks, mut data) = (Chunks::of_answer(usize::MAX), Vec::new());
+    loop {
+        let count = match chunks.take(input) {
+            Ok(Piece::Size { line, .. }) => line,
+            Ok(Piece::Framing(count)) => count,
+            Ok(Piece::Data(count)) => {
+                data.extend_from_slice(&input[..count]);
+                count
+            }
+            Ok(Piece::More) | Err(_) => return data,
+        };
+        input = &input[count..];
+    }
+}
