@@ -63,12 +63,17 @@ fn send_and_wait(wire: &Arc<Wire>, token: &CancelToken, head_by: Instant) -> boo
             wire.hang_up();
             return true;
         }
-        let is_here = wire.peek(|peeked| peeked.bytes == b"answer" || peeked.end.is_some());
-        if is_here || Instant::now() >= head_by {
+        if is_answer_here(wire) || Instant::now() >= head_by {
             return true;
         }
         wire.wait(head_by, wake(&gone_on));
     }
+}
+
+/// Whether all of it has come, or an end. That may be behind the bytes of a first look, and no other event tells of it.
+fn is_answer_here(wire: &Wire) -> bool {
+    let look = || wire.peek(|peeked| peeked.bytes == b"answer" || peeked.end.is_some());
+    look() || look()
 }
 
 fn wake(gone_on: &Sender<()>) -> Wake {
