@@ -223,3 +223,49 @@ impl Lines {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+    use std::thread;
+
+    use http::{HeaderMap, Method};
+
+    use super::super::slot::wait_for;
+    use super::super::{Reach, SystemLookup, Upstream};
+    use super::*;
+    use crate::message::{Address, Target};
+    use crate::poller::Poller;
+
+    #[test]
+    fn what_a_leg_does_can_be_told_and_hung_up_on() {
+        let (poller, waiter) = Poller::new().expect("a poller");
+        thread::spawn(move || waiter.run());
+        let upstream = Upstream::new(Reach::default(), Arc::new(SystemLookup), poller).expect("no roots of its own");
+        let silent = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let port = silent.local_addr().expect("an address").port();
+        let (told, token) = (
+            |step: &Result<Step, Outcome>| match step {
+                Ok(Step::Waits(waiting) | Step::Turn(waiting)) => waiting.to_string(),
+                Ok(Step::Answered(_)) => "is answered".to_owned(),
+                Err(outcome) => outcome.to_string(),
+            },
+            CancelToken::default(),
+        );
+        let lines = Lines::new(Address::parse(&format!("http://localhost:{port}")).expect("an address"), upstream);
+        let target = Target::parse(&Method::GET, "/").expect("a target");
+        let request = Outgoing::new(Method::GET, target, HeaderMap::new(), None, None);
+        let mut step = lines.start(&request, &token);
+        let mut course = vec![told(&step)];
+        while course.last().is_some_and(|last| last != "awaits the answer") {
+            let Ok(Step::Waits(mut waiting) | Step::Turn(mut waiting)) = step else { panic!("{course:?}") };
+            wait_for(&waiting.events(&token).expect("a wait"));
+            step = waiting.go_on(&request, &token, false);
+            course.push(told(&step));
+        }
+        assert_eq!(course[0], "looks its name up");
+        let Ok(Step::Waits(waiting)) = step else { panic!("{course:?}") };
+        token.cancel();
+        assert_eq!(told(&waiting.go_on(&request, &token, false)), "cancelled");
+    }
+}

@@ -143,6 +143,54 @@ fn the_tunnel_that_was_silent_for_longest_gives_way_and_the_log_says_so() {
     }
 }
 
+/// An event stream that is silent, and a client that doesn't read: as many of them as there may be clients would keep all others out.
+#[test]
+fn an_answer_in_which_nothing_moves_gives_way_with_a_reset_and_the_log_says_so() {
+    const HEAD: &str = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nbegin\r\n";
+    let backend = Raw::serving(|mut connection| {
+        while let Some(head) = connection.request_head() {
+            if !head.starts_with("GET /stream ") && !head.starts_with("GET /unread ") {
+                connection.reply(200, "good");
+                continue;
+            }
+            connection.send(HEAD);
+            let piece = format!("10000\r\n{}\r\n", "x".repeat(0x10000));
+            while head.starts_with("GET /unread ") && connection.stream.write_all(piece.as_bytes()).is_ok() {}
+            return connection.wait_for_hang_up();
+        }
+    });
+    for target in ["/stream", "/unread"] {
+        let program = Binary::start(&["--backends", &backend.url, "--max-connections", "2", "--idle-timeout", "1h"]);
+        let address = program.address();
+        let mut streams: Vec<Client> = (0..2)
+            .map(|_| {
+                let mut client = Client::cramped(address);
+                client.send_request("GET", target, &[], None);
+                assert_eq!(client.head().map(|head| head.status), Some(200));
+                client
+            })
+            .collect();
+        let _new = served(address);
+        let line = program.line(&format!("GET {target} 200 in "));
+        assert!(line.contains("(closed, since little moved and others wanted its place)"), "{line}");
+        let cut = streams.iter_mut().map(is_reset).filter(|is_reset| *is_reset).count();
+        assert_eq!(cut, 1, "{target}: one makes room, and can't look whole");
+    }
+}
+
+/// Whether the connection has ended with a reset; its bytes aren't wanted any more.
+fn is_reset(client: &mut Client) -> bool {
+    client.stream.set_nonblocking(true).expect("a socket");
+    let mut piece = [0; 16 * 1024];
+    loop {
+        match client.stream.read(&mut piece) {
+            Ok(1..) => {}
+            Ok(0) => return false,
+            Err(error) => return error.kind() == std::io::ErrorKind::ConnectionReset,
+        }
+    }
+}
+
 /// Places for requests that are served at once: clients that idle between two of them don't pay for slow bodies.
 #[test]
 fn beyond_three_quarters_of_the_places_a_slow_body_goes_before_an_idle_client() {
