@@ -3,7 +3,7 @@
 use http::header::{EXPECT, HOST};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Version};
 
-use crate::message::{BodyLength, Refusal, Target, headers, is_host_field, sent_length};
+use crate::message::{BodyLength, Refusal, Target, headers, is_host_field};
 
 /// The longest target. RFC 9112 §3 asks for 8,000 at least.
 const TARGET_BYTES_MAX: usize = 8 * 1024;
@@ -140,7 +140,7 @@ fn parse(bytes: &[u8]) -> Result<Head, Refusal> {
     let (Some(method), Some(target), Some(version)) = (parsed.method, parsed.path, parsed.version) else {
         return Err(Refusal::BadRequest("The request line isn't a method, a target and a version"));
     };
-    if sent_length(target) > TARGET_BYTES_MAX {
+    if target.len() > TARGET_BYTES_MAX {
         return Err(Refusal::TargetTooLong);
     }
     let version = if version == 0 { Version::HTTP_10 } else { Version::HTTP_11 };

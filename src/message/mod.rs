@@ -25,7 +25,6 @@ use std::time::Instant;
 
 use http::{HeaderMap, Method, StatusCode, Version};
 
-pub(crate) use address::sent_length;
 pub use address::{Address, BadAddress};
 pub use addresses::{
     ADDRESSES_MAX, BadEntry, EMPTY_ENTRY, OFFER_BYTES_MAX, bracketed, meant_host, not_between_commas, parse_addresses,
