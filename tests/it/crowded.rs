@@ -11,7 +11,7 @@ use crossbeam_channel::never;
 use red_tentacle::config::AdminToken;
 
 use crate::clients::open_files_in;
-use crate::harness::{BRIEFLY, Binary, Client, Fake, Proxy, Raw, SOON, eventually, get, patiently};
+use crate::harness::{BRIEFLY, Binary, Client, Fake, Proxy, Raw, SOON, beside_each_other, eventually, get, patiently};
 
 const SWITCH: &str = "GET /chat HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n";
 const SWITCHED: &str = "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n";
@@ -55,6 +55,11 @@ fn in_tunnel(address: SocketAddr) -> Client {
     client.send(SWITCH);
     assert_eq!(client.reply_to_head().status, 101);
     client
+}
+
+/// For what needs its time.
+fn wait_for(time: Duration) {
+    let _ = never::<()>().recv_timeout(time);
 }
 
 /// A client that is served, and stays.
@@ -131,6 +136,8 @@ fn the_tunnel_that_was_silent_for_longest_gives_way_and_the_log_says_so() {
     let mut tunnels: Vec<Client> = (0..3).map(|_| in_tunnel(address)).collect();
     tunnels[0].send("still here");
     assert_eq!(tunnels[0].read_exact(10), b"still here");
+    // All have had their time by then: else the first that has had it would go, whatever it does.
+    wait_for(Duration::from_secs(4));
     let begun = Instant::now();
     let _new = served(address);
     assert!(begun.elapsed() < SOON / 2, "{:?}", begun.elapsed());
@@ -159,7 +166,7 @@ fn an_answer_in_which_nothing_moves_gives_way_with_a_reset_and_the_log_says_so()
             return connection.wait_for_hang_up();
         }
     });
-    for target in ["/stream", "/unread"] {
+    beside_each_other(["/stream", "/unread"], |target| {
         let program = Binary::start(&["--backends", &backend.url, "--max-connections", "2", "--idle-timeout", "1h"]);
         let address = program.address();
         let mut streams: Vec<Client> = (0..2)
@@ -175,7 +182,7 @@ fn an_answer_in_which_nothing_moves_gives_way_with_a_reset_and_the_log_says_so()
         assert!(line.contains("(closed, since little moved and others wanted its place)"), "{line}");
         let cut = streams.iter_mut().map(is_reset).filter(|is_reset| *is_reset).count();
         assert_eq!(cut, 1, "{target}: one makes room, and can't look whole");
-    }
+    });
 }
 
 /// Whether the connection has ended with a reset; its bytes aren't wanted any more.
@@ -198,10 +205,7 @@ fn beyond_three_quarters_of_the_places_a_slow_body_goes_before_an_idle_client() 
     let proxy = before(&backend, 5);
     let mut idle = served(proxy.address);
     let slow: Vec<Client> = (0..4).map(|_| uploading(proxy.address, 1 << 20, 1)).collect();
-    let aged = Instant::now() + Duration::from_secs(4);
-    while Instant::now() < aged {
-        let _ = never::<()>().recv_timeout(BRIEFLY);
-    }
+    wait_for(Duration::from_secs(4));
     let _new = served(proxy.address);
     idle.send_request("GET", "/", &[], None);
     assert_eq!(idle.reply().text(), "good");
