@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::exchange::Exchange;
-use super::leg::State;
 use crate::message::Outcome;
 use crate::upstream::{Answer, Prospect};
 
@@ -13,7 +12,7 @@ impl Exchange {
     /// The answer waits until the race says what becomes of it. Doesn't block.
     pub(super) fn hold(self: &Arc<Self>, leg: usize, answer: Answer, after: Duration) {
         // Before the race knows of it: another leg may decide at once.
-        self.legs[leg].put(State::Candidate(answer, after));
+        self.legs[leg].hold(answer, after);
         match self.race.hold(leg) {
             Some(end) => self.go_on_after(end),
             None => self.lose_all(&[leg]),

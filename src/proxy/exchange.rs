@@ -95,7 +95,9 @@ impl Exchange {
 
     /// Leaves a leg to the poller until the next event.
     pub(super) fn park(self: &Arc<Self>, leg: usize, state: State, events: &Arc<dyn Events>) {
-        self.legs[leg].put(state);
+        if let Some(state) = self.legs[leg].put(state) {
+            return self.resume(leg, state);
+        }
         if !events.wait(self.clone(), leg) {
             self.clone().wake(leg);
         }
@@ -103,9 +105,41 @@ impl Exchange {
 
     /// A leg goes on: on this thread, or if that reads a file, on one that may wait for the disk.
     pub(super) fn resume(self: &Arc<Self>, leg: usize, state: State) {
-        let (reads_file, exchange) = (state.reads_file(&self.request), self.clone());
-        let work = move || exchange.go_on(leg, state);
-        if reads_file { (self.proxy.disk)(Box::new(work)) } else { work() }
+        let token = self.race.token(leg);
+        match state {
+            State::Waiting(mut waiting) if waiting.reads_file(&self.request) && !waiting.is_over(token) => {
+                match waiting.events(token) {
+                    Ok(events) => self.queue(leg, State::Waiting(waiting), &events),
+                    Err(outcome) => self.end(leg, outcome, self.elapsed()),
+                }
+            }
+            State::Uploading(upload, body) if upload.reads_file() => {
+                let exchange = self.clone();
+                (self.proxy.disk)(Box::new(move || exchange.upload(leg, upload, body)));
+            }
+            state => self.go_on(leg, state),
+        }
+    }
+
+    /// Has a leg go on on a thread for the disk. Until that has time for it, the leg hears of its deadline, and of its hang-up.
+    fn queue(self: &Arc<Self>, leg: usize, state: State, events: &Arc<dyn Events>) {
+        if let Some(state) = self.legs[leg].put(state) {
+            return self.resume(leg, state);
+        }
+        let waits = events.wait(self.clone(), leg);
+        if self.legs[leg].queue() {
+            let exchange = self.clone();
+            (self.proxy.disk)(Box::new(move || {
+                let Some(state) = exchange.legs[leg].take_from_queue() else { return };
+                if let State::Waiting(waiting) = &state {
+                    waiting.forget_events();
+                }
+                exchange.go_on(leg, state);
+            }));
+        }
+        if !waits {
+            self.clone().wake(leg);
+        }
     }
 
     fn go_on(self: &Arc<Self>, leg: usize, state: State) {
@@ -117,14 +151,17 @@ impl Exchange {
             State::Uploading(upload, body) => self.upload(leg, upload, body),
             State::Draining(draining, ends) => self.drain(leg, draining, ends),
             // No event concerns it.
-            candidate @ State::Candidate(..) => self.legs[leg].put(candidate),
+            State::Candidate(answer, after) => self.legs[leg].hold(answer, after),
         }
     }
 
     /// A leg takes a step, and waits in the poller for the next if it has to.
     fn step(self: &Arc<Self>, leg: usize, step: impl FnOnce(&Self, &CancelToken) -> Result<Step, Outcome>) {
         let token = self.race.token(leg);
-        let stepped = catch_unwind(AssertUnwindSafe(|| step(self, token))).unwrap_or(Err(Outcome::Panic));
+        let stepped = catch_unwind(AssertUnwindSafe(|| step(self, token))).unwrap_or_else(|_| {
+            let _ = token.disarm();
+            Err(Outcome::Panic)
+        });
         let ended = match stepped {
             Ok(Step::Answered(answer)) => return self.answered(leg, answer),
             Ok(Step::Turn(waiting)) => return self.resume(leg, State::Waiting(waiting)),
@@ -158,7 +195,8 @@ impl Exchange {
         if let Some(upload) = answer.upload.take() {
             self.end(leg, outcome, after);
             self.let_linger(&upload.stop());
-            return self.upload(leg, upload, Some(answer.body));
+            // A file isn't read on this thread, which may be a poller's.
+            return self.resume(leg, State::Uploading(upload, Some(answer.body)));
         }
         let ends = if self.race.is_decided() {
             Some((outcome, after))
@@ -166,10 +204,10 @@ impl Exchange {
             self.end(leg, outcome, after);
             None
         };
-        match answer.body.drain(LOSER_BODY_BYTES_MAX) {
-            Some(draining) => self.drain(leg, draining, ends),
-            None => self.drained(leg, ends),
-        }
+        // Its connection first: whoever reads the line of the log may count on it.
+        drop(answer.switched.take());
+        let body = answer.body;
+        self.drain_by(leg, ends, || body.drain(LOSER_BODY_BYTES_MAX));
     }
 
     /// A leg has won: all others have lost, and it answers the client.
@@ -265,7 +303,7 @@ impl Exchange {
 
 impl Waiter for Exchange {
     fn wake(self: Arc<Self>, leg: usize) {
-        if let Some(state) = self.legs[leg].take() {
+        if let Some(state) = self.legs[leg].take_or_notify() {
             self.resume(leg, state);
         }
     }

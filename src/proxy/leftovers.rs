@@ -1,6 +1,7 @@
 //! What goes on for the sake of a leg's connection once its answer has decided: the rest of its request, the rest of its body.
 //! Nothing of it concerns the client.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -24,10 +25,7 @@ impl Exchange {
                 let events = upload.events(until);
                 self.park(leg, State::Uploading(upload, body), &events);
             }
-            Uploaded::Over => match body.and_then(|body| body.drain(LOSER_BODY_BYTES_MAX)) {
-                Some(draining) => self.drain(leg, draining, None),
-                None => self.hear(leg),
-            },
+            Uploaded::Over => self.drain_by(leg, None, || body.and_then(|body| body.drain(LOSER_BODY_BYTES_MAX))),
         }
     }
 
@@ -37,21 +35,33 @@ impl Exchange {
         if draining.is_over() {
             // Its connection first: whoever reads the line of the log may count on it.
             drop(draining);
-            let cancelled = ends.map(|(_, after)| (Outcome::Cancelled, after));
-            return cancelled.map_or((), |(outcome, after)| self.end(leg, outcome, after));
+            return self.end_late(leg, ends.map(|(_, after)| (Outcome::Cancelled, after)));
         }
-        match draining.go_on() {
-            Some(draining) => {
+        self.drain_by(leg, ends, || draining.go_on());
+    }
+
+    /// Reads what has come of a loser's body, as far as is worth it, and leaves the rest to the poller.
+    pub(super) fn drain_by(
+        self: &Arc<Self>,
+        leg: usize,
+        ends: Option<(Outcome, Duration)>,
+        drain: impl FnOnce() -> Option<Draining>,
+    ) {
+        match catch_unwind(AssertUnwindSafe(drain)) {
+            Ok(Some(draining)) => {
                 let events = draining.events();
                 self.park(leg, State::Draining(draining, ends), &events);
             }
-            None => self.drained(leg, ends),
+            Ok(None) => {
+                self.hear(leg);
+                self.end_late(leg, ends);
+            }
+            Err(_) => self.end_late(leg, ends.map(|(_, after)| (Outcome::Panic, after))),
         }
     }
 
-    /// A loser's answer has been read as far as is worth it.
-    pub(super) fn drained(self: &Arc<Self>, leg: usize, ends: Option<(Outcome, Duration)>) {
-        self.hear(leg);
+    /// The leg ends, if it hasn't before.
+    fn end_late(self: &Arc<Self>, leg: usize, ends: Option<(Outcome, Duration)>) {
         if let Some((outcome, after)) = ends {
             self.end(leg, outcome, after);
         }

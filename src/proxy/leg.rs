@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::backends::Backend;
 use crate::message::Outcome;
 use crate::race::Mark;
-use crate::upstream::{Answer, AnswerBody, Draining, FilePlace, Outgoing, Upload, Waiting};
+use crate::upstream::{Answer, AnswerBody, Draining, FilePlace, Upload, Waiting};
 
 /// A leg.
 pub(super) struct Leg {
@@ -16,7 +16,18 @@ pub(super) struct Leg {
     pub(super) mark: Mark,
     /// For the file of the request's body, if that is in one.
     pub(super) file: Option<FilePlace>,
-    state: Mutex<Option<State>>,
+    cell: Mutex<Cell>,
+}
+
+/// Where a leg is between two steps.
+#[derive(Default)]
+struct Cell {
+    /// `None` while a thread works for it, and once it has ended.
+    state: Option<State>,
+    /// An event came meanwhile.
+    is_notified: bool,
+    /// It has a turn on a thread for the disk.
+    is_queued: bool,
 }
 
 /// What a leg does while no thread works for it.
@@ -33,38 +44,52 @@ pub(super) enum State {
 
 impl Leg {
     pub(super) fn new(backend: Arc<Backend>, file: Option<FilePlace>) -> Leg {
-        Leg { backend, mark: Mark::default(), file, state: Mutex::default() }
+        Leg { backend, mark: Mark::default(), file, cell: Mutex::default() }
     }
 
-    /// Leaves it until an event.
-    pub(super) fn put(&self, state: State) {
-        *self.state() = Some(state);
+    /// Leaves it until an event, or gives it back if one came while a thread worked for it.
+    pub(super) fn put(&self, state: State) -> Option<State> {
+        let mut cell = self.cell();
+        if std::mem::take(&mut cell.is_notified) {
+            return Some(state);
+        }
+        cell.state = Some(state);
+        None
     }
 
-    /// Whoever takes it goes on with it.
-    pub(super) fn take(&self) -> Option<State> {
-        self.state().take()
+    /// Leaves it with its answer until the race says what becomes of it.
+    pub(super) fn hold(&self, answer: Answer, after: Duration) {
+        self.cell().state = Some(State::Candidate(answer, after));
+    }
+
+    /// Whoever takes it goes on with it. If a thread works for it, that hears of the event.
+    pub(super) fn take_or_notify(&self) -> Option<State> {
+        let mut cell = self.cell();
+        let state = cell.state.take();
+        cell.is_notified |= state.is_none();
+        state
+    }
+
+    /// It is to have a turn on a thread for the disk: whether it hasn't one already.
+    pub(super) fn queue(&self) -> bool {
+        !std::mem::replace(&mut self.cell().is_queued, true)
+    }
+
+    /// That turn has come; there may be nothing left to do.
+    pub(super) fn take_from_queue(&self) -> Option<State> {
+        let mut cell = self.cell();
+        cell.is_queued = false;
+        cell.state.take()
     }
 
     /// Takes the answer that waits for what the others say.
     pub(super) fn take_candidate(&self) -> Option<(Answer, Duration)> {
-        let state = self.state().take_if(|state| matches!(state, State::Candidate(..)));
+        let state = self.cell().state.take_if(|state| matches!(state, State::Candidate(..)));
         if let Some(State::Candidate(answer, after)) = state { Some((answer, after)) } else { None }
     }
 
-    fn state(&self) -> MutexGuard<'_, Option<State>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl State {
-    /// Whether going on reads the request's body from a file.
-    pub(super) fn reads_file(&self, request: &Outgoing) -> bool {
-        match self {
-            State::Waiting(waiting) => waiting.reads_file(request),
-            State::Uploading(upload, ..) => upload.reads_file(),
-            State::Candidate(..) | State::Draining(..) => false,
-        }
+    fn cell(&self) -> MutexGuard<'_, Cell> {
+        self.cell.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -83,7 +108,7 @@ impl fmt::Display for State {
 
 impl fmt::Debug for Leg {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let state = self.state().as_ref().map_or_else(|| "runs, or has ended".to_owned(), State::to_string);
+        let state = self.cell().state.as_ref().map_or_else(|| "runs, or has ended".to_owned(), State::to_string);
         f.debug_struct("Leg").field("backend", self.backend.address()).field("state", &state).finish_non_exhaustive()
     }
 }

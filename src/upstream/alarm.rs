@@ -55,6 +55,10 @@ impl Events for Alarm {
     fn wait(&self, waiter: Arc<dyn Waiter>, leg: usize) -> bool {
         self.slot.put(waiter, leg, || self.ring())
     }
+
+    fn forget(&self) {
+        self.slot.forget();
+    }
 }
 
 impl HangUp for Alarm {

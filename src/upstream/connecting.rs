@@ -73,8 +73,8 @@ impl Connecting {
             Phase::Shakes(made) => made,
         };
         let wire = made.wire.get();
-        token.arm(wire.clone()).map_err(|_| Outcome::Cancelled)?;
         wire.join_poller(self.lines.poller()).map_err(|_| Outcome::NoSocket)?;
+        token.arm(wire.clone()).map_err(|_| Outcome::Cancelled)?;
         wire.set_deadline(self.deadline);
         Ok(wire.clone())
     }

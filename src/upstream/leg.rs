@@ -67,6 +67,18 @@ impl Waiting {
         matches!(self.0, Stage::Sends(..)) && request.holds_file()
     }
 
+    /// Whether it is hung up on, or its request should have gone on by now: then the next step reads no file.
+    pub fn is_over(&self, token: &CancelToken) -> bool {
+        token.is_cancelled() || matches!(self.0, Stage::Sends(_, until) if Instant::now() >= until)
+    }
+
+    /// It goes on for another reason than an event.
+    pub fn forget_events(&self) {
+        if let Stage::Sends(sent, _) | Stage::Awaits(sent) = &self.0 {
+            sent.line.wire().forget();
+        }
+    }
+
     /// Does the next step, as far as that goes without waiting: goes on with the request, or reads the head of the answer. The leg
     /// may have to wait once more. `has_lost`: nobody needs more of the answer than that it has come. Blocks on the disk alone.
     pub fn go_on(self, request: &Outgoing, token: &CancelToken, has_lost: bool) -> Result<Step, Outcome> {
@@ -82,6 +94,7 @@ impl Waiting {
                 let (lines, deadline) = (connecting.lines.clone(), connecting.deadline);
                 lines.after_connecting(connecting.go_on(token)?, deadline, request, token)
             }
+            Stage::Sends(_, until) if Instant::now() >= until => Err(failed(token, Outcome::Timeout)),
             Stage::Sends(sent, _) => sent.send(request, token, has_lost),
             Stage::Awaits(sent) => sent.read_answer(request, token, has_lost),
         }
@@ -112,8 +125,13 @@ impl Sent {
             return Ok(Step::Waits(Waiting(Stage::Awaits(sent))));
         }
         // Files aren't read here.
-        let now = Instant::now();
-        Ok(Step::Turn(Waiting(Stage::Sends(sent, now))))
+        Ok(sent.turn())
+    }
+
+    /// There is more to send, when others have had their turn.
+    fn turn(self) -> Step {
+        let until = Instant::now() + self.lines.idle_timeout();
+        Step::Turn(Waiting(Stage::Sends(self, until)))
     }
 
     /// Goes on with the request; if it is out, or nothing more of it will be, reads the answer.
@@ -121,7 +139,7 @@ impl Sent {
         let wire = self.line.wire().clone();
         match wire.send_more(Some(early), self.lines.idle_timeout()) {
             Progress::Out => self.head_by = Instant::now() + self.lines.timeout(),
-            Progress::Turn => return Ok(Step::Turn(Waiting(Stage::Sends(self, Instant::now())))),
+            Progress::Turn => return Ok(self.turn()),
             Progress::Full(until) => return Ok(Step::Waits(Waiting(Stage::Sends(self, until)))),
             Progress::Late => return Err(failed(token, Outcome::Timeout)),
             Progress::Answered => {}

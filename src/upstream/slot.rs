@@ -18,6 +18,9 @@ pub trait Events: Send + Sync {
     /// block.
     #[must_use]
     fn wait(&self, waiter: Arc<dyn Waiter>, leg: usize) -> bool;
+
+    /// The leg that waits here is not to be woken any more: it goes on for another reason.
+    fn forget(&self);
 }
 
 /// The place. It is empty while the leg runs.
@@ -61,6 +64,12 @@ impl Slot {
             wake_soon();
         }
         true
+    }
+
+    /// No leg waits here any more.
+    pub(super) fn forget(&self) {
+        let waiting = self.state().waiting.take();
+        drop(waiting);
     }
 
     /// Something has come, or there is room, or the time is over: the leg goes on.

@@ -234,6 +234,10 @@ impl Events for Wire {
     fn wait(&self, waiter: Arc<dyn Waiter>, leg: usize) -> bool {
         self.slot.put(waiter, leg, || self.set_deadline(Instant::now()))
     }
+
+    fn forget(&self) {
+        self.slot.forget();
+    }
 }
 
 impl HangUp for Wire {

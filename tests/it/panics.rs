@@ -1,16 +1,16 @@
-//! A bug in one leg or one reply costs nobody else anything.
+//! A bug in one leg or one reply costs nobody else anything, and a disk that hangs no leg more than its time.
 
 use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use http::{HeaderMap, Method, Version};
 use red_tentacle::backends::Backends;
-use red_tentacle::message::{Delivered, Delivery, Departure, Reply, ReplyTo, Request, Target};
+use red_tentacle::message::{Delivered, Delivery, Departure, Reply, ReplyTo, Request, Spool, SpoolWriter, Target};
 use red_tentacle::poller::Poller;
-use red_tentacle::proxy::{Proxy, Rules};
+use red_tentacle::proxy::{Disk, Proxy, Rules};
 use red_tentacle::race::{Linger, Reaper};
 use red_tentacle::upstream::{Reach, SystemLookup, Upstream};
 
@@ -24,23 +24,32 @@ struct Races {
 
 impl Races {
     fn against(urls: &[String]) -> Races {
+        Races::beside(urls, 3 * SOON, Box::new(|work| work()))
+    }
+
+    /// The same with legs that wait for so long, and another disk.
+    fn beside(urls: &[String], timeout: Duration, disk: Disk) -> Races {
         let (poller, waiter) = Poller::new().expect("a poller");
         let polling = poller.clone();
         thread::spawn(move || waiter.run());
-        let reach = Reach { timeout: 3 * SOON, idle_timeout: 3 * SOON, ..Reach::default() };
+        let reach = Reach { timeout, idle_timeout: timeout, ..Reach::default() };
         let upstream = Upstream::new(reach, Arc::new(SystemLookup), poller.clone()).expect("no certificates");
         let backends = Arc::new(Backends::new(addresses(urls), upstream));
-        let proxy = Proxy::new(Rules::default(), backends, Box::new(|work| work()), Reaper::new(Linger::NONE, &poller));
+        let proxy = Proxy::new(Rules::default(), backends, disk, Reaper::new(Linger::NONE, &poller));
         Races { proxy, poller: polling }
     }
 
     fn begin(&self, reply_to: Box<dyn ReplyTo>) {
+        self.begin_with(reply_to, None);
+    }
+
+    fn begin_with(&self, reply_to: Box<dyn ReplyTo>, body: Option<Spool>) {
         let request = Request {
-            method: Method::GET,
+            method: if body.is_some() { Method::POST } else { Method::GET },
             target: Target::parse(&Method::GET, "/").expect("a target"),
             version: Version::HTTP_11,
             headers: HeaderMap::new(),
-            body: None,
+            body,
             peer: "127.0.0.1:1".parse().expect("an address"),
             received: Instant::now(),
         };
@@ -131,4 +140,27 @@ fn a_panic_in_the_last_losing_leg_ends_its_race_and_no_other() {
         assert_eq!(races.status(), 502);
         races.wait_for_the_end();
     }
+}
+
+/// A body in a file.
+fn long_body() -> Spool {
+    let mut writer = SpoolWriter::new(std::env::temp_dir().into(), 1 << 20);
+    writer.append(&vec![b'x'; 1 << 20]).expect("a disk");
+    writer.finish()
+}
+
+/// Was seen as: a leg whose request was in a file waited for a thread that read it, for as long as the disk hung.
+#[test]
+fn a_leg_that_waits_for_the_disk_ends_in_its_time() {
+    let backend = Raw::hanging();
+    let (jobs, held) = unbounded();
+    let disk: Disk = Box::new(move |work| jobs.send(work).expect("the test holds them"));
+    let races = Races::beside(std::slice::from_ref(&backend.url), Duration::from_millis(300), disk);
+    let (sender, statuses) = unbounded();
+    races.begin_with(Box::new(Telling(sender)), Some(long_body()));
+    assert_eq!(statuses.recv_timeout(SOON), Ok(502));
+    let late = held.recv_timeout(SOON).expect("it was to be read from its file");
+    assert!(held.is_empty(), "once is enough");
+    late();
+    races.wait_for_the_end();
 }
