@@ -18,7 +18,7 @@ mod uploads;
 /// Connections to backends: used again, given up, never mixed up.
 mod lines;
 
-/// A bug in one leg or one reply costs nobody else anything.
+/// A bug in one leg or one reply costs nobody else anything, and a disk that hangs no leg more than its time.
 mod panics;
 
 /// Names, addresses and ports on the way to a backend.
