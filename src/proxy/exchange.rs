@@ -18,6 +18,10 @@ use crate::upstream::{Answer, Events, FilePlace, Outgoing, Step, Waiter};
 /// A loser's body is read to its end, for the sake of its line, if it is no longer than this.
 pub(super) const LOSER_BODY_BYTES_MAX: u64 = 64 * 1024;
 
+/// And if it isn't silent for longer than this, where its leg ended before the race was decided: it counts nowhere any more, so that
+/// a backend which sends heads alone would be left with any number of connections.
+pub(super) const EARLY_LOSER_SILENCE_MAX: Duration = Duration::from_millis(250);
+
 /// A race that is being run.
 pub(super) struct Exchange {
     pub(super) proxy: Arc<Proxy>,
@@ -198,16 +202,16 @@ impl Exchange {
             // A file isn't read on this thread, which may be a poller's.
             return self.resume(leg, State::Uploading(upload, Some(answer.body)));
         }
-        let ends = if self.race.is_decided() {
-            Some((outcome, after))
+        let (ends, silence_max) = if self.race.is_decided() {
+            (Some((outcome, after)), Duration::MAX)
         } else {
             self.end(leg, outcome, after);
-            None
+            (None, EARLY_LOSER_SILENCE_MAX)
         };
         // Its connection first: whoever reads the line of the log may count on it.
         drop(answer.switched.take());
         let body = answer.body;
-        self.drain_by(leg, ends, || body.drain(LOSER_BODY_BYTES_MAX));
+        self.drain_by(leg, ends, || body.drain(LOSER_BODY_BYTES_MAX, silence_max));
     }
 
     /// A leg has won: all others have lost, and it answers the client.

@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::exchange::{Exchange, LOSER_BODY_BYTES_MAX};
+use super::exchange::{EARLY_LOSER_SILENCE_MAX, Exchange, LOSER_BODY_BYTES_MAX};
 use super::leg::State;
 use crate::message::Outcome;
 use crate::upstream::{AnswerBody, Draining, Upload, UploadStop, Uploaded};
@@ -25,7 +25,9 @@ impl Exchange {
                 let events = upload.events(until);
                 self.park(leg, State::Uploading(upload, body), &events);
             }
-            Uploaded::Over => self.drain_by(leg, None, || body.and_then(|body| body.drain(LOSER_BODY_BYTES_MAX))),
+            Uploaded::Over => self.drain_by(leg, None, || {
+                body.and_then(|body| body.drain(LOSER_BODY_BYTES_MAX, EARLY_LOSER_SILENCE_MAX))
+            }),
         }
     }
 

@@ -3,7 +3,7 @@
 use std::io::{self, Read};
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use ureq::BodyReader;
 
@@ -53,12 +53,12 @@ pub enum Prospect {
 }
 
 impl AnswerBody {
-    /// Reads what has come of a loser's body, so that its line can be used again, unless it is longer than `bytes_max`. Gives
-    /// what has to be waited for.
-    pub fn drain(self, bytes_max: u64) -> Option<Draining> {
+    /// Reads what has come of a loser's body, so that its line can be used again, unless it is longer than `bytes_max`, or silent for
+    /// longer than `silence_max` or the idle timeout. Gives what has to be waited for.
+    pub fn drain(self, bytes_max: u64, silence_max: Duration) -> Option<Draining> {
         match self {
             AnswerBody::Whole(_) => None,
-            AnswerBody::Streamed(body) => Draining::begin(*body, bytes_max),
+            AnswerBody::Streamed(body) => Draining::begin(*body, bytes_max, silence_max),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::io::{self, Read};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::body::StreamedBody;
 use super::slot::Events;
@@ -15,15 +15,18 @@ pub struct Draining {
     body: StreamedBody,
     /// No more is read than this.
     bytes_max: u64,
+    /// How long it may be silent.
+    silence_max: Duration,
     /// Until when more must have come.
     until: Instant,
 }
 
 impl Draining {
-    pub(super) fn begin(body: StreamedBody, bytes_max: u64) -> Option<Draining> {
+    pub(super) fn begin(body: StreamedBody, bytes_max: u64, silence_max: Duration) -> Option<Draining> {
         let is_worth_it = body.left.is_none_or(|left| left <= bytes_max);
-        let until = Instant::now() + body.lines.idle_timeout();
-        if is_worth_it { Draining { body, bytes_max, until }.go_on() } else { None }
+        let silence_max = silence_max.min(body.lines.idle_timeout());
+        let until = Instant::now() + silence_max;
+        if is_worth_it { Draining { body, bytes_max, silence_max, until }.go_on() } else { None }
     }
 
     /// Reads what has come. Gives nothing back after the end, or if the body is too long. Doesn't block.
@@ -33,7 +36,7 @@ impl Draining {
             match self.body.read(&mut piece) {
                 Ok(count @ 1..) => {
                     self.bytes_max = self.bytes_max.checked_sub(count as u64)?;
-                    self.until = Instant::now() + self.body.lines.idle_timeout();
+                    self.until = Instant::now() + self.silence_max;
                 }
                 // Records without a byte in them, of which there may be more, are worth no further turn: the time runs.
                 Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
@@ -44,7 +47,7 @@ impl Draining {
         }
     }
 
-    /// What tells when more may have come, or an end, or nothing for the idle timeout. Doesn't block.
+    /// What tells when more may have come, or an end, or nothing for too long. Doesn't block.
     pub fn events(&self) -> Arc<dyn Events> {
         let line = self.body.line.as_ref().expect("a body that is still coming has its line");
         line.wire().set_deadline(self.until);

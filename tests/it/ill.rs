@@ -576,7 +576,9 @@ fn losers_whose_bodies_do_not_come_cost_no_thread() {
     assert_few_threads(|| {
         let program = program(&ill.url, &good, &["--linger", "1h", "--timeout", "1h", "--idle-timeout", "1h"]);
         let peak = flat_load("no body", &program, REQUESTS, |client| ask(client, "GET", "/", None));
-        assert_bound_by_silence(peak)
+        // On a busy machine some of its heads are the first, and their connections wait for a body for a moment more.
+        assert!(peak.descriptors <= 5 * CLIENTS + 128 + 32, "{peak:?}");
+        peak
     });
 }
 

@@ -126,7 +126,7 @@ impl<'a> Exchange<'a> {
     }
 
     fn drain(&mut self, body: AnswerBody) {
-        let mut draining = body.drain(u64::MAX);
+        let mut draining = body.drain(u64::MAX, Duration::MAX);
         while let Some(body) = draining {
             self.backend.wake(&body.events());
             draining = body.go_on();
