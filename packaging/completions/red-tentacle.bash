@@ -23,7 +23,7 @@ _red__tentacle() {
 
     case "${cmd}" in
         red__tentacle)
-            opts="-h -V --backends --success --linger --linger-unsafe --max-silent --timeout --idle-timeout --host --via --max-idle-lines --dns-ttl --ca-file --listen --max-head --max-body --spool-dir --max-connections --trusted-proxies --workers --admin-listen --admin-token-file --admin-host --admin-from --admin-on-proxy-port --grace-period --log-level --check --demo --health --update --admin --help --version"
+            opts="-h -V --backends --success --linger --linger-unsafe --max-unanswered --timeout --idle-timeout --host --via --max-idle-connections --dns-ttl --ca-file --listen --max-head --max-body --spool-dir --max-connections --trusted-proxies --workers --admin-listen --admin-token-file --admin-host --admin-from --admin-on-proxy-port --grace-period --log-level --check --demo --health --update --admin --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -57,7 +57,7 @@ _red__tentacle() {
                     fi
                     return 0
                     ;;
-                --max-silent)
+                --max-unanswered)
                     COMPREPLY=("${cur}")
                     if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
                         compopt -o nospace
@@ -86,7 +86,7 @@ _red__tentacle() {
                     COMPREPLY=($(compgen -W "on off" -- "${cur}"))
                     return 0
                     ;;
-                --max-idle-lines)
+                --max-idle-connections)
                     COMPREPLY=("${cur}")
                     if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
                         compopt -o nospace

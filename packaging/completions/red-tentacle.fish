@@ -2,14 +2,14 @@ complete -c red-tentacle -l backends -d 'The backends, at most 64: http://a,http
 complete -c red-tentacle -l success -d 'Which answers win: 200-299,304 (304 always wins a conditional request) [default: 200-299] [env: RED_TENTACLE_SUCCESS]' -r -f
 complete -c red-tentacle -l linger -d 'How long losers of GET, HEAD, OPTIONS and TRACE may still finish, for their connections\' sake [default: 200ms] [env: RED_TENTACLE_LINGER]' -r -f
 complete -c red-tentacle -l linger-unsafe -d 'How long losers of other methods may, so that the request reaches every backend; 0s cancels them [default: the timeout] [env: RED_TENTACLE_LINGER_UNSAFE]' -r -f
-complete -c red-tentacle -l max-silent -d 'Losers that may wait in vain at one backend before it is asked only once a second; 8 times as many if it answers others [default: 128] [env: RED_TENTACLE_MAX_SILENT]' -r -f
+complete -c red-tentacle -l max-unanswered -d 'Losers that may wait in vain at one backend before it is asked only once a second; 8 times as many if it answers others [default: 128] [env: RED_TENTACLE_MAX_UNANSWERED]' -r -f
 complete -c red-tentacle -l timeout -d 'Longest time to reach a backend, and again to get its complete head [default: 5s] [env: RED_TENTACLE_TIMEOUT]' -r -f
 complete -c red-tentacle -l idle-timeout -d 'Longest silence while a body moves, either way [default: 60s, or --timeout if that is longer] [env: RED_TENTACLE_IDLE_TIMEOUT]' -r -f
 complete -c red-tentacle -l host -d 'Whose name the backends see in Host: their own, or the one that the client wrote [default: backend] [env: RED_TENTACLE_HOST]' -r -f -a "backend\t''
 preserve\t''"
 complete -c red-tentacle -l via -d 'Whether backends get Via; nginx, by default, compresses nothing for those who send it [default: off] [env: RED_TENTACLE_VIA]' -r -f -a "on\t''
 off\t''"
-complete -c red-tentacle -l max-idle-lines -d 'Idle connections kept for each backend; 0 keeps none [default: 64] [env: RED_TENTACLE_MAX_IDLE_LINES]' -r -f
+complete -c red-tentacle -l max-idle-connections -d 'Idle connections kept for each backend; 0 keeps none [default: 64] [env: RED_TENTACLE_MAX_IDLE_CONNECTIONS]' -r -f
 complete -c red-tentacle -l dns-ttl -d 'How long a name\'s addresses count; they are looked up anew before that [default: 30s] [env: RED_TENTACLE_DNS_TTL]' -r -f
 complete -c red-tentacle -l ca-file -d 'More certificates to trust beside the usual roots, in PEM [env: RED_TENTACLE_CA_FILE]' -r -F
 complete -c red-tentacle -l listen -d 'Where clients connect [default: 0.0.0.0:8080 and, where IPv6 exists, [::]:8080] [env: RED_TENTACLE_LISTEN]' -r -f

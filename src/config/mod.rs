@@ -50,9 +50,9 @@ pub struct Config {
     /// How long losers of any other method may.
     pub linger_unsafe: Duration,
     /// So many losers may wait in vain at one backend before legs of safe methods to it are held back.
-    pub max_silent: NonZeroUsize,
+    pub max_unanswered: NonZeroUsize,
     /// The most idle connections kept for each backend.
-    pub max_idle_lines: usize,
+    pub max_idle_connections: usize,
     /// How long the addresses of a backend's name count.
     pub dns_ttl: Duration,
     /// Certificates to trust beside the usual roots, in DER.
@@ -200,8 +200,8 @@ impl Config {
             idle_timeout: Duration::from_secs(60),
             linger: Duration::from_millis(200),
             linger_unsafe: Duration::from_secs(5),
-            max_silent: NonZeroUsize::new(128).expect("it isn't 0"),
-            max_idle_lines: 64,
+            max_unanswered: NonZeroUsize::new(128).expect("it isn't 0"),
+            max_idle_connections: 64,
             dns_ttl: Duration::from_secs(30),
             ca_certificates: Vec::new(),
             success: Success::default(),

@@ -103,7 +103,7 @@ pub(super) fn rooms(
     let reach = Reach {
         timeout: config.timeout,
         idle_timeout: config.idle_timeout,
-        idle_lines_max: config.max_idle_lines,
+        idle_lines_max: config.max_idle_connections,
         dns_ttl: config.dns_ttl,
         lines_max: places.lines,
         own_roots: config.ca_certificates.clone(),
@@ -125,7 +125,7 @@ pub(super) fn rooms(
         host: config.host,
         via: config.via,
         trusted_proxies: Networks::new(&config.trusted_proxies),
-        silent_max: config.max_silent.get(),
+        silent_max: config.max_unanswered.get(),
     };
     let proxy = Proxy::new(rules, backends, disk, Reaper::new(linger, poller));
     Ok(Rooms { admin: Admin::new(guard, Box::new(replace)), proxy, admin_on_proxy_port: config.admin_on_proxy_port })

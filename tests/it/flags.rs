@@ -83,8 +83,8 @@ fn every_bad_value_ends_the_start_with_one_line_that_names_flag_or_variable() {
         ("--via", "yes", "'yes': neither on nor off; write one of them"),
         ("--linger", "1d", "'1d': not a duration; write 500ms, 1.5s, 5s, 1m30s or 1h"),
         ("--linger-unsafe", "-1s", "'-1s': not a duration; write 500ms, 1.5s, 5s, 1m30s or 1h"),
-        ("--max-silent", "0", "'0': not a whole number from 1 to 65536; write 1, say"),
-        ("--max-idle-lines", "1025", "'1025': not a whole number from 0 to 1024; write 1024, say"),
+        ("--max-unanswered", "0", "'0': not a whole number from 1 to 65536; write 1, say"),
+        ("--max-idle-connections", "1025", "'1025': not a whole number from 0 to 1024; write 1024, say"),
         ("--dns-ttl", "30", "'30': no unit; write 500ms, 1.5s, 5s, 1m30s or 1h"),
         ("--ca-file", "/nonexistent", "'/nonexistent': cannot read it: "),
         ("--ca-file", "/dev/null", "'/dev/null': it holds no certificate; name a PEM file that does"),
@@ -168,8 +168,8 @@ fn check_prints_what_is_in_effect() {
         ("--via", "on", "on"),
         ("--linger", "300ms", "300ms"),
         ("--linger-unsafe", "0s", "0s"),
-        ("--max-silent", "9", "9"),
-        ("--max-idle-lines", "0", "0"),
+        ("--max-unanswered", "9", "9"),
+        ("--max-idle-connections", "0", "0"),
         ("--dns-ttl", "1m", "60s"),
         ("--ca-file", &certificate, "(1 certificate)"),
         ("--listen", "127.0.0.1:80,[::1]:80", "127.0.0.1:80,[::1]:80"),
@@ -283,8 +283,8 @@ fn the_defaults_are_those_that_the_help_tells() {
         "timeout = 5s\nidle-timeout = 60s\n",
         "success = 200-299\n",
         "linger = 200ms\nlinger-unsafe = 5s\n",
-        "max-silent = 128\n",
-        "max-idle-lines = 64\n",
+        "max-unanswered = 128\n",
+        "max-idle-connections = 64\n",
         "dns-ttl = 30s\n",
         "ca-file = (none)\n",
         "max-head = 32KiB\n",
@@ -512,10 +512,10 @@ fn linger_and_linger_unsafe_say_how_long_losers_may_finish() {
 }
 
 #[test]
-fn max_silent_bounds_the_losers_that_wait_in_vain() {
+fn max_unanswered_bounds_the_losers_that_wait_in_vain() {
     let (hanging, good) = (Raw::hanging(), Fake::with(200, "good"));
     let list = format!("{},{}", hanging.url, good.url);
-    let arguments = ["--linger", "1h", "--timeout", "1h", "--idle-timeout", "1h", "--max-silent", "1"];
+    let arguments = ["--linger", "1h", "--timeout", "1h", "--idle-timeout", "1h", "--max-unanswered", "1"];
     let program = Binary::start(&[&["--backends", &list], &arguments[..]].concat());
     let address = program.address();
     // One a second goes there all the same; only the races that leave it out end before it does.
@@ -526,16 +526,16 @@ fn max_silent_bounds_the_losers_that_wait_in_vain() {
 }
 
 #[test]
-fn max_idle_lines_says_how_many_connections_are_kept() {
+fn max_idle_connections_says_how_many_connections_are_kept() {
     for (count, expected) in [("0", 3), ("1", 1)] {
         let good = Raw::answering("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ngood");
-        let program = Binary::start(&["--backends", &good.url, "--max-idle-lines", count]);
+        let program = Binary::start(&["--backends", &good.url, "--max-idle-connections", count]);
         let mut client = Client::connect(program.address());
         for _ in 0..3 {
             client.send_request("GET", "/", &[], None);
             assert_eq!(client.reply().text(), "good");
         }
-        assert_eq!(good.accepted(), expected, "--max-idle-lines {count}");
+        assert_eq!(good.accepted(), expected, "--max-idle-connections {count}");
     }
 }
 

@@ -191,7 +191,7 @@ fn of_lines_that_have_been_idle_for_a_moment_the_one_that_was_given_back_last_is
 fn no_more_lines_are_kept_than_allowed_and_the_oldest_goes_first() {
     let gates = [Gate::new(), Gate::new()];
     let (backend, closed) = gated_backend(gates.clone(), "");
-    let proxy = Proxy::with(std::slice::from_ref(&backend.url), |config| config.max_idle_lines = 1);
+    let proxy = Proxy::with(std::slice::from_ref(&backend.url), |config| config.max_idle_connections = 1);
     let [first, last] = open_two_lines(&proxy, &backend, &gates);
     assert_ne!(first, last);
     let ended = closed.recv_timeout(SOON).expect("one line is closed");
@@ -204,7 +204,7 @@ fn no_more_lines_are_kept_than_allowed_and_the_oldest_goes_first() {
 fn none_are_kept_if_none_are_allowed() {
     let (backend, closed) = backend_that_says("");
     let urls = [backend.url.clone(), refusing()];
-    let proxy = Proxy::with(&urls, |config| config.max_idle_lines = 0);
+    let proxy = Proxy::with(&urls, |config| config.max_idle_connections = 0);
     for number in 0..5 {
         assert_eq!(proxy.get("/").text(), number.to_string());
         closed.recv_timeout(SOON).expect("the line is closed");

@@ -311,7 +311,7 @@ fn hanging_but_for(target: &'static str, recovered: &Gate) -> Raw {
 }
 
 /// Losers wait for longer than any test, so that eight that wait in vain stay eight.
-const FEW_FOR_LONG: &[&str] = &["--max-silent", "8", "--linger", "1h", "--timeout", "1h", "--idle-timeout", "1h"];
+const FEW_FOR_LONG: &[&str] = &["--max-unanswered", "8", "--linger", "1h", "--timeout", "1h", "--idle-timeout", "1h"];
 
 /// Has eight losers wait in vain at the ill backend.
 fn fill(client: &mut Client, ill: &Raw) {
@@ -322,7 +322,7 @@ fn fill(client: &mut Client, ill: &Raw) {
 }
 
 #[test]
-fn beyond_max_silent_a_hung_backend_gets_a_probe_a_second_and_is_used_again_when_it_recovers() {
+fn beyond_max_unanswered_a_hung_backend_gets_a_probe_a_second_and_is_used_again_when_it_recovers() {
     let recovered = Gate::new();
     let (ill, good) = (hanging_but_for("/", &recovered), good());
     let program = program(&ill.url, &good, FEW_FOR_LONG);
@@ -429,7 +429,7 @@ fn if_legs_to_all_backends_would_be_held_back_the_one_that_answered_last_gets_it
     let urls = [&quick.url, &one.url, &other.url].map(Clone::clone);
     let an_hour = Duration::from_secs(3600);
     let config = Proxy::config(&urls, |config| {
-        config.max_silent = NonZeroUsize::MIN;
+        config.max_unanswered = NonZeroUsize::MIN;
         (config.linger, config.timeout, config.idle_timeout) = (an_hour, an_hour, an_hour);
     });
     let proxy = Proxy::start(Server::bind(config).expect("a server"));

@@ -17,7 +17,7 @@ use crate::harness::{
 /// A proxy that looks names up like this and opens a line for every request.
 fn proxy_with(names: &Arc<Names>, backends: &[String], change: impl FnOnce(&mut Config)) -> Proxy {
     let config = Proxy::config(backends, |config| {
-        config.max_idle_lines = 0;
+        config.max_idle_connections = 0;
         change(config);
     });
     Proxy::start(Server::bind_with(config, names.clone()).expect("the proxy starts"))

@@ -320,7 +320,7 @@ fn a_leg_that_was_held_back_is_called_up_before_a_page_wins() {
         let (good, _) = page(200, "page");
         let program = Binary::start(
             &[
-                &["--max-silent", "8", "--linger", "1h", "--timeout", "1h", "--idle-timeout", "1h", "--backends"],
+                &["--max-unanswered", "8", "--linger", "1h", "--timeout", "1h", "--idle-timeout", "1h", "--backends"],
                 &[urls(&[&ill, &good]).join(",").as_str()][..],
             ]
             .concat(),

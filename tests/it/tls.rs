@@ -259,7 +259,8 @@ fn a_session_is_resumed_on_a_new_connection() {
         let manner = Manner { versions, ..Manner::default() };
         let identity = authority.identity(&["good.example"]);
         let backend = TlsBackend::in_manner(manner, identity, |mut secured| secured.reply_to_all("good"));
-        let proxy = proxy_trusting(&authority, &[backend.url("good.example")], |config| config.max_idle_lines = 0);
+        let proxy =
+            proxy_trusting(&authority, &[backend.url("good.example")], |config| config.max_idle_connections = 0);
         for number in 0..5 {
             assert_eq!(proxy.get("/").text(), "good", "{name}");
             let resumed = backend.resumed.recv_timeout(SOON).expect("a handshake");

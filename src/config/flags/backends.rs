@@ -62,16 +62,17 @@ pub(super) const FLAGS: &[Flag] = &[
         show: |draft| values::show_switch(draft.config.via),
     },
     Flag {
-        name: "max-idle-lines",
-        env: "RED_TENTACLE_MAX_IDLE_LINES",
+        name: "max-idle-connections",
+        env: "RED_TENTACLE_MAX_IDLE_CONNECTIONS",
         value: "COUNT",
         default: "64",
         help: "Idle connections kept for each backend; 0 keeps none",
         set: |draft, text| {
-            draft.config.max_idle_lines = values::number(text, 0, IDLE_LINES_MAX, draft.config.max_idle_lines)?;
+            draft.config.max_idle_connections =
+                values::number(text, 0, IDLE_LINES_MAX, draft.config.max_idle_connections)?;
             Ok(())
         },
-        show: |draft| draft.config.max_idle_lines.to_string(),
+        show: |draft| draft.config.max_idle_connections.to_string(),
     },
     Flag {
         name: "dns-ttl",

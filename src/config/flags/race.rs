@@ -59,15 +59,15 @@ pub(super) const FLAGS: &[Flag] = &[
         show: |draft| values::show_duration(draft.config.linger_unsafe),
     },
     Flag {
-        name: "max-silent",
-        env: "RED_TENTACLE_MAX_SILENT",
+        name: "max-unanswered",
+        env: "RED_TENTACLE_MAX_UNANSWERED",
         value: "COUNT",
         default: "128",
         help: "Losers that may wait in vain at one backend before it is asked only once a second; 8 times as many if it answers others",
         set: |draft, text| {
-            draft.config.max_silent = values::count(text, 1, SILENT_MAX, draft.config.max_silent.get())?;
+            draft.config.max_unanswered = values::count(text, 1, SILENT_MAX, draft.config.max_unanswered.get())?;
             Ok(())
         },
-        show: |draft| draft.config.max_silent.to_string(),
+        show: |draft| draft.config.max_unanswered.to_string(),
     },
 ];
