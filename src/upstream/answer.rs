@@ -6,7 +6,6 @@ use std::time::Instant;
 use http::{HeaderMap, StatusCode, Version};
 
 use super::body::{AnswerBody, StreamedBody};
-use super::call::call;
 use super::line::Line;
 use super::reading::Whole;
 use super::response::{BodyEnd, ResponseHead};
@@ -88,7 +87,7 @@ impl Answer {
         token: &CancelToken,
         head: &ResponseHead,
     ) -> Result<Answer, Outcome> {
-        let called = call(&lines.upstream().config, request.method(), line.wire(), head);
+        let called = lines.caller().call(request.method(), line.wire(), head);
         let (headers, reader) = called.map_err(|outcome| token.disarm().map_or(Outcome::Cancelled, |()| outcome))?;
         let goes_on = head.status.is_success() && !line.wire().is_request_out();
         let upload = goes_on.then(|| Upload::new(&line, lines, request.holds_file()));

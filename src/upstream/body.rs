@@ -3,16 +3,15 @@
 use std::io::{self, Read};
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
-
-use ureq::BodyReader;
+use std::time::Instant;
 
 use super::byte_stream::End;
+use super::call::BodyReader;
 use super::failure::outcome_of_io;
 use super::line::Line;
+use super::lines::Lines;
 use super::tls_failure;
 use super::upload::SharedLine;
-use super::{Draining, Lines};
 use crate::message::{Outcome, Ready, Source};
 use crate::race::CancelToken;
 
@@ -27,7 +26,7 @@ pub enum AnswerBody {
 /// A body that is still coming.
 pub struct StreamedBody {
     /// `None` once bytes have gone past ureq.
-    pub(super) reader: Option<BodyReader<'static>>,
+    pub(super) reader: Option<BodyReader>,
     pub(super) line: Option<Line>,
     pub(super) lines: Arc<Lines>,
     pub(super) token: CancelToken,
@@ -53,15 +52,6 @@ pub enum Prospect {
 }
 
 impl AnswerBody {
-    /// Reads what has come of a loser's body, so that its line can be used again, unless it is longer than `bytes_max`, or silent for
-    /// longer than `silence_max` or the idle timeout. Gives what has to be waited for.
-    pub fn drain(self, bytes_max: u64, silence_max: Duration) -> Option<Draining> {
-        match self {
-            AnswerBody::Whole(_) => None,
-            AnswerBody::Streamed(body) => Draining::begin(*body, bytes_max, silence_max),
-        }
-    }
-
     /// What may become of it, by a look. Doesn't block.
     pub fn prospect(&self) -> Prospect {
         match self {

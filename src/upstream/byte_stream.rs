@@ -21,8 +21,11 @@ pub(super) const READS_MAX: usize = 16;
 
 /// What has come on a connection and hasn't been read, and how it has ended. It is used by the thread that runs the connection's
 /// leg, and beside an answer by the one that sends the rest of its request.
-#[derive(Default)]
-pub(super) struct ByteStream(Mutex<State>);
+pub(super) struct ByteStream {
+    /// It doesn't wait.
+    socket: Socket,
+    state: Mutex<State>,
+}
 
 #[derive(Default)]
 struct State {
@@ -59,6 +62,16 @@ impl Peeked<'_> {
 }
 
 impl ByteStream {
+    /// The bytes of this socket, plain for now. The socket must be non-blocking.
+    pub(super) fn new(socket: Socket) -> ByteStream {
+        ByteStream { socket, state: Mutex::default() }
+    }
+
+    /// The socket, which doesn't wait.
+    pub(super) fn socket(&self) -> &Socket {
+        &self.socket
+    }
+
     /// From now on the bytes come in records.
     pub(super) fn begin(&self, tls: Box<ClientConnection>) {
         self.state().tls = Some(tls);
@@ -77,9 +90,9 @@ impl ByteStream {
     }
 
     /// Takes in what has come, and looks at it; it stays to be read.
-    pub(super) fn peek<T>(&self, socket: &Socket, look: impl FnOnce(Peeked) -> T) -> T {
+    pub(super) fn peek<T>(&self, look: impl FnOnce(Peeked) -> T) -> T {
         let state = &mut *self.state();
-        state.fill(socket);
+        state.fill(&self.socket);
         look(Peeked { bytes: &state.peeked, end: state.end.as_ref() })
     }
 
@@ -103,13 +116,13 @@ impl ByteStream {
     }
 
     /// Takes as many bytes as go without waiting: how many. Under TLS they are on the wire once all records are.
-    pub(super) fn send(&self, socket: &Socket, parts: &[IoSlice]) -> io::Result<usize> {
+    pub(super) fn send(&self, parts: &[IoSlice]) -> io::Result<usize> {
         let state = &mut *self.state();
         if let Some(tls) = &mut state.tls {
             return tls.writer().write_vectored(parts);
         }
         let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-        let sent = rustix::net::sendmsg(socket, parts, &mut SendAncillaryBuffer::default(), flags);
+        let sent = rustix::net::sendmsg(&self.socket, parts, &mut SendAncillaryBuffer::default(), flags);
         state.was_reset |= sent == Err(Errno::CONNRESET);
         match sent {
             Err(Errno::AGAIN) => Ok(0),
@@ -118,13 +131,14 @@ impl ByteStream {
     }
 
     /// Sends records, if there are any, as far as that goes without waiting: how many bytes of them, and whether that is all.
-    pub(super) fn send_records(&self, socket: &Socket) -> io::Result<(usize, bool)> {
-        self.state().tls.as_mut().map_or(Ok((0, true)), |tls| send_counted_records(tls, socket))
+    pub(super) fn send_records(&self) -> io::Result<(usize, bool)> {
+        self.state().tls.as_mut().map_or(Ok((0, true)), |tls| send_counted_records(tls, &self.socket))
     }
 
     /// Reads what has come. The error's kind is `WouldBlock` if nothing has, and `Interrupted` if many records have come that make
     /// no byte, so that the caller can do something else before it reads on.
-    pub(super) fn read(&self, mut socket: &Socket, buffer: &mut [u8]) -> io::Result<usize> {
+    pub(super) fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut socket = &self.socket;
         let State { tls, peeked, end, was_reset } = &mut *self.state();
         if !peeked.is_empty() {
             let count = (&peeked[..]).read(buffer)?;
@@ -146,8 +160,8 @@ impl ByteStream {
     }
 
     /// How many bytes have come and haven't been read. `None`: records that aren't decrypted may hold some.
-    pub(super) fn count(&self, socket: &Socket) -> Option<u64> {
-        let in_socket = rustix::io::ioctl_fionread(socket).ok()?;
+    pub(super) fn count(&self) -> Option<u64> {
+        let in_socket = rustix::io::ioctl_fionread(&self.socket).ok()?;
         let State { tls, peeked, .. } = &mut *self.state();
         match tls {
             None => Some(peeked.len() as u64 + in_socket),
@@ -160,7 +174,7 @@ impl ByteStream {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -343,15 +357,15 @@ mod tests {
     #[test]
     fn a_reset_that_a_write_was_told_of_is_no_end_in_order_for_those_who_read() {
         for peeks in [false, true] {
-            let (socket, stream, mut buffer) = (reset(), ByteStream::default(), [0; 8]);
-            assert!(stream.send(&socket, &[IoSlice::new(b"rest")]).is_err());
+            let (stream, mut buffer) = (ByteStream::new(reset()), [0; 8]);
+            assert!(stream.send(&[IoSlice::new(b"rest")]).is_err());
             if peeks {
-                let end = stream.peek(&socket, |peeked| peeked.end.is_some());
-                let end = end || stream.peek(&socket, |peeked| peeked.end.is_some());
+                let end = stream.peek(|peeked| peeked.end.is_some());
+                let end = end || stream.peek(|peeked| peeked.end.is_some());
                 assert!(end, "it is looked for twice");
             }
-            assert_eq!(stream.read(&socket, &mut buffer).expect("what came before"), 4);
-            let end = stream.read(&socket, &mut buffer).map_err(|error| error.kind());
+            assert_eq!(stream.read(&mut buffer).expect("what came before"), 4);
+            let end = stream.read(&mut buffer).map_err(|error| error.kind());
             assert_eq!(end, Err(ErrorKind::ConnectionReset), "peeks: {peeks}");
         }
     }

@@ -7,11 +7,10 @@ use http::{HeaderMap, Method, Request};
 use ureq::config::{AutoHeaderValue, Config};
 use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver as UreqResolver};
 use ureq::unversioned::transport::NextTimeout;
-use ureq::{Agent, BodyReader, Error};
+use ureq::{Agent, Error};
 
-use super::ANSWER_HEAD_BYTES_MAX;
 use super::failure::outcome_of;
-use super::response::{BodyEnd, ResponseHead};
+use super::response::{ANSWER_HEAD_BYTES_MAX, BodyEnd, ResponseHead};
 use super::transport::{OneConnection, Transport};
 use super::wire::Wire;
 use crate::message::Outcome;
@@ -45,19 +44,31 @@ pub(super) fn config() -> Config {
         .build()
 }
 
-/// Has ureq read the head, and gives what reads the body. That can be asked again after it would have had to wait.
-pub(super) fn call(
-    config: &Config,
-    method: &Method,
-    wire: &Arc<Wire>,
-    head: &ResponseHead,
-) -> Result<(HeaderMap, BodyReader<'static>), Outcome> {
-    let transport = Transport::new(wire.clone(), head.bytes, head.body == BodyEnd::Chunked);
-    let agent = Agent::with_parts(config.clone(), OneConnection::new(transport), Resolved);
-    let stub = Request::builder().method(method).uri(STUB).body(());
-    let response = agent.run(stub.map_err(Error::from).map_err(outcome_of)?).map_err(outcome_of)?;
-    let (head, body) = response.into_parts();
-    Ok((head.headers, body.into_reader()))
+/// Calls ureq.
+pub(super) struct Caller(Config);
+
+/// Reads a body. It can be asked again after it would have had to wait.
+pub(super) type BodyReader = ureq::BodyReader<'static>;
+
+impl Caller {
+    pub(super) fn new() -> Caller {
+        Caller(config())
+    }
+
+    /// Has ureq read the head, and gives what reads the body.
+    pub(super) fn call(
+        &self,
+        method: &Method,
+        wire: &Arc<Wire>,
+        head: &ResponseHead,
+    ) -> Result<(HeaderMap, BodyReader), Outcome> {
+        let transport = Transport::new(wire.clone(), head.bytes, head.body == BodyEnd::Chunked);
+        let agent = Agent::with_parts(self.0.clone(), OneConnection::new(transport), Resolved);
+        let stub = Request::builder().method(method).uri(STUB).body(());
+        let response = agent.run(stub.map_err(Error::from).map_err(outcome_of)?).map_err(outcome_of)?;
+        let (head, body) = response.into_parts();
+        Ok((head.headers, body.into_reader()))
+    }
 }
 
 /// ureq resolves before it looks for a connection. Ours is connected already, so any address will do.

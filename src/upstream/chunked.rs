@@ -1,7 +1,7 @@
 //! Brings an answer's chunks into the plainest form before ureq takes them: it takes no size line above 20 bytes, and extensions
 //! may make it longer. Knows nothing of connections.
 
-use super::ANSWER_HEAD_BYTES_MAX;
+use super::response::ANSWER_HEAD_BYTES_MAX;
 use crate::message::{BadChunks, Chunks, Piece};
 
 /// The chunks of one answer.

@@ -7,20 +7,20 @@ use std::time::Instant;
 
 use rustls::ClientConnection;
 
-use super::Lines;
 use super::dial::{Attempt, Dialed, Dialing, prepare};
-use super::line::Line;
+use super::endpoint::Endpoint;
 use super::looking::{Looked, Looking, Tried};
 use super::permit::Permit;
 use super::slot::Events;
 use super::tls::shake;
-use super::wire::Wire;
+use super::wire::{Watched, Wire};
 use crate::message::Outcome;
+use crate::poller::Poller;
 use crate::race::CancelToken;
 
 /// A connection on the way.
 pub(super) struct Connecting {
-    pub(super) lines: Arc<Lines>,
+    pub(super) endpoint: Arc<Endpoint>,
     phase: Phase,
     /// Other addresses were tried before.
     is_again: bool,
@@ -41,12 +41,17 @@ struct Made {
     tls: Option<Box<ClientConnection>>,
 }
 
-/// A wire's place in the poller, given up at the end.
-pub(super) struct Watched(Arc<Wire>);
+/// A connection that has just been made.
+pub(super) struct NewConnection {
+    pub(super) wire: Watched,
+    /// The backend's address at the other end.
+    pub(super) peer: SocketAddr,
+    pub(super) permit: Permit,
+}
 
 /// How far it has come.
 pub(super) enum Reached {
-    Connected(Line),
+    Connected(NewConnection),
     Waits(Connecting),
     /// No address can be reached: the name may have others by now.
     LooksAgain(Looked),
@@ -55,15 +60,15 @@ pub(super) enum Reached {
 impl Connecting {
     /// Begins to connect to one of the addresses, of which there is one at least. Doesn't block.
     pub(super) fn begin(
-        lines: &Arc<Lines>,
+        endpoint: &Arc<Endpoint>,
         addresses: Vec<SocketAddr>,
         is_again: bool,
         deadline: Instant,
     ) -> Result<Reached, Outcome> {
         let now = Instant::now();
-        let phase = Phase::Dials(Dialing::new(lines, addresses, deadline, now));
+        let phase = Phase::Dials(Dialing::new(endpoint, addresses, deadline, now));
         // On a short way it connects at once.
-        Connecting { lines: lines.clone(), phase, is_again, deadline }.advance(now)
+        Connecting { endpoint: endpoint.clone(), phase, is_again, deadline }.advance(now)
     }
 
     /// What tells when there is news, or that the leg is hung up on. Doesn't block.
@@ -73,7 +78,7 @@ impl Connecting {
             Phase::Shakes(made) => made,
         };
         let wire = made.wire.get();
-        wire.join_poller(self.lines.poller()).map_err(|_| Outcome::NoSocket)?;
+        wire.join_poller(self.endpoint.poller()).map_err(|_| Outcome::NoSocket)?;
         token.arm(wire.clone()).map_err(|_| Outcome::Cancelled)?;
         wire.set_deadline(self.deadline);
         Ok(wire.clone())
@@ -86,29 +91,29 @@ impl Connecting {
     }
 
     fn advance(self, now: Instant) -> Result<Reached, Outcome> {
-        let Connecting { lines, phase, is_again, deadline } = self;
-        let waits = |lines, phase| Ok(Reached::Waits(Connecting { lines, phase, is_again, deadline }));
+        let Connecting { endpoint, phase, is_again, deadline } = self;
+        let waits = |endpoint, phase| Ok(Reached::Waits(Connecting { endpoint, phase, is_again, deadline }));
         let mut made = match phase {
             Phase::Shakes(made) => made,
             Phase::Dials(dialing) => match dialing.advance(now) {
-                Dialed::Connected(attempt) => Made::new(attempt, &lines)?,
-                Dialed::Waits(dialing) => return waits(lines, Phase::Dials(dialing)),
-                Dialed::Failed(tried) => return look_again(&lines, tried, is_again, deadline, now),
+                Dialed::Connected(attempt) => Made::new(attempt, &endpoint)?,
+                Dialed::Waits(dialing) => return waits(endpoint, Phase::Dials(dialing)),
+                Dialed::Failed(tried) => return look_again(&endpoint, tried, is_again, deadline, now),
             },
         };
         if made.shake()? {
-            return made.into_line(&lines).map(Reached::Connected);
+            return made.into_new(endpoint.poller()).map(Reached::Connected);
         }
-        if now >= deadline { Err(Outcome::ConnectTimeout) } else { waits(lines, Phase::Shakes(made)) }
+        if now >= deadline { Err(Outcome::ConnectTimeout) } else { waits(endpoint, Phase::Shakes(made)) }
     }
 }
 
 impl Made {
-    fn new(attempt: Attempt, lines: &Lines) -> Result<Made, Outcome> {
+    fn new(attempt: Attempt, endpoint: &Endpoint) -> Result<Made, Outcome> {
         let (socket, peer, permit) = attempt.into_connected();
-        prepare(&socket, lines.idle_timeout())?;
-        lines.resolver().prefer(peer);
-        Ok(Made { wire: Watched::new(Wire::new(socket)), peer, permit, tls: lines.handshake()? })
+        prepare(&socket, endpoint.idle_timeout())?;
+        endpoint.resolver().prefer(peer);
+        Ok(Made { wire: Watched::new(Wire::new(socket)), peer, permit, tls: endpoint.handshake()? })
     }
 
     /// Goes as far with the handshake as the socket allows: whether it is over.
@@ -121,20 +126,21 @@ impl Made {
         Ok(true)
     }
 
-    fn into_line(self, lines: &Lines) -> Result<Line, Outcome> {
+    fn into_new(self, poller: &Poller) -> Result<NewConnection, Outcome> {
         let Made { wire, peer, permit, tls } = self;
         if let Some(tls) = tls {
             wire.get().stream().begin(tls);
         }
         wire.get().note_made();
-        lines.line_on(wire, peer, permit)
+        wire.get().join_poller(poller).map_err(|_| Outcome::NoSocket)?;
+        Ok(NewConnection { wire, peer, permit })
     }
 }
 
 /// A leg that can't reach any address has the name looked up anew, and if its time isn't over, tries what is found. Once: an
 /// answer that leads nowhere either is the truth.
 fn look_again(
-    lines: &Arc<Lines>,
+    endpoint: &Arc<Endpoint>,
     tried: Tried,
     is_again: bool,
     deadline: Instant,
@@ -142,28 +148,12 @@ fn look_again(
 ) -> Result<Reached, Outcome> {
     match tried.outcome {
         Outcome::Refused | Outcome::Unreachable if !is_again => {
-            Looking::again(lines, deadline, tried).map(Reached::LooksAgain)
+            Looking::again(endpoint, deadline, tried).map(Reached::LooksAgain)
         }
         Outcome::ConnectTimeout => {
-            lines.resolver().doubt(now);
+            endpoint.resolver().doubt(now);
             Err(tried.outcome)
         }
         outcome => Err(outcome),
-    }
-}
-
-impl Watched {
-    pub(super) fn new(wire: Arc<Wire>) -> Watched {
-        Watched(wire)
-    }
-
-    pub(super) fn get(&self) -> &Arc<Wire> {
-        &self.0
-    }
-}
-
-impl Drop for Watched {
-    fn drop(&mut self) {
-        self.0.leave_poller();
     }
 }

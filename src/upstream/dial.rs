@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use rustix::io::Errno;
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 
-use super::Lines;
 use super::alarm::Alarm;
+use super::endpoint::Endpoint;
 use super::looking::Tried;
 use super::permit::Permit;
 use super::slot::Events;
@@ -33,7 +33,7 @@ const USER_TIMEOUT_MARGIN: Duration = Duration::from_secs(30);
 
 /// A leg that is connecting.
 pub(super) struct Dialing {
-    lines: Arc<Lines>,
+    endpoint: Arc<Endpoint>,
     addresses: Vec<SocketAddr>,
     /// How many of the addresses have had their turn.
     begun: usize,
@@ -69,9 +69,14 @@ pub(super) enum Dialed {
 
 impl Dialing {
     /// Nothing is under way yet.
-    pub(super) fn new(lines: &Arc<Lines>, addresses: Vec<SocketAddr>, deadline: Instant, now: Instant) -> Dialing {
+    pub(super) fn new(
+        endpoint: &Arc<Endpoint>,
+        addresses: Vec<SocketAddr>,
+        deadline: Instant,
+        now: Instant,
+    ) -> Dialing {
         Dialing {
-            lines: lines.clone(),
+            endpoint: endpoint.clone(),
             addresses,
             begun: 0,
             attempts: Vec::new(),
@@ -108,7 +113,7 @@ impl Dialing {
     pub(super) fn events(&mut self, token: &CancelToken) -> Result<Arc<dyn Events>, Outcome> {
         let is_last = self.begun == self.addresses.len();
         let until = if is_last { self.deadline } else { self.deadline.min(self.next_at) };
-        let poller = self.lines.poller().clone();
+        let poller = self.endpoint.poller().clone();
         let alarm = self.alarm.get_or_insert_with(|| Alarm::new(&poller, until)).clone();
         alarm.set(until);
         for attempt in &mut self.attempts {
@@ -139,7 +144,7 @@ impl Dialing {
             return Ok(permit);
         }
         if self.attempts.len() < ATTEMPTS_MAX {
-            match self.lines.permit() {
+            match self.endpoint.permit() {
                 Err(_) if !self.attempts.is_empty() => {}
                 taken => return taken,
             }
@@ -280,19 +285,19 @@ mod tests {
         Instant::now() + Duration::from_secs(10)
     }
 
-    /// Lines to a backend, of which there may be so many, and a poller for its legs. The backend itself isn't asked for.
-    fn lines(lines_max: usize) -> (Arc<Lines>, Arc<Upstream>) {
+    /// A backend to which there may be so many connections, and a poller for its legs. The backend itself isn't asked for.
+    fn endpoint(lines_max: usize) -> (Arc<Endpoint>, Arc<Upstream>) {
         let (poller, waiter) = Poller::new().expect("a poller");
         thread::spawn(move || waiter.run());
         let reach = Reach { lines_max, ..Reach::default() };
         let upstream = Upstream::new(reach, Arc::new(SystemLookup), poller).expect("no roots of its own");
-        (Lines::new(Address::parse("http://127.0.0.1:1").expect("an address"), upstream.clone()), upstream)
+        (Endpoint::new(Address::parse("http://127.0.0.1:1").expect("an address"), upstream.clone(), || {}), upstream)
     }
 
     /// Dials as a leg does.
     fn dial(addresses: &[SocketAddr], deadline: Instant, token: &CancelToken) -> Result<SocketAddr, Outcome> {
-        let (lines, _) = lines(16);
-        let mut dialing = Dialing::new(&lines, addresses.to_vec(), deadline, Instant::now());
+        let (endpoint, _) = endpoint(16);
+        let mut dialing = Dialing::new(&endpoint, addresses.to_vec(), deadline, Instant::now());
         loop {
             dialing = match dialing.advance(Instant::now()) {
                 Dialed::Connected(attempt) => {
@@ -390,10 +395,10 @@ mod tests {
         let (_listener, open, _) = open_and_closed_port();
         let (_socket, _waiting, silent) = full_backlog();
         for (lines_max, attempts_max) in [(100, ATTEMPTS_MAX), (2, 1)] {
-            let (lines, upstream) = lines(lines_max);
+            let (endpoint, upstream) = endpoint(lines_max);
             let addresses = [vec![silent; 20], vec![open]].concat();
             let mut now = Instant::now();
-            let mut dialing = Dialing::new(&lines, addresses, now + Duration::from_secs(60), now);
+            let mut dialing = Dialing::new(&endpoint, addresses, now + Duration::from_secs(60), now);
             for round in 1..=20 {
                 let Dialed::Waits(waiting) = dialing.advance(now) else { panic!("round {round}") };
                 let count = upstream.lines.load(Ordering::Relaxed);
@@ -411,9 +416,9 @@ mod tests {
     #[test]
     fn a_leg_for_which_there_may_be_no_line_dials_nothing() {
         let (_listener, open, _) = open_and_closed_port();
-        let (lines, _) = lines(0);
+        let (endpoint, _) = endpoint(0);
         let now = Instant::now();
-        let Dialed::Failed(tried) = Dialing::new(&lines, vec![open; 3], soon(), now).advance(now) else { panic!() };
+        let Dialed::Failed(tried) = Dialing::new(&endpoint, vec![open; 3], soon(), now).advance(now) else { panic!() };
         assert_eq!(tried.outcome, Outcome::NoSocket);
     }
 }

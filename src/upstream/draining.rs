@@ -4,7 +4,7 @@ use std::io::{self, Read};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::body::StreamedBody;
+use super::body::{AnswerBody, StreamedBody};
 use super::slot::Events;
 
 /// Read at once: most rests are shorter.
@@ -21,8 +21,19 @@ pub struct Draining {
     until: Instant,
 }
 
+impl AnswerBody {
+    /// Reads what has come of a loser's body, so that its line can be used again, unless it is longer than `bytes_max`, or silent for
+    /// longer than `silence_max` or the idle timeout. Gives what has to be waited for.
+    pub fn drain(self, bytes_max: u64, silence_max: Duration) -> Option<Draining> {
+        match self {
+            AnswerBody::Whole(_) => None,
+            AnswerBody::Streamed(body) => Draining::begin(*body, bytes_max, silence_max),
+        }
+    }
+}
+
 impl Draining {
-    pub(super) fn begin(body: StreamedBody, bytes_max: u64, silence_max: Duration) -> Option<Draining> {
+    fn begin(body: StreamedBody, bytes_max: u64, silence_max: Duration) -> Option<Draining> {
         let is_worth_it = body.left.is_none_or(|left| left <= bytes_max);
         let silence_max = silence_max.min(body.lines.idle_timeout());
         let until = Instant::now() + silence_max;

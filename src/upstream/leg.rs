@@ -31,8 +31,8 @@ pub struct Waiting(Stage);
 
 enum Stage {
     /// The addresses of the backend's name are looked up.
-    Looks(Looking),
-    Connects(Connecting),
+    Looks(Arc<Lines>, Looking),
+    Connects(Arc<Lines>, Connecting),
     /// The request hasn't gone out whole, and must by then have gone on.
     Sends(Sent, Instant),
     /// The head of the answer hasn't come whole.
@@ -53,8 +53,8 @@ impl Waiting {
     /// What tells when the leg can go on, or that it is hung up on, or that its time is over. An error: the leg won't go on.
     pub fn events(&mut self, token: &CancelToken) -> Result<Arc<dyn Events>, Outcome> {
         let (sent, until) = match &mut self.0 {
-            Stage::Looks(looking) => return looking.events(token),
-            Stage::Connects(connecting) => return connecting.events(token),
+            Stage::Looks(_, looking) => return looking.events(token),
+            Stage::Connects(_, connecting) => return connecting.events(token),
             Stage::Sends(sent, until) => (&*sent, *until),
             Stage::Awaits(sent) => (&*sent, sent.head_by),
         };
@@ -86,12 +86,12 @@ impl Waiting {
             return Err(Outcome::Cancelled);
         }
         match self.0 {
-            Stage::Looks(looking) => {
-                let (lines, deadline) = (looking.lines.clone(), looking.deadline);
+            Stage::Looks(lines, looking) => {
+                let deadline = looking.deadline;
                 lines.after_looking(looking.go_on(token)?, deadline, request, token)
             }
-            Stage::Connects(connecting) => {
-                let (lines, deadline) = (connecting.lines.clone(), connecting.deadline);
+            Stage::Connects(lines, connecting) => {
+                let deadline = connecting.deadline;
                 lines.after_connecting(connecting.go_on(token)?, deadline, request, token)
             }
             Stage::Sends(_, until) if Instant::now() >= until => Err(failed(token, Outcome::Timeout)),
@@ -104,8 +104,8 @@ impl Waiting {
 impl fmt::Display for Waiting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match &self.0 {
-            Stage::Looks(_) => "looks its name up",
-            Stage::Connects(_) => "connects",
+            Stage::Looks(..) => "looks its name up",
+            Stage::Connects(..) => "connects",
             Stage::Sends(..) => "sends the request",
             Stage::Awaits(_) => "awaits the answer",
         })
@@ -208,7 +208,7 @@ impl Lines {
 
     fn start_afresh(self: &Arc<Lines>, request: &Outgoing, token: &CancelToken) -> Result<Step, Outcome> {
         let deadline = Instant::now() + self.timeout();
-        self.after_looking(Looking::begin(self, deadline)?, deadline, request, token)
+        self.after_looking(Looking::begin(self.endpoint(), deadline)?, deadline, request, token)
     }
 
     fn after_looking(
@@ -220,10 +220,10 @@ impl Lines {
     ) -> Result<Step, Outcome> {
         match looked {
             Looked::Found { addresses, is_again } => {
-                let reached = Connecting::begin(self, addresses, is_again, deadline)?;
+                let reached = Connecting::begin(self.endpoint(), addresses, is_again, deadline)?;
                 self.after_connecting(reached, deadline, request, token)
             }
-            Looked::Waits(looking) => Ok(Step::Waits(Waiting(Stage::Looks(looking)))),
+            Looked::Waits(looking) => Ok(Step::Waits(Waiting(Stage::Looks(self.clone(), looking)))),
         }
     }
 
@@ -235,8 +235,8 @@ impl Lines {
         token: &CancelToken,
     ) -> Result<Step, Outcome> {
         match reached {
-            Reached::Connected(line) => Sent::begin(line, self, request, token),
-            Reached::Waits(connecting) => Ok(Step::Waits(Waiting(Stage::Connects(connecting)))),
+            Reached::Connected(connection) => Sent::begin(self.adopt(connection), self, request, token),
+            Reached::Waits(connecting) => Ok(Step::Waits(Waiting(Stage::Connects(self.clone(), connecting)))),
             Reached::LooksAgain(looked) => self.after_looking(looked, deadline, request, token),
         }
     }

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Outgoing;
-use super::connecting::Watched;
+use super::connecting::NewConnection;
 use super::permit::Permit;
 use super::response::ResponseHead;
-use super::wire::Wire;
+use super::wire::{Watched, Wire};
 use crate::message::Outcome;
 use crate::race::CancelToken;
 
@@ -42,7 +42,8 @@ enum NextUse {
 
 impl Line {
     /// On a connection that has just been made.
-    pub(super) fn new(wire: Watched, peer: SocketAddr, permit: Permit) -> Line {
+    pub(super) fn new(connection: NewConnection) -> Line {
+        let NewConnection { wire, peer, permit } = connection;
         let (was_used, is_free, next_use) = (false, true, NextUse::AtOnce);
         Line { wire, peer, was_used, is_free, idle_time_max: IDLE_TIME_MAX, next_use, _permit: permit }
     }

@@ -1,20 +1,18 @@
 //! The lines to one backend: those that idle are used again. Knows nothing of what travels on them.
 
 use std::fmt;
-use std::net::SocketAddr;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use rustls::ClientConnection;
-
-use super::Upstream;
-use super::connecting::Watched;
+use super::call::Caller;
+use super::connecting::NewConnection;
+use super::endpoint::Endpoint;
 use super::line::Line;
 use super::permit::Permit;
-use super::resolve::Resolver;
-use crate::message::{Address, Outcome};
-use crate::poller::{Owner, Poller, Turn, Watch};
+use super::shared::Upstream;
+use crate::message::Address;
+use crate::poller::{Owner, Turn, Watch};
 
 /// What can't be repeated goes out only on a line that was used just now.
 const IDLE_TIME_MAX_ONCE: Duration = Duration::from_secs(1);
@@ -30,12 +28,9 @@ const SUSPECT_TIME: Duration = Duration::from_millis(100);
 
 /// All lines to one backend.
 pub struct Lines {
-    address: Address,
-    upstream: Arc<Upstream>,
-    resolver: Resolver,
+    endpoint: Arc<Endpoint>,
     idle: Mutex<Vec<Idle>>,
     sweep: Watch,
-    open: Arc<AtomicUsize>,
 }
 
 struct Idle {
@@ -61,35 +56,26 @@ impl Lines {
     /// No lines yet to this backend.
     pub fn new(address: Address, upstream: Arc<Upstream>) -> Arc<Lines> {
         Arc::new_cyclic(|lines: &Weak<Lines>| Lines {
-            resolver: Resolver::new(
-                address.host(),
-                address.port(),
-                upstream.lookups.clone(),
-                upstream.reach.dns_ttl,
-                {
-                    let lines = lines.clone();
-                    move || lines.upgrade().iter().for_each(|lines| lines.sweep(Instant::now()))
-                },
-            ),
-            address,
             idle: Mutex::default(),
             sweep: upstream.poller.alarm(Arc::new(Sweeper(lines.clone()))),
-            open: Arc::default(),
-            upstream,
+            endpoint: Endpoint::new(address, upstream, {
+                let lines = lines.clone();
+                move || lines.upgrade().iter().for_each(|lines| lines.sweep(Instant::now()))
+            }),
         })
     }
 
     /// The backend's address.
     pub fn address(&self) -> &Address {
-        &self.address
+        self.endpoint.address()
     }
 
     pub(super) fn timeout(&self) -> Duration {
-        self.upstream.reach.timeout
+        self.endpoint.timeout()
     }
 
     pub(super) fn idle_timeout(&self) -> Duration {
-        self.upstream.reach.idle_timeout
+        self.endpoint.idle_timeout()
     }
 
     /// An idle line that may be used: young enough, and silent since its last answer.
@@ -101,8 +87,8 @@ impl Lines {
                 idle.remove(at)
             };
             if idle.line.wire().is_quiet() {
-                self.resolver.refresh(now);
-                self.upstream.reused.fetch_add(1, Ordering::Relaxed);
+                self.endpoint.resolver().refresh(now);
+                self.endpoint.upstream().reused.fetch_add(1, Ordering::Relaxed);
                 return Some(idle.line);
             }
         }
@@ -110,7 +96,7 @@ impl Lines {
 
     /// Keeps a line for the next request, if its last answer came to its end.
     pub(super) fn keep(&self, mut line: Line, now: Instant) {
-        let idle_lines_max = self.upstream.reach.idle_lines_max;
+        let idle_lines_max = self.endpoint.upstream().reach.idle_lines_max;
         if idle_lines_max == 0 || !line.is_reusable() {
             return;
         }
@@ -118,7 +104,7 @@ impl Lines {
         let until = now + line.idle_time_max();
         let mut idle = self.idle();
         // Under the lock, or one that is given back while the name moves could stay.
-        if !self.resolver.has(line.peer()) {
+        if !self.endpoint.resolver().has(line.peer()) {
             return;
         }
         let oldest = (idle.len() >= idle_lines_max).then(|| idle.remove(0));
@@ -141,44 +127,30 @@ impl Lines {
     /// Drops the idle lines whose time is over, and those to an address that has left the backend's name.
     fn sweep(&self, now: Instant) {
         let mut idle = self.idle();
-        let is_over = |idle: &mut Idle| idle.until <= now || !self.resolver.has(idle.line.peer());
+        let is_over = |idle: &mut Idle| idle.until <= now || !self.endpoint.resolver().has(idle.line.peer());
         let over: Vec<Idle> = idle.extract_if(.., is_over).collect();
         self.sweep.set_deadline(idle.iter().map(|idle| idle.until).min());
         drop(idle);
         drop(over);
     }
 
-    /// A line on this connection, which has just been made.
-    pub(super) fn line_on(&self, wire: Watched, peer: SocketAddr, permit: Permit) -> Result<Line, Outcome> {
-        self.upstream.opened.fetch_add(1, Ordering::Relaxed);
-        wire.get().join_poller(&self.upstream.poller).map_err(|_| Outcome::NoSocket)?;
-        Ok(Line::new(wire, peer, permit))
+    /// A line on this connection.
+    pub(super) fn adopt(&self, connection: NewConnection) -> Line {
+        self.endpoint.upstream().opened.fetch_add(1, Ordering::Relaxed);
+        Line::new(connection)
     }
 
-    pub(super) fn upstream(&self) -> &Upstream {
-        &self.upstream
+    pub(super) fn endpoint(&self) -> &Arc<Endpoint> {
+        &self.endpoint
     }
 
-    pub(super) fn permit(&self) -> Result<Permit, Outcome> {
-        Permit::take(&self.upstream, &self.open)
+    pub(super) fn caller(&self) -> &Caller {
+        &self.endpoint.upstream().caller
     }
 
     /// For what counts as a line, whether there may be one or not.
     pub(super) fn counted_permit(&self) -> Permit {
-        Permit::count(&self.upstream, &self.open).0
-    }
-
-    pub(super) fn resolver(&self) -> &Resolver {
-        &self.resolver
-    }
-
-    pub(super) fn poller(&self) -> &Poller {
-        &self.upstream.poller
-    }
-
-    /// Our side of a TLS handshake, if the backend wants one.
-    pub(super) fn handshake(&self) -> Result<Option<Box<ClientConnection>>, Outcome> {
-        if self.address.is_tls() { self.upstream.tls.connection(self.address.host()).map(Some) } else { Ok(None) }
+        self.endpoint.counted_permit()
     }
 
     fn idle(&self) -> MutexGuard<'_, Vec<Idle>> {
@@ -188,7 +160,7 @@ impl Lines {
 
 impl fmt::Debug for Lines {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Lines").field("address", &self.address).finish_non_exhaustive()
+        f.debug_struct("Lines").field("address", self.endpoint.address()).finish_non_exhaustive()
     }
 }
 
@@ -217,13 +189,14 @@ fn best_of(idle: &[Idle], repeatable: bool, now: Instant) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
-    use std::net::TcpListener;
+    use std::net::{SocketAddr, TcpListener};
     use std::thread;
 
     use super::super::connecting::{Connecting, Reached};
     use super::super::slot::wait_for;
     use super::super::{Reach, SystemLookup};
     use super::*;
+    use crate::poller::Poller;
     use crate::race::CancelToken;
 
     const SOON: Duration = Duration::from_secs(10);
@@ -233,10 +206,10 @@ mod tests {
     /// A line to this address, which accepts.
     fn connect(lines: &Arc<Lines>, address: SocketAddr) -> Line {
         let token = CancelToken::default();
-        let mut reached = Connecting::begin(lines, vec![address], false, Instant::now() + SOON);
+        let mut reached = Connecting::begin(lines.endpoint(), vec![address], false, Instant::now() + SOON);
         loop {
             match reached.expect("a connection") {
-                Reached::Connected(line) => return line,
+                Reached::Connected(connection) => return lines.adopt(connection),
                 Reached::LooksAgain(_) => panic!("it is refused"),
                 Reached::Waits(mut connecting) => {
                     wait_for(&connecting.events(&token).expect("a wait"));

@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::Lines;
 use super::alarm::Alarm;
+use super::endpoint::Endpoint;
 use super::resolve::News;
 use super::slot::Events;
 use crate::message::Outcome;
@@ -13,7 +13,7 @@ use crate::race::CancelToken;
 
 /// A leg that waits for addresses.
 pub(super) struct Looking {
-    pub(super) lines: Arc<Lines>,
+    pub(super) endpoint: Arc<Endpoint>,
     alarm: Arc<Alarm>,
     asked: Instant,
     pub(super) deadline: Instant,
@@ -38,30 +38,35 @@ pub(super) enum Looked {
 
 impl Looking {
     /// The addresses of the lines' backend, if they are known. Doesn't block.
-    pub(super) fn begin(lines: &Arc<Lines>, deadline: Instant) -> Result<Looked, Outcome> {
-        Looking::ask(lines, Instant::now(), deadline, None)
+    pub(super) fn begin(endpoint: &Arc<Endpoint>, deadline: Instant) -> Result<Looked, Outcome> {
+        Looking::ask(endpoint, Instant::now(), deadline, None)
     }
 
     /// Addresses besides those that the leg has tried in vain: its outcome if there are none. Doesn't block.
-    pub(super) fn again(lines: &Arc<Lines>, deadline: Instant, tried: Tried) -> Result<Looked, Outcome> {
-        Looking::ask(lines, Instant::now(), deadline, Some(tried))
+    pub(super) fn again(endpoint: &Arc<Endpoint>, deadline: Instant, tried: Tried) -> Result<Looked, Outcome> {
+        Looking::ask(endpoint, Instant::now(), deadline, Some(tried))
     }
 
-    fn ask(lines: &Arc<Lines>, asked: Instant, deadline: Instant, tried: Option<Tried>) -> Result<Looked, Outcome> {
+    fn ask(
+        endpoint: &Arc<Endpoint>,
+        asked: Instant,
+        deadline: Instant,
+        tried: Option<Tried>,
+    ) -> Result<Looked, Outcome> {
         let (now, mut waits) = (Instant::now(), None);
         let waiter = |patience: Option<_>| {
             let until = patience.map_or(deadline, |patience| deadline.min(asked + patience));
-            waits.insert(Alarm::new(lines.poller(), until)).clone()
+            waits.insert(Alarm::new(endpoint.poller(), until)).clone()
         };
         let found = match &tried {
-            None => lines.resolver().addresses(asked, now, waiter)?,
+            None => endpoint.resolver().addresses(asked, now, waiter)?,
             Some(tried) => {
-                let others = lines.resolver().others(&tried.addresses, asked, now, waiter);
+                let others = endpoint.resolver().others(&tried.addresses, asked, now, waiter);
                 others.ok_or_else(|| tried.outcome.clone())?
             }
         };
         let Some(alarm) = waits else { return Ok(Looked::Found { addresses: found, is_again: tried.is_some() }) };
-        let looking = Looking { lines: lines.clone(), alarm, asked, deadline, tried };
+        let looking = Looking { endpoint: endpoint.clone(), alarm, asked, deadline, tried };
         if now < deadline { Ok(Looked::Waits(looking)) } else { Err(looking.late()) }
     }
 
@@ -74,12 +79,12 @@ impl Looking {
     pub(super) fn go_on(mut self, token: &CancelToken) -> Result<Looked, Outcome> {
         token.disarm().map_err(|_| Outcome::Cancelled)?;
         let tried = self.tried.take();
-        Looking::ask(&self.lines, self.asked, self.deadline, tried)
+        Looking::ask(&self.endpoint, self.asked, self.deadline, tried)
     }
 
     /// The time is over.
     fn late(&self) -> Outcome {
-        let no_answer = || Outcome::Dns(format!("no answer for {} in time", self.lines.address().host()));
+        let no_answer = || Outcome::Dns(format!("no answer for {} in time", self.endpoint.address().host()));
         self.tried.as_ref().map_or_else(no_answer, |tried| tried.outcome.clone())
     }
 }

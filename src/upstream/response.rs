@@ -7,8 +7,10 @@ use std::time::Duration;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
 use httparse::{Header, ParserConfig};
 
-use super::ANSWER_HEAD_BYTES_MAX;
 use crate::message::{Outcome, binds_connection, has_listed, parse_content_length};
+
+/// The longest head of an answer, in bytes.
+pub(super) const ANSWER_HEAD_BYTES_MAX: usize = 24 * 1024;
 
 /// As many as ureq takes.
 pub(super) const FIELDS_MAX: usize = 128;

@@ -4,9 +4,8 @@
 use std::io;
 use std::time::{Duration, Instant};
 
-use super::byte_stream::Peeked;
+use super::byte_stream::{ByteStream, Peeked};
 use super::outbound::Outbound;
-use super::wire::Wire;
 
 /// So much of a file is read at once: a socket seldom takes more.
 const PIECE_BYTES: usize = 64 * 1024;
@@ -54,17 +53,17 @@ pub(super) enum Progress {
 
 impl Call {
     /// Begins with what is in memory. Never reads a file, never waits.
-    pub(super) fn begin(request: Outbound, wire: &Wire) -> Call {
+    pub(super) fn begin(request: Outbound, stream: &ByteStream) -> Call {
         let mut call = Call { request: Some(request), is_out: false, until: None };
-        call.is_out = call.send(wire, &mut [], || None).is_ok_and(|sent| sent.stop == Stop::Out);
+        call.is_out = call.send(stream, &mut [], || None).is_ok_and(|sent| sent.stop == Stop::Out);
         call
     }
 
     /// Goes on with the rest, as far as that goes without waiting, unless an answer is here. Reads files.
-    pub(super) fn go_on(&mut self, wire: &Wire, judge: Option<Judge>, silence_max: Duration) -> Progress {
+    pub(super) fn go_on(&mut self, stream: &ByteStream, judge: Option<Judge>, silence_max: Duration) -> Progress {
         let is_in_file = self.request.as_ref().is_some_and(Outbound::is_in_file);
         let mut piece = if is_in_file { vec![0; PIECE_BYTES] } else { Vec::new() };
-        let Ok(Sent { any, stop }) = self.send(wire, &mut piece, || stop_of_answer(wire, judge?)) else {
+        let Ok(Sent { any, stop }) = self.send(stream, &mut piece, || stop_of_answer(stream, judge?)) else {
             return Progress::Over;
         };
         let now = Instant::now();
@@ -90,11 +89,16 @@ impl Call {
         self.request.as_ref().is_none_or(|request| request.sent() == 0)
     }
 
-    fn send(&mut self, wire: &Wire, piece: &mut [u8], stop_of_answer: impl Fn() -> Option<Stop>) -> io::Result<Sent> {
+    fn send(
+        &mut self,
+        stream: &ByteStream,
+        piece: &mut [u8],
+        stop_of_answer: impl Fn() -> Option<Stop>,
+    ) -> io::Result<Sent> {
         let Some(request) = &mut self.request else { return Ok(Sent { any: false, stop: Stop::Over }) };
         let (mut any, go_ends) = (false, request.sent() + GO_BYTES);
         loop {
-            let (records, are_all_out) = wire.send_records()?;
+            let (records, are_all_out) = stream.send_records()?;
             any |= records > 0;
             if are_all_out && request.is_sent() {
                 return Ok(Sent { any, stop: Stop::Out });
@@ -103,7 +107,7 @@ impl Call {
                 Some(stop) => stop,
                 None if !are_all_out => Stop::Full,
                 None if request.sent() >= go_ends => Stop::Turn,
-                None if request.send(piece, |parts| wire.send(parts))? == 0 => Stop::Full,
+                None if request.send(piece, |parts| stream.send(parts))? == 0 => Stop::Full,
                 None => {
                     any = true;
                     continue;
@@ -115,10 +119,10 @@ impl Call {
 }
 
 /// Why the sending stops, if an answer is here, or an end.
-fn stop_of_answer(wire: &Wire, judge: Judge) -> Option<Stop> {
+fn stop_of_answer(stream: &ByteStream, judge: Judge) -> Option<Stop> {
     let mut shown = 0;
     loop {
-        let (early, here) = wire.peek(|peeked| {
+        let (early, here) = stream.peek(|peeked| {
             let here = peeked.bytes.len();
             (judge(peeked), here)
         });

@@ -3,7 +3,7 @@
 //! be used again.
 
 use std::fmt;
-use std::io::{self, IoSlice};
+use std::io;
 use std::net::Shutdown;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
@@ -24,7 +24,6 @@ use crate::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// A connection, shared by its line, the poller and the token of the current leg.
 pub(super) struct Wire {
-    socket: Socket,
     stream: ByteStream,
     call: Mutex<Call>,
     slot: Slot,
@@ -36,12 +35,14 @@ pub(super) struct Wire {
     is_hung_up: AtomicBool,
 }
 
+/// A wire's place in the poller, given up at the end.
+pub(super) struct Watched(Arc<Wire>);
+
 impl Wire {
     /// The socket must be non-blocking.
     pub(super) fn new(socket: Socket) -> Arc<Wire> {
         Arc::new(Wire {
-            socket,
-            stream: ByteStream::default(),
+            stream: ByteStream::new(socket),
             call: Mutex::default(),
             slot: Slot::default(),
             watch: OnceLock::new(),
@@ -56,7 +57,7 @@ impl Wire {
         if self.watch.get().is_some() {
             return Ok(());
         }
-        let watch = poller.watch_all(&self.socket, self.clone())?;
+        let watch = poller.watch_all(self.socket(), self.clone())?;
         let _ = self.watch.set(watch);
         Ok(())
     }
@@ -86,7 +87,7 @@ impl Wire {
 
     /// Sends of a request what is in memory, as far as that goes without waiting.
     pub(super) fn begin(&self, request: Outbound) {
-        let call = Call::begin(request, self);
+        let call = Call::begin(request, &self.stream);
         *lock(&self.call) = call;
     }
 
@@ -95,7 +96,7 @@ impl Wire {
     pub(super) fn send_more(&self, judge: Option<Judge>, silence_max: Duration) -> Progress {
         // Not under the lock: whoever runs the leg does it, and nobody else asks meanwhile.
         let mut call = std::mem::take(&mut *lock(&self.call));
-        let progress = call.go_on(self, judge, silence_max);
+        let progress = call.go_on(&self.stream, judge, silence_max);
         *lock(&self.call) = call;
         progress
     }
@@ -114,7 +115,7 @@ impl Wire {
 
     /// Takes in what has come, and looks at it; it stays to be read.
     pub(super) fn peek<T>(&self, look: impl FnOnce(Peeked) -> T) -> T {
-        self.stream.peek(&self.socket, look)
+        self.stream.peek(look)
     }
 
     /// Looks at what has been taken in, and no further.
@@ -149,22 +150,12 @@ impl Wire {
 
     /// Moves bytes into a pipe that has room, without copying them.
     pub(super) fn move_into(&self, pipe: BorrowedFd, most: usize) -> io::Result<usize> {
-        Ok(rustix::pipe::splice(&self.socket, None, pipe, None, most, SpliceFlags::NONBLOCK)?)
+        Ok(rustix::pipe::splice(self.socket(), None, pipe, None, most, SpliceFlags::NONBLOCK)?)
     }
 
     /// Reads what has come, and has been decrypted if the connection has TLS. What would have to wait is an error.
     pub(super) fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.stream.read(&self.socket, buffer)
-    }
-
-    /// Takes as many bytes as go without waiting.
-    pub(super) fn send(&self, parts: &[IoSlice]) -> io::Result<usize> {
-        self.stream.send(&self.socket, parts)
-    }
-
-    /// Sends what TLS has made of them, as far as that goes without waiting: how many bytes, and whether that is all.
-    pub(super) fn send_records(&self) -> io::Result<(usize, bool)> {
-        self.stream.send_records(&self.socket)
+        self.stream.read(buffer)
     }
 
     /// Its bytes, plain or out of records.
@@ -180,30 +171,30 @@ impl Wire {
 
     /// The socket, which doesn't wait.
     pub(super) fn socket(&self) -> &Socket {
-        &self.socket
+        self.stream.socket()
     }
 
     /// Whether the peer has ended the connection or reset it. What came before may still be unread.
     pub(super) fn has_ended(&self) -> bool {
         const AT_ONCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
-        let mut polled = [PollFd::new(&self.socket, PollFlags::RDHUP)];
+        let mut polled = [PollFd::new(self.socket(), PollFlags::RDHUP)];
         poll(&mut polled, Some(&AT_ONCE)).is_ok_and(|ready| ready > 0)
     }
 
     /// How many bytes of an answer have come and haven't been read, if that can be told.
     pub(super) fn count_unread(&self) -> Option<u64> {
-        Some(self.held.load(Ordering::Acquire) as u64 + self.stream.count(&self.socket)?)
+        Some(self.held.load(Ordering::Acquire) as u64 + self.stream.count()?)
     }
 
     /// Nothing more will be written.
     pub(super) fn end_writing(&self) {
-        let _ = self.socket.shutdown(Shutdown::Write);
+        let _ = self.socket().shutdown(Shutdown::Write);
     }
 
     /// The connection ends with a reset when the socket is closed.
     pub(super) fn reset_at_close(&self) {
         // An error means that it is gone already.
-        let _ = self.socket.set_linger(Some(Duration::ZERO));
+        let _ = self.socket().set_linger(Some(Duration::ZERO));
     }
 
     /// Whether all of the request is on the wire.
@@ -224,9 +215,25 @@ impl Wire {
     }
 }
 
+impl Watched {
+    pub(super) fn new(wire: Arc<Wire>) -> Watched {
+        Watched(wire)
+    }
+
+    pub(super) fn get(&self) -> &Arc<Wire> {
+        &self.0
+    }
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        self.0.leave_poller();
+    }
+}
+
 impl AsFd for Wire {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
+        self.socket().as_fd()
     }
 }
 
@@ -246,7 +253,7 @@ impl HangUp for Wire {
         self.reset_at_close();
         self.is_hung_up.store(true, Ordering::Release);
         // It makes an event, by which whoever waits goes on. An error means that the connection is gone already.
-        let _ = self.socket.shutdown(Shutdown::Both);
+        let _ = self.socket().shutdown(Shutdown::Both);
     }
 }
 
@@ -268,7 +275,7 @@ impl Owner for Wire {
 
 impl fmt::Debug for Wire {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Wire").field("socket", &self.socket).finish_non_exhaustive()
+        f.debug_struct("Wire").field("socket", self.socket()).finish_non_exhaustive()
     }
 }
 

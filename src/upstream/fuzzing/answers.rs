@@ -226,7 +226,7 @@ mod tests {
 
     use super::*;
     use crate::fuzzing;
-    use crate::upstream::ANSWER_HEAD_BYTES_MAX;
+    use crate::upstream::response::ANSWER_HEAD_BYTES_MAX;
 
     const STATUSES: [&str; 18] = [
         "200", "201", "204", "205", "206", "301", "304", "307", "401", "404", "408", "500", "503", "508", "999", "100",

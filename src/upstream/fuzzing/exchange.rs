@@ -12,10 +12,9 @@ use std::time::{Duration, Instant};
 
 use http::{HeaderMap, Method};
 
-use super::super::connecting::{Reached, Watched};
+use super::super::connecting::{NewConnection, Reached};
 use super::super::failure::outcome_of;
-use super::super::line::Line;
-use super::super::wire::Wire;
+use super::super::wire::{Watched, Wire};
 use super::super::{Answer, AnswerBody, Events, Lines, Outgoing, Reach, Step, SystemLookup, Upstream, Waiter};
 use super::answers::{Head, Kept, Meaning};
 use crate::message::{Address, Outcome, Target};
@@ -85,7 +84,7 @@ struct Exchange<'a> {
     lines: Arc<Lines>,
     request: Outgoing,
     token: CancelToken,
-    line: Option<Line>,
+    connection: Option<NewConnection>,
     backend: Backend<'a>,
 }
 
@@ -98,19 +97,19 @@ impl<'a> Exchange<'a> {
         near.set_nonblocking(true).expect("a socket");
         let wire = Wire::new(OwnedFd::from(near).into());
         let peer = SocketAddr::from(([127, 0, 0, 1], 1));
-        let line = Line::new(Watched::new(wire.clone()), peer, lines.counted_permit());
+        let connection = NewConnection { wire: Watched::new(wire.clone()), peer, permit: lines.counted_permit() };
         let target = Target::parse(method, "/").expect("a target");
         Exchange {
             lines,
             request: Outgoing::new(method.clone(), target, HeaderMap::new(), None, None),
             token: CancelToken::default(),
-            line: Some(line),
+            connection: Some(connection),
             backend: Backend::new(far, wire, script),
         }
     }
 
     fn answer(&mut self, has_lost: bool) -> Result<Answer, Outcome> {
-        let reached = Reached::Connected(self.line.take().expect("the one line"));
+        let reached = Reached::Connected(self.connection.take().expect("the one connection"));
         let mut step = self.lines.after_connecting(reached, Instant::now(), &self.request, &self.token)?;
         loop {
             let waiting = match step {

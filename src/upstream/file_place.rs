@@ -1,0 +1,35 @@
+//! The file of a request's body, as far as it counts as one of the connections that there may be. Knows nothing of files.
+
+use std::sync::{Mutex, PoisonError};
+
+use super::lines::Lines;
+use super::permit::Permit;
+
+/// The place of a line that the file of a request's body takes, for the sake of one loser that still sends it: until the race
+/// is decided the client's own place stands for the file, but then it may send another.
+#[derive(Default)]
+pub struct FilePlace(Mutex<Taken>);
+
+#[derive(Default)]
+enum Taken {
+    #[default]
+    NotYet,
+    Now(#[expect(dead_code, reason = "it counts as long as it is there")] Permit),
+    NoMore,
+}
+
+impl FilePlace {
+    /// The race is decided, and this leg may not have ended. The file is there, so nobody is asked; but its backend has fewer
+    /// lines meanwhile.
+    pub fn take(&self, lines: &Lines) {
+        let mut taken = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if matches!(*taken, Taken::NotYet) {
+            *taken = Taken::Now(lines.counted_permit());
+        }
+    }
+
+    /// The leg has ended.
+    pub fn give_back(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Taken::NoMore;
+    }
+}
