@@ -16,16 +16,16 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use threadpool::ThreadPool;
 
 use crate::config::{self, Config};
-use crate::front::{ClientReply, Front};
+use crate::front::{Front, Handler, Listener};
 use crate::host::{self, Host};
 use crate::journal::{self, Costs};
-use crate::message::Request;
+use crate::message::{ReplyTo, Request};
 use crate::poller::{Poller, Turn, Waiter};
 use crate::proxy::{Disk, Proxy};
 use crate::sockets;
 use crate::supervisor::{Standing, Supervisor};
 use crate::upstream::{Lookup, SystemLookup};
-use rooms::{AdminPort, Handler, ProxyPort, Rooms, admin_limits, limits, rooms};
+use rooms::{AdminPort, ProxyPort, Rooms, Service, admin_limits, limits, rooms};
 
 /// The poller has a thread per core, but no more: by then the kernel's part of the work wants the other cores.
 const POLLER_THREADS_MAX: usize = 8;
@@ -241,39 +241,47 @@ fn executing(pool: &ThreadPool) -> Disk {
     Box::new(move |work| pool.execute(work))
 }
 
-/// Has one front accept clients on these sockets. Their requests are served on a poller's thread if that is quick, else on
-/// the workers.
+/// Has one front accept clients on these sockets.
 fn open(
     front: &Arc<Front>,
     sockets: Vec<TcpListener>,
     until: Turn,
     workers: &ThreadPool,
-    handler: Arc<dyn Handler>,
+    service: Arc<dyn Service>,
 ) -> Result<Vec<SocketAddr>, StartError> {
-    let workers = workers.clone();
-    let serve: Arc<crate::front::Serve> = Arc::new(move |request, reply_to| {
-        if handler.is_quick(&request) {
-            handle(&*handler, request, reply_to);
-        } else if workers.queued_count() >= WORKER_QUEUE_MAX {
-            return Err(reply_to);
-        } else {
-            let handler = handler.clone();
-            workers.execute(move || handle(&*handler, request, reply_to));
-        }
-        Ok(())
-    });
+    let handler = Arc::new(Dispatch { service, workers: workers.clone() });
     let failed = |error: io::Error| StartError::Host(format!("cannot accept clients: {error}"));
     let mut addresses = Vec::new();
     for socket in sockets {
         addresses.push(socket.local_addr().map_err(failed)?);
-        front.listen(socket, until, serve.clone()).map_err(failed)?;
+        Listener::open(front.clone(), socket, until, handler.clone()).map_err(failed)?;
     }
     Ok(addresses)
 }
 
-fn handle(handler: &dyn Handler, request: Request, reply_to: ClientReply) {
+/// Has requests served on a poller's thread if that is quick, else on the workers.
+struct Dispatch {
+    service: Arc<dyn Service>,
+    workers: ThreadPool,
+}
+
+impl Handler for Dispatch {
+    fn has_room(&self, request: &Request) -> bool {
+        self.service.is_quick(request) || self.workers.queued_count() < WORKER_QUEUE_MAX
+    }
+
+    fn handle(&self, request: Request, reply_to: Box<dyn ReplyTo>) {
+        if self.service.is_quick(&request) {
+            return serve(&*self.service, request, reply_to);
+        }
+        let service = self.service.clone();
+        self.workers.execute(move || serve(&*service, request, reply_to));
+    }
+}
+
+fn serve(service: &dyn Service, request: Request, reply_to: Box<dyn ReplyTo>) {
     // The way back to the client answers 500 if it is dropped by a panic.
-    let _ = catch_unwind(AssertUnwindSafe(|| handler.handle(request, Box::new(reply_to))));
+    let _ = catch_unwind(AssertUnwindSafe(|| service.serve(request, reply_to)));
 }
 
 #[cfg(test)]
@@ -312,8 +320,8 @@ mod tests {
     /// Answers as the path says. Panics without the hook's noise.
     struct Panicking;
 
-    impl Handler for Panicking {
-        fn handle(&self, request: Request, reply_to: Box<dyn ReplyTo>) {
+    impl Service for Panicking {
+        fn serve(&self, request: Request, reply_to: Box<dyn ReplyTo>) {
             let reply = match request.target.path() {
                 "/before" => resume_unwind(Box::new("meant")),
                 "/midway" => Reply {

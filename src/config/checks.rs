@@ -1,8 +1,10 @@
 //! What must hold between flags, and between a flag and this host. Knows nothing of what a flag's text means.
 
-use super::command::{Given, fail};
-use super::flags::Draft;
-use super::{Config, Invocation, values};
+use super::command::Given;
+use super::draft::Draft;
+use super::invocation::{Invocation, fail};
+use super::settings::Config;
+use super::values;
 use crate::message::Excerpt;
 
 /// What goes with no errand, or with no other.

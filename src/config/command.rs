@@ -2,13 +2,13 @@
 //! from, or the one line that says what is wrong. Knows nothing of what the texts mean.
 
 use std::ffi::OsString;
-use std::fmt::Display;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
-use super::Invocation;
-use super::flags::{Flag, GROUPS, all};
+use super::flags::flag::Flag;
+use super::flags::{GROUPS, all};
+use super::invocation::{Invocation, fail};
 use crate::message::Excerpt;
 
 const ABOUT: &str = "Red Tentacle, a first-success reverse proxy: every backend gets the request, \
@@ -74,11 +74,6 @@ impl Given {
             None => format!("--{name}"),
         }
     }
-}
-
-/// The one line that ends the program.
-pub(super) fn fail(what: impl Display) -> Invocation {
-    Invocation::Fail(format!("red-tentacle: {what}"))
 }
 
 fn origin(flag: &Flag, by_flag: bool) -> String {

@@ -5,8 +5,10 @@ use std::net::SocketAddr;
 
 use url::Url;
 
-use super::flags::Draft;
-use super::{AdminToken, Config, Listen};
+use super::draft::{Draft, Health};
+use super::listen::Listen;
+use super::settings::Config;
+use super::token::AdminToken;
 use crate::message::Address;
 
 /// What is asked of a proxy that runs already.
@@ -25,15 +27,6 @@ pub enum Errand {
         /// What it wants to be shown, if anything.
         token: Option<AdminToken>,
     },
-}
-
-/// Whose health is asked for.
-#[derive(Debug)]
-pub(super) enum Health {
-    /// The proxy's that listens where these flags and variables say.
-    Own,
-    /// Whatever answers there.
-    At(Url),
 }
 
 impl Health {

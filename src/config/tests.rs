@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 
 use super::*;
+use crate::message::Address;
 
 /// What a command line (split at spaces) and an environment make.
 pub(super) fn read_with(args: &str, env: &[(&'static str, &str)]) -> Invocation {

@@ -11,8 +11,10 @@ use rustix::net::RecvFlags;
 use socket2::SockRef;
 
 use super::connection::{Connection, READ_BYTES};
+use super::crowd::GivesWay;
+use super::frontend::{Door, Front};
+use super::further;
 use super::standing::Standing;
-use super::{Door, Front, further};
 use crate::message::Departure;
 use crate::poller::{Owner, Turn, Watch};
 use crate::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -49,13 +51,9 @@ pub(super) struct Seat {
 }
 
 /// What carries bytes to a client, or both ways, while no request is read from it: a reply or a tunnel.
-pub(super) trait Carrier: Send + Sync {
+pub(super) trait Carrier: GivesWay {
     /// Takes a turn of the client's socket.
     fn turn(self: Arc<Self>, turn: Turn);
-    /// What the client makes of its place, unless bytes are being carried just now.
-    fn standing(&self) -> Option<Standing>;
-    /// Ends, and the connection with it, if `goes` says so of what the client makes of its place: whether it did.
-    fn give_way(self: Arc<Self>, goes: &dyn Fn(&Standing) -> bool) -> bool;
 }
 
 /// Whether the client is still there.
@@ -197,18 +195,6 @@ impl Client {
             watch.end();
         }
         let _ = self.socket.shutdown(Shutdown::Both);
-    }
-
-    /// What the client makes of its place, unless something is done for it just now.
-    pub(super) fn standing(&self) -> Option<Standing> {
-        let carrier = {
-            let seat = self.seat();
-            if let Some(connection) = &seat.connection {
-                return Some(connection.standing());
-            }
-            seat.carrier.clone()
-        };
-        carrier?.standing()
     }
 
     /// Takes the connection if `goes` says so of what the client makes of its place, and if no request has just come.

@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 use super::body::BodyReader;
 use super::head::{Head, HeadReader, empty_lines};
 use super::http2;
+use super::limits::{Limits, Terms};
 use super::reply::Asked;
 use super::standing::Standing;
-use super::{Limits, Terms};
 use crate::message::{BodyLength, Refusal, Request, SpoolWriter};
 
 /// Read in one call: a whole head of the usual size, and enough of a body to make the call worth it.

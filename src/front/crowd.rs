@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::time::{Duration, Instant};
 
-use super::client::Client;
-use super::standing::next_to_go;
+use super::limits::Yielding;
+use super::standing::{Standing, next_to_go};
 use crate::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 /// What was found at a look is done after this.
@@ -18,14 +18,13 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// So many clients are always read for a moment more when they have been told to go.
 const LEAVING_MIN: usize = 8;
 
-/// Who gives way when a front is full.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Yielding {
-    /// Whoever makes least of its place: a client that idles between two requests, a request that arrives slowly, a tunnel in
-    /// which little moves. None of them at once.
-    Slowest,
-    /// Whoever came first and isn't being answered just now, at once.
-    Oldest,
+/// What gives its place up if it has to: a client, or what is carried to it.
+pub(super) trait GivesWay: Send + Sync {
+    /// What the client makes of its place, unless something is done for it just now.
+    fn standing(&self) -> Option<Standing>;
+
+    /// Ends, and the connection with it, if `goes` says so of what the client makes of its place: whether it did.
+    fn give_way(self: Arc<Self>, goes: &dyn Fn(&Standing) -> bool) -> bool;
 }
 
 /// The clients that are there.
@@ -38,12 +37,12 @@ pub(super) struct Crowd {
 #[derive(Default)]
 struct Members {
     /// By their numbers, and so in the order in which they came.
-    clients: BTreeMap<u64, Weak<Client>>,
+    clients: BTreeMap<u64, Weak<dyn GivesWay>>,
     next_number: u64,
     /// Those of them that have been told to go and are read for a moment more. They hold no place.
     leaving: HashSet<u64>,
     /// Who goes next, as the last look found.
-    next_to_go: VecDeque<Weak<Client>>,
+    next_to_go: VecDeque<Weak<dyn GivesWay>>,
     looked: Option<Instant>,
     /// When all may be looked at again.
     next_look: Option<Instant>,
@@ -65,14 +64,15 @@ impl Crowd {
     }
 
     /// One more, which is made with its number.
-    pub(super) fn enter(&self, make: impl FnOnce(u64) -> Client) -> Arc<Client> {
+    pub(super) fn enter<C: GivesWay + 'static>(&self, make: impl FnOnce(u64) -> C) -> Arc<C> {
         let number = {
             let mut members = self.members();
             members.next_number += 1;
             members.next_number
         };
         let client = Arc::new(make(number));
-        self.members().clients.insert(number, Arc::downgrade(&client));
+        let weak: Weak<C> = Arc::downgrade(&client);
+        self.members().clients.insert(number, weak);
         client
     }
 
@@ -109,13 +109,13 @@ impl Crowd {
         loop {
             let client;
             (number, client) = self.next_after(number)?;
-            if client.is_some_and(|client| client.give_way(|_| true)) {
+            if client.is_some_and(|client| client.give_way(&|_| true)) {
                 return Some(());
             }
         }
     }
 
-    fn next_after(&self, number: u64) -> Option<(u64, Option<Arc<Client>>)> {
+    fn next_after(&self, number: u64) -> Option<(u64, Option<Arc<dyn GivesWay>>)> {
         let members = self.members();
         let mut younger = members.clients.range(number + 1..);
         let (number, client) = younger.find(|(number, _)| !members.leaving.contains(number))?;
@@ -126,7 +126,7 @@ impl Crowd {
     fn dismiss_next(&self, now: Instant) -> Option<()> {
         loop {
             let client = self.members().pop_next_to_go(now)?;
-            if client.upgrade().is_some_and(|client| client.give_way(|standing| standing.may_go(now))) {
+            if client.upgrade().is_some_and(|client| client.give_way(&|standing| standing.may_go(now))) {
                 return Some(());
             }
         }
@@ -135,7 +135,7 @@ impl Crowd {
     /// Looks at all clients for some that could go, if it isn't too early for that.
     fn look(&self, now: Instant) -> Result<(), Instant> {
         // Out of the lock before the last of them is dropped, which would want it.
-        let clients: Vec<Arc<Client>> = {
+        let clients: Vec<Arc<dyn GivesWay>> = {
             let mut members = self.members();
             if let Some(next_look) = members.next_look.filter(|next_look| now < *next_look) {
                 return Err(next_look);
@@ -162,7 +162,7 @@ impl Crowd {
 }
 
 impl Members {
-    fn pop_next_to_go(&mut self, now: Instant) -> Option<Weak<Client>> {
+    fn pop_next_to_go(&mut self, now: Instant) -> Option<Weak<dyn GivesWay>> {
         if self.looked.is_none_or(|looked| now.saturating_duration_since(looked) > LOOK_LASTS) {
             self.next_to_go.clear();
         }

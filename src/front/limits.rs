@@ -5,7 +5,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Yielding;
 use crate::message::{Refusal, Request, SpoolMemory};
 
 /// From a head's first byte to its last. A head is one packet or two; ten seconds are for bad radio.
@@ -50,6 +49,16 @@ pub enum Terms {
     },
     /// Not at all: the request is handed on without it, to be refused, and the connection ends with the reply.
     Unwanted,
+}
+
+/// Who gives way when a front is full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Yielding {
+    /// Whoever makes least of its place: a client that idles between two requests, a request that arrives slowly, a tunnel in
+    /// which little moves. None of them at once.
+    Slowest,
+    /// Whoever came first and isn't being answered just now, at once.
+    Oldest,
 }
 
 impl Limits {

@@ -10,7 +10,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use socket2::SockRef;
 
 use super::client::Client;
-use super::{Door, Front, Serve};
+use super::frontend::{Door, Front, Handler};
 use crate::poller::{Owner, Turn, Watch};
 
 /// Clients accepted in one turn: the others' sockets want the poller's thread, too.
@@ -43,13 +43,14 @@ enum Accepted {
 }
 
 impl Listener {
-    pub(super) fn open(front: Arc<Front>, socket: TcpListener, until: Turn, serve: Arc<Serve>) -> io::Result<()> {
+    /// Has the poller accept clients on this socket, from now until [`Turn::Drain`] or [`Turn::Cut`].
+    pub fn open(front: Arc<Front>, socket: TcpListener, until: Turn, handler: Arc<dyn Handler>) -> io::Result<()> {
         socket.set_nonblocking(true)?;
         // Accepted sockets inherit it.
         SockRef::from(&socket).set_tcp_notsent_lowat(UNSENT_BYTES)?;
         let watched = socket.try_clone()?;
         let poller = front.poller.clone();
-        let door = Arc::new(Door { front, serve });
+        let door = Arc::new(Door { front, handler });
         let socket = Mutex::new(Some(mio::net::TcpListener::from_std(socket)));
         let listener = Arc::new(Listener { door, socket, watch: OnceLock::new(), until });
         let watch = poller.watch(&watched, listener.clone())?;
@@ -158,7 +159,7 @@ mod tests {
         let front = Front::new(poller.clone(), limits, 16, SOON);
         let socket = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = socket.local_addr().expect("an address");
-        front.listen(socket, Turn::Drain, Arc::new(|_, _| Ok(()))).expect("a watch");
+        Listener::open(front.clone(), socket, Turn::Drain, Arc::new(|_, _| {})).expect("a watch");
         front.drain();
         let began = Instant::now();
         let mut client = TcpStream::connect(address).expect("a connection");

@@ -6,6 +6,7 @@ use std::thread;
 use std::time::Instant;
 
 use super::client::{Carrier, Client};
+use super::crowd::GivesWay;
 use super::parking::Parking;
 use super::reply_to::ClientReply;
 use super::standing::Standing;
@@ -141,7 +142,9 @@ impl Carrier for Relay {
             }
         }
     }
+}
 
+impl GivesWay for Relay {
     fn standing(&self) -> Option<Standing> {
         self.cargo.look(|cargo| cargo.transfer.standing())
     }

@@ -9,7 +9,8 @@ use std::time::Duration;
 use http::{HeaderMap, StatusCode};
 
 use super::client::Client;
-use super::{ClientReply, Door, Front, Limits};
+use super::frontend::Door;
+use super::{Front, Limits};
 use crate::message::{Ready, Reply, ReplyBody, ReplyTo, Request, Source};
 use crate::poller::{Owner, Poller, Turn};
 
@@ -50,18 +51,17 @@ fn joined(body: &Late) -> (Arc<Client>, TcpStream, impl Sized) {
     let (poller, waiter) = Poller::new().expect("a poller");
     let front = Front::new(poller, Limits::new(1024, 0, &std::env::temp_dir()), 8, SOON);
     let body = body.clone();
-    let serve = move |_: Request, reply_to: ClientReply| {
+    let serve = move |_: Request, reply_to: Box<dyn ReplyTo>| {
         let body = ReplyBody::Stream { length: Some(1), source: Box::new(body.clone()) };
         let reply = Reply { status: StatusCode::OK, headers: HeaderMap::new(), body };
-        Box::new(reply_to).send(reply, Box::new(drop));
-        Ok(())
+        reply_to.send(reply, Box::new(drop));
     };
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let far = TcpStream::connect(listener.local_addr().expect("an address")).expect("a connection");
     far.set_read_timeout(Some(SOON)).expect("a timeout");
     let (near, peer) = listener.accept().expect("a connection");
     near.set_nonblocking(true).expect("a socket");
-    let door = Arc::new(Door { front, serve: Arc::new(serve) });
+    let door = Arc::new(Door { front, handler: Arc::new(serve) });
     (Client::open(door, near, peer).expect("a watch"), far, waiter)
 }
 

@@ -4,23 +4,20 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Instant, SystemTime};
+use std::time::SystemTime;
 
 use super::client::{Client, Presence};
 use super::connection::Connection;
-use super::relay::Cargo;
 use super::reply::{Asked, Framing, write_head};
-use super::transfer::Transfer;
-use super::tunnel::Tunnel;
-use crate::message::{Delivered, Delivery, Departure, FarSide, Refusal, Reply, ReplyBody, ReplyTo};
+use crate::message::{Delivery, Refusal, Reply, ReplyBody};
 
 /// A guess at the room that a reply needs whose body is here whole.
 const HEAD_AND_SHORT_BODY_BYTES: usize = 2048;
 
 /// The way back to one client, good for one reply.
-pub struct ClientReply {
-    client: Arc<Client>,
-    connection: Option<Box<Connection>>,
+pub(super) struct ClientReply {
+    pub(super) client: Arc<Client>,
+    pub(super) connection: Option<Box<Connection>>,
     asked: Asked,
     /// From the first byte of a reply on, another one would be garbage.
     begun: bool,
@@ -32,12 +29,8 @@ impl ClientReply {
         ClientReply { client, connection: Some(connection), asked, begun: false }
     }
 
-    /// The connection, unanswered.
-    pub(super) fn into_connection(mut self) -> Option<Box<Connection>> {
-        self.connection.take()
-    }
-
-    fn begin_with_head(&mut self, reply: &Reply) -> (Vec<u8>, Framing) {
+    /// The head of a reply, framed: from now on it is begun.
+    pub(super) fn begin_with_head(&mut self, reply: &Reply) -> (Vec<u8>, Framing) {
         self.asked.persistent &= !self.client.front().is_draining();
         let framing = Framing::of(self.asked, reply.status, &reply.body);
         let mut bytes = Vec::with_capacity(HEAD_AND_SHORT_BODY_BYTES);
@@ -72,45 +65,6 @@ impl ClientReply {
             Delivery::BodyBroke(_) if is_gone => Delivery::ClientGone(io::ErrorKind::ConnectionAborted.into()),
             failed => failed,
         }
-    }
-}
-
-impl ReplyTo for ClientReply {
-    fn send(mut self: Box<Self>, reply: Reply, delivered: Delivered) {
-        let (mut bytes, framing) = self.begin_with_head(&reply);
-        let has_body = !matches!(framing, Framing::None { .. });
-        let source = match reply.body {
-            ReplyBody::Whole(body) if has_body => {
-                bytes.extend_from_slice(&body);
-                None
-            }
-            ReplyBody::Stream { source, .. } if has_body => Some(source),
-            unsent => {
-                // The line that it came on is free before the client can ask again.
-                drop(unsent);
-                None
-            }
-        };
-        let client = self.client.clone();
-        Cargo::new(self, Transfer::new(bytes, framing, source, Instant::now()), delivered).send(&client);
-    }
-
-    fn join(mut self: Box<Self>, head: Reply, far: Box<dyn FarSide>, ended: Delivered) {
-        let (bytes, _) = self.begin_with_head(&head);
-        let Some(mut connection) = self.connection.take() else { return };
-        // Before the 101: who has read it may send its last bytes and end, and hasn't left.
-        self.client.leave_exchange(&mut connection);
-        match self.client.try_write(&bytes) {
-            Ok(()) => Tunnel::open(self.client.clone(), connection.take_unread(), far, ended),
-            Err(error) => {
-                self.client.abort();
-                ended(Delivery::ClientGone(error));
-            }
-        }
-    }
-
-    fn departure(&self) -> Arc<dyn Departure> {
-        self.client.clone()
     }
 }
 

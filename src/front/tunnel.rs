@@ -7,6 +7,7 @@ use std::thread;
 use std::time::Instant;
 
 use super::client::{Carrier, Client};
+use super::crowd::GivesWay;
 use super::ends::{Ends, ROUNDS_MAX};
 use super::flow::Progress;
 use super::parking::Parking;
@@ -165,7 +166,9 @@ impl Carrier for Tunnel {
             Turn::Cut => self.cut(),
         }
     }
+}
 
+impl GivesWay for Tunnel {
     fn standing(&self) -> Option<Standing> {
         self.ends.look(Ends::standing)
     }

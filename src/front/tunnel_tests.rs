@@ -11,7 +11,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, unbounded};
 use http::{HeaderMap, StatusCode};
 
-use super::{ClientReply, Front, Limits};
+use super::{Front, Limits, Listener};
 use crate::message::{Delivery, FarSide, Ready, Reply, ReplyBody, ReplyTo, Request};
 use crate::poller::{Poller, Turn};
 
@@ -71,17 +71,16 @@ fn joined(says: &[u8]) -> (TcpStream, Receiver<Delivery>, Arc<Front>, Poller) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("an address");
     let ((sender, ended), says) = (unbounded(), says.to_vec());
-    let serve = move |_: Request, reply_to: ClientReply| {
+    let serve = move |_: Request, reply_to: Box<dyn ReplyTo>| {
         let (socket, _) = UnixStream::pair().expect("a pair");
         let far = Far { socket, says: io::Cursor::new(says.clone()) };
         let (headers, body) = (HeaderMap::new(), ReplyBody::Withheld { length: None });
         let head = Reply { status: StatusCode::SWITCHING_PROTOCOLS, headers, body };
         let sender = sender.clone();
         let ended = Box::new(move |delivery| sender.send(delivery).expect("the test listens"));
-        Box::new(reply_to).join(head, Box::new(far), ended);
-        Ok(())
+        reply_to.join(head, Box::new(far), ended);
     };
-    front.listen(listener, Turn::Drain, Arc::new(serve)).expect("a listener");
+    Listener::open(front.clone(), listener, Turn::Drain, Arc::new(serve)).expect("a listener");
     let mut client = TcpStream::connect(address).expect("a connection");
     client.set_read_timeout(Some(SOON)).expect("a timeout");
     client.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\nearly").expect("the front reads");

@@ -7,6 +7,7 @@ use std::time::{Instant, SystemTime};
 
 use super::client::{Arrived, Client, Presence};
 use super::connection::{Connection, Step};
+use super::crowd::GivesWay;
 use super::http2;
 use super::reply::{Asked, CONTINUE, Framing, write_head};
 use super::reply_to::ClientReply;
@@ -25,12 +26,18 @@ impl Client {
     }
 
     /// The same on the thread for it, which may wait for the disk.
-    pub(super) fn work_on_disk(self: &Arc<Self>, connection: Box<Connection>) {
-        if self.is_gone() {
-            // Nothing is written that no answer will be asked for.
-            return self.close();
-        }
-        self.work_until(connection, true, Connection::step_on_disk);
+    fn spool(self: &Arc<Self>, connection: Box<Connection>) {
+        let client = self.clone();
+        self.front().spooler.run(Box::new(move || {
+            if client.is_gone() {
+                // Nothing is written that no answer will be asked for.
+                return client.close();
+            }
+            let work = || client.work_until(connection, true, Connection::step_on_disk);
+            if catch_unwind(AssertUnwindSafe(work)).is_err() {
+                client.close();
+            }
+        }));
     }
 
     fn work_until(
@@ -42,14 +49,7 @@ impl Client {
         let mut reads = 0;
         loop {
             match step(&mut connection, Instant::now()) {
-                Step::Spool => match self.front().spooler.take(self.clone(), connection) {
-                    None => return,
-                    Some(unwanted) => {
-                        connection = unwanted;
-                        self.refuse(&mut connection, &Refusal::Busy);
-                        may_read = true;
-                    }
-                },
+                Step::Spool if self.front().spooler.start() => return self.spool(connection),
                 Step::More if may_read && reads == READS_MAX => return self.go_on_later(connection),
                 Step::More if may_read => match self.read_into(&mut connection) {
                     Arrived::Bytes { more } => {
@@ -71,14 +71,13 @@ impl Client {
                         return self.close();
                     }
                 }
-                Step::Request(request, asked) => match self.hand_on(connection, *request, asked, may_read) {
-                    None => return,
-                    Some(refused) => {
-                        connection = refused;
-                        self.refuse(&mut connection, &Refusal::Busy);
-                        may_read = true;
-                    }
-                },
+                Step::Request(request, asked) if self.door.handler.has_room(&request) => {
+                    return self.hand_on(connection, *request, asked, may_read);
+                }
+                Step::Spool | Step::Request(..) => {
+                    self.refuse(&mut connection, &Refusal::Busy);
+                    may_read = true;
+                }
                 Step::Refuse(refusal) => {
                     self.refuse(&mut connection, &refusal);
                     may_read = true;
@@ -147,15 +146,8 @@ impl Client {
         }
     }
 
-    /// Hands a request on; the connection comes back at once if nobody has room for it. `may_read`: the socket may hold
-    /// more, and no further edge will tell.
-    fn hand_on(
-        self: &Arc<Self>,
-        mut connection: Box<Connection>,
-        request: Request,
-        asked: Asked,
-        may_read: bool,
-    ) -> Option<Box<Connection>> {
+    /// Hands a request on. `may_read`: the socket may hold more, and no further edge will tell.
+    fn hand_on(self: &Arc<Self>, mut connection: Box<Connection>, request: Request, asked: Asked, may_read: bool) {
         let sends_no_more = {
             let mut seat = self.seat();
             seat.pending |= may_read;
@@ -163,14 +155,11 @@ impl Client {
             seat.presence == Presence::SendsNoMore
         };
         let reply_to = ClientReply::new(self.clone(), connection, asked);
-        let refused = (self.door.serve)(request, reply_to).err().and_then(ClientReply::into_connection);
-        if refused.is_some() {
-            self.end_exchange();
-        } else if sends_no_more {
+        self.door.handler.handle(request, Box::new(reply_to));
+        if sends_no_more {
             // The end came with the request, or before it.
             self.notice_departure(false);
         }
-        refused
     }
 
     fn refuse(&self, connection: &mut Connection, refusal: &Refusal) {
@@ -188,26 +177,6 @@ impl Client {
         // A client that lets its socket fill up doesn't read; it is told by the close alone.
         let _ = self.try_write(&bytes);
         self.half_close(connection);
-    }
-
-    /// Gives the client's place up if `goes` says so of what it makes of it: whether it did. A client that is sending a request
-    /// is told, and has a moment to read it where there may be one more such client.
-    pub(super) fn give_way(self: &Arc<Self>, goes: impl Fn(&Standing) -> bool) -> bool {
-        let carrier = self.seat().carrier.clone();
-        if let Some(carrier) = carrier {
-            return carrier.give_way(&goes);
-        }
-        let Some(mut connection) = self.take_to_go(goes) else { return false };
-        if let Step::Refuse(refusal) = connection.expire() {
-            self.refuse(&mut connection, &refusal);
-            if self.front().crowd.may_part(self.number) {
-                // Its own thread reads what it still sends.
-                self.go_on_later(connection);
-                return true;
-            }
-        }
-        self.close();
-        true
     }
 
     fn expired(self: &Arc<Self>) {
@@ -237,6 +206,38 @@ impl Client {
     fn cut(&self) {
         let waiting = self.seat().connection.take();
         if waiting.is_some() { self.close() } else { self.cut_off() }
+    }
+}
+
+impl GivesWay for Client {
+    fn standing(&self) -> Option<Standing> {
+        let carrier = {
+            let seat = self.seat();
+            if let Some(connection) = &seat.connection {
+                return Some(connection.standing());
+            }
+            seat.carrier.clone()
+        };
+        carrier?.standing()
+    }
+
+    /// A client that is sending a request is told, and has a moment to read it where there may be one more such client.
+    fn give_way(self: Arc<Self>, goes: &dyn Fn(&Standing) -> bool) -> bool {
+        let carrier = self.seat().carrier.clone();
+        if let Some(carrier) = carrier {
+            return carrier.give_way(goes);
+        }
+        let Some(mut connection) = self.take_to_go(goes) else { return false };
+        if let Step::Refuse(refusal) = connection.expire() {
+            self.refuse(&mut connection, &refusal);
+            if self.front().crowd.may_part(self.number) {
+                // Its own thread reads what it still sends.
+                self.go_on_later(connection);
+                return true;
+            }
+        }
+        self.close();
+        true
     }
 }
 

@@ -1,4 +1,11 @@
-//! Fields as they go out, towards backends and clients alike.
+//! Fields: names that `http` lacks, values that are lists, and how a field goes out, towards backends and clients alike.
+
+use http::{HeaderMap, HeaderName};
+
+pub(super) const CDN_LOOP: HeaderName = HeaderName::from_static("cdn-loop");
+pub(super) const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+pub(super) const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+pub(super) const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
 /// Appends a line with a field: its name in title case, as Go and nginx send it, since some programs look for
 /// `Content-Length:` byte for byte. Names are lower case here, so a client's or a backend's own spelling is lost.
@@ -15,6 +22,21 @@ pub(crate) fn put_field(bytes: &mut Vec<u8>, name: &str, value: &[u8]) {
     for part in [b": ", value, b"\r\n"] {
         bytes.extend_from_slice(part);
     }
+}
+
+/// Whether a list field (`Connection`, say) has the token, in any case.
+pub fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
+    tokens(headers, name).any(|found| found.eq_ignore_ascii_case(token.as_bytes()))
+}
+
+/// The entries of a list field, without the blanks around them; some may be empty.
+pub(super) fn tokens<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a [u8]> {
+    headers.get_all(name).iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b',')).map(<[u8]>::trim_ascii)
+}
+
+/// The same of one field.
+pub(crate) fn has_listed(value: &[u8], token: &str) -> bool {
+    value.split(|byte| *byte == b',').any(|entry| entry.trim_ascii().eq_ignore_ascii_case(token.as_bytes()))
 }
 
 #[cfg(test)]

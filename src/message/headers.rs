@@ -7,16 +7,16 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderValue, Method, Version};
 
-use super::{Networks, Request, forwards, origin};
+pub use super::field::has_token;
+use super::field::{CDN_LOOP, tokens};
+use super::networks::Networks;
+use super::request::Request;
+use super::{forwards, origin};
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 // A CGI program takes this field for the variable HTTP_PROXY (https://httpoxy.org).
 const PROXY: HeaderName = HeaderName::from_static("proxy");
-pub(super) const CDN_LOOP: HeaderName = HeaderName::from_static("cdn-loop");
-pub(super) const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-pub(super) const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-pub(super) const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
 /// The fields that are about one connection even if `Connection` doesn't name them (RFC 9110 §7.6.1).
 const HOP_BY_HOP: [HeaderName; 9] = [
@@ -169,21 +169,6 @@ pub fn host_of(request: &Request) -> Option<HeaderValue> {
         Some(authority) => Some(value_of(authority)),
         None => request.headers.get(HOST).cloned(),
     }
-}
-
-/// Whether a list field (`Connection`, say) has the token, in any case.
-pub fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
-    tokens(headers, name).any(|found| found.eq_ignore_ascii_case(token.as_bytes()))
-}
-
-/// The same of one field.
-pub fn has_listed(value: &[u8], token: &str) -> bool {
-    value.split(|byte| *byte == b',').any(|entry| entry.trim_ascii().eq_ignore_ascii_case(token.as_bytes()))
-}
-
-/// The entries of a list field, without the blanks around them; some may be empty.
-pub(super) fn tokens<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a [u8]> {
-    headers.get_all(name).iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b',')).map(<[u8]>::trim_ascii)
 }
 
 /// Removes the fields that are about one connection: those that `Connection` names, and the known ones. A client that names

@@ -20,7 +20,7 @@ impl Exchange {
     pub(super) fn join(self: &Arc<Self>, leg: usize, mut answer: Answer, reply_to: Box<dyn ReplyTo>, after: Duration) {
         let Some(switched) = answer.switched.take() else { return };
         let protocol = answer.headers.get(UPGRADE).cloned();
-        let mut headers = headers::for_client(answer.headers, answer.version, &self.proxy.via);
+        let mut headers = headers::for_client(answer.headers, answer.version, &self.context.via);
         if let Some(protocol) = protocol {
             headers::put_upgrade(&mut headers, protocol);
         }
@@ -88,7 +88,7 @@ impl Exchange {
             AnswerBody::Whole(body) => ReplyBody::Whole(body),
             AnswerBody::Streamed(body) => ReplyBody::Stream { length: answer.length, source: body },
         };
-        Reply { status, headers: headers::for_client(answer.headers, answer.version, &self.proxy.via), body }
+        Reply { status, headers: headers::for_client(answer.headers, answer.version, &self.context.via), body }
     }
 }
 

@@ -4,13 +4,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::HeaderValue;
-
+use super::classify::{Wanted, Worth};
+use super::context::Context;
 use super::leg::{Leg, State};
-use super::worth::Worth;
-use super::{Proxy, outgoing};
+use super::outgoing::outgoing;
 use crate::journal::{LegRecord, Record};
-use crate::message::headers;
 use crate::message::{Outcome, ReplyTo, Request};
 use crate::race::{Abandoned, CancelToken, End, LegResult, PathKey, Race, Verdict, Won};
 use crate::upstream::{Answer, Events, FilePlace, Outgoing, Step, Waiter};
@@ -24,37 +22,33 @@ pub(super) const EARLY_LOSER_SILENCE_MAX: Duration = Duration::from_millis(250);
 
 /// A race that is being run.
 pub(super) struct Exchange {
-    pub(super) proxy: Arc<Proxy>,
+    pub(super) context: Arc<Context>,
     _alive: Arc<()>,
     pub(super) legs: Vec<Leg>,
     pub(super) race: Arc<Race<Box<dyn ReplyTo>, Outcome>>,
     path: PathKey,
     pub(super) request: Outgoing,
-    pub(super) is_conditional: bool,
-    /// The protocols that the client would switch to.
-    pub(super) upgrade: Option<HeaderValue>,
+    wanted: Wanted,
     pub(super) record: Record,
 }
 
 impl Exchange {
     /// Begins the race for a request. Doesn't block.
-    pub(super) fn begin(proxy: &Arc<Proxy>, request: Request, reply_to: Box<dyn ReplyTo>, record: Record) {
-        let backends = proxy.backends.snapshot();
+    pub(super) fn begin(context: &Arc<Context>, request: Request, reply_to: Box<dyn ReplyTo>, record: Record) {
+        let backends = context.backends.snapshot();
         let departure = reply_to.departure();
-        let is_conditional = headers::is_conditional(&request);
-        let upgrade = headers::upgrade_of(&request);
+        let wanted = Wanted::by(&request);
         let (received, path) = (request.received, PathKey::of(request.target.path()));
-        let request = outgoing(request, &proxy.via, &proxy.rules);
+        let request = outgoing(request, &context.via, &context.rules);
         let file = || request.holds_file().then(FilePlace::default);
         let legs: Vec<Leg> = backends.into_iter().map(|backend| Leg::new(backend, file())).collect();
         let exchange = Arc::new(Exchange {
-            proxy: proxy.clone(),
-            _alive: proxy.alive.clone(),
+            context: context.clone(),
+            _alive: context.alive.clone(),
             race: Arc::new(Race::new(legs.len(), reply_to, received)),
             path,
             legs,
-            is_conditional,
-            upgrade,
+            wanted,
             request,
             record,
         });
@@ -79,7 +73,7 @@ impl Exchange {
             return Vec::new();
         }
         let silent = |leg: usize| self.legs[leg].backend.silent();
-        let is_full = |leg: &usize| !silent(*leg).admits(self.proxy.rules.silent_max, self.path, now);
+        let is_full = |leg: &usize| !silent(*leg).admits(self.context.rules.silent_max, self.path, now);
         let mut held_back: Vec<usize> = (0..self.legs.len()).filter(is_full).collect();
         if held_back.len() == self.legs.len() {
             // The one that answered last is the likeliest to answer again.
@@ -119,7 +113,7 @@ impl Exchange {
             }
             State::Uploading(upload, body) if upload.reads_file() => {
                 let exchange = self.clone();
-                (self.proxy.disk)(Box::new(move || exchange.upload(leg, upload, body)));
+                (self.context.disk)(Box::new(move || exchange.upload(leg, upload, body)));
             }
             state => self.go_on(leg, state),
         }
@@ -133,7 +127,7 @@ impl Exchange {
         let waits = events.wait(self.clone(), leg);
         if self.legs[leg].queue() {
             let exchange = self.clone();
-            (self.proxy.disk)(Box::new(move || {
+            (self.context.disk)(Box::new(move || {
                 let Some(state) = exchange.legs[leg].take_from_queue() else { return };
                 if let State::Waiting(waiting) = &state {
                     waiting.forget_events();
@@ -181,7 +175,7 @@ impl Exchange {
     /// A leg has a complete head: it has won, or waits for what the others say, or has lost.
     fn answered(self: &Arc<Self>, leg: usize, answer: Answer) {
         let after = self.elapsed();
-        let won = match self.worth(&answer) {
+        let won = match self.wanted.worth(&answer, &self.context.rules) {
             Worth::Success => self.race.claim(leg),
             Worth::SecondBest => return self.hold(leg, answer, after),
             Worth::Nothing => None,
@@ -195,7 +189,7 @@ impl Exchange {
     /// A leg has lost whose answer is here, and frees its line: once the rest of its request is out, if that isn't, and its body
     /// read. In a race that isn't decided nobody waits for that; else it counts as one that waits in vain until then.
     pub(super) fn lose_answer(self: &Arc<Self>, leg: usize, mut answer: Answer, after: Duration) {
-        let outcome = self.outcome_of(&answer);
+        let outcome = self.wanted.outcome_of(&answer, &self.context.rules, &self.context.via);
         if let Some(upload) = answer.upload.take() {
             self.end(leg, outcome, after);
             self.let_linger(&upload.stop());
@@ -225,7 +219,7 @@ impl Exchange {
                 file.take(backend.lines());
             }
         }
-        self.proxy.reaper.take(&self.race, Some(leg), self.request.method().is_safe(), Instant::now());
+        self.context.reaper.take(&self.race, Some(leg), self.request.method().is_safe(), Instant::now());
         self.skip(won.held_back);
         self.lose_all(&won.candidates);
         if answer.switched.is_some() {
@@ -268,7 +262,7 @@ impl Exchange {
             End::Over(verdict, results) => self.finish(verdict, &results),
             End::LastLost(reply_to, results) => {
                 // Some may still be reading their bodies, and nobody waits for those.
-                self.proxy.reaper.take(&self.race, None, true, Instant::now());
+                self.context.reaper.take(&self.race, None, true, Instant::now());
                 self.answer_loss(reply_to, results);
             }
         }
@@ -288,7 +282,7 @@ impl Exchange {
                 after: result.after,
             })
             .collect();
-        self.proxy.tally.add(&legs);
+        self.context.tally.add(&legs);
         self.record.finish(winner, &legs);
     }
 

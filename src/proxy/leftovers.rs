@@ -13,7 +13,7 @@ use crate::upstream::{AnswerBody, Draining, Upload, UploadStop, Uploaded};
 impl Exchange {
     /// The rest of a request whose answer is over goes on for as long as a loser may linger.
     pub(super) fn let_linger(&self, upload: &Arc<UploadStop>) {
-        self.proxy.reaper.take(upload, None, self.request.method().is_safe(), Instant::now());
+        self.context.reaper.take(upload, None, self.request.method().is_safe(), Instant::now());
     }
 
     /// Sends the rest of a request to a backend that has answered; then a loser's body is read to its end. Doesn't block, but on the

@@ -27,10 +27,10 @@ pub(super) struct Rooms {
     admin_on_proxy_port: bool,
 }
 
-/// Handles the requests from one port.
-pub(super) trait Handler: Send + Sync {
+/// Serves the requests from one port.
+pub(super) trait Service: Send + Sync {
     /// Answers the request, now or later. May take some milliseconds.
-    fn handle(&self, request: Request, reply_to: Box<dyn ReplyTo>);
+    fn serve(&self, request: Request, reply_to: Box<dyn ReplyTo>);
     /// Whether that takes some microseconds and never the disk: then waking a worker would cost more.
     fn is_quick(&self, request: &Request) -> bool;
 }
@@ -41,8 +41,8 @@ pub(super) struct ProxyPort(pub(super) Arc<Rooms>);
 /// Where operators and probes do.
 pub(super) struct AdminPort(pub(super) Arc<Rooms>);
 
-impl Handler for ProxyPort {
-    fn handle(&self, request: Request, reply_to: Box<dyn ReplyTo>) {
+impl Service for ProxyPort {
+    fn serve(&self, request: Request, reply_to: Box<dyn ReplyTo>) {
         if self.0.is_update(&request) {
             return self.0.answer(&request, reply_to);
         }
@@ -54,8 +54,8 @@ impl Handler for ProxyPort {
     }
 }
 
-impl Handler for AdminPort {
-    fn handle(&self, request: Request, reply_to: Box<dyn ReplyTo>) {
+impl Service for AdminPort {
+    fn serve(&self, request: Request, reply_to: Box<dyn ReplyTo>) {
         match self.0.admin.probed(&request) {
             // One every few seconds, for ever: nobody wants to read that.
             Some(probed) => reply_to.send(probed.unwrap_or_else(|refusal| refusal.reply()), Box::new(drop)),

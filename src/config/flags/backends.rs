@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::Flag;
+use super::flag::Flag;
 use crate::config::{HostHeader, certificates, values};
 
 /// The most idle lines for each backend: beyond that a backend would run out before we do.

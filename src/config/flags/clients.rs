@@ -3,7 +3,7 @@
 use std::num::NonZeroUsize;
 use std::ops::RangeInclusive;
 
-use super::{ENTRIES_MAX, Flag};
+use super::flag::{ENTRIES_MAX, Flag};
 use crate::config::{Kind, Listen, values};
 use crate::host::Host;
 use crate::message::Printable;

@@ -1,7 +1,8 @@
 //! What the program asks of a proxy that runs already, instead of being one.
 
-use super::Flag;
-use crate::config::errand::{self, Errand, Health};
+use super::flag::Flag;
+use crate::config::draft::Health;
+use crate::config::errand::{self, Errand};
 use crate::config::values;
 
 /// In the order of the help.

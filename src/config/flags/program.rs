@@ -1,6 +1,6 @@
 //! The program itself.
 
-use super::Flag;
+use super::flag::Flag;
 use crate::config::values;
 
 /// In the order of the help.

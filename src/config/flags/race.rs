@@ -1,6 +1,6 @@
 //! Whom a request goes to, and who wins.
 
-use super::Flag;
+use super::flag::Flag;
 use crate::config::{Success, values};
 
 /// Each costs a connection, of which no host has more to one address.

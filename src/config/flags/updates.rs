@@ -1,6 +1,6 @@
 //! Who may update, and where.
 
-use super::{ENTRIES_MAX, Flag};
+use super::flag::{ENTRIES_MAX, Flag};
 use crate::config::{AdminToken, Kind, Listen, values};
 
 /// In the order of the help.

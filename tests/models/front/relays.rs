@@ -9,10 +9,9 @@ use std::time::Duration;
 use http::{HeaderMap, StatusCode};
 use socket2::Socket;
 
+use super::Front;
 use super::client::Client;
 use super::house::{Ears, House, LONG, PATTERN, Told, any_length, delivered, leave, read_some, set, write_some};
-use super::reply_to::ClientReply;
-use super::{Front, Serve};
 use crate::message::{Ready, Reply, ReplyBody, ReplyTo, Request, Source};
 use crate::poller::{Meant, survive};
 use crate::sync::atomic::{AtomicBool, Ordering};
@@ -186,7 +185,7 @@ pub fn a_reply_arrives_whole_or_is_seen_not_to_be() {
     let plan = Plan::any();
     let front = Front::new(if plan.is_impatient { Duration::ZERO } else { LONG });
     let (asked, requests) = bounded(1);
-    let (socket, client) = front.let_in(Arc::new(move |request, reply_to| serve(&asked, &request, reply_to)));
+    let (socket, client) = front.let_in(Arc::new(move |request: Request, reply_to| serve(&asked, &request, reply_to)));
     let (ears, arriving) = (Ears::default(), Arc::new(Arriving::default()));
     let (has_begun, is_over) = (AtomicBool::new(false), AtomicBool::new(false));
     let mut seen = None;
@@ -218,21 +217,19 @@ pub fn a_reply_arrives_whole_or_is_seen_not_to_be() {
 }
 
 /// The first request goes to the backend, the next is answered at once.
-#[allow(clippy::unnecessary_wraps)] // A front that is full refuses a request.
-fn serve(asked: &Sender<ClientReply>, request: &Request, reply_to: ClientReply) -> Result<(), ClientReply> {
+fn serve(asked: &Sender<Box<dyn ReplyTo>>, request: &Request, reply_to: Box<dyn ReplyTo>) {
     if request.target.to_string() == "/next" {
         let (headers, body) = (HeaderMap::new(), ReplyBody::Whole(NEXT_BODY.to_vec()));
-        Box::new(reply_to).send(Reply { status: StatusCode::OK, headers, body }, Box::new(|_| {}));
+        reply_to.send(Reply { status: StatusCode::OK, headers, body }, Box::new(|_| {}));
     } else {
         asked.send(reply_to).expect("the backend answers");
     }
-    Ok(())
 }
 
 /// The backend's poller thread: sends the reply when some of its body has come, then tells of the rest.
 fn answer(
     plan: Plan,
-    requests: Receiver<ClientReply>,
+    requests: Receiver<Box<dyn ReplyTo>>,
     arriving: &Arc<Arriving>,
     ears: &Ears,
     client: &Weak<Client>,
@@ -250,7 +247,7 @@ fn answer(
             let reply = Reply { status: StatusCode::OK, headers: HeaderMap::new(), body };
             let delivered = delivered(ears, client.clone());
             set(has_begun);
-            let reply_to = reply_to.take().map(Box::new);
+            let reply_to = reply_to.take();
             survive(|| reply_to.expect("it is here").send(reply, delivered));
             ring();
         }

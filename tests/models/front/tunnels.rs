@@ -11,8 +11,7 @@ use socket2::{Domain, Socket, Type};
 use super::Front;
 use super::client::Client;
 use super::house::{Ears, House, LONG, PATTERN, Told, any_length, delivered, leave, read_some, set, write_some};
-use super::reply_to::ClientReply;
-use crate::message::{FarSide, Ready, Reply, ReplyBody, ReplyTo};
+use crate::message::{FarSide, Ready, Reply, ReplyBody, ReplyTo, Request};
 use crate::poller::{Owner, Poller, Turn, Watch};
 use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::sync::bell::{ring, wait_for};
@@ -190,10 +189,7 @@ pub fn what_a_side_of_a_tunnel_sends_reaches_the_other() {
     let plan = Plan::any();
     let front = Front::new(LONG);
     let (asked, requests) = bounded(1);
-    let serve = move |_, reply_to| {
-        asked.send(reply_to).expect("the leg answers");
-        Ok(())
-    };
+    let serve = move |_: Request, reply_to| asked.send(reply_to).expect("the leg answers");
     let (socket, client) = front.let_in(Arc::new(serve));
     let lines = Poller::with_sockets();
     let (line, backend_socket) = Line::open(&lines);
@@ -231,7 +227,7 @@ pub fn what_a_side_of_a_tunnel_sends_reaches_the_other() {
 
 fn join(
     plan: Plan,
-    requests: Receiver<ClientReply>,
+    requests: Receiver<Box<dyn ReplyTo>>,
     line: Arc<Line>,
     ears: &Ears,
     client: &Weak<Client>,
@@ -248,7 +244,7 @@ fn join(
     let (headers, body) = (HeaderMap::new(), ReplyBody::Withheld { length: None });
     let head = Reply { status: StatusCode::SWITCHING_PROTOCOLS, headers, body };
     set(has_begun);
-    Box::new(reply_to).join(head, Box::new(far), delivered(ears, client.clone()));
+    reply_to.join(head, Box::new(far), delivered(ears, client.clone()));
     ring();
 }
 

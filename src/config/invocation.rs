@@ -1,0 +1,34 @@
+//! What the command line asks for.
+
+use std::fmt::Display;
+
+use super::errand::Errand;
+use super::settings::Config;
+
+/// What the command line asks for.
+#[derive(Debug)]
+pub enum Invocation {
+    /// Serve.
+    Run(Box<Config>),
+    /// Serve with the demo's backends; the configuration holds none.
+    Demo(Box<Config>),
+    /// Ask another process, and exit.
+    Ask(Box<Errand>),
+    /// Print the configuration in effect to standard output, and what the start would warn of to standard error, and exit
+    /// with 0.
+    Check {
+        /// A line per flag.
+        shown: String,
+        /// A line each, without its end.
+        warnings: Vec<String>,
+    },
+    /// Print this to standard output as it is, its last line end included, and exit with 0.
+    Print(String),
+    /// Print this line to standard error and exit with 2, or with 1 if health is asked for ([`super::asks_health`]).
+    Fail(String),
+}
+
+/// The one line that ends the program.
+pub(super) fn fail(what: impl Display) -> Invocation {
+    Invocation::Fail(format!("red-tentacle: {what}"))
+}

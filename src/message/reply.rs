@@ -1,0 +1,68 @@
+//! A reply to a client, and what becomes of it.
+
+use std::io;
+
+use http::{HeaderMap, StatusCode};
+
+use super::source::Source;
+
+/// The first line of the answer to an update that was taken.
+pub const UPDATED: &str = "Backends updated successfully";
+
+/// An answer to a client.
+pub struct Reply {
+    /// The final status: 101 or 200 and above.
+    pub status: StatusCode,
+    /// The end-to-end fields. Framing (Content-Length, Transfer-Encoding, Connection) is the front's work.
+    pub headers: HeaderMap,
+    /// The body.
+    pub body: ReplyBody,
+}
+
+/// The body of a [`Reply`].
+pub enum ReplyBody {
+    /// All of it is here.
+    Whole(Vec<u8>),
+    /// It comes as a backend sends it.
+    Stream {
+        /// Its length in bytes, if the backend told it.
+        length: Option<u64>,
+        /// Where it comes from.
+        source: Box<dyn Source>,
+    },
+    /// None is sent, but the head tells the length that it would have (HEAD and 304, RFC 9110 §8.6).
+    Withheld {
+        /// The length in bytes, if it is known.
+        length: Option<u64>,
+    },
+}
+
+impl Reply {
+    /// A short text of the proxy's own.
+    pub fn text(status: StatusCode, text: impl Into<String>) -> Reply {
+        let mut headers = HeaderMap::new();
+        headers.insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static("text/plain; charset=utf-8"));
+        let mut text = text.into();
+        if !text.ends_with('\n') {
+            text.push('\n');
+        }
+        Reply { status, headers, body: ReplyBody::Whole(text.into_bytes()) }
+    }
+}
+
+/// What became of a reply on its way to the client.
+#[derive(Debug)]
+pub enum Delivery {
+    /// The client's socket took every byte.
+    Whole,
+    /// The backend's body broke off; the client's connection was cut, so that nobody takes the body for complete.
+    BodyBroke(io::Error),
+    /// The client went away or stopped reading.
+    ClientGone(io::Error),
+    /// The proxy was stopped before it was through.
+    Stopped,
+    /// Little moved, and others wanted the client's place: its tunnel was closed, or its connection cut.
+    GaveWay,
+    /// A bug in the proxy; the log has the details.
+    Panicked,
+}

@@ -1,0 +1,85 @@
+//! What an answer is worth to its request: docs/races.md, "Which answers win". Knows nothing of the other legs.
+
+use http::{HeaderValue, StatusCode};
+
+use crate::config::{HostHeader, Success};
+use crate::message::headers::{self, ViaId};
+use crate::message::{Networks, Outcome, Request};
+use crate::upstream::Answer;
+
+/// The rules of the race.
+#[derive(Debug, Clone)]
+pub struct Rules {
+    /// Which statuses win.
+    pub success: Success,
+    /// Whose `Host` backends get.
+    pub host: HostHeader,
+    /// Whether backends get `Via`.
+    pub via: bool,
+    /// Peers that are believed where a request came from.
+    pub trusted_proxies: Networks,
+    /// So many losers may wait in vain at one backend before legs to it are held back.
+    pub silent_max: usize,
+}
+
+impl Default for Rules {
+    /// Any 2xx wins, backends get names of their own and no `Via`, and no peer is believed.
+    fn default() -> Rules {
+        let (success, trusted_proxies) = (Success::default(), Networks::default());
+        Rules { success, host: HostHeader::Backend, via: false, trusted_proxies, silent_max: 128 }
+    }
+}
+
+/// What an answer is worth to its request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Worth {
+    /// It wins, if it is the first.
+    Success,
+    /// It wins if no leg does better.
+    SecondBest,
+    Nothing,
+}
+
+/// What a request takes for a success beside the statuses that the rules say.
+pub(super) struct Wanted {
+    is_conditional: bool,
+    /// The protocols that the client would switch to.
+    upgrade: Option<HeaderValue>,
+}
+
+impl Wanted {
+    /// What this request wants.
+    pub(super) fn by(request: &Request) -> Wanted {
+        Wanted { is_conditional: headers::is_conditional(request), upgrade: headers::upgrade_of(request) }
+    }
+
+    /// How a leg with this answer has ended.
+    pub(super) fn outcome_of(&self, answer: &Answer, rules: &Rules, via: &ViaId) -> Outcome {
+        if answer.status == StatusCode::LOOP_DETECTED && via.is_in(&answer.headers) {
+            return Outcome::Loop;
+        }
+        if answer.status == StatusCode::SWITCHING_PROTOCOLS && self.worth(answer, rules) == Worth::Nothing {
+            return Outcome::Protocol("it switches to a protocol that the request didn't ask for".to_owned());
+        }
+        Outcome::Status(answer.status)
+    }
+
+    /// What this answer is worth.
+    pub(super) fn worth(&self, answer: &Answer, rules: &Rules) -> Worth {
+        if answer.status == StatusCode::SWITCHING_PROTOCOLS {
+            let is_switch = answer.switched.is_some()
+                && self.upgrade.as_ref().is_some_and(|protocols| headers::is_switch_to(&answer.headers, protocols));
+            return if is_switch { Worth::Success } else { Worth::Nothing };
+        }
+        match self.may_win(answer.status, rules) {
+            true if self.upgrade.is_some() => Worth::SecondBest,
+            true => Worth::Success,
+            false => Worth::Nothing,
+        }
+    }
+
+    /// Whether an answer with this status may win, but for a 101.
+    fn may_win(&self, status: StatusCode, rules: &Rules) -> bool {
+        (status == StatusCode::NOT_MODIFIED && self.is_conditional) || rules.success.counts(status)
+    }
+}

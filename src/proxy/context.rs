@@ -1,0 +1,25 @@
+//! What all races of a proxy share: their rules, the list of backends, and who carries out what a race leaves behind.
+
+use std::sync::Arc;
+
+use super::classify::Rules;
+use crate::backends::Backends;
+use crate::journal::Tally;
+use crate::message::headers::ViaId;
+use crate::race::Reaper;
+
+/// Runs what may wait for the disk, on a thread for that. Doesn't block.
+pub type Disk = Box<dyn Fn(Box<dyn FnOnce() + Send>) + Send + Sync>;
+
+/// What all races share.
+pub(super) struct Context {
+    pub(super) rules: Rules,
+    pub(super) backends: Arc<Backends>,
+    pub(super) disk: Disk,
+    pub(super) reaper: Arc<Reaper>,
+    /// This process in `Via` and `CDN-Loop`.
+    pub(super) via: ViaId,
+    pub(super) tally: Tally,
+    /// Shared by every race that isn't over.
+    pub(super) alive: Arc<()>,
+}

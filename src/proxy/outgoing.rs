@@ -1,0 +1,17 @@
+//! The request as all backends get it.
+
+use super::classify::Rules;
+use crate::config::HostHeader;
+use crate::message::Request;
+use crate::message::headers::{self, ViaId};
+use crate::upstream::Outgoing;
+
+/// The request as all backends get it.
+pub(crate) fn outgoing(mut request: Request, via: &ViaId, rules: &Rules) -> Outgoing {
+    let host = match rules.host {
+        HostHeader::Backend => None,
+        HostHeader::Preserve => headers::host_of(&request),
+    };
+    let headers = headers::for_backends(&mut request, via, &rules.trusted_proxies);
+    Outgoing::new(request.method, request.target, headers, host, request.body)
+}
