@@ -1,8 +1,8 @@
 //! The list of backends, replaceable at any time. A race takes a snapshot and keeps to it.
 //! Knows nothing of who asks, or of who replaces it.
 
+use crate::runtime::sync::{Arc, RwLock};
 use std::fmt;
-use std::sync::{Arc, PoisonError, RwLock};
 
 use crate::message::Address;
 use crate::race::Silent;
@@ -48,12 +48,12 @@ impl Backends {
 
     /// The list as it is now.
     pub fn snapshot(&self) -> Vec<Arc<Backend>> {
-        self.list.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.list.read().clone()
     }
 
     /// How many there are now.
     pub fn count(&self) -> usize {
-        self.list.read().unwrap_or_else(PoisonError::into_inner).len()
+        self.list.read().len()
     }
 
     /// How many lines have been opened to backends, also to those that are gone, and how often an open one was used again.
@@ -73,7 +73,7 @@ impl Backends {
                 }
             })
             .collect();
-        *self.list.write().unwrap_or_else(PoisonError::into_inner) = list;
+        *self.list.write() = list;
     }
 }
 
@@ -87,7 +87,7 @@ impl fmt::Debug for Backends {
 mod tests {
     use super::*;
     use crate::message::parse_addresses;
-    use crate::poller::Poller;
+    use crate::runtime::poller::Poller;
     use crate::upstream::{Reach, SystemLookup};
 
     #[test]

@@ -48,6 +48,4 @@ pub mod message;
 
 pub mod host;
 
-pub mod poller;
-
-pub mod sync;
+pub mod runtime;

@@ -20,8 +20,8 @@ use crate::front::{Front, Handler, Listener};
 use crate::host::{self, Host};
 use crate::journal::{self, Costs};
 use crate::message::{ReplyTo, Request};
-use crate::poller::{Poller, Turn, Waiter};
 use crate::proxy::{Disk, Proxy};
+use crate::runtime::poller::{Event, EventLoop, Poller};
 use crate::sockets;
 use crate::supervisor::{Standing, Supervisor};
 use crate::upstream::{Lookup, SystemLookup};
@@ -44,7 +44,7 @@ pub struct Server {
     config: Config,
     supervisor: Supervisor,
     poller: Poller,
-    waiters: Vec<Waiter>,
+    event_loops: Vec<EventLoop>,
     rooms: Arc<Rooms>,
     workers: ThreadPool,
     disk: ThreadPool,
@@ -117,7 +117,7 @@ impl Server {
         let (sockets, admin_sockets) = sockets::listening(&config, handed_over).map_err(StartError::Host)?;
         let started = |error: io::Error| StartError::Host(format!("cannot set up the poller: {error}"));
         let cores = thread::available_parallelism().map_or(1, NonZeroUsize::get);
-        let (poller, waiters) = Poller::shared_by(cores.min(POLLER_THREADS_MAX)).map_err(started)?;
+        let (poller, event_loops) = Poller::shared_by(cores.min(POLLER_THREADS_MAX)).map_err(started)?;
         let (workers, disk) = (threads("worker", config.workers.get()), threads("disk", cores.min(DISK_THREADS_MAX)));
         host::raise_open_files();
         let host = Host::read();
@@ -129,17 +129,17 @@ impl Server {
         let front = |limits, clients_max| Front::new(poller.clone(), limits, clients_max, config.idle_timeout);
         let (limits, admin_limits) = (limits(&config, &host, &rooms), admin_limits(&config, &rooms));
         let (front, admin_front) = (front(limits, places.clients), front(admin_limits, ADMIN_CONNECTIONS_MAX));
-        let addresses = open(&front, sockets, Turn::Drain, &workers, Arc::new(ProxyPort(rooms.clone())))?;
+        let addresses = open(&front, sockets, Event::Drain, &workers, Arc::new(ProxyPort(rooms.clone())))?;
         // Whoever asks whether the proxy is ready must be told that it isn't any more, to its very end.
         let admin_port = Arc::new(AdminPort(rooms.clone()));
-        let admin_addresses = open(&admin_front, admin_sockets, Turn::Cut, &workers, admin_port)?;
+        let admin_addresses = open(&admin_front, admin_sockets, Event::Cut, &workers, admin_port)?;
         let fronts = [front, admin_front];
         let stop = bounded(1);
         Ok(Server {
             config,
             supervisor,
             poller,
-            waiters,
+            event_loops,
             rooms,
             workers,
             disk,
@@ -172,12 +172,13 @@ impl Server {
 
     /// Serves until it is stopped, then finishes what is under way for at most the grace period. Blocks.
     pub fn run(mut self) -> io::Result<()> {
-        let (poller, waiters, stopper) = (self.poller.clone(), std::mem::take(&mut self.waiters), self.stopper());
+        let (poller, event_loops, stopper) =
+            (self.poller.clone(), std::mem::take(&mut self.event_loops), self.stopper());
         let failed = |error| {
             log::error!("cannot wait for sockets any more: {error}");
             stopper.stop();
         };
-        poller.run_beside(waiters, failed, || self.serve())?;
+        poller.run_beside(event_loops, failed, || self.serve())?;
         log::info!("stopped");
         Ok(())
     }
@@ -195,7 +196,7 @@ impl Server {
         for front in &fronts {
             front.drain();
         }
-        poller.tell_all(Turn::Drain);
+        poller.broadcast(Event::Drain);
         // Idle clients have been closed: those that are left are being read, served or told goodbye.
         // On the admin port others come as long as it lives; only those that are being served count.
         let [front, admin_front] = &fronts;
@@ -207,9 +208,9 @@ impl Server {
         if in_flight() > 0 {
             log::warn!("the grace period is over: cutting {} clients and races", in_flight());
         }
-        poller.tell_all(Turn::Cut);
+        poller.broadcast(Event::Cut);
         // Once more for the connections that have been hung up on by it: their legs end, too, and with the last the line is written.
-        poller.tell_all(Turn::Cut);
+        poller.broadcast(Event::Cut);
         disk.join();
         workers.join();
     }
@@ -245,7 +246,7 @@ fn executing(pool: &ThreadPool) -> Disk {
 fn open(
     front: &Arc<Front>,
     sockets: Vec<TcpListener>,
-    until: Turn,
+    until: Event,
     workers: &ThreadPool,
     service: Arc<dyn Service>,
 ) -> Result<Vec<SocketAddr>, StartError> {
@@ -354,12 +355,12 @@ mod tests {
     fn a_panic_in_an_exchange_is_answered_and_costs_nobody_else_anything() {
         let config = Config::new(Vec::new());
         let socket = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let (poller, waiter) = Poller::new().expect("a poller");
-        let polling = thread::spawn(move || waiter.run());
+        let (poller, event_loop) = Poller::new().expect("a poller");
+        let polling = thread::spawn(move || event_loop.run());
         let workers = ThreadPool::new(1);
         let limits = Limits::new(config.max_head, config.max_body, &config.spool_dir);
         let front = Front::new(poller.clone(), limits, 16, SOON);
-        let address = open(&front, vec![socket], Turn::Drain, &workers, Arc::new(Panicking)).expect("a port")[0];
+        let address = open(&front, vec![socket], Event::Drain, &workers, Arc::new(Panicking)).expect("a port")[0];
         for _ in 0..3 {
             let (reply, in_order) = get(address, "/before");
             assert!(reply.starts_with("HTTP/1.1 500 ") && reply.ends_with("Internal error\n") && in_order, "{reply}");

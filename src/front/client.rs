@@ -16,8 +16,8 @@ use super::frontend::{Door, Front};
 use super::further;
 use super::standing::Standing;
 use crate::message::Departure;
-use crate::poller::{Owner, Turn, Watch};
-use crate::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use crate::runtime::poller::{Event, EventHandler, Registration};
+use crate::runtime::sync::{Arc, Mutex, MutexGuard};
 
 /// A client's socket, from accepting it to closing it.
 pub(super) struct Client {
@@ -26,7 +26,7 @@ pub(super) struct Client {
     pub(super) socket: TcpStream,
     pub(super) peer: SocketAddr,
     pub(super) door: Arc<Door>,
-    pub(super) watch: OnceLock<Watch>,
+    pub(super) registration: Registration,
     seat: Mutex<Seat>,
 }
 
@@ -53,7 +53,7 @@ pub(super) struct Seat {
 /// What carries bytes to a client, or both ways, while no request is read from it: a reply or a tunnel.
 pub(super) trait Carrier: GivesWay {
     /// Takes a turn of the client's socket.
-    fn turn(self: Arc<Self>, turn: Turn);
+    fn on_event(self: Arc<Self>, event: Event);
 }
 
 /// Whether the client is still there.
@@ -82,14 +82,15 @@ impl Client {
         let connection = Connection::new(front.limits.clone(), peer, Instant::now());
         let deadline = connection.deadline();
         let seat = Mutex::new(Seat { connection: Some(Box::new(connection)), ..Seat::default() });
-        let client = front.crowd.enter(|number| Client { number, socket, peer, door, watch: OnceLock::new(), seat });
-        // Its first turn may come before this one is over.
-        let watch = client.watch.get_or_init(|| front.poller.alarm(client.clone()));
-        watch.set_deadline(Some(deadline));
-        watch.begin(&client.socket).inspect_err(|_| watch.end())?;
+        let registration = front.poller.reserve();
+        let client = front.crowd.enter(|number| Client { number, socket, peer, door, registration, seat });
+        let registration = &client.registration;
+        registration.start(client.clone());
+        registration.set_deadline(Some(deadline));
+        registration.watch_reads(&client.socket).inspect_err(|_| registration.end())?;
         if front.is_draining() {
             // Who tells all others may have passed this one by.
-            client.clone().turn(Turn::Drain);
+            client.clone().on_event(Event::Drain);
         }
         Ok(client)
     }
@@ -102,9 +103,7 @@ impl Client {
     pub(super) fn abort(&self) {
         self.end_exchange();
         let _ = SockRef::from(&self.socket).set_linger(Some(Duration::ZERO));
-        if let Some(watch) = self.watch.get() {
-            watch.end();
-        }
+        self.registration.end();
     }
 
     /// Whether the client has left.
@@ -113,12 +112,9 @@ impl Client {
     }
 
     /// Has the poller give a turn when there is room to write again, from now on.
-    pub(super) fn tell_of_room(&self) -> io::Result<()> {
+    pub(super) fn want_writable(&self) -> io::Result<()> {
         let was_told = std::mem::replace(&mut self.seat().is_told_of_room, true);
-        match self.watch.get() {
-            Some(watch) if !was_told => watch.tell_of_room(&self.socket),
-            _ => Ok(()),
-        }
+        if was_told { Ok(()) } else { self.registration.watch_writes(&self.socket) }
     }
 
     /// What is being written to the client, or will be, must not look whole: its writer finds it gone, and resets.
@@ -191,9 +187,7 @@ impl Client {
     }
 
     pub(super) fn close(&self) {
-        if let Some(watch) = self.watch.get() {
-            watch.end();
-        }
+        self.registration.end();
         let _ = self.socket.shutdown(Shutdown::Both);
     }
 
@@ -223,10 +217,10 @@ impl Client {
 
     /// What takes this turn, if not the connection. An edge is noted at once for the thread that gives the connection back: by the
     /// time that the carrier hears of it that may have been done, and no further edge would tell.
-    pub(super) fn carrier_for(&self, turn: Turn) -> Option<Arc<dyn Carrier>> {
+    pub(super) fn carrier_for(&self, event: Event) -> Option<Arc<dyn Carrier>> {
         let mut seat = self.seat();
         let carrier = seat.carrier.clone()?;
-        if let Turn::Ready { read_closed, .. } = turn {
+        if let Event::Ready { read_closed, .. } = event {
             seat.pending = true;
             seat.note_end(read_closed);
         }
@@ -267,7 +261,7 @@ impl Client {
     }
 
     pub(super) fn seat(&self) -> MutexGuard<'_, Seat> {
-        self.seat.lock().unwrap_or_else(PoisonError::into_inner)
+        self.seat.lock()
     }
 }
 

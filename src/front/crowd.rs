@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::limits::Yielding;
 use super::standing::{Standing, next_to_go};
-use crate::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use crate::runtime::sync::{Arc, Mutex, MutexGuard, Weak};
 
 /// What was found at a look is done after this.
 const LOOK_LASTS: Duration = Duration::from_secs(1);
@@ -157,7 +157,7 @@ impl Crowd {
     }
 
     fn members(&self) -> MutexGuard<'_, Members> {
-        self.members.lock().unwrap_or_else(PoisonError::into_inner)
+        self.members.lock()
     }
 }
 

@@ -10,7 +10,7 @@ use super::limits::Limits;
 use super::pipe::Pipes;
 use super::spooler::Spooler;
 use crate::message::{ReplyTo, Request};
-use crate::poller::Poller;
+use crate::runtime::poller::Poller;
 
 /// Handles the complete requests of a listener's clients. Both methods are called on a poller's thread, and don't block.
 pub trait Handler: Send + Sync {

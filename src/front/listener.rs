@@ -1,9 +1,9 @@
 //! Accepts clients. Knows nothing of what they send.
 
+use crate::runtime::sync::{Arc, Mutex};
 use std::io;
 use std::net::TcpListener;
 use std::os::fd::AsFd;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -11,7 +11,7 @@ use socket2::SockRef;
 
 use super::client::Client;
 use super::frontend::{Door, Front, Handler};
-use crate::poller::{Owner, Turn, Watch};
+use crate::runtime::poller::{Event, EventHandler, Registration};
 
 /// Clients accepted in one turn: the others' sockets want the poller's thread, too.
 const ACCEPTS_MAX: usize = 128;
@@ -28,9 +28,9 @@ pub struct Listener {
     door: Arc<Door>,
     /// `None` once the house drains: closed, not shut down, since another process may hold the same socket.
     socket: Mutex<Option<mio::net::TcpListener>>,
-    watch: OnceLock<Watch>,
+    registration: Registration,
     /// What ends it: `Drain`, or `Cut` where somebody may want to know that the house closes.
-    until: Turn,
+    until: Event,
 }
 
 /// What became of one attempt to accept.
@@ -43,21 +43,24 @@ enum Accepted {
 }
 
 impl Listener {
-    /// Has the poller accept clients on this socket, from now until [`Turn::Drain`] or [`Turn::Cut`].
-    pub fn open(front: Arc<Front>, socket: TcpListener, until: Turn, handler: Arc<dyn Handler>) -> io::Result<()> {
+    /// Has the poller accept clients on this socket, from now until [`Event::Drain`] or [`Event::Cut`].
+    pub fn open(front: Arc<Front>, socket: TcpListener, until: Event, handler: Arc<dyn Handler>) -> io::Result<()> {
         socket.set_nonblocking(true)?;
         // Accepted sockets inherit it.
         SockRef::from(&socket).set_tcp_notsent_lowat(UNSENT_BYTES)?;
-        let watched = socket.try_clone()?;
-        let poller = front.poller.clone();
+        let registration = front.poller.reserve();
         let door = Arc::new(Door { front, handler });
         let socket = Mutex::new(Some(mio::net::TcpListener::from_std(socket)));
-        let listener = Arc::new(Listener { door, socket, watch: OnceLock::new(), until });
-        let watch = poller.watch(&watched, listener.clone())?;
-        // Clients that came before the watch was set raise no further edge.
-        watch.set_deadline(Some(Instant::now()));
-        let _ = listener.watch.set(watch);
+        let listener = Arc::new(Listener { door, socket, registration, until });
+        listener.registration.start(listener.clone());
+        listener.watch().inspect_err(|_| listener.registration.end())?;
+        // Clients that came before raise no further edge.
+        listener.again_at(Instant::now());
         Ok(())
+    }
+
+    fn watch(&self) -> io::Result<()> {
+        self.socket.lock().as_ref().map_or(Ok(()), |socket| self.registration.watch_reads(socket))
     }
 
     fn accept_all(&self) {
@@ -72,14 +75,12 @@ impl Listener {
     }
 
     fn again_at(&self, at: Instant) {
-        if let Some(watch) = self.watch.get() {
-            watch.set_deadline(Some(at));
-        }
+        self.registration.set_deadline(Some(at));
     }
 
     fn accept(&self) -> Accepted {
         let front = &self.door.front;
-        let socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
+        let socket = self.socket.lock();
         let Some(listener) = socket.as_ref() else { return Accepted::None };
         if front.crowd.is_full() {
             let now = Instant::now();
@@ -124,16 +125,14 @@ fn after(error: &io::Error) -> Accepted {
     }
 }
 
-impl Owner for Listener {
-    fn turn(self: Arc<Self>, turn: Turn) {
-        match turn {
-            Turn::Ready { .. } | Turn::Expired => self.accept_all(),
-            Turn::Drain if self.until != Turn::Drain => {}
-            Turn::Drain | Turn::Cut => {
-                if let Some(watch) = self.watch.get() {
-                    watch.end();
-                }
-                self.socket.lock().unwrap_or_else(PoisonError::into_inner).take();
+impl EventHandler for Listener {
+    fn on_event(self: Arc<Self>, event: Event) {
+        match event {
+            Event::Ready { .. } | Event::Expired => self.accept_all(),
+            Event::Drain if self.until != Event::Drain => {}
+            Event::Drain | Event::Cut => {
+                self.registration.end();
+                self.socket.lock().take();
             }
         }
     }
@@ -146,7 +145,7 @@ mod tests {
 
     use super::*;
     use crate::front::Limits;
-    use crate::poller::Poller;
+    use crate::runtime::poller::Poller;
 
     const SOON: Duration = Duration::from_secs(20);
 
@@ -159,7 +158,7 @@ mod tests {
         let front = Front::new(poller.clone(), limits, 16, SOON);
         let socket = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = socket.local_addr().expect("an address");
-        Listener::open(front.clone(), socket, Turn::Drain, Arc::new(|_, _| {})).expect("a watch");
+        Listener::open(front.clone(), socket, Event::Drain, Arc::new(|_, _| {})).expect("a watch");
         front.drain();
         let began = Instant::now();
         let mut client = TcpStream::connect(address).expect("a connection");

@@ -1,7 +1,7 @@
 //! Where a thing waits that threads carry on in turns, one at a time. What happens while a thread has it is not lost: the thread
 //! gets it back at once when it wants to park it. Knows nothing of what the thing is, nor of who wakes whom.
 
-use crate::sync::{Mutex, MutexGuard, PoisonError};
+use crate::runtime::sync::{Mutex, MutexGuard};
 
 /// A place for one thing. The thread that takes it out owns it until it parks it again.
 pub(super) struct Parking<T>(Mutex<State<T>>);
@@ -68,7 +68,7 @@ impl<T> Parking<T> {
     }
 
     fn state(&self) -> MutexGuard<'_, State<T>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 

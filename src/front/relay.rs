@@ -12,8 +12,8 @@ use super::reply_to::ClientReply;
 use super::standing::Standing;
 use super::transfer::{Stop, Transfer};
 use crate::message::{Delivered, Delivery};
-use crate::poller::Turn;
-use crate::sync::Arc;
+use crate::runtime::poller::Event;
+use crate::runtime::sync::Arc;
 
 /// A reply that waits, or is being carried on.
 pub(super) struct Relay {
@@ -95,15 +95,13 @@ impl Relay {
 
     fn wait(&self, cargo: &mut Cargo, stop: Stop) -> Result<Instant, Delivery> {
         if stop == Stop::Client {
-            self.client.tell_of_room().map_err(Delivery::ClientGone)?;
+            self.client.want_writable().map_err(Delivery::ClientGone)?;
         }
         cargo.transfer.wait(stop, self.client.front().write_timeout, Instant::now())
     }
 
     fn set_deadline(&self, until: Instant) {
-        if let Some(watch) = self.client.watch.get() {
-            watch.set_deadline(Some(until));
-        }
+        self.client.registration.set_deadline(Some(until));
     }
 
     fn end(&self, cargo: Box<Cargo>, written: Result<(), Delivery>) {
@@ -124,17 +122,17 @@ impl Drop for Way<'_> {
 }
 
 impl Carrier for Relay {
-    fn turn(self: Arc<Self>, turn: Turn) {
-        match turn {
-            Turn::Ready { read_closed, dead } => {
+    fn on_event(self: Arc<Self>, event: Event) {
+        match event {
+            Event::Ready { read_closed, dead } => {
                 if read_closed || dead {
                     self.client.notice_departure(dead);
                 }
                 self.wake();
             }
-            Turn::Expired => self.wake(),
-            Turn::Drain => {}
-            Turn::Cut => {
+            Event::Expired => self.wake(),
+            Event::Drain => {}
+            Event::Cut => {
                 self.client.cut_off();
                 if let Some(cargo) = self.cargo.close() {
                     self.carry(cargo);

@@ -1,8 +1,8 @@
 //! A reply that ends while its client asks again.
 
+use crate::runtime::sync::{Arc, Mutex};
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
@@ -12,10 +12,10 @@ use super::client::Client;
 use super::frontend::Door;
 use super::{Front, Limits};
 use crate::message::{Ready, Reply, ReplyBody, ReplyTo, Request, Source};
-use crate::poller::{Owner, Poller, Turn};
+use crate::runtime::poller::{Event, EventHandler, Poller};
 
 const SOON: Duration = Duration::from_secs(10);
-const READY: Turn = Turn::Ready { read_closed: false, dead: false };
+const READY: Event = Event::Ready { read_closed: false, dead: false };
 const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 
 /// A body of a byte, which comes when the test says so.
@@ -25,7 +25,7 @@ struct Late(Arc<Mutex<(bool, Option<Ready>)>>, io::Cursor<&'static [u8]>);
 impl Late {
     fn come(&self) {
         let ready = {
-            let mut state = self.0.lock().expect("no panic");
+            let mut state = self.0.lock();
             state.0 = true;
             state.1.take()
         };
@@ -35,14 +35,14 @@ impl Late {
 
 impl Read for Late {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let has_come = self.0.lock().expect("no panic").0;
+        let has_come = self.0.lock().0;
         if has_come { self.1.read(buffer) } else { Err(io::ErrorKind::WouldBlock.into()) }
     }
 }
 
 impl Source for Late {
     fn when_ready(&mut self, ready: Ready) {
-        self.0.lock().expect("no panic").1 = Some(ready);
+        self.0.lock().1 = Some(ready);
     }
 }
 
@@ -88,13 +88,13 @@ fn a_request_that_comes_at_the_very_end_of_a_reply_is_served() {
     let body = Late(Arc::default(), io::Cursor::new(b"x"));
     let (client, mut far, _waiter) = joined(&body);
     ask(&client, &mut far);
-    client.clone().turn(READY);
+    client.clone().on_event(READY);
     far.write_all(REQUEST).expect("room");
     // The poller looks whose turn it is before the reply ends, and gives it after that.
     let carrier = client.carrier_for(READY).expect("a reply that waits");
     body.come();
     assert_answered(&mut far);
-    carrier.turn(READY);
-    client.turn(Turn::Expired);
+    carrier.on_event(READY);
+    client.on_event(Event::Expired);
     assert_answered(&mut far);
 }

@@ -9,7 +9,7 @@ use super::reply_to::ClientReply;
 use super::transfer::Transfer;
 use super::tunnel::Tunnel;
 use crate::message::{Delivered, Delivery, Departure, FarSide, Reply, ReplyBody, ReplyTo};
-use crate::sync::Arc;
+use crate::runtime::sync::Arc;
 
 impl ReplyTo for ClientReply {
     fn send(mut self: Box<Self>, reply: Reply, delivered: Delivered) {

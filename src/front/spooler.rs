@@ -1,8 +1,8 @@
 //! A thread for all that bodies' files are: it creates, writes and closes them, in the order in which that is asked for. Only
 //! uploads wait for the disk, and not the poller's thread, which all others need. Knows nothing of what is written.
 
+use crate::runtime::sync::{Mutex, MutexGuard};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
@@ -34,7 +34,7 @@ impl Spooler {
     }
 
     fn started(&self) -> MutexGuard<'_, Option<Sender<Work>>> {
-        let mut sender = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut sender = self.0.lock();
         if sender.is_none() {
             *sender = start();
         }

@@ -13,8 +13,8 @@ use super::flow::Progress;
 use super::parking::Parking;
 use super::standing::Standing;
 use crate::message::{Delivered, Delivery, FarSide};
-use crate::poller::Turn;
-use crate::sync::Arc;
+use crate::runtime::poller::Event;
+use crate::runtime::sync::Arc;
 
 /// Two connections that are one.
 pub(super) struct Tunnel {
@@ -67,7 +67,7 @@ impl Held {
             return;
         }
         if ends.waits_for_client()
-            && let Err(error) = client.tell_of_room()
+            && let Err(error) = client.want_writable()
         {
             return self.end(Delivery::ClientGone(error));
         }
@@ -140,9 +140,7 @@ impl Tunnel {
     }
 
     fn set_deadline(&self, deadline: Instant) {
-        if let Some(watch) = self.client.watch.get() {
-            watch.set_deadline(Some(deadline));
-        }
+        self.client.registration.set_deadline(Some(deadline));
     }
 
     fn end(&self, ends: Ends, delivery: Delivery) {
@@ -159,11 +157,11 @@ impl Tunnel {
 }
 
 impl Carrier for Tunnel {
-    fn turn(self: Arc<Self>, turn: Turn) {
-        match turn {
-            Turn::Ready { .. } | Turn::Expired => self.wake(),
-            Turn::Drain => {}
-            Turn::Cut => self.cut(),
+    fn on_event(self: Arc<Self>, event: Event) {
+        match event {
+            Event::Ready { .. } | Event::Expired => self.wake(),
+            Event::Drain => {}
+            Event::Cut => self.cut(),
         }
     }
 }

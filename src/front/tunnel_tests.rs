@@ -13,7 +13,7 @@ use http::{HeaderMap, StatusCode};
 
 use super::{Front, Limits, Listener};
 use crate::message::{Delivery, FarSide, Ready, Reply, ReplyBody, ReplyTo, Request};
-use crate::poller::{Poller, Turn};
+use crate::runtime::poller::{Event, Poller};
 
 const SOON: Duration = Duration::from_secs(10);
 
@@ -80,7 +80,7 @@ fn joined(says: &[u8]) -> (TcpStream, Receiver<Delivery>, Arc<Front>, Poller) {
         let ended = Box::new(move |delivery| sender.send(delivery).expect("the test listens"));
         reply_to.join(head, Box::new(far), ended);
     };
-    Listener::open(front.clone(), listener, Turn::Drain, Arc::new(serve)).expect("a listener");
+    Listener::open(front.clone(), listener, Event::Drain, Arc::new(serve)).expect("a listener");
     let mut client = TcpStream::connect(address).expect("a connection");
     client.set_read_timeout(Some(SOON)).expect("a timeout");
     client.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\nearly").expect("the front reads");

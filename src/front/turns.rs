@@ -14,7 +14,7 @@ use super::reply_to::ClientReply;
 use super::standing::Standing;
 use crate::journal;
 use crate::message::{Refusal, ReplyBody, Request};
-use crate::poller::{Owner, Turn};
+use crate::runtime::poller::{Event, EventHandler};
 
 /// Reads of one client in one turn: a fast upload mustn't keep the poller's thread from all others.
 const READS_MAX: usize = 16;
@@ -126,9 +126,7 @@ impl Client {
             return None;
         }
         // Under the lock, so that no later owner's deadline is overwritten by this one.
-        if let Some(watch) = self.watch.get() {
-            watch.set_deadline(Some(connection.deadline()));
-        }
+        self.registration.set_deadline(Some(connection.deadline()));
         seat.connection = Some(connection);
         None
     }
@@ -141,9 +139,7 @@ impl Client {
             connection.drain(Instant::now());
         }
         seat.connection = Some(connection);
-        if let Some(watch) = self.watch.get() {
-            watch.set_deadline(Some(Instant::now()));
-        }
+        self.registration.set_deadline(Some(Instant::now()));
     }
 
     /// Hands a request on. `may_read`: the socket may hold more, and no further edge will tell.
@@ -241,20 +237,20 @@ impl GivesWay for Client {
     }
 }
 
-impl Owner for Client {
-    fn turn(self: Arc<Self>, turn: Turn) {
-        if let Some(carrier) = self.carrier_for(turn) {
-            return carrier.turn(turn);
+impl EventHandler for Client {
+    fn on_event(self: Arc<Self>, event: Event) {
+        if let Some(carrier) = self.carrier_for(event) {
+            return carrier.on_event(event);
         }
-        let worked = catch_unwind(AssertUnwindSafe(|| match turn {
-            Turn::Ready { read_closed, dead } => match self.take_or_note(read_closed, dead) {
+        let worked = catch_unwind(AssertUnwindSafe(|| match event {
+            Event::Ready { read_closed, dead } => match self.take_or_note(read_closed, dead) {
                 Some(connection) => self.work(connection, true),
                 None if read_closed || dead => self.notice_departure(dead),
                 None => {}
             },
-            Turn::Expired => self.expired(),
-            Turn::Drain => self.drain(),
-            Turn::Cut => self.cut(),
+            Event::Expired => self.expired(),
+            Event::Drain => self.drain(),
+            Event::Cut => self.cut(),
         }));
         if worked.is_err() {
             // What it has been sent may be anything.

@@ -10,7 +10,8 @@ use super::leg::{Leg, State};
 use super::outgoing::outgoing;
 use crate::journal::{LegRecord, Record};
 use crate::message::{Outcome, ReplyTo, Request};
-use crate::race::{Abandoned, CancelToken, End, LegResult, PathKey, Race, Verdict, Won};
+use crate::race::{Abandoned, End, LegResult, PathKey, Race, Verdict, Won};
+use crate::runtime::cancel::CancelToken;
 use crate::upstream::{Answer, Events, FilePlace, Outgoing, Step, Waiter};
 
 /// A loser's body is read to its end, for the sake of its line, if it is no longer than this.

@@ -1,7 +1,7 @@
 //! One backend's part of a race: who it is, and between two of its steps what it waits for.
 
+use crate::runtime::sync::{Arc, Mutex, MutexGuard};
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::backends::Backend;
@@ -89,7 +89,7 @@ impl Leg {
     }
 
     fn cell(&self) -> MutexGuard<'_, Cell> {
-        self.cell.lock().unwrap_or_else(PoisonError::into_inner)
+        self.cell.lock()
     }
 }
 

@@ -2,15 +2,14 @@
 //! lock, so that there is one winner, and every leg is accounted for.
 //! Knows nothing of HTTP or sockets: what the winner gets is any value, so its tests need no network.
 
-mod cancel;
 mod reaper;
 mod silent;
 
 use std::time::{Duration, Instant};
 
-use crate::sync::{Mutex, MutexGuard, PoisonError};
+use crate::runtime::cancel::CancelToken;
+use crate::runtime::sync::{Mutex, MutexGuard};
 
-pub use cancel::{CancelToken, Cancelled, HangUp};
 pub use reaper::Reaper;
 pub use silent::{Mark, PathKey, Silent};
 
@@ -204,7 +203,7 @@ impl<P, O: Clone> Race<P, O> {
     }
 
     fn state(&self) -> MutexGuard<'_, State<P, O>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 }
 

@@ -5,15 +5,15 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use super::{Linger, Losers};
-use crate::poller::{Owner, Poller, Turn, Watch};
-use crate::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use crate::runtime::poller::{Event, EventHandler, Poller, Registration};
+use crate::runtime::sync::{Arc, Mutex, MutexGuard, Weak};
 
 /// The losers that linger.
 pub struct Reaper {
     linger: Linger,
     /// One lock for both queues and the alarm, or an alarm could be lost between them.
     lingering: Mutex<Queues>,
-    watch: OnceLock<Watch>,
+    registration: Registration,
 }
 
 /// A constant linger makes deadlines first in, first out: one queue for each kind.
@@ -35,8 +35,8 @@ struct Lingering {
 impl Reaper {
     /// A reaper that gets its turns from the poller.
     pub fn new(linger: Linger, poller: &Poller) -> Arc<Reaper> {
-        let reaper = Arc::new(Reaper { linger, lingering: Mutex::default(), watch: OnceLock::new() });
-        let _ = reaper.watch.set(poller.alarm(reaper.clone()));
+        let reaper = Arc::new(Reaper { linger, lingering: Mutex::default(), registration: poller.reserve() });
+        reaper.registration.start(reaper.clone());
         reaper
     }
 
@@ -59,13 +59,11 @@ impl Reaper {
     fn set_alarm(&self, queues: &Queues) {
         let first = |queue: &VecDeque<Lingering>| queue.front().map(|first| first.until);
         let next = first(&queues.safe).into_iter().chain(first(&queues.not_safe)).min();
-        if let Some(watch) = self.watch.get() {
-            watch.set_deadline(next);
-        }
+        self.registration.set_deadline(next);
     }
 
     fn queues(&self) -> MutexGuard<'_, Queues> {
-        self.lingering.lock().unwrap_or_else(PoisonError::into_inner)
+        self.lingering.lock()
     }
 }
 
@@ -81,20 +79,20 @@ impl Queues {
     }
 }
 
-impl Owner for Reaper {
-    fn turn(self: Arc<Self>, turn: Turn) {
+impl EventHandler for Reaper {
+    fn on_event(self: Arc<Self>, event: Event) {
         let over: Vec<Lingering> = {
             let mut queues = self.queues();
-            let over = match turn {
-                Turn::Expired => queues.over(Instant::now()),
+            let over = match event {
+                Event::Expired => queues.over(Instant::now()),
                 // Nobody will use their lines; a request that isn't safe still reaches its backends.
-                Turn::Drain => queues.safe.drain(..).collect(),
-                Turn::Cut => {
+                Event::Drain => queues.safe.drain(..).collect(),
+                Event::Cut => {
                     queues.closed = true;
                     let Queues { safe, not_safe, .. } = &mut *queues;
                     safe.drain(..).chain(not_safe.drain(..)).collect()
                 }
-                Turn::Ready { .. } => Vec::new(),
+                Event::Ready { .. } => Vec::new(),
             };
             self.set_alarm(&queues);
             over
@@ -137,12 +135,12 @@ mod tests {
         reaper.take(&get, Some(0), true, then);
         reaper.take(&post, Some(0), false, then);
         assert!(!get.token(1).is_cancelled());
-        reaper.clone().turn(Turn::Expired);
+        reaper.clone().on_event(Event::Expired);
         assert!(get.token(1).is_cancelled() && !get.token(0).is_cancelled());
         assert!(!post.token(1).is_cancelled());
-        reaper.clone().turn(Turn::Drain);
+        reaper.clone().on_event(Event::Drain);
         assert!(!post.token(1).is_cancelled(), "the request still reaches its backend while the house drains");
-        reaper.clone().turn(Turn::Cut);
+        reaper.clone().on_event(Event::Cut);
         assert!(post.token(1).is_cancelled());
     }
 

@@ -4,8 +4,8 @@
 
 use std::time::{Duration, Instant};
 
-use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use crate::sync::{Mutex, MutexGuard, PoisonError};
+use crate::runtime::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use crate::runtime::sync::{Mutex, MutexGuard};
 
 /// So often a leg is let through all the same: else the backend's recovery would go unnoticed.
 const PROBE_INTERVAL: Duration = Duration::from_secs(1);
@@ -146,7 +146,7 @@ impl Silent {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 }
 

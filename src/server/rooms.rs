@@ -9,9 +9,9 @@ use crate::front::{Limits, Terms, Yielding};
 use crate::host::{Host, Places};
 use crate::journal::{self, Record};
 use crate::message::{Networks, Refusal, ReplyTo, Request, SpoolMemory};
-use crate::poller::Poller;
 use crate::proxy::{Disk, Proxy, Rules, answer_alone};
 use crate::race::{Linger, Reaper};
+use crate::runtime::poller::Poller;
 use crate::upstream::{Lookup, Reach, Upstream};
 
 /// Legs that are begun on a poller's thread: some microseconds each. Of more, a worker begins them, and other clients don't

@@ -1,35 +1,32 @@
 //! Where a leg waits that has no connection yet: for the addresses of a name, or for the first of several connections that are
 //! being made. Knows nothing of what it waits for.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::slot::{Events, Slot, Waiter};
 use crate::message::Outcome;
-use crate::poller::{Owner, Poller, Turn, Watch};
-use crate::race::{CancelToken, HangUp};
+use crate::runtime::cancel::{CancelToken, HangUp};
+use crate::runtime::poller::{Event, EventHandler, Poller, Registration};
 
 /// The leg's place in the poller. Sockets may be watched for it; other threads wake it by way of its deadline.
 pub(super) struct Alarm {
     slot: Slot,
-    watch: OnceLock<Watch>,
+    registration: Registration,
 }
 
 impl Alarm {
     /// One that wakes its leg then at the latest. It stays in the poller until [`Alarm::end`].
     pub(super) fn new(poller: &Poller, until: Instant) -> Arc<Alarm> {
-        let alarm = Arc::new(Alarm { slot: Slot::default(), watch: OnceLock::new() });
-        let watch = poller.alarm(alarm.clone());
-        watch.set_deadline(Some(until));
-        let _ = alarm.watch.set(watch);
+        let alarm = Arc::new(Alarm { slot: Slot::default(), registration: poller.reserve() });
+        alarm.registration.start(alarm.clone());
+        alarm.set(until);
         alarm
     }
 
     /// Wakes its leg then at the latest. Before the leg can be hung up on, or that would be forgotten.
     pub(super) fn set(&self, until: Instant) {
-        if let Some(watch) = self.watch.get() {
-            watch.set_deadline(Some(until));
-        }
+        self.registration.set_deadline(Some(until));
     }
 
     /// Wakes its leg. Any thread may call it; doesn't block.
@@ -45,9 +42,7 @@ impl Alarm {
 
     /// Gives the place up.
     pub(super) fn end(&self) {
-        if let Some(watch) = self.watch.get() {
-            watch.end();
-        }
+        self.registration.end();
     }
 }
 
@@ -67,12 +62,12 @@ impl HangUp for Alarm {
     }
 }
 
-impl Owner for Alarm {
-    fn turn(self: Arc<Self>, turn: Turn) {
-        match turn {
-            Turn::Ready { .. } | Turn::Expired => self.slot.wake(),
+impl EventHandler for Alarm {
+    fn on_event(self: Arc<Self>, event: Event) {
+        match event {
+            Event::Ready { .. } | Event::Expired => self.slot.wake(),
             // Its own deadline ends the wait, or the leg's token.
-            Turn::Drain | Turn::Cut => {}
+            Event::Drain | Event::Cut => {}
         }
     }
 }

@@ -11,7 +11,7 @@ use super::reading::Whole;
 use super::response::{BodyEnd, ResponseHead};
 use super::{Lines, Outgoing, Switched, Upload};
 use crate::message::Outcome;
-use crate::race::CancelToken;
+use crate::runtime::cancel::CancelToken;
 
 /// A backend's answer.
 pub struct Answer {

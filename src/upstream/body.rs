@@ -13,7 +13,7 @@ use super::lines::Lines;
 use super::tls_failure;
 use super::upload::SharedLine;
 use crate::message::{Outcome, Ready, Source};
-use crate::race::CancelToken;
+use crate::runtime::cancel::CancelToken;
 
 /// The body of an answer.
 pub enum AnswerBody {
@@ -156,7 +156,7 @@ mod tests {
     use super::super::{Reach, Step, SystemLookup, Upstream};
     use super::*;
     use crate::message::{Address, Target};
-    use crate::poller::Poller;
+    use crate::runtime::poller::Poller;
     use crate::upstream::Outgoing;
 
     const BEGIN: [u8; 1000] = [b'x'; 1000];

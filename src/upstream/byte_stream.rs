@@ -10,7 +10,7 @@ use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags};
 use rustls::ClientConnection;
 use socket2::Socket;
 
-use crate::sync::{Mutex, MutexGuard, PoisonError};
+use crate::runtime::sync::{Mutex, MutexGuard};
 
 /// So much is taken in before it is read: the longest head, and many a whole answer.
 const PEEK_BYTES: usize = 32 * 1024;
@@ -174,7 +174,7 @@ impl ByteStream {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 }
 

@@ -15,8 +15,7 @@ use super::slot::Events;
 use super::tls::shake;
 use super::wire::{Watched, Wire};
 use crate::message::Outcome;
-use crate::poller::Poller;
-use crate::race::CancelToken;
+use crate::runtime::cancel::CancelToken;
 
 /// A connection on the way.
 pub(super) struct Connecting {
@@ -78,7 +77,6 @@ impl Connecting {
             Phase::Shakes(made) => made,
         };
         let wire = made.wire.get();
-        wire.join_poller(self.endpoint.poller()).map_err(|_| Outcome::NoSocket)?;
         token.arm(wire.clone()).map_err(|_| Outcome::Cancelled)?;
         wire.set_deadline(self.deadline);
         Ok(wire.clone())
@@ -102,7 +100,7 @@ impl Connecting {
             },
         };
         if made.shake()? {
-            return made.into_new(endpoint.poller()).map(Reached::Connected);
+            return Ok(Reached::Connected(made.into_new()));
         }
         if now >= deadline { Err(Outcome::ConnectTimeout) } else { waits(endpoint, Phase::Shakes(made)) }
     }
@@ -113,7 +111,8 @@ impl Made {
         let (socket, peer, permit) = attempt.into_connected();
         prepare(&socket, endpoint.idle_timeout())?;
         endpoint.resolver().prefer(peer);
-        Ok(Made { wire: Watched::new(Wire::new(socket)), peer, permit, tls: endpoint.handshake()? })
+        let wire = Wire::open(socket, endpoint.poller()).map_err(|_| Outcome::NoSocket)?;
+        Ok(Made { wire: Watched::new(wire), peer, permit, tls: endpoint.handshake()? })
     }
 
     /// Goes as far with the handshake as the socket allows: whether it is over.
@@ -126,14 +125,13 @@ impl Made {
         Ok(true)
     }
 
-    fn into_new(self, poller: &Poller) -> Result<NewConnection, Outcome> {
+    fn into_new(self) -> NewConnection {
         let Made { wire, peer, permit, tls } = self;
         if let Some(tls) = tls {
             wire.get().stream().begin(tls);
         }
         wire.get().note_made();
-        wire.get().join_poller(poller).map_err(|_| Outcome::NoSocket)?;
-        Ok(NewConnection { wire, peer, permit })
+        NewConnection { wire, peer, permit }
     }
 }
 

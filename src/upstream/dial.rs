@@ -15,8 +15,8 @@ use super::looking::Tried;
 use super::permit::Permit;
 use super::slot::Events;
 use crate::message::Outcome;
-use crate::poller::{Poller, Watch};
-use crate::race::CancelToken;
+use crate::runtime::cancel::CancelToken;
+use crate::runtime::poller::{Poller, Registration};
 
 /// RFC 8305 §5: the recommended delay between attempts.
 const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
@@ -50,14 +50,14 @@ pub(super) struct Dialing {
 
 /// One socket that is connecting, or has connected. It is non-blocking for life.
 pub(super) struct Attempt {
-    watch: Option<Watching>,
+    registration: Option<Watching>,
     pub(super) socket: Socket,
     pub(super) address: SocketAddr,
     pub(super) permit: Permit,
 }
 
 /// A socket's place in the poller, given up at the end.
-struct Watching(Watch);
+struct Watching(Registration);
 
 /// How far it has come.
 pub(super) enum Dialed {
@@ -133,7 +133,7 @@ impl Dialing {
             }
         };
         match begin(address) {
-            Ok(socket) => self.attempts.push(Attempt { watch: None, socket, address, permit }),
+            Ok(socket) => self.attempts.push(Attempt { registration: None, socket, address, permit }),
             Err(outcome) => self.note_failed(permit, outcome, now),
         }
     }
@@ -189,18 +189,19 @@ impl Drop for Dialing {
 
 impl Attempt {
     fn watch_for(&mut self, alarm: &Arc<Alarm>, poller: &Poller) -> Result<(), Outcome> {
-        if self.watch.is_none() {
-            let watch = poller.watch_all(&self.socket, alarm.clone()).map_err(|_| Outcome::NoSocket)?;
-            self.watch = Some(Watching(watch));
+        if self.registration.is_none() {
+            let Watching(registration) = self.registration.insert(Watching(poller.reserve_upstream()));
+            registration.start(alarm.clone());
+            registration.watch(&self.socket).map_err(|_| Outcome::NoSocket)?;
         }
         Ok(())
     }
 
     /// What has connected: the poller gives no more turns for it.
     pub(super) fn into_connected(self) -> (Socket, SocketAddr, Permit) {
-        let Attempt { watch, socket, address, permit } = self;
-        if let Some(Watching(watch)) = &watch {
-            watch.rest(&socket);
+        let Attempt { registration, socket, address, permit } = self;
+        if let Some(Watching(registration)) = &registration {
+            registration.unwatch(&socket);
         }
         (socket, address, permit)
     }

@@ -11,7 +11,7 @@ use super::permit::Permit;
 use super::resolve::Resolver;
 use super::shared::Upstream;
 use crate::message::{Address, Outcome};
-use crate::poller::Poller;
+use crate::runtime::poller::Poller;
 
 /// One backend, to be connected to.
 pub(super) struct Endpoint {

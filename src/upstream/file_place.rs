@@ -1,6 +1,6 @@
 //! The file of a request's body, as far as it counts as one of the connections that there may be. Knows nothing of files.
 
-use std::sync::{Mutex, PoisonError};
+use crate::runtime::sync::Mutex;
 
 use super::lines::Lines;
 use super::permit::Permit;
@@ -22,7 +22,7 @@ impl FilePlace {
     /// The race is decided, and this leg may not have ended. The file is there, so nobody is asked; but its backend has fewer
     /// lines meanwhile.
     pub fn take(&self, lines: &Lines) {
-        let mut taken = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut taken = self.0.lock();
         if matches!(*taken, Taken::NotYet) {
             *taken = Taken::Now(lines.counted_permit());
         }
@@ -30,6 +30,6 @@ impl FilePlace {
 
     /// The leg has ended.
     pub fn give_back(&self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Taken::NoMore;
+        *self.0.lock() = Taken::NoMore;
     }
 }

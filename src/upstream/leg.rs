@@ -14,7 +14,7 @@ use super::sending::Progress;
 use super::slot::Events;
 use super::{Lines, Outgoing};
 use crate::message::Outcome;
-use crate::race::CancelToken;
+use crate::runtime::cancel::CancelToken;
 
 /// How far a leg has come.
 pub enum Step {
@@ -253,7 +253,7 @@ mod tests {
     use super::super::{Reach, SystemLookup, Upstream};
     use super::*;
     use crate::message::{Address, Target};
-    use crate::poller::Poller;
+    use crate::runtime::poller::Poller;
 
     #[test]
     fn what_a_leg_does_can_be_told_and_hung_up_on() {

@@ -11,7 +11,7 @@ use super::permit::Permit;
 use super::response::ResponseHead;
 use super::wire::{Watched, Wire};
 use crate::message::Outcome;
-use crate::race::CancelToken;
+use crate::runtime::cancel::CancelToken;
 
 /// Node closes idle connections after 5 s, others later: a line that is younger is probably alive.
 pub(super) const IDLE_TIME_MAX: Duration = Duration::from_secs(4);

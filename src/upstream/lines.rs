@@ -1,8 +1,8 @@
 //! The lines to one backend: those that idle are used again. Knows nothing of what travels on them.
 
+use crate::runtime::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::fmt;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use super::call::Caller;
@@ -12,7 +12,7 @@ use super::line::Line;
 use super::permit::Permit;
 use super::shared::Upstream;
 use crate::message::Address;
-use crate::poller::{Owner, Turn, Watch};
+use crate::runtime::poller::{Event, EventHandler, Registration};
 
 /// What can't be repeated goes out only on a line that was used just now.
 const IDLE_TIME_MAX_ONCE: Duration = Duration::from_secs(1);
@@ -30,7 +30,7 @@ const SUSPECT_TIME: Duration = Duration::from_millis(100);
 pub struct Lines {
     endpoint: Arc<Endpoint>,
     idle: Mutex<Vec<Idle>>,
-    sweep: Watch,
+    sweep: Registration,
 }
 
 struct Idle {
@@ -43,11 +43,11 @@ struct Idle {
 /// Drops idle lines when their time is over, also if nobody asks for one.
 struct Sweeper(Weak<Lines>);
 
-impl Owner for Sweeper {
-    fn turn(self: Arc<Self>, turn: Turn) {
-        match (turn, self.0.upgrade()) {
-            (Turn::Expired, Some(lines)) => lines.sweep(Instant::now()),
-            (Turn::Ready { .. } | Turn::Expired | Turn::Drain | Turn::Cut, _) => {}
+impl EventHandler for Sweeper {
+    fn on_event(self: Arc<Self>, event: Event) {
+        match (event, self.0.upgrade()) {
+            (Event::Expired, Some(lines)) => lines.sweep(Instant::now()),
+            (Event::Ready { .. } | Event::Expired | Event::Drain | Event::Cut, _) => {}
         }
     }
 }
@@ -57,7 +57,11 @@ impl Lines {
     pub fn new(address: Address, upstream: Arc<Upstream>) -> Arc<Lines> {
         Arc::new_cyclic(|lines: &Weak<Lines>| Lines {
             idle: Mutex::default(),
-            sweep: upstream.poller.alarm(Arc::new(Sweeper(lines.clone()))),
+            sweep: {
+                let sweep = upstream.poller.reserve();
+                sweep.start(Arc::new(Sweeper(lines.clone())));
+                sweep
+            },
             endpoint: Endpoint::new(address, upstream, {
                 let lines = lines.clone();
                 move || lines.upgrade().iter().for_each(|lines| lines.sweep(Instant::now()))
@@ -154,7 +158,7 @@ impl Lines {
     }
 
     fn idle(&self) -> MutexGuard<'_, Vec<Idle>> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+        self.idle.lock()
     }
 }
 
@@ -196,8 +200,8 @@ mod tests {
     use super::super::slot::wait_for;
     use super::super::{Reach, SystemLookup};
     use super::*;
-    use crate::poller::Poller;
-    use crate::race::CancelToken;
+    use crate::runtime::cancel::CancelToken;
+    use crate::runtime::poller::Poller;
 
     const SOON: Duration = Duration::from_secs(10);
     /// In milliseconds.

@@ -9,7 +9,7 @@ use super::endpoint::Endpoint;
 use super::resolve::News;
 use super::slot::Events;
 use crate::message::Outcome;
-use crate::race::CancelToken;
+use crate::runtime::cancel::CancelToken;
 
 /// A leg that waits for addresses.
 pub(super) struct Looking {

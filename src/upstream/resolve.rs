@@ -1,11 +1,11 @@
 //! The addresses of a backend's name: looked up on a thread of its own, kept for a while, refreshed in the background.
 //! Knows nothing of connections.
 
+use crate::runtime::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use super::lookup::Lookups;
@@ -160,7 +160,7 @@ impl fmt::Debug for Resolver {
 
 impl Name {
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     fn addresses(

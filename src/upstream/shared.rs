@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::call::Caller;
 use super::lookup::{Lookup, Lookups};
 use super::tls::{BadCertificate, Tls};
-use crate::poller::Poller;
+use crate::runtime::poller::Poller;
 
 /// How backends are reached.
 #[derive(Debug, Clone)]

@@ -1,6 +1,6 @@
 //! The place in which one leg waits for an event, and from which it goes on once. Knows nothing of sockets, nor of what a leg is.
 
-use crate::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use crate::runtime::sync::{Arc, Mutex, MutexGuard};
 
 /// So often in a row a leg goes on at once that has missed an event. It does so within its own last step, and a backend that keeps
 /// making events would have it go deeper and deeper.
@@ -89,7 +89,7 @@ impl Slot {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 

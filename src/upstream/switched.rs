@@ -12,7 +12,7 @@ use super::line::Line;
 use super::tls_failure::sentence;
 use super::wire::Wire;
 use crate::message::{FarSide, Ready};
-use crate::race::CancelToken;
+use crate::runtime::cancel::CancelToken;
 
 /// A line whose protocol is switched. Dropping it hangs up.
 pub struct Switched {

@@ -1,9 +1,9 @@
 //! What ureq speaks through: a connection on which the request is, and of the answer at least the head. Gives what has come, and else
 //! says that it would have to wait. Knows nothing of how the connection was made.
 
+use crate::runtime::sync::{Arc, Mutex};
 use std::fmt;
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
 
 use ureq::Error;
 use ureq::unversioned::transport::{Buffers, ConnectionDetails, Connector, NextTimeout, Transport as UreqTransport};
@@ -29,7 +29,7 @@ impl Connector<()> for OneConnection {
     type Out = Transport;
 
     fn connect(&self, _: &ConnectionDetails, _: Option<()>) -> Result<Option<Transport>, Error> {
-        Ok(self.0.lock().unwrap_or_else(PoisonError::into_inner).take())
+        Ok(self.0.lock().take())
     }
 }
 

@@ -1,8 +1,8 @@
 //! The rest of a request whose answer is here already: it goes on to its backend beside the answer. Knows nothing of clients,
 //! nor of why it may have to stop.
 
+use crate::runtime::sync::{Arc, Mutex, MutexGuard};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use super::Lines;
@@ -135,7 +135,7 @@ impl SharedLine {
     }
 
     fn holder(&self) -> MutexGuard<'_, Holder> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 

@@ -17,17 +17,17 @@ use super::outbound::Outbound;
 use super::sending::{Call, Judge, Progress};
 use super::slot::{Events, Slot, Waiter};
 use crate::message::Ready;
-use crate::poller::{Owner, Poller, Turn, Watch};
-use crate::race::HangUp;
-use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use crate::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use crate::runtime::cancel::HangUp;
+use crate::runtime::poller::{Event, EventHandler, Poller, Registration};
+use crate::runtime::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use crate::runtime::sync::{Arc, Mutex};
 
 /// A connection, shared by its line, the poller and the token of the current leg.
 pub(super) struct Wire {
     stream: ByteStream,
     call: Mutex<Call>,
     slot: Slot,
-    watch: OnceLock<Watch>,
+    registration: Registration,
     /// Who reads the answer's body, or the other side of a tunnel.
     reader: Mutex<Option<Ready>>,
     /// How many bytes of the answer ureq holds that haven't been read.
@@ -39,38 +39,29 @@ pub(super) struct Wire {
 pub(super) struct Watched(Arc<Wire>);
 
 impl Wire {
-    /// The socket must be non-blocking.
-    pub(super) fn new(socket: Socket) -> Arc<Wire> {
-        Arc::new(Wire {
+    /// Has the poller wake legs that wait here, until [`Wire::leave_poller`]. The socket must be non-blocking.
+    pub(super) fn open(socket: Socket, poller: &Poller) -> io::Result<Arc<Wire>> {
+        let wire = Arc::new(Wire {
             stream: ByteStream::new(socket),
             call: Mutex::default(),
             slot: Slot::default(),
-            watch: OnceLock::new(),
+            registration: poller.reserve_upstream(),
             reader: Mutex::default(),
             held: AtomicUsize::new(0),
             is_hung_up: AtomicBool::new(false),
-        })
-    }
-
-    /// Has the poller wake legs that wait here, until [`Wire::leave_poller`].
-    pub(super) fn join_poller(self: &Arc<Wire>, poller: &Poller) -> io::Result<()> {
-        if self.watch.get().is_some() {
-            return Ok(());
-        }
-        let watch = poller.watch_all(self.socket(), self.clone())?;
-        let _ = self.watch.set(watch);
-        Ok(())
+        });
+        wire.registration.start(wire.clone());
+        wire.registration.watch(wire.socket()).inspect_err(|_| wire.registration.end())?;
+        Ok(wire)
     }
 
     /// Whether its turns are given on the current thread.
     pub(super) fn is_here(&self) -> bool {
-        self.watch.get().is_some_and(Watch::is_here)
+        self.registration.is_on_current_thread()
     }
 
     pub(super) fn leave_poller(&self) {
-        if let Some(watch) = self.watch.get() {
-            watch.end();
-        }
+        self.registration.end();
     }
 
     /// The connection has just been made. The turns that told of its end, or of bytes that came with the last of the
@@ -81,23 +72,23 @@ impl Wire {
 
     /// The last request is done with: its body is let go.
     pub(super) fn let_go(&self) {
-        let call = std::mem::take(&mut *lock(&self.call));
+        let call = std::mem::take(&mut *self.call.lock());
         drop(call);
     }
 
     /// Sends of a request what is in memory, as far as that goes without waiting.
     pub(super) fn begin(&self, request: Outbound) {
         let call = Call::begin(request, &self.stream);
-        *lock(&self.call) = call;
+        *self.call.lock() = call;
     }
 
     /// Goes on with a request that isn't out, unless `judge` finds an answer that is here already; without one nothing is looked
     /// at. Doesn't wait, but reads files.
     pub(super) fn send_more(&self, judge: Option<Judge>, silence_max: Duration) -> Progress {
         // Not under the lock: whoever runs the leg does it, and nobody else asks meanwhile.
-        let mut call = std::mem::take(&mut *lock(&self.call));
+        let mut call = std::mem::take(&mut *self.call.lock());
         let progress = call.go_on(&self.stream, judge, silence_max);
-        *lock(&self.call) = call;
+        *self.call.lock() = call;
         progress
     }
 
@@ -165,7 +156,7 @@ impl Wire {
 
     /// Has `reader` told of every event from now on, or nobody any more.
     pub(super) fn set_reader(&self, reader: Option<Ready>) {
-        let before = std::mem::replace(&mut *lock(&self.reader), reader);
+        let before = std::mem::replace(&mut *self.reader.lock(), reader);
         drop(before);
     }
 
@@ -199,19 +190,17 @@ impl Wire {
 
     /// Whether all of the request is on the wire.
     pub(super) fn is_request_out(&self) -> bool {
-        lock(&self.call).is_out()
+        self.call.lock().is_out()
     }
 
     /// Whether no byte of the request has gone out.
     pub(super) fn is_request_untouched(&self) -> bool {
-        lock(&self.call).is_untouched()
+        self.call.lock().is_untouched()
     }
 
     /// Tells then at the latest.
     pub(super) fn set_deadline(&self, deadline: Instant) {
-        if let Some(watch) = self.watch.get() {
-            watch.set_deadline(Some(deadline));
-        }
+        self.registration.set_deadline(Some(deadline));
     }
 }
 
@@ -257,15 +246,15 @@ impl HangUp for Wire {
     }
 }
 
-impl Owner for Wire {
-    fn turn(self: Arc<Self>, turn: Turn) {
-        match turn {
-            Turn::Ready { .. } | Turn::Expired => {}
+impl EventHandler for Wire {
+    fn on_event(self: Arc<Self>, event: Event) {
+        match event {
+            Event::Ready { .. } | Event::Expired => {}
             // Once it is hung up on, its leg ends; before that it has its own end: an answer, a deadline, its token.
-            Turn::Cut if self.is_hung_up.load(Ordering::Acquire) => {}
-            Turn::Drain | Turn::Cut => return,
+            Event::Cut if self.is_hung_up.load(Ordering::Acquire) => {}
+            Event::Drain | Event::Cut => return,
         }
-        let reader = lock(&self.reader).clone();
+        let reader = self.reader.lock().clone();
         if let Some(reader) = reader {
             reader();
         }
@@ -277,8 +266,4 @@ impl fmt::Debug for Wire {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Wire").field("socket", self.socket()).finish_non_exhaustive()
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -5,10 +5,11 @@ use std::time::{Duration, Instant};
 
 use shuttle::sync::Condvar;
 
-use crate::poller::{Poller, Turn};
-use crate::race::{CancelToken, HangUp, Linger, Race, Reaper};
-use crate::sync::thread::{scope, yield_now};
-use crate::sync::{Arc, Mutex, chance};
+use crate::race::{Linger, Race, Reaper};
+use crate::runtime::cancel::{CancelToken, HangUp};
+use crate::runtime::poller::{Event, Poller};
+use crate::runtime::sync::thread::{scope, yield_now};
+use crate::runtime::sync::{Arc, Mutex, chance};
 
 /// A socket that one leg after the other uses.
 struct Socket {
@@ -58,14 +59,14 @@ struct Bell {
 
 impl HangUp for Bell {
     fn hang_up(&self) {
-        *self.has_rung.lock().expect("no panic") = true;
+        *self.has_rung.lock() = true;
         self.rings.notify_all();
     }
 }
 
 impl Bell {
     fn wait(&self) {
-        let rung = self.has_rung.lock().expect("no panic");
+        let rung = self.has_rung.lock();
         drop(self.rings.wait_while(rung, |rung| !*rung));
     }
 }
@@ -110,9 +111,9 @@ fn reap(linger: Linger, taken_at: Instant, closes: bool) {
         }
         if closes {
             if chance(2) {
-                poller.tell_all(Turn::Drain);
+                poller.broadcast(Event::Drain);
             }
-            poller.tell_all(Turn::Cut);
+            poller.broadcast(Event::Cut);
         }
         for (decided, is_safe) in &races {
             let until = taken_at + if *is_safe { linger.safe } else { linger.not_safe };

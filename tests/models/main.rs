@@ -9,9 +9,6 @@
 // The double of `select!` makes one of a loop that isn't.
 #![allow(clippy::while_let_loop)]
 
-/// Locks, atomics, threads and channels whose every use is a place to stop.
-mod sync;
-
 #[path = "../../src/message/mod.rs"]
 mod message;
 
@@ -20,8 +17,8 @@ mod journal {
     pub fn refused(_: std::net::SocketAddr, _: &crate::message::Refusal) {}
 }
 
-/// A poller whose clock runs as fast as it likes.
-mod poller;
+/// Waiting, hanging up and locks: the doubles.
+mod runtime;
 
 #[path = "../../src/race/mod.rs"]
 mod race;

@@ -7,8 +7,8 @@ use std::sync::{Mutex as Cell, MutexGuard};
 use std::time::{Duration, Instant};
 
 use crate::race::{Abandoned, End, LegResult, Mark, PathKey, Race, Silent, Verdict};
-use crate::sync::thread::{Scope, scope};
-use crate::sync::{chance, pick};
+use crate::runtime::sync::thread::{Scope, scope};
+use crate::runtime::sync::{chance, pick};
 
 /// What a leg would do if nobody stopped it.
 #[derive(Clone, Copy, PartialEq)]

@@ -10,13 +10,13 @@ use socket2::{Domain, Socket, Type};
 
 use crate::byte_stream::Peeked;
 use crate::outbound::{Body, Outbound};
-use crate::poller::{Poller, Turn};
-use crate::race::{CancelToken, HangUp};
+use crate::runtime::cancel::{CancelToken, HangUp};
+use crate::runtime::poller::{Event, Poller};
+use crate::runtime::sync::channel::{Receiver, Sender, bounded};
+use crate::runtime::sync::thread::{scope, yield_now};
+use crate::runtime::sync::{chance, pick};
 use crate::sending::{Early, Judge, Progress};
 use crate::slot::{Events, Waiter};
-use crate::sync::channel::{Receiver, Sender, bounded};
-use crate::sync::thread::{scope, yield_now};
-use crate::sync::{chance, pick};
 use crate::wire::Wire;
 use shuttle::sync::Arc;
 
@@ -26,8 +26,8 @@ pub fn a_leg_in_the_poller_goes_on_once() {
     let (near, far) = Socket::pair(Domain::UNIX, Type::STREAM, None).expect("two sockets");
     near.set_nonblocking(true).expect("a socket");
     far.set_nonblocking(true).expect("a socket");
-    let (poller, token, wire) = (Poller::default(), CancelToken::default(), Wire::new(near));
-    wire.join_poller(&poller).expect("a place in the poller");
+    let (poller, token) = (Poller::default(), CancelToken::default());
+    let wire = Wire::open(near, &poller).expect("a place in the poller");
     let times_out = chance(3);
     let head_by = if times_out { Instant::now() } else { Instant::now() + LONG };
     scope(|scope| {
@@ -109,14 +109,14 @@ fn answer(mut far: &Socket, poller: &Poller) {
     }
     for piece in [b"ans", b"wer"] {
         let is_shut = far.write(piece).is_err();
-        poller.tell_all(Turn::Ready { read_closed: is_shut, dead: is_shut });
+        poller.broadcast(Event::Ready { read_closed: is_shut, dead: is_shut });
     }
 }
 
 /// The house is closed, on another thread than the poller's.
 fn cut(token: &CancelToken, poller: &Poller) {
     token.cancel();
-    poller.tell_all(Turn::Cut);
+    poller.broadcast(Event::Cut);
 }
 
 /// More than its sockets take at once.
@@ -147,8 +147,8 @@ pub fn a_request_in_many_goes_arrives_whole_or_its_leg_knows_why() {
         4 => Course::HungUp,
         _ => Course::Whole,
     };
-    let (poller, token, wire) = (Poller::default(), CancelToken::default(), Wire::new(near));
-    wire.join_poller(&poller).expect("a place in the poller");
+    let (poller, token) = (Poller::default(), CancelToken::default());
+    let wire = Wire::open(near, &poller).expect("a place in the poller");
     scope(|scope| {
         scope.spawn(|| poller.run());
         let backend = scope.spawn(|| take_and_answer(&far, &poller, course));
@@ -216,10 +216,10 @@ fn take_and_answer(mut far: &Socket, poller: &Poller, course: Course) -> bool {
         if is_closed {
             return false;
         }
-        poller.tell_all(Turn::Ready { read_closed: false, dead: false });
+        poller.broadcast(Event::Ready { read_closed: false, dead: false });
         if course == Course::Refused {
             let is_shut = far.write(b"no").is_err();
-            poller.tell_all(Turn::Ready { read_closed: is_shut, dead: is_shut });
+            poller.broadcast(Event::Ready { read_closed: is_shut, dead: is_shut });
             return false;
         }
         if course == Course::Ended {
@@ -227,13 +227,13 @@ fn take_and_answer(mut far: &Socket, poller: &Poller, course: Course) -> bool {
             (0..20).for_each(|_| yield_now());
             let _ = far.write(b"n");
             let _ = far.shutdown(Shutdown::Write);
-            poller.tell_all(Turn::Ready { read_closed: true, dead: false });
+            poller.broadcast(Event::Ready { read_closed: true, dead: false });
             return false;
         }
     }
     assert!(taken[4..] == PATTERN[..] && taken.starts_with(b"head"), "every byte once and in order");
     let is_shut = far.write(b"answer").is_err();
-    poller.tell_all(Turn::Ready { read_closed: is_shut, dead: is_shut });
+    poller.broadcast(Event::Ready { read_closed: is_shut, dead: is_shut });
     true
 }
 

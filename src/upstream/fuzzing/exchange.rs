@@ -18,8 +18,8 @@ use super::super::wire::{Watched, Wire};
 use super::super::{Answer, AnswerBody, Events, Lines, Outgoing, Reach, Step, SystemLookup, Upstream, Waiter};
 use super::answers::{Head, Kept, Meaning};
 use crate::message::{Address, Outcome, Target};
-use crate::poller::{Owner, Poller, Turn};
-use crate::race::CancelToken;
+use crate::runtime::cancel::CancelToken;
+use crate::runtime::poller::{Event, EventHandler, Poller};
 
 /// More pieces come as one: each costs calls of the kernel.
 const PIECES_MAX: usize = 64;
@@ -95,7 +95,7 @@ impl<'a> Exchange<'a> {
         let lines = Lines::new(address, upstream());
         let (near, far) = UnixStream::pair().expect("two sockets");
         near.set_nonblocking(true).expect("a socket");
-        let wire = Wire::new(OwnedFd::from(near).into());
+        let wire = Wire::open(OwnedFd::from(near).into(), &upstream().poller).expect("a place in the poller");
         let peer = SocketAddr::from(([127, 0, 0, 1], 1));
         let connection = NewConnection { wire: Watched::new(wire.clone()), peer, permit: lines.counted_permit() };
         let target = Target::parse(method, "/").expect("a target");
@@ -195,7 +195,7 @@ impl<'a> Backend<'a> {
         if self.has_ended {
             self.socket.shutdown(Shutdown::Write).expect("a connection");
         }
-        self.wire.clone().turn(Turn::Ready { read_closed: self.has_ended, dead: false });
+        self.wire.clone().on_event(Event::Ready { read_closed: self.has_ended, dead: false });
     }
 
     fn send_rest(&mut self) {

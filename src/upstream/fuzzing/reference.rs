@@ -1,9 +1,9 @@
 //! What ureq by itself makes of an answer: nothing of the proxy's own is between it and the bytes, but for what brings chunks into
 //! form.
 
+use crate::runtime::sync::{Arc, Mutex, MutexGuard};
 use std::fmt;
 use std::io::Read as _;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use http::header::TRANSFER_ENCODING;
 use http::{Method, Request, Version};
@@ -108,7 +108,7 @@ impl Tape {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 

@@ -11,9 +11,9 @@ use super::crowd::Crowd;
 use super::limits::{Limits, Yielding};
 use super::pipe::Pipes;
 use crate::message::{ReplyTo, Request};
-use crate::poller::Poller;
-use crate::sync::atomic::AtomicBool;
-use crate::sync::{Arc, Weak};
+use crate::runtime::poller::Poller;
+use crate::runtime::sync::atomic::AtomicBool;
+use crate::runtime::sync::{Arc, Weak};
 
 /// Takes every request.
 pub trait Handler: Send + Sync {

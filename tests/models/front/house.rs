@@ -9,10 +9,10 @@ use socket2::{SockRef, Socket};
 use super::Front;
 use super::client::Client;
 use crate::message::{Delivered, Delivery};
-use crate::poller::Turn;
-use crate::sync::atomic::{AtomicBool, Ordering};
-use crate::sync::bell::{ring, wait_for};
-use crate::sync::{Arc, Weak, chance, pick};
+use crate::runtime::poller::Event;
+use crate::runtime::sync::atomic::{AtomicBool, Ordering};
+use crate::runtime::sync::bell::{ring, wait_for};
+use crate::runtime::sync::{Arc, Weak, chance, pick};
 
 /// No wait of a model's is over before it ends.
 pub const LONG: Duration = Duration::from_secs(3600);
@@ -111,11 +111,11 @@ impl House {
             House::Open => {}
             House::Drains => {
                 front.draining.store(true, Ordering::SeqCst);
-                front.poller.tell_all(Turn::Drain);
+                front.poller.broadcast(Event::Drain);
             }
             House::Cuts => {
-                front.poller.tell_all(Turn::Cut);
-                front.poller.tell_all(Turn::Cut);
+                front.poller.broadcast(Event::Cut);
+                front.poller.broadcast(Event::Cut);
                 front.poller.stop();
             }
             House::IsFull => {

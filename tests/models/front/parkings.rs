@@ -2,10 +2,10 @@
 //! thread that has it, and it ends once.
 
 use super::parking::Parking;
-use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use crate::sync::bell::{ring, wait_for};
-use crate::sync::chance;
-use crate::sync::thread::scope;
+use crate::runtime::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use crate::runtime::sync::bell::{ring, wait_for};
+use crate::runtime::sync::chance;
+use crate::runtime::sync::thread::scope;
 
 /// How often something happens on each of two threads.
 const EVENTS: usize = 2;

@@ -13,12 +13,12 @@ use super::Front;
 use super::client::Client;
 use super::house::{Ears, House, LONG, PATTERN, Told, any_length, delivered, leave, read_some, set, write_some};
 use crate::message::{Ready, Reply, ReplyBody, ReplyTo, Request, Source};
-use crate::poller::{Meant, survive};
-use crate::sync::atomic::{AtomicBool, Ordering};
-use crate::sync::bell::{ring, wait_for};
-use crate::sync::channel::{Receiver, Sender, bounded};
-use crate::sync::thread::scope;
-use crate::sync::{Arc, Mutex, PoisonError, Weak, chance, pick};
+use crate::runtime::poller::{Meant, survive};
+use crate::runtime::sync::atomic::{AtomicBool, Ordering};
+use crate::runtime::sync::bell::{ring, wait_for};
+use crate::runtime::sync::channel::{Receiver, Sender, bounded};
+use crate::runtime::sync::thread::scope;
+use crate::runtime::sync::{Arc, Mutex, Weak, chance, pick};
 
 const NEXT_REQUEST: &[u8] = b"GET /next HTTP/1.1\r\nHost: a\r\n\r\n";
 const NEXT_BODY: &[u8] = b"the next\n";
@@ -128,8 +128,8 @@ impl Arriving {
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> crate::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock<T>(mutex: &Mutex<T>) -> crate::runtime::sync::MutexGuard<'_, T> {
+    mutex.lock()
 }
 
 struct Body(Arc<Arriving>);

@@ -12,12 +12,12 @@ use super::Front;
 use super::client::Client;
 use super::house::{Ears, House, LONG, PATTERN, Told, any_length, delivered, leave, read_some, set, write_some};
 use crate::message::{FarSide, Ready, Reply, ReplyBody, ReplyTo, Request};
-use crate::poller::{Owner, Poller, Turn, Watch};
-use crate::sync::atomic::{AtomicBool, Ordering};
-use crate::sync::bell::{ring, wait_for};
-use crate::sync::channel::{Receiver, bounded};
-use crate::sync::thread::scope;
-use crate::sync::{Arc, Mutex, OnceLock, PoisonError, Weak, chance, pick};
+use crate::runtime::poller::{Event, EventHandler, Poller, Registration};
+use crate::runtime::sync::atomic::{AtomicBool, Ordering};
+use crate::runtime::sync::bell::{ring, wait_for};
+use crate::runtime::sync::channel::{Receiver, bounded};
+use crate::runtime::sync::thread::scope;
+use crate::runtime::sync::{Arc, Mutex, Weak, chance, pick};
 
 /// What is going to happen.
 #[derive(Debug, Clone, Copy)]
@@ -66,7 +66,7 @@ impl Plan {
 /// The place of the backend's connection in the poller.
 struct Line {
     socket: Socket,
-    watch: OnceLock<Watch>,
+    registration: Registration,
     reader: Mutex<Option<Ready>>,
 }
 
@@ -78,22 +78,20 @@ impl Line {
             socket.set_nonblocking(true).expect("a socket");
             socket.set_send_buffer_size(4096).expect("a small buffer");
         }
-        let line = Arc::new(Line { socket: near, watch: OnceLock::new(), reader: Mutex::default() });
-        let watch = poller.alarm(line.clone());
-        watch.begin(&line.socket).expect("a place in the poller");
-        watch.tell_of_room(&line.socket).expect("a place in the poller");
-        let _ = line.watch.set(watch);
+        let line = Arc::new(Line { socket: near, registration: poller.reserve(), reader: Mutex::default() });
+        line.registration.start(line.clone());
+        line.registration.watch(&line.socket).expect("a place in the poller");
         (line, far)
     }
 
     fn set_reader(&self, reader: Option<Ready>) {
-        *self.reader.lock().unwrap_or_else(PoisonError::into_inner) = reader;
+        *self.reader.lock() = reader;
     }
 }
 
-impl Owner for Line {
-    fn turn(self: Arc<Self>, _: Turn) {
-        let reader = self.reader.lock().unwrap_or_else(PoisonError::into_inner).clone();
+impl EventHandler for Line {
+    fn on_event(self: Arc<Self>, _: Event) {
+        let reader = self.reader.lock().clone();
         if let Some(reader) = reader {
             reader();
         }
@@ -172,9 +170,7 @@ impl FarSide for Far {
 impl Drop for Far {
     fn drop(&mut self) {
         self.line.set_reader(None);
-        if let Some(watch) = self.line.watch.get() {
-            watch.end();
-        }
+        self.line.registration.end();
         let _ = self.line.socket.shutdown(Shutdown::Both);
     }
 }

@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use crate::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use super::sync::{Arc, Mutex, MutexGuard};
 
 /// What a leg waits on, and how to end that wait. Called under the token's lock: it must not block.
 pub trait HangUp: Send + Sync {
@@ -64,7 +64,7 @@ impl CancelToken {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 

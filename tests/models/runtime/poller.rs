@@ -1,4 +1,4 @@
-//! The double of `src/poller.rs`: deadlines and turns, and sockets if it is made with them. Deadlines are either long past or
+//! The double of `src/poller.rs`: deadlines and events, and sockets if it is made with them. Deadlines are either long past or
 //! far away.
 
 use std::io;
@@ -11,21 +11,21 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Registry, Token};
 use shuttle::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-use crate::sync::bell::{ring, wait_for};
+use crate::runtime::sync::bell::{ring, wait_for};
 
 /// What a model's panic carries that is meant. The poller goes on after it.
 pub struct Meant;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Turn {
+pub enum Event {
     Ready { read_closed: bool, dead: bool },
     Expired,
     Drain,
     Cut,
 }
 
-pub trait Owner: Send + Sync {
-    fn turn(self: Arc<Self>, turn: Turn);
+pub trait EventHandler: Send + Sync {
+    fn on_event(self: Arc<Self>, event: Event);
 }
 
 #[derive(Clone, Default)]
@@ -51,11 +51,11 @@ struct Watched {
 }
 
 struct Entry {
-    owner: Option<Arc<dyn Owner>>,
+    handler: Option<Arc<dyn EventHandler>>,
     deadline: Option<Instant>,
 }
 
-pub struct Watch {
+pub struct Registration {
     shared: Arc<Shared>,
     token: usize,
 }
@@ -69,21 +69,20 @@ impl Poller {
         Poller(Arc::new(Shared { kernel, ..Shared::default() }))
     }
 
-    #[allow(clippy::unnecessary_wraps)] // The real one may fail.
-    pub fn watch_all(&self, _: &impl AsFd, owner: Arc<dyn Owner>) -> io::Result<Watch> {
-        Ok(self.alarm(owner))
-    }
-
-    pub fn alarm(&self, owner: Arc<dyn Owner>) -> Watch {
+    pub fn reserve(&self) -> Registration {
         let mut watched = self.0.lock();
-        watched.entries.push(Entry { owner: Some(owner), deadline: None });
-        Watch { shared: self.0.clone(), token: watched.entries.len() - 1 }
+        watched.entries.push(Entry { handler: None, deadline: None });
+        Registration { shared: self.0.clone(), token: watched.entries.len() - 1 }
     }
 
-    pub fn tell_all(&self, turn: Turn) {
-        let owners: Vec<_> = self.0.lock().entries.iter().filter_map(|entry| entry.owner.clone()).collect();
-        for owner in owners {
-            owner.turn(turn);
+    pub fn reserve_upstream(&self) -> Registration {
+        self.reserve()
+    }
+
+    pub fn broadcast(&self, event: Event) {
+        let handlers: Vec<_> = self.0.lock().entries.iter().filter_map(|entry| entry.handler.clone()).collect();
+        for handler in handlers {
+            handler.on_event(event);
         }
         if self.0.kernel.is_some() {
             ring();
@@ -99,7 +98,7 @@ impl Poller {
         self.0.notify();
     }
 
-    /// The poller's thread: tells owners that their deadline has passed, and what has happened to their sockets, until it is
+    /// The poller's thread: tells handlers that their deadline has passed, and what has happened to their sockets, until it is
     /// stopped.
     pub fn run(&self) {
         if let Some(kernel) = &self.0.kernel {
@@ -117,29 +116,29 @@ impl Poller {
                 watched = self.0.changed.wait(watched).unwrap_or_else(PoisonError::into_inner);
             };
             drop(watched);
-            expired.turn(Turn::Expired);
+            expired.on_event(Event::Expired);
         }
     }
 
     fn run_with(&self, kernel: &Kernel) {
         let mut events = Events::with_capacity(16);
         loop {
-            let turns = wait_for(|| {
-                let turns = self.look(kernel, &mut events);
-                (turns.as_ref().is_none_or(|turns| !turns.is_empty())).then_some(turns)
+            let events = wait_for(|| {
+                let events = self.look(kernel, &mut events);
+                (events.as_ref().is_none_or(|events| !events.is_empty())).then_some(events)
             });
-            let Some(turns) = turns else { return };
-            for (token, turn) in turns {
-                let owner = self.0.lock().entries.get(token).and_then(|entry| entry.owner.clone());
-                if let Some(owner) = owner {
-                    give(owner, turn);
+            let Some(events) = events else { return };
+            for (token, event) in events {
+                let handler = self.0.lock().entries.get(token).and_then(|entry| entry.handler.clone());
+                if let Some(handler) = handler {
+                    give(handler, event);
                 }
             }
         }
     }
 
     /// What there is to tell now, and whom; `None` if it is stopped.
-    fn look(&self, kernel: &Kernel, events: &mut Events) -> Option<Vec<(usize, Turn)>> {
+    fn look(&self, kernel: &Kernel, events: &mut Events) -> Option<Vec<(usize, Event)>> {
         let mut watched = self.0.lock();
         if watched.stopped {
             return None;
@@ -147,19 +146,19 @@ impl Poller {
         kernel.poll.lock().expect("one thread").poll(events, Some(Duration::ZERO)).expect("events");
         let ready = events.iter().map(|event| {
             let dead = event.is_error() || (event.is_read_closed() && event.is_write_closed());
-            (event.token().0, Turn::Ready { read_closed: event.is_read_closed(), dead })
+            (event.token().0, Event::Ready { read_closed: event.is_read_closed(), dead })
         });
-        let mut turns: Vec<_> = ready.collect();
+        let mut events: Vec<_> = ready.collect();
         let now = Instant::now();
         while let Some(token) = watched.take_expired(now) {
-            turns.push((token, Turn::Expired));
+            events.push((token, Event::Expired));
         }
-        Some(turns)
+        Some(events)
     }
 }
 
-fn give(owner: Arc<dyn Owner>, turn: Turn) {
-    survive(|| owner.turn(turn));
+fn give(handler: Arc<dyn EventHandler>, event: Event) {
+    survive(|| handler.on_event(event));
     ring();
 }
 
@@ -172,32 +171,38 @@ pub fn survive(work: impl FnOnce()) {
     }
 }
 
-impl Watch {
+impl Registration {
     #[allow(clippy::unused_self)] // It makes no difference here.
-    pub fn is_here(&self) -> bool {
+    pub fn is_on_current_thread(&self) -> bool {
         false
     }
 
-    #[allow(clippy::unused_self)] // No socket gives turns here.
-    pub fn rest(&self, _: &impl AsFd) {}
+    #[allow(clippy::unused_self)] // No socket gives events here.
+    pub fn pause(&self, _: &impl AsFd) {}
 
     #[allow(clippy::unused_self, clippy::unnecessary_wraps)] // The real one may fail.
     pub fn wake(&self, _: &impl AsFd) -> io::Result<()> {
         Ok(())
     }
 
-    pub fn begin(&self, socket: &impl AsFd) -> io::Result<()> {
+    pub fn watch_reads(&self, socket: &impl AsFd) -> io::Result<()> {
         let Some(kernel) = &self.shared.kernel else { return Ok(()) };
         let fd = socket.as_fd().as_raw_fd();
         kernel.registry.register(&mut SourceFd(&fd), Token(self.token), Interest::READABLE)
     }
 
-    pub fn tell_of_room(&self, socket: &impl AsFd) -> io::Result<()> {
+    pub fn watch_writes(&self, socket: &impl AsFd) -> io::Result<()> {
         let Some(kernel) = &self.shared.kernel else { return Ok(()) };
         let interest = Interest::READABLE | Interest::WRITABLE;
         kernel.registry.reregister(&mut SourceFd(&socket.as_fd().as_raw_fd()), Token(self.token), interest)?;
         ring();
         Ok(())
+    }
+
+    pub fn watch(&self, socket: &impl AsFd) -> io::Result<()> {
+        let Some(kernel) = &self.shared.kernel else { return Ok(()) };
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        kernel.registry.register(&mut SourceFd(&socket.as_fd().as_raw_fd()), Token(self.token), interest)
     }
 
     pub fn set_deadline(&self, deadline: Option<Instant>) {
@@ -207,16 +212,22 @@ impl Watch {
         self.shared.notify();
     }
 
+    pub fn start(&self, handler: Arc<dyn EventHandler>) {
+        if let Some(entry) = self.shared.lock().entries.get_mut(self.token) {
+            entry.handler = Some(handler);
+        }
+    }
+
     pub fn end(&self) {
-        let owner = self.shared.lock().entries.get_mut(self.token).and_then(|entry| entry.owner.take());
-        drop(owner);
+        let handler = self.shared.lock().entries.get_mut(self.token).and_then(|entry| entry.handler.take());
+        drop(handler);
     }
 }
 
 impl Watched {
-    fn pop_expired(&mut self, now: Instant) -> Option<Arc<dyn Owner>> {
+    fn pop_expired(&mut self, now: Instant) -> Option<Arc<dyn EventHandler>> {
         let token = self.take_expired(now)?;
-        self.entries[token].owner.clone()
+        self.entries[token].handler.clone()
     }
 
     fn take_expired(&mut self, now: Instant) -> Option<usize> {

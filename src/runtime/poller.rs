@@ -1,7 +1,8 @@
-//! Waits for many sockets and for the next deadline, and tells each owner that its turn has come. Several threads may share
-//! the work: each has its own share of the sockets.
-//! Never blocks elsewhere, and knows nothing of what the sockets are or what their owners do.
+//! Waits for many sockets and for the next deadline, and tells their handlers what has happened. Several threads may share the
+//! work: each has its own share of the registrations.
+//! Never blocks elsewhere, and knows nothing of what the sockets are or what their handlers do.
 
+use super::sync::{Arc, Mutex, MutexGuard};
 use std::cell::RefCell;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
@@ -10,7 +11,6 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::slice;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Instant;
 
@@ -19,12 +19,12 @@ use mio::{Events, Interest, Poll, Registry, Token, Waker};
 
 /// Events taken from the kernel in one call: more than a loaded host has ready at once.
 const EVENTS_MAX: usize = 1024;
-/// The waker's own token; watches count up from the next.
+/// The waker's own token; registrations count up from the next.
 const WAKER: Token = Token(0);
 
-/// What an owner is told.
+/// What a handler is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Turn {
+pub enum Event {
     /// Bytes, an end or an error arrived since the last time: read until it would block.
     Ready {
         /// The peer sends no more; what it sent before may still be unread.
@@ -34,16 +34,17 @@ pub enum Turn {
     },
     /// The deadline has passed.
     Expired,
-    /// The house closes: finish what is under way, begin nothing.
+    /// A shutdown has begun: finish what is under way, begin nothing.
     Drain,
-    /// The house is closed: end now.
+    /// The shutdown's time is over: end now.
     Cut,
 }
 
-/// What is told about a socket or a deadline, for each watch always on the same thread of the poller's. It must not block.
-pub trait Owner: Send + Sync {
-    /// Takes the turn.
-    fn turn(self: Arc<Self>, turn: Turn);
+/// Gets the events of a socket and a deadline, those of one registration always on the same one of the poller's threads. It must
+/// not block.
+pub trait EventHandler: Send + Sync {
+    /// Acts on the event.
+    fn on_event(self: Arc<Self>, event: Event);
 }
 
 /// A handle on the poller; clones share it.
@@ -53,11 +54,11 @@ pub struct Poller(Arc<Shares>);
 /// Each thread waits for its own share of everything that is watched.
 struct Shares {
     all: Vec<Arc<Shared>>,
-    /// Which gets the next owner.
+    /// Which gets the next registration.
     next: AtomicUsize,
-    /// Which gets the next socket that connects. A counter for both would give one all those that connect, if they took turns
-    /// with others.
-    next_connecting: AtomicUsize,
+    /// Which gets the next connection to a backend. A counter for both would give one thread all of them if they alternate with
+    /// others.
+    next_upstream: AtomicUsize,
 }
 
 struct Shared {
@@ -73,87 +74,79 @@ struct Watched {
     deadlines: BinaryHeap<Reverse<(Instant, usize)>>,
     /// Until when the poller sleeps; only an earlier deadline wakes it.
     sleeps_until: Option<Instant>,
-    /// Never used twice, so that an event of a closed socket finds no owner.
+    /// Never used twice, so that an event of a closed socket finds no handler.
     next_token: usize,
     stopped: bool,
 }
 
 struct Entry {
-    owner: Arc<dyn Owner>,
+    handler: Arc<dyn EventHandler>,
     deadline: Option<Instant>,
     /// The instants in `deadlines` that stand for this entry, the earliest last. They are few: one is added only before all
     /// others, and is taken out when it comes.
     queued: Vec<Instant>,
 }
 
-/// What an owner holds of its place in the poller. The poller holds the owner until [`Watch::end`].
-pub struct Watch {
+/// A handler's place in the poller, which is the handler's own: from [`Registration::start`] to [`Registration::end`] the poller
+/// holds the handler.
+pub struct Registration {
     shared: Arc<Shared>,
     token: usize,
 }
 
 thread_local! {
     /// What the current thread waits for, if it does.
-    static WAITS_FOR: RefCell<Option<Arc<Shared>>> = const { RefCell::new(None) };
+    static CURRENT: RefCell<Option<Arc<Shared>>> = const { RefCell::new(None) };
 }
 
 /// The poller's own side: the thread that waits.
-pub struct Waiter {
+pub struct EventLoop {
     poll: Poll,
     shared: Arc<Shared>,
 }
 
 impl Shares {
-    fn place(&self, next: &AtomicUsize, owner: Arc<dyn Owner>) -> Watch {
+    fn reserve(&self, next: &AtomicUsize) -> Registration {
         let shared = self.all[next.fetch_add(1, Ordering::Relaxed) % self.all.len()].clone();
-        let token = shared.lock().insert(owner);
-        Watch { shared, token }
+        let token = shared.lock().take_token();
+        Registration { shared, token }
     }
 }
 
 impl Poller {
-    /// A poller and its waiting side, which wants a thread.
-    pub fn new() -> io::Result<(Poller, Waiter)> {
-        let waiter = Waiter::new()?;
-        Ok((Poller::of(slice::from_ref(&waiter)), waiter))
+    /// A poller and its event loop, which wants a thread.
+    pub fn new() -> io::Result<(Poller, EventLoop)> {
+        let event_loop = EventLoop::new()?;
+        Ok((Poller::of(slice::from_ref(&event_loop)), event_loop))
     }
 
-    /// A poller whose work is shared by so many waiting sides, at least one, each of which wants a thread.
-    pub fn shared_by(threads: usize) -> io::Result<(Poller, Vec<Waiter>)> {
-        let waiters = (0..threads.max(1)).map(|_| Waiter::new()).collect::<io::Result<Vec<_>>>()?;
-        Ok((Poller::of(&waiters), waiters))
+    /// A poller whose work is shared by this number of event loops, at least one, each of which wants a thread.
+    pub fn shared_by(threads: usize) -> io::Result<(Poller, Vec<EventLoop>)> {
+        let event_loops = (0..threads.max(1)).map(|_| EventLoop::new()).collect::<io::Result<Vec<_>>>()?;
+        Ok((Poller::of(&event_loops), event_loops))
     }
 
-    fn of(waiters: &[Waiter]) -> Poller {
-        let all = waiters.iter().map(|waiter| waiter.shared.clone()).collect();
-        Poller(Arc::new(Shares { all, next: AtomicUsize::new(0), next_connecting: AtomicUsize::new(0) }))
+    fn of(event_loops: &[EventLoop]) -> Poller {
+        let all = event_loops.iter().map(|event_loop| event_loop.shared.clone()).collect();
+        Poller(Arc::new(Shares { all, next: AtomicUsize::new(0), next_upstream: AtomicUsize::new(0) }))
     }
 
-    /// Watches a socket for its owner: edge-triggered, for reading. The socket must be closed after [`Watch::end`].
-    pub fn watch(&self, socket: &impl AsFd, owner: Arc<dyn Owner>) -> io::Result<Watch> {
-        let watch = self.alarm(owner);
-        watch.begin(socket).inspect_err(|_| watch.end())?;
-        Ok(watch)
+    /// A place on one of the threads, for a handler that is yet to be made around it.
+    pub fn reserve(&self) -> Registration {
+        self.0.reserve(&self.0.next)
     }
 
-    /// The same for a socket that is connecting, and may have to wait until it can be written to.
-    pub fn watch_all(&self, socket: &impl AsFd, owner: Arc<dyn Owner>) -> io::Result<Watch> {
-        let watch = self.0.place(&self.0.next_connecting, owner);
-        watch.wake(socket).inspect_err(|_| watch.end())?;
-        Ok(watch)
+    /// Like [`Poller::reserve`], for a connection to a backend: these are shared out among the threads by themselves.
+    pub fn reserve_upstream(&self) -> Registration {
+        self.0.reserve(&self.0.next_upstream)
     }
 
-    /// A place without a socket, for deadlines only.
-    pub fn alarm(&self, owner: Arc<dyn Owner>) -> Watch {
-        self.0.place(&self.0.next, owner)
-    }
-
-    /// Gives every owner this turn, on the calling thread.
-    pub fn tell_all(&self, turn: Turn) {
+    /// Tells every handler this event, on the calling thread.
+    pub fn broadcast(&self, event: Event) {
         for share in &self.0.all {
-            let owners: Vec<_> = share.lock().entries.values().map(|entry| entry.owner.clone()).collect();
-            for owner in owners {
-                give(owner, turn);
+            let handlers: Vec<_> = share.lock().entries.values().map(|entry| entry.handler.clone()).collect();
+            for handler in handlers {
+                give(handler, event);
             }
         }
     }
@@ -162,22 +155,22 @@ impl Poller {
     /// any more; an error means that a thread couldn't be started.
     pub fn run_beside<T>(
         &self,
-        waiters: Vec<Waiter>,
+        event_loops: Vec<EventLoop>,
         failed: impl Fn(io::Error) + Sync,
         work: impl FnOnce() -> T,
     ) -> io::Result<T> {
         thread::scope(|scope| {
             // Whatever happens, or the scope would wait for its threads for ever.
             let _stop = StopAtEnd(self);
-            for waiter in waiters {
-                let wait = || waiter.run().unwrap_or_else(&failed);
+            for event_loop in event_loops {
+                let wait = || event_loop.run().unwrap_or_else(&failed);
                 thread::Builder::new().name("poller".into()).spawn_scoped(scope, wait)?;
             }
             Ok(work())
         })
     }
 
-    /// Ends the waiting threads and forgets every owner.
+    /// Ends the waiting threads and forgets every handler.
     pub fn stop(&self) {
         for share in &self.0.all {
             let entries = {
@@ -199,7 +192,12 @@ impl Drop for StopAtEnd<'_> {
     }
 }
 
-impl Watch {
+impl Registration {
+    /// Has the handler told of events from now on: of the deadline's, of a shutdown's, and of each socket's that is added.
+    pub fn start(&self, handler: Arc<dyn EventHandler>) {
+        self.shared.lock().entries.insert(self.token, Entry { handler, deadline: None, queued: Vec::new() });
+    }
+
     /// Sets the deadline anew, or none. A passed one counts at once.
     pub fn set_deadline(&self, deadline: Option<Instant>) {
         if self.shared.lock().set_deadline(self.token, deadline) {
@@ -207,33 +205,34 @@ impl Watch {
         }
     }
 
-    /// Watches a socket like [`Poller::watch`], for an owner that needs its watch in the first turn.
-    pub fn begin(&self, socket: &impl AsFd) -> io::Result<()> {
+    /// Tells the handler when the socket can be read: edge-triggered. The socket must be closed after [`Registration::end`].
+    pub fn watch_reads(&self, socket: &impl AsFd) -> io::Result<()> {
         self.shared.register(self.token, socket, Interest::READABLE)
     }
 
-    /// The owner of a socket that is watched gets turns as well when there is room to write again.
-    pub fn tell_of_room(&self, socket: &impl AsFd) -> io::Result<()> {
+    /// Tells the handler of a socket that is watched for reads also when it can be written to again.
+    pub fn watch_writes(&self, socket: &impl AsFd) -> io::Result<()> {
         let interest = Interest::READABLE | Interest::WRITABLE;
         self.shared.registry.reregister(&mut SourceFd(&socket.as_fd().as_raw_fd()), Token(self.token), interest)
     }
 
-    /// Whether its turns are given on the current thread.
-    pub fn is_here(&self) -> bool {
-        WAITS_FOR.with_borrow(|shared| shared.as_ref().is_some_and(|shared| Arc::ptr_eq(shared, &self.shared)))
+    /// Whether its events are given on the current thread.
+    pub fn is_on_current_thread(&self) -> bool {
+        CURRENT.with_borrow(|shared| shared.as_ref().is_some_and(|shared| Arc::ptr_eq(shared, &self.shared)))
     }
 
-    /// The owner gets no turns for its socket until [`Watch::wake`]. An error of the kernel's means that there were none.
-    pub fn rest(&self, socket: &impl AsFd) {
+    /// Tells the handler no more of the socket. An error of the kernel's means that it wasn't watched.
+    pub fn unwatch(&self, socket: &impl AsFd) {
         let _ = self.shared.registry.deregister(&mut SourceFd(&socket.as_fd().as_raw_fd()));
     }
 
-    /// The owner gets turns for its socket again, also for what has come meanwhile.
-    pub fn wake(&self, socket: &impl AsFd) -> io::Result<()> {
+    /// Tells the handler when the socket can be read or written to, and of what has come before. Once for a socket, or again after
+    /// [`Registration::unwatch`].
+    pub fn watch(&self, socket: &impl AsFd) -> io::Result<()> {
         self.shared.register(self.token, socket, Interest::READABLE | Interest::WRITABLE)
     }
 
-    /// Gives the place up: the owner gets no more turns and is forgotten.
+    /// Gives the place up: the handler is told nothing more and is forgotten.
     pub fn end(&self) {
         let entry = self.shared.lock().entries.remove(&self.token);
         drop(entry);
@@ -246,7 +245,7 @@ impl Shared {
     }
 
     fn lock(&self) -> MutexGuard<'_, Watched> {
-        self.watched.lock().unwrap_or_else(PoisonError::into_inner)
+        self.watched.lock()
     }
 
     fn wake(&self) {
@@ -257,15 +256,11 @@ impl Shared {
 }
 
 impl Watched {
-    fn insert(&mut self, owner: Arc<dyn Owner>) -> usize {
+    fn take_token(&mut self) -> usize {
         let token = self.next_token;
-        // On 32-bit hosts tokens come round after four billion watches; those that are still held are passed over.
+        // On 32-bit hosts tokens come round after four billion registrations; those that are still held are passed over.
         self.next_token = self.next_token.wrapping_add(1).max(WAKER.0 + 1);
-        if self.entries.contains_key(&token) {
-            return self.insert(owner);
-        }
-        self.entries.insert(token, Entry { owner, deadline: None, queued: Vec::new() });
-        token
+        if self.entries.contains_key(&token) { self.take_token() } else { token }
     }
 
     /// Whether the poller must be woken, since it sleeps longer than that.
@@ -281,8 +276,8 @@ impl Watched {
         self.sleeps_until.is_none_or(|until| deadline < until)
     }
 
-    /// The next owner whose deadline has passed.
-    fn pop_expired(&mut self, now: Instant) -> Option<Arc<dyn Owner>> {
+    /// The next handler whose deadline has passed.
+    fn pop_expired(&mut self, now: Instant) -> Option<Arc<dyn EventHandler>> {
         while let Some(&Reverse((at, token))) = self.deadlines.peek() {
             if at > now {
                 return None;
@@ -293,7 +288,7 @@ impl Watched {
             match entry.deadline {
                 Some(deadline) if deadline <= now => {
                     entry.deadline = None;
-                    return Some(entry.owner.clone());
+                    return Some(entry.handler.clone());
                 }
                 Some(deadline) if entry.is_before_queued(deadline) => {
                     entry.queued.push(deadline);
@@ -318,8 +313,8 @@ impl Entry {
     }
 }
 
-impl Waiter {
-    fn new() -> io::Result<Waiter> {
+impl EventLoop {
+    fn new() -> io::Result<EventLoop> {
         let poll = Poll::new()?;
         let registry = poll.registry().try_clone()?;
         let waker = Waker::new(&registry, WAKER)?;
@@ -330,12 +325,12 @@ impl Waiter {
             next_token: WAKER.0 + 1,
             stopped: false,
         };
-        Ok(Waiter { poll, shared: Arc::new(Shared { registry, waker, watched: Mutex::new(watched) }) })
+        Ok(EventLoop { poll, shared: Arc::new(Shared { registry, waker, watched: Mutex::new(watched) }) })
     }
 
-    /// Waits and gives turns until [`Poller::stop`]. An error means that nothing can be waited for any more.
+    /// Waits and gives events until [`Poller::stop`]. An error means that nothing can be waited for any more.
     pub fn run(mut self) -> io::Result<()> {
-        WAITS_FOR.set(Some(self.shared.clone()));
+        CURRENT.set(Some(self.shared.clone()));
         let mut events = Events::with_capacity(EVENTS_MAX);
         loop {
             let until = {
@@ -351,34 +346,34 @@ impl Waiter {
             {
                 return Err(error);
             }
-            self.give_ready_turns(&events);
-            self.give_expired_turns();
+            self.give_ready_events(&events);
+            self.give_expired_events();
         }
     }
 
-    fn give_ready_turns(&self, events: &Events) {
+    fn give_ready_events(&self, events: &Events) {
         for event in events.iter().filter(|event| event.token() != WAKER) {
-            let owner = self.shared.lock().entries.get(&event.token().0).map(|entry| entry.owner.clone());
-            if let Some(owner) = owner {
+            let handler = self.shared.lock().entries.get(&event.token().0).map(|entry| entry.handler.clone());
+            if let Some(handler) = handler {
                 let dead = event.is_error() || (event.is_read_closed() && event.is_write_closed());
-                give(owner, Turn::Ready { read_closed: event.is_read_closed(), dead });
+                give(handler, Event::Ready { read_closed: event.is_read_closed(), dead });
             }
         }
     }
 
-    fn give_expired_turns(&self) {
+    fn give_expired_events(&self) {
         let now = Instant::now();
         loop {
             let expired = self.shared.lock().pop_expired(now);
-            let Some(owner) = expired else { return };
-            give(owner, Turn::Expired);
+            let Some(handler) = expired else { return };
+            give(handler, Event::Expired);
         }
     }
 }
 
-/// One owner's panic must not end the turns of all others; the panic hook has logged it.
-fn give(owner: Arc<dyn Owner>, turn: Turn) {
-    let _ = catch_unwind(AssertUnwindSafe(|| owner.turn(turn)));
+/// One handler's panic must not end the events of all others; the panic hook has logged it.
+fn give(handler: Arc<dyn EventHandler>, event: Event) {
+    let _ = catch_unwind(AssertUnwindSafe(|| handler.on_event(event)));
 }
 
 #[cfg(test)]
@@ -391,22 +386,28 @@ mod tests {
 
     use super::*;
 
-    struct Teller(Sender<Turn>);
+    struct Told(Sender<Event>);
 
-    impl Owner for Teller {
-        fn turn(self: Arc<Self>, turn: Turn) {
-            self.0.send(turn).expect("the test listens");
+    impl EventHandler for Told {
+        fn on_event(self: Arc<Self>, event: Event) {
+            self.0.send(event).expect("the test listens");
         }
     }
 
-    fn teller() -> (Arc<Teller>, Receiver<Turn>) {
+    fn told() -> (Arc<Told>, Receiver<Event>) {
         let (sender, receiver) = unbounded();
-        (Arc::new(Teller(sender)), receiver)
+        (Arc::new(Told(sender)), receiver)
+    }
+
+    fn timer(poller: &Poller) -> (Registration, Receiver<Event>) {
+        let (registration, (handler, events)) = (poller.reserve(), told());
+        registration.start(handler);
+        (registration, events)
     }
 
     fn running() -> Poller {
-        let (poller, waiter) = Poller::new().expect("a poller");
-        thread::spawn(move || waiter.run());
+        let (poller, event_loop) = Poller::new().expect("a poller");
+        thread::spawn(move || event_loop.run());
         poller
     }
 
@@ -418,14 +419,16 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let mut near = TcpStream::connect(listener.local_addr().expect("an address")).expect("a connection");
         let (far, _) = listener.accept().expect("a connection");
-        let (owner, turns) = teller();
-        let watch = poller.watch(&far, owner).expect("a watch");
+        let (handler, events) = told();
+        let registration = poller.reserve();
+        registration.start(handler);
+        registration.watch_reads(&far).expect("a place in the poller");
         near.write_all(b"x").expect("a write");
-        assert_eq!(turns.recv_timeout(SOON), Ok(Turn::Ready { read_closed: false, dead: false }));
+        assert_eq!(events.recv_timeout(SOON), Ok(Event::Ready { read_closed: false, dead: false }));
         drop(near);
-        assert_eq!(turns.recv_timeout(SOON), Ok(Turn::Ready { read_closed: true, dead: false }));
-        watch.end();
-        assert!(turns.recv_timeout(SOON).is_err(), "the owner is forgotten");
+        assert_eq!(events.recv_timeout(SOON), Ok(Event::Ready { read_closed: true, dead: false }));
+        registration.end();
+        assert!(events.recv_timeout(SOON).is_err(), "the handler is forgotten");
         poller.stop();
     }
 
@@ -433,23 +436,18 @@ mod tests {
     fn deadlines_come_in_order_and_can_be_put_off_and_taken_back() {
         let poller = running();
         let now = Instant::now();
-        let (early, early_turns) = teller();
-        let (late, late_turns) = teller();
-        let (never, never_turns) = teller();
-        let late = poller.alarm(late);
-        let never = poller.alarm(never);
-        let early = poller.alarm(early);
+        let [(early, early_events), (late, late_events), (never, never_events)] = [(); 3].map(|()| timer(&poller));
         never.set_deadline(Some(now + Duration::from_millis(5)));
         never.set_deadline(None);
         late.set_deadline(Some(now + Duration::from_millis(10)));
         late.set_deadline(Some(now + Duration::from_millis(40)));
         early.set_deadline(Some(now + Duration::from_secs(3600)));
         early.set_deadline(Some(now + Duration::from_millis(20)));
-        assert_eq!(early_turns.recv_timeout(SOON), Ok(Turn::Expired));
+        assert_eq!(early_events.recv_timeout(SOON), Ok(Event::Expired));
         assert!(Instant::now() >= now + Duration::from_millis(20));
-        assert_eq!(late_turns.recv_timeout(SOON), Ok(Turn::Expired));
+        assert_eq!(late_events.recv_timeout(SOON), Ok(Event::Expired));
         assert!(Instant::now() >= now + Duration::from_millis(40));
-        assert!(never_turns.is_empty());
+        assert!(never_events.is_empty());
         poller.stop();
     }
 
@@ -457,17 +455,16 @@ mod tests {
     #[test]
     fn deadlines_that_are_put_forward_and_back_leave_nothing_behind() {
         let poller = running();
-        let (owner, turns) = teller();
-        let watch = poller.alarm(owner);
+        let (registration, events) = timer(&poller);
         for _ in 0..100 {
             for seconds in [60, 10, 0] {
-                watch.set_deadline(Some(Instant::now() + Duration::from_secs(seconds)));
+                registration.set_deadline(Some(Instant::now() + Duration::from_secs(seconds)));
             }
-            assert_eq!(turns.recv_timeout(SOON), Ok(Turn::Expired));
+            assert_eq!(events.recv_timeout(SOON), Ok(Event::Expired));
         }
-        assert!(watch.shared.lock().deadlines.len() <= 3);
-        watch.set_deadline(Some(Instant::now() + Duration::from_millis(10)));
-        assert_eq!(turns.recv_timeout(SOON), Ok(Turn::Expired));
+        assert!(registration.shared.lock().deadlines.len() <= 3);
+        registration.set_deadline(Some(Instant::now() + Duration::from_millis(10)));
+        assert_eq!(events.recv_timeout(SOON), Ok(Event::Expired));
         poller.stop();
     }
 }

@@ -140,9 +140,9 @@ pub fn either<A, B>(first: &Receiver<A>, second: &Receiver<B>) -> Either<A, B> {
 
 macro_rules! select {
     (recv($a:expr) -> $from_a:pat => $do_a:expr, recv($b:expr) -> $from_b:pat => $do_b:expr $(,)?) => {
-        match $crate::sync::channel::either(&$a, &$b) {
-            $crate::sync::channel::Either::First($from_a) => $do_a,
-            $crate::sync::channel::Either::Second($from_b) => $do_b,
+        match $crate::runtime::sync::channel::either(&$a, &$b) {
+            $crate::runtime::sync::channel::Either::First($from_a) => $do_a,
+            $crate::runtime::sync::channel::Either::Second($from_b) => $do_b,
         }
     };
 }

@@ -1,0 +1,6 @@
+//! What every room stands on: waiting for sockets and deadlines, hanging up from any thread, and the locks that threads share.
+//! Knows nothing of proxies.
+
+pub mod cancel;
+pub mod poller;
+pub mod sync;
