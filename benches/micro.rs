@@ -20,7 +20,7 @@ use divan::counter::BytesCount;
 use divan::{AllocProfiler, Bencher, black_box};
 use http::{HeaderMap, Version};
 use mimalloc::MiMalloc;
-use red_tentacle::race::{End, Race};
+use red_tentacle::race::{Next, Race};
 
 use front_head::HeadReader;
 use message::headers::{self, ViaId};
@@ -131,7 +131,7 @@ fn verdict(bencher: Bencher, legs: usize) {
         let race: Race<&str, u16> = Race::new(black_box(legs), "prize", now);
         assert!(race.claim(0).is_some());
         let ends = (0..legs).map(|leg| race.end(leg, 200, Duration::ZERO));
-        assert!(matches!(ends.last(), Some(End::Over(..))));
+        assert!(matches!(ends.last(), Some(Next::Over(..))));
         race
     });
 }

@@ -8,13 +8,13 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, bounded};
 use http::{HeaderMap, HeaderName, Method, Version, header};
-use red_tentacle::backends::Backends;
 use red_tentacle::message::parse_addresses;
 use red_tentacle::message::{Delivered, Delivery, Departure, ReplyTo, Request, SpoolWriter, Target};
 use red_tentacle::message::{Refusal, Reply, ReplyBody, Source};
 use red_tentacle::proxy::{Proxy, Rules};
 use red_tentacle::race::{Linger, Reaper};
 use red_tentacle::runtime::poller::Poller;
+use red_tentacle::upstream::Backends;
 use red_tentacle::upstream::{Reach, SystemLookup, Upstream};
 use threadpool::ThreadPool;
 use tiny_http::{Header, Response, Server};

@@ -57,7 +57,7 @@ pub fn to_backend(bytes: &[u8]) {
     let meant = Meant::of(&request, base, settings & 8 != 0);
     let everyone = ["0.0.0.0/0", "::/0"].map(|network| network.parse().expect("a network"));
     let trusted_proxies = if meant.is_peer_trusted { Networks::new(&everyone) } else { Networks::default() };
-    let rules = Rules { success: Success::default(), host, via: settings & 4 != 0, trusted_proxies, silent_max: 1 };
+    let rules = Rules { success: Success::default(), host, via: settings & 4 != 0, trusted_proxies, unanswered_max: 1 };
     let outgoing = proxy::outgoing(request, &ViaId::random(rules.via), &rules);
     let sent = upstream::fuzzing::sent(&outgoing, &address);
     check_title_case(&sent);

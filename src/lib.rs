@@ -32,15 +32,13 @@ pub mod proxy;
 
 pub mod admin;
 
-pub mod backends;
-
 pub mod front;
 
 pub mod upstream;
 
 pub mod race;
 
-pub mod journal;
+pub mod access_log;
 
 pub mod config;
 

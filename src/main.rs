@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::thread;
 
 use mimalloc::MiMalloc;
+use red_tentacle::access_log;
 use red_tentacle::config::{self, Config, Errand, Invocation};
 use red_tentacle::demo::Demo;
-use red_tentacle::journal;
 use red_tentacle::server::{Server, StartError, Stopper};
 use red_tentacle::supervisor::Supervisor;
 use red_tentacle::upstream::{self, SystemLookup};
@@ -66,7 +66,7 @@ fn run(config: Config, demo: Option<&Demo>) -> ExitCode {
         Ok(supervisor) => supervisor,
         Err(reason) => return fail(&format!("red-tentacle: {reason}"), EXIT_USAGE),
     };
-    if let Err(error) = journal::start(config.log_level) {
+    if let Err(error) = access_log::start(config.log_level) {
         return fail(&format!("red-tentacle: cannot start the log: {error}"), EXIT_FAILURE);
     }
     let code = match serve(config, supervisor, demo) {
@@ -76,7 +76,7 @@ fn run(config: Config, demo: Option<&Demo>) -> ExitCode {
             fail(&format!("red-tentacle: {error}"), if is_setting { EXIT_USAGE } else { EXIT_FAILURE })
         }
     };
-    journal::flush();
+    access_log::flush();
     code
 }
 

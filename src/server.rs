@@ -15,10 +15,10 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use threadpool::ThreadPool;
 
+use crate::access_log::{self, Totals};
 use crate::config::{self, Config};
 use crate::front::{Front, Handler, Listener};
 use crate::host::{self, Host};
-use crate::journal::{self, Costs};
 use crate::message::{ReplyTo, Request};
 use crate::proxy::{Disk, Proxy};
 use crate::runtime::poller::{Event, EventLoop, Poller};
@@ -89,8 +89,8 @@ pub struct Meter(Arc<Proxy>);
 
 impl Meter {
     /// All costs since the start.
-    pub fn costs(&self) -> Costs {
-        self.0.costs()
+    pub fn totals(&self) -> Totals {
+        self.0.totals()
     }
 }
 
@@ -222,7 +222,7 @@ impl Server {
         if !self.admin_addresses.is_empty() {
             log::info!("updates are taken on {}", list(&self.admin_addresses));
         }
-        journal::replaced(&self.config.backends);
+        access_log::replaced(&self.config.backends);
     }
 }
 

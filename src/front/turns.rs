@@ -12,7 +12,7 @@ use super::http2;
 use super::reply::{Asked, CONTINUE, Framing, write_head};
 use super::reply_to::ClientReply;
 use super::standing::Standing;
-use crate::journal;
+use crate::access_log;
 use crate::message::{Refusal, ReplyBody, Request};
 use crate::runtime::poller::{Event, EventHandler};
 
@@ -159,7 +159,7 @@ impl Client {
     }
 
     fn refuse(&self, connection: &mut Connection, refusal: &Refusal) {
-        journal::refused(self.peer, refusal);
+        access_log::refused(self.peer, refusal);
         let reply = refusal.reply();
         let framing = Framing::of(Asked::UNREADABLE, reply.status, &reply.body);
         let mut bytes = Vec::with_capacity(512);

@@ -19,25 +19,25 @@ pub struct Rules {
     /// Peers that are believed where a request came from.
     pub trusted_proxies: Networks,
     /// So many losers may wait in vain at one backend before legs to it are held back.
-    pub silent_max: usize,
+    pub unanswered_max: usize,
 }
 
 impl Default for Rules {
     /// Any 2xx wins, backends get names of their own and no `Via`, and no peer is believed.
     fn default() -> Rules {
         let (success, trusted_proxies) = (Success::default(), Networks::default());
-        Rules { success, host: HostHeader::Backend, via: false, trusted_proxies, silent_max: 128 }
+        Rules { success, host: HostHeader::Backend, via: false, trusted_proxies, unanswered_max: 128 }
     }
 }
 
 /// What an answer is worth to its request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Worth {
+pub(super) enum AnswerClass {
     /// It wins, if it is the first.
     Success,
     /// It wins if no leg does better.
-    SecondBest,
-    Nothing,
+    Fallback,
+    Failure,
 }
 
 /// What a request takes for a success beside the statuses that the rules say.
@@ -58,23 +58,23 @@ impl Wanted {
         if answer.status == StatusCode::LOOP_DETECTED && via.is_in(&answer.headers) {
             return Outcome::Loop;
         }
-        if answer.status == StatusCode::SWITCHING_PROTOCOLS && self.worth(answer, rules) == Worth::Nothing {
+        if answer.status == StatusCode::SWITCHING_PROTOCOLS && self.class_of(answer, rules) == AnswerClass::Failure {
             return Outcome::Protocol("it switches to a protocol that the request didn't ask for".to_owned());
         }
         Outcome::Status(answer.status)
     }
 
     /// What this answer is worth.
-    pub(super) fn worth(&self, answer: &Answer, rules: &Rules) -> Worth {
+    pub(super) fn class_of(&self, answer: &Answer, rules: &Rules) -> AnswerClass {
         if answer.status == StatusCode::SWITCHING_PROTOCOLS {
             let is_switch = answer.switched.is_some()
                 && self.upgrade.as_ref().is_some_and(|protocols| headers::is_switch_to(&answer.headers, protocols));
-            return if is_switch { Worth::Success } else { Worth::Nothing };
+            return if is_switch { AnswerClass::Success } else { AnswerClass::Failure };
         }
         match self.may_win(answer.status, rules) {
-            true if self.upgrade.is_some() => Worth::SecondBest,
-            true => Worth::Success,
-            false => Worth::Nothing,
+            true if self.upgrade.is_some() => AnswerClass::Fallback,
+            true => AnswerClass::Success,
+            false => AnswerClass::Failure,
         }
     }
 

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use super::classify::Rules;
-use crate::backends::Backends;
-use crate::journal::Tally;
+use crate::access_log::Counters;
 use crate::message::headers::ViaId;
 use crate::race::Reaper;
+use crate::upstream::Backends;
 
 /// Runs what may wait for the disk, on a thread for that. Doesn't block.
 pub type Disk = Box<dyn Fn(Box<dyn FnOnce() + Send>) + Send + Sync>;
@@ -19,7 +19,7 @@ pub(super) struct Context {
     pub(super) reaper: Arc<Reaper>,
     /// This process in `Via` and `CDN-Loop`.
     pub(super) via: ViaId,
-    pub(super) tally: Tally,
+    pub(super) counters: Counters,
     /// Shared by every race that isn't over.
     pub(super) alive: Arc<()>,
 }

@@ -9,7 +9,7 @@ use http::header::UPGRADE;
 use http::{Method, StatusCode};
 
 use super::exchange::Exchange;
-use super::leg::State;
+use super::leg::LegState;
 use crate::message::headers;
 use crate::message::{Delivered, Delivery, Outcome, Refusal, Reply, ReplyBody, ReplyTo};
 use crate::race::{LegResult, Verdict};
@@ -40,7 +40,7 @@ impl Exchange {
     ) {
         let upload = answer.upload.take().map(|upload| {
             let stop = upload.stop();
-            self.resume(leg, State::Uploading(upload, None));
+            self.resume(leg, LegState::Uploading(upload, None));
             stop
         });
         let (exchange, status) = (self.clone(), answer.status);
@@ -61,7 +61,7 @@ impl Exchange {
         if matches!(delivery, Delivery::Panicked) {
             return self.end(leg, Outcome::Panic, after);
         }
-        self.record.answered(status, delivery, Instant::now());
+        self.entry.answered(status, delivery, Instant::now());
         self.end(leg, Outcome::Status(status), after);
     }
 
@@ -73,7 +73,7 @@ impl Exchange {
         let refusal = Refusal::AllFailed(failed.collect());
         let (exchange, reply) = (self.clone(), refusal.reply());
         let delivered = move |_| {
-            exchange.record.refused(&refusal, Instant::now());
+            exchange.entry.refused(&refusal, Instant::now());
             exchange.finish(Verdict::Lost, &results);
         };
         send(reply_to, reply, delivered);

@@ -4,15 +4,15 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::classify::{Wanted, Worth};
+use super::classify::{AnswerClass, Wanted};
 use super::context::Context;
-use super::leg::{Leg, State};
+use super::leg::{Leg, LegState};
 use super::outgoing::outgoing;
-use crate::journal::{LegRecord, Record};
+use crate::access_log::{Entry, LegEntry};
 use crate::message::{Outcome, ReplyTo, Request};
-use crate::race::{Abandoned, End, LegResult, PathKey, Race, Verdict, Won};
+use crate::race::{Abandoned, LegResult, Next, Race, Verdict, Won};
 use crate::runtime::cancel::CancelToken;
-use crate::upstream::{Answer, Events, FilePlace, Outgoing, Step, Waiter};
+use crate::upstream::{Answer, Events, FilePlace, Outgoing, PathKey, Step, Waiter};
 
 /// A loser's body is read to its end, for the sake of its line, if it is no longer than this.
 pub(super) const LOSER_BODY_BYTES_MAX: u64 = 64 * 1024;
@@ -30,12 +30,12 @@ pub(super) struct Exchange {
     path: PathKey,
     pub(super) request: Outgoing,
     wanted: Wanted,
-    pub(super) record: Record,
+    pub(super) entry: Entry,
 }
 
 impl Exchange {
     /// Begins the race for a request. Doesn't block.
-    pub(super) fn begin(context: &Arc<Context>, request: Request, reply_to: Box<dyn ReplyTo>, record: Record) {
+    pub(super) fn begin(context: &Arc<Context>, request: Request, reply_to: Box<dyn ReplyTo>, entry: Entry) {
         let backends = context.backends.snapshot();
         let departure = reply_to.departure();
         let wanted = Wanted::by(&request);
@@ -51,15 +51,15 @@ impl Exchange {
             legs,
             wanted,
             request,
-            record,
+            entry,
         });
         // Before the client can leave: whoever decides a race ends the legs that are held back.
-        let held_back = exchange.hold_back(Instant::now());
+        let deferred = exchange.defer(Instant::now());
         departure.when_gone({
             let exchange = exchange.clone();
             Box::new(move || exchange.abandon())
         });
-        let legs = (0..exchange.legs.len()).filter(|leg| !held_back.contains(leg));
+        let legs = (0..exchange.legs.len()).filter(|leg| !deferred.contains(leg));
         if exchange.race.is_decided() {
             // The client had left before: nothing is sent, and no connection is lost to it.
             return legs.for_each(|leg| exchange.end(leg, Outcome::Cancelled, exchange.elapsed()));
@@ -69,20 +69,20 @@ impl Exchange {
 
     /// Holds back the legs to backends at which too many losers wait in vain, but never all of them, and never one whose
     /// method isn't safe: such a request should reach every backend.
-    fn hold_back(&self, now: Instant) -> Vec<usize> {
+    fn defer(&self, now: Instant) -> Vec<usize> {
         if !self.request.method().is_safe() {
             return Vec::new();
         }
-        let silent = |leg: usize| self.legs[leg].backend.silent();
-        let is_full = |leg: &usize| !silent(*leg).admits(self.context.rules.silent_max, self.path, now);
-        let mut held_back: Vec<usize> = (0..self.legs.len()).filter(is_full).collect();
-        if held_back.len() == self.legs.len() {
+        let silent = |leg: usize| self.legs[leg].backend.breaker();
+        let is_full = |leg: &usize| !silent(*leg).try_admit(self.context.rules.unanswered_max, self.path, now);
+        let mut deferred: Vec<usize> = (0..self.legs.len()).filter(is_full).collect();
+        if deferred.len() == self.legs.len() {
             // The one that answered last is the likeliest to answer again.
-            let likeliest = (0..self.legs.len()).max_by_key(|leg| silent(*leg).heard());
-            held_back.retain(|leg| Some(*leg) != likeliest);
+            let likeliest = (0..self.legs.len()).max_by_key(|leg| silent(*leg).last_answer());
+            deferred.retain(|leg| Some(*leg) != likeliest);
         }
-        self.race.hold_back(held_back.clone());
-        held_back
+        self.race.defer(deferred.clone());
+        deferred
     }
 
     /// Starts legs, each as far as it goes without waiting. Doesn't block.
@@ -93,7 +93,7 @@ impl Exchange {
     }
 
     /// Leaves a leg to the poller until the next event.
-    pub(super) fn park(self: &Arc<Self>, leg: usize, state: State, events: &Arc<dyn Events>) {
+    pub(super) fn park(self: &Arc<Self>, leg: usize, state: LegState, events: &Arc<dyn Events>) {
         if let Some(state) = self.legs[leg].put(state) {
             return self.resume(leg, state);
         }
@@ -103,16 +103,16 @@ impl Exchange {
     }
 
     /// A leg goes on: on this thread, or if that reads a file, on one that may wait for the disk.
-    pub(super) fn resume(self: &Arc<Self>, leg: usize, state: State) {
+    pub(super) fn resume(self: &Arc<Self>, leg: usize, state: LegState) {
         let token = self.race.token(leg);
         match state {
-            State::Waiting(mut waiting) if waiting.reads_file(&self.request) && !waiting.is_over(token) => {
+            LegState::Waiting(mut waiting) if waiting.reads_file(&self.request) && !waiting.is_over(token) => {
                 match waiting.events(token) {
-                    Ok(events) => self.queue(leg, State::Waiting(waiting), &events),
+                    Ok(events) => self.queue(leg, LegState::Waiting(waiting), &events),
                     Err(outcome) => self.end(leg, outcome, self.elapsed()),
                 }
             }
-            State::Uploading(upload, body) if upload.reads_file() => {
+            LegState::Uploading(upload, body) if upload.reads_file() => {
                 let exchange = self.clone();
                 (self.context.disk)(Box::new(move || exchange.upload(leg, upload, body)));
             }
@@ -121,7 +121,7 @@ impl Exchange {
     }
 
     /// Has a leg go on on a thread for the disk. Until that has time for it, the leg hears of its deadline, and of its hang-up.
-    fn queue(self: &Arc<Self>, leg: usize, state: State, events: &Arc<dyn Events>) {
+    fn queue(self: &Arc<Self>, leg: usize, state: LegState, events: &Arc<dyn Events>) {
         if let Some(state) = self.legs[leg].put(state) {
             return self.resume(leg, state);
         }
@@ -130,7 +130,7 @@ impl Exchange {
             let exchange = self.clone();
             (self.context.disk)(Box::new(move || {
                 let Some(state) = exchange.legs[leg].take_from_queue() else { return };
-                if let State::Waiting(waiting) = &state {
+                if let LegState::Waiting(waiting) = &state {
                     waiting.forget_events();
                 }
                 exchange.go_on(leg, state);
@@ -141,16 +141,16 @@ impl Exchange {
         }
     }
 
-    fn go_on(self: &Arc<Self>, leg: usize, state: State) {
+    fn go_on(self: &Arc<Self>, leg: usize, state: LegState) {
         match state {
-            State::Waiting(waiting) => {
+            LegState::Waiting(waiting) => {
                 let has_lost = self.race.is_decided();
                 self.step(leg, |exchange, token| waiting.go_on(&exchange.request, token, has_lost));
             }
-            State::Uploading(upload, body) => self.upload(leg, upload, body),
-            State::Draining(draining, ends) => self.drain(leg, draining, ends),
+            LegState::Uploading(upload, body) => self.upload(leg, upload, body),
+            LegState::Draining(draining, ends) => self.drain(leg, draining, ends),
             // No event concerns it.
-            State::Candidate(answer, after) => self.legs[leg].hold(answer, after),
+            LegState::Candidate(answer, after) => self.legs[leg].hold(answer, after),
         }
     }
 
@@ -163,9 +163,9 @@ impl Exchange {
         });
         let ended = match stepped {
             Ok(Step::Answered(answer)) => return self.answered(leg, answer),
-            Ok(Step::Turn(waiting)) => return self.resume(leg, State::Waiting(waiting)),
+            Ok(Step::Turn(waiting)) => return self.resume(leg, LegState::Waiting(waiting)),
             Ok(Step::Waits(mut waiting)) => match waiting.events(token) {
-                Ok(events) => return self.park(leg, State::Waiting(waiting), &events),
+                Ok(events) => return self.park(leg, LegState::Waiting(waiting), &events),
                 Err(outcome) => outcome,
             },
             Err(outcome) => outcome,
@@ -176,10 +176,10 @@ impl Exchange {
     /// A leg has a complete head: it has won, or waits for what the others say, or has lost.
     fn answered(self: &Arc<Self>, leg: usize, answer: Answer) {
         let after = self.elapsed();
-        let won = match self.wanted.worth(&answer, &self.context.rules) {
-            Worth::Success => self.race.claim(leg),
-            Worth::SecondBest => return self.hold(leg, answer, after),
-            Worth::Nothing => None,
+        let won = match self.wanted.class_of(&answer, &self.context.rules) {
+            AnswerClass::Success => self.race.claim(leg),
+            AnswerClass::Fallback => return self.hold(leg, answer, after),
+            AnswerClass::Failure => None,
         };
         match won {
             Some(won) => self.win(leg, answer, won, after),
@@ -195,7 +195,7 @@ impl Exchange {
             self.end(leg, outcome, after);
             self.let_linger(&upload.stop());
             // A file isn't read on this thread, which may be a poller's.
-            return self.resume(leg, State::Uploading(upload, Some(answer.body)));
+            return self.resume(leg, LegState::Uploading(upload, Some(answer.body)));
         }
         let (ends, silence_max) = if self.race.is_decided() {
             (Some((outcome, after)), Duration::MAX)
@@ -214,14 +214,14 @@ impl Exchange {
         // Before its client can ask again.
         self.hear(leg);
         for loser in won.losers {
-            let Leg { backend, mark, file, .. } = &self.legs[loser];
-            backend.silent().add(mark, self.path);
+            let Leg { backend, pending, file, .. } = &self.legs[loser];
+            backend.breaker().add(pending, self.path);
             if let Some(file) = file {
                 file.take(backend.lines());
             }
         }
         self.context.reaper.take(&self.race, Some(leg), self.request.method().is_safe(), Instant::now());
-        self.skip(won.held_back);
+        self.skip(won.deferred);
         self.lose_all(&won.candidates);
         if answer.switched.is_some() {
             return self.join(leg, answer, won.prize, after);
@@ -231,7 +231,7 @@ impl Exchange {
 
     /// Its backend answers.
     pub(super) fn hear(&self, leg: usize) {
-        self.legs[leg].backend.silent().hear(self.path, Instant::now());
+        self.legs[leg].backend.breaker().note_answer(self.path, Instant::now());
     }
 
     /// These legs were held back and aren't needed.
@@ -246,8 +246,8 @@ impl Exchange {
     }
 
     pub(super) fn end(self: &Arc<Self>, leg: usize, outcome: Outcome, after: Duration) {
-        let Leg { backend, mark, file, .. } = &self.legs[leg];
-        backend.silent().remove(mark);
+        let Leg { backend, pending, file, .. } = &self.legs[leg];
+        backend.breaker().remove(pending);
         if let Some(file) = file {
             file.give_back();
         }
@@ -255,13 +255,13 @@ impl Exchange {
     }
 
     /// Does what the race says after a leg's end, or its second-best answer.
-    pub(super) fn go_on_after(self: &Arc<Self>, end: End<Box<dyn ReplyTo>, Outcome>) {
+    pub(super) fn go_on_after(self: &Arc<Self>, end: Next<Box<dyn ReplyTo>, Outcome>) {
         match end {
-            End::Running => {}
-            End::CallUp(legs) => self.start(legs.into_iter()),
-            End::Choose(legs) => self.choose(&legs),
-            End::Over(verdict, results) => self.finish(verdict, &results),
-            End::LastLost(reply_to, results) => {
+            Next::Running => {}
+            Next::StartDeferred(legs) => self.start(legs.into_iter()),
+            Next::Choose(legs) => self.choose(&legs),
+            Next::Over(verdict, results) => self.finish(verdict, &results),
+            Next::LastLost(reply_to, results) => {
                 // Some may still be reading their bodies, and nobody waits for those.
                 self.context.reaper.take(&self.race, None, true, Instant::now());
                 self.answer_loss(reply_to, results);
@@ -273,29 +273,29 @@ impl Exchange {
     pub(super) fn finish(&self, verdict: Verdict, results: &[LegResult<Outcome>]) {
         let winner = if let Verdict::Won(leg) = verdict { Some(leg) } else { None };
         if verdict == Verdict::Abandoned {
-            // The last leg may end of itself between the client's leaving and its record.
-            self.record.abandoned(Instant::now());
+            // The last leg may end of itself between the client's leaving and its entry.
+            self.entry.abandoned(Instant::now());
         }
         let legs: Vec<_> = (results.iter().zip(&self.legs))
-            .map(|(result, leg)| LegRecord {
+            .map(|(result, leg)| LegEntry {
                 backend: leg.backend.address(),
                 outcome: &result.outcome,
                 after: result.after,
             })
             .collect();
-        self.context.tally.add(&legs);
-        self.record.finish(winner, &legs);
+        self.context.counters.add(&legs);
+        self.entry.finish(winner, &legs);
     }
 
     /// The client has left: nobody needs an answer.
     fn abandon(self: &Arc<Self>) {
-        let Abandoned { prize, held_back, candidates } = self.race.abandon();
+        let Abandoned { prize, deferred, candidates } = self.race.abandon();
         if prize.is_some() {
-            self.record.abandoned(Instant::now());
+            self.entry.abandoned(Instant::now());
         }
-        // Not before: the last leg to end writes the record.
+        // Not before: the last leg to end writes the entry.
         self.race.hang_up_abandoned();
-        self.skip(held_back);
+        self.skip(deferred);
         self.cancel_all(&candidates);
     }
 }

@@ -4,26 +4,24 @@ use crate::runtime::sync::{Arc, Mutex, MutexGuard};
 use std::fmt;
 use std::time::Duration;
 
-use crate::backends::Backend;
 use crate::message::Outcome;
-use crate::race::Mark;
-use crate::upstream::{Answer, AnswerBody, Draining, FilePlace, Upload, Waiting};
+use crate::upstream::{Answer, AnswerBody, Backend, Draining, FilePlace, PendingRequest, Upload, Waiting};
 
 /// A leg.
 pub(super) struct Leg {
     pub(super) backend: Arc<Backend>,
     /// Whether it waits in vain.
-    pub(super) mark: Mark,
+    pub(super) pending: PendingRequest,
     /// For the file of the request's body, if that is in one.
     pub(super) file: Option<FilePlace>,
-    cell: Mutex<Cell>,
+    parked: Mutex<Parked>,
 }
 
 /// Where a leg is between two steps.
 #[derive(Default)]
-struct Cell {
+struct Parked {
     /// `None` while a thread works for it, and once it has ended.
-    state: Option<State>,
+    state: Option<LegState>,
     /// An event came meanwhile.
     is_notified: bool,
     /// It has a turn on a thread for the disk.
@@ -31,7 +29,7 @@ struct Cell {
 }
 
 /// What a leg does while no thread works for it.
-pub(super) enum State {
+pub(super) enum LegState {
     /// It is on its way to its answer.
     Waiting(Waiting),
     /// It has an answer since then that would do if nothing better came.
@@ -44,71 +42,71 @@ pub(super) enum State {
 
 impl Leg {
     pub(super) fn new(backend: Arc<Backend>, file: Option<FilePlace>) -> Leg {
-        Leg { backend, mark: Mark::default(), file, cell: Mutex::default() }
+        Leg { backend, pending: PendingRequest::default(), file, parked: Mutex::default() }
     }
 
     /// Leaves it until an event, or gives it back if one came while a thread worked for it.
-    pub(super) fn put(&self, state: State) -> Option<State> {
-        let mut cell = self.cell();
-        if std::mem::take(&mut cell.is_notified) {
+    pub(super) fn put(&self, state: LegState) -> Option<LegState> {
+        let mut parked = self.parked();
+        if std::mem::take(&mut parked.is_notified) {
             return Some(state);
         }
-        cell.state = Some(state);
+        parked.state = Some(state);
         None
     }
 
     /// Leaves it with its answer until the race says what becomes of it.
     pub(super) fn hold(&self, answer: Answer, after: Duration) {
-        self.cell().state = Some(State::Candidate(answer, after));
+        self.parked().state = Some(LegState::Candidate(answer, after));
     }
 
     /// Whoever takes it goes on with it. If a thread works for it, that hears of the event.
-    pub(super) fn take_or_notify(&self) -> Option<State> {
-        let mut cell = self.cell();
-        let state = cell.state.take();
-        cell.is_notified |= state.is_none();
+    pub(super) fn take_or_notify(&self) -> Option<LegState> {
+        let mut parked = self.parked();
+        let state = parked.state.take();
+        parked.is_notified |= state.is_none();
         state
     }
 
     /// It is to have a turn on a thread for the disk: whether it hasn't one already.
     pub(super) fn queue(&self) -> bool {
-        !std::mem::replace(&mut self.cell().is_queued, true)
+        !std::mem::replace(&mut self.parked().is_queued, true)
     }
 
     /// That turn has come; there may be nothing left to do.
-    pub(super) fn take_from_queue(&self) -> Option<State> {
-        let mut cell = self.cell();
-        cell.is_queued = false;
-        cell.state.take()
+    pub(super) fn take_from_queue(&self) -> Option<LegState> {
+        let mut parked = self.parked();
+        parked.is_queued = false;
+        parked.state.take()
     }
 
     /// Takes the answer that waits for what the others say.
     pub(super) fn take_candidate(&self) -> Option<(Answer, Duration)> {
-        let state = self.cell().state.take_if(|state| matches!(state, State::Candidate(..)));
-        if let Some(State::Candidate(answer, after)) = state { Some((answer, after)) } else { None }
+        let state = self.parked().state.take_if(|state| matches!(state, LegState::Candidate(..)));
+        if let Some(LegState::Candidate(answer, after)) = state { Some((answer, after)) } else { None }
     }
 
-    fn cell(&self) -> MutexGuard<'_, Cell> {
-        self.cell.lock()
+    fn parked(&self) -> MutexGuard<'_, Parked> {
+        self.parked.lock()
     }
 }
 
-impl fmt::Display for State {
+impl fmt::Display for LegState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            State::Waiting(waiting) => waiting.fmt(f),
-            State::Candidate(answer, _) => {
+            LegState::Waiting(waiting) => waiting.fmt(f),
+            LegState::Candidate(answer, _) => {
                 write!(f, "has {}, and waits for what the others say", answer.status.as_u16())
             }
-            State::Uploading(..) => f.write_str("sends the rest of the request"),
-            State::Draining(..) => f.write_str("has lost, and reads the rest of the answer"),
+            LegState::Uploading(..) => f.write_str("sends the rest of the request"),
+            LegState::Draining(..) => f.write_str("has lost, and reads the rest of the answer"),
         }
     }
 }
 
 impl fmt::Debug for Leg {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let state = self.cell().state.as_ref().map_or_else(|| "runs, or has ended".to_owned(), State::to_string);
+        let state = self.parked().state.as_ref().map_or_else(|| "runs, or has ended".to_owned(), LegState::to_string);
         f.debug_struct("Leg").field("backend", self.backend.address()).field("state", &state).finish_non_exhaustive()
     }
 }

@@ -6,19 +6,19 @@ mod classify;
 mod context;
 mod delivery;
 mod exchange;
-mod leftovers;
 mod leg;
+mod lingering;
 mod outgoing;
 
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::backends::Backends;
-use crate::journal::{Costs, Record, Tally};
+use crate::access_log::{Counters, Entry, Totals};
 use crate::message::headers::ViaId;
 use crate::message::origin::{self, Origin};
 use crate::message::{Refusal, Reply, ReplyTo, Request, forwards};
 use crate::race::Reaper;
+use crate::upstream::Backends;
 pub use classify::Rules;
 use context::Context;
 pub use context::Disk;
@@ -32,24 +32,24 @@ pub struct Proxy(Arc<Context>);
 impl Proxy {
     /// Races by these rules against these backends; `disk` reads bodies from their files, `reaper` hangs up on losers.
     pub fn new(rules: Rules, backends: Arc<Backends>, disk: Disk, reaper: Arc<Reaper>) -> Arc<Proxy> {
-        let (via, tally) = (ViaId::random(rules.via), Tally::default());
-        Arc::new(Proxy(Arc::new(Context { rules, backends, disk, reaper, via, tally, alive: Arc::default() })))
+        let (via, counters) = (ViaId::random(rules.via), Counters::default());
+        Arc::new(Proxy(Arc::new(Context { rules, backends, disk, reaper, via, counters, alive: Arc::default() })))
     }
 
     /// Starts the race for a request; whichever leg decides it answers the client. Doesn't block: a poller's thread may do
     /// it.
     pub fn serve(self: &Arc<Proxy>, request: Request, reply_to: Box<dyn ReplyTo>) {
-        let record = Record::new(&request, self.origin_of(&request));
+        let entry = Entry::new(&request, self.origin_of(&request));
         if let Some(refusal) = self.loop_of(&request) {
             let mut reply = refusal.reply();
             // By it the leg that brought the request back knows whose loop it is.
             self.0.via.append_to(&mut reply.headers, request.version);
-            return answer_alone(reply_to, record, reply, Some(refusal));
+            return answer_alone(reply_to, entry, reply, Some(refusal));
         }
         if let Some(reply) = forwards::last_answer(&request) {
-            return answer_alone(reply_to, record, reply, None);
+            return answer_alone(reply_to, entry, reply, None);
         }
-        Exchange::begin(&self.0, request, reply_to, record);
+        Exchange::begin(&self.0, request, reply_to, entry);
     }
 
     /// Where a request came from, as far as that is believed.
@@ -71,9 +71,9 @@ impl Proxy {
     }
 
     /// What all races have cost.
-    pub fn costs(&self) -> Costs {
-        let (opened, reused) = self.0.backends.line_counts();
-        self.0.tally.costs(opened, reused)
+    pub fn totals(&self) -> Totals {
+        let (opened, reused) = self.0.backends.connection_counts();
+        self.0.counters.totals(opened, reused)
     }
 
     /// Races of which a leg is still running, lingering losers included.
@@ -83,14 +83,14 @@ impl Proxy {
 }
 
 /// Answers without a race: with a refusal, or with what mustn't go any further.
-pub(crate) fn answer_alone(reply_to: Box<dyn ReplyTo>, record: Record, reply: Reply, refusal: Option<Refusal>) {
+pub(crate) fn answer_alone(reply_to: Box<dyn ReplyTo>, entry: Entry, reply: Reply, refusal: Option<Refusal>) {
     let status = reply.status;
     let delivered = move |delivery| {
         match refusal {
-            Some(refusal) => record.refused(&refusal, Instant::now()),
-            None => record.answered(status, &delivery, Instant::now()),
+            Some(refusal) => entry.refused(&refusal, Instant::now()),
+            None => entry.answered(status, &delivery, Instant::now()),
         }
-        record.finish(None, &[]);
+        entry.finish(None, &[]);
     };
     reply_to.send(reply, Box::new(delivered));
 }

@@ -3,15 +3,13 @@
 //! Knows nothing of HTTP or sockets: what the winner gets is any value, so its tests need no network.
 
 mod reaper;
-mod silent;
 
 use std::time::{Duration, Instant};
 
-use crate::runtime::cancel::CancelToken;
+use crate::runtime::cancel::{CancelToken, Losers};
 use crate::runtime::sync::{Mutex, MutexGuard};
 
 pub use reaper::Reaper;
-pub use silent::{Mark, PathKey, Silent};
 
 /// How a race ended for its client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,7 +36,7 @@ struct State<P, O> {
     results: Vec<Option<LegResult<O>>>,
     /// Legs without a result, those that are held back included.
     running: usize,
-    held_back: Vec<usize>,
+    deferred: Vec<usize>,
     /// Legs whose success is second-best, the earliest first: one of them wins if no leg can do better any more.
     candidates: Vec<usize>,
 }
@@ -60,7 +58,7 @@ pub struct Won<P> {
     /// Legs that are still running: they have lost.
     pub losers: Vec<usize>,
     /// Legs that were held back and needn't run any more; they haven't ended yet.
-    pub held_back: Vec<usize>,
+    pub deferred: Vec<usize>,
     /// Legs that had a second-best success: they have lost, and haven't ended yet.
     pub candidates: Vec<usize>,
 }
@@ -71,18 +69,18 @@ pub struct Abandoned<P> {
     /// The prize, if no leg has taken it.
     pub prize: Option<P>,
     /// Legs that were held back; they haven't ended yet.
-    pub held_back: Vec<usize>,
+    pub deferred: Vec<usize>,
     /// Legs that had a second-best success; they haven't ended yet.
     pub candidates: Vec<usize>,
 }
 
 /// What the end of a leg, or its second-best success, means for its race.
 #[derive(Debug, PartialEq, Eq)]
-pub enum End<P, O> {
+pub enum Next<P, O> {
     /// Other legs are still running.
     Running,
     /// No other leg runs any more: these, which were held back, are to run after all.
-    CallUp(Vec<usize>),
+    StartDeferred(Vec<usize>),
     /// No leg can do better than these candidates any more, the earliest first: all but one of them are to end, and that one
     /// is to claim.
     Choose(Vec<usize>),
@@ -101,7 +99,7 @@ impl<P, O: Clone> Race<P, O> {
             prize: Some(prize),
             results: vec![None; legs],
             running: legs,
-            held_back: Vec::new(),
+            deferred: Vec::new(),
             candidates: Vec::new(),
         };
         let tokens = std::iter::repeat_with(CancelToken::default).take(legs).collect();
@@ -124,11 +122,11 @@ impl<P, O: Clone> Race<P, O> {
     }
 
     /// Holds legs back, before any leg has started or the race can be abandoned: they run only if no other succeeds.
-    pub fn hold_back(&self, legs: Vec<usize>) {
+    pub fn defer(&self, legs: Vec<usize>) {
         let mut state = self.state();
         assert!(state.verdict.is_none(), "nobody would end them any more");
         assert!(legs.len() < state.running, "one leg runs at least");
-        state.held_back = legs;
+        state.deferred = legs;
     }
 
     /// A leg has succeeded. The first has won; for all others it is too late.
@@ -138,40 +136,40 @@ impl<P, O: Clone> Race<P, O> {
             return None;
         }
         state.verdict = Some(Verdict::Won(leg));
-        let (held_back, candidates) = (std::mem::take(&mut state.held_back), std::mem::take(&mut state.candidates));
+        let (deferred, candidates) = (std::mem::take(&mut state.deferred), std::mem::take(&mut state.candidates));
         let is_loser = |other: &usize| {
-            let is_idle = held_back.contains(other) || candidates.contains(other);
+            let is_idle = deferred.contains(other) || candidates.contains(other);
             *other != leg && state.results[*other].is_none() && !is_idle
         };
         let losers = (0..state.results.len()).filter(is_loser).collect();
-        state.prize.take().map(|prize| Won { prize, losers, held_back, candidates })
+        state.prize.take().map(|prize| Won { prize, losers, deferred, candidates })
     }
 
     /// A leg has had a success that is second-best: it is a candidate until another leg claims, or none can any more. `None`:
     /// the race is decided, and the leg has lost.
-    pub fn hold(&self, leg: usize) -> Option<End<P, O>> {
+    pub fn hold(&self, leg: usize) -> Option<Next<P, O>> {
         let mut state = self.state();
         if state.verdict.is_some() {
             return None;
         }
         state.candidates.push(leg);
-        Some(state.go_on())
+        Some(state.next())
     }
 
     /// A leg has ended, exactly once each; the winner after it has delivered.
-    pub fn end(&self, leg: usize, outcome: O, after: Duration) -> End<P, O> {
+    pub fn end(&self, leg: usize, outcome: O, after: Duration) -> Next<P, O> {
         let mut state = self.state();
         assert!(state.results[leg].is_none(), "a leg ends once");
         state.results[leg] = Some(LegResult { outcome, after });
         state.running -= 1;
         if state.running > 0 {
-            return state.go_on();
+            return state.next();
         }
         let results = state.results.iter().flatten().cloned().collect();
         let verdict = *state.verdict.get_or_insert(Verdict::Lost);
         match state.prize.take() {
-            Some(prize) => End::LastLost(prize, results),
-            None => End::Over(verdict, results),
+            Some(prize) => Next::LastLost(prize, results),
+            None => Next::Over(verdict, results),
         }
     }
 
@@ -179,8 +177,8 @@ impl<P, O: Clone> Race<P, O> {
     pub fn abandon(&self) -> Abandoned<P> {
         let mut state = self.state();
         state.verdict.get_or_insert(Verdict::Abandoned);
-        let State { prize, held_back, candidates, .. } = &mut *state;
-        Abandoned { prize: prize.take(), held_back: std::mem::take(held_back), candidates: std::mem::take(candidates) }
+        let State { prize, deferred, candidates, .. } = &mut *state;
+        Abandoned { prize: prize.take(), deferred: std::mem::take(deferred), candidates: std::mem::take(candidates) }
     }
 
     /// Hangs up on those whom nobody waits for any more after [`Race::abandon`]: on every leg; in a decided race on the
@@ -209,21 +207,15 @@ impl<P, O: Clone> Race<P, O> {
 
 impl<P, O> State<P, O> {
     /// What the legs without a result do next.
-    fn go_on(&mut self) -> End<P, O> {
-        if self.verdict.is_some() || self.running > self.held_back.len() + self.candidates.len() {
-            return End::Running;
+    fn next(&mut self) -> Next<P, O> {
+        if self.verdict.is_some() || self.running > self.deferred.len() + self.candidates.len() {
+            return Next::Running;
         }
-        if self.held_back.is_empty() {
-            return End::Choose(std::mem::take(&mut self.candidates));
+        if self.deferred.is_empty() {
+            return Next::Choose(std::mem::take(&mut self.candidates));
         }
-        End::CallUp(std::mem::take(&mut self.held_back))
+        Next::StartDeferred(std::mem::take(&mut self.deferred))
     }
-}
-
-/// The losers of a decided race, whatever the race was about.
-pub trait Losers: Send + Sync {
-    /// Hangs up on everybody but the winner.
-    fn hang_up(&self, winner: Option<usize>);
 }
 
 impl<P: Send, O: Clone + Send> Losers for Race<P, O> {
@@ -263,7 +255,7 @@ mod tests {
             let does = proptest::collection::vec(0..10, legs);
             let order = Just((0..legs).collect::<Vec<_>>()).prop_shuffle();
             let abandoned_at = proptest::option::weighted(0.3, 0..=legs);
-            (does, order, abandoned_at, 0..legs).prop_map(move |(does, order, abandoned_at, held_back)| {
+            (does, order, abandoned_at, 0..legs).prop_map(move |(does, order, abandoned_at, deferred)| {
                 let step = |leg| match does[leg] {
                     0..2 => Step::Succeed(leg),
                     2..5 => Step::Hold(leg),
@@ -273,7 +265,7 @@ mod tests {
                 if let Some(at) = abandoned_at {
                     steps.insert(at, Step::Abandon);
                 }
-                (legs, held_back, steps)
+                (legs, deferred, steps)
             })
         })
     }
@@ -281,7 +273,7 @@ mod tests {
     /// Runs a race by a script, as a caller must, and counts what it was told.
     struct Runner {
         race: Race<&'static str, usize>,
-        held_back: Vec<usize>,
+        deferred: Vec<usize>,
         /// Those that wait to be chosen.
         candidates: Vec<usize>,
         prizes: usize,
@@ -300,7 +292,7 @@ mod tests {
                         assert!(won.losers.iter().all(|loser| self.race.token(*loser).is_cancelled()));
                         assert_eq!(won.candidates, std::mem::take(&mut self.candidates), "all of them lose");
                         assert!(won.losers.iter().all(|loser| !won.candidates.contains(loser)));
-                        for leg in won.held_back.into_iter().chain(won.candidates) {
+                        for leg in won.deferred.into_iter().chain(won.candidates) {
                             self.end(leg);
                         }
                     }
@@ -315,10 +307,10 @@ mod tests {
                 },
                 Step::Fail(leg) => self.end(leg),
                 Step::Abandon => {
-                    let Abandoned { prize, held_back, candidates } = self.race.abandon();
+                    let Abandoned { prize, deferred, candidates } = self.race.abandon();
                     self.prizes += usize::from(prize.is_some());
                     self.candidates.clear();
-                    for leg in held_back.into_iter().chain(candidates) {
+                    for leg in deferred.into_iter().chain(candidates) {
                         self.end(leg);
                     }
                 }
@@ -326,30 +318,30 @@ mod tests {
         }
 
         fn end(&mut self, leg: usize) {
-            self.held_back.retain(|held_back| *held_back != leg);
+            self.deferred.retain(|deferred| *deferred != leg);
             let end = self.race.end(leg, leg, Duration::ZERO);
             self.go_on(end);
         }
 
-        fn go_on(&mut self, end: End<&'static str, usize>) {
+        fn go_on(&mut self, end: Next<&'static str, usize>) {
             match end {
-                End::Running => {}
-                End::Choose(legs) => {
-                    assert!(self.held_back.is_empty(), "those that were held back might do better");
+                Next::Running => {}
+                Next::Choose(legs) => {
+                    assert!(self.deferred.is_empty(), "those that were held back might do better");
                     assert_eq!(legs, std::mem::take(&mut self.candidates), "all of them, the earliest first");
                     legs[1..].iter().for_each(|leg| self.end(*leg));
                     self.take(Step::Succeed(legs[0]));
                 }
-                End::CallUp(legs) => {
-                    assert_eq!(legs, self.held_back, "exactly those that were held back are called up");
+                Next::StartDeferred(legs) => {
+                    assert_eq!(legs, self.deferred, "exactly those that were held back are called up");
                     self.called_up += 1;
-                    self.held_back.clear();
+                    self.deferred.clear();
                 }
-                End::LastLost(_, results) => {
+                Next::LastLost(_, results) => {
                     self.prizes += 1;
                     self.ends.push((Verdict::Lost, results));
                 }
-                End::Over(verdict, results) => self.ends.push((verdict, results)),
+                Next::Over(verdict, results) => self.ends.push((verdict, results)),
             }
         }
     }
@@ -371,17 +363,17 @@ mod tests {
         /// In any order of outcomes there is one winner, the first to succeed, or else the first that is second-best; the prize
         /// is given once; legs that were held back run if no other succeeds; every leg is accounted for.
         #[test]
-        fn any_order_of_outcomes_has_one_right_end((legs, held_back, steps) in races()) {
+        fn any_order_of_outcomes_has_one_right_end((legs, deferred, steps) in races()) {
             let race = Race::new(legs, "prize", Instant::now());
-            let held_back: Vec<usize> = (legs - held_back..legs).collect();
-            race.hold_back(held_back.clone());
-            let mut runner = Runner { race, held_back, candidates: Vec::new(), prizes: 0, called_up: 0, ends: Vec::new() };
+            let deferred: Vec<usize> = (legs - deferred..legs).collect();
+            race.defer(deferred.clone());
+            let mut runner = Runner { race, deferred, candidates: Vec::new(), prizes: 0, called_up: 0, ends: Vec::new() };
             let mut steps = std::collections::VecDeque::from(steps);
             let (mut first, mut second) = (None, None);
             while let Some(step) = steps.pop_front() {
                 // A leg that is held back does nothing until it is called up; one that was skipped does nothing at all.
                 if let Step::Succeed(leg) | Step::Hold(leg) | Step::Fail(leg) = step {
-                    if runner.held_back.contains(&leg) {
+                    if runner.deferred.contains(&leg) {
                         steps.push_back(step);
                         continue;
                     }

@@ -4,7 +4,8 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use super::{Linger, Losers};
+use super::Linger;
+use crate::runtime::cancel::Losers;
 use crate::runtime::poller::{Event, EventHandler, Poller, Registration};
 use crate::runtime::sync::{Arc, Mutex, MutexGuard, Weak};
 

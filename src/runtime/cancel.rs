@@ -11,6 +11,12 @@ pub trait HangUp: Send + Sync {
     fn hang_up(&self);
 }
 
+/// Several things that linger until their time is over, the losers of a decided race for one.
+pub trait Losers: Send + Sync {
+    /// Hangs up on all of them but the winner, if one of them is.
+    fn hang_up(&self, winner: Option<usize>);
+}
+
 /// A leg's token. Clones share it.
 #[derive(Clone, Default)]
 pub struct CancelToken(Arc<Mutex<State>>);

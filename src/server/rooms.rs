@@ -2,16 +2,16 @@
 
 use std::sync::Arc;
 
+use crate::access_log::{self, Entry};
 use crate::admin::{Admin, FORM_BYTES_MAX, FORM_TIME, Guard};
-use crate::backends::Backends;
 use crate::config::{AdminToken, Config};
 use crate::front::{Limits, Terms, Yielding};
 use crate::host::{Host, Places};
-use crate::journal::{self, Record};
 use crate::message::{Networks, Refusal, ReplyTo, Request, SpoolMemory};
 use crate::proxy::{Disk, Proxy, Rules, answer_alone};
 use crate::race::{Linger, Reaper};
 use crate::runtime::poller::Poller;
+use crate::upstream::Backends;
 use crate::upstream::{Lookup, Reach, Upstream};
 
 /// Legs that are begun on a poller's thread: some microseconds each. Of more, a worker begins them, and other clients don't
@@ -83,12 +83,12 @@ impl Rooms {
 
     /// A request about the proxy itself.
     fn answer(&self, request: &Request, reply_to: Box<dyn ReplyTo>) {
-        let record = Record::new(request, self.proxy.origin_of(request));
+        let entry = Entry::new(request, self.proxy.origin_of(request));
         let (reply, refusal) = match self.admin.answer(request) {
             Ok(reply) => (reply, None),
             Err(refusal) => (refusal.reply(), Some(refusal)),
         };
-        answer_alone(reply_to, record, reply, refusal);
+        answer_alone(reply_to, entry, reply, refusal);
     }
 }
 
@@ -116,7 +116,7 @@ pub(super) fn rooms(
     let linger = Linger { safe: config.linger, not_safe: config.linger_unsafe };
     let replaced = backends.clone();
     let replace = move |addresses: Vec<_>| {
-        journal::replaced(&addresses);
+        access_log::replaced(&addresses);
         places.complaint(addresses.len()).iter().for_each(|complaint| log::warn!("{complaint}"));
         replaced.replace(addresses);
     };
@@ -125,7 +125,7 @@ pub(super) fn rooms(
         host: config.host,
         via: config.via,
         trusted_proxies: Networks::new(&config.trusted_proxies),
-        silent_max: config.max_unanswered.get(),
+        unanswered_max: config.max_unanswered.get(),
     };
     let proxy = Proxy::new(rules, backends, disk, Reaper::new(linger, poller));
     Ok(Rooms { admin: Admin::new(guard, Box::new(replace)), proxy, admin_on_proxy_port: config.admin_on_proxy_port })

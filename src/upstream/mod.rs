@@ -4,7 +4,9 @@
 mod alarm;
 mod answer;
 mod ask;
+mod backends;
 mod body;
+mod breaker;
 mod byte_stream;
 mod call;
 mod chunked;
@@ -40,7 +42,9 @@ mod wire;
 
 pub use answer::Answer;
 pub use ask::ask;
+pub use backends::{Backend, Backends};
 pub use body::{AnswerBody, Prospect};
+pub use breaker::{Breaker, PathKey, PendingRequest};
 pub use draining::Draining;
 pub use file_place::FilePlace;
 pub use leg::{Step, Waiting};

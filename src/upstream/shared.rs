@@ -58,7 +58,7 @@ impl Upstream {
     }
 
     /// How many lines have been opened, and how often an open one was used again.
-    pub fn line_counts(&self) -> (u64, u64) {
+    pub fn connection_counts(&self) -> (u64, u64) {
         (self.opened.load(Ordering::Relaxed), self.reused.load(Ordering::Relaxed))
     }
 }

@@ -11,7 +11,7 @@ use super::permit::Permit;
 use super::sending::Progress;
 use super::slot::Events;
 use super::wire::Wire;
-use crate::race::Losers;
+use crate::runtime::cancel::Losers;
 
 /// A request that still goes out. Dropping it ends it; then its connection isn't used again.
 pub struct Upload {

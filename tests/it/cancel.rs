@@ -432,8 +432,8 @@ fn a_client_that_was_reset_when_its_request_is_read_abandons_its_race() {
         client.reset();
     }
     let proxy = Proxy::start(server);
-    eventually("every race is over", || proxy.costs().legs == 2 * CLIENTS);
-    assert_eq!(proxy.costs().hung_up, 2 * CLIENTS);
+    eventually("every race is over", || proxy.totals().legs == 2 * CLIENTS);
+    assert_eq!(proxy.totals().hung_up, 2 * CLIENTS);
     assert!(quick.requests.is_empty() && hanging.requests.is_empty(), "there was nobody to ask for");
     proxy.stop();
 }
@@ -450,10 +450,10 @@ fn a_client_that_was_reset_before_its_race_costs_no_idle_connection() {
         client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
         client.reset();
     }
-    eventually("every race is over", || proxy.costs().legs == 1 + CLIENTS as u64);
+    eventually("every race is over", || proxy.totals().legs == 1 + CLIENTS as u64);
     // Of those whose request was read before the reset came, some had been sent.
     let sent = backend.requests.len() - 1;
-    assert!(proxy.costs().lines_opened <= 1 + sent as u64, "{:?}, {sent} were sent", proxy.costs());
+    assert!(proxy.totals().connections_opened <= 1 + sent as u64, "{:?}, {sent} were sent", proxy.totals());
 }
 
 /// Was seen as: one byte of a next request before the client's end kept the race going.

@@ -298,9 +298,9 @@ fn a_body_above_64_kib_waits_in_an_unlinked_file() {
     assert!(small.reply().body == body[..64 * 1024]);
     assert!(large.reply().body == body, "the backend got it all");
     eventually("the file is closed", || open_files_in(directory.path()) == 0);
-    let lines_opened = proxy.costs().lines_opened;
+    let connections_opened = proxy.totals().connections_opened;
     assert_eq!(proxy.get("/").status, 200);
-    assert_eq!(proxy.costs().lines_opened, lines_opened, "though the line that it went out on is kept");
+    assert_eq!(proxy.totals().connections_opened, connections_opened, "though the line that it went out on is kept");
 }
 
 /// Files of this process, named or not, that are in a directory.

@@ -1,4 +1,4 @@
-//! What a race costs: lines opened, used again and hung up on, counted at the backends.
+//! What a race totals: lines opened, used again and hung up on, counted at the backends.
 
 use std::time::{Duration, Instant};
 
@@ -38,15 +38,18 @@ fn a_thousand_requests_to_three_quick_backends_open_at_most_ten_new_lines() {
     let mut news = Vec::new();
     while news.last().is_none_or(|new| *new > 10) {
         assert!(news.len() < 5, "{news:?} new lines");
-        let before = proxy.costs().lines_opened;
+        let before = proxy.totals().connections_opened;
         Load { requests: 1000, ..load }.run(|client, _| ask(client, "GET", None));
-        news.push(proxy.costs().lines_opened - before);
+        news.push(proxy.totals().connections_opened - before);
     }
-    assert_eq!(accepted(&backends) as u64, proxy.costs().lines_opened);
+    assert_eq!(accepted(&backends) as u64, proxy.totals().connections_opened);
     let legs = 3 * (200 + 1000 * news.len() as u64);
-    eventually("every leg has ended", || proxy.costs().legs == legs);
-    let costs = proxy.costs();
-    assert!(costs.lines_reused + costs.lines_opened <= legs && costs.lines_reused >= legs * 98 / 100, "{costs:?}");
+    eventually("every leg has ended", || proxy.totals().legs == legs);
+    let totals = proxy.totals();
+    assert!(
+        totals.connections_reused + totals.connections_opened <= legs && totals.connections_reused >= legs * 98 / 100,
+        "{totals:?}"
+    );
     println!("{news:?} new lines");
 }
 
@@ -160,11 +163,11 @@ fn a_losers_line_is_used_again_also_if_its_answer_comes_in_pieces() {
             for _ in pieces {
                 told.send(()).expect("the loser listens");
             }
-            eventually("the loser's leg has ended", || proxy.costs().legs == 2 * round);
+            eventually("the loser's leg has ended", || proxy.totals().legs == 2 * round);
         }
         // The next request may come while the line is still being given back.
         assert!(loser.accepted() <= 5, "{} lines", loser.accepted());
-        assert_eq!(proxy.costs().hung_up, 0);
+        assert_eq!(proxy.totals().hung_up, 0);
     }
 }
 
@@ -190,11 +193,11 @@ fn a_losers_line_is_used_again_whatever_ends_its_answer() {
             winner.answer("HTTP/1.1 204 No Content\r\n\r\n");
             assert_eq!(client.head().map(|head| head.status), Some(204), "{method} {answer}");
             lose(&losers, answer);
-            eventually("the losers' legs have ended", || proxy.costs().legs == 3 * round);
+            eventually("the losers' legs have ended", || proxy.totals().legs == 3 * round);
         }
         let lines = accepted(losers.iter().map(|led| &led.raw));
         assert!(rests || lines <= 10, "{method} {answer}: {lines}");
-        assert_eq!(proxy.costs().hung_up, 0, "{method} {answer}");
+        assert_eq!(proxy.totals().hung_up, 0, "{method} {answer}");
     }
 }
 

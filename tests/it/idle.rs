@@ -166,7 +166,7 @@ fn open_two_lines(proxy: &Proxy, backend: &Raw, gates: &[Gate; 2]) -> [String; 2
         gate.open();
         let text = client.reply().text();
         given_back += 1;
-        eventually("its line is given back", || proxy.costs().legs == given_back);
+        eventually("its line is given back", || proxy.totals().legs == given_back);
         text
     })
 }
@@ -182,7 +182,7 @@ fn of_lines_that_have_been_idle_for_a_moment_the_one_that_was_given_back_last_is
     for round in 1..=3 {
         let _ = never::<()>().recv_timeout(BRIEFLY);
         assert_eq!(proxy.get("/next").text(), last);
-        eventually("its line is given back", || proxy.costs().legs == 2 + round);
+        eventually("its line is given back", || proxy.totals().legs == 2 + round);
     }
     assert_eq!(backend.accepted(), 2);
 }

@@ -1,4 +1,4 @@
-//! What an ill backend costs: never a client its answer, and nothing that grows. Figures are those of the program's own
+//! What an ill backend totals: never a client its answer, and nothing that grows. Figures are those of the program's own
 //! process, looked at while clients send a number of requests.
 
 use std::io;
@@ -412,14 +412,14 @@ fn a_leg_that_was_held_back_is_called_up_when_all_others_have_lost() {
         });
         client.send_request("GET", "/hang?lose", &[], None);
         arrivals.recv_timeout(SOON).expect("the other leg runs");
-        let is_held_back = ill.requests.recv_timeout(BRIEFLY).is_err();
+        let is_deferred = ill.requests.recv_timeout(BRIEFLY).is_err();
         lose.send(()).expect("the backend listens");
         let reply = client.reply();
         assert_eq!((reply.status, reply.text().as_str()), (200, "ok"));
-        if is_held_back {
+        if is_deferred {
             ill.next();
         }
-        is_held_back
+        is_deferred
     });
 }
 

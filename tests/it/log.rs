@@ -249,7 +249,7 @@ fn a_client_cannot_forge_a_line() {
     let program = Binary::start(&["--backends", &good.url]);
     let (address, admin) = program.addresses();
     program.line("the backends are now");
-    let forged = "2026-01-01T00:00:00.000Z INFO  [red_tentacle::journal] GET /forged";
+    let forged = "2026-01-01T00:00:00.000Z INFO  [red_tentacle::access_log] GET /forged";
     let rows: [(&str, String); 10] = [
         ("a line's end, encoded", "GET /%0aforged HTTP/1.1\r\nHost: a\r\n\r\n".to_owned()),
         ("a line separator", "GET /\u{2028}forged HTTP/1.1\r\nHost: a\r\n\r\n".to_owned()),

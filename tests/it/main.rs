@@ -36,10 +36,10 @@ mod outcomes;
 /// The Easy Racer course: every kind of race, and its losers hung up on.
 mod racers;
 
-/// What a request costs: lines opened, reused and hung up on.
+/// What a request totals: lines opened, reused and hung up on.
 mod counts;
 
-/// What an ill backend costs.
+/// What an ill backend totals.
 mod ill;
 
 /// Backends that misbehave in every way, but one.

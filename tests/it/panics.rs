@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use http::{HeaderMap, Method, Version};
-use red_tentacle::backends::Backends;
 use red_tentacle::message::{Delivered, Delivery, Departure, Reply, ReplyTo, Request, Spool, SpoolWriter, Target};
 use red_tentacle::proxy::{Disk, Proxy, Rules};
 use red_tentacle::race::{Linger, Reaper};
 use red_tentacle::runtime::poller::Poller;
+use red_tentacle::upstream::Backends;
 use red_tentacle::upstream::{Reach, SystemLookup, Upstream};
 
 use crate::harness::{Fake, Raw, SOON, addresses, eventually, refusing};

@@ -174,7 +174,7 @@ fn among_pages_the_first_one_wins() {
     last.open();
     let reply = client.reply();
     assert_eq!((reply.status, reply.text().as_str()), (201, "first"));
-    eventually("the losers' legs have ended", || proxy.costs().legs == 3);
+    eventually("the losers' legs have ended", || proxy.totals().legs == 3);
     client.send_request("GET", "/", &[], None);
     assert!(matches!(client.reply().status, 200 | 201), "the connection speaks HTTP as before");
 }

@@ -244,7 +244,7 @@ fn an_early_answer_that_is_no_success_ends_its_upload() {
         });
         let reply = proxy.post("/", &pattern(4 * LONG));
         assert_eq!(reply.status, if has_rival { 200 } else { 502 }, "{label}");
-        eventually("all legs have ended", || proxy.costs().legs == urls.len() as u64);
+        eventually("all legs have ended", || proxy.totals().legs == urls.len() as u64);
         over.open();
         let count = got.recv_timeout(SOON).expect("the upload ends");
         assert!(count < 4 * LONG, "{label}: {count} bytes");

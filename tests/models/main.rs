@@ -13,7 +13,7 @@
 mod message;
 
 /// Nobody reads it.
-mod journal {
+mod access_log {
     pub fn refused(_: std::net::SocketAddr, _: &crate::message::Refusal) {}
 }
 
@@ -22,6 +22,9 @@ mod runtime;
 
 #[path = "../../src/race/mod.rs"]
 mod race;
+
+#[path = "../../src/upstream/breaker.rs"]
+mod breaker;
 
 #[path = "../../src/upstream/outbound.rs"]
 mod outbound;
@@ -61,7 +64,10 @@ type Model = (&'static str, fn());
 
 const MODELS: &[Model] = &[
     ("a_race_has_one_winner_and_one_end", verdict::a_race_has_one_winner_and_one_end),
-    ("silent_losers_are_counted_until_they_end", verdict::silent_losers_are_counted_until_they_end),
+    (
+        "losers_without_an_answer_are_counted_until_they_end",
+        verdict::losers_without_an_answer_are_counted_until_they_end,
+    ),
     ("one_leg_is_the_probe", verdict::one_leg_is_the_probe),
     ("a_late_cancel_misses_what_was_disarmed", losers::a_late_cancel_misses_what_was_disarmed),
     ("every_loser_is_hung_up_on", losers::every_loser_is_hung_up_on),

@@ -1,4 +1,4 @@
-//! Models of `race/mod.rs` and `race/silent.rs`. The exchange below does what `proxy` does with its race.
+//! Models of `race/mod.rs` and `upstream/breaker.rs`. The exchange below does what `proxy` does with its race.
 
 use std::ops::Range;
 use std::panic::{catch_unwind, resume_unwind};
@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex as Cell, MutexGuard};
 use std::time::{Duration, Instant};
 
-use crate::race::{Abandoned, End, LegResult, Mark, PathKey, Race, Silent, Verdict};
+use crate::breaker::{Breaker, PathKey, PendingRequest};
+use crate::race::{Abandoned, LegResult, Next, Race, Verdict};
 use crate::runtime::sync::thread::{Scope, scope};
 use crate::runtime::sync::{chance, pick};
 
@@ -23,8 +24,8 @@ enum Plan {
 struct Exchange {
     race: Race<(), usize>,
     plans: Vec<Plan>,
-    silent: Silent,
-    marks: Vec<Mark>,
+    breaker: Breaker,
+    pending: Vec<PendingRequest>,
     told: Cell<Told>,
 }
 
@@ -41,23 +42,23 @@ pub fn a_race_has_one_winner_and_one_end() {
     let exchange = Exchange {
         race: Race::new(legs, (), Instant::now()),
         plans: (0..legs).map(|_| [Plan::Succeed, Plan::Hold, Plan::Fail, Plan::Panic][pick(4) as usize]).collect(),
-        silent: Silent::default(),
-        marks: (0..legs).map(|_| Mark::default()).collect(),
+        breaker: Breaker::default(),
+        pending: (0..legs).map(|_| PendingRequest::default()).collect(),
         told: Cell::default(),
     };
-    let first_held_back = 1 + pick(u32::try_from(legs).expect("few")) as usize;
+    let first_deferred = 1 + pick(u32::try_from(legs).expect("few")) as usize;
     // Only where nothing is refused: a leg that is called up may be refused as well, but that changes nothing.
-    let first_refused = if chance(4) { pick(u32::try_from(first_held_back).expect("few")) as usize } else { legs };
-    exchange.race.hold_back((first_held_back..legs).collect());
+    let first_refused = if chance(4) { pick(u32::try_from(first_deferred).expect("few")) as usize } else { legs };
+    exchange.race.defer((first_deferred..legs).collect());
     scope(|scope| {
         let exchange = &exchange;
         if chance(3) {
             exchange.told().abandoned = true;
             scope.spawn(move || exchange.abandon(scope));
         }
-        (0..first_held_back.min(first_refused)).for_each(|leg| exchange.start(scope, leg));
-        if first_refused < first_held_back {
-            exchange.refuse(scope, first_refused..first_held_back);
+        (0..first_deferred.min(first_refused)).for_each(|leg| exchange.start(scope, leg));
+        if first_refused < first_deferred {
+            exchange.refuse(scope, first_refused..first_deferred);
         }
     });
     exchange.check();
@@ -89,30 +90,30 @@ impl Exchange {
     fn claim<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>, leg: usize) {
         let Some(won) = self.race.claim(leg) else { return };
         self.told().prizes += 1;
-        won.losers.iter().for_each(|loser| self.silent.add(&self.marks[*loser], path()));
+        won.losers.iter().for_each(|loser| self.breaker.add(&self.pending[*loser], path()));
         self.race.hang_up(Some(leg));
-        self.skip(scope, won.held_back.into_iter().chain(won.candidates));
+        self.skip(scope, won.deferred.into_iter().chain(won.candidates));
     }
 
     fn end<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>, leg: usize) {
-        self.silent.remove(&self.marks[leg]);
+        self.breaker.remove(&self.pending[leg]);
         self.go_on_after(scope, self.race.end(leg, leg, Duration::ZERO));
     }
 
-    fn go_on_after<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>, end: End<(), usize>) {
+    fn go_on_after<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>, end: Next<(), usize>) {
         match end {
-            End::Running => {}
-            End::Choose(legs) => {
+            Next::Running => {}
+            Next::Choose(legs) => {
                 self.skip(scope, legs[1..].iter().copied());
                 self.claim(scope, legs[0]);
                 self.end(scope, legs[0]);
             }
-            End::CallUp(legs) => legs.into_iter().for_each(|leg| self.start(scope, leg)),
-            End::LastLost((), results) => {
+            Next::StartDeferred(legs) => legs.into_iter().for_each(|leg| self.start(scope, leg)),
+            Next::LastLost((), results) => {
                 self.told().prizes += 1;
                 self.told().ends.push((Verdict::Lost, results));
             }
-            End::Over(verdict, results) => self.told().ends.push((verdict, results)),
+            Next::Over(verdict, results) => self.told().ends.push((verdict, results)),
         }
     }
 
@@ -123,20 +124,20 @@ impl Exchange {
 
     /// The client leaves.
     fn abandon<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>) {
-        let Abandoned { prize, held_back, candidates } = self.race.abandon();
+        let Abandoned { prize, deferred, candidates } = self.race.abandon();
         self.told().prizes += usize::from(prize.is_some());
         self.race.hang_up_abandoned();
-        self.skip(scope, held_back.into_iter().chain(candidates));
+        self.skip(scope, deferred.into_iter().chain(candidates));
     }
 
     /// There is no room for these legs.
     fn refuse<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>, legs: Range<usize>) {
-        let Abandoned { prize, held_back, candidates } = self.race.abandon();
+        let Abandoned { prize, deferred, candidates } = self.race.abandon();
         if prize.is_some() {
             self.told().prizes += 1;
             self.race.hang_up_abandoned();
         }
-        self.skip(scope, held_back.into_iter().chain(candidates).chain(legs));
+        self.skip(scope, deferred.into_iter().chain(candidates).chain(legs));
     }
 
     fn told(&self) -> MutexGuard<'_, Told> {
@@ -150,7 +151,7 @@ impl Exchange {
         let (verdict, results) = &told.ends[0];
         let accounted: Vec<usize> = results.iter().map(|result| result.outcome).collect();
         assert_eq!(accounted, (0..self.plans.len()).collect::<Vec<_>>(), "every leg is accounted for");
-        assert_eq!(self.silent.count(), 0, "nobody is silent once all have ended");
+        assert_eq!(self.breaker.count(), 0, "nobody is silent once all have ended");
         let is_cancelled = |leg: &usize| self.race.token(*leg).is_cancelled();
         let cancelled: Vec<usize> = (0..self.plans.len()).filter(is_cancelled).collect();
         match *verdict {
@@ -169,25 +170,25 @@ fn path() -> PathKey {
     PathKey::of("/")
 }
 
-pub fn silent_losers_are_counted_until_they_end() {
-    let silent = Silent::default();
-    let marks = [Mark::default(), Mark::default()];
+pub fn losers_without_an_answer_are_counted_until_they_end() {
+    let breaker = Breaker::default();
+    let pending = [PendingRequest::default(), PendingRequest::default()];
     scope(|scope| {
-        for mark in &marks {
-            scope.spawn(|| silent.add(mark, path()));
-            scope.spawn(|| silent.remove(mark));
+        for pending in &pending {
+            scope.spawn(|| breaker.add(pending, path()));
+            scope.spawn(|| breaker.remove(pending));
         }
-        scope.spawn(|| silent.hear(path(), Instant::now()));
+        scope.spawn(|| breaker.note_answer(path(), Instant::now()));
     });
-    assert_eq!(silent.count(), 0);
+    assert_eq!(breaker.count(), 0);
 }
 
 pub fn one_leg_is_the_probe() {
-    let (silent, now) = (Silent::default(), Instant::now());
+    let (breaker, now) = (Breaker::default(), Instant::now());
     let admitted = AtomicUsize::new(0);
     scope(|scope| {
         for _ in 0..3 {
-            scope.spawn(|| admitted.fetch_add(usize::from(silent.admits(0, path(), now)), Ordering::Relaxed));
+            scope.spawn(|| admitted.fetch_add(usize::from(breaker.try_admit(0, path(), now)), Ordering::Relaxed));
         }
     });
     assert_eq!(admitted.into_inner(), 1);

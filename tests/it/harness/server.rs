@@ -5,8 +5,8 @@ use std::thread;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, bounded};
+use red_tentacle::access_log::Totals;
 use red_tentacle::config::{Config, Listen};
-use red_tentacle::journal::Costs;
 use red_tentacle::message::{Address, parse_addresses};
 use red_tentacle::server::{Meter, Server, Stopper};
 
@@ -71,14 +71,14 @@ impl Proxy {
     }
 
     /// What its races have cost so far.
-    pub fn costs(&self) -> Costs {
-        self.meter.costs()
+    pub fn totals(&self) -> Totals {
+        self.meter.totals()
     }
 
     /// Waits until so many legs have ended, of which so many were hung up on, on so many lines, none of them used again.
-    pub fn expect_costs(&self, legs: u64, hung_up: u64, lines_opened: u64) {
-        let expected = Costs { legs, hung_up, lines_opened, lines_reused: 0 };
-        eventually(&format!("{expected:?}"), || self.costs() == expected);
+    pub fn expect_costs(&self, legs: u64, hung_up: u64, connections_opened: u64) {
+        let expected = Totals { legs, hung_up, connections_opened, connections_reused: 0 };
+        eventually(&format!("{expected:?}"), || self.totals() == expected);
     }
 
     pub fn stopper(&self) -> Stopper {

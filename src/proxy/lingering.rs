@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::exchange::{EARLY_LOSER_SILENCE_MAX, Exchange, LOSER_BODY_BYTES_MAX};
-use super::leg::State;
+use super::leg::LegState;
 use crate::message::Outcome;
 use crate::upstream::{AnswerBody, Draining, Upload, UploadStop, Uploaded};
 
@@ -20,10 +20,10 @@ impl Exchange {
     /// disk if the request is in a file.
     pub(super) fn upload(self: &Arc<Self>, leg: usize, upload: Upload, body: Option<AnswerBody>) {
         match upload.go_on() {
-            Uploaded::Turn(upload) => self.resume(leg, State::Uploading(upload, body)),
+            Uploaded::Turn(upload) => self.resume(leg, LegState::Uploading(upload, body)),
             Uploaded::Full(upload, until) => {
                 let events = upload.events(until);
-                self.park(leg, State::Uploading(upload, body), &events);
+                self.park(leg, LegState::Uploading(upload, body), &events);
             }
             Uploaded::Over => self.drain_by(leg, None, || {
                 body.and_then(|body| body.drain(LOSER_BODY_BYTES_MAX, EARLY_LOSER_SILENCE_MAX))
@@ -52,7 +52,7 @@ impl Exchange {
         match catch_unwind(AssertUnwindSafe(drain)) {
             Ok(Some(draining)) => {
                 let events = draining.events();
-                self.park(leg, State::Draining(draining, ends), &events);
+                self.park(leg, LegState::Draining(draining, ends), &events);
             }
             Ok(None) => {
                 self.hear(leg);

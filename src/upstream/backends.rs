@@ -4,15 +4,15 @@
 use crate::runtime::sync::{Arc, RwLock};
 use std::fmt;
 
+use super::breaker::Breaker;
+use super::{Lines, Upstream};
 use crate::message::Address;
-use crate::race::Silent;
-use crate::upstream::{Lines, Upstream};
 
 /// One backend: where it is, and the lines to it.
 #[derive(Debug)]
 pub struct Backend {
     lines: Arc<Lines>,
-    silent: Silent,
+    breaker: Breaker,
 }
 
 impl Backend {
@@ -27,8 +27,8 @@ impl Backend {
     }
 
     /// The losers that wait there in vain.
-    pub fn silent(&self) -> &Silent {
-        &self.silent
+    pub fn breaker(&self) -> &Breaker {
+        &self.breaker
     }
 }
 
@@ -57,8 +57,8 @@ impl Backends {
     }
 
     /// How many lines have been opened to backends, also to those that are gone, and how often an open one was used again.
-    pub fn line_counts(&self) -> (u64, u64) {
-        self.upstream.line_counts()
+    pub fn connection_counts(&self) -> (u64, u64) {
+        self.upstream.connection_counts()
     }
 
     /// Replaces the whole list at once. A backend whose address stays keeps its lines.
@@ -69,7 +69,7 @@ impl Backends {
             .map(|address| match old.iter().find(|backend| *backend.address() == address) {
                 Some(backend) => backend.clone(),
                 None => {
-                    Arc::new(Backend { lines: Lines::new(address, self.upstream.clone()), silent: Silent::default() })
+                    Arc::new(Backend { lines: Lines::new(address, self.upstream.clone()), breaker: Breaker::default() })
                 }
             })
             .collect();

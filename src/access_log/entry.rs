@@ -1,11 +1,6 @@
-//! Tells what happened: a finished exchange becomes one line of the log, and so does whatever was refused or replaced.
-//! Knows nothing of how it came about. Text from outside is escaped here: no client can forge a line.
-
-mod tally;
-mod writer;
+//! One exchange's line of the log. Text from outside is escaped here: no client can forge a line.
 
 use std::fmt::{self, Write};
-use std::net::SocketAddr;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
@@ -14,11 +9,8 @@ use http::{Method, StatusCode};
 use crate::message::origin::Origin;
 use crate::message::{Delivery, Elapsed, Excerpt, Outcome, Reason, Refusal, Request, ShownTarget, Target};
 
-pub use tally::{Costs, Tally};
-pub use writer::{flush, start};
-
 /// What is known of one exchange until it is finished.
-pub struct Record {
+pub struct Entry {
     origin: Origin,
     method: Method,
     target: Target,
@@ -34,7 +26,7 @@ struct Answered {
 }
 
 /// How one leg of an exchange ended.
-pub struct LegRecord<'a> {
+pub struct LegEntry<'a> {
     /// The backend's address.
     pub backend: &'a dyn fmt::Display,
     /// The outcome.
@@ -43,10 +35,10 @@ pub struct LegRecord<'a> {
     pub after: Duration,
 }
 
-impl Record {
-    /// The record of a request that has just arrived.
-    pub fn new(request: &Request, origin: Origin) -> Record {
-        Record {
+impl Entry {
+    /// The entry of a request that has just arrived.
+    pub fn new(request: &Request, origin: Origin) -> Entry {
+        Entry {
             origin,
             method: request.method.clone(),
             target: request.target.clone(),
@@ -88,7 +80,7 @@ impl Record {
     }
 
     /// Everything is known: writes the line. Backends are numbered as in the list, `b1` first.
-    pub fn finish(&self, winner: Option<usize>, legs: &[LegRecord]) {
+    pub fn finish(&self, winner: Option<usize>, legs: &[LegEntry]) {
         let level = match self.answer.get() {
             Some(Answered { status: 500.., .. } | Answered { note: Some(_), .. }) | None => log::Level::Warn,
             Some(_) => log::Level::Info,
@@ -98,7 +90,7 @@ impl Record {
         }
     }
 
-    fn line(&self, winner: Option<usize>, legs: &[LegRecord]) -> String {
+    fn line(&self, winner: Option<usize>, legs: &[LegEntry]) -> String {
         let mut line = format!("{} {} ", Excerpt(self.method.as_str()), ShownTarget(self.target.as_str()));
         match self.answer.get() {
             Some(answer) => put(&mut line, format_args!("{} in {}", answer.status, Elapsed(answer.after))),
@@ -117,7 +109,7 @@ impl Record {
 }
 
 /// ` b1=200/12ms b2=refused [b1 http://a, b2 http://b]`, and the reasons that a word can't hold.
-fn put_legs(line: &mut String, legs: &[LegRecord]) {
+fn put_legs(line: &mut String, legs: &[LegEntry]) {
     for (index, leg) in legs.iter().enumerate() {
         put(line, format_args!(" b{}={}", index + 1, leg.outcome));
         if matches!(leg.outcome, Outcome::Status(_)) {
@@ -136,17 +128,6 @@ fn put_legs(line: &mut String, legs: &[LegRecord]) {
     }
 }
 
-/// A request that never became an exchange: it couldn't be read, or nothing had room for it.
-pub fn refused(peer: SocketAddr, refusal: &Refusal) {
-    log::info!("refused {}: {} {}", peer, refusal.status().as_u16(), refusal.sentence());
-}
-
-/// The list of backends is another one now.
-pub fn replaced(backends: &[impl fmt::Display]) {
-    let list: Vec<String> = backends.iter().map(ToString::to_string).collect();
-    log::info!("the backends are now {}", list.join(", "));
-}
-
 fn put(line: &mut String, text: fmt::Arguments) {
     line.write_fmt(text).expect("a string takes all");
 }
@@ -162,7 +143,7 @@ mod tests {
     use super::*;
     use crate::message::Networks;
 
-    fn record(target: &str) -> Record {
+    fn entry(target: &str) -> Entry {
         let request = Request {
             method: Method::GET,
             target: Target::parse(&Method::GET, target).expect("a target"),
@@ -172,13 +153,13 @@ mod tests {
             peer: "192.0.2.7:1234".parse().expect("an address"),
             received: Instant::now(),
         };
-        Record::new(&request, Origin::of(&request, &Networks::default()))
+        Entry::new(&request, Origin::of(&request, &Networks::default()))
     }
 
     #[test]
     fn a_line_tells_the_whole_race() {
-        let record = record("/x");
-        record.answered(StatusCode::OK, &Delivery::Whole, record.received + Duration::from_millis(12));
+        let entry = entry("/x");
+        entry.answered(StatusCode::OK, &Delivery::Whole, entry.received + Duration::from_millis(12));
         let outcomes = [
             Outcome::Status(StatusCode::OK),
             Outcome::Status(StatusCode::SERVICE_UNAVAILABLE),
@@ -187,10 +168,10 @@ mod tests {
         ];
         let backends = ["http://a", "http://b", "https://c", "http://d"];
         let legs: Vec<_> = (outcomes.iter().zip(&backends))
-            .map(|(outcome, backend)| LegRecord { backend, outcome, after: Duration::from_millis(12) })
+            .map(|(outcome, backend)| LegEntry { backend, outcome, after: Duration::from_millis(12) })
             .collect();
         assert_eq!(
-            record.line(Some(0), &legs),
+            entry.line(Some(0), &legs),
             "GET /x 200 in 12ms by b1 b1=200/12ms b2=503/12ms b3=tls b4=cancelled \
              [b1 http://a, b2 http://b, b3 https://c (bad\\nname), b4 http://d] for 192.0.2.7:1234"
         );
@@ -198,22 +179,22 @@ mod tests {
 
     #[test]
     fn a_cut_and_a_departure_are_told() {
-        let cut = record("/x");
+        let cut = entry("/x");
         cut.answered(StatusCode::OK, &Delivery::BodyBroke(std::io::ErrorKind::UnexpectedEof.into()), cut.received);
         assert!(cut.line(None, &[]).contains("200 in 0.0ms (cut, since the backend's body broke off"));
-        let stopped = record("/x");
+        let stopped = entry("/x");
         stopped.answered(StatusCode::SWITCHING_PROTOCOLS, &Delivery::Stopped, stopped.received);
         assert!(stopped.line(None, &[]).starts_with("GET /x 101 in 0.0ms (cut, since the proxy was stopped) for"));
-        let gone = record("/x");
+        let gone = entry("/x");
         gone.abandoned(gone.received);
         assert!(gone.line(None, &[]).starts_with("GET /x 499 in 0.0ms for"));
     }
 
     #[test]
     fn text_from_outside_stays_on_its_line_and_is_cut() {
-        let line = record("/\u{2028}\u{202e}é\u{85}").line(None, &[]);
+        let line = entry("/\u{2028}\u{202e}é\u{85}").line(None, &[]);
         assert!(line.starts_with("GET /\\u{2028}\\u{202e}é\\u{85} unanswered"), "{line}");
         let long = format!("/{}", "x".repeat(5000));
-        assert!(record(&long).line(None, &[]).len() < 1200);
+        assert!(entry(&long).line(None, &[]).len() < 1200);
     }
 }

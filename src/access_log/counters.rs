@@ -2,40 +2,40 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::LegRecord;
+use super::LegEntry;
 use crate::message::Outcome;
 
 /// Counts the legs of races that are over.
 #[derive(Debug, Default)]
-pub struct Tally {
+pub struct Counters {
     legs: AtomicU64,
     hung_up: AtomicU64,
 }
 
 /// What races have cost since the start. Races that aren't over count for nothing yet, but for their lines.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Costs {
+pub struct Totals {
     /// Legs, those that were skipped included.
     pub legs: u64,
     /// Legs that were hung up on.
     pub hung_up: u64,
     /// Lines that were opened.
-    pub lines_opened: u64,
+    pub connections_opened: u64,
     /// How often an open line was used again.
-    pub lines_reused: u64,
+    pub connections_reused: u64,
 }
 
-impl Tally {
+impl Counters {
     /// A race is over.
-    pub fn add(&self, legs: &[LegRecord]) {
+    pub fn add(&self, legs: &[LegEntry]) {
         let hung_up = legs.iter().filter(|leg| *leg.outcome == Outcome::Cancelled).count();
         self.legs.fetch_add(legs.len() as u64, Ordering::Relaxed);
         self.hung_up.fetch_add(hung_up as u64, Ordering::Relaxed);
     }
 
     /// All that is counted here, beside these lines.
-    pub fn costs(&self, lines_opened: u64, lines_reused: u64) -> Costs {
+    pub fn totals(&self, connections_opened: u64, connections_reused: u64) -> Totals {
         let (legs, hung_up) = (self.legs.load(Ordering::Relaxed), self.hung_up.load(Ordering::Relaxed));
-        Costs { legs, hung_up, lines_opened, lines_reused }
+        Totals { legs, hung_up, connections_opened, connections_reused }
     }
 }

@@ -1,0 +1,289 @@
+//! How many requests one backend has left unanswered: beyond a bound its legs are deferred, so that a hung backend costs nothing
+//! that grows. One that answers isn't hung, and on a path that it hasn't been seen to leave unanswered it
+//! is given the benefit of the doubt. Knows nothing of backends or of what a leg does.
+
+use std::time::{Duration, Instant};
+
+use crate::runtime::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use crate::runtime::sync::{Mutex, MutexGuard};
+
+/// How often a leg is admitted all the same: else the backend's recovery would go unnoticed.
+const PROBE_INTERVAL: Duration = Duration::from_secs(1);
+/// Paths are told apart by a byte of their hash: of two paths one in 256 pairs counts as one.
+const PATHS: usize = 256;
+/// The share of the bound that a path may leave unanswered before its legs are deferred, too. A quick backend answers before
+/// as many more legs have lost.
+const PATH_SHARE: usize = 8;
+
+/// A path, as far as it is remembered which requests for it were left unanswered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PathKey(u8);
+
+/// How many times the bound may be pending in all at a backend that answers now and then: each costs a descriptor.
+const WAITING_MAX: usize = 8;
+
+/// One backend's circuit breaker: the legs that have lost their race there without an answer, and whether one more may start.
+#[derive(Debug)]
+pub struct Breaker {
+    /// The losers since the last answer. Both counts change under the lock.
+    unanswered: AtomicUsize,
+    /// All losers that haven't ended.
+    waiting: AtomicUsize,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    /// Grows with each answer that found some.
+    generation: u64,
+    /// When the backend answered last.
+    heard: Option<Instant>,
+    probed: Option<Instant>,
+    /// Legs that were let through beyond the bound since the last answer, for the sake of their path.
+    guests: usize,
+    paths: [Path; PATHS],
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Path {
+    /// How many losers it has left unanswered since its last answer.
+    unanswered: u8,
+    /// It has been answered, and wasn't deferred since. Half of the guests' places are for such paths.
+    is_known: bool,
+}
+
+/// Whether one leg counts as pending. It does so from the verdict to its own end, and as unanswered up to the next answer of
+/// its backend to any request.
+#[derive(Debug, Default)]
+pub struct PendingRequest(AtomicU64);
+
+const RUNNING: u64 = 0;
+const ENDED: u64 = 1;
+/// And from here on, breaker: since this generation.
+const PENDING: u64 = 2;
+
+impl PathKey {
+    /// The key of a path.
+    pub fn of(path: &str) -> PathKey {
+        // FNV-1a, whose low byte depends on every bit of the path.
+        let hash = path
+            .bytes()
+            .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+        let [first, second, ..] = hash.to_le_bytes();
+        PathKey(first ^ second)
+    }
+}
+
+impl Breaker {
+    /// Admits one more leg if fewer than `max` have been left unanswered since the last answer, or its path has
+    /// hardly left any unanswered, or it is time to try again. However many paths there are, no more than twice `max` wait at a
+    /// backend that doesn't answer, but for what is under way, and those that it has answered before have places of their own. Takes the place or
+    /// the probe.
+    pub fn try_admit(&self, max: usize, path: PathKey, now: Instant) -> bool {
+        if self.unanswered.load(Ordering::Relaxed) < max && self.count() < max.saturating_mul(WAITING_MAX) {
+            return true;
+        }
+        let mut state = self.state();
+        let guests = state.guests;
+        let path = &mut state.paths[usize::from(path.0)];
+        let guests_max = if path.is_known { max } else { max.div_ceil(2) };
+        if usize::from(path.unanswered) >= (max / PATH_SHARE).clamp(1, usize::from(u8::MAX)) {
+            path.is_known = false;
+        } else if guests < guests_max {
+            state.guests += 1;
+            return true;
+        }
+        let is_due = state.probed.is_none_or(|at| now.saturating_duration_since(at) >= PROBE_INTERVAL);
+        if is_due {
+            state.probed = Some(now);
+        }
+        is_due
+    }
+
+    /// Notes that the backend has answered a request for this path, so it isn't hung.
+    pub fn note_answer(&self, path: PathKey, now: Instant) {
+        let mut state = self.state();
+        state.heard = Some(now);
+        state.guests = 0;
+        state.paths[usize::from(path.0)] = Path { unanswered: 0, is_known: true };
+        if self.unanswered.swap(0, Ordering::Relaxed) > 0 {
+            state.generation += 1;
+        }
+    }
+
+    /// When the backend answered last.
+    pub fn last_answer(&self) -> Option<Instant> {
+        self.state().heard
+    }
+
+    /// How many losers haven't ended.
+    pub fn count(&self) -> usize {
+        self.waiting.load(Ordering::Relaxed)
+    }
+
+    /// Counts a leg whose race is decided, unless it has ended.
+    pub fn add(&self, pending: &PendingRequest, path: PathKey) {
+        let mut state = self.state();
+        let breaker = PENDING + state.generation;
+        if pending.0.compare_exchange(RUNNING, breaker, Ordering::AcqRel, Ordering::Acquire).is_ok() {
+            let path = &mut state.paths[usize::from(path.0)];
+            path.unanswered = path.unanswered.saturating_add(1);
+            self.unanswered.fetch_add(1, Ordering::Relaxed);
+            self.waiting.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Counts the leg no more: it has ended.
+    pub fn remove(&self, pending: &PendingRequest) {
+        let was = pending.0.swap(ENDED, Ordering::AcqRel);
+        if was < PENDING {
+            return;
+        }
+        let state = self.state();
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
+        if was == PENDING + state.generation {
+            self.unanswered.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock()
+    }
+}
+
+impl Default for Breaker {
+    fn default() -> Breaker {
+        let paths = [Path::default(); PATHS];
+        let state = State { generation: 0, heard: None, probed: None, guests: 0, paths };
+        Breaker { unanswered: AtomicUsize::new(0), waiting: AtomicUsize::new(0), state: Mutex::new(state) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SLOW: PathKey = PathKey(1);
+    const QUICK: PathKey = PathKey(2);
+
+    /// So many losers wait in vain on this path.
+    fn add(breaker: &Breaker, path: PathKey, count: usize) -> Vec<PendingRequest> {
+        let pending: Vec<PendingRequest> = std::iter::repeat_with(PendingRequest::default).take(count).collect();
+        for pending in &pending {
+            breaker.add(pending, path);
+        }
+        pending
+    }
+
+    /// Whether a leg gets there that isn't a probe.
+    fn try_admit(breaker: &Breaker, path: PathKey, now: Instant) -> bool {
+        breaker.state().probed = Some(now);
+        breaker.try_admit(128, path, now)
+    }
+
+    #[test]
+    fn a_loser_counts_from_the_verdict_to_its_end_whichever_comes_first() {
+        let breaker = Breaker::default();
+        let (late, early) = (PendingRequest::default(), PendingRequest::default());
+        breaker.add(&late, SLOW);
+        assert_eq!(breaker.count(), 1);
+        breaker.remove(&late);
+        breaker.remove(&early);
+        breaker.add(&early, SLOW);
+        assert_eq!(breaker.count(), 0);
+    }
+
+    #[test]
+    fn beyond_the_bound_one_leg_a_second_is_a_probe() {
+        let breaker = Breaker::default();
+        let now = Instant::now();
+        assert!(breaker.try_admit(2, SLOW, now));
+        let pending = add(&breaker, SLOW, 2);
+        assert!(breaker.try_admit(2, SLOW, now), "the first probe");
+        assert!(!breaker.try_admit(2, SLOW, now + PROBE_INTERVAL / 2));
+        assert!(breaker.try_admit(2, SLOW, now + PROBE_INTERVAL), "the second probe");
+        breaker.remove(&pending[0]);
+        assert!(breaker.try_admit(2, SLOW, now + PROBE_INTERVAL));
+    }
+
+    #[test]
+    fn an_answer_to_anything_clears_the_backend_of_what_it_left_unanswered_before() {
+        let (breaker, now) = (Breaker::default(), Instant::now());
+        let before = add(&breaker, SLOW, 200);
+        assert!(!try_admit(&breaker, SLOW, now));
+        breaker.note_answer(QUICK, now);
+        assert!(breaker.count() == 200 && try_admit(&breaker, SLOW, now));
+        let after = add(&breaker, SLOW, 128);
+        for pending in &before {
+            breaker.remove(pending);
+        }
+        assert!(breaker.count() == 128 && !try_admit(&breaker, SLOW, now), "those of before don't count twice");
+        for pending in &after {
+            breaker.remove(pending);
+        }
+        assert_eq!(breaker.count(), 0);
+    }
+
+    /// Was seen as: eight connections that asked often for what was slow at one backend had it skipped for everything else.
+    #[test]
+    fn a_path_that_is_left_unanswered_costs_no_other_path_its_legs() {
+        let (breaker, now) = (Breaker::default(), Instant::now());
+        for _ in 0..1000 {
+            let _waiting = add(&breaker, SLOW, 128);
+            assert!(!try_admit(&breaker, SLOW, now) && try_admit(&breaker, QUICK, now));
+            // It has lost before its answer is here.
+            let pending = PendingRequest::default();
+            breaker.add(&pending, QUICK);
+            breaker.note_answer(QUICK, now);
+            breaker.remove(&pending);
+        }
+        assert!(!try_admit(&breaker, SLOW, now), "thousands wait there by now");
+    }
+
+    #[test]
+    fn a_path_that_has_been_answered_has_its_legs_however_many_others_are_not() {
+        let (breaker, now) = (Breaker::default(), Instant::now());
+        breaker.note_answer(QUICK, now);
+        let mut strangers = 0;
+        for key in (0..=u8::MAX).map(PathKey).filter(|key| *key != QUICK) {
+            if try_admit(&breaker, key, now) {
+                strangers += 1;
+                add(&breaker, key, 1);
+            }
+        }
+        assert_eq!(strangers, 128 + 64);
+        let known = std::iter::repeat_with(|| try_admit(&breaker, QUICK, now)).take_while(|admitted| *admitted).count();
+        assert_eq!(known, 64);
+        breaker.note_answer(QUICK, now);
+        assert!(try_admit(&breaker, QUICK, now), "an answer frees all places");
+    }
+
+    #[test]
+    fn a_backend_that_has_hung_gets_few_more_however_many_paths_there_are() {
+        let (breaker, now) = (Breaker::default(), Instant::now());
+        for key in 0..=u8::MAX {
+            breaker.note_answer(PathKey(key), now);
+        }
+        let mut admitted = 0;
+        for _ in 0..100 {
+            for key in 0..=u8::MAX {
+                if try_admit(&breaker, PathKey(key), now) {
+                    admitted += 1;
+                    add(&breaker, PathKey(key), 1);
+                }
+            }
+        }
+        assert_eq!(admitted, 2 * 128);
+        assert!(try_admit(&Breaker::default(), SLOW, now));
+    }
+
+    #[test]
+    fn paths_that_differ_a_little_have_keys_of_their_own() {
+        let mut keys: Vec<u8> = (0..100).map(|number| PathKey::of(&format!("/item/{number}")).0).collect();
+        keys.sort_unstable();
+        keys.dedup();
+        assert!(keys.len() > 70, "{} of 100", keys.len());
+        let of = |path: &str| PathKey::of(path);
+        assert!(of("/slow") != of("/fast") && of("/slow") != of("/") && of("/a") != of("/b") && of("") == of(""));
+    }
+}
