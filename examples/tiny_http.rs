@@ -15,7 +15,7 @@ use red_tentacle::proxy::{Proxy, Rules};
 use red_tentacle::race::{Linger, Reaper};
 use red_tentacle::runtime::poller::Poller;
 use red_tentacle::upstream::Backends;
-use red_tentacle::upstream::{Reach, SystemLookup, Upstream};
+use red_tentacle::upstream::{ConnectOptions, SystemLookup, Upstream};
 use threadpool::ThreadPool;
 use tiny_http::{Header, Response, Server};
 
@@ -27,7 +27,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let addresses = parse_addresses(&list).map_err(|bad| bad[0].to_string())?;
     assert!(!addresses.is_empty(), "give backends' URLs as arguments");
     let (poller, waiter) = Poller::new()?;
-    let upstream = Upstream::new(Reach::default(), Arc::new(SystemLookup), poller.clone()).map_err(|bad| bad.reason)?;
+    let upstream =
+        Upstream::new(ConnectOptions::default(), Arc::new(SystemLookup), poller.clone()).map_err(|bad| bad.reason)?;
     let backends = Arc::new(Backends::new(addresses, upstream));
     let reaper = Reaper::new(Linger::NONE, &poller);
     let disk = ThreadPool::new(2);

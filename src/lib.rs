@@ -24,6 +24,8 @@ pub mod server;
 
 pub mod demo;
 
+pub mod admin_client;
+
 pub mod sockets;
 
 pub mod supervisor;

@@ -7,11 +7,12 @@ use std::thread;
 
 use mimalloc::MiMalloc;
 use red_tentacle::access_log;
+use red_tentacle::admin_client;
 use red_tentacle::config::{self, Config, Errand, Invocation};
 use red_tentacle::demo::Demo;
 use red_tentacle::server::{Server, StartError, Stopper};
 use red_tentacle::supervisor::Supervisor;
-use red_tentacle::upstream::{self, SystemLookup};
+use red_tentacle::upstream::SystemLookup;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
@@ -54,7 +55,7 @@ fn main() -> ExitCode {
 }
 
 fn ask(errand: &Errand) -> ExitCode {
-    match upstream::ask(errand) {
+    match admin_client::ask(errand) {
         Ok(answer) => print(&answer),
         Err(reason) => fail(&format!("red-tentacle: {reason}"), EXIT_FAILURE),
     }

@@ -86,7 +86,7 @@ impl Entry {
             Some(_) => log::Level::Info,
         };
         if log::log_enabled!(level) {
-            log::log!(level, "{}", self.line(winner, legs));
+            log::log!(target: "red_tentacle::access_log", level, "{}", self.line(winner, legs));
         }
     }
 

@@ -67,7 +67,7 @@ impl Wanted {
     /// What this answer is worth.
     pub(super) fn class_of(&self, answer: &Answer, rules: &Rules) -> AnswerClass {
         if answer.status == StatusCode::SWITCHING_PROTOCOLS {
-            let is_switch = answer.switched.is_some()
+            let is_switch = answer.upgraded.is_some()
                 && self.upgrade.as_ref().is_some_and(|protocols| headers::is_switch_to(&answer.headers, protocols));
             return if is_switch { AnswerClass::Success } else { AnswerClass::Failure };
         }

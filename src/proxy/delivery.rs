@@ -18,7 +18,7 @@ use crate::upstream::{Answer, AnswerBody};
 impl Exchange {
     /// The winner has switched protocols: client and backend are joined, and the leg ends when they have.
     pub(super) fn join(self: &Arc<Self>, leg: usize, mut answer: Answer, reply_to: Box<dyn ReplyTo>, after: Duration) {
-        let Some(switched) = answer.switched.take() else { return };
+        let Some(upgraded) = answer.upgraded.take() else { return };
         let protocol = answer.headers.get(UPGRADE).cloned();
         let mut headers = headers::for_client(answer.headers, answer.version, &self.context.via);
         if let Some(protocol) = protocol {
@@ -27,7 +27,7 @@ impl Exchange {
         let (exchange, status) = (self.clone(), answer.status);
         let ended = surely(move |delivery| exchange.delivered(leg, status, &delivery, after));
         let head = Reply { status, headers, body: ReplyBody::Withheld { length: None } };
-        reply_to.join(head, Box::new(switched), ended);
+        reply_to.join(head, Box::new(upgraded), ended);
     }
 
     /// The winner answers the client, and ends when that is done. The rest of its request may go out meanwhile.

@@ -12,7 +12,7 @@ use crate::access_log::{Entry, LegEntry};
 use crate::message::{Outcome, ReplyTo, Request};
 use crate::race::{Abandoned, LegResult, Next, Race, Verdict, Won};
 use crate::runtime::cancel::CancelToken;
-use crate::upstream::{Answer, Events, FilePlace, Outgoing, PathKey, Step, Waiter};
+use crate::upstream::{Answer, FilePermit, LegStep, PathKey, Readiness, UpstreamRequest, Waiter};
 
 /// A loser's body is read to its end, for the sake of its line, if it is no longer than this.
 pub(super) const LOSER_BODY_BYTES_MAX: u64 = 64 * 1024;
@@ -28,7 +28,7 @@ pub(super) struct Exchange {
     pub(super) legs: Vec<Leg>,
     pub(super) race: Arc<Race<Box<dyn ReplyTo>, Outcome>>,
     path: PathKey,
-    pub(super) request: Outgoing,
+    pub(super) request: UpstreamRequest,
     wanted: Wanted,
     pub(super) entry: Entry,
 }
@@ -41,7 +41,7 @@ impl Exchange {
         let wanted = Wanted::by(&request);
         let (received, path) = (request.received, PathKey::of(request.target.path()));
         let request = outgoing(request, &context.via, &context.rules);
-        let file = || request.holds_file().then(FilePlace::default);
+        let file = || request.holds_file().then(FilePermit::default);
         let legs: Vec<Leg> = backends.into_iter().map(|backend| Leg::new(backend, file())).collect();
         let exchange = Arc::new(Exchange {
             context: context.clone(),
@@ -88,12 +88,12 @@ impl Exchange {
     /// Starts legs, each as far as it goes without waiting. Doesn't block.
     fn start(self: &Arc<Self>, legs: impl Iterator<Item = usize>) {
         for leg in legs {
-            self.step(leg, |exchange, token| exchange.legs[leg].backend.lines().start(&exchange.request, token));
+            self.step(leg, |exchange, token| exchange.legs[leg].backend.pool().start(&exchange.request, token));
         }
     }
 
     /// Leaves a leg to the poller until the next event.
-    pub(super) fn park(self: &Arc<Self>, leg: usize, state: LegState, events: &Arc<dyn Events>) {
+    pub(super) fn park(self: &Arc<Self>, leg: usize, state: LegState, events: &Arc<dyn Readiness>) {
         if let Some(state) = self.legs[leg].put(state) {
             return self.resume(leg, state);
         }
@@ -106,9 +106,9 @@ impl Exchange {
     pub(super) fn resume(self: &Arc<Self>, leg: usize, state: LegState) {
         let token = self.race.token(leg);
         match state {
-            LegState::Waiting(mut waiting) if waiting.reads_file(&self.request) && !waiting.is_over(token) => {
+            LegState::Pending(mut waiting) if waiting.reads_file(&self.request) && !waiting.is_over(token) => {
                 match waiting.events(token) {
-                    Ok(events) => self.queue(leg, LegState::Waiting(waiting), &events),
+                    Ok(events) => self.queue(leg, LegState::Pending(waiting), &events),
                     Err(outcome) => self.end(leg, outcome, self.elapsed()),
                 }
             }
@@ -121,7 +121,7 @@ impl Exchange {
     }
 
     /// Has a leg go on on a thread for the disk. Until that has time for it, the leg hears of its deadline, and of its hang-up.
-    fn queue(self: &Arc<Self>, leg: usize, state: LegState, events: &Arc<dyn Events>) {
+    fn queue(self: &Arc<Self>, leg: usize, state: LegState, events: &Arc<dyn Readiness>) {
         if let Some(state) = self.legs[leg].put(state) {
             return self.resume(leg, state);
         }
@@ -130,7 +130,7 @@ impl Exchange {
             let exchange = self.clone();
             (self.context.disk)(Box::new(move || {
                 let Some(state) = exchange.legs[leg].take_from_queue() else { return };
-                if let LegState::Waiting(waiting) = &state {
+                if let LegState::Pending(waiting) = &state {
                     waiting.forget_events();
                 }
                 exchange.go_on(leg, state);
@@ -143,7 +143,7 @@ impl Exchange {
 
     fn go_on(self: &Arc<Self>, leg: usize, state: LegState) {
         match state {
-            LegState::Waiting(waiting) => {
+            LegState::Pending(waiting) => {
                 let has_lost = self.race.is_decided();
                 self.step(leg, |exchange, token| waiting.go_on(&exchange.request, token, has_lost));
             }
@@ -155,17 +155,17 @@ impl Exchange {
     }
 
     /// A leg takes a step, and waits in the poller for the next if it has to.
-    fn step(self: &Arc<Self>, leg: usize, step: impl FnOnce(&Self, &CancelToken) -> Result<Step, Outcome>) {
+    fn step(self: &Arc<Self>, leg: usize, step: impl FnOnce(&Self, &CancelToken) -> Result<LegStep, Outcome>) {
         let token = self.race.token(leg);
         let stepped = catch_unwind(AssertUnwindSafe(|| step(self, token))).unwrap_or_else(|_| {
             let _ = token.disarm();
             Err(Outcome::Panic)
         });
         let ended = match stepped {
-            Ok(Step::Answered(answer)) => return self.answered(leg, answer),
-            Ok(Step::Turn(waiting)) => return self.resume(leg, LegState::Waiting(waiting)),
-            Ok(Step::Waits(mut waiting)) => match waiting.events(token) {
-                Ok(events) => return self.park(leg, LegState::Waiting(waiting), &events),
+            Ok(LegStep::Answered(answer)) => return self.answered(leg, answer),
+            Ok(LegStep::Yield(waiting)) => return self.resume(leg, LegState::Pending(waiting)),
+            Ok(LegStep::Blocked(mut waiting)) => match waiting.events(token) {
+                Ok(events) => return self.park(leg, LegState::Pending(waiting), &events),
                 Err(outcome) => outcome,
             },
             Err(outcome) => outcome,
@@ -204,7 +204,7 @@ impl Exchange {
             (None, EARLY_LOSER_SILENCE_MAX)
         };
         // Its connection first: whoever reads the line of the log may count on it.
-        drop(answer.switched.take());
+        drop(answer.upgraded.take());
         let body = answer.body;
         self.drain_by(leg, ends, || body.drain(LOSER_BODY_BYTES_MAX, silence_max));
     }
@@ -217,13 +217,13 @@ impl Exchange {
             let Leg { backend, pending, file, .. } = &self.legs[loser];
             backend.breaker().add(pending, self.path);
             if let Some(file) = file {
-                file.take(backend.lines());
+                file.take(backend.pool());
             }
         }
         self.context.reaper.take(&self.race, Some(leg), self.request.method().is_safe(), Instant::now());
         self.skip(won.deferred);
         self.lose_all(&won.candidates);
-        if answer.switched.is_some() {
+        if answer.upgraded.is_some() {
             return self.join(leg, answer, won.prize, after);
         }
         self.deliver(leg, answer, won.prize, after);

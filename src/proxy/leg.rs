@@ -5,7 +5,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::message::Outcome;
-use crate::upstream::{Answer, AnswerBody, Backend, Draining, FilePlace, PendingRequest, Upload, Waiting};
+use crate::upstream::{Answer, AnswerBody, Backend, Draining, FilePermit, PendingAnswer, PendingRequest, Upload};
 
 /// A leg.
 pub(super) struct Leg {
@@ -13,7 +13,7 @@ pub(super) struct Leg {
     /// Whether it waits in vain.
     pub(super) pending: PendingRequest,
     /// For the file of the request's body, if that is in one.
-    pub(super) file: Option<FilePlace>,
+    pub(super) file: Option<FilePermit>,
     parked: Mutex<Parked>,
 }
 
@@ -31,7 +31,7 @@ struct Parked {
 /// What a leg does while no thread works for it.
 pub(super) enum LegState {
     /// It is on its way to its answer.
-    Waiting(Waiting),
+    Pending(PendingAnswer),
     /// It has an answer since then that would do if nothing better came.
     Candidate(Answer, Duration),
     /// Its answer has decided, and the rest of its request goes on; then a loser's body is read to its end.
@@ -41,7 +41,7 @@ pub(super) enum LegState {
 }
 
 impl Leg {
-    pub(super) fn new(backend: Arc<Backend>, file: Option<FilePlace>) -> Leg {
+    pub(super) fn new(backend: Arc<Backend>, file: Option<FilePermit>) -> Leg {
         Leg { backend, pending: PendingRequest::default(), file, parked: Mutex::default() }
     }
 
@@ -94,7 +94,7 @@ impl Leg {
 impl fmt::Display for LegState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            LegState::Waiting(waiting) => waiting.fmt(f),
+            LegState::Pending(waiting) => waiting.fmt(f),
             LegState::Candidate(answer, _) => {
                 write!(f, "has {}, and waits for what the others say", answer.status.as_u16())
             }

@@ -20,12 +20,12 @@ impl Exchange {
     /// disk if the request is in a file.
     pub(super) fn upload(self: &Arc<Self>, leg: usize, upload: Upload, body: Option<AnswerBody>) {
         match upload.go_on() {
-            Uploaded::Turn(upload) => self.resume(leg, LegState::Uploading(upload, body)),
-            Uploaded::Full(upload, until) => {
+            Uploaded::Yield(upload) => self.resume(leg, LegState::Uploading(upload, body)),
+            Uploaded::Blocked(upload, until) => {
                 let events = upload.events(until);
                 self.park(leg, LegState::Uploading(upload, body), &events);
             }
-            Uploaded::Over => self.drain_by(leg, None, || {
+            Uploaded::Done => self.drain_by(leg, None, || {
                 body.and_then(|body| body.drain(LOSER_BODY_BYTES_MAX, EARLY_LOSER_SILENCE_MAX))
             }),
         }

@@ -4,14 +4,14 @@ use super::classify::Rules;
 use crate::config::HostHeader;
 use crate::message::Request;
 use crate::message::headers::{self, ViaId};
-use crate::upstream::Outgoing;
+use crate::upstream::UpstreamRequest;
 
 /// The request as all backends get it.
-pub(crate) fn outgoing(mut request: Request, via: &ViaId, rules: &Rules) -> Outgoing {
+pub(crate) fn outgoing(mut request: Request, via: &ViaId, rules: &Rules) -> UpstreamRequest {
     let host = match rules.host {
         HostHeader::Backend => None,
         HostHeader::Preserve => headers::host_of(&request),
     };
     let headers = headers::for_backends(&mut request, via, &rules.trusted_proxies);
-    Outgoing::new(request.method, request.target, headers, host, request.body)
+    UpstreamRequest::new(request.method, request.target, headers, host, request.body)
 }

@@ -12,7 +12,7 @@ use crate::proxy::{Disk, Proxy, Rules, answer_alone};
 use crate::race::{Linger, Reaper};
 use crate::runtime::poller::Poller;
 use crate::upstream::Backends;
-use crate::upstream::{Lookup, Reach, Upstream};
+use crate::upstream::{ConnectOptions, Lookup, Upstream};
 
 /// Legs that are begun on a poller's thread: some microseconds each. Of more, a worker begins them, and other clients don't
 /// wait meanwhile.
@@ -100,15 +100,15 @@ pub(super) fn rooms(
     disk: Disk,
     lookup: Arc<dyn Lookup>,
 ) -> Result<Rooms, String> {
-    let reach = Reach {
+    let options = ConnectOptions {
         timeout: config.timeout,
         idle_timeout: config.idle_timeout,
-        idle_lines_max: config.max_idle_connections,
+        idle_connections_max: config.max_idle_connections,
         dns_ttl: config.dns_ttl,
-        lines_max: places.lines,
+        connections_max: places.lines,
         own_roots: config.ca_certificates.clone(),
     };
-    let upstream = Upstream::new(reach, lookup, poller.clone())
+    let upstream = Upstream::new(options, lookup, poller.clone())
         .map_err(|bad| format!("cannot trust certificate {} of --ca-file: {}", bad.number, bad.reason))?;
     let backends = Arc::new(Backends::new(config.backends.clone(), upstream));
     let token = config.admin_token.as_ref().map(AdminToken::as_str);

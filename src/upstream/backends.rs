@@ -4,26 +4,27 @@
 use crate::runtime::sync::{Arc, RwLock};
 use std::fmt;
 
-use super::breaker::Breaker;
-use super::{Lines, Upstream};
 use crate::message::Address;
+use crate::upstream::breaker::Breaker;
+use crate::upstream::pool::Pool;
+use crate::upstream::shared::Upstream;
 
 /// One backend: where it is, and the lines to it.
 #[derive(Debug)]
 pub struct Backend {
-    lines: Arc<Lines>,
+    pool: Arc<Pool>,
     breaker: Breaker,
 }
 
 impl Backend {
     /// Its address.
     pub fn address(&self) -> &Address {
-        self.lines.address()
+        self.pool.address()
     }
 
     /// The lines to it.
-    pub fn lines(&self) -> &Arc<Lines> {
-        &self.lines
+    pub fn pool(&self) -> &Arc<Pool> {
+        &self.pool
     }
 
     /// The losers that wait there in vain.
@@ -69,7 +70,7 @@ impl Backends {
             .map(|address| match old.iter().find(|backend| *backend.address() == address) {
                 Some(backend) => backend.clone(),
                 None => {
-                    Arc::new(Backend { lines: Lines::new(address, self.upstream.clone()), breaker: Breaker::default() })
+                    Arc::new(Backend { pool: Pool::new(address, self.upstream.clone()), breaker: Breaker::default() })
                 }
             })
             .collect();
@@ -88,13 +89,14 @@ mod tests {
     use super::*;
     use crate::message::parse_addresses;
     use crate::runtime::poller::Poller;
-    use crate::upstream::{Reach, SystemLookup};
+    use crate::upstream::{ConnectOptions, SystemLookup};
 
     #[test]
     fn a_snapshot_stays_and_an_unchanged_backend_keeps_its_lines() {
         let parse = |list| parse_addresses(list).expect("addresses");
         let (poller, _waiter) = Poller::new().expect("a poller");
-        let upstream = Upstream::new(Reach::default(), Arc::new(SystemLookup), poller).expect("no certificates");
+        let upstream =
+            Upstream::new(ConnectOptions::default(), Arc::new(SystemLookup), poller).expect("no certificates");
         let backends = Backends::new(parse("http://a,http://b"), upstream);
         let before = backends.snapshot();
         backends.replace(parse("http://c,http://a"));

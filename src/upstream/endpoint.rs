@@ -7,14 +7,14 @@ use std::time::Duration;
 
 use rustls::ClientConnection;
 
-use super::permit::Permit;
-use super::resolve::Resolver;
-use super::shared::Upstream;
 use crate::message::{Address, Outcome};
 use crate::runtime::poller::Poller;
+use crate::upstream::connect::resolve::Resolver;
+use crate::upstream::permit::Permit;
+use crate::upstream::shared::Upstream;
 
 /// One backend, to be connected to.
-pub(super) struct Endpoint {
+pub(crate) struct Endpoint {
     address: Address,
     upstream: Arc<Upstream>,
     resolver: Resolver,
@@ -23,53 +23,53 @@ pub(super) struct Endpoint {
 
 impl Endpoint {
     /// The backend at this address. Calls `moved` when one of its name's addresses isn't that any more, on a lookup's thread.
-    pub(super) fn new(
+    pub(crate) fn new(
         address: Address,
         upstream: Arc<Upstream>,
         moved: impl Fn() + Send + Sync + 'static,
     ) -> Arc<Endpoint> {
-        let (lookups, ttl) = (upstream.lookups.clone(), upstream.reach.dns_ttl);
+        let (lookups, ttl) = (upstream.lookups.clone(), upstream.options.dns_ttl);
         let resolver = Resolver::new(address.host(), address.port(), lookups, ttl, moved);
         Arc::new(Endpoint { address, upstream, resolver, open: Arc::default() })
     }
 
-    pub(super) fn address(&self) -> &Address {
+    pub(crate) fn address(&self) -> &Address {
         &self.address
     }
 
-    pub(super) fn upstream(&self) -> &Upstream {
+    pub(crate) fn upstream(&self) -> &Upstream {
         &self.upstream
     }
 
     /// Bounds reaching it.
-    pub(super) fn timeout(&self) -> Duration {
-        self.upstream.reach.timeout
+    pub(crate) fn timeout(&self) -> Duration {
+        self.upstream.options.timeout
     }
 
-    pub(super) fn idle_timeout(&self) -> Duration {
-        self.upstream.reach.idle_timeout
+    pub(crate) fn idle_timeout(&self) -> Duration {
+        self.upstream.options.idle_timeout
     }
 
-    pub(super) fn resolver(&self) -> &Resolver {
+    pub(crate) fn resolver(&self) -> &Resolver {
         &self.resolver
     }
 
-    pub(super) fn poller(&self) -> &Poller {
+    pub(crate) fn poller(&self) -> &Poller {
         &self.upstream.poller
     }
 
     /// For one more connection, if there may be one.
-    pub(super) fn permit(&self) -> Result<Permit, Outcome> {
+    pub(crate) fn permit(&self) -> Result<Permit, Outcome> {
         Permit::take(&self.upstream, &self.open)
     }
 
     /// For what counts as a connection, whether there may be one or not.
-    pub(super) fn counted_permit(&self) -> Permit {
+    pub(crate) fn counted_permit(&self) -> Permit {
         Permit::count(&self.upstream, &self.open).0
     }
 
     /// Our side of a TLS handshake, if the backend wants one.
-    pub(super) fn handshake(&self) -> Result<Option<Box<ClientConnection>>, Outcome> {
+    pub(crate) fn handshake(&self) -> Result<Option<Box<ClientConnection>>, Outcome> {
         if self.address.is_tls() { self.upstream.tls.connection(self.address.host()).map(Some) } else { Ok(None) }
     }
 }

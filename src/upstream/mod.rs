@@ -1,58 +1,41 @@
-//! HTTP/1.1 towards backends, on ureq: one leg's call, from reaching the backend to the end of its answer.
-//! Knows nothing of clients, nor of the rules of the race: whoever calls says what is sent and may hang up.
+//! HTTP/1.1 towards backends: the list of them, the connections to each, and a leg's way from its first look for a connection to
+//! the end of its answer. Knows nothing of clients, nor of the rules of the race: its caller says what is sent and may hang up.
+//!
+//! From the top down: a [`Backend`] has a [`Pool`], which starts a leg (`leg`); the leg gets addresses and a connection
+//! (`connect`), sends its request on it (`conn`), and reads the answer (`response`), by ureq where that isn't short (`client`).
 
-mod alarm;
-mod answer;
-mod ask;
 mod backends;
-mod body;
 mod breaker;
-mod byte_stream;
-mod call;
-mod chunked;
-mod connecting;
-mod dial;
-mod draining;
+mod client;
+mod conn;
+mod connect;
 mod endpoint;
-mod failure;
-mod file_place;
+mod file_permit;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzzing;
+mod io_error;
 mod leg;
-mod line;
-mod lines;
-mod looking;
-mod lookup;
-mod outbound;
 mod permit;
-mod reading;
+mod pool;
+mod pooled;
 mod request;
-mod resolve;
 mod response;
-mod sending;
 mod shared;
-mod slot;
-mod switched;
-mod tls;
-mod tls_failure;
-mod transport;
 mod upload;
-mod wire;
 
-pub use answer::Answer;
-pub use ask::ask;
 pub use backends::{Backend, Backends};
-pub use body::{AnswerBody, Prospect};
 pub use breaker::{Breaker, PathKey, PendingRequest};
-pub use draining::Draining;
-pub use file_place::FilePlace;
-pub use leg::{Step, Waiting};
-pub use lines::Lines;
-pub use lookup::{Lookup, SystemLookup};
-pub use request::Outgoing;
-pub use shared::{Reach, Upstream};
-pub use slot::{Events, Waiter};
-pub use switched::Switched;
-pub use tls::BadCertificate;
+pub use conn::parking::{Readiness, Waiter};
+pub use connect::lookup::{Lookup, SystemLookup};
+pub use connect::tls::BadCertificate;
+pub use file_permit::FilePermit;
+pub use leg::{LegStep, PendingAnswer};
+pub use pool::Pool;
+pub use request::UpstreamRequest;
+pub use response::answer::Answer;
+pub use response::body::{AnswerBody, Prospect};
+pub use response::draining::Draining;
+pub use response::upgraded::Upgraded;
+pub use shared::{ConnectOptions, Upstream};
 pub use upload::{Upload, UploadStop, Uploaded};

@@ -4,11 +4,11 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::shared::Upstream;
 use crate::message::Outcome;
+use crate::upstream::shared::Upstream;
 
 /// One of the lines that there may be.
-pub(super) struct Permit {
+pub(crate) struct Permit {
     upstream: Arc<Upstream>,
     /// How many of them one backend has.
     own: Arc<AtomicUsize>,
@@ -17,24 +17,24 @@ pub(super) struct Permit {
 impl Permit {
     /// A backend may have as many lines as are left for all others: one that hangs can't take the last from those that
     /// answer.
-    pub(super) fn take(upstream: &Arc<Upstream>, own: &Arc<AtomicUsize>) -> Result<Permit, Outcome> {
+    pub(crate) fn take(upstream: &Arc<Upstream>, own: &Arc<AtomicUsize>) -> Result<Permit, Outcome> {
         // Counted first, so that the bound holds whoever else counts.
         let (permit, all_before, own_before) = Permit::count(upstream, own);
-        let left = upstream.reach.lines_max.saturating_sub(all_before);
+        let left = upstream.options.connections_max.saturating_sub(all_before);
         if own_before < left { Ok(permit) } else { Err(Outcome::NoSocket) }
     }
 
     /// One more, whether there may be one or not, and how many there were: in all, and of this backend.
-    pub(super) fn count(upstream: &Arc<Upstream>, own: &Arc<AtomicUsize>) -> (Permit, usize, usize) {
+    pub(crate) fn count(upstream: &Arc<Upstream>, own: &Arc<AtomicUsize>) -> (Permit, usize, usize) {
         let permit = Permit { upstream: upstream.clone(), own: own.clone() };
-        let all_before = upstream.lines.fetch_add(1, Ordering::Relaxed);
+        let all_before = upstream.pool.fetch_add(1, Ordering::Relaxed);
         (permit, all_before, own.fetch_add(1, Ordering::Relaxed))
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.upstream.lines.fetch_sub(1, Ordering::Relaxed);
+        self.upstream.pool.fetch_sub(1, Ordering::Relaxed);
         self.own.fetch_sub(1, Ordering::Relaxed);
     }
 }

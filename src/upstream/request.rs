@@ -6,15 +6,15 @@ use std::sync::Arc;
 use http::header::{CONTENT_LENGTH, HOST};
 use http::{HeaderMap, HeaderValue, Method};
 
-use super::outbound::{Body, Outbound};
 use crate::message::{Address, Spool, Target, bind_connection, put_field};
+use crate::upstream::conn::request_bytes::{Body, RequestBytes};
 
 /// A guess at the room for the request line and `Host`, beside the target.
 const REQUEST_LINES_BYTES: usize = 128;
 
 /// A request on its way to every backend of a race.
 #[derive(Debug)]
-pub struct Outgoing {
+pub struct UpstreamRequest {
     method: Method,
     target: Target,
     /// All fields as they go out, to the end of the head: written once for all backends.
@@ -25,7 +25,7 @@ pub struct Outgoing {
     binds_connection: bool,
 }
 
-impl Outgoing {
+impl UpstreamRequest {
     /// A request for all backends, each by its own address. `headers` are without `Host` and framing; `host` replaces the
     /// backends' own.
     pub fn new(
@@ -34,7 +34,7 @@ impl Outgoing {
         mut headers: HeaderMap,
         host: Option<HeaderValue>,
         body: Option<Spool>,
-    ) -> Outgoing {
+    ) -> UpstreamRequest {
         let has_host = host.is_some();
         if let Some(host) = host {
             headers.insert(HOST, host);
@@ -45,7 +45,7 @@ impl Outgoing {
             headers.insert(CONTENT_LENGTH, length.into());
         }
         let (fields, binds_connection) = (fields(&headers), bind_connection(&headers));
-        Outgoing { method, target, fields, has_host, body, binds_connection }
+        UpstreamRequest { method, target, fields, has_host, body, binds_connection }
     }
 
     /// The method.
@@ -54,17 +54,17 @@ impl Outgoing {
     }
 
     /// RFC 9110 §9.2.2: sending it twice does no more than sending it once.
-    pub(super) fn is_idempotent(&self) -> bool {
+    pub(crate) fn is_idempotent(&self) -> bool {
         self.method.is_idempotent()
     }
 
     /// Whether a backend may take all that follows on the connection for the same user's.
-    pub(super) fn binds_connection(&self) -> bool {
+    pub(crate) fn binds_connection(&self) -> bool {
         self.binds_connection
     }
 
     /// The request as one backend gets it.
-    pub(super) fn outbound(&self, address: &Address) -> Outbound {
+    pub(crate) fn outbound(&self, address: &Address) -> RequestBytes {
         let target = address.target_text(&self.target);
         let mut head = Vec::with_capacity(REQUEST_LINES_BYTES + target.len() + self.fields.len());
         for part in [self.method.as_str(), " ", &*target, " HTTP/1.1\r\n"] {
@@ -74,7 +74,7 @@ impl Outgoing {
             put_field(&mut head, HOST.as_str(), address.authority().as_bytes());
         }
         head.extend_from_slice(&self.fields);
-        Outbound::new(head, self.body.clone().map(|spool| Arc::new(spool) as Arc<dyn Body>))
+        RequestBytes::new(head, self.body.clone().map(|spool| Arc::new(spool) as Arc<dyn Body>))
     }
 
     /// Whether the body is in a file, which is open as long as this is.

@@ -4,54 +4,58 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use super::call::Caller;
-use super::lookup::{Lookup, Lookups};
-use super::tls::{BadCertificate, Tls};
 use crate::runtime::poller::Poller;
+use crate::upstream::client::call::Caller;
+use crate::upstream::connect::lookup::{Lookup, Lookups};
+use crate::upstream::connect::tls::{BadCertificate, Tls};
 
 /// How backends are reached.
 #[derive(Debug, Clone)]
-pub struct Reach {
+pub struct ConnectOptions {
     /// Bounds reaching a backend (name, TCP, TLS) and, again, the wait for its head.
     pub timeout: Duration,
     /// Bounds each silence while bytes move; no shorter than `timeout`.
     pub idle_timeout: Duration,
     /// The most idle lines kept for each backend.
-    pub idle_lines_max: usize,
+    pub idle_connections_max: usize,
     /// How long a name's addresses count.
     pub dns_ttl: Duration,
     /// The most lines to all backends together, and files of bodies that losers still send: what the limit of descriptors
     /// leaves.
-    pub lines_max: usize,
+    pub connections_max: usize,
     /// Root certificates beside the usual ones, in DER.
     pub own_roots: Vec<Vec<u8>>,
 }
 
 /// What all backends have in common.
 pub struct Upstream {
-    pub(super) caller: Caller,
-    pub(super) reach: Reach,
-    pub(super) tls: Tls,
-    pub(super) lookups: Lookups,
-    pub(super) poller: Poller,
+    pub(crate) caller: Caller,
+    pub(crate) options: ConnectOptions,
+    pub(crate) tls: Tls,
+    pub(crate) lookups: Lookups,
+    pub(crate) poller: Poller,
     /// And files that each take the place of one.
-    pub(super) lines: AtomicUsize,
-    pub(super) opened: AtomicU64,
-    pub(super) reused: AtomicU64,
+    pub(crate) pool: AtomicUsize,
+    pub(crate) opened: AtomicU64,
+    pub(crate) reused: AtomicU64,
 }
 
 impl Upstream {
     /// Reaches backends like this, with names looked up by `lookup`; legs wait in the poller.
-    pub fn new(reach: Reach, lookup: Arc<dyn Lookup>, poller: Poller) -> Result<Arc<Upstream>, BadCertificate> {
-        let tls = Tls::new(&reach.own_roots)?;
+    pub fn new(
+        options: ConnectOptions,
+        lookup: Arc<dyn Lookup>,
+        poller: Poller,
+    ) -> Result<Arc<Upstream>, BadCertificate> {
+        let tls = Tls::new(&options.own_roots)?;
         let (opened, reused) = (AtomicU64::new(0), AtomicU64::new(0));
         Ok(Arc::new(Upstream {
             caller: Caller::new(),
-            reach,
+            options,
             tls,
             lookups: Lookups::by(lookup),
             poller,
-            lines: AtomicUsize::new(0),
+            pool: AtomicUsize::new(0),
             opened,
             reused,
         }))
@@ -63,14 +67,14 @@ impl Upstream {
     }
 }
 
-impl Default for Reach {
-    fn default() -> Reach {
-        Reach {
+impl Default for ConnectOptions {
+    fn default() -> ConnectOptions {
+        ConnectOptions {
             timeout: Duration::from_secs(5),
             idle_timeout: Duration::from_secs(60),
-            idle_lines_max: 64,
+            idle_connections_max: 64,
             dns_ttl: Duration::from_secs(30),
-            lines_max: 512,
+            connections_max: 512,
             own_roots: Vec::new(),
         }
     }

@@ -5,18 +5,18 @@ use crate::runtime::sync::{Arc, Mutex, MutexGuard};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use super::Lines;
-use super::line::Line;
-use super::permit::Permit;
-use super::sending::Progress;
-use super::slot::Events;
-use super::wire::Wire;
 use crate::runtime::cancel::Losers;
+use crate::upstream::conn::connection::Connection;
+use crate::upstream::conn::parking::Readiness;
+use crate::upstream::conn::request_writer::Progress;
+use crate::upstream::permit::Permit;
+use crate::upstream::pool::Pool;
+use crate::upstream::pooled::PooledConnection;
 
 /// A request that still goes out. Dropping it ends it; then its connection isn't used again.
 pub struct Upload {
-    lines: Arc<Lines>,
-    line: Arc<SharedLine>,
+    pool: Arc<Pool>,
+    pooled: Arc<SharedConnection>,
     stop: Arc<UploadStop>,
     /// For the file that its body may be in.
     file: Option<Permit>,
@@ -25,16 +25,16 @@ pub struct Upload {
 /// How far it has come.
 pub enum Uploaded {
     /// It takes more, but others wait for their turn.
-    Turn(Upload),
+    Yield(Upload),
     /// The connection takes no more for now; until then it must.
-    Full(Upload, Instant),
+    Blocked(Upload, Instant),
     /// It is out, or won't be.
-    Over,
+    Done,
 }
 
 /// Stops an upload; its answer isn't touched.
 pub struct UploadStop {
-    wire: Arc<Wire>,
+    connection: Arc<Connection>,
     is_stopped: AtomicBool,
     /// By then the connection may serve another request.
     is_over: AtomicBool,
@@ -42,32 +42,32 @@ pub struct UploadStop {
 
 /// The line of an answer whose request still goes out: whichever of both ends last gives it back.
 #[derive(Default)]
-pub(super) struct SharedLine(Mutex<Holder>);
+pub(crate) struct SharedConnection(Mutex<Holder>);
 
 #[derive(Default)]
 enum Holder {
     #[default]
     Answer,
     /// The answer is over.
-    Upload(Line),
+    Upload(PooledConnection),
     /// The upload is over.
     AnswerAlone,
 }
 
 impl Upload {
     /// The rest of the request that is on its way on this line.
-    pub(super) fn new(line: &Line, lines: &Arc<Lines>, is_in_file: bool) -> Upload {
+    pub(crate) fn new(pooled: &PooledConnection, pool: &Arc<Pool>, is_in_file: bool) -> Upload {
         let stop = Arc::new(UploadStop {
-            wire: line.wire().clone(),
+            connection: pooled.connection().clone(),
             is_stopped: AtomicBool::new(false),
             is_over: AtomicBool::new(false),
         });
-        let file = is_in_file.then(|| lines.counted_permit());
-        Upload { lines: lines.clone(), line: Arc::default(), stop, file }
+        let file = is_in_file.then(|| pool.counted_permit());
+        Upload { pool: pool.clone(), pooled: Arc::default(), stop, file }
     }
 
-    pub(super) fn line(&self) -> Arc<SharedLine> {
-        self.line.clone()
+    pub(crate) fn pooled(&self) -> Arc<SharedConnection> {
+        self.pooled.clone()
     }
 
     /// What ends it before its time.
@@ -83,19 +83,19 @@ impl Upload {
     /// Sends what the connection takes. Blocks only on the disk.
     pub fn go_on(self) -> Uploaded {
         if self.stop.is_stopped.load(Ordering::Acquire) {
-            return Uploaded::Over;
+            return Uploaded::Done;
         }
-        match self.stop.wire.send_more(None, self.lines.idle_timeout()) {
-            Progress::Turn => Uploaded::Turn(self),
-            Progress::Full(until) => Uploaded::Full(self, until),
-            Progress::Out | Progress::Answered | Progress::Late | Progress::Over => Uploaded::Over,
+        match self.stop.connection.send_more(None, self.pool.idle_timeout()) {
+            Progress::Yield => Uploaded::Yield(self),
+            Progress::Blocked(until) => Uploaded::Blocked(self, until),
+            Progress::Done | Progress::Answered | Progress::TimedOut | Progress::Aborted => Uploaded::Done,
         }
     }
 
     /// What tells when there may be room again, or that it is stopped, or that its time is over. Doesn't block.
-    pub fn events(&self, until: Instant) -> Arc<dyn Events> {
-        self.stop.wire.set_deadline(until);
-        self.stop.wire.clone()
+    pub fn events(&self, until: Instant) -> Arc<dyn Readiness> {
+        self.stop.connection.set_deadline(until);
+        self.stop.connection.clone()
     }
 }
 
@@ -104,7 +104,7 @@ impl UploadStop {
     pub fn stop(&self) {
         self.is_stopped.store(true, Ordering::Release);
         if !self.is_over.load(Ordering::Acquire) {
-            self.wire.wake();
+            self.connection.wake();
         }
     }
 }
@@ -115,22 +115,22 @@ impl Losers for UploadStop {
     }
 }
 
-impl SharedLine {
+impl SharedConnection {
     /// The answer is over: the line comes back if the upload is over as well.
-    pub(super) fn leave(&self, line: Line) -> Option<Line> {
+    pub(crate) fn leave(&self, pooled: PooledConnection) -> Option<PooledConnection> {
         let mut holder = self.holder();
         if matches!(*holder, Holder::AnswerAlone) {
-            return Some(line);
+            return Some(pooled);
         }
-        *holder = Holder::Upload(line);
+        *holder = Holder::Upload(pooled);
         None
     }
 
     /// The upload is over.
-    fn end(&self, lines: &Lines) {
+    fn end(&self, pool: &Pool) {
         let holder = std::mem::replace(&mut *self.holder(), Holder::AnswerAlone);
-        if let Holder::Upload(line) = holder {
-            lines.keep(line, Instant::now());
+        if let Holder::Upload(pooled) = holder {
+            pool.keep(pooled, Instant::now());
         }
     }
 
@@ -142,10 +142,10 @@ impl SharedLine {
 impl Drop for Upload {
     fn drop(&mut self) {
         self.stop.is_over.store(true, Ordering::Release);
-        if !self.stop.wire.is_request_out() {
+        if !self.stop.connection.is_request_out() {
             // A backend mustn't take what it has got for the whole.
-            self.stop.wire.reset_at_close();
+            self.stop.connection.reset_at_close();
         }
-        self.line.end(&self.lines);
+        self.pooled.end(&self.pool);
     }
 }

@@ -1,4 +1,4 @@
-//! Lines that nobody uses: how many are kept, and for how long.
+//! Pool that nobody uses: how many are kept, and for how long.
 
 use std::time::{Duration, Instant};
 

@@ -27,7 +27,7 @@ mod reach;
 /// Backends that speak TLS: whom to trust, and what a broken one can't do.
 mod tls;
 
-/// Lines that nobody uses: how many are kept, and for how long.
+/// Pool that nobody uses: how many are kept, and for how long.
 mod idle;
 
 /// Every word for how a leg ended, for the client and in the log.

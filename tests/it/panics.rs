@@ -12,7 +12,7 @@ use red_tentacle::proxy::{Disk, Proxy, Rules};
 use red_tentacle::race::{Linger, Reaper};
 use red_tentacle::runtime::poller::Poller;
 use red_tentacle::upstream::Backends;
-use red_tentacle::upstream::{Reach, SystemLookup, Upstream};
+use red_tentacle::upstream::{ConnectOptions, SystemLookup, Upstream};
 
 use crate::harness::{Fake, Raw, SOON, addresses, eventually, refusing};
 
@@ -32,8 +32,8 @@ impl Races {
         let (poller, waiter) = Poller::new().expect("a poller");
         let polling = poller.clone();
         thread::spawn(move || waiter.run());
-        let reach = Reach { timeout, idle_timeout: timeout, ..Reach::default() };
-        let upstream = Upstream::new(reach, Arc::new(SystemLookup), poller.clone()).expect("no certificates");
+        let options = ConnectOptions { timeout, idle_timeout: timeout, ..ConnectOptions::default() };
+        let upstream = Upstream::new(options, Arc::new(SystemLookup), poller.clone()).expect("no certificates");
         let backends = Arc::new(Backends::new(addresses(urls), upstream));
         let proxy = Proxy::new(Rules::default(), backends, disk, Reaper::new(Linger::NONE, &poller));
         Races { proxy, poller: polling }

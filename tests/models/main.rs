@@ -23,23 +23,8 @@ mod runtime;
 #[path = "../../src/race/mod.rs"]
 mod race;
 
-#[path = "../../src/upstream/breaker.rs"]
-mod breaker;
-
-#[path = "../../src/upstream/outbound.rs"]
-mod outbound;
-
-#[path = "../../src/upstream/sending.rs"]
-mod sending;
-
-#[path = "../../src/upstream/byte_stream.rs"]
-mod byte_stream;
-
-#[path = "../../src/upstream/slot.rs"]
-mod slot;
-
-#[path = "../../src/upstream/wire.rs"]
-mod wire;
+/// One connection to a backend, and its circuit breaker.
+mod upstream;
 
 /// The way of a reply and of a tunnel to the client: no byte lost or doubled, and nobody forgotten.
 mod front;

@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex as Cell, MutexGuard};
 use std::time::{Duration, Instant};
 
-use crate::breaker::{Breaker, PathKey, PendingRequest};
 use crate::race::{Abandoned, LegResult, Next, Race, Verdict};
 use crate::runtime::sync::thread::{Scope, scope};
 use crate::runtime::sync::{chance, pick};
+use crate::upstream::breaker::{Breaker, PathKey, PendingRequest};
 
 /// What a leg would do if nobody stopped it.
 #[derive(Clone, Copy, PartialEq)]

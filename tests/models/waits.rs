@@ -8,16 +8,16 @@ use std::time::{Duration, Instant};
 
 use socket2::{Domain, Socket, Type};
 
-use crate::byte_stream::Peeked;
-use crate::outbound::{Body, Outbound};
 use crate::runtime::cancel::{CancelToken, HangUp};
 use crate::runtime::poller::{Event, Poller};
 use crate::runtime::sync::channel::{Receiver, Sender, bounded};
 use crate::runtime::sync::thread::{scope, yield_now};
 use crate::runtime::sync::{chance, pick};
-use crate::sending::{Early, Judge, Progress};
-use crate::slot::{Events, Waiter};
-use crate::wire::Wire;
+use crate::upstream::conn::byte_stream::Peeked;
+use crate::upstream::conn::connection::Connection;
+use crate::upstream::conn::parking::{Readiness, Waiter};
+use crate::upstream::conn::request_bytes::{Body, RequestBytes};
+use crate::upstream::conn::request_writer::{Early, Judge, Progress};
 use shuttle::sync::Arc;
 
 const LONG: Duration = Duration::from_secs(3600);
@@ -27,7 +27,7 @@ pub fn a_leg_in_the_poller_goes_on_once() {
     near.set_nonblocking(true).expect("a socket");
     far.set_nonblocking(true).expect("a socket");
     let (poller, token) = (Poller::default(), CancelToken::default());
-    let wire = Wire::open(near, &poller).expect("a place in the poller");
+    let connection = Connection::open(near, &poller).expect("a place in the poller");
     let times_out = chance(3);
     let head_by = if times_out { Instant::now() } else { Instant::now() + LONG };
     scope(|scope| {
@@ -37,9 +37,9 @@ pub fn a_leg_in_the_poller_goes_on_once() {
             scope.spawn(|| maybe(2, || token.cancel())),
             scope.spawn(|| maybe(4, || cut(&token, &poller))),
         ];
-        if !send_and_wait(&wire, &token, head_by) {
+        if !send_and_wait(&connection, &token, head_by) {
             // Its line is dropped.
-            wire.hang_up();
+            connection.hang_up();
         }
         for other in others {
             other.join().expect("no panic");
@@ -49,21 +49,21 @@ pub fn a_leg_in_the_poller_goes_on_once() {
 }
 
 /// The leg sends its request and waits for the whole answer, as `upstream` does: whether it was left to the poller.
-fn send_and_wait(wire: &Arc<Wire>, token: &CancelToken, head_by: Instant) -> bool {
-    if token.arm(wire.clone()).is_err() {
+fn send_and_wait(connection: &Arc<Connection>, token: &CancelToken, head_by: Instant) -> bool {
+    if token.arm(connection.clone()).is_err() {
         return false;
     }
     let leg = Leg::new();
-    wire.begin(Outbound::new(b"request".to_vec(), None));
+    connection.begin(RequestBytes::new(b"request".to_vec(), None));
     loop {
-        leg.wait(wire, head_by);
-        if !wire.is_request_out() {
+        leg.wait(connection, head_by);
+        if !connection.is_request_out() {
             // It was hung up on before.
-            wire.hang_up();
+            connection.hang_up();
             return true;
         }
         // There may be an end behind the first bytes, of which no other event tells.
-        let is_here = || wire.peek(|peeked| peeked.bytes == b"answer" || peeked.end.is_some());
+        let is_here = || connection.peek(|peeked| peeked.bytes == b"answer" || peeked.end.is_some());
         if is_here() || is_here() || Instant::now() >= head_by {
             return true;
         }
@@ -87,9 +87,9 @@ impl Leg {
         Leg(Arc::new(Woken(woken)), goes_on)
     }
 
-    fn wait(&self, wire: &Wire, until: Instant) {
-        wire.set_deadline(until);
-        if wire.wait(self.0.clone(), 0) {
+    fn wait(&self, connection: &Connection, until: Instant) {
+        connection.set_deadline(until);
+        if connection.wait(self.0.clone(), 0) {
             self.1.recv().expect("the leg goes on");
         }
         assert!(self.1.try_recv().is_err(), "the leg goes on once for each wait");
@@ -148,21 +148,21 @@ pub fn a_request_in_many_goes_arrives_whole_or_its_leg_knows_why() {
         _ => Course::Whole,
     };
     let (poller, token) = (Poller::default(), CancelToken::default());
-    let wire = Wire::open(near, &poller).expect("a place in the poller");
+    let connection = Connection::open(near, &poller).expect("a place in the poller");
     scope(|scope| {
         scope.spawn(|| poller.run());
         let backend = scope.spawn(|| take_and_answer(&far, &poller, course));
         let other = scope.spawn(|| (course == Course::HungUp).then(|| cut(&token, &poller)));
-        let progress = send_all(&wire, &token, course);
-        let is_answered = progress == Some(Progress::Out) && is_answered(&wire);
+        let progress = send_all(&connection, &token, course);
+        let is_answered = progress == Some(Progress::Done) && is_answered(&connection);
         if !is_answered {
-            wire.hang_up();
+            connection.hang_up();
         }
         let has_arrived = backend.join().expect("no panic");
         match course {
             Course::Whole => assert!(is_answered && has_arrived, "nothing keeps it from going out: {progress:?}"),
             Course::TimedOut => assert!(progress.is_some()),
-            Course::Refused | Course::Ended => assert_eq!(progress, Some(Progress::Over)),
+            Course::Refused | Course::Ended => assert_eq!(progress, Some(Progress::Aborted)),
             Course::HungUp => {}
         }
         other.join().expect("no panic");
@@ -171,30 +171,32 @@ pub fn a_request_in_many_goes_arrives_whole_or_its_leg_knows_why() {
 }
 
 /// The leg sends its request, as `upstream` does: how that has ended, and after it the wait for the answer.
-fn send_all(wire: &Arc<Wire>, token: &CancelToken, course: Course) -> Option<Progress> {
-    token.arm(wire.clone()).ok()?;
+fn send_all(connection: &Arc<Connection>, token: &CancelToken, course: Course) -> Option<Progress> {
+    token.arm(connection.clone()).ok()?;
     let leg = Leg::new();
     let head_by = Instant::now() + LONG;
     let silence_max = if course == Course::TimedOut { Duration::from_nanos(1) } else { LONG };
     let body = chance(2).then_some(InFile).map(|body| Arc::new(body) as Arc<dyn Body>);
     let head = if body.is_some() { b"head".to_vec() } else { [b"head", &PATTERN[..]].concat() };
-    wire.begin(Outbound::new(head, body));
+    connection.begin(RequestBytes::new(head, body));
     let judge: Judge = |peeked: Peeked| (peeked.bytes == b"no" || peeked.end.is_some()).then_some(Early::Ends);
     let progress = loop {
-        match wire.send_more(Some(judge), silence_max) {
-            Progress::Full(until) => leg.wait(wire, until),
-            Progress::Turn => {}
-            progress @ (Progress::Out | Progress::Answered | Progress::Late | Progress::Over) => break progress,
+        match connection.send_more(Some(judge), silence_max) {
+            Progress::Blocked(until) => leg.wait(connection, until),
+            Progress::Yield => {}
+            progress @ (Progress::Done | Progress::Answered | Progress::TimedOut | Progress::Aborted) => {
+                break progress;
+            }
         }
     };
-    while progress == Progress::Out && !is_answered(wire) && !wire.peek(|peeked| peeked.end.is_some()) {
-        leg.wait(wire, head_by);
+    while progress == Progress::Done && !is_answered(connection) && !connection.peek(|peeked| peeked.end.is_some()) {
+        leg.wait(connection, head_by);
     }
     Some(progress)
 }
 
-fn is_answered(wire: &Wire) -> bool {
-    wire.peek(|peeked| peeked.bytes == b"answer")
+fn is_answered(connection: &Connection) -> bool {
+    connection.peek(|peeked| peeked.bytes == b"answer")
 }
 
 /// The backend reads all of it and answers, unless it does otherwise; the poller sees an edge whenever there is room again.

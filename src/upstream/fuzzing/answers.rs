@@ -7,15 +7,15 @@ use std::time::Duration;
 use http::header::CONNECTION;
 use http::{HeaderMap, Method, StatusCode, Version};
 
-use super::super::byte_stream::Peeked;
-use super::super::line::IDLE_TIME_MAX;
-use super::super::reading::{Reading, Whole, early};
-use super::super::response::{FIELDS_MAX, INTERIM_ANSWERS_MAX, ResponseHead, idle_time_hint};
-use super::super::sending::Early;
 use super::exchange::{self, Script};
 use super::reference;
 use crate::message::headers::has_token;
 use crate::message::{BodyLength, Outcome, bind_connection};
+use crate::upstream::conn::byte_stream::Peeked;
+use crate::upstream::conn::request_writer::Early;
+use crate::upstream::pooled::IDLE_TIME_MAX;
+use crate::upstream::response::head::{FIELDS_MAX, INTERIM_ANSWERS_MAX, ResponseHead, idle_time_hint};
+use crate::upstream::response::received::{CompleteAnswer, Received, early};
 
 /// Of a long answer only the longest begins are looked at.
 const PREFIXES_MAX: usize = 256;
@@ -51,32 +51,32 @@ pub fn from_backend(method: &Method, script: &Script, room: usize) {
 
 /// What an answer means.
 #[derive(Debug, Default)]
-pub(super) struct Meaning {
-    pub(super) head: Option<Head>,
+pub(crate) struct Meaning {
+    pub(crate) head: Option<Head>,
     /// The body's length, if it is known before its end.
-    pub(super) length: Option<u64>,
-    pub(super) body: Vec<u8>,
+    pub(crate) length: Option<u64>,
+    pub(crate) body: Vec<u8>,
     /// What became of it, if it didn't come to its end.
-    pub(super) failed: Option<Outcome>,
+    pub(crate) failed: Option<Outcome>,
     /// What was sent behind it.
-    pub(super) rest: Vec<u8>,
+    pub(crate) rest: Vec<u8>,
     /// The connection would be used again.
-    pub(super) goes_on: bool,
-    pub(super) kept: Option<Kept>,
+    pub(crate) goes_on: bool,
+    pub(crate) kept: Option<Kept>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Head {
-    pub(super) status: StatusCode,
-    pub(super) version: Version,
-    pub(super) headers: HeaderMap,
+pub(crate) struct Head {
+    pub(crate) status: StatusCode,
+    pub(crate) version: Version,
+    pub(crate) headers: HeaderMap,
 }
 
 /// What is known of a line that is kept.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Kept {
-    pub(super) idle_time_max: Duration,
-    pub(super) is_suspect: bool,
+pub(crate) struct Kept {
+    pub(crate) idle_time_max: Duration,
+    pub(crate) is_suspect: bool,
 }
 
 impl Head {
@@ -109,19 +109,19 @@ impl Head {
 }
 
 /// Whether there is no body, whatever the head says of one.
-pub(super) fn is_bare(method: &Method, status: StatusCode) -> bool {
+pub(crate) fn is_bare(method: &Method, status: StatusCode) -> bool {
     *method == Method::HEAD || status.is_informational() || matches!(status.as_u16(), 204 | 304)
 }
 
 /// What is at the front of an answer's bytes, by the parser alone.
 #[derive(Default)]
-pub(super) struct Begin {
+pub(crate) struct Begin {
     /// How many interim answers.
-    pub(super) interim: usize,
+    pub(crate) interim: usize,
     /// How long these are.
-    pub(super) bytes: usize,
+    pub(crate) bytes: usize,
     /// How long the head behind them is, or zero if it isn't whole.
-    pub(super) head_bytes: usize,
+    pub(crate) head_bytes: usize,
     /// Whether one of these heads doesn't begin with a status line, or has a bare LF.
     is_malformed: bool,
 }
@@ -190,11 +190,11 @@ fn check_loser(loser: &Meaning, winner: &Meaning) {
 
 /// What a look takes the bytes for whose first are a final head.
 fn check_looks(method: &Method, here: &[u8], expected: &Head) {
-    let look = |bytes, has_lost| match Reading::of(&Peeked { bytes, end: None }, method, has_lost) {
-        Reading::Head(head, whole) => Some((*head, whole)),
+    let look = |bytes, has_lost| match Received::of(&Peeked { bytes, end: None }, method, has_lost) {
+        Received::Head(head, whole) => Some((*head, whole)),
         _ => None,
     };
-    let bytes_of = |whole: &Option<Whole>| whole.as_ref().map(|whole| whole.bytes);
+    let bytes_of = |whole: &Option<CompleteAnswer>| whole.as_ref().map(|whole| whole.bytes);
     let ((head, whole), (same, lost)) = (look(here, false).expect("a head"), look(here, true).expect("a head"));
     assert_eq!((&head, bytes_of(&whole)), (&same, bytes_of(&lost)), "of an answer that has lost");
     let ResponseHead { told, is_suspect, idle_time, binds_connection, .. } = head;
@@ -226,7 +226,7 @@ mod tests {
 
     use super::*;
     use crate::fuzzing;
-    use crate::upstream::response::ANSWER_HEAD_BYTES_MAX;
+    use crate::upstream::response::head::ANSWER_HEAD_BYTES_MAX;
 
     const STATUSES: [&str; 18] = [
         "200", "201", "204", "205", "206", "301", "304", "307", "401", "404", "408", "500", "503", "508", "999", "100",

@@ -12,14 +12,23 @@ use std::time::{Duration, Instant};
 
 use http::{HeaderMap, Method};
 
-use super::super::connecting::{NewConnection, Reached};
-use super::super::failure::outcome_of;
-use super::super::wire::{Watched, Wire};
-use super::super::{Answer, AnswerBody, Events, Lines, Outgoing, Reach, Step, SystemLookup, Upstream, Waiter};
 use super::answers::{Head, Kept, Meaning};
 use crate::message::{Address, Outcome, Target};
 use crate::runtime::cancel::CancelToken;
 use crate::runtime::poller::{Event, EventHandler, Poller};
+use crate::upstream::client::error::outcome_of;
+use crate::upstream::conn::connection::{Connection, OwnedConnection};
+use crate::upstream::conn::parking::Readiness;
+use crate::upstream::conn::parking::Waiter;
+use crate::upstream::connect::connecting::{Established, Reached};
+use crate::upstream::connect::lookup::SystemLookup;
+use crate::upstream::leg::LegStep;
+use crate::upstream::pool::Pool;
+use crate::upstream::request::UpstreamRequest;
+use crate::upstream::response::answer::Answer;
+use crate::upstream::response::body::AnswerBody;
+use crate::upstream::shared::ConnectOptions;
+use crate::upstream::shared::Upstream;
 
 /// More pieces come as one: each costs calls of the kernel.
 const PIECES_MAX: usize = 64;
@@ -38,7 +47,7 @@ pub struct Script<'a> {
 }
 
 /// What a leg reads that may win, of the body at most so many bytes at a time.
-pub(super) fn read(method: &Method, script: &Script, room: usize) -> Meaning {
+pub(crate) fn read(method: &Method, script: &Script, room: usize) -> Meaning {
     let mut exchange = Exchange::begin(method, script);
     let mut read = Meaning::default();
     match exchange.answer(false) {
@@ -55,8 +64,8 @@ pub(super) fn read(method: &Method, script: &Script, room: usize) -> Meaning {
                 }
             }
             exchange.backend.send_rest();
-            if let Some(switched) = &mut answer.switched {
-                read.rest = what_came(|buffer| switched.read(buffer));
+            if let Some(upgraded) = &mut answer.upgraded {
+                read.rest = what_came(|buffer| upgraded.read(buffer));
             }
         }
     }
@@ -65,7 +74,7 @@ pub(super) fn read(method: &Method, script: &Script, room: usize) -> Meaning {
 }
 
 /// The same of one that has lost: nobody needs the fields and the body.
-pub(super) fn read_loser(method: &Method, script: &Script) -> Meaning {
+pub(crate) fn read_loser(method: &Method, script: &Script) -> Meaning {
     let mut exchange = Exchange::begin(method, script);
     let mut read = Meaning::default();
     match exchange.answer(true) {
@@ -81,10 +90,10 @@ pub(super) fn read_loser(method: &Method, script: &Script) -> Meaning {
 
 /// A request and its answer on a connection of their own.
 struct Exchange<'a> {
-    lines: Arc<Lines>,
-    request: Outgoing,
+    pool: Arc<Pool>,
+    request: UpstreamRequest,
     token: CancelToken,
-    connection: Option<NewConnection>,
+    established: Option<Established>,
     backend: Backend<'a>,
 }
 
@@ -92,30 +101,32 @@ impl<'a> Exchange<'a> {
     fn begin(method: &Method, script: &Script<'a>) -> Exchange<'a> {
         // No socket is opened for it, and no name looked up.
         let address = Address::parse("http://127.0.0.1:1").expect("an address");
-        let lines = Lines::new(address, upstream());
+        let pool = Pool::new(address, upstream());
         let (near, far) = UnixStream::pair().expect("two sockets");
         near.set_nonblocking(true).expect("a socket");
-        let wire = Wire::open(OwnedFd::from(near).into(), &upstream().poller).expect("a place in the poller");
+        let connection =
+            Connection::open(OwnedFd::from(near).into(), &upstream().poller).expect("a place in the poller");
         let peer = SocketAddr::from(([127, 0, 0, 1], 1));
-        let connection = NewConnection { wire: Watched::new(wire.clone()), peer, permit: lines.counted_permit() };
+        let owned = OwnedConnection::new(connection.clone());
+        let established = Established { connection: owned, peer, permit: pool.counted_permit() };
         let target = Target::parse(method, "/").expect("a target");
         Exchange {
-            lines,
-            request: Outgoing::new(method.clone(), target, HeaderMap::new(), None, None),
+            pool,
+            request: UpstreamRequest::new(method.clone(), target, HeaderMap::new(), None, None),
             token: CancelToken::default(),
-            connection: Some(connection),
-            backend: Backend::new(far, wire, script),
+            established: Some(established),
+            backend: Backend::new(far, connection, script),
         }
     }
 
     fn answer(&mut self, has_lost: bool) -> Result<Answer, Outcome> {
-        let reached = Reached::Connected(self.connection.take().expect("the one connection"));
-        let mut step = self.lines.after_connecting(reached, Instant::now(), &self.request, &self.token)?;
+        let reached = Reached::Connected(self.established.take().expect("the one connection"));
+        let mut step = self.pool.after_connecting(reached, Instant::now(), &self.request, &self.token)?;
         loop {
             let waiting = match step {
-                Step::Answered(answer) => return Ok(answer),
-                Step::Turn(waiting) => waiting,
-                Step::Waits(mut waiting) => {
+                LegStep::Answered(answer) => return Ok(answer),
+                LegStep::Yield(waiting) => waiting,
+                LegStep::Blocked(mut waiting) => {
                     self.backend.wake(&waiting.events(&self.token)?);
                     waiting
                 }
@@ -135,10 +146,11 @@ impl<'a> Exchange<'a> {
     /// The answer is let go: whether the next request may have the line, and what came behind the answer.
     fn end(mut self, read: &mut Meaning) {
         self.backend.send_rest();
-        let line = self.lines.kept().filter(|line| line.wire().is_quiet());
-        read.goes_on = line.is_some();
-        read.kept = line.map(|line| Kept { idle_time_max: line.idle_time_max(), is_suspect: line.is_suspect() });
-        read.rest.extend(what_came(|buffer| self.backend.wire.read(buffer)));
+        let pooled = self.pool.kept().filter(|pooled| pooled.connection().is_quiet());
+        read.goes_on = pooled.is_some();
+        read.kept =
+            pooled.map(|pooled| Kept { idle_time_max: pooled.idle_time_max(), is_suspect: pooled.is_suspect() });
+        read.rest.extend(what_came(|buffer| self.backend.connection.read(buffer)));
     }
 }
 
@@ -147,8 +159,8 @@ fn upstream() -> Arc<Upstream> {
     static UPSTREAM: OnceLock<Arc<Upstream>> = OnceLock::new();
     let new = || {
         let (poller, _) = Poller::new().expect("a poller");
-        let reach = Reach { timeout: NEVER, idle_timeout: NEVER, ..Reach::default() };
-        Upstream::new(reach, Arc::new(SystemLookup), poller).expect("no roots of its own")
+        let options = ConnectOptions { timeout: NEVER, idle_timeout: NEVER, ..ConnectOptions::default() };
+        Upstream::new(options, Arc::new(SystemLookup), poller).expect("no roots of its own")
     };
     UPSTREAM.get_or_init(new).clone()
 }
@@ -157,14 +169,14 @@ fn upstream() -> Arc<Upstream> {
 struct Backend<'a> {
     socket: UnixStream,
     /// The leg's.
-    wire: Arc<Wire>,
+    connection: Arc<Connection>,
     pieces: VecDeque<&'a [u8]>,
     ends_at_once: bool,
     has_ended: bool,
 }
 
 impl<'a> Backend<'a> {
-    fn new(socket: UnixStream, wire: Arc<Wire>, script: &Script<'a>) -> Backend<'a> {
+    fn new(socket: UnixStream, connection: Arc<Connection>, script: &Script<'a>) -> Backend<'a> {
         let (mut pieces, mut begin) = (VecDeque::new(), 0);
         for end in script.ends.iter().copied().take(PIECES_MAX - 1).chain([script.input.len()]) {
             if end > begin {
@@ -172,11 +184,11 @@ impl<'a> Backend<'a> {
             }
             begin = end;
         }
-        Backend { socket, wire, pieces, ends_at_once: script.ends_at_once, has_ended: false }
+        Backend { socket, connection, pieces, ends_at_once: script.ends_at_once, has_ended: false }
     }
 
     /// Goes on, and the leg that waits is woken.
-    fn wake(&mut self, events: &Arc<dyn Events>) {
+    fn wake(&mut self, events: &Arc<dyn Readiness>) {
         let woken = Arc::new(Woken::default());
         if events.wait(woken.clone(), 0) {
             self.go_on();
@@ -195,7 +207,7 @@ impl<'a> Backend<'a> {
         if self.has_ended {
             self.socket.shutdown(Shutdown::Write).expect("a connection");
         }
-        self.wire.clone().on_event(Event::Ready { read_closed: self.has_ended, dead: false });
+        self.connection.clone().on_event(Event::Ready { read_closed: self.has_ended, dead: false });
     }
 
     fn send_rest(&mut self) {

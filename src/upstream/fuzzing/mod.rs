@@ -4,21 +4,21 @@ mod answers;
 mod exchange;
 mod reference;
 
-use super::Outgoing;
-use super::chunked::Cleaner;
-use super::transport::READ_BYTES;
 use crate::message::{Address, Chunks, Piece};
+use crate::upstream::client::transport::READ_BYTES;
+use crate::upstream::request::UpstreamRequest;
+use crate::upstream::response::chunked::ChunkNormalizer;
 pub use answers::from_backend;
 pub use exchange::Script;
 
 /// What is sent.
-pub fn sent(request: &Outgoing, address: &Address) -> Vec<u8> {
+pub fn sent(request: &UpstreamRequest, address: &Address) -> Vec<u8> {
     request.outbound(address).bytes()
 }
 
 /// What ureq gets of an answer's chunks that come in these pieces.
 pub fn cleaned<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> Result<Vec<u8>, &'static str> {
-    let (mut cleaner, mut clean) = (Cleaner::new(), Vec::new());
+    let (mut cleaner, mut clean) = (ChunkNormalizer::new(), Vec::new());
     for piece in pieces {
         let held = cleaner.held_bytes();
         let mut buffer = vec![0; held + READ_BYTES.max(piece.len())];

@@ -12,18 +12,18 @@ use ureq::unversioned::transport::{
 };
 use ureq::{Agent, Error};
 
-use super::super::call::{Resolved, config};
-use super::super::chunked::Cleaner;
-use super::super::failure::outcome_of;
 use super::answers::{Begin, Head, Meaning, is_bare};
 use super::data_of;
 use crate::message::Outcome;
+use crate::upstream::client::call::{Resolved, config};
+use crate::upstream::client::error::outcome_of;
+use crate::upstream::response::chunked::ChunkNormalizer;
 
 /// A stub's head is short.
 const OUTPUT_BYTES: usize = 512;
 
 /// What ureq makes of bytes that are all here, and behind which the connection ends.
-pub(super) fn read(method: &Method, input: &[u8], begin: &Begin) -> Meaning {
+pub(crate) fn read(method: &Method, input: &[u8], begin: &Begin) -> Meaning {
     let read = by_ureq(method, input);
     match &read.head {
         // It refuses an interim answer by its fields, which are nobody's.
@@ -56,7 +56,7 @@ fn with_chunks(read: Meaning, method: &Method, input: &[u8], head_bytes: usize) 
 
 /// The chunks in their plainest form, and the begin of a line that has no end.
 fn in_form(chunks: &[u8]) -> Result<Vec<u8>, &'static str> {
-    let (mut cleaner, mut plain) = (Cleaner::new(), chunks.to_vec());
+    let (mut cleaner, mut plain) = (ChunkNormalizer::new(), chunks.to_vec());
     let count = cleaner.clean(&mut plain)?;
     plain.resize(count + cleaner.held_bytes(), 0);
     cleaner.put_held(&mut plain[count..]);

@@ -4,49 +4,49 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::slot::{Events, Slot, Waiter};
 use crate::message::Outcome;
 use crate::runtime::cancel::{CancelToken, HangUp};
 use crate::runtime::poller::{Event, EventHandler, Poller, Registration};
+use crate::upstream::conn::parking::{LegParking, Readiness, Waiter};
 
 /// The leg's place in the poller. Sockets may be watched for it; other threads wake it by way of its deadline.
-pub(super) struct Alarm {
-    slot: Slot,
+pub(crate) struct Timer {
+    slot: LegParking,
     registration: Registration,
 }
 
-impl Alarm {
-    /// One that wakes its leg then at the latest. It stays in the poller until [`Alarm::end`].
-    pub(super) fn new(poller: &Poller, until: Instant) -> Arc<Alarm> {
-        let alarm = Arc::new(Alarm { slot: Slot::default(), registration: poller.reserve() });
-        alarm.registration.start(alarm.clone());
-        alarm.set(until);
-        alarm
+impl Timer {
+    /// One that wakes its leg then at the latest. It stays in the poller until [`Timer::end`].
+    pub(crate) fn new(poller: &Poller, until: Instant) -> Arc<Timer> {
+        let timer = Arc::new(Timer { slot: LegParking::default(), registration: poller.reserve() });
+        timer.registration.start(timer.clone());
+        timer.set(until);
+        timer
     }
 
     /// Wakes its leg then at the latest. Before the leg can be hung up on, or that would be forgotten.
-    pub(super) fn set(&self, until: Instant) {
+    pub(crate) fn set(&self, until: Instant) {
         self.registration.set_deadline(Some(until));
     }
 
     /// Wakes its leg. Any thread may call it; doesn't block.
-    pub(super) fn ring(&self) {
+    pub(crate) fn ring(&self) {
         self.set(Instant::now());
     }
 
     /// From now on the token rings it.
-    pub(super) fn arm(self: &Arc<Alarm>, token: &CancelToken) -> Result<Arc<dyn Events>, Outcome> {
+    pub(crate) fn arm(self: &Arc<Timer>, token: &CancelToken) -> Result<Arc<dyn Readiness>, Outcome> {
         token.arm(self.clone()).map_err(|_| Outcome::Cancelled)?;
         Ok(self.clone())
     }
 
     /// Gives the place up.
-    pub(super) fn end(&self) {
+    pub(crate) fn end(&self) {
         self.registration.end();
     }
 }
 
-impl Events for Alarm {
+impl Readiness for Timer {
     fn wait(&self, waiter: Arc<dyn Waiter>, leg: usize) -> bool {
         self.slot.put(waiter, leg, || self.ring())
     }
@@ -56,13 +56,13 @@ impl Events for Alarm {
     }
 }
 
-impl HangUp for Alarm {
+impl HangUp for Timer {
     fn hang_up(&self) {
         self.ring();
     }
 }
 
-impl EventHandler for Alarm {
+impl EventHandler for Timer {
     fn on_event(self: Arc<Self>, event: Event) {
         match event {
             Event::Ready { .. } | Event::Expired => self.slot.wake(),

@@ -4,8 +4,8 @@ use std::io::{self, Read};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::body::{AnswerBody, StreamedBody};
-use super::slot::Events;
+use crate::upstream::conn::parking::Readiness;
+use crate::upstream::response::body::{AnswerBody, StreamedBody};
 
 /// Read at once: most rests are shorter.
 const PIECE_BYTES: usize = 4096;
@@ -35,7 +35,7 @@ impl AnswerBody {
 impl Draining {
     fn begin(body: StreamedBody, bytes_max: u64, silence_max: Duration) -> Option<Draining> {
         let is_worth_it = body.left.is_none_or(|left| left <= bytes_max);
-        let silence_max = silence_max.min(body.lines.idle_timeout());
+        let silence_max = silence_max.min(body.pool.idle_timeout());
         let until = Instant::now() + silence_max;
         if is_worth_it { Draining { body, bytes_max, silence_max, until }.go_on() } else { None }
     }
@@ -59,10 +59,10 @@ impl Draining {
     }
 
     /// What tells when more may have come, or an end, or nothing for too long. Doesn't block.
-    pub fn events(&self) -> Arc<dyn Events> {
-        let line = self.body.line.as_ref().expect("a body that is still coming has its line");
-        line.wire().set_deadline(self.until);
-        line.wire().clone()
+    pub fn events(&self) -> Arc<dyn Readiness> {
+        let pooled = self.body.pooled.as_ref().expect("a body that is still coming has its line");
+        pooled.connection().set_deadline(self.until);
+        pooled.connection().clone()
     }
 
     /// Whether no more has come in time, or it is hung up on.

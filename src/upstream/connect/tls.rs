@@ -7,14 +7,14 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore};
 use socket2::Socket;
 
-use super::tls_failure::{sentence, sentence_of_handshake};
 use crate::message::Outcome;
+use crate::upstream::connect::tls_error::{sentence, sentence_of_handshake};
 
 const CLOSED: &str = "the backend closed the connection in the handshake: does it speak TLS on this port?";
 
 /// Speaks TLS with backends; one for all of them, so that sessions are resumed on new connections.
 #[derive(Debug)]
-pub(super) struct Tls(Arc<ClientConfig>);
+pub(crate) struct Tls(Arc<ClientConfig>);
 
 /// A certificate of `--ca-file` that can't be used: which, from 1, and why.
 #[derive(Debug, PartialEq, Eq)]
@@ -27,7 +27,7 @@ pub struct BadCertificate {
 
 impl Tls {
     /// Trusts the usual roots and these.
-    pub(super) fn new(own_roots: &[Vec<u8>]) -> Result<Tls, BadCertificate> {
+    pub(crate) fn new(own_roots: &[Vec<u8>]) -> Result<Tls, BadCertificate> {
         let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
         for (index, root) in own_roots.iter().enumerate() {
             roots
@@ -45,7 +45,7 @@ impl Tls {
     }
 
     /// Our side of a connection with the backend of that name, before its handshake.
-    pub(super) fn connection(&self, host: &str) -> Result<Box<ClientConnection>, Outcome> {
+    pub(crate) fn connection(&self, host: &str) -> Result<Box<ClientConnection>, Outcome> {
         let name = ServerName::try_from(host.to_owned())
             .map_err(|_| Outcome::Tls(format!("{host} can't be the name in a certificate")))?;
         let connection = ClientConnection::new(self.0.clone(), name);
@@ -54,7 +54,7 @@ impl Tls {
 }
 
 /// Goes as far with the handshake as the socket allows without waiting: whether it is over.
-pub(super) fn shake(connection: &mut ClientConnection, mut socket: &Socket) -> Result<bool, Outcome> {
+pub(crate) fn shake(connection: &mut ClientConnection, mut socket: &Socket) -> Result<bool, Outcome> {
     while connection.is_handshaking() {
         match connection.complete_io(&mut socket) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),

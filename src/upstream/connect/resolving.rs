@@ -4,47 +4,47 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::alarm::Alarm;
-use super::endpoint::Endpoint;
-use super::resolve::News;
-use super::slot::Events;
 use crate::message::Outcome;
 use crate::runtime::cancel::CancelToken;
+use crate::upstream::conn::parking::Readiness;
+use crate::upstream::connect::resolve::News;
+use crate::upstream::connect::timer::Timer;
+use crate::upstream::endpoint::Endpoint;
 
 /// A leg that waits for addresses.
-pub(super) struct Looking {
-    pub(super) endpoint: Arc<Endpoint>,
-    alarm: Arc<Alarm>,
+pub(crate) struct Resolving {
+    pub(crate) endpoint: Arc<Endpoint>,
+    timer: Arc<Timer>,
     asked: Instant,
-    pub(super) deadline: Instant,
+    pub(crate) deadline: Instant,
     tried: Option<Tried>,
 }
 
 /// The addresses that a leg has tried in vain, and what became of it.
-pub(super) struct Tried {
-    pub(super) addresses: Vec<SocketAddr>,
-    pub(super) outcome: Outcome,
+pub(crate) struct Tried {
+    pub(crate) addresses: Vec<SocketAddr>,
+    pub(crate) outcome: Outcome,
 }
 
 /// How far it has come.
-pub(super) enum Looked {
+pub(crate) enum Resolution {
     Found {
         addresses: Vec<SocketAddr>,
         /// Others were tried before.
         is_again: bool,
     },
-    Waits(Looking),
+    Pending(Resolving),
 }
 
-impl Looking {
+impl Resolving {
     /// The addresses of the lines' backend, if they are known. Doesn't block.
-    pub(super) fn begin(endpoint: &Arc<Endpoint>, deadline: Instant) -> Result<Looked, Outcome> {
-        Looking::ask(endpoint, Instant::now(), deadline, None)
+    pub(crate) fn begin(endpoint: &Arc<Endpoint>, deadline: Instant) -> Result<Resolution, Outcome> {
+        Resolving::ask(endpoint, Instant::now(), deadline, None)
     }
 
     /// Addresses besides those that the leg has tried in vain: its outcome if there are none. Doesn't block.
-    pub(super) fn again(endpoint: &Arc<Endpoint>, deadline: Instant, tried: Tried) -> Result<Looked, Outcome> {
-        Looking::ask(endpoint, Instant::now(), deadline, Some(tried))
+    pub(crate) fn again(endpoint: &Arc<Endpoint>, deadline: Instant, tried: Tried) -> Result<Resolution, Outcome> {
+        Resolving::ask(endpoint, Instant::now(), deadline, Some(tried))
     }
 
     fn ask(
@@ -52,11 +52,11 @@ impl Looking {
         asked: Instant,
         deadline: Instant,
         tried: Option<Tried>,
-    ) -> Result<Looked, Outcome> {
+    ) -> Result<Resolution, Outcome> {
         let (now, mut waits) = (Instant::now(), None);
         let waiter = |patience: Option<_>| {
             let until = patience.map_or(deadline, |patience| deadline.min(asked + patience));
-            waits.insert(Alarm::new(endpoint.poller(), until)).clone()
+            waits.insert(Timer::new(endpoint.poller(), until)).clone()
         };
         let found = match &tried {
             None => endpoint.resolver().addresses(asked, now, waiter)?,
@@ -65,21 +65,21 @@ impl Looking {
                 others.ok_or_else(|| tried.outcome.clone())?
             }
         };
-        let Some(alarm) = waits else { return Ok(Looked::Found { addresses: found, is_again: tried.is_some() }) };
-        let looking = Looking { endpoint: endpoint.clone(), alarm, asked, deadline, tried };
-        if now < deadline { Ok(Looked::Waits(looking)) } else { Err(looking.late()) }
+        let Some(timer) = waits else { return Ok(Resolution::Found { addresses: found, is_again: tried.is_some() }) };
+        let resolving = Resolving { endpoint: endpoint.clone(), timer, asked, deadline, tried };
+        if now < deadline { Ok(Resolution::Pending(resolving)) } else { Err(resolving.late()) }
     }
 
     /// What tells when there is news, or that the leg is hung up on. Doesn't block.
-    pub(super) fn events(&self, token: &CancelToken) -> Result<Arc<dyn Events>, Outcome> {
-        self.alarm.arm(token)
+    pub(crate) fn events(&self, token: &CancelToken) -> Result<Arc<dyn Readiness>, Outcome> {
+        self.timer.arm(token)
     }
 
     /// Goes on after a wait. Doesn't block.
-    pub(super) fn go_on(mut self, token: &CancelToken) -> Result<Looked, Outcome> {
+    pub(crate) fn go_on(mut self, token: &CancelToken) -> Result<Resolution, Outcome> {
         token.disarm().map_err(|_| Outcome::Cancelled)?;
         let tried = self.tried.take();
-        Looking::ask(&self.endpoint, self.asked, self.deadline, tried)
+        Resolving::ask(&self.endpoint, self.asked, self.deadline, tried)
     }
 
     /// The time is over.
@@ -89,13 +89,13 @@ impl Looking {
     }
 }
 
-impl Drop for Looking {
+impl Drop for Resolving {
     fn drop(&mut self) {
-        self.alarm.end();
+        self.timer.end();
     }
 }
 
-impl News for Alarm {
+impl News for Timer {
     fn tell(&self) {
         self.ring();
     }

@@ -2,13 +2,13 @@
 
 use crate::runtime::sync::Mutex;
 
-use super::lines::Lines;
-use super::permit::Permit;
+use crate::upstream::permit::Permit;
+use crate::upstream::pool::Pool;
 
 /// The place of a line that the file of a request's body takes, for the sake of one loser that still sends it: until the race
 /// is decided the client's own place stands for the file, but then it may send another.
 #[derive(Default)]
-pub struct FilePlace(Mutex<Taken>);
+pub struct FilePermit(Mutex<Taken>);
 
 #[derive(Default)]
 enum Taken {
@@ -18,13 +18,13 @@ enum Taken {
     NoMore,
 }
 
-impl FilePlace {
+impl FilePermit {
     /// The race is decided, and this leg may not have ended. The file is there, so nobody is asked; but its backend has fewer
     /// lines meanwhile.
-    pub fn take(&self, lines: &Lines) {
+    pub fn take(&self, pool: &Pool) {
         let mut taken = self.0.lock();
         if matches!(*taken, Taken::NotYet) {
-            *taken = Taken::Now(lines.counted_permit());
+            *taken = Taken::Now(pool.counted_permit());
         }
     }
 

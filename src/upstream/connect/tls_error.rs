@@ -23,7 +23,7 @@ const NO_TLS: &str =
     "the backend does not speak TLS on this port: if it speaks plain HTTP there, write http:// for https://";
 
 /// Why a handshake failed. What is no TLS there most likely never is.
-pub(super) fn sentence_of_handshake(error: &io::Error) -> String {
+pub(crate) fn sentence_of_handshake(error: &io::Error) -> String {
     match inner(error) {
         Some(Error::InvalidMessage(InvalidMessage::InvalidContentType | InvalidMessage::UnknownProtocolVersion)) => {
             NO_TLS.to_owned()
@@ -33,12 +33,12 @@ pub(super) fn sentence_of_handshake(error: &io::Error) -> String {
 }
 
 /// Why reading from a connection with TLS failed.
-pub(super) fn sentence_of(error: &io::Error) -> String {
+pub(crate) fn sentence_of(error: &io::Error) -> String {
     inner(error).map_or_else(|| error.to_string(), sentence)
 }
 
 /// The error of a read, told in a sentence if it is one of TLS.
-pub(super) fn told(error: io::Error) -> io::Error {
+pub(crate) fn told(error: io::Error) -> io::Error {
     match inner(&error) {
         Some(inner) => io::Error::new(error.kind(), sentence(inner)),
         None => error,
@@ -51,7 +51,7 @@ fn inner(error: &io::Error) -> Option<&Error> {
 }
 
 /// The sentence.
-pub(super) fn sentence(error: &Error) -> String {
+pub(crate) fn sentence(error: &Error) -> String {
     match error {
         Error::InvalidCertificate(error) => of_certificate(error),
         Error::AlertReceived(alert) => of_alert(*alert),

@@ -10,56 +10,56 @@ use httparse::{Header, ParserConfig};
 use crate::message::{Outcome, binds_connection, has_listed, parse_content_length};
 
 /// The longest head of an answer, in bytes.
-pub(super) const ANSWER_HEAD_BYTES_MAX: usize = 24 * 1024;
+pub(crate) const ANSWER_HEAD_BYTES_MAX: usize = 24 * 1024;
 
 /// As many as ureq takes.
-pub(super) const FIELDS_MAX: usize = 128;
+pub(crate) const FIELDS_MAX: usize = 128;
 /// Interim answers before the answer. A backend that works for long may send one now and then; one that sends them without
 /// end would keep its leg busy until the timeout.
-pub(super) const INTERIM_ANSWERS_MAX: usize = 100;
+pub(crate) const INTERIM_ANSWERS_MAX: usize = 100;
 
 /// The complete head of a final answer, or of a 101.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct ResponseHead {
-    pub(super) status: StatusCode,
-    pub(super) version: Version,
+pub(crate) struct ResponseHead {
+    pub(crate) status: StatusCode,
+    pub(crate) version: Version,
     /// How long it is, in bytes.
-    pub(super) bytes: usize,
-    pub(super) body: BodyEnd,
+    pub(crate) bytes: usize,
+    pub(crate) framing: BodyFraming,
     /// The body's length by its fields, also of one that isn't sent.
-    pub(super) told: Option<u64>,
+    pub(crate) told: Option<u64>,
     /// It tells of a body that isn't sent: a backend may send it by mistake.
-    pub(super) is_suspect: bool,
+    pub(crate) is_suspect: bool,
     /// Whether the backend goes on with the connection after it.
-    pub(super) is_persistent: bool,
+    pub(crate) is_persistent: bool,
     /// How long it keeps the connection idle, if it says so.
-    pub(super) idle_time: Option<Duration>,
+    pub(crate) idle_time: Option<Duration>,
     /// The backend may take what follows on the connection for the same user's.
-    pub(super) binds_connection: bool,
+    pub(crate) binds_connection: bool,
 }
 
 /// How the end of an answer's body is told (RFC 9112 §6.3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum BodyEnd {
+pub(crate) enum BodyFraming {
     /// There is no body, whatever the head says of one.
-    Bare,
-    After(u64),
+    None,
+    Sized(u64),
     Chunked,
     /// The end of the connection is the end of the body.
     UntilClose,
 }
 
 /// The fields of a head, as they came.
-pub(super) struct Fields<'b>([MaybeUninit<Header<'b>>; FIELDS_MAX]);
+pub(crate) struct Fields<'b>([MaybeUninit<Header<'b>>; FIELDS_MAX]);
 
 impl Fields<'_> {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Fields([MaybeUninit::uninit(); FIELDS_MAX])
     }
 }
 
 /// What is at the front of an answer's bytes.
-pub(super) enum Front<'b, 'f> {
+pub(crate) enum ParsedHead<'b, 'f> {
     /// The begin of a head.
     Partial,
     /// An interim answer, and how long that is, in bytes (RFC 9110 §15.2): 1xx, but for 101.
@@ -68,15 +68,15 @@ pub(super) enum Front<'b, 'f> {
 }
 
 /// Reads the head at the front of these bytes, of which there may be more. An error is how its leg ends.
-pub(super) fn read<'b, 'f>(
+pub(crate) fn read<'b, 'f>(
     here: &'b [u8],
     method: &Method,
     fields: &'f mut Fields<'b>,
-) -> Result<Front<'b, 'f>, Outcome> {
+) -> Result<ParsedHead<'b, 'f>, Outcome> {
     let mut head = httparse::Response::new(&mut []);
     let bytes = match ParserConfig::default().parse_response_with_uninit_headers(&mut head, here, &mut fields.0) {
         Ok(httparse::Status::Complete(bytes)) if bytes <= ANSWER_HEAD_BYTES_MAX => bytes,
-        Ok(httparse::Status::Partial) if here.len() <= ANSWER_HEAD_BYTES_MAX => return Ok(Front::Partial),
+        Ok(httparse::Status::Partial) if here.len() <= ANSWER_HEAD_BYTES_MAX => return Ok(ParsedHead::Partial),
         Ok(_) => return Err(Outcome::TooLarge),
         Err(error) => return Err(protocol(&format!("its head can't be read: {error}"))),
     };
@@ -87,11 +87,11 @@ pub(super) fn read<'b, 'f>(
     let status = head.code.and_then(|code| StatusCode::from_u16(code).ok());
     let status = status.ok_or_else(|| protocol("its status is none"))?;
     if status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS {
-        return Ok(Front::Interim(bytes));
+        return Ok(ParsedHead::Interim(bytes));
     }
     let fields: &[Header] = head.headers;
     let head = ResponseHead::of(version, status, bytes, method, fields).map_err(protocol)?;
-    Ok(Front::Final(head, fields))
+    Ok(ParsedHead::Final(head, fields))
 }
 
 impl ResponseHead {
@@ -104,16 +104,17 @@ impl ResponseHead {
     ) -> Result<ResponseHead, &'static str> {
         let framing = Framing::of(version, fields)?;
         let is_bare = *method == Method::HEAD || is_bare(status);
-        let body = if is_bare { BodyEnd::Bare } else { framing.end };
+        let body = if is_bare { BodyFraming::None } else { framing.end };
         let closes = values_of(fields, "connection").any(|value| has_listed(value, "close"));
         Ok(ResponseHead {
             status,
             version,
             bytes,
-            body,
+            framing: body,
             told: framing.told,
-            is_suspect: is_bare && (framing.end == BodyEnd::Chunked || framing.told.is_some_and(|length| length > 0)),
-            is_persistent: version == Version::HTTP_11 && body != BodyEnd::UntilClose && !closes,
+            is_suspect: is_bare
+                && (framing.end == BodyFraming::Chunked || framing.told.is_some_and(|length| length > 0)),
+            is_persistent: version == Version::HTTP_11 && body != BodyFraming::UntilClose && !closes,
             idle_time: values_of(fields, "keep-alive").next().and_then(idle_time_hint),
             binds_connection: fields.iter().any(|field| binds_connection(field.name, field.value)),
         })
@@ -121,7 +122,7 @@ impl ResponseHead {
 }
 
 /// The fields as the rest of the program has them; an error is a field that can't be one.
-pub(super) fn header_map(fields: &[Header]) -> Result<HeaderMap, Outcome> {
+pub(crate) fn header_map(fields: &[Header]) -> Result<HeaderMap, Outcome> {
     // Room for those that are added on the way to the client.
     let mut headers = HeaderMap::with_capacity(fields.len() + 4);
     for field in fields {
@@ -134,7 +135,7 @@ pub(super) fn header_map(fields: &[Header]) -> Result<HeaderMap, Outcome> {
 
 /// What the fields say of the body's end.
 struct Framing {
-    end: BodyEnd,
+    end: BodyFraming,
     told: Option<u64>,
 }
 
@@ -150,9 +151,9 @@ impl Framing {
         }
         let mut codings = values_of(fields, "transfer-encoding");
         let Some(coding) = codings.next() else {
-            let Some(length) = length else { return Ok(Framing { end: BodyEnd::UntilClose, told: None }) };
+            let Some(length) = length else { return Ok(Framing { end: BodyFraming::UntilClose, told: None }) };
             let told = parse_content_length(length).ok_or("Content-Length isn't one run of digits")?;
-            return Ok(Framing { end: BodyEnd::After(told), told: Some(told) });
+            return Ok(Framing { end: BodyFraming::Sized(told), told: Some(told) });
         };
         if length.is_some() {
             return Err("both Transfer-Encoding and Content-Length are given");
@@ -162,7 +163,7 @@ impl Framing {
         }
         let is_chunked = coding.eq_ignore_ascii_case(b"chunked") && codings.next().is_none();
         if is_chunked {
-            Ok(Framing { end: BodyEnd::Chunked, told: None })
+            Ok(Framing { end: BodyFraming::Chunked, told: None })
         } else {
             Err("Transfer-Encoding isn't exactly one chunked")
         }
@@ -187,7 +188,7 @@ fn is_bare(status: StatusCode) -> bool {
 }
 
 /// How long the backend keeps the connection: `Keep-Alive: timeout=5`, in seconds.
-pub(super) fn idle_time_hint(value: &[u8]) -> Option<Duration> {
+pub(crate) fn idle_time_hint(value: &[u8]) -> Option<Duration> {
     let value = std::str::from_utf8(value).ok()?;
     let seconds = value.split(',').find_map(|part| part.trim().strip_prefix("timeout="))?;
     seconds.trim().parse().ok().map(Duration::from_secs)
@@ -197,6 +198,6 @@ fn values_of<'f>(fields: &'f [Header], name: &'static str) -> impl Iterator<Item
     fields.iter().filter(move |field| field.name.eq_ignore_ascii_case(name)).map(|field| field.value)
 }
 
-pub(super) fn protocol(violation: &str) -> Outcome {
+pub(crate) fn protocol(violation: &str) -> Outcome {
     Outcome::Protocol(violation.to_owned())
 }

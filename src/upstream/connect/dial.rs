@@ -9,14 +9,14 @@ use std::time::{Duration, Instant};
 use rustix::io::Errno;
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 
-use super::alarm::Alarm;
-use super::endpoint::Endpoint;
-use super::looking::Tried;
-use super::permit::Permit;
-use super::slot::Events;
 use crate::message::Outcome;
 use crate::runtime::cancel::CancelToken;
 use crate::runtime::poller::{Poller, Registration};
+use crate::upstream::conn::parking::Readiness;
+use crate::upstream::connect::resolving::Tried;
+use crate::upstream::connect::timer::Timer;
+use crate::upstream::endpoint::Endpoint;
+use crate::upstream::permit::Permit;
 
 /// RFC 8305 §5: the recommended delay between attempts.
 const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
@@ -32,7 +32,7 @@ const KEEPALIVE_PROBES: u32 = 3;
 const USER_TIMEOUT_MARGIN: Duration = Duration::from_secs(30);
 
 /// A leg that is connecting.
-pub(super) struct Dialing {
+pub(crate) struct Dialing {
     endpoint: Arc<Endpoint>,
     addresses: Vec<SocketAddr>,
     /// How many of the addresses have had their turn.
@@ -43,33 +43,33 @@ pub(super) struct Dialing {
     permit: Option<Permit>,
     /// How the last attempt that failed did so.
     failure: Outcome,
-    alarm: Option<Arc<Alarm>>,
+    timer: Option<Arc<Timer>>,
     next_at: Instant,
     deadline: Instant,
 }
 
 /// One socket that is connecting, or has connected. It is non-blocking for life.
-pub(super) struct Attempt {
+pub(crate) struct Attempt {
     registration: Option<Watching>,
-    pub(super) socket: Socket,
-    pub(super) address: SocketAddr,
-    pub(super) permit: Permit,
+    pub(crate) socket: Socket,
+    pub(crate) address: SocketAddr,
+    pub(crate) permit: Permit,
 }
 
 /// A socket's place in the poller, given up at the end.
 struct Watching(Registration);
 
 /// How far it has come.
-pub(super) enum Dialed {
+pub(crate) enum Dialed {
     Connected(Attempt),
-    Waits(Dialing),
+    Pending(Dialing),
     /// None of them has connected.
     Failed(Tried),
 }
 
 impl Dialing {
     /// Nothing is under way yet.
-    pub(super) fn new(
+    pub(crate) fn new(
         endpoint: &Arc<Endpoint>,
         addresses: Vec<SocketAddr>,
         deadline: Instant,
@@ -82,14 +82,14 @@ impl Dialing {
             attempts: Vec::new(),
             permit: None,
             failure: Outcome::Unreachable,
-            alarm: None,
+            timer: None,
             next_at: now,
             deadline,
         }
     }
 
     /// Goes as far as it goes without waiting: looks at the attempts, and begins those whose turn has come. Doesn't block.
-    pub(super) fn advance(mut self, now: Instant) -> Dialed {
+    pub(crate) fn advance(mut self, now: Instant) -> Dialed {
         loop {
             if let Some(connected) = self.take_connected(now) {
                 return Dialed::Connected(connected);
@@ -104,22 +104,22 @@ impl Dialing {
                     let failure = self.failure.clone();
                     return self.fail(failure);
                 }
-                _ => return Dialed::Waits(self),
+                _ => return Dialed::Pending(self),
             }
         }
     }
 
     /// What tells when there is news, when the next attempt's turn has come, or that the leg is hung up on. Doesn't block.
-    pub(super) fn events(&mut self, token: &CancelToken) -> Result<Arc<dyn Events>, Outcome> {
+    pub(crate) fn events(&mut self, token: &CancelToken) -> Result<Arc<dyn Readiness>, Outcome> {
         let is_last = self.begun == self.addresses.len();
         let until = if is_last { self.deadline } else { self.deadline.min(self.next_at) };
         let poller = self.endpoint.poller().clone();
-        let alarm = self.alarm.get_or_insert_with(|| Alarm::new(&poller, until)).clone();
-        alarm.set(until);
+        let timer = self.timer.get_or_insert_with(|| Timer::new(&poller, until)).clone();
+        timer.set(until);
         for attempt in &mut self.attempts {
-            attempt.watch_for(&alarm, &poller)?;
+            attempt.watch_for(&timer, &poller)?;
         }
-        alarm.arm(token)
+        timer.arm(token)
     }
 
     fn begin_next(&mut self, address: SocketAddr, now: Instant) {
@@ -181,24 +181,24 @@ impl Dialing {
 
 impl Drop for Dialing {
     fn drop(&mut self) {
-        if let Some(alarm) = &self.alarm {
-            alarm.end();
+        if let Some(timer) = &self.timer {
+            timer.end();
         }
     }
 }
 
 impl Attempt {
-    fn watch_for(&mut self, alarm: &Arc<Alarm>, poller: &Poller) -> Result<(), Outcome> {
+    fn watch_for(&mut self, timer: &Arc<Timer>, poller: &Poller) -> Result<(), Outcome> {
         if self.registration.is_none() {
             let Watching(registration) = self.registration.insert(Watching(poller.reserve_upstream()));
-            registration.start(alarm.clone());
+            registration.start(timer.clone());
             registration.watch(&self.socket).map_err(|_| Outcome::NoSocket)?;
         }
         Ok(())
     }
 
     /// What has connected: the poller gives no more turns for it.
-    pub(super) fn into_connected(self) -> (Socket, SocketAddr, Permit) {
+    pub(crate) fn into_connected(self) -> (Socket, SocketAddr, Permit) {
         let Attempt { registration, socket, address, permit } = self;
         if let Some(Watching(registration)) = &registration {
             registration.unwatch(&socket);
@@ -239,7 +239,7 @@ const UNSENT_BYTES_MAX: u32 = 64 * 1024;
 
 /// Makes a connection one that notices when its backend vanishes, and that takes no more than it can send soon. Not before it
 /// has connected: the leg's own timeout bounds that.
-pub(super) fn prepare(socket: &Socket, idle_timeout: Duration) -> Result<(), Outcome> {
+pub(crate) fn prepare(socket: &Socket, idle_timeout: Duration) -> Result<(), Outcome> {
     let keepalive =
         TcpKeepalive::new().with_time(KEEPALIVE_IDLE).with_interval(KEEPALIVE_INTERVAL).with_retries(KEEPALIVE_PROBES);
     let set = socket
@@ -253,7 +253,7 @@ pub(super) fn prepare(socket: &Socket, idle_timeout: Duration) -> Result<(), Out
 /// Lets the backend leave bytes of ours unread for as long as it likes: Linux would end the connection when the time that
 /// [`prepare`] sets is over, even if bytes come the other way meanwhile. Whether anything moves is for the tunnel to judge;
 /// a backend that vanished is noticed by the probes, as long as nothing is unacknowledged.
-pub(super) fn be_patient(socket: &Socket) {
+pub(crate) fn be_patient(socket: &Socket) {
     // An error means that it is gone already.
     let _ = socket.set_tcp_user_timeout(None);
 }
@@ -279,19 +279,19 @@ mod tests {
 
     use super::*;
     use crate::message::Address;
-    use crate::upstream::slot::wait_for;
-    use crate::upstream::{Reach, SystemLookup, Upstream};
+    use crate::upstream::conn::parking::wait_for;
+    use crate::upstream::{ConnectOptions, SystemLookup, Upstream};
 
     fn soon() -> Instant {
         Instant::now() + Duration::from_secs(10)
     }
 
     /// A backend to which there may be so many connections, and a poller for its legs. The backend itself isn't asked for.
-    fn endpoint(lines_max: usize) -> (Arc<Endpoint>, Arc<Upstream>) {
+    fn endpoint(connections_max: usize) -> (Arc<Endpoint>, Arc<Upstream>) {
         let (poller, waiter) = Poller::new().expect("a poller");
         thread::spawn(move || waiter.run());
-        let reach = Reach { lines_max, ..Reach::default() };
-        let upstream = Upstream::new(reach, Arc::new(SystemLookup), poller).expect("no roots of its own");
+        let options = ConnectOptions { connections_max, ..ConnectOptions::default() };
+        let upstream = Upstream::new(options, Arc::new(SystemLookup), poller).expect("no roots of its own");
         (Endpoint::new(Address::parse("http://127.0.0.1:1").expect("an address"), upstream.clone(), || {}), upstream)
     }
 
@@ -307,7 +307,7 @@ mod tests {
                     return Ok(address);
                 }
                 Dialed::Failed(Tried { outcome, .. }) => return Err(outcome),
-                Dialed::Waits(mut dialing) => {
+                Dialed::Pending(mut dialing) => {
                     wait_for(&dialing.events(token)?);
                     dialing
                 }
@@ -395,22 +395,22 @@ mod tests {
     fn few_attempts_of_a_leg_run_at_once_and_each_counts_as_a_line() {
         let (_listener, open, _) = open_and_closed_port();
         let (_socket, _waiting, silent) = full_backlog();
-        for (lines_max, attempts_max) in [(100, ATTEMPTS_MAX), (2, 1)] {
-            let (endpoint, upstream) = endpoint(lines_max);
+        for (connections_max, attempts_max) in [(100, ATTEMPTS_MAX), (2, 1)] {
+            let (endpoint, upstream) = endpoint(connections_max);
             let addresses = [vec![silent; 20], vec![open]].concat();
             let mut now = Instant::now();
             let mut dialing = Dialing::new(&endpoint, addresses, now + Duration::from_secs(60), now);
             for round in 1..=20 {
-                let Dialed::Waits(waiting) = dialing.advance(now) else { panic!("round {round}") };
-                let count = upstream.lines.load(Ordering::Relaxed);
+                let Dialed::Pending(waiting) = dialing.advance(now) else { panic!("round {round}") };
+                let count = upstream.pool.load(Ordering::Relaxed);
                 assert_eq!((waiting.begun, waiting.attempts.len(), count), (round, count, round.min(attempts_max)));
                 dialing = waiting;
                 now += ATTEMPT_DELAY;
             }
             let Dialed::Connected(connected) = dialing.advance(now) else { panic!("the last one connects") };
-            assert_eq!((connected.address, upstream.lines.load(Ordering::Relaxed)), (open, 1));
+            assert_eq!((connected.address, upstream.pool.load(Ordering::Relaxed)), (open, 1));
             drop(connected);
-            assert_eq!(upstream.lines.load(Ordering::Relaxed), 0);
+            assert_eq!(upstream.pool.load(Ordering::Relaxed), 0);
         }
     }
 

@@ -5,15 +5,15 @@ use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::byte_stream::End;
-use super::call::BodyReader;
-use super::failure::outcome_of_io;
-use super::line::Line;
-use super::lines::Lines;
-use super::tls_failure;
-use super::upload::SharedLine;
 use crate::message::{Outcome, Ready, Source};
 use crate::runtime::cancel::CancelToken;
+use crate::upstream::client::call::BodyReader;
+use crate::upstream::conn::byte_stream::End;
+use crate::upstream::connect::tls_error;
+use crate::upstream::io_error::outcome_of_io;
+use crate::upstream::pool::Pool;
+use crate::upstream::pooled::PooledConnection;
+use crate::upstream::upload::SharedConnection;
 
 /// The body of an answer.
 pub enum AnswerBody {
@@ -26,18 +26,18 @@ pub enum AnswerBody {
 /// A body that is still coming.
 pub struct StreamedBody {
     /// `None` once bytes have gone past ureq.
-    pub(super) reader: Option<BodyReader>,
-    pub(super) line: Option<Line>,
-    pub(super) lines: Arc<Lines>,
-    pub(super) token: CancelToken,
+    pub(crate) reader: Option<BodyReader>,
+    pub(crate) pooled: Option<PooledConnection>,
+    pub(crate) pool: Arc<Pool>,
+    pub(crate) token: CancelToken,
     /// It ends after so many more bytes, whatever they are, if that is known.
-    pub(super) left: Option<u64>,
+    pub(crate) left: Option<u64>,
     /// All of it has been read.
-    pub(super) has_ended: bool,
+    pub(crate) has_ended: bool,
     /// Whether the backend goes on with the connection after it.
-    pub(super) is_persistent: bool,
+    pub(crate) is_persistent: bool,
     /// If the rest of the request goes on beside it.
-    pub(super) shared: Option<Arc<SharedLine>>,
+    pub(crate) shared: Option<Arc<SharedConnection>>,
 }
 
 /// What may become of a body that isn't read yet.
@@ -63,17 +63,17 @@ impl AnswerBody {
 
 impl StreamedBody {
     fn prospect(&self) -> Prospect {
-        let Some(line) = self.line.as_ref().filter(|_| self.left != Some(0)) else { return Prospect::Alive };
-        let wire = line.wire();
-        if !wire.has_ended() {
+        let Some(pooled) = self.pooled.as_ref().filter(|_| self.left != Some(0)) else { return Prospect::Alive };
+        let connection = pooled.connection();
+        if !connection.has_ended() {
             return Prospect::Alive;
         }
-        let failed = wire.peek(|peeked| match peeked.end {
+        let failed = connection.peek(|peeked| match peeked.end {
             Some(End::Failed(error)) => Some(outcome_of_io(error)),
             Some(End::Closed) | None => None,
         });
         match self.left {
-            Some(left) => match wire.count_unread() {
+            Some(left) => match connection.count_unread() {
                 Some(unread) if unread >= left => Prospect::Alive,
                 Some(_) => Prospect::Broken(failed.unwrap_or(Outcome::Closed)),
                 None => Prospect::Ended,
@@ -92,12 +92,12 @@ impl StreamedBody {
 impl Read for StreamedBody {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let Some(reader) = &mut self.reader else { return Err(io::ErrorKind::Unsupported.into()) };
-        let count = reader.read(buffer).map_err(tls_failure::told)?;
+        let count = reader.read(buffer).map_err(tls_error::told)?;
         let count = self.note_read(count)?;
         self.has_ended = count == 0 && !buffer.is_empty();
-        if let Some(line) = self.line.as_ref().filter(|_| self.left.is_some()) {
+        if let Some(pooled) = self.pooled.as_ref().filter(|_| self.left.is_some()) {
             // Of a body of known length ureq gives every byte that it takes out: once it holds none, the rest may go past it.
-            line.wire().note_taken(count);
+            pooled.connection().note_taken(count);
         }
         Ok(count)
     }
@@ -105,19 +105,21 @@ impl Read for StreamedBody {
 
 impl Source for StreamedBody {
     fn when_ready(&mut self, ready: Ready) {
-        if let Some(line) = &self.line {
-            line.wire().set_reader(Some(ready));
+        if let Some(pooled) = &self.pooled {
+            pooled.connection().set_reader(Some(ready));
         }
     }
 
     fn is_movable(&self) -> bool {
         // Not past the rest of a request, which needs the line's turns as well.
-        self.left.is_some() && self.shared.is_none() && self.line.as_ref().is_some_and(|line| line.wire().is_movable())
+        self.left.is_some()
+            && self.shared.is_none()
+            && self.pooled.as_ref().is_some_and(|pooled| pooled.connection().is_movable())
     }
 
     fn move_into(&mut self, pipe: BorrowedFd, most: usize) -> io::Result<usize> {
-        let Some(line) = &self.line else { return Err(io::ErrorKind::NotConnected.into()) };
-        let count = line.wire().move_into(pipe, most)?;
+        let Some(pooled) = &self.pooled else { return Err(io::ErrorKind::NotConnected.into()) };
+        let count = pooled.connection().move_into(pipe, most)?;
         self.reader = None;
         let count = self.note_read(count)?;
         self.has_ended = self.left == Some(0);
@@ -127,19 +129,19 @@ impl Source for StreamedBody {
 
 impl Drop for StreamedBody {
     fn drop(&mut self) {
-        let Some(line) = self.line.take() else { return };
-        line.wire().set_reader(None);
+        let Some(pooled) = self.pooled.take() else { return };
+        pooled.connection().set_reader(None);
         // What it holds unread goes back to the line first.
         drop(self.reader.take());
         let is_hung_up = self.token.disarm().is_err();
         let is_free = self.has_ended && self.is_persistent && !is_hung_up;
         // What is still uploaded on it wants its turns until that ends, too.
-        let line = match &self.shared {
-            Some(shared) => shared.leave(line.freed(is_free)),
-            None => Some(line.freed(is_free)),
+        let pooled = match &self.shared {
+            Some(shared) => shared.leave(pooled.freed(is_free)),
+            None => Some(pooled.freed(is_free)),
         };
-        if let Some(line) = line.filter(|_| !is_hung_up) {
-            self.lines.keep(line, Instant::now());
+        if let Some(pooled) = pooled.filter(|_| !is_hung_up) {
+            self.pool.keep(pooled, Instant::now());
         }
     }
 }
@@ -152,12 +154,15 @@ mod tests {
 
     use http::{HeaderMap, Method};
 
-    use super::super::slot::wait_for;
-    use super::super::{Reach, Step, SystemLookup, Upstream};
     use super::*;
     use crate::message::{Address, Target};
     use crate::runtime::poller::Poller;
-    use crate::upstream::Outgoing;
+    use crate::upstream::UpstreamRequest;
+    use crate::upstream::conn::parking::wait_for;
+    use crate::upstream::connect::lookup::SystemLookup;
+    use crate::upstream::leg::LegStep;
+    use crate::upstream::shared::ConnectOptions;
+    use crate::upstream::shared::Upstream;
 
     const BEGIN: [u8; 1000] = [b'x'; 1000];
 
@@ -165,20 +170,21 @@ mod tests {
     fn streamed(url: &str) -> Box<StreamedBody> {
         let (poller, waiter) = Poller::new().expect("a poller");
         thread::spawn(move || waiter.run());
-        let upstream = Upstream::new(Reach::default(), Arc::new(SystemLookup), poller).expect("no roots of its own");
-        let lines = Lines::new(Address::parse(url).expect("an address"), upstream);
+        let upstream =
+            Upstream::new(ConnectOptions::default(), Arc::new(SystemLookup), poller).expect("no roots of its own");
+        let pool = Pool::new(Address::parse(url).expect("an address"), upstream);
         let target = Target::parse(&Method::GET, "/").expect("a target");
         let (request, token) =
-            (Outgoing::new(Method::GET, target, HeaderMap::new(), None, None), CancelToken::default());
-        let mut step = lines.start(&request, &token);
+            (UpstreamRequest::new(Method::GET, target, HeaderMap::new(), None, None), CancelToken::default());
+        let mut step = pool.start(&request, &token);
         loop {
             match step.expect("an answer") {
-                Step::Waits(mut waiting) => {
+                LegStep::Blocked(mut waiting) => {
                     wait_for(&waiting.events(&token).expect("a wait"));
                     step = waiting.go_on(&request, &token, false);
                 }
-                Step::Turn(waiting) => step = waiting.go_on(&request, &token, false),
-                Step::Answered(answer) => match answer.body {
+                LegStep::Yield(waiting) => step = waiting.go_on(&request, &token, false),
+                LegStep::Answered(answer) => match answer.body {
                     AnswerBody::Streamed(body) => return body,
                     AnswerBody::Whole(_) => panic!("most of it is missing"),
                 },

@@ -8,24 +8,24 @@ use std::io;
 use ureq::Error;
 use ureq::unversioned::transport::{Buffers, ConnectionDetails, Connector, NextTimeout, Transport as UreqTransport};
 
-use super::chunked::Cleaner;
-use super::wire::Wire;
+use crate::upstream::conn::connection::Connection;
+use crate::upstream::response::chunked::ChunkNormalizer;
 
 /// Read in one go.
-pub(super) const READ_BYTES: usize = 16 * 1024;
+pub(crate) const READ_BYTES: usize = 16 * 1024;
 /// Room for the head that ureq writes, which nobody gets: a method, a host, and what it adds of its own.
 const STUB_BYTES: usize = 512;
 
 /// Gives ureq the one connection that it is called for.
-pub(super) struct OneConnection(Mutex<Option<Transport>>);
+pub(crate) struct PreconnectedConnector(Mutex<Option<Transport>>);
 
-impl OneConnection {
-    pub(super) fn new(transport: Transport) -> OneConnection {
-        OneConnection(Mutex::new(Some(transport)))
+impl PreconnectedConnector {
+    pub(crate) fn new(transport: Transport) -> PreconnectedConnector {
+        PreconnectedConnector(Mutex::new(Some(transport)))
     }
 }
 
-impl Connector<()> for OneConnection {
+impl Connector<()> for PreconnectedConnector {
     type Out = Transport;
 
     fn connect(&self, _: &ConnectionDetails, _: Option<()>) -> Result<Option<Transport>, Error> {
@@ -33,7 +33,7 @@ impl Connector<()> for OneConnection {
     }
 }
 
-impl fmt::Debug for OneConnection {
+impl fmt::Debug for PreconnectedConnector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("OneConnection").finish_non_exhaustive()
     }
@@ -41,34 +41,39 @@ impl fmt::Debug for OneConnection {
 
 /// One answer on a connection.
 #[derive(Debug)]
-pub(super) struct Transport {
-    wire: Arc<Wire>,
+pub(crate) struct Transport {
+    connection: Arc<Connection>,
     /// How many bytes of the head are still to be given.
     head_bytes: usize,
     /// If the body comes in chunks.
-    chunks: Option<Cleaner>,
-    buffers: OneBuffer,
+    chunks: Option<ChunkNormalizer>,
+    buffers: CallBuffers,
 }
 
 impl Transport {
     /// For an answer whose head, of so many bytes, has been taken in.
-    pub(super) fn new(wire: Arc<Wire>, head_bytes: usize, is_chunked: bool) -> Transport {
-        Transport { wire, head_bytes, chunks: is_chunked.then(Cleaner::new), buffers: OneBuffer::default() }
+    pub(crate) fn new(connection: Arc<Connection>, head_bytes: usize, is_chunked: bool) -> Transport {
+        Transport {
+            connection,
+            head_bytes,
+            chunks: is_chunked.then(ChunkNormalizer::new),
+            buffers: CallBuffers::default(),
+        }
     }
 
     /// Gives the head, and nothing of the body: that may go past ureq.
     fn give_head(&mut self) {
         let room = self.buffers.room(self.head_bytes);
-        self.wire.peek_again(|here| room.copy_from_slice(&here[..room.len()]));
-        self.wire.consume(self.head_bytes);
+        self.connection.peek_again(|here| room.copy_from_slice(&here[..room.len()]));
+        self.connection.consume(self.head_bytes);
         self.buffers.input_appended(std::mem::take(&mut self.head_bytes));
     }
 
     /// Reads what has come: how many bytes, and how many of them ureq gets now.
     fn read(&mut self) -> Result<(usize, usize), Error> {
-        let held = self.chunks.as_ref().map_or(0, Cleaner::held_bytes);
+        let held = self.chunks.as_ref().map_or(0, ChunkNormalizer::held_bytes);
         let room = self.buffers.room(held + READ_BYTES);
-        let count = self.wire.read(&mut room[held..]).map_err(error_of)?;
+        let count = self.connection.read(&mut room[held..]).map_err(error_of)?;
         let Some(chunks) = &mut self.chunks else { return Ok((count, count)) };
         if count == 0 {
             // An end within a line is no end.
@@ -83,8 +88,8 @@ impl Transport {
 impl Drop for Transport {
     fn drop(&mut self) {
         // What came behind the answer, which ends the connection; ureq has no use for it.
-        self.wire.unread(std::mem::take(&mut self.buffers).into_unread());
-        self.wire.note_held(0);
+        self.connection.unread(std::mem::take(&mut self.buffers).into_unread());
+        self.connection.note_held(0);
     }
 }
 
@@ -113,7 +118,7 @@ impl UreqTransport for Transport {
             };
             if clean > 0 {
                 self.buffers.input_appended(clean);
-                self.wire.note_held(self.buffers.input().len());
+                self.connection.note_held(self.buffers.input().len());
                 return Ok(true);
             }
             if count == 0 {
@@ -134,7 +139,7 @@ impl UreqTransport for Transport {
 
 /// ureq's buffers. A stream that is silent keeps nothing of them.
 #[derive(Debug)]
-struct OneBuffer {
+struct CallBuffers {
     input: Vec<u8>,
     /// What is filled and what has been consumed, from its begin.
     filled: usize,
@@ -143,13 +148,13 @@ struct OneBuffer {
     output: [u8; STUB_BYTES],
 }
 
-impl Default for OneBuffer {
-    fn default() -> OneBuffer {
-        OneBuffer { input: Vec::new(), filled: 0, consumed: 0, has_progress: false, output: [0; STUB_BYTES] }
+impl Default for CallBuffers {
+    fn default() -> CallBuffers {
+        CallBuffers { input: Vec::new(), filled: 0, consumed: 0, has_progress: false, output: [0; STUB_BYTES] }
     }
 }
 
-impl OneBuffer {
+impl CallBuffers {
     /// Room for so many bytes behind those that are there.
     fn room(&mut self, count: usize) -> &mut [u8] {
         if self.consumed == self.filled {
@@ -174,7 +179,7 @@ impl OneBuffer {
     }
 }
 
-impl Buffers for OneBuffer {
+impl Buffers for CallBuffers {
     fn output(&mut self) -> &mut [u8] {
         &mut self.output
     }

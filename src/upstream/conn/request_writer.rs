@@ -4,8 +4,8 @@
 use std::io;
 use std::time::{Duration, Instant};
 
-use super::byte_stream::{ByteStream, Peeked};
-use super::outbound::Outbound;
+use crate::upstream::conn::byte_stream::{ByteStream, Peeked};
+use crate::upstream::conn::request_bytes::RequestBytes;
 
 /// So much of a file is read at once: a socket seldom takes more.
 const PIECE_BYTES: usize = 64 * 1024;
@@ -14,8 +14,8 @@ const GO_BYTES: u64 = 512 * 1024;
 
 /// The current call's request.
 #[derive(Default)]
-pub(super) struct Call {
-    request: Option<Outbound>,
+pub(crate) struct RequestWriter {
+    request: Option<RequestBytes>,
     /// All of the request is on the wire.
     is_out: bool,
     /// Until when more of the request must have gone out.
@@ -23,11 +23,11 @@ pub(super) struct Call {
 }
 
 /// What an answer means, as far as it has come, for a request that isn't out; `None` as long as its head hasn't come whole.
-pub(super) type Judge = fn(Peeked) -> Option<Early>;
+pub(crate) type Judge = fn(Peeked) -> Option<Early>;
 
 /// An answer that is here before its request is out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Early {
+pub(crate) enum Early {
     /// It takes the request. The rest of that is still wanted.
     Takes,
     /// It refuses the request, or leads away from it, or is no answer: the rest needn't be sent (RFC 9112 §9.5).
@@ -36,56 +36,56 @@ pub(super) enum Early {
 
 /// How far a request has come.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Progress {
+pub(crate) enum Progress {
     /// It is on the wire whole.
-    Out,
+    Done,
     /// The connection takes no more before it has sent some of what it has. Until then it must.
-    Full(Instant),
+    Blocked(Instant),
     /// The connection has taken nothing for too long.
-    Late,
+    TimedOut,
     /// It takes more, but others wait for their turn.
-    Turn,
+    Yield,
     /// The head of an answer that takes the request is here; the rest is still to be sent.
     Answered,
     /// The rest isn't sent: it can't be, or an answer is here that says that it needn't be.
-    Over,
+    Aborted,
 }
 
-impl Call {
+impl RequestWriter {
     /// Begins with what is in memory. Never reads a file, never waits.
-    pub(super) fn begin(request: Outbound, stream: &ByteStream) -> Call {
-        let mut call = Call { request: Some(request), is_out: false, until: None };
-        call.is_out = call.send(stream, &mut [], || None).is_ok_and(|sent| sent.stop == Stop::Out);
-        call
+    pub(crate) fn begin(request: RequestBytes, stream: &ByteStream) -> RequestWriter {
+        let mut writer = RequestWriter { request: Some(request), is_out: false, until: None };
+        writer.is_out = writer.send(stream, &mut [], || None).is_ok_and(|sent| sent.stop == Stop::Done);
+        writer
     }
 
     /// Goes on with the rest, as far as that goes without waiting, unless an answer is here. Reads files.
-    pub(super) fn go_on(&mut self, stream: &ByteStream, judge: Option<Judge>, silence_max: Duration) -> Progress {
-        let is_in_file = self.request.as_ref().is_some_and(Outbound::is_in_file);
+    pub(crate) fn go_on(&mut self, stream: &ByteStream, judge: Option<Judge>, silence_max: Duration) -> Progress {
+        let is_in_file = self.request.as_ref().is_some_and(RequestBytes::is_in_file);
         let mut piece = if is_in_file { vec![0; PIECE_BYTES] } else { Vec::new() };
         let Ok(Sent { any, stop }) = self.send(stream, &mut piece, || stop_of_answer(stream, judge?)) else {
-            return Progress::Over;
+            return Progress::Aborted;
         };
         let now = Instant::now();
         let until = self.until.filter(|_| !any).unwrap_or(now + silence_max);
         self.until = Some(until);
-        self.is_out = stop == Stop::Out;
+        self.is_out = stop == Stop::Done;
         match stop {
-            Stop::Out => Progress::Out,
-            Stop::Turn => Progress::Turn,
+            Stop::Done => Progress::Done,
+            Stop::Yield => Progress::Yield,
             Stop::Answered => Progress::Answered,
-            Stop::Full if now < until => Progress::Full(until),
-            Stop::Full => Progress::Late,
-            Stop::Over => Progress::Over,
+            Stop::Blocked if now < until => Progress::Blocked(until),
+            Stop::Blocked => Progress::TimedOut,
+            Stop::Aborted => Progress::Aborted,
         }
     }
 
-    pub(super) fn is_out(&self) -> bool {
+    pub(crate) fn is_out(&self) -> bool {
         self.is_out
     }
 
     /// Whether not one byte of it has gone out.
-    pub(super) fn is_untouched(&self) -> bool {
+    pub(crate) fn is_untouched(&self) -> bool {
         self.request.as_ref().is_none_or(|request| request.sent() == 0)
     }
 
@@ -95,19 +95,19 @@ impl Call {
         piece: &mut [u8],
         stop_of_answer: impl Fn() -> Option<Stop>,
     ) -> io::Result<Sent> {
-        let Some(request) = &mut self.request else { return Ok(Sent { any: false, stop: Stop::Over }) };
+        let Some(request) = &mut self.request else { return Ok(Sent { any: false, stop: Stop::Aborted }) };
         let (mut any, go_ends) = (false, request.sent() + GO_BYTES);
         loop {
             let (records, are_all_out) = stream.send_records()?;
             any |= records > 0;
             if are_all_out && request.is_sent() {
-                return Ok(Sent { any, stop: Stop::Out });
+                return Ok(Sent { any, stop: Stop::Done });
             }
             let stop = match stop_of_answer() {
                 Some(stop) => stop,
-                None if !are_all_out => Stop::Full,
-                None if request.sent() >= go_ends => Stop::Turn,
-                None if request.send(piece, |parts| stream.send(parts))? == 0 => Stop::Full,
+                None if !are_all_out => Stop::Blocked,
+                None if request.sent() >= go_ends => Stop::Yield,
+                None if request.send(piece, |parts| stream.send(parts))? == 0 => Stop::Blocked,
                 None => {
                     any = true;
                     continue;
@@ -127,7 +127,7 @@ fn stop_of_answer(stream: &ByteStream, judge: Judge) -> Option<Stop> {
             (judge(peeked), here)
         });
         if early.is_some() || here == shown {
-            return early.map(|early| if early == Early::Takes { Stop::Answered } else { Stop::Over });
+            return early.map(|early| if early == Early::Takes { Stop::Answered } else { Stop::Aborted });
         }
         // There may be an end behind them, of which no other edge tells.
         shown = here;
@@ -143,9 +143,9 @@ struct Sent {
 /// Why it has ended.
 #[derive(PartialEq, Eq)]
 enum Stop {
-    Out,
-    Full,
-    Turn,
+    Done,
+    Blocked,
+    Yield,
     Answered,
-    Over,
+    Aborted,
 }

@@ -4,7 +4,7 @@ use std::io::{self, IoSlice};
 use std::sync::Arc;
 
 /// A body that several requests share.
-pub(super) trait Body: Send + Sync {
+pub(crate) trait Body: Send + Sync {
     /// How many bytes it has.
     fn length(&self) -> u64;
     /// All of them, if they are in memory.
@@ -14,20 +14,20 @@ pub(super) trait Body: Send + Sync {
 }
 
 /// The bytes of a request.
-pub(super) struct Outbound {
+pub(crate) struct RequestBytes {
     head: Vec<u8>,
     body: Option<Arc<dyn Body>>,
     sent: u64,
 }
 
-impl Outbound {
-    pub(super) fn new(head: Vec<u8>, body: Option<Arc<dyn Body>>) -> Outbound {
-        Outbound { head, body, sent: 0 }
+impl RequestBytes {
+    pub(crate) fn new(head: Vec<u8>, body: Option<Arc<dyn Body>>) -> RequestBytes {
+        RequestBytes { head, body, sent: 0 }
     }
 
     /// Has the next bytes sent: how many. Those of a file are read into `piece`, as many as fit, and not at all if it has
     /// no room.
-    pub(super) fn send(
+    pub(crate) fn send(
         &mut self,
         piece: &mut [u8],
         send: impl FnOnce(&[IoSlice]) -> io::Result<usize>,
@@ -53,23 +53,23 @@ impl Outbound {
     }
 
     /// How many bytes have been sent.
-    pub(super) fn sent(&self) -> u64 {
+    pub(crate) fn sent(&self) -> u64 {
         self.sent
     }
 
     /// Whether all bytes have been sent.
-    pub(super) fn is_sent(&self) -> bool {
+    pub(crate) fn is_sent(&self) -> bool {
         self.sent == self.head.len() as u64 + self.body.as_ref().map_or(0, |body| body.length())
     }
 
     /// Whether the body has to be read from a file.
-    pub(super) fn is_in_file(&self) -> bool {
+    pub(crate) fn is_in_file(&self) -> bool {
         self.body.as_ref().is_some_and(|body| body.bytes().is_none())
     }
 
     /// All bytes, for tests.
     #[cfg(any(test, fuzzing))]
-    pub(super) fn bytes(&self) -> Vec<u8> {
+    pub(crate) fn bytes(&self) -> Vec<u8> {
         let mut bytes = self.head.clone();
         if let Some(body) = &self.body {
             let mut piece = vec![0; usize::try_from(body.length()).expect("a body that fits into memory")];
@@ -120,9 +120,9 @@ mod tests {
         }
     }
 
-    fn request(in_file: bool) -> Outbound {
+    fn request(in_file: bool) -> RequestBytes {
         let bytes = (0..100).collect();
-        Outbound::new(b"head ".to_vec(), Some(Arc::new(Bytes { bytes, in_file })))
+        RequestBytes::new(b"head ".to_vec(), Some(Arc::new(Bytes { bytes, in_file })))
     }
 
     fn joined(parts: &[IoSlice]) -> Vec<u8> {

@@ -12,21 +12,21 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::pipe::SpliceFlags;
 use socket2::Socket;
 
-use super::byte_stream::{ByteStream, Peeked};
-use super::outbound::Outbound;
-use super::sending::{Call, Judge, Progress};
-use super::slot::{Events, Slot, Waiter};
 use crate::message::Ready;
 use crate::runtime::cancel::HangUp;
 use crate::runtime::poller::{Event, EventHandler, Poller, Registration};
 use crate::runtime::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use crate::runtime::sync::{Arc, Mutex};
+use crate::upstream::conn::byte_stream::{ByteStream, Peeked};
+use crate::upstream::conn::parking::{LegParking, Readiness, Waiter};
+use crate::upstream::conn::request_bytes::RequestBytes;
+use crate::upstream::conn::request_writer::{Judge, Progress, RequestWriter};
 
 /// A connection, shared by its line, the poller and the token of the current leg.
-pub(super) struct Wire {
+pub(crate) struct Connection {
     stream: ByteStream,
-    call: Mutex<Call>,
-    slot: Slot,
+    writer: Mutex<RequestWriter>,
+    slot: LegParking,
     registration: Registration,
     /// Who reads the answer's body, or the other side of a tunnel.
     reader: Mutex<Option<Ready>>,
@@ -36,197 +36,197 @@ pub(super) struct Wire {
 }
 
 /// A wire's place in the poller, given up at the end.
-pub(super) struct Watched(Arc<Wire>);
+pub(crate) struct OwnedConnection(Arc<Connection>);
 
-impl Wire {
-    /// Has the poller wake legs that wait here, until [`Wire::leave_poller`]. The socket must be non-blocking.
-    pub(super) fn open(socket: Socket, poller: &Poller) -> io::Result<Arc<Wire>> {
-        let wire = Arc::new(Wire {
+impl Connection {
+    /// Has the poller wake legs that wait here, until [`Connection::leave_poller`]. The socket must be non-blocking.
+    pub(crate) fn open(socket: Socket, poller: &Poller) -> io::Result<Arc<Connection>> {
+        let connection = Arc::new(Connection {
             stream: ByteStream::new(socket),
-            call: Mutex::default(),
-            slot: Slot::default(),
+            writer: Mutex::default(),
+            slot: LegParking::default(),
             registration: poller.reserve_upstream(),
             reader: Mutex::default(),
             held: AtomicUsize::new(0),
             is_hung_up: AtomicBool::new(false),
         });
-        wire.registration.start(wire.clone());
-        wire.registration.watch(wire.socket()).inspect_err(|_| wire.registration.end())?;
-        Ok(wire)
+        connection.registration.start(connection.clone());
+        connection.registration.watch(connection.socket()).inspect_err(|_| connection.registration.end())?;
+        Ok(connection)
     }
 
     /// Whether its turns are given on the current thread.
-    pub(super) fn is_here(&self) -> bool {
+    pub(crate) fn is_here(&self) -> bool {
         self.registration.is_on_current_thread()
     }
 
-    pub(super) fn leave_poller(&self) {
+    pub(crate) fn leave_poller(&self) {
         self.registration.end();
     }
 
     /// The connection has just been made. The turns that told of its end, or of bytes that came with the last of the
     /// handshake, are used up: the first leg to wait must look.
-    pub(super) fn note_made(&self) {
+    pub(crate) fn note_made(&self) {
         self.slot.miss();
     }
 
     /// The last request is done with: its body is let go.
-    pub(super) fn let_go(&self) {
-        let call = std::mem::take(&mut *self.call.lock());
-        drop(call);
+    pub(crate) fn let_go(&self) {
+        let writer = std::mem::take(&mut *self.writer.lock());
+        drop(writer);
     }
 
     /// Sends of a request what is in memory, as far as that goes without waiting.
-    pub(super) fn begin(&self, request: Outbound) {
-        let call = Call::begin(request, &self.stream);
-        *self.call.lock() = call;
+    pub(crate) fn begin(&self, request: RequestBytes) {
+        let writer = RequestWriter::begin(request, &self.stream);
+        *self.writer.lock() = writer;
     }
 
     /// Goes on with a request that isn't out, unless `judge` finds an answer that is here already; without one nothing is looked
     /// at. Doesn't wait, but reads files.
-    pub(super) fn send_more(&self, judge: Option<Judge>, silence_max: Duration) -> Progress {
+    pub(crate) fn send_more(&self, judge: Option<Judge>, silence_max: Duration) -> Progress {
         // Not under the lock: whoever runs the leg does it, and nobody else asks meanwhile.
-        let mut call = std::mem::take(&mut *self.call.lock());
-        let progress = call.go_on(&self.stream, judge, silence_max);
-        *self.call.lock() = call;
+        let mut writer = std::mem::take(&mut *self.writer.lock());
+        let progress = writer.go_on(&self.stream, judge, silence_max);
+        *self.writer.lock() = writer;
         progress
     }
 
     /// Has a leg go on that waits, as if something had happened.
-    pub(super) fn wake(&self) {
+    pub(crate) fn wake(&self) {
         self.slot.wake();
     }
 
     /// One look: no bytes that nobody asked for, and no end.
-    pub(super) fn is_quiet(&self) -> bool {
+    pub(crate) fn is_quiet(&self) -> bool {
         // Before the look: what it doesn't see comes later.
         self.slot.forget_missed();
         self.peek(|peeked| peeked.is_nothing())
     }
 
     /// Takes in what has come, and looks at it; it stays to be read.
-    pub(super) fn peek<T>(&self, look: impl FnOnce(Peeked) -> T) -> T {
+    pub(crate) fn peek<T>(&self, look: impl FnOnce(Peeked) -> T) -> T {
         self.stream.peek(look)
     }
 
     /// Looks at what has been taken in, and no further.
-    pub(super) fn peek_again<T>(&self, look: impl FnOnce(&[u8]) -> T) -> T {
+    pub(crate) fn peek_again<T>(&self, look: impl FnOnce(&[u8]) -> T) -> T {
         self.stream.peek_again(look)
     }
 
     /// Drops so many bytes that have been looked at.
-    pub(super) fn consume(&self, count: usize) {
+    pub(crate) fn consume(&self, count: usize) {
         self.stream.consume(count);
     }
 
     /// Puts bytes back that have been read.
-    pub(super) fn unread(&self, bytes: Vec<u8>) {
+    pub(crate) fn unread(&self, bytes: Vec<u8>) {
         self.stream.unread(bytes);
     }
 
     /// Notes how many bytes of the answer ureq holds that haven't been read.
-    pub(super) fn note_held(&self, held: usize) {
+    pub(crate) fn note_held(&self, held: usize) {
         self.held.store(held, Ordering::Release);
     }
 
     /// Notes that so many of them have been read.
-    pub(super) fn note_taken(&self, count: usize) {
+    pub(crate) fn note_taken(&self, count: usize) {
         self.held.fetch_sub(count.min(self.held.load(Ordering::Acquire)), Ordering::Release);
     }
 
     /// Whether the bytes that come next are the body's next, as they are.
-    pub(super) fn is_movable(&self) -> bool {
+    pub(crate) fn is_movable(&self) -> bool {
         self.held.load(Ordering::Acquire) == 0 && self.stream.is_bare()
     }
 
     /// Moves bytes into a pipe that has room, without copying them.
-    pub(super) fn move_into(&self, pipe: BorrowedFd, most: usize) -> io::Result<usize> {
+    pub(crate) fn move_into(&self, pipe: BorrowedFd, most: usize) -> io::Result<usize> {
         Ok(rustix::pipe::splice(self.socket(), None, pipe, None, most, SpliceFlags::NONBLOCK)?)
     }
 
     /// Reads what has come, and has been decrypted if the connection has TLS. What would have to wait is an error.
-    pub(super) fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+    pub(crate) fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
         self.stream.read(buffer)
     }
 
     /// Its bytes, plain or out of records.
-    pub(super) fn stream(&self) -> &ByteStream {
+    pub(crate) fn stream(&self) -> &ByteStream {
         &self.stream
     }
 
     /// Has `reader` told of every event from now on, or nobody any more.
-    pub(super) fn set_reader(&self, reader: Option<Ready>) {
+    pub(crate) fn set_reader(&self, reader: Option<Ready>) {
         let before = std::mem::replace(&mut *self.reader.lock(), reader);
         drop(before);
     }
 
     /// The socket, which doesn't wait.
-    pub(super) fn socket(&self) -> &Socket {
+    pub(crate) fn socket(&self) -> &Socket {
         self.stream.socket()
     }
 
     /// Whether the peer has ended the connection or reset it. What came before may still be unread.
-    pub(super) fn has_ended(&self) -> bool {
+    pub(crate) fn has_ended(&self) -> bool {
         const AT_ONCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
         let mut polled = [PollFd::new(self.socket(), PollFlags::RDHUP)];
         poll(&mut polled, Some(&AT_ONCE)).is_ok_and(|ready| ready > 0)
     }
 
     /// How many bytes of an answer have come and haven't been read, if that can be told.
-    pub(super) fn count_unread(&self) -> Option<u64> {
+    pub(crate) fn count_unread(&self) -> Option<u64> {
         Some(self.held.load(Ordering::Acquire) as u64 + self.stream.count()?)
     }
 
     /// Nothing more will be written.
-    pub(super) fn end_writing(&self) {
+    pub(crate) fn end_writing(&self) {
         let _ = self.socket().shutdown(Shutdown::Write);
     }
 
     /// The connection ends with a reset when the socket is closed.
-    pub(super) fn reset_at_close(&self) {
+    pub(crate) fn reset_at_close(&self) {
         // An error means that it is gone already.
         let _ = self.socket().set_linger(Some(Duration::ZERO));
     }
 
     /// Whether all of the request is on the wire.
-    pub(super) fn is_request_out(&self) -> bool {
-        self.call.lock().is_out()
+    pub(crate) fn is_request_out(&self) -> bool {
+        self.writer.lock().is_out()
     }
 
     /// Whether no byte of the request has gone out.
-    pub(super) fn is_request_untouched(&self) -> bool {
-        self.call.lock().is_untouched()
+    pub(crate) fn is_request_untouched(&self) -> bool {
+        self.writer.lock().is_untouched()
     }
 
     /// Tells then at the latest.
-    pub(super) fn set_deadline(&self, deadline: Instant) {
+    pub(crate) fn set_deadline(&self, deadline: Instant) {
         self.registration.set_deadline(Some(deadline));
     }
 }
 
-impl Watched {
-    pub(super) fn new(wire: Arc<Wire>) -> Watched {
-        Watched(wire)
+impl OwnedConnection {
+    pub(crate) fn new(connection: Arc<Connection>) -> OwnedConnection {
+        OwnedConnection(connection)
     }
 
-    pub(super) fn get(&self) -> &Arc<Wire> {
+    pub(crate) fn get(&self) -> &Arc<Connection> {
         &self.0
     }
 }
 
-impl Drop for Watched {
+impl Drop for OwnedConnection {
     fn drop(&mut self) {
         self.0.leave_poller();
     }
 }
 
-impl AsFd for Wire {
+impl AsFd for Connection {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket().as_fd()
     }
 }
 
-impl Events for Wire {
+impl Readiness for Connection {
     fn wait(&self, waiter: Arc<dyn Waiter>, leg: usize) -> bool {
         self.slot.put(waiter, leg, || self.set_deadline(Instant::now()))
     }
@@ -236,7 +236,7 @@ impl Events for Wire {
     }
 }
 
-impl HangUp for Wire {
+impl HangUp for Connection {
     fn hang_up(&self) {
         // With a reset at the close no port is left in TIME_WAIT: there are 28,000 of them for a minute.
         self.reset_at_close();
@@ -246,7 +246,7 @@ impl HangUp for Wire {
     }
 }
 
-impl EventHandler for Wire {
+impl EventHandler for Connection {
     fn on_event(self: Arc<Self>, event: Event) {
         match event {
             Event::Ready { .. } | Event::Expired => {}
@@ -262,7 +262,7 @@ impl EventHandler for Wire {
     }
 }
 
-impl fmt::Debug for Wire {
+impl fmt::Debug for Connection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Wire").field("socket", self.socket()).finish_non_exhaustive()
     }

@@ -5,20 +5,20 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Outgoing;
-use super::connecting::NewConnection;
-use super::permit::Permit;
-use super::response::ResponseHead;
-use super::wire::{Watched, Wire};
 use crate::message::Outcome;
 use crate::runtime::cancel::CancelToken;
+use crate::upstream::conn::connection::{Connection, OwnedConnection};
+use crate::upstream::connect::connecting::Established;
+use crate::upstream::permit::Permit;
+use crate::upstream::request::UpstreamRequest;
+use crate::upstream::response::head::ResponseHead;
 
 /// Node closes idle connections after 5 s, others later: a line that is younger is probably alive.
-pub(super) const IDLE_TIME_MAX: Duration = Duration::from_secs(4);
+pub(crate) const IDLE_TIME_MAX: Duration = Duration::from_secs(4);
 
 /// One connection.
-pub(super) struct Line {
-    wire: Watched,
+pub(crate) struct PooledConnection {
+    connection: OwnedConnection,
     /// The backend's address at the other end.
     peer: SocketAddr,
     was_used: bool,
@@ -40,62 +40,70 @@ enum NextUse {
     Never,
 }
 
-impl Line {
+impl PooledConnection {
     /// On a connection that has just been made.
-    pub(super) fn new(connection: NewConnection) -> Line {
-        let NewConnection { wire, peer, permit } = connection;
+    pub(crate) fn new(connection: Established) -> PooledConnection {
+        let Established { connection, peer, permit } = connection;
         let (was_used, is_free, next_use) = (false, true, NextUse::AtOnce);
-        Line { wire, peer, was_used, is_free, idle_time_max: IDLE_TIME_MAX, next_use, _permit: permit }
+        PooledConnection {
+            connection,
+            peer,
+            was_used,
+            is_free,
+            idle_time_max: IDLE_TIME_MAX,
+            next_use,
+            _permit: permit,
+        }
     }
 
     /// Whether its last answer came to its end, and nothing stands against another.
-    pub(super) fn is_reusable(&self) -> bool {
-        let wire = self.wire.get();
+    pub(crate) fn is_reusable(&self) -> bool {
+        let connection = self.connection.get();
         // The rest of a request that isn't out would be taken for the next one's begin.
-        let is_through = self.is_free && wire.is_request_out() && self.next_use != NextUse::Never;
+        let is_through = self.is_free && connection.is_request_out() && self.next_use != NextUse::Never;
         // And bytes behind the answer for the next one.
-        is_through && wire.peek_again(<[u8]>::is_empty)
+        is_through && connection.peek_again(<[u8]>::is_empty)
     }
 
     /// The same line, of which it is known now whether its answer came to its end.
-    pub(super) fn freed(mut self, is_free: bool) -> Line {
+    pub(crate) fn freed(mut self, is_free: bool) -> PooledConnection {
         self.is_free = is_free;
         self
     }
 
     /// It idles. Memory and files of the last request's body are free from now on.
-    pub(super) fn rest(&mut self) {
+    pub(crate) fn rest(&mut self) {
         self.was_used = true;
-        self.wire.get().let_go();
+        self.connection.get().let_go();
     }
 
     /// The backend's address at the other end.
-    pub(super) fn peer(&self) -> SocketAddr {
+    pub(crate) fn peer(&self) -> SocketAddr {
         self.peer
     }
 
     /// How long it may idle.
-    pub(super) fn idle_time_max(&self) -> Duration {
+    pub(crate) fn idle_time_max(&self) -> Duration {
         self.idle_time_max
     }
 
     /// Whether more may come of its last answer than may.
-    pub(super) fn is_suspect(&self) -> bool {
+    pub(crate) fn is_suspect(&self) -> bool {
         self.next_use == NextUse::AfterRest
     }
 
     /// Whether a request that finds it dead may go out once more: a backend may close an idle connection just when it is used.
-    pub(super) fn may_repeat(&self, request: &Outgoing) -> bool {
-        self.was_used && (request.is_idempotent() || self.wire.get().is_request_untouched())
+    pub(crate) fn may_repeat(&self, request: &UpstreamRequest) -> bool {
+        self.was_used && (request.is_idempotent() || self.connection.get().is_request_untouched())
     }
 
     /// The connection belongs to one user from now on, and is never given to another.
-    pub(super) fn bind(&mut self) {
+    pub(crate) fn bind(&mut self) {
         self.next_use = NextUse::Never;
     }
 
     /// Heeds what the head of an answer says of the connection.
-    pub(super) fn heed(&mut self, head: &ResponseHead) {
+    pub(crate) fn heed(&mut self, head: &ResponseHead) {
         if let Some(idle_time) = head.idle_time {
             self.idle_time_max = IDLE_TIME_MAX.min(idle_time);
         }
@@ -107,13 +115,13 @@ impl Line {
         }
     }
 
-    pub(super) fn wire(&self) -> &Arc<Wire> {
-        self.wire.get()
+    pub(crate) fn connection(&self) -> &Arc<Connection> {
+        self.connection.get()
     }
 
     /// A new request goes out; from now on the token hangs up on this line.
-    pub(super) fn arm(&mut self, token: &CancelToken) -> Result<(), Outcome> {
+    pub(crate) fn arm(&mut self, token: &CancelToken) -> Result<(), Outcome> {
         self.is_free = false;
-        token.arm(self.wire.get().clone()).map_err(|_| Outcome::Cancelled)
+        token.arm(self.connection.get().clone()).map_err(|_| Outcome::Cancelled)
     }
 }

@@ -17,11 +17,11 @@ const PEEK_BYTES: usize = 32 * 1024;
 /// Read in one call.
 const READ_BYTES: usize = 16 * 1024;
 /// So often in a row TLS may give records that hold no byte: then they are read on another turn, or the connection has failed.
-pub(super) const READS_MAX: usize = 16;
+pub(crate) const READS_MAX: usize = 16;
 
 /// What has come on a connection and hasn't been read, and how it has ended. It is used by the thread that runs the connection's
 /// leg, and beside an answer by the one that sends the rest of its request.
-pub(super) struct ByteStream {
+pub(crate) struct ByteStream {
     /// It doesn't wait.
     socket: Socket,
     state: Mutex<State>,
@@ -42,72 +42,72 @@ struct State {
 
 /// How a connection has ended towards us.
 #[derive(Debug)]
-pub(super) enum End {
+pub(crate) enum End {
     /// In order.
     Closed,
     Failed(io::Error),
 }
 
 /// What has come.
-pub(super) struct Peeked<'a> {
-    pub(super) bytes: &'a [u8],
-    pub(super) end: Option<&'a End>,
+pub(crate) struct Peeked<'a> {
+    pub(crate) bytes: &'a [u8],
+    pub(crate) end: Option<&'a End>,
 }
 
 impl Peeked<'_> {
     /// Whether nothing has come, not even an end.
-    pub(super) fn is_nothing(&self) -> bool {
+    pub(crate) fn is_nothing(&self) -> bool {
         self.bytes.is_empty() && self.end.is_none()
     }
 }
 
 impl ByteStream {
     /// The bytes of this socket, plain for now. The socket must be non-blocking.
-    pub(super) fn new(socket: Socket) -> ByteStream {
+    pub(crate) fn new(socket: Socket) -> ByteStream {
         ByteStream { socket, state: Mutex::default() }
     }
 
     /// The socket, which doesn't wait.
-    pub(super) fn socket(&self) -> &Socket {
+    pub(crate) fn socket(&self) -> &Socket {
         &self.socket
     }
 
     /// From now on the bytes come in records.
-    pub(super) fn begin(&self, tls: Box<ClientConnection>) {
+    pub(crate) fn begin(&self, tls: Box<ClientConnection>) {
         self.state().tls = Some(tls);
     }
 
     /// Whether the next bytes of the socket are the next that will be read.
-    pub(super) fn is_bare(&self) -> bool {
+    pub(crate) fn is_bare(&self) -> bool {
         let state = self.state();
         state.tls.is_none() && state.peeked.is_empty() && state.end.is_none()
     }
 
     /// Whoever takes it reads and writes by itself; with it come bytes that haven't been read, and the end behind them.
-    pub(super) fn take(&self) -> (Option<Box<ClientConnection>>, Vec<u8>, Option<End>) {
+    pub(crate) fn take(&self) -> (Option<Box<ClientConnection>>, Vec<u8>, Option<End>) {
         let State { tls, peeked, end, .. } = std::mem::take(&mut *self.state());
         (tls, peeked, end)
     }
 
     /// Takes in what has come, and looks at it; it stays to be read.
-    pub(super) fn peek<T>(&self, look: impl FnOnce(Peeked) -> T) -> T {
+    pub(crate) fn peek<T>(&self, look: impl FnOnce(Peeked) -> T) -> T {
         let state = &mut *self.state();
         state.fill(&self.socket);
         look(Peeked { bytes: &state.peeked, end: state.end.as_ref() })
     }
 
     /// Looks at what has been taken in, and no further.
-    pub(super) fn peek_again<T>(&self, look: impl FnOnce(&[u8]) -> T) -> T {
+    pub(crate) fn peek_again<T>(&self, look: impl FnOnce(&[u8]) -> T) -> T {
         look(&self.state().peeked)
     }
 
     /// Drops so many bytes that have been looked at.
-    pub(super) fn consume(&self, count: usize) {
+    pub(crate) fn consume(&self, count: usize) {
         drop_first(&mut self.state().peeked, count);
     }
 
     /// Puts bytes back that have been read: they are the next again.
-    pub(super) fn unread(&self, mut bytes: Vec<u8>) {
+    pub(crate) fn unread(&self, mut bytes: Vec<u8>) {
         if !bytes.is_empty() {
             let mut state = self.state();
             bytes.extend_from_slice(&state.peeked);
@@ -116,7 +116,7 @@ impl ByteStream {
     }
 
     /// Takes as many bytes as go without waiting: how many. Under TLS they are on the wire once all records are.
-    pub(super) fn send(&self, parts: &[IoSlice]) -> io::Result<usize> {
+    pub(crate) fn send(&self, parts: &[IoSlice]) -> io::Result<usize> {
         let state = &mut *self.state();
         if let Some(tls) = &mut state.tls {
             return tls.writer().write_vectored(parts);
@@ -131,13 +131,13 @@ impl ByteStream {
     }
 
     /// Sends records, if there are any, as far as that goes without waiting: how many bytes of them, and whether that is all.
-    pub(super) fn send_records(&self) -> io::Result<(usize, bool)> {
+    pub(crate) fn send_records(&self) -> io::Result<(usize, bool)> {
         self.state().tls.as_mut().map_or(Ok((0, true)), |tls| send_counted_records(tls, &self.socket))
     }
 
     /// Reads what has come. The error's kind is `WouldBlock` if nothing has, and `Interrupted` if many records have come that make
     /// no byte, so that the caller can do something else before it reads on.
-    pub(super) fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+    pub(crate) fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
         let mut socket = &self.socket;
         let State { tls, peeked, end, was_reset } = &mut *self.state();
         if !peeked.is_empty() {
@@ -160,7 +160,7 @@ impl ByteStream {
     }
 
     /// How many bytes have come and haven't been read. `None`: records that aren't decrypted may hold some.
-    pub(super) fn count(&self) -> Option<u64> {
+    pub(crate) fn count(&self) -> Option<u64> {
         let in_socket = rustix::io::ioctl_fionread(&self.socket).ok()?;
         let State { tls, peeked, .. } = &mut *self.state();
         match tls {
@@ -277,7 +277,7 @@ fn take_decrypted(tls: &mut ClientConnection, peeked: &mut Vec<u8>) {
 }
 
 /// Sends records until the socket would make it wait: whether all are sent.
-pub(super) fn send_records(tls: &mut ClientConnection, socket: &Socket) -> io::Result<bool> {
+pub(crate) fn send_records(tls: &mut ClientConnection, socket: &Socket) -> io::Result<bool> {
     Ok(send_counted_records(tls, socket)?.1)
 }
 

@@ -9,18 +9,18 @@ use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver as UreqResolver}
 use ureq::unversioned::transport::NextTimeout;
 use ureq::{Agent, Error};
 
-use super::failure::outcome_of;
-use super::response::{ANSWER_HEAD_BYTES_MAX, BodyEnd, ResponseHead};
-use super::transport::{OneConnection, Transport};
-use super::wire::Wire;
 use crate::message::Outcome;
+use crate::upstream::client::error::outcome_of;
+use crate::upstream::client::transport::{PreconnectedConnector, Transport};
+use crate::upstream::conn::connection::Connection;
+use crate::upstream::response::head::{ANSWER_HEAD_BYTES_MAX, BodyFraming, ResponseHead};
 
 /// Never resolved, never connected to, never seen by a backend.
 const STUB: &str = "http://stub.invalid/";
 
 /// Every switch that a transparent proxy needs, also where today's default is right. There are no timeouts, since a call doesn't
 /// wait; one for all of it or for names would start a thread each.
-pub(super) fn config() -> Config {
+pub(crate) fn config() -> Config {
     Agent::config_builder()
         .http_status_as_error(false)
         .max_redirects(0)
@@ -45,25 +45,25 @@ pub(super) fn config() -> Config {
 }
 
 /// Calls ureq.
-pub(super) struct Caller(Config);
+pub(crate) struct Caller(Config);
 
 /// Reads a body. It can be asked again after it would have had to wait.
-pub(super) type BodyReader = ureq::BodyReader<'static>;
+pub(crate) type BodyReader = ureq::BodyReader<'static>;
 
 impl Caller {
-    pub(super) fn new() -> Caller {
+    pub(crate) fn new() -> Caller {
         Caller(config())
     }
 
     /// Has ureq read the head, and gives what reads the body.
-    pub(super) fn call(
+    pub(crate) fn call(
         &self,
         method: &Method,
-        wire: &Arc<Wire>,
+        connection: &Arc<Connection>,
         head: &ResponseHead,
     ) -> Result<(HeaderMap, BodyReader), Outcome> {
-        let transport = Transport::new(wire.clone(), head.bytes, head.body == BodyEnd::Chunked);
-        let agent = Agent::with_parts(self.0.clone(), OneConnection::new(transport), Resolved);
+        let transport = Transport::new(connection.clone(), head.bytes, head.framing == BodyFraming::Chunked);
+        let agent = Agent::with_parts(self.0.clone(), PreconnectedConnector::new(transport), Resolved);
         let stub = Request::builder().method(method).uri(STUB).body(());
         let response = agent.run(stub.map_err(Error::from).map_err(outcome_of)?).map_err(outcome_of)?;
         let (head, body) = response.into_parts();
@@ -73,7 +73,7 @@ impl Caller {
 
 /// ureq resolves before it looks for a connection. Ours is connected already, so any address will do.
 #[derive(Debug)]
-pub(super) struct Resolved;
+pub(crate) struct Resolved;
 
 impl UreqResolver for Resolved {
     fn resolve(&self, _: &http::Uri, _: &Config, _: NextTimeout) -> Result<ResolvedSocketAddrs, Error> {

@@ -7,33 +7,33 @@ use std::time::Instant;
 
 use rustls::ClientConnection;
 
-use super::dial::{Attempt, Dialed, Dialing, prepare};
-use super::endpoint::Endpoint;
-use super::looking::{Looked, Looking, Tried};
-use super::permit::Permit;
-use super::slot::Events;
-use super::tls::shake;
-use super::wire::{Watched, Wire};
 use crate::message::Outcome;
 use crate::runtime::cancel::CancelToken;
+use crate::upstream::conn::connection::{Connection, OwnedConnection};
+use crate::upstream::conn::parking::Readiness;
+use crate::upstream::connect::dial::{Attempt, Dialed, Dialing, prepare};
+use crate::upstream::connect::resolving::{Resolution, Resolving, Tried};
+use crate::upstream::connect::tls::shake;
+use crate::upstream::endpoint::Endpoint;
+use crate::upstream::permit::Permit;
 
 /// A connection on the way.
-pub(super) struct Connecting {
-    pub(super) endpoint: Arc<Endpoint>,
+pub(crate) struct Connecting {
+    pub(crate) endpoint: Arc<Endpoint>,
     phase: Phase,
     /// Other addresses were tried before.
     is_again: bool,
-    pub(super) deadline: Instant,
+    pub(crate) deadline: Instant,
 }
 
 enum Phase {
-    Dials(Dialing),
-    Shakes(Made),
+    Dialing(Dialing),
+    Shaking(Handshaking),
 }
 
 /// A TCP connection.
-struct Made {
-    wire: Watched,
+struct Handshaking {
+    connection: OwnedConnection,
     peer: SocketAddr,
     permit: Permit,
     /// The handshake that is under way, if there is one.
@@ -41,97 +41,97 @@ struct Made {
 }
 
 /// A connection that has just been made.
-pub(super) struct NewConnection {
-    pub(super) wire: Watched,
+pub(crate) struct Established {
+    pub(crate) connection: OwnedConnection,
     /// The backend's address at the other end.
-    pub(super) peer: SocketAddr,
-    pub(super) permit: Permit,
+    pub(crate) peer: SocketAddr,
+    pub(crate) permit: Permit,
 }
 
 /// How far it has come.
-pub(super) enum Reached {
-    Connected(NewConnection),
-    Waits(Connecting),
+pub(crate) enum Reached {
+    Connected(Established),
+    Pending(Connecting),
     /// No address can be reached: the name may have others by now.
-    LooksAgain(Looked),
+    ResolvesAgain(Resolution),
 }
 
 impl Connecting {
     /// Begins to connect to one of the addresses, of which there is one at least. Doesn't block.
-    pub(super) fn begin(
+    pub(crate) fn begin(
         endpoint: &Arc<Endpoint>,
         addresses: Vec<SocketAddr>,
         is_again: bool,
         deadline: Instant,
     ) -> Result<Reached, Outcome> {
         let now = Instant::now();
-        let phase = Phase::Dials(Dialing::new(endpoint, addresses, deadline, now));
+        let phase = Phase::Dialing(Dialing::new(endpoint, addresses, deadline, now));
         // On a short way it connects at once.
         Connecting { endpoint: endpoint.clone(), phase, is_again, deadline }.advance(now)
     }
 
     /// What tells when there is news, or that the leg is hung up on. Doesn't block.
-    pub(super) fn events(&mut self, token: &CancelToken) -> Result<Arc<dyn Events>, Outcome> {
+    pub(crate) fn events(&mut self, token: &CancelToken) -> Result<Arc<dyn Readiness>, Outcome> {
         let made = match &mut self.phase {
-            Phase::Dials(dialing) => return dialing.events(token),
-            Phase::Shakes(made) => made,
+            Phase::Dialing(dialing) => return dialing.events(token),
+            Phase::Shaking(made) => made,
         };
-        let wire = made.wire.get();
-        token.arm(wire.clone()).map_err(|_| Outcome::Cancelled)?;
-        wire.set_deadline(self.deadline);
-        Ok(wire.clone())
+        let connection = made.connection.get();
+        token.arm(connection.clone()).map_err(|_| Outcome::Cancelled)?;
+        connection.set_deadline(self.deadline);
+        Ok(connection.clone())
     }
 
     /// Goes on after a wait. Doesn't block.
-    pub(super) fn go_on(self, token: &CancelToken) -> Result<Reached, Outcome> {
+    pub(crate) fn go_on(self, token: &CancelToken) -> Result<Reached, Outcome> {
         token.disarm().map_err(|_| Outcome::Cancelled)?;
         self.advance(Instant::now())
     }
 
     fn advance(self, now: Instant) -> Result<Reached, Outcome> {
         let Connecting { endpoint, phase, is_again, deadline } = self;
-        let waits = |endpoint, phase| Ok(Reached::Waits(Connecting { endpoint, phase, is_again, deadline }));
+        let waits = |endpoint, phase| Ok(Reached::Pending(Connecting { endpoint, phase, is_again, deadline }));
         let mut made = match phase {
-            Phase::Shakes(made) => made,
-            Phase::Dials(dialing) => match dialing.advance(now) {
-                Dialed::Connected(attempt) => Made::new(attempt, &endpoint)?,
-                Dialed::Waits(dialing) => return waits(endpoint, Phase::Dials(dialing)),
+            Phase::Shaking(made) => made,
+            Phase::Dialing(dialing) => match dialing.advance(now) {
+                Dialed::Connected(attempt) => Handshaking::new(attempt, &endpoint)?,
+                Dialed::Pending(dialing) => return waits(endpoint, Phase::Dialing(dialing)),
                 Dialed::Failed(tried) => return look_again(&endpoint, tried, is_again, deadline, now),
             },
         };
         if made.shake()? {
             return Ok(Reached::Connected(made.into_new()));
         }
-        if now >= deadline { Err(Outcome::ConnectTimeout) } else { waits(endpoint, Phase::Shakes(made)) }
+        if now >= deadline { Err(Outcome::ConnectTimeout) } else { waits(endpoint, Phase::Shaking(made)) }
     }
 }
 
-impl Made {
-    fn new(attempt: Attempt, endpoint: &Endpoint) -> Result<Made, Outcome> {
+impl Handshaking {
+    fn new(attempt: Attempt, endpoint: &Endpoint) -> Result<Handshaking, Outcome> {
         let (socket, peer, permit) = attempt.into_connected();
         prepare(&socket, endpoint.idle_timeout())?;
         endpoint.resolver().prefer(peer);
-        let wire = Wire::open(socket, endpoint.poller()).map_err(|_| Outcome::NoSocket)?;
-        Ok(Made { wire: Watched::new(wire), peer, permit, tls: endpoint.handshake()? })
+        let connection = Connection::open(socket, endpoint.poller()).map_err(|_| Outcome::NoSocket)?;
+        Ok(Handshaking { connection: OwnedConnection::new(connection), peer, permit, tls: endpoint.handshake()? })
     }
 
     /// Goes as far with the handshake as the socket allows: whether it is over.
     fn shake(&mut self) -> Result<bool, Outcome> {
         if let Some(tls) = &mut self.tls
-            && !shake(tls, self.wire.get().socket())?
+            && !shake(tls, self.connection.get().socket())?
         {
             return Ok(false);
         }
         Ok(true)
     }
 
-    fn into_new(self) -> NewConnection {
-        let Made { wire, peer, permit, tls } = self;
+    fn into_new(self) -> Established {
+        let Handshaking { connection, peer, permit, tls } = self;
         if let Some(tls) = tls {
-            wire.get().stream().begin(tls);
+            connection.get().stream().begin(tls);
         }
-        wire.get().note_made();
-        NewConnection { wire, peer, permit }
+        connection.get().note_made();
+        Established { connection, peer, permit }
     }
 }
 
@@ -146,7 +146,7 @@ fn look_again(
 ) -> Result<Reached, Outcome> {
     match tried.outcome {
         Outcome::Refused | Outcome::Unreachable if !is_again => {
-            Looking::again(endpoint, deadline, tried).map(Reached::LooksAgain)
+            Resolving::again(endpoint, deadline, tried).map(Reached::ResolvesAgain)
         }
         Outcome::ConnectTimeout => {
             endpoint.resolver().doubt(now);

@@ -11,7 +11,7 @@ use crate::message::ADDRESSES_MAX;
 /// getaddrinfo needs no more, and two megabytes per lookup would fail on small hosts.
 const LOOKUP_STACK_BYTES: usize = 256 * 1024;
 /// One for each backend of the longest list, and as many that still hang for one that was replaced.
-pub(super) const LOOKUPS_MAX: usize = 2 * ADDRESSES_MAX;
+pub(crate) const LOOKUPS_MAX: usize = 2 * ADDRESSES_MAX;
 
 /// Looks names up; blocks as long as it takes.
 pub trait Lookup: Send + Sync {
@@ -31,7 +31,7 @@ impl Lookup for SystemLookup {
 
 /// How names are looked up: each on a thread, of which there are only so many. Clones share them.
 #[derive(Clone)]
-pub(super) struct Lookups {
+pub(crate) struct Lookups {
     by: Arc<dyn Lookup>,
     running: Arc<AtomicUsize>,
 }
@@ -40,12 +40,12 @@ pub(super) struct Lookups {
 struct Running(Arc<AtomicUsize>);
 
 impl Lookups {
-    pub(super) fn by(lookup: Arc<dyn Lookup>) -> Lookups {
+    pub(crate) fn by(lookup: Arc<dyn Lookup>) -> Lookups {
         Lookups { by: lookup, running: Arc::default() }
     }
 
     /// Has a thread look something up; an error says why it can't.
-    pub(super) fn begin(&self, work: impl FnOnce(&dyn Lookup) + Send + 'static) -> Result<(), String> {
+    pub(crate) fn begin(&self, work: impl FnOnce(&dyn Lookup) + Send + 'static) -> Result<(), String> {
         let (running, lookup) = (Running(self.running.clone()), self.by.clone());
         if self.running.fetch_add(1, Ordering::Relaxed) >= LOOKUPS_MAX {
             return Err(format!("{LOOKUPS_MAX} other lookups hang"));
@@ -67,7 +67,7 @@ impl Drop for Running {
 
 #[cfg(test)]
 impl Lookups {
-    pub(super) fn running(&self) -> usize {
+    pub(crate) fn running(&self) -> usize {
         self.running.load(Ordering::Relaxed)
     }
 }

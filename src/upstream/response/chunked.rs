@@ -1,35 +1,35 @@
 //! Brings an answer's chunks into the plainest form before ureq takes them: it takes no size line above 20 bytes, and extensions
 //! may make it longer. Knows nothing of connections.
 
-use super::response::ANSWER_HEAD_BYTES_MAX;
 use crate::message::{BadChunks, Chunks, Piece};
+use crate::upstream::response::head::ANSWER_HEAD_BYTES_MAX;
 
 /// The chunks of one answer.
 #[derive(Debug)]
-pub(super) struct Cleaner {
+pub(crate) struct ChunkNormalizer {
     chunks: Chunks,
     /// The begin of a line that hasn't come to its end.
     held: Vec<u8>,
 }
 
-impl Cleaner {
-    pub(super) fn new() -> Cleaner {
-        Cleaner { chunks: Chunks::of_answer(ANSWER_HEAD_BYTES_MAX), held: Vec::new() }
+impl ChunkNormalizer {
+    pub(crate) fn new() -> ChunkNormalizer {
+        ChunkNormalizer { chunks: Chunks::of_answer(ANSWER_HEAD_BYTES_MAX), held: Vec::new() }
     }
 
     /// How many bytes wait for the rest of their line.
-    pub(super) fn held_bytes(&self) -> usize {
+    pub(crate) fn held_bytes(&self) -> usize {
         self.held.len()
     }
 
     /// Puts them before those that have come.
-    pub(super) fn put_held(&mut self, buffer: &mut [u8]) {
+    pub(crate) fn put_held(&mut self, buffer: &mut [u8]) {
         let held = std::mem::take(&mut self.held);
         buffer[..held.len()].copy_from_slice(&held);
     }
 
     /// Brings these bytes into form: how many remain at the front of them. An error says what is wrong.
-    pub(super) fn clean(&mut self, bytes: &mut [u8]) -> Result<usize, &'static str> {
+    pub(crate) fn clean(&mut self, bytes: &mut [u8]) -> Result<usize, &'static str> {
         clean(&mut self.chunks, &mut self.held, bytes).map_err(|bad| match bad {
             BadChunks::Malformed(reason) => reason,
             BadChunks::TrailersTooLong => "its trailers are too long",
@@ -38,8 +38,8 @@ impl Cleaner {
 }
 
 /// What is wrong with these bytes, from the first chunk on.
-pub(super) fn violation(here: &[u8]) -> Option<&'static str> {
-    Cleaner::new().clean(&mut here.to_vec()).err()
+pub(crate) fn violation(here: &[u8]) -> Option<&'static str> {
+    ChunkNormalizer::new().clean(&mut here.to_vec()).err()
 }
 
 /// Sizes without extensions and needless zeros, and no trailers. What remains is never longer than what was there.

@@ -6,18 +6,18 @@ use std::sync::Arc;
 
 use rustls::ClientConnection;
 
-use super::byte_stream::{End, READS_MAX, send_records};
-use super::dial::be_patient;
-use super::line::Line;
-use super::tls_failure::sentence;
-use super::wire::Wire;
 use crate::message::{FarSide, Ready};
 use crate::runtime::cancel::CancelToken;
+use crate::upstream::conn::byte_stream::{End, READS_MAX, send_records};
+use crate::upstream::conn::connection::Connection;
+use crate::upstream::connect::dial::be_patient;
+use crate::upstream::connect::tls_error::sentence;
+use crate::upstream::pooled::PooledConnection;
 
 /// A line whose protocol is switched. Dropping it hangs up.
-pub struct Switched {
-    wire: Arc<Wire>,
-    _line: Line,
+pub struct Upgraded {
+    connection: Arc<Connection>,
+    _pooled: PooledConnection,
     tls: Option<Box<ClientConnection>>,
     /// What came behind the 101, and how much of it has been read.
     input: io::Cursor<Vec<u8>>,
@@ -28,17 +28,17 @@ pub struct Switched {
     token: CancelToken,
 }
 
-impl Switched {
+impl Upgraded {
     /// Behind the head of the 101.
-    pub(super) fn new(line: Line, token: CancelToken) -> Switched {
-        let wire = line.wire().clone();
-        let (tls, input, end) = wire.stream().take();
-        be_patient(wire.socket());
-        Switched { wire, _line: line, tls, input: io::Cursor::new(input), end, is_ending: false, token }
+    pub(crate) fn new(pooled: PooledConnection, token: CancelToken) -> Upgraded {
+        let connection = pooled.connection().clone();
+        let (tls, input, end) = connection.stream().take();
+        be_patient(connection.socket());
+        Upgraded { connection, _pooled: pooled, tls, input: io::Cursor::new(input), end, is_ending: false, token }
     }
 }
 
-impl Read for Switched {
+impl Read for Upgraded {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = self.input.read(buffer)?;
         if count > 0 {
@@ -52,43 +52,43 @@ impl Read for Switched {
             Some(End::Failed(_) | End::Closed) | None => {}
         }
         match &mut self.tls {
-            Some(tls) => read_tls(tls, &self.wire, buffer),
-            None => self.wire.socket().read(buffer),
+            Some(tls) => read_tls(tls, &self.connection, buffer),
+            None => self.connection.socket().read(buffer),
         }
     }
 }
 
-impl Write for Switched {
+impl Write for Upgraded {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let Some(tls) = &mut self.tls else { return self.wire.socket().write(bytes) };
+        let Some(tls) = &mut self.tls else { return self.connection.socket().write(bytes) };
         // Records are sent before new ones are made, so that few are held.
-        if !send_records(tls, self.wire.socket())? {
+        if !send_records(tls, self.connection.socket())? {
             return Err(io::ErrorKind::WouldBlock.into());
         }
         let count = tls.writer().write(bytes)?;
-        send_records(tls, self.wire.socket())?;
+        send_records(tls, self.connection.socket())?;
         Ok(count)
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        let is_sent = self.tls.as_mut().map_or(Ok(true), |tls| send_records(tls, self.wire.socket()))?;
+        let is_sent = self.tls.as_mut().map_or(Ok(true), |tls| send_records(tls, self.connection.socket()))?;
         if !is_sent {
             return Err(io::ErrorKind::WouldBlock.into());
         }
         if self.is_ending {
-            self.wire.end_writing();
+            self.connection.end_writing();
         }
         Ok(())
     }
 }
 
-impl AsFd for Switched {
+impl AsFd for Upgraded {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.wire.as_fd()
+        self.connection.as_fd()
     }
 }
 
-impl FarSide for Switched {
+impl FarSide for Upgraded {
     fn has_unsent(&self) -> bool {
         self.tls.as_ref().is_some_and(|tls| tls.wants_write())
     }
@@ -102,23 +102,23 @@ impl FarSide for Switched {
     }
 
     fn abort(&mut self) {
-        self.wire.reset_at_close();
+        self.connection.reset_at_close();
     }
 
     fn when_ready(&mut self, ready: Ready) {
-        self.wire.set_reader(Some(ready));
+        self.connection.set_reader(Some(ready));
     }
 }
 
-impl Drop for Switched {
+impl Drop for Upgraded {
     fn drop(&mut self) {
-        self.wire.set_reader(None);
+        self.connection.set_reader(None);
         let _ = self.token.disarm();
     }
 }
 
 /// Decrypts what is here. What came before a failure is read first.
-fn read_tls(tls: &mut ClientConnection, wire: &Wire, buffer: &mut [u8]) -> io::Result<usize> {
+fn read_tls(tls: &mut ClientConnection, connection: &Connection, buffer: &mut [u8]) -> io::Result<usize> {
     for _ in 0..READS_MAX {
         // A failure is told each time.
         let processed = tls.process_new_packets();
@@ -128,7 +128,7 @@ fn read_tls(tls: &mut ClientConnection, wire: &Wire, buffer: &mut [u8]) -> io::R
         }
         processed.map_err(|error| io::Error::other(sentence(&error)))?;
         // The end without a farewell is an error of the reader's, next time round.
-        tls.read_tls(&mut wire.socket())?;
+        tls.read_tls(&mut connection.socket())?;
     }
     // Records that make no byte, without end, maybe.
     Err(io::ErrorKind::Interrupted.into())

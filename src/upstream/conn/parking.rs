@@ -13,7 +13,7 @@ pub trait Waiter: Send + Sync {
 }
 
 /// What tells of events.
-pub trait Events: Send + Sync {
+pub trait Readiness: Send + Sync {
     /// Has the leg woken at the next event, once. `false`: an event came while no leg waited, and the leg must look at once. Doesn't
     /// block.
     #[must_use]
@@ -25,7 +25,7 @@ pub trait Events: Send + Sync {
 
 /// The place. It is empty while the leg runs.
 #[derive(Default)]
-pub(super) struct Slot(Mutex<State>);
+pub(crate) struct LegParking(Mutex<State>);
 
 #[derive(Default)]
 struct State {
@@ -37,21 +37,21 @@ struct State {
     at_once: usize,
 }
 
-impl Slot {
+impl LegParking {
     /// Something may have come that no event will tell of.
-    pub(super) fn miss(&self) {
+    pub(crate) fn miss(&self) {
         self.state().missed = true;
     }
 
     /// Somebody is about to look: what happened before is missed by nobody.
-    pub(super) fn forget_missed(&self) {
+    pub(crate) fn forget_missed(&self) {
         let mut state = self.state();
         (state.missed, state.at_once) = (false, 0);
     }
 
     /// The leg waits, unless an event was missed. If it has gone on at once too often for that, it waits all the same, and `wake_soon`
     /// has it woken.
-    pub(super) fn put(&self, waiter: Arc<dyn Waiter>, leg: usize, wake_soon: impl FnOnce()) -> bool {
+    pub(crate) fn put(&self, waiter: Arc<dyn Waiter>, leg: usize, wake_soon: impl FnOnce()) -> bool {
         let mut state = self.state();
         let missed = std::mem::take(&mut state.missed);
         if missed && state.at_once < AT_ONCE_MAX {
@@ -67,13 +67,13 @@ impl Slot {
     }
 
     /// No leg waits here any more.
-    pub(super) fn forget(&self) {
+    pub(crate) fn forget(&self) {
         let waiting = self.state().waiting.take();
         drop(waiting);
     }
 
     /// Something has come, or there is room, or the time is over: the leg goes on.
-    pub(super) fn wake(&self) {
+    pub(crate) fn wake(&self) {
         let waiting = {
             let mut state = self.state();
             let waiting = state.waiting.take();
@@ -95,7 +95,7 @@ impl Slot {
 
 /// Waits on this thread, as no leg does.
 #[cfg(test)]
-pub(super) fn wait_for(events: &Arc<dyn Events>) {
+pub(crate) fn wait_for(events: &Arc<dyn Readiness>) {
     struct Sender(crossbeam_channel::Sender<()>);
     impl Waiter for Sender {
         fn wake(self: Arc<Self>, _: usize) {
@@ -123,13 +123,13 @@ mod tests {
         }
     }
 
-    fn put(slot: &Slot, woken: &Arc<Count>) -> bool {
+    fn put(slot: &LegParking, woken: &Arc<Count>) -> bool {
         slot.put(woken.clone(), 0, || panic!("it isn't to be woken yet"))
     }
 
     #[test]
     fn an_event_that_came_while_nobody_waited_keeps_the_next_from_waiting_and_no_other() {
-        let (slot, woken) = (Slot::default(), Arc::new(Count::default()));
+        let (slot, woken) = (LegParking::default(), Arc::new(Count::default()));
         let count = || woken.0.load(Ordering::Relaxed);
         slot.wake();
         assert!(!put(&slot, &woken), "it must look at once");
@@ -145,7 +145,7 @@ mod tests {
     /// Was seen as: an answer that came byte by byte had its leg go on within itself for each of them.
     #[test]
     fn a_leg_that_misses_an_event_in_every_step_goes_on_at_once_a_few_times_only() {
-        let (slot, woken) = (Slot::default(), Arc::new(Count::default()));
+        let (slot, woken) = (LegParking::default(), Arc::new(Count::default()));
         for _ in 0..3 {
             for _ in 0..AT_ONCE_MAX {
                 slot.wake();

@@ -8,8 +8,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
-use super::lookup::Lookups;
 use crate::message::Outcome;
+use crate::upstream::connect::lookup::Lookups;
 
 /// How long a leg waits for a fresh answer when an old one is in hand.
 const PATIENCE: Duration = Duration::from_millis(250);
@@ -27,7 +27,7 @@ const REFRESH_AGE_MIN: Duration = Duration::from_millis(250);
 const ADDRESSES_MAX: usize = 64;
 
 /// The addresses of one backend.
-pub(super) struct Resolver(Kind);
+pub(crate) struct Resolver(Kind);
 
 enum Kind {
     Literal([SocketAddr; 1]),
@@ -63,7 +63,7 @@ struct State {
 type Answer = Result<Vec<SocketAddr>, String>;
 
 /// Who waits for the end of a lookup.
-pub(super) trait News: Send + Sync {
+pub(crate) trait News: Send + Sync {
     /// There is one. Doesn't block.
     fn tell(&self);
 }
@@ -75,7 +75,7 @@ struct Known {
 
 impl Resolver {
     /// Addresses by `lookups`. Calls `moved` on its thread when a new answer lacks an address of the old one.
-    pub(super) fn new(
+    pub(crate) fn new(
         host: &str,
         port: u16,
         lookups: Lookups,
@@ -92,7 +92,7 @@ impl Resolver {
     /// The addresses, the likeliest first. If they must be waited for, there are none, and `waiter` makes whoever is told when
     /// there is news; then it asks again, as one that has `asked` before. With an old answer in hand it needn't wait for
     /// longer than it is told. Doesn't block.
-    pub(super) fn addresses<N: News + 'static>(
+    pub(crate) fn addresses<N: News + 'static>(
         &self,
         asked: Instant,
         now: Instant,
@@ -108,7 +108,7 @@ impl Resolver {
 
     /// Addresses besides those that a leg has `tried` in vain, looked up anew if need be. `None` if there are none, or it isn't
     /// known soon; if they must be waited for, there are none yet, as with [`Resolver::addresses`]. Doesn't block.
-    pub(super) fn others<N: News + 'static>(
+    pub(crate) fn others<N: News + 'static>(
         &self,
         tried: &[SocketAddr],
         asked: Instant,
@@ -120,7 +120,7 @@ impl Resolver {
     }
 
     /// No address has answered in time: the name is looked up anew in the background. Doesn't block.
-    pub(super) fn doubt(&self, now: Instant) {
+    pub(crate) fn doubt(&self, now: Instant) {
         if let Kind::Name(name) = &self.0 {
             name.begin_if(now, |state| state.may_look_again(now));
         }
@@ -128,20 +128,20 @@ impl Resolver {
 
     /// A connection is used again, so that nothing else asks for addresses: the name is looked up in the background if the
     /// answer's time is nearly over. Doesn't block.
-    pub(super) fn refresh(&self, now: Instant) {
+    pub(crate) fn refresh(&self, now: Instant) {
         if let Kind::Name(name) = &self.0 {
             name.begin_if(now, |state| state.wants_refresh(name.ttl, now));
         }
     }
 
     /// Whether the address is one of the backend's, as far as is known.
-    pub(super) fn has(&self, address: SocketAddr) -> bool {
+    pub(crate) fn has(&self, address: SocketAddr) -> bool {
         let Kind::Name(name) = &self.0 else { return true };
         name.state().known.as_ref().is_none_or(|known| known.addresses.contains(&address))
     }
 
     /// This address connected: it is tried first from now on.
-    pub(super) fn prefer(&self, good: SocketAddr) {
+    pub(crate) fn prefer(&self, good: SocketAddr) {
         if let Kind::Name(name) = &self.0 {
             let mut state = name.state();
             state.good = Some(good);
@@ -375,8 +375,8 @@ fn interleaved(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
 mod tests {
     use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 
-    use super::super::lookup::{LOOKUPS_MAX, Lookup};
     use super::*;
+    use crate::upstream::connect::lookup::{LOOKUPS_MAX, Lookup};
 
     const TTL: Duration = Duration::from_secs(30);
 

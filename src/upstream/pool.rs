@@ -5,21 +5,21 @@ use std::fmt;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use super::call::Caller;
-use super::connecting::NewConnection;
-use super::endpoint::Endpoint;
-use super::line::Line;
-use super::permit::Permit;
-use super::shared::Upstream;
 use crate::message::Address;
 use crate::runtime::poller::{Event, EventHandler, Registration};
+use crate::upstream::client::call::Caller;
+use crate::upstream::connect::connecting::Established;
+use crate::upstream::endpoint::Endpoint;
+use crate::upstream::permit::Permit;
+use crate::upstream::pooled::PooledConnection;
+use crate::upstream::shared::Upstream;
 
 /// What can't be repeated goes out only on a line that was used just now.
 const IDLE_TIME_MAX_ONCE: Duration = Duration::from_secs(1);
 
 /// Where more lines are idle, there is work for every core: then the last one whose answer has its turn on the same thread is
 /// taken, since the thread is awake.
-const FEW_LINES: usize = 8;
+const FEW_CONNECTIONS: usize = 8;
 /// Bytes that a backend sends behind an answer, by a mistake of its own, come soon after it. A line that has been idle for so
 /// long is looked at once more before it is used, and those are seen.
 const RIPE_TIME: Duration = Duration::from_millis(10);
@@ -27,44 +27,44 @@ const RIPE_TIME: Duration = Duration::from_millis(10);
 const SUSPECT_TIME: Duration = Duration::from_millis(100);
 
 /// All lines to one backend.
-pub struct Lines {
+pub struct Pool {
     endpoint: Arc<Endpoint>,
     idle: Mutex<Vec<Idle>>,
     sweep: Registration,
 }
 
 struct Idle {
-    line: Line,
+    pooled: PooledConnection,
     since: Instant,
     /// From then on it is probably closed at the other end.
     until: Instant,
 }
 
 /// Drops idle lines when their time is over, also if nobody asks for one.
-struct Sweeper(Weak<Lines>);
+struct Sweeper(Weak<Pool>);
 
 impl EventHandler for Sweeper {
     fn on_event(self: Arc<Self>, event: Event) {
         match (event, self.0.upgrade()) {
-            (Event::Expired, Some(lines)) => lines.sweep(Instant::now()),
+            (Event::Expired, Some(pool)) => pool.sweep(Instant::now()),
             (Event::Ready { .. } | Event::Expired | Event::Drain | Event::Cut, _) => {}
         }
     }
 }
 
-impl Lines {
+impl Pool {
     /// No lines yet to this backend.
-    pub fn new(address: Address, upstream: Arc<Upstream>) -> Arc<Lines> {
-        Arc::new_cyclic(|lines: &Weak<Lines>| Lines {
+    pub fn new(address: Address, upstream: Arc<Upstream>) -> Arc<Pool> {
+        Arc::new_cyclic(|pool: &Weak<Pool>| Pool {
             idle: Mutex::default(),
             sweep: {
                 let sweep = upstream.poller.reserve();
-                sweep.start(Arc::new(Sweeper(lines.clone())));
+                sweep.start(Arc::new(Sweeper(pool.clone())));
                 sweep
             },
             endpoint: Endpoint::new(address, upstream, {
-                let lines = lines.clone();
-                move || lines.upgrade().iter().for_each(|lines| lines.sweep(Instant::now()))
+                let pool = pool.clone();
+                move || pool.upgrade().iter().for_each(|pool| pool.sweep(Instant::now()))
             }),
         })
     }
@@ -74,46 +74,46 @@ impl Lines {
         self.endpoint.address()
     }
 
-    pub(super) fn timeout(&self) -> Duration {
+    pub(crate) fn timeout(&self) -> Duration {
         self.endpoint.timeout()
     }
 
-    pub(super) fn idle_timeout(&self) -> Duration {
+    pub(crate) fn idle_timeout(&self) -> Duration {
         self.endpoint.idle_timeout()
     }
 
     /// An idle line that may be used: young enough, and silent since its last answer.
-    pub(super) fn take(&self, repeatable: bool, now: Instant) -> Option<Line> {
+    pub(crate) fn take(&self, repeatable: bool, now: Instant) -> Option<PooledConnection> {
         loop {
             let idle = {
                 let mut idle = self.idle();
                 let at = best_of(&idle, repeatable, now)?;
                 idle.remove(at)
             };
-            if idle.line.wire().is_quiet() {
+            if idle.pooled.connection().is_quiet() {
                 self.endpoint.resolver().refresh(now);
                 self.endpoint.upstream().reused.fetch_add(1, Ordering::Relaxed);
-                return Some(idle.line);
+                return Some(idle.pooled);
             }
         }
     }
 
     /// Keeps a line for the next request, if its last answer came to its end.
-    pub(super) fn keep(&self, mut line: Line, now: Instant) {
-        let idle_lines_max = self.endpoint.upstream().reach.idle_lines_max;
-        if idle_lines_max == 0 || !line.is_reusable() {
+    pub(crate) fn keep(&self, mut pooled: PooledConnection, now: Instant) {
+        let idle_connections_max = self.endpoint.upstream().options.idle_connections_max;
+        if idle_connections_max == 0 || !pooled.is_reusable() {
             return;
         }
-        line.rest();
-        let until = now + line.idle_time_max();
+        pooled.rest();
+        let until = now + pooled.idle_time_max();
         let mut idle = self.idle();
         // Under the lock, or one that is given back while the name moves could stay.
-        if !self.endpoint.resolver().has(line.peer()) {
+        if !self.endpoint.resolver().has(pooled.peer()) {
             return;
         }
-        let oldest = (idle.len() >= idle_lines_max).then(|| idle.remove(0));
+        let oldest = (idle.len() >= idle_connections_max).then(|| idle.remove(0));
         let is_next = idle.iter().all(|other| until < other.until);
-        idle.push(Idle { line, since: now, until });
+        idle.push(Idle { pooled, since: now, until });
         if is_next {
             // Under the lock, or the sweeper could take an alarm back that it doesn't know of.
             self.sweep.set_deadline(Some(until));
@@ -124,14 +124,14 @@ impl Lines {
 
     /// The line that was kept last, however long it may idle, for tests.
     #[cfg(any(test, fuzzing))]
-    pub(super) fn kept(&self) -> Option<Line> {
-        self.idle().pop().map(|idle| idle.line)
+    pub(crate) fn kept(&self) -> Option<PooledConnection> {
+        self.idle().pop().map(|idle| idle.pooled)
     }
 
     /// Drops the idle lines whose time is over, and those to an address that has left the backend's name.
     fn sweep(&self, now: Instant) {
         let mut idle = self.idle();
-        let is_over = |idle: &mut Idle| idle.until <= now || !self.endpoint.resolver().has(idle.line.peer());
+        let is_over = |idle: &mut Idle| idle.until <= now || !self.endpoint.resolver().has(idle.pooled.peer());
         let over: Vec<Idle> = idle.extract_if(.., is_over).collect();
         self.sweep.set_deadline(idle.iter().map(|idle| idle.until).min());
         drop(idle);
@@ -139,21 +139,21 @@ impl Lines {
     }
 
     /// A line on this connection.
-    pub(super) fn adopt(&self, connection: NewConnection) -> Line {
+    pub(crate) fn adopt(&self, connection: Established) -> PooledConnection {
         self.endpoint.upstream().opened.fetch_add(1, Ordering::Relaxed);
-        Line::new(connection)
+        PooledConnection::new(connection)
     }
 
-    pub(super) fn endpoint(&self) -> &Arc<Endpoint> {
+    pub(crate) fn endpoint(&self) -> &Arc<Endpoint> {
         &self.endpoint
     }
 
-    pub(super) fn caller(&self) -> &Caller {
+    pub(crate) fn caller(&self) -> &Caller {
         &self.endpoint.upstream().caller
     }
 
     /// For what counts as a line, whether there may be one or not.
-    pub(super) fn counted_permit(&self) -> Permit {
+    pub(crate) fn counted_permit(&self) -> Permit {
         self.endpoint.counted_permit()
     }
 
@@ -162,13 +162,13 @@ impl Lines {
     }
 }
 
-impl fmt::Debug for Lines {
+impl fmt::Debug for Pool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Lines").field("address", self.endpoint.address()).finish_non_exhaustive()
     }
 }
 
-impl Drop for Lines {
+impl Drop for Pool {
     fn drop(&mut self) {
         self.sweep.end();
     }
@@ -178,11 +178,11 @@ impl Drop for Lines {
 /// there is choice, and of these the last, so that those that aren't needed age.
 fn best_of(idle: &[Idle], repeatable: bool, now: Instant) -> Option<usize> {
     let is_usable = |idle: &Idle| {
-        let has_rested = !idle.line.is_suspect() || idle.since + SUSPECT_TIME <= now;
+        let has_rested = !idle.pooled.is_suspect() || idle.since + SUSPECT_TIME <= now;
         has_rested && now < idle.until && (repeatable || now <= idle.since + IDLE_TIME_MAX_ONCE)
     };
-    let is_near = |idle: &Idle| is_usable(idle) && idle.line.wire().is_here();
-    let are_many = idle.len() > FEW_LINES;
+    let is_near = |idle: &Idle| is_usable(idle) && idle.pooled.connection().is_here();
+    let are_many = idle.len() > FEW_CONNECTIONS;
     let (ripe, young) = idle.split_at(idle.partition_point(|idle| idle.since + RIPE_TIME <= now));
     let nearest = |idle: &[Idle]| {
         let near = if are_many { idle.iter().rposition(is_near) } else { None };
@@ -196,26 +196,27 @@ mod tests {
     use std::net::{SocketAddr, TcpListener};
     use std::thread;
 
-    use super::super::connecting::{Connecting, Reached};
-    use super::super::slot::wait_for;
-    use super::super::{Reach, SystemLookup};
     use super::*;
     use crate::runtime::cancel::CancelToken;
     use crate::runtime::poller::Poller;
+    use crate::upstream::conn::parking::wait_for;
+    use crate::upstream::connect::connecting::{Connecting, Reached};
+    use crate::upstream::connect::lookup::SystemLookup;
+    use crate::upstream::shared::ConnectOptions;
 
     const SOON: Duration = Duration::from_secs(10);
     /// In milliseconds.
     const NOW: u64 = 10_000;
 
     /// A line to this address, which accepts.
-    fn connect(lines: &Arc<Lines>, address: SocketAddr) -> Line {
+    fn connect(pool: &Arc<Pool>, address: SocketAddr) -> PooledConnection {
         let token = CancelToken::default();
-        let mut reached = Connecting::begin(lines.endpoint(), vec![address], false, Instant::now() + SOON);
+        let mut reached = Connecting::begin(pool.endpoint(), vec![address], false, Instant::now() + SOON);
         loop {
             match reached.expect("a connection") {
-                Reached::Connected(connection) => return lines.adopt(connection),
-                Reached::LooksAgain(_) => panic!("it is refused"),
-                Reached::Waits(mut connecting) => {
+                Reached::Connected(connection) => return pool.adopt(connection),
+                Reached::ResolvesAgain(_) => panic!("it is refused"),
+                Reached::Pending(mut connecting) => {
                     wait_for(&connecting.events(&token).expect("a wait"));
                     reached = connecting.go_on(&token);
                 }
@@ -230,8 +231,9 @@ mod tests {
         let address = listener.local_addr().expect("an address");
         let (poller, waiter) = Poller::new().expect("a poller");
         thread::spawn(move || waiter.run());
-        let upstream = Upstream::new(Reach::default(), Arc::new(SystemLookup), poller).expect("no roots of its own");
-        let lines = Lines::new(Address::parse("http://127.0.0.1:1").expect("an address"), upstream);
+        let upstream =
+            Upstream::new(ConnectOptions::default(), Arc::new(SystemLookup), poller).expect("no roots of its own");
+        let pool = Pool::new(Address::parse("http://127.0.0.1:1").expect("an address"), upstream);
         let begun = Instant::now();
         let after = |milliseconds| begun + Duration::from_millis(milliseconds);
         let now = after(NOW);
@@ -249,7 +251,7 @@ mod tests {
         for (label, ages, repeatable, expected) in rows {
             let idle = ages.iter().map(|age| {
                 let since = after(NOW - age);
-                Idle { line: connect(&lines, address), since, until: now + SOON }
+                Idle { pooled: connect(&pool, address), since, until: now + SOON }
             });
             assert_eq!(best_of(&idle.collect::<Vec<_>>(), repeatable, now), expected, "{label}");
         }

@@ -1,0 +1,8 @@
+//! One connection to a backend: its bytes, the request on it, and the place where its leg waits. Knows nothing of what the bytes
+//! mean, nor of when it may be used again.
+
+pub(crate) mod byte_stream;
+pub(crate) mod connection;
+pub(crate) mod parking;
+pub(crate) mod request_bytes;
+pub(crate) mod request_writer;

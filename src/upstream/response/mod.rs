@@ -1,0 +1,9 @@
+//! A backend's answer: its head, what has come of it, its body, and what becomes of the connection behind it.
+
+pub(crate) mod answer;
+pub(crate) mod body;
+pub(crate) mod chunked;
+pub(crate) mod draining;
+pub(crate) mod head;
+pub(crate) mod received;
+pub(crate) mod upgraded;

@@ -1,0 +1,97 @@
+//! What has come of an answer, by a look at its bytes. Knows nothing of connections.
+
+use http::{HeaderMap, Method, StatusCode};
+
+use crate::message::Outcome;
+use crate::upstream::conn::byte_stream::{End, Peeked};
+use crate::upstream::conn::request_writer::Early;
+use crate::upstream::io_error::outcome_of_io;
+use crate::upstream::response::chunked;
+use crate::upstream::response::head::{
+    self, BodyFraming, Fields, INTERIM_ANSWERS_MAX, ParsedHead, ResponseHead, header_map, protocol,
+};
+
+/// What has come of an answer.
+pub(crate) enum Received {
+    /// An interim answer of that length is in front of it.
+    Interim(usize),
+    /// So many bytes of the head, but not all.
+    Partial(usize),
+    /// The connection ended within the head, or before its first byte.
+    Ended { outcome: Outcome, is_unanswered: bool },
+    /// It can't become an answer.
+    Failed(Outcome),
+    /// The whole head, and more if the body has come whole as well.
+    Head(Box<ResponseHead>, Option<CompleteAnswer>),
+}
+
+/// An answer that has come whole.
+pub(crate) struct CompleteAnswer {
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Vec<u8>,
+    /// How long it is in all, in bytes.
+    pub(crate) bytes: usize,
+}
+
+impl Received {
+    /// Of the answer to a request with that method. If it has lost, its fields and its body aren't needed.
+    pub(crate) fn of(peeked: &Peeked, method: &Method, has_lost: bool) -> Received {
+        let here = peeked.bytes;
+        let mut fields = Fields::new();
+        let (head, fields) = match head::read(here, method, &mut fields) {
+            Ok(ParsedHead::Final(head, fields)) => (head, fields),
+            Ok(ParsedHead::Interim(length)) => return Received::Interim(length),
+            Ok(ParsedHead::Partial) => return Received::of_partial(peeked),
+            Err(outcome) => return Received::Failed(outcome),
+        };
+        let body_bytes = match head.framing {
+            BodyFraming::None => 0,
+            BodyFraming::Sized(length) => usize::try_from(length).unwrap_or(usize::MAX),
+            BodyFraming::UntilClose => return Received::Head(Box::new(head), None),
+            // As long as nobody has the head, the leg loses by them.
+            BodyFraming::Chunked => {
+                let violation = chunked::violation(&here[head.bytes..]);
+                return violation
+                    .map_or(Received::Head(Box::new(head), None), |violation| Received::Failed(protocol(violation)));
+            }
+        };
+        let Some(body) = here[head.bytes..].get(..body_bytes) else { return Received::Head(Box::new(head), None) };
+        // By them it is known whose loop it is, and what the connection becomes.
+        let are_needed =
+            !has_lost || matches!(head.status, StatusCode::LOOP_DETECTED | StatusCode::SWITCHING_PROTOCOLS);
+        let headers = if are_needed { header_map(fields) } else { Ok(HeaderMap::new()) };
+        let body = if has_lost { Vec::new() } else { body.to_vec() };
+        match headers {
+            Ok(headers) => {
+                let bytes = head.bytes + body_bytes;
+                Received::Head(Box::new(head), Some(CompleteAnswer { headers, body, bytes }))
+            }
+            Err(outcome) => Received::Failed(outcome),
+        }
+    }
+
+    fn of_partial(peeked: &Peeked) -> Received {
+        let outcome = match peeked.end {
+            None => return Received::Partial(peeked.bytes.len()),
+            Some(End::Closed) => Outcome::Closed,
+            Some(End::Failed(error)) => outcome_of_io(error),
+        };
+        Received::Ended { outcome, is_unanswered: peeked.bytes.is_empty() }
+    }
+}
+
+/// What the head of a final answer means for a request that isn't out: a success takes it, any other status, or what can't become
+/// a head, ends it (RFC 9112 §9.5).
+#[expect(clippy::needless_pass_by_value, reason = "the form of a `Judge`")]
+pub(crate) fn early(peeked: Peeked) -> Option<Early> {
+    let mut here = peeked.bytes;
+    for _ in 0..=INTERIM_ANSWERS_MAX {
+        match head::read(here, &Method::GET, &mut Fields::new()) {
+            Ok(ParsedHead::Interim(length)) => here = &here[length..],
+            Ok(ParsedHead::Partial) if peeked.end.is_none() => return None,
+            Ok(ParsedHead::Final(head, _)) if head.status.is_success() => return Some(Early::Takes),
+            Ok(_) | Err(_) => break,
+        }
+    }
+    Some(Early::Ends)
+}

@@ -1,0 +1,7 @@
+//! The part of upstream that threads share, as the program has it.
+
+#[path = "../../../src/upstream/breaker.rs"]
+pub mod breaker;
+
+#[path = "../../../src/upstream/conn/mod.rs"]
+pub mod conn;
