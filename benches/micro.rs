@@ -5,8 +5,8 @@
 // does, so that nothing is public for the bench alone.
 #![allow(missing_docs, unreachable_pub, dead_code, unused_imports)]
 
-#[path = "../src/front/head.rs"]
-mod front_head;
+#[path = "../src/downstream/h1/head.rs"]
+mod h1_head;
 
 #[path = "../src/message/mod.rs"]
 mod message;
@@ -22,7 +22,7 @@ use http::{HeaderMap, Version};
 use mimalloc::MiMalloc;
 use red_tentacle::race::{Next, Race};
 
-use front_head::HeadReader;
+use h1_head::HeadReader;
 use message::headers::{self, ViaId};
 use message::{Networks, Request, Spool};
 
@@ -66,7 +66,7 @@ fn main() {
     divan::main();
 }
 
-fn parsed(text: &str) -> front_head::Head {
+fn parsed(text: &str) -> h1_head::Head {
     HeadReader::default().read(text.as_bytes(), HEAD_BYTES_MAX).ok().flatten().expect("a whole head").0
 }
 

@@ -10,7 +10,7 @@ use http::{Request, Response};
 use ureq::{Agent, Body};
 use url::{Url, form_urlencoded};
 
-use crate::config::{AdminToken, Errand};
+use crate::config::{AdminCommand, AdminToken};
 use crate::message::{Address, Printable, Reason, UPDATED};
 
 /// For all of it. Probes are asked every few seconds, and whoever is too busy for so long isn't healthy.
@@ -18,16 +18,16 @@ const ASK_TIME: Duration = Duration::from_secs(3);
 /// The longest answer that is read, in bytes: the list of a form of 64 KiB. What encodes it is longer than its names.
 const ANSWER_BYTES_MAX: u64 = 64 * 1024;
 
-/// Does the errand. Returns what is to be printed, or why it failed, in one line.
-pub fn ask(errand: &Errand) -> Result<String, String> {
-    match errand {
+/// Does the command. Returns what is to be printed, or why it failed, in one line.
+pub fn ask(command: &AdminCommand) -> Result<String, String> {
+    match command {
         // Its body is nothing to the verdict: it may be long, or no text.
-        Errand::Health(url) => send(url, Request::get(url.as_str()), "").map(|_| String::new()),
-        Errand::Reach(address) => match TcpStream::connect_timeout(address, ASK_TIME) {
+        AdminCommand::Health(url) => send(url, Request::get(url.as_str()), "").map(|_| String::new()),
+        AdminCommand::Reach(address) => match TcpStream::connect_timeout(address, ASK_TIME) {
             Ok(_) => Ok(String::new()),
             Err(error) => Err(format!("cannot connect to {address}: {error}")),
         },
-        Errand::Update { admin, backends, token } => update(admin, backends, token.as_ref()),
+        AdminCommand::Update { admin, backends, token } => update(admin, backends, token.as_ref()),
     }
 }
 

@@ -4,8 +4,8 @@
 use http::{HeaderMap, Method};
 
 use crate::config::{HostHeader, Success};
-use crate::front;
-pub use crate::front::fuzzing::{connection, head};
+use crate::downstream;
+pub use crate::downstream::fuzzing::{connection, head};
 use crate::message::headers::{ViaId, has_token, upgrade_of};
 use crate::message::{Address, Networks, Request};
 use crate::proxy::{self, Rules};
@@ -30,7 +30,7 @@ const OWN: [&str; 9] = [
 
 /// Chunks of a request, and of an answer.
 pub fn chunks(bytes: &[u8]) {
-    front::fuzzing::chunks(bytes);
+    downstream::fuzzing::chunks(bytes);
     answer_chunks(bytes);
 }
 
@@ -49,7 +49,7 @@ fn answer_chunks(bytes: &[u8]) {
 /// A request that is accepted reaches a backend as one well-formed request, as it was meant.
 pub fn to_backend(bytes: &[u8]) {
     let Some((settings, stream)) = bytes.split_first() else { return };
-    let Some(request) = front::fuzzing::request(stream) else { return };
+    let Some(request) = downstream::fuzzing::request(stream) else { return };
     let host = if settings & 1 == 0 { HostHeader::Backend } else { HostHeader::Preserve };
     let (base, text) =
         if settings & 2 == 0 { ("", "http://b.example") } else { ("/base", "http://b.example:81/base/") };
@@ -79,7 +79,7 @@ fn check_title_case(request: &[u8]) {
 pub fn from_backend(bytes: &[u8]) {
     let Some((settings, bytes)) = bytes.split_first() else { return };
     let method = [Method::GET, Method::HEAD, Method::POST, Method::DELETE][usize::from(settings & 3)].clone();
-    let (sizes, input) = front::fuzzing::split(bytes);
+    let (sizes, input) = downstream::fuzzing::split(bytes);
     let ends: Vec<usize> = sizes.ends(input.len()).collect();
     let script = Script { input, ends: &ends, ends_at_once: settings & 4 != 0 };
     upstream::fuzzing::from_backend(&method, &script, 1 + usize::from(settings >> 3));

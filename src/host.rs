@@ -23,10 +23,10 @@ const CLIENT_BYTES: u64 = 8 * 1024;
 /// reply slowly, a piece of that.
 const BODY_BUFFERS_BYTES: u64 = 32 * 1024;
 /// One line for each backend of the longest list.
-const LINES_MIN: u64 = 64;
+const UPSTREAM_MIN: u64 = 64;
 /// What a line costs while it waits: 14 KiB were measured for POSTs that hang. An answer's head may take 24 KiB, but backends
 /// are seldom all so hostile at once.
-const LINE_BYTES: u64 = 16 * 1024;
+const CONNECTION_BYTES: u64 = 16 * 1024;
 
 /// What the process may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,13 +39,13 @@ pub struct Host {
 
 /// How many of each fit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Room {
+pub struct Capacity {
     /// Clients, as far as open files go.
     pub clients_by_files: usize,
     /// Clients, as far as memory goes.
     pub clients_by_memory: usize,
-    /// Lines to backends.
-    pub lines: usize,
+    /// Connections to backends.
+    pub upstream: usize,
 }
 
 impl Host {
@@ -62,73 +62,73 @@ impl Host {
     /// How many of each fit if a client's head may have so many bytes.
     ///
     /// Of the descriptors half is for clients: each may need a second one for the file of its body, and a sixteenth more may
-    /// be on their way out. The other half is for lines. Of the memory half is for clients, a quarter for bodies (see
-    /// [`crate::message::SpoolMemory::within`]), an eighth for lines, and the rest for the program itself.
-    pub fn room(&self, head_bytes_max: usize) -> Room {
+    /// be on their way out. The other half is for connections to backends. Of the memory half is for clients, a quarter for bodies (see
+    /// [`crate::message::SpoolMemory::within`]), an eighth for connections to backends, and the rest for the program itself.
+    pub fn capacity(&self, head_bytes_max: usize) -> Capacity {
         let half = self.open_files.saturating_sub(DESCRIPTORS_RESERVED) / 2;
         // A buffer that grows by doubling may be twice as long as what is in it.
         let client_bytes = (2 * head_bytes_max as u64).max(BODY_BUFFERS_BYTES) + CLIENT_BYTES;
         let clients = |count: u64| size(count.clamp(CLIENTS_MIN, CLIENTS_MAX));
-        Room {
+        Capacity {
             clients_by_files: clients(half / 33 * 16 + half % 33 * 16 / 33),
             clients_by_memory: clients(self.memory_bytes / 2 / client_bytes),
-            lines: size((self.memory_bytes / 8 / LINE_BYTES).min(half).max(LINES_MIN)),
+            upstream: size((self.memory_bytes / 8 / CONNECTION_BYTES).min(half).max(UPSTREAM_MIN)),
         }
     }
 
     /// What an operator should know who wants so many clients: a line each.
-    pub fn complaints(&self, room: &Room, clients: Option<usize>) -> Vec<String> {
+    pub fn complaints(&self, capacity: &Capacity, clients: Option<usize>) -> Vec<String> {
         let (files, mebibytes) = (self.open_files, self.memory_bytes >> 20);
         let few = clients.unwrap_or(CLIENTS_FEW);
-        let by_files = few > room.clients_by_files;
-        let by_memory = few > room.clients_by_memory;
+        let by_files = few > capacity.clients_by_files;
+        let by_memory = few > capacity.clients_by_memory;
         let complaints = [
             by_files.then(|| {
-                let room = room.clients_by_files;
-                format!("the limit of {files} open files leaves room for {room} clients: raise it (ulimit -n)")
+                let capacity = capacity.clients_by_files;
+                format!("the limit of {files} open files leaves room for {capacity} clients: raise it (ulimit -n)")
             }),
             by_memory.then(|| {
                 let advice = if clients.is_some() { "raise it, or lower --max-connections" } else { "raise it" };
-                let room = room.clients_by_memory;
-                format!("the limit of {mebibytes} MiB of memory leaves room for {room} clients: {advice}")
+                let capacity = capacity.clients_by_memory;
+                format!("the limit of {mebibytes} MiB of memory leaves room for {capacity} clients: {advice}")
             }),
         ];
         complaints.into_iter().flatten().collect()
     }
 }
 
-impl Room {
+impl Capacity {
     /// How many clients there may be: as many as fit, or as many as are wanted, if there are descriptors for them.
     pub fn clients(&self, wanted: Option<usize>) -> usize {
         wanted.unwrap_or(self.clients_by_memory).min(self.clients_by_files)
     }
 
     /// How many connections there may be if so many clients are wanted.
-    pub fn places(&self, wanted: Option<usize>) -> Places {
-        Places { clients: self.clients(wanted), are_wanted: wanted.is_some(), lines: self.lines }
+    pub fn limits(&self, wanted: Option<usize>) -> ConnectionLimits {
+        ConnectionLimits { clients: self.clients(wanted), are_wanted: wanted.is_some(), upstream: self.upstream }
     }
 }
 
 /// How many connections there may be.
 #[derive(Debug, Clone, Copy)]
-pub struct Places {
+pub struct ConnectionLimits {
     /// From clients.
     pub clients: usize,
     /// Whether so many are asked for.
     pub are_wanted: bool,
     /// To all backends together.
-    pub lines: usize,
+    pub upstream: usize,
 }
 
-impl Places {
+impl ConnectionLimits {
     /// What an operator should know if as many clients as may connect could want more connections to the backends than there
     /// may be.
     pub fn complaint(self, backends: usize) -> Option<String> {
-        let Places { clients, are_wanted, lines } = self;
-        let is_tight = clients.saturating_mul(backends) > lines;
-        (is_tight && (are_wanted || lines < backends.saturating_mul(REQUESTS_FEW))).then(|| {
+        let ConnectionLimits { clients, are_wanted, upstream } = self;
+        let is_tight = clients.saturating_mul(backends) > upstream;
+        (is_tight && (are_wanted || upstream < backends.saturating_mul(REQUESTS_FEW))).then(|| {
             format!(
-                "{clients} clients could want a connection each to {backends} backends, and there is room for {lines}: \
+                "{clients} clients could want a connection each to {backends} backends, and there is room for {upstream}: \
                  beyond it they get 503, so raise the limits of open files (ulimit -n) and memory, or lower --max-connections"
             )
         })
@@ -226,31 +226,51 @@ mod tests {
     #[test]
     fn what_fits_follows_memory_and_open_files() {
         let rows = [
-            ("64 MiB", 64 * MIB, 1 << 20, Room { clients_by_files: 100_000, clients_by_memory: 819, lines: 512 }),
-            ("256 MiB", 256 * MIB, 1 << 20, Room { clients_by_files: 100_000, clients_by_memory: 3276, lines: 2048 }),
-            ("20,000 files", 1 << 30, 20_000, Room { clients_by_files: 4809, clients_by_memory: 13_107, lines: 8192 }),
-            ("1,024 files", 1 << 30, 1024, Room { clients_by_files: 209, clients_by_memory: 13_107, lines: 432 }),
-            ("nothing", 0, 0, Room { clients_by_files: 16, clients_by_memory: 16, lines: 64 }),
+            (
+                "64 MiB",
+                64 * MIB,
+                1 << 20,
+                Capacity { clients_by_files: 100_000, clients_by_memory: 819, upstream: 512 },
+            ),
+            (
+                "256 MiB",
+                256 * MIB,
+                1 << 20,
+                Capacity { clients_by_files: 100_000, clients_by_memory: 3276, upstream: 2048 },
+            ),
+            (
+                "20,000 files",
+                1 << 30,
+                20_000,
+                Capacity { clients_by_files: 4809, clients_by_memory: 13_107, upstream: 8192 },
+            ),
+            (
+                "1,024 files",
+                1 << 30,
+                1024,
+                Capacity { clients_by_files: 209, clients_by_memory: 13_107, upstream: 432 },
+            ),
+            ("nothing", 0, 0, Capacity { clients_by_files: 16, clients_by_memory: 16, upstream: 64 }),
             (
                 "no limit",
                 u64::MAX,
                 u64::MAX,
-                Room {
+                Capacity {
                     clients_by_files: 100_000,
                     clients_by_memory: 100_000,
-                    lines: size((u64::MAX / 8 / LINE_BYTES).min((u64::MAX - 160) / 2)),
+                    upstream: size((u64::MAX / 8 / CONNECTION_BYTES).min((u64::MAX - 160) / 2)),
                 },
             ),
         ];
         for (label, memory_bytes, open_files, expected) in rows {
-            assert_eq!(Host { memory_bytes, open_files }.room(16 * 1024), expected, "{label}");
+            assert_eq!(Host { memory_bytes, open_files }.capacity(16 * 1024), expected, "{label}");
         }
     }
 
     #[test]
     fn what_is_wanted_is_had_as_far_as_open_files_go_and_what_does_not_fit_is_told() {
         let host = Host { memory_bytes: 64 * MIB, open_files: 20_000 };
-        let room = host.room(16 * 1024);
+        let capacity = host.capacity(16 * 1024);
         let rows: [(&str, Option<usize>, usize, &[&str]); 4] = [
             ("what fits", None, 819, &[]),
             ("less", Some(17), 17, &[]),
@@ -263,13 +283,13 @@ mod tests {
             ("more than files, too", Some(5000), 4809, &["20000 open files leaves room for 4809", "for 819 clients"]),
         ];
         for (label, wanted, expected, told) in rows {
-            assert_eq!(room.clients(wanted), expected, "{label}");
-            let complaints = host.complaints(&room, wanted);
+            assert_eq!(capacity.clients(wanted), expected, "{label}");
+            let complaints = host.complaints(&capacity, wanted);
             let all_told = complaints.iter().zip(told).all(|(complaint, text)| complaint.contains(text));
             assert!(all_told && complaints.len() == told.len(), "{label}: {complaints:?}");
         }
         let tiny = Host { memory_bytes: 8 * MIB, open_files: 20_000 };
-        let complaints = tiny.complaints(&tiny.room(16 * 1024), None);
+        let complaints = tiny.complaints(&tiny.capacity(16 * 1024), None);
         assert_eq!(complaints, ["the limit of 8 MiB of memory leaves room for 102 clients: raise it"]);
     }
 
@@ -281,8 +301,12 @@ mod tests {
             ("not wanted, and few", 101, false, 300, 3, true),
             ("not wanted, and plenty", 100_000, false, 3000, 3, false),
         ];
-        for (label, clients, are_wanted, lines, backends, told) in rows {
-            assert_eq!(Places { clients, are_wanted, lines }.complaint(backends).is_some(), told, "{label}");
+        for (label, clients, are_wanted, upstream, backends, told) in rows {
+            assert_eq!(
+                ConnectionLimits { clients, are_wanted, upstream }.complaint(backends).is_some(),
+                told,
+                "{label}"
+            );
         }
     }
 
@@ -291,10 +315,10 @@ mod tests {
     fn everything_together_fits_into_memory() {
         for memory_bytes in [64 * MIB, 100 * MIB, 512 * MIB, 4096 * MIB] {
             for head_bytes_max in [16 * 1024, 32 * 1024] {
-                let room = Host { memory_bytes, open_files: 1 << 20 }.room(head_bytes_max);
-                let clients = room.clients(None) as u64 * (2 * head_bytes_max as u64 + CLIENT_BYTES);
+                let capacity = Host { memory_bytes, open_files: 1 << 20 }.capacity(head_bytes_max);
+                let clients = capacity.clients(None) as u64 * (2 * head_bytes_max as u64 + CLIENT_BYTES);
                 let bodies = (memory_bytes / 4).min(16 * MIB);
-                let used = clients + bodies + room.lines as u64 * LINE_BYTES;
+                let used = clients + bodies + capacity.upstream as u64 * CONNECTION_BYTES;
                 assert!(used <= memory_bytes / 8 * 7, "{used} of {memory_bytes}");
             }
         }

@@ -8,10 +8,10 @@ use std::thread;
 use mimalloc::MiMalloc;
 use red_tentacle::access_log;
 use red_tentacle::admin_client;
-use red_tentacle::config::{self, Config, Errand, Invocation};
+use red_tentacle::config::{self, AdminCommand, Config, Invocation};
 use red_tentacle::demo::Demo;
 use red_tentacle::server::{Server, StartError, Stopper};
-use red_tentacle::supervisor::Supervisor;
+use red_tentacle::systemd::Supervisor;
 use red_tentacle::upstream::SystemLookup;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -42,7 +42,7 @@ fn main() -> ExitCode {
             fail(&line, EXIT_FAILURE)
         }
         Invocation::Fail(line) => fail(&line, EXIT_USAGE),
-        Invocation::Ask(errand) => ask(&errand),
+        Invocation::Ask(command) => ask(&command),
         Invocation::Run(config) => run(*config, None),
         Invocation::Demo(mut config) => match Demo::start() {
             Ok(demo) => {
@@ -54,8 +54,8 @@ fn main() -> ExitCode {
     }
 }
 
-fn ask(errand: &Errand) -> ExitCode {
-    match admin_client::ask(errand) {
+fn ask(command: &AdminCommand) -> ExitCode {
+    match admin_client::ask(command) {
         Ok(answer) => print(&answer),
         Err(reason) => fail(&format!("red-tentacle: {reason}"), EXIT_FAILURE),
     }

@@ -7,16 +7,16 @@ use super::settings::Config;
 use super::values;
 use crate::message::Excerpt;
 
-/// What goes with no errand, or with no other.
-pub(super) fn errands(given: &Given, draft: &Draft) -> Result<(), Invocation> {
+/// What goes with no command, or with no other.
+pub(super) fn admin_commands(given: &Given, draft: &Draft) -> Result<(), Invocation> {
     if given.by_flag("health") && draft.health.is_none() {
         // A probe whose URL turned out empty must not become a proxy.
         return Err(fail("--health asks nothing without a URL or on; leave it out, or write it alone"));
     }
-    let errand = ["health", "update"].into_iter().find(|name| given.by_flag(name));
-    let other = ["demo", "update"].into_iter().find(|name| given.by_flag(name) && Some(*name) != errand);
-    if let (Some(errand), Some(other)) = (errand, other) {
-        return Err(fail(format_args!("--{errand} goes with no --{other}; leave one out")));
+    let command = ["health", "update"].into_iter().find(|name| given.by_flag(name));
+    let other = ["demo", "update"].into_iter().find(|name| given.by_flag(name) && Some(*name) != command);
+    if let (Some(command), Some(other)) = (command, other) {
+        return Err(fail(format_args!("--{command} goes with no --{other}; leave one out")));
     }
     if given.by_flag("admin") && !given.has("update") {
         return Err(fail("--admin says where --update goes; give that too"));

@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 
-use super::errand::Errand;
+use super::admin_command::AdminCommand;
 use super::settings::Config;
 
 /// What the command line asks for.
@@ -13,7 +13,7 @@ pub enum Invocation {
     /// Serve with the demo's backends; the configuration holds none.
     Demo(Box<Config>),
     /// Ask another process, and exit.
-    Ask(Box<Errand>),
+    Ask(Box<AdminCommand>),
     /// Print the configuration in effect to standard output, and what the start would warn of to standard error, and exit
     /// with 0.
     Check {

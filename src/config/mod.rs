@@ -1,11 +1,11 @@
 //! Flags and environment become a [`Config`], all of it checked: whoever holds one never checks again.
 //! Knows nothing of the program that it configures.
 
+mod admin_command;
 mod certificates;
 mod checks;
 mod command;
 mod draft;
-mod errand;
 mod flags;
 mod invocation;
 mod listen;
@@ -19,9 +19,9 @@ use std::num::NonZeroUsize;
 
 use crate::host::Host;
 
+pub use admin_command::AdminCommand;
 use command::Given;
 use draft::Draft;
-pub use errand::Errand;
 pub use invocation::Invocation;
 use invocation::fail;
 use listen::Kind;
@@ -61,11 +61,11 @@ fn checked(given: &Given, are_addresses_used: bool) -> Result<Invocation, Invoca
     for (flag, text) in given.iter() {
         (flag.set)(&mut draft, text).map_err(|reason| fail(format_args!("{} {reason}", given.culprit(flag.name))))?;
     }
-    checks::errands(given, &draft)?;
+    checks::admin_commands(given, &draft)?;
     if !draft.check
-        && let Some(errand) = errand::asked(&mut draft)
+        && let Some(command) = admin_command::asked(&mut draft)
     {
-        return errand.map(|errand| Invocation::Ask(Box::new(errand))).map_err(fail);
+        return command.map(|command| Invocation::Ask(Box::new(command))).map_err(fail);
     }
     checks::backends(&mut draft, given)?;
     checks::timeouts(&mut draft, given)?;
@@ -93,9 +93,9 @@ fn shown(draft: &Draft) -> String {
 /// What the start would warn of.
 pub(crate) fn warnings(config: &Config, host: &Host) -> Vec<String> {
     let wanted = config.max_connections.map(NonZeroUsize::get);
-    let room = host.room(config.max_head);
-    let complaints = host.complaints(&room, wanted);
-    complaints.into_iter().chain(room.places(wanted).complaint(config.backends.len())).collect()
+    let capacity = host.capacity(config.max_head);
+    let complaints = host.complaints(&capacity, wanted);
+    complaints.into_iter().chain(capacity.limits(wanted).complaint(config.backends.len())).collect()
 }
 
 #[cfg(test)]

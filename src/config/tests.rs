@@ -50,7 +50,7 @@ fn a_flag_beats_the_environment_which_beats_the_default() {
     let directories = [tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("a directory")];
     let [by_flag, by_env] = directories.each_ref().map(|directory| directory.path().to_str().expect("UTF-8"));
     let workers = Config::new(Vec::new()).workers.to_string();
-    let clients = Host::read().room(Config::new(Vec::new()).max_head).clients(None);
+    let clients = Host::read().capacity(Config::new(Vec::new()).max_head).clients(None);
     let clients = format!("{clients} (from the limits of open files and memory)");
     let rows: [Row; 26] = [
         ("backends", "http://z", "http://a,https://b:8443/c", "http://c", "ftp://a", "it must begin with http:// or"),

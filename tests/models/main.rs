@@ -26,8 +26,8 @@ mod race;
 /// One connection to a backend, and its circuit breaker.
 mod upstream;
 
-/// The way of a reply and of a tunnel to the client: no byte lost or doubled, and nobody forgotten.
-mod front;
+/// A reply and a tunnel on their way to the client: no byte lost or doubled, no client forgotten.
+mod downstream;
 
 /// One winner, every leg accounted for.
 mod verdict;
@@ -62,11 +62,14 @@ const MODELS: &[Model] = &[
         "a_request_in_many_goes_arrives_whole_or_its_leg_knows_why",
         waits::a_request_in_many_goes_arrives_whole_or_its_leg_knows_why,
     ),
-    ("what_happens_to_a_thing_in_its_place_is_seen", front::parkings::what_happens_to_a_thing_in_its_place_is_seen),
-    ("a_reply_arrives_whole_or_is_seen_not_to_be", front::relays::a_reply_arrives_whole_or_is_seen_not_to_be),
+    (
+        "what_happens_to_a_thing_in_its_place_is_seen",
+        downstream::parkings::what_happens_to_a_thing_in_its_place_is_seen,
+    ),
+    ("a_reply_arrives_whole_or_is_seen_not_to_be", downstream::relays::a_reply_arrives_whole_or_is_seen_not_to_be),
     (
         "what_a_side_of_a_tunnel_sends_reaches_the_other",
-        front::tunnels::what_a_side_of_a_tunnel_sends_reaches_the_other,
+        downstream::tunnels::what_a_side_of_a_tunnel_sends_reaches_the_other,
     ),
 ];
 

@@ -120,7 +120,7 @@ pub(super) const FLAGS: &[Flag] = &[
 /// How many clients there may be, and why.
 fn show_clients(host: &Host, head_bytes_max: usize, wanted: Option<NonZeroUsize>) -> String {
     let wanted = wanted.map(NonZeroUsize::get);
-    let (clients, files) = (host.room(head_bytes_max).clients(wanted), host.open_files);
+    let (clients, files) = (host.capacity(head_bytes_max).clients(wanted), host.open_files);
     match wanted {
         None => format!("{clients} (from the limits of open files and memory)"),
         Some(wanted) if wanted > clients => {

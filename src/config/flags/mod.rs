@@ -1,9 +1,9 @@
 //! The table of flags: one row each, with everything about it. Help, environment, checks and `--check` follow from it.
 //! Knows nothing of how a command line is read.
 
+mod admin_commands;
 mod backends;
 mod clients;
-mod errands;
 pub(super) mod flag;
 mod program;
 mod race;
@@ -24,7 +24,7 @@ pub(super) const GROUPS: &[Group] = &[
     Group { heading: "Clients", flags: clients::FLAGS },
     Group { heading: "Updates", flags: updates::FLAGS },
     Group { heading: "Program", flags: program::FLAGS },
-    Group { heading: "A proxy that runs already", flags: errands::FLAGS },
+    Group { heading: "A proxy that runs already", flags: admin_commands::FLAGS },
 ];
 
 /// All flags.

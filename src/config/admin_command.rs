@@ -1,0 +1,178 @@
+//! What the program asks of a proxy that runs already, and where: at an address that is given, else where the flags and
+//! variables have a proxy listen. Knows nothing of how it is asked.
+
+use std::net::SocketAddr;
+
+use url::Url;
+
+use super::draft::{Draft, Health};
+use super::listen::Listen;
+use super::settings::Config;
+use super::token::AdminToken;
+use crate::message::Address;
+
+/// What is asked of a proxy that runs already.
+#[derive(Debug)]
+pub enum AdminCommand {
+    /// Whether this URL answers with 2xx.
+    Health(Url),
+    /// Whether this address accepts connections: all that can be asked where there is no admin port.
+    Reach(SocketAddr),
+    /// To take another list of backends.
+    Update {
+        /// Where its admin port is.
+        admin: Url,
+        /// The list, never empty.
+        backends: Vec<Address>,
+        /// What it wants to be shown, if anything.
+        token: Option<AdminToken>,
+    },
+}
+
+impl Health {
+    /// What is asked, and where; or why that can't be told.
+    pub(super) fn command(&self, config: &Config) -> Result<AdminCommand, String> {
+        let url = match self {
+            Health::At(url) => url.clone(),
+            Health::Own if config.admin_listen.is_empty() => {
+                let address = reached_at(&config.listen);
+                return address.map(AdminCommand::Reach).ok_or_else(|| no_port("--health", "--listen", "a URL"));
+            }
+            Health::Own => reached_at(&config.admin_listen)
+                .map(|address| url_of(address, "readyz"))
+                .ok_or_else(|| no_port("--health", "--admin-listen", "a URL"))?,
+        };
+        Ok(AdminCommand::Health(url))
+    }
+}
+
+/// Where updates go if no URL is given; or why that can't be told.
+pub(super) fn own_admin(config: &Config) -> Result<Url, String> {
+    let (listen, flag) = match config.admin_listen.as_slice() {
+        [] if config.admin_on_proxy_port => (&config.listen, "--listen"),
+        [] => return Err("--admin-listen and --admin-on-proxy-port are off: no port takes --update".to_owned()),
+        _ => (&config.admin_listen, "--admin-listen"),
+    };
+    reached_at(listen).map(|address| url_of(address, "")).ok_or_else(|| no_port("--update", flag, "--admin URL"))
+}
+
+/// Where a client on this host finds the first of these addresses whose port is known before it is opened.
+fn reached_at(listen: &[Listen]) -> Option<SocketAddr> {
+    listen.iter().find(|listen| listen.address.port() != 0).map(Listen::reached_at)
+}
+
+fn no_port(command: &str, flag: &str, given: &str) -> String {
+    format!("{command}: the port of {flag} is 0, any that is free; give {given}")
+}
+
+fn url_of(address: SocketAddr, path: &str) -> Url {
+    Url::parse(&format!("http://{address}/{path}")).expect("a socket's address makes a URL")
+}
+
+/// What is asked of another process, if anything. This one needs no backends for it, nor a place to spool to.
+pub(super) fn asked(draft: &mut Draft) -> Option<Result<AdminCommand, String>> {
+    if let Some(health) = &draft.health {
+        return Some(health.command(&draft.config));
+    }
+    if draft.update.is_empty() {
+        return None;
+    }
+    let admin = draft.admin.take().map_or_else(|| own_admin(&draft.config), Ok);
+    let (backends, token) = (std::mem::take(&mut draft.update), draft.config.admin_token.clone());
+    Some(admin.map(|admin| AdminCommand::Update { admin, backends, token }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{config, failure, read_with};
+    use super::super::{Invocation, values};
+    use super::*;
+
+    #[test]
+    fn an_errand_needs_no_backends_and_finds_the_admin_port() {
+        let asked = |args, env: &[(&'static str, &str)]| match read_with(args, env) {
+            Invocation::Ask(command) => match *command {
+                AdminCommand::Health(url) => url.to_string(),
+                AdminCommand::Reach(address) => address.to_string(),
+                AdminCommand::Update { admin, backends, token } => {
+                    format!("{admin} {} {token:?}", values::show_list(&backends))
+                }
+            },
+            other => panic!("{args} {env:?}: {other:?}"),
+        };
+        let spool = ("RED_TENTACLE_SPOOL_DIR", "/no/such");
+        assert_eq!(asked("--health http://a:8081/readyz", &[spool]), "http://a:8081/readyz");
+        assert_eq!(asked("--update http://a,http://b", &[spool]), "http://127.0.0.1:8081/ http://a,http://b None");
+        let listen = |address| ("RED_TENTACLE_ADMIN_LISTEN", address);
+        let off = [listen("off"), ("RED_TENTACLE_LISTEN", "10.0.0.1:90"), ("RED_TENTACLE_ADMIN_ON_PROXY_PORT", "on")];
+        let rows: [(&[_], &str, &str); 8] = [
+            (&[], "127.0.0.1:8081", "127.0.0.1:8081"),
+            (&[listen("127.0.0.1:9000")], "127.0.0.1:9000", "127.0.0.1:9000"),
+            (&[listen("0.0.0.0:9000")], "127.0.0.1:9000", "127.0.0.1:9000"),
+            (&[listen(":9000")], "127.0.0.1:9000", "127.0.0.1:9000"),
+            (&[listen("[::]:9000")], "[::1]:9000", "[::1]:9000"),
+            (&[listen("10.0.0.1:0,10.0.0.1:9000")], "10.0.0.1:9000", "10.0.0.1:9000"),
+            (&off, "", "10.0.0.1:90"),
+            (&off[..1], "", "127.0.0.1:8080"),
+        ];
+        for (env, health, update) in rows {
+            let readyz = if health.is_empty() { update.to_owned() } else { format!("http://{health}/readyz") };
+            assert_eq!(asked("--health", env), readyz, "{env:?}");
+            assert_eq!(asked("", &[env, &[("RED_TENTACLE_HEALTH", "on")]].concat()), readyz, "{env:?}");
+            assert_eq!(asked("--update http://a", env), format!("http://{update}/ http://a None"), "{env:?}");
+        }
+        assert_eq!(asked("--health --admin-listen :1", &[listen("off")]), "http://127.0.0.1:1/readyz");
+        let admin = ("RED_TENTACLE_ADMIN", "http://b:1");
+        assert_eq!(asked("--update http://a --admin http://a:1", &[admin]), "http://a:1/ http://a None");
+        assert_eq!(asked("--update http://a", &[admin]), "http://b:1/ http://a None");
+        assert!(matches!(read_with("--backends http://a", &[admin]), Invocation::Run(_)), "it matters to updates only");
+    }
+
+    #[test]
+    fn an_errand_goes_alone_and_only_where_it_can_arrive() {
+        let rows = [
+            ("--health http://a --update http://a", "--health goes with no --update; leave one out"),
+            ("--health http://a --demo", "--health goes with no --demo; leave one out"),
+            ("--update http://a --demo", "--update goes with no --demo; leave one out"),
+            ("--admin http://a --backends http://a", "--admin says where --update goes; give that too"),
+            ("--update=", "--update '': no backends; write http://a,http://b"),
+            ("--update http://a --admin https://a", "--admin 'https://a': it must begin with http://"),
+            ("--health=", "--health asks nothing without a URL or on; leave it out, or write it alone"),
+            ("--health off", "--health asks nothing without a URL or on; leave it out, or write it alone"),
+            ("--health --demo", "--health goes with no --demo; leave one out"),
+            (
+                "--health --admin-listen localhost:0",
+                "--health: the port of --admin-listen is 0, any that is free; give a URL",
+            ),
+            (
+                "--health --admin-listen off --listen :0",
+                "--health: the port of --listen is 0, any that is free; give a URL",
+            ),
+            (
+                "--update http://a --admin-listen :0",
+                "--update: the port of --admin-listen is 0, any that is free; give --admin URL",
+            ),
+            (
+                "--update http://a --admin-listen off --admin-on-proxy-port off",
+                "--admin-listen and --admin-on-proxy-port are off: no port takes --update",
+            ),
+        ];
+        for (args, expected) in rows {
+            assert_eq!(failure(args, &[]), format!("red-tentacle: {expected}"), "{args}");
+        }
+    }
+
+    #[test]
+    fn the_variable_for_health_is_a_switch_as_well() {
+        // Was seen as: `RED_TENTACLE_HEALTH=1`, or an empty one, was "no URL".
+        for text in ["on", "ON", "1", "true"] {
+            let invocation = read_with("", &[("RED_TENTACLE_HEALTH", text)]);
+            assert!(matches!(invocation, Invocation::Ask(_)), "{text}: {invocation:?}");
+        }
+        for text in ["", "off", "0", "False"] {
+            config("", &[("BACKEND_SERVERS", "http://a"), ("RED_TENTACLE_HEALTH", text)]);
+        }
+        let invocation = read_with("--health", &[("RED_TENTACLE_HEALTH", "off")]);
+        assert!(matches!(invocation, Invocation::Ask(_)), "the flag beats it: {invocation:?}");
+    }
+}

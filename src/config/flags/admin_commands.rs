@@ -1,0 +1,66 @@
+//! What the program asks of a proxy that runs already, instead of being one.
+
+use super::flag::Flag;
+use crate::config::admin_command::{self, AdminCommand};
+use crate::config::draft::Health;
+use crate::config::values;
+
+/// In the order of the help.
+pub(super) const FLAGS: &[Flag] = &[
+    Flag {
+        name: "health",
+        env: "RED_TENTACLE_HEALTH",
+        value: "[URL]",
+        default: "",
+        help: "Ask this URL, or else what listens at --admin-listen, and exit: with 0 if the answer is a 2xx within 3 s, else \
+               with 1",
+        set: |draft, text| {
+            draft.health = match values::switch(text) {
+                Ok(true) => Some(Health::Own),
+                Ok(false) => None,
+                // A variable that is set to nothing; the flag is refused if it is.
+                Err(_) if text.is_empty() => None,
+                Err(_) => Some(Health::At(values::http_url(text)?)),
+            };
+            Ok(())
+        },
+        show: |draft| match draft.health.as_ref().map(|health| health.command(&draft.config)) {
+            Some(Ok(AdminCommand::Health(url))) => url.to_string(),
+            Some(Ok(AdminCommand::Reach(address))) => address.to_string(),
+            _ => "(none)".to_owned(),
+        },
+    },
+    Flag {
+        name: "update",
+        env: "RED_TENTACLE_UPDATE",
+        value: "URL,...",
+        default: "",
+        help: "Replace the backends of a running proxy by these and exit; --admin-token-file goes with it",
+        set: |draft, text| {
+            draft.update = values::backends(text)?;
+            if draft.update.is_empty() {
+                return Err(values::bad(text, "no backends; write http://a,http://b"));
+            }
+            Ok(())
+        },
+        show: |draft| match draft.update.as_slice() {
+            [] => "(none)".to_owned(),
+            addresses => values::show_list(addresses),
+        },
+    },
+    Flag {
+        name: "admin",
+        env: "RED_TENTACLE_ADMIN",
+        value: "URL",
+        default: "the address of --admin-listen, or of --listen if that is off",
+        help: "Where the running proxy takes updates",
+        set: |draft, text| {
+            draft.admin = Some(values::http_url(text)?);
+            Ok(())
+        },
+        show: |draft| {
+            let admin = draft.admin.clone().or_else(|| admin_command::own_admin(&draft.config).ok());
+            admin.map_or("(none)".to_owned(), |admin| admin.to_string())
+        },
+    },
+];

@@ -1,0 +1,379 @@
+//! The wiring: makes the poller, the workers, the legs and the fronts, has each exchange served, and ends it all in
+//! order. Knows nothing of the bytes of HTTP.
+
+mod routes;
+
+use std::fmt;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::num::NonZeroUsize;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+use threadpool::ThreadPool;
+
+use crate::access_log::{self, Totals};
+use crate::bind;
+use crate::config::{self, Config};
+use crate::downstream::{Frontend, Handler, Listener};
+use crate::host::{self, Host};
+use crate::message::{ReplyTo, Request};
+use crate::proxy::{Disk, Proxy};
+use crate::runtime::poller::{Event, EventLoop, Poller};
+use crate::systemd::{State, Supervisor};
+use crate::upstream::{Lookup, SystemLookup};
+use routes::{AdminPort, ProxyPort, Routes, Service, admin_limits, limits, routes};
+
+/// The poller has a thread per core, but no more: by then the kernel's part of the work wants the other cores.
+const POLLER_THREADS_MAX: usize = 8;
+/// Exchanges that wait for a worker. Workers never wait themselves, so this many are served within milliseconds.
+const WORKER_QUEUE_MAX: usize = 1024;
+/// Their files have just been written, and most of them are in memory.
+const DISK_THREADS_MAX: usize = 4;
+/// Workers hold a request and start a race. 64 MiB hosts are targets.
+const STACK_BYTES: usize = 256 * 1024;
+/// So often it is asked at the end whether anything is still under way.
+const TICK: Duration = Duration::from_millis(5);
+/// Operators are few; the limit keeps them from costing the clients' descriptors.
+const ADMIN_CONNECTIONS_MAX: usize = 64;
+/// A proxy that listens and is about to run.
+pub struct Server {
+    config: Config,
+    supervisor: Supervisor,
+    poller: Poller,
+    event_loops: Vec<EventLoop>,
+    routes: Arc<Routes>,
+    workers: ThreadPool,
+    disk: ThreadPool,
+    frontends: [Arc<Frontend>; 2],
+    addresses: Vec<SocketAddr>,
+    admin_addresses: Vec<SocketAddr>,
+    stop: (Sender<()>, Receiver<()>),
+}
+
+/// Why the proxy can't start: the operation, what it was about, and the reason.
+#[derive(Debug)]
+pub enum StartError {
+    /// A flag doesn't go with what the supervisor hands over: it won't start another time either.
+    Setting(String),
+    /// The host lacks something, which may come back.
+    Host(String),
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (StartError::Setting(reason) | StartError::Host(reason)) = self;
+        f.write_str(reason)
+    }
+}
+
+impl std::error::Error for StartError {}
+
+/// Stops a running [`Server`] from any thread.
+#[derive(Debug, Clone)]
+pub struct Stopper(Sender<()>);
+
+impl Stopper {
+    /// Has the server finish what is under way and return from [`Server::run`]. Doesn't wait for that.
+    pub fn stop(&self) {
+        let _ = self.0.try_send(());
+    }
+}
+
+/// Tells what the races of a running [`Server`] have cost.
+#[derive(Clone)]
+pub struct Meter(Arc<Proxy>);
+
+impl Meter {
+    /// All costs since the start.
+    pub fn totals(&self) -> Totals {
+        self.0.totals()
+    }
+}
+
+impl Server {
+    /// Listens on every configured address and accepts clients from [`Server::run`] on.
+    pub fn bind(config: Config) -> Result<Server, StartError> {
+        Server::bind_with(config, Arc::new(SystemLookup))
+    }
+
+    /// The same with another way to look up names.
+    pub fn bind_with(config: Config, lookup: Arc<dyn Lookup>) -> Result<Server, StartError> {
+        Server::supervised(config, lookup, Supervisor::default())
+    }
+
+    /// The same under a supervisor, whose sockets come before the configured addresses, and which is told when clients are
+    /// accepted and when the end begins.
+    pub fn supervised(
+        config: Config,
+        lookup: Arc<dyn Lookup>,
+        mut supervisor: Supervisor,
+    ) -> Result<Server, StartError> {
+        let handed_over = supervisor.sockets();
+        bind::check(&config, &handed_over).map_err(StartError::Setting)?;
+        let (sockets, admin_sockets) = bind::listening(&config, handed_over).map_err(StartError::Host)?;
+        let started = |error: io::Error| StartError::Host(format!("cannot set up the poller: {error}"));
+        let cores = thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        let (poller, event_loops) = Poller::shared_by(cores.min(POLLER_THREADS_MAX)).map_err(started)?;
+        let (workers, disk) = (threads("worker", config.workers.get()), threads("disk", cores.min(DISK_THREADS_MAX)));
+        host::raise_open_files();
+        let host = Host::read();
+        let connection_limits = host.capacity(config.max_head).limits(config.max_connections.map(NonZeroUsize::get));
+        for warning in config::warnings(&config, &host) {
+            log::warn!("{warning}");
+        }
+        let routes =
+            Arc::new(routes(&config, connection_limits, &poller, executing(&disk), lookup).map_err(StartError::Host)?);
+        let frontend = |limits, clients_max| Frontend::new(poller.clone(), limits, clients_max, config.idle_timeout);
+        let (limits, admin_limits) = (limits(&config, &host, &routes), admin_limits(&config, &routes));
+        let (frontend, admin_frontend) =
+            (frontend(limits, connection_limits.clients), frontend(admin_limits, ADMIN_CONNECTIONS_MAX));
+        let addresses = open(&frontend, sockets, Event::Drain, &workers, Arc::new(ProxyPort(routes.clone())))?;
+        // Whoever asks whether the proxy is ready must be told that it isn't any more, to its very end.
+        let admin_port = Arc::new(AdminPort(routes.clone()));
+        let admin_addresses = open(&admin_frontend, admin_sockets, Event::Cut, &workers, admin_port)?;
+        let frontends = [frontend, admin_frontend];
+        let stop = bounded(1);
+        Ok(Server {
+            config,
+            supervisor,
+            poller,
+            event_loops,
+            routes,
+            workers,
+            disk,
+            frontends,
+            addresses,
+            admin_addresses,
+            stop,
+        })
+    }
+
+    /// The first address that clients can connect to.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.addresses[0]
+    }
+
+    /// The first address for updates, unless there is none.
+    pub fn admin_addr(&self) -> Option<SocketAddr> {
+        self.admin_addresses.first().copied()
+    }
+
+    /// What stops the server.
+    pub fn stopper(&self) -> Stopper {
+        Stopper(self.stop.0.clone())
+    }
+
+    /// What tells what its races have cost, from any thread.
+    pub fn meter(&self) -> Meter {
+        Meter(self.routes.proxy.clone())
+    }
+
+    /// Serves until it is stopped, then finishes what is under way for at most the grace period. Blocks.
+    pub fn run(mut self) -> io::Result<()> {
+        let (poller, event_loops, stopper) =
+            (self.poller.clone(), std::mem::take(&mut self.event_loops), self.stopper());
+        let failed = |error| {
+            log::error!("cannot wait for sockets any more: {error}");
+            stopper.stop();
+        };
+        poller.run_beside(event_loops, failed, || self.serve())?;
+        log::info!("stopped");
+        Ok(())
+    }
+
+    /// Beside the poller's threads: until the server is stopped and nothing is under way.
+    fn serve(self) {
+        self.tell_start();
+        let Server { config, supervisor, poller, routes, workers, disk, frontends, stop, .. } = self;
+        supervisor.tell(State::Ready);
+        let _ = stop.1.recv();
+        // Before anybody is told: who asks on that word must hear it confirmed.
+        routes.admin.stop();
+        supervisor.tell(State::Stopping);
+        log::info!("stopping: no more clients are accepted");
+        for frontend in &frontends {
+            frontend.drain();
+        }
+        poller.broadcast(Event::Drain);
+        // Idle clients have been closed: those that are left are being read, served or told goodbye.
+        // On the admin port others come as long as it lives; only those that are being served count.
+        let [frontend, admin_frontend] = &frontends;
+        let in_flight = || frontend.connections() + admin_frontend.exchanges() + routes.proxy.races();
+        let grace_ends = Instant::now() + config.grace_period;
+        while in_flight() > 0 && Instant::now() < grace_ends {
+            thread::park_timeout(TICK);
+        }
+        if in_flight() > 0 {
+            log::warn!("the grace period is over: cutting {} clients and races", in_flight());
+        }
+        poller.broadcast(Event::Cut);
+        // Once more for the connections that have been hung up on by it: their legs end, too, and with the last the line is written.
+        poller.broadcast(Event::Cut);
+        disk.join();
+        workers.join();
+    }
+
+    fn tell_start(&self) {
+        let list =
+            |addresses: &[SocketAddr]| addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(" and ");
+        log::info!("red-tentacle {} listens on {}", env!("CARGO_PKG_VERSION"), list(&self.addresses));
+        if !self.admin_addresses.is_empty() {
+            log::info!("updates are taken on {}", list(&self.admin_addresses));
+        }
+        access_log::replaced(&self.config.backends);
+    }
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server").field("addresses", &self.addresses).finish_non_exhaustive()
+    }
+}
+
+/// So many threads of that name.
+fn threads(name: &str, count: usize) -> ThreadPool {
+    threadpool::Builder::new().num_threads(count).thread_name(name.into()).thread_stack_size(STACK_BYTES).build()
+}
+
+fn executing(pool: &ThreadPool) -> Disk {
+    let pool = pool.clone();
+    Box::new(move |work| pool.execute(work))
+}
+
+/// Has one front accept clients on these sockets.
+fn open(
+    frontend: &Arc<Frontend>,
+    sockets: Vec<TcpListener>,
+    until: Event,
+    workers: &ThreadPool,
+    service: Arc<dyn Service>,
+) -> Result<Vec<SocketAddr>, StartError> {
+    let handler = Arc::new(Dispatch { service, workers: workers.clone() });
+    let failed = |error: io::Error| StartError::Host(format!("cannot accept clients: {error}"));
+    let mut addresses = Vec::new();
+    for socket in sockets {
+        addresses.push(socket.local_addr().map_err(failed)?);
+        Listener::open(frontend.clone(), socket, until, handler.clone()).map_err(failed)?;
+    }
+    Ok(addresses)
+}
+
+/// Has requests served on a poller's thread if that is quick, else on the workers.
+struct Dispatch {
+    service: Arc<dyn Service>,
+    workers: ThreadPool,
+}
+
+impl Handler for Dispatch {
+    fn has_room(&self, request: &Request) -> bool {
+        self.service.is_quick(request) || self.workers.queued_count() < WORKER_QUEUE_MAX
+    }
+
+    fn handle(&self, request: Request, reply_to: Box<dyn ReplyTo>) {
+        if self.service.is_quick(&request) {
+            return serve(&*self.service, request, reply_to);
+        }
+        let service = self.service.clone();
+        self.workers.execute(move || serve(&*service, request, reply_to));
+    }
+}
+
+fn serve(service: &dyn Service, request: Request, reply_to: Box<dyn ReplyTo>) {
+    // The way back to the client answers 500 if it is dropped by a panic.
+    let _ = catch_unwind(AssertUnwindSafe(|| service.serve(request, reply_to)));
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpStream;
+    use std::panic::resume_unwind;
+    use std::time::Duration;
+
+    use http::{HeaderMap, StatusCode};
+
+    use super::*;
+    use crate::downstream::Limits;
+    use crate::message::{Ready, Reply, ReplyBody, ReplyTo, Source};
+
+    const SOON: Duration = Duration::from_secs(20);
+
+    /// A body that breaks the house after its first bytes.
+    struct PanickingBody(usize);
+
+    impl Read for PanickingBody {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            self.0 += 1;
+            match self.0 {
+                1 => (&b"hello"[..]).read(buffer),
+                2 => Err(io::ErrorKind::WouldBlock.into()),
+                _ => resume_unwind(Box::new("meant")),
+            }
+        }
+    }
+
+    impl Source for PanickingBody {
+        fn when_ready(&mut self, _: Ready) {}
+    }
+
+    /// Answers as the path says. Panics without the hook's noise.
+    struct Panicking;
+
+    impl Service for Panicking {
+        fn serve(&self, request: Request, reply_to: Box<dyn ReplyTo>) {
+            let reply = match request.target.path() {
+                "/before" => resume_unwind(Box::new("meant")),
+                "/midway" => Reply {
+                    status: StatusCode::OK,
+                    headers: HeaderMap::new(),
+                    body: ReplyBody::Stream { length: Some(10), source: Box::new(PanickingBody(0)) },
+                },
+                _ => Reply::text(StatusCode::OK, "fine"),
+            };
+            reply_to.send(reply, Box::new(drop));
+        }
+
+        fn is_quick(&self, request: &Request) -> bool {
+            request.target.path() == "/fine"
+        }
+    }
+
+    /// Everything that a client gets until its connection ends, and whether it ends in order.
+    fn get(address: SocketAddr, path: &str) -> (String, bool) {
+        let mut client = TcpStream::connect_timeout(&address, SOON).expect("a connection");
+        client.set_read_timeout(Some(SOON)).expect("a timeout");
+        let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+        client.write_all(request.as_bytes()).expect("the front reads");
+        let mut bytes = Vec::new();
+        let ended = client.read_to_end(&mut bytes);
+        (String::from_utf8_lossy(&bytes).into_owned(), ended.is_ok())
+    }
+
+    #[test]
+    fn a_panic_in_an_exchange_is_answered_and_costs_nobody_else_anything() {
+        let config = Config::new(Vec::new());
+        let socket = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let (poller, event_loop) = Poller::new().expect("a poller");
+        let polling = thread::spawn(move || event_loop.run());
+        let workers = ThreadPool::new(1);
+        let limits = Limits::new(config.max_head, config.max_body, &config.spool_dir);
+        let frontend = Frontend::new(poller.clone(), limits, 16, SOON);
+        let address = open(&frontend, vec![socket], Event::Drain, &workers, Arc::new(Panicking)).expect("a port")[0];
+        for _ in 0..3 {
+            let (reply, in_order) = get(address, "/before");
+            assert!(reply.starts_with("HTTP/1.1 500 ") && reply.ends_with("Internal error\n") && in_order, "{reply}");
+            let (reply, in_order) = get(address, "/fine");
+            assert!(reply.starts_with("HTTP/1.1 200 ") && reply.ends_with("fine\n") && in_order, "{reply}");
+            let (reply, in_order) = get(address, "/midway");
+            assert!(reply.starts_with("HTTP/1.1 200 ") && reply.ends_with("hello") && !in_order, "{reply}");
+        }
+        workers.join();
+        assert_eq!((frontend.exchanges(), workers.panic_count()), (0, 0));
+        poller.stop();
+        polling.join().expect("no panic").expect("the poller ends");
+    }
+}

@@ -1,0 +1,157 @@
+//! What answers requests, `admin` or `proxy`, and on which terms it takes them. Knows nothing of listeners or threads.
+
+use std::sync::Arc;
+
+use crate::access_log::{self, Entry};
+use crate::admin::{Admin, FORM_BYTES_MAX, FORM_TIME, Guard};
+use crate::config::{AdminToken, Config};
+use crate::downstream::{BodyPolicy, Eviction, Limits};
+use crate::host::{ConnectionLimits, Host};
+use crate::message::{Networks, Refusal, ReplyTo, Request, SpoolMemory};
+use crate::proxy::{Disk, Proxy, Rules, answer_alone};
+use crate::race::{Linger, Reaper};
+use crate::runtime::poller::Poller;
+use crate::upstream::Backends;
+use crate::upstream::{ConnectOptions, Lookup, Upstream};
+
+/// Legs that are begun on a poller's thread: some microseconds each. Of more, a worker begins them, and other clients don't
+/// wait meanwhile.
+const QUICK_LEGS_MAX: usize = 8;
+/// Their heads always have room for a target and a token of the longest.
+const ADMIN_HEAD_BYTES: usize = 32 * 1024;
+
+/// What answers requests.
+pub(super) struct Routes {
+    pub(super) admin: Admin,
+    pub(super) proxy: Arc<Proxy>,
+    admin_on_proxy_port: bool,
+}
+
+/// Serves the requests from one port.
+pub(super) trait Service: Send + Sync {
+    /// Answers the request, now or later. May take some milliseconds.
+    fn serve(&self, request: Request, reply_to: Box<dyn ReplyTo>);
+    /// Whether that takes some microseconds and never the disk: then waking a worker would cost more.
+    fn is_quick(&self, request: &Request) -> bool;
+}
+
+/// Where clients come in.
+pub(super) struct ProxyPort(pub(super) Arc<Routes>);
+
+/// Where operators and probes do.
+pub(super) struct AdminPort(pub(super) Arc<Routes>);
+
+impl Service for ProxyPort {
+    fn serve(&self, request: Request, reply_to: Box<dyn ReplyTo>) {
+        if self.0.is_update(&request) {
+            return self.0.answer(&request, reply_to);
+        }
+        self.0.proxy.serve(request, reply_to);
+    }
+
+    fn is_quick(&self, request: &Request) -> bool {
+        self.0.proxy.legs_of_a_race() <= QUICK_LEGS_MAX && !self.0.is_update(request)
+    }
+}
+
+impl Service for AdminPort {
+    fn serve(&self, request: Request, reply_to: Box<dyn ReplyTo>) {
+        match self.0.admin.probed(&request) {
+            // One every few seconds, for ever: nobody wants to read that.
+            Some(probed) => reply_to.send(probed.unwrap_or_else(|refusal| refusal.reply()), Box::new(drop)),
+            None => self.0.answer(&request, reply_to),
+        }
+    }
+
+    fn is_quick(&self, _: &Request) -> bool {
+        false
+    }
+}
+
+impl Routes {
+    fn is_update(&self, request: &Request) -> bool {
+        self.admin_on_proxy_port && Admin::is_update(&request.target)
+    }
+
+    /// On which terms the body of a request about the proxy itself is taken. Strangers are refused without it.
+    fn body_policy(&self, request: &Request) -> BodyPolicy {
+        if !self.admin.wants_body(request) {
+            return BodyPolicy::Reject;
+        }
+        BodyPolicy::Limited { bytes_max: FORM_BYTES_MAX, time: FORM_TIME, too_long: Refusal::FormTooLong }
+    }
+
+    /// A request about the proxy itself.
+    fn answer(&self, request: &Request, reply_to: Box<dyn ReplyTo>) {
+        let entry = Entry::new(request, self.proxy.origin_of(request));
+        let (reply, refusal) = match self.admin.answer(request) {
+            Ok(reply) => (reply, None),
+            Err(refusal) => (refusal.reply(), Some(refusal)),
+        };
+        answer_alone(reply_to, entry, reply, refusal);
+    }
+}
+
+/// Makes them by the configuration. An error names what can't be used.
+pub(super) fn routes(
+    config: &Config,
+    connection_limits: ConnectionLimits,
+    poller: &Poller,
+    disk: Disk,
+    lookup: Arc<dyn Lookup>,
+) -> Result<Routes, String> {
+    let options = ConnectOptions {
+        timeout: config.timeout,
+        idle_timeout: config.idle_timeout,
+        idle_connections_max: config.max_idle_connections,
+        dns_ttl: config.dns_ttl,
+        connections_max: connection_limits.upstream,
+        own_roots: config.ca_certificates.clone(),
+    };
+    let upstream = Upstream::new(options, lookup, poller.clone())
+        .map_err(|bad| format!("cannot trust certificate {} of --ca-file: {}", bad.number, bad.reason))?;
+    let backends = Arc::new(Backends::new(config.backends.clone(), upstream));
+    let token = config.admin_token.as_ref().map(AdminToken::as_str);
+    let guard = Guard::new(token, &config.admin_host, &config.admin_from);
+    let linger = Linger { safe: config.linger, not_safe: config.linger_unsafe };
+    let replaced = backends.clone();
+    let replace = move |addresses: Vec<_>| {
+        access_log::replaced(&addresses);
+        connection_limits.complaint(addresses.len()).iter().for_each(|complaint| log::warn!("{complaint}"));
+        replaced.replace(addresses);
+    };
+    let rules = Rules {
+        success: config.success.clone(),
+        host: config.host,
+        via: config.via,
+        trusted_proxies: Networks::new(&config.trusted_proxies),
+        unanswered_max: config.max_unanswered.get(),
+    };
+    let proxy = Proxy::new(rules, backends, disk, Reaper::new(linger, poller));
+    Ok(Routes { admin: Admin::new(guard, Box::new(replace)), proxy, admin_on_proxy_port: config.admin_on_proxy_port })
+}
+
+/// What clients may send.
+pub(super) fn limits(config: &Config, host: &Host, routes: &Arc<Routes>) -> Limits {
+    let routes = routes.clone();
+    let body_policy = move |request: &Request| {
+        if routes.is_update(request) { routes.body_policy(request) } else { BodyPolicy::Default }
+    };
+    let spool_memory = Arc::new(SpoolMemory::within(host.memory_bytes));
+    Limits {
+        spool_memory,
+        body_policy: Arc::new(body_policy),
+        ..Limits::new(config.max_head, config.max_body, &config.spool_dir)
+    }
+}
+
+/// What operators and probes may send: a head and a form in some seconds each, and into memory that clients can't take.
+pub(super) fn admin_limits(config: &Config, routes: &Arc<Routes>) -> Limits {
+    let routes = routes.clone();
+    Limits {
+        head_time: FORM_TIME,
+        body_policy: Arc::new(move |request| routes.body_policy(request)),
+        eviction: Eviction::Oldest,
+        ..Limits::new(config.max_head.max(ADMIN_HEAD_BYTES), FORM_BYTES_MAX, &config.spool_dir)
+    }
+}

@@ -1,0 +1,92 @@
+//! The double of what clients have in common, without listeners and without a disk.
+
+use std::net::{SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use socket2::{Domain, Socket, Type};
+
+use crate::downstream::client::socket::Client;
+use crate::downstream::connection_table::ConnectionTable;
+use crate::downstream::limits::{Eviction, Limits};
+use crate::downstream::splice::Pipes;
+use crate::message::{ReplyTo, Request};
+use crate::runtime::poller::Poller;
+use crate::runtime::sync::atomic::AtomicBool;
+use crate::runtime::sync::{Arc, Weak};
+
+/// Takes every request.
+pub trait Handler: Send + Sync {
+    fn has_room(&self, _: &Request) -> bool {
+        true
+    }
+
+    fn handle(&self, request: Request, reply_to: Box<dyn ReplyTo>);
+}
+
+impl<F: Fn(Request, Box<dyn ReplyTo>) + Send + Sync> Handler for F {
+    fn handle(&self, request: Request, reply_to: Box<dyn ReplyTo>) {
+        self(request, reply_to);
+    }
+}
+
+pub struct Frontend {
+    pub poller: Poller,
+    pub limits: Arc<Limits>,
+    pub write_timeout: Duration,
+    pub pipes: Pipes,
+    pub table: ConnectionTable,
+    pub disk: NoDisk,
+    pub exchanges: AtomicUsize,
+    pub draining: AtomicBool,
+}
+
+pub struct ListenerContext {
+    pub frontend: Arc<Frontend>,
+    pub handler: Arc<dyn Handler>,
+}
+
+/// No body of a model's is so long.
+pub struct NoDisk;
+
+#[allow(clippy::unused_self)] // The real one has a thread.
+impl NoDisk {
+    pub fn start(&self) -> bool {
+        false
+    }
+
+    pub fn run(&self, work: Box<dyn FnOnce() + Send>) {
+        work();
+    }
+}
+
+impl Frontend {
+    pub fn new(write_timeout: Duration) -> Arc<Frontend> {
+        Arc::new(Frontend {
+            poller: Poller::with_sockets(),
+            limits: Arc::new(Limits::new(1024, 0, &std::env::temp_dir())),
+            write_timeout,
+            pipes: Pipes::default(),
+            table: ConnectionTable::new(8, Eviction::Oldest),
+            disk: NoDisk,
+            exchanges: AtomicUsize::new(0),
+            draining: AtomicBool::new(false),
+        })
+    }
+
+    /// Lets a client in: its own side of the connection, which holds little and doesn't wait.
+    pub fn let_in(self: &Arc<Frontend>, handler: Arc<dyn Handler>) -> (Socket, Weak<Client>) {
+        let (near, far) = Socket::pair(Domain::UNIX, Type::STREAM, None).expect("two sockets");
+        near.set_nonblocking(true).expect("a socket");
+        near.set_send_buffer_size(4096).expect("a small buffer");
+        far.set_nonblocking(true).expect("a socket");
+        let peer = SocketAddr::from(([127, 0, 0, 1], 1));
+        let context = Arc::new(ListenerContext { frontend: self.clone(), handler });
+        let client = Client::open(context, TcpStream::from(near), peer).expect("a place in the poller");
+        (far, Arc::downgrade(&client))
+    }
+
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::SeqCst)
+    }
+}
