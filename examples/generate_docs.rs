@@ -106,7 +106,7 @@ const EXIT_CODES: &str = "
 
 /// What docs/flags.md says of a flag beyond the help, in Markdown.
 const BEYOND_HELP: &[(&str, &str)] = &[
-    ("backends", "Not needed with `--demo`; updates replace them ([operations](operations.md#health-and-updates))."),
+    ("backends", "Not needed with `--demo`; updates replace them ([operations](operations.md#updates))."),
     ("success", "[Which answers win](races.md#which-answers-win) has the rest."),
     ("linger", "`0s` hangs up on them when the verdict falls."),
     ("linger-unsafe", "[What that means for POST](races.md#what-that-means-for-post)."),
