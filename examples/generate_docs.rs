@@ -36,8 +36,8 @@ On the admin port
 .B /healthz
 answers 200 while the process lives, and
 .B /readyz
-answers 200 and, from the first signal on, 503: it says that the process isn't stopping, and nothing of backends. Everybody may
-ask.
+answers 200 and, from the first signal on, 503: it says that the process isn't stopping, and nothing of backends. No token
+is needed.
 .SH "SIGNALS"
 .TP
 .BR SIGTERM ", " SIGINT
@@ -129,7 +129,7 @@ const BEYOND_HELP: &[(&str, &str)] = &[
         "If none can be closed, new ones wait ([when there are too many](capacity.md#when-there-are-too-many-clients)).",
     ),
     ("trusted-proxies", "`none` believes no proxy ([what counts](security.md#proxies-before-this-one))."),
-    ("workers", "Those of more than 8 backends; they take updates, too."),
+    ("workers", "Many are more than 8. They take updates, too."),
     ("admin-listen", "`off` for nowhere."),
     ("admin-token-file", "[Who may update](security.md#who-may-update) has the rules."),
     ("grace-period", "[Stopping](operations.md#stopping)."),
