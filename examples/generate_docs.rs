@@ -204,8 +204,9 @@ fn flags(command: &Command) -> String {
     for arg in command.get_arguments() {
         if arg.get_help_heading() != heading {
             heading = arg.get_help_heading();
-            text += &format!("\n## {}\n\n", heading.unwrap_or("Others"));
-            text += "| flag | variable | value | default | meaning |\n|---|---|---|---|---|\n";
+            text += "\n## ";
+            text += heading.unwrap_or("Others");
+            text += "\n\n| flag | variable | value | default | meaning |\n|---|---|---|---|---|\n";
         }
         text += &row(arg);
     }

@@ -41,7 +41,7 @@ fn pages() -> Vec<(String, String)> {
             let name = entry.file_name().and_then(|name| name.to_str()).unwrap_or_default();
             if entry.is_dir() && !["target", ".git", "runs", "corpus"].contains(&name) {
                 folders.push(entry);
-            } else if name.ends_with(".md") {
+            } else if entry.extension().is_some_and(|extension| extension == "md") {
                 let path = entry.strip_prefix(root()).expect("in the tree").to_str().expect("UTF-8").to_owned();
                 pages.push((path.clone(), read(&path)));
             }
@@ -198,7 +198,8 @@ fn every_file_that_a_page_names_is_there() {
     if root().join("src/front").exists() {
         return;
     }
-    let is_file = |word: &&str| word.ends_with(".rs") && word.contains('/') && !word.contains([' ', '*', '{']);
+    let is_rust = |word: &str| Path::new(word).extension().is_some_and(|extension| extension == "rs");
+    let is_file = |word: &&str| is_rust(word) && word.contains('/') && !word.contains([' ', '*', '{']);
     let is_there = |path: &str| [root().join(path), root().join("src").join(path)].iter().any(|path| path.is_file());
     let (mut breaches, mut named) = (Vec::new(), 0);
     for (path, page) in pages() {
