@@ -1,4 +1,4 @@
-//! Writes the man page and the shells' completions from the table of flags: `cargo run --example generate_docs`.
+//! Writes the man page, the shells' completions and docs/flags.md from the table of flags: `cargo run --example generate_docs`.
 //! With `--check` it writes nothing, and fails where a file isn't what it would write. Nothing of it is in the program.
 
 use std::fs;
@@ -16,7 +16,7 @@ const MANUAL: &str = "System administration";
 /// What it is, in roff.
 const DESCRIPTION: &str = r".SH DESCRIPTION
 Sends every request to all backends at once and gives the client the first answer that counts as success, 2xx if it isn't told
-otherwise. When nobody succeeds, the client gets a 502 that says why, backend by backend.
+otherwise. When no backend succeeds, the client gets a 502 that says why, backend by backend.
 .PP
 A flag beats its environment variable, which beats the default. Durations are written 500ms, 1.5s, 5s, 1m30s, 1h; sizes
 512B, 16KiB, 10MiB, 1GiB, or 10M and 10MB for 10MiB; addresses to listen on 127.0.0.1:8080, [::1]:8080, localhost:8080, and
@@ -36,8 +36,8 @@ On the admin port
 .B /healthz
 answers 200 while the process lives, and
 .B /readyz
-answers 200 and, from the first signal on, 503: it says that the process isn't stopping, and nothing of backends. Everybody may
-ask.
+answers 200 and, from the first signal on, 503: it says that the process isn't stopping, and nothing of backends. No token
+is needed.
 .SH "SIGNALS"
 .TP
 .BR SIGTERM ", " SIGINT
@@ -45,7 +45,7 @@ The first finishes what is under way, for at most the grace period; the second e
 .SH "EXIT STATUS"
 .TP
 .B 0
-after a signal, \-\-check, \-\-help, or an errand that succeeded
+after a signal, \-\-check, \-\-help, or a \-\-health or \-\-update that succeeded
 .TP
 .B 1
 the host lacks something (an address in use, say), or \-\-health or \-\-update failed
@@ -79,8 +79,71 @@ red\-tentacle \-\-health
 .BR systemd.socket (5)
 "#;
 
+/// What docs/flags.md begins with.
+const FLAGS: &str = "\
+<!-- Written by `cargo run --example generate_docs`: change the table of flags in src/config/flags, or that example. -->
+
+# Flags
+
+A flag beats its environment variable, which beats the default. A bad value stops the start with exit code 2 and one line that names it;
+`--check` shows what each value becomes. `--help` prints this page in short, and `packaging/man` has it as a man page.
+
+- Durations are written `500ms`, `1.5s`, `5s`, `1m30s`, `1h`; they are exact to the millisecond, and at most a day.
+- Sizes are written `512B`, `16KiB`, `10MiB`, `1GiB`. All units are powers of 1024, in either case: `10M`, `10MB` and `10m` are `10MiB`.
+- Addresses to listen on are written `127.0.0.1:8080` or `[::1]:8080`; `:8080`, `*:8080` and `8080` are every address of this host,
+  `localhost:8080` its loopback addresses, both for IPv4 and, where it exists, IPv6. There are no other names.
+";
+
+/// What docs/flags.md ends with.
+const EXIT_CODES: &str = "
+## Exit codes
+
+- 0 after SIGTERM, SIGINT, `--check` and `--help`, and after `--health` and `--update` that succeed.
+- 1 if the host lacks something (an address in use, say), or `--health` or `--update` fail, or after a second signal. The first signal
+  finishes what is under way, the second ends at once.
+- 2 if the command line, the environment or a socket that is handed over is wrong, but 1 with `--health`, since Docker reserves 2 there.
+";
+
+/// What docs/flags.md says of a flag beyond the help, in Markdown.
+const BEYOND_HELP: &[(&str, &str)] = &[
+    ("backends", "Not needed with `--demo`; updates replace them ([operations](operations.md#updates))."),
+    ("success", "[Which answers win](races.md#which-answers-win) has the rest."),
+    ("linger", "`0s` hangs up on them when the verdict falls."),
+    ("linger-unsafe", "[What that means for POST](races.md#what-that-means-for-post)."),
+    (
+        "timeout",
+        "The second begins with the last byte of the request: a long poll needs one that is longer than it takes.",
+    ),
+    ("host", "`preserve` sends the client's own."),
+    ("via", "Clients get it in any case."),
+    ("max-idle-connections", "Each is kept for at most 4 s."),
+    (
+        "ca-file",
+        "A backend's own certificate that is marked as an authority (`CA:TRUE`) is refused all the same: issue one from it \
+         ([TLS](security.md#when-tls-fails)).",
+    ),
+    ("max-head", "At `256KiB` 10,000 such clients hold 2.5 GiB."),
+    ("spool-dir", "Tried at the start; `507` when it is full."),
+    (
+        "max-connections",
+        "If none can be closed, new ones wait ([when there are too many](capacity.md#when-there-are-too-many-clients)).",
+    ),
+    ("trusted-proxies", "`none` believes no proxy ([what counts](security.md#proxies-before-this-one))."),
+    ("workers", "Many are more than 8. They take updates, too."),
+    ("admin-listen", "`off` for nowhere."),
+    ("admin-token-file", "[Who may update](security.md#who-may-update) has the rules."),
+    ("grace-period", "[Stopping](operations.md#stopping)."),
+    ("log-level", "[Logs](operations.md#logs)."),
+    (
+        "health",
+        "Without a URL (in the variable: `on`; `off` or nothing asks nothing) `/readyz` at `--admin-listen` is asked or, if that is \
+         `off`, whether `--listen` accepts connections.",
+    ),
+    ("update", "With 0 once that proxy has said that it took the list, else with 1."),
+];
+
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let (mut check, mut folder) = (false, Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging"));
+    let (mut check, mut folder) = (false, PathBuf::from(env!("CARGO_MANIFEST_DIR")));
     for argument in std::env::args().skip(1) {
         match argument.as_str() {
             "--check" => check = true,
@@ -103,15 +166,18 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     Err(format!("not what the flags say; run `cargo run --example generate_docs`: {}", stale.join(", ")).into())
 }
 
-/// Every file's path, and what is to be in it.
+/// Every file's path from the root of the repository, and what is to be in it.
 fn files() -> io::Result<Vec<(PathBuf, Vec<u8>)>> {
     let command = red_tentacle::config::command();
-    let mut files = vec![("man/red-tentacle.8".into(), man(&command)?)];
+    let mut files = vec![
+        ("packaging/man/red-tentacle.8".into(), man(&command)?),
+        ("docs/flags.md".into(), flags(&command).into_bytes()),
+    ];
     let names = [(Shell::Bash, "red-tentacle.bash"), (Shell::Zsh, "_red-tentacle"), (Shell::Fish, "red-tentacle.fish")];
     for (shell, name) in names {
         let mut text = Vec::new();
         clap_complete::generate(shell, &mut command.clone().mut_args(hinted), "red-tentacle", &mut text);
-        files.push((Path::new("completions").join(name), text));
+        files.push((Path::new("packaging/completions").join(name), text));
     }
     Ok(files)
 }
@@ -129,6 +195,42 @@ fn man(command: &Command) -> io::Result<Vec<u8>> {
     man.render_options_section(&mut text)?;
     text.extend_from_slice(MORE.as_bytes());
     Ok(text)
+}
+
+/// All flags in Markdown, a table for each heading of the help.
+fn flags(command: &Command) -> String {
+    let mut text = FLAGS.to_owned();
+    let mut heading = None;
+    for arg in command.get_arguments() {
+        if arg.get_help_heading() != heading {
+            heading = arg.get_help_heading();
+            text += "\n## ";
+            text += heading.unwrap_or("Others");
+            text += "\n\n| flag | variable | value | default | meaning |\n|---|---|---|---|---|\n";
+        }
+        text += &row(arg);
+    }
+    text + EXIT_CODES
+}
+
+/// A flag's row. The second line of its help is `[default: …] [env: …]`.
+fn row(arg: &Arg) -> String {
+    let (name, help) = (arg.get_long().expect("a flag"), arg.get_help().expect("help").to_string());
+    let (meaning, notes) = help.split_once('\n').expect("two lines of help");
+    let (default, variable) = notes.rsplit_once("[env: ").expect("a variable");
+    let variable = variable.trim_end_matches(']');
+    let default = default.trim().strip_prefix("[default: ").and_then(|text| text.strip_suffix(']')).unwrap_or_default();
+    let default = if default.contains(' ') { default.to_owned() } else { words(default) };
+    let value = arg.get_value_names().and_then(<[_]>::first).map(|value| words(value)).unwrap_or_default();
+    let more = BEYOND_HELP.iter().find(|(flag, _)| *flag == name).map(|(_, more)| format!(". {more}"));
+    let more = more.unwrap_or_default();
+    format!("| `--{name}` | `{variable}` | {value} | {default} | {meaning}{more} |\n")
+}
+
+/// Words between bars as code, each by itself: a bar would end the cell.
+fn words(text: &str) -> String {
+    let words: Vec<String> = text.split('|').filter(|word| !word.is_empty()).map(|word| format!("`{word}`")).collect();
+    words.join(", ")
 }
 
 /// What a shell may offer as the value: the words between bars that aren't placeholders, a file, or nothing (a URL, say) rather

@@ -210,7 +210,7 @@ def arguments():
         "--out", default=os.path.join(ROOT, "benches/runs", time.strftime("%Y-%m-%d")), metavar="FOLDER"
     )
     parser.add_argument("--md", default="", help="write the checks' table here")
-    parser.add_argument("--readme", action="store_true", help="the table as README has it")
+    parser.add_argument("--readme", action="store_true", help="the table as docs/benchmark.md has it")
     return parser.parse_intermixed_args()
 
 

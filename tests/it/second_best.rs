@@ -346,7 +346,7 @@ fn a_leg_that_was_held_back_is_called_up_before_a_page_wins() {
     }
 }
 
-/// README's table, row by row.
+/// The table of docs/races.md, row by row.
 #[test]
 fn which_answers_win_for_which_request() {
     let rows: [(&str, &[&str], &str, bool); 15] = [

@@ -268,13 +268,13 @@ fn no_test_sleeps() {
 }
 
 #[test]
-fn every_flag_is_in_the_readme_and_in_a_test() {
-    let (readme, tests) = (read("README.md"), read("tests/it/flags.rs"));
+fn every_flag_is_in_the_page_of_flags_and_in_a_test() {
+    let (page, tests) = (read("docs/flags.md"), read("tests/it/flags.rs"));
     let mut breaches = Vec::new();
     for (name, variable) in config::flags() {
         let row = format!("| `--{name}` | `{variable}` |");
-        if !readme.contains(&row) {
-            breaches.push(format!("README.md: {row}"));
+        if !page.contains(&row) {
+            breaches.push(format!("docs/flags.md: {row}"));
         }
         if !tests.contains(&format!("\"--{name}\"")) {
             breaches.push(format!("tests/it/flags.rs: --{name}"));
