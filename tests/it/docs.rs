@@ -194,10 +194,6 @@ fn anchors(page: &str) -> impl Iterator<Item = String> {
 /// Files of the program by their paths from `src`, and those of the whole tree by theirs.
 #[test]
 fn every_file_that_a_page_names_is_there() {
-    // The pages speak of the layout to come: this goes with the last of the old one.
-    if root().join("src/front").exists() {
-        return;
-    }
     let is_rust = |word: &str| Path::new(word).extension().is_some_and(|extension| extension == "rs");
     let is_file = |word: &&str| is_rust(word) && word.contains('/') && !word.contains([' ', '*', '{']);
     let is_there = |path: &str| [root().join(path), root().join("src").join(path)].iter().any(|path| path.is_file());
