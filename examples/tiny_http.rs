@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, bounded};
 use http::{HeaderMap, HeaderName, Method, Version, header};
 use red_tentacle::message::parse_addresses;
-use red_tentacle::message::{Delivered, Delivery, Departure, ReplyTo, Request, SpoolWriter, Target};
-use red_tentacle::message::{Refusal, Reply, ReplyBody, Source};
+use red_tentacle::message::{BodySource, Refusal, Reply, ReplyBody};
+use red_tentacle::message::{Delivery, Disconnect, OnDelivered, ReplyTo, Request, SpoolWriter, Target};
 use red_tentacle::proxy::{Proxy, Rules};
 use red_tentacle::race::{Linger, Reaper};
 use red_tentacle::runtime::poller::Poller;
@@ -82,7 +82,7 @@ struct Client {
 
 /// A body that waits for what comes next.
 struct Waiting {
-    source: Box<dyn Source>,
+    source: Box<dyn BodySource>,
     ready: Receiver<()>,
 }
 
@@ -102,12 +102,12 @@ impl Read for Waiting {
 }
 
 impl ReplyTo for Client {
-    fn send(self: Box<Self>, reply: Reply, delivered: Delivered) {
+    fn send(self: Box<Self>, reply: Reply, delivered: OnDelivered) {
         let Client { request, repliers } = *self;
         repliers.execute(move || delivered(respond(request, reply)));
     }
 
-    fn departure(&self) -> Arc<dyn Departure> {
+    fn disconnect(&self) -> Arc<dyn Disconnect> {
         Arc::new(Unnoticed)
     }
 }
@@ -129,6 +129,6 @@ fn respond(request: tiny_http::Request, reply: Reply) -> Delivery {
     request.respond(response).map_or_else(Delivery::BodyBroke, |()| Delivery::Whole)
 }
 
-impl Departure for Unnoticed {
+impl Disconnect for Unnoticed {
     fn when_gone(&self, _: Box<dyn FnOnce() + Send>) {}
 }

@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 
 use http::{Method, StatusCode};
 
-use crate::message::origin::Origin;
+use crate::message::forwarded::Forwarded;
 use crate::message::{Delivery, Elapsed, Excerpt, Outcome, Reason, Refusal, Request, ShownTarget, Target};
 
 /// What is known of one exchange until it is finished.
 pub struct Entry {
-    origin: Origin,
+    origin: Forwarded,
     method: Method,
     target: Target,
     received: Instant,
@@ -37,7 +37,7 @@ pub struct LegEntry<'a> {
 
 impl Entry {
     /// The entry of a request that has just arrived.
-    pub fn new(request: &Request, origin: Origin) -> Entry {
+    pub fn new(request: &Request, origin: Forwarded) -> Entry {
         Entry {
             origin,
             method: request.method.clone(),
@@ -153,7 +153,7 @@ mod tests {
             peer: "192.0.2.7:1234".parse().expect("an address"),
             received: Instant::now(),
         };
-        Entry::new(&request, Origin::of(&request, &Networks::default()))
+        Entry::new(&request, Forwarded::of(&request, &Networks::default()))
     }
 
     #[test]

@@ -11,7 +11,7 @@ use crate::downstream::eviction::Activity;
 use crate::downstream::parking::Parking;
 use crate::downstream::reply_writer::{ReplyWriter, Stop};
 use crate::downstream::responder::Responder;
-use crate::message::{Delivered, Delivery};
+use crate::message::{Delivery, OnDelivered};
 use crate::runtime::poller::Event;
 use crate::runtime::sync::Arc;
 
@@ -25,11 +25,11 @@ pub(crate) struct Relay {
 pub(crate) struct PendingReply {
     responder: Box<Responder>,
     writer: ReplyWriter,
-    delivered: Delivered,
+    delivered: OnDelivered,
 }
 
 impl PendingReply {
-    pub(crate) fn new(responder: Box<Responder>, writer: ReplyWriter, delivered: Delivered) -> Box<PendingReply> {
+    pub(crate) fn new(responder: Box<Responder>, writer: ReplyWriter, delivered: OnDelivered) -> Box<PendingReply> {
         Box::new(PendingReply { responder, writer, delivered })
     }
 

@@ -12,7 +12,7 @@ use crate::downstream::client::socket::Client;
 use crate::downstream::frontend::Frontend;
 use crate::downstream::frontend::ListenerContext;
 use crate::downstream::limits::Limits;
-use crate::message::{Ready, Reply, ReplyBody, ReplyTo, Request, Source};
+use crate::message::{BodySource, OnReady, Reply, ReplyBody, ReplyTo, Request};
 use crate::runtime::poller::{Event, EventHandler, Poller};
 
 const SOON: Duration = Duration::from_secs(10);
@@ -21,7 +21,7 @@ const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 
 /// A body of a byte, which comes when the test says so.
 #[derive(Clone)]
-struct Late(Arc<Mutex<(bool, Option<Ready>)>>, io::Cursor<&'static [u8]>);
+struct Late(Arc<Mutex<(bool, Option<OnReady>)>>, io::Cursor<&'static [u8]>);
 
 impl Late {
     fn come(&self) {
@@ -41,8 +41,8 @@ impl Read for Late {
     }
 }
 
-impl Source for Late {
-    fn when_ready(&mut self, ready: Ready) {
+impl BodySource for Late {
+    fn when_ready(&mut self, ready: OnReady) {
         self.0.lock().1 = Some(ready);
     }
 }

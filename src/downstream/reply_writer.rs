@@ -9,7 +9,7 @@ use crate::downstream::eviction::Activity;
 use crate::downstream::h1::encode::{CHUNK_PREFIX_BYTES, Framing, LAST_CHUNK, chunk_prefix};
 use crate::downstream::rate_meter::RateMeter;
 use crate::downstream::splice::{Pipe, Pipes};
-use crate::message::{Delivery, Ready, Source};
+use crate::message::{BodySource, Delivery, OnReady};
 
 /// A body is read in pieces of this size, and a client that takes none of it holds two: bigger ones save no system calls worth the
 /// memory.
@@ -28,7 +28,7 @@ pub(crate) struct ReplyWriter {
     bytes: Vec<u8>,
     written: usize,
     /// `None` once all of it has been read, or no more can be.
-    source: Option<Box<dyn Source>>,
+    source: Option<Box<dyn BodySource>>,
     /// How it broke off. What came before is written first.
     broken: Option<io::Error>,
     /// How much of a body of known length is still to be read.
@@ -80,7 +80,12 @@ enum Filled {
 
 impl ReplyWriter {
     /// A head, and the body behind it.
-    pub(crate) fn new(head: Vec<u8>, framing: Framing, source: Option<Box<dyn Source>>, now: Instant) -> ReplyWriter {
+    pub(crate) fn new(
+        head: Vec<u8>,
+        framing: Framing,
+        source: Option<Box<dyn BodySource>>,
+        now: Instant,
+    ) -> ReplyWriter {
         ReplyWriter {
             framing,
             bytes: head,
@@ -99,7 +104,7 @@ impl ReplyWriter {
     }
 
     /// Has `ready` called whenever more of the body may have come.
-    pub(crate) fn when_ready(&mut self, ready: Ready) {
+    pub(crate) fn when_ready(&mut self, ready: OnReady) {
         if let Some(source) = &mut self.source {
             source.when_ready(ready);
         }
@@ -291,7 +296,7 @@ fn is_unsupported(error: &io::Error) -> bool {
 /// after the last one the source is asked once more, since only its end frees the line that it came on.
 fn append_piece(
     bytes: &mut Vec<u8>,
-    source: &mut dyn Source,
+    source: &mut dyn BodySource,
     framing: Framing,
     left: Option<u64>,
 ) -> io::Result<usize> {

@@ -8,11 +8,11 @@ use crate::downstream::relay::PendingReply;
 use crate::downstream::reply_writer::ReplyWriter;
 use crate::downstream::responder::Responder;
 use crate::downstream::tunnel::Tunnel;
-use crate::message::{Delivered, Delivery, Departure, FarSide, Reply, ReplyBody, ReplyTo};
+use crate::message::{Delivery, Disconnect, OnDelivered, Reply, ReplyBody, ReplyTo, TunnelPeer};
 use crate::runtime::sync::Arc;
 
 impl ReplyTo for Responder {
-    fn send(mut self: Box<Self>, reply: Reply, delivered: Delivered) {
+    fn send(mut self: Box<Self>, reply: Reply, delivered: OnDelivered) {
         let (mut bytes, framing) = self.begin_with_head(&reply);
         let has_body = !matches!(framing, Framing::None { .. });
         let source = match reply.body {
@@ -31,7 +31,7 @@ impl ReplyTo for Responder {
         PendingReply::new(self, ReplyWriter::new(bytes, framing, source, Instant::now()), delivered).send(&client);
     }
 
-    fn join(mut self: Box<Self>, head: Reply, far: Box<dyn FarSide>, ended: Delivered) {
+    fn join(mut self: Box<Self>, head: Reply, far: Box<dyn TunnelPeer>, ended: OnDelivered) {
         let (bytes, _) = self.begin_with_head(&head);
         let Some(mut connection) = self.connection.take() else { return };
         // Before the 101: who has read it may send its last bytes and end, and hasn't left.
@@ -45,7 +45,7 @@ impl ReplyTo for Responder {
         }
     }
 
-    fn departure(&self) -> Arc<dyn Departure> {
+    fn disconnect(&self) -> Arc<dyn Disconnect> {
         self.client.clone()
     }
 }

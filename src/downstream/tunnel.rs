@@ -12,7 +12,7 @@ use crate::downstream::eviction::Activity;
 use crate::downstream::flow::Progress;
 use crate::downstream::parking::Parking;
 use crate::downstream::tunnel_ends::{ROUNDS_MAX, TunnelEnds};
-use crate::message::{Delivered, Delivery, FarSide};
+use crate::message::{Delivery, OnDelivered, TunnelPeer};
 use crate::runtime::poller::Event;
 use crate::runtime::sync::Arc;
 
@@ -104,7 +104,7 @@ impl Drop for Held {
 
 impl Tunnel {
     /// Joins the two; `unread` is what the client has sent already.
-    pub(crate) fn open(client: Arc<Client>, unread: Vec<u8>, mut far: Box<dyn FarSide>, ended: Delivered) {
+    pub(crate) fn open(client: Arc<Client>, unread: Vec<u8>, mut far: Box<dyn TunnelPeer>, ended: OnDelivered) {
         let tunnel = Arc::new(Tunnel { client, ends: Parking::new() });
         let is_cut = {
             let mut state = tunnel.client.state();

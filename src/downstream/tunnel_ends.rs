@@ -11,7 +11,7 @@ use socket2::SockRef;
 use crate::downstream::client::socket::Client;
 use crate::downstream::eviction::Activity;
 use crate::downstream::flow::{Failed, Flow, Progress, now};
-use crate::message::{Delivered, Delivery, FarSide};
+use crate::message::{Delivery, OnDelivered, TunnelPeer};
 
 /// Pieces each way before others get the thread: a megabyte, or about a millisecond.
 pub(crate) const ROUNDS_MAX: usize = 64;
@@ -21,7 +21,7 @@ const CLOSING_TIME: Duration = Duration::from_secs(1);
 
 /// The two sides of a tunnel, and what is on its way between them.
 pub(crate) struct TunnelEnds {
-    pub(crate) far: Box<dyn FarSide>,
+    pub(crate) far: Box<dyn TunnelPeer>,
     /// From the client to the backend.
     up: Flow,
     /// From the backend to the client.
@@ -34,7 +34,7 @@ pub(crate) struct TunnelEnds {
     is_backend_lost: bool,
     /// What was lost first, if anything.
     pub(crate) failed: Option<Delivery>,
-    pub(crate) ended: Delivered,
+    pub(crate) ended: OnDelivered,
 }
 
 /// What a socket that isn't read any more has to say.
@@ -44,7 +44,7 @@ fn error_of(socket: BorrowedFd) -> Option<io::Error> {
 
 impl TunnelEnds {
     /// Nothing has moved yet; `unread` is what the client has sent already.
-    pub(crate) fn new(far: Box<dyn FarSide>, unread: Vec<u8>, ended: Delivered, now: Instant) -> TunnelEnds {
+    pub(crate) fn new(far: Box<dyn TunnelPeer>, unread: Vec<u8>, ended: OnDelivered, now: Instant) -> TunnelEnds {
         TunnelEnds {
             far,
             up: Flow::holding(unread),

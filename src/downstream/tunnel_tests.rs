@@ -14,7 +14,7 @@ use http::{HeaderMap, StatusCode};
 use crate::downstream::frontend::Frontend;
 use crate::downstream::limits::Limits;
 use crate::downstream::listener::Listener;
-use crate::message::{Delivery, FarSide, Ready, Reply, ReplyBody, ReplyTo, Request};
+use crate::message::{Delivery, OnReady, Reply, ReplyBody, ReplyTo, Request, TunnelPeer};
 use crate::runtime::poller::{Event, Poller};
 
 const SOON: Duration = Duration::from_secs(10);
@@ -50,7 +50,7 @@ impl AsFd for Far {
     }
 }
 
-impl FarSide for Far {
+impl TunnelPeer for Far {
     fn has_unsent(&self) -> bool {
         false
     }
@@ -61,7 +61,7 @@ impl FarSide for Far {
 
     fn abort(&mut self) {}
 
-    fn when_ready(&mut self, _: Ready) {}
+    fn when_ready(&mut self, _: OnReady) {}
 }
 
 /// A client behind its 101, what becomes of its tunnel, and what stands behind it.

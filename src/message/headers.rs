@@ -11,7 +11,7 @@ pub use super::field::has_token;
 use super::field::{CDN_LOOP, tokens};
 use super::networks::Networks;
 use super::request::Request;
-use super::{forwards, origin};
+use super::{forwarded, max_forwards};
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
@@ -144,10 +144,10 @@ pub fn for_backends(request: &mut Request, via: &ViaId, trusted: &Networks) -> H
     strip_hop_by_hop(&mut headers);
     let is_trusted = trusted.contain(request.peer.ip());
     strip(&mut headers, Vec::new(), |name| {
-        NOT_FOR_BACKENDS.contains(name) || is_lookalike(name) || (!is_trusted && origin::is_word(name))
+        NOT_FOR_BACKENDS.contains(name) || is_lookalike(name) || (!is_trusted && forwarded::is_word(name))
     });
-    forwards::count_down(&request.method, &mut headers);
-    origin::tell(&mut headers, request.peer.ip(), host);
+    max_forwards::count_down(&request.method, &mut headers);
+    forwarded::tell(&mut headers, request.peer.ip(), host);
     via.append_to_request(&mut headers, request.version);
     if let Some(protocols) = upgrade {
         put_upgrade(&mut headers, protocols);
@@ -175,7 +175,7 @@ pub fn host_of(request: &Request) -> Option<HeaderValue> {
 /// where it came from there would hide itself, and blind proxies to its loop (RFC 8586 §2), so this stays.
 fn strip_hop_by_hop(headers: &mut HeaderMap) {
     let named = tokens(headers, &CONNECTION).filter_map(|token| HeaderName::from_bytes(token).ok());
-    let named = named.filter(|name| !WAY.contains(name) && !origin::is_word(name));
+    let named = named.filter(|name| !WAY.contains(name) && !forwarded::is_word(name));
     strip(headers, named.collect(), |name| HOP_BY_HOP.contains(name));
 }
 
@@ -192,7 +192,7 @@ fn is_lookalike(name: &HeaderName) -> bool {
         return false;
     }
     let name = HeaderName::try_from(name.as_str().replace('_', "-")).expect("a name with other hyphens is a name");
-    OWN.contains(&name) || origin::is_word(&name)
+    OWN.contains(&name) || forwarded::is_word(&name)
 }
 
 fn value_of(text: &str) -> HeaderValue {

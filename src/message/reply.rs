@@ -4,7 +4,7 @@ use std::io;
 
 use http::{HeaderMap, StatusCode};
 
-use super::source::Source;
+use super::source::BodySource;
 
 /// The first line of the answer to an update that was taken.
 pub const UPDATED: &str = "Backends updated successfully";
@@ -28,7 +28,7 @@ pub enum ReplyBody {
         /// Its length in bytes, if the backend told it.
         length: Option<u64>,
         /// Where it comes from.
-        source: Box<dyn Source>,
+        source: Box<dyn BodySource>,
     },
     /// None is sent, but the head tells the length that it would have (HEAD and 304, RFC 9110 §8.6).
     Withheld {

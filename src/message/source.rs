@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 /// A body that arrives over time. Reading never waits: an error of kind `WouldBlock` means that nothing has come, one of kind
 /// `Interrupted` that more may be read without another event, and any other is a body cut short.
-pub trait Source: Read + Send {
+pub trait BodySource: Read + Send {
     /// Has `ready` called whenever more may have come, as long as the source is there.
-    fn when_ready(&mut self, ready: Ready);
+    fn when_ready(&mut self, ready: OnReady);
     /// Whether what follows can be moved instead of read.
     fn is_movable(&self) -> bool {
         false
@@ -21,4 +21,4 @@ pub trait Source: Read + Send {
 }
 
 /// Told, on any thread, that there may be something to read, or room to write.
-pub type Ready = Arc<dyn Fn() + Send + Sync>;
+pub type OnReady = Arc<dyn Fn() + Send + Sync>;

@@ -132,7 +132,7 @@ impl Drop for Kept {
 
 /// Why a body can't be kept.
 #[derive(Debug)]
-pub enum Spooling {
+pub enum SpoolError {
     /// It is longer than allowed.
     TooLong,
     /// The spool directory can't take it.
@@ -210,14 +210,14 @@ impl SpoolWriter {
     }
 
     /// Appends what has arrived. Blocks only on the disk.
-    pub fn append(&mut self, bytes: &[u8]) -> Result<(), Spooling> {
-        if self.append_to_memory(bytes)? { Ok(()) } else { self.append_to_file(bytes).map_err(Spooling::NoRoom) }
+    pub fn append(&mut self, bytes: &[u8]) -> Result<(), SpoolError> {
+        if self.append_to_memory(bytes)? { Ok(()) } else { self.append_to_file(bytes).map_err(SpoolError::NoRoom) }
     }
 
     /// Appends what has arrived, unless that needs the disk: then it takes nothing and says `false`. Never blocks.
-    pub fn append_to_memory(&mut self, bytes: &[u8]) -> Result<bool, Spooling> {
+    pub fn append_to_memory(&mut self, bytes: &[u8]) -> Result<bool, SpoolError> {
         if self.length() + bytes.len() as u64 > self.bytes_max {
-            return Err(Spooling::TooLong);
+            return Err(SpoolError::TooLong);
         }
         let has_room = self.has_room(bytes.len());
         if has_room {
@@ -329,14 +329,14 @@ mod tests {
     fn a_body_that_is_too_long_is_refused() {
         let mut writer = writer(10);
         writer.append(&[0; 10]).expect("room");
-        assert!(matches!(writer.append(&[0]), Err(Spooling::TooLong)));
+        assert!(matches!(writer.append(&[0]), Err(SpoolError::TooLong)));
     }
 
     #[test]
     fn a_directory_that_takes_no_file_is_reported() {
         let mut writer = SpoolWriter::new(Path::new("/nonexistent").into(), 1 << 20);
         writer.append(&vec![0; MEMORY_BYTES_MAX]).expect("memory");
-        assert!(matches!(writer.append(&[0]), Err(Spooling::NoRoom(_))));
+        assert!(matches!(writer.append(&[0]), Err(SpoolError::NoRoom(_))));
     }
 
     /// Was seen as: sixteen thousand clients with bodies of 64 KiB each could take a gigabyte.

@@ -11,7 +11,7 @@ use http::{Method, StatusCode};
 use super::exchange::Exchange;
 use super::leg::LegState;
 use crate::message::headers;
-use crate::message::{Delivered, Delivery, Outcome, Refusal, Reply, ReplyBody, ReplyTo};
+use crate::message::{Delivery, OnDelivered, Outcome, Refusal, Reply, ReplyBody, ReplyTo};
 use crate::race::{LegResult, Verdict};
 use crate::upstream::{Answer, AnswerBody};
 
@@ -98,13 +98,13 @@ fn send(reply_to: Box<dyn ReplyTo>, reply: Reply, delivered: impl FnOnce(Deliver
 }
 
 /// Is told in any case: else the race would never be over.
-fn surely(delivered: impl FnOnce(Delivery) + Send + 'static) -> Delivered {
+fn surely(delivered: impl FnOnce(Delivery) + Send + 'static) -> OnDelivered {
     let mut told = Told(Some(Box::new(delivered)));
     Box::new(move |delivery| told.tell(delivery))
 }
 
 /// Whoever is told.
-struct Told(Option<Delivered>);
+struct Told(Option<OnDelivered>);
 
 impl Told {
     fn tell(&mut self, delivery: Delivery) {

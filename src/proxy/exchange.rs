@@ -37,7 +37,7 @@ impl Exchange {
     /// Begins the race for a request. Doesn't block.
     pub(super) fn begin(context: &Arc<Context>, request: Request, reply_to: Box<dyn ReplyTo>, entry: Entry) {
         let backends = context.backends.snapshot();
-        let departure = reply_to.departure();
+        let departure = reply_to.disconnect();
         let wanted = Wanted::by(&request);
         let (received, path) = (request.received, PathKey::of(request.target.path()));
         let request = outgoing(request, &context.via, &context.rules);

@@ -14,9 +14,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::access_log::{Counters, Entry, Totals};
+use crate::message::forwarded::{self, Forwarded};
 use crate::message::headers::ViaId;
-use crate::message::origin::{self, Origin};
-use crate::message::{Refusal, Reply, ReplyTo, Request, forwards};
+use crate::message::{Refusal, Reply, ReplyTo, Request, max_forwards};
 use crate::race::Reaper;
 use crate::upstream::Backends;
 pub use classify::Rules;
@@ -39,22 +39,22 @@ impl Proxy {
     /// Starts the race for a request; whichever leg decides it answers the client. Doesn't block: a poller's thread may do
     /// it.
     pub fn serve(self: &Arc<Proxy>, request: Request, reply_to: Box<dyn ReplyTo>) {
-        let entry = Entry::new(&request, self.origin_of(&request));
+        let entry = Entry::new(&request, self.forwarded_of(&request));
         if let Some(refusal) = self.loop_of(&request) {
             let mut reply = refusal.reply();
             // By it the leg that brought the request back knows whose loop it is.
             self.0.via.append_to(&mut reply.headers, request.version);
             return answer_alone(reply_to, entry, reply, Some(refusal));
         }
-        if let Some(reply) = forwards::last_answer(&request) {
+        if let Some(reply) = max_forwards::last_answer(&request) {
             return answer_alone(reply_to, entry, reply, None);
         }
         Exchange::begin(&self.0, request, reply_to, entry);
     }
 
     /// Where a request came from, as far as that is believed.
-    pub fn origin_of(&self, request: &Request) -> Origin {
-        Origin::of(request, &self.0.rules.trusted_proxies)
+    pub fn forwarded_of(&self, request: &Request) -> Forwarded {
+        Forwarded::of(request, &self.0.rules.trusted_proxies)
     }
 
     /// Why a request may go no further, if a backend leads back here.
@@ -62,7 +62,7 @@ impl Proxy {
         if self.0.via.has_sent(&request.headers) {
             return Some(Refusal::Loop);
         }
-        origin::goes_round(request).then_some(Refusal::TooManyHops)
+        forwarded::goes_round(request).then_some(Refusal::TooManyHops)
     }
 
     /// How many legs a race has now.

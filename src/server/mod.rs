@@ -298,7 +298,7 @@ mod tests {
 
     use super::*;
     use crate::downstream::Limits;
-    use crate::message::{Ready, Reply, ReplyBody, ReplyTo, Source};
+    use crate::message::{BodySource, OnReady, Reply, ReplyBody, ReplyTo};
 
     const SOON: Duration = Duration::from_secs(20);
 
@@ -316,8 +316,8 @@ mod tests {
         }
     }
 
-    impl Source for PanickingBody {
-        fn when_ready(&mut self, _: Ready) {}
+    impl BodySource for PanickingBody {
+        fn when_ready(&mut self, _: OnReady) {}
     }
 
     /// Answers as the path says. Panics without the hook's noise.

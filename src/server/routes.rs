@@ -83,7 +83,7 @@ impl Routes {
 
     /// A request about the proxy itself.
     fn answer(&self, request: &Request, reply_to: Box<dyn ReplyTo>) {
-        let entry = Entry::new(request, self.proxy.origin_of(request));
+        let entry = Entry::new(request, self.proxy.forwarded_of(request));
         let (reply, refusal) = match self.admin.answer(request) {
             Ok(reply) => (reply, None),
             Err(refusal) => (refusal.reply(), Some(refusal)),

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use http::{HeaderMap, Method, Version};
-use red_tentacle::message::{Delivered, Delivery, Departure, Reply, ReplyTo, Request, Spool, SpoolWriter, Target};
+use red_tentacle::message::{Delivery, Disconnect, OnDelivered, Reply, ReplyTo, Request, Spool, SpoolWriter, Target};
 use red_tentacle::proxy::{Disk, Proxy, Rules};
 use red_tentacle::race::{Linger, Reaper};
 use red_tentacle::runtime::poller::Poller;
@@ -86,7 +86,7 @@ impl Drop for Races {
 /// Never leaves.
 struct Staying;
 
-impl Departure for Staying {
+impl Disconnect for Staying {
     fn when_gone(&self, _: Box<dyn FnOnce() + Send>) {}
 }
 
@@ -94,12 +94,12 @@ impl Departure for Staying {
 struct Telling(Sender<u16>);
 
 impl ReplyTo for Telling {
-    fn send(self: Box<Self>, reply: Reply, delivered: Delivered) {
+    fn send(self: Box<Self>, reply: Reply, delivered: OnDelivered) {
         let _ = self.0.send(reply.status.as_u16());
         delivered(Delivery::Whole);
     }
 
-    fn departure(&self) -> Arc<dyn Departure> {
+    fn disconnect(&self) -> Arc<dyn Disconnect> {
         Arc::new(Staying)
     }
 }
@@ -108,12 +108,12 @@ impl ReplyTo for Telling {
 struct Panicking(Sender<()>);
 
 impl ReplyTo for Panicking {
-    fn send(self: Box<Self>, _: Reply, _: Delivered) {
+    fn send(self: Box<Self>, _: Reply, _: OnDelivered) {
         let _ = self.0.send(());
         resume_unwind(Box::new("meant"));
     }
 
-    fn departure(&self) -> Arc<dyn Departure> {
+    fn disconnect(&self) -> Arc<dyn Disconnect> {
         Arc::new(Staying)
     }
 }

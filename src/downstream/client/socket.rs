@@ -15,7 +15,7 @@ use crate::downstream::eviction::Activity;
 use crate::downstream::frontend::{Frontend, ListenerContext};
 use crate::downstream::h1::pipelined;
 use crate::downstream::h1::protocol::{Http1, READ_BYTES};
-use crate::message::Departure;
+use crate::message::Disconnect;
 use crate::runtime::poller::{Event, EventHandler, Registration};
 use crate::runtime::sync::{Arc, Mutex, MutexGuard};
 
@@ -273,7 +273,7 @@ impl ClientState {
     }
 }
 
-impl Departure for Client {
+impl Disconnect for Client {
     fn when_gone(&self, abandon: Box<dyn FnOnce() + Send>) {
         let mut state = self.state();
         if state.status == ClientStatus::Gone {

@@ -1,6 +1,6 @@
 //! Takes a request's body out of the bytes that arrive and puts it into the spool. Knows no socket and no time.
 
-use crate::message::{BadChunks, BodyLength, Chunks, Piece, Refusal, Spool, SpoolWriter, Spooling};
+use crate::message::{BadChunks, BodyLength, Chunks, Piece, Refusal, Spool, SpoolError, SpoolWriter};
 
 /// All trailer fields together; they are dropped (RFC 9110 §6.5.1), so there is no reason for long ones.
 const TRAILER_BYTES_MAX: usize = 4 * 1024;
@@ -66,14 +66,14 @@ impl BodyReader {
     }
 
     /// Appends bytes of the body to the spool: whether it did, or needs the disk for it.
-    fn keep(&mut self, bytes: &[u8], may_write: bool) -> Result<bool, Spooling> {
+    fn keep(&mut self, bytes: &[u8], may_write: bool) -> Result<bool, SpoolError> {
         if may_write { self.writer.append(bytes).map(|()| true) } else { self.writer.append_to_memory(bytes) }
     }
 
     /// Whether the file of a body that is here whole, if it has one, has it all.
-    fn is_settled(&mut self, may_write: bool) -> Result<bool, Spooling> {
+    fn is_settled(&mut self, may_write: bool) -> Result<bool, SpoolError> {
         if may_write {
-            self.writer.write_out().map_err(Spooling::NoRoom)?;
+            self.writer.write_out().map_err(SpoolError::NoRoom)?;
         }
         Ok(self.writer.is_written_out())
     }
@@ -137,10 +137,10 @@ fn refusal_of_chunks(bad: BadChunks) -> Refusal {
     }
 }
 
-fn refusal_of_spooling(error: Spooling) -> Refusal {
+fn refusal_of_spooling(error: SpoolError) -> Refusal {
     match error {
-        Spooling::TooLong => Refusal::BodyTooLarge,
-        Spooling::NoRoom(error) => {
+        SpoolError::TooLong => Refusal::BodyTooLarge,
+        SpoolError::NoRoom(error) => {
             log::error!("cannot spool a request's body: {error}");
             Refusal::InsufficientStorage
         }

@@ -152,8 +152,8 @@ mod tests {
             Ok(0)
         }
     }
-    impl crate::message::Source for Nothing {
-        fn when_ready(&mut self, _: crate::message::Ready) {}
+    impl crate::message::BodySource for Nothing {
+        fn when_ready(&mut self, _: crate::message::OnReady) {}
     }
 
     fn head(summary: RequestSummary, headers: &HeaderMap, framing: Framing) -> String {

@@ -12,7 +12,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::pipe::SpliceFlags;
 use socket2::Socket;
 
-use crate::message::Ready;
+use crate::message::OnReady;
 use crate::runtime::cancel::HangUp;
 use crate::runtime::poller::{Event, EventHandler, Poller, Registration};
 use crate::runtime::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -29,7 +29,7 @@ pub(crate) struct Connection {
     slot: LegParking,
     registration: Registration,
     /// Who reads the answer's body, or the other side of a tunnel.
-    reader: Mutex<Option<Ready>>,
+    reader: Mutex<Option<OnReady>>,
     /// How many bytes of the answer ureq holds that haven't been read.
     held: AtomicUsize,
     is_hung_up: AtomicBool,
@@ -155,7 +155,7 @@ impl Connection {
     }
 
     /// Has `reader` told of every event from now on, or nobody any more.
-    pub(crate) fn set_reader(&self, reader: Option<Ready>) {
+    pub(crate) fn set_reader(&self, reader: Option<OnReady>) {
         let before = std::mem::replace(&mut *self.reader.lock(), reader);
         drop(before);
     }

@@ -5,7 +5,7 @@ use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::message::{Outcome, Ready, Source};
+use crate::message::{BodySource, OnReady, Outcome};
 use crate::runtime::cancel::CancelToken;
 use crate::upstream::client::call::BodyReader;
 use crate::upstream::conn::byte_stream::End;
@@ -103,8 +103,8 @@ impl Read for StreamedBody {
     }
 }
 
-impl Source for StreamedBody {
-    fn when_ready(&mut self, ready: Ready) {
+impl BodySource for StreamedBody {
+    fn when_ready(&mut self, ready: OnReady) {
         if let Some(pooled) = &self.pooled {
             pooled.connection().set_reader(Some(ready));
         }

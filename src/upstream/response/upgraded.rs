@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use rustls::ClientConnection;
 
-use crate::message::{FarSide, Ready};
+use crate::message::{OnReady, TunnelPeer};
 use crate::runtime::cancel::CancelToken;
 use crate::upstream::conn::byte_stream::{End, READS_MAX, send_records};
 use crate::upstream::conn::connection::Connection;
@@ -88,7 +88,7 @@ impl AsFd for Upgraded {
     }
 }
 
-impl FarSide for Upgraded {
+impl TunnelPeer for Upgraded {
     fn has_unsent(&self) -> bool {
         self.tls.as_ref().is_some_and(|tls| tls.wants_write())
     }
@@ -105,7 +105,7 @@ impl FarSide for Upgraded {
         self.connection.reset_at_close();
     }
 
-    fn when_ready(&mut self, ready: Ready) {
+    fn when_ready(&mut self, ready: OnReady) {
         self.connection.set_reader(Some(ready));
     }
 }

@@ -8,7 +8,7 @@ use socket2::{SockRef, Socket};
 
 use crate::downstream::client::socket::Client;
 use crate::downstream::frontend::Frontend;
-use crate::message::{Delivered, Delivery};
+use crate::message::{Delivery, OnDelivered};
 use crate::runtime::poller::Event;
 use crate::runtime::sync::atomic::{AtomicBool, Ordering};
 use crate::runtime::sync::bell::{ring, wait_for};
@@ -83,7 +83,7 @@ pub fn set(flag: &AtomicBool) {
 }
 
 /// Who is to be told.
-pub fn delivered(ears: &Ears, client: Weak<Client>) -> Delivered {
+pub fn delivered(ears: &Ears, client: Weak<Client>) -> OnDelivered {
     let mut teller = Teller { ears: ears.clone(), client, has_told: false };
     Box::new(move |delivery| {
         teller.tell(match delivery {

@@ -12,7 +12,7 @@ use socket2::Socket;
 use super::house::{Ears, House, LONG, PATTERN, Told, any_length, delivered, leave, read_some, set, write_some};
 use crate::downstream::client::socket::Client;
 use crate::downstream::frontend::Frontend;
-use crate::message::{Ready, Reply, ReplyBody, ReplyTo, Request, Source};
+use crate::message::{BodySource, OnReady, Reply, ReplyBody, ReplyTo, Request};
 use crate::runtime::poller::{Meant, survive};
 use crate::runtime::sync::atomic::{AtomicBool, Ordering};
 use crate::runtime::sync::bell::{ring, wait_for};
@@ -103,7 +103,7 @@ impl Plan {
 struct Arriving {
     events: Mutex<VecDeque<Event>>,
     /// As long as anybody reads it.
-    ready: Mutex<Option<Ready>>,
+    ready: Mutex<Option<OnReady>>,
 }
 
 enum Event {
@@ -158,8 +158,8 @@ impl Read for Body {
     }
 }
 
-impl Source for Body {
-    fn when_ready(&mut self, ready: Ready) {
+impl BodySource for Body {
+    fn when_ready(&mut self, ready: OnReady) {
         *lock(&self.0.ready) = Some(ready);
     }
 }

@@ -11,7 +11,7 @@ use socket2::{Domain, Socket, Type};
 use super::house::{Ears, House, LONG, PATTERN, Told, any_length, delivered, leave, read_some, set, write_some};
 use crate::downstream::client::socket::Client;
 use crate::downstream::frontend::Frontend;
-use crate::message::{FarSide, Ready, Reply, ReplyBody, ReplyTo, Request};
+use crate::message::{OnReady, Reply, ReplyBody, ReplyTo, Request, TunnelPeer};
 use crate::runtime::poller::{Event, EventHandler, Poller, Registration};
 use crate::runtime::sync::atomic::{AtomicBool, Ordering};
 use crate::runtime::sync::bell::{ring, wait_for};
@@ -67,7 +67,7 @@ impl Plan {
 struct Line {
     socket: Socket,
     registration: Registration,
-    reader: Mutex<Option<Ready>>,
+    reader: Mutex<Option<OnReady>>,
 }
 
 impl Line {
@@ -84,7 +84,7 @@ impl Line {
         (line, far)
     }
 
-    fn set_reader(&self, reader: Option<Ready>) {
+    fn set_reader(&self, reader: Option<OnReady>) {
         *self.reader.lock() = reader;
     }
 }
@@ -150,7 +150,7 @@ impl AsFd for Far {
     }
 }
 
-impl FarSide for Far {
+impl TunnelPeer for Far {
     fn has_unsent(&self) -> bool {
         !self.unsent.is_empty()
     }
@@ -162,7 +162,7 @@ impl FarSide for Far {
 
     fn abort(&mut self) {}
 
-    fn when_ready(&mut self, ready: Ready) {
+    fn when_ready(&mut self, ready: OnReady) {
         self.line.set_reader(Some(ready));
     }
 }

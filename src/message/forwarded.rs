@@ -19,16 +19,16 @@ const RETURNS_MAX: usize = 8;
 /// Where a request came from, as the log shows it: its peer, `192.0.2.7:41234`, or, where a trusted proxy is in between,
 /// `203.0.113.9 via 127.0.0.1:41234`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Origin {
+pub struct Forwarded {
     /// What trusted proxies say: an address, and its port if they say it.
     client: Option<(IpAddr, Option<u16>)>,
     peer: SocketAddr,
 }
 
-impl Origin {
+impl Forwarded {
     /// The first address in `X-Forwarded-For`, from the right, that is no trusted proxy's, or the last one before what is no
     /// address. What stands left of it may be invented. All of them trusted: the leftmost.
-    pub fn of(request: &Request, trusted: &Networks) -> Origin {
+    pub fn of(request: &Request, trusted: &Networks) -> Forwarded {
         let mut client = None;
         if trusted.contain(request.peer.ip()) {
             let values = request.headers.get_all(X_FORWARDED_FOR).iter().rev();
@@ -42,11 +42,11 @@ impl Origin {
                 }
             }
         }
-        Origin { client, peer: request.peer }
+        Forwarded { client, peer: request.peer }
     }
 }
 
-impl fmt::Display for Origin {
+impl fmt::Display for Forwarded {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.client {
             Some((address, Some(port))) => write!(f, "{} via ", SocketAddr::new(address, port))?,
@@ -237,9 +237,9 @@ mod tests {
         for (label, peer, lists, expected) in rows {
             let fields: Vec<_> = lists.iter().map(|list| ("x-forwarded-for", *list)).collect();
             let request = request(peer, &fields);
-            let shown = Origin::of(&request, &Networks::new(&networks)).to_string();
+            let shown = Forwarded::of(&request, &Networks::new(&networks)).to_string();
             assert_eq!(shown, format!("{expected}{}", request.peer), "{label}");
-            assert_eq!(Origin::of(&request, &Networks::default()).to_string(), request.peer.to_string(), "{label}");
+            assert_eq!(Forwarded::of(&request, &Networks::default()).to_string(), request.peer.to_string(), "{label}");
         }
     }
 
