@@ -1,4 +1,4 @@
-//! What a race totals: lines opened, used again and hung up on, counted at the backends.
+//! What a race costs: lines opened, used again and hung up on, counted at the backends.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,4 @@
-//! What an ill backend totals: never a client its answer, and nothing that grows. Figures are those of the program's own
+//! What an ill backend costs: never a client its answer, and nothing that grows. Figures are those of the program's own
 //! process, looked at while clients send a number of requests.
 
 use std::io;

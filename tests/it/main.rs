@@ -36,10 +36,10 @@ mod outcomes;
 /// The Easy Racer course: every kind of race, and its losers hung up on.
 mod racers;
 
-/// What a request totals: lines opened, reused and hung up on.
+/// What a request costs: lines opened, reused and hung up on.
 mod counts;
 
-/// What an ill backend totals.
+/// What an ill backend costs.
 mod ill;
 
 /// Backends that misbehave in every way, but one.
@@ -104,3 +104,6 @@ mod docs;
 
 /// What a machine can keep of the rules of the house.
 mod tidy;
+
+/// Circles of imports, and wings that know of each other.
+mod imports;

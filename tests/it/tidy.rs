@@ -6,13 +6,13 @@ use std::path::{Path, PathBuf};
 use red_tentacle::config;
 
 /// A file of ours: its path from the root of the repository, and its text.
-struct Source {
-    path: String,
-    text: String,
+pub struct Source {
+    pub path: String,
+    pub text: String,
 }
 
 /// A line of code, numbered from 1, without its comment.
-type Line<'a> = (usize, &'a str);
+pub type Line<'a> = (usize, &'a str);
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -42,7 +42,7 @@ fn is_foreign(path: &PathBuf) -> bool {
     [".git", "target"].iter().any(|name| *path == root().join(name)) || path.is_symlink()
 }
 
-fn sources_in(folder: &str) -> Vec<Source> {
+pub fn sources_in(folder: &str) -> Vec<Source> {
     let is_rust = |path: &str| Path::new(path).extension().is_some_and(|extension| extension == "rs");
     let is_inside = |source: &Source| source.path.starts_with(folder) && is_rust(&source.path);
     let sources: Vec<Source> = tree().into_iter().filter(is_inside).collect();
@@ -52,7 +52,7 @@ fn sources_in(folder: &str) -> Vec<Source> {
 
 impl Source {
     /// The code that goes into the program: without comments and without what is there for tests only.
-    fn code(&self) -> Vec<Line<'_>> {
+    pub fn code(&self) -> Vec<Line<'_>> {
         self.split().0
     }
 
@@ -101,7 +101,7 @@ fn without_comment(line: &str) -> &str {
 }
 
 /// Fails with every line that breaks a rule.
-fn assert_none(rule: &str, breaches: &[String]) {
+pub fn assert_none(rule: &str, breaches: &[String]) {
     assert!(breaches.is_empty(), "{rule}:\n{}", breaches.join("\n"));
 }
 
