@@ -1,18 +1,21 @@
 //! Three small backends inside the process, for `--demo`: one quick, one slow, one that fails now and then.
 //! Knows nothing of the proxy, which reaches them like any other backend.
 
+use std::collections::VecDeque;
 use std::fmt::Write as _;
-use std::io::{self, ErrorKind, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::sync::Arc;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, bounded};
+use http::StatusCode;
 
 use crate::config::{AdminToken, Config, Listen};
-use crate::message::{Address, Networks};
+use crate::downstream::{Frontend, Handler, Limits, Listener};
+use crate::message::{Address, Networks, Reply, ReplyTo, Request};
+use crate::runtime::poller::{Event, EventHandler, Poller, Registration};
+use crate::runtime::sync::{Arc, Mutex};
 
 /// How long the slow backend thinks: long enough to be seen, and to lose every race.
 const SLOW: Duration = Duration::from_millis(300);
@@ -20,20 +23,14 @@ const SLOW: Duration = Duration::from_millis(300);
 /// The flaky backend fails every third request.
 const FAILS_EVERY: usize = 3;
 
-/// The most connections of one backend; more wait in the listener's backlog. Someone tries it out: 256 at once are many.
+/// The most connections of one backend. A demo is tried out by a few: 256 at once are many.
 const CONNECTIONS_MAX: usize = 256;
 
-/// The longest silence of a connection, so that forgotten ones give their places back.
+/// The longest silence of a connection within a reply.
 const SILENCE_MAX: Duration = Duration::from_secs(30);
 
 /// The longest head in bytes: what the proxy lets through, doubled for what it adds.
 const HEAD_BYTES_MAX: usize = 32 * 1024;
-
-/// The most fields of a head: what the proxy lets through, and what it adds.
-const FIELDS_MAX: usize = 128;
-
-/// Buffers are on the heap; a table of 128 fields takes 4 KiB of this.
-const STACK_BYTES: usize = 64 * 1024;
 
 /// The running backends. They answer until the process ends; dropping this neither stops them nor waits.
 #[derive(Debug)]
@@ -50,11 +47,14 @@ enum Character {
 }
 
 impl Demo {
-    /// Starts the backends on free ports of 127.0.0.1.
+    /// Starts the backends on free ports of 127.0.0.1, with one thread for all of them.
     pub fn start() -> io::Result<Demo> {
+        let (poller, event_loop) = Poller::new()?;
         let characters = [Character::Quick, Character::Slow, Character::Flaky];
-        let backends = characters.into_iter().map(|character| Ok((character, character.start()?)));
-        Ok(Demo { backends: backends.collect::<io::Result<_>>()? })
+        let backends = characters.into_iter().map(|character| Ok((character, Backend::listen(character, &poller)?)));
+        let backends = backends.collect::<io::Result<_>>()?;
+        thread::Builder::new().name("demo".into()).spawn(move || event_loop.run())?;
+        Ok(Demo { backends })
     }
 
     /// The backends' addresses.
@@ -126,163 +126,94 @@ impl Character {
             Character::Flaky => format!("answers at once, but every {FAILS_EVERY}rd time with 503"),
         }
     }
+}
 
-    /// Listens, and accepts on a thread of its own.
-    fn start(self) -> io::Result<SocketAddr> {
+/// One of the backends.
+struct Backend {
+    character: Character,
+    requests: AtomicUsize,
+    delayed: Arc<Delayed>,
+}
+
+impl Backend {
+    /// Accepts on a free port from now on, on the poller's thread.
+    fn listen(character: Character, poller: &Poller) -> io::Result<SocketAddr> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         let address = listener.local_addr()?;
-        let thread = thread::Builder::new().name(format!("demo-{}", self.name())).stack_size(STACK_BYTES);
-        thread.spawn(move || self.accept(&listener))?;
+        let limits = Limits::new(HEAD_BYTES_MAX, u64::MAX, &std::env::temp_dir());
+        let frontend = Frontend::new(poller.clone(), limits, CONNECTIONS_MAX, SILENCE_MAX);
+        let backend = Backend { character, requests: AtomicUsize::new(0), delayed: Delayed::new(poller) };
+        Listener::open(frontend, listener, Event::Cut, Arc::new(backend))?;
         Ok(address)
     }
 
-    fn accept(self, listener: &TcpListener) {
-        let requests = Arc::new(AtomicUsize::new(0));
-        let (take_place, places) = bounded(CONNECTIONS_MAX);
-        loop {
-            let place = Place::take(&take_place, &places);
-            let Ok((socket, _)) = listener.accept() else {
-                // No descriptor is left, most likely: trying again at once would only burn a core.
-                thread::sleep(Duration::from_millis(100));
-                continue;
-            };
-            let requests = Arc::clone(&requests);
-            let thread = thread::Builder::new().name(format!("demo-{}-line", self.name())).stack_size(STACK_BYTES);
-            // If no thread can be had, the closure is dropped, and with it the connection and its place.
-            drop(thread.spawn(move || {
-                let _place = place;
-                // An error ends the connection; it is the proxy that tells about it.
-                drop(self.serve(socket, &requests));
-            }));
-        }
-    }
-
-    /// Answers one request after the other until the connection ends.
-    fn serve(self, mut socket: TcpStream, requests: &AtomicUsize) -> io::Result<()> {
-        socket.set_nodelay(true)?;
-        socket.set_read_timeout(Some(SILENCE_MAX))?;
-        socket.set_write_timeout(Some(SILENCE_MAX))?;
-        let mut received = Vec::new();
-        while let Some(request) = Request::read(&mut socket, &mut received)? {
-            let reply = self.reply(&request, requests.fetch_add(1, Ordering::Relaxed) + 1);
-            socket.write_all(reply.as_bytes())?;
-            if request.is_last {
-                break;
-            }
-        }
-        Ok(())
-    }
-
-    /// The reply to the `nth` request of this backend, the first being 1.
-    fn reply(self, request: &Request, nth: usize) -> String {
-        if self == Character::Slow {
-            thread::sleep(SLOW);
-        }
-        let (status, verb) = match self {
-            Character::Flaky if nth.is_multiple_of(FAILS_EVERY) => ("503 Service Unavailable", "fails"),
-            _ => ("200 OK", "answers"),
+    fn reply(&self, request: &Request) -> Reply {
+        let nth = self.requests.fetch_add(1, Ordering::Relaxed) + 1;
+        let (status, verb) = match self.character {
+            Character::Flaky if nth.is_multiple_of(FAILS_EVERY) => (StatusCode::SERVICE_UNAVAILABLE, "fails"),
+            _ => (StatusCode::OK, "answers"),
         };
-        let body = format!("the {} backend {verb}: {} {}\n", self.name(), request.method, request.target);
-        let head = format!(
-            "HTTP/1.1 {status}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {}\r\n\r\n",
-            body.len()
-        );
-        if request.method == "HEAD" { head } else { head + &body }
+        let (name, method, target) = (self.character.name(), &request.method, request.target.as_str());
+        Reply::text(status, format!("the {name} backend {verb}: {method} {target}"))
     }
 }
 
-/// A place among a backend's connections, free again when dropped.
-struct Place(Receiver<()>);
-
-impl Place {
-    /// Takes a place; blocks until there is one.
-    fn take(take_place: &Sender<()>, places: &Receiver<()>) -> Place {
-        take_place.send(()).expect("the accepting thread holds the other end");
-        Place(places.clone())
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.0.try_recv().expect("whoever has a place has put it there");
-    }
-}
-
-/// What a backend knows of a request. The body is read and forgotten.
-struct Request {
-    method: String,
-    target: String,
-    is_last: bool,
-}
-
-impl Request {
-    /// Reads a request, body included; `None` at the end of the connection. What follows stays in `received`.
-    fn read(socket: &mut TcpStream, received: &mut Vec<u8>) -> io::Result<Option<Request>> {
-        loop {
-            if let Some((request, head_bytes, body_bytes)) = Request::parse(received)? {
-                received.drain(..head_bytes);
-                discard(socket, received, body_bytes)?;
-                return Ok(Some(request));
-            }
-            if received.len() > HEAD_BYTES_MAX {
-                return Err(ErrorKind::InvalidData.into());
-            }
-            if read_more(socket, received)? == 0 {
-                return Ok(None);
-            }
-        }
+impl Handler for Backend {
+    fn has_room(&self, _: &Request) -> bool {
+        true
     }
 
-    /// A complete head, its length and the body's; `None` if more must come.
-    fn parse(received: &[u8]) -> io::Result<Option<(Request, usize, u64)>> {
-        let mut fields = [httparse::EMPTY_HEADER; FIELDS_MAX];
-        let mut head = httparse::Request::new(&mut fields);
-        let Ok(status) = head.parse(received) else { return Err(ErrorKind::InvalidData.into()) };
-        let httparse::Status::Complete(head_bytes) = status else { return Ok(None) };
-        let (mut body_bytes, mut is_last) = (0, head.version == Some(0));
-        for field in &*head.headers {
-            let value = String::from_utf8_lossy(field.value);
-            match field.name.to_ascii_lowercase().as_str() {
-                "content-length" => body_bytes = value.parse().map_err(|_| ErrorKind::InvalidData)?,
-                // The proxy knows every body's length before a race begins.
-                "transfer-encoding" => return Err(ErrorKind::InvalidData.into()),
-                "connection" => is_last |= value.eq_ignore_ascii_case("close"),
-                _ => {}
-            }
-        }
-        let text = |part: Option<&str>| part.unwrap_or_default().to_owned();
-        let request = Request { method: text(head.method), target: text(head.path), is_last };
-        Ok(Some((request, head_bytes, body_bytes)))
-    }
-}
-
-/// Takes a body of this length off the connection.
-fn discard(socket: &mut TcpStream, received: &mut Vec<u8>, body_bytes: u64) -> io::Result<()> {
-    let mut left = body_bytes;
-    loop {
-        let here = usize::try_from(left).unwrap_or(usize::MAX).min(received.len());
-        received.drain(..here);
-        left -= here as u64;
-        if left == 0 {
-            return Ok(());
-        }
-        if read_more(socket, received)? == 0 {
-            return Err(ErrorKind::UnexpectedEof.into());
+    fn handle(&self, request: Request, reply_to: Box<dyn ReplyTo>) {
+        let reply = self.reply(&request);
+        match self.character {
+            Character::Slow => self.delayed.send(reply, reply_to, Instant::now() + SLOW),
+            Character::Quick | Character::Flaky => reply_to.send(reply, Box::new(|_| ())),
         }
     }
 }
 
-fn read_more(socket: &mut TcpStream, received: &mut Vec<u8>) -> io::Result<usize> {
-    let old = received.len();
-    received.resize(old + 8 * 1024, 0);
-    let read = socket.read(&mut received[old..]);
-    received.truncate(old + read.as_ref().map_or(0, |count| *count));
-    read
+/// Replies that are sent later, in the order in which they are due. No more of them wait than there are connections.
+struct Delayed {
+    registration: Registration,
+    waiting: Mutex<VecDeque<(Instant, Reply, Box<dyn ReplyTo>)>>,
+}
+
+impl Delayed {
+    fn new(poller: &Poller) -> Arc<Delayed> {
+        let delayed = Arc::new(Delayed { registration: poller.reserve(), waiting: Mutex::default() });
+        delayed.registration.start(delayed.clone());
+        delayed
+    }
+
+    /// Sends the reply at that instant, which is no earlier than that of any other. Doesn't block.
+    fn send(&self, reply: Reply, reply_to: Box<dyn ReplyTo>, at: Instant) {
+        let mut waiting = self.waiting.lock();
+        waiting.push_back((at, reply, reply_to));
+        if waiting.len() == 1 {
+            self.registration.set_deadline(Some(at));
+        }
+    }
+}
+
+impl EventHandler for Delayed {
+    fn on_event(self: Arc<Self>, _: Event) {
+        let due: Vec<_> = {
+            let (now, mut waiting) = (Instant::now(), self.waiting.lock());
+            let count = waiting.iter().take_while(|(at, ..)| *at <= now).count();
+            let due = waiting.drain(..count).collect();
+            self.registration.set_deadline(waiting.front().map(|(at, ..)| *at));
+            due
+        };
+        for (_, reply, reply_to) in due {
+            reply_to.send(reply, Box::new(|_| ()));
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::io::{BufRead, BufReader};
+    use std::io::{BufRead, BufReader, Read, Write};
+    use std::net::TcpStream;
 
     use super::*;
 
@@ -294,7 +225,7 @@ mod tests {
     }
 
     /// The status line and the body of the next reply.
-    fn reply(connection: &mut BufReader<TcpStream>, has_body: bool) -> (String, String) {
+    fn reply(connection: &mut BufReader<TcpStream>) -> (String, String) {
         let (mut status, mut length) = (String::new(), 0);
         connection.read_line(&mut status).expect("a status line");
         loop {
@@ -306,14 +237,14 @@ mod tests {
                 None => {}
             }
         }
-        let mut body = vec![0; if has_body { length } else { 0 }];
+        let mut body = vec![0; length];
         connection.read_exact(&mut body).expect("a body");
         (status.trim_end().to_owned(), String::from_utf8(body).expect("UTF-8"))
     }
 
     fn ask(connection: &mut BufReader<TcpStream>, request: &str) -> (String, String) {
         connection.get_mut().write_all(request.as_bytes()).expect("written");
-        reply(connection, !request.starts_with("HEAD"))
+        reply(connection)
     }
 
     const GET: &str = "GET /x HTTP/1.1\r\nHost: a\r\n\r\n";
@@ -338,60 +269,17 @@ mod tests {
     }
 
     #[test]
-    fn bodies_are_taken_off_the_connection() {
+    fn slow_replies_to_many_come_at_once_and_not_one_after_another() {
         let demo = Demo::start().expect("started");
-        let mut connection = connect(&demo, Character::Quick);
-        for length in [0, 1, 100_000] {
-            let request = format!("POST /x HTTP/1.1\r\nContent-Length: {length}\r\n\r\n{}", "x".repeat(length));
-            assert_eq!(ask(&mut connection, &request).1, "the quick backend answers: POST /x\n", "{length} bytes");
-        }
-    }
-
-    #[test]
-    fn pipelined_requests_are_answered_in_order() {
-        let demo = Demo::start().expect("started");
-        let mut connection = connect(&demo, Character::Quick);
-        let requests =
-            "POST /1 HTTP/1.1\r\nContent-Length: 3\r\n\r\nabcHEAD /2 HTTP/1.1\r\n\r\nGET /3 HTTP/1.1\r\n\r\n";
-        connection.get_mut().write_all(requests.as_bytes()).expect("written");
-        assert_eq!(reply(&mut connection, true).1, "the quick backend answers: POST /1\n");
-        assert_eq!(reply(&mut connection, false).1, "");
-        assert_eq!(reply(&mut connection, true).1, "the quick backend answers: GET /3\n");
-    }
-
-    #[test]
-    fn a_connection_ends_when_it_should() {
-        let demo = Demo::start().expect("started");
-        let long = format!("GET / HTTP/1.1\r\nA: {}", "a".repeat(40_000));
-        let rows = [
-            ("GET / HTTP/1.1\r\nConnection: close\r\n\r\n", true),
-            ("GET / HTTP/1.0\r\n\r\n", true),
-            ("nonsense\r\n\r\n", false),
-            ("POST / HTTP/1.1\r\nContent-Length: many\r\n\r\n", false),
-            ("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n", false),
-            (long.as_str(), false),
-        ];
-        for (request, is_answered) in rows {
-            let mut connection = connect(&demo, Character::Quick);
-            connection.get_mut().write_all(request.as_bytes()).expect("written");
-            let mut bytes = Vec::new();
-            // Where bytes were left unread the end is a reset, which is an end, too.
-            let _ = connection.read_to_end(&mut bytes);
-            assert_eq!(bytes.starts_with(b"HTTP/1.1 200 OK\r\n"), is_answered, "{request:.50}");
-        }
-    }
-
-    #[test]
-    fn more_connections_than_places_are_served_as_places_become_free() {
-        let demo = Demo::start().expect("started");
-        let mut connections: Vec<_> = (0..CONNECTIONS_MAX).map(|_| connect(&demo, Character::Quick)).collect();
+        let began = Instant::now();
+        let mut connections: Vec<_> = (0..20).map(|_| connect(&demo, Character::Slow)).collect();
         for connection in &mut connections {
-            assert_eq!(ask(connection, GET).0, "HTTP/1.1 200 OK");
+            connection.get_mut().write_all(GET.as_bytes()).expect("written");
         }
-        let mut waiting = connect(&demo, Character::Quick);
-        waiting.get_mut().write_all(GET.as_bytes()).expect("written");
-        drop(connections.pop());
-        assert_eq!(reply(&mut waiting, true).0, "HTTP/1.1 200 OK");
+        for connection in &mut connections {
+            assert_eq!(reply(connection).1, "the slow backend answers: GET /x\n");
+        }
+        assert!((SLOW..10 * SLOW).contains(&began.elapsed()), "{:?}", began.elapsed());
     }
 
     #[test]
