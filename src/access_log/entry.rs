@@ -9,37 +9,37 @@ use http::{Method, StatusCode};
 use crate::message::forwarded::Forwarded;
 use crate::message::{Delivery, Elapsed, Excerpt, Outcome, Reason, Refusal, Request, ShownTarget, Target};
 
-/// What is known of one exchange until it is finished.
+/// The facts about one exchange, gathered until it is finished.
 pub struct Entry {
-    origin: Forwarded,
+    forwarded: Forwarded,
     method: Method,
     target: Target,
     received: Instant,
     answer: OnceLock<Answered>,
 }
 
-/// What became of the reply.
+/// The fate of the reply.
 struct Answered {
     status: u16,
     after: Duration,
     note: Option<String>,
 }
 
-/// How one leg of an exchange ended.
+/// The end of one leg of an exchange.
 pub struct LegEntry<'a> {
     /// The backend's address.
     pub backend: &'a dyn fmt::Display,
-    /// The outcome.
+    /// How it ended.
     pub outcome: &'a Outcome,
-    /// From the request's arrival to the outcome.
+    /// The time from the request's arrival to the outcome.
     pub after: Duration,
 }
 
 impl Entry {
     /// The entry of a request that has just arrived.
-    pub fn new(request: &Request, origin: Forwarded) -> Entry {
+    pub fn new(request: &Request, forwarded: Forwarded) -> Entry {
         Entry {
-            origin,
+            forwarded,
             method: request.method.clone(),
             target: request.target.clone(),
             received: request.received,
@@ -47,20 +47,20 @@ impl Entry {
         }
     }
 
-    /// A reply has been sent, or has failed to arrive.
+    /// Notes that a reply has been sent, or has failed to arrive. Only the first note of an entry counts.
     pub fn answered(&self, status: StatusCode, delivery: &Delivery, now: Instant) {
         let cut = match delivery {
             Delivery::Whole => None,
             Delivery::BodyBroke(error) => Some(format!("cut, since the backend's body broke off: {}", escaped(error))),
             Delivery::ClientGone(error) => Some(format!("cut, since the client went away: {}", escaped(error))),
             Delivery::Stopped => Some("cut, since the proxy was stopped".to_owned()),
-            Delivery::GaveWay => Some("closed, since little moved and others wanted its place".to_owned()),
+            Delivery::Evicted => Some("closed, since little moved and others wanted its place".to_owned()),
             Delivery::Panicked => Some("cut, since the proxy has a bug".to_owned()),
         };
         self.set(status.as_u16(), cut, now);
     }
 
-    /// The proxy has answered by itself: why.
+    /// Notes that the proxy has answered by itself, with the reason.
     pub fn refused(&self, refusal: &Refusal, now: Instant) {
         let note = match refusal {
             Refusal::AllFailed(_) => None,
@@ -69,7 +69,7 @@ impl Entry {
         self.set(refusal.status().as_u16(), note, now);
     }
 
-    /// The client left before there was an answer. 499 is nginx's word for it, and only the log sees it.
+    /// Notes that the client left before there was an answer. 499 is nginx's word for it, and only the log sees it.
     pub fn abandoned(&self, now: Instant) {
         self.set(499, None, now);
     }
@@ -79,7 +79,8 @@ impl Entry {
         let _ = self.answer.set(Answered { status, after, note });
     }
 
-    /// Everything is known: writes the line. Backends are numbered as in the list, `b1` first.
+    /// Writes the line, now that everything is known. Backends are numbered as in the list, `b1` first. Doesn't block:
+    /// a full queue drops the line.
     pub fn finish(&self, winner: Option<usize>, legs: &[LegEntry]) {
         let level = match self.answer.get() {
             Some(Answered { status: 500.., .. } | Answered { note: Some(_), .. }) | None => log::Level::Warn,
@@ -103,12 +104,12 @@ impl Entry {
             put(&mut line, format_args!(" ({note})"));
         }
         put_legs(&mut line, legs);
-        put(&mut line, format_args!(" for {}", self.origin));
+        put(&mut line, format_args!(" for {}", self.forwarded));
         line
     }
 }
 
-/// ` b1=200/12ms b2=refused [b1 http://a, b2 http://b]`, and the reasons that a word can't hold.
+/// Appends ` b1=200/12ms b2=refused [b1 http://a, b2 http://b]`, and the reasons that a word can't hold.
 fn put_legs(line: &mut String, legs: &[LegEntry]) {
     for (index, leg) in legs.iter().enumerate() {
         put(line, format_args!(" b{}={}", index + 1, leg.outcome));
@@ -178,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cut_and_a_departure_are_told() {
+    fn a_cut_and_a_disconnect_are_told() {
         let cut = entry("/x");
         cut.answered(StatusCode::OK, &Delivery::BodyBroke(std::io::ErrorKind::UnexpectedEof.into()), cut.received);
         assert!(cut.line(None, &[]).contains("200 in 0.0ms (cut, since the backend's body broke off"));

@@ -1,5 +1,5 @@
 //! The guarded logger: a bounded queue and one thread before `simple_logger`, which panics when standard error is
-//! closed and blocks when it is a full pipe. Neither reaches whoever logs. Knows nothing of what is said.
+//! closed and blocks when it is a full pipe. Neither reaches the threads that log. Knows nothing of what the lines say.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,11 +15,11 @@ use crate::message::Printable;
 
 /// Lines that wait for a slow reader: a megabyte or two, as lines usually are.
 const QUEUE_LINES_MAX: usize = 4096;
-/// How long the end of the program waits for the queue: a blocked standard error must not stop it.
+/// The longest wait for the queue at the end of the program: a blocked standard error must not stop it.
 const FLUSH_TIME: Duration = Duration::from_secs(1);
 const WRITER: &str = "log";
 
-/// Libraries that would log what is private, at levels that cost: ureq prints bodies in hex.
+/// Libraries that would log private data, at levels that cost: ureq prints bodies in hex.
 const CAPPED: [&str; 3] = ["ureq", "ureq_proto", "rustls"];
 
 static LOGGER: OnceLock<Guarded> = OnceLock::new();
@@ -32,7 +32,7 @@ struct Guarded {
 
 enum Message {
     Line(Line),
-    /// Everything before it has been written.
+    /// A mark in the queue; its sender is told once everything before it has been written.
     Flush(Sender<()>),
 }
 
@@ -42,7 +42,8 @@ struct Line {
     text: String,
 }
 
-/// Starts the log of this process, once. Panics are logged from then on, too.
+/// Starts the log of this process, once. Panics are logged from then on, too. An error means that no thread could be
+/// started, or that the process has a logger already.
 pub fn start(level: LevelFilter) -> std::io::Result<()> {
     let (queue, lines) = bounded(QUEUE_LINES_MAX);
     let lost = Arc::new(AtomicU64::new(0));
@@ -52,7 +53,7 @@ pub fn start(level: LevelFilter) -> std::io::Result<()> {
     log::set_logger(logger).map_err(std::io::Error::other)?;
     log::set_max_level(level);
     std::panic::set_hook(Box::new(|panic| {
-        // The writer's own panics are those of simple_logger at a closed standard error: there is nobody to tell.
+        // The writer's own panics are those of simple_logger at a closed standard error: no reader is left.
         if thread::current().name() != Some(WRITER) {
             log::error!("a bug: {}", Printable(&panic.to_string()));
         }
@@ -60,7 +61,7 @@ pub fn start(level: LevelFilter) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Waits until what was logged is written, but not for ever.
+/// Blocks until what was logged before is written, but for two seconds at most.
 pub fn flush() {
     log::logger().flush();
 }

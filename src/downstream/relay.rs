@@ -151,7 +151,7 @@ impl Evictable for Relay {
         let Some(reply) = self.reply.take_for_eviction(|reply| goes(&reply.writer.activity())) else {
             return false;
         };
-        self.end(reply, Err(Delivery::GaveWay));
+        self.end(reply, Err(Delivery::Evicted));
         true
     }
 }

@@ -174,7 +174,7 @@ impl Evictable for Tunnel {
     fn try_evict(self: Arc<Self>, goes: &dyn Fn(&Activity) -> bool) -> bool {
         let Some(mut ends) = self.ends.take_for_eviction(|ends| goes(&ends.activity())) else { return false };
         ends.part_at_once(&self.client);
-        Held { tunnel: self, ends: Some(ends) }.end(Delivery::GaveWay);
+        Held { tunnel: self, ends: Some(ends) }.end(Delivery::Evicted);
         true
     }
 }

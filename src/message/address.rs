@@ -23,7 +23,7 @@ pub struct Address {
     base: String,
 }
 
-/// Why a text is no backend's address.
+/// Refusal of a text that is no backend's address, with the reason.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BadAddress(pub &'static str);
 
@@ -109,12 +109,12 @@ impl Address {
         self.authority.as_str()
     }
 
-    /// Whether it is https.
+    /// Whether the scheme is https, so that connections need TLS.
     pub fn is_tls(&self) -> bool {
         self.scheme == Scheme::HTTPS
     }
 
-    /// A target at this backend: byte for byte behind the base path, joined with exactly one slash. `*` stays `*`.
+    /// Joins the base path and a target with exactly one slash, byte for byte. `*` stays `*`.
     pub fn target_text<'a>(&self, target: &'a Target) -> Cow<'a, str> {
         match target.as_str() {
             text if self.base.is_empty() || text == "*" => text.into(),

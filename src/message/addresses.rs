@@ -1,12 +1,12 @@
 //! A list of backends' addresses, as flags and updates write it: all of it is good, or every bad entry has its reason.
-//! Knows nothing of who wrote the list.
+//! Knows nothing of where the list comes from.
 
 use std::fmt;
 use std::net::Ipv6Addr;
 
 use super::{Address, Excerpt};
 
-/// What is said of an entry with nothing in it.
+/// Complaint about an entry with nothing in it.
 pub const EMPTY_ENTRY: &str = "an entry is empty";
 
 /// The longest list of backends. Each request costs every backend a leg, so a longer list is a mistake.
@@ -20,7 +20,7 @@ pub const OFFER_BYTES_MAX: usize = 100;
 pub struct BadEntry {
     /// The entry as it was written, without the spaces around it.
     pub entry: String,
-    /// What is wrong with it.
+    /// The complaint, with the address to write instead if it can be told.
     pub reason: String,
 }
 
@@ -70,8 +70,8 @@ fn checked(entry: &str, earlier: &[Address]) -> Result<Address, String> {
     Ok(address)
 }
 
-/// What stands between the entries in place of a comma: anything but a URL's own bytes in a host and port or before a second
-/// URL. Behind a host a semicolon may belong to the path.
+/// Finds what stands between the entries in place of a comma: anything but a URL's own bytes in a host and port or
+/// before a second URL. Behind a host a semicolon may belong to the path.
 fn wrong_separator(entry: &str) -> Option<char> {
     let (scheme, rest) = scheme_and_rest(entry).unwrap_or(("", entry));
     let within = if scheme.is_empty() { rest } else { authority(rest) };
@@ -89,7 +89,7 @@ fn is_separator(c: char) -> bool {
     c == ';' || c.is_whitespace()
 }
 
-/// What was written between entries by mistake; of several the one that is least likely to be there for looks.
+/// Finds a separator that was written by mistake; of several the one that is least likely to be there for looks.
 pub fn separator_in(text: &str) -> Option<char> {
     text.chars().filter(|c| is_separator(*c)).min_by_key(|c| match c {
         ';' => 0,
@@ -98,7 +98,7 @@ pub fn separator_in(text: &str) -> Option<char> {
     })
 }
 
-/// What is said of an entry that holds such a separator.
+/// Complaint about an entry that holds such a separator.
 pub fn not_between_commas(separator: char) -> String {
     let separators = match separator {
         ';' => "semicolons",
@@ -108,7 +108,8 @@ pub fn not_between_commas(separator: char) -> String {
     format!("entries stand between commas, not {separators}")
 }
 
-/// The address that was meant, if it can be told: one without a scheme, an IPv6 address without brackets, a port of this host.
+/// Guesses the address that was meant: one without a scheme, an IPv6 address without brackets, a port of this host.
+/// `None` if it can't be told.
 fn offer(entry: &str) -> Option<String> {
     let entry = entry.trim_matches(['"', '\'']);
     let lower = entry.to_ascii_lowercase();
@@ -128,7 +129,7 @@ fn offer(entry: &str) -> Option<String> {
     (address.len() <= OFFER_BYTES_MAX).then_some(address)
 }
 
-/// The host and port that were meant: an IPv6 address gets its brackets, a port alone is one of this host.
+/// Guesses the host and port that were meant: an IPv6 address gets its brackets, a port alone is one of this host.
 pub fn meant_host(authority: &str) -> String {
     let port = authority.trim_start_matches(':');
     match bracketed(authority) {
@@ -142,7 +143,8 @@ fn is_bare_ipv6(entry: &str) -> bool {
     scheme_and_rest(entry).is_some_and(|(_, rest)| bracketed(authority(rest)).is_some())
 }
 
-/// Brackets around a bare IPv6 address. Digits behind its last colon are taken for a port if there are two at least.
+/// Puts brackets around a bare IPv6 address. Digits behind its last colon are taken for a port if there are two at
+/// least.
 pub fn bracketed(authority: &str) -> Option<String> {
     let is_ipv6 = |text: &str| text.parse::<Ipv6Addr>().is_ok();
     match authority.rsplit_once(':') {

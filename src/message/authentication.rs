@@ -3,7 +3,8 @@
 
 use http::HeaderMap;
 
-/// Schemes by which a server takes all that follows on a connection for the same user's: Kerberos under its old name, too.
+/// Schemes by which a server takes all further requests on a connection for the same user's: Kerberos under its old
+/// name, too.
 const BINDING_SCHEMES: [&str; 4] = ["negotiate", "ntlm", "nego2", "kerberos"];
 
 /// Whether a field of a request or an answer shows that its connection belongs to one user from now on: credentials, a
@@ -25,8 +26,8 @@ pub fn bind_connection(headers: &HeaderMap) -> bool {
     headers.iter().any(|(name, value)| binds_connection(name.as_str(), value.as_bytes()))
 }
 
-/// A list of challenges is split more often than its grammar (RFC 9110 §11.6.1) would: a word too many costs a connection, one
-/// too few a mailbox.
+/// Splits a list of challenges more often than its grammar (RFC 9110 §11.6.1) would: a word too many costs a
+/// connection, one too few a mailbox.
 fn words(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value.split(|byte| matches!(byte, b',' | b' ' | b'\t'))
 }

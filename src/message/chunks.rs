@@ -25,25 +25,25 @@ enum Stage {
     Over,
 }
 
-/// What is at the front of the input.
+/// The next piece of a chunked body, from the begin of the input.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Piece {
     /// The line that tells a chunk's size, extensions and line end included. After a size of zero only trailers follow.
     Size {
         /// The line's length in bytes.
         line: usize,
-        /// The chunk's.
+        /// The chunk's data, in bytes.
         size: u64,
     },
-    /// So many bytes of other framing.
+    /// Other framing, this long in bytes.
     Framing(usize),
-    /// So many bytes of the body.
+    /// Data of the body, this long in bytes.
     Data(usize),
     /// Nothing that can be told yet: more bytes must come.
     More,
 }
 
-/// Why bytes are no chunks.
+/// Reason why bytes are no chunks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BadChunks {
     /// They break a rule; the text says which.
@@ -58,8 +58,9 @@ impl Chunks {
         Chunks { stage: Stage::Size, trailer_bytes_max, may_be_padded: false }
     }
 
-    /// The begin of an answer's body, with the same bound. Its sizes may be padded: no second reader of these bytes could take
-    /// the padding for something else, since the client gets sizes of the proxy's own.
+    /// The begin of an answer's body. All trailer fields together have at most `trailer_bytes_max` bytes. Sizes may be
+    /// padded: no second reader of these bytes could take the padding for something else, since the client gets sizes
+    /// of the proxy's own.
     pub fn of_answer(trailer_bytes_max: usize) -> Chunks {
         Chunks { may_be_padded: true, ..Chunks::of_request(trailer_bytes_max) }
     }
@@ -69,7 +70,7 @@ impl Chunks {
         matches!(self.stage, Stage::Over)
     }
 
-    /// Takes the next piece from the front of `input`.
+    /// Takes the next piece from the begin of `input`. Doesn't block: an incomplete piece is [`Piece::More`].
     pub fn take(&mut self, input: &[u8]) -> Result<Piece, BadChunks> {
         match self.stage {
             _ if input.is_empty() => Ok(Piece::More),
@@ -125,7 +126,7 @@ impl Chunks {
     }
 }
 
-/// The line at the front of `input`, without its CR LF; `None` if it hasn't ended yet.
+/// Finds the line at the begin of `input`, without its CR LF; `None` if it hasn't ended yet.
 fn line(input: &[u8], bytes_max: usize, too_long: BadChunks) -> Result<Option<&[u8]>, BadChunks> {
     const NO_END: BadChunks = BadChunks::Malformed("A line of chunked framing doesn't end with CR LF");
     match input.iter().position(|byte| *byte == b'\n') {
@@ -135,7 +136,7 @@ fn line(input: &[u8], bytes_max: usize, too_long: BadChunks) -> Result<Option<&[
             _ => Err(NO_END),
         },
         None if input.len() > bytes_max => Err(too_long),
-        // What can't become right isn't waited for.
+        // A line that can't become right any more is refused before it ends.
         None if input.strip_suffix(b"\r").unwrap_or(input).iter().any(|byte| is_control(*byte)) => Err(NO_END),
         None => Ok(None),
     }
@@ -145,7 +146,7 @@ fn is_control(byte: u8) -> bool {
     byte.is_ascii_control() && byte != b'\t'
 }
 
-/// Hex digits that fit into 64 bits, and nothing else.
+/// Parses hex digits that fit into 64 bits, and nothing else.
 fn parse_size(digits: &[u8]) -> Option<u64> {
     if digits.is_empty() || !digits.iter().all(u8::is_ascii_hexdigit) {
         return None;
@@ -153,7 +154,8 @@ fn parse_size(digits: &[u8]) -> Option<u64> {
     u64::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
 }
 
-/// Trailers are dropped, but a line that is no field shows that the framing is not what it seems.
+/// Refuses a trailer line that is no field: trailers are dropped, but such a line shows that the framing is not what it
+/// seems.
 fn check_trailer(line: &[u8]) -> Result<(), BadChunks> {
     let name = line.split(|byte| *byte == b':').next().unwrap_or_default();
     if name.len() == line.len() || http::HeaderName::from_bytes(name).is_err() {

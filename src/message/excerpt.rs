@@ -1,8 +1,8 @@
-//! Text from outside, made safe to show. Knows nothing of where it came from, nor of who reads it.
+//! Text from outside, made safe to show. Knows nothing of where it came from, nor of where it is shown.
 
 use std::fmt::{self, Write};
 
-/// How much of a text is shown, in characters. Enough to recognise it; a whole body can't flood the log.
+/// Length of an excerpt, in characters. Enough to recognise a text; a whole body can't flood the log.
 const SHOWN_MAX: usize = 100;
 
 /// Shows a text from outside: escaped, so that it stays on its line, and cut if it is long.
@@ -15,7 +15,7 @@ impl fmt::Display for Excerpt<'_> {
     }
 }
 
-/// How much of a request's target is shown, in characters: more than anybody reads, less than floods a disk.
+/// Length of a shown target, in characters: more than is ever read, less than floods a disk.
 const TARGET_SHOWN_MAX: usize = 1024;
 
 /// Shows the target of a request, like [`Excerpt`], but cut only where it is very long.
@@ -28,8 +28,8 @@ impl fmt::Display for ShownTarget<'_> {
     }
 }
 
-/// Shows a line of text from outside whole: what could move a terminal's cursor, end the line or turn its direction is escaped,
-/// but not its quotation marks and apostrophes.
+/// Shows a line of text from outside whole: everything that could move a terminal's cursor, end the line or reverse its
+/// direction is escaped, but not its quotation marks and apostrophes.
 #[derive(Debug, Clone, Copy)]
 pub struct Printable<'a>(pub &'a str);
 
@@ -42,7 +42,7 @@ impl fmt::Display for Printable<'_> {
     }
 }
 
-/// How much of a reason is shown, in characters: the longest sentence of ours, with a few names of a certificate in it.
+/// Length of a shown reason, in characters: the longest sentence of ours, with a few names of a certificate in it.
 const REASON_SHOWN_MAX: usize = 400;
 
 /// Shows a sentence that may quote text from outside, like [`Printable`], and cut if it is long.
@@ -55,7 +55,7 @@ impl fmt::Display for Reason<'_> {
     }
 }
 
-/// Shows so many characters of a text.
+/// Shows at most N characters of a text.
 fn cut(
     text: &str,
     shown_max: usize,

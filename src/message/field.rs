@@ -8,7 +8,8 @@ pub(super) const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forw
 pub(super) const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
 /// Appends a line with a field: its name in title case, as Go and nginx send it, since some programs look for
-/// `Content-Length:` byte for byte. Names are lower case here, so a client's or a backend's own spelling is lost.
+/// `Content-Length:` byte for byte. `http` keeps names in lower case, so a client's or a backend's own spelling is
+/// lost.
 pub(crate) fn put_field(bytes: &mut Vec<u8>, name: &str, value: &[u8]) {
     let begin = bytes.len();
     bytes.extend_from_slice(name.as_bytes());
@@ -34,7 +35,7 @@ pub(super) fn tokens<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iter
     headers.get_all(name).iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b',')).map(<[u8]>::trim_ascii)
 }
 
-/// The same of one field.
+/// Whether the value of a list field has the token, in any case.
 pub(crate) fn has_listed(value: &[u8], token: &str) -> bool {
     value.split(|byte| *byte == b',').any(|entry| entry.trim_ascii().eq_ignore_ascii_case(token.as_bytes()))
 }

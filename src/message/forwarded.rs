@@ -1,5 +1,5 @@
-//! Where a request came from, as the proxies on its way tell it: which of them are believed, and what is told in turn.
-//! Knows nothing of backends.
+//! The way of a request to this proxy, as the proxies on it tell it: which of them are believed, and what the backends
+//! are told. Knows nothing of backends.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -10,24 +10,24 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use super::field::{CDN_LOOP, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO, tokens};
 use super::{Networks, Request};
 
-/// The most proxies that a request may have come by. Real chains have five or six.
+/// The most proxies that a request may have passed. Real chains have five or six.
 const HOPS_MAX: usize = 32;
-/// How often the sender of a request may be among them already. Several proxies of one host pass; and since a loop with two ways
-/// back doubles each time, it must end sooner than one with a single way: after 2^9 races.
+/// The most entries that may name the request's sender already. Several proxies of one host pass; and since a loop with
+/// two ways back doubles each time, it must end sooner than one with a single way: after 2^9 races.
 const RETURNS_MAX: usize = 8;
 
-/// Where a request came from, as the log shows it: its peer, `192.0.2.7:41234`, or, where a trusted proxy is in between,
+/// The source of a request, as the log shows it: its peer, `192.0.2.7:41234`, or, where a trusted proxy is in between,
 /// `203.0.113.9 via 127.0.0.1:41234`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Forwarded {
-    /// What trusted proxies say: an address, and its port if they say it.
+    /// The client that trusted proxies name: an address, and its port if they say it.
     client: Option<(IpAddr, Option<u16>)>,
     peer: SocketAddr,
 }
 
 impl Forwarded {
-    /// The first address in `X-Forwarded-For`, from the right, that is no trusted proxy's, or the last one before what is no
-    /// address. What stands left of it may be invented. All of them trusted: the leftmost.
+    /// Takes the first address in `X-Forwarded-For`, from the right, that is no trusted proxy's, or the last one before
+    /// an entry that is no address. Entries left of it may be invented. All of them trusted: the leftmost.
     pub fn of(request: &Request, trusted: &Networks) -> Forwarded {
         let mut client = None;
         if trusted.contain(request.peer.ip()) {
@@ -57,13 +57,13 @@ impl fmt::Display for Forwarded {
     }
 }
 
-/// Whether a field is a proxy's word about where a request came from, which is dropped unless the peer is trusted.
+/// Whether a field is a proxy's word about a request's source, which is dropped unless the peer is trusted.
 pub(super) fn is_word(name: &HeaderName) -> bool {
     name == FORWARDED || name.as_str().starts_with("x-forwarded-")
 }
 
-/// Tells where a request came from, behind what trusted proxies have told already. `Forwarded` stays as it is; what it says
-/// isn't said otherwise.
+/// Adds this hop to what trusted proxies have told of a request's source. `Forwarded` stays as it is, and no other
+/// field repeats what it says.
 pub(super) fn tell(headers: &mut HeaderMap, peer: IpAddr, host: Option<HeaderValue>) {
     append_forwarded_for(headers, peer.to_canonical());
     if !headers.contains_key(X_FORWARDED_PROTO) && !is_in_forwarded(headers, b"proto=") {
@@ -97,8 +97,8 @@ fn is_in_forwarded(headers: &HeaderMap, parameter: &[u8]) -> bool {
     tokens(headers, &FORWARDED).any(|element| element.split(|byte| *byte == b';').any(begins_so))
 }
 
-/// Whether a request has come by so many proxies that a backend must lead back here: the sign of a loop that is left where
-/// something on the way strips `CDN-Loop`. The fields count as they arrived, those of peers that aren't
+/// Whether a request has passed too many proxies, so that a backend must lead back to this one: the sign of a loop that
+/// is left where something on the way strips `CDN-Loop`. The fields count as they arrived, those of peers that aren't
 /// trusted too.
 pub fn goes_round(request: &Request) -> bool {
     let count = |way: &HeaderName| tokens(&request.headers, way).filter(|entry| !entry.is_empty()).count();
@@ -107,13 +107,13 @@ pub fn goes_round(request: &Request) -> bool {
     }
     let sender = request.peer.ip().to_canonical();
     let is_sender = |entry: &&[u8]| node(entry).is_some_and(|(address, _)| address == sender);
-    // Few have so many that the addresses must be read.
+    // Few requests have enough entries that their addresses must be read.
     count(&X_FORWARDED_FOR) > RETURNS_MAX
         && tokens(&request.headers, &X_FORWARDED_FOR).filter(is_sender).count() > RETURNS_MAX
 }
 
-/// The address in an entry of `X-Forwarded-For`, and its port if it has one: `192.0.2.7`, `192.0.2.7:80`, `::1`, `[::1]`,
-/// `[::1]:80`, with or without quotes.
+/// Parses the address in an entry of `X-Forwarded-For`, and its port if it has one: `192.0.2.7`, `192.0.2.7:80`, `::1`,
+/// `[::1]`, `[::1]:80`, with or without quotes.
 fn node(entry: &[u8]) -> Option<(IpAddr, Option<u16>)> {
     let text = std::str::from_utf8(entry).ok()?;
     let text = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(text);

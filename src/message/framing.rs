@@ -1,4 +1,4 @@
-//! How long a request's body is, decided in the numbered steps of RFC 9112 §6.3, or why it can't be told.
+//! The length of a request's body, decided in the numbered steps of RFC 9112 §6.3, or the refusal if it can't be told.
 //! Stricter than the RFC where being lenient invites smuggling. Knows nothing of the bytes themselves.
 
 use http::{HeaderMap, Version, header};
@@ -10,14 +10,14 @@ use super::Refusal;
 pub enum BodyLength {
     /// There is no body.
     None,
-    /// So many bytes.
+    /// A known number of bytes.
     Sized(u64),
     /// Chunks, until the last one.
     Chunked,
 }
 
 impl BodyLength {
-    /// Decides the length of a request's body.
+    /// Decides the length of a request's body (RFC 9112 §6.3).
     pub fn of_request(version: Version, headers: &HeaderMap) -> Result<BodyLength, Refusal> {
         let has_length = headers.contains_key(header::CONTENT_LENGTH);
         // Steps 1 and 2 are about responses. Step 3: both fields are a smuggler's sign, or a broken client's.
@@ -58,7 +58,7 @@ impl BodyLength {
     }
 }
 
-/// The one value of Content-Length, which must be there.
+/// Parses the one value of Content-Length, which must be there.
 pub(crate) fn content_length(headers: &HeaderMap) -> Result<u64, Refusal> {
     let mut fields = headers.get_all(header::CONTENT_LENGTH).iter();
     let first = fields.next().map_or(&b""[..], |value| value.as_bytes());
@@ -68,7 +68,7 @@ pub(crate) fn content_length(headers: &HeaderMap) -> Result<u64, Refusal> {
     parse_content_length(first).ok_or(Refusal::BadRequest("Content-Length isn't one run of digits"))
 }
 
-/// One run of digits that fits; nothing else.
+/// Parses one run of digits that fits into 64 bits; nothing else.
 pub(crate) fn parse_content_length(digits: &[u8]) -> Option<u64> {
     if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
         return None;

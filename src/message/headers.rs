@@ -1,5 +1,5 @@
-//! What a proxy does to header fields on their way through: pure functions over `HeaderMap`.
-//! Knows nothing of framing, and not who sends them.
+//! The changes that a proxy makes to header fields on their way through: pure functions over `HeaderMap`. Knows nothing
+//! of framing, nor of sockets.
 
 use http::header::{
     CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderName, IF_MODIFIED_SINCE, IF_NONE_MATCH, PROXY_AUTHENTICATE,
@@ -31,24 +31,24 @@ const HOP_BY_HOP: [HeaderName; 9] = [
     UPGRADE,
 ];
 
-/// What backends are told here and nowhere else, beside where a request came from. CGI and its kin make one variable of names
-/// that differ in `-` and `_`, so those that look like these are dropped.
+/// Fields that only this proxy writes towards backends, besides those about a request's source. CGI and its kin make
+/// one variable of names that differ in `-` and `_`, so those that look like these are dropped.
 const OWN: [HeaderName; 3] = [CDN_LOOP, CONTENT_LENGTH, TRANSFER_ENCODING];
 
-/// The way that a message came.
+/// The fields that list the proxies on a message's way.
 const WAY: [HeaderName; 2] = [CDN_LOOP, VIA];
 
-/// What was meant for this proxy alone, or is said anew to each backend.
+/// Fields that were meant for this proxy alone, or are written anew for each backend.
 const NOT_FOR_BACKENDS: [HeaderName; 4] = [EXPECT, PROXY, CONTENT_LENGTH, HOST];
 
-/// This process's id: random, so that a request that comes back is known. Backends get it in `CDN-Loop` (RFC 8586) and only on
-/// request in `Via` (RFC 9110 §7.6.3), since some compress nothing for proxies; clients get it in `Via`.
+/// This process's id: random, so that a request that comes back is known. Backends get it in `CDN-Loop` (RFC 8586) and
+/// only on request in `Via` (RFC 9110 §7.6.3), since some compress nothing for proxies; clients get it in `Via`.
 #[derive(Debug, Clone)]
 pub struct ViaId {
     id: String,
-    /// What is added to `Via` of messages of HTTP/1.0 and of HTTP/1.1.
+    /// The entries for `Via` of messages of HTTP/1.0 and of HTTP/1.1.
     values: [HeaderValue; 2],
-    /// What is added to `CDN-Loop`.
+    /// The entry for `CDN-Loop`.
     cdn_id: HeaderValue,
     /// Whether requests get `Via`, too.
     is_for_backends: bool,
@@ -68,7 +68,7 @@ impl ViaId {
         ViaId { id, values, cdn_id, is_for_backends }
     }
 
-    /// Whether a request has been here before.
+    /// Whether a request has passed this process before.
     pub fn has_sent(&self, headers: &HeaderMap) -> bool {
         // Commas count within quotes, too: a quote that a client leaves open must not hide what stands behind it.
         let is_own = |info: &[u8]| {
@@ -87,12 +87,12 @@ impl ViaId {
         headers.get_all(VIA).iter().any(|value| words(value.as_bytes()))
     }
 
-    /// Adds this process to the way that a reply came.
+    /// Adds this process to a reply's `Via`.
     pub fn append_to(&self, headers: &mut HeaderMap, version: Version) {
         headers.append(VIA, self.values[usize::from(version != Version::HTTP_10)].clone());
     }
 
-    /// Adds this process to the way that a request came.
+    /// Adds this process to a request's `CDN-Loop`, and to its `Via` if backends get that.
     fn append_to_request(&self, headers: &mut HeaderMap, version: Version) {
         headers.append(CDN_LOOP, self.cdn_id.clone());
         if self.is_for_backends {
@@ -101,14 +101,14 @@ impl ViaId {
     }
 }
 
-/// RFC 9110 §13.1: a request that may be answered by 304.
+/// Whether a request may be answered by 304 (RFC 9110 §13.1).
 pub fn is_conditional(request: &Request) -> bool {
     matches!(request.method, Method::GET | Method::HEAD)
         && [IF_NONE_MATCH, IF_MODIFIED_SINCE].iter().any(|condition| request.headers.contains_key(condition))
 }
 
-/// The protocols that a request asks to switch to, if it may: `h2c` isn't among them, since what is said in it couldn't be
-/// checked here.
+/// The protocols that a request asks to switch to, if it may: `h2c` isn't among them, since requests within it couldn't
+/// be checked.
 pub fn upgrade_of(request: &Request) -> Option<HeaderValue> {
     let has_body = request.body.as_ref().is_some_and(|body| body.length() > 0);
     if request.version != Version::HTTP_11 || has_body || !has_token(&request.headers, &CONNECTION, "upgrade") {
@@ -130,14 +130,14 @@ pub fn is_switch_to(headers: &HeaderMap, asked_for: &HeaderValue) -> bool {
     chosen.next().is_some_and(is_asked_for) && chosen.next().is_none()
 }
 
-/// Puts a wish to switch protocols, or its fulfilment, back into fields that are about one connection only.
+/// Puts an upgrade, asked for or accepted, back into fields that are about one connection only.
 pub fn put_upgrade(headers: &mut HeaderMap, protocols: HeaderValue) {
     headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
     headers.insert(UPGRADE, protocols);
 }
 
-/// Takes the request's fields and gives them as every backend gets them; `Host` and the framing are left to the module that sends
-/// them. Of `trusted` peers it is believed where the request came from.
+/// Takes the request's fields and gives them as every backend gets them; `Host` and the framing are left to the module
+/// that sends them. Fields about the request's source are kept from `trusted` peers only.
 pub fn for_backends(request: &mut Request, via: &ViaId, trusted: &Networks) -> HeaderMap {
     let (host, upgrade) = (host_of(request), upgrade_of(request));
     let mut headers = std::mem::take(&mut request.headers);
@@ -155,7 +155,7 @@ pub fn for_backends(request: &mut Request, via: &ViaId, trusted: &Networks) -> H
     headers
 }
 
-/// A backend's fields as the client gets them; the framing is left to the front.
+/// Gives a backend's fields as the client gets them; the framing is left to downstream.
 pub fn for_client(mut headers: HeaderMap, version: Version, via: &ViaId) -> HeaderMap {
     strip_hop_by_hop(&mut headers);
     headers.remove(CONTENT_LENGTH);
@@ -171,15 +171,17 @@ pub fn host_of(request: &Request) -> Option<HeaderValue> {
     }
 }
 
-/// Removes the fields that are about one connection: those that `Connection` names, and the known ones. A client that names
-/// where it came from there would hide itself, and blind proxies to its loop (RFC 8586 §2), so this stays.
+/// Removes the fields that are about one connection: those that `Connection` names, and the known ones. A client that
+/// names fields about its source or its way there would hide itself, and blind proxies to its loop (RFC 8586 §2), so
+/// those stay.
 fn strip_hop_by_hop(headers: &mut HeaderMap) {
     let named = tokens(headers, &CONNECTION).filter_map(|token| HeaderName::from_bytes(token).ok());
     let named = named.filter(|name| !WAY.contains(name) && !forwarded::is_word(name));
     strip(headers, named.collect(), |name| HOP_BY_HOP.contains(name));
 }
 
-/// Removes the fields that are named or to be dropped. Few of them are there, and to look for each would take longer.
+/// Removes the fields that are named or to be dropped. Messages have few of them, and to look for each would take
+/// longer.
 fn strip(headers: &mut HeaderMap, mut names: Vec<HeaderName>, is_dropped: impl Fn(&HeaderName) -> bool) {
     names.extend(headers.keys().filter(|name| is_dropped(name)).cloned());
     for name in names {
@@ -232,7 +234,7 @@ mod tests {
         headers.get_all(name).iter().map(lossy).collect()
     }
 
-    /// The network that `request` comes from.
+    /// The network that `request` has its peer in.
     fn trusted() -> Networks {
         Networks::new(&["192.0.2.0/24".parse().expect("a network")])
     }
@@ -293,7 +295,7 @@ mod tests {
         assert!(!headers.contains_key("host"));
     }
 
-    /// What of a request's fields backends get from a trusted peer, and from another.
+    /// The fields about a request's source that backends get, from a trusted peer and from another.
     #[test]
     fn where_a_request_came_from_is_believed_of_trusted_peers_only() {
         type Row<'a> = (&'a str, &'a [(&'a str, &'a [u8])], &'a str, &'a [&'a str], &'a [&'a str]);

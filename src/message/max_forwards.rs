@@ -1,5 +1,5 @@
-//! `Max-Forwards` (RFC 9110 §7.6.2): how many proxies TRACE and OPTIONS may still pass, and what the last one says.
-//! Knows nothing of who forwards.
+//! `Max-Forwards` (RFC 9110 §7.6.2): the proxies that TRACE and OPTIONS may still pass, and the answer of the last one.
+//! Knows nothing of backends.
 
 use http::header::{AUTHORIZATION, CONTENT_TYPE, COOKIE, MAX_FORWARDS, PROXY_AUTHORIZATION};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
@@ -10,10 +10,11 @@ use super::{Reply, ReplyBody, Request};
 /// Fields that a reflected request must not have (RFC 9110 §9.3.8): scripts that can't read them could learn them so.
 const SECRETS: [http::HeaderName; 3] = [AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION];
 
-/// So much of a request is reflected: the thread that answers doesn't wait, and every socket takes so much at once.
+/// The longest reflected request, in bytes: the thread that answers doesn't wait, and every socket takes this much at
+/// once.
 const REFLECTED_BYTES_MAX: usize = 32 * 1024;
 
-/// The answer to a request that may not go any further.
+/// Answers a request that may not go any further: TRACE with the request, OPTIONS with nothing. `None` if it may.
 pub fn last_answer(request: &Request) -> Option<Reply> {
     if left(&request.method, &request.headers)? > 0 {
         return None;
@@ -27,14 +28,14 @@ pub fn last_answer(request: &Request) -> Option<Reply> {
     Some(Reply { status: StatusCode::OK, headers, body: ReplyBody::Whole(body) })
 }
 
-/// One proxy less, in the fields for the next one.
+/// Writes one proxy less into the fields for the next one.
 pub(super) fn count_down(method: &Method, headers: &mut HeaderMap) {
     if let Some(left) = left(method, headers) {
         headers.insert(MAX_FORWARDS, left.saturating_sub(1).into());
     }
 }
 
-/// How many proxies the request may still pass, if it says so in a way that counts.
+/// The number of proxies that the request may still pass, if it says so in a way that counts.
 fn left(method: &Method, headers: &HeaderMap) -> Option<u64> {
     if !matches!(*method, Method::TRACE | Method::OPTIONS) {
         return None;
@@ -43,7 +44,7 @@ fn left(method: &Method, headers: &HeaderMap) -> Option<u64> {
     if text.bytes().all(|byte| byte.is_ascii_digit()) { text.parse().ok() } else { None }
 }
 
-/// The request as it arrived, but for what there is no room for.
+/// The request as it arrived, but for the secrets and for fields beyond [`REFLECTED_BYTES_MAX`].
 fn reflected(request: &Request) -> Vec<u8> {
     let mut bytes = format!("{} {} {:?}\r\n", request.method, request.target, request.version).into_bytes();
     for (name, value) in request.headers.iter().filter(|(name, _)| !SECRETS.contains(name)) {

@@ -1,5 +1,5 @@
-//! What travels between the wings of the house: requests, replies and outcomes, and the traits by which they are handed over.
-//! Knows nothing of sockets or threads, nor of who sends what to whom.
+//! Requests, replies and outcomes, and the traits by which rooms hand them to each other. Knows nothing of sockets or
+//! threads, nor of which room sends what to which.
 
 mod address;
 mod addresses;

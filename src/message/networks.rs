@@ -1,4 +1,4 @@
-//! Lists of networks, and whether an address is in one. Knows nothing of what they are for.
+//! Lists of networks, with a test for addresses. Knows nothing of what they are for.
 
 use std::net::IpAddr;
 
@@ -9,12 +9,12 @@ use ipnet::{IpNet, Ipv4Net};
 pub struct Networks(Vec<IpNet>);
 
 impl Networks {
-    /// These networks.
+    /// A list of these networks, IPv4-mapped ones as IPv4.
     pub fn new(networks: &[IpNet]) -> Networks {
         Networks(networks.iter().copied().map(canonical).collect())
     }
 
-    /// Whether there are none.
+    /// Whether the list is empty.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -26,7 +26,8 @@ impl Networks {
     }
 }
 
-/// The proxy knows its own clients as IPv4 even where they come in on an IPv6 socket, so it must know networks so too.
+/// Makes an IPv4-mapped network one of IPv4. The proxy knows its own clients as IPv4 even where they come in on an IPv6
+/// socket, so it must know networks so too.
 fn canonical(network: IpNet) -> IpNet {
     if let IpNet::V6(mapped) = network
         && let Some(prefix) = mapped.prefix_len().checked_sub(96)

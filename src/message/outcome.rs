@@ -1,5 +1,5 @@
-//! How a leg ended: one variant for each way, and the one place that gives each its word and its sentence.
-//! Knows nothing of how it came about.
+//! The ends of a leg: one variant for each, and the one place that gives each its word and its sentence. Knows nothing
+//! of how a leg comes to its end.
 
 use std::fmt;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use http::StatusCode;
 
 use super::Reason;
 
-/// How a leg ended. `Display` gives its word, as the log and the 502 use it.
+/// The end of a leg. `Display` gives its word, as the log and the 502 use it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
     /// The backend answered with this status.
@@ -46,7 +46,7 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// What a word can't hold, made safe to show: it may quote the backend.
+    /// The detail that a word can't hold, made safe to show: it may quote the backend.
     pub fn reason(&self) -> Option<Reason<'_>> {
         match self {
             Outcome::Protocol(reason) | Outcome::Tls(reason) | Outcome::Dns(reason) => Some(Reason(reason)),
@@ -54,7 +54,7 @@ impl Outcome {
         }
     }
 
-    /// Why, in a sentence for the reader of a 502. What it quotes is made safe to show.
+    /// The reason in a sentence for the reader of a 502. Quotations are made safe to show.
     pub fn sentence(&self) -> String {
         let fixed = match self {
             Outcome::Status(status) => {

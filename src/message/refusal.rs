@@ -1,11 +1,11 @@
-//! Every status that the proxy itself makes, with its sentence, in one table.
-//! Knows nothing of who refuses, nor of bytes.
+//! Every status that the proxy itself makes, with its sentence, in one table. Knows nothing of which room refuses, nor
+//! of bytes.
 
 use http::{HeaderValue, StatusCode, header};
 
 use super::{Outcome, Reply};
 
-/// An answer that the proxy itself makes instead of passing one on.
+/// A reply that the proxy itself makes instead of passing an answer on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Refusal {
     /// The request's head breaks a rule; the text says which.
@@ -40,22 +40,22 @@ pub enum Refusal {
     Internal,
     /// The method or a transfer coding isn't implemented; the text says which.
     NotImplemented(&'static str),
-    /// Every backend failed: its name, its address and its outcome. If this host had no room for any leg, it is the one that is
-    /// too busy.
+    /// Every backend failed: its name, its address and its outcome. If no leg could run for want of descriptors or
+    /// ports, the refusal says that this host is too busy.
     AllFailed(Vec<(String, String, Outcome)>),
-    /// Too much is waiting already.
+    /// A queue is full: the proxy is too busy.
     Busy,
-    /// The house closes: what is asked for would be lost with it.
+    /// The proxy drains: an update would be lost with it.
     Stopping,
-    /// Neither HTTP/1.0 nor HTTP/1.1.
+    /// The version is neither HTTP/1.0 nor HTTP/1.1.
     VersionNotSupported,
-    /// The begin of HTTP/2.
+    /// The connection begins with HTTP/2's preface.
     Http2NotSupported,
-    /// No room for the body on disk.
+    /// The spool directory has no room for the body.
     InsufficientStorage,
     /// The request came back to this very process.
     Loop,
-    /// The request has come by so many proxies that it must go round.
+    /// The request has passed too many proxies, so it must be in a loop.
     TooManyHops,
 }
 
@@ -107,7 +107,7 @@ impl Refusal {
         self.row().1
     }
 
-    /// What the body says beyond the sentence, line by line.
+    /// The body's lines beyond the sentence.
     pub fn details(&self) -> Vec<String> {
         match self {
             Refusal::BadBackends(details) | Refusal::Forbidden(details) => details.lines().map(str::to_owned).collect(),
@@ -119,7 +119,7 @@ impl Refusal {
         }
     }
 
-    /// The reply that tells the client.
+    /// Makes the reply that tells the client.
     pub fn reply(&self) -> Reply {
         let mut text = self.sentence().to_owned();
         for line in self.details() {
@@ -144,7 +144,7 @@ fn is_overload(legs: &[(String, String, Outcome)]) -> bool {
     !legs.is_empty() && legs.iter().all(|(_, _, outcome)| *outcome == Outcome::NoSocket)
 }
 
-/// A full queue is empty again within a second, or the host is too small for its load.
+/// Adds `Retry-After` of a second: a full queue is empty again by then, or the host is too small for its load.
 fn put_retry_after(reply: &mut Reply) {
     reply.headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
 }

@@ -1,4 +1,4 @@
-//! A reply to a client, and what becomes of it.
+//! A reply to a client, and its fate on the way.
 
 use std::io;
 
@@ -6,14 +6,14 @@ use http::{HeaderMap, StatusCode};
 
 use super::source::BodySource;
 
-/// The first line of the answer to an update that was taken.
+/// The first line of the reply to an update that was taken.
 pub const UPDATED: &str = "Backends updated successfully";
 
-/// An answer to a client.
+/// A reply to a client: a winner's answer, or a refusal.
 pub struct Reply {
     /// The final status: 101 or 200 and above.
     pub status: StatusCode,
-    /// The end-to-end fields. Framing (Content-Length, Transfer-Encoding, Connection) is the front's work.
+    /// The end-to-end fields. Framing (Content-Length, Transfer-Encoding, Connection) is added downstream.
     pub headers: HeaderMap,
     /// The body.
     pub body: ReplyBody,
@@ -21,16 +21,16 @@ pub struct Reply {
 
 /// The body of a [`Reply`].
 pub enum ReplyBody {
-    /// All of it is here.
+    /// All of it, received already or made here.
     Whole(Vec<u8>),
-    /// It comes as a backend sends it.
+    /// A body that comes as a backend sends it.
     Stream {
         /// Its length in bytes, if the backend told it.
         length: Option<u64>,
-        /// Where it comes from.
+        /// The reader of it.
         source: Box<dyn BodySource>,
     },
-    /// None is sent, but the head tells the length that it would have (HEAD and 304, RFC 9110 §8.6).
+    /// None, but the head tells the length that it would have (HEAD and 304, RFC 9110 §8.6).
     Withheld {
         /// The length in bytes, if it is known.
         length: Option<u64>,
@@ -50,19 +50,21 @@ impl Reply {
     }
 }
 
-/// What became of a reply on its way to the client.
+/// The fate of a reply on its way to the client.
 #[derive(Debug)]
 pub enum Delivery {
     /// The client's socket took every byte.
     Whole,
-    /// The backend's body broke off; the client's connection was cut, so that nobody takes the body for complete.
+    /// The backend's body broke off; the client's connection was cut, so that the client can't take the body for
+    /// complete.
     BodyBroke(io::Error),
     /// The client went away or stopped reading.
     ClientGone(io::Error),
-    /// The proxy was stopped before it was through.
+    /// The proxy was stopped before the reply was through.
     Stopped,
-    /// Little moved, and others wanted the client's place: its tunnel was closed, or its connection cut.
-    GaveWay,
+    /// The client was evicted, since little moved and others wanted its place: its tunnel was closed, or its connection
+    /// cut.
+    Evicted,
     /// A bug in the proxy; the log has the details.
     Panicked,
 }

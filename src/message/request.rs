@@ -13,7 +13,7 @@ use super::target::Target;
 pub struct Request {
     /// The method, of any name that is a token (RFC 9110 §9.1).
     pub method: Method,
-    /// What is asked for, as the client wrote it.
+    /// The target, as the client wrote it.
     pub target: Target,
     /// HTTP/1.0 or HTTP/1.1.
     pub version: Version,
@@ -23,6 +23,6 @@ pub struct Request {
     pub body: Option<Spool>,
     /// The client's address.
     pub peer: SocketAddr,
-    /// When the request was complete.
+    /// The instant at which the request was complete.
     pub received: Instant,
 }

@@ -11,11 +11,12 @@ use std::sync::{Arc, OnceLock};
 
 /// Bodies up to this length stay in memory: most are shorter, and a file costs six system calls.
 const MEMORY_BYTES_MAX: usize = 64 * 1024;
-/// All bodies in memory together, unless the host has less: 256 of the longest, and a quarter of the smallest host. What
-/// doesn't fit goes to its file at once.
+/// Memory of all bodies together, unless the host has less: 256 of the longest, and a quarter of the smallest host.
+/// Bodies that don't fit go to their files at once.
 const ALL_MEMORY_BYTES_MAX: usize = 16 * 1024 * 1024;
-/// What a body gathers before it is written to its file: else chunks of a byte would cost a system call each. It is no more
-/// than a client's head may take, so that a thousand uploads cost what a thousand clients may cost anyway.
+/// Bytes that a body gathers before they are written to its file: else chunks of a byte would cost a system call each.
+/// It is no more than a client's head may take, so that a thousand uploads cost what a thousand clients may cost
+/// anyway.
 const BUFFER_BYTES: usize = 16 * 1024;
 
 type Close = Box<dyn Fn(File) + Send + Sync>;
@@ -26,32 +27,32 @@ pub struct SpoolMemory {
     bytes_max: usize,
     /// The longest body that stays in it.
     body_bytes_max: usize,
-    /// What a file's buffer has of it.
+    /// The part of it that a file's buffer takes.
     buffer_bytes: usize,
     close: OnceLock<Close>,
 }
 
 impl SpoolMemory {
-    /// So many bytes at most for all bodies together.
+    /// Memory of at most `bytes_max` bytes for all bodies together.
     pub fn of(bytes_max: usize) -> SpoolMemory {
         let (body_bytes_max, buffer_bytes) = (MEMORY_BYTES_MAX, BUFFER_BYTES);
         SpoolMemory { used: AtomicUsize::new(0), bytes_max, body_bytes_max, buffer_bytes, close: OnceLock::new() }
     }
 
-    /// The same, so that short bodies go the ways that only long ones go else.
+    /// Shortens what a body may have of it, so that short bodies go the ways that only long ones go else.
     #[cfg(any(test, fuzzing))]
     pub(crate) fn in_portions(self, body_bytes_max: usize, buffer_bytes: usize) -> SpoolMemory {
         SpoolMemory { body_bytes_max, buffer_bytes, ..self }
     }
 
-    /// What bodies get of a host that lets the process have so much memory: a quarter of it, 16 MiB at most.
+    /// Memory for bodies on a host that gives the process `memory_bytes`: a quarter of it, 16 MiB at most.
     pub fn within(memory_bytes: u64) -> SpoolMemory {
         SpoolMemory::of(usize::try_from(memory_bytes / 4).unwrap_or(usize::MAX).min(ALL_MEMORY_BYTES_MAX))
     }
 
-    /// Has every file closed by `close`, which must not wait: freeing a file's blocks may take the disk a while, and the last
-    /// to hold a body may be the poller's thread. Only the first one counts; without any, files are closed where they are
-    /// dropped.
+    /// Has every file closed by `close`, which must not block: freeing a file's blocks may take the disk a while, and
+    /// the last to hold a body may be the poller's thread. Only the first call counts; without any, files are closed
+    /// where they are dropped.
     pub fn close_files_by(&self, close: impl Fn(File) + Send + Sync + 'static) {
         let _ = self.close.set(Box::new(close));
     }
@@ -69,7 +70,7 @@ impl fmt::Debug for SpoolMemory {
     }
 }
 
-/// One body's part of it.
+/// One body's part of the shared memory.
 #[derive(Debug)]
 struct Share {
     memory: Arc<SpoolMemory>,
@@ -77,8 +78,8 @@ struct Share {
 }
 
 impl Share {
-    /// Grows to so many bytes, if they are left.
-    fn grow(&mut self, bytes: usize) -> bool {
+    /// Grows to this many bytes if they are left; returns whether they were.
+    fn try_grow(&mut self, bytes: usize) -> bool {
         let more = bytes.saturating_sub(self.bytes);
         let grown = |used: usize| Some(used + more).filter(|used| *used <= self.memory.bytes_max);
         let has_room = more == 0 || self.memory.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, grown).is_ok();
@@ -105,9 +106,9 @@ pub struct Spool(Arc<Kept>);
 
 #[derive(Debug)]
 struct Kept {
-    /// Without a name, and closed by whatever the memory says.
+    /// Unlinked; closed by what [`SpoolMemory::close_files_by`] was given.
     file: Option<File>,
-    /// How many bytes the file has.
+    /// The file's length, in bytes.
     written: u64,
     /// The bytes behind those: all, if there is no file.
     memory: Vec<u8>,
@@ -130,7 +131,7 @@ impl Drop for Kept {
     }
 }
 
-/// Why a body can't be kept.
+/// Reason why a body can't be kept.
 #[derive(Debug)]
 pub enum SpoolError {
     /// It is longer than allowed.
@@ -155,7 +156,7 @@ impl Spool {
         self.0.file.is_none().then_some(&self.0.memory)
     }
 
-    /// Reads some of the bytes that begin at `offset`: how many. Blocks only on the disk.
+    /// Reads some of the bytes that begin at `offset`, and returns how many. Blocks only on the disk.
     pub fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         let Kept { file, written, memory, .. } = &*self.0;
         let in_file = usize::try_from(written.saturating_sub(offset)).unwrap_or(usize::MAX).min(buffer.len());
@@ -167,14 +168,14 @@ impl Spool {
             }
         };
         if count == 0 && !buffer.is_empty() && offset < self.length() {
-            // Whoever reads would ask for the missing bytes for ever.
+            // Zero would mean the end, and a reader that knows the length would ask for the missing bytes for ever.
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         Ok(count)
     }
 }
 
-/// Reads a [`Spool`]; other readers of it don't notice.
+/// Reads a [`Spool`], at a position of its own.
 #[derive(Debug)]
 pub struct SpoolReader {
     spool: Spool,
@@ -203,7 +204,7 @@ impl SpoolWriter {
         SpoolWriter::sharing(Arc::default(), directory, bytes_max)
     }
 
-    /// The same, with memory that others have a part of.
+    /// A writer for a body of at most `bytes_max` bytes that shares `memory` with other bodies.
     pub fn sharing(memory: Arc<SpoolMemory>, directory: Arc<Path>, bytes_max: u64) -> SpoolWriter {
         let share = Share { memory, bytes: 0 };
         SpoolWriter { directory, bytes_max, kept: Kept { file: None, written: 0, memory: Vec::new(), share } }
@@ -211,23 +212,23 @@ impl SpoolWriter {
 
     /// Appends what has arrived. Blocks only on the disk.
     pub fn append(&mut self, bytes: &[u8]) -> Result<(), SpoolError> {
-        if self.append_to_memory(bytes)? { Ok(()) } else { self.append_to_file(bytes).map_err(SpoolError::NoRoom) }
+        if self.try_append(bytes)? { Ok(()) } else { self.append_to_file(bytes).map_err(SpoolError::NoRoom) }
     }
 
-    /// Appends what has arrived, unless that needs the disk: then it takes nothing and says `false`. Never blocks.
-    pub fn append_to_memory(&mut self, bytes: &[u8]) -> Result<bool, SpoolError> {
+    /// Appends what has arrived, unless that needs the disk: then it takes nothing and returns `false`. Never blocks.
+    pub fn try_append(&mut self, bytes: &[u8]) -> Result<bool, SpoolError> {
         if self.length() + bytes.len() as u64 > self.bytes_max {
             return Err(SpoolError::TooLong);
         }
-        let has_room = self.has_room(bytes.len());
+        let has_room = self.try_reserve(bytes.len());
         if has_room {
             self.kept.memory.extend_from_slice(bytes);
         }
         Ok(has_room)
     }
 
-    /// Whether so many bytes more may be kept in memory, which then has them.
-    fn has_room(&mut self, more: usize) -> bool {
+    /// Reserves room in memory for `more` bytes; returns whether there was any.
+    fn try_reserve(&mut self, more: usize) -> bool {
         let SpoolMemory { body_bytes_max, buffer_bytes, .. } = *self.kept.share.memory;
         if self.kept.file.is_some() {
             let has_room = self.kept.memory.len() + more <= buffer_bytes;
@@ -237,15 +238,15 @@ impl SpoolWriter {
             return has_room;
         }
         let room = (self.kept.memory.len() + more).next_power_of_two();
-        let has_room = room <= body_bytes_max && self.kept.share.grow(room);
+        let has_room = room <= body_bytes_max && self.kept.share.try_grow(room);
         if has_room {
-            // No more than is counted.
+            // Exactly what is counted.
             self.kept.memory.reserve_exact(room - self.kept.memory.len());
         }
         has_room
     }
 
-    /// Writes what there is no room for in the buffer, and keeps the rest for the next time.
+    /// Writes to the file what its buffer has no room for, and keeps the rest for the next time.
     fn append_to_file(&mut self, bytes: &[u8]) -> io::Result<()> {
         if self.kept.file.is_none() {
             self.kept.file = Some(tempfile::tempfile_in(&self.directory)?);
@@ -268,7 +269,7 @@ impl SpoolWriter {
         self.kept.file.is_none() || self.kept.memory.is_empty()
     }
 
-    /// Writes what waits to be written to the file, if there is one. Blocks only on the disk.
+    /// Writes the buffer to the file, if there is one. Blocks only on the disk.
     pub fn write_out(&mut self) -> io::Result<()> {
         let Kept { file, written, memory, share } = &mut self.kept;
         if let Some(file) = file {
@@ -279,12 +280,12 @@ impl SpoolWriter {
         Ok(())
     }
 
-    /// How many bytes have arrived.
+    /// The number of bytes that have arrived.
     pub fn length(&self) -> u64 {
         self.kept.length()
     }
 
-    /// The complete body. What isn't written out stays in memory.
+    /// Makes the complete body. Bytes that aren't written out stay in memory.
     pub fn finish(self) -> Spool {
         Spool(Arc::new(self.kept))
     }
@@ -370,7 +371,7 @@ mod tests {
         assert_eq!(memory.used.load(Ordering::Relaxed), 0);
     }
 
-    /// How many system calls this thread has made that write.
+    /// Counts the system calls of this thread that write.
     fn writes() -> usize {
         let io = std::fs::read_to_string("/proc/thread-self/io").expect("Linux");
         io.lines().find_map(|line| line.strip_prefix("syscw: ")?.parse().ok()).expect("a number")
@@ -397,7 +398,7 @@ mod tests {
     #[test]
     fn what_needs_the_disk_is_told_before_anything_is_taken() {
         let kib = |count: usize| vec![7; count * 1024];
-        // The memory of all, what has been appended, what comes next, and whether the disk is needed for that.
+        // The memory of all bodies, the pieces before, the next piece, and whether the disk is needed for that.
         let rows = [
             ("a first byte", 1 << 20, vec![], 1, false),
             ("64 KiB at once", 1 << 20, vec![], 64 * 1024, false),
@@ -416,7 +417,7 @@ mod tests {
                 writer.append(&piece).expect(label);
             }
             let length = writer.length();
-            assert_eq!(writer.append_to_memory(&vec![7; next]).expect(label), !expected, "{label}");
+            assert_eq!(writer.try_append(&vec![7; next]).expect(label), !expected, "{label}");
             assert_eq!(writer.length(), length + if expected { 0 } else { next as u64 }, "{label}");
         }
     }

@@ -1,5 +1,4 @@
-//! The request target (RFC 9112 §3.2): what is asked for, as the client wrote it.
-//! Knows nothing of backends.
+//! The request target (RFC 9112 §3.2), as the client wrote it. Knows nothing of backends.
 
 use std::fmt;
 use std::net::Ipv6Addr;
@@ -99,7 +98,7 @@ pub(crate) fn is_host_field(field: &str) -> bool {
     is_host && (port.is_empty() || port.strip_prefix(':').is_some_and(is_port))
 }
 
-/// `IPvFuture`: nobody has one, but it is a host.
+/// Whether it is an `IPvFuture` (RFC 3986 §3.2.2): none exists, but it is a host.
 fn is_future_address(address: &str) -> bool {
     let Some((version, address)) = address.strip_prefix(['v', 'V']).and_then(|rest| rest.split_once('.')) else {
         return false;
@@ -108,7 +107,7 @@ fn is_future_address(address: &str) -> bool {
     is_version && !address.is_empty() && address.split(':').all(|part| !part.contains('%') && is_name(part))
 }
 
-/// `reg-name`, to which IPv4 addresses belong.
+/// Whether it is a `reg-name` (RFC 3986 §3.2.2), to which IPv4 addresses belong.
 fn is_name(name: &str) -> bool {
     let mut parts = name.split('%');
     let is_plain =
@@ -117,7 +116,7 @@ fn is_name(name: &str) -> bool {
     parts.next().is_none_or(is_plain) && parts.all(is_encoded)
 }
 
-/// Digits that fit, or none at all.
+/// Whether it is digits that fit into a port, or none at all.
 fn is_port(port: &str) -> bool {
     port.bytes().all(|byte| byte.is_ascii_digit()) && (port.is_empty() || port.parse::<u16>().is_ok())
 }

@@ -67,7 +67,7 @@ impl BodyReader {
 
     /// Appends bytes of the body to the spool: whether it did, or needs the disk for it.
     fn keep(&mut self, bytes: &[u8], may_write: bool) -> Result<bool, SpoolError> {
-        if may_write { self.writer.append(bytes).map(|()| true) } else { self.writer.append_to_memory(bytes) }
+        if may_write { self.writer.append(bytes).map(|()| true) } else { self.writer.try_append(bytes) }
     }
 
     /// Whether the file of a body that is here whole, if it has one, has it all.

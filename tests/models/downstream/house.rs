@@ -44,7 +44,7 @@ pub enum Told {
     Broke,
     Gone,
     Stopped,
-    GaveWay,
+    Evicted,
     Panicked,
     /// Nothing, and nothing will be.
     Dropped,
@@ -91,7 +91,7 @@ pub fn delivered(ears: &Ears, client: Weak<Client>) -> OnDelivered {
             Delivery::BodyBroke(_) => Told::Broke,
             Delivery::ClientGone(_) => Told::Gone,
             Delivery::Stopped => Told::Stopped,
-            Delivery::GaveWay => Told::GaveWay,
+            Delivery::Evicted => Told::Evicted,
             Delivery::Panicked => Told::Panicked,
         });
     })

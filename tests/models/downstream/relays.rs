@@ -366,7 +366,7 @@ fn check(plan: Plan, seen: &Seen, ears: &Ears) {
         Told::Broke => matches!(plan.finish, Finish::Broken | Finish::Early) || plan.is_impatient,
         Told::Gone => plan.leaves_after.is_some() || plan.is_impatient,
         Told::Stopped => plan.house == House::Cuts,
-        Told::GaveWay => plan.house == House::IsFull,
+        Told::Evicted => plan.house == House::IsFull,
         Told::Dropped => plan.finish == Finish::Panics,
         Told::Panicked => false,
     };

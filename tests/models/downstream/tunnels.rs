@@ -315,7 +315,7 @@ fn check(plan: Plan, of_client: Option<&Said>, of_backend: &Said, ears: &Ears) {
         Told::Broke => !stays(plan.backend) || plan.house != House::Open,
         Told::Gone => !stays(plan.client) || plan.house != House::Open,
         Told::Stopped => plan.house == House::Cuts,
-        Told::GaveWay => plan.house == House::IsFull,
+        Told::Evicted => plan.house == House::IsFull,
         Told::Dropped | Told::Panicked => false,
     };
     assert!(has_reason, "{what}");
