@@ -1,5 +1,5 @@
-//! What the program asks of a proxy that runs already, and where: at an address that is given, else where the flags and
-//! variables have a proxy listen. Knows nothing of how it is asked.
+//! The commands to a proxy that runs already, with their address: one that is given, else where the flags and variables
+//! have a proxy listen. Knows nothing of how they are sent.
 
 use std::net::SocketAddr;
 
@@ -11,26 +11,26 @@ use super::settings::Config;
 use super::token::AdminToken;
 use crate::message::Address;
 
-/// What is asked of a proxy that runs already.
+/// A command to a proxy that runs already.
 #[derive(Debug)]
 pub enum AdminCommand {
-    /// Whether this URL answers with 2xx.
+    /// Ask whether this URL answers with 2xx.
     Health(Url),
-    /// Whether this address accepts connections: all that can be asked where there is no admin port.
+    /// Ask whether this address accepts connections: no more can be asked where there is no admin port.
     Reach(SocketAddr),
-    /// To take another list of backends.
+    /// Have it take another list of backends.
     Update {
-        /// Where its admin port is.
+        /// The URL of its admin port.
         admin: Url,
         /// The list, never empty.
         backends: Vec<Address>,
-        /// What it wants to be shown, if anything.
+        /// The token to show, if one was given.
         token: Option<AdminToken>,
     },
 }
 
 impl Health {
-    /// What is asked, and where; or why that can't be told.
+    /// Makes the command for health. An error says why its address can't be told.
     pub(super) fn command(&self, config: &Config) -> Result<AdminCommand, String> {
         let url = match self {
             Health::At(url) => url.clone(),
@@ -46,7 +46,7 @@ impl Health {
     }
 }
 
-/// Where updates go if no URL is given; or why that can't be told.
+/// The URL for updates if none is given. An error says why it can't be told.
 pub(super) fn own_admin(config: &Config) -> Result<Url, String> {
     let (listen, flag) = match config.admin_listen.as_slice() {
         [] if config.admin_on_proxy_port => (&config.listen, "--listen"),
@@ -56,7 +56,7 @@ pub(super) fn own_admin(config: &Config) -> Result<Url, String> {
     reached_at(listen).map(|address| url_of(address, "")).ok_or_else(|| no_port("--update", flag, "--admin URL"))
 }
 
-/// Where a client on this host finds the first of these addresses whose port is known before it is opened.
+/// The first of these addresses whose port is known before it is opened, as a client on this host reaches it.
 fn reached_at(listen: &[Listen]) -> Option<SocketAddr> {
     listen.iter().find(|listen| listen.address.port() != 0).map(Listen::reached_at)
 }
@@ -69,8 +69,8 @@ fn url_of(address: SocketAddr, path: &str) -> Url {
     Url::parse(&format!("http://{address}/{path}")).expect("a socket's address makes a URL")
 }
 
-/// What is asked of another process, if anything. This one needs no backends for it, nor a place to spool to.
-pub(super) fn asked(draft: &mut Draft) -> Option<Result<AdminCommand, String>> {
+/// Takes the command out of the draft, if there is one. It needs neither backends nor a directory to spool to.
+pub(super) fn take(draft: &mut Draft) -> Option<Result<AdminCommand, String>> {
     if let Some(health) = &draft.health {
         return Some(health.command(&draft.config));
     }

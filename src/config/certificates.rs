@@ -9,7 +9,7 @@ use rustls::pki_types::pem::PemObject;
 /// The longest file. All roots that browsers trust are 220 KiB.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
-/// The certificates of a PEM file in DER, at least one. Other things in the file don't count.
+/// Reads the certificates of a PEM file in DER, at least one. Other things in the file don't count. Blocks on the disk.
 pub(super) fn read(path: &str) -> Result<Vec<Vec<u8>>, String> {
     let bytes = read_start(path).map_err(|error| format!("cannot read it: {error}"))?;
     if bytes.len() as u64 > FILE_BYTES_MAX {

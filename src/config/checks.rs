@@ -1,4 +1,4 @@
-//! What must hold between flags, and between a flag and this host. Knows nothing of what a flag's text means.
+//! Rules between flags, and between a flag and this host. Knows nothing of what a flag's text means.
 
 use super::command::Given;
 use super::draft::Draft;
@@ -7,7 +7,7 @@ use super::settings::Config;
 use super::values;
 use crate::message::Excerpt;
 
-/// What goes with no command, or with no other.
+/// Refuses flags that go with no command, or with no other one.
 pub(super) fn admin_commands(given: &Given, draft: &Draft) -> Result<(), Invocation> {
     if given.by_flag("health") && draft.health.is_none() {
         // A probe whose URL turned out empty must not become a proxy.
@@ -29,7 +29,7 @@ pub(super) fn backends(draft: &mut Draft, given: &Given) -> Result<(), Invocatio
         return Err(fail("--backends goes with no --demo, which brings its own; leave one out"));
     }
     if draft.demo {
-        // The list of the environment is for the real thing; whoever tries the demo there needn't unset it.
+        // The list of the environment is for the real thing; a user who tries the demo there needn't unset it.
         draft.config.backends.clear();
         return Ok(());
     }
@@ -60,7 +60,7 @@ pub(super) fn spool_dir(config: &Config, given: &Given) -> Result<(), Invocation
     if !config.spool_dir.is_dir() {
         return Err(fail(format_args!("{culprit} '{}': no such directory; name one that exists", Excerpt(&dir))));
     }
-    // As a body is: else the first long one would be the first to know.
+    // Made as a body's file is: else the first long body would be the first to fail.
     match tempfile::tempfile_in(&config.spool_dir) {
         Ok(_) => Ok(()),
         Err(error) => Err(fail(format_args!(

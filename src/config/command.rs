@@ -67,7 +67,7 @@ impl Given {
         self.0.iter().any(|(flag, value)| flag.name == name && value.by_flag)
     }
 
-    /// What to blame for a flag's value: the flag itself, unless the value came from the environment.
+    /// The culprit to name for a flag's value: the flag itself, unless the value came from the environment.
     pub(super) fn culprit(&self, name: &str) -> String {
         match self.0.iter().find(|(flag, _)| flag.name == name) {
             Some((flag, value)) => origin(flag, value.by_flag),
@@ -115,7 +115,7 @@ fn arg(flag: &Flag, heading: &'static str) -> Arg {
     }
 }
 
-/// What clap found, in one line of our own.
+/// Tells an error of clap's in one line of our own.
 fn told(error: &clap::Error) -> Invocation {
     let context = |kind| match error.get(kind) {
         Some(ContextValue::String(text)) => Some(text.as_str()),

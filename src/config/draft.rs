@@ -1,4 +1,4 @@
-//! What the flags say so far.
+//! The flags' values while they are read.
 
 use std::time::Duration;
 
@@ -7,25 +7,25 @@ use url::Url;
 use super::settings::Config;
 use crate::message::Address;
 
-/// What the flags say so far: the configuration, and what only matters until it is complete.
+/// The configuration while flags are read, and all that only matters until it is complete.
 #[derive(Debug)]
 pub(super) struct Draft {
     pub(super) config: Config,
-    /// As given; its default depends on the timeout.
+    /// The value given, if any; the default depends on the timeout.
     pub(super) idle_timeout: Option<Duration>,
-    /// Likewise.
+    /// The value given, if any; the default depends on the timeout.
     pub(super) linger_unsafe: Option<Duration>,
     pub(super) check: bool,
     pub(super) demo: bool,
     pub(super) health: Option<Health>,
-    /// Empty if none is asked for.
+    /// The list for another proxy; empty if no update is asked for.
     pub(super) update: Vec<Address>,
-    /// If it isn't the configuration's own admin port.
+    /// The admin port to ask, unless it is the configuration's own.
     pub(super) admin: Option<Url>,
 }
 
 impl Draft {
-    /// Nothing but defaults.
+    /// A draft of nothing but defaults.
     pub(super) fn new() -> Draft {
         Draft {
             config: Config::new(Vec::new()),
@@ -40,11 +40,11 @@ impl Draft {
     }
 }
 
-/// Whose health is asked for.
+/// The proxy whose health is asked for.
 #[derive(Debug)]
 pub(super) enum Health {
-    /// The proxy's that listens where these flags and variables say.
+    /// The one that listens where these flags and variables say.
     Own,
-    /// Whatever answers there.
+    /// Whatever answers at this URL.
     At(Url),
 }

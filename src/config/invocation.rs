@@ -1,11 +1,11 @@
-//! What the command line asks for.
+//! The tasks that a command line may set.
 
 use std::fmt::Display;
 
 use super::admin_command::AdminCommand;
 use super::settings::Config;
 
-/// What the command line asks for.
+/// The task that the command line sets.
 #[derive(Debug)]
 pub enum Invocation {
     /// Serve.
@@ -28,7 +28,7 @@ pub enum Invocation {
     Fail(String),
 }
 
-/// The one line that ends the program.
+/// Makes the one line that ends the program.
 pub(super) fn fail(what: impl Display) -> Invocation {
     Invocation::Fail(format!("red-tentacle: {what}"))
 }

@@ -1,4 +1,4 @@
-//! Where the program listens. Knows nothing of sockets.
+//! Addresses to listen on. Knows nothing of sockets.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -6,11 +6,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use super::values;
 use crate::message::bracketed;
 
-/// The most entries of one flag, each of which is two addresses at most. A host has few; each costs a socket that the poller
-/// watches.
+/// The most entries of one flag, each of which is two addresses at most. A host has few; each costs a socket that the
+/// poller watches.
 const LISTEN_MAX: usize = 16;
 
-/// What a flag for addresses takes.
+/// The kinds of a flag for addresses: clients' and updates'.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Kind {
     /// The port that is offered in place of a bad one.
@@ -20,7 +20,7 @@ pub(super) struct Kind {
 }
 
 impl Kind {
-    /// What would be right.
+    /// The advice at the end of a complaint: the texts that would be right.
     fn right(self) -> String {
         match self {
             Kind { port, is_private: false } => {
@@ -111,7 +111,8 @@ impl Listen {
         ]
     }
 
-    /// The first of these addresses that can't be listened on beside it: the same one, or one of which the other is part.
+    /// The first of these addresses that can't be listened on beside this one: an equal one, or one that contains the
+    /// other.
     pub(super) fn overlapping(&self, others: &[Listen]) -> Option<SocketAddr> {
         // Each family's sockets take that family alone.
         let covers = |all: SocketAddr, one: SocketAddr| all.ip().is_unspecified() && all.is_ipv4() == one.is_ipv4();
@@ -124,12 +125,13 @@ impl Listen {
         others.iter().map(|other| other.address).find(|other| overlaps(*other))
     }
 
-    /// Whether only this host itself can reach it.
+    /// Whether only this host can reach it.
     pub fn is_loopback(&self) -> bool {
         self.address.ip().to_canonical().is_loopback()
     }
 
-    /// Where a client on this host connects: an unspecified address is no destination, so its loopback address.
+    /// The address that a client on this host connects to: an unspecified address is no destination, so its loopback
+    /// address.
     pub fn reached_at(&self) -> SocketAddr {
         let mut address = self.address;
         match address.ip() {
@@ -141,7 +143,7 @@ impl Listen {
     }
 }
 
-/// Whether it is an IPv4 address or meant as one.
+/// Whether the text is an IPv4 address or meant as one.
 fn is_numeric(host: &str) -> bool {
     host.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.')
 }

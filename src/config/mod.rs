@@ -1,5 +1,5 @@
-//! Flags and environment become a [`Config`], all of it checked: whoever holds one never checks again.
-//! Knows nothing of the program that it configures.
+//! Flags and environment become a [`Config`], all of it checked: code that has one never checks again. Knows nothing of
+//! the program that it configures.
 
 mod admin_command;
 mod certificates;
@@ -31,7 +31,8 @@ pub use success::Success;
 pub use token::AdminToken;
 
 /// Reads a command line, program name first, and the environment. A flag beats its variable, which beats the default.
-/// Opens the token's file and tries whether the spool's directory takes a file.
+/// Opens the token's file and tries whether the spool's directory takes a file, so it may block on the disk. Errors are
+/// an [`Invocation::Fail`].
 pub fn read(args: impl IntoIterator<Item = OsString>, env: impl Fn(&'static str) -> Option<OsString>) -> Invocation {
     // A supervisor's sockets take the place of addresses.
     let are_addresses_used = env("LISTEN_FDS").is_none();
@@ -46,12 +47,12 @@ pub fn asks_health(args: impl IntoIterator<Item = OsString>, env: impl Fn(&'stat
     args.into_iter().any(|arg| is_flag(&arg)) || env("RED_TENTACLE_HEALTH").is_some_and(|text| is_asked(&text))
 }
 
-/// Every flag's name, without hyphens, and the environment variable that stands in for it.
+/// The name of every flag, without hyphens, and the environment variable that stands in for it.
 pub fn flags() -> impl Iterator<Item = (&'static str, &'static str)> {
     flags::all().map(|flag| (flag.name, flag.env))
 }
 
-/// The command line as clap knows it, for what is written from it: the man page and completions.
+/// The command line as clap knows it, from which the man page and the completions are written.
 pub fn command() -> clap::Command {
     command::command()
 }
@@ -63,7 +64,7 @@ fn checked(given: &Given, are_addresses_used: bool) -> Result<Invocation, Invoca
     }
     checks::admin_commands(given, &draft)?;
     if !draft.check
-        && let Some(command) = admin_command::asked(&mut draft)
+        && let Some(command) = admin_command::take(&mut draft)
     {
         return command.map(|command| Invocation::Ask(Box::new(command))).map_err(fail);
     }
@@ -90,7 +91,7 @@ fn shown(draft: &Draft) -> String {
     lines.join("\n") + "\n"
 }
 
-/// What the start would warn of.
+/// The warnings of a start with this configuration on this host.
 pub(crate) fn warnings(config: &Config, host: &Host) -> Vec<String> {
     let wanted = config.max_connections.map(NonZeroUsize::get);
     let capacity = host.capacity(config.max_head);

@@ -1,4 +1,4 @@
-//! Everything that can be set, as checked values, and its defaults. Knows nothing of flags.
+//! The settings as checked values, and their defaults. Knows nothing of flags.
 
 use std::fmt;
 use std::num::NonZeroUsize;
@@ -15,48 +15,48 @@ use super::token::AdminToken;
 use super::values;
 use crate::message::Address;
 
-/// Everything that can be set.
+/// The settings, all of them checked.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// The backends to begin with: no duplicates, at most 64; empty only for the demo, which brings its own.
     pub backends: Vec<Address>,
-    /// Where clients connect.
+    /// The addresses that clients connect to.
     pub listen: Vec<Listen>,
-    /// Where updates are taken; may be empty.
+    /// The addresses that take updates; may be empty.
     pub admin_listen: Vec<Listen>,
     /// The longest time to reach a backend (DNS, TCP, TLS), and again from the last request byte to the complete head.
     pub timeout: Duration,
     /// The longest silence while a body moves, either way; at least `timeout`.
     pub idle_timeout: Duration,
-    /// How long losers of a safe method (RFC 9110 §9.2.1) may still finish after the verdict.
+    /// The time after the verdict in which losers of a safe method (RFC 9110 §9.2.1) may still finish.
     pub linger: Duration,
-    /// How long losers of any other method may.
+    /// The time after the verdict in which losers of any other method may still finish.
     pub linger_unsafe: Duration,
-    /// So many losers may wait in vain at one backend before legs of safe methods to it are held back.
+    /// The number of losers that may wait in vain at one backend before legs of safe methods to it are deferred.
     pub max_unanswered: NonZeroUsize,
     /// The most idle connections kept for each backend.
     pub max_idle_connections: usize,
-    /// How long the addresses of a backend's name count.
+    /// The time for which the addresses of a backend's name count.
     pub dns_ttl: Duration,
     /// Certificates to trust beside the usual roots, in DER.
     pub ca_certificates: Vec<Vec<u8>>,
-    /// Which answers win.
+    /// The statuses that win a race.
     pub success: Success,
     /// The longest head of a request, in bytes, line ends included: from 1 KiB to 256 KiB.
     pub max_head: usize,
     /// The longest request body, in bytes.
     pub max_body: u64,
-    /// Where long request bodies wait: a directory that took a file at the start.
+    /// The directory for long request bodies; it took a file at the start.
     pub spool_dir: PathBuf,
     /// The most client connections at once; `None` leaves it to the limits of open files and of memory.
     pub max_connections: Option<NonZeroUsize>,
-    /// Networks of the proxies before this one, which are believed where a request came from.
+    /// Networks of the proxies before this one, which are believed about a request's source.
     pub trusted_proxies: Vec<IpNet>,
-    /// Threads that take exchanges on.
+    /// The number of threads that begin races of many backends and take updates.
     pub workers: NonZeroUsize,
-    /// How long exchanges in flight may still take once the program is told to stop.
+    /// The longest time that exchanges in flight may still take once the program is told to stop.
     pub grace_period: Duration,
-    /// What an update must show, if anything.
+    /// The token that an update must show, if there is one.
     pub admin_token: Option<AdminToken>,
     /// Names that an update's `Host` may have besides `localhost`, in lower case, without the root's dot.
     pub admin_host: Vec<String>,
@@ -64,25 +64,25 @@ pub struct Config {
     pub admin_from: Vec<IpNet>,
     /// Whether updates are taken where clients connect, too.
     pub admin_on_proxy_port: bool,
-    /// Whose name the backends see in `Host`.
+    /// The name that the backends see in `Host`.
     pub host: HostHeader,
     /// Whether the backends get `Via`.
     pub via: bool,
-    /// How much is logged.
+    /// The least important level that is logged.
     pub log_level: LevelFilter,
 }
 
-/// What the backends see in `Host`.
+/// The name that the backends see in `Host`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HostHeader {
-    /// Each its own name.
+    /// Each backend sees its own name.
     Backend,
     /// The name that the client wrote.
     Preserve,
 }
 
 impl Config {
-    /// The defaults with these backends.
+    /// The default settings with these backends.
     pub fn new(backends: Vec<Address>) -> Config {
         Config {
             backends,
@@ -97,13 +97,14 @@ impl Config {
             dns_ttl: Duration::from_secs(30),
             ca_certificates: Vec::new(),
             success: Success::default(),
-            // Tickets and tokens of single sign-on name all groups of a user: 17,000 bytes are seen. Beside them cookies need room.
+            // Tickets and tokens of single sign-on name all groups of a user: 17,000 bytes are seen. Beside them
+            // cookies need room.
             max_head: 32 << 10,
             max_body: 10 << 20,
             spool_dir: std::env::temp_dir(),
             max_connections: None,
             trusted_proxies: ["127.0.0.0/8", "::1/128"].map(|network| network.parse().expect("a network")).to_vec(),
-            // They never wait; the second per core takes over while the system pauses the first.
+            // Workers never wait; the second per core takes over while the system pauses the first.
             workers: thread::available_parallelism().unwrap_or(NonZeroUsize::MIN).saturating_mul(TWO),
             grace_period: Duration::from_secs(10),
             admin_token: None,

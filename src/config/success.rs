@@ -1,4 +1,4 @@
-//! Which answers count as success. Knows nothing of races.
+//! The statuses that count as success. Knows nothing of races.
 
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -7,7 +7,7 @@ use http::StatusCode;
 
 use super::values;
 
-/// The most entries of a list. There are 400 codes in four classes: nobody needs more than a few ranges of them.
+/// The most entries of a list. There are 400 codes in four classes: a few ranges of them are enough for every need.
 const ENTRIES_MAX: usize = 32;
 
 /// The statuses that win a race. `Display` gives the list that makes it again.
@@ -22,7 +22,8 @@ impl Success {
         Ok(Success { ranges: values::entries(list, ENTRIES_MAX, range)? })
     }
 
-    /// Whether an answer with this status wins. (304 also wins where the request was conditional; the race knows.)
+    /// Whether an answer with this status wins. (304 also wins where the request was conditional, which is for the
+    /// race's caller to know.)
     pub fn counts(&self, status: StatusCode) -> bool {
         self.ranges.iter().any(|range| range.contains(&status.as_u16()))
     }

@@ -1,12 +1,12 @@
-//! Every flag by table: its default, by flag, by environment, and what a bad value is told.
-//! Knows nothing of the process's own environment, which tests must not change.
+//! Every flag by table: its default, by flag, by environment, and the complaint about a bad value. Knows nothing of the
+//! process's own environment, which tests must not change.
 
 use std::collections::HashMap;
 
 use super::*;
 use crate::message::Address;
 
-/// What a command line (split at spaces) and an environment make.
+/// Reads a command line (split at spaces) and an environment.
 pub(super) fn read_with(args: &str, env: &[(&'static str, &str)]) -> Invocation {
     let env: HashMap<&str, &str> = env.iter().copied().collect();
     let args = std::iter::once("red-tentacle").chain(args.split(' ').filter(|arg| !arg.is_empty()));

@@ -7,7 +7,7 @@ use std::io::{self, Read};
 /// The longest token in bytes. It must fit into a request's head, which has room for 32 KiB at least on the admin port.
 const TOKEN_BYTES_MAX: u64 = 4096;
 
-/// What `Authorization: Bearer` must carry. `Debug` hides it.
+/// The secret that `Authorization: Bearer` must carry. `Debug` hides it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct AdminToken {
     secret: String,
@@ -42,13 +42,13 @@ impl AdminToken {
         &self.secret
     }
 
-    /// The file that it was read from, as its flag names it; empty if from none.
+    /// The file that the token was read from, as its flag names it; empty if from none.
     pub fn file(&self) -> &str {
         &self.file
     }
 }
 
-/// The file's first bytes, one more than a token may have.
+/// Reads the file's first bytes, one more than a token may have.
 fn read_start(path: &str) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     File::open(path)?.take(TOKEN_BYTES_MAX + 1).read_to_end(&mut bytes)?;

@@ -26,7 +26,7 @@ const NAME_BYTES_MAX: usize = 253;
 /// The longest label of a host name in bytes (RFC 1035 §2.3.4).
 const LABEL_BYTES_MAX: usize = 63;
 
-/// The bad text and what would be right, as every error of this module reads.
+/// Quotes the bad text and says what would be right, as every error of this module reads.
 pub(super) fn bad(text: &str, reason: impl Display) -> String {
     BadEntry { entry: text.to_owned(), reason: reason.to_string() }.to_string()
 }
@@ -54,7 +54,7 @@ pub(super) fn entries<T>(
     list.split(',').map(str::trim).map(entry).collect()
 }
 
-/// What stands between the entries in place of a comma. Spaces beside the hyphen of a range are none.
+/// Finds what stands between the entries in place of a comma. Spaces beside the hyphen of a range are none.
 fn wrong_separator(entry: &str) -> Option<char> {
     separator_in(&entry.split('-').map(str::trim).collect::<Vec<_>>().join("-"))
 }
@@ -99,7 +99,7 @@ fn longer_than_a_day(text: &str) -> String {
     bad(text, "longer than a day; write at most 24h")
 }
 
-/// The duration's text.
+/// Writes a duration as the flags take it.
 pub(super) fn show_duration(duration: Duration) -> String {
     match duration.subsec_millis() {
         0 => format!("{}s", duration.as_secs()),
@@ -143,7 +143,7 @@ fn size_or_more(text: &str, right: &str) -> Result<Option<u64>, String> {
     }
 }
 
-/// The size's text, in the largest unit that it is a multiple of.
+/// Writes a size in the largest unit that it is a multiple of.
 pub(super) fn show_size(bytes: u64) -> String {
     let units = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
     match units.into_iter().find(|(unit, _)| bytes > 0 && bytes.is_multiple_of(*unit)) {
@@ -152,7 +152,7 @@ pub(super) fn show_size(bytes: u64) -> String {
     }
 }
 
-/// The number that a text begins with, with a decimal fraction or without, and the rest. Signs belong to no number.
+/// Splits off the number that a text begins with, with a decimal fraction or without. Signs belong to no number.
 fn number_and_rest(text: &str) -> Option<(&str, &str)> {
     let digits = |text: &str| text.bytes().take_while(u8::is_ascii_digit).count();
     let whole = digits(text);
@@ -163,14 +163,14 @@ fn number_and_rest(text: &str) -> Option<(&str, &str)> {
     (whole > 0).then(|| text.split_at(length))
 }
 
-/// Why a number of units is none of the smallest.
+/// Reason why a number of units is none of the smallest.
 enum BadNumber {
-    /// It has a fraction that the smallest unit can't tell.
+    /// A fraction that the smallest unit can't tell.
     Fraction,
     TooLarge,
 }
 
-/// A number, with a decimal fraction or without, of units that are this many of the smallest; exact.
+/// Scales a number, with a decimal fraction or without, to the smallest unit, of which its own has `unit`; exact.
 fn scaled(number: &str, unit: u64) -> Result<u64, BadNumber> {
     let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
     let whole = whole.parse::<u64>().ok().and_then(|whole| whole.checked_mul(unit)).ok_or(BadNumber::TooLarge)?;
@@ -220,7 +220,7 @@ pub(super) fn switch(text: &str) -> Result<bool, String> {
     }
 }
 
-/// The switch's text.
+/// Writes a switch as the flags take it.
 pub(super) fn show_switch(on: bool) -> String {
     if on { "on" } else { "off" }.to_owned()
 }
@@ -263,7 +263,7 @@ pub(super) fn http_url(text: &str) -> Result<Url, String> {
     Ok(url)
 }
 
-/// The URL that was meant by a host and a port, or by a port of this host alone, if it can be told.
+/// Guesses the URL that was meant by a host and a port, or by a port of this host alone. `None` if it can't be told.
 fn meant_url(text: &str) -> Option<Url> {
     let authority = text.split('/').next().unwrap_or_default();
     let path = &text[authority.len()..];
@@ -277,7 +277,7 @@ fn meant_url(text: &str) -> Option<Url> {
     (url.username().is_empty() && url.as_str().len() <= OFFER_BYTES_MAX).then_some(url)
 }
 
-/// A list's text.
+/// Writes a list as the flags take it.
 pub(super) fn show_list<T: Display>(list: &[T]) -> String {
     list.iter().map(T::to_string).collect::<Vec<_>>().join(",")
 }

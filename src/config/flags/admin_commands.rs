@@ -1,11 +1,11 @@
-//! What the program asks of a proxy that runs already, instead of being one.
+//! Commands to a proxy that runs already. With one of them, the program isn't a proxy itself.
 
 use super::flag::Flag;
 use crate::config::admin_command::{self, AdminCommand};
 use crate::config::draft::Health;
 use crate::config::values;
 
-/// In the order of the help.
+/// Rows, in the order of the help.
 pub(super) const FLAGS: &[Flag] = &[
     Flag {
         name: "health",
@@ -18,7 +18,7 @@ pub(super) const FLAGS: &[Flag] = &[
             draft.health = match values::switch(text) {
                 Ok(true) => Some(Health::Own),
                 Ok(false) => None,
-                // A variable that is set to nothing; the flag is refused if it is.
+                // A variable that is set to nothing asks for nothing; the flag is refused if it is empty.
                 Err(_) if text.is_empty() => None,
                 Err(_) => Some(Health::At(values::http_url(text)?)),
             };

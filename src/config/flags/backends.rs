@@ -1,14 +1,14 @@
-//! How backends are reached.
+//! Connections to backends: time limits, names, TLS, and the fields that name this proxy.
 
 use std::time::Duration;
 
 use super::flag::Flag;
 use crate::config::{HostHeader, certificates, values};
 
-/// The most idle lines for each backend: beyond that a backend would run out before we do.
-const IDLE_LINES_MAX: usize = 1024;
+/// The most idle connections for each backend: beyond that a backend would run out of descriptors before we do.
+const IDLE_CONNECTIONS_MAX: usize = 1024;
 
-/// In the order of the help.
+/// Rows, in the order of the help.
 pub(super) const FLAGS: &[Flag] = &[
     Flag {
         name: "timeout",
@@ -69,7 +69,7 @@ pub(super) const FLAGS: &[Flag] = &[
         help: "Idle connections kept for each backend; 0 keeps none",
         set: |draft, text| {
             draft.config.max_idle_connections =
-                values::number(text, 0, IDLE_LINES_MAX, draft.config.max_idle_connections)?;
+                values::number(text, 0, IDLE_CONNECTIONS_MAX, draft.config.max_idle_connections)?;
             Ok(())
         },
         show: |draft| draft.config.max_idle_connections.to_string(),

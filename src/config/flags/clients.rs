@@ -1,4 +1,4 @@
-//! What clients may cost.
+//! Connections from clients: addresses, and limits of what a client may cost.
 
 use std::num::NonZeroUsize;
 use std::ops::RangeInclusive;
@@ -11,17 +11,17 @@ use crate::message::Printable;
 /// The most client connections: as many descriptors as Linux lets a process have (`fs.nr_open`).
 const CONNECTIONS_MAX: usize = 1 << 20;
 
-/// What is offered in place of what is no number.
+/// The count that is offered in place of a text that is no number.
 const CONNECTIONS_OFFERED: usize = 1000;
 
-/// How long a head may be at most, in bytes. Less has no room for an ordinary browser's; of more, 10,000 clients that send half
-/// of one would hold more than the 2.5 GiB that these are.
+/// Bounds of `--max-head`, in bytes. Less has no room for an ordinary browser's head; of more, 10,000 clients that send
+/// half of one would hold more than the 2.5 GiB that these are.
 const HEAD_BYTES: RangeInclusive<usize> = 1 << 10..=256 << 10;
 
 /// The most workers. They never wait, so more than a few per core only cost memory.
 const WORKERS_MAX: usize = 1024;
 
-/// In the order of the help.
+/// Rows, in the order of the help.
 pub(super) const FLAGS: &[Flag] = &[
     Flag {
         name: "listen",
@@ -117,7 +117,7 @@ pub(super) const FLAGS: &[Flag] = &[
     },
 ];
 
-/// How many clients there may be, and why.
+/// Shows the number of clients in effect, and the reason for it.
 fn show_clients(host: &Host, head_bytes_max: usize, wanted: Option<NonZeroUsize>) -> String {
     let wanted = wanted.map(NonZeroUsize::get);
     let (clients, files) = (host.capacity(head_bytes_max).clients(wanted), host.open_files);

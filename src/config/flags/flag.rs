@@ -5,20 +5,21 @@ use crate::config::draft::Draft;
 /// The most entries of a list of names or networks: a person wrote them.
 pub(in crate::config) const ENTRIES_MAX: usize = 64;
 
-/// One flag.
+/// One flag: all that help, environment, checks and `--check` need of it.
 pub(in crate::config) struct Flag {
     /// Its name, without the hyphens before it.
     pub(in crate::config) name: &'static str,
     /// The environment variable that stands in for it.
     pub(in crate::config) env: &'static str,
-    /// What its value is, in help; in brackets if the flag may go without, which means `on`; empty for a flag that is given or not.
+    /// The placeholder of its value, in help; in brackets if the flag may go without, which means `on`; empty for a
+    /// flag that is given or not.
     pub(in crate::config) value: &'static str,
     /// Its default, in help.
     pub(in crate::config) default: &'static str,
-    /// What it does, in help.
+    /// Its effect, in help.
     pub(in crate::config) help: &'static str,
     /// Takes its value; the error quotes what is bad about it and says what would be right.
     pub(in crate::config) set: fn(&mut Draft, &str) -> Result<(), String>,
-    /// The value in effect.
+    /// Shows the value in effect.
     pub(in crate::config) show: fn(&Draft) -> String,
 }

@@ -1,9 +1,9 @@
-//! The program itself.
+//! The program itself: its end, its log, and its tasks beside serving.
 
 use super::flag::Flag;
 use crate::config::values;
 
-/// In the order of the help.
+/// Rows, in the order of the help.
 pub(super) const FLAGS: &[Flag] = &[
     Flag {
         name: "grace-period",

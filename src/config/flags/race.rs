@@ -1,12 +1,12 @@
-//! Whom a request goes to, and who wins.
+//! The race: its backends, its winners, and its losers.
 
 use super::flag::Flag;
 use crate::config::{Success, values};
 
-/// Each costs a connection, of which no host has more to one address.
-const SILENT_MAX: usize = 1 << 16;
+/// The most unanswered requests. Each costs a connection, of which no host has more to one address.
+const UNANSWERED_MAX: usize = 1 << 16;
 
-/// In the order of the help.
+/// Rows, in the order of the help.
 pub(super) const FLAGS: &[Flag] = &[
     Flag {
         name: "backends",
@@ -65,7 +65,7 @@ pub(super) const FLAGS: &[Flag] = &[
         default: "128",
         help: "Losers that may wait in vain at one backend before it is asked only once a second; 8 times as many if it answers others",
         set: |draft, text| {
-            draft.config.max_unanswered = values::count(text, 1, SILENT_MAX, draft.config.max_unanswered.get())?;
+            draft.config.max_unanswered = values::count(text, 1, UNANSWERED_MAX, draft.config.max_unanswered.get())?;
             Ok(())
         },
         show: |draft| draft.config.max_unanswered.to_string(),

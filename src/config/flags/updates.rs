@@ -1,9 +1,9 @@
-//! Who may update, and where.
+//! Updates: their addresses and their guard.
 
 use super::flag::{ENTRIES_MAX, Flag};
 use crate::config::{AdminToken, Kind, Listen, values};
 
-/// In the order of the help.
+/// Rows, in the order of the help.
 pub(super) const FLAGS: &[Flag] = &[
     Flag {
         name: "admin-listen",
