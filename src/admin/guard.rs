@@ -1,4 +1,4 @@
-//! Who may update: a program on this host that nobody stands in for, or whoever knows the token.
+//! The guard of updates: they are for programs on this host that ask for themselves, and for bearers of the token.
 //! Knows nothing of what is asked for.
 
 use std::fmt;
@@ -14,7 +14,7 @@ use crate::message::{Excerpt, Networks, Refusal, Request, headers};
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 
-/// The rules of who may update.
+/// The rules that a request for an update must keep.
 #[derive(Debug, Clone)]
 pub struct Guard {
     token: Option<Token>,
@@ -23,9 +23,10 @@ pub struct Guard {
 }
 
 impl Guard {
-    /// With a token (`--admin-token-file`), its bearers may update and nobody else. Without one, peers on loopback or in
-    /// `networks` (`--admin-from`) may, if they ask for `localhost`, an IP address or one of `hosts` (`--admin-host`,
-    /// names without a port) and neither a browser's page nor another proxy sent them. An empty token admits nobody.
+    /// Makes the rules. With a token (`--admin-token-file`), its bearers may update and no others. Without one, peers
+    /// on loopback or in `networks` (`--admin-from`) may, if they ask for `localhost`, an IP address or one of `hosts`
+    /// (`--admin-host`, names without a port) and neither a browser's page nor another proxy sent them. An empty token
+    /// admits no request.
     pub fn new(token: Option<&str>, hosts: &[String], networks: &[IpNet]) -> Guard {
         Guard {
             token: token.map(|token| Token(token.as_bytes().to_vec())),
@@ -34,7 +35,7 @@ impl Guard {
         }
     }
 
-    /// Whether the request may update, or the reason why not with the flag that would allow it.
+    /// Checks whether the request may update. A refusal has the reason and the flag that would allow it.
     pub fn check(&self, request: &Request) -> Result<(), Refusal> {
         let checked = match &self.token {
             Some(token) => token.check(&request.headers).map_err(str::to_owned),
@@ -58,7 +59,8 @@ impl Guard {
         Err(format!("the peer {peer} isn't {place}: use --admin-from or --admin-token-file"))
     }
 
-    /// A page can have its own name lead to this host (DNS rebinding), but it can't have the browser ask for another.
+    /// Checks the name that is asked for: a page can have its own name lead to this host (DNS rebinding), but it can't
+    /// have the browser ask for another.
     fn check_host(&self, request: &Request) -> Result<(), String> {
         let field = headers::host_of(request);
         let field = field.as_ref().map_or(&b""[..], |value| value.as_bytes());
@@ -79,9 +81,9 @@ impl Guard {
     }
 }
 
-/// Behind another proxy on this host every client looks local. Most proxies tell so in a field, or speak HTTP/1.0 (as
-/// nginx did by default for years), which hardly a client of today does. One that does neither looks like a client:
-/// only a token helps there.
+/// Refuses what another proxy passes on: behind one on this host every client looks local. Most proxies tell so in a
+/// field, or speak HTTP/1.0 (as nginx did by default for years), which hardly a client of today does. One that does
+/// neither looks like a client: only a token helps there.
 fn check_proxies(request: &Request) -> Result<(), String> {
     if let Some(field) = request.headers.keys().find_map(proxy_field) {
         return Err(format!("the request came through another proxy ({field}): use --admin-token-file"));
@@ -104,8 +106,8 @@ fn proxy_field(name: &HeaderName) -> Option<&'static str> {
     }
 }
 
-/// Any page in a browser on this host may send a POST here. Browsers say so in `Origin`, and in `Sec-Fetch-Site`, which
-/// is `none` only for what the user typed.
+/// Refuses what a browser's page sends: any page in a browser on this host may send a POST here. Browsers say so in
+/// `Origin`, and in `Sec-Fetch-Site`, which is `none` only for addresses that the user typed.
 fn check_browser(headers: &HeaderMap) -> Result<(), String> {
     let field = if headers.contains_key(ORIGIN) {
         "Origin"
@@ -152,9 +154,9 @@ impl Token {
         if self.is(presented) { Ok(()) } else { Err("the token isn't the one in --admin-token-file") }
     }
 
-    /// Takes as long as what is presented is long, however long the token is and wherever they differ: slices compare
-    /// in constant time only if their lengths are the same, and else at once, which would tell the token's length. So
-    /// every byte presented is compared with one of the token, which begins anew at its end.
+    /// Compares in a time that depends on the length of `presented` alone, not on the token's length nor on where they
+    /// differ: slices compare in constant time only if their lengths are the same, and else at once, which would tell
+    /// the token's length. So every byte presented is compared with one of the token, which begins anew at its end.
     fn is(&self, presented: &[u8]) -> bool {
         let mut same = self.0.len().ct_eq(&presented.len());
         for (byte, expected) in presented.iter().zip(self.0.iter().cycle()) {
@@ -170,7 +172,7 @@ impl fmt::Debug for Token {
     }
 }
 
-/// What follows `Bearer` (RFC 6750 §2.1), a scheme in any case (RFC 9110 §11.1). Never empty.
+/// The secret behind `Bearer` (RFC 6750 §2.1), a scheme in any case (RFC 9110 §11.1). Never empty.
 fn bearer(field: &[u8]) -> Option<&[u8]> {
     let (scheme, rest) = field.split_at_checked("Bearer".len())?;
     let token = rest.trim_ascii();
@@ -199,7 +201,7 @@ mod tests {
         Request { peer: std::net::SocketAddr::new(ip, 50_000), ..request(fields) }
     }
 
-    /// Empty if the request may update, else the reason why not.
+    /// The reason why the request may not update; empty if it may.
     fn reason(guard: &Guard, request: &Request) -> String {
         match guard.check(request) {
             Ok(()) => String::new(),
@@ -350,7 +352,7 @@ mod tests {
             ("the same origin", "sec-fetch-site", "same-origin", "(Sec-Fetch-Site): use --admin-token-file"),
             ("typed by the user", "sec-fetch-site", "none", ""),
             ("a field that is about neither", "x-forwardedness", "1", ""),
-            ("a token that nobody asked for", "authorization", "Bearer x", ""),
+            ("a token that isn't asked for", "authorization", "Bearer x", ""),
         ];
         for (label, name, value, expected) in rows {
             let fields = [("host", "localhost"), (name, value)];
@@ -372,7 +374,7 @@ mod tests {
     }
 
     #[test]
-    fn with_a_token_its_bearer_may_update_and_nobody_else() {
+    fn with_a_token_its_bearer_may_update_and_no_other_client() {
         let rows: &[(&str, &[&str], &str)] = &[
             ("right", &["Bearer s3cret-"], ""),
             ("a scheme in another case", &["bEARER s3cret-"], ""),
@@ -424,7 +426,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_token_admits_nobody() {
+    fn an_empty_token_admits_no_request() {
         let guard = Guard::new(Some(""), &[], &[]);
         for value in ["Bearer", "Bearer ", "Bearer x", ""] {
             assert!(guard.check(&request(&[("host", "localhost"), ("authorization", value)])).is_err(), "{value}");

@@ -1,11 +1,11 @@
-//! Answers probes: whether the process is alive, and whether it takes requests. Tells nothing else, and so asks nobody who
-//! they are.
+//! The replies to probes: whether the process is alive, and whether it takes requests. They tell nothing else, so every
+//! peer may ask.
 
 use http::{Method, StatusCode};
 
 use crate::message::{Refusal, Reply, Request};
 
-/// The answer, if one of the two paths is asked for.
+/// Replies to a probe; `None` if neither of the two paths is asked for.
 pub(super) fn probed(request: &Request, is_stopping: bool) -> Option<Result<Reply, Refusal>> {
     let reply = match request.target.path() {
         // A process that finishes what is under way must not be killed for it.
@@ -24,7 +24,7 @@ mod tests {
 
     /// The status of the answer, or 0 if it is no probe.
     fn status(method: &str, target: &str, is_stopping: bool) -> u16 {
-        // As a kubelet asks: by the pod's address, and no name that the guard would know.
+        // As a kubelet asks: by the pod's address, and with a name that the guard wouldn't know.
         let request = crate::admin::request(method, target, &[("host", "pod.example"), ("via", "1.1 mesh")], b"");
         match probed(&request, is_stopping) {
             Some(Ok(reply)) => reply.status.as_u16(),

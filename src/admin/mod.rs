@@ -1,5 +1,5 @@
-//! Answers requests about the proxy itself: who may ask, and what an update replaces.
-//! Knows nothing of the race, of sockets, or of who holds the list.
+//! The replies to requests about the proxy itself: probes, and updates that the guard admits. Knows nothing of the
+//! race, of sockets, or of where the list is kept.
 
 mod guard;
 mod health;
@@ -12,14 +12,14 @@ use crate::message::{Address, Refusal, Reply, Request, Target};
 pub use guard::Guard;
 pub use update::{FORM_BYTES_MAX, FORM_TIME};
 
-/// Two paths for one thing: the first is the admin port's own, the second is what a backend's path might look like.
-/// Both work on both ports.
+/// The paths of an update: the first is the admin port's own, the second is what a backend's path might look like. Both
+/// work on both ports.
 const UPDATE_PATHS: [&str; 2] = ["/-update-backends", "/update-backends"];
 
 /// Takes the new list. It must not block for long: the client waits for it.
 type Replace = Box<dyn Fn(Vec<Address>) + Send + Sync>;
 
-/// Everything that answers on the admin port.
+/// The service of the admin port.
 pub struct Admin {
     guard: Guard,
     replace: Replace,
@@ -27,12 +27,12 @@ pub struct Admin {
 }
 
 impl Admin {
-    /// Lets those update whom `guard` admits; `replace` gets every good list, whole, and never an empty one.
+    /// Admits the updates that `guard` admits; `replace` gets every good list, whole, and never an empty one.
     pub fn new(guard: Guard, replace: Replace) -> Admin {
         Admin { guard, replace, stopping: AtomicBool::new(false) }
     }
 
-    /// The house closes: it isn't ready any more, and no list is taken.
+    /// Makes the proxy unready for the rest of its life: shutdown has begun, and no list is taken any more.
     pub fn stop(&self) {
         self.stopping.store(true, Ordering::SeqCst);
     }
@@ -41,8 +41,8 @@ impl Admin {
         self.stopping.load(Ordering::SeqCst)
     }
 
-    /// The answer to a probe, if the request is one. Open to everybody: whoever probes isn't always on this host, and
-    /// learns no more than by connecting.
+    /// Replies to a probe; `None` if the request is none. Open to every peer: probes don't always come from this host,
+    /// and learn no more than by connecting.
     pub fn probed(&self, request: &Request) -> Option<Result<Reply, Refusal>> {
         health::probed(request, self.is_stopping())
     }
@@ -53,8 +53,8 @@ impl Admin {
         UPDATE_PATHS.contains(&target.path())
     }
 
-    /// Whether a request's body is worth taking, as its head says. What is refused here is refused by [`Admin::probed`] and
-    /// [`Admin::answer`] as well: a stranger can't make the proxy keep a body.
+    /// Whether a request's body is worth taking, as its head says. A request that is refused here is refused by
+    /// [`Admin::probed`] and [`Admin::answer`] as well: a stranger can't make the proxy keep a body.
     pub fn wants_body(&self, request: &Request) -> bool {
         match self.probed(request) {
             Some(probed) => probed.is_ok(),
@@ -63,12 +63,13 @@ impl Admin {
     }
 
     /// Answers a request. The guard comes before everything that would tell a stranger more than that the path exists.
+    /// Blocks only on the disk, where a form's body was spooled.
     pub fn answer(&self, request: &Request) -> Result<Reply, Refusal> {
         self.check(request)?;
         update::update(request, &self.replace)
     }
 
-    /// All that can be said of an update by its head.
+    /// Checks an update by its head.
     fn check(&self, request: &Request) -> Result<(), Refusal> {
         if !Admin::is_update(&request.target) {
             return Err(Refusal::NotFound);
@@ -82,7 +83,7 @@ impl Admin {
     }
 }
 
-/// A request of curl's on this host, for the tables of this folder's tests.
+/// Makes a request of curl's on this host, for the tables of this folder's tests.
 #[cfg(test)]
 fn request(method: &str, target: &str, fields: &[(&str, &str)], body: &[u8]) -> Request {
     use crate::message::SpoolWriter;
@@ -112,7 +113,7 @@ mod tests {
 
     use super::*;
 
-    /// An admin of the default rules, and how many lists it has handed on.
+    /// Makes an admin of the default rules, and a count of the lists that it has handed on.
     fn admin(token: Option<&str>) -> (Admin, Arc<Mutex<usize>>) {
         let replaced = Arc::new(Mutex::new(0));
         let counter = Arc::clone(&replaced);

@@ -15,11 +15,12 @@ use crate::message::{Address, BadEntry, Refusal, Reply, Request, UPDATED, parse_
 const FORM: &str = "application/x-www-form-urlencoded";
 /// The longest form, in bytes. The longest list of the longest entries is 128 KiB, but a real one is 64 short URLs.
 pub const FORM_BYTES_MAX: u64 = 64 * 1024;
-/// How long a form may take to arrive, from its head on: it is written by a program, and seldom longer than a packet.
+/// The longest time for a form to arrive, from its head on: it is written by a program, and seldom longer than a
+/// packet.
 pub const FORM_TIME: Duration = Duration::from_secs(5);
 
-/// Answers an update with the list that is in force now, by the names that the log has for it. Everything is checked before
-/// `replace` is called, so a refusal leaves the list as it was.
+/// Replies to an update with the list that is in force now, by the names that the log has for it. Everything is checked
+/// before `replace` is called, so a refusal leaves the list as it was.
 pub(super) fn update(request: &Request, replace: &dyn Fn(Vec<Address>)) -> Result<Reply, Refusal> {
     check_method(request)?;
     let addresses = addresses(request)?;
@@ -31,7 +32,7 @@ pub(super) fn update(request: &Request, replace: &dyn Fn(Vec<Address>)) -> Resul
     Ok(Reply::text(StatusCode::OK, text))
 }
 
-/// Whether an update is asked for by the right method.
+/// Refuses other methods than an update's.
 pub(super) fn check_method(request: &Request) -> Result<(), Refusal> {
     if request.method == Method::POST { Ok(()) } else { Err(Refusal::MethodNotAllowed("POST")) }
 }
@@ -42,7 +43,7 @@ fn addresses(request: &Request) -> Result<Vec<Address>, Refusal> {
     if addresses.is_empty() { Err(Refusal::NoBackends) } else { Ok(addresses) }
 }
 
-/// The text of the list. Parameters of other names are nobody's business.
+/// Reads the text of the list. Parameters of other names are ignored.
 fn list(request: &Request) -> Result<String, Refusal> {
     let (query, form) = (request.target.query().unwrap_or_default().as_bytes(), form(request)?);
     let mut lists = form_urlencoded::parse(query)
@@ -50,20 +51,20 @@ fn list(request: &Request) -> Result<String, Refusal> {
         .filter_map(|(name, list)| (name == "backends").then_some(list));
     let list = lists.next().ok_or(Refusal::NoBackends)?;
     if lists.next().is_some() {
-        // Which one is meant is not for us to guess; joining them would be a guess as well.
+        // Which one is meant can't be known; joining them would be a guess as well.
         return Err(Refusal::BadRequest("The list of backends is given twice: give it once, divided by commas"));
     }
     Ok(list.into_owned())
 }
 
-/// The body, if it is a form. A body of no type at all is taken for one: small clients often name none. Blocks only on the
-/// disk, and only if all memory for bodies was taken.
+/// Reads the body, if it is a form. A body of no type at all is taken for one: small clients often name none. Blocks
+/// only on the disk, and only if all memory for bodies was taken.
 fn form(request: &Request) -> Result<Cow<'_, [u8]>, Refusal> {
     let Some(body) = request.body.as_ref().filter(|body| body.length() > 0) else {
         return Ok(Cow::Borrowed(&[]));
     };
     if !request.headers.get_all(CONTENT_TYPE).iter().all(is_form) {
-        // Even beside a list in the query: whoever sends another type means something by it that would be lost.
+        // Even beside a list in the query: a client that sends another type means something by it that would be lost.
         return Err(Refusal::BadRequest("The body must be a form: Content-Type: application/x-www-form-urlencoded"));
     }
     if body.length() > FORM_BYTES_MAX {
@@ -94,7 +95,7 @@ mod tests {
     use super::*;
     use crate::message::ReplyBody;
 
-    /// What became of an update: the reply's status and text, and the lists that were handed on.
+    /// The reply's status and text, and the lists that were handed on.
     fn outcome(request: &Request) -> (u16, String, Vec<String>) {
         let replaced = RefCell::new(Vec::new());
         let replace = |list: Vec<Address>| {
