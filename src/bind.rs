@@ -1,5 +1,5 @@
-//! The listening sockets: those that the supervisor hands over, else those that the flags ask for.
-//! Knows nothing of who comes in by them.
+//! The listening sockets: those that the supervisor hands over, else those that the flags ask for. Knows nothing of the
+//! clients that connect to them.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -9,10 +9,11 @@ use socket2::{Domain, Protocol, Socket, Type};
 use crate::config::{Config, Listen};
 use crate::systemd::Sockets;
 
-/// Clients that the kernel may have accepted before we do.
+/// The most clients that the kernel accepts before we do.
 const BACKLOG: i32 = 1024;
 
-/// Where clients connect, and where updates are taken. Flags don't count where sockets are handed over.
+/// Opens the sockets for clients and those for updates. Flags don't count where sockets are handed over. Doesn't block.
+/// An error names the address, and ends with what can be done about it.
 pub fn listening(config: &Config, handed_over: Sockets) -> Result<(Vec<TcpListener>, Vec<TcpListener>), String> {
     let Sockets { proxy, admin } = handed_over;
     let proxy = if proxy.is_empty() { listen(&config.listen, "give --listen another address")? } else { proxy };
@@ -21,7 +22,7 @@ pub fn listening(config: &Config, handed_over: Sockets) -> Result<(Vec<TcpListen
     Ok((proxy, admin))
 }
 
-/// What `--admin-listen` is checked for goes for sockets that are handed over as well.
+/// Checks sockets that are handed over by the rules for `--admin-listen`.
 pub fn check(config: &Config, handed_over: &Sockets) -> Result<(), String> {
     let sockets = &handed_over.admin;
     if !sockets.is_empty() && config.admin_listen.is_empty() {
@@ -38,7 +39,7 @@ pub fn check(config: &Config, handed_over: &Sockets) -> Result<(), String> {
     }
 }
 
-/// The error ends with what can be done about it.
+/// Opens a socket for each address. The error ends with `elsewhere`, which says what can be done about it.
 fn listen(addresses: &[Listen], elsewhere: &str) -> Result<Vec<TcpListener>, String> {
     let mut sockets = Vec::new();
     for listen in addresses {
@@ -64,7 +65,7 @@ fn socket(address: SocketAddr) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
-/// This host has no IPv6.
+/// Whether this host has no IPv6.
 fn is_missing_family(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::AddrNotAvailable
         || error.raw_os_error() == Some(rustix::io::Errno::AFNOSUPPORT.raw_os_error())

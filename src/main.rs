@@ -20,9 +20,9 @@ use signal_hook::iterator::Signals;
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 
-/// The command line or the environment is wrong.
+/// Exit code for a bad command line or environment.
 const EXIT_USAGE: u8 = 2;
-/// Something of the host is missing, an address in use, say; or health is asked for, and isn't there.
+/// Exit code for a host that lacks something, a free address, say, and for health that is asked for and isn't there.
 const EXIT_FAILURE: u8 = 1;
 
 fn main() -> ExitCode {
@@ -62,7 +62,7 @@ fn ask(command: &AdminCommand) -> ExitCode {
 }
 
 fn run(config: Config, demo: Option<&Demo>) -> ExitCode {
-    // Before there is another thread.
+    // Before another thread starts.
     let supervisor = match Supervisor::from_env() {
         Ok(supervisor) => supervisor,
         Err(reason) => return fail(&format!("red-tentacle: {reason}"), EXIT_USAGE),
@@ -83,7 +83,7 @@ fn run(config: Config, demo: Option<&Demo>) -> ExitCode {
 
 fn serve(config: Config, supervisor: Supervisor, demo: Option<&Demo>) -> Result<(), Box<dyn std::error::Error>> {
     let demo = demo.map(|demo| (demo, config.clone()));
-    let server = Server::supervised(config, Arc::new(SystemLookup), supervisor)?;
+    let server = Server::bind_supervised(config, Arc::new(SystemLookup), supervisor)?;
     stop_on_signals(server.stopper())?;
     if let Some((demo, config)) = demo {
         let invitation = demo.invitation(&config, server.local_addr(), server.admin_addr());
@@ -92,7 +92,7 @@ fn serve(config: Config, supervisor: Supervisor, demo: Option<&Demo>) -> Result<
     Ok(server.run()?)
 }
 
-/// The first signal ends in order, the second at once.
+/// Drains on the first signal, exits at once on the second.
 fn stop_on_signals(stopper: Stopper) -> std::io::Result<()> {
     let mut signals = Signals::new([SIGTERM, SIGINT])?;
     let watch = move || {
@@ -109,7 +109,7 @@ fn stop_on_signals(stopper: Stopper) -> std::io::Result<()> {
 }
 
 fn print(text: &str) -> ExitCode {
-    // Whoever closed standard output doesn't want to read it.
+    // A failure means that standard output is closed: its reader has enough.
     let _ = std::io::stdout().write_all(text.as_bytes());
     ExitCode::SUCCESS
 }

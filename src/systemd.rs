@@ -1,5 +1,5 @@
-//! What a supervisor such as systemd hands to the program, listening sockets, and what it is told: that the program is ready,
-//! that it ends. Knows nothing of what either means for clients.
+//! A supervisor such as systemd: the listening sockets that it hands to the program, and the word to it that the
+//! program is ready, or stopping. Knows nothing of what either means for clients.
 
 use std::ffi::OsString;
 use std::io;
@@ -13,24 +13,24 @@ use socket2::SockRef;
 
 use crate::message::Excerpt;
 
-/// Who started the program. The default is somebody who wants to know nothing.
+/// The supervisor that started the program. The default is none: it hands over nothing, and is told nothing.
 #[derive(Debug, Default)]
 pub struct Supervisor {
-    /// As in `sd_notify(3)`: a path, or `@` and the name of an abstract socket.
+    /// The address as in `sd_notify(3)`: a path, or `@` and the name of an abstract socket.
     notify_socket: Option<OsString>,
     sockets: Sockets,
 }
 
-/// Sockets that listen already. Whoever opened them keeps them open: clients that come between two processes wait in them.
+/// Sockets that listen already. The supervisor keeps them open: clients that come between two processes wait in them.
 #[derive(Debug, Default)]
 pub struct Sockets {
-    /// Where clients connect.
+    /// The sockets that clients connect to.
     pub proxy: Vec<TcpListener>,
-    /// Where updates are taken.
+    /// The sockets that take updates.
     pub admin: Vec<TcpListener>,
 }
 
-/// What a socket is for.
+/// The purpose of a socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Purpose {
     Proxy,
@@ -47,7 +47,7 @@ pub enum State {
 }
 
 impl State {
-    /// In the words of `sd_notify(3)`. The last is for people: `systemctl status` shows it.
+    /// The state in the words of `sd_notify(3)`. The last of them is for people: `systemctl status` shows it.
     fn message(self) -> &'static str {
         match self {
             State::Ready => "READY=1\nSTATUS=Racing",
@@ -57,23 +57,24 @@ impl State {
 }
 
 impl Supervisor {
-    /// The supervisor that the environment tells of, with the sockets that it hands over: to be called once, and before
-    /// there are threads, since the variables of the sockets are cleared. An error says which socket can't be used, and why.
+    /// Reads the environment, and takes the sockets that the supervisor hands over: to be called once, and before there
+    /// are threads, since the variables of the sockets are cleared. An error says which socket can't be used, and why.
     pub fn from_env() -> Result<Supervisor, String> {
         let notify_socket = std::env::var_os("NOTIFY_SOCKET").filter(|name| !name.is_empty());
         let names = std::env::var("LISTEN_FDNAMES").unwrap_or_default();
         Ok(Supervisor { notify_socket, sockets: Sockets::take(ListenFd::from_env(), &names)? })
     }
 
-    /// The sockets that it has handed over; the second time there are none.
-    pub fn sockets(&mut self) -> Sockets {
+    /// Takes the sockets that were handed over; a second call gets none.
+    pub fn take_sockets(&mut self) -> Sockets {
         std::mem::take(&mut self.sockets)
     }
 
-    /// Tells how the program stands. That nobody hears it is no reason to end: the log tells.
-    pub fn tell(&self, state: State) {
+    /// Tells the supervisor the program's state. Doesn't block. A supervisor that can't be told is no reason to end:
+    /// the log has a warning.
+    pub fn notify(&self, state: State) {
         let Some(name) = &self.notify_socket else { return };
-        if let Err(error) = tell(name, state.message()) {
+        if let Err(error) = notify(name, state.message()) {
             log::warn!("cannot tell the supervisor at NOTIFY_SOCKET '{}': {error}", name.display());
         }
     }
@@ -99,8 +100,8 @@ impl Sockets {
     }
 }
 
-/// What each socket is for: by its name, or, if none has one of our names, by its place. systemd names sockets after their
-/// unit if it isn't told better.
+/// The purpose of each socket: by its name, or, if none has one of our names, by its place. systemd names sockets after
+/// their unit if it isn't told better.
 fn purposes(count: usize, names: &str) -> Result<Vec<Purpose>, String> {
     const RIGHT: &str = "name them by FileDescriptorName=proxy and FileDescriptorName=admin";
     let names: Vec<&str> = names.split(':').take(count).collect();
@@ -130,7 +131,7 @@ impl Purpose {
     }
 }
 
-fn tell(name: &OsString, message: &str) -> io::Result<()> {
+fn notify(name: &OsString, message: &str) -> io::Result<()> {
     let address = match name.as_bytes().strip_prefix(b"@") {
         Some(name) => SocketAddr::from_abstract_name(name)?,
         None => SocketAddr::from_pathname(name)?,

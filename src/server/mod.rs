@@ -1,4 +1,4 @@
-//! The wiring: makes the poller, the workers, the legs and the fronts, has each exchange served, and ends it all in
+//! The wiring: makes the poller, the workers, the legs and the frontends, has each exchange served, and ends it all in
 //! order. Knows nothing of the bytes of HTTP.
 
 mod routes;
@@ -27,17 +27,20 @@ use crate::systemd::{State, Supervisor};
 use crate::upstream::{Lookup, SystemLookup};
 use routes::{AdminPort, ProxyPort, Routes, Service, admin_limits, limits, routes};
 
-/// The poller has a thread per core, but no more: by then the kernel's part of the work wants the other cores.
+/// The most threads of the poller. It has one per core, but no more than these: by then the kernel's part of the work
+/// wants the other cores.
 const POLLER_THREADS_MAX: usize = 8;
-/// Exchanges that wait for a worker. Workers never wait themselves, so this many are served within milliseconds.
+/// The most exchanges that wait for a worker. Workers never wait themselves, so this many are served within
+/// milliseconds.
 const WORKER_QUEUE_MAX: usize = 1024;
-/// Their files have just been written, and most of them are in memory.
+/// The most threads that read bodies from their files. These have just been written, and most of them are in memory.
 const DISK_THREADS_MAX: usize = 4;
-/// Workers hold a request and start a race. 64 MiB hosts are targets.
+/// The stack of a worker or disk thread, in bytes. They hold a request and start a race. 64 MiB hosts are targets.
 const STACK_BYTES: usize = 256 * 1024;
-/// So often it is asked at the end whether anything is still under way.
+/// The time between two looks, during a drain, at whether anything is still under way.
 const TICK: Duration = Duration::from_millis(5);
-/// Operators are few; the limit keeps them from costing the clients' descriptors.
+/// The most connections on the admin port. Operators are few; the limit keeps them from costing the clients'
+/// descriptors.
 const ADMIN_CONNECTIONS_MAX: usize = 64;
 /// A proxy that listens and is about to run.
 pub struct Server {
@@ -54,10 +57,10 @@ pub struct Server {
     stop: (Sender<()>, Receiver<()>),
 }
 
-/// Why the proxy can't start: the operation, what it was about, and the reason.
+/// Reason why the proxy can't start: the operation, its datum, and the cause.
 #[derive(Debug)]
 pub enum StartError {
-    /// A flag doesn't go with what the supervisor hands over: it won't start another time either.
+    /// A flag doesn't go with the sockets that the supervisor hands over: another start would fail as well.
     Setting(String),
     /// The host lacks something, which may come back.
     Host(String),
@@ -83,36 +86,38 @@ impl Stopper {
     }
 }
 
-/// Tells what the races of a running [`Server`] have cost.
+/// Counts the costs of a running [`Server`]'s races.
 #[derive(Clone)]
 pub struct Meter(Arc<Proxy>);
 
 impl Meter {
-    /// All costs since the start.
+    /// The costs of all races since the start.
     pub fn totals(&self) -> Totals {
         self.0.totals()
     }
 }
 
 impl Server {
-    /// Listens on every configured address and accepts clients from [`Server::run`] on.
+    /// Binds every configured address; clients are accepted from [`Server::run`] on. An error names the
+    /// address, or what the host lacks.
     pub fn bind(config: Config) -> Result<Server, StartError> {
         Server::bind_with(config, Arc::new(SystemLookup))
     }
 
-    /// The same with another way to look up names.
+    /// Binds as [`Server::bind`] does, with another way to look up names.
     pub fn bind_with(config: Config, lookup: Arc<dyn Lookup>) -> Result<Server, StartError> {
-        Server::supervised(config, lookup, Supervisor::default())
+        Server::bind_supervised(config, lookup, Supervisor::default())
     }
 
-    /// The same under a supervisor, whose sockets come before the configured addresses, and which is told when clients are
-    /// accepted and when the end begins.
-    pub fn supervised(
+    /// Binds for a supervisor: its sockets take the place of the configured addresses, and it is told when clients are
+    /// accepted and when the end begins. Names are looked up by `lookup`. An error says whether a flag or the host is
+    /// the reason.
+    pub fn bind_supervised(
         config: Config,
         lookup: Arc<dyn Lookup>,
         mut supervisor: Supervisor,
     ) -> Result<Server, StartError> {
-        let handed_over = supervisor.sockets();
+        let handed_over = supervisor.take_sockets();
         bind::check(&config, &handed_over).map_err(StartError::Setting)?;
         let (sockets, admin_sockets) = bind::listening(&config, handed_over).map_err(StartError::Host)?;
         let started = |error: io::Error| StartError::Host(format!("cannot set up the poller: {error}"));
@@ -132,7 +137,7 @@ impl Server {
         let (frontend, admin_frontend) =
             (frontend(limits, connection_limits.clients), frontend(admin_limits, ADMIN_CONNECTIONS_MAX));
         let addresses = open(&frontend, sockets, Event::Drain, &workers, Arc::new(ProxyPort(routes.clone())))?;
-        // Whoever asks whether the proxy is ready must be told that it isn't any more, to its very end.
+        // A probe that asks for readiness must hear that the proxy isn't ready any more, to its very end.
         let admin_port = Arc::new(AdminPort(routes.clone()));
         let admin_addresses = open(&admin_frontend, admin_sockets, Event::Cut, &workers, admin_port)?;
         let frontends = [frontend, admin_frontend];
@@ -157,22 +162,23 @@ impl Server {
         self.addresses[0]
     }
 
-    /// The first address for updates, unless there is none.
+    /// The first address for updates, if there is one.
     pub fn admin_addr(&self) -> Option<SocketAddr> {
         self.admin_addresses.first().copied()
     }
 
-    /// What stops the server.
+    /// A handle that stops the server, from any thread.
     pub fn stopper(&self) -> Stopper {
         Stopper(self.stop.0.clone())
     }
 
-    /// What tells what its races have cost, from any thread.
+    /// A handle that counts the costs of its races, from any thread.
     pub fn meter(&self) -> Meter {
         Meter(self.routes.proxy.clone())
     }
 
-    /// Serves until it is stopped, then finishes what is under way for at most the grace period. Blocks.
+    /// Serves until it is stopped, then finishes what is under way for at most the grace period. Blocks. An error means
+    /// that the poller's threads couldn't be started.
     pub fn run(mut self) -> io::Result<()> {
         let (poller, event_loops, stopper) =
             (self.poller.clone(), std::mem::take(&mut self.event_loops), self.stopper());
@@ -185,22 +191,22 @@ impl Server {
         Ok(())
     }
 
-    /// Beside the poller's threads: until the server is stopped and nothing is under way.
+    /// Runs beside the poller's threads, until the server is stopped and nothing is under way.
     fn serve(self) {
         self.tell_start();
         let Server { config, supervisor, poller, routes, workers, disk, frontends, stop, .. } = self;
-        supervisor.tell(State::Ready);
+        supervisor.notify(State::Ready);
         let _ = stop.1.recv();
-        // Before anybody is told: who asks on that word must hear it confirmed.
+        // Before the supervisor is told: what asks for readiness on that word must hear it confirmed.
         routes.admin.stop();
-        supervisor.tell(State::Stopping);
+        supervisor.notify(State::Stopping);
         log::info!("stopping: no more clients are accepted");
         for frontend in &frontends {
             frontend.drain();
         }
         poller.broadcast(Event::Drain);
-        // Idle clients have been closed: those that are left are being read, served or told goodbye.
-        // On the admin port others come as long as it lives; only those that are being served count.
+        // Idle clients have been closed: those that are left are being read, served or told goodbye. On the admin port
+        // others come as long as it lives; only those that are being served count.
         let [frontend, admin_frontend] = &frontends;
         let in_flight = || frontend.connections() + admin_frontend.exchanges() + routes.proxy.races();
         let grace_ends = Instant::now() + config.grace_period;
@@ -211,7 +217,8 @@ impl Server {
             log::warn!("the grace period is over: cutting {} clients and races", in_flight());
         }
         poller.broadcast(Event::Cut);
-        // Once more for the connections that have been hung up on by it: their legs end, too, and with the last the line is written.
+        // Once more for the connections that have been hung up on by it: their legs end, too, and with the last of them
+        // the line of the log is written.
         poller.broadcast(Event::Cut);
         disk.join();
         workers.join();
@@ -234,7 +241,7 @@ impl fmt::Debug for Server {
     }
 }
 
-/// So many threads of that name.
+/// Makes a pool of `count` threads with that name.
 fn threads(name: &str, count: usize) -> ThreadPool {
     threadpool::Builder::new().num_threads(count).thread_name(name.into()).thread_stack_size(STACK_BYTES).build()
 }
@@ -244,7 +251,7 @@ fn executing(pool: &ThreadPool) -> Disk {
     Box::new(move |work| pool.execute(work))
 }
 
-/// Has one front accept clients on these sockets.
+/// Has one frontend accept clients on these sockets. Returns their addresses.
 fn open(
     frontend: &Arc<Frontend>,
     sockets: Vec<TcpListener>,
@@ -262,7 +269,7 @@ fn open(
     Ok(addresses)
 }
 
-/// Has requests served on a poller's thread if that is quick, else on the workers.
+/// Has requests served on the poller's thread that read them if that is quick, else on a worker.
 struct Dispatch {
     service: Arc<dyn Service>,
     workers: ThreadPool,
@@ -302,7 +309,7 @@ mod tests {
 
     const SOON: Duration = Duration::from_secs(20);
 
-    /// A body that breaks the house after its first bytes.
+    /// A body whose reading panics after its first bytes.
     struct PanickingBody(usize);
 
     impl Read for PanickingBody {
@@ -320,7 +327,7 @@ mod tests {
         fn when_ready(&mut self, _: OnReady) {}
     }
 
-    /// Answers as the path says. Panics without the hook's noise.
+    /// A service that answers as the path says. It panics without the hook's noise.
     struct Panicking;
 
     impl Service for Panicking {
@@ -342,19 +349,20 @@ mod tests {
         }
     }
 
-    /// Everything that a client gets until its connection ends, and whether it ends in order.
+    /// Sends a request; returns everything that the client gets until its connection ends, and whether it ends in
+    /// order.
     fn get(address: SocketAddr, path: &str) -> (String, bool) {
         let mut client = TcpStream::connect_timeout(&address, SOON).expect("a connection");
         client.set_read_timeout(Some(SOON)).expect("a timeout");
         let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
-        client.write_all(request.as_bytes()).expect("the front reads");
+        client.write_all(request.as_bytes()).expect("the frontend reads");
         let mut bytes = Vec::new();
         let ended = client.read_to_end(&mut bytes);
         (String::from_utf8_lossy(&bytes).into_owned(), ended.is_ok())
     }
 
     #[test]
-    fn a_panic_in_an_exchange_is_answered_and_costs_nobody_else_anything() {
+    fn a_panic_in_an_exchange_is_answered_and_costs_no_other_client_anything() {
         let config = Config::new(Vec::new());
         let socket = TcpListener::bind("127.0.0.1:0").expect("a port");
         let (poller, event_loop) = Poller::new().expect("a poller");

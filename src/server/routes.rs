@@ -1,4 +1,5 @@
-//! What answers requests, `admin` or `proxy`, and on which terms it takes them. Knows nothing of listeners or threads.
+//! The two services that answer requests, `admin` and `proxy`, and their terms for bodies. Knows nothing of listeners
+//! or threads.
 
 use std::sync::Arc;
 
@@ -14,13 +15,13 @@ use crate::runtime::poller::Poller;
 use crate::upstream::Backends;
 use crate::upstream::{ConnectOptions, Lookup, Upstream};
 
-/// Legs that are begun on a poller's thread: some microseconds each. Of more, a worker begins them, and other clients don't
-/// wait meanwhile.
+/// The most legs that are begun on a poller's thread: some microseconds each. A worker begins more than these, and
+/// other clients don't wait meanwhile.
 const QUICK_LEGS_MAX: usize = 8;
-/// Their heads always have room for a target and a token of the longest.
+/// The least room for a head on the admin port, in bytes: a target and a token of the longest fit.
 const ADMIN_HEAD_BYTES: usize = 32 * 1024;
 
-/// What answers requests.
+/// The services behind both ports.
 pub(super) struct Routes {
     pub(super) admin: Admin,
     pub(super) proxy: Arc<Proxy>,
@@ -29,16 +30,16 @@ pub(super) struct Routes {
 
 /// Serves the requests from one port.
 pub(super) trait Service: Send + Sync {
-    /// Answers the request, now or later. May take some milliseconds.
+    /// Answers the request, now or later. May take some milliseconds, and may read from the disk.
     fn serve(&self, request: Request, reply_to: Box<dyn ReplyTo>);
-    /// Whether that takes some microseconds and never the disk: then waking a worker would cost more.
+    /// Whether serving takes some microseconds and never the disk: then waking a worker would cost more.
     fn is_quick(&self, request: &Request) -> bool;
 }
 
-/// Where clients come in.
+/// The service where clients connect.
 pub(super) struct ProxyPort(pub(super) Arc<Routes>);
 
-/// Where operators and probes do.
+/// The service where operators and probes connect.
 pub(super) struct AdminPort(pub(super) Arc<Routes>);
 
 impl Service for ProxyPort {
@@ -57,7 +58,7 @@ impl Service for ProxyPort {
 impl Service for AdminPort {
     fn serve(&self, request: Request, reply_to: Box<dyn ReplyTo>) {
         match self.0.admin.probed(&request) {
-            // One every few seconds, for ever: nobody wants to read that.
+            // Not logged: a probe comes every few seconds, for ever, and its line is never read.
             Some(probed) => reply_to.send(probed.unwrap_or_else(|refusal| refusal.reply()), Box::new(drop)),
             None => self.0.answer(&request, reply_to),
         }
@@ -73,7 +74,7 @@ impl Routes {
         self.admin_on_proxy_port && Admin::is_update(&request.target)
     }
 
-    /// On which terms the body of a request about the proxy itself is taken. Strangers are refused without it.
+    /// The terms for the body of a request about the proxy itself. Strangers are refused without it.
     fn body_policy(&self, request: &Request) -> BodyPolicy {
         if !self.admin.wants_body(request) {
             return BodyPolicy::Reject;
@@ -81,7 +82,7 @@ impl Routes {
         BodyPolicy::Limited { bytes_max: FORM_BYTES_MAX, time: FORM_TIME, too_long: Refusal::FormTooLong }
     }
 
-    /// A request about the proxy itself.
+    /// Answers a request about the proxy itself.
     fn answer(&self, request: &Request, reply_to: Box<dyn ReplyTo>) {
         let entry = Entry::new(request, self.proxy.forwarded_of(request));
         let (reply, refusal) = match self.admin.answer(request) {
@@ -92,7 +93,7 @@ impl Routes {
     }
 }
 
-/// Makes them by the configuration. An error names what can't be used.
+/// Makes the services by the configuration. An error names the certificate that can't be used.
 pub(super) fn routes(
     config: &Config,
     connection_limits: ConnectionLimits,
@@ -131,7 +132,7 @@ pub(super) fn routes(
     Ok(Routes { admin: Admin::new(guard, Box::new(replace)), proxy, admin_on_proxy_port: config.admin_on_proxy_port })
 }
 
-/// What clients may send.
+/// Request limits for clients.
 pub(super) fn limits(config: &Config, host: &Host, routes: &Arc<Routes>) -> Limits {
     let routes = routes.clone();
     let body_policy = move |request: &Request| {
@@ -145,7 +146,7 @@ pub(super) fn limits(config: &Config, host: &Host, routes: &Arc<Routes>) -> Limi
     }
 }
 
-/// What operators and probes may send: a head and a form in some seconds each, and into memory that clients can't take.
+/// Request limits for operators and probes: a head and a form in some seconds each, and memory that clients can't take.
 pub(super) fn admin_limits(config: &Config, routes: &Arc<Routes>) -> Limits {
     let routes = routes.clone();
     Limits {
