@@ -1,5 +1,5 @@
-//! Asks a proxy that runs already: one request, one answer, a few seconds at most.
-//! Knows nothing of lines and races: it is for probes and for people.
+//! Sends a command to a proxy that runs already: one request, one answer, three seconds at most. Knows nothing of pools
+//! and races: it is for probes and for operators.
 
 use std::io::{self, Read};
 use std::net::TcpStream;
@@ -13,12 +13,14 @@ use url::{Url, form_urlencoded};
 use crate::config::{AdminCommand, AdminToken};
 use crate::message::{Address, Printable, Reason, UPDATED};
 
-/// For all of it. Probes are asked every few seconds, and whoever is too busy for so long isn't healthy.
+/// The longest time for a whole command. Probes are sent every few seconds, and a proxy that is too busy for that long
+/// isn't healthy.
 const ASK_TIME: Duration = Duration::from_secs(3);
 /// The longest answer that is read, in bytes: the list of a form of 64 KiB. What encodes it is longer than its names.
 const ANSWER_BYTES_MAX: u64 = 64 * 1024;
 
-/// Does the command. Returns what is to be printed, or why it failed, in one line.
+/// Carries out the command. Blocks for at most three seconds beside looking up a name. Returns the text to print, or
+/// the reason for a failure, in one line.
 pub fn ask(command: &AdminCommand) -> Result<String, String> {
     match command {
         // Its body is nothing to the verdict: it may be long, or no text.
@@ -53,7 +55,8 @@ fn update(admin: &Url, backends: &[Address], token: Option<&AdminToken>) -> Resu
     Ok(text.lines().map(|line| Printable(line).to_string() + "\n").collect())
 }
 
-/// Sends the request; an answer other than 2xx is an error that quotes the begin of its body, as far as that can be read.
+/// Sends the request. An answer other than 2xx is an error that quotes the begin of its body, as far as that can be
+/// read.
 fn send(url: &Url, request: http::request::Builder, body: &str) -> Result<Response<Body>, String> {
     let request = request.body(body).map_err(|error| format!("cannot ask {url}: {error}"))?;
     let mut response = agent().run(request).map_err(|error| format!("cannot ask {url}: {}", reason(&error)))?;
@@ -64,14 +67,14 @@ fn send(url: &Url, request: http::request::Builder, body: &str) -> Result<Respon
     Err(format!("{url} answers {}{}", response.status().as_u16(), quoted(&text)))
 }
 
-/// The body's text, as much as is taken of it, and whether it ended early.
+/// Reads the body's text, at most [`ANSWER_BYTES_MAX`] of it, and says whether it ended early.
 fn read(response: &mut Response<Body>) -> (String, io::Result<usize>) {
     let mut bytes = Vec::new();
     let ended = response.body_mut().as_reader().take(ANSWER_BYTES_MAX).read_to_end(&mut bytes);
     (String::from_utf8_lossy(&bytes).into_owned(), ended)
 }
 
-/// What an answer says, in one line, behind a colon; nothing if it says nothing.
+/// Quotes an answer in one line, behind a colon; nothing if the answer is empty.
 fn quoted(text: &str) -> String {
     let text = text.lines().collect::<Vec<_>>().join("; ");
     if text.is_empty() { text } else { format!(": {}", Reason(&text)) }

@@ -17,10 +17,10 @@ use crate::message::{Address, Networks, Reply, ReplyTo, Request};
 use crate::runtime::poller::{Event, EventHandler, Poller, Registration};
 use crate::runtime::sync::{Arc, Mutex};
 
-/// How long the slow backend thinks: long enough to be seen, and to lose every race.
+/// The time that the slow backend thinks: long enough to be seen, and to lose every race.
 const SLOW: Duration = Duration::from_millis(300);
 
-/// The flaky backend fails every third request.
+/// The distance of the flaky backend's failures: every third request fails.
 const FAILS_EVERY: usize = 3;
 
 /// The most connections of one backend. A demo is tried out by a few: 256 at once are many.
@@ -29,7 +29,7 @@ const CONNECTIONS_MAX: usize = 256;
 /// The longest silence of a connection within a reply.
 const SILENCE_MAX: Duration = Duration::from_secs(30);
 
-/// The longest head in bytes: what the proxy lets through, doubled for what it adds.
+/// The longest head in bytes: as long as the proxy takes one by default.
 const HEAD_BYTES_MAX: usize = 32 * 1024;
 
 /// The running backends. They answer until the process ends; dropping this neither stops them nor waits.
@@ -38,7 +38,7 @@ pub struct Demo {
     backends: Vec<(Character, SocketAddr)>,
 }
 
-/// How a backend behaves.
+/// The behaviour of a backend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Character {
     Quick,
@@ -47,7 +47,8 @@ enum Character {
 }
 
 impl Demo {
-    /// Starts the backends on free ports of 127.0.0.1, with one thread for all of them.
+    /// Starts the backends on free ports of 127.0.0.1, with one thread for all of them. An error means that the host
+    /// lacks something.
     pub fn start() -> io::Result<Demo> {
         let (poller, event_loop) = Poller::new()?;
         let characters = [Character::Quick, Character::Slow, Character::Flaky];
@@ -62,8 +63,8 @@ impl Demo {
         self.backends.iter().map(|(_, address)| as_backend(*address)).collect()
     }
 
-    /// What to tell the user: who runs where, and two commands to try against the proxy at `proxy`, which takes updates at
-    /// `admin`, too, unless that is `None`. Where this host may send no update, only the first.
+    /// The text for the user: each backend with its address, and two commands to try against the proxy at `proxy`,
+    /// which takes updates at `admin`, too, unless that is `None`. Where this host may send no update, only the first.
     pub fn invitation(&self, config: &Config, proxy: SocketAddr, admin: Option<SocketAddr>) -> String {
         let mut text = "Three backends race for every request:\n".to_owned();
         for (character, address) in &self.backends {
@@ -86,7 +87,7 @@ impl Demo {
     }
 }
 
-/// Where an update from this host is taken: it comes from the address that it goes to.
+/// The address that takes an update from this host: it comes from the address that it goes to.
 fn update_address(config: &Config, proxy: SocketAddr, admin: Option<SocketAddr>) -> Option<SocketAddr> {
     let is_taken = |address: &SocketAddr| {
         let ip = address.ip().to_canonical();
@@ -96,7 +97,7 @@ fn update_address(config: &Config, proxy: SocketAddr, admin: Option<SocketAddr>)
     candidates.map(|address| Listen::from(address).reached_at()).find(is_taken)
 }
 
-/// What shows the token, without telling it.
+/// The curl option that shows the token, without revealing it.
 fn shown_token(token: &AdminToken) -> String {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-+".contains(&byte);
     let file = match token.file() {
@@ -136,7 +137,7 @@ struct Backend {
 }
 
 impl Backend {
-    /// Accepts on a free port from now on, on the poller's thread.
+    /// Accepts on a free port from now on, on the poller's thread. Returns the address.
     fn listen(character: Character, poller: &Poller) -> io::Result<SocketAddr> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         let address = listener.local_addr()?;
@@ -224,7 +225,7 @@ mod tests {
         BufReader::new(socket)
     }
 
-    /// The status line and the body of the next reply.
+    /// Reads the status line and the body of the next reply.
     fn reply(connection: &mut BufReader<TcpStream>) -> (String, String) {
         let (mut status, mut length) = (String::new(), 0);
         connection.read_line(&mut status).expect("a status line");

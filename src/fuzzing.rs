@@ -1,5 +1,5 @@
-//! What must hold for any bytes at all: fed by the fuzzers in `tests/fuzz`, and by property tests for as long as tests may
-//! last. Not there in the program.
+//! Properties that must hold for any bytes at all: checked by the fuzzers in `tests/fuzz`, and by property tests for as
+//! long as tests may last. Not part of the program.
 
 use http::{HeaderMap, Method};
 
@@ -12,10 +12,10 @@ use crate::proxy::{self, Rules};
 use crate::upstream;
 use crate::upstream::fuzzing::Script;
 
-/// What no backend may get from a client, whatever the client sends.
+/// Texts that no backend may get from a client, whatever the client sends.
 const NEVER: [&str; 8] =
     ["transfer-encoding", "te", "trailer", "expect", "keep-alive", "proxy-connection", "proxy-authorization", "proxy"];
-/// What the proxy makes or changes.
+/// Fields that the proxy makes or changes.
 const OWN: [&str; 9] = [
     "host",
     "content-length",
@@ -28,13 +28,14 @@ const OWN: [&str; 9] = [
     "x-forwarded-host",
 ];
 
-/// Chunks of a request, and of an answer.
+/// Checks chunks of a request, and of an answer.
 pub fn chunks(bytes: &[u8]) {
     downstream::fuzzing::chunks(bytes);
     answer_chunks(bytes);
 }
 
-/// What ureq gets is the same whole and in pieces, means what was sent, and is as plain as can be.
+/// Checks that ureq gets the same chunks whole and in pieces, that they mean what was sent, and that they are as plain
+/// as can be.
 fn answer_chunks(bytes: &[u8]) {
     let Some((size, input)) = bytes.split_first() else { return };
     let whole = upstream::fuzzing::cleaned(std::iter::once(input));
@@ -46,7 +47,7 @@ fn answer_chunks(bytes: &[u8]) {
     assert!(clean.len() <= input.len());
 }
 
-/// A request that is accepted reaches a backend as one well-formed request, as it was meant.
+/// Checks that a request that is accepted reaches a backend as one well-formed request, as it was meant.
 pub fn to_backend(bytes: &[u8]) {
     let Some((settings, stream)) = bytes.split_first() else { return };
     let Some(request) = downstream::fuzzing::request(stream) else { return };
@@ -64,7 +65,7 @@ pub fn to_backend(bytes: &[u8]) {
     meant.check(&sent);
 }
 
-/// As backends expect it that compare names byte for byte.
+/// Checks that names are written as those backends expect it that compare them byte for byte.
 fn check_title_case(request: &[u8]) {
     let end = request.windows(4).position(|window| window == b"\r\n\r\n").expect("an empty line");
     for line in request[..end].split(|byte| *byte == b'\n').skip(1) {
@@ -74,8 +75,8 @@ fn check_title_case(request: &[u8]) {
     }
 }
 
-/// An answer means the same to a leg as to ureq, at once and in pieces. The first byte tells the method, whether the connection
-/// ends with the last piece, and how much is read of the body at a time.
+/// Checks that an answer means the same to a leg as to ureq, at once and in pieces. The first byte tells the method,
+/// whether the connection ends with the last piece, and how much is read of the body at a time.
 pub fn from_backend(bytes: &[u8]) {
     let Some((settings, bytes)) = bytes.split_first() else { return };
     let method = [Method::GET, Method::HEAD, Method::POST, Method::DELETE][usize::from(settings & 3)].clone();
@@ -98,7 +99,7 @@ impl Meant {
     fn of(request: &Request, base: &str, is_peer_trusted: bool) -> Meant {
         let body = request.body.as_ref().map(|spool| {
             let mut body = Vec::new();
-            std::io::copy(&mut spool.reader(), &mut body).expect("a body that is here");
+            std::io::copy(&mut spool.reader(), &mut body).expect("a body in memory");
             body
         });
         let target = request.target.as_str();
@@ -174,7 +175,7 @@ mod tests {
 
     use super::*;
 
-    /// What requests are made of, and what spoils them.
+    /// Pieces that requests are made of, and pieces that spoil them.
     const WORDS: [&str; 57] = [
         "GET / HTTP/1.1\r\n",
         "POST /a?b=c HTTP/1.1\r\n",
@@ -248,7 +249,7 @@ mod tests {
         })
     }
 
-    /// The same behind requests that are described, as many as the second byte says.
+    /// Streams that are nearly good, behind requests that are described, as many as the second byte says.
     fn connections() -> impl Strategy<Value = Vec<u8>> {
         (streams(), any::<[u8; 9]>()).prop_map(|(stream, forms)| {
             let count = usize::from(stream[1] >> 3 & 3);
@@ -256,7 +257,7 @@ mod tests {
         })
     }
 
-    /// The same behind a chunked body's beginning.
+    /// Streams that are nearly good, behind a chunked body's begin.
     fn bodies() -> impl Strategy<Value = Vec<u8>> {
         let word = proptest::sample::select(&WORDS[19..]).prop_map(|word| word.as_bytes().to_vec());
         (any::<[u8; 2]>(), vec(word, 0..12)).prop_map(|(sizes, words)| [&sizes[..], &words.concat()].concat())
@@ -290,7 +291,7 @@ mod tests {
     }
 
     proptest! {
-        // More ways to go than the others have.
+        // This one has more ways to go than the others.
         #![proptest_config(ProptestConfig::with_cases(2000))]
 
         #[test]

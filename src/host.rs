@@ -1,5 +1,5 @@
-//! What this host lets the process have, memory and open files, and how that is divided. Knows nothing of what it is for
-//! beyond what one of each costs.
+//! The memory and the open files that this host lets the process have, and their division. Knows nothing of clients and
+//! backends beyond the cost of each.
 
 use std::fs;
 use std::path::{Component, Path, PathBuf};
@@ -7,37 +7,39 @@ use std::path::{Component, Path, PathBuf};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::system::sysinfo;
 
-/// Descriptors that are neither clients' nor backends': listeners, the log, the poller, spool files on their way, pipes.
+/// Descriptors that are neither clients' nor backends': listeners, the log, the poller, spool files on their way,
+/// pipes.
 const DESCRIPTORS_RESERVED: u64 = 160;
-/// More clients than a small host can serve in a minute; each costs less than 8 KiB while it is idle.
+/// The most clients: more than a small host can serve in a minute; each costs less than 8 KiB while it is idle.
 const CLIENTS_MAX: u64 = 100_000;
-/// Fewer would make no proxy, whatever the limits.
+/// The fewest clients: with less it would be no proxy, whatever the limits.
 const CLIENTS_MIN: u64 = 16;
-/// Fewer than a page's worth of browsers: the operator should know.
+/// A number of clients below which the operator is warned: fewer than a page's worth of browsers.
 const CLIENTS_FEW: usize = 128;
-/// Requests at once that a host may well get: if there is room for more, as many clients as may connect won't all want one at once.
+/// Requests at once that a host may well get: if there is room for more, as many clients as may connect won't all want
+/// one at once.
 const REQUESTS_FEW: usize = 1000;
-/// Beside its head a client costs so much, the kernel's part included.
+/// The memory that a client costs beside its head, in bytes, the kernel's part included.
 const CLIENT_BYTES: u64 = 8 * 1024;
-/// What a client may hold instead: while its body is written to a file, what was read in one go, and a buffer; while it takes its
-/// reply slowly, a piece of that.
+/// The memory that a client may hold instead of a head, in bytes: while its body is written to a file, the bytes of one
+/// read, and a buffer; while it takes its reply slowly, a piece of that.
 const BODY_BUFFERS_BYTES: u64 = 32 * 1024;
-/// One line for each backend of the longest list.
+/// The fewest connections to backends: one for each backend of the longest list.
 const UPSTREAM_MIN: u64 = 64;
-/// What a line costs while it waits: 14 KiB were measured for POSTs that hang. An answer's head may take 24 KiB, but backends
-/// are seldom all so hostile at once.
+/// The memory that a connection to a backend costs while it waits, in bytes: 14 KiB were measured for POSTs that hang.
+/// An answer's head may take 24 KiB, but backends are seldom all so hostile at once.
 const CONNECTION_BYTES: u64 = 16 * 1024;
 
-/// What the process may have.
+/// The limits of the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Host {
-    /// Memory, in bytes.
+    /// The memory that it may have, in bytes.
     pub memory_bytes: u64,
-    /// Descriptors.
+    /// The descriptors that it may have.
     pub open_files: u64,
 }
 
-/// How many of each fit.
+/// The connections that fit into the limits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Capacity {
     /// Clients, as far as open files go.
@@ -49,7 +51,8 @@ pub struct Capacity {
 }
 
 impl Host {
-    /// Reads what holds now. Whatever can't be read is no limit. `/proc/meminfo` isn't asked: a service's sandbox may hide it.
+    /// Reads the limits in force. One that can't be read doesn't count. `/proc/meminfo` isn't asked: a service's
+    /// sandbox may hide it.
     #[allow(clippy::useless_conversion, reason = "32-bit hosts tell their memory in 32 bits")]
     pub fn read() -> Host {
         let physical = sysinfo();
@@ -59,7 +62,7 @@ impl Host {
         Host { memory_bytes, open_files: getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX) }
     }
 
-    /// How many of each fit if a client's head may have so many bytes.
+    /// Divides the limits if a client's head may have `head_bytes_max` bytes.
     ///
     /// Of the descriptors half is for clients: each may need a second one for the file of its body, and a sixteenth more may
     /// be on their way out. The other half is for connections to backends. Of the memory half is for clients, a quarter for bodies (see
@@ -76,7 +79,7 @@ impl Host {
         }
     }
 
-    /// What an operator should know who wants so many clients: a line each.
+    /// Warnings for an operator who wants this number of clients: a line each.
     pub fn complaints(&self, capacity: &Capacity, clients: Option<usize>) -> Vec<String> {
         let (files, mebibytes) = (self.open_files, self.memory_bytes >> 20);
         let few = clients.unwrap_or(CLIENTS_FEW);
@@ -98,31 +101,31 @@ impl Host {
 }
 
 impl Capacity {
-    /// How many clients there may be: as many as fit, or as many as are wanted, if there are descriptors for them.
+    /// The number of clients in effect: as many as fit, or as many as are wanted, if there are descriptors for them.
     pub fn clients(&self, wanted: Option<usize>) -> usize {
         wanted.unwrap_or(self.clients_by_memory).min(self.clients_by_files)
     }
 
-    /// How many connections there may be if so many clients are wanted.
+    /// The limits of connections if this number of clients is wanted.
     pub fn limits(&self, wanted: Option<usize>) -> ConnectionLimits {
         ConnectionLimits { clients: self.clients(wanted), are_wanted: wanted.is_some(), upstream: self.upstream }
     }
 }
 
-/// How many connections there may be.
+/// The most connections of both kinds.
 #[derive(Debug, Clone, Copy)]
 pub struct ConnectionLimits {
     /// From clients.
     pub clients: usize,
-    /// Whether so many are asked for.
+    /// Whether the operator asked for this number of clients.
     pub are_wanted: bool,
     /// To all backends together.
     pub upstream: usize,
 }
 
 impl ConnectionLimits {
-    /// What an operator should know if as many clients as may connect could want more connections to the backends than there
-    /// may be.
+    /// A warning for an operator if as many clients as may connect could want more connections to the backends than
+    /// there may be.
     pub fn complaint(self, backends: usize) -> Option<String> {
         let ConnectionLimits { clients, are_wanted, upstream } = self;
         let is_tight = clients.saturating_mul(backends) > upstream;
@@ -166,8 +169,8 @@ fn cgroup_bytes(root: &Path) -> Option<u64> {
     bounds.min()
 }
 
-/// The least that a group and those above it say in such a file. In a container a group's name may be the host's and lead
-/// nowhere; the container's own group is at the mount itself then.
+/// The least number in such a file of a group and of those above it. In a container a group's name may be the host's
+/// and lead nowhere; the container's own group is at the mount itself then.
 fn least(mounted: &Path, group: &str, file: &str) -> Option<u64> {
     let names = Path::new(group).components().filter(|part| matches!(part, Component::Normal(_)));
     let group: PathBuf = mounted.components().chain(names).collect();
@@ -310,7 +313,7 @@ mod tests {
         }
     }
 
-    /// All of it at once is no more than there is, but for what the smallest proxy needs.
+    /// All of it at once is no more than there is, but for the needs of the smallest proxy.
     #[test]
     fn everything_together_fits_into_memory() {
         for memory_bytes in [64 * MIB, 100 * MIB, 512 * MIB, 4096 * MIB] {
