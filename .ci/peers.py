@@ -2,12 +2,12 @@
 """What a checked binary talks with: backends, a name server and clients, from Python's standard library alone.
 
 peers.py backend PORT NAME          an HTTP backend: it answers NAME and how long the request's body was
-peers.py backends COUNT             so many that answer GETs on free ports; prints their URLs, between commas
+peers.py backends COUNT             COUNT of them answer GETs on free ports; prints their URLs, between commas
 peers.py https PORT CERT KEY        the same, behind TLS
 peers.py websocket PORT             a WebSocket echo
 peers.py dns ADDRESS NAME...        a name server: each NAME is at 127.0.0.1, all others don't exist; prints what it was asked
 peers.py say HOST:PORT TEXT         a WebSocket client: sends the text, and fails unless it comes back
-peers.py load HOST:PORT COUNT CONNECTIONS [once]   so many GETs over so many connections, or with a new one for each; fails
+peers.py load HOST:PORT COUNT CONNECTIONS [once]   COUNT GETs over CONNECTIONS connections, or with a new one for each; fails
                                     unless each gets its 200
 """
 import asyncio

@@ -1,8 +1,8 @@
-//! What the proxy itself costs of a request, part by part, with the allocations beside the time: `cargo bench`, or
-//! `cargo bench -- head` for a part. No sockets: `benches/peers` measures the whole.
+//! The cost of a request within the proxy, part by part, with the allocations beside the time: `cargo bench`, or `cargo
+//! bench -- head` for a part. No sockets: `benches/peers` measures the whole.
 
-// A head is read by code that is the front's own business: the bench borrows its file, and what lies below, as tests/models
-// does, so that nothing is public for the bench alone.
+// A head is read by code that is downstream's own business: the bench borrows its file, and what lies below, as
+// tests/models does, so that nothing is public for the bench alone.
 #![allow(missing_docs, unreachable_pub, dead_code, unused_imports)]
 
 #[path = "../src/downstream/h1/head.rs"]
@@ -30,13 +30,13 @@ use message::{Networks, Request, Spool};
 #[global_allocator]
 static ALLOCATOR: AllocProfiler<MiMalloc> = AllocProfiler::new(MiMalloc);
 
-/// As by default.
+/// The default of `--max-head`.
 const HEAD_BYTES_MAX: usize = 32 * 1024;
 
-/// What curl sends.
+/// A request of curl's.
 const CURL: &str =
     "GET /api/some-endpoint HTTP/1.1\r\nHost: localhost:8080\r\nUser-Agent: curl/8.14.1\r\nAccept: */*\r\n\r\n";
-/// What a browser sends.
+/// A request of a browser's.
 const BROWSER: &str = "GET /articles/2026/11/a-title-of-some-length?page=2&sort=newest HTTP/1.1\r\n\
     Host: www.shop.example\r\n\
     User-Agent: Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0\r\n\
@@ -52,7 +52,7 @@ const BROWSER: &str = "GET /articles/2026/11/a-title-of-some-length?page=2&sort=
     Sec-Fetch-Site: same-origin\r\n\
     Priority: u=0, i\r\n\
     If-None-Match: \"5f3c-1a2b3c4d\"\r\n\r\n";
-/// What a backend answers: its head's fields.
+/// The fields of a backend's answer.
 const ANSWER: &str = "GET / HTTP/1.1\r\nHost: a\r\n\
     Date: Tue, 24 Nov 2026 12:00:00 GMT\r\n\
     Server: nginx\r\n\
@@ -94,7 +94,7 @@ fn head(bencher: Bencher, who: &str) {
     bencher.counter(BytesCount::of_slice(bytes)).bench(|| HeadReader::default().read(black_box(bytes), HEAD_BYTES_MAX));
 }
 
-/// The same in pieces of 64 bytes: nothing is looked at twice but by httparse, once all is here.
+/// A request's head in pieces of 64 bytes: no byte is looked at twice but by httparse, once all have come.
 #[divan::bench(args = ["curl", "browser"])]
 fn head_in_pieces(bencher: Bencher, who: &str) {
     let bytes = text_of(who).as_bytes();
@@ -123,7 +123,7 @@ fn for_client(bencher: Bencher) {
         .bench_values(|fields| headers::for_client(black_box(fields), Version::HTTP_11, &via));
 }
 
-/// The rules alone: a race of so many legs, the first of which wins.
+/// The rules alone: a race of `legs` legs, the first of which wins.
 #[divan::bench(args = [1, 3, 8, 32])]
 fn verdict(bencher: Bencher, legs: usize) {
     let now = Instant::now();

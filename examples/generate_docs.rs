@@ -13,7 +13,7 @@ use clap_mangen::Man;
 /// The part of the manual that the page belongs to.
 const MANUAL: &str = "System administration";
 
-/// What it is, in roff.
+/// The description of the program, in roff.
 const DESCRIPTION: &str = r".SH DESCRIPTION
 Sends every request to all backends at once and gives the client the first answer that counts as success, 2xx if it isn't told
 otherwise. When no backend succeeds, the client gets a 502 that says why, backend by backend.
@@ -23,7 +23,7 @@ A flag beats its environment variable, which beats the default. Durations are wr
 :8080 or 8080 for every address. A bad value stops the start with one line that names it.
 ";
 
-/// What the flags don't say, in roff.
+/// Facts beyond the flags, in roff.
 const MORE: &str = r#".SH "THE LIST AT RUNTIME"
 A POST to the admin port replaces the list; races in flight finish with the one they began with:
 .PP
@@ -79,7 +79,7 @@ red\-tentacle \-\-health
 .BR systemd.socket (5)
 "#;
 
-/// What docs/flags.md begins with.
+/// The begin of docs/flags.md.
 const FLAGS: &str = "\
 <!-- Written by `cargo run --example generate_docs`: change the table of flags in src/config/flags, or that example. -->
 
@@ -94,7 +94,7 @@ A flag beats its environment variable, which beats the default. A bad value stop
   `localhost:8080` its loopback addresses, both for IPv4 and, where it exists, IPv6. There are no other names.
 ";
 
-/// What docs/flags.md ends with.
+/// The end of docs/flags.md.
 const EXIT_CODES: &str = "
 ## Exit codes
 
@@ -104,7 +104,7 @@ const EXIT_CODES: &str = "
 - 2 if the command line, the environment or a socket that is handed over is wrong, but 1 with `--health`, since Docker reserves 2 there.
 ";
 
-/// What docs/flags.md says of a flag beyond the help, in Markdown.
+/// Facts about a flag beyond its help, in Markdown.
 const BEYOND_HELP: &[(&str, &str)] = &[
     ("backends", "Not needed with `--demo`; updates replace them ([operations](operations.md#updates))."),
     ("success", "[Which answers win](races.md#which-answers-win) has the rest."),
@@ -166,7 +166,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     Err(format!("not what the flags say; run `cargo run --example generate_docs`: {}", stale.join(", ")).into())
 }
 
-/// Every file's path from the root of the repository, and what is to be in it.
+/// The path of every file, from the root of the repository, and the text that is to be in it.
 fn files() -> io::Result<Vec<(PathBuf, Vec<u8>)>> {
     let command = red_tentacle::config::command();
     let mut files = vec![
@@ -185,7 +185,8 @@ fn files() -> io::Result<Vec<(PathBuf, Vec<u8>)>> {
 fn man(command: &Command) -> io::Result<Vec<u8>> {
     let man = Man::new(command.clone());
     let mut text = Vec::new();
-    // Where there is no date its place is kept: else the version would stand there, across its neighbours on a narrow screen.
+    // Where there is no date its place is kept: else the version would stand there, across its neighbours on a narrow
+    // screen.
     writeln!(text, ".TH red\\-tentacle 8 \"\" \"red-tentacle {}\" \"{MANUAL}\"", env!("CARGO_PKG_VERSION"))?;
     // No hyphens in what is to be copied: RED_TENTA-CLE_CA_FILE.
     text.extend_from_slice(b".nh\n");
@@ -233,8 +234,8 @@ fn words(text: &str) -> String {
     words.join(", ")
 }
 
-/// What a shell may offer as the value: the words between bars that aren't placeholders, a file, or nothing (a URL, say) rather
-/// than the files that are about.
+/// Adds what a shell may offer as the value: the words between bars that aren't placeholders, a file, or nothing (a
+/// URL, say) rather than the files in the directory.
 fn hinted(arg: Arg) -> Arg {
     let value = arg.get_value_names().and_then(<[_]>::first).map(ToString::to_string).unwrap_or_default();
     // Clap keeps texts for ever, and this program ends in a moment.

@@ -1,6 +1,6 @@
-//! The same race behind a `tiny_http` accept loop: what the crate offers to a program that has a front of its own.
-//! `cargo run --example tiny_http -- http://127.0.0.1:8001 http://127.0.0.1:8002` prints where it listens.
-//! A sketch: nobody tells it that a client leaves, and `tiny_http` ends a body that broke off as if it were whole.
+//! The race behind a `tiny_http` accept loop: what the crate offers to a program that has its own way of serving
+//! clients. `cargo run --example tiny_http -- http://127.0.0.1:8001 http://127.0.0.1:8002` prints where it listens. A
+//! sketch: it isn't told that a client leaves, and `tiny_http` ends a body that broke off as if it were whole.
 
 use std::io::{self, Cursor, ErrorKind, Read};
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use red_tentacle::upstream::{ConnectOptions, SystemLookup, Upstream};
 use threadpool::ThreadPool;
 use tiny_http::{Header, Response, Server};
 
-/// How long a backend may be silent within its body.
+/// The longest silence of a backend within its body.
 const IDLE_TIME: Duration = Duration::from_secs(60);
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -36,7 +36,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let server = Server::http("127.0.0.1:0").map_err(|error| error.to_string())?;
     println!("{}", server.server_addr());
     std::thread::spawn(move || waiter.run().expect("sockets can be waited for"));
-    // Workers read bodies and start races, which never waits; others wait for clients and for the answers that these get.
+    // Workers read bodies and start races, which never waits; repliers wait for clients and for the answers that these
+    // get.
     let (workers, repliers) = (ThreadPool::new(4), ThreadPool::new(16));
     for mut request in server.incoming_requests() {
         let (proxy, repliers) = (proxy.clone(), repliers.clone());
@@ -80,7 +81,7 @@ struct Client {
     repliers: ThreadPool,
 }
 
-/// A body that waits for what comes next.
+/// A body whose reader waits for what comes next.
 struct Waiting {
     source: Box<dyn BodySource>,
     ready: Receiver<()>,

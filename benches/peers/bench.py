@@ -45,7 +45,7 @@ class Setup:
         self.pinned = [{int(core) for core in part.split(",")} for part in args.pin.split(":")] if args.pin else None
 
     def cores_for(self, scenario):
-        """The proxy's cores, and everybody else's."""
+        """The proxy's cores, and those of all other processes."""
         if self.pinned:
             return self.pinned
         if not scenario.cores:
@@ -201,9 +201,9 @@ def arguments():
         "--retries", type=int, default=3, help="further passes for runs that were disturbed, for each repetition"
     )
     parser.add_argument(
-        "--quiet", type=float, default=300, help="before a run, wait for others at most so many seconds"
+        "--quiet", type=float, default=300, help="before a run, wait for others at most this many seconds"
     )
-    parser.add_argument("--budget", type=float, default=float("inf"), help="start no run after so many seconds")
+    parser.add_argument("--budget", type=float, default=float("inf"), help="start no run after this many seconds")
     parser.add_argument("--resume", action="store_true", help="add to the runs in --out")
     parser.add_argument("--backend", default=os.path.join(BUILT, "backend"))
     parser.add_argument(

@@ -133,7 +133,7 @@ def every_backend_is_called(backends, port):
 
 
 def burst_is_answered(backends, port, count=64):
-    """So many keep-alive connections at once, all kept open: is each one answered?"""
+    """`count` keep-alive connections at once, all kept open: is each one answered?"""
     sockets = [socket.create_connection(("127.0.0.1", port), 5) for _ in range(count)]
     for client in sockets:
         client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")

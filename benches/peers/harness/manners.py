@@ -35,7 +35,7 @@ class Peer:
     def __init__(self, loop, connection, answer, reads):
         self.loop, self.socket, self.answer = loop, connection, answer
         self.received, self.head, self.body = b"", b"", 0
-        # What is still to be sent: these bytes, and then so many of no meaning.
+        # What is still to be sent: these bytes, and then a number of meaningless ones.
         self.unsent, self.meaningless = b"", 0
         self.is_open, self.is_tunnel = True, False
         # One that reads sees the end when it reads.
@@ -74,7 +74,7 @@ class Peer:
             self.head, _, rest = self.received.partition(b"\r\n\r\n")
             length = LENGTH.search(self.head)
             whole = int(length.group(1)) if length else 0
-            # The proxy doesn't pipeline: nothing stands behind a body that isn't here whole.
+            # The proxy doesn't pipeline: nothing stands behind a body that hasn't come whole.
             self.body, self.received = max(0, whole - len(rest)), rest[whole:]
             if not self.body:
                 self.answer(self, self.head)

@@ -111,10 +111,10 @@ class Load:
         self.failures, self.latencies = collections.Counter(), []
         began = time.monotonic()
         self.from_, self.until = began + warm, began + warm + seconds
-        everybody = [Client(self, began + number * self.interval / clients) for number in range(clients)]
+        all_clients = [Client(self, began + number * self.interval / clients) for number in range(clients)]
         self.loop.at(self.until, self.end)
         self.loop.run()
-        pipe.send(self.figures(everybody, seconds))
+        pipe.send(self.figures(all_clients, seconds))
 
     def count(self, now, latency):
         if self.from_ <= now < self.until:
@@ -123,10 +123,10 @@ class Load:
     def end(self):
         self.loop.is_over = True
 
-    def figures(self, everybody, seconds):
+    def figures(self, all_clients, seconds):
         answers = len(self.latencies)
         # Requests under way: they have taken so long at least, or a proxy that answers nothing would have no latency.
-        under_way = [self.until - client.sent for client in everybody if client.sent is not None]
+        under_way = [self.until - client.sent for client in all_clients if client.sent is not None]
         unanswered = sum(age > 1 for age in under_way)
         if unanswered:
             self.failures["unanswered"] = unanswered

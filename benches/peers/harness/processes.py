@@ -164,7 +164,7 @@ def wait_for_port(port, process, patience=10):
             return
         except OSError:
             time.sleep(0.02)
-    raise RuntimeError(f"nobody listens on port {port} after {patience} s")
+    raise RuntimeError(f"nothing listens on port {port} after {patience} s")
 
 
 class Ports:
