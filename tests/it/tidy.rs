@@ -267,6 +267,97 @@ fn no_test_sleeps() {
     assert_none("tests synchronise by gates and channels", &breaches);
 }
 
+/// The rooms whose comments are read.
+const ROOMS_OF_PLAIN_PROSE: [&str; 13] = [
+    "src/access_log/",
+    "src/admin/",
+    "src/admin_client.rs",
+    "src/bind.rs",
+    "src/config/",
+    "src/demo.rs",
+    "src/fuzzing.rs",
+    "src/host.rs",
+    "src/lib.rs",
+    "src/main.rs",
+    "src/message/",
+    "src/server/",
+    "src/systemd.rs",
+];
+
+#[test]
+fn prose_speaks_plainly() {
+    let sources = sources_in("src/").into_iter().filter(|source| source.is_in(&ROOMS_OF_PLAIN_PROSE));
+    let breaches: Vec<String> = sources.flat_map(|source| vague_words(&source)).collect();
+    assert_none("comments name things, and use the glossary's words", &breaches);
+}
+
+/// Every person that is no thing of the proxy's, every count without a number or a name, and every word that the glossary
+/// has replaced.
+fn vague_words(source: &Source) -> Vec<String> {
+    let persons = ["whoever", "nobody", "somebody", "anybody", "everybody"];
+    let counts = ["so many", "so much", "so often", "is here", "are here"];
+    let replaced = ["the house", "journal", "crowd", "seat", "held back", "called up", "spooler"];
+    let words = commented(source);
+    let begins_with = |words: &[(usize, String)], phrase: &str| {
+        phrase.split(' ').enumerate().all(|(at, part)| words.get(at).is_some_and(|(_, word)| word == part))
+    };
+    let mut breaches = Vec::new();
+    for (at, (number, word)) in words.iter().enumerate() {
+        let of_it = persons.iter().chain(&counts).chain(&replaced).filter(|phrase| begins_with(&words[at..], phrase));
+        breaches.extend(of_it.map(|phrase| format!("{}:{number}: {phrase}", source.path)));
+        if word == DOC_BEGINS && begins_with(&words[at + 1..], "the same") {
+            breaches.push(format!("{}:{number}: a comment that needs the one above it", source.path));
+        }
+    }
+    breaches
+}
+
+const DOC_BEGINS: &str = "///";
+
+/// The words in comments with the numbers of their lines, in lower case and without punctuation. A word goes before each
+/// comment, so that no phrase spans two of them.
+fn commented(source: &Source) -> Vec<(usize, String)> {
+    let mut words = Vec::new();
+    let mut before = "";
+    for (number, line) in (1..).zip(source.text.lines().map(str::trim_start)) {
+        let mark = ["///", "//!", "//"].into_iter().find(|mark| line.starts_with(mark)).unwrap_or("");
+        if mark != before {
+            words.push((number, if mark.len() == 3 { DOC_BEGINS.to_owned() } else { String::new() }));
+        }
+        before = mark;
+        if !mark.is_empty() {
+            let plain = |word: &str| word.trim_matches(|c: char| !c.is_alphanumeric()).to_lowercase();
+            words.extend(line[mark.len()..].split_whitespace().map(|word| (number, plain(word))));
+        }
+    }
+    words
+}
+
+#[test]
+fn vague_words_are_found_in_comments_alone_and_across_lines() {
+    let text = "\
+//! The same again. So
+//! many of them, whoever they are.
+fn a() {
+    // It is
+    here(\"is here\");
+    // As the same, (here) as everybody's.
+    /// The
+    /// same: crowds and a seat.
+}
+";
+    let source = Source { path: "src/a.rs".to_owned(), text: text.to_owned() };
+    let needs = "a comment that needs the one above it";
+    let expected = [
+        format!("1: {needs}"),
+        "1: so many".to_owned(),
+        "2: whoever".to_owned(),
+        format!("7: {needs}"),
+        "8: seat".to_owned(),
+    ];
+    assert_eq!(vague_words(&source), expected.map(|breach| format!("src/a.rs:{breach}")));
+}
+
 #[test]
 fn every_flag_is_in_the_page_of_flags_and_in_a_test() {
     let (page, tests) = (read("docs/flags.md"), read("tests/it/flags.rs"));
