@@ -150,7 +150,7 @@ fn a_winners_body_is_whole_after_its_losers_were_hung_up_on() {
 }
 
 #[test]
-fn a_late_hang_up_never_hits_the_next_request_on_that_line() {
+fn a_late_hang_up_never_hits_the_next_request_on_that_connection() {
     let backends = [Raw::echoing(), Raw::echoing()];
     let proxy = Proxy::with(&urls_of(&backends), patiently);
     let mut client = Client::connect(proxy.address);
@@ -165,7 +165,7 @@ fn a_late_hang_up_never_hits_the_next_request_on_that_line() {
 }
 
 #[test]
-fn the_end_of_a_linger_never_hits_the_next_request_on_that_line() {
+fn the_end_of_a_linger_never_hits_the_next_request_on_that_connection() {
     const ROUNDS: usize = 5;
     let is_first = |request: &[u8]| request.starts_with(b"POST /first ");
     let (release, released) = unbounded::<()>();
@@ -224,7 +224,7 @@ fn the_end_of_a_linger_never_hits_the_next_request_on_that_line() {
 }
 
 #[test]
-fn a_loser_that_answers_within_its_linger_keeps_its_line() {
+fn a_loser_that_answers_within_its_linger_keeps_its_connection() {
     const ROUNDS: usize = 30;
     let (release, released) = unbounded::<()>();
     let (sender, answered) = unbounded();
@@ -272,7 +272,7 @@ fn a_loser_that_hangs_longer_than_its_linger_is_hung_up_on() {
 }
 
 #[test]
-fn nobody_waits_for_a_loser_that_lingers() {
+fn no_client_waits_for_a_loser_that_lingers() {
     let (loser, winner) = (Raw::hanging(), Fake::with(200, "won"));
     let proxy = Proxy::with(&[loser.url.clone(), winner.url.clone()], |config| {
         patiently(config);
@@ -287,7 +287,7 @@ fn nobody_waits_for_a_loser_that_lingers() {
         loser.next();
     }
     assert!(!loser.was_hung_up_on());
-    // Nor does the end of the house.
+    // Nor does shutdown.
     proxy.stop();
     for _ in 0..5 {
         loser.expect_hang_up();
@@ -349,7 +349,7 @@ fn a_client_that_leaves_after_the_verdict_takes_no_post_away() {
     proxy.stop();
 }
 
-/// Leaves a race that no backend answers, in the given way: everybody must be hung up on.
+/// Leaves a race that no backend answers, in the given way: every leg must be hung up on.
 fn leave_a_race(leave: impl FnOnce(Client) -> Option<Client>) {
     let backends = [Raw::hanging(), Raw::stuck_behind("HTTP/1.1 200 OK\r\nX-").0, Raw::hanging()];
     let proxy = Proxy::with(&urls_of(&backends), patiently);

@@ -85,7 +85,7 @@ const MISBEHAVIOURS: [(&str, Misbehaviour); 12] = [
         true
     }),
     ("answers 500 and something that nobody asked for", |connection| {
-        // In one write: had the second answer come later, nobody could tell that it isn't meant for the next request.
+        // In one write: had the second answer come later, nothing would show that it isn't meant for the next request.
         let answer = |status| format!("HTTP/1.1 {status} X\r\nContent-Length: 5\r\n\r\nwrong");
         connection.send(answer(500) + &answer(200));
         true
@@ -151,7 +151,7 @@ fn every_request_gets_its_own_whole_answer_whatever_the_other_backends_do() {
     });
     assert_eq!(answered.load(Ordering::SeqCst), REQUESTS);
     println!("{} requests/s, at most {:?}", course.requests_per_second, course.peak());
-    // Idle lines are kept for 4 s, idle threads for 10 s.
+    // Idle connections are kept for 4 s, idle threads for 10 s.
     let mut after = before;
     eventually("threads and descriptors are back where they were", || {
         after = program.usage();

@@ -52,7 +52,7 @@ fn pipelined_requests_are_answered_in_order() {
     assert_eq!(replies, ["/1", "/2-body", "/3-chunk", "/4"]);
 }
 
-/// Was seen as: a client that had sent more than 16 KiB of requests at once got 408 after ten seconds, since nobody read
+/// Was seen as: a client that had sent more than 16 KiB of requests at once got 408 after ten seconds, since nothing read
 /// what was left in its socket.
 #[test]
 fn a_long_pipeline_is_read_to_its_end() {
@@ -68,7 +68,7 @@ fn a_long_pipeline_is_read_to_its_end() {
     assert!(client.is_closed(), "its end is read, too");
 }
 
-/// Was seen as: the second of three requests was dropped. While the turn that had begun the first was still at it, another
+/// Was seen as: the second of three requests was dropped. While the event that had begun the first was still at it, another
 /// thread had answered it, and then the third's end looked like the first's.
 #[test]
 fn a_pipeline_with_an_end_behind_it_is_answered_but_for_its_last_request() {
@@ -132,7 +132,7 @@ fn continue_is_said_once_and_never_asked_of_backends() {
 }
 
 #[test]
-fn half_a_head_waits_for_the_other_half_and_delays_nobody() {
+fn half_a_head_waits_for_the_other_half_and_delays_no_other_client() {
     let (proxy, _backend) = echoing();
     let mut slow = Client::connect(proxy.address);
     slow.send("GET /slow HTTP/1.1\r\nHo");
@@ -184,7 +184,7 @@ fn ten_thousand_requests_at_once_are_answered_one_by_one() {
     sender.join().expect("no panic");
 }
 
-/// What every refusal of the front looks like: what is sent, and its status. A request is hidden behind each.
+/// Requests that are refused, each with its status. Another one is hidden behind each.
 fn refused() -> Vec<(&'static str, String, u16)> {
     let many = "A: b\r\n".repeat(101);
     let row = |label, head: &str, status| (label, format!("{head}\r\n\r\n"), status);
@@ -310,7 +310,7 @@ pub(crate) fn open_files_in(directory: &Path) -> usize {
 }
 
 #[test]
-fn a_silent_backend_costs_a_client_the_timeout_and_no_more() {
+fn a_backend_that_does_not_answer_costs_a_client_the_timeout_and_no_more() {
     let backend = Raw::hanging();
     let change = |config: &mut red_tentacle::config::Config| config.timeout = Duration::from_millis(300);
     let proxy = Proxy::with(std::slice::from_ref(&backend.url), change);

@@ -1,4 +1,4 @@
-//! What a race costs: lines opened, used again and hung up on, counted at the backends.
+//! The costs of a race: connections opened, used again and hung up on, counted at the backends.
 
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,7 @@ use crate::harness::{Client, Connection, Load, Proxy, Raw, SOON, eventually};
 
 const FOR_EVER: Duration = Duration::from_secs(3600);
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
-/// The longest answer of a loser that is read for its line's sake.
+/// The longest answer of a loser that is read for its connection's sake.
 const SHORT: usize = 64 * 1024;
 
 fn accepted<'a>(backends: impl IntoIterator<Item = &'a Raw>) -> usize {
@@ -21,7 +21,7 @@ fn ask(client: &mut Client, method: &str, body: Option<&[u8]>) {
 }
 
 #[test]
-fn a_thousand_requests_to_three_quick_backends_open_at_most_ten_new_lines() {
+fn a_thousand_requests_to_three_quick_backends_open_at_most_ten_new_connections() {
     let quick = || {
         Raw::serving(|mut connection: Connection| {
             while connection.request_head().is_some() {
@@ -34,7 +34,7 @@ fn a_thousand_requests_to_three_quick_backends_open_at_most_ten_new_lines() {
     let proxy = Proxy::before(&urls);
     let load = Load { address: proxy.address, clients: 4, requests: 200 };
     load.run(|client, _| ask(client, "GET", None));
-    // On a busy machine losers may be read so late that more lines are needed than before; then those are there.
+    // On a busy machine losers may be read so late that more connections are needed than before; then those are there.
     let mut news = Vec::new();
     while news.last().is_none_or(|new| *new > 10) {
         assert!(news.len() < 5, "{news:?} new lines");
@@ -123,7 +123,7 @@ fn winner_and_losers() -> (Led, [Led; 2], Vec<String>) {
 }
 
 #[test]
-fn every_losers_line_is_used_again() {
+fn every_losers_connection_is_used_again() {
     let (winner, losers, urls) = winner_and_losers();
     let proxy = Proxy::with(&urls, |config| config.linger = FOR_EVER);
     for _ in 0..50 {
@@ -138,7 +138,7 @@ fn every_losers_line_is_used_again() {
 }
 
 #[test]
-fn a_losers_line_is_used_again_also_if_its_answer_comes_in_pieces() {
+fn a_losers_connection_is_used_again_also_if_its_answer_comes_in_pieces() {
     let chunked = ["HTTP/1.1 200 OK\r\nTransfer-", "Encoding: chunked\r\n\r\n2\r\n", "ok\r\n0\r", "\n\r\n"];
     for pieces in [["HTTP/1.1 200 OK\r\nContent-", "Length: 2\r\n\r\n", "o", "k"], chunked] {
         let (winner, (told, piece)) = (Led::new(), unbounded::<()>());
@@ -165,7 +165,7 @@ fn a_losers_line_is_used_again_also_if_its_answer_comes_in_pieces() {
             }
             eventually("the loser's leg has ended", || proxy.totals().legs == 2 * round);
         }
-        // The next request may come while the line is still being given back.
+        // The next request may come while the connection is still being given back.
         assert!(loser.accepted() <= 5, "{} lines", loser.accepted());
         assert_eq!(proxy.totals().hung_up, 0);
     }
@@ -174,8 +174,8 @@ fn a_losers_line_is_used_again_also_if_its_answer_comes_in_pieces() {
 /// Losers were hung up on, and their backends taken for silent, since a body was awaited that never comes, or trailers'
 /// end was not seen.
 #[test]
-fn a_losers_line_is_used_again_whatever_ends_its_answer() {
-    // A line rests for a moment after a head that tells of a body that may not be.
+fn a_losers_connection_is_used_again_whatever_ends_its_answer() {
+    // A connection rests for a moment after a head that tells of a body that may not be.
     let rows = [
         ("HEAD", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", true),
         ("HEAD", "HTTP/1.1 200 OK\r\nConnection: Upgrade\r\nUpgrade: h2c\r\nContent-Length: 0\r\n\r\n", false),
@@ -202,7 +202,7 @@ fn a_losers_line_is_used_again_whatever_ends_its_answer() {
 }
 
 #[test]
-fn by_default_a_loser_that_answers_a_little_late_keeps_its_line() {
+fn by_default_a_loser_that_answers_a_little_late_keeps_its_connection() {
     let (winner, losers, urls) = winner_and_losers();
     let proxy = Proxy::before(&urls);
     for _ in 0..50 {
@@ -210,7 +210,7 @@ fn by_default_a_loser_that_answers_a_little_late_keeps_its_line() {
         lose(&losers, OK);
     }
     for led in &losers {
-        // On a busy machine 200 ms may be over sometimes; without them each request would have a line of its own.
+        // On a busy machine 200 ms may be over sometimes; without them each request would have a connection of its own.
         assert!(led.raw.accepted() <= 25, "{} lines", led.raw.accepted());
     }
 }
@@ -291,9 +291,9 @@ fn without_linger_unsafe_the_losers_of_a_post_are_hung_up_on_at_once() {
     }
 }
 
-/// A loser's answer, and whether its line is kept for it.
+/// A loser's answer, and whether its connection is kept for it.
 #[test]
-fn a_loser_with_a_long_answer_is_hung_up_on_at_once_and_one_with_a_short_one_keeps_its_line() {
+fn a_loser_with_a_long_answer_is_hung_up_on_at_once_and_one_with_a_short_one_keeps_its_connection() {
     let sized = |status: u16, length: usize, sent: usize| {
         let head = format!("HTTP/1.1 {status} X\r\nContent-Length: {length}\r\n\r\n");
         [head.as_bytes(), &vec![b'x'; sent]].concat()

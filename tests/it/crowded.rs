@@ -70,7 +70,7 @@ fn served(address: SocketAddr) -> Client {
     client
 }
 
-/// Was seen as: as many uploads at 1.2 KB a second as there may be clients kept everybody else out for hours.
+/// Was seen as: as many uploads at 1.2 KB a second as there may be clients kept all others out for hours.
 #[test]
 fn slow_uploads_give_way_after_a_fair_time_and_a_fast_one_never_does() {
     const PLACES: usize = 8;
@@ -96,7 +96,7 @@ fn slow_uploads_give_way_after_a_fair_time_and_a_fast_one_never_does() {
 #[test]
 fn those_who_are_told_to_go_let_in_one_other_each() {
     const PLACES: usize = 16;
-    /// So many are read for a moment more, without a place.
+    /// The number of clients that are read for a moment more, without a place.
     const LEAVING: usize = 8;
     let backend = good();
     let places = PLACES.to_string();
@@ -127,9 +127,9 @@ fn the_slowest_goes_first() {
     assert_eq!(slow.reply().text(), "good");
 }
 
-/// Was seen as: as many silent tunnels as there may be clients kept everybody else out.
+/// Was seen as: as many silent tunnels as there may be clients kept all others out.
 #[test]
-fn the_tunnel_that_was_silent_for_longest_gives_way_and_the_log_says_so() {
+fn the_tunnel_that_was_silent_for_longest_is_evicted_and_the_log_says_so() {
     let backend = good();
     let program = Binary::start(&["--backends", &backend.url, "--max-connections", "3", "--idle-timeout", "1h"]);
     let address = program.address();
@@ -152,7 +152,7 @@ fn the_tunnel_that_was_silent_for_longest_gives_way_and_the_log_says_so() {
 
 /// An event stream that is silent, and a client that doesn't read: as many of them as there may be clients would keep all others out.
 #[test]
-fn an_answer_in_which_nothing_moves_gives_way_with_a_reset_and_the_log_says_so() {
+fn an_answer_in_which_nothing_moves_is_evicted_with_a_reset_and_the_log_says_so() {
     const HEAD: &str = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nbegin\r\n";
     let backend = Raw::serving(|mut connection| {
         while let Some(head) = connection.request_head() {
@@ -266,7 +266,7 @@ fn probes_are_answered_at_once_whatever_sits_on_the_admin_port() {
     }
 }
 
-/// Was seen as: 599 MiB of bodies were spooled before anybody was asked for the token.
+/// Was seen as: 599 MiB of bodies were spooled before the token was asked for.
 #[test]
 fn a_stranger_is_refused_before_a_byte_of_its_body_is_kept() {
     let backend = good();

@@ -15,7 +15,7 @@ const ASK: &str = "GET /held HTTP/1.1\r\nHost: a\r\n\r\n";
 const SWITCH: &str = "GET /held HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n";
 const SWITCHED: &str = "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n";
 
-/// Nobody listens there any more: the end has begun.
+/// Waits until nothing listens there any more: the end has begun.
 fn eventually_refused(address: SocketAddr) {
     eventually("clients are refused", || TcpStream::connect(address).is_err());
 }
@@ -42,7 +42,7 @@ fn client_of_stream(address: SocketAddr) -> Client {
 }
 
 #[test]
-fn a_stream_in_flight_is_finished_while_nobody_else_is_let_in() {
+fn a_stream_in_flight_is_finished_while_no_other_client_is_let_in() {
     let gate = Gate::new();
     let backend = streaming(&gate);
     let proxy = Proxy::with(std::slice::from_ref(&backend.url), |config| config.grace_period = LONG);
@@ -317,7 +317,7 @@ fn hundreds_of_streams_go_on_for_the_grace_period_and_then_are_cut() {
 
 /// Was feared: what can't be written would be waited for.
 #[test]
-fn answers_and_tunnels_that_nobody_reads_do_not_delay_the_end() {
+fn answers_and_tunnels_that_are_not_read_do_not_delay_the_end() {
     const GRACE: Duration = Duration::from_secs(1);
     let begin = format!("{}begin", Framing::Sized.head(1 << 30));
     let (answers, tunnels) = (Holding::beginning(begin), Holding::beginning(SWITCHED));
@@ -350,7 +350,7 @@ fn waiting_clients(address: SocketAddr, backend: &Raw, count: usize) -> Vec<Clie
     clients
 }
 
-/// Was seen as: 200 requests that waited for a silent backend took 13 threads and 6.7 MiB before SIGTERM, 209 threads and
+/// Was seen as: 200 requests that waited for a backend that didn't answer took 13 threads and 6.7 MiB before SIGTERM, 209 threads and
 /// 40 MiB after it.
 #[test]
 fn requests_that_wait_take_no_thread_when_the_program_is_to_stop() {

@@ -1,4 +1,4 @@
-//! The same race behind tiny_http.
+//! The race behind tiny_http.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -24,7 +24,7 @@ fn start(backends: &[&str]) -> (Binary, SocketAddr) {
 }
 
 #[test]
-fn the_race_runs_behind_another_front() {
+fn the_race_runs_behind_another_server() {
     let (missing, hanging) = (Fake::with(404, "no"), Raw::hanging());
     let good = Fake::answering(|request| Fake::reply(201, [request.target.as_bytes(), &request.body].concat()));
     let (_program, address) = start(&[&missing.url, &hanging.url, &refusing(), &good.url]);

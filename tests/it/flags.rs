@@ -54,7 +54,7 @@ fn ask(address: SocketAddr, method: &str, target: &str, fields: &[&str], body: O
     client.reply()
 }
 
-/// A file with a certificate as far as PEM goes: nothing that anybody could trust.
+/// A file with a certificate as far as PEM goes: nothing that can be trusted.
 fn certificate_file() -> (NamedTempFile, String) {
     let mut file = NamedTempFile::new().expect("a file");
     file.write_all(b"-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n").expect("written");

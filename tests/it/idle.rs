@@ -1,4 +1,4 @@
-//! Pool that nobody uses: how many are kept, and for how long.
+//! Idle connections: how many are kept, and for how long.
 
 use std::time::{Duration, Instant};
 
@@ -20,7 +20,7 @@ fn backend_that_says(field: &'static str) -> (Raw, Receiver<Instant>) {
     (backend, closed)
 }
 
-/// Such a backend, a proxy before it, and when each line was closed.
+/// Such a backend, a proxy before it, and when each connection was closed.
 struct Kept {
     backend: Raw,
     proxy: Proxy,
@@ -40,7 +40,7 @@ impl Kept {
 }
 
 #[test]
-fn idle_lines_end_by_themselves_and_sooner_if_the_backend_says_so() {
+fn idle_connections_end_by_themselves_and_sooner_if_the_backend_says_so() {
     // None of them is used again; the hints are in seconds.
     let (none, longer) = (kept(""), kept("Keep-Alive: timeout=60, max=100\r\n"));
     let (two, one) = (kept("Keep-Alive: max=5, timeout=2\r\n"), kept("Keep-Alive: timeout=1\r\n"));
@@ -58,7 +58,7 @@ fn idle_lines_end_by_themselves_and_sooner_if_the_backend_says_so() {
 }
 
 #[test]
-fn a_line_that_lasts_no_time_is_not_kept() {
+fn a_connection_that_lasts_no_time_is_not_kept() {
     let kept = kept("Keep-Alive: timeout=0\r\n");
     for number in 0..3 {
         assert_eq!(kept.proxy.get("/").text(), number.to_string());
@@ -68,9 +68,9 @@ fn a_line_that_lasts_no_time_is_not_kept() {
     }
 }
 
-/// Was seen as: with the alarm for a line lost, it and all lines after it stayed open for ever.
+/// Was seen as: with the timer for a connection lost, it and all connections after it stayed open for ever.
 #[test]
-fn no_line_is_forgotten_however_many_come_and_go_at_once() {
+fn no_connection_is_forgotten_however_many_come_and_go_at_once() {
     const CLIENTS: usize = 4;
     const REQUESTS: usize = 250;
     let kept = kept("Keep-Alive: timeout=0\r\n");
@@ -86,20 +86,20 @@ fn no_line_is_forgotten_however_many_come_and_go_at_once() {
         }
     });
     let lines = kept.backend.accepted();
-    // A line that is given back just when somebody asks may be taken all the same.
+    // A connection that is given back just when a leg looks for one may be taken all the same.
     assert!(lines > CLIENTS * REQUESTS / 2, "{lines}");
     for _ in 0..lines {
         kept.end();
     }
 }
 
-/// Was seen as: a line with a hint stayed open as long as one without that was given back before it.
+/// Was seen as: a connection with a hint stayed open as long as one without that was given back before it.
 #[test]
-fn a_line_with_a_hint_ends_before_one_without_that_was_given_back_before_it() {
+fn a_connection_with_a_hint_ends_before_one_without_that_was_given_back_before_it() {
     let gates = [Gate::new(), Gate::new()];
     let (backend, closed) = gated_backend(gates.clone(), "Keep-Alive: timeout=1\r\n");
     let proxy = Proxy::before(std::slice::from_ref(&backend.url));
-    let [without, with] = open_two_lines(&proxy, &backend, &gates);
+    let [without, with] = open_two_connections(&proxy, &backend, &gates);
     assert_ne!(without, with);
     assert_eq!(closed.recv_timeout(SOON).expect("a line is closed").to_string(), with, "it is the first to end");
 }
@@ -114,13 +114,13 @@ fn what_is_no_hint_changes_nothing() {
     }
 }
 
-/// What must not be sent twice goes out only on a line that was used just now.
+/// What must not be sent twice goes out only on a connection that was used just now.
 #[test]
-fn a_post_goes_out_on_no_line_that_has_been_idle_for_more_than_a_second() {
+fn a_post_goes_out_on_no_connection_that_has_been_idle_for_more_than_a_second() {
     let (kept, clock) = (kept(""), kept("Keep-Alive: timeout=2\r\n"));
     assert_eq!(kept.proxy.get("/").text(), "0");
     clock.proxy.get("/");
-    // Two seconds later, of the four that a line may idle.
+    // Two seconds later, of the four that a connection may idle.
     clock.end();
     assert_eq!(kept.proxy.post("/", b"once").text(), "1");
     eventually("a post goes out on the line of the post before", || {
@@ -129,7 +129,7 @@ fn a_post_goes_out_on_no_line_that_has_been_idle_for_more_than_a_second() {
     });
 }
 
-/// Answers at a gate of its own for each target: `/0`, `/1`; the latter with a field. Tells which lines are closed.
+/// Answers at a gate of its own for each target: `/0`, `/1`; the latter with a field. Tells which connections are closed.
 fn gated_backend(gates: [Gate; 2], field: &'static str) -> (Raw, Receiver<usize>) {
     let (sender, closed) = unbounded();
     let backend = Raw::serving(move |mut connection| {
@@ -153,8 +153,8 @@ fn gated_backend(gates: [Gate; 2], field: &'static str) -> (Raw, Receiver<usize>
     (backend, closed)
 }
 
-/// Two requests at once, answered one after the other: on which lines.
-fn open_two_lines(proxy: &Proxy, backend: &Raw, gates: &[Gate; 2]) -> [String; 2] {
+/// Two requests at once, answered one after the other: on which connections.
+fn open_two_connections(proxy: &Proxy, backend: &Raw, gates: &[Gate; 2]) -> [String; 2] {
     let mut clients = [Client::connect(proxy.address), Client::connect(proxy.address)];
     for (number, client) in clients.iter_mut().enumerate() {
         client.send_request("GET", &format!("/{number}"), &[], None);
@@ -171,13 +171,13 @@ fn open_two_lines(proxy: &Proxy, backend: &Raw, gates: &[Gate; 2]) -> [String; 2
     })
 }
 
-/// Which one is taken where not all have been idle for a moment is said beside the rule, in `lines`.
+/// Which one is taken where not all have been idle for a moment is said beside the rule, in `upstream/pool.rs`.
 #[test]
-fn of_lines_that_have_been_idle_for_a_moment_the_one_that_was_given_back_last_is_taken() {
+fn of_connections_that_have_been_idle_for_a_moment_the_one_that_was_given_back_last_is_taken() {
     let gates = [Gate::new(), Gate::new()];
     let (backend, _closed) = gated_backend(gates.clone(), "");
     let proxy = Proxy::before(std::slice::from_ref(&backend.url));
-    let [first, last] = open_two_lines(&proxy, &backend, &gates);
+    let [first, last] = open_two_connections(&proxy, &backend, &gates);
     assert_ne!(first, last);
     for round in 1..=3 {
         let _ = never::<()>().recv_timeout(BRIEFLY);
@@ -188,11 +188,11 @@ fn of_lines_that_have_been_idle_for_a_moment_the_one_that_was_given_back_last_is
 }
 
 #[test]
-fn no_more_lines_are_kept_than_allowed_and_the_oldest_goes_first() {
+fn no_more_connections_are_kept_than_allowed_and_the_oldest_goes_first() {
     let gates = [Gate::new(), Gate::new()];
     let (backend, closed) = gated_backend(gates.clone(), "");
     let proxy = Proxy::with(std::slice::from_ref(&backend.url), |config| config.max_idle_connections = 1);
-    let [first, last] = open_two_lines(&proxy, &backend, &gates);
+    let [first, last] = open_two_connections(&proxy, &backend, &gates);
     assert_ne!(first, last);
     let ended = closed.recv_timeout(SOON).expect("one line is closed");
     assert_eq!(ended.to_string(), first);

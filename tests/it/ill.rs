@@ -24,7 +24,7 @@ const REQUESTS: usize = 6000;
 const MIB: usize = 1024 * 1024;
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 /// What may come and go between two looks at a program in which nothing grows: each client's leg to the ill backend, and
-/// the line of each of the 128 legs that may wait in vain there.
+/// the connection of each of the 128 legs that may wait in vain there.
 const SLACK: Usage = Usage { threads: CLIENTS, descriptors: CLIENTS + 128, resident_kib: 6 * 1024 };
 
 /// A backend that answers every request at once and keeps none of it.
@@ -118,7 +118,7 @@ fn a_hung_backend_costs_no_thread_and_nothing_that_grows() {
     });
 }
 
-/// Each client, its line to the good backend and its line to the ill one, and the 128 that may wait in vain there.
+/// Each client, its connection to the good backend and its connection to the ill one, and the 128 that may wait in vain there.
 fn assert_bound_by_silence(peak: Usage) -> Usage {
     assert!(peak.descriptors <= 3 * CLIENTS + 128 + 32, "{peak:?}");
     assert!(peak.resident_kib <= 64 * 1024, "{peak:?}");
@@ -166,7 +166,7 @@ fn a_backend_that_never_reads_a_long_body_costs_nothing_that_grows() {
     });
 }
 
-/// As many wait as there are descriptors for, each with a line and with the file of its body.
+/// As many wait as there are descriptors for, each with a connection and with the file of its body.
 #[test]
 fn a_backend_that_never_reads_leaves_descriptors_for_the_others() {
     let (ill, good) = (unreading(), good());
@@ -273,7 +273,7 @@ fn a_backend_that_hangs_in_a_long_head_loses_when_its_time_is_over() {
     });
 }
 
-/// Each illness has its word, if nobody is there to win instead.
+/// Each illness has its word, if no other backend is there to win instead.
 #[test]
 fn the_log_and_the_502_name_each_illness_by_its_word() {
     let (slow, unreachable, silent, deaf) = (dripping(), Deaf::new(), hung(), unreading());
@@ -364,7 +364,7 @@ fn a_request_that_is_not_safe_goes_to_a_hung_backend_all_the_same() {
 
 /// Was seen as: the line of the log was lost if the client left before its race had begun.
 #[test]
-fn a_client_that_leaves_at_once_is_told_also_if_a_leg_was_held_back() {
+fn a_client_that_leaves_at_once_is_told_also_if_a_leg_was_deferred() {
     let gate = Gate::new();
     let (ill, other) = (hanging_but_for("/", &gate), hanging_but_for("/hang", &gate));
     let program = program(&ill.url, &other, FEW_FOR_LONG);
@@ -399,7 +399,7 @@ fn losing_on_demand() -> (Raw, Receiver<()>, Sender<()>) {
 }
 
 #[test]
-fn a_leg_that_was_held_back_is_called_up_when_all_others_have_lost() {
+fn a_deferred_leg_starts_when_all_others_have_lost() {
     let ill = hanging_but_for("/hang?lose", &Gate::new());
     let (losing, arrivals, lose) = losing_on_demand();
     let program = program(&ill.url, &losing, FEW_FOR_LONG);
@@ -424,7 +424,7 @@ fn a_leg_that_was_held_back_is_called_up_when_all_others_have_lost() {
 }
 
 #[test]
-fn if_legs_to_all_backends_would_be_held_back_the_one_that_answered_last_gets_its_leg() {
+fn if_legs_to_all_backends_would_be_deferred_the_one_that_answered_last_gets_its_leg() {
     let (quick, one, other) = (good(), hanging_but_for("/one", &Gate::new()), hung());
     let urls = [&quick.url, &one.url, &other.url].map(Clone::clone);
     let an_hour = Duration::from_secs(3600);
@@ -632,9 +632,9 @@ fn with_64_mib_of_addresses_beyond_its_text_16_clients_of_8_backends_are_served(
     assert_eq!(get(address, "/").status, 200);
 }
 
-/// Was seen as: with 1,024 open files, one hung backend took all lines, and POSTs failed though another would answer.
+/// Was seen as: with 1,024 open files, one hung backend took all connections, and POSTs failed though another would answer.
 #[test]
-fn a_hung_backend_leaves_lines_for_the_others() {
+fn a_hung_backend_leaves_connections_for_the_others() {
     let (ill, good) = (hung(), good());
     let mut command = Command::new("sh");
     command.args(["-c", "ulimit -n 256; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_red-tentacle")]);

@@ -130,7 +130,7 @@ fn what_a_backend_sent_reaches_a_client_that_reads_late_however_the_backend_ends
 
 #[test]
 fn what_a_client_sent_reaches_a_backend_that_reads_late_however_the_client_ends() {
-    // What nobody reads of the other way mustn't cost the bytes of this one.
+    // What isn't read of the other way mustn't cost the bytes of this one.
     let rows = PLAIN.into_iter().flat_map(|way| [(way, 0), (way, 100_000)]);
     let rows = rows.flat_map(|(way, says)| [(false, way, says), (true, way, says)]);
     beside_each_other(rows, |(is_tls, way, says)| {
@@ -219,7 +219,7 @@ fn what_was_received_is_delivered_when_the_grace_period_is_over() {
 
 /// A side that is gone doesn't keep the tunnel for as long as the other one talks.
 #[test]
-fn a_side_that_talks_on_to_nobody_is_hung_up_on() {
+fn a_side_that_talks_on_though_the_other_has_left_is_hung_up_on() {
     let backend = Switching::new(false);
     let program = backend.backend.program(&["--idle-timeout", "1h"]);
     let address = program.address();

@@ -48,7 +48,7 @@ fn each_exchange_is_one_line_with_the_whole_race() {
     let own = client.stream.local_addr().expect("an address");
     client.send_request("DELETE", "/a/b?c=d", &[], None);
     hanging.next();
-    // The proxy closes that line once it has read the 503.
+    // The proxy closes that connection once it has read the 503.
     busy.expect_hang_up();
     gate.open();
     assert_eq!(client.reply().text(), "good");
@@ -93,7 +93,7 @@ fn a_line_tells_the_client_before_trusted_proxies() {
 }
 
 #[test]
-fn a_race_that_nobody_won_is_a_warning_with_every_word() {
+fn a_race_that_no_leg_won_is_a_warning_with_every_word() {
     let missing = Fake::with(404, "no");
     let (closing, noise, silent) = (Raw::serving(drop_after_request), Raw::answering("noise\r\n\r\n"), Raw::hanging());
     let urls = [missing.url.clone(), refusing(), closing.url.clone(), noise.url.clone(), silent.url.clone()];
@@ -339,7 +339,7 @@ fn a_reader_of_the_log_that_goes_away_stops_nothing() {
 /// More lines than a pipe and the queue of the log take: 64 KiB and 4096 lines.
 const FLOOD: usize = 5000;
 
-/// Has so many lines written that the log is stuck. The cheapest ones: the admin port answers them by itself.
+/// Has lines written until the log is stuck. The cheapest ones: the admin port answers them by itself.
 fn flood(admin: SocketAddr) {
     let request = format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "x".repeat(900));
     let mut client = Client::connect(admin);

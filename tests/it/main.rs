@@ -1,6 +1,6 @@
 //! What Red Tentacle promises, tried on real sockets of the loopback interface. In reading order:
 
-// The house has no outside: whether an item is seen beyond its module doesn't matter here.
+// The test crate has no outside: whether an item is seen beyond its module doesn't matter here.
 #![allow(unreachable_pub)]
 
 /// Fake backends, clients, a proxy in this process and the program itself.
@@ -16,9 +16,9 @@ mod cancel;
 mod uploads;
 
 /// Connections to backends: used again, given up, never mixed up.
-mod lines;
+mod connections;
 
-/// A bug in one leg or one reply costs nobody else anything, and a disk that hangs no leg more than its time.
+/// A bug in one leg or one reply costs no other anything, and a disk that hangs no leg more than its time.
 mod panics;
 
 /// Names, addresses and ports on the way to a backend.
@@ -27,7 +27,7 @@ mod reach;
 /// Backends that speak TLS: whom to trust, and what a broken one can't do.
 mod tls;
 
-/// Pool that nobody uses: how many are kept, and for how long.
+/// Idle connections: how many are kept, and for how long.
 mod idle;
 
 /// Every word for how a leg ended, for the client and in the log.
@@ -36,7 +36,7 @@ mod outcomes;
 /// The Easy Racer course: every kind of race, and its losers hung up on.
 mod racers;
 
-/// What a request costs: lines opened, reused and hung up on.
+/// The costs of a race: connections opened, used again and hung up on.
 mod counts;
 
 /// What an ill backend costs.
@@ -91,19 +91,19 @@ mod probes;
 mod supervised;
 
 /// The program as its own client.
-mod errands;
+mod admin_commands;
 
 /// Every flag, by its name and by its variable.
 mod flags;
 
-/// The same race behind tiny_http.
+/// The race behind tiny_http.
 mod example;
 
 /// What packages carry is what the flags say.
 mod docs;
 
-/// What a machine can keep of the rules of the house.
+/// The rules of this repository that a machine can keep.
 mod tidy;
 
-/// Circles of imports, and wings that know of each other.
+/// Circles of imports, and rooms that know of each other though they may not.
 mod imports;

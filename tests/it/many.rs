@@ -1,4 +1,4 @@
-//! Streams, tunnels and downloads by the hundred: they wait at nobody's cost, and lose no byte.
+//! Streams, tunnels and downloads by the hundred: they wait at no thread's cost, and lose no byte.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::SocketAddr;
@@ -63,7 +63,7 @@ fn assert_others_are_served(program: &Binary, address: SocketAddr) {
     assert!(slowest < AT_ONCE, "{slowest:?}");
 }
 
-/// Was seen as: 1,100 clients of an event stream stopped everybody else for as long as the streams lasted, without one 503.
+/// Was seen as: 1,100 clients of an event stream stopped all others for as long as the streams lasted, without one 503.
 #[test]
 fn a_thousand_event_streams_leave_others_served_at_once_and_hold_no_thread() {
     let backend = Holding::beginning(EVENTS);
@@ -140,7 +140,7 @@ fn when_the_clients_of_a_thousand_streams_leave_every_backend_is_hung_up_on_and_
     assert!(program.usage().threads <= threads_max(), "{:?}", program.usage());
 }
 
-/// What goes into a tunnel that nobody reads at its other end: more than all sockets on the way take.
+/// What goes into a tunnel that isn't read at its other end: more than all sockets on the way take.
 const INTO_TUNNEL: usize = MIB;
 
 /// Tunnels in which one side sends and the other doesn't read: they are full, others are served, and all arrives once it is read.
@@ -172,7 +172,7 @@ fn assert_full_tunnels_wait_at_nobodys_cost(client_reads: bool) {
     assert!(each <= UNREAD_BYTES_MAX, "{each} bytes for each tunnel");
 }
 
-/// Was seen as: 80 tunnels whose backend didn't read stopped everybody else.
+/// Was seen as: 80 tunnels whose backend didn't read stopped all others.
 #[test]
 fn hundreds_of_tunnels_whose_backend_does_not_read_leave_others_served_at_once_and_hold_no_thread() {
     assert_full_tunnels_wait_at_nobodys_cost(false);
@@ -199,7 +199,7 @@ fn holding_under_tls(begin: &'static str) -> (Backend, Receiver<Far>) {
     (backend, sides)
 }
 
-/// Both ends of so many.
+/// Both ends of this many tunnels.
 fn held_under_tls(sides: &Receiver<Far>, address: SocketAddr, ask: &str, count: usize) -> (Vec<Client>, Vec<Far>) {
     let open = |_| {
         let mut client = Client::cramped(address);
@@ -257,7 +257,7 @@ fn tunnels_over_tls_that_are_full_either_way_leave_others_served_at_once_and_hol
     });
 }
 
-/// A backend that sends a long body to whoever asks for a framing's name, and says `ok` to others.
+/// A backend that sends a long body to clients that ask for a framing's name, and says `ok` to others.
 fn sending(is_tls: bool) -> Backend {
     let body = pattern(MIB);
     Backend::serving(is_tls, move |mut far| {
@@ -309,7 +309,7 @@ fn hundreds_of_clients_that_do_not_read_hold_no_thread_and_get_every_byte_once_t
     }
 }
 
-/// Nobody is forgotten, whoever it is that falls silent.
+/// No tunnel is forgotten, whichever side falls silent.
 #[test]
 fn hundreds_of_answers_in_which_nothing_moves_end_after_the_idle_timeout() {
     const IDLE: Duration = Duration::from_secs(2);
@@ -383,7 +383,7 @@ fn every_leg_loses_in_its_time_whatever_else_goes_on() {
     send_events(&mut streams, "afterwards");
 }
 
-/// A backend that sends to whoever asks for a framing's name, without end, and says `ok` to others.
+/// A backend that sends to clients that ask for a framing's name, without end, and says `ok` to others.
 fn endless(is_tls: bool) -> Backend {
     let block = pattern(64 * 1024);
     Backend::serving(is_tls, move |mut far| {
@@ -403,7 +403,7 @@ fn endless(is_tls: bool) -> Backend {
 
 /// As many as there are threads for them, and more: each would have to wait for one that is never done.
 #[test]
-fn answers_without_end_to_quick_readers_delay_nobody() {
+fn answers_without_end_to_quick_readers_delay_no_other_client() {
     for (is_tls, framing) in ways() {
         let backend = endless(is_tls);
         let program = backend.program(&[]);

@@ -1,4 +1,4 @@
-//! Clients that everybody has: curl, Python's http.client and urllib, wget, Perl's HTTP::Tiny, ab. Where one isn't installed its
+//! Ordinary clients: curl, Python's http.client and urllib, wget, Perl's HTTP::Tiny, ab. Where one isn't installed its
 //! tests say so and pass; with `TENTACLE_TEST_CLIENTS` set, as in CI, curl and Python must be there.
 
 use std::io::Write;

@@ -123,9 +123,9 @@ fn a_leg_for_which_there_is_no_descriptor_has_its_word() {
 }
 
 #[test]
-fn a_leg_for_which_no_line_is_allowed_has_its_word_until_lines_are_free_again() {
+fn a_leg_for_which_no_connection_is_allowed_has_its_word_until_connections_are_free_again() {
     let hanging = Raw::hanging();
-    // It leaves room for as many lines as one race needs.
+    // It leaves room for as many connections as one race needs.
     let (program, address) = program_with_descriptors(192, &bases(&hanging), "60s");
     let mut holding = Client::connect(address);
     holding.send_request("GET", "/holding", &[], None);

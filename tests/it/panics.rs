@@ -1,4 +1,4 @@
-//! A bug in one leg or one reply costs nobody else anything, and a disk that hangs no leg more than its time.
+//! A bug in one leg or one reply costs no other anything, and a disk that hangs no leg more than its time.
 
 use std::panic::resume_unwind;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use red_tentacle::upstream::{ConnectOptions, SystemLookup, Upstream};
 
 use crate::harness::{Fake, Raw, SOON, addresses, eventually, refusing};
 
-/// Races without a front: the test stands where the clients would.
+/// Races without a frontend: the test stands where the clients would.
 struct Races {
     proxy: Arc<Proxy>,
     poller: Poller,
@@ -27,7 +27,7 @@ impl Races {
         Races::beside(urls, 3 * SOON, Box::new(|work| work()))
     }
 
-    /// The same with legs that wait for so long, and another disk.
+    /// Makes such races with legs that wait for this long, and with another disk.
     fn beside(urls: &[String], timeout: Duration, disk: Disk) -> Races {
         let (poller, waiter) = Poller::new().expect("a poller");
         let polling = poller.clone();

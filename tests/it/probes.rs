@@ -1,4 +1,4 @@
-//! `/healthz` and `/readyz` on the admin port: open to everybody, silent about everything else.
+//! `/healthz` and `/readyz` on the admin port: open to every peer, silent about everything else.
 
 use std::net::SocketAddr;
 
@@ -18,7 +18,7 @@ fn probe(address: SocketAddr, method: &str, target: &str) -> Reply {
 }
 
 #[test]
-fn everybody_may_ask_whether_it_is_alive_and_ready_but_not_where_clients_connect() {
+fn every_peer_may_ask_whether_it_is_alive_and_ready_but_not_where_clients_connect() {
     let good = Fake::with(200, "good");
     let token = tempfile::NamedTempFile::new().expect("a file");
     std::fs::write(token.path(), "s3cret").expect("written");
@@ -76,7 +76,7 @@ fn while_it_drains_it_is_alive_and_not_ready_and_takes_no_list() {
     let mut update = Client::connect(admin);
     update.send_request("POST", &format!("/-update-backends?backends={}", backend.url), &[], None);
     assert_eq!(update.reply().status, 503, "the list would be lost");
-    // Somebody who says nothing on the admin port doesn't keep it from ending.
+    // A client that says nothing on the admin port doesn't keep it from ending.
     let _silent = Client::connect(admin);
     gate.open();
     assert_eq!(client.reply().text(), "late");

@@ -348,7 +348,7 @@ fn the_clients_host_can_be_preserved() {
 
 #[test]
 fn a_client_gets_the_winners_fields_and_bytes() {
-    // Not gzip at all: whoever decoded it would fail.
+    // Not gzip at all: decoding it would fail.
     let body = pattern(1000);
     let head = b"HTTP/1.1 200 Fine\r\nSet-Cookie: a=1\r\nConnection: X-Named\r\nX-Named: 1\r\nKeep-Alive: timeout=5\r\n\
         Proxy-Authenticate: Basic\r\nContent-Encoding: gzip\r\nSet-Cookie: b=2\r\nVia: 1.0 other\r\nX-Bytes: caf\xe9\r\n\
@@ -382,7 +382,7 @@ fn names_go_out_in_title_case_both_ways() {
     let backend = Raw::answering("HTTP/1.1 200 OK\r\nx-a-b: C-d\r\nETAG: \"e-F\"\r\ncontent-length: 0\r\n\r\n");
     let proxy = Proxy::before(std::slice::from_ref(&backend.url));
     let mut client = Client::connect(proxy.address);
-    // The second goes out on a line that is used again.
+    // The second goes out on a connection that is used again.
     for fields in
         [["content-type: text/Plain", "X-REQUESTED-WITH: x-Y"], ["Content-Type: text/Plain", "x-requested-with: x-Y"]]
     {

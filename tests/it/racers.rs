@@ -19,7 +19,7 @@ fn right_behind(gate: &Gate) -> Fake {
     })
 }
 
-/// A proxy that hangs up on losers once their linger is over, and on nobody for any other reason.
+/// A proxy that hangs up on losers once their linger is over, and on no leg for any other reason.
 fn before(backends: &[String]) -> Proxy {
     Proxy::with(backends, |config| {
         config.timeout = FOR_EVER;
@@ -96,7 +96,7 @@ fn a_connection_error_loses() {
     proxy.expect_costs(4, 1, 3);
 }
 
-/// Scenario 3: nobody is answered before everybody has arrived.
+/// Scenario 3: no request is answered before all have arrived.
 #[test]
 fn of_1024_racers_at_once_one_of_each_race_wins_and_all_others_are_hung_up_on() {
     const CLIENTS: usize = 16;
@@ -143,7 +143,7 @@ fn a_racer_that_takes_too_long_loses_alone() {
         let moved_on = moved_on.clone();
         Raw::serving(move |mut connection: Connection| {
             connection.request_head();
-            // The head is here in time; the body may take as long as it likes.
+            // The head comes in time; the body may take as long as it likes.
             connection.send("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n");
             moved_on.pass();
             connection.send("right");
@@ -162,7 +162,7 @@ fn a_racer_that_takes_too_long_loses_alone() {
     proxy.expect_costs(2, 0, 2);
 }
 
-/// A backend that answers with an error and learns that it has been read: the proxy closes the line then.
+/// A backend that answers with an error and learns that it has been read: the proxy closes the connection then.
 fn wrong() -> Raw {
     Raw::serving(|mut connection: Connection| {
         connection.request_head();
@@ -224,7 +224,7 @@ fn a_racer_may_be_a_race_itself() {
 fn a_race_that_loses_hangs_up_on_its_racers() {
     let gate = Gate::new();
     let (first, second, right) = (Raw::hanging(), Raw::hanging(), right_behind(&gate));
-    // Its own linger doesn't hold them: nobody has won there.
+    // Its own linger doesn't hold them: no leg has won there.
     let inner = Proxy::with(&[first.url.clone(), second.url.clone()], |config| {
         config.linger = FOR_EVER;
         config.timeout = FOR_EVER;

@@ -14,7 +14,7 @@ use crate::harness::{
     refusing, threads_max,
 };
 
-/// A proxy that looks names up like this and opens a line for every request.
+/// A proxy that looks names up like this and opens a connection for every request.
 fn proxy_with(names: &Arc<Names>, backends: &[String], change: impl FnOnce(&mut Config)) -> Proxy {
     let config = Proxy::config(backends, |config| {
         config.max_idle_connections = 0;
@@ -23,7 +23,7 @@ fn proxy_with(names: &Arc<Names>, backends: &[String], change: impl FnOnce(&mut 
     Proxy::start(Server::bind_with(config, names.clone()).expect("the proxy starts"))
 }
 
-/// A proxy that looks names up like this and uses its lines again.
+/// A proxy that looks names up like this and uses its connections again.
 fn reusing_proxy_with(names: &Arc<Names>, url: &str, change: impl FnOnce(&mut Config)) -> Proxy {
     let config = Proxy::config(&[url.to_owned()], change);
     Proxy::start(Server::bind_with(config, names.clone()).expect("the proxy starts"))
@@ -126,7 +126,7 @@ fn a_busy_name_that_moves_is_followed() {
 }
 
 #[test]
-fn idle_lines_to_an_address_that_has_left_its_name_are_closed_at_once() {
+fn idle_connections_to_an_address_that_has_left_its_name_are_closed_at_once() {
     let (old, new) = (named("old"), named("new"));
     let gate = Gate::new();
     let names = Names::moving([old.address, new.address], &gate);
@@ -137,13 +137,13 @@ fn idle_lines_to_an_address_that_has_left_its_name_are_closed_at_once() {
     });
     assert!(!old.was_hung_up_on() && old.accepted() == 1);
     gate.open();
-    // By itself an idle line ends after 4 s.
+    // By itself an idle connection ends after 4 s.
     assert!(old.is_hung_up_on_within(Duration::from_secs(3)));
     assert_eq!(proxy.get("/").text(), "new");
 }
 
 #[test]
-fn a_busy_line_to_an_address_that_has_left_its_name_serves_its_request_and_no_other() {
+fn a_busy_connection_to_an_address_that_has_left_its_name_serves_its_request_and_no_other() {
     let (busy, answers) = (Gate::new(), Gate::new());
     let old = Raw::serving({
         let (busy, answers) = (busy.clone(), answers.clone());
@@ -180,7 +180,7 @@ fn a_busy_line_to_an_address_that_has_left_its_name_serves_its_request_and_no_ot
 }
 
 #[test]
-fn lines_to_an_address_that_stays_are_kept_whatever_else_a_lookup_says() {
+fn connections_to_an_address_that_stays_are_kept_whatever_else_a_lookup_says() {
     let (good, other) = (named("good"), named("other"));
     let (first, second) = (good.address, other.address);
     let answer = move |number: usize| match number {
@@ -439,8 +439,8 @@ fn threads_of_proxies() -> usize {
 /// Was seen as: with a dead data centre, a name with two addresses, four clients' 316 POSTs a second took 1,038 threads; the
 /// slowest of a hundred waited 1.2 s instead of 7 ms.
 #[test]
-fn posts_to_names_with_several_dead_addresses_hold_no_thread_and_delay_nobody() {
-    if !is_alone("reach::posts_to_names_with_several_dead_addresses_hold_no_thread_and_delay_nobody") {
+fn posts_to_names_with_several_dead_addresses_hold_no_thread_and_delay_no_other_request() {
+    if !is_alone("reach::posts_to_names_with_several_dead_addresses_hold_no_thread_and_delay_no_other_request") {
         return;
     }
     let posts = many(640);
@@ -493,7 +493,7 @@ fn an_address_that_is_silent_costs_a_quarter_of_a_second_once() {
     let began = Instant::now();
     assert_eq!(proxy.get("/").text(), "good");
     assert!(began.elapsed() >= Duration::from_millis(250), "it took {:?}", began.elapsed());
-    // From now on whoever tried that address first would get another answer.
+    // From now on a leg that tried that address first would get another answer.
     let _talking = silent.answer(b"HTTP/1.1 200 OK\r\nContent-Length: 14\r\nConnection: close\r\n\r\nno more silent");
     for _ in 0..5 {
         assert_eq!(proxy.get("/").text(), "good", "the good address comes first");
@@ -553,7 +553,7 @@ fn all_addresses_together_have_no_longer_than_the_timeout() {
     let mut addresses: Vec<SocketAddr> = silent.iter().map(|silent| silent.address).collect();
     addresses.push(address_of(&good.url));
     let names = Names::answering(move |_, _, _| Ok(addresses.clone()));
-    // The good one's turn would come after 750 ms.
+    // The good one would be tried after 750 ms.
     let proxy = proxy_with(&names, &["http://silent.example".to_owned()], |config| {
         config.timeout = Duration::from_millis(400);
     });
@@ -564,7 +564,7 @@ fn all_addresses_together_have_no_longer_than_the_timeout() {
 }
 
 #[test]
-fn a_port_that_drops_whoever_connects_is_given_up_when_another_backend_wins() {
+fn a_port_that_drops_all_connections_is_given_up_when_another_backend_wins() {
     let silent = Deaf::new();
     let good = Fake::with(200, "good");
     let proxy = proxy_with(&Names::of_this_host(), &[silent.url.clone(), good.url.clone()], patiently);

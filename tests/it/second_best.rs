@@ -94,7 +94,7 @@ fn a_page_at_once_does_not_win_over_a_switch_that_comes_later() {
 }
 
 #[test]
-fn the_page_that_lost_to_a_switch_is_an_ordinary_loser_with_its_status_and_its_line() {
+fn the_page_that_lost_to_a_switch_is_an_ordinary_loser_with_its_status_and_its_connection() {
     let gate = Gate::new();
     let ((early, answered), late) = (page(200, "page"), answering(&gate, SWITCHED));
     let program = Binary::start(&["--backends", &urls(&[&early, &late]).join(","), "--linger", "20s"]);
@@ -304,9 +304,9 @@ fn many_pages_that_wait_cost_no_threads() {
     }
 }
 
-/// A leg that is held back might switch, so it runs before a page wins.
+/// A deferred leg might switch, so it starts before a page wins.
 #[test]
-fn a_leg_that_was_held_back_is_called_up_before_a_page_wins() {
+fn a_deferred_leg_starts_before_a_page_wins() {
     for switches in [true, false] {
         let ill = Raw::serving(move |mut connection| {
             while let Some(request) = connection.request() {

@@ -24,7 +24,7 @@ fn clients_max() -> usize {
 }
 
 #[test]
-fn thousands_of_idle_and_dripping_clients_cost_little_and_delay_nobody() {
+fn thousands_of_idle_and_dripping_clients_cost_little_and_delay_no_other_client() {
     let count = clients_max();
     assert!(count >= 150, "raise the limit of open files: ulimit -n");
     let backend = Raw::answering("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ngood");
@@ -67,7 +67,7 @@ fn thousands_of_idle_and_dripping_clients_cost_little_and_delay_nobody() {
     assert!(took < SOON / 10, "a request takes {took:?}");
 }
 
-/// Was seen as: whoever opened as many connections as there may be, and said nothing, kept everybody else out.
+/// Was seen as: a host that opened as many connections as there may be, and said nothing, kept all others out.
 #[test]
 fn a_new_client_takes_the_place_of_the_one_that_has_been_silent_for_longest() {
     let gate = Gate::new();
@@ -107,7 +107,7 @@ fn a_new_client_takes_the_place_of_the_one_that_has_been_silent_for_longest() {
 }
 
 #[test]
-fn those_who_never_say_a_word_keep_nobody_out() {
+fn clients_that_never_say_a_word_keep_no_other_client_out() {
     const MOST: usize = 200;
     let backend = Raw::answering("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ngood");
     let proxy = Proxy::with(std::slice::from_ref(&backend.url), |config| {
@@ -126,7 +126,7 @@ fn those_who_never_say_a_word_keep_nobody_out() {
 
 /// A client that was told to go and goes on sending has nothing more to get.
 #[test]
-fn those_who_send_on_after_their_refusal_keep_nobody_out() {
+fn clients_that_send_on_after_their_refusal_keep_no_other_client_out() {
     const MOST: usize = 4;
     let backend = Raw::answering("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ngood");
     let proxy = Proxy::with(std::slice::from_ref(&backend.url), |config| {
@@ -163,9 +163,9 @@ struct Dripping {
 /// How and when a client that drips is to end.
 #[derive(Clone, Copy)]
 enum Ends {
-    /// It is told that it is too slow, after so many seconds at least, and less.
+    /// It is told that it is too slow, after these seconds at least and at most.
     Told(u64, u64),
-    /// It was told long ago to go, and is cut off after so many seconds at least.
+    /// It was told long ago to go, and is cut off after this many seconds at least.
     Cut(u64),
 }
 

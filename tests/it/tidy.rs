@@ -1,4 +1,4 @@
-//! What a machine can keep of the rules of the house. Each rule names the file and the line that break it.
+//! The rules of this repository that a machine can keep. Each rule names the file and the line that break it.
 
 use std::fs;
 use std::path::{Path, PathBuf};

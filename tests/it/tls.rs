@@ -239,7 +239,7 @@ fn tls_where_plain_http_is_meant_is_no_http() {
 }
 
 #[test]
-fn lines_are_used_again() {
+fn connections_are_used_again() {
     let authority = Authority::new();
     let backend = TlsBackend::with(authority.identity(&["good.example"]), "good");
     let proxy = proxy_trusting(&authority, &[backend.url("good.example")], |_| {});
@@ -271,7 +271,7 @@ fn a_session_is_resumed_on_a_new_connection() {
 
 /// Was a danger seen in a review: what is decrypted already can't be seen by a look at the socket.
 #[test]
-fn bytes_behind_an_answer_reach_nobody() {
+fn bytes_behind_an_answer_reach_no_client() {
     const EVIL: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nEVIL";
     let rows: [(&str, &[u8], bool); 5] = [
         ("in the same record", b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ngood", false),
@@ -312,14 +312,14 @@ fn a_backend_that_says_farewell_behind_its_answer_is_asked_on_a_new_connection()
     });
     let proxy = proxy_trusting(&authority, &[backend.url("127.0.0.1")], |_| {});
     for connections in 1..=3 {
-        // What can't be repeated: it must not go out where nobody listens.
+        // What can't be repeated: it must not go out where nothing listens.
         assert_eq!(proxy.post("/", b"body").text(), "good");
         assert_eq!(backend.raw.accepted(), connections);
     }
 }
 
 #[test]
-fn a_request_on_a_used_line_that_dies_goes_out_once_more_on_a_fresh_one() {
+fn a_request_on_a_used_connection_that_dies_goes_out_once_more_on_a_fresh_one() {
     let authority = Authority::new();
     for with_farewell in [false, true] {
         let backend = TlsBackend::serving(authority.identity(&["127.0.0.1"]), move |mut secured| {
@@ -450,7 +450,7 @@ fn a_handshake_that_hangs_is_hung_up_on_when_another_wins() {
     assert!(line.contains(" b1=cancelled b2=200/"), "{line}");
 }
 
-/// The leg waited for the whole timeout: the turn that told of the farewell was used up by the handshake.
+/// The leg waited for the whole timeout: the event that told of the farewell was used up by the handshake.
 #[test]
 fn a_backend_that_leaves_with_the_last_of_its_handshake_is_noticed_at_once() {
     let authority = Authority::new();

@@ -235,7 +235,7 @@ fn switched_off_on_the_proxy_port_the_paths_are_forwarded_like_any_other() {
 }
 
 #[test]
-fn with_a_token_its_bearer_may_update_and_nobody_else() {
+fn with_a_token_its_bearer_may_update_and_no_other_client() {
     let old = Fake::with(200, "old");
     let new = Fake::with(200, "new");
     let token = AdminToken::new("s3cret").expect("a token");
@@ -328,7 +328,7 @@ fn under_concurrent_updates_every_request_races_against_one_whole_list() {
     }
 }
 
-/// What reached the backends, so many requests in all: the target, and whose list it was, the first's two or the other's.
+/// What reached the backends, this many requests in all: the target, and whose list it was, the first's two or the other's.
 fn reached(backends: &[Raw], count: usize) -> Vec<(String, usize)> {
     let mut select = crossbeam_channel::Select::new();
     for backend in backends {

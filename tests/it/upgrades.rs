@@ -268,7 +268,7 @@ fn the_first_101_of_the_right_protocol_wins_and_all_others_are_closed() {
     let urls: Vec<String> = raws.iter().map(|raw| raw.url.clone()).collect();
     let proxy = Proxy::with(&urls, |config| {
         patiently(config);
-        // Whoever is closed isn't hung up on for being late.
+        // A client that is closed isn't hung up on for being late.
         config.linger = 3 * SOON;
     });
     let mut client = Client::connect(proxy.address);
@@ -289,7 +289,7 @@ fn the_first_101_of_the_right_protocol_wins_and_all_others_are_closed() {
 }
 
 #[test]
-fn a_101_that_nobody_asked_for_loses() {
+fn a_101_that_was_not_asked_for_loses() {
     let (backend, plain) = (Raw::answering(SWITCHED), Fake::with(200, "plain"));
     let proxy = Proxy::with(std::slice::from_ref(&backend.url), patiently);
     let reply = proxy.get("/");
@@ -317,7 +317,7 @@ fn another_success_is_an_ordinary_reply_and_the_connection_lives_on() {
 }
 
 #[test]
-fn if_nobody_switches_the_client_learns_why() {
+fn if_no_backend_switches_the_client_learns_why() {
     let (no, other) = (refusing(426), Raw::answering(SWITCHED.replace("echo", "other")));
     let proxy = Proxy::with(&[no.url.clone(), other.url.clone()], patiently);
     let mut client = Client::connect(proxy.address);
@@ -410,7 +410,7 @@ fn fill(stream: &mut TcpStream, bytes: &[u8]) -> usize {
     while written < bytes.len() {
         match stream.write(&bytes[written..]) {
             Ok(count) => written += count,
-            // Full, or the tunnel has ended: whoever goes on with it sees which.
+            // Full, or the tunnel has ended: the caller sees which.
             Err(_) => break,
         }
     }
@@ -419,7 +419,7 @@ fn fill(stream: &mut TcpStream, bytes: &[u8]) -> usize {
 }
 
 #[test]
-fn two_full_directions_block_neither_each_other_nor_anybody_else() {
+fn two_full_directions_block_neither_each_other_nor_other_clients() {
     let bytes = pattern(8 * MIB);
     let (_proxy, _raw, mut near, mut far) = tunnel(patiently);
     let (up, down) = (fill(&mut near, &bytes), fill(&mut far, &bytes));
@@ -495,7 +495,7 @@ fn who_vanishes_takes_the_other_side_along() {
 }
 
 #[test]
-fn a_tunnel_works_on_while_the_house_drains_and_is_cut_when_the_grace_period_is_over() {
+fn a_tunnel_works_on_during_a_drain_and_is_cut_when_the_grace_period_is_over() {
     let (backend, connections) = handing_over();
     let mut program = Binary::start(&["--backends", &backend.url, "--grace-period", "1s"]);
     let mut near = switched(program.address());

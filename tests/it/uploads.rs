@@ -252,7 +252,7 @@ fn an_early_answer_that_is_no_success_ends_its_upload() {
 }
 
 #[test]
-fn a_refusal_under_tls_is_told_though_records_wait_that_nobody_reads() {
+fn a_refusal_under_tls_is_told_though_records_wait_that_are_not_read() {
     let authority = Authority::new();
     let backend = TlsBackend::serving(authority.identity(&["127.0.0.1"]), |mut secured| {
         secured.head().expect("a head");
@@ -436,7 +436,7 @@ fn a_success_that_comes_before_the_body_is_through_wins_at_once_and_the_body_goe
     }
 }
 
-/// Reads so many bytes of a body.
+/// Reads this many bytes of a body.
 fn take(client: &mut Client, is_chunked: bool, count: usize) -> Vec<u8> {
     if !is_chunked {
         return client.read_exact(count);
@@ -609,7 +609,7 @@ fn early_or_late(mut connection: Connection, told: &Sender<usize>) {
 }
 
 #[test]
-fn a_line_is_used_again_after_a_whole_upload_and_never_after_one_that_ended_early() {
+fn a_connection_is_used_again_after_a_whole_upload_and_never_after_one_that_ended_early() {
     let (sender, numbers) = unbounded();
     let raw = Raw::cramped(move |connection| early_or_late(connection, &sender));
     let quick = quick(200);
@@ -635,7 +635,7 @@ fn a_line_is_used_again_after_a_whole_upload_and_never_after_one_that_ended_earl
 }
 
 #[test]
-fn a_long_put_whose_used_line_dies_goes_out_once_more_and_a_post_does_not() {
+fn a_long_put_whose_used_connection_dies_goes_out_once_more_and_a_post_does_not() {
     for (method, status, connections) in [("PUT", 200, 2), ("POST", 502, 1)] {
         for resets in [true, false] {
             let raw = Raw::cramped(move |mut connection| {
@@ -667,7 +667,7 @@ fn a_long_put_whose_used_line_dies_goes_out_once_more_and_a_post_does_not() {
 }
 
 #[test]
-fn a_put_on_a_line_that_its_backend_has_just_closed_is_answered() {
+fn a_put_on_a_connection_that_its_backend_has_just_closed_is_answered() {
     let (sender, closed) = unbounded();
     let raw = Raw::serving(move |mut connection| {
         let request = connection.request().expect("a request");

@@ -124,7 +124,7 @@ pub struct Raw {
     stopped: Arc<AtomicBool>,
 }
 
-/// A listener on whose connections there is so little room for what isn't read that whoever sends a megabyte has to wait.
+/// A listener on whose connections there is so little room for what isn't read that a sender of a megabyte has to wait.
 pub fn cramped_listener() -> TcpListener {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     SockRef::from(&listener).set_recv_buffer_size(4096).expect("a small buffer");
@@ -147,7 +147,7 @@ impl Raw {
         Raw::on(TcpListener::bind("127.0.0.1:0").expect("a port"), serve)
     }
 
-    /// The same with so little room for what isn't read that whoever sends a megabyte has to wait.
+    /// The same with so little room for what isn't read that a sender of a megabyte has to wait.
     pub fn cramped(serve: impl Fn(Connection) + Send + Sync + 'static) -> Raw {
         Raw::on(cramped_listener(), serve)
     }
@@ -386,7 +386,7 @@ impl Deaf {
         Deaf { url: format!("http://{address}"), address, listener, waiting }
     }
 
-    /// It can be reached from now on, and answers whoever connects with these bytes at once.
+    /// It can be reached from now on, and answers each connection with these bytes at once.
     pub fn answer(self, bytes: &'static [u8]) -> Raw {
         let Deaf { listener, waiting, .. } = self;
         listener.listen(128).expect("listening");

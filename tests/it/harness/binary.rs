@@ -81,7 +81,7 @@ impl Binary {
         binary
     }
 
-    /// Starts a command whose standard error nobody reads.
+    /// Starts a command whose standard error isn't read.
     pub fn spawn_unread(mut command: Command) -> (Binary, ChildStderr) {
         let command = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("the program starts");

@@ -176,14 +176,14 @@ impl Client {
         }
     }
 
-    /// Reads exactly so many bytes, whatever they mean.
+    /// Reads exactly this many bytes, whatever they mean.
     pub fn read_exact(&mut self, length: usize) -> Vec<u8> {
         while self.buffer.len() < length && self.fill() > 0 {}
         assert!(self.buffer.len() >= length, "the connection ends too early");
         self.buffer.drain(..length).collect()
     }
 
-    /// Takes at most so many bytes off the kernel's hands, for a reply that is read later: how many.
+    /// Takes at most this many bytes off the kernel's hands, for a reply that is read later: how many.
     pub fn take(&mut self, most: usize) -> std::io::Result<usize> {
         let mut bytes = vec![0; most];
         let count = self.stream.read(&mut bytes)?;

@@ -31,7 +31,7 @@ impl Far {
         }
     }
 
-    /// Reads exactly so many bytes, whatever they mean.
+    /// Reads exactly this many bytes, whatever they mean.
     pub fn read_exact(&mut self, bytes: &mut [u8]) -> io::Result<()> {
         match self {
             Far::Plain(connection) => connection.stream.read_exact(bytes),
@@ -128,7 +128,7 @@ impl Backend {
         Backend::on(TcpListener::bind("127.0.0.1:0").expect("a port"), is_tls, serve)
     }
 
-    /// The same with so little room for what isn't read that whoever sends a megabyte has to wait.
+    /// Listens with so little room for what isn't read that a sender of a megabyte has to wait.
     pub fn cramped(is_tls: bool, serve: impl Fn(Far) + Send + Sync + 'static) -> Backend {
         Backend::on(cramped_listener(), is_tls, serve)
     }

@@ -11,7 +11,7 @@ pub enum Framing {
 impl Framing {
     pub const ALL: [Framing; 3] = [Framing::Sized, Framing::Chunked, Framing::UntilClose];
 
-    /// The head of an answer whose body has so many bytes.
+    /// The head of an answer whose body has this many bytes.
     pub fn head(self, length: usize) -> String {
         let field = match self {
             Framing::Sized => format!("Content-Length: {length}\r\n"),

@@ -55,7 +55,7 @@ impl Holding {
         self.connections.recv_timeout(SOON).expect("an answer that has begun")
     }
 
-    /// So many answers that have begun: each client has its head, and a status that says so.
+    /// Answers that have begun, this many: each client has its head, and a status that says so.
     pub fn open(&self, count: usize, connect: impl Fn() -> Client, request: &str, status: u16) -> Vec<Held> {
         let open = |_| {
             let mut client = connect();

@@ -41,7 +41,7 @@ pub const SOON: Duration = Duration::from_secs(20);
 /// Shorter than any linger or timeout under test, and long enough for a thread to be scheduled.
 pub const BRIEFLY: Duration = Duration::from_millis(100);
 
-/// Waits until it holds, for what nobody tells.
+/// Waits until it holds, for what no channel tells.
 pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let deadline = Instant::now() + SOON;
     while !holds() {

@@ -75,7 +75,7 @@ impl Proxy {
         self.meter.totals()
     }
 
-    /// Waits until so many legs have ended, of which so many were hung up on, on so many lines, none of them used again.
+    /// Waits until `legs` have ended, `hung_up` of them were hung up on, and `connections_opened` weren't used again.
     pub fn expect_costs(&self, legs: u64, hung_up: u64, connections_opened: u64) {
         let expected = Totals { legs, hung_up, connections_opened, connections_reused: 0 };
         eventually(&format!("{expected:?}"), || self.totals() == expected);

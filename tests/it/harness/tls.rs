@@ -20,7 +20,7 @@ use rustls::{HandshakeKind, RootCertStore, ServerConfig, ServerConnection, Suppo
 use super::backend::whole_request;
 use super::{Connection, Raw, SOON};
 
-/// Signs certificates; nobody trusts it unless told to.
+/// Signs certificates; no program trusts it unless told to.
 pub struct Authority {
     pub name: String,
     issuer: CertifiedIssuer<'static, KeyPair>,
@@ -57,7 +57,7 @@ impl Authority {
         self.issuer.key().serialize_pem()
     }
 
-    /// Somebody with these names or IP addresses.
+    /// An identity with these names or IP addresses.
     pub fn identity(&self, names: &[&str]) -> Identity {
         self.sign(&params(names))
     }
@@ -94,7 +94,7 @@ impl Authority {
         (Identity::new(&certificate, &key), certificate.der().to_vec())
     }
 
-    /// Somebody without any authority, and the certificate in DER.
+    /// An identity without any authority, and the certificate in DER.
     pub fn self_signed_identity(names: &[&str]) -> (Identity, Vec<u8>) {
         let key = KeyPair::generate().expect("a key");
         let certificate = params(names).self_signed(&key).expect("a certificate");
@@ -293,7 +293,7 @@ impl Secured {
         Some(head)
     }
 
-    /// Reads exactly so many bytes, whatever they mean.
+    /// Reads exactly this many bytes, whatever they mean.
     pub fn read_exact(&mut self, bytes: &mut [u8]) -> io::Result<()> {
         rustls::Stream::new(&mut self.tls, &mut self.connection.stream).read_exact(bytes)
     }
@@ -361,7 +361,7 @@ impl Secured {
     }
 }
 
-/// Has one certificate for everybody, and notes who asks.
+/// Has one certificate for every client, and notes the names that they ask for.
 #[derive(Debug)]
 struct Noting {
     key: Arc<CertifiedKey>,

@@ -1,4 +1,4 @@
-//! What the proxies in this process write to their log, for whoever waits for a line of it.
+//! The log of the proxies in this process, for tests that wait for a line of it.
 
 use std::sync::{Mutex, Once, PoisonError};
 

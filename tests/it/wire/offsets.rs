@@ -59,7 +59,7 @@ impl Answer {
         Answer { label, framing, bytes, head, pieces: pieces.iter().map(found).collect() }
     }
 
-    /// How much of the body is in so many bytes.
+    /// How much of the body is in the answer's first bytes.
     fn body_in(&self, sent: usize) -> &'static str {
         let in_piece = |(begin, end): &(usize, usize)| sent.clamp(*begin, *end) - begin;
         &BODY[..self.pieces.iter().map(in_piece).sum()]
@@ -113,7 +113,7 @@ fn target(answer: usize, sent: usize, end: End, pace: Pace) -> String {
     format!("/{answer}/{sent}/{end:?}/{pace:?}")
 }
 
-/// Sends so many bytes of an answer, and ends as it is told.
+/// Sends this many bytes of an answer, and ends as it is told.
 fn break_off(mut far: Far, answers: &[Answer], has_head: impl Fn()) {
     let Some(request) = far.request() else { return };
     let target = Received::parse(&request).target;

@@ -49,7 +49,7 @@ fn assert_reached((label, _, line, fields, body): &Row, bytes: &[u8]) {
         assert_eq!(received.values(name), *values, "{label}: {name}");
     }
     assert!(received.body == *body, "{label}: {:?}", String::from_utf8_lossy(&received.body));
-    // However it was framed on its way here, nobody behind can be of two minds.
+    // However it was framed on its way here, no server behind can be of two minds.
     assert_eq!(received.values("host").len(), 1, "{label}");
     assert!(
         received.values("content-length").len() <= usize::from(!body.is_empty() || line.starts_with('P')),
@@ -305,7 +305,7 @@ fn every_valid_host_passes() {
     }
 }
 
-/// CGI and its kin turn both `-` and `_` into `_`: what this proxy says in its own name nobody else may say in a name that
+/// CGI and its kin turn both `-` and `_` into `_`: what this proxy says in its own name no client may say in a name that
 /// looks the same there.
 #[test]
 fn fields_that_a_backend_could_take_for_the_proxys_own_are_dropped() {
@@ -504,7 +504,7 @@ fn what_is_about_the_clients_own_connection_stays_here() {
 }
 
 #[test]
-fn a_request_that_never_becomes_whole_reaches_nobody() {
+fn a_request_that_never_becomes_whole_reaches_no_backend() {
     let (proxy, backend) = recording();
     let rows: &[(&str, &[u8])] = &[
         ("a head", b"GET /half HTTP/1.1\r\nHost: a\r\nX-A: b\r\n\r\n"),

@@ -241,7 +241,7 @@ fn lengths_and_codings_that_others_read_differently_lose() {
 /// The longest head that an answer may have.
 const ANSWER_HEAD_BYTES_MAX: usize = 24 * 1024;
 
-/// An answer with a head of so many bytes.
+/// An answer with a head of this many bytes.
 fn head_of_length(length: usize) -> String {
     let (begin, end) = ("HTTP/1.1 200 OK\r\nX-A: ", "\r\nContent-Length: 2\r\n\r\n");
     format!("{begin}{}{end}ok", "x".repeat(length - begin.len() - end.len()))
@@ -284,7 +284,7 @@ fn answers_that_break_off_in_their_head_lose() {
 }
 
 #[test]
-fn a_switch_of_protocols_that_nobody_asked_for_loses() {
+fn a_switch_of_protocols_that_was_not_asked_for_loses() {
     let heads = [
         "",
         "Connection: upgrade\r\nUpgrade: websocket\r\n",
@@ -610,7 +610,7 @@ fn head_204_and_304_have_no_body_whatever_the_backend_sends() {
 }
 
 #[test]
-fn bytes_behind_an_answer_reach_nobody() {
+fn bytes_behind_an_answer_reach_no_client() {
     for answer in
         ["HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok\r\n"]
     {

@@ -14,7 +14,7 @@ fn run(arguments: &[&str]) -> Ended {
     Binary::run(command)
 }
 
-/// The one line on standard error that a failed errand leaves.
+/// The one line on standard error that a failed command leaves.
 fn failure(arguments: &[&str]) -> String {
     let ended = run(arguments);
     assert_eq!((ended.code, ended.stdout.as_str()), (Some(1), ""), "{arguments:?}: {ended:?}");

@@ -24,7 +24,7 @@ fn pipelined_requests_are_answered_in_order() {
     let backend = Raw::echoing();
     let proxy = proxy_before(&backend);
     let mut client = Client::connect(proxy.address);
-    // More than the front reads in one go, and pieces that end within a request.
+    // More than the proxy reads in one go, and pieces that end within a request.
     let targets: Vec<String> = (0..600).map(|number| format!("/{number}/{}", "x".repeat(number % 100))).collect();
     let requests = targets.iter().map(|target| format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n"));
     client.send(requests.collect::<String>());
@@ -124,7 +124,7 @@ fn a_client_of_http_1_0_gets_a_long_body_until_its_end_however_it_is_framed() {
 }
 
 #[test]
-fn one_line_serves_any_number_of_requests_in_turn() {
+fn one_connection_serves_any_number_of_requests_in_turn() {
     let rows = [
         ("GET", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"),
         ("GET", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n"),
@@ -148,7 +148,7 @@ fn one_line_serves_any_number_of_requests_in_turn() {
 
 /// Its bytes go past ureq, which is told nothing of their end.
 #[test]
-fn the_line_of_a_long_answer_is_used_again_unless_the_backend_says_otherwise() {
+fn the_connection_of_a_long_answer_is_used_again_unless_the_backend_says_otherwise() {
     const LENGTH: usize = 3 << 20;
     const ROUNDS: usize = 6;
     for (version, fields, behind, lines) in [
@@ -179,7 +179,7 @@ fn the_line_of_a_long_answer_is_used_again_unless_the_backend_says_otherwise() {
 }
 
 #[test]
-fn bytes_behind_an_answer_reach_nobody() {
+fn bytes_behind_an_answer_reach_no_client() {
     const EVIL: &str = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil";
     let rows = [
         ("GET", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"),
@@ -223,7 +223,7 @@ fn bytes_behind_an_answer_reach_nobody() {
 
 /// Was seen as: a backend that sent the body of a HEAD in a second write poisoned the answers of other clients, one in five.
 #[test]
-fn a_line_rests_for_a_moment_after_a_head_that_tells_of_a_body_that_may_not_be() {
+fn a_connection_rests_for_a_moment_after_a_head_that_tells_of_a_body_that_may_not_be() {
     let rows = [
         ("HEAD", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n"),
         ("HEAD", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"),
@@ -251,14 +251,14 @@ fn a_line_rests_for_a_moment_after_a_head_that_tells_of_a_body_that_may_not_be()
         assert!(matches!(client.reply_to_head().status, 200 | 204 | 304), "{method}: {answer}");
         client.send_request("GET", "/", &[], None);
         assert_eq!(client.reply().text(), "other", "{method}: {answer}");
-        // The line is used again in time, so that a HEAD doesn't cost a connection each.
+        // The connection is used again in time, so that a HEAD doesn't cost a connection each.
         eventually("the first line is used again", || proxy.get("/").text() == "first");
     }
 }
 
 /// Was seen as: a client without credentials got the mailbox of another, whom IIS knew by the connection.
 #[test]
-fn a_connection_that_belongs_to_a_user_is_given_to_nobody_else() {
+fn a_connection_that_belongs_to_a_user_is_given_to_no_other_client() {
     const PLAIN: &str = "HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\nmailbox";
     let answer = |status: &str, field: &str| {
         format!("HTTP/1.1 {status} X\r\nContent-Length: 7\r\nConnection: keep-alive\r\n{field}\r\n\r\nmailbox")
@@ -288,7 +288,7 @@ fn a_connection_that_belongs_to_a_user_is_given_to_nobody_else() {
 /// A backend that closes an idle connection may say so just when it is used (RFC 9110 §15.5.9). Was seen as: 502, though a
 /// fresh connection would have been served.
 #[test]
-fn a_request_timeout_that_crosses_a_request_is_tried_again_on_a_fresh_line() {
+fn a_request_timeout_that_crosses_a_request_is_tried_again_on_a_fresh_connection() {
     const CLOSING: &str = "HTTP/1.1 408 X\r\nConnection: close\r\nContent-Length: 4\r\n\r\nlate";
     const KEPT: &str = "HTTP/1.1 408 X\r\nContent-Length: 4\r\n\r\nlate";
     let rows = [
@@ -363,7 +363,7 @@ fn a_post_to_a_backend_that_closes_between_requests_arrives_exactly_once() {
 }
 
 #[test]
-fn only_what_may_be_repeated_is_repeated_when_a_used_line_dies() {
+fn only_what_may_be_repeated_is_repeated_when_a_used_connection_dies() {
     let rows = [
         ("GET", "", 200, 2),
         ("PUT", "", 200, 2),
@@ -389,7 +389,7 @@ fn only_what_may_be_repeated_is_repeated_when_a_used_line_dies() {
         let reply = client.reply();
         assert_eq!(reply.status, status, "{method} {begin:?}");
         assert_eq!(backend.accepted(), connections, "{method} {begin:?}");
-        // The first request, and the second on each line that it was tried on.
+        // The first request, and the second on each connection that it was tried on.
         for _ in 0..=connections {
             backend.next();
         }
@@ -397,7 +397,7 @@ fn only_what_may_be_repeated_is_repeated_when_a_used_line_dies() {
 }
 
 #[test]
-fn a_fresh_line_that_dies_is_an_answer_and_not_tried_again() {
+fn a_fresh_connection_that_dies_is_an_answer_and_not_tried_again() {
     let backend = Raw::serving(|mut connection| {
         connection.request();
     });
@@ -408,7 +408,7 @@ fn a_fresh_line_that_dies_is_an_answer_and_not_tried_again() {
 }
 
 #[test]
-fn a_line_lasts_as_long_as_the_backend_says() {
+fn a_connection_lasts_as_long_as_the_backend_says() {
     let rows = [
         ("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", 1),
         ("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok", 3),
