@@ -15,11 +15,11 @@ pub struct Entry {
     method: Method,
     target: Target,
     received: Instant,
-    answer: OnceLock<Answered>,
+    reply: OnceLock<Sent>,
 }
 
 /// The fate of the reply.
-struct Answered {
+struct Sent {
     status: u16,
     after: Duration,
     note: Option<String>,
@@ -43,12 +43,12 @@ impl Entry {
             method: request.method.clone(),
             target: request.target.clone(),
             received: request.received,
-            answer: OnceLock::new(),
+            reply: OnceLock::new(),
         }
     }
 
     /// Notes that a reply has been sent, or has failed to arrive. Only the first note of an entry counts.
-    pub fn answered(&self, status: StatusCode, delivery: &Delivery, now: Instant) {
+    pub fn delivered(&self, status: StatusCode, delivery: &Delivery, now: Instant) {
         let cut = match delivery {
             Delivery::Whole => None,
             Delivery::BodyBroke(error) => Some(format!("cut, since the backend's body broke off: {}", escaped(error))),
@@ -76,14 +76,14 @@ impl Entry {
 
     fn set(&self, status: u16, note: Option<String>, now: Instant) {
         let after = now.saturating_duration_since(self.received);
-        let _ = self.answer.set(Answered { status, after, note });
+        let _ = self.reply.set(Sent { status, after, note });
     }
 
     /// Writes the line, now that everything is known. Backends are numbered as in the list, `b1` first. Doesn't block:
     /// a full queue drops the line.
     pub fn finish(&self, winner: Option<usize>, legs: &[LegEntry]) {
-        let level = match self.answer.get() {
-            Some(Answered { status: 500.., .. } | Answered { note: Some(_), .. }) | None => log::Level::Warn,
+        let level = match self.reply.get() {
+            Some(Sent { status: 500.., .. } | Sent { note: Some(_), .. }) | None => log::Level::Warn,
             Some(_) => log::Level::Info,
         };
         if log::log_enabled!(level) {
@@ -93,14 +93,14 @@ impl Entry {
 
     fn line(&self, winner: Option<usize>, legs: &[LegEntry]) -> String {
         let mut line = format!("{} {} ", Excerpt(self.method.as_str()), ShownTarget(self.target.as_str()));
-        match self.answer.get() {
-            Some(answer) => put(&mut line, format_args!("{} in {}", answer.status, Elapsed(answer.after))),
+        match self.reply.get() {
+            Some(reply) => put(&mut line, format_args!("{} in {}", reply.status, Elapsed(reply.after))),
             None => line.push_str("unanswered"),
         }
         if let Some(winner) = winner {
             put(&mut line, format_args!(" by b{}", winner + 1));
         }
-        if let Some(note) = self.answer.get().and_then(|answer| answer.note.as_ref()) {
+        if let Some(note) = self.reply.get().and_then(|reply| reply.note.as_ref()) {
             put(&mut line, format_args!(" ({note})"));
         }
         put_legs(&mut line, legs);
@@ -160,7 +160,7 @@ mod tests {
     #[test]
     fn a_line_tells_the_whole_race() {
         let entry = entry("/x");
-        entry.answered(StatusCode::OK, &Delivery::Whole, entry.received + Duration::from_millis(12));
+        entry.delivered(StatusCode::OK, &Delivery::Whole, entry.received + Duration::from_millis(12));
         let outcomes = [
             Outcome::Status(StatusCode::OK),
             Outcome::Status(StatusCode::SERVICE_UNAVAILABLE),
@@ -181,10 +181,10 @@ mod tests {
     #[test]
     fn a_cut_and_a_disconnect_are_told() {
         let cut = entry("/x");
-        cut.answered(StatusCode::OK, &Delivery::BodyBroke(std::io::ErrorKind::UnexpectedEof.into()), cut.received);
+        cut.delivered(StatusCode::OK, &Delivery::BodyBroke(std::io::ErrorKind::UnexpectedEof.into()), cut.received);
         assert!(cut.line(None, &[]).contains("200 in 0.0ms (cut, since the backend's body broke off"));
         let stopped = entry("/x");
-        stopped.answered(StatusCode::SWITCHING_PROTOCOLS, &Delivery::Stopped, stopped.received);
+        stopped.delivered(StatusCode::SWITCHING_PROTOCOLS, &Delivery::Stopped, stopped.received);
         assert!(stopped.line(None, &[]).starts_with("GET /x 101 in 0.0ms (cut, since the proxy was stopped) for"));
         let gone = entry("/x");
         gone.abandoned(gone.received);

@@ -1,4 +1,4 @@
-//! `Max-Forwards` (RFC 9110 §7.6.2): the proxies that TRACE and OPTIONS may still pass, and the answer of the last one.
+//! `Max-Forwards` (RFC 9110 §7.6.2): the proxies that TRACE and OPTIONS may still pass, and the reply of the last one.
 //! Knows nothing of backends.
 
 use http::header::{AUTHORIZATION, CONTENT_TYPE, COOKIE, MAX_FORWARDS, PROXY_AUTHORIZATION};
@@ -14,8 +14,8 @@ const SECRETS: [http::HeaderName; 3] = [AUTHORIZATION, COOKIE, PROXY_AUTHORIZATI
 /// once.
 const REFLECTED_BYTES_MAX: usize = 32 * 1024;
 
-/// Answers a request that may not go any further: TRACE with the request, OPTIONS with nothing. `None` if it may.
-pub fn last_answer(request: &Request) -> Option<Reply> {
+/// Replies to a request that may not go any further: TRACE with the request, OPTIONS with nothing. `None` if it may.
+pub fn last_reply(request: &Request) -> Option<Reply> {
     if left(&request.method, &request.headers)? > 0 {
         return None;
     }

@@ -61,7 +61,7 @@ impl Exchange {
         if matches!(delivery, Delivery::Panicked) {
             return self.end(leg, Outcome::Panic, after);
         }
-        self.entry.answered(status, delivery, Instant::now());
+        self.entry.delivered(status, delivery, Instant::now());
         self.end(leg, Outcome::Status(status), after);
     }
 

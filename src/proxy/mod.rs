@@ -46,7 +46,7 @@ impl Proxy {
             self.0.via.append_to(&mut reply.headers, request.version);
             return answer_alone(reply_to, entry, reply, Some(refusal));
         }
-        if let Some(reply) = max_forwards::last_answer(&request) {
+        if let Some(reply) = max_forwards::last_reply(&request) {
             return answer_alone(reply_to, entry, reply, None);
         }
         Exchange::begin(&self.0, request, reply_to, entry);
@@ -88,7 +88,7 @@ pub(crate) fn answer_alone(reply_to: Box<dyn ReplyTo>, entry: Entry, reply: Repl
     let delivered = move |delivery| {
         match refusal {
             Some(refusal) => entry.refused(&refusal, Instant::now()),
-            None => entry.answered(status, &delivery, Instant::now()),
+            None => entry.delivered(status, &delivery, Instant::now()),
         }
         entry.finish(None, &[]);
     };

@@ -2,7 +2,7 @@
 
 use crate::config::draft::Draft;
 
-/// The most entries of a list of names or networks: a person wrote them.
+/// The most entries of a list of names or networks: an operator writes them.
 pub(in crate::config) const ENTRIES_MAX: usize = 64;
 
 /// One flag: all that help, environment, checks and `--check` need of it.
