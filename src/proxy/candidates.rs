@@ -14,7 +14,7 @@ impl Exchange {
         // Before the race knows of it: another leg may decide at once.
         self.legs[leg].hold(answer, after);
         match self.race.hold(leg) {
-            Some(end) => self.go_on_after(end),
+            Some(next) => self.act_on(next),
             None => self.lose_all(&[leg]),
         }
     }

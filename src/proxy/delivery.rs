@@ -25,7 +25,7 @@ impl Exchange {
             headers::put_upgrade(&mut headers, protocol);
         }
         let (exchange, status) = (self.clone(), answer.status);
-        let ended = surely(move |delivery| exchange.delivered(leg, status, &delivery, after));
+        let ended = told_once(move |delivery| exchange.delivered(leg, status, &delivery, after));
         let head = Reply { status, headers, body: ReplyBody::Withheld { length: None } };
         reply_to.join(head, Box::new(upgraded), ended);
     }
@@ -94,19 +94,19 @@ impl Exchange {
 
 /// Sends a reply. If that panics, whoever calls goes on with the other legs.
 fn send(reply_to: Box<dyn ReplyTo>, reply: Reply, delivered: impl FnOnce(Delivery) + Send + 'static) {
-    let _ = catch_unwind(AssertUnwindSafe(|| reply_to.send(reply, surely(delivered))));
+    let _ = catch_unwind(AssertUnwindSafe(|| reply_to.send(reply, told_once(delivered))));
 }
 
 /// Is told in any case: else the race would never be over.
-fn surely(delivered: impl FnOnce(Delivery) + Send + 'static) -> Delivered {
-    let mut told = Told(Some(Box::new(delivered)));
+fn told_once(delivered: impl FnOnce(Delivery) + Send + 'static) -> Delivered {
+    let mut told = DeliveryGuard(Some(Box::new(delivered)));
     Box::new(move |delivery| told.tell(delivery))
 }
 
 /// Whoever is told.
-struct Told(Option<Delivered>);
+struct DeliveryGuard(Option<Delivered>);
 
-impl Told {
+impl DeliveryGuard {
     fn tell(&mut self, delivery: Delivery) {
         if let Some(delivered) = self.0.take() {
             delivered(delivery);
@@ -114,7 +114,7 @@ impl Told {
     }
 }
 
-impl Drop for Told {
+impl Drop for DeliveryGuard {
     fn drop(&mut self) {
         self.tell(if thread::panicking() { Delivery::Panicked } else { Delivery::Stopped });
     }

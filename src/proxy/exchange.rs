@@ -73,12 +73,12 @@ impl Exchange {
         if !self.request.method().is_safe() {
             return Vec::new();
         }
-        let silent = |leg: usize| self.legs[leg].backend.breaker();
-        let is_full = |leg: &usize| !silent(*leg).try_admit(self.context.rules.unanswered_max, self.path, now);
+        let breaker_of = |leg: usize| self.legs[leg].backend.breaker();
+        let is_full = |leg: &usize| !breaker_of(*leg).try_admit(self.context.rules.unanswered_max, self.path, now);
         let mut deferred: Vec<usize> = (0..self.legs.len()).filter(is_full).collect();
         if deferred.len() == self.legs.len() {
             // The one that answered last is the likeliest to answer again.
-            let likeliest = (0..self.legs.len()).max_by_key(|leg| silent(*leg).last_answer());
+            let likeliest = (0..self.legs.len()).max_by_key(|leg| breaker_of(*leg).last_answer());
             deferred.retain(|leg| Some(*leg) != likeliest);
         }
         self.race.defer(deferred.clone());
@@ -88,16 +88,16 @@ impl Exchange {
     /// Starts legs, each as far as it goes without waiting. Doesn't block.
     fn start(self: &Arc<Self>, legs: impl Iterator<Item = usize>) {
         for leg in legs {
-            self.step(leg, |exchange, token| exchange.legs[leg].backend.pool().start(&exchange.request, token));
+            self.take_step(leg, |exchange, token| exchange.legs[leg].backend.pool().start(&exchange.request, token));
         }
     }
 
     /// Leaves a leg to the poller until the next event.
-    pub(super) fn park(self: &Arc<Self>, leg: usize, state: LegState, events: &Arc<dyn Readiness>) {
-        if let Some(state) = self.legs[leg].put(state) {
+    pub(super) fn park(self: &Arc<Self>, leg: usize, state: LegState, readiness: &Arc<dyn Readiness>) {
+        if let Some(state) = self.legs[leg].park(state) {
             return self.resume(leg, state);
         }
-        if !events.wait(self.clone(), leg) {
+        if !readiness.park(self.clone(), leg) {
             self.clone().wake(leg);
         }
     }
@@ -106,9 +106,9 @@ impl Exchange {
     pub(super) fn resume(self: &Arc<Self>, leg: usize, state: LegState) {
         let token = self.race.token(leg);
         match state {
-            LegState::Pending(mut waiting) if waiting.reads_file(&self.request) && !waiting.is_over(token) => {
-                match waiting.events(token) {
-                    Ok(events) => self.queue(leg, LegState::Pending(waiting), &events),
+            LegState::Pending(mut pending) if pending.reads_file(&self.request) && !pending.is_over(token) => {
+                match pending.readiness(token) {
+                    Ok(readiness) => self.queue_for_disk(leg, LegState::Pending(pending), &readiness),
                     Err(outcome) => self.end(leg, outcome, self.elapsed()),
                 }
             }
@@ -116,36 +116,36 @@ impl Exchange {
                 let exchange = self.clone();
                 (self.context.disk)(Box::new(move || exchange.upload(leg, upload, body)));
             }
-            state => self.go_on(leg, state),
+            state => self.run(leg, state),
         }
     }
 
     /// Has a leg go on on a thread for the disk. Until that has time for it, the leg hears of its deadline, and of its hang-up.
-    fn queue(self: &Arc<Self>, leg: usize, state: LegState, events: &Arc<dyn Readiness>) {
-        if let Some(state) = self.legs[leg].put(state) {
+    fn queue_for_disk(self: &Arc<Self>, leg: usize, state: LegState, readiness: &Arc<dyn Readiness>) {
+        if let Some(state) = self.legs[leg].park(state) {
             return self.resume(leg, state);
         }
-        let waits = events.wait(self.clone(), leg);
-        if self.legs[leg].queue() {
+        let is_parked = readiness.park(self.clone(), leg);
+        if self.legs[leg].try_queue() {
             let exchange = self.clone();
             (self.context.disk)(Box::new(move || {
-                let Some(state) = exchange.legs[leg].take_from_queue() else { return };
-                if let LegState::Pending(waiting) = &state {
-                    waiting.forget_events();
+                let Some(state) = exchange.legs[leg].dequeue() else { return };
+                if let LegState::Pending(pending) = &state {
+                    pending.withdraw();
                 }
-                exchange.go_on(leg, state);
+                exchange.run(leg, state);
             }));
         }
-        if !waits {
+        if !is_parked {
             self.clone().wake(leg);
         }
     }
 
-    fn go_on(self: &Arc<Self>, leg: usize, state: LegState) {
+    fn run(self: &Arc<Self>, leg: usize, state: LegState) {
         match state {
-            LegState::Pending(waiting) => {
+            LegState::Pending(pending) => {
                 let has_lost = self.race.is_decided();
-                self.step(leg, |exchange, token| waiting.go_on(&exchange.request, token, has_lost));
+                self.take_step(leg, |exchange, token| pending.step(&exchange.request, token, has_lost));
             }
             LegState::Uploading(upload, body) => self.upload(leg, upload, body),
             LegState::Draining(draining, ends) => self.drain(leg, draining, ends),
@@ -155,7 +155,7 @@ impl Exchange {
     }
 
     /// A leg takes a step, and waits in the poller for the next if it has to.
-    fn step(self: &Arc<Self>, leg: usize, step: impl FnOnce(&Self, &CancelToken) -> Result<LegStep, Outcome>) {
+    fn take_step(self: &Arc<Self>, leg: usize, step: impl FnOnce(&Self, &CancelToken) -> Result<LegStep, Outcome>) {
         let token = self.race.token(leg);
         let stepped = catch_unwind(AssertUnwindSafe(|| step(self, token))).unwrap_or_else(|_| {
             let _ = token.disarm();
@@ -163,9 +163,9 @@ impl Exchange {
         });
         let ended = match stepped {
             Ok(LegStep::Answered(answer)) => return self.answered(leg, answer),
-            Ok(LegStep::Yield(waiting)) => return self.resume(leg, LegState::Pending(waiting)),
-            Ok(LegStep::Blocked(mut waiting)) => match waiting.events(token) {
-                Ok(events) => return self.park(leg, LegState::Pending(waiting), &events),
+            Ok(LegStep::Yield(pending)) => return self.resume(leg, LegState::Pending(pending)),
+            Ok(LegStep::Blocked(mut pending)) => match pending.readiness(token) {
+                Ok(readiness) => return self.park(leg, LegState::Pending(pending), &readiness),
                 Err(outcome) => outcome,
             },
             Err(outcome) => outcome,
@@ -206,13 +206,13 @@ impl Exchange {
         // Its connection first: whoever reads the line of the log may count on it.
         drop(answer.upgraded.take());
         let body = answer.body;
-        self.drain_by(leg, ends, || body.drain(LOSER_BODY_BYTES_MAX, silence_max));
+        self.drain_with(leg, ends, || body.drain(LOSER_BODY_BYTES_MAX, silence_max));
     }
 
     /// A leg has won: all others have lost, and it answers the client.
     pub(super) fn win(self: &Arc<Self>, leg: usize, answer: Answer, won: Won<Box<dyn ReplyTo>>, after: Duration) {
         // Before its client can ask again.
-        self.hear(leg);
+        self.note_answer(leg);
         for loser in won.losers {
             let Leg { backend, pending, file, .. } = &self.legs[loser];
             backend.breaker().add(pending, self.path);
@@ -230,7 +230,7 @@ impl Exchange {
     }
 
     /// Its backend answers.
-    pub(super) fn hear(&self, leg: usize) {
+    pub(super) fn note_answer(&self, leg: usize) {
         self.legs[leg].backend.breaker().note_answer(self.path, Instant::now());
     }
 
@@ -249,14 +249,14 @@ impl Exchange {
         let Leg { backend, pending, file, .. } = &self.legs[leg];
         backend.breaker().remove(pending);
         if let Some(file) = file {
-            file.give_back();
+            file.release();
         }
-        self.go_on_after(self.race.end(leg, outcome, after));
+        self.act_on(self.race.end(leg, outcome, after));
     }
 
     /// Does what the race says after a leg's end, or its second-best answer.
-    pub(super) fn go_on_after(self: &Arc<Self>, end: Next<Box<dyn ReplyTo>, Outcome>) {
-        match end {
+    pub(super) fn act_on(self: &Arc<Self>, next: Next<Box<dyn ReplyTo>, Outcome>) {
+        match next {
             Next::Running => {}
             Next::StartDeferred(legs) => self.start(legs.into_iter()),
             Next::Choose(legs) => self.choose(&legs),

@@ -1,6 +1,6 @@
 //! One backend's part of a race: who it is, and between two of its steps what it waits for.
 
-use crate::runtime::sync::{Arc, Mutex, MutexGuard};
+use crate::runtime::sync::{Arc, Mutex};
 use std::fmt;
 use std::time::Duration;
 
@@ -46,8 +46,8 @@ impl Leg {
     }
 
     /// Leaves it until an event, or gives it back if one came while a thread worked for it.
-    pub(super) fn put(&self, state: LegState) -> Option<LegState> {
-        let mut parked = self.parked();
+    pub(super) fn park(&self, state: LegState) -> Option<LegState> {
+        let mut parked = self.parked.lock();
         if std::mem::take(&mut parked.is_notified) {
             return Some(state);
         }
@@ -57,44 +57,40 @@ impl Leg {
 
     /// Leaves it with its answer until the race says what becomes of it.
     pub(super) fn hold(&self, answer: Answer, after: Duration) {
-        self.parked().state = Some(LegState::Candidate(answer, after));
+        self.parked.lock().state = Some(LegState::Candidate(answer, after));
     }
 
     /// Whoever takes it goes on with it. If a thread works for it, that hears of the event.
     pub(super) fn take_or_notify(&self) -> Option<LegState> {
-        let mut parked = self.parked();
+        let mut parked = self.parked.lock();
         let state = parked.state.take();
         parked.is_notified |= state.is_none();
         state
     }
 
     /// It is to have a turn on a thread for the disk: whether it hasn't one already.
-    pub(super) fn queue(&self) -> bool {
-        !std::mem::replace(&mut self.parked().is_queued, true)
+    pub(super) fn try_queue(&self) -> bool {
+        !std::mem::replace(&mut self.parked.lock().is_queued, true)
     }
 
     /// That turn has come; there may be nothing left to do.
-    pub(super) fn take_from_queue(&self) -> Option<LegState> {
-        let mut parked = self.parked();
+    pub(super) fn dequeue(&self) -> Option<LegState> {
+        let mut parked = self.parked.lock();
         parked.is_queued = false;
         parked.state.take()
     }
 
     /// Takes the answer that waits for what the others say.
     pub(super) fn take_candidate(&self) -> Option<(Answer, Duration)> {
-        let state = self.parked().state.take_if(|state| matches!(state, LegState::Candidate(..)));
+        let state = self.parked.lock().state.take_if(|state| matches!(state, LegState::Candidate(..)));
         if let Some(LegState::Candidate(answer, after)) = state { Some((answer, after)) } else { None }
-    }
-
-    fn parked(&self) -> MutexGuard<'_, Parked> {
-        self.parked.lock()
     }
 }
 
 impl fmt::Display for LegState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            LegState::Pending(waiting) => waiting.fmt(f),
+            LegState::Pending(pending) => pending.fmt(f),
             LegState::Candidate(answer, _) => {
                 write!(f, "has {}, and waits for what the others say", answer.status.as_u16())
             }
@@ -106,7 +102,8 @@ impl fmt::Display for LegState {
 
 impl fmt::Debug for Leg {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let state = self.parked().state.as_ref().map_or_else(|| "runs, or has ended".to_owned(), LegState::to_string);
+        let state =
+            self.parked.lock().state.as_ref().map_or_else(|| "runs, or has ended".to_owned(), LegState::to_string);
         f.debug_struct("Leg").field("backend", self.backend.address()).field("state", &state).finish_non_exhaustive()
     }
 }

@@ -19,13 +19,13 @@ impl Exchange {
     /// Sends the rest of a request to a backend that has answered; then a loser's body is read to its end. Doesn't block, but on the
     /// disk if the request is in a file.
     pub(super) fn upload(self: &Arc<Self>, leg: usize, upload: Upload, body: Option<AnswerBody>) {
-        match upload.go_on() {
+        match upload.send_more() {
             Uploaded::Yield(upload) => self.resume(leg, LegState::Uploading(upload, body)),
             Uploaded::Blocked(upload, until) => {
-                let events = upload.events(until);
-                self.park(leg, LegState::Uploading(upload, body), &events);
+                let readiness = upload.readiness(until);
+                self.park(leg, LegState::Uploading(upload, body), &readiness);
             }
-            Uploaded::Done => self.drain_by(leg, None, || {
+            Uploaded::Done => self.drain_with(leg, None, || {
                 body.and_then(|body| body.drain(LOSER_BODY_BYTES_MAX, EARLY_LOSER_SILENCE_MAX))
             }),
         }
@@ -39,11 +39,11 @@ impl Exchange {
             drop(draining);
             return self.end_late(leg, ends.map(|(_, after)| (Outcome::Cancelled, after)));
         }
-        self.drain_by(leg, ends, || draining.go_on());
+        self.drain_with(leg, ends, || draining.read_more());
     }
 
     /// Reads what has come of a loser's body, as far as is worth it, and leaves the rest to the poller.
-    pub(super) fn drain_by(
+    pub(super) fn drain_with(
         self: &Arc<Self>,
         leg: usize,
         ends: Option<(Outcome, Duration)>,
@@ -51,11 +51,11 @@ impl Exchange {
     ) {
         match catch_unwind(AssertUnwindSafe(drain)) {
             Ok(Some(draining)) => {
-                let events = draining.events();
-                self.park(leg, LegState::Draining(draining, ends), &events);
+                let readiness = draining.readiness();
+                self.park(leg, LegState::Draining(draining, ends), &readiness);
             }
             Ok(None) => {
-                self.hear(leg);
+                self.note_answer(leg);
                 self.end_late(leg, ends);
             }
             Err(_) => self.end_late(leg, ends.map(|(_, after)| (Outcome::Panic, after))),

@@ -7,7 +7,7 @@ mod reaper;
 use std::time::{Duration, Instant};
 
 use crate::runtime::cancel::{CancelToken, Losers};
-use crate::runtime::sync::{Mutex, MutexGuard};
+use crate::runtime::sync::Mutex;
 
 pub use reaper::Reaper;
 
@@ -118,12 +118,12 @@ impl<P, O: Clone> Race<P, O> {
 
     /// Whether it is known how the race ends for its client.
     pub fn is_decided(&self) -> bool {
-        self.state().verdict.is_some()
+        self.state.lock().verdict.is_some()
     }
 
     /// Holds legs back, before any leg has started or the race can be abandoned: they run only if no other succeeds.
     pub fn defer(&self, legs: Vec<usize>) {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         assert!(state.verdict.is_none(), "nobody would end them any more");
         assert!(legs.len() < state.running, "one leg runs at least");
         state.deferred = legs;
@@ -131,7 +131,7 @@ impl<P, O: Clone> Race<P, O> {
 
     /// A leg has succeeded. The first has won; for all others it is too late.
     pub fn claim(&self, leg: usize) -> Option<Won<P>> {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         if state.verdict.is_some() {
             return None;
         }
@@ -148,7 +148,7 @@ impl<P, O: Clone> Race<P, O> {
     /// A leg has had a success that is second-best: it is a candidate until another leg claims, or none can any more. `None`:
     /// the race is decided, and the leg has lost.
     pub fn hold(&self, leg: usize) -> Option<Next<P, O>> {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         if state.verdict.is_some() {
             return None;
         }
@@ -158,7 +158,7 @@ impl<P, O: Clone> Race<P, O> {
 
     /// A leg has ended, exactly once each; the winner after it has delivered.
     pub fn end(&self, leg: usize, outcome: O, after: Duration) -> Next<P, O> {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         assert!(state.results[leg].is_none(), "a leg ends once");
         state.results[leg] = Some(LegResult { outcome, after });
         state.running -= 1;
@@ -175,7 +175,7 @@ impl<P, O: Clone> Race<P, O> {
 
     /// There is nobody to answer any more. Gives what is left; the legs that run are still to be hung up on.
     pub fn abandon(&self) -> Abandoned<P> {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         state.verdict.get_or_insert(Verdict::Abandoned);
         let State { prize, deferred, candidates, .. } = &mut *state;
         Abandoned { prize: prize.take(), deferred: std::mem::take(deferred), candidates: std::mem::take(candidates) }
@@ -184,7 +184,7 @@ impl<P, O: Clone> Race<P, O> {
     /// Hangs up on those whom nobody waits for any more after [`Race::abandon`]: on every leg; in a decided race on the
     /// winner alone, since the losers' time is the reaper's.
     pub fn hang_up_abandoned(&self) {
-        let verdict = self.state().verdict;
+        let verdict = self.state.lock().verdict;
         match verdict {
             Some(Verdict::Won(winner)) => self.tokens[winner].cancel(),
             _ => self.hang_up(None),
@@ -198,10 +198,6 @@ impl<P, O: Clone> Race<P, O> {
                 token.cancel();
             }
         }
-    }
-
-    fn state(&self) -> MutexGuard<'_, State<P, O>> {
-        self.state.lock()
     }
 }
 
@@ -277,7 +273,7 @@ mod tests {
         /// Those that wait to be chosen.
         candidates: Vec<usize>,
         prizes: usize,
-        called_up: usize,
+        deferred_starts: usize,
         ends: Vec<(Verdict, Vec<LegResult<usize>>)>,
     }
 
@@ -300,9 +296,9 @@ mod tests {
                 }
                 Step::Hold(leg) => match self.race.hold(leg) {
                     None => self.end(leg),
-                    Some(end) => {
+                    Some(next) => {
                         self.candidates.push(leg);
-                        self.go_on(end);
+                        self.act_on(next);
                     }
                 },
                 Step::Fail(leg) => self.end(leg),
@@ -319,12 +315,12 @@ mod tests {
 
         fn end(&mut self, leg: usize) {
             self.deferred.retain(|deferred| *deferred != leg);
-            let end = self.race.end(leg, leg, Duration::ZERO);
-            self.go_on(end);
+            let next = self.race.end(leg, leg, Duration::ZERO);
+            self.act_on(next);
         }
 
-        fn go_on(&mut self, end: Next<&'static str, usize>) {
-            match end {
+        fn act_on(&mut self, next: Next<&'static str, usize>) {
+            match next {
                 Next::Running => {}
                 Next::Choose(legs) => {
                     assert!(self.deferred.is_empty(), "those that were held back might do better");
@@ -334,7 +330,7 @@ mod tests {
                 }
                 Next::StartDeferred(legs) => {
                     assert_eq!(legs, self.deferred, "exactly those that were held back are called up");
-                    self.called_up += 1;
+                    self.deferred_starts += 1;
                     self.deferred.clear();
                 }
                 Next::LastLost(_, results) => {
@@ -367,7 +363,7 @@ mod tests {
             let race = Race::new(legs, "prize", Instant::now());
             let deferred: Vec<usize> = (legs - deferred..legs).collect();
             race.defer(deferred.clone());
-            let mut runner = Runner { race, deferred, candidates: Vec::new(), prizes: 0, called_up: 0, ends: Vec::new() };
+            let mut runner = Runner { race, deferred, candidates: Vec::new(), prizes: 0, deferred_starts: 0, ends: Vec::new() };
             let mut steps = std::collections::VecDeque::from(steps);
             let (mut first, mut second) = (None, None);
             while let Some(step) = steps.pop_front() {
@@ -377,7 +373,7 @@ mod tests {
                         steps.push_back(step);
                         continue;
                     }
-                    if runner.race.state().results[leg].is_some() {
+                    if runner.race.state.lock().results[leg].is_some() {
                         continue;
                     }
                 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::Linger;
 use crate::runtime::cancel::Losers;
 use crate::runtime::poller::{Event, EventHandler, Poller, Registration};
-use crate::runtime::sync::{Arc, Mutex, MutexGuard, Weak};
+use crate::runtime::sync::{Arc, Mutex, Weak};
 
 /// The losers that linger.
 pub struct Reaper {
@@ -22,8 +22,8 @@ pub struct Reaper {
 struct Queues {
     safe: VecDeque<Lingering>,
     not_safe: VecDeque<Lingering>,
-    /// The house is closed: nobody lingers any more.
-    closed: bool,
+    /// The shutdown is at its end: nobody lingers any more.
+    is_cut: bool,
 }
 
 /// A race's losers. It is not kept alive by them: once all legs have ended there is nobody to hang up on.
@@ -44,8 +44,8 @@ impl Reaper {
     /// The race is decided: its losers are hung up on at once or when their linger is over.
     pub fn take(&self, losers: &Arc<impl Losers + 'static>, winner: Option<usize>, is_safe: bool, now: Instant) {
         let linger = if is_safe { self.linger.safe } else { self.linger.not_safe };
-        let mut queues = self.queues();
-        if linger.is_zero() || queues.closed {
+        let mut queues = self.lingering.lock();
+        if linger.is_zero() || queues.is_cut {
             drop(queues);
             return losers.hang_up(winner);
         }
@@ -53,18 +53,14 @@ impl Reaper {
         let queue = if is_safe { &mut queues.safe } else { &mut queues.not_safe };
         queue.push_back(Lingering { until: now + linger, winner, race });
         if queue.len() == 1 {
-            self.set_alarm(&queues);
+            self.update_deadline(&queues);
         }
     }
 
-    fn set_alarm(&self, queues: &Queues) {
+    fn update_deadline(&self, queues: &Queues) {
         let first = |queue: &VecDeque<Lingering>| queue.front().map(|first| first.until);
         let next = first(&queues.safe).into_iter().chain(first(&queues.not_safe)).min();
         self.registration.set_deadline(next);
-    }
-
-    fn queues(&self) -> MutexGuard<'_, Queues> {
-        self.lingering.lock()
     }
 }
 
@@ -83,19 +79,19 @@ impl Queues {
 impl EventHandler for Reaper {
     fn on_event(self: Arc<Self>, event: Event) {
         let over: Vec<Lingering> = {
-            let mut queues = self.queues();
+            let mut queues = self.lingering.lock();
             let over = match event {
                 Event::Expired => queues.over(Instant::now()),
                 // Nobody will use their lines; a request that isn't safe still reaches its backends.
                 Event::Drain => queues.safe.drain(..).collect(),
                 Event::Cut => {
-                    queues.closed = true;
+                    queues.is_cut = true;
                     let Queues { safe, not_safe, .. } = &mut *queues;
                     safe.drain(..).chain(not_safe.drain(..)).collect()
                 }
                 Event::Ready { .. } => Vec::new(),
             };
-            self.set_alarm(&queues);
+            self.update_deadline(&queues);
             over
         };
         for lingering in over {

@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use super::sync::{Arc, Mutex, MutexGuard};
+use super::sync::{Arc, Mutex};
 
 /// What a leg waits on, and how to end that wait. Called under the token's lock: it must not block.
 pub trait HangUp: Send + Sync {
@@ -37,7 +37,7 @@ pub struct Cancelled;
 impl CancelToken {
     /// Hangs up, now and on whatever is armed later. Any thread, any number of times.
     pub fn cancel(&self) {
-        let mut state = self.state();
+        let mut state = self.0.lock();
         if let State::Armed(wait) = std::mem::replace(&mut *state, State::Cancelled) {
             // Under the lock: once `disarm` has returned, no late cancel can hit the next user of the same socket.
             wait.hang_up();
@@ -46,7 +46,7 @@ impl CancelToken {
 
     /// Names what the leg waits on from now on.
     pub fn arm(&self, wait: Arc<dyn HangUp>) -> Result<(), Cancelled> {
-        let mut state = self.state();
+        let mut state = self.0.lock();
         if matches!(*state, State::Cancelled) {
             return Err(Cancelled);
         }
@@ -56,7 +56,7 @@ impl CancelToken {
 
     /// The leg waits no more. An error if it was hung up on before: then what was armed is unusable.
     pub fn disarm(&self) -> Result<(), Cancelled> {
-        let mut state = self.state();
+        let mut state = self.0.lock();
         if matches!(*state, State::Cancelled) {
             return Err(Cancelled);
         }
@@ -66,11 +66,7 @@ impl CancelToken {
 
     /// Whether the leg has been hung up on.
     pub fn is_cancelled(&self) -> bool {
-        matches!(*self.state(), State::Cancelled)
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock()
+        matches!(*self.0.lock(), State::Cancelled)
     }
 }
 

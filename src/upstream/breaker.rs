@@ -4,8 +4,8 @@
 
 use std::time::{Duration, Instant};
 
+use crate::runtime::sync::Mutex;
 use crate::runtime::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use crate::runtime::sync::{Mutex, MutexGuard};
 
 /// How often a leg is admitted all the same: else the backend's recovery would go unnoticed.
 const PROBE_INTERVAL: Duration = Duration::from_secs(1);
@@ -20,7 +20,7 @@ const PATH_SHARE: usize = 8;
 pub struct PathKey(u8);
 
 /// How many times the bound may be pending in all at a backend that answers now and then: each costs a descriptor.
-const WAITING_MAX: usize = 8;
+const PENDING_FACTOR: usize = 8;
 
 /// One backend's circuit breaker: the legs that have lost their race there without an answer, and whether one more may start.
 #[derive(Debug)]
@@ -28,7 +28,7 @@ pub struct Breaker {
     /// The losers since the last answer. Both counts change under the lock.
     unanswered: AtomicUsize,
     /// All losers that haven't ended.
-    waiting: AtomicUsize,
+    pending: AtomicUsize,
     state: Mutex<State>,
 }
 
@@ -37,7 +37,7 @@ struct State {
     /// Grows with each answer that found some.
     generation: u64,
     /// When the backend answered last.
-    heard: Option<Instant>,
+    last_answer: Option<Instant>,
     probed: Option<Instant>,
     /// Legs that were let through beyond the bound since the last answer, for the sake of their path.
     guests: usize,
@@ -80,10 +80,10 @@ impl Breaker {
     /// backend that doesn't answer, but for what is under way, and those that it has answered before have places of their own. Takes the place or
     /// the probe.
     pub fn try_admit(&self, max: usize, path: PathKey, now: Instant) -> bool {
-        if self.unanswered.load(Ordering::Relaxed) < max && self.count() < max.saturating_mul(WAITING_MAX) {
+        if self.unanswered.load(Ordering::Relaxed) < max && self.count() < max.saturating_mul(PENDING_FACTOR) {
             return true;
         }
-        let mut state = self.state();
+        let mut state = self.state.lock();
         let guests = state.guests;
         let path = &mut state.paths[usize::from(path.0)];
         let guests_max = if path.is_known { max } else { max.div_ceil(2) };
@@ -102,8 +102,8 @@ impl Breaker {
 
     /// Notes that the backend has answered a request for this path, so it isn't hung.
     pub fn note_answer(&self, path: PathKey, now: Instant) {
-        let mut state = self.state();
-        state.heard = Some(now);
+        let mut state = self.state.lock();
+        state.last_answer = Some(now);
         state.guests = 0;
         state.paths[usize::from(path.0)] = Path { unanswered: 0, is_known: true };
         if self.unanswered.swap(0, Ordering::Relaxed) > 0 {
@@ -113,23 +113,23 @@ impl Breaker {
 
     /// When the backend answered last.
     pub fn last_answer(&self) -> Option<Instant> {
-        self.state().heard
+        self.state.lock().last_answer
     }
 
     /// How many losers haven't ended.
     pub fn count(&self) -> usize {
-        self.waiting.load(Ordering::Relaxed)
+        self.pending.load(Ordering::Relaxed)
     }
 
     /// Counts a leg whose race is decided, unless it has ended.
     pub fn add(&self, pending: &PendingRequest, path: PathKey) {
-        let mut state = self.state();
-        let breaker = PENDING + state.generation;
-        if pending.0.compare_exchange(RUNNING, breaker, Ordering::AcqRel, Ordering::Acquire).is_ok() {
+        let mut state = self.state.lock();
+        let since = PENDING + state.generation;
+        if pending.0.compare_exchange(RUNNING, since, Ordering::AcqRel, Ordering::Acquire).is_ok() {
             let path = &mut state.paths[usize::from(path.0)];
             path.unanswered = path.unanswered.saturating_add(1);
             self.unanswered.fetch_add(1, Ordering::Relaxed);
-            self.waiting.fetch_add(1, Ordering::Relaxed);
+            self.pending.fetch_add(1, Ordering::Relaxed);
         }
     }
 
@@ -139,23 +139,19 @@ impl Breaker {
         if was < PENDING {
             return;
         }
-        let state = self.state();
-        self.waiting.fetch_sub(1, Ordering::Relaxed);
+        let state = self.state.lock();
+        self.pending.fetch_sub(1, Ordering::Relaxed);
         if was == PENDING + state.generation {
             self.unanswered.fetch_sub(1, Ordering::Relaxed);
         }
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock()
     }
 }
 
 impl Default for Breaker {
     fn default() -> Breaker {
         let paths = [Path::default(); PATHS];
-        let state = State { generation: 0, heard: None, probed: None, guests: 0, paths };
-        Breaker { unanswered: AtomicUsize::new(0), waiting: AtomicUsize::new(0), state: Mutex::new(state) }
+        let state = State { generation: 0, last_answer: None, probed: None, guests: 0, paths };
+        Breaker { unanswered: AtomicUsize::new(0), pending: AtomicUsize::new(0), state: Mutex::new(state) }
     }
 }
 
@@ -177,7 +173,7 @@ mod tests {
 
     /// Whether a leg gets there that isn't a probe.
     fn try_admit(breaker: &Breaker, path: PathKey, now: Instant) -> bool {
-        breaker.state().probed = Some(now);
+        breaker.state.lock().probed = Some(now);
         breaker.try_admit(128, path, now)
     }
 
@@ -229,7 +225,7 @@ mod tests {
     fn a_path_that_is_left_unanswered_costs_no_other_path_its_legs() {
         let (breaker, now) = (Breaker::default(), Instant::now());
         for _ in 0..1000 {
-            let _waiting = add(&breaker, SLOW, 128);
+            let _pending = add(&breaker, SLOW, 128);
             assert!(!try_admit(&breaker, SLOW, now) && try_admit(&breaker, QUICK, now));
             // It has lost before its answer is here.
             let pending = PendingRequest::default();

@@ -69,7 +69,7 @@ impl Endpoint {
     }
 
     /// Our side of a TLS handshake, if the backend wants one.
-    pub(crate) fn handshake(&self) -> Result<Option<Box<ClientConnection>>, Outcome> {
+    pub(crate) fn tls_session(&self) -> Result<Option<Box<ClientConnection>>, Outcome> {
         if self.address.is_tls() { self.upstream.tls.connection(self.address.host()).map(Some) } else { Ok(None) }
     }
 }

@@ -29,7 +29,7 @@ impl FilePermit {
     }
 
     /// The leg has ended.
-    pub fn give_back(&self) {
+    pub fn release(&self) {
         *self.0.lock() = Taken::NoMore;
     }
 }

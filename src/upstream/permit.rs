@@ -27,14 +27,14 @@ impl Permit {
     /// One more, whether there may be one or not, and how many there were: in all, and of this backend.
     pub(crate) fn count(upstream: &Arc<Upstream>, own: &Arc<AtomicUsize>) -> (Permit, usize, usize) {
         let permit = Permit { upstream: upstream.clone(), own: own.clone() };
-        let all_before = upstream.pool.fetch_add(1, Ordering::Relaxed);
+        let all_before = upstream.connections.fetch_add(1, Ordering::Relaxed);
         (permit, all_before, own.fetch_add(1, Ordering::Relaxed))
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.upstream.pool.fetch_sub(1, Ordering::Relaxed);
+        self.upstream.connections.fetch_sub(1, Ordering::Relaxed);
         self.own.fetch_sub(1, Ordering::Relaxed);
     }
 }

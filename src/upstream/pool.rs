@@ -1,6 +1,6 @@
 //! The lines to one backend: those that idle are used again. Knows nothing of what travels on them.
 
-use crate::runtime::sync::{Arc, Mutex, MutexGuard, Weak};
+use crate::runtime::sync::{Arc, Mutex, Weak};
 use std::fmt;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -86,11 +86,11 @@ impl Pool {
     pub(crate) fn take(&self, repeatable: bool, now: Instant) -> Option<PooledConnection> {
         loop {
             let idle = {
-                let mut idle = self.idle();
+                let mut idle = self.idle.lock();
                 let at = best_of(&idle, repeatable, now)?;
                 idle.remove(at)
             };
-            if idle.pooled.connection().is_quiet() {
+            if idle.pooled.connection().probe_idle() {
                 self.endpoint.resolver().refresh(now);
                 self.endpoint.upstream().reused.fetch_add(1, Ordering::Relaxed);
                 return Some(idle.pooled);
@@ -99,14 +99,14 @@ impl Pool {
     }
 
     /// Keeps a line for the next request, if its last answer came to its end.
-    pub(crate) fn keep(&self, mut pooled: PooledConnection, now: Instant) {
+    pub(crate) fn put(&self, mut pooled: PooledConnection, now: Instant) {
         let idle_connections_max = self.endpoint.upstream().options.idle_connections_max;
         if idle_connections_max == 0 || !pooled.is_reusable() {
             return;
         }
-        pooled.rest();
+        pooled.make_idle();
         let until = now + pooled.idle_time_max();
-        let mut idle = self.idle();
+        let mut idle = self.idle.lock();
         // Under the lock, or one that is given back while the name moves could stay.
         if !self.endpoint.resolver().has(pooled.peer()) {
             return;
@@ -124,13 +124,13 @@ impl Pool {
 
     /// The line that was kept last, however long it may idle, for tests.
     #[cfg(any(test, fuzzing))]
-    pub(crate) fn kept(&self) -> Option<PooledConnection> {
-        self.idle().pop().map(|idle| idle.pooled)
+    pub(crate) fn take_last(&self) -> Option<PooledConnection> {
+        self.idle.lock().pop().map(|idle| idle.pooled)
     }
 
     /// Drops the idle lines whose time is over, and those to an address that has left the backend's name.
     fn sweep(&self, now: Instant) {
-        let mut idle = self.idle();
+        let mut idle = self.idle.lock();
         let is_over = |idle: &mut Idle| idle.until <= now || !self.endpoint.resolver().has(idle.pooled.peer());
         let over: Vec<Idle> = idle.extract_if(.., is_over).collect();
         self.sweep.set_deadline(idle.iter().map(|idle| idle.until).min());
@@ -156,15 +156,11 @@ impl Pool {
     pub(crate) fn counted_permit(&self) -> Permit {
         self.endpoint.counted_permit()
     }
-
-    fn idle(&self) -> MutexGuard<'_, Vec<Idle>> {
-        self.idle.lock()
-    }
 }
 
 impl fmt::Debug for Pool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Lines").field("address", self.endpoint.address()).finish_non_exhaustive()
+        f.debug_struct("Pool").field("address", self.endpoint.address()).finish_non_exhaustive()
     }
 }
 
@@ -181,7 +177,7 @@ fn best_of(idle: &[Idle], repeatable: bool, now: Instant) -> Option<usize> {
         let has_rested = !idle.pooled.is_suspect() || idle.since + SUSPECT_TIME <= now;
         has_rested && now < idle.until && (repeatable || now <= idle.since + IDLE_TIME_MAX_ONCE)
     };
-    let is_near = |idle: &Idle| is_usable(idle) && idle.pooled.connection().is_here();
+    let is_near = |idle: &Idle| is_usable(idle) && idle.pooled.connection().is_on_current_thread();
     let are_many = idle.len() > FEW_CONNECTIONS;
     let (ripe, young) = idle.split_at(idle.partition_point(|idle| idle.since + RIPE_TIME <= now));
     let nearest = |idle: &[Idle]| {
@@ -217,8 +213,8 @@ mod tests {
                 Reached::Connected(connection) => return pool.adopt(connection),
                 Reached::ResolvesAgain(_) => panic!("it is refused"),
                 Reached::Pending(mut connecting) => {
-                    wait_for(&connecting.events(&token).expect("a wait"));
-                    reached = connecting.go_on(&token);
+                    wait_for(&connecting.readiness(&token).expect("a wait"));
+                    reached = connecting.resume(&token);
                 }
             }
         }

@@ -62,7 +62,7 @@ impl PooledConnection {
         // The rest of a request that isn't out would be taken for the next one's begin.
         let is_through = self.is_free && connection.is_request_out() && self.next_use != NextUse::Never;
         // And bytes behind the answer for the next one.
-        is_through && connection.peek_again(<[u8]>::is_empty)
+        is_through && connection.with_peeked(<[u8]>::is_empty)
     }
 
     /// The same line, of which it is known now whether its answer came to its end.
@@ -72,9 +72,9 @@ impl PooledConnection {
     }
 
     /// It idles. Memory and files of the last request's body are free from now on.
-    pub(crate) fn rest(&mut self) {
+    pub(crate) fn make_idle(&mut self) {
         self.was_used = true;
-        self.connection.get().let_go();
+        self.connection.get().drop_request();
     }
 
     /// The backend's address at the other end.
@@ -103,7 +103,7 @@ impl PooledConnection {
     }
 
     /// Heeds what the head of an answer says of the connection.
-    pub(crate) fn heed(&mut self, head: &ResponseHead) {
+    pub(crate) fn apply_head(&mut self, head: &ResponseHead) {
         if let Some(idle_time) = head.idle_time {
             self.idle_time_max = IDLE_TIME_MAX.min(idle_time);
         }

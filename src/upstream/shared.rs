@@ -35,7 +35,7 @@ pub struct Upstream {
     pub(crate) lookups: Lookups,
     pub(crate) poller: Poller,
     /// And files that each take the place of one.
-    pub(crate) pool: AtomicUsize,
+    pub(crate) connections: AtomicUsize,
     pub(crate) opened: AtomicU64,
     pub(crate) reused: AtomicU64,
 }
@@ -55,7 +55,7 @@ impl Upstream {
             tls,
             lookups: Lookups::by(lookup),
             poller,
-            pool: AtomicUsize::new(0),
+            connections: AtomicUsize::new(0),
             opened,
             reused,
         }))

@@ -1,7 +1,7 @@
 //! The rest of a request whose answer is here already: it goes on to its backend beside the answer. Knows nothing of clients,
 //! nor of why it may have to stop.
 
-use crate::runtime::sync::{Arc, Mutex, MutexGuard};
+use crate::runtime::sync::{Arc, Mutex};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
@@ -81,7 +81,7 @@ impl Upload {
     }
 
     /// Sends what the connection takes. Blocks only on the disk.
-    pub fn go_on(self) -> Uploaded {
+    pub fn send_more(self) -> Uploaded {
         if self.stop.is_stopped.load(Ordering::Acquire) {
             return Uploaded::Done;
         }
@@ -93,7 +93,7 @@ impl Upload {
     }
 
     /// What tells when there may be room again, or that it is stopped, or that its time is over. Doesn't block.
-    pub fn events(&self, until: Instant) -> Arc<dyn Readiness> {
+    pub fn readiness(&self, until: Instant) -> Arc<dyn Readiness> {
         self.stop.connection.set_deadline(until);
         self.stop.connection.clone()
     }
@@ -117,8 +117,8 @@ impl Losers for UploadStop {
 
 impl SharedConnection {
     /// The answer is over: the line comes back if the upload is over as well.
-    pub(crate) fn leave(&self, pooled: PooledConnection) -> Option<PooledConnection> {
-        let mut holder = self.holder();
+    pub(crate) fn end_answer(&self, pooled: PooledConnection) -> Option<PooledConnection> {
+        let mut holder = self.0.lock();
         if matches!(*holder, Holder::AnswerAlone) {
             return Some(pooled);
         }
@@ -127,15 +127,11 @@ impl SharedConnection {
     }
 
     /// The upload is over.
-    fn end(&self, pool: &Pool) {
-        let holder = std::mem::replace(&mut *self.holder(), Holder::AnswerAlone);
+    fn end_upload(&self, pool: &Pool) {
+        let holder = std::mem::replace(&mut *self.0.lock(), Holder::AnswerAlone);
         if let Holder::Upload(pooled) = holder {
-            pool.keep(pooled, Instant::now());
+            pool.put(pooled, Instant::now());
         }
-    }
-
-    fn holder(&self) -> MutexGuard<'_, Holder> {
-        self.0.lock()
     }
 }
 
@@ -146,6 +142,6 @@ impl Drop for Upload {
             // A backend mustn't take what it has got for the whole.
             self.stop.connection.reset_at_close();
         }
-        self.pooled.end(&self.pool);
+        self.pooled.end_upload(&self.pool);
     }
 }

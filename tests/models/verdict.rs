@@ -80,9 +80,9 @@ impl Exchange {
         if plan == Plan::Succeed {
             self.claim(scope, leg);
         } else if plan == Plan::Hold
-            && let Some(end) = self.race.hold(leg)
+            && let Some(next) = self.race.hold(leg)
         {
-            return self.go_on_after(scope, end);
+            return self.act_on(scope, next);
         }
         self.end(scope, leg);
     }
@@ -97,11 +97,11 @@ impl Exchange {
 
     fn end<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>, leg: usize) {
         self.breaker.remove(&self.pending[leg]);
-        self.go_on_after(scope, self.race.end(leg, leg, Duration::ZERO));
+        self.act_on(scope, self.race.end(leg, leg, Duration::ZERO));
     }
 
-    fn go_on_after<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>, end: Next<(), usize>) {
-        match end {
+    fn act_on<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>, next: Next<(), usize>) {
+        match next {
             Next::Running => {}
             Next::Choose(legs) => {
                 self.skip(scope, legs[1..].iter().copied());

@@ -54,7 +54,7 @@ fn send_and_wait(connection: &Arc<Connection>, token: &CancelToken, head_by: Ins
         return false;
     }
     let leg = Leg::new();
-    connection.begin(RequestBytes::new(b"request".to_vec(), None));
+    connection.begin_request(RequestBytes::new(b"request".to_vec(), None));
     loop {
         leg.wait(connection, head_by);
         if !connection.is_request_out() {
@@ -83,13 +83,13 @@ impl Waiter for Woken {
 
 impl Leg {
     fn new() -> Leg {
-        let (woken, goes_on) = bounded(2);
-        Leg(Arc::new(Woken(woken)), goes_on)
+        let (sender, woken) = bounded(2);
+        Leg(Arc::new(Woken(sender)), woken)
     }
 
     fn wait(&self, connection: &Connection, until: Instant) {
         connection.set_deadline(until);
-        if connection.wait(self.0.clone(), 0) {
+        if connection.park(self.0.clone(), 0) {
             self.1.recv().expect("the leg goes on");
         }
         assert!(self.1.try_recv().is_err(), "the leg goes on once for each wait");
@@ -178,7 +178,7 @@ fn send_all(connection: &Arc<Connection>, token: &CancelToken, course: Course) -
     let silence_max = if course == Course::TimedOut { Duration::from_nanos(1) } else { LONG };
     let body = chance(2).then_some(InFile).map(|body| Arc::new(body) as Arc<dyn Body>);
     let head = if body.is_some() { b"head".to_vec() } else { [b"head", &PATTERN[..]].concat() };
-    connection.begin(RequestBytes::new(head, body));
+    connection.begin_request(RequestBytes::new(head, body));
     let judge: Judge = |peeked: Peeked| (peeked.bytes == b"no" || peeked.end.is_some()).then_some(Early::Ends);
     let progress = loop {
         match connection.send_more(Some(judge), silence_max) {

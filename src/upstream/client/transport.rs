@@ -35,7 +35,7 @@ impl Connector<()> for PreconnectedConnector {
 
 impl fmt::Debug for PreconnectedConnector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("OneConnection").finish_non_exhaustive()
+        f.debug_struct("PreconnectedConnector").finish_non_exhaustive()
     }
 }
 
@@ -64,7 +64,7 @@ impl Transport {
     /// Gives the head, and nothing of the body: that may go past ureq.
     fn give_head(&mut self) {
         let room = self.buffers.room(self.head_bytes);
-        self.connection.peek_again(|here| room.copy_from_slice(&here[..room.len()]));
+        self.connection.with_peeked(|here| room.copy_from_slice(&here[..room.len()]));
         self.connection.consume(self.head_bytes);
         self.buffers.input_appended(std::mem::take(&mut self.head_bytes));
     }
@@ -80,7 +80,7 @@ impl Transport {
             return if held > 0 { Err(error_of(io::ErrorKind::UnexpectedEof.into())) } else { Ok((0, 0)) };
         }
         chunks.put_held(room);
-        let clean = chunks.clean(&mut room[..held + count]).map_err(|violation| Error::Other(violation.into()))?;
+        let clean = chunks.normalize(&mut room[..held + count]).map_err(|violation| Error::Other(violation.into()))?;
         Ok((count, clean))
     }
 }
@@ -89,7 +89,7 @@ impl Drop for Transport {
     fn drop(&mut self) {
         // What came behind the answer, which ends the connection; ureq has no use for it.
         self.connection.unread(std::mem::take(&mut self.buffers).into_unread());
-        self.connection.note_held(0);
+        self.connection.set_held(0);
     }
 }
 
@@ -112,13 +112,13 @@ impl UreqTransport for Transport {
             let (count, clean) = match self.read() {
                 Ok(read) => read,
                 Err(error) => {
-                    self.buffers.rest();
+                    self.buffers.release_memory();
                     return Err(error);
                 }
             };
             if clean > 0 {
                 self.buffers.input_appended(clean);
-                self.connection.note_held(self.buffers.input().len());
+                self.connection.set_held(self.buffers.input().len());
                 return Ok(true);
             }
             if count == 0 {
@@ -167,7 +167,7 @@ impl CallBuffers {
     }
 
     /// Keeps no memory, if there is nothing in it.
-    fn rest(&mut self) {
+    fn release_memory(&mut self) {
         if self.consumed == self.filled {
             (self.input, self.filled, self.consumed) = (Vec::new(), 0, 0);
         }

@@ -73,18 +73,18 @@ impl ByteStream {
     }
 
     /// From now on the bytes come in records.
-    pub(crate) fn begin(&self, tls: Box<ClientConnection>) {
+    pub(crate) fn start_tls(&self, tls: Box<ClientConnection>) {
         self.state().tls = Some(tls);
     }
 
     /// Whether the next bytes of the socket are the next that will be read.
-    pub(crate) fn is_bare(&self) -> bool {
+    pub(crate) fn is_unbuffered(&self) -> bool {
         let state = self.state();
         state.tls.is_none() && state.peeked.is_empty() && state.end.is_none()
     }
 
     /// Whoever takes it reads and writes by itself; with it come bytes that haven't been read, and the end behind them.
-    pub(crate) fn take(&self) -> (Option<Box<ClientConnection>>, Vec<u8>, Option<End>) {
+    pub(crate) fn take_parts(&self) -> (Option<Box<ClientConnection>>, Vec<u8>, Option<End>) {
         let State { tls, peeked, end, .. } = std::mem::take(&mut *self.state());
         (tls, peeked, end)
     }
@@ -97,7 +97,7 @@ impl ByteStream {
     }
 
     /// Looks at what has been taken in, and no further.
-    pub(crate) fn peek_again<T>(&self, look: impl FnOnce(&[u8]) -> T) -> T {
+    pub(crate) fn with_peeked<T>(&self, look: impl FnOnce(&[u8]) -> T) -> T {
         look(&self.state().peeked)
     }
 
@@ -148,7 +148,7 @@ impl ByteStream {
         match end {
             None => {}
             Some(End::Closed) => return Ok(0),
-            Some(End::Failed(error)) => return Err(again(error)),
+            Some(End::Failed(error)) => return Err(clone_of(error)),
         }
         match tls {
             Some(tls) => read_decrypted(tls, socket, buffer),
@@ -160,7 +160,7 @@ impl ByteStream {
     }
 
     /// How many bytes have come and haven't been read. `None`: records that aren't decrypted may hold some.
-    pub(crate) fn count(&self) -> Option<u64> {
+    pub(crate) fn unread_bytes(&self) -> Option<u64> {
         let in_socket = rustix::io::ioctl_fionread(&self.socket).ok()?;
         let State { tls, peeked, .. } = &mut *self.state();
         match tls {
@@ -200,7 +200,7 @@ impl State {
 }
 
 /// An error of a socket or of TLS, which can be told any number of times.
-fn again(error: &io::Error) -> io::Error {
+fn clone_of(error: &io::Error) -> io::Error {
     match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
         Some(inner) => io::Error::new(error.kind(), inner.clone()),
         None => error.kind().into(),

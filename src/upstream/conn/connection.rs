@@ -26,12 +26,12 @@ use crate::upstream::conn::request_writer::{Judge, Progress, RequestWriter};
 pub(crate) struct Connection {
     stream: ByteStream,
     writer: Mutex<RequestWriter>,
-    slot: LegParking,
+    parking: LegParking,
     registration: Registration,
     /// Who reads the answer's body, or the other side of a tunnel.
     reader: Mutex<Option<Ready>>,
     /// How many bytes of the answer ureq holds that haven't been read.
-    held: AtomicUsize,
+    held_bytes: AtomicUsize,
     is_hung_up: AtomicBool,
 }
 
@@ -44,10 +44,10 @@ impl Connection {
         let connection = Arc::new(Connection {
             stream: ByteStream::new(socket),
             writer: Mutex::default(),
-            slot: LegParking::default(),
+            parking: LegParking::default(),
             registration: poller.reserve_upstream(),
             reader: Mutex::default(),
-            held: AtomicUsize::new(0),
+            held_bytes: AtomicUsize::new(0),
             is_hung_up: AtomicBool::new(false),
         });
         connection.registration.start(connection.clone());
@@ -56,7 +56,7 @@ impl Connection {
     }
 
     /// Whether its turns are given on the current thread.
-    pub(crate) fn is_here(&self) -> bool {
+    pub(crate) fn is_on_current_thread(&self) -> bool {
         self.registration.is_on_current_thread()
     }
 
@@ -66,18 +66,18 @@ impl Connection {
 
     /// The connection has just been made. The turns that told of its end, or of bytes that came with the last of the
     /// handshake, are used up: the first leg to wait must look.
-    pub(crate) fn note_made(&self) {
-        self.slot.miss();
+    pub(crate) fn note_established(&self) {
+        self.parking.notify();
     }
 
     /// The last request is done with: its body is let go.
-    pub(crate) fn let_go(&self) {
+    pub(crate) fn drop_request(&self) {
         let writer = std::mem::take(&mut *self.writer.lock());
         drop(writer);
     }
 
     /// Sends of a request what is in memory, as far as that goes without waiting.
-    pub(crate) fn begin(&self, request: RequestBytes) {
+    pub(crate) fn begin_request(&self, request: RequestBytes) {
         let writer = RequestWriter::begin(request, &self.stream);
         *self.writer.lock() = writer;
     }
@@ -87,20 +87,20 @@ impl Connection {
     pub(crate) fn send_more(&self, judge: Option<Judge>, silence_max: Duration) -> Progress {
         // Not under the lock: whoever runs the leg does it, and nobody else asks meanwhile.
         let mut writer = std::mem::take(&mut *self.writer.lock());
-        let progress = writer.go_on(&self.stream, judge, silence_max);
+        let progress = writer.send_more(&self.stream, judge, silence_max);
         *self.writer.lock() = writer;
         progress
     }
 
     /// Has a leg go on that waits, as if something had happened.
     pub(crate) fn wake(&self) {
-        self.slot.wake();
+        self.parking.wake();
     }
 
     /// One look: no bytes that nobody asked for, and no end.
-    pub(crate) fn is_quiet(&self) -> bool {
+    pub(crate) fn probe_idle(&self) -> bool {
         // Before the look: what it doesn't see comes later.
-        self.slot.forget_missed();
+        self.parking.clear_notified();
         self.peek(|peeked| peeked.is_nothing())
     }
 
@@ -110,8 +110,8 @@ impl Connection {
     }
 
     /// Looks at what has been taken in, and no further.
-    pub(crate) fn peek_again<T>(&self, look: impl FnOnce(&[u8]) -> T) -> T {
-        self.stream.peek_again(look)
+    pub(crate) fn with_peeked<T>(&self, look: impl FnOnce(&[u8]) -> T) -> T {
+        self.stream.with_peeked(look)
     }
 
     /// Drops so many bytes that have been looked at.
@@ -125,18 +125,18 @@ impl Connection {
     }
 
     /// Notes how many bytes of the answer ureq holds that haven't been read.
-    pub(crate) fn note_held(&self, held: usize) {
-        self.held.store(held, Ordering::Release);
+    pub(crate) fn set_held(&self, held: usize) {
+        self.held_bytes.store(held, Ordering::Release);
     }
 
     /// Notes that so many of them have been read.
-    pub(crate) fn note_taken(&self, count: usize) {
-        self.held.fetch_sub(count.min(self.held.load(Ordering::Acquire)), Ordering::Release);
+    pub(crate) fn reduce_held(&self, count: usize) {
+        self.held_bytes.fetch_sub(count.min(self.held_bytes.load(Ordering::Acquire)), Ordering::Release);
     }
 
     /// Whether the bytes that come next are the body's next, as they are.
     pub(crate) fn is_movable(&self) -> bool {
-        self.held.load(Ordering::Acquire) == 0 && self.stream.is_bare()
+        self.held_bytes.load(Ordering::Acquire) == 0 && self.stream.is_unbuffered()
     }
 
     /// Moves bytes into a pipe that has room, without copying them.
@@ -173,8 +173,8 @@ impl Connection {
     }
 
     /// How many bytes of an answer have come and haven't been read, if that can be told.
-    pub(crate) fn count_unread(&self) -> Option<u64> {
-        Some(self.held.load(Ordering::Acquire) as u64 + self.stream.count()?)
+    pub(crate) fn unread_bytes(&self) -> Option<u64> {
+        Some(self.held_bytes.load(Ordering::Acquire) as u64 + self.stream.unread_bytes()?)
     }
 
     /// Nothing more will be written.
@@ -227,12 +227,12 @@ impl AsFd for Connection {
 }
 
 impl Readiness for Connection {
-    fn wait(&self, waiter: Arc<dyn Waiter>, leg: usize) -> bool {
-        self.slot.put(waiter, leg, || self.set_deadline(Instant::now()))
+    fn park(&self, waiter: Arc<dyn Waiter>, leg: usize) -> bool {
+        self.parking.park(waiter, leg, || self.set_deadline(Instant::now()))
     }
 
-    fn forget(&self) {
-        self.slot.forget();
+    fn withdraw(&self) {
+        self.parking.withdraw();
     }
 }
 
@@ -258,12 +258,12 @@ impl EventHandler for Connection {
         if let Some(reader) = reader {
             reader();
         }
-        self.slot.wake();
+        self.parking.wake();
     }
 }
 
 impl fmt::Debug for Connection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Wire").field("socket", self.socket()).finish_non_exhaustive()
+        f.debug_struct("Connection").field("socket", self.socket()).finish_non_exhaustive()
     }
 }

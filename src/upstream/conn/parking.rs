@@ -1,6 +1,6 @@
 //! The place in which one leg waits for an event, and from which it goes on once. Knows nothing of sockets, nor of what a leg is.
 
-use crate::runtime::sync::{Arc, Mutex, MutexGuard};
+use crate::runtime::sync::{Arc, Mutex};
 
 /// So often in a row a leg goes on at once that has missed an event. It does so within its own last step, and a backend that keeps
 /// making events would have it go deeper and deeper.
@@ -17,10 +17,10 @@ pub trait Readiness: Send + Sync {
     /// Has the leg woken at the next event, once. `false`: an event came while no leg waited, and the leg must look at once. Doesn't
     /// block.
     #[must_use]
-    fn wait(&self, waiter: Arc<dyn Waiter>, leg: usize) -> bool;
+    fn park(&self, waiter: Arc<dyn Waiter>, leg: usize) -> bool;
 
     /// The leg that waits here is not to be woken any more: it goes on for another reason.
-    fn forget(&self);
+    fn withdraw(&self);
 }
 
 /// The place. It is empty while the leg runs.
@@ -30,72 +30,68 @@ pub(crate) struct LegParking(Mutex<State>);
 #[derive(Default)]
 struct State {
     /// Whoever takes it out wakes the leg.
-    waiting: Option<(Arc<dyn Waiter>, usize)>,
+    parked: Option<(Arc<dyn Waiter>, usize)>,
     /// An event came while no leg waited. The poller tells each only once, so the next leg must look before it waits.
-    missed: bool,
+    notified: bool,
     /// How often in a row the leg has gone on at once.
     at_once: usize,
 }
 
 impl LegParking {
     /// Something may have come that no event will tell of.
-    pub(crate) fn miss(&self) {
-        self.state().missed = true;
+    pub(crate) fn notify(&self) {
+        self.0.lock().notified = true;
     }
 
     /// Somebody is about to look: what happened before is missed by nobody.
-    pub(crate) fn forget_missed(&self) {
-        let mut state = self.state();
-        (state.missed, state.at_once) = (false, 0);
+    pub(crate) fn clear_notified(&self) {
+        let mut state = self.0.lock();
+        (state.notified, state.at_once) = (false, 0);
     }
 
     /// The leg waits, unless an event was missed. If it has gone on at once too often for that, it waits all the same, and `wake_soon`
     /// has it woken.
-    pub(crate) fn put(&self, waiter: Arc<dyn Waiter>, leg: usize, wake_soon: impl FnOnce()) -> bool {
-        let mut state = self.state();
-        let missed = std::mem::take(&mut state.missed);
-        if missed && state.at_once < AT_ONCE_MAX {
+    pub(crate) fn park(&self, waiter: Arc<dyn Waiter>, leg: usize, wake_soon: impl FnOnce()) -> bool {
+        let mut state = self.0.lock();
+        let was_notified = std::mem::take(&mut state.notified);
+        if was_notified && state.at_once < AT_ONCE_MAX {
             state.at_once += 1;
             return false;
         }
-        state.waiting = Some((waiter, leg));
+        state.parked = Some((waiter, leg));
         drop(state);
-        if missed {
+        if was_notified {
             wake_soon();
         }
         true
     }
 
     /// No leg waits here any more.
-    pub(crate) fn forget(&self) {
-        let waiting = self.state().waiting.take();
-        drop(waiting);
+    pub(crate) fn withdraw(&self) {
+        let parked = self.0.lock().parked.take();
+        drop(parked);
     }
 
     /// Something has come, or there is room, or the time is over: the leg goes on.
     pub(crate) fn wake(&self) {
-        let waiting = {
-            let mut state = self.state();
-            let waiting = state.waiting.take();
-            state.missed = waiting.is_none();
-            if waiting.is_some() {
+        let parked = {
+            let mut state = self.0.lock();
+            let parked = state.parked.take();
+            state.notified = parked.is_none();
+            if parked.is_some() {
                 state.at_once = 0;
             }
-            waiting
+            parked
         };
-        if let Some((waiter, leg)) = waiting {
+        if let Some((waiter, leg)) = parked {
             waiter.wake(leg);
         }
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock()
     }
 }
 
 /// Waits on this thread, as no leg does.
 #[cfg(test)]
-pub(crate) fn wait_for(events: &Arc<dyn Readiness>) {
+pub(crate) fn wait_for(readiness: &Arc<dyn Readiness>) {
     struct Sender(crossbeam_channel::Sender<()>);
     impl Waiter for Sender {
         fn wake(self: Arc<Self>, _: usize) {
@@ -103,7 +99,7 @@ pub(crate) fn wait_for(events: &Arc<dyn Readiness>) {
         }
     }
     let (sender, woken) = crossbeam_channel::bounded(1);
-    if events.wait(Arc::new(Sender(sender)), 0) {
+    if readiness.park(Arc::new(Sender(sender)), 0) {
         woken.recv_timeout(std::time::Duration::from_secs(10)).expect("the leg goes on");
     }
 }
@@ -123,39 +119,39 @@ mod tests {
         }
     }
 
-    fn put(slot: &LegParking, woken: &Arc<Count>) -> bool {
-        slot.put(woken.clone(), 0, || panic!("it isn't to be woken yet"))
+    fn park(parking: &LegParking, woken: &Arc<Count>) -> bool {
+        parking.park(woken.clone(), 0, || panic!("it isn't to be woken yet"))
     }
 
     #[test]
     fn an_event_that_came_while_nobody_waited_keeps_the_next_from_waiting_and_no_other() {
-        let (slot, woken) = (LegParking::default(), Arc::new(Count::default()));
+        let (parking, woken) = (LegParking::default(), Arc::new(Count::default()));
         let count = || woken.0.load(Ordering::Relaxed);
-        slot.wake();
-        assert!(!put(&slot, &woken), "it must look at once");
-        assert!(put(&slot, &woken), "nothing has happened since");
+        parking.wake();
+        assert!(!park(&parking, &woken), "it must look at once");
+        assert!(park(&parking, &woken), "nothing has happened since");
         assert_eq!(count(), 0);
-        slot.wake();
-        slot.wake();
+        parking.wake();
+        parking.wake();
         assert_eq!(count(), 1);
-        slot.forget_missed();
-        assert!(put(&slot, &woken), "somebody has looked");
+        parking.clear_notified();
+        assert!(park(&parking, &woken), "somebody has looked");
     }
 
     /// Was seen as: an answer that came byte by byte had its leg go on within itself for each of them.
     #[test]
     fn a_leg_that_misses_an_event_in_every_step_goes_on_at_once_a_few_times_only() {
-        let (slot, woken) = (LegParking::default(), Arc::new(Count::default()));
+        let (parking, woken) = (LegParking::default(), Arc::new(Count::default()));
         for _ in 0..3 {
             for _ in 0..AT_ONCE_MAX {
-                slot.wake();
-                assert!(!put(&slot, &woken), "it must look at once");
+                parking.wake();
+                assert!(!park(&parking, &woken), "it must look at once");
             }
-            slot.wake();
+            parking.wake();
             let mut is_woken_soon = false;
-            assert!(slot.put(woken.clone(), 0, || is_woken_soon = true), "it waits");
+            assert!(parking.park(woken.clone(), 0, || is_woken_soon = true), "it waits");
             assert!(is_woken_soon);
-            slot.wake();
+            parking.wake();
         }
     }
 }

@@ -10,7 +10,7 @@ use crate::upstream::conn::request_bytes::RequestBytes;
 /// So much of a file is read at once: a socket seldom takes more.
 const PIECE_BYTES: usize = 64 * 1024;
 /// So much is sent in one go, about a millisecond's work, before it is another leg's turn.
-const GO_BYTES: u64 = 512 * 1024;
+const STEP_BYTES: u64 = 512 * 1024;
 
 /// The current call's request.
 #[derive(Default)]
@@ -60,7 +60,7 @@ impl RequestWriter {
     }
 
     /// Goes on with the rest, as far as that goes without waiting, unless an answer is here. Reads files.
-    pub(crate) fn go_on(&mut self, stream: &ByteStream, judge: Option<Judge>, silence_max: Duration) -> Progress {
+    pub(crate) fn send_more(&mut self, stream: &ByteStream, judge: Option<Judge>, silence_max: Duration) -> Progress {
         let is_in_file = self.request.as_ref().is_some_and(RequestBytes::is_in_file);
         let mut piece = if is_in_file { vec![0; PIECE_BYTES] } else { Vec::new() };
         let Ok(Sent { any, stop }) = self.send(stream, &mut piece, || stop_of_answer(stream, judge?)) else {
@@ -96,7 +96,7 @@ impl RequestWriter {
         stop_of_answer: impl Fn() -> Option<Stop>,
     ) -> io::Result<Sent> {
         let Some(request) = &mut self.request else { return Ok(Sent { any: false, stop: Stop::Aborted }) };
-        let (mut any, go_ends) = (false, request.sent() + GO_BYTES);
+        let (mut any, step_ends) = (false, request.sent() + STEP_BYTES);
         loop {
             let (records, are_all_out) = stream.send_records()?;
             any |= records > 0;
@@ -106,7 +106,7 @@ impl RequestWriter {
             let stop = match stop_of_answer() {
                 Some(stop) => stop,
                 None if !are_all_out => Stop::Blocked,
-                None if request.sent() >= go_ends => Stop::Yield,
+                None if request.sent() >= step_ends => Stop::Yield,
                 None if request.send(piece, |parts| stream.send(parts))? == 0 => Stop::Blocked,
                 None => {
                     any = true;

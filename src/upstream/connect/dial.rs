@@ -50,14 +50,14 @@ pub(crate) struct Dialing {
 
 /// One socket that is connecting, or has connected. It is non-blocking for life.
 pub(crate) struct Attempt {
-    registration: Option<Watching>,
+    registration: Option<OwnedRegistration>,
     pub(crate) socket: Socket,
     pub(crate) address: SocketAddr,
     pub(crate) permit: Permit,
 }
 
 /// A socket's place in the poller, given up at the end.
-struct Watching(Registration);
+struct OwnedRegistration(Registration);
 
 /// How far it has come.
 pub(crate) enum Dialed {
@@ -97,9 +97,9 @@ impl Dialing {
             if now >= self.deadline {
                 return self.fail(Outcome::ConnectTimeout);
             }
-            let is_turn = self.attempts.is_empty() || now >= self.next_at;
+            let is_due = self.attempts.is_empty() || now >= self.next_at;
             match self.addresses.get(self.begun) {
-                Some(address) if is_turn => self.begin_next(*address, now),
+                Some(address) if is_due => self.begin_next(*address, now),
                 None if self.attempts.is_empty() => {
                     let failure = self.failure.clone();
                     return self.fail(failure);
@@ -110,14 +110,14 @@ impl Dialing {
     }
 
     /// What tells when there is news, when the next attempt's turn has come, or that the leg is hung up on. Doesn't block.
-    pub(crate) fn events(&mut self, token: &CancelToken) -> Result<Arc<dyn Readiness>, Outcome> {
+    pub(crate) fn readiness(&mut self, token: &CancelToken) -> Result<Arc<dyn Readiness>, Outcome> {
         let is_last = self.begun == self.addresses.len();
         let until = if is_last { self.deadline } else { self.deadline.min(self.next_at) };
         let poller = self.endpoint.poller().clone();
         let timer = self.timer.get_or_insert_with(|| Timer::new(&poller, until)).clone();
-        timer.set(until);
+        timer.set_deadline(until);
         for attempt in &mut self.attempts {
-            attempt.watch_for(&timer, &poller)?;
+            attempt.register(&timer, &poller)?;
         }
         timer.arm(token)
     }
@@ -188,9 +188,10 @@ impl Drop for Dialing {
 }
 
 impl Attempt {
-    fn watch_for(&mut self, timer: &Arc<Timer>, poller: &Poller) -> Result<(), Outcome> {
+    fn register(&mut self, timer: &Arc<Timer>, poller: &Poller) -> Result<(), Outcome> {
         if self.registration.is_none() {
-            let Watching(registration) = self.registration.insert(Watching(poller.reserve_upstream()));
+            let OwnedRegistration(registration) =
+                self.registration.insert(OwnedRegistration(poller.reserve_upstream()));
             registration.start(timer.clone());
             registration.watch(&self.socket).map_err(|_| Outcome::NoSocket)?;
         }
@@ -200,14 +201,14 @@ impl Attempt {
     /// What has connected: the poller gives no more turns for it.
     pub(crate) fn into_connected(self) -> (Socket, SocketAddr, Permit) {
         let Attempt { registration, socket, address, permit } = self;
-        if let Some(Watching(registration)) = &registration {
+        if let Some(OwnedRegistration(registration)) = &registration {
             registration.unwatch(&socket);
         }
         (socket, address, permit)
     }
 }
 
-impl Drop for Watching {
+impl Drop for OwnedRegistration {
     fn drop(&mut self) {
         self.0.end();
     }
@@ -253,7 +254,7 @@ pub(crate) fn prepare(socket: &Socket, idle_timeout: Duration) -> Result<(), Out
 /// Lets the backend leave bytes of ours unread for as long as it likes: Linux would end the connection when the time that
 /// [`prepare`] sets is over, even if bytes come the other way meanwhile. Whether anything moves is for the tunnel to judge;
 /// a backend that vanished is noticed by the probes, as long as nothing is unacknowledged.
-pub(crate) fn be_patient(socket: &Socket) {
+pub(crate) fn clear_user_timeout(socket: &Socket) {
     // An error means that it is gone already.
     let _ = socket.set_tcp_user_timeout(None);
 }
@@ -308,7 +309,7 @@ mod tests {
                 }
                 Dialed::Failed(Tried { outcome, .. }) => return Err(outcome),
                 Dialed::Pending(mut dialing) => {
-                    wait_for(&dialing.events(token)?);
+                    wait_for(&dialing.readiness(token)?);
                     dialing
                 }
             };
@@ -349,7 +350,7 @@ mod tests {
             let user_timeout = socket.tcp_user_timeout().expect("an option");
             assert_eq!(user_timeout, Some(idle_timeout + Duration::from_secs(30)), "{idle_timeout:?}");
         }
-        be_patient(&socket);
+        clear_user_timeout(&socket);
         assert_eq!(socket.tcp_user_timeout().expect("an option"), None, "in a tunnel there is none");
     }
 
@@ -401,16 +402,16 @@ mod tests {
             let mut now = Instant::now();
             let mut dialing = Dialing::new(&endpoint, addresses, now + Duration::from_secs(60), now);
             for round in 1..=20 {
-                let Dialed::Pending(waiting) = dialing.advance(now) else { panic!("round {round}") };
-                let count = upstream.pool.load(Ordering::Relaxed);
-                assert_eq!((waiting.begun, waiting.attempts.len(), count), (round, count, round.min(attempts_max)));
-                dialing = waiting;
+                let Dialed::Pending(pending) = dialing.advance(now) else { panic!("round {round}") };
+                let count = upstream.connections.load(Ordering::Relaxed);
+                assert_eq!((pending.begun, pending.attempts.len(), count), (round, count, round.min(attempts_max)));
+                dialing = pending;
                 now += ATTEMPT_DELAY;
             }
             let Dialed::Connected(connected) = dialing.advance(now) else { panic!("the last one connects") };
-            assert_eq!((connected.address, upstream.pool.load(Ordering::Relaxed)), (open, 1));
+            assert_eq!((connected.address, upstream.connections.load(Ordering::Relaxed)), (open, 1));
             drop(connected);
-            assert_eq!(upstream.pool.load(Ordering::Relaxed), 0);
+            assert_eq!(upstream.connections.load(Ordering::Relaxed), 0);
         }
     }
 

@@ -11,27 +11,27 @@ use crate::upstream::conn::parking::{LegParking, Readiness, Waiter};
 
 /// The leg's place in the poller. Sockets may be watched for it; other threads wake it by way of its deadline.
 pub(crate) struct Timer {
-    slot: LegParking,
+    parking: LegParking,
     registration: Registration,
 }
 
 impl Timer {
     /// One that wakes its leg then at the latest. It stays in the poller until [`Timer::end`].
     pub(crate) fn new(poller: &Poller, until: Instant) -> Arc<Timer> {
-        let timer = Arc::new(Timer { slot: LegParking::default(), registration: poller.reserve() });
+        let timer = Arc::new(Timer { parking: LegParking::default(), registration: poller.reserve() });
         timer.registration.start(timer.clone());
-        timer.set(until);
+        timer.set_deadline(until);
         timer
     }
 
     /// Wakes its leg then at the latest. Before the leg can be hung up on, or that would be forgotten.
-    pub(crate) fn set(&self, until: Instant) {
+    pub(crate) fn set_deadline(&self, until: Instant) {
         self.registration.set_deadline(Some(until));
     }
 
     /// Wakes its leg. Any thread may call it; doesn't block.
-    pub(crate) fn ring(&self) {
-        self.set(Instant::now());
+    pub(crate) fn expire_now(&self) {
+        self.set_deadline(Instant::now());
     }
 
     /// From now on the token rings it.
@@ -47,25 +47,25 @@ impl Timer {
 }
 
 impl Readiness for Timer {
-    fn wait(&self, waiter: Arc<dyn Waiter>, leg: usize) -> bool {
-        self.slot.put(waiter, leg, || self.ring())
+    fn park(&self, waiter: Arc<dyn Waiter>, leg: usize) -> bool {
+        self.parking.park(waiter, leg, || self.expire_now())
     }
 
-    fn forget(&self) {
-        self.slot.forget();
+    fn withdraw(&self) {
+        self.parking.withdraw();
     }
 }
 
 impl HangUp for Timer {
     fn hang_up(&self) {
-        self.ring();
+        self.expire_now();
     }
 }
 
 impl EventHandler for Timer {
     fn on_event(self: Arc<Self>, event: Event) {
         match event {
-            Event::Ready { .. } | Event::Expired => self.slot.wake(),
+            Event::Ready { .. } | Event::Expired => self.parking.wake(),
             // Its own deadline ends the wait, or the leg's token.
             Event::Drain | Event::Cut => {}
         }

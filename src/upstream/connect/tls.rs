@@ -54,11 +54,11 @@ impl Tls {
 }
 
 /// Goes as far with the handshake as the socket allows without waiting: whether it is over.
-pub(crate) fn shake(connection: &mut ClientConnection, mut socket: &Socket) -> Result<bool, Outcome> {
+pub(crate) fn handshake(connection: &mut ClientConnection, mut socket: &Socket) -> Result<bool, Outcome> {
     while connection.is_handshaking() {
         match connection.complete_io(&mut socket) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
-            shaken => shaken.map_err(|error| outcome_of(&error))?,
+            shook => shook.map_err(|error| outcome_of(&error))?,
         };
     }
     Ok(true)

@@ -38,7 +38,7 @@ pub fn from_backend(method: &Method, script: &Script, room: usize) {
     }
     check_winner(&winner, &expected);
     let Some(head) = &expected.head else { return };
-    assert_eq!(winner.goes_on, expected.goes_on && head.allows_more() && !script.ends_at_once, "{winner:?}");
+    assert_eq!(winner.is_reused, expected.is_reused && head.allows_more() && !script.ends_at_once, "{winner:?}");
     if let Some(kept) = &winner.kept {
         let idle_time_max = head.idle_time().map_or(IDLE_TIME_MAX, |idle_time| idle_time.min(IDLE_TIME_MAX));
         assert_eq!(*kept, Kept { idle_time_max, is_suspect: head.is_suspect(method) });
@@ -61,7 +61,7 @@ pub(crate) struct Meaning {
     /// What was sent behind it.
     pub(crate) rest: Vec<u8>,
     /// The connection would be used again.
-    pub(crate) goes_on: bool,
+    pub(crate) is_reused: bool,
     pub(crate) kept: Option<Kept>,
 }
 
@@ -162,7 +162,7 @@ fn check_winner(found: &Meaning, expected: &Meaning) {
         }
         (Some(outcome), Some(other)) => {
             assert_eq!(discriminant(outcome), discriminant(other), "{outcome:?}, by ureq {other:?}");
-            assert!(!found.goes_on, "{found:?}");
+            assert!(!found.is_reused, "{found:?}");
             // What is wrong with chunks that are here is told before any of them is read.
             let is_same = (&found.head, &found.body) == (&expected.head, &expected.body);
             let is_begin = found.head.is_none() || found.head == expected.head;
@@ -182,7 +182,7 @@ fn check_loser(loser: &Meaning, winner: &Meaning) {
     };
     let begin = loser.head.as_ref().map(|head| (head.status, head.version));
     assert_eq!(begin, Some((head.status, head.version)), "{loser:?}");
-    assert_eq!((loser.goes_on, &loser.kept), (winner.goes_on, &winner.kept));
+    assert_eq!((loser.is_reused, &loser.kept), (winner.is_reused, &winner.kept));
     // A tunnel is dropped with what came on it.
     let is_through = winner.failed.is_none() && head.status != StatusCode::SWITCHING_PROTOCOLS;
     assert!(!is_through || loser.rest == winner.rest, "{loser:?}, {winner:?}");
@@ -197,8 +197,8 @@ fn check_looks(method: &Method, here: &[u8], expected: &Head) {
     let bytes_of = |whole: &Option<CompleteAnswer>| whole.as_ref().map(|whole| whole.bytes);
     let ((head, whole), (same, lost)) = (look(here, false).expect("a head"), look(here, true).expect("a head"));
     assert_eq!((&head, bytes_of(&whole)), (&same, bytes_of(&lost)), "of an answer that has lost");
-    let ResponseHead { told, is_suspect, idle_time, binds_connection, .. } = head;
-    assert_eq!((told, idle_time), (expected.told_bytes(), expected.idle_time()));
+    let ResponseHead { declared_length, is_suspect, idle_time, binds_connection, .. } = head;
+    assert_eq!((declared_length, idle_time), (expected.told_bytes(), expected.idle_time()));
     assert_eq!(is_suspect, expected.is_suspect(method), "whether a body may follow by mistake");
     assert_eq!(
         binds_connection,

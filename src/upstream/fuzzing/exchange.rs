@@ -123,31 +123,31 @@ impl<'a> Exchange<'a> {
         let reached = Reached::Connected(self.established.take().expect("the one connection"));
         let mut step = self.pool.after_connecting(reached, Instant::now(), &self.request, &self.token)?;
         loop {
-            let waiting = match step {
+            let pending = match step {
                 LegStep::Answered(answer) => return Ok(answer),
-                LegStep::Yield(waiting) => waiting,
-                LegStep::Blocked(mut waiting) => {
-                    self.backend.wake(&waiting.events(&self.token)?);
-                    waiting
+                LegStep::Yield(pending) => pending,
+                LegStep::Blocked(mut pending) => {
+                    self.backend.wake(&pending.readiness(&self.token)?);
+                    pending
                 }
             };
-            step = waiting.go_on(&self.request, &self.token, has_lost)?;
+            step = pending.step(&self.request, &self.token, has_lost)?;
         }
     }
 
     fn drain(&mut self, body: AnswerBody) {
         let mut draining = body.drain(u64::MAX, Duration::MAX);
         while let Some(body) = draining {
-            self.backend.wake(&body.events());
-            draining = body.go_on();
+            self.backend.wake(&body.readiness());
+            draining = body.read_more();
         }
     }
 
     /// The answer is let go: whether the next request may have the line, and what came behind the answer.
     fn end(mut self, read: &mut Meaning) {
         self.backend.send_rest();
-        let pooled = self.pool.kept().filter(|pooled| pooled.connection().is_quiet());
-        read.goes_on = pooled.is_some();
+        let pooled = self.pool.take_last().filter(|pooled| pooled.connection().probe_idle());
+        read.is_reused = pooled.is_some();
         read.kept =
             pooled.map(|pooled| Kept { idle_time_max: pooled.idle_time_max(), is_suspect: pooled.is_suspect() });
         read.rest.extend(what_came(|buffer| self.backend.connection.read(buffer)));
@@ -188,16 +188,16 @@ impl<'a> Backend<'a> {
     }
 
     /// Goes on, and the leg that waits is woken.
-    fn wake(&mut self, events: &Arc<dyn Readiness>) {
+    fn wake(&mut self, readiness: &Arc<dyn Readiness>) {
         let woken = Arc::new(Woken::default());
-        if events.wait(woken.clone(), 0) {
-            self.go_on();
+        if readiness.park(woken.clone(), 0) {
+            self.send_next();
             assert!(woken.0.load(Ordering::Relaxed), "an event wakes the leg");
         }
     }
 
     /// Sends the next piece, or ends the connection behind the last. The poller tells of it.
-    fn go_on(&mut self) {
+    fn send_next(&mut self) {
         assert!(!self.has_ended, "more is waited for than the end");
         let piece = self.pieces.pop_front();
         if let Some(piece) = piece {
@@ -212,7 +212,7 @@ impl<'a> Backend<'a> {
 
     fn send_rest(&mut self) {
         while !self.pieces.is_empty() {
-            self.go_on();
+            self.send_next();
         }
     }
 
@@ -223,7 +223,7 @@ impl<'a> Backend<'a> {
             match body.read(&mut piece) {
                 Ok(0) => return Ok(()),
                 Ok(count) => into.extend_from_slice(&piece[..count]),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.go_on(),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.send_next(),
                 Err(error) => return Err(error),
             }
         }

@@ -18,13 +18,13 @@ pub fn sent(request: &UpstreamRequest, address: &Address) -> Vec<u8> {
 
 /// What ureq gets of an answer's chunks that come in these pieces.
 pub fn cleaned<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> Result<Vec<u8>, &'static str> {
-    let (mut cleaner, mut clean) = (ChunkNormalizer::new(), Vec::new());
+    let (mut normalizer, mut clean) = (ChunkNormalizer::new(), Vec::new());
     for piece in pieces {
-        let held = cleaner.held_bytes();
+        let held = normalizer.held_bytes();
         let mut buffer = vec![0; held + READ_BYTES.max(piece.len())];
-        cleaner.put_held(&mut buffer);
+        normalizer.put_held(&mut buffer);
         buffer[held..held + piece.len()].copy_from_slice(piece);
-        let count = cleaner.clean(&mut buffer[..held + piece.len()])?;
+        let count = normalizer.normalize(&mut buffer[..held + piece.len()])?;
         clean.extend_from_slice(&buffer[..count]);
     }
     Ok(clean)

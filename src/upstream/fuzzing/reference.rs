@@ -49,17 +49,17 @@ fn with_chunks(read: Meaning, method: &Method, input: &[u8], head_bytes: usize) 
         Ok(plain) => by_ureq(method, &[head, &plain].concat()),
         Err(violation) => {
             let failed = Some(Outcome::Protocol(violation.to_owned()));
-            Meaning { body: data_of(chunks), failed, goes_on: false, ..read }
+            Meaning { body: data_of(chunks), failed, is_reused: false, ..read }
         }
     }
 }
 
 /// The chunks in their plainest form, and the begin of a line that has no end.
 fn in_form(chunks: &[u8]) -> Result<Vec<u8>, &'static str> {
-    let (mut cleaner, mut plain) = (ChunkNormalizer::new(), chunks.to_vec());
-    let count = cleaner.clean(&mut plain)?;
-    plain.resize(count + cleaner.held_bytes(), 0);
-    cleaner.put_held(&mut plain[count..]);
+    let (mut normalizer, mut plain) = (ChunkNormalizer::new(), chunks.to_vec());
+    let count = normalizer.normalize(&mut plain)?;
+    plain.resize(count + normalizer.held_bytes(), 0);
+    normalizer.put_held(&mut plain[count..]);
     Ok(plain)
 }
 
@@ -84,7 +84,7 @@ fn by_ureq(method: &Method, input: &[u8]) -> Meaning {
     drop(agent);
     let state = tape.state();
     read.rest = [&state.untaken[..], &state.unsent].concat();
-    read.goes_on = state.is_kept && read.rest.is_empty();
+    read.is_reused = state.is_kept && read.rest.is_empty();
     drop(state);
     read
 }

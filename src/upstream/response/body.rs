@@ -73,7 +73,7 @@ impl StreamedBody {
             Some(End::Closed) | None => None,
         });
         match self.left {
-            Some(left) => match connection.count_unread() {
+            Some(left) => match connection.unread_bytes() {
                 Some(unread) if unread >= left => Prospect::Alive,
                 Some(_) => Prospect::Broken(failed.unwrap_or(Outcome::Closed)),
                 None => Prospect::Ended,
@@ -97,7 +97,7 @@ impl Read for StreamedBody {
         self.has_ended = count == 0 && !buffer.is_empty();
         if let Some(pooled) = self.pooled.as_ref().filter(|_| self.left.is_some()) {
             // Of a body of known length ureq gives every byte that it takes out: once it holds none, the rest may go past it.
-            pooled.connection().note_taken(count);
+            pooled.connection().reduce_held(count);
         }
         Ok(count)
     }
@@ -137,11 +137,11 @@ impl Drop for StreamedBody {
         let is_free = self.has_ended && self.is_persistent && !is_hung_up;
         // What is still uploaded on it wants its turns until that ends, too.
         let pooled = match &self.shared {
-            Some(shared) => shared.leave(pooled.freed(is_free)),
+            Some(shared) => shared.end_answer(pooled.freed(is_free)),
             None => Some(pooled.freed(is_free)),
         };
         if let Some(pooled) = pooled.filter(|_| !is_hung_up) {
-            self.pool.keep(pooled, Instant::now());
+            self.pool.put(pooled, Instant::now());
         }
     }
 }
@@ -179,11 +179,11 @@ mod tests {
         let mut step = pool.start(&request, &token);
         loop {
             match step.expect("an answer") {
-                LegStep::Blocked(mut waiting) => {
-                    wait_for(&waiting.events(&token).expect("a wait"));
-                    step = waiting.go_on(&request, &token, false);
+                LegStep::Blocked(mut pending) => {
+                    wait_for(&pending.readiness(&token).expect("a wait"));
+                    step = pending.step(&request, &token, false);
                 }
-                LegStep::Yield(waiting) => step = waiting.go_on(&request, &token, false),
+                LegStep::Yield(pending) => step = pending.step(&request, &token, false),
                 LegStep::Answered(answer) => match answer.body {
                     AnswerBody::Streamed(body) => return body,
                     AnswerBody::Whole(_) => panic!("most of it is missing"),

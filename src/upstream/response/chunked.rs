@@ -29,8 +29,8 @@ impl ChunkNormalizer {
     }
 
     /// Brings these bytes into form: how many remain at the front of them. An error says what is wrong.
-    pub(crate) fn clean(&mut self, bytes: &mut [u8]) -> Result<usize, &'static str> {
-        clean(&mut self.chunks, &mut self.held, bytes).map_err(|bad| match bad {
+    pub(crate) fn normalize(&mut self, bytes: &mut [u8]) -> Result<usize, &'static str> {
+        normalize(&mut self.chunks, &mut self.held, bytes).map_err(|bad| match bad {
             BadChunks::Malformed(reason) => reason,
             BadChunks::TrailersTooLong => "its trailers are too long",
         })
@@ -39,11 +39,11 @@ impl ChunkNormalizer {
 
 /// What is wrong with these bytes, from the first chunk on.
 pub(crate) fn violation(here: &[u8]) -> Option<&'static str> {
-    ChunkNormalizer::new().clean(&mut here.to_vec()).err()
+    ChunkNormalizer::new().normalize(&mut here.to_vec()).err()
 }
 
 /// Sizes without extensions and needless zeros, and no trailers. What remains is never longer than what was there.
-fn clean(chunks: &mut Chunks, held: &mut Vec<u8>, bytes: &mut [u8]) -> Result<usize, BadChunks> {
+fn normalize(chunks: &mut Chunks, held: &mut Vec<u8>, bytes: &mut [u8]) -> Result<usize, BadChunks> {
     let (mut clean, mut taken) = (0, 0);
     while taken < bytes.len() {
         if chunks.is_over() {

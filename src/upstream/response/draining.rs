@@ -37,11 +37,11 @@ impl Draining {
         let is_worth_it = body.left.is_none_or(|left| left <= bytes_max);
         let silence_max = silence_max.min(body.pool.idle_timeout());
         let until = Instant::now() + silence_max;
-        if is_worth_it { Draining { body, bytes_max, silence_max, until }.go_on() } else { None }
+        if is_worth_it { Draining { body, bytes_max, silence_max, until }.read_more() } else { None }
     }
 
     /// Reads what has come. Gives nothing back after the end, or if the body is too long. Doesn't block.
-    pub fn go_on(mut self) -> Option<Draining> {
+    pub fn read_more(mut self) -> Option<Draining> {
         let mut piece = [0; PIECE_BYTES];
         loop {
             match self.body.read(&mut piece) {
@@ -59,7 +59,7 @@ impl Draining {
     }
 
     /// What tells when more may have come, or an end, or nothing for too long. Doesn't block.
-    pub fn events(&self) -> Arc<dyn Readiness> {
+    pub fn readiness(&self) -> Arc<dyn Readiness> {
         let pooled = self.body.pooled.as_ref().expect("a body that is still coming has its line");
         pooled.connection().set_deadline(self.until);
         pooled.connection().clone()

@@ -27,7 +27,7 @@ pub(crate) struct ResponseHead {
     pub(crate) bytes: usize,
     pub(crate) framing: BodyFraming,
     /// The body's length by its fields, also of one that isn't sent.
-    pub(crate) told: Option<u64>,
+    pub(crate) declared_length: Option<u64>,
     /// It tells of a body that isn't sent: a backend may send it by mistake.
     pub(crate) is_suspect: bool,
     /// Whether the backend goes on with the connection after it.
@@ -111,9 +111,9 @@ impl ResponseHead {
             version,
             bytes,
             framing: body,
-            told: framing.told,
+            declared_length: framing.declared_length,
             is_suspect: is_bare
-                && (framing.end == BodyFraming::Chunked || framing.told.is_some_and(|length| length > 0)),
+                && (framing.end == BodyFraming::Chunked || framing.declared_length.is_some_and(|length| length > 0)),
             is_persistent: version == Version::HTTP_11 && body != BodyFraming::UntilClose && !closes,
             idle_time: values_of(fields, "keep-alive").next().and_then(idle_time_hint),
             binds_connection: fields.iter().any(|field| binds_connection(field.name, field.value)),
@@ -136,7 +136,7 @@ pub(crate) fn header_map(fields: &[Header]) -> Result<HeaderMap, Outcome> {
 /// What the fields say of the body's end.
 struct Framing {
     end: BodyFraming,
-    told: Option<u64>,
+    declared_length: Option<u64>,
 }
 
 impl Framing {
@@ -151,9 +151,11 @@ impl Framing {
         }
         let mut codings = values_of(fields, "transfer-encoding");
         let Some(coding) = codings.next() else {
-            let Some(length) = length else { return Ok(Framing { end: BodyFraming::UntilClose, told: None }) };
+            let Some(length) = length else {
+                return Ok(Framing { end: BodyFraming::UntilClose, declared_length: None });
+            };
             let told = parse_content_length(length).ok_or("Content-Length isn't one run of digits")?;
-            return Ok(Framing { end: BodyFraming::Sized(told), told: Some(told) });
+            return Ok(Framing { end: BodyFraming::Sized(told), declared_length: Some(told) });
         };
         if length.is_some() {
             return Err("both Transfer-Encoding and Content-Length are given");
@@ -163,7 +165,7 @@ impl Framing {
         }
         let is_chunked = coding.eq_ignore_ascii_case(b"chunked") && codings.next().is_none();
         if is_chunked {
-            Ok(Framing { end: BodyFraming::Chunked, told: None })
+            Ok(Framing { end: BodyFraming::Chunked, declared_length: None })
         } else {
             Err("Transfer-Encoding isn't exactly one chunked")
         }

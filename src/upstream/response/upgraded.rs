@@ -10,7 +10,7 @@ use crate::message::{FarSide, Ready};
 use crate::runtime::cancel::CancelToken;
 use crate::upstream::conn::byte_stream::{End, READS_MAX, send_records};
 use crate::upstream::conn::connection::Connection;
-use crate::upstream::connect::dial::be_patient;
+use crate::upstream::connect::dial::clear_user_timeout;
 use crate::upstream::connect::tls_error::sentence;
 use crate::upstream::pooled::PooledConnection;
 
@@ -32,8 +32,8 @@ impl Upgraded {
     /// Behind the head of the 101.
     pub(crate) fn new(pooled: PooledConnection, token: CancelToken) -> Upgraded {
         let connection = pooled.connection().clone();
-        let (tls, input, end) = connection.stream().take();
-        be_patient(connection.socket());
+        let (tls, input, end) = connection.stream().take_parts();
+        clear_user_timeout(connection.socket());
         Upgraded { connection, _pooled: pooled, tls, input: io::Cursor::new(input), end, is_ending: false, token }
     }
 }
