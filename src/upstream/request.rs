@@ -1,13 +1,10 @@
 //! What is said to a backend. Knows nothing of connections.
 
-use std::io;
-use std::sync::Arc;
-
 use http::header::{CONTENT_LENGTH, HOST};
 use http::{HeaderMap, HeaderValue, Method};
 
 use crate::message::{Address, Spool, Target, bind_connection, put_field};
-use crate::upstream::conn::request_bytes::{Body, RequestBytes};
+use crate::upstream::conn::request_bytes::RequestBytes;
 
 /// A guess at the room for the request line and `Host`, beside the target.
 const REQUEST_LINES_BYTES: usize = 128;
@@ -74,26 +71,12 @@ impl UpstreamRequest {
             put_field(&mut head, HOST.as_str(), address.authority().as_bytes());
         }
         head.extend_from_slice(&self.fields);
-        RequestBytes::new(head, self.body.clone().map(|spool| Arc::new(spool) as Arc<dyn Body>))
+        RequestBytes::new(head, self.body.clone())
     }
 
     /// Whether the body is in a file, which is open as long as this is.
     pub fn holds_file(&self) -> bool {
         self.body.as_ref().is_some_and(|spool| spool.bytes().is_none())
-    }
-}
-
-impl Body for Spool {
-    fn length(&self) -> u64 {
-        Spool::length(self)
-    }
-
-    fn bytes(&self) -> Option<&[u8]> {
-        Spool::bytes(self)
-    }
-
-    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        Spool::read_at(self, buffer, offset)
     }
 }
 

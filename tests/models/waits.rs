@@ -1,13 +1,14 @@
 //! Models of the slot in `upstream/slot.rs` in which a leg waits for room for its request, and for its answer: on a real pair
 //! of sockets, none of whose calls waits.
 
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::Shutdown;
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use socket2::{Domain, Socket, Type};
 
+use crate::message::{Spool, SpoolMemory, SpoolWriter};
 use crate::runtime::cancel::{CancelToken, HangUp};
 use crate::runtime::poller::{Event, Poller};
 use crate::runtime::sync::channel::{Receiver, Sender, bounded};
@@ -16,7 +17,7 @@ use crate::runtime::sync::{chance, pick};
 use crate::upstream::conn::byte_stream::Peeked;
 use crate::upstream::conn::connection::Connection;
 use crate::upstream::conn::parking::{Readiness, Waiter};
-use crate::upstream::conn::request_bytes::{Body, RequestBytes};
+use crate::upstream::conn::request_bytes::RequestBytes;
 use crate::upstream::conn::request_writer::{Early, Judge, Progress};
 use shuttle::sync::Arc;
 
@@ -176,7 +177,7 @@ fn send_all(connection: &Arc<Connection>, token: &CancelToken, course: Course) -
     let leg = Leg::new();
     let head_by = Instant::now() + LONG;
     let silence_max = if course == Course::TimedOut { Duration::from_nanos(1) } else { LONG };
-    let body = chance(2).then_some(InFile).map(|body| Arc::new(body) as Arc<dyn Body>);
+    let body = chance(2).then(|| IN_FILE.clone());
     let head = if body.is_some() { b"head".to_vec() } else { [b"head", &PATTERN[..]].concat() };
     connection.begin_request(RequestBytes::new(head, body));
     let judge: Judge = |peeked: Peeked| (peeked.bytes == b"no" || peeked.end.is_some()).then_some(Early::Ends);
@@ -242,19 +243,10 @@ fn take_and_answer(mut far: &Socket, poller: &Poller, course: Course) -> bool {
 static PATTERN: LazyLock<Vec<u8>> =
     LazyLock::new(|| (0..BODY_BYTES).map(|at| u8::try_from((at + at / 251) % 251).expect("below 251")).collect());
 
-struct InFile;
-
-impl Body for InFile {
-    fn length(&self) -> u64 {
-        BODY_BYTES as u64
-    }
-
-    fn bytes(&self) -> Option<&[u8]> {
-        None
-    }
-
-    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        let mut rest = &PATTERN[usize::try_from(offset).map_or(BODY_BYTES, |offset| offset.min(BODY_BYTES))..];
-        rest.read(buffer)
-    }
-}
+/// The pattern as a body that has no place in memory.
+static IN_FILE: LazyLock<Spool> = LazyLock::new(|| {
+    let memory = SpoolMemory::of(0).into();
+    let mut body = SpoolWriter::sharing(memory, std::env::temp_dir().into(), BODY_BYTES as u64);
+    body.append(&PATTERN).expect("room");
+    body.finish()
+});

@@ -1,27 +1,18 @@
 //! A request on its way to one backend, and how much of it has been sent. Knows nothing of what it says, nor of connections.
 
 use std::io::{self, IoSlice};
-use std::sync::Arc;
 
-/// A body that several requests share.
-pub(crate) trait Body: Send + Sync {
-    /// How many bytes it has.
-    fn length(&self) -> u64;
-    /// All of them, if they are in memory.
-    fn bytes(&self) -> Option<&[u8]>;
-    /// Some of those that begin at `offset`: how many. Blocks on the disk, if they are there.
-    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
-}
+use crate::message::Spool;
 
 /// The bytes of a request.
 pub(crate) struct RequestBytes {
     head: Vec<u8>,
-    body: Option<Arc<dyn Body>>,
+    body: Option<Spool>,
     sent: u64,
 }
 
 impl RequestBytes {
-    pub(crate) fn new(head: Vec<u8>, body: Option<Arc<dyn Body>>) -> RequestBytes {
+    pub(crate) fn new(head: Vec<u8>, body: Option<Spool>) -> RequestBytes {
         RequestBytes { head, body, sent: 0 }
     }
 
@@ -59,7 +50,7 @@ impl RequestBytes {
 
     /// Whether all bytes have been sent.
     pub(crate) fn is_sent(&self) -> bool {
-        self.sent == self.head.len() as u64 + self.body.as_ref().map_or(0, |body| body.length())
+        self.sent == self.head.len() as u64 + self.body.as_ref().map_or(0, Spool::length)
     }
 
     /// Whether the body has to be read from a file.
@@ -95,34 +86,22 @@ fn behind(bytes: &[u8], done: u64) -> &[u8] {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::message::{SpoolMemory, SpoolWriter};
 
-    /// A body, in memory or as if it were in a file of which no read gives more than seven bytes.
-    struct Bytes {
-        bytes: Vec<u8>,
-        in_file: bool,
-    }
-
-    impl Body for Bytes {
-        fn length(&self) -> u64 {
-            self.bytes.len() as u64
-        }
-
-        fn bytes(&self) -> Option<&[u8]> {
-            (!self.in_file).then_some(&self.bytes)
-        }
-
-        fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-            let rest = behind(&self.bytes, offset);
-            let count = rest.len().min(buffer.len()).min(7);
-            buffer[..count].copy_from_slice(&rest[..count]);
-            Ok(count)
-        }
-    }
-
+    /// A request whose body is in memory, or in a file but for its last bytes.
     fn request(in_file: bool) -> RequestBytes {
-        let bytes = (0..100).collect();
-        RequestBytes::new(b"head ".to_vec(), Some(Arc::new(Bytes { bytes, in_file })))
+        let memory = Arc::new(SpoolMemory::of(if in_file { 0 } else { 1 << 20 }));
+        let mut body = SpoolWriter::sharing(memory, std::env::temp_dir().into(), 100);
+        let bytes: Vec<u8> = (0..100).collect();
+        body.append(&bytes[..93]).expect("room");
+        if in_file {
+            body.write_out().expect("room");
+        }
+        body.append(&bytes[93..]).expect("room");
+        RequestBytes::new(b"head ".to_vec(), Some(body.finish()))
     }
 
     fn joined(parts: &[IoSlice]) -> Vec<u8> {
