@@ -1,6 +1,6 @@
-//! How many requests one backend has left unanswered: beyond a bound its legs are deferred, so that a hung backend costs nothing
-//! that grows. One that answers isn't hung, and on a path that it hasn't been seen to leave unanswered it
-//! is given the benefit of the doubt. Knows nothing of backends or of what a leg does.
+//! Counts the requests that one backend has left unanswered: beyond a bound its legs are deferred, so that a hung backend costs
+//! nothing that grows. A backend that answers isn't hung, and on a path that it hasn't been seen to leave unanswered it is
+//! given the benefit of the doubt. Knows nothing of backends or of what a leg does.
 
 use std::time::{Duration, Instant};
 
@@ -9,20 +9,21 @@ use crate::runtime::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 /// How often a leg is admitted all the same: else the backend's recovery would go unnoticed.
 const PROBE_INTERVAL: Duration = Duration::from_secs(1);
-/// Paths are told apart by a byte of their hash: of two paths one in 256 pairs counts as one.
+/// The count of path keys. Paths are told apart by a byte of their hash: of two paths one in 256 pairs counts as one.
 const PATHS: usize = 256;
 /// The share of the bound that a path may leave unanswered before its legs are deferred, too. A quick backend answers before
 /// as many more legs have lost.
 const PATH_SHARE: usize = 8;
 
-/// A path, as far as it is remembered which requests for it were left unanswered.
+/// A path, as far as the breaker remembers which requests for it were left unanswered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PathKey(u8);
 
 /// How many times the bound may be pending in all at a backend that answers now and then: each costs a descriptor.
 const PENDING_FACTOR: usize = 8;
 
-/// One backend's circuit breaker: the legs that have lost their race there without an answer, and whether one more may start.
+/// One backend's circuit breaker: counts the legs that have lost their race there without an answer, and decides whether one
+/// more may start.
 #[derive(Debug)]
 pub struct Breaker {
     /// The losers since the last answer. Both counts change under the lock.
@@ -34,21 +35,21 @@ pub struct Breaker {
 
 #[derive(Debug)]
 struct State {
-    /// Grows with each answer that found some.
+    /// Grows with each answer that came after unanswered losers.
     generation: u64,
     /// When the backend answered last.
     last_answer: Option<Instant>,
     probed: Option<Instant>,
-    /// Legs that were let through beyond the bound since the last answer, for the sake of their path.
+    /// Legs that were admitted beyond the bound since the last answer, for the sake of their path.
     guests: usize,
     paths: [Path; PATHS],
 }
 
 #[derive(Debug, Clone, Copy, Default)]
 struct Path {
-    /// How many losers it has left unanswered since its last answer.
+    /// The count of losers that the backend has left unanswered since its last answer on this path.
     unanswered: u8,
-    /// It has been answered, and wasn't deferred since. Half of the guests' places are for such paths.
+    /// The backend has answered on this path, and no leg was deferred since. Half of the guests' places are for such paths.
     is_known: bool,
 }
 
@@ -59,7 +60,7 @@ pub struct PendingRequest(AtomicU64);
 
 const RUNNING: u64 = 0;
 const ENDED: u64 = 1;
-/// And from here on, breaker: since this generation.
+/// From here on the leg is pending, since the generation that is added.
 const PENDING: u64 = 2;
 
 impl PathKey {
@@ -75,10 +76,10 @@ impl PathKey {
 }
 
 impl Breaker {
-    /// Admits one more leg if fewer than `max` have been left unanswered since the last answer, or its path has
-    /// hardly left any unanswered, or it is time to try again. However many paths there are, no more than twice `max` wait at a
-    /// backend that doesn't answer, but for what is under way, and those that it has answered before have places of their own. Takes the place or
-    /// the probe.
+    /// Admits one more leg if fewer than `max` have been left unanswered since the last answer, or its path has hardly left any
+    /// unanswered, or it is time to try again. However many paths there are, no more than twice `max` wait at a backend that
+    /// doesn't answer, but for what is under way, and those that it has answered before have places of their own. Takes the
+    /// place or the probe.
     pub fn try_admit(&self, max: usize, path: PathKey, now: Instant) -> bool {
         if self.unanswered.load(Ordering::Relaxed) < max && self.count() < max.saturating_mul(PENDING_FACTOR) {
             return true;
@@ -116,7 +117,7 @@ impl Breaker {
         self.state.lock().last_answer
     }
 
-    /// How many losers haven't ended.
+    /// The count of losers that haven't ended.
     pub fn count(&self) -> usize {
         self.pending.load(Ordering::Relaxed)
     }
@@ -162,7 +163,7 @@ mod tests {
     const SLOW: PathKey = PathKey(1);
     const QUICK: PathKey = PathKey(2);
 
-    /// So many losers wait in vain on this path.
+    /// Adds `count` losers that wait on this path.
     fn add(breaker: &Breaker, path: PathKey, count: usize) -> Vec<PendingRequest> {
         let pending: Vec<PendingRequest> = std::iter::repeat_with(PendingRequest::default).take(count).collect();
         for pending in &pending {
@@ -171,7 +172,7 @@ mod tests {
         pending
     }
 
-    /// Whether a leg gets there that isn't a probe.
+    /// Whether a leg is admitted that isn't a probe.
     fn try_admit(breaker: &Breaker, path: PathKey, now: Instant) -> bool {
         breaker.state.lock().probed = Some(now);
         breaker.try_admit(128, path, now)
@@ -227,7 +228,7 @@ mod tests {
         for _ in 0..1000 {
             let _pending = add(&breaker, SLOW, 128);
             assert!(!try_admit(&breaker, SLOW, now) && try_admit(&breaker, QUICK, now));
-            // It has lost before its answer is here.
+            // It has lost before its answer is received.
             let pending = PendingRequest::default();
             breaker.add(&pending, QUICK);
             breaker.note_answer(QUICK, now);

@@ -1,4 +1,4 @@
-//! The steps of a leg and its waits between them, in the poller, from the first look for a line to the head of the answer.
+//! The steps of a leg and its waits between them, in the poller, from taking a connection to the head of the answer.
 
 use std::fmt;
 use std::sync::Arc;
@@ -17,26 +17,26 @@ use crate::upstream::response::answer::Answer;
 use crate::upstream::response::head::{INTERIM_ANSWERS_MAX, protocol};
 use crate::upstream::response::received::{Received, early};
 
-/// How far a leg has come.
+/// The result of a leg's step.
 pub enum LegStep {
-    /// The head of the answer has come.
+    /// The head of the answer has been received.
     Answered(Answer),
-    /// The leg has to wait, and does so in the poller.
+    /// The leg has to wait, which it does parked in the poller.
     Blocked(PendingAnswer),
-    /// It could go on, but others wait for the thread.
+    /// The leg could take another step, but others wait for the thread.
     Yield(PendingAnswer),
 }
 
-/// A leg on its way to its answer. What it does, its text says.
+/// A leg on its way to its answer. Its text says what it does.
 pub struct PendingAnswer(Stage);
 
 enum Stage {
-    /// The addresses of the backend's name are looked up.
+    /// The addresses of the backend's name are being looked up.
     Resolving(Arc<Pool>, Resolving),
     Connecting(Arc<Pool>, Connecting),
-    /// The request hasn't gone out whole, and must by then have gone on.
+    /// The request isn't out whole, and more of it must have gone out by this time.
     Sending(InFlight, Instant),
-    /// The head of the answer hasn't come whole.
+    /// The head of the answer hasn't been received whole.
     Awaiting(InFlight),
 }
 
@@ -44,14 +44,15 @@ enum Stage {
 struct InFlight {
     pooled: PooledConnection,
     pool: Arc<Pool>,
-    /// By then the whole head must have come.
+    /// When the whole head must have been received.
     head_by: Instant,
-    /// How many interim answers have come.
+    /// The count of interim answers that have been received.
     interim: usize,
 }
 
 impl PendingAnswer {
-    /// What tells when the leg can go on, or that it is hung up on, or that its time is over. An error: the leg won't go on.
+    /// The place where the leg parks: it is woken when it can take a step, or is hung up on, or its time is over. An error ends
+    /// the leg.
     pub fn readiness(&mut self, token: &CancelToken) -> Result<Arc<dyn Readiness>, Outcome> {
         let (leg, until) = match &mut self.0 {
             Stage::Resolving(_, resolving) => return resolving.readiness(token),
@@ -68,20 +69,21 @@ impl PendingAnswer {
         matches!(self.0, Stage::Sending(..)) && request.holds_file()
     }
 
-    /// Whether it is hung up on, or its request should have gone on by now: then the next step reads no file.
+    /// Whether the leg is hung up on, or more of its request should have gone out by now: then its next step reads no file.
     pub fn is_over(&self, token: &CancelToken) -> bool {
         token.is_cancelled() || matches!(self.0, Stage::Sending(_, until) if Instant::now() >= until)
     }
 
-    /// It goes on for another reason than an event.
+    /// Takes the parked leg out, so that no event wakes it: it takes its next step for another reason.
     pub fn withdraw(&self) {
         if let Stage::Sending(leg, _) | Stage::Awaiting(leg) = &self.0 {
             leg.pooled.connection().withdraw();
         }
     }
 
-    /// Does the next step, as far as that goes without waiting: goes on with the request, or reads the head of the answer. The leg
-    /// may have to wait once more. `has_lost`: nobody needs more of the answer than that it has come. Blocks on the disk alone.
+    /// Takes the next step, as far as that goes without waiting: sends more of the request, or reads the head of the answer.
+    /// The leg may have to wait once more. A leg that `has_lost` needs no more of the answer than that it has been received.
+    /// Blocks on the disk alone.
     pub fn step(self, request: &UpstreamRequest, token: &CancelToken, has_lost: bool) -> Result<LegStep, Outcome> {
         if token.is_cancelled() {
             return Err(Outcome::Cancelled);
@@ -114,7 +116,7 @@ impl fmt::Display for PendingAnswer {
 }
 
 impl InFlight {
-    /// Begins with the request, if the leg isn't hung up on; from now on the token hangs up on the line.
+    /// Sends the request, unless the leg is hung up on; from now on the token hangs up on this connection.
     fn begin(
         mut pooled: PooledConnection,
         pool: &Arc<Pool>,
@@ -134,13 +136,13 @@ impl InFlight {
         Ok(leg.yielded())
     }
 
-    /// There is more to send, when others have had their turn.
+    /// Gives the thread to other legs; the rest of the request is sent in the next step.
     fn yielded(self) -> LegStep {
         let until = Instant::now() + self.pool.idle_timeout();
         LegStep::Yield(PendingAnswer(Stage::Sending(self, until)))
     }
 
-    /// Goes on with the request; if it is out, or nothing more of it will be, reads the answer.
+    /// Sends more of the request; if it is out, or no more of it will be sent, reads the answer.
     fn send(mut self, request: &UpstreamRequest, token: &CancelToken, has_lost: bool) -> Result<LegStep, Outcome> {
         let connection = self.pooled.connection().clone();
         match connection.send_more(Some(early), self.pool.idle_timeout()) {
@@ -182,7 +184,7 @@ impl InFlight {
                         outcome => Err(outcome),
                     };
                 }
-                // There may be an end behind them, of which no other event tells.
+                // An end may stand behind these bytes, of which no other event tells.
                 Received::Partial(count) if count > seen => seen = count,
                 Received::Partial(_) if Instant::now() >= self.head_by => {
                     return Err(failed(token, Outcome::Timeout));
@@ -200,13 +202,13 @@ impl InFlight {
     }
 }
 
-/// How the leg ends whose answer failed: hanging up on it looks like a failure, too.
+/// The outcome of a leg whose answer failed: hanging up on it looks like a failure, too.
 fn failed(token: &CancelToken, outcome: Outcome) -> Outcome {
     if token.disarm().is_err() { Outcome::Cancelled } else { outcome }
 }
 
 impl Pool {
-    /// Reaches the backend. Doesn't block; the token hangs up at any time.
+    /// Starts a leg: on an idle connection, or on a new one. Doesn't block; the token hangs up at any time.
     pub fn start(self: &Arc<Pool>, request: &UpstreamRequest, token: &CancelToken) -> Result<LegStep, Outcome> {
         if token.is_cancelled() {
             return Err(Outcome::Cancelled);

@@ -1,4 +1,4 @@
-//! What is said to a backend. Knows nothing of connections.
+//! The request as backends get it. Knows nothing of connections.
 
 use http::header::{CONTENT_LENGTH, HOST};
 use http::{HeaderMap, HeaderValue, Method};
@@ -23,7 +23,7 @@ pub struct UpstreamRequest {
 }
 
 impl UpstreamRequest {
-    /// A request for all backends, each by its own address. `headers` are without `Host` and framing; `host` replaces the
+    /// Makes a request for all backends, each by its own address. `headers` are without `Host` and framing; `host` replaces the
     /// backends' own.
     pub fn new(
         method: Method,
@@ -50,12 +50,12 @@ impl UpstreamRequest {
         &self.method
     }
 
-    /// RFC 9110 §9.2.2: sending it twice does no more than sending it once.
+    /// Whether sending it twice does no more than sending it once (RFC 9110 §9.2.2).
     pub(crate) fn is_idempotent(&self) -> bool {
         self.method.is_idempotent()
     }
 
-    /// Whether a backend may take all that follows on the connection for the same user's.
+    /// Whether a backend may take all that follows on the connection for requests of the same user.
     pub(crate) fn binds_connection(&self) -> bool {
         self.binds_connection
     }

@@ -1,4 +1,5 @@
-//! What all backends have in common: how they are reached, and how many connections there may be. Knows nothing of any one of them.
+//! What all backends have in common: how they are connected to, and how many connections there may be. Knows nothing of any one
+//! of them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -9,18 +10,18 @@ use crate::upstream::client::call::Caller;
 use crate::upstream::connect::lookup::{Lookup, Lookups};
 use crate::upstream::connect::tls::{BadCertificate, Tls};
 
-/// How backends are reached.
+/// How backends are connected to.
 #[derive(Debug, Clone)]
 pub struct ConnectOptions {
-    /// Bounds reaching a backend (name, TCP, TLS) and, again, the wait for its head.
+    /// Bounds connecting to a backend (name, TCP, TLS) and, again, the wait for the head of its answer.
     pub timeout: Duration,
     /// Bounds each silence while bytes move; no shorter than `timeout`.
     pub idle_timeout: Duration,
-    /// The most idle lines kept for each backend.
+    /// The most idle connections kept for each backend.
     pub idle_connections_max: usize,
     /// How long a name's addresses count.
     pub dns_ttl: Duration,
-    /// The most lines to all backends together, and files of bodies that losers still send: what the limit of descriptors
+    /// The most connections to all backends together, and files of bodies that losers still send: what the limit of descriptors
     /// leaves.
     pub connections_max: usize,
     /// Root certificates beside the usual ones, in DER.
@@ -34,14 +35,14 @@ pub struct Upstream {
     pub(crate) tls: Tls,
     pub(crate) lookups: Lookups,
     pub(crate) poller: Poller,
-    /// And files that each take the place of one.
+    /// The count of connections, and of files that each count as one.
     pub(crate) connections: AtomicUsize,
     pub(crate) opened: AtomicU64,
     pub(crate) reused: AtomicU64,
 }
 
 impl Upstream {
-    /// Reaches backends like this, with names looked up by `lookup`; legs wait in the poller.
+    /// Connects to backends by these options, with names looked up by `lookup`; legs wait in the poller.
     pub fn new(
         options: ConnectOptions,
         lookup: Arc<dyn Lookup>,
@@ -61,7 +62,7 @@ impl Upstream {
         }))
     }
 
-    /// How many lines have been opened, and how often an open one was used again.
+    /// How many connections have been opened, and how often an open one was used again.
     pub fn connection_counts(&self) -> (u64, u64) {
         (self.opened.load(Ordering::Relaxed), self.reused.load(Ordering::Relaxed))
     }

@@ -1,25 +1,26 @@
-//! The place in which one leg waits for an event, and from which it goes on once. Knows nothing of sockets, nor of what a leg is.
+//! The place in which one leg waits for an event, and from which each event wakes it once. Knows nothing of sockets, nor of
+//! what a leg is.
 
 use crate::runtime::sync::{Arc, Mutex};
 
-/// So often in a row a leg goes on at once that has missed an event. It does so within its own last step, and a backend that keeps
-/// making events would have it go deeper and deeper.
+/// The most times in a row that a leg with an event to look at isn't parked. It looks within its own last step, and a backend
+/// that keeps making events would have it recurse deeper and deeper.
 const AT_ONCE_MAX: usize = 4;
 
-/// Whose legs wait here, by their numbers.
+/// The owner of legs that park, by their numbers.
 pub trait Waiter: Send + Sync {
-    /// Something has happened that the leg waits for, or its time is over. Any thread may call it; it doesn't block.
+    /// Takes the leg's next step: an event has arrived, or its time is over. Any thread may call it; it doesn't block.
     fn wake(self: Arc<Self>, leg: usize);
 }
 
-/// What tells of events.
+/// A place in which a leg waits for events: of a socket, a timer, or several.
 pub trait Readiness: Send + Sync {
-    /// Has the leg woken at the next event, once. `false`: an event came while no leg waited, and the leg must look at once. Doesn't
-    /// block.
+    /// Parks the leg, which the next event wakes, once. `false`: an event arrived while no leg was parked, and the leg must
+    /// look at once. Doesn't block.
     #[must_use]
     fn park(&self, waiter: Arc<dyn Waiter>, leg: usize) -> bool;
 
-    /// The leg that waits here is not to be woken any more: it goes on for another reason.
+    /// Takes the parked leg out, so that no event wakes it: it takes its next step for another reason.
     fn withdraw(&self);
 }
 
@@ -29,28 +30,29 @@ pub(crate) struct LegParking(Mutex<State>);
 
 #[derive(Default)]
 struct State {
-    /// Whoever takes it out wakes the leg.
+    /// The parked leg; the thread that takes it out wakes it.
     parked: Option<(Arc<dyn Waiter>, usize)>,
-    /// An event came while no leg waited. The poller tells each only once, so the next leg must look before it waits.
+    /// An event arrived while nothing was parked. epoll is edge-triggered, so the next leg must look at the socket before it
+    /// parks.
     notified: bool,
-    /// How often in a row the leg has gone on at once.
+    /// How often in a row the leg hasn't been parked.
     at_once: usize,
 }
 
 impl LegParking {
-    /// Something may have come that no event will tell of.
+    /// Has the next leg look before it parks: something may have arrived of which no event will tell.
     pub(crate) fn notify(&self) {
         self.0.lock().notified = true;
     }
 
-    /// Somebody is about to look: what happened before is missed by nobody.
+    /// Forgets earlier events, for a leg that looks at the socket after this.
     pub(crate) fn clear_notified(&self) {
         let mut state = self.0.lock();
         (state.notified, state.at_once) = (false, 0);
     }
 
-    /// The leg waits, unless an event was missed. If it has gone on at once too often for that, it waits all the same, and `wake_soon`
-    /// has it woken.
+    /// Parks the leg, unless an event arrived before. A leg that hasn't been parked too often in a row is parked all the same,
+    /// and `wake_soon` has it woken.
     pub(crate) fn park(&self, waiter: Arc<dyn Waiter>, leg: usize, wake_soon: impl FnOnce()) -> bool {
         let mut state = self.0.lock();
         let was_notified = std::mem::take(&mut state.notified);
@@ -66,13 +68,13 @@ impl LegParking {
         true
     }
 
-    /// No leg waits here any more.
+    /// Takes the parked leg out, so that no event wakes it.
     pub(crate) fn withdraw(&self) {
         let parked = self.0.lock().parked.take();
         drop(parked);
     }
 
-    /// Something has come, or there is room, or the time is over: the leg goes on.
+    /// Wakes the parked leg, or has the next one look before it parks.
     pub(crate) fn wake(&self) {
         let parked = {
             let mut state = self.0.lock();
@@ -89,7 +91,7 @@ impl LegParking {
     }
 }
 
-/// Waits on this thread, as no leg does.
+/// Waits on the test's thread, as no leg does.
 #[cfg(test)]
 pub(crate) fn wait_for(readiness: &Arc<dyn Readiness>) {
     struct Sender(crossbeam_channel::Sender<()>);
@@ -138,7 +140,7 @@ mod tests {
         assert!(park(&parking, &woken), "somebody has looked");
     }
 
-    /// Was seen as: an answer that came byte by byte had its leg go on within itself for each of them.
+    /// Was seen as: an answer that came byte by byte had its leg take a step within the last for each of them.
     #[test]
     fn a_leg_that_misses_an_event_in_every_step_goes_on_at_once_a_few_times_only() {
         let (parking, woken) = (LegParking::default(), Arc::new(Count::default()));

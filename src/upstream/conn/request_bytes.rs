@@ -4,7 +4,7 @@ use std::io::{self, IoSlice};
 
 use crate::message::Spool;
 
-/// The bytes of a request.
+/// The bytes of a request, and the count of those that have been sent.
 pub(crate) struct RequestBytes {
     head: Vec<u8>,
     body: Option<Spool>,
@@ -16,8 +16,8 @@ impl RequestBytes {
         RequestBytes { head, body, sent: 0 }
     }
 
-    /// Has the next bytes sent: how many. Those of a file are read into `piece`, as many as fit, and not at all if it has
-    /// no room.
+    /// Sends the next bytes by `send`, and gives the count of those that were taken. Bytes of a file are read into `piece`, as
+    /// many as fit, and not at all if it has no room.
     pub(crate) fn send(
         &mut self,
         piece: &mut [u8],
@@ -43,7 +43,7 @@ impl RequestBytes {
         Ok(count)
     }
 
-    /// How many bytes have been sent.
+    /// The count of bytes that have been sent.
     pub(crate) fn sent(&self) -> u64 {
         self.sent
     }
@@ -73,7 +73,7 @@ impl RequestBytes {
         bytes
     }
 
-    /// Behind so many bytes: what is left of the head, and where in the body that is.
+    /// What is left of the head behind the first `done` bytes of the request, and where in the body that is.
     fn split(&self, done: u64) -> (&[u8], u64) {
         (behind(&self.head, done), done.saturating_sub(self.head.len() as u64))
     }
