@@ -1,4 +1,4 @@
-//! What races have cost so far, by number. Knows nothing of what a race is about.
+//! The costs of all races so far, by number. Knows nothing of what a race is about.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -12,28 +12,28 @@ pub struct Counters {
     hung_up: AtomicU64,
 }
 
-/// What races have cost since the start. Races that aren't over count for nothing yet, but for their lines.
+/// The costs of races since the start. Races that aren't over count for nothing yet, but for their connections.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Totals {
     /// Legs, those that were skipped included.
     pub legs: u64,
     /// Legs that were hung up on.
     pub hung_up: u64,
-    /// Lines that were opened.
+    /// Connections that were opened.
     pub connections_opened: u64,
-    /// How often an open line was used again.
+    /// How often an open connection was used again.
     pub connections_reused: u64,
 }
 
 impl Counters {
-    /// A race is over.
+    /// Adds the legs of a race that is over.
     pub fn add(&self, legs: &[LegEntry]) {
         let hung_up = legs.iter().filter(|leg| *leg.outcome == Outcome::Cancelled).count();
         self.legs.fetch_add(legs.len() as u64, Ordering::Relaxed);
         self.hung_up.fetch_add(hung_up as u64, Ordering::Relaxed);
     }
 
-    /// All that is counted here, beside these lines.
+    /// All counts, beside these of connections.
     pub fn totals(&self, connections_opened: u64, connections_reused: u64) -> Totals {
         let (legs, hung_up) = (self.legs.load(Ordering::Relaxed), self.hung_up.load(Ordering::Relaxed));
         Totals { legs, hung_up, connections_opened, connections_reused }

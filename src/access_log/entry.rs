@@ -18,14 +18,14 @@ pub struct Entry {
     answer: OnceLock<Answered>,
 }
 
-/// What became of the reply.
+/// The reply's status and time, and a note if it didn't arrive whole.
 struct Answered {
     status: u16,
     after: Duration,
     note: Option<String>,
 }
 
-/// How one leg of an exchange ended.
+/// The outcome of one leg of an exchange.
 pub struct LegEntry<'a> {
     /// The backend's address.
     pub backend: &'a dyn fmt::Display,
@@ -36,7 +36,7 @@ pub struct LegEntry<'a> {
 }
 
 impl Entry {
-    /// The entry of a request that has just arrived.
+    /// Makes the entry of a request that has just arrived.
     pub fn new(request: &Request, origin: Origin) -> Entry {
         Entry {
             origin,
@@ -47,7 +47,7 @@ impl Entry {
         }
     }
 
-    /// A reply has been sent, or has failed to arrive.
+    /// Notes that a reply has been sent, or has failed to arrive.
     pub fn answered(&self, status: StatusCode, delivery: &Delivery, now: Instant) {
         let cut = match delivery {
             Delivery::Whole => None,
@@ -60,7 +60,7 @@ impl Entry {
         self.set(status.as_u16(), cut, now);
     }
 
-    /// The proxy has answered by itself: why.
+    /// Notes that the proxy has answered by itself, and the reason.
     pub fn refused(&self, refusal: &Refusal, now: Instant) {
         let note = match refusal {
             Refusal::AllFailed(_) => None,
@@ -69,7 +69,7 @@ impl Entry {
         self.set(refusal.status().as_u16(), note, now);
     }
 
-    /// The client left before there was an answer. 499 is nginx's word for it, and only the log sees it.
+    /// Notes that the client left before there was an answer. 499 is nginx's word for it, and only the log sees it.
     pub fn abandoned(&self, now: Instant) {
         self.set(499, None, now);
     }
@@ -79,7 +79,7 @@ impl Entry {
         let _ = self.answer.set(Answered { status, after, note });
     }
 
-    /// Everything is known: writes the line. Backends are numbered as in the list, `b1` first.
+    /// Writes the line: every leg has ended. Backends are numbered as in the list, `b1` first.
     pub fn finish(&self, winner: Option<usize>, legs: &[LegEntry]) {
         let level = match self.answer.get() {
             Some(Answered { status: 500.., .. } | Answered { note: Some(_), .. }) | None => log::Level::Warn,
@@ -108,7 +108,7 @@ impl Entry {
     }
 }
 
-/// ` b1=200/12ms b2=refused [b1 http://a, b2 http://b]`, and the reasons that a word can't hold.
+/// Appends ` b1=200/12ms b2=refused [b1 http://a, b2 http://b]`, and the reasons that a word can't hold.
 fn put_legs(line: &mut String, legs: &[LegEntry]) {
     for (index, leg) in legs.iter().enumerate() {
         put(line, format_args!(" b{}={}", index + 1, leg.outcome));
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cut_and_a_departure_are_told() {
+    fn a_cut_and_a_disconnect_are_told() {
         let cut = entry("/x");
         cut.answered(StatusCode::OK, &Delivery::BodyBroke(std::io::ErrorKind::UnexpectedEof.into()), cut.received);
         assert!(cut.line(None, &[]).contains("200 in 0.0ms (cut, since the backend's body broke off"));

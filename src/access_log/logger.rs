@@ -1,5 +1,5 @@
-//! The guarded logger: a bounded queue and one thread before `simple_logger`, which panics when standard error is
-//! closed and blocks when it is a full pipe. Neither reaches whoever logs. Knows nothing of what is said.
+//! The guarded logger: a bounded queue and one thread before `simple_logger`, which panics when standard error is closed and
+//! blocks when it is a full pipe. Neither reaches the thread that logs. Knows nothing of what is said.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,7 +13,7 @@ use simple_logger::SimpleLogger;
 
 use crate::message::Printable;
 
-/// Lines that wait for a slow reader: a megabyte or two, as lines usually are.
+/// The most lines that wait for a slow reader: a megabyte or two, as lines usually are.
 const QUEUE_LINES_MAX: usize = 4096;
 /// How long the end of the program waits for the queue: a blocked standard error must not stop it.
 const FLUSH_TIME: Duration = Duration::from_secs(1);
@@ -32,7 +32,7 @@ struct Guarded {
 
 enum Message {
     Line(Line),
-    /// Everything before it has been written.
+    /// Asks for a sign that everything before it has been written.
     Flush(Sender<()>),
 }
 
@@ -52,7 +52,7 @@ pub fn start(level: LevelFilter) -> std::io::Result<()> {
     log::set_logger(logger).map_err(std::io::Error::other)?;
     log::set_max_level(level);
     std::panic::set_hook(Box::new(|panic| {
-        // The writer's own panics are those of simple_logger at a closed standard error: there is nobody to tell.
+        // The writer's own panics are those of simple_logger at a closed standard error: they can be written nowhere.
         if thread::current().name() != Some(WRITER) {
             log::error!("a bug: {}", Printable(&panic.to_string()));
         }

@@ -1,4 +1,4 @@
-//! One backend's part of a race: who it is, and between two of its steps what it waits for.
+//! One backend's part of a race: its backend, and the state in which it is between two steps.
 
 use crate::runtime::sync::{Arc, Mutex};
 use std::fmt;
@@ -7,12 +7,12 @@ use std::time::Duration;
 use crate::message::Outcome;
 use crate::upstream::{Answer, AnswerBody, Backend, Draining, FilePermit, PendingAnswer, PendingRequest, Upload};
 
-/// A leg.
+/// One backend's part of a race.
 pub(super) struct Leg {
     pub(super) backend: Arc<Backend>,
-    /// Whether it waits in vain.
+    /// Whether it counts as pending at its backend.
     pub(super) pending: PendingRequest,
-    /// For the file of the request's body, if that is in one.
+    /// The permit for the file of the request's body, if that is in one.
     pub(super) file: Option<FilePermit>,
     parked: Mutex<Parked>,
 }
@@ -20,23 +20,23 @@ pub(super) struct Leg {
 /// Where a leg is between two steps.
 #[derive(Default)]
 struct Parked {
-    /// `None` while a thread works for it, and once it has ended.
+    /// `None` while a thread runs the leg, and once it has ended.
     state: Option<LegState>,
-    /// An event came meanwhile.
+    /// An event arrived while a thread ran the leg.
     is_notified: bool,
-    /// It has a turn on a thread for the disk.
+    /// The leg is queued for a thread for the disk.
     is_queued: bool,
 }
 
-/// What a leg does while no thread works for it.
+/// The state of a leg while no thread runs it.
 pub(super) enum LegState {
     /// It is on its way to its answer.
     Pending(PendingAnswer),
-    /// It has an answer since then that would do if nothing better came.
+    /// It has an answer, since this long after the race's begin, that would do if nothing better came.
     Candidate(Answer, Duration),
-    /// Its answer has decided, and the rest of its request goes on; then a loser's body is read to its end.
+    /// Its answer has decided, and the rest of its request is sent; then a loser's body is read to its end.
     Uploading(Upload, Option<AnswerBody>),
-    /// It has lost, and its body is read to its end; how it has ended then, if that is still open.
+    /// It has lost, and its body is read to its end; its outcome then, if that is still open.
     Draining(Draining, Option<(Outcome, Duration)>),
 }
 
@@ -45,7 +45,7 @@ impl Leg {
         Leg { backend, pending: PendingRequest::default(), file, parked: Mutex::default() }
     }
 
-    /// Leaves it until an event, or gives it back if one came while a thread worked for it.
+    /// Parks the state until an event, or gives it back if one arrived while a thread ran the leg.
     pub(super) fn park(&self, state: LegState) -> Option<LegState> {
         let mut parked = self.parked.lock();
         if std::mem::take(&mut parked.is_notified) {
@@ -55,12 +55,12 @@ impl Leg {
         None
     }
 
-    /// Leaves it with its answer until the race says what becomes of it.
+    /// Parks the leg with its answer until the race says what becomes of it.
     pub(super) fn hold(&self, answer: Answer, after: Duration) {
         self.parked.lock().state = Some(LegState::Candidate(answer, after));
     }
 
-    /// Whoever takes it goes on with it. If a thread works for it, that hears of the event.
+    /// Takes the state, for a thread that runs the leg from now on. If one runs it already, notes the event for that one.
     pub(super) fn take_or_notify(&self) -> Option<LegState> {
         let mut parked = self.parked.lock();
         let state = parked.state.take();
@@ -68,19 +68,19 @@ impl Leg {
         state
     }
 
-    /// It is to have a turn on a thread for the disk: whether it hasn't one already.
+    /// Queues the leg for a thread for the disk, and gives whether it wasn't queued already.
     pub(super) fn try_queue(&self) -> bool {
         !std::mem::replace(&mut self.parked.lock().is_queued, true)
     }
 
-    /// That turn has come; there may be nothing left to do.
+    /// Takes the state, for a thread for the disk; an event may have taken it before.
     pub(super) fn dequeue(&self) -> Option<LegState> {
         let mut parked = self.parked.lock();
         parked.is_queued = false;
         parked.state.take()
     }
 
-    /// Takes the answer that waits for what the others say.
+    /// Takes the answer that is held until the others have answered.
     pub(super) fn take_candidate(&self) -> Option<(Answer, Duration)> {
         let state = self.parked.lock().state.take_if(|state| matches!(state, LegState::Candidate(..)));
         if let Some(LegState::Candidate(answer, after)) = state { Some((answer, after)) } else { None }

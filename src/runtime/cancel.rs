@@ -1,5 +1,5 @@
-//! The token that hangs up a leg, from any thread and in whatever phase it is: while it resolves a name, connects,
-//! sends, waits or reads. Knows nothing of what is hung up on.
+//! The token that hangs up a leg, from any thread and in any phase: while the leg resolves a name, connects, sends, waits or
+//! reads. Knows nothing of what is hung up on.
 
 use std::fmt;
 
@@ -11,9 +11,9 @@ pub trait HangUp: Send + Sync {
     fn hang_up(&self);
 }
 
-/// Several things that linger until their time is over, the losers of a decided race for one.
+/// A group that lingers until its time is over: the losers of a decided race, for one.
 pub trait Losers: Send + Sync {
-    /// Hangs up on all of them but the winner, if one of them is.
+    /// Hangs up on all of the group but the winner, if it is one of them.
     fn hang_up(&self, winner: Option<usize>);
 }
 
@@ -35,7 +35,7 @@ enum State {
 pub struct Cancelled;
 
 impl CancelToken {
-    /// Hangs up, now and on whatever is armed later. Any thread, any number of times.
+    /// Hangs up on what is armed, and on anything that is armed later. Any thread, any number of times.
     pub fn cancel(&self) {
         let mut state = self.0.lock();
         if let State::Armed(wait) = std::mem::replace(&mut *state, State::Cancelled) {
@@ -54,7 +54,7 @@ impl CancelToken {
         Ok(())
     }
 
-    /// The leg waits no more. An error if it was hung up on before: then what was armed is unusable.
+    /// Names nothing any more. An error if the leg was hung up on before: then what was armed is unusable.
     pub fn disarm(&self) -> Result<(), Cancelled> {
         let mut state = self.0.lock();
         if matches!(*state, State::Cancelled) {

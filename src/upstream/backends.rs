@@ -93,7 +93,7 @@ mod tests {
     use crate::upstream::{ConnectOptions, SystemLookup};
 
     #[test]
-    fn a_snapshot_stays_and_an_unchanged_backend_keeps_its_lines() {
+    fn a_snapshot_stays_and_an_unchanged_backend_keeps_its_connections() {
         let parse = |list| parse_addresses(list).expect("addresses");
         let (poller, _waiter) = Poller::new().expect("a poller");
         let upstream =

@@ -224,7 +224,7 @@ mod tests {
 
     /// What a backend sends behind an answer by mistake comes soon: a connection that has been idle for a moment shows it.
     #[test]
-    fn of_the_lines_that_have_been_idle_for_a_moment_the_last_is_taken_and_where_none_has_the_last_of_all() {
+    fn of_the_connections_that_have_been_idle_for_a_moment_the_last_is_taken_and_where_none_has_the_last_of_all() {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("an address");
         let (poller, waiter) = Poller::new().expect("a poller");

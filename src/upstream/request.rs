@@ -61,7 +61,7 @@ impl UpstreamRequest {
     }
 
     /// The request as one backend gets it.
-    pub(crate) fn outbound(&self, address: &Address) -> RequestBytes {
+    pub(crate) fn bytes_for(&self, address: &Address) -> RequestBytes {
         let target = address.target_text(&self.target);
         let mut head = Vec::with_capacity(REQUEST_LINES_BYTES + target.len() + self.fields.len());
         for part in [self.method.as_str(), " ", &*target, " HTTP/1.1\r\n"] {

@@ -1,5 +1,5 @@
-//! Models of the slot in `upstream/slot.rs` in which a leg waits for room for its request, and for its answer: on a real pair
-//! of sockets, none of whose calls waits.
+//! Models of a connection in `upstream/conn`, on which a leg parks until there is room for its request, and until its answer:
+//! on a real pair of sockets, none of whose calls waits.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::Shutdown;
@@ -39,7 +39,7 @@ pub fn a_leg_in_the_poller_goes_on_once() {
             scope.spawn(|| maybe(4, || cut(&token, &poller))),
         ];
         if !send_and_wait(&connection, &token, head_by) {
-            // Its line is dropped.
+            // Its connection is dropped.
             connection.hang_up();
         }
         for other in others {
@@ -49,7 +49,7 @@ pub fn a_leg_in_the_poller_goes_on_once() {
     });
 }
 
-/// The leg sends its request and waits for the whole answer, as `upstream` does: whether it was left to the poller.
+/// Sends the request and waits for the whole answer, as `upstream` does, and gives whether the connection was armed for it.
 fn send_and_wait(connection: &Arc<Connection>, token: &CancelToken, head_by: Instant) -> bool {
     if token.arm(connection.clone()).is_err() {
         return false;
@@ -63,15 +63,15 @@ fn send_and_wait(connection: &Arc<Connection>, token: &CancelToken, head_by: Ins
             connection.hang_up();
             return true;
         }
-        // There may be an end behind the first bytes, of which no other event tells.
-        let is_here = || connection.peek(|peeked| peeked.bytes == b"answer" || peeked.end.is_some());
-        if is_here() || is_here() || Instant::now() >= head_by {
+        // An end may stand behind the first bytes, of which no other event tells.
+        let is_received = || connection.peek(|peeked| peeked.bytes == b"answer" || peeked.end.is_some());
+        if is_received() || is_received() || Instant::now() >= head_by {
             return true;
         }
     }
 }
 
-/// A leg, and how it hears that it goes on.
+/// A leg, and the channel by which it is woken.
 struct Leg(Arc<Woken>, Receiver<()>);
 
 struct Woken(Sender<()>);
@@ -91,9 +91,9 @@ impl Leg {
     fn wait(&self, connection: &Connection, until: Instant) {
         connection.set_deadline(until);
         if connection.park(self.0.clone(), 0) {
-            self.1.recv().expect("the leg goes on");
+            self.1.recv().expect("an event");
         }
-        assert!(self.1.try_recv().is_err(), "the leg goes on once for each wait");
+        assert!(self.1.try_recv().is_err(), "the leg is woken once for each wait");
     }
 }
 
@@ -103,7 +103,7 @@ fn maybe(one_in: u32, deed: impl FnOnce()) {
     }
 }
 
-/// The backend answers what comes in two pieces, and the poller sees an edge of each, or of a socket that was shut.
+/// Answers the request in two pieces, with an event for each, or for a socket that was shut.
 fn answer(mut far: &Socket, poller: &Poller) {
     while far.read(&mut [0; 16]).is_err_and(|error| error.kind() == ErrorKind::WouldBlock) {
         yield_now();
@@ -114,7 +114,7 @@ fn answer(mut far: &Socket, poller: &Poller) {
     }
 }
 
-/// The house is closed, on another thread than the poller's.
+/// Cuts, as a shutdown does, on another thread than the poller's.
 fn cut(token: &CancelToken, poller: &Poller) {
     token.cancel();
     poller.broadcast(Event::Cut);
@@ -123,7 +123,7 @@ fn cut(token: &CancelToken, poller: &Poller) {
 /// More than its sockets take at once.
 const BODY_BYTES: usize = 24 * 1024;
 
-/// What happens to a request that takes more than one go.
+/// What happens to a request that takes more than one step.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Course {
     Whole,
@@ -131,7 +131,7 @@ enum Course {
     Refused,
     /// The backend ends after its first bytes.
     Ended,
-    /// The leg's patience is over at once, whenever it waits for room.
+    /// The leg's time is over at once, whenever it waits for room.
     TimedOut,
     HungUp,
 }
@@ -171,7 +171,7 @@ pub fn a_request_in_many_goes_arrives_whole_or_its_leg_knows_why() {
     });
 }
 
-/// The leg sends its request, as `upstream` does: how that has ended, and after it the wait for the answer.
+/// Sends the request, as `upstream` does, and then waits for the answer. Gives how the sending has ended.
 fn send_all(connection: &Arc<Connection>, token: &CancelToken, course: Course) -> Option<Progress> {
     token.arm(connection.clone()).ok()?;
     let leg = Leg::new();
@@ -200,8 +200,8 @@ fn is_answered(connection: &Connection) -> bool {
     connection.peek(|peeked| peeked.bytes == b"answer")
 }
 
-/// The backend reads all of it and answers, unless it does otherwise; the poller sees an edge whenever there is room again.
-/// Whether the request has arrived whole.
+/// Reads all of the request and answers, unless the course is another; each piece that is read makes an event, since there is
+/// room again. Gives whether the request has arrived whole.
 fn take_and_answer(mut far: &Socket, poller: &Poller, course: Course) -> bool {
     let (mut taken, mut buffer) = (Vec::new(), [0; 4 * 1024]);
     while taken.len() < 4 + BODY_BYTES {
@@ -226,7 +226,7 @@ fn take_and_answer(mut far: &Socket, poller: &Poller, course: Course) -> bool {
             return false;
         }
         if course == Course::Ended {
-            // One edge may tell of a few bytes and of the end, when there has been no room for long.
+            // One event may tell of a few bytes and of the end, when there has been no room for long.
             (0..20).for_each(|_| yield_now());
             let _ = far.write(b"n");
             let _ = far.shutdown(Shutdown::Write);

@@ -7,7 +7,7 @@ use ureq::Error;
 use crate::message::Outcome;
 use crate::upstream::io_error::outcome_of_io;
 
-/// What an error of ureq's means.
+/// Turns an error of ureq's into the outcome of its leg.
 pub(crate) fn outcome_of(error: Error) -> Outcome {
     match error {
         Error::LargeResponseHeader(..) => Outcome::TooLarge,

@@ -215,8 +215,8 @@ fn fill_plain(peeked: &mut Vec<u8>, socket: &Socket) -> Option<End> {
     let mut buffer = [MaybeUninit::uninit(); READ_BYTES];
     while peeked.len() < PEEK_BYTES {
         match rustix::net::recv(socket, &mut buffer, RecvFlags::DONTWAIT) {
-            Ok(((here, room), _)) if !here.is_empty() => {
-                peeked.extend_from_slice(here);
+            Ok(((received, room), _)) if !received.is_empty() => {
+                peeked.extend_from_slice(received);
                 if !room.is_empty() {
                     return None;
                 }
@@ -357,7 +357,7 @@ mod tests {
 
     /// Was seen as: a body without a length, beside whose first half the rest of a request was still sent, looked whole.
     #[test]
-    fn a_reset_that_a_write_was_told_of_is_no_end_in_order_for_those_who_read() {
+    fn a_reset_that_a_write_was_told_of_is_no_end_in_order_to_reads() {
         for peeks in [false, true] {
             let (stream, mut buffer) = (ByteStream::new(reset()), [0; 8]);
             assert!(stream.send(&[IoSlice::new(b"rest")]).is_err());

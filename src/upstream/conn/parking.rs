@@ -51,8 +51,8 @@ impl LegParking {
         (state.notified, state.at_once) = (false, 0);
     }
 
-    /// Parks the leg, unless an event arrived before. A leg that hasn't been parked too often in a row is parked all the same,
-    /// and `wake_soon` has it woken.
+    /// Parks the leg, unless an event arrived before. A leg that was kept from parking too often in a row is parked all the
+    /// same, and `wake_soon` has it woken.
     pub(crate) fn park(&self, waiter: Arc<dyn Waiter>, leg: usize, wake_soon: impl FnOnce()) -> bool {
         let mut state = self.0.lock();
         let was_notified = std::mem::take(&mut state.notified);
@@ -102,7 +102,7 @@ pub(crate) fn wait_for(readiness: &Arc<dyn Readiness>) {
     }
     let (sender, woken) = crossbeam_channel::bounded(1);
     if readiness.park(Arc::new(Sender(sender)), 0) {
-        woken.recv_timeout(std::time::Duration::from_secs(10)).expect("the leg goes on");
+        woken.recv_timeout(std::time::Duration::from_secs(10)).expect("an event");
     }
 }
 
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_that_came_while_nobody_waited_keeps_the_next_from_waiting_and_no_other() {
+    fn an_event_without_a_parked_leg_keeps_the_next_leg_from_parking_and_no_other() {
         let (parking, woken) = (LegParking::default(), Arc::new(Count::default()));
         let count = || woken.0.load(Ordering::Relaxed);
         parking.wake();
@@ -137,12 +137,12 @@ mod tests {
         parking.wake();
         assert_eq!(count(), 1);
         parking.clear_notified();
-        assert!(park(&parking, &woken), "somebody has looked");
+        assert!(park(&parking, &woken), "the leg has looked");
     }
 
     /// Was seen as: an answer that came byte by byte had its leg take a step within the last for each of them.
     #[test]
-    fn a_leg_that_misses_an_event_in_every_step_goes_on_at_once_a_few_times_only() {
+    fn a_leg_with_an_event_in_every_step_is_kept_from_parking_a_few_times_only() {
         let (parking, woken) = (LegParking::default(), Arc::new(Count::default()));
         for _ in 0..3 {
             for _ in 0..AT_ONCE_MAX {
@@ -151,7 +151,7 @@ mod tests {
             }
             parking.wake();
             let mut is_woken_soon = false;
-            assert!(parking.park(woken.clone(), 0, || is_woken_soon = true), "it waits");
+            assert!(parking.park(woken.clone(), 0, || is_woken_soon = true), "it is parked");
             assert!(is_woken_soon);
             parking.wake();
         }

@@ -66,7 +66,7 @@ impl RequestBytes {
             let mut piece = vec![0; usize::try_from(body.length()).expect("a body that fits into memory")];
             let mut filled = 0;
             while filled < piece.len() {
-                filled += body.read_at(&mut piece[filled..], filled as u64).expect("a body that is here");
+                filled += body.read_at(&mut piece[filled..], filled as u64).expect("a readable body");
             }
             bytes.extend_from_slice(&piece);
         }
@@ -115,9 +115,9 @@ mod tests {
                 let (mut request, mut piece, mut sent) = (request(in_file), [0; 10], Vec::new());
                 while !request.is_sent() {
                     let take = |parts: &[IoSlice]| {
-                        let here = joined(parts);
-                        sent.extend_from_slice(&here[..here.len().min(size)]);
-                        Ok(here.len().min(size))
+                        let joined = joined(parts);
+                        sent.extend_from_slice(&joined[..joined.len().min(size)]);
+                        Ok(joined.len().min(size))
                     };
                     assert!(request.send(&mut piece, take).is_ok_and(|count| count > 0));
                 }

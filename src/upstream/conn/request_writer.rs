@@ -29,7 +29,7 @@ pub(crate) type Judge = fn(Peeked) -> Option<Early>;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Early {
     /// It accepts the request. The rest of that is still wanted.
-    Takes,
+    Accepts,
     /// It refuses the request, or leads away from it, or is no answer: the rest needn't be sent (RFC 9112 §9.5).
     Ends,
 }
@@ -120,17 +120,17 @@ impl RequestWriter {
 
 /// The reason to stop, if an answer has been received, or an end.
 fn stop_of_answer(stream: &ByteStream, judge: Judge) -> Option<Stop> {
-    let mut shown = 0;
+    let mut seen = 0;
     loop {
-        let (early, here) = stream.peek(|peeked| {
-            let here = peeked.bytes.len();
-            (judge(peeked), here)
+        let (early, length) = stream.peek(|peeked| {
+            let length = peeked.bytes.len();
+            (judge(peeked), length)
         });
-        if early.is_some() || here == shown {
-            return early.map(|early| if early == Early::Takes { Stop::Answered } else { Stop::Aborted });
+        if early.is_some() || length == seen {
+            return early.map(|early| if early == Early::Accepts { Stop::Answered } else { Stop::Aborted });
         }
         // An end may stand behind these bytes, of which no other edge tells.
-        shown = here;
+        seen = length;
     }
 }
 

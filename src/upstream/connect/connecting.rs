@@ -17,11 +17,11 @@ use crate::upstream::connect::tls::handshake;
 use crate::upstream::endpoint::Endpoint;
 use crate::upstream::permit::Permit;
 
-/// A connection on the way.
+/// A connection that is being made.
 pub(crate) struct Connecting {
     pub(crate) endpoint: Arc<Endpoint>,
     phase: Phase,
-    /// Other addresses were tried before.
+    /// Whether other addresses were tried before.
     is_retry: bool,
     pub(crate) deadline: Instant,
 }
@@ -31,7 +31,7 @@ enum Phase {
     Handshaking(Handshaking),
 }
 
-/// A TCP connection.
+/// A TCP connection, with a TLS handshake if the backend wants one.
 struct Handshaking {
     connection: OwnedConnection,
     peer: SocketAddr,
@@ -48,7 +48,7 @@ pub(crate) struct Established {
     pub(crate) permit: Permit,
 }
 
-/// How far it has come.
+/// How far connecting has come.
 pub(crate) enum Reached {
     Connected(Established),
     Pending(Connecting),
@@ -66,11 +66,11 @@ impl Connecting {
     ) -> Result<Reached, Outcome> {
         let now = Instant::now();
         let phase = Phase::Dialing(Dialing::new(endpoint, addresses, deadline, now));
-        // On a short way it connects at once.
+        // To a near backend it connects at once.
         Connecting { endpoint: endpoint.clone(), phase, is_retry, deadline }.advance(now)
     }
 
-    /// What tells when there is news, or that the leg is hung up on. Doesn't block.
+    /// The place where the leg parks: it is woken when it can take a step, or is hung up on. Doesn't block.
     pub(crate) fn readiness(&mut self, token: &CancelToken) -> Result<Arc<dyn Readiness>, Outcome> {
         let handshaking = match &mut self.phase {
             Phase::Dialing(dialing) => return dialing.readiness(token),
@@ -82,7 +82,7 @@ impl Connecting {
         Ok(connection.clone())
     }
 
-    /// Goes on after a wait. Doesn't block.
+    /// Takes the next step, after a wait. Doesn't block.
     pub(crate) fn resume(self, token: &CancelToken) -> Result<Reached, Outcome> {
         token.disarm().map_err(|_| Outcome::Cancelled)?;
         self.advance(Instant::now())
@@ -115,7 +115,7 @@ impl Handshaking {
         Ok(Handshaking { connection: OwnedConnection::new(connection), peer, permit, tls: endpoint.tls_session()? })
     }
 
-    /// Goes as far with the handshake as the socket allows: whether it is over.
+    /// Shakes hands as far as the socket allows, and gives whether that is done.
     fn handshake(&mut self) -> Result<bool, Outcome> {
         if let Some(tls) = &mut self.tls
             && !handshake(tls, self.connection.get().socket())?
@@ -135,7 +135,7 @@ impl Handshaking {
     }
 }
 
-/// A leg that can't reach any address has the name looked up anew, and if its time isn't over, tries what is found. Once: an
+/// Has the name of a leg that can't reach any address looked up anew, and if its time isn't over, tries what is found. Once: an
 /// answer that leads nowhere either is the truth.
 fn resolve_again(
     endpoint: &Arc<Endpoint>,

@@ -1,5 +1,5 @@
-//! The addresses of a backend's name: looked up on a thread of its own, kept for a while, refreshed in the background.
-//! Knows nothing of connections.
+//! The addresses of a backend's name: looked up on a thread of its own, kept for a while, refreshed in the background. Knows
+//! nothing of connections.
 
 use crate::runtime::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::fmt;
@@ -17,13 +17,13 @@ const STALE_WAIT_MAX: Duration = Duration::from_millis(250);
 const FAILURE_TTL: Duration = Duration::from_millis(250);
 /// How long a failed lookup isn't tried again when an old answer is in hand.
 const FAILURE_REST: Duration = Duration::from_secs(5);
-/// How far apart lookups are at least that legs ask for whose addresses are all bad, and how long such a leg waits for one: a
+/// The shortest time between lookups for legs whose addresses are all bad, and the longest that such a leg waits for one: a
 /// name that was pointed elsewhere just now is followed at once, and one whose backend is down costs its resolver little.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
-/// An answer that is younger isn't refreshed for requests on connections that exist: they would have it looked up without end
-/// if its time is next to nothing.
+/// The youngest age at which an answer is refreshed for requests on connections that exist: younger ones would have it looked
+/// up without end if its time is next to nothing.
 const REFRESH_AGE_MIN: Duration = Duration::from_millis(250);
-/// More addresses of an answer are left out: a leg has no time to try them.
+/// The most addresses that are kept of an answer: a leg has no time to try more.
 const ADDRESSES_MAX: usize = 64;
 
 /// The addresses of one backend.
@@ -54,17 +54,17 @@ struct State {
     lookup_since: Option<Instant>,
     /// When a lookup was begun last because all addresses were bad.
     retried_at: Option<Instant>,
-    /// A lookup has failed: why, and when.
+    /// The last lookup's failure: its reason, and when.
     failed: Option<(String, Instant)>,
-    /// Legs that wait for an answer.
+    /// The legs that wait for an answer.
     waiters: Vec<Weak<dyn LookupListener>>,
 }
 
 type Answer = Result<Vec<SocketAddr>, String>;
 
-/// Who waits for the end of a lookup.
+/// A leg that waits for the end of a lookup.
 pub(crate) trait LookupListener: Send + Sync {
-    /// There is one. Doesn't block.
+    /// Wakes the leg: a lookup has ended. Doesn't block.
     fn on_lookup_end(&self);
 }
 
@@ -74,7 +74,7 @@ struct Known {
 }
 
 impl Resolver {
-    /// Addresses by `lookups`. Calls `moved` on its thread when a new answer lacks an address of the old one.
+    /// Looks addresses up by `lookups`. Calls `moved` on the lookup's thread when a new answer lacks an address of the old one.
     pub(crate) fn new(
         host: &str,
         port: u16,
@@ -89,9 +89,9 @@ impl Resolver {
         Resolver(Kind::Name(Arc::new(Name { host, port, lookups, ttl, state, moved })))
     }
 
-    /// The addresses, the likeliest first. If they must be waited for, there are none, and `waiter` makes whoever is told when
-    /// there is news; then it asks again, as one that has `asked` before. With an old answer in hand it needn't wait for
-    /// longer than it is told. Doesn't block.
+    /// The addresses, the likeliest first. If they must be waited for, there are none, and `waiter` makes the listener that
+    /// hears of the lookup's end; then the leg asks again, with the time when it `asked` first. With an old answer in hand it
+    /// waits no longer than `waiter` is told. Doesn't block.
     pub(crate) fn addresses<N: LookupListener + 'static>(
         &self,
         asked: Instant,
@@ -119,15 +119,15 @@ impl Resolver {
         name.others(tried, asked, now, |wait_max| Arc::downgrade(&waiter(Some(wait_max))) as Weak<dyn LookupListener>)
     }
 
-    /// No address has answered in time: the name is looked up anew in the background. Doesn't block.
+    /// Has the name looked up anew in the background, since no address has answered in time. Doesn't block.
     pub(crate) fn doubt(&self, now: Instant) {
         if let Kind::Name(name) = &self.0 {
             name.begin_if(now, |state| state.try_retry(now));
         }
     }
 
-    /// A connection is used again, so that nothing else asks for addresses: the name is looked up in the background if the
-    /// answer's time is nearly over. Doesn't block.
+    /// Has the name looked up in the background if the answer's time is nearly over: a connection is used again, so that
+    /// nothing else asks for addresses. Doesn't block.
     pub(crate) fn refresh(&self, now: Instant) {
         if let Kind::Name(name) = &self.0 {
             name.begin_if(now, |state| state.wants_refresh(name.ttl, now));
@@ -140,7 +140,7 @@ impl Resolver {
         name.state().known.as_ref().is_none_or(|known| known.addresses.contains(&address))
     }
 
-    /// This address connected: it is tried first from now on.
+    /// Has this address tried first from now on: it has connected.
     pub(crate) fn prefer(&self, good: SocketAddr) {
         if let Kind::Name(name) = &self.0 {
             let mut state = name.state();
@@ -174,8 +174,8 @@ impl Name {
             return Err(Outcome::Dns(reason));
         }
         let must_wait = state.must_wait(self.ttl, asked, now);
-        let begins = state.wants_lookup(self.ttl, now) && (must_wait || !state.is_answered(asked));
-        if begins {
+        let is_begun = state.wants_lookup(self.ttl, now) && (must_wait || !state.is_answered(asked));
+        if is_begun {
             state.lookup_since = Some(now);
         }
         let mut addresses = state.known_addresses();
@@ -184,7 +184,7 @@ impl Name {
             state.add_waiter(waiter);
         }
         drop(state);
-        if begins {
+        if is_begun {
             self.begin_lookup();
         }
         Ok(addresses.unwrap_or_default())
@@ -205,8 +205,8 @@ impl Name {
         if state.has_result_since(asked) {
             return None;
         }
-        let begins = state.try_retry(now);
-        if begins {
+        let is_begun = state.try_retry(now);
+        if is_begun {
             state.lookup_since = Some(now);
         }
         let until = state.lookup_since? + RETRY_INTERVAL;
@@ -215,7 +215,7 @@ impl Name {
         }
         state.add_waiter(waiter(until.saturating_duration_since(asked)));
         drop(state);
-        if begins {
+        if is_begun {
             self.begin_lookup();
         }
         Some(Vec::new())
@@ -231,7 +231,7 @@ impl Name {
         }
     }
 
-    /// At most one lookup runs per backend, however long it hangs.
+    /// Begins a lookup. At most one runs per backend, however long it hangs.
     fn begin_lookup(self: &Arc<Name>) {
         let name = self.clone();
         let begun = self.lookups.begin(move |lookup| {
@@ -244,7 +244,7 @@ impl Name {
         }
     }
 
-    /// A lookup has ended: whoever waits is told. A failed one leaves the old answer in force.
+    /// Takes in the end of a lookup, and wakes the legs that wait for it. A failed one leaves the old answer in force.
     fn learn(&self, found: Answer) {
         let found = found.and_then(|addresses| {
             if addresses.is_empty() { Err("it has no addresses".to_owned()) } else { Ok(interleaved(addresses)) }
@@ -261,7 +261,7 @@ impl Name {
 }
 
 impl State {
-    /// Whether an address of the old answer isn't in the new one.
+    /// Takes in the end of a lookup, and gives whether an address of the old answer isn't in the new one.
     fn learn(&mut self, found: Answer, now: Instant) -> bool {
         self.lookup_since = None;
         let mut addresses = match found {
@@ -292,19 +292,20 @@ impl State {
         self.known.as_ref().map(|known| now.saturating_duration_since(known.since))
     }
 
-    /// Nothing is known, or the answer is so old that it is looked up anew in the background, so that nobody waits.
+    /// Whether nothing is known, or the answer is so old that it is looked up anew in the background, so that no leg has to
+    /// wait.
     fn wants_lookup(&self, ttl: Duration, now: Instant) -> bool {
         let is_due = self.age(now).is_none_or(|age| age >= ttl * 2 / 3 && !self.is_resting(now));
         is_due && self.lookup_since.is_none()
     }
 
-    /// The answer's time is nearly over, and requests go out on connections that exist.
+    /// Whether the answer's time is nearly over for requests on connections that exist.
     fn wants_refresh(&self, ttl: Duration, now: Instant) -> bool {
         self.age(now).is_some_and(|age| age >= REFRESH_AGE_MIN) && self.wants_lookup(ttl, now)
     }
 
-    /// All addresses are bad: a lookup may begin, however young the answer is or how lately a lookup has failed. The
-    /// next may not for a while.
+    /// Allows a lookup for a leg whose addresses are all bad, however young the answer is or how lately a lookup has failed.
+    /// The next is allowed only after a while.
     fn try_retry(&mut self, now: Instant) -> bool {
         let is_due = self.lookup_since.is_none() && self.retried_at.is_none_or(|at| now >= at + RETRY_INTERVAL);
         if is_due {
@@ -323,12 +324,12 @@ impl State {
         self.is_answered(asked) || self.failed.as_ref().is_some_and(|(_, at)| *at > asked)
     }
 
-    /// Whether an answer has come since somebody asked.
+    /// Whether an answer was received after the leg asked.
     fn is_answered(&self, asked: Instant) -> bool {
         self.known.as_ref().is_some_and(|known| known.since > asked)
     }
 
-    /// The answer's time is over, and the lookup hasn't shown yet that it takes long or fails.
+    /// Whether the answer's time is over, and the lookup hasn't shown yet that it takes long or fails.
     fn must_wait(&self, ttl: Duration, asked: Instant, now: Instant) -> bool {
         let is_slow = self.lookup_since.is_some_and(|since| now.saturating_duration_since(since) >= STALE_WAIT_MAX);
         let has_time = now < asked + STALE_WAIT_MAX && !self.is_answered(asked);
@@ -339,8 +340,8 @@ impl State {
         self.failed.as_ref().is_some_and(|(_, at)| now < *at + FAILURE_REST)
     }
 
-    /// Why the name has no addresses, if that was found out just now or since somebody asked: until then nobody waits to hear
-    /// it again.
+    /// Why the name has no addresses, if that was found out just now or after the leg asked: until then no leg waits for the
+    /// same failure again.
     fn recent_failure(&self, asked: Instant, now: Instant) -> Option<String> {
         let (reason, at) = self.failed.as_ref().filter(|_| self.known.is_none())?;
         (*at > asked || now < *at + FAILURE_TTL).then(|| reason.clone())
@@ -357,7 +358,7 @@ fn put_first(good: SocketAddr, addresses: &mut [SocketAddr]) {
     }
 }
 
-/// IPv6 and IPv4 by turns, beginning with the system's first choice (RFC 8305 §4).
+/// Mixes IPv6 and IPv4, one after the other, beginning with the system's first choice (RFC 8305 §4).
 fn interleaved(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
     let first_is_v6 = addresses.first().is_some_and(SocketAddr::is_ipv6);
     let count = addresses.len();
@@ -423,7 +424,7 @@ mod tests {
             let Some((_bell, wait_max)) = waits else { return Ok(known) };
             let began = Instant::now();
             let told = told.recv_timeout(wait_max.unwrap_or(Duration::from_secs(10)));
-            assert!(told.is_ok() || wait_max.is_some(), "nobody tells");
+            assert!(told.is_ok() || wait_max.is_some(), "the lookup's end is told");
             now += began.elapsed();
         }
     }
@@ -468,7 +469,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_is_looked_up_anew_before_its_answer_is_old_and_nobody_waits_for_that() {
+    fn a_name_is_looked_up_anew_before_its_answer_is_old_and_no_leg_waits_for_that() {
         let then = Instant::now();
         let known = |addresses| Some(Known { addresses, since: then });
         let rows = [
@@ -548,7 +549,7 @@ mod tests {
             let waits = resolver.addresses(Instant::now(), Instant::now(), |_| Arc::new(Bell(bell.clone())));
             assert_eq!(waits, Ok(Vec::new()));
         }
-        let Err(Outcome::Dns(reason)) = ask_now(last) else { panic!("it has its turn") };
+        let Err(Outcome::Dns(reason)) = ask_now(last) else { panic!("it is looked up") };
         assert_eq!(reason, "128 other lookups hang");
         for _ in first {
             answers.send(Ok(addresses(&["1.1.1.1:80"]))).expect("a lookup listens");
@@ -563,7 +564,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_counts_for_those_who_waited_for_it_however_short_its_time() {
+    fn an_answer_counts_for_legs_that_waited_for_it_however_short_its_time() {
         let (answers, resolver) = scripted_for(Duration::ZERO);
         for number in 1..=3 {
             let found = addresses(&[&format!("1.1.1.{number}:80")]);
@@ -584,7 +585,7 @@ mod tests {
         assert_eq!(name.state().waiters.len(), 1, "the last one is forgotten when another comes");
     }
 
-    /// What a leg hears whose `tried` addresses are all bad: none, or how many others, or nothing yet.
+    /// What a leg whose `tried` addresses are all bad is told: `None`, or the count of others, or zero while it must wait.
     fn others(resolver: &Resolver, tried: &[&str], now: Instant) -> Option<usize> {
         let (ring, _told) = unbounded();
         resolver.others(&addresses(tried), now, now, |_| Arc::new(Bell(ring))).map(|found| found.len())
@@ -595,7 +596,7 @@ mod tests {
         name
     }
 
-    /// Knows this answer since then, and answers as the sender says.
+    /// A resolver that has known this answer since then, and that answers as the sender says.
     fn knowing(texts: &[&str], since: Instant) -> (Sender<io::Result<Vec<SocketAddr>>>, Resolver) {
         let (answers, resolver) = scripted();
         name_of(&resolver).state().known = Some(Known { addresses: addresses(texts), since });

@@ -20,29 +20,30 @@ pub(crate) struct Resolving {
     tried: Option<Tried>,
 }
 
-/// The addresses that a leg has tried in vain, and what became of it.
+/// The addresses that a leg has tried in vain, and the outcome of that.
 pub(crate) struct Tried {
     pub(crate) addresses: Vec<SocketAddr>,
     pub(crate) outcome: Outcome,
 }
 
-/// How far it has come.
+/// How far resolving has come.
 pub(crate) enum Resolution {
     Found {
         addresses: Vec<SocketAddr>,
-        /// Others were tried before.
+        /// Whether others were tried before.
         is_retry: bool,
     },
     Pending(Resolving),
 }
 
 impl Resolving {
-    /// The addresses of the lines' backend, if they are known. Doesn't block.
+    /// Gives the backend's addresses, if they are known. Doesn't block.
     pub(crate) fn begin(endpoint: &Arc<Endpoint>, deadline: Instant) -> Result<Resolution, Outcome> {
         Resolving::ask(endpoint, Instant::now(), deadline, None)
     }
 
-    /// Addresses besides those that the leg has tried in vain: its outcome if there are none. Doesn't block.
+    /// Gives addresses besides those that the leg has tried in vain; the error is their outcome if there are none. Doesn't
+    /// block.
     pub(crate) fn retry(endpoint: &Arc<Endpoint>, deadline: Instant, tried: Tried) -> Result<Resolution, Outcome> {
         Resolving::ask(endpoint, Instant::now(), deadline, Some(tried))
     }
@@ -70,19 +71,19 @@ impl Resolving {
         if now < deadline { Ok(Resolution::Pending(resolving)) } else { Err(resolving.late_outcome()) }
     }
 
-    /// What tells when there is news, or that the leg is hung up on. Doesn't block.
+    /// The place where the leg parks: it is woken when a lookup has ended, or the leg is hung up on. Doesn't block.
     pub(crate) fn readiness(&self, token: &CancelToken) -> Result<Arc<dyn Readiness>, Outcome> {
         self.timer.arm(token)
     }
 
-    /// Goes on after a wait. Doesn't block.
+    /// Takes the next step, after a wait. Doesn't block.
     pub(crate) fn resume(mut self, token: &CancelToken) -> Result<Resolution, Outcome> {
         token.disarm().map_err(|_| Outcome::Cancelled)?;
         let tried = self.tried.take();
         Resolving::ask(&self.endpoint, self.asked, self.deadline, tried)
     }
 
-    /// The time is over.
+    /// The outcome of a leg whose time is over.
     fn late_outcome(&self) -> Outcome {
         let no_answer = || Outcome::Dns(format!("no answer for {} in time", self.endpoint.address().host()));
         self.tried.as_ref().map_or_else(no_answer, |tried| tried.outcome.clone())

@@ -1,5 +1,5 @@
-//! Where a leg waits that has no connection yet: for the addresses of a name, or for the first of several connections that are
-//! being made. Knows nothing of what it waits for.
+//! The parking place of a leg that has no connection yet: it waits for the addresses of a name, or for the first of several
+//! connections that are being made. Knows nothing of what the leg waits for.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -16,7 +16,7 @@ pub(crate) struct Timer {
 }
 
 impl Timer {
-    /// One that wakes its leg then at the latest. It stays in the poller until [`Timer::end`].
+    /// Makes a timer that wakes its leg at `until`, if nothing has before. It stays in the poller until [`Timer::end`].
     pub(crate) fn new(poller: &Poller, until: Instant) -> Arc<Timer> {
         let timer = Arc::new(Timer { parking: LegParking::default(), registration: poller.reserve() });
         timer.registration.start(timer.clone());
@@ -24,23 +24,23 @@ impl Timer {
         timer
     }
 
-    /// Wakes its leg then at the latest. Before the leg can be hung up on, or that would be forgotten.
+    /// Sets when the leg is woken at the latest. Called before the leg can be hung up on, or the hang-up would be forgotten.
     pub(crate) fn set_deadline(&self, until: Instant) {
         self.registration.set_deadline(Some(until));
     }
 
-    /// Wakes its leg. Any thread may call it; doesn't block.
+    /// Wakes the leg by a deadline that has passed. Any thread may call it; doesn't block.
     pub(crate) fn expire_now(&self) {
         self.set_deadline(Instant::now());
     }
 
-    /// From now on the token rings it.
+    /// Has the token wake the leg from now on.
     pub(crate) fn arm(self: &Arc<Timer>, token: &CancelToken) -> Result<Arc<dyn Readiness>, Outcome> {
         token.arm(self.clone()).map_err(|_| Outcome::Cancelled)?;
         Ok(self.clone())
     }
 
-    /// Gives the place up.
+    /// Takes the timer out of the poller.
     pub(crate) fn end(&self) {
         self.registration.end();
     }
@@ -66,7 +66,7 @@ impl EventHandler for Timer {
     fn on_event(self: Arc<Self>, event: Event) {
         match event {
             Event::Ready { .. } | Event::Expired => self.parking.wake(),
-            // Its own deadline ends the wait, or the leg's token.
+            // The timer's deadline ends the wait, or the leg's token.
             Event::Drain | Event::Cut => {}
         }
     }

@@ -1,5 +1,5 @@
-//! A leg and a backend that keeps to a script, on both ends of a connection and on one thread: the leg is the real one, the other
-//! end takes the poller's part as well.
+//! A leg and a backend that keeps to a script, on both ends of a connection and on one thread: the leg is the real one, and the
+//! backend's end takes the poller's part as well.
 
 use std::collections::VecDeque;
 use std::io::{self, Read as _, Write};
@@ -30,11 +30,11 @@ use crate::upstream::response::body::AnswerBody;
 use crate::upstream::shared::ConnectOptions;
 use crate::upstream::shared::Upstream;
 
-/// More pieces come as one: each costs calls of the kernel.
+/// The most pieces; more come as one, since each costs calls of the kernel.
 const PIECES_MAX: usize = 64;
-/// No test lasts so long.
+/// A time that no test lasts.
 const NEVER: Duration = Duration::from_secs(365 * 24 * 3600);
-/// Of an answer's rest, and of a tunnel.
+/// The bytes of one read, of an answer's rest and of a tunnel.
 const READ_BYTES: usize = 4096;
 
 /// What a backend sends, and when.
@@ -46,7 +46,7 @@ pub struct Script<'a> {
     pub ends_at_once: bool,
 }
 
-/// What a leg reads that may win, of the body at most so many bytes at a time.
+/// Reads an answer as a leg that may win, at most `room` bytes of the body at a time.
 pub(crate) fn read(method: &Method, script: &Script, room: usize) -> Meaning {
     let mut exchange = Exchange::begin(method, script);
     let mut read = Meaning::default();
@@ -73,7 +73,7 @@ pub(crate) fn read(method: &Method, script: &Script, room: usize) -> Meaning {
     read
 }
 
-/// The same of one that has lost: nobody needs the fields and the body.
+/// Reads an answer as a leg that has lost, and needs neither the fields nor the body.
 pub(crate) fn read_loser(method: &Method, script: &Script) -> Meaning {
     let mut exchange = Exchange::begin(method, script);
     let mut read = Meaning::default();
@@ -143,7 +143,7 @@ impl<'a> Exchange<'a> {
         }
     }
 
-    /// The answer is let go: whether the next request may have the line, and what came behind the answer.
+    /// Drops the answer, and notes whether the next request may have the connection, and what was received behind the answer.
     fn end(mut self, read: &mut Meaning) {
         self.backend.send_rest();
         let pooled = self.pool.take_last().filter(|pooled| pooled.connection().probe_idle());
@@ -165,10 +165,10 @@ fn upstream() -> Arc<Upstream> {
     UPSTREAM.get_or_init(new).clone()
 }
 
-/// The other end.
+/// The backend's end of the connection.
 struct Backend<'a> {
     socket: UnixStream,
-    /// The leg's.
+    /// The leg's end of it.
     connection: Arc<Connection>,
     pieces: VecDeque<&'a [u8]>,
     ends_at_once: bool,
@@ -187,7 +187,7 @@ impl<'a> Backend<'a> {
         Backend { socket, connection, pieces, ends_at_once: script.ends_at_once, has_ended: false }
     }
 
-    /// Goes on, and the leg that waits is woken.
+    /// Sends the next piece, which wakes the parked leg.
     fn wake(&mut self, readiness: &Arc<dyn Readiness>) {
         let woken = Arc::new(Woken::default());
         if readiness.park(woken.clone(), 0) {
@@ -196,7 +196,7 @@ impl<'a> Backend<'a> {
         }
     }
 
-    /// Sends the next piece, or ends the connection behind the last. The poller tells of it.
+    /// Sends the next piece, or ends the connection behind the last. The poller's event is given here.
     fn send_next(&mut self) {
         assert!(!self.has_ended, "more is waited for than the end");
         let piece = self.pieces.pop_front();
@@ -216,7 +216,7 @@ impl<'a> Backend<'a> {
         }
     }
 
-    /// Has the body read, and asked again whenever more has come.
+    /// Reads the body, and sends the next piece whenever it would have to wait.
     fn read_beside(&mut self, body: &mut impl io::Read, room: usize, into: &mut Vec<u8>) -> io::Result<()> {
         let mut piece = vec![0; room];
         loop {
@@ -240,7 +240,7 @@ impl Waiter for Woken {
     }
 }
 
-/// All that has come and can be read.
+/// Reads all that has been received.
 fn what_came(mut read: impl FnMut(&mut [u8]) -> io::Result<usize>) -> Vec<u8> {
     let (mut piece, mut bytes) = ([0; READ_BYTES], Vec::new());
     while let Ok(count @ 1..) = read(&mut piece) {

@@ -1,4 +1,5 @@
-//! What a backend gets of a request and what its answer means, all ways that must agree, as fuzzers and property tests see it.
+//! The request that a backend gets and the meaning of its answer, by all ways that must agree, as fuzzers and property tests
+//! see them.
 
 mod answers;
 mod exchange;
@@ -11,12 +12,12 @@ use crate::upstream::response::chunked::ChunkNormalizer;
 pub use answers::from_backend;
 pub use exchange::Script;
 
-/// What is sent.
+/// The bytes that are sent of a request.
 pub fn sent(request: &UpstreamRequest, address: &Address) -> Vec<u8> {
-    request.outbound(address).bytes()
+    request.bytes_for(address).bytes()
 }
 
-/// What ureq gets of an answer's chunks that come in these pieces.
+/// The bytes that ureq gets of an answer's chunks that are received in these pieces.
 pub fn cleaned<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> Result<Vec<u8>, &'static str> {
     let (mut normalizer, mut clean) = (ChunkNormalizer::new(), Vec::new());
     for piece in pieces {

@@ -1,4 +1,4 @@
-//! A backend's answer: a complete head, and a body that has come or is still coming.
+//! A backend's answer: a complete head, and a body that has been received or is still coming.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -22,28 +22,28 @@ pub struct Answer {
     pub status: StatusCode,
     /// The backend's version of HTTP.
     pub version: Version,
-    /// All fields; of one that lost they may be missing.
+    /// All fields; of an answer that lost they may be missing.
     pub headers: HeaderMap,
     /// The body's length in bytes if it is known, or the one that it would have (HEAD, 304).
     pub length: Option<u64>,
     /// The body.
     pub body: AnswerBody,
-    /// The line, if the status is 101: it speaks another protocol now.
+    /// The connection, if the status is 101: it speaks another protocol now.
     pub upgraded: Option<Upgraded>,
-    /// The rest of the request, if the answer came before that was out.
+    /// The rest of the request, if the answer was received before that was out.
     pub upload: Option<Upload>,
 }
 
 impl ResponseHead {
-    /// Whether the backend says that no request came in time, and closes the connection.
+    /// Whether the backend says that no request arrived in time, and closes the connection.
     pub(crate) fn is_request_timeout_at_close(&self) -> bool {
         self.status == StatusCode::REQUEST_TIMEOUT && !self.is_persistent
     }
 }
 
 impl Answer {
-    /// The answer with this head, which is the next on the line. One that has come whole is taken as it is, and frees the line; any
-    /// other is read by ureq.
+    /// Makes the answer with this head, which is the next on the connection. An answer that has been received whole is taken as
+    /// it is, and its connection put back; any other is read by ureq.
     pub(crate) fn of(
         mut pooled: PooledConnection,
         pool: &Arc<Pool>,
