@@ -21,7 +21,7 @@ pub struct Totals {
     pub hung_up: u64,
     /// Connections that were opened.
     pub connections_opened: u64,
-    /// How often an open connection was used again.
+    /// Uses of an open connection for another request.
     pub connections_reused: u64,
 }
 

@@ -9,7 +9,7 @@ use http::{Method, StatusCode};
 use crate::message::origin::Origin;
 use crate::message::{Delivery, Elapsed, Excerpt, Outcome, Reason, Refusal, Request, ShownTarget, Target};
 
-/// What is known of one exchange until it is finished.
+/// The facts of one exchange until it is finished.
 pub struct Entry {
     origin: Origin,
     method: Method,

@@ -15,7 +15,7 @@ use crate::message::Printable;
 
 /// The most lines that wait for a slow reader: a megabyte or two, as lines usually are.
 const QUEUE_LINES_MAX: usize = 4096;
-/// How long the end of the program waits for the queue: a blocked standard error must not stop it.
+/// The longest wait for the queue at the end of the program: a blocked standard error must not stop it.
 const FLUSH_TIME: Duration = Duration::from_secs(1);
 const WRITER: &str = "log";
 

@@ -40,7 +40,7 @@ pub(super) enum AnswerClass {
     Failure,
 }
 
-/// What a request takes for a success beside the statuses of the rules.
+/// The successes that a request asks for beside the statuses of the rules.
 pub(super) struct Wanted {
     is_conditional: bool,
     /// The protocols that the client would switch to.

@@ -1,4 +1,4 @@
-//! What the client gets of a race: the winner's answer, or both ends of a tunnel, or a refusal with the reasons.
+//! The client's share of a race: the winner's answer, or both ends of a tunnel, or a refusal with the reasons.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;

@@ -17,7 +17,7 @@ pub(super) struct Leg {
     parked: Mutex<Parked>,
 }
 
-/// Where a leg is between two steps.
+/// The place of a leg between two steps.
 #[derive(Default)]
 struct Parked {
     /// `None` while a thread runs the leg, and once it has ended.

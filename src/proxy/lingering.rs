@@ -1,5 +1,5 @@
-//! What is done for the sake of a leg's connection once its answer has decided: the rest of its request is sent, the rest of
-//! its body read. Nothing of it concerns the client.
+//! Work for the sake of a leg's connection once its answer has decided: the rest of its request is sent, the rest of its body
+//! read. Nothing of it concerns the client.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;

@@ -11,7 +11,7 @@ use crate::runtime::sync::Mutex;
 
 pub use reaper::Reaper;
 
-/// How a race ended for its client.
+/// The end of a race for its client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
     /// The leg of this number has won.
@@ -22,8 +22,8 @@ pub enum Verdict {
     Abandoned,
 }
 
-/// One request against all backends. `P` is the prize: what the winner needs to answer, or the last loser.
-/// `O` is how a leg ended.
+/// One request against all backends. `P` is the prize: the means to answer, for the winner or the last loser. `O` is the
+/// outcome of a leg.
 pub struct Race<P, O> {
     began: Instant,
     tokens: Vec<CancelToken>,
@@ -63,7 +63,7 @@ pub struct Won<P> {
     pub candidates: Vec<usize>,
 }
 
-/// What is left of a race without a client.
+/// The rest of a race without a client.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Abandoned<P> {
     /// The prize, if no leg has taken it.
@@ -74,7 +74,7 @@ pub struct Abandoned<P> {
     pub candidates: Vec<usize>,
 }
 
-/// What follows for the race from the end of a leg, or from its second-best success.
+/// The consequence of a leg's end, or of its second-best success, for the race.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Next<P, O> {
     /// Other legs are still running.
@@ -202,7 +202,7 @@ impl<P, O: Clone> Race<P, O> {
 }
 
 impl<P, O> State<P, O> {
-    /// What the legs without a result do next.
+    /// Decides the next step of the legs without a result.
     fn next(&mut self) -> Next<P, O> {
         if self.verdict.is_some() || self.running > self.deferred.len() + self.candidates.len() {
             return Next::Running;
@@ -220,7 +220,7 @@ impl<P: Send, O: Clone + Send> Losers for Race<P, O> {
     }
 }
 
-/// How long losers may linger after the verdict. None at all hangs up on them at once.
+/// The time for which losers may linger after the verdict. Zero hangs up on them at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Linger {
     /// After a safe method (RFC 9110 §9.2.1): no client needs their answers, but their connections can be used again.

@@ -5,7 +5,7 @@ use std::fmt;
 
 use super::sync::{Arc, Mutex};
 
-/// What a leg waits on, and how to end that wait. Called under the token's lock: it must not block.
+/// Ends the wait of a leg. Called under the token's lock: it must not block.
 pub trait HangUp: Send + Sync {
     /// Ends the wait at once.
     fn hang_up(&self);

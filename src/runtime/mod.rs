@@ -1,4 +1,4 @@
-//! What all other modules stand on: waiting for sockets and deadlines, hanging up from any thread, and the locks that threads
+//! The floor under all other modules: waiting for sockets and deadlines, hanging up from any thread, and the locks that threads
 //! share. Knows nothing of proxies.
 
 pub mod cancel;

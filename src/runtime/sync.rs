@@ -1,5 +1,6 @@
-//! What threads share: locks that a panic doesn't poison, and the rest of what `std` has for it. Modules whose every step is
-//! tried in thousands of orders take theirs from here, since `tests/models` puts doubles in this place that it can steer.
+//! Means of sharing between threads: locks that a panic doesn't poison, and the rest of what `std` has for it. Modules whose
+//! every step is tried in thousands of orders take theirs from here, since `tests/models` puts doubles in this place that it
+//! can steer.
 
 use std::sync::PoisonError;
 pub use std::sync::{Arc, MutexGuard, OnceLock, RwLockReadGuard, RwLockWriteGuard, Weak};

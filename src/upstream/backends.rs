@@ -57,8 +57,8 @@ impl Backends {
         self.list.read().len()
     }
 
-    /// How many connections have been opened to backends, also to those that are gone, and how often an open one was used
-    /// again.
+    /// The counts of connections that have been opened to backends, also to those that are gone, and of uses of an open one for
+    /// another request.
     pub fn connection_counts(&self) -> (u64, u64) {
         self.upstream.connection_counts()
     }

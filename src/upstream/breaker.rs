@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::runtime::sync::Mutex;
 use crate::runtime::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-/// How often a leg is admitted all the same: else the backend's recovery would go unnoticed.
+/// The time after which a leg is admitted all the same: else the backend's recovery would go unnoticed.
 const PROBE_INTERVAL: Duration = Duration::from_secs(1);
 /// The count of path keys. Paths are told apart by a byte of their hash: of two paths one in 256 pairs counts as one.
 const PATHS: usize = 256;
@@ -19,7 +19,8 @@ const PATH_SHARE: usize = 8;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PathKey(u8);
 
-/// How many times the bound may be pending in all at a backend that answers now and then: each costs a descriptor.
+/// The most losers that may be pending at a backend that answers now and then, as a multiple of the bound: each costs a
+/// descriptor.
 const PENDING_FACTOR: usize = 8;
 
 /// One backend's circuit breaker: counts the legs that have lost their race there without an answer, and decides whether one
@@ -37,7 +38,7 @@ pub struct Breaker {
 struct State {
     /// Grows with each answer that came after unanswered losers.
     generation: u64,
-    /// When the backend answered last.
+    /// The time of the backend's last answer.
     last_answer: Option<Instant>,
     probed: Option<Instant>,
     /// Legs that were admitted beyond the bound since the last answer, for the sake of their path.
@@ -112,7 +113,7 @@ impl Breaker {
         }
     }
 
-    /// When the backend answered last.
+    /// The time of the backend's last answer.
     pub fn last_answer(&self) -> Option<Instant> {
         self.state.lock().last_answer
     }

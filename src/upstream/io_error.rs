@@ -1,4 +1,4 @@
-//! What an error of a connection means for its leg.
+//! The meaning of a connection's errors for their leg.
 
 use std::io;
 

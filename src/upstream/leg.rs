@@ -44,7 +44,7 @@ enum Stage {
 struct InFlight {
     pooled: PooledConnection,
     pool: Arc<Pool>,
-    /// When the whole head must have been received.
+    /// The time by which the whole head must have been received.
     head_by: Instant,
     /// The count of interim answers that have been received.
     interim: usize,

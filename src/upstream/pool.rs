@@ -20,12 +20,12 @@ const IDLE_TIME_MAX_ONCE: Duration = Duration::from_secs(1);
 /// The most idle connections for which one thread is enough. Where more are idle, there is work for every core: then the last
 /// one whose events are given on the current thread is taken, since that thread is awake.
 const FEW_CONNECTIONS: usize = 8;
-/// How long a connection idles before it is preferred. Bytes that a backend sends behind an answer, by a mistake of its own,
-/// come soon after it. A connection that has been idle for this long is looked at once more before it is used, and those are
-/// seen.
+/// The time that a connection idles before it is preferred. Bytes that a backend sends behind an answer, by a mistake of its
+/// own, come soon after it. A connection that has been idle for this long is looked at once more before it is used, and those
+/// are seen.
 const RIPE_TIME: Duration = Duration::from_millis(10);
-/// How long a connection idles before it is used at all, where such bytes are to be feared: behind a head that declares the
-/// length of a body that isn't to be sent.
+/// The time that a connection idles before it is used at all, where such bytes are to be feared: behind a head that declares
+/// the length of a body that isn't to be sent.
 const SUSPECT_TIME: Duration = Duration::from_millis(100);
 
 /// All connections to one backend.
@@ -38,7 +38,7 @@ pub struct Pool {
 struct Idle {
     pooled: PooledConnection,
     since: Instant,
-    /// When it is probably closed at the other end.
+    /// The time from which it is probably closed at the other end.
     until: Instant,
 }
 

@@ -25,13 +25,13 @@ pub(crate) struct PooledConnection {
     was_used: bool,
     /// Its last answer came to its end, and the backend keeps the connection open.
     is_free: bool,
-    /// How long it may idle: the backend may have said that.
+    /// The longest that it may idle: the backend may have said that.
     idle_time_max: Duration,
     next_use: NextUse,
     _permit: Permit,
 }
 
-/// When the next request may be sent on it.
+/// The time at which the next request may be sent on it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum NextUse {
     AtOnce,
@@ -83,7 +83,7 @@ impl PooledConnection {
         self.peer
     }
 
-    /// How long it may idle.
+    /// The longest that it may idle.
     pub(crate) fn idle_time_max(&self) -> Duration {
         self.idle_time_max
     }

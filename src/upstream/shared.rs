@@ -1,5 +1,4 @@
-//! What all backends have in common: how they are connected to, and how many connections there may be. Knows nothing of any one
-//! of them.
+//! The common part of all backends: the way to connect to them, and the bound of connections. Knows nothing of any one of them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -10,7 +9,7 @@ use crate::upstream::client::call::Caller;
 use crate::upstream::connect::lookup::{Lookup, Lookups};
 use crate::upstream::connect::tls::{BadCertificate, Tls};
 
-/// How backends are connected to.
+/// Options of connecting to backends.
 #[derive(Debug, Clone)]
 pub struct ConnectOptions {
     /// Bounds connecting to a backend (name, TCP, TLS) and, again, the wait for the head of its answer.
@@ -19,7 +18,7 @@ pub struct ConnectOptions {
     pub idle_timeout: Duration,
     /// The most idle connections kept for each backend.
     pub idle_connections_max: usize,
-    /// How long a name's addresses count.
+    /// The time for which a name's addresses count.
     pub dns_ttl: Duration,
     /// The most connections to all backends together, and files of bodies that losers still send: what the limit of descriptors
     /// leaves.
@@ -28,7 +27,7 @@ pub struct ConnectOptions {
     pub own_roots: Vec<Vec<u8>>,
 }
 
-/// What all backends have in common.
+/// The common part of all backends.
 pub struct Upstream {
     pub(crate) caller: Caller,
     pub(crate) options: ConnectOptions,
@@ -62,7 +61,7 @@ impl Upstream {
         }))
     }
 
-    /// How many connections have been opened, and how often an open one was used again.
+    /// The counts of connections that have been opened, and of uses of an open one for another request.
     pub fn connection_counts(&self) -> (u64, u64) {
         (self.opened.load(Ordering::Relaxed), self.reused.load(Ordering::Relaxed))
     }

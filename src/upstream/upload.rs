@@ -22,7 +22,7 @@ pub struct Upload {
     file: Option<Permit>,
 }
 
-/// How far an upload has come after a step.
+/// The result of one step of an upload.
 pub enum Uploaded {
     /// The socket takes more, but other legs wait for the thread.
     Yield(Upload),

@@ -11,7 +11,7 @@ use crate::runtime::sync::thread::{Scope, scope};
 use crate::runtime::sync::{chance, pick};
 use crate::upstream::breaker::{Breaker, PathKey, PendingRequest};
 
-/// What a leg does if it isn't stopped.
+/// The plan of a leg, if it isn't stopped.
 #[derive(Clone, Copy, PartialEq)]
 enum Plan {
     Succeed,
@@ -29,7 +29,7 @@ struct Exchange {
     told: Cell<Told>,
 }
 
-/// What the race has told its legs.
+/// All that the race has told its legs.
 #[derive(Default)]
 struct Told {
     prizes: usize,

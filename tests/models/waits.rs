@@ -123,7 +123,7 @@ fn cut(token: &CancelToken, poller: &Poller) {
 /// More than its sockets take at once.
 const BODY_BYTES: usize = 24 * 1024;
 
-/// What happens to a request that takes more than one step.
+/// The course of a request that takes more than one step.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Course {
     Whole,

@@ -1,4 +1,4 @@
-//! What an error of ureq's means for its leg. Knows nothing of connections.
+//! The meaning of ureq's errors for their leg. Knows nothing of connections.
 
 use std::io;
 

@@ -1,4 +1,4 @@
-//! What ureq speaks through: a connection on which the request is, and of the answer at least the head. Gives what has been
+//! The transport of ureq: a connection on which the request is, and of the answer at least the head. Gives what has been
 //! received, and else says that it would have to wait. Knows nothing of how the connection was made.
 
 use crate::runtime::sync::{Arc, Mutex};
@@ -141,7 +141,7 @@ impl UreqTransport for Transport {
 #[derive(Debug)]
 struct CallBuffers {
     input: Vec<u8>,
-    /// How far `input` is filled, and how far it has been consumed.
+    /// The ends of what is filled in `input`, and of what has been consumed.
     filled: usize,
     consumed: usize,
     has_progress: bool,

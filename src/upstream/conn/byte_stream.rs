@@ -40,7 +40,7 @@ struct State {
     was_reset: bool,
 }
 
-/// How the backend has ended its side of a connection.
+/// The end of a backend's side of a connection.
 #[derive(Debug)]
 pub(crate) enum End {
     /// An end in order: FIN, or under TLS `close_notify`.
@@ -48,7 +48,7 @@ pub(crate) enum End {
     Failed(io::Error),
 }
 
-/// What a look at a connection shows.
+/// The bytes and the end that a look at a connection shows.
 pub(crate) struct Peeked<'a> {
     pub(crate) bytes: &'a [u8],
     pub(crate) end: Option<&'a End>,

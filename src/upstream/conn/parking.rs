@@ -35,7 +35,7 @@ struct State {
     /// An event arrived while nothing was parked. epoll is edge-triggered, so the next leg must look at the socket before it
     /// parks.
     notified: bool,
-    /// How often in a row the leg hasn't been parked.
+    /// The times in a row that the leg was kept from parking.
     at_once: usize,
 }
 

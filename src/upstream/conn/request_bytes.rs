@@ -73,7 +73,7 @@ impl RequestBytes {
         bytes
     }
 
-    /// What is left of the head behind the first `done` bytes of the request, and where in the body that is.
+    /// The rest of the head behind the first `done` bytes of the request, and the place in the body.
     fn split(&self, done: u64) -> (&[u8], u64) {
         (behind(&self.head, done), done.saturating_sub(self.head.len() as u64))
     }

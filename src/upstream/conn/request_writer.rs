@@ -34,7 +34,7 @@ pub(crate) enum Early {
     Ends,
 }
 
-/// How far a request has come after a step.
+/// The result of one step of sending.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Progress {
     /// It is on the wire whole.
@@ -134,13 +134,13 @@ fn stop_of_answer(stream: &ByteStream, judge: Judge) -> Option<Stop> {
     }
 }
 
-/// What has happened in one step.
+/// The course of one step.
 struct Sent {
     any: bool,
     stop: Stop,
 }
 
-/// Why the step has ended.
+/// The reason for the end of a step.
 #[derive(PartialEq, Eq)]
 enum Stop {
     Done,

@@ -48,7 +48,7 @@ pub(crate) struct Established {
     pub(crate) permit: Permit,
 }
 
-/// How far connecting has come.
+/// The result of a step of connecting.
 pub(crate) enum Reached {
     Connected(Established),
     Pending(Connecting),

@@ -27,8 +27,9 @@ const ATTEMPTS_MAX: usize = 3;
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(15);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
 const KEEPALIVE_PROBES: u32 = 3;
-/// How long after the idle timeout the kernel ends a connection while the proxy's bytes are unacknowledged, or the backend has
-/// had no room for them: until then a backend may take its time, and the leg's own deadline is the one that gives it up.
+/// The time after the idle timeout at which the kernel ends a connection while the proxy's bytes are unacknowledged, or the
+/// backend has had no room for them: until then a backend may take its time, and the leg's own deadline is the one that gives
+/// it up.
 const USER_TIMEOUT_MARGIN: Duration = Duration::from_secs(30);
 
 /// A leg that is connecting.
@@ -59,7 +60,7 @@ pub(crate) struct Attempt {
 /// A socket's place in the poller, given up when this is dropped.
 struct OwnedRegistration(Registration);
 
-/// How far dialing has come.
+/// The result of a step of dialing.
 pub(crate) enum Dialed {
     Connected(Attempt),
     Pending(Dialing),

@@ -1,4 +1,4 @@
-//! How names are looked up: each on a thread of its own, up to a bound. Knows nothing of how long an answer counts.
+//! Lookups of names: each on a thread of its own, up to a bound. Knows nothing of how long an answer counts.
 
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};

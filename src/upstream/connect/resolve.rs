@@ -11,11 +11,11 @@ use std::time::{Duration, Instant};
 use crate::message::Outcome;
 use crate::upstream::connect::lookup::Lookups;
 
-/// How long a leg waits for a fresh answer when an old one is in hand.
+/// The longest that a leg waits for a fresh answer when an old one is in hand.
 const STALE_WAIT_MAX: Duration = Duration::from_millis(250);
-/// How long a failed lookup counts when there is no old answer.
+/// The time for which a failed lookup counts when there is no old answer.
 const FAILURE_TTL: Duration = Duration::from_millis(250);
-/// How long a failed lookup isn't tried again when an old answer is in hand.
+/// The time for which a failed lookup isn't tried again when an old answer is in hand.
 const FAILURE_REST: Duration = Duration::from_secs(5);
 /// The shortest time between lookups for legs whose addresses are all bad, and the longest that such a leg waits for one: a
 /// name that was pointed elsewhere just now is followed at once, and one whose backend is down costs its resolver little.
@@ -38,7 +38,7 @@ struct Name {
     host: String,
     port: u16,
     lookups: Lookups,
-    /// How long an answer counts: the system doesn't tell the records' own time.
+    /// The time for which an answer counts: the system doesn't tell the records' own time.
     ttl: Duration,
     state: Mutex<State>,
     /// Called on the lookup's thread when an address isn't the name's any more.
@@ -52,7 +52,7 @@ struct State {
     good: Option<SocketAddr>,
     /// Since when a lookup is under way.
     lookup_since: Option<Instant>,
-    /// When a lookup was begun last because all addresses were bad.
+    /// The time of the last lookup that was begun because all addresses were bad.
     retried_at: Option<Instant>,
     /// The last lookup's failure: its reason, and when.
     failed: Option<(String, Instant)>,
@@ -340,8 +340,8 @@ impl State {
         self.failed.as_ref().is_some_and(|(_, at)| now < *at + FAILURE_REST)
     }
 
-    /// Why the name has no addresses, if that was found out just now or after the leg asked: until then no leg waits for the
-    /// same failure again.
+    /// The reason why the name has no addresses, if that was found out just now or after the leg asked: until then no leg waits
+    /// for the same failure again.
     fn recent_failure(&self, asked: Instant, now: Instant) -> Option<String> {
         let (reason, at) = self.failed.as_ref().filter(|_| self.known.is_none())?;
         (*at > asked || now < *at + FAILURE_TTL).then(|| reason.clone())
@@ -585,7 +585,7 @@ mod tests {
         assert_eq!(name.state().waiters.len(), 1, "the last one is forgotten when another comes");
     }
 
-    /// What a leg whose `tried` addresses are all bad is told: `None`, or the count of others, or zero while it must wait.
+    /// The reply to a leg whose `tried` addresses are all bad: `None`, or the count of others, or zero while it must wait.
     fn others(resolver: &Resolver, tried: &[&str], now: Instant) -> Option<usize> {
         let (ring, _told) = unbounded();
         resolver.others(&addresses(tried), now, now, |_| Arc::new(Bell(ring))).map(|found| found.len())

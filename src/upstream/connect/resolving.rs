@@ -26,7 +26,7 @@ pub(crate) struct Tried {
     pub(crate) outcome: Outcome,
 }
 
-/// How far resolving has come.
+/// The result of a step of resolving.
 pub(crate) enum Resolution {
     Found {
         addresses: Vec<SocketAddr>,

@@ -21,7 +21,7 @@ pub(crate) struct Tls(Arc<ClientConfig>);
 pub struct BadCertificate {
     /// Its place in the file, from 1.
     pub number: usize,
-    /// What is wrong with it.
+    /// The reason why it can't be used.
     pub reason: String,
 }
 

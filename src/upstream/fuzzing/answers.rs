@@ -72,7 +72,7 @@ pub(crate) struct Head {
     pub(crate) headers: HeaderMap,
 }
 
-/// What is known of a connection that is kept.
+/// The pool's knowledge of a connection that is kept.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Kept {
     pub(crate) idle_time_max: Duration,
@@ -113,7 +113,7 @@ pub(crate) fn is_bare(method: &Method, status: StatusCode) -> bool {
     *method == Method::HEAD || status.is_informational() || matches!(status.as_u16(), 204 | 304)
 }
 
-/// What is at the front of an answer's bytes, by the parser alone.
+/// The heads at the front of an answer's bytes, by the parser alone.
 #[derive(Default)]
 pub(crate) struct Begin {
     /// The count of interim answers.
@@ -354,7 +354,7 @@ mod tests {
         })
     }
 
-    /// What a fuzzer would feed, in a form that can be read.
+    /// The input of a fuzzer, in a form that can be read.
     struct Fed(Vec<u8>);
 
     impl fmt::Debug for Fed {

@@ -37,10 +37,10 @@ const NEVER: Duration = Duration::from_secs(365 * 24 * 3600);
 /// The bytes of one read, of an answer's rest and of a tunnel.
 const READ_BYTES: usize = 4096;
 
-/// What a backend sends, and when.
+/// The bytes that a backend sends, and their times.
 pub struct Script<'a> {
     pub input: &'a [u8],
-    /// Where its pieces end.
+    /// The ends of its pieces.
     pub ends: &'a [usize],
     /// Whether the connection ends with the last of them, or only when more is waited for.
     pub ends_at_once: bool,
@@ -154,7 +154,7 @@ impl<'a> Exchange<'a> {
     }
 }
 
-/// What all exchanges have in common. No time is ever over.
+/// The settings and the poller of all exchanges. No time is ever over.
 fn upstream() -> Arc<Upstream> {
     static UPSTREAM: OnceLock<Arc<Upstream>> = OnceLock::new();
     let new = || {

@@ -1,4 +1,4 @@
-//! What ureq by itself makes of an answer: nothing of the proxy's own is between it and the bytes, but for the normalizing of
+//! An answer as ureq by itself reads it: nothing of the proxy's own is between it and the bytes, but for the normalizing of
 //! chunks.
 
 use crate::runtime::sync::{Arc, Mutex, MutexGuard};

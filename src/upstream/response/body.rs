@@ -40,7 +40,7 @@ pub struct StreamedBody {
     pub(crate) shared: Option<Arc<SharedConnection>>,
 }
 
-/// What may become of a body that isn't read yet.
+/// The prospect of a body that isn't read yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Prospect {
     /// Its connection is alive, or isn't needed any more, since all of it has been received.
@@ -52,7 +52,7 @@ pub enum Prospect {
 }
 
 impl AnswerBody {
-    /// Looks what may become of it. Doesn't block.
+    /// Looks at the connection for the body's prospect. Doesn't block.
     pub fn prospect(&self) -> Prospect {
         match self {
             AnswerBody::Whole(_) => Prospect::Alive,

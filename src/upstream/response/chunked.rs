@@ -37,7 +37,7 @@ impl ChunkNormalizer {
     }
 }
 
-/// What is wrong with these bytes, from the first chunk on.
+/// The first violation in these bytes, from the first chunk on.
 pub(crate) fn violation(bytes: &[u8]) -> Option<&'static str> {
     ChunkNormalizer::new().normalize(&mut bytes.to_vec()).err()
 }

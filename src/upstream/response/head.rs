@@ -32,13 +32,13 @@ pub(crate) struct ResponseHead {
     pub(crate) is_suspect: bool,
     /// Whether the backend keeps the connection open behind the answer.
     pub(crate) is_persistent: bool,
-    /// How long the backend keeps an idle connection open, if it says so.
+    /// The time for which the backend keeps an idle connection open, if it says so.
     pub(crate) idle_time: Option<Duration>,
     /// Whether the backend may take what follows on the connection for requests of the same user.
     pub(crate) binds_connection: bool,
 }
 
-/// What ends an answer's body (RFC 9112 §6.3).
+/// The mark of the end of an answer's body (RFC 9112 §6.3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum BodyFraming {
     /// There is no body, whatever the head says of one.
@@ -58,7 +58,7 @@ impl Fields<'_> {
     }
 }
 
-/// What is at the front of an answer's bytes.
+/// The head at the front of an answer's bytes.
 pub(crate) enum ParsedHead<'b, 'f> {
     /// The begin of a head.
     Partial,
@@ -133,7 +133,7 @@ pub(crate) fn header_map(fields: &[Header]) -> Result<HeaderMap, Outcome> {
     Ok(headers)
 }
 
-/// What the fields say of the body's end.
+/// The body's end by the fields of its head.
 struct Framing {
     end: BodyFraming,
     declared_length: Option<u64>,
@@ -172,7 +172,7 @@ impl Framing {
     }
 }
 
-/// What is wrong with a head that its parser takes for one.
+/// The violation in a head that its parser accepts.
 fn violation_of_form(head: &[u8]) -> Option<&'static str> {
     if !head.starts_with(b"HTTP/") {
         return Some("it doesn't begin with a status line");
@@ -189,7 +189,7 @@ fn is_bare(status: StatusCode) -> bool {
     matches!(status.as_u16(), 100..=199 | 204 | 304)
 }
 
-/// Reads how long the backend keeps an idle connection: `Keep-Alive: timeout=5`, in seconds.
+/// Reads the time for which the backend keeps an idle connection: `Keep-Alive: timeout=5`, in seconds.
 pub(crate) fn idle_time_hint(value: &[u8]) -> Option<Duration> {
     let value = std::str::from_utf8(value).ok()?;
     let seconds = value.split(',').find_map(|part| part.trim().strip_prefix("timeout="))?;

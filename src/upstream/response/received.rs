@@ -1,4 +1,4 @@
-//! What has been received of an answer, by a look at its bytes. Knows nothing of connections.
+//! The part of an answer that has been received, by a look at its bytes. Knows nothing of connections.
 
 use http::{HeaderMap, Method, StatusCode};
 
@@ -11,7 +11,7 @@ use crate::upstream::response::head::{
     self, BodyFraming, Fields, INTERIM_ANSWERS_MAX, ParsedHead, ResponseHead, header_map, protocol,
 };
 
-/// What has been received of an answer.
+/// The part of an answer that has been received.
 pub(crate) enum Received {
     /// An interim answer of this many bytes is in front of it.
     Interim(usize),

@@ -19,7 +19,7 @@ pub struct Upgraded {
     connection: Arc<Connection>,
     _pooled: PooledConnection,
     tls: Option<Box<ClientConnection>>,
-    /// What was received behind the 101, and how much of it has been read.
+    /// The bytes that were received behind the 101, and the count of those that have been read.
     input: io::Cursor<Vec<u8>>,
     /// The end behind that: a socket tells of a reset only once.
     end: Option<End>,
