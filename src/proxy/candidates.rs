@@ -9,18 +9,18 @@ use crate::message::Outcome;
 use crate::upstream::{Answer, Prospect};
 
 impl Exchange {
-    /// The answer waits until the race says what becomes of it. Doesn't block.
+    /// Holds the answer until the race says what becomes of it. Doesn't block.
     pub(super) fn hold(self: &Arc<Self>, leg: usize, answer: Answer, after: Duration) {
         // Before the race knows of it: another leg may decide at once.
         self.legs[leg].hold(answer, after);
         match self.race.hold(leg) {
-            Some(end) => self.go_on_after(end),
+            Some(next) => self.act_on(next),
             None => self.lose_all(&[leg]),
         }
     }
 
-    /// No leg can do better any more. The first whose connection is alive wins, or else the first of which enough may have come
-    /// before the end.
+    /// Chooses a winner, since no leg can do better any more: the first whose connection is alive, or else the first of which
+    /// enough may have been received before the end.
     pub(super) fn choose(self: &Arc<Self>, legs: &[usize]) {
         let mut best: Option<(usize, Answer, Duration, Prospect)> = None;
         for &leg in legs {
@@ -45,7 +45,7 @@ impl Exchange {
         }
     }
 
-    /// These legs have lost to a better answer, and free their lines.
+    /// Ends legs that have lost to a better answer, and frees their connections.
     pub(super) fn lose_all(self: &Arc<Self>, legs: &[usize]) {
         for &leg in legs {
             if let Some((answer, after)) = self.legs[leg].take_candidate() {
@@ -54,7 +54,7 @@ impl Exchange {
         }
     }
 
-    /// These legs have no client any more.
+    /// Ends legs whose client has left.
     pub(super) fn cancel_all(self: &Arc<Self>, legs: &[usize]) {
         for &leg in legs {
             drop(self.legs[leg].take_candidate());

@@ -1,4 +1,4 @@
-//! What an answer is worth to its request: docs/races.md, "Which answers win". Knows nothing of the other legs.
+//! The class of an answer to its request: docs/races.md, "Which answers win". Knows nothing of the other legs.
 
 use http::{HeaderValue, StatusCode};
 
@@ -10,27 +10,27 @@ use crate::upstream::Answer;
 /// The rules of the race.
 #[derive(Debug, Clone)]
 pub struct Rules {
-    /// Which statuses win.
+    /// The statuses that win.
     pub success: Success,
-    /// Whose `Host` backends get.
+    /// The `Host` that backends get.
     pub host: HostHeader,
     /// Whether backends get `Via`.
     pub via: bool,
     /// Peers that are believed where a request came from.
     pub trusted_proxies: Networks,
-    /// So many losers may wait in vain at one backend before legs to it are held back.
+    /// The most losers that may wait at one backend for an answer before legs to it are deferred.
     pub unanswered_max: usize,
 }
 
 impl Default for Rules {
-    /// Any 2xx wins, backends get names of their own and no `Via`, and no peer is believed.
+    /// Any 2xx wins, each backend gets its own name and no `Via`, and no peer is believed.
     fn default() -> Rules {
         let (success, trusted_proxies) = (Success::default(), Networks::default());
         Rules { success, host: HostHeader::Backend, via: false, trusted_proxies, unanswered_max: 128 }
     }
 }
 
-/// What an answer is worth to its request.
+/// The class of an answer to its request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum AnswerClass {
     /// It wins, if it is the first.
@@ -40,7 +40,7 @@ pub(super) enum AnswerClass {
     Failure,
 }
 
-/// What a request takes for a success beside the statuses that the rules say.
+/// The successes that a request asks for beside the statuses of the rules.
 pub(super) struct Wanted {
     is_conditional: bool,
     /// The protocols that the client would switch to.
@@ -48,12 +48,12 @@ pub(super) struct Wanted {
 }
 
 impl Wanted {
-    /// What this request wants.
+    /// Reads from the request what it wants.
     pub(super) fn by(request: &Request) -> Wanted {
         Wanted { is_conditional: headers::is_conditional(request), upgrade: headers::upgrade_of(request) }
     }
 
-    /// How a leg with this answer has ended.
+    /// The outcome of a leg with this answer.
     pub(super) fn outcome_of(&self, answer: &Answer, rules: &Rules, via: &ViaId) -> Outcome {
         if answer.status == StatusCode::LOOP_DETECTED && via.is_in(&answer.headers) {
             return Outcome::Loop;
@@ -64,7 +64,7 @@ impl Wanted {
         Outcome::Status(answer.status)
     }
 
-    /// What this answer is worth.
+    /// The class of this answer.
     pub(super) fn class_of(&self, answer: &Answer, rules: &Rules) -> AnswerClass {
         if answer.status == StatusCode::SWITCHING_PROTOCOLS {
             let is_switch = answer.upgraded.is_some()

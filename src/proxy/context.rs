@@ -1,4 +1,4 @@
-//! What all races of a proxy share: their rules, the list of backends, and who carries out what a race leaves behind.
+//! The things that all races of a proxy share: their rules, the list of backends, and what carries out the rest of a race.
 
 use std::sync::Arc;
 
@@ -8,10 +8,10 @@ use crate::message::headers::ViaId;
 use crate::race::Reaper;
 use crate::upstream::Backends;
 
-/// Runs what may wait for the disk, on a thread for that. Doesn't block.
+/// Runs work that may wait for the disk on a thread for that. Doesn't block.
 pub type Disk = Box<dyn Fn(Box<dyn FnOnce() + Send>) + Send + Sync>;
 
-/// What all races share.
+/// The things that all races share.
 pub(super) struct Context {
     pub(super) rules: Rules,
     pub(super) backends: Arc<Backends>,

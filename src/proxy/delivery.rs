@@ -1,4 +1,4 @@
-//! What the client gets of a race: the winner's answer, or both ends of a tunnel, or a refusal with the reasons.
+//! The client's share of a race: the winner's answer, or both ends of a tunnel, or a refusal with the reasons.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use crate::race::{LegResult, Verdict};
 use crate::upstream::{Answer, AnswerBody};
 
 impl Exchange {
-    /// The winner has switched protocols: client and backend are joined, and the leg ends when they have.
+    /// Joins client and backend, since the winner has switched protocols; the leg ends when they have.
     pub(super) fn join(self: &Arc<Self>, leg: usize, mut answer: Answer, reply_to: Box<dyn ReplyTo>, after: Duration) {
         let Some(upgraded) = answer.upgraded.take() else { return };
         let protocol = answer.headers.get(UPGRADE).cloned();
@@ -25,12 +25,12 @@ impl Exchange {
             headers::put_upgrade(&mut headers, protocol);
         }
         let (exchange, status) = (self.clone(), answer.status);
-        let ended = surely(move |delivery| exchange.delivered(leg, status, &delivery, after));
+        let ended = told_once(move |delivery| exchange.delivered(leg, status, &delivery, after));
         let head = Reply { status, headers, body: ReplyBody::Withheld { length: None } };
         reply_to.join(head, Box::new(upgraded), ended);
     }
 
-    /// The winner answers the client, and ends when that is done. The rest of its request may go out meanwhile.
+    /// Answers the client from the winner, whose leg ends when that is done. The rest of its request may go out meanwhile.
     pub(super) fn deliver(
         self: &Arc<Self>,
         leg: usize,
@@ -47,7 +47,7 @@ impl Exchange {
         let delivered = move |delivery| {
             match (upload, &delivery) {
                 (Some(upload), Delivery::Whole) => exchange.let_linger(&upload),
-                // A client that leaves takes what it has sent along.
+                // The request of a client that leaves ends with it.
                 (Some(upload), _) => upload.stop(),
                 (None, _) => {}
             }
@@ -56,7 +56,7 @@ impl Exchange {
         send(reply_to, self.reply_of(answer), delivered);
     }
 
-    /// The winner's reply is with the client, or won't be: its leg has ended.
+    /// Ends the winner's leg: its reply is with the client, or won't be.
     fn delivered(self: &Arc<Self>, leg: usize, status: StatusCode, delivery: &Delivery, after: Duration) {
         if matches!(delivery, Delivery::Panicked) {
             return self.end(leg, Outcome::Panic, after);
@@ -65,7 +65,7 @@ impl Exchange {
         self.end(leg, Outcome::Status(status), after);
     }
 
-    /// Every leg has lost.
+    /// Answers the client with the reasons: every leg has lost.
     pub(super) fn answer_loss(self: &Arc<Self>, reply_to: Box<dyn ReplyTo>, results: Vec<LegResult<Outcome>>) {
         let failed = results.iter().enumerate().map(|(leg, result)| {
             (format!("b{}", leg + 1), self.legs[leg].backend.address().to_string(), result.outcome.clone())
@@ -83,7 +83,7 @@ impl Exchange {
         let status = answer.status;
         let is_withheld = *self.request.method() == Method::HEAD || status == StatusCode::NOT_MODIFIED;
         let body = match answer.body {
-            // Dropped: the line is free before the client can ask again.
+            // Dropped: the connection is free before the client can ask again.
             _ if is_withheld => ReplyBody::Withheld { length: answer.length },
             AnswerBody::Whole(body) => ReplyBody::Whole(body),
             AnswerBody::Streamed(body) => ReplyBody::Stream { length: answer.length, source: body },
@@ -92,21 +92,21 @@ impl Exchange {
     }
 }
 
-/// Sends a reply. If that panics, whoever calls goes on with the other legs.
+/// Sends a reply. A panic in that is caught, so that the caller can go on with the other legs.
 fn send(reply_to: Box<dyn ReplyTo>, reply: Reply, delivered: impl FnOnce(Delivery) + Send + 'static) {
-    let _ = catch_unwind(AssertUnwindSafe(|| reply_to.send(reply, surely(delivered))));
+    let _ = catch_unwind(AssertUnwindSafe(|| reply_to.send(reply, told_once(delivered))));
 }
 
-/// Is told in any case: else the race would never be over.
-fn surely(delivered: impl FnOnce(Delivery) + Send + 'static) -> OnDelivered {
-    let mut told = Told(Some(Box::new(delivered)));
+/// Has `delivered` run once in any case, also if the delivery is dropped: else the race would never be over.
+fn told_once(delivered: impl FnOnce(Delivery) + Send + 'static) -> OnDelivered {
+    let mut told = DeliveryGuard(Some(Box::new(delivered)));
     Box::new(move |delivery| told.tell(delivery))
 }
 
-/// Whoever is told.
-struct Told(Option<OnDelivered>);
+/// Runs its function when it is told, or else when it is dropped.
+struct DeliveryGuard(Option<OnDelivered>);
 
-impl Told {
+impl DeliveryGuard {
     fn tell(&mut self, delivery: Delivery) {
         if let Some(delivered) = self.0.take() {
             delivered(delivery);
@@ -114,7 +114,7 @@ impl Told {
     }
 }
 
-impl Drop for Told {
+impl Drop for DeliveryGuard {
     fn drop(&mut self) {
         self.tell(if thread::panicking() { Delivery::Panicked } else { Delivery::Stopped });
     }

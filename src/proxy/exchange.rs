@@ -1,4 +1,4 @@
-//! One exchange: the race, and the reply.
+//! One exchange: the race of a request, and the reply to its client.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -14,11 +14,11 @@ use crate::race::{Abandoned, LegResult, Next, Race, Verdict, Won};
 use crate::runtime::cancel::CancelToken;
 use crate::upstream::{Answer, FilePermit, LegStep, PathKey, Readiness, UpstreamRequest, Waiter};
 
-/// A loser's body is read to its end, for the sake of its line, if it is no longer than this.
+/// The longest body of a loser that is read to its end, for the sake of its connection.
 pub(super) const LOSER_BODY_BYTES_MAX: u64 = 64 * 1024;
 
-/// And if it isn't silent for longer than this, where its leg ended before the race was decided: it counts nowhere any more, so that
-/// a backend which sends heads alone would be left with any number of connections.
+/// The longest silence in it, where the leg ended before the race was decided: it counts nowhere any more, so that a backend
+/// which sends heads alone would be left with any number of connections.
 pub(super) const EARLY_LOSER_SILENCE_MAX: Duration = Duration::from_millis(250);
 
 /// A race that is being run.
@@ -53,7 +53,7 @@ impl Exchange {
             request,
             entry,
         });
-        // Before the client can leave: whoever decides a race ends the legs that are held back.
+        // Before the client can leave: abandoning the race ends the legs that are deferred.
         let deferred = exchange.defer(Instant::now());
         departure.when_gone({
             let exchange = exchange.clone();
@@ -67,18 +67,18 @@ impl Exchange {
         exchange.start(legs);
     }
 
-    /// Holds back the legs to backends at which too many losers wait in vain, but never all of them, and never one whose
+    /// Defers the legs to backends at which too many losers wait for an answer, but never all of them, and never one whose
     /// method isn't safe: such a request should reach every backend.
     fn defer(&self, now: Instant) -> Vec<usize> {
         if !self.request.method().is_safe() {
             return Vec::new();
         }
-        let silent = |leg: usize| self.legs[leg].backend.breaker();
-        let is_full = |leg: &usize| !silent(*leg).try_admit(self.context.rules.unanswered_max, self.path, now);
+        let breaker_of = |leg: usize| self.legs[leg].backend.breaker();
+        let is_full = |leg: &usize| !breaker_of(*leg).try_admit(self.context.rules.unanswered_max, self.path, now);
         let mut deferred: Vec<usize> = (0..self.legs.len()).filter(is_full).collect();
         if deferred.len() == self.legs.len() {
-            // The one that answered last is the likeliest to answer again.
-            let likeliest = (0..self.legs.len()).max_by_key(|leg| silent(*leg).last_answer());
+            // The backend that answered last is the likeliest to answer again.
+            let likeliest = (0..self.legs.len()).max_by_key(|leg| breaker_of(*leg).last_answer());
             deferred.retain(|leg| Some(*leg) != likeliest);
         }
         self.race.defer(deferred.clone());
@@ -88,27 +88,27 @@ impl Exchange {
     /// Starts legs, each as far as it goes without waiting. Doesn't block.
     fn start(self: &Arc<Self>, legs: impl Iterator<Item = usize>) {
         for leg in legs {
-            self.step(leg, |exchange, token| exchange.legs[leg].backend.pool().start(&exchange.request, token));
+            self.take_step(leg, |exchange, token| exchange.legs[leg].backend.pool().start(&exchange.request, token));
         }
     }
 
-    /// Leaves a leg to the poller until the next event.
-    pub(super) fn park(self: &Arc<Self>, leg: usize, state: LegState, events: &Arc<dyn Readiness>) {
-        if let Some(state) = self.legs[leg].put(state) {
+    /// Parks a leg in the poller until the next event.
+    pub(super) fn park(self: &Arc<Self>, leg: usize, state: LegState, readiness: &Arc<dyn Readiness>) {
+        if let Some(state) = self.legs[leg].park(state) {
             return self.resume(leg, state);
         }
-        if !events.wait(self.clone(), leg) {
+        if !readiness.park(self.clone(), leg) {
             self.clone().wake(leg);
         }
     }
 
-    /// A leg goes on: on this thread, or if that reads a file, on one that may wait for the disk.
+    /// Takes a leg's next step: on this thread, or if that reads a file, on one that may wait for the disk.
     pub(super) fn resume(self: &Arc<Self>, leg: usize, state: LegState) {
         let token = self.race.token(leg);
         match state {
-            LegState::Pending(mut waiting) if waiting.reads_file(&self.request) && !waiting.is_over(token) => {
-                match waiting.events(token) {
-                    Ok(events) => self.queue(leg, LegState::Pending(waiting), &events),
+            LegState::Pending(mut pending) if pending.reads_file(&self.request) && !pending.is_over(token) => {
+                match pending.readiness(token) {
+                    Ok(readiness) => self.queue_for_disk(leg, LegState::Pending(pending), &readiness),
                     Err(outcome) => self.end(leg, outcome, self.elapsed()),
                 }
             }
@@ -116,36 +116,37 @@ impl Exchange {
                 let exchange = self.clone();
                 (self.context.disk)(Box::new(move || exchange.upload(leg, upload, body)));
             }
-            state => self.go_on(leg, state),
+            state => self.run(leg, state),
         }
     }
 
-    /// Has a leg go on on a thread for the disk. Until that has time for it, the leg hears of its deadline, and of its hang-up.
-    fn queue(self: &Arc<Self>, leg: usize, state: LegState, events: &Arc<dyn Readiness>) {
-        if let Some(state) = self.legs[leg].put(state) {
+    /// Has a thread for the disk take a leg's next step. Until it has time for that, the leg is woken by its deadline, and by
+    /// its hang-up.
+    fn queue_for_disk(self: &Arc<Self>, leg: usize, state: LegState, readiness: &Arc<dyn Readiness>) {
+        if let Some(state) = self.legs[leg].park(state) {
             return self.resume(leg, state);
         }
-        let waits = events.wait(self.clone(), leg);
-        if self.legs[leg].queue() {
+        let is_parked = readiness.park(self.clone(), leg);
+        if self.legs[leg].try_queue() {
             let exchange = self.clone();
             (self.context.disk)(Box::new(move || {
-                let Some(state) = exchange.legs[leg].take_from_queue() else { return };
-                if let LegState::Pending(waiting) = &state {
-                    waiting.forget_events();
+                let Some(state) = exchange.legs[leg].dequeue() else { return };
+                if let LegState::Pending(pending) = &state {
+                    pending.withdraw();
                 }
-                exchange.go_on(leg, state);
+                exchange.run(leg, state);
             }));
         }
-        if !waits {
+        if !is_parked {
             self.clone().wake(leg);
         }
     }
 
-    fn go_on(self: &Arc<Self>, leg: usize, state: LegState) {
+    fn run(self: &Arc<Self>, leg: usize, state: LegState) {
         match state {
-            LegState::Pending(waiting) => {
+            LegState::Pending(pending) => {
                 let has_lost = self.race.is_decided();
-                self.step(leg, |exchange, token| waiting.go_on(&exchange.request, token, has_lost));
+                self.take_step(leg, |exchange, token| pending.step(&exchange.request, token, has_lost));
             }
             LegState::Uploading(upload, body) => self.upload(leg, upload, body),
             LegState::Draining(draining, ends) => self.drain(leg, draining, ends),
@@ -154,8 +155,8 @@ impl Exchange {
         }
     }
 
-    /// A leg takes a step, and waits in the poller for the next if it has to.
-    fn step(self: &Arc<Self>, leg: usize, step: impl FnOnce(&Self, &CancelToken) -> Result<LegStep, Outcome>) {
+    /// Takes a leg's step, and parks the leg in the poller if it has to wait for the next.
+    fn take_step(self: &Arc<Self>, leg: usize, step: impl FnOnce(&Self, &CancelToken) -> Result<LegStep, Outcome>) {
         let token = self.race.token(leg);
         let stepped = catch_unwind(AssertUnwindSafe(|| step(self, token))).unwrap_or_else(|_| {
             let _ = token.disarm();
@@ -163,9 +164,9 @@ impl Exchange {
         });
         let ended = match stepped {
             Ok(LegStep::Answered(answer)) => return self.answered(leg, answer),
-            Ok(LegStep::Yield(waiting)) => return self.resume(leg, LegState::Pending(waiting)),
-            Ok(LegStep::Blocked(mut waiting)) => match waiting.events(token) {
-                Ok(events) => return self.park(leg, LegState::Pending(waiting), &events),
+            Ok(LegStep::Yield(pending)) => return self.resume(leg, LegState::Pending(pending)),
+            Ok(LegStep::Blocked(mut pending)) => match pending.readiness(token) {
+                Ok(readiness) => return self.park(leg, LegState::Pending(pending), &readiness),
                 Err(outcome) => outcome,
             },
             Err(outcome) => outcome,
@@ -173,7 +174,7 @@ impl Exchange {
         self.end(leg, ended, self.elapsed());
     }
 
-    /// A leg has a complete head: it has won, or waits for what the others say, or has lost.
+    /// Classifies an answer whose head is complete: its leg has won, or is held until the others have answered, or has lost.
     fn answered(self: &Arc<Self>, leg: usize, answer: Answer) {
         let after = self.elapsed();
         let won = match self.wanted.class_of(&answer, &self.context.rules) {
@@ -187,8 +188,8 @@ impl Exchange {
         }
     }
 
-    /// A leg has lost whose answer is here, and frees its line: once the rest of its request is out, if that isn't, and its body
-    /// read. In a race that isn't decided nobody waits for that; else it counts as one that waits in vain until then.
+    /// Ends a leg that has lost with an answer, and frees its connection: once the rest of its request is out, if that isn't,
+    /// and its body read. In a race that isn't decided no client waits for that; else the leg counts as pending until then.
     pub(super) fn lose_answer(self: &Arc<Self>, leg: usize, mut answer: Answer, after: Duration) {
         let outcome = self.wanted.outcome_of(&answer, &self.context.rules, &self.context.via);
         if let Some(upload) = answer.upload.take() {
@@ -203,16 +204,16 @@ impl Exchange {
             self.end(leg, outcome, after);
             (None, EARLY_LOSER_SILENCE_MAX)
         };
-        // Its connection first: whoever reads the line of the log may count on it.
+        // Its connection first: a reader of the log's line may count on that.
         drop(answer.upgraded.take());
         let body = answer.body;
-        self.drain_by(leg, ends, || body.drain(LOSER_BODY_BYTES_MAX, silence_max));
+        self.drain_with(leg, ends, || body.drain(LOSER_BODY_BYTES_MAX, silence_max));
     }
 
-    /// A leg has won: all others have lost, and it answers the client.
+    /// Has a leg win: all others have lost, and it answers the client.
     pub(super) fn win(self: &Arc<Self>, leg: usize, answer: Answer, won: Won<Box<dyn ReplyTo>>, after: Duration) {
         // Before its client can ask again.
-        self.hear(leg);
+        self.note_answer(leg);
         for loser in won.losers {
             let Leg { backend, pending, file, .. } = &self.legs[loser];
             backend.breaker().add(pending, self.path);
@@ -229,12 +230,12 @@ impl Exchange {
         self.deliver(leg, answer, won.prize, after);
     }
 
-    /// Its backend answers.
-    pub(super) fn hear(&self, leg: usize) {
+    /// Tells the breaker that the leg's backend has answered.
+    pub(super) fn note_answer(&self, leg: usize) {
         self.legs[leg].backend.breaker().note_answer(self.path, Instant::now());
     }
 
-    /// These legs were held back and aren't needed.
+    /// Ends legs that were deferred and aren't needed.
     fn skip(self: &Arc<Self>, legs: Vec<usize>) {
         for leg in legs {
             self.end(leg, Outcome::Skipped, Duration::ZERO);
@@ -249,27 +250,27 @@ impl Exchange {
         let Leg { backend, pending, file, .. } = &self.legs[leg];
         backend.breaker().remove(pending);
         if let Some(file) = file {
-            file.give_back();
+            file.release();
         }
-        self.go_on_after(self.race.end(leg, outcome, after));
+        self.act_on(self.race.end(leg, outcome, after));
     }
 
     /// Does what the race says after a leg's end, or its second-best answer.
-    pub(super) fn go_on_after(self: &Arc<Self>, end: Next<Box<dyn ReplyTo>, Outcome>) {
-        match end {
+    pub(super) fn act_on(self: &Arc<Self>, next: Next<Box<dyn ReplyTo>, Outcome>) {
+        match next {
             Next::Running => {}
             Next::StartDeferred(legs) => self.start(legs.into_iter()),
             Next::Choose(legs) => self.choose(&legs),
             Next::Over(verdict, results) => self.finish(verdict, &results),
             Next::LastLost(reply_to, results) => {
-                // Some may still be reading their bodies, and nobody waits for those.
+                // Some legs may still be reading their bodies, and no client waits for those.
                 self.context.reaper.take(&self.race, None, true, Instant::now());
                 self.answer_loss(reply_to, results);
             }
         }
     }
 
-    /// Every leg has ended: the line of the log can be written.
+    /// Writes the entry of the log: every leg has ended.
     pub(super) fn finish(&self, verdict: Verdict, results: &[LegResult<Outcome>]) {
         let winner = if let Verdict::Won(leg) = verdict { Some(leg) } else { None };
         if verdict == Verdict::Abandoned {
@@ -287,7 +288,7 @@ impl Exchange {
         self.entry.finish(winner, &legs);
     }
 
-    /// The client has left: nobody needs an answer.
+    /// Ends the race without an answer: the client has left.
     fn abandon(self: &Arc<Self>) {
         let Abandoned { prize, deferred, candidates } = self.race.abandon();
         if prize.is_some() {

@@ -1,42 +1,42 @@
-//! One backend's part of a race: who it is, and between two of its steps what it waits for.
+//! One backend's part of a race: its backend, and the state in which it is between two steps.
 
-use crate::runtime::sync::{Arc, Mutex, MutexGuard};
+use crate::runtime::sync::{Arc, Mutex};
 use std::fmt;
 use std::time::Duration;
 
 use crate::message::Outcome;
 use crate::upstream::{Answer, AnswerBody, Backend, Draining, FilePermit, PendingAnswer, PendingRequest, Upload};
 
-/// A leg.
+/// One backend's part of a race.
 pub(super) struct Leg {
     pub(super) backend: Arc<Backend>,
-    /// Whether it waits in vain.
+    /// Whether it counts as pending at its backend.
     pub(super) pending: PendingRequest,
-    /// For the file of the request's body, if that is in one.
+    /// The permit for the file of the request's body, if that is in one.
     pub(super) file: Option<FilePermit>,
     parked: Mutex<Parked>,
 }
 
-/// Where a leg is between two steps.
+/// The place of a leg between two steps.
 #[derive(Default)]
 struct Parked {
-    /// `None` while a thread works for it, and once it has ended.
+    /// `None` while a thread runs the leg, and once it has ended.
     state: Option<LegState>,
-    /// An event came meanwhile.
+    /// An event arrived while a thread ran the leg.
     is_notified: bool,
-    /// It has a turn on a thread for the disk.
+    /// The leg is queued for a thread for the disk.
     is_queued: bool,
 }
 
-/// What a leg does while no thread works for it.
+/// The state of a leg while no thread runs it.
 pub(super) enum LegState {
     /// It is on its way to its answer.
     Pending(PendingAnswer),
-    /// It has an answer since then that would do if nothing better came.
+    /// It has an answer, since this long after the race's begin, that would do if nothing better came.
     Candidate(Answer, Duration),
-    /// Its answer has decided, and the rest of its request goes on; then a loser's body is read to its end.
+    /// Its answer has decided, and the rest of its request is sent; then a loser's body is read to its end.
     Uploading(Upload, Option<AnswerBody>),
-    /// It has lost, and its body is read to its end; how it has ended then, if that is still open.
+    /// It has lost, and its body is read to its end; its outcome then, if that is still open.
     Draining(Draining, Option<(Outcome, Duration)>),
 }
 
@@ -45,9 +45,9 @@ impl Leg {
         Leg { backend, pending: PendingRequest::default(), file, parked: Mutex::default() }
     }
 
-    /// Leaves it until an event, or gives it back if one came while a thread worked for it.
-    pub(super) fn put(&self, state: LegState) -> Option<LegState> {
-        let mut parked = self.parked();
+    /// Parks the state until an event, or gives it back if one arrived while a thread ran the leg.
+    pub(super) fn park(&self, state: LegState) -> Option<LegState> {
+        let mut parked = self.parked.lock();
         if std::mem::take(&mut parked.is_notified) {
             return Some(state);
         }
@@ -55,46 +55,42 @@ impl Leg {
         None
     }
 
-    /// Leaves it with its answer until the race says what becomes of it.
+    /// Parks the leg with its answer until the race says what becomes of it.
     pub(super) fn hold(&self, answer: Answer, after: Duration) {
-        self.parked().state = Some(LegState::Candidate(answer, after));
+        self.parked.lock().state = Some(LegState::Candidate(answer, after));
     }
 
-    /// Whoever takes it goes on with it. If a thread works for it, that hears of the event.
+    /// Takes the state, for a thread that runs the leg from now on. If one runs it already, notes the event for that one.
     pub(super) fn take_or_notify(&self) -> Option<LegState> {
-        let mut parked = self.parked();
+        let mut parked = self.parked.lock();
         let state = parked.state.take();
         parked.is_notified |= state.is_none();
         state
     }
 
-    /// It is to have a turn on a thread for the disk: whether it hasn't one already.
-    pub(super) fn queue(&self) -> bool {
-        !std::mem::replace(&mut self.parked().is_queued, true)
+    /// Queues the leg for a thread for the disk, and gives whether it wasn't queued already.
+    pub(super) fn try_queue(&self) -> bool {
+        !std::mem::replace(&mut self.parked.lock().is_queued, true)
     }
 
-    /// That turn has come; there may be nothing left to do.
-    pub(super) fn take_from_queue(&self) -> Option<LegState> {
-        let mut parked = self.parked();
+    /// Takes the state, for a thread for the disk; an event may have taken it before.
+    pub(super) fn dequeue(&self) -> Option<LegState> {
+        let mut parked = self.parked.lock();
         parked.is_queued = false;
         parked.state.take()
     }
 
-    /// Takes the answer that waits for what the others say.
+    /// Takes the answer that is held until the others have answered.
     pub(super) fn take_candidate(&self) -> Option<(Answer, Duration)> {
-        let state = self.parked().state.take_if(|state| matches!(state, LegState::Candidate(..)));
+        let state = self.parked.lock().state.take_if(|state| matches!(state, LegState::Candidate(..)));
         if let Some(LegState::Candidate(answer, after)) = state { Some((answer, after)) } else { None }
-    }
-
-    fn parked(&self) -> MutexGuard<'_, Parked> {
-        self.parked.lock()
     }
 }
 
 impl fmt::Display for LegState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            LegState::Pending(waiting) => waiting.fmt(f),
+            LegState::Pending(pending) => pending.fmt(f),
             LegState::Candidate(answer, _) => {
                 write!(f, "has {}, and waits for what the others say", answer.status.as_u16())
             }
@@ -106,7 +102,8 @@ impl fmt::Display for LegState {
 
 impl fmt::Debug for Leg {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let state = self.parked().state.as_ref().map_or_else(|| "runs, or has ended".to_owned(), LegState::to_string);
+        let state =
+            self.parked.lock().state.as_ref().map_or_else(|| "runs, or has ended".to_owned(), LegState::to_string);
         f.debug_struct("Leg").field("backend", self.backend.address()).field("state", &state).finish_non_exhaustive()
     }
 }

@@ -1,5 +1,5 @@
-//! What goes on for the sake of a leg's connection once its answer has decided: the rest of its request, the rest of its body.
-//! Nothing of it concerns the client.
+//! Work for the sake of a leg's connection once its answer has decided: the rest of its request is sent, the rest of its body
+//! read. Nothing of it concerns the client.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -11,39 +11,39 @@ use crate::message::Outcome;
 use crate::upstream::{AnswerBody, Draining, Upload, UploadStop, Uploaded};
 
 impl Exchange {
-    /// The rest of a request whose answer is over goes on for as long as a loser may linger.
+    /// Lets the rest of a request whose answer is over be sent for as long as a loser may linger.
     pub(super) fn let_linger(&self, upload: &Arc<UploadStop>) {
         self.context.reaper.take(upload, None, self.request.method().is_safe(), Instant::now());
     }
 
-    /// Sends the rest of a request to a backend that has answered; then a loser's body is read to its end. Doesn't block, but on the
-    /// disk if the request is in a file.
+    /// Sends the rest of a request to a backend that has answered; then a loser's body is read to its end. Doesn't block, but
+    /// on the disk if the request is in a file.
     pub(super) fn upload(self: &Arc<Self>, leg: usize, upload: Upload, body: Option<AnswerBody>) {
-        match upload.go_on() {
+        match upload.send_more() {
             Uploaded::Yield(upload) => self.resume(leg, LegState::Uploading(upload, body)),
             Uploaded::Blocked(upload, until) => {
-                let events = upload.events(until);
-                self.park(leg, LegState::Uploading(upload, body), &events);
+                let readiness = upload.readiness(until);
+                self.park(leg, LegState::Uploading(upload, body), &readiness);
             }
-            Uploaded::Done => self.drain_by(leg, None, || {
+            Uploaded::Done => self.drain_with(leg, None, || {
                 body.and_then(|body| body.drain(LOSER_BODY_BYTES_MAX, EARLY_LOSER_SILENCE_MAX))
             }),
         }
     }
 
-    /// Reads the rest of a loser's body. The reaper hangs up on it, which it can do as long as the race is there. A head whose short
-    /// body doesn't come is no answer: its backend isn't heard, and the leg, if it hasn't ended, is cancelled.
+    /// Reads the rest of a loser's body. The reaper hangs up on it, which it can do as long as the race is there. A head whose
+    /// short body doesn't come is no answer: the breaker isn't told of one, and the leg, if it hasn't ended, is cancelled.
     pub(super) fn drain(self: &Arc<Self>, leg: usize, draining: Draining, ends: Option<(Outcome, Duration)>) {
         if draining.is_over() {
-            // Its connection first: whoever reads the line of the log may count on it.
+            // Its connection first: a reader of the log's line may count on that.
             drop(draining);
             return self.end_late(leg, ends.map(|(_, after)| (Outcome::Cancelled, after)));
         }
-        self.drain_by(leg, ends, || draining.go_on());
+        self.drain_with(leg, ends, || draining.read_more());
     }
 
-    /// Reads what has come of a loser's body, as far as is worth it, and leaves the rest to the poller.
-    pub(super) fn drain_by(
+    /// Reads what has been received of a loser's body, as far as is worth it, and leaves the rest to the poller.
+    pub(super) fn drain_with(
         self: &Arc<Self>,
         leg: usize,
         ends: Option<(Outcome, Duration)>,
@@ -51,18 +51,18 @@ impl Exchange {
     ) {
         match catch_unwind(AssertUnwindSafe(drain)) {
             Ok(Some(draining)) => {
-                let events = draining.events();
-                self.park(leg, LegState::Draining(draining, ends), &events);
+                let readiness = draining.readiness();
+                self.park(leg, LegState::Draining(draining, ends), &readiness);
             }
             Ok(None) => {
-                self.hear(leg);
+                self.note_answer(leg);
                 self.end_late(leg, ends);
             }
             Err(_) => self.end_late(leg, ends.map(|(_, after)| (Outcome::Panic, after))),
         }
     }
 
-    /// The leg ends, if it hasn't before.
+    /// Ends the leg, if it hasn't ended before.
     fn end_late(self: &Arc<Self>, leg: usize, ends: Option<(Outcome, Duration)>) {
         if let Some((outcome, after)) = ends {
             self.end(leg, outcome, after);

@@ -1,5 +1,5 @@
-//! Races requests: the backends' view of each, and its exchange. Knows nothing of sockets or threads: legs are handed to
-//! whoever runs them, the reply to whoever knows the client.
+//! Races requests: the backends' view of each, and its exchange. Knows nothing of sockets or threads: legs park in what
+//! `upstream` gives them, and replies are sent by a [`ReplyTo`].
 
 mod candidates;
 mod classify;
@@ -36,8 +36,7 @@ impl Proxy {
         Arc::new(Proxy(Arc::new(Context { rules, backends, disk, reaper, via, counters, alive: Arc::default() })))
     }
 
-    /// Starts the race for a request; whichever leg decides it answers the client. Doesn't block: a poller's thread may do
-    /// it.
+    /// Starts the race for a request; the leg that decides it answers the client. Doesn't block: a poller's thread may call it.
     pub fn serve(self: &Arc<Proxy>, request: Request, reply_to: Box<dyn ReplyTo>) {
         let entry = Entry::new(&request, self.forwarded_of(&request));
         if let Some(refusal) = self.loop_of(&request) {
@@ -52,12 +51,12 @@ impl Proxy {
         Exchange::begin(&self.0, request, reply_to, entry);
     }
 
-    /// Where a request came from, as far as that is believed.
+    /// The origin of a request, as far as it is believed.
     pub fn forwarded_of(&self, request: &Request) -> Forwarded {
         Forwarded::of(request, &self.0.rules.trusted_proxies)
     }
 
-    /// Why a request may go no further, if a backend leads back here.
+    /// The reason why a request may go no further, if a backend leads back here.
     fn loop_of(&self, request: &Request) -> Option<Refusal> {
         if self.0.via.has_sent(&request.headers) {
             return Some(Refusal::Loop);
@@ -65,24 +64,24 @@ impl Proxy {
         forwarded::goes_round(request).then_some(Refusal::TooManyHops)
     }
 
-    /// How many legs a race has now.
+    /// The count of legs that a race has now.
     pub fn legs_of_a_race(&self) -> usize {
         self.0.backends.count()
     }
 
-    /// What all races have cost.
+    /// The costs of all races.
     pub fn totals(&self) -> Totals {
         let (opened, reused) = self.0.backends.connection_counts();
         self.0.counters.totals(opened, reused)
     }
 
-    /// Races of which a leg is still running, lingering losers included.
+    /// The count of races of which a leg is still running, lingering losers included.
     pub fn races(&self) -> usize {
         Arc::strong_count(&self.0.alive) - 1
     }
 }
 
-/// Answers without a race: with a refusal, or with what mustn't go any further.
+/// Answers without a race: with a refusal, or with an answer that mustn't go any further.
 pub(crate) fn answer_alone(reply_to: Box<dyn ReplyTo>, entry: Entry, reply: Reply, refusal: Option<Refusal>) {
     let status = reply.status;
     let delivered = move |delivery| {

@@ -6,7 +6,7 @@ use crate::message::Request;
 use crate::message::headers::{self, ViaId};
 use crate::upstream::UpstreamRequest;
 
-/// The request as all backends get it.
+/// Makes the request that all backends get.
 pub(crate) fn outgoing(mut request: Request, via: &ViaId, rules: &Rules) -> UpstreamRequest {
     let host = match rules.host {
         HostHeader::Backend => None,

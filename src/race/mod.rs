@@ -1,29 +1,29 @@
-//! Decides a race: who won, who lost, when all have, and how long losers may linger. Every step is one look under one
-//! lock, so that there is one winner, and every leg is accounted for.
-//! Knows nothing of HTTP or sockets: what the winner gets is any value, so its tests need no network.
+//! Decides a race: who won, who lost, when all have, and how long losers may linger. Every step is one look under one lock, so
+//! that there is one winner, and every leg is accounted for. Knows nothing of HTTP or sockets: what the winner gets is any
+//! value, so its tests need no network.
 
 mod reaper;
 
 use std::time::{Duration, Instant};
 
 use crate::runtime::cancel::{CancelToken, Losers};
-use crate::runtime::sync::{Mutex, MutexGuard};
+use crate::runtime::sync::Mutex;
 
 pub use reaper::Reaper;
 
-/// How a race ended for its client.
+/// The end of a race for its client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// A leg has won: its number.
+    /// The leg of this number has won.
     Won(usize),
     /// Every leg has lost.
     Lost,
-    /// Nobody was left to answer before the race was decided: the client went away, or there was no room for the legs.
+    /// No client was left to answer before the race was decided: it went away, or there was no room for the legs.
     Abandoned,
 }
 
-/// One request against all backends. `P` is the prize: what the winner needs to answer, or the last loser.
-/// `O` is how a leg ended.
+/// One request against all backends. `P` is the prize: the means to answer, for the winner or the last loser. `O` is the
+/// outcome of a leg.
 pub struct Race<P, O> {
     began: Instant,
     tokens: Vec<CancelToken>,
@@ -34,14 +34,14 @@ struct State<P, O> {
     verdict: Option<Verdict>,
     prize: Option<P>,
     results: Vec<Option<LegResult<O>>>,
-    /// Legs without a result, those that are held back included.
+    /// The count of legs without a result, deferred ones included.
     running: usize,
     deferred: Vec<usize>,
     /// Legs whose success is second-best, the earliest first: one of them wins if no leg can do better any more.
     candidates: Vec<usize>,
 }
 
-/// How one leg ended, and after how long.
+/// The outcome of one leg, and its time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LegResult<O> {
     /// The outcome.
@@ -50,36 +50,36 @@ pub struct LegResult<O> {
     pub after: Duration,
 }
 
-/// What the winner of a race has to do.
+/// The prize of a race, and the legs that have lost it.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Won<P> {
     /// The prize.
     pub prize: P,
     /// Legs that are still running: they have lost.
     pub losers: Vec<usize>,
-    /// Legs that were held back and needn't run any more; they haven't ended yet.
+    /// Legs that were deferred and needn't run any more; they haven't ended yet.
     pub deferred: Vec<usize>,
     /// Legs that had a second-best success: they have lost, and haven't ended yet.
     pub candidates: Vec<usize>,
 }
 
-/// What is left of a race that nobody waits for.
+/// The rest of a race without a client.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Abandoned<P> {
     /// The prize, if no leg has taken it.
     pub prize: Option<P>,
-    /// Legs that were held back; they haven't ended yet.
+    /// Legs that were deferred; they haven't ended yet.
     pub deferred: Vec<usize>,
     /// Legs that had a second-best success; they haven't ended yet.
     pub candidates: Vec<usize>,
 }
 
-/// What the end of a leg, or its second-best success, means for its race.
+/// The consequence of a leg's end, or of its second-best success, for the race.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Next<P, O> {
     /// Other legs are still running.
     Running,
-    /// No other leg runs any more: these, which were held back, are to run after all.
+    /// No other leg runs any more: these, which were deferred, are to run after all.
     StartDeferred(Vec<usize>),
     /// No leg can do better than these candidates any more, the earliest first: all but one of them are to end, and that one
     /// is to claim.
@@ -91,7 +91,7 @@ pub enum Next<P, O> {
 }
 
 impl<P, O: Clone> Race<P, O> {
-    /// A race of that many legs, at least one.
+    /// Makes a race of that many legs, at least one.
     pub fn new(legs: usize, prize: P, now: Instant) -> Race<P, O> {
         assert!(legs > 0, "a race needs a leg");
         let state = State {
@@ -111,27 +111,27 @@ impl<P, O: Clone> Race<P, O> {
         &self.tokens[leg]
     }
 
-    /// How long the race has lasted.
+    /// The time since the race's begin.
     pub fn elapsed(&self, now: Instant) -> Duration {
         now.saturating_duration_since(self.began)
     }
 
     /// Whether it is known how the race ends for its client.
     pub fn is_decided(&self) -> bool {
-        self.state().verdict.is_some()
+        self.state.lock().verdict.is_some()
     }
 
-    /// Holds legs back, before any leg has started or the race can be abandoned: they run only if no other succeeds.
+    /// Defers legs, before any leg has started or the race can be abandoned: they run only if no other succeeds.
     pub fn defer(&self, legs: Vec<usize>) {
-        let mut state = self.state();
-        assert!(state.verdict.is_none(), "nobody would end them any more");
+        let mut state = self.state.lock();
+        assert!(state.verdict.is_none(), "a decided race starts no legs");
         assert!(legs.len() < state.running, "one leg runs at least");
         state.deferred = legs;
     }
 
-    /// A leg has succeeded. The first has won; for all others it is too late.
+    /// Claims the race for a leg that has succeeded. The first has won; for all others it is too late.
     pub fn claim(&self, leg: usize) -> Option<Won<P>> {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         if state.verdict.is_some() {
             return None;
         }
@@ -145,10 +145,10 @@ impl<P, O: Clone> Race<P, O> {
         state.prize.take().map(|prize| Won { prize, losers, deferred, candidates })
     }
 
-    /// A leg has had a success that is second-best: it is a candidate until another leg claims, or none can any more. `None`:
-    /// the race is decided, and the leg has lost.
+    /// Holds a leg with a second-best success: it is a candidate until another leg claims, or none can any more. `None`: the
+    /// race is decided, and the leg has lost.
     pub fn hold(&self, leg: usize) -> Option<Next<P, O>> {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         if state.verdict.is_some() {
             return None;
         }
@@ -156,9 +156,9 @@ impl<P, O: Clone> Race<P, O> {
         Some(state.next())
     }
 
-    /// A leg has ended, exactly once each; the winner after it has delivered.
+    /// Notes the end of a leg, exactly once each; of the winner after it has delivered.
     pub fn end(&self, leg: usize, outcome: O, after: Duration) -> Next<P, O> {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         assert!(state.results[leg].is_none(), "a leg ends once");
         state.results[leg] = Some(LegResult { outcome, after });
         state.running -= 1;
@@ -173,18 +173,18 @@ impl<P, O: Clone> Race<P, O> {
         }
     }
 
-    /// There is nobody to answer any more. Gives what is left; the legs that run are still to be hung up on.
+    /// Abandons the race: no client is left to answer. Gives what is left; the legs that run are still to be hung up on.
     pub fn abandon(&self) -> Abandoned<P> {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         state.verdict.get_or_insert(Verdict::Abandoned);
         let State { prize, deferred, candidates, .. } = &mut *state;
         Abandoned { prize: prize.take(), deferred: std::mem::take(deferred), candidates: std::mem::take(candidates) }
     }
 
-    /// Hangs up on those whom nobody waits for any more after [`Race::abandon`]: on every leg; in a decided race on the
+    /// Hangs up on the legs that no client waits for any more after [`Race::abandon`]: on every leg; in a decided race on the
     /// winner alone, since the losers' time is the reaper's.
     pub fn hang_up_abandoned(&self) {
-        let verdict = self.state().verdict;
+        let verdict = self.state.lock().verdict;
         match verdict {
             Some(Verdict::Won(winner)) => self.tokens[winner].cancel(),
             _ => self.hang_up(None),
@@ -199,14 +199,10 @@ impl<P, O: Clone> Race<P, O> {
             }
         }
     }
-
-    fn state(&self) -> MutexGuard<'_, State<P, O>> {
-        self.state.lock()
-    }
 }
 
 impl<P, O> State<P, O> {
-    /// What the legs without a result do next.
+    /// Decides the next step of the legs without a result.
     fn next(&mut self) -> Next<P, O> {
         if self.verdict.is_some() || self.running > self.deferred.len() + self.candidates.len() {
             return Next::Running;
@@ -224,10 +220,10 @@ impl<P: Send, O: Clone + Send> Losers for Race<P, O> {
     }
 }
 
-/// How long losers may linger after the verdict. None at all hangs up on them at once.
+/// The time for which losers may linger after the verdict. Zero hangs up on them at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Linger {
-    /// After a safe method (RFC 9110 §9.2.1): nobody needs their answers, but their lines can be used again.
+    /// After a safe method (RFC 9110 §9.2.1): no client needs their answers, but their connections can be used again.
     pub safe: Duration,
     /// After any other method: the request should reach every backend whole.
     pub not_safe: Duration,
@@ -239,7 +235,7 @@ mod tests {
 
     use super::*;
 
-    /// What a leg does, or the client.
+    /// A step of a leg, or of the client.
     #[derive(Debug, Clone, Copy, PartialEq)]
     enum Step {
         Succeed(usize),
@@ -249,7 +245,7 @@ mod tests {
         Abandon,
     }
 
-    /// Some legs, how many of the last ones are held back, and what happens in which order.
+    /// Races: the count of legs, how many of the last ones are deferred, and the steps in their order.
     fn races() -> impl Strategy<Value = (usize, usize, Vec<Step>)> {
         (1..=8usize).prop_flat_map(|legs| {
             let does = proptest::collection::vec(0..10, legs);
@@ -270,14 +266,14 @@ mod tests {
         })
     }
 
-    /// Runs a race by a script, as a caller must, and counts what it was told.
+    /// Runs a race by a script, as a caller must, and counts what the race has told.
     struct Runner {
         race: Race<&'static str, usize>,
         deferred: Vec<usize>,
-        /// Those that wait to be chosen.
+        /// The legs that wait to be chosen.
         candidates: Vec<usize>,
         prizes: usize,
-        called_up: usize,
+        deferred_starts: usize,
         ends: Vec<(Verdict, Vec<LegResult<usize>>)>,
     }
 
@@ -300,9 +296,9 @@ mod tests {
                 }
                 Step::Hold(leg) => match self.race.hold(leg) {
                     None => self.end(leg),
-                    Some(end) => {
+                    Some(next) => {
                         self.candidates.push(leg);
-                        self.go_on(end);
+                        self.act_on(next);
                     }
                 },
                 Step::Fail(leg) => self.end(leg),
@@ -319,22 +315,22 @@ mod tests {
 
         fn end(&mut self, leg: usize) {
             self.deferred.retain(|deferred| *deferred != leg);
-            let end = self.race.end(leg, leg, Duration::ZERO);
-            self.go_on(end);
+            let next = self.race.end(leg, leg, Duration::ZERO);
+            self.act_on(next);
         }
 
-        fn go_on(&mut self, end: Next<&'static str, usize>) {
-            match end {
+        fn act_on(&mut self, next: Next<&'static str, usize>) {
+            match next {
                 Next::Running => {}
                 Next::Choose(legs) => {
-                    assert!(self.deferred.is_empty(), "those that were held back might do better");
+                    assert!(self.deferred.is_empty(), "deferred legs might do better");
                     assert_eq!(legs, std::mem::take(&mut self.candidates), "all of them, the earliest first");
                     legs[1..].iter().for_each(|leg| self.end(*leg));
                     self.take(Step::Succeed(legs[0]));
                 }
                 Next::StartDeferred(legs) => {
-                    assert_eq!(legs, self.deferred, "exactly those that were held back are called up");
-                    self.called_up += 1;
+                    assert_eq!(legs, self.deferred, "exactly the deferred legs are started");
+                    self.deferred_starts += 1;
                     self.deferred.clear();
                 }
                 Next::LastLost(_, results) => {
@@ -361,23 +357,23 @@ mod tests {
 
     proptest! {
         /// In any order of outcomes there is one winner, the first to succeed, or else the first that is second-best; the prize
-        /// is given once; legs that were held back run if no other succeeds; every leg is accounted for.
+        /// is given once; deferred legs run if no other succeeds; every leg is accounted for.
         #[test]
         fn any_order_of_outcomes_has_one_right_end((legs, deferred, steps) in races()) {
             let race = Race::new(legs, "prize", Instant::now());
             let deferred: Vec<usize> = (legs - deferred..legs).collect();
             race.defer(deferred.clone());
-            let mut runner = Runner { race, deferred, candidates: Vec::new(), prizes: 0, called_up: 0, ends: Vec::new() };
+            let mut runner = Runner { race, deferred, candidates: Vec::new(), prizes: 0, deferred_starts: 0, ends: Vec::new() };
             let mut steps = std::collections::VecDeque::from(steps);
             let (mut first, mut second) = (None, None);
             while let Some(step) = steps.pop_front() {
-                // A leg that is held back does nothing until it is called up; one that was skipped does nothing at all.
+                // A deferred leg does nothing until it is started; one that was skipped does nothing at all.
                 if let Step::Succeed(leg) | Step::Hold(leg) | Step::Fail(leg) = step {
                     if runner.deferred.contains(&leg) {
                         steps.push_back(step);
                         continue;
                     }
-                    if runner.race.state().results[leg].is_some() {
+                    if runner.race.state.lock().results[leg].is_some() {
                         continue;
                     }
                 }

@@ -7,26 +7,26 @@ use std::time::{Duration, Instant};
 use super::Linger;
 use crate::runtime::cancel::Losers;
 use crate::runtime::poller::{Event, EventHandler, Poller, Registration};
-use crate::runtime::sync::{Arc, Mutex, MutexGuard, Weak};
+use crate::runtime::sync::{Arc, Mutex, Weak};
 
-/// The losers that linger.
+/// Hangs up on losers that linger.
 pub struct Reaper {
     linger: Linger,
-    /// One lock for both queues and the alarm, or an alarm could be lost between them.
+    /// One lock for both queues and the deadline, or a deadline could be lost between them.
     lingering: Mutex<Queues>,
     registration: Registration,
 }
 
-/// A constant linger makes deadlines first in, first out: one queue for each kind.
+/// The losers by their deadlines. A constant linger makes them first in, first out: one queue for each kind.
 #[derive(Default)]
 struct Queues {
     safe: VecDeque<Lingering>,
     not_safe: VecDeque<Lingering>,
-    /// The house is closed: nobody lingers any more.
-    closed: bool,
+    /// Whether a shutdown has cut them all: none may linger any more.
+    is_cut: bool,
 }
 
-/// A race's losers. It is not kept alive by them: once all legs have ended there is nobody to hang up on.
+/// A race's losers. They don't keep it alive: once all legs have ended there is none to hang up on.
 struct Lingering {
     until: Instant,
     winner: Option<usize>,
@@ -34,18 +34,18 @@ struct Lingering {
 }
 
 impl Reaper {
-    /// A reaper that gets its turns from the poller.
+    /// Makes a reaper that gets its events from the poller.
     pub fn new(linger: Linger, poller: &Poller) -> Arc<Reaper> {
         let reaper = Arc::new(Reaper { linger, lingering: Mutex::default(), registration: poller.reserve() });
         reaper.registration.start(reaper.clone());
         reaper
     }
 
-    /// The race is decided: its losers are hung up on at once or when their linger is over.
+    /// Takes the losers of a decided race: they are hung up on at once or when their linger is over.
     pub fn take(&self, losers: &Arc<impl Losers + 'static>, winner: Option<usize>, is_safe: bool, now: Instant) {
         let linger = if is_safe { self.linger.safe } else { self.linger.not_safe };
-        let mut queues = self.queues();
-        if linger.is_zero() || queues.closed {
+        let mut queues = self.lingering.lock();
+        if linger.is_zero() || queues.is_cut {
             drop(queues);
             return losers.hang_up(winner);
         }
@@ -53,23 +53,19 @@ impl Reaper {
         let queue = if is_safe { &mut queues.safe } else { &mut queues.not_safe };
         queue.push_back(Lingering { until: now + linger, winner, race });
         if queue.len() == 1 {
-            self.set_alarm(&queues);
+            self.update_deadline(&queues);
         }
     }
 
-    fn set_alarm(&self, queues: &Queues) {
+    fn update_deadline(&self, queues: &Queues) {
         let first = |queue: &VecDeque<Lingering>| queue.front().map(|first| first.until);
         let next = first(&queues.safe).into_iter().chain(first(&queues.not_safe)).min();
         self.registration.set_deadline(next);
     }
-
-    fn queues(&self) -> MutexGuard<'_, Queues> {
-        self.lingering.lock()
-    }
 }
 
 impl Queues {
-    /// Takes out those whose time is over.
+    /// Takes out the losers whose time is over.
     fn over(&mut self, now: Instant) -> Vec<Lingering> {
         let mut over = Vec::new();
         for queue in [&mut self.safe, &mut self.not_safe] {
@@ -83,19 +79,19 @@ impl Queues {
 impl EventHandler for Reaper {
     fn on_event(self: Arc<Self>, event: Event) {
         let over: Vec<Lingering> = {
-            let mut queues = self.queues();
+            let mut queues = self.lingering.lock();
             let over = match event {
                 Event::Expired => queues.over(Instant::now()),
-                // Nobody will use their lines; a request that isn't safe still reaches its backends.
+                // Their connections won't be used again; a request that isn't safe still reaches its backends.
                 Event::Drain => queues.safe.drain(..).collect(),
                 Event::Cut => {
-                    queues.closed = true;
+                    queues.is_cut = true;
                     let Queues { safe, not_safe, .. } = &mut *queues;
                     safe.drain(..).chain(not_safe.drain(..)).collect()
                 }
                 Event::Ready { .. } => Vec::new(),
             };
-            self.set_alarm(&queues);
+            self.update_deadline(&queues);
             over
         };
         for lingering in over {
@@ -113,7 +109,7 @@ impl std::fmt::Debug for Reaper {
 }
 
 impl Linger {
-    /// Losers are hung up on at once.
+    /// No linger: losers are hung up on at once.
     pub const NONE: Linger = Linger { safe: Duration::ZERO, not_safe: Duration::ZERO };
 }
 
@@ -140,13 +136,13 @@ mod tests {
         assert!(get.token(1).is_cancelled() && !get.token(0).is_cancelled());
         assert!(!post.token(1).is_cancelled());
         reaper.clone().on_event(Event::Drain);
-        assert!(!post.token(1).is_cancelled(), "the request still reaches its backend while the house drains");
+        assert!(!post.token(1).is_cancelled(), "the request still reaches its backend during a drain");
         reaper.clone().on_event(Event::Cut);
         assert!(post.token(1).is_cancelled());
     }
 
     #[test]
-    fn no_alarm_is_lost_between_taking_and_reaping() {
+    fn no_deadline_is_lost_between_taking_and_reaping() {
         let (poller, waiter) = Poller::new().expect("a poller");
         std::thread::spawn(move || waiter.run());
         let linger = Duration::from_micros(200);

@@ -1,19 +1,19 @@
-//! The token that hangs up a leg, from any thread and in whatever phase it is: while it resolves a name, connects,
-//! sends, waits or reads. Knows nothing of what is hung up on.
+//! The token that hangs up a leg, from any thread and in any phase: while the leg resolves a name, connects, sends, waits or
+//! reads. Knows nothing of what is hung up on.
 
 use std::fmt;
 
-use super::sync::{Arc, Mutex, MutexGuard};
+use super::sync::{Arc, Mutex};
 
-/// What a leg waits on, and how to end that wait. Called under the token's lock: it must not block.
+/// Ends the wait of a leg. Called under the token's lock: it must not block.
 pub trait HangUp: Send + Sync {
     /// Ends the wait at once.
     fn hang_up(&self);
 }
 
-/// Several things that linger until their time is over, the losers of a decided race for one.
+/// A group that lingers until its time is over: the losers of a decided race, for one.
 pub trait Losers: Send + Sync {
-    /// Hangs up on all of them but the winner, if one of them is.
+    /// Hangs up on all of the group but the winner, if it is one of them.
     fn hang_up(&self, winner: Option<usize>);
 }
 
@@ -35,9 +35,9 @@ enum State {
 pub struct Cancelled;
 
 impl CancelToken {
-    /// Hangs up, now and on whatever is armed later. Any thread, any number of times.
+    /// Hangs up on what is armed, and on anything that is armed later. Any thread, any number of times.
     pub fn cancel(&self) {
-        let mut state = self.state();
+        let mut state = self.0.lock();
         if let State::Armed(wait) = std::mem::replace(&mut *state, State::Cancelled) {
             // Under the lock: once `disarm` has returned, no late cancel can hit the next user of the same socket.
             wait.hang_up();
@@ -46,7 +46,7 @@ impl CancelToken {
 
     /// Names what the leg waits on from now on.
     pub fn arm(&self, wait: Arc<dyn HangUp>) -> Result<(), Cancelled> {
-        let mut state = self.state();
+        let mut state = self.0.lock();
         if matches!(*state, State::Cancelled) {
             return Err(Cancelled);
         }
@@ -54,9 +54,9 @@ impl CancelToken {
         Ok(())
     }
 
-    /// The leg waits no more. An error if it was hung up on before: then what was armed is unusable.
+    /// Names nothing any more. An error if the leg was hung up on before: then what was armed is unusable.
     pub fn disarm(&self) -> Result<(), Cancelled> {
-        let mut state = self.state();
+        let mut state = self.0.lock();
         if matches!(*state, State::Cancelled) {
             return Err(Cancelled);
         }
@@ -66,11 +66,7 @@ impl CancelToken {
 
     /// Whether the leg has been hung up on.
     pub fn is_cancelled(&self) -> bool {
-        matches!(*self.state(), State::Cancelled)
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock()
+        matches!(*self.0.lock(), State::Cancelled)
     }
 }
 

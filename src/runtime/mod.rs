@@ -1,5 +1,5 @@
-//! What every room stands on: waiting for sockets and deadlines, hanging up from any thread, and the locks that threads share.
-//! Knows nothing of proxies.
+//! The floor under all other modules: waiting for sockets and deadlines, hanging up from any thread, and the locks that threads
+//! share. Knows nothing of proxies.
 
 pub mod cancel;
 pub mod poller;

@@ -1,6 +1,6 @@
-//! Waits for many sockets and for the next deadline, and tells their handlers what has happened. Several threads may share the
-//! work: each has its own share of the registrations.
-//! Never blocks elsewhere, and knows nothing of what the sockets are or what their handlers do.
+//! Waits for many sockets and for the next deadline, and gives their handlers the events. Several threads may share the work:
+//! each has its own share of the registrations. Never blocks elsewhere, and knows nothing of what the sockets are or what their
+//! handlers do.
 
 use super::sync::{Arc, Mutex, MutexGuard};
 use std::cell::RefCell;
@@ -17,15 +17,15 @@ use std::time::Instant;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Registry, Token, Waker};
 
-/// Events taken from the kernel in one call: more than a loaded host has ready at once.
+/// The most events taken from the kernel in one call: more than a loaded host has ready at once.
 const EVENTS_MAX: usize = 1024;
 /// The waker's own token; registrations count up from the next.
 const WAKER: Token = Token(0);
 
-/// What a handler is told.
+/// An event that a handler is given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Event {
-    /// Bytes, an end or an error arrived since the last time: read until it would block.
+    /// Bytes, an end or an error arrived since the last event: read until it would block.
     Ready {
         /// The peer sends no more; what it sent before may still be unread.
         read_closed: bool,
@@ -40,8 +40,8 @@ pub enum Event {
     Cut,
 }
 
-/// Gets the events of a socket and a deadline, those of one registration always on the same one of the poller's threads. It must
-/// not block.
+/// Gets the events of a socket and a deadline, those of one registration always on the same one of the poller's threads. It
+/// must not block.
 pub trait EventHandler: Send + Sync {
     /// Acts on the event.
     fn on_event(self: Arc<Self>, event: Event);
@@ -51,13 +51,13 @@ pub trait EventHandler: Send + Sync {
 #[derive(Clone)]
 pub struct Poller(Arc<Shares>);
 
-/// Each thread waits for its own share of everything that is watched.
+/// The shares of all threads: each waits for its own share of everything that is watched.
 struct Shares {
     all: Vec<Arc<Shared>>,
-    /// Which gets the next registration.
+    /// The share that gets the next registration, modulo their count.
     next: AtomicUsize,
-    /// Which gets the next connection to a backend. A counter for both would give one thread all of them if they alternate with
-    /// others.
+    /// The share that gets the next connection to a backend. A counter for both would give one thread all of them if they
+    /// alternate with others.
     next_upstream: AtomicUsize,
 }
 
@@ -70,7 +70,7 @@ struct Shared {
 /// Everything that is watched. One lock for all of it: it is held for a few instructions.
 struct Watched {
     entries: HashMap<usize, Entry>,
-    /// Those that were put off are sorted out when their time comes.
+    /// The deadlines in their order. Those that were put off are sorted out when their time comes.
     deadlines: BinaryHeap<Reverse<(Instant, usize)>>,
     /// Until when the poller sleeps; only an earlier deadline wakes it.
     sleeps_until: Option<Instant>,
@@ -95,11 +95,11 @@ pub struct Registration {
 }
 
 thread_local! {
-    /// What the current thread waits for, if it does.
+    /// The share that the current thread waits for, if it does.
     static CURRENT: RefCell<Option<Arc<Shared>>> = const { RefCell::new(None) };
 }
 
-/// The poller's own side: the thread that waits.
+/// The poller's own side: what its thread runs.
 pub struct EventLoop {
     poll: Poll,
     shared: Arc<Shared>,
@@ -114,13 +114,13 @@ impl Shares {
 }
 
 impl Poller {
-    /// A poller and its event loop, which wants a thread.
+    /// Makes a poller and its event loop, which wants a thread.
     pub fn new() -> io::Result<(Poller, EventLoop)> {
         let event_loop = EventLoop::new()?;
         Ok((Poller::of(slice::from_ref(&event_loop)), event_loop))
     }
 
-    /// A poller whose work is shared by this number of event loops, at least one, each of which wants a thread.
+    /// Makes a poller whose work is shared by this number of event loops, at least one, each of which wants a thread.
     pub fn shared_by(threads: usize) -> io::Result<(Poller, Vec<EventLoop>)> {
         let event_loops = (0..threads.max(1)).map(|_| EventLoop::new()).collect::<io::Result<Vec<_>>>()?;
         Ok((Poller::of(&event_loops), event_loops))
@@ -131,17 +131,17 @@ impl Poller {
         Poller(Arc::new(Shares { all, next: AtomicUsize::new(0), next_upstream: AtomicUsize::new(0) }))
     }
 
-    /// A place on one of the threads, for a handler that is yet to be made around it.
+    /// Reserves a place on one of the threads, for a handler that is yet to be made around it.
     pub fn reserve(&self) -> Registration {
         self.0.reserve(&self.0.next)
     }
 
-    /// Like [`Poller::reserve`], for a connection to a backend: these are shared out among the threads by themselves.
+    /// Reserves a place for a connection to a backend: these are shared out among the threads by a counter of their own.
     pub fn reserve_upstream(&self) -> Registration {
         self.0.reserve(&self.0.next_upstream)
     }
 
-    /// Tells every handler this event, on the calling thread.
+    /// Gives every handler this event, on the calling thread.
     pub fn broadcast(&self, event: Event) {
         for share in &self.0.all {
             let handlers: Vec<_> = share.lock().entries.values().map(|entry| entry.handler.clone()).collect();
@@ -151,8 +151,8 @@ impl Poller {
         }
     }
 
-    /// Waits on threads of its own while `work` is done beside them, then stops. `failed` is told if nothing can be waited for
-    /// any more; an error means that a thread couldn't be started.
+    /// Runs the event loops on threads of their own while `work` is done beside them, then stops. `failed` is told if nothing
+    /// can be waited for any more; an error means that a thread couldn't be started.
     pub fn run_beside<T>(
         &self,
         event_loops: Vec<EventLoop>,
@@ -160,7 +160,7 @@ impl Poller {
         work: impl FnOnce() -> T,
     ) -> io::Result<T> {
         thread::scope(|scope| {
-            // Whatever happens, or the scope would wait for its threads for ever.
+            // Also after a panic or an error, or the scope would wait for its threads for ever.
             let _stop = StopAtEnd(self);
             for event_loop in event_loops {
                 let wait = || event_loop.run().unwrap_or_else(&failed);
@@ -193,7 +193,7 @@ impl Drop for StopAtEnd<'_> {
 }
 
 impl Registration {
-    /// Has the handler told of events from now on: of the deadline's, of a shutdown's, and of each socket's that is added.
+    /// Has the handler get events from now on: of the deadline, of a shutdown, and of each socket that is added.
     pub fn start(&self, handler: Arc<dyn EventHandler>) {
         self.shared.lock().entries.insert(self.token, Entry { handler, deadline: None, queued: Vec::new() });
     }
@@ -205,12 +205,12 @@ impl Registration {
         }
     }
 
-    /// Tells the handler when the socket can be read: edge-triggered. The socket must be closed after [`Registration::end`].
+    /// Has the handler told when the socket can be read: edge-triggered. The socket must be closed after [`Registration::end`].
     pub fn watch_reads(&self, socket: &impl AsFd) -> io::Result<()> {
         self.shared.register(self.token, socket, Interest::READABLE)
     }
 
-    /// Tells the handler of a socket that is watched for reads also when it can be written to again.
+    /// Has the handler of a socket that is watched for reads told also when it can be written to again.
     pub fn watch_writes(&self, socket: &impl AsFd) -> io::Result<()> {
         let interest = Interest::READABLE | Interest::WRITABLE;
         self.shared.registry.reregister(&mut SourceFd(&socket.as_fd().as_raw_fd()), Token(self.token), interest)
@@ -221,18 +221,18 @@ impl Registration {
         CURRENT.with_borrow(|shared| shared.as_ref().is_some_and(|shared| Arc::ptr_eq(shared, &self.shared)))
     }
 
-    /// Tells the handler no more of the socket. An error of the kernel's means that it wasn't watched.
+    /// Has the handler told no more of the socket. An error of the kernel's means that it wasn't watched.
     pub fn unwatch(&self, socket: &impl AsFd) {
         let _ = self.shared.registry.deregister(&mut SourceFd(&socket.as_fd().as_raw_fd()));
     }
 
-    /// Tells the handler when the socket can be read or written to, and of what has come before. Once for a socket, or again after
-    /// [`Registration::unwatch`].
+    /// Has the handler told when the socket can be read or written to, and of what has arrived before. Once for a socket, or
+    /// again after [`Registration::unwatch`].
     pub fn watch(&self, socket: &impl AsFd) -> io::Result<()> {
         self.shared.register(self.token, socket, Interest::READABLE | Interest::WRITABLE)
     }
 
-    /// Gives the place up: the handler is told nothing more and is forgotten.
+    /// Gives the place up: the handler gets no more events and is forgotten.
     pub fn end(&self) {
         let entry = self.shared.lock().entries.remove(&self.token);
         drop(entry);
@@ -263,7 +263,7 @@ impl Watched {
         if self.entries.contains_key(&token) { self.take_token() } else { token }
     }
 
-    /// Whether the poller must be woken, since it sleeps longer than that.
+    /// Sets an entry's deadline, and gives whether the poller must be woken, since it sleeps longer than that.
     fn set_deadline(&mut self, token: usize, deadline: Option<Instant>) -> bool {
         let Some(entry) = self.entries.get_mut(&token) else { return false };
         entry.deadline = deadline;
@@ -276,7 +276,7 @@ impl Watched {
         self.sleeps_until.is_none_or(|until| deadline < until)
     }
 
-    /// The next handler whose deadline has passed.
+    /// Takes out the next handler whose deadline has passed.
     fn pop_expired(&mut self, now: Instant) -> Option<Arc<dyn EventHandler>> {
         while let Some(&Reverse((at, token))) = self.deadlines.peek() {
             if at > now {
@@ -300,7 +300,7 @@ impl Watched {
         None
     }
 
-    /// Notes until when the poller will sleep now, and says it.
+    /// Notes until when the poller will sleep now, and gives it.
     fn fall_asleep(&mut self) -> Option<Instant> {
         self.sleeps_until = self.deadlines.peek().map(|&Reverse((at, _))| at);
         self.sleeps_until
@@ -371,7 +371,7 @@ impl EventLoop {
     }
 }
 
-/// One handler's panic must not end the events of all others; the panic hook has logged it.
+/// Gives an event. One handler's panic must not end the events of all others; the panic hook has logged it.
 fn give(handler: Arc<dyn EventHandler>, event: Event) {
     let _ = catch_unwind(AssertUnwindSafe(|| handler.on_event(event)));
 }
@@ -414,7 +414,7 @@ mod tests {
     const SOON: Duration = Duration::from_secs(10);
 
     #[test]
-    fn bytes_and_a_close_are_told_to_the_owner() {
+    fn bytes_and_a_close_are_told_to_the_handler() {
         let poller = running();
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let mut near = TcpStream::connect(listener.local_addr().expect("an address")).expect("a connection");

@@ -1,5 +1,5 @@
-//! The list of backends, replaceable at any time. A race takes a snapshot and keeps to it.
-//! Knows nothing of who asks, or of who replaces it.
+//! The list of backends, replaceable at any time. A race takes a snapshot and keeps to it. Knows nothing of what asks for it or
+//! replaces it.
 
 use crate::runtime::sync::{Arc, RwLock};
 use std::fmt;
@@ -9,7 +9,7 @@ use crate::upstream::breaker::Breaker;
 use crate::upstream::pool::Pool;
 use crate::upstream::shared::Upstream;
 
-/// One backend: where it is, and the lines to it.
+/// One backend: its address, and the connections to it.
 #[derive(Debug)]
 pub struct Backend {
     pool: Arc<Pool>,
@@ -17,30 +17,30 @@ pub struct Backend {
 }
 
 impl Backend {
-    /// Its address.
+    /// The backend's address.
     pub fn address(&self) -> &Address {
         self.pool.address()
     }
 
-    /// The lines to it.
+    /// The connections to it.
     pub fn pool(&self) -> &Arc<Pool> {
         &self.pool
     }
 
-    /// The losers that wait there in vain.
+    /// The circuit breaker: the losers that it has left unanswered.
     pub fn breaker(&self) -> &Breaker {
         &self.breaker
     }
 }
 
-/// The list.
+/// The list of backends.
 pub struct Backends {
     upstream: Arc<Upstream>,
     list: RwLock<Vec<Arc<Backend>>>,
 }
 
 impl Backends {
-    /// A first list. The addresses are distinct; whoever parsed them has seen to it.
+    /// Makes the first list. The addresses are distinct, which parsing them has ensured.
     pub fn new(addresses: Vec<Address>, upstream: Arc<Upstream>) -> Backends {
         let backends = Backends { upstream, list: RwLock::default() };
         backends.replace(addresses);
@@ -52,17 +52,18 @@ impl Backends {
         self.list.read().clone()
     }
 
-    /// How many there are now.
+    /// The count of backends now.
     pub fn count(&self) -> usize {
         self.list.read().len()
     }
 
-    /// How many lines have been opened to backends, also to those that are gone, and how often an open one was used again.
+    /// The counts of connections that have been opened to backends, also to those that are gone, and of uses of an open one for
+    /// another request.
     pub fn connection_counts(&self) -> (u64, u64) {
         self.upstream.connection_counts()
     }
 
-    /// Replaces the whole list at once. A backend whose address stays keeps its lines.
+    /// Replaces the whole list at once. A backend whose address stays keeps its connections.
     pub fn replace(&self, addresses: Vec<Address>) {
         let old = self.snapshot();
         let list = addresses
@@ -92,7 +93,7 @@ mod tests {
     use crate::upstream::{ConnectOptions, SystemLookup};
 
     #[test]
-    fn a_snapshot_stays_and_an_unchanged_backend_keeps_its_lines() {
+    fn a_snapshot_stays_and_an_unchanged_backend_keeps_its_connections() {
         let parse = |list| parse_addresses(list).expect("addresses");
         let (poller, _waiter) = Poller::new().expect("a poller");
         let upstream =

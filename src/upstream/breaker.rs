@@ -1,54 +1,56 @@
-//! How many requests one backend has left unanswered: beyond a bound its legs are deferred, so that a hung backend costs nothing
-//! that grows. One that answers isn't hung, and on a path that it hasn't been seen to leave unanswered it
-//! is given the benefit of the doubt. Knows nothing of backends or of what a leg does.
+//! Counts the requests that one backend has left unanswered: beyond a bound its legs are deferred, so that a hung backend costs
+//! nothing that grows. A backend that answers isn't hung, and on a path that it hasn't been seen to leave unanswered it is
+//! given the benefit of the doubt. Knows nothing of backends or of what a leg does.
 
 use std::time::{Duration, Instant};
 
+use crate::runtime::sync::Mutex;
 use crate::runtime::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use crate::runtime::sync::{Mutex, MutexGuard};
 
-/// How often a leg is admitted all the same: else the backend's recovery would go unnoticed.
+/// The time after which a leg is admitted all the same: else the backend's recovery would go unnoticed.
 const PROBE_INTERVAL: Duration = Duration::from_secs(1);
-/// Paths are told apart by a byte of their hash: of two paths one in 256 pairs counts as one.
+/// The count of path keys. Paths are told apart by a byte of their hash: of two paths one in 256 pairs counts as one.
 const PATHS: usize = 256;
 /// The share of the bound that a path may leave unanswered before its legs are deferred, too. A quick backend answers before
 /// as many more legs have lost.
 const PATH_SHARE: usize = 8;
 
-/// A path, as far as it is remembered which requests for it were left unanswered.
+/// A path, as far as the breaker remembers which requests for it were left unanswered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PathKey(u8);
 
-/// How many times the bound may be pending in all at a backend that answers now and then: each costs a descriptor.
-const WAITING_MAX: usize = 8;
+/// The most losers that may be pending at a backend that answers now and then, as a multiple of the bound: each costs a
+/// descriptor.
+const PENDING_FACTOR: usize = 8;
 
-/// One backend's circuit breaker: the legs that have lost their race there without an answer, and whether one more may start.
+/// One backend's circuit breaker: counts the legs that have lost their race there without an answer, and decides whether one
+/// more may start.
 #[derive(Debug)]
 pub struct Breaker {
     /// The losers since the last answer. Both counts change under the lock.
     unanswered: AtomicUsize,
     /// All losers that haven't ended.
-    waiting: AtomicUsize,
+    pending: AtomicUsize,
     state: Mutex<State>,
 }
 
 #[derive(Debug)]
 struct State {
-    /// Grows with each answer that found some.
+    /// Grows with each answer that came after unanswered losers.
     generation: u64,
-    /// When the backend answered last.
-    heard: Option<Instant>,
+    /// The time of the backend's last answer.
+    last_answer: Option<Instant>,
     probed: Option<Instant>,
-    /// Legs that were let through beyond the bound since the last answer, for the sake of their path.
+    /// Legs that were admitted beyond the bound since the last answer, for the sake of their path.
     guests: usize,
     paths: [Path; PATHS],
 }
 
 #[derive(Debug, Clone, Copy, Default)]
 struct Path {
-    /// How many losers it has left unanswered since its last answer.
+    /// The count of losers that the backend has left unanswered since its last answer on this path.
     unanswered: u8,
-    /// It has been answered, and wasn't deferred since. Half of the guests' places are for such paths.
+    /// The backend has answered on this path, and no leg was deferred since. Half of the guests' places are for such paths.
     is_known: bool,
 }
 
@@ -59,7 +61,7 @@ pub struct PendingRequest(AtomicU64);
 
 const RUNNING: u64 = 0;
 const ENDED: u64 = 1;
-/// And from here on, breaker: since this generation.
+/// From here on the leg is pending, since the generation that is added.
 const PENDING: u64 = 2;
 
 impl PathKey {
@@ -75,15 +77,15 @@ impl PathKey {
 }
 
 impl Breaker {
-    /// Admits one more leg if fewer than `max` have been left unanswered since the last answer, or its path has
-    /// hardly left any unanswered, or it is time to try again. However many paths there are, no more than twice `max` wait at a
-    /// backend that doesn't answer, but for what is under way, and those that it has answered before have places of their own. Takes the place or
-    /// the probe.
+    /// Admits one more leg if fewer than `max` have been left unanswered since the last answer, or its path has hardly left any
+    /// unanswered, or it is time to try again. However many paths there are, no more than twice `max` wait at a backend that
+    /// doesn't answer, but for what is under way, and those that it has answered before have places of their own. Takes the
+    /// place or the probe.
     pub fn try_admit(&self, max: usize, path: PathKey, now: Instant) -> bool {
-        if self.unanswered.load(Ordering::Relaxed) < max && self.count() < max.saturating_mul(WAITING_MAX) {
+        if self.unanswered.load(Ordering::Relaxed) < max && self.count() < max.saturating_mul(PENDING_FACTOR) {
             return true;
         }
-        let mut state = self.state();
+        let mut state = self.state.lock();
         let guests = state.guests;
         let path = &mut state.paths[usize::from(path.0)];
         let guests_max = if path.is_known { max } else { max.div_ceil(2) };
@@ -102,8 +104,8 @@ impl Breaker {
 
     /// Notes that the backend has answered a request for this path, so it isn't hung.
     pub fn note_answer(&self, path: PathKey, now: Instant) {
-        let mut state = self.state();
-        state.heard = Some(now);
+        let mut state = self.state.lock();
+        state.last_answer = Some(now);
         state.guests = 0;
         state.paths[usize::from(path.0)] = Path { unanswered: 0, is_known: true };
         if self.unanswered.swap(0, Ordering::Relaxed) > 0 {
@@ -111,25 +113,25 @@ impl Breaker {
         }
     }
 
-    /// When the backend answered last.
+    /// The time of the backend's last answer.
     pub fn last_answer(&self) -> Option<Instant> {
-        self.state().heard
+        self.state.lock().last_answer
     }
 
-    /// How many losers haven't ended.
+    /// The count of losers that haven't ended.
     pub fn count(&self) -> usize {
-        self.waiting.load(Ordering::Relaxed)
+        self.pending.load(Ordering::Relaxed)
     }
 
     /// Counts a leg whose race is decided, unless it has ended.
     pub fn add(&self, pending: &PendingRequest, path: PathKey) {
-        let mut state = self.state();
-        let breaker = PENDING + state.generation;
-        if pending.0.compare_exchange(RUNNING, breaker, Ordering::AcqRel, Ordering::Acquire).is_ok() {
+        let mut state = self.state.lock();
+        let since = PENDING + state.generation;
+        if pending.0.compare_exchange(RUNNING, since, Ordering::AcqRel, Ordering::Acquire).is_ok() {
             let path = &mut state.paths[usize::from(path.0)];
             path.unanswered = path.unanswered.saturating_add(1);
             self.unanswered.fetch_add(1, Ordering::Relaxed);
-            self.waiting.fetch_add(1, Ordering::Relaxed);
+            self.pending.fetch_add(1, Ordering::Relaxed);
         }
     }
 
@@ -139,23 +141,19 @@ impl Breaker {
         if was < PENDING {
             return;
         }
-        let state = self.state();
-        self.waiting.fetch_sub(1, Ordering::Relaxed);
+        let state = self.state.lock();
+        self.pending.fetch_sub(1, Ordering::Relaxed);
         if was == PENDING + state.generation {
             self.unanswered.fetch_sub(1, Ordering::Relaxed);
         }
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock()
     }
 }
 
 impl Default for Breaker {
     fn default() -> Breaker {
         let paths = [Path::default(); PATHS];
-        let state = State { generation: 0, heard: None, probed: None, guests: 0, paths };
-        Breaker { unanswered: AtomicUsize::new(0), waiting: AtomicUsize::new(0), state: Mutex::new(state) }
+        let state = State { generation: 0, last_answer: None, probed: None, guests: 0, paths };
+        Breaker { unanswered: AtomicUsize::new(0), pending: AtomicUsize::new(0), state: Mutex::new(state) }
     }
 }
 
@@ -166,7 +164,7 @@ mod tests {
     const SLOW: PathKey = PathKey(1);
     const QUICK: PathKey = PathKey(2);
 
-    /// So many losers wait in vain on this path.
+    /// Adds `count` losers that wait on this path.
     fn add(breaker: &Breaker, path: PathKey, count: usize) -> Vec<PendingRequest> {
         let pending: Vec<PendingRequest> = std::iter::repeat_with(PendingRequest::default).take(count).collect();
         for pending in &pending {
@@ -175,9 +173,9 @@ mod tests {
         pending
     }
 
-    /// Whether a leg gets there that isn't a probe.
+    /// Whether a leg is admitted that isn't a probe.
     fn try_admit(breaker: &Breaker, path: PathKey, now: Instant) -> bool {
-        breaker.state().probed = Some(now);
+        breaker.state.lock().probed = Some(now);
         breaker.try_admit(128, path, now)
     }
 
@@ -229,9 +227,9 @@ mod tests {
     fn a_path_that_is_left_unanswered_costs_no_other_path_its_legs() {
         let (breaker, now) = (Breaker::default(), Instant::now());
         for _ in 0..1000 {
-            let _waiting = add(&breaker, SLOW, 128);
+            let _pending = add(&breaker, SLOW, 128);
             assert!(!try_admit(&breaker, SLOW, now) && try_admit(&breaker, QUICK, now));
-            // It has lost before its answer is here.
+            // It has lost before its answer is received.
             let pending = PendingRequest::default();
             breaker.add(&pending, QUICK);
             breaker.note_answer(QUICK, now);

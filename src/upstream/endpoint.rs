@@ -1,5 +1,5 @@
-//! One backend as far as reaching it goes: its address, those of its name, and how many connections to it there may be. Knows
-//! nothing of what becomes of them.
+//! One backend as far as connecting to it goes: its address, those of its name, and how many connections to it there may be.
+//! Knows nothing of what becomes of them.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -22,7 +22,7 @@ pub(crate) struct Endpoint {
 }
 
 impl Endpoint {
-    /// The backend at this address. Calls `moved` when one of its name's addresses isn't that any more, on a lookup's thread.
+    /// The backend at this address. Calls `moved` on a lookup's thread when one of its name's addresses isn't that any more.
     pub(crate) fn new(
         address: Address,
         upstream: Arc<Upstream>,
@@ -41,7 +41,7 @@ impl Endpoint {
         &self.upstream
     }
 
-    /// Bounds reaching it.
+    /// Bounds resolving, connecting and the TLS handshake.
     pub(crate) fn timeout(&self) -> Duration {
         self.upstream.options.timeout
     }
@@ -58,18 +58,18 @@ impl Endpoint {
         &self.upstream.poller
     }
 
-    /// For one more connection, if there may be one.
+    /// Takes a permit for one more connection, if there may be one.
     pub(crate) fn permit(&self) -> Result<Permit, Outcome> {
         Permit::take(&self.upstream, &self.open)
     }
 
-    /// For what counts as a connection, whether there may be one or not.
+    /// Takes a permit for what counts as a connection, whether there may be one or not.
     pub(crate) fn counted_permit(&self) -> Permit {
         Permit::count(&self.upstream, &self.open).0
     }
 
-    /// Our side of a TLS handshake, if the backend wants one.
-    pub(crate) fn handshake(&self) -> Result<Option<Box<ClientConnection>>, Outcome> {
+    /// The proxy's side of TLS before the handshake, if the backend wants it.
+    pub(crate) fn tls_session(&self) -> Result<Option<Box<ClientConnection>>, Outcome> {
         if self.address.is_tls() { self.upstream.tls.connection(self.address.host()).map(Some) } else { Ok(None) }
     }
 }

@@ -1,12 +1,12 @@
-//! The file of a request's body, as far as it counts as one of the connections that there may be. Knows nothing of files.
+//! The file of a request's body, as far as it counts as a connection. Knows nothing of files.
 
 use crate::runtime::sync::Mutex;
 
 use crate::upstream::permit::Permit;
 use crate::upstream::pool::Pool;
 
-/// The place of a line that the file of a request's body takes, for the sake of one loser that still sends it: until the race
-/// is decided the client's own place stands for the file, but then it may send another.
+/// The permit of a connection that the file of a request's body takes, for the sake of one loser that still sends it: until the
+/// race is decided the client's own place stands for the file, but then the client may send another.
 #[derive(Default)]
 pub struct FilePermit(Mutex<Taken>);
 
@@ -19,8 +19,8 @@ enum Taken {
 }
 
 impl FilePermit {
-    /// The race is decided, and this leg may not have ended. The file is there, so nobody is asked; but its backend has fewer
-    /// lines meanwhile.
+    /// Takes the permit: the race is decided, and this leg may not have ended. The file is open already, so nothing can be
+    /// refused; but its backend has fewer connections meanwhile.
     pub fn take(&self, pool: &Pool) {
         let mut taken = self.0.lock();
         if matches!(*taken, Taken::NotYet) {
@@ -28,8 +28,8 @@ impl FilePermit {
         }
     }
 
-    /// The leg has ended.
-    pub fn give_back(&self) {
+    /// Releases the permit for good: the leg has ended.
+    pub fn release(&self) {
         *self.0.lock() = Taken::NoMore;
     }
 }

@@ -1,11 +1,11 @@
-//! What an error of a connection means for its leg.
+//! The meaning of a connection's errors for their leg.
 
 use std::io;
 
 use crate::message::Outcome;
 use crate::upstream::connect::tls_error::sentence_of;
 
-/// What an error of a connection means that has been made.
+/// Turns an error of an established connection into the outcome of its leg.
 pub(crate) fn outcome_of_io(error: &io::Error) -> Outcome {
     match error.kind() {
         io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted | io::ErrorKind::BrokenPipe => Outcome::Reset,

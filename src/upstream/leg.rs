@@ -1,4 +1,4 @@
-//! The steps of a leg and its waits between them, in the poller, from the first look for a line to the head of the answer.
+//! The steps of a leg and its waits between them, in the poller, from taking a connection to the head of the answer.
 
 use std::fmt;
 use std::sync::Arc;
@@ -17,26 +17,26 @@ use crate::upstream::response::answer::Answer;
 use crate::upstream::response::head::{INTERIM_ANSWERS_MAX, protocol};
 use crate::upstream::response::received::{Received, early};
 
-/// How far a leg has come.
+/// The result of a leg's step.
 pub enum LegStep {
-    /// The head of the answer has come.
+    /// The head of the answer has been received.
     Answered(Answer),
-    /// The leg has to wait, and does so in the poller.
+    /// The leg has to wait, which it does parked in the poller.
     Blocked(PendingAnswer),
-    /// It could go on, but others wait for the thread.
+    /// The leg could take another step, but others wait for the thread.
     Yield(PendingAnswer),
 }
 
-/// A leg on its way to its answer. What it does, its text says.
+/// A leg on its way to its answer. Its text says what it does.
 pub struct PendingAnswer(Stage);
 
 enum Stage {
-    /// The addresses of the backend's name are looked up.
+    /// The addresses of the backend's name are being looked up.
     Resolving(Arc<Pool>, Resolving),
     Connecting(Arc<Pool>, Connecting),
-    /// The request hasn't gone out whole, and must by then have gone on.
+    /// The request isn't out whole, and more of it must have gone out by this time.
     Sending(InFlight, Instant),
-    /// The head of the answer hasn't come whole.
+    /// The head of the answer hasn't been received whole.
     Awaiting(InFlight),
 }
 
@@ -44,23 +44,24 @@ enum Stage {
 struct InFlight {
     pooled: PooledConnection,
     pool: Arc<Pool>,
-    /// By then the whole head must have come.
+    /// The time by which the whole head must have been received.
     head_by: Instant,
-    /// How many interim answers have come.
+    /// The count of interim answers that have been received.
     interim: usize,
 }
 
 impl PendingAnswer {
-    /// What tells when the leg can go on, or that it is hung up on, or that its time is over. An error: the leg won't go on.
-    pub fn events(&mut self, token: &CancelToken) -> Result<Arc<dyn Readiness>, Outcome> {
-        let (sent, until) = match &mut self.0 {
-            Stage::Resolving(_, resolving) => return resolving.events(token),
-            Stage::Connecting(_, connecting) => return connecting.events(token),
-            Stage::Sending(sent, until) => (&*sent, *until),
-            Stage::Awaiting(sent) => (&*sent, sent.head_by),
+    /// The place where the leg parks: it is woken when it can take a step, or is hung up on, or its time is over. An error ends
+    /// the leg.
+    pub fn readiness(&mut self, token: &CancelToken) -> Result<Arc<dyn Readiness>, Outcome> {
+        let (leg, until) = match &mut self.0 {
+            Stage::Resolving(_, resolving) => return resolving.readiness(token),
+            Stage::Connecting(_, connecting) => return connecting.readiness(token),
+            Stage::Sending(leg, until) => (&*leg, *until),
+            Stage::Awaiting(leg) => (&*leg, leg.head_by),
         };
-        sent.pooled.connection().set_deadline(until);
-        Ok(sent.pooled.connection().clone())
+        leg.pooled.connection().set_deadline(until);
+        Ok(leg.pooled.connection().clone())
     }
 
     /// Whether the next step reads the request's body from a file.
@@ -68,36 +69,37 @@ impl PendingAnswer {
         matches!(self.0, Stage::Sending(..)) && request.holds_file()
     }
 
-    /// Whether it is hung up on, or its request should have gone on by now: then the next step reads no file.
+    /// Whether the leg is hung up on, or more of its request should have gone out by now: then its next step reads no file.
     pub fn is_over(&self, token: &CancelToken) -> bool {
         token.is_cancelled() || matches!(self.0, Stage::Sending(_, until) if Instant::now() >= until)
     }
 
-    /// It goes on for another reason than an event.
-    pub fn forget_events(&self) {
-        if let Stage::Sending(sent, _) | Stage::Awaiting(sent) = &self.0 {
-            sent.pooled.connection().forget();
+    /// Takes the parked leg out, so that no event wakes it: it takes its next step for another reason.
+    pub fn withdraw(&self) {
+        if let Stage::Sending(leg, _) | Stage::Awaiting(leg) = &self.0 {
+            leg.pooled.connection().withdraw();
         }
     }
 
-    /// Does the next step, as far as that goes without waiting: goes on with the request, or reads the head of the answer. The leg
-    /// may have to wait once more. `has_lost`: nobody needs more of the answer than that it has come. Blocks on the disk alone.
-    pub fn go_on(self, request: &UpstreamRequest, token: &CancelToken, has_lost: bool) -> Result<LegStep, Outcome> {
+    /// Takes the next step, as far as that goes without waiting: sends more of the request, or reads the head of the answer.
+    /// The leg may have to wait once more. A leg that `has_lost` needs no more of the answer than that it has been received.
+    /// Blocks on the disk alone.
+    pub fn step(self, request: &UpstreamRequest, token: &CancelToken, has_lost: bool) -> Result<LegStep, Outcome> {
         if token.is_cancelled() {
             return Err(Outcome::Cancelled);
         }
         match self.0 {
             Stage::Resolving(pool, resolving) => {
                 let deadline = resolving.deadline;
-                pool.after_looking(resolving.go_on(token)?, deadline, request, token)
+                pool.after_resolving(resolving.resume(token)?, deadline, request, token)
             }
             Stage::Connecting(pool, connecting) => {
                 let deadline = connecting.deadline;
-                pool.after_connecting(connecting.go_on(token)?, deadline, request, token)
+                pool.after_connecting(connecting.resume(token)?, deadline, request, token)
             }
             Stage::Sending(_, until) if Instant::now() >= until => Err(failed(token, Outcome::Timeout)),
-            Stage::Sending(sent, _) => sent.send(request, token, has_lost),
-            Stage::Awaiting(sent) => sent.read_answer(request, token, has_lost),
+            Stage::Sending(leg, _) => leg.send(request, token, has_lost),
+            Stage::Awaiting(leg) => leg.read_answer(request, token, has_lost),
         }
     }
 }
@@ -114,7 +116,7 @@ impl fmt::Display for PendingAnswer {
 }
 
 impl InFlight {
-    /// Begins with the request, if the leg isn't hung up on; from now on the token hangs up on the line.
+    /// Sends the request, unless the leg is hung up on; from now on the token hangs up on this connection.
     fn begin(
         mut pooled: PooledConnection,
         pool: &Arc<Pool>,
@@ -125,22 +127,22 @@ impl InFlight {
             pooled.bind();
         }
         pooled.arm(token)?;
-        let sent = InFlight { pooled, pool: pool.clone(), head_by: Instant::now() + pool.timeout(), interim: 0 };
-        sent.pooled.connection().begin(request.outbound(pool.address()));
-        if sent.pooled.connection().is_request_out() {
-            return Ok(LegStep::Blocked(PendingAnswer(Stage::Awaiting(sent))));
+        let leg = InFlight { pooled, pool: pool.clone(), head_by: Instant::now() + pool.timeout(), interim: 0 };
+        leg.pooled.connection().begin_request(request.bytes_for(pool.address()));
+        if leg.pooled.connection().is_request_out() {
+            return Ok(LegStep::Blocked(PendingAnswer(Stage::Awaiting(leg))));
         }
         // Files aren't read here.
-        Ok(sent.yielded())
+        Ok(leg.yielded())
     }
 
-    /// There is more to send, when others have had their turn.
+    /// Gives the thread to other legs; the rest of the request is sent in the next step.
     fn yielded(self) -> LegStep {
         let until = Instant::now() + self.pool.idle_timeout();
         LegStep::Yield(PendingAnswer(Stage::Sending(self, until)))
     }
 
-    /// Goes on with the request; if it is out, or nothing more of it will be, reads the answer.
+    /// Sends more of the request; if it is out, or no more of it will be sent, reads the answer.
     fn send(mut self, request: &UpstreamRequest, token: &CancelToken, has_lost: bool) -> Result<LegStep, Outcome> {
         let connection = self.pooled.connection().clone();
         match connection.send_more(Some(early), self.pool.idle_timeout()) {
@@ -162,28 +164,28 @@ impl InFlight {
         has_lost: bool,
     ) -> Result<LegStep, Outcome> {
         let connection = self.pooled.connection().clone();
-        let mut here = 0;
+        let mut seen = 0;
         loop {
             match connection.peek(|peeked| Received::of(&peeked, request.method(), has_lost)) {
                 Received::Interim(length) if self.interim < INTERIM_ANSWERS_MAX => {
                     connection.consume(length);
-                    (self.interim, here) = (self.interim + 1, 0);
+                    (self.interim, seen) = (self.interim + 1, 0);
                 }
                 Received::Interim(_) => {
                     return Err(failed(token, protocol("it sends too many interim answers")));
                 }
                 Received::Failed(outcome) => return Err(failed(token, outcome)),
                 Received::Ended { outcome, is_unanswered } => {
-                    let died =
+                    let is_repeatable =
                         is_unanswered && self.interim == 0 && matches!(outcome, Outcome::Reset | Outcome::Closed);
                     return match failed(token, outcome) {
                         Outcome::Cancelled => Err(Outcome::Cancelled),
-                        _ if died && self.pooled.may_repeat(request) => self.pool.start_afresh(request, token),
+                        _ if is_repeatable && self.pooled.may_repeat(request) => self.pool.start_afresh(request, token),
                         outcome => Err(outcome),
                     };
                 }
-                // There may be an end behind them, of which no other event tells.
-                Received::Partial(count) if count > here => here = count,
+                // An end may stand behind these bytes, of which no other event tells.
+                Received::Partial(count) if count > seen => seen = count,
                 Received::Partial(_) if Instant::now() >= self.head_by => {
                     return Err(failed(token, Outcome::Timeout));
                 }
@@ -200,13 +202,13 @@ impl InFlight {
     }
 }
 
-/// How the leg ends whose answer failed: hanging up on it looks like a failure, too.
+/// The outcome of a leg whose answer failed: hanging up on it looks like a failure, too.
 fn failed(token: &CancelToken, outcome: Outcome) -> Outcome {
     if token.disarm().is_err() { Outcome::Cancelled } else { outcome }
 }
 
 impl Pool {
-    /// Reaches the backend. Doesn't block; the token hangs up at any time.
+    /// Starts a leg: on an idle connection, or on a new one. Doesn't block; the token hangs up at any time.
     pub fn start(self: &Arc<Pool>, request: &UpstreamRequest, token: &CancelToken) -> Result<LegStep, Outcome> {
         if token.is_cancelled() {
             return Err(Outcome::Cancelled);
@@ -219,10 +221,10 @@ impl Pool {
 
     fn start_afresh(self: &Arc<Pool>, request: &UpstreamRequest, token: &CancelToken) -> Result<LegStep, Outcome> {
         let deadline = Instant::now() + self.timeout();
-        self.after_looking(Resolving::begin(self.endpoint(), deadline)?, deadline, request, token)
+        self.after_resolving(Resolving::begin(self.endpoint(), deadline)?, deadline, request, token)
     }
 
-    fn after_looking(
+    fn after_resolving(
         self: &Arc<Pool>,
         resolution: Resolution,
         deadline: Instant,
@@ -230,8 +232,8 @@ impl Pool {
         token: &CancelToken,
     ) -> Result<LegStep, Outcome> {
         match resolution {
-            Resolution::Found { addresses, is_again } => {
-                let reached = Connecting::begin(self.endpoint(), addresses, is_again, deadline)?;
+            Resolution::Found { addresses, is_retry } => {
+                let reached = Connecting::begin(self.endpoint(), addresses, is_retry, deadline)?;
                 self.after_connecting(reached, deadline, request, token)
             }
             Resolution::Pending(resolving) => {
@@ -252,7 +254,7 @@ impl Pool {
             Reached::Pending(connecting) => {
                 Ok(LegStep::Blocked(PendingAnswer(Stage::Connecting(self.clone(), connecting))))
             }
-            Reached::ResolvesAgain(resolution) => self.after_looking(resolution, deadline, request, token),
+            Reached::ResolvesAgain(resolution) => self.after_resolving(resolution, deadline, request, token),
         }
     }
 }
@@ -282,7 +284,7 @@ mod tests {
         let port = silent.local_addr().expect("an address").port();
         let (told, token) = (
             |step: &Result<LegStep, Outcome>| match step {
-                Ok(LegStep::Blocked(waiting) | LegStep::Yield(waiting)) => waiting.to_string(),
+                Ok(LegStep::Blocked(pending) | LegStep::Yield(pending)) => pending.to_string(),
                 Ok(LegStep::Answered(_)) => "is answered".to_owned(),
                 Err(outcome) => outcome.to_string(),
             },
@@ -294,14 +296,14 @@ mod tests {
         let mut step = pool.start(&request, &token);
         let mut course = vec![told(&step)];
         while course.last().is_some_and(|last| last != "awaits the answer") {
-            let Ok(LegStep::Blocked(mut waiting) | LegStep::Yield(mut waiting)) = step else { panic!("{course:?}") };
-            wait_for(&waiting.events(&token).expect("a wait"));
-            step = waiting.go_on(&request, &token, false);
+            let Ok(LegStep::Blocked(mut pending) | LegStep::Yield(mut pending)) = step else { panic!("{course:?}") };
+            wait_for(&pending.readiness(&token).expect("a wait"));
+            step = pending.step(&request, &token, false);
             course.push(told(&step));
         }
         assert_eq!(course[0], "looks its name up");
-        let Ok(LegStep::Blocked(waiting)) = step else { panic!("{course:?}") };
+        let Ok(LegStep::Blocked(pending)) = step else { panic!("{course:?}") };
         token.cancel();
-        assert_eq!(told(&waiting.go_on(&request, &token, false)), "cancelled");
+        assert_eq!(told(&pending.step(&request, &token, false)), "cancelled");
     }
 }

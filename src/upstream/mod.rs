@@ -1,5 +1,5 @@
-//! HTTP/1.1 towards backends: the list of them, the connections to each, and a leg's way from its first look for a connection to
-//! the end of its answer. Knows nothing of clients, nor of the rules of the race: its caller says what is sent and may hang up.
+//! HTTP/1.1 towards backends: the list of them, the connections to each, and a leg's way from taking a connection to the end of
+//! its answer. Knows nothing of clients, nor of the rules of the race: its caller says what is sent and may hang up.
 //!
 //! From the top down: a [`Backend`] has a [`Pool`], which starts a leg (`leg`); the leg gets addresses and a connection
 //! (`connect`), sends its request on it (`conn`), and reads the answer (`response`), by ureq where that isn't short (`client`).

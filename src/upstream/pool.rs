@@ -1,6 +1,6 @@
-//! The lines to one backend: those that idle are used again. Knows nothing of what travels on them.
+//! The connections to one backend: those that idle are used again. Knows nothing of what travels on them.
 
-use crate::runtime::sync::{Arc, Mutex, MutexGuard, Weak};
+use crate::runtime::sync::{Arc, Mutex, Weak};
 use std::fmt;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -14,19 +14,21 @@ use crate::upstream::permit::Permit;
 use crate::upstream::pooled::PooledConnection;
 use crate::upstream::shared::Upstream;
 
-/// What can't be repeated goes out only on a line that was used just now.
+/// The longest time that a connection may have idled before a request that can't be repeated is sent on it.
 const IDLE_TIME_MAX_ONCE: Duration = Duration::from_secs(1);
 
-/// Where more lines are idle, there is work for every core: then the last one whose answer has its turn on the same thread is
-/// taken, since the thread is awake.
+/// The most idle connections for which one thread is enough. Where more are idle, there is work for every core: then the last
+/// one whose events are given on the current thread is taken, since that thread is awake.
 const FEW_CONNECTIONS: usize = 8;
-/// Bytes that a backend sends behind an answer, by a mistake of its own, come soon after it. A line that has been idle for so
-/// long is looked at once more before it is used, and those are seen.
+/// The time that a connection idles before it is preferred. Bytes that a backend sends behind an answer, by a mistake of its
+/// own, come soon after it. A connection that has been idle for this long is looked at once more before it is used, and those
+/// are seen.
 const RIPE_TIME: Duration = Duration::from_millis(10);
-/// The same where they are to be feared: behind a head that tells the length of a body that isn't to be sent.
+/// The time that a connection idles before it is used at all, where such bytes are to be feared: behind a head that declares
+/// the length of a body that isn't to be sent.
 const SUSPECT_TIME: Duration = Duration::from_millis(100);
 
-/// All lines to one backend.
+/// All connections to one backend.
 pub struct Pool {
     endpoint: Arc<Endpoint>,
     idle: Mutex<Vec<Idle>>,
@@ -36,11 +38,11 @@ pub struct Pool {
 struct Idle {
     pooled: PooledConnection,
     since: Instant,
-    /// From then on it is probably closed at the other end.
+    /// The time from which it is probably closed at the other end.
     until: Instant,
 }
 
-/// Drops idle lines when their time is over, also if nobody asks for one.
+/// Drops idle connections when their time is over, also if no leg takes one.
 struct Sweeper(Weak<Pool>);
 
 impl EventHandler for Sweeper {
@@ -53,7 +55,7 @@ impl EventHandler for Sweeper {
 }
 
 impl Pool {
-    /// No lines yet to this backend.
+    /// Makes a pool without connections.
     pub fn new(address: Address, upstream: Arc<Upstream>) -> Arc<Pool> {
         Arc::new_cyclic(|pool: &Weak<Pool>| Pool {
             idle: Mutex::default(),
@@ -82,15 +84,15 @@ impl Pool {
         self.endpoint.idle_timeout()
     }
 
-    /// An idle line that may be used: young enough, and silent since its last answer.
+    /// Takes an idle connection that may be used: one that is young enough, and has received nothing since its last answer.
     pub(crate) fn take(&self, repeatable: bool, now: Instant) -> Option<PooledConnection> {
         loop {
             let idle = {
-                let mut idle = self.idle();
+                let mut idle = self.idle.lock();
                 let at = best_of(&idle, repeatable, now)?;
                 idle.remove(at)
             };
-            if idle.pooled.connection().is_quiet() {
+            if idle.pooled.connection().probe_idle() {
                 self.endpoint.resolver().refresh(now);
                 self.endpoint.upstream().reused.fetch_add(1, Ordering::Relaxed);
                 return Some(idle.pooled);
@@ -98,16 +100,16 @@ impl Pool {
         }
     }
 
-    /// Keeps a line for the next request, if its last answer came to its end.
-    pub(crate) fn keep(&self, mut pooled: PooledConnection, now: Instant) {
+    /// Keeps a connection for the next request, if its last answer came to its end.
+    pub(crate) fn put(&self, mut pooled: PooledConnection, now: Instant) {
         let idle_connections_max = self.endpoint.upstream().options.idle_connections_max;
         if idle_connections_max == 0 || !pooled.is_reusable() {
             return;
         }
-        pooled.rest();
+        pooled.make_idle();
         let until = now + pooled.idle_time_max();
-        let mut idle = self.idle();
-        // Under the lock, or one that is given back while the name moves could stay.
+        let mut idle = self.idle.lock();
+        // Under the lock, or a connection that is put back while the name moves could stay.
         if !self.endpoint.resolver().has(pooled.peer()) {
             return;
         }
@@ -115,22 +117,22 @@ impl Pool {
         let is_next = idle.iter().all(|other| until < other.until);
         idle.push(Idle { pooled, since: now, until });
         if is_next {
-            // Under the lock, or the sweeper could take an alarm back that it doesn't know of.
+            // Under the lock, or the sweeper could take a deadline back that it doesn't know of.
             self.sweep.set_deadline(Some(until));
         }
         drop(idle);
         drop(oldest);
     }
 
-    /// The line that was kept last, however long it may idle, for tests.
+    /// Takes the connection that was put back last, however long it may idle, for tests.
     #[cfg(any(test, fuzzing))]
-    pub(crate) fn kept(&self) -> Option<PooledConnection> {
-        self.idle().pop().map(|idle| idle.pooled)
+    pub(crate) fn take_last(&self) -> Option<PooledConnection> {
+        self.idle.lock().pop().map(|idle| idle.pooled)
     }
 
-    /// Drops the idle lines whose time is over, and those to an address that has left the backend's name.
+    /// Drops the idle connections whose time is over, and those to an address that has left the backend's name.
     fn sweep(&self, now: Instant) {
-        let mut idle = self.idle();
+        let mut idle = self.idle.lock();
         let is_over = |idle: &mut Idle| idle.until <= now || !self.endpoint.resolver().has(idle.pooled.peer());
         let over: Vec<Idle> = idle.extract_if(.., is_over).collect();
         self.sweep.set_deadline(idle.iter().map(|idle| idle.until).min());
@@ -138,7 +140,7 @@ impl Pool {
         drop(over);
     }
 
-    /// A line on this connection.
+    /// Makes a new connection one of the pool's.
     pub(crate) fn adopt(&self, connection: Established) -> PooledConnection {
         self.endpoint.upstream().opened.fetch_add(1, Ordering::Relaxed);
         PooledConnection::new(connection)
@@ -152,19 +154,15 @@ impl Pool {
         &self.endpoint.upstream().caller
     }
 
-    /// For what counts as a line, whether there may be one or not.
+    /// A permit for what counts as a connection, whether there may be one or not.
     pub(crate) fn counted_permit(&self) -> Permit {
         self.endpoint.counted_permit()
-    }
-
-    fn idle(&self) -> MutexGuard<'_, Vec<Idle>> {
-        self.idle.lock()
     }
 }
 
 impl fmt::Debug for Pool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Lines").field("address", self.endpoint.address()).finish_non_exhaustive()
+        f.debug_struct("Pool").field("address", self.endpoint.address()).finish_non_exhaustive()
     }
 }
 
@@ -174,14 +172,14 @@ impl Drop for Pool {
     }
 }
 
-/// Which idle line is used next, of those in the order in which they were given back: one that has been idle for a moment if
-/// there is choice, and of these the last, so that those that aren't needed age.
+/// Chooses the idle connection that is used next, of those in the order in which they were put back: one that has been idle for
+/// a moment if there is choice, and of these the last, so that those that aren't needed age.
 fn best_of(idle: &[Idle], repeatable: bool, now: Instant) -> Option<usize> {
     let is_usable = |idle: &Idle| {
         let has_rested = !idle.pooled.is_suspect() || idle.since + SUSPECT_TIME <= now;
         has_rested && now < idle.until && (repeatable || now <= idle.since + IDLE_TIME_MAX_ONCE)
     };
-    let is_near = |idle: &Idle| is_usable(idle) && idle.pooled.connection().is_here();
+    let is_near = |idle: &Idle| is_usable(idle) && idle.pooled.connection().is_on_current_thread();
     let are_many = idle.len() > FEW_CONNECTIONS;
     let (ripe, young) = idle.split_at(idle.partition_point(|idle| idle.since + RIPE_TIME <= now));
     let nearest = |idle: &[Idle]| {
@@ -208,7 +206,7 @@ mod tests {
     /// In milliseconds.
     const NOW: u64 = 10_000;
 
-    /// A line to this address, which accepts.
+    /// Connects to this address, which accepts.
     fn connect(pool: &Arc<Pool>, address: SocketAddr) -> PooledConnection {
         let token = CancelToken::default();
         let mut reached = Connecting::begin(pool.endpoint(), vec![address], false, Instant::now() + SOON);
@@ -217,16 +215,16 @@ mod tests {
                 Reached::Connected(connection) => return pool.adopt(connection),
                 Reached::ResolvesAgain(_) => panic!("it is refused"),
                 Reached::Pending(mut connecting) => {
-                    wait_for(&connecting.events(&token).expect("a wait"));
-                    reached = connecting.go_on(&token);
+                    wait_for(&connecting.readiness(&token).expect("a wait"));
+                    reached = connecting.resume(&token);
                 }
             }
         }
     }
 
-    /// What a backend sends behind an answer by mistake comes soon: a line that has been idle for a moment shows it.
+    /// What a backend sends behind an answer by mistake comes soon: a connection that has been idle for a moment shows it.
     #[test]
-    fn of_the_lines_that_have_been_idle_for_a_moment_the_last_is_taken_and_where_none_has_the_last_of_all() {
+    fn of_the_connections_that_have_been_idle_for_a_moment_the_last_is_taken_and_where_none_has_the_last_of_all() {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("an address");
         let (poller, waiter) = Poller::new().expect("a poller");
@@ -237,7 +235,7 @@ mod tests {
         let begun = Instant::now();
         let after = |milliseconds| begun + Duration::from_millis(milliseconds);
         let now = after(NOW);
-        // For how many milliseconds each has been idle, in the order in which they were given back.
+        // For how many milliseconds each has been idle, in the order in which they were put back.
         let rows: [(&str, &[u64], bool, Option<usize>); 8] = [
             ("none", &[], true, None),
             ("all for a moment", &[30, 20, 10], true, Some(2)),

@@ -1,5 +1,5 @@
-//! A line: one connection to a backend, and what its last answer says of its next use. Knows nothing of what travels on it beyond
-//! one answer, nor of who gets it next.
+//! A connection of a pool, and what its last answer says of its next use. Knows nothing of what travels on it beyond one
+//! answer, nor of which leg gets it next.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -13,35 +13,36 @@ use crate::upstream::permit::Permit;
 use crate::upstream::request::UpstreamRequest;
 use crate::upstream::response::head::ResponseHead;
 
-/// Node closes idle connections after 5 s, others later: a line that is younger is probably alive.
+/// The longest time that a connection idles. Node closes idle connections after 5 s, others later: a connection that has idled
+/// for less is probably alive.
 pub(crate) const IDLE_TIME_MAX: Duration = Duration::from_secs(4);
 
-/// One connection.
+/// One connection, as the pool and its leg have it.
 pub(crate) struct PooledConnection {
     connection: OwnedConnection,
     /// The backend's address at the other end.
     peer: SocketAddr,
     was_used: bool,
-    /// Its last answer came to its end, and the backend goes on with it.
+    /// Its last answer came to its end, and the backend keeps the connection open.
     is_free: bool,
-    /// How long it may idle: the backend may have said it.
+    /// The longest that it may idle: the backend may have said that.
     idle_time_max: Duration,
     next_use: NextUse,
     _permit: Permit,
 }
 
-/// When the next request may have it.
+/// The time at which the next request may be sent on it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum NextUse {
     AtOnce,
-    /// Not at once: its last answer had no body, but told of one.
+    /// Not at once: its last answer had no body, but declared one.
     AfterRest,
-    /// The backend may take what follows for the same user's.
+    /// Never, since the backend may take what follows for a request of the same user.
     Never,
 }
 
 impl PooledConnection {
-    /// On a connection that has just been made.
+    /// Wraps a connection that has just been made.
     pub(crate) fn new(connection: Established) -> PooledConnection {
         let Established { connection, peer, permit } = connection;
         let (was_used, is_free, next_use) = (false, true, NextUse::AtOnce);
@@ -56,25 +57,25 @@ impl PooledConnection {
         }
     }
 
-    /// Whether its last answer came to its end, and nothing stands against another.
+    /// Whether its last answer came to its end, and nothing speaks against another request.
     pub(crate) fn is_reusable(&self) -> bool {
         let connection = self.connection.get();
-        // The rest of a request that isn't out would be taken for the next one's begin.
+        // The rest of a request that isn't out would be taken for the begin of the next one.
         let is_through = self.is_free && connection.is_request_out() && self.next_use != NextUse::Never;
-        // And bytes behind the answer for the next one.
-        is_through && connection.peek_again(<[u8]>::is_empty)
+        // And bytes behind the answer for the next answer.
+        is_through && connection.with_peeked(<[u8]>::is_empty)
     }
 
-    /// The same line, of which it is known now whether its answer came to its end.
+    /// Notes whether its answer came to its end.
     pub(crate) fn freed(mut self, is_free: bool) -> PooledConnection {
         self.is_free = is_free;
         self
     }
 
-    /// It idles. Memory and files of the last request's body are free from now on.
-    pub(crate) fn rest(&mut self) {
+    /// Readies it for idling: memory and files of the last request's body are free from now on.
+    pub(crate) fn make_idle(&mut self) {
         self.was_used = true;
-        self.connection.get().let_go();
+        self.connection.get().drop_request();
     }
 
     /// The backend's address at the other end.
@@ -82,28 +83,29 @@ impl PooledConnection {
         self.peer
     }
 
-    /// How long it may idle.
+    /// The longest that it may idle.
     pub(crate) fn idle_time_max(&self) -> Duration {
         self.idle_time_max
     }
 
-    /// Whether more may come of its last answer than may.
+    /// Whether its last answer may be followed by a body that mustn't be sent.
     pub(crate) fn is_suspect(&self) -> bool {
         self.next_use == NextUse::AfterRest
     }
 
-    /// Whether a request that finds it dead may go out once more: a backend may close an idle connection just when it is used.
+    /// Whether a request that finds the connection dead may be sent once more: a backend may close an idle connection just when
+    /// it is used.
     pub(crate) fn may_repeat(&self, request: &UpstreamRequest) -> bool {
         self.was_used && (request.is_idempotent() || self.connection.get().is_request_untouched())
     }
 
-    /// The connection belongs to one user from now on, and is never given to another.
+    /// Binds the connection to one user: it is never given to another from now on.
     pub(crate) fn bind(&mut self) {
         self.next_use = NextUse::Never;
     }
 
-    /// Heeds what the head of an answer says of the connection.
-    pub(crate) fn heed(&mut self, head: &ResponseHead) {
+    /// Takes over what the head of an answer says of the connection.
+    pub(crate) fn apply_head(&mut self, head: &ResponseHead) {
         if let Some(idle_time) = head.idle_time {
             self.idle_time_max = IDLE_TIME_MAX.min(idle_time);
         }
@@ -119,7 +121,7 @@ impl PooledConnection {
         self.connection.get()
     }
 
-    /// A new request goes out; from now on the token hangs up on this line.
+    /// Readies it for a new request; from now on the token hangs up on this connection.
     pub(crate) fn arm(&mut self, token: &CancelToken) -> Result<(), Outcome> {
         self.is_free = false;
         token.arm(self.connection.get().clone()).map_err(|_| Outcome::Cancelled)

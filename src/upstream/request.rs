@@ -1,13 +1,10 @@
-//! What is said to a backend. Knows nothing of connections.
-
-use std::io;
-use std::sync::Arc;
+//! The request as backends get it. Knows nothing of connections.
 
 use http::header::{CONTENT_LENGTH, HOST};
 use http::{HeaderMap, HeaderValue, Method};
 
 use crate::message::{Address, Spool, Target, bind_connection, put_field};
-use crate::upstream::conn::request_bytes::{Body, RequestBytes};
+use crate::upstream::conn::request_bytes::RequestBytes;
 
 /// A guess at the room for the request line and `Host`, beside the target.
 const REQUEST_LINES_BYTES: usize = 128;
@@ -26,7 +23,7 @@ pub struct UpstreamRequest {
 }
 
 impl UpstreamRequest {
-    /// A request for all backends, each by its own address. `headers` are without `Host` and framing; `host` replaces the
+    /// Makes a request for all backends, each by its own address. `headers` are without `Host` and framing; `host` replaces the
     /// backends' own.
     pub fn new(
         method: Method,
@@ -53,18 +50,18 @@ impl UpstreamRequest {
         &self.method
     }
 
-    /// RFC 9110 §9.2.2: sending it twice does no more than sending it once.
+    /// Whether sending it twice does no more than sending it once (RFC 9110 §9.2.2).
     pub(crate) fn is_idempotent(&self) -> bool {
         self.method.is_idempotent()
     }
 
-    /// Whether a backend may take all that follows on the connection for the same user's.
+    /// Whether a backend may take all that follows on the connection for requests of the same user.
     pub(crate) fn binds_connection(&self) -> bool {
         self.binds_connection
     }
 
     /// The request as one backend gets it.
-    pub(crate) fn outbound(&self, address: &Address) -> RequestBytes {
+    pub(crate) fn bytes_for(&self, address: &Address) -> RequestBytes {
         let target = address.target_text(&self.target);
         let mut head = Vec::with_capacity(REQUEST_LINES_BYTES + target.len() + self.fields.len());
         for part in [self.method.as_str(), " ", &*target, " HTTP/1.1\r\n"] {
@@ -74,26 +71,12 @@ impl UpstreamRequest {
             put_field(&mut head, HOST.as_str(), address.authority().as_bytes());
         }
         head.extend_from_slice(&self.fields);
-        RequestBytes::new(head, self.body.clone().map(|spool| Arc::new(spool) as Arc<dyn Body>))
+        RequestBytes::new(head, self.body.clone())
     }
 
     /// Whether the body is in a file, which is open as long as this is.
     pub fn holds_file(&self) -> bool {
         self.body.as_ref().is_some_and(|spool| spool.bytes().is_none())
-    }
-}
-
-impl Body for Spool {
-    fn length(&self) -> u64 {
-        Spool::length(self)
-    }
-
-    fn bytes(&self) -> Option<&[u8]> {
-        Spool::bytes(self)
-    }
-
-    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        Spool::read_at(self, buffer, offset)
     }
 }
 

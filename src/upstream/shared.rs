@@ -1,4 +1,4 @@
-//! What all backends have in common: how they are reached, and how many connections there may be. Knows nothing of any one of them.
+//! The common part of all backends: the way to connect to them, and the bound of connections. Knows nothing of any one of them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -9,39 +9,39 @@ use crate::upstream::client::call::Caller;
 use crate::upstream::connect::lookup::{Lookup, Lookups};
 use crate::upstream::connect::tls::{BadCertificate, Tls};
 
-/// How backends are reached.
+/// Options of connecting to backends.
 #[derive(Debug, Clone)]
 pub struct ConnectOptions {
-    /// Bounds reaching a backend (name, TCP, TLS) and, again, the wait for its head.
+    /// Bounds connecting to a backend (name, TCP, TLS) and, again, the wait for the head of its answer.
     pub timeout: Duration,
     /// Bounds each silence while bytes move; no shorter than `timeout`.
     pub idle_timeout: Duration,
-    /// The most idle lines kept for each backend.
+    /// The most idle connections kept for each backend.
     pub idle_connections_max: usize,
-    /// How long a name's addresses count.
+    /// The time for which a name's addresses count.
     pub dns_ttl: Duration,
-    /// The most lines to all backends together, and files of bodies that losers still send: what the limit of descriptors
+    /// The most connections to all backends together, and files of bodies that losers still send: what the limit of descriptors
     /// leaves.
     pub connections_max: usize,
     /// Root certificates beside the usual ones, in DER.
     pub own_roots: Vec<Vec<u8>>,
 }
 
-/// What all backends have in common.
+/// The common part of all backends.
 pub struct Upstream {
     pub(crate) caller: Caller,
     pub(crate) options: ConnectOptions,
     pub(crate) tls: Tls,
     pub(crate) lookups: Lookups,
     pub(crate) poller: Poller,
-    /// And files that each take the place of one.
-    pub(crate) pool: AtomicUsize,
+    /// The count of connections, and of files that each count as one.
+    pub(crate) connections: AtomicUsize,
     pub(crate) opened: AtomicU64,
     pub(crate) reused: AtomicU64,
 }
 
 impl Upstream {
-    /// Reaches backends like this, with names looked up by `lookup`; legs wait in the poller.
+    /// Connects to backends by these options, with names looked up by `lookup`; legs wait in the poller.
     pub fn new(
         options: ConnectOptions,
         lookup: Arc<dyn Lookup>,
@@ -55,13 +55,13 @@ impl Upstream {
             tls,
             lookups: Lookups::by(lookup),
             poller,
-            pool: AtomicUsize::new(0),
+            connections: AtomicUsize::new(0),
             opened,
             reused,
         }))
     }
 
-    /// How many lines have been opened, and how often an open one was used again.
+    /// The counts of connections that have been opened, and of uses of an open one for another request.
     pub fn connection_counts(&self) -> (u64, u64) {
         (self.opened.load(Ordering::Relaxed), self.reused.load(Ordering::Relaxed))
     }

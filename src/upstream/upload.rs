@@ -1,7 +1,7 @@
-//! The rest of a request whose answer is here already: it goes on to its backend beside the answer. Knows nothing of clients,
-//! nor of why it may have to stop.
+//! The rest of a request whose answer has been received already: it is sent to its backend beside the answer. Knows nothing of
+//! clients, nor of why it may have to stop.
 
-use crate::runtime::sync::{Arc, Mutex, MutexGuard};
+use crate::runtime::sync::{Arc, Mutex};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
@@ -13,22 +13,22 @@ use crate::upstream::permit::Permit;
 use crate::upstream::pool::Pool;
 use crate::upstream::pooled::PooledConnection;
 
-/// A request that still goes out. Dropping it ends it; then its connection isn't used again.
+/// A request that is still being sent. Dropping it ends it; then its connection isn't used again.
 pub struct Upload {
     pool: Arc<Pool>,
     pooled: Arc<SharedConnection>,
     stop: Arc<UploadStop>,
-    /// For the file that its body may be in.
+    /// The permit for the file that its body may be in.
     file: Option<Permit>,
 }
 
-/// How far it has come.
+/// The result of one step of an upload.
 pub enum Uploaded {
-    /// It takes more, but others wait for their turn.
+    /// The socket takes more, but other legs wait for the thread.
     Yield(Upload),
-    /// The connection takes no more for now; until then it must.
+    /// The socket takes no more for now; it must have taken more by this time.
     Blocked(Upload, Instant),
-    /// It is out, or won't be.
+    /// All is sent, or no more will be.
     Done,
 }
 
@@ -36,11 +36,11 @@ pub enum Uploaded {
 pub struct UploadStop {
     connection: Arc<Connection>,
     is_stopped: AtomicBool,
-    /// By then the connection may serve another request.
+    /// The upload has ended: the connection may serve another request.
     is_over: AtomicBool,
 }
 
-/// The line of an answer whose request still goes out: whichever of both ends last gives it back.
+/// The connection of an answer whose request is still being sent: the last of both to end puts it back.
 #[derive(Default)]
 pub(crate) struct SharedConnection(Mutex<Holder>);
 
@@ -48,14 +48,14 @@ pub(crate) struct SharedConnection(Mutex<Holder>);
 enum Holder {
     #[default]
     Answer,
-    /// The answer is over.
+    /// The answer has ended.
     Upload(PooledConnection),
-    /// The upload is over.
+    /// The upload has ended.
     AnswerAlone,
 }
 
 impl Upload {
-    /// The rest of the request that is on its way on this line.
+    /// Takes over the rest of the request that is being sent on this connection.
     pub(crate) fn new(pooled: &PooledConnection, pool: &Arc<Pool>, is_in_file: bool) -> Upload {
         let stop = Arc::new(UploadStop {
             connection: pooled.connection().clone(),
@@ -70,18 +70,18 @@ impl Upload {
         self.pooled.clone()
     }
 
-    /// What ends it before its time.
+    /// The handle that stops it before its end.
     pub fn stop(&self) -> Arc<UploadStop> {
         self.stop.clone()
     }
 
-    /// Whether it is read from a file.
+    /// Whether the body is read from a file.
     pub fn reads_file(&self) -> bool {
         self.file.is_some()
     }
 
-    /// Sends what the connection takes. Blocks only on the disk.
-    pub fn go_on(self) -> Uploaded {
+    /// Sends what the socket takes. Blocks only on the disk.
+    pub fn send_more(self) -> Uploaded {
         if self.stop.is_stopped.load(Ordering::Acquire) {
             return Uploaded::Done;
         }
@@ -92,15 +92,16 @@ impl Upload {
         }
     }
 
-    /// What tells when there may be room again, or that it is stopped, or that its time is over. Doesn't block.
-    pub fn events(&self, until: Instant) -> Arc<dyn Readiness> {
+    /// The place where the leg parks: it is woken when the socket may take more, or the upload is stopped, or its time is over.
+    /// Doesn't block.
+    pub fn readiness(&self, until: Instant) -> Arc<dyn Readiness> {
         self.stop.connection.set_deadline(until);
         self.stop.connection.clone()
     }
 }
 
 impl UploadStop {
-    /// Ends it now. Any thread, any number of times; doesn't block.
+    /// Stops the upload now. Any thread, any number of times; doesn't block.
     pub fn stop(&self) {
         self.is_stopped.store(true, Ordering::Release);
         if !self.is_over.load(Ordering::Acquire) {
@@ -116,9 +117,9 @@ impl Losers for UploadStop {
 }
 
 impl SharedConnection {
-    /// The answer is over: the line comes back if the upload is over as well.
-    pub(crate) fn leave(&self, pooled: PooledConnection) -> Option<PooledConnection> {
-        let mut holder = self.holder();
+    /// Notes that the answer has ended, and gives the connection back if the upload has ended as well.
+    pub(crate) fn end_answer(&self, pooled: PooledConnection) -> Option<PooledConnection> {
+        let mut holder = self.0.lock();
         if matches!(*holder, Holder::AnswerAlone) {
             return Some(pooled);
         }
@@ -126,16 +127,12 @@ impl SharedConnection {
         None
     }
 
-    /// The upload is over.
-    fn end(&self, pool: &Pool) {
-        let holder = std::mem::replace(&mut *self.holder(), Holder::AnswerAlone);
+    /// Notes that the upload has ended, and puts the connection back if the answer has ended as well.
+    fn end_upload(&self, pool: &Pool) {
+        let holder = std::mem::replace(&mut *self.0.lock(), Holder::AnswerAlone);
         if let Holder::Upload(pooled) = holder {
-            pool.keep(pooled, Instant::now());
+            pool.put(pooled, Instant::now());
         }
-    }
-
-    fn holder(&self) -> MutexGuard<'_, Holder> {
-        self.0.lock()
     }
 }
 
@@ -143,9 +140,9 @@ impl Drop for Upload {
     fn drop(&mut self) {
         self.stop.is_over.store(true, Ordering::Release);
         if !self.stop.connection.is_request_out() {
-            // A backend mustn't take what it has got for the whole.
+            // A backend mustn't take what it has received for the whole request.
             self.stop.connection.reset_at_close();
         }
-        self.pooled.end(&self.pool);
+        self.pooled.end_upload(&self.pool);
     }
 }

@@ -1,4 +1,4 @@
-//! Models of `race/cancel.rs` and `race/reaper.rs`.
+//! Models of `runtime/cancel.rs` and `race/reaper.rs`.
 
 use std::sync::Mutex as Cell;
 use std::time::{Duration, Instant};
@@ -41,7 +41,7 @@ pub fn a_late_cancel_misses_what_was_disarmed() {
                 *socket.user.lock().expect("no panic") = 2;
                 assert!(hung_up_on().is_empty());
             }
-            Err(_) if armed.is_ok() => assert_eq!(hung_up_on(), [1], "whoever is told so finds the socket shut"),
+            Err(_) if armed.is_ok() => assert_eq!(hung_up_on(), [1], "a cancelled leg finds its socket shut"),
             Err(_) => {}
         }
     });
@@ -98,8 +98,8 @@ pub fn nobody_lingers_in_a_closed_house() {
     reap(Linger { safe: hour, not_safe: hour }, Instant::now(), true);
 }
 
-/// Three races are decided at once, while the poller's thread runs and the house may be closed. Every loser whose time is
-/// over is waited for.
+/// Decides three races at once, while the poller's thread runs and a shutdown may cut. Every loser whose time is over is waited
+/// for.
 fn reap(linger: Linger, taken_at: Instant, closes: bool) {
     let poller = Poller::default();
     let reaper = Reaper::new(linger, &poller);
@@ -118,7 +118,7 @@ fn reap(linger: Linger, taken_at: Instant, closes: bool) {
         for (decided, is_safe) in &races {
             let until = taken_at + if *is_safe { linger.safe } else { linger.not_safe };
             if closes || until <= Instant::now() {
-                // For ever, if nobody hangs up.
+                // For ever, if the loser isn't hung up on.
                 decided.bell.wait();
             }
             assert_eq!(decided.race.token(1).is_cancelled(), closes || until <= Instant::now());

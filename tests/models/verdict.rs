@@ -11,7 +11,7 @@ use crate::runtime::sync::thread::{Scope, scope};
 use crate::runtime::sync::{chance, pick};
 use crate::upstream::breaker::{Breaker, PathKey, PendingRequest};
 
-/// What a leg would do if nobody stopped it.
+/// The plan of a leg, if it isn't stopped.
 #[derive(Clone, Copy, PartialEq)]
 enum Plan {
     Succeed,
@@ -29,7 +29,7 @@ struct Exchange {
     told: Cell<Told>,
 }
 
-/// What the race has told its legs.
+/// All that the race has told its legs.
 #[derive(Default)]
 struct Told {
     prizes: usize,
@@ -47,7 +47,7 @@ pub fn a_race_has_one_winner_and_one_end() {
         told: Cell::default(),
     };
     let first_deferred = 1 + pick(u32::try_from(legs).expect("few")) as usize;
-    // Only where nothing is refused: a leg that is called up may be refused as well, but that changes nothing.
+    // Only where nothing is refused: a deferred leg that is started may be refused as well, but that changes nothing.
     let first_refused = if chance(4) { pick(u32::try_from(first_deferred).expect("few")) as usize } else { legs };
     exchange.race.defer((first_deferred..legs).collect());
     scope(|scope| {
@@ -80,9 +80,9 @@ impl Exchange {
         if plan == Plan::Succeed {
             self.claim(scope, leg);
         } else if plan == Plan::Hold
-            && let Some(end) = self.race.hold(leg)
+            && let Some(next) = self.race.hold(leg)
         {
-            return self.go_on_after(scope, end);
+            return self.act_on(scope, next);
         }
         self.end(scope, leg);
     }
@@ -97,11 +97,11 @@ impl Exchange {
 
     fn end<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>, leg: usize) {
         self.breaker.remove(&self.pending[leg]);
-        self.go_on_after(scope, self.race.end(leg, leg, Duration::ZERO));
+        self.act_on(scope, self.race.end(leg, leg, Duration::ZERO));
     }
 
-    fn go_on_after<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>, end: Next<(), usize>) {
-        match end {
+    fn act_on<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>, next: Next<(), usize>) {
+        match next {
             Next::Running => {}
             Next::Choose(legs) => {
                 self.skip(scope, legs[1..].iter().copied());
@@ -117,12 +117,12 @@ impl Exchange {
         }
     }
 
-    /// These legs don't run.
+    /// Ends legs that don't run.
     fn skip<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>, legs: impl IntoIterator<Item = usize>) {
         legs.into_iter().for_each(|leg| self.end(scope, leg));
     }
 
-    /// The client leaves.
+    /// Abandons the race: the client leaves.
     fn abandon<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>) {
         let Abandoned { prize, deferred, candidates } = self.race.abandon();
         self.told().prizes += usize::from(prize.is_some());
@@ -130,7 +130,7 @@ impl Exchange {
         self.skip(scope, deferred.into_iter().chain(candidates));
     }
 
-    /// There is no room for these legs.
+    /// Abandons the race: there is no room for these legs.
     fn refuse<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>, legs: Range<usize>) {
         let Abandoned { prize, deferred, candidates } = self.race.abandon();
         if prize.is_some() {
@@ -151,7 +151,7 @@ impl Exchange {
         let (verdict, results) = &told.ends[0];
         let accounted: Vec<usize> = results.iter().map(|result| result.outcome).collect();
         assert_eq!(accounted, (0..self.plans.len()).collect::<Vec<_>>(), "every leg is accounted for");
-        assert_eq!(self.breaker.count(), 0, "nobody is silent once all have ended");
+        assert_eq!(self.breaker.count(), 0, "no leg is pending once all have ended");
         let is_cancelled = |leg: &usize| self.race.token(*leg).is_cancelled();
         let cancelled: Vec<usize> = (0..self.plans.len()).filter(is_cancelled).collect();
         match *verdict {
@@ -160,7 +160,7 @@ impl Exchange {
                 let spared = if told.abandoned { None } else { Some(winner) };
                 assert!(accounted.iter().filter(|leg| Some(**leg) != spared).eq(&cancelled), "{cancelled:?}");
             }
-            Verdict::Abandoned => assert_eq!(cancelled, accounted, "nobody works for nobody"),
+            Verdict::Abandoned => assert_eq!(cancelled, accounted, "no leg works without a client"),
             Verdict::Lost => assert!(told.abandoned || cancelled.is_empty()),
         }
     }

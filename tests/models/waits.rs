@@ -1,13 +1,14 @@
-//! Models of the slot in `upstream/slot.rs` in which a leg waits for room for its request, and for its answer: on a real pair
-//! of sockets, none of whose calls waits.
+//! Models of a connection in `upstream/conn`, on which a leg parks until there is room for its request, and until its answer:
+//! on a real pair of sockets, none of whose calls waits.
 
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::Shutdown;
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use socket2::{Domain, Socket, Type};
 
+use crate::message::{Spool, SpoolMemory, SpoolWriter};
 use crate::runtime::cancel::{CancelToken, HangUp};
 use crate::runtime::poller::{Event, Poller};
 use crate::runtime::sync::channel::{Receiver, Sender, bounded};
@@ -16,7 +17,7 @@ use crate::runtime::sync::{chance, pick};
 use crate::upstream::conn::byte_stream::Peeked;
 use crate::upstream::conn::connection::Connection;
 use crate::upstream::conn::parking::{Readiness, Waiter};
-use crate::upstream::conn::request_bytes::{Body, RequestBytes};
+use crate::upstream::conn::request_bytes::RequestBytes;
 use crate::upstream::conn::request_writer::{Early, Judge, Progress};
 use shuttle::sync::Arc;
 
@@ -38,7 +39,7 @@ pub fn a_leg_in_the_poller_goes_on_once() {
             scope.spawn(|| maybe(4, || cut(&token, &poller))),
         ];
         if !send_and_wait(&connection, &token, head_by) {
-            // Its line is dropped.
+            // Its connection is dropped.
             connection.hang_up();
         }
         for other in others {
@@ -48,13 +49,13 @@ pub fn a_leg_in_the_poller_goes_on_once() {
     });
 }
 
-/// The leg sends its request and waits for the whole answer, as `upstream` does: whether it was left to the poller.
+/// Sends the request and waits for the whole answer, as `upstream` does, and gives whether the connection was armed for it.
 fn send_and_wait(connection: &Arc<Connection>, token: &CancelToken, head_by: Instant) -> bool {
     if token.arm(connection.clone()).is_err() {
         return false;
     }
     let leg = Leg::new();
-    connection.begin(RequestBytes::new(b"request".to_vec(), None));
+    connection.begin_request(RequestBytes::new(b"request".to_vec(), None));
     loop {
         leg.wait(connection, head_by);
         if !connection.is_request_out() {
@@ -62,15 +63,15 @@ fn send_and_wait(connection: &Arc<Connection>, token: &CancelToken, head_by: Ins
             connection.hang_up();
             return true;
         }
-        // There may be an end behind the first bytes, of which no other event tells.
-        let is_here = || connection.peek(|peeked| peeked.bytes == b"answer" || peeked.end.is_some());
-        if is_here() || is_here() || Instant::now() >= head_by {
+        // An end may stand behind the first bytes, of which no other event tells.
+        let is_received = || connection.peek(|peeked| peeked.bytes == b"answer" || peeked.end.is_some());
+        if is_received() || is_received() || Instant::now() >= head_by {
             return true;
         }
     }
 }
 
-/// A leg, and how it hears that it goes on.
+/// A leg, and the channel by which it is woken.
 struct Leg(Arc<Woken>, Receiver<()>);
 
 struct Woken(Sender<()>);
@@ -83,16 +84,16 @@ impl Waiter for Woken {
 
 impl Leg {
     fn new() -> Leg {
-        let (woken, goes_on) = bounded(2);
-        Leg(Arc::new(Woken(woken)), goes_on)
+        let (sender, woken) = bounded(2);
+        Leg(Arc::new(Woken(sender)), woken)
     }
 
     fn wait(&self, connection: &Connection, until: Instant) {
         connection.set_deadline(until);
-        if connection.wait(self.0.clone(), 0) {
-            self.1.recv().expect("the leg goes on");
+        if connection.park(self.0.clone(), 0) {
+            self.1.recv().expect("an event");
         }
-        assert!(self.1.try_recv().is_err(), "the leg goes on once for each wait");
+        assert!(self.1.try_recv().is_err(), "the leg is woken once for each wait");
     }
 }
 
@@ -102,7 +103,7 @@ fn maybe(one_in: u32, deed: impl FnOnce()) {
     }
 }
 
-/// The backend answers what comes in two pieces, and the poller sees an edge of each, or of a socket that was shut.
+/// Answers the request in two pieces, with an event for each, or for a socket that was shut.
 fn answer(mut far: &Socket, poller: &Poller) {
     while far.read(&mut [0; 16]).is_err_and(|error| error.kind() == ErrorKind::WouldBlock) {
         yield_now();
@@ -113,7 +114,7 @@ fn answer(mut far: &Socket, poller: &Poller) {
     }
 }
 
-/// The house is closed, on another thread than the poller's.
+/// Cuts, as a shutdown does, on another thread than the poller's.
 fn cut(token: &CancelToken, poller: &Poller) {
     token.cancel();
     poller.broadcast(Event::Cut);
@@ -122,7 +123,7 @@ fn cut(token: &CancelToken, poller: &Poller) {
 /// More than its sockets take at once.
 const BODY_BYTES: usize = 24 * 1024;
 
-/// What happens to a request that takes more than one go.
+/// The course of a request that takes more than one step.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Course {
     Whole,
@@ -130,7 +131,7 @@ enum Course {
     Refused,
     /// The backend ends after its first bytes.
     Ended,
-    /// The leg's patience is over at once, whenever it waits for room.
+    /// The leg's time is over at once, whenever it waits for room.
     TimedOut,
     HungUp,
 }
@@ -170,15 +171,15 @@ pub fn a_request_in_many_goes_arrives_whole_or_its_leg_knows_why() {
     });
 }
 
-/// The leg sends its request, as `upstream` does: how that has ended, and after it the wait for the answer.
+/// Sends the request, as `upstream` does, and then waits for the answer. Gives how the sending has ended.
 fn send_all(connection: &Arc<Connection>, token: &CancelToken, course: Course) -> Option<Progress> {
     token.arm(connection.clone()).ok()?;
     let leg = Leg::new();
     let head_by = Instant::now() + LONG;
     let silence_max = if course == Course::TimedOut { Duration::from_nanos(1) } else { LONG };
-    let body = chance(2).then_some(InFile).map(|body| Arc::new(body) as Arc<dyn Body>);
+    let body = chance(2).then(|| IN_FILE.clone());
     let head = if body.is_some() { b"head".to_vec() } else { [b"head", &PATTERN[..]].concat() };
-    connection.begin(RequestBytes::new(head, body));
+    connection.begin_request(RequestBytes::new(head, body));
     let judge: Judge = |peeked: Peeked| (peeked.bytes == b"no" || peeked.end.is_some()).then_some(Early::Ends);
     let progress = loop {
         match connection.send_more(Some(judge), silence_max) {
@@ -199,8 +200,8 @@ fn is_answered(connection: &Connection) -> bool {
     connection.peek(|peeked| peeked.bytes == b"answer")
 }
 
-/// The backend reads all of it and answers, unless it does otherwise; the poller sees an edge whenever there is room again.
-/// Whether the request has arrived whole.
+/// Reads all of the request and answers, unless the course is another; each piece that is read makes an event, since there is
+/// room again. Gives whether the request has arrived whole.
 fn take_and_answer(mut far: &Socket, poller: &Poller, course: Course) -> bool {
     let (mut taken, mut buffer) = (Vec::new(), [0; 4 * 1024]);
     while taken.len() < 4 + BODY_BYTES {
@@ -225,7 +226,7 @@ fn take_and_answer(mut far: &Socket, poller: &Poller, course: Course) -> bool {
             return false;
         }
         if course == Course::Ended {
-            // One edge may tell of a few bytes and of the end, when there has been no room for long.
+            // One event may tell of a few bytes and of the end, when there has been no room for long.
             (0..20).for_each(|_| yield_now());
             let _ = far.write(b"n");
             let _ = far.shutdown(Shutdown::Write);
@@ -242,19 +243,10 @@ fn take_and_answer(mut far: &Socket, poller: &Poller, course: Course) -> bool {
 static PATTERN: LazyLock<Vec<u8>> =
     LazyLock::new(|| (0..BODY_BYTES).map(|at| u8::try_from((at + at / 251) % 251).expect("below 251")).collect());
 
-struct InFile;
-
-impl Body for InFile {
-    fn length(&self) -> u64 {
-        BODY_BYTES as u64
-    }
-
-    fn bytes(&self) -> Option<&[u8]> {
-        None
-    }
-
-    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        let mut rest = &PATTERN[usize::try_from(offset).map_or(BODY_BYTES, |offset| offset.min(BODY_BYTES))..];
-        rest.read(buffer)
-    }
-}
+/// The pattern as a body that has no place in memory.
+static IN_FILE: LazyLock<Spool> = LazyLock::new(|| {
+    let memory = SpoolMemory::of(0).into();
+    let mut body = SpoolWriter::sharing(memory, std::env::temp_dir().into(), BODY_BYTES as u64);
+    body.append(&PATTERN).expect("room");
+    body.finish()
+});

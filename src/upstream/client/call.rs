@@ -1,5 +1,5 @@
-//! ureq's call for an answer that isn't short and whole: made once the head has come, so that it has nothing to wait for. The request is
-//! on the wire already; ureq gets a stub of the same method.
+//! ureq's call for an answer that isn't short and whole: made once the head has been received, so that it has nothing to wait
+//! for. The request is on the wire already; ureq gets a stub of the same method.
 
 use std::sync::Arc;
 
@@ -15,11 +15,11 @@ use crate::upstream::client::transport::{PreconnectedConnector, Transport};
 use crate::upstream::conn::connection::Connection;
 use crate::upstream::response::head::{ANSWER_HEAD_BYTES_MAX, BodyFraming, ResponseHead};
 
-/// Never resolved, never connected to, never seen by a backend.
+/// The stub's URL: never resolved, never connected to, never seen by a backend.
 const STUB: &str = "http://stub.invalid/";
 
-/// Every switch that a transparent proxy needs, also where today's default is right. There are no timeouts, since a call doesn't
-/// wait; one for all of it or for names would start a thread each.
+/// Sets every switch that a transparent proxy needs, also where today's default is right. There are no timeouts, since a call
+/// doesn't wait; one for all of it or for names would start a thread each.
 pub(crate) fn config() -> Config {
     Agent::config_builder()
         .http_status_as_error(false)
@@ -44,10 +44,10 @@ pub(crate) fn config() -> Config {
         .build()
 }
 
-/// Calls ureq.
+/// Calls ureq, with one configuration for all calls.
 pub(crate) struct Caller(Config);
 
-/// Reads a body. It can be asked again after it would have had to wait.
+/// Reads a body. It can be read again after it would have had to wait.
 pub(crate) type BodyReader = ureq::BodyReader<'static>;
 
 impl Caller {
@@ -55,7 +55,7 @@ impl Caller {
         Caller(config())
     }
 
-    /// Has ureq read the head, and gives what reads the body.
+    /// Has ureq read the head, and gives its fields and the reader of the body.
     pub(crate) fn call(
         &self,
         method: &Method,
@@ -71,7 +71,7 @@ impl Caller {
     }
 }
 
-/// ureq resolves before it looks for a connection. Ours is connected already, so any address will do.
+/// Resolves nothing: ureq resolves before it connects, but the connection is made already, so any address will do.
 #[derive(Debug)]
 pub(crate) struct Resolved;
 

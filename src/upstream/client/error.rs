@@ -1,4 +1,4 @@
-//! What an error of ureq's means for its leg. Knows nothing of connections.
+//! The meaning of ureq's errors for their leg. Knows nothing of connections.
 
 use std::io;
 
@@ -7,7 +7,7 @@ use ureq::Error;
 use crate::message::Outcome;
 use crate::upstream::io_error::outcome_of_io;
 
-/// What an error of ureq's means.
+/// Turns an error of ureq's into the outcome of its leg.
 pub(crate) fn outcome_of(error: Error) -> Outcome {
     match error {
         Error::LargeResponseHeader(..) => Outcome::TooLarge,

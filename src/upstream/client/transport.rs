@@ -1,5 +1,5 @@
-//! What ureq speaks through: a connection on which the request is, and of the answer at least the head. Gives what has come, and else
-//! says that it would have to wait. Knows nothing of how the connection was made.
+//! The transport of ureq: a connection on which the request is, and of the answer at least the head. Gives what has been
+//! received, and else says that it would have to wait. Knows nothing of how the connection was made.
 
 use crate::runtime::sync::{Arc, Mutex};
 use std::fmt;
@@ -11,9 +11,9 @@ use ureq::unversioned::transport::{Buffers, ConnectionDetails, Connector, NextTi
 use crate::upstream::conn::connection::Connection;
 use crate::upstream::response::chunked::ChunkNormalizer;
 
-/// Read in one go.
+/// The bytes of one read.
 pub(crate) const READ_BYTES: usize = 16 * 1024;
-/// Room for the head that ureq writes, which nobody gets: a method, a host, and what it adds of its own.
+/// Room for the head that ureq writes, which is sent nowhere: a method, a host, and what it adds of its own.
 const STUB_BYTES: usize = 512;
 
 /// Gives ureq the one connection that it is called for.
@@ -35,7 +35,7 @@ impl Connector<()> for PreconnectedConnector {
 
 impl fmt::Debug for PreconnectedConnector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("OneConnection").finish_non_exhaustive()
+        f.debug_struct("PreconnectedConnector").finish_non_exhaustive()
     }
 }
 
@@ -43,15 +43,15 @@ impl fmt::Debug for PreconnectedConnector {
 #[derive(Debug)]
 pub(crate) struct Transport {
     connection: Arc<Connection>,
-    /// How many bytes of the head are still to be given.
+    /// The count of bytes of the head that are still to be given.
     head_bytes: usize,
-    /// If the body comes in chunks.
+    /// Normalizes the body's chunks, if it comes in chunks.
     chunks: Option<ChunkNormalizer>,
     buffers: CallBuffers,
 }
 
 impl Transport {
-    /// For an answer whose head, of so many bytes, has been taken in.
+    /// Makes the transport of an answer whose head is buffered and has `head_bytes` bytes.
     pub(crate) fn new(connection: Arc<Connection>, head_bytes: usize, is_chunked: bool) -> Transport {
         Transport {
             connection,
@@ -64,32 +64,32 @@ impl Transport {
     /// Gives the head, and nothing of the body: that may go past ureq.
     fn give_head(&mut self) {
         let room = self.buffers.room(self.head_bytes);
-        self.connection.peek_again(|here| room.copy_from_slice(&here[..room.len()]));
+        self.connection.with_peeked(|peeked| room.copy_from_slice(&peeked[..room.len()]));
         self.connection.consume(self.head_bytes);
         self.buffers.input_appended(std::mem::take(&mut self.head_bytes));
     }
 
-    /// Reads what has come: how many bytes, and how many of them ureq gets now.
+    /// Reads what has been received. Gives the count of bytes read, and of those that ureq gets now.
     fn read(&mut self) -> Result<(usize, usize), Error> {
         let held = self.chunks.as_ref().map_or(0, ChunkNormalizer::held_bytes);
         let room = self.buffers.room(held + READ_BYTES);
         let count = self.connection.read(&mut room[held..]).map_err(error_of)?;
         let Some(chunks) = &mut self.chunks else { return Ok((count, count)) };
         if count == 0 {
-            // An end within a line is no end.
+            // An end within a size line is no end.
             return if held > 0 { Err(error_of(io::ErrorKind::UnexpectedEof.into())) } else { Ok((0, 0)) };
         }
         chunks.put_held(room);
-        let clean = chunks.clean(&mut room[..held + count]).map_err(|violation| Error::Other(violation.into()))?;
+        let clean = chunks.normalize(&mut room[..held + count]).map_err(|violation| Error::Other(violation.into()))?;
         Ok((count, clean))
     }
 }
 
 impl Drop for Transport {
     fn drop(&mut self) {
-        // What came behind the answer, which ends the connection; ureq has no use for it.
+        // Bytes behind the answer end the connection; ureq has no use for them.
         self.connection.unread(std::mem::take(&mut self.buffers).into_unread());
-        self.connection.note_held(0);
+        self.connection.set_held(0);
     }
 }
 
@@ -112,13 +112,13 @@ impl UreqTransport for Transport {
             let (count, clean) = match self.read() {
                 Ok(read) => read,
                 Err(error) => {
-                    self.buffers.rest();
+                    self.buffers.release_memory();
                     return Err(error);
                 }
             };
             if clean > 0 {
                 self.buffers.input_appended(clean);
-                self.connection.note_held(self.buffers.input().len());
+                self.connection.set_held(self.buffers.input().len());
                 return Ok(true);
             }
             if count == 0 {
@@ -127,7 +127,7 @@ impl UreqTransport for Transport {
         }
     }
 
-    /// ureq asks when it would keep the connection. It is kept by others.
+    /// `false`, whenever ureq asks whether to keep the connection: the pool keeps it.
     fn is_open(&mut self) -> bool {
         false
     }
@@ -137,11 +137,11 @@ impl UreqTransport for Transport {
     }
 }
 
-/// ureq's buffers. A stream that is silent keeps nothing of them.
+/// ureq's buffers. A stream that is silent keeps no memory in them.
 #[derive(Debug)]
 struct CallBuffers {
     input: Vec<u8>,
-    /// What is filled and what has been consumed, from its begin.
+    /// The ends of what is filled in `input`, and of what has been consumed.
     filled: usize,
     consumed: usize,
     has_progress: bool,
@@ -155,7 +155,7 @@ impl Default for CallBuffers {
 }
 
 impl CallBuffers {
-    /// Room for so many bytes behind those that are there.
+    /// Makes room for `count` bytes behind those that are buffered.
     fn room(&mut self, count: usize) -> &mut [u8] {
         if self.consumed == self.filled {
             (self.filled, self.consumed) = (0, 0);
@@ -166,8 +166,8 @@ impl CallBuffers {
         &mut self.input[self.filled..self.filled + count]
     }
 
-    /// Keeps no memory, if there is nothing in it.
-    fn rest(&mut self) {
+    /// Releases the memory, if it holds nothing.
+    fn release_memory(&mut self) {
         if self.consumed == self.filled {
             (self.input, self.filled, self.consumed) = (Vec::new(), 0, 0);
         }
@@ -213,8 +213,8 @@ impl Buffers for CallBuffers {
 fn error_of(error: io::Error) -> Error {
     use io::ErrorKind::{ConnectionAborted, ConnectionReset, UnexpectedEof};
     match error.kind() {
-        // ureq takes these for the end of a body that has no length, and reports success: a reset, or a TLS connection
-        // that ended without its farewell.
+        // ureq takes these for the end of a body that has no length, and reports success: a reset, or a TLS connection that
+        // ended without `close_notify`.
         ConnectionAborted | ConnectionReset | UnexpectedEof => Error::Other(Box::new(error)),
         _ => Error::Io(error),
     }

@@ -1,5 +1,5 @@
-//! The bytes of a connection, plain or out of the records of TLS: those that have come and haven't been read can be looked at first.
-//! Nothing here waits. Knows nothing of what the bytes mean.
+//! The bytes of a connection, plain or out of the records of TLS. Bytes that have been received can be looked at before they
+//! are read. Nothing here waits. Knows nothing of what the bytes mean.
 
 use std::fmt;
 use std::io::{self, BufRead, ErrorKind, IoSlice, Read, Write};
@@ -12,101 +12,102 @@ use socket2::Socket;
 
 use crate::runtime::sync::{Mutex, MutexGuard};
 
-/// So much is taken in before it is read: the longest head, and many a whole answer.
+/// The most bytes that are buffered before they are read: the longest head, and many a whole answer.
 const PEEK_BYTES: usize = 32 * 1024;
-/// Read in one call.
+/// The bytes of one call of `recv`.
 const READ_BYTES: usize = 16 * 1024;
-/// So often in a row TLS may give records that hold no byte: then they are read on another turn, or the connection has failed.
+/// The most records in a row that hold no byte: behind them TLS is read on in another event, or the connection has failed.
 pub(crate) const READS_MAX: usize = 16;
 
-/// What has come on a connection and hasn't been read, and how it has ended. It is used by the thread that runs the connection's
-/// leg, and beside an answer by the one that sends the rest of its request.
+/// Bytes received and not yet consumed, and how the connection has ended. Used by the thread that runs the connection's leg or,
+/// while the leg is parked, by the poller's thread; beside an answer also by the thread that sends the rest of its request.
 pub(crate) struct ByteStream {
-    /// It doesn't wait.
+    /// A non-blocking socket.
     socket: Socket,
     state: Mutex<State>,
 }
 
 #[derive(Default)]
 struct State {
-    /// Our side of TLS, if the connection has it.
+    /// The proxy's side of TLS, if the connection has it.
     tls: Option<Box<ClientConnection>>,
-    /// Taken in, to be read first.
+    /// Received and decrypted bytes, which are read before those of the socket.
     peeked: Vec<u8>,
-    /// Behind them nothing comes: the socket tells it only once.
+    /// The end behind `peeked`, kept since the socket tells it only once.
     end: Option<End>,
-    /// A write has been told that the peer has reset the connection. The socket tells that only once, and the reads that come after
-    /// it see an end in order.
+    /// Whether a write has been told that the peer has reset the connection. The socket tells that only once, and the reads
+    /// that come after it see an end in order.
     was_reset: bool,
 }
 
-/// How a connection has ended towards us.
+/// The end of a backend's side of a connection.
 #[derive(Debug)]
 pub(crate) enum End {
-    /// In order.
+    /// An end in order: FIN, or under TLS `close_notify`.
     Closed,
     Failed(io::Error),
 }
 
-/// What has come.
+/// The bytes and the end that a look at a connection shows.
 pub(crate) struct Peeked<'a> {
     pub(crate) bytes: &'a [u8],
     pub(crate) end: Option<&'a End>,
 }
 
 impl Peeked<'_> {
-    /// Whether nothing has come, not even an end.
+    /// Whether nothing has been received, not even an end.
     pub(crate) fn is_nothing(&self) -> bool {
         self.bytes.is_empty() && self.end.is_none()
     }
 }
 
 impl ByteStream {
-    /// The bytes of this socket, plain for now. The socket must be non-blocking.
+    /// Reads and writes this socket, plainly for now. The socket must be non-blocking.
     pub(crate) fn new(socket: Socket) -> ByteStream {
         ByteStream { socket, state: Mutex::default() }
     }
 
-    /// The socket, which doesn't wait.
+    /// The non-blocking socket.
     pub(crate) fn socket(&self) -> &Socket {
         &self.socket
     }
 
-    /// From now on the bytes come in records.
-    pub(crate) fn begin(&self, tls: Box<ClientConnection>) {
+    /// Has all bytes from now on travel in the records of this TLS connection.
+    pub(crate) fn start_tls(&self, tls: Box<ClientConnection>) {
         self.state().tls = Some(tls);
     }
 
-    /// Whether the next bytes of the socket are the next that will be read.
-    pub(crate) fn is_bare(&self) -> bool {
+    /// Whether nothing is buffered or decrypted: the next bytes of the socket are the next that will be read.
+    pub(crate) fn is_unbuffered(&self) -> bool {
         let state = self.state();
         state.tls.is_none() && state.peeked.is_empty() && state.end.is_none()
     }
 
-    /// Whoever takes it reads and writes by itself; with it come bytes that haven't been read, and the end behind them.
-    pub(crate) fn take(&self) -> (Option<Box<ClientConnection>>, Vec<u8>, Option<End>) {
+    /// Gives all of it to a caller that reads and writes by itself: TLS, the bytes that haven't been read, and the end behind
+    /// them.
+    pub(crate) fn take_parts(&self) -> (Option<Box<ClientConnection>>, Vec<u8>, Option<End>) {
         let State { tls, peeked, end, .. } = std::mem::take(&mut *self.state());
         (tls, peeked, end)
     }
 
-    /// Takes in what has come, and looks at it; it stays to be read.
+    /// Buffers what has been received, and shows it to `look`; it stays to be read.
     pub(crate) fn peek<T>(&self, look: impl FnOnce(Peeked) -> T) -> T {
         let state = &mut *self.state();
         state.fill(&self.socket);
         look(Peeked { bytes: &state.peeked, end: state.end.as_ref() })
     }
 
-    /// Looks at what has been taken in, and no further.
-    pub(crate) fn peek_again<T>(&self, look: impl FnOnce(&[u8]) -> T) -> T {
+    /// Shows `look` what is buffered, without asking the socket.
+    pub(crate) fn with_peeked<T>(&self, look: impl FnOnce(&[u8]) -> T) -> T {
         look(&self.state().peeked)
     }
 
-    /// Drops so many bytes that have been looked at.
+    /// Drops the first `count` of the buffered bytes.
     pub(crate) fn consume(&self, count: usize) {
         drop_first(&mut self.state().peeked, count);
     }
 
-    /// Puts bytes back that have been read: they are the next again.
+    /// Puts bytes that have been read back in front of all others.
     pub(crate) fn unread(&self, mut bytes: Vec<u8>) {
         if !bytes.is_empty() {
             let mut state = self.state();
@@ -115,7 +116,7 @@ impl ByteStream {
         }
     }
 
-    /// Takes as many bytes as go without waiting: how many. Under TLS they are on the wire once all records are.
+    /// Sends as many bytes as go without waiting, and gives their count. Under TLS they are on the wire once all records are.
     pub(crate) fn send(&self, parts: &[IoSlice]) -> io::Result<usize> {
         let state = &mut *self.state();
         if let Some(tls) = &mut state.tls {
@@ -130,13 +131,14 @@ impl ByteStream {
         }
     }
 
-    /// Sends records, if there are any, as far as that goes without waiting: how many bytes of them, and whether that is all.
+    /// Sends records, if there are any, as far as that goes without waiting. Gives how many bytes of them it has sent, and
+    /// whether none is left.
     pub(crate) fn send_records(&self) -> io::Result<(usize, bool)> {
         self.state().tls.as_mut().map_or(Ok((0, true)), |tls| send_counted_records(tls, &self.socket))
     }
 
-    /// Reads what has come. The error's kind is `WouldBlock` if nothing has, and `Interrupted` if many records have come that make
-    /// no byte, so that the caller can do something else before it reads on.
+    /// Reads what has been received. The error's kind is `WouldBlock` if that is nothing, and `Interrupted` if it is many
+    /// records that make no byte, so that the caller can do something else before it reads on.
     pub(crate) fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
         let mut socket = &self.socket;
         let State { tls, peeked, end, was_reset } = &mut *self.state();
@@ -148,7 +150,7 @@ impl ByteStream {
         match end {
             None => {}
             Some(End::Closed) => return Ok(0),
-            Some(End::Failed(error)) => return Err(again(error)),
+            Some(End::Failed(error)) => return Err(clone_of(error)),
         }
         match tls {
             Some(tls) => read_decrypted(tls, socket, buffer),
@@ -159,8 +161,8 @@ impl ByteStream {
         }
     }
 
-    /// How many bytes have come and haven't been read. `None`: records that aren't decrypted may hold some.
-    pub(crate) fn count(&self) -> Option<u64> {
+    /// The count of bytes that have been received and not read. `None` if records that aren't decrypted may hold some.
+    pub(crate) fn unread_bytes(&self) -> Option<u64> {
         let in_socket = rustix::io::ioctl_fionread(&self.socket).ok()?;
         let State { tls, peeked, .. } = &mut *self.state();
         match tls {
@@ -199,22 +201,22 @@ impl State {
     }
 }
 
-/// An error of a socket or of TLS, which can be told any number of times.
-fn again(error: &io::Error) -> io::Error {
+/// A copy of an error of a socket or of TLS, since an end is told any number of times.
+fn clone_of(error: &io::Error) -> io::Error {
     match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
         Some(inner) => io::Error::new(error.kind(), inner.clone()),
         None => error.kind().into(),
     }
 }
 
-/// Takes in what is in the socket: its end, if that is all. A read that is short has emptied it, but for its end, of which the
-/// poller tells.
+/// Buffers what is in the socket, and gives its end if one is behind that. A read that is short has emptied the socket but for
+/// its end, of which the poller tells.
 fn fill_plain(peeked: &mut Vec<u8>, socket: &Socket) -> Option<End> {
     let mut buffer = [MaybeUninit::uninit(); READ_BYTES];
     while peeked.len() < PEEK_BYTES {
         match rustix::net::recv(socket, &mut buffer, RecvFlags::DONTWAIT) {
-            Ok(((here, room), _)) if !here.is_empty() => {
-                peeked.extend_from_slice(here);
+            Ok(((received, room), _)) if !received.is_empty() => {
+                peeked.extend_from_slice(received);
                 if !room.is_empty() {
                     return None;
                 }
@@ -228,7 +230,7 @@ fn fill_plain(peeked: &mut Vec<u8>, socket: &Socket) -> Option<End> {
     None
 }
 
-/// The same, decrypted. What came before an end is read first.
+/// Buffers what is in the socket, decrypted, and gives its end if one is behind that. What came before an end is read first.
 fn fill_decrypted(tls: &mut ClientConnection, peeked: &mut Vec<u8>, mut socket: &Socket) -> Option<End> {
     let mut reads_in_vain = 0;
     loop {
@@ -236,7 +238,7 @@ fn fill_decrypted(tls: &mut ClientConnection, peeked: &mut Vec<u8>, mut socket: 
         let processed = tls.process_new_packets();
         take_decrypted(tls, peeked);
         if peeked.len() >= PEEK_BYTES {
-            // There may be more before an end or a failure, which is told again behind it.
+            // More may stand before an end or a failure, which is told again behind it.
             return None;
         }
         match processed {
@@ -246,11 +248,11 @@ fn fill_decrypted(tls: &mut ClientConnection, peeked: &mut Vec<u8>, mut socket: 
         }
         reads_in_vain = if peeked.len() > length { 0 } else { reads_in_vain + 1 };
         if reads_in_vain > READS_MAX {
-            // Session tickets without end, say.
+            // Session tickets without end, for one.
             return Some(End::Failed(io::Error::other("records without a byte in them, without end")));
         }
         match tls.read_tls(&mut socket) {
-            // A farewell would have been told above.
+            // A `close_notify` would have been told above.
             Ok(0) => return Some(End::Failed(ErrorKind::UnexpectedEof.into())),
             Ok(_) => {}
             Err(error) => match error.kind() {
@@ -261,7 +263,7 @@ fn fill_decrypted(tls: &mut ClientConnection, peeked: &mut Vec<u8>, mut socket: 
     }
 }
 
-/// Keeps what has been decrypted, as much as is taken in.
+/// Buffers what has been decrypted, up to the most that is buffered.
 fn take_decrypted(tls: &mut ClientConnection, peeked: &mut Vec<u8>) {
     let mut reader = tls.reader();
     while peeked.len() < PEEK_BYTES {
@@ -276,7 +278,7 @@ fn take_decrypted(tls: &mut ClientConnection, peeked: &mut Vec<u8>) {
     }
 }
 
-/// Sends records until the socket would make it wait: whether all are sent.
+/// Sends records until the socket would have to wait, and gives whether all are sent.
 pub(crate) fn send_records(tls: &mut ClientConnection, socket: &Socket) -> io::Result<bool> {
     Ok(send_counted_records(tls, socket)?.1)
 }
@@ -292,17 +294,17 @@ fn send_counted_records(tls: &mut ClientConnection, mut socket: &Socket) -> io::
     Ok((count, true))
 }
 
-/// Reads without waiting for anything to be written: a backend that answers early may read no more.
+/// Reads decrypted bytes without waiting for anything to be written: a backend that answers early may read no more.
 fn read_decrypted(tls: &mut ClientConnection, mut socket: &Socket, buffer: &mut [u8]) -> io::Result<usize> {
     for _ in 0..READS_MAX {
         let is_request_out = !tls.wants_write();
-        // Also an error that a look has come upon.
+        // An error that a look has come upon is told here again.
         let processed = tls.process_new_packets();
         if is_request_out {
-            // TLS may have something to say for itself: an alert, or that it has new keys.
+            // TLS may have an alert to send, or to say that it has new keys.
             let _ = send_records(tls, socket);
         }
-        // What was decrypted before it is read first.
+        // What was decrypted before an error is read first.
         match tls.reader().read(buffer) {
             Ok(count @ 1..) => return Ok(count),
             Err(error) if error.kind() == ErrorKind::WouldBlock => {}
@@ -315,7 +317,7 @@ fn read_decrypted(tls: &mut ClientConnection, mut socket: &Socket, buffer: &mut 
     Err(ErrorKind::Interrupted.into())
 }
 
-/// Keeps no memory for a connection that idles.
+/// Drops the first bytes. A connection that idles keeps no memory.
 fn drop_first(peeked: &mut Vec<u8>, count: usize) {
     if count == peeked.len() {
         *peeked = Vec::new();
@@ -333,7 +335,7 @@ mod tests {
 
     use super::*;
 
-    /// A connection on which four bytes have come, and then a reset.
+    /// A socket that has received four bytes, and then a reset.
     fn reset() -> Socket {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let near = Socket::from(TcpStream::connect(listener.local_addr().expect("an address")).expect("a connection"));
@@ -355,7 +357,7 @@ mod tests {
 
     /// Was seen as: a body without a length, beside whose first half the rest of a request was still sent, looked whole.
     #[test]
-    fn a_reset_that_a_write_was_told_of_is_no_end_in_order_for_those_who_read() {
+    fn a_reset_that_a_write_was_told_of_is_no_end_in_order_to_reads() {
         for peeks in [false, true] {
             let (stream, mut buffer) = (ByteStream::new(reset()), [0; 8]);
             assert!(stream.send(&[IoSlice::new(b"rest")]).is_err());

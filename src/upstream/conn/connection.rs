@@ -1,6 +1,6 @@
-//! A connection to a backend: its socket, which any thread can hang up on, and the request and the bytes on it. A leg can have its
-//! request sent here and wait in the poller. Nothing here waits on a thread. Knows nothing of what the bytes mean, nor of when it may
-//! be used again.
+//! A connection to a backend: its socket, which any thread can hang up on, and the request and the bytes on it. A leg can have
+//! its request sent here and wait in the poller. Nothing here waits on a thread. Knows nothing of what the bytes mean, nor of
+//! when the connection may be used again.
 
 use std::fmt;
 use std::io;
@@ -22,32 +22,33 @@ use crate::upstream::conn::parking::{LegParking, Readiness, Waiter};
 use crate::upstream::conn::request_bytes::RequestBytes;
 use crate::upstream::conn::request_writer::{Judge, Progress, RequestWriter};
 
-/// A connection, shared by its line, the poller and the token of the current leg.
+/// A connection, shared by the leg's pooled connection, the poller and the token of the current leg.
 pub(crate) struct Connection {
     stream: ByteStream,
     writer: Mutex<RequestWriter>,
-    slot: LegParking,
+    parking: LegParking,
     registration: Registration,
-    /// Who reads the answer's body, or the other side of a tunnel.
+    /// Told of every event: the reader of the answer's body, or the other side of a tunnel.
     reader: Mutex<Option<OnReady>>,
-    /// How many bytes of the answer ureq holds that haven't been read.
-    held: AtomicUsize,
+    /// The count of bytes of the answer that ureq holds and hasn't given.
+    held_bytes: AtomicUsize,
     is_hung_up: AtomicBool,
 }
 
-/// A wire's place in the poller, given up at the end.
+/// A connection that leaves the poller when this is dropped.
 pub(crate) struct OwnedConnection(Arc<Connection>);
 
 impl Connection {
-    /// Has the poller wake legs that wait here, until [`Connection::leave_poller`]. The socket must be non-blocking.
+    /// Registers the connection, so that the poller wakes legs that park on it, until [`Connection::leave_poller`]. The socket
+    /// must be non-blocking.
     pub(crate) fn open(socket: Socket, poller: &Poller) -> io::Result<Arc<Connection>> {
         let connection = Arc::new(Connection {
             stream: ByteStream::new(socket),
             writer: Mutex::default(),
-            slot: LegParking::default(),
+            parking: LegParking::default(),
             registration: poller.reserve_upstream(),
             reader: Mutex::default(),
-            held: AtomicUsize::new(0),
+            held_bytes: AtomicUsize::new(0),
             is_hung_up: AtomicBool::new(false),
         });
         connection.registration.start(connection.clone());
@@ -55,8 +56,8 @@ impl Connection {
         Ok(connection)
     }
 
-    /// Whether its turns are given on the current thread.
-    pub(crate) fn is_here(&self) -> bool {
+    /// Whether its events are given on the current thread.
+    pub(crate) fn is_on_current_thread(&self) -> bool {
         self.registration.is_on_current_thread()
     }
 
@@ -64,79 +65,80 @@ impl Connection {
         self.registration.end();
     }
 
-    /// The connection has just been made. The turns that told of its end, or of bytes that came with the last of the
-    /// handshake, are used up: the first leg to wait must look.
-    pub(crate) fn note_made(&self) {
-        self.slot.miss();
+    /// Has the first leg that would park look first: the events that told of the connection's end, or of bytes that came with
+    /// the last of the handshake, are used up.
+    pub(crate) fn note_established(&self) {
+        self.parking.notify();
     }
 
-    /// The last request is done with: its body is let go.
-    pub(crate) fn let_go(&self) {
+    /// Drops the last request, and with it its body.
+    pub(crate) fn drop_request(&self) {
         let writer = std::mem::take(&mut *self.writer.lock());
         drop(writer);
     }
 
-    /// Sends of a request what is in memory, as far as that goes without waiting.
-    pub(crate) fn begin(&self, request: RequestBytes) {
+    /// Sends what is in memory of a request, as far as that goes without waiting.
+    pub(crate) fn begin_request(&self, request: RequestBytes) {
         let writer = RequestWriter::begin(request, &self.stream);
         *self.writer.lock() = writer;
     }
 
-    /// Goes on with a request that isn't out, unless `judge` finds an answer that is here already; without one nothing is looked
-    /// at. Doesn't wait, but reads files.
+    /// Sends more of a request that isn't out, unless `judge` finds an answer that has been received already; without a judge
+    /// nothing is looked at. Doesn't wait, but reads files.
     pub(crate) fn send_more(&self, judge: Option<Judge>, silence_max: Duration) -> Progress {
-        // Not under the lock: whoever runs the leg does it, and nobody else asks meanwhile.
+        // Not under the lock: only the thread that runs the leg sends, and no other asks meanwhile.
         let mut writer = std::mem::take(&mut *self.writer.lock());
-        let progress = writer.go_on(&self.stream, judge, silence_max);
+        let progress = writer.send_more(&self.stream, judge, silence_max);
         *self.writer.lock() = writer;
         progress
     }
 
-    /// Has a leg go on that waits, as if something had happened.
+    /// Wakes the parked leg as an event would.
     pub(crate) fn wake(&self) {
-        self.slot.wake();
+        self.parking.wake();
     }
 
-    /// One look: no bytes that nobody asked for, and no end.
-    pub(crate) fn is_quiet(&self) -> bool {
-        // Before the look: what it doesn't see comes later.
-        self.slot.forget_missed();
+    /// Clears what the parking place was notified of, and looks at the socket: whether it has received neither bytes that
+    /// belong to no answer, nor an end.
+    pub(crate) fn probe_idle(&self) -> bool {
+        // Before the look: what it doesn't see comes later, as an event.
+        self.parking.clear_notified();
         self.peek(|peeked| peeked.is_nothing())
     }
 
-    /// Takes in what has come, and looks at it; it stays to be read.
+    /// Buffers what has been received, and shows it to `look`; it stays to be read.
     pub(crate) fn peek<T>(&self, look: impl FnOnce(Peeked) -> T) -> T {
         self.stream.peek(look)
     }
 
-    /// Looks at what has been taken in, and no further.
-    pub(crate) fn peek_again<T>(&self, look: impl FnOnce(&[u8]) -> T) -> T {
-        self.stream.peek_again(look)
+    /// Shows `look` what is buffered, without asking the socket.
+    pub(crate) fn with_peeked<T>(&self, look: impl FnOnce(&[u8]) -> T) -> T {
+        self.stream.with_peeked(look)
     }
 
-    /// Drops so many bytes that have been looked at.
+    /// Drops the first `count` of the buffered bytes.
     pub(crate) fn consume(&self, count: usize) {
         self.stream.consume(count);
     }
 
-    /// Puts bytes back that have been read.
+    /// Puts bytes that have been read back in front of all others.
     pub(crate) fn unread(&self, bytes: Vec<u8>) {
         self.stream.unread(bytes);
     }
 
-    /// Notes how many bytes of the answer ureq holds that haven't been read.
-    pub(crate) fn note_held(&self, held: usize) {
-        self.held.store(held, Ordering::Release);
+    /// Sets the count of bytes of the answer that ureq holds and hasn't given.
+    pub(crate) fn set_held(&self, held: usize) {
+        self.held_bytes.store(held, Ordering::Release);
     }
 
-    /// Notes that so many of them have been read.
-    pub(crate) fn note_taken(&self, count: usize) {
-        self.held.fetch_sub(count.min(self.held.load(Ordering::Acquire)), Ordering::Release);
+    /// Lowers the count of bytes that ureq holds: it has given `count` of them.
+    pub(crate) fn reduce_held(&self, count: usize) {
+        self.held_bytes.fetch_sub(count.min(self.held_bytes.load(Ordering::Acquire)), Ordering::Release);
     }
 
-    /// Whether the bytes that come next are the body's next, as they are.
+    /// Whether the next bytes of the socket are the body's next, as they are.
     pub(crate) fn is_movable(&self) -> bool {
-        self.held.load(Ordering::Acquire) == 0 && self.stream.is_bare()
+        self.held_bytes.load(Ordering::Acquire) == 0 && self.stream.is_unbuffered()
     }
 
     /// Moves bytes into a pipe that has room, without copying them.
@@ -144,23 +146,24 @@ impl Connection {
         Ok(rustix::pipe::splice(self.socket(), None, pipe, None, most, SpliceFlags::NONBLOCK)?)
     }
 
-    /// Reads what has come, and has been decrypted if the connection has TLS. What would have to wait is an error.
+    /// Reads what has been received, and decrypted if the connection has TLS. Where that would have to wait, the error's kind
+    /// is `WouldBlock`.
     pub(crate) fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
         self.stream.read(buffer)
     }
 
-    /// Its bytes, plain or out of records.
+    /// The connection's bytes, plain or out of records.
     pub(crate) fn stream(&self) -> &ByteStream {
         &self.stream
     }
 
-    /// Has `reader` told of every event from now on, or nobody any more.
+    /// Has `reader` told of every event from now on; `None` has nothing told any more.
     pub(crate) fn set_reader(&self, reader: Option<OnReady>) {
         let before = std::mem::replace(&mut *self.reader.lock(), reader);
         drop(before);
     }
 
-    /// The socket, which doesn't wait.
+    /// The non-blocking socket.
     pub(crate) fn socket(&self) -> &Socket {
         self.stream.socket()
     }
@@ -172,19 +175,19 @@ impl Connection {
         poll(&mut polled, Some(&AT_ONCE)).is_ok_and(|ready| ready > 0)
     }
 
-    /// How many bytes of an answer have come and haven't been read, if that can be told.
-    pub(crate) fn count_unread(&self) -> Option<u64> {
-        Some(self.held.load(Ordering::Acquire) as u64 + self.stream.count()?)
+    /// The count of bytes of an answer that have been received and not read, if that can be told.
+    pub(crate) fn unread_bytes(&self) -> Option<u64> {
+        Some(self.held_bytes.load(Ordering::Acquire) as u64 + self.stream.unread_bytes()?)
     }
 
-    /// Nothing more will be written.
+    /// Ends the proxy's side of the connection: nothing more is written.
     pub(crate) fn end_writing(&self) {
         let _ = self.socket().shutdown(Shutdown::Write);
     }
 
-    /// The connection ends with a reset when the socket is closed.
+    /// Has the connection end with a reset when the socket is closed.
     pub(crate) fn reset_at_close(&self) {
-        // An error means that it is gone already.
+        // An error means that the connection is gone already.
         let _ = self.socket().set_linger(Some(Duration::ZERO));
     }
 
@@ -198,7 +201,7 @@ impl Connection {
         self.writer.lock().is_untouched()
     }
 
-    /// Tells then at the latest.
+    /// Sets the time at which the poller wakes the leg at the latest.
     pub(crate) fn set_deadline(&self, deadline: Instant) {
         self.registration.set_deadline(Some(deadline));
     }
@@ -227,12 +230,12 @@ impl AsFd for Connection {
 }
 
 impl Readiness for Connection {
-    fn wait(&self, waiter: Arc<dyn Waiter>, leg: usize) -> bool {
-        self.slot.put(waiter, leg, || self.set_deadline(Instant::now()))
+    fn park(&self, waiter: Arc<dyn Waiter>, leg: usize) -> bool {
+        self.parking.park(waiter, leg, || self.set_deadline(Instant::now()))
     }
 
-    fn forget(&self) {
-        self.slot.forget();
+    fn withdraw(&self) {
+        self.parking.withdraw();
     }
 }
 
@@ -241,7 +244,7 @@ impl HangUp for Connection {
         // With a reset at the close no port is left in TIME_WAIT: there are 28,000 of them for a minute.
         self.reset_at_close();
         self.is_hung_up.store(true, Ordering::Release);
-        // It makes an event, by which whoever waits goes on. An error means that the connection is gone already.
+        // It makes an event, which wakes the parked leg. An error means that the connection is gone already.
         let _ = self.socket().shutdown(Shutdown::Both);
     }
 }
@@ -250,7 +253,8 @@ impl EventHandler for Connection {
     fn on_event(self: Arc<Self>, event: Event) {
         match event {
             Event::Ready { .. } | Event::Expired => {}
-            // Once it is hung up on, its leg ends; before that it has its own end: an answer, a deadline, its token.
+            // A connection that has been hung up on ends its leg; any other has an end of its own: an answer, a deadline, its
+            // token.
             Event::Cut if self.is_hung_up.load(Ordering::Acquire) => {}
             Event::Drain | Event::Cut => return,
         }
@@ -258,12 +262,12 @@ impl EventHandler for Connection {
         if let Some(reader) = reader {
             reader();
         }
-        self.slot.wake();
+        self.parking.wake();
     }
 }
 
 impl fmt::Debug for Connection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Wire").field("socket", self.socket()).finish_non_exhaustive()
+        f.debug_struct("Connection").field("socket", self.socket()).finish_non_exhaustive()
     }
 }

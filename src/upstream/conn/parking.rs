@@ -1,26 +1,27 @@
-//! The place in which one leg waits for an event, and from which it goes on once. Knows nothing of sockets, nor of what a leg is.
+//! The place in which one leg waits for an event, and from which each event wakes it once. Knows nothing of sockets, nor of
+//! what a leg is.
 
-use crate::runtime::sync::{Arc, Mutex, MutexGuard};
+use crate::runtime::sync::{Arc, Mutex};
 
-/// So often in a row a leg goes on at once that has missed an event. It does so within its own last step, and a backend that keeps
-/// making events would have it go deeper and deeper.
+/// The most times in a row that a leg with an event to look at isn't parked. It looks within its own last step, and a backend
+/// that keeps making events would have it recurse deeper and deeper.
 const AT_ONCE_MAX: usize = 4;
 
-/// Whose legs wait here, by their numbers.
+/// The owner of legs that park, by their numbers.
 pub trait Waiter: Send + Sync {
-    /// Something has happened that the leg waits for, or its time is over. Any thread may call it; it doesn't block.
+    /// Takes the leg's next step: an event has arrived, or its time is over. Any thread may call it; it doesn't block.
     fn wake(self: Arc<Self>, leg: usize);
 }
 
-/// What tells of events.
+/// A place in which a leg waits for events: of a socket, a timer, or several.
 pub trait Readiness: Send + Sync {
-    /// Has the leg woken at the next event, once. `false`: an event came while no leg waited, and the leg must look at once. Doesn't
-    /// block.
+    /// Parks the leg, which the next event wakes, once. `false`: an event arrived while no leg was parked, and the leg must
+    /// look at once. Doesn't block.
     #[must_use]
-    fn wait(&self, waiter: Arc<dyn Waiter>, leg: usize) -> bool;
+    fn park(&self, waiter: Arc<dyn Waiter>, leg: usize) -> bool;
 
-    /// The leg that waits here is not to be woken any more: it goes on for another reason.
-    fn forget(&self);
+    /// Takes the parked leg out, so that no event wakes it: it takes its next step for another reason.
+    fn withdraw(&self);
 }
 
 /// The place. It is empty while the leg runs.
@@ -29,73 +30,70 @@ pub(crate) struct LegParking(Mutex<State>);
 
 #[derive(Default)]
 struct State {
-    /// Whoever takes it out wakes the leg.
-    waiting: Option<(Arc<dyn Waiter>, usize)>,
-    /// An event came while no leg waited. The poller tells each only once, so the next leg must look before it waits.
-    missed: bool,
-    /// How often in a row the leg has gone on at once.
+    /// The parked leg; the thread that takes it out wakes it.
+    parked: Option<(Arc<dyn Waiter>, usize)>,
+    /// An event arrived while nothing was parked. epoll is edge-triggered, so the next leg must look at the socket before it
+    /// parks.
+    notified: bool,
+    /// The times in a row that the leg was kept from parking.
     at_once: usize,
 }
 
 impl LegParking {
-    /// Something may have come that no event will tell of.
-    pub(crate) fn miss(&self) {
-        self.state().missed = true;
+    /// Has the next leg look before it parks: something may have arrived of which no event will tell.
+    pub(crate) fn notify(&self) {
+        self.0.lock().notified = true;
     }
 
-    /// Somebody is about to look: what happened before is missed by nobody.
-    pub(crate) fn forget_missed(&self) {
-        let mut state = self.state();
-        (state.missed, state.at_once) = (false, 0);
+    /// Forgets earlier events, for a leg that looks at the socket after this.
+    pub(crate) fn clear_notified(&self) {
+        let mut state = self.0.lock();
+        (state.notified, state.at_once) = (false, 0);
     }
 
-    /// The leg waits, unless an event was missed. If it has gone on at once too often for that, it waits all the same, and `wake_soon`
-    /// has it woken.
-    pub(crate) fn put(&self, waiter: Arc<dyn Waiter>, leg: usize, wake_soon: impl FnOnce()) -> bool {
-        let mut state = self.state();
-        let missed = std::mem::take(&mut state.missed);
-        if missed && state.at_once < AT_ONCE_MAX {
+    /// Parks the leg, unless an event arrived before. A leg that was kept from parking too often in a row is parked all the
+    /// same, and `wake_soon` has it woken.
+    pub(crate) fn park(&self, waiter: Arc<dyn Waiter>, leg: usize, wake_soon: impl FnOnce()) -> bool {
+        let mut state = self.0.lock();
+        let was_notified = std::mem::take(&mut state.notified);
+        if was_notified && state.at_once < AT_ONCE_MAX {
             state.at_once += 1;
             return false;
         }
-        state.waiting = Some((waiter, leg));
+        state.parked = Some((waiter, leg));
         drop(state);
-        if missed {
+        if was_notified {
             wake_soon();
         }
         true
     }
 
-    /// No leg waits here any more.
-    pub(crate) fn forget(&self) {
-        let waiting = self.state().waiting.take();
-        drop(waiting);
+    /// Takes the parked leg out, so that no event wakes it.
+    pub(crate) fn withdraw(&self) {
+        let parked = self.0.lock().parked.take();
+        drop(parked);
     }
 
-    /// Something has come, or there is room, or the time is over: the leg goes on.
+    /// Wakes the parked leg, or has the next one look before it parks.
     pub(crate) fn wake(&self) {
-        let waiting = {
-            let mut state = self.state();
-            let waiting = state.waiting.take();
-            state.missed = waiting.is_none();
-            if waiting.is_some() {
+        let parked = {
+            let mut state = self.0.lock();
+            let parked = state.parked.take();
+            state.notified = parked.is_none();
+            if parked.is_some() {
                 state.at_once = 0;
             }
-            waiting
+            parked
         };
-        if let Some((waiter, leg)) = waiting {
+        if let Some((waiter, leg)) = parked {
             waiter.wake(leg);
         }
     }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock()
-    }
 }
 
-/// Waits on this thread, as no leg does.
+/// Waits on the test's thread, as no leg does.
 #[cfg(test)]
-pub(crate) fn wait_for(events: &Arc<dyn Readiness>) {
+pub(crate) fn wait_for(readiness: &Arc<dyn Readiness>) {
     struct Sender(crossbeam_channel::Sender<()>);
     impl Waiter for Sender {
         fn wake(self: Arc<Self>, _: usize) {
@@ -103,8 +101,8 @@ pub(crate) fn wait_for(events: &Arc<dyn Readiness>) {
         }
     }
     let (sender, woken) = crossbeam_channel::bounded(1);
-    if events.wait(Arc::new(Sender(sender)), 0) {
-        woken.recv_timeout(std::time::Duration::from_secs(10)).expect("the leg goes on");
+    if readiness.park(Arc::new(Sender(sender)), 0) {
+        woken.recv_timeout(std::time::Duration::from_secs(10)).expect("an event");
     }
 }
 
@@ -123,39 +121,39 @@ mod tests {
         }
     }
 
-    fn put(slot: &LegParking, woken: &Arc<Count>) -> bool {
-        slot.put(woken.clone(), 0, || panic!("it isn't to be woken yet"))
+    fn park(parking: &LegParking, woken: &Arc<Count>) -> bool {
+        parking.park(woken.clone(), 0, || panic!("it isn't to be woken yet"))
     }
 
     #[test]
-    fn an_event_that_came_while_nobody_waited_keeps_the_next_from_waiting_and_no_other() {
-        let (slot, woken) = (LegParking::default(), Arc::new(Count::default()));
+    fn an_event_without_a_parked_leg_keeps_the_next_leg_from_parking_and_no_other() {
+        let (parking, woken) = (LegParking::default(), Arc::new(Count::default()));
         let count = || woken.0.load(Ordering::Relaxed);
-        slot.wake();
-        assert!(!put(&slot, &woken), "it must look at once");
-        assert!(put(&slot, &woken), "nothing has happened since");
+        parking.wake();
+        assert!(!park(&parking, &woken), "it must look at once");
+        assert!(park(&parking, &woken), "nothing has happened since");
         assert_eq!(count(), 0);
-        slot.wake();
-        slot.wake();
+        parking.wake();
+        parking.wake();
         assert_eq!(count(), 1);
-        slot.forget_missed();
-        assert!(put(&slot, &woken), "somebody has looked");
+        parking.clear_notified();
+        assert!(park(&parking, &woken), "the leg has looked");
     }
 
-    /// Was seen as: an answer that came byte by byte had its leg go on within itself for each of them.
+    /// Was seen as: an answer that came byte by byte had its leg take a step within the last for each of them.
     #[test]
-    fn a_leg_that_misses_an_event_in_every_step_goes_on_at_once_a_few_times_only() {
-        let (slot, woken) = (LegParking::default(), Arc::new(Count::default()));
+    fn a_leg_with_an_event_in_every_step_is_kept_from_parking_a_few_times_only() {
+        let (parking, woken) = (LegParking::default(), Arc::new(Count::default()));
         for _ in 0..3 {
             for _ in 0..AT_ONCE_MAX {
-                slot.wake();
-                assert!(!put(&slot, &woken), "it must look at once");
+                parking.wake();
+                assert!(!park(&parking, &woken), "it must look at once");
             }
-            slot.wake();
+            parking.wake();
             let mut is_woken_soon = false;
-            assert!(slot.put(woken.clone(), 0, || is_woken_soon = true), "it waits");
+            assert!(parking.park(woken.clone(), 0, || is_woken_soon = true), "it is parked");
             assert!(is_woken_soon);
-            slot.wake();
+            parking.wake();
         }
     }
 }

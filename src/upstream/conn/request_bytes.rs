@@ -1,32 +1,23 @@
 //! A request on its way to one backend, and how much of it has been sent. Knows nothing of what it says, nor of connections.
 
 use std::io::{self, IoSlice};
-use std::sync::Arc;
 
-/// A body that several requests share.
-pub(crate) trait Body: Send + Sync {
-    /// How many bytes it has.
-    fn length(&self) -> u64;
-    /// All of them, if they are in memory.
-    fn bytes(&self) -> Option<&[u8]>;
-    /// Some of those that begin at `offset`: how many. Blocks on the disk, if they are there.
-    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
-}
+use crate::message::Spool;
 
-/// The bytes of a request.
+/// The bytes of a request, and the count of those that have been sent.
 pub(crate) struct RequestBytes {
     head: Vec<u8>,
-    body: Option<Arc<dyn Body>>,
+    body: Option<Spool>,
     sent: u64,
 }
 
 impl RequestBytes {
-    pub(crate) fn new(head: Vec<u8>, body: Option<Arc<dyn Body>>) -> RequestBytes {
+    pub(crate) fn new(head: Vec<u8>, body: Option<Spool>) -> RequestBytes {
         RequestBytes { head, body, sent: 0 }
     }
 
-    /// Has the next bytes sent: how many. Those of a file are read into `piece`, as many as fit, and not at all if it has
-    /// no room.
+    /// Sends the next bytes by `send`, and gives the count of those that were taken. Bytes of a file are read into `piece`, as
+    /// many as fit, and not at all if it has no room.
     pub(crate) fn send(
         &mut self,
         piece: &mut [u8],
@@ -52,14 +43,14 @@ impl RequestBytes {
         Ok(count)
     }
 
-    /// How many bytes have been sent.
+    /// The count of bytes that have been sent.
     pub(crate) fn sent(&self) -> u64 {
         self.sent
     }
 
     /// Whether all bytes have been sent.
     pub(crate) fn is_sent(&self) -> bool {
-        self.sent == self.head.len() as u64 + self.body.as_ref().map_or(0, |body| body.length())
+        self.sent == self.head.len() as u64 + self.body.as_ref().map_or(0, Spool::length)
     }
 
     /// Whether the body has to be read from a file.
@@ -75,14 +66,14 @@ impl RequestBytes {
             let mut piece = vec![0; usize::try_from(body.length()).expect("a body that fits into memory")];
             let mut filled = 0;
             while filled < piece.len() {
-                filled += body.read_at(&mut piece[filled..], filled as u64).expect("a body that is here");
+                filled += body.read_at(&mut piece[filled..], filled as u64).expect("a readable body");
             }
             bytes.extend_from_slice(&piece);
         }
         bytes
     }
 
-    /// Behind so many bytes: what is left of the head, and where in the body that is.
+    /// The rest of the head behind the first `done` bytes of the request, and the place in the body.
     fn split(&self, done: u64) -> (&[u8], u64) {
         (behind(&self.head, done), done.saturating_sub(self.head.len() as u64))
     }
@@ -95,34 +86,22 @@ fn behind(bytes: &[u8], done: u64) -> &[u8] {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::message::{SpoolMemory, SpoolWriter};
 
-    /// A body, in memory or as if it were in a file of which no read gives more than seven bytes.
-    struct Bytes {
-        bytes: Vec<u8>,
-        in_file: bool,
-    }
-
-    impl Body for Bytes {
-        fn length(&self) -> u64 {
-            self.bytes.len() as u64
-        }
-
-        fn bytes(&self) -> Option<&[u8]> {
-            (!self.in_file).then_some(&self.bytes)
-        }
-
-        fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-            let rest = behind(&self.bytes, offset);
-            let count = rest.len().min(buffer.len()).min(7);
-            buffer[..count].copy_from_slice(&rest[..count]);
-            Ok(count)
-        }
-    }
-
+    /// A request whose body is in memory, or in a file but for its last bytes.
     fn request(in_file: bool) -> RequestBytes {
-        let bytes = (0..100).collect();
-        RequestBytes::new(b"head ".to_vec(), Some(Arc::new(Bytes { bytes, in_file })))
+        let memory = Arc::new(SpoolMemory::of(if in_file { 0 } else { 1 << 20 }));
+        let mut body = SpoolWriter::sharing(memory, std::env::temp_dir().into(), 100);
+        let bytes: Vec<u8> = (0..100).collect();
+        body.append(&bytes[..93]).expect("room");
+        if in_file {
+            body.write_out().expect("room");
+        }
+        body.append(&bytes[93..]).expect("room");
+        RequestBytes::new(b"head ".to_vec(), Some(body.finish()))
     }
 
     fn joined(parts: &[IoSlice]) -> Vec<u8> {
@@ -136,9 +115,9 @@ mod tests {
                 let (mut request, mut piece, mut sent) = (request(in_file), [0; 10], Vec::new());
                 while !request.is_sent() {
                     let take = |parts: &[IoSlice]| {
-                        let here = joined(parts);
-                        sent.extend_from_slice(&here[..here.len().min(size)]);
-                        Ok(here.len().min(size))
+                        let joined = joined(parts);
+                        sent.extend_from_slice(&joined[..joined.len().min(size)]);
+                        Ok(joined.len().min(size))
                     };
                     assert!(request.send(&mut piece, take).is_ok_and(|count| count > 0));
                 }

@@ -1,5 +1,5 @@
-//! A call's request on its way out: as far as that goes without waiting, then the leg waits in the poller. Knows nothing of
-//! legs, nor of what an answer means.
+//! The request of a connection on its way out: it is sent as far as that goes without waiting, then its leg parks in the
+//! poller. Knows nothing of legs, nor of what an answer means.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 use crate::upstream::conn::byte_stream::{ByteStream, Peeked};
 use crate::upstream::conn::request_bytes::RequestBytes;
 
-/// So much of a file is read at once: a socket seldom takes more.
+/// The bytes of a file that are read at once: a socket seldom takes more.
 const PIECE_BYTES: usize = 64 * 1024;
-/// So much is sent in one go, about a millisecond's work, before it is another leg's turn.
-const GO_BYTES: u64 = 512 * 1024;
+/// The bytes that are sent in one step, about a millisecond's work, before other legs have the thread.
+const STEP_BYTES: u64 = 512 * 1024;
 
-/// The current call's request.
+/// The connection's current request.
 #[derive(Default)]
 pub(crate) struct RequestWriter {
     request: Option<RequestBytes>,
@@ -22,45 +22,45 @@ pub(crate) struct RequestWriter {
     until: Option<Instant>,
 }
 
-/// What an answer means, as far as it has come, for a request that isn't out; `None` as long as its head hasn't come whole.
+/// Decides what an answer means, as far as it has been received, for a request that isn't out; `None` until its head is whole.
 pub(crate) type Judge = fn(Peeked) -> Option<Early>;
 
-/// An answer that is here before its request is out.
+/// The meaning of an answer that is received before its request is out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Early {
-    /// It takes the request. The rest of that is still wanted.
-    Takes,
+    /// It accepts the request. The rest of that is still wanted.
+    Accepts,
     /// It refuses the request, or leads away from it, or is no answer: the rest needn't be sent (RFC 9112 §9.5).
     Ends,
 }
 
-/// How far a request has come.
+/// The result of one step of sending.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Progress {
     /// It is on the wire whole.
     Done,
-    /// The connection takes no more before it has sent some of what it has. Until then it must.
+    /// The socket takes no more before it has sent some of what it holds. It must have done so by this time.
     Blocked(Instant),
-    /// The connection has taken nothing for too long.
+    /// The socket has taken nothing for too long.
     TimedOut,
-    /// It takes more, but others wait for their turn.
+    /// The socket takes more, but the step is over: other legs wait for the thread.
     Yield,
-    /// The head of an answer that takes the request is here; the rest is still to be sent.
+    /// The head of an answer that accepts the request has been received; the rest is still to be sent.
     Answered,
-    /// The rest isn't sent: it can't be, or an answer is here that says that it needn't be.
+    /// The rest isn't sent: it can't be, or an answer has been received that says that it needn't be.
     Aborted,
 }
 
 impl RequestWriter {
-    /// Begins with what is in memory. Never reads a file, never waits.
+    /// Sends what is in memory. Never reads a file, never waits.
     pub(crate) fn begin(request: RequestBytes, stream: &ByteStream) -> RequestWriter {
         let mut writer = RequestWriter { request: Some(request), is_out: false, until: None };
         writer.is_out = writer.send(stream, &mut [], || None).is_ok_and(|sent| sent.stop == Stop::Done);
         writer
     }
 
-    /// Goes on with the rest, as far as that goes without waiting, unless an answer is here. Reads files.
-    pub(crate) fn go_on(&mut self, stream: &ByteStream, judge: Option<Judge>, silence_max: Duration) -> Progress {
+    /// Sends more, as far as that goes without waiting, until an answer has been received. Reads files.
+    pub(crate) fn send_more(&mut self, stream: &ByteStream, judge: Option<Judge>, silence_max: Duration) -> Progress {
         let is_in_file = self.request.as_ref().is_some_and(RequestBytes::is_in_file);
         let mut piece = if is_in_file { vec![0; PIECE_BYTES] } else { Vec::new() };
         let Ok(Sent { any, stop }) = self.send(stream, &mut piece, || stop_of_answer(stream, judge?)) else {
@@ -84,7 +84,7 @@ impl RequestWriter {
         self.is_out
     }
 
-    /// Whether not one byte of it has gone out.
+    /// Whether no byte of the request has gone out.
     pub(crate) fn is_untouched(&self) -> bool {
         self.request.as_ref().is_none_or(|request| request.sent() == 0)
     }
@@ -96,7 +96,7 @@ impl RequestWriter {
         stop_of_answer: impl Fn() -> Option<Stop>,
     ) -> io::Result<Sent> {
         let Some(request) = &mut self.request else { return Ok(Sent { any: false, stop: Stop::Aborted }) };
-        let (mut any, go_ends) = (false, request.sent() + GO_BYTES);
+        let (mut any, step_ends) = (false, request.sent() + STEP_BYTES);
         loop {
             let (records, are_all_out) = stream.send_records()?;
             any |= records > 0;
@@ -106,7 +106,7 @@ impl RequestWriter {
             let stop = match stop_of_answer() {
                 Some(stop) => stop,
                 None if !are_all_out => Stop::Blocked,
-                None if request.sent() >= go_ends => Stop::Yield,
+                None if request.sent() >= step_ends => Stop::Yield,
                 None if request.send(piece, |parts| stream.send(parts))? == 0 => Stop::Blocked,
                 None => {
                     any = true;
@@ -118,29 +118,29 @@ impl RequestWriter {
     }
 }
 
-/// Why the sending stops, if an answer is here, or an end.
+/// The reason to stop, if an answer has been received, or an end.
 fn stop_of_answer(stream: &ByteStream, judge: Judge) -> Option<Stop> {
-    let mut shown = 0;
+    let mut seen = 0;
     loop {
-        let (early, here) = stream.peek(|peeked| {
-            let here = peeked.bytes.len();
-            (judge(peeked), here)
+        let (early, length) = stream.peek(|peeked| {
+            let length = peeked.bytes.len();
+            (judge(peeked), length)
         });
-        if early.is_some() || here == shown {
-            return early.map(|early| if early == Early::Takes { Stop::Answered } else { Stop::Aborted });
+        if early.is_some() || length == seen {
+            return early.map(|early| if early == Early::Accepts { Stop::Answered } else { Stop::Aborted });
         }
-        // There may be an end behind them, of which no other edge tells.
-        shown = here;
+        // An end may stand behind these bytes, of which no other edge tells.
+        seen = length;
     }
 }
 
-/// What has happened in one go.
+/// The course of one step.
 struct Sent {
     any: bool,
     stop: Stop,
 }
 
-/// Why it has ended.
+/// The reason for the end of a step.
 #[derive(PartialEq, Eq)]
 enum Stop {
     Done,

@@ -13,25 +13,25 @@ use crate::upstream::conn::connection::{Connection, OwnedConnection};
 use crate::upstream::conn::parking::Readiness;
 use crate::upstream::connect::dial::{Attempt, Dialed, Dialing, prepare};
 use crate::upstream::connect::resolving::{Resolution, Resolving, Tried};
-use crate::upstream::connect::tls::shake;
+use crate::upstream::connect::tls::handshake;
 use crate::upstream::endpoint::Endpoint;
 use crate::upstream::permit::Permit;
 
-/// A connection on the way.
+/// A connection that is being made.
 pub(crate) struct Connecting {
     pub(crate) endpoint: Arc<Endpoint>,
     phase: Phase,
-    /// Other addresses were tried before.
-    is_again: bool,
+    /// Whether other addresses were tried before.
+    is_retry: bool,
     pub(crate) deadline: Instant,
 }
 
 enum Phase {
     Dialing(Dialing),
-    Shaking(Handshaking),
+    Handshaking(Handshaking),
 }
 
-/// A TCP connection.
+/// A TCP connection, with a TLS handshake if the backend wants one.
 struct Handshaking {
     connection: OwnedConnection,
     peer: SocketAddr,
@@ -48,7 +48,7 @@ pub(crate) struct Established {
     pub(crate) permit: Permit,
 }
 
-/// How far it has come.
+/// The result of a step of connecting.
 pub(crate) enum Reached {
     Connected(Established),
     Pending(Connecting),
@@ -61,48 +61,48 @@ impl Connecting {
     pub(crate) fn begin(
         endpoint: &Arc<Endpoint>,
         addresses: Vec<SocketAddr>,
-        is_again: bool,
+        is_retry: bool,
         deadline: Instant,
     ) -> Result<Reached, Outcome> {
         let now = Instant::now();
         let phase = Phase::Dialing(Dialing::new(endpoint, addresses, deadline, now));
-        // On a short way it connects at once.
-        Connecting { endpoint: endpoint.clone(), phase, is_again, deadline }.advance(now)
+        // To a near backend it connects at once.
+        Connecting { endpoint: endpoint.clone(), phase, is_retry, deadline }.advance(now)
     }
 
-    /// What tells when there is news, or that the leg is hung up on. Doesn't block.
-    pub(crate) fn events(&mut self, token: &CancelToken) -> Result<Arc<dyn Readiness>, Outcome> {
-        let made = match &mut self.phase {
-            Phase::Dialing(dialing) => return dialing.events(token),
-            Phase::Shaking(made) => made,
+    /// The place where the leg parks: it is woken when it can take a step, or is hung up on. Doesn't block.
+    pub(crate) fn readiness(&mut self, token: &CancelToken) -> Result<Arc<dyn Readiness>, Outcome> {
+        let handshaking = match &mut self.phase {
+            Phase::Dialing(dialing) => return dialing.readiness(token),
+            Phase::Handshaking(handshaking) => handshaking,
         };
-        let connection = made.connection.get();
+        let connection = handshaking.connection.get();
         token.arm(connection.clone()).map_err(|_| Outcome::Cancelled)?;
         connection.set_deadline(self.deadline);
         Ok(connection.clone())
     }
 
-    /// Goes on after a wait. Doesn't block.
-    pub(crate) fn go_on(self, token: &CancelToken) -> Result<Reached, Outcome> {
+    /// Takes the next step, after a wait. Doesn't block.
+    pub(crate) fn resume(self, token: &CancelToken) -> Result<Reached, Outcome> {
         token.disarm().map_err(|_| Outcome::Cancelled)?;
         self.advance(Instant::now())
     }
 
     fn advance(self, now: Instant) -> Result<Reached, Outcome> {
-        let Connecting { endpoint, phase, is_again, deadline } = self;
-        let waits = |endpoint, phase| Ok(Reached::Pending(Connecting { endpoint, phase, is_again, deadline }));
-        let mut made = match phase {
-            Phase::Shaking(made) => made,
+        let Connecting { endpoint, phase, is_retry, deadline } = self;
+        let pending = |endpoint, phase| Ok(Reached::Pending(Connecting { endpoint, phase, is_retry, deadline }));
+        let mut handshaking = match phase {
+            Phase::Handshaking(handshaking) => handshaking,
             Phase::Dialing(dialing) => match dialing.advance(now) {
                 Dialed::Connected(attempt) => Handshaking::new(attempt, &endpoint)?,
-                Dialed::Pending(dialing) => return waits(endpoint, Phase::Dialing(dialing)),
-                Dialed::Failed(tried) => return look_again(&endpoint, tried, is_again, deadline, now),
+                Dialed::Pending(dialing) => return pending(endpoint, Phase::Dialing(dialing)),
+                Dialed::Failed(tried) => return resolve_again(&endpoint, tried, is_retry, deadline, now),
             },
         };
-        if made.shake()? {
-            return Ok(Reached::Connected(made.into_new()));
+        if handshaking.handshake()? {
+            return Ok(Reached::Connected(handshaking.into_established()));
         }
-        if now >= deadline { Err(Outcome::ConnectTimeout) } else { waits(endpoint, Phase::Shaking(made)) }
+        if now >= deadline { Err(Outcome::ConnectTimeout) } else { pending(endpoint, Phase::Handshaking(handshaking)) }
     }
 }
 
@@ -112,41 +112,41 @@ impl Handshaking {
         prepare(&socket, endpoint.idle_timeout())?;
         endpoint.resolver().prefer(peer);
         let connection = Connection::open(socket, endpoint.poller()).map_err(|_| Outcome::NoSocket)?;
-        Ok(Handshaking { connection: OwnedConnection::new(connection), peer, permit, tls: endpoint.handshake()? })
+        Ok(Handshaking { connection: OwnedConnection::new(connection), peer, permit, tls: endpoint.tls_session()? })
     }
 
-    /// Goes as far with the handshake as the socket allows: whether it is over.
-    fn shake(&mut self) -> Result<bool, Outcome> {
+    /// Shakes hands as far as the socket allows, and gives whether that is done.
+    fn handshake(&mut self) -> Result<bool, Outcome> {
         if let Some(tls) = &mut self.tls
-            && !shake(tls, self.connection.get().socket())?
+            && !handshake(tls, self.connection.get().socket())?
         {
             return Ok(false);
         }
         Ok(true)
     }
 
-    fn into_new(self) -> Established {
+    fn into_established(self) -> Established {
         let Handshaking { connection, peer, permit, tls } = self;
         if let Some(tls) = tls {
-            connection.get().stream().begin(tls);
+            connection.get().stream().start_tls(tls);
         }
-        connection.get().note_made();
+        connection.get().note_established();
         Established { connection, peer, permit }
     }
 }
 
-/// A leg that can't reach any address has the name looked up anew, and if its time isn't over, tries what is found. Once: an
+/// Has the name of a leg that can't reach any address looked up anew, and if its time isn't over, tries what is found. Once: an
 /// answer that leads nowhere either is the truth.
-fn look_again(
+fn resolve_again(
     endpoint: &Arc<Endpoint>,
     tried: Tried,
-    is_again: bool,
+    is_retry: bool,
     deadline: Instant,
     now: Instant,
 ) -> Result<Reached, Outcome> {
     match tried.outcome {
-        Outcome::Refused | Outcome::Unreachable if !is_again => {
-            Resolving::again(endpoint, deadline, tried).map(Reached::ResolvesAgain)
+        Outcome::Refused | Outcome::Unreachable if !is_retry => {
+            Resolving::retry(endpoint, deadline, tried).map(Reached::ResolvesAgain)
         }
         Outcome::ConnectTimeout => {
             endpoint.resolver().doubt(now);

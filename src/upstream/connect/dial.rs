@@ -1,5 +1,5 @@
-//! Connects to a backend: its addresses in turn, a quarter of a second apart, few at a time, and the first that connects is
-//! used (RFC 8305 §5). Its leg waits in the poller. Knows nothing of names or of what is said on the connection.
+//! Connects to a backend: to one address after the other, a quarter of a second apart, few at a time, and the first that
+//! connects is used (RFC 8305 §5). Its leg waits in the poller. Knows nothing of names or of what is said on the connection.
 
 use std::io;
 use std::net::SocketAddr;
@@ -18,30 +18,31 @@ use crate::upstream::connect::timer::Timer;
 use crate::upstream::endpoint::Endpoint;
 use crate::upstream::permit::Permit;
 
-/// RFC 8305 §5: the recommended delay between attempts.
+/// The delay between attempts that RFC 8305 §5 recommends.
 const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
-/// Attempts of one leg at once. With three, each has 750 ms before the next but two takes its place, more than it takes round
-/// the earth; the last ones have until the deadline.
+/// The most attempts of one leg at once. With three, each has 750 ms before the next but two takes its place, more than it
+/// takes round the earth; the last ones have until the deadline.
 const ATTEMPTS_MAX: usize = 3;
-/// A backend that vanished without a word is noticed on an idle connection after 15 + 3 x 5 seconds.
+/// Keepalive: a backend that vanished without a word is noticed on an idle connection after 15 + 3 x 5 seconds.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(15);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
 const KEEPALIVE_PROBES: u32 = 3;
-/// And while bytes of ours are unacknowledged, or the backend has had no room for them, so long after the idle timeout: until
-/// then a backend may take its time, and the leg's own clock is the one that gives it up.
+/// The time after the idle timeout at which the kernel ends a connection while the proxy's bytes are unacknowledged, or the
+/// backend has had no room for them: until then a backend may take its time, and the leg's own deadline is the one that gives
+/// it up.
 const USER_TIMEOUT_MARGIN: Duration = Duration::from_secs(30);
 
 /// A leg that is connecting.
 pub(crate) struct Dialing {
     endpoint: Arc<Endpoint>,
     addresses: Vec<SocketAddr>,
-    /// How many of the addresses have had their turn.
+    /// The count of addresses that have been tried.
     begun: usize,
-    /// Those under way, the oldest first.
+    /// The attempts under way, the oldest first.
     attempts: Vec<Attempt>,
-    /// For the next attempt, from one that has failed.
+    /// The permit for the next attempt, from one that has failed.
     permit: Option<Permit>,
-    /// How the last attempt that failed did so.
+    /// The outcome of the last attempt that failed.
     failure: Outcome,
     timer: Option<Arc<Timer>>,
     next_at: Instant,
@@ -50,25 +51,25 @@ pub(crate) struct Dialing {
 
 /// One socket that is connecting, or has connected. It is non-blocking for life.
 pub(crate) struct Attempt {
-    registration: Option<Watching>,
+    registration: Option<OwnedRegistration>,
     pub(crate) socket: Socket,
     pub(crate) address: SocketAddr,
     pub(crate) permit: Permit,
 }
 
-/// A socket's place in the poller, given up at the end.
-struct Watching(Registration);
+/// A socket's place in the poller, given up when this is dropped.
+struct OwnedRegistration(Registration);
 
-/// How far it has come.
+/// The result of a step of dialing.
 pub(crate) enum Dialed {
     Connected(Attempt),
     Pending(Dialing),
-    /// None of them has connected.
+    /// None of the addresses has connected.
     Failed(Tried),
 }
 
 impl Dialing {
-    /// Nothing is under way yet.
+    /// Prepares to dial; nothing is under way yet.
     pub(crate) fn new(
         endpoint: &Arc<Endpoint>,
         addresses: Vec<SocketAddr>,
@@ -88,7 +89,7 @@ impl Dialing {
         }
     }
 
-    /// Goes as far as it goes without waiting: looks at the attempts, and begins those whose turn has come. Doesn't block.
+    /// Dials as far as it goes without waiting: looks at the attempts, and begins those that are due. Doesn't block.
     pub(crate) fn advance(mut self, now: Instant) -> Dialed {
         loop {
             if let Some(connected) = self.take_connected(now) {
@@ -97,9 +98,9 @@ impl Dialing {
             if now >= self.deadline {
                 return self.fail(Outcome::ConnectTimeout);
             }
-            let is_turn = self.attempts.is_empty() || now >= self.next_at;
+            let is_due = self.attempts.is_empty() || now >= self.next_at;
             match self.addresses.get(self.begun) {
-                Some(address) if is_turn => self.begin_next(*address, now),
+                Some(address) if is_due => self.begin_next(*address, now),
                 None if self.attempts.is_empty() => {
                     let failure = self.failure.clone();
                     return self.fail(failure);
@@ -109,15 +110,16 @@ impl Dialing {
         }
     }
 
-    /// What tells when there is news, when the next attempt's turn has come, or that the leg is hung up on. Doesn't block.
-    pub(crate) fn events(&mut self, token: &CancelToken) -> Result<Arc<dyn Readiness>, Outcome> {
+    /// The place where the leg parks: it is woken when an attempt may have connected or failed, or the next is due, or the leg
+    /// is hung up on. Doesn't block.
+    pub(crate) fn readiness(&mut self, token: &CancelToken) -> Result<Arc<dyn Readiness>, Outcome> {
         let is_last = self.begun == self.addresses.len();
         let until = if is_last { self.deadline } else { self.deadline.min(self.next_at) };
         let poller = self.endpoint.poller().clone();
         let timer = self.timer.get_or_insert_with(|| Timer::new(&poller, until)).clone();
-        timer.set(until);
+        timer.set_deadline(until);
         for attempt in &mut self.attempts {
-            attempt.watch_for(&timer, &poller)?;
+            attempt.register(&timer, &poller)?;
         }
         timer.arm(token)
     }
@@ -138,7 +140,8 @@ impl Dialing {
         }
     }
 
-    /// Each attempt is counted as a line is. If there may be no more of them, the oldest gives way.
+    /// Takes a permit for the next attempt: each counts as a connection. If there may be no more of them, the oldest attempt
+    /// ends.
     fn next_permit(&mut self) -> Result<Permit, Outcome> {
         if let Some(permit) = self.permit.take() {
             return Ok(permit);
@@ -152,7 +155,7 @@ impl Dialing {
         Ok(self.attempts.remove(0).permit)
     }
 
-    /// One that has connected. Those that have failed are dropped; then the next needn't wait.
+    /// Takes an attempt that has connected. Those that have failed are dropped; then the next is due at once.
     fn take_connected(&mut self, now: Instant) -> Option<Attempt> {
         let mut at = 0;
         while let Some(attempt) = self.attempts.get(at) {
@@ -188,26 +191,27 @@ impl Drop for Dialing {
 }
 
 impl Attempt {
-    fn watch_for(&mut self, timer: &Arc<Timer>, poller: &Poller) -> Result<(), Outcome> {
+    fn register(&mut self, timer: &Arc<Timer>, poller: &Poller) -> Result<(), Outcome> {
         if self.registration.is_none() {
-            let Watching(registration) = self.registration.insert(Watching(poller.reserve_upstream()));
+            let OwnedRegistration(registration) =
+                self.registration.insert(OwnedRegistration(poller.reserve_upstream()));
             registration.start(timer.clone());
             registration.watch(&self.socket).map_err(|_| Outcome::NoSocket)?;
         }
         Ok(())
     }
 
-    /// What has connected: the poller gives no more turns for it.
+    /// Takes the connected socket out of the poller, which gives no more events for it.
     pub(crate) fn into_connected(self) -> (Socket, SocketAddr, Permit) {
         let Attempt { registration, socket, address, permit } = self;
-        if let Some(Watching(registration)) = &registration {
+        if let Some(OwnedRegistration(registration)) = &registration {
             registration.unwatch(&socket);
         }
         (socket, address, permit)
     }
 }
 
-impl Drop for Watching {
+impl Drop for OwnedRegistration {
     fn drop(&mut self) {
         self.0.end();
     }
@@ -233,12 +237,13 @@ fn is_connected(socket: &Socket) -> Result<bool, Outcome> {
     }
 }
 
-/// Bytes that a connection takes beyond those that its backend has room for: a backend that never reads mustn't fill the
-/// kernel's memory, which all connections of a host share. Those on their way don't count, so a long way is filled all the same.
+/// The most bytes that a connection takes beyond those that its backend has room for: a backend that never reads mustn't fill
+/// the kernel's memory, which all connections of a host share. Those on their way don't count, so a long way is filled all the
+/// same.
 const UNSENT_BYTES_MAX: u32 = 64 * 1024;
 
-/// Makes a connection one that notices when its backend vanishes, and that takes no more than it can send soon. Not before it
-/// has connected: the leg's own timeout bounds that.
+/// Has a connection notice when its backend vanishes, and take no more than it can send soon. Called once it has connected:
+/// until then the leg's own timeout bounds it.
 pub(crate) fn prepare(socket: &Socket, idle_timeout: Duration) -> Result<(), Outcome> {
     let keepalive =
         TcpKeepalive::new().with_time(KEEPALIVE_IDLE).with_interval(KEEPALIVE_INTERVAL).with_retries(KEEPALIVE_PROBES);
@@ -250,15 +255,15 @@ pub(crate) fn prepare(socket: &Socket, idle_timeout: Duration) -> Result<(), Out
     set.map_err(|error| outcome_of(&error))
 }
 
-/// Lets the backend leave bytes of ours unread for as long as it likes: Linux would end the connection when the time that
-/// [`prepare`] sets is over, even if bytes come the other way meanwhile. Whether anything moves is for the tunnel to judge;
-/// a backend that vanished is noticed by the probes, as long as nothing is unacknowledged.
-pub(crate) fn be_patient(socket: &Socket) {
-    // An error means that it is gone already.
+/// Lets the backend leave the proxy's bytes unread for as long as it likes: Linux would end the connection when the time that
+/// [`prepare`] sets is over, even if bytes come the other way meanwhile. Whether anything moves is for the tunnel to judge; a
+/// backend that vanished is noticed by the probes, as long as nothing is unacknowledged.
+pub(crate) fn clear_user_timeout(socket: &Socket) {
+    // An error means that the connection is gone already.
     let _ = socket.set_tcp_user_timeout(None);
 }
 
-/// What a failed system call on the way to a backend means.
+/// Turns an error of a system call on the way to a backend into the outcome of its leg.
 fn outcome_of(error: &io::Error) -> Outcome {
     match error.raw_os_error().map(Errno::from_raw_os_error) {
         Some(Errno::CONNREFUSED) => Outcome::Refused,
@@ -286,7 +291,8 @@ mod tests {
         Instant::now() + Duration::from_secs(10)
     }
 
-    /// A backend to which there may be so many connections, and a poller for its legs. The backend itself isn't asked for.
+    /// A backend to which there may be `connections_max` connections, and a poller for its legs. The backend itself isn't
+    /// connected to.
     fn endpoint(connections_max: usize) -> (Arc<Endpoint>, Arc<Upstream>) {
         let (poller, waiter) = Poller::new().expect("a poller");
         thread::spawn(move || waiter.run());
@@ -308,7 +314,7 @@ mod tests {
                 }
                 Dialed::Failed(Tried { outcome, .. }) => return Err(outcome),
                 Dialed::Pending(mut dialing) => {
-                    wait_for(&dialing.events(token)?);
+                    wait_for(&dialing.readiness(token)?);
                     dialing
                 }
             };
@@ -316,7 +322,7 @@ mod tests {
         }
     }
 
-    /// A port that drops SYNs: nobody accepts and the backlog is full.
+    /// A port that drops SYNs: nothing is accepted and the backlog is full.
     fn full_backlog() -> (Socket, Vec<TcpStream>, SocketAddr) {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
         socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("a port");
@@ -349,7 +355,7 @@ mod tests {
             let user_timeout = socket.tcp_user_timeout().expect("an option");
             assert_eq!(user_timeout, Some(idle_timeout + Duration::from_secs(30)), "{idle_timeout:?}");
         }
-        be_patient(&socket);
+        clear_user_timeout(&socket);
         assert_eq!(socket.tcp_user_timeout().expect("an option"), None, "in a tunnel there is none");
     }
 
@@ -392,7 +398,7 @@ mod tests {
 
     /// Was seen as: a name with 20 dead addresses took 20,000 descriptors, none of them counted.
     #[test]
-    fn few_attempts_of_a_leg_run_at_once_and_each_counts_as_a_line() {
+    fn few_attempts_of_a_leg_run_at_once_and_each_counts_as_a_connection() {
         let (_listener, open, _) = open_and_closed_port();
         let (_socket, _waiting, silent) = full_backlog();
         for (connections_max, attempts_max) in [(100, ATTEMPTS_MAX), (2, 1)] {
@@ -401,21 +407,21 @@ mod tests {
             let mut now = Instant::now();
             let mut dialing = Dialing::new(&endpoint, addresses, now + Duration::from_secs(60), now);
             for round in 1..=20 {
-                let Dialed::Pending(waiting) = dialing.advance(now) else { panic!("round {round}") };
-                let count = upstream.pool.load(Ordering::Relaxed);
-                assert_eq!((waiting.begun, waiting.attempts.len(), count), (round, count, round.min(attempts_max)));
-                dialing = waiting;
+                let Dialed::Pending(pending) = dialing.advance(now) else { panic!("round {round}") };
+                let count = upstream.connections.load(Ordering::Relaxed);
+                assert_eq!((pending.begun, pending.attempts.len(), count), (round, count, round.min(attempts_max)));
+                dialing = pending;
                 now += ATTEMPT_DELAY;
             }
             let Dialed::Connected(connected) = dialing.advance(now) else { panic!("the last one connects") };
-            assert_eq!((connected.address, upstream.pool.load(Ordering::Relaxed)), (open, 1));
+            assert_eq!((connected.address, upstream.connections.load(Ordering::Relaxed)), (open, 1));
             drop(connected);
-            assert_eq!(upstream.pool.load(Ordering::Relaxed), 0);
+            assert_eq!(upstream.connections.load(Ordering::Relaxed), 0);
         }
     }
 
     #[test]
-    fn a_leg_for_which_there_may_be_no_line_dials_nothing() {
+    fn a_leg_for_which_there_may_be_no_connection_dials_nothing() {
         let (_listener, open, _) = open_and_closed_port();
         let (endpoint, _) = endpoint(0);
         let now = Instant::now();

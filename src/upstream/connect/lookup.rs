@@ -1,4 +1,4 @@
-//! How names are looked up: each on a thread of its own, of which there are only so many. Knows nothing of how long an answer counts.
+//! Lookups of names: each on a thread of its own, up to a bound. Knows nothing of how long an answer counts.
 
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -8,9 +8,10 @@ use std::thread;
 
 use crate::message::ADDRESSES_MAX;
 
-/// getaddrinfo needs no more, and two megabytes per lookup would fail on small hosts.
+/// The stack of a lookup's thread: getaddrinfo needs no more, and two megabytes per lookup would fail on small hosts.
 const LOOKUP_STACK_BYTES: usize = 256 * 1024;
-/// One for each backend of the longest list, and as many that still hang for one that was replaced.
+/// The most lookups at once: one for each backend of the longest list, and as many that still hang for a list that was
+/// replaced.
 pub(crate) const LOOKUPS_MAX: usize = 2 * ADDRESSES_MAX;
 
 /// Looks names up; blocks as long as it takes.
@@ -29,7 +30,7 @@ impl Lookup for SystemLookup {
     }
 }
 
-/// How names are looked up: each on a thread, of which there are only so many. Clones share them.
+/// Looks names up on threads, up to a bound that all clones share.
 #[derive(Clone)]
 pub(crate) struct Lookups {
     by: Arc<dyn Lookup>,
@@ -44,7 +45,7 @@ impl Lookups {
         Lookups { by: lookup, running: Arc::default() }
     }
 
-    /// Has a thread look something up; an error says why it can't.
+    /// Starts a thread for a lookup; an error says why it can't.
     pub(crate) fn begin(&self, work: impl FnOnce(&dyn Lookup) + Send + 'static) -> Result<(), String> {
         let (running, lookup) = (Running(self.running.clone()), self.by.clone());
         if self.running.fetch_add(1, Ordering::Relaxed) >= LOOKUPS_MAX {

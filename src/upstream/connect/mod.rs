@@ -1,5 +1,5 @@
-//! From a backend's name to a connection: looking it up, dialing its addresses, shaking hands. A leg that has to wait does so in
-//! the poller. Knows nothing of what is said on the connection.
+//! From a backend's name to a connection: resolving, dialing, shaking hands. A leg that has to wait does so in the poller.
+//! Knows nothing of what is said on the connection.
 
 pub(crate) mod connecting;
 pub(crate) mod dial;

@@ -1,5 +1,5 @@
-//! The addresses of a backend's name: looked up on a thread of its own, kept for a while, refreshed in the background.
-//! Knows nothing of connections.
+//! The addresses of a backend's name: looked up on a thread of its own, kept for a while, refreshed in the background. Knows
+//! nothing of connections.
 
 use crate::runtime::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::fmt;
@@ -11,19 +11,19 @@ use std::time::{Duration, Instant};
 use crate::message::Outcome;
 use crate::upstream::connect::lookup::Lookups;
 
-/// How long a leg waits for a fresh answer when an old one is in hand.
-const PATIENCE: Duration = Duration::from_millis(250);
-/// How long a failed lookup counts when there is no old answer.
+/// The longest that a leg waits for a fresh answer when an old one is in hand.
+const STALE_WAIT_MAX: Duration = Duration::from_millis(250);
+/// The time for which a failed lookup counts when there is no old answer.
 const FAILURE_TTL: Duration = Duration::from_millis(250);
-/// How long a failed lookup isn't tried again when an old answer is in hand.
-const REST: Duration = Duration::from_secs(5);
-/// How far apart lookups are at least that legs ask for whose addresses are all bad, and how long such a leg waits for one: a
+/// The time for which a failed lookup isn't tried again when an old answer is in hand.
+const FAILURE_REST: Duration = Duration::from_secs(5);
+/// The shortest time between lookups for legs whose addresses are all bad, and the longest that such a leg waits for one: a
 /// name that was pointed elsewhere just now is followed at once, and one whose backend is down costs its resolver little.
-const AGAIN: Duration = Duration::from_secs(1);
-/// An answer that is younger isn't refreshed for requests on connections that exist: they would have it looked up without end
-/// if its time is next to nothing.
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
+/// The youngest age at which an answer is refreshed for requests on connections that exist: younger ones would have it looked
+/// up without end if its time is next to nothing.
 const REFRESH_AGE_MIN: Duration = Duration::from_millis(250);
-/// More addresses of an answer are left out: a leg has no time to try them.
+/// The most addresses that are kept of an answer: a leg has no time to try more.
 const ADDRESSES_MAX: usize = 64;
 
 /// The addresses of one backend.
@@ -38,7 +38,7 @@ struct Name {
     host: String,
     port: u16,
     lookups: Lookups,
-    /// How long an answer counts: the system doesn't tell the records' own time.
+    /// The time for which an answer counts: the system doesn't tell the records' own time.
     ttl: Duration,
     state: Mutex<State>,
     /// Called on the lookup's thread when an address isn't the name's any more.
@@ -51,21 +51,21 @@ struct State {
     /// The address that connected last: it is tried first, also after a new lookup.
     good: Option<SocketAddr>,
     /// Since when a lookup is under way.
-    looking_since: Option<Instant>,
-    /// When a lookup was begun last because all addresses were bad.
-    again: Option<Instant>,
-    /// A lookup has failed: why, and when.
+    lookup_since: Option<Instant>,
+    /// The time of the last lookup that was begun because all addresses were bad.
+    retried_at: Option<Instant>,
+    /// The last lookup's failure: its reason, and when.
     failed: Option<(String, Instant)>,
-    /// Legs that wait for an answer.
-    waiters: Vec<Weak<dyn News>>,
+    /// The legs that wait for an answer.
+    waiters: Vec<Weak<dyn LookupListener>>,
 }
 
 type Answer = Result<Vec<SocketAddr>, String>;
 
-/// Who waits for the end of a lookup.
-pub(crate) trait News: Send + Sync {
-    /// There is one. Doesn't block.
-    fn tell(&self);
+/// A leg that waits for the end of a lookup.
+pub(crate) trait LookupListener: Send + Sync {
+    /// Wakes the leg: a lookup has ended. Doesn't block.
+    fn on_lookup_end(&self);
 }
 
 struct Known {
@@ -74,7 +74,7 @@ struct Known {
 }
 
 impl Resolver {
-    /// Addresses by `lookups`. Calls `moved` on its thread when a new answer lacks an address of the old one.
+    /// Looks addresses up by `lookups`. Calls `moved` on the lookup's thread when a new answer lacks an address of the old one.
     pub(crate) fn new(
         host: &str,
         port: u16,
@@ -89,10 +89,10 @@ impl Resolver {
         Resolver(Kind::Name(Arc::new(Name { host, port, lookups, ttl, state, moved })))
     }
 
-    /// The addresses, the likeliest first. If they must be waited for, there are none, and `waiter` makes whoever is told when
-    /// there is news; then it asks again, as one that has `asked` before. With an old answer in hand it needn't wait for
-    /// longer than it is told. Doesn't block.
-    pub(crate) fn addresses<N: News + 'static>(
+    /// The addresses, the likeliest first. If they must be waited for, there are none, and `waiter` makes the listener that
+    /// hears of the lookup's end; then the leg asks again, with the time when it `asked` first. With an old answer in hand it
+    /// waits no longer than `waiter` is told. Doesn't block.
+    pub(crate) fn addresses<N: LookupListener + 'static>(
         &self,
         asked: Instant,
         now: Instant,
@@ -101,14 +101,14 @@ impl Resolver {
         match &self.0 {
             Kind::Literal(address) => Ok(address.to_vec()),
             Kind::Name(name) => {
-                name.addresses(asked, now, |patience| Arc::downgrade(&waiter(patience)) as Weak<dyn News>)
+                name.addresses(asked, now, |wait_max| Arc::downgrade(&waiter(wait_max)) as Weak<dyn LookupListener>)
             }
         }
     }
 
     /// Addresses besides those that a leg has `tried` in vain, looked up anew if need be. `None` if there are none, or it isn't
     /// known soon; if they must be waited for, there are none yet, as with [`Resolver::addresses`]. Doesn't block.
-    pub(crate) fn others<N: News + 'static>(
+    pub(crate) fn others<N: LookupListener + 'static>(
         &self,
         tried: &[SocketAddr],
         asked: Instant,
@@ -116,18 +116,18 @@ impl Resolver {
         waiter: impl FnOnce(Option<Duration>) -> Arc<N>,
     ) -> Option<Vec<SocketAddr>> {
         let Kind::Name(name) = &self.0 else { return None };
-        name.others(tried, asked, now, |patience| Arc::downgrade(&waiter(Some(patience))) as Weak<dyn News>)
+        name.others(tried, asked, now, |wait_max| Arc::downgrade(&waiter(Some(wait_max))) as Weak<dyn LookupListener>)
     }
 
-    /// No address has answered in time: the name is looked up anew in the background. Doesn't block.
+    /// Has the name looked up anew in the background, since no address has answered in time. Doesn't block.
     pub(crate) fn doubt(&self, now: Instant) {
         if let Kind::Name(name) = &self.0 {
-            name.begin_if(now, |state| state.may_look_again(now));
+            name.begin_if(now, |state| state.try_retry(now));
         }
     }
 
-    /// A connection is used again, so that nothing else asks for addresses: the name is looked up in the background if the
-    /// answer's time is nearly over. Doesn't block.
+    /// Has the name looked up in the background if the answer's time is nearly over: a connection is used again, so that
+    /// nothing else asks for addresses. Doesn't block.
     pub(crate) fn refresh(&self, now: Instant) {
         if let Kind::Name(name) = &self.0 {
             name.begin_if(now, |state| state.wants_refresh(name.ttl, now));
@@ -140,7 +140,7 @@ impl Resolver {
         name.state().known.as_ref().is_none_or(|known| known.addresses.contains(&address))
     }
 
-    /// This address connected: it is tried first from now on.
+    /// Has this address tried first from now on: it has connected.
     pub(crate) fn prefer(&self, good: SocketAddr) {
         if let Kind::Name(name) = &self.0 {
             let mut state = name.state();
@@ -167,24 +167,24 @@ impl Name {
         self: &Arc<Name>,
         asked: Instant,
         now: Instant,
-        waiter: impl FnOnce(Option<Duration>) -> Weak<dyn News>,
+        waiter: impl FnOnce(Option<Duration>) -> Weak<dyn LookupListener>,
     ) -> Result<Vec<SocketAddr>, Outcome> {
         let mut state = self.state();
         if let Some(reason) = state.recent_failure(asked, now) {
             return Err(Outcome::Dns(reason));
         }
         let must_wait = state.must_wait(self.ttl, asked, now);
-        let begins = state.wants_lookup(self.ttl, now) && (must_wait || !state.is_answered(asked));
-        if begins {
-            state.looking_since = Some(now);
+        let is_begun = state.wants_lookup(self.ttl, now) && (must_wait || !state.is_answered(asked));
+        if is_begun {
+            state.lookup_since = Some(now);
         }
         let mut addresses = state.known_addresses();
         if must_wait {
-            let waiter = waiter(addresses.take().map(|_| PATIENCE));
-            state.wait(waiter);
+            let waiter = waiter(addresses.take().map(|_| STALE_WAIT_MAX));
+            state.add_waiter(waiter);
         }
         drop(state);
-        if begins {
+        if is_begun {
             self.begin_lookup();
         }
         Ok(addresses.unwrap_or_default())
@@ -195,27 +195,27 @@ impl Name {
         tried: &[SocketAddr],
         asked: Instant,
         now: Instant,
-        waiter: impl FnOnce(Duration) -> Weak<dyn News>,
+        waiter: impl FnOnce(Duration) -> Weak<dyn LookupListener>,
     ) -> Option<Vec<SocketAddr>> {
         let mut state = self.state();
         let untried = state.untried(tried);
         if !untried.is_empty() {
             return Some(untried);
         }
-        if state.has_news_since(asked) {
+        if state.has_result_since(asked) {
             return None;
         }
-        let begins = state.may_look_again(now);
-        if begins {
-            state.looking_since = Some(now);
+        let is_begun = state.try_retry(now);
+        if is_begun {
+            state.lookup_since = Some(now);
         }
-        let until = state.looking_since? + AGAIN;
+        let until = state.lookup_since? + RETRY_INTERVAL;
         if now >= until {
             return None;
         }
-        state.wait(waiter(until.saturating_duration_since(asked)));
+        state.add_waiter(waiter(until.saturating_duration_since(asked)));
         drop(state);
-        if begins {
+        if is_begun {
             self.begin_lookup();
         }
         Some(Vec::new())
@@ -225,13 +225,13 @@ impl Name {
     fn begin_if(self: &Arc<Name>, now: Instant, is_wanted: impl FnOnce(&mut State) -> bool) {
         let mut state = self.state();
         if is_wanted(&mut state) {
-            state.looking_since = Some(now);
+            state.lookup_since = Some(now);
             drop(state);
             self.begin_lookup();
         }
     }
 
-    /// At most one lookup runs per backend, however long it hangs.
+    /// Begins a lookup. At most one runs per backend, however long it hangs.
     fn begin_lookup(self: &Arc<Name>) {
         let name = self.clone();
         let begun = self.lookups.begin(move |lookup| {
@@ -244,7 +244,7 @@ impl Name {
         }
     }
 
-    /// A lookup has ended: whoever waits is told. A failed one leaves the old answer in force.
+    /// Takes in the end of a lookup, and wakes the legs that wait for it. A failed one leaves the old answer in force.
     fn learn(&self, found: Answer) {
         let found = found.and_then(|addresses| {
             if addresses.is_empty() { Err("it has no addresses".to_owned()) } else { Ok(interleaved(addresses)) }
@@ -256,14 +256,14 @@ impl Name {
         if has_moved {
             (self.moved)();
         }
-        waiters.iter().filter_map(Weak::upgrade).for_each(|waiter| waiter.tell());
+        waiters.iter().filter_map(Weak::upgrade).for_each(|waiter| waiter.on_lookup_end());
     }
 }
 
 impl State {
-    /// Whether an address of the old answer isn't in the new one.
+    /// Takes in the end of a lookup, and gives whether an address of the old answer isn't in the new one.
     fn learn(&mut self, found: Answer, now: Instant) -> bool {
-        self.looking_since = None;
+        self.lookup_since = None;
         let mut addresses = match found {
             Ok(addresses) => addresses,
             Err(reason) => {
@@ -282,7 +282,7 @@ impl State {
         has_moved
     }
 
-    fn wait(&mut self, waiter: Weak<dyn News>) {
+    fn add_waiter(&mut self, waiter: Weak<dyn LookupListener>) {
         // While a lookup hangs, legs come and go.
         self.waiters.retain(|waiter| waiter.strong_count() > 0);
         self.waiters.push(waiter);
@@ -292,25 +292,26 @@ impl State {
         self.known.as_ref().map(|known| now.saturating_duration_since(known.since))
     }
 
-    /// Nothing is known, or the answer is so old that it is looked up anew in the background, so that nobody waits.
+    /// Whether nothing is known, or the answer is so old that it is looked up anew in the background, so that no leg has to
+    /// wait.
     fn wants_lookup(&self, ttl: Duration, now: Instant) -> bool {
         let is_due = self.age(now).is_none_or(|age| age >= ttl * 2 / 3 && !self.is_resting(now));
-        is_due && self.looking_since.is_none()
+        is_due && self.lookup_since.is_none()
     }
 
-    /// The answer's time is nearly over, and requests go out on connections that exist.
+    /// Whether the answer's time is nearly over for requests on connections that exist.
     fn wants_refresh(&self, ttl: Duration, now: Instant) -> bool {
         self.age(now).is_some_and(|age| age >= REFRESH_AGE_MIN) && self.wants_lookup(ttl, now)
     }
 
-    /// All addresses are bad: a lookup may begin, however young the answer is or how lately a lookup has failed. The
-    /// next may not for a while.
-    fn may_look_again(&mut self, now: Instant) -> bool {
-        let may = self.looking_since.is_none() && self.again.is_none_or(|at| now >= at + AGAIN);
-        if may {
-            self.again = Some(now);
+    /// Allows a lookup for a leg whose addresses are all bad, however young the answer is or how lately a lookup has failed.
+    /// The next is allowed only after a while.
+    fn try_retry(&mut self, now: Instant) -> bool {
+        let is_due = self.lookup_since.is_none() && self.retried_at.is_none_or(|at| now >= at + RETRY_INTERVAL);
+        if is_due {
+            self.retried_at = Some(now);
         }
-        may
+        is_due
     }
 
     fn untried(&self, tried: &[SocketAddr]) -> Vec<SocketAddr> {
@@ -319,28 +320,28 @@ impl State {
     }
 
     /// Whether a lookup has ended since the leg asked.
-    fn has_news_since(&self, asked: Instant) -> bool {
+    fn has_result_since(&self, asked: Instant) -> bool {
         self.is_answered(asked) || self.failed.as_ref().is_some_and(|(_, at)| *at > asked)
     }
 
-    /// Whether an answer has come since somebody asked.
+    /// Whether an answer was received after the leg asked.
     fn is_answered(&self, asked: Instant) -> bool {
         self.known.as_ref().is_some_and(|known| known.since > asked)
     }
 
-    /// The answer's time is over, and the lookup hasn't shown yet that it takes long or fails.
+    /// Whether the answer's time is over, and the lookup hasn't shown yet that it takes long or fails.
     fn must_wait(&self, ttl: Duration, asked: Instant, now: Instant) -> bool {
-        let is_slow = self.looking_since.is_some_and(|since| now.saturating_duration_since(since) >= PATIENCE);
-        let has_patience = now < asked + PATIENCE && !self.is_answered(asked);
-        self.age(now).is_none_or(|age| age >= ttl && has_patience && !is_slow && !self.is_resting(now))
+        let is_slow = self.lookup_since.is_some_and(|since| now.saturating_duration_since(since) >= STALE_WAIT_MAX);
+        let has_time = now < asked + STALE_WAIT_MAX && !self.is_answered(asked);
+        self.age(now).is_none_or(|age| age >= ttl && has_time && !is_slow && !self.is_resting(now))
     }
 
     fn is_resting(&self, now: Instant) -> bool {
-        self.failed.as_ref().is_some_and(|(_, at)| now < *at + REST)
+        self.failed.as_ref().is_some_and(|(_, at)| now < *at + FAILURE_REST)
     }
 
-    /// Why the name has no addresses, if that was found out just now or since somebody asked: until then nobody waits to hear
-    /// it again.
+    /// The reason why the name has no addresses, if that was found out just now or after the leg asked: until then no leg waits
+    /// for the same failure again.
     fn recent_failure(&self, asked: Instant, now: Instant) -> Option<String> {
         let (reason, at) = self.failed.as_ref().filter(|_| self.known.is_none())?;
         (*at > asked || now < *at + FAILURE_TTL).then(|| reason.clone())
@@ -357,7 +358,7 @@ fn put_first(good: SocketAddr, addresses: &mut [SocketAddr]) {
     }
 }
 
-/// IPv6 and IPv4 by turns, beginning with the system's first choice (RFC 8305 §4).
+/// Mixes IPv6 and IPv4, one after the other, beginning with the system's first choice (RFC 8305 §4).
 fn interleaved(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
     let first_is_v6 = addresses.first().is_some_and(SocketAddr::is_ipv6);
     let count = addresses.len();
@@ -404,8 +405,8 @@ mod tests {
 
     struct Bell(Sender<()>);
 
-    impl News for Bell {
-        fn tell(&self) {
+    impl LookupListener for Bell {
+        fn on_lookup_end(&self) {
             self.0.send(()).expect("the test listens");
         }
     }
@@ -415,15 +416,15 @@ mod tests {
         let (asked, (ring, told)) = (now, unbounded());
         loop {
             let mut waits = None;
-            let known = resolver.addresses(asked, now, |patience| {
+            let known = resolver.addresses(asked, now, |wait_max| {
                 let bell = Arc::new(Bell(ring.clone()));
-                waits = Some((bell.clone(), patience));
+                waits = Some((bell.clone(), wait_max));
                 bell
             })?;
-            let Some((_bell, patience)) = waits else { return Ok(known) };
+            let Some((_bell, wait_max)) = waits else { return Ok(known) };
             let began = Instant::now();
-            let told = told.recv_timeout(patience.unwrap_or(Duration::from_secs(10)));
-            assert!(told.is_ok() || patience.is_some(), "nobody tells");
+            let told = told.recv_timeout(wait_max.unwrap_or(Duration::from_secs(10)));
+            assert!(told.is_ok() || wait_max.is_some(), "the lookup's end is told");
             now += began.elapsed();
         }
     }
@@ -468,7 +469,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_is_looked_up_anew_before_its_answer_is_old_and_nobody_waits_for_that() {
+    fn a_name_is_looked_up_anew_before_its_answer_is_old_and_no_leg_waits_for_that() {
         let then = Instant::now();
         let known = |addresses| Some(Known { addresses, since: then });
         let rows = [
@@ -477,14 +478,14 @@ mod tests {
             ("older, looked up", TTL * 2 / 3, Some(TTL * 2 / 3), None, false, false),
             ("old", TTL, None, None, true, true),
             ("old, just being looked up", TTL, Some(TTL), None, false, true),
-            ("old, the lookup hangs", TTL + PATIENCE, Some(TTL), None, false, false),
+            ("old, the lookup hangs", TTL + STALE_WAIT_MAX, Some(TTL), None, false, false),
             ("old, the lookup failed", TTL, None, Some(TTL), false, false),
-            ("old, the lookup failed some time ago", TTL + REST, None, Some(TTL), true, true),
+            ("old, the lookup failed some time ago", TTL + FAILURE_REST, None, Some(TTL), true, true),
         ];
-        for (name, age, looking_since, failed_at, wants, waits) in rows {
+        for (name, age, lookup_since, failed_at, wants, waits) in rows {
             let state = State {
                 known: known(addresses(&["1.1.1.1:80"])),
-                looking_since: looking_since.map(|since| then + since),
+                lookup_since: lookup_since.map(|since| then + since),
                 failed: failed_at.map(|at| (String::new(), then + at)),
                 ..State::default()
             };
@@ -548,7 +549,7 @@ mod tests {
             let waits = resolver.addresses(Instant::now(), Instant::now(), |_| Arc::new(Bell(bell.clone())));
             assert_eq!(waits, Ok(Vec::new()));
         }
-        let Err(Outcome::Dns(reason)) = ask_now(last) else { panic!("it has its turn") };
+        let Err(Outcome::Dns(reason)) = ask_now(last) else { panic!("it is looked up") };
         assert_eq!(reason, "128 other lookups hang");
         for _ in first {
             answers.send(Ok(addresses(&["1.1.1.1:80"]))).expect("a lookup listens");
@@ -563,7 +564,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_counts_for_those_who_waited_for_it_however_short_its_time() {
+    fn an_answer_counts_for_legs_that_waited_for_it_however_short_its_time() {
         let (answers, resolver) = scripted_for(Duration::ZERO);
         for number in 1..=3 {
             let found = addresses(&[&format!("1.1.1.{number}:80")]);
@@ -584,7 +585,7 @@ mod tests {
         assert_eq!(name.state().waiters.len(), 1, "the last one is forgotten when another comes");
     }
 
-    /// What a leg hears whose `tried` addresses are all bad: none, or how many others, or nothing yet.
+    /// The reply to a leg whose `tried` addresses are all bad: `None`, or the count of others, or zero while it must wait.
     fn others(resolver: &Resolver, tried: &[&str], now: Instant) -> Option<usize> {
         let (ring, _told) = unbounded();
         resolver.others(&addresses(tried), now, now, |_| Arc::new(Bell(ring))).map(|found| found.len())
@@ -595,7 +596,7 @@ mod tests {
         name
     }
 
-    /// Knows this answer since then, and answers as the sender says.
+    /// A resolver that has known this answer since then, and that answers as the sender says.
     fn knowing(texts: &[&str], since: Instant) -> (Sender<io::Result<Vec<SocketAddr>>>, Resolver) {
         let (answers, resolver) = scripted();
         name_of(&resolver).state().known = Some(Known { addresses: addresses(texts), since });
@@ -603,7 +604,7 @@ mod tests {
     }
 
     fn is_looked_up(resolver: &Resolver) -> bool {
-        name_of(resolver).state().looking_since.is_some()
+        name_of(resolver).state().lookup_since.is_some()
     }
 
     /// Was seen as: 36 requests failed as refused while the name had long pointed elsewhere.
@@ -616,11 +617,11 @@ mod tests {
         assert!(!is_looked_up(&resolver));
         assert_eq!(others(&resolver, &all, now), Some(0), "however young the answer is");
         assert!(is_looked_up(&resolver));
-        assert_eq!(others(&resolver, &all, now + AGAIN / 2), Some(0), "another leg waits for the same lookup");
-        assert_eq!(others(&resolver, &all, now + AGAIN), None, "but no longer than a second");
+        assert_eq!(others(&resolver, &all, now + RETRY_INTERVAL / 2), Some(0), "another leg waits for the same lookup");
+        assert_eq!(others(&resolver, &all, now + RETRY_INTERVAL), None, "but no longer than a second");
         name_of(&resolver).learn(Ok(addresses(&all)));
-        assert_eq!(others(&resolver, &all, now + AGAIN * 9 / 10), None, "it was looked up just now");
-        let later = now + AGAIN;
+        assert_eq!(others(&resolver, &all, now + RETRY_INTERVAL * 9 / 10), None, "it was looked up just now");
+        let later = now + RETRY_INTERVAL;
         assert_eq!(others(&resolver, &all, later), Some(0));
         name_of(&resolver).learn(Ok(addresses(&["3.3.3.3:80"])));
         assert_eq!(others(&resolver, &all, later), Some(1));

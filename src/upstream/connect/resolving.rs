@@ -7,7 +7,7 @@ use std::time::Instant;
 use crate::message::Outcome;
 use crate::runtime::cancel::CancelToken;
 use crate::upstream::conn::parking::Readiness;
-use crate::upstream::connect::resolve::News;
+use crate::upstream::connect::resolve::LookupListener;
 use crate::upstream::connect::timer::Timer;
 use crate::upstream::endpoint::Endpoint;
 
@@ -20,30 +20,31 @@ pub(crate) struct Resolving {
     tried: Option<Tried>,
 }
 
-/// The addresses that a leg has tried in vain, and what became of it.
+/// The addresses that a leg has tried in vain, and the outcome of that.
 pub(crate) struct Tried {
     pub(crate) addresses: Vec<SocketAddr>,
     pub(crate) outcome: Outcome,
 }
 
-/// How far it has come.
+/// The result of a step of resolving.
 pub(crate) enum Resolution {
     Found {
         addresses: Vec<SocketAddr>,
-        /// Others were tried before.
-        is_again: bool,
+        /// Whether others were tried before.
+        is_retry: bool,
     },
     Pending(Resolving),
 }
 
 impl Resolving {
-    /// The addresses of the lines' backend, if they are known. Doesn't block.
+    /// Gives the backend's addresses, if they are known. Doesn't block.
     pub(crate) fn begin(endpoint: &Arc<Endpoint>, deadline: Instant) -> Result<Resolution, Outcome> {
         Resolving::ask(endpoint, Instant::now(), deadline, None)
     }
 
-    /// Addresses besides those that the leg has tried in vain: its outcome if there are none. Doesn't block.
-    pub(crate) fn again(endpoint: &Arc<Endpoint>, deadline: Instant, tried: Tried) -> Result<Resolution, Outcome> {
+    /// Gives addresses besides those that the leg has tried in vain; the error is their outcome if there are none. Doesn't
+    /// block.
+    pub(crate) fn retry(endpoint: &Arc<Endpoint>, deadline: Instant, tried: Tried) -> Result<Resolution, Outcome> {
         Resolving::ask(endpoint, Instant::now(), deadline, Some(tried))
     }
 
@@ -53,10 +54,10 @@ impl Resolving {
         deadline: Instant,
         tried: Option<Tried>,
     ) -> Result<Resolution, Outcome> {
-        let (now, mut waits) = (Instant::now(), None);
-        let waiter = |patience: Option<_>| {
-            let until = patience.map_or(deadline, |patience| deadline.min(asked + patience));
-            waits.insert(Timer::new(endpoint.poller(), until)).clone()
+        let (now, mut timer) = (Instant::now(), None);
+        let waiter = |wait_max: Option<_>| {
+            let until = wait_max.map_or(deadline, |wait_max| deadline.min(asked + wait_max));
+            timer.insert(Timer::new(endpoint.poller(), until)).clone()
         };
         let found = match &tried {
             None => endpoint.resolver().addresses(asked, now, waiter)?,
@@ -65,25 +66,25 @@ impl Resolving {
                 others.ok_or_else(|| tried.outcome.clone())?
             }
         };
-        let Some(timer) = waits else { return Ok(Resolution::Found { addresses: found, is_again: tried.is_some() }) };
+        let Some(timer) = timer else { return Ok(Resolution::Found { addresses: found, is_retry: tried.is_some() }) };
         let resolving = Resolving { endpoint: endpoint.clone(), timer, asked, deadline, tried };
-        if now < deadline { Ok(Resolution::Pending(resolving)) } else { Err(resolving.late()) }
+        if now < deadline { Ok(Resolution::Pending(resolving)) } else { Err(resolving.late_outcome()) }
     }
 
-    /// What tells when there is news, or that the leg is hung up on. Doesn't block.
-    pub(crate) fn events(&self, token: &CancelToken) -> Result<Arc<dyn Readiness>, Outcome> {
+    /// The place where the leg parks: it is woken when a lookup has ended, or the leg is hung up on. Doesn't block.
+    pub(crate) fn readiness(&self, token: &CancelToken) -> Result<Arc<dyn Readiness>, Outcome> {
         self.timer.arm(token)
     }
 
-    /// Goes on after a wait. Doesn't block.
-    pub(crate) fn go_on(mut self, token: &CancelToken) -> Result<Resolution, Outcome> {
+    /// Takes the next step, after a wait. Doesn't block.
+    pub(crate) fn resume(mut self, token: &CancelToken) -> Result<Resolution, Outcome> {
         token.disarm().map_err(|_| Outcome::Cancelled)?;
         let tried = self.tried.take();
         Resolving::ask(&self.endpoint, self.asked, self.deadline, tried)
     }
 
-    /// The time is over.
-    fn late(&self) -> Outcome {
+    /// The outcome of a leg whose time is over.
+    fn late_outcome(&self) -> Outcome {
         let no_answer = || Outcome::Dns(format!("no answer for {} in time", self.endpoint.address().host()));
         self.tried.as_ref().map_or_else(no_answer, |tried| tried.outcome.clone())
     }
@@ -95,8 +96,8 @@ impl Drop for Resolving {
     }
 }
 
-impl News for Timer {
-    fn tell(&self) {
-        self.ring();
+impl LookupListener for Timer {
+    fn on_lookup_end(&self) {
+        self.expire_now();
     }
 }

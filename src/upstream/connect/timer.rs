@@ -1,5 +1,5 @@
-//! Where a leg waits that has no connection yet: for the addresses of a name, or for the first of several connections that are
-//! being made. Knows nothing of what it waits for.
+//! The parking place of a leg that has no connection yet: it waits for the addresses of a name, or for the first of several
+//! connections that are being made. Knows nothing of what the leg waits for.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -11,62 +11,62 @@ use crate::upstream::conn::parking::{LegParking, Readiness, Waiter};
 
 /// The leg's place in the poller. Sockets may be watched for it; other threads wake it by way of its deadline.
 pub(crate) struct Timer {
-    slot: LegParking,
+    parking: LegParking,
     registration: Registration,
 }
 
 impl Timer {
-    /// One that wakes its leg then at the latest. It stays in the poller until [`Timer::end`].
+    /// Makes a timer that wakes its leg at `until`, if nothing has before. It stays in the poller until [`Timer::end`].
     pub(crate) fn new(poller: &Poller, until: Instant) -> Arc<Timer> {
-        let timer = Arc::new(Timer { slot: LegParking::default(), registration: poller.reserve() });
+        let timer = Arc::new(Timer { parking: LegParking::default(), registration: poller.reserve() });
         timer.registration.start(timer.clone());
-        timer.set(until);
+        timer.set_deadline(until);
         timer
     }
 
-    /// Wakes its leg then at the latest. Before the leg can be hung up on, or that would be forgotten.
-    pub(crate) fn set(&self, until: Instant) {
+    /// Sets when the leg is woken at the latest. Called before the leg can be hung up on, or the hang-up would be forgotten.
+    pub(crate) fn set_deadline(&self, until: Instant) {
         self.registration.set_deadline(Some(until));
     }
 
-    /// Wakes its leg. Any thread may call it; doesn't block.
-    pub(crate) fn ring(&self) {
-        self.set(Instant::now());
+    /// Wakes the leg by a deadline that has passed. Any thread may call it; doesn't block.
+    pub(crate) fn expire_now(&self) {
+        self.set_deadline(Instant::now());
     }
 
-    /// From now on the token rings it.
+    /// Has the token wake the leg from now on.
     pub(crate) fn arm(self: &Arc<Timer>, token: &CancelToken) -> Result<Arc<dyn Readiness>, Outcome> {
         token.arm(self.clone()).map_err(|_| Outcome::Cancelled)?;
         Ok(self.clone())
     }
 
-    /// Gives the place up.
+    /// Takes the timer out of the poller.
     pub(crate) fn end(&self) {
         self.registration.end();
     }
 }
 
 impl Readiness for Timer {
-    fn wait(&self, waiter: Arc<dyn Waiter>, leg: usize) -> bool {
-        self.slot.put(waiter, leg, || self.ring())
+    fn park(&self, waiter: Arc<dyn Waiter>, leg: usize) -> bool {
+        self.parking.park(waiter, leg, || self.expire_now())
     }
 
-    fn forget(&self) {
-        self.slot.forget();
+    fn withdraw(&self) {
+        self.parking.withdraw();
     }
 }
 
 impl HangUp for Timer {
     fn hang_up(&self) {
-        self.ring();
+        self.expire_now();
     }
 }
 
 impl EventHandler for Timer {
     fn on_event(self: Arc<Self>, event: Event) {
         match event {
-            Event::Ready { .. } | Event::Expired => self.slot.wake(),
-            // Its own deadline ends the wait, or the leg's token.
+            Event::Ready { .. } | Event::Expired => self.parking.wake(),
+            // The timer's deadline ends the wait, or the leg's token.
             Event::Drain | Event::Cut => {}
         }
     }

@@ -1,4 +1,4 @@
-//! TLS towards backends: whom we trust, and the handshake. Knows nothing of what is said after it.
+//! TLS towards backends: the roots that are trusted, and the handshake. Knows nothing of what is said after it.
 
 use std::io;
 use std::sync::Arc;
@@ -16,12 +16,12 @@ const CLOSED: &str = "the backend closed the connection in the handshake: does i
 #[derive(Debug)]
 pub(crate) struct Tls(Arc<ClientConfig>);
 
-/// A certificate of `--ca-file` that can't be used: which, from 1, and why.
+/// A certificate of `--ca-file` that can't be used: its number, from 1, and the reason.
 #[derive(Debug, PartialEq, Eq)]
 pub struct BadCertificate {
     /// Its place in the file, from 1.
     pub number: usize,
-    /// What is wrong with it.
+    /// The reason why it can't be used.
     pub reason: String,
 }
 
@@ -39,12 +39,12 @@ impl Tls {
             .with_safe_default_protocol_versions()
             .expect("ring speaks TLS 1.2 and 1.3");
         let mut config = builder.with_root_certificates(roots).with_no_client_auth();
-        // Nothing else is spoken here.
+        // No other protocol is spoken here.
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         Ok(Tls(Arc::new(config)))
     }
 
-    /// Our side of a connection with the backend of that name, before its handshake.
+    /// The proxy's side of a connection with the backend of that name, before its handshake.
     pub(crate) fn connection(&self, host: &str) -> Result<Box<ClientConnection>, Outcome> {
         let name = ServerName::try_from(host.to_owned())
             .map_err(|_| Outcome::Tls(format!("{host} can't be the name in a certificate")))?;
@@ -53,12 +53,12 @@ impl Tls {
     }
 }
 
-/// Goes as far with the handshake as the socket allows without waiting: whether it is over.
-pub(crate) fn shake(connection: &mut ClientConnection, mut socket: &Socket) -> Result<bool, Outcome> {
+/// Shakes hands as far as the socket allows without waiting, and gives whether that is done.
+pub(crate) fn handshake(connection: &mut ClientConnection, mut socket: &Socket) -> Result<bool, Outcome> {
     while connection.is_handshaking() {
         match connection.complete_io(&mut socket) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
-            shaken => shaken.map_err(|error| outcome_of(&error))?,
+            shook => shook.map_err(|error| outcome_of(&error))?,
         };
     }
     Ok(true)

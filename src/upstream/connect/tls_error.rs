@@ -1,5 +1,5 @@
-//! Why TLS failed, in a sentence for the operator of the backend: what is wrong and, where it is known, what to do.
-//! Knows nothing of connections. No apostrophes: the sentences stay as they are wherever they are escaped.
+//! The sentence for a failure of TLS, for the operator of the backend: what is wrong and, where it is known, what to do. Knows
+//! nothing of connections. No apostrophes: the sentences stay as they are wherever they are escaped.
 
 use std::io;
 use std::time::{Duration, UNIX_EPOCH};
@@ -10,7 +10,7 @@ use rustls::{
     AlertDescription, CertificateError, Error, ExtendedKeyPurpose, InvalidMessage, PeerIncompatible, PeerMisbehaved,
 };
 
-/// A certificate may have hundreds of names.
+/// The most names that are shown of a certificate, which may have hundreds.
 const NAMES_SHOWN_MAX: usize = 3;
 /// The last second of the year 9999: certificates know none that is later, nor do dates.
 const LAST_SECOND: u64 = 253_402_300_799;
@@ -22,7 +22,7 @@ const BAD_KEY: &str = "must be ECDSA P-256 or P-384, Ed25519, or RSA of 2048 to 
 const NO_TLS: &str =
     "the backend does not speak TLS on this port: if it speaks plain HTTP there, write http:// for https://";
 
-/// Why a handshake failed. What is no TLS there most likely never is.
+/// The sentence for a failed handshake. A port that speaks no TLS there most likely never does.
 pub(crate) fn sentence_of_handshake(error: &io::Error) -> String {
     match inner(error) {
         Some(Error::InvalidMessage(InvalidMessage::InvalidContentType | InvalidMessage::UnknownProtocolVersion)) => {
@@ -32,12 +32,12 @@ pub(crate) fn sentence_of_handshake(error: &io::Error) -> String {
     }
 }
 
-/// Why reading from a connection with TLS failed.
+/// The sentence for a failed read from a connection with TLS.
 pub(crate) fn sentence_of(error: &io::Error) -> String {
     inner(error).map_or_else(|| error.to_string(), sentence)
 }
 
-/// The error of a read, told in a sentence if it is one of TLS.
+/// Gives an error of TLS its sentence; any other stays as it is.
 pub(crate) fn told(error: io::Error) -> io::Error {
     match inner(&error) {
         Some(inner) => io::Error::new(error.kind(), sentence(inner)),
@@ -45,12 +45,12 @@ pub(crate) fn told(error: io::Error) -> io::Error {
     }
 }
 
-/// The library wraps its errors in those of reading.
+/// Unwraps the library's error from the error of the read.
 fn inner(error: &io::Error) -> Option<&Error> {
     error.get_ref()?.downcast_ref()
 }
 
-/// The sentence.
+/// The sentence for an error of TLS.
 pub(crate) fn sentence(error: &Error) -> String {
     match error {
         Error::InvalidCertificate(error) => of_certificate(error),
@@ -109,7 +109,7 @@ fn of_certificate(error: &CertificateError) -> String {
     fixed.to_owned()
 }
 
-/// The verifier's own errors come without a type.
+/// The sentence for the verifier's own errors, which come without a type.
 fn of_other(error: &str) -> String {
     let fixed = match error {
         "CaUsedAsEndEntity" => {
@@ -180,7 +180,7 @@ fn no_http() -> String {
     "the backend does not speak HTTP/1.1 over TLS (ALPN)".to_owned()
 }
 
-/// As people write it.
+/// A date in the form of HTTP.
 fn date(time: UnixTime) -> String {
     fmt_http_date(UNIX_EPOCH + Duration::from_secs(time.as_secs().min(LAST_SECOND)))
 }

@@ -1,5 +1,5 @@
-//! What a backend's bytes mean, the ways that must agree: what a leg makes of them as they come, whether it may win or has lost,
-//! what a look takes for a whole answer, and what ureq by itself makes of all of them at once.
+//! The meaning of a backend's bytes, by all ways that must agree: what a leg makes of them as they come, whether it may win or
+//! has lost, what a look takes for a whole answer, and what ureq by itself makes of all of them at once.
 
 use std::mem::discriminant;
 use std::time::Duration;
@@ -17,11 +17,11 @@ use crate::upstream::pooled::IDLE_TIME_MAX;
 use crate::upstream::response::head::{FIELDS_MAX, INTERIM_ANSWERS_MAX, ResponseHead, idle_time_hint};
 use crate::upstream::response::received::{CompleteAnswer, Received, early};
 
-/// Of a long answer only the longest begins are looked at.
+/// The most begins of an answer that are looked at: the longest ones.
 const PREFIXES_MAX: usize = 256;
 
-/// What a backend sends is the same answer to a leg, which reads at most `room` bytes of the body at a time, and to ureq. What is
-/// against rules of the proxy's own is a failure, and nothing else.
+/// Checks that what a backend sends is the same answer to a leg, which reads at most `room` bytes of the body at a time, and to
+/// ureq. What is against rules of the proxy's own is a failure, and nothing else.
 pub fn from_backend(method: &Method, script: &Script, room: usize) {
     let begin = Begin::of(script.input);
     let expected = reference::read(method, script.input, &begin);
@@ -30,7 +30,7 @@ pub fn from_backend(method: &Method, script: &Script, room: usize) {
     let is_refused = begin.is_refused() || expected.head.as_ref().is_some_and(Head::is_refused);
     let takes = !is_refused && expected.head.as_ref().is_some_and(|head| head.status.is_success());
     let early = early(Peeked { bytes: script.input, end: None });
-    assert_eq!(early == Some(Early::Takes), takes, "what an early answer means");
+    assert_eq!(early == Some(Early::Accepts), takes, "what an early answer means");
     if is_refused {
         let is_failure = matches!(winner.failed, Some(Outcome::Protocol(_) | Outcome::TooLarge));
         assert!(is_failure && winner.head.is_none(), "{winner:?}");
@@ -38,7 +38,7 @@ pub fn from_backend(method: &Method, script: &Script, room: usize) {
     }
     check_winner(&winner, &expected);
     let Some(head) = &expected.head else { return };
-    assert_eq!(winner.goes_on, expected.goes_on && head.allows_more() && !script.ends_at_once, "{winner:?}");
+    assert_eq!(winner.is_reused, expected.is_reused && head.allows_more() && !script.ends_at_once, "{winner:?}");
     if let Some(kept) = &winner.kept {
         let idle_time_max = head.idle_time().map_or(IDLE_TIME_MAX, |idle_time| idle_time.min(IDLE_TIME_MAX));
         assert_eq!(*kept, Kept { idle_time_max, is_suspect: head.is_suspect(method) });
@@ -49,19 +49,19 @@ pub fn from_backend(method: &Method, script: &Script, room: usize) {
     }
 }
 
-/// What an answer means.
+/// The meaning of an answer.
 #[derive(Debug, Default)]
 pub(crate) struct Meaning {
     pub(crate) head: Option<Head>,
     /// The body's length, if it is known before its end.
     pub(crate) length: Option<u64>,
     pub(crate) body: Vec<u8>,
-    /// What became of it, if it didn't come to its end.
+    /// The outcome, if the answer didn't come to its end.
     pub(crate) failed: Option<Outcome>,
-    /// What was sent behind it.
+    /// The bytes that were sent behind it.
     pub(crate) rest: Vec<u8>,
-    /// The connection would be used again.
-    pub(crate) goes_on: bool,
+    /// Whether the connection would be used again.
+    pub(crate) is_reused: bool,
     pub(crate) kept: Option<Kept>,
 }
 
@@ -72,7 +72,7 @@ pub(crate) struct Head {
     pub(crate) headers: HeaderMap,
 }
 
-/// What is known of a line that is kept.
+/// The pool's knowledge of a connection that is kept.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Kept {
     pub(crate) idle_time_max: Duration,
@@ -94,17 +94,17 @@ impl Head {
         self.headers.get("keep-alive").and_then(|value| idle_time_hint(value.as_bytes()))
     }
 
-    fn told(&self) -> BodyLength {
+    fn declared(&self) -> BodyLength {
         BodyLength::of_request(self.version, &self.headers).expect("framing within the rules")
     }
 
-    fn told_bytes(&self) -> Option<u64> {
-        if let BodyLength::Sized(bytes) = self.told() { Some(bytes) } else { None }
+    fn declared_bytes(&self) -> Option<u64> {
+        if let BodyLength::Sized(bytes) = self.declared() { Some(bytes) } else { None }
     }
 
     /// Whether a body may follow by mistake.
     fn is_suspect(&self, method: &Method) -> bool {
-        is_bare(method, self.status) && !matches!(self.told(), BodyLength::None | BodyLength::Sized(0))
+        is_bare(method, self.status) && !matches!(self.declared(), BodyLength::None | BodyLength::Sized(0))
     }
 }
 
@@ -113,14 +113,14 @@ pub(crate) fn is_bare(method: &Method, status: StatusCode) -> bool {
     *method == Method::HEAD || status.is_informational() || matches!(status.as_u16(), 204 | 304)
 }
 
-/// What is at the front of an answer's bytes, by the parser alone.
+/// The heads at the front of an answer's bytes, by the parser alone.
 #[derive(Default)]
 pub(crate) struct Begin {
-    /// How many interim answers.
+    /// The count of interim answers.
     pub(crate) interim: usize,
-    /// How long these are.
+    /// Their length in bytes.
     pub(crate) bytes: usize,
-    /// How long the head behind them is, or zero if it isn't whole.
+    /// The length of the head behind them, or zero if it isn't whole.
     pub(crate) head_bytes: usize,
     /// Whether one of these heads doesn't begin with a status line, or has a bare LF.
     is_malformed: bool,
@@ -130,12 +130,12 @@ impl Begin {
     fn of(input: &[u8]) -> Begin {
         let mut begin = Begin::default();
         loop {
-            let here = &input[begin.bytes..];
+            let rest = &input[begin.bytes..];
             let mut fields = [httparse::EMPTY_HEADER; FIELDS_MAX];
             let mut head = httparse::Response::new(&mut fields);
-            let Ok(httparse::Status::Complete(bytes)) = head.parse(here) else { return begin };
-            let has_bare_lf = (0..bytes).any(|at| here[at] == b'\n' && !here[..at].ends_with(b"\r"));
-            begin.is_malformed |= has_bare_lf || !here.starts_with(b"HTTP/");
+            let Ok(httparse::Status::Complete(bytes)) = head.parse(rest) else { return begin };
+            let has_bare_lf = (0..bytes).any(|at| rest[at] == b'\n' && !rest[..at].ends_with(b"\r"));
+            begin.is_malformed |= has_bare_lf || !rest.starts_with(b"HTTP/");
             if !matches!(head.code, Some(100 | 102..=199)) {
                 begin.head_bytes = bytes;
                 return begin;
@@ -156,14 +156,14 @@ fn check_winner(found: &Meaning, expected: &Meaning) {
             assert_eq!(found.head, expected.head);
             let (Some(head), Some(expected_head)) = (&found.head, &expected.head) else { panic!("no head") };
             assert!(head.headers.iter().eq(&expected_head.headers), "{head:?}, by ureq {expected_head:?}");
-            assert_eq!(found.length, expected_head.told_bytes());
+            assert_eq!(found.length, expected_head.declared_bytes());
             assert_eq!(text_of(&found.body), text_of(&expected.body));
             assert_eq!(text_of(&found.rest), text_of(&expected.rest));
         }
         (Some(outcome), Some(other)) => {
             assert_eq!(discriminant(outcome), discriminant(other), "{outcome:?}, by ureq {other:?}");
-            assert!(!found.goes_on, "{found:?}");
-            // What is wrong with chunks that are here is told before any of them is read.
+            assert!(!found.is_reused, "{found:?}");
+            // What is wrong with chunks that have been received is told before any of them is read.
             let is_same = (&found.head, &found.body) == (&expected.head, &expected.body);
             let is_begin = found.head.is_none() || found.head == expected.head;
             let is_begin = is_begin && expected.body.starts_with(&found.body);
@@ -173,7 +173,7 @@ fn check_winner(found: &Meaning, expected: &Meaning) {
     }
 }
 
-/// The same answer to a leg that has lost, as far as that needs it.
+/// Checks that the answer is the same to a leg that has lost, as far as that needs it.
 fn check_loser(loser: &Meaning, winner: &Meaning) {
     let Some(head) = &winner.head else {
         let kind = |meaning: &Meaning| meaning.failed.as_ref().map(discriminant);
@@ -182,23 +182,23 @@ fn check_loser(loser: &Meaning, winner: &Meaning) {
     };
     let begin = loser.head.as_ref().map(|head| (head.status, head.version));
     assert_eq!(begin, Some((head.status, head.version)), "{loser:?}");
-    assert_eq!((loser.goes_on, &loser.kept), (winner.goes_on, &winner.kept));
+    assert_eq!((loser.is_reused, &loser.kept), (winner.is_reused, &winner.kept));
     // A tunnel is dropped with what came on it.
     let is_through = winner.failed.is_none() && head.status != StatusCode::SWITCHING_PROTOCOLS;
     assert!(!is_through || loser.rest == winner.rest, "{loser:?}, {winner:?}");
 }
 
-/// What a look takes the bytes for whose first are a final head.
-fn check_looks(method: &Method, here: &[u8], expected: &Head) {
+/// Checks what a look takes the bytes for whose first are a final head.
+fn check_looks(method: &Method, bytes: &[u8], expected: &Head) {
     let look = |bytes, has_lost| match Received::of(&Peeked { bytes, end: None }, method, has_lost) {
         Received::Head(head, whole) => Some((*head, whole)),
         _ => None,
     };
     let bytes_of = |whole: &Option<CompleteAnswer>| whole.as_ref().map(|whole| whole.bytes);
-    let ((head, whole), (same, lost)) = (look(here, false).expect("a head"), look(here, true).expect("a head"));
+    let ((head, whole), (same, lost)) = (look(bytes, false).expect("a head"), look(bytes, true).expect("a head"));
     assert_eq!((&head, bytes_of(&whole)), (&same, bytes_of(&lost)), "of an answer that has lost");
-    let ResponseHead { told, is_suspect, idle_time, binds_connection, .. } = head;
-    assert_eq!((told, idle_time), (expected.told_bytes(), expected.idle_time()));
+    let ResponseHead { declared_length, is_suspect, idle_time, binds_connection, .. } = head;
+    assert_eq!((declared_length, idle_time), (expected.declared_bytes(), expected.idle_time()));
     assert_eq!(is_suspect, expected.is_suspect(method), "whether a body may follow by mistake");
     assert_eq!(
         binds_connection,
@@ -206,7 +206,7 @@ fn check_looks(method: &Method, here: &[u8], expected: &Head) {
         "whether the connection is one user's from now on"
     );
     for end in (0..bytes_of(&whole).unwrap_or_default()).rev().take(PREFIXES_MAX) {
-        let is_whole = look(&here[..end], true).is_some_and(|(_, whole)| whole.is_some());
+        let is_whole = look(&bytes[..end], true).is_some_and(|(_, whole)| whole.is_some());
         assert!(!is_whole, "its first {end} bytes are taken for all of it");
     }
 }
@@ -245,7 +245,7 @@ mod tests {
         "\r\nHTTP/1.1 103 X\r\n\r\n",
         "HTTP/1.1 1xx X\r\n\r\n",
     ];
-    /// What tells a body's length, and what looks like it. The length stands for `#`.
+    /// Fields that tell a body's length, and some that look like it. The length stands for `#`.
     const FRAMING: [&str; 26] = [
         "Content-Length: #",
         "content-length:#",
@@ -274,7 +274,7 @@ mod tests {
         "Transfer-Encoding : chunked",
         "Transfer_Encoding: chunked",
     ];
-    /// What tells whose the connection is and how long it lasts, and what travels on.
+    /// Fields that tell whose the connection is and how long it lasts, and some that travel on.
     const FIELDS: [&str; 27] = [
         "Connection: close",
         "Connection: Close",
@@ -320,7 +320,7 @@ mod tests {
         "5\nhello\n0\n\n",
     ];
 
-    /// Now and then something else than is usual.
+    /// Usually the one, and at times one of the others.
     fn mostly(usual: &'static str, odd: &'static [&'static str]) -> impl Strategy<Value = &'static str> {
         prop_oneof![9 => Just(usual), 1 => select(odd)]
     }
@@ -344,7 +344,7 @@ mod tests {
         let others = prop_oneof![30 => vec(field, 0..4), 1 => (55..135_usize).prop_map(|count| vec!["X-A: b"; count])];
         let parts = framed.prop_flat_map(move |(framing, body)| {
             let fields = others.clone().prop_map(move |others| [&framing[..], &others].concat());
-            // What answers HEAD has none, however long it is told to be.
+            // What answers HEAD has no body, however long it is declared to be.
             (fields.prop_shuffle(), Just(body), proptest::bool::weighted(0.25))
         });
         parts.prop_map(|(fields, body, is_bare)| {
@@ -354,7 +354,7 @@ mod tests {
         })
     }
 
-    /// What a fuzzer would feed, in a form that can be read.
+    /// The input of a fuzzer, in a form that can be read.
     struct Fed(Vec<u8>);
 
     impl fmt::Debug for Fed {
@@ -363,7 +363,7 @@ mod tests {
         }
     }
 
-    /// One byte more, less or other, at a place so far into it of 65536.
+    /// Adds, drops or changes one byte, at a place that far into 65536.
     fn mutate(bytes: &mut Vec<u8>, (place, kind, byte): (u16, u8, u8)) {
         let at = (bytes.len() * usize::from(place)) >> 16;
         match kind {
@@ -394,7 +394,7 @@ mod tests {
         })
     }
 
-    /// However its bytes come, for any of these methods.
+    /// Feeds these bytes in pieces of any size, as the answer to each method.
     fn feed(input: &[u8], label: &str) {
         for settings in [0, 1, 2 | 4 | 7 << 3] {
             for sizes in [[0, 0], [7, 2], [1, 6]] {

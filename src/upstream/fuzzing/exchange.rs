@@ -1,5 +1,5 @@
-//! A leg and a backend that keeps to a script, on both ends of a connection and on one thread: the leg is the real one, the other
-//! end takes the poller's part as well.
+//! A leg and a backend that keeps to a script, on both ends of a connection and on one thread: the leg is the real one, and the
+//! backend's end takes the poller's part as well.
 
 use std::collections::VecDeque;
 use std::io::{self, Read as _, Write};
@@ -30,23 +30,23 @@ use crate::upstream::response::body::AnswerBody;
 use crate::upstream::shared::ConnectOptions;
 use crate::upstream::shared::Upstream;
 
-/// More pieces come as one: each costs calls of the kernel.
+/// The most pieces; more come as one, since each costs calls of the kernel.
 const PIECES_MAX: usize = 64;
-/// No test lasts so long.
+/// A time that no test lasts.
 const NEVER: Duration = Duration::from_secs(365 * 24 * 3600);
-/// Of an answer's rest, and of a tunnel.
+/// The bytes of one read, of an answer's rest and of a tunnel.
 const READ_BYTES: usize = 4096;
 
-/// What a backend sends, and when.
+/// The bytes that a backend sends, and their times.
 pub struct Script<'a> {
     pub input: &'a [u8],
-    /// Where its pieces end.
+    /// The ends of its pieces.
     pub ends: &'a [usize],
     /// Whether the connection ends with the last of them, or only when more is waited for.
     pub ends_at_once: bool,
 }
 
-/// What a leg reads that may win, of the body at most so many bytes at a time.
+/// Reads an answer as a leg that may win, at most `room` bytes of the body at a time.
 pub(crate) fn read(method: &Method, script: &Script, room: usize) -> Meaning {
     let mut exchange = Exchange::begin(method, script);
     let mut read = Meaning::default();
@@ -73,7 +73,7 @@ pub(crate) fn read(method: &Method, script: &Script, room: usize) -> Meaning {
     read
 }
 
-/// The same of one that has lost: nobody needs the fields and the body.
+/// Reads an answer as a leg that has lost, and needs neither the fields nor the body.
 pub(crate) fn read_loser(method: &Method, script: &Script) -> Meaning {
     let mut exchange = Exchange::begin(method, script);
     let mut read = Meaning::default();
@@ -123,38 +123,38 @@ impl<'a> Exchange<'a> {
         let reached = Reached::Connected(self.established.take().expect("the one connection"));
         let mut step = self.pool.after_connecting(reached, Instant::now(), &self.request, &self.token)?;
         loop {
-            let waiting = match step {
+            let pending = match step {
                 LegStep::Answered(answer) => return Ok(answer),
-                LegStep::Yield(waiting) => waiting,
-                LegStep::Blocked(mut waiting) => {
-                    self.backend.wake(&waiting.events(&self.token)?);
-                    waiting
+                LegStep::Yield(pending) => pending,
+                LegStep::Blocked(mut pending) => {
+                    self.backend.wake(&pending.readiness(&self.token)?);
+                    pending
                 }
             };
-            step = waiting.go_on(&self.request, &self.token, has_lost)?;
+            step = pending.step(&self.request, &self.token, has_lost)?;
         }
     }
 
     fn drain(&mut self, body: AnswerBody) {
         let mut draining = body.drain(u64::MAX, Duration::MAX);
         while let Some(body) = draining {
-            self.backend.wake(&body.events());
-            draining = body.go_on();
+            self.backend.wake(&body.readiness());
+            draining = body.read_more();
         }
     }
 
-    /// The answer is let go: whether the next request may have the line, and what came behind the answer.
+    /// Drops the answer, and notes whether the next request may have the connection, and what was received behind the answer.
     fn end(mut self, read: &mut Meaning) {
         self.backend.send_rest();
-        let pooled = self.pool.kept().filter(|pooled| pooled.connection().is_quiet());
-        read.goes_on = pooled.is_some();
+        let pooled = self.pool.take_last().filter(|pooled| pooled.connection().probe_idle());
+        read.is_reused = pooled.is_some();
         read.kept =
             pooled.map(|pooled| Kept { idle_time_max: pooled.idle_time_max(), is_suspect: pooled.is_suspect() });
         read.rest.extend(what_came(|buffer| self.backend.connection.read(buffer)));
     }
 }
 
-/// What all exchanges have in common. No time is ever over.
+/// The settings and the poller of all exchanges. No time is ever over.
 fn upstream() -> Arc<Upstream> {
     static UPSTREAM: OnceLock<Arc<Upstream>> = OnceLock::new();
     let new = || {
@@ -165,10 +165,10 @@ fn upstream() -> Arc<Upstream> {
     UPSTREAM.get_or_init(new).clone()
 }
 
-/// The other end.
+/// The backend's end of the connection.
 struct Backend<'a> {
     socket: UnixStream,
-    /// The leg's.
+    /// The leg's end of it.
     connection: Arc<Connection>,
     pieces: VecDeque<&'a [u8]>,
     ends_at_once: bool,
@@ -187,17 +187,17 @@ impl<'a> Backend<'a> {
         Backend { socket, connection, pieces, ends_at_once: script.ends_at_once, has_ended: false }
     }
 
-    /// Goes on, and the leg that waits is woken.
-    fn wake(&mut self, events: &Arc<dyn Readiness>) {
+    /// Sends the next piece, which wakes the parked leg.
+    fn wake(&mut self, readiness: &Arc<dyn Readiness>) {
         let woken = Arc::new(Woken::default());
-        if events.wait(woken.clone(), 0) {
-            self.go_on();
+        if readiness.park(woken.clone(), 0) {
+            self.send_next();
             assert!(woken.0.load(Ordering::Relaxed), "an event wakes the leg");
         }
     }
 
-    /// Sends the next piece, or ends the connection behind the last. The poller tells of it.
-    fn go_on(&mut self) {
+    /// Sends the next piece, or ends the connection behind the last. The poller's event is given here.
+    fn send_next(&mut self) {
         assert!(!self.has_ended, "more is waited for than the end");
         let piece = self.pieces.pop_front();
         if let Some(piece) = piece {
@@ -212,18 +212,18 @@ impl<'a> Backend<'a> {
 
     fn send_rest(&mut self) {
         while !self.pieces.is_empty() {
-            self.go_on();
+            self.send_next();
         }
     }
 
-    /// Has the body read, and asked again whenever more has come.
+    /// Reads the body, and sends the next piece whenever it would have to wait.
     fn read_beside(&mut self, body: &mut impl io::Read, room: usize, into: &mut Vec<u8>) -> io::Result<()> {
         let mut piece = vec![0; room];
         loop {
             match body.read(&mut piece) {
                 Ok(0) => return Ok(()),
                 Ok(count) => into.extend_from_slice(&piece[..count]),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.go_on(),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.send_next(),
                 Err(error) => return Err(error),
             }
         }
@@ -240,7 +240,7 @@ impl Waiter for Woken {
     }
 }
 
-/// All that has come and can be read.
+/// Reads all that has been received.
 fn what_came(mut read: impl FnMut(&mut [u8]) -> io::Result<usize>) -> Vec<u8> {
     let (mut piece, mut bytes) = ([0; READ_BYTES], Vec::new());
     while let Ok(count @ 1..) = read(&mut piece) {

@@ -1,4 +1,5 @@
-//! What a backend gets of a request and what its answer means, all ways that must agree, as fuzzers and property tests see it.
+//! The request that a backend gets and the meaning of its answer, by all ways that must agree, as fuzzers and property tests
+//! see them.
 
 mod answers;
 mod exchange;
@@ -11,20 +12,20 @@ use crate::upstream::response::chunked::ChunkNormalizer;
 pub use answers::from_backend;
 pub use exchange::Script;
 
-/// What is sent.
+/// The bytes that are sent of a request.
 pub fn sent(request: &UpstreamRequest, address: &Address) -> Vec<u8> {
-    request.outbound(address).bytes()
+    request.bytes_for(address).bytes()
 }
 
-/// What ureq gets of an answer's chunks that come in these pieces.
+/// The bytes that ureq gets of an answer's chunks that are received in these pieces.
 pub fn cleaned<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> Result<Vec<u8>, &'static str> {
-    let (mut cleaner, mut clean) = (ChunkNormalizer::new(), Vec::new());
+    let (mut normalizer, mut clean) = (ChunkNormalizer::new(), Vec::new());
     for piece in pieces {
-        let held = cleaner.held_bytes();
+        let held = normalizer.held_bytes();
         let mut buffer = vec![0; held + READ_BYTES.max(piece.len())];
-        cleaner.put_held(&mut buffer);
+        normalizer.put_held(&mut buffer);
         buffer[held..held + piece.len()].copy_from_slice(piece);
-        let count = cleaner.clean(&mut buffer[..held + piece.len()])?;
+        let count = normalizer.normalize(&mut buffer[..held + piece.len()])?;
         clean.extend_from_slice(&buffer[..count]);
     }
     Ok(clean)

@@ -1,5 +1,5 @@
-//! What ureq by itself makes of an answer: nothing of the proxy's own is between it and the bytes, but for what brings chunks into
-//! form.
+//! An answer as ureq by itself reads it: nothing of the proxy's own is between it and the bytes, but for the normalizing of
+//! chunks.
 
 use crate::runtime::sync::{Arc, Mutex, MutexGuard};
 use std::fmt;
@@ -19,14 +19,14 @@ use crate::upstream::client::call::{Resolved, config};
 use crate::upstream::client::error::outcome_of;
 use crate::upstream::response::chunked::ChunkNormalizer;
 
-/// A stub's head is short.
+/// The bytes of a stub's head at most.
 const OUTPUT_BYTES: usize = 512;
 
-/// What ureq makes of bytes that are all here, and behind which the connection ends.
+/// Reads bytes that are all received, and behind which the connection ends.
 pub(crate) fn read(method: &Method, input: &[u8], begin: &Begin) -> Meaning {
     let read = by_ureq(method, input);
     match &read.head {
-        // It refuses an interim answer by its fields, which are nobody's.
+        // ureq refuses an interim answer by its fields, which have no meaning.
         None if begin.interim > 0 => read_final(method, &input[begin.bytes..], begin.head_bytes),
         _ => with_chunks(read, method, input, begin.bytes + begin.head_bytes),
     }
@@ -36,7 +36,7 @@ fn read_final(method: &Method, input: &[u8], head_bytes: usize) -> Meaning {
     with_chunks(by_ureq(method, input), method, input, head_bytes)
 }
 
-/// What was read may be in chunks, of which ureq takes no longer lines.
+/// Reads again what may be in chunks, of which ureq takes no longer lines.
 fn with_chunks(read: Meaning, method: &Method, input: &[u8], head_bytes: usize) -> Meaning {
     let is_chunked = read.head.as_ref().is_some_and(|Head { status, version, headers }| {
         !is_bare(method, *status) && *version == Version::HTTP_11 && headers.contains_key(TRANSFER_ENCODING)
@@ -49,17 +49,17 @@ fn with_chunks(read: Meaning, method: &Method, input: &[u8], head_bytes: usize) 
         Ok(plain) => by_ureq(method, &[head, &plain].concat()),
         Err(violation) => {
             let failed = Some(Outcome::Protocol(violation.to_owned()));
-            Meaning { body: data_of(chunks), failed, goes_on: false, ..read }
+            Meaning { body: data_of(chunks), failed, is_reused: false, ..read }
         }
     }
 }
 
 /// The chunks in their plainest form, and the begin of a line that has no end.
 fn in_form(chunks: &[u8]) -> Result<Vec<u8>, &'static str> {
-    let (mut cleaner, mut plain) = (ChunkNormalizer::new(), chunks.to_vec());
-    let count = cleaner.clean(&mut plain)?;
-    plain.resize(count + cleaner.held_bytes(), 0);
-    cleaner.put_held(&mut plain[count..]);
+    let (mut normalizer, mut plain) = (ChunkNormalizer::new(), chunks.to_vec());
+    let count = normalizer.normalize(&mut plain)?;
+    plain.resize(count + normalizer.held_bytes(), 0);
+    normalizer.put_held(&mut plain[count..]);
     Ok(plain)
 }
 
@@ -84,7 +84,7 @@ fn by_ureq(method: &Method, input: &[u8]) -> Meaning {
     drop(agent);
     let state = tape.state();
     read.rest = [&state.untaken[..], &state.unsent].concat();
-    read.goes_on = state.is_kept && read.rest.is_empty();
+    read.is_reused = state.is_kept && read.rest.is_empty();
     drop(state);
     read
 }
@@ -96,9 +96,9 @@ struct Tape(Arc<Mutex<State>>);
 #[derive(Default)]
 struct State {
     unsent: Vec<u8>,
-    /// What ureq has been given and hasn't taken.
+    /// The bytes that ureq has been given and hasn't taken.
     untaken: Vec<u8>,
-    /// Whether ureq would go on with the connection.
+    /// Whether ureq would keep the connection.
     is_kept: bool,
 }
 
@@ -143,10 +143,10 @@ impl UreqTransport for Connection {
     }
 
     fn await_input(&mut self, _: NextTimeout) -> Result<bool, Error> {
-        let here = std::mem::take(&mut self.tape.state().unsent);
-        self.buffers.input_append_buf()[..here.len()].copy_from_slice(&here);
-        self.buffers.input_appended(here.len());
-        Ok(!here.is_empty())
+        let input = std::mem::take(&mut self.tape.state().unsent);
+        self.buffers.input_append_buf()[..input.len()].copy_from_slice(&input);
+        self.buffers.input_appended(input.len());
+        Ok(!input.is_empty())
     }
 
     fn is_open(&mut self) -> bool {

@@ -1,4 +1,4 @@
-//! A backend's answer: a complete head, and a body that has come or is still coming.
+//! A backend's answer: a complete head, and a body that has been received or is still coming.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -22,28 +22,28 @@ pub struct Answer {
     pub status: StatusCode,
     /// The backend's version of HTTP.
     pub version: Version,
-    /// All fields; of one that lost they may be missing.
+    /// All fields; of an answer that lost they may be missing.
     pub headers: HeaderMap,
     /// The body's length in bytes if it is known, or the one that it would have (HEAD, 304).
     pub length: Option<u64>,
     /// The body.
     pub body: AnswerBody,
-    /// The line, if the status is 101: it speaks another protocol now.
+    /// The connection, if the status is 101: it speaks another protocol now.
     pub upgraded: Option<Upgraded>,
-    /// The rest of the request, if the answer came before that was out.
+    /// The rest of the request, if the answer was received before that was out.
     pub upload: Option<Upload>,
 }
 
 impl ResponseHead {
-    /// Whether the backend says that no request came in time, and closes the connection.
+    /// Whether the backend says that no request arrived in time, and closes the connection.
     pub(crate) fn is_request_timeout_at_close(&self) -> bool {
         self.status == StatusCode::REQUEST_TIMEOUT && !self.is_persistent
     }
 }
 
 impl Answer {
-    /// The answer with this head, which is the next on the line. One that has come whole is taken as it is, and frees the line; any
-    /// other is read by ureq.
+    /// Makes the answer with this head, which is the next on the connection. An answer that has been received whole is taken as
+    /// it is, and its connection put back; any other is read by ureq.
     pub(crate) fn of(
         mut pooled: PooledConnection,
         pool: &Arc<Pool>,
@@ -52,26 +52,27 @@ impl Answer {
         head: &ResponseHead,
         complete: Option<CompleteAnswer>,
     ) -> Result<Answer, Outcome> {
-        pooled.heed(head);
+        pooled.apply_head(head);
         let is_out = pooled.connection().is_request_out();
         match complete {
             Some(complete) if head.status == StatusCode::SWITCHING_PROTOCOLS => {
                 pooled.connection().consume(head.bytes);
                 let upgraded = Upgraded::new(pooled, token.clone());
-                Ok(Answer { upgraded: Some(upgraded), ..Answer::whole(head, complete) })
+                Ok(Answer { upgraded: Some(upgraded), ..Answer::complete(head, complete) })
             }
             Some(complete) if is_out => {
                 pooled.connection().consume(complete.bytes);
                 token.disarm().map_err(|_| Outcome::Cancelled)?;
-                pool.keep(pooled.freed(head.is_persistent), Instant::now());
-                Ok(Answer::whole(head, complete))
+                pool.put(pooled.freed(head.is_persistent), Instant::now());
+                Ok(Answer::complete(head, complete))
             }
             _ => Answer::streamed(pooled, pool, request, token, head),
         }
     }
 
-    fn whole(head: &ResponseHead, complete: CompleteAnswer) -> Answer {
-        let length = if head.framing == BodyFraming::None { head.told } else { Some(complete.body.len() as u64) };
+    fn complete(head: &ResponseHead, complete: CompleteAnswer) -> Answer {
+        let length =
+            if head.framing == BodyFraming::None { head.declared_length } else { Some(complete.body.len() as u64) };
         Answer {
             status: head.status,
             version: head.version,
@@ -92,8 +93,8 @@ impl Answer {
     ) -> Result<Answer, Outcome> {
         let called = pool.caller().call(request.method(), pooled.connection(), head);
         let (headers, reader) = called.map_err(|outcome| token.disarm().map_or(Outcome::Cancelled, |()| outcome))?;
-        let goes_on = head.status.is_success() && !pooled.connection().is_request_out();
-        let upload = goes_on.then(|| Upload::new(&pooled, pool, request.holds_file()));
+        let is_upload_wanted = head.status.is_success() && !pooled.connection().is_request_out();
+        let upload = is_upload_wanted.then(|| Upload::new(&pooled, pool, request.holds_file()));
         let left = match head.framing {
             BodyFraming::None => Some(0),
             BodyFraming::Sized(length) => Some(length),
@@ -113,7 +114,7 @@ impl Answer {
             status: head.status,
             version: head.version,
             headers,
-            length: head.told,
+            length: head.declared_length,
             body: AnswerBody::Streamed(Box::new(body)),
             upgraded: None,
             upload,

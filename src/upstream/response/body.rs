@@ -1,4 +1,4 @@
-//! The body of an answer: whole, or still coming. Its end gives the line back. Knows nothing of who reads it.
+//! The body of an answer: whole, or still coming. Its end puts the connection back. Knows nothing of its reader.
 
 use std::io::{self, Read};
 use std::os::fd::BorrowedFd;
@@ -17,33 +17,33 @@ use crate::upstream::upload::SharedConnection;
 
 /// The body of an answer.
 pub enum AnswerBody {
-    /// All of it has come, and its line is free.
+    /// All of it has been received, and its connection is free.
     Whole(Vec<u8>),
-    /// It is still coming. Its end gives the line back; dropping it earlier hangs up.
+    /// It is still coming. Its end puts the connection back; dropping it earlier hangs up.
     Streamed(Box<StreamedBody>),
 }
 
 /// A body that is still coming.
 pub struct StreamedBody {
-    /// `None` once bytes have gone past ureq.
+    /// ureq's reader; `None` once bytes have gone past ureq.
     pub(crate) reader: Option<BodyReader>,
     pub(crate) pooled: Option<PooledConnection>,
     pub(crate) pool: Arc<Pool>,
     pub(crate) token: CancelToken,
-    /// It ends after so many more bytes, whatever they are, if that is known.
+    /// The count of bytes, whatever they are, behind which it ends, if that is known.
     pub(crate) left: Option<u64>,
     /// All of it has been read.
     pub(crate) has_ended: bool,
-    /// Whether the backend goes on with the connection after it.
+    /// Whether the backend keeps the connection open behind it.
     pub(crate) is_persistent: bool,
-    /// If the rest of the request goes on beside it.
+    /// Shares the connection with the rest of the request, if that is sent beside the body.
     pub(crate) shared: Option<Arc<SharedConnection>>,
 }
 
-/// What may become of a body that isn't read yet.
+/// The prospect of a body that isn't read yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Prospect {
-    /// Its connection is alive, or isn't needed any more: all of it has come.
+    /// Its connection is alive, or isn't needed any more, since all of it has been received.
     Alive,
     /// Its connection has ended: what came before may be all of it, or not.
     Ended,
@@ -52,7 +52,7 @@ pub enum Prospect {
 }
 
 impl AnswerBody {
-    /// What may become of it, by a look. Doesn't block.
+    /// Looks at the connection for the body's prospect. Doesn't block.
     pub fn prospect(&self) -> Prospect {
         match self {
             AnswerBody::Whole(_) => Prospect::Alive,
@@ -73,7 +73,7 @@ impl StreamedBody {
             Some(End::Closed) | None => None,
         });
         match self.left {
-            Some(left) => match connection.count_unread() {
+            Some(left) => match connection.unread_bytes() {
                 Some(unread) if unread >= left => Prospect::Alive,
                 Some(_) => Prospect::Broken(failed.unwrap_or(Outcome::Closed)),
                 None => Prospect::Ended,
@@ -97,7 +97,7 @@ impl Read for StreamedBody {
         self.has_ended = count == 0 && !buffer.is_empty();
         if let Some(pooled) = self.pooled.as_ref().filter(|_| self.left.is_some()) {
             // Of a body of known length ureq gives every byte that it takes out: once it holds none, the rest may go past it.
-            pooled.connection().note_taken(count);
+            pooled.connection().reduce_held(count);
         }
         Ok(count)
     }
@@ -111,7 +111,7 @@ impl BodySource for StreamedBody {
     }
 
     fn is_movable(&self) -> bool {
-        // Not past the rest of a request, which needs the line's turns as well.
+        // Not past the rest of a request, which needs the connection's events as well.
         self.left.is_some()
             && self.shared.is_none()
             && self.pooled.as_ref().is_some_and(|pooled| pooled.connection().is_movable())
@@ -131,17 +131,17 @@ impl Drop for StreamedBody {
     fn drop(&mut self) {
         let Some(pooled) = self.pooled.take() else { return };
         pooled.connection().set_reader(None);
-        // What it holds unread goes back to the line first.
+        // What it holds unread goes back to the connection first.
         drop(self.reader.take());
         let is_hung_up = self.token.disarm().is_err();
         let is_free = self.has_ended && self.is_persistent && !is_hung_up;
-        // What is still uploaded on it wants its turns until that ends, too.
+        // What is still uploaded on it needs its events until that ends, too.
         let pooled = match &self.shared {
-            Some(shared) => shared.leave(pooled.freed(is_free)),
+            Some(shared) => shared.end_answer(pooled.freed(is_free)),
             None => Some(pooled.freed(is_free)),
         };
         if let Some(pooled) = pooled.filter(|_| !is_hung_up) {
-            self.pool.keep(pooled, Instant::now());
+            self.pool.put(pooled, Instant::now());
         }
     }
 }
@@ -166,7 +166,7 @@ mod tests {
 
     const BEGIN: [u8; 1000] = [b'x'; 1000];
 
-    /// The body of an answer of which the begin has come.
+    /// Receives the first bytes of an answer, and gives its body.
     fn streamed(url: &str) -> Box<StreamedBody> {
         let (poller, waiter) = Poller::new().expect("a poller");
         thread::spawn(move || waiter.run());
@@ -179,11 +179,11 @@ mod tests {
         let mut step = pool.start(&request, &token);
         loop {
             match step.expect("an answer") {
-                LegStep::Blocked(mut waiting) => {
-                    wait_for(&waiting.events(&token).expect("a wait"));
-                    step = waiting.go_on(&request, &token, false);
+                LegStep::Blocked(mut pending) => {
+                    wait_for(&pending.readiness(&token).expect("a wait"));
+                    step = pending.step(&request, &token, false);
                 }
-                LegStep::Yield(waiting) => step = waiting.go_on(&request, &token, false),
+                LegStep::Yield(pending) => step = pending.step(&request, &token, false),
                 LegStep::Answered(answer) => match answer.body {
                     AnswerBody::Streamed(body) => return body,
                     AnswerBody::Whole(_) => panic!("most of it is missing"),

@@ -1,5 +1,5 @@
-//! Brings an answer's chunks into the plainest form before ureq takes them: it takes no size line above 20 bytes, and extensions
-//! may make it longer. Knows nothing of connections.
+//! Brings an answer's chunks into the plainest form before ureq takes them: ureq takes no size line above 20 bytes, and
+//! extensions may make one longer. Knows nothing of connections.
 
 use crate::message::{BadChunks, Chunks, Piece};
 use crate::upstream::response::head::ANSWER_HEAD_BYTES_MAX;
@@ -8,7 +8,7 @@ use crate::upstream::response::head::ANSWER_HEAD_BYTES_MAX;
 #[derive(Debug)]
 pub(crate) struct ChunkNormalizer {
     chunks: Chunks,
-    /// The begin of a line that hasn't come to its end.
+    /// The begin of a line whose end hasn't been received.
     held: Vec<u8>,
 }
 
@@ -17,37 +17,37 @@ impl ChunkNormalizer {
         ChunkNormalizer { chunks: Chunks::of_answer(ANSWER_HEAD_BYTES_MAX), held: Vec::new() }
     }
 
-    /// How many bytes wait for the rest of their line.
+    /// The count of bytes that are held until the end of their line is received.
     pub(crate) fn held_bytes(&self) -> usize {
         self.held.len()
     }
 
-    /// Puts them before those that have come.
+    /// Puts the held bytes in front of `buffer`, which has room for them.
     pub(crate) fn put_held(&mut self, buffer: &mut [u8]) {
         let held = std::mem::take(&mut self.held);
         buffer[..held.len()].copy_from_slice(&held);
     }
 
-    /// Brings these bytes into form: how many remain at the front of them. An error says what is wrong.
-    pub(crate) fn clean(&mut self, bytes: &mut [u8]) -> Result<usize, &'static str> {
-        clean(&mut self.chunks, &mut self.held, bytes).map_err(|bad| match bad {
+    /// Normalizes these bytes in place, and gives the count of those that remain at the front. An error says what is wrong.
+    pub(crate) fn normalize(&mut self, bytes: &mut [u8]) -> Result<usize, &'static str> {
+        normalize(&mut self.chunks, &mut self.held, bytes).map_err(|bad| match bad {
             BadChunks::Malformed(reason) => reason,
             BadChunks::TrailersTooLong => "its trailers are too long",
         })
     }
 }
 
-/// What is wrong with these bytes, from the first chunk on.
-pub(crate) fn violation(here: &[u8]) -> Option<&'static str> {
-    ChunkNormalizer::new().clean(&mut here.to_vec()).err()
+/// The first violation in these bytes, from the first chunk on.
+pub(crate) fn violation(bytes: &[u8]) -> Option<&'static str> {
+    ChunkNormalizer::new().normalize(&mut bytes.to_vec()).err()
 }
 
-/// Sizes without extensions and needless zeros, and no trailers. What remains is never longer than what was there.
-fn clean(chunks: &mut Chunks, held: &mut Vec<u8>, bytes: &mut [u8]) -> Result<usize, BadChunks> {
+/// Drops extensions, needless zeros and trailers. What remains is never longer than what was there.
+fn normalize(chunks: &mut Chunks, held: &mut Vec<u8>, bytes: &mut [u8]) -> Result<usize, BadChunks> {
     let (mut clean, mut taken) = (0, 0);
     while taken < bytes.len() {
         if chunks.is_over() {
-            // Nobody asked for them; that they are there ends the connection.
+            // These bytes belong to no answer; that they were sent ends the connection.
             bytes.copy_within(taken.., clean);
             return Ok(clean + bytes.len() - taken);
         }

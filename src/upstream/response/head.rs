@@ -1,5 +1,5 @@
-//! The head of an answer, read once: what decides a leg, how the body ends, and whether its connection may be used again. Stricter
-//! than its parser where others might read the same bytes in another way. Knows nothing of connections.
+//! The head of an answer, read once: what decides a leg, how the body ends, and whether its connection may be used again.
+//! Stricter than its parser where others might read the same bytes in another way. Knows nothing of connections.
 
 use std::mem::MaybeUninit;
 use std::time::Duration;
@@ -12,10 +12,10 @@ use crate::message::{Outcome, binds_connection, has_listed, parse_content_length
 /// The longest head of an answer, in bytes.
 pub(crate) const ANSWER_HEAD_BYTES_MAX: usize = 24 * 1024;
 
-/// As many as ureq takes.
+/// The most fields of a head: as many as ureq takes.
 pub(crate) const FIELDS_MAX: usize = 128;
-/// Interim answers before the answer. A backend that works for long may send one now and then; one that sends them without
-/// end would keep its leg busy until the timeout.
+/// The most interim answers before the answer. A backend that works for long may send one now and then; one that sends them
+/// without end would keep its leg busy until the timeout.
 pub(crate) const INTERIM_ANSWERS_MAX: usize = 100;
 
 /// The complete head of a final answer, or of a 101.
@@ -23,22 +23,22 @@ pub(crate) const INTERIM_ANSWERS_MAX: usize = 100;
 pub(crate) struct ResponseHead {
     pub(crate) status: StatusCode,
     pub(crate) version: Version,
-    /// How long it is, in bytes.
+    /// Its length in bytes.
     pub(crate) bytes: usize,
     pub(crate) framing: BodyFraming,
-    /// The body's length by its fields, also of one that isn't sent.
-    pub(crate) told: Option<u64>,
-    /// It tells of a body that isn't sent: a backend may send it by mistake.
+    /// The body's length by its fields, also of a body that isn't sent.
+    pub(crate) declared_length: Option<u64>,
+    /// Whether it declares a body that mustn't be sent: a backend may send it by mistake.
     pub(crate) is_suspect: bool,
-    /// Whether the backend goes on with the connection after it.
+    /// Whether the backend keeps the connection open behind the answer.
     pub(crate) is_persistent: bool,
-    /// How long it keeps the connection idle, if it says so.
+    /// The time for which the backend keeps an idle connection open, if it says so.
     pub(crate) idle_time: Option<Duration>,
-    /// The backend may take what follows on the connection for the same user's.
+    /// Whether the backend may take what follows on the connection for requests of the same user.
     pub(crate) binds_connection: bool,
 }
 
-/// How the end of an answer's body is told (RFC 9112 §6.3).
+/// The mark of the end of an answer's body (RFC 9112 §6.3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum BodyFraming {
     /// There is no body, whatever the head says of one.
@@ -49,7 +49,7 @@ pub(crate) enum BodyFraming {
     UntilClose,
 }
 
-/// The fields of a head, as they came.
+/// The fields of a head, as they were received.
 pub(crate) struct Fields<'b>([MaybeUninit<Header<'b>>; FIELDS_MAX]);
 
 impl Fields<'_> {
@@ -58,29 +58,29 @@ impl Fields<'_> {
     }
 }
 
-/// What is at the front of an answer's bytes.
+/// The head at the front of an answer's bytes.
 pub(crate) enum ParsedHead<'b, 'f> {
     /// The begin of a head.
     Partial,
-    /// An interim answer, and how long that is, in bytes (RFC 9110 §15.2): 1xx, but for 101.
+    /// An interim answer, and its length in bytes (RFC 9110 §15.2): 1xx, but for 101.
     Interim(usize),
     Final(ResponseHead, &'f [Header<'b>]),
 }
 
-/// Reads the head at the front of these bytes, of which there may be more. An error is how its leg ends.
+/// Reads the head at the front of these bytes, of which there may be more. An error is the outcome of its leg.
 pub(crate) fn read<'b, 'f>(
-    here: &'b [u8],
+    input: &'b [u8],
     method: &Method,
     fields: &'f mut Fields<'b>,
 ) -> Result<ParsedHead<'b, 'f>, Outcome> {
     let mut head = httparse::Response::new(&mut []);
-    let bytes = match ParserConfig::default().parse_response_with_uninit_headers(&mut head, here, &mut fields.0) {
+    let bytes = match ParserConfig::default().parse_response_with_uninit_headers(&mut head, input, &mut fields.0) {
         Ok(httparse::Status::Complete(bytes)) if bytes <= ANSWER_HEAD_BYTES_MAX => bytes,
-        Ok(httparse::Status::Partial) if here.len() <= ANSWER_HEAD_BYTES_MAX => return Ok(ParsedHead::Partial),
+        Ok(httparse::Status::Partial) if input.len() <= ANSWER_HEAD_BYTES_MAX => return Ok(ParsedHead::Partial),
         Ok(_) => return Err(Outcome::TooLarge),
         Err(error) => return Err(protocol(&format!("its head can't be read: {error}"))),
     };
-    if let Some(violation) = violation_of_form(&here[..bytes]) {
+    if let Some(violation) = violation_of_form(&input[..bytes]) {
         return Err(protocol(violation));
     }
     let version = if head.version == Some(1) { Version::HTTP_11 } else { Version::HTTP_10 };
@@ -111,9 +111,9 @@ impl ResponseHead {
             version,
             bytes,
             framing: body,
-            told: framing.told,
+            declared_length: framing.declared_length,
             is_suspect: is_bare
-                && (framing.end == BodyFraming::Chunked || framing.told.is_some_and(|length| length > 0)),
+                && (framing.end == BodyFraming::Chunked || framing.declared_length.is_some_and(|length| length > 0)),
             is_persistent: version == Version::HTTP_11 && body != BodyFraming::UntilClose && !closes,
             idle_time: values_of(fields, "keep-alive").next().and_then(idle_time_hint),
             binds_connection: fields.iter().any(|field| binds_connection(field.name, field.value)),
@@ -121,9 +121,9 @@ impl ResponseHead {
     }
 }
 
-/// The fields as the rest of the program has them; an error is a field that can't be one.
+/// Copies the fields into the program's own form; an error is a field that can't be one.
 pub(crate) fn header_map(fields: &[Header]) -> Result<HeaderMap, Outcome> {
-    // Room for those that are added on the way to the client.
+    // Room for the fields that are added on the way to the client.
     let mut headers = HeaderMap::with_capacity(fields.len() + 4);
     for field in fields {
         let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| protocol("a field's name is none"))?;
@@ -133,14 +133,14 @@ pub(crate) fn header_map(fields: &[Header]) -> Result<HeaderMap, Outcome> {
     Ok(headers)
 }
 
-/// What the fields say of the body's end.
+/// The body's end by the fields of its head.
 struct Framing {
     end: BodyFraming,
-    told: Option<u64>,
+    declared_length: Option<u64>,
 }
 
 impl Framing {
-    /// An error where ureq would read it in one way and somebody else in another.
+    /// Decides the framing. An error where ureq would read it in one way and another program in another.
     fn of(version: Version, fields: &[Header]) -> Result<Framing, &'static str> {
         let mut lengths = values_of(fields, "content-length");
         let length = lengths.next();
@@ -151,9 +151,11 @@ impl Framing {
         }
         let mut codings = values_of(fields, "transfer-encoding");
         let Some(coding) = codings.next() else {
-            let Some(length) = length else { return Ok(Framing { end: BodyFraming::UntilClose, told: None }) };
+            let Some(length) = length else {
+                return Ok(Framing { end: BodyFraming::UntilClose, declared_length: None });
+            };
             let told = parse_content_length(length).ok_or("Content-Length isn't one run of digits")?;
-            return Ok(Framing { end: BodyFraming::Sized(told), told: Some(told) });
+            return Ok(Framing { end: BodyFraming::Sized(told), declared_length: Some(told) });
         };
         if length.is_some() {
             return Err("both Transfer-Encoding and Content-Length are given");
@@ -163,14 +165,14 @@ impl Framing {
         }
         let is_chunked = coding.eq_ignore_ascii_case(b"chunked") && codings.next().is_none();
         if is_chunked {
-            Ok(Framing { end: BodyFraming::Chunked, told: None })
+            Ok(Framing { end: BodyFraming::Chunked, declared_length: None })
         } else {
             Err("Transfer-Encoding isn't exactly one chunked")
         }
     }
 }
 
-/// What is wrong with a head that its parser takes for one.
+/// The violation in a head that its parser accepts.
 fn violation_of_form(head: &[u8]) -> Option<&'static str> {
     if !head.starts_with(b"HTTP/") {
         return Some("it doesn't begin with a status line");
@@ -187,7 +189,7 @@ fn is_bare(status: StatusCode) -> bool {
     matches!(status.as_u16(), 100..=199 | 204 | 304)
 }
 
-/// How long the backend keeps the connection: `Keep-Alive: timeout=5`, in seconds.
+/// Reads the time for which the backend keeps an idle connection: `Keep-Alive: timeout=5`, in seconds.
 pub(crate) fn idle_time_hint(value: &[u8]) -> Option<Duration> {
     let value = std::str::from_utf8(value).ok()?;
     let seconds = value.split(',').find_map(|part| part.trim().strip_prefix("timeout="))?;

@@ -1,4 +1,4 @@
-//! A backend's answer: its head, what has come of it, its body, and what becomes of the connection behind it.
+//! A backend's answer: its head, what has been received of it, its body, and what becomes of the connection behind it.
 
 pub(crate) mod answer;
 pub(crate) mod body;

@@ -1,4 +1,4 @@
-//! What has come of an answer, by a look at its bytes. Knows nothing of connections.
+//! The part of an answer that has been received, by a look at its bytes. Knows nothing of connections.
 
 use http::{HeaderMap, Method, StatusCode};
 
@@ -11,34 +11,34 @@ use crate::upstream::response::head::{
     self, BodyFraming, Fields, INTERIM_ANSWERS_MAX, ParsedHead, ResponseHead, header_map, protocol,
 };
 
-/// What has come of an answer.
+/// The part of an answer that has been received.
 pub(crate) enum Received {
-    /// An interim answer of that length is in front of it.
+    /// An interim answer of this many bytes is in front of it.
     Interim(usize),
-    /// So many bytes of the head, but not all.
+    /// This many bytes of the head, but not all.
     Partial(usize),
     /// The connection ended within the head, or before its first byte.
     Ended { outcome: Outcome, is_unanswered: bool },
-    /// It can't become an answer.
+    /// These bytes can't become an answer.
     Failed(Outcome),
-    /// The whole head, and more if the body has come whole as well.
+    /// The whole head, and the whole answer if the body has been received as well.
     Head(Box<ResponseHead>, Option<CompleteAnswer>),
 }
 
-/// An answer that has come whole.
+/// An answer that has been received whole.
 pub(crate) struct CompleteAnswer {
     pub(crate) headers: HeaderMap,
     pub(crate) body: Vec<u8>,
-    /// How long it is in all, in bytes.
+    /// The length of the whole answer in bytes.
     pub(crate) bytes: usize,
 }
 
 impl Received {
-    /// Of the answer to a request with that method. If it has lost, its fields and its body aren't needed.
+    /// Reads the answer to a request with this method. Of an answer that `has_lost`, fields and body aren't needed.
     pub(crate) fn of(peeked: &Peeked, method: &Method, has_lost: bool) -> Received {
-        let here = peeked.bytes;
+        let bytes = peeked.bytes;
         let mut fields = Fields::new();
-        let (head, fields) = match head::read(here, method, &mut fields) {
+        let (head, fields) = match head::read(bytes, method, &mut fields) {
             Ok(ParsedHead::Final(head, fields)) => (head, fields),
             Ok(ParsedHead::Interim(length)) => return Received::Interim(length),
             Ok(ParsedHead::Partial) => return Received::of_partial(peeked),
@@ -48,15 +48,15 @@ impl Received {
             BodyFraming::None => 0,
             BodyFraming::Sized(length) => usize::try_from(length).unwrap_or(usize::MAX),
             BodyFraming::UntilClose => return Received::Head(Box::new(head), None),
-            // As long as nobody has the head, the leg loses by them.
+            // No client has the head yet, so a violation makes the leg lose.
             BodyFraming::Chunked => {
-                let violation = chunked::violation(&here[head.bytes..]);
+                let violation = chunked::violation(&bytes[head.bytes..]);
                 return violation
                     .map_or(Received::Head(Box::new(head), None), |violation| Received::Failed(protocol(violation)));
             }
         };
-        let Some(body) = here[head.bytes..].get(..body_bytes) else { return Received::Head(Box::new(head), None) };
-        // By them it is known whose loop it is, and what the connection becomes.
+        let Some(body) = bytes[head.bytes..].get(..body_bytes) else { return Received::Head(Box::new(head), None) };
+        // They say whose loop it is, and what the connection becomes.
         let are_needed =
             !has_lost || matches!(head.status, StatusCode::LOOP_DETECTED | StatusCode::SWITCHING_PROTOCOLS);
         let headers = if are_needed { header_map(fields) } else { Ok(HeaderMap::new()) };
@@ -80,16 +80,16 @@ impl Received {
     }
 }
 
-/// What the head of a final answer means for a request that isn't out: a success takes it, any other status, or what can't become
+/// Judges the head of a final answer to a request that isn't out: a success accepts it, any other status, or what can't become
 /// a head, ends it (RFC 9112 §9.5).
 #[expect(clippy::needless_pass_by_value, reason = "the form of a `Judge`")]
 pub(crate) fn early(peeked: Peeked) -> Option<Early> {
-    let mut here = peeked.bytes;
+    let mut rest = peeked.bytes;
     for _ in 0..=INTERIM_ANSWERS_MAX {
-        match head::read(here, &Method::GET, &mut Fields::new()) {
-            Ok(ParsedHead::Interim(length)) => here = &here[length..],
+        match head::read(rest, &Method::GET, &mut Fields::new()) {
+            Ok(ParsedHead::Interim(length)) => rest = &rest[length..],
             Ok(ParsedHead::Partial) if peeked.end.is_none() => return None,
-            Ok(ParsedHead::Final(head, _)) if head.status.is_success() => return Some(Early::Takes),
+            Ok(ParsedHead::Final(head, _)) if head.status.is_success() => return Some(Early::Accepts),
             Ok(_) | Err(_) => break,
         }
     }

@@ -1,4 +1,4 @@
-//! The backend's side of a tunnel: a line that speaks another protocol, after a 101. Knows nothing of the client.
+//! The backend's side of a tunnel: a connection that speaks another protocol, after a 101. Knows nothing of the client.
 
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -10,30 +10,30 @@ use crate::message::{OnReady, TunnelPeer};
 use crate::runtime::cancel::CancelToken;
 use crate::upstream::conn::byte_stream::{End, READS_MAX, send_records};
 use crate::upstream::conn::connection::Connection;
-use crate::upstream::connect::dial::be_patient;
+use crate::upstream::connect::dial::clear_user_timeout;
 use crate::upstream::connect::tls_error::sentence;
 use crate::upstream::pooled::PooledConnection;
 
-/// A line whose protocol is switched. Dropping it hangs up.
+/// A connection whose protocol is switched. Dropping it hangs up.
 pub struct Upgraded {
     connection: Arc<Connection>,
     _pooled: PooledConnection,
     tls: Option<Box<ClientConnection>>,
-    /// What came behind the 101, and how much of it has been read.
+    /// The bytes that were received behind the 101, and the count of those that have been read.
     input: io::Cursor<Vec<u8>>,
-    /// How the connection has ended behind that: a socket tells of a reset only once.
+    /// The end behind that: a socket tells of a reset only once.
     end: Option<End>,
-    /// Nothing more will be written once all records are sent.
+    /// Whether nothing more will be written once all records are sent.
     is_ending: bool,
     token: CancelToken,
 }
 
 impl Upgraded {
-    /// Behind the head of the 101.
+    /// Takes the connection over behind the head of the 101.
     pub(crate) fn new(pooled: PooledConnection, token: CancelToken) -> Upgraded {
         let connection = pooled.connection().clone();
-        let (tls, input, end) = connection.stream().take();
-        be_patient(connection.socket());
+        let (tls, input, end) = connection.stream().take_parts();
+        clear_user_timeout(connection.socket());
         Upgraded { connection, _pooled: pooled, tls, input: io::Cursor::new(input), end, is_ending: false, token }
     }
 }
@@ -48,7 +48,7 @@ impl Read for Upgraded {
         self.input = io::Cursor::default();
         match self.end.take() {
             Some(End::Failed(error)) if error.kind() != io::ErrorKind::InvalidData => return Err(error),
-            // TLS tells again what it was told.
+            // TLS tells its errors and its end again.
             Some(End::Failed(_) | End::Closed) | None => {}
         }
         match &mut self.tls {
@@ -117,7 +117,7 @@ impl Drop for Upgraded {
     }
 }
 
-/// Decrypts what is here. What came before a failure is read first.
+/// Decrypts what has been received. What came before a failure is read first.
 fn read_tls(tls: &mut ClientConnection, connection: &Connection, buffer: &mut [u8]) -> io::Result<usize> {
     for _ in 0..READS_MAX {
         // A failure is told each time.
@@ -127,9 +127,9 @@ fn read_tls(tls: &mut ClientConnection, connection: &Connection, buffer: &mut [u
             read => return read,
         }
         processed.map_err(|error| io::Error::other(sentence(&error)))?;
-        // The end without a farewell is an error of the reader's, next time round.
+        // The end without `close_notify` is an error of the reader's, in the next round.
         tls.read_tls(&mut connection.socket())?;
     }
-    // Records that make no byte, without end, maybe.
+    // There may be records that make no byte, without end.
     Err(io::ErrorKind::Interrupted.into())
 }
