@@ -1,5 +1,4 @@
-//! The frontend as the program has it, but for the room that accepts clients and the one that writes to the disk: these have
-//! doubles here.
+//! The frontend as the program has it, but for what accepts clients and what writes to the disk: these have doubles here.
 
 #[path = "../../../src/downstream/client/mod.rs"]
 mod client;
@@ -49,10 +48,10 @@ mod tunnel_ends;
 /// The doubles.
 mod frontend;
 
-/// What both kinds of models have around them.
-mod house;
+/// The surroundings of both kinds of models.
+mod surroundings;
 
-/// Where both wait.
+/// The place in which both wait.
 pub mod parkings;
 
 /// A reply that can't be written at once.
