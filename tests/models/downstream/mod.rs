@@ -33,8 +33,8 @@ mod reply_writer;
 #[path = "../../../src/downstream/responder.rs"]
 mod responder;
 
-#[path = "../../../src/downstream/sending.rs"]
-mod sending;
+#[path = "../../../src/downstream/reply_to.rs"]
+mod reply_to;
 
 #[path = "../../../src/downstream/splice.rs"]
 mod splice;
