@@ -1,104 +1,104 @@
-//! All clients of a front, and who goes when it is full: with clients, one that makes least of its place; where there are few
-//! places and short requests, the oldest. Knows nothing of what a client is asked for.
+//! All clients of a frontend, and which of them is evicted when the table is full: one that makes least use of its place or, where
+//! places are few and requests short, the oldest. Knows nothing of what a client is asked for.
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use crate::downstream::eviction::{Activity, eviction_order};
 use crate::downstream::limits::Eviction;
-use crate::runtime::sync::{Arc, Mutex, MutexGuard, Weak};
+use crate::runtime::sync::{Arc, Mutex, Weak};
 
-/// What was found at a look is done after this.
-const LOOK_LASTS: Duration = Duration::from_secs(1);
-/// Time between two looks, for each client: a look takes a fifth of a microsecond for each, and so a twenty-fifth of the
+/// How long the order that a scan found is good for.
+const SCAN_LASTS: Duration = Duration::from_secs(1);
+/// Time between two scans, for each client: a scan takes a fifth of a microsecond for each, and so a twenty-fifth of the
 /// thread, whatever knocks.
-const PAUSE_FOR_EACH: Duration = Duration::from_micros(5);
-/// Time after a look in vain.
-const PAUSE: Duration = Duration::from_millis(50);
-/// So many clients are always read for a moment more when they have been told to go.
+const SCAN_PAUSE_PER_CLIENT: Duration = Duration::from_micros(5);
+/// Time after an eviction that found no client, and after a scan in vain.
+const RETRY_PAUSE: Duration = Duration::from_millis(50);
+/// This number of evicted clients is always read for a moment more, however few places there are.
 const CLOSING_MIN: usize = 8;
 
-/// What gives its place up if it has to: a client, or what is carried to it.
+/// What can be evicted: a client, or the stream that is carried to it.
 pub(crate) trait Evictable: Send + Sync {
-    /// What the client makes of its place, unless something is done for it just now.
+    /// What the client uses its place for; `None` while a thread works for it.
     fn activity(&self) -> Option<Activity>;
 
-    /// Ends, and the connection with it, if `goes` says so of what the client makes of its place: whether it did.
-    fn try_evict(self: Arc<Self>, goes: &dyn Fn(&Activity) -> bool) -> bool;
+    /// Ends it, and the client's connection with it, if `may_evict` allows it by the client's activity. Returns whether it did.
+    fn try_evict(self: Arc<Self>, may_evict: &dyn Fn(&Activity) -> bool) -> bool;
 }
 
-/// The clients that are there.
+/// The open client connections of a frontend.
 pub(crate) struct ConnectionTable {
-    places: usize,
+    connections_max: usize,
     eviction: Eviction,
     members: Mutex<Members>,
 }
 
 #[derive(Default)]
 struct Members {
-    /// By their numbers, and so in the order in which they came.
+    /// By their numbers, and so in the order in which they were accepted.
     clients: BTreeMap<u64, Weak<dyn Evictable>>,
     next_number: u64,
-    /// Those of them that have been told to go and are read for a moment more. They hold no place.
+    /// Those of them that were evicted and are read for a moment more. They take no place.
     closing: HashSet<u64>,
-    /// Who goes next, as the last look found.
+    /// The clients to evict next, as the last scan found them.
     eviction_order: VecDeque<Weak<dyn Evictable>>,
-    looked: Option<Instant>,
-    /// When all may be looked at again.
-    next_look: Option<Instant>,
+    scanned_at: Option<Instant>,
+    /// The earliest time of the next scan.
+    next_scan: Option<Instant>,
 }
 
 impl ConnectionTable {
-    pub(crate) fn new(places: usize, eviction: Eviction) -> ConnectionTable {
-        ConnectionTable { places, eviction, members: Mutex::default() }
+    pub(crate) fn new(connections_max: usize, eviction: Eviction) -> ConnectionTable {
+        ConnectionTable { connections_max, eviction, members: Mutex::default() }
     }
 
-    /// How many places are taken.
+    /// The number of places taken.
     pub(crate) fn count(&self) -> usize {
-        let members = self.members();
+        let members = self.members.lock();
         members.clients.len() - members.closing.len()
     }
 
     pub(crate) fn is_full(&self) -> bool {
-        self.count() >= self.places
+        self.count() >= self.connections_max
     }
 
-    /// One more, which is made with its number.
+    /// Adds a client, which is made with its number.
     pub(crate) fn insert<C: Evictable + 'static>(&self, make: impl FnOnce(u64) -> C) -> Arc<C> {
         let number = {
-            let mut members = self.members();
+            let mut members = self.members.lock();
             members.next_number += 1;
             members.next_number
         };
         let client = Arc::new(make(number));
         let weak: Weak<C> = Arc::downgrade(&client);
-        self.members().clients.insert(number, weak);
+        self.members.lock().clients.insert(number, weak);
         client
     }
 
     pub(crate) fn remove(&self, number: u64) {
-        let mut members = self.members();
+        let mut members = self.members.lock();
         members.clients.remove(&number);
         members.closing.remove(&number);
     }
 
-    /// A client has been told to go: whether it may be read for a moment more without a place. A sixteenth of all may, since
-    /// each still has its descriptor; a few always.
+    /// Lets an evicted client be read for a moment more without a place, and returns whether it may be. A sixteenth of all may,
+    /// since each still has its descriptor; a few always.
     pub(crate) fn try_start_closing(&self, number: u64) -> bool {
-        let mut members = self.members();
-        let has_room = members.closing.len() < (self.places / 16).max(CLOSING_MIN);
+        let mut members = self.members.lock();
+        let has_room = members.closing.len() < (self.connections_max / 16).max(CLOSING_MIN);
         has_room && members.closing.insert(number)
     }
 
-    /// Has one client give its place up, or says when it is worth trying again.
+    /// Evicts one client. The error is the time from which on it is worth trying again.
     pub(crate) fn evict_one(&self, now: Instant) -> Result<(), Instant> {
         match self.eviction {
-            Eviction::Oldest => self.evict_oldest().ok_or(now + PAUSE),
+            Eviction::Oldest => self.evict_oldest().ok_or(now + RETRY_PAUSE),
             Eviction::Slowest => match self.evict_next(now) {
                 Some(()) => Ok(()),
                 None => {
-                    self.look(now)?;
-                    self.evict_next(now).ok_or(now + PAUSE)
+                    self.scan(now)?;
+                    self.evict_next(now).ok_or(now + RETRY_PAUSE)
                 }
             },
         }
@@ -116,54 +116,51 @@ impl ConnectionTable {
     }
 
     fn next_after(&self, number: u64) -> Option<(u64, Option<Arc<dyn Evictable>>)> {
-        let members = self.members();
+        let members = self.members.lock();
         let mut younger = members.clients.range(number + 1..);
         let (number, client) = younger.find(|(number, _)| !members.closing.contains(number))?;
         Some((*number, client.upgrade()))
     }
 
-    /// Dismisses the next of those that the last look found, unless it has become better meanwhile.
+    /// Evicts the next of those that the last scan found, unless it has become better meanwhile.
     fn evict_next(&self, now: Instant) -> Option<()> {
         loop {
-            let client = self.members().pop_next(now)?;
+            let client = self.members.lock().pop_next(now)?;
             if client.upgrade().is_some_and(|client| client.try_evict(&|activity| activity.is_evictable(now))) {
                 return Some(());
             }
         }
     }
 
-    /// Looks at all clients for some that could go, if it isn't too early for that.
-    fn look(&self, now: Instant) -> Result<(), Instant> {
+    /// Scans all clients for some that could be evicted. The error is the time of the next scan, if it is too early for one.
+    fn scan(&self, now: Instant) -> Result<(), Instant> {
         // Out of the lock before the last of them is dropped, which would want it.
         let clients: Vec<Arc<dyn Evictable>> = {
-            let mut members = self.members();
-            if let Some(next_look) = members.next_look.filter(|next_look| now < *next_look) {
-                return Err(next_look);
+            let mut members = self.members.lock();
+            if let Some(next_scan) = members.next_scan.filter(|next_scan| now < *next_scan) {
+                return Err(next_scan);
             }
-            members.next_look = Some(now + PAUSE_FOR_EACH * u32::try_from(members.clients.len()).unwrap_or(u32::MAX));
-            // Those that are leaving hold no place that they could give up.
+            let client_count = u32::try_from(members.clients.len()).unwrap_or(u32::MAX);
+            members.next_scan = Some(now + SCAN_PAUSE_PER_CLIENT * client_count);
+            // Those that are closing take no place that they could give up.
             let staying = members.clients.iter().filter(|(number, _)| !members.closing.contains(number));
             staying.filter_map(|(_, client)| client.upgrade()).collect()
         };
         let activities = clients.iter().filter_map(|client| Some((client.activity()?, client))).collect();
-        let eviction_order = eviction_order(activities, self.places, now);
-        let mut members = self.members();
+        let eviction_order = eviction_order(activities, self.connections_max, now);
+        let mut members = self.members.lock();
         if eviction_order.is_empty() {
-            members.next_look = members.next_look.map(|next_look| next_look + PAUSE);
+            members.next_scan = members.next_scan.map(|next_scan| next_scan + RETRY_PAUSE);
         }
-        members.looked = Some(now);
+        members.scanned_at = Some(now);
         members.eviction_order = eviction_order.into_iter().map(Arc::downgrade).collect();
         Ok(())
-    }
-
-    fn members(&self) -> MutexGuard<'_, Members> {
-        self.members.lock()
     }
 }
 
 impl Members {
     fn pop_next(&mut self, now: Instant) -> Option<Weak<dyn Evictable>> {
-        if self.looked.is_none_or(|looked| now.saturating_duration_since(looked) > LOOK_LASTS) {
+        if self.scanned_at.is_none_or(|scanned_at| now.saturating_duration_since(scanned_at) > SCAN_LASTS) {
             self.eviction_order.clear();
         }
         self.eviction_order.pop_front()

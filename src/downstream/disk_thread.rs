@@ -1,7 +1,7 @@
-//! A thread for all that bodies' files are: it creates, writes and closes them, in the order in which that is asked for. Only
-//! uploads wait for the disk, and not the poller's thread, which all others need. Knows nothing of what is written.
+//! A thread that creates, writes and closes the files of bodies, in the order in which that is asked for. Only uploads wait for the
+//! disk, and not the poller's thread, which all others need. Knows nothing of what is written.
 
-use crate::runtime::sync::{Mutex, MutexGuard};
+use crate::runtime::sync::Mutex;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread;
 
@@ -11,20 +11,19 @@ const STACK_BYTES: usize = 256 * 1024;
 
 type Work = Box<dyn FnOnce() + Send>;
 
-/// The thread, which starts when it is needed for the first time. `None` before that, and as long as the host has none.
+/// The thread, which starts when it is needed for the first time. `None` before that, and as long as the host refuses one.
 #[derive(Default)]
 pub(crate) struct DiskThread(Mutex<Option<Sender<Work>>>);
 
 impl DiskThread {
-    /// Starts the thread if need be: whether it is there.
+    /// Starts the thread if need be. Returns whether it runs.
     pub(crate) fn start(&self) -> bool {
-        self.started().is_some()
+        self.sender().is_some()
     }
 
-    /// Has the thread do some work. Without a thread it is done here.
+    /// Has the thread do some work. Without a thread it is done on the calling one.
     pub(crate) fn run(&self, work: Work) {
-        let sender = self.started().clone();
-        let undone = match sender {
+        let undone = match self.sender() {
             Some(sender) => sender.send(work).err().map(|unsent| unsent.0),
             None => Some(work),
         };
@@ -33,17 +32,18 @@ impl DiskThread {
         }
     }
 
-    fn started(&self) -> MutexGuard<'_, Option<Sender<Work>>> {
+    /// The queue of the thread, which is started if need be.
+    fn sender(&self) -> Option<Sender<Work>> {
         let mut sender = self.0.lock();
         if sender.is_none() {
-            *sender = start();
+            *sender = spawn();
         }
-        sender
+        sender.clone()
     }
 }
 
-fn start() -> Option<Sender<Work>> {
-    // As many as there are clients can wait in it, and no client twice; and as many files as there are bodies.
+fn spawn() -> Option<Sender<Work>> {
+    // Bounded by its senders: each client has at most one piece of work in it, and each body one file to be closed.
     let (sender, work) = unbounded();
     let started = thread::Builder::new().name("spooler".into()).stack_size(STACK_BYTES).spawn(move || run(&work));
     match started {
@@ -55,7 +55,7 @@ fn start() -> Option<Sender<Work>> {
     }
 }
 
-/// Until the front is gone. A panic has been logged by its hook, and whose work it was has seen to the rest.
+/// Works until the frontend is dropped. A panic has been logged by its hook, and the work itself has seen to the rest.
 fn run(work: &Receiver<Work>) {
     for work in work {
         let _ = catch_unwind(AssertUnwindSafe(work));

@@ -1,34 +1,33 @@
-//! What clients make of their places in a front, and which of them go first when it is full. Knows nothing of the clients
-//! themselves.
+//! What clients use their places in a connection table for, and which of them are evicted first when it is full. Knows nothing of
+//! the clients themselves.
 
 use std::cmp::Reverse;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-/// A client that asks one request after another is silent for shorter than this in between: else those that are busy would
-/// lose their connections to each other.
-const SILENCE_MIN: Duration = Duration::from_secs(1);
-/// How long a request or a stream is left alone, whatever it does: a connection across the world has begun to be fast by then.
+/// A client that asks one request after another is silent for shorter than this in between: else busy clients would lose their
+/// connections to each other.
+const IDLE_MIN: Duration = Duration::from_secs(1);
+/// How long a request or a stream is left alone, whatever its rate: a connection across the world has begun to be fast by then.
 const FAIR_TIME: Duration = Duration::from_secs(3);
-/// A request of which nothing comes for so long has stopped: longer than a phone needs in a tunnel of a railway.
+/// A request that nothing comes of for this long has stopped: longer than a phone needs in a tunnel of a railway.
 const STALL_TIME: Duration = Duration::from_secs(10);
-/// What moves so many bytes a second, since it began, is left alone as well. Even a phone at the edge of its cell is faster,
-/// and to hold 5,000 places at this pace costs 80 MB/s.
+/// What moves at this rate, since it began, is left alone as well. Even a phone at the edge of its cell is faster, and to hold
+/// 5,000 places at this rate costs 80 MB/s.
 const FAIR_BYTES_PER_SECOND: u64 = 16 * 1024;
-/// Of so many clients in a full front one is found at a look, so that a look costs each that comes in as much as the rest of
-/// its way in.
-const CLIENTS_FOR_EACH: usize = 32;
+/// A scan finds one client out of this number, so that it costs each that comes in as much as the rest of its way in.
+const CLIENTS_PER_EVICTION: usize = 32;
 
-/// What a client makes of its place while nothing is done for it.
+/// What a client uses its place for while no thread works for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Activity {
     /// Nothing of a request has come.
     Idle { since: Instant },
     /// A head or a body is on its way: how much has come, and when the last of it did.
-    Receiving { since: Instant, bytes: u64, heard: Instant },
+    Receiving { since: Instant, bytes: u64, received_at: Instant },
     /// A tunnel, or a reply that is being sent: how much has gone through, and when the last of it did.
-    Streaming { since: Instant, bytes: u64, moved: Instant },
-    /// It has been told to go, and is read for some time more.
+    Streaming { since: Instant, bytes: u64, moved_at: Instant },
+    /// Its last reply was sent, and it is read for some time more.
     Closing { since: Instant },
 }
 
@@ -36,12 +35,10 @@ impl Activity {
     /// Whether its place may be given to another client.
     pub(crate) fn is_evictable(&self, now: Instant) -> bool {
         match *self {
-            Activity::Idle { since } | Activity::Closing { since } => {
-                now.saturating_duration_since(since) >= SILENCE_MIN
-            }
-            Activity::Receiving { since, bytes, heard } => {
+            Activity::Idle { since } | Activity::Closing { since } => now.saturating_duration_since(since) >= IDLE_MIN,
+            Activity::Receiving { since, bytes, received_at } => {
                 now.saturating_duration_since(since) >= FAIR_TIME
-                    && pace(bytes, since, heard, now) < FAIR_BYTES_PER_SECOND
+                    && arrival_rate(bytes, since, received_at, now) < FAIR_BYTES_PER_SECOND
             }
             Activity::Streaming { since, bytes, .. } => {
                 now.saturating_duration_since(since) >= FAIR_TIME && rate(bytes, since, now) < FAIR_BYTES_PER_SECOND
@@ -56,61 +53,63 @@ fn rate(bytes: u64, since: Instant, now: Instant) -> u64 {
     bytes.saturating_mul(1000) / milliseconds.max(1)
 }
 
-/// The same of what arrives, but nothing if it has stopped: else what was fast once could keep its place for minutes.
-fn pace(bytes: u64, since: Instant, heard: Instant, now: Instant) -> u64 {
-    let has_stopped = now.saturating_duration_since(heard) >= STALL_TIME;
+/// Bytes per second of a request that arrives, or 0 if it has stopped: else what was fast once could keep its place for minutes.
+fn arrival_rate(bytes: u64, since: Instant, received_at: Instant, now: Instant) -> u64 {
+    let has_stopped = now.saturating_duration_since(received_at) >= STALL_TIME;
     if has_stopped { 0 } else { rate(bytes, since, now) }
 }
 
-/// Those who go next, the first first: some of them, if there are any.
+/// The clients to evict next, in order: some of them, if there are any.
 ///
-/// Idle clients go before all others, since they lose least (RFC 9112 §9.5). But requests that drip and tunnels have three
-/// quarters of the places at most: beyond that they go first, so that the last quarter is always there for requests that are
-/// served at once. Of these two kinds the one with more clients goes first: a few slow uploads don't pay for a
+/// Idle clients come before all others, since they lose least (RFC 9112 §9.5). But requests that drip and tunnels have three
+/// quarters of the places at most: beyond that they come first, so that the last quarter is always left to requests that are
+/// served at once. Of these two kinds the one with more clients comes first: a few slow uploads don't pay for a
 /// thousand silent tunnels, nor the other way round.
-pub(crate) fn eviction_order<T>(clients: Vec<(Activity, T)>, places: usize, now: Instant) -> VecDeque<T> {
-    let most = (clients.len() / CLIENTS_FOR_EACH).max(1);
-    let (mut idle, mut receiving, mut tunnels) = (Vec::new(), Vec::new(), Vec::new());
+pub(crate) fn eviction_order<T>(clients: Vec<(Activity, T)>, connections_max: usize, now: Instant) -> VecDeque<T> {
+    let order_max = (clients.len() / CLIENTS_PER_EVICTION).max(1);
+    let (mut idle, mut receiving, mut streaming) = (Vec::new(), Vec::new(), Vec::new());
     for (activity, client) in clients.into_iter().filter(|(activity, _)| activity.is_evictable(now)) {
         match activity {
             Activity::Idle { since } | Activity::Closing { since } => idle.push((since, client)),
-            Activity::Receiving { since, bytes, heard } => receiving.push((pace(bytes, since, heard, now), client)),
-            Activity::Streaming { moved, .. } => tunnels.push((moved, client)),
+            Activity::Receiving { since, bytes, received_at } => {
+                receiving.push((arrival_rate(bytes, since, received_at, now), client));
+            }
+            Activity::Streaming { moved_at, .. } => streaming.push((moved_at, client)),
         }
     }
-    let mut slow = receiving.len() + tunnels.len();
-    let (mut idle, mut receiving, mut tunnels) =
-        (Queue::of(idle, most), Queue::of(receiving, most), Queue::of(tunnels, most));
-    let mut next = VecDeque::new();
-    while next.len() < most {
-        let is_slow = idle.is_empty() || slow > places / 4 * 3;
-        let client = match is_slow {
+    let mut slow_count = receiving.len() + streaming.len();
+    let (mut idle, mut receiving, mut streaming) =
+        (Queue::of(idle, order_max), Queue::of(receiving, order_max), Queue::of(streaming, order_max));
+    let mut order = VecDeque::new();
+    while order.len() < order_max {
+        let is_slow_next = idle.is_empty() || slow_count > connections_max / 4 * 3;
+        let client = match is_slow_next {
             false => idle.next(),
-            true if receiving.left >= tunnels.left => receiving.next(),
-            true => tunnels.next(),
+            true if receiving.count >= streaming.count => receiving.next(),
+            true => streaming.next(),
         };
         let Some(client) = client else { break };
-        slow -= usize::from(is_slow);
-        next.push_back(client);
+        slow_count -= usize::from(is_slow_next);
+        order.push_back(client);
     }
-    next
+    order
 }
 
-/// The first of a kind, in order, and how many there are in all.
+/// The first clients of a kind, in order, and the number of all that are left of it.
 struct Queue<T> {
     first: Vec<T>,
-    left: usize,
+    count: usize,
 }
 
 impl<T> Queue<T> {
-    fn of<K: Ord + Copy>(mut all: Vec<(K, T)>, most: usize) -> Queue<T> {
-        let left = all.len();
-        if left > most {
-            all.select_nth_unstable_by_key(most, |(key, _)| *key);
-            all.truncate(most);
+    fn of<K: Ord + Copy>(mut all: Vec<(K, T)>, order_max: usize) -> Queue<T> {
+        let count = all.len();
+        if count > order_max {
+            all.select_nth_unstable_by_key(order_max, |(key, _)| *key);
+            all.truncate(order_max);
         }
         all.sort_unstable_by_key(|(key, _)| Reverse(*key));
-        Queue { first: all.into_iter().map(|(_, client)| client).collect(), left }
+        Queue { first: all.into_iter().map(|(_, client)| client).collect(), count }
     }
 
     fn is_empty(&self) -> bool {
@@ -119,7 +118,7 @@ impl<T> Queue<T> {
 
     fn next(&mut self) -> Option<T> {
         let client = self.first.pop()?;
-        self.left -= 1;
+        self.count -= 1;
         Some(client)
     }
 }
@@ -130,22 +129,25 @@ mod tests {
 
     const NOW: Duration = Duration::from_secs(1000);
 
-    /// The moment so many milliseconds before `begin + NOW`.
+    /// The moment this number of milliseconds before `begin + NOW`.
     fn ago(begin: Instant, milliseconds: u64) -> Instant {
         begin + NOW.saturating_sub(Duration::from_millis(milliseconds))
     }
 
     #[test]
-    fn a_place_is_given_up_only_by_who_makes_little_of_it_and_has_had_its_time() {
+    fn only_a_client_that_is_slow_and_has_had_its_time_is_evictable() {
         let begin = Instant::now();
         let idle = |milliseconds| Activity::Idle { since: ago(begin, milliseconds) };
-        let heard = |milliseconds, bytes, heard| {
-            let (since, heard) = (ago(begin, milliseconds), ago(begin, heard));
-            Activity::Receiving { since, bytes, heard }
+        let last_heard = |milliseconds, bytes, heard| {
+            let (since, received_at) = (ago(begin, milliseconds), ago(begin, heard));
+            Activity::Receiving { since, bytes, received_at }
         };
-        let receiving = |milliseconds, bytes| heard(milliseconds, bytes, 0);
-        let tunnel =
-            |milliseconds, bytes| Activity::Streaming { since: ago(begin, milliseconds), bytes, moved: ago(begin, 0) };
+        let receiving = |milliseconds, bytes| last_heard(milliseconds, bytes, 0);
+        let tunnel = |milliseconds, bytes| Activity::Streaming {
+            since: ago(begin, milliseconds),
+            bytes,
+            moved_at: ago(begin, 0),
+        };
         let rows = [
             ("asks one request after another", idle(999), false),
             ("idles", idle(1000), true),
@@ -155,24 +157,24 @@ mod tests {
             ("just below 16 KiB a second", receiving(3000, 3 * 16 * 1024 - 1), true),
             ("16 KiB a second", receiving(3000, 3 * 16 * 1024), false),
             ("was fast, and is slow", receiving(60_000, 60 * 16 * 1024 - 1), true),
-            ("is fast, and pauses", heard(60_000, 60 * 16 * 1024, 9_999), false),
-            ("was fast, and has stopped", heard(60_000, 60 * 16 * 1024, 10_000), true),
+            ("is fast, and pauses", last_heard(60_000, 60 * 16 * 1024, 9_999), false),
+            ("was fast, and has stopped", last_heard(60_000, 60 * 16 * 1024, 10_000), true),
             ("a new tunnel", tunnel(2999, 0), false),
             ("a tunnel with a byte now and then", tunnel(60_000, 60), true),
             ("a busy tunnel", tunnel(60_000, 60 * 16 * 1024), false),
-            ("has just been told to go", Activity::Closing { since: ago(begin, 999) }, false),
-            ("was told to go", Activity::Closing { since: ago(begin, 1000) }, true),
+            ("has just had its last reply", Activity::Closing { since: ago(begin, 999) }, false),
+            ("had its last reply a second ago", Activity::Closing { since: ago(begin, 1000) }, true),
         ];
         for (label, activity, expected) in rows {
             assert_eq!(activity.is_evictable(begin + NOW), expected, "{label}");
         }
     }
 
-    /// Who goes, by name, of as many as the letters in the pattern, and in which order.
-    fn order(places: usize, mut clients: Vec<(Activity, &'static str)>, now: Instant) -> String {
+    /// The names of all clients that could be evicted, in the order in which they would be.
+    fn order(connections_max: usize, mut clients: Vec<(Activity, &'static str)>, now: Instant) -> String {
         let mut order = String::new();
         loop {
-            let next = eviction_order(clients.clone(), places, now);
+            let next = eviction_order(clients.clone(), connections_max, now);
             let Some(name) = next.front() else { return order };
             order.push_str(name);
             clients.retain(|(_, other)| other != name);
@@ -180,18 +182,19 @@ mod tests {
     }
 
     #[test]
-    fn the_idle_go_first_then_the_slowest_of_the_kind_that_has_most() {
+    fn idle_clients_are_evicted_first_then_the_slowest_of_the_kind_that_has_most() {
         let begin = Instant::now();
         let now = begin + NOW;
         let idle = |seconds: u64| Activity::Idle { since: ago(begin, seconds * 1000) };
-        let upload = |bytes: u64| Activity::Receiving { since: ago(begin, 10_000), bytes: bytes * 1000, heard: now };
+        let upload =
+            |bytes: u64| Activity::Receiving { since: ago(begin, 10_000), bytes: bytes * 1000, received_at: now };
         let tunnel = |seconds: u64| Activity::Streaming {
             since: ago(begin, 900_000),
             bytes: 0,
-            moved: ago(begin, seconds * 1000),
+            moved_at: ago(begin, seconds * 1000),
         };
         let rows = [
-            ("none may go", 8, vec![(upload(1 << 20), "a"), (idle(0), "b")], ""),
+            ("no client is evictable", 8, vec![(upload(1 << 20), "a"), (idle(0), "b")], ""),
             ("idle for longest", 8, vec![(idle(2), "a"), (idle(9), "b"), (idle(5), "c")], "bca"),
             ("the slowest upload", 8, vec![(upload(20), "a"), (upload(10), "b"), (upload(1 << 20), "c")], "ba"),
             ("idle before slow", 8, vec![(upload(1), "a"), (idle(2), "b"), (tunnel(50), "c")], "bac"),
@@ -205,17 +208,17 @@ mod tests {
                 "dicba",
             ),
         ];
-        for (label, places, clients, expected) in rows {
-            assert_eq!(order(places, clients, now), expected, "{label}");
+        for (label, connections_max, clients, expected) in rows {
+            assert_eq!(order(connections_max, clients, now), expected, "{label}");
         }
     }
 
     #[test]
-    fn one_in_32_is_found_at_a_look_and_they_are_the_slowest() {
+    fn a_scan_finds_the_slowest_one_in_32() {
         let begin = Instant::now();
         let uploads = (0..320_u64)
             .rev()
-            .map(|bytes| (Activity::Receiving { since: begin, bytes: bytes * 1000, heard: begin + NOW }, bytes));
+            .map(|bytes| (Activity::Receiving { since: begin, bytes: bytes * 1000, received_at: begin + NOW }, bytes));
         let next = eviction_order(uploads.collect(), 320, begin + NOW);
         assert_eq!(next, (0..10).collect::<VecDeque<u64>>());
     }

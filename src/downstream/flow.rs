@@ -14,94 +14,95 @@ pub(crate) struct Flow {
     pub(crate) total: u64,
     /// Nothing more will be read, in whatever way its source has ended.
     pub(crate) source_ended: bool,
-    /// Nothing more will be written: the other side has been told the end, or takes nothing any more. What is read is thrown
-    /// away.
+    /// Nothing more will be written: the sink has been told the end, or takes nothing any more. What is read is discarded.
     pub(crate) closed: bool,
 }
 
 /// What a step has done.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Progress {
-    Nothing,
-    ThrownAway,
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum FlowStep {
+    Idle,
+    Discarded,
     Moved,
 }
 
 impl Flow {
-    /// One whose source has said this already.
-    pub(crate) fn holding(bytes: Vec<u8>) -> Flow {
+    /// A flow with these bytes read already.
+    pub(crate) fn with_pending(bytes: Vec<u8>) -> Flow {
         Flow { bytes, ..Flow::default() }
     }
 
-    pub(crate) fn is_pending(&self) -> bool {
+    pub(crate) fn has_pending(&self) -> bool {
         self.written < self.bytes.len()
     }
 
-    /// Reads if nothing is pending, writes what is. Waits for nothing.
-    pub(crate) fn step(&mut self, source: &mut dyn Read, sink: &mut dyn Write) -> Result<Progress, Failed> {
+    /// Reads if nothing is pending, writes what is. Doesn't wait.
+    pub(crate) fn step(&mut self, source: &mut dyn Read, sink: &mut dyn Write) -> Result<FlowStep, FlowError> {
         let read = self.read(source)?;
-        let written = if self.is_pending() && !self.closed { self.write(sink)? } else { Progress::Nothing };
-        if self.closed || !self.is_pending() {
+        let written = if self.has_pending() && !self.closed { self.write(sink)? } else { FlowStep::Idle };
+        if self.closed || !self.has_pending() {
             // A silent tunnel keeps no buffer.
             self.bytes = Vec::new();
             self.written = 0;
         }
-        Ok(if self.closed { read.min(Progress::ThrownAway) } else { read.max(written) })
+        Ok(if self.closed { read.min(FlowStep::Discarded) } else { read.max(written) })
     }
 
-    fn read(&mut self, source: &mut dyn Read) -> Result<Progress, Failed> {
-        if self.is_pending() || self.source_ended {
-            return Ok(Progress::Nothing);
+    fn read(&mut self, source: &mut dyn Read) -> Result<FlowStep, FlowError> {
+        if self.has_pending() || self.source_ended {
+            return Ok(FlowStep::Idle);
         }
         self.bytes.resize(PIECE_BYTES, 0);
         self.written = 0;
         let read = source.read(&mut self.bytes);
         if read.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::Interrupted) {
-            // There is more to read, of which no event will tell.
+            // More can be read, of which no event will tell.
             self.bytes.clear();
-            return Ok(Progress::ThrownAway);
+            return Ok(FlowStep::Discarded);
         }
-        let read = now(read);
+        let read = without_waiting(read);
         self.bytes.truncate(read.as_ref().map_or(0, |read| read.unwrap_or(0)));
         match read {
-            Ok(None) => Ok(Progress::Nothing),
+            Ok(None) => Ok(FlowStep::Idle),
             Ok(Some(count)) => {
                 self.source_ended = count == 0;
                 self.total += count as u64;
-                Ok(Progress::Moved)
+                Ok(FlowStep::Moved)
             }
             Err(error) => {
                 self.source_ended = true;
-                Err(Failed::Source(error))
+                Err(FlowError::Source(error))
             }
         }
     }
 
-    fn write(&mut self, sink: &mut dyn Write) -> Result<Progress, Failed> {
-        let count = now(sink.write(&self.bytes[self.written..])).map_err(Failed::Sink)?.unwrap_or(0);
+    fn write(&mut self, sink: &mut dyn Write) -> Result<FlowStep, FlowError> {
+        let written = without_waiting(sink.write(&self.bytes[self.written..]));
+        let count = written.map_err(FlowError::Sink)?.unwrap_or(0);
         self.written += count;
-        Ok(if count > 0 { Progress::Moved } else { Progress::Nothing })
+        Ok(if count > 0 { FlowStep::Moved } else { FlowStep::Idle })
     }
 
-    /// Nothing more goes this way.
+    /// Has nothing more written to the sink.
     pub(crate) fn close(&mut self) {
         *self = Flow { total: self.total, source_ended: self.source_ended, closed: true, ..Flow::default() };
     }
 
-    /// Whether all has been written, and the end is to be told.
-    pub(crate) fn is_through(&self) -> bool {
-        self.source_ended && !self.is_pending() && !self.closed
+    /// Whether all has been written, and the sink is to be told the end.
+    pub(crate) fn is_finished(&self) -> bool {
+        self.source_ended && !self.has_pending() && !self.closed
     }
 }
 
 /// Which side of a flow has failed.
-pub(crate) enum Failed {
+#[derive(Debug)]
+pub(crate) enum FlowError {
     Source(io::Error),
     Sink(io::Error),
 }
 
-/// What was done at once; `None` if it would have to wait.
-pub(crate) fn now(done: io::Result<usize>) -> io::Result<Option<usize>> {
+/// The result of what was done at once; `None` if it would have to wait.
+pub(crate) fn without_waiting(done: io::Result<usize>) -> io::Result<Option<usize>> {
     match done {
         Ok(count) => Ok(Some(count)),
         Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => Ok(None),

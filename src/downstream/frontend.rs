@@ -1,4 +1,4 @@
-//! Some listeners with common limits, and what their clients have in common. Knows nothing of what clients send.
+//! Some listeners with common limits, and what their clients share. Knows nothing of what clients send.
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::runtime::poller::Poller;
 
 /// Handles the complete requests of a listener's clients. Both methods are called on a poller's thread, and don't block.
 pub trait Handler: Send + Sync {
-    /// Whether the request can be taken now; else its client is told to come again later.
+    /// Whether the request can be taken now; else its client gets a `503`. Asked before each call of [`Handler::handle`].
     fn has_room(&self, request: &Request) -> bool;
 
     /// Answers the request, now or later.
@@ -31,21 +31,22 @@ impl<F: Fn(Request, Box<dyn ReplyTo>) + Send + Sync> Handler for F {
     }
 }
 
-/// A front: some listeners with common limits.
+/// Some listeners with common limits, and what their clients share.
 pub struct Frontend {
     pub(crate) poller: Poller,
     pub(crate) limits: Arc<Limits>,
-    /// How long a client may take nothing of a reply, or less than its share.
+    /// How long a client may take nothing of a reply, or less of it than the least rate.
     pub(crate) write_timeout: Duration,
     pub(crate) pipes: Pipes,
     pub(crate) table: ConnectionTable,
     pub(crate) disk: Arc<DiskThread>,
+    /// The number of responders.
     pub(crate) exchanges: AtomicUsize,
     draining: AtomicBool,
 }
 
 impl Frontend {
-    /// A front without listeners.
+    /// A frontend without listeners.
     pub fn new(poller: Poller, limits: Limits, connections_max: usize, write_timeout: Duration) -> Arc<Frontend> {
         let eviction = limits.eviction;
         let disk: Arc<DiskThread> = Arc::default();
@@ -63,18 +64,20 @@ impl Frontend {
         })
     }
 
-    /// Requests that are complete and not yet answered.
+    /// The number of requests that are complete and whose reply isn't sent yet.
     pub fn exchanges(&self) -> usize {
         self.exchanges.load(Ordering::SeqCst)
     }
 
-    /// Open client connections.
+    /// The number of open client connections.
     pub fn connections(&self) -> usize {
         self.table.count()
     }
 
-    /// Replies say `Connection: close` from now on, and no connection idles. Who tells the poller's owners to drain
-    /// calls this first.
+    /// Has replies say `Connection: close` from now on, and lets no connection idle. To be called before [`Event::Drain`] is
+    /// broadcast to the poller's handlers: a client that is parked in between would hear of neither.
+    ///
+    /// [`Event::Drain`]: crate::runtime::poller::Event::Drain
     pub fn drain(&self) {
         self.draining.store(true, Ordering::SeqCst);
     }
@@ -86,11 +89,11 @@ impl Frontend {
 
 impl fmt::Debug for Frontend {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Front").field("connections", &self.connections()).finish_non_exhaustive()
+        f.debug_struct("Frontend").field("connections", &self.connections()).finish_non_exhaustive()
     }
 }
 
-/// Where a client came in, and what happens to its requests.
+/// What a listener's clients share: the frontend, and the handler of their requests.
 pub(crate) struct ListenerContext {
     pub(crate) frontend: Arc<Frontend>,
     pub(crate) handler: Arc<dyn Handler>,

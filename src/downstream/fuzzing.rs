@@ -1,4 +1,4 @@
-//! What must hold for any bytes of a client's, as functions that fuzzers and property tests feed. Independent models stand
+//! Properties that hold for any bytes of a client's, as functions that fuzzers and property tests feed. Independent models stand
 //! beside the code: written without a look at its states, and slowly.
 
 use std::sync::Arc;
@@ -15,9 +15,9 @@ use crate::message::{BodyLength, Refusal, Request, Spool, SpoolMemory, SpoolWrit
 
 const HEAD_BYTES_MAX: usize = 32 * 1024;
 const BODY_BYTES_MAX: u64 = 100_000;
-/// Of a connection's input: more would say no more, and each of its bytes may cost a step.
+/// The most bytes of a connection's input: more would say no more, and each of its bytes may cost a step.
 const STREAM_BYTES_MAX: usize = 512;
-/// So that a stream can be too long for them: a head of too many fields isn't, and the longest body that is meant fits exactly.
+/// Limits that a stream can be too long for: a head of too many fields isn't, and the longest body that is meant fits exactly.
 const SHORT_HEAD_BYTES_MAX: usize = 448;
 const SHORT_BODY_BYTES_MAX: u64 = 255;
 const GOOD: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
@@ -29,8 +29,8 @@ const SPOILERS: [&[u8]; 5] = [
     b"POST /bad HTTP/1.1\r\nHost: a\r\nContent-Length: 256\r\n\r\n",
 ];
 
-/// A head is the same whole, in pieces and with more behind it; one that is accepted is what a plain reading of its lines
-/// says.
+/// Checks that a head is read alike whole, in pieces and followed by more; one that is accepted is what a plain reading of its
+/// lines says.
 pub fn head(bytes: &[u8]) {
     let (sizes, input) = split(bytes);
     let whole = HeadReader::default().read(input, HEAD_BYTES_MAX);
@@ -44,7 +44,7 @@ pub fn head(bytes: &[u8]) {
             assert_eq!((&head.method, &head.target, &head.headers), (&again.method, &again.target, &again.headers));
             check_head(&head, &input[..length]);
         }
-        (Ok(None), Ok(None)) => assert!(input.len() <= HEAD_BYTES_MAX, "nobody waits for ever"),
+        (Ok(None), Ok(None)) => assert!(input.len() <= HEAD_BYTES_MAX, "a wait without end"),
         (Err(_), Err(_)) => {}
         (whole, pieces) => panic!("whole {whole:?}, in pieces {pieces:?}"),
     }
@@ -73,7 +73,7 @@ fn check_head(head: &Head, bytes: &[u8]) {
     assert_eq!(head.body == BodyLength::Chunked, count("transfer-encoding") > 0);
 }
 
-/// A chunked body is the same whole and in pieces, and what a plain reading says.
+/// Checks that a chunked body is read alike whole and in pieces, and is what a plain reading says.
 pub fn chunks(bytes: &[u8]) {
     let (sizes, input) = split(bytes);
     let read = |ends: &mut dyn Iterator<Item = usize>| {
@@ -94,7 +94,7 @@ pub fn chunks(bytes: &[u8]) {
     let whole = read(&mut std::iter::once(input.len()));
     assert_eq!(read(&mut sizes.ends(input.len())), whole, "in pieces");
     let plain = dechunked(input);
-    // What isn't here yet may be refused before it comes: a line that is too long already, say.
+    // It may be refused before all of it has come: for a line that is too long already, say.
     assert!(whole == plain || (whole, &plain) == (Plain::Bad, &Plain::More), "plainly {plain:?}");
 }
 
@@ -105,7 +105,7 @@ enum Plain {
     Bad,
 }
 
-/// RFC 9112 §7.1, line by line.
+/// Reads a chunked body by RFC 9112 §7.1, line by line.
 fn dechunked(input: &[u8]) -> Plain {
     let (mut body, mut at) = (Vec::new(), 0);
     loop {
@@ -128,17 +128,17 @@ fn dechunked(input: &[u8]) -> Plain {
             return trailers(input, at, body);
         }
         let size = usize::try_from(size).unwrap_or(usize::MAX);
-        let here = size.min(input.len() - at);
-        body.extend_from_slice(&input[at..at + here]);
-        at += here;
+        let received = size.min(input.len() - at);
+        body.extend_from_slice(&input[at..at + received]);
+        at += received;
         if body.len() as u64 > BODY_BYTES_MAX {
             return Plain::Bad;
         }
-        let behind = &input[at..];
-        if here < size || behind.is_empty() || behind == b"\r" {
+        let rest = &input[at..];
+        if received < size || rest.is_empty() || rest == b"\r" {
             return Plain::More;
         }
-        if !behind.starts_with(b"\r\n") {
+        if !rest.starts_with(b"\r\n") {
             return Plain::Bad;
         }
         at += 2;
@@ -175,13 +175,13 @@ fn plain_line(input: &[u8], bytes_max: usize) -> Result<&[u8], Plain> {
     if end > bytes_max || line.iter().any(is_bad) { Err(Plain::Bad) } else { Ok(line) }
 }
 
-/// A connection serves the same requests however its bytes arrive and wherever their bodies are kept, those that were meant,
-/// and none after a refusal.
+/// Checks that a connection serves the same requests however its bytes arrive and wherever their bodies are kept: those that were
+/// meant, and none after a refusal.
 pub fn connection(bytes: &[u8]) {
     let bytes = &bytes[..bytes.len().min(STREAM_BYTES_MAX)];
     let (sizes, input) = split(bytes);
-    // `split` leaves five bits: how many requests are described, what memory there is, and whether they are followed by what
-    // must be refused or by whatever comes.
+    // `split` leaves five bits: the number of described requests, the memory for bodies, and whether a request that must be refused
+    // follows, or any bytes.
     let bits = bytes.get(1).map_or(0, |bits| usize::from(bits >> 3));
     let (forms, tail) = input.split_at((bits & 3).min(input.len() / 3) * 3);
     let (mut stream, meant) = meant(forms);
@@ -206,7 +206,7 @@ fn spoiler(tail: &[u8]) -> &'static [u8] {
     SPOILERS[tail.first().map_or(0, |byte| usize::from(*byte)) % SPOILERS.len()]
 }
 
-/// Memory for bodies. Most of it is too small for some of them, which go to their files in several portions then.
+/// Memory for bodies. Most are too small for some bodies, which go to their files in several portions then.
 fn memory(number: usize) -> SpoolMemory {
     match number {
         0 => SpoolMemory::default(),
@@ -216,56 +216,56 @@ fn memory(number: usize) -> SpoolMemory {
     }
 }
 
-/// What was served of a stream.
+/// The result of serving a stream.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Served {
     /// Targets and bodies.
     requests: Vec<(String, Option<Vec<u8>>)>,
     refused: bool,
     unread: Vec<u8>,
-    /// What the rest makes of the client's place, and what comes of it if nothing follows.
+    /// The activity after all of it, and what is done if nothing follows.
     left: String,
 }
 
 fn served<'a>(pieces: impl Iterator<Item = &'a [u8]>, memory: SpoolMemory, now: Instant) -> Served {
     let limits = Limits::new(SHORT_HEAD_BYTES_MAX, SHORT_BODY_BYTES_MAX, &std::env::temp_dir());
     let (spool_memory, body_policy) = (Arc::new(memory), Arc::new(body_policy));
-    let mut connection = fresh(Limits { spool_memory, body_policy, ..limits }, now);
+    let mut http1 = fresh(Limits { spool_memory, body_policy, ..limits }, now);
     let mut served = Served::default();
     let mut is_over = false;
     for piece in pieces {
-        connection.receive(piece);
+        http1.receive(piece);
         loop {
-            let step = match connection.step(now) {
-                Action::Spool => connection.step_on_disk(now),
+            let step = match http1.step(now) {
+                Action::Spool => http1.step_on_disk(now),
                 step => step,
             };
             match step {
-                Action::Spool => panic!("the disk is here"),
+                Action::Spool => panic!("it may use the disk"),
                 Action::More => break,
                 Action::Continue => {}
-                Action::Request(request, asked) => {
+                Action::Request(request, summary) => {
                     assert!(!is_over, "nothing is served after the last request");
                     served.requests.push((request.target.to_string(), request.body.as_ref().map(body_of)));
-                    is_over = !asked.persistent;
-                    if is_over { connection.start_closing(now) } else { connection.answered(now) }
+                    is_over = !summary.persistent;
+                    if is_over { http1.start_closing(now) } else { http1.await_next_request(now) }
                 }
                 Action::Refuse(_) => {
-                    assert!(!is_over, "nothing is said after the last word");
+                    assert!(!is_over, "nothing is refused after the last reply");
                     (is_over, served.refused) = (true, true);
-                    connection.start_closing(now);
+                    http1.start_closing(now);
                 }
                 Action::Close => panic!("its time isn't over"),
             }
         }
-        assert!(connection.deadline() > now, "every wait has its end");
+        assert!(http1.deadline() > now, "every wait has its end");
     }
-    served.unread = connection.unread().to_vec();
-    served.left = format!("{:?}, {:?}, {:?}", connection.activity(), connection.end(), connection.expire());
+    served.unread = http1.unread().to_vec();
+    served.left = format!("{:?}, {:?}, {:?}", http1.activity(), http1.refusal_at_end(), http1.expire());
     served
 }
 
-/// Some requests' bodies are on other terms, so that these are met, too.
+/// Another policy for the bodies of some methods, so that each is tried.
 fn body_policy(request: &Request) -> BodyPolicy {
     match request.method {
         Method::PUT => {
@@ -321,10 +321,10 @@ fn meant(forms: &[u8]) -> (Vec<u8>, Vec<(String, Option<Vec<u8>>)>) {
 /// The first request of a stream, if there is a good one.
 pub fn request(stream: &[u8]) -> Option<Request> {
     let now = Instant::now();
-    let mut connection = fresh(Limits::new(HEAD_BYTES_MAX, BODY_BYTES_MAX, &std::env::temp_dir()), now);
-    connection.receive(stream);
+    let mut http1 = fresh(Limits::new(HEAD_BYTES_MAX, BODY_BYTES_MAX, &std::env::temp_dir()), now);
+    http1.receive(stream);
     loop {
-        match connection.step_on_disk(now) {
+        match http1.step_on_disk(now) {
             Action::Continue => {}
             Action::Request(request, _) => return Some(*request),
             Action::More | Action::Spool | Action::Refuse(_) | Action::Close => return None,
@@ -334,17 +334,17 @@ pub fn request(stream: &[u8]) -> Option<Request> {
 
 fn body_of(spool: &Spool) -> Vec<u8> {
     let mut body = Vec::new();
-    std::io::copy(&mut spool.reader(), &mut body).expect("a body that is here");
+    std::io::copy(&mut spool.reader(), &mut body).expect("a body");
     body
 }
 
-/// How a stream is cut into pieces.
+/// The sizes of the pieces that a stream is cut into.
 pub(crate) struct Sizes {
     seed: u32,
     bytes_max: u32,
 }
 
-/// The first two bytes say how the rest arrives.
+/// Takes the sizes of the pieces out of the first two bytes, and returns the rest.
 pub(crate) fn split(bytes: &[u8]) -> (Sizes, &[u8]) {
     match bytes {
         [seed, bits, rest @ ..] => (Sizes { seed: u32::from(*seed), bytes_max: 1 << (bits & 7) }, rest),
@@ -353,7 +353,7 @@ pub(crate) fn split(bytes: &[u8]) -> (Sizes, &[u8]) {
 }
 
 impl Sizes {
-    /// Where each piece of a stream of that length ends.
+    /// The end of each piece of a stream of this length.
     pub(crate) fn ends(&self, length: usize) -> impl Iterator<Item = usize> {
         let (mut state, bytes_max, mut end) = (self.seed, self.bytes_max, 0);
         std::iter::from_fn(move || {

@@ -1,4 +1,4 @@
-//! What clients may send, as plain data. Knows nothing of sockets, nor of what happens to a request that is taken.
+//! Request limits, as plain data. Knows nothing of sockets, nor of what happens to a request that is taken.
 
 use std::fmt;
 use std::path::Path;
@@ -7,66 +7,66 @@ use std::time::Duration;
 
 use crate::message::{Refusal, Request, SpoolMemory};
 
-/// From a head's first byte to its last. A head is one packet or two; ten seconds are for bad radio.
+/// Time from a head's first byte to its last. A head is one packet or two; ten seconds are for bad radio.
 pub(crate) const HEAD_TIME: Duration = Duration::from_secs(10);
 
-/// What clients may send, and who of them goes when there are too many.
+/// Request limits, and which client is evicted when the connection table is full.
 #[derive(Clone)]
 pub struct Limits {
     /// The longest head, in bytes, line ends included.
-    pub max_head: usize,
+    pub head_bytes_max: usize,
     /// The longest body, in bytes.
-    pub max_body: u64,
-    /// What bodies have in memory.
+    pub body_bytes_max: u64,
+    /// The memory that all bodies share.
     pub spool_memory: Arc<SpoolMemory>,
-    /// Where bodies go that are too long for that.
+    /// The directory for the files of bodies that don't fit into it.
     pub spool_dir: Arc<Path>,
-    /// From a head's first byte to its last.
+    /// Time from a head's first byte to its last.
     pub head_time: Duration,
-    /// On which terms a request's body is taken. Asked on the poller's thread when the head is here and nothing of the body has
+    /// The policy for a request's body. Asked on the poller's thread when the head has been received and nothing of the body has
     /// been kept; the request has none yet.
     pub body_policy: Arc<BodyPolicyOf>,
-    /// Who gives way when there are too many.
+    /// Which client is evicted when the table is full.
     pub eviction: Eviction,
 }
 
-/// Says on which terms the body of a request is taken.
+/// Gives the policy for the body of a request.
 pub type BodyPolicyOf = dyn Fn(&Request) -> BodyPolicy + Send + Sync;
 
-/// On which terms a request's body is taken.
+/// Whether a request's body is taken, and within which limits.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BodyPolicy {
-    /// As long as `max_body`, and for as long as enough of it comes.
+    /// Within `body_bytes_max`, and for as long as enough of it comes.
     Default,
-    /// A short one, and in a short time from its head on.
+    /// Within a lower limit, and within a time that counts from its head on.
     Limited {
         /// The longest, in bytes.
         bytes_max: u64,
         /// The longest time.
         time: Duration,
-        /// What a longer one gets.
+        /// The refusal of a longer one.
         too_long: Refusal,
     },
-    /// Not at all: the request is handed on without it, to be refused, and the connection ends with the reply.
+    /// Not at all: the request is handled without it, to be refused, and the connection ends with the reply.
     Reject,
 }
 
-/// Who gives way when a front is full.
+/// Which client is evicted when the connection table is full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Eviction {
-    /// Whoever makes least of its place: a client that idles between two requests, a request that arrives slowly, a tunnel in
-    /// which little moves. None of them at once.
+    /// The client that makes least use of its place: one that idles between two requests, whose request arrives slowly, or in whose
+    /// tunnel little moves. Each has some time before that.
     Slowest,
-    /// Whoever came first and isn't being answered just now, at once.
+    /// The client that was accepted first, unless its request is being served just now; at once.
     Oldest,
 }
 
 impl Limits {
-    /// The usual limits for heads and bodies of these lengths, in bytes; the bodies may all go to files in this directory.
-    pub fn new(max_head: usize, max_body: u64, spool_dir: &Path) -> Limits {
+    /// The default limits, with the longest head and body in bytes, and the directory for the files of bodies.
+    pub fn new(head_bytes_max: usize, body_bytes_max: u64, spool_dir: &Path) -> Limits {
         Limits {
-            max_head,
-            max_body,
+            head_bytes_max,
+            body_bytes_max,
             spool_memory: Arc::default(),
             spool_dir: spool_dir.into(),
             head_time: HEAD_TIME,
@@ -78,6 +78,6 @@ impl Limits {
 
 impl fmt::Debug for Limits {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Limits").field("max_body", &self.max_body).finish_non_exhaustive()
+        f.debug_struct("Limits").field("body_bytes_max", &self.body_bytes_max).finish_non_exhaustive()
     }
 }

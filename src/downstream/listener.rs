@@ -13,12 +13,12 @@ use crate::downstream::client::socket::Client;
 use crate::downstream::frontend::{Frontend, Handler, ListenerContext};
 use crate::runtime::poller::{Event, EventHandler, Registration};
 
-/// Clients accepted in one turn: the others' sockets want the poller's thread, too.
+/// Clients accepted in one event: the others' sockets want the poller's thread, too.
 const ACCEPTS_MAX: usize = 128;
 /// How long accepting pauses when there are no descriptors. The kernel queues meanwhile.
-const PAUSE: Duration = Duration::from_millis(50);
+const RETRY_PAUSE: Duration = Duration::from_millis(50);
 
-/// How much of a reply may wait in the kernel to be sent, beside what is on its way. It is told that there is room again when
+/// How much of a reply may wait in the kernel to be sent, beside what is on its way. The kernel tells that there is room again when
 /// half of it has gone, and by default that are megabytes: a client that takes some kilobytes a second would look as if it
 /// took nothing for a minute.
 const UNSENT_BYTES: u32 = 64 * 1024;
@@ -26,19 +26,19 @@ const UNSENT_BYTES: u32 = 64 * 1024;
 /// A listening socket.
 pub struct Listener {
     context: Arc<ListenerContext>,
-    /// `None` once the house drains: closed, not shut down, since another process may hold the same socket.
+    /// `None` once it has ended: closed, not shut down, since another process may hold this socket, too.
     socket: Mutex<Option<mio::net::TcpListener>>,
     registration: Registration,
-    /// What ends it: `Drain`, or `Cut` where somebody may want to know that the house closes.
+    /// Ends it: `Drain`, or `Cut` for a listener whose clients may ask how the drain goes.
     until: Event,
 }
 
 /// What became of one attempt to accept.
 enum Accepted {
     One,
-    /// Nobody waits.
+    /// No client waits.
     None,
-    /// Nobody can be let in before then.
+    /// No client can be accepted before then.
     Full(Instant),
 }
 
@@ -58,13 +58,13 @@ impl Listener {
         let socket = Mutex::new(Some(mio::net::TcpListener::from_std(socket)));
         let listener = Arc::new(Listener { context, socket, registration, until });
         listener.registration.start(listener.clone());
-        listener.watch().inspect_err(|_| listener.registration.end())?;
+        listener.watch_socket().inspect_err(|_| listener.registration.end())?;
         // Clients that came before raise no further edge.
-        listener.again_at(Instant::now());
+        listener.accept_again_at(Instant::now());
         Ok(())
     }
 
-    fn watch(&self) -> io::Result<()> {
+    fn watch_socket(&self) -> io::Result<()> {
         self.socket.lock().as_ref().map_or(Ok(()), |socket| self.registration.watch_reads(socket))
     }
 
@@ -73,13 +73,13 @@ impl Listener {
             match self.accept() {
                 Accepted::One => {}
                 Accepted::None => return,
-                Accepted::Full(until) => return self.again_at(until),
+                Accepted::Full(until) => return self.accept_again_at(until),
             }
         }
-        self.again_at(Instant::now());
+        self.accept_again_at(Instant::now());
     }
 
-    fn again_at(&self, at: Instant) {
+    fn accept_again_at(&self, at: Instant) {
         self.registration.set_deadline(Some(at));
     }
 
@@ -89,17 +89,17 @@ impl Listener {
         let Some(listener) = socket.as_ref() else { return Accepted::None };
         if frontend.table.is_full() {
             let now = Instant::now();
-            if !is_anybody_there(listener) {
+            if !has_waiting_client(listener) {
+                // No client is evicted for none.
                 return Accepted::None;
             }
-            // A client wants to come in.
             if let Err(until) = frontend.table.evict_one(now) {
                 return Accepted::Full(until);
             }
         }
         match listener.accept() {
             Ok((socket, peer)) => {
-                // Under the lock: once the house drains, everybody who was let in is counted, and so waited for.
+                // Under the lock: once the listener has ended, each client that it accepted is counted, and so waited for.
                 let opened =
                     socket.set_nodelay(true).and_then(|()| Client::open(self.context.clone(), socket.into(), peer));
                 if let Err(error) = opened {
@@ -107,25 +107,25 @@ impl Listener {
                 }
                 Accepted::One
             }
-            Err(error) => after(&error),
+            Err(error) => after_error(&error),
         }
     }
 }
 
-fn is_anybody_there(listener: &impl AsFd) -> bool {
+fn has_waiting_client(listener: &impl AsFd) -> bool {
     const AT_ONCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
     poll(&mut [PollFd::new(listener, PollFlags::IN)], Some(&AT_ONCE)).is_ok_and(|ready| ready > 0)
 }
 
-/// No error of accepting ends the loop.
-fn after(error: &io::Error) -> Accepted {
+/// What an error of accept(2) means for the next attempt. None ends the listener.
+fn after_error(error: &io::Error) -> Accepted {
     match error.kind() {
         io::ErrorKind::WouldBlock => Accepted::None,
-        // The client left before it was accepted, or a signal came: the next one may be there.
+        // The client left before it was accepted, or a signal came: another client may wait.
         io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted => Accepted::One,
         _ => {
             log::warn!("cannot accept a client, trying again soon: {error}");
-            Accepted::Full(Instant::now() + PAUSE)
+            Accepted::Full(Instant::now() + RETRY_PAUSE)
         }
     }
 }
@@ -154,9 +154,9 @@ mod tests {
 
     const SOON: Duration = Duration::from_secs(20);
 
-    /// It is told like all others that the house closes, but by then they may all have been told.
+    /// The broadcast of the drain may have been made before the client was registered.
     #[test]
-    fn who_is_let_in_while_the_house_closes_may_not_be_silent_for_longer_than_others() {
+    fn a_client_that_is_accepted_during_a_drain_has_only_a_moment_for_its_first_request() {
         let (poller, waiter) = Poller::new().expect("a poller");
         std::thread::spawn(move || waiter.run());
         let limits = Limits::new(1024, 0, &std::env::temp_dir());

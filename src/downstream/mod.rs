@@ -22,9 +22,9 @@ mod rate_meter;
 mod relay;
 #[cfg(test)]
 mod relay_tests;
+mod reply_to;
 mod reply_writer;
 mod responder;
-mod sending;
 mod splice;
 mod tunnel;
 mod tunnel_ends;

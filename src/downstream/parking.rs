@@ -1,83 +1,80 @@
-//! Where a thing waits that threads carry on in turns, one at a time. What happens while a thread has it is not lost: the thread
-//! gets it back at once when it wants to park it. Knows nothing of what the thing is, nor of who wakes whom.
+//! A parking place for what threads carry on in steps, one thread at a time: a relay, a tunnel. An event that arrives while a thread
+//! has the value isn't lost: that thread gets the value back at once when it wants to park it. Knows nothing of what the value is,
+//! nor of what wakes it.
 
-use crate::runtime::sync::{Mutex, MutexGuard};
+use crate::runtime::sync::Mutex;
 
-/// A place for one thing. The thread that takes it out owns it until it parks it again.
-pub(crate) struct Parking<T>(Mutex<State<T>>);
+/// A place for one value. The thread that takes it out owns it until it parks it again.
+pub(crate) struct Parking<T>(Mutex<Space<T>>);
 
-struct State<T> {
-    /// `None` while a thread has it, and once it is gone for good.
+struct Space<T> {
+    /// `None` while a thread has it, and once it has ended.
     parked: Option<Box<T>>,
-    /// Something has happened while a thread had it.
+    /// An event arrived while a thread had it.
     notified: bool,
     /// Nothing is parked here any more.
     closed: bool,
 }
 
 impl<T> Parking<T> {
-    /// The place of a thing that a thread has now.
+    /// The place of a value that the calling thread has.
     pub(crate) fn new() -> Parking<T> {
-        Parking(Mutex::new(State { parked: None, notified: false, closed: false }))
+        Parking(Mutex::new(Space { parked: None, notified: false, closed: false }))
     }
 
-    /// Something has happened: takes the thing out, or leaves word for the thread that has it.
+    /// Takes the value out for an event, or notifies the thread that has it.
     pub(crate) fn take_or_notify(&self) -> Option<Box<T>> {
-        let mut state = self.state();
-        let taken = state.parked.take();
-        state.notified |= taken.is_none();
+        let mut space = self.0.lock();
+        let taken = space.parked.take();
+        space.notified |= taken.is_none();
         taken
     }
 
-    /// Parks it until something happens, or gives it back if something has. `parked` is run before another thread can take it
-    /// out: the deadline that it sets is never set over a later one.
-    pub(crate) fn park(&self, thing: Box<T>, parked: impl FnOnce()) -> Option<Box<T>> {
-        let mut state = self.state();
-        let notified = std::mem::take(&mut state.notified);
-        if notified { Some(thing) } else { state.put(thing, parked) }
+    /// Parks the value until the next event, or returns it if one has arrived meanwhile. `parked` is run before another thread can
+    /// take it out: the deadline that it sets is never set over a later one.
+    pub(crate) fn park(&self, value: Box<T>, parked: impl FnOnce()) -> Option<Box<T>> {
+        let mut space = self.0.lock();
+        let notified = std::mem::take(&mut space.notified);
+        if notified { Some(value) } else { space.put(value, parked) }
     }
 
-    /// The same for a thing that is to be carried on in any case, and soon: only a closed place gives it back.
-    pub(crate) fn park_to_yield(&self, thing: Box<T>, parked: impl FnOnce()) -> Option<Box<T>> {
-        self.state().put(thing, parked)
+    /// Parks a value that continues in any case, and soon: unlike [`Parking::park`] only a closed place returns it.
+    pub(crate) fn park_to_yield(&self, value: Box<T>, parked: impl FnOnce()) -> Option<Box<T>> {
+        self.0.lock().put(value, parked)
     }
 
-    /// Takes it out for good. The thread that has it gets it back when it parks it.
+    /// Closes the place and takes the value out. A thread that has it gets it back when it parks it.
     pub(crate) fn close(&self) -> Option<Box<T>> {
-        let mut state = self.state();
-        state.closed = true;
-        state.parked.take()
+        let mut space = self.0.lock();
+        space.closed = true;
+        space.parked.take()
     }
 
-    /// The same if it is here, and `goes` says so of it.
-    pub(crate) fn take_for_eviction(&self, goes: impl FnOnce(&T) -> bool) -> Option<Box<T>> {
-        let mut state = self.state();
-        let taken = state.parked.take_if(|thing| goes(thing));
-        state.closed |= taken.is_some();
+    /// Closes the place and takes the value out if it is parked and `may_take` allows it.
+    pub(crate) fn close_if(&self, may_take: impl FnOnce(&T) -> bool) -> Option<Box<T>> {
+        let mut space = self.0.lock();
+        let taken = space.parked.take_if(|value| may_take(value));
+        space.closed |= taken.is_some();
         taken
     }
 
-    /// Whether the thread that has it must end it.
+    /// Whether the thread that has the value must end it.
     pub(crate) fn is_closed(&self) -> bool {
-        self.state().closed
+        self.0.lock().closed
     }
 
-    /// What `look` makes of it, if it is here.
-    pub(crate) fn look<R>(&self, look: impl FnOnce(&T) -> R) -> Option<R> {
-        self.state().parked.as_deref().map(look)
-    }
-
-    fn state(&self) -> MutexGuard<'_, State<T>> {
-        self.0.lock()
+    /// The result of `inspect` for the value, if it is parked.
+    pub(crate) fn inspect<R>(&self, inspect: impl FnOnce(&T) -> R) -> Option<R> {
+        self.0.lock().parked.as_deref().map(inspect)
     }
 }
 
-impl<T> State<T> {
-    fn put(&mut self, thing: Box<T>, parked: impl FnOnce()) -> Option<Box<T>> {
+impl<T> Space<T> {
+    fn put(&mut self, value: Box<T>, parked: impl FnOnce()) -> Option<Box<T>> {
         if self.closed {
-            return Some(thing);
+            return Some(value);
         }
-        self.parked = Some(thing);
+        self.parked = Some(value);
         parked();
         None
     }

@@ -2,30 +2,35 @@
 
 use std::time::Duration;
 
-/// What a client must take, on average, while it is waited for: slower is no line that anybody has.
+/// The rate at which a client must take its reply, on average, while it is waited for: no network is as slow.
 const BYTES_PER_SECOND_MIN: u128 = 1024;
 
-/// How a client takes one reply. Only the time counts in which it was waited for.
+/// Measures the rate at which a client takes one reply. Only the time in which it was waited for counts.
 #[derive(Debug, Default)]
 pub(crate) struct RateMeter {
     waited: Duration,
     taken: u128,
 }
 
+/// The client has taken less than the least rate.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct TooSlow;
+
 impl RateMeter {
-    /// The client took so many bytes.
-    pub(crate) fn took(&mut self, bytes: usize) {
+    /// Notes that the client took this number of bytes.
+    pub(crate) fn note_taken(&mut self, bytes: usize) {
         self.taken += bytes as u128;
     }
 
-    /// Notes that the client was waited for: whether it has taken too little while it was for as long as `window`.
-    pub(crate) fn note_wait(&mut self, waited: Duration, window: Duration) -> bool {
+    /// Notes that the client was waited for. Each `window` of such time is judged by itself: an error if the client has taken too
+    /// little in it.
+    pub(crate) fn note_wait(&mut self, waited: Duration, window: Duration) -> Result<(), TooSlow> {
         self.waited += waited;
         if self.waited < window {
-            return false;
+            return Ok(());
         }
         let RateMeter { waited, taken } = std::mem::take(self);
-        taken < waited.as_millis() * BYTES_PER_SECOND_MIN / 1000
+        if taken < waited.as_millis() * BYTES_PER_SECOND_MIN / 1000 { Err(TooSlow) } else { Ok(()) }
     }
 }
 
@@ -38,14 +43,14 @@ mod tests {
     #[test]
     fn a_client_may_be_slow_but_not_too_slow() {
         let rows = [
-            ("nothing", 0, WINDOW, true),
-            ("too little", 61_439, WINDOW, true),
-            ("just enough", 61_440, WINDOW, false),
-            ("nothing, but not for long", 0, Duration::from_millis(59_999), false),
+            ("nothing", 0, WINDOW, Err(TooSlow)),
+            ("too little", 61_439, WINDOW, Err(TooSlow)),
+            ("just enough", 61_440, WINDOW, Ok(())),
+            ("nothing, but not for long", 0, Duration::from_millis(59_999), Ok(())),
         ];
         for (label, bytes, waited, expected) in rows {
             let mut rate_meter = RateMeter::default();
-            rate_meter.took(bytes);
+            rate_meter.note_taken(bytes);
             assert_eq!(rate_meter.note_wait(waited, WINDOW), expected, "{label}");
         }
     }
@@ -53,12 +58,12 @@ mod tests {
     #[test]
     fn what_was_taken_long_ago_does_not_count() {
         let mut rate_meter = RateMeter::default();
-        rate_meter.took(10_000_000);
-        assert!(!rate_meter.note_wait(WINDOW, WINDOW));
+        rate_meter.note_taken(10_000_000);
+        assert_eq!(rate_meter.note_wait(WINDOW, WINDOW), Ok(()));
         for _ in 0..59 {
-            rate_meter.took(100);
-            assert!(!rate_meter.note_wait(WINDOW / 60, WINDOW));
+            rate_meter.note_taken(100);
+            assert_eq!(rate_meter.note_wait(WINDOW / 60, WINDOW), Ok(()));
         }
-        assert!(rate_meter.note_wait(WINDOW / 60, WINDOW));
+        assert_eq!(rate_meter.note_wait(WINDOW / 60, WINDOW), Err(TooSlow));
     }
 }

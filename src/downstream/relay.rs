@@ -1,5 +1,5 @@
-//! Carries a reply to its client that can't be written at once: whenever more of it has come, or the client has room, on the thread
-//! that hears of it. In between it waits in the poller. Knows nothing of where the reply comes from.
+//! Carries on a reply that can't be written at once: whenever more of it has come, or the client has room, on the thread that gets
+//! that event. In between it waits in the poller. Knows nothing of where the reply comes from.
 
 use std::io;
 use std::thread;
@@ -9,7 +9,7 @@ use crate::downstream::client::socket::{ActiveStream, Client};
 use crate::downstream::connection_table::Evictable;
 use crate::downstream::eviction::Activity;
 use crate::downstream::parking::Parking;
-use crate::downstream::reply_writer::{ReplyWriter, Stop};
+use crate::downstream::reply_writer::{ReplyStep, ReplyWriter};
 use crate::downstream::responder::Responder;
 use crate::message::{Delivery, OnDelivered};
 use crate::runtime::poller::Event;
@@ -21,7 +21,8 @@ pub(crate) struct Relay {
     reply: Parking<PendingReply>,
 }
 
-/// The reply, its way, and who is told of its end. Dropped on its way, by a panic or at the end of the house, it cuts the client off.
+/// A reply that isn't written whole, with its responder, and the callback for its end. If it is dropped before that, by a panic or
+/// by a shutdown, it cuts the client off.
 pub(crate) struct PendingReply {
     responder: Box<Responder>,
     writer: ReplyWriter,
@@ -35,26 +36,26 @@ impl PendingReply {
 
     /// Sends what goes without waiting, and leaves the rest to the poller. Doesn't block.
     pub(crate) fn send(mut self: Box<Self>, client: &Arc<Client>) {
-        match self.go_on(client) {
-            Ok(Stop::Done) => self.end(Ok(())),
+        match self.step(client) {
+            Ok(ReplyStep::Done) => self.end(Ok(())),
             Ok(_) => Relay::open(client.clone(), self),
             Err(failed) => self.end(Err(failed)),
         }
     }
 
-    fn go_on(&mut self, client: &Client) -> Result<Stop, Delivery> {
+    fn step(&mut self, client: &Client) -> Result<ReplyStep, Delivery> {
         if client.is_gone() {
             return Err(Delivery::ClientGone(io::ErrorKind::ConnectionAborted.into()));
         }
-        self.writer.go_on(client, client.frontend().write_timeout)
+        self.writer.step(client, client.frontend().write_timeout)
     }
 
     fn end(self: Box<Self>, written: Result<(), Delivery>) {
         let PendingReply { mut responder, writer, delivered } = *self;
         let framing = writer.framing();
-        // Who has the reply may want the line that it came on.
+        // The backend's connection is free before the client can ask again.
         drop(writer);
-        delivered(responder.leave(framing, written));
+        delivered(responder.finish(framing, written));
     }
 }
 
@@ -68,11 +69,11 @@ impl Relay {
             }
         }));
         relay.client.state().stream = Some(relay.clone());
-        // What has happened meanwhile, nobody was told.
+        // No event told of what has happened before this.
         relay.carry(reply);
     }
 
-    /// Something has come, or there is room.
+    /// Carries the reply on for an event of either socket.
     fn wake(&self) {
         if let Some(reply) = self.reply.take_or_notify() {
             self.carry(reply);
@@ -80,24 +81,26 @@ impl Relay {
     }
 
     fn carry(&self, reply: Box<PendingReply>) {
-        let _way = Way(&self.client);
+        let _panics = ClearStreamOnPanic(&self.client);
         let mut in_hand = Some(reply);
         while let Some(mut reply) = in_hand {
-            let gone_on = reply.go_on(&self.client).and_then(|stop| Ok((stop, self.wait(&mut reply, stop)?)));
-            in_hand = match gone_on {
-                Ok((Stop::Done, _)) => return self.end(reply, Ok(())),
-                Ok((Stop::Yield, now)) => self.reply.park_to_yield(reply, || self.set_deadline(now)),
-                Ok((Stop::Client | Stop::Source, until)) => self.reply.park(reply, || self.set_deadline(until)),
+            let stepped = reply.step(&self.client).and_then(|step| Ok((step, self.begin_wait(&mut reply, step)?)));
+            in_hand = match stepped {
+                Ok((ReplyStep::Done, _)) => return self.end(reply, Ok(())),
+                Ok((ReplyStep::Yield, now)) => self.reply.park_to_yield(reply, || self.set_deadline(now)),
+                Ok((ReplyStep::AwaitsClient | ReplyStep::AwaitsSource, until)) => {
+                    self.reply.park(reply, || self.set_deadline(until))
+                }
                 Err(failed) => return self.end(reply, Err(failed)),
             };
         }
     }
 
-    fn wait(&self, reply: &mut PendingReply, stop: Stop) -> Result<Instant, Delivery> {
-        if stop == Stop::Client {
+    fn begin_wait(&self, reply: &mut PendingReply, step: ReplyStep) -> Result<Instant, Delivery> {
+        if step == ReplyStep::AwaitsClient {
             self.client.want_writable().map_err(Delivery::ClientGone)?;
         }
-        reply.writer.wait(stop, self.client.frontend().write_timeout, Instant::now())
+        reply.writer.begin_wait(step, self.client.frontend().write_timeout, Instant::now())
     }
 
     fn set_deadline(&self, until: Instant) {
@@ -110,10 +113,10 @@ impl Relay {
     }
 }
 
-/// A client's way while its reply is carried on: given up by a panic, or each would keep the other for ever.
-struct Way<'a>(&'a Client);
+/// Takes a relay out of its client if the thread panics: else each of the two would keep the other for ever.
+struct ClearStreamOnPanic<'a>(&'a Client);
 
-impl Drop for Way<'_> {
+impl Drop for ClearStreamOnPanic<'_> {
     fn drop(&mut self) {
         if thread::panicking() {
             self.0.state().stream = None;
@@ -144,11 +147,11 @@ impl ActiveStream for Relay {
 
 impl Evictable for Relay {
     fn activity(&self) -> Option<Activity> {
-        self.reply.look(|reply| reply.writer.activity())
+        self.reply.inspect(|reply| reply.writer.activity())
     }
 
-    fn try_evict(self: Arc<Self>, goes: &dyn Fn(&Activity) -> bool) -> bool {
-        let Some(reply) = self.reply.take_for_eviction(|reply| goes(&reply.writer.activity())) else {
+    fn try_evict(self: Arc<Self>, may_evict: &dyn Fn(&Activity) -> bool) -> bool {
+        let Some(reply) = self.reply.close_if(|reply| may_evict(&reply.writer.activity())) else {
             return false;
         };
         self.end(reply, Err(Delivery::Evicted));

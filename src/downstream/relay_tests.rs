@@ -92,7 +92,7 @@ fn a_request_that_comes_at_the_very_end_of_a_reply_is_served() {
     client.clone().on_event(READY);
     far.write_all(REQUEST).expect("room");
     // The poller looks whose turn it is before the reply ends, and gives it after that.
-    let stream = client.stream_for(READY).expect("a reply that waits");
+    let stream = client.note_for_stream(READY).expect("a reply that waits");
     body.come();
     assert_answered(&mut far);
     stream.on_event(READY);

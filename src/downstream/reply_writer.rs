@@ -1,5 +1,5 @@
-//! A reply on its way to a client: what of it has come from its source, and what of that has been written. It goes on in turns and
-//! never waits. Knows nothing of threads, nor of who is told how it ends.
+//! A reply on its way to a client: what of it has come from its source, and what of that has been written. It is carried on in
+//! steps and never waits. Knows nothing of threads, nor of what is done at its end.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -14,12 +14,12 @@ use crate::message::{BodySource, Delivery, OnReady};
 /// A body is read in pieces of this size, and a client that takes none of it holds two: bigger ones save no system calls worth the
 /// memory.
 const PIECE_BYTES: usize = 16 * 1024;
-/// A shorter rest of a body isn't moved: a pipe has its price.
-const MOVED_BYTES_MIN: u64 = 1024 * 1024;
-/// Pieces in one turn, before others get the thread: a quarter of a megabyte or two.
-const ROUNDS_MAX: usize = 16;
+/// A shorter rest of a body isn't spliced: a pipe has its price.
+const SPLICE_BYTES_MIN: u64 = 1024 * 1024;
+/// Pieces in one step, before others get the thread: a quarter of a megabyte or two.
+const PIECES_MAX: usize = 16;
 /// And no piece is begun after this: where each chunk holds a byte, a piece takes milliseconds.
-const TURN_TIME: Duration = Duration::from_millis(1);
+const STEP_TIME: Duration = Duration::from_millis(1);
 
 /// A reply whose head, at least, has come.
 pub(crate) struct ReplyWriter {
@@ -29,57 +29,57 @@ pub(crate) struct ReplyWriter {
     written: usize,
     /// `None` once all of it has been read, or no more can be.
     source: Option<Box<dyn BodySource>>,
-    /// How it broke off. What came before is written first.
-    broken: Option<io::Error>,
+    /// How the source broke off. What came before is written first.
+    source_error: Option<io::Error>,
     /// How much of a body of known length is still to be read.
     left: Option<u64>,
-    moving: Moving,
+    splicing: Splicing,
     rate_meter: RateMeter,
-    began: Instant,
-    /// When bytes came or went last.
-    moved: Instant,
+    began_at: Instant,
+    /// When bytes were last read or written.
+    moved_at: Instant,
     total: u64,
     /// Since when the client takes nothing.
-    stuck: Option<Instant>,
-    /// Since when it is waited for, this time.
-    waits: Option<Instant>,
+    blocked_since: Option<Instant>,
+    /// Since when the client is waited for, this time.
+    waiting_since: Option<Instant>,
 }
 
-/// Whether the bytes of a long body go past this program.
-enum Moving {
-    NotYet,
-    /// So many bytes are in the pipe.
-    By(Pipe, usize),
-    /// Not every kernel can.
-    Never,
+/// Whether the bytes of a long body bypass this program.
+enum Splicing {
+    NotBegun,
+    /// The pipe holds this number of bytes.
+    Through(Pipe, usize),
+    /// The kernel can't for these sockets.
+    Unsupported,
 }
 
-/// Why a turn is over.
+/// Why a step of a reply is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Stop {
+pub(crate) enum ReplyStep {
     /// All is written.
     Done,
     /// The client takes no more for now.
-    Client,
+    AwaitsClient,
     /// Nothing more has come for now.
-    Source,
+    AwaitsSource,
     /// Others wait for the thread.
     Yield,
 }
 
-/// What a read has brought.
+/// What the source has after a read.
 #[derive(PartialEq, Eq)]
-enum Filled {
+enum SourceStatus {
     /// There may be more at once.
-    Some,
-    /// There is no more for now.
-    Nothing,
-    /// There is no more.
-    All,
+    Ready,
+    /// Nothing more for now.
+    Empty,
+    /// Nothing more.
+    Ended,
 }
 
 impl ReplyWriter {
-    /// A head, and the body behind it.
+    /// A head, and the body that follows it.
     pub(crate) fn new(
         head: Vec<u8>,
         framing: Framing,
@@ -91,15 +91,15 @@ impl ReplyWriter {
             bytes: head,
             written: 0,
             source,
-            broken: None,
+            source_error: None,
             left: if let Framing::Sized(length) = framing { Some(length) } else { None },
-            moving: Moving::NotYet,
+            splicing: Splicing::NotBegun,
             rate_meter: RateMeter::default(),
-            began: now,
-            moved: now,
+            began_at: now,
+            moved_at: now,
             total: 0,
-            stuck: None,
-            waits: None,
+            blocked_since: None,
+            waiting_since: None,
         }
     }
 
@@ -115,93 +115,100 @@ impl ReplyWriter {
         self.framing
     }
 
-    /// What the client makes of its place meanwhile.
+    /// What the client uses its place for meanwhile.
     pub(crate) fn activity(&self) -> Activity {
-        Activity::Streaming { since: self.began, bytes: self.total, moved: self.moved }
+        Activity::Streaming { since: self.began_at, bytes: self.total, moved_at: self.moved_at }
     }
 
     /// Reads and writes what goes without waiting, but not for long. An error says what it means for the reply.
-    pub(crate) fn go_on(&mut self, client: &Client, patience: Duration) -> Result<Stop, Delivery> {
-        if let Some(since) = self.waits.take()
-            && self.rate_meter.note_wait(since.elapsed(), patience)
+    pub(crate) fn step(&mut self, client: &Client, write_timeout: Duration) -> Result<ReplyStep, Delivery> {
+        if let Some(since) = self.waiting_since.take()
+            && self.rate_meter.note_wait(since.elapsed(), write_timeout).is_err()
         {
             let slow = io::Error::new(io::ErrorKind::TimedOut, "it took less than 1 KiB a second");
             return Err(Delivery::ClientGone(slow));
         }
-        let began = Instant::now();
-        for _ in 0..ROUNDS_MAX {
-            let filled = self.fill(&client.frontend().pipes);
+        let began_at = Instant::now();
+        for _ in 0..PIECES_MAX {
+            let status = self.read(&client.frontend().pipes);
             if !self.write(client).map_err(Delivery::ClientGone)? {
-                return Ok(Stop::Client);
+                return Ok(ReplyStep::AwaitsClient);
             }
-            match filled {
-                Filled::Some if began.elapsed() >= TURN_TIME => break,
-                Filled::Some => {}
-                Filled::All => {
-                    return self.broken.take().map_or(Ok(Stop::Done), |error| Err(Delivery::BodyBroke(error)));
+            match status {
+                SourceStatus::Ready if began_at.elapsed() >= STEP_TIME => break,
+                SourceStatus::Ready => {}
+                SourceStatus::Ended => {
+                    let broke = |error| Err(Delivery::BodyBroke(error));
+                    return self.source_error.take().map_or(Ok(ReplyStep::Done), broke);
                 }
-                Filled::Nothing => {
+                SourceStatus::Empty => {
                     // A silent stream keeps no buffer.
                     self.bytes = Vec::new();
-                    return Ok(Stop::Source);
+                    return Ok(ReplyStep::AwaitsSource);
                 }
             }
         }
-        Ok(Stop::Yield)
+        Ok(ReplyStep::Yield)
     }
 
-    /// Until when a wait may last that begins or goes on now; an error if it has lasted for too long.
-    pub(crate) fn wait(&mut self, stop: Stop, patience: Duration, now: Instant) -> Result<Instant, Delivery> {
-        let until = match stop {
-            Stop::Done | Stop::Yield => return Ok(now),
-            Stop::Source => self.moved + patience,
-            Stop::Client => {
-                self.waits = Some(now);
-                *self.stuck.get_or_insert(now) + patience
+    /// Begins the wait that a step's result asks for, or continues it. Returns its deadline, or an error if it has lasted for too
+    /// long.
+    pub(crate) fn begin_wait(
+        &mut self,
+        step: ReplyStep,
+        write_timeout: Duration,
+        now: Instant,
+    ) -> Result<Instant, Delivery> {
+        let until = match step {
+            ReplyStep::Done | ReplyStep::Yield => return Ok(now),
+            ReplyStep::AwaitsSource => self.moved_at + write_timeout,
+            ReplyStep::AwaitsClient => {
+                self.waiting_since = Some(now);
+                *self.blocked_since.get_or_insert(now) + write_timeout
             }
         };
         let late = || io::Error::from(io::ErrorKind::TimedOut);
-        match stop {
+        match step {
             _ if now < until => Ok(until),
-            Stop::Source => Err(Delivery::BodyBroke(late())),
+            ReplyStep::AwaitsSource => Err(Delivery::BodyBroke(late())),
             _ => Err(Delivery::ClientGone(late())),
         }
     }
 
-    fn fill(&mut self, pipes: &Pipes) -> Filled {
-        self.read_on(pipes).unwrap_or_else(|error| {
-            (self.source, self.broken) = (None, Some(error));
-            Filled::All
+    fn read(&mut self, pipes: &Pipes) -> SourceStatus {
+        self.try_read(pipes).unwrap_or_else(|error| {
+            (self.source, self.source_error) = (None, Some(error));
+            SourceStatus::Ended
         })
     }
 
-    /// Reads, unless a piece waits to be written on. Head and body go out in one write if both have come.
-    fn read_on(&mut self, pipes: &Pipes) -> io::Result<Filled> {
-        if self.written > 0 || matches!(self.moving, Moving::By(_, 1..)) {
-            return Ok(Filled::Some);
+    /// Reads, unless a piece is still to be written. Head and body go out in one write if both have come.
+    fn try_read(&mut self, pipes: &Pipes) -> io::Result<SourceStatus> {
+        if self.written > 0 || matches!(self.splicing, Splicing::Through(_, 1..)) {
+            return Ok(SourceStatus::Ready);
         }
         while self.bytes.len() < PIECE_BYTES {
-            if self.bytes.is_empty() && self.may_move(pipes) {
-                return self.move_piece();
+            if self.bytes.is_empty() && self.try_start_splicing(pipes) {
+                return self.splice_piece();
             }
-            let Some(source) = &mut self.source else { return Ok(Filled::All) };
+            let Some(source) = &mut self.source else { return Ok(SourceStatus::Ended) };
             match append_piece(&mut self.bytes, &mut **source, self.framing, self.left) {
                 Ok(0) => self.end_body()?,
                 Ok(count) => self.note_read(count),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Filled::Nothing),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(SourceStatus::Empty),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => break,
                 Err(error) => return Err(error),
             }
         }
-        Ok(Filled::Some)
+        Ok(SourceStatus::Ready)
     }
 
     fn note_read(&mut self, count: usize) {
         self.left = self.left.map(|left| left.saturating_sub(count as u64));
-        self.moved = Instant::now();
+        self.moved_at = Instant::now();
     }
 
-    /// Nothing more comes. The line that it came on is free before the client can ask again.
+    /// Drops the source at the end of the body: the backend's connection is free before the client can ask again.
     fn end_body(&mut self) -> io::Result<()> {
         if self.left.is_some_and(|left| left > 0) {
             return Err(io::ErrorKind::UnexpectedEof.into());
@@ -213,58 +220,59 @@ impl ReplyWriter {
         Ok(())
     }
 
-    /// Whether the rest of the body is moved from socket to socket: if it is long, and can be.
-    fn may_move(&mut self, pipes: &Pipes) -> bool {
-        match self.moving {
-            Moving::By(..) => true,
-            Moving::Never => false,
-            Moving::NotYet => {
-                let is_long = self.left.is_some_and(|left| left >= MOVED_BYTES_MIN);
+    /// Opens a pipe for the rest of the body if that is long, and can be spliced. Returns whether there is one.
+    fn try_start_splicing(&mut self, pipes: &Pipes) -> bool {
+        match self.splicing {
+            Splicing::Through(..) => true,
+            Splicing::Unsupported => false,
+            Splicing::NotBegun => {
+                let is_long = self.left.is_some_and(|left| left >= SPLICE_BYTES_MIN);
                 let is_movable = is_long && self.source.as_ref().is_some_and(|source| source.is_movable());
-                let Some(pipe) = is_movable.then(|| pipes.open()).flatten() else { return false };
-                self.moving = Moving::By(pipe, 0);
+                let Some(pipe) = is_movable.then(|| pipes.try_open()).flatten() else { return false };
+                self.splicing = Splicing::Through(pipe, 0);
                 true
             }
         }
     }
 
-    /// Moves the next of the body into the pipe, which is empty.
-    fn move_piece(&mut self) -> io::Result<Filled> {
-        let (Moving::By(pipe, _), Some(left), Some(source)) = (&self.moving, self.left, &mut self.source) else {
-            return Ok(Filled::All);
+    /// Moves the next piece of the body into the pipe, which is empty.
+    fn splice_piece(&mut self) -> io::Result<SourceStatus> {
+        let (Splicing::Through(pipe, _), Some(left), Some(source)) = (&self.splicing, self.left, &mut self.source)
+        else {
+            return Ok(SourceStatus::Ended);
         };
-        match pipe.fill(left, |entry, most| source.move_into(entry, most)) {
+        match pipe.fill(left, |entry, bytes_max| source.move_into(entry, bytes_max)) {
             Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
             Ok(count) => {
                 self.note_read(count);
-                if let Moving::By(_, filled) = &mut self.moving {
-                    *filled = count;
+                if let Splicing::Through(_, held) = &mut self.splicing {
+                    *held = count;
                 }
                 if self.left == Some(0) {
                     self.source = None;
                 }
-                Ok(Filled::Some)
+                Ok(SourceStatus::Ready)
             }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Filled::Nothing),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(SourceStatus::Empty),
             Err(error) if is_unsupported(&error) => {
-                self.moving = Moving::Never;
-                Ok(Filled::Some)
+                self.splicing = Splicing::Unsupported;
+                Ok(SourceStatus::Ready)
             }
             Err(error) => Err(error),
         }
     }
 
-    /// Writes what there is: whether the client has taken all of it.
+    /// Writes what has been read. Returns whether the client has taken all of it.
     fn write(&mut self, client: &Client) -> io::Result<bool> {
         loop {
-            let taken = match &mut self.moving {
-                _ if self.written < self.bytes.len() => client.write_now(&self.bytes[self.written..])?,
-                Moving::By(pipe, filled @ 1..) => {
-                    let count = match pipe.drain(&client.socket, *filled) {
+            let taken = match &mut self.splicing {
+                _ if self.written < self.bytes.len() => client.write_some(&self.bytes[self.written..])?,
+                Splicing::Through(pipe, held @ 1..) => {
+                    let count = match pipe.empty_into(&client.socket, *held) {
                         Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
-                        drained => drained?,
+                        moved => moved?,
                     };
-                    *filled -= count;
+                    *held -= count;
                     count
                 }
                 _ => break,
@@ -282,9 +290,9 @@ impl ReplyWriter {
     fn note_written(&mut self, count: usize) {
         self.written = (self.written + count).min(self.bytes.len());
         self.total += count as u64;
-        self.rate_meter.took(count);
-        self.stuck = None;
-        self.moved = Instant::now();
+        self.rate_meter.note_taken(count);
+        self.blocked_since = None;
+        self.moved_at = Instant::now();
     }
 }
 
@@ -292,8 +300,8 @@ fn is_unsupported(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::Unsupported | io::ErrorKind::InvalidInput)
 }
 
-/// Reads the next piece of the body and appends it in its framing. Returns how many bytes of the body it has; even
-/// after the last one the source is asked once more, since only its end frees the line that it came on.
+/// Reads the next piece of the body and appends it in its framing. Returns the number of the body's bytes in it; even after the last
+/// one the source is asked once more, since only its end frees the backend's connection.
 fn append_piece(
     bytes: &mut Vec<u8>,
     source: &mut dyn BodySource,

@@ -1,5 +1,4 @@
-//! Moves a long body from socket to socket by way of a pipe: its bytes never leave the kernel. Knows nothing of who sends and
-//! who takes them.
+//! Moves a long body from socket to socket by way of a pipe: its bytes never leave the kernel. Knows nothing of the sockets' peers.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -8,19 +7,19 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice};
 
-/// Moved at once. More saves no system calls worth the kernel's memory, which a slow client holds.
-const MOVED_BYTES: usize = 128 * 1024;
-/// A pipe's places are pages, and a packet takes one however short it is.
+/// Moved into a pipe at once. More saves no system calls worth the kernel's memory, which a slow client holds.
+const PIECE_BYTES: usize = 128 * 1024;
+/// The size of a pipe. It is counted in pages, and a packet takes one however short it is.
 const PIPE_BYTES: usize = 256 * 1024;
 
-/// As many as there may be: more transfers at once are served without.
+/// Pipes at once. Further replies are sent without: they are read and written.
 const PIPES_MAX: usize = 32;
 
-/// All pipes, so that they don't use up the descriptors.
+/// The number of all pipes, which is bounded so that they don't use up the descriptors.
 #[derive(Debug, Default)]
 pub(crate) struct Pipes(Arc<AtomicUsize>);
 
-/// A pipe between two sockets that don't wait.
+/// A pipe between two non-blocking sockets.
 pub(crate) struct Pipe {
     exit: OwnedFd,
     entry: OwnedFd,
@@ -36,33 +35,33 @@ impl Drop for Counted {
 }
 
 impl Pipes {
-    /// An empty one, if there may be one more.
-    pub(crate) fn open(&self) -> Option<Pipe> {
+    /// Opens an empty pipe, if there may be one more.
+    pub(crate) fn try_open(&self) -> Option<Pipe> {
         let before = self.0.fetch_add(1, Ordering::Relaxed);
         let counted = Counted(self.0.clone());
         if before >= PIPES_MAX {
             return None;
         }
         let (exit, entry) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).ok()?;
-        // A small one does, too.
+        // A smaller one does, too.
         let _ = fcntl_setpipe_size(&entry, PIPE_BYTES);
         Some(Pipe { exit, entry, _counted: counted })
     }
 }
 
 impl Pipe {
-    /// Fills it with at most so many bytes, by what moves them into its entry.
+    /// Has `move_into` move bytes into its entry, at most `left`. Returns their number.
     pub(crate) fn fill(
         &self,
         left: u64,
-        fill: impl FnOnce(BorrowedFd, usize) -> io::Result<usize>,
+        move_into: impl FnOnce(BorrowedFd, usize) -> io::Result<usize>,
     ) -> io::Result<usize> {
-        let most = usize::try_from(left).unwrap_or(usize::MAX).min(MOVED_BYTES);
-        fill(self.entry.as_fd(), most)
+        let bytes_max = usize::try_from(left).unwrap_or(usize::MAX).min(PIECE_BYTES);
+        move_into(self.entry.as_fd(), bytes_max)
     }
 
-    /// Moves some of the bytes that are in it to a socket, without waiting.
-    pub(crate) fn drain(&self, socket: impl AsFd, count: usize) -> io::Result<usize> {
+    /// Moves some of the `count` bytes that it holds to a socket, without waiting. Returns their number.
+    pub(crate) fn empty_into(&self, socket: impl AsFd, count: usize) -> io::Result<usize> {
         Ok(splice(&self.exit, None, socket, None, count, SpliceFlags::NONBLOCK)?)
     }
 }
@@ -75,28 +74,33 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bytes_go_in_at_one_end_and_come_out_at_the_other() {
+    fn bytes_are_moved_from_one_socket_to_another() {
         let pipes = Pipes::default();
-        let pipe = pipes.open().expect("two descriptors");
+        let pipe = pipes.try_open().expect("two descriptors");
         let ((mut sender, from), (to, mut receiver)) =
             (UnixStream::pair().expect("two sockets"), UnixStream::pair().expect("two sockets"));
         sender.write_all(b"the body").expect("room");
-        let move_into = |entry: BorrowedFd, most| Ok(splice(&from, None, entry, None, most, SpliceFlags::NONBLOCK)?);
-        assert_eq!(pipe.fill(3, move_into).expect("bytes are here"), 3);
-        assert_eq!(pipe.fill(u64::MAX, move_into).expect("bytes are here"), 5);
-        assert_eq!(pipe.drain(&to, 8).expect("room"), 8);
+        let move_into =
+            |entry: BorrowedFd, bytes_max| Ok(splice(&from, None, entry, None, bytes_max, SpliceFlags::NONBLOCK)?);
+        assert_eq!(pipe.fill(3, move_into).expect("bytes"), 3);
+        assert_eq!(pipe.fill(u64::MAX, move_into).expect("bytes"), 5);
+        assert_eq!(pipe.empty_into(&to, 8).expect("room"), 8);
         let mut taken = [0; 8];
         receiver.read_exact(&mut taken).expect("all of it");
         assert_eq!(&taken, b"the body");
-        assert_eq!(pipe.drain(&to, 1).map_err(|error| error.kind()), Err(io::ErrorKind::WouldBlock), "it is empty");
+        assert_eq!(
+            pipe.empty_into(&to, 1).map_err(|error| error.kind()),
+            Err(io::ErrorKind::WouldBlock),
+            "it is empty"
+        );
     }
 
     #[test]
-    fn there_are_only_so_many_at_once() {
+    fn the_number_of_pipes_is_bounded() {
         let pipes = Pipes::default();
-        let open: Vec<Pipe> = std::iter::from_fn(|| pipes.open()).take(PIPES_MAX + 1).collect();
+        let open: Vec<Pipe> = std::iter::from_fn(|| pipes.try_open()).take(PIPES_MAX + 1).collect();
         assert_eq!(open.len(), PIPES_MAX);
         drop(open);
-        assert!(pipes.open().is_some());
+        assert!(pipes.try_open().is_some());
     }
 }

@@ -1,7 +1,7 @@
 //! A connection after a 101: bytes both ways between a client and a backend, until both have ended or nothing moves for too
 //! long. However a side ends, what it sent before is delivered, and then the other side is told an end in order: a reset would
-//! destroy what the kernel still has to send. While nothing is to be moved it waits in the poller. Knows nothing of what the
-//! bytes mean.
+//! destroy what the kernel still has to send. While nothing is to be moved the tunnel waits in the poller. Knows nothing of what
+//! the bytes mean.
 
 use std::thread;
 use std::time::Instant;
@@ -9,39 +9,39 @@ use std::time::Instant;
 use crate::downstream::client::socket::{ActiveStream, Client};
 use crate::downstream::connection_table::Evictable;
 use crate::downstream::eviction::Activity;
-use crate::downstream::flow::Progress;
+use crate::downstream::flow::FlowStep;
 use crate::downstream::parking::Parking;
-use crate::downstream::tunnel_ends::{ROUNDS_MAX, TunnelEnds};
+use crate::downstream::tunnel_ends::{STEPS_MAX, TunnelEnds};
 use crate::message::{Delivery, OnDelivered, TunnelPeer};
 use crate::runtime::poller::Event;
 use crate::runtime::sync::Arc;
 
-/// Two connections that are one.
+/// A client and a backend that are joined.
 pub(crate) struct Tunnel {
     client: Arc<Client>,
     ends: Parking<TunnelEnds>,
 }
 
-/// The ends in the hands of one thread, or on their way to it. Dropped there (by a panic, or since the house takes no more
-/// work), they end the tunnel: it would never be heard of again.
-struct Held {
+/// The ends in the hands of one thread, or on their way to it. If they are dropped there (by a panic, or by a shutdown), they end
+/// the tunnel: else it would neither be logged nor closed.
+struct HeldEnds {
     tunnel: Arc<Tunnel>,
     ends: Option<Box<TunnelEnds>>,
 }
 
-impl Held {
-    /// Moves what is there, until nothing is, or others want the thread.
-    fn work(mut self) {
+impl HeldEnds {
+    /// Moves bytes until there are none to be moved, or others want the thread.
+    fn drive(mut self) {
         let tunnel = self.tunnel.clone();
-        for _ in 0..ROUNDS_MAX {
+        for _ in 0..STEPS_MAX {
             let Some(ends) = &mut self.ends else { return };
             if tunnel.ends.is_closed() {
                 return self.stop();
             }
-            let progress = ends.step(&tunnel.client);
-            ends.tell_ends(&tunnel.client);
-            if progress < Progress::Moved {
-                self.pause(progress);
+            let step = ends.step(&tunnel.client);
+            ends.forward_ends(&tunnel.client);
+            if step < FlowStep::Moved {
+                self.pause(step);
             }
         }
         if let Some(ends) = self.ends.take() {
@@ -49,24 +49,25 @@ impl Held {
         }
     }
 
-    /// Nothing moves: the tunnel is over, or the poller waits. A side whose bytes are thrown away puts no deadline off.
-    fn pause(&mut self, progress: Progress) {
+    /// Ends the tunnel if it is over, or parks it, since nothing moves. A side whose bytes are discarded puts no deadline off.
+    fn pause(&mut self, step: FlowStep) {
         let Some(ends) = &mut self.ends else { return };
         let (tunnel, now) = (&self.tunnel, Instant::now());
         let client = &tunnel.client;
-        ends.look_after_ended(client);
+        ends.check_ended_sides(client);
+        ends.note_closing(now);
         if ends.is_over(now) {
             let delivery = ends.failed.take().unwrap_or(Delivery::Whole);
             return self.end(delivery);
         }
-        let deadline = ends.parts_until.unwrap_or(ends.moved_at + client.frontend().write_timeout);
+        let deadline = ends.closing_until.unwrap_or(ends.moved_at + client.frontend().write_timeout);
         if now >= deadline {
             return ends.start_closing(client);
         }
-        if progress == Progress::ThrownAway {
+        if step == FlowStep::Discarded {
             return;
         }
-        if ends.waits_for_client()
+        if ends.awaits_client()
             && let Err(error) = client.want_writable()
         {
             return self.end(Delivery::ClientGone(error));
@@ -74,10 +75,10 @@ impl Held {
         self.ends = self.ends.take().and_then(|ends| tunnel.ends.park(ends, || tunnel.set_deadline(deadline)));
     }
 
-    /// Ends the tunnel here and now, in order as far as that goes.
+    /// Ends the tunnel at once for a shutdown, in order as far as that goes.
     fn stop(&mut self) {
         if let Some(ends) = &mut self.ends {
-            ends.part_at_once(&self.tunnel.client);
+            ends.close_at_once(&self.tunnel.client);
         }
         self.end(Delivery::Stopped);
     }
@@ -89,14 +90,14 @@ impl Held {
     }
 }
 
-impl Drop for Held {
+impl Drop for HeldEnds {
     fn drop(&mut self) {
         if !thread::panicking() {
             return self.stop();
         }
         // What the sides have been told may be anything.
         if let Some(ends) = &mut self.ends {
-            ends.far.abort();
+            ends.backend.abort();
         }
         self.end(Delivery::Panicked);
     }
@@ -104,7 +105,7 @@ impl Drop for Held {
 
 impl Tunnel {
     /// Joins the two; `unread` is what the client has sent already.
-    pub(crate) fn open(client: Arc<Client>, unread: Vec<u8>, mut far: Box<dyn TunnelPeer>, ended: OnDelivered) {
+    pub(crate) fn open(client: Arc<Client>, unread: Vec<u8>, mut backend: Box<dyn TunnelPeer>, ended: OnDelivered) {
         let tunnel = Arc::new(Tunnel { client, ends: Parking::new() });
         let is_cut = {
             let mut state = tunnel.client.state();
@@ -112,31 +113,31 @@ impl Tunnel {
             state.is_cut
         };
         if is_cut {
-            // There was no tunnel to be told, and the poller may have stopped.
+            // The cut came before there was a tunnel to be told, and the poller may have stopped.
             tunnel.ends.close();
         }
         let weak = Arc::downgrade(&tunnel);
-        far.when_ready(Arc::new(move || {
+        backend.when_ready(Arc::new(move || {
             if let Some(tunnel) = weak.upgrade() {
                 tunnel.wake();
             }
         }));
-        // There may be something to read by now, and no edge will tell.
-        let ends = Box::new(TunnelEnds::new(far, unread, ended, Instant::now()));
-        Held { tunnel, ends: Some(ends) }.work();
+        // Bytes that have come by now raise no further edge.
+        let ends = Box::new(TunnelEnds::new(backend, unread, ended, Instant::now()));
+        HeldEnds { tunnel, ends: Some(ends) }.drive();
     }
 
-    /// Something has happened at one of the ends.
+    /// Drives the tunnel for an event of either side.
     fn wake(self: &Arc<Self>) {
         if let Some(ends) = self.ends.take_or_notify() {
-            Held { tunnel: self.clone(), ends: Some(ends) }.work();
+            HeldEnds { tunnel: self.clone(), ends: Some(ends) }.drive();
         }
     }
 
-    /// The house is closed: the tunnel ends here and now, or on the thread that moves its bytes.
+    /// Ends the tunnel for a shutdown, on the calling thread or on the one that moves its bytes.
     fn cut(self: &Arc<Self>) {
         let ends = self.ends.close();
-        Held { tunnel: self.clone(), ends }.stop();
+        HeldEnds { tunnel: self.clone(), ends }.stop();
     }
 
     fn set_deadline(&self, deadline: Instant) {
@@ -144,14 +145,14 @@ impl Tunnel {
     }
 
     fn end(&self, ends: TunnelEnds, delivery: Delivery) {
-        let TunnelEnds { far, ended, .. } = ends;
+        let TunnelEnds { backend, ended, .. } = ends;
         if matches!(delivery, Delivery::Panicked) {
             self.client.abort();
         } else {
             self.client.close();
         }
         self.client.state().stream = None;
-        drop(far);
+        drop(backend);
         ended(delivery);
     }
 }
@@ -168,13 +169,13 @@ impl ActiveStream for Tunnel {
 
 impl Evictable for Tunnel {
     fn activity(&self) -> Option<Activity> {
-        self.ends.look(TunnelEnds::activity)
+        self.ends.inspect(TunnelEnds::activity)
     }
 
-    fn try_evict(self: Arc<Self>, goes: &dyn Fn(&Activity) -> bool) -> bool {
-        let Some(mut ends) = self.ends.take_for_eviction(|ends| goes(&ends.activity())) else { return false };
-        ends.part_at_once(&self.client);
-        Held { tunnel: self, ends: Some(ends) }.end(Delivery::Evicted);
+    fn try_evict(self: Arc<Self>, may_evict: &dyn Fn(&Activity) -> bool) -> bool {
+        let Some(mut ends) = self.ends.close_if(|ends| may_evict(&ends.activity())) else { return false };
+        ends.close_at_once(&self.client);
+        HeldEnds { tunnel: self, ends: Some(ends) }.end(Delivery::Evicted);
         true
     }
 }

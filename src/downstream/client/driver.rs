@@ -1,12 +1,12 @@
-//! What a client's turns are made of: reading until a request is complete, handing it on, answering what can't be served,
-//! and giving the connection back to the poller. What the bytes mean is `connection`'s knowledge, the socket is `client`'s.
+//! What a client's events lead to: reading until a request is complete, dispatching it, refusing what can't be served, and parking
+//! the protocol state until the next event. What the bytes mean is the knowledge of `h1`, the socket that of `socket`.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use crate::access_log;
-use crate::downstream::client::socket::{Arrived, Client, ClientStatus};
+use crate::downstream::client::socket::{Client, ClientStatus, Received};
 use crate::downstream::connection_table::Evictable;
 use crate::downstream::eviction::Activity;
 use crate::downstream::h1::encode::{CONTINUE, Framing, RequestSummary, write_head};
@@ -16,70 +16,65 @@ use crate::downstream::responder::Responder;
 use crate::message::{Refusal, ReplyBody, Request};
 use crate::runtime::poller::{Event, EventHandler};
 
-/// Reads of one client in one turn: a fast upload mustn't keep the poller's thread from all others.
+/// Reads of one client in one event: a fast upload mustn't keep the poller's thread from all others.
 const READS_MAX: usize = 16;
 
 impl Client {
-    /// Goes on with the connection until it needs the poller or somebody else: `may_read` if bytes may be waiting.
-    pub(crate) fn work(self: &Arc<Self>, connection: Box<Http1>, may_read: bool) {
-        self.work_until(connection, may_read, Http1::step);
+    /// Carries the protocol state on until it is parked, or another thread owns it. `may_read`: bytes may be waiting.
+    pub(crate) fn drive(self: &Arc<Self>, http1: Box<Http1>, may_read: bool) {
+        self.drive_by(Http1::step, http1, may_read);
     }
 
-    /// The same on the thread for it, which may wait for the disk.
-    fn spool(self: &Arc<Self>, connection: Box<Http1>) {
+    /// Carries the protocol state on as [`Client::drive`] does, but on the disk thread, which may wait for the disk.
+    fn drive_on_disk(self: &Arc<Self>, http1: Box<Http1>) {
         let client = self.clone();
         self.frontend().disk.run(Box::new(move || {
             if client.is_gone() {
-                // Nothing is written that no answer will be asked for.
+                // A request that will have no reply needs no file.
                 return client.close();
             }
-            let work = || client.work_until(connection, true, Http1::step_on_disk);
-            if catch_unwind(AssertUnwindSafe(work)).is_err() {
+            let drive = || client.drive_by(Http1::step_on_disk, http1, true);
+            if catch_unwind(AssertUnwindSafe(drive)).is_err() {
                 client.close();
             }
         }));
     }
 
-    fn work_until(
-        self: &Arc<Self>,
-        mut connection: Box<Http1>,
-        mut may_read: bool,
-        step: fn(&mut Http1, Instant) -> Action,
-    ) {
+    fn drive_by(self: &Arc<Self>, step: fn(&mut Http1, Instant) -> Action, mut http1: Box<Http1>, mut may_read: bool) {
         let mut reads = 0;
         loop {
-            match step(&mut connection, Instant::now()) {
-                Action::Spool if self.frontend().disk.start() => return self.spool(connection),
-                Action::More if may_read && reads == READS_MAX => return self.go_on_later(connection),
-                Action::More if may_read => match self.read_into(&mut connection) {
-                    Arrived::Bytes { more } => {
+            match step(&mut http1, Instant::now()) {
+                Action::Spool if self.frontend().disk.start() => return self.drive_on_disk(http1),
+                Action::More if may_read && reads == READS_MAX => return self.park_to_yield(http1),
+                Action::More if may_read => match self.read_into(&mut http1) {
+                    Received::Bytes { more } => {
                         reads += 1;
                         may_read = more;
                     }
-                    Arrived::Nothing => may_read = false,
-                    Arrived::End => return self.end(connection),
+                    Received::Nothing => may_read = false,
+                    Received::End => return self.end(http1),
                 },
-                Action::More => match self.give_back(connection) {
+                Action::More => match self.park(http1) {
                     None => return,
-                    Some(again) => {
-                        connection = again;
+                    Some(notified) => {
+                        http1 = notified;
                         may_read = true;
                     }
                 },
                 Action::Continue => {
-                    if self.try_write(CONTINUE).is_err() {
+                    if self.try_write_all(CONTINUE).is_err() {
                         return self.close();
                     }
                 }
                 Action::Request(request, summary) if self.context.handler.has_room(&request) => {
-                    return self.hand_on(connection, *request, summary, may_read);
+                    return self.dispatch(http1, *request, summary, may_read);
                 }
                 Action::Spool | Action::Request(..) => {
-                    self.refuse(&mut connection, &Refusal::Busy);
+                    self.refuse(&mut http1, &Refusal::Busy);
                     may_read = true;
                 }
                 Action::Refuse(refusal) => {
-                    self.refuse(&mut connection, &refusal);
+                    self.refuse(&mut http1, &refusal);
                     may_read = true;
                 }
                 Action::Close => return self.close(),
@@ -87,84 +82,78 @@ impl Client {
         }
     }
 
-    /// The client sends no more, and no request is being served.
-    fn end(&self, mut connection: Box<Http1>) {
-        if let Some(refusal) = connection.end() {
-            self.refuse(&mut connection, &refusal);
+    /// Closes a client that sends no more, while no request is being served.
+    fn end(&self, mut http1: Box<Http1>) {
+        if let Some(refusal) = http1.refusal_at_end() {
+            self.refuse(&mut http1, &refusal);
         }
         self.close();
     }
 
-    /// The reply was sent and the client may ask again. Its request may still be in somebody's hands on this very thread: what
-    /// comes next has its own turn, or a client that asks for many such replies would have each answered within the last.
-    pub(crate) fn answered(self: &Arc<Self>, mut connection: Box<Http1>) {
-        connection.answered(Instant::now());
-        let notified = self.leave_exchange(&mut connection);
-        let more = if notified || connection.has_unread() { Some(connection) } else { self.give_back(connection) };
-        if let Some(connection) = more {
-            self.go_on_later(connection);
+    /// Lets the client ask again once its reply was sent. What comes next is served in an event of its own: this may be called from
+    /// inside the request's handler, and N pipelined requests with such replies would recurse N deep.
+    pub(crate) fn await_next_request(self: &Arc<Self>, mut http1: Box<Http1>) {
+        http1.await_next_request(Instant::now());
+        let notified = self.end_exchange(&mut http1);
+        let more = if notified || http1.has_unread() { Some(http1) } else { self.park(http1) };
+        if let Some(http1) = more {
+            self.park_to_yield(http1);
         }
     }
 
-    /// The last reply was sent: the client has some time to read it and to close its side.
-    pub(crate) fn start_closing(self: &Arc<Self>, mut connection: Box<Http1>) {
-        self.leave_exchange(&mut connection);
-        self.half_close(&mut connection);
-        self.work(connection, true);
+    /// Half-closes the connection once the last reply was sent: the client has some time to read it and to close its side.
+    pub(crate) fn start_closing(self: &Arc<Self>, mut http1: Box<Http1>) {
+        self.end_exchange(&mut http1);
+        self.half_close(&mut http1);
+        self.drive(http1, true);
     }
 
-    /// Gives the connection to the poller, or back if an edge came meanwhile.
-    fn give_back(&self, mut connection: Box<Http1>) -> Option<Box<Http1>> {
+    /// Parks the protocol state until the next event, or returns it if an edge has arrived meanwhile.
+    fn park(&self, mut http1: Box<Http1>) -> Option<Box<Http1>> {
         let mut state = self.state();
         if std::mem::take(&mut state.notified) {
-            return Some(connection);
+            return Some(http1);
         }
-        // Under the lock: whoever says that the house closes finds the connection here, or is heard.
-        if self.frontend().is_draining() && connection.drain(Instant::now()) {
+        // Under the lock: the broadcast of a drain finds the protocol state parked, or the frontend is draining by now.
+        if self.frontend().is_draining() && http1.drain(Instant::now()) {
             drop(state);
             self.close();
             return None;
         }
         // Under the lock, so that no later owner's deadline is overwritten by this one.
-        self.registration.set_deadline(Some(connection.deadline()));
-        state.connection = Some(connection);
+        self.registration.set_deadline(Some(http1.deadline()));
+        state.http1 = Some(http1);
         None
     }
 
-    /// Lets others have their turns first.
-    fn go_on_later(&self, mut connection: Box<Http1>) {
+    /// Parks the protocol state for an event of its own: others have waited for the thread.
+    fn park_to_yield(&self, mut http1: Box<Http1>) {
         let mut state = self.state();
-        // Under the lock, as in `give_back`, which a client that sends without end never gets to.
+        // Under the lock, as in `park`, which a client that sends without end never gets to.
         if self.frontend().is_draining() {
-            connection.drain(Instant::now());
+            http1.drain(Instant::now());
         }
-        state.connection = Some(connection);
+        state.http1 = Some(http1);
         self.registration.set_deadline(Some(Instant::now()));
     }
 
-    /// Hands a request on. `may_read`: the socket may hold more, and no further edge will tell.
-    fn hand_on(
-        self: &Arc<Self>,
-        mut connection: Box<Http1>,
-        request: Request,
-        summary: RequestSummary,
-        may_read: bool,
-    ) {
-        let sends_no_more = {
+    /// Gives a request to the listener's handler. `may_read`: the socket may hold more, and no further edge will tell.
+    fn dispatch(self: &Arc<Self>, mut http1: Box<Http1>, request: Request, summary: RequestSummary, may_read: bool) {
+        let is_half_closed = {
             let mut state = self.state();
             state.notified |= may_read;
-            state.behind = Some(connection.take_unread());
+            state.read_ahead = Some(http1.take_unread());
             state.status == ClientStatus::HalfClosed
         };
-        let reply_to = Responder::new(self.clone(), connection, summary);
-        self.context.handler.handle(request, Box::new(reply_to));
-        if sends_no_more {
+        let responder = Responder::new(self.clone(), http1, summary);
+        self.context.handler.handle(request, Box::new(responder));
+        if is_half_closed {
             // The end came with the request, or before it.
             self.notice_disconnect(false);
         }
     }
 
-    fn refuse(&self, connection: &mut Http1, refusal: &Refusal) {
+    fn refuse(&self, http1: &mut Http1, refusal: &Refusal) {
         access_log::refused(self.peer, refusal);
         let reply = refusal.reply();
         let framing = Framing::of(RequestSummary::UNREADABLE, reply.status, &reply.body);
@@ -173,41 +162,40 @@ impl Client {
         if let ReplyBody::Whole(body) = reply.body {
             bytes.extend_from_slice(&body);
             if *refusal == Refusal::Http2NotSupported {
-                bytes = http2::refusal(connection.unread(), reply.status, &body, &bytes);
+                bytes = http2::refusal(http1.unread(), reply.status, &body, &bytes);
             }
         }
         // A client that lets its socket fill up doesn't read; it is told by the close alone.
-        let _ = self.try_write(&bytes);
-        self.half_close(connection);
+        let _ = self.try_write_all(&bytes);
+        self.half_close(http1);
     }
 
-    fn expired(self: &Arc<Self>) {
-        let Some(mut connection) = self.state().connection.take() else { return };
-        if connection.deadline() > Instant::now() {
-            // It was put off meanwhile, or its turn was.
-            return self.work(connection, true);
+    fn on_expired(self: &Arc<Self>) {
+        let Some(mut http1) = self.state().http1.take() else { return };
+        if http1.deadline() > Instant::now() {
+            // It was put off meanwhile, or the protocol state was parked to yield.
+            return self.drive(http1, true);
         }
-        match connection.expire() {
+        match http1.expire() {
             Action::Refuse(refusal) => {
-                self.refuse(&mut connection, &refusal);
-                self.work(connection, true);
+                self.refuse(&mut http1, &refusal);
+                self.drive(http1, true);
             }
             _ => self.close(),
         }
     }
 
-    fn drain(self: &Arc<Self>) {
-        let connection = self.state().connection.take();
-        if let Some(connection) = connection {
-            // It is closed there if it is idle.
-            self.work(connection, true);
+    fn on_drain(self: &Arc<Self>) {
+        let http1 = self.state().http1.take();
+        if let Some(http1) = http1 {
+            // `park` closes it if it is idle.
+            self.drive(http1, true);
         }
     }
 
-    /// The house is closed.
-    fn cut(&self) {
-        let waiting = self.state().connection.take();
-        if waiting.is_some() { self.close() } else { self.cut_off() }
+    fn on_cut(&self) {
+        let parked = self.state().http1.take();
+        if parked.is_some() { self.close() } else { self.cut_off() }
     }
 }
 
@@ -215,26 +203,26 @@ impl Evictable for Client {
     fn activity(&self) -> Option<Activity> {
         let stream = {
             let state = self.state();
-            if let Some(connection) = &state.connection {
-                return Some(connection.activity());
+            if let Some(http1) = &state.http1 {
+                return Some(http1.activity());
             }
             state.stream.clone()
         };
         stream?.activity()
     }
 
-    /// A client that is sending a request is told, and has a moment to read it where there may be one more such client.
-    fn try_evict(self: Arc<Self>, goes: &dyn Fn(&Activity) -> bool) -> bool {
+    /// A client that is sending a request gets a refusal, and has a moment to read it if one more client may be closing.
+    fn try_evict(self: Arc<Self>, may_evict: &dyn Fn(&Activity) -> bool) -> bool {
         let stream = self.state().stream.clone();
         if let Some(stream) = stream {
-            return stream.try_evict(goes);
+            return stream.try_evict(may_evict);
         }
-        let Some(mut connection) = self.take_for_eviction(goes) else { return false };
-        if let Action::Refuse(refusal) = connection.expire() {
-            self.refuse(&mut connection, &refusal);
+        let Some(mut http1) = self.take_for_eviction(may_evict) else { return false };
+        if let Action::Refuse(refusal) = http1.expire() {
+            self.refuse(&mut http1, &refusal);
             if self.frontend().table.try_start_closing(self.number) {
-                // Its own thread reads what it still sends.
-                self.go_on_later(connection);
+                // The client's own poller thread reads what it still sends.
+                self.park_to_yield(http1);
                 return true;
             }
         }
@@ -245,20 +233,20 @@ impl Evictable for Client {
 
 impl EventHandler for Client {
     fn on_event(self: Arc<Self>, event: Event) {
-        if let Some(stream) = self.stream_for(event) {
+        if let Some(stream) = self.note_for_stream(event) {
             return stream.on_event(event);
         }
-        let worked = catch_unwind(AssertUnwindSafe(|| match event {
-            Event::Ready { read_closed, dead } => match self.take_or_note(read_closed, dead) {
-                Some(connection) => self.work(connection, true),
+        let handled = catch_unwind(AssertUnwindSafe(|| match event {
+            Event::Ready { read_closed, dead } => match self.take_or_notify(read_closed, dead) {
+                Some(http1) => self.drive(http1, true),
                 None if read_closed || dead => self.notice_disconnect(dead),
                 None => {}
             },
-            Event::Expired => self.expired(),
-            Event::Drain => self.drain(),
-            Event::Cut => self.cut(),
+            Event::Expired => self.on_expired(),
+            Event::Drain => self.on_drain(),
+            Event::Cut => self.on_cut(),
         }));
-        if worked.is_err() {
+        if handled.is_err() {
             // What it has been sent may be anything.
             self.abort();
         }

@@ -1,5 +1,5 @@
-//! One client: its socket and what threads share of it, and the driver, which is its event handler and reads its requests. The
-//! driver stands above what sends replies, the socket below.
+//! One client: its socket with the state that threads share, and its driver, which is its event handler and reads its requests.
+//! The driver stands above what sends replies, the socket below.
 
 pub(crate) mod driver;
 pub(crate) mod socket;

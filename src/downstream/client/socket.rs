@@ -1,5 +1,5 @@
-//! One client's socket and its seat: whose turn it is with the connection, reading and writing, and whether the client is
-//! still there. What is done in a turn is `turns`' knowledge.
+//! One client's socket and its shared state: which thread owns the protocol state, reading and writing, and whether the client is
+//! still connected. What an event leads to is the driver's knowledge.
 
 use std::io::{self, Write};
 use std::mem::MaybeUninit;
@@ -21,7 +21,7 @@ use crate::runtime::sync::{Arc, Mutex, MutexGuard};
 
 /// A client's socket, from accepting it to closing it.
 pub(crate) struct Client {
-    /// In the crowd.
+    /// Its key in the connection table.
     pub(crate) number: u64,
     pub(crate) socket: TcpStream,
     pub(crate) peer: SocketAddr,
@@ -30,34 +30,36 @@ pub(crate) struct Client {
     state: Mutex<ClientState>,
 }
 
-/// What the client's poller thread and whoever serves the client share.
+/// State that the client's poller thread shares with the thread that serves or evicts the client.
 #[derive(Default)]
 pub(crate) struct ClientState {
-    /// `None` while somebody works with it. Whoever takes it out owns it.
-    pub(crate) connection: Option<Box<Http1>>,
-    /// An edge arrived while somebody owned the connection: whoever gives it back must read.
+    /// `None` while a thread works with it. The thread that takes it out owns it.
+    pub(crate) http1: Option<Box<Http1>>,
+    /// An edge arrived while a thread owned the protocol state: that thread must read before it parks it, since no further edge
+    /// will tell.
     pub(crate) notified: bool,
-    /// What came behind the request that is being served, if one is: a client that stops sending before that is another
+    /// The bytes read beyond the request that is being served, if one is: a client that stops sending before these are another
     /// request has left.
-    pub(crate) behind: Option<Vec<u8>>,
+    pub(crate) read_ahead: Option<Vec<u8>>,
     pub(crate) status: ClientStatus,
-    /// The house is closed, and what is still written to the client is cut off.
+    /// The proxy was shut down, and what is still written to the client is cut off.
     pub(crate) is_cut: bool,
-    /// What the client's turns are given to meanwhile.
+    /// Gets the client's events meanwhile.
     pub(crate) stream: Option<Arc<dyn ActiveStream>>,
     /// The poller tells of room to write, too.
     wants_writable: bool,
-    pub(crate) abandon: Option<Box<dyn FnOnce() + Send>>,
+    /// Run once if the client leaves.
+    pub(crate) on_gone: Option<Box<dyn FnOnce() + Send>>,
 }
 
 /// What carries bytes to a client, or both ways, while no request is read from it: a reply or a tunnel.
 pub(crate) trait ActiveStream: Evictable {
-    /// Takes a turn of the client's socket.
+    /// Acts on an event of the client's socket.
     fn on_event(self: Arc<Self>, event: Event);
 }
 
-/// Whether the client is still there.
-#[derive(Default, Clone, Copy, PartialEq, Eq)]
+/// Whether the client is still connected.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ClientStatus {
     #[default]
     Connected,
@@ -67,7 +69,7 @@ pub(crate) enum ClientStatus {
 }
 
 /// What a read brought.
-pub(crate) enum Arrived {
+pub(crate) enum Received {
     /// `more`: the socket may hold more, and no further edge would tell.
     Bytes {
         more: bool,
@@ -79,9 +81,9 @@ pub(crate) enum Arrived {
 impl Client {
     pub(crate) fn open(context: Arc<ListenerContext>, socket: TcpStream, peer: SocketAddr) -> io::Result<Arc<Client>> {
         let frontend = context.frontend.clone();
-        let connection = Http1::new(frontend.limits.clone(), peer, Instant::now());
-        let deadline = connection.deadline();
-        let state = Mutex::new(ClientState { connection: Some(Box::new(connection)), ..ClientState::default() });
+        let http1 = Http1::new(frontend.limits.clone(), peer, Instant::now());
+        let deadline = http1.deadline();
+        let state = Mutex::new(ClientState { http1: Some(Box::new(http1)), ..ClientState::default() });
         let registration = frontend.poller.reserve();
         let client = frontend.table.insert(|number| Client { number, socket, peer, context, registration, state });
         let registration = &client.registration;
@@ -89,7 +91,7 @@ impl Client {
         registration.set_deadline(Some(deadline));
         registration.watch_reads(&client.socket).inspect_err(|_| registration.end())?;
         if frontend.is_draining() {
-            // Who tells all others may have passed this one by.
+            // The broadcast of the drain may have been made before this client was registered.
             client.clone().on_event(Event::Drain);
         }
         Ok(client)
@@ -99,9 +101,9 @@ impl Client {
         &self.context.frontend
     }
 
-    /// Ends the connection with a reset: nobody must take what was sent for complete.
+    /// Ends the connection with a reset: the client must not take what was sent for complete.
     pub(crate) fn abort(&self) {
-        self.end_exchange();
+        self.clear_exchange();
         let _ = SockRef::from(&self.socket).set_linger(Some(Duration::ZERO));
         self.registration.end();
     }
@@ -111,13 +113,14 @@ impl Client {
         self.state().status == ClientStatus::Gone
     }
 
-    /// Has the poller give a turn when there is room to write again, from now on.
+    /// Has the poller tell when there is room to write again, from now on.
     pub(crate) fn want_writable(&self) -> io::Result<()> {
         let was_told = std::mem::replace(&mut self.state().wants_writable, true);
         if was_told { Ok(()) } else { self.registration.watch_writes(&self.socket) }
     }
 
-    /// What is being written to the client, or will be, must not look whole: its writer finds it gone, and resets.
+    /// Has whatever is being written to the client, or will be, end with a reset: its writer finds the client gone. It must not
+    /// look whole.
     pub(crate) fn cut_off(&self) {
         self.state().is_cut = true;
         let _ = SockRef::from(&self.socket).set_linger(Some(Duration::ZERO));
@@ -125,17 +128,17 @@ impl Client {
         self.notice_disconnect(true);
     }
 
-    /// For short texts from threads that don't wait: an empty socket buffer takes them whole, and a client that lets its
-    /// buffer fill up doesn't read.
-    pub(crate) fn try_write(&self, bytes: &[u8]) -> io::Result<()> {
-        match self.write_now(bytes)? {
+    /// Writes all bytes at once, or fails. For short texts from threads that don't wait: an empty socket buffer takes them whole,
+    /// and a client that lets its buffer fill up doesn't read.
+    pub(crate) fn try_write_all(&self, bytes: &[u8]) -> io::Result<()> {
+        match self.write_some(bytes)? {
             count if count == bytes.len() => Ok(()),
             _ => Err(io::ErrorKind::WriteZero.into()),
         }
     }
 
-    /// Writes what the socket takes without waiting: how many bytes.
-    pub(crate) fn write_now(&self, bytes: &[u8]) -> io::Result<usize> {
+    /// Writes what the socket takes without waiting. Returns the number of bytes.
+    pub(crate) fn write_some(&self, bytes: &[u8]) -> io::Result<usize> {
         loop {
             match (&self.socket).write(bytes) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(0),
@@ -145,45 +148,45 @@ impl Client {
         }
     }
 
-    pub(crate) fn read_into(&self, connection: &mut Http1) -> Arrived {
+    pub(crate) fn read_into(&self, http1: &mut Http1) -> Received {
         let mut buffer = [MaybeUninit::uninit(); READ_BYTES];
         loop {
             match rustix::net::recv(&self.socket, &mut buffer, RecvFlags::DONTWAIT) {
-                Ok((_, 0)) => return Arrived::End,
+                Ok((_, 0)) => return Received::End,
                 Ok(((bytes, room), _)) => {
-                    connection.receive(bytes);
+                    http1.receive(bytes);
                     // A short read has emptied the socket (epoll(7)), but for the client's end.
                     let more = room.is_empty() || self.state().status != ClientStatus::Connected;
-                    return Arrived::Bytes { more };
+                    return Received::Bytes { more };
                 }
-                Err(Errno::AGAIN) => return Arrived::Nothing,
+                Err(Errno::AGAIN) => return Received::Nothing,
                 Err(Errno::INTR) => {}
-                Err(_) => return Arrived::End,
+                Err(_) => return Received::End,
             }
         }
     }
 
-    /// Ends an exchange and gives the connection what came behind its request: whether an edge came while it lasted.
-    pub(crate) fn leave_exchange(&self, connection: &mut Http1) -> bool {
-        let (notified, behind) = self.end_exchange();
-        connection.put_back(behind);
+    /// Ends an exchange and gives the protocol state the bytes read ahead. Returns whether an edge arrived while it lasted.
+    pub(crate) fn end_exchange(&self, http1: &mut Http1) -> bool {
+        let (notified, read_ahead) = self.clear_exchange();
+        http1.put_back(read_ahead);
         notified
     }
 
-    /// Ends an exchange: whether an edge came while it lasted, and what came behind its request.
-    pub(crate) fn end_exchange(&self) -> (bool, Vec<u8>) {
+    /// Forgets an exchange. Returns whether an edge arrived while it lasted, and the bytes read ahead.
+    fn clear_exchange(&self) -> (bool, Vec<u8>) {
         let mut state = self.state();
-        let abandon = state.abandon.take();
-        let behind = state.behind.take().unwrap_or_default();
+        let on_gone = state.on_gone.take();
+        let read_ahead = state.read_ahead.take().unwrap_or_default();
         let notified = std::mem::take(&mut state.notified);
         drop(state);
-        drop(abandon);
-        (notified, behind)
+        drop(on_gone);
+        (notified, read_ahead)
     }
 
-    pub(crate) fn half_close(&self, connection: &mut Http1) {
+    pub(crate) fn half_close(&self, http1: &mut Http1) {
         let _ = self.socket.shutdown(Shutdown::Write);
-        connection.start_closing(Instant::now());
+        http1.start_closing(Instant::now());
     }
 
     pub(crate) fn close(&self) {
@@ -191,33 +194,35 @@ impl Client {
         let _ = self.socket.shutdown(Shutdown::Both);
     }
 
-    /// Takes the connection if `goes` says so of what the client makes of its place, and if no request has just come.
-    pub(crate) fn take_for_eviction(&self, goes: impl Fn(&Activity) -> bool) -> Option<Box<Http1>> {
+    /// Takes the protocol state out, if it is parked, `may_evict` allows it by the client's activity, and no request has just
+    /// arrived.
+    pub(crate) fn take_for_eviction(&self, may_evict: impl Fn(&Activity) -> bool) -> Option<Box<Http1>> {
         let mut state = self.state();
-        let activity = state.connection.as_ref()?.activity();
+        let activity = state.http1.as_ref()?.activity();
         let is_silent = || self.socket.peek(&mut [0]).is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock);
-        if !goes(&activity) || (matches!(activity, Activity::Idle { .. }) && !is_silent()) {
+        if !may_evict(&activity) || (matches!(activity, Activity::Idle { .. }) && !is_silent()) {
             return None;
         }
-        state.connection.take()
+        state.http1.take()
     }
 
-    /// Takes the connection, or leaves word that there was something. A request of a dead client may still be unread: it is
+    /// Takes the protocol state out, or notifies the thread that owns it. A request of a dead client may still be unread: it is
     /// abandoned before it is begun.
-    pub(crate) fn take_or_note(&self, read_closed: bool, dead: bool) -> Option<Box<Http1>> {
+    pub(crate) fn take_or_notify(&self, read_closed: bool, dead: bool) -> Option<Box<Http1>> {
         let mut state = self.state();
         state.note_end(read_closed);
-        if dead && state.connection.is_some() {
+        if dead && state.http1.is_some() {
             state.status = ClientStatus::Gone;
         }
-        let connection = state.connection.take();
-        state.notified |= connection.is_none();
-        connection
+        let http1 = state.http1.take();
+        state.notified |= http1.is_none();
+        http1
     }
 
-    /// What takes this turn, if not the connection. An edge is noted at once for the thread that gives the connection back: by the
-    /// time that the carrier hears of it that may have been done, and no further edge would tell.
-    pub(crate) fn stream_for(&self, event: Event) -> Option<Arc<dyn ActiveStream>> {
+    /// Notes an event that belongs to the active stream, and returns that stream. `None` if the driver is to act on the event
+    /// itself. An edge is noted at once for the thread that will park the protocol state: by the time that the stream hears of it
+    /// that may have been done, and no further edge would tell.
+    pub(crate) fn note_for_stream(&self, event: Event) -> Option<Arc<dyn ActiveStream>> {
         let mut state = self.state();
         let stream = state.stream.clone()?;
         if let Event::Ready { read_closed, .. } = event {
@@ -227,34 +232,36 @@ impl Client {
         Some(stream)
     }
 
-    /// A client that stopped sending has left if no other whole request is before its end; a dead one in any case.
+    /// Marks the client as gone, and abandons its exchange, if it is dead, or if it stopped sending and no other whole request is
+    /// before its end.
     pub(crate) fn notice_disconnect(&self, dead: bool) {
         let mut state = self.state();
-        if dead || self.has_stopped(&state) {
+        if dead || self.has_left(&state) {
             state.status = ClientStatus::Gone;
-            let abandon = state.abandon.take();
+            let on_gone = state.on_gone.take();
             drop(state);
-            if let Some(abandon) = abandon {
-                abandon();
+            if let Some(on_gone) = on_gone {
+                on_gone();
             }
         }
     }
 
-    /// Whether the client waits for no more than the answer to the request that is being served. The seat keeps others from
-    /// reading what is looked at here.
-    fn has_stopped(&self, state: &ClientState) -> bool {
-        let (ClientStatus::HalfClosed, Some(behind)) = (state.status, &state.behind) else { return false };
-        let head_bytes_max = self.frontend().limits.max_head;
-        if pipelined::is_request(behind, behind.len() as u64, head_bytes_max) {
+    /// Whether the client has sent its end, and no other whole request before it. Holding the client state keeps other threads
+    /// from reading the bytes that are peeked at.
+    fn has_left(&self, state: &ClientState) -> bool {
+        let (ClientStatus::HalfClosed, Some(read_ahead)) = (state.status, &state.read_ahead) else { return false };
+        let head_bytes_max = self.frontend().limits.head_bytes_max;
+        if pipelined::is_request(read_ahead, read_ahead.len() as u64, head_bytes_max) {
             return false;
         }
         let unread = rustix::io::ioctl_fionread(&self.socket).unwrap_or(0);
         let room = usize::try_from(unread).unwrap_or(usize::MAX).clamp(1, head_bytes_max);
-        let mut here = behind.clone();
-        here.resize(behind.len() + room, 0);
-        match self.socket.peek(&mut here[behind.len()..]) {
+        let mut received = read_ahead.clone();
+        received.resize(read_ahead.len() + room, 0);
+        match self.socket.peek(&mut received[read_ahead.len()..]) {
             Ok(count) => {
-                !pipelined::is_request(&here[..behind.len() + count], behind.len() as u64 + unread, head_bytes_max)
+                received.truncate(read_ahead.len() + count);
+                !pipelined::is_request(&received, read_ahead.len() as u64 + unread, head_bytes_max)
             }
             Err(error) => !matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted),
         }
@@ -280,7 +287,7 @@ impl Disconnect for Client {
             drop(state);
             abandon();
         } else {
-            state.abandon = Some(abandon);
+            state.on_gone = Some(abandon);
         }
     }
 }

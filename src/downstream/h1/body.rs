@@ -8,20 +8,21 @@ const TRAILER_BYTES_MAX: usize = 4 * 1024;
 /// A body on its way in.
 #[derive(Debug)]
 pub(crate) struct BodyReader {
-    stage: Stage,
+    rest: Rest,
     writer: SpoolWriter,
-    /// So many bytes at the front of the input are the body's, and are still to be kept.
+    /// This number of bytes at the start of the input are the body's, and are still to be kept.
     unkept: usize,
 }
 
+/// What is still to come of a body.
 #[derive(Debug)]
-enum Stage {
+enum Rest {
     Sized { left: u64 },
     Chunked(Chunks),
-    Done,
+    Nothing,
 }
 
-/// How many bytes of the input were taken, and why no more were.
+/// The number of bytes that were taken from the input, and why no more were.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Taken {
     pub(crate) bytes: usize,
@@ -34,30 +35,30 @@ pub(crate) struct Taken {
 impl BodyReader {
     /// A reader for a body of this length; a length above `bytes_max` is refused before a byte has come.
     pub(crate) fn new(length: BodyLength, bytes_max: u64, writer: SpoolWriter) -> Result<BodyReader, Refusal> {
-        let stage = match length {
+        let rest = match length {
             BodyLength::Sized(length) if length > bytes_max => return Err(Refusal::BodyTooLarge),
-            BodyLength::None | BodyLength::Sized(0) => Stage::Done,
-            BodyLength::Sized(left) => Stage::Sized { left },
-            BodyLength::Chunked => Stage::Chunked(Chunks::of_request(TRAILER_BYTES_MAX)),
+            BodyLength::None | BodyLength::Sized(0) => Rest::Nothing,
+            BodyLength::Sized(left) => Rest::Sized { left },
+            BodyLength::Chunked => Rest::Chunked(Chunks::of_request(TRAILER_BYTES_MAX)),
         };
-        Ok(BodyReader { stage, writer, unkept: 0 })
+        Ok(BodyReader { rest, writer, unkept: 0 })
     }
 
-    /// Takes what belongs to the body from the front of `input`; unless it `may_write`, only as far as that goes without the
-    /// disk. Else it blocks, but only on the disk.
+    /// Takes what belongs to the body from the start of `input`. With `may_write` it blocks, but only on the disk; else it takes
+    /// only what needs no disk.
     pub(crate) fn take(&mut self, input: &[u8], may_write: bool) -> Result<Taken, Refusal> {
         let mut bytes = 0;
         loop {
             let data = &input[bytes..bytes + self.unkept];
-            if !data.is_empty() && !self.keep(data, may_write).map_err(refusal_of_spooling)? {
+            if !data.is_empty() && !self.try_keep(data, may_write).map_err(refusal_of_spooling)? {
                 return Ok(Taken { bytes, complete: false, needs_disk: true });
             }
             bytes += std::mem::take(&mut self.unkept);
-            if matches!(self.stage, Stage::Done) {
-                let complete = self.is_settled(may_write).map_err(refusal_of_spooling)?;
+            if matches!(self.rest, Rest::Nothing) {
+                let complete = self.try_settle(may_write).map_err(refusal_of_spooling)?;
                 return Ok(Taken { bytes, complete, needs_disk: !complete });
             }
-            let framing = self.step(&input[bytes..]).map_err(refusal_of_chunks)?;
+            let framing = self.find_next(&input[bytes..]).map_err(refusal_of_chunks)?;
             if framing == 0 && self.unkept == 0 {
                 return Ok(Taken { bytes, complete: false, needs_disk: false });
             }
@@ -65,20 +66,21 @@ impl BodyReader {
         }
     }
 
-    /// Appends bytes of the body to the spool: whether it did, or needs the disk for it.
-    fn keep(&mut self, bytes: &[u8], may_write: bool) -> Result<bool, SpoolError> {
+    /// Appends bytes of the body to the spool. Returns whether it did; else the disk is needed for it.
+    fn try_keep(&mut self, bytes: &[u8], may_write: bool) -> Result<bool, SpoolError> {
         if may_write { self.writer.append(bytes).map(|()| true) } else { self.writer.try_append(bytes) }
     }
 
-    /// Whether the file of a body that is here whole, if it has one, has it all.
-    fn is_settled(&mut self, may_write: bool) -> Result<bool, SpoolError> {
+    /// Completes the file of a body that has come whole, if it has one. Returns whether that is done; else the disk is needed for
+    /// it.
+    fn try_settle(&mut self, may_write: bool) -> Result<bool, SpoolError> {
         if may_write {
             self.writer.write_out().map_err(SpoolError::NoRoom)?;
         }
         Ok(self.writer.is_written_out())
     }
 
-    /// How many bytes of the body have arrived.
+    /// The number of the body's bytes that have arrived.
     pub(crate) fn length(&self) -> u64 {
         self.writer.length()
     }
@@ -88,23 +90,23 @@ impl BodyReader {
         self.writer.finish()
     }
 
-    /// One step: how many bytes of framing it took. Those of the body that it found are unkept then. If there is neither, more
-    /// must come.
-    fn step(&mut self, input: &[u8]) -> Result<usize, BadChunks> {
-        match &mut self.stage {
-            Stage::Sized { left } => {
+    /// Finds the next bytes of framing, and returns their number, or bytes of the body, which are unkept then. If it finds neither,
+    /// more must come.
+    fn find_next(&mut self, input: &[u8]) -> Result<usize, BadChunks> {
+        match &mut self.rest {
+            Rest::Sized { left } => {
                 let count = usize::try_from(*left).unwrap_or(usize::MAX).min(input.len());
                 *left -= count as u64;
                 if *left == 0 {
-                    self.stage = Stage::Done;
+                    self.rest = Rest::Nothing;
                 }
                 self.unkept = count;
                 Ok(0)
             }
-            Stage::Chunked(chunks) => {
+            Rest::Chunked(chunks) => {
                 let piece = chunks.take(input)?;
                 if chunks.is_over() {
-                    self.stage = Stage::Done;
+                    self.rest = Rest::Nothing;
                 }
                 match piece {
                     Piece::Size { line: count, .. } | Piece::Framing(count) => return Ok(count),
@@ -113,12 +115,12 @@ impl BodyReader {
                 }
                 Ok(0)
             }
-            Stage::Done => Ok(0),
+            Rest::Nothing => Ok(0),
         }
     }
 }
 
-/// Whether a chunked body comes to its end here.
+/// Whether a chunked body comes to its end within `input`.
 pub(crate) fn is_whole(mut input: &[u8]) -> bool {
     let mut chunks = Chunks::of_request(TRAILER_BYTES_MAX);
     while !chunks.is_over() {
@@ -158,7 +160,7 @@ mod tests {
         BodyReader::new(length, MAX, SpoolWriter::new(directory, MAX))
     }
 
-    /// The body and how many bytes were left behind it, fed whole and in pieces of every size up to four.
+    /// The body and the number of bytes that were left after it, fed whole and in pieces of every size up to four.
     fn read(length: BodyLength, input: &[u8]) -> Result<(Vec<u8>, usize), u16> {
         let whole = read_in_pieces(length, input, input.len().max(1));
         for size in 1..=4 {
@@ -242,9 +244,9 @@ mod tests {
         assert_eq!(read_in_pieces(BodyLength::Chunked, &chunk, 8192), Err(413));
     }
 
-    /// The same body, fed by what doesn't touch the disk wherever that says that it can.
+    /// The body is fed without the disk, and with it only where that is said to be needed.
     #[test]
-    fn a_body_that_needs_the_disk_goes_on_where_it_stopped() {
+    fn a_body_that_needs_the_disk_continues_where_it_stopped() {
         const LENGTH: usize = 90_000;
         let mut input = Vec::new();
         for chunk in vec![b'x'; LENGTH].chunks(1000) {

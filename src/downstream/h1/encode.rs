@@ -15,7 +15,7 @@ pub(crate) const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 /// Room in front of a chunk for its size: eight hex digits and CR LF.
 pub(crate) const CHUNK_PREFIX_BYTES: usize = 10;
 
-/// What a reply must know of the request that it answers.
+/// What the framing of a reply depends on in its request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct RequestSummary {
     pub(crate) is_head: bool,
@@ -29,7 +29,7 @@ impl RequestSummary {
         RequestSummary { is_head: method == Method::HEAD, version, persistent }
     }
 
-    /// For a request that couldn't be read: the connection ends with the reply.
+    /// The summary of a request that couldn't be read: the connection ends with the reply.
     pub(crate) const UNREADABLE: RequestSummary =
         RequestSummary { is_head: false, version: Version::HTTP_11, persistent: false };
 }
@@ -39,7 +39,7 @@ impl RequestSummary {
 pub(crate) enum Framing {
     /// No body follows the head; a length may be told all the same.
     None { told: Option<u64> },
-    /// So many bytes follow.
+    /// This number of bytes follows.
     Sized(u64),
     /// Chunks follow.
     Chunked,
@@ -101,7 +101,7 @@ pub(crate) fn write_head(
         Framing::None { told: None } | Framing::UntilClose => {}
     }
     if status == StatusCode::SWITCHING_PROTOCOLS {
-        // What the connection becomes is among the fields.
+        // The fields say what the connection becomes.
     } else if !framing.is_persistent(summary) {
         put_field(bytes, CONNECTION.as_str(), b"close");
     } else if summary.version == Version::HTTP_10 {
@@ -110,7 +110,7 @@ pub(crate) fn write_head(
     bytes.extend_from_slice(b"\r\n");
 }
 
-/// The prefix of a chunk of that many bytes. All eight digits are written, so that it has one length.
+/// The prefix of a chunk of `length` bytes. All eight digits are written, so that it has one length.
 pub(crate) fn chunk_prefix(length: usize) -> [u8; CHUNK_PREFIX_BYTES] {
     let mut prefix = *b"00000000\r\n";
     write!(&mut prefix[..8], "{length:08x}").expect("a chunk is smaller than 4 GiB");

@@ -10,7 +10,7 @@ const TARGET_BYTES_MAX: usize = 8 * 1024;
 /// The most fields. ureq sends no more than 128, and a proxy adds seven at most.
 const FIELDS_MAX: usize = 100;
 
-/// How a client begins that speaks TLS: a record of a handshake, in any version since SSL 3 (RFC 8446 §5.1).
+/// The first bytes of a client that speaks TLS: a record of a handshake, in any version since SSL 3 (RFC 8446 §5.1).
 const TLS_HANDSHAKE: &[u8] = b"\x16\x03";
 const TLS: &str =
     "The request line isn't a method, a target and a version, but the begin of TLS, which isn't spoken on this port";
@@ -34,16 +34,16 @@ impl Head {
     }
 }
 
-/// Looks for the end of a head in bytes that arrive in pieces, and never twice at the same byte.
+/// Looks for the end of a head in bytes that arrive in pieces, and scans each byte once.
 #[derive(Debug, Default)]
 pub(crate) struct HeadReader {
     scanned: usize,
-    line: Line,
+    request_line: RequestLine,
 }
 
-/// What part of the request line has been scanned to its end.
+/// The part of the request line that the scan is in.
 #[derive(Debug, Default)]
-enum Line {
+enum RequestLine {
     #[default]
     Method,
     Target {
@@ -53,14 +53,14 @@ enum Line {
 }
 
 impl HeadReader {
-    /// The head at the front of `input` and its length in bytes, at most `bytes_max`; `None` if more bytes must come first.
+    /// The head at the start of `input` and its length in bytes, at most `bytes_max`; `None` if more bytes must come first.
     pub(crate) fn read(&mut self, input: &[u8], bytes_max: usize) -> Result<Option<(Head, usize)>, Refusal> {
         if input.starts_with(TLS_HANDSHAKE) {
             return Err(Refusal::BadRequest(TLS));
         }
         let end = self.find_end(input)?;
         if end.unwrap_or(input.len()) > bytes_max {
-            // As if the rest weren't here yet.
+            // As if the rest hadn't come yet: the refusal doesn't depend on how the bytes arrive.
             return Err(too_long(&input[..=bytes_max]));
         }
         let Some(length) = end else { return Ok(None) };
@@ -83,20 +83,20 @@ impl HeadReader {
             at = newline + 1;
         }
         self.scanned = input.len();
-        self.look_at_line(input, new)?;
+        self.check_request_line(input, new)?;
         Ok(None)
     }
 
-    /// Another protocol (noise, HTTP/2 without a newline) is refused at its first bytes instead of at the deadline, and a target
-    /// that is too long already at its last that may be.
-    fn look_at_line(&mut self, input: &[u8], new: usize) -> Result<(), Refusal> {
-        if let Line::Method = self.line {
+    /// Refuses another protocol (noise, HTTP/2 without a newline) at its first bytes instead of at the deadline, and a target that
+    /// is too long at the first byte too many.
+    fn check_request_line(&mut self, input: &[u8], new: usize) -> Result<(), Refusal> {
+        if let RequestLine::Method = self.request_line {
             let is_token = |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte);
             let Some(length) = input[new..].iter().position(|byte| !is_token(byte)) else { return Ok(()) };
-            self.line = match input[new + length] {
-                b' ' => Line::Target { begin: new + length + 1 },
-                b'\r' => Line::Rest,
-                // There may be the rest of a handshake; if there isn't, this byte is as bad as any.
+            self.request_line = match input[new + length] {
+                b' ' => RequestLine::Target { begin: new + length + 1 },
+                b'\r' => RequestLine::Rest,
+                // The rest of a handshake may follow; if it doesn't, this byte is as bad as any.
                 0x16 if input.len() == 1 => {
                     self.scanned = 0;
                     return Ok(());
@@ -104,24 +104,24 @@ impl HeadReader {
                 _ => return Err(Refusal::BadRequest("The request line isn't a method, a target and a version")),
             };
         }
-        if let Line::Target { begin } = self.line {
+        if let RequestLine::Target { begin } = self.request_line {
             let is_end = |byte: &u8| matches!(byte, b' ' | b'\r');
             let end = input[begin.max(new)..].iter().position(is_end).map(|length| begin.max(new) + length);
             if end.unwrap_or(input.len()) - begin > TARGET_BYTES_MAX {
                 return Err(Refusal::TargetTooLong);
             }
-            self.line = if end.is_some() { Line::Rest } else { Line::Target { begin } };
+            self.request_line = if end.is_some() { RequestLine::Rest } else { RequestLine::Target { begin } };
         }
         Ok(())
     }
 }
 
-/// How many bytes of empty lines are before a request line: they are ignored (RFC 9112 §2.2).
+/// The number of bytes of empty lines before a request line: they are ignored (RFC 9112 §2.2).
 pub(crate) fn empty_lines(input: &[u8]) -> usize {
     input.chunks_exact(2).take_while(|pair| *pair == b"\r\n").count() * 2
 }
 
-/// Whether the request line or the fields are too long.
+/// The refusal of a head that is too long: for its target, or for all of it.
 fn too_long(input: &[u8]) -> Refusal {
     let line = input.split(|byte| *byte == b'\r').next().unwrap_or_default();
     let target = line.split(|byte| *byte == b' ').nth(1).unwrap_or_default();
@@ -153,7 +153,7 @@ fn parse(bytes: &[u8]) -> Result<Head, Refusal> {
     Ok(Head { method, target, version, headers, body, wants_continue })
 }
 
-/// httparse can't tell another version of HTTP from noise, and the client deserves to know.
+/// Refuses other versions of HTTP, which httparse can't tell from noise: the client deserves to know.
 fn check_version(bytes: &[u8]) -> Result<(), Refusal> {
     let line = bytes.split(|byte| *byte == b'\r').next().unwrap_or_default();
     let version = line.rsplit(|byte| *byte == b' ').next().unwrap_or_default();
@@ -173,7 +173,7 @@ fn refusal_of(error: httparse::Error) -> Refusal {
         httparse::Error::HeaderName => Refusal::BadRequest("A field's name isn't a token followed by a colon"),
         httparse::Error::HeaderValue => Refusal::BadRequest("A field's value has a control character"),
         httparse::Error::NewLine => Refusal::BadRequest("A line of the head doesn't end with CR LF"),
-        // A version that isn't where it should be: the line's end has been looked at.
+        // A version that isn't where it should be: the end of the request line has been checked.
         httparse::Error::Version | httparse::Error::Status | httparse::Error::Token => {
             Refusal::BadRequest("The request line isn't a method, a target and a version")
         }
@@ -181,7 +181,7 @@ fn refusal_of(error: httparse::Error) -> Refusal {
 }
 
 fn headers_of(fields: &[httparse::Header]) -> Result<HeaderMap, Refusal> {
-    // Six more than there are: a proxy adds as many, and a map grows by rebuilding itself.
+    // Six more than the fields: a proxy adds as many, and a map grows by rebuilding itself.
     let mut headers = HeaderMap::with_capacity(fields.len() + 6);
     for field in fields {
         let name = HeaderName::from_bytes(field.name.as_bytes())
@@ -193,7 +193,7 @@ fn headers_of(fields: &[httparse::Header]) -> Result<HeaderMap, Refusal> {
     Ok(headers)
 }
 
-/// RFC 9112 §3.2: one valid Host, which HTTP/1.0 alone may omit.
+/// Checks for one valid Host, which HTTP/1.0 alone may omit (RFC 9112 §3.2).
 fn check_host(version: Version, headers: &HeaderMap) -> Result<(), Refusal> {
     let mut hosts = headers.get_all(HOST).iter();
     match (hosts.next(), hosts.next()) {
@@ -205,7 +205,7 @@ fn check_host(version: Version, headers: &HeaderMap) -> Result<(), Refusal> {
     }
 }
 
-/// RFC 9110 §10.1.1: the one known expectation; HTTP/1.0 clients can't have any.
+/// Whether the client has the one known expectation (RFC 9110 §10.1.1); HTTP/1.0 clients can't have any.
 fn wants_continue(version: Version, headers: &HeaderMap) -> Result<bool, Refusal> {
     if version == Version::HTTP_10 {
         return Ok(false);
@@ -226,7 +226,7 @@ mod tests {
 
     const BYTES_MAX: usize = 16 * 1024;
 
-    /// Reads whole, byte by byte, and with a second request behind it: all three must say the same.
+    /// Reads whole, byte by byte, and followed by a second request: all three must say the same.
     fn read(bytes: &[u8]) -> Result<Option<(Head, usize)>, Refusal> {
         read_within(bytes, BYTES_MAX)
     }
@@ -244,7 +244,7 @@ mod tests {
         };
         assert_eq!(summary(&whole), summary(&stepwise.unwrap_or(Ok(None))), "byte by byte");
         if !matches!(whole, Ok(None)) {
-            assert_eq!(summary(&whole), summary(&trailing), "with a second request behind it");
+            assert_eq!(summary(&whole), summary(&trailing), "followed by a second request");
         }
         whole
     }
@@ -312,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn whole_and_in_pieces_the_same_is_too_long() {
+    fn what_is_too_long_does_not_depend_on_how_it_arrives() {
         let refused = |bytes: &str, bytes_max| match read_within(bytes.as_bytes(), bytes_max) {
             Err(refusal) => refusal,
             Ok(_) => panic!("{bytes:?} is accepted"),

@@ -1,24 +1,24 @@
-//! Whether what a client has sent behind a request is another one, so that it waits for more than the first answer.
+//! Whether the bytes that a client has sent after a request are another one, so that it waits for more than the first reply.
 //! Knows no socket.
 
 use crate::downstream::h1::body::is_whole;
 use crate::downstream::h1::head::{HeadReader, empty_lines};
 use crate::message::BodyLength;
 
-/// Whether a whole request is among the last bytes that a client will ever send: `here` are the first of them, `count` is how
-/// many they are. Of chunks that aren't all `here` it is believed.
-pub(crate) fn is_request(here: &[u8], count: u64, head_bytes_max: usize) -> bool {
-    let request = &here[empty_lines(here)..];
+/// Whether a whole request is among the last bytes that a client will ever send: `received` are the first of them, `count` is the
+/// number of all. Chunks that weren't all received count as whole.
+pub(crate) fn is_request(received: &[u8], count: u64, head_bytes_max: usize) -> bool {
+    let request = &received[empty_lines(received)..];
     // What would be refused is no request either.
     let Ok(Some((head, length))) = HeadReader::default().read(request, head_bytes_max) else { return false };
     // An urgent byte isn't among the bytes that the kernel counts.
-    let behind = count.saturating_sub((here.len() - request.len() + length) as u64);
+    let after_head = count.saturating_sub((received.len() - request.len() + length) as u64);
     match head.body {
         BodyLength::None => true,
-        BodyLength::Sized(body) => body <= behind,
+        BodyLength::Sized(body) => body <= after_head,
         BodyLength::Chunked => {
             let chunks = &request[length..];
-            is_whole(chunks) || (chunks.len() as u64) < behind
+            is_whole(chunks) || (chunks.len() as u64) < after_head
         }
     }
 }
@@ -27,8 +27,8 @@ pub(crate) fn is_request(here: &[u8], count: u64, head_bytes_max: usize) -> bool
 mod tests {
     use crate::downstream::h1::pipelined;
 
-    fn is_request(here: &[u8], count: u64) -> bool {
-        pipelined::is_request(here, count, 1024)
+    fn is_request(received: &[u8], count: u64) -> bool {
+        pipelined::is_request(received, count, 1024)
     }
 
     #[test]
@@ -42,10 +42,10 @@ mod tests {
             ("half an empty line", "\r".to_owned(), false),
             ("a part of a head", "GET / HTTP/1.1\r\nHost: a\r\n".to_owned(), false),
             ("a whole head", "GET / HTTP/1.1\r\nHost: a\r\n\r\n".to_owned(), true),
-            ("behind empty lines", "\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n".to_owned(), true),
-            ("with more behind it", "GET / HTTP/1.1\r\nHost: a\r\n\r\nGET".to_owned(), true),
+            ("after empty lines", "\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n".to_owned(), true),
+            ("followed by more", "GET / HTTP/1.1\r\nHost: a\r\n\r\nGET".to_owned(), true),
             ("noise", "\0\r\n\r\n".to_owned(), false),
-            ("what is refused", "GET / HTTP/1.1\r\n\r\n".to_owned(), false),
+            ("a request that would be refused", "GET / HTTP/1.1\r\n\r\n".to_owned(), false),
             ("no body", format!("{post}Content-Length: 3\r\n\r\n"), false),
             ("a part of a body", format!("{post}Content-Length: 3\r\n\r\nab"), false),
             ("a whole body", format!("{post}Content-Length: 3\r\n\r\nabc"), true),
@@ -59,7 +59,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_looked_at_counts_as_well() {
+    fn what_was_not_received_counts_as_well() {
         let sized = b"\r\nPOST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\nbegin";
         let head = (sized.len() - 5) as u64;
         assert!(is_request(sized, head + 1_000_000) && !is_request(sized, head + 999_999));

@@ -1,5 +1,5 @@
-//! The states of one client's connection: bytes and `now` in, complete requests or refusals out.
-//! Knows no socket; whoever owns one feeds it.
+//! The protocol state of one client's connection: bytes and `now` in, complete requests or refusals out.
+//! Knows no socket: the client's driver feeds it.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -15,60 +15,60 @@ use crate::message::{BodyLength, Refusal, Request, SpoolWriter};
 
 /// Read in one call: a whole head of the usual size, and enough of a body to make the call worth it.
 pub(crate) const READ_BYTES: usize = 16 * 1024;
-/// Between two requests, as most servers have it.
+/// How long a client may be silent between two requests, as with most servers.
 const IDLE_TIME: Duration = Duration::from_secs(60);
-/// How long a client may take for its first request that has connected just before the house closes: one packet on its way.
+/// Time for the first request of a client that has connected just before a drain: one packet on its way.
 const FIRST_REQUEST_TIME: Duration = Duration::from_secs(1);
-/// For the first request of HTTP/2, which is only waited for so that its refusal can be shown to people.
+/// Time for the first request of HTTP/2, which is only waited for so that its refusal can be shown to people.
 const HTTP_2_TIME: Duration = Duration::from_secs(1);
-/// A body may start slowly, then it must come at this rate at least, on average.
+/// How slowly a body may start. Then it must come at this rate at least, on average.
 const BODY_START_TIME: Duration = Duration::from_secs(10);
 const BODY_BYTES_PER_SECOND_MIN: u64 = 1024;
-/// How long a client that was told to go is read at most, and how long it may be silent meanwhile. Closing at once would make
+/// How long a client is read at most after its last reply, and how long it may be silent meanwhile. Closing at once would make
 /// the kernel send a reset, which destroys the reply before the client has read it (RFC 9112 §9.6), and many clients read only
 /// when they have sent their request whole: how long that takes is a matter of time, not of bytes.
 const CLOSING_TIME: Duration = Duration::from_secs(15);
-const PARTING_SILENCE: Duration = Duration::from_secs(5);
-/// And at most for so long once the house closes.
+const CLOSING_SILENCE: Duration = Duration::from_secs(5);
+/// How long at most during a drain.
 const LAST_CLOSING_TIME: Duration = Duration::from_secs(1);
 
-/// One client's connection.
+/// The protocol state of one client's connection.
 #[derive(Debug)]
 pub(crate) struct Http1 {
     limits: Arc<Limits>,
     peer: SocketAddr,
     input: Vec<u8>,
-    state: State,
+    phase: Phase,
     deadline: Instant,
     /// No request has come yet.
     is_new: bool,
 }
 
 #[derive(Debug)]
-enum State {
+enum Phase {
     /// Between requests: not one byte of the next has come.
     Idle { since: Instant },
-    /// A part of a head is here.
+    /// A part of a head has come.
     Head { reader: HeadReader, since: Instant },
-    /// The begin of HTTP/2 is here, its first request isn't yet.
+    /// The begin of HTTP/2 has come, its first request hasn't.
     Http2 { since: Instant },
-    /// The head is here, its body isn't yet.
-    Body(Box<Arriving>),
-    /// A refusal or the last reply was sent: what still comes is thrown away.
-    Closing { since: Instant, until: Instant, is_heard: bool },
+    /// The head has come, its body hasn't.
+    Body(Box<IncomingBody>),
+    /// A refusal or the last reply was sent: what still comes is discarded.
+    Closing { since: Instant, until: Instant, has_received: bool },
 }
 
 #[derive(Debug)]
-struct Arriving {
+struct IncomingBody {
     request: Box<Request>,
     summary: RequestSummary,
     body: BodyReader,
     body_policy: BodyPolicy,
     began: Instant,
-    /// Since when it waits for its turn at the disk. That is no fault of the client's.
-    waits_since: Option<Instant>,
+    /// Since when it waits for the disk thread. That is no fault of the client's.
+    disk_wait_since: Option<Instant>,
     /// When the last of it came.
-    heard: Instant,
+    received_at: Instant,
 }
 
 /// What is to be done next.
@@ -76,7 +76,7 @@ struct Arriving {
 pub(crate) enum Action {
     /// More bytes must come.
     More,
-    /// A part of the body must go to its file: [`Http1::step_on_disk`], on a thread that may wait for that.
+    /// A part of the body must go to its file: call [`Http1::step_on_disk`], on a thread that may wait for that.
     Spool,
     /// The client waits for `100 Continue` before it sends the body.
     Continue,
@@ -90,14 +90,14 @@ pub(crate) enum Action {
 
 impl Http1 {
     pub(crate) fn new(limits: Arc<Limits>, peer: SocketAddr, now: Instant) -> Http1 {
-        let (state, deadline) = (State::Idle { since: now }, now + limits.head_time);
-        Http1 { limits, peer, input: Vec::new(), state, deadline, is_new: true }
+        let (phase, deadline) = (Phase::Idle { since: now }, now + limits.head_time);
+        Http1 { limits, peer, input: Vec::new(), phase, deadline, is_new: true }
     }
 
-    /// Takes bytes in. [`Http1::step`] says what they mean. Those of a client that was told to go aren't kept.
+    /// Takes bytes in. [`Http1::step`] says what they mean. After the last reply they aren't kept.
     pub(crate) fn receive(&mut self, bytes: &[u8]) {
-        match &mut self.state {
-            State::Closing { is_heard, .. } => *is_heard = true,
+        match &mut self.phase {
+            Phase::Closing { has_received, .. } => *has_received = true,
             _ => self.input.extend_from_slice(bytes),
         }
     }
@@ -107,7 +107,7 @@ impl Http1 {
         self.deadline
     }
 
-    /// Whether bytes of a further request are here.
+    /// Whether bytes of a further request have come.
     pub(crate) fn has_unread(&self) -> bool {
         !self.input.is_empty()
     }
@@ -117,20 +117,20 @@ impl Http1 {
         &self.input
     }
 
-    /// Gives the bytes that came behind the request.
+    /// Takes the bytes out that were read beyond the request.
     pub(crate) fn take_unread(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.input)
     }
 
-    /// Takes them back.
+    /// Puts back what [`Http1::take_unread`] took out.
     pub(crate) fn put_back(&mut self, unread: Vec<u8>) {
         self.input = unread;
     }
 
-    /// The house closes. Whether the client may be left at once: one that has just connected has a request on its way, and
-    /// some time for it; one that was told to go has a moment left.
+    /// Brings the deadline forward for a drain. Returns whether the connection may be closed at once: a client that has just
+    /// connected has a request on its way, and some time for it; one that has had its last reply has a moment left.
     pub(crate) fn drain(&mut self, now: Instant) -> bool {
-        if let State::Closing { until, .. } = &mut self.state {
+        if let Phase::Closing { until, .. } = &mut self.phase {
             *until = (*until).min(now + LAST_CLOSING_TIME);
             self.deadline = self.deadline.min(*until);
             return false;
@@ -142,74 +142,74 @@ impl Http1 {
         self.is_idle()
     }
 
-    /// Whether nothing of a request is here. Half of an empty line is no more of one than a whole one is.
+    /// Whether nothing of a request has come. Half of an empty line is no more of one than a whole one is.
     pub(crate) fn is_idle(&self) -> bool {
-        matches!(self.state, State::Idle { .. }) && matches!(self.input[..], [] | [b'\r'])
+        matches!(self.phase, Phase::Idle { .. }) && matches!(self.input[..], [] | [b'\r'])
     }
 
-    /// What it makes of its client's place.
+    /// What the client uses its place for.
     pub(crate) fn activity(&self) -> Activity {
         let unread = self.input.len() as u64;
-        match &self.state {
-            State::Idle { since } if self.is_idle() => Activity::Idle { since: *since },
-            State::Idle { since } | State::Head { since, .. } | State::Http2 { since } => {
-                Activity::Receiving { since: *since, bytes: unread, heard: *since }
+        match &self.phase {
+            Phase::Idle { since } if self.is_idle() => Activity::Idle { since: *since },
+            Phase::Idle { since } | Phase::Head { since, .. } | Phase::Http2 { since } => {
+                Activity::Receiving { since: *since, bytes: unread, received_at: *since }
             }
-            State::Body(arriving) => {
-                let bytes = arriving.body.length() + unread;
-                Activity::Receiving { since: arriving.began, bytes, heard: arriving.heard }
+            Phase::Body(incoming) => {
+                let bytes = incoming.body.length() + unread;
+                Activity::Receiving { since: incoming.began, bytes, received_at: incoming.received_at }
             }
-            State::Closing { since, .. } => Activity::Closing { since: *since },
+            Phase::Closing { since, .. } => Activity::Closing { since: *since },
         }
     }
 
-    /// The request has been answered and another may follow.
-    pub(crate) fn answered(&mut self, now: Instant) {
-        self.state = State::Idle { since: now };
+    /// Lets another request follow, since the reply was sent.
+    pub(crate) fn await_next_request(&mut self, now: Instant) {
+        self.phase = Phase::Idle { since: now };
         self.deadline = now + IDLE_TIME;
     }
 
-    /// The last reply was sent: the client has some time to send what is left of its request, and to read the reply.
+    /// Gives the client some time after its last reply, to send what is left of its request, and to read the reply.
     pub(crate) fn start_closing(&mut self, now: Instant) {
         self.input = Vec::new();
-        self.state = State::Closing { since: now, until: now + CLOSING_TIME, is_heard: false };
-        self.deadline = now + PARTING_SILENCE;
+        self.phase = Phase::Closing { since: now, until: now + CLOSING_TIME, has_received: false };
+        self.deadline = now + CLOSING_SILENCE;
     }
 
-    /// The client sends no more: what it is still to be told.
-    pub(crate) fn end(&self) -> Option<Refusal> {
-        matches!(self.state, State::Http2 { .. }).then_some(Refusal::Http2NotSupported)
+    /// The refusal that a client still gets when it has sent its end.
+    pub(crate) fn refusal_at_end(&self) -> Option<Refusal> {
+        matches!(self.phase, Phase::Http2 { .. }).then_some(Refusal::Http2NotSupported)
     }
 
-    /// The deadline has passed.
+    /// What to do once the deadline has passed.
     pub(crate) fn expire(&mut self) -> Action {
-        match self.state {
-            State::Idle { .. } | State::Closing { .. } => Action::Close,
-            State::Head { .. } | State::Body(_) => Action::Refuse(Refusal::RequestTimeout),
-            State::Http2 { .. } => Action::Refuse(Refusal::Http2NotSupported),
+        match self.phase {
+            Phase::Idle { .. } | Phase::Closing { .. } => Action::Close,
+            Phase::Head { .. } | Phase::Body(_) => Action::Refuse(Refusal::RequestTimeout),
+            Phase::Http2 { .. } => Action::Refuse(Refusal::Http2NotSupported),
         }
     }
 
-    /// Goes on with what is here. Never blocks.
+    /// Continues with what has come. Never blocks.
     pub(crate) fn step(&mut self, now: Instant) -> Action {
         self.step_by(false, now)
     }
 
-    /// Goes on with what is here, and writes to a body's file where it must. Blocks only on the disk.
+    /// Continues with what has come, and writes to a body's file where it must. Blocks only on the disk.
     pub(crate) fn step_on_disk(&mut self, now: Instant) -> Action {
         self.step_by(true, now)
     }
 
     fn step_by(&mut self, may_write: bool, now: Instant) -> Action {
-        let step = match &mut self.state {
-            State::Idle { .. } | State::Head { .. } => self.step_head(may_write, now),
-            State::Http2 { .. } if http2::awaits_request(&self.input) => Ok(Action::More),
-            State::Http2 { .. } => Err(Refusal::Http2NotSupported),
-            State::Body(_) => self.step_body(may_write, now),
-            State::Closing { until, .. } if now >= *until => Ok(Action::Close),
-            State::Closing { until, is_heard, .. } => {
-                if std::mem::take(is_heard) {
-                    self.deadline = (now + PARTING_SILENCE).min(*until);
+        let step = match &mut self.phase {
+            Phase::Idle { .. } | Phase::Head { .. } => self.step_head(may_write, now),
+            Phase::Http2 { .. } if http2::awaits_request(&self.input) => Ok(Action::More),
+            Phase::Http2 { .. } => Err(Refusal::Http2NotSupported),
+            Phase::Body(_) => self.step_body(may_write, now),
+            Phase::Closing { until, .. } if now >= *until => Ok(Action::Close),
+            Phase::Closing { until, has_received, .. } => {
+                if std::mem::take(has_received) {
+                    self.deadline = (now + CLOSING_SILENCE).min(*until);
                 }
                 Ok(Action::More)
             }
@@ -222,19 +222,19 @@ impl Http1 {
     }
 
     fn step_head(&mut self, may_write: bool, now: Instant) -> Result<Action, Refusal> {
-        if matches!(self.state, State::Idle { .. }) {
+        if matches!(self.phase, Phase::Idle { .. }) {
             let empty = empty_lines(&self.input);
             self.input.drain(..empty);
             if self.is_idle() {
                 return Ok(Action::More);
             }
-            self.state = State::Head { reader: HeadReader::default(), since: now };
+            self.phase = Phase::Head { reader: HeadReader::default(), since: now };
             self.deadline = now + self.limits.head_time;
         }
-        let State::Head { reader, since } = &mut self.state else { return Ok(Action::More) };
-        let read = reader.read(&self.input, self.limits.max_head);
+        let Phase::Head { reader, since } = &mut self.phase else { return Ok(Action::More) };
+        let read = reader.read(&self.input, self.limits.head_bytes_max);
         if matches!(read, Err(Refusal::Http2NotSupported)) && http2::awaits_request(&self.input) {
-            self.state = State::Http2 { since: *since };
+            self.phase = Phase::Http2 { since: *since };
             self.deadline = self.deadline.min(now + HTTP_2_TIME);
             return Ok(Action::More);
         }
@@ -251,10 +251,10 @@ impl Http1 {
         if body == BodyLength::None {
             return Ok(self.complete(request, summary, now));
         }
-        let Limits { max_body, spool_memory, spool_dir, body_policy, .. } = &*self.limits;
+        let Limits { body_bytes_max, spool_memory, spool_dir, body_policy, .. } = &*self.limits;
         let body_policy = body_policy(&request);
         let bytes_max = match body_policy {
-            BodyPolicy::Default => *max_body,
+            BodyPolicy::Default => *body_bytes_max,
             BodyPolicy::Limited { bytes_max, .. } => bytes_max,
             BodyPolicy::Reject => {
                 // What follows is its body, and never another request.
@@ -265,45 +265,46 @@ impl Http1 {
         let writer = SpoolWriter::sharing(spool_memory.clone(), spool_dir.clone(), bytes_max);
         let body = BodyReader::new(body, bytes_max, writer).map_err(|refusal| body_policy.refusal(refusal))?;
         let wants_continue = wants_continue && self.input.is_empty();
-        let arriving = Arriving { request, summary, body, body_policy, began: now, waits_since: None, heard: now };
-        self.deadline = arriving.deadline();
-        self.state = State::Body(Box::new(arriving));
+        let incoming =
+            IncomingBody { request, summary, body, body_policy, began: now, disk_wait_since: None, received_at: now };
+        self.deadline = incoming.deadline();
+        self.phase = Phase::Body(Box::new(incoming));
         if wants_continue { Ok(Action::Continue) } else { self.step_body(may_write, now) }
     }
 
     fn step_body(&mut self, may_write: bool, now: Instant) -> Result<Action, Refusal> {
-        let State::Body(arriving) = &mut self.state else { return Ok(Action::More) };
-        if let Some(since) = arriving.waits_since.take() {
-            arriving.began += now.saturating_duration_since(since);
+        let Phase::Body(incoming) = &mut self.phase else { return Ok(Action::More) };
+        if let Some(since) = incoming.disk_wait_since.take() {
+            incoming.began += now.saturating_duration_since(since);
         }
         let taken =
-            arriving.body.take(&self.input, may_write).map_err(|refusal| arriving.body_policy.refusal(refusal))?;
+            incoming.body.take(&self.input, may_write).map_err(|refusal| incoming.body_policy.refusal(refusal))?;
         if taken.bytes > 0 {
-            arriving.heard = now;
+            incoming.received_at = now;
         }
         self.input.drain(..taken.bytes);
         if !taken.complete {
-            self.deadline = arriving.deadline();
-            arriving.waits_since = taken.needs_disk.then_some(now);
+            self.deadline = incoming.deadline();
+            incoming.disk_wait_since = taken.needs_disk.then_some(now);
             return Ok(if taken.needs_disk { Action::Spool } else { Action::More });
         }
-        let State::Body(arriving) = std::mem::replace(&mut self.state, State::Idle { since: now }) else {
+        let Phase::Body(incoming) = std::mem::replace(&mut self.phase, Phase::Idle { since: now }) else {
             return Ok(Action::More);
         };
-        let Arriving { mut request, summary, body, .. } = *arriving;
+        let IncomingBody { mut request, summary, body, .. } = *incoming;
         request.body = Some(body.finish());
         Ok(self.complete(request, summary, now))
     }
 
     fn complete(&mut self, mut request: Box<Request>, summary: RequestSummary, now: Instant) -> Action {
         self.is_new = false;
-        self.state = State::Idle { since: now };
+        self.phase = Phase::Idle { since: now };
         request.received = now;
         Action::Request(request, summary)
     }
 }
 
-impl Arriving {
+impl IncomingBody {
     /// When it must have arrived, or more of it.
     fn deadline(&self) -> Instant {
         match self.body_policy {
@@ -314,7 +315,7 @@ impl Arriving {
 }
 
 impl BodyPolicy {
-    /// What the client is told if its body isn't taken.
+    /// The refusal of a body, as the policy wants it told.
     fn refusal(&self, refusal: Refusal) -> Refusal {
         match (self, refusal) {
             (BodyPolicy::Limited { too_long, .. }, Refusal::BodyTooLarge) => too_long.clone(),
@@ -333,7 +334,7 @@ mod tests {
 
     const HEAD_BYTES_MAX: usize = 256 * 1024;
 
-    fn connection(now: Instant) -> Http1 {
+    fn http1(now: Instant) -> Http1 {
         let limits = Limits::new(HEAD_BYTES_MAX, 1 << 20, &std::env::temp_dir());
         Http1::new(Arc::new(limits), "192.0.2.1:1".parse().expect("an address"), now)
     }
@@ -348,41 +349,41 @@ mod tests {
     #[test]
     fn pipelined_requests_come_out_one_by_one() {
         let now = Instant::now();
-        let mut connection = connection(now);
-        connection
+        let mut http1 = http1(now);
+        http1
             .receive(b"\r\n\r\nGET /1 HTTP/1.1\r\nHost: a\r\n\r\nPOST /2 HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n");
-        assert_eq!(target(&connection.step(now)), "/1");
-        assert!(connection.has_unread());
-        connection.answered(now);
-        assert!(matches!(connection.step(now), Action::More));
-        connection.receive(b"\r\nabcGET /3 HTTP/1.1\r\nHost: a\r\n\r\n");
-        let Action::Request(request, _) = connection.step(now) else { panic!("no request") };
+        assert_eq!(target(&http1.step(now)), "/1");
+        assert!(http1.has_unread());
+        http1.await_next_request(now);
+        assert!(matches!(http1.step(now), Action::More));
+        http1.receive(b"\r\nabcGET /3 HTTP/1.1\r\nHost: a\r\n\r\n");
+        let Action::Request(request, _) = http1.step(now) else { panic!("no request") };
         assert_eq!(request.body.expect("a body").bytes(), Some(&b"abc"[..]));
-        connection.answered(now);
-        assert_eq!(target(&connection.step(now)), "/3");
-        assert!(!connection.has_unread() && connection.is_idle());
+        http1.await_next_request(now);
+        assert_eq!(target(&http1.step(now)), "/3");
+        assert!(!http1.has_unread() && http1.is_idle());
     }
 
     #[test]
     fn every_wait_has_its_deadline() {
         let now = Instant::now();
-        let mut connection = connection(now);
-        assert_eq!(connection.deadline(), now + HEAD_TIME);
-        assert!(matches!(connection.expire(), Action::Close), "a silent client is closed without a word");
-        connection.receive(b"POST / HTTP/1.1\r\n");
-        assert!(matches!(connection.step(now), Action::More));
+        let mut http1 = http1(now);
+        assert_eq!(http1.deadline(), now + HEAD_TIME);
+        assert!(matches!(http1.expire(), Action::Close), "a silent client is closed without a word");
+        http1.receive(b"POST / HTTP/1.1\r\n");
+        assert!(matches!(http1.step(now), Action::More));
         let later = now + Duration::from_secs(5);
-        connection.receive(b"Host: a\r\nContent-Length: 100000\r\n");
-        assert!(matches!(connection.step(later), Action::More));
-        assert_eq!(connection.deadline(), now + HEAD_TIME, "a dripping head wins no time");
-        assert!(matches!(connection.expire(), Action::Refuse(Refusal::RequestTimeout)));
-        connection.receive(b"\r\n");
-        assert!(matches!(connection.step(later), Action::More));
-        assert_eq!(connection.deadline(), later + BODY_START_TIME);
-        connection.receive(&[0; 10 * 1024]);
-        assert!(matches!(connection.step(later), Action::More));
-        assert_eq!(connection.deadline(), later + BODY_START_TIME + Duration::from_secs(10));
-        assert!(matches!(connection.expire(), Action::Refuse(Refusal::RequestTimeout)));
+        http1.receive(b"Host: a\r\nContent-Length: 100000\r\n");
+        assert!(matches!(http1.step(later), Action::More));
+        assert_eq!(http1.deadline(), now + HEAD_TIME, "a dripping head wins no time");
+        assert!(matches!(http1.expire(), Action::Refuse(Refusal::RequestTimeout)));
+        http1.receive(b"\r\n");
+        assert!(matches!(http1.step(later), Action::More));
+        assert_eq!(http1.deadline(), later + BODY_START_TIME);
+        http1.receive(&[0; 10 * 1024]);
+        assert!(matches!(http1.step(later), Action::More));
+        assert_eq!(http1.deadline(), later + BODY_START_TIME + Duration::from_secs(10));
+        assert!(matches!(http1.expire(), Action::Refuse(Refusal::RequestTimeout)));
     }
 
     /// Was seen as: a client that sent an empty line in two pieces was told that its request came too slowly.
@@ -390,13 +391,13 @@ mod tests {
     fn an_empty_line_is_no_request_however_it_comes() {
         let now = Instant::now();
         for pieces in [vec!["\r\n"], vec!["\r", "\n"], vec!["\r\n\r"]] {
-            let mut connection = connection(now);
+            let mut http1 = http1(now);
             for piece in &pieces {
-                connection.receive(piece.as_bytes());
-                assert!(matches!(connection.step(now + Duration::from_secs(1)), Action::More), "{pieces:?}");
+                http1.receive(piece.as_bytes());
+                assert!(matches!(http1.step(now + Duration::from_secs(1)), Action::More), "{pieces:?}");
             }
-            assert_eq!(connection.deadline(), now + HEAD_TIME, "{pieces:?} win no time");
-            assert!(connection.is_idle() && matches!(connection.expire(), Action::Close), "{pieces:?}");
+            assert_eq!(http1.deadline(), now + HEAD_TIME, "{pieces:?} win no time");
+            assert!(http1.is_idle() && matches!(http1.expire(), Action::Close), "{pieces:?}");
         }
     }
 
@@ -404,64 +405,64 @@ mod tests {
     fn the_first_request_of_http_2_is_awaited_for_a_moment() {
         const BEGIN: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
         let now = Instant::now();
-        let mut connection = connection(now);
-        connection.receive(BEGIN);
-        assert!(matches!(connection.step(now), Action::More));
+        let mut http1 = http1(now);
+        http1.receive(BEGIN);
+        assert!(matches!(http1.step(now), Action::More));
         let later = now + HTTP_2_TIME / 2;
-        connection.receive(b"\0\0\x03\x01\x05\0\0\0\x01\x82\x84");
-        assert!(matches!(connection.step(later), Action::More));
-        assert_eq!(connection.deadline(), now + HTTP_2_TIME, "it wins no time");
-        assert!(matches!(connection.expire(), Action::Refuse(Refusal::Http2NotSupported)));
-        connection.receive(b"\x86");
-        assert!(matches!(connection.step(later), Action::Refuse(Refusal::Http2NotSupported)));
-        assert_eq!(connection.unread().len(), BEGIN.len() + 12, "its answer needs them");
+        http1.receive(b"\0\0\x03\x01\x05\0\0\0\x01\x82\x84");
+        assert!(matches!(http1.step(later), Action::More));
+        assert_eq!(http1.deadline(), now + HTTP_2_TIME, "it wins no time");
+        assert!(matches!(http1.expire(), Action::Refuse(Refusal::Http2NotSupported)));
+        http1.receive(b"\x86");
+        assert!(matches!(http1.step(later), Action::Refuse(Refusal::Http2NotSupported)));
+        assert_eq!(http1.unread().len(), BEGIN.len() + 12, "its answer needs them");
     }
 
     #[test]
-    fn when_the_house_closes_only_those_are_left_at_once_whose_request_was_answered() {
+    fn a_drain_closes_only_those_at_once_whose_request_was_replied_to() {
         let now = Instant::now();
-        let mut connection = connection(now);
-        assert!(!connection.drain(now), "its first request may be on its way");
-        assert_eq!(connection.deadline(), now + FIRST_REQUEST_TIME);
-        assert!(!connection.drain(now + FIRST_REQUEST_TIME / 2));
-        assert_eq!(connection.deadline(), now + FIRST_REQUEST_TIME, "it wins no time");
-        connection.receive(b"GET / HTTP/1.1\r\nHost: a\r\n\r\nGET");
-        assert_eq!(target(&connection.step(now)), "/");
-        connection.answered(now);
-        assert!(matches!(connection.step(now), Action::More));
-        assert!(!connection.drain(now), "half of its second request is here");
-        connection.receive(b" / HTTP/1.1\r\nHost: a\r\n\r\n");
-        assert_eq!(target(&connection.step(now)), "/");
-        connection.answered(now);
-        assert!(connection.drain(now));
+        let mut http1 = http1(now);
+        assert!(!http1.drain(now), "its first request may be on its way");
+        assert_eq!(http1.deadline(), now + FIRST_REQUEST_TIME);
+        assert!(!http1.drain(now + FIRST_REQUEST_TIME / 2));
+        assert_eq!(http1.deadline(), now + FIRST_REQUEST_TIME, "it wins no time");
+        http1.receive(b"GET / HTTP/1.1\r\nHost: a\r\n\r\nGET");
+        assert_eq!(target(&http1.step(now)), "/");
+        http1.await_next_request(now);
+        assert!(matches!(http1.step(now), Action::More));
+        assert!(!http1.drain(now), "half of its second request has come");
+        http1.receive(b" / HTTP/1.1\r\nHost: a\r\n\r\n");
+        assert_eq!(target(&http1.step(now)), "/");
+        http1.await_next_request(now);
+        assert!(http1.drain(now));
     }
 
     #[test]
-    fn continue_is_asked_for_once_and_only_before_the_body_came() {
+    fn continue_is_sent_once_and_only_before_the_body_came() {
         let head = b"POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n";
         let now = Instant::now();
-        let mut connection = connection(now);
-        connection.receive(head);
-        assert!(matches!(connection.step(now), Action::Continue));
-        assert!(matches!(connection.step(now), Action::More));
-        connection.receive(b"abc");
-        assert_eq!(target(&connection.step(now)), "/");
-        connection.answered(now);
-        connection.receive(&[&head[..], b"abc"].concat());
-        assert_eq!(target(&connection.step(now)), "/");
+        let mut http1 = http1(now);
+        http1.receive(head);
+        assert!(matches!(http1.step(now), Action::Continue));
+        assert!(matches!(http1.step(now), Action::More));
+        http1.receive(b"abc");
+        assert_eq!(target(&http1.step(now)), "/");
+        http1.await_next_request(now);
+        http1.receive(&[&head[..], b"abc"].concat());
+        assert_eq!(target(&http1.step(now)), "/");
     }
 
-    /// A scan from the begin for each of them would be 34 billion steps.
+    /// A scan from the first byte for each of them would be 34 billion steps.
     #[test]
-    fn a_long_head_that_comes_byte_by_byte_is_looked_at_once() {
+    fn a_long_head_that_comes_byte_by_byte_is_scanned_once() {
         let now = Instant::now();
         let field = [b"GET / HTTP/1.1\r\nHost: a\r\nX-A: ", &vec![b'x'; HEAD_BYTES_MAX][..]].concat();
         let empty_lines = b"\r\n".repeat(HEAD_BYTES_MAX / 2);
         for (label, bytes) in [("field", field), ("method", vec![b'x'; HEAD_BYTES_MAX + 1]), ("nothing", empty_lines)] {
-            let mut connection = connection(now);
+            let mut http1 = http1(now);
             let refused = bytes.iter().position(|byte| {
-                connection.receive(&[*byte]);
-                !matches!(connection.step(now), Action::More)
+                http1.receive(&[*byte]);
+                !matches!(http1.step(now), Action::More)
             });
             assert_eq!(refused, (label != "nothing").then_some(HEAD_BYTES_MAX), "{label}");
         }
@@ -471,45 +472,45 @@ mod tests {
     #[test]
     fn a_body_over_the_limit_is_refused_before_continue() {
         let now = Instant::now();
-        let mut connection = connection(now);
-        connection.receive(b"POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 9999999\r\n\r\n");
-        assert!(matches!(connection.step(now), Action::Refuse(Refusal::BodyTooLarge)));
+        let mut http1 = http1(now);
+        http1.receive(b"POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 9999999\r\n\r\n");
+        assert!(matches!(http1.step(now), Action::Refuse(Refusal::BodyTooLarge)));
     }
 
     /// Was seen as: of a body over the limit 256 KiB were read, and the client that sent more met a reset instead of its 413.
     #[test]
-    fn a_parting_client_is_read_while_it_sends_but_not_for_ever_and_nothing_is_kept() {
+    fn a_client_that_is_closing_is_read_for_a_bounded_time_and_nothing_is_kept() {
         let begun = Instant::now();
-        let mut connection = connection(begun);
-        connection.receive(b"GET");
-        connection.start_closing(begun);
-        assert_eq!(connection.deadline(), begun + PARTING_SILENCE);
+        let mut http1 = http1(begun);
+        http1.receive(b"GET");
+        http1.start_closing(begun);
+        assert_eq!(http1.deadline(), begun + CLOSING_SILENCE);
         let mut now = begun;
         while now < begun + CLOSING_TIME {
-            assert!(connection.deadline() > now);
-            connection.receive(&[0; READ_BYTES]);
-            assert!(matches!(connection.step(now), Action::More));
-            assert_eq!(connection.deadline(), (now + PARTING_SILENCE).min(begun + CLOSING_TIME));
-            assert!(matches!(connection.step(now + Duration::from_millis(1)), Action::More), "no bytes, no time");
-            assert_eq!(connection.deadline(), (now + PARTING_SILENCE).min(begun + CLOSING_TIME));
-            assert_eq!(connection.input.capacity(), 0);
+            assert!(http1.deadline() > now);
+            http1.receive(&[0; READ_BYTES]);
+            assert!(matches!(http1.step(now), Action::More));
+            assert_eq!(http1.deadline(), (now + CLOSING_SILENCE).min(begun + CLOSING_TIME));
+            assert!(matches!(http1.step(now + Duration::from_millis(1)), Action::More), "no bytes, no time");
+            assert_eq!(http1.deadline(), (now + CLOSING_SILENCE).min(begun + CLOSING_TIME));
+            assert_eq!(http1.input.capacity(), 0);
             now += Duration::from_secs(1);
         }
-        connection.receive(&[0]);
-        assert!(matches!(connection.step(now), Action::Close), "its bytes win no more time");
+        http1.receive(&[0]);
+        assert!(matches!(http1.step(now), Action::Close), "its bytes win no more time");
     }
 
     #[test]
-    fn when_the_house_closes_a_parting_client_has_a_moment_left() {
+    fn a_drain_leaves_a_moment_to_a_client_that_is_closing() {
         let now = Instant::now();
-        let mut connection = connection(now);
-        connection.start_closing(now);
+        let mut http1 = http1(now);
+        http1.start_closing(now);
         let later = now + LAST_CLOSING_TIME / 2;
-        assert!(!connection.drain(now) && !connection.drain(later), "its reply may be on its way");
-        connection.receive(&[0]);
-        assert!(matches!(connection.step(later), Action::More));
-        assert_eq!(connection.deadline(), now + LAST_CLOSING_TIME, "neither bytes nor a second word win time");
-        assert!(matches!(connection.step(now + LAST_CLOSING_TIME), Action::Close));
+        assert!(!http1.drain(now) && !http1.drain(later), "its reply may be on its way");
+        http1.receive(&[0]);
+        assert!(matches!(http1.step(later), Action::More));
+        assert_eq!(http1.deadline(), now + LAST_CLOSING_TIME, "neither bytes nor a second word win time");
+        assert!(matches!(http1.step(now + LAST_CLOSING_TIME), Action::Close));
     }
 
     fn posting(length: usize) -> String {
@@ -518,30 +519,27 @@ mod tests {
 
     /// Was seen as: with all memory for bodies taken, the thread that waits for all sockets opened a file for each body.
     #[test]
-    fn no_file_is_touched_before_a_thread_for_the_disk_goes_on() {
+    fn only_a_step_on_disk_touches_a_file() {
         let now = Instant::now();
         let nowhere = Path::new("/nonexistent").into();
-        let limits = Limits {
-            spool_memory: Arc::new(SpoolMemory::of(0)),
-            spool_dir: nowhere,
-            ..(*connection(now).limits).clone()
-        };
-        let mut connection = Http1::new(Arc::new(limits), "192.0.2.1:1".parse().expect("an address"), now);
-        connection.receive(&[posting(2).as_bytes(), b"a"].concat());
+        let limits =
+            Limits { spool_memory: Arc::new(SpoolMemory::of(0)), spool_dir: nowhere, ..(*http1(now).limits).clone() };
+        let mut http1 = Http1::new(Arc::new(limits), "192.0.2.1:1".parse().expect("an address"), now);
+        http1.receive(&[posting(2).as_bytes(), b"a"].concat());
         for _ in 0..2 {
-            assert!(matches!(connection.step(now), Action::Spool), "it can be asked as often as one likes");
+            assert!(matches!(http1.step(now), Action::Spool), "it can be asked as often as one likes");
         }
-        assert!(matches!(connection.step_on_disk(now), Action::Refuse(Refusal::InsufficientStorage)));
+        assert!(matches!(http1.step_on_disk(now), Action::Refuse(Refusal::InsufficientStorage)));
     }
 
     #[test]
-    fn waiting_for_the_disk_is_no_fault_of_the_clients() {
+    fn waiting_for_the_disk_costs_the_client_no_time() {
         let now = Instant::now();
-        let mut connection = connection(now);
-        connection.receive(&[posting(100_000).as_bytes(), &vec![7; 70_000]].concat());
-        assert!(matches!(connection.step(now), Action::Spool));
+        let mut http1 = http1(now);
+        http1.receive(&[posting(100_000).as_bytes(), &vec![7; 70_000]].concat());
+        assert!(matches!(http1.step(now), Action::Spool));
         let later = now + Duration::from_secs(3600);
-        assert!(matches!(connection.step_on_disk(later), Action::More));
-        assert_eq!(connection.deadline(), later + BODY_START_TIME + Duration::from_secs(70_000 / 1024));
+        assert!(matches!(http1.step_on_disk(later), Action::More));
+        assert_eq!(http1.deadline(), later + BODY_START_TIME + Duration::from_secs(70_000 / 1024));
     }
 }

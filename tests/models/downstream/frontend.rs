@@ -1,4 +1,4 @@
-//! The double of what clients have in common, without listeners and without a disk.
+//! The double of what clients share, without listeners and without a disk.
 
 use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -46,7 +46,7 @@ pub struct ListenerContext {
     pub handler: Arc<dyn Handler>,
 }
 
-/// No body of a model's is so long.
+/// The double of the disk thread: no model's body is long enough to need it.
 pub struct NoDisk;
 
 #[allow(clippy::unused_self)] // The real one has a thread.
@@ -74,8 +74,8 @@ impl Frontend {
         })
     }
 
-    /// Lets a client in: its own side of the connection, which holds little and doesn't wait.
-    pub fn let_in(self: &Arc<Frontend>, handler: Arc<dyn Handler>) -> (Socket, Weak<Client>) {
+    /// Accepts a client. Returns the client's own side of the connection, which holds little and doesn't wait.
+    pub fn accept(self: &Arc<Frontend>, handler: Arc<dyn Handler>) -> (Socket, Weak<Client>) {
         let (near, far) = Socket::pair(Domain::UNIX, Type::STREAM, None).expect("two sockets");
         near.set_nonblocking(true).expect("a socket");
         near.set_send_buffer_size(4096).expect("a small buffer");

@@ -1,5 +1,4 @@
-//! The frontend as the program has it, but for the room that accepts clients and the one that writes to the disk: these have
-//! doubles here.
+//! The frontend as the program has it, but for what accepts clients and what writes to the disk: these have doubles here.
 
 #[path = "../../../src/downstream/client/mod.rs"]
 mod client;
@@ -34,8 +33,8 @@ mod reply_writer;
 #[path = "../../../src/downstream/responder.rs"]
 mod responder;
 
-#[path = "../../../src/downstream/sending.rs"]
-mod sending;
+#[path = "../../../src/downstream/reply_to.rs"]
+mod reply_to;
 
 #[path = "../../../src/downstream/splice.rs"]
 mod splice;
@@ -49,10 +48,10 @@ mod tunnel_ends;
 /// The doubles.
 mod frontend;
 
-/// What both kinds of models have around them.
-mod house;
+/// The surroundings of both kinds of models.
+mod surroundings;
 
-/// Where both wait.
+/// The place in which both wait.
 pub mod parkings;
 
 /// A reply that can't be written at once.

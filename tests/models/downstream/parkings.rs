@@ -1,5 +1,5 @@
-//! A thing in its place: something happens to it on several threads, one of which is the poller's. All of that is seen by the
-//! thread that has it, and it ends once.
+//! A value in its parking place: events arrive on several threads, one of which is the poller's. All of them are seen by the
+//! thread that has the value, and it ends once.
 
 use crate::downstream::parking::Parking;
 use crate::runtime::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -7,7 +7,7 @@ use crate::runtime::sync::bell::{ring, wait_for};
 use crate::runtime::sync::chance;
 use crate::runtime::sync::thread::scope;
 
-/// How often something happens on each of two threads.
+/// Events on each of two threads.
 const EVENTS: usize = 2;
 
 struct Place {
@@ -19,7 +19,7 @@ struct Place {
     ended: AtomicUsize,
 }
 
-/// So much of what has happened has been seen.
+/// The number of events that it has seen.
 struct Thing(usize);
 
 pub fn what_happens_to_a_thing_in_its_place_is_seen() {
@@ -43,7 +43,7 @@ pub fn what_happens_to_a_thing_in_its_place_is_seen() {
             other.join().expect("no panic");
         }
         if !is_cut {
-            wait_for(|| place.parking.look(|thing| thing.0 == 2 * EVENTS).filter(|has_all| *has_all));
+            wait_for(|| place.parking.inspect(|thing| thing.0 == 2 * EVENTS).filter(|has_all| *has_all));
             place.cut();
         }
     });
@@ -83,7 +83,7 @@ impl Place {
                 self.ended.fetch_add(1, Ordering::SeqCst);
                 return;
             }
-            // Others want the thread before it has looked.
+            // Others want the thread before it has seen them.
             in_hand = if chance(4) {
                 self.parking.park_to_yield(thing, || self.set_due(true))
             } else {
@@ -99,7 +99,7 @@ impl Place {
         ring();
     }
 
-    /// The house is closed, and the poller stops.
+    /// The cut of a shutdown, after which the poller stops.
     fn cut(&self) {
         if let Some(thing) = self.parking.close() {
             self.carry(thing);

@@ -1,5 +1,5 @@
 //! A reply whose body comes in pieces, to a client that takes it when it likes. However it goes, what the client takes for
-//! whole is whole, one is told once, and nothing is left behind.
+//! whole is whole, its delivery is told once, and nothing is left over.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read};
@@ -9,7 +9,9 @@ use std::time::Duration;
 use http::{HeaderMap, StatusCode};
 use socket2::Socket;
 
-use super::house::{Ears, House, LONG, PATTERN, Told, any_length, delivered, leave, read_some, set, write_some};
+use super::surroundings::{
+    Deliveries, Disturbance, LONG, PATTERN, Told, any_length, delivered, leave, read_some, set, write_some,
+};
 use crate::downstream::client::socket::Client;
 use crate::downstream::frontend::Frontend;
 use crate::message::{BodySource, OnReady, Reply, ReplyBody, ReplyTo, Request};
@@ -42,21 +44,21 @@ enum Finish {
     Never,
 }
 
-/// What is going to happen.
+/// The course of one run.
 #[derive(Debug, Clone, Copy)]
 struct Plan {
     form: Form,
     finish: Finish,
     length: usize,
-    /// The client leaves once it has so much of the reply.
+    /// The client leaves once it has this many bytes of the reply.
     leaves_after: Option<usize>,
     /// The client asks again before it has the reply, a few bytes at a time.
     is_hasty: bool,
-    /// The backend sends what makes no byte for longer than one turn.
+    /// The backend sends what makes no byte for longer than one step.
     pauses: bool,
     /// A wait is over as soon as it begins.
     is_impatient: bool,
-    house: House,
+    disturbance: Disturbance,
 }
 
 impl Plan {
@@ -71,24 +73,24 @@ impl Plan {
             is_hasty: form != Form::UntilClose && chance(2),
             pauses: chance(4),
             is_impatient: chance(12),
-            house: House::any(),
+            disturbance: Disturbance::any(),
         };
-        let has_other_end = matches!(plan.house, House::Cuts | House::IsFull);
+        let has_other_end = matches!(plan.disturbance, Disturbance::Cut | Disturbance::Eviction);
         if plan.finish == Finish::Early && (form != Form::Sized || plan.length == 0) {
             plan.finish = if has_other_end { Finish::Never } else { Finish::Broken };
         }
         plan
     }
 
-    /// Nothing keeps the reply from arriving.
+    /// Whether nothing keeps the reply from arriving.
     fn is_calm(&self) -> bool {
         self.finish == Finish::Whole
             && self.leaves_after.is_none()
             && !self.is_impatient
-            && matches!(self.house, House::Open | House::Drains)
+            && matches!(self.disturbance, Disturbance::None | Disturbance::Drain)
     }
 
-    /// How much of the body the backend sends.
+    /// The number of the body's bytes that the backend sends.
     fn sent(&self) -> usize {
         match self.finish {
             Finish::Whole | Finish::Never => self.length,
@@ -98,11 +100,11 @@ impl Plan {
     }
 }
 
-/// What a backend sends, as far as it has come.
+/// The part of a backend's answer that has come.
 #[derive(Default)]
 struct Arriving {
     events: Mutex<VecDeque<Event>>,
-    /// As long as anybody reads it.
+    /// Set as long as the body is read.
     ready: Mutex<Option<OnReady>>,
 }
 
@@ -118,7 +120,7 @@ impl Arriving {
         lock(&self.events).push_back(event);
     }
 
-    /// As a backend's poller thread does when it has put something.
+    /// Tells of what was put, as a backend's poller thread does.
     fn tell(&self) {
         let ready = lock(&self.ready).clone();
         if let Some(ready) = ready {
@@ -170,14 +172,14 @@ impl Drop for Body {
     }
 }
 
-/// What the client has seen.
+/// The reply as the client has seen it.
 struct Seen {
     body: Vec<u8>,
     /// The reply looks whole, but for one that ends with its connection.
     is_whole: bool,
     /// The connection has ended.
     has_ended: bool,
-    /// What came behind it.
+    /// The bytes that came after it.
     next: Vec<u8>,
 }
 
@@ -186,14 +188,14 @@ pub fn a_reply_arrives_whole_or_is_seen_not_to_be() {
     let frontend = Frontend::new(if plan.is_impatient { Duration::ZERO } else { LONG });
     let (asked, requests) = bounded(1);
     let (socket, client) =
-        frontend.let_in(Arc::new(move |request: Request, reply_to| serve(&asked, &request, reply_to)));
-    let (ears, arriving) = (Ears::default(), Arc::new(Arriving::default()));
+        frontend.accept(Arc::new(move |request: Request, reply_to| serve(&asked, &request, reply_to)));
+    let (deliveries, arriving) = (Deliveries::default(), Arc::new(Arriving::default()));
     let (has_begun, is_over) = (AtomicBool::new(false), AtomicBool::new(false));
     let mut seen = None;
     scope(|scope| {
         scope.spawn(|| frontend.poller.run());
-        let backend = scope.spawn(|| answer(plan, requests, &arriving, &ears, &client, &has_begun));
-        let house = scope.spawn(|| plan.house.act(&frontend, &has_begun, &is_over));
+        let backend = scope.spawn(|| answer(plan, requests, &arriving, &deliveries, &client, &has_begun));
+        let disturber = scope.spawn(|| plan.disturbance.act(&frontend, &has_begun, &is_over));
         let reader = scope.spawn(|| {
             let seen = ask(plan, &socket);
             leave(socket);
@@ -201,18 +203,18 @@ pub fn a_reply_arrives_whole_or_is_seen_not_to_be() {
         });
         seen = Some(reader.join().expect("no panic"));
         backend.join().expect("no panic");
-        if plan.house != House::Cuts {
+        if plan.disturbance != Disturbance::Cut {
             wait_for(|| (frontend.table.count() == 0).then_some(()));
         }
         set(&is_over);
-        house.join().expect("no panic");
+        disturber.join().expect("no panic");
         frontend.poller.stop();
     });
-    check(plan, &seen.expect("the client has ended"), &ears);
+    check(plan, &seen.expect("the client has ended"), &deliveries);
     assert_eq!(
         (frontend.table.count(), frontend.exchanges.load(Ordering::SeqCst)),
         (0, 0),
-        "somebody is forgotten: {plan:?}"
+        "a client is forgotten: {plan:?}"
     );
     assert!(client.upgrade().is_none() && Arc::strong_count(&arriving) == 1, "something holds the client: {plan:?}");
 }
@@ -232,7 +234,7 @@ fn answer(
     plan: Plan,
     requests: Receiver<Box<dyn ReplyTo>>,
     arriving: &Arc<Arriving>,
-    ears: &Ears,
+    deliveries: &Deliveries,
     client: &Weak<Client>,
     has_begun: &AtomicBool,
 ) {
@@ -246,10 +248,10 @@ fn answer(
             let length = (plan.form == Form::Sized).then_some(plan.length as u64);
             let body = ReplyBody::Stream { length, source: Box::new(Body(arriving.clone())) };
             let reply = Reply { status: StatusCode::OK, headers: HeaderMap::new(), body };
-            let delivered = delivered(ears, client.clone());
+            let delivered = delivered(deliveries, client.clone());
             set(has_begun);
             let reply_to = reply_to.take();
-            survive(|| reply_to.expect("it is here").send(reply, delivered));
+            survive(|| reply_to.expect("it is sent once").send(reply, delivered));
             ring();
         }
         if rest.is_empty() {
@@ -259,7 +261,7 @@ fn answer(
         rest = others;
         arriving.put(Event::Bytes(piece));
         (0..if plan.pauses { pick(40) } else { 0 }).for_each(|_| arriving.put(Event::Pause));
-        // What comes at once is told of once.
+        // Pieces that come at once are told of once.
         if chance(2) {
             arriving.tell();
         }
@@ -276,7 +278,7 @@ fn ask(plan: Plan, socket: &Socket) -> Seen {
         Form::UntilClose => b"GET / HTTP/1.0\r\n\r\n",
         Form::Sized | Form::Chunked => b"GET / HTTP/1.1\r\nHost: a\r\n\r\n",
     };
-    // Refused if the house is closed already.
+    // Refused if the proxy was shut down already.
     let _ = write_some(socket, request);
     let mut next_request = if plan.form == Form::UntilClose { b"" } else { NEXT_REQUEST };
     let mut received = Vec::new();
@@ -306,7 +308,7 @@ fn ask(plan: Plan, socket: &Socket) -> Seen {
 impl Seen {
     fn of(plan: Plan, received: &[u8]) -> Seen {
         let mut seen = Seen { body: Vec::new(), is_whole: false, has_ended: false, next: Vec::new() };
-        let Some((head, mut rest)) = split_behind(received, b"\r\n\r\n") else { return seen };
+        let Some((head, mut rest)) = split_after(received, b"\r\n\r\n") else { return seen };
         assert!(head.starts_with(b"HTTP/1.1 200 OK\r\n"), "{:?}", String::from_utf8_lossy(head));
         match plan.form {
             Form::UntilClose => seen.body.extend_from_slice(rest),
@@ -317,13 +319,13 @@ impl Seen {
                 seen.next.extend_from_slice(next);
             }
             Form::Chunked => {
-                while let Some((size, behind)) = split_behind(rest, b"\r\n") {
+                while let Some((size, after)) = split_after(rest, b"\r\n") {
                     let size = str::from_utf8(&size[..size.len() - 2]).expect("digits");
                     let size = usize::from_str_radix(size, 16).expect("digits");
-                    seen.body.extend_from_slice(&behind[..size.min(behind.len())]);
-                    let Some(behind) = behind.get(size..).filter(|behind| behind.len() >= 2) else { break };
-                    assert!(behind.starts_with(b"\r\n"), "a chunk ends behind its bytes");
-                    rest = &behind[2..];
+                    seen.body.extend_from_slice(&after[..size.min(after.len())]);
+                    let Some(after) = after.get(size..).filter(|after| after.len() >= 2) else { break };
+                    assert!(after.starts_with(b"\r\n"), "a chunk ends after its bytes");
+                    rest = &after[2..];
                     if size == 0 {
                         seen.is_whole = true;
                         seen.next.extend_from_slice(rest);
@@ -336,18 +338,18 @@ impl Seen {
     }
 }
 
-fn split_behind<'a>(bytes: &'a [u8], end: &[u8]) -> Option<(&'a [u8], &'a [u8])> {
+fn split_after<'a>(bytes: &'a [u8], end: &[u8]) -> Option<(&'a [u8], &'a [u8])> {
     let at = bytes.windows(end.len()).position(|window| window == end)?;
     Some(bytes.split_at(at + end.len()))
 }
 
-fn check(plan: Plan, seen: &Seen, ears: &Ears) {
-    let told = ears.lock().expect("no panic");
+fn check(plan: Plan, seen: &Seen, deliveries: &Deliveries) {
+    let told = deliveries.lock().expect("no panic");
     let what = format!("{plan:?}: {told:?}, {} bytes", seen.body.len());
     assert!(seen.body == PATTERN[..seen.body.len()] && seen.body.len() <= plan.sent(), "not what was sent: {what}");
     let &[(told, is_reset)] = &told[..] else {
-        let may_be_unasked = plan.house == House::Cuts || plan.leaves_after.is_some();
-        return assert!(told.is_empty() && may_be_unasked, "one is told once: {what}");
+        let may_be_unasked = plan.disturbance == Disturbance::Cut || plan.leaves_after.is_some();
+        return assert!(told.is_empty() && may_be_unasked, "the delivery is told once: {what}");
     };
     let looks_whole = seen.is_whole || (plan.form == Form::UntilClose && seen.has_ended && !is_reset);
     if looks_whole {
@@ -356,8 +358,8 @@ fn check(plan: Plan, seen: &Seen, ears: &Ears) {
     }
     if told == Told::Whole {
         assert_eq!(plan.finish, Finish::Whole, "{what}");
-        assert!(looks_whole || plan.leaves_after.is_some() || plan.house == House::Cuts, "it isn't: {what}");
-        assert!(!is_reset || plan.house == House::Cuts, "{what}");
+        assert!(looks_whole || plan.leaves_after.is_some() || plan.disturbance == Disturbance::Cut, "it isn't: {what}");
+        assert!(!is_reset || plan.disturbance == Disturbance::Cut, "{what}");
     } else {
         assert!(is_reset, "it must not look whole: {what}");
     }
@@ -365,8 +367,8 @@ fn check(plan: Plan, seen: &Seen, ears: &Ears) {
         Told::Whole => true,
         Told::Broke => matches!(plan.finish, Finish::Broken | Finish::Early) || plan.is_impatient,
         Told::Gone => plan.leaves_after.is_some() || plan.is_impatient,
-        Told::Stopped => plan.house == House::Cuts,
-        Told::Evicted => plan.house == House::IsFull,
+        Told::Stopped => plan.disturbance == Disturbance::Cut,
+        Told::Evicted => plan.disturbance == Disturbance::Eviction,
         Told::Dropped => plan.finish == Finish::Panics,
         Told::Panicked => false,
     };
@@ -374,6 +376,6 @@ fn check(plan: Plan, seen: &Seen, ears: &Ears) {
     if plan.is_calm() {
         assert_eq!(told, Told::Whole, "{what}");
         let is_answered = seen.next.ends_with(NEXT_BODY);
-        assert!(is_answered || plan.form == Form::UntilClose || plan.house == House::Drains, "{what}");
+        assert!(is_answered || plan.form == Form::UntilClose || plan.disturbance == Disturbance::Drain, "{what}");
     }
 }

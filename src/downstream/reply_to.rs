@@ -1,5 +1,5 @@
-//! Sends a reply: at once as far as that goes, the rest in turns, or joins the client to a backend. Knows nothing of where the
-//! reply comes from.
+//! Sends a reply, at once as far as that goes and the rest in the client's and the backend's events, or joins the client with a
+//! backend. Knows nothing of where the reply comes from.
 
 use std::time::Instant;
 
@@ -13,7 +13,7 @@ use crate::runtime::sync::Arc;
 
 impl ReplyTo for Responder {
     fn send(mut self: Box<Self>, reply: Reply, delivered: OnDelivered) {
-        let (mut bytes, framing) = self.begin_with_head(&reply);
+        let (mut bytes, framing) = self.begin(&reply);
         let has_body = !matches!(framing, Framing::None { .. });
         let source = match reply.body {
             ReplyBody::Whole(body) if has_body => {
@@ -22,7 +22,7 @@ impl ReplyTo for Responder {
             }
             ReplyBody::Stream { source, .. } if has_body => Some(source),
             unsent => {
-                // The line that it came on is free before the client can ask again.
+                // The backend's connection is free before the client can ask again.
                 drop(unsent);
                 None
             }
@@ -31,13 +31,13 @@ impl ReplyTo for Responder {
         PendingReply::new(self, ReplyWriter::new(bytes, framing, source, Instant::now()), delivered).send(&client);
     }
 
-    fn join(mut self: Box<Self>, head: Reply, far: Box<dyn TunnelPeer>, ended: OnDelivered) {
-        let (bytes, _) = self.begin_with_head(&head);
-        let Some(mut connection) = self.connection.take() else { return };
-        // Before the 101: who has read it may send its last bytes and end, and hasn't left.
-        self.client.leave_exchange(&mut connection);
-        match self.client.try_write(&bytes) {
-            Ok(()) => Tunnel::open(self.client.clone(), connection.take_unread(), far, ended),
+    fn join(mut self: Box<Self>, head: Reply, backend: Box<dyn TunnelPeer>, ended: OnDelivered) {
+        let (bytes, _) = self.begin(&head);
+        let Some(mut http1) = self.http1.take() else { return };
+        // Before the 101: a client that has read it may send its last bytes and end, and hasn't left.
+        self.client.end_exchange(&mut http1);
+        match self.client.try_write_all(&bytes) {
+            Ok(()) => Tunnel::open(self.client.clone(), http1.take_unread(), backend, ended),
             Err(error) => {
                 self.client.abort();
                 ended(Delivery::ClientGone(error));
