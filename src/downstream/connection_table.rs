@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use crate::downstream::eviction::{Activity, eviction_order};
-use crate::downstream::limits::Eviction;
+use crate::downstream::limits::{Eviction, Limits};
+use crate::downstream::timeouts::Timeouts;
 use crate::runtime::sync::{Arc, Mutex, MutexGuard, Weak};
 
 /// What was found at a look is done after this.
@@ -31,6 +32,7 @@ pub(crate) trait Evictable: Send + Sync {
 pub(crate) struct ConnectionTable {
     places: usize,
     eviction: Eviction,
+    timeouts: Timeouts,
     members: Mutex<Members>,
 }
 
@@ -49,8 +51,8 @@ struct Members {
 }
 
 impl ConnectionTable {
-    pub(crate) fn new(places: usize, eviction: Eviction) -> ConnectionTable {
-        ConnectionTable { places, eviction, members: Mutex::default() }
+    pub(crate) fn new(places: usize, limits: &Limits) -> ConnectionTable {
+        ConnectionTable { places, eviction: limits.eviction, timeouts: limits.timeouts, members: Mutex::default() }
     }
 
     /// How many places are taken.
@@ -126,7 +128,10 @@ impl ConnectionTable {
     fn evict_next(&self, now: Instant) -> Option<()> {
         loop {
             let client = self.members().pop_next(now)?;
-            if client.upgrade().is_some_and(|client| client.try_evict(&|activity| activity.is_evictable(now))) {
+            if client
+                .upgrade()
+                .is_some_and(|client| client.try_evict(&|activity| activity.is_evictable(&self.timeouts, now)))
+            {
                 return Some(());
             }
         }
@@ -146,7 +151,7 @@ impl ConnectionTable {
             staying.filter_map(|(_, client)| client.upgrade()).collect()
         };
         let activities = clients.iter().filter_map(|client| Some((client.activity()?, client))).collect();
-        let eviction_order = eviction_order(activities, self.places, now);
+        let eviction_order = eviction_order(activities, self.places, &self.timeouts, now);
         let mut members = self.members();
         if eviction_order.is_empty() {
             members.next_look = members.next_look.map(|next_look| next_look + PAUSE);

@@ -3,18 +3,10 @@
 
 use std::cmp::Reverse;
 use std::collections::VecDeque;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-/// A client that asks one request after another is silent for shorter than this in between: else those that are busy would
-/// lose their connections to each other.
-const SILENCE_MIN: Duration = Duration::from_secs(1);
-/// How long a request or a stream is left alone, whatever it does: a connection across the world has begun to be fast by then.
-const FAIR_TIME: Duration = Duration::from_secs(3);
-/// A request of which nothing comes for so long has stopped: longer than a phone needs in a tunnel of a railway.
-const STALL_TIME: Duration = Duration::from_secs(10);
-/// What moves so many bytes a second, since it began, is left alone as well. Even a phone at the edge of its cell is faster,
-/// and to hold 5,000 places at this pace costs 80 MB/s.
-const FAIR_BYTES_PER_SECOND: u64 = 16 * 1024;
+use crate::downstream::timeouts::Timeouts;
+
 /// Of so many clients in a full front one is found at a look, so that a look costs each that comes in as much as the rest of
 /// its way in.
 const CLIENTS_FOR_EACH: usize = 32;
@@ -34,17 +26,18 @@ pub(crate) enum Activity {
 
 impl Activity {
     /// Whether its place may be given to another client.
-    pub(crate) fn is_evictable(&self, now: Instant) -> bool {
+    pub(crate) fn is_evictable(&self, timeouts: &Timeouts, now: Instant) -> bool {
         match *self {
             Activity::Idle { since } | Activity::Closing { since } => {
-                now.saturating_duration_since(since) >= SILENCE_MIN
+                now.saturating_duration_since(since) >= timeouts.fair_silence
             }
             Activity::Receiving { since, bytes, heard } => {
-                now.saturating_duration_since(since) >= FAIR_TIME
-                    && pace(bytes, since, heard, now) < FAIR_BYTES_PER_SECOND
+                now.saturating_duration_since(since) >= timeouts.fair
+                    && pace(bytes, since, heard, timeouts, now) < timeouts.fair_bytes_per_second
             }
             Activity::Streaming { since, bytes, .. } => {
-                now.saturating_duration_since(since) >= FAIR_TIME && rate(bytes, since, now) < FAIR_BYTES_PER_SECOND
+                now.saturating_duration_since(since) >= timeouts.fair
+                    && rate(bytes, since, now) < timeouts.fair_bytes_per_second
             }
         }
     }
@@ -57,8 +50,8 @@ fn rate(bytes: u64, since: Instant, now: Instant) -> u64 {
 }
 
 /// The same of what arrives, but nothing if it has stopped: else what was fast once could keep its place for minutes.
-fn pace(bytes: u64, since: Instant, heard: Instant, now: Instant) -> u64 {
-    let has_stopped = now.saturating_duration_since(heard) >= STALL_TIME;
+fn pace(bytes: u64, since: Instant, heard: Instant, timeouts: &Timeouts, now: Instant) -> u64 {
+    let has_stopped = now.saturating_duration_since(heard) >= timeouts.stall;
     if has_stopped { 0 } else { rate(bytes, since, now) }
 }
 
@@ -68,13 +61,20 @@ fn pace(bytes: u64, since: Instant, heard: Instant, now: Instant) -> u64 {
 /// quarters of the places at most: beyond that they go first, so that the last quarter is always there for requests that are
 /// served at once. Of these two kinds the one with more clients goes first: a few slow uploads don't pay for a
 /// thousand silent tunnels, nor the other way round.
-pub(crate) fn eviction_order<T>(clients: Vec<(Activity, T)>, places: usize, now: Instant) -> VecDeque<T> {
+pub(crate) fn eviction_order<T>(
+    clients: Vec<(Activity, T)>,
+    places: usize,
+    timeouts: &Timeouts,
+    now: Instant,
+) -> VecDeque<T> {
     let most = (clients.len() / CLIENTS_FOR_EACH).max(1);
     let (mut idle, mut receiving, mut tunnels) = (Vec::new(), Vec::new(), Vec::new());
-    for (activity, client) in clients.into_iter().filter(|(activity, _)| activity.is_evictable(now)) {
+    for (activity, client) in clients.into_iter().filter(|(activity, _)| activity.is_evictable(timeouts, now)) {
         match activity {
             Activity::Idle { since } | Activity::Closing { since } => idle.push((since, client)),
-            Activity::Receiving { since, bytes, heard } => receiving.push((pace(bytes, since, heard, now), client)),
+            Activity::Receiving { since, bytes, heard } => {
+                receiving.push((pace(bytes, since, heard, timeouts, now), client));
+            }
             Activity::Streaming { moved, .. } => tunnels.push((moved, client)),
         }
     }
@@ -126,6 +126,8 @@ impl<T> Queue<T> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     const NOW: Duration = Duration::from_secs(1000);
@@ -164,7 +166,7 @@ mod tests {
             ("was told to go", Activity::Closing { since: ago(begin, 1000) }, true),
         ];
         for (label, activity, expected) in rows {
-            assert_eq!(activity.is_evictable(begin + NOW), expected, "{label}");
+            assert_eq!(activity.is_evictable(&Timeouts::DEFAULT, begin + NOW), expected, "{label}");
         }
     }
 
@@ -172,7 +174,7 @@ mod tests {
     fn order(places: usize, mut clients: Vec<(Activity, &'static str)>, now: Instant) -> String {
         let mut order = String::new();
         loop {
-            let next = eviction_order(clients.clone(), places, now);
+            let next = eviction_order(clients.clone(), places, &Timeouts::DEFAULT, now);
             let Some(name) = next.front() else { return order };
             order.push_str(name);
             clients.retain(|(_, other)| other != name);
@@ -216,7 +218,7 @@ mod tests {
         let uploads = (0..320_u64)
             .rev()
             .map(|bytes| (Activity::Receiving { since: begin, bytes: bytes * 1000, heard: begin + NOW }, bytes));
-        let next = eviction_order(uploads.collect(), 320, begin + NOW);
+        let next = eviction_order(uploads.collect(), 320, &Timeouts::DEFAULT, begin + NOW);
         assert_eq!(next, (0..10).collect::<VecDeque<u64>>());
     }
 }

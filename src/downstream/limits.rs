@@ -3,12 +3,9 @@
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
+use crate::downstream::timeouts::Timeouts;
 use crate::message::{Refusal, Request, SpoolMemory};
-
-/// From a head's first byte to its last. A head is one packet or two; ten seconds are for bad radio.
-pub(crate) const HEAD_TIME: Duration = Duration::from_secs(10);
 
 /// What clients may send, and who of them goes when there are too many.
 #[derive(Clone)]
@@ -21,8 +18,8 @@ pub struct Limits {
     pub spool_memory: Arc<SpoolMemory>,
     /// Where bodies go that are too long for that.
     pub spool_dir: Arc<Path>,
-    /// From a head's first byte to its last.
-    pub head_time: Duration,
+    /// How long they are waited for.
+    pub timeouts: Timeouts,
     /// On which terms a request's body is taken. Asked on the poller's thread when the head is here and nothing of the body has
     /// been kept; the request has none yet.
     pub body_policy: Arc<BodyPolicyOf>,
@@ -42,8 +39,6 @@ pub enum BodyPolicy {
     Limited {
         /// The longest, in bytes.
         bytes_max: u64,
-        /// The longest time.
-        time: Duration,
         /// What a longer one gets.
         too_long: Refusal,
     },
@@ -69,7 +64,7 @@ impl Limits {
             max_body,
             spool_memory: Arc::default(),
             spool_dir: spool_dir.into(),
-            head_time: HEAD_TIME,
+            timeouts: Timeouts::DEFAULT,
             body_policy: Arc::new(|_| BodyPolicy::Default),
             eviction: Eviction::Slowest,
         }

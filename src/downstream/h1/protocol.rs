@@ -11,25 +11,18 @@ use crate::downstream::h1::encode::RequestSummary;
 use crate::downstream::h1::head::{Head, HeadReader, empty_lines};
 use crate::downstream::h1::http2;
 use crate::downstream::limits::{BodyPolicy, Limits};
+use crate::downstream::timeouts::Timeouts;
 use crate::message::{BodyLength, Refusal, Request, SpoolWriter};
 
 /// Read in one call: a whole head of the usual size, and enough of a body to make the call worth it.
 pub(crate) const READ_BYTES: usize = 16 * 1024;
-/// Between two requests, as most servers have it.
-const IDLE_TIME: Duration = Duration::from_secs(60);
 /// How long a client may take for its first request that has connected just before the house closes: one packet on its way.
 const FIRST_REQUEST_TIME: Duration = Duration::from_secs(1);
 /// For the first request of HTTP/2, which is only waited for so that its refusal can be shown to people.
 const HTTP_2_TIME: Duration = Duration::from_secs(1);
-/// A body may start slowly, then it must come at this rate at least, on average.
-const BODY_START_TIME: Duration = Duration::from_secs(10);
+/// Once a body has had its time to start, it must come at this rate at least, on average.
 const BODY_BYTES_PER_SECOND_MIN: u64 = 1024;
-/// How long a client that was told to go is read at most, and how long it may be silent meanwhile. Closing at once would make
-/// the kernel send a reset, which destroys the reply before the client has read it (RFC 9112 §9.6), and many clients read only
-/// when they have sent their request whole: how long that takes is a matter of time, not of bytes.
-const CLOSING_TIME: Duration = Duration::from_secs(15);
-const PARTING_SILENCE: Duration = Duration::from_secs(5);
-/// And at most for so long once the house closes.
+/// A client that was told to go is read for so long at most once the house closes.
 const LAST_CLOSING_TIME: Duration = Duration::from_secs(1);
 
 /// One client's connection.
@@ -90,7 +83,7 @@ pub(crate) enum Action {
 
 impl Http1 {
     pub(crate) fn new(limits: Arc<Limits>, peer: SocketAddr, now: Instant) -> Http1 {
-        let (state, deadline) = (State::Idle { since: now }, now + limits.head_time);
+        let (state, deadline) = (State::Idle { since: now }, now + limits.timeouts.head);
         Http1 { limits, peer, input: Vec::new(), state, deadline, is_new: true }
     }
 
@@ -166,14 +159,14 @@ impl Http1 {
     /// The request has been answered and another may follow.
     pub(crate) fn answered(&mut self, now: Instant) {
         self.state = State::Idle { since: now };
-        self.deadline = now + IDLE_TIME;
+        self.deadline = now + self.limits.timeouts.idle;
     }
 
     /// The last reply was sent: the client has some time to send what is left of its request, and to read the reply.
     pub(crate) fn start_closing(&mut self, now: Instant) {
         self.input = Vec::new();
-        self.state = State::Closing { since: now, until: now + CLOSING_TIME, is_heard: false };
-        self.deadline = now + PARTING_SILENCE;
+        self.state = State::Closing { since: now, until: now + self.limits.timeouts.closing, is_heard: false };
+        self.deadline = now + self.limits.timeouts.closing_silence;
     }
 
     /// The client sends no more: what it is still to be told.
@@ -209,7 +202,7 @@ impl Http1 {
             State::Closing { until, .. } if now >= *until => Ok(Action::Close),
             State::Closing { until, is_heard, .. } => {
                 if std::mem::take(is_heard) {
-                    self.deadline = (now + PARTING_SILENCE).min(*until);
+                    self.deadline = (now + self.limits.timeouts.closing_silence).min(*until);
                 }
                 Ok(Action::More)
             }
@@ -229,7 +222,7 @@ impl Http1 {
                 return Ok(Action::More);
             }
             self.state = State::Head { reader: HeadReader::default(), since: now };
-            self.deadline = now + self.limits.head_time;
+            self.deadline = now + self.limits.timeouts.head;
         }
         let State::Head { reader, since } = &mut self.state else { return Ok(Action::More) };
         let read = reader.read(&self.input, self.limits.max_head);
@@ -266,7 +259,7 @@ impl Http1 {
         let body = BodyReader::new(body, bytes_max, writer).map_err(|refusal| body_policy.refusal(refusal))?;
         let wants_continue = wants_continue && self.input.is_empty();
         let arriving = Arriving { request, summary, body, body_policy, began: now, waits_since: None, heard: now };
-        self.deadline = arriving.deadline();
+        self.deadline = arriving.deadline(&self.limits.timeouts);
         self.state = State::Body(Box::new(arriving));
         if wants_continue { Ok(Action::Continue) } else { self.step_body(may_write, now) }
     }
@@ -283,7 +276,7 @@ impl Http1 {
         }
         self.input.drain(..taken.bytes);
         if !taken.complete {
-            self.deadline = arriving.deadline();
+            self.deadline = arriving.deadline(&self.limits.timeouts);
             arriving.waits_since = taken.needs_disk.then_some(now);
             return Ok(if taken.needs_disk { Action::Spool } else { Action::More });
         }
@@ -305,10 +298,10 @@ impl Http1 {
 
 impl Arriving {
     /// When it must have arrived, or more of it.
-    fn deadline(&self) -> Instant {
+    fn deadline(&self, timeouts: &Timeouts) -> Instant {
         match self.body_policy {
-            BodyPolicy::Limited { time, .. } => self.began + time,
-            _ => self.began + BODY_START_TIME + Duration::from_secs(self.body.length() / BODY_BYTES_PER_SECOND_MIN),
+            BodyPolicy::Limited { .. } => self.began + timeouts.limited_body,
+            _ => self.began + timeouts.body_start + Duration::from_secs(self.body.length() / BODY_BYTES_PER_SECOND_MIN),
         }
     }
 }
@@ -328,10 +321,10 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::downstream::limits::HEAD_TIME;
     use crate::message::SpoolMemory;
 
     const HEAD_BYTES_MAX: usize = 256 * 1024;
+    const TIMEOUTS: Timeouts = Timeouts::DEFAULT;
 
     fn connection(now: Instant) -> Http1 {
         let limits = Limits::new(HEAD_BYTES_MAX, 1 << 20, &std::env::temp_dir());
@@ -367,21 +360,21 @@ mod tests {
     fn every_wait_has_its_deadline() {
         let now = Instant::now();
         let mut connection = connection(now);
-        assert_eq!(connection.deadline(), now + HEAD_TIME);
+        assert_eq!(connection.deadline(), now + TIMEOUTS.head);
         assert!(matches!(connection.expire(), Action::Close), "a silent client is closed without a word");
         connection.receive(b"POST / HTTP/1.1\r\n");
         assert!(matches!(connection.step(now), Action::More));
         let later = now + Duration::from_secs(5);
         connection.receive(b"Host: a\r\nContent-Length: 100000\r\n");
         assert!(matches!(connection.step(later), Action::More));
-        assert_eq!(connection.deadline(), now + HEAD_TIME, "a dripping head wins no time");
+        assert_eq!(connection.deadline(), now + TIMEOUTS.head, "a dripping head wins no time");
         assert!(matches!(connection.expire(), Action::Refuse(Refusal::RequestTimeout)));
         connection.receive(b"\r\n");
         assert!(matches!(connection.step(later), Action::More));
-        assert_eq!(connection.deadline(), later + BODY_START_TIME);
+        assert_eq!(connection.deadline(), later + TIMEOUTS.body_start);
         connection.receive(&[0; 10 * 1024]);
         assert!(matches!(connection.step(later), Action::More));
-        assert_eq!(connection.deadline(), later + BODY_START_TIME + Duration::from_secs(10));
+        assert_eq!(connection.deadline(), later + TIMEOUTS.body_start + Duration::from_secs(10));
         assert!(matches!(connection.expire(), Action::Refuse(Refusal::RequestTimeout)));
     }
 
@@ -395,7 +388,7 @@ mod tests {
                 connection.receive(piece.as_bytes());
                 assert!(matches!(connection.step(now + Duration::from_secs(1)), Action::More), "{pieces:?}");
             }
-            assert_eq!(connection.deadline(), now + HEAD_TIME, "{pieces:?} win no time");
+            assert_eq!(connection.deadline(), now + TIMEOUTS.head, "{pieces:?} win no time");
             assert!(connection.is_idle() && matches!(connection.expire(), Action::Close), "{pieces:?}");
         }
     }
@@ -483,15 +476,15 @@ mod tests {
         let mut connection = connection(begun);
         connection.receive(b"GET");
         connection.start_closing(begun);
-        assert_eq!(connection.deadline(), begun + PARTING_SILENCE);
+        assert_eq!(connection.deadline(), begun + TIMEOUTS.closing_silence);
         let mut now = begun;
-        while now < begun + CLOSING_TIME {
+        while now < begun + TIMEOUTS.closing {
             assert!(connection.deadline() > now);
             connection.receive(&[0; READ_BYTES]);
             assert!(matches!(connection.step(now), Action::More));
-            assert_eq!(connection.deadline(), (now + PARTING_SILENCE).min(begun + CLOSING_TIME));
+            assert_eq!(connection.deadline(), (now + TIMEOUTS.closing_silence).min(begun + TIMEOUTS.closing));
             assert!(matches!(connection.step(now + Duration::from_millis(1)), Action::More), "no bytes, no time");
-            assert_eq!(connection.deadline(), (now + PARTING_SILENCE).min(begun + CLOSING_TIME));
+            assert_eq!(connection.deadline(), (now + TIMEOUTS.closing_silence).min(begun + TIMEOUTS.closing));
             assert_eq!(connection.input.capacity(), 0);
             now += Duration::from_secs(1);
         }
@@ -542,6 +535,6 @@ mod tests {
         assert!(matches!(connection.step(now), Action::Spool));
         let later = now + Duration::from_secs(3600);
         assert!(matches!(connection.step_on_disk(later), Action::More));
-        assert_eq!(connection.deadline(), later + BODY_START_TIME + Duration::from_secs(70_000 / 1024));
+        assert_eq!(connection.deadline(), later + TIMEOUTS.body_start + Duration::from_secs(70_000 / 1024));
     }
 }

@@ -40,6 +40,9 @@ mod sending;
 #[path = "../../../src/downstream/splice.rs"]
 mod splice;
 
+#[path = "../../../src/downstream/timeouts.rs"]
+mod timeouts;
+
 #[path = "../../../src/downstream/tunnel.rs"]
 mod tunnel;
 
