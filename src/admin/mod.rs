@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crate::message::{Address, Refusal, Reply, Request, Target};
 
 pub use guard::Guard;
-pub use update::{FORM_BYTES_MAX, FORM_TIME};
+pub use update::FORM_BYTES_MAX;
 
 /// The paths of an update: the first is the admin port's own, the second is what a backend's path might look like. Both
 /// work on both ports.

@@ -4,7 +4,6 @@
 use std::borrow::Cow;
 use std::fmt::Write;
 use std::io::Read;
-use std::time::Duration;
 
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Method, StatusCode};
@@ -15,9 +14,6 @@ use crate::message::{Address, BadEntry, Refusal, Reply, Request, UPDATED, parse_
 const FORM: &str = "application/x-www-form-urlencoded";
 /// The longest form, in bytes. The longest list of the longest entries is 128 KiB, but a real one is 64 short URLs.
 pub const FORM_BYTES_MAX: u64 = 64 * 1024;
-/// The longest time for a form to arrive, from its head on: it is written by a program, and seldom longer than a
-/// packet.
-pub const FORM_TIME: Duration = Duration::from_secs(5);
 
 /// Replies to an update with the list that is in force now, by the names that the log has for it. Everything is checked
 /// before `replace` is called, so a refusal leaves the list as it was.

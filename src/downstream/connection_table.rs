@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use crate::downstream::eviction::{Activity, eviction_order};
-use crate::downstream::limits::Eviction;
+use crate::downstream::limits::{Eviction, Limits};
+use crate::downstream::timeouts::Timeouts;
 use crate::runtime::sync::{Arc, Mutex, Weak};
 
 /// How long the order that a scan found is good for.
@@ -31,6 +32,7 @@ pub(crate) trait Evictable: Send + Sync {
 pub(crate) struct ConnectionTable {
     connections_max: usize,
     eviction: Eviction,
+    timeouts: Timeouts,
     members: Mutex<Members>,
 }
 
@@ -49,8 +51,9 @@ struct Members {
 }
 
 impl ConnectionTable {
-    pub(crate) fn new(connections_max: usize, eviction: Eviction) -> ConnectionTable {
-        ConnectionTable { connections_max, eviction, members: Mutex::default() }
+    pub(crate) fn new(connections_max: usize, limits: &Limits) -> ConnectionTable {
+        let (eviction, timeouts) = (limits.eviction, limits.timeouts);
+        ConnectionTable { connections_max, eviction, timeouts, members: Mutex::default() }
     }
 
     /// The number of places taken.
@@ -126,7 +129,10 @@ impl ConnectionTable {
     fn evict_next(&self, now: Instant) -> Option<()> {
         loop {
             let client = self.members.lock().pop_next(now)?;
-            if client.upgrade().is_some_and(|client| client.try_evict(&|activity| activity.is_evictable(now))) {
+            if client
+                .upgrade()
+                .is_some_and(|client| client.try_evict(&|activity| activity.is_evictable(&self.timeouts, now)))
+            {
                 return Some(());
             }
         }
@@ -147,7 +153,7 @@ impl ConnectionTable {
             staying.filter_map(|(_, client)| client.upgrade()).collect()
         };
         let activities = clients.iter().filter_map(|client| Some((client.activity()?, client))).collect();
-        let eviction_order = eviction_order(activities, self.connections_max, now);
+        let eviction_order = eviction_order(activities, self.connections_max, &self.timeouts, now);
         let mut members = self.members.lock();
         if eviction_order.is_empty() {
             members.next_scan = members.next_scan.map(|next_scan| next_scan + RETRY_PAUSE);

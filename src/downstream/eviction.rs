@@ -3,18 +3,10 @@
 
 use std::cmp::Reverse;
 use std::collections::VecDeque;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-/// A client that asks one request after another is silent for shorter than this in between: else busy clients would lose their
-/// connections to each other.
-const IDLE_MIN: Duration = Duration::from_secs(1);
-/// How long a request or a stream is left alone, whatever its rate: a connection across the world has begun to be fast by then.
-const FAIR_TIME: Duration = Duration::from_secs(3);
-/// A request that nothing comes of for this long has stopped: longer than a phone needs in a tunnel of a railway.
-const STALL_TIME: Duration = Duration::from_secs(10);
-/// What moves at this rate, since it began, is left alone as well. Even a phone at the edge of its cell is faster, and to hold
-/// 5,000 places at this rate costs 80 MB/s.
-const FAIR_BYTES_PER_SECOND: u64 = 16 * 1024;
+use crate::downstream::timeouts::Timeouts;
+
 /// A scan finds one client out of this number, so that it costs each that comes in as much as the rest of its way in.
 const CLIENTS_PER_EVICTION: usize = 32;
 
@@ -33,15 +25,18 @@ pub(crate) enum Activity {
 
 impl Activity {
     /// Whether its place may be given to another client.
-    pub(crate) fn is_evictable(&self, now: Instant) -> bool {
+    pub(crate) fn is_evictable(&self, timeouts: &Timeouts, now: Instant) -> bool {
         match *self {
-            Activity::Idle { since } | Activity::Closing { since } => now.saturating_duration_since(since) >= IDLE_MIN,
+            Activity::Idle { since } | Activity::Closing { since } => {
+                now.saturating_duration_since(since) >= timeouts.fair_silence
+            }
             Activity::Receiving { since, bytes, received_at } => {
-                now.saturating_duration_since(since) >= FAIR_TIME
-                    && arrival_rate(bytes, since, received_at, now) < FAIR_BYTES_PER_SECOND
+                now.saturating_duration_since(since) >= timeouts.fair
+                    && arrival_rate(bytes, since, received_at, timeouts, now) < timeouts.fair_bytes_per_second
             }
             Activity::Streaming { since, bytes, .. } => {
-                now.saturating_duration_since(since) >= FAIR_TIME && rate(bytes, since, now) < FAIR_BYTES_PER_SECOND
+                now.saturating_duration_since(since) >= timeouts.fair
+                    && rate(bytes, since, now) < timeouts.fair_bytes_per_second
             }
         }
     }
@@ -54,8 +49,8 @@ fn rate(bytes: u64, since: Instant, now: Instant) -> u64 {
 }
 
 /// Bytes per second of a request that arrives, or 0 if it has stopped: else what was fast once could keep its place for minutes.
-fn arrival_rate(bytes: u64, since: Instant, received_at: Instant, now: Instant) -> u64 {
-    let has_stopped = now.saturating_duration_since(received_at) >= STALL_TIME;
+fn arrival_rate(bytes: u64, since: Instant, received_at: Instant, timeouts: &Timeouts, now: Instant) -> u64 {
+    let has_stopped = now.saturating_duration_since(received_at) >= timeouts.stall;
     if has_stopped { 0 } else { rate(bytes, since, now) }
 }
 
@@ -65,14 +60,19 @@ fn arrival_rate(bytes: u64, since: Instant, received_at: Instant, now: Instant) 
 /// quarters of the places at most: beyond that they come first, so that the last quarter is always left to requests that are
 /// served at once. Of these two kinds the one with more clients comes first: a few slow uploads don't pay for a
 /// thousand silent tunnels, nor the other way round.
-pub(crate) fn eviction_order<T>(clients: Vec<(Activity, T)>, connections_max: usize, now: Instant) -> VecDeque<T> {
+pub(crate) fn eviction_order<T>(
+    clients: Vec<(Activity, T)>,
+    connections_max: usize,
+    timeouts: &Timeouts,
+    now: Instant,
+) -> VecDeque<T> {
     let order_max = (clients.len() / CLIENTS_PER_EVICTION).max(1);
     let (mut idle, mut receiving, mut streaming) = (Vec::new(), Vec::new(), Vec::new());
-    for (activity, client) in clients.into_iter().filter(|(activity, _)| activity.is_evictable(now)) {
+    for (activity, client) in clients.into_iter().filter(|(activity, _)| activity.is_evictable(timeouts, now)) {
         match activity {
             Activity::Idle { since } | Activity::Closing { since } => idle.push((since, client)),
             Activity::Receiving { since, bytes, received_at } => {
-                receiving.push((arrival_rate(bytes, since, received_at, now), client));
+                receiving.push((arrival_rate(bytes, since, received_at, timeouts, now), client));
             }
             Activity::Streaming { moved_at, .. } => streaming.push((moved_at, client)),
         }
@@ -125,6 +125,8 @@ impl<T> Queue<T> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     const NOW: Duration = Duration::from_secs(1000);
@@ -166,7 +168,7 @@ mod tests {
             ("had its last reply a second ago", Activity::Closing { since: ago(begin, 1000) }, true),
         ];
         for (label, activity, expected) in rows {
-            assert_eq!(activity.is_evictable(begin + NOW), expected, "{label}");
+            assert_eq!(activity.is_evictable(&Timeouts::DEFAULT, begin + NOW), expected, "{label}");
         }
     }
 
@@ -174,7 +176,7 @@ mod tests {
     fn order(connections_max: usize, mut clients: Vec<(Activity, &'static str)>, now: Instant) -> String {
         let mut order = String::new();
         loop {
-            let next = eviction_order(clients.clone(), connections_max, now);
+            let next = eviction_order(clients.clone(), connections_max, &Timeouts::DEFAULT, now);
             let Some(name) = next.front() else { return order };
             order.push_str(name);
             clients.retain(|(_, other)| other != name);
@@ -219,7 +221,7 @@ mod tests {
         let uploads = (0..320_u64)
             .rev()
             .map(|bytes| (Activity::Receiving { since: begin, bytes: bytes * 1000, received_at: begin + NOW }, bytes));
-        let next = eviction_order(uploads.collect(), 320, begin + NOW);
+        let next = eviction_order(uploads.collect(), 320, &Timeouts::DEFAULT, begin + NOW);
         assert_eq!(next, (0..10).collect::<VecDeque<u64>>());
     }
 }

@@ -48,7 +48,7 @@ pub struct Frontend {
 impl Frontend {
     /// A frontend without listeners.
     pub fn new(poller: Poller, limits: Limits, connections_max: usize, write_timeout: Duration) -> Arc<Frontend> {
-        let eviction = limits.eviction;
+        let table = ConnectionTable::new(connections_max, &limits);
         let disk: Arc<DiskThread> = Arc::default();
         let closer = disk.clone();
         limits.spool_memory.close_files_by(move |file| closer.run(Box::new(move || drop(file))));
@@ -57,7 +57,7 @@ impl Frontend {
             limits: Arc::new(limits),
             write_timeout,
             pipes: Pipes::default(),
-            table: ConnectionTable::new(connections_max, eviction),
+            table,
             disk,
             exchanges: AtomicUsize::new(0),
             draining: AtomicBool::new(false),

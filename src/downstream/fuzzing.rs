@@ -2,7 +2,7 @@
 //! beside the code: written without a look at its states, and slowly.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use http::{HeaderMap, HeaderName, Method};
 
@@ -268,9 +268,7 @@ fn served<'a>(pieces: impl Iterator<Item = &'a [u8]>, memory: SpoolMemory, now: 
 /// Another policy for the bodies of some methods, so that each is tried.
 fn body_policy(request: &Request) -> BodyPolicy {
     match request.method {
-        Method::PUT => {
-            BodyPolicy::Limited { bytes_max: 2, time: Duration::from_secs(1), too_long: Refusal::BodyTooLarge }
-        }
+        Method::PUT => BodyPolicy::Limited { bytes_max: 2, too_long: Refusal::BodyTooLarge },
         Method::DELETE => BodyPolicy::Reject,
         _ => BodyPolicy::Default,
     }

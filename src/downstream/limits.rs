@@ -3,12 +3,9 @@
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
+use crate::downstream::timeouts::Timeouts;
 use crate::message::{Refusal, Request, SpoolMemory};
-
-/// Time from a head's first byte to its last. A head is one packet or two; ten seconds are for bad radio.
-pub(crate) const HEAD_TIME: Duration = Duration::from_secs(10);
 
 /// Request limits, and which client is evicted when the connection table is full.
 #[derive(Clone)]
@@ -21,8 +18,8 @@ pub struct Limits {
     pub spool_memory: Arc<SpoolMemory>,
     /// The directory for the files of bodies that don't fit into it.
     pub spool_dir: Arc<Path>,
-    /// Time from a head's first byte to its last.
-    pub head_time: Duration,
+    /// The longest waits for a client.
+    pub timeouts: Timeouts,
     /// The policy for a request's body. Asked on the poller's thread when the head has been received and nothing of the body has
     /// been kept; the request has none yet.
     pub body_policy: Arc<BodyPolicyOf>,
@@ -42,8 +39,6 @@ pub enum BodyPolicy {
     Limited {
         /// The longest, in bytes.
         bytes_max: u64,
-        /// The longest time.
-        time: Duration,
         /// The refusal of a longer one.
         too_long: Refusal,
     },
@@ -69,7 +64,7 @@ impl Limits {
             body_bytes_max,
             spool_memory: Arc::default(),
             spool_dir: spool_dir.into(),
-            head_time: HEAD_TIME,
+            timeouts: Timeouts::DEFAULT,
             body_policy: Arc::new(|_| BodyPolicy::Default),
             eviction: Eviction::Slowest,
         }

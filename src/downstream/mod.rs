@@ -26,6 +26,7 @@ mod reply_to;
 mod reply_writer;
 mod responder;
 mod splice;
+mod timeouts;
 mod tunnel;
 mod tunnel_ends;
 #[cfg(test)]
@@ -34,3 +35,4 @@ mod tunnel_tests;
 pub use frontend::{Frontend, Handler};
 pub use limits::{BodyPolicy, BodyPolicyOf, Eviction, Limits};
 pub use listener::Listener;
+pub use timeouts::Timeouts;

@@ -18,7 +18,7 @@ use threadpool::ThreadPool;
 use crate::access_log::{self, Totals};
 use crate::bind;
 use crate::config::{self, Config};
-use crate::downstream::{Frontend, Handler, Listener};
+use crate::downstream::{Frontend, Handler, Listener, Timeouts};
 use crate::host::{self, Host};
 use crate::message::{ReplyTo, Request};
 use crate::proxy::{Disk, Proxy};
@@ -115,7 +115,17 @@ impl Server {
     pub fn bind_supervised(
         config: Config,
         lookup: Arc<dyn Lookup>,
+        supervisor: Supervisor,
+    ) -> Result<Server, StartError> {
+        Server::bind_hurried(config, lookup, supervisor, Timeouts::DEFAULT)
+    }
+
+    /// Binds as [`Server::bind_supervised`] does, with other timeouts for clients, for tests.
+    pub fn bind_hurried(
+        config: Config,
+        lookup: Arc<dyn Lookup>,
         mut supervisor: Supervisor,
+        timeouts: Timeouts,
     ) -> Result<Server, StartError> {
         let handed_over = supervisor.take_sockets();
         bind::check(&config, &handed_over).map_err(StartError::Setting)?;
@@ -133,7 +143,8 @@ impl Server {
         let routes =
             Arc::new(routes(&config, connection_limits, &poller, executing(&disk), lookup).map_err(StartError::Host)?);
         let frontend = |limits, clients_max| Frontend::new(poller.clone(), limits, clients_max, config.idle_timeout);
-        let (limits, admin_limits) = (limits(&config, &host, &routes), admin_limits(&config, &routes));
+        let (limits, admin_limits) =
+            (limits(&config, &host, &routes, timeouts), admin_limits(&config, &routes, timeouts));
         let (frontend, admin_frontend) =
             (frontend(limits, connection_limits.clients), frontend(admin_limits, ADMIN_CONNECTIONS_MAX));
         let addresses = open(&frontend, sockets, Event::Drain, &workers, Arc::new(ProxyPort(routes.clone())))?;

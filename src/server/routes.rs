@@ -4,9 +4,9 @@
 use std::sync::Arc;
 
 use crate::access_log::{self, Entry};
-use crate::admin::{Admin, FORM_BYTES_MAX, FORM_TIME, Guard};
+use crate::admin::{Admin, FORM_BYTES_MAX, Guard};
 use crate::config::{AdminToken, Config};
-use crate::downstream::{BodyPolicy, Eviction, Limits};
+use crate::downstream::{BodyPolicy, Eviction, Limits, Timeouts};
 use crate::host::{ConnectionLimits, Host};
 use crate::message::{Networks, Refusal, ReplyTo, Request, SpoolMemory};
 use crate::proxy::{Disk, Proxy, Rules, answer_alone};
@@ -79,7 +79,7 @@ impl Routes {
         if !self.admin.wants_body(request) {
             return BodyPolicy::Reject;
         }
-        BodyPolicy::Limited { bytes_max: FORM_BYTES_MAX, time: FORM_TIME, too_long: Refusal::FormTooLong }
+        BodyPolicy::Limited { bytes_max: FORM_BYTES_MAX, too_long: Refusal::FormTooLong }
     }
 
     /// Answers a request about the proxy itself.
@@ -133,7 +133,7 @@ pub(super) fn routes(
 }
 
 /// Request limits for clients.
-pub(super) fn limits(config: &Config, host: &Host, routes: &Arc<Routes>) -> Limits {
+pub(super) fn limits(config: &Config, host: &Host, routes: &Arc<Routes>, timeouts: Timeouts) -> Limits {
     let routes = routes.clone();
     let body_policy = move |request: &Request| {
         if routes.is_update(request) { routes.body_policy(request) } else { BodyPolicy::Default }
@@ -141,16 +141,17 @@ pub(super) fn limits(config: &Config, host: &Host, routes: &Arc<Routes>) -> Limi
     let spool_memory = Arc::new(SpoolMemory::within(host.memory_bytes));
     Limits {
         spool_memory,
+        timeouts,
         body_policy: Arc::new(body_policy),
         ..Limits::new(config.max_head, config.max_body, &config.spool_dir)
     }
 }
 
 /// Request limits for operators and probes: a head and a form in some seconds each, and memory that clients can't take.
-pub(super) fn admin_limits(config: &Config, routes: &Arc<Routes>) -> Limits {
+pub(super) fn admin_limits(config: &Config, routes: &Arc<Routes>, timeouts: Timeouts) -> Limits {
     let routes = routes.clone();
     Limits {
-        head_time: FORM_TIME,
+        timeouts: Timeouts { head: timeouts.limited_body, ..timeouts },
         body_policy: Arc::new(move |request| routes.body_policy(request)),
         eviction: Eviction::Oldest,
         ..Limits::new(config.max_head.max(ADMIN_HEAD_BYTES), FORM_BYTES_MAX, &config.spool_dir)

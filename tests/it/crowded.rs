@@ -11,9 +11,11 @@ use crossbeam_channel::never;
 use red_tentacle::config::AdminToken;
 
 use crate::clients::open_files_in;
-use crate::harness::{BRIEFLY, Binary, Client, Fake, Proxy, Raw, SOON, beside_each_other, eventually, get, patiently};
+use crate::harness::{
+    BRIEFLY, Client, Fake, HURRIED, Proxy, Raw, SOON, Told, beside_each_other, eventually, get, is_alone, patiently,
+};
 
-const SWITCH: &str = "GET /chat HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n";
+const SWITCH: &str = "GET /crowded-chat HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n";
 const SWITCHED: &str = "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n";
 const FORM: &str = "Content-Type: application/x-www-form-urlencoded";
 
@@ -21,7 +23,7 @@ const FORM: &str = "Content-Type: application/x-www-form-urlencoded";
 fn good() -> Raw {
     Raw::serving(|mut connection| {
         while let Some(head) = connection.request_head() {
-            if head.starts_with("GET /chat ") {
+            if head.starts_with("GET /crowded-chat ") {
                 connection.send(SWITCHED);
                 let mut bytes = [0; 1024];
                 while let Ok(count @ 1..) = connection.stream.read(&mut bytes) {
@@ -35,7 +37,7 @@ fn good() -> Raw {
 }
 
 fn before(backend: &Raw, places: usize) -> Proxy {
-    Proxy::with(std::slice::from_ref(&backend.url), |config| {
+    Proxy::hurried(std::slice::from_ref(&backend.url), |config| {
         patiently(config);
         config.max_connections = NonZeroUsize::new(places);
     })
@@ -82,7 +84,7 @@ fn slow_uploads_give_way_after_a_fair_time_and_a_fast_one_never_does() {
     let mut slow: Vec<Client> = (0..PLACES - 1).map(|_| uploading(proxy.address, LENGTH, 1200)).collect();
     let new: Vec<Client> = (0..PLACES - 1).map(|_| served(proxy.address)).collect();
     let took = begun.elapsed();
-    assert!(took >= Duration::from_secs(2) && took < SOON / 2, "{took:?}");
+    assert!(took >= HURRIED.fair / 2 && took < SOON / 2, "{took:?}");
     for client in &mut slow {
         let reply = client.reply();
         assert_eq!((reply.status, reply.value("connection")), (408, Some("close")));
@@ -98,16 +100,19 @@ fn those_who_are_told_to_go_let_in_one_other_each() {
     const PLACES: usize = 16;
     /// The number of clients that are read for a moment more, without a place.
     const LEAVING: usize = 8;
+    if !is_alone("crowded::those_who_are_told_to_go_let_in_one_other_each") {
+        return;
+    }
     let backend = good();
-    let places = PLACES.to_string();
-    let program = Binary::start(&["--backends", &backend.url, "--max-connections", &places]);
-    let (address, idle) = (program.address(), program.descriptors());
-    let _slow: Vec<Client> = (0..5 * PLACES).map(|_| uploading(address, 1 << 20, 100)).collect();
+    let proxy = before(&backend, PLACES);
+    let descriptors = || std::fs::read_dir("/proc/self/fd").expect("Linux").count();
+    let idle = descriptors();
+    let slow: Vec<Client> = (0..5 * PLACES).map(|_| uploading(proxy.address, 1 << 20, 100)).collect();
     let begun = Instant::now();
     let mut most = 0;
-    while begun.elapsed() < Duration::from_millis(5500) {
-        let _ = never::<()>().recv_timeout(Duration::from_millis(20));
-        most = most.max(program.descriptors() - idle);
+    while begun.elapsed() < HURRIED.fair * 2 {
+        let _ = never::<()>().recv_timeout(HURRIED.fair / 100);
+        most = most.max(descriptors() - idle - slow.len());
     }
     assert!(most > PLACES && most <= PLACES + LEAVING + 1, "{most} descriptors");
 }
@@ -131,18 +136,19 @@ fn the_slowest_goes_first() {
 #[test]
 fn the_tunnel_that_was_silent_for_longest_is_evicted_and_the_log_says_so() {
     let backend = good();
-    let program = Binary::start(&["--backends", &backend.url, "--max-connections", "3", "--idle-timeout", "1h"]);
-    let address = program.address();
+    let told = Told::about("GET /crowded-chat 101 in ");
+    let proxy = before(&backend, 3);
+    let address = proxy.address;
     let mut tunnels: Vec<Client> = (0..3).map(|_| in_tunnel(address)).collect();
     tunnels[0].send("still here");
     assert_eq!(tunnels[0].read_exact(10), b"still here");
     // All have had their time by then: else the first that has had it would go, whatever it does.
-    wait_for(Duration::from_secs(4));
+    wait_for(HURRIED.fair * 4 / 3);
     let begun = Instant::now();
     let _new = served(address);
     assert!(begun.elapsed() < SOON / 2, "{:?}", begun.elapsed());
     assert!(tunnels[1].is_closed());
-    let line = program.line("GET /chat 101 in ");
+    let line = told.line();
     assert!(line.contains("(closed, since little moved and others wanted its place)"), "{line}");
     for at in [0, 2] {
         tunnels[at].send("and here");
@@ -156,19 +162,20 @@ fn an_answer_in_which_nothing_moves_is_evicted_with_a_reset_and_the_log_says_so(
     const HEAD: &str = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nbegin\r\n";
     let backend = Raw::serving(|mut connection| {
         while let Some(head) = connection.request_head() {
-            if !head.starts_with("GET /stream ") && !head.starts_with("GET /unread ") {
+            if !head.starts_with("GET /crowded-") {
                 connection.reply(200, "good");
                 continue;
             }
             connection.send(HEAD);
             let piece = format!("10000\r\n{}\r\n", "x".repeat(0x10000));
-            while head.starts_with("GET /unread ") && connection.stream.write_all(piece.as_bytes()).is_ok() {}
+            while head.starts_with("GET /crowded-unread ") && connection.stream.write_all(piece.as_bytes()).is_ok() {}
             return connection.wait_for_hang_up();
         }
     });
-    beside_each_other(["/stream", "/unread"], |target| {
-        let program = Binary::start(&["--backends", &backend.url, "--max-connections", "2", "--idle-timeout", "1h"]);
-        let address = program.address();
+    beside_each_other(["/crowded-stream", "/crowded-unread"], |target| {
+        let told = Told::about(&format!("GET {target} 200 in "));
+        let proxy = before(&backend, 2);
+        let address = proxy.address;
         let mut streams: Vec<Client> = (0..2)
             .map(|_| {
                 let mut client = Client::cramped(address);
@@ -178,7 +185,7 @@ fn an_answer_in_which_nothing_moves_is_evicted_with_a_reset_and_the_log_says_so(
             })
             .collect();
         let _new = served(address);
-        let line = program.line(&format!("GET {target} 200 in "));
+        let line = told.line();
         assert!(line.contains("(closed, since little moved and others wanted its place)"), "{line}");
         let cut = streams.iter_mut().map(is_reset).filter(|is_reset| *is_reset).count();
         assert_eq!(cut, 1, "{target}: one makes room, and can't look whole");
@@ -205,7 +212,7 @@ fn beyond_three_quarters_of_the_places_a_slow_body_goes_before_an_idle_client() 
     let proxy = before(&backend, 5);
     let mut idle = served(proxy.address);
     let slow: Vec<Client> = (0..4).map(|_| uploading(proxy.address, 1 << 20, 1)).collect();
-    wait_for(Duration::from_secs(4));
+    wait_for(HURRIED.fair * 4 / 3);
     let _new = served(proxy.address);
     idle.send_request("GET", "/", &[], None);
     assert_eq!(idle.reply().text(), "good");

@@ -177,7 +177,9 @@ fn a_backend_that_never_reads_leaves_descriptors_for_the_others() {
     let body = vec![b'x'; MIB];
     let load = Load { address: program.addresses().0, clients: 1, requests: 100 };
     load.run(|client, _| ask(client, "POST", "/", Some(&body)));
-    Load { clients: 16, ..load }.run(|client, _| ask(client, "POST", "/", Some(&body)));
+    // Of the 64 that there are for backends the ill one has a half by then. Of the other half the good one has a half for sure:
+    // a line and a file each for eight.
+    Load { clients: 6, ..load }.run(|client, _| ask(client, "POST", "/", Some(&body)));
     assert!(ill.accepted() >= 10, "it has had its share: {}", ill.accepted());
     assert!(program.usage().descriptors < 200, "{:?}", program.usage());
 }

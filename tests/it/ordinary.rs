@@ -1,5 +1,5 @@
 //! Ordinary clients: curl, Python's http.client and urllib, wget, Perl's HTTP::Tiny, ab. Where one isn't installed its
-//! tests say so and pass; with `TENTACLE_TEST_CLIENTS` set, as in CI, curl and Python must be there.
+//! tests say so on standard error and pass; with `TENTACLE_TEST_CLIENTS` set, as in CI, curl and Python must be there.
 
 use std::io::Write;
 use std::process::{Command, ExitStatus, Stdio};
@@ -7,7 +7,7 @@ use std::thread;
 
 use tempfile::NamedTempFile;
 
-use crate::harness::{Fake, Proxy, pattern};
+use crate::harness::{Fake, Proxy, pattern, tell_skipped};
 
 const MIB: usize = 1024 * 1024;
 
@@ -19,7 +19,7 @@ fn has(program: &str) -> bool {
             std::env::var_os("TENTACLE_TEST_CLIENTS").is_none() || !["curl", "python3"].contains(&program),
             "{program} is to be tried, but isn't installed"
         );
-        eprintln!("skipped: {program} isn't installed");
+        tell_skipped(&format!("{program} isn't installed"));
     }
     found
 }
@@ -269,8 +269,11 @@ fn curl_reads_why_a_body_is_refused() {
 /// Was seen as: "Empty reply from server".
 #[test]
 fn curl_tells_that_http_2_is_not_spoken() {
-    if !has("curl") || !text(curl(&["--version"], b"")).contains("HTTP2") {
+    if !has("curl") {
         return;
+    }
+    if !text(curl(&["--version"], b"")).contains("HTTP2") {
+        return tell_skipped("this curl doesn't speak HTTP/2");
     }
     let (proxy, _backend, file) = refusing();
     let (data, url) = (format!("@{}", path(&file)), format!("http://{}/", proxy.address));

@@ -400,11 +400,15 @@ fn a_name_with_many_dead_addresses_is_connected_to_by_few_at_once() {
     }
     let mut most = 0;
     eventually("the legs have ended", || {
+        let begun = Instant::now();
         let attempts = dead.attempts();
-        most = most.max(attempts);
+        if begun.elapsed() < BRIEFLY {
+            most = most.max(attempts);
+        }
         attempts == 0 && most > 0
     });
     // Three each are meant. The kernel's list isn't of one moment: one that ends while it is read and the next may both be in it.
+    // But no more of them, if it is read in less time than there is between two attempts.
     assert!((LEGS..=4 * LEGS).contains(&most), "{most} at once");
     for client in &mut clients {
         assert!(client.reply().text().contains(" connect-timeout: "));

@@ -11,25 +11,18 @@ use crate::downstream::h1::encode::RequestSummary;
 use crate::downstream::h1::head::{Head, HeadReader, empty_lines};
 use crate::downstream::h1::http2;
 use crate::downstream::limits::{BodyPolicy, Limits};
+use crate::downstream::timeouts::Timeouts;
 use crate::message::{BodyLength, Refusal, Request, SpoolWriter};
 
 /// Read in one call: a whole head of the usual size, and enough of a body to make the call worth it.
 pub(crate) const READ_BYTES: usize = 16 * 1024;
-/// How long a client may be silent between two requests, as with most servers.
-const IDLE_TIME: Duration = Duration::from_secs(60);
 /// Time for the first request of a client that has connected just before a drain: one packet on its way.
 const FIRST_REQUEST_TIME: Duration = Duration::from_secs(1);
 /// Time for the first request of HTTP/2, which is only waited for so that its refusal can be shown to people.
 const HTTP_2_TIME: Duration = Duration::from_secs(1);
-/// How slowly a body may start. Then it must come at this rate at least, on average.
-const BODY_START_TIME: Duration = Duration::from_secs(10);
+/// The lowest rate of a body, on average, once it has had its time to start.
 const BODY_BYTES_PER_SECOND_MIN: u64 = 1024;
-/// How long a client is read at most after its last reply, and how long it may be silent meanwhile. Closing at once would make
-/// the kernel send a reset, which destroys the reply before the client has read it (RFC 9112 §9.6), and many clients read only
-/// when they have sent their request whole: how long that takes is a matter of time, not of bytes.
-const CLOSING_TIME: Duration = Duration::from_secs(15);
-const CLOSING_SILENCE: Duration = Duration::from_secs(5);
-/// How long at most during a drain.
+/// The longest time that a client is read after its last reply during a drain.
 const LAST_CLOSING_TIME: Duration = Duration::from_secs(1);
 
 /// The protocol state of one client's connection.
@@ -90,7 +83,7 @@ pub(crate) enum Action {
 
 impl Http1 {
     pub(crate) fn new(limits: Arc<Limits>, peer: SocketAddr, now: Instant) -> Http1 {
-        let (phase, deadline) = (Phase::Idle { since: now }, now + limits.head_time);
+        let (phase, deadline) = (Phase::Idle { since: now }, now + limits.timeouts.head);
         Http1 { limits, peer, input: Vec::new(), phase, deadline, is_new: true }
     }
 
@@ -166,14 +159,14 @@ impl Http1 {
     /// Lets another request follow, since the reply was sent.
     pub(crate) fn await_next_request(&mut self, now: Instant) {
         self.phase = Phase::Idle { since: now };
-        self.deadline = now + IDLE_TIME;
+        self.deadline = now + self.limits.timeouts.idle;
     }
 
     /// Gives the client some time after its last reply, to send what is left of its request, and to read the reply.
     pub(crate) fn start_closing(&mut self, now: Instant) {
         self.input = Vec::new();
-        self.phase = Phase::Closing { since: now, until: now + CLOSING_TIME, has_received: false };
-        self.deadline = now + CLOSING_SILENCE;
+        self.phase = Phase::Closing { since: now, until: now + self.limits.timeouts.closing, has_received: false };
+        self.deadline = now + self.limits.timeouts.closing_silence;
     }
 
     /// The refusal that a client still gets when it has sent its end.
@@ -209,7 +202,7 @@ impl Http1 {
             Phase::Closing { until, .. } if now >= *until => Ok(Action::Close),
             Phase::Closing { until, has_received, .. } => {
                 if std::mem::take(has_received) {
-                    self.deadline = (now + CLOSING_SILENCE).min(*until);
+                    self.deadline = (now + self.limits.timeouts.closing_silence).min(*until);
                 }
                 Ok(Action::More)
             }
@@ -229,7 +222,7 @@ impl Http1 {
                 return Ok(Action::More);
             }
             self.phase = Phase::Head { reader: HeadReader::default(), since: now };
-            self.deadline = now + self.limits.head_time;
+            self.deadline = now + self.limits.timeouts.head;
         }
         let Phase::Head { reader, since } = &mut self.phase else { return Ok(Action::More) };
         let read = reader.read(&self.input, self.limits.head_bytes_max);
@@ -267,7 +260,7 @@ impl Http1 {
         let wants_continue = wants_continue && self.input.is_empty();
         let incoming =
             IncomingBody { request, summary, body, body_policy, began: now, disk_wait_since: None, received_at: now };
-        self.deadline = incoming.deadline();
+        self.deadline = incoming.deadline(&self.limits.timeouts);
         self.phase = Phase::Body(Box::new(incoming));
         if wants_continue { Ok(Action::Continue) } else { self.step_body(may_write, now) }
     }
@@ -284,7 +277,7 @@ impl Http1 {
         }
         self.input.drain(..taken.bytes);
         if !taken.complete {
-            self.deadline = incoming.deadline();
+            self.deadline = incoming.deadline(&self.limits.timeouts);
             incoming.disk_wait_since = taken.needs_disk.then_some(now);
             return Ok(if taken.needs_disk { Action::Spool } else { Action::More });
         }
@@ -306,10 +299,10 @@ impl Http1 {
 
 impl IncomingBody {
     /// When it must have arrived, or more of it.
-    fn deadline(&self) -> Instant {
+    fn deadline(&self, timeouts: &Timeouts) -> Instant {
         match self.body_policy {
-            BodyPolicy::Limited { time, .. } => self.began + time,
-            _ => self.began + BODY_START_TIME + Duration::from_secs(self.body.length() / BODY_BYTES_PER_SECOND_MIN),
+            BodyPolicy::Limited { .. } => self.began + timeouts.limited_body,
+            _ => self.began + timeouts.body_start + Duration::from_secs(self.body.length() / BODY_BYTES_PER_SECOND_MIN),
         }
     }
 }
@@ -329,10 +322,10 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::downstream::limits::HEAD_TIME;
     use crate::message::SpoolMemory;
 
     const HEAD_BYTES_MAX: usize = 256 * 1024;
+    const TIMEOUTS: Timeouts = Timeouts::DEFAULT;
 
     fn http1(now: Instant) -> Http1 {
         let limits = Limits::new(HEAD_BYTES_MAX, 1 << 20, &std::env::temp_dir());
@@ -368,21 +361,21 @@ mod tests {
     fn every_wait_has_its_deadline() {
         let now = Instant::now();
         let mut http1 = http1(now);
-        assert_eq!(http1.deadline(), now + HEAD_TIME);
+        assert_eq!(http1.deadline(), now + TIMEOUTS.head);
         assert!(matches!(http1.expire(), Action::Close), "a silent client is closed without a word");
         http1.receive(b"POST / HTTP/1.1\r\n");
         assert!(matches!(http1.step(now), Action::More));
         let later = now + Duration::from_secs(5);
         http1.receive(b"Host: a\r\nContent-Length: 100000\r\n");
         assert!(matches!(http1.step(later), Action::More));
-        assert_eq!(http1.deadline(), now + HEAD_TIME, "a dripping head wins no time");
+        assert_eq!(http1.deadline(), now + TIMEOUTS.head, "a dripping head wins no time");
         assert!(matches!(http1.expire(), Action::Refuse(Refusal::RequestTimeout)));
         http1.receive(b"\r\n");
         assert!(matches!(http1.step(later), Action::More));
-        assert_eq!(http1.deadline(), later + BODY_START_TIME);
+        assert_eq!(http1.deadline(), later + TIMEOUTS.body_start);
         http1.receive(&[0; 10 * 1024]);
         assert!(matches!(http1.step(later), Action::More));
-        assert_eq!(http1.deadline(), later + BODY_START_TIME + Duration::from_secs(10));
+        assert_eq!(http1.deadline(), later + TIMEOUTS.body_start + Duration::from_secs(10));
         assert!(matches!(http1.expire(), Action::Refuse(Refusal::RequestTimeout)));
     }
 
@@ -396,7 +389,7 @@ mod tests {
                 http1.receive(piece.as_bytes());
                 assert!(matches!(http1.step(now + Duration::from_secs(1)), Action::More), "{pieces:?}");
             }
-            assert_eq!(http1.deadline(), now + HEAD_TIME, "{pieces:?} win no time");
+            assert_eq!(http1.deadline(), now + TIMEOUTS.head, "{pieces:?} win no time");
             assert!(http1.is_idle() && matches!(http1.expire(), Action::Close), "{pieces:?}");
         }
     }
@@ -484,15 +477,15 @@ mod tests {
         let mut http1 = http1(begun);
         http1.receive(b"GET");
         http1.start_closing(begun);
-        assert_eq!(http1.deadline(), begun + CLOSING_SILENCE);
+        assert_eq!(http1.deadline(), begun + TIMEOUTS.closing_silence);
         let mut now = begun;
-        while now < begun + CLOSING_TIME {
+        while now < begun + TIMEOUTS.closing {
             assert!(http1.deadline() > now);
             http1.receive(&[0; READ_BYTES]);
             assert!(matches!(http1.step(now), Action::More));
-            assert_eq!(http1.deadline(), (now + CLOSING_SILENCE).min(begun + CLOSING_TIME));
+            assert_eq!(http1.deadline(), (now + TIMEOUTS.closing_silence).min(begun + TIMEOUTS.closing));
             assert!(matches!(http1.step(now + Duration::from_millis(1)), Action::More), "no bytes, no time");
-            assert_eq!(http1.deadline(), (now + CLOSING_SILENCE).min(begun + CLOSING_TIME));
+            assert_eq!(http1.deadline(), (now + TIMEOUTS.closing_silence).min(begun + TIMEOUTS.closing));
             assert_eq!(http1.input.capacity(), 0);
             now += Duration::from_secs(1);
         }
@@ -540,6 +533,6 @@ mod tests {
         assert!(matches!(http1.step(now), Action::Spool));
         let later = now + Duration::from_secs(3600);
         assert!(matches!(http1.step_on_disk(later), Action::More));
-        assert_eq!(http1.deadline(), later + BODY_START_TIME + Duration::from_secs(70_000 / 1024));
+        assert_eq!(http1.deadline(), later + TIMEOUTS.body_start + Duration::from_secs(70_000 / 1024));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
@@ -211,13 +211,15 @@ impl Drop for Binary {
     }
 }
 
-/// An address that nothing else on this host uses: a loopback address of this call's own. For programs that can't tell
-/// their port.
+/// An address that nothing else on this host uses: a loopback address of this call's own, and a port below those that the kernel
+/// gives away on which nothing listens for every address either. For programs that can't tell their port.
 pub fn own_address() -> SocketAddr {
     static CALLS: AtomicU8 = AtomicU8::new(1);
     let [.., high, low] = std::process::id().to_be_bytes();
     // Clients of 127.0.0.1 take their ports there.
-    SocketAddr::from(([127, 1 + high % 254, low, CALLS.fetch_add(1, Ordering::Relaxed)], 8080))
+    let host = [127, 1 + high % 254, low, CALLS.fetch_add(1, Ordering::Relaxed)];
+    let mut addresses = (20_000..21_000).map(|port| SocketAddr::from((host, port)));
+    addresses.find(|address| TcpListener::bind(address).is_ok()).expect("a port that nothing listens on")
 }
 
 /// How many threads of a process (its number, or `self`) have this name.

@@ -15,6 +15,7 @@ mod tls;
 mod told;
 mod usage;
 
+use std::io::{self, Write};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -31,7 +32,7 @@ pub use gate::Gate;
 pub use held::{Held, Holding, fill, many};
 pub use load::{Course, Load};
 pub use names::Names;
-pub use server::{Proxy, addresses, patiently};
+pub use server::{HURRIED, Proxy, addresses, patiently};
 pub use tls::{Authority, Hello, Identity, Manner, Secured, TlsBackend};
 pub use told::Told;
 pub use usage::{Usage, kib_of, threads_max};
@@ -67,6 +68,12 @@ pub fn descriptors() -> usize {
     let raised = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
     let limit = if raised.is_ok() { limit.maximum } else { limit.current };
     limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX))
+}
+
+/// Says which test is skipped, and why, to whoever runs it: what a macro prints libtest keeps to itself unless the test fails.
+pub fn tell_skipped(why: &str) {
+    let this = thread::current();
+    let _ = writeln!(io::stderr(), "skipped: {}: {why}", this.name().unwrap_or_default());
 }
 
 /// Bytes that differ from their neighbours, so that a lost or repeated piece is seen.

@@ -1,16 +1,23 @@
 //! A proxy in this process, on free ports, stopped and joined when the test is over.
 
 use std::net::SocketAddr;
+use std::sync::{Arc, LazyLock};
 use std::thread;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, bounded};
 use red_tentacle::access_log::Totals;
 use red_tentacle::config::{Config, Listen};
+use red_tentacle::downstream::Timeouts;
 use red_tentacle::message::{Address, parse_addresses};
 use red_tentacle::server::{Meter, Server, Stopper};
+use red_tentacle::systemd::Supervisor;
+use red_tentacle::upstream::SystemLookup;
 
 use super::{Client, Reply, SOON, eventually};
+
+/// What clients have at a hurried proxy: enough for a busy machine, and little for who waits until it is over.
+pub static HURRIED: LazyLock<Timeouts> = LazyLock::new(|| Timeouts::DEFAULT.divided_by(5));
 
 pub struct Proxy {
     pub address: SocketAddr,
@@ -29,6 +36,13 @@ impl Proxy {
     /// The same, with some of the configuration changed.
     pub fn with(backends: &[String], change: impl FnOnce(&mut Config)) -> Proxy {
         Proxy::start(Server::bind(Proxy::config(backends, change)).expect("the proxy starts"))
+    }
+
+    /// The same, in a hurry: see [`HURRIED`].
+    pub fn hurried(backends: &[String], change: impl FnOnce(&mut Config)) -> Proxy {
+        let config = Proxy::config(backends, change);
+        let server = Server::bind_hurried(config, Arc::new(SystemLookup), Supervisor::default(), *HURRIED);
+        Proxy::start(server.expect("the proxy starts"))
     }
 
     pub fn config(backends: &[String], change: impl FnOnce(&mut Config)) -> Config {

@@ -62,12 +62,13 @@ impl NoDisk {
 
 impl Frontend {
     pub fn new(write_timeout: Duration) -> Arc<Frontend> {
+        let limits = Limits { eviction: Eviction::Oldest, ..Limits::new(1024, 0, &std::env::temp_dir()) };
         Arc::new(Frontend {
             poller: Poller::with_sockets(),
-            limits: Arc::new(Limits::new(1024, 0, &std::env::temp_dir())),
+            table: ConnectionTable::new(8, &limits),
+            limits: Arc::new(limits),
             write_timeout,
             pipes: Pipes::default(),
-            table: ConnectionTable::new(8, Eviction::Oldest),
             disk: NoDisk,
             exchanges: AtomicUsize::new(0),
             draining: AtomicBool::new(false),

@@ -39,6 +39,9 @@ mod reply_to;
 #[path = "../../../src/downstream/splice.rs"]
 mod splice;
 
+#[path = "../../../src/downstream/timeouts.rs"]
+mod timeouts;
+
 #[path = "../../../src/downstream/tunnel.rs"]
 mod tunnel;
 
