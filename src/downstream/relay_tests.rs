@@ -83,7 +83,7 @@ fn assert_answered(far: &mut TcpStream) {
 }
 
 /// The end of a reply is written on the thread of its backend's poller, and the next request comes on the client's. Was seen
-/// as: whoever asked again just then got no answer until the connection had idled for a minute, and then its end.
+/// as: a client that asked again just then got no answer until the connection had idled for a minute, and then its end.
 #[test]
 fn a_request_that_comes_at_the_very_end_of_a_reply_is_served() {
     let body = Late(Arc::default(), io::Cursor::new(b"x"));

@@ -19,7 +19,7 @@ use crate::runtime::poller::{Event, Poller};
 
 const SOON: Duration = Duration::from_secs(10);
 
-/// A backend's side: deaf and about to say its last words, or one that breaks the house when it is written to.
+/// A backend's side: deaf and about to say its last words, or one that breaks the frontend when it is written to.
 struct Far {
     socket: UnixStream,
     says: io::Cursor<Vec<u8>>,
