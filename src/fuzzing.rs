@@ -7,7 +7,7 @@ use crate::config::{HostHeader, Success};
 use crate::downstream;
 pub use crate::downstream::fuzzing::{connection, head};
 use crate::message::headers::{ViaId, has_token, upgrade_of};
-use crate::message::{Address, Networks, Request};
+use crate::message::{Address, Networks, Request, RequestId};
 use crate::proxy::{self, Rules};
 use crate::upstream;
 use crate::upstream::fuzzing::Script;
@@ -59,7 +59,7 @@ pub fn to_backend(bytes: &[u8]) {
     let everyone = ["0.0.0.0/0", "::/0"].map(|network| network.parse().expect("a network"));
     let trusted_proxies = if meant.is_peer_trusted { Networks::new(&everyone) } else { Networks::default() };
     let rules = Rules { success: Success::default(), host, via: settings & 4 != 0, trusted_proxies, unanswered_max: 1 };
-    let outgoing = proxy::outgoing(request, &ViaId::random(rules.via), &rules);
+    let outgoing = proxy::outgoing(request, &ViaId::random(rules.via), &rules, &RequestId::of(&HeaderMap::new()));
     let sent = upstream::fuzzing::sent(&outgoing, &address);
     check_title_case(&sent);
     meant.check(&sent);

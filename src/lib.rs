@@ -44,6 +44,8 @@ pub mod race;
 
 pub mod access_log;
 
+pub mod metrics;
+
 pub mod config;
 
 pub mod message;

@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 use http::{Method, StatusCode};
 
 use crate::message::forwarded::Forwarded;
-use crate::message::{Delivery, Elapsed, Excerpt, Outcome, Reason, Refusal, Request, ShownTarget, Target};
+use crate::message::{Delivery, Elapsed, Excerpt, Outcome, Reason, Refusal, Request, RequestId, ShownTarget, Target};
 
 /// The facts about one exchange, gathered until it is finished.
 pub struct Entry {
+    id: RequestId,
     forwarded: Forwarded,
     method: Method,
     target: Target,
@@ -39,12 +40,18 @@ impl Entry {
     /// The entry of a request that has just arrived.
     pub fn new(request: &Request, forwarded: Forwarded) -> Entry {
         Entry {
+            id: RequestId::of(&request.headers),
             forwarded,
             method: request.method.clone(),
             target: request.target.clone(),
             received: request.received,
             reply: OnceLock::new(),
         }
+    }
+
+    /// The request's id, which its replies carry, too.
+    pub fn id(&self) -> &RequestId {
+        &self.id
     }
 
     /// Notes that a reply has been sent, or has failed to arrive. Only the first note of an entry counts.

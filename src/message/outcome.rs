@@ -46,6 +46,28 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// Its word, as log, 502 and metrics use it: a status by its digits.
+    pub fn word(&self) -> &str {
+        match self {
+            Outcome::Status(status) => status.as_str(),
+            Outcome::Refused => "refused",
+            Outcome::Unreachable => "unreachable",
+            Outcome::ConnectTimeout => "connect-timeout",
+            Outcome::Timeout => "timeout",
+            Outcome::Reset => "reset",
+            Outcome::Closed => "closed",
+            Outcome::Protocol(_) => "protocol",
+            Outcome::Tls(_) => "tls",
+            Outcome::Dns(_) => "dns",
+            Outcome::Loop => "loop",
+            Outcome::NoSocket => "no-socket",
+            Outcome::Skipped => "skipped",
+            Outcome::Cancelled => "cancelled",
+            Outcome::TooLarge => "too-large",
+            Outcome::Panic => "panic",
+        }
+    }
+
     /// The detail that a word can't hold, made safe to show: it may quote the backend.
     pub fn reason(&self) -> Option<Reason<'_>> {
         match self {
@@ -85,24 +107,7 @@ impl Outcome {
 
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Outcome::Status(status) => status.as_str(),
-            Outcome::Refused => "refused",
-            Outcome::Unreachable => "unreachable",
-            Outcome::ConnectTimeout => "connect-timeout",
-            Outcome::Timeout => "timeout",
-            Outcome::Reset => "reset",
-            Outcome::Closed => "closed",
-            Outcome::Protocol(_) => "protocol",
-            Outcome::Tls(_) => "tls",
-            Outcome::Dns(_) => "dns",
-            Outcome::Loop => "loop",
-            Outcome::NoSocket => "no-socket",
-            Outcome::Skipped => "skipped",
-            Outcome::Cancelled => "cancelled",
-            Outcome::TooLarge => "too-large",
-            Outcome::Panic => "panic",
-        })
+        f.write_str(self.word())
     }
 }
 

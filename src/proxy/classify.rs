@@ -78,6 +78,16 @@ impl Wanted {
         }
     }
 
+    /// Whether a leg with this outcome had an answer that may win.
+    pub(super) fn is_success(&self, outcome: &Outcome, rules: &Rules) -> bool {
+        match outcome {
+            // One that the request didn't ask for has another outcome.
+            Outcome::Status(StatusCode::SWITCHING_PROTOCOLS) => true,
+            Outcome::Status(status) => self.may_win(*status, rules),
+            _ => false,
+        }
+    }
+
     /// Whether an answer with this status may win, but for a 101.
     fn may_win(&self, status: StatusCode, rules: &Rules) -> bool {
         (status == StatusCode::NOT_MODIFIED && self.is_conditional) || rules.success.counts(status)

@@ -6,12 +6,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use http::header::UPGRADE;
-use http::{Method, StatusCode};
+use http::{HeaderMap, Method, StatusCode, Version};
 
 use super::exchange::Exchange;
 use super::leg::LegState;
 use crate::message::headers;
-use crate::message::{Delivery, OnDelivered, Outcome, Refusal, Reply, ReplyBody, ReplyTo};
+use crate::message::{Delivery, OnDelivered, Outcome, Refusal, Reply, ReplyBody, ReplyTo, RequestId};
 use crate::race::{LegResult, Verdict};
 use crate::upstream::{Answer, AnswerBody};
 
@@ -20,7 +20,7 @@ impl Exchange {
     pub(super) fn join(self: &Arc<Self>, leg: usize, mut answer: Answer, reply_to: Box<dyn ReplyTo>, after: Duration) {
         let Some(upgraded) = answer.upgraded.take() else { return };
         let protocol = answer.headers.get(UPGRADE).cloned();
-        let mut headers = headers::for_client(answer.headers, answer.version, &self.context.via);
+        let mut headers = self.headers_of(answer.headers, answer.version);
         if let Some(protocol) = protocol {
             headers::put_upgrade(&mut headers, protocol);
         }
@@ -71,12 +71,20 @@ impl Exchange {
             (format!("b{}", leg + 1), self.legs[leg].backend.address().to_string(), result.outcome.clone())
         });
         let refusal = Refusal::AllFailed(failed.collect());
-        let (exchange, reply) = (self.clone(), refusal.reply());
+        let (exchange, mut reply) = (self.clone(), refusal.reply());
+        reply.headers.insert(RequestId::FIELD, self.entry.id().value().clone());
         let delivered = move |_| {
             exchange.entry.refused(&refusal, Instant::now());
             exchange.finish(Verdict::Lost, &results);
         };
         send(reply_to, reply, delivered);
+    }
+
+    /// The fields of an answer as its client gets them.
+    fn headers_of(&self, headers: HeaderMap, version: Version) -> HeaderMap {
+        let mut headers = headers::for_client(headers, version, &self.context.via);
+        headers.insert(RequestId::FIELD, self.entry.id().value().clone());
+        headers
     }
 
     fn reply_of(&self, answer: Answer) -> Reply {
@@ -88,7 +96,7 @@ impl Exchange {
             AnswerBody::Whole(body) => ReplyBody::Whole(body),
             AnswerBody::Streamed(body) => ReplyBody::Stream { length: answer.length, source: body },
         };
-        Reply { status, headers: headers::for_client(answer.headers, answer.version, &self.context.via), body }
+        Reply { status, headers: self.headers_of(answer.headers, answer.version), body }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::classify::{AnswerClass, Wanted};
 use super::context::Context;
@@ -10,6 +10,7 @@ use super::leg::{Leg, LegState};
 use super::outgoing::outgoing;
 use crate::access_log::{Entry, LegEntry};
 use crate::message::{Outcome, ReplyTo, Request};
+use crate::metrics::{Gain, LegEnd, RaceEnd};
 use crate::race::{Abandoned, LegResult, Next, Race, Verdict, Won};
 use crate::runtime::cancel::CancelToken;
 use crate::upstream::{Answer, FilePermit, LegStep, PathKey, Readiness, UpstreamRequest, Waiter};
@@ -40,7 +41,7 @@ impl Exchange {
         let departure = reply_to.disconnect();
         let wanted = Wanted::by(&request);
         let (received, path) = (request.received, PathKey::of(request.target.path()));
-        let request = outgoing(request, &context.via, &context.rules);
+        let request = outgoing(request, &context.via, &context.rules, entry.id());
         let file = || request.holds_file().then(FilePermit::default);
         let legs: Vec<Leg> = backends.into_iter().map(|backend| Leg::new(backend, file())).collect();
         let exchange = Arc::new(Exchange {
@@ -88,6 +89,7 @@ impl Exchange {
     /// Starts legs, each as far as it goes without waiting. Doesn't block.
     fn start(self: &Arc<Self>, legs: impl Iterator<Item = usize>) {
         for leg in legs {
+            let _ = self.legs[leg].started.set(self.elapsed());
             self.take_step(leg, |exchange, token| exchange.legs[leg].backend.pool().start(&exchange.request, token));
         }
     }
@@ -285,7 +287,34 @@ impl Exchange {
             })
             .collect();
         self.context.counters.add(&legs);
+        self.count(verdict, winner, results);
         self.entry.finish(winner, &legs);
+    }
+
+    /// Counts the race and its legs: every leg has ended.
+    fn count(&self, verdict: Verdict, winner: Option<usize>, results: &[LegResult<Outcome>]) {
+        let now = SystemTime::now();
+        let ends: Vec<LegEnd> = (results.iter().zip(&self.legs).enumerate())
+            .map(|(number, (result, leg))| LegEnd {
+                outcome: &result.outcome,
+                has_won: winner == Some(number),
+                is_success: self.wanted.is_success(&result.outcome, &self.context.rules),
+                started: leg.started.get().copied().unwrap_or_default(),
+                ended: result.after,
+            })
+            .collect();
+        for (leg, end) in self.legs.iter().zip(&ends) {
+            leg.backend.stats().count(end, now);
+        }
+        if let Some(winner) = winner {
+            self.legs[winner].backend.stats().count_gain(Gain::of(winner, &ends));
+        }
+        let end = match verdict {
+            Verdict::Won(_) => RaceEnd::Won,
+            Verdict::Lost => RaceEnd::Lost,
+            Verdict::Abandoned => RaceEnd::Abandoned,
+        };
+        self.context.stats.count(end, &ends);
     }
 
     /// Ends the race without an answer: the client has left.

@@ -2,6 +2,7 @@
 
 use crate::runtime::sync::{Arc, Mutex};
 use std::fmt;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use crate::message::Outcome;
@@ -14,6 +15,8 @@ pub(super) struct Leg {
     pub(super) pending: PendingRequest,
     /// The permit for the file of the request's body, if that is in one.
     pub(super) file: Option<FilePermit>,
+    /// When it started, counted from the race's begin; unset if it was deferred and isn't needed.
+    pub(super) started: OnceLock<Duration>,
     parked: Mutex<Parked>,
 }
 
@@ -42,7 +45,7 @@ pub(super) enum LegState {
 
 impl Leg {
     pub(super) fn new(backend: Arc<Backend>, file: Option<FilePermit>) -> Leg {
-        Leg { backend, pending: PendingRequest::default(), file, parked: Mutex::default() }
+        Leg { backend, pending: PendingRequest::default(), file, started: OnceLock::new(), parked: Mutex::default() }
     }
 
     /// Parks the state until an event, or gives it back if one arrived while a thread ran the leg.

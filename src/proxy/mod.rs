@@ -16,7 +16,8 @@ use std::time::Instant;
 use crate::access_log::{Counters, Entry, Totals};
 use crate::message::forwarded::{self, Forwarded};
 use crate::message::headers::ViaId;
-use crate::message::{Refusal, Reply, ReplyTo, Request, max_forwards};
+use crate::message::{Refusal, Reply, ReplyTo, Request, RequestId, max_forwards};
+use crate::metrics::RaceStats;
 use crate::race::Reaper;
 use crate::upstream::Backends;
 pub use classify::Rules;
@@ -33,7 +34,16 @@ impl Proxy {
     /// Races by these rules against these backends; `disk` reads bodies from their files, `reaper` hangs up on losers.
     pub fn new(rules: Rules, backends: Arc<Backends>, disk: Disk, reaper: Arc<Reaper>) -> Arc<Proxy> {
         let (via, counters) = (ViaId::random(rules.via), Counters::default());
-        Arc::new(Proxy(Arc::new(Context { rules, backends, disk, reaper, via, counters, alive: Arc::default() })))
+        Arc::new(Proxy(Arc::new(Context {
+            rules,
+            backends,
+            disk,
+            reaper,
+            via,
+            counters,
+            stats: RaceStats::default(),
+            alive: Arc::default(),
+        })))
     }
 
     /// Starts the race for a request; the leg that decides it answers the client. Doesn't block: a poller's thread may call it.
@@ -41,6 +51,7 @@ impl Proxy {
         let entry = Entry::new(&request, self.forwarded_of(&request));
         if let Some(refusal) = self.loop_of(&request) {
             let mut reply = refusal.reply();
+            reply.headers.insert(RequestId::FIELD, entry.id().value().clone());
             // By it the leg that brought the request back knows whose loop it is.
             self.0.via.append_to(&mut reply.headers, request.version);
             return answer_alone(reply_to, entry, reply, Some(refusal));
@@ -73,6 +84,16 @@ impl Proxy {
     pub fn totals(&self) -> Totals {
         let (opened, reused) = self.0.backends.connection_counts();
         self.0.counters.totals(opened, reused)
+    }
+
+    /// The counts of all races that are over.
+    pub fn stats(&self) -> &RaceStats {
+        &self.0.stats
+    }
+
+    /// The list of backends.
+    pub fn backends(&self) -> &Arc<Backends> {
+        &self.0.backends
     }
 
     /// The count of races of which a leg is still running, lingering losers included.

@@ -2,16 +2,17 @@
 
 use super::classify::Rules;
 use crate::config::HostHeader;
-use crate::message::Request;
 use crate::message::headers::{self, ViaId};
+use crate::message::{Request, RequestId};
 use crate::upstream::UpstreamRequest;
 
 /// Makes the request that all backends get.
-pub(crate) fn outgoing(mut request: Request, via: &ViaId, rules: &Rules) -> UpstreamRequest {
+pub(crate) fn outgoing(mut request: Request, via: &ViaId, rules: &Rules, id: &RequestId) -> UpstreamRequest {
     let host = match rules.host {
         HostHeader::Backend => None,
         HostHeader::Preserve => headers::host_of(&request),
     };
-    let headers = headers::for_backends(&mut request, via, &rules.trusted_proxies);
+    let mut headers = headers::for_backends(&mut request, via, &rules.trusted_proxies);
+    headers.insert(RequestId::FIELD, id.value().clone());
     UpstreamRequest::new(request.method, request.target, headers, host, request.body)
 }

@@ -4,7 +4,10 @@
 use crate::runtime::sync::{Arc, RwLock};
 use std::fmt;
 
+use std::time::SystemTime;
+
 use crate::message::Address;
+use crate::metrics::BackendStats;
 use crate::upstream::breaker::Breaker;
 use crate::upstream::pool::Pool;
 use crate::upstream::shared::Upstream;
@@ -14,6 +17,7 @@ use crate::upstream::shared::Upstream;
 pub struct Backend {
     pool: Arc<Pool>,
     breaker: Breaker,
+    stats: BackendStats,
 }
 
 impl Backend {
@@ -30,6 +34,11 @@ impl Backend {
     /// The circuit breaker: the losers that it has left unanswered.
     pub fn breaker(&self) -> &Breaker {
         &self.breaker
+    }
+
+    /// The counts of what its legs have done.
+    pub fn stats(&self) -> &BackendStats {
+        &self.stats
     }
 }
 
@@ -70,9 +79,11 @@ impl Backends {
             .into_iter()
             .map(|address| match old.iter().find(|backend| *backend.address() == address) {
                 Some(backend) => backend.clone(),
-                None => {
-                    Arc::new(Backend { pool: Pool::new(address, self.upstream.clone()), breaker: Breaker::default() })
-                }
+                None => Arc::new(Backend {
+                    pool: Pool::new(address, self.upstream.clone()),
+                    breaker: Breaker::default(),
+                    stats: BackendStats::new(SystemTime::now()),
+                }),
             })
             .collect();
         *self.list.write() = list;

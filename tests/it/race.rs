@@ -259,7 +259,11 @@ fn a_backend_gets_the_clients_fields_and_no_others() {
     let mut names: Vec<String> = received.fields.iter().map(|(name, _)| name.to_ascii_lowercase()).collect();
     names.sort();
     let forwarded = ["x-forwarded-for", "x-forwarded-host", "x-forwarded-proto"];
-    let expected = [&["authorization", "cdn-loop", "host", "via", "x-bytes"][..], &forwarded, &["x-kept", "x-kept"]];
+    let expected = [
+        &["authorization", "cdn-loop", "host", "via", "x-bytes"][..],
+        &forwarded,
+        &["x-kept", "x-kept", "x-request-id"],
+    ];
     assert_eq!(names, expected.concat());
     assert_eq!(received.values("host"), [backend.address.to_string()]);
     assert_eq!(received.values("x-kept"), ["1", "2"]);
@@ -360,7 +364,7 @@ fn a_client_gets_the_winners_fields_and_bytes() {
     let mut names: Vec<&str> = head.lines().skip(1).filter_map(|line| Some(line.split_once(": ")?.0)).collect();
     names.sort_unstable();
     let fields = ["content-encoding", "content-length", "date", "set-cookie", "set-cookie", "via", "via", "x-bytes"];
-    assert_eq!(names, fields);
+    assert_eq!(names, [&fields[..], &["x-request-id"]].concat());
     assert_eq!(reply.values("set-cookie"), ["a=1", "b=2"]);
     assert_eq!(reply.values("x-bytes"), ["caf\u{e9}"]);
     assert_eq!(reply.values("date"), ["Thu, 01 Jan 1970 00:00:00 GMT"]);
@@ -388,7 +392,7 @@ fn names_go_out_in_title_case_both_ways() {
     {
         client.send_request("POST", "/a-b?C-d", &fields, Some(b"a-b: c-d"));
         let reply = client.reply();
-        assert_eq!(names_in(&reply.head), ["X-A-B", "Etag", "Via", "Date", "Content-Length"]);
+        assert_eq!(names_in(&reply.head), ["X-A-B", "Etag", "Via", "X-Request-Id", "Date", "Content-Length"]);
         assert_eq!((reply.values("x-a-b"), reply.values("etag")), (vec!["C-d"], vec!["\"e-F\""]));
         let bytes = backend.next();
         let request = String::from_utf8_lossy(&bytes);
@@ -551,4 +555,33 @@ fn a_race_ends_with_the_list_that_it_began_with() {
     assert_eq!(new.next().target, "/2");
     assert_eq!(new.next().target, "/3");
     assert!(new.received.is_empty() && old.received.is_empty());
+}
+
+#[test]
+fn every_leg_and_the_reply_carry_one_request_id() {
+    let backends = [
+        Raw::answering("HTTP/1.1 200 OK\r\nX-Request-ID: theirs\r\nContent-Length: 0\r\n\r\n"),
+        Raw::answering("HTTP/1.1 404 No\r\nContent-Length: 0\r\n\r\n"),
+    ];
+    let proxy = Proxy::before(&[backends[0].url.clone(), backends[1].url.clone()]);
+    for (given, is_kept) in [("", false), ("X-Request-ID: client-7", true), ("X-Request-ID: a b", false)] {
+        let mut client = Client::connect(proxy.address);
+        client.send_request("GET", "/", if given.is_empty() { &[] } else { std::slice::from_ref(&given) }, None);
+        let id = client.reply().values("x-request-id").join("; ");
+        assert_eq!(id == "client-7", is_kept, "{given}: {id}");
+        assert!(is_kept || (id.len() == 16 && id.bytes().all(|byte| byte.is_ascii_hexdigit())), "{given}: {id}");
+        for backend in &backends {
+            assert_eq!(Received::parse(&backend.next()).values("x-request-id"), [id.as_str()]);
+        }
+    }
+}
+
+#[test]
+fn a_502_carries_the_request_id() {
+    let backend = Raw::answering("HTTP/1.1 404 No\r\nContent-Length: 0\r\n\r\n");
+    let proxy = Proxy::before(std::slice::from_ref(&backend.url));
+    let mut client = Client::connect(proxy.address);
+    client.send_request("GET", "/", &["X-Request-ID: client-7"], None);
+    let reply = client.reply();
+    assert_eq!((reply.status, reply.values("x-request-id")), (502, vec!["client-7"]));
 }

@@ -1,0 +1,248 @@
+//! What one backend has done and what it has bought, by number. Counts only grow.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use super::histogram::Histogram;
+use crate::message::Outcome;
+use crate::runtime::sync::Mutex;
+
+/// How legs end, as metrics call it: an answer that counts by whether it won, one that doesn't by its class, all others by
+/// their outcome's word.
+pub const ENDS: [&str; 20] = [
+    "won",
+    "late",
+    "2xx",
+    "3xx",
+    "4xx",
+    "5xx",
+    "refused",
+    "unreachable",
+    "connect-timeout",
+    "timeout",
+    "reset",
+    "closed",
+    "protocol",
+    "too-large",
+    "tls",
+    "dns",
+    "loop",
+    "no-socket",
+    "skipped",
+    "cancelled",
+];
+/// A bug in the proxy.
+pub const PANIC: &str = "panic";
+
+/// One leg of a race that is over.
+#[derive(Debug, Clone, Copy)]
+pub struct LegEnd<'a> {
+    /// How it ended.
+    pub outcome: &'a Outcome,
+    /// Whether it is the winner.
+    pub has_won: bool,
+    /// Whether its answer would have won if it had been the first.
+    pub is_success: bool,
+    /// When it started, counted from the race's begin.
+    pub started: Duration,
+    /// When it ended, from the same instant: of an answer when its head was complete.
+    pub ended: Duration,
+}
+
+/// The counts of one backend. Counting takes no lock, but for a failure.
+#[derive(Debug)]
+pub struct BackendStats {
+    ends: [AtomicU64; ENDS.len() + 1],
+    /// From a leg's start to the complete head of an answer that counts.
+    answers: Histogram,
+    /// In microseconds.
+    saved: AtomicU64,
+    rescues: AtomicU64,
+    listed: SystemTime,
+    /// In milliseconds since 1970; 0 before the first.
+    last_success: AtomicU64,
+    last_failure: Mutex<Option<(SystemTime, &'static str)>>,
+}
+
+impl LegEnd<'_> {
+    /// Its place in [`ENDS`], or behind them for a panic.
+    fn index(&self) -> usize {
+        let word = match self.outcome {
+            Outcome::Status(_) if self.has_won => "won",
+            Outcome::Status(_) if self.is_success => "late",
+            Outcome::Status(status) => match status.as_u16() {
+                100..=299 => "2xx",
+                300..=399 => "3xx",
+                400..=499 => "4xx",
+                _ => "5xx",
+            },
+            other => other.word(),
+        };
+        ENDS.iter().position(|end| *end == word).unwrap_or(ENDS.len())
+    }
+
+    /// Whether the backend is to blame for it.
+    fn is_failure(&self) -> bool {
+        !self.is_success && !matches!(self.outcome, Outcome::Skipped | Outcome::Cancelled)
+    }
+}
+
+impl BackendStats {
+    /// Of a backend that is listed from now on.
+    pub fn new(now: SystemTime) -> BackendStats {
+        BackendStats {
+            ends: [const { AtomicU64::new(0) }; ENDS.len() + 1],
+            answers: Histogram::default(),
+            saved: AtomicU64::new(0),
+            rescues: AtomicU64::new(0),
+            listed: now,
+            last_success: AtomicU64::new(0),
+            last_failure: Mutex::default(),
+        }
+    }
+
+    /// Counts a leg of a race that is over.
+    pub fn count(&self, leg: &LegEnd, now: SystemTime) {
+        let index = leg.index();
+        self.ends[index].fetch_add(1, Ordering::Relaxed);
+        if leg.is_success {
+            self.answers.add(leg.ended.saturating_sub(leg.started));
+            let millis = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+            self.last_success.store(u64::try_from(millis).unwrap_or(u64::MAX), Ordering::Relaxed);
+        } else if leg.is_failure() {
+            *self.last_failure.lock() = Some((now, end_at(index)));
+        }
+    }
+
+    /// Counts what its victory has bought.
+    pub fn count_gain(&self, gain: Gain) {
+        match gain {
+            Gain::Saved(time) => {
+                self.saved.fetch_add(u64::try_from(time.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
+            }
+            Gain::Rescue => {
+                self.rescues.fetch_add(1, Ordering::Relaxed);
+            }
+            Gain::Nothing => {}
+        }
+    }
+
+    /// How often legs have ended in each way, with the words of [`ENDS`] and [`PANIC`].
+    pub fn ends(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        self.ends.iter().enumerate().map(|(index, count)| (end_at(index), count.load(Ordering::Relaxed)))
+    }
+
+    /// How long answers that count have taken.
+    pub fn answers(&self) -> &Histogram {
+        &self.answers
+    }
+
+    /// By how much it has beaten the next success, in all.
+    pub fn saved(&self) -> Duration {
+        Duration::from_micros(self.saved.load(Ordering::Relaxed))
+    }
+
+    /// Races that only it could win.
+    pub fn rescues(&self) -> u64 {
+        self.rescues.load(Ordering::Relaxed)
+    }
+
+    /// Since when it is listed.
+    pub fn listed(&self) -> SystemTime {
+        self.listed
+    }
+
+    /// When it last gave an answer that counts.
+    pub fn last_success(&self) -> Option<SystemTime> {
+        let millis = self.last_success.load(Ordering::Relaxed);
+        (millis > 0).then(|| UNIX_EPOCH + Duration::from_millis(millis))
+    }
+
+    /// When a leg last failed at it, and how.
+    pub fn last_failure(&self) -> Option<(SystemTime, &'static str)> {
+        *self.last_failure.lock()
+    }
+}
+
+fn end_at(index: usize) -> &'static str {
+    ENDS.get(index).copied().unwrap_or(PANIC)
+}
+
+/// What a victory has bought.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Gain {
+    /// This much time until the next success, or at least until the others were hung up on.
+    Saved(Duration),
+    /// The answer itself: every other leg that was started has failed.
+    Rescue,
+    /// Nothing: no other leg was started.
+    Nothing,
+}
+
+impl Gain {
+    /// What the winner has bought, at this place among the legs of its race, by how they all have ended.
+    pub fn of(winner: usize, legs: &[LegEnd]) -> Gain {
+        let won = legs[winner].ended;
+        let others = || legs.iter().enumerate().filter(|(leg, end)| *leg != winner && *end.outcome != Outcome::Skipped);
+        let first =
+            |is_one: &dyn Fn(&LegEnd) -> bool| others().filter(|(_, end)| is_one(end)).map(|(_, end)| end.ended).min();
+        let next = first(&|end| end.is_success).or_else(|| first(&|end| *end.outcome == Outcome::Cancelled));
+        match next {
+            Some(next) => Gain::Saved(next.saturating_sub(won)),
+            None if others().next().is_some() => Gain::Rescue,
+            None => Gain::Nothing,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::StatusCode;
+
+    use super::*;
+
+    const OK: Outcome = Outcome::Status(StatusCode::OK);
+    const FAILED: Outcome = Outcome::Status(StatusCode::BAD_GATEWAY);
+
+    fn leg(outcome: &Outcome, ended: u64) -> LegEnd<'_> {
+        let ended = Duration::from_millis(ended);
+        LegEnd { outcome, has_won: false, is_success: *outcome == OK, started: Duration::ZERO, ended }
+    }
+
+    #[test]
+    fn a_victory_buys_the_time_to_the_next_success_or_the_answer_itself() {
+        let saved = |millis| Gain::Saved(Duration::from_millis(millis));
+        let rows = [
+            ("a late success", vec![leg(&OK, 10), leg(&OK, 25), leg(&OK, 40)], saved(15)),
+            (
+                "a late success counts before one that was cut",
+                vec![leg(&OK, 10), leg(&Outcome::Cancelled, 20), leg(&OK, 40)],
+                saved(30),
+            ),
+            ("all others were cut", vec![leg(&OK, 10), leg(&Outcome::Cancelled, 210), leg(&FAILED, 1)], saved(200)),
+            ("all others failed", vec![leg(&OK, 10), leg(&FAILED, 1), leg(&Outcome::Refused, 2)], Gain::Rescue),
+            ("no other was started", vec![leg(&OK, 10), leg(&Outcome::Skipped, 10)], Gain::Nothing),
+            ("there is no other", vec![leg(&OK, 10)], Gain::Nothing),
+        ];
+        for (label, legs, gain) in rows {
+            assert_eq!(Gain::of(0, &legs), gain, "{label}");
+        }
+    }
+
+    #[test]
+    fn each_leg_counts_once_under_one_word() {
+        let stats = BackendStats::new(UNIX_EPOCH);
+        let now = UNIX_EPOCH + Duration::from_secs(5);
+        let tls = Outcome::Tls("x".to_owned());
+        for outcome in [&FAILED, &Outcome::Cancelled, &Outcome::Skipped, &tls, &Outcome::Panic, &Outcome::TooLarge] {
+            stats.count(&leg(outcome, 7), now);
+        }
+        assert_eq!((stats.last_success(), stats.last_failure()), (None, Some((now, "too-large"))));
+        stats.count(&leg(&OK, 7), now);
+        stats.count(&LegEnd { has_won: true, ..leg(&OK, 9) }, now);
+        let counted: Vec<_> = stats.ends().filter(|(_, count)| *count > 0).collect();
+        let words = ["won", "late", "5xx", "too-large", "tls", "skipped", "cancelled", "panic"];
+        assert_eq!(counted, words.map(|word| (word, 1)));
+        assert_eq!((stats.last_success(), stats.answers().snapshot().count()), (Some(now), 2));
+    }
+}

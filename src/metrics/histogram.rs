@@ -1,0 +1,158 @@
+//! Durations counted without a lock: sixteen buckets per doubling from 64 µs to 67 s, so that a quantile is at most 6 % too long.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// Buckets per doubling, as a power of two.
+const SHIFT: u32 = 4;
+/// The shortest duration that is told from others, 64 µs, as a power of two of microseconds.
+const SHORTEST: u32 = 6;
+/// Doublings from there: to 2^26 µs, which is 67 s.
+const DOUBLINGS: u32 = 20;
+/// One below the first doubling, and one above the last.
+const BUCKETS: usize = ((DOUBLINGS << SHIFT) + 2) as usize;
+
+/// A histogram of durations that only grows. Counting costs two relaxed additions.
+#[derive(Debug)]
+pub struct Histogram {
+    counts: Box<[AtomicU64; BUCKETS]>,
+    /// Of all durations, in microseconds.
+    sum: AtomicU64,
+}
+
+/// What a histogram held at one moment. The difference of two is what came between them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Snapshot {
+    counts: Vec<u64>,
+    sum: u64,
+}
+
+impl Default for Histogram {
+    fn default() -> Histogram {
+        Histogram { counts: Box::new([const { AtomicU64::new(0) }; BUCKETS]), sum: AtomicU64::new(0) }
+    }
+}
+
+impl Histogram {
+    /// Counts one duration. Any thread; doesn't block.
+    pub fn add(&self, duration: Duration) {
+        let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+        self.counts[bucket_of(micros)].fetch_add(1, Ordering::Relaxed);
+        self.sum.fetch_add(micros, Ordering::Relaxed);
+    }
+
+    /// What it holds now.
+    pub fn snapshot(&self) -> Snapshot {
+        let counts = self.counts.iter().map(|count| count.load(Ordering::Relaxed)).collect();
+        Snapshot { counts, sum: self.sum.load(Ordering::Relaxed) }
+    }
+}
+
+impl Default for Snapshot {
+    /// Of an empty histogram.
+    fn default() -> Snapshot {
+        Snapshot { counts: vec![0; BUCKETS], sum: 0 }
+    }
+}
+
+impl Snapshot {
+    /// What has been counted since an earlier snapshot of the same histogram.
+    #[must_use]
+    pub fn since(&self, earlier: &Snapshot) -> Snapshot {
+        let counts = self.counts.iter().zip(&earlier.counts).map(|(now, then)| now.saturating_sub(*then)).collect();
+        Snapshot { counts, sum: self.sum.saturating_sub(earlier.sum) }
+    }
+
+    /// How many durations there are.
+    pub fn count(&self) -> u64 {
+        self.counts.iter().sum()
+    }
+
+    /// The sum of all durations.
+    pub fn sum(&self) -> Duration {
+        Duration::from_micros(self.sum)
+    }
+
+    /// The duration that this share of all, from 0 to 1, doesn't exceed: its bucket's upper end. `None` if there are none.
+    pub fn quantile(&self, share: f64) -> Option<Duration> {
+        let count = self.count();
+        #[expect(
+            clippy::cast_precision_loss,
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a count"
+        )]
+        let rank = ((count as f64 * share).ceil() as u64).clamp(1, count.max(1));
+        let mut before = 0;
+        self.counts.iter().enumerate().find_map(|(bucket, count)| {
+            before += count;
+            (before >= rank).then(|| Duration::from_micros(end_of(bucket)))
+        })
+    }
+
+    /// How many durations lie in buckets that end by then.
+    pub fn count_within(&self, bound: Duration) -> u64 {
+        let micros = u64::try_from(bound.as_micros()).unwrap_or(u64::MAX);
+        self.counts.iter().enumerate().take_while(|(bucket, _)| end_of(*bucket) <= micros).map(|(_, count)| count).sum()
+    }
+}
+
+/// The bucket of a duration in microseconds.
+fn bucket_of(micros: u64) -> usize {
+    if micros < 1 << SHORTEST {
+        return 0;
+    }
+    let doubling = micros.ilog2();
+    if doubling >= SHORTEST + DOUBLINGS {
+        return BUCKETS - 1;
+    }
+    let within = (micros >> (doubling - SHIFT)) & ((1 << SHIFT) - 1);
+    (((doubling - SHORTEST) as usize) << SHIFT) + usize::try_from(within).unwrap_or(0) + 1
+}
+
+/// The first microsecond behind a bucket; the last one, which has no end, counts as twice the longest.
+fn end_of(bucket: usize) -> u64 {
+    let bucket = bucket as u64;
+    let (doubling, within) = (bucket >> SHIFT, bucket & ((1 << SHIFT) - 1));
+    ((1 << SHIFT) + within) << (doubling + u64::from(SHORTEST - SHIFT))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_duration_lies_in_its_bucket_which_is_at_most_a_sixteenth_wide(micros in 64_u64..1 << 26) {
+            let bucket = bucket_of(micros);
+            let (begin, end) = (end_of(bucket - 1), end_of(bucket));
+            prop_assert!((begin..end).contains(&micros), "{begin}..{end}");
+            prop_assert!((end - begin) * 16 <= begin, "{begin}..{end}");
+        }
+    }
+
+    #[test]
+    fn quantiles_sums_and_counts_are_those_of_what_was_added() {
+        let histogram = Histogram::default();
+        assert_eq!(histogram.snapshot().quantile(0.5), None);
+        for millis in 1..=100 {
+            histogram.add(Duration::from_millis(millis));
+        }
+        let all = histogram.snapshot();
+        for (share, millis) in [(0.0, 1.0), (0.5, 50.0), (0.99, 99.0), (1.0, 100.0)] {
+            let found = all.quantile(share).expect("there are some").as_secs_f64() * 1000.0;
+            assert!((millis..=millis * 1.07).contains(&found), "{share}: {found}");
+        }
+        assert_eq!((all.count(), all.sum()), (100, Duration::from_millis(5050)));
+        histogram.add(Duration::from_secs(1000));
+        histogram.add(Duration::ZERO);
+        let since = histogram.snapshot().since(&all);
+        assert_eq!((since.count(), since.sum()), (2, Duration::from_secs(1000)));
+        assert_eq!(since.quantile(0.1), Some(Duration::from_micros(64)));
+        assert_eq!(since.quantile(1.0), Some(Duration::from_micros(71_303_168)));
+        assert!(all.count_within(Duration::from_millis(50)) >= 46 && all.count_within(Duration::from_millis(50)) <= 50);
+        assert_eq!(all.count_within(Duration::from_secs(1)), 100);
+    }
+}
