@@ -70,6 +70,17 @@ pub struct Config {
     pub via: bool,
     /// The least important level that is logged.
     pub log_level: LevelFilter,
+    /// The format of the log's lines.
+    pub log_format: LogFormat,
+}
+
+/// The format of the log's lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// An object of JSON for each line.
+    Json,
 }
 
 /// The name that the backends see in `Host`.
@@ -114,6 +125,7 @@ impl Config {
             host: HostHeader::Backend,
             via: false,
             log_level: LevelFilter::Info,
+            log_format: LogFormat::Text,
         }
     }
 }
@@ -135,6 +147,25 @@ impl fmt::Display for HostHeader {
         f.write_str(match self {
             HostHeader::Backend => "backend",
             HostHeader::Preserve => "preserve",
+        })
+    }
+}
+
+impl LogFormat {
+    pub(super) fn parse(text: &str) -> Result<LogFormat, String> {
+        match text.to_ascii_lowercase().as_str() {
+            "text" => Ok(LogFormat::Text),
+            "json" => Ok(LogFormat::Json),
+            _ => Err(values::bad(text, "neither text nor json; write one of them")),
+        }
+    }
+}
+
+impl fmt::Display for LogFormat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            LogFormat::Text => "text",
+            LogFormat::Json => "json",
         })
     }
 }

@@ -10,6 +10,7 @@ mod field;
 pub mod forwarded;
 mod framing;
 pub mod headers;
+pub mod json;
 pub mod max_forwards;
 mod networks;
 mod outcome;
@@ -21,6 +22,7 @@ mod request_id;
 mod source;
 mod spool;
 mod target;
+mod timestamp;
 
 pub use address::{Address, BadAddress};
 pub use addresses::{
@@ -45,3 +47,4 @@ pub use source::{BodySource, OnReady};
 pub use spool::{Spool, SpoolError, SpoolMemory, SpoolReader, SpoolWriter};
 pub use target::Target;
 pub(crate) use target::is_host_field;
+pub use timestamp::Timestamp;

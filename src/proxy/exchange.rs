@@ -2,16 +2,16 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use super::classify::{AnswerClass, Wanted};
 use super::context::Context;
 use super::leg::{Leg, LegState};
 use super::outgoing::outgoing;
-use crate::access_log::{Entry, LegEntry};
+use crate::access_log::Entry;
 use crate::message::{Outcome, ReplyTo, Request};
-use crate::metrics::{Gain, LegEnd, RaceEnd};
-use crate::race::{Abandoned, LegResult, Next, Race, Verdict, Won};
+use crate::race::{Abandoned, Next, Race, Won};
 use crate::runtime::cancel::CancelToken;
 use crate::upstream::{Answer, FilePermit, LegStep, PathKey, Readiness, UpstreamRequest, Waiter};
 
@@ -30,7 +30,7 @@ pub(super) struct Exchange {
     pub(super) race: Arc<Race<Box<dyn ReplyTo>, Outcome>>,
     path: PathKey,
     pub(super) request: UpstreamRequest,
-    wanted: Wanted,
+    pub(super) wanted: Wanted,
     pub(super) entry: Entry,
 }
 
@@ -75,7 +75,13 @@ impl Exchange {
             return Vec::new();
         }
         let breaker_of = |leg: usize| self.legs[leg].backend.breaker();
-        let is_full = |leg: &usize| !breaker_of(*leg).try_admit(self.context.rules.unanswered_max, self.path, now);
+        let max = self.context.rules.unanswered_max;
+        let is_full = |leg: &usize| {
+            if breaker_of(*leg).try_tell_hang(max, now) {
+                self.tell_hang(*leg, now);
+            }
+            !breaker_of(*leg).try_admit(max, self.path, now)
+        };
         let mut deferred: Vec<usize> = (0..self.legs.len()).filter(is_full).collect();
         if deferred.len() == self.legs.len() {
             // The backend that answered last is the likeliest to answer again.
@@ -90,6 +96,7 @@ impl Exchange {
     fn start(self: &Arc<Self>, legs: impl Iterator<Item = usize>) {
         for leg in legs {
             let _ = self.legs[leg].started.set(self.elapsed());
+            self.trace(leg, &"starts");
             self.take_step(leg, |exchange, token| exchange.legs[leg].backend.pool().start(&exchange.request, token));
         }
     }
@@ -167,10 +174,12 @@ impl Exchange {
         let ended = match stepped {
             Ok(LegStep::Answered(answer)) => return self.answered(leg, answer),
             Ok(LegStep::Yield(pending)) => return self.resume(leg, LegState::Pending(pending)),
-            Ok(LegStep::Blocked(mut pending)) => match pending.readiness(token) {
-                Ok(readiness) => return self.park(leg, LegState::Pending(pending), &readiness),
-                Err(outcome) => outcome,
-            },
+            Ok(LegStep::Blocked(mut pending)) => {
+                match pending.readiness(token).inspect(|_| self.trace(leg, &pending)) {
+                    Ok(readiness) => return self.park(leg, LegState::Pending(pending), &readiness),
+                    Err(outcome) => outcome,
+                }
+            }
             Err(outcome) => outcome,
         };
         self.end(leg, ended, self.elapsed());
@@ -234,7 +243,9 @@ impl Exchange {
 
     /// Tells the breaker that the leg's backend has answered.
     pub(super) fn note_answer(&self, leg: usize) {
-        self.legs[leg].backend.breaker().note_answer(self.path, Instant::now());
+        if self.legs[leg].backend.breaker().note_answer(self.path, Instant::now()) {
+            self.tell_answers(leg);
+        }
     }
 
     /// Ends legs that were deferred and aren't needed.
@@ -249,6 +260,7 @@ impl Exchange {
     }
 
     pub(super) fn end(self: &Arc<Self>, leg: usize, outcome: Outcome, after: Duration) {
+        self.debug_end(leg, &outcome, after);
         let Leg { backend, pending, file, .. } = &self.legs[leg];
         backend.breaker().remove(pending);
         if let Some(file) = file {
@@ -261,7 +273,12 @@ impl Exchange {
     pub(super) fn act_on(self: &Arc<Self>, next: Next<Box<dyn ReplyTo>, Outcome>) {
         match next {
             Next::Running => {}
-            Next::StartDeferred(legs) => self.start(legs.into_iter()),
+            Next::StartDeferred(legs) => {
+                for leg in &legs {
+                    self.legs[*leg].is_failover.store(true, Ordering::Relaxed);
+                }
+                self.start(legs.into_iter());
+            }
             Next::Choose(legs) => self.choose(&legs),
             Next::Over(verdict, results) => self.finish(verdict, &results),
             Next::LastLost(reply_to, results) => {
@@ -272,58 +289,13 @@ impl Exchange {
         }
     }
 
-    /// Writes the entry of the log: every leg has ended.
-    pub(super) fn finish(&self, verdict: Verdict, results: &[LegResult<Outcome>]) {
-        let winner = if let Verdict::Won(leg) = verdict { Some(leg) } else { None };
-        if verdict == Verdict::Abandoned {
-            // The last leg may end of itself between the client's leaving and its entry.
-            self.entry.abandoned(Instant::now());
-        }
-        let legs: Vec<_> = (results.iter().zip(&self.legs))
-            .map(|(result, leg)| LegEntry {
-                backend: leg.backend.address(),
-                outcome: &result.outcome,
-                after: result.after,
-            })
-            .collect();
-        self.context.counters.add(&legs);
-        self.count(verdict, winner, results);
-        self.entry.finish(winner, &legs);
-    }
-
-    /// Counts the race and its legs: every leg has ended.
-    fn count(&self, verdict: Verdict, winner: Option<usize>, results: &[LegResult<Outcome>]) {
-        let now = SystemTime::now();
-        let ends: Vec<LegEnd> = (results.iter().zip(&self.legs).enumerate())
-            .map(|(number, (result, leg))| LegEnd {
-                outcome: &result.outcome,
-                has_won: winner == Some(number),
-                is_success: self.wanted.is_success(&result.outcome, &self.context.rules),
-                started: leg.started.get().copied().unwrap_or_default(),
-                ended: result.after,
-            })
-            .collect();
-        for (leg, end) in self.legs.iter().zip(&ends) {
-            leg.backend.stats().count(end, now);
-        }
-        if let Some(winner) = winner {
-            self.legs[winner].backend.stats().count_gain(Gain::of(winner, &ends));
-        }
-        let end = match verdict {
-            Verdict::Won(_) => RaceEnd::Won,
-            Verdict::Lost => RaceEnd::Lost,
-            Verdict::Abandoned => RaceEnd::Abandoned,
-        };
-        self.context.stats.count(end, &ends);
-    }
-
     /// Ends the race without an answer: the client has left.
     fn abandon(self: &Arc<Self>) {
         let Abandoned { prize, deferred, candidates } = self.race.abandon();
         if prize.is_some() {
             self.entry.abandoned(Instant::now());
         }
-        // Not before: the last leg to end writes the entry.
+        // Not before: the last leg to end has the line written.
         self.race.hang_up_abandoned();
         self.skip(deferred);
         self.cancel_all(&candidates);

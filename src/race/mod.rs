@@ -173,6 +173,12 @@ impl<P, O: Clone> Race<P, O> {
         }
     }
 
+    /// The race as far as it has come: how it is decided, and the outcomes of the legs that have ended.
+    pub fn progress(&self) -> (Option<Verdict>, Vec<Option<LegResult<O>>>) {
+        let state = self.state.lock();
+        (state.verdict, state.results.clone())
+    }
+
     /// Abandons the race: no client is left to answer. Gives what is left; the legs that run are still to be hung up on.
     pub fn abandon(&self) -> Abandoned<P> {
         let mut state = self.state.lock();

@@ -41,9 +41,14 @@ impl Reaper {
         reaper
     }
 
+    /// The time for which losers may linger.
+    pub fn linger(&self) -> Linger {
+        self.linger
+    }
+
     /// Takes the losers of a decided race: they are hung up on at once or when their linger is over.
     pub fn take(&self, losers: &Arc<impl Losers + 'static>, winner: Option<usize>, is_safe: bool, now: Instant) {
-        let linger = if is_safe { self.linger.safe } else { self.linger.not_safe };
+        let linger = self.linger.after(is_safe);
         let mut queues = self.lingering.lock();
         if linger.is_zero() || queues.is_cut {
             drop(queues);
@@ -111,6 +116,11 @@ impl std::fmt::Debug for Reaper {
 impl Linger {
     /// No linger: losers are hung up on at once.
     pub const NONE: Linger = Linger { safe: Duration::ZERO, not_safe: Duration::ZERO };
+
+    /// The time after a method that is safe, or isn't.
+    pub fn after(self, is_safe: bool) -> Duration {
+        if is_safe { self.safe } else { self.not_safe }
+    }
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use crate::access_log::{self, Entry};
+use crate::access_log::{self, Entry, LateLines};
 use crate::admin::{Admin, FORM_BYTES_MAX, Guard};
 use crate::config::{AdminToken, Config};
 use crate::downstream::{BodyPolicy, Eviction, Limits, Timeouts};
@@ -128,7 +128,7 @@ pub(super) fn routes(
         trusted_proxies: Networks::new(&config.trusted_proxies),
         unanswered_max: config.max_unanswered.get(),
     };
-    let proxy = Proxy::new(rules, backends, disk, Reaper::new(linger, poller));
+    let proxy = Proxy::new(rules, backends, disk, Reaper::new(linger, poller), LateLines::new(poller));
     Ok(Routes { admin: Admin::new(guard, Box::new(replace)), proxy, admin_on_proxy_port: config.admin_on_proxy_port })
 }
 

@@ -127,3 +127,9 @@ impl PooledConnection {
         token.arm(self.connection.get().clone()).map_err(|_| Outcome::Cancelled)
     }
 }
+
+impl Drop for PooledConnection {
+    fn drop(&mut self) {
+        log::debug!("closes a connection to {}", self.peer);
+    }
+}

@@ -14,7 +14,7 @@ mod message;
 
 /// Nobody reads it.
 mod access_log {
-    pub fn refused(_: std::net::SocketAddr, _: &crate::message::Refusal) {}
+    pub fn refused(_: std::net::SocketAddr, _: &crate::message::Refusal, _: Option<(&str, &str)>) {}
 }
 
 /// Waiting, hanging up and locks: the doubles.
