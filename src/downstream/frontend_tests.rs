@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use crate::downstream::connection_table::{ConnectionTable, Evictable};
 use crate::downstream::eviction::Activity;
 use crate::downstream::frontend::Frontend;
-use crate::downstream::limits::Eviction;
+use crate::downstream::limits::{Eviction, Limits};
 use crate::downstream::listener::Listener;
 use crate::downstream::scenario::{Ending, GET, Scenario, wait_until};
 use crate::runtime::poller::Event;
@@ -47,10 +47,13 @@ struct FullTable {
     begin: Instant,
 }
 
+fn table(connections_max: usize, eviction: Eviction) -> ConnectionTable {
+    ConnectionTable::new(connections_max, &Limits { eviction, ..Limits::new(1024, 1024, &std::env::temp_dir()) })
+}
+
 impl FullTable {
     fn of(count: usize, eviction: Eviction) -> FullTable {
-        let (table, looks, begin) =
-            (Arc::new(ConnectionTable::new(count, eviction)), Arc::<AtomicUsize>::default(), Instant::now());
+        let (table, looks, begin) = (Arc::new(table(count, eviction)), Arc::<AtomicUsize>::default(), Instant::now());
         let member = |number| Member {
             number,
             table: table.clone(),
@@ -125,7 +128,7 @@ fn a_client_that_has_become_busy_since_the_scan_is_not_evicted() {
 #[test]
 fn a_sixteenth_of_the_clients_may_be_closing_without_a_place_and_eight_always() {
     for (connections_max, closing_max) in [(2, 8), (128, 8), (160, 10)] {
-        let table = ConnectionTable::new(connections_max, Eviction::Oldest);
+        let table = table(connections_max, Eviction::Oldest);
         let closing = (0..100).filter(|number| table.try_start_closing(*number)).count();
         assert_eq!(closing, closing_max, "of {connections_max}");
     }

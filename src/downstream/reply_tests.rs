@@ -214,7 +214,7 @@ fn an_evicted_reply_ends_with_a_reset() {
     let (mut scene, _body, deliveries) = Scenario::new().awaiting_source(Some(1));
     assert!(!scene.client().try_evict(&|_| false) && deliveries.is_empty(), "it is asked whether it may be");
     assert!(scene.client().try_evict(&|_| true));
-    assert!(matches!(deliveries.try_recv(), Ok(Delivery::GaveWay)));
+    assert!(matches!(deliveries.try_recv(), Ok(Delivery::Evicted)));
     assert_eq!(scene.read_to_end().1, Ending::Reset);
     assert_eq!(scene.frontend.connections(), 0);
 }

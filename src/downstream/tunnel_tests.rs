@@ -129,7 +129,7 @@ fn an_evicted_tunnel_ends_in_order() {
     let (mut scene, mut backend, deliveries) = Scenario::new().silent_tunnel();
     assert!(!scene.client().try_evict(&|_| false) && deliveries.is_empty(), "it is asked whether it may be");
     assert!(scene.client().try_evict(&|_| true));
-    assert!(matches!(deliveries.try_recv(), Ok(Delivery::GaveWay)));
+    assert!(matches!(deliveries.try_recv(), Ok(Delivery::Evicted)));
     assert_eq!(scene.read_to_end(), (String::new(), Ending::InOrder));
     assert!(backend.has_received_end());
 }

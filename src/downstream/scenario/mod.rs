@@ -81,7 +81,7 @@ impl Scenario {
 
     /// The deadline of a head has passed as soon as it is set.
     pub(crate) fn without_time_for_heads(mut self) -> Scenario {
-        self.limits.head_time = Duration::ZERO;
+        self.limits.timeouts.head = Duration::ZERO;
         self
     }
 
