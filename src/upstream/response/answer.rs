@@ -63,7 +63,7 @@ impl Answer {
             Some(complete) if is_out => {
                 pooled.connection().consume(complete.bytes);
                 token.disarm().map_err(|_| Outcome::Cancelled)?;
-                pool.put(pooled.freed(head.is_persistent), Instant::now());
+                pool.put(pooled.with_end(head.is_persistent), Instant::now());
                 Ok(Answer::complete(head, complete))
             }
             _ => Answer::streamed(pooled, pool, request, token, head),

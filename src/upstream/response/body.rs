@@ -137,8 +137,8 @@ impl Drop for StreamedBody {
         let is_free = self.has_ended && self.is_persistent && !is_hung_up;
         // What is still uploaded on it needs its events until that ends, too.
         let pooled = match &self.shared {
-            Some(shared) => shared.end_answer(pooled.freed(is_free)),
-            None => Some(pooled.freed(is_free)),
+            Some(shared) => shared.end_answer(pooled.with_end(is_free)),
+            None => Some(pooled.with_end(is_free)),
         };
         if let Some(pooled) = pooled.filter(|_| !is_hung_up) {
             self.pool.put(pooled, Instant::now());
