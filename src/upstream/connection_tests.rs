@@ -166,7 +166,7 @@ fn the_reader_is_told_of_every_event_until_it_is_taken_away() {
 }
 
 #[test]
-fn a_request_is_out_and_touched_as_soon_as_it_is_sent_and_neither_once_it_is_dropped() {
+fn a_request_counts_as_out_from_its_last_byte_until_it_is_dropped() {
     let (scenario, connection, mut backend) = still();
     let connection = connection.get();
     assert!(!connection.is_request_out() && connection.is_request_untouched());

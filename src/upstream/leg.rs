@@ -316,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn a_parked_leg_is_woken_by_its_answer_by_a_hang_up_and_by_its_deadline() {
+    fn a_parked_leg_is_woken_by_its_answer() {
         let scenario = Scenario::new();
         let (leg, mut backend) = scenario.leg(get());
         let answering = thread::spawn(move || {
@@ -326,12 +326,21 @@ mod tests {
         });
         assert!(leg.answer().is_ok());
         drop(answering.join());
+    }
+
+    #[test]
+    fn a_parked_leg_is_woken_by_a_hang_up() {
+        let scenario = Scenario::new();
         let (leg, mut backend) = scenario.leg(get());
         let token = leg.token.clone();
         let cancelling = thread::spawn(move || token.cancel());
         assert_eq!(leg.answer().err(), Some(Outcome::Cancelled));
         cancelling.join().expect("no panic");
         assert!(backend.receives_to_end().starts_with(b"GET"), "it is hung up on");
+    }
+
+    #[test]
+    fn a_parked_leg_is_woken_by_its_deadline() {
         let scenario = Scenario::with(|options| options.timeout = Duration::from_millis(10));
         let (leg, _backend) = scenario.leg(get());
         assert_eq!(leg.answer().err(), Some(Outcome::Timeout));
