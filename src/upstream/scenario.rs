@@ -14,9 +14,10 @@ use crate::message::{Address, Outcome, Spool, SpoolMemory, SpoolWriter, Target};
 use crate::runtime::cancel::CancelToken;
 use crate::runtime::poller::{EventLoop, Poller};
 use crate::upstream::conn::connection::Connection;
-use crate::upstream::conn::parking::wait_for;
+use crate::upstream::conn::parking::{Readiness, wait_for};
 use crate::upstream::connect::connecting::{Established, Reached};
 use crate::upstream::connect::lookup::SystemLookup;
+use crate::upstream::connect::timer::Timer;
 use crate::upstream::leg::{LegStep, PendingAnswer};
 use crate::upstream::pool::Pool;
 use crate::upstream::pooled::PooledConnection;
@@ -107,6 +108,17 @@ impl Scenario {
         match leg.answer().expect("a head").body {
             AnswerBody::Streamed(body) => (body, token, backend),
             AnswerBody::Whole(_) => panic!("the whole answer has been received"),
+        }
+    }
+
+    /// Waits until the poller has given the events of all that was sent before, and the legs have acted on them.
+    pub(crate) fn settle(&self) {
+        // The first may come in a round that had begun before; what was sent is seen in the next at the latest.
+        for _ in 0..2 {
+            let timer = Timer::new(&self.poller, Instant::now());
+            let readiness: Arc<dyn Readiness> = timer.clone();
+            wait_for(&readiness);
+            timer.end();
         }
     }
 
