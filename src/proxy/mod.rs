@@ -9,6 +9,8 @@ mod exchange;
 mod leg;
 mod lingering;
 mod outgoing;
+#[cfg(test)]
+mod scenario;
 
 use std::sync::Arc;
 use std::time::Instant;
