@@ -43,6 +43,23 @@ fn a_client_that_has_sent_nothing_in_its_time_is_closed_without_a_word() {
 }
 
 #[test]
+fn a_client_that_ends_within_its_request_is_closed_in_order() {
+    let mut scene = Scenario::new().half_a_head();
+    scene.half_close();
+    assert_eq!(scene.read_to_end(), (String::new(), Ending::InOrder));
+    assert_eq!(scene.frontend.connections(), 0);
+}
+
+#[test]
+fn a_panic_in_an_event_ends_its_client_with_a_reset() {
+    let mut scene = Scenario::new().panicking_at_bodies().connected();
+    scene.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\n");
+    scene.ready();
+    assert_eq!(scene.read_to_end(), (String::new(), Ending::Reset));
+    assert_eq!(scene.frontend.connections(), 0);
+}
+
+#[test]
 fn a_client_that_waits_for_continue_gets_it() {
     let mut scene = Scenario::new().connected();
     scene.send("POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 1\r\n\r\n");

@@ -7,7 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use crate::downstream::connection_table::Evictable;
 use crate::downstream::scenario::{Body, Ending, GET, LONG_BODY_BYTES, SOON, Scenario, delivery, text};
 use crate::message::Delivery;
-use crate::runtime::poller::{Event, EventHandler};
+use crate::runtime::poller::Event;
 
 const READY: Event = Event::Ready { read_closed: false, dead: false };
 
@@ -83,6 +83,14 @@ fn a_body_is_dropped_before_its_delivery_is_told() {
     reply_to.send(body.reply(Some(1)), delivered);
     assert_eq!(told.try_recv(), Ok(true));
     assert!(scene.read_reply().ends_with('x'));
+
+    let (mut scene, reply_to) = Scenario::new().being_served();
+    let (body, (sender, told)) = (Body::default(), crossbeam_channel::unbounded());
+    let at_delivery = body.clone();
+    let delivered = Box::new(move |_| sender.send(at_delivery.is_dropped()).expect("the test has the other end"));
+    reply_to.send(body.reply(Some(1)), delivered);
+    scene.leave();
+    assert_eq!(told.try_recv(), Ok(true), "also if the client leaves");
 }
 
 #[test]
@@ -231,7 +239,7 @@ fn a_request_that_comes_at_the_very_end_of_a_reply_is_served() {
     body.end();
     body.tell();
     stream.on_event(READY);
-    scene.client().on_event(Event::Expired);
-    scene.request().send(text("second"), Box::new(drop));
+    scene.run_event_loop_without_edges();
+    scene.next_request().send(text("second"), Box::new(drop));
     assert!(scene.read_reply().ends_with('x') && scene.read_reply().ends_with("second\n"));
 }

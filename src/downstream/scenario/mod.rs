@@ -6,6 +6,7 @@ mod body;
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
+use std::panic::resume_unwind;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -26,6 +27,8 @@ pub(crate) use body::Body;
 
 /// Within this time everything happens that must, however busy the host is.
 pub(crate) const SOON: Duration = Duration::from_secs(10);
+/// No test waits for what comes after this.
+const LONG: Duration = Duration::from_secs(60);
 pub(crate) const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 /// More than the sockets of a client hold that takes nothing.
 pub(crate) const LONG_BODY_BYTES: usize = 4 << 20;
@@ -76,7 +79,7 @@ pub(crate) enum Ending {
 impl Scenario {
     pub(crate) fn new() -> Scenario {
         let limits = Limits::new(1024, 1 << 20, &std::env::temp_dir());
-        Scenario { limits, connections_max: 8, write_timeout: SOON, is_busy: false }
+        Scenario { limits, connections_max: 8, write_timeout: LONG, is_busy: false }
     }
 
     /// The deadline of a head has passed as soon as it is set.
@@ -88,6 +91,12 @@ impl Scenario {
     /// A wait for the client or for a body is over as soon as it begins.
     pub(crate) fn without_time_for_replies(mut self) -> Scenario {
         self.write_timeout = Duration::ZERO;
+        self
+    }
+
+    /// A panic in the middle of the event that brings the head of a request with a body.
+    pub(crate) fn panicking_at_bodies(mut self) -> Scenario {
+        self.limits.body_policy = Arc::new(|_| resume_unwind(Box::new("meant")));
         self
     }
 
@@ -202,6 +211,13 @@ impl Scene {
     pub(crate) fn run_event_loop(&mut self) {
         let event_loop = self.event_loop.take().expect("it isn't running");
         thread::spawn(move || event_loop.run());
+    }
+
+    /// Has the poller give the events of deadlines from now on, but not those of the client's socket.
+    pub(crate) fn run_event_loop_without_edges(&mut self) {
+        let client = self.client();
+        client.registration.unwatch(&client.socket);
+        self.run_event_loop();
     }
 
     pub(crate) fn client(&self) -> Arc<Client> {
