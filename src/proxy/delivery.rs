@@ -244,12 +244,12 @@ mod tests {
     fn a_client_that_can_not_be_sent_a_reply_keeps_no_leg_from_its_end() {
         struct Panics(crate::proxy::scenario::Route);
         impl ReplyTo for Panics {
-            fn send(self: Box<Self>, _: Reply, _: Delivered) {
+            fn send(self: Box<Self>, _: Reply, _: OnDelivered) {
                 std::panic::resume_unwind(Box::new("meant"));
             }
 
-            fn departure(&self) -> Arc<dyn crate::message::Departure> {
-                self.0.departure()
+            fn disconnect(&self) -> Arc<dyn crate::message::Disconnect> {
+                self.0.disconnect()
             }
         }
         let mut race = Scenario::of(2, Linger::NONE);

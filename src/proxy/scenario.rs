@@ -12,7 +12,7 @@ use super::Proxy;
 use super::classify::Rules;
 use super::context::Disk;
 use crate::message::{
-    Delivered, Delivery, Departure, FarSide, Reply, ReplyBody, ReplyTo, Request, Spool, Target, parse_addresses,
+    Delivery, Disconnect, OnDelivered, Reply, ReplyBody, ReplyTo, Request, Spool, Target, TunnelPeer, parse_addresses,
 };
 use crate::race::{Linger, Reaper};
 use crate::runtime::poller::Event;
@@ -132,8 +132,8 @@ pub(super) struct Client {
 pub(super) struct Sent {
     pub(super) reply: Reply,
     /// The backend's side, if the client is joined with it.
-    pub(super) tunnel: Option<Box<dyn FarSide>>,
-    pub(super) delivered: Delivered,
+    pub(super) tunnel: Option<Box<dyn TunnelPeer>>,
+    pub(super) delivered: OnDelivered,
 }
 
 /// The way back to a client.
@@ -185,7 +185,7 @@ impl Client {
 }
 
 impl Route {
-    fn put_through(self, reply: Reply, tunnel: Option<Box<dyn FarSide>>, delivered: Delivered) {
+    fn put_through(self, reply: Reply, tunnel: Option<Box<dyn TunnelPeer>>, delivered: OnDelivered) {
         let through = Through(self.presence);
         let delivered = Box::new(move |delivery| {
             delivered(delivery);
@@ -206,20 +206,20 @@ impl Drop for Through {
 }
 
 impl ReplyTo for Route {
-    fn send(self: Box<Self>, reply: Reply, delivered: Delivered) {
+    fn send(self: Box<Self>, reply: Reply, delivered: OnDelivered) {
         self.put_through(reply, None, delivered);
     }
 
-    fn join(self: Box<Self>, reply: Reply, far: Box<dyn FarSide>, delivered: Delivered) {
+    fn join(self: Box<Self>, reply: Reply, far: Box<dyn TunnelPeer>, delivered: OnDelivered) {
         self.put_through(reply, Some(far), delivered);
     }
 
-    fn departure(&self) -> Arc<dyn Departure> {
+    fn disconnect(&self) -> Arc<dyn Disconnect> {
         self.presence.clone()
     }
 }
 
-impl Departure for Presence {
+impl Disconnect for Presence {
     fn when_gone(&self, abandon: Box<dyn FnOnce() + Send>) {
         let mut presence = self.0.lock().expect("no panic");
         if presence.0 {

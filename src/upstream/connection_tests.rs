@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::message::Ready;
+use crate::message::OnReady;
 use crate::runtime::cancel::HangUp;
 use crate::runtime::poller::{Event, EventHandler};
 use crate::upstream::conn::connection::OwnedConnection;
@@ -152,7 +152,7 @@ fn an_end_is_seen_behind_bytes_that_are_unread() {
 fn the_reader_is_told_of_every_event_until_it_is_taken_away() {
     let (_scenario, connection, _backend) = still();
     let told = Arc::new(Count::default());
-    let reader: Ready = {
+    let reader: OnReady = {
         let told = told.clone();
         Arc::new(move || told.clone().wake(0))
     };
