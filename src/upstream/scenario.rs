@@ -183,8 +183,10 @@ impl TestLeg {
     }
 
     fn answer_as(self, has_lost: bool) -> Result<Answer, Outcome> {
+        let until = Instant::now() + SOON;
         let mut step = self.pending.step(&self.request, &self.token, has_lost);
         loop {
+            assert!(Instant::now() < until, "the leg takes steps without end");
             step = match step? {
                 LegStep::Answered(answer) => return Ok(answer),
                 LegStep::Yield(pending) => pending.step(&self.request, &self.token, has_lost),
