@@ -23,6 +23,8 @@ const WRITER: &str = "log";
 const CAPPED: [&str; 3] = ["ureq", "ureq_proto", "rustls"];
 
 static LOGGER: OnceLock<Guarded> = OnceLock::new();
+/// Lines that were lost since the start.
+static DROPPED: AtomicU64 = AtomicU64::new(0);
 
 struct Guarded {
     level: LevelFilter,
@@ -61,6 +63,11 @@ pub fn start(level: LevelFilter) -> std::io::Result<()> {
     Ok(())
 }
 
+/// The count of lines that were lost, since standard error was too slow.
+pub fn dropped() -> u64 {
+    DROPPED.load(Ordering::Relaxed)
+}
+
 /// Blocks until what was logged before is written, but for two seconds at most.
 pub fn flush() {
     log::logger().flush();
@@ -80,6 +87,7 @@ impl Log for Guarded {
         let line = Line { level: record.level(), target: record.target().to_owned(), text: record.args().to_string() };
         if self.queue.try_send(Message::Line(line)).is_err() {
             self.lost.fetch_add(1, Ordering::Relaxed);
+            DROPPED.fetch_add(1, Ordering::Relaxed);
         }
     }
 

@@ -12,7 +12,7 @@ use crate::message::Refusal;
 
 pub use counters::{Counters, Totals};
 pub use entry::{Entry, LegEntry};
-pub use logger::{flush, start};
+pub use logger::{dropped, flush, start};
 
 /// Logs a request that never became an exchange: it couldn't be read, or nothing had room for it.
 pub fn refused(peer: SocketAddr, refusal: &Refusal) {

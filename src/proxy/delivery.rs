@@ -27,6 +27,7 @@ impl Exchange {
         let (exchange, status) = (self.clone(), answer.status);
         let ended = told_once(move |delivery| exchange.delivered(leg, status, &delivery, after));
         let head = Reply { status, headers, body: ReplyBody::Withheld { length: None } };
+        self.context.replies.count_answer(status);
         reply_to.join(head, Box::new(upgraded), ended);
     }
 
@@ -53,6 +54,7 @@ impl Exchange {
             }
             exchange.delivered(leg, status, &delivery, after);
         };
+        self.context.replies.count_answer(status);
         send(reply_to, self.reply_of(answer), delivered);
     }
 
@@ -73,6 +75,7 @@ impl Exchange {
         let refusal = Refusal::AllFailed(failed.collect());
         let (exchange, mut reply) = (self.clone(), refusal.reply());
         reply.headers.insert(RequestId::FIELD, self.entry.id().value().clone());
+        self.context.replies.count_refusal(reply.status);
         let delivered = move |_| {
             exchange.entry.refused(&refusal, Instant::now());
             exchange.finish(Verdict::Lost, &results);

@@ -155,7 +155,7 @@ impl Client {
 
     fn refuse(&self, http1: &mut Http1, refusal: &Refusal) {
         access_log::refused(self.peer, refusal);
-        let reply = refusal.reply();
+        let reply = self.frontend().limits.refused(refusal);
         let framing = Framing::of(RequestSummary::UNREADABLE, reply.status, &reply.body);
         let mut bytes = Vec::with_capacity(512);
         write_head(&mut bytes, RequestSummary::UNREADABLE, reply.status, &reply.headers, framing, SystemTime::now());
