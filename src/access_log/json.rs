@@ -1,114 +1,110 @@
 //! Lines as JSON, an object each. Whatever clients and backends have sent, it is one line of at most 8 KiB.
 
-use std::fmt::{Display, Write};
 use std::time::{Duration, SystemTime};
 
 use log::Level;
 
 use super::entry::{Entry, LegEntry, RaceEntry};
-use crate::message::json::JsonObject;
-use crate::message::{Outcome, Timestamp};
+use crate::message::{Json, Outcome, Timestamp};
 use crate::metrics::RaceEnd;
 
 /// The longest line, in bytes: what readers of logs take whole, half of what Docker does.
 const LINE_BYTES_MAX: usize = 8 * 1024;
-/// The most bytes of a target, escaped. 64 legs of 70 bytes each and all the rest fit beside it.
+/// The most bytes of texts from outside, escaped. 64 legs and all the rest fit beside them.
 const TARGET_BYTES_MAX: usize = 1024;
 const METHOD_BYTES_MAX: usize = 100;
-const PEER_BYTES_MAX: usize = 200;
 const NOTE_BYTES_MAX: usize = 512;
+const MESSAGE_BYTES_MAX: usize = LINE_BYTES_MAX - 512;
 /// The most bytes of a reason that an outcome's word can't hold.
 const REASON_BYTES_MAX: usize = 400;
+/// The most bytes of a line without its legs: the texts from outside, an id of 128, a trace of 32, two addresses, names.
+const FRAME_BYTES_MAX: usize = TARGET_BYTES_MAX + METHOD_BYTES_MAX + NOTE_BYTES_MAX + 600;
 /// The most bytes of one leg without its reason, of which a word has 15 and a time 12.
 const LEG_BYTES_MAX: usize = 84;
-/// The bytes around a reason.
-const REASON_FRAME_BYTES: usize = 20;
+/// The bytes around a reason, and of the mark that it is cut.
+const REASON_FRAME_BYTES: usize = 12;
 
 /// The object of an exchange that arrived at that time.
 pub(super) fn exchange(entry: &Entry, race: Option<&RaceEntry>, at: SystemTime) -> String {
-    let mut line = String::with_capacity(512);
-    let mut object = JsonObject::begin(&mut line);
-    object.text("ts", &Timestamp(at).to_string(), 30);
-    object.text("id", entry.id.as_str(), 128);
-    put_or_null(&mut object, "trace", entry.trace.as_deref(), 32);
-    object.text("method", entry.method.as_str(), METHOD_BYTES_MAX);
-    object.text("target", entry.target.as_str(), TARGET_BYTES_MAX);
     let reply = entry.reply.get();
-    put_number(&mut object, "status", reply.map(|reply| reply.status));
-    put_number(&mut object, "ms", reply.map(|reply| Millis(reply.after)));
     let verdict = race.map(|race| match race.end {
         RaceEnd::Won => "won",
         RaceEnd::Lost => "lost",
         RaceEnd::Abandoned => "abandoned",
     });
-    put_or_null(&mut object, "verdict", verdict, 9);
     let winner = race.and_then(|race| Some((race.winner?, race.is_failover)));
-    put_or_null(&mut object, "by", winner.map(|(leg, _)| format!("b{}", leg + 1)).as_deref(), 10);
-    put_or_null(&mut object, "how", winner.map(|(_, late)| if late { "failover" } else { "won" }), 10);
-    object.text("peer", &entry.forwarded.to_string(), PEER_BYTES_MAX);
+    let mut fields: Vec<(&'static str, Json)> = vec![
+        ("ts", Timestamp(at).to_string().into()),
+        ("id", entry.id.as_str().into()),
+        ("trace", entry.trace.clone().into()),
+        ("method", cut(entry.method.as_str(), METHOD_BYTES_MAX).into()),
+        ("target", cut(entry.target.as_str(), TARGET_BYTES_MAX).into()),
+        ("status", reply.map(|reply| u64::from(reply.status)).into()),
+        ("ms", reply.map(|reply| millis(reply.after)).into()),
+        ("verdict", verdict.into()),
+        ("by", winner.map(|(leg, _)| format!("b{}", leg + 1)).into()),
+        ("how", winner.map(|(_, is_failover)| if is_failover { "failover" } else { "won" }).into()),
+        ("peer", entry.forwarded.to_string().into()),
+    ];
     if let Some(note) = reply.and_then(|reply| reply.note.as_ref()) {
-        object.text("note", note, NOTE_BYTES_MAX);
+        fields.push(("note", cut(note, NOTE_BYTES_MAX).into()));
     }
-    put_legs(object.member("legs"), race.map(|race| race.legs).unwrap_or_default());
-    object.end();
-    debug_assert!(line.len() <= LINE_BYTES_MAX, "{} bytes", line.len());
-    line
+    fields.push(("legs", legs_of(race.map(|race| race.legs).unwrap_or_default())));
+    Json::Object(fields).to_string()
 }
 
-fn put_legs(line: &mut String, legs: &[LegEntry]) {
-    line.push('[');
-    for (index, leg) in legs.iter().enumerate() {
-        if index > 0 {
-            line.push(',');
+/// The legs. Reasons have the room that is left of the line, the first legs' first.
+fn legs_of(legs: &[LegEntry]) -> Json {
+    let mut room = LINE_BYTES_MAX.saturating_sub(FRAME_BYTES_MAX + legs.len() * LEG_BYTES_MAX);
+    let one = |(index, leg): (usize, &LegEntry)| {
+        let mut fields: Vec<(&'static str, Json)> = vec![
+            ("b", format!("b{}", index + 1).into()),
+            ("outcome", leg.outcome.map(Outcome::word).into()),
+            ("start_ms", leg.started.map(millis).into()),
+            ("ms", leg.outcome.map(|_| millis(leg.after)).into()),
+        ];
+        if let Some(reason) = leg.outcome.and_then(Outcome::reason).filter(|_| room > REASON_FRAME_BYTES) {
+            let reason = cut(&reason.to_string(), REASON_BYTES_MAX.min(room - REASON_FRAME_BYTES));
+            room -= reason.chars().map(bytes_of).sum::<usize>().min(room - REASON_FRAME_BYTES) + REASON_FRAME_BYTES;
+            fields.push(("why", reason.into()));
         }
-        let taken = line.len() + (legs.len() - index) * LEG_BYTES_MAX + REASON_FRAME_BYTES;
-        let mut object = JsonObject::begin(line);
-        let _ = write!(object.member("b"), "\"b{}\"", index + 1);
-        put_or_null(&mut object, "outcome", leg.outcome.map(Outcome::word), 15);
-        put_number(&mut object, "start_ms", leg.started.map(Millis));
-        put_number(&mut object, "ms", leg.outcome.map(|_| Millis(leg.after)));
-        let room = LINE_BYTES_MAX.saturating_sub(taken).min(REASON_BYTES_MAX);
-        if let Some(reason) = leg.outcome.and_then(Outcome::reason).filter(|_| room > 0) {
-            object.text("why", &reason.to_string(), room);
-        }
-        object.end();
-    }
-    line.push(']');
+        Json::Object(fields)
+    };
+    legs.iter().enumerate().map(one).collect()
 }
 
 /// The object of any other line.
 pub(super) fn other(level: Level, target: &str, text: &str, at: SystemTime) -> String {
-    let mut line = String::with_capacity(text.len() + 128);
-    let mut object = JsonObject::begin(&mut line);
-    object.text("ts", &Timestamp(at).to_string(), 30);
-    object.text("level", level.as_str(), 5);
-    object.text("target", target, 100);
-    object.text("msg", text, LINE_BYTES_MAX - 256);
-    object.end();
-    line
-}
-
-fn put_or_null(object: &mut JsonObject, name: &str, value: Option<&str>, bytes_max: usize) {
-    match value {
-        Some(value) => object.text(name, value, bytes_max),
-        None => object.bare(name, "null"),
-    }
-}
-
-fn put_number(object: &mut JsonObject, name: &str, value: Option<impl Display>) {
-    match value {
-        Some(value) => object.bare(name, value),
-        None => object.bare(name, "null"),
-    }
+    let fields = [
+        ("ts", Timestamp(at).to_string().into()),
+        ("level", level.as_str().into()),
+        ("target", cut(target, METHOD_BYTES_MAX).into()),
+        ("msg", cut(text, MESSAGE_BYTES_MAX).into()),
+    ];
+    Json::object(fields).to_string()
 }
 
 /// A time in milliseconds, to a microsecond.
-struct Millis(Duration);
+fn millis(time: Duration) -> f64 {
+    (time.as_secs_f64() * 1e6).round() / 1e3
+}
 
-impl Display for Millis {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let micros = self.0.as_micros();
-        write!(f, "{}.{:03}", micros / 1000, micros % 1000)
+/// At most that many bytes of a text, as it is escaped.
+fn cut(text: &str, bytes_max: usize) -> String {
+    let mut bytes = 0;
+    let whole = text.char_indices().find(|(_, c)| {
+        bytes += bytes_of(*c);
+        bytes > bytes_max
+    });
+    whole.map_or_else(|| text.to_owned(), |(end, _)| format!("{}…", &text[..end]))
+}
+
+/// The most bytes that a character may take in a string: of `\u001b`, six.
+fn bytes_of(c: char) -> usize {
+    match c {
+        '"' | '\\' => 2,
+        ' '..='~' => 1,
+        _ => 6,
     }
 }
 

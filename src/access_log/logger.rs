@@ -25,6 +25,8 @@ const WRITER: &str = "log";
 const CAPPED: [&str; 3] = ["ureq", "ureq_proto", "rustls"];
 
 static LOGGER: OnceLock<Guarded> = OnceLock::new();
+/// Lines that were lost since the start.
+static DROPPED: AtomicU64 = AtomicU64::new(0);
 
 struct Guarded {
     level: LevelFilter,
@@ -70,6 +72,11 @@ pub(super) fn put(line: Line) {
     }
 }
 
+/// The count of lines that were lost, since standard error was too slow.
+pub fn dropped() -> u64 {
+    DROPPED.load(Ordering::Relaxed)
+}
+
 /// Blocks until what was logged before is written, but for two seconds at most.
 pub fn flush() {
     log::logger().flush();
@@ -79,6 +86,7 @@ impl Guarded {
     fn put(&self, line: Line) {
         if self.queue.try_send(Message::Line(line)).is_err() {
             self.lost.fetch_add(1, Ordering::Relaxed);
+            DROPPED.fetch_add(1, Ordering::Relaxed);
         }
     }
 }

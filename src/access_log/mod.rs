@@ -20,7 +20,7 @@ use crate::message::{Excerpt, Refusal, ShownTarget};
 pub use counters::{Counters, Totals};
 pub use entry::{Entry, LegEntry, RaceEntry};
 pub use late::{LINE_WAIT, LateLines, Untold};
-pub use logger::{flush, start};
+pub use logger::{dropped, flush, start};
 
 /// Logs a request that never became an exchange: it couldn't be read, or nothing had room for it.
 /// `asked` has its method and its target, as far as they are known.

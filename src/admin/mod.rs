@@ -1,9 +1,10 @@
-//! The replies to requests about the proxy itself: probes, and updates that the guard admits. Knows nothing of the
+//! The replies to requests about the proxy itself: probes, and the updates and views that the guard admits. Knows nothing of the
 //! race, of sockets, or of where the list is kept.
 
 mod guard;
 mod health;
 mod update;
+mod views;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -11,6 +12,7 @@ use crate::message::{Address, Refusal, Reply, Request, Target};
 
 pub use guard::Guard;
 pub use update::FORM_BYTES_MAX;
+pub use views::Views;
 
 /// The paths of an update: the first is the admin port's own, the second is what a backend's path might look like. Both
 /// work on both ports.
@@ -23,13 +25,15 @@ type Replace = Box<dyn Fn(Vec<Address>) + Send + Sync>;
 pub struct Admin {
     guard: Guard,
     replace: Replace,
+    views: Views,
     stopping: AtomicBool,
 }
 
 impl Admin {
-    /// Admits the updates that `guard` admits; `replace` gets every good list, whole, and never an empty one.
-    pub fn new(guard: Guard, replace: Replace) -> Admin {
-        Admin { guard, replace, stopping: AtomicBool::new(false) }
+    /// Admits the updates that `guard` admits, and shows `views` to whom it admits; `replace` gets every good list, whole, and
+    /// never an empty one.
+    pub fn new(guard: Guard, replace: Replace, views: Views) -> Admin {
+        Admin { guard, replace, views, stopping: AtomicBool::new(false) }
     }
 
     /// Makes the proxy unready for the rest of its life: shutdown has begun, and no list is taken any more.
@@ -66,11 +70,23 @@ impl Admin {
     /// Blocks only on the disk, where a form's body was spooled.
     pub fn answer(&self, request: &Request) -> Result<Reply, Refusal> {
         self.check(request)?;
+        if Views::are_at(&request.target) {
+            return self.views.show(request);
+        }
         update::update(request, &self.replace)
     }
 
-    /// Checks an update by its head.
+    /// Whether a request asks only for what is shown: Prometheus does so every few seconds.
+    pub fn is_view(target: &Target) -> bool {
+        Views::are_at(target)
+    }
+
+    /// Checks an update or a view by its head.
     fn check(&self, request: &Request) -> Result<(), Refusal> {
+        if Views::are_at(&request.target) {
+            self.guard.check(request)?;
+            return views::check_method(request);
+        }
         if !Admin::is_update(&request.target) {
             return Err(Refusal::NotFound);
         }
@@ -118,7 +134,8 @@ mod tests {
         let replaced = Arc::new(Mutex::new(0));
         let counter = Arc::clone(&replaced);
         let replace = move |_| *counter.lock().expect("no panic") += 1;
-        (Admin::new(Guard::new(token, &[], &[]), Box::new(replace)), replaced)
+        let views = Views { metrics: Box::new(|| "figures".to_owned()) };
+        (Admin::new(Guard::new(token, &[], &[]), Box::new(replace), views), replaced)
     }
 
     #[test]
@@ -172,6 +189,33 @@ mod tests {
             };
             assert_eq!(status, expected, "{label}");
             assert_eq!(*replaced.lock().expect("no panic"), usize::from(expected == 200), "{label}");
+        }
+    }
+
+    #[test]
+    fn views_are_shown_to_those_who_may_update_also_while_it_stops() {
+        let host: &[_] = &[("host", "localhost")];
+        let via: &[_] = &[("host", "localhost"), ("via", "1.1 other")];
+        let rows = [
+            ("Prometheus", "GET", "/metrics", host, 200),
+            ("HEAD", "HEAD", "/metrics", host, 200),
+            ("with a query", "GET", "/metrics?x", host, 200),
+            ("POST", "POST", "/metrics", host, 405),
+            ("a stranger", "GET", "/metrics", via, 403),
+            ("a stranger's POST", "POST", "/metrics", via, 403),
+            ("a slash behind it", "GET", "/metrics/", host, 404),
+        ];
+        for (label, method, target, fields, expected) in rows {
+            let (admin, replaced) = admin(None);
+            for _ in 0..2 {
+                let status = match admin.answer(&request(method, target, fields, b"")) {
+                    Ok(reply) => reply.status,
+                    Err(refusal) => refusal.status(),
+                };
+                assert_eq!(status, expected, "{label}");
+                admin.stop();
+            }
+            assert_eq!(*replaced.lock().expect("no panic"), 0, "{label}");
         }
     }
 

@@ -42,6 +42,10 @@ pub struct Frontend {
     pub(crate) disk: Arc<DiskThread>,
     /// The number of responders.
     pub(crate) exchanges: AtomicUsize,
+    /// Shared by every relay.
+    pub(crate) relays: Arc<()>,
+    /// Shared by every tunnel.
+    pub(crate) tunnels: Arc<()>,
     draining: AtomicBool,
 }
 
@@ -60,6 +64,8 @@ impl Frontend {
             table,
             disk,
             exchanges: AtomicUsize::new(0),
+            relays: Arc::default(),
+            tunnels: Arc::default(),
             draining: AtomicBool::new(false),
         })
     }
@@ -67,6 +73,16 @@ impl Frontend {
     /// The number of requests that are complete and whose reply isn't sent yet.
     pub fn exchanges(&self) -> usize {
         self.exchanges.load(Ordering::SeqCst)
+    }
+
+    /// The number of replies that couldn't be written at once, and are carried on.
+    pub fn relays(&self) -> usize {
+        Arc::strong_count(&self.relays) - 1
+    }
+
+    /// The number of clients that are joined with a backend.
+    pub fn tunnels(&self) -> usize {
+        Arc::strong_count(&self.tunnels) - 1
     }
 
     /// The number of open client connections.

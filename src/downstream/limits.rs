@@ -5,7 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::downstream::timeouts::Timeouts;
-use crate::message::{Refusal, Request, SpoolMemory};
+use crate::message::{Refusal, Reply, Request, SpoolMemory};
+use crate::metrics::ReplyStats;
 
 /// Request limits, and which client is evicted when the connection table is full.
 #[derive(Clone)]
@@ -25,6 +26,8 @@ pub struct Limits {
     pub body_policy: Arc<BodyPolicyOf>,
     /// Which client is evicted when the table is full.
     pub eviction: Eviction,
+    /// The counts of replies, where they are counted.
+    pub replies: Option<Arc<ReplyStats>>,
 }
 
 /// Gives the policy for the body of a request.
@@ -67,7 +70,16 @@ impl Limits {
             timeouts: Timeouts::DEFAULT,
             body_policy: Arc::new(|_| BodyPolicy::Default),
             eviction: Eviction::Slowest,
+            replies: None,
         }
+    }
+
+    /// Makes the reply of a refusal, which counts from now on.
+    pub(crate) fn refused(&self, refusal: &Refusal) -> Reply {
+        if let Some(replies) = &self.replies {
+            replies.count_refusal(refusal.status());
+        }
+        refusal.reply()
     }
 }
 

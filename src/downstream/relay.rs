@@ -19,6 +19,7 @@ use crate::runtime::sync::Arc;
 pub(crate) struct Relay {
     client: Arc<Client>,
     reply: Parking<PendingReply>,
+    _counted: Arc<()>,
 }
 
 /// A reply that isn't written whole, with its responder, and the callback for its end. If it is dropped before that, by a panic or
@@ -61,7 +62,8 @@ impl PendingReply {
 
 impl Relay {
     fn open(client: Arc<Client>, mut reply: Box<PendingReply>) {
-        let relay = Arc::new(Relay { client, reply: Parking::new() });
+        let counted = client.frontend().relays.clone();
+        let relay = Arc::new(Relay { client, reply: Parking::new(), _counted: counted });
         let weak = Arc::downgrade(&relay);
         reply.writer.when_ready(Arc::new(move || {
             if let Some(relay) = weak.upgrade() {

@@ -77,7 +77,7 @@ impl Drop for Responder {
                 self.client.abort();
             } else {
                 self.http1 = Some(http1);
-                let reply = Refusal::Internal.reply();
+                let reply = self.client.frontend().limits.refused(&Refusal::Internal);
                 let (mut bytes, framing) = self.begin(&reply);
                 if let ReplyBody::Whole(body) = reply.body {
                     bytes.extend_from_slice(&body);

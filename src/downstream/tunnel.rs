@@ -20,6 +20,7 @@ use crate::runtime::sync::Arc;
 pub(crate) struct Tunnel {
     client: Arc<Client>,
     ends: Parking<TunnelEnds>,
+    _counted: Arc<()>,
 }
 
 /// The ends in the hands of one thread, or on their way to it. If they are dropped there (by a panic, or by a shutdown), they end
@@ -106,7 +107,8 @@ impl Drop for HeldEnds {
 impl Tunnel {
     /// Joins the two; `unread` is what the client has sent already.
     pub(crate) fn open(client: Arc<Client>, unread: Vec<u8>, mut backend: Box<dyn TunnelPeer>, ended: OnDelivered) {
-        let tunnel = Arc::new(Tunnel { client, ends: Parking::new() });
+        let counted = client.frontend().tunnels.clone();
+        let tunnel = Arc::new(Tunnel { client, ends: Parking::new(), _counted: counted });
         let is_cut = {
             let mut state = tunnel.client.state();
             state.stream = Some(tunnel.clone());

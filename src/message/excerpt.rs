@@ -55,11 +55,6 @@ impl fmt::Display for Reason<'_> {
     }
 }
 
-/// Whether a character shows as itself, and nothing more: it moves no cursor, ends no line and turns no text round.
-pub(super) fn is_printable(c: char) -> bool {
-    matches!(c, '"' | '\'' | '\\') || c.escape_debug().len() == 1
-}
-
 /// Shows at most N characters of a text.
 fn cut(
     text: &str,

@@ -60,6 +60,10 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    /// Every status that a refusal may have.
+    pub const STATUSES: [u16; 17] =
+        [400, 403, 404, 405, 408, 409, 413, 414, 417, 431, 500, 501, 502, 503, 505, 507, 508];
+
     /// The status of this refusal and its sentence.
     fn row(&self) -> (u16, &'static str) {
         match self {

@@ -3,8 +3,16 @@
 
 mod backend;
 mod histogram;
+mod process;
 mod races;
+mod replies;
+mod sample;
+mod text;
 
 pub use backend::{BackendStats, ENDS, Gain, LegEnd, PANIC};
 pub use histogram::{Histogram, Snapshot};
+pub use process::ProcessSample;
 pub use races::{RaceEnd, RaceStats};
+pub use replies::ReplyStats;
+pub use sample::{BackendSample, BackendState, ClientsSample, Sample};
+pub use text::{CONTENT_TYPE, text};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::classify::Rules;
 use crate::access_log::{Counters, LateLines};
 use crate::message::headers::ViaId;
-use crate::metrics::RaceStats;
+use crate::metrics::{RaceStats, ReplyStats};
 use crate::race::Reaper;
 use crate::upstream::Backends;
 
@@ -22,7 +22,8 @@ pub(super) struct Context {
     /// This process in `Via` and `CDN-Loop`.
     pub(super) via: ViaId,
     pub(super) counters: Counters,
-    pub(super) stats: RaceStats,
+    pub(super) stats: Arc<RaceStats>,
+    pub(super) replies: Arc<ReplyStats>,
     /// Shared by every race that isn't over.
     pub(super) alive: Arc<()>,
 }

@@ -9,6 +9,8 @@ mod exchange;
 mod leg;
 mod lingering;
 mod outgoing;
+#[cfg(test)]
+mod scenario;
 mod telling;
 
 use std::sync::Arc;
@@ -18,7 +20,7 @@ use crate::access_log::{Counters, Entry, LateLines, Totals};
 use crate::message::forwarded::{self, Forwarded};
 use crate::message::headers::ViaId;
 use crate::message::{Refusal, Reply, ReplyTo, Request, RequestId, max_forwards};
-use crate::metrics::RaceStats;
+use crate::metrics::{RaceStats, ReplyStats};
 use crate::race::Reaper;
 use crate::upstream::Backends;
 pub use classify::Rules;
@@ -50,7 +52,8 @@ impl Proxy {
             late_lines,
             via,
             counters,
-            stats: RaceStats::default(),
+            stats: Arc::default(),
+            replies: Arc::default(),
             alive: Arc::default(),
         })))
     }
@@ -63,9 +66,11 @@ impl Proxy {
             reply.headers.insert(RequestId::FIELD, entry.id().value().clone());
             // By it the leg that brought the request back knows whose loop it is.
             self.0.via.append_to(&mut reply.headers, request.version);
+            self.0.replies.count_refusal(reply.status);
             return answer_alone(reply_to, entry, reply, Some(refusal));
         }
         if let Some(reply) = max_forwards::last_reply(&request) {
+            self.0.replies.count_own(reply.status);
             return answer_alone(reply_to, entry, reply, None);
         }
         Exchange::begin(&self.0, request, reply_to, entry);
@@ -96,8 +101,18 @@ impl Proxy {
     }
 
     /// The counts of all races that are over.
-    pub fn stats(&self) -> &RaceStats {
+    pub fn stats(&self) -> &Arc<RaceStats> {
         &self.0.stats
+    }
+
+    /// The counts of all replies to clients.
+    pub fn replies(&self) -> &Arc<ReplyStats> {
+        &self.0.replies
+    }
+
+    /// The most losers that may wait at one backend for an answer before legs to it are deferred.
+    pub fn unanswered_max(&self) -> usize {
+        self.0.rules.unanswered_max
     }
 
     /// The list of backends.

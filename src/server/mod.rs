@@ -1,6 +1,7 @@
 //! The wiring: makes the poller, the workers, the legs and the frontends, has each exchange served, and ends it all in
 //! order. Knows nothing of the bytes of HTTP.
 
+mod figures;
 mod routes;
 
 use std::fmt;
@@ -147,6 +148,7 @@ impl Server {
             (limits(&config, &host, &routes, timeouts), admin_limits(&config, &routes, timeouts));
         let (frontend, admin_frontend) =
             (frontend(limits, connection_limits.clients), frontend(admin_limits, ADMIN_CONNECTIONS_MAX));
+        routes.figures.count_clients_of(&frontend);
         let addresses = open(&frontend, sockets, Event::Drain, &workers, Arc::new(ProxyPort(routes.clone())))?;
         // A probe that asks for readiness must hear that the proxy isn't ready any more, to its very end.
         let admin_port = Arc::new(AdminPort(routes.clone()));

@@ -3,12 +3,14 @@
 
 use std::sync::Arc;
 
+use super::figures::Figures;
 use crate::access_log::{self, Entry, LateLines};
-use crate::admin::{Admin, FORM_BYTES_MAX, Guard};
+use crate::admin::{Admin, FORM_BYTES_MAX, Guard, Views};
 use crate::config::{AdminToken, Config};
 use crate::downstream::{BodyPolicy, Eviction, Limits, Timeouts};
 use crate::host::{ConnectionLimits, Host};
 use crate::message::{Networks, Refusal, ReplyTo, Request, SpoolMemory};
+use crate::metrics::{self, ReplyStats};
 use crate::proxy::{Disk, Proxy, Rules, answer_alone};
 use crate::race::{Linger, Reaper};
 use crate::runtime::poller::Poller;
@@ -25,6 +27,7 @@ const ADMIN_HEAD_BYTES: usize = 32 * 1024;
 pub(super) struct Routes {
     pub(super) admin: Admin,
     pub(super) proxy: Arc<Proxy>,
+    pub(super) figures: Arc<Figures>,
     admin_on_proxy_port: bool,
 }
 
@@ -45,7 +48,7 @@ pub(super) struct AdminPort(pub(super) Arc<Routes>);
 impl Service for ProxyPort {
     fn serve(&self, request: Request, reply_to: Box<dyn ReplyTo>) {
         if self.0.is_update(&request) {
-            return self.0.answer(&request, reply_to);
+            return self.0.answer(&request, reply_to, Some(self.0.proxy.replies()));
         }
         self.0.proxy.serve(request, reply_to);
     }
@@ -60,7 +63,7 @@ impl Service for AdminPort {
         match self.0.admin.probed(&request) {
             // Not logged: a probe comes every few seconds, for ever, and its line is never read.
             Some(probed) => reply_to.send(probed.unwrap_or_else(|refusal| refusal.reply()), Box::new(drop)),
-            None => self.0.answer(&request, reply_to),
+            None => self.0.answer(&request, reply_to, None),
         }
     }
 
@@ -82,13 +85,20 @@ impl Routes {
         BodyPolicy::Limited { bytes_max: FORM_BYTES_MAX, too_long: Refusal::FormTooLong }
     }
 
-    /// Answers a request about the proxy itself.
-    fn answer(&self, request: &Request, reply_to: Box<dyn ReplyTo>) {
+    /// Answers a request about the proxy itself; on the clients' port the reply counts.
+    fn answer(&self, request: &Request, reply_to: Box<dyn ReplyTo>, counts: Option<&ReplyStats>) {
         let entry = Entry::new(request, self.proxy.forwarded_of(request));
         let (reply, refusal) = match self.admin.answer(request) {
+            // Not logged, like a probe: Prometheus asks every few seconds.
+            Ok(reply) if Admin::is_view(&request.target) => return reply_to.send(reply, Box::new(drop)),
             Ok(reply) => (reply, None),
             Err(refusal) => (refusal.reply(), Some(refusal)),
         };
+        match (counts, &refusal) {
+            (Some(counts), Some(refusal)) => counts.count_refusal(refusal.status()),
+            (Some(counts), None) => counts.count_own(reply.status),
+            (None, _) => {}
+        }
         answer_alone(reply_to, entry, reply, refusal);
     }
 }
@@ -129,12 +139,16 @@ pub(super) fn routes(
         unanswered_max: config.max_unanswered.get(),
     };
     let proxy = Proxy::new(rules, backends, disk, Reaper::new(linger, poller), LateLines::new(poller));
-    Ok(Routes { admin: Admin::new(guard, Box::new(replace)), proxy, admin_on_proxy_port: config.admin_on_proxy_port })
+    let figures = Arc::new(Figures::of(proxy.clone()));
+    let shown = figures.clone();
+    let views = Views { metrics: Box::new(move || metrics::text(shown.sample())) };
+    let admin = Admin::new(guard, Box::new(replace), views);
+    Ok(Routes { admin, proxy, figures, admin_on_proxy_port: config.admin_on_proxy_port })
 }
 
 /// Request limits for clients.
 pub(super) fn limits(config: &Config, host: &Host, routes: &Arc<Routes>, timeouts: Timeouts) -> Limits {
-    let routes = routes.clone();
+    let (routes, replies) = (routes.clone(), Some(routes.proxy.replies().clone()));
     let body_policy = move |request: &Request| {
         if routes.is_update(request) { routes.body_policy(request) } else { BodyPolicy::Default }
     };
@@ -142,6 +156,7 @@ pub(super) fn limits(config: &Config, host: &Host, routes: &Arc<Routes>, timeout
     Limits {
         spool_memory,
         timeouts,
+        replies,
         body_policy: Arc::new(body_policy),
         ..Limits::new(config.max_head, config.max_body, &config.spool_dir)
     }

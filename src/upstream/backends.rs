@@ -1,7 +1,7 @@
 //! The list of backends, replaceable at any time. A race takes a snapshot and keeps to it. Knows nothing of what asks for it or
 //! replaces it.
 
-use crate::runtime::sync::{Arc, RwLock};
+use crate::runtime::sync::{Arc, Mutex, RwLock};
 use std::fmt;
 
 use std::time::SystemTime;
@@ -17,7 +17,7 @@ use crate::upstream::shared::Upstream;
 pub struct Backend {
     pool: Arc<Pool>,
     breaker: Breaker,
-    stats: BackendStats,
+    stats: Arc<BackendStats>,
 }
 
 impl Backend {
@@ -37,7 +37,7 @@ impl Backend {
     }
 
     /// The counts of what its legs have done.
-    pub fn stats(&self) -> &BackendStats {
+    pub fn stats(&self) -> &Arc<BackendStats> {
         &self.stats
     }
 }
@@ -46,12 +46,13 @@ impl Backend {
 pub struct Backends {
     upstream: Arc<Upstream>,
     list: RwLock<Vec<Arc<Backend>>>,
+    changed: Mutex<SystemTime>,
 }
 
 impl Backends {
     /// Makes the first list. The addresses are distinct, which parsing them has ensured.
     pub fn new(addresses: Vec<Address>, upstream: Arc<Upstream>) -> Backends {
-        let backends = Backends { upstream, list: RwLock::default() };
+        let backends = Backends { upstream, list: RwLock::default(), changed: Mutex::new(SystemTime::UNIX_EPOCH) };
         backends.replace(addresses);
         backends
     }
@@ -59,6 +60,11 @@ impl Backends {
     /// The list as it is now.
     pub fn snapshot(&self) -> Vec<Arc<Backend>> {
         self.list.read().clone()
+    }
+
+    /// When the list was last replaced.
+    pub fn changed(&self) -> SystemTime {
+        *self.changed.lock()
     }
 
     /// The count of backends now.
@@ -74,7 +80,7 @@ impl Backends {
 
     /// Replaces the whole list at once. A backend whose address stays keeps its connections.
     pub fn replace(&self, addresses: Vec<Address>) {
-        let old = self.snapshot();
+        let (old, now) = (self.snapshot(), SystemTime::now());
         let list = addresses
             .into_iter()
             .map(|address| match old.iter().find(|backend| *backend.address() == address) {
@@ -82,11 +88,12 @@ impl Backends {
                 None => Arc::new(Backend {
                     pool: Pool::new(address, self.upstream.clone()),
                     breaker: Breaker::default(),
-                    stats: BackendStats::new(SystemTime::now()),
+                    stats: Arc::new(BackendStats::new(now)),
                 }),
             })
             .collect();
         *self.list.write() = list;
+        *self.changed.lock() = now;
     }
 }
 

@@ -88,7 +88,7 @@ impl Breaker {
     /// doesn't answer, but for what is under way, and those that it has answered before have places of their own. Takes the
     /// place or the probe.
     pub fn try_admit(&self, max: usize, path: PathKey, now: Instant) -> bool {
-        if self.unanswered.load(Ordering::Relaxed) < max && self.count() < max.saturating_mul(PENDING_FACTOR) {
+        if !self.is_full(max) {
             return true;
         }
         let mut state = self.state.lock();
@@ -106,6 +106,11 @@ impl Breaker {
             state.probed = Some(now);
         }
         is_due
+    }
+
+    /// Whether legs may be deferred now: as many losers wait there as may.
+    pub fn is_full(&self, max: usize) -> bool {
+        self.unanswered.load(Ordering::Relaxed) >= max || self.count() >= max.saturating_mul(PENDING_FACTOR)
     }
 
     /// Whether `max` requests have been left unanswered, so that only probes and a few paths get through, and that is news: it is

@@ -45,6 +45,9 @@ mod ill;
 /// Backends that misbehave in every way, but one.
 mod chaos;
 
+/// What `/metrics` counts, against what clients and backends count.
+mod metrics;
+
 /// The list replaced: who may, on which port, and what clients notice.
 mod updates;
 

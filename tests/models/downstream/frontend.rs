@@ -38,6 +38,8 @@ pub struct Frontend {
     pub table: ConnectionTable,
     pub disk: NoDisk,
     pub exchanges: AtomicUsize,
+    pub relays: Arc<()>,
+    pub tunnels: Arc<()>,
     pub draining: AtomicBool,
 }
 
@@ -71,6 +73,8 @@ impl Frontend {
             pipes: Pipes::default(),
             disk: NoDisk,
             exchanges: AtomicUsize::new(0),
+            relays: Arc::default(),
+            tunnels: Arc::default(),
             draining: AtomicBool::new(false),
         })
     }

@@ -1,0 +1,77 @@
+//! All figures of a running proxy at one moment. Knows nothing of where they come from, nor of how they are written.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use super::backend::BackendStats;
+use super::process::ProcessSample;
+use super::races::RaceStats;
+use super::replies::ReplyStats;
+
+/// All figures of a running proxy at one moment.
+#[derive(Debug)]
+pub struct Sample {
+    /// The counts of races.
+    pub races: Arc<RaceStats>,
+    /// The counts of replies.
+    pub replies: Arc<ReplyStats>,
+    /// The backends of the list, in its order.
+    pub backends: Vec<BackendSample>,
+    /// When the list last changed.
+    pub list_changed: SystemTime,
+    /// The clients and what they wait for.
+    pub clients: ClientsSample,
+    /// Connections that have been opened to backends.
+    pub connections_opened: u64,
+    /// Uses of such a connection beyond its first.
+    pub connections_reused: u64,
+    /// Lines of the log that were dropped, since standard error was too slow.
+    pub log_lines_dropped: u64,
+    /// What the process uses.
+    pub process: ProcessSample,
+    /// When the proxy was started.
+    pub started: SystemTime,
+}
+
+/// One backend of the list.
+#[derive(Debug)]
+pub struct BackendSample {
+    /// The text by which its history is told from others': it stays where the list changes.
+    pub label: String,
+    /// What its legs have done.
+    pub stats: Arc<BackendStats>,
+    /// Whether it is asked.
+    pub state: BackendState,
+    /// Legs that have lost there and wait for their answer.
+    pub unanswered: usize,
+}
+
+/// Whether a backend is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BackendState {
+    /// By every request.
+    Racing,
+    /// Now and then: it leaves requests unanswered.
+    Held,
+    /// By none, as an operator has said.
+    Paused,
+}
+
+impl BackendState {
+    /// All states, with the words of metrics.
+    pub const WORDS: [(BackendState, &str); 3] =
+        [(BackendState::Racing, "racing"), (BackendState::Held, "held"), (BackendState::Paused, "paused")];
+}
+
+/// The clients' port, by number.
+#[derive(Debug, Default)]
+pub struct ClientsSample {
+    /// Open connections.
+    pub connections: usize,
+    /// Requests that are complete and whose reply isn't sent yet.
+    pub requests: usize,
+    /// Replies of which a part is sent.
+    pub relays: usize,
+    /// Connections that have switched protocols.
+    pub tunnels: usize,
+}

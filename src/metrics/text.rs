@@ -1,0 +1,340 @@
+//! A sample as Prometheus reads it: its text format, version 0.0.4. Names and labels are an interface: boards and alerts of others
+//! name them. No label holds a text that a client or an answer could choose.
+
+use std::fmt;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::prometheus_text::{self, encode};
+use prometheus_client::encoding::{
+    DescriptorEncoder, EncodeCounterValue, EncodeGaugeValue, EncodeLabelSet, MetricEncoder, NoLabelSet,
+};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::registry::Registry;
+
+use super::histogram::Histogram;
+use super::races::RaceEnd;
+use super::sample::{BackendSample, BackendState, Sample};
+
+/// The media type of the text.
+pub const CONTENT_TYPE: &str = prometheus_text::CONTENT_TYPE;
+
+/// The upper bounds of a histogram's buckets, in microseconds: from a backend on the same host to one at its timeout.
+const BOUNDS: [u32; 14] = [
+    500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 2_500_000, 5_000_000,
+    10_000_000,
+];
+
+/// Of a family that is one series.
+const NONE: [(&str, &str); 0] = [];
+
+/// Writes the sample.
+pub fn text(sample: Sample) -> String {
+    let mut registry = Registry::default();
+    registry.register_collector(Box::new(sample));
+    let mut text = String::new();
+    encode(&mut text, &registry).expect("a string takes all");
+    text
+}
+
+impl Collector for Sample {
+    fn encode(&self, mut encoder: DescriptorEncoder) -> fmt::Result {
+        let to = &mut encoder;
+        self.encode_races(to)?;
+        self.encode_replies(to)?;
+        self.encode_clients(to)?;
+        self.encode_legs(to)?;
+        self.encode_backends(to)?;
+        self.encode_program(to)?;
+        self.encode_process(to)
+    }
+}
+
+impl Sample {
+    fn encode_races(&self, to: &mut DescriptorEncoder) -> fmt::Result {
+        let ends = [("won", RaceEnd::Won), ("lost", RaceEnd::Lost), ("abandoned", RaceEnd::Abandoned)];
+        let rows = ends.map(|(verdict, end)| ([("verdict", verdict)], self.races.count_of(end)));
+        counters(
+            to,
+            "red_tentacle_races",
+            "Races that are over, the last of their legs included, by how they ended for their client.",
+            rows,
+        )?;
+        let help = "From the last byte of a request to the head of its reply, of races that were won or lost.";
+        let mut family =
+            to.encode_descriptor("red_tentacle_request_duration_seconds", help, None, MetricType::Histogram)?;
+        encode_histogram(&mut family, self.races.durations())
+    }
+
+    fn encode_replies(&self, to: &mut DescriptorEncoder) -> fmt::Result {
+        let rows = self.replies.classes().flat_map(|(class, theirs, own)| {
+            [([("by", "backend"), ("class", class)], theirs), ([("by", "proxy"), ("class", class)], own)]
+        });
+        counters(
+            to,
+            "red_tentacle_replies",
+            "Replies to clients, by whether a backend's answer was passed on or the proxy made its own.",
+            rows,
+        )?;
+        let rows = self.replies.refusals().map(|(status, count)| ([("code", status)], count));
+        counters(to, "red_tentacle_refusals", "Replies with which the proxy refused a request, by status.", rows)
+    }
+
+    fn encode_clients(&self, to: &mut DescriptorEncoder) -> fmt::Result {
+        let clients = &self.clients;
+        let help = "Requests that are complete and whose reply is not sent yet.";
+        gauges(to, "red_tentacle_requests_in_flight", help, [(NONE, clients.requests)])?;
+        let active = (clients.requests + clients.tunnels).min(clients.connections);
+        let rows = [([("state", "active")], active), ([("state", "idle")], clients.connections - active)];
+        let help = "Connections of clients: active ones have a complete request or a tunnel, idle ones wait for a request or send it.";
+        gauges(to, "red_tentacle_connections", help, rows)?;
+        let rows = [([("kind", "body")], clients.relays), ([("kind", "tunnel")], clients.tunnels)];
+        gauges(to, "red_tentacle_relays", "Bodies and tunnels that are under way to clients.", rows)
+    }
+
+    fn encode_legs(&self, to: &mut DescriptorEncoder) -> fmt::Result {
+        let rows = self.backends.iter().flat_map(|backend| {
+            let labels = |outcome| [("backend", backend.label.as_str()), ("outcome", outcome)];
+            backend.stats.ends().map(move |(outcome, count)| (labels(outcome), count))
+        });
+        let help = "Legs of races that are over, by how they ended: late is a success that came after the winner.";
+        counters(to, "red_tentacle_legs", help, rows)?;
+        let help = "From the start of a leg to the complete head of its answer, of answers that count as success.";
+        let mut family =
+            to.encode_descriptor("red_tentacle_leg_duration_seconds", help, None, MetricType::Histogram)?;
+        for backend in &self.backends {
+            encode_histogram(&mut family.encode_family(&backend.labels())?, backend.stats.answers())?;
+        }
+        let rows = self.backends.iter().map(|backend| (backend.labels(), backend.stats.saved().as_secs_f64()));
+        let help = "By how much a backend has beaten the next success, in all: what clients would have waited longer without it.";
+        counters(to, "red_tentacle_saved_seconds", help, rows)?;
+        let rows = self.backends.iter().map(|backend| (backend.labels(), backend.stats.rescues()));
+        counters(
+            to,
+            "red_tentacle_rescues",
+            "Races that only this backend could win, since all others had failed.",
+            rows,
+        )
+    }
+
+    fn encode_backends(&self, to: &mut DescriptorEncoder) -> fmt::Result {
+        let rows = self.backends.iter().flat_map(|backend| {
+            BackendState::WORDS.map(|(state, word)| {
+                ([("backend", backend.label.as_str()), ("state", word)], u64::from(state == backend.state))
+            })
+        });
+        gauges(
+            to,
+            "red_tentacle_backend_state",
+            "1 for the state that a backend is in: held is asked now and then.",
+            rows,
+        )?;
+        let rows = self.backends.iter().map(|backend| {
+            let last = backend.stats.last_success().unwrap_or_else(|| backend.stats.listed());
+            (backend.labels(), since_1970(last))
+        });
+        let help = "When a backend last gave an answer that counts; before the first, when it was listed.";
+        gauges(to, "red_tentacle_backend_last_success_timestamp_seconds", help, rows)?;
+        let rows = self.backends.iter().map(|backend| (backend.labels(), backend.unanswered));
+        let help = "Legs that have lost and still wait for the answer of their backend.";
+        gauges(to, "red_tentacle_unanswered_legs", help, rows)?;
+        let help = "Connections that were opened to backends, also to those that are not listed any more.";
+        counters(to, "red_tentacle_backend_connections_opened", help, [(NONE, self.connections_opened)])?;
+        let help = "Requests that were sent to backends on a connection that was open already.";
+        counters(to, "red_tentacle_backend_connections_reused", help, [(NONE, self.connections_reused)])
+    }
+
+    fn encode_program(&self, to: &mut DescriptorEncoder) -> fmt::Result {
+        let help = "Lines of the log that were lost, since standard error was too slow.";
+        counters(to, "red_tentacle_log_lines_dropped", help, [(NONE, self.log_lines_dropped)])?;
+        let help = "1 if the list of backends was taken when it was last read.";
+        gauges(to, "red_tentacle_list_loaded", help, [(NONE, 1_u64)])?;
+        let help = "When the list of backends last changed.";
+        gauges(to, "red_tentacle_list_changed_timestamp_seconds", help, [(NONE, since_1970(self.list_changed))])?;
+        let rows = [([("version", env!("CARGO_PKG_VERSION"))], 1_u64)];
+        gauges(to, "red_tentacle_build_info", "The version that runs.", rows)
+    }
+
+    fn encode_process(&self, to: &mut DescriptorEncoder) -> fmt::Result {
+        let process = &self.process;
+        counters(to, "process_cpu_seconds", "CPU time of the process.", [(NONE, process.cpu_seconds)])?;
+        let rows = [
+            ("process_resident_memory_bytes", "Memory of the process that is in RAM.", process.resident_bytes),
+            ("process_open_fds", "Open file descriptors.", process.open_files),
+            ("process_max_fds", "The most open file descriptors.", process.open_files_max),
+            ("process_threads", "Threads of the process.", process.threads),
+        ];
+        for (name, help, value) in rows {
+            if let Some(value) = value {
+                gauges(to, name, help, [(NONE, value)])?;
+            }
+        }
+        gauges(to, "process_start_time_seconds", "When the proxy was started.", [(NONE, since_1970(self.started))])
+    }
+}
+
+impl BackendSample {
+    fn labels(&self) -> [(&'static str, &str); 1] {
+        [("backend", &self.label)]
+    }
+}
+
+/// Writes a family of counters; the encoder adds `_total` to the name.
+fn counters<L: EncodeLabelSet, N: EncodeCounterValue>(
+    to: &mut DescriptorEncoder,
+    name: &str,
+    help: &str,
+    rows: impl IntoIterator<Item = (L, N)>,
+) -> fmt::Result {
+    let mut family = to.encode_descriptor(name, help, None, MetricType::Counter)?;
+    for (labels, count) in rows {
+        family.encode_family(&labels)?.encode_counter::<NoLabelSet, N, u64>(&count, None)?;
+    }
+    Ok(())
+}
+
+fn gauges<L: EncodeLabelSet, N: EncodeGaugeValue>(
+    to: &mut DescriptorEncoder,
+    name: &str,
+    help: &str,
+    rows: impl IntoIterator<Item = (L, N)>,
+) -> fmt::Result {
+    let mut family = to.encode_descriptor(name, help, None, MetricType::Gauge)?;
+    for (labels, value) in rows {
+        family.encode_family(&labels)?.encode_gauge(&value)?;
+    }
+    Ok(())
+}
+
+fn encode_histogram(to: &mut MetricEncoder, histogram: &Histogram) -> fmt::Result {
+    let snapshot = histogram.snapshot();
+    let mut below = 0;
+    let buckets = BOUNDS.map(|micros| {
+        let within = snapshot.count_within(Duration::from_micros(micros.into()));
+        let count = within - below;
+        below = within;
+        (f64::from(micros) / 1e6, count)
+    });
+    to.encode_histogram::<NoLabelSet>(snapshot.sum().as_secs_f64(), snapshot.count(), &buckets, None)
+}
+
+/// Seconds since 1970, to the millisecond.
+fn since_1970(time: SystemTime) -> f64 {
+    let millis = time.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+    #[expect(clippy::cast_precision_loss, reason = "milliseconds since 1970 are below 2^52 for 140,000 years")]
+    let millis = millis as f64;
+    millis / 1000.0
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use http::StatusCode;
+
+    use super::*;
+    use crate::message::Outcome;
+    use crate::metrics::{BackendStats, ClientsSample, LegEnd, ProcessSample, RaceStats, ReplyStats};
+
+    fn backend(label: &str, state: BackendState) -> BackendSample {
+        let listed = UNIX_EPOCH + Duration::from_millis(1_500);
+        BackendSample { label: label.to_owned(), stats: Arc::new(BackendStats::new(listed)), state, unanswered: 2 }
+    }
+
+    fn sample(backends: Vec<BackendSample>) -> Sample {
+        let (races, replies) = (Arc::new(RaceStats::default()), Arc::new(ReplyStats::default()));
+        let clients = ClientsSample { connections: 9, requests: 3, relays: 2, tunnels: 1 };
+        let process = ProcessSample { cpu_seconds: 1.5, threads: Some(7), ..ProcessSample::default() };
+        let (list_changed, started) = (UNIX_EPOCH, UNIX_EPOCH);
+        Sample {
+            races,
+            replies,
+            backends,
+            list_changed,
+            clients,
+            connections_opened: 4,
+            connections_reused: 5,
+            log_lines_dropped: 6,
+            process,
+            started,
+        }
+    }
+
+    fn value<'a>(text: &'a str, series: &str) -> Option<&'a str> {
+        text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '))
+    }
+
+    #[test]
+    fn every_figure_stands_under_its_name() {
+        let mut sample = sample(vec![backend("a", BackendState::Racing), backend("b", BackendState::Held)]);
+        let ok = Outcome::Status(StatusCode::OK);
+        let (started, ended) = (Duration::from_millis(1), Duration::from_millis(5));
+        let won = LegEnd { outcome: &ok, has_won: true, is_success: true, started, ended };
+        let lost = LegEnd { outcome: &Outcome::Refused, has_won: false, is_success: false, ..won };
+        Arc::get_mut(&mut sample.races).expect("its own").count(RaceEnd::Won, &[won, lost]);
+        sample.backends[0].stats.count(&won, UNIX_EPOCH + Duration::from_secs(9));
+        sample.backends[1].stats.count(&lost, UNIX_EPOCH + Duration::from_secs(9));
+        sample.replies.count_answer(StatusCode::OK);
+        sample.replies.count_refusal(StatusCode::BAD_GATEWAY);
+        let text = text(sample);
+        let rows = [
+            ("red_tentacle_races_total{verdict=\"won\"}", "1"),
+            ("red_tentacle_races_total{verdict=\"abandoned\"}", "0"),
+            ("red_tentacle_replies_total{by=\"backend\",class=\"2xx\"}", "1"),
+            ("red_tentacle_replies_total{by=\"proxy\",class=\"5xx\"}", "1"),
+            ("red_tentacle_refusals_total{code=\"502\"}", "1"),
+            ("red_tentacle_request_duration_seconds_bucket{le=\"0.0025\"}", "0"),
+            ("red_tentacle_request_duration_seconds_bucket{le=\"0.01\"}", "1"),
+            ("red_tentacle_request_duration_seconds_bucket{le=\"+Inf\"}", "1"),
+            ("red_tentacle_request_duration_seconds_sum", "0.005"),
+            ("red_tentacle_request_duration_seconds_count", "1"),
+            ("red_tentacle_requests_in_flight", "3"),
+            ("red_tentacle_connections{state=\"active\"}", "4"),
+            ("red_tentacle_connections{state=\"idle\"}", "5"),
+            ("red_tentacle_relays{kind=\"body\"}", "2"),
+            ("red_tentacle_relays{kind=\"tunnel\"}", "1"),
+            ("red_tentacle_legs_total{backend=\"a\",outcome=\"won\"}", "1"),
+            ("red_tentacle_legs_total{backend=\"b\",outcome=\"refused\"}", "1"),
+            ("red_tentacle_legs_total{backend=\"b\",outcome=\"panic\"}", "0"),
+            ("red_tentacle_leg_duration_seconds_bucket{backend=\"a\",le=\"0.005\"}", "1"),
+            ("red_tentacle_leg_duration_seconds_sum{backend=\"a\"}", "0.004"),
+            ("red_tentacle_leg_duration_seconds_count{backend=\"b\"}", "0"),
+            ("red_tentacle_saved_seconds_total{backend=\"a\"}", "0.0"),
+            ("red_tentacle_rescues_total{backend=\"a\"}", "0"),
+            ("red_tentacle_backend_state{backend=\"a\",state=\"racing\"}", "1"),
+            ("red_tentacle_backend_state{backend=\"b\",state=\"racing\"}", "0"),
+            ("red_tentacle_backend_state{backend=\"b\",state=\"held\"}", "1"),
+            ("red_tentacle_backend_last_success_timestamp_seconds{backend=\"a\"}", "9.0"),
+            ("red_tentacle_backend_last_success_timestamp_seconds{backend=\"b\"}", "1.5"),
+            ("red_tentacle_unanswered_legs{backend=\"a\"}", "2"),
+            ("red_tentacle_backend_connections_opened_total", "4"),
+            ("red_tentacle_backend_connections_reused_total", "5"),
+            ("red_tentacle_log_lines_dropped_total", "6"),
+            ("red_tentacle_list_loaded", "1"),
+            ("red_tentacle_list_changed_timestamp_seconds", "0.0"),
+            ("process_cpu_seconds_total", "1.5"),
+            ("process_threads", "7"),
+            ("process_start_time_seconds", "0.0"),
+        ];
+        for (series, expected) in rows {
+            assert_eq!(value(&text, series), Some(expected), "{series} in {text}");
+        }
+        assert!(text.contains(concat!("red_tentacle_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1\n")));
+        assert!(!text.contains("process_open_fds"), "what can't be read is absent");
+    }
+
+    #[test]
+    fn a_backend_has_fewer_than_50_series_and_no_label_breaks_a_line() {
+        let odd = "http://a/\"}\\ 1\nb";
+        let text = text(sample(vec![backend("a", BackendState::Racing), backend(odd, BackendState::Paused)]));
+        for label in ["{backend=\"a\"", "{backend=\"http://a/\\\"}\\\\ 1\\nb\""] {
+            let series = text.lines().filter(|line| line.contains(label)).count();
+            assert!((40..50).contains(&series), "{series} of {label}");
+        }
+        let own = text.lines().filter(|line| !line.starts_with('#') && !line.contains("{backend=")).count();
+        assert!(own < 80, "{own}");
+        let is_line =
+            |line: &str| line.starts_with("# ") || line.starts_with("red_tentacle_") || line.starts_with("process_");
+        assert!(text.lines().all(is_line), "{text}");
+    }
+}

@@ -1,0 +1,72 @@
+//! The figures of a running proxy, gathered from the rooms that have them, whenever they are asked for.
+
+use std::sync::{Arc, OnceLock, Weak};
+use std::time::SystemTime;
+
+use crate::access_log;
+use crate::downstream::Frontend;
+use crate::metrics::{BackendSample, BackendState, ClientsSample, ProcessSample, Sample};
+use crate::proxy::Proxy;
+use crate::upstream::Backend;
+
+/// The rooms that have figures.
+pub(super) struct Figures {
+    proxy: Arc<Proxy>,
+    /// The clients' port, once there is one. It knows its services, which know this.
+    clients: OnceLock<Weak<Frontend>>,
+    started: SystemTime,
+}
+
+impl Figures {
+    pub(super) fn of(proxy: Arc<Proxy>) -> Figures {
+        Figures { proxy, clients: OnceLock::new(), started: SystemTime::now() }
+    }
+
+    /// Counts the clients of this port, too.
+    pub(super) fn count_clients_of(&self, frontend: &Arc<Frontend>) {
+        let _ = self.clients.set(Arc::downgrade(frontend));
+    }
+
+    /// The figures of this moment. Blocks for as long as the kernel needs to list the open descriptors.
+    pub(super) fn sample(&self) -> Sample {
+        let (backends, unanswered_max) = (self.proxy.backends(), self.proxy.unanswered_max());
+        let (connections_opened, connections_reused) = backends.connection_counts();
+        Sample {
+            races: self.proxy.stats().clone(),
+            replies: self.proxy.replies().clone(),
+            backends: backends.snapshot().iter().map(|backend| sample_of(backend, unanswered_max)).collect(),
+            list_changed: backends.changed(),
+            clients: self
+                .clients
+                .get()
+                .and_then(Weak::upgrade)
+                .map(|clients| sample_of_clients(&clients))
+                .unwrap_or_default(),
+            connections_opened,
+            connections_reused,
+            log_lines_dropped: access_log::dropped(),
+            process: ProcessSample::read(),
+            started: self.started,
+        }
+    }
+}
+
+fn sample_of(backend: &Backend, unanswered_max: usize) -> BackendSample {
+    let breaker = backend.breaker();
+    let state = if breaker.is_full(unanswered_max) { BackendState::Held } else { BackendState::Racing };
+    BackendSample { label: label_of(backend), stats: backend.stats().clone(), state, unanswered: breaker.count() }
+}
+
+/// The text by which a backend's history is told from others'.
+fn label_of(backend: &Backend) -> String {
+    backend.address().to_string()
+}
+
+fn sample_of_clients(frontend: &Frontend) -> ClientsSample {
+    ClientsSample {
+        connections: frontend.connections(),
+        requests: frontend.exchanges(),
+        relays: frontend.relays(),
+        tunnels: frontend.tunnels(),
+    }
+}
