@@ -32,6 +32,9 @@ pub struct Config {
     pub linger: Duration,
     /// The time after the verdict in which losers of any other method may still finish.
     pub linger_unsafe: Duration,
+    /// Whether a loser whose backend has had no success lately is let run to its timeout. No flag turns that off: tests of what
+    /// else becomes of losers do.
+    pub long_look: bool,
     /// The number of losers that may wait in vain at one backend before legs of safe methods to it are deferred.
     pub max_unanswered: NonZeroUsize,
     /// The most idle connections kept for each backend.
@@ -103,6 +106,7 @@ impl Config {
             idle_timeout: Duration::from_secs(60),
             linger: Duration::from_millis(200),
             linger_unsafe: Duration::from_secs(5),
+            long_look: true,
             max_unanswered: NonZeroUsize::new(128).expect("it isn't 0"),
             max_idle_connections: 64,
             dns_ttl: Duration::from_secs(30),

@@ -187,8 +187,12 @@ impl Exchange {
 
     /// Classifies an answer whose head is complete: its leg has won, or is held until the others have answered, or has lost.
     fn answered(self: &Arc<Self>, leg: usize, answer: Answer) {
-        let after = self.elapsed();
-        let won = match self.wanted.class_of(&answer, &self.context.rules) {
+        let now = Instant::now();
+        let (after, class) = (self.race.elapsed(now), self.wanted.class_of(&answer, &self.context.rules));
+        if class != AnswerClass::Failure {
+            self.legs[leg].backend.look().note_success(now);
+        }
+        let won = match class {
             AnswerClass::Success => self.race.claim(leg),
             AnswerClass::Fallback => return self.hold(leg, answer, after),
             AnswerClass::Failure => None,
@@ -203,6 +207,7 @@ impl Exchange {
     /// and its body read. In a race that isn't decided no client waits for that; else the leg counts as pending until then.
     pub(super) fn lose_answer(self: &Arc<Self>, leg: usize, mut answer: Answer, after: Duration) {
         let outcome = self.wanted.outcome_of(&answer, &self.context.rules, &self.context.via);
+        self.end_look(leg);
         if let Some(upload) = answer.upload.take() {
             self.end(leg, outcome, after);
             self.let_linger(&upload.stop());
@@ -225,13 +230,14 @@ impl Exchange {
     pub(super) fn win(self: &Arc<Self>, leg: usize, answer: Answer, won: Won<Box<dyn ReplyTo>>, after: Duration) {
         // Before its client can ask again.
         self.note_answer(leg);
-        for loser in won.losers {
-            let Leg { backend, pending, file, .. } = &self.legs[loser];
+        for loser in &won.losers {
+            let Leg { backend, pending, file, .. } = &self.legs[*loser];
             backend.breaker().add(pending, self.path);
             if let Some(file) = file {
                 file.take(backend.pool());
             }
         }
+        self.begin_looks(&won.losers, Instant::now());
         self.context.reaper.take(&self.race, Some(leg), self.request.method().is_safe(), Instant::now());
         self.skip(won.deferred);
         self.lose_all(&won.candidates);
@@ -261,8 +267,9 @@ impl Exchange {
 
     pub(super) fn end(self: &Arc<Self>, leg: usize, outcome: Outcome, after: Duration) {
         self.debug_end(leg, &outcome, after);
-        let Leg { backend, pending, file, .. } = &self.legs[leg];
+        let Leg { backend, pending, look, file, .. } = &self.legs[leg];
         backend.breaker().remove(pending);
+        backend.look().end(look);
         if let Some(file) = file {
             file.release();
         }

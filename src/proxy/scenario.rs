@@ -3,7 +3,7 @@
 
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Version};
@@ -21,7 +21,7 @@ use crate::upstream::scenario::{self, Backend, LONG, SOON};
 use crate::upstream::{Backends, PathKey, PendingRequest};
 
 /// Losers linger for longer than any test.
-pub(super) const LINGER: Linger = Linger { safe: LONG, not_safe: LONG };
+pub(super) const LINGER: Linger = Linger { safe: LONG, not_safe: LONG, look: Duration::ZERO };
 
 /// A proxy, and the ends of its idle connections, one for each backend.
 pub(super) struct Scenario {

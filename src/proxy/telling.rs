@@ -59,10 +59,16 @@ impl Exchange {
     /// Has the line written in a moment, since the client has its reply, unless all legs have ended by then, or are about to:
     /// losers that are hung up on earlier end with that.
     pub(super) fn tell_soon(self: &Arc<Self>, now: Instant) {
-        let linger = self.context.reaper.linger().after(self.request.method().is_safe());
-        if linger > LINE_WAIT && !self.entry.is_told() {
+        if self.entry.is_told() {
+            return;
+        }
+        if self.linger() > LINE_WAIT || self.legs.iter().any(|leg| leg.look.is_taken()) {
             self.context.late_lines.add(self, now);
         }
+    }
+
+    fn linger(&self) -> Duration {
+        self.context.reaper.linger().after(self.request.method().is_safe())
     }
 
     fn tell_of(&self, verdict: Verdict, legs: &[LegEntry]) {
@@ -109,7 +115,15 @@ impl Untold for Exchange {
         if self.entry.is_told() {
             return;
         }
-        let (verdict, results) = self.race.progress();
+        let (verdict, mut results) = self.race.progress();
+        if self.linger() <= LINE_WAIT {
+            // Their time is over just now; a leg with a long look alone has more.
+            let is_over = |leg: &usize| results[*leg].is_none() && !self.legs[*leg].look.is_taken();
+            let over: Vec<usize> = (0..results.len()).filter(is_over).collect();
+            for leg in over {
+                results[leg] = Some(LegResult { outcome: Outcome::Cancelled, after: self.elapsed() });
+            }
+        }
         if let Some(verdict) = verdict {
             self.tell_of(verdict, &self.leg_entries(results.iter().map(Option::as_ref)));
         }

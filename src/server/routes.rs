@@ -2,6 +2,7 @@
 //! or threads.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::figures::Figures;
 use crate::access_log::{self, Entry, LateLines};
@@ -124,7 +125,9 @@ pub(super) fn routes(
     let backends = Arc::new(Backends::new(config.backends.clone(), upstream));
     let token = config.admin_token.as_ref().map(AdminToken::as_str);
     let guard = Guard::new(token, &config.admin_host, &config.admin_from);
-    let linger = Linger { safe: config.linger, not_safe: config.linger_unsafe };
+    // A leg has its timeout to reach its backend, and again to the head of the answer.
+    let look = if config.long_look { config.timeout * 2 } else { Duration::ZERO };
+    let linger = Linger { safe: config.linger, not_safe: config.linger_unsafe, look };
     let replaced = backends.clone();
     let replace = move |addresses: Vec<_>| {
         access_log::replaced(&addresses);

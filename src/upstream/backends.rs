@@ -4,11 +4,12 @@
 use crate::runtime::sync::{Arc, Mutex, RwLock};
 use std::fmt;
 
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use crate::message::Address;
 use crate::metrics::BackendStats;
 use crate::upstream::breaker::Breaker;
+use crate::upstream::look::Look;
 use crate::upstream::pool::Pool;
 use crate::upstream::shared::Upstream;
 
@@ -17,6 +18,7 @@ use crate::upstream::shared::Upstream;
 pub struct Backend {
     pool: Arc<Pool>,
     breaker: Breaker,
+    look: Look,
     stats: Arc<BackendStats>,
 }
 
@@ -34,6 +36,11 @@ impl Backend {
     /// The circuit breaker: the losers that it has left unanswered.
     pub fn breaker(&self) -> &Breaker {
         &self.breaker
+    }
+
+    /// The long look that one of its losers may have.
+    pub fn look(&self) -> &Look {
+        &self.look
     }
 
     /// The counts of what its legs have done.
@@ -88,6 +95,7 @@ impl Backends {
                 None => Arc::new(Backend {
                     pool: Pool::new(address, self.upstream.clone()),
                     breaker: Breaker::default(),
+                    look: Look::new(Instant::now()),
                     stats: Arc::new(BackendStats::new(now)),
                 }),
             })
