@@ -18,6 +18,8 @@ complete -c red-tentacle -l max-body -d 'Largest request body; larger ones get 4
 complete -c red-tentacle -l spool-dir -d 'Where request bodies above 64 KiB wait, in unlinked files [default: TMPDIR, or /tmp] [env: RED_TENTACLE_SPOOL_DIR]' -r -f -a "(__fish_complete_directories)"
 complete -c red-tentacle -l max-connections -d 'Most client connections at once; beyond it one that makes least of its place is closed for each new one [default: from the limits of open files and memory] [env: RED_TENTACLE_MAX_CONNECTIONS]' -r -f
 complete -c red-tentacle -l trusted-proxies -d 'Proxies before this one whose X-Forwarded-* and Forwarded are believed; those of others are replaced [default: 127.0.0.0/8,::1/128] [env: RED_TENTACLE_TRUSTED_PROXIES]' -r -f -a "none\t''"
+complete -c red-tentacle -l expose-backends -d 'Whether clients are told the backends\' addresses, in Proxy-Status and in a 502, or only names like b1 [default: off] [env: RED_TENTACLE_EXPOSE_BACKENDS]' -r -f -a "on\t''
+off\t''"
 complete -c red-tentacle -l workers -d 'Threads that begin races of many backends; they never wait for one [default: 2 per core] [env: RED_TENTACLE_WORKERS]' -r -f
 complete -c red-tentacle -l admin-listen -d 'Where updates are taken; beyond loopback only with a token or --admin-from [default: 127.0.0.1:8081 and, where IPv6 exists, [::1]:8081] [env: RED_TENTACLE_ADMIN_LISTEN]' -r -f -a "off\t''"
 complete -c red-tentacle -l admin-token-file -d 'Updates need `Authorization: Bearer` with the token in this file, from anywhere [env: RED_TENTACLE_ADMIN_TOKEN_FILE]' -r -F

@@ -68,6 +68,8 @@ pub struct Config {
     pub host: HostHeader,
     /// Whether the backends get `Via`.
     pub via: bool,
+    /// Whether clients are told where backends are.
+    pub expose_backends: bool,
     /// The least important level that is logged.
     pub log_level: LevelFilter,
 }
@@ -113,6 +115,7 @@ impl Config {
             admin_on_proxy_port: true,
             host: HostHeader::Backend,
             via: false,
+            expose_backends: false,
             log_level: LevelFilter::Info,
         }
     }

@@ -52,7 +52,7 @@ fn a_flag_beats_the_environment_which_beats_the_default() {
     let workers = Config::new(Vec::new()).workers.to_string();
     let clients = Host::read().capacity(Config::new(Vec::new()).max_head).clients(None);
     let clients = format!("{clients} (from the limits of open files and memory)");
-    let rows: [Row; 26] = [
+    let rows: [Row; 27] = [
         ("backends", "http://z", "http://a,https://b:8443/c", "http://c", "ftp://a", "it must begin with http:// or"),
         ("success", "200-299", "200-299,304", "200,404", "2xx", "not a status or a range of them; write 200 or"),
         ("timeout", "5s", "500ms", "7s", "5x", "not a duration; write 500ms, 1.5s, 5s, 1m30s or 1h"),
@@ -64,6 +64,7 @@ fn a_flag_beats_the_environment_which_beats_the_default() {
         ("dns-ttl", "30s", "0s", "3600s", "x", "not a duration; write 500ms, 1.5s, 5s, 1m30s or 1h"),
         ("host", "backend", "preserve", "preserve", "client", "neither backend nor preserve; write one of them"),
         ("via", "off", "on", "on", "maybe", "neither on nor off; write one of them"),
+        ("expose-backends", "off", "on", "on", "maybe", "neither on nor off; write one of them"),
         (
             "listen",
             "0.0.0.0:8080,[::]:8080 (where IPv6 exists)",

@@ -2,6 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::classify::{AnswerClass, Wanted};
@@ -9,7 +10,7 @@ use super::context::Context;
 use super::leg::{Leg, LegState};
 use super::outgoing::outgoing;
 use crate::access_log::{Entry, LegEntry};
-use crate::message::{Outcome, ReplyTo, Request};
+use crate::message::{Outcome, ReplyTo, Request, takes_problem};
 use crate::metrics::{Gain, LegEnd, RaceEnd};
 use crate::race::{Abandoned, LegResult, Next, Race, Verdict, Won};
 use crate::runtime::cancel::CancelToken;
@@ -31,6 +32,8 @@ pub(super) struct Exchange {
     path: PathKey,
     pub(super) request: UpstreamRequest,
     wanted: Wanted,
+    /// Whether the client is told of a loss in JSON.
+    pub(super) takes_problem: bool,
     pub(super) entry: Entry,
 }
 
@@ -39,7 +42,7 @@ impl Exchange {
     pub(super) fn begin(context: &Arc<Context>, request: Request, reply_to: Box<dyn ReplyTo>, entry: Entry) {
         let backends = context.backends.snapshot();
         let departure = reply_to.disconnect();
-        let wanted = Wanted::by(&request);
+        let (wanted, takes_problem) = (Wanted::by(&request), takes_problem(&request.headers));
         let (received, path) = (request.received, PathKey::of(request.target.path()));
         let request = outgoing(request, &context.via, &context.rules, entry.id());
         let file = || request.holds_file().then(FilePermit::default);
@@ -51,6 +54,7 @@ impl Exchange {
             path,
             legs,
             wanted,
+            takes_problem,
             request,
             entry,
         });
@@ -92,6 +96,12 @@ impl Exchange {
             let _ = self.legs[leg].started.set(self.elapsed());
             self.take_step(leg, |exchange, token| exchange.legs[leg].backend.pool().start(&exchange.request, token));
         }
+    }
+
+    /// The name of a leg's backend, as clients may know it.
+    #[expect(clippy::unused_self, reason = "a backend has no name yet but its place")]
+    pub(super) fn name_of(&self, leg: usize) -> String {
+        format!("b{}", leg + 1)
     }
 
     /// Parks a leg in the poller until the next event.
@@ -261,7 +271,12 @@ impl Exchange {
     pub(super) fn act_on(self: &Arc<Self>, next: Next<Box<dyn ReplyTo>, Outcome>) {
         match next {
             Next::Running => {}
-            Next::StartDeferred(legs) => self.start(legs.into_iter()),
+            Next::StartDeferred(legs) => {
+                for leg in &legs {
+                    self.legs[*leg].is_failover.store(true, Ordering::Relaxed);
+                }
+                self.start(legs.into_iter());
+            }
             Next::Choose(legs) => self.choose(&legs),
             Next::Over(verdict, results) => self.finish(verdict, &results),
             Next::LastLost(reply_to, results) => {

@@ -3,6 +3,7 @@
 use crate::runtime::sync::{Arc, Mutex};
 use std::fmt;
 use std::sync::OnceLock;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use crate::message::Outcome;
@@ -17,6 +18,8 @@ pub(super) struct Leg {
     pub(super) file: Option<FilePermit>,
     /// When it started, counted from the race's begin; unset if it was deferred and isn't needed.
     pub(super) started: OnceLock<Duration>,
+    /// Whether it was deferred, and started since all others had lost.
+    pub(super) is_failover: AtomicBool,
     parked: Mutex<Parked>,
 }
 
@@ -45,7 +48,8 @@ pub(super) enum LegState {
 
 impl Leg {
     pub(super) fn new(backend: Arc<Backend>, file: Option<FilePermit>) -> Leg {
-        Leg { backend, pending: PendingRequest::default(), file, started: OnceLock::new(), parked: Mutex::default() }
+        let (pending, is_failover) = (PendingRequest::default(), AtomicBool::new(false));
+        Leg { backend, pending, file, started: OnceLock::new(), is_failover, parked: Mutex::default() }
     }
 
     /// Parks the state until an event, or gives it back if one arrived while a thread ran the leg.

@@ -16,6 +16,7 @@ use std::time::Instant;
 use crate::access_log::{Counters, Entry, Totals};
 use crate::message::forwarded::{self, Forwarded};
 use crate::message::headers::ViaId;
+use crate::message::proxy_status::{self, PROXY_STATUS};
 use crate::message::{Refusal, Reply, ReplyTo, Request, RequestId, max_forwards};
 use crate::metrics::{RaceStats, ReplyStats};
 use crate::race::Reaper;
@@ -53,6 +54,7 @@ impl Proxy {
         if let Some(refusal) = self.loop_of(&request) {
             let mut reply = refusal.reply();
             reply.headers.insert(RequestId::FIELD, entry.id().value().clone());
+            reply.headers.insert(PROXY_STATUS, proxy_status::of_refusal(&refusal));
             // By it the leg that brought the request back knows whose loop it is.
             self.0.via.append_to(&mut reply.headers, request.version);
             self.0.replies.count_refusal(reply.status);

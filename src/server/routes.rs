@@ -137,6 +137,7 @@ pub(super) fn routes(
         via: config.via,
         trusted_proxies: Networks::new(&config.trusted_proxies),
         unanswered_max: config.max_unanswered.get(),
+        expose_backends: config.expose_backends,
     };
     let proxy = Proxy::new(rules, backends, disk, Reaper::new(linger, poller));
     let figures = Arc::new(Figures::of(proxy.clone()));

@@ -81,6 +81,7 @@ fn every_bad_value_ends_the_start_with_one_line_that_names_flag_or_variable() {
         ("--idle-timeout", "soon", "'soon': not a duration; write 500ms, 1.5s, 5s, 1m30s or 1h"),
         ("--host", "other", "'other': neither backend nor preserve; write one of them"),
         ("--via", "yes", "'yes': neither on nor off; write one of them"),
+        ("--expose-backends", "2", "'2': neither on nor off; write one of them"),
         ("--linger", "1d", "'1d': not a duration; write 500ms, 1.5s, 5s, 1m30s or 1h"),
         ("--linger-unsafe", "-1s", "'-1s': not a duration; write 500ms, 1.5s, 5s, 1m30s or 1h"),
         ("--max-unanswered", "0", "'0': not a whole number from 1 to 65536; write 1, say"),
@@ -166,6 +167,7 @@ fn check_prints_what_is_in_effect() {
         ("--idle-timeout", "2m", "120s"),
         ("--host", "preserve", "preserve"),
         ("--via", "on", "on"),
+        ("--expose-backends", "on", "on"),
         ("--linger", "300ms", "300ms"),
         ("--linger-unsafe", "0s", "0s"),
         ("--max-unanswered", "9", "9"),
@@ -454,6 +456,17 @@ fn via_says_whether_backends_get_it() {
         assert_eq!(get(program.address(), "/").values("via").len(), 1, "--via {via}: clients do");
         let received = good.next();
         assert_eq!((received.values("via").len(), received.values("cdn-loop").len()), (count, 1), "--via {via}");
+    }
+}
+
+#[test]
+fn expose_backends_says_whether_clients_learn_addresses() {
+    let bad = Fake::with(404, "bad");
+    for (flag, is_told) in [("off", false), ("on", true)] {
+        let program = Binary::start(&["--backends", &bad.url, "--expose-backends", flag]);
+        let text = get(program.address(), "/").text();
+        assert_eq!(text.contains(&format!("b1 {} 404: ", bad.url)), is_told, "--expose-backends {flag}: {text}");
+        assert_eq!(text.contains("b1 404: "), !is_told, "--expose-backends {flag}: {text}");
     }
 }
 

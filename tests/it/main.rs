@@ -30,6 +30,9 @@ mod tls;
 /// Idle connections: how many are kept, and for how long.
 mod idle;
 
+/// What clients are told of backends, and what they aren't.
+mod explained;
+
 /// Every word for how a leg ended, for the client and in the log.
 mod outcomes;
 
