@@ -134,7 +134,7 @@ mod tests {
         let replaced = Arc::new(Mutex::new(0));
         let counter = Arc::clone(&replaced);
         let replace = move |_| *counter.lock().expect("no panic") += 1;
-        let views = Views { metrics: Box::new(|| "figures".to_owned()) };
+        let views = Views { metrics: Box::new(|| "figures".to_owned()), races: Arc::default() };
         (Admin::new(Guard::new(token, &[], &[]), Box::new(replace), views), replaced)
     }
 
@@ -204,6 +204,11 @@ mod tests {
             ("a stranger", "GET", "/metrics", via, 403),
             ("a stranger's POST", "POST", "/metrics", via, 403),
             ("a slash behind it", "GET", "/metrics/", host, 404),
+            ("races", "GET", "/races?n=5", host, 200),
+            ("races, to a stranger", "GET", "/races", via, 403),
+            ("a race, to a stranger", "GET", "/races/x", via, 403),
+            ("no race", "GET", "/races/x", host, 404),
+            ("no id", "GET", "/races/", host, 404),
         ];
         for (label, method, target, fields, expected) in rows {
             let (admin, replaced) = admin(None);

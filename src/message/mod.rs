@@ -25,6 +25,7 @@ mod request_id;
 mod source;
 mod spool;
 mod target;
+mod timestamp;
 
 pub use accept::prefers_json;
 pub use address::{Address, BadAddress};
@@ -52,3 +53,4 @@ pub use source::{BodySource, OnReady};
 pub use spool::{Spool, SpoolError, SpoolMemory, SpoolReader, SpoolWriter};
 pub use target::Target;
 pub(crate) use target::is_host_field;
+pub use timestamp::Timestamp;

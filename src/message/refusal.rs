@@ -20,6 +20,8 @@ pub enum Refusal {
     Forbidden(String),
     /// The admin port has no such path.
     NotFound,
+    /// The race that is asked for isn't kept any more, or never was.
+    NoSuchRace,
     /// The path takes another method; `Allow` names it.
     MethodNotAllowed(&'static str),
     /// The client took too long to send its request.
@@ -74,6 +76,7 @@ impl Refusal {
             Refusal::BadBackends(_) => (400, "Backends not updated: the list stays as it was"),
             Refusal::Forbidden(_) => (403, "Forbidden"),
             Refusal::NotFound => (404, "Not found: updates go to /-update-backends or /update-backends"),
+            Refusal::NoSuchRace => (404, "No such race: the last 64 are kept, of a busy proxy not all"),
             Refusal::MethodNotAllowed(_) => (405, "Invalid request method"),
             Refusal::RequestTimeout => (408, "The request took too long to arrive"),
             Refusal::BodyTooLarge => (413, "The body is longer than allowed (--max-body)"),

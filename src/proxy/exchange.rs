@@ -321,8 +321,9 @@ impl Exchange {
         for (leg, end) in self.legs.iter().zip(&ends) {
             leg.backend.stats().count(end, now);
         }
+        let gain = winner.map_or(Gain::Nothing, |winner| Gain::of(winner, &ends));
         if let Some(winner) = winner {
-            self.legs[winner].backend.stats().count_gain(Gain::of(winner, &ends));
+            self.legs[winner].backend.stats().count_gain(gain);
         }
         let end = match verdict {
             Verdict::Won(_) => RaceEnd::Won,
@@ -330,6 +331,7 @@ impl Exchange {
             Verdict::Abandoned => RaceEnd::Abandoned,
         };
         self.context.stats.count(end, &ends);
+        self.keep(end, gain, &ends);
     }
 
     /// Ends the race without an answer: the client has left.

@@ -9,6 +9,7 @@ mod exchange;
 mod leg;
 mod lingering;
 mod outgoing;
+mod recording;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -18,7 +19,7 @@ use crate::message::forwarded::{self, Forwarded};
 use crate::message::headers::ViaId;
 use crate::message::proxy_status::{self, PROXY_STATUS};
 use crate::message::{Refusal, Reply, ReplyTo, Request, RequestId, max_forwards};
-use crate::metrics::{RaceStats, ReplyStats};
+use crate::metrics::{RaceStats, RecentRaces, ReplyStats};
 use crate::race::Reaper;
 use crate::upstream::Backends;
 pub use classify::Rules;
@@ -44,6 +45,7 @@ impl Proxy {
             counters,
             stats: Arc::default(),
             replies: Arc::default(),
+            recent: Arc::default(),
             alive: Arc::default(),
         })))
     }
@@ -99,6 +101,11 @@ impl Proxy {
     /// The counts of all replies to clients.
     pub fn replies(&self) -> &Arc<ReplyStats> {
         &self.0.replies
+    }
+
+    /// The last races.
+    pub fn recent(&self) -> &Arc<RecentRaces> {
+        &self.0.recent
     }
 
     /// The most losers that may wait at one backend for an answer before legs to it are deferred.

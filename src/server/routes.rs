@@ -142,7 +142,7 @@ pub(super) fn routes(
     let proxy = Proxy::new(rules, backends, disk, Reaper::new(linger, poller));
     let figures = Arc::new(Figures::of(proxy.clone()));
     let shown = figures.clone();
-    let views = Views { metrics: Box::new(move || metrics::text(shown.sample())) };
+    let views = Views { metrics: Box::new(move || metrics::text(shown.sample())), races: proxy.recent().clone() };
     let admin = Admin::new(guard, Box::new(replace), views);
     Ok(Routes { admin, proxy, figures, admin_on_proxy_port: config.admin_on_proxy_port })
 }

@@ -51,6 +51,9 @@ mod chaos;
 /// What `/metrics` counts, against what clients and backends count.
 mod metrics;
 
+/// What is told of a race to those who ask later.
+mod races;
+
 /// The list replaced: who may, on which port, and what clients notice.
 mod updates;
 
