@@ -61,3 +61,29 @@ fn run(work: &Receiver<Work>) {
         let _ = catch_unwind(AssertUnwindSafe(work));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::panic::resume_unwind;
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn work_is_done_in_order_on_one_thread_whatever_panics_in_between() {
+        let (disk, (done, results)) = (DiskThread::default(), unbounded());
+        for number in 0..4 {
+            let done = done.clone();
+            disk.run(Box::new(move || {
+                done.send((number, thread::current().id())).expect("the test has the other end");
+                if number == 1 {
+                    resume_unwind(Box::new("meant"));
+                }
+            }));
+        }
+        let next = || results.recv_timeout(Duration::from_secs(10)).expect("it is done");
+        let (first, on_thread) = next();
+        assert_ne!(on_thread, thread::current().id());
+        assert_eq!((first, [next(), next(), next()]), (0, [1, 2, 3].map(|number| (number, on_thread))));
+    }
+}

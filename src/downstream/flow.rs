@@ -109,3 +109,80 @@ pub(crate) fn without_waiting(done: io::Result<usize>) -> io::Result<Option<usiz
         Err(error) => Err(error),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A sink with room for this number of bytes, and what it has taken.
+    struct Sink(usize, Vec<u8>);
+
+    impl Write for Sink {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let count = bytes.len().min(self.0);
+            if count == 0 {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            self.0 -= count;
+            self.1.extend_from_slice(&bytes[..count]);
+            Ok(count)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// A source whose every read ends so.
+    struct Failing(io::ErrorKind);
+
+    impl Read for Failing {
+        fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+            Err(self.0.into())
+        }
+    }
+
+    #[test]
+    fn all_that_was_read_is_written_before_the_end_is_told() {
+        let (mut flow, mut source, mut sink) =
+            (Flow::with_pending(b"early ".to_vec()), &b"late"[..], Sink(4, Vec::new()));
+        assert_eq!(flow.step(&mut source, &mut sink).expect("room"), FlowStep::Moved);
+        assert_eq!(flow.step(&mut source, &mut sink).expect("no room"), FlowStep::Idle);
+        assert_eq!(source, b"late", "nothing is read while bytes are pending");
+        sink.0 = 100;
+        while !flow.is_finished() {
+            assert_eq!(flow.step(&mut source, &mut sink).expect("room"), FlowStep::Moved);
+        }
+        assert_eq!((&sink.1[..], flow.total), (&b"early late"[..], 4));
+        flow.close();
+        assert!(!flow.is_finished(), "the end is told once");
+    }
+
+    #[test]
+    fn a_closed_flow_discards_what_it_reads() {
+        let (mut flow, mut sink) = (Flow::with_pending(b"pending".to_vec()), Sink(100, Vec::new()));
+        flow.close();
+        assert_eq!(flow.step(&mut &b"late"[..], &mut sink).expect("bytes"), FlowStep::Discarded);
+        assert!(sink.1.is_empty() && !flow.has_pending());
+    }
+
+    #[test]
+    fn a_silent_flow_keeps_no_buffer() {
+        let (mut flow, mut sink) = (Flow::default(), Sink(100, Vec::new()));
+        let mut silent = Failing(io::ErrorKind::WouldBlock);
+        for (label, source) in [("it moves", &mut &b"some"[..] as &mut dyn Read), ("it is silent", &mut silent)] {
+            flow.step(source, &mut sink).expect("no error");
+            assert_eq!(flow.bytes.capacity(), 0, "{label}");
+        }
+    }
+
+    #[test]
+    fn a_read_that_fails_says_whether_another_may_follow() {
+        let mut flow = Flow::default();
+        let mut step = |kind| flow.step(&mut Failing(kind), &mut Sink(0, Vec::new()));
+        assert_eq!(step(io::ErrorKind::WouldBlock).expect("no error"), FlowStep::Idle);
+        assert_eq!(step(io::ErrorKind::Interrupted).expect("no error"), FlowStep::Discarded, "at once");
+        assert!(matches!(step(io::ErrorKind::ConnectionReset), Err(FlowError::Source(_))));
+        assert!(flow.source_ended);
+    }
+}

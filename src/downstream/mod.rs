@@ -6,11 +6,15 @@
 //! clients; the frontend is what all of them share.
 
 mod client;
+#[cfg(test)]
+mod client_tests;
 mod connection_table;
 mod disk_thread;
 mod eviction;
 mod flow;
 mod frontend;
+#[cfg(test)]
+mod frontend_tests;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzzing;
@@ -21,10 +25,12 @@ mod parking;
 mod rate_meter;
 mod relay;
 #[cfg(test)]
-mod relay_tests;
+mod reply_tests;
 mod reply_to;
 mod reply_writer;
 mod responder;
+#[cfg(test)]
+mod scenario;
 mod splice;
 mod timeouts;
 mod tunnel;

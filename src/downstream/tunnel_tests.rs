@@ -1,128 +1,135 @@
-//! Tunnels of a front, above a poller of their own.
+//! Tunnels: what moves between a client and a backend, and how the two end.
 
-use std::io::{self, Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
-use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::net::UnixStream;
-use std::sync::Arc;
-use std::thread;
-use std::time::Duration;
+use crate::downstream::connection_table::Evictable;
+use crate::downstream::scenario::{Backend, Ending, GET, OnWrite, SOON, Scenario, delivery, switching};
+use crate::message::Delivery;
 
-use crossbeam_channel::{Receiver, unbounded};
-use http::{HeaderMap, StatusCode};
-
-use crate::downstream::frontend::Frontend;
-use crate::downstream::limits::Limits;
-use crate::downstream::listener::Listener;
-use crate::message::{Delivery, OnReady, Reply, ReplyBody, ReplyTo, Request, TunnelPeer};
-use crate::runtime::poller::{Event, Poller};
-
-const SOON: Duration = Duration::from_secs(10);
-
-/// A backend's side: deaf and about to say its last words, or one that breaks the frontend when it is written to.
-struct Far {
-    socket: UnixStream,
-    says: io::Cursor<Vec<u8>>,
-}
-
-impl Read for Far {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.says.get_ref().is_empty() { Err(io::ErrorKind::WouldBlock.into()) } else { self.says.read(buffer) }
-    }
-}
-
-impl Write for Far {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.says.get_ref().is_empty() && bytes != b"early" {
-            std::panic::resume_unwind(Box::new("meant"));
-        }
-        if self.says.get_ref().is_empty() { Ok(bytes.len()) } else { Err(io::ErrorKind::BrokenPipe.into()) }
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl AsFd for Far {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
-    }
-}
-
-impl TunnelPeer for Far {
-    fn has_unsent(&self) -> bool {
-        false
-    }
-
-    fn end_writing(&mut self) {
-        let _ = self.socket.shutdown(Shutdown::Write);
-    }
-
-    fn abort(&mut self) {}
-
-    fn when_ready(&mut self, _: OnReady) {}
-}
-
-/// A client behind its 101, what becomes of its tunnel, and what stands behind it.
-fn joined(says: &[u8]) -> (TcpStream, Receiver<Delivery>, Arc<Frontend>, Poller) {
-    let (poller, waiter) = Poller::new().expect("a poller");
-    thread::spawn(move || waiter.run());
-    let limits = Limits::new(1024, 0, &std::env::temp_dir());
-    let frontend = Frontend::new(poller.clone(), limits, 8, SOON);
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let address = listener.local_addr().expect("an address");
-    let ((sender, ended), says) = (unbounded(), says.to_vec());
-    let serve = move |_: Request, reply_to: Box<dyn ReplyTo>| {
-        let (socket, _) = UnixStream::pair().expect("a pair");
-        let far = Far { socket, says: io::Cursor::new(says.clone()) };
-        let (headers, body) = (HeaderMap::new(), ReplyBody::Withheld { length: None });
-        let head = Reply { status: StatusCode::SWITCHING_PROTOCOLS, headers, body };
-        let sender = sender.clone();
-        let ended = Box::new(move |delivery| sender.send(delivery).expect("the test listens"));
-        reply_to.join(head, Box::new(far), ended);
-    };
-    Listener::open(frontend.clone(), listener, Event::Drain, Arc::new(serve)).expect("a listener");
-    let mut client = TcpStream::connect(address).expect("a connection");
-    client.set_read_timeout(Some(SOON)).expect("a timeout");
-    client.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\nearly").expect("the front reads");
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        let mut byte = [0];
-        client.read_exact(&mut byte).expect("a head");
-        head.push(byte[0]);
-    }
-    (client, ended, frontend, poller)
-}
-
-/// Was seen as: a silent tunnel whose thread panicked had no line in the log and kept its client's socket for ever.
 #[test]
-fn a_panic_ends_the_tunnel_with_a_reset() {
-    let (mut client, ended, frontend, poller) = joined(b"");
-    client.write_all(b"x").expect("the front reads");
-    let delivery = ended.recv_timeout(SOON).expect("the tunnel is heard of again");
-    assert!(matches!(delivery, Delivery::Panicked), "{delivery:?}");
-    let end = client.read(&mut [0]);
-    assert!(end.is_err(), "{end:?}, not a reset");
-    while frontend.connections() > 0 {
-        thread::yield_now();
-    }
-    poller.stop();
+fn a_tunnel_moves_bytes_both_ways() {
+    let (mut scene, mut backend, deliveries) = Scenario::new().silent_tunnel();
+    scene.send("up");
+    scene.ready();
+    assert_eq!(backend.read(2), "up");
+    backend.send("down");
+    assert_eq!(scene.read(4), b"down");
+    assert!(deliveries.is_empty());
+}
+
+#[test]
+fn what_a_client_sent_with_its_request_is_the_first_in_its_tunnel() {
+    let mut scene = Scenario::new().connected();
+    scene.send([GET, "early"].concat());
+    scene.ready();
+    let ((mut backend, peer), (ended, _deliveries)) = (Backend::new(), delivery());
+    scene.request().join(switching(), peer, ended);
+    scene.send("late");
+    scene.ready();
+    assert_eq!(backend.read(9), "earlylate");
+}
+
+#[test]
+fn each_side_of_a_tunnel_may_end_first_and_still_hears_the_other() {
+    let (mut scene, mut backend, deliveries) = Scenario::new().silent_tunnel();
+    scene.half_close();
+    assert!(backend.has_received_end() && deliveries.is_empty());
+    backend.send("down");
+    backend.half_close();
+    assert!(matches!(deliveries.try_recv(), Ok(Delivery::Whole)));
+    assert_eq!(scene.read_to_end(), ("down".to_owned(), Ending::InOrder));
+
+    let (mut scene, mut backend, deliveries) = Scenario::new().silent_tunnel();
+    backend.half_close();
+    assert!(deliveries.is_empty());
+    scene.send("up");
+    scene.half_close();
+    assert_eq!(backend.read(2), "up");
+    assert!(backend.has_received_end());
+    assert!(matches!(deliveries.try_recv(), Ok(Delivery::Whole)));
+}
+
+#[test]
+fn a_silent_tunnel_that_has_had_its_time_tells_both_sides_the_end() {
+    let (mut scene, mut backend, deliveries) = Scenario::new().without_time_for_replies().silent_tunnel();
+    assert_eq!(scene.read_to_end(), (String::new(), Ending::InOrder));
+    assert!(backend.has_received_end());
+    assert!(deliveries.is_empty(), "what they still send must not make a reset of it");
+    scene.send("late");
+    scene.half_close();
+    backend.half_close();
+    assert!(matches!(deliveries.try_recv(), Ok(Delivery::Whole)));
+    assert_eq!(scene.frontend.connections(), 0);
+}
+
+/// It isn't read any more, so reading doesn't tell of it.
+#[test]
+fn a_client_that_dies_after_its_end_ends_its_tunnel() {
+    let (mut scene, backend, deliveries) = Scenario::new().silent_tunnel();
+    scene.half_close();
+    scene.leave();
+    assert!(deliveries.is_empty(), "the backend is told, and may say its last");
+    backend.half_close();
+    assert!(matches!(deliveries.try_recv(), Ok(Delivery::ClientGone(_))));
+    assert_eq!(scene.frontend.connections(), 0);
 }
 
 /// Was seen as: a backend that said why it closed, and was written to at the same moment, wasn't heard.
 #[test]
 fn the_last_words_of_a_side_that_takes_nothing_any_more_are_heard() {
-    let words = vec![b'w'; 30_000];
-    let (mut client, ended, _front, poller) = joined(&words);
-    let mut heard = vec![0; words.len()];
-    client.read_exact(&mut heard).expect("the last words");
-    assert_eq!(heard, words);
-    assert_eq!(
-        client.read(&mut [0]).map_err(|error| error.kind()),
-        Ok(0),
-        "an end in order: a reset might overtake them"
-    );
-    assert!(matches!(ended.recv_timeout(SOON), Ok(Delivery::BodyBroke(_))));
-    poller.stop();
+    let (mut scene, mut backend, deliveries) = Scenario::new().silent_tunnel();
+    backend.on_write(OnWrite::Fails);
+    scene.send("x");
+    let words = "w".repeat(30_000);
+    backend.send(&words);
+    backend.half_close();
+    let (heard, ending) = scene.read_to_end();
+    assert_eq!(ending, Ending::InOrder, "a reset might overtake them");
+    assert!(heard == words, "{} bytes", heard.len());
+    scene.half_close();
+    assert!(matches!(deliveries.try_recv(), Ok(Delivery::BodyBroke(_))));
+}
+
+/// Was seen as: a silent tunnel whose thread panicked wasn't logged and kept its client's socket for ever.
+#[test]
+fn a_panic_ends_the_tunnel_with_a_reset() {
+    let (mut scene, backend, deliveries) = Scenario::new().silent_tunnel();
+    backend.on_write(OnWrite::Panics);
+    scene.send("x");
+    scene.run_event_loop();
+    let delivery = deliveries.recv_timeout(SOON);
+    assert!(matches!(delivery, Ok(Delivery::Panicked)), "{delivery:?}");
+    assert_eq!(scene.read_to_end().1, Ending::Reset);
+    assert!(backend.is_aborted(), "the backend must not take it for whole either");
+}
+
+#[test]
+fn a_drain_leaves_a_tunnel_alone_and_a_cut_ends_it_in_order() {
+    let (mut scene, mut backend, deliveries) = Scenario::new().silent_tunnel();
+    scene.drain();
+    assert!(deliveries.is_empty());
+    scene.send("last");
+    scene.cut();
+    assert!(matches!(deliveries.try_recv(), Ok(Delivery::Stopped)));
+    assert_eq!(backend.read(4), "last", "what can be moved at once is");
+    assert!(backend.has_received_end());
+    assert_eq!(scene.read_to_end(), (String::new(), Ending::InOrder));
+}
+
+#[test]
+fn a_cut_that_came_before_the_tunnel_ends_it() {
+    let (scene, reply_to) = Scenario::new().being_served();
+    scene.client().state().is_cut = true;
+    let ((mut backend, peer), (ended, deliveries)) = (Backend::new(), delivery());
+    reply_to.join(switching(), peer, ended);
+    assert!(matches!(deliveries.try_recv(), Ok(Delivery::Stopped)));
+    assert!(backend.has_received_end());
+}
+
+#[test]
+fn an_evicted_tunnel_ends_in_order() {
+    let (mut scene, mut backend, deliveries) = Scenario::new().silent_tunnel();
+    assert!(!scene.client().try_evict(&|_| false) && deliveries.is_empty(), "it is asked whether it may be");
+    assert!(scene.client().try_evict(&|_| true));
+    assert!(matches!(deliveries.try_recv(), Ok(Delivery::Evicted)));
+    assert_eq!(scene.read_to_end(), (String::new(), Ending::InOrder));
+    assert!(backend.has_received_end());
 }

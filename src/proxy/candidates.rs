@@ -62,3 +62,79 @@ impl Exchange {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::scenario::{Client, LINGER, Scenario, answer, upgrade, wait_until};
+    use crate::message::Delivery;
+
+    const SWITCH: &str = "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n";
+    const UNTIL_CLOSE: &str = "HTTP/1.1 200 OK\r\n\r\n";
+
+    fn race(backends: usize) -> (Scenario, Client) {
+        let mut race = Scenario::of(backends, LINGER);
+        let client = race.race(upgrade());
+        (race, client)
+    }
+
+    #[test]
+    fn an_ordinary_success_waits_for_a_switch_and_loses_to_it() {
+        let (mut race, client) = race(2);
+        race.ends[0].sends(answer(200, "b1"));
+        wait_until("it has been received", || race.take_idle(0) == 1);
+        assert!(client.waits());
+        race.ends[1].sends(SWITCH);
+        let sent = client.receives();
+        assert!(sent.reply.status == 101 && sent.tunnel.is_some());
+        drop(sent.tunnel);
+        (sent.delivered)(Delivery::Whole);
+        race.wait_for_end();
+        assert_eq!(race.legs(), (2, 0));
+    }
+
+    #[test]
+    fn an_ordinary_success_wins_when_no_leg_can_switch_any_more() {
+        let (mut race, client) = race(2);
+        race.ends[0].sends(answer(200, "b1"));
+        wait_until("it has been received", || race.take_idle(0) == 1);
+        race.ends[1].sends(answer(503, "no"));
+        assert_eq!(client.takes_reply(), (200, "b1".to_owned()));
+        race.wait_for_end();
+    }
+
+    #[test]
+    fn of_two_the_one_whose_connection_is_alive_wins() {
+        let (mut race, client) = race(3);
+        race.ends[0].sends([UNTIL_CLOSE, "b1"].concat());
+        race.ends[0].ends();
+        race.ends[1].sends([UNTIL_CLOSE, "b2"].concat());
+        race.ends[2].sends(answer(503, "no"));
+        let sent = client.receives();
+        assert_eq!(sent.reply.status, 200);
+        race.ends[1].sends("x");
+        (sent.delivered)(Delivery::Whole);
+        drop(sent.reply);
+        assert!(race.ends[1].receives_to_end().is_empty(), "its body was the one that was dropped");
+        race.wait_for_end();
+    }
+
+    #[test]
+    fn one_whose_body_has_broken_off_is_no_success() {
+        let (mut race, client) = race(2);
+        race.ends[0].sends("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhe");
+        race.ends[0].ends();
+        race.ends[1].sends(answer(503, "no"));
+        let (status, body) = client.takes_reply();
+        assert!(status == 502 && body.contains("closed"), "{body}");
+        race.wait_for_end();
+    }
+
+    #[test]
+    fn one_whose_client_leaves_is_cancelled() {
+        let (mut race, client) = race(2);
+        race.ends[0].sends([UNTIL_CLOSE, "b1"].concat());
+        client.leaves();
+        race.wait_for_end();
+        assert_eq!((race.legs(), race.ends[0].receives_to_end()), ((2, 2), Vec::new()));
+    }
+}

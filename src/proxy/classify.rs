@@ -102,3 +102,85 @@ impl Wanted {
         (status == StatusCode::NOT_MODIFIED && self.is_conditional) || rules.success.counts(status)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use http::{HeaderMap, HeaderName, Method, Version};
+
+    use super::super::scenario::request;
+    use super::*;
+    use crate::upstream::AnswerBody;
+    use crate::upstream::scenario::{self, Scenario};
+
+    fn answer(status: u16, fields: &[(&'static str, &str)]) -> Answer {
+        let field = |(name, value): &(&'static str, &str)| {
+            (HeaderName::from_static(name), HeaderValue::from_str(value).expect("a value"))
+        };
+        Answer {
+            status: StatusCode::from_u16(status).expect("a status"),
+            version: Version::HTTP_11,
+            headers: fields.iter().map(field).collect::<HeaderMap>(),
+            length: None,
+            body: AnswerBody::Whole(Vec::new()),
+            upgraded: None,
+            upload: None,
+        }
+    }
+
+    #[test]
+    fn a_status_wins_if_the_rules_or_the_request_say_so() {
+        use AnswerClass::{Failure, Fallback, Success as Wins};
+        let (plain, conditional, upgrade) =
+            (&[][..], &[("if-none-match", "\"a\"")][..], &[("connection", "upgrade"), ("upgrade", "x")][..]);
+        let rules = |list: &str| Rules { success: Success::parse(list).expect("statuses"), ..Rules::default() };
+        let rows = [
+            ("200", plain, 200, "200-299", Wins),
+            ("204", plain, 204, "200-299", Wins),
+            ("404", plain, 404, "200-299", Failure),
+            ("404 by the rules", plain, 404, "200-299,404", Wins),
+            ("200 against the rules", plain, 200, "404", Failure),
+            ("304 to nothing", plain, 304, "200-299", Failure),
+            ("304 to a condition", conditional, 304, "200-299", Wins),
+            ("200 to a condition", conditional, 200, "200-299", Wins),
+            ("200 to an upgrade", upgrade, 200, "200-299", Fallback),
+            ("503 to an upgrade", upgrade, 503, "200-299", Failure),
+            ("101 without a connection", upgrade, 101, "200-299", Failure),
+        ];
+        for (label, fields, status, list, expected) in rows {
+            let wanted = Wanted::by(&request(Method::GET, fields, None));
+            assert_eq!(wanted.class_of(&answer(status, &[]), &rules(list)), expected, "{label}");
+        }
+    }
+
+    #[test]
+    fn a_switch_wins_only_to_a_protocol_that_was_asked_for() {
+        let rows =
+            [("x", "x", AnswerClass::Success), ("x, y", "y", AnswerClass::Success), ("x", "y", AnswerClass::Failure)];
+        for (asked_for, given, expected) in rows {
+            let scenario = Scenario::still();
+            let (leg, mut backend) = scenario.leg(scenario::get());
+            backend.sends(format!("HTTP/1.1 101 \r\nConnection: upgrade\r\nUpgrade: {given}\r\n\r\n"));
+            let answer = leg.answer().expect("a switch");
+            let mut request = request(Method::GET, &[("connection", "upgrade")], None);
+            request.headers.insert("upgrade", asked_for.parse().expect("a value"));
+            let wanted = Wanted::by(&request);
+            assert_eq!(wanted.class_of(&answer, &Rules::default()), expected, "{given} to {asked_for}");
+            let outcome = wanted.outcome_of(&answer, &Rules::default(), &ViaId::random(false));
+            assert_eq!(matches!(outcome, Outcome::Protocol(_)), expected == AnswerClass::Failure);
+        }
+    }
+
+    #[test]
+    fn a_loop_is_one_only_if_the_answer_names_this_process() {
+        let (via, other) = (ViaId::random(true), ViaId::random(true));
+        let wanted = Wanted::by(&request(Method::GET, &[], None));
+        let outcome = |status, by: &ViaId| {
+            let mut answer = answer(status, &[]);
+            by.append_to(&mut answer.headers, Version::HTTP_11);
+            wanted.outcome_of(&answer, &Rules::default(), &via)
+        };
+        assert_eq!(outcome(508, &via), Outcome::Loop);
+        assert_eq!(outcome(508, &other), Outcome::Status(StatusCode::LOOP_DETECTED));
+        assert_eq!(outcome(500, &via), Outcome::Status(StatusCode::INTERNAL_SERVER_ERROR));
+    }
+}

@@ -161,3 +161,136 @@ impl Drop for DeliveryGuard {
         self.tell(if thread::panicking() { Delivery::Panicked } else { Delivery::Stopped });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+
+    use super::super::scenario::{LINGER, Scenario, answer, get, post, request, upgrade, wait_until};
+    use super::*;
+    use crate::race::Linger;
+    use crate::upstream::scenario::spool;
+
+    #[test]
+    fn a_delivery_is_told_once_also_if_it_is_dropped() {
+        let (sender, told) = channel();
+        let delivered = || {
+            let sender = sender.clone();
+            told_once(move |delivery| sender.send(format!("{delivery:?}")).expect("the test listens"))
+        };
+        delivered()(Delivery::Whole);
+        drop(delivered());
+        let panicking = delivered();
+        let panicked = catch_unwind(AssertUnwindSafe(move || {
+            let _held = panicking;
+            std::panic::resume_unwind(Box::new("meant"));
+        }));
+        assert!(panicked.is_err());
+        assert_eq!(told.try_iter().collect::<Vec<_>>(), ["Whole", "Stopped", "Panicked"]);
+    }
+
+    #[test]
+    fn a_body_that_the_client_must_not_get_is_withheld_and_its_length_told() {
+        let conditional = request(Method::GET, &[("if-none-match", "\"a\"")], None);
+        let rows = [
+            (request(Method::HEAD, &[], None), "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n", Some(9)),
+            (request(Method::HEAD, &[], None), "HTTP/1.1 200 OK\r\n\r\n", None),
+            (conditional, "HTTP/1.1 304 Not Modified\r\nContent-Length: 9\r\n\r\n", Some(9)),
+        ];
+        for (request, bytes, expected) in rows {
+            let mut race = Scenario::of(1, LINGER);
+            let client = race.race(request);
+            race.ends[0].sends(bytes);
+            let sent = client.receives();
+            let ReplyBody::Withheld { length } = sent.reply.body else { panic!("{bytes}") };
+            assert_eq!((length, race.take_idle(0)), (expected, 1), "{bytes}: its connection is free already");
+        }
+    }
+
+    #[test]
+    fn a_body_that_is_still_coming_is_streamed_and_its_connection_put_back_at_its_end() {
+        let mut race = Scenario::of(1, LINGER);
+        let client = race.race(get());
+        race.ends[0].sends("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhe");
+        let sent = client.receives();
+        let ReplyBody::Stream { length: Some(5), mut source } = sent.reply.body else { panic!("a stream") };
+        race.ends[0].sends("llo");
+        let mut body = Vec::new();
+        std::io::copy(&mut source, &mut body).expect("the whole body");
+        drop(source);
+        assert_eq!((body, race.take_idle(0)), (b"hello".to_vec(), 1));
+        assert_eq!(race.proxy.races(), 1, "the winner ends when the reply is delivered");
+        (sent.delivered)(Delivery::Whole);
+        race.wait_for_end();
+    }
+
+    #[test]
+    fn a_switch_joins_the_client_with_its_backend_and_says_to_what() {
+        let mut race = Scenario::of(1, LINGER);
+        let client = race.race(upgrade());
+        race.ends[0].sends("HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n");
+        let sent = client.receives();
+        assert_eq!(sent.reply.headers.get(UPGRADE).expect("a protocol"), "x");
+        let mut tunnel = sent.tunnel.expect("a tunnel");
+        tunnel.write_all(b"hello").expect("room");
+        assert_eq!(race.ends[0].receives(5), b"hello");
+        drop(tunnel);
+        (sent.delivered)(Delivery::Whole);
+        race.wait_for_end();
+    }
+
+    #[test]
+    fn a_reply_that_is_dropped_ends_the_winner() {
+        let mut race = Scenario::of(2, Linger::NONE);
+        let client = race.race(get());
+        race.ends[0].sends(answer(200, "b1"));
+        drop(client.receives());
+        race.wait_for_end();
+        assert_eq!(race.legs(), (2, 1));
+    }
+
+    /// A winner whose request isn't out yet: the client may have all of its answer, or leave.
+    #[test]
+    fn the_rest_of_a_request_goes_on_after_its_answer_unless_the_client_leaves() {
+        for (delivery, is_sent) in
+            [(Delivery::Whole, true), (Delivery::ClientGone(std::io::ErrorKind::BrokenPipe.into()), false)]
+        {
+            let mut race = Scenario::of(1, LINGER);
+            let client = race.race(post(spool(b"abc", 0)));
+            race.ends[0].sends(answer(200, "early"));
+            race.run_disk();
+            let sent = client.receives();
+            let ReplyBody::Stream { mut source, .. } = sent.reply.body else { panic!("a stream") };
+            std::io::copy(&mut source, &mut std::io::sink()).expect("the whole body");
+            drop(source);
+            (sent.delivered)(delivery);
+            race.run_disk();
+            race.wait_for_end();
+            if is_sent {
+                assert_eq!((race.ends[0].receives(3), race.take_idle(0)), (b"abc".to_vec(), 1));
+            } else {
+                assert_eq!((race.ends[0].receives_to_end(), race.take_idle(0)), (Vec::new(), 0));
+            }
+        }
+    }
+
+    #[test]
+    fn a_client_that_can_not_be_sent_a_reply_keeps_no_leg_from_its_end() {
+        struct Panics(crate::proxy::scenario::Route);
+        impl ReplyTo for Panics {
+            fn send(self: Box<Self>, _: Reply, _: OnDelivered) {
+                std::panic::resume_unwind(Box::new("meant"));
+            }
+
+            fn disconnect(&self) -> Arc<dyn crate::message::Disconnect> {
+                self.0.disconnect()
+            }
+        }
+        let mut race = Scenario::of(2, Linger::NONE);
+        let (_client, route) = crate::proxy::scenario::Client::new();
+        race.proxy.serve(get(), Box::new(Panics(route)));
+        race.ends.iter_mut().for_each(|end| drop(end.receives_head()));
+        race.ends[0].sends(answer(200, "b1"));
+        wait_until("both legs have ended", || race.legs() == (2, 1));
+    }
+}

@@ -354,3 +354,166 @@ impl Waiter for Exchange {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::scenario::{LINGER, Scenario, answer, get, post, serve_one_that_has_left, wait_until};
+    use crate::race::Linger;
+    use crate::upstream::scenario::{Backend, spool};
+
+    #[test]
+    fn the_first_success_wins_and_all_others_are_hung_up_on() {
+        let mut race = Scenario::of(3, Linger::NONE);
+        let client = race.race(get());
+        race.ends[1].sends(answer(200, "b2"));
+        assert_eq!(client.takes_reply(), (200, "b2".to_owned()));
+        assert!(race.ends[0].receives_to_end().is_empty() && race.ends[2].receives_to_end().is_empty());
+        race.wait_for_end();
+        assert_eq!((race.legs(), race.take_idle(1)), ((3, 2), 1));
+    }
+
+    #[test]
+    fn a_failure_decides_nothing_while_another_leg_may_succeed() {
+        let mut race = Scenario::of(2, LINGER);
+        let client = race.race(get());
+        race.ends[0].sends(answer(503, "no"));
+        wait_until("the failure's connection is free", || race.take_idle(0) == 1);
+        assert!(client.waits());
+        race.ends[1].sends(answer(200, "b2"));
+        assert_eq!(client.takes_reply(), (200, "b2".to_owned()));
+        race.wait_for_end();
+        assert_eq!(race.legs(), (2, 0));
+    }
+
+    #[test]
+    fn the_client_gets_every_reason_when_all_have_lost() {
+        let mut race = Scenario::of(3, LINGER);
+        let client = race.race(get());
+        race.ends[2].ends();
+        race.ends[1].sends("SSH-2.0-x\r\n");
+        race.ends[0].sends(answer(503, "no"));
+        let (status, body) = client.takes_reply();
+        let reasons =
+            ["b1 http://127.0.0.1:1", "b2 http://127.0.0.1:2", "b3 http://127.0.0.1:3"].map(|name| body.find(name));
+        assert!(status == 502 && reasons.is_sorted() && reasons[0].is_some(), "{body}");
+        race.wait_for_end();
+        assert_eq!(race.legs(), (3, 0));
+    }
+
+    #[test]
+    fn a_client_that_leaves_takes_every_leg_along() {
+        let mut race = Scenario::of(2, LINGER);
+        let client = race.race(get());
+        client.leaves();
+        for end in &mut race.ends {
+            assert_eq!(end.receives_to_end(), b"");
+        }
+        race.wait_for_end();
+        assert!(race.legs() == (2, 2) && client.waits());
+    }
+
+    #[test]
+    fn for_a_client_that_has_left_before_nothing_is_sent_and_no_connection_lost() {
+        let mut race = Scenario::of(2, LINGER);
+        let client = serve_one_that_has_left(&race.proxy, get());
+        race.wait_for_end();
+        assert!(race.ends.iter_mut().all(Backend::is_left_alone) && client.waits());
+        assert_eq!((race.take_idle(0), race.take_idle(1)), (1, 1));
+    }
+
+    #[test]
+    fn losers_linger_until_their_answers_free_their_connections() {
+        let mut race = Scenario::of(2, LINGER);
+        let client = race.race(get());
+        race.ends[0].sends(answer(200, "b1"));
+        client.takes_reply();
+        assert!(race.ends[1].is_left_alone() && race.proxy.races() == 1);
+        race.ends[1].sends(answer(200, "late"));
+        race.wait_for_end();
+        assert_eq!((race.legs(), race.take_idle(1)), ((2, 0), 1));
+    }
+
+    /// How many backends have received a request at once.
+    fn started(race: &mut Scenario) -> Vec<usize> {
+        (0..race.ends.len()).filter(|at| !race.ends[*at].is_left_alone()).collect()
+    }
+
+    #[test]
+    fn a_leg_to_a_backend_that_leaves_requests_unanswered_runs_only_if_all_others_lose() {
+        let mut race = Scenario::of(2, LINGER);
+        let _pending = race.leave_unanswered(0, 128);
+        let client = race.begin(get());
+        assert_eq!(started(&mut race), [1]);
+        race.ends[1].sends(answer(503, "no"));
+        race.ends[0].receives_head();
+        race.ends[0].sends(answer(200, "b1"));
+        assert_eq!(client.takes_reply(), (200, "b1".to_owned()));
+    }
+
+    #[test]
+    fn a_deferred_leg_is_skipped_when_another_wins() {
+        let mut race = Scenario::of(2, LINGER);
+        let _pending = race.leave_unanswered(0, 128);
+        let client = race.begin(get());
+        race.ends[1].receives_head();
+        race.ends[1].sends(answer(200, "b2"));
+        assert_eq!(client.takes_reply(), (200, "b2".to_owned()));
+        race.wait_for_end();
+        assert!(race.ends[0].is_left_alone() && race.legs() == (2, 0));
+        assert_eq!(race.take_idle(0), 1);
+    }
+
+    #[test]
+    fn never_all_legs_are_deferred() {
+        let mut race = Scenario::of(2, LINGER);
+        let _pending = [race.leave_unanswered(0, 128), race.leave_unanswered(1, 128)];
+        let _client = race.begin(get());
+        assert_eq!(started(&mut race).len(), 1);
+    }
+
+    #[test]
+    fn a_request_that_is_not_safe_reaches_every_backend() {
+        let mut race = Scenario::of(2, LINGER);
+        let _pending = race.leave_unanswered(0, 128);
+        let _client = race.race(post(spool(b"", 1)));
+    }
+
+    #[test]
+    fn a_body_in_a_file_is_read_on_a_thread_for_the_disk_alone() {
+        let mut race = Scenario::of(1, LINGER);
+        let client = race.race(post(spool(b"abc", 0)));
+        assert!(race.ends[0].is_left_alone());
+        race.run_disk();
+        assert_eq!(race.ends[0].receives(3), b"abc");
+        race.ends[0].sends(answer(200, "b1"));
+        assert_eq!(client.takes_reply(), (200, "b1".to_owned()));
+        race.wait_for_end();
+    }
+
+    #[test]
+    fn a_leg_that_waits_for_the_disk_hears_that_its_client_leaves() {
+        let mut race = Scenario::of(1, LINGER);
+        let client = race.race(post(spool(b"abc", 0)));
+        client.leaves();
+        assert_eq!(race.ends[0].receives_to_end(), b"");
+        wait_until("the leg has ended", || race.legs() == (1, 1));
+        race.run_disk();
+        race.wait_for_end();
+        assert_eq!(race.legs(), (1, 1), "nothing was left to do");
+    }
+
+    #[test]
+    fn a_loser_counts_as_pending_from_the_verdict_to_its_end() {
+        let mut race = Scenario::of(2, LINGER);
+        let client = race.race(get());
+        let backends = race.list.snapshot();
+        let pending = || [0, 1].map(|at| backends[at].breaker().count());
+        assert_eq!(pending(), [0, 0]);
+        race.ends[0].sends(answer(200, "b1"));
+        client.takes_reply();
+        assert_eq!(pending(), [0, 1]);
+        race.ends[1].sends(answer(200, "late"));
+        race.wait_for_end();
+        assert_eq!(pending(), [0, 0]);
+    }
+}

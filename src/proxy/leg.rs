@@ -114,3 +114,72 @@ impl fmt::Debug for Leg {
         f.debug_struct("Leg").field("backend", self.backend.address()).field("state", &state).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::scenario::{LINGER, Scenario};
+    use super::*;
+    use crate::upstream::scenario;
+
+    /// A leg of no race, on its way to its answer, and what keeps its state.
+    fn leg() -> (Leg, LegState, impl Sized) {
+        let race = Scenario::of(1, LINGER);
+        let backend = race.list.snapshot().remove(0);
+        let upstream = scenario::Scenario::still();
+        let (test_leg, end) = upstream.leg(scenario::get());
+        (Leg::new(backend, None), LegState::Pending(test_leg.pending), (race, upstream, end))
+    }
+
+    fn candidate() -> (LegState, impl Sized) {
+        let upstream = scenario::Scenario::still();
+        let (test_leg, mut end) = upstream.leg(scenario::get());
+        end.sends("HTTP/1.1 204 No Content\r\n\r\n");
+        let answer = test_leg.answer().expect("an answer");
+        (LegState::Candidate(answer, Duration::ZERO), (upstream, end))
+    }
+
+    #[test]
+    fn a_parked_state_is_taken_once() {
+        let (leg, state, _kept) = leg();
+        assert!(leg.park(state).is_none());
+        assert!(leg.take_or_notify().is_some());
+        assert!(leg.take_or_notify().is_none(), "a thread runs it");
+    }
+
+    #[test]
+    fn an_event_while_a_thread_runs_the_leg_keeps_it_from_parking_once() {
+        let (leg, state, _kept) = leg();
+        assert!(leg.take_or_notify().is_none());
+        let state = leg.park(state).expect("it has to look");
+        assert!(leg.park(state).is_none());
+    }
+
+    #[test]
+    fn a_leg_is_queued_for_the_disk_once_until_that_has_come() {
+        let (leg, state, _kept) = leg();
+        assert!(leg.park(state).is_none());
+        assert!(leg.try_queue() && !leg.try_queue());
+        assert!(leg.dequeue().is_some() && leg.dequeue().is_none());
+        assert!(leg.try_queue());
+    }
+
+    #[test]
+    fn only_a_held_answer_is_a_candidate() {
+        let (leg, state, _kept) = leg();
+        assert!(leg.park(state).is_none() && leg.take_candidate().is_none());
+        assert!(leg.take_or_notify().is_some(), "it stays where it is");
+        let (LegState::Candidate(answer, after), _held) = candidate() else { panic!("an answer") };
+        leg.hold(answer, after);
+        assert!(leg.take_candidate().is_some_and(|(answer, _)| answer.status == 204));
+        assert!(leg.take_candidate().is_none());
+    }
+
+    #[test]
+    fn a_leg_says_what_it_does() {
+        let (leg, state, _kept) = leg();
+        assert!(format!("{leg:?}").contains("runs, or has ended"));
+        assert!(leg.park(state).is_none());
+        assert!(format!("{leg:?}").contains("awaits the answer"));
+        assert_eq!(candidate().0.to_string(), "has 204, and waits for what the others say");
+    }
+}

@@ -69,3 +69,73 @@ impl Exchange {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::scenario::{LINGER, Scenario, answer, get};
+    use super::*;
+    use crate::race::Linger;
+    use crate::runtime::poller::Event;
+
+    const HEAD: &str = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n";
+
+    /// A race that the first of two backends has won.
+    fn decided() -> Scenario {
+        let mut race = Scenario::of(2, LINGER);
+        let client = race.race(get());
+        race.ends[0].sends(answer(200, "b1"));
+        client.takes_reply();
+        race
+    }
+
+    #[test]
+    fn a_loser_frees_its_connection_when_its_body_has_come_to_its_end() {
+        let mut race = decided();
+        race.ends[1].sends([HEAD, "he"].concat());
+        race.ends[1].sends("llo");
+        race.wait_for_end();
+        assert_eq!((race.legs(), race.take_idle(1)), ((2, 0), 1));
+    }
+
+    #[test]
+    fn a_loser_whose_body_is_too_long_is_hung_up_on_and_has_answered() {
+        let mut race = decided();
+        race.ends[1].sends(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", LOSER_BODY_BYTES_MAX + 1));
+        race.wait_for_end();
+        assert_eq!((race.ends[1].receives_to_end(), race.legs()), (Vec::new(), (2, 0)));
+        assert!(race.list.snapshot()[1].breaker().last_answer().is_some());
+    }
+
+    /// Its head alone is no answer: a backend may send heads and hang.
+    #[test]
+    fn a_loser_whose_body_does_not_come_is_cancelled_by_the_reaper_and_has_not_answered() {
+        let mut race = decided();
+        race.ends[1].sends([HEAD, "he"].concat());
+        race.settle();
+        race.give_all(Event::Drain);
+        race.wait_for_end();
+        assert_eq!((race.legs(), race.take_idle(1)), ((2, 1), 0));
+        assert!(race.list.snapshot()[1].breaker().last_answer().is_none());
+    }
+
+    #[test]
+    fn a_loser_before_the_verdict_is_silent_for_a_quarter_second_at_most() {
+        let mut race = Scenario::of(2, LINGER);
+        let client = race.race(get());
+        race.ends[0].sends("HTTP/1.1 503 \r\nContent-Length: 5\r\n\r\nhe");
+        let began = Instant::now();
+        assert_eq!(race.ends[0].receives_to_end(), b"");
+        assert!(began.elapsed() < EARLY_LOSER_SILENCE_MAX * 20 && client.waits());
+    }
+
+    #[test]
+    fn when_all_have_lost_no_body_keeps_the_race_from_its_end() {
+        let mut race = Scenario::of(2, Linger::NONE);
+        let client = race.race(get());
+        race.ends[0].sends("HTTP/1.1 503 \r\nContent-Length: 5\r\n\r\nhe");
+        race.ends[1].sends(answer(503, "no"));
+        assert_eq!(client.takes_reply().0, 502);
+        race.wait_for_end();
+        assert_eq!(race.legs(), (2, 0));
+    }
+}

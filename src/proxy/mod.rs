@@ -10,6 +10,8 @@ mod leg;
 mod lingering;
 mod outgoing;
 mod recording;
+#[cfg(test)]
+mod scenario;
 
 use std::sync::Arc;
 use std::time::Instant;

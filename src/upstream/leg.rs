@@ -263,6 +263,7 @@ impl Pool {
 mod tests {
     use std::net::TcpListener;
     use std::thread;
+    use std::time::Duration;
 
     use http::{HeaderMap, Method};
 
@@ -271,8 +272,188 @@ mod tests {
     use crate::runtime::poller::Poller;
     use crate::upstream::conn::parking::wait_for;
     use crate::upstream::connect::lookup::SystemLookup;
+    use crate::upstream::scenario::{Scenario, TestLeg, get, post, post_of_file};
     use crate::upstream::shared::ConnectOptions;
     use crate::upstream::shared::Upstream;
+
+    /// How a leg ends whose backend answers with these bytes, and then ends its side.
+    fn outcome(bytes: impl AsRef<[u8]>) -> Result<u16, Outcome> {
+        let scenario = Scenario::new();
+        let (leg, mut backend) = scenario.leg(get());
+        backend.receives_head();
+        backend.sends(bytes);
+        backend.ends();
+        leg.answer().map(|answer| answer.status.as_u16())
+    }
+
+    #[test]
+    fn a_leg_ends_with_the_final_answer_or_with_what_is_wrong_with_it() {
+        let field = |bytes: usize| format!("HTTP/1.1 200 OK\r\nA: {}\r\n\r\n", "x".repeat(bytes));
+        let interim = |count| format!("{}HTTP/1.1 200 OK\r\n\r\n", "HTTP/1.1 103 \r\n\r\n".repeat(count));
+        let protocol = |reason: &str| Err(Outcome::Protocol(reason.to_owned()));
+        let rows = [
+            ("an answer", "HTTP/1.1 404 Not Found\r\n\r\n".to_owned(), Ok(404)),
+            ("no byte", String::new(), Err(Outcome::Closed)),
+            ("half a head", "HTTP/1.1 200 OK\r\nContent-".to_owned(), Err(Outcome::Closed)),
+            ("an interim answer alone", "HTTP/1.1 100 Continue\r\n\r\n".to_owned(), Err(Outcome::Closed)),
+            ("a hundred interim answers", interim(INTERIM_ANSWERS_MAX), Ok(200)),
+            ("one more", interim(INTERIM_ANSWERS_MAX + 1), protocol("it sends too many interim answers")),
+            ("a long head", field(20 * 1024), Ok(200)),
+            ("a head that is too long", field(30 * 1024), Err(Outcome::TooLarge)),
+            ("a bare LF", "HTTP/1.1 200 OK\n\n".to_owned(), protocol("a line of its head doesn't end with CR LF")),
+        ];
+        for (label, bytes, expected) in rows {
+            assert_eq!(outcome(bytes), expected, "{label}");
+        }
+    }
+
+    #[test]
+    fn a_reset_is_told_from_an_end() {
+        let scenario = Scenario::new();
+        let (leg, backend) = scenario.leg(get());
+        backend.resets();
+        assert_eq!(leg.answer().err(), Some(Outcome::Reset));
+    }
+
+    #[test]
+    fn a_parked_leg_is_woken_by_its_answer() {
+        let scenario = Scenario::new();
+        let (leg, mut backend) = scenario.leg(get());
+        let answering = thread::spawn(move || {
+            backend.receives_head();
+            backend.sends("HTTP/1.1 200 OK\r\n\r\n");
+            backend
+        });
+        assert!(leg.answer().is_ok());
+        drop(answering.join());
+    }
+
+    #[test]
+    fn a_parked_leg_is_woken_by_a_hang_up() {
+        let scenario = Scenario::new();
+        let (leg, mut backend) = scenario.leg(get());
+        let token = leg.token.clone();
+        let cancelling = thread::spawn(move || token.cancel());
+        assert_eq!(leg.answer().err(), Some(Outcome::Cancelled));
+        cancelling.join().expect("no panic");
+        assert!(backend.receives_to_end().starts_with(b"GET"), "it is hung up on");
+    }
+
+    #[test]
+    fn a_parked_leg_is_woken_by_its_deadline() {
+        let scenario = Scenario::with(|options| options.timeout = Duration::from_millis(10));
+        let (leg, _backend) = scenario.leg(get());
+        assert_eq!(leg.answer().err(), Some(Outcome::Timeout));
+    }
+
+    /// A head that comes late is no answer, however near its end it is; one that has been received is, however late it is read.
+    #[test]
+    fn a_head_counts_if_it_is_whole_when_the_leg_looks_and_not_by_the_clock() {
+        let scenario = Scenario::with(|options| options.timeout = Duration::ZERO);
+        let (leg, mut backend) = scenario.leg(get());
+        backend.sends("HTTP/1.1 200 OK\r\n\r\n");
+        assert!(leg.step().is_ok());
+        let (leg, mut backend) = scenario.leg(get());
+        backend.sends("HTTP/1.1 200 OK\r\n\r");
+        assert_eq!(leg.step().err(), Some(Outcome::Timeout));
+    }
+
+    #[test]
+    fn a_leg_that_is_hung_up_on_sends_nothing() {
+        let scenario = Scenario::new();
+        let (established, mut backend) = scenario.connection();
+        let token = CancelToken::default();
+        token.cancel();
+        let step = scenario.pool.after_connecting(Reached::Connected(established), Instant::now(), &get(), &token);
+        assert_eq!(step.err(), Some(Outcome::Cancelled));
+        assert_eq!(backend.receives_to_end(), b"");
+        let mut backend = scenario.idle();
+        assert_eq!(scenario.pool.start(&get(), &token).err(), Some(Outcome::Cancelled));
+        assert!(backend.is_left_alone() && scenario.take_idle() == 1, "nor is an idle connection lost to it");
+    }
+
+    /// A backend may give up an idle connection just when it is used (RFC 9110 §9.2.2 and §15.5.9). A scenario has no room for a
+    /// new connection, which shows where one is wanted.
+    #[test]
+    fn a_request_that_finds_its_connection_given_up_starts_afresh_if_that_does_no_harm() {
+        const TIMEOUT: &str = "HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+        const OPEN_TIMEOUT: &str = "HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n";
+        let afresh = Err(Outcome::NoSocket);
+        let rows = [
+            ("GET, used, an end", get(), true, "", afresh.clone()),
+            ("GET, new, an end", get(), false, "", Err(Outcome::Closed)),
+            ("POST, used, an end", post(b"a"), true, "", Err(Outcome::Closed)),
+            ("GET, used, half a head", get(), true, "HTTP/1.1", Err(Outcome::Closed)),
+            ("GET, used, an interim answer", get(), true, "HTTP/1.1 103 \r\n\r\n", Err(Outcome::Closed)),
+            ("GET, used, 408 and close", get(), true, TIMEOUT, afresh),
+            ("GET, used, 408", get(), true, OPEN_TIMEOUT, Ok(408)),
+            ("GET, new, 408 and close", get(), false, TIMEOUT, Ok(408)),
+            ("POST, used, 408 and close", post(b"a"), true, TIMEOUT, Ok(408)),
+        ];
+        for (label, request, is_used, bytes, expected) in rows {
+            let scenario = Scenario::new();
+            let (leg, mut backend) = if is_used { scenario.leg_on_used(request) } else { scenario.leg(request) };
+            backend.receives_head();
+            if label.starts_with("POST") {
+                backend.receives(1);
+            }
+            backend.sends(bytes);
+            backend.ends();
+            assert_eq!(leg.answer().map(|answer| answer.status.as_u16()), expected, "{label}");
+        }
+    }
+
+    #[test]
+    fn a_leg_that_has_lost_keeps_the_fields_of_a_loop_and_of_a_switch_alone() {
+        let rows = [("200 OK", 0), ("508 Loop Detected", 2), ("101 Switching Protocols", 2)];
+        for (status, fields) in rows {
+            let scenario = Scenario::new();
+            let (leg, mut backend) = scenario.leg(get());
+            backend.sends(format!("HTTP/1.1 {status}\r\nA: b\r\nContent-Length: 0\r\n\r\n"));
+            let answer = leg.answer_as_loser().expect("an answer");
+            assert_eq!(answer.headers.len(), fields, "{status}");
+        }
+    }
+
+    #[test]
+    fn a_body_in_a_file_is_read_in_a_step_of_its_own() {
+        let scenario = Scenario::new();
+        let (leg, mut backend) = scenario.leg(post_of_file(b"abc"));
+        backend.receives_head();
+        assert!(leg.pending.reads_file(&leg.request) && backend.is_left_alone());
+        assert_eq!(leg.pending.to_string(), "sends the request");
+        let TestLeg { request, token, pending } = leg;
+        let Ok(LegStep::Blocked(pending)) = pending.step(&request, &token, false) else { panic!("no answer yet") };
+        assert_eq!(backend.receives(3), b"abc");
+        assert!(!pending.reads_file(&request) && pending.to_string() == "awaits the answer");
+    }
+
+    #[test]
+    fn a_leg_whose_time_to_send_is_over_reads_no_file() {
+        let scenario = Scenario::with(|options| options.idle_timeout = Duration::ZERO);
+        let (leg, mut backend) = scenario.leg(post_of_file(b"abc"));
+        backend.receives_head();
+        assert!(leg.pending.is_over(&leg.token));
+        assert_eq!(leg.step().err(), Some(Outcome::Timeout));
+        assert_eq!(backend.receives_to_end(), b"");
+        let scenario = Scenario::new();
+        let (leg, _backend) = scenario.leg(post_of_file(b"abc"));
+        assert!(!leg.pending.is_over(&leg.token));
+        leg.token.cancel();
+        assert!(leg.pending.is_over(&leg.token), "or that is hung up on");
+    }
+
+    #[test]
+    fn an_early_refusal_is_the_answer_and_the_rest_of_the_request_is_not_sent() {
+        let scenario = Scenario::new();
+        let (leg, mut backend) = scenario.leg(post_of_file(b"abc"));
+        backend.sends("HTTP/1.1 413 Content Too Large\r\nContent-Length: 0\r\n\r\n");
+        let answer = leg.answer().expect("an answer");
+        assert!(answer.status == 413 && answer.upload.is_none());
+        drop(answer);
+        assert!(backend.receives_to_end().ends_with(b"\r\n\r\n"), "without the body");
+        assert_eq!(scenario.take_idle(), 0, "the rest would be taken for the next request");
+    }
 
     #[test]
     fn what_a_leg_does_can_be_told_and_hung_up_on() {

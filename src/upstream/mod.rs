@@ -9,6 +9,8 @@ mod breaker;
 mod client;
 mod conn;
 mod connect;
+#[cfg(test)]
+mod connection_tests;
 mod endpoint;
 mod file_permit;
 #[cfg(any(test, fuzzing))]
@@ -20,7 +22,11 @@ mod permit;
 mod pool;
 mod pooled;
 mod request;
+#[cfg(test)]
+mod request_writer_tests;
 mod response;
+#[cfg(test)]
+pub(crate) mod scenario;
 mod shared;
 mod upload;
 

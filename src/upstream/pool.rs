@@ -191,47 +191,122 @@ fn best_of(idle: &[Idle], repeatable: bool, now: Instant) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
-    use std::net::{SocketAddr, TcpListener};
-    use std::thread;
+    use http::Method;
 
     use super::*;
-    use crate::runtime::cancel::CancelToken;
-    use crate::runtime::poller::Poller;
-    use crate::upstream::conn::parking::wait_for;
-    use crate::upstream::connect::connecting::{Connecting, Reached};
-    use crate::upstream::connect::lookup::SystemLookup;
-    use crate::upstream::shared::ConnectOptions;
+    use crate::upstream::pooled::IDLE_TIME_MAX;
+    use crate::upstream::scenario::{SOON, Scenario, get, request};
 
-    const SOON: Duration = Duration::from_secs(10);
     /// In milliseconds.
     const NOW: u64 = 10_000;
 
-    /// Connects to this address, which accepts.
-    fn connect(pool: &Arc<Pool>, address: SocketAddr) -> PooledConnection {
-        let token = CancelToken::default();
-        let mut reached = Connecting::begin(pool.endpoint(), vec![address], false, Instant::now() + SOON);
-        loop {
-            match reached.expect("a connection") {
-                Reached::Connected(connection) => return pool.adopt(connection),
-                Reached::ResolvesAgain(_) => panic!("it is refused"),
-                Reached::Pending(mut connecting) => {
-                    wait_for(&connecting.readiness(&token).expect("a wait"));
-                    reached = connecting.resume(&token);
-                }
-            }
+    #[test]
+    fn an_idle_connection_is_taken_unless_it_has_received_something() {
+        let scenario = Scenario::new();
+        let is_taken = || scenario.pool.take(true, Instant::now()).is_some();
+        assert!(!is_taken());
+        let _backend = scenario.idle();
+        assert!(is_taken());
+        let mut backend = scenario.idle();
+        backend.sends("HTTP/1.1 408 Request Timeout\r\n\r\n");
+        assert!(!is_taken());
+        assert_eq!(backend.receives_to_end(), b"", "it is dropped");
+        let backend = scenario.idle();
+        backend.ends();
+        assert!(!is_taken());
+    }
+
+    #[test]
+    fn a_dead_idle_connection_is_passed_over_for_one_that_is_alive() {
+        let scenario = Scenario::new();
+        let (mut alive, dead) = (scenario.idle(), scenario.idle());
+        dead.ends();
+        let taken = scenario.pool.take(true, Instant::now()).expect("one is alive");
+        taken.connection().begin_request(get().bytes_for(scenario.pool.address()));
+        assert!(alive.receives_head().starts_with("GET"));
+    }
+
+    #[test]
+    fn an_idle_connection_is_used_for_as_long_as_it_may_idle_and_for_what_goes_out_once_for_a_second() {
+        let (second, tick) = (Duration::from_secs(1), Duration::from_millis(1));
+        let rows = [
+            ("at once", true, Duration::ZERO, true),
+            ("nearly 4 s", true, tick * 3999, true),
+            ("4 s", true, second * 4, false),
+            ("once, at once", false, Duration::ZERO, true),
+            ("once, 1 s", false, second, true),
+            ("once, more than 1 s", false, second + tick, false),
+        ];
+        for (label, repeatable, age, is_taken) in rows {
+            let scenario = Scenario::new();
+            let before = Instant::now();
+            let _backend = scenario.idle();
+            // It was put back between both.
+            let now = if is_taken { before } else { Instant::now() } + age;
+            assert_eq!(scenario.pool.take(repeatable, now).is_some(), is_taken, "{label}");
         }
+    }
+
+    #[test]
+    fn a_suspect_connection_rests_before_it_is_used() {
+        let scenario = Scenario::new();
+        let (leg, mut backend) = scenario.leg(request(Method::HEAD, &[], None));
+        backend.sends("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n");
+        let put_at = Instant::now();
+        leg.answer().expect("an answer");
+        assert!(scenario.pool.take(true, put_at + SUSPECT_TIME / 2).is_none());
+        assert!(scenario.pool.take(true, Instant::now() + SUSPECT_TIME).is_some());
+    }
+
+    #[test]
+    fn beyond_the_most_idle_connections_the_oldest_is_dropped() {
+        let scenario = Scenario::with(|options| options.idle_connections_max = 2);
+        let (mut first, mut second, mut third) = (scenario.idle(), scenario.idle(), scenario.idle());
+        assert_eq!(first.receives_to_end(), b"");
+        assert!(second.is_left_alone() && third.is_left_alone());
+        assert_eq!(scenario.take_idle(), 2);
+    }
+
+    #[test]
+    fn without_room_for_idle_connections_none_is_kept() {
+        let scenario = Scenario::with(|options| options.idle_connections_max = 0);
+        assert_eq!(scenario.idle().receives_to_end(), b"");
+    }
+
+    #[test]
+    fn an_idle_connection_whose_time_is_over_is_dropped_without_a_leg_that_asks() {
+        let scenario = Scenario::new();
+        let (leg, mut backend) = scenario.leg(get());
+        backend.receives_head();
+        backend.sends("HTTP/1.1 204 No Content\r\nKeep-Alive: timeout=0\r\n\r\n");
+        leg.answer().expect("an answer");
+        assert_eq!(backend.receives_to_end(), b"");
+    }
+
+    #[test]
+    fn a_sweep_drops_what_is_over_and_nothing_else() {
+        let scenario = Scenario::still();
+        let (mut backend, now) = (scenario.idle(), Instant::now());
+        scenario.pool.sweep(now + IDLE_TIME_MAX / 2);
+        assert!(backend.is_left_alone());
+        scenario.pool.sweep(now + IDLE_TIME_MAX);
+        assert_eq!(backend.receives_to_end(), b"");
+    }
+
+    #[test]
+    fn connections_are_counted_when_they_are_opened_and_when_they_are_used_again() {
+        let scenario = Scenario::new();
+        let _backends = [scenario.idle(), scenario.idle()];
+        assert_eq!(scenario.upstream.connection_counts(), (2, 0));
+        drop(scenario.pool.take(true, Instant::now()));
+        assert_eq!(scenario.upstream.connection_counts(), (2, 1));
+        assert_eq!(scenario.upstream.connections.load(Ordering::Relaxed), 1, "permits come back");
     }
 
     /// What a backend sends behind an answer by mistake comes soon: a connection that has been idle for a moment shows it.
     #[test]
     fn of_the_connections_that_have_been_idle_for_a_moment_the_last_is_taken_and_where_none_has_the_last_of_all() {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let address = listener.local_addr().expect("an address");
-        let (poller, waiter) = Poller::new().expect("a poller");
-        thread::spawn(move || waiter.run());
-        let upstream =
-            Upstream::new(ConnectOptions::default(), Arc::new(SystemLookup), poller).expect("no roots of its own");
-        let pool = Pool::new(Address::parse("http://127.0.0.1:1").expect("an address"), upstream);
+        let scenario = Scenario::new();
         let begun = Instant::now();
         let after = |milliseconds| begun + Duration::from_millis(milliseconds);
         let now = after(NOW);
@@ -249,7 +324,7 @@ mod tests {
         for (label, ages, repeatable, expected) in rows {
             let idle = ages.iter().map(|age| {
                 let since = after(NOW - age);
-                Idle { pooled: connect(&pool, address), since, until: now + SOON }
+                Idle { pooled: scenario.pooled().0, since, until: now + SOON }
             });
             assert_eq!(best_of(&idle.collect::<Vec<_>>(), repeatable, now), expected, "{label}");
         }

@@ -67,7 +67,7 @@ impl PooledConnection {
     }
 
     /// Notes whether its answer came to its end.
-    pub(crate) fn freed(mut self, is_free: bool) -> PooledConnection {
+    pub(crate) fn with_end(mut self, is_free: bool) -> PooledConnection {
         self.is_free = is_free;
         self
     }
@@ -125,5 +125,95 @@ impl PooledConnection {
     pub(crate) fn arm(&mut self, token: &CancelToken) -> Result<(), Outcome> {
         self.is_free = false;
         token.arm(self.connection.get().clone()).map_err(|_| Outcome::Cancelled)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Method;
+
+    use super::*;
+    use crate::upstream::scenario::{Scenario, get, post, request};
+
+    /// What an idle connection is allowed to do after this answer to this request; `None` if it isn't kept.
+    fn kept(request: UpstreamRequest, answer: &str) -> Option<PooledConnection> {
+        let scenario = Scenario::still();
+        let (leg, mut backend) = scenario.leg(request);
+        backend.sends(answer);
+        leg.answer().expect("an answer");
+        scenario.pool.take_last()
+    }
+
+    #[test]
+    fn a_connection_is_kept_unless_its_answer_or_its_request_speaks_against_it() {
+        let ntlm = request(Method::GET, &[("authorization", "NTLM x")], None);
+        let rows = [
+            ("a body of known length", get(), "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\na", true),
+            ("no body", get(), "HTTP/1.1 204 No Content\r\n\r\n", true),
+            ("behind an interim answer", get(), "HTTP/1.1 103 \r\n\r\nHTTP/1.1 204 \r\n\r\n", true),
+            ("a failure", get(), "HTTP/1.1 503 \r\nContent-Length: 0\r\n\r\n", true),
+            ("a body to a POST", post(b"abc"), "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", true),
+            ("close", get(), "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n", false),
+            ("HTTP/1.0", get(), "HTTP/1.0 200 OK\r\nContent-Length: 0\r\n\r\n", false),
+            ("bytes behind it", get(), "HTTP/1.1 204 No Content\r\n\r\nHTTP/1.1 200 OK\r\n", false),
+            ("it authenticates the connection", get(), "HTTP/1.1 204 \r\nWWW-Authenticate: NTLM\r\n\r\n", false),
+            ("so does the request", ntlm, "HTTP/1.1 204 No Content\r\n\r\n", false),
+        ];
+        for (label, request, answer, is_kept) in rows {
+            assert_eq!(kept(request, answer).is_some(), is_kept, "{label}");
+        }
+    }
+
+    #[test]
+    fn a_connection_idles_for_4_s_or_for_less_if_the_backend_says_so() {
+        let rows = [("", 4), ("timeout=2", 2), ("timeout=9, max=5", 4), ("max=5, timeout=1", 1), ("timeout=0", 0)];
+        for (keep_alive, seconds) in rows {
+            let answer = format!("HTTP/1.1 204 No Content\r\nKeep-Alive: {keep_alive}\r\n\r\n");
+            let pooled = kept(get(), &answer).expect("it is kept");
+            assert_eq!(pooled.idle_time_max(), Duration::from_secs(seconds), "{keep_alive:?}");
+        }
+    }
+
+    #[test]
+    fn an_answer_is_suspect_that_declares_a_body_that_it_must_not_have() {
+        let head = || request(Method::HEAD, &[], None);
+        let rows = [
+            ("HEAD", head(), "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n", true),
+            ("HEAD, in chunks", head(), "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", true),
+            ("HEAD, of nothing", head(), "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", false),
+            ("304", get(), "HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n", true),
+            ("204", get(), "HTTP/1.1 204 No Content\r\n\r\n", false),
+            ("a body", get(), "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\na", false),
+        ];
+        for (label, request, answer, is_suspect) in rows {
+            assert_eq!(kept(request, answer).expect("it is kept").is_suspect(), is_suspect, "{label}");
+        }
+    }
+
+    #[test]
+    fn a_request_is_repeated_only_on_a_used_connection_and_if_that_does_no_harm() {
+        let scenario = Scenario::new();
+        let (new, _backend) = scenario.pooled();
+        assert!(!new.may_repeat(&get()), "a new connection doesn't die of idling");
+        let _backend = scenario.idle();
+        let used = scenario.pool.take_last().expect("it idles");
+        assert!(used.may_repeat(&get()));
+        assert!(used.may_repeat(&post(b"a")), "no byte of it has gone out");
+        used.connection().begin_request(post(b"a").bytes_for(scenario.pool.address()));
+        assert!(used.may_repeat(&get()) && !used.may_repeat(&post(b"a")), "the backend may have done it");
+    }
+
+    #[test]
+    fn a_connection_is_not_reusable_while_its_answer_or_its_request_is_under_way() {
+        let scenario = Scenario::new();
+        let _backend = scenario.idle();
+        let mut used = scenario.pool.take_last().expect("it idles");
+        assert!(!used.is_reusable(), "no request is out");
+        used.connection().begin_request(get().bytes_for(scenario.pool.address()));
+        assert!(used.is_reusable());
+        used.arm(&CancelToken::default()).expect("it isn't hung up on");
+        assert!(!used.is_reusable(), "its answer is under way");
+        let used = used.with_end(true);
+        assert!(used.is_reusable() && !used.with_end(false).is_reusable());
     }
 }

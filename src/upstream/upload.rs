@@ -146,3 +146,122 @@ impl Drop for Upload {
         self.pooled.end_upload(&self.pool);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::upstream::LegStep;
+    use crate::upstream::conn::parking::{Count, wait_for};
+    use crate::upstream::response::answer::Answer;
+    use crate::upstream::response::body::AnswerBody;
+    use crate::upstream::scenario::{Backend, LONG, Scenario, TestLeg, get, post_of_file};
+
+    const ANSWER: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+
+    /// A success that has been received whole before the file of its request was sent, its upload, and the backend, which has
+    /// received the request's head.
+    fn early() -> (Scenario, Answer, Upload, Backend) {
+        early_in(Scenario::new())
+    }
+
+    fn early_in(scenario: Scenario) -> (Scenario, Answer, Upload, Backend) {
+        let (leg, mut backend) = scenario.leg(post_of_file(b"abc"));
+        backend.receives_head();
+        backend.sends(ANSWER);
+        let mut answer = leg.answer().expect("an answer");
+        let upload = answer.upload.take().expect("the rest of the request");
+        (scenario, answer, upload, backend)
+    }
+
+    fn read(answer: Answer) -> Vec<u8> {
+        let mut body = Vec::new();
+        match answer.body {
+            AnswerBody::Whole(whole) => body = whole,
+            AnswerBody::Streamed(mut stream) => {
+                std::io::copy(&mut stream, &mut body).expect("a whole body");
+            }
+        }
+        body
+    }
+
+    #[test]
+    fn the_rest_of_a_request_is_sent_beside_its_answer() {
+        let (_scenario, answer, upload, mut backend) = early();
+        assert!(upload.reads_file() && matches!(upload.send_more(), Uploaded::Done));
+        assert_eq!((backend.receives(3), read(answer)), (b"abc".to_vec(), b"ok".to_vec()));
+    }
+
+    #[test]
+    fn the_connection_is_put_back_by_the_last_to_end() {
+        let (scenario, answer, upload, _backend) = early();
+        assert_eq!(read(answer), b"ok");
+        assert_eq!(scenario.take_idle(), 0, "the upload is under way");
+        assert!(matches!(upload.send_more(), Uploaded::Done));
+        assert_eq!(scenario.take_idle(), 1);
+        let (scenario, answer, upload, _backend) = early();
+        assert!(matches!(upload.send_more(), Uploaded::Done));
+        assert_eq!(scenario.take_idle(), 0, "the answer is under way");
+        assert_eq!(read(answer), b"ok");
+        assert_eq!(scenario.take_idle(), 1);
+    }
+
+    #[test]
+    fn a_stopped_upload_sends_no_more_and_its_connection_is_not_used_again() {
+        let (scenario, answer, upload, mut backend) = early();
+        let stop = upload.stop();
+        stop.stop();
+        assert!(matches!(upload.send_more(), Uploaded::Done));
+        assert_eq!(read(answer), b"ok");
+        drop(stop);
+        assert_eq!((scenario.take_idle(), backend.receives_to_end()), (0, Vec::new()));
+    }
+
+    #[test]
+    fn a_stop_wakes_the_parked_leg() {
+        let (_scenario, _answer, upload, _backend) = early();
+        let readiness = upload.readiness(Instant::now() + LONG);
+        let stop = upload.stop();
+        let stopping = std::thread::spawn(move || stop.stop());
+        wait_for(&readiness);
+        stopping.join().expect("no panic");
+    }
+
+    /// A late stop must not wake the next leg on the connection: its step would be one more than events.
+    #[test]
+    fn a_stop_after_the_end_concerns_the_next_leg_on_the_connection_no_more() {
+        let (scenario, answer, upload, _backend) = early_in(Scenario::still());
+        let (stop, connection) = (upload.stop(), upload.stop.connection.clone());
+        assert!(matches!(upload.send_more(), Uploaded::Done));
+        assert_eq!(read(answer), b"ok");
+        let taken = scenario.pool.take(true, Instant::now()).expect("it idles");
+        assert!(Arc::ptr_eq(taken.connection(), &connection));
+        let woken = Arc::new(Count::default());
+        assert!(connection.park(woken.clone(), 0));
+        stop.stop();
+        assert_eq!(woken.get(), 0);
+    }
+
+    #[test]
+    fn the_file_counts_as_a_connection_until_the_upload_ends() {
+        let (scenario, answer, upload, _backend) = early();
+        let count = || scenario.upstream.connections.load(Ordering::Relaxed);
+        assert_eq!(count(), 2);
+        drop(upload);
+        assert_eq!(count(), 1);
+        drop(answer);
+        assert_eq!(count(), 0);
+    }
+
+    #[test]
+    fn an_answer_whose_request_is_out_has_no_upload() {
+        let scenario = Scenario::new();
+        let (leg, mut backend) = scenario.leg(get());
+        backend.sends("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\no");
+        assert!(leg.answer().is_ok_and(|answer| answer.upload.is_none()));
+        let (leg, mut backend) = scenario.leg(post_of_file(b"abc"));
+        let TestLeg { request, token, pending } = leg;
+        let Ok(LegStep::Blocked(pending)) = pending.step(&request, &token, false) else { panic!("no answer yet") };
+        backend.sends(ANSWER);
+        assert!(TestLeg { request, token, pending }.answer().is_ok_and(|answer| answer.upload.is_none()));
+    }
+}

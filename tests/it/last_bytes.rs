@@ -8,7 +8,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, bounded, never};
 use red_tentacle::config::Config;
 
-use crate::harness::{BRIEFLY, Backend, Client, Connection, Far, Proxy, SOON, beside_each_other, pattern};
+use crate::harness::{BRIEFLY, Backend, Client, Connection, Far, Proxy, SOON, beside_each_other, fill, pattern};
 
 const REQUEST: &str = "GET /chat HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n";
 const SWITCHED: &str = "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n";
@@ -180,14 +180,12 @@ fn what_was_received_is_delivered_when_the_idle_timeout_ends_a_tunnel() {
 #[test]
 fn a_tunnel_that_is_full_both_ways_ends_in_order_after_the_idle_timeout() {
     let backend = Switching::new(false);
-    let proxy = backend.proxy(|config| (config.timeout, config.idle_timeout) = (10 * BRIEFLY, 10 * BRIEFLY));
+    let proxy = backend.proxy(|config| (config.timeout, config.idle_timeout) = (20 * BRIEFLY, 20 * BRIEFLY));
     let (near, far) = backend.tunnel(Client::connect(proxy.address));
     let Far::Plain(Connection { stream: far, .. }) = far else { panic!("plain") };
-    for mut side in [&near, &far] {
-        side.set_write_timeout(Some(BRIEFLY)).expect("a timeout");
-        while side.write(&pattern(1024 * 1024)).is_ok_and(|count| count > 0) {}
-    }
-    for _ in 0..5 {
+    // Both at once: while one waits to be full, the other mustn't idle.
+    fill(&[&near, &far], &vec![b'x'; 32 << 20]);
+    for _ in 0..7 {
         dawdle();
     }
     for (label, side) in [("client", &near), ("backend", &far)] {

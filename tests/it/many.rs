@@ -314,7 +314,7 @@ fn hundreds_of_clients_that_do_not_read_hold_no_thread_and_get_every_byte_once_t
 fn hundreds_of_answers_in_which_nothing_moves_end_after_the_idle_timeout() {
     const IDLE: Duration = Duration::from_secs(2);
     let (silent, unread) = (Holding::beginning(EVENTS), sending(false));
-    let program = |url: &str| Binary::start(&["--backends", url, "--timeout", "1s", "--idle-timeout", "2s"]);
+    let program = |url: &str| Binary::start(&["--backends", url, "--timeout", "2s", "--idle-timeout", "2s"]);
     let (of_silent, of_unread) = (program(&silent.url), program(&unread.url));
     let addresses = [of_silent.address(), of_unread.address()];
     let before = [&of_silent, &of_unread].map(|program| program.usage().descriptors);

@@ -403,14 +403,14 @@ fn a_name_with_many_dead_addresses_is_connected_to_by_few_at_once() {
     eventually("the legs have ended", || {
         let begun = Instant::now();
         let attempts = dead.attempts();
-        if begun.elapsed() < BRIEFLY {
-            most = most.max(attempts);
-        }
+        // Three each are meant. The kernel's list isn't of one moment: what ends while it is read and what comes then, one for each
+        // quarter second, may both be in it.
+        let news = usize::try_from(begun.elapsed().as_millis() / 250).expect("a few") + 1;
+        assert!(attempts <= (3 + news) * LEGS, "{attempts} at once, {news} new ones each");
+        most = most.max(attempts);
         attempts == 0 && most > 0
     });
-    // Three each are meant. The kernel's list isn't of one moment: one that ends while it is read and the next may both be in it.
-    // But no more of them, if it is read in less time than there is between two attempts.
-    assert!((LEGS..=4 * LEGS).contains(&most), "{most} at once");
+    assert!(most >= LEGS, "{most} at once");
     for client in &mut clients {
         assert!(client.reply().text().contains(" connect-timeout: "));
     }

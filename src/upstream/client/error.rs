@@ -20,3 +20,26 @@ pub(crate) fn outcome_of(error: Error) -> Outcome {
         other => Outcome::Protocol(other.to_string()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_of_the_connection_means_the_same_however_ureq_wraps_it() {
+        let io = |kind: io::ErrorKind| io::Error::from(kind);
+        let rows = [
+            (io::ErrorKind::ConnectionReset, Outcome::Reset),
+            (io::ErrorKind::BrokenPipe, Outcome::Reset),
+            (io::ErrorKind::UnexpectedEof, Outcome::Closed),
+            (io::ErrorKind::TimedOut, Outcome::Timeout),
+        ];
+        for (kind, expected) in rows {
+            assert_eq!(outcome_of(Error::Io(io(kind))), expected);
+            assert_eq!(outcome_of(Error::Other(Box::new(io(kind)))), expected);
+        }
+        assert_eq!(outcome_of(Error::LargeResponseHeader(2, 1)), Outcome::TooLarge);
+        assert_eq!(outcome_of(Error::Other("a chunk is bad".into())), Outcome::Protocol("a chunk is bad".to_owned()));
+        assert!(matches!(outcome_of(Error::BodyStalled), Outcome::Protocol(_)));
+    }
+}

@@ -219,3 +219,110 @@ fn error_of(error: io::Error) -> Error {
         _ => Error::Io(error),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::upstream::connect::connecting::Established;
+    use crate::upstream::scenario::{Backend, Scenario};
+
+    const HEAD: &str = "HTTP/1.1 200 OK\r\n\r\n";
+
+    /// What ureq speaks through once a head has been received, and bytes behind it.
+    fn transport(body: &str, is_chunked: bool) -> (Scenario, Established, Transport, Backend) {
+        let scenario = Scenario::still();
+        let (established, mut backend) = scenario.connection();
+        backend.sends([HEAD, body].concat());
+        let connection = established.connection.get().clone();
+        connection.peek(|peeked| assert!(peeked.bytes.starts_with(HEAD.as_bytes())));
+        let transport = Transport::new(connection, HEAD.len(), is_chunked);
+        (scenario, established, transport, backend)
+    }
+
+    /// What ureq finds in its buffer after the next read, or why it finds nothing; `None` at the end.
+    fn next(transport: &mut Transport) -> Result<Option<String>, io::ErrorKind> {
+        let has_input = transport.await_input(NextTimeout::default()).map_err(|error| match error {
+            Error::Io(error) => error.kind(),
+            Error::Other(error) => {
+                error.downcast::<io::Error>().map_or(io::ErrorKind::InvalidData, |error| error.kind())
+            }
+            error => panic!("{error}"),
+        })?;
+        let input = String::from_utf8(transport.buffers.input().to_vec()).expect("ASCII");
+        transport.buffers.input_consume(input.len());
+        Ok(has_input.then_some(input))
+    }
+
+    #[test]
+    fn ureq_gets_the_head_alone_first() {
+        let (_scenario, _established, mut transport, mut backend) = transport("abc", false);
+        assert_eq!(next(&mut transport), Ok(Some(HEAD.to_owned())));
+        assert_eq!(next(&mut transport), Ok(Some("abc".to_owned())));
+        assert_eq!(next(&mut transport), Err(io::ErrorKind::WouldBlock));
+        backend.sends("def");
+        assert_eq!(next(&mut transport), Ok(Some("def".to_owned())));
+        backend.ends();
+        assert_eq!(next(&mut transport), Ok(None));
+    }
+
+    #[test]
+    fn what_ureq_has_not_taken_goes_back_to_the_connection() {
+        let (_scenario, established, mut transport, mut backend) = transport("abc", false);
+        next(&mut transport).expect("the head");
+        assert!(transport.await_input(NextTimeout::default()).is_ok());
+        transport.buffers.input_consume(1);
+        backend.sends("def");
+        drop(transport);
+        let mut buffer = [0; 8];
+        let connection = established.connection.get();
+        let counts = [connection.read(&mut buffer[..2]).ok(), connection.read(&mut buffer[2..]).ok()];
+        assert!(counts == [Some(2), Some(3)] && buffer.starts_with(b"bcdef"));
+        assert!(connection.is_movable(), "nothing is held any more");
+    }
+
+    #[test]
+    fn chunks_are_given_in_their_plainest_form_and_lines_as_a_whole() {
+        let (_scenario, _established, mut transport, mut backend) = transport("0003;name=value\r\nabc\r\n00", true);
+        next(&mut transport).expect("the head");
+        assert_eq!(next(&mut transport), Ok(Some("3\r\nabc\r\n".to_owned())));
+        assert_eq!(next(&mut transport), Err(io::ErrorKind::WouldBlock), "half a line");
+        backend.sends("01\r\nd\r\n");
+        assert_eq!(next(&mut transport), Ok(Some("1\r\nd\r\n".to_owned())));
+    }
+
+    #[test]
+    fn an_end_within_a_line_of_chunks_is_no_end_in_order() {
+        let (_scenario, _established, mut transport, backend) = transport("3\r\nabc\r\n0", true);
+        next(&mut transport).expect("the head");
+        next(&mut transport).expect("a chunk");
+        backend.ends();
+        assert_eq!(next(&mut transport), Err(io::ErrorKind::UnexpectedEof));
+    }
+
+    #[test]
+    fn chunks_that_are_none_are_an_error() {
+        let (_scenario, _established, mut transport, _backend) = transport("x\r\n", true);
+        next(&mut transport).expect("the head");
+        assert_eq!(next(&mut transport), Err(io::ErrorKind::InvalidData));
+    }
+
+    /// ureq would take it for the end of a body that has no length.
+    #[test]
+    fn a_reset_is_no_end_in_order() {
+        let (_scenario, established, mut transport, backend) = transport("", false);
+        next(&mut transport).expect("the head");
+        established.connection.get().stream().send(&[io::IoSlice::new(b"unread")]).expect("room");
+        backend.resets();
+        assert_eq!(next(&mut transport), Err(io::ErrorKind::ConnectionReset));
+    }
+
+    #[test]
+    fn a_stream_that_is_silent_keeps_no_buffer() {
+        let (_scenario, _established, mut transport, _backend) = transport("abc", false);
+        next(&mut transport).expect("the head");
+        next(&mut transport).expect("a body");
+        assert!(transport.buffers.input.capacity() > 0);
+        assert_eq!(next(&mut transport), Err(io::ErrorKind::WouldBlock));
+        assert_eq!(transport.buffers.input.capacity(), 0);
+    }
+}

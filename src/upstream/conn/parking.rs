@@ -106,20 +106,28 @@ pub(crate) fn wait_for(readiness: &Arc<dyn Readiness>) {
     }
 }
 
+/// Counts how often a leg has been woken.
+#[cfg(test)]
+#[derive(Default)]
+pub(crate) struct Count(std::sync::atomic::AtomicUsize);
+
+#[cfg(test)]
+impl Count {
+    pub(crate) fn get(&self) -> usize {
+        self.0.load(std::sync::atomic::Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+impl Waiter for Count {
+    fn wake(self: Arc<Self>, _: usize) {
+        self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
-
     use super::*;
-
-    #[derive(Default)]
-    struct Count(AtomicUsize);
-
-    impl Waiter for Count {
-        fn wake(self: Arc<Self>, _: usize) {
-            self.0.fetch_add(1, Ordering::Relaxed);
-        }
-    }
 
     fn park(parking: &LegParking, woken: &Arc<Count>) -> bool {
         parking.park(woken.clone(), 0, || panic!("it isn't to be woken yet"))
@@ -128,7 +136,7 @@ mod tests {
     #[test]
     fn an_event_without_a_parked_leg_keeps_the_next_leg_from_parking_and_no_other() {
         let (parking, woken) = (LegParking::default(), Arc::new(Count::default()));
-        let count = || woken.0.load(Ordering::Relaxed);
+        let count = || woken.get();
         parking.wake();
         assert!(!park(&parking, &woken), "it must look at once");
         assert!(park(&parking, &woken), "nothing has happened since");

@@ -2,6 +2,8 @@
 //! connection.
 
 use std::net::SocketAddr;
+#[cfg(any(test, fuzzing))]
+use std::os::{fd::OwnedFd, unix::net::UnixStream};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -54,6 +56,19 @@ pub(crate) enum Reached {
     Pending(Connecting),
     /// No address can be reached: the name may have others by now.
     ResolvesAgain(Resolution),
+}
+
+#[cfg(any(test, fuzzing))]
+impl Established {
+    /// A connection to this backend over a pair of sockets, and the backend's end, for tests.
+    pub(crate) fn over_pair(endpoint: &Endpoint) -> (Established, UnixStream) {
+        let (near, far) = UnixStream::pair().expect("two sockets");
+        near.set_nonblocking(true).expect("a socket");
+        let connection =
+            Connection::open(OwnedFd::from(near).into(), endpoint.poller()).expect("a place in the poller");
+        let (connection, peer) = (OwnedConnection::new(connection), SocketAddr::from(([127, 0, 0, 1], 1)));
+        (Established { connection, peer, permit: endpoint.counted_permit() }, far)
+    }
 }
 
 impl Connecting {

@@ -3,8 +3,7 @@
 
 use std::collections::VecDeque;
 use std::io::{self, Read as _, Write};
-use std::net::{Shutdown, SocketAddr};
-use std::os::fd::OwnedFd;
+use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -17,7 +16,7 @@ use crate::message::{Address, Outcome, Target};
 use crate::runtime::cancel::CancelToken;
 use crate::runtime::poller::{Event, EventHandler, Poller};
 use crate::upstream::client::error::outcome_of;
-use crate::upstream::conn::connection::{Connection, OwnedConnection};
+use crate::upstream::conn::connection::Connection;
 use crate::upstream::conn::parking::Readiness;
 use crate::upstream::conn::parking::Waiter;
 use crate::upstream::connect::connecting::{Established, Reached};
@@ -102,13 +101,8 @@ impl<'a> Exchange<'a> {
         // No socket is opened for it, and no name looked up.
         let address = Address::parse("http://127.0.0.1:1").expect("an address");
         let pool = Pool::new(address, upstream());
-        let (near, far) = UnixStream::pair().expect("two sockets");
-        near.set_nonblocking(true).expect("a socket");
-        let connection =
-            Connection::open(OwnedFd::from(near).into(), &upstream().poller).expect("a place in the poller");
-        let peer = SocketAddr::from(([127, 0, 0, 1], 1));
-        let owned = OwnedConnection::new(connection.clone());
-        let established = Established { connection: owned, peer, permit: pool.counted_permit() };
+        let (established, far) = Established::over_pair(pool.endpoint());
+        let connection = established.connection.get().clone();
         let target = Target::parse(method, "/").expect("a target");
         Exchange {
             pool,

@@ -63,7 +63,7 @@ impl Answer {
             Some(complete) if is_out => {
                 pooled.connection().consume(complete.bytes);
                 token.disarm().map_err(|_| Outcome::Cancelled)?;
-                pool.put(pooled.freed(head.is_persistent), Instant::now());
+                pool.put(pooled.with_end(head.is_persistent), Instant::now());
                 Ok(Answer::complete(head, complete))
             }
             _ => Answer::streamed(pooled, pool, request, token, head),
@@ -119,5 +119,97 @@ impl Answer {
             upgraded: None,
             upload,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Method;
+
+    use super::*;
+    use crate::upstream::response::head::{Fields, ParsedHead, read};
+    use crate::upstream::response::received::Received;
+    use crate::upstream::scenario::{Scenario, get, request};
+
+    /// The answer of a backend that has sent these bytes, whether its body is whole, and how many connections idle then.
+    fn answered(request: UpstreamRequest, bytes: &str) -> (Answer, bool, usize) {
+        let scenario = Scenario::still();
+        let (leg, mut backend) = scenario.leg(request);
+        backend.sends(bytes);
+        let answer = leg.answer().expect("an answer");
+        let is_whole = matches!(answer.body, AnswerBody::Whole(_));
+        (answer, is_whole, scenario.take_idle())
+    }
+
+    #[test]
+    fn an_answer_that_has_been_received_whole_frees_its_connection_before_it_is_used() {
+        let head = request(Method::HEAD, &[], None);
+        let rows = [
+            ("sized", get(), "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", true),
+            ("no body", get(), "HTTP/1.1 204 No Content\r\n\r\n", true),
+            ("to HEAD", head, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n", true),
+            ("half a body", get(), "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\no", false),
+            ("in chunks", get(), "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", false),
+            ("until the end", get(), "HTTP/1.1 200 OK\r\n\r\nok", false),
+        ];
+        for (label, request, bytes, is_whole) in rows {
+            let (_answer, was_whole, idle) = answered(request, bytes);
+            assert_eq!((was_whole, idle), (is_whole, usize::from(is_whole)), "{label}");
+        }
+    }
+
+    #[test]
+    fn the_length_is_that_of_the_body_or_the_one_that_it_would_have() {
+        let head = || request(Method::HEAD, &[], None);
+        let rows = [
+            ("sized", get(), "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", Some(2)),
+            ("half a body", get(), "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\no", Some(2)),
+            ("HEAD", head(), "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n", Some(2)),
+            ("HEAD, unknown", head(), "HTTP/1.1 200 OK\r\n\r\n", None),
+            ("304", get(), "HTTP/1.1 304 Not Modified\r\nContent-Length: 9\r\n\r\n", Some(9)),
+            ("until the end", get(), "HTTP/1.1 200 OK\r\n\r\nok", None),
+        ];
+        for (label, request, bytes, expected) in rows {
+            assert_eq!(answered(request, bytes).0.length, expected, "{label}");
+        }
+    }
+
+    #[test]
+    fn fields_are_kept_as_they_came_by_both_ways_of_reading() {
+        for bytes in
+            ["HTTP/1.1 200 OK\r\nA: b\r\na: c\r\nContent-Length: 2\r\n\r\n", "HTTP/1.0 200 OK\r\nA: b\r\na: c\r\n\r\n"]
+        {
+            for rest in ["ok", "o"] {
+                let (answer, ..) = answered(get(), &[bytes, rest].concat());
+                assert!(answer.headers.get_all("a").iter().eq(["b", "c"]), "{bytes}{rest}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_leg_that_is_hung_up_on_while_its_answer_is_read_is_cancelled_and_loses_its_connection() {
+        let scenario = Scenario::still();
+        let (pooled, mut backend) = scenario.pooled();
+        pooled.connection().begin_request(get().bytes_for(scenario.pool.address()));
+        backend.sends("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+        let token = CancelToken::default();
+        let received = pooled.connection().peek(|peeked| Received::of(&peeked, &Method::GET, false));
+        let Received::Head(head, complete) = received else { panic!("a head") };
+        token.cancel();
+        let answer = Answer::of(pooled, &scenario.pool, &get(), &token, &head, complete);
+        assert_eq!((answer.err(), scenario.take_idle()), (Some(Outcome::Cancelled), 0));
+    }
+
+    #[test]
+    fn only_a_request_timeout_that_closes_tells_of_a_connection_that_was_given_up() {
+        for (fields, status, expected) in
+            [("Connection: close", 408, true), ("A: b", 408, false), ("Connection: close", 400, false)]
+        {
+            let bytes = format!("HTTP/1.1 {status} \r\n{fields}\r\nContent-Length: 0\r\n\r\n");
+            let mut parsed = Fields::new();
+            let read = read(bytes.as_bytes(), &Method::GET, &mut parsed);
+            let Ok(ParsedHead::Final(head, _)) = read else { panic!("a head") };
+            assert_eq!(head.is_request_timeout_at_close(), expected, "{status}, {fields}");
+        }
     }
 }

@@ -137,8 +137,8 @@ impl Drop for StreamedBody {
         let is_free = self.has_ended && self.is_persistent && !is_hung_up;
         // What is still uploaded on it needs its events until that ends, too.
         let pooled = match &self.shared {
-            Some(shared) => shared.end_answer(pooled.freed(is_free)),
-            None => Some(pooled.freed(is_free)),
+            Some(shared) => shared.end_answer(pooled.with_end(is_free)),
+            None => Some(pooled.with_end(is_free)),
         };
         if let Some(pooled) = pooled.filter(|_| !is_hung_up) {
             self.pool.put(pooled, Instant::now());
@@ -148,73 +148,188 @@ impl Drop for StreamedBody {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
-    use std::net::TcpListener;
-    use std::thread;
-
-    use http::{HeaderMap, Method};
+    use std::os::fd::{AsFd, OwnedFd};
 
     use super::*;
-    use crate::message::{Address, Target};
-    use crate::runtime::poller::Poller;
-    use crate::upstream::UpstreamRequest;
-    use crate::upstream::conn::parking::wait_for;
-    use crate::upstream::connect::lookup::SystemLookup;
-    use crate::upstream::leg::LegStep;
-    use crate::upstream::shared::ConnectOptions;
-    use crate::upstream::shared::Upstream;
+    use crate::upstream::scenario::Scenario;
 
+    const SIZED: &str = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n";
+    const CHUNKED: &str = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+    const UNTIL_CLOSE: &str = "HTTP/1.1 200 OK\r\n\r\n";
     const BEGIN: [u8; 1000] = [b'x'; 1000];
 
-    /// Receives the first bytes of an answer, and gives its body.
-    fn streamed(url: &str) -> Box<StreamedBody> {
-        let (poller, waiter) = Poller::new().expect("a poller");
-        thread::spawn(move || waiter.run());
-        let upstream =
-            Upstream::new(ConnectOptions::default(), Arc::new(SystemLookup), poller).expect("no roots of its own");
-        let pool = Pool::new(Address::parse(url).expect("an address"), upstream);
-        let target = Target::parse(&Method::GET, "/").expect("a target");
-        let (request, token) =
-            (UpstreamRequest::new(Method::GET, target, HeaderMap::new(), None, None), CancelToken::default());
-        let mut step = pool.start(&request, &token);
+    /// Reads what has been received: the bytes, and what ended the reading.
+    fn read(body: &mut StreamedBody) -> (String, io::Result<()>) {
+        let (mut bytes, mut piece) = (Vec::new(), [0; 3]);
         loop {
-            match step.expect("an answer") {
-                LegStep::Blocked(mut pending) => {
-                    wait_for(&pending.readiness(&token).expect("a wait"));
-                    step = pending.step(&request, &token, false);
-                }
-                LegStep::Yield(pending) => step = pending.step(&request, &token, false),
-                LegStep::Answered(answer) => match answer.body {
-                    AnswerBody::Streamed(body) => return body,
-                    AnswerBody::Whole(_) => panic!("most of it is missing"),
-                },
+            match body.read(&mut piece) {
+                Ok(0) => return (String::from_utf8(bytes).expect("ASCII"), Ok(())),
+                Ok(count) => bytes.extend_from_slice(&piece[..count]),
+                Err(error) => return (String::from_utf8(bytes).expect("ASCII"), Err(error)),
             }
         }
+    }
+
+    fn waits(ended: io::Result<()>) -> bool {
+        ended.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+    }
+
+    #[test]
+    fn a_body_waits_for_what_is_missing_and_ends_where_its_head_says() {
+        let rows = [("sized", SIZED, "hel", "lo"), ("in chunks", CHUNKED, "3\r\nhel\r\n2", "\r\nlo\r\n0\r\n\r\n")];
+        for (label, head, begin, rest) in rows {
+            let scenario = Scenario::still();
+            let (mut body, _, mut backend) = scenario.streamed([head, begin].concat());
+            let (bytes, ended) = read(&mut body);
+            assert!(bytes == "hel" && waits(ended), "{label}");
+            backend.sends(rest);
+            let (bytes, ended) = read(&mut body);
+            assert!(bytes == "lo" && ended.is_ok(), "{label}");
+        }
+    }
+
+    #[test]
+    fn the_end_of_a_body_puts_its_connection_back_if_its_backend_keeps_it() {
+        let closing = "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 5\r\n\r\n";
+        let rows = [
+            ("sized", SIZED, "hello", 1),
+            ("in chunks", CHUNKED, "5\r\nhello\r\n0\r\n\r\n", 1),
+            ("with bytes behind it", SIZED, "helloHTTP/1.1", 0),
+            ("in chunks, with bytes behind them", CHUNKED, "5\r\nhello\r\n0\r\n\r\nHTTP/1.1", 0),
+            ("closing", closing, "hello", 0),
+        ];
+        for (label, head, bytes, idle) in rows {
+            let scenario = Scenario::still();
+            let (mut body, _, mut backend) = scenario.streamed(head);
+            backend.sends(bytes);
+            let (found, ended) = read(&mut body);
+            assert!(found == "hello" && ended.is_ok(), "{label}");
+            assert_eq!(scenario.take_idle(), 0, "{label}: not before its reader lets it go");
+            drop(body);
+            assert_eq!(scenario.take_idle(), idle, "{label}");
+        }
+    }
+
+    #[test]
+    fn a_body_that_is_dropped_before_its_end_hangs_up() {
+        let scenario = Scenario::still();
+        let (body, _, mut backend) = scenario.streamed([SIZED, "hel"].concat());
+        drop(body);
+        assert!(backend.receives_to_end().ends_with(b"\r\n\r\n"));
+        assert_eq!(scenario.take_idle(), 0);
+    }
+
+    /// Hanging up shuts the socket, which looks like the end of a body that has no length.
+    #[test]
+    fn a_body_that_is_hung_up_on_is_cut_short() {
+        for head in [SIZED, CHUNKED, UNTIL_CLOSE] {
+            let scenario = Scenario::still();
+            let (mut body, token, _backend) = scenario.streamed(head);
+            token.cancel();
+            assert!(read(&mut body).1.is_err_and(|error| error.kind() != io::ErrorKind::WouldBlock), "{head}");
+            drop(body);
+            assert_eq!(scenario.take_idle(), 0, "{head}");
+        }
+    }
+
+    #[test]
+    fn an_end_of_the_connection_ends_only_a_body_that_has_no_other_end() {
+        for (head, bytes, is_whole) in [
+            (SIZED, "hel", false),
+            (CHUNKED, "5\r\nhel", false),
+            (CHUNKED, "3\r\nhel\r\n", false),
+            (UNTIL_CLOSE, "hel", true),
+        ] {
+            let scenario = Scenario::still();
+            let (mut body, _, mut backend) = scenario.streamed(head);
+            backend.sends(bytes);
+            backend.ends();
+            let (found, ended) = read(&mut body);
+            assert!(found == "hel" && ended.is_ok() == is_whole, "{head}: {ended:?}");
+            drop(body);
+            assert_eq!(scenario.take_idle(), 0, "{head}");
+        }
+    }
+
+    #[test]
+    fn a_reset_ends_no_body_in_order() {
+        for head in [SIZED, CHUNKED, UNTIL_CLOSE] {
+            let scenario = Scenario::still();
+            let (mut body, _, backend) = scenario.streamed(head);
+            backend.resets();
+            assert!(read(&mut body).1.is_err(), "{head}");
+        }
+    }
+
+    #[test]
+    fn the_prospect_of_a_body_is_that_of_its_connection_until_all_of_it_has_been_received() {
+        let closed = || Prospect::Broken(Outcome::Closed);
+        let rows = [
+            ("sized, open", SIZED, "hel", false, Prospect::Alive),
+            ("sized, ended", SIZED, "hel", true, closed()),
+            ("sized, whole and ended", SIZED, "hello", true, Prospect::Alive),
+            ("in chunks, open", CHUNKED, "3\r\nhel\r\n", false, Prospect::Alive),
+            ("in chunks, ended", CHUNKED, "3\r\nhel\r\n", true, Prospect::Ended),
+            ("until the end, open", UNTIL_CLOSE, "hel", false, Prospect::Alive),
+            ("until the end, ended", UNTIL_CLOSE, "hel", true, Prospect::Ended),
+        ];
+        for (label, head, bytes, ends, expected) in rows {
+            let scenario = Scenario::still();
+            let (body, _, mut backend) = scenario.streamed(head);
+            backend.sends(bytes);
+            if ends {
+                backend.ends();
+            }
+            assert_eq!(AnswerBody::Streamed(body).prospect(), expected, "{label}");
+        }
+        assert_eq!(AnswerBody::Whole(Vec::new()).prospect(), Prospect::Alive);
+        let scenario = Scenario::still();
+        let (body, _, backend) = scenario.streamed(UNTIL_CLOSE);
+        backend.resets();
+        assert_eq!(AnswerBody::Streamed(body).prospect(), Prospect::Broken(Outcome::Reset));
     }
 
     /// Was seen as: no long body was moved, since what ureq had given was never taken off what it holds.
     #[test]
     fn a_long_body_can_be_moved_once_what_came_with_its_head_has_been_read() {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let url = format!("http://{}", listener.local_addr().expect("an address"));
-        let backend = thread::spawn(move || {
-            let (mut socket, _) = listener.accept().expect("a connection");
-            let head = b"HTTP/1.1 200 OK\r\nContent-Length: 10000000\r\n\r\n";
-            socket.write_all(&[&head[..], &BEGIN].concat()).expect("room");
-            socket
-        });
-        let (mut body, mut begin) = (streamed(&url), Vec::new());
-        let _socket = backend.join().expect("no panic");
+        let scenario = Scenario::still();
+        let head = b"HTTP/1.1 200 OK\r\nContent-Length: 10000000\r\n\r\n";
+        let (mut body, _, mut backend) = scenario.streamed([&head[..], &BEGIN].concat());
+        let mut begin = Vec::new();
         while begin.len() < BEGIN.len() {
             let mut piece = [0; 700];
-            match body.read(&mut piece) {
-                Ok(count) => {
-                    begin.extend_from_slice(&piece[..count]);
-                    assert_eq!(body.is_movable(), begin.len() == BEGIN.len(), "{}", begin.len());
-                }
-                Err(error) => assert_eq!(error.kind(), io::ErrorKind::WouldBlock),
-            }
+            let count = body.read(&mut piece).expect("what came with the head");
+            begin.extend_from_slice(&piece[..count]);
+            assert_eq!(body.is_movable(), begin.len() == BEGIN.len(), "{}", begin.len());
         }
         assert_eq!(begin, BEGIN);
+        backend.sends("more");
+        let (mut reader, writer) = io::pipe().expect("a pipe");
+        let (writer, mut moved) = (OwnedFd::from(writer), [0; 4]);
+        assert_eq!(body.move_into(writer.as_fd(), 100).ok(), Some(4));
+        reader.read_exact(&mut moved).expect("what was moved");
+        assert_eq!(&moved, b"more");
+        assert!(body.read(&mut [0]).is_err(), "from now on it can only be moved");
+    }
+
+    #[test]
+    fn a_body_that_is_moved_to_its_end_puts_its_connection_back() {
+        let scenario = Scenario::still();
+        let (mut body, _, mut backend) = scenario.streamed(SIZED);
+        let (_reader, writer) = io::pipe().expect("a pipe");
+        let writer = OwnedFd::from(writer);
+        // Its head is ureq's.
+        assert!(waits(body.read(&mut [0]).map(drop)) && body.is_movable());
+        backend.sends("hello");
+        assert_eq!(body.move_into(writer.as_fd(), 5).ok(), Some(5));
+        drop(body);
+        assert_eq!(scenario.take_idle(), 1);
+    }
+
+    #[test]
+    fn a_body_in_chunks_is_never_moved() {
+        let scenario = Scenario::still();
+        let (mut body, _, _backend) = scenario.streamed(CHUNKED);
+        assert!(waits(body.read(&mut [0]).map(drop)) && !body.is_movable());
     }
 }

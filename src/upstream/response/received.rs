@@ -95,3 +95,58 @@ pub(crate) fn early(peeked: Peeked) -> Option<Early> {
     }
     Some(Early::Ends)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a look says of these bytes, in a word.
+    fn look(bytes: &str, end: Option<&End>, has_lost: bool) -> String {
+        match Received::of(&Peeked { bytes: bytes.as_bytes(), end }, &Method::GET, has_lost) {
+            Received::Interim(length) => format!("interim {length}"),
+            Received::Partial(count) => format!("partial {count}"),
+            Received::Ended { outcome, is_unanswered: true } => format!("unanswered {outcome}"),
+            Received::Ended { outcome, is_unanswered: false } => format!("ended {outcome}"),
+            Received::Failed(outcome) => format!("failed {outcome}"),
+            Received::Head(head, None) => format!("head {}", head.bytes),
+            Received::Head(head, Some(complete)) => {
+                format!("complete {} of {}, {}", head.bytes, complete.bytes, complete.body.escape_ascii())
+            }
+        }
+    }
+
+    #[test]
+    fn a_look_tells_how_much_of_an_answer_has_been_received() {
+        let reset = End::Failed(std::io::ErrorKind::ConnectionReset.into());
+        let rows = [
+            ("nothing", "", None, "partial 0"),
+            ("half a head", "HTTP/1.1 200 O", None, "partial 14"),
+            ("an interim answer", "HTTP/1.1 103 \r\n\r\nHTTP", None, "interim 17"),
+            ("an end", "", Some(&End::Closed), "unanswered closed"),
+            ("a reset", "", Some(&reset), "unanswered reset"),
+            ("half a head, and an end", "HTTP/1.1 200 O", Some(&End::Closed), "ended closed"),
+            ("a head", "HTTP/1.1 200 \r\nContent-Length: 2\r\n\r\na", None, "head 36"),
+            ("all", "HTTP/1.1 200 \r\nContent-Length: 2\r\n\r\nabc", None, "complete 36 of 38, ab"),
+            ("no body", "HTTP/1.1 304 \r\nContent-Length: 2\r\n\r\n", None, "complete 36 of 36, "),
+            ("until the end", "HTTP/1.1 200 \r\n\r\nabc", Some(&End::Closed), "head 17"),
+            ("chunks", "HTTP/1.1 200 \r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", None, "head 45"),
+            ("bad chunks", "HTTP/1.1 200 \r\nTransfer-Encoding: chunked\r\n\r\nx\r\n", None, "failed protocol"),
+            ("two lengths", "HTTP/1.1 200 \r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\n", None, "failed protocol"),
+        ];
+        for (label, bytes, end, expected) in rows {
+            assert_eq!(look(bytes, end, false), expected, "{label}");
+        }
+    }
+
+    #[test]
+    fn of_an_answer_that_has_lost_no_body_is_kept() {
+        let answer = "HTTP/1.1 200 \r\nContent-Length: 2\r\n\r\nab";
+        assert_eq!(look(answer, None, true), "complete 36 of 38, ");
+    }
+
+    #[test]
+    fn a_length_beyond_all_memory_is_no_whole_answer() {
+        let answer = format!("HTTP/1.1 200 \r\nContent-Length: {}\r\n\r\n", u64::MAX);
+        assert!(look(&answer, None, false).starts_with("head"));
+    }
+}

@@ -1,0 +1,245 @@
+//! Replies: what is sent at once, what waits for the client or for the body, and how a reply ends.
+
+use std::io::{self, ErrorKind};
+use std::os::fd::BorrowedFd;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
+use crate::downstream::connection_table::Evictable;
+use crate::downstream::scenario::{Body, Ending, GET, LONG_BODY_BYTES, SOON, Scenario, delivery, text};
+use crate::message::Delivery;
+use crate::runtime::poller::Event;
+
+const READY: Event = Event::Ready { read_closed: false, dead: false };
+
+#[test]
+fn a_short_reply_is_delivered_before_its_sending_returns() {
+    let (mut scene, reply_to) = Scenario::new().being_served();
+    let (delivered, deliveries) = delivery();
+    assert_eq!(scene.frontend.exchanges(), 1);
+    reply_to.send(text("short"), delivered);
+    assert!(matches!(deliveries.try_recv(), Ok(Delivery::Whole)));
+    assert!(scene.client().state().stream.is_none(), "no event is wanted for it");
+    assert_eq!(scene.frontend.exchanges(), 0);
+    assert!(scene.read_reply().ends_with("short\n"));
+}
+
+#[test]
+fn a_responder_that_is_dropped_unused_replies_500_and_the_client_may_ask_again() {
+    let (mut scene, reply_to) = Scenario::new().being_served();
+    drop(reply_to);
+    assert!(scene.read_reply().starts_with("HTTP/1.1 500 "));
+    assert_eq!(scene.frontend.exchanges(), 0);
+    scene.send(GET);
+    scene.ready();
+    drop(scene.request());
+}
+
+#[test]
+fn a_reply_whose_begin_panicked_ends_with_a_reset_and_without_a_second_head() {
+    let (mut scene, reply_to) = Scenario::new().being_served();
+    let body = Body::movable(|_, _| resume_unwind(Box::new("meant")));
+    let (delivered, deliveries) = delivery();
+    let sent = catch_unwind(AssertUnwindSafe(|| reply_to.send(body.reply(Some(LONG_BODY_BYTES as u64)), delivered)));
+    assert!(sent.is_err() && deliveries.try_recv().is_err());
+    let (reply, ending) = scene.read_to_end();
+    assert!(!reply.contains("500") && ending == Ending::Reset, "{reply}");
+    assert_eq!((scene.frontend.exchanges(), scene.frontend.connections()), (0, 0));
+}
+
+#[test]
+fn a_client_that_left_gets_no_reply() {
+    let (mut scene, reply_to) = Scenario::new().being_served();
+    scene.leave();
+    let (delivered, deliveries) = delivery();
+    reply_to.send(text("late"), delivered);
+    assert!(matches!(deliveries.try_recv(), Ok(Delivery::ClientGone(_))));
+    assert_eq!(scene.frontend.connections(), 0);
+}
+
+#[test]
+fn a_body_reaches_the_client_as_it_comes() {
+    let (mut scene, body, deliveries) = Scenario::new().awaiting_source(None);
+    assert!(scene.read_head().contains("Transfer-Encoding: chunked"), "the head waits for no body");
+    body.come("abc");
+    assert_eq!(scene.read(15), b"00000003\r\nabc\r\n");
+    assert!(deliveries.is_empty());
+    body.end();
+    body.tell();
+    assert_eq!(scene.read(5), b"0\r\n\r\n");
+    assert!(matches!(deliveries.try_recv(), Ok(Delivery::Whole)));
+    assert!(scene.client().state().stream.is_none());
+}
+
+/// The backend's connection must be free before the client can ask again.
+#[test]
+fn a_body_is_dropped_before_its_delivery_is_told() {
+    let (mut scene, reply_to) = Scenario::new().being_served();
+    let body = Body::default();
+    body.put(Ok(b"x"));
+    body.end();
+    let (sender, told) = crossbeam_channel::unbounded();
+    let at_delivery = body.clone();
+    let delivered = Box::new(move |_| sender.send(at_delivery.is_dropped()).expect("the test has the other end"));
+    reply_to.send(body.reply(Some(1)), delivered);
+    assert_eq!(told.try_recv(), Ok(true));
+    assert!(scene.read_reply().ends_with('x'));
+
+    let (mut scene, reply_to) = Scenario::new().being_served();
+    let (body, (sender, told)) = (Body::default(), crossbeam_channel::unbounded());
+    let at_delivery = body.clone();
+    let delivered = Box::new(move |_| sender.send(at_delivery.is_dropped()).expect("the test has the other end"));
+    reply_to.send(body.reply(Some(1)), delivered);
+    scene.leave();
+    assert_eq!(told.try_recv(), Ok(true), "also if the client leaves");
+}
+
+#[test]
+fn a_body_that_breaks_off_ends_with_a_reset_whatever_was_told_of_its_length() {
+    let rows: [(&str, Option<u64>, io::Result<&[u8]>); 4] = [
+        ("it ends early", Some(4), Ok(b"")),
+        ("it is too long", Some(4), Ok(b"defg")),
+        ("chunks break", None, Err(ErrorKind::ConnectionReset.into())),
+        ("a length, and it breaks", Some(4), Err(ErrorKind::UnexpectedEof.into())),
+    ];
+    for (label, length, last) in rows {
+        let (mut scene, body, deliveries) = Scenario::new().awaiting_source(length);
+        body.come("abc");
+        body.put(last);
+        body.end();
+        body.tell();
+        assert!(matches!(deliveries.try_recv(), Ok(Delivery::BodyBroke(_))), "{label}");
+        assert_eq!(scene.read_to_end().1, Ending::Reset, "{label}");
+        assert_eq!((scene.frontend.exchanges(), scene.frontend.connections()), (0, 0), "{label}");
+    }
+}
+
+/// Nothing but the poller's event tells of room.
+#[test]
+fn a_reply_that_waits_for_its_client_continues_when_that_reads() {
+    let (mut scene, deliveries) = Scenario::new().awaiting_client();
+    assert!(deliveries.is_empty() && scene.client().state().stream.is_some());
+    scene.run_event_loop();
+    let reply = scene.read_reply();
+    assert!(reply.starts_with("HTTP/1.1 200 ") && reply.ends_with('x'));
+    assert!(matches!(deliveries.recv_timeout(SOON), Ok(Delivery::Whole)));
+}
+
+#[test]
+fn a_wait_that_is_over_is_blamed_on_the_side_that_was_waited_for() {
+    let (scene, deliveries) = Scenario::new().without_time_for_replies().awaiting_client();
+    assert!(matches!(deliveries.try_recv(), Ok(Delivery::ClientGone(error)) if error.kind() == ErrorKind::TimedOut));
+    assert_eq!(scene.frontend.connections(), 0);
+
+    let (mut scene, _, deliveries) = Scenario::new().without_time_for_replies().awaiting_source(Some(1));
+    assert!(matches!(deliveries.try_recv(), Ok(Delivery::BodyBroke(error)) if error.kind() == ErrorKind::TimedOut));
+    assert_eq!(scene.read_to_end().1, Ending::Reset);
+}
+
+#[test]
+fn a_body_that_always_has_more_yields_the_thread() {
+    const PIECES: usize = 200;
+    let (mut scene, reply_to) = Scenario::new().being_served();
+    let (body, (delivered, deliveries)) = (Body::default(), delivery());
+    (0..PIECES).for_each(|_| body.put(Err(ErrorKind::Interrupted.into())));
+    body.put(Ok(b"x"));
+    body.end();
+    reply_to.send(body.reply(Some(1)), delivered);
+    assert!((1..=32).contains(&body.reads()), "{} reads in two steps", body.reads());
+    let events = (0..PIECES).take_while(|_| deliveries.is_empty()).map(|_| scene.expire()).count();
+    assert!(events > 1 && scene.read_reply().ends_with('x'), "{events} events");
+}
+
+#[test]
+fn a_long_body_is_moved_from_socket_to_socket_if_it_can_be() {
+    fn fill(pipe: BorrowedFd, bytes_max: usize) -> io::Result<usize> {
+        Ok(rustix::io::write(pipe, &vec![b'm'; bytes_max.min(4096)])?)
+    }
+    fn refuse(_: BorrowedFd, _: usize) -> io::Result<usize> {
+        Err(ErrorKind::InvalidInput.into())
+    }
+    let rows: [(&str, Body, char); 3] = [
+        ("it can be", Body::movable(fill), 'm'),
+        ("it can't be", Body::movable(refuse), 'r'),
+        ("it mustn't be", Body::default(), 'r'),
+    ];
+    for (label, body, expected) in rows {
+        let (mut scene, reply_to) = Scenario::new().being_served();
+        let (delivered, deliveries) = delivery();
+        body.put(Ok(&vec![b'r'; LONG_BODY_BYTES]));
+        reply_to.send(body.reply(Some(LONG_BODY_BYTES as u64)), delivered);
+        scene.run_event_loop();
+        let reply = scene.read_reply();
+        let (_, received) = reply.split_once("\r\n\r\n").expect("a head");
+        assert!(received.ends_with(expected) && received.len() == LONG_BODY_BYTES, "{label}");
+        body.end();
+        if expected == 'r' {
+            body.tell();
+        }
+        assert!(matches!(deliveries.recv_timeout(SOON), Ok(Delivery::Whole)), "{label}");
+    }
+}
+
+#[test]
+fn a_client_that_leaves_ends_a_reply_that_waits_for_its_body() {
+    let (mut scene, body, deliveries) = Scenario::new().awaiting_source(Some(1));
+    let leaves = scene.watch();
+    scene.leave();
+    assert!(leaves.try_recv().is_ok(), "the backend is hung up on");
+    assert!(matches!(deliveries.try_recv(), Ok(Delivery::ClientGone(_))));
+    assert!(body.is_dropped() && scene.frontend.connections() == 0);
+}
+
+#[test]
+fn a_drain_leaves_a_reply_alone() {
+    let (mut scene, body, deliveries) = Scenario::new().awaiting_source(Some(1));
+    scene.drain();
+    assert!(deliveries.is_empty());
+    body.come("x");
+    body.end();
+    body.tell();
+    assert!(matches!(deliveries.try_recv(), Ok(Delivery::Whole)));
+    assert!(scene.read_reply().ends_with('x'));
+    assert_eq!(scene.read_to_end(), (String::new(), Ending::InOrder), "it was the last");
+}
+
+/// The backend that is hung up on may be heard of first.
+#[test]
+fn a_cut_is_what_stopped_a_reply_whatever_is_noticed_first() {
+    let (mut scene, body, deliveries) = Scenario::new().awaiting_source(Some(2));
+    body.come("x");
+    let hung_up = body.clone();
+    scene.client().state().on_gone = Some(Box::new(move || {
+        hung_up.put(Err(ErrorKind::ConnectionReset.into()));
+        hung_up.tell();
+    }));
+    scene.cut();
+    assert!(matches!(deliveries.try_recv(), Ok(Delivery::Stopped)));
+    assert_eq!(scene.read_to_end().1, Ending::Reset);
+}
+
+#[test]
+fn an_evicted_reply_ends_with_a_reset() {
+    let (mut scene, _body, deliveries) = Scenario::new().awaiting_source(Some(1));
+    assert!(!scene.client().try_evict(&|_| false) && deliveries.is_empty(), "it is asked whether it may be");
+    assert!(scene.client().try_evict(&|_| true));
+    assert!(matches!(deliveries.try_recv(), Ok(Delivery::Evicted)));
+    assert_eq!(scene.read_to_end().1, Ending::Reset);
+    assert_eq!(scene.frontend.connections(), 0);
+}
+
+/// The end of a reply is written on the thread of its backend's poller, and the next request comes on the client's. Was seen
+/// as: a client that asked again just then got no reply until its connection had idled for a minute, and then its end.
+#[test]
+fn a_request_that_comes_at_the_very_end_of_a_reply_is_served() {
+    let (mut scene, body, _deliveries) = Scenario::new().awaiting_source(Some(1));
+    scene.send(GET);
+    // The client's poller thread finds the stream before the reply ends, and gives it the event after that.
+    let stream = scene.client().note_for_stream(READY).expect("a reply that waits");
+    body.put(Ok(b"x"));
+    body.end();
+    body.tell();
+    stream.on_event(READY);
+    scene.run_event_loop_without_edges();
+    scene.next_request().send(text("second"), Box::new(drop));
+    assert!(scene.read_reply().ends_with('x') && scene.read_reply().ends_with("second\n"));
+}

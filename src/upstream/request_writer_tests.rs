@@ -1,0 +1,124 @@
+//! Tests of a request on its way out. They don't stand in `conn`, which the models bring along without the scenarios.
+
+use std::time::{Duration, Instant};
+
+use crate::upstream::conn::connection::OwnedConnection;
+use crate::upstream::conn::request_bytes::RequestBytes;
+use crate::upstream::conn::request_writer::Progress;
+use crate::upstream::response::received::early;
+use crate::upstream::scenario::{Backend, LONG, Scenario, narrow, spool};
+
+/// More than a narrow connection takes at once.
+const BODY_BYTES: usize = 64 * 1024;
+
+/// A connection that takes few bytes at once, and has taken what it could of a request that it can't take whole.
+fn full() -> (Scenario, OwnedConnection, Backend) {
+    let scenario = Scenario::still();
+    let (established, backend) = scenario.connection();
+    narrow(established.connection.get());
+    established.connection.get().begin_request(RequestBytes::new(b"head".to_vec(), Some(spool(&body(), 1 << 20))));
+    assert!(!established.connection.get().is_request_out());
+    (scenario, established.connection, backend)
+}
+
+fn body() -> Vec<u8> {
+    (0..BODY_BYTES).map(|at| u8::try_from(at % 251).expect("below 251")).collect()
+}
+
+#[test]
+fn a_file_is_not_read_before_the_first_step() {
+    let scenario = Scenario::still();
+    let (established, mut backend) = scenario.connection();
+    let connection = established.connection.get();
+    connection.begin_request(RequestBytes::new(b"head".to_vec(), Some(spool(b"body", 0))));
+    assert_eq!(backend.receives(4), b"head");
+    assert!(!connection.is_request_out() && backend.is_left_alone());
+    assert_eq!(connection.send_more(Some(early), LONG), Progress::Done);
+    assert!(backend.receives(4) == b"body" && connection.is_request_out());
+}
+
+#[test]
+fn a_request_goes_out_whole_as_the_backend_reads_it() {
+    let (_scenario, connection, mut backend) = full();
+    let (mut received, mut steps) = (backend.receives(4), 0);
+    loop {
+        match connection.get().send_more(Some(early), LONG) {
+            Progress::Blocked(_) => received.extend(backend.receives(1024)),
+            Progress::Done => break,
+            progress => panic!("{progress:?}"),
+        }
+        steps += 1;
+    }
+    received.extend(backend.receives(4 + BODY_BYTES - received.len()));
+    assert!(received == [b"head", &body()[..]].concat() && steps > 2, "in {steps} steps");
+}
+
+#[test]
+fn a_socket_that_takes_nothing_blocks_until_it_has_been_silent_for_too_long() {
+    let (_scenario, connection, _backend) = full();
+    assert!(matches!(connection.get().send_more(None, LONG), Progress::Blocked(_)));
+    let (_scenario, connection, _backend) = full();
+    assert_eq!(connection.get().send_more(None, Duration::ZERO), Progress::TimedOut);
+}
+
+#[test]
+fn the_time_to_go_on_is_put_off_by_bytes_that_go_out_and_by_no_step_without_any() {
+    let (_scenario, connection, mut backend) = full();
+    let until = || match connection.get().send_more(None, LONG) {
+        Progress::Blocked(until) => until,
+        progress => panic!("{progress:?}"),
+    };
+    let first = until();
+    assert!(first <= Instant::now() + LONG);
+    assert_eq!(until(), first, "nothing has gone out");
+    backend.receives(4096);
+    assert!(until() > first, "some has");
+}
+
+/// What an answer means that is received before its request is out (RFC 9112 §9.5).
+#[test]
+fn an_early_answer_stops_its_request_unless_it_accepts_that() {
+    let blocked = || Progress::Blocked(Instant::now());
+    let rows = [
+        ("nothing", "", false, blocked()),
+        ("an interim answer", "HTTP/1.1 100 Continue\r\n\r\n", false, blocked()),
+        ("the begin of a head", "HTTP/1.1 413 Too", false, blocked()),
+        ("a success", "HTTP/1.1 200 OK\r\n\r\n", false, Progress::Answered),
+        ("a success behind an interim answer", "HTTP/1.1 100 \r\n\r\nHTTP/1.1 201 \r\n\r\n", false, Progress::Answered),
+        ("a refusal", "HTTP/1.1 413 Too Large\r\n\r\n", false, Progress::Aborted),
+        ("a redirection", "HTTP/1.1 307 Away\r\nLocation: /b\r\n\r\n", false, Progress::Aborted),
+        ("a switch", "HTTP/1.1 101 Switching\r\nUpgrade: x\r\n\r\n", false, Progress::Aborted),
+        ("no answer", "SSH-2.0-x\r\n", false, Progress::Aborted),
+        ("an end", "", true, Progress::Aborted),
+        ("an end within a head", "HTTP/1.1 200", true, Progress::Aborted),
+    ];
+    for (label, bytes, ends, expected) in rows {
+        let (_scenario, connection, mut backend) = full();
+        backend.sends(bytes);
+        if ends {
+            backend.ends();
+        }
+        let progress = connection.get().send_more(Some(early), LONG);
+        match expected {
+            Progress::Blocked(_) => assert!(matches!(progress, Progress::Blocked(_)), "{label}: {progress:?}"),
+            expected => assert_eq!(progress, expected, "{label}"),
+        }
+    }
+}
+
+/// Beside its own answer: what comes then is the body's.
+#[test]
+fn without_a_judge_no_bytes_are_looked_at() {
+    let (_scenario, connection, mut backend) = full();
+    backend.sends("HTTP/1.1 413 Too Large\r\n\r\n");
+    assert!(matches!(connection.get().send_more(None, LONG), Progress::Blocked(_)));
+    assert!(connection.get().with_peeked(<[u8]>::is_empty));
+}
+
+#[test]
+fn a_request_is_aborted_when_the_backend_takes_no_more_bytes() {
+    let (_scenario, connection, backend) = full();
+    backend.resets();
+    assert_eq!(connection.get().send_more(None, LONG), Progress::Aborted);
+    assert!(!connection.get().is_request_out());
+}
