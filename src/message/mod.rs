@@ -1,6 +1,7 @@
 //! Requests, replies and outcomes, and the traits by which rooms hand them to each other. Knows nothing of sockets or
 //! threads, nor of which room sends what to which.
 
+mod accept;
 mod address;
 mod addresses;
 mod authentication;
@@ -10,6 +11,7 @@ mod field;
 pub mod forwarded;
 mod framing;
 pub mod headers;
+mod json;
 pub mod max_forwards;
 mod networks;
 mod outcome;
@@ -22,6 +24,7 @@ mod source;
 mod spool;
 mod target;
 
+pub use accept::prefers_json;
 pub use address::{Address, BadAddress};
 pub use addresses::{
     ADDRESSES_MAX, BadEntry, EMPTY_ENTRY, OFFER_BYTES_MAX, bracketed, meant_host, not_between_commas, parse_addresses,
@@ -34,6 +37,7 @@ pub(crate) use field::has_listed;
 pub(crate) use field::put_field;
 pub use framing::BodyLength;
 pub(crate) use framing::parse_content_length;
+pub use json::Json;
 pub use networks::Networks;
 pub use outcome::{Elapsed, Outcome};
 pub use refusal::Refusal;
