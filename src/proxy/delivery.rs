@@ -68,7 +68,8 @@ impl Exchange {
     /// Answers the client with the reasons: every leg has lost.
     pub(super) fn answer_loss(self: &Arc<Self>, reply_to: Box<dyn ReplyTo>, results: Vec<LegResult<Outcome>>) {
         let failed = results.iter().enumerate().map(|(leg, result)| {
-            (format!("b{}", leg + 1), self.legs[leg].backend.address().to_string(), result.outcome.clone())
+            let backend = &self.legs[leg].backend;
+            (backend.name().to_owned(), backend.address().to_string(), result.outcome.clone())
         });
         let refusal = Refusal::AllFailed(failed.collect());
         let (exchange, mut reply) = (self.clone(), refusal.reply());

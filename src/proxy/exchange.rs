@@ -281,6 +281,7 @@ impl Exchange {
         }
         let legs: Vec<_> = (results.iter().zip(&self.legs))
             .map(|(result, leg)| LegEntry {
+                name: leg.backend.name(),
                 backend: leg.backend.address(),
                 outcome: &result.outcome,
                 after: result.after,

@@ -8,7 +8,8 @@ use crate::admin::{Admin, FORM_BYTES_MAX, Guard};
 use crate::config::{AdminToken, Config};
 use crate::downstream::{BodyPolicy, Eviction, Limits, Timeouts};
 use crate::host::{ConnectionLimits, Host};
-use crate::message::{Networks, Refusal, ReplyTo, Request, SpoolMemory};
+use crate::list::BackendList;
+use crate::message::{ListEntry, Networks, Refusal, ReplyTo, Request, SpoolMemory};
 use crate::proxy::{Disk, Proxy, Rules, answer_alone};
 use crate::race::{Linger, Reaper};
 use crate::runtime::poller::Poller;
@@ -87,7 +88,7 @@ impl Routes {
         let entry = Entry::new(request, self.proxy.forwarded_of(request));
         let (reply, refusal) = match self.admin.answer(request) {
             Ok(reply) => (reply, None),
-            Err(refusal) => (refusal.reply(), Some(refusal)),
+            Err(refusal) => (self.admin.refused(request, &refusal), Some(refusal)),
         };
         answer_alone(reply_to, entry, reply, refusal);
     }
@@ -111,16 +112,19 @@ pub(super) fn routes(
     };
     let upstream = Upstream::new(options, lookup, poller.clone())
         .map_err(|bad| format!("cannot trust certificate {} of --ca-file: {}", bad.number, bad.reason))?;
-    let backends = Arc::new(Backends::new(config.backends.clone(), upstream));
+    let backends = Arc::new(Backends::new(&config.backends, upstream));
     let token = config.admin_token.as_ref().map(AdminToken::as_str);
     let guard = Guard::new(token, &config.admin_host, &config.admin_from);
     let linger = Linger { safe: config.linger, not_safe: config.linger_unsafe };
     let replaced = backends.clone();
-    let replace = move |addresses: Vec<_>| {
-        access_log::replaced(&addresses);
-        connection_limits.complaint(addresses.len()).iter().for_each(|complaint| log::warn!("{complaint}"));
-        replaced.replace(addresses);
+    let publish = move |entries: &[ListEntry]| {
+        access_log::replaced(entries);
+        connection_limits.complaint(entries.len()).iter().for_each(|complaint| log::warn!("{complaint}"));
+        replaced.replace(entries);
     };
+    let list = BackendList::new(config.backends.clone(), config.backends_file.clone(), Box::new(publish));
+    let all = backends.clone();
+    let admin = Admin::new(guard, Arc::new(list), Box::new(move || all.all()));
     let rules = Rules {
         success: config.success.clone(),
         host: config.host,
@@ -129,7 +133,7 @@ pub(super) fn routes(
         unanswered_max: config.max_unanswered.get(),
     };
     let proxy = Proxy::new(rules, backends, disk, Reaper::new(linger, poller));
-    Ok(Routes { admin: Admin::new(guard, Box::new(replace)), proxy, admin_on_proxy_port: config.admin_on_proxy_port })
+    Ok(Routes { admin, proxy, admin_on_proxy_port: config.admin_on_proxy_port })
 }
 
 /// Request limits for clients.

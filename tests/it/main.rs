@@ -48,6 +48,9 @@ mod chaos;
 /// The list replaced: who may, on which port, and what clients notice.
 mod updates;
 
+/// The list as an operator keeps it: read, changed and kept in a file.
+mod list;
+
 /// What clients may send, and what they get for it.
 mod clients;
 
