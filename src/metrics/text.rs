@@ -238,7 +238,14 @@ mod tests {
 
     fn backend(label: &str, state: BackendState) -> BackendSample {
         let listed = UNIX_EPOCH + Duration::from_millis(1_500);
-        BackendSample { label: label.to_owned(), stats: Arc::new(BackendStats::new(listed)), state, unanswered: 2 }
+        BackendSample {
+            label: label.to_owned(),
+            name: label.to_owned(),
+            url: label.to_owned(),
+            stats: Arc::new(BackendStats::new(listed)),
+            state,
+            unanswered: 2,
+        }
     }
 
     fn sample(backends: Vec<BackendSample>) -> Sample {

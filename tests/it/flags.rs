@@ -75,6 +75,7 @@ fn every_bad_value_ends_the_start_with_one_line_that_names_flag_or_variable() {
     let rows = [
         ("--backends", "ftp://a", "'ftp://a': it must begin with http:// or https://"),
         ("--backends", "http://a,http://a", "'http://a': http://a is in the list twice"),
+        ("--backends-file", "/dev/null", "/dev/null: it isn't a file"),
         ("--success", "2xx", "'2xx': not a status or a range of them; write 200 or 200-299"),
         ("--timeout", "5", "'5': no unit; write 500ms, 1.5s, 5s, 1m30s or 1h"),
         ("--timeout", "0s", "'0s': no answer can come in no time; write 5s, say"),
@@ -160,8 +161,10 @@ fn check_prints_what_is_in_effect() {
     let (_certificate_file, certificate) = certificate_file();
     let directory = tempfile::tempdir().expect("a directory");
     let directory = directory.path().to_str().expect("UTF-8");
+    let backends_file = format!("{directory}/backends");
     let rows = [
         ("--backends", LIST, LIST),
+        ("--backends-file", &backends_file, &backends_file),
         ("--success", "200-299,304", "200-299,304"),
         ("--timeout", "1500ms", "1500ms"),
         ("--idle-timeout", "2m", "120s"),
@@ -258,7 +261,7 @@ fn an_entry_that_is_nearly_a_backend_gets_one_offered() {
         ("127.0.0.1:9001", "'127.0.0.1:9001': it must begin with http:// or https://; write http://127.0.0.1:9001"),
         ("http://::1:9001", "'http://::1:9001': an IPv6 address stands between brackets; write http://[::1]:9001"),
         ("http://a;http://b", "'http://a;http://b': entries stand between commas, not semicolons"),
-        ("http://a\nhttp://b", "'http://a\\nhttp://b': entries stand between commas, not line breaks"),
+        ("http://a http://b", "'http://a http://b': entries stand between commas, not spaces"),
     ];
     for (list, reason) in rows {
         assert_eq!(usage_error(&["--backends", list], &[]), format!("--backends {reason}"));
