@@ -10,8 +10,8 @@ use http::{Request, Response};
 use ureq::{Agent, Body};
 use url::{Url, form_urlencoded};
 
-use crate::config::{AdminCommand, AdminToken};
-use crate::message::{Address, Printable, Reason, UPDATED};
+use crate::config::{AdminCommand, AdminToken, Update};
+use crate::message::{ListEntry, Printable, Reason, TABLE_BEGIN, UPDATED};
 
 /// The longest time for a whole command. Probes are sent every few seconds, and a proxy that is too busy for that long
 /// isn't healthy.
@@ -29,30 +29,44 @@ pub fn ask(command: &AdminCommand) -> Result<String, String> {
             Ok(_) => Ok(String::new()),
             Err(error) => Err(format!("cannot connect to {address}: {error}")),
         },
-        AdminCommand::Update { admin, backends, token } => update(admin, backends, token.as_ref()),
+        AdminCommand::Update { admin, update, token } => self::update(admin, update, token.as_ref()),
     }
 }
 
-fn update(admin: &Url, backends: &[Address], token: Option<&AdminToken>) -> Result<String, String> {
+fn update(admin: &Url, update: &Update, token: Option<&AdminToken>) -> Result<String, String> {
+    let (path, form) = match update {
+        Update::List(entries) => ("-update-backends", form(&[("backends", list(entries))])),
+        Update::Changes(changes) => ("backends", form(changes)),
+    };
     let mut url = admin.clone();
     url.set_query(None);
-    url.path_segments_mut().expect("http has a path").pop_if_empty().push("-update-backends");
+    url.path_segments_mut().expect("http has a path").pop_if_empty().push(path);
     let mut request = Request::post(url.as_str()).header(CONTENT_TYPE, "application/x-www-form-urlencoded");
     if let Some(token) = token {
         request = request.header(AUTHORIZATION, format!("Bearer {}", token.as_str()));
     }
-    let list = backends.iter().map(Address::to_string).collect::<Vec<_>>().join(",");
-    let form = form_urlencoded::Serializer::new(String::new()).append_pair("backends", &list).finish();
     let mut response = send(&url, request, &form)?;
     let (text, ended) = read(&mut response);
     ended.map_err(|error| format!("cannot read the answer of {url}: {}", reason(&error.into())))?;
     // Where no updates are taken, a backend may have answered.
-    if text.lines().next() != Some(UPDATED) {
+    let is_taken = match update {
+        Update::List(_) => text.lines().next() == Some(UPDATED),
+        Update::Changes(_) => text.starts_with(TABLE_BEGIN),
+    };
+    if !is_taken {
         let status = response.status().as_u16();
         return Err(format!("{url} answers {status}, but is no port for updates{}", quoted(&text)));
     }
     // The answer comes from outside, and may not write to a terminal what it likes.
     Ok(text.lines().map(|line| Printable(line).to_string() + "\n").collect())
+}
+
+fn list(entries: &[ListEntry]) -> String {
+    entries.iter().map(ListEntry::to_string).collect::<Vec<_>>().join(",")
+}
+
+fn form(fields: &[(&str, String)]) -> String {
+    form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish()
 }
 
 /// Sends the request. An answer other than 2xx is an error that quotes the begin of its body, as far as that can be

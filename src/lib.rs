@@ -48,6 +48,8 @@ pub mod metrics;
 
 pub mod config;
 
+pub mod list;
+
 pub mod message;
 
 pub mod host;

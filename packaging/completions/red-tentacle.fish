@@ -1,4 +1,5 @@
-complete -c red-tentacle -l backends -d 'The backends, at most 64: http://a,https://b:8443/base [env: BACKEND_SERVERS]' -r -f
+complete -c red-tentacle -l backends -d 'The backends, at most 64: http://a,https://b:8443/base; behind a URL may stand name=NAME and paused [env: BACKEND_SERVERS]' -r -f
+complete -c red-tentacle -l backends-file -d 'Where the list is kept: if it exists, it is the list; updates are written to it, SIGHUP reads it again [env: RED_TENTACLE_BACKENDS_FILE]' -r -F
 complete -c red-tentacle -l success -d 'Which answers win: 200-299,304 (304 always wins a conditional request) [default: 200-299] [env: RED_TENTACLE_SUCCESS]' -r -f
 complete -c red-tentacle -l linger -d 'How long losers of GET, HEAD, OPTIONS and TRACE may still finish, for their connections\' sake [default: 200ms] [env: RED_TENTACLE_LINGER]' -r -f
 complete -c red-tentacle -l linger-unsafe -d 'How long losers of other methods may, so that the request reaches every backend; 0s cancels them [default: the timeout] [env: RED_TENTACLE_LINGER_UNSAFE]' -r -f
@@ -18,6 +19,8 @@ complete -c red-tentacle -l max-body -d 'Largest request body; larger ones get 4
 complete -c red-tentacle -l spool-dir -d 'Where request bodies above 64 KiB wait, in unlinked files [default: TMPDIR, or /tmp] [env: RED_TENTACLE_SPOOL_DIR]' -r -f -a "(__fish_complete_directories)"
 complete -c red-tentacle -l max-connections -d 'Most client connections at once; beyond it one that makes least of its place is closed for each new one [default: from the limits of open files and memory] [env: RED_TENTACLE_MAX_CONNECTIONS]' -r -f
 complete -c red-tentacle -l trusted-proxies -d 'Proxies before this one whose X-Forwarded-* and Forwarded are believed; those of others are replaced [default: 127.0.0.0/8,::1/128] [env: RED_TENTACLE_TRUSTED_PROXIES]' -r -f -a "none\t''"
+complete -c red-tentacle -l expose-backends -d 'Whether clients are told the backends\' addresses, in Proxy-Status and in a 502, or only names like b1 [default: off] [env: RED_TENTACLE_EXPOSE_BACKENDS]' -r -f -a "on\t''
+off\t''"
 complete -c red-tentacle -l workers -d 'Threads that begin races of many backends; they never wait for one [default: 2 per core] [env: RED_TENTACLE_WORKERS]' -r -f
 complete -c red-tentacle -l admin-listen -d 'Where updates are taken; beyond loopback only with a token or --admin-from [default: 127.0.0.1:8081 and, where IPv6 exists, [::1]:8081] [env: RED_TENTACLE_ADMIN_LISTEN]' -r -f -a "off\t''"
 complete -c red-tentacle -l admin-token-file -d 'Updates need `Authorization: Bearer` with the token in this file, from anywhere [env: RED_TENTACLE_ADMIN_TOKEN_FILE]' -r -F
@@ -35,7 +38,7 @@ trace\t''"
 complete -c red-tentacle -l log-format -d 'The lines on standard error; json: an object each [default: text] [env: RED_TENTACLE_LOG_FORMAT]' -r -f -a "text\t''
 json\t''"
 complete -c red-tentacle -l health -d 'Ask this URL, or else what listens at --admin-listen, and exit: with 0 if the answer is a 2xx within 3 s, else with 1 [env: RED_TENTACLE_HEALTH]' -r -f
-complete -c red-tentacle -l update -d 'Replace the backends of a running proxy by these and exit; --admin-token-file goes with it [env: RED_TENTACLE_UPDATE]' -r -f
+complete -c red-tentacle -l update -d 'Replace the backends of a running proxy by these and exit, or change them: add=URL, remove=NAME, pause=NAME, resume=NAME, all or none of several with & between them; --admin-token-file goes with it [env: RED_TENTACLE_UPDATE]' -r -f -a ""
 complete -c red-tentacle -l admin -d 'Where the running proxy takes updates [default: the address of --admin-listen, or of --listen if that is off] [env: RED_TENTACLE_ADMIN]' -r -f
 complete -c red-tentacle -l check -d 'Check everything, print the configuration in effect, exit [env: RED_TENTACLE_CHECK]'
 complete -c red-tentacle -l demo -d 'Race three small backends inside the program: nothing else is needed [env: RED_TENTACLE_DEMO]'

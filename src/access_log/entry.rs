@@ -45,6 +45,8 @@ pub struct RaceEntry<'a> {
 
 /// One leg of an exchange.
 pub struct LegEntry<'a> {
+    /// The backend's name in the list.
+    pub name: &'a str,
     /// The backend's address.
     pub backend: &'a dyn fmt::Display,
     /// How it ended; `None` while it is out.

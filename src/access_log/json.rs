@@ -10,17 +10,18 @@ use crate::metrics::RaceEnd;
 
 /// The longest line, in bytes: what readers of logs take whole, half of what Docker does.
 const LINE_BYTES_MAX: usize = 8 * 1024;
-/// The most bytes of texts from outside, escaped. 64 legs and all the rest fit beside them.
+/// The most bytes of texts from outside, escaped; less where there are very many legs.
 const TARGET_BYTES_MAX: usize = 1024;
 const METHOD_BYTES_MAX: usize = 100;
 const NOTE_BYTES_MAX: usize = 512;
 const MESSAGE_BYTES_MAX: usize = LINE_BYTES_MAX - 512;
 /// The most bytes of a reason that an outcome's word can't hold.
 const REASON_BYTES_MAX: usize = 400;
-/// The most bytes of a line without its legs: the texts from outside, an id of 128, a trace of 32, two addresses, names.
-const FRAME_BYTES_MAX: usize = TARGET_BYTES_MAX + METHOD_BYTES_MAX + NOTE_BYTES_MAX + 600;
-/// The most bytes of one leg without its reason, of which a word has 15 and a time 12.
-const LEG_BYTES_MAX: usize = 84;
+/// The most bytes of a line without its legs, its target and its note: an id of 128, a method, a trace of 32, two addresses, a
+/// name.
+const FRAME_BYTES_MAX: usize = 620;
+/// The most bytes of one leg without its reason, of which a name has 32, a word 15 and a time 12.
+const LEG_BYTES_MAX: usize = 112;
 /// The bytes around a reason, and of the mark that it is cut.
 const REASON_FRAME_BYTES: usize = 12;
 
@@ -32,33 +33,36 @@ pub(super) fn exchange(entry: &Entry, race: Option<&RaceEntry>, at: SystemTime) 
         RaceEnd::Lost => "lost",
         RaceEnd::Abandoned => "abandoned",
     });
-    let winner = race.and_then(|race| Some((race.winner?, race.is_failover)));
+    let legs = race.map(|race| race.legs).unwrap_or_default();
+    let winner = race.and_then(|race| Some((legs.get(race.winner?)?.name, race.is_failover)));
+    let room = LINE_BYTES_MAX.saturating_sub(FRAME_BYTES_MAX + legs.len() * LEG_BYTES_MAX);
+    let note_max = NOTE_BYTES_MAX.min(room / 3);
+    let target_max = TARGET_BYTES_MAX.min(room - note_max);
     let mut fields: Vec<(&'static str, Json)> = vec![
         ("ts", Timestamp(at).to_string().into()),
         ("id", entry.id.as_str().into()),
         ("trace", entry.trace.clone().into()),
         ("method", cut(entry.method.as_str(), METHOD_BYTES_MAX).into()),
-        ("target", cut(entry.target.as_str(), TARGET_BYTES_MAX).into()),
+        ("target", cut(entry.target.as_str(), target_max).into()),
         ("status", reply.map(|reply| u64::from(reply.status)).into()),
         ("ms", reply.map(|reply| millis(reply.after)).into()),
         ("verdict", verdict.into()),
-        ("by", winner.map(|(leg, _)| format!("b{}", leg + 1)).into()),
+        ("by", winner.map(|(name, _)| name).into()),
         ("how", winner.map(|(_, is_failover)| if is_failover { "failover" } else { "won" }).into()),
         ("peer", entry.forwarded.to_string().into()),
     ];
     if let Some(note) = reply.and_then(|reply| reply.note.as_ref()) {
-        fields.push(("note", cut(note, NOTE_BYTES_MAX).into()));
+        fields.push(("note", cut(note, note_max).into()));
     }
-    fields.push(("legs", legs_of(race.map(|race| race.legs).unwrap_or_default())));
+    fields.push(("legs", legs_of(legs, room - note_max - target_max)));
     Json::Object(fields).to_string()
 }
 
-/// The legs. Reasons have the room that is left of the line, the first legs' first.
-fn legs_of(legs: &[LegEntry]) -> Json {
-    let mut room = LINE_BYTES_MAX.saturating_sub(FRAME_BYTES_MAX + legs.len() * LEG_BYTES_MAX);
-    let one = |(index, leg): (usize, &LegEntry)| {
+/// The legs. Reasons have that many bytes, the first legs' first.
+fn legs_of(legs: &[LegEntry], mut room: usize) -> Json {
+    let one = |leg: &LegEntry| {
         let mut fields: Vec<(&'static str, Json)> = vec![
-            ("b", format!("b{}", index + 1).into()),
+            ("b", leg.name.into()),
             ("outcome", leg.outcome.map(Outcome::word).into()),
             ("start_ms", leg.started.map(millis).into()),
             ("ms", leg.outcome.map(|_| millis(leg.after)).into()),
@@ -70,7 +74,7 @@ fn legs_of(legs: &[LegEntry]) -> Json {
         }
         Json::Object(fields)
     };
-    legs.iter().enumerate().map(one).collect()
+    legs.iter().map(one).collect()
 }
 
 /// The object of any other line.
@@ -138,12 +142,13 @@ mod tests {
         Entry::of(&request, Forwarded::of(&request, &Networks::default()), true)
     }
 
-    fn legs(outcomes: &[Option<Outcome>]) -> Vec<LegEntry<'_>> {
+    fn legs<'a>(outcomes: &'a [Option<Outcome>], name: &'a str) -> Vec<LegEntry<'a>> {
         let after = Duration::from_micros(12_345);
         let leg = |outcome: &'_ Option<Outcome>| outcome.as_ref().map_or(after, |_| after);
         outcomes
             .iter()
             .map(|outcome| LegEntry {
+                name,
                 backend: &"http://a",
                 outcome: outcome.as_ref(),
                 started: Some(Duration::from_micros(70)),
@@ -159,17 +164,17 @@ mod tests {
         let entry = entry("GET", "/x?y=\"z", &[("traceparent", &parent), ("x-request-id", "my-id")]);
         entry.delivered(StatusCode::OK, &Delivery::Whole, entry.received + Duration::from_micros(12_400));
         let outcomes = [Some(Outcome::Status(StatusCode::OK)), Some(Outcome::Tls("bad\nname".to_owned())), None];
-        let legs = legs(&outcomes);
+        let legs = legs(&outcomes, "dc1");
         let race = RaceEntry { end: RaceEnd::Won, winner: Some(0), is_failover: false, legs: &legs };
         let line = exchange(&entry, Some(&race), UNIX_EPOCH);
         let told: Value = serde_json::from_str(&line).expect("JSON");
         let expected = json!({
             "ts": "1970-01-01T00:00:00.000Z", "id": "my-id", "trace": trace, "method": "GET", "target": "/x?y=\"z",
-            "status": 200, "ms": 12.4, "verdict": "won", "by": "b1", "how": "won", "peer": "192.0.2.7:1234",
+            "status": 200, "ms": 12.4, "verdict": "won", "by": "dc1", "how": "won", "peer": "192.0.2.7:1234",
             "legs": [
-                {"b": "b1", "outcome": "200", "start_ms": 0.07, "ms": 12.345},
-                {"b": "b2", "outcome": "tls", "start_ms": 0.07, "ms": 12.345, "why": "bad\\nname"},
-                {"b": "b3", "outcome": null, "start_ms": 0.07, "ms": null},
+                {"b": "dc1", "outcome": "200", "start_ms": 0.07, "ms": 12.345},
+                {"b": "dc1", "outcome": "tls", "start_ms": 0.07, "ms": 12.345, "why": "bad\\nname"},
+                {"b": "dc1", "outcome": null, "start_ms": 0.07, "ms": null},
             ],
         });
         assert_eq!(told, expected);
@@ -208,7 +213,7 @@ mod tests {
             let entry = entry(&method, &target, &[("x-request-id", &id), ("traceparent", &id)]);
             let error = std::io::Error::other(text.repeat(50));
             entry.delivered(StatusCode::OK, &Delivery::BodyBroke(error), entry.received + Duration::from_secs(86_400));
-            let legs = legs(&outcomes);
+            let legs = legs(&outcomes, "a-name-of-thirty-two-characters.");
             let race = RaceEntry { end: RaceEnd::Abandoned, winner: Some(63), is_failover: true, legs: &legs };
             for line in [exchange(&entry, Some(&race), UNIX_EPOCH), other(Level::Warn, &text, &text.repeat(200), UNIX_EPOCH)] {
                 prop_assert!(line.len() <= LINE_BYTES_MAX, "{} bytes", line.len());

@@ -99,9 +99,9 @@ impl Paint {
         self.paint(colour, status)
     }
 
-    /// `b1`.
-    pub(super) fn leg(self, number: usize, has_won: bool) -> Painted<String> {
-        self.paint(if has_won { GREEN } else { DIM }, format!("b{number}"))
+    /// A backend's name.
+    pub(super) fn leg(self, name: &str, has_won: bool) -> Painted<&str> {
+        self.paint(if has_won { GREEN } else { DIM }, name)
     }
 
     pub(super) fn level(self, level: Level) -> Painted<String> {

@@ -23,8 +23,8 @@ impl Entry {
         Entry::of(request, forwarded, is_json)
     }
 
-    /// Writes the line, unless that has been done before. It carries the time at which the request arrived. Backends are numbered
-    /// as in the list, `b1` first; without a race the proxy has answered by itself. Doesn't block: a full queue drops the line.
+    /// Writes the line, unless that has been done before. It carries the time at which the request arrived. Backends have
+    /// their names of the list; without a race the proxy has answered by itself. Doesn't block: a full queue drops the line.
     pub fn tell(&self, race: Option<&RaceEntry>) {
         if !self.try_tell() {
             return;

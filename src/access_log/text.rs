@@ -25,8 +25,8 @@ pub(super) fn line(entry: &Entry, race: Option<&RaceEntry>, paint: Paint) -> (St
         None => line.push_str("unanswered"),
     }
     let winner = race.and_then(|race| race.winner);
-    if let Some(winner) = winner {
-        put(&mut line, format_args!(" by b{}", winner + 1));
+    if let Some(leg) = race.and_then(|race| race.legs.get(winner?)) {
+        put(&mut line, format_args!(" by {}", leg.name));
     }
     if let Some(note) = entry.reply.get().and_then(|reply| reply.note.as_ref()) {
         put(&mut line, format_args!(" ({note})"));
@@ -44,7 +44,7 @@ pub(super) fn line(entry: &Entry, race: Option<&RaceEntry>, paint: Paint) -> (St
 fn put_legs(line: &mut String, legs: &[LegEntry], winner: Option<usize>, paint: Paint) {
     for (index, leg) in legs.iter().enumerate() {
         line.push(' ');
-        let name = paint.leg(index + 1, winner == Some(index));
+        let name = paint.leg(leg.name, winner == Some(index));
         let Some(outcome) = leg.outcome else {
             put(line, format_args!("{name}=…"));
             continue;
@@ -63,7 +63,7 @@ fn put_legs(line: &mut String, legs: &[LegEntry], winner: Option<usize>, paint: 
 fn put_list(line: &mut String, legs: &[LegEntry], paint: Paint) {
     for (index, leg) in legs.iter().enumerate() {
         let before = if index == 0 { " [" } else { ", " };
-        put(line, format_args!("{before}b{} {}", index + 1, leg.backend));
+        put(line, format_args!("{before}{} {}", leg.name, leg.backend));
         if let Some(reason) = leg.outcome.and_then(Outcome::reason).filter(|_| !paint.is_terminal()) {
             put(line, format_args!(" ({reason})"));
         }
@@ -119,10 +119,12 @@ mod tests {
             Some(Outcome::Cancelled),
             None,
         ];
-        let backends = ["http://a", "http://b", "https://c", "http://d", "http://e"];
+        let backends =
+            [("b1", "http://a"), ("b2", "http://b"), ("dc3", "https://c"), ("b4", "http://d"), ("b5", "http://e")];
         let after = Duration::from_millis(12);
         let legs: Vec<_> = (outcomes.iter().zip(&backends))
-            .map(|(outcome, backend)| LegEntry {
+            .map(|(outcome, (name, backend))| LegEntry {
+                name,
                 backend,
                 outcome: outcome.as_ref(),
                 started: Some(Duration::ZERO),
@@ -132,14 +134,13 @@ mod tests {
         let race = RaceEntry { end: RaceEnd::Won, winner: Some(0), is_failover: false, legs: &legs };
         assert_eq!(
             line(&entry, Some(&race), PIPE).0,
-            "GET /x 200 in 12ms by b1 b1=200/12ms b2=503/12ms b3=tls b4=cancelled b5=… \
-             [b1 http://a, b2 http://b, b3 https://c (bad\\nname), b4 http://d, b5 http://e] for 192.0.2.7:1234"
+            "GET /x 200 in 12ms by b1 b1=200/12ms b2=503/12ms dc3=tls b4=cancelled b5=… \
+             [b1 http://a, b2 http://b, dc3 https://c (bad\\nname), b4 http://d, b5 http://e] for 192.0.2.7:1234"
         );
         let (mut text, list) = line(&entry, Some(&race), TERMINAL);
-        assert_eq!(&text[list.clone()], " [b1 http://a, b2 http://b, b3 https://c, b4 http://d, b5 http://e]");
+        assert_eq!(&text[list.clone()], " [b1 http://a, b2 http://b, dc3 https://c, b4 http://d, b5 http://e]");
         text.replace_range(list, "");
-        let expected =
-            "GET /x 200 in 12ms by b1 b1=200/12ms b2=503/12ms b3=tls (bad\\nname) b4=cancelled b5=… for 192.0.2.7:1234";
+        let expected = "GET /x 200 in 12ms by b1 b1=200/12ms b2=503/12ms dc3=tls (bad\\nname) b4=cancelled b5=… for 192.0.2.7:1234";
         assert_eq!(text, expected);
     }
 

@@ -1,36 +1,213 @@
-//! What the admin port shows of a running proxy: its figures for Prometheus. Knows nothing of where they come from.
+//! What the admin port shows of a running proxy: its figures for Prometheus, and its last races. Knows nothing of where they come
+//! from.
+
+use std::sync::Arc;
 
 use http::header::CONTENT_TYPE;
-use http::{HeaderValue, Method, StatusCode};
+use http::{HeaderValue, StatusCode};
+use url::form_urlencoded;
 
-use crate::message::{Refusal, Reply, Request, Target};
-use crate::metrics;
+use crate::message::{Elapsed, Json, Refusal, Reply, Request, Target, Timestamp};
+use crate::metrics::{self, RACES_MAX, RecentRace, RecentRaces, ShownEnd, ShownLeg};
 
 const METRICS: &str = "/metrics";
+const RACES: &str = "/races";
+/// The races that are shown if their number isn't given.
+const RACES_SHOWN: usize = 20;
 
-/// What there is to show. Each is asked for anew by every request.
+/// What there is to show.
 pub struct Views {
-    /// The figures, as Prometheus reads them.
+    /// The figures, as Prometheus reads them: made anew for every request.
     pub metrics: Box<dyn Fn() -> String + Send + Sync>,
+    /// The last races.
+    pub races: Arc<RecentRaces>,
 }
 
 impl Views {
     /// Whether a target's path leads to one of them.
     pub(super) fn are_at(target: &Target) -> bool {
-        target.path() == METRICS
+        matches!(target.path(), METRICS | RACES) || id_in(target).is_some()
     }
 
     /// Shows what is asked for.
     pub(super) fn show(&self, request: &Request) -> Result<Reply, Refusal> {
-        check_method(request)?;
-        let mut reply = Reply::text(StatusCode::OK, (self.metrics)());
-        reply.headers.insert(CONTENT_TYPE, HeaderValue::from_static(metrics::CONTENT_TYPE));
-        Ok(reply)
+        if request.target.path() == METRICS {
+            return Ok(typed((self.metrics)(), metrics::CONTENT_TYPE));
+        }
+        let json = match id_in(&request.target) {
+            Some(id) => json_of(&*self.race_of(id).ok_or(Refusal::NoSuchRace)?),
+            None => {
+                let races = self.races.last(count_in(&request.target)?);
+                Json::object([("races", races.iter().map(|race| json_of(race)).collect())])
+            }
+        };
+        Ok(typed(json.to_string(), "application/json"))
+    }
+
+    /// The race with this id, as it stands in the path: percent-encoded where a path needs that.
+    fn race_of(&self, id: &str) -> Option<Arc<RecentRace>> {
+        // A plus sign is one in a path.
+        let decoded = form_urlencoded::parse(id.replace('+', "%2B").as_bytes()).next().map(|(id, _)| id.into_owned());
+        self.races.of(id).or_else(|| self.races.of(&decoded?))
     }
 }
 
-/// Refuses methods that don't only read.
-pub(super) fn check_method(request: &Request) -> Result<(), Refusal> {
-    let reads = matches!(request.method, Method::GET | Method::HEAD);
-    if reads { Ok(()) } else { Err(Refusal::MethodNotAllowed("GET, HEAD")) }
+fn id_in(target: &Target) -> Option<&str> {
+    target.path().strip_prefix(RACES)?.strip_prefix('/').filter(|id| !id.is_empty())
+}
+
+/// The number of races that is asked for.
+fn count_in(target: &Target) -> Result<usize, Refusal> {
+    let mut parameters = form_urlencoded::parse(target.query().unwrap_or_default().as_bytes());
+    let Some((_, count)) = parameters.find(|(name, _)| name == "n") else { return Ok(RACES_SHOWN) };
+    let count = count.parse().ok().filter(|count| (1..=RACES_MAX).contains(count));
+    count.ok_or(Refusal::BadRequest("n must be a whole number from 1 to 64"))
+}
+
+fn typed(text: String, media_type: &'static str) -> Reply {
+    let mut reply = Reply::text(StatusCode::OK, text);
+    reply.headers.insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
+    reply
+}
+
+fn json_of(race: &RecentRace) -> Json {
+    Json::object([
+        ("id", race.id.as_str().into()),
+        ("at", Timestamp(race.at).to_string().into()),
+        ("method", race.method.as_str().into()),
+        ("target", race.path.as_str().into()),
+        ("status", race.status.map(|status| u64::from(status.as_u16())).into()),
+        ("ms", Elapsed(race.after).millis().into()),
+        ("verdict", race.end.word().into()),
+        ("by", race.by().into()),
+        ("legs", race.legs().map(|leg| json_of_leg(&leg)).collect()),
+    ])
+}
+
+fn json_of_leg(leg: &ShownLeg) -> Json {
+    let outcome = match leg.end {
+        ShownEnd::Status(status) => status.to_string(),
+        ShownEnd::Word(word) => word.to_owned(),
+    };
+    let millis = |time| Elapsed(time).millis();
+    Json::object([
+        ("backend", leg.backend.into()),
+        ("outcome", outcome.into()),
+        ("start_ms", leg.started.map(millis).into()),
+        ("ms", leg.started.map(|_| millis(leg.ended)).into()),
+    ])
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, SystemTime};
+
+    use http::{HeaderMap, Method};
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::admin::request;
+    use crate::message::{Outcome, ReplyBody, RequestId};
+    use crate::metrics::RaceEnd;
+
+    fn race(id: &str, method: &str, target: &str) -> RecentRace {
+        let mut headers = HeaderMap::new();
+        headers.insert(RequestId::FIELD, HeaderValue::from_str(id).expect("a value"));
+        let method = Method::from_bytes(method.as_bytes()).expect("a method");
+        let target = Target::parse(&method, target).expect("a target");
+        let at = SystemTime::UNIX_EPOCH + Duration::from_millis(1_795_490_047_120);
+        let mut race = RecentRace::new(RequestId::of(&headers), at, &method, &target, RaceEnd::Won);
+        let (refused, ok) = (Outcome::Refused, Outcome::Status(StatusCode::OK));
+        let micros = |micros| Duration::from_micros(micros);
+        let ends = [
+            (Some(micros(100)), &refused, micros(449)),
+            (Some(micros(120)), &ok, micros(12_345)),
+            (None, &Outcome::Skipped, Duration::ZERO),
+        ];
+        race.set_legs(ends.into_iter());
+        (race.status, race.after, race.winner) = (Some(StatusCode::OK), micros(12_345), Some(1));
+        race
+    }
+
+    fn views(races: impl IntoIterator<Item = RecentRace>, names: &[&str]) -> Views {
+        let recent = RecentRaces::default();
+        for race in races {
+            recent.keep(race, names.iter().map(|name| (*name).to_owned()).collect(), false);
+        }
+        Views { metrics: Box::new(|| "figures".to_owned()), races: Arc::new(recent) }
+    }
+
+    fn shown(views: &Views, target: &str) -> Result<String, u16> {
+        let reply = views.show(&request("GET", target, &[], b"")).map_err(|refusal| refusal.status().as_u16())?;
+        let ReplyBody::Whole(body) = reply.body else { panic!("it is a text") };
+        Ok(String::from_utf8(body).expect("UTF-8"))
+    }
+
+    #[test]
+    fn a_race_is_shown_leg_by_leg_in_one_line() {
+        let views = views([race("6f1c", "GET", "/block/latest?token=secret")], &["b1", "b2", "b3"]);
+        let race = "{\"id\":\"6f1c\",\"at\":\"2026-11-24T03:14:07.120Z\",\"method\":\"GET\",\"target\":\"/block/latest\",\
+                    \"status\":200,\"ms\":12,\"verdict\":\"won\",\"by\":\"b2\",\"legs\":[\
+                    {\"backend\":\"b1\",\"outcome\":\"refused\",\"start_ms\":0.1,\"ms\":0.4},\
+                    {\"backend\":\"b2\",\"outcome\":\"200\",\"start_ms\":0.1,\"ms\":12},\
+                    {\"backend\":\"b3\",\"outcome\":\"skipped\",\"start_ms\":null,\"ms\":null}]}";
+        assert_eq!(shown(&views, "/races/6f1c"), Ok(format!("{race}\n")));
+        assert_eq!(shown(&views, "/races"), Ok(format!("{{\"races\":[{race}]}}\n")));
+    }
+
+    #[test]
+    fn races_are_found_by_their_ids_and_shown_by_the_number() {
+        let ids = ["a", "a/b", "a+b", "a%62", "?"];
+        let views = views(ids.iter().map(|id| race(id, "GET", "/")), &["b1", "b2", "b3"]);
+        let rows = [
+            ("/races/a", Ok("a")),
+            ("/races/a/b", Ok("a/b")),
+            ("/races/a%2Fb", Ok("a/b")),
+            ("/races/a+b", Ok("a+b")),
+            ("/races/a%62", Ok("a%62")),
+            ("/races/%3F", Ok("?")),
+            ("/races/ab", Err(404)),
+            ("/races?n=0", Err(400)),
+            ("/races?n=65", Err(400)),
+            ("/races?n=x", Err(400)),
+        ];
+        for (target, expected) in rows {
+            let found = shown(&views, target);
+            match expected {
+                Ok(id) => {
+                    let found = found.expect("a race");
+                    assert!(found.starts_with(&format!("{{\"id\":\"{id}\",")), "{target}: {found}");
+                }
+                Err(status) => assert_eq!(found, Err(status), "{target}"),
+            }
+        }
+        for (target, count) in [("/races", 5), ("/races?n=2", 2), ("/races?n=64", 5), ("/races?x=2", 5)] {
+            assert_eq!(shown(&views, target).expect("races").matches("\"id\":").count(), count, "{target}");
+        }
+    }
+
+    proptest! {
+        /// Whatever a client sends, or a backend is called, a race is one line of JSON with each text in its place.
+        #[test]
+        fn no_text_breaks_the_json(path in "(\\PC|[\"\\\\<>\u{85}\u{2028}]){0,80}", name in any::<String>()) {
+            let Ok(target) = Target::parse(&Method::GET, &format!("/{}", path.replace(['#', ' '], ""))) else { return Ok(()) };
+            let views = views([race("x", "GET", target.as_str())], &[&name, "b2", "b3"]);
+            let shown = shown(&views, "/races/x").expect("a race");
+            let line = shown.trim_end_matches('\n');
+            prop_assert!(!line.contains(char::is_control), "{line:?}");
+            // Without what is in its strings it is always the same.
+            let (mut outside, mut in_string, mut escaped) = (String::new(), false, false);
+            for c in line.chars() {
+                match c {
+                    _ if escaped => escaped = false,
+                    '\\' if in_string => escaped = true,
+                    '"' => in_string = !in_string,
+                    c if !in_string => outside.push(c),
+                    _ => {}
+                }
+            }
+            let expected = "{:,:,:,:,:200,:12,:,:,:[{:,:,:0.1,:0.4},{:,:,:0.1,:12},{:,:,:null,:null}]}";
+            prop_assert_eq!(outside, expected);
+        }
+    }
 }

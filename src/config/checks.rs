@@ -5,7 +5,8 @@ use super::draft::Draft;
 use super::invocation::{Invocation, fail};
 use super::settings::Config;
 use super::values;
-use crate::message::Excerpt;
+use crate::list::ListFile;
+use crate::message::{Excerpt, Printable};
 
 /// Refuses flags that go with no command, or with no other one.
 pub(super) fn admin_commands(given: &Given, draft: &Draft) -> Result<(), Invocation> {
@@ -28,14 +29,49 @@ pub(super) fn backends(draft: &mut Draft, given: &Given) -> Result<(), Invocatio
     if draft.demo && given.by_flag("backends") {
         return Err(fail("--backends goes with no --demo, which brings its own; leave one out"));
     }
+    if draft.demo && given.by_flag("backends-file") {
+        return Err(fail("--backends-file goes with no --demo, which brings its own backends; leave one out"));
+    }
     if draft.demo {
         // The list of the environment is for the real thing; a user who tries the demo there needn't unset it.
         draft.config.backends.clear();
         return Ok(());
     }
-    if draft.config.backends.is_empty() {
-        return Err(fail("no backends; set BACKEND_SERVERS=http://a,http://b or give --backends"));
+    backends_file(draft, given)?;
+    let backends = &draft.config.backends;
+    if backends.is_empty() {
+        let or_file = if draft.backends_file.is_some() { ", for there is no --backends-file yet" } else { "" };
+        return Err(fail(format_args!(
+            "no backends; set BACKEND_SERVERS=http://a,http://b or give --backends{or_file}"
+        )));
     }
+    if backends.iter().all(|entry| entry.options.is_paused) {
+        let list = Excerpt(&values::show_list(backends)).to_string();
+        return Err(fail(format_args!(
+            "{} '{list}': every backend is paused; leave one racing",
+            given.culprit("backends")
+        )));
+    }
+    Ok(())
+}
+
+/// Reads the file that the list is kept in: if there is one, it is the list.
+fn backends_file(draft: &mut Draft, given: &Given) -> Result<(), Invocation> {
+    let Some(path) = &draft.backends_file else { return Ok(()) };
+    let culprit = given.culprit("backends-file");
+    let told = |lines: Vec<String>| {
+        lines.iter().map(|line| format!("{culprit} {line}")).collect::<Vec<_>>().join("\nred-tentacle: ")
+    };
+    let (file, entries) = ListFile::open(path).map_err(|lines| fail(told(lines)))?;
+    if let Some(entries) = entries {
+        let config = &mut draft.config;
+        if given.has("backends") && config.backends != entries {
+            let (culprit, path) = (given.culprit("backends"), Printable(&path.to_string_lossy()).to_string());
+            config.oddities.push(format!("{culprit} and {path} differ; the list is what the file says"));
+        }
+        config.backends = entries;
+    }
+    draft.config.backends_file = Some(file);
     Ok(())
 }
 

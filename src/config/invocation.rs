@@ -28,6 +28,19 @@ pub enum Invocation {
     Fail(String),
 }
 
+impl Invocation {
+    /// Adds what is odd about the environment to what a start warns of.
+    #[must_use]
+    pub fn warning_of(mut self, oddities: Vec<String>) -> Invocation {
+        match &mut self {
+            Invocation::Run(config) | Invocation::Demo(config) => config.oddities.extend(oddities),
+            Invocation::Check { warnings, .. } => warnings.extend(oddities),
+            Invocation::Ask(_) | Invocation::Print(_) | Invocation::Fail(_) => {}
+        }
+        self
+    }
+}
+
 /// Makes the one line that ends the program.
 pub(super) fn fail(what: impl Display) -> Invocation {
     Invocation::Fail(format!("red-tentacle: {what}"))

@@ -13,13 +13,20 @@ use super::listen::Listen;
 use super::success::Success;
 use super::token::AdminToken;
 use super::values;
-use crate::message::Address;
+use crate::list::ListFile;
+use crate::message::ListEntry;
 
 /// The settings, all of them checked.
+// Each of them is a switch of its own.
+#[allow(clippy::struct_excessive_bools)]
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// The backends to begin with: no duplicates, at most 64; empty only for the demo, which brings its own.
-    pub backends: Vec<Address>,
+    /// The backends to begin with: no duplicates, at most 64, not all paused; empty only for the demo, which brings its own.
+    pub backends: Vec<ListEntry>,
+    /// The file that the list is kept in, if there is one.
+    pub backends_file: Option<ListFile>,
+    /// What is odd about how the settings were given, a line each.
+    pub oddities: Vec<String>,
     /// The addresses that clients connect to.
     pub listen: Vec<Listen>,
     /// The addresses that take updates; may be empty.
@@ -71,6 +78,8 @@ pub struct Config {
     pub host: HostHeader,
     /// Whether the backends get `Via`.
     pub via: bool,
+    /// Whether clients are told where backends are.
+    pub expose_backends: bool,
     /// The least important level that is logged.
     pub log_level: LevelFilter,
     /// The format of the log's lines.
@@ -97,9 +106,11 @@ pub enum HostHeader {
 
 impl Config {
     /// The default settings with these backends.
-    pub fn new(backends: Vec<Address>) -> Config {
+    pub fn new(backends: Vec<ListEntry>) -> Config {
         Config {
             backends,
+            backends_file: None,
+            oddities: Vec::new(),
             listen: Listen::everywhere(8080),
             admin_listen: Listen::loopback(8081),
             timeout: Duration::from_secs(5),
@@ -128,6 +139,7 @@ impl Config {
             admin_on_proxy_port: true,
             host: HostHeader::Backend,
             via: false,
+            expose_backends: false,
             log_level: LevelFilter::Info,
             log_format: LogFormat::Text,
         }

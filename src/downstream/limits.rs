@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::downstream::timeouts::Timeouts;
+use crate::message::proxy_status::{self, PROXY_STATUS};
 use crate::message::{Refusal, Reply, Request, SpoolMemory};
 use crate::metrics::ReplyStats;
 
@@ -74,12 +75,14 @@ impl Limits {
         }
     }
 
-    /// Makes the reply of a refusal, which counts from now on.
+    /// Makes the reply of a refusal. Where clients connect it counts from now on, and names the proxy as its source.
     pub(crate) fn refused(&self, refusal: &Refusal) -> Reply {
+        let mut reply = refusal.reply();
         if let Some(replies) = &self.replies {
             replies.count_refusal(refusal.status());
+            reply.headers.insert(PROXY_STATUS, proxy_status::of_refusal(refusal));
         }
-        refusal.reply()
+        reply
     }
 }
 

@@ -1,7 +1,7 @@
 //! `Max-Forwards` (RFC 9110 §7.6.2): the proxies that TRACE and OPTIONS may still pass, and the reply of the last one.
 //! Knows nothing of backends.
 
-use http::header::{AUTHORIZATION, CONTENT_TYPE, COOKIE, MAX_FORWARDS, PROXY_AUTHORIZATION};
+use http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, COOKIE, MAX_FORWARDS, PROXY_AUTHORIZATION};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
 use super::field::put_field;
@@ -20,6 +20,7 @@ pub fn last_reply(request: &Request) -> Option<Reply> {
         return None;
     }
     let mut headers = HeaderMap::new();
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     let mut body = Vec::new();
     if request.method == Method::TRACE {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("message/http"));

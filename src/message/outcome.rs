@@ -8,6 +8,9 @@ use http::StatusCode;
 
 use super::Reason;
 
+/// How a reason of TLS begins that is about the backend's certificate.
+pub const OF_CERTIFICATE: &str = "its certificate";
+
 /// The end of a leg. `Display` gives its word, as the log and the 502 use it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
@@ -76,7 +79,26 @@ impl Outcome {
         }
     }
 
-    /// The reason in a sentence for the reader of a 502. Quotations are made safe to show.
+    /// Whether the leg never asked its backend to the end: no fault of the backend's.
+    pub(super) fn is_unasked(&self) -> bool {
+        matches!(self, Outcome::Skipped | Outcome::Cancelled)
+    }
+
+    /// Whether TLS failed for the backend's certificate.
+    pub(super) fn is_of_certificate(&self) -> bool {
+        matches!(self, Outcome::Tls(reason) if reason.starts_with(OF_CERTIFICATE))
+    }
+
+    /// The reason in a sentence that tells neither names nor addresses: those that certificates and lookups quote are left out.
+    pub fn plain_sentence(&self) -> String {
+        match self {
+            Outcome::Tls(_) => "TLS failed".to_owned(),
+            Outcome::Dns(_) => "the name doesn't resolve".to_owned(),
+            other => other.sentence(),
+        }
+    }
+
+    /// The reason in a sentence for an operator. Quotations are made safe to show.
     pub fn sentence(&self) -> String {
         let fixed = match self {
             Outcome::Status(status) => {
@@ -114,6 +136,17 @@ impl fmt::Display for Outcome {
 /// A duration as the log writes it: `12ms`, `0.4ms`.
 pub struct Elapsed(pub Duration);
 
+impl Elapsed {
+    /// In milliseconds, as precisely as it is written.
+    pub fn millis(&self) -> f64 {
+        let tenths = match self.0.as_micros() {
+            micros @ 0..10_000 => micros / 100,
+            micros => micros / 1000 * 10,
+        };
+        f64::from(u32::try_from(tenths).unwrap_or(u32::MAX)) / 10.0
+    }
+}
+
 impl fmt::Display for Elapsed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0.as_micros() {
@@ -130,7 +163,11 @@ mod tests {
     #[test]
     fn a_short_time_keeps_a_tenth_of_a_millisecond() {
         for (micros, text) in [(0, "0.0ms"), (449, "0.4ms"), (9_999, "9.9ms"), (12_345, "12ms")] {
-            assert_eq!(Elapsed(Duration::from_micros(micros)).to_string(), text);
+            let elapsed = Elapsed(Duration::from_micros(micros));
+            assert_eq!(
+                (elapsed.to_string(), format!("{:.1}ms", elapsed.millis())),
+                (text.to_owned(), text.replace("12ms", "12.0ms"))
+            );
         }
     }
 

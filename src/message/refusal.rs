@@ -3,7 +3,9 @@
 
 use http::{HeaderValue, StatusCode, header};
 
-use super::{Outcome, Reply};
+use super::json::Json;
+use super::loss::LostLeg;
+use super::{Outcome, Reply, RequestId};
 
 /// A reply that the proxy itself makes instead of passing an answer on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,10 +16,18 @@ pub enum Refusal {
     NoBackends,
     /// The update's list is bad; the text names each bad entry.
     BadBackends(String),
+    /// The change of the list is bad; the text says why.
+    BadChange(String),
+    /// No backend has that name; the text says which there are.
+    NoSuchBackend(String),
+    /// The change of the list can't be made as things are; the text says why.
+    Conflict(String),
     /// The peer may not do this; the text says why and which flag would allow it.
     Forbidden(String),
     /// The admin port has no such path.
     NotFound,
+    /// The race that is asked for isn't kept any more, or never was.
+    NoSuchRace,
     /// The path takes another method; `Allow` names it.
     MethodNotAllowed(&'static str),
     /// The client took too long to send its request.
@@ -40,9 +50,9 @@ pub enum Refusal {
     Internal,
     /// The method or a transfer coding isn't implemented; the text says which.
     NotImplemented(&'static str),
-    /// Every backend failed: its name, its address and its outcome. If no leg could run for want of descriptors or
-    /// ports, the refusal says that this host is too busy.
-    AllFailed(Vec<(String, String, Outcome)>),
+    /// Every backend failed, each leg in its way. If no leg could run for want of descriptors or ports, the refusal says that
+    /// this host is too busy.
+    AllFailed(Vec<LostLeg>),
     /// A queue is full: the proxy is too busy.
     Busy,
     /// The proxy drains: an update would be lost with it.
@@ -65,13 +75,19 @@ impl Refusal {
         [400, 403, 404, 405, 408, 409, 413, 414, 417, 431, 500, 501, 502, 503, 505, 507, 508];
 
     /// The status of this refusal and its sentence.
-    fn row(&self) -> (u16, &'static str) {
+    fn row(&self) -> (u16, &str) {
         match self {
             Refusal::BadRequest(why) => (400, why),
             Refusal::NoBackends => (400, "No backends provided"),
             Refusal::BadBackends(_) => (400, "Backends not updated: the list stays as it was"),
+            Refusal::BadChange(why) => (400, why),
+            Refusal::NoSuchBackend(why) => (404, why),
+            Refusal::Conflict(why) => (409, why),
             Refusal::Forbidden(_) => (403, "Forbidden"),
-            Refusal::NotFound => (404, "Not found: updates go to /-update-backends or /update-backends"),
+            Refusal::NotFound => {
+                (404, "Not found: updates go to /-update-backends or /update-backends, the list is at /backends")
+            }
+            Refusal::NoSuchRace => (404, "No such race: the last 64 are kept, of a busy proxy not all"),
             Refusal::MethodNotAllowed(_) => (405, "Invalid request method"),
             Refusal::RequestTimeout => (408, "The request took too long to arrive"),
             Refusal::BodyTooLarge => (413, "The body is longer than allowed (--max-body)"),
@@ -107,7 +123,7 @@ impl Refusal {
     }
 
     /// The reason in one line, for the client and the log.
-    pub fn sentence(&self) -> &'static str {
+    pub fn sentence(&self) -> &str {
         self.row().1
     }
 
@@ -115,10 +131,7 @@ impl Refusal {
     pub fn details(&self) -> Vec<String> {
         match self {
             Refusal::BadBackends(details) | Refusal::Forbidden(details) => details.lines().map(str::to_owned).collect(),
-            Refusal::AllFailed(legs) => legs
-                .iter()
-                .map(|(name, address, outcome)| format!("{name} {address} {outcome}: {}", outcome.sentence()))
-                .collect(),
+            Refusal::AllFailed(legs) => legs.iter().map(LostLeg::line).collect(),
             _ => Vec::new(),
         }
     }
@@ -130,7 +143,26 @@ impl Refusal {
             text.push('\n');
             text.push_str(&line);
         }
-        let mut reply = Reply::text(self.status(), text);
+        self.with_fields(Reply::text(self.status(), text))
+    }
+
+    /// Makes the reply as problem details (RFC 9457), for a client that takes those.
+    pub fn problem(&self, id: &RequestId) -> Reply {
+        let mut fields = vec![
+            ("type", "about:blank".into()),
+            ("title", self.sentence().into()),
+            ("status", u64::from(self.status().as_u16()).into()),
+            ("id", id.as_str().into()),
+        ];
+        if let Refusal::AllFailed(legs) = self {
+            fields.push(("legs", legs.iter().map(LostLeg::json).collect()));
+        }
+        let mut reply = Reply::text(self.status(), Json::Object(fields).to_string());
+        reply.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        self.with_fields(reply)
+    }
+
+    fn with_fields(&self, mut reply: Reply) -> Reply {
         match self {
             Refusal::MethodNotAllowed(allow) => {
                 reply.headers.insert(header::ALLOW, HeaderValue::from_static(allow));
@@ -144,8 +176,8 @@ impl Refusal {
 }
 
 /// Whether no leg could run, so that nothing is said of the backends.
-fn is_overload(legs: &[(String, String, Outcome)]) -> bool {
-    !legs.is_empty() && legs.iter().all(|(_, _, outcome)| *outcome == Outcome::NoSocket)
+fn is_overload(legs: &[LostLeg]) -> bool {
+    !legs.is_empty() && legs.iter().all(|leg| leg.outcome == Outcome::NoSocket)
 }
 
 /// Adds `Retry-After` of a second: a full queue is empty again by then, or the host is too small for its load.
@@ -155,6 +187,8 @@ fn put_retry_after(reply: &mut Reply) {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
@@ -168,8 +202,13 @@ mod tests {
             (vec![Outcome::Refused, Outcome::NoSocket], 502, None),
         ];
         for (outcomes, status, retry_after) in rows {
-            let legs = outcomes.iter().map(|outcome| ("b1".to_owned(), "http://a".to_owned(), outcome.clone()));
-            let refusal = Refusal::AllFailed(legs.collect());
+            let leg = |outcome: &Outcome| LostLeg {
+                name: "b1".to_owned(),
+                address: None,
+                outcome: outcome.clone(),
+                after: Duration::ZERO,
+            };
+            let refusal = Refusal::AllFailed(outcomes.iter().map(leg).collect());
             let reply = refusal.reply();
             let found = reply.headers.get(header::RETRY_AFTER).and_then(|value| value.to_str().ok());
             assert_eq!((reply.status.as_u16(), found), (status, retry_after), "{outcomes:?}");

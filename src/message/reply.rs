@@ -9,6 +9,9 @@ use super::source::BodySource;
 /// The first line of the reply to an update that was taken.
 pub const UPDATED: &str = "Backends updated successfully";
 
+/// What the reply to a change of the list begins with: the head of its table.
+pub const TABLE_BEGIN: &str = "name ";
+
 /// A reply to a client: a winner's answer, or a refusal.
 pub struct Reply {
     /// The final status: 101 or 200 and above.
@@ -38,10 +41,11 @@ pub enum ReplyBody {
 }
 
 impl Reply {
-    /// A short text of the proxy's own.
+    /// A short text of the proxy's own. No cache may keep it: the next request may have another reply.
     pub fn text(status: StatusCode, text: impl Into<String>) -> Reply {
         let mut headers = HeaderMap::new();
         headers.insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static("text/plain; charset=utf-8"));
+        headers.insert(http::header::CACHE_CONTROL, http::HeaderValue::from_static("no-store"));
         let mut text = text.into();
         if !text.ends_with('\n') {
             text.push('\n');

@@ -16,6 +16,17 @@ pub enum RaceEnd {
     Abandoned,
 }
 
+impl RaceEnd {
+    /// Its word.
+    pub fn word(self) -> &'static str {
+        match self {
+            RaceEnd::Won => "won",
+            RaceEnd::Lost => "lost",
+            RaceEnd::Abandoned => "abandoned",
+        }
+    }
+}
+
 /// The counts of all races that are over. Counting takes no lock.
 #[derive(Debug, Default)]
 pub struct RaceStats {

@@ -38,6 +38,10 @@ pub struct Sample {
 pub struct BackendSample {
     /// The text by which its history is told from others': it stays where the list changes.
     pub label: String,
+    /// Its name in the list.
+    pub name: String,
+    /// Its URL.
+    pub url: String,
     /// What its legs have done.
     pub stats: Arc<BackendStats>,
     /// Whether it is asked.

@@ -52,8 +52,8 @@ impl Collector for Sample {
 
 impl Sample {
     fn encode_races(&self, to: &mut DescriptorEncoder) -> fmt::Result {
-        let ends = [("won", RaceEnd::Won), ("lost", RaceEnd::Lost), ("abandoned", RaceEnd::Abandoned)];
-        let rows = ends.map(|(verdict, end)| ([("verdict", verdict)], self.races.count_of(end)));
+        let ends = [RaceEnd::Won, RaceEnd::Lost, RaceEnd::Abandoned];
+        let rows = ends.map(|end| ([("verdict", end.word())], self.races.count_of(end)));
         counters(
             to,
             "red_tentacle_races",
@@ -238,7 +238,14 @@ mod tests {
 
     fn backend(label: &str, state: BackendState) -> BackendSample {
         let listed = UNIX_EPOCH + Duration::from_millis(1_500);
-        BackendSample { label: label.to_owned(), stats: Arc::new(BackendStats::new(listed)), state, unanswered: 2 }
+        BackendSample {
+            label: label.to_owned(),
+            name: label.to_owned(),
+            url: label.to_owned(),
+            stats: Arc::new(BackendStats::new(listed)),
+            state,
+            unanswered: 2,
+        }
     }
 
     fn sample(backends: Vec<BackendSample>) -> Sample {

@@ -20,13 +20,22 @@ pub struct Rules {
     pub trusted_proxies: Networks,
     /// The most losers that may wait at one backend for an answer before legs to it are deferred.
     pub unanswered_max: usize,
+    /// Whether clients are told where backends are.
+    pub expose_backends: bool,
 }
 
 impl Default for Rules {
-    /// Any 2xx wins, each backend gets its own name and no `Via`, and no peer is believed.
+    /// Any 2xx wins, each backend gets its own name and no `Via`, no peer is believed, and no client is told where backends are.
     fn default() -> Rules {
         let (success, trusted_proxies) = (Success::default(), Networks::default());
-        Rules { success, host: HostHeader::Backend, via: false, trusted_proxies, unanswered_max: 128 }
+        Rules {
+            success,
+            host: HostHeader::Backend,
+            via: false,
+            trusted_proxies,
+            unanswered_max: 128,
+            expose_backends: false,
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::classify::Rules;
 use crate::access_log::{Counters, LateLines};
 use crate::message::headers::ViaId;
-use crate::metrics::{RaceStats, ReplyStats};
+use crate::metrics::{RaceStats, RecentRaces, ReplyStats};
 use crate::race::Reaper;
 use crate::upstream::Backends;
 
@@ -24,6 +24,7 @@ pub(super) struct Context {
     pub(super) counters: Counters,
     pub(super) stats: Arc<RaceStats>,
     pub(super) replies: Arc<ReplyStats>,
+    pub(super) recent: Arc<RecentRaces>,
     /// Shared by every race that isn't over.
     pub(super) alive: Arc<()>,
 }

@@ -1,17 +1,20 @@
 //! The client's share of a race: the winner's answer, or both ends of a tunnel, or a refusal with the reasons.
 
+use std::borrow::Cow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use http::header::UPGRADE;
-use http::{HeaderMap, Method, StatusCode, Version};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
 
 use super::exchange::Exchange;
 use super::leg::LegState;
 use crate::message::headers;
-use crate::message::{Delivery, OnDelivered, Outcome, Refusal, Reply, ReplyBody, ReplyTo, RequestId};
+use crate::message::proxy_status::{self, PROXY_STATUS, Victory};
+use crate::message::{Delivery, LostLeg, OnDelivered, Outcome, Refusal, Reply, ReplyBody, ReplyTo, RequestId};
 use crate::race::{LegResult, Verdict};
 use crate::upstream::{Answer, AnswerBody};
 
@@ -20,7 +23,7 @@ impl Exchange {
     pub(super) fn join(self: &Arc<Self>, leg: usize, mut answer: Answer, reply_to: Box<dyn ReplyTo>, after: Duration) {
         let Some(upgraded) = answer.upgraded.take() else { return };
         let protocol = answer.headers.get(UPGRADE).cloned();
-        let mut headers = self.headers_of(answer.headers, answer.version);
+        let mut headers = self.headers_of(leg, answer.status, after, answer.headers, answer.version);
         if let Some(protocol) = protocol {
             headers::put_upgrade(&mut headers, protocol);
         }
@@ -59,7 +62,7 @@ impl Exchange {
             exchange.delivered(leg, status, &delivery, after);
         };
         self.context.replies.count_answer(status);
-        send(reply_to, self.reply_of(answer), delivered);
+        send(reply_to, self.reply_of(leg, answer, after), delivered);
     }
 
     /// Ends the winner's leg: its reply is with the client, or won't be.
@@ -75,13 +78,19 @@ impl Exchange {
 
     /// Answers the client with the reasons: every leg has lost.
     pub(super) fn answer_loss(self: &Arc<Self>, reply_to: Box<dyn ReplyTo>, results: Vec<LegResult<Outcome>>) {
-        let failed = results.iter().enumerate().map(|(leg, result)| {
-            (format!("b{}", leg + 1), self.legs[leg].backend.address().to_string(), result.outcome.clone())
+        let is_exposed = self.context.rules.expose_backends;
+        let lost = results.iter().enumerate().map(|(leg, result)| LostLeg {
+            name: self.name_of(leg),
+            address: is_exposed.then(|| self.legs[leg].backend.address().to_string()),
+            outcome: result.outcome.clone(),
+            after: result.after,
         });
-        let refusal = Refusal::AllFailed(failed.collect());
-        let (exchange, mut reply) = (self.clone(), refusal.reply());
+        let refusal = Refusal::AllFailed(lost.collect());
+        let mut reply = if self.takes_problem { refusal.problem(self.entry.id()) } else { refusal.reply() };
+        reply.headers.insert(PROXY_STATUS, proxy_status::of_refusal(&refusal));
         reply.headers.insert(RequestId::FIELD, self.entry.id().value().clone());
         self.context.replies.count_refusal(reply.status);
+        let exchange = self.clone();
         let delivered = move |_| {
             exchange.entry.refused(&refusal, Instant::now());
             exchange.finish(Verdict::Lost, &results);
@@ -89,14 +98,36 @@ impl Exchange {
         send(reply_to, reply, delivered);
     }
 
-    /// The fields of an answer as its client gets them.
-    fn headers_of(&self, headers: HeaderMap, version: Version) -> HeaderMap {
+    /// The fields of a winner's answer as its client gets them.
+    fn headers_of(
+        &self,
+        leg: usize,
+        status: StatusCode,
+        after: Duration,
+        headers: HeaderMap,
+        version: Version,
+    ) -> HeaderMap {
         let mut headers = headers::for_client(headers, version, &self.context.via);
+        headers.append(PROXY_STATUS, self.proxy_status_of(leg, status, after));
         headers.insert(RequestId::FIELD, self.entry.id().value().clone());
         headers
     }
 
-    fn reply_of(&self, answer: Answer) -> Reply {
+    /// Which backend has won, and how.
+    fn proxy_status_of(&self, leg: usize, status: StatusCode, after: Duration) -> HeaderValue {
+        let address = self.legs[leg].backend.address();
+        let name: Cow<str> =
+            if self.context.rules.expose_backends { address.authority().into() } else { self.name_of(leg).into() };
+        proxy_status::of_victory(&Victory {
+            next_hop: &name,
+            status,
+            is_failover: self.legs[leg].is_failover.load(Ordering::Relaxed),
+            after,
+            legs: self.legs.iter().filter(|leg| leg.started.get().is_some()).count(),
+        })
+    }
+
+    fn reply_of(&self, leg: usize, answer: Answer, after: Duration) -> Reply {
         let status = answer.status;
         let is_withheld = *self.request.method() == Method::HEAD || status == StatusCode::NOT_MODIFIED;
         let body = match answer.body {
@@ -105,7 +136,7 @@ impl Exchange {
             AnswerBody::Whole(body) => ReplyBody::Whole(body),
             AnswerBody::Streamed(body) => ReplyBody::Stream { length: answer.length, source: body },
         };
-        Reply { status, headers: self.headers_of(answer.headers, answer.version), body }
+        Reply { status, headers: self.headers_of(leg, status, after, answer.headers, answer.version), body }
     }
 }
 

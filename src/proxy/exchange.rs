@@ -10,7 +10,7 @@ use super::context::Context;
 use super::leg::{Leg, LegState};
 use super::outgoing::outgoing;
 use crate::access_log::Entry;
-use crate::message::{Outcome, ReplyTo, Request};
+use crate::message::{Outcome, ReplyTo, Request, takes_problem};
 use crate::race::{Abandoned, Next, Race, Won};
 use crate::runtime::cancel::CancelToken;
 use crate::upstream::{Answer, FilePermit, LegStep, PathKey, Readiness, UpstreamRequest, Waiter};
@@ -31,6 +31,8 @@ pub(super) struct Exchange {
     path: PathKey,
     pub(super) request: UpstreamRequest,
     pub(super) wanted: Wanted,
+    /// Whether the client is told of a loss in JSON.
+    pub(super) takes_problem: bool,
     pub(super) entry: Entry,
 }
 
@@ -39,7 +41,7 @@ impl Exchange {
     pub(super) fn begin(context: &Arc<Context>, request: Request, reply_to: Box<dyn ReplyTo>, entry: Entry) {
         let backends = context.backends.snapshot();
         let departure = reply_to.disconnect();
-        let wanted = Wanted::by(&request);
+        let (wanted, takes_problem) = (Wanted::by(&request), takes_problem(&request.headers));
         let (received, path) = (request.received, PathKey::of(request.target.path()));
         let request = outgoing(request, &context.via, &context.rules, entry.id());
         let file = || request.holds_file().then(FilePermit::default);
@@ -51,6 +53,7 @@ impl Exchange {
             path,
             legs,
             wanted,
+            takes_problem,
             request,
             entry,
         });
@@ -99,6 +102,11 @@ impl Exchange {
             self.trace(leg, &"starts");
             self.take_step(leg, |exchange, token| exchange.legs[leg].backend.pool().start(&exchange.request, token));
         }
+    }
+
+    /// The name of a leg's backend, as clients may know it.
+    pub(super) fn name_of(&self, leg: usize) -> String {
+        self.legs[leg].backend.name().to_owned()
     }
 
     /// Parks a leg in the poller until the next event.
@@ -355,8 +363,7 @@ mod tests {
         race.ends[1].sends("SSH-2.0-x\r\n");
         race.ends[0].sends(answer(503, "no"));
         let (status, body) = client.takes_reply();
-        let reasons =
-            ["b1 http://127.0.0.1:1", "b2 http://127.0.0.1:2", "b3 http://127.0.0.1:3"].map(|name| body.find(name));
+        let reasons = ["b1 503: ", "b2 protocol: ", "b3 "].map(|name| body.find(name));
         assert!(status == 502 && reasons.is_sorted() && reasons[0].is_some(), "{body}");
         race.wait_for_end();
         assert_eq!(race.legs(), (3, 0));

@@ -9,6 +9,7 @@ mod exchange;
 mod leg;
 mod lingering;
 mod outgoing;
+mod recording;
 #[cfg(test)]
 mod scenario;
 mod telling;
@@ -19,8 +20,9 @@ use std::time::Instant;
 use crate::access_log::{Counters, Entry, LateLines, Totals};
 use crate::message::forwarded::{self, Forwarded};
 use crate::message::headers::ViaId;
+use crate::message::proxy_status::{self, PROXY_STATUS};
 use crate::message::{Refusal, Reply, ReplyTo, Request, RequestId, max_forwards};
-use crate::metrics::{RaceStats, ReplyStats};
+use crate::metrics::{RaceStats, RecentRaces, ReplyStats};
 use crate::race::Reaper;
 use crate::upstream::Backends;
 pub use classify::Rules;
@@ -54,6 +56,7 @@ impl Proxy {
             counters,
             stats: Arc::default(),
             replies: Arc::default(),
+            recent: Arc::default(),
             alive: Arc::default(),
         })))
     }
@@ -64,6 +67,7 @@ impl Proxy {
         if let Some(refusal) = self.loop_of(&request) {
             let mut reply = refusal.reply();
             reply.headers.insert(RequestId::FIELD, entry.id().value().clone());
+            reply.headers.insert(PROXY_STATUS, proxy_status::of_refusal(&refusal));
             // By it the leg that brought the request back knows whose loop it is.
             self.0.via.append_to(&mut reply.headers, request.version);
             self.0.replies.count_refusal(reply.status);
@@ -108,6 +112,11 @@ impl Proxy {
     /// The counts of all replies to clients.
     pub fn replies(&self) -> &Arc<ReplyStats> {
         &self.0.replies
+    }
+
+    /// The last races.
+    pub fn recent(&self) -> &Arc<RecentRaces> {
+        &self.0.recent
     }
 
     /// The most losers that may wait at one backend for an answer before legs to it are deferred.

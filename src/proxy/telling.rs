@@ -28,18 +28,18 @@ impl Exchange {
 
     /// Tells a step of a leg, where every step is told.
     pub(super) fn trace(&self, leg: usize, does: &dyn Display) {
-        log::trace!("{} b{} {does}", self.entry.id().as_str(), leg + 1);
+        log::trace!("{} {} {does}", self.entry.id().as_str(), self.legs[leg].backend.name());
     }
 
     /// Tells the end of a leg, where ends are told.
     pub(super) fn debug_end(&self, leg: usize, outcome: &Outcome, after: Duration) {
-        let (id, address) = (self.entry.id().as_str(), self.legs[leg].backend.address());
-        log::debug!("{id} b{} {address} ended as {outcome} after {}", leg + 1, Elapsed(after));
+        let (id, backend) = (self.entry.id().as_str(), &self.legs[leg].backend);
+        log::debug!("{id} {} {} ended as {outcome} after {}", backend.name(), backend.address(), Elapsed(after));
     }
 
     /// Tells that a reply has begun which may take long: its line comes at its end.
     pub(super) fn debug_begin(&self, leg: usize, status: StatusCode) {
-        log::debug!("{} {} has begun by b{}", self.entry, status.as_u16(), leg + 1);
+        log::debug!("{} {} has begun by {}", self.entry, status.as_u16(), self.legs[leg].backend.name());
     }
 
     /// Tells that a leg's backend hangs: from now on it is asked less.
@@ -48,12 +48,12 @@ impl Exchange {
         let answered = backend.breaker().last_answer();
         let answered = answered.and_then(|at| SystemTime::now().checked_sub(now.saturating_duration_since(at)));
         let since = Timestamp(answered.unwrap_or_else(|| backend.stats().listed()));
-        log::warn!("b{} {} hangs since {since}: asked once a second", leg + 1, backend.address());
+        log::warn!("{} {} hangs since {since}: asked once a second", backend.name(), backend.address());
     }
 
     /// Tells that a leg's backend hangs no more.
     pub(super) fn tell_answers(&self, leg: usize) {
-        log::info!("b{} {} answers again", leg + 1, self.legs[leg].backend.address());
+        log::info!("{} {} answers again", self.legs[leg].backend.name(), self.legs[leg].backend.address());
     }
 
     /// Has the line written in a moment, since the client has its reply, unless all legs have ended by then, or are about to:
@@ -80,6 +80,7 @@ impl Exchange {
     /// The legs as the log tells them.
     fn leg_entries<'a>(&'a self, results: impl Iterator<Item = Option<&'a LegResult<Outcome>>>) -> Vec<LegEntry<'a>> {
         let entries = results.zip(&self.legs).map(|(result, leg)| LegEntry {
+            name: leg.backend.name(),
             backend: leg.backend.address(),
             outcome: result.map(|result| &result.outcome),
             started: leg.started.get().copied(),
@@ -103,10 +104,12 @@ impl Exchange {
         for (leg, end) in self.legs.iter().zip(&ends) {
             leg.backend.stats().count(end, now);
         }
+        let gain = winner.map_or(Gain::Nothing, |winner| Gain::of(winner, &ends));
         if let Some(winner) = winner {
-            self.legs[winner].backend.stats().count_gain(Gain::of(winner, &ends));
+            self.legs[winner].backend.stats().count_gain(gain);
         }
         self.context.stats.count(end_of(verdict), &ends);
+        self.keep(end_of(verdict), gain, &ends);
     }
 }
 

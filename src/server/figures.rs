@@ -34,7 +34,7 @@ impl Figures {
         Sample {
             races: self.proxy.stats().clone(),
             replies: self.proxy.replies().clone(),
-            backends: backends.snapshot().iter().map(|backend| sample_of(backend, unanswered_max)).collect(),
+            backends: backends.all().iter().map(|backend| sample_of(backend, unanswered_max)).collect(),
             list_changed: backends.changed(),
             clients: self
                 .clients
@@ -53,13 +53,25 @@ impl Figures {
 
 fn sample_of(backend: &Backend, unanswered_max: usize) -> BackendSample {
     let breaker = backend.breaker();
-    let state = if breaker.is_full(unanswered_max) { BackendState::Held } else { BackendState::Racing };
-    BackendSample { label: label_of(backend), stats: backend.stats().clone(), state, unanswered: breaker.count() }
+    let state = match breaker.is_full(unanswered_max) {
+        _ if backend.is_paused() => BackendState::Paused,
+        true => BackendState::Held,
+        false => BackendState::Racing,
+    };
+    let (name, url) = (backend.name().to_owned(), backend.address().to_string());
+    BackendSample {
+        label: label_of(backend),
+        name,
+        url,
+        stats: backend.stats().clone(),
+        state,
+        unanswered: breaker.count(),
+    }
 }
 
 /// The text by which a backend's history is told from others'.
 fn label_of(backend: &Backend) -> String {
-    backend.address().to_string()
+    if backend.has_own_name() { backend.name().to_owned() } else { backend.address().to_string() }
 }
 
 fn sample_of_clients(frontend: &Frontend) -> ClientsSample {

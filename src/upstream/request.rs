@@ -50,6 +50,11 @@ impl UpstreamRequest {
         &self.method
     }
 
+    /// The target, as the client wrote it.
+    pub fn target(&self) -> &Target {
+        &self.target
+    }
+
     /// Whether sending it twice does no more than sending it once (RFC 9110 §9.2.2).
     pub(crate) fn is_idempotent(&self) -> bool {
         self.method.is_idempotent()

@@ -75,12 +75,14 @@ fn every_bad_value_ends_the_start_with_one_line_that_names_flag_or_variable() {
     let rows = [
         ("--backends", "ftp://a", "'ftp://a': it must begin with http:// or https://"),
         ("--backends", "http://a,http://a", "'http://a': http://a is in the list twice"),
+        ("--backends-file", "/dev/null", "/dev/null: it isn't a file"),
         ("--success", "2xx", "'2xx': not a status or a range of them; write 200 or 200-299"),
         ("--timeout", "5", "'5': no unit; write 500ms, 1.5s, 5s, 1m30s or 1h"),
         ("--timeout", "0s", "'0s': no answer can come in no time; write 5s, say"),
         ("--idle-timeout", "soon", "'soon': not a duration; write 500ms, 1.5s, 5s, 1m30s or 1h"),
         ("--host", "other", "'other': neither backend nor preserve; write one of them"),
         ("--via", "yes", "'yes': neither on nor off; write one of them"),
+        ("--expose-backends", "2", "'2': neither on nor off; write one of them"),
         ("--linger", "1d", "'1d': not a duration; write 500ms, 1.5s, 5s, 1m30s or 1h"),
         ("--linger-unsafe", "-1s", "'-1s': not a duration; write 500ms, 1.5s, 5s, 1m30s or 1h"),
         ("--max-unanswered", "0", "'0': not a whole number from 1 to 65536; write 1, say"),
@@ -160,13 +162,16 @@ fn check_prints_what_is_in_effect() {
     let (_certificate_file, certificate) = certificate_file();
     let directory = tempfile::tempdir().expect("a directory");
     let directory = directory.path().to_str().expect("UTF-8");
+    let backends_file = format!("{directory}/backends");
     let rows = [
         ("--backends", LIST, LIST),
+        ("--backends-file", &backends_file, &backends_file),
         ("--success", "200-299,304", "200-299,304"),
         ("--timeout", "1500ms", "1500ms"),
         ("--idle-timeout", "2m", "120s"),
         ("--host", "preserve", "preserve"),
         ("--via", "on", "on"),
+        ("--expose-backends", "on", "on"),
         ("--linger", "300ms", "300ms"),
         ("--linger-unsafe", "0s", "0s"),
         ("--max-unanswered", "9", "9"),
@@ -258,7 +263,7 @@ fn an_entry_that_is_nearly_a_backend_gets_one_offered() {
         ("127.0.0.1:9001", "'127.0.0.1:9001': it must begin with http:// or https://; write http://127.0.0.1:9001"),
         ("http://::1:9001", "'http://::1:9001': an IPv6 address stands between brackets; write http://[::1]:9001"),
         ("http://a;http://b", "'http://a;http://b': entries stand between commas, not semicolons"),
-        ("http://a\nhttp://b", "'http://a\\nhttp://b': entries stand between commas, not line breaks"),
+        ("http://a http://b", "'http://a http://b': entries stand between commas, not spaces"),
     ];
     for (list, reason) in rows {
         assert_eq!(usage_error(&["--backends", list], &[]), format!("--backends {reason}"));
@@ -456,6 +461,17 @@ fn via_says_whether_backends_get_it() {
         assert_eq!(get(program.address(), "/").values("via").len(), 1, "--via {via}: clients do");
         let received = good.next();
         assert_eq!((received.values("via").len(), received.values("cdn-loop").len()), (count, 1), "--via {via}");
+    }
+}
+
+#[test]
+fn expose_backends_says_whether_clients_learn_addresses() {
+    let bad = Fake::with(404, "bad");
+    for (flag, is_told) in [("off", false), ("on", true)] {
+        let program = Binary::start(&["--backends", &bad.url, "--expose-backends", flag]);
+        let text = get(program.address(), "/").text();
+        assert_eq!(text.contains(&format!("b1 {} 404: ", bad.url)), is_told, "--expose-backends {flag}: {text}");
+        assert_eq!(text.contains("b1 404: "), !is_told, "--expose-backends {flag}: {text}");
     }
 }
 

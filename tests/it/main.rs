@@ -30,6 +30,9 @@ mod tls;
 /// Idle connections: how many are kept, and for how long.
 mod idle;
 
+/// What clients are told of backends, and what they aren't.
+mod explained;
+
 /// Every word for how a leg ended, for the client and in the log.
 mod outcomes;
 
@@ -51,8 +54,14 @@ mod chaos;
 /// What `/metrics` counts, against what clients and backends count.
 mod metrics;
 
+/// What is told of a race to those who ask later.
+mod races;
+
 /// The list replaced: who may, on which port, and what clients notice.
 mod updates;
+
+/// The list as an operator keeps it: read, changed and kept in a file.
+mod list;
 
 /// What clients may send, and what they get for it.
 mod clients;

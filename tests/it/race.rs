@@ -40,9 +40,9 @@ fn when_all_fail_the_client_learns_why() {
     let text = reply.text();
     let lines: Vec<&str> = text.lines().collect();
     assert_eq!(lines[0], "All backend requests failed");
-    assert_eq!(lines[1], format!("b1 {} 404: the backend answered 404 Not Found", missing.url));
-    assert!(lines[2].ends_with("refused: the backend refused the connection"), "{text}");
-    assert!(lines[3].contains(" closed: ") || lines[3].contains(" reset: "), "{text}");
+    assert_eq!(lines[1], "b1 404: the backend answered 404 Not Found");
+    assert_eq!(lines[2], "b2 refused: the backend refused the connection");
+    assert!(lines[3].starts_with("b3 closed: ") || lines[3].starts_with("b3 reset: "), "{text}");
     assert_eq!(lines.len(), 4);
 }
 
@@ -363,8 +363,9 @@ fn a_client_gets_the_winners_fields_and_bytes() {
     let head = reply.head.to_ascii_lowercase();
     let mut names: Vec<&str> = head.lines().skip(1).filter_map(|line| Some(line.split_once(": ")?.0)).collect();
     names.sort_unstable();
-    let fields = ["content-encoding", "content-length", "date", "set-cookie", "set-cookie", "via", "via", "x-bytes"];
-    assert_eq!(names, [&fields[..], &["x-request-id"]].concat());
+    let fields =
+        ["content-encoding", "content-length", "date", "proxy-status", "set-cookie", "set-cookie", "via", "via"];
+    assert_eq!(names, [&fields[..], &["x-bytes", "x-request-id"]].concat());
     assert_eq!(reply.values("set-cookie"), ["a=1", "b=2"]);
     assert_eq!(reply.values("x-bytes"), ["caf\u{e9}"]);
     assert_eq!(reply.values("date"), ["Thu, 01 Jan 1970 00:00:00 GMT"]);
@@ -392,7 +393,10 @@ fn names_go_out_in_title_case_both_ways() {
     {
         client.send_request("POST", "/a-b?C-d", &fields, Some(b"a-b: c-d"));
         let reply = client.reply();
-        assert_eq!(names_in(&reply.head), ["X-A-B", "Etag", "Via", "X-Request-Id", "Date", "Content-Length"]);
+        assert_eq!(
+            names_in(&reply.head),
+            ["X-A-B", "Etag", "Via", "Proxy-Status", "X-Request-Id", "Date", "Content-Length"]
+        );
         assert_eq!((reply.values("x-a-b"), reply.values("etag")), (vec!["C-d"], vec!["\"e-F\""]));
         let bytes = backend.next();
         let request = String::from_utf8_lossy(&bytes);

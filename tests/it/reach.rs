@@ -18,6 +18,7 @@ use crate::harness::{
 fn proxy_with(names: &Arc<Names>, backends: &[String], change: impl FnOnce(&mut Config)) -> Proxy {
     let config = Proxy::config(backends, |config| {
         config.max_idle_connections = 0;
+        config.expose_backends = true;
         change(config);
     });
     Proxy::start(Server::bind_with(config, names.clone()).expect("the proxy starts"))

@@ -218,7 +218,7 @@ fn a_page_that_breaks_off_while_it_waits_is_passed_over() {
         if has_other {
             assert_eq!((reply.status, reply.text().as_str()), (200, "other"), "{label}");
         } else {
-            let expected = format!("b1 {} {}: ", broken.url, word.expect("a word"));
+            let expected = format!("b1 {}: ", word.expect("a word"));
             assert!(reply.status == 502 && reply.text().contains(&expected), "{label}: {}", reply.text());
         }
     });

@@ -104,6 +104,18 @@ pub(super) const FLAGS: &[Flag] = &[
         },
     },
     Flag {
+        name: "expose-backends",
+        env: "RED_TENTACLE_EXPOSE_BACKENDS",
+        value: "on|off",
+        default: "off",
+        help: "Whether clients are told the backends' addresses, in Proxy-Status and in a 502, or only names like b1",
+        set: |draft, text| {
+            draft.config.expose_backends = values::switch(text)?;
+            Ok(())
+        },
+        show: |draft| values::show_switch(draft.config.expose_backends),
+    },
+    Flag {
         name: "workers",
         env: "RED_TENTACLE_WORKERS",
         value: "COUNT",

@@ -116,8 +116,12 @@ fn of_other(error: &str) -> String {
             "its certificate is an authority, used as that of a server: issue one from it (CA:FALSE)"
         }
         "EndEntityUsedAsCa" => "its certificate is signed by one that is no authority (CA:TRUE is missing)",
-        "NameConstraintViolation" => "its authority may not issue certificates for such names (name constraints)",
-        "PathLenConstraintViolated" => "there are more authorities between it and the root than the root allows",
+        "NameConstraintViolation" => {
+            "its certificate is from an authority that may not issue any for such names (name constraints)"
+        }
+        "PathLenConstraintViolated" => {
+            "its certificate has more authorities between it and the root than the root allows"
+        }
         "UnsupportedCertVersion" => "its certificate is older than X.509 version 3",
         other => return format!("its certificate is not valid: {other}"),
     };
@@ -223,6 +227,7 @@ mod tests {
     use rustls::{ContentType, OtherError};
 
     use super::*;
+    use crate::message::OF_CERTIFICATE;
 
     fn at(seconds: u64) -> UnixTime {
         UnixTime::since_unix_epoch(Duration::from_secs(seconds))
@@ -251,7 +256,7 @@ mod tests {
     fn a_bad_certificate_is_told_in_a_sentence() {
         use CertificateError as Bad;
         let algorithm = vec![0x2a, 0x86];
-        let rows: [(CertificateError, &str); 22] = [
+        let rows: [(CertificateError, &str); 24] = [
             (
                 Bad::ExpiredContext { time: at(784_111_777), not_after: at(0) },
                 "expired on Thu, 01 Jan 1970 00:00:00 GMT (here it is Sun, 06 Nov 1994 08:49:37 GMT)",
@@ -296,13 +301,15 @@ mod tests {
             ),
             (other("CaUsedAsEndEntity"), "is an authority, used as that of a server: issue one from it"),
             (other("EndEntityUsedAsCa"), "is signed by one that is no authority"),
+            (other("NameConstraintViolation"), "is from an authority that may not"),
+            (other("PathLenConstraintViolated"), "has more authorities"),
             (other("UnsupportedCertVersion"), "is older than X.509 version 3"),
             (other("Whatever"), "is not valid: Whatever"),
         ];
         for (error, expected) in rows {
             let label = format!("{error:?}");
             let sentence = sentence(&error.into());
-            assert!(sentence.starts_with("its certificate ") && sentence.contains(expected), "{label}: {sentence}");
+            assert!(sentence.starts_with(OF_CERTIFICATE) && sentence.contains(expected), "{label}: {sentence}");
         }
     }
 
