@@ -22,11 +22,15 @@
 #[doc(hidden)]
 pub mod fuzzing;
 
+pub mod trial;
+
 pub mod server;
 
 pub mod demo;
 
 pub mod admin_client;
+
+pub mod waterfall;
 
 pub mod bind;
 

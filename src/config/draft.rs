@@ -18,6 +18,8 @@ pub(super) struct Draft {
     pub(super) linger_unsafe: Option<Duration>,
     pub(super) check: bool,
     pub(super) demo: bool,
+    /// The target of the one request to try, if that is asked for.
+    pub(super) trial: Option<String>,
     pub(super) health: Option<Health>,
     /// The file that the list is kept in, if there is one.
     pub(super) backends_file: Option<PathBuf>,
@@ -36,6 +38,7 @@ impl Draft {
             linger_unsafe: None,
             check: false,
             demo: false,
+            trial: None,
             health: None,
             backends_file: None,
             update: None,

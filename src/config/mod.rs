@@ -100,6 +100,7 @@ fn checked(given: &Given, are_addresses_used: bool) -> Result<Invocation, Invoca
         Draft { check: true, .. } => {
             Invocation::Check { shown: shown(&draft), warnings: warnings(&draft.config, &Host::read()) }
         }
+        Draft { trial: Some(target), config, .. } => Invocation::Try(Box::new(config), target),
         Draft { demo: true, config, .. } => Invocation::Demo(Box::new(config)),
         Draft { config, .. } => Invocation::Run(Box::new(config)),
     })
