@@ -24,6 +24,8 @@ pub mod fuzzing;
 
 pub mod trial;
 
+pub mod demo_show;
+
 pub mod server;
 
 pub mod demo;

@@ -3,6 +3,7 @@
 use super::command::Given;
 use super::draft::Draft;
 use super::invocation::{Invocation, fail};
+use super::listen::Listen;
 use super::settings::Config;
 use super::values;
 use crate::list::ListFile;
@@ -38,6 +39,10 @@ pub(super) fn backends(draft: &mut Draft, given: &Given) -> Result<(), Invocatio
     if draft.demo {
         // The list of the environment is for the real thing; a user who tries the demo there needn't unset it.
         draft.config.backends.clear();
+        if !given.has("listen") {
+            // It is for who sits at this host.
+            draft.config.listen = Listen::loopback(8080);
+        }
         return Ok(());
     }
     backends_file(draft, given)?;
