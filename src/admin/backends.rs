@@ -255,7 +255,7 @@ b2    https://longer.example/base  paused     0    0     0       0     0s       
     fn the_list_as_json_has_what_its_table_has_and_moments() {
         let list = BackendList::new(parse_entries("http://a").expect("a list"), None, Box::new(|_| {}));
         let text = in_json(&list, &rows()).to_string();
-        let expected = r#""kept_in":null,"backends":[{"name":"dc1","url":"http://a","state":"racing","legs":4,"won":1,"late":1,"failed":1,"saved_s":1.5,"rescued":0,"p50_ms":10.24,"p99_ms":10.24,"last_success":"2026-11-24T03:12:08Z","last_failure":{"at":"2026-11-24T03:12:08Z","outcome":"5xx"}},{"name":"b2","url":"https://longer.example/base","state":"paused","legs":0,"won":0,"late":0,"failed":0,"saved_s":0,"rescued":0,"p50_ms":null,"p99_ms":null,"last_success":null,"last_failure":null}]}"#;
+        let expected = r#""kept_in":null,"backends":[{"name":"dc1","url":"http://a","state":"racing","legs":4,"won":1,"late":1,"failed":1,"saved_s":1.5,"rescued":0,"p50_ms":10.24,"p99_ms":10.24,"last_success":"2026-11-24T03:12:08.000Z","last_failure":{"at":"2026-11-24T03:12:08.000Z","outcome":"5xx"}},{"name":"b2","url":"https://longer.example/base","state":"paused","legs":0,"won":0,"late":0,"failed":0,"saved_s":0,"rescued":0,"p50_ms":null,"p99_ms":null,"last_success":null,"last_failure":null}]}"#;
         assert!(text.starts_with("{\"changed\":\"20") && text.ends_with(expected), "{text}");
     }
 
