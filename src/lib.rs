@@ -22,6 +22,8 @@
 #[doc(hidden)]
 pub mod fuzzing;
 
+pub mod probe;
+
 pub mod server;
 
 pub mod demo;

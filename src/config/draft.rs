@@ -17,6 +17,7 @@ pub(super) struct Draft {
     /// The value given, if any; the default depends on the timeout.
     pub(super) linger_unsafe: Option<Duration>,
     pub(super) check: bool,
+    pub(super) probe: bool,
     pub(super) demo: bool,
     pub(super) health: Option<Health>,
     /// The file that the list is kept in, if there is one.
@@ -35,6 +36,7 @@ impl Draft {
             idle_timeout: None,
             linger_unsafe: None,
             check: false,
+            probe: false,
             demo: false,
             health: None,
             backends_file: None,

@@ -112,6 +112,7 @@ fn every_bad_value_ends_the_start_with_one_line_that_names_flag_or_variable() {
         ("--grace-period", "25h", "'25h': longer than a day; write at most 24h"),
         ("--log-level", "loud", "'loud': no level; write off, error, warn, info, debug or trace"),
         ("--check", "maybe", "'maybe': neither on nor off; write one of them"),
+        ("--probe", "maybe", "'maybe': neither on nor off; write one of them"),
         ("--demo", "maybe", "'maybe': neither on nor off; write one of them"),
         ("--health", "https://a", "'https://a': it must begin with http://"),
         ("--update", "http://a,b", "'b': it must begin with http:// or https://"),
@@ -122,7 +123,7 @@ fn every_bad_value_ends_the_start_with_one_line_that_names_flag_or_variable() {
         let others = if flag == "--backends" { vec![] } else { vec![("BACKEND_SERVERS", LIST)] };
         let line = usage_error(&[], &[others.as_slice(), &[(variable, value)]].concat());
         assert!(line.starts_with(&format!("{variable} {reason}")), "{line}");
-        if !matches!(flag, "--check" | "--demo") {
+        if !matches!(flag, "--check" | "--probe" | "--demo") {
             let line = usage_error(&[&format!("{flag}={value}")], &others);
             assert!(line.starts_with(&format!("{flag} {reason}")), "{line}");
         }
@@ -191,6 +192,7 @@ fn check_prints_what_is_in_effect() {
         ("--admin-on-proxy-port", "off", "off"),
         ("--grace-period", "0s", "0s"),
         ("--log-level", "warn", "warn"),
+        ("--probe", "", "off"),
         ("--demo", "", "off"),
         ("--health", "", "(none)"),
         ("--update", "http://a,http://b", "http://a,http://b"),
