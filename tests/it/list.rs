@@ -315,9 +315,9 @@ fn killed_at_any_moment_nothing_is_lost_that_was_acknowledged() {
         let (_, admin) = program.addresses();
         // Another thread kills it while changes are being written, sooner or later.
         let pid = program.child.id().to_string();
-        let (taken, takes) = mpsc::channel();
+        let (taken, accepted) = mpsc::channel();
         let killer = std::thread::spawn(move || {
-            takes.iter().nth(round).expect("changes are taken until then");
+            accepted.iter().nth(round).expect("changes are taken until then");
             std::process::Command::new("kill").args(["-KILL", &pid]).status().expect("kill runs")
         });
         let mut number = acknowledged;
