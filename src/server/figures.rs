@@ -4,9 +4,11 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::time::SystemTime;
 
 use crate::access_log;
+use crate::admin::Facts;
 use crate::downstream::Frontend;
-use crate::metrics::{BackendSample, BackendState, ClientsSample, ProcessSample, Sample};
+use crate::metrics::{BackendSample, BackendState, ClientsSample, Minute, ProcessSample, RACES_MAX, Sample};
 use crate::proxy::Proxy;
+use crate::runtime::sync::Mutex;
 use crate::upstream::Backend;
 
 /// The rooms that have figures.
@@ -15,11 +17,12 @@ pub(super) struct Figures {
     /// The clients' port, once there is one. It knows its services, which know this.
     clients: OnceLock<Weak<Frontend>>,
     started: SystemTime,
+    minute: Mutex<Minute>,
 }
 
 impl Figures {
     pub(super) fn of(proxy: Arc<Proxy>) -> Figures {
-        Figures { proxy, clients: OnceLock::new(), started: SystemTime::now() }
+        Figures { proxy, clients: OnceLock::new(), started: SystemTime::now(), minute: Mutex::default() }
     }
 
     /// Counts the clients of this port, too.
@@ -27,8 +30,26 @@ impl Figures {
         let _ = self.clients.set(Arc::downgrade(frontend));
     }
 
+    /// Notes that a second is over. Doesn't block.
+    pub(super) fn end_second(&self) {
+        let counts = self.counts(ProcessSample::default());
+        self.minute.lock().end_second(&counts);
+    }
+
+    /// What the status page shows to a client that asked for this host. Blocks like [`Figures::sample`].
+    pub(super) fn facts(&self, authority: String, kept_in: Option<String>) -> Facts {
+        let sample = self.sample();
+        let minute = self.minute.lock().last(&sample);
+        let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+        Facts { sample, minute, races: self.proxy.recent().last(RACES_MAX), host, authority, kept_in }
+    }
+
     /// The figures of this moment. Blocks for as long as the kernel needs to list the open descriptors.
     pub(super) fn sample(&self) -> Sample {
+        self.counts(ProcessSample::read())
+    }
+
+    fn counts(&self, process: ProcessSample) -> Sample {
         let (backends, unanswered_max) = (self.proxy.backends(), self.proxy.unanswered_max());
         let (connections_opened, connections_reused) = backends.connection_counts();
         Sample {
@@ -45,7 +66,7 @@ impl Figures {
             connections_opened,
             connections_reused,
             log_lines_dropped: access_log::dropped(),
-            process: ProcessSample::read(),
+            process,
             started: self.started,
         }
     }
