@@ -5,6 +5,7 @@ use std::time::SystemTime;
 
 use crate::access_log;
 use crate::downstream::Frontend;
+use crate::list::BackendList;
 use crate::metrics::{BackendSample, BackendState, ClientsSample, ProcessSample, Sample};
 use crate::proxy::Proxy;
 use crate::upstream::Backend;
@@ -12,14 +13,15 @@ use crate::upstream::Backend;
 /// The rooms that have figures.
 pub(super) struct Figures {
     proxy: Arc<Proxy>,
+    list: Arc<BackendList>,
     /// The clients' port, once there is one. It knows its services, which know this.
     clients: OnceLock<Weak<Frontend>>,
     started: SystemTime,
 }
 
 impl Figures {
-    pub(super) fn of(proxy: Arc<Proxy>) -> Figures {
-        Figures { proxy, clients: OnceLock::new(), started: SystemTime::now() }
+    pub(super) fn of(proxy: Arc<Proxy>, list: Arc<BackendList>) -> Figures {
+        Figures { proxy, list, clients: OnceLock::new(), started: SystemTime::now() }
     }
 
     /// Counts the clients of this port, too.
@@ -35,7 +37,8 @@ impl Figures {
             races: self.proxy.stats().clone(),
             replies: self.proxy.replies().clone(),
             backends: backends.all().iter().map(|backend| sample_of(backend, unanswered_max)).collect(),
-            list_changed: backends.changed(),
+            list_changed: self.list.changed(),
+            is_list_loaded: self.list.is_loaded(),
             clients: self
                 .clients
                 .get()
