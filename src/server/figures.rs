@@ -6,6 +6,7 @@ use std::time::SystemTime;
 use crate::access_log;
 use crate::admin::Facts;
 use crate::downstream::Frontend;
+use crate::list::BackendList;
 use crate::metrics::{BackendSample, BackendState, ClientsSample, Minute, ProcessSample, RACES_MAX, Sample};
 use crate::proxy::Proxy;
 use crate::runtime::sync::Mutex;
@@ -14,6 +15,7 @@ use crate::upstream::Backend;
 /// The rooms that have figures.
 pub(super) struct Figures {
     proxy: Arc<Proxy>,
+    list: Arc<BackendList>,
     /// The clients' port, once there is one. It knows its services, which know this.
     clients: OnceLock<Weak<Frontend>>,
     started: SystemTime,
@@ -21,8 +23,8 @@ pub(super) struct Figures {
 }
 
 impl Figures {
-    pub(super) fn of(proxy: Arc<Proxy>) -> Figures {
-        Figures { proxy, clients: OnceLock::new(), started: SystemTime::now(), minute: Mutex::default() }
+    pub(super) fn of(proxy: Arc<Proxy>, list: Arc<BackendList>) -> Figures {
+        Figures { proxy, list, clients: OnceLock::new(), started: SystemTime::now(), minute: Mutex::default() }
     }
 
     /// Counts the clients of this port, too.
@@ -37,11 +39,18 @@ impl Figures {
     }
 
     /// What the status page shows to a client that asked for this host. Blocks like [`Figures::sample`].
-    pub(super) fn facts(&self, authority: String, kept_in: Option<String>) -> Facts {
+    pub(super) fn facts(&self, authority: String) -> Facts {
         let sample = self.sample();
         let minute = self.minute.lock().last(&sample);
         let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
-        Facts { sample, minute, races: self.proxy.recent().last(RACES_MAX), host, authority, kept_in }
+        Facts {
+            sample,
+            minute,
+            races: self.proxy.recent().last(RACES_MAX),
+            host,
+            authority,
+            kept_in: self.list.kept_in(),
+        }
     }
 
     /// The figures of this moment. Blocks for as long as the kernel needs to list the open descriptors.
@@ -56,7 +65,8 @@ impl Figures {
             races: self.proxy.stats().clone(),
             replies: self.proxy.replies().clone(),
             backends: backends.all().iter().map(|backend| sample_of(backend, unanswered_max)).collect(),
-            list_changed: backends.changed(),
+            list_changed: self.list.changed(),
+            is_list_loaded: self.list.is_loaded(),
             clients: self
                 .clients
                 .get()

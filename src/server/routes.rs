@@ -133,7 +133,7 @@ pub(super) fn routes(
         connection_limits.complaint(entries.len()).iter().for_each(|complaint| log::warn!("{complaint}"));
         replaced.replace(entries);
     };
-    let list = BackendList::new(config.backends.clone(), config.backends_file.clone(), Box::new(publish));
+    let list = Arc::new(BackendList::new(config.backends.clone(), config.backends_file.clone(), Box::new(publish)));
     let all = backends.clone();
     let rules = Rules {
         success: config.success.clone(),
@@ -144,13 +144,12 @@ pub(super) fn routes(
         expose_backends: config.expose_backends,
     };
     let proxy = Proxy::new(rules, backends, disk, Reaper::new(linger, poller));
-    let figures = Arc::new(Figures::of(proxy.clone()));
+    let figures = Arc::new(Figures::of(proxy.clone(), list.clone()));
     let shown = figures.clone();
-    let (list, on_page) = (Arc::new(list), figures.clone());
-    let kept_list = list.clone();
+    let on_page = figures.clone();
     let views = Views {
         metrics: Box::new(move || metrics::text(shown.sample())),
-        facts: Box::new(move |authority| on_page.facts(authority, kept_list.kept_in())),
+        facts: Box::new(move |authority| on_page.facts(authority)),
         races: proxy.recent().clone(),
     };
     Ticker::start(figures.clone(), poller);

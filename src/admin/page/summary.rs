@@ -102,6 +102,7 @@ mod tests {
                 replies: Arc::default(),
                 backends: backends.iter().map(backend).collect(),
                 list_changed: NOW,
+                is_list_loaded: true,
                 clients: ClientsSample::default(),
                 connections_opened: 0,
                 connections_reused: 0,
