@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, bounded};
 use http::{HeaderMap, HeaderName, Method, Version, header};
-use red_tentacle::message::parse_addresses;
+use red_tentacle::message::parse_entries;
 use red_tentacle::message::{BodySource, Refusal, Reply, ReplyBody};
 use red_tentacle::message::{Delivery, Disconnect, OnDelivered, ReplyTo, Request, SpoolWriter, Target};
 use red_tentacle::proxy::{Proxy, Rules};
@@ -24,12 +24,12 @@ const IDLE_TIME: Duration = Duration::from_secs(60);
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let list = std::env::args().skip(1).collect::<Vec<_>>().join(",");
-    let addresses = parse_addresses(&list).map_err(|bad| bad[0].to_string())?;
-    assert!(!addresses.is_empty(), "give backends' URLs as arguments");
+    let entries = parse_entries(&list).map_err(|bad| bad[0].to_string())?;
+    assert!(!entries.is_empty(), "give backends' URLs as arguments");
     let (poller, waiter) = Poller::new()?;
     let upstream =
         Upstream::new(ConnectOptions::default(), Arc::new(SystemLookup), poller.clone()).map_err(|bad| bad.reason)?;
-    let backends = Arc::new(Backends::new(addresses, upstream));
+    let backends = Arc::new(Backends::new(&entries, upstream));
     let reaper = Reaper::new(Linger::NONE, &poller);
     let disk = ThreadPool::new(2);
     let proxy = Proxy::new(Rules::default(), backends, Box::new(move |work| disk.execute(work)), reaper);

@@ -2,7 +2,7 @@
 //! and races: it is for probes and for operators.
 
 use std::io::{self, Read};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
@@ -10,8 +10,8 @@ use http::{Request, Response};
 use ureq::{Agent, Body};
 use url::{Url, form_urlencoded};
 
-use crate::config::{AdminCommand, AdminToken};
-use crate::message::{Address, Printable, Reason, UPDATED};
+use crate::config::{AdminCommand, AdminToken, Update};
+use crate::message::{ListEntry, Printable, Reason, TABLE_BEGIN, UPDATED};
 
 /// The longest time for a whole command. Probes are sent every few seconds, and a proxy that is too busy for that long
 /// isn't healthy.
@@ -29,25 +29,31 @@ pub fn ask(command: &AdminCommand) -> Result<String, String> {
             Ok(_) => Ok(String::new()),
             Err(error) => Err(format!("cannot connect to {address}: {error}")),
         },
-        AdminCommand::Update { admin, backends, token } => update(admin, backends, token.as_ref()),
+        AdminCommand::Update { admin, update, token } => self::update(admin, update, token.as_ref()),
     }
 }
 
-fn update(admin: &Url, backends: &[Address], token: Option<&AdminToken>) -> Result<String, String> {
+fn update(admin: &Url, update: &Update, token: Option<&AdminToken>) -> Result<String, String> {
+    let (path, form) = match update {
+        Update::List(entries) => ("-update-backends", form(&[("backends", list(entries))])),
+        Update::Changes(changes) => ("backends", form(changes)),
+    };
     let mut url = admin.clone();
     url.set_query(None);
-    url.path_segments_mut().expect("http has a path").pop_if_empty().push("-update-backends");
+    url.path_segments_mut().expect("http has a path").pop_if_empty().push(path);
     let mut request = Request::post(url.as_str()).header(CONTENT_TYPE, "application/x-www-form-urlencoded");
     if let Some(token) = token {
         request = request.header(AUTHORIZATION, format!("Bearer {}", token.as_str()));
     }
-    let list = backends.iter().map(Address::to_string).collect::<Vec<_>>().join(",");
-    let form = form_urlencoded::Serializer::new(String::new()).append_pair("backends", &list).finish();
     let mut response = send(&url, request, &form)?;
     let (text, ended) = read(&mut response);
     ended.map_err(|error| format!("cannot read the answer of {url}: {}", reason(&error.into())))?;
     // Where no updates are taken, a backend may have answered.
-    if text.lines().next() != Some(UPDATED) {
+    let is_taken = match update {
+        Update::List(_) => text.lines().next() == Some(UPDATED),
+        Update::Changes(_) => text.starts_with(TABLE_BEGIN),
+    };
+    if !is_taken {
         let status = response.status().as_u16();
         return Err(format!("{url} answers {status}, but is no port for updates{}", quoted(&text)));
     }
@@ -55,11 +61,27 @@ fn update(admin: &Url, backends: &[Address], token: Option<&AdminToken>) -> Resu
     Ok(text.lines().map(|line| Printable(line).to_string() + "\n").collect())
 }
 
+fn list(entries: &[ListEntry]) -> String {
+    entries.iter().map(ListEntry::to_string).collect::<Vec<_>>().join(",")
+}
+
+fn form(fields: &[(&str, String)]) -> String {
+    form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish()
+}
+
+/// Reads what a proxy on this host answers, whatever its status; for at most this long.
+pub fn get_text(address: SocketAddr, time: Duration) -> Result<String, String> {
+    let url = format!("http://{address}/");
+    let asked = agent(time).get(&url).call();
+    let mut response = asked.map_err(|error| format!("cannot ask {url}: {}", Printable(&error.to_string())))?;
+    Ok(read(&mut response).0)
+}
+
 /// Sends the request. An answer other than 2xx is an error that quotes the begin of its body, as far as that can be
 /// read.
 fn send(url: &Url, request: http::request::Builder, body: &str) -> Result<Response<Body>, String> {
     let request = request.body(body).map_err(|error| format!("cannot ask {url}: {error}"))?;
-    let mut response = agent().run(request).map_err(|error| format!("cannot ask {url}: {}", reason(&error)))?;
+    let mut response = agent(ASK_TIME).run(request).map_err(|error| format!("cannot ask {url}: {}", reason(&error)))?;
     if response.status().is_success() {
         return Ok(response);
     }
@@ -80,7 +102,7 @@ fn quoted(text: &str) -> String {
     if text.is_empty() { text } else { format!(": {}", Reason(&text)) }
 }
 
-fn agent() -> Agent {
+fn agent(time: Duration) -> Agent {
     Agent::config_builder()
         .http_status_as_error(false)
         .max_redirects(0)
@@ -88,7 +110,7 @@ fn agent() -> Agent {
         // Else HTTP_PROXY and its like would be asked instead.
         .proxy(None)
         .user_agent(concat!("red-tentacle/", env!("CARGO_PKG_VERSION")))
-        .timeout_global(Some(ASK_TIME))
+        .timeout_global(Some(time))
         .build()
         .new_agent()
 }

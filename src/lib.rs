@@ -22,6 +22,8 @@
 #[doc(hidden)]
 pub mod fuzzing;
 
+pub mod probe;
+
 pub mod server;
 
 pub mod demo;
@@ -47,6 +49,8 @@ pub mod access_log;
 pub mod metrics;
 
 pub mod config;
+
+pub mod list;
 
 pub mod message;
 

@@ -1,6 +1,6 @@
 //! The program: reads the command line, starts the log, runs the server, and decides the exit code.
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread;
@@ -10,10 +10,12 @@ use red_tentacle::access_log;
 use red_tentacle::admin_client;
 use red_tentacle::config::{self, AdminCommand, Config, Invocation};
 use red_tentacle::demo::Demo;
-use red_tentacle::server::{Server, StartError, Stopper};
+use red_tentacle::message::ListEntry;
+use red_tentacle::probe;
+use red_tentacle::server::{Reloader, Server, StartError, Stopper};
 use red_tentacle::systemd::Supervisor;
 use red_tentacle::upstream::SystemLookup;
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 /// Chosen by measurement: with 64 MiB of addresses glibc's serves a twentieth of the requests before it gives up.
@@ -29,13 +31,15 @@ fn main() -> ExitCode {
     // Where the kernel gives huge pages to all, as Debian's does, each thread would take one: 10 MiB more when idle. A kernel
     // that doesn't know them refuses, and gives none either.
     let _ = rustix::thread::disable_transparent_huge_pages(true);
-    match config::read(std::env::args_os(), std::env::var_os) {
+    let oddities = config::oddities(std::env::vars_os().map(|(name, _)| name));
+    match config::read(std::env::args_os(), std::env::var_os).warning_of(oddities) {
         Invocation::Print(text) => print(&text),
-        Invocation::Check { shown, warnings } => {
+        Invocation::Check { shown, warnings, probe } => {
             for warning in warnings {
                 tell(&format!("red-tentacle: {warning}"));
             }
-            print(&shown)
+            print(&shown);
+            probe.map_or(ExitCode::SUCCESS, |config| try_out(*config))
         }
         // To a container's health command any other code than 0 and 1 means nothing.
         Invocation::Fail(line) if config::asks_health(std::env::args_os(), std::env::var_os) => {
@@ -46,11 +50,21 @@ fn main() -> ExitCode {
         Invocation::Run(config) => run(*config, None),
         Invocation::Demo(mut config) => match Demo::start() {
             Ok(demo) => {
-                config.backends = demo.addresses();
+                config.backends = demo.addresses().into_iter().map(ListEntry::from).collect();
                 run(*config, Some(&demo))
             }
             Err(error) => fail(&format!("red-tentacle: cannot start the demo's backends: {error}"), EXIT_FAILURE),
         },
+    }
+}
+
+fn try_out(config: Config) -> ExitCode {
+    match probe::probe(config) {
+        Ok(probed) => {
+            print(&format!("\n{}", probed.table));
+            if probed.have_all_answered { ExitCode::SUCCESS } else { ExitCode::from(EXIT_FAILURE) }
+        }
+        Err(reason) => fail(&format!("red-tentacle: {reason}"), EXIT_FAILURE),
     }
 }
 
@@ -83,8 +97,10 @@ fn run(config: Config, demo: Option<&Demo>) -> ExitCode {
 
 fn serve(config: Config, supervisor: Supervisor, demo: Option<&Demo>) -> Result<(), Box<dyn std::error::Error>> {
     let demo = demo.map(|demo| (demo, config.clone()));
+    // A terminal that is closed ends what runs in it, unless SIGHUP has another use.
+    let takes_hangup = config.backends_file.is_some() || !std::io::stderr().is_terminal();
     let server = Server::bind_supervised(config, Arc::new(SystemLookup), supervisor)?;
-    stop_on_signals(server.stopper())?;
+    obey_signals(server.stopper(), server.reloader(), takes_hangup)?;
     if let Some((demo, config)) = demo {
         let invitation = demo.invitation(&config, server.local_addr(), server.admin_addr());
         print(&invitation);
@@ -92,16 +108,23 @@ fn serve(config: Config, supervisor: Supervisor, demo: Option<&Demo>) -> Result<
     Ok(server.run()?)
 }
 
-/// Drains on the first signal, exits at once on the second.
-fn stop_on_signals(stopper: Stopper) -> std::io::Result<()> {
+/// Drains on the first signal to end, exits at once on the second, and reads the list again on SIGHUP.
+fn obey_signals(stopper: Stopper, reloader: Reloader, takes_hangup: bool) -> std::io::Result<()> {
     let mut signals = Signals::new([SIGTERM, SIGINT])?;
+    if takes_hangup {
+        signals.add_signal(SIGHUP)?;
+    }
     let watch = move || {
-        let mut signals = signals.forever();
-        if signals.next().is_some() {
-            stopper.stop();
-        }
-        if signals.next().is_some() {
-            std::process::exit(EXIT_FAILURE.into());
+        let mut is_stopping = false;
+        for signal in signals.forever() {
+            match signal {
+                SIGHUP => reloader.reload(),
+                _ if is_stopping => std::process::exit(EXIT_FAILURE.into()),
+                _ => {
+                    is_stopping = true;
+                    stopper.stop();
+                }
+            }
         }
     };
     thread::Builder::new().name("signals".into()).spawn(watch)?;

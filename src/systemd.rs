@@ -42,6 +42,8 @@ enum Purpose {
 pub enum State {
     /// Clients are accepted.
     Ready,
+    /// The list is read again; `Ready` follows.
+    Reloading,
     /// Nothing new is begun.
     Stopping,
 }
@@ -51,6 +53,7 @@ impl State {
     fn message(self) -> &'static str {
         match self {
             State::Ready => "READY=1\nSTATUS=Racing",
+            State::Reloading => "RELOADING=1\nSTATUS=Reading the list again",
             State::Stopping => "STOPPING=1\nSTATUS=Finishing what is under way",
         }
     }

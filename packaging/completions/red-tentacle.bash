@@ -23,7 +23,7 @@ _red__tentacle() {
 
     case "${cmd}" in
         red__tentacle)
-            opts="-h -V --backends --success --linger --linger-unsafe --max-unanswered --timeout --idle-timeout --host --via --max-idle-connections --dns-ttl --ca-file --listen --max-head --max-body --spool-dir --max-connections --trusted-proxies --expose-backends --workers --admin-listen --admin-token-file --admin-host --admin-from --admin-on-proxy-port --grace-period --log-level --check --demo --health --update --admin --help --version"
+            opts="-h -V --backends --backends-file --success --linger --linger-unsafe --max-unanswered --timeout --idle-timeout --host --via --max-idle-connections --dns-ttl --ca-file --listen --max-head --max-body --spool-dir --max-connections --trusted-proxies --expose-backends --workers --admin-listen --admin-token-file --admin-host --admin-from --admin-on-proxy-port --grace-period --log-level --check --probe --demo --health --update --admin --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -33,6 +33,21 @@ _red__tentacle() {
                     COMPREPLY=("${cur}")
                     if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
                         compopt -o nospace
+                    fi
+                    return 0
+                    ;;
+                --backends-file)
+                    local oldifs
+                    if [ -n "${IFS+x}" ]; then
+                        oldifs="$IFS"
+                    fi
+                    IFS=$'\n'
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    if [ -n "${oldifs+x}" ]; then
+                        IFS="$oldifs"
+                    fi
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o filenames
                     fi
                     return 0
                     ;;
@@ -221,10 +236,7 @@ _red__tentacle() {
                     return 0
                     ;;
                 --update)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
+                    COMPREPLY=($(compgen -W "" -- "${cur}"))
                     return 0
                     ;;
                 --admin)

@@ -1,4 +1,5 @@
-complete -c red-tentacle -l backends -d 'The backends, at most 64: http://a,https://b:8443/base [env: BACKEND_SERVERS]' -r -f
+complete -c red-tentacle -l backends -d 'The backends, at most 64: http://a,https://b:8443/base; behind a URL may stand name=NAME and paused [env: BACKEND_SERVERS]' -r -f
+complete -c red-tentacle -l backends-file -d 'Where the list is kept: if it exists, it is the list; updates are written to it, SIGHUP reads it again [env: RED_TENTACLE_BACKENDS_FILE]' -r -F
 complete -c red-tentacle -l success -d 'Which answers win: 200-299,304 (304 always wins a conditional request) [default: 200-299] [env: RED_TENTACLE_SUCCESS]' -r -f
 complete -c red-tentacle -l linger -d 'How long losers of GET, HEAD, OPTIONS and TRACE may still finish, for their connections\' sake [default: 200ms] [env: RED_TENTACLE_LINGER]' -r -f
 complete -c red-tentacle -l linger-unsafe -d 'How long losers of other methods may, so that the request reaches every backend; 0s cancels them [default: the timeout] [env: RED_TENTACLE_LINGER_UNSAFE]' -r -f
@@ -35,9 +36,10 @@ info\t''
 debug\t''
 trace\t''"
 complete -c red-tentacle -l health -d 'Ask this URL, or else what listens at --admin-listen, and exit: with 0 if the answer is a 2xx within 3 s, else with 1 [env: RED_TENTACLE_HEALTH]' -r -f
-complete -c red-tentacle -l update -d 'Replace the backends of a running proxy by these and exit; --admin-token-file goes with it [env: RED_TENTACLE_UPDATE]' -r -f
+complete -c red-tentacle -l update -d 'Replace the backends of a running proxy by these and exit, or change them: add=URL, remove=NAME, pause=NAME, resume=NAME, all or none of several with & between them; --admin-token-file goes with it [env: RED_TENTACLE_UPDATE]' -r -f -a ""
 complete -c red-tentacle -l admin -d 'Where the running proxy takes updates [default: the address of --admin-listen, or of --listen if that is off] [env: RED_TENTACLE_ADMIN]' -r -f
 complete -c red-tentacle -l check -d 'Check everything, print the configuration in effect, exit [env: RED_TENTACLE_CHECK]'
+complete -c red-tentacle -l probe -d 'With --check: try the addresses, ask each backend once for /, print what each answers; exit with 1 if one doesn\'t [env: RED_TENTACLE_PROBE]'
 complete -c red-tentacle -l demo -d 'Race three small backends inside the program: nothing else is needed [env: RED_TENTACLE_DEMO]'
 complete -c red-tentacle -s h -l help -d 'Print help'
 complete -c red-tentacle -s V -l version -d 'Print version'

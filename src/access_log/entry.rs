@@ -28,6 +28,8 @@ struct Sent {
 
 /// The end of one leg of an exchange.
 pub struct LegEntry<'a> {
+    /// The backend's name in the list.
+    pub name: &'a str,
     /// The backend's address.
     pub backend: &'a dyn fmt::Display,
     /// How it ended.
@@ -86,7 +88,7 @@ impl Entry {
         let _ = self.reply.set(Sent { status, after, note });
     }
 
-    /// Writes the line, now that everything is known. Backends are numbered as in the list, `b1` first. Doesn't block:
+    /// Writes the line, now that everything is known. Backends have their names of the list. Doesn't block:
     /// a full queue drops the line.
     pub fn finish(&self, winner: Option<usize>, legs: &[LegEntry]) {
         let level = match self.reply.get() {
@@ -104,8 +106,8 @@ impl Entry {
             Some(reply) => put(&mut line, format_args!("{} in {}", reply.status, Elapsed(reply.after))),
             None => line.push_str("unanswered"),
         }
-        if let Some(winner) = winner {
-            put(&mut line, format_args!(" by b{}", winner + 1));
+        if let Some(winner) = winner.and_then(|winner| legs.get(winner)) {
+            put(&mut line, format_args!(" by {}", winner.name));
         }
         if let Some(note) = self.reply.get().and_then(|reply| reply.note.as_ref()) {
             put(&mut line, format_args!(" ({note})"));
@@ -118,15 +120,15 @@ impl Entry {
 
 /// Appends ` b1=200/12ms b2=refused [b1 http://a, b2 http://b]`, and the reasons that a word can't hold.
 fn put_legs(line: &mut String, legs: &[LegEntry]) {
-    for (index, leg) in legs.iter().enumerate() {
-        put(line, format_args!(" b{}={}", index + 1, leg.outcome));
+    for leg in legs {
+        put(line, format_args!(" {}={}", leg.name, leg.outcome));
         if matches!(leg.outcome, Outcome::Status(_)) {
             put(line, format_args!("/{}", Elapsed(leg.after)));
         }
     }
     for (index, leg) in legs.iter().enumerate() {
         let before = if index == 0 { " [" } else { ", " };
-        put(line, format_args!("{before}b{} {}", index + 1, leg.backend));
+        put(line, format_args!("{before}{} {}", leg.name, leg.backend));
         if let Some(reason) = leg.outcome.reason() {
             put(line, format_args!(" ({reason})"));
         }
@@ -174,14 +176,14 @@ mod tests {
             Outcome::Tls("bad\nname".to_owned()),
             Outcome::Cancelled,
         ];
-        let backends = ["http://a", "http://b", "https://c", "http://d"];
+        let backends = [("b1", "http://a"), ("b2", "http://b"), ("dc3", "https://c"), ("b4", "http://d")];
         let legs: Vec<_> = (outcomes.iter().zip(&backends))
-            .map(|(outcome, backend)| LegEntry { backend, outcome, after: Duration::from_millis(12) })
+            .map(|(outcome, (name, backend))| LegEntry { name, backend, outcome, after: Duration::from_millis(12) })
             .collect();
         assert_eq!(
             entry.line(Some(0), &legs),
-            "GET /x 200 in 12ms by b1 b1=200/12ms b2=503/12ms b3=tls b4=cancelled \
-             [b1 http://a, b2 http://b, b3 https://c (bad\\nname), b4 http://d] for 192.0.2.7:1234"
+            "GET /x 200 in 12ms by b1 b1=200/12ms b2=503/12ms dc3=tls b4=cancelled \
+             [b1 http://a, b2 http://b, dc3 https://c (bad\\nname), b4 http://d] for 192.0.2.7:1234"
         );
     }
 

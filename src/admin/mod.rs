@@ -1,39 +1,76 @@
-//! The replies to requests about the proxy itself: probes, and the updates and views that the guard admits. Knows nothing of the
-//! race, of sockets, or of where the list is kept.
+//! The replies to requests about the proxy itself: probes, and what the guard admits, by a table of paths. Knows nothing of
+//! the race, of sockets, or of where the list is kept.
 
+mod backends;
+mod form;
 mod guard;
 mod health;
 mod update;
 mod views;
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::message::{Address, Refusal, Reply, Request, Target};
+use http::Method;
 
+use crate::list::BackendList;
+use crate::message::{Refusal, Reply, Request, Target, prefers_json};
+use crate::upstream::Backend;
+
+pub use form::FORM_BYTES_MAX;
 pub use guard::Guard;
-pub use update::FORM_BYTES_MAX;
 pub use views::Views;
 
 /// The paths of an update: the first is the admin port's own, the second is what a backend's path might look like. Both
 /// work on both ports.
 const UPDATE_PATHS: [&str; 2] = ["/-update-backends", "/update-backends"];
 
-/// Takes the new list. It must not block for long: the client waits for it.
-type Replace = Box<dyn Fn(Vec<Address>) + Send + Sync>;
+/// One path of the admin port.
+struct Route {
+    path: &'static str,
+    /// The methods that it takes, as `Allow` has them.
+    allow: &'static str,
+    answer: fn(&Admin, &Request) -> Result<Reply, Refusal>,
+}
+
+/// The paths of what is shown, of which there are as many as races.
+const VIEW: Route = Route { path: "/metrics", allow: "GET, HEAD", answer: Admin::shown };
+
+/// All other paths but those of probes.
+const ROUTES: &[Route] = &[
+    Route { path: UPDATE_PATHS[0], allow: "POST", answer: Admin::update },
+    Route { path: UPDATE_PATHS[1], allow: "POST", answer: Admin::update },
+    Route { path: "/backends", allow: "GET, HEAD, POST", answer: Admin::backends },
+];
+
+impl Route {
+    fn of(target: &Target) -> Option<&'static Route> {
+        let route = ROUTES.iter().find(|route| route.path == target.path());
+        route.or_else(|| Views::are_at(target).then_some(&VIEW))
+    }
+}
+
+/// Gives the whole list of backends, with what they have done.
+type Listed = Box<dyn Fn() -> Vec<Arc<Backend>> + Send + Sync>;
 
 /// The service of the admin port.
 pub struct Admin {
     guard: Guard,
-    replace: Replace,
+    list: Arc<BackendList>,
+    listed: Listed,
     views: Views,
     stopping: AtomicBool,
 }
 
 impl Admin {
-    /// Admits the updates that `guard` admits, and shows `views` to whom it admits; `replace` gets every good list, whole, and
-    /// never an empty one.
-    pub fn new(guard: Guard, replace: Replace, views: Views) -> Admin {
-        Admin { guard, replace, views, stopping: AtomicBool::new(false) }
+    /// Admits what `guard` admits; `list` is changed by it, `listed` says what is in force, and `views` are shown.
+    pub fn new(guard: Guard, list: Arc<BackendList>, listed: Listed, views: Views) -> Admin {
+        Admin { guard, list, listed, views, stopping: AtomicBool::new(false) }
+    }
+
+    /// The list that this service changes.
+    pub fn list(&self) -> &BackendList {
+        &self.list
     }
 
     /// Makes the proxy unready for the rest of its life: shutdown has begun, and no list is taken any more.
@@ -41,7 +78,8 @@ impl Admin {
         self.stopping.store(true, Ordering::SeqCst);
     }
 
-    fn is_stopping(&self) -> bool {
+    /// Whether [`Admin::stop`] was called.
+    pub fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::SeqCst)
     }
 
@@ -69,11 +107,7 @@ impl Admin {
     /// Answers a request. The guard comes before everything that would tell a stranger more than that the path exists.
     /// Blocks only on the disk, where a form's body was spooled.
     pub fn answer(&self, request: &Request) -> Result<Reply, Refusal> {
-        self.check(request)?;
-        if Views::are_at(&request.target) {
-            return self.views.show(request);
-        }
-        update::update(request, &self.replace)
+        (self.check(request)?.answer)(self, request)
     }
 
     /// Whether a request asks only for what is shown: Prometheus does so every few seconds.
@@ -81,21 +115,42 @@ impl Admin {
         Views::are_at(target)
     }
 
-    /// Checks an update or a view by its head.
-    fn check(&self, request: &Request) -> Result<(), Refusal> {
-        if Views::are_at(&request.target) {
-            self.guard.check(request)?;
-            return views::check_method(request);
+    /// The reply of a refusal, in the form that the client prefers where there are two.
+    pub fn refused(&self, request: &Request, refusal: &Refusal) -> Reply {
+        if Route::of(&request.target).is_some() && !Admin::is_update(&request.target) && prefers_json(&request.headers)
+        {
+            return backends::problem(refusal);
         }
-        if !Admin::is_update(&request.target) {
-            return Err(Refusal::NotFound);
-        }
+        refusal.reply()
+    }
+
+    /// Checks a request by its head.
+    fn check(&self, request: &Request) -> Result<&'static Route, Refusal> {
+        let route = Route::of(&request.target).ok_or(Refusal::NotFound)?;
         self.guard.check(request)?;
-        if self.is_stopping() {
+        if !route.allow.split(", ").any(|method| method == request.method.as_str()) {
+            return Err(Refusal::MethodNotAllowed(route.allow));
+        }
+        if self.is_stopping() && request.method == Method::POST {
             // The next process begins with the list that it is started with.
             return Err(Refusal::Stopping);
         }
-        update::check_method(request)
+        Ok(route)
+    }
+
+    fn shown(&self, request: &Request) -> Result<Reply, Refusal> {
+        self.views.show(request)
+    }
+
+    fn update(&self, request: &Request) -> Result<Reply, Refusal> {
+        update::update(request, &self.list)
+    }
+
+    fn backends(&self, request: &Request) -> Result<Reply, Refusal> {
+        if request.method == Method::POST {
+            backends::change(request, &self.list)?;
+        }
+        Ok(backends::shown(request, &self.list, &(self.listed)()))
     }
 }
 
@@ -104,7 +159,7 @@ impl Admin {
 fn request(method: &str, target: &str, fields: &[(&str, &str)], body: &[u8]) -> Request {
     use crate::message::SpoolWriter;
 
-    let method = http::Method::from_bytes(method.as_bytes()).expect("a method");
+    let method = Method::from_bytes(method.as_bytes()).expect("a method");
     let mut headers = http::HeaderMap::new();
     for (name, value) in fields {
         let name = http::HeaderName::from_bytes(name.as_bytes()).expect("a name");
@@ -125,7 +180,7 @@ fn request(method: &str, target: &str, fields: &[(&str, &str)], body: &[u8]) -> 
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{Arc, Mutex};
+    use std::sync::Mutex;
 
     use super::*;
 
@@ -133,9 +188,11 @@ mod tests {
     fn admin(token: Option<&str>) -> (Admin, Arc<Mutex<usize>>) {
         let replaced = Arc::new(Mutex::new(0));
         let counter = Arc::clone(&replaced);
-        let replace = move |_| *counter.lock().expect("no panic") += 1;
+        let publish = move |_: &[_]| *counter.lock().expect("no panic") += 1;
+        let first = crate::message::parse_entries("http://first").expect("a list");
+        let list = Arc::new(BackendList::new(first, None, Box::new(publish)));
         let views = Views { metrics: Box::new(|| "figures".to_owned()), races: Arc::default() };
-        (Admin::new(Guard::new(token, &[], &[]), Box::new(replace), views), replaced)
+        (Admin::new(Guard::new(token, &[], &[]), list, Box::new(Vec::new), views), replaced)
     }
 
     #[test]
@@ -180,6 +237,11 @@ mod tests {
             ("OPTIONS", "OPTIONS", good, host, 405),
             ("a method in lower case", "post", good, host, 405),
             ("no list", "POST", "/-update-backends", host, 400),
+            ("a change", "POST", "/backends?add=http://a", host, 200),
+            ("a change by a stranger", "POST", "/backends?add=http://a", via, 403),
+            ("a bad change", "POST", "/backends?pause=x", host, 404),
+            ("another method for the list", "PUT", "/backends", host, 405),
+            ("a slash behind it", "GET", "/backends/", host, 404),
         ];
         for (label, method, target, fields, expected) in rows {
             let (admin, replaced) = admin(None);
@@ -233,6 +295,8 @@ mod tests {
             ("a stranger's", "POST", "/-update-backends", &[("host", "evil.example")], false),
             ("another method", "PUT", "/-update-backends", host, false),
             ("another path", "POST", "/", host, false),
+            ("a change", "POST", "/backends", host, true),
+            ("a stranger's change", "POST", "/backends", &[("host", "evil.example")], false),
             ("a probe, oddly", "GET", "/healthz", host, true),
             ("no probe", "POST", "/healthz", host, false),
         ];
@@ -250,6 +314,37 @@ mod tests {
         let update = request("POST", "/-update-backends?backends=http://a", &[("host", "localhost")], b"");
         assert_eq!(admin.answer(&update).err(), Some(Refusal::Stopping));
         assert_eq!(*replaced.lock().expect("no panic"), 0);
+    }
+
+    #[test]
+    fn the_list_can_be_read_to_the_end_but_not_changed() {
+        let (admin, _) = admin(None);
+        let ask = |method| admin.answer(&request(method, "/backends", &[("host", "localhost")], b"pause=b1"));
+        admin.stop();
+        assert_eq!(ask("GET").map(|reply| reply.status.as_u16()).ok(), Some(200));
+        assert_eq!(ask("POST").err(), Some(Refusal::Stopping));
+    }
+
+    #[test]
+    fn a_refusal_is_json_where_that_is_asked_for() {
+        let (admin, _) = admin(None);
+        let accept: &[_] = &[("host", "localhost"), ("accept", "application/json")];
+        let rows = [
+            ("/backends", accept, "application/problem+json"),
+            ("/backends", &accept[..1], "text/plain; charset=utf-8"),
+            ("/-update-backends", accept, "text/plain; charset=utf-8"),
+        ];
+        for (target, fields, media_type) in rows {
+            let request = request("PUT", target, fields, b"");
+            let refusal = admin.answer(&request).err().expect("PUT is no method of it");
+            let reply = admin.refused(&request, &refusal);
+            assert_eq!(
+                (reply.status.as_u16(), reply.headers["content-type"].to_str().ok()),
+                (405, Some(media_type)),
+                "{target}"
+            );
+            assert!(reply.headers.contains_key("allow"), "{target}");
+        }
     }
 
     #[test]

@@ -1,30 +1,25 @@
 //! Replaces the list of backends: reads the new one from the query or a form, and hands it on if all of it is good.
 //! Knows nothing of who may ask, nor of what becomes of the list.
 
-use std::borrow::Cow;
 use std::fmt::Write;
-use std::io::Read;
 
-use http::header::CONTENT_TYPE;
-use http::{HeaderValue, Method, StatusCode};
-use url::form_urlencoded;
+use http::{Method, StatusCode};
 
-use crate::message::{Address, BadEntry, Refusal, Reply, Request, UPDATED, parse_addresses};
-
-const FORM: &str = "application/x-www-form-urlencoded";
-/// The longest form, in bytes. The longest list of the longest entries is 128 KiB, but a real one is 64 short URLs.
-pub const FORM_BYTES_MAX: u64 = 64 * 1024;
+use super::backends::refusal;
+use super::form;
+use crate::list::{BackendList, Change};
+use crate::message::{Refusal, Reply, Request, UPDATED};
 
 /// Replies to an update with the list that is in force now, by the names that the log has for it. Everything is checked
-/// before `replace` is called, so a refusal leaves the list as it was.
-pub(super) fn update(request: &Request, replace: &dyn Fn(Vec<Address>)) -> Result<Reply, Refusal> {
+/// before the list is changed, so a refusal leaves it as it was.
+pub(super) fn update(request: &Request, list: &BackendList) -> Result<Reply, Refusal> {
     check_method(request)?;
-    let addresses = addresses(request)?;
+    let entries = list.change(vec![Change::Replace(form::entries(&given(request)?)?)]).map_err(refusal)?;
     let mut text = UPDATED.to_owned();
-    for (index, address) in addresses.iter().enumerate() {
-        write!(text, "\nb{} {address}", index + 1).expect("a string takes all");
+    for (index, entry) in entries.iter().enumerate() {
+        let state = if entry.options.is_paused { " paused" } else { "" };
+        write!(text, "\n{} {}{state}", entry.name_at(index), entry.address).expect("a string takes all");
     }
-    replace(addresses);
     Ok(Reply::text(StatusCode::OK, text))
 }
 
@@ -33,75 +28,39 @@ pub(super) fn check_method(request: &Request) -> Result<(), Refusal> {
     if request.method == Method::POST { Ok(()) } else { Err(Refusal::MethodNotAllowed("POST")) }
 }
 
-fn addresses(request: &Request) -> Result<Vec<Address>, Refusal> {
-    let addresses = parse_addresses(&list(request)?).map_err(|bad| Refusal::BadBackends(lines(&bad)))?;
-    // An update to no backends at all would be a slip, and every request a 502 from then on.
-    if addresses.is_empty() { Err(Refusal::NoBackends) } else { Ok(addresses) }
-}
-
 /// Reads the text of the list. Parameters of other names are ignored.
-fn list(request: &Request) -> Result<String, Refusal> {
-    let (query, form) = (request.target.query().unwrap_or_default().as_bytes(), form(request)?);
-    let mut lists = form_urlencoded::parse(query)
-        .chain(form_urlencoded::parse(&form))
-        .filter_map(|(name, list)| (name == "backends").then_some(list));
+fn given(request: &Request) -> Result<String, Refusal> {
+    let mut lists = form::fields(request)?.into_iter().filter_map(|(name, list)| (name == "backends").then_some(list));
     let list = lists.next().ok_or(Refusal::NoBackends)?;
     if lists.next().is_some() {
         // Which one is meant can't be known; joining them would be a guess as well.
         return Err(Refusal::BadRequest("The list of backends is given twice: give it once, divided by commas"));
     }
-    Ok(list.into_owned())
-}
-
-/// Reads the body, if it is a form. A body of no type at all is taken for one: small clients often name none. Blocks
-/// only on the disk, and only if all memory for bodies was taken.
-fn form(request: &Request) -> Result<Cow<'_, [u8]>, Refusal> {
-    let Some(body) = request.body.as_ref().filter(|body| body.length() > 0) else {
-        return Ok(Cow::Borrowed(&[]));
-    };
-    if !request.headers.get_all(CONTENT_TYPE).iter().all(is_form) {
-        // Even beside a list in the query: a client that sends another type means something by it that would be lost.
-        return Err(Refusal::BadRequest("The body must be a form: Content-Type: application/x-www-form-urlencoded"));
-    }
-    if body.length() > FORM_BYTES_MAX {
-        return Err(Refusal::FormTooLong);
-    }
-    if let Some(bytes) = body.bytes() {
-        return Ok(Cow::Borrowed(bytes));
-    }
-    let mut bytes = Vec::new();
-    body.reader().read_to_end(&mut bytes).map_err(|_| Refusal::InsufficientStorage)?;
-    Ok(Cow::Owned(bytes))
-}
-
-/// Whether a media type is a form's, with any parameters (RFC 9110 §8.3.1).
-fn is_form(value: &HeaderValue) -> bool {
-    let essence = value.as_bytes().split(|byte| *byte == b';').next().unwrap_or_default();
-    essence.trim_ascii().eq_ignore_ascii_case(FORM.as_bytes())
-}
-
-fn lines(bad: &[BadEntry]) -> String {
-    bad.iter().map(BadEntry::to_string).collect::<Vec<_>>().join("\n")
+    Ok(list)
 }
 
 #[cfg(test)]
 mod tests {
-    use std::cell::RefCell;
+    use std::sync::{Arc, Mutex};
 
     use super::*;
-    use crate::message::ReplyBody;
+    use crate::admin::form::FORM;
+    use crate::message::{ListEntry, ReplyBody};
 
     /// The reply's status and text, and the lists that were handed on.
     fn outcome(request: &Request) -> (u16, String, Vec<String>) {
-        let replaced = RefCell::new(Vec::new());
-        let replace = |list: Vec<Address>| {
-            let texts: Vec<_> = list.iter().map(Address::to_string).collect();
-            replaced.borrow_mut().push(texts.join(" "));
+        let replaced = Arc::new(Mutex::new(Vec::new()));
+        let log = replaced.clone();
+        let publish = move |list: &[ListEntry]| {
+            let texts: Vec<_> = list.iter().map(ListEntry::to_string).collect();
+            log.lock().expect("no panic").push(texts.join(" "));
         };
-        let reply = update(request, &replace).unwrap_or_else(|refusal| refusal.reply());
+        let list = BackendList::new(Vec::new(), None, Box::new(publish));
+        let reply = update(request, &list).unwrap_or_else(|refusal| refusal.reply());
         let ReplyBody::Whole(text) = reply.body else { panic!("a short text") };
         let text = String::from_utf8(text).expect("text");
-        (reply.status.as_u16(), text, replaced.into_inner())
+        let replaced = replaced.lock().expect("no panic").clone();
+        (reply.status.as_u16(), text, replaced)
     }
 
     fn post(query: &str, fields: &[(&str, &str)], body: &[u8]) -> Request {
@@ -127,6 +86,8 @@ mod tests {
             ("percent-encoded in a form", "", "backends=http%3A%2F%2Fa%2Chttp%3A%2F%2Fb", "http://a http://b"),
             ("a percent-encoded name", "?%62ackends=http://a", "", "http://a"),
             ("a line's end behind it", "", "backends=http://a\n", "http://a"),
+            ("a comma at the end", "?backends=http://a,", "", "http://a"),
+            ("lines", "", "backends=http://a%0Ahttp://b", "http://a http://b"),
             ("other parameters beside it", "?x=1&backends=http://a&y", "", "http://a"),
             ("other parameters twice", "?x=1&x=2&backends=http://a", "", "http://a"),
             ("a form of other parameters", "?backends=http://a", "x=1", "http://a"),
@@ -221,16 +182,10 @@ mod tests {
             ("a fragment", "?backends=http://a%23f", b"", fragment),
             ("a duplicate", "?backends=http://a,http://a/", b"", "'http://a/': http://a is in the list twice\n"),
             ("an empty entry", "?backends=http://a,,http://b", b"", "'': an entry is empty\n"),
-            ("a comma at the end", "?backends=http://a,", b"", "'': an entry is empty\n"),
             ("one too many", "", too_many.as_bytes(), "'http://b65': the list has 65 entries"),
             ("not UTF-8", "?backends=http://%FF", b"", "'http://\u{fffd}': its host isn't valid\n"),
             ("not UTF-8 in a form", "", b"backends=http://\xff", "'http://\u{fffd}': its host isn't valid\n"),
-            (
-                "a line of its own",
-                "?backends=http://a%0Ab",
-                b"",
-                "'http://a\\nb': entries stand between commas, not line",
-            ),
+            ("a line of its own", "?backends=http://a%0Ab", b"", "'b': it must begin with http:// or https://\n"),
             (
                 "two among good ones, in their order",
                 "?backends=http://a,x,http://b,ftp://c,http://d",
@@ -258,8 +213,8 @@ mod tests {
     fn only_post_updates() {
         for method in ["GET", "HEAD", "PUT", "PATCH", "DELETE", "OPTIONS", "post", "POSTS"] {
             let request = crate::admin::request(method, "/update-backends?backends=http://a", &[], b"");
-            let reply =
-                update(&request, &|_| panic!("{method} replaced the list")).unwrap_or_else(|refusal| refusal.reply());
+            let list = BackendList::new(Vec::new(), None, Box::new(move |_| panic!("{method} replaced the list")));
+            let reply = update(&request, &list).unwrap_or_else(|refusal| refusal.reply());
             assert_eq!(reply.status, 405, "{method}");
             assert_eq!(reply.headers["allow"], "POST", "{method}");
             assert!(matches!(reply.body, ReplyBody::Whole(text) if text == b"Invalid request method\n"), "{method}");

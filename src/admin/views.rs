@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use http::header::CONTENT_TYPE;
-use http::{HeaderValue, Method, StatusCode};
+use http::{HeaderValue, StatusCode};
 use url::form_urlencoded;
 
 use crate::message::{Elapsed, Json, Refusal, Reply, Request, Target, Timestamp};
@@ -31,7 +31,6 @@ impl Views {
 
     /// Shows what is asked for.
     pub(super) fn show(&self, request: &Request) -> Result<Reply, Refusal> {
-        check_method(request)?;
         if request.target.path() == METRICS {
             return Ok(typed((self.metrics)(), metrics::CONTENT_TYPE));
         }
@@ -51,12 +50,6 @@ impl Views {
         let decoded = form_urlencoded::parse(id.replace('+', "%2B").as_bytes()).next().map(|(id, _)| id.into_owned());
         self.races.of(id).or_else(|| self.races.of(&decoded?))
     }
-}
-
-/// Refuses methods that don't only read.
-pub(super) fn check_method(request: &Request) -> Result<(), Refusal> {
-    let reads = matches!(request.method, Method::GET | Method::HEAD);
-    if reads { Ok(()) } else { Err(Refusal::MethodNotAllowed("GET, HEAD")) }
 }
 
 fn id_in(target: &Target) -> Option<&str> {

@@ -1,15 +1,17 @@
 //! The commands to a proxy that runs already, with their address: one that is given, else where the flags and variables
 //! have a proxy listen. Knows nothing of how they are sent.
 
+use std::fmt;
 use std::net::SocketAddr;
 
 use url::Url;
 
-use super::draft::{Draft, Health};
+use super::draft::{Draft, Health, Update};
 use super::listen::Listen;
 use super::settings::Config;
 use super::token::AdminToken;
-use crate::message::Address;
+use super::values;
+use crate::message::{ListEntry, Printable};
 
 /// A command to a proxy that runs already.
 #[derive(Debug)]
@@ -18,12 +20,12 @@ pub enum AdminCommand {
     Health(Url),
     /// Ask whether this address accepts connections: no more can be asked where there is no admin port.
     Reach(SocketAddr),
-    /// Have it take another list of backends.
+    /// Have it take another list of backends, or change its own.
     Update {
         /// The URL of its admin port.
         admin: Url,
-        /// The list, never empty.
-        backends: Vec<Address>,
+        /// The list, or the changes.
+        update: Update,
         /// The token to show, if one was given.
         token: Option<AdminToken>,
     },
@@ -74,18 +76,73 @@ pub(super) fn take(draft: &mut Draft) -> Option<Result<AdminCommand, String>> {
     if let Some(health) = &draft.health {
         return Some(health.command(&draft.config));
     }
-    if draft.update.is_empty() {
-        return None;
+    let update = draft.update.take()?;
+    if matches!(update, Update::Changes(_)) && draft.admin.is_none() && draft.config.admin_listen.is_empty() {
+        // Where clients connect, a backend would get them.
+        return Some(Err("--admin-listen is off: no port takes changes, only a whole list".to_owned()));
     }
     let admin = draft.admin.take().map_or_else(|| own_admin(&draft.config), Ok);
-    let (backends, token) = (std::mem::take(&mut draft.update), draft.config.admin_token.clone());
-    Some(admin.map(|admin| AdminCommand::Update { admin, backends, token }))
+    let token = draft.config.admin_token.clone();
+    Some(admin.map(|admin| AdminCommand::Update { admin, update, token }))
+}
+
+/// What changes of a list begin with.
+const VERBS: [&str; 5] = ["add=", "remove=", "pause=", "resume=", "replace="];
+
+impl Update {
+    /// Reads a list, or changes such as `pause=dc1&add=http://b name=dc2`.
+    pub(super) fn parse(text: &str) -> Result<Update, String> {
+        let verb_of = |text: &str| VERBS.into_iter().find(|verb| text.trim_start().starts_with(verb));
+        if verb_of(text).is_none() {
+            return list(text).map(Update::List);
+        }
+        let mut changes: Vec<(&'static str, String)> = Vec::new();
+        for part in text.split('&') {
+            match (verb_of(part), changes.last_mut()) {
+                (Some(verb), _) => {
+                    changes.push((verb.trim_end_matches('='), part.trim_start()[verb.len()..].to_owned()));
+                }
+                // It belongs to the URL before it.
+                (None, Some((_, value))) => value.extend(["&", part]),
+                (None, None) => unreachable!("the text begins with a verb"),
+            }
+        }
+        for (verb, value) in &changes {
+            match *verb {
+                "add" | "replace" => drop(list(value)?),
+                _ if value.trim().is_empty() => {
+                    return Err(values::bad(text, format_args!("{verb} names no backend; write {verb}=dc1, say")));
+                }
+                _ => {}
+            }
+        }
+        Ok(Update::Changes(changes))
+    }
+}
+
+fn list(text: &str) -> Result<Vec<ListEntry>, String> {
+    match values::backends(text)? {
+        entries if entries.is_empty() => Err(values::bad(text, "no backends; write http://a,http://b")),
+        entries => Ok(entries),
+    }
+}
+
+impl fmt::Display for Update {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Update::List(entries) => f.write_str(&values::show_list(entries)),
+            Update::Changes(changes) => {
+                let changes: Vec<String> = changes.iter().map(|(verb, value)| format!("{verb}={value}")).collect();
+                Printable(&changes.join("&")).fmt(f)
+            }
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::Invocation;
     use super::super::tests::{config, failure, read_with};
-    use super::super::{Invocation, values};
     use super::*;
 
     #[test]
@@ -94,9 +151,7 @@ mod tests {
             Invocation::Ask(command) => match *command {
                 AdminCommand::Health(url) => url.to_string(),
                 AdminCommand::Reach(address) => address.to_string(),
-                AdminCommand::Update { admin, backends, token } => {
-                    format!("{admin} {} {token:?}", values::show_list(&backends))
-                }
+                AdminCommand::Update { admin, update, token } => format!("{admin} {update} {token:?}"),
             },
             other => panic!("{args} {env:?}: {other:?}"),
         };
@@ -135,6 +190,13 @@ mod tests {
             ("--health http://a --demo", "--health goes with no --demo; leave one out"),
             ("--update http://a --demo", "--update goes with no --demo; leave one out"),
             ("--admin http://a --backends http://a", "--admin says where --update goes; give that too"),
+            (
+                "--update pause=dc1 --admin-listen off",
+                "--admin-listen is off: no port takes changes, only a whole list",
+            ),
+            ("--update remove=", "--update 'remove=': remove names no backend; write remove=dc1, say"),
+            ("--update add=x", "--update 'x': it must begin with http:// or https://"),
+            ("--update pause=a&add=", "--update '': no backends; write http://a,http://b"),
             ("--update=", "--update '': no backends; write http://a,http://b"),
             ("--update http://a --admin https://a", "--admin 'https://a': it must begin with http://"),
             ("--health=", "--health asks nothing without a URL or on; leave it out, or write it alone"),
@@ -159,6 +221,25 @@ mod tests {
         ];
         for (args, expected) in rows {
             assert_eq!(failure(args, &[]), format!("red-tentacle: {expected}"), "{args}");
+        }
+    }
+
+    #[test]
+    fn an_update_is_a_list_or_changes() {
+        let rows = [
+            (
+                "http://a name=dc1,http://b",
+                Update::List(values::backends("http://a name=dc1,http://b").expect("a list")),
+            ),
+            ("pause=dc1", Update::Changes(vec![("pause", "dc1".to_owned())])),
+            (
+                "remove=http://a/x&y&add=http://b name=dc2",
+                Update::Changes(vec![("remove", "http://a/x&y".to_owned()), ("add", "http://b name=dc2".to_owned())]),
+            ),
+        ];
+        for (text, expected) in rows {
+            let update = Update::parse(text).expect(text);
+            assert_eq!((update.to_string().as_str(), update), (text, expected));
         }
     }
 

@@ -3,9 +3,11 @@
 use super::command::Given;
 use super::draft::Draft;
 use super::invocation::{Invocation, fail};
+use super::listen::Listen;
 use super::settings::Config;
 use super::values;
-use crate::message::Excerpt;
+use crate::list::ListFile;
+use crate::message::{Excerpt, Printable};
 
 /// Refuses flags that go with no command, or with no other one.
 pub(super) fn admin_commands(given: &Given, draft: &Draft) -> Result<(), Invocation> {
@@ -18,6 +20,9 @@ pub(super) fn admin_commands(given: &Given, draft: &Draft) -> Result<(), Invocat
     if let (Some(command), Some(other)) = (command, other) {
         return Err(fail(format_args!("--{command} goes with no --{other}; leave one out")));
     }
+    if given.by_flag("probe") && !draft.check {
+        return Err(fail("--probe goes with --check; give that too"));
+    }
     if given.by_flag("admin") && !given.has("update") {
         return Err(fail("--admin says where --update goes; give that too"));
     }
@@ -28,15 +33,67 @@ pub(super) fn backends(draft: &mut Draft, given: &Given) -> Result<(), Invocatio
     if draft.demo && given.by_flag("backends") {
         return Err(fail("--backends goes with no --demo, which brings its own; leave one out"));
     }
+    if draft.demo && given.by_flag("backends-file") {
+        return Err(fail("--backends-file goes with no --demo, which brings its own backends; leave one out"));
+    }
     if draft.demo {
         // The list of the environment is for the real thing; a user who tries the demo there needn't unset it.
         draft.config.backends.clear();
         return Ok(());
     }
-    if draft.config.backends.is_empty() {
-        return Err(fail("no backends; set BACKEND_SERVERS=http://a,http://b or give --backends"));
+    backends_file(draft, given)?;
+    let backends = &draft.config.backends;
+    if backends.is_empty() {
+        let or_file = if draft.backends_file.is_some() { ", for there is no --backends-file yet" } else { "" };
+        return Err(fail(format_args!(
+            "no backends; set BACKEND_SERVERS=http://a,http://b or give --backends{or_file}"
+        )));
+    }
+    if backends.iter().all(|entry| entry.options.is_paused) {
+        let list = Excerpt(&values::show_list(backends)).to_string();
+        return Err(fail(format_args!(
+            "{} '{list}': every backend is paused; leave one racing",
+            given.culprit("backends")
+        )));
     }
     Ok(())
+}
+
+/// Reads the file that the list is kept in: if there is one, it is the list.
+fn backends_file(draft: &mut Draft, given: &Given) -> Result<(), Invocation> {
+    let Some(path) = &draft.backends_file else { return Ok(()) };
+    let culprit = given.culprit("backends-file");
+    let told = |lines: Vec<String>| {
+        lines.iter().map(|line| format!("{culprit} {line}")).collect::<Vec<_>>().join("\nred-tentacle: ")
+    };
+    let (file, entries) = ListFile::open(path).map_err(|lines| fail(told(lines)))?;
+    if let Some(entries) = entries {
+        let config = &mut draft.config;
+        if given.has("backends") && config.backends != entries {
+            let (culprit, path) = (given.culprit("backends"), Printable(&path.to_string_lossy()).to_string());
+            config.oddities.push(format!("{culprit} and {path} differ; the list is what the file says"));
+        }
+        config.backends = entries;
+    }
+    draft.config.backends_file = Some(file);
+    Ok(())
+}
+
+/// Refuses a backend at which the proxy itself would listen: every request would come back.
+pub(super) fn own_address(config: &Config, given: &Given) -> Result<(), Invocation> {
+    let ports = [("listen", &config.listen), ("admin-listen", &config.admin_listen)];
+    let own = config.backends.iter().find_map(|entry| {
+        let is_own =
+            |(_, listen): &(&str, &Vec<Listen>)| listen.iter().any(|listen| listen.is_reached_by(&entry.address));
+        ports.into_iter().find(is_own).map(|(flag, _)| (entry, flag))
+    });
+    let Some((entry, flag)) = own else { return Ok(()) };
+    let is_kept = config.backends_file.as_ref().is_some_and(ListFile::exists);
+    let culprit = given.culprit(if is_kept { "backends-file" } else { "backends" });
+    let address = Excerpt(&entry.address.to_string()).to_string();
+    Err(fail(format_args!(
+        "{culprit} '{address}': the proxy itself listens there (--{flag}); give one of them another port"
+    )))
 }
 
 pub(super) fn timeouts(draft: &mut Draft, given: &Given) -> Result<(), Invocation> {

@@ -15,10 +15,11 @@ const ABOUT: &str = "Red Tentacle, a first-success reverse proxy: every backend 
                      the first good answer goes to the client";
 
 const USAGE: &str = "red-tentacle --backends URL,... [FLAGS]\n       red-tentacle --demo\n       \
-                     red-tentacle --health [URL]\n       red-tentacle --update URL,... [--admin URL]";
+                     red-tentacle --health [URL]\n       red-tentacle --update URL,...|CHANGE [--admin URL]";
 
 const NOTES: &str = "A flag beats its environment variable, which beats the default.\n\
                      DURATION: 500ms, 1.5s, 5s, 1m30s, 1h. SIZE: 512B, 16KiB, 10MiB, 1GiB; 10M and 10MB are 10MiB, too.\n\
+                     URL,... with options, divided by commas or lines: 'http://a name=dc1, http://b name=dc2 paused'.\n\
                      ADDRESS: 127.0.0.1:8080, [::1]:8080, localhost:8080; :8080 or 8080 for every address of this host.";
 
 /// The text in effect for every flag that was given somewhere.
@@ -38,7 +39,9 @@ impl Given {
         let mut matches = command().try_get_matches_from(args).map_err(|error| told(&error))?;
         let mut given = Vec::new();
         for flag in all() {
-            let (by_flag, raw) = match (taken(flag, &mut matches), env(flag.env)) {
+            // A variable that is set to nothing is what a template makes of one that isn't set.
+            let variable = env(flag.env).filter(|raw| !raw.is_empty());
+            let (by_flag, raw) = match (taken(flag, &mut matches), variable) {
                 (Some(raw), _) => (true, raw),
                 (None, Some(raw)) => (false, raw),
                 (None, None) => continue,

@@ -1,11 +1,12 @@
 //! The flags' values while they are read.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use url::Url;
 
 use super::settings::Config;
-use crate::message::Address;
+use crate::message::ListEntry;
 
 /// The configuration while flags are read, and all that only matters until it is complete.
 #[derive(Debug)]
@@ -16,10 +17,13 @@ pub(super) struct Draft {
     /// The value given, if any; the default depends on the timeout.
     pub(super) linger_unsafe: Option<Duration>,
     pub(super) check: bool,
+    pub(super) probe: bool,
     pub(super) demo: bool,
     pub(super) health: Option<Health>,
-    /// The list for another proxy; empty if no update is asked for.
-    pub(super) update: Vec<Address>,
+    /// The file that the list is kept in, if there is one.
+    pub(super) backends_file: Option<PathBuf>,
+    /// The update for another proxy, if one is asked for.
+    pub(super) update: Option<Update>,
     /// The admin port to ask, unless it is the configuration's own.
     pub(super) admin: Option<Url>,
 }
@@ -32,12 +36,23 @@ impl Draft {
             idle_timeout: None,
             linger_unsafe: None,
             check: false,
+            probe: false,
             demo: false,
             health: None,
-            update: Vec::new(),
+            backends_file: None,
+            update: None,
             admin: None,
         }
     }
+}
+
+/// What another proxy is told of its list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Update {
+    /// This is the list; it is never empty.
+    List(Vec<ListEntry>),
+    /// These are changes of it, as the fields of `POST /backends` have them.
+    Changes(Vec<(&'static str, String)>),
 }
 
 /// The proxy whose health is asked for.

@@ -21,11 +21,26 @@ pub enum Invocation {
         shown: String,
         /// A line each, without its end.
         warnings: Vec<String>,
+        /// The configuration, if what it names is to be tried as well.
+        probe: Option<Box<Config>>,
     },
     /// Print this to standard output as it is, its last line end included, and exit with 0.
     Print(String),
     /// Print this line to standard error and exit with 2, or with 1 if health is asked for ([`super::asks_health`]).
     Fail(String),
+}
+
+impl Invocation {
+    /// Adds what is odd about the environment to what a start warns of.
+    #[must_use]
+    pub fn warning_of(mut self, oddities: Vec<String>) -> Invocation {
+        match &mut self {
+            Invocation::Run(config) | Invocation::Demo(config) => config.oddities.extend(oddities),
+            Invocation::Check { warnings, .. } => warnings.extend(oddities),
+            Invocation::Ask(_) | Invocation::Print(_) | Invocation::Fail(_) => {}
+        }
+        self
+    }
 }
 
 /// Makes the one line that ends the program.

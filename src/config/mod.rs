@@ -14,14 +14,16 @@ mod success;
 mod token;
 mod values;
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::num::NonZeroUsize;
 
 use crate::host::Host;
+use crate::message::{Excerpt, nearest};
 
 pub use admin_command::AdminCommand;
 use command::Given;
 use draft::Draft;
+pub use draft::Update;
 pub use invocation::Invocation;
 use invocation::fail;
 use listen::Kind;
@@ -35,7 +37,7 @@ pub use token::AdminToken;
 /// an [`Invocation::Fail`].
 pub fn read(args: impl IntoIterator<Item = OsString>, env: impl Fn(&'static str) -> Option<OsString>) -> Invocation {
     // A supervisor's sockets take the place of addresses.
-    let are_addresses_used = env("LISTEN_FDS").is_none();
+    let are_addresses_used = env("LISTEN_FDS").is_none_or(|text| text.is_empty());
     Given::read(args, env).and_then(|given| checked(&given, are_addresses_used)).unwrap_or_else(|refused| refused)
 }
 
@@ -46,6 +48,25 @@ pub fn asks_health(args: impl IntoIterator<Item = OsString>, env: impl Fn(&'stat
         |text: &OsString| !text.is_empty() && text.to_str().is_none_or(|text| values::switch(text) != Ok(false));
     args.into_iter().any(|arg| is_flag(&arg)) || env("RED_TENTACLE_HEALTH").is_some_and(|text| is_asked(&text))
 }
+
+/// What is odd about the names of the environment's variables, a line each: those that look like ours and aren't.
+pub fn oddities(names: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Vec<String> {
+    let is_ours = |name: &str| flags().any(|(_, variable)| variable == name);
+    let names = names.into_iter().map(|name| name.as_ref().to_string_lossy().into_owned());
+    let mut strangers: Vec<String> = names.filter(|name| name.starts_with(PREFIX) && !is_ours(name)).collect();
+    strangers.sort();
+    let told = |name: &String| {
+        // What all of them begin with says nothing.
+        let own = flags().filter_map(|(_, variable)| variable.strip_prefix(PREFIX));
+        let hint = nearest(&name[PREFIX.len()..], own);
+        let hint = hint.map(|near| format!("; did you mean {PREFIX}{near}?")).unwrap_or_default();
+        format!("unknown variable {} does nothing{hint}", Excerpt(name))
+    };
+    strangers.iter().map(told).collect()
+}
+
+/// What the names of all variables but the list's begin with.
+const PREFIX: &str = "RED_TENTACLE_";
 
 /// The name of every flag, without hyphens, and the environment variable that stands in for it.
 pub fn flags() -> impl Iterator<Item = (&'static str, &'static str)> {
@@ -74,11 +95,14 @@ fn checked(given: &Given, are_addresses_used: bool) -> Result<Invocation, Invoca
     checks::admin(&draft.config, given)?;
     if are_addresses_used {
         checks::overlap(&draft.config, given)?;
+        checks::own_address(&draft.config, given)?;
     }
     Ok(match draft {
-        Draft { check: true, .. } => {
-            Invocation::Check { shown: shown(&draft), warnings: warnings(&draft.config, &Host::read()) }
-        }
+        Draft { check: true, .. } => Invocation::Check {
+            shown: shown(&draft),
+            warnings: warnings(&draft.config, &Host::read()),
+            probe: draft.probe.then(|| Box::new(draft.config)),
+        },
         Draft { demo: true, config, .. } => Invocation::Demo(Box::new(config)),
         Draft { config, .. } => Invocation::Run(Box::new(config)),
     })
@@ -96,7 +120,13 @@ pub(crate) fn warnings(config: &Config, host: &Host) -> Vec<String> {
     let wanted = config.max_connections.map(NonZeroUsize::get);
     let capacity = host.capacity(config.max_head);
     let complaints = host.complaints(&capacity, wanted);
-    complaints.into_iter().chain(capacity.limits(wanted).complaint(config.backends.len())).collect()
+    config
+        .oddities
+        .iter()
+        .cloned()
+        .chain(complaints)
+        .chain(capacity.limits(wanted).complaint(config.backends.len()))
+        .collect()
 }
 
 #[cfg(test)]

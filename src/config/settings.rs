@@ -13,13 +13,18 @@ use super::listen::Listen;
 use super::success::Success;
 use super::token::AdminToken;
 use super::values;
-use crate::message::Address;
+use crate::list::ListFile;
+use crate::message::ListEntry;
 
 /// The settings, all of them checked.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// The backends to begin with: no duplicates, at most 64; empty only for the demo, which brings its own.
-    pub backends: Vec<Address>,
+    /// The backends to begin with: no duplicates, at most 64, not all paused; empty only for the demo, which brings its own.
+    pub backends: Vec<ListEntry>,
+    /// The file that the list is kept in, if there is one.
+    pub backends_file: Option<ListFile>,
+    /// What is odd about how the settings were given, a line each.
+    pub oddities: Vec<String>,
     /// The addresses that clients connect to.
     pub listen: Vec<Listen>,
     /// The addresses that take updates; may be empty.
@@ -85,9 +90,11 @@ pub enum HostHeader {
 
 impl Config {
     /// The default settings with these backends.
-    pub fn new(backends: Vec<Address>) -> Config {
+    pub fn new(backends: Vec<ListEntry>) -> Config {
         Config {
             backends,
+            backends_file: None,
+            oddities: Vec::new(),
             listen: Listen::everywhere(8080),
             admin_listen: Listen::loopback(8081),
             timeout: Duration::from_secs(5),

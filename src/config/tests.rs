@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use super::*;
-use crate::message::Address;
+use crate::message::parse_entries;
 
 /// Reads a command line (split at spaces) and an environment.
 pub(super) fn read_with(args: &str, env: &[(&'static str, &str)]) -> Invocation {
@@ -205,11 +205,17 @@ fn what_stands_in_place_of_a_comma_is_named_in_every_list() {
     for (name, first, second) in lists {
         let env_name = flags().find(|(flag, _)| *flag == name).expect(name).1;
         let reason = |list: &str| failure("", &[(env_name, list)]);
-        for (separator, expected) in separators {
+        // In lists of backends a line's end stands for a comma, and one at the end is forgiven.
+        let is_backends = name == "backends";
+        for (separator, expected) in
+            separators.iter().filter(|(separator, _)| !(is_backends && separator.contains('\n')))
+        {
             let line = reason(&format!("{first}{separator}{second}"));
             assert!(line.ends_with(&format!("': entries stand between commas, not {expected}")), "{line}");
         }
-        for list in [format!("{first},"), format!(",{first}"), format!("{first}, ,{second}"), ",".to_owned()] {
+        let at_end = format!("{first},");
+        let lists = [format!(",{first}"), format!("{first}, ,{second}"), ",".to_owned()];
+        for list in lists.into_iter().chain((!is_backends).then_some(at_end)) {
             let line = reason(&list);
             assert!(line.starts_with(&format!("red-tentacle: {env_name} '': an entry is empty")), "{line}");
         }
@@ -422,7 +428,67 @@ fn the_process_environment_fits() {
 
 #[test]
 fn new_configurations_pass_the_checks() {
-    let config = Config::new(vec![Address::parse("http://a").expect("an address")]);
+    let config = Config::new(parse_entries("http://a").expect("a list"));
     assert!(config.idle_timeout >= config.timeout);
     assert!(config.admin_listen.iter().all(Listen::is_loopback));
+}
+
+#[test]
+fn a_variable_that_is_set_to_nothing_is_not_set() {
+    let empty: Vec<(&'static str, &str)> = flags().map(|(_, variable)| (variable, "")).collect();
+    let set = config("--backends http://a", &empty);
+    let unset = config("--backends http://a", &[]);
+    assert_eq!(format!("{set:?}"), format!("{unset:?}"));
+    let expected = "red-tentacle: no backends; set BACKEND_SERVERS=http://a,http://b or give --backends";
+    assert_eq!(failure("", &[("BACKEND_SERVERS", "")]), expected);
+}
+
+#[test]
+fn a_variable_that_is_not_ours_is_told_with_the_one_that_was_meant() {
+    let names =
+        ["PATH", "RED_TENTACLE_TIMOUT", "RED_TENTACLE_TIMEOUT", "RED_TENTACLE_PORT_8080_TCP", "RED_TENTACLE_\n"];
+    let expected = [
+        "unknown variable RED_TENTACLE_\\n does nothing",
+        "unknown variable RED_TENTACLE_PORT_8080_TCP does nothing",
+        "unknown variable RED_TENTACLE_TIMOUT does nothing; did you mean RED_TENTACLE_TIMEOUT?",
+    ];
+    assert_eq!(oddities(names), expected);
+}
+
+#[test]
+fn the_file_is_the_list_if_it_exists() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("backends").to_str().expect("UTF-8").to_owned();
+    let env = [("BACKEND_SERVERS", "http://a"), ("RED_TENTACLE_BACKENDS_FILE", path.as_str())];
+    let list = |config: &Config| values::show_list(&config.backends);
+    let before = config("", &env);
+    assert_eq!((list(&before).as_str(), before.oddities.len()), ("http://a", 0));
+    assert!(failure("", &env[1..]).ends_with("or give --backends, for there is no --backends-file yet"));
+    std::fs::write(&path, "# mine\nhttp://b name=dc2\nhttp://c paused\n").expect("a file");
+    let both = config("", &env);
+    assert_eq!(list(&both), "http://b name=dc2,http://c paused");
+    assert_eq!(both.oddities, [format!("BACKEND_SERVERS and {path} differ; the list is what the file says")]);
+    assert_eq!(config("", &env[1..]).oddities, [""; 0]);
+    std::fs::write(&path, "http://a\n").expect("a file");
+    assert_eq!(config("", &env).oddities, [""; 0], "they don't differ");
+    std::fs::write(&path, "http://a aftr=1s\nb\n").expect("a file");
+    let expected = format!(
+        "red-tentacle: RED_TENTACLE_BACKENDS_FILE {path}:1: 'http://a aftr=1s': no option 'aftr'; there are name=NAME and paused\n\
+         red-tentacle: RED_TENTACLE_BACKENDS_FILE {path}:2: 'b': it must begin with http:// or https://"
+    );
+    assert_eq!(failure("", &env), expected, "every bad line");
+    assert!(matches!(read_with("--demo", &env), Invocation::Demo(config) if config.backends_file.is_none()));
+    assert!(failure("--demo --backends-file /x", &[]).contains("--backends-file goes with no --demo"));
+    assert_eq!(
+        failure("--backends-file=", &[]),
+        "red-tentacle: --backends-file '': no file; write /etc/red-tentacle/backends, say"
+    );
+}
+
+#[test]
+fn a_list_of_which_none_races_does_not_start() {
+    let line = failure("", &[("BACKEND_SERVERS", "http://a paused,http://b name=x paused")]);
+    let expected =
+        "BACKEND_SERVERS 'http://a paused,http://b name=x paused': every backend is paused; leave one racing";
+    assert_eq!(line, format!("red-tentacle: {expected}"));
 }

@@ -11,7 +11,7 @@ use ipnet::IpNet;
 use url::Url;
 
 use crate::message::{
-    Address, BadEntry, EMPTY_ENTRY, OFFER_BYTES_MAX, meant_host, not_between_commas, parse_addresses, separator_in,
+    BadEntry, EMPTY_ENTRY, ListEntry, OFFER_BYTES_MAX, meant_host, not_between_commas, parse_entries, separator_in,
 };
 
 /// The longest time that a flag takes. No request is worth a day's waiting, and instants stay far from overflowing.
@@ -28,12 +28,12 @@ const LABEL_BYTES_MAX: usize = 63;
 
 /// Quotes the bad text and says what would be right, as every error of this module reads.
 pub(super) fn bad(text: &str, reason: impl Display) -> String {
-    BadEntry { entry: text.to_owned(), reason: reason.to_string() }.to_string()
+    BadEntry { line: 1, entry: text.to_owned(), reason: reason.to_string() }.to_string()
 }
 
 /// A list of backends; all bad entries are the error.
-pub(super) fn backends(text: &str) -> Result<Vec<Address>, String> {
-    parse_addresses(text).map_err(|bad| bad.iter().map(BadEntry::to_string).collect::<Vec<_>>().join("; "))
+pub(super) fn backends(text: &str) -> Result<Vec<ListEntry>, String> {
+    parse_entries(text).map_err(|bad| bad.iter().map(BadEntry::to_string).collect::<Vec<_>>().join("; "))
 }
 
 /// A list between commas; spaces around its entries don't count. The first bad entry is the error.

@@ -6,6 +6,8 @@ mod address;
 mod addresses;
 mod authentication;
 mod chunks;
+mod entries;
+mod entry_options;
 mod excerpt;
 mod field;
 pub mod forwarded;
@@ -14,6 +16,7 @@ pub mod headers;
 mod json;
 mod loss;
 pub mod max_forwards;
+mod nearest;
 mod networks;
 mod outcome;
 pub mod proxy_status;
@@ -29,12 +32,11 @@ mod timestamp;
 
 pub use accept::prefers_json;
 pub use address::{Address, BadAddress};
-pub use addresses::{
-    ADDRESSES_MAX, BadEntry, EMPTY_ENTRY, OFFER_BYTES_MAX, bracketed, meant_host, not_between_commas, parse_addresses,
-    separator_in,
-};
+pub use addresses::{OFFER_BYTES_MAX, bracketed, meant_host, not_between_commas, separator_in};
 pub use authentication::{bind_connection, binds_connection};
 pub use chunks::{BadChunks, Chunks, Piece};
+pub use entries::{ADDRESSES_MAX, BadEntry, EMPTY_ENTRY, ListEntry, parse_entries, pieces, same_name, too_many};
+pub use entry_options::EntryOptions;
 pub use excerpt::{Excerpt, Printable, Reason, ShownTarget};
 pub(crate) use field::has_listed;
 pub(crate) use field::put_field;
@@ -42,10 +44,11 @@ pub use framing::BodyLength;
 pub(crate) use framing::parse_content_length;
 pub use json::Json;
 pub use loss::{LostLeg, takes_problem};
+pub use nearest::nearest;
 pub use networks::Networks;
 pub use outcome::{Elapsed, OF_CERTIFICATE, Outcome};
 pub use refusal::Refusal;
-pub use reply::{Delivery, Reply, ReplyBody, UPDATED};
+pub use reply::{Delivery, Reply, ReplyBody, TABLE_BEGIN, UPDATED};
 pub use reply_to::{Disconnect, OnDelivered, ReplyTo, TunnelPeer};
 pub use request::Request;
 pub use request_id::RequestId;

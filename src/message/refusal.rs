@@ -16,6 +16,12 @@ pub enum Refusal {
     NoBackends,
     /// The update's list is bad; the text names each bad entry.
     BadBackends(String),
+    /// The change of the list is bad; the text says why.
+    BadChange(String),
+    /// No backend has that name; the text says which there are.
+    NoSuchBackend(String),
+    /// The change of the list can't be made as things are; the text says why.
+    Conflict(String),
     /// The peer may not do this; the text says why and which flag would allow it.
     Forbidden(String),
     /// The admin port has no such path.
@@ -69,13 +75,18 @@ impl Refusal {
         [400, 403, 404, 405, 408, 409, 413, 414, 417, 431, 500, 501, 502, 503, 505, 507, 508];
 
     /// The status of this refusal and its sentence.
-    fn row(&self) -> (u16, &'static str) {
+    fn row(&self) -> (u16, &str) {
         match self {
             Refusal::BadRequest(why) => (400, why),
             Refusal::NoBackends => (400, "No backends provided"),
             Refusal::BadBackends(_) => (400, "Backends not updated: the list stays as it was"),
+            Refusal::BadChange(why) => (400, why),
+            Refusal::NoSuchBackend(why) => (404, why),
+            Refusal::Conflict(why) => (409, why),
             Refusal::Forbidden(_) => (403, "Forbidden"),
-            Refusal::NotFound => (404, "Not found: updates go to /-update-backends or /update-backends"),
+            Refusal::NotFound => {
+                (404, "Not found: updates go to /-update-backends or /update-backends, the list is at /backends")
+            }
             Refusal::NoSuchRace => (404, "No such race: the last 64 are kept, of a busy proxy not all"),
             Refusal::MethodNotAllowed(_) => (405, "Invalid request method"),
             Refusal::RequestTimeout => (408, "The request took too long to arrive"),
@@ -112,7 +123,7 @@ impl Refusal {
     }
 
     /// The reason in one line, for the client and the log.
-    pub fn sentence(&self) -> &'static str {
+    pub fn sentence(&self) -> &str {
         self.row().1
     }
 

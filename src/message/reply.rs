@@ -9,6 +9,9 @@ use super::source::BodySource;
 /// The first line of the reply to an update that was taken.
 pub const UPDATED: &str = "Backends updated successfully";
 
+/// What the reply to a change of the list begins with: the head of its table.
+pub const TABLE_BEGIN: &str = "name ";
+
 /// A reply to a client: a winner's answer, or a refusal.
 pub struct Reply {
     /// The final status: 101 or 200 and above.

@@ -19,6 +19,8 @@ pub struct Sample {
     pub backends: Vec<BackendSample>,
     /// When the list last changed.
     pub list_changed: SystemTime,
+    /// Whether the list was good when it was last read.
+    pub is_list_loaded: bool,
     /// The clients and what they wait for.
     pub clients: ClientsSample,
     /// Connections that have been opened to backends.
@@ -38,6 +40,10 @@ pub struct Sample {
 pub struct BackendSample {
     /// The text by which its history is told from others': it stays where the list changes.
     pub label: String,
+    /// Its name in the list.
+    pub name: String,
+    /// Its URL.
+    pub url: String,
     /// What its legs have done.
     pub stats: Arc<BackendStats>,
     /// Whether it is asked.

@@ -99,9 +99,8 @@ impl Exchange {
     }
 
     /// The name of a leg's backend, as clients may know it.
-    #[expect(clippy::unused_self, reason = "a backend has no name yet but its place")]
-    pub(super) fn name_of(&self, leg: usize) -> String {
-        format!("b{}", leg + 1)
+    pub(super) fn name_of(&self, leg: usize) -> &str {
+        self.legs[leg].backend.name()
     }
 
     /// Parks a leg in the poller until the next event.
@@ -296,6 +295,7 @@ impl Exchange {
         }
         let legs: Vec<_> = (results.iter().zip(&self.legs))
             .map(|(result, leg)| LegEntry {
+                name: leg.backend.name(),
                 backend: leg.backend.address(),
                 outcome: &result.outcome,
                 after: result.after,
@@ -393,7 +393,7 @@ mod tests {
         race.ends[1].sends("SSH-2.0-x\r\n");
         race.ends[0].sends(answer(503, "no"));
         let (status, body) = client.takes_reply();
-        let reasons = ["\nb1 503: ", "\nb2 protocol: ", "\nb3 "].map(|name| body.find(name));
+        let reasons = ["b1 503: ", "b2 protocol: ", "b3 "].map(|name| body.find(name));
         assert!(status == 502 && reasons.is_sorted() && reasons[0].is_some(), "{body}");
         race.wait_for_end();
         assert_eq!(race.legs(), (3, 0));

@@ -34,7 +34,7 @@ impl Exchange {
         race.set_legs(
             self.legs.iter().zip(ends).map(|(leg, end)| (leg.started.get().copied(), end.outcome, end.ended)),
         );
-        let names = (0..self.legs.len()).map(|leg| self.name_of(leg)).collect();
+        let names = (0..self.legs.len()).map(|leg| self.name_of(leg).to_owned()).collect();
         self.context.recent.keep(race, names, is_noteworthy);
     }
 }

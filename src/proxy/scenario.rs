@@ -12,7 +12,7 @@ use super::Proxy;
 use super::classify::Rules;
 use super::context::Disk;
 use crate::message::{
-    Delivery, Disconnect, OnDelivered, Reply, ReplyBody, ReplyTo, Request, Spool, Target, TunnelPeer, parse_addresses,
+    Delivery, Disconnect, OnDelivered, Reply, ReplyBody, ReplyTo, Request, Spool, Target, TunnelPeer, parse_entries,
 };
 use crate::race::{Linger, Reaper};
 use crate::runtime::poller::Event;
@@ -41,8 +41,8 @@ impl Scenario {
     pub(super) fn with(backends: usize, linger: Linger, rules: Rules) -> Scenario {
         let upstream = scenario::Scenario::new();
         let addresses: Vec<String> = (1..=backends).map(|port| format!("http://127.0.0.1:{port}")).collect();
-        let addresses = parse_addresses(&addresses.join(",")).expect("addresses");
-        let list = Arc::new(Backends::new(addresses, upstream.upstream.clone()));
+        let entries = parse_entries(&addresses.join(",")).expect("a list");
+        let list = Arc::new(Backends::new(&entries, upstream.upstream.clone()));
         let ends = list.snapshot().iter().map(|backend| scenario::idle(backend.pool())).collect();
         let reaper = Reaper::new(linger, &upstream.upstream.poller);
         let (work, disk) = unbounded();

@@ -5,6 +5,7 @@ use std::time::SystemTime;
 
 use crate::access_log;
 use crate::downstream::Frontend;
+use crate::list::BackendList;
 use crate::metrics::{BackendSample, BackendState, ClientsSample, ProcessSample, Sample};
 use crate::proxy::Proxy;
 use crate::upstream::Backend;
@@ -12,14 +13,15 @@ use crate::upstream::Backend;
 /// The rooms that have figures.
 pub(super) struct Figures {
     proxy: Arc<Proxy>,
+    list: Arc<BackendList>,
     /// The clients' port, once there is one. It knows its services, which know this.
     clients: OnceLock<Weak<Frontend>>,
     started: SystemTime,
 }
 
 impl Figures {
-    pub(super) fn of(proxy: Arc<Proxy>) -> Figures {
-        Figures { proxy, clients: OnceLock::new(), started: SystemTime::now() }
+    pub(super) fn of(proxy: Arc<Proxy>, list: Arc<BackendList>) -> Figures {
+        Figures { proxy, list, clients: OnceLock::new(), started: SystemTime::now() }
     }
 
     /// Counts the clients of this port, too.
@@ -27,15 +29,17 @@ impl Figures {
         let _ = self.clients.set(Arc::downgrade(frontend));
     }
 
-    /// The figures of this moment. Blocks for as long as the kernel needs to list the open descriptors.
+    /// The figures of this moment. Blocks for as long as the kernel needs to list the open descriptors, and while the list is
+    /// written.
     pub(super) fn sample(&self) -> Sample {
         let (backends, unanswered_max) = (self.proxy.backends(), self.proxy.unanswered_max());
         let (connections_opened, connections_reused) = backends.connection_counts();
         Sample {
             races: self.proxy.stats().clone(),
             replies: self.proxy.replies().clone(),
-            backends: backends.snapshot().iter().map(|backend| sample_of(backend, unanswered_max)).collect(),
-            list_changed: backends.changed(),
+            backends: backends.all().iter().map(|backend| sample_of(backend, unanswered_max)).collect(),
+            list_changed: self.list.changed(),
+            is_list_loaded: self.list.is_loaded(),
             clients: self
                 .clients
                 .get()
@@ -53,13 +57,25 @@ impl Figures {
 
 fn sample_of(backend: &Backend, unanswered_max: usize) -> BackendSample {
     let breaker = backend.breaker();
-    let state = if breaker.is_full(unanswered_max) { BackendState::Held } else { BackendState::Racing };
-    BackendSample { label: label_of(backend), stats: backend.stats().clone(), state, unanswered: breaker.count() }
+    let state = match breaker.is_full(unanswered_max) {
+        _ if backend.is_paused() => BackendState::Paused,
+        true => BackendState::Held,
+        false => BackendState::Racing,
+    };
+    let (name, url) = (backend.name().to_owned(), backend.address().to_string());
+    BackendSample {
+        label: label_of(backend),
+        name,
+        url,
+        stats: backend.stats().clone(),
+        state,
+        unanswered: breaker.count(),
+    }
 }
 
 /// The text by which a backend's history is told from others'.
 fn label_of(backend: &Backend) -> String {
-    backend.address().to_string()
+    if backend.has_own_name() { backend.name().to_owned() } else { backend.address().to_string() }
 }
 
 fn sample_of_clients(frontend: &Frontend) -> ClientsSample {

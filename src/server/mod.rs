@@ -46,7 +46,7 @@ const ADMIN_CONNECTIONS_MAX: usize = 64;
 /// A proxy that listens and is about to run.
 pub struct Server {
     config: Config,
-    supervisor: Supervisor,
+    supervisor: Arc<Supervisor>,
     poller: Poller,
     event_loops: Vec<EventLoop>,
     routes: Arc<Routes>,
@@ -84,6 +84,35 @@ impl Stopper {
     /// Has the server finish what is under way and return from [`Server::run`]. Doesn't wait for that.
     pub fn stop(&self) {
         let _ = self.0.try_send(());
+    }
+}
+
+/// Has a running [`Server`] read its list's file again, from any thread.
+#[derive(Clone)]
+pub struct Reloader {
+    routes: Arc<Routes>,
+    supervisor: Arc<Supervisor>,
+}
+
+impl Reloader {
+    /// Reads the file again and puts its list in force, all of it or nothing; the log says what is wrong with it. Without a file
+    /// the log says that nothing was read. Blocks on the disk.
+    pub fn reload(&self) {
+        if self.routes.admin.is_stopping() {
+            return;
+        }
+        self.supervisor.notify(State::Reloading);
+        match self.routes.admin.list().reload() {
+            Ok(true) => log::info!("the list was read again"),
+            Ok(false) => log::info!("SIGHUP: nothing to read again, for the list is in no file (--backends-file)"),
+            Err(lines) => {
+                for line in lines {
+                    log::error!("{line}");
+                }
+                log::error!("the list stays as it was");
+            }
+        }
+        self.supervisor.notify(State::Ready);
     }
 }
 
@@ -157,7 +186,7 @@ impl Server {
         let stop = bounded(1);
         Ok(Server {
             config,
-            supervisor,
+            supervisor: Arc::new(supervisor),
             poller,
             event_loops,
             routes,
@@ -183,6 +212,11 @@ impl Server {
     /// A handle that stops the server, from any thread.
     pub fn stopper(&self) -> Stopper {
         Stopper(self.stop.0.clone())
+    }
+
+    /// A handle that has its list's file read again, from any thread.
+    pub fn reloader(&self) -> Reloader {
+        Reloader { routes: self.routes.clone(), supervisor: self.supervisor.clone() }
     }
 
     /// A handle that counts the costs of its races, from any thread.

@@ -9,7 +9,8 @@ use crate::admin::{Admin, FORM_BYTES_MAX, Guard, Views};
 use crate::config::{AdminToken, Config};
 use crate::downstream::{BodyPolicy, Eviction, Limits, Timeouts};
 use crate::host::{ConnectionLimits, Host};
-use crate::message::{Networks, Refusal, ReplyTo, Request, SpoolMemory};
+use crate::list::BackendList;
+use crate::message::{ListEntry, Networks, Refusal, ReplyTo, Request, SpoolMemory};
 use crate::metrics::{self, ReplyStats};
 use crate::proxy::{Disk, Proxy, Rules, answer_alone};
 use crate::race::{Linger, Reaper};
@@ -92,7 +93,7 @@ impl Routes {
             // Not logged, like a probe: Prometheus asks every few seconds.
             Ok(reply) if Admin::is_view(&request.target) => return reply_to.send(reply, Box::new(drop)),
             Ok(reply) => (reply, None),
-            Err(refusal) => (refusal.reply(), Some(refusal)),
+            Err(refusal) => (self.admin.refused(request, &refusal), Some(refusal)),
         };
         match (counts, &refusal) {
             (Some(counts), Some(refusal)) => counts.count_refusal(refusal.status()),
@@ -121,16 +122,18 @@ pub(super) fn routes(
     };
     let upstream = Upstream::new(options, lookup, poller.clone())
         .map_err(|bad| format!("cannot trust certificate {} of --ca-file: {}", bad.number, bad.reason))?;
-    let backends = Arc::new(Backends::new(config.backends.clone(), upstream));
+    let backends = Arc::new(Backends::new(&config.backends, upstream));
     let token = config.admin_token.as_ref().map(AdminToken::as_str);
     let guard = Guard::new(token, &config.admin_host, &config.admin_from);
     let linger = Linger { safe: config.linger, not_safe: config.linger_unsafe };
     let replaced = backends.clone();
-    let replace = move |addresses: Vec<_>| {
-        access_log::replaced(&addresses);
-        connection_limits.complaint(addresses.len()).iter().for_each(|complaint| log::warn!("{complaint}"));
-        replaced.replace(addresses);
+    let publish = move |entries: &[ListEntry]| {
+        access_log::replaced(entries);
+        connection_limits.complaint(entries.len()).iter().for_each(|complaint| log::warn!("{complaint}"));
+        replaced.replace(entries);
     };
+    let list = Arc::new(BackendList::new(config.backends.clone(), config.backends_file.clone(), Box::new(publish)));
+    let all = backends.clone();
     let rules = Rules {
         success: config.success.clone(),
         host: config.host,
@@ -140,10 +143,10 @@ pub(super) fn routes(
         expose_backends: config.expose_backends,
     };
     let proxy = Proxy::new(rules, backends, disk, Reaper::new(linger, poller));
-    let figures = Arc::new(Figures::of(proxy.clone()));
+    let figures = Arc::new(Figures::of(proxy.clone(), list.clone()));
     let shown = figures.clone();
     let views = Views { metrics: Box::new(move || metrics::text(shown.sample())), races: proxy.recent().clone() };
-    let admin = Admin::new(guard, Box::new(replace), views);
+    let admin = Admin::new(guard, list, Box::new(move || all.all()), views);
     Ok(Routes { admin, proxy, figures, admin_on_proxy_port: config.admin_on_proxy_port })
 }
 

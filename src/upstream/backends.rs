@@ -1,20 +1,28 @@
 //! The list of backends, replaceable at any time. A race takes a snapshot and keeps to it. Knows nothing of what asks for it or
 //! replaces it.
 
-use crate::runtime::sync::{Arc, Mutex, RwLock};
 use std::fmt;
-
 use std::time::SystemTime;
 
-use crate::message::Address;
+use crate::message::{Address, ListEntry};
 use crate::metrics::BackendStats;
+use crate::runtime::sync::{Arc, RwLock};
 use crate::upstream::breaker::Breaker;
 use crate::upstream::pool::Pool;
 use crate::upstream::shared::Upstream;
 
-/// One backend: its address, and the connections to it.
+/// One backend of a list: its name there, and what outlives the list.
 #[derive(Debug)]
 pub struct Backend {
+    name: String,
+    has_own_name: bool,
+    is_paused: bool,
+    lasting: Arc<Lasting>,
+}
+
+/// What a backend keeps for as long as its address is listed.
+#[derive(Debug)]
+struct Lasting {
     pool: Arc<Pool>,
     breaker: Breaker,
     stats: Arc<BackendStats>,
@@ -23,53 +31,74 @@ pub struct Backend {
 impl Backend {
     /// The backend's address.
     pub fn address(&self) -> &Address {
-        self.pool.address()
+        self.lasting.pool.address()
+    }
+
+    /// Its name: the one that it was given, or its place in the list, `b1`.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Whether the list gives it that name, so that it keeps it wherever it stands.
+    pub fn has_own_name(&self) -> bool {
+        self.has_own_name
+    }
+
+    /// Whether it sits races out.
+    pub fn is_paused(&self) -> bool {
+        self.is_paused
     }
 
     /// The connections to it.
     pub fn pool(&self) -> &Arc<Pool> {
-        &self.pool
+        &self.lasting.pool
     }
 
     /// The circuit breaker: the losers that it has left unanswered.
     pub fn breaker(&self) -> &Breaker {
-        &self.breaker
+        &self.lasting.breaker
     }
 
     /// The counts of what its legs have done.
     pub fn stats(&self) -> &Arc<BackendStats> {
-        &self.stats
+        &self.lasting.stats
     }
 }
 
 /// The list of backends.
 pub struct Backends {
     upstream: Arc<Upstream>,
-    list: RwLock<Vec<Arc<Backend>>>,
-    changed: Mutex<SystemTime>,
+    list: RwLock<List>,
+}
+
+struct List {
+    all: Vec<Arc<Backend>>,
+    /// Those of them that aren't paused.
+    racing: Vec<Arc<Backend>>,
 }
 
 impl Backends {
     /// Makes the first list. The addresses are distinct, which parsing them has ensured.
-    pub fn new(addresses: Vec<Address>, upstream: Arc<Upstream>) -> Backends {
-        let backends = Backends { upstream, list: RwLock::default(), changed: Mutex::new(SystemTime::UNIX_EPOCH) };
-        backends.replace(addresses);
+    pub fn new(entries: &[ListEntry], upstream: Arc<Upstream>) -> Backends {
+        let list = List { all: Vec::new(), racing: Vec::new() };
+        let backends = Backends { upstream, list: RwLock::new(list) };
+        backends.replace(entries);
         backends
     }
 
-    /// The list as it is now.
+    /// The backends that a race is among now: those that aren't paused.
     pub fn snapshot(&self) -> Vec<Arc<Backend>> {
-        self.list.read().clone()
+        self.list.read().racing.clone()
     }
 
-    /// When the list was last replaced.
-    pub fn changed(&self) -> SystemTime {
-        *self.changed.lock()
+    /// The whole list as it is now.
+    pub fn all(&self) -> Vec<Arc<Backend>> {
+        self.list.read().all.clone()
     }
 
-    /// The count of backends now.
+    /// The count of backends that a race is among now.
     pub fn count(&self) -> usize {
-        self.list.read().len()
+        self.list.read().racing.len()
     }
 
     /// The counts of connections that have been opened to backends, also to those that are gone, and of uses of an open one for
@@ -78,51 +107,83 @@ impl Backends {
         self.upstream.connection_counts()
     }
 
-    /// Replaces the whole list at once. A backend whose address stays keeps its connections.
-    pub fn replace(&self, addresses: Vec<Address>) {
-        let (old, now) = (self.snapshot(), SystemTime::now());
-        let list = addresses
-            .into_iter()
-            .map(|address| match old.iter().find(|backend| *backend.address() == address) {
-                Some(backend) => backend.clone(),
-                None => Arc::new(Backend {
-                    pool: Pool::new(address, self.upstream.clone()),
-                    breaker: Breaker::default(),
-                    stats: Arc::new(BackendStats::new(now)),
-                }),
+    /// Replaces the whole list at once. A backend whose address stays keeps its connections, its breaker and its counts.
+    pub fn replace(&self, entries: &[ListEntry]) {
+        let old = self.all();
+        let all: Vec<Arc<Backend>> = (entries.iter().enumerate())
+            .map(|(index, entry)| {
+                let same = old.iter().find(|backend| *backend.address() == entry.address);
+                let lasting = same.map_or_else(|| self.lasting(&entry.address), |backend| backend.lasting.clone());
+                let has_own_name = entry.options.name.is_some();
+                Arc::new(Backend {
+                    name: entry.name_at(index),
+                    has_own_name,
+                    is_paused: entry.options.is_paused,
+                    lasting,
+                })
             })
             .collect();
-        *self.list.write() = list;
-        *self.changed.lock() = now;
+        let racing = all.iter().filter(|backend| !backend.is_paused).cloned().collect();
+        *self.list.write() = List { all, racing };
+    }
+
+    fn lasting(&self, address: &Address) -> Arc<Lasting> {
+        Arc::new(Lasting {
+            pool: Pool::new(address.clone(), self.upstream.clone()),
+            breaker: Breaker::default(),
+            stats: Arc::new(BackendStats::new(SystemTime::now())),
+        })
     }
 }
 
 impl fmt::Debug for Backends {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(self.snapshot().iter().map(|backend| backend.address().to_string())).finish()
+        f.debug_list().entries(self.all().iter().map(|backend| backend.address().to_string())).finish()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::message::parse_addresses;
+    use crate::message::parse_entries;
     use crate::runtime::poller::Poller;
     use crate::upstream::{ConnectOptions, SystemLookup};
 
-    #[test]
-    fn a_snapshot_stays_and_an_unchanged_backend_keeps_its_connections() {
-        let parse = |list| parse_addresses(list).expect("addresses");
+    fn backends(list: &str) -> Backends {
         let (poller, _waiter) = Poller::new().expect("a poller");
         let upstream =
             Upstream::new(ConnectOptions::default(), Arc::new(SystemLookup), poller).expect("no certificates");
-        let backends = Backends::new(parse("http://a,http://b"), upstream);
+        Backends::new(&parse_entries(list).expect(list), upstream)
+    }
+
+    fn replace(backends: &Backends, list: &str) {
+        backends.replace(&parse_entries(list).expect(list));
+    }
+
+    fn shown(list: &[Arc<Backend>]) -> Vec<String> {
+        list.iter().map(|backend| format!("{} {}", backend.name(), backend.address())).collect()
+    }
+
+    #[test]
+    fn a_snapshot_stays_and_a_backend_keeps_what_outlives_a_list() {
+        let backends = backends("http://a,http://b");
         let before = backends.snapshot();
-        backends.replace(parse("http://c,http://a"));
+        replace(&backends, "http://c,http://a name=dc1");
         let after = backends.snapshot();
-        let addresses = |list: &[Arc<Backend>]| list.iter().map(|b| b.address().to_string()).collect::<Vec<_>>();
-        assert_eq!(addresses(&before), ["http://a", "http://b"]);
-        assert_eq!(addresses(&after), ["http://c", "http://a"]);
-        assert!(Arc::ptr_eq(&before[0], &after[1]));
+        assert_eq!(shown(&before), ["b1 http://a", "b2 http://b"]);
+        assert_eq!(shown(&after), ["b1 http://c", "dc1 http://a"]);
+        assert!(Arc::ptr_eq(&before[0].lasting, &after[1].lasting));
+    }
+
+    #[test]
+    fn a_paused_backend_is_listed_but_not_raced_and_comes_back_as_it_was() {
+        let backends = backends("http://a,http://b,http://c");
+        let before = backends.snapshot();
+        replace(&backends, "http://a,http://b paused,http://c");
+        assert_eq!(shown(&backends.snapshot()), ["b1 http://a", "b3 http://c"]);
+        assert_eq!(backends.count(), 2);
+        assert_eq!(shown(&backends.all()), ["b1 http://a", "b2 http://b", "b3 http://c"]);
+        replace(&backends, "http://a,http://b,http://c");
+        assert!(Arc::ptr_eq(&before[1].lasting, &backends.snapshot()[1].lasting));
     }
 }

@@ -75,6 +75,7 @@ fn every_bad_value_ends_the_start_with_one_line_that_names_flag_or_variable() {
     let rows = [
         ("--backends", "ftp://a", "'ftp://a': it must begin with http:// or https://"),
         ("--backends", "http://a,http://a", "'http://a': http://a is in the list twice"),
+        ("--backends-file", "/dev/null", "/dev/null: it isn't a file"),
         ("--success", "2xx", "'2xx': not a status or a range of them; write 200 or 200-299"),
         ("--timeout", "5", "'5': no unit; write 500ms, 1.5s, 5s, 1m30s or 1h"),
         ("--timeout", "0s", "'0s': no answer can come in no time; write 5s, say"),
@@ -111,6 +112,7 @@ fn every_bad_value_ends_the_start_with_one_line_that_names_flag_or_variable() {
         ("--grace-period", "25h", "'25h': longer than a day; write at most 24h"),
         ("--log-level", "loud", "'loud': no level; write off, error, warn, info, debug or trace"),
         ("--check", "maybe", "'maybe': neither on nor off; write one of them"),
+        ("--probe", "maybe", "'maybe': neither on nor off; write one of them"),
         ("--demo", "maybe", "'maybe': neither on nor off; write one of them"),
         ("--health", "https://a", "'https://a': it must begin with http://"),
         ("--update", "http://a,b", "'b': it must begin with http:// or https://"),
@@ -121,7 +123,7 @@ fn every_bad_value_ends_the_start_with_one_line_that_names_flag_or_variable() {
         let others = if flag == "--backends" { vec![] } else { vec![("BACKEND_SERVERS", LIST)] };
         let line = usage_error(&[], &[others.as_slice(), &[(variable, value)]].concat());
         assert!(line.starts_with(&format!("{variable} {reason}")), "{line}");
-        if !matches!(flag, "--check" | "--demo") {
+        if !matches!(flag, "--check" | "--probe" | "--demo") {
             let line = usage_error(&[&format!("{flag}={value}")], &others);
             assert!(line.starts_with(&format!("{flag} {reason}")), "{line}");
         }
@@ -160,8 +162,10 @@ fn check_prints_what_is_in_effect() {
     let (_certificate_file, certificate) = certificate_file();
     let directory = tempfile::tempdir().expect("a directory");
     let directory = directory.path().to_str().expect("UTF-8");
+    let backends_file = format!("{directory}/backends");
     let rows = [
         ("--backends", LIST, LIST),
+        ("--backends-file", &backends_file, &backends_file),
         ("--success", "200-299,304", "200-299,304"),
         ("--timeout", "1500ms", "1500ms"),
         ("--idle-timeout", "2m", "120s"),
@@ -188,6 +192,7 @@ fn check_prints_what_is_in_effect() {
         ("--admin-on-proxy-port", "off", "off"),
         ("--grace-period", "0s", "0s"),
         ("--log-level", "warn", "warn"),
+        ("--probe", "", "off"),
         ("--demo", "", "off"),
         ("--health", "", "(none)"),
         ("--update", "http://a,http://b", "http://a,http://b"),
@@ -258,7 +263,7 @@ fn an_entry_that_is_nearly_a_backend_gets_one_offered() {
         ("127.0.0.1:9001", "'127.0.0.1:9001': it must begin with http:// or https://; write http://127.0.0.1:9001"),
         ("http://::1:9001", "'http://::1:9001': an IPv6 address stands between brackets; write http://[::1]:9001"),
         ("http://a;http://b", "'http://a;http://b': entries stand between commas, not semicolons"),
-        ("http://a\nhttp://b", "'http://a\\nhttp://b': entries stand between commas, not line breaks"),
+        ("http://a http://b", "'http://a http://b': entries stand between commas, not spaces"),
     ];
     for (list, reason) in rows {
         assert_eq!(usage_error(&["--backends", list], &[]), format!("--backends {reason}"));

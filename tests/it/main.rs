@@ -57,6 +57,9 @@ mod races;
 /// The list replaced: who may, on which port, and what clients notice.
 mod updates;
 
+/// The list as an operator keeps it: read, changed and kept in a file.
+mod list;
+
 /// What clients may send, and what they get for it.
 mod clients;
 

@@ -14,7 +14,7 @@ use red_tentacle::runtime::poller::Poller;
 use red_tentacle::upstream::Backends;
 use red_tentacle::upstream::{ConnectOptions, SystemLookup, Upstream};
 
-use crate::harness::{Fake, Raw, SOON, addresses, eventually, refusing};
+use crate::harness::{Fake, Raw, SOON, entries, eventually, refusing};
 
 /// Races without a frontend: the test stands where the clients would.
 struct Races {
@@ -34,7 +34,7 @@ impl Races {
         thread::spawn(move || waiter.run());
         let options = ConnectOptions { timeout, idle_timeout: timeout, ..ConnectOptions::default() };
         let upstream = Upstream::new(options, Arc::new(SystemLookup), poller.clone()).expect("no certificates");
-        let backends = Arc::new(Backends::new(addresses(urls), upstream));
+        let backends = Arc::new(Backends::new(&entries(urls), upstream));
         let proxy = Proxy::new(Rules::default(), backends, disk, Reaper::new(Linger::NONE, &poller));
         Races { proxy, poller: polling }
     }

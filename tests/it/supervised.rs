@@ -86,6 +86,22 @@ fn a_supervisor_hears_when_it_is_ready_and_when_it_stops() {
 }
 
 #[test]
+fn a_supervisor_hears_that_the_list_is_read_again_and_when_that_is_done() {
+    let (ear, backend) = (Ear::on_a_path(), Fake::with(200, "good"));
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    let path = file.path().to_str().expect("UTF-8");
+    std::fs::write(path, &backend.url).expect("written");
+    let program = Binary::spawn(command(&backend.url, &ear.name, &["--backends-file", path]));
+    assert_eq!(ear.hear(), "READY=1\nSTATUS=Racing");
+    for text in [format!("{} name=dc1\n", backend.url), "bad\n".to_owned()] {
+        std::fs::write(path, text).expect("written");
+        program.signal("HUP");
+        assert_eq!(ear.hear(), "RELOADING=1\nSTATUS=Reading the list again");
+        assert_eq!(ear.hear(), "READY=1\nSTATUS=Racing");
+    }
+}
+
+#[test]
 fn a_program_that_cannot_listen_never_says_that_it_is_ready() {
     let ear = Ear::on_a_path();
     let taken = TcpListener::bind("127.0.0.1:0").expect("a port");

@@ -2,7 +2,7 @@
 
 use super::flag::Flag;
 use crate::config::admin_command::{self, AdminCommand};
-use crate::config::draft::Health;
+use crate::config::draft::{Health, Update};
 use crate::config::values;
 
 /// Rows, in the order of the help.
@@ -33,20 +33,15 @@ pub(super) const FLAGS: &[Flag] = &[
     Flag {
         name: "update",
         env: "RED_TENTACLE_UPDATE",
-        value: "URL,...",
+        value: "URL,...|CHANGE",
         default: "",
-        help: "Replace the backends of a running proxy by these and exit; --admin-token-file goes with it",
+        help: "Replace the backends of a running proxy by these and exit, or change them: add=URL, remove=NAME, pause=NAME, \
+               resume=NAME, all or none of several with & between them; --admin-token-file goes with it",
         set: |draft, text| {
-            draft.update = values::backends(text)?;
-            if draft.update.is_empty() {
-                return Err(values::bad(text, "no backends; write http://a,http://b"));
-            }
+            draft.update = Some(Update::parse(text)?);
             Ok(())
         },
-        show: |draft| match draft.update.as_slice() {
-            [] => "(none)".to_owned(),
-            addresses => values::show_list(addresses),
-        },
+        show: |draft| draft.update.as_ref().map_or("(none)".to_owned(), Update::to_string),
     },
     Flag {
         name: "admin",

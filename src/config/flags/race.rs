@@ -2,6 +2,7 @@
 
 use super::flag::Flag;
 use crate::config::{Success, values};
+use crate::message::Printable;
 
 /// The most unanswered requests. Each costs a connection, of which no host has more to one address.
 const UNANSWERED_MAX: usize = 1 << 16;
@@ -13,13 +14,31 @@ pub(super) const FLAGS: &[Flag] = &[
         env: "BACKEND_SERVERS",
         value: "URL,...",
         default: "",
-        help: "The backends, at most 64: http://a,https://b:8443/base",
+        help: "The backends, at most 64: http://a,https://b:8443/base; behind a URL may stand name=NAME and paused",
         set: |draft, text| {
             draft.config.backends = values::backends(text)?;
             Ok(())
         },
         show: |draft| {
             if draft.demo { "(the demo's own)".to_owned() } else { values::show_list(&draft.config.backends) }
+        },
+    },
+    Flag {
+        name: "backends-file",
+        env: "RED_TENTACLE_BACKENDS_FILE",
+        value: "FILE",
+        default: "",
+        help: "Where the list is kept: if it exists, it is the list; updates are written to it, SIGHUP reads it again",
+        set: |draft, text| {
+            if text.is_empty() {
+                return Err(values::bad(text, "no file; write /etc/red-tentacle/backends, say"));
+            }
+            draft.backends_file = Some(text.into());
+            Ok(())
+        },
+        show: |draft| match &draft.backends_file {
+            Some(path) if !draft.demo => Printable(&path.to_string_lossy()).to_string(),
+            _ => "(none)".to_owned(),
         },
     },
     Flag {

@@ -32,7 +32,7 @@ pub use gate::Gate;
 pub use held::{Held, Holding, fill, many};
 pub use load::{Course, Load};
 pub use names::Names;
-pub use server::{HURRIED, Proxy, addresses, patiently};
+pub use server::{HURRIED, Proxy, entries, patiently};
 pub use tls::{Authority, Hello, Identity, Manner, Secured, TlsBackend};
 pub use told::Told;
 pub use usage::{Usage, kib_of, threads_max};

@@ -9,7 +9,7 @@ use crossbeam_channel::{Receiver, bounded};
 use red_tentacle::access_log::Totals;
 use red_tentacle::config::{Config, Listen};
 use red_tentacle::downstream::Timeouts;
-use red_tentacle::message::{Address, parse_addresses};
+use red_tentacle::message::{ListEntry, parse_entries};
 use red_tentacle::server::{Meter, Server, Stopper};
 use red_tentacle::systemd::Supervisor;
 use red_tentacle::upstream::SystemLookup;
@@ -46,7 +46,7 @@ impl Proxy {
     }
 
     pub fn config(backends: &[String], change: impl FnOnce(&mut Config)) -> Config {
-        let mut config = Config::new(addresses(backends));
+        let mut config = Config::new(entries(backends));
         let free_port = Listen::from(SocketAddr::from(([127, 0, 0, 1], 0)));
         config.listen = vec![free_port];
         config.admin_listen = vec![free_port];
@@ -126,8 +126,8 @@ impl Drop for Proxy {
     }
 }
 
-pub fn addresses(backends: &[String]) -> Vec<Address> {
-    parse_addresses(&backends.join(",")).expect("good addresses")
+pub fn entries(backends: &[String]) -> Vec<ListEntry> {
+    parse_entries(&backends.join(",")).expect("good addresses")
 }
 
 /// A configuration under which nothing ends by itself while a test waits: what ends was ended.

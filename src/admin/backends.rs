@@ -1,0 +1,284 @@
+//! `/backends`: the list with what each backend has done, and its changes. Knows nothing of who may ask.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use http::{HeaderValue, StatusCode};
+
+use super::form;
+use crate::list::{BackendList, BadChange, Change};
+use crate::message::{Excerpt, Json, Refusal, Reply, ReplyBody, Request, Timestamp, prefers_json, same_name, too_many};
+use crate::metrics::BackendStats;
+use crate::upstream::Backend;
+
+/// The most changes at once.
+const CHANGES_MAX: usize = 64;
+
+/// The verbs, as a complaint tells them.
+const VERBS: &str = "use add, remove, pause, resume or replace";
+
+/// Makes the changes that a request asks for, all of them or none.
+pub(super) fn change(request: &Request, list: &BackendList) -> Result<(), Refusal> {
+    let fields = form::fields(request)?;
+    if fields.is_empty() {
+        return Err(Refusal::BadChange(format!("No field: {VERBS}")));
+    }
+    if fields.len() > CHANGES_MAX {
+        return Err(Refusal::BadChange(format!("More than {CHANGES_MAX} fields")));
+    }
+    let changes = fields.into_iter().map(change_of).collect::<Result<Vec<_>, _>>()?;
+    list.change(changes).map(drop).map_err(refusal)
+}
+
+fn change_of((verb, value): (String, String)) -> Result<Change, Refusal> {
+    Ok(match verb.as_str() {
+        "replace" => Change::Replace(form::entries(&value)?),
+        "add" => Change::Add(form::entries(&value)?),
+        "remove" => Change::Remove(value),
+        "pause" => Change::Pause(value),
+        "resume" => Change::Resume(value),
+        _ => return Err(Refusal::BadChange(format!("Unknown field '{}': {VERBS}", Excerpt(&verb)))),
+    })
+}
+
+/// The refusal of a change.
+pub(super) fn refusal(bad: BadChange) -> Refusal {
+    match bad {
+        BadChange::Unlisted(who, names) => {
+            Refusal::NoSuchBackend(format!("No backend '{}': there are {}", Excerpt(&who), names.join(", ")))
+        }
+        BadChange::SameName(name) => Refusal::Conflict(capitalised(&same_name(&name))),
+        BadChange::NothingLeft => Refusal::Conflict("That would leave no backend to ask".to_owned()),
+        BadChange::TooMany(count) => Refusal::BadBackends(too_many(count)),
+        BadChange::NotKept(why) => Refusal::Conflict(why),
+    }
+}
+
+fn capitalised(sentence: &str) -> String {
+    let mut letters = sentence.chars();
+    letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
+}
+
+/// The list in the form that the client prefers: a table for people, or JSON.
+pub(super) fn shown(request: &Request, list: &BackendList, backends: &[Arc<Backend>]) -> Reply {
+    let backends: Vec<Row> = backends.iter().map(|backend| Row::of(backend)).collect();
+    if prefers_json(&request.headers) {
+        return json(StatusCode::OK, "application/json", &in_json(list, &backends));
+    }
+    uncached(Reply::text(StatusCode::OK, table(&backends)))
+}
+
+/// A refusal as JSON (RFC 9457).
+pub(super) fn problem(refusal: &Refusal) -> Reply {
+    let details = refusal.details().join("\n");
+    let problem = Json::object([
+        ("type", "about:blank".into()),
+        ("title", refusal.sentence().into()),
+        ("status", u64::from(refusal.status().as_u16()).into()),
+        ("detail", (!details.is_empty()).then_some(details).into()),
+    ]);
+    let mut reply = json(refusal.status(), "application/problem+json", &problem);
+    reply.headers.extend(refusal.reply().headers.into_iter().filter(|(name, _)| *name != Some(CONTENT_TYPE)));
+    reply
+}
+
+fn json(status: StatusCode, media_type: &'static str, value: &Json) -> Reply {
+    let mut reply = uncached(Reply::text(status, value.to_string()));
+    reply.headers.insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
+    reply
+}
+
+fn uncached(mut reply: Reply) -> Reply {
+    reply.headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    debug_assert!(matches!(reply.body, ReplyBody::Whole(_)), "a short text");
+    reply
+}
+
+/// What is told of one backend.
+struct Row {
+    name: String,
+    url: String,
+    is_paused: bool,
+    legs: u64,
+    won: u64,
+    late: u64,
+    failed: u64,
+    saved_s: f64,
+    rescued: u64,
+    p50_ms: Option<f64>,
+    p99_ms: Option<f64>,
+    last_success: Option<SystemTime>,
+    last_failure: Option<(SystemTime, &'static str)>,
+}
+
+impl Row {
+    fn of(backend: &Backend) -> Row {
+        Row::counted(backend.name(), &backend.address().to_string(), backend.is_paused(), backend.stats())
+    }
+
+    fn counted(name: &str, url: &str, is_paused: bool, stats: &BackendStats) -> Row {
+        let sum = |is_counted: &dyn Fn(&str) -> bool| {
+            stats.ends().filter(|(end, _)| is_counted(end)).map(|(_, count)| count).sum::<u64>()
+        };
+        let answers = stats.answers().snapshot();
+        // To a hundredth: its buckets are coarser than that.
+        let quantile =
+            |share| answers.quantile(share).map(|duration| (duration.as_secs_f64() * 100_000.0).round() / 100.0);
+        Row {
+            name: name.to_owned(),
+            url: url.to_owned(),
+            is_paused,
+            legs: sum(&|end| end != "skipped"),
+            won: sum(&|end| end == "won"),
+            late: sum(&|end| end == "late"),
+            failed: sum(&|end| !matches!(end, "won" | "late" | "skipped" | "cancelled")),
+            saved_s: (stats.saved().as_secs_f64() * 1000.0).round() / 1000.0,
+            rescued: stats.rescues(),
+            p50_ms: quantile(0.5),
+            p99_ms: quantile(0.99),
+            last_success: stats.last_success(),
+            last_failure: stats.last_failure(),
+        }
+    }
+
+    fn state(&self) -> &'static str {
+        if self.is_paused { "paused" } else { "racing" }
+    }
+}
+
+fn in_json(list: &BackendList, rows: &[Row]) -> Json {
+    let moment = |at| Json::from(Timestamp(at).to_string());
+    let backend = |row: &Row| {
+        let failure =
+            row.last_failure.map(|(at, outcome)| Json::object([("at", moment(at)), ("outcome", outcome.into())]));
+        Json::object([
+            ("name", row.name.as_str().into()),
+            ("url", row.url.as_str().into()),
+            ("state", row.state().into()),
+            ("legs", row.legs.into()),
+            ("won", row.won.into()),
+            ("late", row.late.into()),
+            ("failed", row.failed.into()),
+            ("saved_s", row.saved_s.into()),
+            ("rescued", row.rescued.into()),
+            ("p50_ms", row.p50_ms.into()),
+            ("p99_ms", row.p99_ms.into()),
+            ("last_success", row.last_success.map(moment).into()),
+            ("last_failure", failure.into()),
+        ])
+    };
+    Json::object([
+        ("changed", moment(list.changed())),
+        ("kept_in", list.kept_in().into()),
+        ("backends", rows.iter().map(backend).collect()),
+    ])
+}
+
+/// Columns as wide as their widest text, numbers to the right.
+fn table(rows: &[Row]) -> String {
+    const HEAD: [&str; 11] =
+        ["name", "url", "state", "legs", "won", "late", "failed", "saved", "rescued", "p50", "p99"];
+    let millis = |millis: Option<f64>| millis.map_or("-".to_owned(), |millis| format!("{millis}ms"));
+    let mut lines = vec![HEAD.map(str::to_owned)];
+    lines.extend(rows.iter().map(|row| {
+        [
+            row.name.clone(),
+            row.url.clone(),
+            row.state().to_owned(),
+            row.legs.to_string(),
+            row.won.to_string(),
+            row.late.to_string(),
+            row.failed.to_string(),
+            format!("{}s", row.saved_s),
+            row.rescued.to_string(),
+            millis(row.p50_ms),
+            millis(row.p99_ms),
+        ]
+    }));
+    let width = |column: usize| lines.iter().map(|line| line[column].len()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..HEAD.len()).map(width).collect();
+    let cell = |(column, text): (usize, &String)| match column {
+        0..=2 => format!("{text:<width$}", width = widths[column]),
+        _ => format!("{text:>width$}", width = widths[column]),
+    };
+    let line = |line: &[String; 11]| line.iter().enumerate().map(cell).collect::<Vec<_>>().join("  ");
+    lines.iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, UNIX_EPOCH};
+
+    use super::*;
+    use crate::message::{Outcome, parse_entries};
+    use crate::metrics::{Gain, LegEnd};
+
+    fn rows() -> Vec<Row> {
+        let stats = BackendStats::new(UNIX_EPOCH);
+        let (ok, bad) = (Outcome::Status(StatusCode::OK), Outcome::Status(StatusCode::BAD_GATEWAY));
+        let leg = |outcome, is_success, has_won| LegEnd {
+            outcome,
+            has_won,
+            is_success,
+            started: Duration::ZERO,
+            ended: Duration::from_millis(10),
+        };
+        let now = UNIX_EPOCH + Duration::from_secs(1_795_489_928);
+        for end in [
+            leg(&ok, true, true),
+            leg(&ok, true, false),
+            leg(&bad, false, false),
+            leg(&Outcome::Cancelled, false, false),
+            leg(&Outcome::Skipped, false, false),
+        ] {
+            stats.count(&end, now);
+        }
+        stats.count_gain(Gain::Saved(Duration::from_millis(1500)));
+        let fresh = BackendStats::new(UNIX_EPOCH);
+        vec![
+            Row::counted("dc1", "http://a", false, &stats),
+            Row::counted("b2", "https://longer.example/base", true, &fresh),
+        ]
+    }
+
+    #[test]
+    fn a_table_lines_up() {
+        let expected = "\
+name  url                          state   legs  won  late  failed  saved  rescued      p50      p99
+dc1   http://a                     racing     4    1     1       1   1.5s        0  10.24ms  10.24ms
+b2    https://longer.example/base  paused     0    0     0       0     0s        0        -        -";
+        assert_eq!(table(&rows()), expected);
+    }
+
+    #[test]
+    fn the_list_as_json_has_what_its_table_has_and_moments() {
+        let list = BackendList::new(parse_entries("http://a").expect("a list"), None, Box::new(|_| {}));
+        let text = in_json(&list, &rows()).to_string();
+        let expected = r#""kept_in":null,"backends":[{"name":"dc1","url":"http://a","state":"racing","legs":4,"won":1,"late":1,"failed":1,"saved_s":1.5,"rescued":0,"p50_ms":10.24,"p99_ms":10.24,"last_success":"2026-11-24T03:12:08.000Z","last_failure":{"at":"2026-11-24T03:12:08.000Z","outcome":"5xx"}},{"name":"b2","url":"https://longer.example/base","state":"paused","legs":0,"won":0,"late":0,"failed":0,"saved_s":0,"rescued":0,"p50_ms":null,"p99_ms":null,"last_success":null,"last_failure":null}]}"#;
+        assert!(text.starts_with("{\"changed\":\"20") && text.ends_with(expected), "{text}");
+    }
+
+    #[test]
+    fn each_wrong_change_has_its_answer() {
+        let many = "pause=b1&".repeat(65);
+        let rows = [
+            ("no field", "", 400, "No field: use add, remove, pause, resume or replace"),
+            ("an unknown field", "delete=b1", 400, "Unknown field 'delete': use add, remove, pause, resume or replace"),
+            ("too many", many.as_str(), 400, "More than 64 fields"),
+            ("an unknown name", "pause=dc9", 404, "No backend 'dc9': there are dc1, b2"),
+            ("a name twice", "add=http://c name=dc1", 409, "Two backends would be named 'dc1'"),
+            ("nothing left", "pause=dc1&pause=b2", 409, "That would leave no backend to ask"),
+            ("an empty list", "replace=", 400, "No backends provided"),
+            ("a bad entry", "add=http://c aftr=1s", 400, "Backends not updated: the list stays as it was"),
+            ("a good one before a bad one", "remove=b2&pause=x", 404, "No backend 'x': there are dc1"),
+        ];
+        for (label, form, status, sentence) in rows {
+            let entries = parse_entries("http://a name=dc1,http://b").expect("a list");
+            let list = BackendList::new(entries, None, Box::new(|_| panic!("it was changed")));
+            let request = crate::admin::request("POST", "/backends", &[], form.replace(' ', "+").as_bytes());
+            let refusal = change(&request, &list).expect_err(label);
+            assert_eq!((refusal.status().as_u16(), refusal.sentence()), (status, sentence), "{label}");
+        }
+    }
+}

@@ -1,0 +1,214 @@
+//! What a list becomes by changes. Knows nothing of where it is kept.
+
+use crate::message::{ADDRESSES_MAX, Address, EntryOptions, ListEntry};
+
+/// One change of a list. An entry without options says who is in, not how: what was said of its backend stays. One with
+/// options sets exactly those.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// These are the list.
+    Replace(Vec<ListEntry>),
+    /// These are in it, too.
+    Add(Vec<ListEntry>),
+    /// The backend of this name or address isn't any more.
+    Remove(String),
+    /// It sits races out.
+    Pause(String),
+    /// It takes part again.
+    Resume(String),
+}
+
+/// The reason against a change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BadChange {
+    /// No backend has this name or address; those that there are.
+    Unlisted(String, Vec<String>),
+    /// Two would have this name.
+    SameName(String),
+    /// No backend would be left that takes part.
+    NothingLeft,
+    /// There would be too many.
+    TooMany(usize),
+    /// The file can't be written, and why, in a sentence.
+    NotKept(String),
+}
+
+/// A backend in a list that is being changed, and the name that its list had for it before: a change speaks of what its sender
+/// saw, so a place doesn't move under it.
+struct Listed {
+    entry: ListEntry,
+    name: Option<String>,
+}
+
+/// The list after these changes.
+pub(super) fn applied(entries: &[ListEntry], changes: Vec<Change>) -> Result<Vec<ListEntry>, BadChange> {
+    let before = entries.iter().enumerate();
+    let mut list: Vec<Listed> =
+        before.map(|(index, entry)| Listed { entry: entry.clone(), name: Some(entry.name_at(index)) }).collect();
+    for change in changes {
+        match change {
+            Change::Replace(entries) => {
+                let mut old = std::mem::take(&mut list);
+                list = entries.into_iter().map(|entry| merged(&mut old, entry)).collect();
+            }
+            Change::Add(entries) => {
+                for entry in entries {
+                    match list.iter().position(|listed| listed.entry.address == entry.address) {
+                        Some(at) => list[at].set(entry.options),
+                        None => list.push(Listed { entry, name: None }),
+                    }
+                }
+            }
+            Change::Remove(who) => {
+                let at = place_of(&list, &who)?;
+                list.remove(at);
+            }
+            Change::Pause(who) => {
+                let at = place_of(&list, &who)?;
+                list[at].entry.options.is_paused = true;
+            }
+            Change::Resume(who) => {
+                let at = place_of(&list, &who)?;
+                list[at].entry.options.is_paused = false;
+            }
+        }
+    }
+    checked(list.into_iter().map(|listed| listed.entry).collect())
+}
+
+impl Listed {
+    fn set(&mut self, options: EntryOptions) {
+        if options.name.is_some() {
+            self.name.clone_from(&options.name);
+        }
+        self.entry.options = options.or(&self.entry.options);
+    }
+}
+
+/// A backend of a new list, with what the old one has said of it.
+fn merged(old: &mut Vec<Listed>, entry: ListEntry) -> Listed {
+    match old.iter().position(|listed| listed.entry.address == entry.address) {
+        Some(at) => {
+            let mut listed = old.swap_remove(at);
+            listed.set(entry.options);
+            listed
+        }
+        None => Listed { entry, name: None },
+    }
+}
+
+fn place_of(list: &[Listed], who: &str) -> Result<usize, BadChange> {
+    let who = who.trim();
+    let address = Address::parse(who).ok();
+    let is_it = |listed: &Listed| {
+        listed.name.as_deref().or(listed.entry.options.name.as_deref()) == Some(who)
+            || address.as_ref() == Some(&listed.entry.address)
+    };
+    list.iter().position(is_it).ok_or_else(|| {
+        let names = list.iter().map(|listed| {
+            let name = listed.name.as_ref().or(listed.entry.options.name.as_ref());
+            name.cloned().unwrap_or_else(|| listed.entry.address.to_string())
+        });
+        BadChange::Unlisted(who.to_owned(), names.collect())
+    })
+}
+
+fn checked(entries: Vec<ListEntry>) -> Result<Vec<ListEntry>, BadChange> {
+    for (index, entry) in entries.iter().enumerate() {
+        let Some(name) = &entry.options.name else { continue };
+        if entries[..index].iter().any(|other| other.options.name.as_ref() == Some(name)) {
+            return Err(BadChange::SameName(name.clone()));
+        }
+    }
+    if entries.len() > ADDRESSES_MAX {
+        return Err(BadChange::TooMany(entries.len()));
+    }
+    if entries.iter().all(|entry| entry.options.is_paused) { Err(BadChange::NothingLeft) } else { Ok(entries) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::parse_entries;
+
+    fn entries(list: &str) -> Vec<ListEntry> {
+        parse_entries(list).expect(list)
+    }
+
+    /// The list after changes such as `pause=dc1`.
+    fn after(list: &str, changes: &[&str]) -> Result<String, BadChange> {
+        let change = |text: &&str| match text.split_once('=').expect("a verb") {
+            ("replace", list) => Change::Replace(entries(list)),
+            ("add", list) => Change::Add(entries(list)),
+            ("remove", who) => Change::Remove(who.to_owned()),
+            ("pause", who) => Change::Pause(who.to_owned()),
+            ("resume", who) => Change::Resume(who.to_owned()),
+            other => panic!("{other:?}"),
+        };
+        let applied = applied(&entries(list), changes.iter().map(change).collect())?;
+        Ok(applied.iter().map(ToString::to_string).collect::<Vec<_>>().join(","))
+    }
+
+    #[test]
+    fn a_list_is_changed_in_order() {
+        let list = "http://a name=dc1,http://b paused,http://c";
+        let rows: [(&str, &[&str], &str); 14] = [
+            ("nothing", &[], list),
+            (
+                "bare URLs say who, not how",
+                &["replace=http://b,http://a,http://d"],
+                "http://b paused,http://a name=dc1,http://d",
+            ),
+            (
+                "options set what they name",
+                &["replace=http://a paused,http://b name=x,http://c"],
+                "http://a name=dc1 paused,http://b name=x paused,http://c",
+            ),
+            ("a new one", &["add=http://d name=dc4"], "http://a name=dc1,http://b paused,http://c,http://d name=dc4"),
+            ("one that is there", &["add=http://b name=dc2"], "http://a name=dc1,http://b name=dc2 paused,http://c"),
+            ("another name", &["add=http://a name=x"], "http://a name=x,http://b paused,http://c"),
+            ("by name", &["remove=dc1"], "http://b paused,http://c"),
+            ("by URL", &["remove=HTTP://B:80/"], "http://a name=dc1,http://c"),
+            ("by place", &["remove=b3"], "http://a name=dc1,http://b paused"),
+            ("places are those of before", &["remove=dc1", "resume=b2", "remove=b3"], "http://b"),
+            ("pause", &["pause=dc1"], "http://a name=dc1 paused,http://b paused,http://c"),
+            ("resume", &["resume=b2", "pause=b3"], "http://a name=dc1,http://b,http://c paused"),
+            ("the last one, exchanged", &["remove=dc1", "remove=b2", "remove=b3", "add=http://d"], "http://d"),
+            (
+                "a name that is free again",
+                &["remove=dc1", "add=http://d name=dc1"],
+                "http://b paused,http://c,http://d name=dc1",
+            ),
+        ];
+        for (label, changes, expected) in rows {
+            assert_eq!(after(list, changes), Ok(expected.to_owned()), "{label}");
+        }
+    }
+
+    #[test]
+    fn a_bad_change_is_refused_whole() {
+        let unlisted = |who: &str, names: &[&str]| {
+            BadChange::Unlisted(who.to_owned(), names.iter().map(|name| (*name).to_owned()).collect())
+        };
+        let many = (1..=63).map(|number| format!("http://m{number}")).collect::<Vec<_>>().join(",");
+        let many = format!("add={many}");
+        let list = "http://a name=dc1,http://b paused";
+        let rows: [(&str, &[&str], BadChange); 8] = [
+            ("not there", &["pause=dc9"], unlisted("dc9", &["dc1", "b2"])),
+            ("a name in another case", &["pause=DC1"], unlisted("DC1", &["dc1", "b2"])),
+            ("behind a good one", &["remove=dc1", "remove=dc1"], unlisted("dc1", &["b2"])),
+            (
+                "a place that a new one will have",
+                &["add=http://c", "pause=b3"],
+                unlisted("b3", &["dc1", "b2", "http://c"]),
+            ),
+            ("a name twice", &["add=http://c name=dc1"], BadChange::SameName("dc1".to_owned())),
+            ("all paused", &["pause=dc1"], BadChange::NothingLeft),
+            ("none left", &["remove=dc1", "remove=b2"], BadChange::NothingLeft),
+            ("a 65th", &[&many], BadChange::TooMany(65)),
+        ];
+        for (label, changes, expected) in rows {
+            assert_eq!(after(list, changes), Err(expected), "{label}");
+        }
+    }
+}

@@ -1,0 +1,254 @@
+//! The file that a list is kept in: read whole, and replaced whole. Knows nothing of what a change means.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
+use std::path::{Path, PathBuf};
+
+use super::text;
+use crate::message::{ListEntry, Printable, parse_entries};
+
+/// The longest file, in bytes: the longest list of the longest entries is 128 KiB, and it may have comments.
+const FILE_BYTES_MAX: u64 = 256 * 1024;
+/// The longest line, in bytes: the longest URL has 2,048.
+const LINE_BYTES_MAX: usize = 4096;
+/// The mode of a file that the program creates.
+const MODE: u32 = 0o640;
+/// May be written by every user of the host.
+const WORLD_WRITABLE: u32 = 0o002;
+
+/// A file that a list is kept in, and what it held when it was last read or written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListFile {
+    path: PathBuf,
+    /// `None` if it didn't exist.
+    text: Option<String>,
+}
+
+impl ListFile {
+    /// Reads the file at this path; the list is `None` if there is none yet. An error holds a line for each thing that is wrong
+    /// with it.
+    pub fn open(path: impl Into<PathBuf>) -> Result<(ListFile, Option<Vec<ListEntry>>), Vec<String>> {
+        let mut file = ListFile { path: path.into(), text: None };
+        match fs::metadata(&file.path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok((file, None)),
+            _ => file.read().map(|entries| (file, Some(entries))),
+        }
+    }
+
+    /// Whether there is one, so that the list is its own.
+    pub fn exists(&self) -> bool {
+        self.text.is_some()
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Reads the list in it. An error holds a line for each thing that is wrong, and leaves what is known of the file as it was.
+    pub(super) fn read(&mut self) -> Result<Vec<ListEntry>, Vec<String>> {
+        let text = read(&self.path).map_err(|reason| vec![format!("{}: {reason}", shown(&self.path))])?;
+        let entries = self.parsed(&text)?;
+        self.text = Some(text);
+        Ok(entries)
+    }
+
+    fn parsed(&self, text: &str) -> Result<Vec<ListEntry>, Vec<String>> {
+        let path = shown(&self.path);
+        let long = (1..).zip(text.split('\n')).filter(|(_, line)| line.len() > LINE_BYTES_MAX);
+        let long: Vec<String> =
+            long.map(|(line, _)| format!("{path}:{line}: longer than {LINE_BYTES_MAX} bytes")).collect();
+        if !long.is_empty() {
+            return Err(long);
+        }
+        match parse_entries(text) {
+            Err(bad) => Err(bad.iter().map(|bad| format!("{path}:{}: {bad}", bad.line)).collect()),
+            Ok(entries) if entries.is_empty() => Err(vec![format!("{path}: there is no backend in it")]),
+            Ok(entries) if entries.iter().all(|entry| entry.options.is_paused) => {
+                Err(vec![format!("{path}: every backend in it is paused")])
+            }
+            Ok(entries) => Ok(entries),
+        }
+    }
+
+    /// Replaces the list in it, and gives the list as it stands there now. Once this returns, the file survives a crash. An error
+    /// is a sentence with what to do, and the file is as it was.
+    pub(super) fn write(&mut self, entries: &[ListEntry]) -> Result<Vec<ListEntry>, String> {
+        let path = shown(&self.path);
+        let found = match read(&self.path) {
+            Ok(text) => Some(text),
+            Err(_) if !self.path.exists() => None,
+            Err(reason) => return Err(format!("The list is kept in {path}, which can't be read ({reason})")),
+        };
+        if found.is_some() && found != self.text {
+            return Err(format!("The list is kept in {path}, which has changed since it was read: send SIGHUP first"));
+        }
+        let text = text::rewritten(self.text.as_deref(), entries);
+        if text.len() as u64 > FILE_BYTES_MAX {
+            return Err(format!(
+                "The list is kept in {path}, which would be longer than 256 KiB: edit it and send SIGHUP"
+            ));
+        }
+        replace(&self.path, &text).map_err(|error| not_written(&path, &error))?;
+        let entries = self.parsed(&text).map_err(|lines| lines.join("; "))?;
+        self.text = Some(text);
+        Ok(entries)
+    }
+}
+
+/// Shows a path in a line of the log or of a reply.
+pub(super) fn shown(path: &Path) -> String {
+    Printable(&path.to_string_lossy()).to_string()
+}
+
+fn not_written(path: &str, error: &io::Error) -> String {
+    let advice = match error.kind() {
+        // What is mounted can't be replaced by another file.
+        io::ErrorKind::ResourceBusy => "mount the folder, not the file",
+        _ => "edit it and send SIGHUP",
+    };
+    format!("The list is kept in {path}, which can't be written ({}): {advice}", reason(error))
+}
+
+/// The system's words for an error, in lower case and without its number.
+fn reason(error: &io::Error) -> String {
+    let text = error.to_string();
+    let text = text.split(" (os error").next().unwrap_or_default();
+    let mut letters = text.chars();
+    letters.next().map_or_else(String::new, |first| first.to_lowercase().chain(letters).collect())
+}
+
+fn read(path: &Path) -> Result<String, String> {
+    let told = |error: io::Error| reason(&error);
+    // Before it is opened: opening a pipe would wait for a writer.
+    let metadata = fs::metadata(path).map_err(told)?;
+    if !metadata.is_file() {
+        return Err("it isn't a file".to_owned());
+    }
+    if metadata.mode() & WORLD_WRITABLE != 0 {
+        // Who writes it says where requests go, with all that is in them.
+        return Err("every user may write to it; take that away by chmod o-w".to_owned());
+    }
+    let mut bytes = Vec::new();
+    File::open(path).and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes)).map_err(told)?;
+    if bytes.len() as u64 > FILE_BYTES_MAX {
+        return Err("it is longer than 256 KiB".to_owned());
+    }
+    String::from_utf8(bytes).map_err(|_| "it isn't UTF-8".to_owned())
+}
+
+/// Puts another file in the place of this one, of the same mode and owner, at the end of its symbolic links.
+fn replace(path: &Path, text: &str) -> io::Result<()> {
+    let path = end_of_links(path)?;
+    let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(io::ErrorKind::InvalidFilename.into());
+    };
+    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+    // Always of this name: what a crash leaves behind is taken away by the next change.
+    let new = folder.join(format!(".{}.new", name.to_string_lossy()));
+    let _ = fs::remove_file(&new);
+    let written = write_new(&new, text, fs::metadata(&path).ok().as_ref()).and_then(|()| fs::rename(&new, &path));
+    if written.is_err() {
+        let _ = fs::remove_file(&new);
+        return written;
+    }
+    // The new file is in its place: an error would say that it isn't.
+    if let Err(error) = File::open(folder).and_then(|folder| folder.sync_all()) {
+        log::warn!("cannot flush the folder {}: {error}", shown(folder));
+    }
+    Ok(())
+}
+
+fn write_new(new: &Path, text: &str, old: Option<&fs::Metadata>) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(new)?;
+    file.write_all(text.as_bytes())?;
+    let own = file.metadata()?;
+    if let Some(old) = old.filter(|old| (old.uid(), old.gid()) != (own.uid(), own.gid())) {
+        fchown(&file, Some(old.uid()), Some(old.gid()))?;
+    }
+    let mode = old.map_or(MODE, |old| old.mode() & 0o7777);
+    file.set_permissions(fs::Permissions::from_mode(mode))?;
+    file.sync_all()
+}
+
+/// Where a path leads, also if nothing is there yet.
+fn end_of_links(path: &Path) -> io::Result<PathBuf> {
+    match fs::canonicalize(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => match fs::read_link(path) {
+            Ok(target) => Ok(path.parent().map_or_else(|| target.clone(), |folder| folder.join(&target))),
+            Err(_) => Ok(path.to_owned()),
+        },
+        found => found,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use rustix::io::Errno;
+
+    use super::*;
+
+    #[test]
+    fn a_refusal_names_the_reason_and_what_to_do() {
+        let rows = [
+            (Errno::ROFS, "(read-only file system): edit it and send SIGHUP"),
+            (Errno::ACCESS, "(permission denied): edit it and send SIGHUP"),
+            (Errno::PERM, "(operation not permitted): edit it and send SIGHUP"),
+            (Errno::NOSPC, "(no space left on device): edit it and send SIGHUP"),
+            (Errno::BUSY, "(device or resource busy): mount the folder, not the file"),
+        ];
+        for (errno, expected) in rows {
+            let text = not_written("/etc/x", &errno.into());
+            assert_eq!(text, format!("The list is kept in /etc/x, which can't be written {expected}"));
+        }
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_a_list_is_refused() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("backends");
+        let (too_long, long_line) = ("#".repeat(256 * 1024 + 1), "#".repeat(LINE_BYTES_MAX + 1));
+        let long = format!("http://a\n{long_line}\n");
+        let rows: [(&str, &[u8], u32, &str); 9] = [
+            ("empty", b"", 0o600, ": there is no backend in it"),
+            ("only comments", b"# http://a\n", 0o600, ": there is no backend in it"),
+            ("all paused", b"http://a paused\nhttp://b paused\n", 0o600, ": every backend in it is paused"),
+            ("not UTF-8", b"http://\xff\n", 0o600, ": it isn't UTF-8"),
+            ("too long", too_long.as_bytes(), 0o600, ": it is longer than 256 KiB"),
+            ("a long line", long.as_bytes(), 0o600, ":2: longer than 4096 bytes"),
+            ("of every user", b"http://a\n", 0o666, ": every user may write to it; take that away by chmod o-w"),
+            ("a bad line", b"http://a\nb\n", 0o600, ":2: 'b': it must begin with http:// or https://"),
+            ("twice", b"http://a\nhttp://a\n", 0o600, ":2: 'http://a': http://a is in the list twice"),
+        ];
+        for (label, bytes, mode, expected) in rows {
+            fs::write(&path, bytes).expect("a file");
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("a file");
+            let lines = ListFile::open(&path).expect_err(label);
+            assert_eq!(lines, [format!("{}{expected}", path.display())], "{label}");
+        }
+        assert_eq!(
+            ListFile::open(folder.path()).expect_err("a folder"),
+            [format!("{}: it isn't a file", folder.path().display())]
+        );
+    }
+
+    #[test]
+    fn a_new_file_has_the_old_one_s_mode_and_a_link_stays_one() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (path, link) = (folder.path().join("real"), folder.path().join("link"));
+        symlink("real", &link).expect("a link");
+        let entries = parse_entries("http://a").expect("a list");
+        let (mut file, none) = ListFile::open(&link).expect("a link");
+        assert_eq!(none, None, "the link leads nowhere yet");
+        file.write(&entries).expect("it is created");
+        assert_eq!(fs::metadata(&path).expect("a file").mode() & 0o7777, MODE);
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o604)).expect("a file");
+        file.write(&parse_entries("http://b").expect("a list")).expect("it is replaced");
+        assert_eq!(fs::metadata(&path).expect("a file").mode() & 0o7777, 0o604);
+        assert!(fs::symlink_metadata(&link).expect("a link").is_symlink());
+        assert!(fs::read_to_string(&path).expect("a file").ends_with("\nhttp://b\n"));
+    }
+}

@@ -1,0 +1,201 @@
+//! The list of backends as an operator keeps it: in memory, or in a file that is written before a change is in force. Knows
+//! nothing of connections or races, nor of how a change came.
+
+mod change;
+mod file;
+mod text;
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
+
+use crate::message::ListEntry;
+
+pub use change::{BadChange, Change};
+pub use file::ListFile;
+use file::shown;
+
+/// Puts a list in force. It must not block for long: a client waits for it.
+pub type Publish = Box<dyn Fn(&[ListEntry]) + Send + Sync>;
+
+/// The list in force, and where it is kept.
+pub struct BackendList {
+    kept: Mutex<Kept>,
+    publish: Publish,
+}
+
+struct Kept {
+    entries: Vec<ListEntry>,
+    file: Option<ListFile>,
+    changed: SystemTime,
+    is_loaded: bool,
+}
+
+impl BackendList {
+    /// The list to begin with, which is in force already. With a file every later one is written there first.
+    pub fn new(entries: Vec<ListEntry>, file: Option<ListFile>, publish: Publish) -> BackendList {
+        let kept = Kept { entries, file, changed: SystemTime::now(), is_loaded: true };
+        BackendList { kept: Mutex::new(kept), publish }
+    }
+
+    /// Makes these changes in their order, all of them or none, and gives the list that is in force then: what a restart
+    /// gives, too, if there is a file. Blocks on the disk.
+    pub fn change(&self, changes: Vec<Change>) -> Result<Vec<ListEntry>, BadChange> {
+        // Held until the list is in force: else of two changes the first could be the last one there.
+        let mut kept = self.kept();
+        let mut entries = change::applied(&kept.entries, changes)?;
+        let is_new = entries != kept.entries;
+        if let Some(file) = kept.file.as_mut().filter(|_| is_new) {
+            entries = file.write(&entries).map_err(BadChange::NotKept)?;
+        }
+        (self.publish)(&entries);
+        kept.entries.clone_from(&entries);
+        kept.changed = SystemTime::now();
+        Ok(entries)
+    }
+
+    /// Reads the file again, and puts its list in force. Without a file nothing is read, and the result is `false`. An error
+    /// holds a line for each thing that is wrong with it, and the list stays. Blocks on the disk.
+    pub fn reload(&self) -> Result<bool, Vec<String>> {
+        let mut kept = self.kept();
+        let Some(file) = kept.file.as_mut() else { return Ok(false) };
+        let read = file.read();
+        kept.is_loaded = read.is_ok();
+        let entries = read?;
+        (self.publish)(&entries);
+        if entries != kept.entries {
+            kept.changed = SystemTime::now();
+        }
+        kept.entries = entries;
+        Ok(true)
+    }
+
+    /// When the list last changed.
+    pub fn changed(&self) -> SystemTime {
+        self.kept().changed
+    }
+
+    /// Whether the last reading of the file was good; without one, it was.
+    pub fn is_loaded(&self) -> bool {
+        self.kept().is_loaded
+    }
+
+    /// The file that the list is kept in.
+    pub fn kept_in(&self) -> Option<String> {
+        self.kept().file.as_ref().map(|file| shown(file.path()))
+    }
+
+    /// What a panic under the lock leaves behind is whole: the entries are replaced at once.
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::message::parse_entries;
+
+    fn texts(entries: &[ListEntry]) -> String {
+        entries.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+    }
+
+    /// The list in the file of this name, and what has been put in force.
+    fn list(path: &Path, first: &str) -> (BackendList, Arc<Mutex<Vec<String>>>) {
+        let published = Arc::new(Mutex::new(Vec::new()));
+        let log = published.clone();
+        let publish = move |entries: &[ListEntry]| log.lock().expect("no panic").push(texts(entries));
+        let (file, entries) = ListFile::open(path).expect("a good file");
+        let entries = entries.unwrap_or_else(|| parse_entries(first).expect(first));
+        (BackendList::new(entries, Some(file), Box::new(publish)), published)
+    }
+
+    fn replace(list: &str) -> Vec<Change> {
+        vec![Change::Replace(parse_entries(list).expect(list))]
+    }
+
+    #[test]
+    fn what_is_in_force_is_what_a_restart_gives() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("backends");
+        fs::write(&path, "# ours\nhttp://a  name=dc1\n\nhttp://b\n").expect("a file");
+        let (list, published) = list(&path, "");
+        let in_force = list.change(replace("http://c paused,http://b,http://a")).expect("a good change");
+        assert_eq!(texts(&in_force), "http://a name=dc1,http://b,http://c paused", "the order is the file's");
+        assert_eq!(
+            fs::read_to_string(&path).expect("a file"),
+            "# ours\nhttp://a  name=dc1\n\nhttp://b\nhttp://c paused\n"
+        );
+        assert_eq!(ListFile::open(&path).expect("a good file").1, Some(in_force.clone()));
+        assert_eq!(*published.lock().expect("no panic"), [texts(&in_force)]);
+    }
+
+    #[test]
+    fn the_first_change_creates_the_file() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("backends");
+        let (list, _) = list(&path, "http://a");
+        assert!(!path.exists());
+        list.change(replace("http://b name=x,http://a")).expect("a good change");
+        let text = fs::read_to_string(&path).expect("a file");
+        assert!(text.starts_with('#') && text.ends_with("\nhttp://b name=x\nhttp://a\n"), "{text}");
+        let names: Vec<_> =
+            fs::read_dir(folder.path()).expect("a folder").flatten().map(|file| file.file_name()).collect();
+        assert_eq!(names, ["backends"], "nothing else is left");
+    }
+
+    #[test]
+    fn a_change_that_cannot_be_kept_is_not_made() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (list, published) = list(&folder.path().join("no/such/backends"), "http://a");
+        let refused = list.change(replace("http://b")).expect_err("there is no such folder");
+        let BadChange::NotKept(reason) = refused else { panic!("{refused:?}") };
+        let expected = format!(
+            "The list is kept in {}/no/such/backends, which can't be written (no such file or directory): edit it and send SIGHUP",
+            folder.path().display()
+        );
+        assert_eq!(reason, expected);
+        assert!(published.lock().expect("no panic").is_empty());
+        assert!(list.change(replace("http://a")).is_ok(), "nothing would be written");
+    }
+
+    #[test]
+    fn an_edit_that_has_not_been_read_is_not_written_over() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("backends");
+        fs::write(&path, "http://a\n").expect("a file");
+        let (list, published) = list(&path, "");
+        fs::write(&path, "http://a\nhttp://mine\n").expect("a file");
+        let refused = list.change(replace("http://b"));
+        assert!(
+            matches!(&refused, Err(BadChange::NotKept(reason)) if reason.ends_with("has changed since it was read: send SIGHUP first")),
+            "{refused:?}"
+        );
+        assert_eq!(list.reload(), Ok(true));
+        list.change(vec![Change::Add(parse_entries("http://b").expect("a list"))]).expect("a good change");
+        assert_eq!(*published.lock().expect("no panic"), ["http://a,http://mine", "http://a,http://mine,http://b"]);
+    }
+
+    #[test]
+    fn a_bad_file_is_told_line_by_line_and_the_list_stays() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("backends");
+        fs::write(&path, "http://a\n").expect("a file");
+        let (list, published) = list(&path, "");
+        fs::write(&path, "http://a\nx\n# y\nhttp://b aftr=2s\n").expect("a file");
+        let shown = path.display();
+        let expected = vec![
+            format!("{shown}:2: 'x': it must begin with http:// or https://"),
+            format!("{shown}:4: 'http://b aftr=2s': no option 'aftr'; there are name=NAME and paused"),
+        ];
+        assert_eq!((list.reload(), list.is_loaded()), (Err(expected), false));
+        fs::remove_file(&path).expect("a file");
+        assert_eq!(list.reload(), Err(vec![format!("{shown}: no such file or directory")]));
+        fs::write(&path, "http://b\n").expect("a file");
+        assert_eq!((list.reload(), list.is_loaded()), (Ok(true), true));
+        assert_eq!(*published.lock().expect("no panic"), ["http://b"]);
+    }
+}
