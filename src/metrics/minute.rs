@@ -112,8 +112,8 @@ impl BackendMinute {
 
 impl Minute {
     /// Notes that a second is over, with the figures of this moment.
-    pub fn end_second(&mut self, sample: &Sample) {
-        let now = Totals::of(sample);
+    pub fn end_second(&mut self, races: &RaceStats, backends: &[BackendSample]) {
+        let now = Totals::of(races, backends);
         let durations = now.durations.since(&self.before.durations);
         push(
             &mut self.seconds,
@@ -127,7 +127,7 @@ impl Minute {
         );
         if self.seconds_left == 0 {
             self.seconds_left = STRIDE;
-            let backends = sample.backends.iter().map(|backend| (backend.label.clone(), Counts::of(backend)));
+            let backends = backends.iter().map(|backend| (backend.label.clone(), Counts::of(backend)));
             push(&mut self.tenths, SECONDS / STRIDE + 1, Tenth { totals: now.clone(), backends: backends.collect() });
         }
         self.seconds_left -= 1;
@@ -137,7 +137,7 @@ impl Minute {
     /// What has come since a minute ago, up to the figures of this moment.
     pub fn last(&self, sample: &Sample) -> LastMinute {
         let Some(first) = self.tenths.front() else { return LastMinute::default() };
-        let now = Totals::of(sample);
+        let now = Totals::of(&sample.races, &sample.backends);
         let durations = now.durations.since(&first.totals.durations);
         let since = |backend: &BackendSample| {
             let then = first.backends.iter().find(|(label, _)| *label == backend.label).map(|(_, counts)| counts);
@@ -165,14 +165,13 @@ fn push<T>(queue: &mut VecDeque<T>, most: usize, item: T) {
 }
 
 impl Totals {
-    fn of(sample: &Sample) -> Totals {
-        let races: &RaceStats = &sample.races;
+    fn of(races: &RaceStats, backends: &[BackendSample]) -> Totals {
         let lost = races.count_of(RaceEnd::Lost);
         let legs = |backend: &BackendSample| backend.stats.ends().map(|(_, count)| count).sum::<u64>();
         Totals {
             races: races.count_of(RaceEnd::Won) + lost,
             lost,
-            legs: sample.backends.iter().map(legs).sum(),
+            legs: backends.iter().map(legs).sum(),
             durations: races.durations().snapshot(),
         }
     }

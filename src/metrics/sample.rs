@@ -19,7 +19,7 @@ pub struct Sample {
     pub backends: Vec<BackendSample>,
     /// When the list last changed.
     pub list_changed: SystemTime,
-    /// Whether the last reading of its file was good, if it is kept in one.
+    /// Whether the list was good when it was last read.
     pub is_list_loaded: bool,
     /// The clients and what they wait for.
     pub clients: ClientsSample,

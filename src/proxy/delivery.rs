@@ -1,6 +1,5 @@
 //! The client's share of a race: the winner's answer, or both ends of a tunnel, or a refusal with the reasons.
 
-use std::borrow::Cow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -74,7 +73,7 @@ impl Exchange {
     pub(super) fn answer_loss(self: &Arc<Self>, reply_to: Box<dyn ReplyTo>, results: Vec<LegResult<Outcome>>) {
         let is_exposed = self.context.rules.expose_backends;
         let lost = results.iter().enumerate().map(|(leg, result)| LostLeg {
-            name: self.name_of(leg),
+            name: self.name_of(leg).to_owned(),
             address: is_exposed.then(|| self.legs[leg].backend.address().to_string()),
             outcome: result.outcome.clone(),
             after: result.after,
@@ -109,11 +108,9 @@ impl Exchange {
 
     /// Which backend has won, and how.
     fn proxy_status_of(&self, leg: usize, status: StatusCode, after: Duration) -> HeaderValue {
-        let address = self.legs[leg].backend.address();
-        let name: Cow<str> =
-            if self.context.rules.expose_backends { address.authority().into() } else { self.name_of(leg).into() };
+        let is_exposed = self.context.rules.expose_backends;
         proxy_status::of_victory(&Victory {
-            next_hop: &name,
+            next_hop: if is_exposed { self.legs[leg].backend.address().authority() } else { self.name_of(leg) },
             status,
             is_failover: self.legs[leg].is_failover.load(Ordering::Relaxed),
             after,

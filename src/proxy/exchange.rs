@@ -99,8 +99,8 @@ impl Exchange {
     }
 
     /// The name of a leg's backend, as clients may know it.
-    pub(super) fn name_of(&self, leg: usize) -> String {
-        self.legs[leg].backend.name().to_owned()
+    pub(super) fn name_of(&self, leg: usize) -> &str {
+        self.legs[leg].backend.name()
     }
 
     /// Parks a leg in the poller until the next event.

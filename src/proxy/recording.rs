@@ -33,7 +33,7 @@ impl Exchange {
         };
         race.is_rescue = gain == Gain::Rescue;
         race.set_legs(self.legs.iter().zip(ends).map(|(leg, end)| (leg.started.get().copied(), end)));
-        let names = (0..self.legs.len()).map(|leg| self.name_of(leg)).collect();
+        let names = (0..self.legs.len()).map(|leg| self.name_of(leg).to_owned()).collect();
         self.context.recent.keep(race, names, is_noteworthy);
     }
 }

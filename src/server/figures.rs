@@ -34,8 +34,7 @@ impl Figures {
 
     /// Notes that a second is over. Doesn't block.
     pub(super) fn end_second(&self) {
-        let counts = self.counts(ProcessSample::default());
-        self.minute.lock().end_second(&counts);
+        self.minute.lock().end_second(self.proxy.stats(), &self.backends());
     }
 
     /// What the status page shows to a client that asked for this host. Blocks like [`Figures::sample`].
@@ -53,18 +52,19 @@ impl Figures {
         }
     }
 
-    /// The figures of this moment. Blocks for as long as the kernel needs to list the open descriptors.
-    pub(super) fn sample(&self) -> Sample {
-        self.counts(ProcessSample::read())
+    fn backends(&self) -> Vec<BackendSample> {
+        let unanswered_max = self.proxy.unanswered_max();
+        self.proxy.backends().all().iter().map(|backend| sample_of(backend, unanswered_max)).collect()
     }
 
-    fn counts(&self, process: ProcessSample) -> Sample {
-        let (backends, unanswered_max) = (self.proxy.backends(), self.proxy.unanswered_max());
-        let (connections_opened, connections_reused) = backends.connection_counts();
+    /// The figures of this moment. Blocks for as long as the kernel needs to list the open descriptors, and while the list is
+    /// written.
+    pub(super) fn sample(&self) -> Sample {
+        let (connections_opened, connections_reused) = self.proxy.backends().connection_counts();
         Sample {
             races: self.proxy.stats().clone(),
             replies: self.proxy.replies().clone(),
-            backends: backends.all().iter().map(|backend| sample_of(backend, unanswered_max)).collect(),
+            backends: self.backends(),
             list_changed: self.list.changed(),
             is_list_loaded: self.list.is_loaded(),
             clients: self
@@ -76,7 +76,7 @@ impl Figures {
             connections_opened,
             connections_reused,
             log_lines_dropped: access_log::dropped(),
-            process,
+            process: ProcessSample::read(),
             started: self.started,
         }
     }
