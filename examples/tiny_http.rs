@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, bounded};
 use http::{HeaderMap, HeaderName, Method, Version, header};
+use red_tentacle::access_log::LateLines;
 use red_tentacle::message::parse_entries;
 use red_tentacle::message::{BodySource, Refusal, Reply, ReplyBody};
 use red_tentacle::message::{Delivery, Disconnect, OnDelivered, ReplyTo, Request, SpoolWriter, Target};
@@ -32,7 +33,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let backends = Arc::new(Backends::new(&entries, upstream));
     let reaper = Reaper::new(Linger::NONE, &poller);
     let disk = ThreadPool::new(2);
-    let proxy = Proxy::new(Rules::default(), backends, Box::new(move |work| disk.execute(work)), reaper);
+    let proxy = Proxy::new(
+        Rules::default(),
+        backends,
+        Box::new(move |work| disk.execute(work)),
+        reaper,
+        LateLines::new(&poller),
+    );
     let server = Server::http("127.0.0.1:0").map_err(|error| error.to_string())?;
     println!("{}", server.server_addr());
     std::thread::spawn(move || waiter.run().expect("sockets can be waited for"));

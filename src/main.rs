@@ -81,7 +81,7 @@ fn run(config: Config, demo: Option<&Demo>) -> ExitCode {
         Ok(supervisor) => supervisor,
         Err(reason) => return fail(&format!("red-tentacle: {reason}"), EXIT_USAGE),
     };
-    if let Err(error) = access_log::start(config.log_level) {
+    if let Err(error) = access_log::start(config.log_level, config.log_format) {
         return fail(&format!("red-tentacle: cannot start the log: {error}"), EXIT_FAILURE);
     }
     let code = match serve(config, supervisor, demo) {

@@ -28,7 +28,7 @@ pub struct Totals {
 impl Counters {
     /// Counts the legs of a race that is over.
     pub fn add(&self, legs: &[LegEntry]) {
-        let hung_up = legs.iter().filter(|leg| *leg.outcome == Outcome::Cancelled).count();
+        let hung_up = legs.iter().filter(|leg| leg.outcome == Some(&Outcome::Cancelled)).count();
         self.legs.fetch_add(legs.len() as u64, Ordering::Relaxed);
         self.hung_up.fetch_add(hung_up as u64, Ordering::Relaxed);
     }

@@ -1,53 +1,74 @@
-//! One exchange's line of the log. Text from outside is escaped here: no client can forge a line.
+//! The facts about one exchange, as they come about. Knows nothing of how they are told.
 
-use std::fmt::{self, Write};
+use std::fmt;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use http::{Method, StatusCode};
+use http::{HeaderMap, Method, StatusCode};
 
 use crate::message::forwarded::Forwarded;
-use crate::message::{Delivery, Elapsed, Excerpt, Outcome, Reason, Refusal, Request, RequestId, ShownTarget, Target};
+use crate::message::{Delivery, Outcome, Reason, Refusal, Request, RequestId, Target};
+use crate::metrics::RaceEnd;
 
-/// The facts about one exchange, gathered until it is finished.
+/// The facts about one exchange, gathered until they are told.
 pub struct Entry {
-    id: RequestId,
-    forwarded: Forwarded,
-    method: Method,
-    target: Target,
-    received: Instant,
-    reply: OnceLock<Sent>,
+    pub(super) id: RequestId,
+    pub(super) forwarded: Forwarded,
+    pub(super) method: Method,
+    pub(super) target: Target,
+    /// The id of the trace that the request is part of, where lines have it.
+    pub(super) trace: Option<String>,
+    pub(super) received: Instant,
+    pub(super) reply: OnceLock<Sent>,
+    is_told: AtomicBool,
 }
 
 /// The fate of the reply.
-struct Sent {
-    status: u16,
-    after: Duration,
-    note: Option<String>,
+pub(super) struct Sent {
+    pub(super) status: u16,
+    pub(super) after: Duration,
+    pub(super) note: Option<String>,
 }
 
-/// The end of one leg of an exchange.
+/// The race of an exchange, as far as it has come.
+pub struct RaceEntry<'a> {
+    /// Its end for the client.
+    pub end: RaceEnd,
+    /// The leg that has won.
+    pub winner: Option<usize>,
+    /// Whether the winner was deferred, and started since all others had lost.
+    pub is_failover: bool,
+    /// The legs, in the order of the list.
+    pub legs: &'a [LegEntry<'a>],
+}
+
+/// One leg of an exchange.
 pub struct LegEntry<'a> {
     /// The backend's name in the list.
     pub name: &'a str,
     /// The backend's address.
     pub backend: &'a dyn fmt::Display,
-    /// How it ended.
-    pub outcome: &'a Outcome,
+    /// How it ended; `None` while it is out.
+    pub outcome: Option<&'a Outcome>,
+    /// The time from the request's arrival to its start, if it has started.
+    pub started: Option<Duration>,
     /// The time from the request's arrival to the outcome.
     pub after: Duration,
 }
 
 impl Entry {
-    /// The entry of a request that has just arrived.
-    pub fn new(request: &Request, forwarded: Forwarded) -> Entry {
+    /// The entry of a request that has just arrived. `has_trace`: the id of its trace is to be told.
+    pub(super) fn of(request: &Request, forwarded: Forwarded, has_trace: bool) -> Entry {
         Entry {
             id: RequestId::of(&request.headers),
             forwarded,
             method: request.method.clone(),
             target: request.target.clone(),
+            trace: has_trace.then(|| trace_id(&request.headers)).flatten(),
             received: request.received,
             reply: OnceLock::new(),
+            is_told: AtomicBool::new(false),
         }
     }
 
@@ -88,123 +109,65 @@ impl Entry {
         let _ = self.reply.set(Sent { status, after, note });
     }
 
-    /// Writes the line, now that everything is known. Backends have their names of the list. Doesn't block:
-    /// a full queue drops the line.
-    pub fn finish(&self, winner: Option<usize>, legs: &[LegEntry]) {
-        let level = match self.reply.get() {
-            Some(Sent { status: 500.., .. } | Sent { note: Some(_), .. }) | None => log::Level::Warn,
-            Some(_) => log::Level::Info,
-        };
-        if log::log_enabled!(level) {
-            log::log!(target: "red_tentacle::access_log", level, "{}", self.line(winner, legs));
-        }
+    /// Whether its line has been written.
+    pub fn is_told(&self) -> bool {
+        self.is_told.load(Ordering::Relaxed)
     }
 
-    fn line(&self, winner: Option<usize>, legs: &[LegEntry]) -> String {
-        let mut line = format!("{} {} ", Excerpt(self.method.as_str()), ShownTarget(self.target.as_str()));
-        match self.reply.get() {
-            Some(reply) => put(&mut line, format_args!("{} in {}", reply.status, Elapsed(reply.after))),
-            None => line.push_str("unanswered"),
-        }
-        if let Some(winner) = winner.and_then(|winner| legs.get(winner)) {
-            put(&mut line, format_args!(" by {}", winner.name));
-        }
-        if let Some(note) = self.reply.get().and_then(|reply| reply.note.as_ref()) {
-            put(&mut line, format_args!(" ({note})"));
-        }
-        put_legs(&mut line, legs);
-        put(&mut line, format_args!(" for {}", self.forwarded));
-        line
+    /// Gives the right to write its line, to one caller only.
+    pub(super) fn try_tell(&self) -> bool {
+        !self.is_told.swap(true, Ordering::Relaxed)
     }
-}
-
-/// Appends ` b1=200/12ms b2=refused [b1 http://a, b2 http://b]`, and the reasons that a word can't hold.
-fn put_legs(line: &mut String, legs: &[LegEntry]) {
-    for leg in legs {
-        put(line, format_args!(" {}={}", leg.name, leg.outcome));
-        if matches!(leg.outcome, Outcome::Status(_)) {
-            put(line, format_args!("/{}", Elapsed(leg.after)));
-        }
-    }
-    for (index, leg) in legs.iter().enumerate() {
-        let before = if index == 0 { " [" } else { ", " };
-        put(line, format_args!("{before}{} {}", leg.name, leg.backend));
-        if let Some(reason) = leg.outcome.reason() {
-            put(line, format_args!(" ({reason})"));
-        }
-    }
-    if !legs.is_empty() {
-        line.push(']');
-    }
-}
-
-fn put(line: &mut String, text: fmt::Arguments) {
-    line.write_fmt(text).expect("a string takes all");
 }
 
 fn escaped(text: &impl ToString) -> String {
     Reason(&text.to_string()).to_string()
 }
 
+/// The id of the trace in a valid `traceparent` (W3C Trace Context, "traceparent Header Field Values"): later versions may have
+/// more behind the flags.
+fn trace_id(headers: &HeaderMap) -> Option<String> {
+    let mut given = headers.get_all("traceparent").iter();
+    let (Some(value), None) = (given.next(), given.next()) else { return None };
+    let mut parts = value.to_str().ok()?.trim().splitn(5, '-');
+    let is_hex = |text: &str, length| {
+        text.len() == length && text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
+    };
+    let is_id = |text: &str, length| is_hex(text, length) && text.bytes().any(|byte| byte != b'0');
+    let (version, trace, parent, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+    let is_whole = parts.next().is_none() || version != "00";
+    let is_valid = is_hex(version, 2) && version != "ff" && is_id(trace, 32) && is_id(parent, 16) && is_hex(flags, 2);
+    (is_valid && is_whole).then(|| trace.to_owned())
+}
+
 #[cfg(test)]
 mod tests {
-    use http::{HeaderMap, Version};
+    use http::HeaderValue;
 
     use super::*;
-    use crate::message::Networks;
-
-    fn entry(target: &str) -> Entry {
-        let request = Request {
-            method: Method::GET,
-            target: Target::parse(&Method::GET, target).expect("a target"),
-            version: Version::HTTP_11,
-            headers: HeaderMap::new(),
-            body: None,
-            peer: "192.0.2.7:1234".parse().expect("an address"),
-            received: Instant::now(),
-        };
-        Entry::new(&request, Forwarded::of(&request, &Networks::default()))
-    }
 
     #[test]
-    fn a_line_tells_the_whole_race() {
-        let entry = entry("/x");
-        entry.delivered(StatusCode::OK, &Delivery::Whole, entry.received + Duration::from_millis(12));
-        let outcomes = [
-            Outcome::Status(StatusCode::OK),
-            Outcome::Status(StatusCode::SERVICE_UNAVAILABLE),
-            Outcome::Tls("bad\nname".to_owned()),
-            Outcome::Cancelled,
+    fn a_trace_is_told_by_the_id_in_a_valid_field_alone() {
+        let (trace, parent) = ("4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7");
+        let rows = [
+            (format!("00-{trace}-{parent}-01"), true),
+            (format!("cc-{trace}-{parent}-01-what-comes-later"), true),
+            (format!("00-{trace}-{parent}-01-more"), false),
+            (format!("ff-{trace}-{parent}-01"), false),
+            (format!("00-{}-{parent}-01", "0".repeat(32)), false),
+            (format!("00-{trace}-{}-01", "0".repeat(16)), false),
+            (format!("00-{}-{parent}-01", trace.to_uppercase()), false),
+            (format!("00-{trace}-{parent}"), false),
+            (format!("00-{trace}{parent}-01"), false),
+            (String::new(), false),
         ];
-        let backends = [("b1", "http://a"), ("b2", "http://b"), ("dc3", "https://c"), ("b4", "http://d")];
-        let legs: Vec<_> = (outcomes.iter().zip(&backends))
-            .map(|(outcome, (name, backend))| LegEntry { name, backend, outcome, after: Duration::from_millis(12) })
-            .collect();
-        assert_eq!(
-            entry.line(Some(0), &legs),
-            "GET /x 200 in 12ms by b1 b1=200/12ms b2=503/12ms dc3=tls b4=cancelled \
-             [b1 http://a, b2 http://b, dc3 https://c (bad\\nname), b4 http://d] for 192.0.2.7:1234"
-        );
-    }
-
-    #[test]
-    fn a_cut_and_a_disconnect_are_told() {
-        let cut = entry("/x");
-        cut.delivered(StatusCode::OK, &Delivery::BodyBroke(std::io::ErrorKind::UnexpectedEof.into()), cut.received);
-        assert!(cut.line(None, &[]).contains("200 in 0.0ms (cut, since the backend's body broke off"));
-        let stopped = entry("/x");
-        stopped.delivered(StatusCode::SWITCHING_PROTOCOLS, &Delivery::Stopped, stopped.received);
-        assert!(stopped.line(None, &[]).starts_with("GET /x 101 in 0.0ms (cut, since the proxy was stopped) for"));
-        let gone = entry("/x");
-        gone.abandoned(gone.received);
-        assert!(gone.line(None, &[]).starts_with("GET /x 499 in 0.0ms for"));
-    }
-
-    #[test]
-    fn text_from_outside_stays_on_its_line_and_is_cut() {
-        let line = entry("/\u{2028}\u{202e}é\u{85}").line(None, &[]);
-        assert!(line.starts_with("GET /\\u{2028}\\u{202e}é\\u{85} unanswered"), "{line}");
-        let long = format!("/{}", "x".repeat(5000));
-        assert!(entry(&long).line(None, &[]).len() < 1200);
+        for (value, is_valid) in rows {
+            let mut headers = HeaderMap::new();
+            headers.append("traceparent", HeaderValue::from_str(&value).expect("a value"));
+            assert_eq!(trace_id(&headers).as_deref(), is_valid.then_some(trace), "{value}");
+            headers.append("traceparent", HeaderValue::from_str(&value).expect("a value"));
+            assert_eq!(trace_id(&headers), None, "twice");
+        }
+        assert_eq!(trace_id(&HeaderMap::new()), None);
     }
 }

@@ -1,16 +1,18 @@
-//! The guarded logger: a bounded queue and one thread before `simple_logger`, which panics when standard error is
-//! closed and blocks when it is a full pipe. Neither reaches the threads that log. Knows nothing of what the lines say.
+//! The guarded logger: a bounded queue and one thread before what writes, which blocks when standard error is a full pipe. The
+//! threads that log don't notice. Knows nothing of what the lines say.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use log::{Level, LevelFilter, Log, Metadata, Record};
-use simple_logger::SimpleLogger;
 
+use super::line::{Kind, Line};
+use super::style::Style;
+use super::writer::Writer;
+use crate::config::LogFormat;
 use crate::message::Printable;
 
 /// Lines that wait for a slow reader: a megabyte or two, as lines usually are.
@@ -28,6 +30,7 @@ static DROPPED: AtomicU64 = AtomicU64::new(0);
 
 struct Guarded {
     level: LevelFilter,
+    style: Style,
     queue: Sender<Message>,
     lost: Arc<AtomicU64>,
 }
@@ -38,20 +41,14 @@ enum Message {
     Flush(Sender<()>),
 }
 
-struct Line {
-    level: Level,
-    target: String,
-    text: String,
-}
-
 /// Starts the log of this process, once. Panics are logged from then on, too. An error means that no thread could be
 /// started, or that the process has a logger already.
-pub fn start(level: LevelFilter) -> std::io::Result<()> {
+pub fn start(level: LevelFilter, format: LogFormat) -> std::io::Result<()> {
     let (queue, lines) = bounded(QUEUE_LINES_MAX);
-    let lost = Arc::new(AtomicU64::new(0));
+    let (lost, style) = (Arc::new(AtomicU64::new(0)), Style::of_stderr(format));
     let writer_lost = lost.clone();
-    thread::Builder::new().name(WRITER.into()).spawn(move || write_all(&lines, &writer_lost))?;
-    let logger = LOGGER.get_or_init(|| Guarded { level, queue, lost });
+    thread::Builder::new().name(WRITER.into()).spawn(move || write_all(&lines, &writer_lost, Writer::new(style)))?;
+    let logger = LOGGER.get_or_init(|| Guarded { level, style, queue, lost });
     log::set_logger(logger).map_err(std::io::Error::other)?;
     log::set_max_level(level);
     std::panic::set_hook(Box::new(|panic| {
@@ -63,6 +60,18 @@ pub fn start(level: LevelFilter) -> std::io::Result<()> {
     Ok(())
 }
 
+/// The look of the lines, once the log is started.
+pub(super) fn style() -> Option<Style> {
+    LOGGER.get().map(|logger| logger.style)
+}
+
+/// Has a line written, whatever its level; before the start it is lost. Doesn't block.
+pub(super) fn put(line: Line) {
+    if let Some(logger) = LOGGER.get() {
+        logger.put(line);
+    }
+}
+
 /// The count of lines that were lost, since standard error was too slow.
 pub fn dropped() -> u64 {
     DROPPED.load(Ordering::Relaxed)
@@ -71,6 +80,15 @@ pub fn dropped() -> u64 {
 /// Blocks until what was logged before is written, but for two seconds at most.
 pub fn flush() {
     log::logger().flush();
+}
+
+impl Guarded {
+    fn put(&self, line: Line) {
+        if self.queue.try_send(Message::Line(line)).is_err() {
+            self.lost.fetch_add(1, Ordering::Relaxed);
+            DROPPED.fetch_add(1, Ordering::Relaxed);
+        }
+    }
 }
 
 impl Log for Guarded {
@@ -84,11 +102,8 @@ impl Log for Guarded {
         if !self.enabled(record.metadata()) {
             return;
         }
-        let line = Line { level: record.level(), target: record.target().to_owned(), text: record.args().to_string() };
-        if self.queue.try_send(Message::Line(line)).is_err() {
-            self.lost.fetch_add(1, Ordering::Relaxed);
-            DROPPED.fetch_add(1, Ordering::Relaxed);
-        }
+        let (target, text) = (record.target().to_owned().into(), record.args().to_string());
+        self.put(Line { level: record.level(), target, text, at: SystemTime::now(), kind: Kind::Plain });
     }
 
     fn flush(&self) {
@@ -99,11 +114,10 @@ impl Log for Guarded {
     }
 }
 
-fn write_all(lines: &Receiver<Message>, lost: &AtomicU64) {
-    let logger = SimpleLogger::new().with_level(LevelFilter::Trace).with_utc_timestamps();
+fn write_all(lines: &Receiver<Message>, lost: &AtomicU64, mut writer: Writer) {
     for message in lines {
         match message {
-            Message::Line(line) => write(&logger, &line),
+            Message::Line(line) => writer.write(&line),
             Message::Flush(written) => {
                 let _ = written.try_send(());
             }
@@ -111,14 +125,8 @@ fn write_all(lines: &Receiver<Message>, lost: &AtomicU64) {
         let count = lost.swap(0, Ordering::Relaxed);
         if count > 0 {
             let text = format!("{count} lines of the log were lost: standard error was too slow");
-            write(&logger, &Line { level: Level::Warn, target: module_path!().to_owned(), text });
+            let (target, at) = (module_path!().into(), SystemTime::now());
+            writer.write(&Line { level: Level::Warn, target, text, at, kind: Kind::Plain });
         }
     }
-}
-
-fn write(logger: &SimpleLogger, line: &Line) {
-    let _ = catch_unwind(AssertUnwindSafe(|| {
-        let mut record = Record::builder();
-        logger.log(&record.level(line.level).target(&line.target).args(format_args!("{}", line.text)).build());
-    }));
 }

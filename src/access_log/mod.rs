@@ -1,22 +1,37 @@
-//! The lines of the log about requests: one for each finished exchange, each refusal and each replaced list. Knows
-//! nothing of how these come about.
+//! The lines of the log about requests: one for each exchange, each refusal and each replaced list. Knows nothing of how these
+//! come about.
 
 mod counters;
 mod entry;
+mod json;
+mod late;
+mod line;
 mod logger;
+mod style;
+mod telling;
+mod text;
+mod writer;
 
 use std::fmt;
 use std::net::SocketAddr;
 
-use crate::message::Refusal;
+use crate::message::{Excerpt, Refusal, ShownTarget};
 
 pub use counters::{Counters, Totals};
-pub use entry::{Entry, LegEntry};
+pub use entry::{Entry, LegEntry, RaceEntry};
+pub use late::{LINE_WAIT, LateLines, Untold};
 pub use logger::{dropped, flush, start};
 
 /// Logs a request that never became an exchange: it couldn't be read, or nothing had room for it.
-pub fn refused(peer: SocketAddr, refusal: &Refusal) {
-    log::info!("refused {}: {} {}", peer, refusal.status().as_u16(), refusal.sentence());
+/// `asked` has its method and its target, as far as they are known.
+pub fn refused(peer: SocketAddr, refusal: &Refusal, asked: Option<(&str, &str)>) {
+    let (status, sentence) = (refusal.status().as_u16(), refusal.sentence());
+    match asked {
+        Some((method, target)) => {
+            log::info!("refused {peer}: {status} {sentence} ({} {})", Excerpt(method), ShownTarget(target));
+        }
+        None => log::info!("refused {peer}: {status} {sentence}"),
+    }
 }
 
 /// Logs that the list of backends is another one now.

@@ -28,7 +28,7 @@ pub use invocation::Invocation;
 use invocation::fail;
 use listen::Kind;
 pub use listen::Listen;
-pub use settings::{Config, HostHeader};
+pub use settings::{Config, HostHeader, LogFormat};
 pub use success::Success;
 pub use token::AdminToken;
 

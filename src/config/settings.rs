@@ -17,6 +17,8 @@ use crate::list::ListFile;
 use crate::message::ListEntry;
 
 /// The settings, all of them checked.
+// Each of them is a switch of its own.
+#[allow(clippy::struct_excessive_bools)]
 #[derive(Debug, Clone)]
 pub struct Config {
     /// The backends to begin with: no duplicates, at most 64, not all paused; empty only for the demo, which brings its own.
@@ -37,6 +39,9 @@ pub struct Config {
     pub linger: Duration,
     /// The time after the verdict in which losers of any other method may still finish.
     pub linger_unsafe: Duration,
+    /// Whether a loser whose backend has had no success lately is let run to its timeout. No flag turns that off: tests of what
+    /// else becomes of losers do.
+    pub long_look: bool,
     /// The number of losers that may wait in vain at one backend before legs of safe methods to it are deferred.
     pub max_unanswered: NonZeroUsize,
     /// The most idle connections kept for each backend.
@@ -77,6 +82,17 @@ pub struct Config {
     pub expose_backends: bool,
     /// The least important level that is logged.
     pub log_level: LevelFilter,
+    /// The format of the log's lines.
+    pub log_format: LogFormat,
+}
+
+/// The format of the log's lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// An object of JSON for each line.
+    Json,
 }
 
 /// The name that the backends see in `Host`.
@@ -101,6 +117,7 @@ impl Config {
             idle_timeout: Duration::from_secs(60),
             linger: Duration::from_millis(200),
             linger_unsafe: Duration::from_secs(5),
+            long_look: true,
             max_unanswered: NonZeroUsize::new(128).expect("it isn't 0"),
             max_idle_connections: 64,
             dns_ttl: Duration::from_secs(30),
@@ -124,6 +141,7 @@ impl Config {
             via: false,
             expose_backends: false,
             log_level: LevelFilter::Info,
+            log_format: LogFormat::Text,
         }
     }
 }
@@ -145,6 +163,25 @@ impl fmt::Display for HostHeader {
         f.write_str(match self {
             HostHeader::Backend => "backend",
             HostHeader::Preserve => "preserve",
+        })
+    }
+}
+
+impl LogFormat {
+    pub(super) fn parse(text: &str) -> Result<LogFormat, String> {
+        match text.to_ascii_lowercase().as_str() {
+            "text" => Ok(LogFormat::Text),
+            "json" => Ok(LogFormat::Json),
+            _ => Err(values::bad(text, "neither text nor json; write one of them")),
+        }
+    }
+}
+
+impl fmt::Display for LogFormat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            LogFormat::Text => "text",
+            LogFormat::Json => "json",
         })
     }
 }

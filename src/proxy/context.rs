@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::classify::Rules;
-use crate::access_log::Counters;
+use crate::access_log::{Counters, LateLines};
 use crate::message::headers::ViaId;
 use crate::metrics::{RaceStats, RecentRaces, ReplyStats};
 use crate::race::Reaper;
@@ -18,6 +18,7 @@ pub(super) struct Context {
     pub(super) backends: Arc<Backends>,
     pub(super) disk: Disk,
     pub(super) reaper: Arc<Reaper>,
+    pub(super) late_lines: Arc<LateLines>,
     /// This process in `Via` and `CDN-Loop`.
     pub(super) via: ViaId,
     pub(super) counters: Counters,

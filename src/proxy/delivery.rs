@@ -27,6 +27,7 @@ impl Exchange {
             headers::put_upgrade(&mut headers, protocol);
         }
         let (exchange, status) = (self.clone(), answer.status);
+        self.debug_begin(leg, status);
         let ended = told_once(move |delivery| exchange.delivered(leg, status, &delivery, after));
         let head = Reply { status, headers, body: ReplyBody::Withheld { length: None } };
         self.context.replies.count_answer(status);
@@ -47,6 +48,9 @@ impl Exchange {
             stop
         });
         let (exchange, status) = (self.clone(), answer.status);
+        if matches!(answer.body, AnswerBody::Streamed(_)) {
+            self.debug_begin(leg, status);
+        }
         let delivered = move |delivery| {
             match (upload, &delivery) {
                 (Some(upload), Delivery::Whole) => exchange.let_linger(&upload),
@@ -65,8 +69,10 @@ impl Exchange {
         if matches!(delivery, Delivery::Panicked) {
             return self.end(leg, Outcome::Panic, after);
         }
-        self.entry.delivered(status, delivery, Instant::now());
+        let now = Instant::now();
+        self.entry.delivered(status, delivery, now);
         self.end(leg, Outcome::Status(status), after);
+        self.tell_soon(now);
     }
 
     /// Answers the client with the reasons: every leg has lost.

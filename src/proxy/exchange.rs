@@ -3,16 +3,15 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use super::classify::{AnswerClass, Wanted};
 use super::context::Context;
 use super::leg::{Leg, LegState};
 use super::outgoing::outgoing;
-use crate::access_log::{Entry, LegEntry};
+use crate::access_log::Entry;
 use crate::message::{Outcome, ReplyTo, Request, takes_problem};
-use crate::metrics::{Gain, LegEnd, RaceEnd};
-use crate::race::{Abandoned, LegResult, Next, Race, Verdict, Won};
+use crate::race::{Abandoned, Next, Race, Won};
 use crate::runtime::cancel::CancelToken;
 use crate::upstream::{Answer, FilePermit, LegStep, PathKey, Readiness, UpstreamRequest, Waiter};
 
@@ -31,7 +30,7 @@ pub(super) struct Exchange {
     pub(super) race: Arc<Race<Box<dyn ReplyTo>, Outcome>>,
     path: PathKey,
     pub(super) request: UpstreamRequest,
-    wanted: Wanted,
+    pub(super) wanted: Wanted,
     /// Whether the client is told of a loss in JSON.
     pub(super) takes_problem: bool,
     pub(super) entry: Entry,
@@ -79,7 +78,13 @@ impl Exchange {
             return Vec::new();
         }
         let breaker_of = |leg: usize| self.legs[leg].backend.breaker();
-        let is_full = |leg: &usize| !breaker_of(*leg).try_admit(self.context.rules.unanswered_max, self.path, now);
+        let max = self.context.rules.unanswered_max;
+        let is_full = |leg: &usize| {
+            if breaker_of(*leg).try_tell_hang(max, now) {
+                self.tell_hang(*leg, now);
+            }
+            !breaker_of(*leg).try_admit(max, self.path, now)
+        };
         let mut deferred: Vec<usize> = (0..self.legs.len()).filter(is_full).collect();
         if deferred.len() == self.legs.len() {
             // The backend that answered last is the likeliest to answer again.
@@ -94,6 +99,7 @@ impl Exchange {
     fn start(self: &Arc<Self>, legs: impl Iterator<Item = usize>) {
         for leg in legs {
             let _ = self.legs[leg].started.set(self.elapsed());
+            self.trace(leg, &"starts");
             self.take_step(leg, |exchange, token| exchange.legs[leg].backend.pool().start(&exchange.request, token));
         }
     }
@@ -176,10 +182,12 @@ impl Exchange {
         let ended = match stepped {
             Ok(LegStep::Answered(answer)) => return self.answered(leg, answer),
             Ok(LegStep::Yield(pending)) => return self.resume(leg, LegState::Pending(pending)),
-            Ok(LegStep::Blocked(mut pending)) => match pending.readiness(token) {
-                Ok(readiness) => return self.park(leg, LegState::Pending(pending), &readiness),
-                Err(outcome) => outcome,
-            },
+            Ok(LegStep::Blocked(mut pending)) => {
+                match pending.readiness(token).inspect(|_| self.trace(leg, &pending)) {
+                    Ok(readiness) => return self.park(leg, LegState::Pending(pending), &readiness),
+                    Err(outcome) => outcome,
+                }
+            }
             Err(outcome) => outcome,
         };
         self.end(leg, ended, self.elapsed());
@@ -187,8 +195,12 @@ impl Exchange {
 
     /// Classifies an answer whose head is complete: its leg has won, or is held until the others have answered, or has lost.
     fn answered(self: &Arc<Self>, leg: usize, answer: Answer) {
-        let after = self.elapsed();
-        let won = match self.wanted.class_of(&answer, &self.context.rules) {
+        let now = Instant::now();
+        let (after, class) = (self.race.elapsed(now), self.wanted.class_of(&answer, &self.context.rules));
+        if class != AnswerClass::Failure {
+            self.legs[leg].backend.look().note_success(now);
+        }
+        let won = match class {
             AnswerClass::Success => self.race.claim(leg),
             AnswerClass::Fallback => return self.hold(leg, answer, after),
             AnswerClass::Failure => None,
@@ -203,6 +215,7 @@ impl Exchange {
     /// and its body read. In a race that isn't decided no client waits for that; else the leg counts as pending until then.
     pub(super) fn lose_answer(self: &Arc<Self>, leg: usize, mut answer: Answer, after: Duration) {
         let outcome = self.wanted.outcome_of(&answer, &self.context.rules, &self.context.via);
+        self.end_look(leg);
         if let Some(upload) = answer.upload.take() {
             self.end(leg, outcome, after);
             self.let_linger(&upload.stop());
@@ -225,13 +238,14 @@ impl Exchange {
     pub(super) fn win(self: &Arc<Self>, leg: usize, answer: Answer, won: Won<Box<dyn ReplyTo>>, after: Duration) {
         // Before its client can ask again.
         self.note_answer(leg);
-        for loser in won.losers {
-            let Leg { backend, pending, file, .. } = &self.legs[loser];
+        for loser in &won.losers {
+            let Leg { backend, pending, file, .. } = &self.legs[*loser];
             backend.breaker().add(pending, self.path);
             if let Some(file) = file {
                 file.take(backend.pool());
             }
         }
+        self.begin_looks(&won.losers, Instant::now());
         self.context.reaper.take(&self.race, Some(leg), self.request.method().is_safe(), Instant::now());
         self.skip(won.deferred);
         self.lose_all(&won.candidates);
@@ -243,7 +257,9 @@ impl Exchange {
 
     /// Tells the breaker that the leg's backend has answered.
     pub(super) fn note_answer(&self, leg: usize) {
-        self.legs[leg].backend.breaker().note_answer(self.path, Instant::now());
+        if self.legs[leg].backend.breaker().note_answer(self.path, Instant::now()) {
+            self.tell_answers(leg);
+        }
     }
 
     /// Ends legs that were deferred and aren't needed.
@@ -258,8 +274,10 @@ impl Exchange {
     }
 
     pub(super) fn end(self: &Arc<Self>, leg: usize, outcome: Outcome, after: Duration) {
-        let Leg { backend, pending, file, .. } = &self.legs[leg];
+        self.debug_end(leg, &outcome, after);
+        let Leg { backend, pending, look, file, .. } = &self.legs[leg];
         backend.breaker().remove(pending);
+        backend.look().end(look);
         if let Some(file) = file {
             file.release();
         }
@@ -286,61 +304,13 @@ impl Exchange {
         }
     }
 
-    /// Writes the entry of the log: every leg has ended.
-    pub(super) fn finish(&self, verdict: Verdict, results: &[LegResult<Outcome>]) {
-        let winner = if let Verdict::Won(leg) = verdict { Some(leg) } else { None };
-        if verdict == Verdict::Abandoned {
-            // The last leg may end of itself between the client's leaving and its entry.
-            self.entry.abandoned(Instant::now());
-        }
-        let legs: Vec<_> = (results.iter().zip(&self.legs))
-            .map(|(result, leg)| LegEntry {
-                name: leg.backend.name(),
-                backend: leg.backend.address(),
-                outcome: &result.outcome,
-                after: result.after,
-            })
-            .collect();
-        self.context.counters.add(&legs);
-        self.count(verdict, winner, results);
-        self.entry.finish(winner, &legs);
-    }
-
-    /// Counts the race and its legs: every leg has ended.
-    fn count(&self, verdict: Verdict, winner: Option<usize>, results: &[LegResult<Outcome>]) {
-        let now = SystemTime::now();
-        let ends: Vec<LegEnd> = (results.iter().zip(&self.legs).enumerate())
-            .map(|(number, (result, leg))| LegEnd {
-                outcome: &result.outcome,
-                has_won: winner == Some(number),
-                is_success: self.wanted.is_success(&result.outcome, &self.context.rules),
-                started: leg.started.get().copied().unwrap_or_default(),
-                ended: result.after,
-            })
-            .collect();
-        for (leg, end) in self.legs.iter().zip(&ends) {
-            leg.backend.stats().count(end, now);
-        }
-        let gain = winner.map_or(Gain::Nothing, |winner| Gain::of(winner, &ends));
-        if let Some(winner) = winner {
-            self.legs[winner].backend.stats().count_gain(gain);
-        }
-        let end = match verdict {
-            Verdict::Won(_) => RaceEnd::Won,
-            Verdict::Lost => RaceEnd::Lost,
-            Verdict::Abandoned => RaceEnd::Abandoned,
-        };
-        self.context.stats.count(end, &ends);
-        self.keep(end, gain, &ends);
-    }
-
     /// Ends the race without an answer: the client has left.
     fn abandon(self: &Arc<Self>) {
         let Abandoned { prize, deferred, candidates } = self.race.abandon();
         if prize.is_some() {
             self.entry.abandoned(Instant::now());
         }
-        // Not before: the last leg to end writes the entry.
+        // Not before: the last leg to end has the line written.
         self.race.hang_up_abandoned();
         self.skip(deferred);
         self.cancel_all(&candidates);

@@ -7,13 +7,17 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use crate::message::Outcome;
-use crate::upstream::{Answer, AnswerBody, Backend, Draining, FilePermit, PendingAnswer, PendingRequest, Upload};
+use crate::upstream::{
+    Answer, AnswerBody, Backend, Draining, FilePermit, LookLease, PendingAnswer, PendingRequest, Upload,
+};
 
 /// One backend's part of a race.
 pub(super) struct Leg {
     pub(super) backend: Arc<Backend>,
     /// Whether it counts as pending at its backend.
     pub(super) pending: PendingRequest,
+    /// Whether it has its backend's long look.
+    pub(super) look: LookLease,
     /// The permit for the file of the request's body, if that is in one.
     pub(super) file: Option<FilePermit>,
     /// When it started, counted from the race's begin; unset if it was deferred and isn't needed.
@@ -49,7 +53,15 @@ pub(super) enum LegState {
 impl Leg {
     pub(super) fn new(backend: Arc<Backend>, file: Option<FilePermit>) -> Leg {
         let (pending, is_failover) = (PendingRequest::default(), AtomicBool::new(false));
-        Leg { backend, pending, file, started: OnceLock::new(), is_failover, parked: Mutex::default() }
+        Leg {
+            backend,
+            pending,
+            look: LookLease::default(),
+            file,
+            started: OnceLock::new(),
+            is_failover,
+            parked: Mutex::default(),
+        }
     }
 
     /// Parks the state until an event, or gives it back if one arrived while a thread ran the leg.

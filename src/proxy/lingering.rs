@@ -11,6 +11,32 @@ use crate::message::Outcome;
 use crate::upstream::{AnswerBody, Draining, Upload, UploadStop, Uploaded};
 
 impl Exchange {
+    /// Has losers take a long look at their backends, where one is due: they aren't hung up on with the others, but run to their
+    /// timeouts, so that a backend which hangs can be told from a slow one.
+    pub(super) fn begin_looks(self: &Arc<Self>, losers: &[usize], now: Instant) {
+        let is_safe = self.request.method().is_safe();
+        if !self.context.reaper.has_looks(is_safe) {
+            return;
+        }
+        let takes = |leg: &&usize| self.legs[**leg].backend.look().try_take(&self.legs[**leg].look, now);
+        let looks: Vec<usize> = losers.iter().filter(takes).copied().collect();
+        if !looks.is_empty() {
+            self.race.spare(&looks);
+            self.context.reaper.take_looks(&self.race, is_safe, now);
+        }
+    }
+
+    /// Ends a leg's long look, if it has one, since its backend has answered: what is left of the answer lingers like that of any
+    /// loser.
+    pub(super) fn end_look(&self, leg: usize) {
+        if !self.legs[leg].look.is_taken() {
+            return;
+        }
+        if let Some(winner) = self.race.stop_sparing(leg) {
+            self.context.reaper.take(&self.race, Some(winner), self.request.method().is_safe(), Instant::now());
+        }
+    }
+
     /// Lets the rest of a request whose answer is over be sent for as long as a loser may linger.
     pub(super) fn let_linger(&self, upload: &Arc<UploadStop>) {
         self.context.reaper.take(upload, None, self.request.method().is_safe(), Instant::now());
@@ -72,10 +98,11 @@ impl Exchange {
 
 #[cfg(test)]
 mod tests {
-    use super::super::scenario::{LINGER, Scenario, answer, get};
+    use super::super::scenario::{Client, LINGER, Scenario, answer, get, wait_until};
     use super::*;
     use crate::race::Linger;
     use crate::runtime::poller::Event;
+    use crate::upstream::scenario as upstream;
 
     const HEAD: &str = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n";
 
@@ -137,5 +164,66 @@ mod tests {
         assert_eq!(client.takes_reply().0, 502);
         race.wait_for_end();
         assert_eq!(race.legs(), (2, 0));
+    }
+
+    /// Losers linger for a moment, and for longer than any test if they have a long look.
+    const LOOKS: Linger =
+        Linger { safe: Duration::from_millis(1), not_safe: Duration::from_millis(1), look: upstream::LONG };
+
+    #[test]
+    fn a_loser_with_the_long_look_runs_on_while_the_others_are_hung_up_on() {
+        let mut race = Scenario::of(3, LOOKS);
+        race.list.snapshot()[2].look().note_success(Instant::now());
+        let client = race.race(get());
+        race.ends[0].sends(answer(200, "b1"));
+        client.takes_reply();
+        assert_eq!(race.ends[2].receives_to_end(), b"", "it has had a success");
+        assert!(race.ends[1].is_left_alone());
+        race.ends[1].sends(answer(200, "late"));
+        race.wait_for_end();
+        assert_eq!((race.legs(), race.take_idle(1)), ((3, 1), 1));
+    }
+
+    #[test]
+    fn a_long_look_that_is_answered_lingers_no_longer_than_others() {
+        let mut race = Scenario::of(2, LOOKS);
+        let client = race.race(get());
+        race.ends[0].sends(answer(200, "b1"));
+        client.takes_reply();
+        race.ends[1].sends([HEAD, "he"].concat());
+        assert_eq!(race.ends[1].receives_to_end(), b"", "its body doesn't come");
+        race.wait_for_end();
+        assert_eq!(race.legs(), (2, 1));
+    }
+
+    #[test]
+    fn one_leg_at_a_time_has_the_look_and_any_end_gives_it_back() {
+        let mut race = Scenario::of(2, LOOKS);
+        let pool = race.list.snapshot()[1].pool().clone();
+        let decide = |race: &mut Scenario, client: &Client| {
+            race.ends[0].receives_head();
+            race.ends[0].sends(answer(200, "b1"));
+            client.takes_reply();
+        };
+        let first = race.begin(get());
+        race.ends[1].receives_head();
+        decide(&mut race, &first);
+        let mut other = upstream::idle(&pool);
+        let second = race.begin(get());
+        other.receives_head();
+        decide(&mut race, &second);
+        assert_eq!(other.receives_to_end(), b"", "the first has the look");
+        // Not an answer, and the end of the leg all the same.
+        race.ends[1].ends();
+        wait_until("the first race is over", || race.proxy.races() == 0);
+        let mut other = upstream::idle(&pool);
+        let third = race.begin(get());
+        other.receives_head();
+        decide(&mut race, &third);
+        race.settle();
+        assert!(other.is_left_alone() && race.proxy.races() == 1);
+        race.give_all(Event::Drain);
+        race.wait_for_end();
+        assert_eq!(race.legs(), (6, 2));
     }
 }

@@ -12,11 +12,12 @@ mod outgoing;
 mod recording;
 #[cfg(test)]
 mod scenario;
+mod telling;
 
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::access_log::{Counters, Entry, Totals};
+use crate::access_log::{Counters, Entry, LateLines, Totals};
 use crate::message::forwarded::{self, Forwarded};
 use crate::message::headers::ViaId;
 use crate::message::proxy_status::{self, PROXY_STATUS};
@@ -35,14 +36,22 @@ pub(crate) use outgoing::outgoing;
 pub struct Proxy(Arc<Context>);
 
 impl Proxy {
-    /// Races by these rules against these backends; `disk` reads bodies from their files, `reaper` hangs up on losers.
-    pub fn new(rules: Rules, backends: Arc<Backends>, disk: Disk, reaper: Arc<Reaper>) -> Arc<Proxy> {
+    /// Races by these rules against these backends; `disk` reads bodies from their files, `reaper` hangs up on losers, `late_lines`
+    /// writes the lines of exchanges whose legs take their time.
+    pub fn new(
+        rules: Rules,
+        backends: Arc<Backends>,
+        disk: Disk,
+        reaper: Arc<Reaper>,
+        late_lines: Arc<LateLines>,
+    ) -> Arc<Proxy> {
         let (via, counters) = (ViaId::random(rules.via), Counters::default());
         Arc::new(Proxy(Arc::new(Context {
             rules,
             backends,
             disk,
             reaper,
+            late_lines,
             via,
             counters,
             stats: Arc::default(),
@@ -134,7 +143,7 @@ pub(crate) fn answer_alone(reply_to: Box<dyn ReplyTo>, entry: Entry, reply: Repl
             Some(refusal) => entry.refused(&refusal, Instant::now()),
             None => entry.delivered(status, &delivery, Instant::now()),
         }
-        entry.finish(None, &[]);
+        entry.tell(None);
     };
     reply_to.send(reply, Box::new(delivered));
 }

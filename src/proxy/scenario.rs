@@ -3,7 +3,7 @@
 
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Version};
@@ -11,6 +11,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Version};
 use super::Proxy;
 use super::classify::Rules;
 use super::context::Disk;
+use crate::access_log::LateLines;
 use crate::message::{
     Delivery, Disconnect, OnDelivered, Reply, ReplyBody, ReplyTo, Request, Spool, Target, TunnelPeer, parse_entries,
 };
@@ -20,7 +21,7 @@ use crate::upstream::scenario::{self, Backend, LONG, SOON};
 use crate::upstream::{Backends, PathKey, PendingRequest};
 
 /// Losers linger for longer than any test.
-pub(super) const LINGER: Linger = Linger { safe: LONG, not_safe: LONG };
+pub(super) const LINGER: Linger = Linger { safe: LONG, not_safe: LONG, look: Duration::ZERO };
 
 /// A proxy, and the ends of its idle connections, one for each backend.
 pub(super) struct Scenario {
@@ -47,7 +48,7 @@ impl Scenario {
         let reaper = Reaper::new(linger, &upstream.upstream.poller);
         let (work, disk) = unbounded();
         let run_later: Disk = Box::new(move |job| work.send(job).expect("the test listens"));
-        let proxy = Proxy::new(rules, list.clone(), run_later, reaper);
+        let proxy = Proxy::new(rules, list.clone(), run_later, reaper, LateLines::new(&upstream.upstream.poller));
         Scenario { proxy, ends, list, disk, upstream }
     }
 

@@ -37,6 +37,8 @@ struct State<P, O> {
     /// The count of legs without a result, deferred ones included.
     running: usize,
     deferred: Vec<usize>,
+    /// Losers that aren't hung up on with the others.
+    spared: Vec<usize>,
     /// Legs whose success is second-best, the earliest first: one of them wins if no leg can do better any more.
     candidates: Vec<usize>,
 }
@@ -100,6 +102,7 @@ impl<P, O: Clone> Race<P, O> {
             results: vec![None; legs],
             running: legs,
             deferred: Vec::new(),
+            spared: Vec::new(),
             candidates: Vec::new(),
         };
         let tokens = std::iter::repeat_with(CancelToken::default).take(legs).collect();
@@ -173,6 +176,12 @@ impl<P, O: Clone> Race<P, O> {
         }
     }
 
+    /// The race as far as it has come: how it is decided, and the outcomes of the legs that have ended.
+    pub fn progress(&self) -> (Option<Verdict>, Vec<Option<LegResult<O>>>) {
+        let state = self.state.lock();
+        (state.verdict, state.results.clone())
+    }
+
     /// Abandons the race: no client is left to answer. Gives what is left; the legs that run are still to be hung up on.
     pub fn abandon(&self) -> Abandoned<P> {
         let mut state = self.state.lock();
@@ -191,12 +200,34 @@ impl<P, O: Clone> Race<P, O> {
         }
     }
 
-    /// Hangs up on every leg that is still running, but the winner's.
+    /// Spares losers from being hung up on with the others.
+    pub fn spare(&self, losers: &[usize]) {
+        self.state.lock().spared.extend(losers);
+    }
+
+    /// Spares a loser no more. Gives the winner, if it was spared.
+    pub fn stop_sparing(&self, loser: usize) -> Option<usize> {
+        let mut state = self.state.lock();
+        let at = state.spared.iter().position(|spared| *spared == loser)?;
+        state.spared.remove(at);
+        if let Some(Verdict::Won(winner)) = state.verdict { Some(winner) } else { None }
+    }
+
+    /// Hangs up on every leg that is still running, but the winner's and those that are spared.
     pub fn hang_up(&self, winner: Option<usize>) {
+        let spared = self.state.lock().spared.clone();
         for (leg, token) in self.tokens.iter().enumerate() {
-            if Some(leg) != winner {
+            if Some(leg) != winner && !spared.contains(&leg) {
                 token.cancel();
             }
+        }
+    }
+
+    /// Hangs up on the losers that were spared.
+    pub fn hang_up_spared(&self) {
+        let spared = std::mem::take(&mut self.state.lock().spared);
+        for leg in spared {
+            self.tokens[leg].cancel();
         }
     }
 }
@@ -218,6 +249,10 @@ impl<P: Send, O: Clone + Send> Losers for Race<P, O> {
     fn hang_up(&self, winner: Option<usize>) {
         Race::hang_up(self, winner);
     }
+
+    fn hang_up_spared(&self) {
+        Race::hang_up_spared(self);
+    }
 }
 
 /// The time for which losers may linger after the verdict. Zero hangs up on them at once.
@@ -227,6 +262,8 @@ pub struct Linger {
     pub safe: Duration,
     /// After any other method: the request should reach every backend whole.
     pub not_safe: Duration,
+    /// Of a loser that has its backend's long look: more than its own timeouts take. Zero: there are no such looks.
+    pub look: Duration,
 }
 
 #[cfg(test)]
@@ -340,6 +377,21 @@ mod tests {
                 Next::Over(verdict, results) => self.ends.push((verdict, results)),
             }
         }
+    }
+
+    #[test]
+    fn a_loser_that_is_spared_is_hung_up_on_by_itself() {
+        let race: Race<&str, usize> = Race::new(4, "prize", Instant::now());
+        assert!(race.claim(1).is_some());
+        race.spare(&[2, 3]);
+        race.hang_up(Some(1));
+        let cancelled = || [0, 1, 2, 3].map(|leg| race.token(leg).is_cancelled());
+        assert_eq!(cancelled(), [true, false, false, false]);
+        assert_eq!((race.stop_sparing(2), race.stop_sparing(2), race.stop_sparing(0)), (Some(1), None, None));
+        race.hang_up(Some(1));
+        assert_eq!(cancelled(), [true, false, true, false]);
+        race.hang_up_spared();
+        assert_eq!(cancelled(), [true, false, true, true]);
     }
 
     #[test]

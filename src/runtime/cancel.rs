@@ -15,6 +15,9 @@ pub trait HangUp: Send + Sync {
 pub trait Losers: Send + Sync {
     /// Hangs up on all of the group but the winner, if it is one of them.
     fn hang_up(&self, winner: Option<usize>);
+
+    /// Hangs up on those that were spared from that, for the sake of a longer look, if there are any.
+    fn hang_up_spared(&self) {}
 }
 
 /// A leg's token. Clones share it.

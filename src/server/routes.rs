@@ -2,10 +2,11 @@
 //! or threads.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::figures::Figures;
 use super::ticker::Ticker;
-use crate::access_log::{self, Entry};
+use crate::access_log::{self, Entry, LateLines};
 use crate::admin::{Admin, FORM_BYTES_MAX, Guard, Views};
 use crate::config::{AdminToken, Config};
 use crate::downstream::{BodyPolicy, Eviction, Limits, Timeouts};
@@ -126,7 +127,9 @@ pub(super) fn routes(
     let backends = Arc::new(Backends::new(&config.backends, upstream));
     let token = config.admin_token.as_ref().map(AdminToken::as_str);
     let guard = Guard::new(token, &config.admin_host, &config.admin_from);
-    let linger = Linger { safe: config.linger, not_safe: config.linger_unsafe };
+    // A leg has its timeout to reach its backend, and again to the head of the answer.
+    let look = if config.long_look { config.timeout * 2 } else { Duration::ZERO };
+    let linger = Linger { safe: config.linger, not_safe: config.linger_unsafe, look };
     let replaced = backends.clone();
     let publish = move |entries: &[ListEntry]| {
         access_log::replaced(entries);
@@ -143,7 +146,7 @@ pub(super) fn routes(
         unanswered_max: config.max_unanswered.get(),
         expose_backends: config.expose_backends,
     };
-    let proxy = Proxy::new(rules, backends, disk, Reaper::new(linger, poller));
+    let proxy = Proxy::new(rules, backends, disk, Reaper::new(linger, poller), LateLines::new(poller));
     let figures = Arc::new(Figures::of(proxy.clone(), list.clone()));
     let shown = figures.clone();
     let on_page = figures.clone();

@@ -2,12 +2,13 @@
 //! replaces it.
 
 use std::fmt;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use crate::message::{Address, ListEntry};
 use crate::metrics::BackendStats;
 use crate::runtime::sync::{Arc, RwLock};
 use crate::upstream::breaker::Breaker;
+use crate::upstream::look::Look;
 use crate::upstream::pool::Pool;
 use crate::upstream::shared::Upstream;
 
@@ -25,6 +26,7 @@ pub struct Backend {
 struct Lasting {
     pool: Arc<Pool>,
     breaker: Breaker,
+    look: Look,
     stats: Arc<BackendStats>,
 }
 
@@ -57,6 +59,11 @@ impl Backend {
     /// The circuit breaker: the losers that it has left unanswered.
     pub fn breaker(&self) -> &Breaker {
         &self.lasting.breaker
+    }
+
+    /// The long look that one of its losers may have.
+    pub fn look(&self) -> &Look {
+        &self.lasting.look
     }
 
     /// The counts of what its legs have done.
@@ -131,6 +138,7 @@ impl Backends {
         Arc::new(Lasting {
             pool: Pool::new(address.clone(), self.upstream.clone()),
             breaker: Breaker::default(),
+            look: Look::new(Instant::now()),
             stats: Arc::new(BackendStats::new(SystemTime::now())),
         })
     }

@@ -5,12 +5,14 @@
 use std::time::{Duration, Instant};
 
 use crate::runtime::sync::Mutex;
-use crate::runtime::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use crate::runtime::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 /// The time after which a leg is admitted all the same: else the backend's recovery would go unnoticed.
 const PROBE_INTERVAL: Duration = Duration::from_secs(1);
 /// The count of path keys. Paths are told apart by a byte of their hash: of two paths one in 256 pairs counts as one.
 const PATHS: usize = 256;
+/// The shortest time between two words that the backend hangs: one that answers every now and then would fill the log.
+const HANG_INTERVAL: Duration = Duration::from_secs(10);
 /// The share of the bound that a path may leave unanswered before its legs are deferred, too. A quick backend answers before
 /// as many more legs have lost.
 const PATH_SHARE: usize = 8;
@@ -31,6 +33,8 @@ pub struct Breaker {
     unanswered: AtomicUsize,
     /// All losers that haven't ended.
     pending: AtomicUsize,
+    /// Whether it is told that the backend hangs.
+    is_hang_told: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -41,6 +45,8 @@ struct State {
     /// The time of the backend's last answer.
     last_answer: Option<Instant>,
     probed: Option<Instant>,
+    /// When it was last told that the backend hangs.
+    hang_told: Option<Instant>,
     /// Legs that were admitted beyond the bound since the last answer, for the sake of their path.
     guests: usize,
     paths: [Path; PATHS],
@@ -107,8 +113,23 @@ impl Breaker {
         self.unanswered.load(Ordering::Relaxed) >= max || self.count() >= max.saturating_mul(PENDING_FACTOR)
     }
 
-    /// Notes that the backend has answered a request for this path, so it isn't hung.
-    pub fn note_answer(&self, path: PathKey, now: Instant) {
+    /// Whether `max` requests have been left unanswered, so that only probes and a few paths get through, and that is news: it is
+    /// told until the backend answers, and not again soon.
+    pub fn try_tell_hang(&self, max: usize, now: Instant) -> bool {
+        if self.unanswered.load(Ordering::Relaxed) < max || self.is_hang_told.load(Ordering::Relaxed) {
+            return false;
+        }
+        let mut state = self.state.lock();
+        let is_soon = state.hang_told.is_some_and(|at| now.saturating_duration_since(at) < HANG_INTERVAL);
+        if is_soon || self.unanswered.load(Ordering::Relaxed) < max {
+            return false;
+        }
+        state.hang_told = Some(now);
+        !self.is_hang_told.swap(true, Ordering::Relaxed)
+    }
+
+    /// Notes that the backend has answered a request for this path, so it isn't hung. Gives whether it is told that it hangs.
+    pub fn note_answer(&self, path: PathKey, now: Instant) -> bool {
         let mut state = self.state.lock();
         state.last_answer = Some(now);
         state.guests = 0;
@@ -116,6 +137,7 @@ impl Breaker {
         if self.unanswered.swap(0, Ordering::Relaxed) > 0 {
             state.generation += 1;
         }
+        self.is_hang_told.swap(false, Ordering::Relaxed)
     }
 
     /// The time of the backend's last answer.
@@ -157,8 +179,13 @@ impl Breaker {
 impl Default for Breaker {
     fn default() -> Breaker {
         let paths = [Path::default(); PATHS];
-        let state = State { generation: 0, last_answer: None, probed: None, guests: 0, paths };
-        Breaker { unanswered: AtomicUsize::new(0), pending: AtomicUsize::new(0), state: Mutex::new(state) }
+        let state = State { generation: 0, last_answer: None, probed: None, hang_told: None, guests: 0, paths };
+        Breaker {
+            unanswered: AtomicUsize::new(0),
+            pending: AtomicUsize::new(0),
+            is_hang_told: AtomicBool::new(false),
+            state: Mutex::new(state),
+        }
     }
 }
 
@@ -225,6 +252,20 @@ mod tests {
             breaker.remove(pending);
         }
         assert_eq!(breaker.count(), 0);
+    }
+
+    #[test]
+    fn that_a_backend_hangs_is_told_once_until_it_answers_and_not_again_soon() {
+        let (breaker, now) = (Breaker::default(), Instant::now());
+        assert!(!breaker.try_tell_hang(2, now) && !breaker.note_answer(SLOW, now));
+        let _pending = add(&breaker, SLOW, 2);
+        assert!(breaker.try_tell_hang(2, now) && !breaker.try_tell_hang(2, now + 2 * HANG_INTERVAL));
+        assert!(breaker.note_answer(QUICK, now) && !breaker.note_answer(QUICK, now));
+        let _pending = add(&breaker, SLOW, 2);
+        assert!(!breaker.try_tell_hang(2, now + HANG_INTERVAL / 2), "not soon");
+        assert!(!breaker.note_answer(QUICK, now), "what isn't told isn't told to be over");
+        let _pending = add(&breaker, SLOW, 2);
+        assert!(breaker.try_tell_hang(2, now + HANG_INTERVAL));
     }
 
     /// Was seen as: eight connections that asked often for what was slow at one backend had it skipped for everything else.

@@ -128,6 +128,12 @@ impl PooledConnection {
     }
 }
 
+impl Drop for PooledConnection {
+    fn drop(&mut self) {
+        log::debug!("closes a connection to {}", self.peer);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use http::Method;

@@ -258,6 +258,7 @@ fn a_loser_that_hangs_longer_than_its_linger_is_hung_up_on() {
         let winner = winning_behind(&gate);
         let proxy = Proxy::with(&[loser.url.clone(), winner.url.clone()], |config| {
             patiently(config);
+            config.long_look = false;
             config.linger = Duration::from_millis(linger);
             config.linger_unsafe = Duration::from_millis(linger_unsafe);
         });

@@ -220,6 +220,7 @@ fn by_default_a_loser_is_hung_up_on_after_200_ms() {
     let hanging = Raw::hanging();
     let winner = Led::new();
     let proxy = Proxy::with(&[hanging.url.clone(), winner.url()], |config| {
+        config.long_look = false;
         config.timeout = FOR_EVER;
         config.idle_timeout = FOR_EVER;
     });

@@ -2,7 +2,10 @@
 
 use std::net::{SocketAddr, TcpStream};
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
+
+use red_tentacle::message::Timestamp;
+use serde_json::Value;
 
 use crate::harness::{Binary, Client, Connection, Fake, Gate, Raw, eventually, get, own_address, refusing};
 
@@ -58,6 +61,45 @@ fn each_exchange_is_one_line_with_the_whole_race() {
     assert_eq!(line, format!("DELETE /a/b?c=d 200 in _ by b2 {legs} for {own}"));
 }
 
+/// Was seen as: a POST that a hung backend got, too, stood in the log five seconds later, at the time of that.
+#[test]
+fn a_line_has_the_time_of_arrival_and_waits_for_no_leg_that_takes_long() {
+    let (gates, late) = ([Gate::new(), Gate::new()], Gate::new());
+    let held = gates.clone();
+    let good = Fake::answering(move |request| {
+        held[usize::from(request.method == "GET")].pass();
+        Fake::reply(200, "good")
+    });
+    let held = late.clone();
+    let slow = Fake::answering(move |_| {
+        held.pass();
+        Fake::reply(200, "late")
+    });
+    // Not before the first line is awaited: hung up on by then, the slow leg would have ended.
+    let arguments = ["--linger", "60s", "--linger-unsafe", "60s", "--timeout", "60s"];
+    let program = Binary::start(&[&["--backends", &[&*good.url, &*slow.url].join(",")][..], &arguments].concat());
+    let address = program.address();
+    for method in ["POST", "GET"] {
+        let gate = gates[usize::from(method == "GET")].clone();
+        let mut client = Client::connect(address);
+        client.send_request(method, "/x", &[], (method == "POST").then_some(b"body"));
+        let asked = [good.next(), slow.next()];
+        assert!(asked.iter().all(|request| request.method == *method));
+        let arrived = Timestamp(SystemTime::now()).to_string();
+        eventually("a millisecond is over", || Timestamp(SystemTime::now()).to_string() > arrived);
+        gate.open();
+        assert_eq!(client.reply().text(), "good");
+        let line = program.line("/x 200");
+        let legs = format!("b1=200/_ b2=… [b1 {}, b2 {}]", good.url, slow.url);
+        assert!(shape(&line).contains(&legs), "{line}");
+        let (time, _) = line.split_once(' ').expect("a time");
+        assert!(*time <= *arrived, "{line}: arrived by {arrived}");
+    }
+    late.open();
+    program.signal("TERM");
+    assert!(!program.rest().contains("/x"), "each line is written once");
+}
+
 #[test]
 fn a_line_tells_the_client_before_trusted_proxies() {
     // tiny_http takes no fields beyond ASCII.
@@ -111,6 +153,31 @@ fn a_race_that_no_leg_won_is_a_warning_with_every_word() {
 
 fn drop_after_request(mut connection: Connection) {
     connection.request();
+}
+
+#[test]
+fn that_a_backend_hangs_and_that_it_answers_again_are_lines_of_their_own() {
+    let (good, gate) = (Fake::with(200, "good"), Gate::new());
+    let held = gate.clone();
+    let hung = Fake::answering(move |_| {
+        held.pass();
+        Fake::reply(404, "here again")
+    });
+    let urls = [&*good.url, &*hung.url].join(",");
+    let program = Binary::start(&["--backends", &urls, "--linger", "60s", "--timeout", "60s", "--max-unanswered", "2"]);
+    let address = program.address();
+    for number in 0..3 {
+        assert_eq!(get(address, &format!("/{number}")).text(), "good");
+    }
+    let line = program.line(" hangs ");
+    let (begin, end) = (format!("b2 {} hangs since 20", hung.url), "Z: asked once a second");
+    assert!(line.contains(" WARN ") && line.contains(&begin) && line.ends_with(end), "{line}");
+    gate.open();
+    let line = program.line(" again");
+    assert!(line.contains(" INFO ") && line.ends_with(&format!("] b2 {} answers again", hung.url)), "{line}");
+    assert_eq!(get(address, "/last").text(), "good");
+    program.signal("TERM");
+    assert!(!program.rest().contains(" hangs "));
 }
 
 #[test]
@@ -202,6 +269,67 @@ fn another_protocol_is_told_by_its_name() {
 }
 
 #[test]
+fn a_refusal_names_what_was_asked_for_as_far_as_it_is_known() {
+    let good = Fake::with(200, "good");
+    let program = Binary::start(&["--backends", &good.url, "--max-body", "9B"]);
+    let address = program.address();
+    let long = format!("GET /{} HTTP/1.1\r\n", "x".repeat(9000));
+    let cut = format!(" (GET /{}…)", "x".repeat(1023));
+    let rows: [(&str, &str, &str); 6] = [
+        ("a bad field", "PUT /a?b HTTP/1.1\r\nHost: a\r\nContent-Length: x\r\n\r\n", " (PUT /a?b)"),
+        ("a long body", "PUT /a HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n", " (PUT /a)"),
+        (
+            "a body that turns out long",
+            "PUT /a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\na\r\n0123456789\r\n",
+            " (PUT /a)",
+        ),
+        ("a long target", &long, &cut),
+        ("no target", "GET a HTTP/1.1\r\nHost: a\r\n\r\n", ""),
+        ("noise", "/ /a HTTP/1.1\r\nHost: a\r\n\r\n", ""),
+    ];
+    for (label, bytes, asked) in rows {
+        let mut client = Client::connect(address);
+        client.send(bytes);
+        let status = client.reply().status;
+        let line = program.line("refused");
+        let sentence = line.split_once(&format!(": {status} ")).expect("the status").1;
+        assert!(sentence.ends_with(asked) && sentence.contains('(') != asked.is_empty(), "{label}: {line}");
+    }
+}
+
+#[test]
+fn debug_and_trace_tell_what_a_leg_does() {
+    let gate = Gate::new();
+    let held = gate.clone();
+    let slow = Raw::serving(move |mut connection: Connection| {
+        connection.request();
+        connection.send("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nbegin");
+        held.pass();
+        connection.send("-end");
+        connection.request();
+        connection.reply(200, "again");
+    });
+    let url = slow.url.replace("127.0.0.1", "localhost");
+    let program = Binary::start(&["--backends", &url, "--log-level", "trace"]);
+    let address = program.address();
+    let mut client = Client::connect(address);
+    client.send_request("GET", "/x", &["X-Request-ID: my-id"], None);
+    assert_eq!(client.head().expect("a head").status, 200);
+    let begun = program.lines_until("has begun by b1").concat();
+    assert!(begun.contains("my-id GET /x for 127.0.0.1:") && begun.contains(": 200 has begun by b1"), "{begun}");
+    for step in ["my-id b1 starts", "b1 looks its name up", "looked up localhost: [", "opened a connection to"] {
+        assert!(begun.contains(step), "{step}: {begun}");
+    }
+    assert!(begun.contains("my-id b1 awaits the answer"), "{begun}");
+    gate.open();
+    let ended = program.lines_until("GET /x 200").concat();
+    assert!(ended.contains("my-id b1") && ended.contains("ended as 200 after"), "{ended}");
+    assert_eq!(get(address, "/again").text(), "again");
+    let again = program.lines_until("closes a connection to").concat();
+    assert!(again.contains("uses a connection to") && again.contains("GET /again 200"), "{again}");
+}
+
+#[test]
 fn the_start_updates_and_refusals_are_told() {
     let (old, new) = (Fake::with(200, "old"), Fake::with(200, "new"));
     let program = Binary::start(&["--backends", &old.url]);
@@ -237,10 +365,28 @@ fn the_start_updates_and_refusals_are_told() {
     let own = client.stream.local_addr().expect("an address");
     client.send("GET / HTTP/1.1\r\n\r\n");
     assert_eq!(client.reply().status, 400);
-    assert_eq!(shape(&program.line("refused")), format!("refused {own}: 400 Host is missing"));
+    assert_eq!(shape(&program.line("refused")), format!("refused {own}: 400 Host is missing (GET /)"));
     program.signal("TERM");
     let end = program.lines_until("stopped");
     assert!(end[0].ends_with("stopping: no more clients are accepted"), "{end:#?}");
+}
+
+const FORGED: &str = "2026-01-01T00:00:00.000Z INFO  [red_tentacle::access_log] GET /forged";
+
+/// Requests that would end their line, or turn it round.
+fn forgeries() -> [(&'static str, String); 10] {
+    [
+        ("a line's end, encoded", "GET /%0aforged HTTP/1.1\r\nHost: a\r\n\r\n".to_owned()),
+        ("a line separator", "GET /\u{2028}forged HTTP/1.1\r\nHost: a\r\n\r\n".to_owned()),
+        ("a paragraph separator", "GET /\u{2029}forged HTTP/1.1\r\nHost: a\r\n\r\n".to_owned()),
+        ("a next line", "GET /\u{85}forged HTTP/1.1\r\nHost: a\r\n\r\n".to_owned()),
+        ("text turned round", "GET /\u{202e}forged HTTP/1.1\r\nHost: a\r\n\r\n".to_owned()),
+        ("an escape sequence", "GET /\u{1b}[2Jforged HTTP/1.1\r\nHost: a\r\n\r\n".to_owned()),
+        ("a CR in a target", format!("GET /\r{FORGED} HTTP/1.1\r\nHost: a\r\n\r\n")),
+        ("a LF in a field", format!("GET / HTTP/1.1\r\nHost: a\r\nX: b\n{FORGED}\r\n\r\n")),
+        ("a separator in Host", "GET / HTTP/1.1\r\nHost: a\u{2028}forged\r\n\r\n".to_owned()),
+        ("a method of its own", "FORGED GET /forged HTTP/1.1\r\nHost: a\r\n\r\n".to_owned()),
+    ]
 }
 
 #[test]
@@ -249,23 +395,11 @@ fn a_client_cannot_forge_a_line() {
     let program = Binary::start(&["--backends", &good.url]);
     let (address, admin) = program.addresses();
     program.line("the backends are now");
-    let forged = "2026-01-01T00:00:00.000Z INFO  [red_tentacle::access_log] GET /forged";
-    let rows: [(&str, String); 10] = [
-        ("a line's end, encoded", "GET /%0aforged HTTP/1.1\r\nHost: a\r\n\r\n".to_owned()),
-        ("a line separator", "GET /\u{2028}forged HTTP/1.1\r\nHost: a\r\n\r\n".to_owned()),
-        ("a paragraph separator", "GET /\u{2029}forged HTTP/1.1\r\nHost: a\r\n\r\n".to_owned()),
-        ("a next line", "GET /\u{85}forged HTTP/1.1\r\nHost: a\r\n\r\n".to_owned()),
-        ("text turned round", "GET /\u{202e}forged HTTP/1.1\r\nHost: a\r\n\r\n".to_owned()),
-        ("an escape sequence", "GET /\u{1b}[2Jforged HTTP/1.1\r\nHost: a\r\n\r\n".to_owned()),
-        ("a CR in a target", format!("GET /\r{forged} HTTP/1.1\r\nHost: a\r\n\r\n")),
-        ("a LF in a field", format!("GET / HTTP/1.1\r\nHost: a\r\nX: b\n{forged}\r\n\r\n")),
-        ("a separator in Host", "GET / HTTP/1.1\r\nHost: a\u{2028}forged\r\n\r\n".to_owned()),
-        ("a method of its own", "FORGED GET /forged HTTP/1.1\r\nHost: a\r\n\r\n".to_owned()),
-    ];
+    let rows = forgeries();
     for (label, bytes) in &rows {
         assert_one_clean_line(&program, address, bytes, label);
     }
-    let encoded = forged.replace(' ', "%20");
+    let encoded = FORGED.replace(' ', "%20");
     for target in [format!("/-update-backends?backends=x%0A{encoded}"), format!("/x%E2%80%A8{encoded}")] {
         let bytes = format!("POST {target} HTTP/1.1\r\nHost: localhost\r\n\r\n");
         assert_one_clean_line(&program, admin, &bytes, &target);
@@ -273,6 +407,65 @@ fn a_client_cannot_forge_a_line() {
     let long = format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "x".repeat(8000));
     let line = assert_one_clean_line(&program, address, &long, "a long target");
     assert!(line.len() < 1500, "{} bytes", line.len());
+}
+
+#[test]
+fn every_line_of_a_json_log_is_an_object() {
+    let (good, noise) = (Fake::with(200, "good"), Raw::answering("HTTP/1.1 200 \u{1b}[2J\"\r\nX: \0\r\n\r\n"));
+    let urls = [&*good.url, &*noise.url].join(",");
+    let program = Binary::start(&["--backends", &urls, "--log-format", "json", "--log-level", "trace"]);
+    let started = program.lines_until("the backends are now");
+    let started: Vec<Value> = started.iter().map(|line| object(line)).collect();
+    let text = |value: &Value, name: &str| value[name].as_str().map(str::to_owned).expect("a string");
+    let told = |begin: &str| {
+        started.iter().map(|line| text(line, "msg")).find_map(|msg| msg.strip_prefix(begin).map(str::to_owned))
+    };
+    let listens = told(concat!("red-tentacle ", env!("CARGO_PKG_VERSION"), " listens on "));
+    let address: SocketAddr = listens.and_then(|address| address.parse().ok()).expect("an address");
+    assert_eq!(
+        (&started[0]["level"], &started[0]["target"]),
+        (&Value::from("INFO"), &Value::from("red_tentacle::server"))
+    );
+
+    let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
+    let parent = format!("traceparent: 00-{trace}-00f067aa0ba902b7-01");
+    let (own, _) = ask(address, "GET", "/a?b=\"c", &["X-Request-ID: my-id", &parent]);
+    let line = object(&program.line("\"id\":\"my-id\""));
+    let strings = ["id", "trace", "method", "target", "verdict", "by", "how", "peer"].map(|name| text(&line, name));
+    assert_eq!(strings, ["my-id", trace, "GET", "/a?b=\"c", "won", "b1", "won", &own.to_string()]);
+    assert!(line["status"] == 200 && line["ms"].as_f64().is_some_and(|ms| ms < 20_000.0), "{line}");
+    let leg = |at: usize| (line["legs"][at]["b"].clone(), line["legs"][at]["outcome"].clone());
+    assert_eq!([leg(0), leg(1)], [("b1".into(), "200".into()), ("b2".into(), "protocol".into())]);
+    for (label, bytes) in forgeries() {
+        let mut client = Client::connect(address);
+        let own = client.stream.local_addr().expect("an address");
+        client.send(&bytes);
+        client.reply();
+        for line in program.lines_until(&own.to_string()) {
+            assert!(object(&line).get("ts").is_some(), "{label}: {line}");
+        }
+    }
+    program.signal("TERM");
+    assert!(program.rest().lines().all(|line| object(line).is_object()));
+}
+
+fn object(line: &str) -> Value {
+    serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))
+}
+
+#[test]
+fn lines_for_the_journal_begin_with_their_priority() {
+    let (good, address) = (Fake::with(200, "good"), own_address());
+    let mut command = Binary::command_to_journal();
+    command.args(["--backends", &good.url, "--listen", &address.to_string(), "--admin-listen", "off"]);
+    let program = Binary::spawn(command);
+    assert!(program.line("listens on").starts_with("<6>20"));
+    assert_eq!(get(address, "/x").text(), "good");
+    assert!(program.line("/x").starts_with("<6>20"));
+    Client::connect(address).send("GET / HTTP/1.1\r\nHost: a\r\nContent-Length: x\r\n\r\n");
+    assert!(program.line("refused").starts_with("<6>20"));
+    let (_, status) = ask(address, "POST", "/update-backends?backends=x", &["Origin: http://page.example"]);
+    assert!(status == 403 && program.line("403").starts_with("<4>20"));
 }
 
 /// Sends a request: what the log tells of it is one line, which shows no control character and nothing that looks like one.

@@ -42,6 +42,9 @@ mod racers;
 /// The costs of a race: connections opened, used again and hung up on.
 mod counts;
 
+/// A backend that hangs is told from one that is only slow.
+mod looks;
+
 /// What an ill backend costs.
 mod ill;
 

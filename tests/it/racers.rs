@@ -24,6 +24,7 @@ fn before(backends: &[String]) -> Proxy {
     Proxy::with(backends, |config| {
         config.timeout = FOR_EVER;
         config.idle_timeout = FOR_EVER;
+        config.long_look = false;
     })
 }
 

@@ -90,12 +90,12 @@ pub fn every_loser_is_hung_up_on() {
     let long_ago = Instant::now().checked_sub(second * 3).expect("the clock runs for three seconds");
     // The time of some may not be over for long.
     let not_safe = if chance(2) { second * 2 } else { second * 3600 };
-    reap(Linger { safe: second, not_safe }, long_ago, false);
+    reap(Linger { safe: second, not_safe, ..Linger::NONE }, long_ago, false);
 }
 
 pub fn nobody_lingers_in_a_closed_house() {
     let hour = Duration::from_secs(3600);
-    reap(Linger { safe: hour, not_safe: hour }, Instant::now(), true);
+    reap(Linger { safe: hour, not_safe: hour, ..Linger::NONE }, Instant::now(), true);
 }
 
 /// Decides three races at once, while the poller's thread runs and a shutdown may cut. Every loser whose time is over is waited

@@ -14,7 +14,7 @@ mod message;
 
 /// Nobody reads it.
 mod access_log {
-    pub fn refused(_: std::net::SocketAddr, _: &crate::message::Refusal) {}
+    pub fn refused(_: std::net::SocketAddr, _: &crate::message::Refusal, _: Option<(&str, &str)>) {}
 }
 
 /// Counts nothing.
@@ -64,6 +64,7 @@ const MODELS: &[Model] = &[
         verdict::losers_without_an_answer_are_counted_until_they_end,
     ),
     ("one_leg_is_the_probe", verdict::one_leg_is_the_probe),
+    ("one_leg_has_the_look_and_gives_it_back", verdict::one_leg_has_the_look_and_gives_it_back),
     ("a_late_cancel_misses_what_was_disarmed", losers::a_late_cancel_misses_what_was_disarmed),
     ("every_loser_is_hung_up_on", losers::every_loser_is_hung_up_on),
     ("nobody_lingers_in_a_closed_house", losers::nobody_lingers_in_a_closed_house),

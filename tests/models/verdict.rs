@@ -10,6 +10,7 @@ use crate::race::{Abandoned, LegResult, Next, Race, Verdict};
 use crate::runtime::sync::thread::{Scope, scope};
 use crate::runtime::sync::{chance, pick};
 use crate::upstream::breaker::{Breaker, PathKey, PendingRequest};
+use crate::upstream::look::{Look, LookLease};
 
 /// The plan of a leg, if it isn't stopped.
 #[derive(Clone, Copy, PartialEq)]
@@ -192,4 +193,19 @@ pub fn one_leg_is_the_probe() {
         }
     });
     assert_eq!(admitted.into_inner(), 1);
+}
+
+/// Legs end while they are given the look, or after it, or before.
+pub fn one_leg_has_the_look_and_gives_it_back() {
+    let now = Instant::now();
+    let look = Look::new(now);
+    let leases: Vec<LookLease> = (0..3).map(|_| LookLease::default()).collect();
+    scope(|scope| {
+        for lease in &leases {
+            let look = &look;
+            scope.spawn(move || look.try_take(lease, now));
+            scope.spawn(move || look.end(lease));
+        }
+    });
+    assert!(look.try_take(&LookLease::default(), now), "no end keeps it");
 }

@@ -1,7 +1,7 @@
 //! The program itself: its end, its log, and its tasks beside serving.
 
 use super::flag::Flag;
-use crate::config::values;
+use crate::config::{LogFormat, values};
 
 /// Rows, in the order of the help.
 pub(super) const FLAGS: &[Flag] = &[
@@ -30,6 +30,18 @@ pub(super) const FLAGS: &[Flag] = &[
             Ok(())
         },
         show: |draft| draft.config.log_level.as_str().to_ascii_lowercase(),
+    },
+    Flag {
+        name: "log-format",
+        env: "RED_TENTACLE_LOG_FORMAT",
+        value: "text|json",
+        default: "text",
+        help: "The lines on standard error; json: an object each",
+        set: |draft, text| {
+            draft.config.log_format = LogFormat::parse(text)?;
+            Ok(())
+        },
+        show: |draft| draft.config.log_format.to_string(),
     },
     Flag {
         name: "check",

@@ -69,12 +69,17 @@ impl Client {
                 Action::Request(request, summary) if self.context.handler.has_room(&request) => {
                     return self.dispatch(http1, *request, summary, may_read);
                 }
-                Action::Spool | Action::Request(..) => {
-                    self.refuse(&mut http1, &Refusal::Busy);
+                Action::Request(request, _) => {
+                    let asked = (request.method.as_str(), request.target.as_str());
+                    self.refuse(&mut http1, &Refusal::Busy, Some(asked));
+                    may_read = true;
+                }
+                Action::Spool => {
+                    self.refuse(&mut http1, &Refusal::Busy, None);
                     may_read = true;
                 }
                 Action::Refuse(refusal) => {
-                    self.refuse(&mut http1, &refusal);
+                    self.refuse(&mut http1, &refusal, None);
                     may_read = true;
                 }
                 Action::Close => return self.close(),
@@ -85,7 +90,7 @@ impl Client {
     /// Closes a client that sends no more, while no request is being served.
     fn end(&self, mut http1: Box<Http1>) {
         if let Some(refusal) = http1.refusal_at_end() {
-            self.refuse(&mut http1, &refusal);
+            self.refuse(&mut http1, &refusal, None);
         }
         self.close();
     }
@@ -153,8 +158,9 @@ impl Client {
         }
     }
 
-    fn refuse(&self, http1: &mut Http1, refusal: &Refusal) {
-        access_log::refused(self.peer, refusal);
+    /// Refuses what can't be served, and has it logged by what was asked for, as far as that is known.
+    fn refuse(&self, http1: &mut Http1, refusal: &Refusal, asked: Option<(&str, &str)>) {
+        access_log::refused(self.peer, refusal, asked.or_else(|| http1.asked()));
         let reply = self.frontend().limits.refused(refusal);
         let framing = Framing::of(RequestSummary::UNREADABLE, reply.status, &reply.body);
         let mut bytes = Vec::with_capacity(512);
@@ -178,7 +184,7 @@ impl Client {
         }
         match http1.expire() {
             Action::Refuse(refusal) => {
-                self.refuse(&mut http1, &refusal);
+                self.refuse(&mut http1, &refusal, None);
                 self.drive(http1, true);
             }
             _ => self.close(),
@@ -219,7 +225,7 @@ impl Evictable for Client {
         }
         let Some(mut http1) = self.take_for_eviction(may_evict) else { return false };
         if let Action::Refuse(refusal) = http1.expire() {
-            self.refuse(&mut http1, &refusal);
+            self.refuse(&mut http1, &refusal, None);
             if self.frontend().table.try_start_closing(self.number) {
                 // The client's own poller thread reads what it still sends.
                 self.park_to_yield(http1);

@@ -121,6 +121,16 @@ pub(crate) fn empty_lines(input: &[u8]) -> usize {
     input.chunks_exact(2).take_while(|pair| *pair == b"\r\n").count() * 2
 }
 
+/// The method and the target at the start of bytes that may be no request at all, if they look like those of one.
+pub(crate) fn asked_in(input: &[u8]) -> Option<(&str, &str)> {
+    let line = input.split(|byte| matches!(byte, b'\r' | b'\n')).next()?;
+    let mut parts = str::from_utf8(line).ok()?.split(' ');
+    let (method, target) = (parts.next()?, parts.next()?);
+    let is_whole = parts.next().is_some() || target.len() > TARGET_BYTES_MAX;
+    let is_method = !method.is_empty() && method.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+    (is_whole && is_method && target.starts_with('/')).then_some((method, target))
+}
+
 /// The refusal of a head that is too long: for its target, or for all of it.
 fn too_long(input: &[u8]) -> Refusal {
     let line = input.split(|byte| *byte == b'\r').next().unwrap_or_default();

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use crate::downstream::eviction::Activity;
 use crate::downstream::h1::body::BodyReader;
 use crate::downstream::h1::encode::RequestSummary;
-use crate::downstream::h1::head::{Head, HeadReader, empty_lines};
+use crate::downstream::h1::head::{Head, HeadReader, asked_in, empty_lines};
 use crate::downstream::h1::http2;
 use crate::downstream::limits::{BodyPolicy, Limits};
 use crate::downstream::timeouts::Timeouts;
@@ -35,6 +35,8 @@ pub(crate) struct Http1 {
     deadline: Instant,
     /// No request has come yet.
     is_new: bool,
+    /// The request whose body was refused by its length alone.
+    refused: Option<Box<Request>>,
 }
 
 #[derive(Debug)]
@@ -84,7 +86,7 @@ pub(crate) enum Action {
 impl Http1 {
     pub(crate) fn new(limits: Arc<Limits>, peer: SocketAddr, now: Instant) -> Http1 {
         let (phase, deadline) = (Phase::Idle { since: now }, now + limits.timeouts.head);
-        Http1 { limits, peer, input: Vec::new(), phase, deadline, is_new: true }
+        Http1 { limits, peer, input: Vec::new(), phase, deadline, is_new: true, refused: None }
     }
 
     /// Takes bytes in. [`Http1::step`] says what they mean. After the last reply they aren't kept.
@@ -108,6 +110,18 @@ impl Http1 {
     /// The bytes that haven't become a request.
     pub(crate) fn unread(&self) -> &[u8] {
         &self.input
+    }
+
+    /// The method and the target of the request that can't be served, as far as they have come.
+    pub(crate) fn asked(&self) -> Option<(&str, &str)> {
+        let request = match &self.phase {
+            Phase::Body(incoming) => Some(&incoming.request),
+            _ => self.refused.as_ref(),
+        };
+        match request {
+            Some(request) => Some((request.method.as_str(), request.target.as_str())),
+            None => asked_in(&self.input),
+        }
     }
 
     /// Takes the bytes out that were read beyond the request.
@@ -256,7 +270,13 @@ impl Http1 {
             }
         };
         let writer = SpoolWriter::sharing(spool_memory.clone(), spool_dir.clone(), bytes_max);
-        let body = BodyReader::new(body, bytes_max, writer).map_err(|refusal| body_policy.refusal(refusal))?;
+        let body = match BodyReader::new(body, bytes_max, writer) {
+            Ok(body) => body,
+            Err(refusal) => {
+                self.refused = Some(request);
+                return Err(body_policy.refusal(refusal));
+            }
+        };
         let wants_continue = wants_continue && self.input.is_empty();
         let incoming =
             IncomingBody { request, summary, body, body_policy, began: now, disk_wait_since: None, received_at: now };

@@ -8,7 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
-use crate::message::Outcome;
+use crate::message::{Outcome, Reason};
 use crate::upstream::connect::lookup::Lookups;
 
 /// The longest that a leg waits for a fresh answer when an old one is in hand.
@@ -249,6 +249,10 @@ impl Name {
         let found = found.and_then(|addresses| {
             if addresses.is_empty() { Err("it has no addresses".to_owned()) } else { Ok(interleaved(addresses)) }
         });
+        match &found {
+            Ok(addresses) => log::debug!("looked up {}: {addresses:?}", self.host),
+            Err(reason) => log::debug!("looked up {} in vain: {}", self.host, Reason(reason)),
+        }
         let mut state = self.state();
         let has_moved = state.learn(found, Instant::now());
         let waiters = std::mem::take(&mut state.waiters);

@@ -41,6 +41,11 @@ impl Binary {
         Binary::command_in_shell(&format!("exec \"$0\" \"$@\" {redirection}"))
     }
 
+    /// The same, told by systemd's variable that its standard error leads to the journal.
+    pub fn command_to_journal() -> Command {
+        Binary::command_in_shell("export JOURNAL_STREAM=$(stat -Lc %d:%i /proc/self/fd/2) && exec \"$0\" \"$@\"")
+    }
+
     /// The same, run by a shell that first lowers a limit: `-n 40`.
     pub fn command_with_limit(limit: &str) -> Command {
         Binary::command_in_shell(&format!("ulimit {limit} && exec \"$0\" \"$@\""))

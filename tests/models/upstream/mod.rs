@@ -3,5 +3,8 @@
 #[path = "../../../src/upstream/breaker.rs"]
 pub mod breaker;
 
+#[path = "../../../src/upstream/look.rs"]
+pub mod look;
+
 #[path = "../../../src/upstream/conn/mod.rs"]
 pub mod conn;

@@ -1,0 +1,146 @@
+//! What is told of an exchange: its line of the log, soon after the reply, and its counts, once every leg has ended.
+
+use std::fmt::Display;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant, SystemTime};
+
+use http::StatusCode;
+
+use super::exchange::Exchange;
+use crate::access_log::{LINE_WAIT, LegEntry, RaceEntry, Untold};
+use crate::message::{Elapsed, Outcome, Timestamp};
+use crate::metrics::{Gain, LegEnd, RaceEnd};
+use crate::race::{LegResult, Verdict};
+
+impl Exchange {
+    /// Counts the race and has its line written, if that hasn't been done: every leg has ended.
+    pub(super) fn finish(&self, verdict: Verdict, results: &[LegResult<Outcome>]) {
+        if verdict == Verdict::Abandoned {
+            // The last leg may end of itself between the client's leaving and its entry.
+            self.entry.abandoned(Instant::now());
+        }
+        let legs = self.leg_entries(results.iter().map(Some));
+        self.context.counters.add(&legs);
+        self.count(verdict, results);
+        self.tell_of(verdict, &legs);
+    }
+
+    /// Tells a step of a leg, where every step is told.
+    pub(super) fn trace(&self, leg: usize, does: &dyn Display) {
+        log::trace!("{} {} {does}", self.entry.id().as_str(), self.legs[leg].backend.name());
+    }
+
+    /// Tells the end of a leg, where ends are told.
+    pub(super) fn debug_end(&self, leg: usize, outcome: &Outcome, after: Duration) {
+        let (id, backend) = (self.entry.id().as_str(), &self.legs[leg].backend);
+        log::debug!("{id} {} {} ended as {outcome} after {}", backend.name(), backend.address(), Elapsed(after));
+    }
+
+    /// Tells that a reply has begun which may take long: its line comes at its end.
+    pub(super) fn debug_begin(&self, leg: usize, status: StatusCode) {
+        log::debug!("{} {} has begun by {}", self.entry, status.as_u16(), self.legs[leg].backend.name());
+    }
+
+    /// Tells that a leg's backend hangs: from now on it is asked less.
+    pub(super) fn tell_hang(&self, leg: usize, now: Instant) {
+        let backend = &self.legs[leg].backend;
+        let answered = backend.breaker().last_answer();
+        let answered = answered.and_then(|at| SystemTime::now().checked_sub(now.saturating_duration_since(at)));
+        let since = Timestamp(answered.unwrap_or_else(|| backend.stats().listed()));
+        log::warn!("{} {} hangs since {since}: asked once a second", backend.name(), backend.address());
+    }
+
+    /// Tells that a leg's backend hangs no more.
+    pub(super) fn tell_answers(&self, leg: usize) {
+        log::info!("{} {} answers again", self.legs[leg].backend.name(), self.legs[leg].backend.address());
+    }
+
+    /// Has the line written in a moment, since the client has its reply, unless all legs have ended by then, or are about to:
+    /// losers that are hung up on earlier end with that.
+    pub(super) fn tell_soon(self: &Arc<Self>, now: Instant) {
+        if self.entry.is_told() {
+            return;
+        }
+        if self.linger() > LINE_WAIT || self.legs.iter().any(|leg| leg.look.is_taken()) {
+            self.context.late_lines.add(self, now);
+        }
+    }
+
+    fn linger(&self) -> Duration {
+        self.context.reaper.linger().after(self.request.method().is_safe())
+    }
+
+    fn tell_of(&self, verdict: Verdict, legs: &[LegEntry]) {
+        let (end, winner) = (end_of(verdict), winner_of(verdict));
+        let is_failover = winner.is_some_and(|leg| self.legs[leg].is_failover.load(Ordering::Relaxed));
+        self.entry.tell(Some(&RaceEntry { end, winner, is_failover, legs }));
+    }
+
+    /// The legs as the log tells them.
+    fn leg_entries<'a>(&'a self, results: impl Iterator<Item = Option<&'a LegResult<Outcome>>>) -> Vec<LegEntry<'a>> {
+        let entries = results.zip(&self.legs).map(|(result, leg)| LegEntry {
+            name: leg.backend.name(),
+            backend: leg.backend.address(),
+            outcome: result.map(|result| &result.outcome),
+            started: leg.started.get().copied(),
+            after: result.map(|result| result.after).unwrap_or_default(),
+        });
+        entries.collect()
+    }
+
+    /// Counts the race and its legs: every leg has ended.
+    fn count(&self, verdict: Verdict, results: &[LegResult<Outcome>]) {
+        let (now, winner) = (SystemTime::now(), winner_of(verdict));
+        let ends: Vec<LegEnd> = (results.iter().zip(&self.legs).enumerate())
+            .map(|(number, (result, leg))| LegEnd {
+                outcome: &result.outcome,
+                has_won: winner == Some(number),
+                is_success: self.wanted.is_success(&result.outcome, &self.context.rules),
+                started: leg.started.get().copied().unwrap_or_default(),
+                ended: result.after,
+            })
+            .collect();
+        for (leg, end) in self.legs.iter().zip(&ends) {
+            leg.backend.stats().count(end, now);
+        }
+        let gain = winner.map_or(Gain::Nothing, |winner| Gain::of(winner, &ends));
+        if let Some(winner) = winner {
+            self.legs[winner].backend.stats().count_gain(gain);
+        }
+        self.context.stats.count(end_of(verdict), &ends);
+        self.keep(end_of(verdict), gain, &ends);
+    }
+}
+
+impl Untold for Exchange {
+    fn tell(&self) {
+        if self.entry.is_told() {
+            return;
+        }
+        let (verdict, mut results) = self.race.progress();
+        if self.linger() <= LINE_WAIT {
+            // Their time is over just now; a leg with a long look alone has more.
+            let is_over = |leg: &usize| results[*leg].is_none() && !self.legs[*leg].look.is_taken();
+            let over: Vec<usize> = (0..results.len()).filter(is_over).collect();
+            for leg in over {
+                results[leg] = Some(LegResult { outcome: Outcome::Cancelled, after: self.elapsed() });
+            }
+        }
+        if let Some(verdict) = verdict {
+            self.tell_of(verdict, &self.leg_entries(results.iter().map(Option::as_ref)));
+        }
+    }
+}
+
+fn winner_of(verdict: Verdict) -> Option<usize> {
+    if let Verdict::Won(leg) = verdict { Some(leg) } else { None }
+}
+
+fn end_of(verdict: Verdict) -> RaceEnd {
+    match verdict {
+        Verdict::Won(_) => RaceEnd::Won,
+        Verdict::Lost => RaceEnd::Lost,
+        Verdict::Abandoned => RaceEnd::Abandoned,
+    }
+}
