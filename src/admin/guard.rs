@@ -4,8 +4,8 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use http::header::{AUTHORIZATION, FORWARDED, HeaderName, ORIGIN, VIA};
-use http::{HeaderMap, Version};
+use http::header::{AUTHORIZATION, FORWARDED, HOST, HeaderName, HeaderValue, ORIGIN, VIA};
+use http::{HeaderMap, Method, Version};
 use ipnet::IpNet;
 use subtle::ConstantTimeEq;
 
@@ -47,7 +47,7 @@ impl Guard {
     fn check_without_token(&self, request: &Request) -> Result<(), String> {
         self.check_peer(request.peer.ip().to_canonical())?;
         check_proxies(request)?;
-        check_browser(&request.headers)?;
+        check_browser(request)?;
         self.check_host(request)
     }
 
@@ -106,9 +106,27 @@ fn proxy_field(name: &HeaderName) -> Option<&'static str> {
     }
 }
 
+/// Whether a browser says that a page of this very origin sent the request.
+fn is_from_own_page(headers: &HeaderMap) -> bool {
+    let mut sites = headers.get_all(SEC_FETCH_SITE).iter();
+    let is_same = sites.next().is_some_and(|site| site == "same-origin") && sites.next().is_none();
+    let mut origins = headers.get_all(ORIGIN).iter();
+    let is_own = |origin: &HeaderValue| {
+        let host = origin.as_bytes().strip_prefix(b"http://");
+        host.is_some() && host == headers.get(HOST).map(HeaderValue::as_bytes)
+    };
+    is_same && origins.next().is_none_or(is_own) && origins.next().is_none()
+}
+
 /// Refuses what a browser's page sends: any page in a browser on this host may send a POST here. Browsers say so in
 /// `Origin`, and in `Sec-Fetch-Site`, which is `none` only for addresses that the user typed.
-fn check_browser(headers: &HeaderMap) -> Result<(), String> {
+///
+/// The status page may look again: its requests come from its own origin, whose host [`Guard::check_host`] checks.
+fn check_browser(request: &Request) -> Result<(), String> {
+    let headers = &request.headers;
+    if matches!(request.method, Method::GET | Method::HEAD) && is_from_own_page(headers) {
+        return Ok(());
+    }
     let field = if headers.contains_key(ORIGIN) {
         "Origin"
     } else if headers.get_all(SEC_FETCH_SITE).iter().any(|site| site != "none") {

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use super::figures::Figures;
+use super::ticker::Ticker;
 use crate::access_log::{self, Entry};
 use crate::admin::{Admin, FORM_BYTES_MAX, Guard, Views};
 use crate::config::{AdminToken, Config};
@@ -145,7 +146,13 @@ pub(super) fn routes(
     let proxy = Proxy::new(rules, backends, disk, Reaper::new(linger, poller));
     let figures = Arc::new(Figures::of(proxy.clone(), list.clone()));
     let shown = figures.clone();
-    let views = Views { metrics: Box::new(move || metrics::text(shown.sample())), races: proxy.recent().clone() };
+    let on_page = figures.clone();
+    let views = Views {
+        metrics: Box::new(move || metrics::text(shown.sample())),
+        facts: Box::new(move |authority| on_page.facts(authority)),
+        races: proxy.recent().clone(),
+    };
+    Ticker::start(figures.clone(), poller);
     let admin = Admin::new(guard, list, Box::new(move || all.all()), views);
     Ok(Routes { admin, proxy, figures, admin_on_proxy_port: config.admin_on_proxy_port })
 }

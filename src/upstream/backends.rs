@@ -71,6 +71,7 @@ pub struct Backends {
     list: RwLock<List>,
 }
 
+#[derive(Default)]
 struct List {
     all: Vec<Arc<Backend>>,
     /// Those of them that aren't paused.
@@ -80,8 +81,7 @@ struct List {
 impl Backends {
     /// Makes the first list. The addresses are distinct, which parsing them has ensured.
     pub fn new(entries: &[ListEntry], upstream: Arc<Upstream>) -> Backends {
-        let list = List { all: Vec::new(), racing: Vec::new() };
-        let backends = Backends { upstream, list: RwLock::new(list) };
+        let backends = Backends { upstream, list: RwLock::default() };
         backends.replace(entries);
         backends
     }

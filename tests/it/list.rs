@@ -247,19 +247,20 @@ fn sighup_reads_the_file_again_all_of_it_or_nothing() {
     let [a, b, _] = three();
     let kept = Kept::holding(&a.url);
     let program = kept.start(&[]);
-    let (address, _) = program.addresses();
-    assert_eq!(get(address, "/").text(), "a");
+    let (address, admin) = program.addresses();
+    let is_loaded = |value| get(admin, "/metrics").text().contains(&format!("\nred_tentacle_list_loaded {value}\n"));
+    assert!(get(address, "/").text() == "a" && is_loaded(1));
     fs::write(&kept.path, format!("{}\n\nx\n{} aftr=2s\n", b.url, a.url)).expect("a file");
     program.signal("HUP");
     program.line(&format!("{}:3: 'x': it must begin with http:// or https://", kept.path()));
     program.line(&format!("{}:4: '{} aftr=2s': no option 'aftr'", kept.path(), a.url));
     program.line("the list stays as it was");
-    assert_eq!(get(address, "/").text(), "a");
+    assert!(get(address, "/").text() == "a" && is_loaded(0));
     fs::write(&kept.path, format!("# b now\n{}\n", b.url)).expect("a file");
     program.signal("HUP");
     program.line(&format!("the backends are now {}", b.url));
     program.line("the list was read again");
-    assert_eq!(get(address, "/").text(), "b");
+    assert!(get(address, "/").text() == "b" && is_loaded(1));
 }
 
 #[test]
