@@ -37,17 +37,32 @@ impl Guard {
 
     /// Checks whether the request may update. A refusal has the reason and the flag that would allow it.
     pub fn check(&self, request: &Request) -> Result<(), Refusal> {
+        self.check_by(request, check_browser)
+    }
+
+    /// Checks whether the request may look, as [`Guard::check`] does; the status page may look again.
+    pub fn check_look(&self, request: &Request) -> Result<(), Refusal> {
+        let is_looking = matches!(request.method, Method::GET | Method::HEAD);
+        let is_own = is_looking && is_from_own_page(&request.headers);
+        self.check_by(request, if is_own { |_| Ok(()) } else { check_browser })
+    }
+
+    fn check_by(&self, request: &Request, check_browser: fn(&HeaderMap) -> Result<(), String>) -> Result<(), Refusal> {
         let checked = match &self.token {
             Some(token) => token.check(&request.headers).map_err(str::to_owned),
-            None => self.check_without_token(request),
+            None => self.check_without_token(request, check_browser),
         };
         checked.map_err(Refusal::Forbidden)
     }
 
-    fn check_without_token(&self, request: &Request) -> Result<(), String> {
+    fn check_without_token(
+        &self,
+        request: &Request,
+        check_browser: fn(&HeaderMap) -> Result<(), String>,
+    ) -> Result<(), String> {
         self.check_peer(request.peer.ip().to_canonical())?;
         check_proxies(request)?;
-        check_browser(request)?;
+        check_browser(&request.headers)?;
         self.check_host(request)
     }
 
@@ -106,7 +121,7 @@ fn proxy_field(name: &HeaderName) -> Option<&'static str> {
     }
 }
 
-/// Whether a browser says that a page of this very origin sent the request.
+/// Whether a browser says that a page of this very origin sent the request. [`Guard::check_host`] checks the host.
 fn is_from_own_page(headers: &HeaderMap) -> bool {
     let mut sites = headers.get_all(SEC_FETCH_SITE).iter();
     let is_same = sites.next().is_some_and(|site| site == "same-origin") && sites.next().is_none();
@@ -120,13 +135,7 @@ fn is_from_own_page(headers: &HeaderMap) -> bool {
 
 /// Refuses what a browser's page sends: any page in a browser on this host may send a POST here. Browsers say so in
 /// `Origin`, and in `Sec-Fetch-Site`, which is `none` only for addresses that the user typed.
-///
-/// The status page may look again: its requests come from its own origin, whose host [`Guard::check_host`] checks.
-fn check_browser(request: &Request) -> Result<(), String> {
-    let headers = &request.headers;
-    if matches!(request.method, Method::GET | Method::HEAD) && is_from_own_page(headers) {
-        return Ok(());
-    }
+fn check_browser(headers: &HeaderMap) -> Result<(), String> {
     let field = if headers.contains_key(ORIGIN) {
         "Origin"
     } else if headers.get_all(SEC_FETCH_SITE).iter().any(|site| site != "none") {

@@ -129,7 +129,11 @@ impl Admin {
     /// Checks a request by its head.
     fn check(&self, request: &Request) -> Result<&'static Route, Refusal> {
         let route = Route::of(&request.target).ok_or(Refusal::NotFound)?;
-        self.guard.check(request)?;
+        if route.allow.contains("GET") {
+            self.guard.check_look(request)?;
+        } else {
+            self.guard.check(request)?;
+        }
         if !route.allow.split(", ").any(|method| method == request.method.as_str()) {
             return Err(Refusal::MethodNotAllowed(route.allow));
         }

@@ -120,7 +120,8 @@ impl Exchange {
             status,
             is_failover: self.legs[leg].is_failover.load(Ordering::Relaxed),
             after,
-            legs: self.legs.iter().filter(|leg| leg.started.get().is_some()).count(),
+            // One that comes next counts, too: a quick answer may win while the others are being started.
+            legs: self.legs.len() - self.deferred.load(Ordering::Relaxed),
         })
     }
 
