@@ -24,11 +24,15 @@ pub mod fuzzing;
 
 pub mod probe;
 
+pub mod trial;
+
 pub mod server;
 
 pub mod demo;
 
 pub mod admin_client;
+
+pub mod waterfall;
 
 pub mod bind;
 

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread;
 
+use log::LevelFilter;
 use mimalloc::MiMalloc;
 use red_tentacle::access_log;
 use red_tentacle::admin_client;
@@ -14,6 +15,7 @@ use red_tentacle::message::ListEntry;
 use red_tentacle::probe;
 use red_tentacle::server::{Reloader, Server, StartError, Stopper};
 use red_tentacle::systemd::Supervisor;
+use red_tentacle::trial;
 use red_tentacle::upstream::SystemLookup;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -47,6 +49,7 @@ fn main() -> ExitCode {
         }
         Invocation::Fail(line) => fail(&line, EXIT_USAGE),
         Invocation::Ask(command) => ask(&command),
+        Invocation::Try(config, target) => try_one(*config, &target),
         Invocation::Run(config) => run(*config, None),
         Invocation::Demo(mut config) => match Demo::start() {
             Ok(demo) => {
@@ -71,6 +74,23 @@ fn try_out(config: Config) -> ExitCode {
 fn ask(command: &AdminCommand) -> ExitCode {
     match admin_client::ask(command) {
         Ok(answer) => print(&answer),
+        Err(reason) => fail(&format!("red-tentacle: {reason}"), EXIT_FAILURE),
+    }
+}
+
+/// Races once. Of the log only what is wrong is told, beside the race.
+fn try_one(config: Config, target: &str) -> ExitCode {
+    let level = if config.log_level == LevelFilter::Info { LevelFilter::Warn } else { config.log_level };
+    if let Err(error) = access_log::start(level, config.log_format) {
+        return fail(&format!("red-tentacle: cannot start the log: {error}"), EXIT_FAILURE);
+    }
+    let tried = trial::run(config, target);
+    access_log::flush();
+    match tried {
+        Ok(tried) => {
+            print(&tried.text);
+            if tried.has_won { ExitCode::SUCCESS } else { ExitCode::from(EXIT_FAILURE) }
+        }
         Err(reason) => fail(&format!("red-tentacle: {reason}"), EXIT_FAILURE),
     }
 }

@@ -16,12 +16,15 @@ pub(super) fn admin_commands(given: &Given, draft: &Draft) -> Result<(), Invocat
         return Err(fail("--health asks nothing without a URL or on; leave it out, or write it alone"));
     }
     let command = ["health", "update"].into_iter().find(|name| given.by_flag(name));
-    let other = ["demo", "update"].into_iter().find(|name| given.by_flag(name) && Some(*name) != command);
+    let other = ["demo", "try", "update"].into_iter().find(|name| given.by_flag(name) && Some(*name) != command);
     if let (Some(command), Some(other)) = (command, other) {
         return Err(fail(format_args!("--{command} goes with no --{other}; leave one out")));
     }
     if given.by_flag("probe") && !draft.check {
         return Err(fail("--probe goes with --check; give that too"));
+    }
+    if given.by_flag("try") && draft.demo {
+        return Err(fail("--try goes with no --demo, which shows its own races; leave one out"));
     }
     if given.by_flag("admin") && !given.has("update") {
         return Err(fail("--admin says where --update goes; give that too"));

@@ -15,6 +15,7 @@ const ABOUT: &str = "Red Tentacle, a first-success reverse proxy: every backend 
                      the first good answer goes to the client";
 
 const USAGE: &str = "red-tentacle --backends URL,... [FLAGS]\n       red-tentacle --demo\n       \
+                     red-tentacle --backends URL,... --try PATH\n       \
                      red-tentacle --health [URL]\n       red-tentacle --update URL,...|CHANGE [--admin URL]";
 
 const NOTES: &str = "A flag beats its environment variable, which beats the default.\n\

@@ -19,6 +19,8 @@ pub(super) struct Draft {
     pub(super) check: bool,
     pub(super) probe: bool,
     pub(super) demo: bool,
+    /// The target of the one request to try, if that is asked for.
+    pub(super) trial: Option<String>,
     pub(super) health: Option<Health>,
     /// The file that the list is kept in, if there is one.
     pub(super) backends_file: Option<PathBuf>,
@@ -38,6 +40,7 @@ impl Draft {
             check: false,
             probe: false,
             demo: false,
+            trial: None,
             health: None,
             backends_file: None,
             update: None,

@@ -12,6 +12,8 @@ pub enum Invocation {
     Run(Box<Config>),
     /// Serve with the demo's backends; the configuration holds none.
     Demo(Box<Config>),
+    /// Race one GET for this target, print the race, and exit with 0 if a backend has won, else with 1.
+    Try(Box<Config>, String),
     /// Ask another process, and exit.
     Ask(Box<AdminCommand>),
     /// Print the configuration in effect to standard output, and what the start would warn of to standard error, and exit
@@ -35,7 +37,9 @@ impl Invocation {
     #[must_use]
     pub fn warning_of(mut self, oddities: Vec<String>) -> Invocation {
         match &mut self {
-            Invocation::Run(config) | Invocation::Demo(config) => config.oddities.extend(oddities),
+            Invocation::Run(config) | Invocation::Demo(config) | Invocation::Try(config, _) => {
+                config.oddities.extend(oddities);
+            }
             Invocation::Check { warnings, .. } => warnings.extend(oddities),
             Invocation::Ask(_) | Invocation::Print(_) | Invocation::Fail(_) => {}
         }

@@ -103,6 +103,7 @@ fn checked(given: &Given, are_addresses_used: bool) -> Result<Invocation, Invoca
             warnings: warnings(&draft.config, &Host::read()),
             probe: draft.probe.then(|| Box::new(draft.config)),
         },
+        Draft { trial: Some(target), config, .. } => Invocation::Try(Box::new(config), target),
         Draft { demo: true, config, .. } => Invocation::Demo(Box::new(config)),
         Draft { config, .. } => Invocation::Run(Box::new(config)),
     })

@@ -7,11 +7,13 @@ use std::num::NonZeroUsize;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use http::Method;
 use ipnet::IpNet;
 use url::Url;
 
 use crate::message::{
-    BadEntry, EMPTY_ENTRY, ListEntry, OFFER_BYTES_MAX, meant_host, not_between_commas, parse_entries, separator_in,
+    BadEntry, EMPTY_ENTRY, ListEntry, OFFER_BYTES_MAX, Target, meant_host, not_between_commas, parse_entries,
+    separator_in,
 };
 
 /// The longest time that a flag takes. No request is worth a day's waiting, and instants stay far from overflowing.
@@ -217,6 +219,14 @@ pub(super) fn switch(text: &str) -> Result<bool, String> {
         "on" | "true" | "1" => Ok(true),
         "off" | "false" | "0" => Ok(false),
         _ => Err(bad(text, "neither on nor off; write one of them")),
+    }
+}
+
+/// Parses the target of a GET: a path, and maybe a query.
+pub(super) fn path(text: &str) -> Result<String, String> {
+    match Target::parse(&Method::GET, text) {
+        Ok(target) if text.starts_with('/') => Ok(target.as_str().to_owned()),
+        _ => Err(bad(text, "no path; write /status, say")),
     }
 }
 

@@ -23,6 +23,7 @@ use crate::config::{self, Config};
 use crate::downstream::{Frontend, Handler, Listener, Timeouts};
 use crate::host::{self, Host};
 use crate::message::{ReplyTo, Request};
+use crate::metrics::RecentRace;
 use crate::proxy::{Disk, Proxy};
 use crate::runtime::poller::{Event, EventLoop, Poller};
 use crate::systemd::{State, Supervisor};
@@ -125,6 +126,11 @@ impl Meter {
     /// The costs of all races since the start.
     pub fn totals(&self) -> Totals {
         self.0.totals()
+    }
+
+    /// The newest race with this id, if it is over and is remembered.
+    pub fn race(&self, id: &str) -> Option<Arc<RecentRace>> {
+        self.0.recent().of(id)
     }
 }
 

@@ -96,6 +96,9 @@ mod wire;
 /// The line of each exchange, and a log that stops nothing.
 mod log;
 
+/// One race from the shell.
+mod trial;
+
 /// How it ends.
 mod drain;
 

@@ -163,6 +163,7 @@ fn libraries_stay_in_their_rooms() {
         "src/bind.rs",
         "src/systemd.rs",
         "src/demo.rs",
+        "src/trial.rs",
         "src/admin_client.rs",
     ];
     assert_none("sockets are downstream's and upstream's", &uses(&["TcpStream", "TcpListener"], &sockets));

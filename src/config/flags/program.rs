@@ -68,6 +68,18 @@ pub(super) const FLAGS: &[Flag] = &[
         show: |draft| values::show_switch(draft.probe),
     },
     Flag {
+        name: "try",
+        env: "RED_TENTACLE_TRY",
+        value: "PATH",
+        default: "",
+        help: "Send one GET by this configuration, print the race, exit: 0 won, 1 lost",
+        set: |draft, text| {
+            draft.trial = if text.is_empty() { None } else { Some(values::path(text)?) };
+            Ok(())
+        },
+        show: |draft| draft.trial.clone().unwrap_or_else(|| "(none)".to_owned()),
+    },
+    Flag {
         name: "demo",
         env: "RED_TENTACLE_DEMO",
         value: "",

@@ -1,0 +1,107 @@
+//! One race from the shell, for `--try`: a proxy of this very configuration on a loopback port, one GET, and the race as a picture.
+
+use std::io::{self, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::config::{Config, Listen};
+use crate::message::Elapsed;
+use crate::metrics::{RaceEnd, RecentRace, ShownEnd};
+use crate::server::Server;
+use crate::waterfall::{self, Axis, Bar, BarState};
+
+/// The id of the one request.
+const ID: &str = "red-tentacle-try";
+/// The time between two looks at whether the race is over.
+const TICK: Duration = Duration::from_millis(5);
+
+/// What has come of it.
+#[derive(Debug)]
+pub struct Tried {
+    /// The race, for people.
+    pub text: String,
+    /// Whether a backend has won.
+    pub has_won: bool,
+}
+
+/// Races one GET for the target. Blocks until every leg has ended, which takes no longer than the timeouts. An error says what
+/// the host lacks, or that there was no race.
+pub fn run(mut config: Config, target: &str) -> Result<Tried, String> {
+    config.listen = vec![Listen::from(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))];
+    config.admin_listen = Vec::new();
+    let (timeout, names) = (config.timeout, config.backends.clone());
+    let server = Server::bind(config).map_err(|error| error.to_string())?;
+    let (address, meter, stopper) = (server.local_addr(), server.meter(), server.stopper());
+    thread::scope(|scope| {
+        let running = scope.spawn(|| server.run());
+        let status = ask(address, target, timeout).map_err(|error| format!("no reply: {error}"));
+        let deadline = Instant::now() + timeout * 2 + Duration::from_secs(1);
+        let mut race = meter.race(ID);
+        while status.is_ok() && race.is_none() && Instant::now() < deadline {
+            thread::park_timeout(TICK);
+            race = meter.race(ID);
+        }
+        stopper.stop();
+        let ended = running.join().map_err(|_| "the proxy has a bug".to_owned())?;
+        ended.map_err(|error| error.to_string())?;
+        let status = status?;
+        let race = race.ok_or_else(|| format!("no race: the proxy answered {status}"))?;
+        let addresses = names.iter().filter(|entry| !entry.options.is_paused).map(|entry| entry.address.to_string());
+        Ok(told(&race, &addresses.collect::<Vec<_>>(), status))
+    })
+}
+
+/// Asks for the target, and gives the status once the whole reply is there, or as much as comes within the timeout: a stream may
+/// have no end.
+fn ask(address: SocketAddr, target: &str, timeout: Duration) -> io::Result<u16> {
+    let mut client = TcpStream::connect(address)?;
+    let request =
+        format!("GET {target} HTTP/1.1\r\nHost: localhost\r\nX-Request-ID: {ID}\r\nConnection: close\r\n\r\n");
+    client.write_all(request.as_bytes())?;
+    // The proxy answers within its own timeouts.
+    let mut first = [0; 12];
+    client.read_exact(&mut first)?;
+    let status = str::from_utf8(&first[9..]).ok().and_then(|digits| digits.parse().ok());
+    let status = status.ok_or(io::ErrorKind::InvalidData)?;
+    let until = Instant::now() + timeout;
+    let mut buffer = vec![0; 64 * 1024];
+    loop {
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Ok(status);
+        }
+        client.set_read_timeout(Some(left))?;
+        match client.read(&mut buffer) {
+            Ok(0) | Err(_) => return Ok(status),
+            Ok(_) => {}
+        }
+    }
+}
+
+fn told(race: &RecentRace, addresses: &[String], status: u16) -> Tried {
+    let has_won = race.end == RaceEnd::Won;
+    let bars: Vec<Bar> = (race.legs().enumerate())
+        .map(|(index, leg)| {
+            let is_winner = race.winner == Some(index);
+            let (word, has_answered) = match leg.end {
+                ShownEnd::Status(status) => (status.to_string(), true),
+                ShownEnd::Word(word) => (word.to_owned(), false),
+            };
+            let state = match (is_winner, has_answered) {
+                (true, _) => BarState::Won,
+                (false, true) => BarState::Answered,
+                (false, false) => BarState::Failed,
+            };
+            let remark = addresses.get(index).cloned().unwrap_or_default();
+            Bar { name: leg.backend.to_owned(), start: leg.started, end: leg.ended, state, word, remark }
+        })
+        .collect();
+    let by = race.by().map(|name| format!(" by {name}")).unwrap_or_default();
+    let mut text = format!("GET {} {status} in {}{by}\n", race.path, Elapsed(race.after));
+    for row in waterfall::rows(&bars, Axis::of(&bars)) {
+        text.push_str(&row);
+        text.push('\n');
+    }
+    Tried { text, has_won }
+}

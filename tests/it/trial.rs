@@ -1,0 +1,63 @@
+//! `--try`: one race from the shell, by the very configuration.
+
+use std::net::TcpListener;
+
+use crate::harness::{Binary, Fake, Raw, refusing};
+
+#[test]
+fn a_race_that_is_won_is_drawn_a_line_a_leg_and_ends_with_0() {
+    let (good, missing) = (Fake::with(200, "good"), Fake::with(404, "no"));
+    let list = format!("{} name=dc1,{},{}", missing.url, good.url, refusing());
+    // Neither is used: whatever runs there isn't disturbed.
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let listen = taken.local_addr().expect("an address").to_string();
+    let mut command = Binary::command();
+    command.args([
+        "--backends",
+        &list,
+        "--try",
+        "/a?b=c",
+        "--listen",
+        &listen,
+        "--admin-listen",
+        &listen.replace("127.0.0.1", "127.0.0.2"),
+    ]);
+    let ended = Binary::run(command);
+    let lines: Vec<&str> = ended.stdout.lines().collect();
+    assert_eq!((ended.code, lines.len(), ended.stderr.as_str()), (Some(0), 4, ""), "{ended:?}");
+    assert!(lines[0].starts_with("GET /a 200 in ") && lines[0].ends_with(" by b2"), "{ended:?}");
+    let rows = [
+        ("  dc1  ", "404", missing.url.as_str()),
+        ("  b2   ", "▶", good.url.as_str()),
+        ("  b3   ", "refused", "http://"),
+    ];
+    for (line, (name, mark, url)) in lines[1..].iter().zip(rows) {
+        assert!(line.starts_with(name) && line.contains(mark) && line.contains(url), "{line}");
+    }
+    assert_eq!((good.next().target, missing.next().target), ("/a?b=c".to_owned(), "/a?b=c".to_owned()));
+}
+
+#[test]
+fn a_race_that_is_lost_ends_with_1_and_waits_for_the_timeout_of_a_backend_that_hangs() {
+    let hanging = Raw::hanging();
+    let mut command = Binary::command();
+    command.args(["--backends", &format!("{},{}", refusing(), hanging.url), "--timeout", "300ms", "--try", "/"]);
+    let ended = Binary::run(command);
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert!(ended.stdout.starts_with("GET / 502 in ") && ended.stdout.contains("timeout"), "{ended:?}");
+    // Why stands in the log.
+    assert!(ended.stderr.contains("WARN") && ended.stderr.contains("b1=refused b2=timeout"), "{ended:?}");
+}
+
+#[test]
+fn a_stream_without_an_end_is_tried_as_well() {
+    let endless = Raw::serving(|mut connection| {
+        connection.request();
+        connection.send("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: 1\n\n");
+        connection.wait_for_hang_up();
+    });
+    let mut command = Binary::command();
+    command.args(["--backends", &endless.url, "--timeout", "300ms", "--try", "/events"]);
+    let ended = Binary::run(command);
+    assert!(ended.code == Some(0) && ended.stdout.starts_with("GET /events 200 in "), "{ended:?}");
+}
