@@ -2,7 +2,7 @@
 //! and races: it is for probes and for operators.
 
 use std::io::{self, Read};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
@@ -69,11 +69,19 @@ fn form(fields: &[(&str, String)]) -> String {
     form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish()
 }
 
+/// Reads what a proxy on this host answers, whatever its status; for at most this long.
+pub fn get_text(address: SocketAddr, time: Duration) -> Result<String, String> {
+    let url = format!("http://{address}/");
+    let asked = agent(time).get(&url).call();
+    let mut response = asked.map_err(|error| format!("cannot ask {url}: {}", Printable(&error.to_string())))?;
+    Ok(read(&mut response).0)
+}
+
 /// Sends the request. An answer other than 2xx is an error that quotes the begin of its body, as far as that can be
 /// read.
 fn send(url: &Url, request: http::request::Builder, body: &str) -> Result<Response<Body>, String> {
     let request = request.body(body).map_err(|error| format!("cannot ask {url}: {error}"))?;
-    let mut response = agent().run(request).map_err(|error| format!("cannot ask {url}: {}", reason(&error)))?;
+    let mut response = agent(ASK_TIME).run(request).map_err(|error| format!("cannot ask {url}: {}", reason(&error)))?;
     if response.status().is_success() {
         return Ok(response);
     }
@@ -94,7 +102,7 @@ fn quoted(text: &str) -> String {
     if text.is_empty() { text } else { format!(": {}", Reason(&text)) }
 }
 
-fn agent() -> Agent {
+fn agent(time: Duration) -> Agent {
     Agent::config_builder()
         .http_status_as_error(false)
         .max_redirects(0)
@@ -102,7 +110,7 @@ fn agent() -> Agent {
         // Else HTTP_PROXY and its like would be asked instead.
         .proxy(None)
         .user_agent(concat!("red-tentacle/", env!("CARGO_PKG_VERSION")))
-        .timeout_global(Some(ASK_TIME))
+        .timeout_global(Some(time))
         .build()
         .new_agent()
 }

@@ -22,6 +22,8 @@
 #[doc(hidden)]
 pub mod fuzzing;
 
+pub mod probe;
+
 pub mod trial;
 
 pub mod demo_show;

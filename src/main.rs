@@ -13,6 +13,7 @@ use red_tentacle::config::{self, AdminCommand, Config, Invocation};
 use red_tentacle::demo::Demo;
 use red_tentacle::demo_show;
 use red_tentacle::message::ListEntry;
+use red_tentacle::probe;
 use red_tentacle::server::{Reloader, Server, StartError, Stopper};
 use red_tentacle::systemd::Supervisor;
 use red_tentacle::trial;
@@ -36,11 +37,12 @@ fn main() -> ExitCode {
     let oddities = config::oddities(std::env::vars_os().map(|(name, _)| name));
     match config::read(std::env::args_os(), std::env::var_os).warning_of(oddities) {
         Invocation::Print(text) => print(&text),
-        Invocation::Check { shown, warnings } => {
+        Invocation::Check { shown, warnings, probe } => {
             for warning in warnings {
                 tell(&format!("red-tentacle: {warning}"));
             }
-            print(&shown)
+            print(&shown);
+            probe.map_or(ExitCode::SUCCESS, |config| try_out(*config))
         }
         // To a container's health command any other code than 0 and 1 means nothing.
         Invocation::Fail(line) if config::asks_health(std::env::args_os(), std::env::var_os) => {
@@ -60,6 +62,16 @@ fn main() -> ExitCode {
             }
             Err(error) => fail(&format!("red-tentacle: cannot start the demo's backends: {error}"), EXIT_FAILURE),
         },
+    }
+}
+
+fn try_out(config: Config) -> ExitCode {
+    match probe::probe(config) {
+        Ok(probed) => {
+            print(&format!("\n{}", probed.table));
+            if probed.have_all_answered { ExitCode::SUCCESS } else { ExitCode::from(EXIT_FAILURE) }
+        }
+        Err(reason) => fail(&format!("red-tentacle: {reason}"), EXIT_FAILURE),
     }
 }
 

@@ -42,6 +42,7 @@ complete -c red-tentacle -l health -d 'Ask this URL, or else what listens at --a
 complete -c red-tentacle -l update -d 'Replace the backends of a running proxy by these and exit, or change them: add=URL, remove=NAME, pause=NAME, resume=NAME, all or none of several with & between them; --admin-token-file goes with it [env: RED_TENTACLE_UPDATE]' -r -f -a ""
 complete -c red-tentacle -l admin -d 'Where the running proxy takes updates [default: the address of --admin-listen, or of --listen if that is off] [env: RED_TENTACLE_ADMIN]' -r -f
 complete -c red-tentacle -l check -d 'Check everything, print the configuration in effect, exit [env: RED_TENTACLE_CHECK]'
+complete -c red-tentacle -l probe -d 'With --check: try the addresses, ask each backend once for /, print what each answers; exit with 1 if one doesn\'t [env: RED_TENTACLE_PROBE]'
 complete -c red-tentacle -l demo -d 'Race three small backends inside the program: nothing else is needed [env: RED_TENTACLE_DEMO]'
 complete -c red-tentacle -s h -l help -d 'Print help'
 complete -c red-tentacle -s V -l version -d 'Print version'

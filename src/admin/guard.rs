@@ -4,8 +4,8 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use http::header::{AUTHORIZATION, FORWARDED, HeaderName, ORIGIN, VIA};
-use http::{HeaderMap, Version};
+use http::header::{AUTHORIZATION, FORWARDED, HOST, HeaderName, HeaderValue, ORIGIN, VIA};
+use http::{HeaderMap, Method, Version};
 use ipnet::IpNet;
 use subtle::ConstantTimeEq;
 
@@ -37,14 +37,29 @@ impl Guard {
 
     /// Checks whether the request may update. A refusal has the reason and the flag that would allow it.
     pub fn check(&self, request: &Request) -> Result<(), Refusal> {
+        self.check_by(request, check_browser)
+    }
+
+    /// Checks whether the request may look, as [`Guard::check`] does; the status page may look again.
+    pub fn check_look(&self, request: &Request) -> Result<(), Refusal> {
+        let is_looking = matches!(request.method, Method::GET | Method::HEAD);
+        let is_own = is_looking && is_from_own_page(&request.headers);
+        self.check_by(request, if is_own { |_| Ok(()) } else { check_browser })
+    }
+
+    fn check_by(&self, request: &Request, check_browser: fn(&HeaderMap) -> Result<(), String>) -> Result<(), Refusal> {
         let checked = match &self.token {
             Some(token) => token.check(&request.headers).map_err(str::to_owned),
-            None => self.check_without_token(request),
+            None => self.check_without_token(request, check_browser),
         };
         checked.map_err(Refusal::Forbidden)
     }
 
-    fn check_without_token(&self, request: &Request) -> Result<(), String> {
+    fn check_without_token(
+        &self,
+        request: &Request,
+        check_browser: fn(&HeaderMap) -> Result<(), String>,
+    ) -> Result<(), String> {
         self.check_peer(request.peer.ip().to_canonical())?;
         check_proxies(request)?;
         check_browser(&request.headers)?;
@@ -104,6 +119,18 @@ fn proxy_field(name: &HeaderName) -> Option<&'static str> {
     } else {
         name.as_str().starts_with("x-forwarded-").then_some("X-Forwarded-*")
     }
+}
+
+/// Whether a browser says that a page of this very origin sent the request. [`Guard::check_host`] checks the host.
+fn is_from_own_page(headers: &HeaderMap) -> bool {
+    let mut sites = headers.get_all(SEC_FETCH_SITE).iter();
+    let is_same = sites.next().is_some_and(|site| site == "same-origin") && sites.next().is_none();
+    let mut origins = headers.get_all(ORIGIN).iter();
+    let is_own = |origin: &HeaderValue| {
+        let host = origin.as_bytes().strip_prefix(b"http://");
+        host.is_some() && host == headers.get(HOST).map(HeaderValue::as_bytes)
+    };
+    is_same && origins.next().is_none_or(is_own) && origins.next().is_none()
 }
 
 /// Refuses what a browser's page sends: any page in a browser on this host may send a POST here. Browsers say so in

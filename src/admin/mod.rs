@@ -5,6 +5,7 @@ mod backends;
 mod form;
 mod guard;
 mod health;
+mod page;
 mod update;
 mod views;
 
@@ -19,6 +20,7 @@ use crate::upstream::Backend;
 
 pub use form::FORM_BYTES_MAX;
 pub use guard::Guard;
+pub use page::Facts;
 pub use views::Views;
 
 /// The paths of an update: the first is the admin port's own, the second is what a backend's path might look like. Both
@@ -127,7 +129,11 @@ impl Admin {
     /// Checks a request by its head.
     fn check(&self, request: &Request) -> Result<&'static Route, Refusal> {
         let route = Route::of(&request.target).ok_or(Refusal::NotFound)?;
-        self.guard.check(request)?;
+        if route.allow.contains("GET") {
+            self.guard.check_look(request)?;
+        } else {
+            self.guard.check(request)?;
+        }
         if !route.allow.split(", ").any(|method| method == request.method.as_str()) {
             return Err(Refusal::MethodNotAllowed(route.allow));
         }
@@ -139,6 +145,9 @@ impl Admin {
     }
 
     fn shown(&self, request: &Request) -> Result<Reply, Refusal> {
+        if Views::is_list_instead(request) {
+            return self.backends(request);
+        }
         self.views.show(request)
     }
 
@@ -191,7 +200,11 @@ mod tests {
         let publish = move |_: &[_]| *counter.lock().expect("no panic") += 1;
         let first = crate::message::parse_entries("http://first").expect("a list");
         let list = Arc::new(BackendList::new(first, None, Box::new(publish)));
-        let views = Views { metrics: Box::new(|| "figures".to_owned()), races: Arc::default() };
+        let views = Views {
+            metrics: Box::new(|| "figures".to_owned()),
+            facts: Box::new(|_| panic!("no test looks at the page here")),
+            races: Arc::default(),
+        };
         (Admin::new(Guard::new(token, &[], &[]), list, Box::new(Vec::new), views), replaced)
     }
 

@@ -2,14 +2,20 @@
 //! from.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
-use http::header::CONTENT_TYPE;
+use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{HeaderValue, StatusCode};
 use url::form_urlencoded;
 
+use super::page::{self, Facts};
+use crate::message::headers::host_of;
 use crate::message::{Elapsed, Json, Refusal, Reply, Request, Target, Timestamp};
 use crate::metrics::{self, RACES_MAX, RecentRace, RecentRaces, ShownEnd, ShownLeg};
 
+const PAGE: &str = "/";
+const STYLE: &str = "/page.css";
+const SCRIPT: &str = "/page.js";
 const METRICS: &str = "/metrics";
 const RACES: &str = "/races";
 /// The races that are shown if their number isn't given.
@@ -19,6 +25,8 @@ const RACES_SHOWN: usize = 20;
 pub struct Views {
     /// The figures, as Prometheus reads them: made anew for every request.
     pub metrics: Box<dyn Fn() -> String + Send + Sync>,
+    /// What the page shows to a client that asked for this host: gathered anew for every request.
+    pub facts: Box<dyn Fn(String) -> Facts + Send + Sync>,
     /// The last races.
     pub races: Arc<RecentRaces>,
 }
@@ -26,13 +34,23 @@ pub struct Views {
 impl Views {
     /// Whether a target's path leads to one of them.
     pub(super) fn are_at(target: &Target) -> bool {
-        matches!(target.path(), METRICS | RACES) || id_in(target).is_some()
+        matches!(target.path(), PAGE | STYLE | SCRIPT | METRICS | RACES) || id_in(target).is_some()
+    }
+
+    /// Whether the page is asked for by a client that doesn't take HTML: curl gets the list instead.
+    pub(super) fn is_list_instead(request: &Request) -> bool {
+        let takes_html = |value: &HeaderValue| value.to_str().is_ok_and(|accept| accept.contains("text/html"));
+        request.target.path() == PAGE && !request.headers.get_all(ACCEPT).iter().any(takes_html)
     }
 
     /// Shows what is asked for.
     pub(super) fn show(&self, request: &Request) -> Result<Reply, Refusal> {
-        if request.target.path() == METRICS {
-            return Ok(typed((self.metrics)(), metrics::CONTENT_TYPE));
+        match request.target.path() {
+            PAGE => return Ok(page::page(&(self.facts)(host_asked_for(request)), SystemTime::now())),
+            STYLE => return Ok(page::with_headers("text/css; charset=utf-8", page::STYLE.to_owned())),
+            SCRIPT => return Ok(page::with_headers("text/javascript; charset=utf-8", page::SCRIPT.to_owned())),
+            METRICS => return Ok(typed((self.metrics)(), metrics::CONTENT_TYPE)),
+            _ => {}
         }
         let json = match id_in(&request.target) {
             Some(id) => json_of(&*self.race_of(id).ok_or(Refusal::NoSuchRace)?),
@@ -50,6 +68,10 @@ impl Views {
         let decoded = form_urlencoded::parse(id.replace('+', "%2B").as_bytes()).next().map(|(id, _)| id.into_owned());
         self.races.of(id).or_else(|| self.races.of(&decoded?))
     }
+}
+
+fn host_asked_for(request: &Request) -> String {
+    host_of(request).map_or_else(String::new, |host| String::from_utf8_lossy(host.as_bytes()).into_owned())
 }
 
 fn id_in(target: &Target) -> Option<&str> {
@@ -108,7 +130,7 @@ mod tests {
     use super::*;
     use crate::admin::request;
     use crate::message::{Outcome, ReplyBody, RequestId};
-    use crate::metrics::RaceEnd;
+    use crate::metrics::{LegEnd, RaceEnd};
 
     fn race(id: &str, method: &str, target: &str) -> RecentRace {
         let mut headers = HeaderMap::new();
@@ -119,12 +141,15 @@ mod tests {
         let mut race = RecentRace::new(RequestId::of(&headers), at, &method, &target, RaceEnd::Won);
         let (refused, ok) = (Outcome::Refused, Outcome::Status(StatusCode::OK));
         let micros = |micros| Duration::from_micros(micros);
-        let ends = [
-            (Some(micros(100)), &refused, micros(449)),
-            (Some(micros(120)), &ok, micros(12_345)),
-            (None, &Outcome::Skipped, Duration::ZERO),
-        ];
-        race.set_legs(ends.into_iter());
+        let end = |outcome, ended| LegEnd {
+            outcome,
+            has_won: *outcome == ok,
+            is_success: *outcome == ok,
+            started: Duration::ZERO,
+            ended,
+        };
+        let ends = [end(&refused, micros(449)), end(&ok, micros(12_345)), end(&Outcome::Skipped, Duration::ZERO)];
+        race.set_legs([Some(micros(100)), Some(micros(120)), None].into_iter().zip(&ends));
         (race.status, race.after, race.winner) = (Some(StatusCode::OK), micros(12_345), Some(1));
         race
     }
@@ -134,7 +159,8 @@ mod tests {
         for race in races {
             recent.keep(race, names.iter().map(|name| (*name).to_owned()).collect(), false);
         }
-        Views { metrics: Box::new(|| "figures".to_owned()), races: Arc::new(recent) }
+        let facts = Box::new(|_| panic!("no test looks at the page here"));
+        Views { metrics: Box::new(|| "figures".to_owned()), facts, races: Arc::new(recent) }
     }
 
     fn shown(views: &Views, target: &str) -> Result<String, u16> {

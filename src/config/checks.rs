@@ -20,6 +20,9 @@ pub(super) fn admin_commands(given: &Given, draft: &Draft) -> Result<(), Invocat
     if let (Some(command), Some(other)) = (command, other) {
         return Err(fail(format_args!("--{command} goes with no --{other}; leave one out")));
     }
+    if given.by_flag("probe") && !draft.check {
+        return Err(fail("--probe goes with --check; give that too"));
+    }
     if given.by_flag("try") && draft.demo {
         return Err(fail("--try goes with no --demo, which shows its own races; leave one out"));
     }
@@ -81,6 +84,23 @@ fn backends_file(draft: &mut Draft, given: &Given) -> Result<(), Invocation> {
     }
     draft.config.backends_file = Some(file);
     Ok(())
+}
+
+/// Refuses a backend at which the proxy itself would listen: every request would come back.
+pub(super) fn own_address(config: &Config, given: &Given) -> Result<(), Invocation> {
+    let ports = [("listen", &config.listen), ("admin-listen", &config.admin_listen)];
+    let own = config.backends.iter().find_map(|entry| {
+        let is_own =
+            |(_, listen): &(&str, &Vec<Listen>)| listen.iter().any(|listen| listen.is_reached_by(&entry.address));
+        ports.into_iter().find(is_own).map(|(flag, _)| (entry, flag))
+    });
+    let Some((entry, flag)) = own else { return Ok(()) };
+    let is_kept = config.backends_file.as_ref().is_some_and(ListFile::exists);
+    let culprit = given.culprit(if is_kept { "backends-file" } else { "backends" });
+    let address = Excerpt(&entry.address.to_string()).to_string();
+    Err(fail(format_args!(
+        "{culprit} '{address}': the proxy itself listens there (--{flag}); give one of them another port"
+    )))
 }
 
 pub(super) fn timeouts(draft: &mut Draft, given: &Given) -> Result<(), Invocation> {

@@ -17,6 +17,7 @@ pub(super) struct Draft {
     /// The value given, if any; the default depends on the timeout.
     pub(super) linger_unsafe: Option<Duration>,
     pub(super) check: bool,
+    pub(super) probe: bool,
     pub(super) demo: bool,
     /// The target of the one request to try, if that is asked for.
     pub(super) trial: Option<String>,
@@ -37,6 +38,7 @@ impl Draft {
             idle_timeout: None,
             linger_unsafe: None,
             check: false,
+            probe: false,
             demo: false,
             trial: None,
             health: None,

@@ -23,6 +23,8 @@ pub enum Invocation {
         shown: String,
         /// A line each, without its end.
         warnings: Vec<String>,
+        /// The configuration, if what it names is to be tried as well.
+        probe: Option<Box<Config>>,
     },
     /// Print this to standard output as it is, its last line end included, and exit with 0.
     Print(String),

@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::values;
-use crate::message::bracketed;
+use crate::message::{Address, bracketed};
 
 /// The most entries of one flag, each of which is two addresses at most. A host has few; each costs a socket that the
 /// poller watches.
@@ -123,6 +123,20 @@ impl Listen {
                 && (is_same_ip || covers(other, self.address) || covers(self.address, other))
         };
         others.iter().map(|other| other.address).find(|other| overlaps(*other))
+    }
+
+    /// Whether a client on this host that asks a backend at this address comes here, as far as the address alone tells.
+    pub(super) fn is_reached_by(&self, backend: &Address) -> bool {
+        let own = self.address.ip();
+        let is_it = match backend.host().parse::<IpAddr>() {
+            // As a destination, 0.0.0.0 is this host, as a loopback address is.
+            Ok(ip) if own.is_unspecified() => {
+                own.is_ipv4() == ip.is_ipv4() && (ip.is_loopback() || ip.is_unspecified())
+            }
+            Ok(ip) => ip == own || (own.is_loopback() && ip.is_unspecified() && own.is_ipv4() == ip.is_ipv4()),
+            Err(_) => backend.host().eq_ignore_ascii_case("localhost") && (own.is_unspecified() || own.is_loopback()),
+        };
+        is_it && self.address.port() == backend.port()
     }
 
     /// Whether only this host can reach it.
@@ -320,6 +334,32 @@ mod tests {
         for (address, expected) in rows {
             let listen = Listen::from(address.parse::<SocketAddr>().expect(address));
             assert_eq!(listen.reached_at().to_string(), expected);
+        }
+    }
+
+    #[test]
+    fn a_backend_that_is_the_proxy_itself_is_known_by_its_address() {
+        let rows = [
+            (":8080", "http://127.0.0.1:8080", true),
+            (":8080", "http://127.1.2.3:8080/base", true),
+            (":8080", "http://localhost:8080", true),
+            (":8080", "http://[::1]:8080", true),
+            (":8080", "http://0.0.0.0:8080", true),
+            (":80", "http://localhost", true),
+            (":8080", "http://127.0.0.1:8081", false),
+            (":8080", "http://10.0.0.1:8080", false),
+            (":8080", "http://dc1.example:8080", false),
+            ("10.0.0.1:8080", "http://10.0.0.1:8080", true),
+            ("10.0.0.1:8080", "http://127.0.0.1:8080", false),
+            ("10.0.0.1:8080", "http://localhost:8080", false),
+            ("127.0.0.1:8080", "http://localhost:8080", true),
+            ("127.0.0.1:8080", "http://127.0.0.2:8080", false),
+            (":0", "http://127.0.0.1:8080", false),
+        ];
+        for (list, backend, expected) in rows {
+            let listen = Listen::parse_list(list, Kind { port: 8080, is_private: false }).expect(list);
+            let backend = Address::parse(backend).expect(backend);
+            assert_eq!(listen.iter().any(|listen| listen.is_reached_by(&backend)), expected, "{list} {backend}");
         }
     }
 }

@@ -95,11 +95,14 @@ fn checked(given: &Given, are_addresses_used: bool) -> Result<Invocation, Invoca
     checks::admin(&draft.config, given)?;
     if are_addresses_used {
         checks::overlap(&draft.config, given)?;
+        checks::own_address(&draft.config, given)?;
     }
     Ok(match draft {
-        Draft { check: true, .. } => {
-            Invocation::Check { shown: shown(&draft), warnings: warnings(&draft.config, &Host::read()) }
-        }
+        Draft { check: true, .. } => Invocation::Check {
+            shown: shown(&draft),
+            warnings: warnings(&draft.config, &Host::read()),
+            probe: draft.probe.then(|| Box::new(draft.config)),
+        },
         Draft { trial: Some(target), config, .. } => Invocation::Try(Box::new(config), target),
         Draft { demo: true, config, .. } => Invocation::Demo(Box::new(config)),
         Draft { config, .. } => Invocation::Run(Box::new(config)),

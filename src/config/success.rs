@@ -17,6 +17,9 @@ pub struct Success {
 }
 
 impl Success {
+    /// No status wins: every backend's answer is told instead.
+    pub const NONE: Success = Success { ranges: Vec::new() };
+
     /// Checks a list of codes and ranges such as `200-299,304`.
     pub fn parse(list: &str) -> Result<Success, String> {
         Ok(Success { ranges: values::entries(list, ENTRIES_MAX, range)? })

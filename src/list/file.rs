@@ -36,6 +36,11 @@ impl ListFile {
         }
     }
 
+    /// Whether there is one, so that the list is its own.
+    pub fn exists(&self) -> bool {
+        self.text.is_some()
+    }
+
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path

@@ -7,7 +7,7 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue, StatusCode};
 
 use super::loss::LostLeg;
-use super::outcome::{Elapsed, Outcome};
+use super::outcome::Outcome;
 use super::refusal::Refusal;
 
 /// The field. Proxies nearer to the client append theirs.
@@ -40,11 +40,32 @@ pub fn of_victory(victory: &Victory) -> HeaderValue {
     text.push_str(OWN);
     text.push_str("; next-hop=");
     put_token_or_string(&mut text, victory.next_hop);
-    for part in ["; received-status=", victory.status.as_str(), "; details=\"", how] {
+    for part in ["; received-status=", victory.status.as_str(), "; details=\"", how, " "] {
         text.push_str(part);
     }
-    write!(text, " {} of {}\"", Elapsed(victory.after), victory.legs).expect("a string takes all");
+    put_elapsed(&mut text, victory.after);
+    text.push_str(" of ");
+    put_number(&mut text, victory.legs as u64);
+    text.push('"');
     value_of(text)
+}
+
+/// Appends a time as [`Elapsed`](super::Elapsed) writes it, without what formatting costs: every reply of a race has one.
+fn put_elapsed(text: &mut String, time: Duration) {
+    let millis = time.as_secs().saturating_mul(1000).saturating_add(time.subsec_millis().into());
+    put_number(text, millis);
+    if millis < 10 {
+        text.push('.');
+        put_number(text, u64::from(time.subsec_micros() / 100 % 10));
+    }
+    text.push_str("ms");
+}
+
+fn put_number(text: &mut String, number: u64) {
+    if number >= 10 {
+        put_number(text, number / 10);
+    }
+    text.push(char::from(b"0123456789"[usize::try_from(number % 10).unwrap_or(0)]));
 }
 
 /// Tells of a refusal, the loss of every leg included.
@@ -137,6 +158,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::message::Elapsed;
 
     fn legs(outcomes: &[Outcome]) -> Vec<LostLeg> {
         let leg = |(at, outcome): (usize, &Outcome)| LostLeg {
@@ -249,6 +271,14 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_time_is_written_as_elsewhere(micros in prop_oneof![0..20_000_u64, any::<u64>()], number in any::<u64>()) {
+            let (time, mut text) = (Duration::from_micros(micros), String::new());
+            put_elapsed(&mut text, time);
+            put_number(&mut text, number);
+            prop_assert_eq!(text, format!("{}{number}", Elapsed(time)));
+        }
+
         /// Whatever a backend is called, the value is one member whose strings end where they should.
         #[test]
         fn no_name_breaks_the_field(name in any::<String>(), long in "[a\"\\\\é]{0,700}") {

@@ -3,6 +3,7 @@
 
 mod backend;
 mod histogram;
+mod minute;
 mod process;
 mod races;
 mod recent;
@@ -12,6 +13,7 @@ mod text;
 
 pub use backend::{BackendStats, ENDS, Gain, LegEnd, PANIC};
 pub use histogram::{Histogram, Snapshot};
+pub use minute::{BackendMinute, LastMinute, Minute, Second};
 pub use process::ProcessSample;
 pub use races::{RaceEnd, RaceStats};
 pub use recent::{RACES_MAX, RecentRace, RecentRaces, ShownEnd, ShownLeg};

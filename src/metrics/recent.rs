@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use http::{Method, StatusCode};
 
-use super::backend::{ENDS, PANIC};
+use super::backend::{ENDS, LegEnd, PANIC};
 use super::races::RaceEnd;
 use crate::message::{Outcome, RequestId, Target};
 use crate::runtime::sync::Mutex;
@@ -66,6 +66,8 @@ pub struct RecentRace {
     pub after: Duration,
     /// The winner, by its place among the legs.
     pub winner: Option<usize>,
+    /// Whether only the winner could win: every other leg that was started has failed.
+    pub is_rescue: bool,
     names: Arc<[String]>,
     legs: Box<[RecentLeg]>,
 }
@@ -78,6 +80,7 @@ struct RecentLeg {
     ended: u32,
     /// A status, or the place of its word in [`ENDS`].
     end: u16,
+    is_success: bool,
 }
 
 /// No leg starts so late: a race that runs for more than an hour is a tunnel.
@@ -92,6 +95,8 @@ pub struct ShownLeg<'a> {
     pub backend: &'a str,
     /// Its status, or the word of its outcome.
     pub end: ShownEnd,
+    /// Whether its answer would have won if it had been the first.
+    pub is_success: bool,
     /// When it started, from the request's arrival; `None` if it wasn't.
     pub started: Option<Duration>,
     /// When it ended: of an answer when its head was complete.
@@ -177,17 +182,19 @@ impl RecentRace {
             status: None,
             after: Duration::ZERO,
             winner: None,
+            is_rescue: false,
             names: Arc::default(),
             legs: Box::default(),
         }
     }
 
-    /// Sets its legs: each with its start, if it was started, its outcome, and the time of that.
-    pub fn set_legs<'a>(&mut self, legs: impl Iterator<Item = (Option<Duration>, &'a Outcome, Duration)>) {
-        let leg = |(started, outcome, ended): (Option<Duration>, &Outcome, Duration)| RecentLeg {
+    /// Sets its legs: each with its start, if it was started, and its end.
+    pub fn set_legs<'a>(&mut self, legs: impl Iterator<Item = (Option<Duration>, &'a LegEnd<'a>)>) {
+        let leg = |(started, end): (Option<Duration>, &LegEnd)| RecentLeg {
             started: started.map_or(NEVER, short),
-            ended: short(ended),
-            end: match outcome {
+            ended: short(end.ended),
+            is_success: end.is_success,
+            end: match end.outcome {
                 Outcome::Status(status) => status.as_u16(),
                 other => place_of(other.word()),
             },
@@ -209,6 +216,7 @@ impl RecentRace {
             } else {
                 ShownEnd::Word(ENDS.get(usize::from(leg.end)).copied().unwrap_or(PANIC))
             },
+            is_success: leg.is_success,
             started: (leg.started != NEVER).then(|| Duration::from_micros(leg.started.into())),
             ended: Duration::from_micros(leg.ended.into()),
         })
@@ -255,7 +263,15 @@ mod tests {
         let ends = [ok, Outcome::Tls("x".to_owned()), Outcome::Skipped, Outcome::Panic];
         let millis = Duration::from_millis(1);
         let started = |leg: usize| (leg % 4 != 2).then_some(millis);
-        race.set_legs((0..legs).map(|leg| (started(leg), &ends[leg % 4], 2 * millis)));
+        let end = |outcome| LegEnd {
+            outcome,
+            has_won: false,
+            is_success: matches!(outcome, Outcome::Status(_)),
+            started: millis,
+            ended: 2 * millis,
+        };
+        let ends = ends.each_ref().map(end);
+        race.set_legs((0..legs).map(|leg| (started(leg), &ends[leg % 4])));
         race.winner = Some(0);
         (race, (1..=legs).map(|leg| format!("b{leg}")).collect())
     }
@@ -269,7 +285,10 @@ mod tests {
         assert_eq!(race.path, format!("/{}…", "é".repeat(31)));
         assert_eq!((race.by(), race.method.as_str()), (Some("b1"), "GET"));
         let millis = |count| Duration::from_millis(count);
-        let leg = |backend, end, started| ShownLeg { backend, end, started, ended: millis(2) };
+        let leg = |backend, end, started| {
+            let is_success = matches!(end, ShownEnd::Status(_));
+            ShownLeg { backend, end, is_success, started, ended: millis(2) }
+        };
         let expected = [
             leg("b1", ShownEnd::Status(200), Some(millis(1))),
             leg("b2", ShownEnd::Word("tls"), Some(millis(1))),

@@ -19,6 +19,8 @@ pub struct Sample {
     pub backends: Vec<BackendSample>,
     /// When the list last changed.
     pub list_changed: SystemTime,
+    /// Whether the list was good when it was last read.
+    pub is_list_loaded: bool,
     /// The clients and what they wait for.
     pub clients: ClientsSample,
     /// Connections that have been opened to backends.

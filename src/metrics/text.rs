@@ -148,7 +148,7 @@ impl Sample {
         let help = "Lines of the log that were lost, since standard error was too slow.";
         counters(to, "red_tentacle_log_lines_dropped", help, [(NONE, self.log_lines_dropped)])?;
         let help = "1 if the list of backends was taken when it was last read.";
-        gauges(to, "red_tentacle_list_loaded", help, [(NONE, 1_u64)])?;
+        gauges(to, "red_tentacle_list_loaded", help, [(NONE, u64::from(self.is_list_loaded))])?;
         let help = "When the list of backends last changed.";
         gauges(to, "red_tentacle_list_changed_timestamp_seconds", help, [(NONE, since_1970(self.list_changed))])?;
         let rows = [([("version", env!("CARGO_PKG_VERSION"))], 1_u64)];
@@ -258,6 +258,7 @@ mod tests {
             replies,
             backends,
             list_changed,
+            is_list_loaded: true,
             clients,
             connections_opened: 4,
             connections_reused: 5,

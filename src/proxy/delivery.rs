@@ -1,6 +1,5 @@
 //! The client's share of a race: the winner's answer, or both ends of a tunnel, or a refusal with the reasons.
 
-use std::borrow::Cow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -80,7 +79,7 @@ impl Exchange {
     pub(super) fn answer_loss(self: &Arc<Self>, reply_to: Box<dyn ReplyTo>, results: Vec<LegResult<Outcome>>) {
         let is_exposed = self.context.rules.expose_backends;
         let lost = results.iter().enumerate().map(|(leg, result)| LostLeg {
-            name: self.name_of(leg),
+            name: self.name_of(leg).to_owned(),
             address: is_exposed.then(|| self.legs[leg].backend.address().to_string()),
             outcome: result.outcome.clone(),
             after: result.after,
@@ -115,15 +114,14 @@ impl Exchange {
 
     /// Which backend has won, and how.
     fn proxy_status_of(&self, leg: usize, status: StatusCode, after: Duration) -> HeaderValue {
-        let address = self.legs[leg].backend.address();
-        let name: Cow<str> =
-            if self.context.rules.expose_backends { address.authority().into() } else { self.name_of(leg).into() };
+        let is_exposed = self.context.rules.expose_backends;
         proxy_status::of_victory(&Victory {
-            next_hop: &name,
+            next_hop: if is_exposed { self.legs[leg].backend.address().authority() } else { self.name_of(leg) },
             status,
             is_failover: self.legs[leg].is_failover.load(Ordering::Relaxed),
             after,
-            legs: self.legs.iter().filter(|leg| leg.started.get().is_some()).count(),
+            // One that comes next counts, too: a quick answer may win while the others are being started.
+            legs: self.legs.len() - self.deferred.load(Ordering::Relaxed),
         })
     }
 

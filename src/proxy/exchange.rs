@@ -2,7 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use super::classify::{AnswerClass, Wanted};
@@ -27,6 +27,8 @@ pub(super) struct Exchange {
     pub(super) context: Arc<Context>,
     _alive: Arc<()>,
     pub(super) legs: Vec<Leg>,
+    /// The count of legs that are deferred and haven't been started.
+    pub(super) deferred: AtomicUsize,
     pub(super) race: Arc<Race<Box<dyn ReplyTo>, Outcome>>,
     path: PathKey,
     pub(super) request: UpstreamRequest,
@@ -52,6 +54,7 @@ impl Exchange {
             race: Arc::new(Race::new(legs.len(), reply_to, received)),
             path,
             legs,
+            deferred: AtomicUsize::new(0),
             wanted,
             takes_problem,
             request,
@@ -92,6 +95,7 @@ impl Exchange {
             deferred.retain(|leg| Some(*leg) != likeliest);
         }
         self.race.defer(deferred.clone());
+        self.deferred.store(deferred.len(), Ordering::Relaxed);
         deferred
     }
 
@@ -105,8 +109,8 @@ impl Exchange {
     }
 
     /// The name of a leg's backend, as clients may know it.
-    pub(super) fn name_of(&self, leg: usize) -> String {
-        self.legs[leg].backend.name().to_owned()
+    pub(super) fn name_of(&self, leg: usize) -> &str {
+        self.legs[leg].backend.name()
     }
 
     /// Parks a leg in the poller until the next event.
@@ -289,6 +293,7 @@ impl Exchange {
         match next {
             Next::Running => {}
             Next::StartDeferred(legs) => {
+                self.deferred.store(0, Ordering::Relaxed);
                 for leg in &legs {
                     self.legs[*leg].is_failover.store(true, Ordering::Relaxed);
                 }

@@ -31,10 +31,9 @@ impl Exchange {
             Some(winner) => ends[winner].ended,
             None => ends.iter().map(|leg| leg.ended).max().unwrap_or_default(),
         };
-        race.set_legs(
-            self.legs.iter().zip(ends).map(|(leg, end)| (leg.started.get().copied(), end.outcome, end.ended)),
-        );
-        let names = (0..self.legs.len()).map(|leg| self.name_of(leg)).collect();
+        race.is_rescue = gain == Gain::Rescue;
+        race.set_legs(self.legs.iter().zip(ends).map(|(leg, end)| (leg.started.get().copied(), end)));
+        let names = (0..self.legs.len()).map(|leg| self.name_of(leg).to_owned()).collect();
         self.context.recent.keep(race, names, is_noteworthy);
     }
 }

@@ -4,22 +4,27 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::time::SystemTime;
 
 use crate::access_log;
+use crate::admin::Facts;
 use crate::downstream::Frontend;
-use crate::metrics::{BackendSample, BackendState, ClientsSample, ProcessSample, Sample};
+use crate::list::BackendList;
+use crate::metrics::{BackendSample, BackendState, ClientsSample, Minute, ProcessSample, RACES_MAX, Sample};
 use crate::proxy::Proxy;
+use crate::runtime::sync::Mutex;
 use crate::upstream::Backend;
 
 /// The rooms that have figures.
 pub(super) struct Figures {
     proxy: Arc<Proxy>,
+    list: Arc<BackendList>,
     /// The clients' port, once there is one. It knows its services, which know this.
     clients: OnceLock<Weak<Frontend>>,
     started: SystemTime,
+    minute: Mutex<Minute>,
 }
 
 impl Figures {
-    pub(super) fn of(proxy: Arc<Proxy>) -> Figures {
-        Figures { proxy, clients: OnceLock::new(), started: SystemTime::now() }
+    pub(super) fn of(proxy: Arc<Proxy>, list: Arc<BackendList>) -> Figures {
+        Figures { proxy, list, clients: OnceLock::new(), started: SystemTime::now(), minute: Mutex::default() }
     }
 
     /// Counts the clients of this port, too.
@@ -27,15 +32,41 @@ impl Figures {
         let _ = self.clients.set(Arc::downgrade(frontend));
     }
 
-    /// The figures of this moment. Blocks for as long as the kernel needs to list the open descriptors.
+    /// Notes that a second is over. Doesn't block.
+    pub(super) fn end_second(&self) {
+        self.minute.lock().end_second(self.proxy.stats(), &self.backends());
+    }
+
+    /// What the status page shows to a client that asked for this host. Blocks like [`Figures::sample`].
+    pub(super) fn facts(&self, authority: String) -> Facts {
+        let sample = self.sample();
+        let minute = self.minute.lock().last(&sample);
+        let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+        Facts {
+            sample,
+            minute,
+            races: self.proxy.recent().last(RACES_MAX),
+            host,
+            authority,
+            kept_in: self.list.kept_in(),
+        }
+    }
+
+    fn backends(&self) -> Vec<BackendSample> {
+        let unanswered_max = self.proxy.unanswered_max();
+        self.proxy.backends().all().iter().map(|backend| sample_of(backend, unanswered_max)).collect()
+    }
+
+    /// The figures of this moment. Blocks for as long as the kernel needs to list the open descriptors, and while the list is
+    /// written.
     pub(super) fn sample(&self) -> Sample {
-        let (backends, unanswered_max) = (self.proxy.backends(), self.proxy.unanswered_max());
-        let (connections_opened, connections_reused) = backends.connection_counts();
+        let (connections_opened, connections_reused) = self.proxy.backends().connection_counts();
         Sample {
             races: self.proxy.stats().clone(),
             replies: self.proxy.replies().clone(),
-            backends: backends.all().iter().map(|backend| sample_of(backend, unanswered_max)).collect(),
-            list_changed: backends.changed(),
+            backends: self.backends(),
+            list_changed: self.list.changed(),
+            is_list_loaded: self.list.is_loaded(),
             clients: self
                 .clients
                 .get()

@@ -3,6 +3,7 @@
 
 mod figures;
 mod routes;
+mod ticker;
 
 use std::fmt;
 use std::io;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::figures::Figures;
+use super::ticker::Ticker;
 use crate::access_log::{self, Entry, LateLines};
 use crate::admin::{Admin, FORM_BYTES_MAX, Guard, Views};
 use crate::config::{AdminToken, Config};
@@ -135,7 +136,7 @@ pub(super) fn routes(
         connection_limits.complaint(entries.len()).iter().for_each(|complaint| log::warn!("{complaint}"));
         replaced.replace(entries);
     };
-    let list = BackendList::new(config.backends.clone(), config.backends_file.clone(), Box::new(publish));
+    let list = Arc::new(BackendList::new(config.backends.clone(), config.backends_file.clone(), Box::new(publish)));
     let all = backends.clone();
     let rules = Rules {
         success: config.success.clone(),
@@ -146,10 +147,16 @@ pub(super) fn routes(
         expose_backends: config.expose_backends,
     };
     let proxy = Proxy::new(rules, backends, disk, Reaper::new(linger, poller), LateLines::new(poller));
-    let figures = Arc::new(Figures::of(proxy.clone()));
+    let figures = Arc::new(Figures::of(proxy.clone(), list.clone()));
     let shown = figures.clone();
-    let views = Views { metrics: Box::new(move || metrics::text(shown.sample())), races: proxy.recent().clone() };
-    let admin = Admin::new(guard, Arc::new(list), Box::new(move || all.all()), views);
+    let on_page = figures.clone();
+    let views = Views {
+        metrics: Box::new(move || metrics::text(shown.sample())),
+        facts: Box::new(move |authority| on_page.facts(authority)),
+        races: proxy.recent().clone(),
+    };
+    Ticker::start(figures.clone(), poller);
+    let admin = Admin::new(guard, list, Box::new(move || all.all()), views);
     Ok(Routes { admin, proxy, figures, admin_on_proxy_port: config.admin_on_proxy_port })
 }
 

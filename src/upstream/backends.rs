@@ -78,18 +78,17 @@ pub struct Backends {
     list: RwLock<List>,
 }
 
+#[derive(Default)]
 struct List {
     all: Vec<Arc<Backend>>,
     /// Those of them that aren't paused.
     racing: Vec<Arc<Backend>>,
-    changed: SystemTime,
 }
 
 impl Backends {
     /// Makes the first list. The addresses are distinct, which parsing them has ensured.
     pub fn new(entries: &[ListEntry], upstream: Arc<Upstream>) -> Backends {
-        let list = List { all: Vec::new(), racing: Vec::new(), changed: SystemTime::UNIX_EPOCH };
-        let backends = Backends { upstream, list: RwLock::new(list) };
+        let backends = Backends { upstream, list: RwLock::default() };
         backends.replace(entries);
         backends
     }
@@ -97,11 +96,6 @@ impl Backends {
     /// The backends that a race is among now: those that aren't paused.
     pub fn snapshot(&self) -> Vec<Arc<Backend>> {
         self.list.read().racing.clone()
-    }
-
-    /// When the list was last replaced.
-    pub fn changed(&self) -> SystemTime {
-        self.list.read().changed
     }
 
     /// The whole list as it is now.
@@ -137,7 +131,7 @@ impl Backends {
             })
             .collect();
         let racing = all.iter().filter(|backend| !backend.is_paused).cloned().collect();
-        *self.list.write() = List { all, racing, changed: SystemTime::now() };
+        *self.list.write() = List { all, racing };
     }
 
     fn lasting(&self, address: &Address) -> Arc<Lasting> {

@@ -79,7 +79,7 @@ fn a_running_proxy_is_asked_for_its_health_and_given_a_list() {
     let program = Binary::start(&["--backends", &old.url]);
     let (address, admin) = program.addresses();
     assert_eq!(run(&["--health", &format!("http://{admin}/readyz")]).code, Some(0));
-    assert!(failure(&["--health", &format!("http://{admin}/")]).contains("/ answers 404: Not found"));
+    assert!(failure(&["--health", &format!("http://{admin}/nope")]).contains("/nope answers 404: Not found"));
     let admin = format!("http://{admin}");
     for (list, text) in [(&new, "new"), (&newer, "newer")] {
         let ended = run(&["--update", &list.url, "--admin", &admin]);

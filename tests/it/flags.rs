@@ -113,6 +113,7 @@ fn every_bad_value_ends_the_start_with_one_line_that_names_flag_or_variable() {
         ("--log-level", "loud", "'loud': no level; write off, error, warn, info, debug or trace"),
         ("--log-format", "xml", "'xml': neither text nor json; write one of them"),
         ("--check", "maybe", "'maybe': neither on nor off; write one of them"),
+        ("--probe", "maybe", "'maybe': neither on nor off; write one of them"),
         ("--try", "x", "'x': no path; write /status, say"),
         ("--demo", "maybe", "'maybe': neither on nor off; write one of them"),
         ("--health", "https://a", "'https://a': it must begin with http://"),
@@ -124,7 +125,7 @@ fn every_bad_value_ends_the_start_with_one_line_that_names_flag_or_variable() {
         let others = if flag == "--backends" { vec![] } else { vec![("BACKEND_SERVERS", LIST)] };
         let line = usage_error(&[], &[others.as_slice(), &[(variable, value)]].concat());
         assert!(line.starts_with(&format!("{variable} {reason}")), "{line}");
-        if !matches!(flag, "--check" | "--demo") {
+        if !matches!(flag, "--check" | "--probe" | "--demo") {
             let line = usage_error(&[&format!("{flag}={value}")], &others);
             assert!(line.starts_with(&format!("{flag} {reason}")), "{line}");
         }
@@ -193,6 +194,7 @@ fn check_prints_what_is_in_effect() {
         ("--admin-on-proxy-port", "off", "off"),
         ("--grace-period", "0s", "0s"),
         ("--log-level", "warn", "warn"),
+        ("--probe", "", "off"),
         ("--log-format", "JSON", "json"),
         ("--try", "", "(none)"),
         ("--demo", "", "off"),
@@ -376,7 +378,7 @@ fn the_environment_alone_starts_it() {
     let program = Binary::spawn(command);
     assert_eq!(program.addresses(), (address, admin));
     assert_eq!(get(address, "/").text(), "good");
-    assert_eq!(get(admin, "/").status, 404);
+    assert_eq!(get(admin, "/").status, 200);
 }
 
 #[test]
@@ -396,7 +398,7 @@ fn max_head_bounds_the_head_of_a_request() {
         };
         assert_eq!((status(address, bytes_max), status(address, bytes_max + 1)), (200, 431), "{max_head}");
         // A token of the longest must get in.
-        assert_eq!(status(admin, 32 << 10), 404, "{max_head}");
+        assert_eq!(status(admin, 32 << 10), 403, "{max_head}");
     }
 }
 

@@ -2,13 +2,14 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
+use std::sync::mpsc;
 
 use tempfile::TempDir;
 
-use crate::harness::{Binary, Client, Fake, Gate, Proxy, Reply, eventually, get};
+use crate::harness::{Binary, Client, Fake, Gate, Proxy, Reply, eventually, get, refusing};
 
 const FORM: &str = "Content-Type: application/x-www-form-urlencoded";
 const JSON: &str = "Accept: application/json";
@@ -246,19 +247,20 @@ fn sighup_reads_the_file_again_all_of_it_or_nothing() {
     let [a, b, _] = three();
     let kept = Kept::holding(&a.url);
     let program = kept.start(&[]);
-    let (address, _) = program.addresses();
-    assert_eq!(get(address, "/").text(), "a");
+    let (address, admin) = program.addresses();
+    let is_loaded = |value| get(admin, "/metrics").text().contains(&format!("\nred_tentacle_list_loaded {value}\n"));
+    assert!(get(address, "/").text() == "a" && is_loaded(1));
     fs::write(&kept.path, format!("{}\n\nx\n{} aftr=2s\n", b.url, a.url)).expect("a file");
     program.signal("HUP");
     program.line(&format!("{}:3: 'x': it must begin with http:// or https://", kept.path()));
     program.line(&format!("{}:4: '{} aftr=2s': no option 'aftr'", kept.path(), a.url));
     program.line("the list stays as it was");
-    assert_eq!(get(address, "/").text(), "a");
+    assert!(get(address, "/").text() == "a" && is_loaded(0));
     fs::write(&kept.path, format!("# b now\n{}\n", b.url)).expect("a file");
     program.signal("HUP");
     program.line(&format!("the backends are now {}", b.url));
     program.line("the list was read again");
-    assert_eq!(get(address, "/").text(), "b");
+    assert!(get(address, "/").text() == "b" && is_loaded(1));
 }
 
 #[test]
@@ -312,12 +314,11 @@ fn killed_at_any_moment_nothing_is_lost_that_was_acknowledged() {
     for round in 0..8 {
         let program = kept.start(&[]);
         let (_, admin) = program.addresses();
-        // Another thread kills it while changes are being written.
+        // Another thread kills it while changes are being written, sooner or later.
         let pid = program.child.id().to_string();
+        let (taken, accepted) = mpsc::channel();
         let killer = std::thread::spawn(move || {
-            for _ in 0..round {
-                get(admin, "/backends");
-            }
+            accepted.iter().nth(round).expect("changes are taken until then");
             std::process::Command::new("kill").args(["-KILL", &pid]).status().expect("kill runs")
         });
         let mut number = acknowledged;
@@ -327,6 +328,7 @@ fn killed_at_any_moment_nothing_is_lost_that_was_acknowledged() {
             let Some(status) = status_of_change(admin, &form) else { break };
             assert_eq!(status, "200");
             acknowledged = number;
+            let _ = taken.send(());
         }
         assert!(killer.join().expect("no panic").success());
         let text = kept.text();
@@ -336,7 +338,7 @@ fn killed_at_any_moment_nothing_is_lost_that_was_acknowledged() {
         assert!(text.starts_with(&format!("# first\n{}\n", a.url)), "it is whole: {text}");
         acknowledged = newest;
     }
-    assert!(acknowledged > 0, "some changes were made");
+    assert!(acknowledged >= 36, "{acknowledged} changes were taken");
 }
 
 #[test]
@@ -368,4 +370,48 @@ fn a_variable_that_does_nothing_is_told() {
     let program = Binary::spawn(command);
     program.line("unknown variable RED_TENTACLE_TIMOUT does nothing; did you mean RED_TENTACLE_TIMEOUT?");
     program.address();
+}
+
+#[test]
+fn a_check_that_probes_asks_each_backend_once() {
+    let (good, ill) = (Fake::with(404, "none"), Fake::with(503, "down"));
+    let run = |list: &str, listen: &str| {
+        let mut command = Binary::command();
+        command.args(["--check", "--probe", "--backends", list, "--listen", listen, "--admin-listen", "off"]);
+        Binary::run(command)
+    };
+    let list = format!("{} name=good,{},http://c.example name=off paused", good.url, ill.url);
+    let ended = run(&list, "127.0.0.1:0");
+    assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""), "{ended:?}");
+    let table: Vec<_> = ended.stdout.lines().skip_while(|line| !line.is_empty()).skip(1).collect();
+    assert_eq!(table.len(), 3, "{ended:?}");
+    for (line, begin, told) in [(0, "good", " 404: "), (1, "b2  ", " 503: "), (2, "off ", "  paused")] {
+        assert!(table[line].starts_with(begin) && table[line].contains(told), "{}", table[line]);
+    }
+    assert_eq!((good.received.len(), ill.received.len()), (1, 1));
+    let nobody = refusing();
+    let ended = run(&format!("{},{nobody}", good.url), "127.0.0.1:0");
+    assert_eq!(ended.code, Some(1));
+    assert!(ended.stdout.contains(&format!("b2  {nobody}  refused: ")), "{ended:?}");
+    let holder = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let taken = holder.local_addr().expect("an address");
+    let ended = run(&good.url, &taken.to_string());
+    let expected =
+        format!("red-tentacle: cannot listen on {taken}: the address is in use; give --listen another address\n");
+    assert_eq!((ended.code, ended.stderr), (Some(1), expected));
+}
+
+#[test]
+fn a_backend_that_is_the_proxy_itself_is_refused() {
+    let rows = [("http://localhost:8080", "--listen"), ("http://a.example,http://127.0.0.1:8081/x", "--admin-listen")];
+    for (list, flag) in rows {
+        let mut command = Binary::command();
+        command.args(["--check", "--backends", list]);
+        let ended = Binary::run(command);
+        let own = list.rsplit(',').next().expect("one");
+        let expected = format!(
+            "red-tentacle: --backends '{own}': the proxy itself listens there ({flag}); give one of them another port\n"
+        );
+        assert_eq!((ended.code, ended.stderr), (Some(2), expected));
+    }
 }

@@ -105,6 +105,9 @@ mod drain;
 /// Alive, and ready: for those who only look.
 mod probes;
 
+/// The status page.
+mod page;
+
 /// Under systemd: what it is told, and what it hands over.
 mod supervised;
 

@@ -178,3 +178,27 @@ fn what_is_under_way_is_seen() {
         equal(scrape.value("connections{state=\"idle\"}"), 1) && equal(scrape.value("requests_in_flight"), 0)
     });
 }
+
+#[test]
+fn a_name_that_was_given_is_the_label_and_a_pause_is_a_state() {
+    let (named, plain) = (Fake::with(200, "one"), Fake::with(200, "two"));
+    let proxy = Proxy::before(&[format!("{} name=dc1", named.url), format!("{} paused", plain.url)]);
+    let reply = proxy.get("/");
+    assert_eq!(reply.text(), "one");
+    let status = reply.value("proxy-status").unwrap_or_default();
+    assert!(status.starts_with("red-tentacle; next-hop=dc1; ") && status.ends_with(" of 1\""), "{status}");
+    eventually("the race is over", || equal(Scrape::of(proxy.admin).sum(&["races_total"]), 1));
+    let scrape = Scrape::of(proxy.admin);
+    let url = &plain.url;
+    let expected = [
+        ("legs_total{backend=\"dc1\",outcome=\"won\"}".to_owned(), 1),
+        ("backend_state{backend=\"dc1\",state=\"racing\"}".to_owned(), 1),
+        (format!("backend_state{{backend=\"{url}\",state=\"racing\"}}"), 0),
+        (format!("backend_state{{backend=\"{url}\",state=\"paused\"}}"), 1),
+        ("list_loaded".to_owned(), 1),
+    ];
+    for (series, expected) in expected {
+        assert!(equal(scrape.value(&series), expected), "{series}: {}", scrape.value(&series));
+    }
+    assert!(equal(scrape.sum(&["legs_total", url]), 0), "no race is among it");
+}

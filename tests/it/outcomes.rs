@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 
-use crate::harness::{Authority, Binary, Client, Connection, Deaf, Fake, Raw, Reply, TlsBackend, get, own_address};
+use crate::harness::{Authority, Binary, Client, Connection, Deaf, Fake, Raw, Reply, TlsBackend, get};
 
 /// What the client is told, line by line.
 fn rows(reply: &Reply) -> Vec<String> {
@@ -72,12 +72,13 @@ fn every_way_to_lose_has_its_word_and_its_sentence() {
 
 #[test]
 fn a_backend_that_leads_back_is_a_loop() {
-    let own = own_address();
-    let mut command = Binary::command();
-    let url = format!("http://{own}");
-    command.args(["--backends", &url, "--listen", &own.to_string(), "--admin-listen", "127.0.0.1:0"]);
-    let program = Binary::spawn(command);
-    let address = program.address();
+    let program = Binary::start(&["--backends", "http://first.example"]);
+    let (address, admin) = program.addresses();
+    let url = format!("http://{address}");
+    // A start refuses it; an update can't know by which names the program is reached.
+    let mut operator = Client::connect(admin);
+    operator.send_request("POST", &format!("/-update-backends?backends={url}"), &[], None);
+    assert_eq!(operator.reply().status, 200);
     let reply = get(address, "/loop");
     assert_eq!(rows(&reply), ["b1 loop: the request came back to this proxy"]);
     // The request that came back has a line of its own, without legs.

@@ -56,6 +56,18 @@ pub(super) const FLAGS: &[Flag] = &[
         show: |draft| values::show_switch(draft.check),
     },
     Flag {
+        name: "probe",
+        env: "RED_TENTACLE_PROBE",
+        value: "",
+        default: "",
+        help: "With --check: try the addresses, ask each backend once for /, print what each answers; exit with 1 if one doesn't",
+        set: |draft, text| {
+            draft.probe = values::switch(text)?;
+            Ok(())
+        },
+        show: |draft| values::show_switch(draft.probe),
+    },
+    Flag {
         name: "try",
         env: "RED_TENTACLE_TRY",
         value: "PATH",

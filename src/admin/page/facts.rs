@@ -1,0 +1,21 @@
+//! What the page shows, as plain data.
+
+use std::sync::Arc;
+
+use crate::metrics::{LastMinute, RecentRace, Sample};
+
+/// All that the page shows.
+pub struct Facts {
+    /// The figures of this moment.
+    pub sample: Sample,
+    /// Those of the last minute.
+    pub minute: LastMinute,
+    /// The last races, the newest first.
+    pub races: Vec<Arc<RecentRace>>,
+    /// This host's name.
+    pub host: String,
+    /// The address by which the page was asked for.
+    pub authority: String,
+    /// The file in which the list is kept, if it is in one.
+    pub kept_in: Option<String>,
+}

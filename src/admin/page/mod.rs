@@ -1,0 +1,271 @@
+//! The status page: HTML without a need for scripts, made anew for each request. It says first how things stand, then the last
+//! minute's figures, the backends and the races. It changes nothing. Knows nothing of where any of it comes from.
+
+mod facts;
+mod html;
+mod summary;
+mod waterfall;
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS};
+use http::{HeaderName, HeaderValue, StatusCode};
+
+use crate::message::{Reply, ReplyBody};
+use crate::metrics::{BackendMinute, BackendSample, BackendState, LastMinute, RaceEnd, RecentRace, Second};
+pub use facts::Facts;
+use html::{Escaped, Html, grouped, spoken, spoken_or_dash};
+use summary::Summary;
+use waterfall::{Axis, put_race};
+
+/// The style sheet, at `/page.css`.
+pub(super) const STYLE: &str = include_str!("page.css");
+/// The script that fetches the page anew, at `/page.js`.
+pub(super) const SCRIPT: &str = include_str!("page.js");
+/// Nothing but the page's own style sheet and script, in no frame.
+const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; form-action 'none'; \
+                      base-uri 'none'; frame-ancestors 'none'";
+const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
+/// Races of each kind that are shown.
+const NOTEWORTHY_MAX: usize = 20;
+const LATEST_MAX: usize = 10;
+
+/// Makes the page. Doesn't block.
+pub(super) fn page(facts: &Facts, now: SystemTime) -> Reply {
+    let summary = Summary::of(facts, now);
+    let mut html = Html::default();
+    html.put(format_args!(
+        "<!doctype html><html lang=en><head><meta charset=utf-8><meta name=viewport content=\"width=device-width\">\
+         <title>{} red-tentacle</title><link rel=stylesheet href=/page.css>\
+         <noscript><meta http-equiv=refresh content=5></noscript><script src=/page.js defer></script></head>\
+         <body><p id=lost class=bad role=alert></p><main>",
+        Escaped(&summary.title)
+    ));
+    put_head(&mut html, facts, &summary, now);
+    put_figures(&mut html, &facts.minute);
+    put_backends(&mut html, facts, now);
+    put_races(&mut html, &facts.races);
+    put_changes(&mut html, facts);
+    html.put(format_args!(
+        "<p class=dim><a href=/metrics>metrics</a> · <a href=/backends>backends</a> · <a href=/races>races</a></p></main></body></html>"
+    ));
+    with_headers("text/html; charset=utf-8", html.into_string())
+}
+
+/// A reply that a browser keeps to itself and shows nowhere else.
+pub(super) fn with_headers(content_type: &'static str, body: String) -> Reply {
+    let mut reply = Reply::text(StatusCode::OK, "");
+    let fields = [
+        (CONTENT_TYPE, content_type),
+        (CONTENT_SECURITY_POLICY, POLICY),
+        (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (REFERRER_POLICY, "same-origin"),
+        (CACHE_CONTROL, "no-store"),
+        (RESOURCE_POLICY, "same-origin"),
+    ];
+    for (name, value) in fields {
+        reply.headers.insert(name, HeaderValue::from_static(value));
+    }
+    reply.body = ReplyBody::Whole(body.into_bytes());
+    reply
+}
+
+fn put_head(html: &mut Html, facts: &Facts, summary: &Summary, now: SystemTime) {
+    let ago = |then: SystemTime| spoken(now.duration_since(then).unwrap_or_default());
+    let kept = facts.kept_in.as_ref().map_or_else(|| "in memory only".to_owned(), |path| format!("in {path}"));
+    html.put(format_args!(
+        "<h1><span class={} aria-hidden=true>{}</span> {}</h1><small>red-tentacle {} on {} · up {} · the list changed {} ago, \
+         kept {}</small>",
+        summary.class,
+        summary.symbol,
+        Escaped(&summary.sentence),
+        env!("CARGO_PKG_VERSION"),
+        Escaped(&facts.host),
+        ago(facts.sample.started),
+        ago(facts.sample.list_changed),
+        Escaped(&kept)
+    ));
+}
+
+/// The last minute in four figures, each with its course.
+fn put_figures(html: &mut Html, minute: &LastMinute) {
+    #[expect(clippy::cast_precision_loss, reason = "what a person reads")]
+    let per = |count: u64, of: u64| if of == 0 { 0.0 } else { count as f64 / of as f64 };
+    let course = |value: fn(&Second) -> f64| minute.course.iter().map(value).collect::<Vec<_>>();
+    #[expect(clippy::cast_precision_loss, reason = "a picture")]
+    let figures: [(&str, String, Vec<f64>); 4] = [
+        (
+            "requests a second",
+            format!("{:.1}", per(minute.races, minute.seconds)),
+            course(|second| second.races as f64),
+        ),
+        (
+            "lost",
+            format!("{} ({:.1} %)", grouped(minute.lost), 100.0 * per(minute.lost, minute.races)),
+            course(|second| second.lost as f64),
+        ),
+        (
+            "clients waited, p50 / p99",
+            format!("{} / {}", spoken_or_dash(minute.p50), spoken_or_dash(minute.p99)),
+            course(|second| second.p99.unwrap_or_default().as_secs_f64()),
+        ),
+        (
+            "legs a request",
+            format!("{:.2}", per(minute.legs, minute.races)),
+            course(|second| if second.races == 0 { 0.0 } else { second.legs as f64 / second.races as f64 }),
+        ),
+    ];
+    html.put(format_args!("<ul class=figures>"));
+    for (label, figure, course) in figures {
+        html.put(format_args!("<li><b>{figure}</b><small>{label}</small>"));
+        put_course(html, label, &course);
+        html.put(format_args!("</li>"));
+    }
+    html.put(format_args!("</ul>"));
+}
+
+/// A column a second, the last minute from left to right.
+fn put_course(html: &mut Html, label: &str, course: &[f64]) {
+    const HEIGHT: f64 = 28.0;
+    let most = course.iter().copied().fold(f64::MIN_POSITIVE, f64::max);
+    html.put(format_args!(
+        "<svg viewBox=\"0 0 60 {HEIGHT}\" preserveAspectRatio=none role=img aria-label=\"{label}, second by second\">"
+    ));
+    let first = 60 - course.len().min(60);
+    for (at, value) in course.iter().enumerate().filter(|(_, value)| **value > 0.0) {
+        let height = (value / most * (HEIGHT - 2.0)).max(1.0);
+        html.put(format_args!(
+            "<rect class=bar x={} y={:.1} width=.8 height={height:.1} />",
+            first + at,
+            HEIGHT - height
+        ));
+    }
+    html.put(format_args!("</svg>"));
+}
+
+/// A row for each backend, the worst first.
+fn put_backends(html: &mut Html, facts: &Facts, now: SystemTime) {
+    let wins: u64 = facts.minute.backends.iter().map(|minute| minute.count_of(&["won"])).sum();
+    let slowest = facts.minute.backends.iter().filter_map(|minute| minute.p99).max().unwrap_or_default();
+    let mut rows: Vec<(&BackendSample, &BackendMinute)> =
+        facts.sample.backends.iter().zip(&facts.minute.backends).collect();
+    rows.sort_by_key(|(backend, minute)| rank(backend, minute));
+    html.put(format_args!(
+        "<h2>Backends, the last minute</h2><div class=wide><table><thead><tr><th scope=col>backend<th scope=col>state\
+         <th scope=col>wins<th scope=col>p50 / p99<th scope=col>failed<th scope=col>last success<th scope=col>saved\
+         <th scope=col>rescued</tr></thead><tbody>"
+    ));
+    for (backend, minute) in rows {
+        put_backend(html, backend, minute, (wins, slowest), now);
+    }
+    html.put(format_args!("</tbody></table></div>"));
+}
+
+/// The worst come first: those that fail, those that are held, then by their wins; paused ones last.
+fn rank(backend: &BackendSample, minute: &BackendMinute) -> (u8, u64) {
+    let class = match backend.state {
+        BackendState::Paused => 3,
+        BackendState::Held => 0,
+        BackendState::Racing if minute.count_of(&["won", "late"]) == 0 && !minute.failures().is_empty() => 0,
+        BackendState::Racing if !minute.failures().is_empty() => 1,
+        BackendState::Racing => 2,
+    };
+    (class, u64::MAX - minute.count_of(&["won"]))
+}
+
+#[expect(clippy::cast_precision_loss, reason = "what a person reads")]
+fn put_backend(
+    html: &mut Html,
+    backend: &BackendSample,
+    minute: &BackendMinute,
+    (wins, slowest): (u64, Duration),
+    now: SystemTime,
+) {
+    let won = minute.count_of(&["won"]);
+    let share = if wins == 0 { 0.0 } else { 100.0 * won as f64 / wins as f64 };
+    let (class, state) = state_of(backend, minute);
+    let failures =
+        minute.failures().iter().map(|(word, count)| format!("{word} ×{}", grouped(*count))).collect::<Vec<_>>();
+    let last = backend.stats.last_success().map_or_else(
+        || "never".to_owned(),
+        |then| format!("{} ago", spoken(now.duration_since(then).unwrap_or_default())),
+    );
+    html.put(format_args!(
+        "<tr><th scope=row>{}<br><small>{}</small><td class={class}>{state}<td>{share:.0} %<br>",
+        Escaped(&backend.name),
+        Escaped(&backend.url)
+    ));
+    html.put(format_args!(
+        "<svg width=80 height=8 aria-hidden=true><rect class=pale width=80 height=8 /><rect class=win width={:.1} height=8 /></svg><td>",
+        share * 0.8
+    ));
+    put_span(html, minute, slowest);
+    html.put(format_args!(
+        "<td class={}>{}<td>{last}<td class=n>{}<td class=n>{}",
+        if failures.is_empty() { "dim" } else { "bad" },
+        if failures.is_empty() { "–".to_owned() } else { Escaped(&failures.join(", ")).to_string() },
+        spoken(minute.saved),
+        grouped(minute.rescues)
+    ));
+    html.put(format_args!("</tr>"));
+}
+
+/// A backend's times as a box on an axis that all share, so that slow is longer.
+fn put_span(html: &mut Html, minute: &BackendMinute, slowest: Duration) {
+    html.put(format_args!("{} / {}", spoken_or_dash(minute.p50), spoken_or_dash(minute.p99)));
+    if let (Some(p50), Some(p99)) = (minute.p50, minute.p99) {
+        let at = |time: Duration| 120.0 * time.as_secs_f64() / slowest.as_secs_f64().max(0.000_001);
+        html.put(format_args!(
+            "<br><svg width=120 height=8 aria-hidden=true><rect class=pale width={:.1} height=8 />\
+             <rect class=bar width={:.1} height=8 /></svg>",
+            at(p99),
+            at(p50)
+        ));
+    }
+}
+
+fn state_of(backend: &BackendSample, minute: &BackendMinute) -> (&'static str, &'static str) {
+    let answers = minute.count_of(&["won", "late"]);
+    match backend.state {
+        BackendState::Paused => ("dim", "paused"),
+        BackendState::Held => ("bad", "held: it leaves requests unanswered, and is asked once a second"),
+        BackendState::Racing if answers > 0 && minute.failures().is_empty() => ("good", "answers"),
+        BackendState::Racing if answers > 0 => ("warn", "answers, but not always"),
+        BackendState::Racing if !minute.failures().is_empty() => ("bad", "fails"),
+        BackendState::Racing if minute.ends.is_empty() => ("dim", "not asked"),
+        BackendState::Racing => ("dim", "slower than the winners"),
+    }
+}
+
+/// The races: first those that teach something, then the latest.
+fn put_races(html: &mut Html, races: &[Arc<RecentRace>]) {
+    let latest: Vec<&RecentRace> = races.iter().map(|race| &**race).take(LATEST_MAX).collect();
+    let noteworthy: Vec<&RecentRace> = races
+        .iter()
+        .map(|race| &**race)
+        .filter(|race| race.end == RaceEnd::Lost || race.is_rescue)
+        .take(NOTEWORTHY_MAX)
+        .collect();
+    for (label, list) in [("Noteworthy races", noteworthy), ("Latest races", latest)] {
+        if list.is_empty() {
+            continue;
+        }
+        let axis = Axis::of(list.iter().copied());
+        html.put(format_args!("<h2>{label}</h2>"));
+        for race in list {
+            put_race(html, race, &axis);
+        }
+    }
+}
+
+/// How the list is changed.
+fn put_changes(html: &mut Html, facts: &Facts) {
+    let Some(first) = facts.sample.backends.first() else { return };
+    html.put(format_args!(
+        "<h2>Change the list</h2><pre>curl {0}/backends -d pause={1}\ncurl {0}/backends -d resume={1}\n\
+         curl {0}/backends -d 'add=http://dc5.example name=dc5'\ncurl {0}/backends -d remove={1}</pre>",
+        Escaped(&facts.authority),
+        Escaped(&first.name)
+    ));
+}

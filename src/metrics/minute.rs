@@ -1,0 +1,203 @@
+//! The last minute, by number: what the status page shows beside what has been since the start. Knows nothing of clocks: it is
+//! told when a second is over.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use super::histogram::Snapshot;
+use super::races::{RaceEnd, RaceStats};
+use super::sample::{BackendSample, Sample};
+
+/// The seconds of a minute.
+const SECONDS: usize = 60;
+/// The seconds between two looks at the backends: their counts are many.
+const STRIDE: usize = 10;
+
+/// The figures of a minute's seconds, and those of the backends at every tenth.
+#[derive(Debug, Default)]
+pub struct Minute {
+    seconds: VecDeque<Second>,
+    /// One more than a minute has, the oldest first.
+    tenths: VecDeque<Tenth>,
+    /// Until the next of them.
+    seconds_left: usize,
+    before: Totals,
+}
+
+/// What came in one second.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Second {
+    /// Races that ended, but for those whose client left.
+    pub races: u64,
+    /// Those of them that no leg won.
+    pub lost: u64,
+    /// Legs that ended.
+    pub legs: u64,
+    /// The 99th percentile of what clients waited.
+    pub p99: Option<Duration>,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Totals {
+    races: u64,
+    lost: u64,
+    legs: u64,
+    durations: Snapshot,
+}
+
+#[derive(Debug)]
+struct Tenth {
+    totals: Totals,
+    backends: Vec<(String, Counts)>,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Counts {
+    ends: Vec<(&'static str, u64)>,
+    answers: Snapshot,
+    saved: Duration,
+    rescues: u64,
+}
+
+/// What came in the last minute.
+#[derive(Debug, Default)]
+pub struct LastMinute {
+    /// How long it has been: up to ten seconds more than a minute, and less just after the start.
+    pub seconds: u64,
+    /// Races that ended, but for those whose client left.
+    pub races: u64,
+    /// Those of them that no leg won.
+    pub lost: u64,
+    /// Legs that ended.
+    pub legs: u64,
+    /// The median of what clients waited.
+    pub p50: Option<Duration>,
+    /// The 99th percentile.
+    pub p99: Option<Duration>,
+    /// Second by second, the oldest first: as many as there were, 60 at most.
+    pub course: Vec<Second>,
+    /// The backends of the sample, in its order.
+    pub backends: Vec<BackendMinute>,
+}
+
+/// What one backend did in the last minute.
+#[derive(Debug, Default)]
+pub struct BackendMinute {
+    /// How often its legs ended in each way in which one did.
+    pub ends: Vec<(&'static str, u64)>,
+    /// The median time of its answers that count.
+    pub p50: Option<Duration>,
+    /// Their 99th percentile.
+    pub p99: Option<Duration>,
+    /// By how much it beat the next success.
+    pub saved: Duration,
+    /// Races that only it could win.
+    pub rescues: u64,
+}
+
+impl BackendMinute {
+    /// How often its legs ended so.
+    pub fn count_of(&self, words: &[&str]) -> u64 {
+        self.ends.iter().filter(|(word, _)| words.contains(word)).map(|(_, count)| count).sum()
+    }
+
+    /// The legs that failed by the backend's fault, by their words, the most frequent first.
+    pub fn failures(&self) -> Vec<(&'static str, u64)> {
+        let is_failure = |word: &str| !["won", "late", "skipped", "cancelled"].contains(&word);
+        let mut failures: Vec<_> = self.ends.iter().copied().filter(|(word, _)| is_failure(word)).collect();
+        failures.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+        failures
+    }
+}
+
+impl Minute {
+    /// Notes that a second is over, with the figures of this moment.
+    pub fn end_second(&mut self, races: &RaceStats, backends: &[BackendSample]) {
+        let now = Totals::of(races, backends);
+        let durations = now.durations.since(&self.before.durations);
+        push(
+            &mut self.seconds,
+            SECONDS,
+            Second {
+                races: now.races - self.before.races,
+                lost: now.lost - self.before.lost,
+                legs: now.legs.saturating_sub(self.before.legs),
+                p99: durations.quantile(0.99),
+            },
+        );
+        if self.seconds_left == 0 {
+            self.seconds_left = STRIDE;
+            let backends = backends.iter().map(|backend| (backend.label.clone(), Counts::of(backend)));
+            push(&mut self.tenths, SECONDS / STRIDE + 1, Tenth { totals: now.clone(), backends: backends.collect() });
+        }
+        self.seconds_left -= 1;
+        self.before = now;
+    }
+
+    /// What has come since a minute ago, up to the figures of this moment.
+    pub fn last(&self, sample: &Sample) -> LastMinute {
+        let Some(first) = self.tenths.front() else { return LastMinute::default() };
+        let now = Totals::of(&sample.races, &sample.backends);
+        let durations = now.durations.since(&first.totals.durations);
+        let since = |backend: &BackendSample| {
+            let then = first.backends.iter().find(|(label, _)| *label == backend.label).map(|(_, counts)| counts);
+            Counts::of(backend).since(then.unwrap_or(&Counts::default()))
+        };
+        let seconds = (self.tenths.len() - 1) * STRIDE + (STRIDE - 1 - self.seconds_left);
+        LastMinute {
+            seconds: (seconds as u64).max(1),
+            races: now.races - first.totals.races,
+            lost: now.lost - first.totals.lost,
+            legs: now.legs.saturating_sub(first.totals.legs),
+            p50: durations.quantile(0.5),
+            p99: durations.quantile(0.99),
+            course: self.seconds.iter().copied().collect(),
+            backends: sample.backends.iter().map(since).collect(),
+        }
+    }
+}
+
+fn push<T>(queue: &mut VecDeque<T>, most: usize, item: T) {
+    if queue.len() == most {
+        queue.pop_front();
+    }
+    queue.push_back(item);
+}
+
+impl Totals {
+    fn of(races: &RaceStats, backends: &[BackendSample]) -> Totals {
+        let lost = races.count_of(RaceEnd::Lost);
+        let legs = |backend: &BackendSample| backend.stats.ends().map(|(_, count)| count).sum::<u64>();
+        Totals {
+            races: races.count_of(RaceEnd::Won) + lost,
+            lost,
+            legs: backends.iter().map(legs).sum(),
+            durations: races.durations().snapshot(),
+        }
+    }
+}
+
+impl Counts {
+    fn of(backend: &BackendSample) -> Counts {
+        let stats = &backend.stats;
+        Counts {
+            ends: stats.ends().collect(),
+            answers: stats.answers().snapshot(),
+            saved: stats.saved(),
+            rescues: stats.rescues(),
+        }
+    }
+
+    fn since(&self, then: &Counts) -> BackendMinute {
+        let before = |word| then.ends.iter().find(|(other, _)| *other == word).map_or(0, |(_, count)| *count);
+        let ends = self.ends.iter().map(|(word, count)| (*word, count.saturating_sub(before(*word))));
+        let answers = self.answers.since(&then.answers);
+        BackendMinute {
+            ends: ends.filter(|(_, count)| *count > 0).collect(),
+            p50: answers.quantile(0.5),
+            p99: answers.quantile(0.99),
+            saved: self.saved.saturating_sub(then.saved),
+            rescues: self.rescues.saturating_sub(then.rescues),
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! Tries what a configuration names before it is used: the addresses to listen on, and the backends, each asked once. Knows
+//! nothing of how a race is run: it has one run in which no answer wins, so that each is told.
+
+use std::net::SocketAddr;
+use std::thread;
+use std::time::Duration;
+
+use crate::admin_client;
+use crate::bind;
+use crate::config::{Config, Listen, Success};
+use crate::message::Printable;
+use crate::server::Server;
+use crate::systemd::Sockets;
+
+/// What a race of which every leg has lost begins with.
+const ALL_LOST: &str = "All backend requests failed";
+
+/// What the probe has found.
+pub struct Probed {
+    /// A table: a backend a line.
+    pub table: String,
+    /// Whether each backend that isn't paused has answered, with whatever status.
+    pub have_all_answered: bool,
+}
+
+/// Tries the addresses, and asks each backend for `/`. Blocks for up to the timeouts of a leg. An error says in one line what
+/// can't be tried, or which address can't be listened on.
+pub fn probe(mut config: Config) -> Result<Probed, String> {
+    drop(bind::listening(&config, Sockets::default())?);
+    config.listen = vec![Listen::from(SocketAddr::from(([127, 0, 0, 1], 0)))];
+    config.admin_listen = Vec::new();
+    config.success = Success::NONE;
+    // Nothing is written.
+    config.backends_file = None;
+    let (entries, time) = (config.backends.clone(), 2 * config.timeout + Duration::from_secs(5));
+    let server = Server::bind(config).map_err(|error| error.to_string())?;
+    let (address, stopper) = (server.local_addr(), server.stopper());
+    let serving = thread::Builder::new().name("probe".into()).spawn(move || server.run());
+    let serving = serving.map_err(|error| format!("cannot start a thread: {error}"))?;
+    let text = admin_client::get_text(address, time);
+    stopper.stop();
+    let _ = serving.join();
+    let text = text?;
+    if text.lines().next() != Some(ALL_LOST) {
+        return Err(Printable(text.lines().next().unwrap_or_default()).to_string());
+    }
+    let rows: Vec<[String; 3]> = (entries.iter().enumerate())
+        .map(|(index, entry)| {
+            let (name, url) = (entry.name_at(index), entry.address.to_string());
+            let told = if entry.options.is_paused { "paused".to_owned() } else { told_of(&text, &name, &url) };
+            [name, url, told]
+        })
+        .collect();
+    let has_answered = |row: &[String; 3]| row[2] == "paused" || row[2].starts_with(|c: char| c.is_ascii_digit());
+    Ok(Probed { have_all_answered: rows.iter().all(has_answered), table: table(&rows) })
+}
+
+/// What is told of a leg behind its backend's name, and its address where that is told.
+fn told_of(text: &str, name: &str, url: &str) -> String {
+    let told = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    let told = told.unwrap_or("not asked");
+    Printable(told.strip_prefix(url).map_or(told, str::trim_start)).to_string()
+}
+
+fn table(rows: &[[String; 3]]) -> String {
+    let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or(0);
+    let (name_width, url_width) = (width(0), width(1));
+    let lines = rows.iter().map(|[name, url, told]| format!("{name:<name_width$}  {url:<url_width$}  {told}\n"));
+    lines.collect()
+}
