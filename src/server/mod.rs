@@ -42,6 +42,8 @@ const DISK_THREADS_MAX: usize = 4;
 const STACK_BYTES: usize = 256 * 1024;
 /// The time between two looks, during a drain, at whether anything is still under way.
 const TICK: Duration = Duration::from_millis(5);
+/// The longest wait for the ends of what was cut, for their lines' sake. They take some milliseconds, but on a busy host.
+const CUT_TIME: Duration = Duration::from_millis(500);
 /// The most connections on the admin port. Operators are few; the limit keeps them from costing the clients'
 /// descriptors.
 const ADMIN_CONNECTIONS_MAX: usize = 64;
@@ -274,6 +276,11 @@ impl Server {
         // Once more for the connections that have been hung up on by it: their legs end, too, and with the last of them
         // the line of the log is written.
         poller.broadcast(Event::Cut);
+        // What a client's cut ends, ends on the poller's threads.
+        let cut_ends = Instant::now() + CUT_TIME;
+        while routes.proxy.races() > 0 && Instant::now() < cut_ends {
+            thread::park_timeout(TICK);
+        }
         disk.join();
         workers.join();
     }
