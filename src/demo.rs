@@ -2,7 +2,7 @@
 //! Knows nothing of the proxy, which reaches them like any other backend.
 
 use std::collections::VecDeque;
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -32,10 +32,14 @@ const SILENCE_MAX: Duration = Duration::from_secs(30);
 /// The longest head in bytes: as long as the proxy takes one by default.
 const HEAD_BYTES_MAX: usize = 32 * 1024;
 
+/// What targets that are raced before one's eyes begin with: the backends that are quick take their time for them.
+pub const SHOWN: &str = "/show/";
+
 /// The running backends. They answer until the process ends; dropping this neither stops them nor waits.
-#[derive(Debug)]
 pub struct Demo {
     backends: Vec<(Character, SocketAddr)>,
+    /// The first backend's own: it can be killed.
+    first: Poller,
 }
 
 /// The behaviour of a backend.
@@ -47,15 +51,53 @@ enum Character {
 }
 
 impl Demo {
-    /// Starts the backends on free ports of 127.0.0.1, with one thread for all of them. An error means that the host
-    /// lacks something.
+    /// Starts the backends on free ports of 127.0.0.1, with a thread for the first and one for the others. An error means
+    /// that the host lacks something.
     pub fn start() -> io::Result<Demo> {
-        let (poller, event_loop) = Poller::new()?;
-        let characters = [Character::Quick, Character::Slow, Character::Flaky];
-        let backends = characters.into_iter().map(|character| Ok((character, Backend::listen(character, &poller)?)));
+        let ((first, first_loop), (others, other_loop)) = (Poller::new()?, Poller::new()?);
+        let free = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let characters = [(Character::Quick, &first), (Character::Slow, &others), (Character::Flaky, &others)];
+        let backends = characters
+            .into_iter()
+            .map(|(character, poller)| Ok((character, Backend::listen(character, free, poller)?)));
         let backends = backends.collect::<io::Result<_>>()?;
-        thread::Builder::new().name("demo".into()).spawn(move || event_loop.run())?;
-        Ok(Demo { backends })
+        for event_loop in [first_loop, other_loop] {
+            thread::Builder::new().name("demo".into()).spawn(move || event_loop.run())?;
+        }
+        Ok(Demo { backends, first })
+    }
+
+    /// Kills the first backend: its connections break, and new ones are refused.
+    pub fn kill_first(&self) {
+        self.first.broadcast(Event::Cut);
+    }
+
+    /// Has the first backend listen again where it did.
+    pub fn revive_first(&self) -> io::Result<()> {
+        let (character, address) = self.backends[0];
+        Backend::listen(character, address, &self.first).map(|_| ())
+    }
+
+    /// The backends' names, as the proxy has them, and in a word what they are like.
+    pub fn names(&self) -> impl Iterator<Item = (String, &'static str)> {
+        self.backends.iter().enumerate().map(|(index, (character, _))| (format!("b{}", index + 1), character.name()))
+    }
+
+    /// Has the demo listen on free ports where those that it would take by default are taken. Gives what is to be told of that.
+    pub fn avoid_taken_ports(config: &mut Config) -> Option<String> {
+        let is_taken = |listen: &Listen| {
+            TcpListener::bind(listen.address).is_err_and(|error| error.kind() == io::ErrorKind::AddrInUse)
+        };
+        let free = Listen::from(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
+        let mut taken = Vec::new();
+        for (listen, port) in [(&mut config.listen, 8080), (&mut config.admin_listen, 8081)] {
+            if *listen == Listen::loopback(port) && listen.iter().any(is_taken) {
+                *listen = vec![free];
+                taken.push(port.to_string());
+            }
+        }
+        let verb = if taken.len() > 1 { "are" } else { "is" };
+        (!taken.is_empty()).then(|| format!("{} {verb} taken: the demo listens on free ports", taken.join(" and ")))
     }
 
     /// The backends' addresses.
@@ -84,6 +126,12 @@ impl Demo {
         }
         .expect("a string takes all");
         text
+    }
+}
+
+impl fmt::Debug for Demo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Demo").field("backends", &self.backends).finish_non_exhaustive()
     }
 }
 
@@ -137,9 +185,9 @@ struct Backend {
 }
 
 impl Backend {
-    /// Accepts on a free port from now on, on the poller's thread. Returns the address.
-    fn listen(character: Character, poller: &Poller) -> io::Result<SocketAddr> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    /// Accepts there from now on, on the poller's thread. Returns the address.
+    fn listen(character: Character, address: SocketAddr, poller: &Poller) -> io::Result<SocketAddr> {
+        let listener = TcpListener::bind(address)?;
         let address = listener.local_addr()?;
         let limits = Limits::new(HEAD_BYTES_MAX, u64::MAX, &std::env::temp_dir());
         let frontend = Frontend::new(poller.clone(), limits, CONNECTIONS_MAX, SILENCE_MAX);
@@ -159,6 +207,21 @@ impl Backend {
     }
 }
 
+impl Backend {
+    /// The time that it thinks about a request. Where races are shown the quick ones take as long as can be seen, each time
+    /// another time.
+    fn delay(&self, request: &Request) -> Option<Duration> {
+        let is_shown = request.target.path().starts_with(SHOWN);
+        let nth = self.requests.load(Ordering::Relaxed) as u64;
+        match self.character {
+            Character::Slow => Some(SLOW),
+            Character::Quick if is_shown => Some(Duration::from_millis(40 + nth * 37 % 120)),
+            Character::Flaky if is_shown => Some(Duration::from_millis(30 + nth * 53 % 180)),
+            Character::Quick | Character::Flaky => None,
+        }
+    }
+}
+
 impl Handler for Backend {
     fn has_room(&self, _: &Request) -> bool {
         true
@@ -166,9 +229,9 @@ impl Handler for Backend {
 
     fn handle(&self, request: Request, reply_to: Box<dyn ReplyTo>) {
         let reply = self.reply(&request);
-        match self.character {
-            Character::Slow => self.delayed.send(reply, reply_to, Instant::now() + SLOW),
-            Character::Quick | Character::Flaky => reply_to.send(reply, Box::new(|_| ())),
+        match self.delay(&request) {
+            Some(delay) => self.delayed.send(reply, reply_to, Instant::now() + delay),
+            None => reply_to.send(reply, Box::new(|_| ())),
         }
     }
 }
@@ -186,11 +249,12 @@ impl Delayed {
         delayed
     }
 
-    /// Sends the reply at that instant, which is no earlier than that of any other. Doesn't block.
+    /// Sends the reply at that instant. Doesn't block.
     fn send(&self, reply: Reply, reply_to: Box<dyn ReplyTo>, at: Instant) {
         let mut waiting = self.waiting.lock();
-        waiting.push_back((at, reply, reply_to));
-        if waiting.len() == 1 {
+        let place = waiting.partition_point(|(other, ..)| *other <= at);
+        waiting.insert(place, (at, reply, reply_to));
+        if place == 0 {
             self.registration.set_deadline(Some(at));
         }
     }
@@ -266,6 +330,38 @@ mod tests {
                 _ => ok("flaky backend answers"),
             };
             assert_eq!(ask(&mut flaky, GET), expected, "request {nth}");
+        }
+    }
+
+    #[test]
+    fn the_first_backend_dies_and_comes_back() {
+        let demo = Demo::start().expect("started");
+        let mut before = connect(&demo, Character::Quick);
+        assert_eq!(ask(&mut before, GET).1, "the quick backend answers: GET /x\n");
+        demo.kill_first();
+        let mut end = String::new();
+        assert!(before.read_line(&mut end).is_ok_and(|bytes| bytes == 0) || end.is_empty());
+        let (_, address) = demo.backends[0];
+        assert!(TcpStream::connect(address).is_err());
+        demo.revive_first().expect("its port is free");
+        assert_eq!(ask(&mut connect(&demo, Character::Quick), GET).1, "the quick backend answers: GET /x\n");
+    }
+
+    #[test]
+    fn the_demo_goes_elsewhere_only_where_its_own_ports_are_taken() {
+        let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let given = vec![Listen::from(taken.local_addr().expect("an address"))];
+        let mut config = Config { listen: given.clone(), admin_listen: Vec::new(), ..Config::new(Vec::new()) };
+        assert_eq!(Demo::avoid_taken_ports(&mut config), None, "what is asked for is done, or fails");
+        assert_eq!(config.listen, given);
+        let own = Listen::loopback(8080);
+        let listeners: Vec<_> = own.iter().map(|listen| TcpListener::bind(listen.address)).collect();
+        let is_taken = listeners.iter().any(Result::is_ok);
+        let mut config = Config { listen: own, admin_listen: Vec::new(), ..Config::new(Vec::new()) };
+        let told = Demo::avoid_taken_ports(&mut config);
+        if is_taken {
+            assert_eq!(told.as_deref(), Some("8080 is taken: the demo listens on free ports"));
+            assert_eq!(config.listen.iter().map(|listen| listen.address.port()).collect::<Vec<_>>(), [0]);
         }
     }
 

@@ -26,6 +26,8 @@ pub mod probe;
 
 pub mod trial;
 
+pub mod demo_show;
+
 pub mod server;
 
 pub mod demo;

@@ -11,6 +11,7 @@ use red_tentacle::access_log;
 use red_tentacle::admin_client;
 use red_tentacle::config::{self, AdminCommand, Config, Invocation};
 use red_tentacle::demo::Demo;
+use red_tentacle::demo_show;
 use red_tentacle::message::ListEntry;
 use red_tentacle::probe;
 use red_tentacle::server::{Reloader, Server, StartError, Stopper};
@@ -53,8 +54,11 @@ fn main() -> ExitCode {
         Invocation::Run(config) => run(*config, None),
         Invocation::Demo(mut config) => match Demo::start() {
             Ok(demo) => {
+                if let Some(line) = Demo::avoid_taken_ports(&mut config) {
+                    tell(&format!("red-tentacle: {line}"));
+                }
                 config.backends = demo.addresses().into_iter().map(ListEntry::from).collect();
-                run(*config, Some(&demo))
+                run(*config, Some(demo))
             }
             Err(error) => fail(&format!("red-tentacle: cannot start the demo's backends: {error}"), EXIT_FAILURE),
         },
@@ -95,7 +99,7 @@ fn try_one(config: Config, target: &str) -> ExitCode {
     }
 }
 
-fn run(config: Config, demo: Option<&Demo>) -> ExitCode {
+fn run(config: Config, demo: Option<Demo>) -> ExitCode {
     // Before another thread starts.
     let supervisor = match Supervisor::from_env() {
         Ok(supervisor) => supervisor,
@@ -115,7 +119,7 @@ fn run(config: Config, demo: Option<&Demo>) -> ExitCode {
     code
 }
 
-fn serve(config: Config, supervisor: Supervisor, demo: Option<&Demo>) -> Result<(), Box<dyn std::error::Error>> {
+fn serve(config: Config, supervisor: Supervisor, demo: Option<Demo>) -> Result<(), Box<dyn std::error::Error>> {
     let demo = demo.map(|demo| (demo, config.clone()));
     // A terminal that is closed ends what runs in it, unless SIGHUP has another use.
     let takes_hangup = config.backends_file.is_some() || !std::io::stderr().is_terminal();
@@ -123,9 +127,31 @@ fn serve(config: Config, supervisor: Supervisor, demo: Option<&Demo>) -> Result<
     obey_signals(server.stopper(), server.reloader(), takes_hangup)?;
     if let Some((demo, config)) = demo {
         let invitation = demo.invitation(&config, server.local_addr(), server.admin_addr());
-        print(&invitation);
+        present(demo, invitation, &server)?;
     }
     Ok(server.run()?)
+}
+
+/// Invites to try the demo; in a terminal after a show, which runs beside the server.
+fn present(demo: Demo, invitation: String, server: &Server) -> std::io::Result<()> {
+    if !std::io::stdout().is_terminal() {
+        print(&invitation);
+        return Ok(());
+    }
+    let (proxy, meter) = (server.local_addr(), server.meter());
+    // Lines of the log would be in the middle of the pictures.
+    let level = log::max_level();
+    log::set_max_level(level.min(LevelFilter::Warn));
+    let show = move || {
+        let shown = demo_show::run(&demo, proxy, &meter, &mut std::io::stdout());
+        log::set_max_level(level);
+        // Else it was stopped.
+        if shown.is_ok() {
+            print(&invitation);
+        }
+    };
+    thread::Builder::new().name("show".into()).spawn(show)?;
+    Ok(())
 }
 
 /// Drains on the first signal to end, exits at once on the second, and reads the list again on SIGHUP.

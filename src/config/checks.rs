@@ -42,6 +42,10 @@ pub(super) fn backends(draft: &mut Draft, given: &Given) -> Result<(), Invocatio
     if draft.demo {
         // The list of the environment is for the real thing; a user who tries the demo there needn't unset it.
         draft.config.backends.clear();
+        if !given.has("listen") {
+            // It is for who sits at this host.
+            draft.config.listen = Listen::loopback(8080);
+        }
         return Ok(());
     }
     backends_file(draft, given)?;

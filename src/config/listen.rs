@@ -100,7 +100,7 @@ impl Listen {
     }
 
     /// This host's loopback addresses.
-    pub(super) fn loopback(port: u16) -> Vec<Listen> {
+    pub fn loopback(port: u16) -> Vec<Listen> {
         Listen::both(Ipv4Addr::LOCALHOST, Ipv6Addr::LOCALHOST, port)
     }
 
