@@ -53,27 +53,32 @@ pub(super) fn applied(entries: &[ListEntry], changes: Vec<Change>) -> Result<Vec
             }
             Change::Add(entries) => {
                 for entry in entries {
-                    match list.iter().position(|listed| listed.entry.address == entry.address) {
-                        Some(at) => list[at].set(entry.options),
-                        None => list.push(Listed { entry, name: None }),
-                    }
+                    add(&mut list, entry);
                 }
             }
             Change::Remove(who) => {
                 let at = place_of(&list, &who)?;
                 list.remove(at);
             }
-            Change::Pause(who) => {
-                let at = place_of(&list, &who)?;
-                list[at].entry.options.is_paused = true;
-            }
-            Change::Resume(who) => {
-                let at = place_of(&list, &who)?;
-                list[at].entry.options.is_paused = false;
-            }
+            Change::Pause(who) => pause(&mut list, &who, true)?,
+            Change::Resume(who) => pause(&mut list, &who, false)?,
         }
     }
     checked(list.into_iter().map(|listed| listed.entry).collect())
+}
+
+/// Adds an entry, or sets its options where its address is listed.
+fn add(list: &mut Vec<Listed>, entry: ListEntry) {
+    match list.iter_mut().find(|listed| listed.entry.address == entry.address) {
+        Some(listed) => listed.set(entry.options),
+        None => list.push(Listed { entry, name: None }),
+    }
+}
+
+fn pause(list: &mut [Listed], who: &str, is_paused: bool) -> Result<(), BadChange> {
+    let at = place_of(list, who)?;
+    list[at].entry.options.is_paused = is_paused;
+    Ok(())
 }
 
 impl Listed {
