@@ -7,7 +7,7 @@ use crate::tidy::{Source, assert_none, sources_in};
 /// The path of a module: `["upstream", "pool"]` for `src/upstream/pool.rs`.
 type Path = Vec<String>;
 
-/// Every module of the program, without those that are there for fuzzing.
+/// Every module of the program, those that are there for tests and fuzzing included.
 struct Modules(BTreeMap<Path, Module>);
 
 struct Module {
@@ -23,8 +23,7 @@ impl Modules {
     }
 
     fn of(sources: &[Source]) -> Modules {
-        let is_part =
-            |path: &&Path| !path.iter().any(|name| name == "fuzzing") && *path != &["main"] && *path != &["lib"];
+        let is_part = |path: &&Path| *path != &["main"] && *path != &["lib"];
         let paths: Vec<Path> = sources.iter().map(|source| path_of(&source.path)).collect();
         let all: BTreeSet<&Path> = paths.iter().filter(is_part).collect();
         let modules = sources.iter().zip(&paths).filter(|(_, path)| all.contains(path));

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use http::{HeaderMap, Method};
 
-use super::answers::{Head, Kept, Meaning};
+use super::meaning::{Head, Kept, Meaning};
 use crate::message::{Address, Outcome, Target};
 use crate::runtime::cancel::CancelToken;
 use crate::runtime::poller::{Event, EventHandler, Poller};

@@ -3,14 +3,16 @@
 
 mod answers;
 mod exchange;
+mod meaning;
 mod reference;
 
-use crate::message::{Address, Chunks, Piece};
+use crate::message::Address;
 use crate::upstream::client::transport::READ_BYTES;
 use crate::upstream::request::UpstreamRequest;
 use crate::upstream::response::chunked::ChunkNormalizer;
 pub use answers::from_backend;
 pub use exchange::Script;
+pub use meaning::data_of;
 
 /// The bytes that are sent of a request.
 pub fn sent(request: &UpstreamRequest, address: &Address) -> Vec<u8> {
@@ -29,21 +31,4 @@ pub fn cleaned<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> Result<Vec<u8>, &'
         clean.extend_from_slice(&buffer[..count]);
     }
     Ok(clean)
-}
-
-/// The data of an answer's chunks, as far as they go.
-pub fn data_of(mut input: &[u8]) -> Vec<u8> {
-    let (mut chunks, mut data) = (Chunks::of_answer(usize::MAX), Vec::new());
-    loop {
-        let count = match chunks.take(input) {
-            Ok(Piece::Size { line, .. }) => line,
-            Ok(Piece::Framing(count)) => count,
-            Ok(Piece::Data(count)) => {
-                data.extend_from_slice(&input[..count]);
-                count
-            }
-            Ok(Piece::More) | Err(_) => return data,
-        };
-        input = &input[count..];
-    }
 }

@@ -12,8 +12,7 @@ use ureq::unversioned::transport::{
 };
 use ureq::{Agent, Error};
 
-use super::answers::{Begin, Head, Meaning, is_bare};
-use super::data_of;
+use super::meaning::{Begin, Head, Meaning, data_of, is_bare};
 use crate::message::Outcome;
 use crate::upstream::client::call::{Resolved, config};
 use crate::upstream::client::error::outcome_of;
