@@ -1,7 +1,6 @@
 //! The lines of the log about requests: one for each exchange, each refusal and each replaced list. Knows nothing of how these
 //! come about.
 
-mod counters;
 mod entry;
 mod json;
 mod late;
@@ -17,7 +16,6 @@ use std::net::SocketAddr;
 
 use crate::message::{Excerpt, Refusal, ShownTarget};
 
-pub use counters::{Counters, Totals};
 pub use entry::{Entry, LegEntry, RaceEntry};
 pub use late::{LINE_WAIT, LateLines, Untold};
 pub use logger::{dropped, flush, start};

@@ -21,7 +21,7 @@ pub struct Minute {
     tenths: VecDeque<Tenth>,
     /// Until the next of them.
     seconds_left: usize,
-    before: Totals,
+    before: Sums,
 }
 
 /// What came in one second.
@@ -38,7 +38,7 @@ pub struct Second {
 }
 
 #[derive(Debug, Clone, Default)]
-struct Totals {
+struct Sums {
     races: u64,
     lost: u64,
     legs: u64,
@@ -47,7 +47,7 @@ struct Totals {
 
 #[derive(Debug)]
 struct Tenth {
-    totals: Totals,
+    totals: Sums,
     backends: Vec<(String, Counts)>,
 }
 
@@ -111,9 +111,9 @@ impl BackendMinute {
 }
 
 impl Minute {
-    /// Notes that a second is over, with the figures of this moment.
-    pub fn end_second(&mut self, races: &RaceStats, backends: &[BackendSample]) {
-        let now = Totals::of(races, backends);
+    /// Notes that a second is over, with the races' counts of this moment. `backends` gives the backends' every tenth time.
+    pub fn end_second(&mut self, races: &RaceStats, backends: impl FnOnce() -> Vec<BackendSample>) {
+        let now = Sums::of(races);
         let durations = now.durations.since(&self.before.durations);
         push(
             &mut self.seconds,
@@ -121,13 +121,14 @@ impl Minute {
             Second {
                 races: now.races - self.before.races,
                 lost: now.lost - self.before.lost,
-                legs: now.legs.saturating_sub(self.before.legs),
+                legs: now.legs - self.before.legs,
                 p99: durations.quantile(0.99),
             },
         );
         if self.seconds_left == 0 {
             self.seconds_left = STRIDE;
-            let backends = backends.iter().map(|backend| (backend.label.clone(), Counts::of(backend)));
+            let backends = backends().into_iter().map(|backend| (Counts::of(&backend), backend.label));
+            let backends = backends.map(|(counts, label)| (label, counts));
             push(&mut self.tenths, SECONDS / STRIDE + 1, Tenth { totals: now.clone(), backends: backends.collect() });
         }
         self.seconds_left -= 1;
@@ -137,7 +138,7 @@ impl Minute {
     /// What has come since a minute ago, up to the figures of this moment.
     pub fn last(&self, sample: &Sample) -> LastMinute {
         let Some(first) = self.tenths.front() else { return LastMinute::default() };
-        let now = Totals::of(&sample.races, &sample.backends);
+        let now = Sums::of(&sample.races);
         let durations = now.durations.since(&first.totals.durations);
         let since = |backend: &BackendSample| {
             let then = first.backends.iter().find(|(label, _)| *label == backend.label).map(|(_, counts)| counts);
@@ -148,7 +149,7 @@ impl Minute {
             seconds: (seconds as u64).max(1),
             races: now.races - first.totals.races,
             lost: now.lost - first.totals.lost,
-            legs: now.legs.saturating_sub(first.totals.legs),
+            legs: now.legs - first.totals.legs,
             p50: durations.quantile(0.5),
             p99: durations.quantile(0.99),
             course: self.seconds.iter().copied().collect(),
@@ -164,14 +165,13 @@ fn push<T>(queue: &mut VecDeque<T>, most: usize, item: T) {
     queue.push_back(item);
 }
 
-impl Totals {
-    fn of(races: &RaceStats, backends: &[BackendSample]) -> Totals {
+impl Sums {
+    fn of(races: &RaceStats) -> Sums {
         let lost = races.count_of(RaceEnd::Lost);
-        let legs = |backend: &BackendSample| backend.stats.ends().map(|(_, count)| count).sum::<u64>();
-        Totals {
+        Sums {
             races: races.count_of(RaceEnd::Won) + lost,
             lost,
-            legs: backends.iter().map(legs).sum(),
+            legs: races.totals(0, 0).legs,
             durations: races.durations().snapshot(),
         }
     }

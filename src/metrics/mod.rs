@@ -15,7 +15,7 @@ pub use backend::{BackendStats, ENDS, Gain, LegEnd, PANIC};
 pub use histogram::{Histogram, Snapshot};
 pub use minute::{BackendMinute, LastMinute, Minute, Second};
 pub use process::ProcessSample;
-pub use races::{RaceEnd, RaceStats};
+pub use races::{RaceEnd, RaceStats, Totals};
 pub use recent::{RACES_MAX, RecentRace, RecentRaces, ShownEnd, ShownLeg};
 pub use replies::ReplyStats;
 pub use sample::{BackendSample, BackendState, ClientsSample, Sample};

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::backend::LegEnd;
 use super::histogram::Histogram;
+use crate::message::Outcome;
 
 /// The end of a race for its client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,11 +34,33 @@ pub struct RaceStats {
     won: AtomicU64,
     lost: AtomicU64,
     abandoned: AtomicU64,
+    legs: AtomicU64,
+    hung_up: AtomicU64,
     /// From the last byte of a request to the head of its reply.
     durations: Histogram,
 }
 
+/// The costs of races since the start, also at backends that have left the list. Races that aren't over count for nothing yet, but
+/// for their connections.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Legs, those that were skipped included.
+    pub legs: u64,
+    /// Legs that were hung up on.
+    pub hung_up: u64,
+    /// Connections to backends that were opened.
+    pub connections_opened: u64,
+    /// Uses of a connection beyond its first.
+    pub connections_reused: u64,
+}
+
 impl RaceStats {
+    /// The costs counted here, together with the pools' counts of connections.
+    pub fn totals(&self, connections_opened: u64, connections_reused: u64) -> Totals {
+        let (legs, hung_up) = (self.legs.load(Ordering::Relaxed), self.hung_up.load(Ordering::Relaxed));
+        Totals { legs, hung_up, connections_opened, connections_reused }
+    }
+
     /// Counts a race whose legs have all ended.
     pub fn count(&self, end: RaceEnd, legs: &[LegEnd]) {
         let (count, reply) = match end {
@@ -45,6 +68,9 @@ impl RaceStats {
             RaceEnd::Lost => (&self.lost, legs.iter().map(|leg| leg.ended).max()),
             RaceEnd::Abandoned => (&self.abandoned, None),
         };
+        let hung_up = legs.iter().filter(|leg| *leg.outcome == Outcome::Cancelled).count();
+        self.hung_up.fetch_add(hung_up as u64, Ordering::Relaxed);
+        self.legs.fetch_add(legs.len() as u64, Ordering::Relaxed);
         count.fetch_add(1, Ordering::Relaxed);
         if let Some(reply) = reply {
             self.durations.add(reply);

@@ -119,8 +119,8 @@ impl Default for RecentRaces {
 }
 
 impl RecentRaces {
-    /// Whether a race that is over now is to be kept. Costs an atomic load if it isn't.
-    pub fn wants(&self, is_noteworthy: bool, now: Instant) -> bool {
+    /// Takes a place for a race that is over now, if it is to be kept. Costs an atomic load if it isn't.
+    pub fn try_reserve(&self, is_noteworthy: bool, now: Instant) -> bool {
         let micros = micros_of(now.saturating_duration_since(self.began));
         self.ring(is_noteworthy).try_take(micros)
     }
@@ -336,13 +336,13 @@ mod tests {
     #[test]
     fn a_busy_proxy_keeps_some_in_a_row_and_then_ten_a_second() {
         let (races, mut now) = (RecentRaces::default(), Instant::now());
-        let wanted = |count: u32, now| (0..count).filter(|_| races.wants(false, now)).count();
+        let wanted = |count: u32, now| (0..count).filter(|_| races.try_reserve(false, now)).count();
         assert_eq!(wanted(1000, now), BURST as usize);
         now += PAUSE;
         assert_eq!(wanted(1000, now), 1);
         now += 5 * PAUSE;
         assert_eq!(wanted(1000, now), 5);
-        assert!(races.wants(true, now), "those of note don't wait for the others");
+        assert!(races.try_reserve(true, now), "those of note don't wait for the others");
         now += 1000 * PAUSE;
         assert_eq!(wanted(1000, now), BURST as usize);
     }

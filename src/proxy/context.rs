@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::classify::Rules;
-use crate::access_log::{Counters, LateLines};
+use crate::access_log::LateLines;
 use crate::message::headers::ViaId;
 use crate::metrics::{RaceStats, RecentRaces, ReplyStats};
 use crate::race::Reaper;
@@ -21,7 +21,6 @@ pub(super) struct Context {
     pub(super) late_lines: Arc<LateLines>,
     /// This process in `Via` and `CDN-Loop`.
     pub(super) via: ViaId,
-    pub(super) counters: Counters,
     pub(super) stats: Arc<RaceStats>,
     pub(super) replies: Arc<ReplyStats>,
     pub(super) recent: Arc<RecentRaces>,

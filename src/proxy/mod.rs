@@ -17,12 +17,12 @@ mod telling;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::access_log::{Counters, Entry, LateLines, Totals};
+use crate::access_log::{Entry, LateLines};
 use crate::message::forwarded::{self, Forwarded};
 use crate::message::headers::ViaId;
 use crate::message::proxy_status::{self, PROXY_STATUS};
 use crate::message::{Refusal, Reply, ReplyTo, Request, RequestId, max_forwards};
-use crate::metrics::{RaceStats, RecentRaces, ReplyStats};
+use crate::metrics::{RaceStats, RecentRaces, ReplyStats, Totals};
 use crate::race::Reaper;
 use crate::upstream::Backends;
 pub use classify::Rules;
@@ -45,7 +45,7 @@ impl Proxy {
         reaper: Arc<Reaper>,
         late_lines: Arc<LateLines>,
     ) -> Arc<Proxy> {
-        let (via, counters) = (ViaId::random(rules.via), Counters::default());
+        let via = ViaId::random(rules.via);
         Arc::new(Proxy(Arc::new(Context {
             rules,
             backends,
@@ -53,7 +53,6 @@ impl Proxy {
             reaper,
             late_lines,
             via,
-            counters,
             stats: Arc::default(),
             replies: Arc::default(),
             recent: Arc::default(),
@@ -101,7 +100,7 @@ impl Proxy {
     /// The costs of all races.
     pub fn totals(&self) -> Totals {
         let (opened, reused) = self.0.backends.connection_counts();
-        self.0.counters.totals(opened, reused)
+        self.0.stats.totals(opened, reused)
     }
 
     /// The counts of all races that are over.

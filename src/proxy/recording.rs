@@ -13,7 +13,7 @@ impl Exchange {
     pub(super) fn keep(&self, end: RaceEnd, gain: Gain, ends: &[LegEnd]) {
         let now = Instant::now();
         let is_noteworthy = end == RaceEnd::Lost || gain == Gain::Rescue;
-        if !self.context.recent.wants(is_noteworthy, now) {
+        if !self.context.recent.try_reserve(is_noteworthy, now) {
             return;
         }
         let winner = ends.iter().position(|leg| leg.has_won);

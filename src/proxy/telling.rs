@@ -21,7 +21,6 @@ impl Exchange {
             self.entry.abandoned(Instant::now());
         }
         let legs = self.leg_entries(results.iter().map(Some));
-        self.context.counters.add(&legs);
         self.count(verdict, results);
         self.tell_of(verdict, &legs);
     }

@@ -34,7 +34,7 @@ impl Figures {
 
     /// Notes that a second is over. Doesn't block.
     pub(super) fn end_second(&self) {
-        self.minute.lock().end_second(self.proxy.stats(), &self.backends());
+        self.minute.lock().end_second(self.proxy.stats(), || self.backends());
     }
 
     /// What the status page shows to a client that asked for this host. Blocks like [`Figures::sample`].

@@ -17,13 +17,14 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use threadpool::ThreadPool;
 
-use crate::access_log::{self, Totals};
+use crate::access_log;
 use crate::bind;
 use crate::config::{self, Config};
 use crate::downstream::{Frontend, Handler, Listener, Timeouts};
 use crate::host::{self, Host};
 use crate::message::{ReplyTo, Request};
 use crate::metrics::RecentRace;
+use crate::metrics::Totals;
 use crate::proxy::{Disk, Proxy};
 use crate::runtime::poller::{Event, EventLoop, Poller};
 use crate::systemd::{State, Supervisor};

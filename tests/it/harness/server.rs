@@ -6,10 +6,10 @@ use std::thread;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, bounded};
-use red_tentacle::access_log::Totals;
 use red_tentacle::config::{Config, Listen};
 use red_tentacle::downstream::Timeouts;
 use red_tentacle::message::{ListEntry, parse_entries};
+use red_tentacle::metrics::Totals;
 use red_tentacle::server::{Meter, Server, Stopper};
 use red_tentacle::systemd::Supervisor;
 use red_tentacle::upstream::SystemLookup;
