@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 
 use crate::demo::{Demo, SHOWN};
 use crate::message::Elapsed;
-use crate::metrics::{RecentRace, ShownEnd};
+use crate::metrics::{RecentRace, ShownEnd, ShownLeg, TimeScale};
 use crate::server::Meter;
-use crate::waterfall::{Axis, Bar, BarState, rows};
+use crate::waterfall::{Bar, BarState, rows};
 
 /// The races that are drawn. After half of them a backend is killed.
 const DRAWN: usize = 10;
@@ -87,7 +87,7 @@ fn draw(demo: &Demo, proxy: SocketAddr, meter: &Meter, number: usize, out: &mut 
             Some((won, at)) => format!("{asked} by {} in {}", won.by.as_deref().unwrap_or("none"), Elapsed(*at)),
             None => asked,
         };
-        let picture = [vec![head], rows(&bars, Axis::until(AXIS))].concat();
+        let picture = [vec![head], rows(&bars, TimeScale::until(AXIS))].concat();
         for line in &picture {
             writeln!(out, "{line}\u{1b}[K")?;
         }
@@ -118,7 +118,7 @@ fn bars_so_far(demo: &Demo, reply: Option<&(Won, Duration)>, elapsed: Duration) 
 /// The legs of a race that is over.
 fn bars_of(race: &RecentRace, demo: &Demo) -> Vec<Bar> {
     let remarks = demo.names().map(|(_, remark)| remark);
-    let bar = |(index, (leg, remark)): (usize, (crate::metrics::ShownLeg, &'static str))| {
+    let bar = |(index, (leg, remark)): (usize, (ShownLeg, &'static str))| {
         let (state, word) = match leg.end {
             ShownEnd::Status(_) if race.winner == Some(index) => (BarState::Won, "won".to_owned()),
             ShownEnd::Status(status) => (BarState::Answered, status.to_string()),

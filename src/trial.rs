@@ -9,7 +9,7 @@ use crate::config::{Config, Listen};
 use crate::message::Elapsed;
 use crate::metrics::{RaceEnd, RecentRace, ShownEnd};
 use crate::server::Server;
-use crate::waterfall::{self, Axis, Bar, BarState};
+use crate::waterfall::{self, Bar, BarState};
 
 /// The id of the one request.
 const ID: &str = "red-tentacle-try";
@@ -99,7 +99,7 @@ fn told(race: &RecentRace, addresses: &[String], status: u16) -> Tried {
         .collect();
     let by = race.by().map(|name| format!(" by {name}")).unwrap_or_default();
     let mut text = format!("GET {} {status} in {}{by}\n", race.path, Elapsed(race.after));
-    for row in waterfall::rows(&bars, Axis::of(&bars)) {
+    for row in waterfall::rows(&bars, waterfall::scale_of(&bars)) {
         text.push_str(&row);
         text.push('\n');
     }

@@ -3,13 +3,10 @@
 use std::time::Duration;
 
 use crate::message::Elapsed;
+use crate::metrics::TimeScale;
 
 /// The length of the longest bar, in columns.
 const COLUMNS: usize = 40;
-/// From this ratio of the longest time to the shortest on, the axis is logarithmic: else the short bars couldn't be told apart.
-const LINEAR_RATIO_MAX: u32 = 20;
-/// The shortest time that has a bar of its own on a logarithmic axis.
-const TICK: Duration = Duration::from_micros(100);
 
 /// One leg, as it is drawn.
 #[derive(Debug, Clone)]
@@ -43,42 +40,20 @@ pub enum BarState {
     Failed,
 }
 
-/// The time axis of a picture.
-#[derive(Debug, Clone, Copy)]
-pub struct Axis {
-    longest: Duration,
-    /// The time from which on each doubling is equally long, if the axis is logarithmic.
-    unit: Option<Duration>,
+/// A scale on which all these bars can be told apart.
+pub fn scale_of(bars: &[Bar]) -> TimeScale {
+    TimeScale::of(bars.iter().filter(|bar| bar.start.is_some()).map(|bar| bar.end))
 }
 
-impl Axis {
-    /// An axis on which all these bars can be told apart.
-    pub fn of(bars: &[Bar]) -> Axis {
-        let ends = || bars.iter().filter(|bar| bar.start.is_some()).map(|bar| bar.end.max(TICK));
-        let (longest, shortest) = (ends().max().unwrap_or(TICK), ends().min().unwrap_or(TICK));
-        Axis { longest, unit: (longest > shortest * LINEAR_RATIO_MAX).then_some(shortest) }
-    }
-
-    /// An axis that ends at this time.
-    pub fn until(longest: Duration) -> Axis {
-        Axis { longest: longest.max(TICK), unit: None }
-    }
-
-    fn column(self, at: Duration) -> usize {
-        let ratio = |time: Duration| time.as_secs_f64();
-        let share = match self.unit {
-            None => ratio(at) / ratio(self.longest),
-            Some(unit) => (ratio(at) / ratio(unit)).ln_1p() / (ratio(self.longest) / ratio(unit)).ln_1p(),
-        };
-        // From 0 to 1: a column is a small whole number.
-        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)]
-        let column = (share.clamp(0.0, 1.0) * COLUMNS as f64).round() as usize;
-        column
-    }
+fn column(scale: TimeScale, at: Duration) -> usize {
+    // From 0 to 1: a column is a small whole number.
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)]
+    let column = (scale.share(at) * COLUMNS as f64).round() as usize;
+    column
 }
 
 /// The rows of a race, a line each: name, bar, outcome, start and end.
-pub fn rows(bars: &[Bar], axis: Axis) -> Vec<String> {
+pub fn rows(bars: &[Bar], scale: TimeScale) -> Vec<String> {
     let name_width = bars.iter().map(|bar| bar.name.len()).max().unwrap_or_default();
     let word_width = bars.iter().map(|bar| bar.word.len()).max().unwrap_or_default();
     let row = |bar: &Bar| {
@@ -89,7 +64,7 @@ pub fn rows(bars: &[Bar], axis: Axis) -> Vec<String> {
         let row = format!(
             "  {:name_width$}  {}  {:word_width$}  {times}  {}",
             bar.name,
-            drawn(bar, axis),
+            drawn(bar, scale),
             bar.word,
             bar.remark
         );
@@ -98,10 +73,10 @@ pub fn rows(bars: &[Bar], axis: Axis) -> Vec<String> {
     bars.iter().map(row).collect()
 }
 
-fn drawn(bar: &Bar, axis: Axis) -> String {
+fn drawn(bar: &Bar, scale: TimeScale) -> String {
     let Some(start) = bar.start else { return " ".repeat(COLUMNS + 1) };
-    let end = axis.column(bar.end);
-    let begin = axis.column(start).min(end);
+    let end = column(scale, bar.end);
+    let begin = column(scale, start).min(end);
     let (body, head) = match bar.state {
         BarState::Running => ("█", ""),
         BarState::Lingering => ("░", ""),
@@ -137,13 +112,13 @@ mod tests {
             "  b3   ██████████████████████████████                        0.0ms –    30ms  http://a",
             "  b4                                              skipped                     http://a",
         ];
-        assert_eq!(rows(&bars, Axis::of(&bars)), expected);
+        assert_eq!(rows(&bars, scale_of(&bars)), expected);
     }
 
     #[test]
     fn short_bars_can_be_told_apart_beside_a_long_one() {
         let bars = [1, 2, 12, 5000].map(|end| bar("b", Some(0), end, BarState::Answered, "200"));
-        let lengths = rows(&bars, Axis::of(&bars)).iter().map(|row| row.matches('█').count()).collect::<Vec<_>>();
+        let lengths = rows(&bars, scale_of(&bars)).iter().map(|row| row.matches('█').count()).collect::<Vec<_>>();
         assert!(lengths.is_sorted_by(|a, b| a < b) && lengths[0] > 0 && lengths[3] == COLUMNS, "{lengths:?}");
     }
 }

@@ -10,6 +10,7 @@ mod recent;
 mod replies;
 mod sample;
 mod text;
+mod time_scale;
 
 pub use backend::{BackendStats, ENDS, Gain, LegEnd, PANIC};
 pub use histogram::{Histogram, Snapshot};
@@ -20,3 +21,4 @@ pub use recent::{RACES_MAX, RecentRace, RecentRaces, ShownEnd, ShownLeg};
 pub use replies::ReplyStats;
 pub use sample::{BackendSample, BackendState, ClientsSample, Sample};
 pub use text::{CONTENT_TYPE, text};
+pub use time_scale::TimeScale;

@@ -17,7 +17,7 @@ use crate::metrics::{BackendMinute, BackendSample, BackendState, LastMinute, Rac
 pub use facts::Facts;
 use html::{Escaped, Html, grouped, spoken, spoken_or_dash};
 use summary::Summary;
-use waterfall::{Axis, put_race};
+use waterfall::{put_race, scale_of};
 
 /// The style sheet, at `/page.css`.
 pub(super) const STYLE: &str = include_str!("page.css");
@@ -251,10 +251,10 @@ fn put_races(html: &mut Html, races: &[Arc<RecentRace>]) {
         if list.is_empty() {
             continue;
         }
-        let axis = Axis::of(list.iter().copied());
+        let scale = scale_of(&list);
         html.put(format_args!("<h2>{label}</h2>"));
         for race in list {
-            put_race(html, race, &axis);
+            put_race(html, race, scale);
         }
     }
 }

@@ -3,45 +3,27 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::html::{Escaped, Html, spoken};
-use crate::metrics::{RaceEnd, RecentRace, ShownEnd, ShownLeg};
+use crate::metrics::{RaceEnd, RecentRace, ShownEnd, ShownLeg, TimeScale};
 
 /// Widths and heights of a picture, in its own units.
 const WIDTH: f64 = 640.0;
 const NAMES: f64 = 96.0;
 const WORDS: f64 = 190.0;
 const ROW: f64 = 18.0;
-/// Slowest over quickest from which on the axis is logarithmic.
-const LINEAR_MAX: f64 = 20.0;
 
-/// The time axis of a list of races.
-pub(super) struct Axis {
-    end: f64,
-    is_linear: bool,
+/// The scale that all races of a list share.
+pub(super) fn scale_of(races: &[&RecentRace]) -> TimeScale {
+    let ends: Vec<Duration> = races.iter().flat_map(|race| race.legs().map(|leg| leg.ended)).collect();
+    TimeScale::of(ends.iter().copied())
 }
 
-impl Axis {
-    /// The axis from a request's arrival to the slowest leg's end.
-    pub(super) fn of<'a>(races: impl Iterator<Item = &'a RecentRace> + Clone) -> Axis {
-        let ends = races.clone().flat_map(|race| race.legs().map(|leg| leg.ended.as_secs_f64()).collect::<Vec<_>>());
-        let end = ends.fold(0.001, f64::max);
-        let quickest = races.map(|race| race.after.as_secs_f64()).fold(end, f64::min).max(0.0001);
-        Axis { end, is_linear: end / quickest <= LINEAR_MAX }
-    }
-
-    fn at(&self, time: Duration) -> f64 {
-        let time = time.as_secs_f64().min(self.end);
-        let share = if self.is_linear {
-            time / self.end
-        } else {
-            // From a tenth of a millisecond on.
-            (1.0 + time / 0.0001).ln() / (1.0 + self.end / 0.0001).ln()
-        };
-        NAMES + share * (WIDTH - NAMES - WORDS)
-    }
+/// The place of a time in a picture.
+fn x_of(scale: TimeScale, at: Duration) -> f64 {
+    NAMES + scale.share(at) * (WIDTH - NAMES - WORDS)
 }
 
 /// Appends a race: its request, the reply, and the picture of its legs.
-pub(super) fn put_race(html: &mut Html, race: &RecentRace, axis: &Axis) {
+pub(super) fn put_race(html: &mut Html, race: &RecentRace, scale: TimeScale) {
     let status = race.status.map_or_else(|| "–".to_owned(), |status| status.as_u16().to_string());
     let (class, verdict) = match race.end {
         RaceEnd::Won => ("good", race.by().map_or_else(String::new, |by| format!("by {by}"))),
@@ -56,7 +38,7 @@ pub(super) fn put_race(html: &mut Html, race: &RecentRace, axis: &Axis) {
         spoken(race.after),
         Escaped(&verdict)
     ));
-    put_picture(html, race, axis);
+    put_picture(html, race, scale);
     html.put(format_args!("</div>"));
 }
 
@@ -68,24 +50,24 @@ fn clock(at: SystemTime) -> String {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "64 legs at most")]
-fn put_picture(html: &mut Html, race: &RecentRace, axis: &Axis) {
+fn put_picture(html: &mut Html, race: &RecentRace, scale: TimeScale) {
     let legs: Vec<ShownLeg> = race.legs().collect();
     let height = ROW * legs.len() as f64;
     let title = legs.iter().map(|leg| format!("{} {}", leg.backend, word_of(leg.end))).collect::<Vec<_>>().join(", ");
     html.put(format_args!("<svg viewBox=\"0 0 {WIDTH} {height}\" role=img aria-label=\"{}\">", Escaped(&title)));
     let won = race.winner.map(|winner| legs[winner].ended);
     if let (Some(won), Some(next)) = (won, next_success(&legs, race.winner)) {
-        let (from, to) = (axis.at(won), axis.at(next));
+        let (from, to) = (x_of(scale, won), x_of(scale, next));
         html.put(format_args!(
             "<rect class=shade x={from:.1} y=0 width={:.1} height={height} />",
             (to - from).max(0.0)
         ));
     }
     for (number, leg) in legs.iter().enumerate() {
-        put_leg(html, leg, ROW * number as f64, race.winner == Some(number), won, axis);
+        put_leg(html, leg, ROW * number as f64, race.winner == Some(number), won, scale);
     }
     if let Some(won) = won {
-        let x = axis.at(won);
+        let x = x_of(scale, won);
         html.put(format_args!("<line class=cut x1={x:.1} x2={x:.1} y1=0 y2={height} />"));
     }
     html.put(format_args!("</svg>"));
@@ -97,14 +79,14 @@ fn next_success(legs: &[ShownLeg], winner: Option<usize>) -> Option<Duration> {
     legs.iter().enumerate().filter(is_late).map(|(_, leg)| leg.ended).min()
 }
 
-fn put_leg(html: &mut Html, leg: &ShownLeg, y: f64, has_won: bool, won: Option<Duration>, axis: &Axis) {
+fn put_leg(html: &mut Html, leg: &ShownLeg, y: f64, has_won: bool, won: Option<Duration>, scale: TimeScale) {
     let (middle, top, bar) = (y + ROW / 2.0 + 4.0, y + 4.0, ROW - 8.0);
     html.put(format_args!("<text x=0 y={middle}>{}</text>", Escaped(&cut(leg.backend))));
     let Some(started) = leg.started else {
         return html.put(format_args!("<text class=dim x={NAMES} y={middle}>not needed</text>"));
     };
-    let (from, to) = (axis.at(started), axis.at(leg.ended));
-    let verdict = won.map_or(to, |won| axis.at(won)).clamp(from, to);
+    let (from, to) = (x_of(scale, started), x_of(scale, leg.ended));
+    let verdict = won.map_or(to, |won| x_of(scale, won)).clamp(from, to);
     let class = if has_won {
         "win"
     } else if leg.is_success || leg.end == ShownEnd::Word("cancelled") {
