@@ -32,6 +32,8 @@ fn a_browser_gets_the_page_and_curl_the_list() {
         assert!(text.contains(part), "{part}: {text}");
     }
     assert!(!text.contains("secret") && !text.contains("<script>"), "{text}");
+    let place = |text: &str, name: &str| text.find(&format!("<th scope=row>{name}<")).expect("a row");
+    assert!(place(&text, "bad") < place(&text, "good"), "the worst comes first: {text}");
     let list = get(&proxy, "/", &[]).text();
     assert!(list.starts_with("name") && list.contains(&good.url), "{list}");
 }

@@ -7,6 +7,7 @@ mod html;
 mod summary;
 mod waterfall;
 
+use std::cmp::Reverse;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -187,7 +188,7 @@ fn put_backends(html: &mut Html, facts: &Facts, form: &Form, now: SystemTime) {
     }
     html.put(format_args!(
         "<table class=backends><thead><tr><th scope=col>backend<th scope=col>state<th scope=col>wins<th scope=col>p50 / p99\
-         <th scope=col>failed<th scope=col>last success<th scope=col class=n>saved<th scope=col class=n>rescued<th scope=col>\
+         <th scope=col>failed<th scope=col class=t>last success<th scope=col class=n>saved<th scope=col class=n>rescued<th scope=col>\
          </tr></thead><tbody>"
     ));
     for (backend, minute) in rows {
@@ -200,8 +201,8 @@ fn put_backends(html: &mut Html, facts: &Facts, form: &Form, now: SystemTime) {
     html.put(format_args!("</tbody></table>"));
 }
 
-/// The worst come first: those that fail, those that are held, then by their wins; paused ones last.
-fn rank(backend: &BackendSample, minute: &BackendMinute) -> (u8, u64) {
+/// The worst come first: those that fail or are held, then those that fail most; of those that are well the one that wins most.
+fn rank(backend: &BackendSample, minute: &BackendMinute) -> (u8, Reverse<u64>, Reverse<u64>) {
     let class = match backend.state {
         BackendState::Paused => 3,
         BackendState::Held => 0,
@@ -209,7 +210,8 @@ fn rank(backend: &BackendSample, minute: &BackendMinute) -> (u8, u64) {
         BackendState::Racing if !minute.failures().is_empty() => 1,
         BackendState::Racing => 2,
     };
-    (class, u64::MAX - minute.count_of(&["won"]))
+    let failures = minute.failures().iter().map(|(_, count)| count).sum();
+    (class, Reverse(failures), Reverse(minute.count_of(&["won"])))
 }
 
 #[expect(clippy::cast_precision_loss, reason = "what a person reads")]
@@ -230,16 +232,16 @@ fn put_backend(
         |then| format!("{} ago", spoken(now.duration_since(then).unwrap_or_default())),
     );
     html.put(format_args!(
-        "<tr><th scope=row>{}<small>{}</small><td class={class}>{state}<td>{share:.0} %",
+        "<tr><th scope=row>{}<small>{}</small><td class={class}>{state}<td class=t>{share:.0} %",
         Escaped(&backend.name),
         Escaped(&backend.url)
     ));
     html.put(format_args!(
-        "<svg class=span aria-hidden=true><rect class=rest width=100% height=6 /><rect class=win width={share:.1}% height=6 /></svg><td>"
+        "<svg class=span aria-hidden=true><rect class=rest width=100% height=6 /><rect class=win width={share:.1}% height=6 /></svg><td class=t>"
     ));
     put_span(html, minute, slowest);
     html.put(format_args!(
-        "<td class={}>{}<td>{last}<td class=n>{}<td class=n>{}<td class=act>",
+        "<td class={}>{}<td class=t>{last}<td class=n>{}<td class=n>{}<td class=act>",
         if failures.is_empty() { "dim" } else { "bad" },
         if failures.is_empty() { "–".to_owned() } else { Escaped(&failures.join(", ")).to_string() },
         spoken_or_dash(Some(minute.saved).filter(|saved| !saved.is_zero())),

@@ -183,3 +183,112 @@ fn put_end(html: &mut Html, leg: &ShownLeg, won: Option<Duration>, has_won: bool
     };
     html.put(format_args!("<span class={class}>{}</span>", Escaped(&told)));
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use http::{HeaderMap, Method, StatusCode};
+
+    use super::*;
+    use crate::message::{Outcome, RequestId, Target};
+    use crate::metrics::{LegEnd, RecentRaces};
+
+    /// A leg: its outcome, whether that is a success, and when it started and ended, in milliseconds.
+    type Leg = (Outcome, bool, Option<u64>, u64);
+
+    fn won(ended: u64) -> Leg {
+        (Outcome::Status(StatusCode::OK), true, Some(0), ended)
+    }
+
+    fn failed(ended: u64) -> Leg {
+        (Outcome::Status(StatusCode::SERVICE_UNAVAILABLE), false, Some(0), ended)
+    }
+
+    fn cut(ended: u64) -> Leg {
+        (Outcome::Cancelled, false, Some(0), ended)
+    }
+
+    const UNSTARTED: Leg = (Outcome::Cancelled, false, None, 0);
+
+    /// The race of b1, b2 …, of which this one has won.
+    fn race(legs: &[Leg], winner: Option<usize>, is_rescue: bool) -> Arc<RecentRace> {
+        let millis = Duration::from_millis;
+        let target = Target::parse(&Method::GET, "/x").expect("a target");
+        let end = winner.map_or(RaceEnd::Lost, |_| RaceEnd::Won);
+        let mut race = RecentRace::new(RequestId::of(&HeaderMap::new()), UNIX_EPOCH, &Method::GET, &target, end);
+        let ends: Vec<LegEnd> = (legs.iter().enumerate())
+            .map(|(number, (outcome, is_success, started, ended))| LegEnd {
+                outcome,
+                has_won: winner == Some(number),
+                is_success: *is_success,
+                started: millis(started.unwrap_or(0)),
+                ended: millis(*ended),
+            })
+            .collect();
+        race.set_legs(legs.iter().map(|(_, _, started, _)| started.map(millis)).zip(&ends));
+        (race.winner, race.is_rescue) = (winner, is_rescue);
+        let races = RecentRaces::default();
+        races.keep(race, (1..=legs.len()).map(|number| format!("b{number}")).collect(), false);
+        races.last(1).remove(0)
+    }
+
+    fn drawn(race: &RecentRace) -> String {
+        let mut html = Html::default();
+        put_race(&mut html, race, TimeScale::until(Duration::from_millis(100)));
+        html.into_string()
+    }
+
+    #[test]
+    fn a_race_says_what_it_was_good_for() {
+        let rows: [(&str, &[Leg], Option<usize>, Option<&str>); 7] = [
+            ("the next success", &[won(12), won(46), won(50)], Some(0), Some("34 ms sooner than b2")),
+            ("a failure is no next one", &[failed(13), won(12), won(50)], Some(1), Some("38 ms sooner than b3")),
+            ("a success before a cut", &[won(12), cut(20), won(50)], Some(0), Some("38 ms sooner than b3")),
+            ("all others were cut", &[cut(80), won(12), cut(70)], Some(1), Some("over 58 ms sooner")),
+            ("no other was started", &[won(12), UNSTARTED], Some(0), None),
+            ("the only one", &[won(12)], Some(0), None),
+            ("lost", &[failed(12), failed(13)], None, None),
+        ];
+        for (label, legs, winner, expected) in rows {
+            let race = race(legs, winner, false);
+            let legs: Vec<ShownLeg> = race.legs().collect();
+            assert_eq!(gain_of(&race, &legs).as_deref(), expected, "{label}");
+        }
+        let rescue = race(&[failed(5), won(12)], Some(1), true);
+        assert!(drawn(&rescue).contains("<span class=gain>rescued: every other backend failed</span>"));
+    }
+
+    #[test]
+    fn each_leg_is_a_bar_with_its_end_and_the_gap_is_shaded() {
+        let picture = drawn(&race(&[won(20), failed(10), won(50), cut(90), UNSTARTED], Some(0), false));
+        for part in [
+            "<rect class=shade x=20.0% width=30.0% height=100 />",
+            "<line class=cut x1=20.0% x2=20.0% y2=100 />",
+            "<rect class=win x=0.0% y=5 width=20.0% height=10 rx=2 />",
+            "<use href=#won x=20.0% y=0 />",
+            "<rect class=fail x=0.0% y=25 width=10.0% height=10 rx=2 />",
+            "<use href=#failed x=10.0% y=20 />",
+            "<rect fill=url(#hatch) x=20.0% y=45 width=30.0% height=10 rx=2 />",
+            "<rect fill=url(#hatch) x=20.0% y=65 width=70.0% height=10 rx=2 />",
+            "<span class=good>▶ 200 20 ms</span><span class=bad>✕ 503 10 ms</span><span class=dim>200 30 ms later</span>\
+             <span class=dim>hung up on</span><span class=dim>not needed</span>",
+        ] {
+            assert!(picture.contains(part), "{part}: {picture}");
+        }
+        let lost = drawn(&race(&[failed(10), cut(20)], None, false));
+        assert!(
+            lost.contains("every backend failed") && !lost.contains("class=shade") && !lost.contains("hatch"),
+            "{lost}"
+        );
+    }
+
+    #[test]
+    fn of_many_legs_the_first_are_drawn_and_the_winner() {
+        let mut legs = vec![failed(10); 64];
+        legs[40] = won(20);
+        let picture = drawn(&race(&legs, Some(40), true));
+        assert_eq!(picture.matches("<span class=bad>").count(), LEGS_MAX);
+        assert!(picture.contains("<span>b41</span>") && picture.contains("<p class=dim>and 51 more</p>"), "{picture}");
+    }
+}
