@@ -105,6 +105,7 @@ class Tab:
         self.socket = websocket.create_connection(url, timeout=SOON)
         self.ids = itertools.count(1)
         self.complaints, self.asked = [], []
+        self.is_loading = False
         for domain in ["Page", "DOM", "Log", "Runtime", "Network"]:
             self.call(f"{domain}.enable")
 
@@ -128,6 +129,8 @@ class Tab:
                 self.complaints.append(f"{entry['source']}: {entry['text']} {entry.get('url', '')}")
         if method == "Runtime.exceptionThrown" or (method == "Runtime.consoleAPICalled" and told["type"] == "error"):
             self.complaints.append(json.dumps(told))
+        if method in ("Page.frameStartedLoading", "Page.frameStoppedLoading"):
+            self.is_loading = method == "Page.frameStartedLoading"
         if method == "Network.requestWillBeSent":
             self.asked.append(told["request"]["url"])
 
@@ -156,22 +159,31 @@ class Tab:
         except LookupError:
             return 0
 
-    def click(self, selector):
-        def middle():
-            node = self.find(selector)
-            try:
-                self.call("DOM.scrollIntoViewIfNeeded", nodeId=node)
-                corners = self.call("DOM.getContentQuads", nodeId=node)["quads"][0]
-            except (LookupError, IndexError):
-                return None
-            return sum(corners[::2]) / 4, sum(corners[1::2]) / 4
+    def place(self, selector):
+        """The middle of what is shown, or None."""
+        node = self.find(selector)
+        try:
+            self.call("DOM.scrollIntoViewIfNeeded", nodeId=node)
+            corners = self.call("DOM.getContentQuads", nodeId=node)["quads"][0]
+        except (LookupError, IndexError):
+            return None
+        return sum(corners[::2]) / 4, sum(corners[1::2]) / 4
 
-        x, y = until(f"{selector} is shown", middle)
+    def click(self, selector):
+        places = [None]
+
+        def rests():
+            places.append(self.place(selector))
+            return not self.is_loading and places[-1] == places[-2] and places[-1]
+
+        x, y = until(f"{selector} is shown", rests)
         for kind in ["mousePressed", "mouseReleased"]:
             self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
 
     def type(self, selector, text):
+        """Types at the end of what is there."""
         self.click(selector)
+        self.call("Input.dispatchKeyEvent", type="keyDown", key="End", commands=["MoveToEndOfDocument"])
         self.call("Input.insertText", text=text)
 
     def evaluate(self, expression):
@@ -236,7 +248,7 @@ def change(tab, proxy, added, token=None):
     assert value.replace("&quot;", '"').replace("&lt;", "<").replace("&gt;", ">") == typed, value
     assert "<script>" not in text.replace("<script src", ""), text
     tab.click("a[href='/']")
-    until("the page runs again", lambda: tab.find(f"button[name=resume][value='{added}']") and not tab.find(".error"))
+    until("the page is back from its error", lambda: tab.find(f"button[name=resume][value='{added}']") and not tab.find(".error"))
 
     tab.click(f"tr:has(button[value='{added}']) summary")
     tab.click(f"button[name=remove][value='{added}']")
@@ -250,7 +262,7 @@ def with_scripts(tab, proxy):
     tab.asked.clear()
     tab.listen(4.5)
     assert tab.asked.count(own) >= 2, f"the page does not look again: {tab.asked}"
-    tab.type("#list", "# mine\n")
+    tab.type("#list", "\n# mine\n")
     tab.call("Runtime.evaluate", expression="document.activeElement.blur()")
     tab.asked.clear()
     tab.listen(5)
