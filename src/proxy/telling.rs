@@ -23,6 +23,9 @@ impl Exchange {
         let legs = self.leg_entries(results.iter().map(Some));
         self.count(verdict, results);
         self.tell_of(verdict, &legs);
+        if let Some(place) = self.late_line.get() {
+            self.context.late_lines.withdraw(*place);
+        }
     }
 
     /// Tells a step of a leg, where every step is told.
@@ -62,7 +65,7 @@ impl Exchange {
             return;
         }
         if self.linger() > LINE_WAIT || self.legs.iter().any(|leg| leg.look.is_taken()) {
-            self.context.late_lines.add(self, now);
+            let _ = self.late_line.set(self.context.late_lines.add(self, now));
         }
     }
 
