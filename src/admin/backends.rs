@@ -7,6 +7,7 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderValue, StatusCode};
 
 use super::form;
+use super::secret::Secret;
 use crate::list::{BackendList, BadChange, Change};
 use crate::message::{Excerpt, Json, Refusal, Reply, ReplyBody, Request, Timestamp, prefers_json, same_name, too_many};
 use crate::metrics::BackendStats;
@@ -18,9 +19,18 @@ const CHANGES_MAX: usize = 64;
 /// The verbs, as a complaint tells them.
 const VERBS: &str = "use add, remove, pause, resume or replace";
 
-/// Makes the changes that a request asks for, all of them or none.
-pub(super) fn change(request: &Request, list: &BackendList) -> Result<(), Refusal> {
+/// The field of a form's token.
+pub(super) const TOKEN: &str = "token";
+
+/// Makes the changes that a request asks for, all of them or none. With a token it must be among the fields.
+pub(super) fn change(request: &Request, token: Option<&Secret>, list: &BackendList) -> Result<(), Refusal> {
     let fields = form::fields(request)?;
+    let (tokens, fields): (Vec<_>, Vec<_>) = fields.into_iter().partition(|(name, _)| name == TOKEN);
+    if token.is_some_and(|token| tokens.len() != 1 || !token.is(tokens[0].1.as_bytes())) {
+        let why =
+            "the form is from before the last start of the program, or from another page: send it again from here";
+        return Err(Refusal::Forbidden(why.to_owned()));
+    }
     if fields.is_empty() {
         return Err(Refusal::BadChange(format!("No field: {VERBS}")));
     }
@@ -277,7 +287,7 @@ b2    https://longer.example/base  paused     0    0     0       0     0s       
             let entries = parse_entries("http://a name=dc1,http://b").expect("a list");
             let list = BackendList::new(entries, None, Box::new(|_| panic!("it was changed")));
             let request = crate::admin::request("POST", "/backends", &[], form.replace(' ', "+").as_bytes());
-            let refusal = change(&request, &list).expect_err(label);
+            let refusal = change(&request, None, &list).expect_err(label);
             assert_eq!((refusal.status().as_u16(), refusal.sentence()), (status, sentence), "{label}");
         }
     }
