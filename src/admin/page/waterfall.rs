@@ -27,6 +27,7 @@ pub(super) fn put_race(html: &mut Html, race: &RecentRace, scale: TimeScale) {
     let status = race.status.map_or_else(|| "–".to_owned(), |status| status.as_u16().to_string());
     let (class, verdict) = match race.end {
         RaceEnd::Won => ("good", race.by().map_or_else(String::new, |by| format!("by {by}"))),
+        RaceEnd::Final => ("warn", race.by().map_or_else(String::new, |by| format!("final, by {by}"))),
         RaceEnd::Lost => ("bad", "every backend failed".to_owned()),
         RaceEnd::Abandoned => ("dim", "the client left".to_owned()),
     };
@@ -106,7 +107,8 @@ fn put_leg(html: &mut Html, leg: &ShownLeg, y: f64, has_won: bool, won: Option<D
     }
     let word = word_of(leg.end);
     let told = match won {
-        _ if has_won => format!("▶ {word} won"),
+        _ if has_won && leg.is_success => format!("▶ {word} won"),
+        _ if has_won => format!("▶ {word} final"),
         Some(won) if leg.is_success => format!("{word} late, {} behind", spoken(leg.ended.saturating_sub(won))),
         _ if leg.end == ShownEnd::Word("cancelled") => "hung up on".to_owned(),
         _ => format!("✕ {word} ({})", spoken(leg.ended)),
