@@ -204,11 +204,12 @@ impl Exchange {
     fn answered(self: &Arc<Self>, leg: usize, answer: Answer) {
         let now = Instant::now();
         let (after, class) = (self.race.elapsed(now), self.wanted.class_of(&answer, &self.context.rules));
-        if class != AnswerClass::Failure {
+        if matches!(class, AnswerClass::Success | AnswerClass::Fallback) {
             self.legs[leg].backend.look().note_success(now);
         }
         let won = match class {
             AnswerClass::Success => self.race.claim(leg),
+            AnswerClass::Final => self.race.claim_as_final(leg),
             AnswerClass::Fallback => return self.hold(leg, answer, after),
             AnswerClass::Failure => None,
         };
