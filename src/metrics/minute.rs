@@ -169,7 +169,7 @@ impl Sums {
     fn of(races: &RaceStats) -> Sums {
         let lost = races.count_of(RaceEnd::Lost);
         Sums {
-            races: races.count_of(RaceEnd::Won) + lost,
+            races: races.count_of(RaceEnd::Won) + races.count_of(RaceEnd::Final) + lost,
             lost,
             legs: races.totals(0, 0).legs,
             durations: races.durations().snapshot(),

@@ -52,7 +52,7 @@ impl Collector for Sample {
 
 impl Sample {
     fn encode_races(&self, to: &mut DescriptorEncoder) -> fmt::Result {
-        let ends = [RaceEnd::Won, RaceEnd::Lost, RaceEnd::Abandoned];
+        let ends = [RaceEnd::Won, RaceEnd::Final, RaceEnd::Lost, RaceEnd::Abandoned];
         let rows = ends.map(|end| ([("verdict", end.word())], self.races.count_of(end)));
         counters(
             to,
@@ -60,7 +60,7 @@ impl Sample {
             "Races that are over, the last of their legs included, by how they ended for their client.",
             rows,
         )?;
-        let help = "From the last byte of a request to the head of its reply, of races that were won or lost.";
+        let help = "From the last byte of a request to the head of its reply, of races that had a reply.";
         let mut family =
             to.encode_descriptor("red_tentacle_request_duration_seconds", help, None, MetricType::Histogram)?;
         encode_histogram(&mut family, self.races.durations())
@@ -279,7 +279,7 @@ mod tests {
         let (started, ended) = (Duration::from_millis(1), Duration::from_millis(5));
         let won = LegEnd { outcome: &ok, has_won: true, is_success: true, started, ended };
         let lost = LegEnd { outcome: &Outcome::Refused, has_won: false, is_success: false, ..won };
-        Arc::get_mut(&mut sample.races).expect("its own").count(RaceEnd::Won, &[won, lost]);
+        Arc::get_mut(&mut sample.races).expect("its own").count(RaceEnd::Won, Some(ended), &[won, lost]);
         sample.backends[0].stats.count(&won, UNIX_EPOCH + Duration::from_secs(9));
         sample.backends[1].stats.count(&lost, UNIX_EPOCH + Duration::from_secs(9));
         sample.replies.count_answer(StatusCode::OK);

@@ -2,7 +2,7 @@
 
 use http::{HeaderValue, StatusCode};
 
-use crate::config::{HostHeader, Success};
+use crate::config::{HostHeader, Statuses};
 use crate::message::headers::{self, ViaId};
 use crate::message::{Networks, Outcome, Request};
 use crate::upstream::Answer;
@@ -11,7 +11,9 @@ use crate::upstream::Answer;
 #[derive(Debug, Clone)]
 pub struct Rules {
     /// The statuses that win.
-    pub success: Success,
+    pub success: Statuses,
+    /// The statuses that end a race without being a success.
+    pub definitive: Statuses,
     /// The `Host` that backends get.
     pub host: HostHeader,
     /// Whether backends get `Via`.
@@ -27,9 +29,10 @@ pub struct Rules {
 impl Default for Rules {
     /// Any 2xx wins, each backend gets its own name and no `Via`, no peer is believed, and no client is told where backends are.
     fn default() -> Rules {
-        let (success, trusted_proxies) = (Success::default(), Networks::default());
+        let (success, trusted_proxies) = (Statuses::default(), Networks::default());
         Rules {
             success,
+            definitive: Statuses::NONE,
             host: HostHeader::Backend,
             via: false,
             trusted_proxies,
@@ -46,6 +49,8 @@ pub(super) enum AnswerClass {
     Success,
     /// It wins if no leg does better.
     Fallback,
+    /// It is no success, but if it is the first to decide, the client gets it.
+    Final,
     Failure,
 }
 
@@ -83,6 +88,10 @@ impl Wanted {
         match self.may_win(answer.status, rules) {
             true if self.upgrade.is_some() => AnswerClass::Fallback,
             true => AnswerClass::Success,
+            // A client that has asked for no condition can do nothing with a 304.
+            false if answer.status != StatusCode::NOT_MODIFIED && rules.definitive.counts(answer.status) => {
+                AnswerClass::Final
+            }
             false => AnswerClass::Failure,
         }
     }
@@ -129,10 +138,15 @@ mod tests {
 
     #[test]
     fn a_status_wins_if_the_rules_or_the_request_say_so() {
-        use AnswerClass::{Failure, Fallback, Success as Wins};
+        use AnswerClass::{Failure, Fallback, Final, Success as Wins};
+        let statuses = |list: &str| Statuses::parse(list).expect("statuses");
         let (plain, conditional, upgrade) =
             (&[][..], &[("if-none-match", "\"a\"")][..], &[("connection", "upgrade"), ("upgrade", "x")][..]);
-        let rules = |list: &str| Rules { success: Success::parse(list).expect("statuses"), ..Rules::default() };
+        let rules = |list: &str| {
+            let (success, definitive) = list.split_once('/').unwrap_or((list, ""));
+            let definitive = if definitive.is_empty() { Statuses::NONE } else { statuses(definitive) };
+            Rules { success: statuses(success), definitive, ..Rules::default() }
+        };
         let rows = [
             ("200", plain, 200, "200-299", Wins),
             ("204", plain, 204, "200-299", Wins),
@@ -144,6 +158,13 @@ mod tests {
             ("200 to a condition", conditional, 200, "200-299", Wins),
             ("200 to an upgrade", upgrade, 200, "200-299", Fallback),
             ("503 to an upgrade", upgrade, 503, "200-299", Failure),
+            ("404 that is final", plain, 404, "200-299/404", Final),
+            ("200 beside it", plain, 200, "200-299/404", Wins),
+            ("503 beside it", plain, 503, "200-299/404", Failure),
+            ("a final 404 to an upgrade", upgrade, 404, "200-299/404", Final),
+            ("304 to nothing, among final ones", plain, 304, "200-299/300-399", Failure),
+            ("304 to a condition, among final ones", conditional, 304, "200-299/300-399", Wins),
+            ("302 among final ones", conditional, 302, "200-299/300-399", Final),
             ("101 without a connection", upgrade, 101, "200-299", Failure),
         ];
         for (label, fields, status, list, expected) in rows {

@@ -14,6 +14,7 @@ use super::leg::LegState;
 use crate::message::headers;
 use crate::message::proxy_status::{self, PROXY_STATUS, Victory};
 use crate::message::{Delivery, LostLeg, OnDelivered, Outcome, Refusal, Reply, ReplyBody, ReplyTo, RequestId};
+use crate::metrics::RaceEnd;
 use crate::race::{LegResult, Verdict};
 use crate::upstream::{Answer, AnswerBody};
 
@@ -115,10 +116,12 @@ impl Exchange {
     /// Which backend has won, and how.
     fn proxy_status_of(&self, leg: usize, status: StatusCode, after: Duration) -> HeaderValue {
         let is_exposed = self.context.rules.expose_backends;
+        let is_success = self.wanted.is_success(&Outcome::Status(status), &self.context.rules);
+        let end = if is_success { RaceEnd::Won } else { RaceEnd::Final };
         proxy_status::of_victory(&Victory {
             next_hop: if is_exposed { self.legs[leg].backend.address().authority() } else { self.name_of(leg) },
             status,
-            is_failover: self.legs[leg].is_failover.load(Ordering::Relaxed),
+            how: self.how_of(leg, end),
             after,
             // One that comes next counts, too: a quick answer may win while the others are being started.
             legs: self.legs.len() - self.deferred.load(Ordering::Relaxed),

@@ -1,15 +1,15 @@
 //! One exchange: the race of a request, and the reply to its client.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use super::classify::{AnswerClass, Wanted};
 use super::context::Context;
 use super::leg::{Leg, LegState};
 use super::outgoing::outgoing;
-use crate::access_log::Entry;
+use crate::access_log::{Entry, LatePlace};
 use crate::message::{Outcome, ReplyTo, Request, takes_problem};
 use crate::race::{Abandoned, Next, Race, Won};
 use crate::runtime::cancel::CancelToken;
@@ -36,6 +36,8 @@ pub(super) struct Exchange {
     /// Whether the client is told of a loss in JSON.
     pub(super) takes_problem: bool,
     pub(super) entry: Entry,
+    /// Its place among the lines that wait for legs that take long.
+    pub(super) late_line: OnceLock<LatePlace>,
 }
 
 impl Exchange {
@@ -59,6 +61,7 @@ impl Exchange {
             takes_problem,
             request,
             entry,
+            late_line: OnceLock::new(),
         });
         // Before the client can leave: abandoning the race ends the legs that are deferred.
         let deferred = exchange.defer(Instant::now());
@@ -201,11 +204,12 @@ impl Exchange {
     fn answered(self: &Arc<Self>, leg: usize, answer: Answer) {
         let now = Instant::now();
         let (after, class) = (self.race.elapsed(now), self.wanted.class_of(&answer, &self.context.rules));
-        if class != AnswerClass::Failure {
+        if matches!(class, AnswerClass::Success | AnswerClass::Fallback) {
             self.legs[leg].backend.look().note_success(now);
         }
         let won = match class {
             AnswerClass::Success => self.race.claim(leg),
+            AnswerClass::Final => self.race.claim_as_final(leg),
             AnswerClass::Fallback => return self.hold(leg, answer, after),
             AnswerClass::Failure => None,
         };

@@ -9,6 +9,7 @@ use http::StatusCode;
 
 use super::exchange::Exchange;
 use crate::access_log::{LINE_WAIT, LegEntry, RaceEntry, Untold};
+use crate::message::proxy_status::How;
 use crate::message::{Elapsed, Outcome, Timestamp};
 use crate::metrics::{Gain, LegEnd, RaceEnd};
 use crate::race::{LegResult, Verdict};
@@ -23,6 +24,9 @@ impl Exchange {
         let legs = self.leg_entries(results.iter().map(Some));
         self.count(verdict, results);
         self.tell_of(verdict, &legs);
+        if let Some(place) = self.late_line.get() {
+            self.context.late_lines.withdraw(*place);
+        }
     }
 
     /// Tells a step of a leg, where every step is told.
@@ -62,7 +66,7 @@ impl Exchange {
             return;
         }
         if self.linger() > LINE_WAIT || self.legs.iter().any(|leg| leg.look.is_taken()) {
-            self.context.late_lines.add(self, now);
+            let _ = self.late_line.set(self.context.late_lines.add(self, now));
         }
     }
 
@@ -71,9 +75,18 @@ impl Exchange {
     }
 
     fn tell_of(&self, verdict: Verdict, legs: &[LegEntry]) {
-        let (end, winner) = (end_of(verdict), winner_of(verdict));
-        let is_failover = winner.is_some_and(|leg| self.legs[leg].is_failover.load(Ordering::Relaxed));
-        self.entry.tell(Some(&RaceEntry { end, winner, is_failover, legs }));
+        let (end, winner) = (end_of(verdict), verdict.winner());
+        let how = winner.map_or(How::Won, |leg| self.how_of(leg, end));
+        self.entry.tell(Some(&RaceEntry { end, winner, how, legs }));
+    }
+
+    /// How a leg came to answer.
+    pub(super) fn how_of(&self, leg: usize, end: RaceEnd) -> How {
+        match end {
+            RaceEnd::Final => How::Final,
+            _ if self.legs[leg].is_failover.load(Ordering::Relaxed) => How::Failover,
+            _ => How::Won,
+        }
     }
 
     /// The legs as the log tells them.
@@ -90,7 +103,7 @@ impl Exchange {
 
     /// Counts the race and its legs: every leg has ended.
     fn count(&self, verdict: Verdict, results: &[LegResult<Outcome>]) {
-        let (now, winner) = (SystemTime::now(), winner_of(verdict));
+        let (now, winner) = (SystemTime::now(), verdict.winner());
         let ends: Vec<LegEnd> = (results.iter().zip(&self.legs).enumerate())
             .map(|(number, (result, leg))| LegEnd {
                 outcome: &result.outcome,
@@ -103,12 +116,20 @@ impl Exchange {
         for (leg, end) in self.legs.iter().zip(&ends) {
             leg.backend.stats().count(end, now);
         }
-        let gain = winner.map_or(Gain::Nothing, |winner| Gain::of(winner, &ends));
-        if let Some(winner) = winner {
+        let gain = if let Verdict::Won(winner) = verdict {
+            let gain = Gain::of(winner, &ends);
             self.legs[winner].backend.stats().count_gain(gain);
-        }
-        self.context.stats.count(end_of(verdict), &ends);
-        self.keep(end_of(verdict), gain, &ends);
+            gain
+        } else {
+            Gain::Nothing
+        };
+        let reply = match verdict {
+            Verdict::Won(winner) | Verdict::Final(winner) => Some(ends[winner].ended),
+            Verdict::Lost => ends.iter().map(|leg| leg.ended).max(),
+            Verdict::Abandoned => None,
+        };
+        self.context.stats.count(end_of(verdict), reply, &ends);
+        self.keep(end_of(verdict), winner, gain, reply, &ends);
     }
 }
 
@@ -132,13 +153,10 @@ impl Untold for Exchange {
     }
 }
 
-fn winner_of(verdict: Verdict) -> Option<usize> {
-    if let Verdict::Won(leg) = verdict { Some(leg) } else { None }
-}
-
 fn end_of(verdict: Verdict) -> RaceEnd {
     match verdict {
         Verdict::Won(_) => RaceEnd::Won,
+        Verdict::Final(_) => RaceEnd::Final,
         Verdict::Lost => RaceEnd::Lost,
         Verdict::Abandoned => RaceEnd::Abandoned,
     }

@@ -16,10 +16,22 @@ pub use reaper::Reaper;
 pub enum Verdict {
     /// The leg of this number has won.
     Won(usize),
+    /// The leg of this number has an answer that ends the race, though it is no success.
+    Final(usize),
     /// Every leg has lost.
     Lost,
     /// No client was left to answer before the race was decided: it went away, or there was no room for the legs.
     Abandoned,
+}
+
+impl Verdict {
+    /// The leg whose answer the client gets.
+    pub fn winner(self) -> Option<usize> {
+        match self {
+            Verdict::Won(leg) | Verdict::Final(leg) => Some(leg),
+            Verdict::Lost | Verdict::Abandoned => None,
+        }
+    }
 }
 
 /// One request against all backends. `P` is the prize: the means to answer, for the winner or the last loser. `O` is the
@@ -134,11 +146,20 @@ impl<P, O: Clone> Race<P, O> {
 
     /// Claims the race for a leg that has succeeded. The first has won; for all others it is too late.
     pub fn claim(&self, leg: usize) -> Option<Won<P>> {
+        self.decide(Verdict::Won(leg), leg)
+    }
+
+    /// Claims the race for a leg whose answer ends it without being a success.
+    pub fn claim_as_final(&self, leg: usize) -> Option<Won<P>> {
+        self.decide(Verdict::Final(leg), leg)
+    }
+
+    fn decide(&self, verdict: Verdict, leg: usize) -> Option<Won<P>> {
         let mut state = self.state.lock();
         if state.verdict.is_some() {
             return None;
         }
-        state.verdict = Some(Verdict::Won(leg));
+        state.verdict = Some(verdict);
         let (deferred, candidates) = (std::mem::take(&mut state.deferred), std::mem::take(&mut state.candidates));
         let is_loser = |other: &usize| {
             let is_idle = deferred.contains(other) || candidates.contains(other);
@@ -194,9 +215,9 @@ impl<P, O: Clone> Race<P, O> {
     /// winner alone, since the losers' time is the reaper's.
     pub fn hang_up_abandoned(&self) {
         let verdict = self.state.lock().verdict;
-        match verdict {
-            Some(Verdict::Won(winner)) => self.tokens[winner].cancel(),
-            _ => self.hang_up(None),
+        match verdict.and_then(Verdict::winner) {
+            Some(winner) => self.tokens[winner].cancel(),
+            None => self.hang_up(None),
         }
     }
 
@@ -210,7 +231,7 @@ impl<P, O: Clone> Race<P, O> {
         let mut state = self.state.lock();
         let at = state.spared.iter().position(|spared| *spared == loser)?;
         state.spared.remove(at);
-        if let Some(Verdict::Won(winner)) = state.verdict { Some(winner) } else { None }
+        state.verdict.and_then(Verdict::winner)
     }
 
     /// Hangs up on every leg that is still running, but the winner's and those that are spared.
@@ -276,6 +297,8 @@ mod tests {
     #[derive(Debug, Clone, Copy, PartialEq)]
     enum Step {
         Succeed(usize),
+        /// Its answer is no success, and ends the race.
+        Final(usize),
         /// It succeeds, but is second-best.
         Hold(usize),
         Fail(usize),
@@ -290,7 +313,8 @@ mod tests {
             let abandoned_at = proptest::option::weighted(0.3, 0..=legs);
             (does, order, abandoned_at, 0..legs).prop_map(move |(does, order, abandoned_at, deferred)| {
                 let step = |leg| match does[leg] {
-                    0..2 => Step::Succeed(leg),
+                    0 => Step::Succeed(leg),
+                    1 => Step::Final(leg),
                     2..5 => Step::Hold(leg),
                     _ => Step::Fail(leg),
                 };
@@ -317,8 +341,10 @@ mod tests {
     impl Runner {
         fn take(&mut self, step: Step) {
             match step {
-                Step::Succeed(leg) => {
-                    if let Some(won) = self.race.claim(leg) {
+                Step::Succeed(leg) | Step::Final(leg) => {
+                    let is_final = step == Step::Final(leg);
+                    let won = if is_final { self.race.claim_as_final(leg) } else { self.race.claim(leg) };
+                    if let Some(won) = won {
                         self.prizes += 1;
                         self.race.hang_up(Some(leg));
                         assert!(!self.race.token(leg).is_cancelled(), "the winner runs on");
@@ -408,7 +434,7 @@ mod tests {
     }
 
     proptest! {
-        /// In any order of outcomes there is one winner, the first to succeed, or else the first that is second-best; the prize
+        /// In any order of outcomes there is one winner, the first to succeed or to have an answer that is final, or else the first that is second-best; the prize
         /// is given once; deferred legs run if no other succeeds; every leg is accounted for.
         #[test]
         fn any_order_of_outcomes_has_one_right_end((legs, deferred, steps) in races()) {
@@ -420,7 +446,7 @@ mod tests {
             let (mut first, mut second) = (None, None);
             while let Some(step) = steps.pop_front() {
                 // A deferred leg does nothing until it is started; one that was skipped does nothing at all.
-                if let Step::Succeed(leg) | Step::Hold(leg) | Step::Fail(leg) = step {
+                if let Step::Succeed(leg) | Step::Final(leg) | Step::Hold(leg) | Step::Fail(leg) = step {
                     if runner.deferred.contains(&leg) {
                         steps.push_back(step);
                         continue;
@@ -433,6 +459,7 @@ mod tests {
                 let is_decided = runner.race.is_decided();
                 match step {
                     Step::Succeed(leg) if !is_decided => first = Some(Verdict::Won(leg)),
+                    Step::Final(leg) if !is_decided => first = Some(Verdict::Final(leg)),
                     Step::Abandon if !is_decided => first = Some(Verdict::Abandoned),
                     Step::Hold(leg) if !is_decided => second = second.or(Some(Verdict::Won(leg))),
                     _ => {}

@@ -140,6 +140,7 @@ pub(super) fn routes(
     let all = backends.clone();
     let rules = Rules {
         success: config.success.clone(),
+        definitive: config.definitive.clone(),
         host: config.host,
         via: config.via,
         trusted_proxies: Networks::new(&config.trusted_proxies),

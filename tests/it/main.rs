@@ -9,6 +9,9 @@ mod harness;
 /// Who wins, and what the client gets.
 mod race;
 
+/// Failures that go to the client.
+mod failures;
+
 /// Who is hung up on, when, and who isn't.
 mod cancel;
 

@@ -16,6 +16,8 @@ use crate::upstream::look::{Look, LookLease};
 #[derive(Clone, Copy, PartialEq)]
 enum Plan {
     Succeed,
+    /// Its answer is no success, and ends the race.
+    Final,
     /// Its success is second-best.
     Hold,
     Fail,
@@ -42,7 +44,9 @@ pub fn a_race_has_one_winner_and_one_end() {
     let legs = 2 + pick(2) as usize;
     let exchange = Exchange {
         race: Race::new(legs, (), Instant::now()),
-        plans: (0..legs).map(|_| [Plan::Succeed, Plan::Hold, Plan::Fail, Plan::Panic][pick(4) as usize]).collect(),
+        plans: (0..legs)
+            .map(|_| [Plan::Succeed, Plan::Final, Plan::Hold, Plan::Fail, Plan::Panic][pick(5) as usize])
+            .collect(),
         breaker: Breaker::default(),
         pending: (0..legs).map(|_| PendingRequest::default()).collect(),
         told: Cell::default(),
@@ -78,7 +82,7 @@ impl Exchange {
         });
         let is_stopped = chance(2) && self.race.token(leg).is_cancelled();
         let plan = if is_stopped { Plan::Fail } else { plan.unwrap_or(Plan::Panic) };
-        if plan == Plan::Succeed {
+        if matches!(plan, Plan::Succeed | Plan::Final) {
             self.claim(scope, leg);
         } else if plan == Plan::Hold
             && let Some(next) = self.race.hold(leg)
@@ -89,7 +93,9 @@ impl Exchange {
     }
 
     fn claim<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>, leg: usize) {
-        let Some(won) = self.race.claim(leg) else { return };
+        let is_final = self.plans[leg] == Plan::Final;
+        let won = if is_final { self.race.claim_as_final(leg) } else { self.race.claim(leg) };
+        let Some(won) = won else { return };
         self.told().prizes += 1;
         won.losers.iter().for_each(|loser| self.breaker.add(&self.pending[*loser], path()));
         self.race.hang_up(Some(leg));
@@ -156,8 +162,10 @@ impl Exchange {
         let is_cancelled = |leg: &usize| self.race.token(*leg).is_cancelled();
         let cancelled: Vec<usize> = (0..self.plans.len()).filter(is_cancelled).collect();
         match *verdict {
-            Verdict::Won(winner) => {
-                assert!(matches!(self.plans[winner], Plan::Succeed | Plan::Hold));
+            Verdict::Won(winner) | Verdict::Final(winner) => {
+                let plan = self.plans[winner];
+                assert!(matches!(plan, Plan::Succeed | Plan::Hold | Plan::Final));
+                assert_eq!(plan == Plan::Final, *verdict == Verdict::Final(winner));
                 let spared = if told.abandoned { None } else { Some(winner) };
                 assert!(accounted.iter().filter(|leg| Some(**leg) != spared).eq(&cancelled), "{cancelled:?}");
             }
