@@ -39,6 +39,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         Box::new(move |work| disk.execute(work)),
         reaper,
         LateLines::new(&poller),
+        &poller,
     );
     let server = Server::http("127.0.0.1:0").map_err(|error| error.to_string())?;
     println!("{}", server.server_addr());

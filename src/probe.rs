@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::admin_client;
 use crate::bind;
-use crate::config::{Config, Listen, Statuses};
+use crate::config::{Config, Listen, OnFailure, Statuses};
 use crate::message::Printable;
 use crate::server::Server;
 use crate::systemd::Sockets;
@@ -31,6 +31,7 @@ pub fn probe(mut config: Config) -> Result<Probed, String> {
     config.admin_listen = Vec::new();
     config.success = Statuses::NONE;
     config.definitive = Statuses::NONE;
+    config.on_failure = OnFailure::BadGateway;
     // Nothing is written.
     config.backends_file = None;
     let (entries, time) = (config.backends.clone(), 2 * config.timeout + Duration::from_secs(5));

@@ -10,6 +10,7 @@ use ipnet::IpNet;
 use log::LevelFilter;
 
 use super::listen::Listen;
+use super::on_failure::OnFailure;
 use super::statuses::Statuses;
 use super::token::AdminToken;
 use super::values;
@@ -54,6 +55,8 @@ pub struct Config {
     pub success: Statuses,
     /// The statuses that end a race without being a success; none of them is.
     pub definitive: Statuses,
+    /// What a client gets when no answer wins.
+    pub on_failure: OnFailure,
     /// The longest head of a request, in bytes, line ends included: from 1 KiB to 256 KiB.
     pub max_head: usize,
     /// The longest request body, in bytes.
@@ -126,6 +129,7 @@ impl Config {
             ca_certificates: Vec::new(),
             success: Statuses::default(),
             definitive: Statuses::NONE,
+            on_failure: OnFailure::BadGateway,
             // Tickets and tokens of single sign-on name all groups of a user: 17,000 bytes are seen. Beside them
             // cookies need room.
             max_head: 32 << 10,

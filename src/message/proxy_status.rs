@@ -27,6 +27,8 @@ pub enum How {
     Failover,
     /// Its answer is no success, and ended the race all the same.
     Final,
+    /// No leg succeeded, and its answer said most.
+    Best,
 }
 
 impl How {
@@ -36,6 +38,7 @@ impl How {
             How::Won => "won",
             How::Failover => "failover",
             How::Final => "final",
+            How::Best => "best",
         }
     }
 }

@@ -14,6 +14,8 @@ pub enum RaceEnd {
     Won,
     /// A leg's answer ended it, though it was no success.
     Final,
+    /// No leg won, and the client got the answer of the one that said most.
+    Best,
     /// Every leg lost.
     Lost,
     /// The client left first.
@@ -26,6 +28,7 @@ impl RaceEnd {
         match self {
             RaceEnd::Won => "won",
             RaceEnd::Final => "final",
+            RaceEnd::Best => "best",
             RaceEnd::Lost => "lost",
             RaceEnd::Abandoned => "abandoned",
         }
@@ -37,6 +40,7 @@ impl RaceEnd {
 pub struct RaceStats {
     won: AtomicU64,
     definitive: AtomicU64,
+    best: AtomicU64,
     lost: AtomicU64,
     abandoned: AtomicU64,
     legs: AtomicU64,
@@ -86,6 +90,7 @@ impl RaceStats {
         match end {
             RaceEnd::Won => &self.won,
             RaceEnd::Final => &self.definitive,
+            RaceEnd::Best => &self.best,
             RaceEnd::Lost => &self.lost,
             RaceEnd::Abandoned => &self.abandoned,
         }

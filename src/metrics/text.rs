@@ -52,7 +52,7 @@ impl Collector for Sample {
 
 impl Sample {
     fn encode_races(&self, to: &mut DescriptorEncoder) -> fmt::Result {
-        let ends = [RaceEnd::Won, RaceEnd::Final, RaceEnd::Lost, RaceEnd::Abandoned];
+        let ends = [RaceEnd::Won, RaceEnd::Final, RaceEnd::Best, RaceEnd::Lost, RaceEnd::Abandoned];
         let rows = ends.map(|end| ([("verdict", end.word())], self.races.count_of(end)));
         counters(
             to,

@@ -2,7 +2,7 @@
 
 use http::{HeaderValue, StatusCode};
 
-use crate::config::{HostHeader, Statuses};
+use crate::config::{HostHeader, OnFailure, Statuses};
 use crate::message::headers::{self, ViaId};
 use crate::message::{Networks, Outcome, Request};
 use crate::upstream::Answer;
@@ -14,6 +14,8 @@ pub struct Rules {
     pub success: Statuses,
     /// The statuses that end a race without being a success.
     pub definitive: Statuses,
+    /// What a client gets when no answer wins.
+    pub on_failure: OnFailure,
     /// The `Host` that backends get.
     pub host: HostHeader,
     /// Whether backends get `Via`.
@@ -33,6 +35,7 @@ impl Default for Rules {
         Rules {
             success,
             definitive: Statuses::NONE,
+            on_failure: OnFailure::BadGateway,
             host: HostHeader::Backend,
             via: false,
             trusted_proxies,
@@ -41,6 +44,9 @@ impl Default for Rules {
         }
     }
 }
+
+/// The least rank of an answer about the request itself.
+pub(super) const RANK_ABOUT_REQUEST: u8 = 2;
 
 /// The class of an answer to its request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,6 +82,25 @@ impl Wanted {
             return Outcome::Protocol("it switches to a protocol that the request didn't ask for".to_owned());
         }
         Outcome::Status(answer.status)
+    }
+
+    /// How much a failure says, the more the higher, where the client may get it: an answer about the request says more than one
+    /// about the backend.
+    pub(super) fn rank_of(&self, answer: &Answer, rules: &Rules, via: &ViaId) -> Option<u8> {
+        if rules.on_failure == OnFailure::BadGateway {
+            return None;
+        }
+        match self.outcome_of(answer, rules, via) {
+            // It says nothing to a client that has asked for no condition.
+            Outcome::Status(StatusCode::NOT_MODIFIED) => None,
+            Outcome::Status(status) => Some(match status.as_u16() {
+                ..=299 => 3,
+                400..=499 => RANK_ABOUT_REQUEST,
+                300..=399 => 1,
+                _ => 0,
+            }),
+            _ => None,
+        }
     }
 
     /// The class of this answer.

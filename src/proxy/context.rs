@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::classify::Rules;
+use super::patience::Patience;
 use crate::access_log::LateLines;
 use crate::message::headers::ViaId;
 use crate::metrics::{RaceStats, RecentRaces, ReplyStats};
@@ -19,6 +20,8 @@ pub(super) struct Context {
     pub(super) disk: Disk,
     pub(super) reaper: Arc<Reaper>,
     pub(super) late_lines: Arc<LateLines>,
+    /// Bounds the wait of failures for better answers, if that is bounded.
+    pub(super) patience: Option<Arc<Patience>>,
     /// This process in `Via` and `CDN-Loop`.
     pub(super) via: ViaId,
     pub(super) stats: Arc<RaceStats>,

@@ -117,12 +117,16 @@ impl Exchange {
     fn proxy_status_of(&self, leg: usize, status: StatusCode, after: Duration) -> HeaderValue {
         let is_exposed = self.context.rules.expose_backends;
         let is_success = self.wanted.is_success(&Outcome::Status(status), &self.context.rules);
-        let end = if is_success { RaceEnd::Won } else { RaceEnd::Final };
+        let end = match self.passed_on.get() {
+            Some(_) => RaceEnd::Best,
+            None if is_success => RaceEnd::Won,
+            None => RaceEnd::Final,
+        };
         proxy_status::of_victory(&Victory {
             next_hop: if is_exposed { self.legs[leg].backend.address().authority() } else { self.name_of(leg) },
             status,
             how: self.how_of(leg, end),
-            after,
+            after: self.passed_on.get().copied().unwrap_or(after),
             // One that comes next counts, too: a quick answer may win while the others are being started.
             legs: self.legs.len() - self.deferred.load(Ordering::Relaxed),
         })

@@ -1,7 +1,7 @@
 //! One exchange: the race of a request, and the reply to its client.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -33,6 +33,10 @@ pub(super) struct Exchange {
     path: PathKey,
     pub(super) request: UpstreamRequest,
     pub(super) wanted: Wanted,
+    /// Whether its failures wait for no more than a bound.
+    pub(super) is_bounded: AtomicBool,
+    /// When the best failure was passed on, counted from the race's begin, if it was.
+    pub(super) passed_on: OnceLock<Duration>,
     /// Whether the client is told of a loss in JSON.
     pub(super) takes_problem: bool,
     pub(super) entry: Entry,
@@ -58,6 +62,8 @@ impl Exchange {
             legs,
             deferred: AtomicUsize::new(0),
             wanted,
+            is_bounded: AtomicBool::new(false),
+            passed_on: OnceLock::new(),
             takes_problem,
             request,
             entry,
@@ -211,7 +217,7 @@ impl Exchange {
             AnswerClass::Success => self.race.claim(leg),
             AnswerClass::Final => self.race.claim_as_final(leg),
             AnswerClass::Fallback => return self.hold(leg, answer, after),
-            AnswerClass::Failure => None,
+            AnswerClass::Failure => return self.fail(leg, answer, after),
         };
         match won {
             Some(won) => self.win(leg, answer, won, after),
@@ -304,6 +310,7 @@ impl Exchange {
                 self.start(legs.into_iter());
             }
             Next::Choose(legs) => self.choose(&legs),
+            Next::PassOn(leg) => self.pass_on_kept(leg),
             Next::Over(verdict, results) => self.finish(verdict, &results),
             Next::LastLost(reply_to, results) => {
                 // Some legs may still be reading their bodies, and no client waits for those.

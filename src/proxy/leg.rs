@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::message::Outcome;
 use crate::upstream::{
-    Answer, AnswerBody, Backend, Draining, FilePermit, LookLease, PendingAnswer, PendingRequest, Upload,
+    Answer, AnswerBody, Backend, Draining, FilePermit, LookLease, PendingAnswer, PendingRequest, Prospect, Upload,
 };
 
 /// One backend's part of a race.
@@ -97,6 +97,14 @@ impl Leg {
         let mut parked = self.parked.lock();
         parked.is_queued = false;
         parked.state.take()
+    }
+
+    /// The prospect of the answer that is held.
+    pub(super) fn prospect(&self) -> Option<Prospect> {
+        match &self.parked.lock().state {
+            Some(LegState::Candidate(answer, _)) => Some(answer.body.prospect()),
+            _ => None,
+        }
     }
 
     /// Takes the answer that is held until the others have answered.

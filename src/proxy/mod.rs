@@ -1,6 +1,7 @@
 //! Races requests: the backends' view of each, and its exchange. Knows nothing of sockets or threads: legs park in what
 //! `upstream` gives them, and replies are sent by a [`ReplyTo`].
 
+mod best;
 mod candidates;
 mod classify;
 mod context;
@@ -9,6 +10,7 @@ mod exchange;
 mod leg;
 mod lingering;
 mod outgoing;
+mod patience;
 mod recording;
 #[cfg(test)]
 mod scenario;
@@ -18,12 +20,14 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::access_log::{Entry, LateLines};
+use crate::config::OnFailure;
 use crate::message::forwarded::{self, Forwarded};
 use crate::message::headers::ViaId;
 use crate::message::proxy_status::{self, PROXY_STATUS};
 use crate::message::{Refusal, Reply, ReplyTo, Request, RequestId, max_forwards};
 use crate::metrics::{RaceStats, RecentRaces, ReplyStats, Totals};
 use crate::race::Reaper;
+use crate::runtime::poller::Poller;
 use crate::upstream::Backends;
 pub use classify::Rules;
 use context::Context;
@@ -31,6 +35,7 @@ pub use context::Disk;
 use exchange::Exchange;
 #[cfg(any(test, fuzzing))]
 pub(crate) use outgoing::outgoing;
+use patience::Patience;
 
 /// Races requests against the backends.
 pub struct Proxy(Arc<Context>);
@@ -44,7 +49,12 @@ impl Proxy {
         disk: Disk,
         reaper: Arc<Reaper>,
         late_lines: Arc<LateLines>,
+        poller: &Poller,
     ) -> Arc<Proxy> {
+        let patience = match rules.on_failure {
+            OnFailure::Best { within: Some(bound) } => Some(Patience::new(bound, poller)),
+            OnFailure::Best { within: None } | OnFailure::BadGateway => None,
+        };
         let via = ViaId::random(rules.via);
         Arc::new(Proxy(Arc::new(Context {
             rules,
@@ -52,6 +62,7 @@ impl Proxy {
             disk,
             reaper,
             late_lines,
+            patience,
             via,
             stats: Arc::default(),
             replies: Arc::default(),

@@ -48,7 +48,8 @@ impl Scenario {
         let reaper = Reaper::new(linger, &upstream.upstream.poller);
         let (work, disk) = unbounded();
         let run_later: Disk = Box::new(move |job| work.send(job).expect("the test listens"));
-        let proxy = Proxy::new(rules, list.clone(), run_later, reaper, LateLines::new(&upstream.upstream.poller));
+        let poller = &upstream.upstream.poller;
+        let proxy = Proxy::new(rules, list.clone(), run_later, reaper, LateLines::new(poller), poller);
         Scenario { proxy, ends, list, disk, upstream }
     }
 

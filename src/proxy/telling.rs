@@ -84,6 +84,7 @@ impl Exchange {
     pub(super) fn how_of(&self, leg: usize, end: RaceEnd) -> How {
         match end {
             RaceEnd::Final => How::Final,
+            RaceEnd::Best => How::Best,
             _ if self.legs[leg].is_failover.load(Ordering::Relaxed) => How::Failover,
             _ => How::Won,
         }
@@ -107,7 +108,7 @@ impl Exchange {
         let ends: Vec<LegEnd> = (results.iter().zip(&self.legs).enumerate())
             .map(|(number, (result, leg))| LegEnd {
                 outcome: &result.outcome,
-                has_won: winner == Some(number),
+                has_won: matches!(verdict, Verdict::Won(leg) | Verdict::Final(leg) if leg == number),
                 is_success: self.wanted.is_success(&result.outcome, &self.context.rules),
                 started: leg.started.get().copied().unwrap_or_default(),
                 ended: result.after,
@@ -125,6 +126,7 @@ impl Exchange {
         };
         let reply = match verdict {
             Verdict::Won(winner) | Verdict::Final(winner) => Some(ends[winner].ended),
+            Verdict::Best(_) => self.passed_on.get().copied(),
             Verdict::Lost => ends.iter().map(|leg| leg.ended).max(),
             Verdict::Abandoned => None,
         };
@@ -157,6 +159,7 @@ fn end_of(verdict: Verdict) -> RaceEnd {
     match verdict {
         Verdict::Won(_) => RaceEnd::Won,
         Verdict::Final(_) => RaceEnd::Final,
+        Verdict::Best(_) => RaceEnd::Best,
         Verdict::Lost => RaceEnd::Lost,
         Verdict::Abandoned => RaceEnd::Abandoned,
     }

@@ -18,6 +18,8 @@ pub enum Verdict {
     Won(usize),
     /// The leg of this number has an answer that ends the race, though it is no success.
     Final(usize),
+    /// No leg has won, and the client gets the answer of the leg of this number all the same.
+    Best(usize),
     /// Every leg has lost.
     Lost,
     /// No client was left to answer before the race was decided: it went away, or there was no room for the legs.
@@ -28,7 +30,7 @@ impl Verdict {
     /// The leg whose answer the client gets.
     pub fn winner(self) -> Option<usize> {
         match self {
-            Verdict::Won(leg) | Verdict::Final(leg) => Some(leg),
+            Verdict::Won(leg) | Verdict::Final(leg) | Verdict::Best(leg) => Some(leg),
             Verdict::Lost | Verdict::Abandoned => None,
         }
     }
@@ -53,6 +55,10 @@ struct State<P, O> {
     spared: Vec<usize>,
     /// Legs whose success is second-best, the earliest first: one of them wins if no leg can do better any more.
     candidates: Vec<usize>,
+    /// The leg whose failure says most, and its rank: the client gets that if no leg succeeds.
+    best: Option<(usize, u8)>,
+    /// Whether such a failure waits for no other leg any more.
+    is_overdue: bool,
 }
 
 /// The outcome of one leg, and its time.
@@ -73,7 +79,7 @@ pub struct Won<P> {
     pub losers: Vec<usize>,
     /// Legs that were deferred and needn't run any more; they haven't ended yet.
     pub deferred: Vec<usize>,
-    /// Legs that had a second-best success: they have lost, and haven't ended yet.
+    /// Legs that hold an answer: they have lost, and haven't ended yet.
     pub candidates: Vec<usize>,
 }
 
@@ -84,7 +90,7 @@ pub struct Abandoned<P> {
     pub prize: Option<P>,
     /// Legs that were deferred; they haven't ended yet.
     pub deferred: Vec<usize>,
-    /// Legs that had a second-best success; they haven't ended yet.
+    /// Legs that hold an answer; they haven't ended yet.
     pub candidates: Vec<usize>,
 }
 
@@ -98,10 +104,26 @@ pub enum Next<P, O> {
     /// No leg can do better than these candidates any more, the earliest first: all but one of them are to end, and that one
     /// is to claim.
     Choose(Vec<usize>),
+    /// No leg can succeed any more: the failure of this one, which said most, is to go to the client.
+    PassOn(usize),
     /// All legs have lost, and this was the last: it answers the client.
     LastLost(P, Vec<LegResult<O>>),
     /// This was the last leg of a race that had been decided before: everything is known now.
     Over(Verdict, Vec<LegResult<O>>),
+}
+
+/// Whether a leg's failure is kept for the client.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Kept {
+    /// It is, and another that was kept before is to end.
+    Yes {
+        /// That other leg.
+        instead_of: Option<usize>,
+    },
+    /// It isn't: the race is decided, or what is kept says more.
+    No,
+    /// It is to go to the client at once.
+    Overdue,
 }
 
 impl<P, O: Clone> Race<P, O> {
@@ -116,6 +138,8 @@ impl<P, O: Clone> Race<P, O> {
             deferred: Vec::new(),
             spared: Vec::new(),
             candidates: Vec::new(),
+            best: None,
+            is_overdue: false,
         };
         let tokens = std::iter::repeat_with(CancelToken::default).take(legs).collect();
         Race { began: now, tokens, state: Mutex::new(state) }
@@ -154,13 +178,18 @@ impl<P, O: Clone> Race<P, O> {
         self.decide(Verdict::Final(leg), leg)
     }
 
+    /// Claims the race for a leg whose failure is to go to the client.
+    pub fn claim_as_best(&self, leg: usize) -> Option<Won<P>> {
+        self.decide(Verdict::Best(leg), leg)
+    }
+
     fn decide(&self, verdict: Verdict, leg: usize) -> Option<Won<P>> {
         let mut state = self.state.lock();
         if state.verdict.is_some() {
             return None;
         }
         state.verdict = Some(verdict);
-        let (deferred, candidates) = (std::mem::take(&mut state.deferred), std::mem::take(&mut state.candidates));
+        let (deferred, candidates) = (std::mem::take(&mut state.deferred), state.take_held());
         let is_loser = |other: &usize| {
             let is_idle = deferred.contains(other) || candidates.contains(other);
             *other != leg && state.results[*other].is_none() && !is_idle
@@ -178,6 +207,47 @@ impl<P, O: Clone> Race<P, O> {
         }
         state.candidates.push(leg);
         Some(state.next())
+    }
+
+    /// Keeps a leg that has failed with an answer of this rank, if that says more than what is kept: the client gets it if no leg
+    /// succeeds.
+    pub fn keep(&self, leg: usize, rank: u8) -> Kept {
+        let mut state = self.state.lock();
+        match state.best {
+            _ if state.verdict.is_some() => Kept::No,
+            _ if state.is_overdue && state.candidates.is_empty() => Kept::Overdue,
+            Some((_, best)) if best >= rank => Kept::No,
+            best => {
+                state.best = Some((leg, rank));
+                Kept::Yes { instead_of: best.map(|(other, _)| other) }
+            }
+        }
+    }
+
+    /// The leg whose failure is kept for the client.
+    pub fn best(&self) -> Option<usize> {
+        self.state.lock().best.map(|(leg, _)| leg)
+    }
+
+    /// Keeps this leg no more, and gives whether it was kept: from now on it is its caller's.
+    pub fn try_release(&self, leg: usize) -> bool {
+        self.state.lock().best.take_if(|(best, _)| *best == leg).is_some()
+    }
+
+    /// Has failures of any rank wait for no other leg any more. Gives the one that is kept, if it is to go to the client: from
+    /// now on it is its caller's.
+    pub fn stop_waiting(&self) -> Option<usize> {
+        let mut state = self.state.lock();
+        state.is_overdue = true;
+        if !state.candidates.is_empty() {
+            return None;
+        }
+        state.best.take().map(|(leg, _)| leg)
+    }
+
+    /// The next step, once a leg has been kept.
+    pub fn next(&self) -> Next<P, O> {
+        self.state.lock().next()
     }
 
     /// Notes the end of a leg, exactly once each; of the winner after it has delivered.
@@ -207,8 +277,8 @@ impl<P, O: Clone> Race<P, O> {
     pub fn abandon(&self) -> Abandoned<P> {
         let mut state = self.state.lock();
         state.verdict.get_or_insert(Verdict::Abandoned);
-        let State { prize, deferred, candidates, .. } = &mut *state;
-        Abandoned { prize: prize.take(), deferred: std::mem::take(deferred), candidates: std::mem::take(candidates) }
+        let candidates = state.take_held();
+        Abandoned { prize: state.prize.take(), deferred: std::mem::take(&mut state.deferred), candidates }
     }
 
     /// Hangs up on the legs that no client waits for any more after [`Race::abandon`]: on every leg; in a decided race on the
@@ -256,13 +326,24 @@ impl<P, O: Clone> Race<P, O> {
 impl<P, O> State<P, O> {
     /// Decides the next step of the legs without a result.
     fn next(&mut self) -> Next<P, O> {
-        if self.verdict.is_some() || self.running > self.deferred.len() + self.candidates.len() {
+        let held = self.candidates.len() + usize::from(self.best.is_some());
+        if self.verdict.is_some() || self.running > self.deferred.len() + held {
             return Next::Running;
         }
-        if self.deferred.is_empty() {
-            return Next::Choose(std::mem::take(&mut self.candidates));
+        if !self.deferred.is_empty() {
+            return Next::StartDeferred(std::mem::take(&mut self.deferred));
         }
-        Next::StartDeferred(std::mem::take(&mut self.deferred))
+        match self.best.take_if(|_| self.candidates.is_empty()) {
+            Some((best, _)) => Next::PassOn(best),
+            None => Next::Choose(std::mem::take(&mut self.candidates)),
+        }
+    }
+
+    /// Takes the legs that hold an answer.
+    fn take_held(&mut self) -> Vec<usize> {
+        let mut held = std::mem::take(&mut self.candidates);
+        held.extend(self.best.take().map(|(leg, _)| leg));
+        held
     }
 }
 
@@ -302,28 +383,39 @@ mod tests {
         /// It succeeds, but is second-best.
         Hold(usize),
         Fail(usize),
+        /// It fails with an answer of this rank, which the client may get.
+        Keep(usize, u8),
+        /// Failures wait for nothing more.
+        StopWaiting,
         Abandon,
     }
 
     /// Races: the count of legs, how many of the last ones are deferred, and the steps in their order.
     fn races() -> impl Strategy<Value = (usize, usize, Vec<Step>)> {
         (1..=8usize).prop_flat_map(|legs| {
-            let does = proptest::collection::vec(0..10, legs);
+            let does = proptest::collection::vec(0..14_u8, legs);
             let order = Just((0..legs).collect::<Vec<_>>()).prop_shuffle();
-            let abandoned_at = proptest::option::weighted(0.3, 0..=legs);
-            (does, order, abandoned_at, 0..legs).prop_map(move |(does, order, abandoned_at, deferred)| {
-                let step = |leg| match does[leg] {
-                    0 => Step::Succeed(leg),
-                    1 => Step::Final(leg),
-                    2..5 => Step::Hold(leg),
-                    _ => Step::Fail(leg),
-                };
-                let mut steps: Vec<Step> = order.into_iter().map(step).collect();
-                if let Some(at) = abandoned_at {
-                    steps.insert(at, Step::Abandon);
-                }
-                (legs, deferred, steps)
-            })
+            let (abandoned_at, stopped_at) =
+                (proptest::option::weighted(0.3, 0..=legs), proptest::option::weighted(0.3, 0..=legs));
+            (does, order, abandoned_at, stopped_at, 0..legs).prop_map(
+                move |(does, order, abandoned_at, stopped_at, deferred)| {
+                    let step = |leg| match does[leg] {
+                        0 => Step::Succeed(leg),
+                        1 => Step::Final(leg),
+                        2..4 => Step::Hold(leg),
+                        rank @ 4..8 => Step::Keep(leg, rank - 4),
+                        _ => Step::Fail(leg),
+                    };
+                    let mut steps: Vec<Step> = order.into_iter().map(step).collect();
+                    if let Some(at) = stopped_at {
+                        steps.insert(at, Step::StopWaiting);
+                    }
+                    if let Some(at) = abandoned_at {
+                        steps.insert(at, Step::Abandon);
+                    }
+                    (legs, deferred, steps)
+                },
+            )
         })
     }
 
@@ -333,6 +425,8 @@ mod tests {
         deferred: Vec<usize>,
         /// The legs that wait to be chosen.
         candidates: Vec<usize>,
+        /// The leg whose failure is kept, and its rank.
+        best: Option<(usize, u8)>,
         prizes: usize,
         deferred_starts: usize,
         ends: Vec<(Verdict, Vec<LegResult<usize>>)>,
@@ -341,21 +435,33 @@ mod tests {
     impl Runner {
         fn take(&mut self, step: Step) {
             match step {
-                Step::Succeed(leg) | Step::Final(leg) => {
-                    let is_final = step == Step::Final(leg);
-                    let won = if is_final { self.race.claim_as_final(leg) } else { self.race.claim(leg) };
-                    if let Some(won) = won {
-                        self.prizes += 1;
-                        self.race.hang_up(Some(leg));
-                        assert!(!self.race.token(leg).is_cancelled(), "the winner runs on");
-                        assert!(won.losers.iter().all(|loser| self.race.token(*loser).is_cancelled()));
-                        assert_eq!(won.candidates, std::mem::take(&mut self.candidates), "all of them lose");
-                        assert!(won.losers.iter().all(|loser| !won.candidates.contains(loser)));
-                        for leg in won.deferred.into_iter().chain(won.candidates) {
-                            self.end(leg);
+                Step::Succeed(leg) => {
+                    let won = self.race.claim(leg);
+                    self.win(leg, won);
+                }
+                Step::Final(leg) => {
+                    let won = self.race.claim_as_final(leg);
+                    self.win(leg, won);
+                }
+                Step::Keep(leg, rank) => match self.race.keep(leg, rank) {
+                    Kept::No => self.end(leg),
+                    Kept::Overdue => self.pass_on(leg),
+                    Kept::Yes { instead_of } => {
+                        let before = self.best.replace((leg, rank));
+                        assert_eq!(instead_of, before.map(|(other, _)| other));
+                        assert!(before.is_none_or(|(_, other)| other < rank), "it says more");
+                        if let Some(other) = instead_of {
+                            self.end(other);
                         }
+                        let next = self.race.next();
+                        self.act_on(next);
                     }
-                    self.end(leg);
+                },
+                Step::StopWaiting => {
+                    if let Some(leg) = self.race.stop_waiting() {
+                        assert_eq!(self.best.take().map(|(best, _)| best), Some(leg));
+                        self.pass_on(leg);
+                    }
                 }
                 Step::Hold(leg) => match self.race.hold(leg) {
                     None => self.end(leg),
@@ -368,12 +474,34 @@ mod tests {
                 Step::Abandon => {
                     let Abandoned { prize, deferred, candidates } = self.race.abandon();
                     self.prizes += usize::from(prize.is_some());
-                    self.candidates.clear();
+                    (self.candidates, self.best) = (Vec::new(), None);
                     for leg in deferred.into_iter().chain(candidates) {
                         self.end(leg);
                     }
                 }
             }
+        }
+
+        fn win(&mut self, leg: usize, won: Option<Won<&'static str>>) {
+            if let Some(won) = won {
+                self.prizes += 1;
+                self.race.hang_up(Some(leg));
+                assert!(!self.race.token(leg).is_cancelled(), "the winner runs on");
+                assert!(won.losers.iter().all(|loser| self.race.token(*loser).is_cancelled()));
+                let mut held = std::mem::take(&mut self.candidates);
+                held.extend(self.best.take().map(|(best, _)| best));
+                assert_eq!(won.candidates, held, "all of them lose");
+                assert!(won.losers.iter().all(|loser| !won.candidates.contains(loser)));
+                for leg in won.deferred.into_iter().chain(won.candidates) {
+                    self.end(leg);
+                }
+            }
+            self.end(leg);
+        }
+
+        fn pass_on(&mut self, leg: usize) {
+            let won = self.race.claim_as_best(leg);
+            self.win(leg, won);
         }
 
         fn end(&mut self, leg: usize) {
@@ -390,6 +518,11 @@ mod tests {
                     assert_eq!(legs, std::mem::take(&mut self.candidates), "all of them, the earliest first");
                     legs[1..].iter().for_each(|leg| self.end(*leg));
                     self.take(Step::Succeed(legs[0]));
+                }
+                Next::PassOn(leg) => {
+                    assert!(self.deferred.is_empty() && self.candidates.is_empty(), "they might do better");
+                    assert_eq!(self.best.take().map(|(best, _)| best), Some(leg));
+                    self.pass_on(leg);
                 }
                 Next::StartDeferred(legs) => {
                     assert_eq!(legs, self.deferred, "exactly the deferred legs are started");
@@ -434,19 +567,24 @@ mod tests {
     }
 
     proptest! {
-        /// In any order of outcomes there is one winner, the first to succeed or to have an answer that is final, or else the first that is second-best; the prize
-        /// is given once; deferred legs run if no other succeeds; every leg is accounted for.
+        /// In any order of outcomes there is one winner, the first to succeed or to have an answer that is final, or else the first that is second-best, or
+        /// else the first of those whose failure says most, which waits for all others or to its bound; the prize is given once; deferred legs run if no other succeeds; every leg is accounted for.
         #[test]
         fn any_order_of_outcomes_has_one_right_end((legs, deferred, steps) in races()) {
             let race = Race::new(legs, "prize", Instant::now());
             let deferred: Vec<usize> = (legs - deferred..legs).collect();
             race.defer(deferred.clone());
-            let mut runner = Runner { race, deferred, candidates: Vec::new(), prizes: 0, deferred_starts: 0, ends: Vec::new() };
+            let mut runner = Runner { race, deferred, candidates: Vec::new(), best: None, prizes: 0, deferred_starts: 0, ends: Vec::new() };
             let mut steps = std::collections::VecDeque::from(steps);
-            let (mut first, mut second) = (None, None);
+            let (mut first, mut second, mut third, mut is_overdue) = (None, None, None::<(usize, u8)>, false);
             while let Some(step) = steps.pop_front() {
                 // A deferred leg does nothing until it is started; one that was skipped does nothing at all.
-                if let Step::Succeed(leg) | Step::Final(leg) | Step::Hold(leg) | Step::Fail(leg) = step {
+                if let Step::Succeed(leg)
+                | Step::Final(leg)
+                | Step::Hold(leg)
+                | Step::Keep(leg, _)
+                | Step::Fail(leg) = step
+                {
                     if runner.deferred.contains(&leg) {
                         steps.push_back(step);
                         continue;
@@ -462,11 +600,24 @@ mod tests {
                     Step::Final(leg) if !is_decided => first = Some(Verdict::Final(leg)),
                     Step::Abandon if !is_decided => first = Some(Verdict::Abandoned),
                     Step::Hold(leg) if !is_decided => second = second.or(Some(Verdict::Won(leg))),
+                    Step::Keep(leg, _) if !is_decided && is_overdue && second.is_none() => {
+                        first = Some(Verdict::Best(leg));
+                    }
+                    Step::Keep(leg, rank) if !is_decided => {
+                        third = third.filter(|(_, best)| *best >= rank).or(Some((leg, rank)));
+                    }
+                    Step::StopWaiting if !is_decided => {
+                        is_overdue = true;
+                        if let (Some((leg, _)), None) = (third, second) {
+                            first = Some(Verdict::Best(leg));
+                        }
+                    }
                     _ => {}
                 }
                 runner.take(step);
             }
-            let expected = first.or(second).unwrap_or(Verdict::Lost);
+            let third = third.map(|(leg, _)| Verdict::Best(leg));
+            let expected = first.or(second).or(third).unwrap_or(Verdict::Lost);
             prop_assert_eq!(runner.prizes, 1, "the prize is given exactly once");
             prop_assert_eq!(runner.ends.len(), 1, "the race ends exactly once");
             let (verdict, results) = &runner.ends[0];

@@ -141,13 +141,14 @@ pub(super) fn routes(
     let rules = Rules {
         success: config.success.clone(),
         definitive: config.definitive.clone(),
+        on_failure: config.on_failure,
         host: config.host,
         via: config.via,
         trusted_proxies: Networks::new(&config.trusted_proxies),
         unanswered_max: config.max_unanswered.get(),
         expose_backends: config.expose_backends,
     };
-    let proxy = Proxy::new(rules, backends, disk, Reaper::new(linger, poller), LateLines::new(poller));
+    let proxy = Proxy::new(rules, backends, disk, Reaper::new(linger, poller), LateLines::new(poller), poller);
     let figures = Arc::new(Figures::of(proxy.clone(), list.clone()));
     let shown = figures.clone();
     let on_page = figures.clone();

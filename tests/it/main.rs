@@ -72,6 +72,9 @@ mod clients;
 /// curl, Python and ab.
 mod ordinary;
 
+/// pip, npm, apt and git before mirrors that lack what they ask for.
+mod mirrors;
+
 /// Thousands that wait.
 mod slow;
 

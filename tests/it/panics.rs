@@ -36,8 +36,14 @@ impl Races {
         let options = ConnectOptions { timeout, idle_timeout: timeout, ..ConnectOptions::default() };
         let upstream = Upstream::new(options, Arc::new(SystemLookup), poller.clone()).expect("no certificates");
         let backends = Arc::new(Backends::new(&entries(urls), upstream));
-        let proxy =
-            Proxy::new(Rules::default(), backends, disk, Reaper::new(Linger::NONE, &poller), LateLines::new(&poller));
+        let proxy = Proxy::new(
+            Rules::default(),
+            backends,
+            disk,
+            Reaper::new(Linger::NONE, &poller),
+            LateLines::new(&poller),
+            &poller,
+        );
         Races { proxy, poller: polling }
     }
 

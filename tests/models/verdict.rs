@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex as Cell, MutexGuard};
 use std::time::{Duration, Instant};
 
-use crate::race::{Abandoned, LegResult, Next, Race, Verdict};
+use crate::race::{Abandoned, Kept, LegResult, Next, Race, Verdict, Won};
 use crate::runtime::sync::thread::{Scope, scope};
 use crate::runtime::sync::{chance, pick};
 use crate::upstream::breaker::{Breaker, PathKey, PendingRequest};
@@ -20,9 +20,14 @@ enum Plan {
     Final,
     /// Its success is second-best.
     Hold,
+    /// Its failure has this rank.
+    Keep(u8),
     Fail,
     Panic,
 }
+
+const PLANS: [Plan; 7] =
+    [Plan::Succeed, Plan::Final, Plan::Hold, Plan::Keep(1), Plan::Keep(2), Plan::Fail, Plan::Panic];
 
 struct Exchange {
     race: Race<(), usize>,
@@ -44,9 +49,7 @@ pub fn a_race_has_one_winner_and_one_end() {
     let legs = 2 + pick(2) as usize;
     let exchange = Exchange {
         race: Race::new(legs, (), Instant::now()),
-        plans: (0..legs)
-            .map(|_| [Plan::Succeed, Plan::Final, Plan::Hold, Plan::Fail, Plan::Panic][pick(5) as usize])
-            .collect(),
+        plans: (0..legs).map(|_| PLANS[pick(7) as usize]).collect(),
         breaker: Breaker::default(),
         pending: (0..legs).map(|_| PendingRequest::default()).collect(),
         told: Cell::default(),
@@ -60,6 +63,9 @@ pub fn a_race_has_one_winner_and_one_end() {
         if chance(3) {
             exchange.told().abandoned = true;
             scope.spawn(move || exchange.abandon(scope));
+        }
+        if chance(3) {
+            scope.spawn(move || exchange.stop_waiting(scope));
         }
         (0..first_deferred.min(first_refused)).for_each(|leg| exchange.start(scope, leg));
         if first_refused < first_deferred {
@@ -88,13 +94,43 @@ impl Exchange {
             && let Some(next) = self.race.hold(leg)
         {
             return self.act_on(scope, next);
+        } else if let Plan::Keep(rank) = plan {
+            return self.keep(scope, leg, rank);
         }
+        self.end(scope, leg);
+    }
+
+    fn keep<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>, leg: usize, rank: u8) {
+        match self.race.keep(leg, rank) {
+            Kept::No => self.end(scope, leg),
+            Kept::Overdue => self.pass_on(scope, leg),
+            Kept::Yes { instead_of } => {
+                self.skip(scope, instead_of);
+                self.act_on(scope, self.race.next());
+            }
+        }
+    }
+
+    /// Has failures wait no longer.
+    fn stop_waiting<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>) {
+        if let Some(leg) = self.race.stop_waiting() {
+            self.pass_on(scope, leg);
+        }
+    }
+
+    fn pass_on<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>, leg: usize) {
+        let won = self.race.claim_as_best(leg);
+        self.win(scope, leg, won);
         self.end(scope, leg);
     }
 
     fn claim<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>, leg: usize) {
         let is_final = self.plans[leg] == Plan::Final;
         let won = if is_final { self.race.claim_as_final(leg) } else { self.race.claim(leg) };
+        self.win(scope, leg, won);
+    }
+
+    fn win<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>, leg: usize, won: Option<Won<()>>) {
         let Some(won) = won else { return };
         self.told().prizes += 1;
         won.losers.iter().for_each(|loser| self.breaker.add(&self.pending[*loser], path()));
@@ -115,6 +151,7 @@ impl Exchange {
                 self.claim(scope, legs[0]);
                 self.end(scope, legs[0]);
             }
+            Next::PassOn(leg) => self.pass_on(scope, leg),
             Next::StartDeferred(legs) => legs.into_iter().for_each(|leg| self.start(scope, leg)),
             Next::LastLost((), results) => {
                 self.told().prizes += 1;
@@ -162,10 +199,14 @@ impl Exchange {
         let is_cancelled = |leg: &usize| self.race.token(*leg).is_cancelled();
         let cancelled: Vec<usize> = (0..self.plans.len()).filter(is_cancelled).collect();
         match *verdict {
-            Verdict::Won(winner) | Verdict::Final(winner) => {
-                let plan = self.plans[winner];
-                assert!(matches!(plan, Plan::Succeed | Plan::Hold | Plan::Final));
-                assert_eq!(plan == Plan::Final, *verdict == Verdict::Final(winner));
+            Verdict::Won(winner) | Verdict::Final(winner) | Verdict::Best(winner) => {
+                let is_right = match self.plans[winner] {
+                    Plan::Succeed | Plan::Hold => *verdict == Verdict::Won(winner),
+                    Plan::Final => *verdict == Verdict::Final(winner),
+                    Plan::Keep(_) => *verdict == Verdict::Best(winner),
+                    Plan::Fail | Plan::Panic => false,
+                };
+                assert!(is_right, "{verdict:?}");
                 let spared = if told.abandoned { None } else { Some(winner) };
                 assert!(accounted.iter().filter(|leg| Some(**leg) != spared).eq(&cancelled), "{cancelled:?}");
             }

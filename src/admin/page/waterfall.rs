@@ -47,6 +47,7 @@ pub(super) fn put_race(html: &mut Html, race: &RecentRace, scale: TimeScale) {
     let (class, verdict) = match race.end {
         RaceEnd::Won => ("good", race.by().map_or_else(String::new, |by| format!("by {by}"))),
         RaceEnd::Final => ("warn", race.by().map_or_else(String::new, |by| format!("final, by {by}"))),
+        RaceEnd::Best => ("warn", race.by().map_or_else(String::new, |by| format!("the best failure, by {by}"))),
         RaceEnd::Lost => ("bad", "every backend failed".to_owned()),
         RaceEnd::Abandoned => ("dim", "the client left".to_owned()),
     };
@@ -178,7 +179,7 @@ fn put_end(html: &mut Html, leg: &ShownLeg, won: Option<Duration>, has_won: bool
     let (class, told) = match won {
         _ if leg.started.is_none() => ("dim", "not needed".to_owned()),
         _ if has_won && leg.is_success => ("good", format!("▶ {word} {}", spoken(leg.ended))),
-        _ if has_won => ("bad", format!("▶ {word} {}, final", spoken(leg.ended))),
+        _ if has_won => ("bad", format!("▶ {word} {}, passed on", spoken(leg.ended))),
         Some(won) if leg.is_success => ("dim", format!("{word} {} later", spoken(leg.ended.saturating_sub(won)))),
         _ if is_cut(leg) => ("dim", "hung up on".to_owned()),
         _ => ("bad", format!("✕ {word} {}", spoken(leg.ended))),
