@@ -37,8 +37,8 @@ pub struct RaceEntry<'a> {
     pub end: RaceEnd,
     /// The leg that has won.
     pub winner: Option<usize>,
-    /// Whether the winner was deferred, and started since all others had lost.
-    pub is_failover: bool,
+    /// How the winner won: `won`, or `hedge` or `failover` if it didn't start with the race.
+    pub how: &'static str,
     /// The legs, in the order of the list.
     pub legs: &'a [LegEntry<'a>],
 }

@@ -34,7 +34,7 @@ pub(super) fn exchange(entry: &Entry, race: Option<&RaceEntry>, at: SystemTime) 
         RaceEnd::Abandoned => "abandoned",
     });
     let legs = race.map(|race| race.legs).unwrap_or_default();
-    let winner = race.and_then(|race| Some((legs.get(race.winner?)?.name, race.is_failover)));
+    let winner = race.and_then(|race| Some((legs.get(race.winner?)?.name, race.how)));
     let room = LINE_BYTES_MAX.saturating_sub(FRAME_BYTES_MAX + legs.len() * LEG_BYTES_MAX);
     let note_max = NOTE_BYTES_MAX.min(room / 3);
     let target_max = TARGET_BYTES_MAX.min(room - note_max);
@@ -48,7 +48,7 @@ pub(super) fn exchange(entry: &Entry, race: Option<&RaceEntry>, at: SystemTime) 
         ("ms", reply.map(|reply| millis(reply.after)).into()),
         ("verdict", verdict.into()),
         ("by", winner.map(|(name, _)| name).into()),
-        ("how", winner.map(|(_, is_failover)| if is_failover { "failover" } else { "won" }).into()),
+        ("how", winner.map(|(_, how)| how).into()),
         ("peer", entry.forwarded.to_string().into()),
     ];
     if let Some(note) = reply.and_then(|reply| reply.note.as_ref()) {
@@ -165,7 +165,7 @@ mod tests {
         entry.delivered(StatusCode::OK, &Delivery::Whole, entry.received + Duration::from_micros(12_400));
         let outcomes = [Some(Outcome::Status(StatusCode::OK)), Some(Outcome::Tls("bad\nname".to_owned())), None];
         let legs = legs(&outcomes, "dc1");
-        let race = RaceEntry { end: RaceEnd::Won, winner: Some(0), is_failover: false, legs: &legs };
+        let race = RaceEntry { end: RaceEnd::Won, winner: Some(0), how: "won", legs: &legs };
         let line = exchange(&entry, Some(&race), UNIX_EPOCH);
         let told: Value = serde_json::from_str(&line).expect("JSON");
         let expected = json!({
@@ -214,7 +214,7 @@ mod tests {
             let error = std::io::Error::other(text.repeat(50));
             entry.delivered(StatusCode::OK, &Delivery::BodyBroke(error), entry.received + Duration::from_secs(86_400));
             let legs = legs(&outcomes, "a-name-of-thirty-two-characters.");
-            let race = RaceEntry { end: RaceEnd::Abandoned, winner: Some(63), is_failover: true, legs: &legs };
+            let race = RaceEntry { end: RaceEnd::Abandoned, winner: Some(63), how: "failover", legs: &legs };
             for line in [exchange(&entry, Some(&race), UNIX_EPOCH), other(Level::Warn, &text, &text.repeat(200), UNIX_EPOCH)] {
                 prop_assert!(line.len() <= LINE_BYTES_MAX, "{} bytes", line.len());
                 let told: Value = serde_json::from_str(&line).expect("JSON");

@@ -25,8 +25,8 @@ pub struct Victory<'a> {
     pub next_hop: &'a str,
     /// The status of its answer.
     pub status: StatusCode,
-    /// Whether it was deferred, and started since all others had lost.
-    pub is_failover: bool,
+    /// How it won: `won` where it started with the race, `hedge` since its time had come, `failover` since all before had lost.
+    pub how: &'static str,
     /// From the request's arrival to the head of the answer.
     pub after: Duration,
     /// The count of legs that were started.
@@ -35,12 +35,11 @@ pub struct Victory<'a> {
 
 /// Tells of a victory: `red-tentacle; next-hop=b2; received-status=200; details="won 12ms of 4"`.
 pub fn of_victory(victory: &Victory) -> HeaderValue {
-    let how = if victory.is_failover { "failover" } else { "won" };
     let mut text = String::with_capacity(96);
     text.push_str(OWN);
     text.push_str("; next-hop=");
     put_token_or_string(&mut text, victory.next_hop);
-    for part in ["; received-status=", victory.status.as_str(), "; details=\"", how, " "] {
+    for part in ["; received-status=", victory.status.as_str(), "; details=\"", victory.how, " "] {
         text.push_str(part);
     }
     put_elapsed(&mut text, victory.after);
@@ -103,7 +102,7 @@ fn of_loss(legs: &[LostLeg]) -> HeaderValue {
 /// The error type of RFC 9209 §2.3; `None` for an answer.
 fn error_of(outcome: &Outcome) -> Option<&'static str> {
     Some(match outcome {
-        Outcome::Status(_) | Outcome::Skipped | Outcome::Cancelled => return None,
+        Outcome::Status(_) | Outcome::Skipped | Outcome::Unneeded | Outcome::Cancelled => return None,
         Outcome::Refused => "connection_refused",
         Outcome::Unreachable => "destination_ip_unroutable",
         Outcome::ConnectTimeout => "connection_timeout",
@@ -181,14 +180,14 @@ mod tests {
     #[test]
     fn a_victory_names_the_backend_and_how_it_won() {
         let after = Duration::from_millis(12);
-        let victory = Victory { next_hop: "b2", status: StatusCode::OK, is_failover: false, after, legs: 4 };
+        let victory = Victory { next_hop: "b2", status: StatusCode::OK, how: "won", after, legs: 4 };
         let rows = [
             (victory, "red-tentacle; next-hop=b2; received-status=200; details=\"won 12ms of 4\""),
             (
                 Victory {
                     next_hop: "dc2.example:8443",
                     status: StatusCode::SWITCHING_PROTOCOLS,
-                    is_failover: true,
+                    how: "failover",
                     after: Duration::from_micros(449),
                     legs: 1,
                 },
@@ -284,7 +283,7 @@ mod tests {
         fn no_name_breaks_the_field(name in any::<String>(), long in "[a\"\\\\é]{0,700}") {
             for name in [name, long] {
                 let victory =
-                    Victory { next_hop: &name, status: StatusCode::OK, is_failover: false, after: Duration::ZERO, legs: 1 };
+                    Victory { next_hop: &name, status: StatusCode::OK, how: "won", after: Duration::ZERO, legs: 1 };
                 let lost = LostLeg { name: name.clone(), address: None, outcome: Outcome::Refused, after: Duration::ZERO };
                 for value in [of_victory(&victory), of_refusal(&Refusal::AllFailed(vec![lost]))] {
                     let text = value.to_str().expect("ASCII");

@@ -118,10 +118,10 @@ impl Exchange {
         proxy_status::of_victory(&Victory {
             next_hop: if is_exposed { self.legs[leg].backend.address().authority() } else { self.name_of(leg) },
             status,
-            is_failover: self.legs[leg].is_failover.load(Ordering::Relaxed),
+            how: self.legs[leg].how(),
             after,
             // One that comes next counts, too: a quick answer may win while the others are being started.
-            legs: self.legs.len() - self.deferred.load(Ordering::Relaxed),
+            legs: self.legs.len() - self.unstarted.load(Ordering::Relaxed),
         })
     }
 

@@ -2,7 +2,6 @@
 
 use std::fmt::Display;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
 
 use http::StatusCode;
@@ -20,9 +19,8 @@ impl Exchange {
             // The last leg may end of itself between the client's leaving and its entry.
             self.entry.abandoned(Instant::now());
         }
-        let legs = self.leg_entries(results.iter().map(Some));
         self.count(verdict, results);
-        self.tell_of(verdict, &legs);
+        self.tell_of(verdict, results.iter().map(Some));
     }
 
     /// Tells a step of a leg, where every step is told.
@@ -70,22 +68,27 @@ impl Exchange {
         self.context.reaper.linger().after(self.request.method().is_safe())
     }
 
-    fn tell_of(&self, verdict: Verdict, legs: &[LegEntry]) {
-        let (end, winner) = (end_of(verdict), winner_of(verdict));
-        let is_failover = winner.is_some_and(|leg| self.legs[leg].is_failover.load(Ordering::Relaxed));
-        self.entry.tell(Some(&RaceEntry { end, winner, is_failover, legs }));
-    }
-
-    /// The legs as the log tells them.
-    fn leg_entries<'a>(&'a self, results: impl Iterator<Item = Option<&'a LegResult<Outcome>>>) -> Vec<LegEntry<'a>> {
-        let entries = results.zip(&self.legs).map(|(result, leg)| LegEntry {
-            name: leg.backend.name(),
-            backend: leg.backend.address(),
-            outcome: result.map(|result| &result.outcome),
-            started: leg.started.get().copied(),
-            after: result.map(|result| result.after).unwrap_or_default(),
-        });
-        entries.collect()
+    /// Tells of the race and of its legs, but for those that weren't needed.
+    fn tell_of<'a>(&'a self, verdict: Verdict, results: impl Iterator<Item = Option<&'a LegResult<Outcome>>>) {
+        let (mut legs, mut winner) = (Vec::with_capacity(self.legs.len()), None);
+        for (number, (result, leg)) in results.zip(&self.legs).enumerate() {
+            let outcome = result.map(|result| &result.outcome);
+            if outcome == Some(&Outcome::Unneeded) {
+                continue;
+            }
+            if winner_of(verdict) == Some(number) {
+                winner = Some(legs.len());
+            }
+            legs.push(LegEntry {
+                name: leg.backend.name(),
+                backend: leg.backend.address(),
+                outcome,
+                started: leg.started.get().copied(),
+                after: result.map(|result| result.after).unwrap_or_default(),
+            });
+        }
+        let how = winner_of(verdict).map_or("", |leg| self.legs[leg].how());
+        self.entry.tell(Some(&RaceEntry { end: end_of(verdict), winner, how, legs: &legs }));
     }
 
     /// Counts the race and its legs: every leg has ended.
@@ -108,6 +111,9 @@ impl Exchange {
             self.legs[winner].backend.stats().count_gain(gain);
         }
         self.context.stats.count(end_of(verdict), &ends);
+        if verdict != Verdict::Abandoned {
+            self.note_first_success(&ends);
+        }
         self.keep(end_of(verdict), gain, &ends);
     }
 }
@@ -127,7 +133,7 @@ impl Untold for Exchange {
             }
         }
         if let Some(verdict) = verdict {
-            self.tell_of(verdict, &self.leg_entries(results.iter().map(Option::as_ref)));
+            self.tell_of(verdict, results.iter().map(Option::as_ref));
         }
     }
 }

@@ -87,6 +87,11 @@ fn put_leg(html: &mut Html, leg: &ShownLeg, y: f64, has_won: bool, won: Option<D
     };
     let (from, to) = (x_of(scale, started), x_of(scale, leg.ended));
     let verdict = won.map_or(to, |won| x_of(scale, won)).clamp(from, to);
+    // Until then it waited for its time, or for others to fail. To start legs takes some microseconds itself.
+    if started >= Duration::from_millis(1) {
+        let before = from - NAMES;
+        html.put(format_args!("<rect class=pale x={NAMES} y={top} width={before:.1} height={bar} rx=2 />"));
+    }
     let class = if has_won {
         "win"
     } else if leg.is_success || leg.end == ShownEnd::Word("cancelled") {
@@ -128,4 +133,47 @@ fn cut(name: &str) -> String {
         return name.to_owned();
     }
     name.chars().take(CHARS_MAX - 1).chain(['…']).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{HeaderMap, Method, StatusCode};
+
+    use super::*;
+    use crate::message::{Outcome, RequestId, Target};
+    use crate::metrics::{LegEnd, RecentRaces};
+
+    #[test]
+    fn a_leg_that_starts_late_has_a_pale_bar_before_it_and_one_that_never_does_none() {
+        let target = Target::parse(&Method::GET, "/").expect("a target");
+        let id = RequestId::of(&HeaderMap::new());
+        let mut race = RecentRace::new(id.clone(), UNIX_EPOCH, &Method::GET, &target, RaceEnd::Won);
+        let ok = Outcome::Status(StatusCode::OK);
+        let millis = Duration::from_millis;
+        let end = |outcome, started, ended| LegEnd {
+            outcome,
+            has_won: *outcome == ok,
+            is_success: *outcome == ok,
+            started: millis(started),
+            ended: millis(ended),
+        };
+        let ends = [
+            (Some(millis(0)), end(&Outcome::Timeout, 0, 90)),
+            (Some(millis(40)), end(&ok, 40, 60)),
+            (None, end(&Outcome::Unneeded, 0, 0)),
+        ];
+        race.set_legs(ends.iter().map(|(started, end)| (*started, end)));
+        race.winner = Some(1);
+        let recent = RecentRaces::default();
+        recent.keep(race, ["b1", "b2", "b3"].map(str::to_owned).to_vec(), false);
+        let race = recent.of(id.as_str()).expect("it is kept");
+        let mut html = Html::default();
+        put_race(&mut html, &race, scale_of(&[&race]));
+        let html = html.into_string();
+        let before = format!("<rect class=pale x={NAMES} ");
+        assert_eq!(html.matches(&before).count(), 1, "{html}");
+        let (second, third) = (html.find(">b2<").expect("b2"), html.find(">b3<").expect("b3"));
+        assert!((second..third).contains(&html.find(&before).expect("a bar")));
+        assert!(html[third..].contains("not needed"));
+    }
 }
