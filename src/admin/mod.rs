@@ -16,6 +16,7 @@ use http::Method;
 
 use crate::list::BackendList;
 use crate::message::{Refusal, Reply, Request, Target, prefers_json};
+use crate::metrics::BackendState;
 use crate::upstream::Backend;
 
 pub use form::FORM_BYTES_MAX;
@@ -52,8 +53,8 @@ impl Route {
     }
 }
 
-/// Gives the whole list of backends, with what they have done.
-type Listed = Box<dyn Fn() -> Vec<Arc<Backend>> + Send + Sync>;
+/// Gives the whole list of backends, with what they have done and whether they are asked.
+type Listed = Box<dyn Fn() -> Vec<(Arc<Backend>, BackendState)> + Send + Sync>;
 
 /// The service of the admin port.
 pub struct Admin {
@@ -157,7 +158,7 @@ impl Admin {
 
     fn backends(&self, request: &Request) -> Result<Reply, Refusal> {
         if request.method == Method::POST {
-            backends::change(request, &self.list)?;
+            backends::change(request, &self.list, &self.listed)?;
         }
         Ok(backends::shown(request, &self.list, &(self.listed)()))
     }

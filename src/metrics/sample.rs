@@ -61,14 +61,25 @@ pub enum BackendState {
     Racing,
     /// Now and then: it leaves requests unanswered.
     Held,
+    /// By a probe now and then: it has failed often in a row.
+    Benched,
     /// By none, as an operator has said.
     Paused,
 }
 
 impl BackendState {
     /// All states, with the words of metrics.
-    pub const WORDS: [(BackendState, &str); 3] =
-        [(BackendState::Racing, "racing"), (BackendState::Held, "held"), (BackendState::Paused, "paused")];
+    pub const WORDS: [(BackendState, &str); 4] = [
+        (BackendState::Racing, "racing"),
+        (BackendState::Held, "held"),
+        (BackendState::Benched, "benched"),
+        (BackendState::Paused, "paused"),
+    ];
+
+    /// Its word.
+    pub fn word(self) -> &'static str {
+        BackendState::WORDS[self as usize].1
+    }
 }
 
 /// The clients' port, by number.

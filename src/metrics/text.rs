@@ -134,9 +134,17 @@ impl Sample {
         gauges(
             to,
             "red_tentacle_backend_state",
-            "1 for the state that a backend is in: held is asked now and then.",
+            "1 for the state that a backend is in: held is asked now and then, benched by a probe now and then.",
             rows,
         )?;
+        let rows = self.backends.iter().flat_map(|backend| {
+            let labels = |why| [("backend", backend.label.as_str()), ("why", why)];
+            backend.stats.benched().map(move |(why, count)| (labels(why), count))
+        });
+        let help = "How often a backend was benched: after failures in a row, or by Retry-After.";
+        counters(to, "red_tentacle_benched", help, rows)?;
+        let help = "Races for which every backend was benched, so that all were asked.";
+        counters(to, "red_tentacle_all_benched_races", help, [(NONE, self.races.all_benched())])?;
         let rows = self.backends.iter().map(|backend| {
             let last = backend.stats.last_success().unwrap_or_else(|| backend.stats.listed());
             (backend.labels(), since_1970(last))
@@ -291,6 +299,10 @@ mod tests {
         Arc::get_mut(&mut sample.races).expect("its own").count(RaceEnd::Won, &[won, lost]);
         sample.races.count_late_starts(LateStart::Time, 2);
         sample.races.count_late_starts(LateStart::Refused, 1);
+        sample.races.count_all_benched();
+        for was_asked_for in [false, true, true] {
+            sample.backends[0].stats.count_bench(was_asked_for);
+        }
         sample.backends[0].stats.count(&won, UNIX_EPOCH + Duration::from_secs(9));
         sample.backends[1].stats.count(&lost, UNIX_EPOCH + Duration::from_secs(9));
         sample.replies.count_answer(StatusCode::OK);
@@ -326,6 +338,10 @@ mod tests {
             ("red_tentacle_rescues_total{backend=\"a\"}", "0"),
             ("red_tentacle_backend_state{backend=\"a\",state=\"racing\"}", "1"),
             ("red_tentacle_backend_state{backend=\"b\",state=\"racing\"}", "0"),
+            ("red_tentacle_backend_state{backend=\"b\",state=\"benched\"}", "0"),
+            ("red_tentacle_benched_total{backend=\"a\",why=\"failures\"}", "1"),
+            ("red_tentacle_benched_total{backend=\"a\",why=\"retry-after\"}", "2"),
+            ("red_tentacle_all_benched_races_total", "1"),
             ("red_tentacle_backend_state{backend=\"b\",state=\"held\"}", "1"),
             ("red_tentacle_backend_last_success_timestamp_seconds{backend=\"a\"}", "9.0"),
             ("red_tentacle_backend_last_success_timestamp_seconds{backend=\"b\"}", "1.5"),

@@ -186,6 +186,7 @@ impl Exchange {
         if class != AnswerClass::Failure {
             self.legs[leg].backend.look().note_success(now);
         }
+        self.note_finding_of(leg, &answer, class);
         let won = match class {
             AnswerClass::Success => self.race.claim(leg),
             AnswerClass::Fallback => return self.hold(leg, answer, after),
@@ -254,6 +255,7 @@ impl Exchange {
 
     pub(super) fn end(self: &Arc<Self>, leg: usize, outcome: Outcome, after: Duration) {
         self.debug_end(leg, &outcome, after);
+        self.note_end(leg, &outcome);
         let Leg { backend, pending, look, file, .. } = &self.legs[leg];
         backend.breaker().remove(pending);
         backend.look().end(look);

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::message::Outcome;
 use crate::upstream::{
-    Answer, AnswerBody, Backend, Draining, FilePermit, LookLease, PendingAnswer, PendingRequest, Upload,
+    Answer, AnswerBody, Backend, BenchTicket, Draining, FilePermit, LookLease, PendingAnswer, PendingRequest, Upload,
 };
 
 /// One backend's part of a race.
@@ -18,6 +18,8 @@ pub(super) struct Leg {
     pub(super) pending: PendingRequest,
     /// Whether it has its backend's long look.
     pub(super) look: LookLease,
+    /// What it has of its backend's bench.
+    pub(super) ticket: BenchTicket,
     /// The permit for the file of the request's body, if that is in one.
     pub(super) file: Option<FilePermit>,
     /// When it started, counted from the race's begin; unset if it was kept back and isn't needed.
@@ -35,6 +37,8 @@ pub(super) enum Role {
     Later,
     /// It starts only if all others lose.
     Deferred,
+    /// It starts with the race as a probe, and no other leg waits for it.
+    Probe,
     /// It has started since its time had come.
     Hedge,
     /// It has started since all legs before it had lost.
@@ -42,7 +46,7 @@ pub(super) enum Role {
 }
 
 /// By their numbers.
-const ROLES: [Role; 5] = [Role::First, Role::Later, Role::Deferred, Role::Hedge, Role::Failover];
+const ROLES: [Role; 6] = [Role::First, Role::Later, Role::Deferred, Role::Probe, Role::Hedge, Role::Failover];
 
 /// The place of a leg between two steps.
 #[derive(Default)]
@@ -73,11 +77,17 @@ impl Leg {
             backend,
             pending: PendingRequest::default(),
             look: LookLease::default(),
+            ticket: BenchTicket::default(),
             file,
             started: OnceLock::new(),
             role: AtomicU8::new(Role::First as u8),
             parked: Mutex::default(),
         }
+    }
+
+    /// Whether it isn't hung up on with other losers.
+    pub(super) fn is_spared(&self) -> bool {
+        self.look.is_taken() || self.ticket.is_probe()
     }
 
     pub(super) fn role(&self) -> Role {
@@ -93,7 +103,7 @@ impl Leg {
         match self.role() {
             Role::Hedge => "hedge",
             Role::Failover => "failover",
-            Role::First | Role::Later | Role::Deferred => "won",
+            Role::First | Role::Later | Role::Deferred | Role::Probe => "won",
         }
     }
 

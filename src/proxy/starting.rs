@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
+use super::benching::Benched;
 use super::context::Context;
 use super::exchange::Exchange;
 use super::leg::Role;
@@ -19,11 +20,13 @@ const DELAY_MIN: Duration = Duration::from_millis(1);
 impl Exchange {
     /// Keeps back the legs that don't start with the race, and gives those.
     pub(super) fn keep_back(&self, now: Instant) -> Vec<usize> {
-        let deferred = self.deferred(now);
-        if deferred.is_empty() && self.legs.iter().all(|leg| leg.backend.after().is_none()) {
-            return deferred;
+        let benched = self.benched(now);
+        let held = self.held(&benched, now);
+        let has_none_out = held.is_empty() && benched.out.is_empty() && benched.probes.is_empty();
+        if has_none_out && self.legs.iter().all(|leg| leg.backend.after().is_none()) {
+            return held;
         }
-        let timetable = self.timetable(&deferred);
+        let timetable = self.timetable(&held, &benched);
         let kept: Vec<usize> = (0..self.legs.len()).filter(|leg| timetable.has(*leg)).collect();
         self.unstarted.store(kept.len(), Ordering::Relaxed);
         self.race.keep_back(timetable);
@@ -32,7 +35,7 @@ impl Exchange {
 
     /// The legs to backends at which too many losers wait for an answer, but never all of them, and never one whose method isn't
     /// safe: such a request should reach every backend.
-    fn deferred(&self, now: Instant) -> Vec<usize> {
+    fn held(&self, benched: &Benched, now: Instant) -> Vec<usize> {
         if !self.request.method().is_safe() {
             return Vec::new();
         }
@@ -44,29 +47,34 @@ impl Exchange {
             }
             !breaker_of(*leg).try_admit(max, self.path, now)
         };
-        let mut deferred: Vec<usize> = (0..self.legs.len()).filter(is_full).collect();
-        if deferred.len() == self.legs.len() {
+        let others = || (0..self.legs.len()).filter(|leg| !benched.has(*leg));
+        let mut held: Vec<usize> = others().filter(is_full).collect();
+        if !held.is_empty() && held.len() == others().count() {
             // The backend that answered last is the likeliest to answer again.
-            let likeliest = (0..self.legs.len()).max_by_key(|leg| breaker_of(*leg).last_answer());
-            deferred.retain(|leg| Some(*leg) != likeliest);
+            let likeliest = others().max_by_key(|leg| breaker_of(*leg).last_answer());
+            held.retain(|leg| Some(*leg) != likeliest);
         }
-        deferred
+        held
     }
 
-    /// The timetable of the legs that don't start with the race. Those that are deferred count as not there, so that the earliest of
-    /// the others start at once, whatever their `after`.
-    fn timetable(&self, deferred: &[usize]) -> Timetable {
+    /// The timetable of the legs that don't start with the race. Those whose backends are held or benched count as not there, so that
+    /// the earliest of the others start at once, whatever their `after`.
+    fn timetable(&self, held: &[usize], benched: &Benched) -> Timetable {
         let mut timetable = Timetable::default();
         for leg in &self.legs {
             if let Some(After::Percentile { percent, .. }) = leg.backend.after() {
                 leg.backend.hedges().put_in(percent);
             }
         }
-        for &leg in deferred {
+        for &leg in &benched.probes {
+            self.legs[leg].set_role(Role::Probe);
+            timetable.add_beside(leg);
+        }
+        for &leg in held.iter().chain(&benched.out) {
             self.legs[leg].set_role(Role::Deferred);
             timetable.add(leg, Start::LastResort);
         }
-        let others = || (0..self.legs.len()).filter(|leg| !deferred.contains(leg));
+        let others = || (0..self.legs.len()).filter(|leg| !held.contains(leg) && !benched.has(*leg));
         let at_latest = self.context.first_tier_half(others().map(|leg| &*self.legs[leg].backend));
         let starts: Vec<(usize, Start)> =
             others().map(|leg| (leg, self.context.start_of(&self.legs[leg].backend, at_latest))).collect();

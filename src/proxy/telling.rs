@@ -7,6 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 use http::StatusCode;
 
 use super::exchange::Exchange;
+use super::leg::Leg;
 use crate::access_log::{LINE_WAIT, LegEntry, RaceEntry, Untold};
 use crate::message::{Elapsed, Outcome, Timestamp};
 use crate::metrics::{Gain, LegEnd, RaceEnd};
@@ -59,7 +60,7 @@ impl Exchange {
         if self.entry.is_told() {
             return;
         }
-        if self.linger() > LINE_WAIT || self.legs.iter().any(|leg| leg.look.is_taken()) {
+        if self.linger() > LINE_WAIT || self.legs.iter().any(Leg::is_spared) {
             self.context.late_lines.add(self, now);
         }
     }
@@ -126,7 +127,7 @@ impl Untold for Exchange {
         let (verdict, mut results) = self.race.progress();
         if self.linger() <= LINE_WAIT {
             // Their time is over just now; a leg with a long look alone has more.
-            let is_over = |leg: &usize| results[*leg].is_none() && !self.legs[*leg].look.is_taken();
+            let is_over = |leg: &usize| results[*leg].is_none() && !self.legs[*leg].is_spared();
             let over: Vec<usize> = (0..results.len()).filter(is_over).collect();
             for leg in over {
                 results[leg] = Some(LegResult { outcome: Outcome::Cancelled, after: self.elapsed() });

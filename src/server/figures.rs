@@ -7,7 +7,7 @@ use crate::access_log;
 use crate::admin::Facts;
 use crate::downstream::Frontend;
 use crate::list::BackendList;
-use crate::metrics::{BackendSample, BackendState, ClientsSample, Minute, ProcessSample, RACES_MAX, Sample};
+use crate::metrics::{BackendSample, ClientsSample, Minute, ProcessSample, RACES_MAX, Sample};
 use crate::proxy::Proxy;
 use crate::runtime::sync::Mutex;
 use crate::upstream::Backend;
@@ -85,12 +85,7 @@ impl Figures {
 }
 
 fn sample_of(backend: &Backend, unanswered_max: usize) -> BackendSample {
-    let breaker = backend.breaker();
-    let state = match breaker.is_full(unanswered_max) {
-        _ if backend.is_paused() => BackendState::Paused,
-        true => BackendState::Held,
-        false => BackendState::Racing,
-    };
+    let state = backend.state(unanswered_max);
     let (name, url) = (backend.name().to_owned(), backend.address().to_string());
     BackendSample {
         label: label_of(backend),
@@ -98,7 +93,7 @@ fn sample_of(backend: &Backend, unanswered_max: usize) -> BackendSample {
         url,
         stats: backend.stats().clone(),
         state,
-        unanswered: breaker.count(),
+        unanswered: backend.breaker().count(),
     }
 }
 

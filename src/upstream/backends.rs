@@ -5,8 +5,9 @@ use std::fmt;
 use std::time::{Instant, SystemTime};
 
 use crate::message::{Address, After, ListEntry};
-use crate::metrics::BackendStats;
+use crate::metrics::{BackendState, BackendStats};
 use crate::runtime::sync::{Arc, RwLock};
+use crate::upstream::bench::Bench;
 use crate::upstream::breaker::Breaker;
 use crate::upstream::hedge_budget::HedgeBudget;
 use crate::upstream::look::Look;
@@ -30,6 +31,7 @@ struct Lasting {
     breaker: Breaker,
     look: Look,
     hedges: HedgeBudget,
+    bench: Bench,
     stats: Arc<BackendStats>,
 }
 
@@ -62,6 +64,21 @@ impl Backend {
     /// The hedges that it may get by time.
     pub fn hedges(&self) -> &HedgeBudget {
         &self.lasting.hedges
+    }
+
+    /// The bench on which it sits out.
+    pub fn bench(&self) -> &Bench {
+        &self.lasting.bench
+    }
+
+    /// Whether it is asked. `unanswered_max` is the bound of its breaker.
+    pub fn state(&self, unanswered_max: usize) -> BackendState {
+        match self.breaker().is_full(unanswered_max) {
+            _ if self.is_paused => BackendState::Paused,
+            _ if self.bench().is_benched() => BackendState::Benched,
+            true => BackendState::Held,
+            false => BackendState::Racing,
+        }
     }
 
     /// The connections to it.
@@ -155,6 +172,7 @@ impl Backends {
             breaker: Breaker::default(),
             look: Look::new(Instant::now()),
             hedges: HedgeBudget::default(),
+            bench: Bench::default(),
             stats: Arc::new(BackendStats::new(SystemTime::now())),
         })
     }
