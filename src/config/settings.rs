@@ -1,7 +1,7 @@
 //! The settings as checked values, and their defaults. Knows nothing of flags.
 
 use std::fmt;
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
@@ -45,6 +45,8 @@ pub struct Config {
     pub long_look: bool,
     /// The number of losers that may wait in vain at one backend before legs of safe methods to it are deferred.
     pub max_unanswered: NonZeroUsize,
+    /// The failures in a row after which a backend sits races out, if any number of them has it do so.
+    pub bench: Option<NonZeroU32>,
     /// The most idle connections kept for each backend.
     pub max_idle_connections: usize,
     /// The time for which the addresses of a backend's name count.
@@ -124,6 +126,7 @@ impl Config {
             linger_unsafe: Duration::from_secs(5),
             long_look: true,
             max_unanswered: NonZeroUsize::new(128).expect("it isn't 0"),
+            bench: None,
             max_idle_connections: 64,
             dns_ttl: Duration::from_secs(30),
             ca_certificates: Vec::new(),

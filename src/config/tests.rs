@@ -52,7 +52,7 @@ fn a_flag_beats_the_environment_which_beats_the_default() {
     let workers = Config::new(Vec::new()).workers.to_string();
     let clients = Host::read().capacity(Config::new(Vec::new()).max_head).clients(None);
     let clients = format!("{clients} (from the limits of open files and memory)");
-    let rows: [Row; 27] = [
+    let rows: [Row; 28] = [
         ("backends", "http://z", "http://a,https://b:8443/c", "http://c", "ftp://a", "it must begin with http:// or"),
         ("success", "200-299", "200-299,304", "200,404", "2xx", "not a status or a range of them; write 200 or"),
         ("timeout", "5s", "500ms", "7s", "5x", "not a duration; write 500ms, 1.5s, 5s, 1m30s or 1h"),
@@ -60,6 +60,7 @@ fn a_flag_beats_the_environment_which_beats_the_default() {
         ("linger", "200ms", "0s", "1s", "1", "no unit; write 500ms, 1.5s, 5s, 1m30s or 1h"),
         ("linger-unsafe", "5s", "0s", "10s", "long", "not a duration; write 500ms, 1.5s, 5s, 1m30s or 1h"),
         ("max-unanswered", "128", "1", "65536", "0", "not a whole number from 1 to 65536; write 1, say"),
+        ("bench", "off", "2", "1000", "1", "neither off nor a whole number from 2 to 1000; write 5, say"),
         ("max-idle-connections", "64", "0", "1024", "1025", "not a whole number from 0 to 1024; write 1024, say"),
         ("dns-ttl", "30s", "0s", "3600s", "x", "not a duration; write 500ms, 1.5s, 5s, 1m30s or 1h"),
         ("host", "backend", "preserve", "preserve", "client", "neither backend nor preserve; write one of them"),
@@ -277,6 +278,9 @@ fn an_offer_is_within_the_bounds() {
         ("--max-idle-connections 1025", "write 1024, say".to_owned()),
         ("--max-idle-connections few", "write 64, say".to_owned()),
         ("--max-unanswered x", "write 128, say".to_owned()),
+        ("--bench on", "write 5, say".to_owned()),
+        ("--bench +5", "write 5, say".to_owned()),
+        ("--bench 1001", "write 5, say".to_owned()),
         ("--workers x", format!("write {workers}, say")),
         ("--max-head 0", "write 1KiB, say".to_owned()),
         ("--max-head 2000GiB", "write 256KiB, say".to_owned()),
@@ -473,7 +477,7 @@ fn the_file_is_the_list_if_it_exists() {
     assert_eq!(config("", &env).oddities, [""; 0], "they don't differ");
     std::fs::write(&path, "http://a aftr=1s\nb\n").expect("a file");
     let expected = format!(
-        "red-tentacle: RED_TENTACLE_BACKENDS_FILE {path}:1: 'http://a aftr=1s': no option 'aftr'; there are name=NAME and paused\n\
+        "red-tentacle: RED_TENTACLE_BACKENDS_FILE {path}:1: 'http://a aftr=1s': no option 'aftr'; did you mean 'after'?\n\
          red-tentacle: RED_TENTACLE_BACKENDS_FILE {path}:2: 'b': it must begin with http:// or https://"
     );
     assert_eq!(failure("", &env), expected, "every bad line");
@@ -483,6 +487,24 @@ fn the_file_is_the_list_if_it_exists() {
         failure("--backends-file=", &[]),
         "red-tentacle: --backends-file '': no file; write /etc/red-tentacle/backends, say"
     );
+}
+
+#[test]
+fn legs_that_start_too_late_or_never_at_once_are_refused() {
+    let with = |list: &'static str| failure("", &[("BACKEND_SERVERS", list)]);
+    let rows = [
+        ("http://a after=1s,http://b after=p95", "no backend starts at once: leave out one 'after'"),
+        ("http://a,http://b after=6s", "'http://b after=6s': its 'after' is longer than --timeout; write at most 5s"),
+        (
+            "http://a,http://b after=p101",
+            "'http://b after=p101': 'after=p101': write a duration (200ms), p50 to p99, or p95..500ms",
+        ),
+    ];
+    for (list, reason) in rows {
+        assert_eq!(with(list), format!("red-tentacle: BACKEND_SERVERS {reason}"), "{list}");
+    }
+    let list = "http://a,http://b after=p95..6s timeout=1s";
+    assert_eq!(values::show_list(&config("--timeout 6s", &[("BACKEND_SERVERS", list)]).backends), list);
 }
 
 #[test]

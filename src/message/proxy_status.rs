@@ -23,7 +23,9 @@ const DETAILS_BYTES_MAX: usize = 512;
 pub enum How {
     /// It was the first success.
     Won,
-    /// It was that, and was deferred, and started since all others had lost.
+    /// It was that, and started after the race's begin, since its time had come.
+    Hedge,
+    /// It was that, and started since all legs before it had lost.
     Failover,
     /// Its answer is no success, and ended the race all the same.
     Final,
@@ -36,6 +38,7 @@ impl How {
     pub fn word(self) -> &'static str {
         match self {
             How::Won => "won",
+            How::Hedge => "hedge",
             How::Failover => "failover",
             How::Final => "final",
             How::Best => "best",
@@ -120,7 +123,7 @@ fn of_loss(legs: &[LostLeg]) -> HeaderValue {
 /// The error type of RFC 9209 §2.3; `None` for an answer.
 fn error_of(outcome: &Outcome) -> Option<&'static str> {
     Some(match outcome {
-        Outcome::Status(_) | Outcome::Skipped | Outcome::Cancelled => return None,
+        Outcome::Status(_) | Outcome::Skipped | Outcome::Unneeded | Outcome::Cancelled => return None,
         Outcome::Refused => "connection_refused",
         Outcome::Unreachable => "destination_ip_unroutable",
         Outcome::ConnectTimeout => "connection_timeout",

@@ -34,6 +34,8 @@ pub const ENDS: [&str; 21] = [
 ];
 /// A bug in the proxy.
 pub const PANIC: &str = "panic";
+/// A leg that wasn't started, which counts for nothing.
+pub(super) const UNNEEDED: &str = "unneeded";
 
 /// One leg of a race that is over.
 #[derive(Debug, Clone, Copy)]
@@ -59,6 +61,8 @@ pub struct BackendStats {
     /// In microseconds.
     saved: AtomicU64,
     rescues: AtomicU64,
+    /// How often it was benched: for failures, and as it has asked to be.
+    benched: [AtomicU64; 2],
     listed: SystemTime,
     /// In milliseconds since 1970; 0 before the first.
     last_success: AtomicU64,
@@ -90,7 +94,9 @@ impl LegEnd<'_> {
 
     /// Whether the backend is to blame for it.
     fn is_failure(&self) -> bool {
-        !self.is_success && !self.has_won && !matches!(self.outcome, Outcome::Skipped | Outcome::Cancelled)
+        !self.is_success
+            && !self.has_won
+            && !matches!(self.outcome, Outcome::Skipped | Outcome::Unneeded | Outcome::Cancelled)
     }
 }
 
@@ -102,14 +108,18 @@ impl BackendStats {
             answers: Histogram::default(),
             saved: AtomicU64::new(0),
             rescues: AtomicU64::new(0),
+            benched: [const { AtomicU64::new(0) }; 2],
             listed: now,
             last_success: AtomicU64::new(0),
             last_failure: Mutex::default(),
         }
     }
 
-    /// Counts a leg of a race that is over.
+    /// Counts a leg of a race that is over, unless it wasn't needed.
     pub fn count(&self, leg: &LegEnd, now: SystemTime) {
+        if *leg.outcome == Outcome::Unneeded {
+            return;
+        }
         let index = leg.index();
         self.ends[index].fetch_add(1, Ordering::Relaxed);
         if leg.is_success {
@@ -154,6 +164,16 @@ impl BackendStats {
         self.rescues.load(Ordering::Relaxed)
     }
 
+    /// Counts that it was benched: for its failures, or as it has asked to be.
+    pub fn count_bench(&self, was_asked_for: bool) {
+        self.benched[usize::from(was_asked_for)].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often it was benched, with the words of metrics.
+    pub fn benched(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        ["failures", "retry-after"].into_iter().zip(self.benched.each_ref().map(|count| count.load(Ordering::Relaxed)))
+    }
+
     /// Since when it is listed.
     pub fn listed(&self) -> SystemTime {
         self.listed
@@ -190,7 +210,8 @@ impl Gain {
     /// What the winner has bought, at this place among the legs of its race, by how they all have ended.
     pub fn of(winner: usize, legs: &[LegEnd]) -> Gain {
         let won = legs[winner].ended;
-        let others = || legs.iter().enumerate().filter(|(leg, end)| *leg != winner && *end.outcome != Outcome::Skipped);
+        let was_asked = |end: &LegEnd| !matches!(end.outcome, Outcome::Skipped | Outcome::Unneeded);
+        let others = || legs.iter().enumerate().filter(|(leg, end)| *leg != winner && was_asked(end));
         let first =
             |is_one: &dyn Fn(&LegEnd) -> bool| others().filter(|(_, end)| is_one(end)).map(|(_, end)| end.ended).min();
         let next = first(&|end| end.is_success).or_else(|| first(&|end| *end.outcome == Outcome::Cancelled));
@@ -228,7 +249,11 @@ mod tests {
             ),
             ("all others were cut", vec![leg(&OK, 10), leg(&Outcome::Cancelled, 210), leg(&FAILED, 1)], saved(200)),
             ("all others failed", vec![leg(&OK, 10), leg(&FAILED, 1), leg(&Outcome::Refused, 2)], Gain::Rescue),
-            ("no other was started", vec![leg(&OK, 10), leg(&Outcome::Skipped, 10)], Gain::Nothing),
+            (
+                "no other was started",
+                vec![leg(&OK, 10), leg(&Outcome::Skipped, 10), leg(&Outcome::Unneeded, 10)],
+                Gain::Nothing,
+            ),
             ("there is no other", vec![leg(&OK, 10)], Gain::Nothing),
         ];
         for (label, legs, gain) in rows {
@@ -241,7 +266,15 @@ mod tests {
         let stats = BackendStats::new(UNIX_EPOCH);
         let now = UNIX_EPOCH + Duration::from_secs(5);
         let tls = Outcome::Tls("x".to_owned());
-        for outcome in [&FAILED, &Outcome::Cancelled, &Outcome::Skipped, &tls, &Outcome::Panic, &Outcome::TooLarge] {
+        for outcome in [
+            &FAILED,
+            &Outcome::Cancelled,
+            &Outcome::Skipped,
+            &tls,
+            &Outcome::Panic,
+            &Outcome::TooLarge,
+            &Outcome::Unneeded,
+        ] {
             stats.count(&leg(outcome, 7), now);
         }
         assert_eq!((stats.last_success(), stats.last_failure()), (None, Some((now, "too-large"))));

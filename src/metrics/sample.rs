@@ -1,7 +1,7 @@
 //! All figures of a running proxy at one moment. Knows nothing of where they come from, nor of how they are written.
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use super::backend::BackendStats;
 use super::process::ProcessSample;
@@ -15,6 +15,8 @@ pub struct Sample {
     pub races: Arc<RaceStats>,
     /// The counts of replies.
     pub replies: Arc<ReplyStats>,
+    /// By when hedges by percentile start, if the list has any.
+    pub hedge_delay: Option<Duration>,
     /// The backends of the list, in its order.
     pub backends: Vec<BackendSample>,
     /// When the list last changed.
@@ -59,14 +61,25 @@ pub enum BackendState {
     Racing,
     /// Now and then: it leaves requests unanswered.
     Held,
+    /// By a probe now and then: it has failed often in a row.
+    Benched,
     /// By none, as an operator has said.
     Paused,
 }
 
 impl BackendState {
     /// All states, with the words of metrics.
-    pub const WORDS: [(BackendState, &str); 3] =
-        [(BackendState::Racing, "racing"), (BackendState::Held, "held"), (BackendState::Paused, "paused")];
+    pub const WORDS: [(BackendState, &str); 4] = [
+        (BackendState::Racing, "racing"),
+        (BackendState::Held, "held"),
+        (BackendState::Benched, "benched"),
+        (BackendState::Paused, "paused"),
+    ];
+
+    /// Its word.
+    pub fn word(self) -> &'static str {
+        BackendState::WORDS[self as usize].1
+    }
 }
 
 /// The clients' port, by number.

@@ -60,6 +60,14 @@ impl Sample {
             "Races that are over, the last of their legs included, by how they ended for their client.",
             rows,
         )?;
+        let rows = self.races.late_starts().map(|(why, count)| ([("why", why)], count));
+        let help = "Legs that did not start with their race, by why they started: their time had come, or all before them had \
+                    failed; refused ones lacked a budget at their time.";
+        counters(to, "red_tentacle_hedges", help, rows)?;
+        if let Some(delay) = self.hedge_delay {
+            let help = "The age of a race at which hedges by percentile start.";
+            gauges(to, "red_tentacle_hedge_delay_seconds", help, [(NONE, delay.as_secs_f64())])?;
+        }
         let help = "From the last byte of a request to the head of its reply, of races that had a reply.";
         let mut family =
             to.encode_descriptor("red_tentacle_request_duration_seconds", help, None, MetricType::Histogram)?;
@@ -126,9 +134,17 @@ impl Sample {
         gauges(
             to,
             "red_tentacle_backend_state",
-            "1 for the state that a backend is in: held is asked now and then.",
+            "1 for the state that a backend is in: held is asked now and then, benched by a probe now and then.",
             rows,
         )?;
+        let rows = self.backends.iter().flat_map(|backend| {
+            let labels = |why| [("backend", backend.label.as_str()), ("why", why)];
+            backend.stats.benched().map(move |(why, count)| (labels(why), count))
+        });
+        let help = "How often a backend was benched: after failures in a row, or by Retry-After.";
+        counters(to, "red_tentacle_benched", help, rows)?;
+        let help = "Races for which every backend was benched, so that all were asked.";
+        counters(to, "red_tentacle_all_benched_races", help, [(NONE, self.races.all_benched())])?;
         let rows = self.backends.iter().map(|backend| {
             let last = backend.stats.last_success().unwrap_or_else(|| backend.stats.listed());
             (backend.labels(), since_1970(last))
@@ -234,7 +250,7 @@ mod tests {
 
     use super::*;
     use crate::message::Outcome;
-    use crate::metrics::{BackendStats, ClientsSample, LegEnd, ProcessSample, RaceStats, ReplyStats};
+    use crate::metrics::{BackendStats, ClientsSample, LateStart, LegEnd, ProcessSample, RaceStats, ReplyStats};
 
     fn backend(label: &str, state: BackendState) -> BackendSample {
         let listed = UNIX_EPOCH + Duration::from_millis(1_500);
@@ -256,6 +272,7 @@ mod tests {
         Sample {
             races,
             replies,
+            hedge_delay: Some(Duration::from_millis(250)),
             backends,
             list_changed,
             is_list_loaded: true,
@@ -280,6 +297,12 @@ mod tests {
         let won = LegEnd { outcome: &ok, has_won: true, is_success: true, started, ended };
         let lost = LegEnd { outcome: &Outcome::Refused, has_won: false, is_success: false, ..won };
         Arc::get_mut(&mut sample.races).expect("its own").count(RaceEnd::Won, Some(ended), &[won, lost]);
+        sample.races.count_late_starts(LateStart::Time, 2);
+        sample.races.count_late_starts(LateStart::Refused, 1);
+        sample.races.count_all_benched();
+        for was_asked_for in [false, true, true] {
+            sample.backends[0].stats.count_bench(was_asked_for);
+        }
         sample.backends[0].stats.count(&won, UNIX_EPOCH + Duration::from_secs(9));
         sample.backends[1].stats.count(&lost, UNIX_EPOCH + Duration::from_secs(9));
         sample.replies.count_answer(StatusCode::OK);
@@ -288,6 +311,10 @@ mod tests {
         let rows = [
             ("red_tentacle_races_total{verdict=\"won\"}", "1"),
             ("red_tentacle_races_total{verdict=\"abandoned\"}", "0"),
+            ("red_tentacle_hedges_total{why=\"time\"}", "2"),
+            ("red_tentacle_hedges_total{why=\"failure\"}", "0"),
+            ("red_tentacle_hedges_total{why=\"refused\"}", "1"),
+            ("red_tentacle_hedge_delay_seconds", "0.25"),
             ("red_tentacle_replies_total{by=\"backend\",class=\"2xx\"}", "1"),
             ("red_tentacle_replies_total{by=\"proxy\",class=\"5xx\"}", "1"),
             ("red_tentacle_refusals_total{code=\"502\"}", "1"),
@@ -311,6 +338,10 @@ mod tests {
             ("red_tentacle_rescues_total{backend=\"a\"}", "0"),
             ("red_tentacle_backend_state{backend=\"a\",state=\"racing\"}", "1"),
             ("red_tentacle_backend_state{backend=\"b\",state=\"racing\"}", "0"),
+            ("red_tentacle_backend_state{backend=\"b\",state=\"benched\"}", "0"),
+            ("red_tentacle_benched_total{backend=\"a\",why=\"failures\"}", "1"),
+            ("red_tentacle_benched_total{backend=\"a\",why=\"retry-after\"}", "2"),
+            ("red_tentacle_all_benched_races_total", "1"),
             ("red_tentacle_backend_state{backend=\"b\",state=\"held\"}", "1"),
             ("red_tentacle_backend_last_success_timestamp_seconds{backend=\"a\"}", "9.0"),
             ("red_tentacle_backend_last_success_timestamp_seconds{backend=\"b\"}", "1.5"),

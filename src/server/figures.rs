@@ -1,13 +1,13 @@
 //! The figures of a running proxy, gathered from the rooms that have them, whenever they are asked for.
 
 use std::sync::{Arc, OnceLock, Weak};
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use crate::access_log;
 use crate::admin::Facts;
 use crate::downstream::Frontend;
 use crate::list::BackendList;
-use crate::metrics::{BackendSample, BackendState, ClientsSample, Minute, ProcessSample, RACES_MAX, Sample};
+use crate::metrics::{BackendSample, ClientsSample, Minute, ProcessSample, RACES_MAX, Sample};
 use crate::proxy::Proxy;
 use crate::runtime::sync::Mutex;
 use crate::upstream::Backend;
@@ -35,6 +35,7 @@ impl Figures {
     /// Notes that a second is over. Doesn't block.
     pub(super) fn end_second(&self) {
         self.minute.lock().end_second(self.proxy.stats(), || self.backends());
+        self.proxy.first_success().end_second(Instant::now());
     }
 
     /// What the status page shows to a client that asked for this host. Blocks like [`Figures::sample`].
@@ -66,6 +67,7 @@ impl Figures {
         Sample {
             races: self.proxy.stats().clone(),
             replies: self.proxy.replies().clone(),
+            hedge_delay: self.proxy.hedge_delay(),
             backends: self.backends(),
             list_changed: self.list.changed(),
             is_list_loaded: self.list.is_loaded(),
@@ -85,12 +87,7 @@ impl Figures {
 }
 
 fn sample_of(backend: &Backend, unanswered_max: usize) -> BackendSample {
-    let breaker = backend.breaker();
-    let state = match breaker.is_full(unanswered_max) {
-        _ if backend.is_paused() => BackendState::Paused,
-        true => BackendState::Held,
-        false => BackendState::Racing,
-    };
+    let state = backend.state(unanswered_max);
     let (name, url) = (backend.name().to_owned(), backend.address().to_string());
     BackendSample {
         label: label_of(backend),
@@ -98,7 +95,7 @@ fn sample_of(backend: &Backend, unanswered_max: usize) -> BackendSample {
         url,
         stats: backend.stats().clone(),
         state,
-        unanswered: breaker.count(),
+        unanswered: backend.breaker().count(),
     }
 }
 

@@ -15,7 +15,7 @@ use crate::list::BackendList;
 use crate::message::{ListEntry, Networks, Refusal, ReplyTo, Request, SpoolMemory};
 use crate::metrics::{self, ReplyStats};
 use crate::proxy::{Disk, Proxy, Rules, answer_alone};
-use crate::race::{Linger, Reaper};
+use crate::race::{Linger, Reaper, Starter};
 use crate::runtime::poller::Poller;
 use crate::upstream::Backends;
 use crate::upstream::{ConnectOptions, Lookup, Upstream};
@@ -136,19 +136,11 @@ pub(super) fn routes(
         connection_limits.complaint(entries.len()).iter().for_each(|complaint| log::warn!("{complaint}"));
         replaced.replace(entries);
     };
-    let list = Arc::new(BackendList::new(config.backends.clone(), config.backends_file.clone(), Box::new(publish)));
-    let all = backends.clone();
-    let rules = Rules {
-        success: config.success.clone(),
-        definitive: config.definitive.clone(),
-        on_failure: config.on_failure,
-        host: config.host,
-        via: config.via,
-        trusted_proxies: Networks::new(&config.trusted_proxies),
-        unanswered_max: config.max_unanswered.get(),
-        expose_backends: config.expose_backends,
-    };
-    let proxy = Proxy::new(rules, backends, disk, Reaper::new(linger, poller), LateLines::new(poller), poller);
+    let list = BackendList::new(config.backends.clone(), config.backends_file.clone(), Box::new(publish));
+    let list = Arc::new(list.with_timeout(config.timeout));
+    let (all, unanswered_max) = (backends.clone(), config.max_unanswered.get());
+    let (reaper, starter, late_lines) = (Reaper::new(linger, poller), Starter::new(poller), LateLines::new(poller));
+    let proxy = Proxy::new(rules(config), backends, disk, reaper, starter, late_lines, poller);
     let figures = Arc::new(Figures::of(proxy.clone(), list.clone()));
     let shown = figures.clone();
     let on_page = figures.clone();
@@ -158,8 +150,29 @@ pub(super) fn routes(
         races: proxy.recent().clone(),
     };
     Ticker::start(figures.clone(), poller);
-    let admin = Admin::new(guard, list, Box::new(move || all.all()), views);
+    let admin = Admin::new(
+        guard,
+        list,
+        Box::new(move || all.all().into_iter().map(|one| (one.clone(), one.state(unanswered_max))).collect()),
+        views,
+    );
     Ok(Routes { admin, proxy, figures, admin_on_proxy_port: config.admin_on_proxy_port })
+}
+
+/// The rules of races by the configuration.
+fn rules(config: &Config) -> Rules {
+    Rules {
+        success: config.success.clone(),
+        definitive: config.definitive.clone(),
+        on_failure: config.on_failure,
+        host: config.host,
+        via: config.via,
+        trusted_proxies: Networks::new(&config.trusted_proxies),
+        unanswered_max: config.max_unanswered.get(),
+        bench: config.bench,
+        timeout: config.timeout,
+        expose_backends: config.expose_backends,
+    }
 }
 
 /// Request limits for clients.

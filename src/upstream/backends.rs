@@ -4,10 +4,12 @@
 use std::fmt;
 use std::time::{Instant, SystemTime};
 
-use crate::message::{Address, ListEntry};
-use crate::metrics::BackendStats;
+use crate::message::{Address, After, ListEntry};
+use crate::metrics::{BackendState, BackendStats};
 use crate::runtime::sync::{Arc, RwLock};
+use crate::upstream::bench::Bench;
 use crate::upstream::breaker::Breaker;
+use crate::upstream::hedge_budget::HedgeBudget;
 use crate::upstream::look::Look;
 use crate::upstream::pool::Pool;
 use crate::upstream::shared::Upstream;
@@ -18,6 +20,7 @@ pub struct Backend {
     name: String,
     has_own_name: bool,
     is_paused: bool,
+    after: Option<After>,
     lasting: Arc<Lasting>,
 }
 
@@ -27,6 +30,8 @@ struct Lasting {
     pool: Arc<Pool>,
     breaker: Breaker,
     look: Look,
+    hedges: HedgeBudget,
+    bench: Bench,
     stats: Arc<BackendStats>,
 }
 
@@ -49,6 +54,31 @@ impl Backend {
     /// Whether it sits races out.
     pub fn is_paused(&self) -> bool {
         self.is_paused
+    }
+
+    /// When its legs start, if not with their races.
+    pub fn after(&self) -> Option<After> {
+        self.after
+    }
+
+    /// The hedges that it may get by time.
+    pub fn hedges(&self) -> &HedgeBudget {
+        &self.lasting.hedges
+    }
+
+    /// The bench on which it sits out.
+    pub fn bench(&self) -> &Bench {
+        &self.lasting.bench
+    }
+
+    /// Whether it is asked. `unanswered_max` is the bound of its breaker.
+    pub fn state(&self, unanswered_max: usize) -> BackendState {
+        match self.breaker().is_full(unanswered_max) {
+            _ if self.is_paused => BackendState::Paused,
+            _ if self.bench().is_benched() => BackendState::Benched,
+            true => BackendState::Held,
+            false => BackendState::Racing,
+        }
     }
 
     /// The connections to it.
@@ -122,10 +152,12 @@ impl Backends {
                 let same = old.iter().find(|backend| *backend.address() == entry.address);
                 let lasting = same.map_or_else(|| self.lasting(&entry.address), |backend| backend.lasting.clone());
                 let has_own_name = entry.options.name.is_some();
+                lasting.pool.set_timeout(entry.options.timeout);
                 Arc::new(Backend {
                     name: entry.name_at(index),
                     has_own_name,
                     is_paused: entry.options.is_paused,
+                    after: entry.options.after.filter(|after| !after.is_at_once()),
                     lasting,
                 })
             })
@@ -139,6 +171,8 @@ impl Backends {
             pool: Pool::new(address.clone(), self.upstream.clone()),
             breaker: Breaker::default(),
             look: Look::new(Instant::now()),
+            hedges: HedgeBudget::default(),
+            bench: Bench::default(),
             stats: Arc::new(BackendStats::new(SystemTime::now())),
         })
     }

@@ -5,6 +5,7 @@
 //! (`connect`), sends its request on it (`conn`), and reads the answer (`response`), by ureq where that isn't short (`client`).
 
 mod backends;
+mod bench;
 mod breaker;
 mod client;
 mod conn;
@@ -16,6 +17,7 @@ mod file_permit;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzzing;
+mod hedge_budget;
 mod io_error;
 mod leg;
 mod look;
@@ -32,11 +34,13 @@ mod shared;
 mod upload;
 
 pub use backends::{Backend, Backends};
+pub use bench::{Admission, Bench, BenchChange, BenchTicket, Finding};
 pub use breaker::{Breaker, PathKey, PendingRequest};
 pub use conn::parking::{Readiness, Waiter};
 pub use connect::lookup::{Lookup, SystemLookup};
 pub use connect::tls::BadCertificate;
 pub use file_permit::FilePermit;
+pub use hedge_budget::HedgeBudget;
 pub use leg::{LegStep, PendingAnswer};
 pub use look::{Look, LookLease};
 pub use pool::Pool;

@@ -48,6 +48,12 @@ mod counts;
 /// A backend that hangs is told from one that is only slow.
 mod looks;
 
+/// Legs that start later than their race: tiers, hedges, and timeouts of one backend's own.
+mod tiers;
+
+/// Backends that fail often in a row sit out.
+mod bench;
+
 /// What an ill backend costs.
 mod ill;
 

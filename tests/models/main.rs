@@ -65,6 +65,10 @@ const MODELS: &[Model] = &[
     ),
     ("one_leg_is_the_probe", verdict::one_leg_is_the_probe),
     ("one_leg_has_the_look_and_gives_it_back", verdict::one_leg_has_the_look_and_gives_it_back),
+    (
+        "one_leg_is_the_probe_of_a_bench_and_each_end_counts_once",
+        verdict::one_leg_is_the_probe_of_a_bench_and_each_end_counts_once,
+    ),
     ("a_late_cancel_misses_what_was_disarmed", losers::a_late_cancel_misses_what_was_disarmed),
     ("every_loser_is_hung_up_on", losers::every_loser_is_hung_up_on),
     ("nobody_lingers_in_a_closed_house", losers::nobody_lingers_in_a_closed_house),

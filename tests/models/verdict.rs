@@ -6,9 +6,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex as Cell, MutexGuard};
 use std::time::{Duration, Instant};
 
-use crate::race::{Abandoned, Kept, LegResult, Next, Race, Verdict, Won};
+use crate::race::{Abandoned, Kept, LegResult, Next, Race, Start, Timetable, Verdict, Won};
 use crate::runtime::sync::thread::{Scope, scope};
 use crate::runtime::sync::{chance, pick};
+use crate::upstream::bench::{Admission, Bench, BenchChange, BenchTicket, Finding};
 use crate::upstream::breaker::{Breaker, PathKey, PendingRequest};
 use crate::upstream::look::{Look, LookLease};
 
@@ -29,8 +30,12 @@ enum Plan {
 const PLANS: [Plan; 7] =
     [Plan::Succeed, Plan::Final, Plan::Hold, Plan::Keep(1), Plan::Keep(2), Plan::Fail, Plan::Panic];
 
+/// The age at which legs start by time.
+const AGE: Duration = Duration::from_millis(10);
+
 struct Exchange {
     race: Race<(), usize>,
+    began: Instant,
     plans: Vec<Plan>,
     breaker: Breaker,
     pending: Vec<PendingRequest>,
@@ -47,8 +52,10 @@ struct Told {
 
 pub fn a_race_has_one_winner_and_one_end() {
     let legs = 2 + pick(2) as usize;
+    let began = Instant::now();
     let exchange = Exchange {
-        race: Race::new(legs, (), Instant::now()),
+        race: Race::new(legs, (), began),
+        began,
         plans: (0..legs).map(|_| PLANS[pick(7) as usize]).collect(),
         breaker: Breaker::default(),
         pending: (0..legs).map(|_| PendingRequest::default()).collect(),
@@ -57,7 +64,16 @@ pub fn a_race_has_one_winner_and_one_end() {
     let first_deferred = 1 + pick(u32::try_from(legs).expect("few")) as usize;
     // Only where nothing is refused: a deferred leg that is started may be refused as well, but that changes nothing.
     let first_refused = if chance(4) { pick(u32::try_from(first_deferred).expect("few")) as usize } else { legs };
-    exchange.race.defer((first_deferred..legs).collect());
+    let mut timetable = Timetable::default();
+    for leg in first_deferred..legs {
+        let start = if chance(2) { Start::LastResort } else { Start::Budgeted(AGE, 2 * AGE) };
+        timetable.add(leg, start);
+    }
+    // One that runs beside the others: these start without it.
+    if first_refused == legs && first_deferred > 1 && chance(3) {
+        timetable.add_beside(first_deferred - 1);
+    }
+    exchange.race.keep_back(timetable);
     scope(|scope| {
         let exchange = &exchange;
         if chance(3) {
@@ -67,6 +83,7 @@ pub fn a_race_has_one_winner_and_one_end() {
         if chance(3) {
             scope.spawn(move || exchange.stop_waiting(scope));
         }
+        scope.spawn(move || exchange.pass(scope));
         (0..first_deferred.min(first_refused)).for_each(|leg| exchange.start(scope, leg));
         if first_refused < first_deferred {
             exchange.refuse(scope, first_refused..first_deferred);
@@ -78,6 +95,16 @@ pub fn a_race_has_one_winner_and_one_end() {
 impl Exchange {
     fn start<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>, leg: usize) {
         scope.spawn(move || self.run(scope, leg));
+    }
+
+    /// Starts legs by time, with and without a budget.
+    fn pass<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>) {
+        for age in [AGE, 2 * AGE] {
+            let (legs, _) = self.race.start_due(self.began + age, |_| chance(2));
+            for leg in legs {
+                self.start(scope, leg);
+            }
+        }
     }
 
     fn run<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>, leg: usize) {
@@ -135,7 +162,7 @@ impl Exchange {
         self.told().prizes += 1;
         won.losers.iter().for_each(|loser| self.breaker.add(&self.pending[*loser], path()));
         self.race.hang_up(Some(leg));
-        self.skip(scope, won.deferred.into_iter().chain(won.candidates));
+        self.skip(scope, won.unneeded.into_iter().chain(won.candidates));
     }
 
     fn end<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>, leg: usize) {
@@ -152,7 +179,7 @@ impl Exchange {
                 self.end(scope, legs[0]);
             }
             Next::PassOn(leg) => self.pass_on(scope, leg),
-            Next::StartDeferred(legs) => legs.into_iter().for_each(|leg| self.start(scope, leg)),
+            Next::Start(legs) => legs.into_iter().for_each(|leg| self.start(scope, leg)),
             Next::LastLost((), results) => {
                 self.told().prizes += 1;
                 self.told().ends.push((Verdict::Lost, results));
@@ -168,20 +195,20 @@ impl Exchange {
 
     /// Abandons the race: the client leaves.
     fn abandon<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>) {
-        let Abandoned { prize, deferred, candidates } = self.race.abandon();
+        let Abandoned { prize, unneeded, candidates } = self.race.abandon();
         self.told().prizes += usize::from(prize.is_some());
         self.race.hang_up_abandoned();
-        self.skip(scope, deferred.into_iter().chain(candidates));
+        self.skip(scope, unneeded.into_iter().chain(candidates));
     }
 
     /// Abandons the race: there is no room for these legs.
     fn refuse<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>, legs: Range<usize>) {
-        let Abandoned { prize, deferred, candidates } = self.race.abandon();
+        let Abandoned { prize, unneeded, candidates } = self.race.abandon();
         if prize.is_some() {
             self.told().prizes += 1;
             self.race.hang_up_abandoned();
         }
-        self.skip(scope, deferred.into_iter().chain(candidates).chain(legs));
+        self.skip(scope, unneeded.into_iter().chain(candidates).chain(legs));
     }
 
     fn told(&self) -> MutexGuard<'_, Told> {
@@ -257,4 +284,48 @@ pub fn one_leg_has_the_look_and_gives_it_back() {
         }
     });
     assert!(look.try_take(&LookLease::default(), now), "no end keeps it");
+}
+
+/// Legs start while others end, and an operator interferes.
+pub fn one_leg_is_the_probe_of_a_bench_and_each_end_counts_once() {
+    let (bench, now) = (Bench::default(), Instant::now());
+    let benches = AtomicUsize::new(0);
+    let count = |change| {
+        if matches!(change, Some(BenchChange::Failed(..))) {
+            benches.fetch_add(1, Ordering::Relaxed);
+        }
+    };
+    let first: Vec<BenchTicket> = (0..3).map(|_| BenchTicket::default()).collect();
+    for ticket in &first {
+        assert_eq!(bench.admit(ticket, AGE, true, now), Admission::Racing);
+    }
+    scope(|scope| {
+        for ticket in &first {
+            scope.spawn(|| count(bench.note(ticket, Finding::Failure(None), 2, 0, now)));
+            scope.spawn(|| count(bench.note(ticket, Finding::Failure(None), 2, 0, now)));
+        }
+    });
+    assert!(bench.is_benched() && benches.load(Ordering::Relaxed) == 1, "by the second of them, once");
+    let (later, probes) = (now + Duration::from_secs(2), AtomicUsize::new(0));
+    let tickets: Vec<BenchTicket> = (0..3).map(|_| BenchTicket::default()).collect();
+    let resumes = chance(2);
+    scope(|scope| {
+        for ticket in &tickets {
+            scope.spawn(|| {
+                let is_probe = bench.admit(ticket, AGE, true, later) == Admission::Probe;
+                probes.fetch_add(usize::from(is_probe), Ordering::Relaxed);
+            });
+        }
+        if resumes {
+            scope.spawn(|| bench.resume());
+        }
+    });
+    assert!(probes.load(Ordering::Relaxed) <= 1 && (resumes || probes.load(Ordering::Relaxed) == 1));
+    scope(|scope| {
+        for ticket in &tickets {
+            scope.spawn(|| bench.note(ticket, Finding::Nothing, 2, 0, later));
+        }
+    });
+    let next = bench.admit(&BenchTicket::default(), AGE, true, later);
+    assert_eq!(next, if resumes { Admission::Racing } else { Admission::Probe }, "no end keeps the place");
 }

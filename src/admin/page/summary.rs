@@ -68,6 +68,7 @@ fn pace(facts: &Facts) -> String {
 /// What is wrong with each: its most frequent failure.
 fn complaints(backends: &[(&BackendSample, &BackendMinute)]) -> String {
     let complaint = |(backend, minute): &(&BackendSample, &BackendMinute)| match minute.failures().first() {
+        None if backend.state == BackendState::Benched => format!("{} benched", backend.name),
         Some((word, _)) => format!("{} {word}", backend.name),
         None => format!("{} no answer in time", backend.name),
     };
@@ -103,6 +104,7 @@ mod tests {
                 backends: backends.iter().map(backend).collect(),
                 list_changed: NOW,
                 is_list_loaded: true,
+                hedge_delay: None,
                 clients: ClientsSample::default(),
                 connections_opened: 0,
                 connections_reused: 0,
@@ -162,6 +164,12 @@ mod tests {
                 600,
                 "■ 0/2",
                 "Not answering: every backend fails (a refused, b no answer in time).",
+            ),
+            (
+                vec![("a", RACING, won), ("b", RACING, won), ("c", BackendState::Benched, &[][..])],
+                30,
+                "▲ 2/3",
+                "Answering: 2 of 3 backends do, but not all (c benched); under 1 request/s, 99 % within 31 ms.",
             ),
             (vec![("a", RACING, &[][..])], 0, "○ 0/1", "No request yet."),
         ];

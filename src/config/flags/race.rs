@@ -1,11 +1,16 @@
 //! The race: its backends, its winners, and its losers.
 
+use std::num::NonZeroU32;
+
 use super::flag::Flag;
 use crate::config::{OnFailure, Statuses, values};
 use crate::message::Printable;
 
 /// The most unanswered requests. Each costs a connection, of which no host has more to one address.
 const UNANSWERED_MAX: usize = 1 << 16;
+
+/// The most failures in a row: more would never come together.
+const FAILURES_MAX: u32 = 1000;
 
 /// Rows, in the order of the help.
 pub(super) const FLAGS: &[Flag] = &[
@@ -14,7 +19,7 @@ pub(super) const FLAGS: &[Flag] = &[
         env: "BACKEND_SERVERS",
         value: "URL,...",
         default: "",
-        help: "The backends, at most 64: http://a,https://b:8443/base; behind a URL may stand name=NAME and paused",
+        help: "The backends, at most 64: http://a,https://b:8443/base; behind a URL may stand name=NAME, after=200ms or p95, timeout=1s, paused",
         set: |draft, text| {
             draft.config.backends = values::backends(text)?;
             Ok(())
@@ -116,4 +121,27 @@ pub(super) const FLAGS: &[Flag] = &[
         },
         show: |draft| draft.config.max_unanswered.to_string(),
     },
+    Flag {
+        name: "bench",
+        env: "RED_TENTACLE_BENCH",
+        value: "COUNT|off",
+        default: "off",
+        help: "Failures in a row after which a backend sits out, for 1s and then for longer; POST doesn't reach it either",
+        set: |draft, text| {
+            draft.config.bench = match text.to_ascii_lowercase().as_str() {
+                "off" => None,
+                _ => Some(bench(text)?),
+            };
+            Ok(())
+        },
+        show: |draft| draft.config.bench.map_or_else(|| "off".to_owned(), |count| count.to_string()),
+    },
 ];
+
+/// A count of failures. One is no row: a backend that is restarted would be benched by each request.
+fn bench(text: &str) -> Result<NonZeroU32, String> {
+    let count = text.parse().ok().filter(|count: &NonZeroU32| (2..=FAILURES_MAX).contains(&count.get()));
+    count.filter(|_| !text.starts_with('+')).ok_or_else(|| {
+        values::bad(text, format_args!("neither off nor a whole number from 2 to {FAILURES_MAX}; write 5, say"))
+    })
+}
