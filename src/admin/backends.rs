@@ -8,7 +8,7 @@ use http::{HeaderValue, StatusCode};
 
 use super::form;
 use super::secret::Secret;
-use crate::list::{BackendList, BadChange, Change};
+use crate::list::{BackendList, BadChange, BadStart, Change};
 use crate::message::{Excerpt, Json, Refusal, Reply, ReplyBody, Request, Timestamp, prefers_json, same_name, too_many};
 use crate::metrics::BackendStats;
 use crate::upstream::Backend;
@@ -60,6 +60,8 @@ pub(super) fn refusal(bad: BadChange) -> Refusal {
         }
         BadChange::SameName(name) => Refusal::Conflict(capitalised(&same_name(&name))),
         BadChange::NothingLeft => Refusal::Conflict("That would leave no backend to ask".to_owned()),
+        BadChange::Start(bad @ BadStart::NoneAtOnce) => Refusal::Conflict(capitalised(&bad.to_string())),
+        BadChange::Start(bad @ BadStart::TooLate(..)) => Refusal::BadBackends(bad.to_string()),
         BadChange::TooMany(count) => Refusal::BadBackends(too_many(count)),
         BadChange::NotKept(why) => Refusal::Conflict(why),
     }

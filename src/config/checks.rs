@@ -6,7 +6,7 @@ use super::invocation::{Invocation, fail};
 use super::listen::Listen;
 use super::settings::Config;
 use super::values;
-use crate::list::ListFile;
+use crate::list::{ListFile, check_starts};
 use crate::message::{Excerpt, Printable};
 
 /// Refuses flags that go with no command, or with no other one.
@@ -63,7 +63,8 @@ pub(super) fn backends(draft: &mut Draft, given: &Given) -> Result<(), Invocatio
             given.culprit("backends")
         )));
     }
-    Ok(())
+    check_starts(backends, draft.config.timeout)
+        .map_err(|bad| fail(format_args!("{} {bad}", given.culprit("backends"))))
 }
 
 /// Reads the file that the list is kept in: if there is one, it is the list.
@@ -73,7 +74,7 @@ fn backends_file(draft: &mut Draft, given: &Given) -> Result<(), Invocation> {
     let told = |lines: Vec<String>| {
         lines.iter().map(|line| format!("{culprit} {line}")).collect::<Vec<_>>().join("\nred-tentacle: ")
     };
-    let (file, entries) = ListFile::open(path).map_err(|lines| fail(told(lines)))?;
+    let (file, entries) = ListFile::open(path, draft.config.timeout).map_err(|lines| fail(told(lines)))?;
     if let Some(entries) = entries {
         let config = &mut draft.config;
         if given.has("backends") && config.backends != entries {

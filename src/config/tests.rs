@@ -473,7 +473,7 @@ fn the_file_is_the_list_if_it_exists() {
     assert_eq!(config("", &env).oddities, [""; 0], "they don't differ");
     std::fs::write(&path, "http://a aftr=1s\nb\n").expect("a file");
     let expected = format!(
-        "red-tentacle: RED_TENTACLE_BACKENDS_FILE {path}:1: 'http://a aftr=1s': no option 'aftr'; there are name=NAME and paused\n\
+        "red-tentacle: RED_TENTACLE_BACKENDS_FILE {path}:1: 'http://a aftr=1s': no option 'aftr'; did you mean 'after'?\n\
          red-tentacle: RED_TENTACLE_BACKENDS_FILE {path}:2: 'b': it must begin with http:// or https://"
     );
     assert_eq!(failure("", &env), expected, "every bad line");
@@ -483,6 +483,24 @@ fn the_file_is_the_list_if_it_exists() {
         failure("--backends-file=", &[]),
         "red-tentacle: --backends-file '': no file; write /etc/red-tentacle/backends, say"
     );
+}
+
+#[test]
+fn legs_that_start_too_late_or_never_at_once_are_refused() {
+    let with = |list: &'static str| failure("", &[("BACKEND_SERVERS", list)]);
+    let rows = [
+        ("http://a after=1s,http://b after=p95", "no backend starts at once: leave out one 'after'"),
+        ("http://a,http://b after=6s", "'http://b after=6s': its 'after' is longer than --timeout; write at most 5s"),
+        (
+            "http://a,http://b after=p101",
+            "'http://b after=p101': 'after=p101': write a duration (200ms), p50 to p99, or p95..500ms",
+        ),
+    ];
+    for (list, reason) in rows {
+        assert_eq!(with(list), format!("red-tentacle: BACKEND_SERVERS {reason}"), "{list}");
+    }
+    let list = "http://a,http://b after=p95..6s timeout=1s";
+    assert_eq!(values::show_list(&config("--timeout 6s", &[("BACKEND_SERVERS", list)]).backends), list);
 }
 
 #[test]

@@ -5,19 +5,16 @@ use std::fmt::Display;
 use std::net::IpAddr;
 use std::num::NonZeroUsize;
 use std::ops::RangeInclusive;
-use std::time::Duration;
 
 use http::Method;
 use ipnet::IpNet;
 use url::Url;
 
 use crate::message::{
-    BadEntry, EMPTY_ENTRY, ListEntry, OFFER_BYTES_MAX, Target, meant_host, not_between_commas, parse_entries,
-    separator_in,
+    BadEntry, BadNumber, EMPTY_ENTRY, ListEntry, OFFER_BYTES_MAX, Target, meant_host, not_between_commas,
+    number_and_rest, parse_entries, scaled, separator_in,
 };
-
-/// The longest time that a flag takes. No request is worth a day's waiting, and instants stay far from overflowing.
-const DURATION_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+pub(super) use crate::message::{parse_duration as duration, show_duration};
 
 /// The largest size that a flag takes, in bytes: 1 TiB. More than a disk takes per request, and far from overflowing.
 const SIZE_MAX: u64 = 1 << 40;
@@ -59,54 +56,6 @@ pub(super) fn entries<T>(
 /// Finds what stands between the entries in place of a comma. Spaces beside the hyphen of a range are none.
 fn wrong_separator(entry: &str) -> Option<char> {
     separator_in(&entry.split('-').map(str::trim).collect::<Vec<_>>().join("-"))
-}
-
-/// A duration such as `500ms`, `1.5s` or `1m30s`: numbers with units, the units falling; at most a day, to the millisecond.
-pub(super) fn duration(text: &str) -> Result<Duration, String> {
-    const RIGHT: &str = "write 500ms, 1.5s, 5s, 1m30s or 1h";
-    let (mut rest, mut total_ms, mut larger_ms) = (text, 0_u64, u64::MAX);
-    loop {
-        let (number, behind) =
-            number_and_rest(rest).ok_or_else(|| bad(text, format_args!("not a duration; {RIGHT}")))?;
-        let unit = &behind[..behind.bytes().take_while(u8::is_ascii_alphabetic).count()];
-        let unit_ms = match unit {
-            "ms" => 1,
-            "s" => 1000,
-            "m" => 60 * 1000,
-            "h" => 60 * 60 * 1000,
-            "" if behind.is_empty() => return Err(bad(text, format_args!("no unit; {RIGHT}"))),
-            _ => return Err(bad(text, format_args!("not a duration; {RIGHT}"))),
-        };
-        if unit_ms >= larger_ms {
-            return Err(bad(text, "its units must fall, each given once; write 1h2m3s500ms, say"));
-        }
-        total_ms = scaled(number, unit_ms)
-            .map_err(|bad_number| match bad_number {
-                BadNumber::Fraction => bad(text, "finer than a millisecond; write whole ones"),
-                BadNumber::TooLarge => longer_than_a_day(text),
-            })?
-            .checked_add(total_ms)
-            .ok_or_else(|| longer_than_a_day(text))?;
-        (rest, larger_ms) = (&behind[unit.len()..], unit_ms);
-        if rest.is_empty() {
-            break;
-        }
-    }
-    Some(Duration::from_millis(total_ms))
-        .filter(|duration| *duration <= DURATION_MAX)
-        .ok_or_else(|| longer_than_a_day(text))
-}
-
-fn longer_than_a_day(text: &str) -> String {
-    bad(text, "longer than a day; write at most 24h")
-}
-
-/// Writes a duration as the flags take it.
-pub(super) fn show_duration(duration: Duration) -> String {
-    match duration.subsec_millis() {
-        0 => format!("{}s", duration.as_secs()),
-        _ => format!("{}ms", duration.as_millis()),
-    }
 }
 
 /// A size in bytes such as `512`, `16K`, `10M`, `10MB`, `10MiB` or `1.5G`, in either case; at most 1 TiB. All units are powers of
@@ -152,43 +101,6 @@ pub(super) fn show_size(bytes: u64) -> String {
         Some((unit, name)) => format!("{}{name}", bytes / unit),
         None => format!("{bytes}B"),
     }
-}
-
-/// Splits off the number that a text begins with, with a decimal fraction or without. Signs belong to no number.
-fn number_and_rest(text: &str) -> Option<(&str, &str)> {
-    let digits = |text: &str| text.bytes().take_while(u8::is_ascii_digit).count();
-    let whole = digits(text);
-    let length = match text[whole..].strip_prefix('.') {
-        Some(fraction) => whole + 1 + Some(digits(fraction)).filter(|count| *count > 0)?,
-        None => whole,
-    };
-    (whole > 0).then(|| text.split_at(length))
-}
-
-/// Reason why a number of units is none of the smallest.
-enum BadNumber {
-    /// A fraction that the smallest unit can't tell.
-    Fraction,
-    TooLarge,
-}
-
-/// Scales a number, with a decimal fraction or without, to the smallest unit, of which its own has `unit`; exact.
-fn scaled(number: &str, unit: u64) -> Result<u64, BadNumber> {
-    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
-    let whole = whole.parse::<u64>().ok().and_then(|whole| whole.checked_mul(unit)).ok_or(BadNumber::TooLarge)?;
-    let fraction = fraction.trim_end_matches('0');
-    if fraction.is_empty() {
-        return Ok(whole);
-    }
-    // 18 digits are less than 64 bits hold; no time needs more than 7.
-    let digits = u32::try_from(fraction.len()).ok().filter(|digits| *digits <= 18).ok_or(BadNumber::Fraction)?;
-    let parts = fraction.parse::<u128>().map_err(|_| BadNumber::Fraction)? * u128::from(unit);
-    let one = 10_u128.pow(digits);
-    if !parts.is_multiple_of(one) {
-        return Err(BadNumber::Fraction);
-    }
-    let parts = u64::try_from(parts / one).expect("less than one unit");
-    whole.checked_add(parts).ok_or(BadNumber::TooLarge)
 }
 
 /// A whole number between two bounds, the lower one at least 1.
@@ -294,6 +206,8 @@ pub(super) fn show_list<T: Display>(list: &[T]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]

@@ -1,5 +1,6 @@
 //! What a list becomes by changes. Knows nothing of where it is kept.
 
+use super::starts::BadStart;
 use crate::message::{ADDRESSES_MAX, Address, EntryOptions, ListEntry};
 
 /// One change of a list. An entry without options says who is in, not how: what was said of its backend stays. One with
@@ -27,6 +28,8 @@ pub enum BadChange {
     SameName(String),
     /// No backend would be left that takes part.
     NothingLeft,
+    /// Legs would start too late, or none at once.
+    Start(BadStart),
     /// There would be too many.
     TooMany(usize),
     /// The file can't be written, and why, in a sentence.
@@ -157,7 +160,7 @@ mod tests {
     #[test]
     fn a_list_is_changed_in_order() {
         let list = "http://a name=dc1,http://b paused,http://c";
-        let rows: [(&str, &[&str], &str); 14] = [
+        let rows: [(&str, &[&str], &str); 15] = [
             ("nothing", &[], list),
             (
                 "bare URLs say who, not how",
@@ -171,6 +174,11 @@ mod tests {
             ),
             ("a new one", &["add=http://d name=dc4"], "http://a name=dc1,http://b paused,http://c,http://d name=dc4"),
             ("one that is there", &["add=http://b name=dc2"], "http://a name=dc1,http://b name=dc2 paused,http://c"),
+            (
+                "when it starts stays, too",
+                &["add=http://c after=p95 timeout=1s", "replace=http://c,http://a", "add=http://c after=0s"],
+                "http://c after=0s timeout=1s,http://a name=dc1",
+            ),
             ("another name", &["add=http://a name=x"], "http://a name=x,http://b paused,http://c"),
             ("by name", &["remove=dc1"], "http://b paused,http://c"),
             ("by URL", &["remove=HTTP://B:80/"], "http://a name=dc1,http://c"),

@@ -5,10 +5,12 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::fs::{Access, AtFlags, CWD, Statx, StatxAttributes, StatxFlags, access, statx};
 use rustix::io::Errno;
 
+use super::starts::check_starts;
 use super::text;
 use crate::message::{ListEntry, Printable, parse_entries};
 
@@ -27,13 +29,18 @@ pub struct ListFile {
     path: PathBuf,
     /// `None` if it didn't exist.
     text: Option<String>,
+    /// The common timeout: the longest that a leg may wait for others.
+    timeout: Duration,
 }
 
 impl ListFile {
     /// Reads the file at this path; the list is `None` if there is none yet. An error holds a line for each thing that is wrong
-    /// with it.
-    pub fn open(path: impl Into<PathBuf>) -> Result<(ListFile, Option<Vec<ListEntry>>), Vec<String>> {
-        let mut file = ListFile { path: path.into(), text: None };
+    /// with it. Its legs may start as late as the common timeout.
+    pub fn open(
+        path: impl Into<PathBuf>,
+        timeout: Duration,
+    ) -> Result<(ListFile, Option<Vec<ListEntry>>), Vec<String>> {
+        let mut file = ListFile { path: path.into(), text: None, timeout };
         match fs::metadata(&file.path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok((file, None)),
             _ => file.read().map(|entries| (file, Some(entries))),
@@ -77,7 +84,10 @@ impl ListFile {
             Ok(entries) if entries.iter().all(|entry| entry.options.is_paused) => {
                 Err(vec![format!("{path}: every backend in it is paused")])
             }
-            Ok(entries) => Ok(entries),
+            Ok(entries) => match check_starts(&entries, self.timeout) {
+                Ok(()) => Ok(entries),
+                Err(bad) => Err(vec![format!("{path}: {bad}")]),
+            },
         }
     }
 
@@ -233,7 +243,7 @@ mod tests {
     fn whether_it_could_be_written_is_told_without_writing() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("backends");
-        let check = |path: &Path| ListFile::open(path).expect("no bad file").0.check_writable();
+        let check = |path: &Path| ListFile::open(path, Duration::MAX).expect("no bad file").0.check_writable();
         assert_eq!(check(&path), Ok(()), "there is none yet");
         fs::write(&path, "http://a\n").expect("a file");
         assert_eq!(check(&path), Ok(()));
@@ -266,11 +276,11 @@ mod tests {
         for (label, bytes, mode, expected) in rows {
             fs::write(&path, bytes).expect("a file");
             fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("a file");
-            let lines = ListFile::open(&path).expect_err(label);
+            let lines = ListFile::open(&path, Duration::MAX).expect_err(label);
             assert_eq!(lines, [format!("{}{expected}", path.display())], "{label}");
         }
         assert_eq!(
-            ListFile::open(folder.path()).expect_err("a folder"),
+            ListFile::open(folder.path(), Duration::MAX).expect_err("a folder"),
             [format!("{}: it isn't a file", folder.path().display())]
         );
     }
@@ -281,7 +291,7 @@ mod tests {
         let (path, link) = (folder.path().join("real"), folder.path().join("link"));
         symlink("real", &link).expect("a link");
         let entries = parse_entries("http://a").expect("a list");
-        let (mut file, none) = ListFile::open(&link).expect("a link");
+        let (mut file, none) = ListFile::open(&link, Duration::MAX).expect("a link");
         assert_eq!(none, None, "the link leads nowhere yet");
         file.write(&entries).expect("it is created");
         assert_eq!(fs::metadata(&path).expect("a file").mode() & 0o7777, MODE);

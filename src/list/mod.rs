@@ -3,16 +3,18 @@
 
 mod change;
 mod file;
+mod starts;
 mod text;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use crate::message::ListEntry;
 
 pub use change::{BadChange, Change};
 pub use file::ListFile;
 use file::shown;
+pub use starts::{BadStart, check_starts};
 
 /// Puts a list in force. It must not block for long: a client waits for it.
 pub type Publish = Box<dyn Fn(&[ListEntry]) + Send + Sync>;
@@ -21,6 +23,8 @@ pub type Publish = Box<dyn Fn(&[ListEntry]) + Send + Sync>;
 pub struct BackendList {
     kept: Mutex<Kept>,
     publish: Publish,
+    /// The common timeout: the longest that a leg may wait for others.
+    timeout: Duration,
 }
 
 struct Kept {
@@ -34,7 +38,13 @@ impl BackendList {
     /// The list to begin with, which is in force already. With a file every later one is written there first.
     pub fn new(entries: Vec<ListEntry>, file: Option<ListFile>, publish: Publish) -> BackendList {
         let kept = Kept { entries, file, changed: SystemTime::now(), is_loaded: true };
-        BackendList { kept: Mutex::new(kept), publish }
+        BackendList { kept: Mutex::new(kept), publish, timeout: Duration::MAX }
+    }
+
+    /// Bounds how late legs may start: by the common timeout.
+    #[must_use]
+    pub fn with_timeout(self, timeout: Duration) -> BackendList {
+        BackendList { timeout, ..self }
     }
 
     /// Makes these changes in their order, all of them or none, and gives the list that is in force then: what a restart
@@ -43,6 +53,7 @@ impl BackendList {
         // Held until the list is in force: else of two changes the first could be the last one there.
         let mut kept = self.kept();
         let mut entries = change::applied(&kept.entries, changes)?;
+        check_starts(&entries, self.timeout).map_err(BadChange::Start)?;
         let is_new = entries != kept.entries;
         if let Some(file) = kept.file.as_mut().filter(|_| is_new) {
             entries = file.write(&entries).map_err(BadChange::NotKept)?;
@@ -118,7 +129,7 @@ mod tests {
         let published = Arc::new(Mutex::new(Vec::new()));
         let log = published.clone();
         let publish = move |entries: &[ListEntry]| log.lock().expect("no panic").push(texts(entries));
-        let (file, entries) = ListFile::open(path).expect("a good file");
+        let (file, entries) = ListFile::open(path, Duration::MAX).expect("a good file");
         let entries = entries.unwrap_or_else(|| parse_entries(first).expect(first));
         (BackendList::new(entries, Some(file), Box::new(publish)), published)
     }
@@ -139,8 +150,23 @@ mod tests {
             fs::read_to_string(&path).expect("a file"),
             "# ours\nhttp://a  name=dc1\n\nhttp://b\nhttp://c paused\n"
         );
-        assert_eq!(ListFile::open(&path).expect("a good file").1, Some(in_force.clone()));
+        assert_eq!(ListFile::open(&path, Duration::MAX).expect("a good file").1, Some(in_force.clone()));
         assert_eq!(*published.lock().expect("no panic"), [texts(&in_force)]);
+    }
+
+    #[test]
+    fn a_change_or_a_file_whose_legs_start_too_late_is_refused() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("backends");
+        fs::write(&path, "http://a\n").expect("a file");
+        let (file, entries) = ListFile::open(&path, Duration::from_secs(5)).expect("a good file");
+        let publish = Box::new(|_: &[ListEntry]| panic!("nothing is put in force"));
+        let list = BackendList::new(entries.expect("a list"), Some(file), publish).with_timeout(Duration::from_secs(5));
+        let late = BadStart::TooLate("http://b after=6s".to_owned(), Duration::from_secs(5));
+        assert_eq!(list.change(replace("http://a,http://b after=6s")), Err(BadChange::Start(late.clone())));
+        assert_eq!(list.change(replace("http://a after=1s")), Err(BadChange::Start(BadStart::NoneAtOnce)));
+        fs::write(&path, "http://a\nhttp://b after=6s\n").expect("a file");
+        assert_eq!(list.reload(), Err(vec![format!("{}: {late}", path.display())]));
     }
 
     #[test]
@@ -199,7 +225,7 @@ mod tests {
         let shown = path.display();
         let expected = vec![
             format!("{shown}:2: 'x': it must begin with http:// or https://"),
-            format!("{shown}:4: 'http://b aftr=2s': no option 'aftr'; there are name=NAME and paused"),
+            format!("{shown}:4: 'http://b aftr=2s': no option 'aftr'; did you mean 'after'?"),
         ];
         assert_eq!((list.reload(), list.is_loaded()), (Err(expected), false));
         fs::remove_file(&path).expect("a file");

@@ -1,6 +1,6 @@
 //! The text of a file that holds a list: what becomes of it when the list is another one. Knows nothing of files.
 
-use crate::message::{Address, ListEntry, parse_entries, pieces};
+use crate::message::{Address, EntryOptions, ListEntry, parse_entries, pieces};
 
 /// What a file that the program creates begins with.
 const PREAMBLE: &str =
@@ -43,8 +43,9 @@ fn edited(text: &str, entry: &ListEntry, wanted: &ListEntry) -> String {
         return text.to_owned();
     }
     let url = text.split_whitespace().next().unwrap_or_default();
+    let paused_alike = EntryOptions { is_paused: wanted.options.is_paused, ..entry.options.clone() };
     match (entry.options.is_paused, wanted.options.is_paused) {
-        _ if entry.options.name != wanted.options.name => format!("{url}{}", wanted.options),
+        _ if paused_alike != wanted.options => format!("{url}{}", wanted.options),
         (false, true) => format!("{text} paused"),
         // The last word of it, or between two others.
         _ => match text.strip_suffix("paused").filter(|before| before.ends_with(char::is_whitespace)) {
@@ -96,6 +97,11 @@ mod tests {
                 "one is paused",
                 "http://a name=dc1 paused,http://b,http://c",
                 "# ours\n\nhttp://a   name=dc1 paused\r\n\thttp://b ,  http://c\n# end",
+            ),
+            (
+                "one starts later",
+                "http://a name=dc1,http://b after=p95,http://c",
+                "# ours\n\nhttp://a   name=dc1\r\nhttp://b after=p95, http://c\n# end",
             ),
             (
                 "one of two is named",

@@ -1,17 +1,24 @@
 //! The options behind a backend's URL in a list. Knows nothing of addresses.
 
 use std::fmt;
+use std::time::Duration;
 
-use super::{Excerpt, nearest};
+use super::{After, Excerpt, nearest, parse_duration, show_duration};
 
 /// The longest name, in bytes: it stands in each line of the log.
 const NAME_BYTES_MAX: usize = 32;
+/// All options.
+const OPTIONS: [&str; 4] = ["name", "after", "timeout", "paused"];
 
 /// What a list says of a backend. The default says nothing. `Display` writes a blank before each option.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct EntryOptions {
     /// Its name; without one it is named by its place, `b1`.
     pub name: Option<String>,
+    /// When its leg starts; without that, with the race.
+    pub after: Option<After>,
+    /// What takes the place of the common timeout; never zero.
+    pub timeout: Option<Duration>,
     /// Whether it sits races out.
     pub is_paused: bool,
 }
@@ -24,7 +31,11 @@ impl EntryOptions {
             let (option, value) = text.split_once('=').map_or((text, None), |(option, value)| (option, Some(value)));
             let was_given = match (option, value) {
                 ("name", Some(name)) => options.name.replace(checked_name(name)?).is_some(),
+                ("after", Some(value)) => options.after.replace(After::parse(value)?).is_some(),
+                ("timeout", Some(value)) => options.timeout.replace(checked_timeout(value)?).is_some(),
                 ("name", None) => return Err("'name' has no value; write name=dc1".to_owned()),
+                ("after", None) => return Err("'after' has no value; write after=200ms or after=p95".to_owned()),
+                ("timeout", None) => return Err("'timeout' has no value; write timeout=1s".to_owned()),
                 ("paused", None) => std::mem::replace(&mut options.is_paused, true),
                 ("paused", Some(_)) => {
                     return Err("'paused' takes no value; write it alone, or leave it out".to_owned());
@@ -41,7 +52,12 @@ impl EntryOptions {
     /// These options, and for those that aren't named here what others say.
     #[must_use]
     pub fn or(self, others: &EntryOptions) -> EntryOptions {
-        EntryOptions { name: self.name.or_else(|| others.name.clone()), is_paused: self.is_paused || others.is_paused }
+        EntryOptions {
+            name: self.name.or_else(|| others.name.clone()),
+            after: self.after.or(others.after),
+            timeout: self.timeout.or(others.timeout),
+            is_paused: self.is_paused || others.is_paused,
+        }
     }
 }
 
@@ -50,16 +66,30 @@ impl fmt::Display for EntryOptions {
         if let Some(name) = &self.name {
             write!(f, " name={name}")?;
         }
+        if let Some(after) = self.after {
+            write!(f, " after={after}")?;
+        }
+        if let Some(timeout) = self.timeout {
+            write!(f, " timeout={}", show_duration(timeout))?;
+        }
         f.write_str(if self.is_paused { " paused" } else { "" })
     }
 }
 
 fn unknown(option: &str) -> String {
-    let hint = match nearest(option, ["name", "paused"]) {
+    let hint = match nearest(option, OPTIONS) {
         Some(near) => format!("did you mean '{near}'?"),
-        None => "there are name=NAME and paused".to_owned(),
+        None => format!("there are {}", OPTIONS.join(", ")),
     };
     format!("no option '{}'; {hint}", Excerpt(option))
+}
+
+fn checked_timeout(value: &str) -> Result<Duration, String> {
+    match parse_duration(value) {
+        Ok(Duration::ZERO) => Err("'timeout=0s': no answer can come in no time; write timeout=1s, say".to_owned()),
+        Ok(timeout) => Ok(timeout),
+        Err(reason) => Err(format!("timeout={reason}")),
+    }
 }
 
 fn checked_name(name: &str) -> Result<String, String> {
@@ -98,6 +128,12 @@ mod tests {
             ("name=b", " name=b"),
             ("name=b1x", " name=b1x"),
             ("name=B1", " name=B1"),
+            ("after=200ms", " after=200ms"),
+            ("after=0s", " after=0s"),
+            ("after=1.5s", " after=1500ms"),
+            ("after=p50", " after=p50"),
+            ("paused timeout=2s after=p99..1m name=x", " name=x after=p99..60s timeout=2s paused"),
+            ("timeout=24h", " timeout=86400s"),
             (&long, &format!(" {long}")),
         ];
         for (text, expected) in rows {
@@ -113,8 +149,24 @@ mod tests {
             ("paused paused", "'paused' is given twice"),
             ("paused=off", "'paused' takes no value; write it alone, or leave it out"),
             ("Paused", "no option 'Paused'; did you mean 'paused'?"),
-            ("weight=3", "no option 'weight'; there are name=NAME and paused"),
-            ("=", "no option ''; there are name=NAME and paused"),
+            ("after", "'after' has no value; write after=200ms or after=p95"),
+            ("after=", "'after=': write a duration (200ms), p50 to p99, or p95..500ms"),
+            ("after=5", "'after=5': write a duration (200ms), p50 to p99, or p95..500ms"),
+            ("after=p101", "'after=p101': write a duration (200ms), p50 to p99, or p95..500ms"),
+            ("after=p49", "'after=p49': write"),
+            ("after=p+5", "'after=p+5': write"),
+            ("after=p095", "'after=p095': write"),
+            ("after=p95..", "'after=p95..': write"),
+            ("after=p95..0s", "'after=p95..0s': write"),
+            ("after=p95..25h", "'after=p95..25h': write"),
+            ("after=1s after=1s", "'after' is given twice"),
+            ("timeout", "'timeout' has no value; write timeout=1s"),
+            ("timeout=0ms", "'timeout=0s': no answer can come in no time; write timeout=1s, say"),
+            ("timeout=x", "timeout='x': not a duration; write 500ms, 1.5s, 5s, 1m30s or 1h"),
+            ("timeout=25h", "timeout='25h': longer than a day; write at most 24h"),
+            ("timeout=1s timeout=2s", "'timeout' is given twice"),
+            ("weight=3", "no option 'weight'; there are name, after, timeout, paused"),
+            ("=", "no option ''; there are name, after, timeout, paused"),
         ];
         for (text, expected) in rows {
             let reason = parse(text).expect_err(text);

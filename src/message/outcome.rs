@@ -40,6 +40,8 @@ pub enum Outcome {
     NoSocket,
     /// The leg didn't run: too many losers wait in vain at its backend, and another leg has won.
     Skipped,
+    /// The leg didn't start: the race was over before its time.
+    Unneeded,
     /// The leg was hung up on: the race was decided, or its client left.
     Cancelled,
     /// The head of the answer is longer than allowed.
@@ -65,6 +67,7 @@ impl Outcome {
             Outcome::Loop => "loop",
             Outcome::NoSocket => "no-socket",
             Outcome::Skipped => "skipped",
+            Outcome::Unneeded => "unneeded",
             Outcome::Cancelled => "cancelled",
             Outcome::TooLarge => "too-large",
             Outcome::Panic => "panic",
@@ -81,7 +84,7 @@ impl Outcome {
 
     /// Whether the leg never asked its backend to the end: no fault of the backend's.
     pub(super) fn is_unasked(&self) -> bool {
-        matches!(self, Outcome::Skipped | Outcome::Cancelled)
+        matches!(self, Outcome::Skipped | Outcome::Unneeded | Outcome::Cancelled)
     }
 
     /// Whether TLS failed for the backend's certificate.
@@ -119,6 +122,7 @@ impl Outcome {
             Outcome::Loop => "the request came back to this proxy",
             Outcome::NoSocket => "this host has no descriptor or port left",
             Outcome::Skipped => "not asked, since the backend has left too many requests unanswered",
+            Outcome::Unneeded => "not asked, since the race was over before its time",
             Outcome::Cancelled => "hung up on, since the race was over",
             Outcome::TooLarge => "the head of the answer is too large",
             Outcome::Panic => "a bug in the proxy",

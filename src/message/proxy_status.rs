@@ -18,31 +18,6 @@ const OWN: &str = "red-tentacle";
 /// The longest account of a loss, in bytes: a list of 64 backends would fill a client's room for heads.
 const DETAILS_BYTES_MAX: usize = 512;
 
-/// How a leg came to answer the client.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum How {
-    /// It was the first success.
-    Won,
-    /// It was that, and was deferred, and started since all others had lost.
-    Failover,
-    /// Its answer is no success, and ended the race all the same.
-    Final,
-    /// No leg succeeded, and its answer said most.
-    Best,
-}
-
-impl How {
-    /// Its word, as the log and `Proxy-Status` use it.
-    pub fn word(self) -> &'static str {
-        match self {
-            How::Won => "won",
-            How::Failover => "failover",
-            How::Final => "final",
-            How::Best => "best",
-        }
-    }
-}
-
 /// A leg's victory.
 #[derive(Debug, Clone, Copy)]
 pub struct Victory<'a> {
@@ -50,8 +25,9 @@ pub struct Victory<'a> {
     pub next_hop: &'a str,
     /// The status of its answer.
     pub status: StatusCode,
-    /// How it came to answer.
-    pub how: How,
+    /// How it came to answer: `won` where it started with the race, `hedge` since its time had come, `failover` since all before
+    /// had lost; `final` or `best` where its answer is no success.
+    pub how: &'static str,
     /// From the request's arrival to the head of the answer.
     pub after: Duration,
     /// The count of legs that were started.
@@ -64,7 +40,7 @@ pub fn of_victory(victory: &Victory) -> HeaderValue {
     text.push_str(OWN);
     text.push_str("; next-hop=");
     put_token_or_string(&mut text, victory.next_hop);
-    for part in ["; received-status=", victory.status.as_str(), "; details=\"", victory.how.word(), " "] {
+    for part in ["; received-status=", victory.status.as_str(), "; details=\"", victory.how, " "] {
         text.push_str(part);
     }
     put_elapsed(&mut text, victory.after);
@@ -120,7 +96,7 @@ fn of_loss(legs: &[LostLeg]) -> HeaderValue {
 /// The error type of RFC 9209 §2.3; `None` for an answer.
 fn error_of(outcome: &Outcome) -> Option<&'static str> {
     Some(match outcome {
-        Outcome::Status(_) | Outcome::Skipped | Outcome::Cancelled => return None,
+        Outcome::Status(_) | Outcome::Skipped | Outcome::Unneeded | Outcome::Cancelled => return None,
         Outcome::Refused => "connection_refused",
         Outcome::Unreachable => "destination_ip_unroutable",
         Outcome::ConnectTimeout => "connection_timeout",
@@ -198,14 +174,14 @@ mod tests {
     #[test]
     fn a_victory_names_the_backend_and_how_it_won() {
         let after = Duration::from_millis(12);
-        let victory = Victory { next_hop: "b2", status: StatusCode::OK, how: How::Won, after, legs: 4 };
+        let victory = Victory { next_hop: "b2", status: StatusCode::OK, how: "won", after, legs: 4 };
         let rows = [
             (victory, "red-tentacle; next-hop=b2; received-status=200; details=\"won 12ms of 4\""),
             (
                 Victory {
                     next_hop: "dc2.example:8443",
                     status: StatusCode::SWITCHING_PROTOCOLS,
-                    how: How::Failover,
+                    how: "failover",
                     after: Duration::from_micros(449),
                     legs: 1,
                 },
@@ -300,7 +276,7 @@ mod tests {
         fn no_name_breaks_the_field(name in any::<String>(), long in "[a\"\\\\é]{0,700}") {
             for name in [name, long] {
                 let victory =
-                    Victory { next_hop: &name, status: StatusCode::OK, how: How::Won, after: Duration::ZERO, legs: 1 };
+                    Victory { next_hop: &name, status: StatusCode::OK, how: "won", after: Duration::ZERO, legs: 1 };
                 let lost = LostLeg { name: name.clone(), address: None, outcome: Outcome::Refused, after: Duration::ZERO };
                 for value in [of_victory(&victory), of_refusal(&Refusal::AllFailed(vec![lost]))] {
                     let text = value.to_str().expect("ASCII");

@@ -34,6 +34,8 @@ pub const ENDS: [&str; 21] = [
 ];
 /// A bug in the proxy.
 pub const PANIC: &str = "panic";
+/// A leg that wasn't started, which counts for nothing.
+pub(super) const UNNEEDED: &str = "unneeded";
 
 /// One leg of a race that is over.
 #[derive(Debug, Clone, Copy)]
@@ -90,7 +92,9 @@ impl LegEnd<'_> {
 
     /// Whether the backend is to blame for it.
     fn is_failure(&self) -> bool {
-        !self.is_success && !self.has_won && !matches!(self.outcome, Outcome::Skipped | Outcome::Cancelled)
+        !self.is_success
+            && !self.has_won
+            && !matches!(self.outcome, Outcome::Skipped | Outcome::Unneeded | Outcome::Cancelled)
     }
 }
 
@@ -108,8 +112,11 @@ impl BackendStats {
         }
     }
 
-    /// Counts a leg of a race that is over.
+    /// Counts a leg of a race that is over, unless it wasn't needed.
     pub fn count(&self, leg: &LegEnd, now: SystemTime) {
+        if *leg.outcome == Outcome::Unneeded {
+            return;
+        }
         let index = leg.index();
         self.ends[index].fetch_add(1, Ordering::Relaxed);
         if leg.is_success {
@@ -190,7 +197,8 @@ impl Gain {
     /// What the winner has bought, at this place among the legs of its race, by how they all have ended.
     pub fn of(winner: usize, legs: &[LegEnd]) -> Gain {
         let won = legs[winner].ended;
-        let others = || legs.iter().enumerate().filter(|(leg, end)| *leg != winner && *end.outcome != Outcome::Skipped);
+        let was_asked = |end: &LegEnd| !matches!(end.outcome, Outcome::Skipped | Outcome::Unneeded);
+        let others = || legs.iter().enumerate().filter(|(leg, end)| *leg != winner && was_asked(end));
         let first =
             |is_one: &dyn Fn(&LegEnd) -> bool| others().filter(|(_, end)| is_one(end)).map(|(_, end)| end.ended).min();
         let next = first(&|end| end.is_success).or_else(|| first(&|end| *end.outcome == Outcome::Cancelled));
@@ -228,7 +236,11 @@ mod tests {
             ),
             ("all others were cut", vec![leg(&OK, 10), leg(&Outcome::Cancelled, 210), leg(&FAILED, 1)], saved(200)),
             ("all others failed", vec![leg(&OK, 10), leg(&FAILED, 1), leg(&Outcome::Refused, 2)], Gain::Rescue),
-            ("no other was started", vec![leg(&OK, 10), leg(&Outcome::Skipped, 10)], Gain::Nothing),
+            (
+                "no other was started",
+                vec![leg(&OK, 10), leg(&Outcome::Skipped, 10), leg(&Outcome::Unneeded, 10)],
+                Gain::Nothing,
+            ),
             ("there is no other", vec![leg(&OK, 10)], Gain::Nothing),
         ];
         for (label, legs, gain) in rows {
@@ -241,7 +253,15 @@ mod tests {
         let stats = BackendStats::new(UNIX_EPOCH);
         let now = UNIX_EPOCH + Duration::from_secs(5);
         let tls = Outcome::Tls("x".to_owned());
-        for outcome in [&FAILED, &Outcome::Cancelled, &Outcome::Skipped, &tls, &Outcome::Panic, &Outcome::TooLarge] {
+        for outcome in [
+            &FAILED,
+            &Outcome::Cancelled,
+            &Outcome::Skipped,
+            &tls,
+            &Outcome::Panic,
+            &Outcome::TooLarge,
+            &Outcome::Unneeded,
+        ] {
             stats.count(&leg(outcome, 7), now);
         }
         assert_eq!((stats.last_success(), stats.last_failure()), (None, Some((now, "too-large"))));

@@ -2,6 +2,7 @@
 //! anything came about.
 
 mod backend;
+mod first_success;
 mod histogram;
 mod minute;
 mod process;
@@ -13,10 +14,11 @@ mod text;
 mod time_scale;
 
 pub use backend::{BackendStats, ENDS, Gain, LegEnd, PANIC};
+pub use first_success::FirstSuccess;
 pub use histogram::{Histogram, Snapshot};
 pub use minute::{BackendMinute, LastMinute, Minute, Second};
 pub use process::ProcessSample;
-pub use races::{RaceEnd, RaceStats, Totals};
+pub use races::{LateStart, RaceEnd, RaceStats, Totals};
 pub use recent::{RACES_MAX, RecentRace, RecentRaces, ShownEnd, ShownLeg};
 pub use replies::ReplyStats;
 pub use sample::{BackendSample, BackendState, ClientsSample, Sample};

@@ -47,6 +47,25 @@ pub struct RaceStats {
     hung_up: AtomicU64,
     /// From the last byte of a request to the head of its reply.
     durations: Histogram,
+    /// By [`LateStart`].
+    late_starts: [AtomicU64; 3],
+}
+
+/// What became of a leg that didn't start with its race.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LateStart {
+    /// It started, since its time had come.
+    Time,
+    /// It started, since all legs before it had lost.
+    Failure,
+    /// Its time had come, and there was no budget for it.
+    Refused,
+}
+
+impl LateStart {
+    /// All of them, with the words of metrics.
+    pub const WORDS: [(LateStart, &str); 3] =
+        [(LateStart::Time, "time"), (LateStart::Failure, "failure"), (LateStart::Refused, "refused")];
 }
 
 /// The costs of races since the start, also at backends that have left the list. Races that aren't over count for nothing yet, but
@@ -74,11 +93,22 @@ impl RaceStats {
     pub fn count(&self, end: RaceEnd, reply: Option<Duration>, legs: &[LegEnd]) {
         let hung_up = legs.iter().filter(|leg| *leg.outcome == Outcome::Cancelled).count();
         self.hung_up.fetch_add(hung_up as u64, Ordering::Relaxed);
-        self.legs.fetch_add(legs.len() as u64, Ordering::Relaxed);
+        let asked = legs.iter().filter(|leg| *leg.outcome != Outcome::Unneeded).count();
+        self.legs.fetch_add(asked as u64, Ordering::Relaxed);
         self.counter(end).fetch_add(1, Ordering::Relaxed);
         if let Some(reply) = reply {
             self.durations.add(reply);
         }
+    }
+
+    /// Counts legs that didn't start with their race.
+    pub fn count_late_starts(&self, why: LateStart, count: usize) {
+        self.late_starts[why as usize].fetch_add(count as u64, Ordering::Relaxed);
+    }
+
+    /// The count of legs that didn't start with their race, by what became of them.
+    pub fn late_starts(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        LateStart::WORDS.iter().map(|(why, word)| (*word, self.late_starts[*why as usize].load(Ordering::Relaxed)))
     }
 
     /// The count of races that ended so.

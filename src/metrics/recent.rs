@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use http::{Method, StatusCode};
 
-use super::backend::{ENDS, LegEnd, PANIC};
+use super::backend::{ENDS, LegEnd, PANIC, UNNEEDED};
 use super::races::RaceEnd;
 use crate::message::{Outcome, RequestId, Target};
 use crate::runtime::sync::Mutex;
@@ -214,7 +214,7 @@ impl RecentRace {
             end: if leg.end >= STATUS_MIN {
                 ShownEnd::Status(leg.end)
             } else {
-                ShownEnd::Word(ENDS.get(usize::from(leg.end)).copied().unwrap_or(PANIC))
+                ShownEnd::Word(words().nth(usize::from(leg.end)).unwrap_or(PANIC))
             },
             is_success: leg.is_success,
             started: (leg.started != NEVER).then(|| Duration::from_micros(leg.started.into())),
@@ -223,9 +223,14 @@ impl RecentRace {
     }
 }
 
-/// The place of a word in [`ENDS`], or behind them.
+/// The words for how legs end.
+fn words() -> impl Iterator<Item = &'static str> {
+    ENDS.into_iter().chain([PANIC, UNNEEDED])
+}
+
+/// The place of a word among them.
 fn place_of(word: &str) -> u16 {
-    let place = ENDS.iter().position(|end| *end == word).unwrap_or(ENDS.len());
+    let place = words().position(|end| end == word).unwrap_or(ENDS.len());
     u16::try_from(place).expect("there are few words")
 }
 
@@ -260,7 +265,7 @@ mod tests {
         let at = SystemTime::UNIX_EPOCH + Duration::from_millis(at);
         let mut race = RecentRace::new(RequestId::of(&headers), at, &Method::GET, &target, RaceEnd::Won);
         let ok = Outcome::Status(StatusCode::OK);
-        let ends = [ok, Outcome::Tls("x".to_owned()), Outcome::Skipped, Outcome::Panic];
+        let ends = [ok, Outcome::Tls("x".to_owned()), Outcome::Unneeded, Outcome::Panic];
         let millis = Duration::from_millis(1);
         let started = |leg: usize| (leg % 4 != 2).then_some(millis);
         let end = |outcome| LegEnd {
@@ -292,7 +297,7 @@ mod tests {
         let expected = [
             leg("b1", ShownEnd::Status(200), Some(millis(1))),
             leg("b2", ShownEnd::Word("tls"), Some(millis(1))),
-            leg("b3", ShownEnd::Word("skipped"), None),
+            leg("b3", ShownEnd::Word("unneeded"), None),
             leg("b4", ShownEnd::Word("panic"), Some(millis(1))),
         ];
         assert_eq!(race.legs().collect::<Vec<_>>(), expected);

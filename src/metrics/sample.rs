@@ -1,7 +1,7 @@
 //! All figures of a running proxy at one moment. Knows nothing of where they come from, nor of how they are written.
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use super::backend::BackendStats;
 use super::process::ProcessSample;
@@ -15,6 +15,8 @@ pub struct Sample {
     pub races: Arc<RaceStats>,
     /// The counts of replies.
     pub replies: Arc<ReplyStats>,
+    /// By when hedges by percentile start, if the list has any.
+    pub hedge_delay: Option<Duration>,
     /// The backends of the list, in its order.
     pub backends: Vec<BackendSample>,
     /// When the list last changed.

@@ -60,6 +60,14 @@ impl Sample {
             "Races that are over, the last of their legs included, by how they ended for their client.",
             rows,
         )?;
+        let rows = self.races.late_starts().map(|(why, count)| ([("why", why)], count));
+        let help = "Legs that did not start with their race, by why they started: their time had come, or all before them had \
+                    failed; refused ones lacked a budget at their time.";
+        counters(to, "red_tentacle_hedges", help, rows)?;
+        if let Some(delay) = self.hedge_delay {
+            let help = "The age of a race at which hedges by percentile start.";
+            gauges(to, "red_tentacle_hedge_delay_seconds", help, [(NONE, delay.as_secs_f64())])?;
+        }
         let help = "From the last byte of a request to the head of its reply, of races that had a reply.";
         let mut family =
             to.encode_descriptor("red_tentacle_request_duration_seconds", help, None, MetricType::Histogram)?;
@@ -234,7 +242,7 @@ mod tests {
 
     use super::*;
     use crate::message::Outcome;
-    use crate::metrics::{BackendStats, ClientsSample, LegEnd, ProcessSample, RaceStats, ReplyStats};
+    use crate::metrics::{BackendStats, ClientsSample, LateStart, LegEnd, ProcessSample, RaceStats, ReplyStats};
 
     fn backend(label: &str, state: BackendState) -> BackendSample {
         let listed = UNIX_EPOCH + Duration::from_millis(1_500);
@@ -256,6 +264,7 @@ mod tests {
         Sample {
             races,
             replies,
+            hedge_delay: Some(Duration::from_millis(250)),
             backends,
             list_changed,
             is_list_loaded: true,
@@ -280,6 +289,8 @@ mod tests {
         let won = LegEnd { outcome: &ok, has_won: true, is_success: true, started, ended };
         let lost = LegEnd { outcome: &Outcome::Refused, has_won: false, is_success: false, ..won };
         Arc::get_mut(&mut sample.races).expect("its own").count(RaceEnd::Won, Some(ended), &[won, lost]);
+        sample.races.count_late_starts(LateStart::Time, 2);
+        sample.races.count_late_starts(LateStart::Refused, 1);
         sample.backends[0].stats.count(&won, UNIX_EPOCH + Duration::from_secs(9));
         sample.backends[1].stats.count(&lost, UNIX_EPOCH + Duration::from_secs(9));
         sample.replies.count_answer(StatusCode::OK);
@@ -288,6 +299,10 @@ mod tests {
         let rows = [
             ("red_tentacle_races_total{verdict=\"won\"}", "1"),
             ("red_tentacle_races_total{verdict=\"abandoned\"}", "0"),
+            ("red_tentacle_hedges_total{why=\"time\"}", "2"),
+            ("red_tentacle_hedges_total{why=\"failure\"}", "0"),
+            ("red_tentacle_hedges_total{why=\"refused\"}", "1"),
+            ("red_tentacle_hedge_delay_seconds", "0.25"),
             ("red_tentacle_replies_total{by=\"backend\",class=\"2xx\"}", "1"),
             ("red_tentacle_replies_total{by=\"proxy\",class=\"5xx\"}", "1"),
             ("red_tentacle_refusals_total{code=\"502\"}", "1"),

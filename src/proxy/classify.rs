@@ -1,5 +1,7 @@
 //! The class of an answer to its request: docs/races.md, "Which answers win". Knows nothing of the other legs.
 
+use std::time::Duration;
+
 use http::{HeaderValue, StatusCode};
 
 use crate::config::{HostHeader, OnFailure, Statuses};
@@ -24,6 +26,8 @@ pub struct Rules {
     pub trusted_proxies: Networks,
     /// The most losers that may wait at one backend for an answer before legs to it are deferred.
     pub unanswered_max: usize,
+    /// The common timeout of legs.
+    pub timeout: Duration,
     /// Whether clients are told where backends are.
     pub expose_backends: bool,
 }
@@ -40,6 +44,7 @@ impl Default for Rules {
             via: false,
             trusted_proxies,
             unanswered_max: 128,
+            timeout: Duration::from_secs(5),
             expose_backends: false,
         }
     }

@@ -6,8 +6,8 @@ use super::classify::Rules;
 use super::patience::Patience;
 use crate::access_log::LateLines;
 use crate::message::headers::ViaId;
-use crate::metrics::{RaceStats, RecentRaces, ReplyStats};
-use crate::race::Reaper;
+use crate::metrics::{FirstSuccess, RaceStats, RecentRaces, ReplyStats};
+use crate::race::{Reaper, Starter};
 use crate::upstream::Backends;
 
 /// Runs work that may wait for the disk on a thread for that. Doesn't block.
@@ -19,6 +19,9 @@ pub(super) struct Context {
     pub(super) backends: Arc<Backends>,
     pub(super) disk: Disk,
     pub(super) reaper: Arc<Reaper>,
+    pub(super) starter: Arc<Starter>,
+    /// By when hedges by percentile start.
+    pub(super) first_success: FirstSuccess,
     pub(super) late_lines: Arc<LateLines>,
     /// Bounds the wait of failures for better answers, if that is bounded.
     pub(super) patience: Option<Arc<Patience>>,

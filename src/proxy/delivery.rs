@@ -128,7 +128,7 @@ impl Exchange {
             how: self.how_of(leg, end),
             after: self.passed_on.get().copied().unwrap_or(after),
             // One that comes next counts, too: a quick answer may win while the others are being started.
-            legs: self.legs.len() - self.deferred.load(Ordering::Relaxed),
+            legs: self.legs.len() - self.unstarted.load(Ordering::Relaxed),
         })
     }
 

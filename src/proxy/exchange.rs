@@ -1,17 +1,18 @@
 //! One exchange: the race of a request, and the reply to its client.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use super::classify::{AnswerClass, Wanted};
 use super::context::Context;
-use super::leg::{Leg, LegState};
+use super::leg::{Leg, LegState, Role};
 use super::outgoing::outgoing;
 use crate::access_log::{Entry, LatePlace};
 use crate::message::{Outcome, ReplyTo, Request, takes_problem};
-use crate::race::{Abandoned, Next, Race, Won};
+use crate::metrics::LateStart;
+use crate::race::{Abandoned, Next, Race, StarterPlace, Won};
 use crate::runtime::cancel::CancelToken;
 use crate::upstream::{Answer, FilePermit, LegStep, PathKey, Readiness, UpstreamRequest, Waiter};
 
@@ -27,10 +28,12 @@ pub(super) struct Exchange {
     pub(super) context: Arc<Context>,
     _alive: Arc<()>,
     pub(super) legs: Vec<Leg>,
-    /// The count of legs that are deferred and haven't been started.
-    pub(super) deferred: AtomicUsize,
+    /// The count of legs that haven't started.
+    pub(super) unstarted: AtomicUsize,
+    /// Where it waits for their time.
+    pub(super) place: StarterPlace,
     pub(super) race: Arc<Race<Box<dyn ReplyTo>, Outcome>>,
-    path: PathKey,
+    pub(super) path: PathKey,
     pub(super) request: UpstreamRequest,
     pub(super) wanted: Wanted,
     /// Whether its failures wait for no more than a bound.
@@ -60,7 +63,8 @@ impl Exchange {
             race: Arc::new(Race::new(legs.len(), reply_to, received)),
             path,
             legs,
-            deferred: AtomicUsize::new(0),
+            unstarted: AtomicUsize::new(0),
+            place: StarterPlace::default(),
             wanted,
             is_bounded: AtomicBool::new(false),
             passed_on: OnceLock::new(),
@@ -69,47 +73,25 @@ impl Exchange {
             entry,
             late_line: OnceLock::new(),
         });
-        // Before the client can leave: abandoning the race ends the legs that are deferred.
-        let deferred = exchange.defer(Instant::now());
+        // Before the client can leave: abandoning the race ends the legs that are kept back.
+        let kept = exchange.keep_back(Instant::now());
         departure.when_gone({
             let exchange = exchange.clone();
             Box::new(move || exchange.abandon())
         });
-        let legs = (0..exchange.legs.len()).filter(|leg| !deferred.contains(leg));
+        let legs = (0..exchange.legs.len()).filter(|leg| !kept.contains(leg));
         if exchange.race.is_decided() {
             // The client had left before: nothing is sent, and no connection is lost to it.
             return legs.for_each(|leg| exchange.end(leg, Outcome::Cancelled, exchange.elapsed()));
         }
         exchange.start(legs);
-    }
-
-    /// Defers the legs to backends at which too many losers wait for an answer, but never all of them, and never one whose
-    /// method isn't safe: such a request should reach every backend.
-    fn defer(&self, now: Instant) -> Vec<usize> {
-        if !self.request.method().is_safe() {
-            return Vec::new();
+        if !kept.is_empty() {
+            exchange.wait_for_next();
         }
-        let breaker_of = |leg: usize| self.legs[leg].backend.breaker();
-        let max = self.context.rules.unanswered_max;
-        let is_full = |leg: &usize| {
-            if breaker_of(*leg).try_tell_hang(max, now) {
-                self.tell_hang(*leg, now);
-            }
-            !breaker_of(*leg).try_admit(max, self.path, now)
-        };
-        let mut deferred: Vec<usize> = (0..self.legs.len()).filter(is_full).collect();
-        if deferred.len() == self.legs.len() {
-            // The backend that answered last is the likeliest to answer again.
-            let likeliest = (0..self.legs.len()).max_by_key(|leg| breaker_of(*leg).last_answer());
-            deferred.retain(|leg| Some(*leg) != likeliest);
-        }
-        self.race.defer(deferred.clone());
-        self.deferred.store(deferred.len(), Ordering::Relaxed);
-        deferred
     }
 
     /// Starts legs, each as far as it goes without waiting. Doesn't block.
-    fn start(self: &Arc<Self>, legs: impl Iterator<Item = usize>) {
+    pub(super) fn start(self: &Arc<Self>, legs: impl Iterator<Item = usize>) {
         for leg in legs {
             let _ = self.legs[leg].started.set(self.elapsed());
             self.trace(leg, &"starts");
@@ -261,7 +243,7 @@ impl Exchange {
         }
         self.begin_looks(&won.losers, Instant::now());
         self.context.reaper.take(&self.race, Some(leg), self.request.method().is_safe(), Instant::now());
-        self.skip(won.deferred);
+        self.end_unneeded(won.unneeded);
         self.lose_all(&won.candidates);
         if answer.upgraded.is_some() {
             return self.join(leg, answer, won.prize, after);
@@ -273,13 +255,6 @@ impl Exchange {
     pub(super) fn note_answer(&self, leg: usize) {
         if self.legs[leg].backend.breaker().note_answer(self.path, Instant::now()) {
             self.tell_answers(leg);
-        }
-    }
-
-    /// Ends legs that were deferred and aren't needed.
-    fn skip(self: &Arc<Self>, legs: Vec<usize>) {
-        for leg in legs {
-            self.end(leg, Outcome::Skipped, Duration::ZERO);
         }
     }
 
@@ -302,12 +277,11 @@ impl Exchange {
     pub(super) fn act_on(self: &Arc<Self>, next: Next<Box<dyn ReplyTo>, Outcome>) {
         match next {
             Next::Running => {}
-            Next::StartDeferred(legs) => {
-                self.deferred.store(0, Ordering::Relaxed);
-                for leg in &legs {
-                    self.legs[*leg].is_failover.store(true, Ordering::Relaxed);
+            Next::Start(legs) => {
+                if self.race.next_start().is_none() {
+                    self.context.starter.remove(&self.place);
                 }
-                self.start(legs.into_iter());
+                self.start_late(&legs, Role::Failover, LateStart::Failure);
             }
             Next::Choose(legs) => self.choose(&legs),
             Next::PassOn(leg) => self.pass_on_kept(leg),
@@ -322,13 +296,13 @@ impl Exchange {
 
     /// Ends the race without an answer: the client has left.
     fn abandon(self: &Arc<Self>) {
-        let Abandoned { prize, deferred, candidates } = self.race.abandon();
+        let Abandoned { prize, unneeded, candidates } = self.race.abandon();
         if prize.is_some() {
             self.entry.abandoned(Instant::now());
         }
         // Not before: the last leg to end has the line written.
         self.race.hang_up_abandoned();
-        self.skip(deferred);
+        self.end_unneeded(unneeded);
         self.cancel_all(&candidates);
     }
 }

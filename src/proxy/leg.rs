@@ -3,7 +3,7 @@
 use crate::runtime::sync::{Arc, Mutex};
 use std::fmt;
 use std::sync::OnceLock;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use crate::message::Outcome;
@@ -20,12 +20,29 @@ pub(super) struct Leg {
     pub(super) look: LookLease,
     /// The permit for the file of the request's body, if that is in one.
     pub(super) file: Option<FilePermit>,
-    /// When it started, counted from the race's begin; unset if it was deferred and isn't needed.
+    /// When it started, counted from the race's begin; unset if it was kept back and isn't needed.
     pub(super) started: OnceLock<Duration>,
-    /// Whether it was deferred, and started since all others had lost.
-    pub(super) is_failover: AtomicBool,
+    role: AtomicU8,
     parked: Mutex<Parked>,
 }
+
+/// The part that a leg has in its race: when it starts, or why it did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Role {
+    /// It starts with the race.
+    First,
+    /// It waits for its time, or for those before it to lose.
+    Later,
+    /// It starts only if all others lose.
+    Deferred,
+    /// It has started since its time had come.
+    Hedge,
+    /// It has started since all legs before it had lost.
+    Failover,
+}
+
+/// By their numbers.
+const ROLES: [Role; 5] = [Role::First, Role::Later, Role::Deferred, Role::Hedge, Role::Failover];
 
 /// The place of a leg between two steps.
 #[derive(Default)]
@@ -52,15 +69,31 @@ pub(super) enum LegState {
 
 impl Leg {
     pub(super) fn new(backend: Arc<Backend>, file: Option<FilePermit>) -> Leg {
-        let (pending, is_failover) = (PendingRequest::default(), AtomicBool::new(false));
         Leg {
             backend,
-            pending,
+            pending: PendingRequest::default(),
             look: LookLease::default(),
             file,
             started: OnceLock::new(),
-            is_failover,
+            role: AtomicU8::new(Role::First as u8),
             parked: Mutex::default(),
+        }
+    }
+
+    pub(super) fn role(&self) -> Role {
+        ROLES[usize::from(self.role.load(Ordering::Relaxed))]
+    }
+
+    pub(super) fn set_role(&self, role: Role) {
+        self.role.store(role as u8, Ordering::Relaxed);
+    }
+
+    /// How it has won, if it has, in a word.
+    pub(super) fn how(&self) -> &'static str {
+        match self.role() {
+            Role::Hedge => "hedge",
+            Role::Failover => "failover",
+            Role::First | Role::Later | Role::Deferred => "won",
         }
     }
 

@@ -14,10 +14,13 @@ mod patience;
 mod recording;
 #[cfg(test)]
 mod scenario;
+#[cfg(test)]
+mod simulation;
+mod starting;
 mod telling;
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::access_log::{Entry, LateLines};
 use crate::config::OnFailure;
@@ -25,8 +28,8 @@ use crate::message::forwarded::{self, Forwarded};
 use crate::message::headers::ViaId;
 use crate::message::proxy_status::{self, PROXY_STATUS};
 use crate::message::{Refusal, Reply, ReplyTo, Request, RequestId, max_forwards};
-use crate::metrics::{RaceStats, RecentRaces, ReplyStats, Totals};
-use crate::race::Reaper;
+use crate::metrics::{FirstSuccess, RaceStats, RecentRaces, ReplyStats, Totals};
+use crate::race::{Reaper, Starter};
 use crate::runtime::poller::Poller;
 use crate::upstream::Backends;
 pub use classify::Rules;
@@ -41,13 +44,14 @@ use patience::Patience;
 pub struct Proxy(Arc<Context>);
 
 impl Proxy {
-    /// Races by these rules against these backends; `disk` reads bodies from their files, `reaper` hangs up on losers, `late_lines`
-    /// writes the lines of exchanges whose legs take their time.
+    /// Races by these rules against these backends; `disk` reads bodies from their files, `reaper` hangs up on losers, `starter` wakes
+    /// races whose legs start by time, `late_lines` writes the lines of exchanges whose legs take their time.
     pub fn new(
         rules: Rules,
         backends: Arc<Backends>,
         disk: Disk,
         reaper: Arc<Reaper>,
+        starter: Arc<Starter>,
         late_lines: Arc<LateLines>,
         poller: &Poller,
     ) -> Arc<Proxy> {
@@ -61,6 +65,8 @@ impl Proxy {
             backends,
             disk,
             reaper,
+            starter,
+            first_success: FirstSuccess::default(),
             late_lines,
             patience,
             via,
@@ -122,6 +128,16 @@ impl Proxy {
     /// The counts of all replies to clients.
     pub fn replies(&self) -> &Arc<ReplyStats> {
         &self.0.replies
+    }
+
+    /// The times by which hedges by percentile start.
+    pub fn first_success(&self) -> &FirstSuccess {
+        &self.0.first_success
+    }
+
+    /// By when hedges by percentile start now; `None` if the list has none.
+    pub fn hedge_delay(&self) -> Option<Duration> {
+        self.0.hedge_delay()
     }
 
     /// The last races.

@@ -15,7 +15,7 @@ use crate::access_log::LateLines;
 use crate::message::{
     Delivery, Disconnect, OnDelivered, Reply, ReplyBody, ReplyTo, Request, Spool, Target, TunnelPeer, parse_entries,
 };
-use crate::race::{Linger, Reaper};
+use crate::race::{Linger, Reaper, Starter};
 use crate::runtime::poller::Event;
 use crate::upstream::scenario::{self, Backend, LONG, SOON};
 use crate::upstream::{Backends, PathKey, PendingRequest};
@@ -28,6 +28,7 @@ pub(super) struct Scenario {
     pub(super) proxy: Arc<Proxy>,
     pub(super) ends: Vec<Backend>,
     pub(super) list: Arc<Backends>,
+    starter: Arc<Starter>,
     disk: Receiver<Box<dyn FnOnce() + Send>>,
     /// Its poller, which runs.
     upstream: scenario::Scenario,
@@ -40,17 +41,28 @@ impl Scenario {
     }
 
     pub(super) fn with(backends: usize, linger: Linger, rules: Rules) -> Scenario {
+        Scenario::made(&vec![""; backends], linger, rules)
+    }
+
+    /// A proxy with a backend for each of these options of a list's entries.
+    pub(super) fn listed(options: &[&str], linger: Linger) -> Scenario {
+        Scenario::made(options, linger, Rules::default())
+    }
+
+    pub(super) fn made(options: &[&str], linger: Linger, rules: Rules) -> Scenario {
         let upstream = scenario::Scenario::new();
-        let addresses: Vec<String> = (1..=backends).map(|port| format!("http://127.0.0.1:{port}")).collect();
-        let entries = parse_entries(&addresses.join(",")).expect("a list");
+        let entry = |(port, options): (usize, &&str)| format!("http://127.0.0.1:{port} {options}");
+        let entries: Vec<String> = (1..).zip(options).map(entry).collect();
+        let entries = parse_entries(&entries.join(",")).expect("a list");
         let list = Arc::new(Backends::new(&entries, upstream.upstream.clone()));
         let ends = list.snapshot().iter().map(|backend| scenario::idle(backend.pool())).collect();
         let reaper = Reaper::new(linger, &upstream.upstream.poller);
         let (work, disk) = unbounded();
         let run_later: Disk = Box::new(move |job| work.send(job).expect("the test listens"));
         let poller = &upstream.upstream.poller;
-        let proxy = Proxy::new(rules, list.clone(), run_later, reaper, LateLines::new(poller), poller);
-        Scenario { proxy, ends, list, disk, upstream }
+        let (starter, late_lines) = (Starter::new(poller), LateLines::new(poller));
+        let proxy = Proxy::new(rules, list.clone(), run_later, reaper, starter.clone(), late_lines, poller);
+        Scenario { proxy, ends, list, starter, disk, upstream }
     }
 
     /// Begins the race of a request, of which each backend has received the head then.
@@ -91,6 +103,18 @@ impl Scenario {
     /// Waits until the legs have acted on all that was sent before.
     pub(super) fn settle(&self) {
         self.upstream.settle();
+    }
+
+    /// The count of races that wait for the next of their legs to start by time.
+    pub(super) fn starts(&self) -> usize {
+        self.starter.count()
+    }
+
+    /// Has the proxy know that races take this long to their first success.
+    pub(super) fn know(&self, time: Duration) {
+        let known = self.proxy.first_success();
+        (0..100).for_each(|_| known.add(time));
+        known.end_second(Instant::now());
     }
 
     /// Gives every handler of the poller an event, as a shutdown does.

@@ -2,14 +2,12 @@
 
 use std::fmt::Display;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
 
 use http::StatusCode;
 
 use super::exchange::Exchange;
 use crate::access_log::{LINE_WAIT, LegEntry, RaceEntry, Untold};
-use crate::message::proxy_status::How;
 use crate::message::{Elapsed, Outcome, Timestamp};
 use crate::metrics::{Gain, LegEnd, RaceEnd};
 use crate::race::{LegResult, Verdict};
@@ -21,9 +19,8 @@ impl Exchange {
             // The last leg may end of itself between the client's leaving and its entry.
             self.entry.abandoned(Instant::now());
         }
-        let legs = self.leg_entries(results.iter().map(Some));
         self.count(verdict, results);
-        self.tell_of(verdict, &legs);
+        self.tell_of(verdict, results.iter().map(Some));
         if let Some(place) = self.late_line.get() {
             self.context.late_lines.withdraw(*place);
         }
@@ -74,32 +71,36 @@ impl Exchange {
         self.context.reaper.linger().after(self.request.method().is_safe())
     }
 
-    fn tell_of(&self, verdict: Verdict, legs: &[LegEntry]) {
-        let (end, winner) = (end_of(verdict), verdict.winner());
-        let how = winner.map_or(How::Won, |leg| self.how_of(leg, end));
-        self.entry.tell(Some(&RaceEntry { end, winner, how, legs }));
-    }
-
     /// How a leg came to answer.
-    pub(super) fn how_of(&self, leg: usize, end: RaceEnd) -> How {
+    pub(super) fn how_of(&self, leg: usize, end: RaceEnd) -> &'static str {
         match end {
-            RaceEnd::Final => How::Final,
-            RaceEnd::Best => How::Best,
-            _ if self.legs[leg].is_failover.load(Ordering::Relaxed) => How::Failover,
-            _ => How::Won,
+            RaceEnd::Final | RaceEnd::Best => end.word(),
+            _ => self.legs[leg].how(),
         }
     }
 
-    /// The legs as the log tells them.
-    fn leg_entries<'a>(&'a self, results: impl Iterator<Item = Option<&'a LegResult<Outcome>>>) -> Vec<LegEntry<'a>> {
-        let entries = results.zip(&self.legs).map(|(result, leg)| LegEntry {
-            name: leg.backend.name(),
-            backend: leg.backend.address(),
-            outcome: result.map(|result| &result.outcome),
-            started: leg.started.get().copied(),
-            after: result.map(|result| result.after).unwrap_or_default(),
-        });
-        entries.collect()
+    /// Tells of the race and of its legs, but for those that weren't needed.
+    fn tell_of<'a>(&'a self, verdict: Verdict, results: impl Iterator<Item = Option<&'a LegResult<Outcome>>>) {
+        let (mut legs, mut winner) = (Vec::with_capacity(self.legs.len()), None);
+        for (number, (result, leg)) in results.zip(&self.legs).enumerate() {
+            let outcome = result.map(|result| &result.outcome);
+            if outcome == Some(&Outcome::Unneeded) {
+                continue;
+            }
+            if verdict.winner() == Some(number) {
+                winner = Some(legs.len());
+            }
+            legs.push(LegEntry {
+                name: leg.backend.name(),
+                backend: leg.backend.address(),
+                outcome,
+                started: leg.started.get().copied(),
+                after: result.map(|result| result.after).unwrap_or_default(),
+            });
+        }
+        let end = end_of(verdict);
+        let how = verdict.winner().map_or("", |leg| self.how_of(leg, end));
+        self.entry.tell(Some(&RaceEntry { end, winner, how, legs: &legs }));
     }
 
     /// Counts the race and its legs: every leg has ended.
@@ -131,6 +132,9 @@ impl Exchange {
             Verdict::Abandoned => None,
         };
         self.context.stats.count(end_of(verdict), reply, &ends);
+        if verdict != Verdict::Abandoned {
+            self.note_first_success(&ends);
+        }
         self.keep(end_of(verdict), winner, gain, reply, &ends);
     }
 }
@@ -150,7 +154,7 @@ impl Untold for Exchange {
             }
         }
         if let Some(verdict) = verdict {
-            self.tell_of(verdict, &self.leg_entries(results.iter().map(Option::as_ref)));
+            self.tell_of(verdict, results.iter().map(Option::as_ref));
         }
     }
 }

@@ -1,8 +1,10 @@
-//! Decides a race: who won, who lost, when all have, and how long losers may linger. Every step is one look under one lock, so
-//! that there is one winner, and every leg is accounted for. Knows nothing of HTTP or sockets: what the winner gets is any
-//! value, so its tests need no network.
+//! Decides a race: which legs start when, who won, who lost, when all have, and how long losers may linger. Every step is one look
+//! under one lock, so that there is one winner, and every leg is accounted for. Knows nothing of HTTP or sockets: what the winner
+//! gets is any value, so its tests need no network.
 
 mod reaper;
+mod starter;
+mod timetable;
 
 use std::time::{Duration, Instant};
 
@@ -10,6 +12,8 @@ use crate::runtime::cancel::{CancelToken, Losers};
 use crate::runtime::sync::Mutex;
 
 pub use reaper::Reaper;
+pub use starter::{Starter, StarterPlace, Starts};
+pub use timetable::{Start, Timetable};
 
 /// The end of a race for its client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,9 +52,10 @@ struct State<P, O> {
     verdict: Option<Verdict>,
     prize: Option<P>,
     results: Vec<Option<LegResult<O>>>,
-    /// The count of legs without a result, deferred ones included.
+    /// The count of legs without a result, those that haven't started included.
     running: usize,
-    deferred: Vec<usize>,
+    /// The legs that haven't started.
+    timetable: Timetable,
     /// Losers that aren't hung up on with the others.
     spared: Vec<usize>,
     /// Legs whose success is second-best, the earliest first: one of them wins if no leg can do better any more.
@@ -77,8 +82,8 @@ pub struct Won<P> {
     pub prize: P,
     /// Legs that are still running: they have lost.
     pub losers: Vec<usize>,
-    /// Legs that were deferred and needn't run any more; they haven't ended yet.
-    pub deferred: Vec<usize>,
+    /// Legs that haven't started and needn't any more; they haven't ended yet.
+    pub unneeded: Vec<usize>,
     /// Legs that hold an answer: they have lost, and haven't ended yet.
     pub candidates: Vec<usize>,
 }
@@ -88,8 +93,8 @@ pub struct Won<P> {
 pub struct Abandoned<P> {
     /// The prize, if no leg has taken it.
     pub prize: Option<P>,
-    /// Legs that were deferred; they haven't ended yet.
-    pub deferred: Vec<usize>,
+    /// Legs that haven't started; they haven't ended yet.
+    pub unneeded: Vec<usize>,
     /// Legs that hold an answer; they haven't ended yet.
     pub candidates: Vec<usize>,
 }
@@ -99,8 +104,8 @@ pub struct Abandoned<P> {
 pub enum Next<P, O> {
     /// Other legs are still running.
     Running,
-    /// No other leg runs any more: these, which were deferred, are to run after all.
-    StartDeferred(Vec<usize>),
+    /// No leg that was started runs any more: these are next, and are to run now.
+    Start(Vec<usize>),
     /// No leg can do better than these candidates any more, the earliest first: all but one of them are to end, and that one
     /// is to claim.
     Choose(Vec<usize>),
@@ -135,7 +140,7 @@ impl<P, O: Clone> Race<P, O> {
             prize: Some(prize),
             results: vec![None; legs],
             running: legs,
-            deferred: Vec::new(),
+            timetable: Timetable::default(),
             spared: Vec::new(),
             candidates: Vec::new(),
             best: None,
@@ -160,12 +165,28 @@ impl<P, O: Clone> Race<P, O> {
         self.state.lock().verdict.is_some()
     }
 
-    /// Defers legs, before any leg has started or the race can be abandoned: they run only if no other succeeds.
-    pub fn defer(&self, legs: Vec<usize>) {
+    /// Keeps legs back, before any leg has started or the race can be abandoned.
+    pub fn keep_back(&self, timetable: Timetable) {
         let mut state = self.state.lock();
         assert!(state.verdict.is_none(), "a decided race starts no legs");
-        assert!(legs.len() < state.running, "one leg runs at least");
-        state.deferred = legs;
+        assert!(timetable.len() + timetable.beside() < state.running, "one leg runs at least");
+        state.timetable = timetable;
+    }
+
+    /// Starts by time: gives the legs whose time has come, and the age of the race at which the next one's does. `has_budget` is
+    /// asked for each leg that needs one to start at its first time.
+    pub fn start_due(&self, now: Instant, has_budget: impl FnMut(usize) -> bool) -> (Vec<usize>, Option<Duration>) {
+        let mut state = self.state.lock();
+        if state.verdict.is_some() {
+            return (Vec::new(), None);
+        }
+        let legs = state.timetable.take_due(self.elapsed(now), has_budget);
+        (legs, state.timetable.next_age())
+    }
+
+    /// When the next leg starts by time, if one does.
+    pub fn next_start(&self) -> Option<Instant> {
+        self.state.lock().timetable.next_age().map(|age| self.began + age)
     }
 
     /// Claims the race for a leg that has succeeded. The first has won; for all others it is too late.
@@ -189,13 +210,13 @@ impl<P, O: Clone> Race<P, O> {
             return None;
         }
         state.verdict = Some(verdict);
-        let (deferred, candidates) = (std::mem::take(&mut state.deferred), state.take_held());
+        let (unneeded, candidates) = (state.timetable.take_all(), state.take_held());
         let is_loser = |other: &usize| {
-            let is_idle = deferred.contains(other) || candidates.contains(other);
+            let is_idle = unneeded.contains(other) || candidates.contains(other);
             *other != leg && state.results[*other].is_none() && !is_idle
         };
         let losers = (0..state.results.len()).filter(is_loser).collect();
-        state.prize.take().map(|prize| Won { prize, losers, deferred, candidates })
+        state.prize.take().map(|prize| Won { prize, losers, unneeded, candidates })
     }
 
     /// Holds a leg with a second-best success: it is a candidate until another leg claims, or none can any more. `None`: the
@@ -205,6 +226,7 @@ impl<P, O: Clone> Race<P, O> {
         if state.verdict.is_some() {
             return None;
         }
+        state.timetable.end_beside(leg);
         state.candidates.push(leg);
         Some(state.next())
     }
@@ -219,6 +241,7 @@ impl<P, O: Clone> Race<P, O> {
             Some((_, best)) if best >= rank => Kept::No,
             best => {
                 state.best = Some((leg, rank));
+                state.timetable.end_beside(leg);
                 Kept::Yes { instead_of: best.map(|(other, _)| other) }
             }
         }
@@ -255,6 +278,7 @@ impl<P, O: Clone> Race<P, O> {
         let mut state = self.state.lock();
         assert!(state.results[leg].is_none(), "a leg ends once");
         state.results[leg] = Some(LegResult { outcome, after });
+        state.timetable.end_beside(leg);
         state.running -= 1;
         if state.running > 0 {
             return state.next();
@@ -278,7 +302,7 @@ impl<P, O: Clone> Race<P, O> {
         let mut state = self.state.lock();
         state.verdict.get_or_insert(Verdict::Abandoned);
         let candidates = state.take_held();
-        Abandoned { prize: state.prize.take(), deferred: std::mem::take(&mut state.deferred), candidates }
+        Abandoned { prize: state.prize.take(), unneeded: state.timetable.take_all(), candidates }
     }
 
     /// Hangs up on the legs that no client waits for any more after [`Race::abandon`]: on every leg; in a decided race on the
@@ -327,14 +351,16 @@ impl<P, O> State<P, O> {
     /// Decides the next step of the legs without a result.
     fn next(&mut self) -> Next<P, O> {
         let held = self.candidates.len() + usize::from(self.best.is_some());
-        if self.verdict.is_some() || self.running > self.deferred.len() + held {
+        if self.verdict.is_some() || self.running > self.timetable.len() + held + self.timetable.beside() {
             return Next::Running;
         }
-        if !self.deferred.is_empty() {
-            return Next::StartDeferred(std::mem::take(&mut self.deferred));
+        if let Some(legs) = self.timetable.take_next() {
+            return Next::Start(legs);
         }
         match self.best.take_if(|_| self.candidates.is_empty()) {
             Some((best, _)) => Next::PassOn(best),
+            // One that runs beside the race may still win it, but no answer waits for that.
+            None if self.candidates.is_empty() => Next::Running,
             None => Next::Choose(std::mem::take(&mut self.candidates)),
         }
     }
@@ -374,7 +400,7 @@ mod tests {
 
     use super::*;
 
-    /// A step of a leg, or of the client.
+    /// A step of a leg, of the client, or of the clock.
     #[derive(Debug, Clone, Copy, PartialEq)]
     enum Step {
         Succeed(usize),
@@ -388,51 +414,109 @@ mod tests {
         /// Failures wait for nothing more.
         StopWaiting,
         Abandon,
+        /// The race is this old, and a leg's budget, if it is asked, is there or not.
+        Age(Duration, bool),
     }
 
-    /// Races: the count of legs, how many of the last ones are deferred, and the steps in their order.
-    fn races() -> impl Strategy<Value = (usize, usize, Vec<Step>)> {
+    /// When a leg starts.
+    #[derive(Debug, Clone, Copy, PartialEq)]
+    enum Begin {
+        AtOnce,
+        Beside,
+        Later(Start),
+    }
+
+    fn begins() -> impl Strategy<Value = Begin> {
+        let ages = (1..4_u64).prop_map(|ten| Duration::from_millis(10 * ten));
+        prop_oneof![
+            3 => Just(Begin::AtOnce),
+            1 => Just(Begin::Beside),
+            3 => ages.clone().prop_map(|age| Begin::Later(Start::At(age))),
+            2 => (ages.clone(), ages).prop_map(|(age, more)| Begin::Later(Start::Budgeted(age, age + more))),
+            1 => Just(Begin::Later(Start::LastResort)),
+        ]
+    }
+
+    /// Races: when each leg starts, the first of them at once, and the steps in their order.
+    fn races() -> impl Strategy<Value = (Vec<Begin>, Vec<Step>)> {
         (1..=8usize).prop_flat_map(|legs| {
+            let begins = proptest::collection::vec(begins(), legs);
             let does = proptest::collection::vec(0..14_u8, legs);
             let order = Just((0..legs).collect::<Vec<_>>()).prop_shuffle();
-            let (abandoned_at, stopped_at) =
-                (proptest::option::weighted(0.3, 0..=legs), proptest::option::weighted(0.3, 0..=legs));
-            (does, order, abandoned_at, stopped_at, 0..legs).prop_map(
-                move |(does, order, abandoned_at, stopped_at, deferred)| {
-                    let step = |leg| match does[leg] {
-                        0 => Step::Succeed(leg),
-                        1 => Step::Final(leg),
-                        2..4 => Step::Hold(leg),
-                        rank @ 4..8 => Step::Keep(leg, rank - 4),
-                        _ => Step::Fail(leg),
-                    };
-                    let mut steps: Vec<Step> = order.into_iter().map(step).collect();
-                    if let Some(at) = stopped_at {
-                        steps.insert(at, Step::StopWaiting);
-                    }
-                    if let Some(at) = abandoned_at {
-                        steps.insert(at, Step::Abandon);
-                    }
-                    (legs, deferred, steps)
-                },
-            )
+            let some_place = || proptest::option::weighted(0.3, 0..=legs);
+            let (abandoned_at, stopped_at) = (some_place(), some_place());
+            let ages = proptest::collection::vec((0..=legs, any::<bool>()), 0..4);
+            let steps = (does, order, abandoned_at, stopped_at, ages);
+            (begins, steps).prop_map(move |(mut begins, (does, order, abandoned_at, stopped_at, ages))| {
+                begins[0] = Begin::AtOnce;
+                let step = |leg| match does[leg] {
+                    0 => Step::Succeed(leg),
+                    1 => Step::Final(leg),
+                    2..4 => Step::Hold(leg),
+                    rank @ 4..8 => Step::Keep(leg, rank - 4),
+                    _ => Step::Fail(leg),
+                };
+                let mut steps: Vec<Step> = order.into_iter().map(step).collect();
+                if let Some(at) = stopped_at {
+                    steps.insert(at, Step::StopWaiting);
+                }
+                if let Some(at) = abandoned_at {
+                    steps.insert(at, Step::Abandon);
+                }
+                for (number, (at, has_budget)) in (1..).zip(ages) {
+                    steps.insert(at, Step::Age(Duration::from_millis(15 * number), has_budget));
+                }
+                (begins, steps)
+            })
         })
     }
 
     /// Runs a race by a script, as a caller must, and counts what the race has told.
     struct Runner {
         race: Race<&'static str, usize>,
-        deferred: Vec<usize>,
+        began: Instant,
+        age: Duration,
+        begins: Vec<Begin>,
+        has_started: Vec<bool>,
+        /// The legs that have no budget at their first age.
+        refused: Vec<usize>,
         /// The legs that wait to be chosen.
         candidates: Vec<usize>,
         /// The leg whose failure is kept, and its rank.
         best: Option<(usize, u8)>,
         prizes: usize,
-        deferred_starts: usize,
         ends: Vec<(Verdict, Vec<LegResult<usize>>)>,
     }
 
     impl Runner {
+        fn of(begins: Vec<Begin>) -> Runner {
+            let began = Instant::now();
+            let race = Race::new(begins.len(), "prize", began);
+            let mut timetable = Timetable::default();
+            for (leg, begin) in begins.iter().enumerate() {
+                match begin {
+                    Begin::AtOnce => {}
+                    Begin::Beside => timetable.add_beside(leg),
+                    Begin::Later(start) => timetable.add(leg, *start),
+                }
+            }
+            race.keep_back(timetable);
+            let has_started = begins.iter().map(|begin| !matches!(begin, Begin::Later(_))).collect();
+            let (age, refused, candidates) = (Duration::ZERO, Vec::new(), Vec::new());
+            Runner {
+                race,
+                began,
+                age,
+                begins,
+                has_started,
+                refused,
+                candidates,
+                best: None,
+                prizes: 0,
+                ends: Vec::new(),
+            }
+        }
+
         fn take(&mut self, step: Step) {
             match step {
                 Step::Succeed(leg) => {
@@ -472,13 +556,67 @@ mod tests {
                 },
                 Step::Fail(leg) => self.end(leg),
                 Step::Abandon => {
-                    let Abandoned { prize, deferred, candidates } = self.race.abandon();
+                    let Abandoned { prize, unneeded, candidates } = self.race.abandon();
                     self.prizes += usize::from(prize.is_some());
                     (self.candidates, self.best) = (Vec::new(), None);
-                    for leg in deferred.into_iter().chain(candidates) {
-                        self.end(leg);
-                    }
+                    self.end_all(unneeded, candidates);
                 }
+                Step::Age(age, has_budget) => self.pass(age, has_budget),
+            }
+        }
+
+        /// The legs that needn't start are all that haven't.
+        fn end_all(&mut self, unneeded: Vec<usize>, candidates: Vec<usize>) {
+            let mut waiting: Vec<usize> = self.waiting().map(|(leg, _)| leg).collect();
+            waiting.sort_unstable();
+            let mut told = unneeded.clone();
+            told.sort_unstable();
+            assert_eq!(told, waiting);
+            for leg in unneeded.into_iter().chain(candidates) {
+                self.end(leg);
+            }
+        }
+
+        /// The legs that haven't started nor ended, and when they do by time.
+        fn waiting(&self) -> impl Iterator<Item = (usize, Duration)> {
+            let is_waiting = |leg: &usize| !self.has_started[*leg] && !self.has_ended(*leg);
+            (0..self.begins.len()).filter(is_waiting).map(|leg| match self.begins[leg] {
+                Begin::Later(Start::At(age)) => (leg, age),
+                Begin::Later(Start::Budgeted(first, second)) => {
+                    (leg, if self.refused.contains(&leg) { second } else { first })
+                }
+                _ => (leg, Duration::MAX),
+            })
+        }
+
+        fn has_ended(&self, leg: usize) -> bool {
+            self.race.state.lock().results[leg].is_some()
+        }
+
+        fn pass(&mut self, age: Duration, has_budget: bool) {
+            let mut refused = Vec::new();
+            let (legs, next) = self.race.start_due(self.began + age, |leg| {
+                if !has_budget {
+                    refused.push(leg);
+                }
+                has_budget
+            });
+            self.age = age;
+            self.refused.extend(refused);
+            if self.race.is_decided() {
+                return assert_eq!((legs, next), (vec![], None), "a decided race starts nothing");
+            }
+            let due: Vec<usize> = self.waiting().filter(|(_, at)| *at <= age).map(|(leg, _)| leg).collect();
+            let mut told = legs.clone();
+            told.sort_unstable();
+            assert_eq!(told, due, "exactly those that are due");
+            self.note_starts(&legs);
+            assert_eq!(next, self.waiting().map(|(_, at)| at).min().filter(|at| *at < Duration::MAX));
+        }
+
+        fn note_starts(&mut self, legs: &[usize]) {
+            for leg in legs {
+                self.has_started[*leg] = true;
             }
         }
 
@@ -492,9 +630,7 @@ mod tests {
                 held.extend(self.best.take().map(|(best, _)| best));
                 assert_eq!(won.candidates, held, "all of them lose");
                 assert!(won.losers.iter().all(|loser| !won.candidates.contains(loser)));
-                for leg in won.deferred.into_iter().chain(won.candidates) {
-                    self.end(leg);
-                }
+                self.end_all(won.unneeded, won.candidates);
             }
             self.end(leg);
         }
@@ -505,31 +641,50 @@ mod tests {
         }
 
         fn end(&mut self, leg: usize) {
-            self.deferred.retain(|deferred| *deferred != leg);
             let next = self.race.end(leg, leg, Duration::ZERO);
             self.act_on(next);
+        }
+
+        /// No leg may do better any more, but those that run beside.
+        fn assert_idle(&self) {
+            let is_running = |leg: &usize| {
+                self.has_started[*leg]
+                    && self.begins[*leg] != Begin::Beside
+                    && !self.has_ended(*leg)
+                    && !self.candidates.contains(leg)
+                    && self.best.is_none_or(|(best, _)| best != *leg)
+            };
+            assert!((0..self.begins.len()).find(is_running).is_none(), "a leg that was started may win");
         }
 
         fn act_on(&mut self, next: Next<&'static str, usize>) {
             match next {
                 Next::Running => {}
                 Next::Choose(legs) => {
-                    assert!(self.deferred.is_empty(), "deferred legs might do better");
+                    self.assert_idle();
+                    assert_eq!(self.waiting().count(), 0, "others might do better");
                     assert_eq!(legs, std::mem::take(&mut self.candidates), "all of them, the earliest first");
                     legs[1..].iter().for_each(|leg| self.end(*leg));
                     self.take(Step::Succeed(legs[0]));
                 }
                 Next::PassOn(leg) => {
-                    assert!(self.deferred.is_empty() && self.candidates.is_empty(), "they might do better");
+                    self.assert_idle();
+                    assert!(self.candidates.is_empty(), "they might do better");
                     assert_eq!(self.best.take().map(|(best, _)| best), Some(leg));
                     self.pass_on(leg);
                 }
-                Next::StartDeferred(legs) => {
-                    assert_eq!(legs, self.deferred, "exactly the deferred legs are started");
-                    self.deferred_starts += 1;
-                    self.deferred.clear();
+                Next::Start(legs) => {
+                    self.assert_idle();
+                    assert!(!self.race.is_decided());
+                    let age = self.waiting().map(|(_, at)| at).min().expect("one waits");
+                    let tier: Vec<usize> = self.waiting().filter(|(_, at)| *at == age).map(|(leg, _)| leg).collect();
+                    let mut told = legs.clone();
+                    told.sort_unstable();
+                    assert_eq!(told, tier, "exactly the next tier is started");
+                    self.note_starts(&legs);
                 }
                 Next::LastLost(_, results) => {
+                    assert!(self.has_started.iter().all(|has_started| *has_started), "no leg is left");
                     self.prizes += 1;
                     self.ends.push((Verdict::Lost, results));
                 }
@@ -567,31 +722,33 @@ mod tests {
     }
 
     proptest! {
-        /// In any order of outcomes there is one winner, the first to succeed or to have an answer that is final, or else the first that is second-best, or
-        /// else the first of those whose failure says most, which waits for all others or to its bound; the prize is given once; deferred legs run if no other succeeds; every leg is accounted for.
+        /// In any order of outcomes and times there is one winner, the first to succeed or to have an answer that is final, or
+        /// else the first that is second-best, or else the first of those whose failure says most, which waits for all others or
+        /// to its bound; the prize is given once; no leg starts before it may, nor in a decided race; every leg is accounted for.
         #[test]
-        fn any_order_of_outcomes_has_one_right_end((legs, deferred, steps) in races()) {
-            let race = Race::new(legs, "prize", Instant::now());
-            let deferred: Vec<usize> = (legs - deferred..legs).collect();
-            race.defer(deferred.clone());
-            let mut runner = Runner { race, deferred, candidates: Vec::new(), best: None, prizes: 0, deferred_starts: 0, ends: Vec::new() };
+        fn any_order_of_outcomes_has_one_right_end((begins, steps) in races()) {
+            let legs = begins.len();
+            let mut runner = Runner::of(begins);
             let mut steps = std::collections::VecDeque::from(steps);
             let (mut first, mut second, mut third, mut is_overdue) = (None, None, None::<(usize, u8)>, false);
             while let Some(step) = steps.pop_front() {
-                // A deferred leg does nothing until it is started; one that was skipped does nothing at all.
+                // A leg does nothing until it is started; one that wasn't needed does nothing at all.
                 if let Step::Succeed(leg)
                 | Step::Final(leg)
                 | Step::Hold(leg)
                 | Step::Keep(leg, _)
                 | Step::Fail(leg) = step
                 {
-                    if runner.deferred.contains(&leg) {
+                    if runner.has_ended(leg) {
+                        continue;
+                    }
+                    if !runner.has_started[leg] {
                         steps.push_back(step);
                         continue;
                     }
-                    if runner.race.state.lock().results[leg].is_some() {
-                        continue;
-                    }
+                }
+                if matches!(step, Step::Age(age, _) if age < runner.age) {
+                    continue;
                 }
                 // Abandoned after the last leg has ended, or while it delivers, it is decided already.
                 let is_decided = runner.race.is_decided();

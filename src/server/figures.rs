@@ -1,7 +1,7 @@
 //! The figures of a running proxy, gathered from the rooms that have them, whenever they are asked for.
 
 use std::sync::{Arc, OnceLock, Weak};
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use crate::access_log;
 use crate::admin::Facts;
@@ -35,6 +35,7 @@ impl Figures {
     /// Notes that a second is over. Doesn't block.
     pub(super) fn end_second(&self) {
         self.minute.lock().end_second(self.proxy.stats(), || self.backends());
+        self.proxy.first_success().end_second(Instant::now());
     }
 
     /// What the status page shows to a client that asked for this host. Blocks like [`Figures::sample`].
@@ -66,6 +67,7 @@ impl Figures {
         Sample {
             races: self.proxy.stats().clone(),
             replies: self.proxy.replies().clone(),
+            hedge_delay: self.proxy.hedge_delay(),
             backends: self.backends(),
             list_changed: self.list.changed(),
             is_list_loaded: self.list.is_loaded(),

@@ -15,7 +15,7 @@ use crate::list::BackendList;
 use crate::message::{ListEntry, Networks, Refusal, ReplyTo, Request, SpoolMemory};
 use crate::metrics::{self, ReplyStats};
 use crate::proxy::{Disk, Proxy, Rules, answer_alone};
-use crate::race::{Linger, Reaper};
+use crate::race::{Linger, Reaper, Starter};
 use crate::runtime::poller::Poller;
 use crate::upstream::Backends;
 use crate::upstream::{ConnectOptions, Lookup, Upstream};
@@ -136,7 +136,8 @@ pub(super) fn routes(
         connection_limits.complaint(entries.len()).iter().for_each(|complaint| log::warn!("{complaint}"));
         replaced.replace(entries);
     };
-    let list = Arc::new(BackendList::new(config.backends.clone(), config.backends_file.clone(), Box::new(publish)));
+    let list = BackendList::new(config.backends.clone(), config.backends_file.clone(), Box::new(publish));
+    let list = Arc::new(list.with_timeout(config.timeout));
     let all = backends.clone();
     let rules = Rules {
         success: config.success.clone(),
@@ -146,9 +147,11 @@ pub(super) fn routes(
         via: config.via,
         trusted_proxies: Networks::new(&config.trusted_proxies),
         unanswered_max: config.max_unanswered.get(),
+        timeout: config.timeout,
         expose_backends: config.expose_backends,
     };
-    let proxy = Proxy::new(rules, backends, disk, Reaper::new(linger, poller), LateLines::new(poller), poller);
+    let (reaper, starter, late_lines) = (Reaper::new(linger, poller), Starter::new(poller), LateLines::new(poller));
+    let proxy = Proxy::new(rules, backends, disk, reaper, starter, late_lines, poller);
     let figures = Arc::new(Figures::of(proxy.clone(), list.clone()));
     let shown = figures.clone();
     let on_page = figures.clone();

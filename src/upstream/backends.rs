@@ -4,10 +4,11 @@
 use std::fmt;
 use std::time::{Instant, SystemTime};
 
-use crate::message::{Address, ListEntry};
+use crate::message::{Address, After, ListEntry};
 use crate::metrics::BackendStats;
 use crate::runtime::sync::{Arc, RwLock};
 use crate::upstream::breaker::Breaker;
+use crate::upstream::hedge_budget::HedgeBudget;
 use crate::upstream::look::Look;
 use crate::upstream::pool::Pool;
 use crate::upstream::shared::Upstream;
@@ -18,6 +19,7 @@ pub struct Backend {
     name: String,
     has_own_name: bool,
     is_paused: bool,
+    after: Option<After>,
     lasting: Arc<Lasting>,
 }
 
@@ -27,6 +29,7 @@ struct Lasting {
     pool: Arc<Pool>,
     breaker: Breaker,
     look: Look,
+    hedges: HedgeBudget,
     stats: Arc<BackendStats>,
 }
 
@@ -49,6 +52,16 @@ impl Backend {
     /// Whether it sits races out.
     pub fn is_paused(&self) -> bool {
         self.is_paused
+    }
+
+    /// When its legs start, if not with their races.
+    pub fn after(&self) -> Option<After> {
+        self.after
+    }
+
+    /// The hedges that it may get by time.
+    pub fn hedges(&self) -> &HedgeBudget {
+        &self.lasting.hedges
     }
 
     /// The connections to it.
@@ -122,10 +135,12 @@ impl Backends {
                 let same = old.iter().find(|backend| *backend.address() == entry.address);
                 let lasting = same.map_or_else(|| self.lasting(&entry.address), |backend| backend.lasting.clone());
                 let has_own_name = entry.options.name.is_some();
+                lasting.pool.set_timeout(entry.options.timeout);
                 Arc::new(Backend {
                     name: entry.name_at(index),
                     has_own_name,
                     is_paused: entry.options.is_paused,
+                    after: entry.options.after.filter(|after| !after.is_at_once()),
                     lasting,
                 })
             })
@@ -139,6 +154,7 @@ impl Backends {
             pool: Pool::new(address.clone(), self.upstream.clone()),
             breaker: Breaker::default(),
             look: Look::new(Instant::now()),
+            hedges: HedgeBudget::default(),
             stats: Arc::new(BackendStats::new(SystemTime::now())),
         })
     }

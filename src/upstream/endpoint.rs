@@ -2,7 +2,7 @@
 //! Knows nothing of what becomes of them.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use rustls::ClientConnection;
@@ -19,6 +19,8 @@ pub(crate) struct Endpoint {
     upstream: Arc<Upstream>,
     resolver: Resolver,
     open: Arc<AtomicUsize>,
+    /// The timeout of its own, in milliseconds; 0 if it has the common one. It changes with the list.
+    own_timeout: AtomicU64,
 }
 
 impl Endpoint {
@@ -30,7 +32,7 @@ impl Endpoint {
     ) -> Arc<Endpoint> {
         let (lookups, ttl) = (upstream.lookups.clone(), upstream.options.dns_ttl);
         let resolver = Resolver::new(address.host(), address.port(), lookups, ttl, moved);
-        Arc::new(Endpoint { address, upstream, resolver, open: Arc::default() })
+        Arc::new(Endpoint { address, upstream, resolver, open: Arc::default(), own_timeout: AtomicU64::new(0) })
     }
 
     pub(crate) fn address(&self) -> &Address {
@@ -41,13 +43,24 @@ impl Endpoint {
         &self.upstream
     }
 
-    /// Bounds resolving, connecting and the TLS handshake.
+    /// Bounds resolving, connecting and the TLS handshake, and again the wait for the answer's head.
     pub(crate) fn timeout(&self) -> Duration {
-        self.upstream.options.timeout
+        match self.own_timeout.load(Ordering::Relaxed) {
+            0 => self.upstream.options.timeout,
+            millis => Duration::from_millis(millis),
+        }
     }
 
+    /// Sets the timeout of its own, or none, for all that begins from now on.
+    pub(crate) fn set_timeout(&self, timeout: Option<Duration>) {
+        let millis = timeout.map_or(0, |timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX).max(1));
+        self.own_timeout.store(millis, Ordering::Relaxed);
+    }
+
+    /// Bounds each silence while bytes move. It is no shorter than the timeout: waiting for a head is a silence, too.
     pub(crate) fn idle_timeout(&self) -> Duration {
-        self.upstream.options.idle_timeout
+        let own = Duration::from_millis(self.own_timeout.load(Ordering::Relaxed));
+        self.upstream.options.idle_timeout.max(own)
     }
 
     pub(crate) fn resolver(&self) -> &Resolver {

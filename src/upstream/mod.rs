@@ -16,6 +16,7 @@ mod file_permit;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzzing;
+mod hedge_budget;
 mod io_error;
 mod leg;
 mod look;
@@ -37,6 +38,7 @@ pub use conn::parking::{Readiness, Waiter};
 pub use connect::lookup::{Lookup, SystemLookup};
 pub use connect::tls::BadCertificate;
 pub use file_permit::FilePermit;
+pub use hedge_budget::HedgeBudget;
 pub use leg::{LegStep, PendingAnswer};
 pub use look::{Look, LookLease};
 pub use pool::Pool;

@@ -76,8 +76,14 @@ impl Pool {
         self.endpoint.address()
     }
 
-    pub(crate) fn timeout(&self) -> Duration {
+    /// The longest time to reach the backend, and again to the complete head of its answer.
+    pub fn timeout(&self) -> Duration {
         self.endpoint.timeout()
+    }
+
+    /// Gives the backend a timeout of its own, or the common one, for all that begins from now on.
+    pub fn set_timeout(&self, timeout: Option<Duration>) {
+        self.endpoint.set_timeout(timeout);
     }
 
     pub(crate) fn idle_timeout(&self) -> Duration {

@@ -48,6 +48,9 @@ mod counts;
 /// A backend that hangs is told from one that is only slow.
 mod looks;
 
+/// Legs that start later than their race: tiers, hedges, and timeouts of one backend's own.
+mod tiers;
+
 /// What an ill backend costs.
 mod ill;
 

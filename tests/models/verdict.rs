@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex as Cell, MutexGuard};
 use std::time::{Duration, Instant};
 
-use crate::race::{Abandoned, Kept, LegResult, Next, Race, Verdict, Won};
+use crate::race::{Abandoned, Kept, LegResult, Next, Race, Start, Timetable, Verdict, Won};
 use crate::runtime::sync::thread::{Scope, scope};
 use crate::runtime::sync::{chance, pick};
 use crate::upstream::breaker::{Breaker, PathKey, PendingRequest};
@@ -29,8 +29,12 @@ enum Plan {
 const PLANS: [Plan; 7] =
     [Plan::Succeed, Plan::Final, Plan::Hold, Plan::Keep(1), Plan::Keep(2), Plan::Fail, Plan::Panic];
 
+/// The age at which legs start by time.
+const AGE: Duration = Duration::from_millis(10);
+
 struct Exchange {
     race: Race<(), usize>,
+    began: Instant,
     plans: Vec<Plan>,
     breaker: Breaker,
     pending: Vec<PendingRequest>,
@@ -47,8 +51,10 @@ struct Told {
 
 pub fn a_race_has_one_winner_and_one_end() {
     let legs = 2 + pick(2) as usize;
+    let began = Instant::now();
     let exchange = Exchange {
-        race: Race::new(legs, (), Instant::now()),
+        race: Race::new(legs, (), began),
+        began,
         plans: (0..legs).map(|_| PLANS[pick(7) as usize]).collect(),
         breaker: Breaker::default(),
         pending: (0..legs).map(|_| PendingRequest::default()).collect(),
@@ -57,7 +63,16 @@ pub fn a_race_has_one_winner_and_one_end() {
     let first_deferred = 1 + pick(u32::try_from(legs).expect("few")) as usize;
     // Only where nothing is refused: a deferred leg that is started may be refused as well, but that changes nothing.
     let first_refused = if chance(4) { pick(u32::try_from(first_deferred).expect("few")) as usize } else { legs };
-    exchange.race.defer((first_deferred..legs).collect());
+    let mut timetable = Timetable::default();
+    for leg in first_deferred..legs {
+        let start = if chance(2) { Start::LastResort } else { Start::Budgeted(AGE, 2 * AGE) };
+        timetable.add(leg, start);
+    }
+    // One that runs beside the others: these start without it.
+    if first_refused == legs && first_deferred > 1 && chance(3) {
+        timetable.add_beside(first_deferred - 1);
+    }
+    exchange.race.keep_back(timetable);
     scope(|scope| {
         let exchange = &exchange;
         if chance(3) {
@@ -67,6 +82,7 @@ pub fn a_race_has_one_winner_and_one_end() {
         if chance(3) {
             scope.spawn(move || exchange.stop_waiting(scope));
         }
+        scope.spawn(move || exchange.pass(scope));
         (0..first_deferred.min(first_refused)).for_each(|leg| exchange.start(scope, leg));
         if first_refused < first_deferred {
             exchange.refuse(scope, first_refused..first_deferred);
@@ -78,6 +94,16 @@ pub fn a_race_has_one_winner_and_one_end() {
 impl Exchange {
     fn start<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>, leg: usize) {
         scope.spawn(move || self.run(scope, leg));
+    }
+
+    /// Starts legs by time, with and without a budget.
+    fn pass<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>) {
+        for age in [AGE, 2 * AGE] {
+            let (legs, _) = self.race.start_due(self.began + age, |_| chance(2));
+            for leg in legs {
+                self.start(scope, leg);
+            }
+        }
     }
 
     fn run<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>, leg: usize) {
@@ -135,7 +161,7 @@ impl Exchange {
         self.told().prizes += 1;
         won.losers.iter().for_each(|loser| self.breaker.add(&self.pending[*loser], path()));
         self.race.hang_up(Some(leg));
-        self.skip(scope, won.deferred.into_iter().chain(won.candidates));
+        self.skip(scope, won.unneeded.into_iter().chain(won.candidates));
     }
 
     fn end<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>, leg: usize) {
@@ -152,7 +178,7 @@ impl Exchange {
                 self.end(scope, legs[0]);
             }
             Next::PassOn(leg) => self.pass_on(scope, leg),
-            Next::StartDeferred(legs) => legs.into_iter().for_each(|leg| self.start(scope, leg)),
+            Next::Start(legs) => legs.into_iter().for_each(|leg| self.start(scope, leg)),
             Next::LastLost((), results) => {
                 self.told().prizes += 1;
                 self.told().ends.push((Verdict::Lost, results));
@@ -168,20 +194,20 @@ impl Exchange {
 
     /// Abandons the race: the client leaves.
     fn abandon<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>) {
-        let Abandoned { prize, deferred, candidates } = self.race.abandon();
+        let Abandoned { prize, unneeded, candidates } = self.race.abandon();
         self.told().prizes += usize::from(prize.is_some());
         self.race.hang_up_abandoned();
-        self.skip(scope, deferred.into_iter().chain(candidates));
+        self.skip(scope, unneeded.into_iter().chain(candidates));
     }
 
     /// Abandons the race: there is no room for these legs.
     fn refuse<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>, legs: Range<usize>) {
-        let Abandoned { prize, deferred, candidates } = self.race.abandon();
+        let Abandoned { prize, unneeded, candidates } = self.race.abandon();
         if prize.is_some() {
             self.told().prizes += 1;
             self.race.hang_up_abandoned();
         }
-        self.skip(scope, deferred.into_iter().chain(candidates).chain(legs));
+        self.skip(scope, unneeded.into_iter().chain(candidates).chain(legs));
     }
 
     fn told(&self) -> MutexGuard<'_, Told> {

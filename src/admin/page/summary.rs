@@ -103,6 +103,7 @@ mod tests {
                 backends: backends.iter().map(backend).collect(),
                 list_changed: NOW,
                 is_list_loaded: true,
+                hedge_delay: None,
                 clients: ClientsSample::default(),
                 connections_opened: 0,
                 connections_reused: 0,

@@ -1,0 +1,425 @@
+//! When each leg of a race starts: with it, by its `after`, or only if all others lose, where too many requests wait at its backend in
+//! vain. What the rules say stands in `race`; here is what they are told of the backends.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use super::context::Context;
+use super::exchange::Exchange;
+use super::leg::Role;
+use crate::message::{After, Outcome};
+use crate::metrics::{LateStart, LegEnd};
+use crate::race::{Start, Starts, Timetable};
+use crate::upstream::Backend;
+
+/// The shortest delay of a hedge by percentile: below it a thread that is late by a moment would cost a request.
+const DELAY_MIN: Duration = Duration::from_millis(1);
+
+impl Exchange {
+    /// Keeps back the legs that don't start with the race, and gives those.
+    pub(super) fn keep_back(&self, now: Instant) -> Vec<usize> {
+        let deferred = self.deferred(now);
+        if deferred.is_empty() && self.legs.iter().all(|leg| leg.backend.after().is_none()) {
+            return deferred;
+        }
+        let timetable = self.timetable(&deferred);
+        let kept: Vec<usize> = (0..self.legs.len()).filter(|leg| timetable.has(*leg)).collect();
+        self.unstarted.store(kept.len(), Ordering::Relaxed);
+        self.race.keep_back(timetable);
+        kept
+    }
+
+    /// The legs to backends at which too many losers wait for an answer, but never all of them, and never one whose method isn't
+    /// safe: such a request should reach every backend.
+    fn deferred(&self, now: Instant) -> Vec<usize> {
+        if !self.request.method().is_safe() {
+            return Vec::new();
+        }
+        let breaker_of = |leg: usize| self.legs[leg].backend.breaker();
+        let max = self.context.rules.unanswered_max;
+        let is_full = |leg: &usize| {
+            if breaker_of(*leg).try_tell_hang(max, now) {
+                self.tell_hang(*leg, now);
+            }
+            !breaker_of(*leg).try_admit(max, self.path, now)
+        };
+        let mut deferred: Vec<usize> = (0..self.legs.len()).filter(is_full).collect();
+        if deferred.len() == self.legs.len() {
+            // The backend that answered last is the likeliest to answer again.
+            let likeliest = (0..self.legs.len()).max_by_key(|leg| breaker_of(*leg).last_answer());
+            deferred.retain(|leg| Some(*leg) != likeliest);
+        }
+        deferred
+    }
+
+    /// The timetable of the legs that don't start with the race. Those that are deferred count as not there, so that the earliest of
+    /// the others start at once, whatever their `after`.
+    fn timetable(&self, deferred: &[usize]) -> Timetable {
+        let mut timetable = Timetable::default();
+        for leg in &self.legs {
+            if let Some(After::Percentile { percent, .. }) = leg.backend.after() {
+                leg.backend.hedges().put_in(percent);
+            }
+        }
+        for &leg in deferred {
+            self.legs[leg].set_role(Role::Deferred);
+            timetable.add(leg, Start::LastResort);
+        }
+        let others = || (0..self.legs.len()).filter(|leg| !deferred.contains(leg));
+        let at_latest = self.context.first_tier_half(others().map(|leg| &*self.legs[leg].backend));
+        let starts: Vec<(usize, Start)> =
+            others().map(|leg| (leg, self.context.start_of(&self.legs[leg].backend, at_latest))).collect();
+        let first = starts.iter().map(|(_, start)| age_of(*start)).min().unwrap_or_default();
+        for (leg, start) in starts.into_iter().filter(|(_, start)| age_of(*start) > first) {
+            self.legs[leg].set_role(Role::Later);
+            timetable.add(leg, start);
+        }
+        timetable
+    }
+
+    /// Has the next leg start by time, if one does.
+    pub(super) fn wait_for_next(self: &Arc<Self>) {
+        let Some(at) = self.race.next_start() else { return };
+        let race: Arc<dyn Starts> = self.clone();
+        let race: Weak<dyn Starts> = Arc::downgrade(&race);
+        self.context.starter.add(race, &self.place, at);
+        if self.race.is_decided() {
+            // Just now, and it found no place to take back.
+            self.context.starter.remove(&self.place);
+        }
+    }
+
+    /// Starts legs that were kept back.
+    pub(super) fn start_late(self: &Arc<Self>, legs: &[usize], role: Role, why: LateStart) {
+        if legs.is_empty() {
+            return;
+        }
+        self.unstarted.fetch_sub(legs.len(), Ordering::Relaxed);
+        self.context.stats.count_late_starts(why, legs.len());
+        for leg in legs {
+            self.legs[*leg].set_role(role);
+        }
+        self.start(legs.iter().copied());
+    }
+
+    /// Ends legs that haven't started, since the race is over for its client.
+    pub(super) fn end_unneeded(self: &Arc<Self>, legs: Vec<usize>) {
+        if legs.is_empty() {
+            return;
+        }
+        self.context.starter.remove(&self.place);
+        for leg in legs {
+            let outcome = match self.legs[leg].role() {
+                Role::Deferred => Outcome::Skipped,
+                _ => Outcome::Unneeded,
+            };
+            self.end(leg, outcome, Duration::ZERO);
+        }
+    }
+
+    /// Notes how long the first tier took to its first success, for the percentiles of other races: once every leg has ended.
+    pub(super) fn note_first_success(&self, ends: &[LegEnd]) {
+        let is_by_percentile = |after: Option<After>| matches!(after, Some(After::Percentile { .. }));
+        if !self.legs.iter().any(|leg| is_by_percentile(leg.backend.after())) {
+            return;
+        }
+        let first = || self.legs.iter().zip(ends).filter(|(leg, _)| leg.role() == Role::First).map(|(_, end)| end);
+        let success = first().filter(|end| end.is_success).map(|end| end.ended).min();
+        let cut = || first().filter(|end| *end.outcome == Outcome::Cancelled).map(|end| end.ended).max();
+        // A failure says nothing of how long a success takes.
+        if let Some(time) = success.or_else(cut) {
+            self.context.first_success.add(time);
+        }
+    }
+}
+
+impl Context {
+    /// The delay of the hedges by percentile, of the first backend that has one.
+    pub(super) fn hedge_delay(&self) -> Option<Duration> {
+        let backends = self.backends.snapshot();
+        let half = self.first_tier_half(backends.iter().map(|backend| &**backend));
+        backends.iter().find_map(|backend| match self.start_of(backend, half) {
+            Start::Budgeted(delay, _) => Some(delay),
+            Start::At(_) | Start::LastResort => None,
+        })
+    }
+
+    /// Half of the shortest timeout of the backends that are asked first: by then a hedge by percentile starts at the latest.
+    fn first_tier_half<'a>(&self, backends: impl Iterator<Item = &'a Backend>) -> Duration {
+        let age = |backend: &Backend| match backend.after() {
+            None => Duration::ZERO,
+            Some(After::Age(age)) => age,
+            Some(After::Percentile { .. }) => Duration::MAX,
+        };
+        let first = backends.map(|backend| (age(backend), backend.pool().timeout())).min();
+        let timeout = self.rules.timeout;
+        first.map_or(timeout, |(_, own)| own / 2).min(timeout).max(DELAY_MIN)
+    }
+
+    fn start_of(&self, backend: &Backend, half: Duration) -> Start {
+        match backend.after() {
+            None => Start::At(Duration::ZERO),
+            Some(After::Age(age)) => Start::At(age),
+            Some(After::Percentile { percent, at_latest }) => {
+                let at_latest = at_latest.unwrap_or(half).max(DELAY_MIN);
+                let delay = self.first_success.percentile(percent).unwrap_or(at_latest);
+                Start::Budgeted(delay.clamp(DELAY_MIN, at_latest), at_latest)
+            }
+        }
+    }
+}
+
+impl Starts for Exchange {
+    fn start_due(self: Arc<Self>, now: Instant) {
+        let mut refused = 0;
+        let (legs, next) = self.race.start_due(now, |leg| {
+            let has_budget = self.legs[leg].backend.hedges().try_take();
+            refused += usize::from(!has_budget);
+            has_budget
+        });
+        self.context.stats.count_late_starts(LateStart::Refused, refused);
+        if next.is_some() {
+            self.wait_for_next();
+        }
+        self.start_late(&legs, Role::Hedge, LateStart::Time);
+    }
+}
+
+/// The age at which a leg starts at the earliest.
+fn age_of(start: Start) -> Duration {
+    match start {
+        Start::At(age) | Start::Budgeted(age, _) => age,
+        Start::LastResort => Duration::MAX,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use http::StatusCode;
+
+    use super::super::scenario::{Client, LINGER, Scenario, answer, get, post, wait_until};
+    use crate::message::{Delivery, ReplyBody};
+    use crate::metrics::ShownEnd;
+    use crate::race::Linger;
+    use crate::upstream::scenario::spool;
+
+    /// Which backends have received a request.
+    fn asked(race: &mut Scenario) -> Vec<usize> {
+        (0..race.ends.len()).filter(|at| !race.ends[*at].is_left_alone()).collect()
+    }
+
+    /// What the client is told of how the winner won: `hedge of 2`.
+    fn told(client: &Client) -> String {
+        let sent = client.receives();
+        assert_eq!(sent.reply.status, StatusCode::OK);
+        let status = sent.reply.headers["proxy-status"].to_str().expect("ASCII").to_owned();
+        assert!(matches!(sent.reply.body, ReplyBody::Whole(_)));
+        (sent.delivered)(Delivery::Whole);
+        let details = status.split('"').nth(1).expect("details").to_owned();
+        details.split(' ').enumerate().filter(|(at, _)| *at != 1).map(|(_, word)| word).collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn a_leg_starts_when_its_race_is_as_old_as_its_after() {
+        let mut race = Scenario::listed(&["", "after=30ms", "after=24h"], LINGER);
+        let began = Instant::now();
+        let client = race.begin(get());
+        race.ends[0].receives_head();
+        race.ends[1].receives_head();
+        assert!(began.elapsed() >= Duration::from_millis(30));
+        race.ends[1].sends(answer(200, "b2"));
+        assert_eq!(told(&client), "hedge of 2");
+        race.ends[0].sends(answer(200, "late"));
+        race.wait_for_end();
+        assert!(race.ends[2].is_left_alone() && race.legs() == (2, 0));
+    }
+
+    #[test]
+    fn the_next_tier_starts_when_all_before_it_have_lost() {
+        let mut race = Scenario::listed(&["", "after=23h", "after=22h", "", "after=22h"], LINGER);
+        let client = race.begin(get());
+        assert_eq!(asked(&mut race), [0, 3]);
+        race.ends[0].sends(answer(503, "no"));
+        race.settle();
+        assert!([1, 2, 4].iter().all(|at| race.ends[*at].is_left_alone()), "one may win");
+        race.ends[3].sends(answer(503, "no"));
+        for next in [2, 4] {
+            race.ends[next].receives_head();
+        }
+        assert!(race.ends[1].is_left_alone(), "the others keep their times");
+        race.ends[4].sends(answer(200, "b5"));
+        assert_eq!(told(&client), "failover of 4");
+        race.ends[2].sends(answer(200, "late"));
+        race.wait_for_end();
+        assert_eq!((race.legs(), race.take_idle(1)), ((4, 0), 1));
+    }
+
+    #[test]
+    fn a_leg_that_is_not_needed_stands_among_the_races_alone() {
+        for request in [get(), post(spool(b"", 1))] {
+            let mut race = Scenario::listed(&["", "after=24h"], LINGER);
+            let client = race.begin(request);
+            race.ends[0].receives_head();
+            race.ends[0].sends(answer(200, "b1"));
+            assert_eq!(told(&client), "won of 1");
+            race.wait_for_end();
+            assert!(race.ends[1].is_left_alone());
+            assert_eq!((race.legs(), race.take_idle(1)), ((1, 0), 1));
+            let list = race.list.snapshot();
+            assert_eq!(list[1].stats().ends().map(|(_, count)| count).sum::<u64>(), 0);
+            let recent = race.proxy.recent().last(1).remove(0);
+            let unneeded = recent.legs().nth(1).expect("a leg");
+            assert_eq!((unneeded.end, unneeded.started), (ShownEnd::Word("unneeded"), None));
+        }
+    }
+
+    #[test]
+    fn an_empty_first_tier_lets_the_next_one_start_at_once() {
+        // The backends are those that aren't paused.
+        let mut race = Scenario::listed(&["paused", "after=23h", "after=24h"], LINGER);
+        let _client = race.begin(get());
+        assert_eq!(asked(&mut race), [0]);
+        // One that leaves requests unanswered counts as not there.
+        let mut race = Scenario::listed(&["", "after=23h", "after=24h"], LINGER);
+        let _pending = race.leave_unanswered(0, 128);
+        let client = race.begin(get());
+        race.ends[1].receives_head();
+        assert!(asked(&mut race).is_empty());
+        race.ends[1].sends(answer(503, "no"));
+        race.ends[2].receives_head();
+        assert!(race.ends[0].is_left_alone(), "it is the last resort");
+        race.ends[2].sends(answer(503, "no"));
+        race.ends[0].receives_head();
+        race.ends[0].sends(answer(200, "b1"));
+        assert_eq!(told(&client), "failover of 3");
+    }
+
+    #[test]
+    fn nothing_starts_for_a_client_that_has_left() {
+        let mut race = Scenario::listed(&["", "after=24h", "after=1ms"], LINGER);
+        let client = race.begin(get());
+        race.ends[2].receives_head();
+        client.leaves();
+        race.wait_for_end();
+        assert!(race.ends[1].is_left_alone() && race.legs() == (2, 2));
+    }
+
+    #[test]
+    fn for_a_race_that_is_decided_no_time_is_waited() {
+        for leaves in [false, true] {
+            let mut race = Scenario::listed(&["", "after=24h"], LINGER);
+            let client = race.begin(get());
+            race.ends[0].receives_head();
+            wait_until("it waits", || race.starts() == 1);
+            if leaves {
+                client.leaves();
+            } else {
+                race.ends[0].sends(answer(200, "b1"));
+                client.takes_reply();
+            }
+            wait_until("nothing waits", || race.starts() == 0);
+            race.wait_for_end();
+        }
+    }
+
+    #[test]
+    fn when_the_last_tier_has_lost_the_client_gets_every_reason() {
+        let mut race = Scenario::listed(&["", "after=23h", "after=24h"], LINGER);
+        let client = race.begin(get());
+        for at in 0..3 {
+            race.ends[at].receives_head();
+            race.ends[at].sends(answer(503, "no"));
+        }
+        let (status, body) = client.takes_reply();
+        assert!(status == 502 && ["b1 503", "b2 503", "b3 503"].iter().all(|reason| body.contains(reason)), "{body}");
+        race.wait_for_end();
+        assert_eq!(race.legs(), (3, 0));
+    }
+
+    /// The counts of late starts: by time, by failure, and refused.
+    fn late_starts(race: &Scenario) -> Vec<u64> {
+        race.proxy.stats().late_starts().map(|(_, count)| count).collect()
+    }
+
+    #[test]
+    fn a_hedge_without_a_budget_waits_for_its_end_or_for_a_failure() {
+        let mut race = Scenario::listed(&["", "after=p95..24h"], LINGER);
+        race.know(Duration::from_millis(2));
+        while race.list.snapshot()[1].hedges().try_take() {}
+        let client = race.begin(get());
+        wait_until("it is refused", || late_starts(&race) == [0, 0, 1]);
+        race.settle();
+        assert!(race.ends[1].is_left_alone());
+        race.ends[0].receives_head();
+        race.ends[0].sends(answer(503, "no"));
+        race.ends[1].receives_head();
+        race.ends[1].sends(answer(200, "b2"));
+        assert_eq!(told(&client), "failover of 2");
+        assert_eq!(late_starts(&race), [0, 1, 1]);
+    }
+
+    #[test]
+    fn a_hedge_starts_by_the_percentile_that_was_seen_or_at_the_latest() {
+        let half = Duration::from_millis(2500);
+        let rows = [
+            ("after=p95", None, half),
+            ("after=p95 timeout=1s", None, half),
+            ("after=p95..700ms", None, Duration::from_millis(700)),
+            ("after=p95", Some(20), Duration::from_micros(20_480)),
+            ("after=p95..5ms", Some(20), Duration::from_millis(5)),
+            ("after=p95", Some(0), Duration::from_millis(1)),
+        ];
+        for (options, seen, expected) in rows {
+            let race = Scenario::listed(&["timeout=6s", "timeout=5s", options], LINGER);
+            if let Some(seen) = seen {
+                race.know(Duration::from_millis(seen));
+            }
+            assert_eq!(race.proxy.hedge_delay(), Some(expected), "{options} {seen:?}");
+        }
+        assert_eq!(Scenario::listed(&["", "after=5ms"], LINGER).proxy.hedge_delay(), None);
+        let mut race = Scenario::listed(&["", "after=p95"], LINGER);
+        race.know(Duration::from_millis(3));
+        let client = race.begin(get());
+        race.ends[1].receives_head();
+        race.ends[1].sends(answer(200, "b2"));
+        assert_eq!((told(&client).as_str(), late_starts(&race)), ("hedge of 2", vec![1, 0, 0]));
+    }
+
+    /// One time a race: that of the first tier's first success, of its cut, or none.
+    #[test]
+    fn the_first_tiers_times_are_noted_and_no_others() {
+        let rows = [
+            ("it is cut, since the hedge has won", None, false, 1),
+            ("it has failed", Some(503), false, 0),
+            ("the client leaves", None, true, 0),
+        ];
+        for (label, status, leaves, expected) in rows {
+            let mut race = Scenario::listed(&["", "after=p95..1ms"], Linger::NONE);
+            let client = race.begin(get());
+            race.ends[0].receives_head();
+            race.ends[1].receives_head();
+            if let Some(status) = status {
+                race.ends[0].sends(answer(status, "b1"));
+                race.settle();
+            }
+            if leaves {
+                client.leaves();
+            } else {
+                race.ends[1].sends(answer(200, "b2"));
+                client.takes_reply();
+            }
+            race.wait_for_end();
+            assert_eq!(race.proxy.first_success().count(), expected, "{label}");
+        }
+        let mut race = Scenario::listed(&["", "after=p95..24h"], LINGER);
+        let client = race.begin(get());
+        race.ends[0].receives_head();
+        race.ends[0].sends(answer(200, "b1"));
+        client.takes_reply();
+        race.wait_for_end();
+        assert_eq!(race.proxy.first_success().count(), 1, "it has won");
+    }
+}
