@@ -136,7 +136,7 @@ impl Exchange {
         };
         self.context.stats.count(end_of(verdict), reply, &ends);
         if verdict != Verdict::Abandoned {
-            self.note_first_success(&ends);
+            self.note_first_success(verdict, &ends);
         }
         self.keep(end_of(verdict), winner, gain, reply, &ends);
     }
