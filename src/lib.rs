@@ -62,4 +62,6 @@ pub mod message;
 
 pub mod host;
 
+pub mod net;
+
 pub mod runtime;

@@ -36,7 +36,7 @@ pub fn probe(mut config: Config) -> Result<Probed, String> {
     config.backends_file = None;
     let (entries, time) = (config.backends.clone(), 2 * config.timeout + Duration::from_secs(5));
     let server = Server::bind(config).map_err(|error| error.to_string())?;
-    let (address, stopper) = (server.local_addr(), server.stopper());
+    let (address, stopper) = (server.local_addr().expect("it listens on TCP"), server.stopper());
     let serving = thread::Builder::new().name("probe".into()).spawn(move || server.run());
     let serving = serving.map_err(|error| format!("cannot start a thread: {error}"))?;
     let text = admin_client::get_text(address, time);

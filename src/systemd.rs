@@ -3,13 +3,12 @@
 
 use std::ffi::OsString;
 use std::io;
-use std::net::TcpListener;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 
 use listenfd::ListenFd;
-use socket2::SockRef;
+use socket2::Socket;
 
 use crate::message::Excerpt;
 
@@ -25,9 +24,9 @@ pub struct Supervisor {
 #[derive(Debug, Default)]
 pub struct Sockets {
     /// The sockets that clients connect to.
-    pub proxy: Vec<TcpListener>,
+    pub proxy: Vec<Socket>,
     /// The sockets that take updates.
-    pub admin: Vec<TcpListener>,
+    pub admin: Vec<Socket>,
 }
 
 /// The purpose of a socket.
@@ -89,9 +88,14 @@ impl Sockets {
         let mut sockets = Sockets::default();
         for (index, purpose) in purposes.into_iter().enumerate() {
             let unusable = |reason| format!("cannot use socket {} of LISTEN_FDS: {reason}", index + 1);
-            let socket = handed_over.take_tcp_listener(index).map_err(|error| unusable(error.to_string()))?;
+            let tcp = handed_over.take_tcp_listener(index).map(|socket| socket.map(Socket::from));
+            // What is neither is told to be no TCP socket, as most are meant to be.
+            let socket = tcp.or_else(|error| match handed_over.take_unix_listener(index) {
+                Ok(socket) => Ok(socket.map(Socket::from)),
+                Err(_) => Err(unusable(error.to_string())),
+            })?;
             let socket = socket.expect("each is taken once");
-            if !SockRef::from(&socket).is_listener().unwrap_or(false) {
+            if !socket.is_listener().unwrap_or(false) {
                 return Err(unusable("it doesn't listen (Accept=no is needed)".to_owned()));
             }
             match purpose {

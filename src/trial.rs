@@ -32,7 +32,7 @@ pub fn run(mut config: Config, target: &str) -> Result<Tried, String> {
     config.admin_listen = Vec::new();
     let (timeout, names) = (config.timeout, config.backends.clone());
     let server = Server::bind(config).map_err(|error| error.to_string())?;
-    let (address, meter, stopper) = (server.local_addr(), server.meter(), server.stopper());
+    let (address, meter, stopper) = (server.local_addr().expect("it listens on TCP"), server.meter(), server.stopper());
     thread::scope(|scope| {
         let running = scope.spawn(|| server.run());
         let status = ask(address, target, timeout).map_err(|error| format!("no reply: {error}"));

@@ -40,9 +40,9 @@ trace\t''"
 complete -c red-tentacle -l log-format -d 'The lines on standard error; json: an object each [default: text] [env: RED_TENTACLE_LOG_FORMAT]' -r -f -a "text\t''
 json\t''"
 complete -c red-tentacle -l try -d 'Send one GET by this configuration, print the race, exit: 0 won, 1 lost [env: RED_TENTACLE_TRY]' -r -f
-complete -c red-tentacle -l health -d 'Ask this URL, or else what listens at --admin-listen, and exit: with 0 if the answer is a 2xx within 3 s, else with 1 [env: RED_TENTACLE_HEALTH]' -r -f
+complete -c red-tentacle -l health -d 'Ask this URL (or unix:PATH), or else what listens at --admin-listen, and exit: with 0 if the answer is a 2xx within 3 s, else with 1 [env: RED_TENTACLE_HEALTH]' -r -f
 complete -c red-tentacle -l update -d 'Replace the backends of a running proxy by these and exit, or change them: add=URL, remove=NAME, pause=NAME, resume=NAME, all or none of several with & between them; --admin-token-file goes with it [env: RED_TENTACLE_UPDATE]' -r -f -a ""
-complete -c red-tentacle -l admin -d 'Where the running proxy takes updates [default: the address of --admin-listen, or of --listen if that is off] [env: RED_TENTACLE_ADMIN]' -r -f
+complete -c red-tentacle -l admin -d 'Where the running proxy takes updates; or unix:PATH [default: the address of --admin-listen, or of --listen if that is off] [env: RED_TENTACLE_ADMIN]' -r -f
 complete -c red-tentacle -l check -d 'Check everything, print the configuration in effect, exit [env: RED_TENTACLE_CHECK]'
 complete -c red-tentacle -l probe -d 'With --check: try the addresses, ask each backend once for /, print what each answers; exit with 1 if one doesn\'t [env: RED_TENTACLE_PROBE]'
 complete -c red-tentacle -l demo -d 'Race three small backends inside the program: nothing else is needed [env: RED_TENTACLE_DEMO]'

@@ -12,9 +12,8 @@ mod text;
 mod writer;
 
 use std::fmt;
-use std::net::SocketAddr;
 
-use crate::message::{Excerpt, Refusal, ShownTarget};
+use crate::message::{Excerpt, Peer, Refusal, ShownTarget};
 
 pub use entry::{Entry, LegEntry, RaceEntry};
 pub use late::{LINE_WAIT, LateLines, LatePlace, Untold};
@@ -22,7 +21,7 @@ pub use logger::{dropped, flush, start};
 
 /// Logs a request that never became an exchange: it couldn't be read, or nothing had room for it.
 /// `asked` has its method and its target, as far as they are known.
-pub fn refused(peer: SocketAddr, refusal: &Refusal, asked: Option<(&str, &str)>) {
+pub fn refused(peer: &Peer, refusal: &Refusal, asked: Option<(&str, &str)>) {
     let (status, sentence) = (refusal.status().as_u16(), refusal.sentence());
     match asked {
         Some((method, target)) => {

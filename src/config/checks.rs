@@ -45,6 +45,11 @@ pub(super) fn backends(draft: &mut Draft, given: &Given) -> Result<(), Invocatio
         if !given.has("listen") {
             // It is for who sits at this host.
             draft.config.listen = Listen::loopback(8080);
+        } else if !draft.config.listen.iter().any(|listen| listen.tcp_address().is_some()) {
+            return Err(fail(format_args!(
+                "{}: --demo shows its races over a TCP port; write localhost:8080, say",
+                given.culprit("listen")
+            )));
         }
         return Ok(());
     }
@@ -147,10 +152,8 @@ pub(super) fn spool_dir(config: &Config, given: &Given) -> Result<(), Invocation
 
 pub(super) fn admin(config: &Config, given: &Given) -> Result<(), Invocation> {
     let open = config.admin_listen.iter().find(|listen| !listen.is_loopback());
-    let Some(listen) = open.filter(|_| config.admin_token.is_none() && config.admin_from.is_empty()) else {
-        return Ok(());
-    };
-    let address = listen.address;
+    let open = open.filter(|_| config.admin_token.is_none() && config.admin_from.is_empty());
+    let Some(address) = open.and_then(Listen::tcp_address) else { return Ok(()) };
     // A bare port, most likely, of which loopback alone was meant.
     let narrower =
         if address.ip().is_unspecified() { format!("write localhost:{}, or ", address.port()) } else { String::new() };
@@ -161,9 +164,8 @@ pub(super) fn admin(config: &Config, given: &Given) -> Result<(), Invocation> {
 }
 
 pub(super) fn overlap(config: &Config, given: &Given) -> Result<(), Invocation> {
-    let overlap =
-        config.admin_listen.iter().find_map(|admin| Some((admin.address, admin.overlapping(&config.listen)?)));
-    let Some((admin, listen)) = overlap else { return Ok(()) };
+    let overlap = |admin: &Listen| Some((admin.place(), admin.overlapping(&config.listen)?.place()));
+    let Some((admin, listen)) = config.admin_listen.iter().find_map(overlap) else { return Ok(()) };
     // A default isn't to blame if the other one was given.
     let (blamed, address, other, its_address) = if given.has("listen") && !given.has("admin-listen") {
         ("listen", listen, "admin-listen", admin)

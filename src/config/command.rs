@@ -21,7 +21,8 @@ const USAGE: &str = "red-tentacle --backends URL,... [FLAGS]\n       red-tentacl
 const NOTES: &str = "A flag beats its environment variable, which beats the default.\n\
                      DURATION: 500ms, 1.5s, 5s, 1m30s, 1h. SIZE: 512B, 16KiB, 10MiB, 1GiB; 10M and 10MB are 10MiB, too.\n\
                      URL,... with options, divided by commas or lines: 'http://a name=dc1, http://b name=dc2 paused'.\n\
-                     ADDRESS: 127.0.0.1:8080, [::1]:8080, localhost:8080; :8080 or 8080 for every address of this host.";
+                     ADDRESS: 127.0.0.1:8080, [::1]:8080, localhost:8080; :8080 or 8080 for every address of this host; \
+                     unix:/run/x.sock.";
 
 /// The text in effect for every flag that was given somewhere.
 pub(super) struct Given(Vec<(&'static Flag, Value)>);

@@ -28,7 +28,7 @@ pub use draft::Update;
 pub use invocation::Invocation;
 use invocation::fail;
 use listen::Kind;
-pub use listen::Listen;
+pub use listen::{Listen, reached_at};
 pub use on_failure::OnFailure;
 pub use settings::{Config, HostHeader, LogFormat};
 pub use statuses::Statuses;

@@ -13,7 +13,7 @@ use url::Url;
 
 use crate::message::{
     BadEntry, EMPTY_ENTRY, ListEntry, OFFER_BYTES_MAX, Target, meant_host, not_between_commas, parse_entries,
-    separator_in,
+    separator_in, unix_path,
 };
 
 /// The longest time that a flag takes. No request is worth a day's waiting, and instants stay far from overflowing.
@@ -260,8 +260,12 @@ pub(super) fn network(text: &str) -> Result<IpNet, String> {
     Ok(network.trunc())
 }
 
-/// A URL of a proxy's admin port, which speaks no TLS.
+/// A URL of a proxy's admin port, which speaks no TLS, or `unix:` and the path of its socket.
 pub(super) fn http_url(text: &str) -> Result<Url, String> {
+    if let Some(path) = text.strip_prefix("unix:") {
+        unix_path(path).map_err(|reason| bad(text, reason))?;
+        return Url::parse(text).map_err(|error| bad(text, error));
+    }
     if !text.get(..7).is_some_and(|start| start.eq_ignore_ascii_case("http://")) {
         let offer = meant_url(text).map(|url| format!("; write {url}")).unwrap_or_default();
         return Err(bad(text, format_args!("it must begin with http://{offer}")));

@@ -268,7 +268,7 @@ impl ReplyWriter {
             let taken = match &mut self.splicing {
                 _ if self.written < self.bytes.len() => client.write_some(&self.bytes[self.written..])?,
                 Splicing::Through(pipe, held @ 1..) => {
-                    let count = match pipe.empty_into(&client.socket, *held) {
+                    let count = match pipe.empty_into(client.socket(), *held) {
                         Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
                         moved => moved?,
                     };

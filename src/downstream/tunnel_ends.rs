@@ -60,7 +60,7 @@ impl TunnelEnds {
 
     /// Moves what can be moved without waiting.
     pub(crate) fn step(&mut self, client: &Client) -> FlowStep {
-        let up = self.up.step(&mut &client.socket, &mut *self.backend);
+        let up = self.up.step(&mut client.socket(), &mut *self.backend);
         let up = up.and_then(|step| self.flush().map(|()| step)).unwrap_or_else(|failed| {
             match failed {
                 FlowError::Source(error) => self.lose_client(error),
@@ -68,7 +68,7 @@ impl TunnelEnds {
             }
             FlowStep::Moved
         });
-        let down = self.down.step(&mut *self.backend, &mut &client.socket).unwrap_or_else(|failed| {
+        let down = self.down.step(&mut *self.backend, &mut client.socket()).unwrap_or_else(|failed| {
             match failed {
                 // TLS without a farewell: many end so, and what is said in the tunnel has an end of its own.
                 FlowError::Source(error) if error.kind() == io::ErrorKind::UnexpectedEof => {}
@@ -114,7 +114,7 @@ impl TunnelEnds {
     pub(crate) fn check_ended_sides(&mut self, client: &Client) {
         if self.up.source_ended
             && !self.down.closed
-            && let Some(error) = error_of(client.socket.as_fd())
+            && let Some(error) = error_of(client.socket().as_fd())
         {
             self.lose_client(error);
         }
@@ -143,7 +143,7 @@ impl TunnelEnds {
 
     fn end_down(&mut self, client: &Client) {
         self.down.close();
-        let _ = client.socket.shutdown(Shutdown::Write);
+        let _ = client.socket().shutdown(Shutdown::Write);
     }
 
     /// Tells both sides the end, whatever is still pending.

@@ -7,7 +7,7 @@ mod ticker;
 
 use std::fmt;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -15,10 +15,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
+use socket2::Socket;
 use threadpool::ThreadPool;
 
 use crate::access_log;
-use crate::bind;
+use crate::bind::{self, Listening, SocketFile};
 use crate::config::{self, Config};
 use crate::downstream::{Frontend, Handler, Listener, Timeouts};
 use crate::host::{self, Host};
@@ -58,9 +59,16 @@ pub struct Server {
     workers: ThreadPool,
     disk: ThreadPool,
     frontends: [Arc<Frontend>; 2],
-    addresses: Vec<SocketAddr>,
-    admin_addresses: Vec<SocketAddr>,
+    addresses: Vec<Bound>,
+    admin_addresses: Vec<Bound>,
+    socket_files: Vec<SocketFile>,
     stop: (Sender<()>, Receiver<()>),
+}
+
+/// Where a socket listens: its place for the log, and its address and port if it is a TCP socket.
+struct Bound {
+    place: String,
+    address: Option<SocketAddr>,
 }
 
 /// Reason why the proxy can't start: the operation, its datum, and the cause.
@@ -169,7 +177,8 @@ impl Server {
     ) -> Result<Server, StartError> {
         let handed_over = supervisor.take_sockets();
         bind::check(&config, &handed_over).map_err(StartError::Setting)?;
-        let (sockets, admin_sockets) = bind::listening(&config, handed_over).map_err(StartError::Host)?;
+        let Listening { proxy: sockets, admin: admin_sockets, files: socket_files } =
+            bind::listening(&config, handed_over).map_err(StartError::Host)?;
         let started = |error: io::Error| StartError::Host(format!("cannot set up the poller: {error}"));
         let cores = thread::available_parallelism().map_or(1, NonZeroUsize::get);
         let (poller, event_loops) = Poller::shared_by(cores.min(POLLER_THREADS_MAX)).map_err(started)?;
@@ -205,18 +214,19 @@ impl Server {
             frontends,
             addresses,
             admin_addresses,
+            socket_files,
             stop,
         })
     }
 
-    /// The first address that clients can connect to.
-    pub fn local_addr(&self) -> SocketAddr {
-        self.addresses[0]
+    /// The first TCP port that clients can connect to, if there is one.
+    pub fn local_addr(&self) -> Option<SocketAddr> {
+        self.addresses.iter().find_map(|bound| bound.address)
     }
 
-    /// The first address for updates, if there is one.
+    /// The first TCP port for updates, if there is one.
     pub fn admin_addr(&self) -> Option<SocketAddr> {
-        self.admin_addresses.first().copied()
+        self.admin_addresses.iter().find_map(|bound| bound.address)
     }
 
     /// A handle that stops the server, from any thread.
@@ -251,7 +261,7 @@ impl Server {
     /// Runs beside the poller's threads, until the server is stopped and nothing is under way.
     fn serve(self) {
         self.tell_start();
-        let Server { config, supervisor, poller, routes, workers, disk, frontends, stop, .. } = self;
+        let Server { config, supervisor, poller, routes, workers, disk, frontends, stop, socket_files, .. } = self;
         supervisor.notify(State::Ready);
         let _ = stop.1.recv();
         // Before the supervisor is told: what asks for readiness on that word must hear it confirmed.
@@ -262,6 +272,8 @@ impl Server {
             frontend.drain();
         }
         poller.broadcast(Event::Drain);
+        // A process that takes over can listen there from now on.
+        drop(socket_files);
         // Idle clients have been closed: those that are left are being read, served or told goodbye. On the admin port
         // others come as long as it lives; only those that are being served count.
         let [frontend, admin_frontend] = &frontends;
@@ -287,8 +299,7 @@ impl Server {
     }
 
     fn tell_start(&self) {
-        let list =
-            |addresses: &[SocketAddr]| addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(" and ");
+        let list = |bound: &[Bound]| bound.iter().map(|bound| bound.place.as_str()).collect::<Vec<_>>().join(" and ");
         log::info!("red-tentacle {} listens on {}", env!("CARGO_PKG_VERSION"), list(&self.addresses));
         if !self.admin_addresses.is_empty() {
             log::info!("updates are taken on {}", list(&self.admin_addresses));
@@ -299,7 +310,7 @@ impl Server {
 
 impl fmt::Debug for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Server").field("addresses", &self.addresses).finish_non_exhaustive()
+        f.debug_struct("Server").field("address", &self.local_addr()).finish_non_exhaustive()
     }
 }
 
@@ -316,16 +327,17 @@ fn executing(pool: &ThreadPool) -> Disk {
 /// Has one frontend accept clients on these sockets. Returns their addresses.
 fn open(
     frontend: &Arc<Frontend>,
-    sockets: Vec<TcpListener>,
+    sockets: Vec<Socket>,
     until: Event,
     workers: &ThreadPool,
     service: Arc<dyn Service>,
-) -> Result<Vec<SocketAddr>, StartError> {
+) -> Result<Vec<Bound>, StartError> {
     let handler = Arc::new(Dispatch { service, workers: workers.clone() });
     let failed = |error: io::Error| StartError::Host(format!("cannot accept clients: {error}"));
     let mut addresses = Vec::new();
     for socket in sockets {
-        addresses.push(socket.local_addr().map_err(failed)?);
+        let address = socket.local_addr().map_err(failed)?.as_socket();
+        addresses.push(Bound { place: bind::place(&socket), address });
         Listener::open(frontend.clone(), socket, until, handler.clone()).map_err(failed)?;
     }
     Ok(addresses)
@@ -359,7 +371,7 @@ fn serve(service: &dyn Service, request: Request, reply_to: Box<dyn ReplyTo>) {
 #[cfg(test)]
 mod tests {
     use std::io::{Read, Write};
-    use std::net::TcpStream;
+    use std::net::{TcpListener, TcpStream};
     use std::panic::resume_unwind;
     use std::time::Duration;
 
@@ -432,7 +444,8 @@ mod tests {
         let workers = ThreadPool::new(1);
         let limits = Limits::new(config.max_head, config.max_body, &config.spool_dir);
         let frontend = Frontend::new(poller.clone(), limits, 16, SOON);
-        let address = open(&frontend, vec![socket], Event::Drain, &workers, Arc::new(Panicking)).expect("a port")[0];
+        let bound = open(&frontend, vec![socket.into()], Event::Drain, &workers, Arc::new(Panicking)).expect("a port");
+        let address = bound[0].address.expect("TCP");
         for _ in 0..3 {
             let (reply, in_order) = get(address, "/before");
             assert!(reply.starts_with("HTTP/1.1 500 ") && reply.ends_with("Internal error\n") && in_order, "{reply}");

@@ -69,6 +69,9 @@ mod list;
 /// What clients may send, and what they get for it.
 mod clients;
 
+/// Clients and operators at Unix sockets.
+mod unix;
+
 /// curl, Python and ab.
 mod ordinary;
 

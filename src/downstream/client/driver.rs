@@ -160,7 +160,7 @@ impl Client {
 
     /// Refuses what can't be served, and has it logged by what was asked for, as far as that is known.
     fn refuse(&self, http1: &mut Http1, refusal: &Refusal, asked: Option<(&str, &str)>) {
-        access_log::refused(self.peer, refusal, asked.or_else(|| http1.asked()));
+        access_log::refused(&self.peer, refusal, asked.or_else(|| http1.asked()));
         let reply = self.frontend().limits.refused(refusal);
         let framing = Framing::of(RequestSummary::UNREADABLE, reply.status, &reply.body);
         let mut bytes = Vec::with_capacity(512);

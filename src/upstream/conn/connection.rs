@@ -13,11 +13,11 @@ use rustix::pipe::SpliceFlags;
 use socket2::Socket;
 
 use crate::message::OnReady;
+use crate::net::byte_stream::{ByteStream, Peeked};
 use crate::runtime::cancel::HangUp;
 use crate::runtime::poller::{Event, EventHandler, Poller, Registration};
 use crate::runtime::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use crate::runtime::sync::{Arc, Mutex};
-use crate::upstream::conn::byte_stream::{ByteStream, Peeked};
 use crate::upstream::conn::parking::{LegParking, Readiness, Waiter};
 use crate::upstream::conn::request_bytes::RequestBytes;
 use crate::upstream::conn::request_writer::{Judge, Progress, RequestWriter};

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use rustls::ClientConnection;
 
 use crate::message::{OnReady, TunnelPeer};
+use crate::net::byte_stream::{End, READS_MAX, send_records};
 use crate::runtime::cancel::CancelToken;
-use crate::upstream::conn::byte_stream::{End, READS_MAX, send_records};
 use crate::upstream::conn::connection::Connection;
 use crate::upstream::connect::dial::clear_user_timeout;
 use crate::upstream::connect::tls_error::sentence;

@@ -48,7 +48,7 @@ impl Proxy {
     pub fn config(backends: &[String], change: impl FnOnce(&mut Config)) -> Config {
         let mut config = Config::new(entries(backends));
         let free_port = Listen::from(SocketAddr::from(([127, 0, 0, 1], 0)));
-        config.listen = vec![free_port];
+        config.listen = vec![free_port.clone()];
         config.admin_listen = vec![free_port];
         config.grace_period = Duration::from_secs(5);
         change(&mut config);
@@ -56,7 +56,7 @@ impl Proxy {
     }
 
     pub fn start(server: Server) -> Proxy {
-        let (address, meter, stopper) = (server.local_addr(), server.meter(), server.stopper());
+        let (address, meter, stopper) = (server.local_addr().expect("a TCP port"), server.meter(), server.stopper());
         let admin = server.admin_addr().unwrap_or(address);
         let (ended, running) = bounded(1);
         thread::spawn(move || {

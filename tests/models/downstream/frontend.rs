@@ -1,6 +1,6 @@
 //! The double of what clients share, without listeners and without a disk.
 
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -87,7 +87,7 @@ impl Frontend {
         far.set_nonblocking(true).expect("a socket");
         let peer = SocketAddr::from(([127, 0, 0, 1], 1));
         let context = Arc::new(ListenerContext { frontend: self.clone(), handler });
-        let client = Client::open(context, TcpStream::from(near), peer).expect("a place in the poller");
+        let client = Client::open(context, near, peer.into()).expect("a place in the poller");
         (far, Arc::downgrade(&client))
     }
 
