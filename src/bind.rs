@@ -23,6 +23,8 @@ const SOCKET_MODE: u32 = 0o660;
 pub struct Listening {
     /// The sockets for clients.
     pub proxy: Vec<Socket>,
+    /// The sockets for clients that speak TLS.
+    pub tls: Vec<Socket>,
     /// The sockets for updates.
     pub admin: Vec<Socket>,
     /// The files of those that were opened here at a path.
@@ -39,11 +41,13 @@ pub struct SocketFile {
 /// Opens the sockets for clients and those for updates. Flags don't count where sockets are handed over. Doesn't block.
 /// An error names the address, and ends with what can be done about it.
 pub fn listening(config: &Config, handed_over: Sockets) -> Result<Listening, String> {
-    let Sockets { proxy, admin } = handed_over;
-    let mut listening = Listening { proxy, admin, files: Vec::new() };
-    let Listening { proxy, admin, files } = &mut listening;
-    if proxy.is_empty() {
+    let Sockets { proxy, tls, admin } = handed_over;
+    let is_for_clients = !proxy.is_empty() || !tls.is_empty();
+    let mut listening = Listening { proxy, tls, admin, files: Vec::new() };
+    let Listening { proxy, tls, admin, files } = &mut listening;
+    if !is_for_clients {
         *proxy = listen(&config.listen, files, "give --listen another address")?;
+        *tls = listen(&config.tls_listen, files, "give --tls-listen another address")?;
     }
     if admin.is_empty() {
         *admin = listen(&config.admin_listen, files, "give --admin-listen another address, or off")?;
@@ -53,6 +57,9 @@ pub fn listening(config: &Config, handed_over: Sockets) -> Result<Listening, Str
 
 /// Checks sockets that are handed over by the rules for `--admin-listen`.
 pub fn check(config: &Config, handed_over: &Sockets) -> Result<(), String> {
+    if !handed_over.tls.is_empty() && config.tls.certificates.is_empty() {
+        return Err("a socket for HTTPS is handed over, which needs a certificate; give --tls-cert FILE".to_owned());
+    }
     let sockets = &handed_over.admin;
     if !sockets.is_empty() && config.admin_listen.is_empty() {
         return Err("a socket for updates is handed over, but --admin-listen is off; leave one of them out".to_owned());

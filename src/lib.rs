@@ -58,10 +58,10 @@ pub mod config;
 
 pub mod list;
 
+pub mod net;
+
 pub mod message;
 
 pub mod host;
-
-pub mod net;
 
 pub mod runtime;

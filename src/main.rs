@@ -123,7 +123,8 @@ fn run(config: Config, demo: Option<Demo>) -> ExitCode {
 fn serve(config: Config, supervisor: Supervisor, demo: Option<Demo>) -> Result<(), Box<dyn std::error::Error>> {
     let demo = demo.map(|demo| (demo, config.clone()));
     // A terminal that is closed ends what runs in it, unless SIGHUP has another use.
-    let takes_hangup = config.backends_file.is_some() || !std::io::stderr().is_terminal();
+    let takes_hangup =
+        config.backends_file.is_some() || !config.tls.certificates.is_empty() || !std::io::stderr().is_terminal();
     let server = Server::bind_supervised(config, Arc::new(SystemLookup), supervisor)?;
     obey_signals(server.stopper(), server.reloader(), takes_hangup)?;
     if let Some((demo, config)) = demo {

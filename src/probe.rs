@@ -9,6 +9,7 @@ use crate::admin_client;
 use crate::bind;
 use crate::config::{Config, Listen, OnFailure, Statuses};
 use crate::message::Printable;
+use crate::net::server_tls::TlsFiles;
 use crate::server::Server;
 use crate::systemd::Sockets;
 
@@ -29,6 +30,7 @@ pub fn probe(mut config: Config) -> Result<Probed, String> {
     drop(bind::listening(&config, Sockets::default())?);
     config.listen = vec![Listen::from(SocketAddr::from(([127, 0, 0, 1], 0)))];
     config.admin_listen = Vec::new();
+    (config.tls_listen, config.tls) = (Vec::new(), TlsFiles::default());
     config.success = Statuses::NONE;
     config.definitive = Statuses::NONE;
     config.on_failure = OnFailure::BadGateway;

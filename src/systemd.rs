@@ -25,6 +25,8 @@ pub struct Supervisor {
 pub struct Sockets {
     /// The sockets that clients connect to.
     pub proxy: Vec<Socket>,
+    /// The sockets that clients connect to by HTTPS.
+    pub tls: Vec<Socket>,
     /// The sockets that take updates.
     pub admin: Vec<Socket>,
 }
@@ -33,6 +35,7 @@ pub struct Sockets {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Purpose {
     Proxy,
+    Tls,
     Admin,
 }
 
@@ -100,6 +103,7 @@ impl Sockets {
             }
             match purpose {
                 Purpose::Proxy => sockets.proxy.push(socket),
+                Purpose::Tls => sockets.tls.push(socket),
                 Purpose::Admin => sockets.admin.push(socket),
             }
         }
@@ -132,6 +136,7 @@ impl Purpose {
     fn named(name: &str) -> Option<Purpose> {
         match name {
             "proxy" => Some(Purpose::Proxy),
+            "tls" => Some(Purpose::Tls),
             "admin" => Some(Purpose::Admin),
             _ => None,
         }
@@ -155,7 +160,7 @@ mod tests {
 
     #[test]
     fn names_say_what_sockets_are_for_and_without_them_their_places() {
-        use Purpose::{Admin, Proxy};
+        use Purpose::{Admin, Proxy, Tls};
         let rows = [
             ("none", 0, "", Ok(vec![])),
             ("one", 1, "", Ok(vec![Proxy])),
@@ -164,6 +169,7 @@ mod tests {
             ("unknown, as systemd says it", 2, "unknown:unknown", Ok(vec![Proxy, Admin])),
             ("named", 2, "admin:proxy", Ok(vec![Admin, Proxy])),
             ("many", 4, "proxy:admin:proxy:admin", Ok(vec![Proxy, Admin, Proxy, Admin])),
+            ("for HTTPS", 3, "tls:proxy:admin", Ok(vec![Tls, Proxy, Admin])),
             ("only an admin socket", 1, "admin", Ok(vec![Admin])),
             ("names without sockets", 0, "proxy:admin", Ok(vec![])),
             ("more names than sockets", 1, "proxy:admin", Ok(vec![Proxy])),

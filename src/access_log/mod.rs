@@ -12,6 +12,7 @@ mod text;
 mod writer;
 
 use std::fmt;
+use std::io;
 
 use crate::message::{Excerpt, Peer, Refusal, ShownTarget};
 
@@ -29,6 +30,11 @@ pub fn refused(peer: &Peer, refusal: &Refusal, asked: Option<(&str, &str)>) {
         }
         None => log::info!("refused {peer}: {status} {sentence}"),
     }
+}
+
+/// Logs that a client and the proxy can't agree on TLS.
+pub fn tls_failed(peer: &Peer, error: &io::Error) {
+    log::info!("refused {peer}: no TLS: {error}");
 }
 
 /// Logs that the list of backends is another one now.

@@ -36,7 +36,7 @@ impl Health {
         let url = match self {
             Health::At(url) => url.clone(),
             Health::Own if config.admin_listen.is_empty() => {
-                let listen = known(&config.listen).cloned();
+                let listen = known(&config.listen).or(known(&config.tls_listen)).cloned();
                 return listen.map(AdminCommand::Reach).ok_or_else(|| no_port("--health", "--listen", "a URL"));
             }
             Health::Own => known(&config.admin_listen)
@@ -50,6 +50,9 @@ impl Health {
 /// The URL for updates if none is given. An error says why it can't be told.
 pub(super) fn own_admin(config: &Config) -> Result<Url, String> {
     let (listen, flag) = match config.admin_listen.as_slice() {
+        [] if config.admin_on_proxy_port && config.listen.is_empty() => {
+            return Err("--admin-listen and --listen are off: no port takes --update without TLS".to_owned());
+        }
         [] if config.admin_on_proxy_port => (&config.listen, "--listen"),
         [] => return Err("--admin-listen and --admin-on-proxy-port are off: no port takes --update".to_owned()),
         _ => (&config.admin_listen, "--admin-listen"),

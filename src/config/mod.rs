@@ -2,7 +2,6 @@
 //! the program that it configures.
 
 mod admin_command;
-mod certificates;
 mod checks;
 mod command;
 mod draft;
@@ -96,6 +95,7 @@ fn checked(given: &Given, are_addresses_used: bool) -> Result<Invocation, Invoca
     checks::timeouts(&mut draft, given)?;
     checks::spool_dir(&draft.config, given)?;
     checks::admin(&draft.config, given)?;
+    checks::tls(&draft.config, given, are_addresses_used)?;
     if are_addresses_used {
         checks::overlap(&draft.config, given)?;
         checks::own_address(&draft.config, given)?;

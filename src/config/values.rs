@@ -291,6 +291,11 @@ fn meant_url(text: &str) -> Option<Url> {
     (url.username().is_empty() && url.as_str().len() <= OFFER_BYTES_MAX).then_some(url)
 }
 
+/// Writes addresses to listen on as the flags take them.
+pub(super) fn show_listen<T: Display>(listen: &[T]) -> String {
+    if listen.is_empty() { "off".to_owned() } else { show_list(listen) }
+}
+
 /// Writes a list as the flags take it.
 pub(super) fn show_list<T: Display>(list: &[T]) -> String {
     list.iter().map(T::to_string).collect::<Vec<_>>().join(",")

@@ -14,6 +14,7 @@ use socket2::{Domain, Socket};
 use crate::downstream::client::socket::Client;
 use crate::downstream::frontend::{Frontend, Handler, ListenerContext};
 use crate::message::Peer;
+use crate::net::server_tls::ServerTls;
 use crate::runtime::poller::{Event, EventHandler, Registration};
 
 /// Clients accepted in one event: the others' sockets want the poller's thread, too.
@@ -48,8 +49,14 @@ enum Accepted {
 }
 
 impl Listener {
-    /// Has the poller accept clients on this socket, from now until [`Event::Drain`] or [`Event::Cut`].
-    pub fn open(frontend: Arc<Frontend>, socket: Socket, until: Event, handler: Arc<dyn Handler>) -> io::Result<()> {
+    /// Has the poller accept clients on this socket, which speak TLS if that is given, from now until [`Event::Drain`] or [`Event::Cut`].
+    pub fn open(
+        frontend: Arc<Frontend>,
+        socket: Socket,
+        until: Event,
+        handler: Arc<dyn Handler>,
+        tls: Option<Arc<ServerTls>>,
+    ) -> io::Result<()> {
         socket.set_nonblocking(true)?;
         let is_tcp = socket.domain()? != Domain::UNIX;
         if is_tcp {
@@ -57,7 +64,7 @@ impl Listener {
             socket.set_tcp_notsent_lowat(UNSENT_BYTES)?;
         }
         let registration = frontend.poller.reserve();
-        let context = Arc::new(ListenerContext { frontend, handler });
+        let context = Arc::new(ListenerContext { frontend, handler, tls });
         let socket = Mutex::new(Some(socket));
         let listener = Arc::new(Listener { context, socket, is_tcp, registration, until });
         listener.registration.start(listener.clone());
@@ -104,7 +111,8 @@ impl Listener {
             Ok((socket, address)) => {
                 let address = address.and_then(|address| SocketAddr::try_from(address).ok());
                 // Under the lock: once the listener has ended, each client that it accepted is counted, and so waited for.
-                self.open_client(socket.into(), &Peer { address });
+                let peer = Peer { address, is_tls: self.context.tls.is_some(), ..Peer::UNIX };
+                self.open_client(socket.into(), &peer);
                 Accepted::One
             }
             Err(error) => after_error(error),
@@ -171,7 +179,7 @@ mod tests {
         let frontend = Frontend::new(poller.clone(), limits, 16, SOON);
         let socket = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = socket.local_addr().expect("an address");
-        Listener::open(frontend.clone(), socket.into(), Event::Drain, Arc::new(|_, _| {})).expect("a watch");
+        Listener::open(frontend.clone(), socket.into(), Event::Drain, Arc::new(|_, _| {}), None).expect("a watch");
         frontend.drain();
         let began = Instant::now();
         let mut client = TcpStream::connect(address).expect("a connection");

@@ -130,6 +130,10 @@ impl ReplyWriter {
         }
         let began_at = Instant::now();
         for _ in 0..PIECES_MAX {
+            if client.peer.is_tls {
+                // Each byte has to be encrypted.
+                self.splicing = Splicing::Unsupported;
+            }
             let status = self.read(&client.frontend().pipes);
             if !self.write(client).map_err(Delivery::ClientGone)? {
                 return Ok(ReplyStep::AwaitsClient);
@@ -281,6 +285,9 @@ impl ReplyWriter {
                 return Ok(false);
             }
             self.note_written(taken);
+        }
+        if !client.flush()? {
+            return Ok(false);
         }
         self.bytes.clear();
         self.written = 0;

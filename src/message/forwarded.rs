@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use http::header::{FORWARDED, VIA};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::field::{CDN_LOOP, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO, tokens};
+use super::field::{CDN_LOOP, X_FORWARDED_CLIENT_CERT, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO, tokens};
 use super::{Networks, Peer, Request};
 
 /// The most proxies that a request may have passed. Real chains have five or six.
@@ -70,8 +70,12 @@ pub(super) fn tell(headers: &mut HeaderMap, peer: &Peer, host: Option<HeaderValu
     if let Some(address) = peer.address {
         append_forwarded_for(headers, address.ip().to_canonical());
     }
+    if let Some(subject) = &peer.subject {
+        let value = HeaderValue::from_str(&format!("Subject=\"{subject}\"")).expect("what isn't ASCII is escaped");
+        headers.insert(X_FORWARDED_CLIENT_CERT, value);
+    }
     if !headers.contains_key(X_FORWARDED_PROTO) && !is_in_forwarded(headers, b"proto=") {
-        headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static("http"));
+        headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(if peer.is_tls { "https" } else { "http" }));
     }
     if let Some(host) = host
         && !headers.contains_key(X_FORWARDED_HOST)

@@ -8,11 +8,15 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 pub struct Peer {
     /// The address and port; `None` at a Unix socket.
     pub address: Option<SocketAddr>,
+    /// Whether it speaks TLS with the proxy.
+    pub is_tls: bool,
+    /// The subject of the certificate that it has shown, where backends are told that.
+    pub subject: Option<String>,
 }
 
 impl Peer {
     /// A client of this host, at a Unix socket.
-    pub const UNIX: Peer = Peer { address: None };
+    pub const UNIX: Peer = Peer { address: None, is_tls: false, subject: None };
 
     /// The address that rules about networks are asked for: one at a Unix socket is on this host, as one on loopback is.
     pub fn network_ip(&self) -> IpAddr {
@@ -22,7 +26,7 @@ impl Peer {
 
 impl From<SocketAddr> for Peer {
     fn from(address: SocketAddr) -> Peer {
-        Peer { address: Some(address) }
+        Peer { address: Some(address), ..Peer::UNIX }
     }
 }
 

@@ -5,8 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
-use rustls::ClientConnection;
-
 use crate::message::{Address, Outcome};
 use crate::runtime::poller::Poller;
 use crate::upstream::connect::resolve::Resolver;
@@ -69,7 +67,7 @@ impl Endpoint {
     }
 
     /// The proxy's side of TLS before the handshake, if the backend wants it.
-    pub(crate) fn tls_session(&self) -> Result<Option<Box<ClientConnection>>, Outcome> {
+    pub(crate) fn tls_session(&self) -> Result<Option<Box<rustls::Connection>>, Outcome> {
         if self.address.is_tls() { self.upstream.tls.connection(self.address.host()).map(Some) } else { Ok(None) }
     }
 }

@@ -18,6 +18,8 @@ mod net;
 
 /// Nobody reads it.
 mod access_log {
+    pub fn tls_failed(_: &crate::message::Peer, _: &std::io::Error) {}
+
     pub fn refused(_: &crate::message::Peer, _: &crate::message::Refusal, _: Option<(&str, &str)>) {}
 }
 

@@ -4,6 +4,7 @@
 use std::io::{self, Write};
 use std::mem::MaybeUninit;
 use std::net::Shutdown;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
@@ -24,7 +25,9 @@ use crate::runtime::sync::{Arc, Mutex, MutexGuard};
 pub(crate) struct Client {
     /// Its key in the connection table.
     pub(crate) number: u64,
-    stream: ByteStream,
+    pub(super) stream: ByteStream,
+    /// Nothing has come of a client that is to speak TLS: its first byte says whether it does.
+    pub(super) awaits_hello: AtomicBool,
     pub(crate) peer: Peer,
     pub(crate) context: Arc<ListenerContext>,
     pub(crate) registration: Registration,
@@ -76,6 +79,8 @@ pub(crate) enum Received {
         more: bool,
     },
     Nothing,
+    /// Bytes of HTTP from a client that is to speak TLS.
+    PlainHttp,
     End,
 }
 
@@ -87,7 +92,12 @@ impl Client {
         let state = Mutex::new(ClientState { http1: Some(Box::new(http1)), ..ClientState::default() });
         let registration = frontend.poller.reserve();
         let stream = ByteStream::new(socket);
-        let client = frontend.table.insert(|number| Client { number, stream, peer, context, registration, state });
+        let awaits_hello = AtomicBool::new(context.tls.is_some());
+        if let Some(tls) = &context.tls {
+            stream.start_tls(tls.connection().map_err(io::Error::other)?);
+        }
+        let client =
+            frontend.table.insert(|number| Client { number, stream, awaits_hello, peer, context, registration, state });
         let registration = &client.registration;
         registration.start(client.clone());
         registration.set_deadline(Some(deadline));
@@ -109,7 +119,7 @@ impl Client {
     }
 
     /// Looks at what the socket has received; it stays to be read.
-    fn peek(&self, buffer: &mut [u8]) -> io::Result<usize> {
+    pub(super) fn peek(&self, buffer: &mut [u8]) -> io::Result<usize> {
         Ok(rustix::net::recv(self.socket(), buffer, RecvFlags::PEEK | RecvFlags::DONTWAIT)?.0)
     }
 
@@ -144,13 +154,17 @@ impl Client {
     /// and a client that lets its buffer fill up doesn't read.
     pub(crate) fn try_write_all(&self, bytes: &[u8]) -> io::Result<()> {
         match self.write_some(bytes)? {
-            count if count == bytes.len() => Ok(()),
+            count if count == bytes.len() && self.flush()? => Ok(()),
             _ => Err(io::ErrorKind::WriteZero.into()),
         }
     }
 
-    /// Writes what the socket takes without waiting. Returns the number of bytes.
+    /// Writes what the socket takes without waiting. Returns the number of bytes. Under TLS they may be held until
+    /// [`Client::flush`] sends them.
     pub(crate) fn write_some(&self, bytes: &[u8]) -> io::Result<usize> {
+        if self.peer.is_tls {
+            return self.stream.write(bytes);
+        }
         loop {
             match self.socket().write(bytes) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(0),
@@ -161,6 +175,9 @@ impl Client {
     }
 
     pub(crate) fn read_into(&self, http1: &mut Http1) -> Received {
+        if self.peer.is_tls {
+            return self.read_decrypted_into(http1);
+        }
         let mut buffer = [MaybeUninit::uninit(); READ_BYTES];
         loop {
             match rustix::net::recv(self.socket(), &mut buffer, RecvFlags::DONTWAIT) {
@@ -197,12 +214,16 @@ impl Client {
     }
 
     pub(crate) fn half_close(&self, http1: &mut Http1) {
-        let _ = self.socket().shutdown(Shutdown::Write);
+        self.end_writing();
         http1.start_closing(Instant::now());
     }
 
     pub(crate) fn close(&self) {
         self.registration.end();
+        if self.peer.is_tls {
+            // Unless it has been told already.
+            self.stream.end_writing();
+        }
         let _ = self.socket().shutdown(Shutdown::Both);
     }
 
@@ -210,7 +231,7 @@ impl Client {
     /// arrived.
     pub(crate) fn take_for_eviction(&self, may_evict: impl Fn(&Activity) -> bool) -> Option<Box<Http1>> {
         let mut state = self.state();
-        let activity = state.http1.as_ref()?.activity();
+        let activity = self.activity_in(state.http1.as_ref()?);
         let is_silent = || self.peek(&mut [0]).is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock);
         if !may_evict(&activity) || (matches!(activity, Activity::Idle { .. }) && !is_silent()) {
             return None;
@@ -263,6 +284,14 @@ impl Client {
     fn has_left(&self, state: &ClientState) -> bool {
         let (ClientStatus::HalfClosed, Some(read_ahead)) = (state.status, &state.read_ahead) else { return false };
         let head_bytes_max = self.frontend().limits.head_bytes_max;
+        if self.peer.is_tls {
+            return self.stream.peek(|peeked| {
+                let received = [read_ahead, peeked.bytes].concat();
+                // What isn't decrypted yet may be the rest of it.
+                let count = if peeked.end.is_some() { received.len() as u64 } else { u64::MAX };
+                !pipelined::is_request(&received, count, head_bytes_max)
+            });
+        }
         if pipelined::is_request(read_ahead, read_ahead.len() as u64, head_bytes_max) {
             return false;
         }

@@ -202,7 +202,7 @@ impl Scene {
         SockRef::from(&socket).set_send_buffer_size(SOCKET_BYTES).expect("a buffer");
         let (sender, requests) = unbounded();
         let handler = Arc::new(Desk { requests: sender, is_busy });
-        let context = Arc::new(ListenerContext { frontend: frontend.clone(), handler });
+        let context = Arc::new(ListenerContext { frontend: frontend.clone(), handler, tls: None });
         let client = Arc::downgrade(&Client::open(context, socket.into(), address.into()).expect("a registration"));
         Scene { frontend, client, peer: Some(peer.into()), requests, event_loop: Some(event_loop) }
     }

@@ -180,11 +180,6 @@ impl Connection {
         Some(self.held_bytes.load(Ordering::Acquire) as u64 + self.stream.unread_bytes()?)
     }
 
-    /// Ends the proxy's side of the connection: nothing more is written.
-    pub(crate) fn end_writing(&self) {
-        let _ = self.socket().shutdown(Shutdown::Write);
-    }
-
     /// Has the connection end with a reset when the socket is closed.
     pub(crate) fn reset_at_close(&self) {
         // An error means that the connection is gone already.
