@@ -58,7 +58,8 @@ fn update(admin: &Url, update: &Update, token: Option<&AdminToken>) -> Result<St
     if let Some(token) = token {
         request = request.header(AUTHORIZATION, format!("Bearer {}", token.as_str()));
     }
-    let mut response = send(admin, request, &form)?;
+    let url = if socket_of(admin).is_some() { admin.clone() } else { url };
+    let mut response = send(&url, request, &form)?;
     let (text, ended) = read(&mut response);
     ended.map_err(|error| format!("cannot read the answer of {url}: {}", reason(&error.into())))?;
     // Where no updates are taken, a backend may have answered.

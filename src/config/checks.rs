@@ -96,8 +96,9 @@ pub(super) fn own_address(config: &Config, given: &Given) -> Result<(), Invocati
     let ports =
         [("listen", &config.listen), ("tls-listen", &config.tls_listen), ("admin-listen", &config.admin_listen)];
     let own = config.backends.iter().find_map(|entry| {
-        let is_own =
-            |(_, listen): &(&str, &Vec<Listen>)| listen.iter().any(|listen| listen.is_reached_by(&entry.address));
+        let is_own = |(_, listen): &(&str, &Vec<Listen>)| {
+            listen.iter().any(|listen| listen.is_reached_by(&entry.address, entry.options.socket.as_deref()))
+        };
         ports.into_iter().find(is_own).map(|(flag, _)| (entry, flag))
     });
     let Some((entry, flag)) = own else { return Ok(()) };

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::values;
 use crate::message::{Address, Printable, bracketed, unix_path};
@@ -164,8 +164,12 @@ impl Listen {
     }
 
     /// Whether a client on this host that asks a backend at this address comes here, as far as the address alone tells.
-    pub(super) fn is_reached_by(&self, backend: &Address) -> bool {
-        let Listen::Tcp { address, .. } = self else { return false };
+    pub(super) fn is_reached_by(&self, backend: &Address, socket: Option<&Path>) -> bool {
+        let address = match (self, socket) {
+            (Listen::Unix(own), socket) => return Some(own.as_path()) == socket,
+            (Listen::Tcp { .. }, Some(_)) => return false,
+            (Listen::Tcp { address, .. }, None) => address,
+        };
         let own = address.ip();
         let is_it = match backend.host().parse::<IpAddr>() {
             // As a destination, 0.0.0.0 is this host, as a loopback address is.
@@ -406,7 +410,7 @@ mod tests {
         for (list, backend, expected) in rows {
             let listen = Listen::parse_list(list, Kind { port: 8080, is_private: false }).expect(list);
             let backend = Address::parse(backend).expect(backend);
-            assert_eq!(listen.iter().any(|listen| listen.is_reached_by(&backend)), expected, "{list} {backend}");
+            assert_eq!(listen.iter().any(|listen| listen.is_reached_by(&backend, None)), expected, "{list} {backend}");
         }
     }
 }

@@ -473,7 +473,7 @@ fn the_file_is_the_list_if_it_exists() {
     assert_eq!(config("", &env).oddities, [""; 0], "they don't differ");
     std::fs::write(&path, "http://a aftr=1s\nb\n").expect("a file");
     let expected = format!(
-        "red-tentacle: RED_TENTACLE_BACKENDS_FILE {path}:1: 'http://a aftr=1s': no option 'aftr'; there are name=NAME and paused\n\
+        "red-tentacle: RED_TENTACLE_BACKENDS_FILE {path}:1: 'http://a aftr=1s': no option 'aftr'; there are name=NAME, paused and socket=PATH\n\
          red-tentacle: RED_TENTACLE_BACKENDS_FILE {path}:2: 'b': it must begin with http:// or https://"
     );
     assert_eq!(failure("", &env), expected, "every bad line");

@@ -199,7 +199,7 @@ mod tests {
         let shown = path.display();
         let expected = vec![
             format!("{shown}:2: 'x': it must begin with http:// or https://"),
-            format!("{shown}:4: 'http://b aftr=2s': no option 'aftr'; there are name=NAME and paused"),
+            format!("{shown}:4: 'http://b aftr=2s': no option 'aftr'; there are name=NAME, paused and socket=PATH"),
         ];
         assert_eq!((list.reload(), list.is_loaded()), (Err(expected), false));
         fs::remove_file(&path).expect("a file");

@@ -165,7 +165,10 @@ mod tests {
             (",http://a", &["'': an entry is empty"]),
             (",", &["'': an entry is empty"]),
             ("http://a name=dc1,http://b name=dc1", &["'http://b name=dc1': two backends would be named 'dc1'"]),
-            ("http://a aftr=2s", &["'http://a aftr=2s': no option 'aftr'; there are name=NAME and paused"]),
+            (
+                "http://a aftr=2s",
+                &["'http://a aftr=2s': no option 'aftr'; there are name=NAME, paused and socket=PATH"],
+            ),
             ("http://a nmae=x", &["'http://a nmae=x': no option 'nmae'; did you mean 'name'?"]),
             ("http://a\nb", &["'b': it must begin with http:// or https://"]),
             ("paused", &["'paused': it must begin with http:// or https://"]),
@@ -278,7 +281,7 @@ mod tests {
         for list in ["http://a/x;v=1", "http://a/x;y/http://b", "http://a\n,\nhttp://b\n"] {
             assert!(parse_entries(list).is_ok(), "{list:?}");
         }
-        assert_eq!(reason("http://a/x y"), "no option 'y'; there are name=NAME and paused");
+        assert_eq!(reason("http://a/x y"), "no option 'y'; there are name=NAME, paused and socket=PATH");
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! The options behind a backend's URL in a list. Knows nothing of addresses.
 
 use std::fmt;
+use std::path::PathBuf;
 
-use super::{Excerpt, nearest};
+use super::{Excerpt, nearest, unix_path};
 
 /// The longest name, in bytes: it stands in each line of the log.
 const NAME_BYTES_MAX: usize = 32;
@@ -14,6 +15,8 @@ pub struct EntryOptions {
     pub name: Option<String>,
     /// Whether it sits races out.
     pub is_paused: bool,
+    /// The Unix socket at which it is reached, in place of its URL's host and port.
+    pub socket: Option<PathBuf>,
 }
 
 impl EntryOptions {
@@ -25,6 +28,8 @@ impl EntryOptions {
             let was_given = match (option, value) {
                 ("name", Some(name)) => options.name.replace(checked_name(name)?).is_some(),
                 ("name", None) => return Err("'name' has no value; write name=dc1".to_owned()),
+                ("socket", Some(path)) => options.socket.replace(checked_socket(path)?).is_some(),
+                ("socket", None) => return Err("'socket' has no value; write socket=/run/app.sock".to_owned()),
                 ("paused", None) => std::mem::replace(&mut options.is_paused, true),
                 ("paused", Some(_)) => {
                     return Err("'paused' takes no value; write it alone, or leave it out".to_owned());
@@ -41,7 +46,11 @@ impl EntryOptions {
     /// These options, and for those that aren't named here what others say.
     #[must_use]
     pub fn or(self, others: &EntryOptions) -> EntryOptions {
-        EntryOptions { name: self.name.or_else(|| others.name.clone()), is_paused: self.is_paused || others.is_paused }
+        EntryOptions {
+            name: self.name.or_else(|| others.name.clone()),
+            is_paused: self.is_paused || others.is_paused,
+            socket: self.socket.or_else(|| others.socket.clone()),
+        }
     }
 }
 
@@ -50,16 +59,29 @@ impl fmt::Display for EntryOptions {
         if let Some(name) = &self.name {
             write!(f, " name={name}")?;
         }
+        if let Some(socket) = &self.socket {
+            write!(f, " socket={}", socket.display())?;
+        }
         f.write_str(if self.is_paused { " paused" } else { "" })
     }
 }
 
 fn unknown(option: &str) -> String {
-    let hint = match nearest(option, ["name", "paused"]) {
+    let hint = match nearest(option, ["name", "paused", "socket"]) {
         Some(near) => format!("did you mean '{near}'?"),
-        None => "there are name=NAME and paused".to_owned(),
+        None => "there are name=NAME, paused and socket=PATH".to_owned(),
     };
     format!("no option '{}'; {hint}", Excerpt(option))
+}
+
+fn checked_socket(path: &str) -> Result<PathBuf, String> {
+    let is_plain = path.bytes().all(|byte| byte.is_ascii_graphic());
+    unix_path(path).ok().filter(|_| is_plain).ok_or_else(|| {
+        format!(
+            "no socket '{}'; write the path from the root, at most 107 plain bytes: socket=/run/app.sock",
+            Excerpt(path)
+        )
+    })
 }
 
 fn checked_name(name: &str) -> Result<String, String> {
@@ -98,6 +120,7 @@ mod tests {
             ("name=b", " name=b"),
             ("name=b1x", " name=b1x"),
             ("name=B1", " name=B1"),
+            ("socket=/run/app.sock paused name=a", " name=a socket=/run/app.sock paused"),
             (&long, &format!(" {long}")),
         ];
         for (text, expected) in rows {
@@ -111,10 +134,14 @@ mod tests {
             ("name=b12", "no name 'b12': b and a number is what backends without a name are called"),
             ("name=a name=b", "'name' is given twice"),
             ("paused paused", "'paused' is given twice"),
+            ("socket", "'socket' has no value; write socket=/run/app.sock"),
+            ("socket=app.sock", "no socket 'app.sock'; write the path from the root"),
+            ("socket=/a socket=/b", "'socket' is given twice"),
+            ("sockets=/a", "no option 'sockets'; did you mean 'socket'?"),
             ("paused=off", "'paused' takes no value; write it alone, or leave it out"),
             ("Paused", "no option 'Paused'; did you mean 'paused'?"),
-            ("weight=3", "no option 'weight'; there are name=NAME and paused"),
-            ("=", "no option ''; there are name=NAME and paused"),
+            ("weight=3", "no option 'weight'; there are name=NAME, paused and socket=PATH"),
+            ("=", "no option ''; there are name=NAME, paused and socket=PATH"),
         ];
         for (text, expected) in rows {
             let reason = parse(text).expect_err(text);

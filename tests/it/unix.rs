@@ -7,10 +7,11 @@ use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::thread;
 
 use tempfile::TempDir;
 
-use crate::harness::{Binary, Fake, Raw, SOON, has};
+use crate::harness::{Binary, Fake, Proxy, Raw, SOON, has};
 
 /// A directory, and the path of a socket in it.
 fn place(name: &str) -> (TempDir, PathBuf, String) {
@@ -179,4 +180,77 @@ fn curl_asks_at_a_socket() {
     let asked = asked.expect("curl runs");
     assert_eq!(String::from_utf8_lossy(&asked.stdout), "good", "{asked:?}");
     assert_eq!(backend.next().values("x-forwarded-host"), ["app"]);
+}
+
+/// A backend at a socket: answers each request with its head.
+fn backend_at(path: &Path) -> thread::JoinHandle<()> {
+    let listener = UnixListener::bind(path).expect("a socket");
+    thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            thread::spawn(move || {
+                let mut head = Vec::new();
+                let mut byte = [0];
+                while stream.read_exact(&mut byte).is_ok() {
+                    head.push(byte[0]);
+                    if head.ends_with(b"\r\n\r\n") {
+                        let reply = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", head.len());
+                        let _ = stream.write_all(&[reply.as_bytes(), &head].concat());
+                        head.clear();
+                    }
+                }
+            });
+        }
+    })
+}
+
+#[test]
+fn a_backend_at_a_socket_is_raced_by_the_host_and_path_of_its_url() {
+    let (_directory, path, _) = place("app.sock");
+    let _serving = backend_at(&path);
+    let entry = format!("http://app.example/base socket={} name=app", path.display());
+    let proxy = Proxy::before(&[entry]);
+    for _ in 0..3 {
+        let reply = proxy.get("/hello");
+        let seen = reply.text();
+        assert_eq!(reply.status, 200, "{seen}");
+        assert!(seen.starts_with("GET /base/hello HTTP/1.1\r\nHost: app.example\r\n"), "{seen}");
+    }
+    let costs = proxy.totals();
+    assert_eq!((costs.legs, costs.connections_opened, costs.connections_reused), (3, 1, 2));
+}
+
+#[test]
+fn a_socket_at_which_nobody_answers_loses_and_the_race_goes_on() {
+    let (directory, path, _) = place("dead.sock");
+    drop(UnixListener::bind(&path).expect("a socket"));
+    let dead = format!("http://dead socket={}", path.display());
+    let missing = format!("http://missing socket={}/no/such", directory.path().display());
+    let good = Fake::with(200, "good");
+    assert_eq!(Proxy::before(&[dead.clone(), missing.clone(), good.url.clone()]).get("/").text(), "good");
+    let reply = Proxy::before(&[dead, missing]).get("/");
+    assert_eq!((reply.status, reply.text().matches("refused the connection").count()), (502, 2), "{}", reply.text());
+}
+
+#[test]
+fn sockets_of_backends_are_given_by_the_operator_and_not_over_http() {
+    let (_directory, path, _) = place("app.sock");
+    let _serving = backend_at(&path);
+    let entry = format!("http://app/ socket={}", path.display());
+    let proxy = Proxy::before(std::slice::from_ref(&entry));
+    let reply = proxy.update(&[entry.replace(' ', "%20")]);
+    assert_eq!(reply.status, 400);
+    let told = "'http://app': 'socket' can only be given in the file, the flag or the environment";
+    assert!(reply.text().contains(told), "{}", reply.text());
+    // What the operator has said of a backend stays.
+    assert_eq!(proxy.update(&["http://app".to_owned()]).status, 200);
+    assert!(proxy.get("/x").text().starts_with("GET /x HTTP/1.1\r\nHost: app\r\n"));
+}
+
+#[test]
+fn a_backend_at_the_proxys_own_socket_is_refused() {
+    let (_directory, path, listen) = place("x.sock");
+    let entry = format!("http://app socket={}", path.display());
+    let ended = Binary::run(command(&["--backends", &entry, "--listen", &listen]));
+    let told = "red-tentacle: --backends 'http://app': the proxy itself listens there (--listen); give one of them";
+    assert!(ended.code == Some(2) && ended.stderr.starts_with(told), "{ended:?}");
 }
