@@ -16,6 +16,7 @@ use super::token::AdminToken;
 use super::values;
 use crate::list::ListFile;
 use crate::message::ListEntry;
+use crate::net::server_tls::TlsFiles;
 
 /// The settings, all of them checked.
 // Each of them is a switch of its own.
@@ -28,8 +29,12 @@ pub struct Config {
     pub backends_file: Option<ListFile>,
     /// What is odd about how the settings were given, a line each.
     pub oddities: Vec<String>,
-    /// The addresses that clients connect to.
+    /// The addresses that clients connect to without TLS.
     pub listen: Vec<Listen>,
+    /// The addresses that clients connect to by HTTPS; with `listen` at least one.
+    pub tls_listen: Vec<Listen>,
+    /// The files for HTTPS; with no certificate there is none.
+    pub tls: TlsFiles,
     /// The addresses that take updates; may be empty.
     pub admin_listen: Vec<Listen>,
     /// The longest time to reach a backend (DNS, TCP, TLS), and again from the last request byte to the complete head.
@@ -119,6 +124,8 @@ impl Config {
             backends_file: None,
             oddities: Vec::new(),
             listen: Listen::everywhere(8080),
+            tls_listen: Vec::new(),
+            tls: TlsFiles::default(),
             admin_listen: Listen::loopback(8081),
             timeout: Duration::from_secs(5),
             idle_timeout: Duration::from_secs(60),

@@ -278,7 +278,7 @@ mod tests {
         for list in ["http://a/x;v=1", "http://a/x;y/http://b", "http://a\n,\nhttp://b\n"] {
             assert!(parse_entries(list).is_ok(), "{list:?}");
         }
-        assert_eq!(reason("http://a/x y"), "no option 'y'; there are name, after, timeout, paused");
+        assert_eq!(reason("http://a/x y"), "no option 'y'; there are name, after, timeout, socket, paused");
     }
 
     #[test]

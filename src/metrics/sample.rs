@@ -29,6 +29,8 @@ pub struct Sample {
     pub connections_opened: u64,
     /// Uses of such a connection beyond its first.
     pub connections_reused: u64,
+    /// The files of certificates for clients, and the last second of each.
+    pub certificates: Vec<(String, SystemTime)>,
     /// Lines of the log that were dropped, since standard error was too slow.
     pub log_lines_dropped: u64,
     /// What the process uses.

@@ -144,13 +144,16 @@ impl Backends {
         self.upstream.connection_counts()
     }
 
-    /// Replaces the whole list at once. A backend whose address stays keeps its connections, its breaker and its counts.
+    /// Replaces the whole list at once. A backend whose address and socket stay keeps its connections, its breaker and its counts.
     pub fn replace(&self, entries: &[ListEntry]) {
         let old = self.all();
         let all: Vec<Arc<Backend>> = (entries.iter().enumerate())
             .map(|(index, entry)| {
-                let same = old.iter().find(|backend| *backend.address() == entry.address);
-                let lasting = same.map_or_else(|| self.lasting(&entry.address), |backend| backend.lasting.clone());
+                let is_same = |backend: &&Arc<Backend>| {
+                    *backend.address() == entry.address && backend.pool().socket() == entry.options.socket.as_deref()
+                };
+                let same = old.iter().find(is_same);
+                let lasting = same.map_or_else(|| self.lasting(entry), |backend| backend.lasting.clone());
                 let has_own_name = entry.options.name.is_some();
                 lasting.pool.set_timeout(entry.options.timeout);
                 Arc::new(Backend {
@@ -166,9 +169,9 @@ impl Backends {
         *self.list.write() = List { all, racing };
     }
 
-    fn lasting(&self, address: &Address) -> Arc<Lasting> {
+    fn lasting(&self, entry: &ListEntry) -> Arc<Lasting> {
         Arc::new(Lasting {
-            pool: Pool::new(address.clone(), self.upstream.clone()),
+            pool: Pool::at(entry.address.clone(), entry.options.socket.clone(), self.upstream.clone()),
             breaker: Breaker::default(),
             look: Look::new(Instant::now()),
             hedges: HedgeBudget::default(),

@@ -1,11 +1,10 @@
 //! One backend as far as connecting to it goes: its address, those of its name, and how many connections to it there may be.
 //! Knows nothing of what becomes of them.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
-
-use rustls::ClientConnection;
 
 use crate::message::{Address, Outcome};
 use crate::runtime::poller::Poller;
@@ -16,6 +15,7 @@ use crate::upstream::shared::Upstream;
 /// One backend, to be connected to.
 pub(crate) struct Endpoint {
     address: Address,
+    socket: Option<PathBuf>,
     upstream: Arc<Upstream>,
     resolver: Resolver,
     open: Arc<AtomicUsize>,
@@ -24,19 +24,27 @@ pub(crate) struct Endpoint {
 }
 
 impl Endpoint {
-    /// The backend at this address. Calls `moved` on a lookup's thread when one of its name's addresses isn't that any more.
+    /// The backend at this address, or at this Unix socket in place of its host and port. Calls `moved` on a lookup's thread when one of its name's addresses isn't that any more.
     pub(crate) fn new(
         address: Address,
+        socket: Option<PathBuf>,
         upstream: Arc<Upstream>,
         moved: impl Fn() + Send + Sync + 'static,
     ) -> Arc<Endpoint> {
         let (lookups, ttl) = (upstream.lookups.clone(), upstream.options.dns_ttl);
-        let resolver = Resolver::new(address.host(), address.port(), lookups, ttl, moved);
-        Arc::new(Endpoint { address, upstream, resolver, open: Arc::default(), own_timeout: AtomicU64::new(0) })
+        // A socket needs no name: an address that is never looked up stands in for it.
+        let host = if socket.is_some() { "127.0.0.1" } else { address.host() };
+        let resolver = Resolver::new(host, address.port(), lookups, ttl, moved);
+        Arc::new(Endpoint { address, socket, upstream, resolver, open: Arc::default(), own_timeout: AtomicU64::new(0) })
     }
 
     pub(crate) fn address(&self) -> &Address {
         &self.address
+    }
+
+    /// The Unix socket at which the backend is reached, if it is at one.
+    pub(crate) fn socket(&self) -> Option<&Path> {
+        self.socket.as_deref()
     }
 
     pub(crate) fn upstream(&self) -> &Upstream {
@@ -82,7 +90,7 @@ impl Endpoint {
     }
 
     /// The proxy's side of TLS before the handshake, if the backend wants it.
-    pub(crate) fn tls_session(&self) -> Result<Option<Box<ClientConnection>>, Outcome> {
+    pub(crate) fn tls_session(&self) -> Result<Option<Box<rustls::Connection>>, Outcome> {
         if self.address.is_tls() { self.upstream.tls.connection(self.address.host()).map(Some) } else { Ok(None) }
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::runtime::sync::{Arc, Mutex, Weak};
 use std::fmt;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -57,6 +58,11 @@ impl EventHandler for Sweeper {
 impl Pool {
     /// Makes a pool without connections.
     pub fn new(address: Address, upstream: Arc<Upstream>) -> Arc<Pool> {
+        Pool::at(address, None, upstream)
+    }
+
+    /// Makes a pool of connections to a Unix socket, if that is given, in place of the address's host and port.
+    pub fn at(address: Address, socket: Option<PathBuf>, upstream: Arc<Upstream>) -> Arc<Pool> {
         Arc::new_cyclic(|pool: &Weak<Pool>| Pool {
             idle: Mutex::default(),
             sweep: {
@@ -64,7 +70,7 @@ impl Pool {
                 sweep.start(Arc::new(Sweeper(pool.clone())));
                 sweep
             },
-            endpoint: Endpoint::new(address, upstream, {
+            endpoint: Endpoint::new(address, socket, upstream, {
                 let pool = pool.clone();
                 move || pool.upgrade().iter().for_each(|pool| pool.sweep(Instant::now()))
             }),
@@ -74,6 +80,11 @@ impl Pool {
     /// The backend's address.
     pub fn address(&self) -> &Address {
         self.endpoint.address()
+    }
+
+    /// The Unix socket at which the backend is reached, if it is at one.
+    pub(crate) fn socket(&self) -> Option<&Path> {
+        self.endpoint.socket()
     }
 
     /// The longest time to reach the backend, and again to the complete head of its answer.

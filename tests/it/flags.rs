@@ -9,8 +9,8 @@ use red_tentacle::config;
 use tempfile::NamedTempFile;
 
 use crate::harness::{
-    BRIEFLY, Binary, Client, Connection, Ended, Fake, Gate, Raw, Reply, SOON, eventually, get, own_address, pattern,
-    refusing,
+    BRIEFLY, Binary, Client, Connection, Ended, Fake, Gate, LOCALHOST, Raw, Reply, SOON, eventually, get, own_address,
+    pattern, refusing,
 };
 
 const LIST: &str = "http://a.example,https://b.example:8443/base";
@@ -106,6 +106,14 @@ fn every_bad_value_ends_the_start_with_one_line_that_names_flag_or_variable() {
         ("--trusted-proxies", "none,10.0.0.1", "'none': not a network; write 172.17.0.0/16"),
         ("--workers", "-1", "'-1': not a whole number from 1 to 1024; write 1, say"),
         (
+            "--tls-listen",
+            "a.example:80",
+            "'a.example:80': no other host name than localhost; write :8443, localhost:8443,",
+        ),
+        ("--tls-cert", "a,b,c", "'a,b,c': no file with a certificate and its key; write both.pem or"),
+        ("--tls-client-ca", "/nonexistent", "is for --tls-listen; give that too"),
+        ("--tls-client-cert-header", "maybe", "'maybe': neither on nor off; write one of them"),
+        (
             "--admin-listen",
             "127.0.0.1",
             "'127.0.0.1': no port; write localhost:8081, 127.0.0.1:8081, [::1]:8081 or off",
@@ -170,6 +178,7 @@ fn check_prints_what_is_in_effect() {
     let directory = tempfile::tempdir().expect("a directory");
     let directory = directory.path().to_str().expect("UTF-8");
     let backends_file = format!("{directory}/backends");
+    let served = LOCALHOST.1.chain.to_str().expect("UTF-8");
     let rows = [
         ("--backends", LIST, LIST),
         ("--backends-file", &backends_file, &backends_file),
@@ -195,6 +204,10 @@ fn check_prints_what_is_in_effect() {
         ("--max-connections", "17", "17"),
         ("--trusted-proxies", "10.0.0.1/8,::1", "10.0.0.0/8,::1/128"),
         ("--workers", "3", "3"),
+        ("--tls-listen", "127.0.0.1:443", "127.0.0.1:443"),
+        ("--tls-cert", served, served),
+        ("--tls-client-ca", served, served),
+        ("--tls-client-cert-header", "on", "on"),
         ("--admin-listen", "off", "off"),
         ("--admin-token-file", &token, "(set)"),
         ("--admin-host", "Proxy.example", "proxy.example"),

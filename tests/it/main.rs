@@ -75,6 +75,12 @@ mod list;
 /// What clients may send, and what they get for it.
 mod clients;
 
+/// Clients that come by HTTPS: certificates, what is agreed on, and hostile bytes.
+mod https;
+
+/// Clients and operators at Unix sockets.
+mod unix;
+
 /// curl, Python and ab.
 mod ordinary;
 

@@ -108,6 +108,7 @@ mod tests {
                 clients: ClientsSample::default(),
                 connections_opened: 0,
                 connections_reused: 0,
+                certificates: Vec::new(),
                 log_lines_dropped: 0,
                 process: ProcessSample::default(),
                 started: NOW,

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 
 use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, RootCertStore};
+use rustls::{ClientConfig, ClientConnection, Connection, RootCertStore};
 use socket2::Socket;
 
 use crate::message::Outcome;
@@ -45,16 +45,16 @@ impl Tls {
     }
 
     /// The proxy's side of a connection with the backend of that name, before its handshake.
-    pub(crate) fn connection(&self, host: &str) -> Result<Box<ClientConnection>, Outcome> {
+    pub(crate) fn connection(&self, host: &str) -> Result<Box<Connection>, Outcome> {
         let name = ServerName::try_from(host.to_owned())
             .map_err(|_| Outcome::Tls(format!("{host} can't be the name in a certificate")))?;
         let connection = ClientConnection::new(self.0.clone(), name);
-        connection.map(Box::new).map_err(|error| Outcome::Tls(sentence(&error)))
+        connection.map(|connection| Box::new(connection.into())).map_err(|error| Outcome::Tls(sentence(&error)))
     }
 }
 
 /// Shakes hands as far as the socket allows without waiting, and gives whether that is done.
-pub(crate) fn handshake(connection: &mut ClientConnection, mut socket: &Socket) -> Result<bool, Outcome> {
+pub(crate) fn handshake(connection: &mut Connection, mut socket: &Socket) -> Result<bool, Outcome> {
     while connection.is_handshaking() {
         match connection.complete_io(&mut socket) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
