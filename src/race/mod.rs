@@ -184,6 +184,11 @@ impl<P, O: Clone> Race<P, O> {
         (legs, state.timetable.next_age())
     }
 
+    /// Takes the legs that haven't started, so that none of them does: their ends are the caller's.
+    pub fn take_unstarted(&self) -> Vec<usize> {
+        self.state.lock().timetable.take_all()
+    }
+
     /// When the next leg starts by time, if one does.
     pub fn next_start(&self) -> Option<Instant> {
         self.state.lock().timetable.next_age().map(|age| self.began + age)

@@ -143,6 +143,7 @@ pub(super) fn routes(
         success: config.success.clone(),
         definitive: config.definitive.clone(),
         on_failure: config.on_failure,
+        race_methods: config.race_methods.clone(),
         host: config.host,
         via: config.via,
         trusted_proxies: Networks::new(&config.trusted_proxies),

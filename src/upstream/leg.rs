@@ -64,6 +64,11 @@ impl PendingAnswer {
         Ok(leg.pooled.connection().clone())
     }
 
+    /// Whether bytes of the request may have gone out.
+    pub fn is_in_flight(&self) -> bool {
+        matches!(self.0, Stage::Sending(..) | Stage::Awaiting(_))
+    }
+
     /// Whether the next step reads the request's body from a file.
     pub fn reads_file(&self, request: &UpstreamRequest) -> bool {
         matches!(self.0, Stage::Sending(..)) && request.holds_file()

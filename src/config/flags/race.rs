@@ -1,6 +1,6 @@
 //! The race: its backends, its winners, and its losers.
 
-use super::flag::Flag;
+use super::flag::{ENTRIES_MAX, Flag};
 use crate::config::{OnFailure, Statuses, values};
 use crate::message::Printable;
 
@@ -79,6 +79,21 @@ pub(super) const FLAGS: &[Flag] = &[
             Ok(())
         },
         show: |draft| draft.config.on_failure.to_string(),
+    },
+    Flag {
+        name: "race-methods",
+        env: "RED_TENTACLE_RACE_METHODS",
+        value: "METHOD,...",
+        default: "",
+        help: "The methods that are raced, all without it; others go to one backend, whose answer is the reply: GET,HEAD",
+        set: |draft, text| {
+            draft.config.race_methods = Some(values::entries(text, ENTRIES_MAX, values::method)?);
+            Ok(())
+        },
+        show: |draft| match &draft.config.race_methods {
+            Some(methods) => values::show_list(methods),
+            None => "(all)".to_owned(),
+        },
     },
     Flag {
         name: "linger",
