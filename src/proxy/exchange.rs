@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 use super::classify::{AnswerClass, Wanted};
 use super::context::Context;
 use super::leg::{Leg, LegState, Role};
-use super::one::One;
 use super::outgoing::outgoing;
 use crate::access_log::{Entry, LatePlace};
 use crate::message::{Outcome, ReplyTo, Request, takes_problem};
@@ -37,8 +36,8 @@ pub(super) struct Exchange {
     pub(super) path: PathKey,
     pub(super) request: UpstreamRequest,
     pub(super) wanted: Wanted,
-    /// What is known of a request that isn't raced.
-    pub(super) one: Option<One>,
+    /// Of a request that isn't raced: whether bytes of it may have gone out.
+    pub(super) one: Option<AtomicBool>,
     /// Whether its failures wait for no more than a bound.
     pub(super) is_bounded: AtomicBool,
     /// When the best failure was passed on, counted from the race's begin, if it was.
@@ -56,7 +55,7 @@ impl Exchange {
         let backends = context.backends.snapshot();
         let departure = reply_to.disconnect();
         let (wanted, takes_problem) = (Wanted::by(&request), takes_problem(&request.headers));
-        let one = (!context.rules.races(&request.method)).then(One::default);
+        let one = (!context.rules.races(&request.method)).then(AtomicBool::default);
         let (received, path) = (request.received, PathKey::of(request.target.path()));
         let request = outgoing(request, &context.via, &context.rules, entry.id());
         let file = || request.holds_file().then(FilePermit::default);
@@ -182,11 +181,11 @@ impl Exchange {
         let ended = match stepped {
             Ok(LegStep::Answered(answer)) => return self.answered(leg, answer),
             Ok(LegStep::Yield(pending)) => {
-                self.one.iter().for_each(|one| one.note(&pending));
+                self.note_progress(&pending);
                 return self.resume(leg, LegState::Pending(pending));
             }
             Ok(LegStep::Blocked(mut pending)) => {
-                self.one.iter().for_each(|one| one.note(&pending));
+                self.note_progress(&pending);
                 match pending.readiness(token).inspect(|_| self.trace(leg, &pending)) {
                     Ok(readiness) => return self.park(leg, LegState::Pending(pending), &readiness),
                     Err(outcome) => outcome,

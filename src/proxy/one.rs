@@ -2,7 +2,7 @@
 //! one is asked only if it couldn't be reached.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::classify::AnswerClass;
@@ -11,41 +11,20 @@ use super::leg::Role;
 use crate::message::Outcome;
 use crate::upstream::{Answer, PendingAnswer};
 
-/// What is known of a request that one backend gets.
-#[derive(Default)]
-pub(super) struct One {
-    /// Whether bytes of it may have gone out: then no other backend gets it.
-    is_sent: AtomicBool,
-}
-
-impl One {
-    /// All legs but the first, in the order in which they would be asked: that of the list, those at whose backends too many losers
-    /// wait in vain last.
-    pub(super) fn others(&self, exchange: &Exchange, now: Instant) -> Vec<usize> {
-        let max = exchange.context.rules.unanswered_max;
-        let admits = |leg: &usize| exchange.legs[*leg].backend.breaker().try_admit(max, exchange.path, now);
-        let (mut order, held): (Vec<usize>, Vec<usize>) = (0..exchange.legs.len()).partition(admits);
+impl Exchange {
+    /// All legs but the one that is asked first, in the order in which they would be asked: that of the list, those at whose
+    /// backends too many losers wait in vain last.
+    pub(super) fn all_but_one(&self, now: Instant) -> Vec<usize> {
+        let max = self.context.rules.unanswered_max;
+        let admits = |leg: &usize| self.legs[*leg].backend.breaker().try_admit(max, self.path, now);
+        let (mut order, held): (Vec<usize>, Vec<usize>) = (0..self.legs.len()).partition(admits);
         order.extend(held);
         for leg in &order[1..] {
-            exchange.legs[*leg].set_role(Role::Later);
+            self.legs[*leg].set_role(Role::Later);
         }
         order.split_off(1)
     }
 
-    /// Notes how far the leg has come.
-    pub(super) fn note(&self, pending: &PendingAnswer) {
-        if pending.is_in_flight() {
-            self.is_sent.store(true, Ordering::Relaxed);
-        }
-    }
-
-    /// Whether the next backend is asked after such an end.
-    fn may_ask_next(&self, outcome: &Outcome) -> bool {
-        !self.is_sent.load(Ordering::Relaxed) && outcome.is_unreached()
-    }
-}
-
-impl Exchange {
     /// The class of the one answer: if it is no success, it is final.
     pub(super) fn class_of_one(&self, answer: &Answer) -> AnswerClass {
         let (rules, via) = (&self.context.rules, &self.context.via);
@@ -59,10 +38,19 @@ impl Exchange {
         }
     }
 
+    /// Notes how far the leg of a request that isn't raced has come.
+    pub(super) fn note_progress(&self, pending: &PendingAnswer) {
+        if let Some(is_sent) = &self.one
+            && pending.is_in_flight()
+        {
+            is_sent.store(true, Ordering::Relaxed);
+        }
+    }
+
     /// Before a leg's end: ends the legs after it, unless the next one may be asked.
     pub(super) fn end_others(self: &Arc<Self>, outcome: &Outcome) {
-        if let Some(one) = &self.one
-            && !one.may_ask_next(outcome)
+        if let Some(is_sent) = &self.one
+            && (is_sent.load(Ordering::Relaxed) || !outcome.is_unreached())
         {
             for other in self.race.take_unstarted() {
                 self.end(other, Outcome::Unneeded, Duration::ZERO);

@@ -38,7 +38,9 @@ impl Timetable {
     /// Has these legs start one after the other, each only when all before it have lost.
     pub fn one_by_one(legs: &[usize]) -> Timetable {
         let mut timetable = Timetable { is_one_by_one: true, ..Timetable::default() };
-        legs.iter().for_each(|leg| timetable.add(*leg, Start::LastResort));
+        for leg in legs {
+            timetable.add(*leg, Start::LastResort);
+        }
         timetable
     }
 

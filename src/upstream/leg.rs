@@ -133,7 +133,7 @@ impl InFlight {
         }
         pooled.arm(token)?;
         let leg = InFlight { pooled, pool: pool.clone(), head_by: Instant::now() + pool.timeout(), interim: 0 };
-        leg.pooled.connection().begin_request(request.bytes_for(pool.address()));
+        leg.pooled.connection().begin_request(pool.bytes_of(request));
         if leg.pooled.connection().is_request_out() {
             return Ok(LegStep::Blocked(PendingAnswer(Stage::Awaiting(leg))));
         }

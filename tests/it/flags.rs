@@ -76,7 +76,6 @@ fn every_bad_value_ends_the_start_with_one_line_that_names_flag_or_variable() {
         ("--backends", "ftp://a", "'ftp://a': it must begin with http:// or https://"),
         ("--backends", "http://a,http://a", "'http://a': http://a is in the list twice"),
         ("--backends-file", "/dev/null", "/dev/null: it isn't a file"),
-        ("--race-methods", "", "'': no method; write GET,HEAD, say"),
         ("--race-methods", "GET,he ad", "'he ad': entries stand between commas, not spaces"),
         ("--race-methods", "get", "'get': methods have capitals; write GET"),
         ("--on-failure", "worst", "'worst': none of the ways to fail; write bad-gateway, best, or best..500ms"),
