@@ -3,12 +3,12 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::{After, Excerpt, nearest, parse_duration, show_duration};
+use super::{After, Excerpt, LocalOptions, nearest, parse_duration, show_duration};
 
 /// The longest name, in bytes: it stands in each line of the log.
 const NAME_BYTES_MAX: usize = 32;
 /// All options.
-const OPTIONS: [&str; 4] = ["name", "after", "timeout", "paused"];
+const OPTIONS: [&str; 8] = ["name", "after", "timeout", "header-file", "ca", "cert", "insecure", "paused"];
 
 /// What a list says of a backend. The default says nothing. `Display` writes a blank before each option.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -21,6 +21,8 @@ pub struct EntryOptions {
     pub timeout: Option<Duration>,
     /// Whether it sits races out.
     pub is_paused: bool,
+    /// What only a file, a flag or the environment may say.
+    pub local: LocalOptions,
 }
 
 impl EntryOptions {
@@ -40,7 +42,10 @@ impl EntryOptions {
                 ("paused", Some(_)) => {
                     return Err("'paused' takes no value; write it alone, or leave it out".to_owned());
                 }
-                _ => return Err(unknown(option)),
+                _ => match options.local.take(option, value) {
+                    Some(taken) => taken?,
+                    None => return Err(unknown(option)),
+                },
             };
             if was_given {
                 return Err(format!("'{option}' is given twice"));
@@ -57,6 +62,7 @@ impl EntryOptions {
             after: self.after.or(others.after),
             timeout: self.timeout.or(others.timeout),
             is_paused: self.is_paused || others.is_paused,
+            local: if self.local == LocalOptions::default() { others.local.clone() } else { self.local },
         }
     }
 }
@@ -72,6 +78,7 @@ impl fmt::Display for EntryOptions {
         if let Some(timeout) = self.timeout {
             write!(f, " timeout={}", show_duration(timeout))?;
         }
+        self.local.fmt(f)?;
         f.write_str(if self.is_paused { " paused" } else { "" })
     }
 }
@@ -134,6 +141,7 @@ mod tests {
             ("after=p50", " after=p50"),
             ("paused timeout=2s after=p99..1m name=x", " name=x after=p99..60s timeout=2s paused"),
             ("timeout=24h", " timeout=86400s"),
+            ("insecure cert=/c ca=/a header-file=/h", " header-file=/h ca=/a cert=/c insecure"),
             (&long, &format!(" {long}")),
         ];
         for (text, expected) in rows {
@@ -165,8 +173,14 @@ mod tests {
             ("timeout=x", "timeout='x': not a duration; write 500ms, 1.5s, 5s, 1m30s or 1h"),
             ("timeout=25h", "timeout='25h': longer than a day; write at most 24h"),
             ("timeout=1s timeout=2s", "'timeout' is given twice"),
-            ("weight=3", "no option 'weight'; there are name, after, timeout, paused"),
-            ("=", "no option ''; there are name, after, timeout, paused"),
+            ("ca", "'ca' has no value; write ca=/etc/red-tentacle/ca, say"),
+            ("cert=", "'cert' has no value; write"),
+            ("header-file='x'", "'header-file=\\'x\\'': a path without quotes"),
+            ("ca=/a ca=/b", "'ca' is given twice"),
+            ("insecure insecure", "'insecure' is given twice"),
+            ("insecure=on", "'insecure' takes no value; write it alone, or leave it out"),
+            ("weight=3", "no option 'weight'; there are name, after, timeout, header-file, ca, cert, insecure, paused"),
+            ("=", "no option ''; there are name, after, timeout, header-file, ca, cert, insecure, paused"),
         ];
         for (text, expected) in rows {
             let reason = parse(text).expect_err(text);

@@ -7,9 +7,11 @@ use std::time::Duration;
 
 use rustls::ClientConnection;
 
+use crate::list::LocalFiles;
 use crate::message::{Address, Outcome};
 use crate::runtime::poller::Poller;
 use crate::upstream::connect::resolve::Resolver;
+use crate::upstream::connect::tls::Tls;
 use crate::upstream::permit::Permit;
 use crate::upstream::shared::Upstream;
 
@@ -19,6 +21,8 @@ pub(crate) struct Endpoint {
     upstream: Arc<Upstream>,
     resolver: Resolver,
     open: Arc<AtomicUsize>,
+    /// Its own files, if it has some, and TLS by them.
+    own: Option<(Arc<LocalFiles>, Tls)>,
     /// The timeout of its own, in milliseconds; 0 if it has the common one. It changes with the list.
     own_timeout: AtomicU64,
 }
@@ -28,11 +32,16 @@ impl Endpoint {
     pub(crate) fn new(
         address: Address,
         upstream: Arc<Upstream>,
+        files: Option<Arc<LocalFiles>>,
         moved: impl Fn() + Send + Sync + 'static,
     ) -> Arc<Endpoint> {
         let (lookups, ttl) = (upstream.lookups.clone(), upstream.options.dns_ttl);
         let resolver = Resolver::new(address.host(), address.port(), lookups, ttl, moved);
-        Arc::new(Endpoint { address, upstream, resolver, open: Arc::default(), own_timeout: AtomicU64::new(0) })
+        let own = files.map(|files| {
+            let tls = upstream.tls.by_files(&files);
+            (files, tls)
+        });
+        Arc::new(Endpoint { address, upstream, resolver, open: Arc::default(), own, own_timeout: AtomicU64::new(0) })
     }
 
     pub(crate) fn address(&self) -> &Address {
@@ -71,6 +80,11 @@ impl Endpoint {
         &self.upstream.poller
     }
 
+    /// Its own files, if it has some.
+    pub(crate) fn files(&self) -> Option<&Arc<LocalFiles>> {
+        self.own.as_ref().map(|(files, _)| files)
+    }
+
     /// Takes a permit for one more connection, if there may be one.
     pub(crate) fn permit(&self) -> Result<Permit, Outcome> {
         Permit::take(&self.upstream, &self.open)
@@ -83,6 +97,7 @@ impl Endpoint {
 
     /// The proxy's side of TLS before the handshake, if the backend wants it.
     pub(crate) fn tls_session(&self) -> Result<Option<Box<ClientConnection>>, Outcome> {
-        if self.address.is_tls() { self.upstream.tls.connection(self.address.host()).map(Some) } else { Ok(None) }
+        let tls = self.own.as_ref().map_or(&self.upstream.tls, |(_, tls)| tls);
+        if self.address.is_tls() { tls.connection(self.address.host()).map(Some) } else { Ok(None) }
     }
 }

@@ -5,13 +5,16 @@ use std::fmt;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use crate::list::LocalFiles;
 use crate::message::Address;
 use crate::runtime::poller::{Event, EventHandler, Registration};
 use crate::upstream::client::call::Caller;
+use crate::upstream::conn::request_bytes::RequestBytes;
 use crate::upstream::connect::connecting::Established;
 use crate::upstream::endpoint::Endpoint;
 use crate::upstream::permit::Permit;
 use crate::upstream::pooled::PooledConnection;
+use crate::upstream::request::UpstreamRequest;
 use crate::upstream::shared::Upstream;
 
 /// The longest time that a connection may have idled before a request that can't be repeated is sent on it.
@@ -57,6 +60,11 @@ impl EventHandler for Sweeper {
 impl Pool {
     /// Makes a pool without connections.
     pub fn new(address: Address, upstream: Arc<Upstream>) -> Arc<Pool> {
+        Pool::with_files(address, upstream, None)
+    }
+
+    /// Makes a pool without connections, to a backend that has files of its own.
+    pub(crate) fn with_files(address: Address, upstream: Arc<Upstream>, files: Option<Arc<LocalFiles>>) -> Arc<Pool> {
         Arc::new_cyclic(|pool: &Weak<Pool>| Pool {
             idle: Mutex::default(),
             sweep: {
@@ -64,11 +72,24 @@ impl Pool {
                 sweep.start(Arc::new(Sweeper(pool.clone())));
                 sweep
             },
-            endpoint: Endpoint::new(address, upstream, {
+            endpoint: Endpoint::new(address, upstream, files, {
                 let pool = pool.clone();
                 move || pool.upgrade().iter().for_each(|pool| pool.sweep(Instant::now()))
             }),
         })
+    }
+
+    /// The request as this backend gets it.
+    pub(crate) fn bytes_of(&self, request: &UpstreamRequest) -> RequestBytes {
+        match self.endpoint.files().filter(|files| !files.fields.is_empty()) {
+            Some(files) => request.bytes_with(self.address(), &files.fields),
+            None => request.bytes_for(self.address()),
+        }
+    }
+
+    /// The backend's own files, if it has some.
+    pub(crate) fn files(&self) -> Option<&Arc<LocalFiles>> {
+        self.endpoint.files()
     }
 
     /// The backend's address.

@@ -298,7 +298,10 @@ mod tests {
         thread::spawn(move || waiter.run());
         let options = ConnectOptions { connections_max, ..ConnectOptions::default() };
         let upstream = Upstream::new(options, Arc::new(SystemLookup), poller).expect("no roots of its own");
-        (Endpoint::new(Address::parse("http://127.0.0.1:1").expect("an address"), upstream.clone(), || {}), upstream)
+        (
+            Endpoint::new(Address::parse("http://127.0.0.1:1").expect("an address"), upstream.clone(), None, || {}),
+            upstream,
+        )
     }
 
     /// Dials as a leg does.
