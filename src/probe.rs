@@ -34,6 +34,7 @@ pub fn probe(mut config: Config) -> Result<Probed, String> {
     config.success = Statuses::NONE;
     config.definitive = Statuses::NONE;
     config.on_failure = OnFailure::BadGateway;
+    config.race_methods = None;
     // Nothing is written.
     config.backends_file = None;
     let (entries, time) = (config.backends.clone(), 2 * config.timeout + Duration::from_secs(5));

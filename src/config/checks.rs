@@ -6,7 +6,7 @@ use super::invocation::{Invocation, fail};
 use super::listen::Listen;
 use super::settings::Config;
 use super::values;
-use crate::list::{ListFile, check_starts};
+use crate::list::{ListFile, check_starts, load_files};
 use crate::message::{Excerpt, Printable};
 
 /// Refuses flags that go with no command, or with no other one.
@@ -55,6 +55,12 @@ pub(super) fn backends(draft: &mut Draft, given: &Given) -> Result<(), Invocatio
     }
     backends_file(draft, given)?;
     let backends = &draft.config.backends;
+    if let Err(lines) = load_files(backends) {
+        let is_kept = draft.config.backends_file.as_ref().is_some_and(ListFile::exists);
+        let culprit = given.culprit(if is_kept { "backends-file" } else { "backends" });
+        let told: Vec<String> = lines.iter().map(|line| format!("{culprit} {line}")).collect();
+        return Err(fail(told.join("\nred-tentacle: ")));
+    }
     if backends.is_empty() {
         let or_file = if draft.backends_file.is_some() { ", for there is no --backends-file yet" } else { "" };
         return Err(fail(format_args!(

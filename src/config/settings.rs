@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
+use http::Method;
 use ipnet::IpNet;
 use log::LevelFilter;
 
@@ -62,6 +63,8 @@ pub struct Config {
     pub success: Statuses,
     /// The statuses that end a race without being a success; none of them is.
     pub definitive: Statuses,
+    /// The methods whose requests are raced, others go to one backend; `None`: all.
+    pub race_methods: Option<Vec<Method>>,
     /// What a client gets when no answer wins.
     pub on_failure: OnFailure,
     /// The longest head of a request, in bytes, line ends included: from 1 KiB to 256 KiB.
@@ -140,6 +143,7 @@ impl Config {
             success: Statuses::default(),
             definitive: Statuses::NONE,
             on_failure: OnFailure::BadGateway,
+            race_methods: None,
             // Tickets and tokens of single sign-on name all groups of a user: 17,000 bytes are seen. Beside them
             // cookies need room.
             max_head: 32 << 10,

@@ -30,6 +30,31 @@ pub(super) fn bad(text: &str, reason: impl Display) -> String {
     BadEntry { line: 1, entry: text.to_owned(), reason: reason.to_string() }.to_string()
 }
 
+/// A method of HTTP: any token, as it is written on the wire.
+pub(super) fn method(text: &str) -> Result<Method, String> {
+    const RIGHT: &str = "write GET,HEAD, say";
+    let method = Method::from_bytes(text.as_bytes()).map_err(|_| format!("no method; {RIGHT}"))?;
+    let in_capitals = text.to_ascii_uppercase();
+    // Methods are told apart by case, and these are meant.
+    if text != in_capitals
+        && [
+            Method::GET,
+            Method::HEAD,
+            Method::POST,
+            Method::PUT,
+            Method::DELETE,
+            Method::OPTIONS,
+            Method::PATCH,
+            Method::TRACE,
+        ]
+        .iter()
+        .any(|known| *known == *in_capitals)
+    {
+        return Err(format!("methods have capitals; write {in_capitals}"));
+    }
+    Ok(method)
+}
+
 /// A list of backends; all bad entries are the error.
 pub(super) fn backends(text: &str) -> Result<Vec<ListEntry>, String> {
     parse_entries(text).map_err(|bad| bad.iter().map(BadEntry::to_string).collect::<Vec<_>>().join("; "))

@@ -4,12 +4,12 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{After, Excerpt, nearest, parse_duration, show_duration, unix_path};
+use super::{After, Excerpt, LocalOptions, nearest, parse_duration, show_duration, unix_path};
 
 /// The longest name, in bytes: it stands in each line of the log.
 const NAME_BYTES_MAX: usize = 32;
 /// All options.
-const OPTIONS: [&str; 5] = ["name", "after", "timeout", "socket", "paused"];
+const OPTIONS: [&str; 9] = ["name", "after", "timeout", "socket", "header-file", "ca", "cert", "insecure", "paused"];
 
 /// What a list says of a backend. The default says nothing. `Display` writes a blank before each option.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -24,6 +24,8 @@ pub struct EntryOptions {
     pub is_paused: bool,
     /// The Unix socket at which it is reached, in place of its URL's host and port.
     pub socket: Option<PathBuf>,
+    /// What only a file, a flag or the environment may say.
+    pub local: LocalOptions,
 }
 
 impl EntryOptions {
@@ -45,7 +47,10 @@ impl EntryOptions {
                 ("paused", Some(_)) => {
                     return Err("'paused' takes no value; write it alone, or leave it out".to_owned());
                 }
-                _ => return Err(unknown(option)),
+                _ => match options.local.take(option, value) {
+                    Some(taken) => taken?,
+                    None => return Err(unknown(option)),
+                },
             };
             if was_given {
                 return Err(format!("'{option}' is given twice"));
@@ -63,6 +68,7 @@ impl EntryOptions {
             timeout: self.timeout.or(others.timeout),
             is_paused: self.is_paused || others.is_paused,
             socket: self.socket.or_else(|| others.socket.clone()),
+            local: if self.local == LocalOptions::default() { others.local.clone() } else { self.local },
         }
     }
 }
@@ -81,6 +87,7 @@ impl fmt::Display for EntryOptions {
         if let Some(socket) = &self.socket {
             write!(f, " socket={}", socket.display())?;
         }
+        self.local.fmt(f)?;
         f.write_str(if self.is_paused { " paused" } else { "" })
     }
 }
@@ -154,6 +161,7 @@ mod tests {
             ("paused timeout=2s after=p99..1m name=x", " name=x after=p99..60s timeout=2s paused"),
             ("timeout=24h", " timeout=86400s"),
             ("socket=/run/app.sock paused name=a", " name=a socket=/run/app.sock paused"),
+            ("insecure cert=/c ca=/a header-file=/h", " header-file=/h ca=/a cert=/c insecure"),
             (&long, &format!(" {long}")),
         ];
         for (text, expected) in rows {
@@ -189,8 +197,17 @@ mod tests {
             ("timeout=x", "timeout='x': not a duration; write 500ms, 1.5s, 5s, 1m30s or 1h"),
             ("timeout=25h", "timeout='25h': longer than a day; write at most 24h"),
             ("timeout=1s timeout=2s", "'timeout' is given twice"),
-            ("weight=3", "no option 'weight'; there are name, after, timeout, socket, paused"),
-            ("=", "no option ''; there are name, after, timeout, socket, paused"),
+            ("ca", "'ca' has no value; write ca=/etc/red-tentacle/ca, say"),
+            ("cert=", "'cert' has no value; write"),
+            ("header-file='x'", "'header-file=\\'x\\'': a path without quotes"),
+            ("ca=/a ca=/b", "'ca' is given twice"),
+            ("insecure insecure", "'insecure' is given twice"),
+            ("insecure=on", "'insecure' takes no value; write it alone, or leave it out"),
+            (
+                "weight=3",
+                "no option 'weight'; there are name, after, timeout, socket, header-file, ca, cert, insecure, paused",
+            ),
+            ("=", "no option ''; there are name, after, timeout, socket, header-file, ca, cert, insecure, paused"),
         ];
         for (text, expected) in rows {
             let reason = parse(text).expect_err(text);

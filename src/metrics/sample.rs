@@ -50,6 +50,8 @@ pub struct BackendSample {
     pub url: String,
     /// What its legs have done.
     pub stats: Arc<BackendStats>,
+    /// Whether its certificate isn't checked.
+    pub is_insecure: bool,
     /// Whether it is asked.
     pub state: BackendState,
     /// Legs that have lost there and wait for their answer.

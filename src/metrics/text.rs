@@ -261,6 +261,7 @@ mod tests {
     fn backend(label: &str, state: BackendState) -> BackendSample {
         let listed = UNIX_EPOCH + Duration::from_millis(1_500);
         BackendSample {
+            is_insecure: false,
             label: label.to_owned(),
             name: label.to_owned(),
             url: label.to_owned(),

@@ -116,6 +116,7 @@ fn sample_of(backend: &Backend, unanswered_max: usize) -> BackendSample {
         name,
         url,
         stats: backend.stats().clone(),
+        is_insecure: backend.is_insecure(),
         state,
         unanswered: backend.breaker().count(),
     }

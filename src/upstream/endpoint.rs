@@ -6,9 +6,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use crate::list::LocalFiles;
 use crate::message::{Address, Outcome};
 use crate::runtime::poller::Poller;
 use crate::upstream::connect::resolve::Resolver;
+use crate::upstream::connect::tls::Tls;
 use crate::upstream::permit::Permit;
 use crate::upstream::shared::Upstream;
 
@@ -19,6 +21,8 @@ pub(crate) struct Endpoint {
     upstream: Arc<Upstream>,
     resolver: Resolver,
     open: Arc<AtomicUsize>,
+    /// Its own files, if it has some, and TLS by them.
+    own: Option<(Arc<LocalFiles>, Tls)>,
     /// The timeout of its own, in milliseconds; 0 if it has the common one. It changes with the list.
     own_timeout: AtomicU64,
 }
@@ -29,13 +33,19 @@ impl Endpoint {
         address: Address,
         socket: Option<PathBuf>,
         upstream: Arc<Upstream>,
+        files: Option<Arc<LocalFiles>>,
         moved: impl Fn() + Send + Sync + 'static,
     ) -> Arc<Endpoint> {
         let (lookups, ttl) = (upstream.lookups.clone(), upstream.options.dns_ttl);
         // A socket needs no name: an address that is never looked up stands in for it.
         let host = if socket.is_some() { "127.0.0.1" } else { address.host() };
         let resolver = Resolver::new(host, address.port(), lookups, ttl, moved);
-        Arc::new(Endpoint { address, socket, upstream, resolver, open: Arc::default(), own_timeout: AtomicU64::new(0) })
+        let own = files.map(|files| {
+            let tls = upstream.tls.by_files(&files);
+            (files, tls)
+        });
+        let (open, own_timeout) = (Arc::default(), AtomicU64::new(0));
+        Arc::new(Endpoint { address, socket, upstream, resolver, open, own, own_timeout })
     }
 
     pub(crate) fn address(&self) -> &Address {
@@ -79,6 +89,11 @@ impl Endpoint {
         &self.upstream.poller
     }
 
+    /// Its own files, if it has some.
+    pub(crate) fn files(&self) -> Option<&Arc<LocalFiles>> {
+        self.own.as_ref().map(|(files, _)| files)
+    }
+
     /// Takes a permit for one more connection, if there may be one.
     pub(crate) fn permit(&self) -> Result<Permit, Outcome> {
         Permit::take(&self.upstream, &self.open)
@@ -91,6 +106,7 @@ impl Endpoint {
 
     /// The proxy's side of TLS before the handshake, if the backend wants it.
     pub(crate) fn tls_session(&self) -> Result<Option<Box<rustls::Connection>>, Outcome> {
-        if self.address.is_tls() { self.upstream.tls.connection(self.address.host()).map(Some) } else { Ok(None) }
+        let tls = self.own.as_ref().map_or(&self.upstream.tls, |(_, tls)| tls);
+        if self.address.is_tls() { tls.connection(self.address.host()).map(Some) } else { Ok(None) }
     }
 }

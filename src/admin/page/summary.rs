@@ -88,6 +88,7 @@ mod tests {
     /// A minute of 600 races in which the backends' legs ended so.
     fn facts(backends: &[(&str, BackendState, &[(&'static str, u64)])], races: u64) -> Facts {
         let backend = |(name, state, _): &(&str, BackendState, &[_])| BackendSample {
+            is_insecure: false,
             label: (*name).to_owned(),
             name: (*name).to_owned(),
             url: format!("http://{name}"),

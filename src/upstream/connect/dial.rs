@@ -321,7 +321,13 @@ mod tests {
         let options = ConnectOptions { connections_max, ..ConnectOptions::default() };
         let upstream = Upstream::new(options, Arc::new(SystemLookup), poller).expect("no roots of its own");
         (
-            Endpoint::new(Address::parse("http://127.0.0.1:1").expect("an address"), None, upstream.clone(), || {}),
+            Endpoint::new(
+                Address::parse("http://127.0.0.1:1").expect("an address"),
+                None,
+                upstream.clone(),
+                None,
+                || {},
+            ),
             upstream,
         )
     }

@@ -108,6 +108,19 @@ impl Authority {
         (Identity::new(&certificate, &key), certificate.der().to_vec())
     }
 
+    /// A client's certificate with its key, as a file holds them; perhaps one that is no longer valid.
+    pub fn client_pem(&self, is_expired: bool) -> String {
+        let mut params = params(&["client.example"]);
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        if is_expired {
+            params.not_before = date_time_ymd(2001, 1, 1);
+            params.not_after = date_time_ymd(2002, 1, 1);
+        }
+        let key = KeyPair::generate().expect("a key");
+        let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
+        certificate.pem() + &key.serialize_pem()
+    }
+
     fn sign(&self, params: &CertificateParams) -> Identity {
         let key = KeyPair::generate().expect("a key");
         let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
