@@ -105,8 +105,8 @@ impl Demo {
         self.backends.iter().map(|(_, address)| as_backend(*address)).collect()
     }
 
-    /// The text for the user: each backend with its address, and two commands to try against the proxy at `proxy`,
-    /// which takes updates at `admin`, too, unless that is `None`. Where this host may send no update, only the first.
+    /// The text for the user: each backend with its address, two commands to try against the proxy at `proxy`, which takes
+    /// updates at `admin`, too, unless that is `None`, and the status page there. What this host may not ask for isn't named.
     pub fn invitation(&self, config: &Config, proxy: SocketAddr, admin: Option<SocketAddr>) -> String {
         let mut text = "Three backends race for every request:\n".to_owned();
         for (character, address) in &self.backends {
@@ -125,6 +125,9 @@ impl Demo {
             None => write!(text, "Try a race (with these flags this host can send no update):\n{race}"),
         }
         .expect("a string takes all");
+        if let Some(page) = reachable(config, admin) {
+            writeln!(text, "See the races in a browser:\n  http://{page}/").expect("a string takes all");
+        }
         text
     }
 }
@@ -135,14 +138,18 @@ impl fmt::Debug for Demo {
     }
 }
 
-/// The address that takes an update from this host: it comes from the address that it goes to.
+/// The address that takes an update from this host.
 fn update_address(config: &Config, proxy: SocketAddr, admin: Option<SocketAddr>) -> Option<SocketAddr> {
-    let is_taken = |address: &SocketAddr| {
+    reachable(config, admin.into_iter().chain(config.admin_on_proxy_port.then_some(proxy)))
+}
+
+/// The first of these addresses at which the guard lets this host in: what is sent comes from the address that it goes to.
+fn reachable(config: &Config, addresses: impl IntoIterator<Item = SocketAddr>) -> Option<SocketAddr> {
+    let is_let_in = |address: &SocketAddr| {
         let ip = address.ip().to_canonical();
         config.admin_token.is_some() || ip.is_loopback() || Networks::new(&config.admin_from).contain(ip)
     };
-    let candidates = admin.into_iter().chain(config.admin_on_proxy_port.then_some(proxy));
-    candidates.map(|address| Listen::from(address).reached_at()).find(is_taken)
+    addresses.into_iter().map(|address| Listen::from(address).reached_at()).find(is_let_in)
 }
 
 /// The curl option that shows the token, without revealing it.
@@ -416,6 +423,9 @@ mod tests {
             });
             assert_eq!(text.contains("update-backends"), expected.is_some(), "{label}: {text}");
             assert!(expected.is_none_or(|expected| text.contains(&expected)), "{label}: {text}");
+            let page = admin.filter(|admin| update == Some(*admin)).map(|admin| format!("  http://{admin}/\n"));
+            assert_eq!(text.contains("in a browser"), page.is_some(), "{label}: {text}");
+            assert!(page.is_none_or(|page| text.ends_with(&page)), "{label}: {text}");
             assert!(demo.addresses().iter().all(|address| text.contains(&address.to_string())), "{label}: {text}");
         }
     }

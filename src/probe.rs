@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::admin_client;
 use crate::bind;
-use crate::config::{Config, Listen, Success};
+use crate::config::{Config, Listen, OnFailure, Statuses};
 use crate::message::Printable;
 use crate::server::Server;
 use crate::systemd::Sockets;
@@ -29,7 +29,9 @@ pub fn probe(mut config: Config) -> Result<Probed, String> {
     drop(bind::listening(&config, Sockets::default())?);
     config.listen = vec![Listen::from(SocketAddr::from(([127, 0, 0, 1], 0)))];
     config.admin_listen = Vec::new();
-    config.success = Success::NONE;
+    config.success = Statuses::NONE;
+    config.definitive = Statuses::NONE;
+    config.on_failure = OnFailure::BadGateway;
     // Nothing is written.
     config.backends_file = None;
     let (entries, time) = (config.backends.clone(), 2 * config.timeout + Duration::from_secs(5));

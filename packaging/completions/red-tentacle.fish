@@ -1,6 +1,8 @@
 complete -c red-tentacle -l backends -d 'The backends, at most 64: http://a,https://b:8443/base; behind a URL may stand name=NAME, after=200ms or p95, timeout=1s, paused [env: BACKEND_SERVERS]' -r -f
 complete -c red-tentacle -l backends-file -d 'Where the list is kept: if it exists, it is the list; updates are written to it, SIGHUP reads it again [env: RED_TENTACLE_BACKENDS_FILE]' -r -F
 complete -c red-tentacle -l success -d 'Which answers win: 200-299,304 (304 always wins a conditional request) [default: 200-299] [env: RED_TENTACLE_SUCCESS]' -r -f
+complete -c red-tentacle -l final -d 'Which failures end a race and go to the client: 404,410; the quickest of them beats a slower success [env: RED_TENTACLE_FINAL]' -r -f
+complete -c red-tentacle -l on-failure -d 'What a client gets if none wins: bad-gateway; best, the answer that says most; best..500ms, that soon after the first 4xx [default: bad-gateway] [env: RED_TENTACLE_ON_FAILURE]' -r -f
 complete -c red-tentacle -l linger -d 'How long losers of GET, HEAD, OPTIONS and TRACE may still finish, for their connections\' sake [default: 200ms] [env: RED_TENTACLE_LINGER]' -r -f
 complete -c red-tentacle -l linger-unsafe -d 'How long losers of other methods may, so that the request reaches every backend; 0s cancels them [default: the timeout] [env: RED_TENTACLE_LINGER_UNSAFE]' -r -f
 complete -c red-tentacle -l max-unanswered -d 'Losers that may wait in vain at one backend before it is asked only once a second; 8 times as many if it answers others [default: 128] [env: RED_TENTACLE_MAX_UNANSWERED]' -r -f

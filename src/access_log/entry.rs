@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use http::{HeaderMap, Method, StatusCode};
 
 use crate::message::forwarded::Forwarded;
+use crate::message::proxy_status::How;
 use crate::message::{Delivery, Outcome, Reason, Refusal, Request, RequestId, Target};
 use crate::metrics::RaceEnd;
 
@@ -35,10 +36,10 @@ pub(super) struct Sent {
 pub struct RaceEntry<'a> {
     /// Its end for the client.
     pub end: RaceEnd,
-    /// The leg that has won.
+    /// The leg whose answer the client got.
     pub winner: Option<usize>,
-    /// How the winner won: `won`, or `hedge` or `failover` if it didn't start with the race.
-    pub how: &'static str,
+    /// How that leg came to answer.
+    pub how: How,
     /// The legs, in the order of the list.
     pub legs: &'a [LegEntry<'a>],
 }

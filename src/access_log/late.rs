@@ -19,11 +19,28 @@ pub trait Untold: Send + Sync {
 
 /// Writes the lines of exchanges whose legs take their time.
 pub struct LateLines {
-    /// The oldest first, since all wait equally long. They don't keep their exchanges alive: without legs that are out they have
-    /// written their lines.
-    waiting: Mutex<VecDeque<(Instant, Weak<dyn Untold>)>>,
+    waiting: Mutex<Waiting>,
     registration: Registration,
 }
+
+#[derive(Default)]
+struct Waiting {
+    /// The oldest first, since all wait equally long. They don't keep their exchanges alive: without legs that are out they have
+    /// written their lines.
+    lines: VecDeque<Line>,
+    /// The number of lines that came before these.
+    gone: u64,
+}
+
+struct Line {
+    due: Instant,
+    /// `None` once it has been withdrawn.
+    exchange: Option<Weak<dyn Untold>>,
+}
+
+/// The place of a line in the queue.
+#[derive(Debug, Clone, Copy)]
+pub struct LatePlace(u64);
 
 impl LateLines {
     /// Makes a queue that gets its events from the poller.
@@ -34,30 +51,42 @@ impl LateLines {
     }
 
     /// Has the exchange's line written in [`LINE_WAIT`]. Doesn't block.
-    pub fn add(&self, exchange: &Arc<impl Untold + 'static>, now: Instant) {
+    pub fn add(&self, exchange: &Arc<impl Untold + 'static>, now: Instant) -> LatePlace {
         let exchange: Weak<dyn Untold> = Arc::<_>::downgrade(exchange) as Weak<dyn Untold>;
         let mut waiting = self.waiting.lock();
-        waiting.push_back((now + LINE_WAIT, exchange));
-        if waiting.len() == 1 {
+        let place = LatePlace(waiting.gone + waiting.lines.len() as u64);
+        waiting.lines.push_back(Line { due: now + LINE_WAIT, exchange: Some(exchange) });
+        if waiting.lines.len() == 1 {
             self.update_deadline(&waiting);
         }
+        place
     }
 
-    fn update_deadline(&self, waiting: &VecDeque<(Instant, Weak<dyn Untold>)>) {
-        self.registration.set_deadline(waiting.front().map(|(until, _)| *until));
+    /// Frees an exchange that has written its line: even a weak reference keeps its memory.
+    pub fn withdraw(&self, place: LatePlace) {
+        let mut waiting = self.waiting.lock();
+        let line = place.0.checked_sub(waiting.gone).and_then(|at| usize::try_from(at).ok());
+        let exchange = line.and_then(|at| waiting.lines.get_mut(at)?.exchange.take());
+        drop(waiting);
+        // Out of the lock: it may free memory.
+        drop(exchange);
+    }
+
+    fn update_deadline(&self, waiting: &Waiting) {
+        self.registration.set_deadline(waiting.lines.front().map(|line| line.due));
     }
 
     fn tell_due(&self, now: Instant) {
-        let due: Vec<_> = {
+        let due: Vec<Line> = {
             let mut waiting = self.waiting.lock();
-            let count = waiting.iter().take_while(|(until, _)| *until <= now).count();
-            let due = waiting.drain(..count).collect();
+            let is_over = |line: &&Line| line.due <= now || line.exchange.is_none();
+            let count = waiting.lines.iter().take_while(is_over).count();
+            let due = waiting.lines.drain(..count).collect();
+            waiting.gone += count as u64;
             self.update_deadline(&waiting);
             due
         };
-        due.iter()
-            .filter_map(|(_, exchange): &(_, Weak<dyn Untold>)| exchange.upgrade())
-            .for_each(|exchange| exchange.tell());
+        due.iter().filter_map(|line| line.exchange.as_ref()?.upgrade()).for_each(|exchange| exchange.tell());
     }
 }
 
@@ -110,7 +139,24 @@ mod tests {
         assert_eq!(told(), [1, 0]);
         late.tell_due(now + LINE_WAIT * 2);
         assert_eq!(told(), [1, 1]);
-        assert!(late.waiting.lock().is_empty());
+        assert!(late.waiting.lock().lines.is_empty());
+    }
+
+    #[test]
+    fn an_exchange_that_is_withdrawn_is_freed_at_once_and_keeps_no_other_from_being_told() {
+        let (poller, _event_loop) = Poller::new().expect("a poller");
+        let late = LateLines::new(&poller);
+        let now = Instant::now();
+        let [first, second, third] = [(); 3].map(|()| Arc::new(Count::default()));
+        late.add(&first, now);
+        late.tell_due(now + LINE_WAIT);
+        let place = late.add(&second, now);
+        late.add(&third, now);
+        late.withdraw(place);
+        assert_eq!((Arc::weak_count(&second), Arc::weak_count(&third)), (0, 1));
+        late.tell_due(now + LINE_WAIT);
+        late.withdraw(place);
+        assert_eq!([&first, &second, &third].map(|count| count.0.load(Ordering::SeqCst)), [1, 0, 1]);
     }
 
     #[test]

@@ -7,6 +7,7 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderValue, StatusCode};
 
 use super::form;
+use super::secret::Secret;
 use crate::list::{BackendList, BadChange, BadStart, Change};
 use crate::message::{
     Address, Excerpt, Json, Refusal, Reply, ReplyBody, Request, Timestamp, prefers_json, same_name, too_many,
@@ -20,14 +21,24 @@ const CHANGES_MAX: usize = 64;
 /// The verbs, as a complaint tells them.
 const VERBS: &str = "use add, remove, pause, resume or replace";
 
-/// Makes the changes that a request asks for, all of them or none. What it resumes is benched no more, either; `listed` gives the
-/// backends in force.
+/// The field of a form's token.
+pub(super) const TOKEN: &str = "token";
+
+/// Makes the changes that a request asks for, all of them or none. With a token it must be among the fields. What is resumed is
+/// benched no more, either; `listed` gives the backends in force.
 pub(super) fn change(
     request: &Request,
+    token: Option<&Secret>,
     list: &BackendList,
     listed: impl FnOnce() -> Vec<(Arc<Backend>, BackendState)>,
 ) -> Result<(), Refusal> {
     let fields = form::fields(request)?;
+    let (tokens, fields): (Vec<_>, Vec<_>) = fields.into_iter().partition(|(name, _)| name == TOKEN);
+    if token.is_some_and(|token| tokens.len() != 1 || !token.is(tokens[0].1.as_bytes())) {
+        let why =
+            "the form is from before the last start of the program, or from another page: send it again from here";
+        return Err(Refusal::Forbidden(why.to_owned()));
+    }
     if fields.is_empty() {
         return Err(Refusal::BadChange(format!("No field: {VERBS}")));
     }
@@ -305,7 +316,7 @@ b2    https://longer.example/base  paused     0    0     0       0     0s       
             let entries = parse_entries("http://a name=dc1,http://b").expect("a list");
             let list = BackendList::new(entries, None, Box::new(|_| panic!("it was changed")));
             let request = crate::admin::request("POST", "/backends", &[], form.replace(' ', "+").as_bytes());
-            let refusal = change(&request, &list, Vec::new).expect_err(label);
+            let refusal = change(&request, None, &list, Vec::new).expect_err(label);
             assert_eq!((refusal.status().as_u16(), refusal.sentence()), (status, sentence), "{label}");
         }
     }

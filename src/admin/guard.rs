@@ -1,15 +1,14 @@
-//! The guard of updates: they are for programs on this host that ask for themselves, and for bearers of the token.
-//! Knows nothing of what is asked for.
+//! The guard of updates: they are for programs on this host that ask for themselves, for the status page, and for bearers of the
+//! token. Knows nothing of what is asked for.
 
-use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use http::header::{AUTHORIZATION, FORWARDED, HOST, HeaderName, HeaderValue, ORIGIN, VIA};
-use http::{HeaderMap, Method, Version};
+use http::header::{FORWARDED, HeaderName, HeaderValue, ORIGIN, VIA};
+use http::{HeaderMap, Version};
 use ipnet::IpNet;
-use subtle::ConstantTimeEq;
 
-use crate::message::{Excerpt, Networks, Refusal, Request, headers};
+use super::secret::{Secret, is_basic};
+use crate::message::{Excerpt, Networks, Refusal, Request, headers, takes_html};
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
@@ -17,7 +16,7 @@ const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 /// The rules that a request for an update must keep.
 #[derive(Debug, Clone)]
 pub struct Guard {
-    token: Option<Token>,
+    token: Option<Secret>,
     hosts: Vec<String>,
     networks: Networks,
 }
@@ -28,41 +27,54 @@ impl Guard {
     /// (`--admin-host`, names without a port) and neither a browser's page nor another proxy sent them. An empty token
     /// admits no request.
     pub fn new(token: Option<&str>, hosts: &[String], networks: &[IpNet]) -> Guard {
-        Guard {
-            token: token.map(|token| Token(token.as_bytes().to_vec())),
-            hosts: hosts.to_vec(),
-            networks: Networks::new(networks),
-        }
+        Guard { token: token.map(Secret::new), hosts: hosts.to_vec(), networks: Networks::new(networks) }
     }
 
     /// Checks whether the request may update. A refusal has the reason and the flag that would allow it.
     pub fn check(&self, request: &Request) -> Result<(), Refusal> {
-        self.check_by(request, check_browser)
-    }
-
-    /// Checks whether the request may look, as [`Guard::check`] does; the status page may look again.
-    pub fn check_look(&self, request: &Request) -> Result<(), Refusal> {
-        let is_looking = matches!(request.method, Method::GET | Method::HEAD);
-        let is_own = is_looking && is_from_own_page(&request.headers);
-        self.check_by(request, if is_own { |_| Ok(()) } else { check_browser })
-    }
-
-    fn check_by(&self, request: &Request, check_browser: fn(&HeaderMap) -> Result<(), String>) -> Result<(), Refusal> {
         let checked = match &self.token {
-            Some(token) => token.check(&request.headers).map_err(str::to_owned),
-            None => self.check_without_token(request, check_browser),
+            Some(token) => token.check_bearer(&request.headers).map_err(str::to_owned),
+            None => self.check_without_token(request, |request| check_browser(&request.headers)),
         };
         checked.map_err(Refusal::Forbidden)
+    }
+
+    /// Checks whether the request may see the status page and what is beside it, and use the page's forms: as
+    /// [`Guard::check`] does, but the page's own requests may, too. With a token a browser shows it as a password.
+    pub fn check_page(&self, request: &Request) -> Result<(), Refusal> {
+        let Some(token) = &self.token else {
+            return self
+                .check_without_token(request, |request| check_origin(request, &["http"]))
+                .map_err(Refusal::Forbidden);
+        };
+        let is_browser =
+            is_from_browser(&request.headers) || takes_html(&request.headers) || is_basic(&request.headers);
+        if !is_browser {
+            return token.check_bearer(&request.headers).map_err(|reason| Refusal::Forbidden(reason.to_owned()));
+        }
+        if token.check_bearer(&request.headers).is_ok() {
+            return Ok(());
+        }
+        // Before the browser asks for a password: no other site's page may have it do so. A proxy before this one may speak TLS.
+        check_origin(request, &["http", "https"]).map_err(Refusal::Forbidden)?;
+        token.check_basic(&request.headers).map_err(|reason| Refusal::Unauthorized(reason.to_owned()))
+    }
+
+    /// Whether a change needs the form's token, too: a browser sends what it knows of this host, a password, say, along with
+    /// any request, be it meant by its user or not. A bearer's it doesn't.
+    pub(super) fn needs_form_token(&self, request: &Request) -> bool {
+        let is_bearer = |token: &Secret| token.check_bearer(&request.headers).is_ok();
+        is_from_browser(&request.headers) && !self.token.as_ref().is_some_and(is_bearer)
     }
 
     fn check_without_token(
         &self,
         request: &Request,
-        check_browser: fn(&HeaderMap) -> Result<(), String>,
+        check_browser: impl FnOnce(&Request) -> Result<(), String>,
     ) -> Result<(), String> {
         self.check_peer(request.peer.ip().to_canonical())?;
         check_proxies(request)?;
-        check_browser(&request.headers)?;
+        check_browser(request)?;
         self.check_host(request)
     }
 
@@ -121,16 +133,31 @@ fn proxy_field(name: &HeaderName) -> Option<&'static str> {
     }
 }
 
-/// Whether a browser says that a page of this very origin sent the request. [`Guard::check_host`] checks the host.
-fn is_from_own_page(headers: &HeaderMap) -> bool {
-    let mut sites = headers.get_all(SEC_FETCH_SITE).iter();
-    let is_same = sites.next().is_some_and(|site| site == "same-origin") && sites.next().is_none();
-    let mut origins = headers.get_all(ORIGIN).iter();
-    let is_own = |origin: &HeaderValue| {
-        let host = origin.as_bytes().strip_prefix(b"http://");
-        host.is_some() && host == headers.get(HOST).map(HeaderValue::as_bytes)
+/// Whether a browser has sent the request, for a page or for the user: these fields no page can leave out or set.
+fn is_from_browser(headers: &HeaderMap) -> bool {
+    headers.contains_key(ORIGIN) || headers.contains_key(SEC_FETCH_SITE)
+}
+
+/// Refuses what a page of another origin has had a browser send. Its own requests come from the address that they go to, which
+/// [`Guard::check_host`] checks. Over plain HTTP to another host browsers send no `Sec-Fetch-Site`.
+fn check_origin(request: &Request, schemes: &[&str]) -> Result<(), String> {
+    let told = |field: &str| {
+        Err(format!("another site's page in a browser sent the request ({field}): type the address, or use curl"))
     };
-    is_same && origins.next().is_none_or(is_own) && origins.next().is_none()
+    let mut sites = request.headers.get_all(SEC_FETCH_SITE).iter();
+    if sites.next().is_some_and(|site| site != "same-origin" && site != "none") || sites.next().is_some() {
+        return told("Sec-Fetch-Site");
+    }
+    let host = headers::host_of(request);
+    let is_own = |origin: &HeaderValue| {
+        let (scheme, rest) = origin.to_str().ok()?.split_once("://")?;
+        Some(schemes.contains(&scheme) && rest.as_bytes() == host.as_ref()?.as_bytes())
+    };
+    let mut origins = request.headers.get_all(ORIGIN).iter();
+    if origins.next().is_some_and(|origin| is_own(origin) != Some(true)) || origins.next().is_some() {
+        return told("Origin");
+    }
+    Ok(())
 }
 
 /// Refuses what a browser's page sends: any page in a browser on this host may send a POST here. Browsers say so in
@@ -161,49 +188,6 @@ fn is_ip(host: &str) -> bool {
         Some(address) => address.parse::<Ipv6Addr>().is_ok(),
         None => host.parse::<Ipv4Addr>().is_ok(),
     }
-}
-
-/// The secret of `--admin-token-file`. Never shown.
-#[derive(Clone)]
-struct Token(Vec<u8>);
-
-impl Token {
-    fn check(&self, headers: &HeaderMap) -> Result<(), &'static str> {
-        let mut fields = headers.get_all(AUTHORIZATION).iter();
-        let field =
-            fields.next().ok_or("the request has no token: send 'Authorization: Bearer TOKEN' (--admin-token-file)")?;
-        if fields.next().is_some() {
-            // Which of them counts would be for the reader to guess.
-            return Err("the request has more than one Authorization: send exactly one (--admin-token-file)");
-        }
-        let presented =
-            bearer(field.as_bytes()).ok_or("Authorization isn't of the form 'Bearer TOKEN' (--admin-token-file)")?;
-        if self.is(presented) { Ok(()) } else { Err("the token isn't the one in --admin-token-file") }
-    }
-
-    /// Compares in a time that depends on the length of `presented` alone, not on the token's length nor on where they
-    /// differ: slices compare in constant time only if their lengths are the same, and else at once, which would tell
-    /// the token's length. So every byte presented is compared with one of the token, which begins anew at its end.
-    fn is(&self, presented: &[u8]) -> bool {
-        let mut same = self.0.len().ct_eq(&presented.len());
-        for (byte, expected) in presented.iter().zip(self.0.iter().cycle()) {
-            same &= byte.ct_eq(expected);
-        }
-        same.into()
-    }
-}
-
-impl fmt::Debug for Token {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Token(hidden)")
-    }
-}
-
-/// The secret behind `Bearer` (RFC 6750 §2.1), a scheme in any case (RFC 9110 §11.1). Never empty.
-fn bearer(field: &[u8]) -> Option<&[u8]> {
-    let (scheme, rest) = field.split_at_checked("Bearer".len())?;
-    let token = rest.trim_ascii();
-    (scheme.eq_ignore_ascii_case(b"Bearer") && rest.starts_with(b" ") && !token.is_empty()).then_some(token)
 }
 
 #[cfg(test)]
@@ -463,6 +447,90 @@ mod tests {
     #[test]
     fn a_guard_never_shows_its_token() {
         let shown = format!("{:?}", Guard::new(Some("s3cret-"), &[], &[]));
-        assert!(shown.contains("Token(hidden)") && !shown.contains("s3cret"), "{shown}");
+        assert!(shown.contains("Secret(hidden)") && !shown.contains("s3cret"), "{shown}");
+    }
+    /// Whether the page may be seen, and whether its forms need their token.
+    fn seen(guard: &Guard, request: &Request) -> (u16, bool) {
+        let status = guard.check_page(request).map_or_else(|refusal| refusal.status().as_u16(), |()| 200);
+        (status, guard.needs_form_token(request))
+    }
+
+    #[test]
+    fn the_page_s_own_requests_are_let_in_and_no_other_page_s() {
+        let own = ("origin", "http://localhost:8081");
+        let site = |site| ("sec-fetch-site", site);
+        let rows: &[(&str, &[(&str, &str)], (u16, bool))] = &[
+            ("curl", &[], (200, false)),
+            ("typed by the user", &[site("none")], (200, true)),
+            ("the page's script", &[site("same-origin")], (200, true)),
+            ("the page's form", &[site("same-origin"), own], (200, true)),
+            ("the page's form, typed anew", &[site("none"), own], (200, true)),
+            ("over plain HTTP to another host", &[own], (200, true)),
+            ("another site", &[site("cross-site")], (403, true)),
+            ("another site with our origin", &[site("cross-site"), own], (403, true)),
+            ("another port of this host", &[site("same-site"), ("origin", "http://localhost:3000")], (403, true)),
+            ("another port alone", &[("origin", "http://localhost:3000")], (403, true)),
+            ("another scheme", &[("origin", "https://localhost:8081")], (403, true)),
+            ("another name of this host", &[("origin", "http://127.0.0.1:8081")], (403, true)),
+            ("no port", &[("origin", "http://localhost")], (403, true)),
+            ("a null origin", &[site("same-origin"), ("origin", "null")], (403, true)),
+            ("an empty origin", &[("origin", "")], (403, true)),
+            ("two origins", &[own, own], (403, true)),
+            ("two sites", &[site("same-origin"), site("cross-site")], (403, true)),
+            ("an unknown site", &[site("same-origin-x")], (403, true)),
+            ("through a proxy", &[site("same-origin"), own, ("via", "1.1 other")], (403, true)),
+        ];
+        for (label, fields, expected) in rows {
+            let request = request(&[&[("host", "localhost:8081")], *fields].concat());
+            assert_eq!(seen(&guard(&[], &[]), &request), *expected, "{label}");
+        }
+        let rebound = request(&[("host", "evil.example"), site("same-origin"), ("origin", "http://evil.example")]);
+        assert_eq!(seen(&guard(&[], &[]), &rebound).0, 403, "a name that leads here");
+        assert_eq!(seen(&guard(&["evil.example"], &[]), &rebound).0, 200, "unless it is ours");
+        let elsewhere = from("192.0.2.7", &[("host", "localhost:8081"), site("same-origin"), own]);
+        assert_eq!(seen(&guard(&[], &[]), &elsewhere).0, 403, "from another host");
+    }
+
+    #[test]
+    fn with_a_token_a_browser_is_asked_for_a_password() {
+        // `me:s3cret-` and `me:wrong`.
+        let (right, wrong) = (("authorization", "Basic bWU6czNjcmV0LQ=="), ("authorization", "Basic bWU6d3Jvbmc="));
+        let bearer = ("authorization", "Bearer s3cret-");
+        let (html, own) = (("accept", "text/html,*/*"), ("origin", "http://admin.example"));
+        let site = |site| ("sec-fetch-site", site);
+        let rows: &[(&str, &[(&str, &str)], (u16, bool))] = &[
+            ("curl without it", &[], (403, false)),
+            ("curl with it", &[bearer], (200, false)),
+            ("curl with a password", &[right], (200, false)),
+            ("curl with a wrong one", &[wrong], (401, false)),
+            ("a bearer, whatever else it sends", &[bearer, site("cross-site"), ("origin", "null")], (200, false)),
+            ("a browser", &[html, site("none")], (401, true)),
+            ("a browser over plain HTTP", &[html], (401, false)),
+            ("a browser with it", &[html, site("none"), right], (200, true)),
+            ("a browser with a wrong one", &[html, site("none"), wrong], (401, true)),
+            ("the page's form", &[html, site("same-origin"), own, right], (200, true)),
+            (
+                "behind a proxy that speaks TLS",
+                &[html, site("same-origin"), ("origin", "https://admin.example"), right],
+                (200, true),
+            ),
+            ("another site, which asks for no password", &[html, site("cross-site")], (403, true)),
+            ("another site with it", &[html, site("cross-site"), right], (403, true)),
+            ("a null origin with it", &[html, ("origin", "null"), right], (403, true)),
+            ("both", &[html, right, bearer], (401, false)),
+        ];
+        let guard = Guard::new(Some("s3cret-"), &[], &[]);
+        for (label, fields, expected) in rows {
+            let request = from("192.0.2.7", &[&[("host", "admin.example")], *fields].concat());
+            assert_eq!(seen(&guard, &request), *expected, "{label}");
+            let reply = guard.check_page(&request).err().map(|refusal| refusal.reply());
+            let challenge = reply.and_then(|reply| reply.headers.get("www-authenticate").cloned());
+            assert_eq!(
+                challenge.is_some_and(|value| value == "Basic realm=\"red-tentacle\""),
+                expected.0 == 401,
+                "{label}"
+            );
+        }
+        assert!(guard.check(&request(&[right])).is_err(), "an update takes a bearer alone");
     }
 }

@@ -6,6 +6,7 @@ mod form;
 mod guard;
 mod health;
 mod page;
+mod secret;
 mod update;
 mod views;
 
@@ -15,13 +16,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use http::Method;
 
 use crate::list::BackendList;
-use crate::message::{Refusal, Reply, Request, Target, prefers_json};
+use crate::message::{Refusal, Reply, Request, Target, prefers_json, takes_html};
 use crate::metrics::BackendState;
 use crate::upstream::Backend;
 
 pub use form::FORM_BYTES_MAX;
 pub use guard::Guard;
+use page::Attempt;
 pub use page::Facts;
+use secret::Secret;
 pub use views::Views;
 
 /// The paths of an update: the first is the admin port's own, the second is what a backend's path might look like. Both
@@ -62,13 +65,15 @@ pub struct Admin {
     list: Arc<BackendList>,
     listed: Listed,
     views: Views,
+    /// What the page's forms carry, so that no other site's page can make up a form.
+    form_token: Secret,
     stopping: AtomicBool,
 }
 
 impl Admin {
     /// Admits what `guard` admits; `list` is changed by it, `listed` says what is in force, and `views` are shown.
     pub fn new(guard: Guard, list: Arc<BackendList>, listed: Listed, views: Views) -> Admin {
-        Admin { guard, list, listed, views, stopping: AtomicBool::new(false) }
+        Admin { guard, list, listed, views, form_token: Secret::random(), stopping: AtomicBool::new(false) }
     }
 
     /// The list that this service changes.
@@ -118,22 +123,27 @@ impl Admin {
         Views::are_at(target)
     }
 
-    /// The reply of a refusal, in the form that the client prefers where there are two.
+    /// The reply of a refusal, in the form that the client prefers: to a change from the page that is the page again, with what
+    /// was typed.
     pub fn refused(&self, request: &Request, refusal: &Refusal) -> Reply {
-        if Route::of(&request.target).is_some() && !Admin::is_update(&request.target) && prefers_json(&request.headers)
-        {
-            return backends::problem(refusal);
+        if Route::of(&request.target).is_none() || Admin::is_update(&request.target) {
+            return refusal.reply();
         }
-        refusal.reply()
+        // A stranger gets no page.
+        if request.method == Method::POST && takes_html(&request.headers) && self.check(request).is_ok() {
+            let fields = form::fields(request).unwrap_or_default();
+            return self.views.page(request, self.form_token.reveal(), Some(Attempt { refusal, fields }));
+        }
+        page::protected(if prefers_json(&request.headers) { backends::problem(refusal) } else { refusal.reply() })
     }
 
     /// Checks a request by its head.
     fn check(&self, request: &Request) -> Result<&'static Route, Refusal> {
         let route = Route::of(&request.target).ok_or(Refusal::NotFound)?;
-        if route.allow.contains("GET") {
-            self.guard.check_look(request)?;
-        } else {
+        if Admin::is_update(&request.target) {
             self.guard.check(request)?;
+        } else {
+            self.guard.check_page(request)?;
         }
         if !route.allow.split(", ").any(|method| method == request.method.as_str()) {
             return Err(Refusal::MethodNotAllowed(route.allow));
@@ -149,7 +159,7 @@ impl Admin {
         if Views::is_list_instead(request) {
             return self.backends(request);
         }
-        self.views.show(request)
+        self.views.show(request, self.form_token.reveal())
     }
 
     fn update(&self, request: &Request) -> Result<Reply, Refusal> {
@@ -158,7 +168,11 @@ impl Admin {
 
     fn backends(&self, request: &Request) -> Result<Reply, Refusal> {
         if request.method == Method::POST {
-            backends::change(request, &self.list, &self.listed)?;
+            let token = self.guard.needs_form_token(request).then_some(&self.form_token);
+            backends::change(request, token, &self.list, &self.listed)?;
+            if takes_html(&request.headers) {
+                return Ok(page::see_page());
+            }
         }
         Ok(backends::shown(request, &self.list, &(self.listed)()))
     }

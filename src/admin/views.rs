@@ -4,13 +4,13 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use http::header::{ACCEPT, CONTENT_TYPE};
+use http::header::CONTENT_TYPE;
 use http::{HeaderValue, StatusCode};
 use url::form_urlencoded;
 
-use super::page::{self, Facts};
+use super::page::{self, Attempt, Facts, Form, STILL};
 use crate::message::headers::host_of;
-use crate::message::{Elapsed, Json, Refusal, Reply, Request, Target, Timestamp};
+use crate::message::{Elapsed, Json, Refusal, Reply, Request, Target, Timestamp, takes_html};
 use crate::metrics::{self, RACES_MAX, RecentRace, RecentRaces, ShownEnd, ShownLeg};
 
 const PAGE: &str = "/";
@@ -39,14 +39,23 @@ impl Views {
 
     /// Whether the page is asked for by a client that doesn't take HTML: curl gets the list instead.
     pub(super) fn is_list_instead(request: &Request) -> bool {
-        let takes_html = |value: &HeaderValue| value.to_str().is_ok_and(|accept| accept.contains("text/html"));
-        request.target.path() == PAGE && !request.headers.get_all(ACCEPT).iter().any(takes_html)
+        request.target.path() == PAGE && !takes_html(&request.headers)
     }
 
-    /// Shows what is asked for.
-    pub(super) fn show(&self, request: &Request) -> Result<Reply, Refusal> {
+    /// The page, whose forms carry this token; after a change that was refused, with what was typed.
+    pub(super) fn page(&self, request: &Request, form_token: &str, attempt: Option<Attempt>) -> Reply {
+        let is_still = request.target.query() == Some(STILL);
+        page::page(
+            &(self.facts)(host_asked_for(request)),
+            &Form { token: form_token, attempt, is_still },
+            SystemTime::now(),
+        )
+    }
+
+    /// Shows what is asked for; the page's forms carry this token.
+    pub(super) fn show(&self, request: &Request, form_token: &str) -> Result<Reply, Refusal> {
         match request.target.path() {
-            PAGE => return Ok(page::page(&(self.facts)(host_asked_for(request)), SystemTime::now())),
+            PAGE => return Ok(self.page(request, form_token, None)),
             STYLE => return Ok(page::with_headers("text/css; charset=utf-8", page::STYLE.to_owned())),
             SCRIPT => return Ok(page::with_headers("text/javascript; charset=utf-8", page::SCRIPT.to_owned())),
             METRICS => return Ok(typed((self.metrics)(), metrics::CONTENT_TYPE)),
@@ -164,7 +173,7 @@ mod tests {
     }
 
     fn shown(views: &Views, target: &str) -> Result<String, u16> {
-        let reply = views.show(&request("GET", target, &[], b"")).map_err(|refusal| refusal.status().as_u16())?;
+        let reply = views.show(&request("GET", target, &[], b""), "").map_err(|refusal| refusal.status().as_u16())?;
         let ReplyBody::Whole(body) = reply.body else { panic!("it is a text") };
         Ok(String::from_utf8(body).expect("UTF-8"))
     }

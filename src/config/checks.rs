@@ -104,6 +104,16 @@ pub(super) fn own_address(config: &Config, given: &Given) -> Result<(), Invocati
     )))
 }
 
+/// Refuses statuses that would win a race and end it as a failure, too.
+pub(super) fn statuses(config: &Config, given: &Given) -> Result<(), Invocation> {
+    let Some(shared) = config.definitive.shared_with(&config.success) else { return Ok(()) };
+    Err(fail(format_args!(
+        "{} '{}': {shared} is a success already (--success); leave it out of one of them",
+        given.culprit("final"),
+        config.definitive
+    )))
+}
+
 pub(super) fn timeouts(draft: &mut Draft, given: &Given) -> Result<(), Invocation> {
     let timeout = draft.config.timeout;
     draft.config.linger_unsafe = draft.linger_unsafe.unwrap_or(timeout);

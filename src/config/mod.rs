@@ -9,8 +9,9 @@ mod draft;
 mod flags;
 mod invocation;
 mod listen;
+mod on_failure;
 mod settings;
-mod success;
+mod statuses;
 mod token;
 mod values;
 
@@ -28,8 +29,9 @@ pub use invocation::Invocation;
 use invocation::fail;
 use listen::Kind;
 pub use listen::Listen;
+pub use on_failure::OnFailure;
 pub use settings::{Config, HostHeader, LogFormat};
-pub use success::Success;
+pub use statuses::Statuses;
 pub use token::AdminToken;
 
 /// Reads a command line, program name first, and the environment. A flag beats its variable, which beats the default.
@@ -90,6 +92,7 @@ fn checked(given: &Given, are_addresses_used: bool) -> Result<Invocation, Invoca
         return command.map(|command| Invocation::Ask(Box::new(command))).map_err(fail);
     }
     checks::backends(&mut draft, given)?;
+    checks::statuses(&draft.config, given)?;
     checks::timeouts(&mut draft, given)?;
     checks::spool_dir(&draft.config, given)?;
     checks::admin(&draft.config, given)?;

@@ -10,7 +10,8 @@ use ipnet::IpNet;
 use log::LevelFilter;
 
 use super::listen::Listen;
-use super::success::Success;
+use super::on_failure::OnFailure;
+use super::statuses::Statuses;
 use super::token::AdminToken;
 use super::values;
 use crate::list::ListFile;
@@ -53,7 +54,11 @@ pub struct Config {
     /// Certificates to trust beside the usual roots, in DER.
     pub ca_certificates: Vec<Vec<u8>>,
     /// The statuses that win a race.
-    pub success: Success,
+    pub success: Statuses,
+    /// The statuses that end a race without being a success; none of them is.
+    pub definitive: Statuses,
+    /// What a client gets when no answer wins.
+    pub on_failure: OnFailure,
     /// The longest head of a request, in bytes, line ends included: from 1 KiB to 256 KiB.
     pub max_head: usize,
     /// The longest request body, in bytes.
@@ -125,7 +130,9 @@ impl Config {
             max_idle_connections: 64,
             dns_ttl: Duration::from_secs(30),
             ca_certificates: Vec::new(),
-            success: Success::default(),
+            success: Statuses::default(),
+            definitive: Statuses::NONE,
+            on_failure: OnFailure::BadGateway,
             // Tickets and tokens of single sign-on name all groups of a user: 17,000 bytes are seen. Beside them
             // cookies need room.
             max_head: 32 << 10,

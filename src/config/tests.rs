@@ -140,7 +140,7 @@ fn the_defaults_that_help_states_are_those_in_effect() {
         if (flag.set)(&mut draft, flag.default).is_ok() && flag.name != "spool-dir" {
             assert_eq!((flag.show)(&draft), default, "{}", flag.name);
         } else {
-            let worded = "idle-timeout linger-unsafe listen spool-dir max-connections workers admin-listen admin";
+            let worded = "final idle-timeout linger-unsafe listen spool-dir max-connections workers admin-listen admin";
             assert!(worded.split(' ').any(|name| name == flag.name), "{}", flag.name);
         }
     }

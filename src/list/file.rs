@@ -1,10 +1,14 @@
 //! The file that a list is kept in: read whole, and replaced whole. Knows nothing of what a change means.
 
+use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+use rustix::fs::{Access, AtFlags, CWD, Statx, StatxAttributes, StatxFlags, access, statx};
+use rustix::io::Errno;
 
 use super::starts::check_starts;
 use super::text;
@@ -61,6 +65,11 @@ impl ListFile {
         Ok(entries)
     }
 
+    /// Checks whether the file could be written, without doing so. An error is the sentence with which writing would fail.
+    pub(super) fn check_writable(&self) -> Result<(), String> {
+        try_replaceable(&self.path).map_err(|error| not_written(&shown(&self.path), &error))
+    }
+
     fn parsed(&self, text: &str) -> Result<Vec<ListEntry>, Vec<String>> {
         let path = shown(&self.path);
         let long = (1..).zip(text.split('\n')).filter(|(_, line)| line.len() > LINE_BYTES_MAX);
@@ -104,6 +113,18 @@ impl ListFile {
         let entries = self.parsed(&text).map_err(|lines| lines.join("; "))?;
         self.text = Some(text);
         Ok(entries)
+    }
+}
+
+/// Whether the file at this path could be replaced, as far as can be told without trying.
+fn try_replaceable(path: &Path) -> io::Result<()> {
+    let path = end_of_links(path)?;
+    access(folder_and_name_of(&path)?.0, Access::WRITE_OK | Access::EXEC_OK)?;
+    let is_mounted = |found: Statx| found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT);
+    // What the kernel doesn't know, or isn't there yet, isn't mounted.
+    match statx(CWD, &path, AtFlags::empty(), StatxFlags::empty()) {
+        Ok(found) if is_mounted(found) => Err(Errno::BUSY.into()),
+        _ => Ok(()),
     }
 }
 
@@ -151,10 +172,7 @@ fn read(path: &Path) -> Result<String, String> {
 /// Puts another file in the place of this one, of the same mode and owner, at the end of its symbolic links.
 fn replace(path: &Path, text: &str) -> io::Result<()> {
     let path = end_of_links(path)?;
-    let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
-        return Err(io::ErrorKind::InvalidFilename.into());
-    };
-    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+    let (folder, name) = folder_and_name_of(&path)?;
     // Always of this name: what a crash leaves behind is taken away by the next change.
     let new = folder.join(format!(".{}.new", name.to_string_lossy()));
     let _ = fs::remove_file(&new);
@@ -168,6 +186,13 @@ fn replace(path: &Path, text: &str) -> io::Result<()> {
         log::warn!("cannot flush the folder {}: {error}", shown(folder));
     }
     Ok(())
+}
+
+fn folder_and_name_of(path: &Path) -> io::Result<(&Path, &OsStr)> {
+    let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(io::ErrorKind::InvalidFilename.into());
+    };
+    Ok((if folder.as_os_str().is_empty() { Path::new(".") } else { folder }, name))
 }
 
 fn write_new(new: &Path, text: &str, old: Option<&fs::Metadata>) -> io::Result<()> {
@@ -195,9 +220,7 @@ fn end_of_links(path: &Path) -> io::Result<PathBuf> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::symlink;
-
-    use rustix::io::Errno;
+    use std::os::unix::fs::{chown, symlink};
 
     use super::*;
 
@@ -214,6 +237,23 @@ mod tests {
             let text = not_written("/etc/x", &errno.into());
             assert_eq!(text, format!("The list is kept in /etc/x, which can't be written {expected}"));
         }
+    }
+
+    #[test]
+    fn whether_it_could_be_written_is_told_without_writing() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("backends");
+        let check = |path: &Path| ListFile::open(path, Duration::MAX).expect("no bad file").0.check_writable();
+        assert_eq!(check(&path), Ok(()), "there is none yet");
+        fs::write(&path, "http://a\n").expect("a file");
+        assert_eq!(check(&path), Ok(()));
+        assert_eq!(fs::read_dir(folder.path()).expect("a folder").count(), 1, "nothing was written");
+        let missing = folder.path().join("no/such/backends");
+        let reason = format!(
+            "The list is kept in {}, which can't be written (no such file or directory): edit it and send SIGHUP",
+            missing.display()
+        );
+        assert_eq!(check(&missing), Err(reason));
     }
 
     #[test]
@@ -259,6 +299,15 @@ mod tests {
         file.write(&parse_entries("http://b").expect("a list")).expect("it is replaced");
         assert_eq!(fs::metadata(&path).expect("a file").mode() & 0o7777, 0o604);
         assert!(fs::symlink_metadata(&link).expect("a link").is_symlink());
+        match chown(&path, Some(1234), Some(4321)) {
+            Ok(()) => {
+                file.write(&parse_entries("http://b name=x").expect("a list")).expect("it is replaced");
+                let found = fs::metadata(&path).expect("a file");
+                assert_eq!((found.uid(), found.gid(), found.mode() & 0o7777), (1234, 4321, 0o604));
+                file.write(&parse_entries("http://b").expect("a list")).expect("it is replaced");
+            }
+            Err(error) => eprintln!("not tried: a file of another owner ({error})"),
+        }
         assert!(fs::read_to_string(&path).expect("a file").ends_with("\nhttp://b\n"));
     }
 }

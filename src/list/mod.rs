@@ -80,6 +80,16 @@ impl BackendList {
         Ok(true)
     }
 
+    /// The list in force, in its own grammar, a line for each backend.
+    pub fn text(&self) -> String {
+        self.kept().entries.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+    }
+
+    /// Checks whether a change could be kept, without making one. An error is a sentence with what to do. Blocks on the disk.
+    pub fn check_kept(&self) -> Result<(), String> {
+        self.kept().file.as_ref().map_or(Ok(()), ListFile::check_writable)
+    }
+
     /// When the list last changed.
     pub fn changed(&self) -> SystemTime {
         self.kept().changed

@@ -10,6 +10,15 @@ pub fn prefers_json(headers: &HeaderMap) -> bool {
     json.is_some_and(|json| json.thousandths > 0 && Some(json) > Wish::for_type("text/plain", headers))
 }
 
+/// Whether the client takes HTML by that name, as browsers do. One that takes anything, as curl does, isn't meant.
+pub fn takes_html(headers: &HeaderMap) -> bool {
+    let wish = Wish::for_type("text/html", headers);
+    wish.is_some_and(|wish| wish.precision == NAMED && wish.thousandths > 0)
+}
+
+/// The precision of a range that names the type.
+const NAMED: u8 = 2;
+
 /// How much a type is wanted. The first field in which two differ decides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Wish {
@@ -39,7 +48,7 @@ fn precision(range: &str, offer: &str) -> Option<u8> {
     let (kind, _) = offer.split_once('/')?;
     let is_kind = |range: &str| range.strip_suffix("/*").is_some_and(|range| range.eq_ignore_ascii_case(kind));
     match range {
-        range if range.eq_ignore_ascii_case(offer) => Some(2),
+        range if range.eq_ignore_ascii_case(offer) => Some(NAMED),
         range if is_kind(range) => Some(1),
         "*/*" => Some(0),
         _ => None,
@@ -92,5 +101,21 @@ mod tests {
             }
             assert_eq!(prefers_json(&headers), expected, "{label}");
         }
+    }
+    #[test]
+    fn html_is_sent_to_clients_that_name_it() {
+        let rows = [
+            ("a browser", "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8", true),
+            ("in another case", "Text/HTML", true),
+            ("curl", "*/*", false),
+            ("any text", "text/*", false),
+            ("anything but HTML", "*/*, text/html;q=0", false),
+            ("another type", "text/html-x", false),
+        ];
+        for (label, accept, expected) in rows {
+            let headers = HeaderMap::from_iter([(ACCEPT, HeaderValue::from_static(accept))]);
+            assert_eq!(takes_html(&headers), expected, "{label}");
+        }
+        assert!(!takes_html(&HeaderMap::new()));
     }
 }

@@ -11,18 +11,18 @@ pub(super) const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwa
 /// `Content-Length:` byte for byte. `http` keeps names in lower case, so a client's or a backend's own spelling is
 /// lost.
 pub(crate) fn put_field(bytes: &mut Vec<u8>, name: &str, value: &[u8]) {
+    bytes.reserve(name.len() + value.len() + 4);
     let begin = bytes.len();
     bytes.extend_from_slice(name.as_bytes());
-    let mut is_first = true;
-    for byte in &mut bytes[begin..] {
-        if is_first {
-            byte.make_ascii_uppercase();
+    let words = name.bytes().enumerate().filter(|(_, byte)| *byte == b'-').map(|(at, _)| at + 1);
+    for word in std::iter::once(0).chain(words) {
+        if let Some(first) = bytes.get_mut(begin + word) {
+            first.make_ascii_uppercase();
         }
-        is_first = *byte == b'-';
     }
-    for part in [b": ", value, b"\r\n"] {
-        bytes.extend_from_slice(part);
-    }
+    bytes.extend_from_slice(b": ");
+    bytes.extend_from_slice(value);
+    bytes.extend_from_slice(b"\r\n");
 }
 
 /// Whether a list field (`Connection`, say) has the token, in any case.

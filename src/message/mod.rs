@@ -32,7 +32,7 @@ mod spool;
 mod target;
 mod timestamp;
 
-pub use accept::prefers_json;
+pub use accept::{prefers_json, takes_html};
 pub use address::{Address, BadAddress};
 pub use addresses::{OFFER_BYTES_MAX, bracketed, meant_host, not_between_commas, separator_in};
 pub use after::After;

@@ -18,6 +18,34 @@ const OWN: &str = "red-tentacle";
 /// The longest account of a loss, in bytes: a list of 64 backends would fill a client's room for heads.
 const DETAILS_BYTES_MAX: usize = 512;
 
+/// How a leg came to answer the client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum How {
+    /// It was the first success.
+    Won,
+    /// It was that, and started since its time had come.
+    Hedge,
+    /// It was that, and started since all legs before it had lost.
+    Failover,
+    /// Its answer is no success, and ended the race all the same.
+    Final,
+    /// No leg succeeded, and its answer said most.
+    Best,
+}
+
+impl How {
+    /// Its word, as the log and `Proxy-Status` use it.
+    pub fn word(self) -> &'static str {
+        match self {
+            How::Won => "won",
+            How::Hedge => "hedge",
+            How::Failover => "failover",
+            How::Final => "final",
+            How::Best => "best",
+        }
+    }
+}
+
 /// A leg's victory.
 #[derive(Debug, Clone, Copy)]
 pub struct Victory<'a> {
@@ -25,8 +53,8 @@ pub struct Victory<'a> {
     pub next_hop: &'a str,
     /// The status of its answer.
     pub status: StatusCode,
-    /// How it won: `won` where it started with the race, `hedge` since its time had come, `failover` since all before had lost.
-    pub how: &'static str,
+    /// How it came to answer.
+    pub how: How,
     /// From the request's arrival to the head of the answer.
     pub after: Duration,
     /// The count of legs that were started.
@@ -39,12 +67,12 @@ pub fn of_victory(victory: &Victory) -> HeaderValue {
     text.push_str(OWN);
     text.push_str("; next-hop=");
     put_token_or_string(&mut text, victory.next_hop);
-    for part in ["; received-status=", victory.status.as_str(), "; details=\"", victory.how, " "] {
+    for part in ["; received-status=", victory.status.as_str(), "; details=\"", victory.how.word(), " "] {
         text.push_str(part);
     }
     put_elapsed(&mut text, victory.after);
     text.push_str(" of ");
-    put_number(&mut text, victory.legs as u64);
+    text.push_str(itoa::Buffer::new().format(victory.legs));
     text.push('"');
     value_of(text)
 }
@@ -52,19 +80,12 @@ pub fn of_victory(victory: &Victory) -> HeaderValue {
 /// Appends a time as [`Elapsed`](super::Elapsed) writes it, without what formatting costs: every reply of a race has one.
 fn put_elapsed(text: &mut String, time: Duration) {
     let millis = time.as_secs().saturating_mul(1000).saturating_add(time.subsec_millis().into());
-    put_number(text, millis);
+    text.push_str(itoa::Buffer::new().format(millis));
     if millis < 10 {
         text.push('.');
-        put_number(text, u64::from(time.subsec_micros() / 100 % 10));
+        text.push_str(itoa::Buffer::new().format(time.subsec_micros() / 100 % 10));
     }
     text.push_str("ms");
-}
-
-fn put_number(text: &mut String, number: u64) {
-    if number >= 10 {
-        put_number(text, number / 10);
-    }
-    text.push(char::from(b"0123456789"[usize::try_from(number % 10).unwrap_or(0)]));
 }
 
 /// Tells of a refusal, the loss of every leg included.
@@ -180,14 +201,14 @@ mod tests {
     #[test]
     fn a_victory_names_the_backend_and_how_it_won() {
         let after = Duration::from_millis(12);
-        let victory = Victory { next_hop: "b2", status: StatusCode::OK, how: "won", after, legs: 4 };
+        let victory = Victory { next_hop: "b2", status: StatusCode::OK, how: How::Won, after, legs: 4 };
         let rows = [
             (victory, "red-tentacle; next-hop=b2; received-status=200; details=\"won 12ms of 4\""),
             (
                 Victory {
                     next_hop: "dc2.example:8443",
                     status: StatusCode::SWITCHING_PROTOCOLS,
-                    how: "failover",
+                    how: How::Failover,
                     after: Duration::from_micros(449),
                     legs: 1,
                 },
@@ -271,11 +292,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_time_is_written_as_elsewhere(micros in prop_oneof![0..20_000_u64, any::<u64>()], number in any::<u64>()) {
+        fn a_time_is_written_as_elsewhere(micros in prop_oneof![0..20_000_u64, any::<u64>()]) {
             let (time, mut text) = (Duration::from_micros(micros), String::new());
             put_elapsed(&mut text, time);
-            put_number(&mut text, number);
-            prop_assert_eq!(text, format!("{}{number}", Elapsed(time)));
+            prop_assert_eq!(text, Elapsed(time).to_string());
         }
 
         /// Whatever a backend is called, the value is one member whose strings end where they should.
@@ -283,7 +303,7 @@ mod tests {
         fn no_name_breaks_the_field(name in any::<String>(), long in "[a\"\\\\é]{0,700}") {
             for name in [name, long] {
                 let victory =
-                    Victory { next_hop: &name, status: StatusCode::OK, how: "won", after: Duration::ZERO, legs: 1 };
+                    Victory { next_hop: &name, status: StatusCode::OK, how: How::Won, after: Duration::ZERO, legs: 1 };
                 let lost = LostLeg { name: name.clone(), address: None, outcome: Outcome::Refused, after: Duration::ZERO };
                 for value in [of_victory(&victory), of_refusal(&Refusal::AllFailed(vec![lost]))] {
                     let text = value.to_str().expect("ASCII");

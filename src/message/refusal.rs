@@ -24,6 +24,8 @@ pub enum Refusal {
     Conflict(String),
     /// The peer may not do this; the text says why and which flag would allow it.
     Forbidden(String),
+    /// The status page needs a password; the text says why this one isn't good.
+    Unauthorized(String),
     /// The admin port has no such path.
     NotFound,
     /// The race that is asked for isn't kept any more, or never was.
@@ -70,7 +72,7 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// Every status that a refusal may have.
+    /// Every status that a refusal may have where clients connect: `401` is the admin port's alone.
     pub const STATUSES: [u16; 17] =
         [400, 403, 404, 405, 408, 409, 413, 414, 417, 431, 500, 501, 502, 503, 505, 507, 508];
 
@@ -83,6 +85,7 @@ impl Refusal {
             Refusal::BadChange(why) => (400, why),
             Refusal::NoSuchBackend(why) => (404, why),
             Refusal::Conflict(why) => (409, why),
+            Refusal::Unauthorized(_) => (401, "Unauthorized"),
             Refusal::Forbidden(_) => (403, "Forbidden"),
             Refusal::NotFound => {
                 (404, "Not found: updates go to /-update-backends or /update-backends, the list is at /backends")
@@ -130,7 +133,9 @@ impl Refusal {
     /// The body's lines beyond the sentence.
     pub fn details(&self) -> Vec<String> {
         match self {
-            Refusal::BadBackends(details) | Refusal::Forbidden(details) => details.lines().map(str::to_owned).collect(),
+            Refusal::BadBackends(details) | Refusal::Unauthorized(details) | Refusal::Forbidden(details) => {
+                details.lines().map(str::to_owned).collect()
+            }
             Refusal::AllFailed(legs) => legs.iter().map(LostLeg::line).collect(),
             _ => Vec::new(),
         }
@@ -166,6 +171,10 @@ impl Refusal {
         match self {
             Refusal::MethodNotAllowed(allow) => {
                 reply.headers.insert(header::ALLOW, HeaderValue::from_static(allow));
+            }
+            Refusal::Unauthorized(_) => {
+                let challenge = HeaderValue::from_static("Basic realm=\"red-tentacle\"");
+                reply.headers.insert(header::WWW_AUTHENTICATE, challenge);
             }
             Refusal::Busy => put_retry_after(&mut reply),
             Refusal::AllFailed(legs) if is_overload(legs) => put_retry_after(&mut reply),

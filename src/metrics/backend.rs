@@ -7,10 +7,11 @@ use super::histogram::Histogram;
 use crate::message::Outcome;
 use crate::runtime::sync::Mutex;
 
-/// How legs end, as metrics call it: an answer that counts by whether it won, one that doesn't by its class, all others by
-/// their outcome's word.
-pub const ENDS: [&str; 20] = [
+/// How legs end, as metrics call it: an answer that counts by whether it won, one that doesn't by whether it ended its race or
+/// else by its class, all others by their outcome's word.
+pub const ENDS: [&str; 21] = [
     "won",
+    "final",
     "late",
     "2xx",
     "3xx",
@@ -41,7 +42,7 @@ pub(super) const UNNEEDED: &str = "unneeded";
 pub struct LegEnd<'a> {
     /// How it ended.
     pub outcome: &'a Outcome,
-    /// Whether it is the winner.
+    /// Whether its answer has decided the race.
     pub has_won: bool,
     /// Whether its answer would have won if it had been the first.
     pub is_success: bool,
@@ -72,7 +73,13 @@ impl LegEnd<'_> {
     /// Its place in [`ENDS`], or behind them for a panic.
     fn index(&self) -> usize {
         let word = match self.outcome {
-            Outcome::Status(_) if self.has_won => "won",
+            Outcome::Status(_) if self.has_won => {
+                if self.is_success {
+                    "won"
+                } else {
+                    "final"
+                }
+            }
             Outcome::Status(_) if self.is_success => "late",
             Outcome::Status(status) => match status.as_u16() {
                 100..=299 => "2xx",
@@ -87,7 +94,8 @@ impl LegEnd<'_> {
 
     /// Whether the backend is to blame for it.
     fn is_failure(&self) -> bool {
-        !self.is_success && !matches!(self.outcome, Outcome::Skipped | Outcome::Unneeded | Outcome::Cancelled)
+        let was_asked = !matches!(self.outcome, Outcome::Skipped | Outcome::Unneeded | Outcome::Cancelled);
+        !self.is_success && !self.has_won && was_asked
     }
 }
 

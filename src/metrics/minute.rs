@@ -168,8 +168,9 @@ fn push<T>(queue: &mut VecDeque<T>, most: usize, item: T) {
 impl Sums {
     fn of(races: &RaceStats) -> Sums {
         let lost = races.count_of(RaceEnd::Lost);
+        let answered = [RaceEnd::Won, RaceEnd::Final, RaceEnd::Best].map(|end| races.count_of(end));
         Sums {
-            races: races.count_of(RaceEnd::Won) + lost,
+            races: answered.iter().sum::<u64>() + lost,
             lost,
             legs: races.totals(0, 0).legs,
             durations: races.durations().snapshot(),

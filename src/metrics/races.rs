@@ -1,6 +1,7 @@
 //! All races together, by number. Counts only grow.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use super::backend::LegEnd;
 use super::histogram::Histogram;
@@ -11,6 +12,10 @@ use crate::message::Outcome;
 pub enum RaceEnd {
     /// A leg won.
     Won,
+    /// A leg's answer ended it, though it was no success.
+    Final,
+    /// No leg won, and the client got the answer of the one that said most.
+    Best,
     /// Every leg lost.
     Lost,
     /// The client left first.
@@ -22,6 +27,8 @@ impl RaceEnd {
     pub fn word(self) -> &'static str {
         match self {
             RaceEnd::Won => "won",
+            RaceEnd::Final => "final",
+            RaceEnd::Best => "best",
             RaceEnd::Lost => "lost",
             RaceEnd::Abandoned => "abandoned",
         }
@@ -32,6 +39,8 @@ impl RaceEnd {
 #[derive(Debug, Default)]
 pub struct RaceStats {
     won: AtomicU64,
+    definitive: AtomicU64,
+    best: AtomicU64,
     lost: AtomicU64,
     abandoned: AtomicU64,
     legs: AtomicU64,
@@ -81,18 +90,13 @@ impl RaceStats {
         Totals { legs, hung_up, connections_opened, connections_reused }
     }
 
-    /// Counts a race whose legs have all ended.
-    pub fn count(&self, end: RaceEnd, legs: &[LegEnd]) {
-        let (count, reply) = match end {
-            RaceEnd::Won => (&self.won, legs.iter().find(|leg| leg.has_won).map(|leg| leg.ended)),
-            RaceEnd::Lost => (&self.lost, legs.iter().map(|leg| leg.ended).max()),
-            RaceEnd::Abandoned => (&self.abandoned, None),
-        };
+    /// Counts a race whose legs have all ended, and the time to its reply's head, if it had a reply.
+    pub fn count(&self, end: RaceEnd, reply: Option<Duration>, legs: &[LegEnd]) {
         let hung_up = legs.iter().filter(|leg| *leg.outcome == Outcome::Cancelled).count();
         self.hung_up.fetch_add(hung_up as u64, Ordering::Relaxed);
         let asked = legs.iter().filter(|leg| *leg.outcome != Outcome::Unneeded).count();
         self.legs.fetch_add(asked as u64, Ordering::Relaxed);
-        count.fetch_add(1, Ordering::Relaxed);
+        self.counter(end).fetch_add(1, Ordering::Relaxed);
         if let Some(reply) = reply {
             self.durations.add(reply);
         }
@@ -120,12 +124,17 @@ impl RaceStats {
 
     /// The count of races that ended so.
     pub fn count_of(&self, end: RaceEnd) -> u64 {
-        let count = match end {
+        self.counter(end).load(Ordering::Relaxed)
+    }
+
+    fn counter(&self, end: RaceEnd) -> &AtomicU64 {
+        match end {
             RaceEnd::Won => &self.won,
+            RaceEnd::Final => &self.definitive,
+            RaceEnd::Best => &self.best,
             RaceEnd::Lost => &self.lost,
             RaceEnd::Abandoned => &self.abandoned,
-        };
-        count.load(Ordering::Relaxed)
+        }
     }
 
     /// The times from the last byte of a request to the head of its reply, of races that weren't abandoned.

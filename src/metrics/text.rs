@@ -52,7 +52,7 @@ impl Collector for Sample {
 
 impl Sample {
     fn encode_races(&self, to: &mut DescriptorEncoder) -> fmt::Result {
-        let ends = [RaceEnd::Won, RaceEnd::Lost, RaceEnd::Abandoned];
+        let ends = [RaceEnd::Won, RaceEnd::Final, RaceEnd::Best, RaceEnd::Lost, RaceEnd::Abandoned];
         let rows = ends.map(|end| ([("verdict", end.word())], self.races.count_of(end)));
         counters(
             to,
@@ -68,7 +68,7 @@ impl Sample {
             let help = "The age of a race at which hedges by percentile start.";
             gauges(to, "red_tentacle_hedge_delay_seconds", help, [(NONE, delay.as_secs_f64())])?;
         }
-        let help = "From the last byte of a request to the head of its reply, of races that were won or lost.";
+        let help = "From the last byte of a request to the head of its reply, of races that had a reply.";
         let mut family =
             to.encode_descriptor("red_tentacle_request_duration_seconds", help, None, MetricType::Histogram)?;
         encode_histogram(&mut family, self.races.durations())
@@ -296,7 +296,7 @@ mod tests {
         let (started, ended) = (Duration::from_millis(1), Duration::from_millis(5));
         let won = LegEnd { outcome: &ok, has_won: true, is_success: true, started, ended };
         let lost = LegEnd { outcome: &Outcome::Refused, has_won: false, is_success: false, ..won };
-        Arc::get_mut(&mut sample.races).expect("its own").count(RaceEnd::Won, &[won, lost]);
+        Arc::get_mut(&mut sample.races).expect("its own").count(RaceEnd::Won, Some(ended), &[won, lost]);
         sample.races.count_late_starts(LateStart::Time, 2);
         sample.races.count_late_starts(LateStart::Refused, 1);
         sample.races.count_all_benched();

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use http::{HeaderValue, StatusCode};
 
-use crate::config::{HostHeader, Success};
+use crate::config::{HostHeader, OnFailure, Statuses};
 use crate::message::headers::{self, ViaId};
 use crate::message::{Networks, Outcome, Request};
 use crate::upstream::Answer;
@@ -14,7 +14,11 @@ use crate::upstream::Answer;
 #[derive(Debug, Clone)]
 pub struct Rules {
     /// The statuses that win.
-    pub success: Success,
+    pub success: Statuses,
+    /// The statuses that end a race without being a success.
+    pub definitive: Statuses,
+    /// What a client gets when no answer wins.
+    pub on_failure: OnFailure,
     /// The `Host` that backends get.
     pub host: HostHeader,
     /// Whether backends get `Via`.
@@ -34,9 +38,11 @@ pub struct Rules {
 impl Default for Rules {
     /// Any 2xx wins, each backend gets its own name and no `Via`, no peer is believed, and no client is told where backends are.
     fn default() -> Rules {
-        let (success, trusted_proxies) = (Success::default(), Networks::default());
+        let (success, trusted_proxies) = (Statuses::default(), Networks::default());
         Rules {
             success,
+            definitive: Statuses::NONE,
+            on_failure: OnFailure::BadGateway,
             host: HostHeader::Backend,
             via: false,
             trusted_proxies,
@@ -48,6 +54,9 @@ impl Default for Rules {
     }
 }
 
+/// The least rank of an answer about the request itself.
+pub(super) const RANK_ABOUT_REQUEST: u8 = 2;
+
 /// The class of an answer to its request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum AnswerClass {
@@ -55,6 +64,8 @@ pub(super) enum AnswerClass {
     Success,
     /// It wins if no leg does better.
     Fallback,
+    /// It is no success, but if it is the first to decide, the client gets it.
+    Final,
     Failure,
 }
 
@@ -82,6 +93,25 @@ impl Wanted {
         Outcome::Status(answer.status)
     }
 
+    /// How much a failure says, the more the higher, where the client may get it: an answer about the request says more than one
+    /// about the backend.
+    pub(super) fn rank_of(&self, answer: &Answer, rules: &Rules, via: &ViaId) -> Option<u8> {
+        if rules.on_failure == OnFailure::BadGateway {
+            return None;
+        }
+        match self.outcome_of(answer, rules, via) {
+            // It says nothing to a client that has asked for no condition.
+            Outcome::Status(StatusCode::NOT_MODIFIED) => None,
+            Outcome::Status(status) => Some(match status.as_u16() {
+                ..=299 => 3,
+                400..=499 => RANK_ABOUT_REQUEST,
+                300..=399 => 1,
+                _ => 0,
+            }),
+            _ => None,
+        }
+    }
+
     /// The class of this answer.
     pub(super) fn class_of(&self, answer: &Answer, rules: &Rules) -> AnswerClass {
         if answer.status == StatusCode::SWITCHING_PROTOCOLS {
@@ -92,6 +122,10 @@ impl Wanted {
         match self.may_win(answer.status, rules) {
             true if self.upgrade.is_some() => AnswerClass::Fallback,
             true => AnswerClass::Success,
+            // A client that has asked for no condition can do nothing with a 304.
+            false if answer.status != StatusCode::NOT_MODIFIED && rules.definitive.counts(answer.status) => {
+                AnswerClass::Final
+            }
             false => AnswerClass::Failure,
         }
     }
@@ -138,10 +172,15 @@ mod tests {
 
     #[test]
     fn a_status_wins_if_the_rules_or_the_request_say_so() {
-        use AnswerClass::{Failure, Fallback, Success as Wins};
+        use AnswerClass::{Failure, Fallback, Final, Success as Wins};
+        let statuses = |list: &str| Statuses::parse(list).expect("statuses");
         let (plain, conditional, upgrade) =
             (&[][..], &[("if-none-match", "\"a\"")][..], &[("connection", "upgrade"), ("upgrade", "x")][..]);
-        let rules = |list: &str| Rules { success: Success::parse(list).expect("statuses"), ..Rules::default() };
+        let rules = |list: &str| {
+            let (success, definitive) = list.split_once('/').unwrap_or((list, ""));
+            let definitive = if definitive.is_empty() { Statuses::NONE } else { statuses(definitive) };
+            Rules { success: statuses(success), definitive, ..Rules::default() }
+        };
         let rows = [
             ("200", plain, 200, "200-299", Wins),
             ("204", plain, 204, "200-299", Wins),
@@ -153,6 +192,13 @@ mod tests {
             ("200 to a condition", conditional, 200, "200-299", Wins),
             ("200 to an upgrade", upgrade, 200, "200-299", Fallback),
             ("503 to an upgrade", upgrade, 503, "200-299", Failure),
+            ("404 that is final", plain, 404, "200-299/404", Final),
+            ("200 beside it", plain, 200, "200-299/404", Wins),
+            ("503 beside it", plain, 503, "200-299/404", Failure),
+            ("a final 404 to an upgrade", upgrade, 404, "200-299/404", Final),
+            ("304 to nothing, among final ones", plain, 304, "200-299/300-399", Failure),
+            ("304 to a condition, among final ones", conditional, 304, "200-299/300-399", Wins),
+            ("302 among final ones", conditional, 302, "200-299/300-399", Final),
             ("101 without a connection", upgrade, 101, "200-299", Failure),
         ];
         for (label, fields, status, list, expected) in rows {

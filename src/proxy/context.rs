@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::classify::Rules;
+use super::patience::Patience;
 use crate::access_log::LateLines;
 use crate::message::headers::ViaId;
 use crate::metrics::{FirstSuccess, RaceStats, RecentRaces, ReplyStats};
@@ -22,6 +23,8 @@ pub(super) struct Context {
     /// By when hedges by percentile start.
     pub(super) first_success: FirstSuccess,
     pub(super) late_lines: Arc<LateLines>,
+    /// Bounds the wait of failures for better answers, if that is bounded.
+    pub(super) patience: Option<Arc<Patience>>,
     /// This process in `Via` and `CDN-Loop`.
     pub(super) via: ViaId,
     pub(super) stats: Arc<RaceStats>,

@@ -14,6 +14,7 @@ use super::leg::LegState;
 use crate::message::headers;
 use crate::message::proxy_status::{self, PROXY_STATUS, Victory};
 use crate::message::{Delivery, LostLeg, OnDelivered, Outcome, Refusal, Reply, ReplyBody, ReplyTo, RequestId};
+use crate::metrics::RaceEnd;
 use crate::race::{LegResult, Verdict};
 use crate::upstream::{Answer, AnswerBody};
 
@@ -115,11 +116,17 @@ impl Exchange {
     /// Which backend has won, and how.
     fn proxy_status_of(&self, leg: usize, status: StatusCode, after: Duration) -> HeaderValue {
         let is_exposed = self.context.rules.expose_backends;
+        let is_success = self.wanted.is_success(&Outcome::Status(status), &self.context.rules);
+        let end = match self.passed_on.get() {
+            Some(_) => RaceEnd::Best,
+            None if is_success => RaceEnd::Won,
+            None => RaceEnd::Final,
+        };
         proxy_status::of_victory(&Victory {
             next_hop: if is_exposed { self.legs[leg].backend.address().authority() } else { self.name_of(leg) },
             status,
-            how: self.legs[leg].how(),
-            after,
+            how: self.how_of(leg, end),
+            after: self.passed_on.get().copied().unwrap_or(after),
             // One that comes next counts, too: a quick answer may win while the others are being started.
             legs: self.legs.len() - self.unstarted.load(Ordering::Relaxed),
         })

@@ -1,15 +1,15 @@
 //! One exchange: the race of a request, and the reply to its client.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use super::classify::{AnswerClass, Wanted};
 use super::context::Context;
 use super::leg::{Leg, LegState, Role};
 use super::outgoing::outgoing;
-use crate::access_log::Entry;
+use crate::access_log::{Entry, LatePlace};
 use crate::message::{Outcome, ReplyTo, Request, takes_problem};
 use crate::metrics::LateStart;
 use crate::race::{Abandoned, Next, Race, StarterPlace, Won};
@@ -36,9 +36,15 @@ pub(super) struct Exchange {
     pub(super) path: PathKey,
     pub(super) request: UpstreamRequest,
     pub(super) wanted: Wanted,
+    /// Whether its failures wait for no more than a bound.
+    pub(super) is_bounded: AtomicBool,
+    /// When the best failure was passed on, counted from the race's begin, if it was.
+    pub(super) passed_on: OnceLock<Duration>,
     /// Whether the client is told of a loss in JSON.
     pub(super) takes_problem: bool,
     pub(super) entry: Entry,
+    /// Its place among the lines that wait for legs that take long.
+    pub(super) late_line: OnceLock<LatePlace>,
 }
 
 impl Exchange {
@@ -60,9 +66,12 @@ impl Exchange {
             unstarted: AtomicUsize::new(0),
             place: StarterPlace::default(),
             wanted,
+            is_bounded: AtomicBool::new(false),
+            passed_on: OnceLock::new(),
             takes_problem,
             request,
             entry,
+            late_line: OnceLock::new(),
         });
         // Before the client can leave: abandoning the race ends the legs that are kept back.
         let kept = exchange.keep_back(Instant::now());
@@ -183,14 +192,15 @@ impl Exchange {
     fn answered(self: &Arc<Self>, leg: usize, answer: Answer) {
         let now = Instant::now();
         let (after, class) = (self.race.elapsed(now), self.wanted.class_of(&answer, &self.context.rules));
-        if class != AnswerClass::Failure {
+        if matches!(class, AnswerClass::Success | AnswerClass::Fallback) {
             self.legs[leg].backend.look().note_success(now);
         }
         self.note_finding_of(leg, &answer, class);
         let won = match class {
             AnswerClass::Success => self.race.claim(leg),
+            AnswerClass::Final => self.race.claim_as_final(leg),
             AnswerClass::Fallback => return self.hold(leg, answer, after),
-            AnswerClass::Failure => None,
+            AnswerClass::Failure => return self.fail(leg, answer, after),
         };
         match won {
             Some(won) => self.win(leg, answer, won, after),
@@ -276,6 +286,7 @@ impl Exchange {
                 self.start_late(&legs, Role::Failover, LateStart::Failure);
             }
             Next::Choose(legs) => self.choose(&legs),
+            Next::PassOn(leg) => self.pass_on_kept(leg),
             Next::Over(verdict, results) => self.finish(verdict, &results),
             Next::LastLost(reply_to, results) => {
                 // Some legs may still be reading their bodies, and no client waits for those.

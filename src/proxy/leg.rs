@@ -7,8 +7,10 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use crate::message::Outcome;
+use crate::message::proxy_status::How;
 use crate::upstream::{
-    Answer, AnswerBody, Backend, BenchTicket, Draining, FilePermit, LookLease, PendingAnswer, PendingRequest, Upload,
+    Answer, AnswerBody, Backend, BenchTicket, Draining, FilePermit, LookLease, PendingAnswer, PendingRequest, Prospect,
+    Upload,
 };
 
 /// One backend's part of a race.
@@ -98,12 +100,12 @@ impl Leg {
         self.role.store(role as u8, Ordering::Relaxed);
     }
 
-    /// How it has won, if it has, in a word.
-    pub(super) fn how(&self) -> &'static str {
+    /// How it has won, if it has.
+    pub(super) fn how(&self) -> How {
         match self.role() {
-            Role::Hedge => "hedge",
-            Role::Failover => "failover",
-            Role::First | Role::Later | Role::Deferred | Role::Probe => "won",
+            Role::Hedge => How::Hedge,
+            Role::Failover => How::Failover,
+            Role::First | Role::Later | Role::Deferred | Role::Probe => How::Won,
         }
     }
 
@@ -140,6 +142,14 @@ impl Leg {
         let mut parked = self.parked.lock();
         parked.is_queued = false;
         parked.state.take()
+    }
+
+    /// The prospect of the answer that is held.
+    pub(super) fn prospect(&self) -> Option<Prospect> {
+        match &self.parked.lock().state {
+            Some(LegState::Candidate(answer, _)) => Some(answer.body.prospect()),
+            _ => None,
+        }
     }
 
     /// Takes the answer that is held until the others have answered.

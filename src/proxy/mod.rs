@@ -2,6 +2,7 @@
 //! `upstream` gives them, and replies are sent by a [`ReplyTo`].
 
 mod benching;
+mod best;
 mod candidates;
 mod classify;
 mod context;
@@ -10,6 +11,7 @@ mod exchange;
 mod leg;
 mod lingering;
 mod outgoing;
+mod patience;
 mod recording;
 #[cfg(test)]
 mod scenario;
@@ -22,12 +24,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::access_log::{Entry, LateLines};
+use crate::config::OnFailure;
 use crate::message::forwarded::{self, Forwarded};
 use crate::message::headers::ViaId;
 use crate::message::proxy_status::{self, PROXY_STATUS};
 use crate::message::{Refusal, Reply, ReplyTo, Request, RequestId, max_forwards};
 use crate::metrics::{FirstSuccess, RaceStats, RecentRaces, ReplyStats, Totals};
 use crate::race::{Reaper, Starter};
+use crate::runtime::poller::Poller;
 use crate::upstream::Backends;
 pub use classify::Rules;
 use context::Context;
@@ -35,30 +39,36 @@ pub use context::Disk;
 use exchange::Exchange;
 #[cfg(any(test, fuzzing))]
 pub(crate) use outgoing::outgoing;
+use patience::Patience;
 
 /// Races requests against the backends.
 pub struct Proxy(Arc<Context>);
 
 impl Proxy {
-    /// Races by these rules against these backends; `disk` reads bodies from their files, `reaper` hangs up on losers, `starter` wakes
-    /// races whose legs start by time, `late_lines` writes the lines of exchanges whose legs take their time.
+    /// Races by these rules against these backends; `disk` reads bodies from their files, `reaper` hangs up on losers, `late_lines`
+    /// writes the lines of exchanges whose legs take their time; what starts or ends by time waits in the poller.
     pub fn new(
         rules: Rules,
         backends: Arc<Backends>,
         disk: Disk,
         reaper: Arc<Reaper>,
-        starter: Arc<Starter>,
         late_lines: Arc<LateLines>,
+        poller: &Poller,
     ) -> Arc<Proxy> {
+        let patience = match rules.on_failure {
+            OnFailure::Best { within: Some(bound) } => Some(Patience::new(bound, poller)),
+            OnFailure::Best { within: None } | OnFailure::BadGateway => None,
+        };
         let via = ViaId::random(rules.via);
         Arc::new(Proxy(Arc::new(Context {
             rules,
             backends,
             disk,
             reaper,
-            starter,
+            starter: Starter::new(poller),
             first_success: FirstSuccess::default(),
             late_lines,
+            patience,
             via,
             stats: Arc::default(),
             replies: Arc::default(),

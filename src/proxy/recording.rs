@@ -1,6 +1,6 @@
 //! What is kept of a race for an operator who asks later.
 
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use http::StatusCode;
 
@@ -10,13 +10,19 @@ use crate::metrics::{Gain, LegEnd, RaceEnd, RecentRace};
 
 impl Exchange {
     /// Keeps the race, if it is wanted, now that every leg has ended.
-    pub(super) fn keep(&self, end: RaceEnd, gain: Gain, ends: &[LegEnd]) {
+    pub(super) fn keep(
+        &self,
+        end: RaceEnd,
+        winner: Option<usize>,
+        gain: Gain,
+        reply: Option<Duration>,
+        ends: &[LegEnd],
+    ) {
         let now = Instant::now();
         let is_noteworthy = end == RaceEnd::Lost || gain == Gain::Rescue;
         if !self.context.recent.try_reserve(is_noteworthy, now) {
             return;
         }
-        let winner = ends.iter().position(|leg| leg.has_won);
         let arrived = SystemTime::now().checked_sub(self.race.elapsed(now)).unwrap_or(SystemTime::UNIX_EPOCH);
         let mut race =
             RecentRace::new(self.entry.id().clone(), arrived, self.request.method(), self.request.target(), end);
@@ -27,10 +33,7 @@ impl Exchange {
             (Some(_), _) => Some(StatusCode::INTERNAL_SERVER_ERROR),
             (None, _) => None,
         };
-        race.after = match winner {
-            Some(winner) => ends[winner].ended,
-            None => ends.iter().map(|leg| leg.ended).max().unwrap_or_default(),
-        };
+        race.after = reply.or_else(|| ends.iter().map(|leg| leg.ended).max()).unwrap_or_default();
         race.is_rescue = gain == Gain::Rescue;
         race.set_legs(self.legs.iter().zip(ends).map(|(leg, end)| (leg.started.get().copied(), end)));
         let names = (0..self.legs.len()).map(|leg| self.name_of(leg).to_owned()).collect();

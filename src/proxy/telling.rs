@@ -9,6 +9,7 @@ use http::StatusCode;
 use super::exchange::Exchange;
 use super::leg::Leg;
 use crate::access_log::{LINE_WAIT, LegEntry, RaceEntry, Untold};
+use crate::message::proxy_status::How;
 use crate::message::{Elapsed, Outcome, Timestamp};
 use crate::metrics::{Gain, LegEnd, RaceEnd};
 use crate::race::{LegResult, Verdict};
@@ -22,6 +23,9 @@ impl Exchange {
         }
         self.count(verdict, results);
         self.tell_of(verdict, results.iter().map(Some));
+        if let Some(place) = self.late_line.get() {
+            self.context.late_lines.withdraw(*place);
+        }
     }
 
     /// Tells a step of a leg, where every step is told.
@@ -61,7 +65,7 @@ impl Exchange {
             return;
         }
         if self.linger() > LINE_WAIT || self.legs.iter().any(Leg::is_spared) {
-            self.context.late_lines.add(self, now);
+            let _ = self.late_line.set(self.context.late_lines.add(self, now));
         }
     }
 
@@ -77,7 +81,7 @@ impl Exchange {
             if outcome == Some(&Outcome::Unneeded) {
                 continue;
             }
-            if winner_of(verdict) == Some(number) {
+            if verdict.winner() == Some(number) {
                 winner = Some(legs.len());
             }
             legs.push(LegEntry {
@@ -88,17 +92,27 @@ impl Exchange {
                 after: result.map(|result| result.after).unwrap_or_default(),
             });
         }
-        let how = winner_of(verdict).map_or("", |leg| self.legs[leg].how());
-        self.entry.tell(Some(&RaceEntry { end: end_of(verdict), winner, how, legs: &legs }));
+        let end = end_of(verdict);
+        let how = verdict.winner().map_or(How::Won, |leg| self.how_of(leg, end));
+        self.entry.tell(Some(&RaceEntry { end, winner, how, legs: &legs }));
+    }
+
+    /// How a leg came to answer.
+    pub(super) fn how_of(&self, leg: usize, end: RaceEnd) -> How {
+        match end {
+            RaceEnd::Final => How::Final,
+            RaceEnd::Best => How::Best,
+            _ => self.legs[leg].how(),
+        }
     }
 
     /// Counts the race and its legs: every leg has ended.
     fn count(&self, verdict: Verdict, results: &[LegResult<Outcome>]) {
-        let (now, winner) = (SystemTime::now(), winner_of(verdict));
+        let (now, winner) = (SystemTime::now(), verdict.winner());
         let ends: Vec<LegEnd> = (results.iter().zip(&self.legs).enumerate())
             .map(|(number, (result, leg))| LegEnd {
                 outcome: &result.outcome,
-                has_won: winner == Some(number),
+                has_won: matches!(verdict, Verdict::Won(leg) | Verdict::Final(leg) if leg == number),
                 is_success: self.wanted.is_success(&result.outcome, &self.context.rules),
                 started: leg.started.get().copied().unwrap_or_default(),
                 ended: result.after,
@@ -107,15 +121,24 @@ impl Exchange {
         for (leg, end) in self.legs.iter().zip(&ends) {
             leg.backend.stats().count(end, now);
         }
-        let gain = winner.map_or(Gain::Nothing, |winner| Gain::of(winner, &ends));
-        if let Some(winner) = winner {
+        let gain = if let Verdict::Won(winner) = verdict {
+            let gain = Gain::of(winner, &ends);
             self.legs[winner].backend.stats().count_gain(gain);
-        }
-        self.context.stats.count(end_of(verdict), &ends);
+            gain
+        } else {
+            Gain::Nothing
+        };
+        let reply = match verdict {
+            Verdict::Won(winner) | Verdict::Final(winner) => Some(ends[winner].ended),
+            Verdict::Best(_) => self.passed_on.get().copied(),
+            Verdict::Lost => ends.iter().map(|leg| leg.ended).max(),
+            Verdict::Abandoned => None,
+        };
+        self.context.stats.count(end_of(verdict), reply, &ends);
         if verdict != Verdict::Abandoned {
             self.note_first_success(&ends);
         }
-        self.keep(end_of(verdict), gain, &ends);
+        self.keep(end_of(verdict), winner, gain, reply, &ends);
     }
 }
 
@@ -139,13 +162,11 @@ impl Untold for Exchange {
     }
 }
 
-fn winner_of(verdict: Verdict) -> Option<usize> {
-    if let Verdict::Won(leg) = verdict { Some(leg) } else { None }
-}
-
 fn end_of(verdict: Verdict) -> RaceEnd {
     match verdict {
         Verdict::Won(_) => RaceEnd::Won,
+        Verdict::Final(_) => RaceEnd::Final,
+        Verdict::Best(_) => RaceEnd::Best,
         Verdict::Lost => RaceEnd::Lost,
         Verdict::Abandoned => RaceEnd::Abandoned,
     }

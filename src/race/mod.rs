@@ -20,10 +20,24 @@ pub use timetable::{Start, Timetable};
 pub enum Verdict {
     /// The leg of this number has won.
     Won(usize),
+    /// The leg of this number has an answer that ends the race, though it is no success.
+    Final(usize),
+    /// No leg has won, and the client gets the answer of the leg of this number all the same.
+    Best(usize),
     /// Every leg has lost.
     Lost,
     /// No client was left to answer before the race was decided: it went away, or there was no room for the legs.
     Abandoned,
+}
+
+impl Verdict {
+    /// The leg whose answer the client gets.
+    pub fn winner(self) -> Option<usize> {
+        match self {
+            Verdict::Won(leg) | Verdict::Final(leg) | Verdict::Best(leg) => Some(leg),
+            Verdict::Lost | Verdict::Abandoned => None,
+        }
+    }
 }
 
 /// One request against all backends. `P` is the prize: the means to answer, for the winner or the last loser. `O` is the
@@ -46,6 +60,10 @@ struct State<P, O> {
     spared: Vec<usize>,
     /// Legs whose success is second-best, the earliest first: one of them wins if no leg can do better any more.
     candidates: Vec<usize>,
+    /// The leg whose failure says most, and its rank: the client gets that if no leg succeeds.
+    best: Option<(usize, u8)>,
+    /// Whether such a failure waits for no other leg any more.
+    is_overdue: bool,
 }
 
 /// The outcome of one leg, and its time.
@@ -66,7 +84,7 @@ pub struct Won<P> {
     pub losers: Vec<usize>,
     /// Legs that haven't started and needn't any more; they haven't ended yet.
     pub unneeded: Vec<usize>,
-    /// Legs that had a second-best success: they have lost, and haven't ended yet.
+    /// Legs that hold an answer: they have lost, and haven't ended yet.
     pub candidates: Vec<usize>,
 }
 
@@ -77,7 +95,7 @@ pub struct Abandoned<P> {
     pub prize: Option<P>,
     /// Legs that haven't started; they haven't ended yet.
     pub unneeded: Vec<usize>,
-    /// Legs that had a second-best success; they haven't ended yet.
+    /// Legs that hold an answer; they haven't ended yet.
     pub candidates: Vec<usize>,
 }
 
@@ -91,10 +109,26 @@ pub enum Next<P, O> {
     /// No leg can do better than these candidates any more, the earliest first: all but one of them are to end, and that one
     /// is to claim.
     Choose(Vec<usize>),
+    /// No leg can succeed any more: the failure of this one, which said most, is to go to the client.
+    PassOn(usize),
     /// All legs have lost, and this was the last: it answers the client.
     LastLost(P, Vec<LegResult<O>>),
     /// This was the last leg of a race that had been decided before: everything is known now.
     Over(Verdict, Vec<LegResult<O>>),
+}
+
+/// Whether a leg's failure is kept for the client.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Kept {
+    /// It is, and another that was kept before is to end.
+    Yes {
+        /// That other leg.
+        instead_of: Option<usize>,
+    },
+    /// It isn't: the race is decided, or what is kept says more.
+    No,
+    /// It is to go to the client at once.
+    Overdue,
 }
 
 impl<P, O: Clone> Race<P, O> {
@@ -109,6 +143,8 @@ impl<P, O: Clone> Race<P, O> {
             timetable: Timetable::default(),
             spared: Vec::new(),
             candidates: Vec::new(),
+            best: None,
+            is_overdue: false,
         };
         let tokens = std::iter::repeat_with(CancelToken::default).take(legs).collect();
         Race { began: now, tokens, state: Mutex::new(state) }
@@ -155,12 +191,26 @@ impl<P, O: Clone> Race<P, O> {
 
     /// Claims the race for a leg that has succeeded. The first has won; for all others it is too late.
     pub fn claim(&self, leg: usize) -> Option<Won<P>> {
+        self.decide(Verdict::Won(leg), leg)
+    }
+
+    /// Claims the race for a leg whose answer ends it without being a success.
+    pub fn claim_as_final(&self, leg: usize) -> Option<Won<P>> {
+        self.decide(Verdict::Final(leg), leg)
+    }
+
+    /// Claims the race for a leg whose failure is to go to the client.
+    pub fn claim_as_best(&self, leg: usize) -> Option<Won<P>> {
+        self.decide(Verdict::Best(leg), leg)
+    }
+
+    fn decide(&self, verdict: Verdict, leg: usize) -> Option<Won<P>> {
         let mut state = self.state.lock();
         if state.verdict.is_some() {
             return None;
         }
-        state.verdict = Some(Verdict::Won(leg));
-        let (unneeded, candidates) = (state.timetable.take_all(), std::mem::take(&mut state.candidates));
+        state.verdict = Some(verdict);
+        let (unneeded, candidates) = (state.timetable.take_all(), state.take_held());
         let is_loser = |other: &usize| {
             let is_idle = unneeded.contains(other) || candidates.contains(other);
             *other != leg && state.results[*other].is_none() && !is_idle
@@ -179,6 +229,48 @@ impl<P, O: Clone> Race<P, O> {
         state.timetable.end_beside(leg);
         state.candidates.push(leg);
         Some(state.next())
+    }
+
+    /// Keeps a leg that has failed with an answer of this rank, if that says more than what is kept: the client gets it if no leg
+    /// succeeds.
+    pub fn keep(&self, leg: usize, rank: u8) -> Kept {
+        let mut state = self.state.lock();
+        match state.best {
+            _ if state.verdict.is_some() => Kept::No,
+            _ if state.is_overdue && state.candidates.is_empty() => Kept::Overdue,
+            Some((_, best)) if best >= rank => Kept::No,
+            best => {
+                state.timetable.end_beside(leg);
+                state.best = Some((leg, rank));
+                Kept::Yes { instead_of: best.map(|(other, _)| other) }
+            }
+        }
+    }
+
+    /// The leg whose failure is kept for the client.
+    pub fn best(&self) -> Option<usize> {
+        self.state.lock().best.map(|(leg, _)| leg)
+    }
+
+    /// Keeps this leg no more, and gives whether it was kept: from now on it is its caller's.
+    pub fn try_release(&self, leg: usize) -> bool {
+        self.state.lock().best.take_if(|(best, _)| *best == leg).is_some()
+    }
+
+    /// Has failures of any rank wait for no other leg any more. Gives the one that is kept, if it is to go to the client: from
+    /// now on it is its caller's.
+    pub fn stop_waiting(&self) -> Option<usize> {
+        let mut state = self.state.lock();
+        state.is_overdue = true;
+        if !state.candidates.is_empty() {
+            return None;
+        }
+        state.best.take().map(|(leg, _)| leg)
+    }
+
+    /// The next step, once a leg has been kept.
+    pub fn next(&self) -> Next<P, O> {
+        self.state.lock().next()
     }
 
     /// Notes the end of a leg, exactly once each; of the winner after it has delivered.
@@ -209,17 +301,17 @@ impl<P, O: Clone> Race<P, O> {
     pub fn abandon(&self) -> Abandoned<P> {
         let mut state = self.state.lock();
         state.verdict.get_or_insert(Verdict::Abandoned);
-        let State { prize, timetable, candidates, .. } = &mut *state;
-        Abandoned { prize: prize.take(), unneeded: timetable.take_all(), candidates: std::mem::take(candidates) }
+        let candidates = state.take_held();
+        Abandoned { prize: state.prize.take(), unneeded: state.timetable.take_all(), candidates }
     }
 
     /// Hangs up on the legs that no client waits for any more after [`Race::abandon`]: on every leg; in a decided race on the
     /// winner alone, since the losers' time is the reaper's.
     pub fn hang_up_abandoned(&self) {
         let verdict = self.state.lock().verdict;
-        match verdict {
-            Some(Verdict::Won(winner)) => self.tokens[winner].cancel(),
-            _ => self.hang_up(None),
+        match verdict.and_then(Verdict::winner) {
+            Some(winner) => self.tokens[winner].cancel(),
+            None => self.hang_up(None),
         }
     }
 
@@ -233,7 +325,7 @@ impl<P, O: Clone> Race<P, O> {
         let mut state = self.state.lock();
         let at = state.spared.iter().position(|spared| *spared == loser)?;
         state.spared.remove(at);
-        if let Some(Verdict::Won(winner)) = state.verdict { Some(winner) } else { None }
+        state.verdict.and_then(Verdict::winner)
     }
 
     /// Hangs up on every leg that is still running, but the winner's and those that are spared.
@@ -258,16 +350,29 @@ impl<P, O: Clone> Race<P, O> {
 impl<P, O> State<P, O> {
     /// Decides the next step of the legs without a result.
     fn next(&mut self) -> Next<P, O> {
-        let idle = self.timetable.len() + self.candidates.len();
-        if self.verdict.is_some() || self.running > idle + self.timetable.beside() {
+        let held = self.candidates.len() + usize::from(self.best.is_some());
+        let (waiting, beside) = (self.timetable.len(), self.timetable.beside());
+        if self.verdict.is_some() || self.running > waiting + held + beside {
             return Next::Running;
         }
-        match self.timetable.take_next() {
-            Some(legs) => Next::Start(legs),
-            // One that runs beside the race may still win it, but no answer waits for that.
-            None if self.candidates.is_empty() => Next::Running,
-            None => Next::Choose(std::mem::take(&mut self.candidates)),
+        if let Some(legs) = self.timetable.take_next() {
+            return Next::Start(legs);
         }
+        if !self.candidates.is_empty() {
+            return Next::Choose(std::mem::take(&mut self.candidates));
+        }
+        // A leg that runs beside the race may still win it. No success waits for that, but every failure does.
+        match self.best.take_if(|_| beside == 0) {
+            Some((best, _)) => Next::PassOn(best),
+            None => Next::Running,
+        }
+    }
+
+    /// Takes the legs that hold an answer.
+    fn take_held(&mut self) -> Vec<usize> {
+        let mut held = std::mem::take(&mut self.candidates);
+        held.extend(self.best.take().map(|(leg, _)| leg));
+        held
     }
 }
 
@@ -302,9 +407,15 @@ mod tests {
     #[derive(Debug, Clone, Copy, PartialEq)]
     enum Step {
         Succeed(usize),
+        /// Its answer is no success, and ends the race.
+        Final(usize),
         /// It succeeds, but is second-best.
         Hold(usize),
         Fail(usize),
+        /// It fails with an answer of this rank, which the client may get.
+        Keep(usize, u8),
+        /// Failures wait for nothing more.
+        StopWaiting,
         Abandon,
         /// The race is this old, and a leg's budget, if it is asked, is there or not.
         Age(Duration, bool),
@@ -333,18 +444,24 @@ mod tests {
     fn races() -> impl Strategy<Value = (Vec<Begin>, Vec<Step>)> {
         (1..=8usize).prop_flat_map(|legs| {
             let begins = proptest::collection::vec(begins(), legs);
-            let does = proptest::collection::vec(0..10, legs);
+            let does = proptest::collection::vec(0..14_u8, legs);
             let order = Just((0..legs).collect::<Vec<_>>()).prop_shuffle();
-            let abandoned_at = proptest::option::weighted(0.3, 0..=legs);
+            let at = proptest::option::weighted(0.3, 0..=legs);
             let ages = proptest::collection::vec((0..=legs, any::<bool>()), 0..4);
-            (begins, does, order, abandoned_at, ages).prop_map(move |(mut begins, does, order, abandoned_at, ages)| {
+            let does = (does, order, (at.clone(), at), ages);
+            (begins, does).prop_map(move |(mut begins, (does, order, (abandoned_at, stopped_at), ages))| {
                 begins[0] = Begin::AtOnce;
                 let step = |leg| match does[leg] {
-                    0..2 => Step::Succeed(leg),
-                    2..5 => Step::Hold(leg),
+                    0 => Step::Succeed(leg),
+                    1 => Step::Final(leg),
+                    2..4 => Step::Hold(leg),
+                    rank @ 4..8 => Step::Keep(leg, rank - 4),
                     _ => Step::Fail(leg),
                 };
                 let mut steps: Vec<Step> = order.into_iter().map(step).collect();
+                if let Some(at) = stopped_at {
+                    steps.insert(at, Step::StopWaiting);
+                }
                 if let Some(at) = abandoned_at {
                     steps.insert(at, Step::Abandon);
                 }
@@ -367,6 +484,8 @@ mod tests {
         refused: Vec<usize>,
         /// The legs that wait to be chosen.
         candidates: Vec<usize>,
+        /// The leg whose failure is kept, and its rank.
+        best: Option<(usize, u8)>,
         prizes: usize,
         ends: Vec<(Verdict, Vec<LegResult<usize>>)>,
     }
@@ -386,22 +505,49 @@ mod tests {
             race.keep_back(timetable);
             let has_started = begins.iter().map(|begin| !matches!(begin, Begin::Later(_))).collect();
             let (age, refused, candidates) = (Duration::ZERO, Vec::new(), Vec::new());
-            Runner { race, began, age, begins, has_started, refused, candidates, prizes: 0, ends: Vec::new() }
+            Runner {
+                race,
+                began,
+                age,
+                begins,
+                has_started,
+                refused,
+                candidates,
+                best: None,
+                prizes: 0,
+                ends: Vec::new(),
+            }
         }
 
         fn take(&mut self, step: Step) {
             match step {
                 Step::Succeed(leg) => {
-                    if let Some(won) = self.race.claim(leg) {
-                        self.prizes += 1;
-                        self.race.hang_up(Some(leg));
-                        assert!(!self.race.token(leg).is_cancelled(), "the winner runs on");
-                        assert!(won.losers.iter().all(|loser| self.race.token(*loser).is_cancelled()));
-                        assert_eq!(won.candidates, std::mem::take(&mut self.candidates), "all of them lose");
-                        assert!(won.losers.iter().all(|loser| !won.candidates.contains(loser)));
-                        self.end_all(won.unneeded, won.candidates);
+                    let won = self.race.claim(leg);
+                    self.win(leg, won);
+                }
+                Step::Final(leg) => {
+                    let won = self.race.claim_as_final(leg);
+                    self.win(leg, won);
+                }
+                Step::Keep(leg, rank) => match self.race.keep(leg, rank) {
+                    Kept::No => self.end(leg),
+                    Kept::Overdue => self.pass_on(leg),
+                    Kept::Yes { instead_of } => {
+                        let before = self.best.replace((leg, rank));
+                        assert_eq!(instead_of, before.map(|(other, _)| other));
+                        assert!(before.is_none_or(|(_, other)| other < rank), "it says more");
+                        if let Some(other) = instead_of {
+                            self.end(other);
+                        }
+                        let next = self.race.next();
+                        self.act_on(next);
                     }
-                    self.end(leg);
+                },
+                Step::StopWaiting => {
+                    if let Some(leg) = self.race.stop_waiting() {
+                        assert_eq!(self.best.take().map(|(best, _)| best), Some(leg));
+                        self.pass_on(leg);
+                    }
                 }
                 Step::Hold(leg) => match self.race.hold(leg) {
                     None => self.end(leg),
@@ -414,7 +560,7 @@ mod tests {
                 Step::Abandon => {
                     let Abandoned { prize, unneeded, candidates } = self.race.abandon();
                     self.prizes += usize::from(prize.is_some());
-                    self.candidates.clear();
+                    (self.candidates, self.best) = (Vec::new(), None);
                     self.end_all(unneeded, candidates);
                 }
                 Step::Age(age, has_budget) => self.pass(age, has_budget),
@@ -476,6 +622,26 @@ mod tests {
             }
         }
 
+        fn win(&mut self, leg: usize, won: Option<Won<&'static str>>) {
+            if let Some(won) = won {
+                self.prizes += 1;
+                self.race.hang_up(Some(leg));
+                assert!(!self.race.token(leg).is_cancelled(), "the winner runs on");
+                assert!(won.losers.iter().all(|loser| self.race.token(*loser).is_cancelled()));
+                let mut held = std::mem::take(&mut self.candidates);
+                held.extend(self.best.take().map(|(best, _)| best));
+                assert_eq!(won.candidates, held, "all of them lose");
+                assert!(won.losers.iter().all(|loser| !won.candidates.contains(loser)));
+                self.end_all(won.unneeded, won.candidates);
+            }
+            self.end(leg);
+        }
+
+        fn pass_on(&mut self, leg: usize) {
+            let won = self.race.claim_as_best(leg);
+            self.win(leg, won);
+        }
+
         fn end(&mut self, leg: usize) {
             let next = self.race.end(leg, leg, Duration::ZERO);
             self.act_on(next);
@@ -488,6 +654,7 @@ mod tests {
                     && self.begins[*leg] != Begin::Beside
                     && !self.has_ended(*leg)
                     && !self.candidates.contains(leg)
+                    && self.best.is_none_or(|(best, _)| best != *leg)
             };
             assert!((0..self.begins.len()).find(is_running).is_none(), "a leg that was started may win");
         }
@@ -501,6 +668,12 @@ mod tests {
                     assert_eq!(legs, std::mem::take(&mut self.candidates), "all of them, the earliest first");
                     legs[1..].iter().for_each(|leg| self.end(*leg));
                     self.take(Step::Succeed(legs[0]));
+                }
+                Next::PassOn(leg) => {
+                    self.assert_idle();
+                    assert!(self.waiting().count() == 0 && self.candidates.is_empty(), "they might do better");
+                    assert_eq!(self.best.take().map(|(best, _)| best), Some(leg));
+                    self.pass_on(leg);
                 }
                 Next::Start(legs) => {
                     self.assert_idle();
@@ -551,17 +724,23 @@ mod tests {
     }
 
     proptest! {
-        /// In any order of outcomes and times there is one winner, the first to succeed, or else the first that is second-best;
-        /// the prize is given once; no leg starts before it may, nor in a decided race; every leg is accounted for.
+        /// In any order of outcomes and times there is one winner, the first to succeed or to have an answer that is final, or else
+        /// the first that is second-best, or else the first of those whose failure says most, which waits for all others or to its
+        /// bound; the prize is given once; no leg starts before it may, nor in a decided race; every leg is accounted for.
         #[test]
         fn any_order_of_outcomes_has_one_right_end((begins, steps) in races()) {
             let legs = begins.len();
             let mut runner = Runner::of(begins);
             let mut steps = std::collections::VecDeque::from(steps);
-            let (mut first, mut second) = (None, None);
+            let (mut first, mut second, mut third, mut is_overdue) = (None, None, None::<(usize, u8)>, false);
             while let Some(step) = steps.pop_front() {
                 // A leg does nothing until it is started; one that wasn't needed does nothing at all.
-                if let Step::Succeed(leg) | Step::Hold(leg) | Step::Fail(leg) = step {
+                if let Step::Succeed(leg)
+                | Step::Final(leg)
+                | Step::Hold(leg)
+                | Step::Keep(leg, _)
+                | Step::Fail(leg) = step
+                {
                     if runner.has_ended(leg) {
                         continue;
                     }
@@ -577,16 +756,31 @@ mod tests {
                 let is_decided = runner.race.is_decided();
                 match step {
                     Step::Succeed(leg) if !is_decided => first = Some(Verdict::Won(leg)),
+                    Step::Final(leg) if !is_decided => first = Some(Verdict::Final(leg)),
                     Step::Abandon if !is_decided => first = Some(Verdict::Abandoned),
                     Step::Hold(leg) if !is_decided => second = second.or(Some(Verdict::Won(leg))),
+                    Step::Keep(leg, _) if !is_decided && is_overdue && second.is_none() => {
+                        first = Some(Verdict::Best(leg));
+                    }
+                    Step::Keep(leg, rank) if !is_decided => {
+                        third = third.filter(|(_, best)| *best >= rank).or(Some((leg, rank)));
+                    }
+                    Step::StopWaiting if !is_decided => {
+                        is_overdue = true;
+                        if let (Some((leg, _)), None) = (third, second) {
+                            first = Some(Verdict::Best(leg));
+                        }
+                    }
                     _ => {}
                 }
                 runner.take(step);
             }
+            let third = third.map(|(leg, _)| Verdict::Best(leg));
+            let expected = first.or(second).or(third).unwrap_or(Verdict::Lost);
             prop_assert_eq!(runner.prizes, 1, "the prize is given exactly once");
             prop_assert_eq!(runner.ends.len(), 1, "the race ends exactly once");
             let (verdict, results) = &runner.ends[0];
-            prop_assert_eq!(*verdict, first.or(second).unwrap_or(Verdict::Lost));
+            prop_assert_eq!(*verdict, expected);
             let accounted: Vec<usize> = results.iter().map(|result| result.outcome).collect();
             prop_assert_eq!(accounted, (0..legs).collect::<Vec<_>>());
         }

@@ -6,6 +6,7 @@ use super::sync::{Arc, Mutex, MutexGuard};
 use std::cell::RefCell;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
+use std::hash::{BuildHasherDefault, Hasher};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -69,7 +70,7 @@ struct Shared {
 
 /// Everything that is watched. One lock for all of it: it is held for a few instructions.
 struct Watched {
-    entries: HashMap<usize, Entry>,
+    entries: HashMap<usize, Entry, BuildHasherDefault<TokenHasher>>,
     /// The deadlines in their order. Those that were put off are sorted out when their time comes.
     deadlines: BinaryHeap<Reverse<(Instant, usize)>>,
     /// Until when the poller sleeps; only an earlier deadline wakes it.
@@ -77,6 +78,26 @@ struct Watched {
     /// Never used twice, so that an event of a closed socket finds no handler.
     next_token: usize,
     stopped: bool,
+}
+
+/// Spreads tokens over a table. They count up and none comes from outside, so that no secret is needed for it.
+#[derive(Default)]
+struct TokenHasher(u64);
+
+impl Hasher for TokenHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_usize(usize::from(*byte));
+        }
+    }
+
+    fn write_usize(&mut self, token: usize) {
+        self.0 = (self.0 ^ token as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
 }
 
 struct Entry {
@@ -319,7 +340,7 @@ impl EventLoop {
         let registry = poll.registry().try_clone()?;
         let waker = Waker::new(&registry, WAKER)?;
         let watched = Watched {
-            entries: HashMap::new(),
+            entries: HashMap::default(),
             deadlines: BinaryHeap::new(),
             sleeps_until: None,
             next_token: WAKER.0 + 1,

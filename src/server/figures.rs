@@ -50,6 +50,8 @@ impl Figures {
             host,
             authority,
             kept_in: self.list.kept_in(),
+            list: self.list.text(),
+            not_kept: self.list.check_kept().err(),
         }
     }
 

@@ -15,7 +15,7 @@ use crate::list::BackendList;
 use crate::message::{ListEntry, Networks, Refusal, ReplyTo, Request, SpoolMemory};
 use crate::metrics::{self, ReplyStats};
 use crate::proxy::{Disk, Proxy, Rules, answer_alone};
-use crate::race::{Linger, Reaper, Starter};
+use crate::race::{Linger, Reaper};
 use crate::runtime::poller::Poller;
 use crate::upstream::Backends;
 use crate::upstream::{ConnectOptions, Lookup, Upstream};
@@ -139,8 +139,8 @@ pub(super) fn routes(
     let list = BackendList::new(config.backends.clone(), config.backends_file.clone(), Box::new(publish));
     let list = Arc::new(list.with_timeout(config.timeout));
     let (all, unanswered_max) = (backends.clone(), config.max_unanswered.get());
-    let (reaper, starter, late_lines) = (Reaper::new(linger, poller), Starter::new(poller), LateLines::new(poller));
-    let proxy = Proxy::new(rules(config), backends, disk, reaper, starter, late_lines);
+    let (reaper, late_lines) = (Reaper::new(linger, poller), LateLines::new(poller));
+    let proxy = Proxy::new(rules(config), backends, disk, reaper, late_lines, poller);
     let figures = Arc::new(Figures::of(proxy.clone(), list.clone()));
     let shown = figures.clone();
     let on_page = figures.clone();
@@ -163,6 +163,8 @@ pub(super) fn routes(
 fn rules(config: &Config) -> Rules {
     Rules {
         success: config.success.clone(),
+        definitive: config.definitive.clone(),
+        on_failure: config.on_failure,
         host: config.host,
         via: config.via,
         trusted_proxies: Networks::new(&config.trusted_proxies),

@@ -46,7 +46,7 @@ pub use look::{Look, LookLease};
 pub use pool::Pool;
 pub use request::UpstreamRequest;
 pub use response::answer::Answer;
-pub use response::body::{AnswerBody, Prospect};
+pub use response::body::{AnswerBody, Looked, Prospect};
 pub use response::draining::Draining;
 pub use response::upgraded::Upgraded;
 pub use shared::{ConnectOptions, Upstream};

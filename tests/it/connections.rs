@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::unbounded;
 
-use red_tentacle::config::Success;
+use red_tentacle::config::Statuses;
 
 use crate::harness::{
     BRIEFLY, Backend, Client, Deaf, Framing, Gate, Proxy, Raw, Received, SOON, beside_each_other, eventually,
@@ -244,7 +244,7 @@ fn a_connection_rests_for_a_moment_after_a_head_that_tells_of_a_body_that_may_no
         });
         let proxy = Proxy::with(std::slice::from_ref(&backend.url), |config| {
             patiently(config);
-            config.success = Success::parse("200-299,304").expect("statuses");
+            config.success = Statuses::parse("200-299,304").expect("statuses");
         });
         let mut client = Client::connect(proxy.address);
         client.send_request(method, "/", &[], None);

@@ -76,6 +76,10 @@ fn every_bad_value_ends_the_start_with_one_line_that_names_flag_or_variable() {
         ("--backends", "ftp://a", "'ftp://a': it must begin with http:// or https://"),
         ("--backends", "http://a,http://a", "'http://a': http://a is in the list twice"),
         ("--backends-file", "/dev/null", "/dev/null: it isn't a file"),
+        ("--on-failure", "worst", "'worst': none of the ways to fail; write bad-gateway, best, or best..500ms"),
+        ("--on-failure", "best..0s", "'best..0s': nothing is waited for; write best..500ms, or give --final"),
+        ("--final", "404,2xx", "'2xx': not a status or a range of them; write 200 or 200-299"),
+        ("--final", "200-404", "'200-404': only 300 to 599 can be final; write 404,410, say"),
         ("--success", "2xx", "'2xx': not a status or a range of them; write 200 or 200-299"),
         ("--timeout", "5", "'5': no unit; write 500ms, 1.5s, 5s, 1m30s or 1h"),
         ("--timeout", "0s", "'0s': no answer can come in no time; write 5s, say"),
@@ -170,6 +174,8 @@ fn check_prints_what_is_in_effect() {
         ("--backends", LIST, LIST),
         ("--backends-file", &backends_file, &backends_file),
         ("--success", "200-299,304", "200-299,304"),
+        ("--final", "404, 410-411", "404,410-411"),
+        ("--on-failure", "Best..2s", "best..2s"),
         ("--timeout", "1500ms", "1500ms"),
         ("--idle-timeout", "2m", "120s"),
         ("--host", "preserve", "preserve"),
@@ -295,6 +301,8 @@ fn the_defaults_are_those_that_the_help_tells() {
         "admin-listen = 127.0.0.1:8081,[::1]:8081 (where IPv6 exists)\n",
         "timeout = 5s\nidle-timeout = 60s\n",
         "success = 200-299\n",
+        "final = (none)\n",
+        "on-failure = bad-gateway\n",
         "linger = 200ms\nlinger-unsafe = 5s\n",
         "max-unanswered = 128\nbench = off\n",
         "max-idle-connections = 64\n",
@@ -447,6 +455,15 @@ fn success_says_who_wins() {
     let missing = Fake::with(404, "missing");
     let program = Binary::start(&["--backends", &missing.url, "--success", "404"]);
     assert_eq!(get(program.address(), "/").text(), "missing");
+}
+
+#[test]
+fn a_status_is_not_final_and_a_success_too() {
+    let reason = usage_error(&["--backends", "http://a", "--success", "200,404", "--final", "400-499"], &[]);
+    assert!(
+        reason.contains("'400-499': 404 is a success already (--success); leave it out of one of them"),
+        "{reason}"
+    );
 }
 
 #[test]

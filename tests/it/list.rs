@@ -243,6 +243,41 @@ fn a_list_that_cannot_be_written_is_not_changed() {
 }
 
 #[test]
+fn a_list_on_a_disk_that_cannot_be_written_is_read_only_to_all() {
+    let [a, b, _] = three();
+    let rows = [
+        (
+            "d=$(dirname FILE); mount --bind $d $d; mount -o remount,bind,ro $d",
+            "read-only file system",
+            "edit it and send SIGHUP",
+        ),
+        ("mount --bind FILE FILE", "device or resource busy", "mount the folder, not the file"),
+    ];
+    for (mounts, why, advice) in rows {
+        let kept = Kept::holding(&a.url);
+        let Some(mut command) = Binary::command_with_mounts(&mounts.replace("FILE", kept.path())) else {
+            return eprintln!("not tried: {why}, for this host gives no namespace of mounts");
+        };
+        command.args(["--backends-file", kept.path(), "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"]);
+        let program = Binary::spawn(command);
+        let (address, admin) = program.addresses();
+        let sentence = format!("The list is kept in {}, which can't be written ({why}): {advice}", kept.path());
+        let update = format!("/-update-backends?backends={}", b.url);
+        for reply in [
+            change(admin, &format!("add={}", b.url)),
+            ask(admin, "POST", &update, &[], None),
+            ask(address, "POST", &update, &[], None),
+        ] {
+            assert_eq!((reply.status, reply.text()), (409, format!("{sentence}\n")));
+        }
+        let page = ask(admin, "GET", "/", &["Accept: text/html"], None).text();
+        assert!(page.contains(&sentence.replace('\'', "&#39;")), "{page}");
+        assert!(!page.contains("<form") && !page.contains("<button"), "{page}");
+        assert_eq!((get(address, "/").text().as_str(), kept.text()), ("a", a.url.clone()));
+    }
+}
+
+#[test]
 fn sighup_reads_the_file_again_all_of_it_or_nothing() {
     let [a, b, _] = three();
     let kept = Kept::holding(&a.url);

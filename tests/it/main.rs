@@ -9,6 +9,9 @@ mod harness;
 /// Who wins, and what the client gets.
 mod race;
 
+/// Failures that go to the client.
+mod failures;
+
 /// Who is hung up on, when, and who isn't.
 mod cancel;
 
@@ -74,6 +77,9 @@ mod clients;
 
 /// curl, Python and ab.
 mod ordinary;
+
+/// pip, npm, apt and git before mirrors that lack what they ask for.
+mod mirrors;
 
 /// Thousands that wait.
 mod slow;

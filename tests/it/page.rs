@@ -1,5 +1,8 @@
 //! The status page, as a browser and curl get it.
 
+use red_tentacle::config::AdminToken;
+use tiny_http::Header;
+
 use crate::harness::{Client, Fake, Proxy, Reply, eventually};
 
 const HTML: &str = "Accept: text/html,application/xhtml+xml,*/*;q=0.8";
@@ -12,7 +15,9 @@ fn get(proxy: &Proxy, path: &str, fields: &[&str]) -> Reply {
 
 #[test]
 fn a_browser_gets_the_page_and_curl_the_list() {
-    let (good, bad) = (Fake::with(200, "yes"), Fake::with(503, "no"));
+    let hostile = Header::from_bytes("Server", HOSTILE).expect("a field");
+    let good = Fake::answering(move |_| Fake::reply(200, "yes").with_header(hostile.clone()));
+    let bad = Fake::with(503, "no");
     let proxy = Proxy::before(&[format!("{} name=good", good.url), format!("{} name=bad", bad.url)]);
     assert_eq!(proxy.get("/<script>\"'&").status, 200);
     assert_eq!(proxy.get("/a?token=secret").text(), "yes");
@@ -27,6 +32,8 @@ fn a_browser_gets_the_page_and_curl_the_list() {
         assert!(text.contains(part), "{part}: {text}");
     }
     assert!(!text.contains("secret") && !text.contains("<script>"), "{text}");
+    let place = |text: &str, name: &str| text.find(&format!("<th scope=row>{name}<")).expect("a row");
+    assert!(place(&text, "bad") < place(&text, "good"), "the worst comes first: {text}");
     let list = get(&proxy, "/", &[]).text();
     assert!(list.starts_with("name") && list.contains(&good.url), "{list}");
 }
@@ -35,11 +42,10 @@ fn a_browser_gets_the_page_and_curl_the_list() {
 fn the_page_may_look_again_but_no_other_page_may() {
     let good = Fake::with(200, "yes");
     let proxy = Proxy::before(std::slice::from_ref(&good.url));
-    let own = "Origin: http://localhost";
     let rows: [(&[&str], u16); 8] = [
         (&["Sec-Fetch-Site: none"], 200),
         (&["Sec-Fetch-Site: same-origin"], 200),
-        (&["Sec-Fetch-Site: same-origin", own], 200),
+        (&["Sec-Fetch-Site: same-origin", OWN], 200),
         (&["Sec-Fetch-Site: same-origin", "Origin: http://evil.example"], 403),
         (&["Sec-Fetch-Site: same-origin", "Sec-Fetch-Site: cross-site"], 403),
         (&["Sec-Fetch-Site: same-site"], 403),
@@ -51,9 +57,180 @@ fn the_page_may_look_again_but_no_other_page_may() {
             assert_eq!(get(&proxy, path, &[&[HTML], fields].concat()).status, status, "{path} {fields:?}");
         }
     }
+}
+
+/// The fields that a browser sends with a form of the page's.
+const BROWSER: [&str; 3] = [HTML, "Sec-Fetch-Site: same-origin", OWN];
+const OWN: &str = "Origin: http://localhost";
+const HOSTILE: &str = "\"><script>alert(1)</script>";
+
+fn post(proxy: &Proxy, fields: &[&str], form: &[(&str, &str)]) -> Reply {
+    let body = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(form).finish();
     let mut client = Client::connect(proxy.admin);
-    client.send_request("POST", "/backends", &["Sec-Fetch-Site: same-origin", own], Some(b"pause=b1"));
-    assert_eq!(client.reply().status, 403, "a page changes nothing");
+    client.send_request("POST", "/backends", fields, Some(body.as_bytes()));
+    client.reply()
+}
+
+/// The token in the page's forms.
+fn token_in(page: &str) -> String {
+    let mut tokens = page.split("name=token value=\"").skip(1).filter_map(|rest| rest.split('"').next());
+    let token = tokens.next().expect("a form").to_owned();
+    assert!(tokens.all(|other| other == token), "all forms carry one");
+    token
+}
+
+fn states(proxy: &Proxy) -> Vec<String> {
+    let rows = get(proxy, "/backends", &[]).text();
+    rows.lines().skip(1).map(|line| line.split_whitespace().take(3).collect::<Vec<_>>().join(" ")).collect()
+}
+
+#[test]
+fn the_forms_change_the_list_and_send_the_browser_back() {
+    let (a, b) = (Fake::with(200, "a"), Fake::with(200, "b"));
+    let proxy = Proxy::before(std::slice::from_ref(&a.url));
+    let page = get(&proxy, "/", &[HTML]).text();
+    let token = token_in(&page);
+    assert!(
+        token.len() == 32 && token != token_in(&get(&Proxy::before(std::slice::from_ref(&a.url)), "/", &[HTML]).text())
+    );
+    assert!(page.contains(&format!("<button form=row name=pause value=\"{}\"", a.url)), "{page}");
+    let listed = |states: &[&str]| {
+        states
+            .iter()
+            .map(|row| row.replace("A ", &format!("{} ", a.url)).replace("B ", &format!("{} ", b.url)))
+            .collect::<Vec<_>>()
+    };
+    let (added, replaced) = (format!("{} name=dc2", b.url), format!("{} name=dc1\r\n{}\r\n", a.url, b.url));
+    let rows: [(&str, &str, &[&str]); 5] = [
+        ("add", &added, &["b1 A racing", "dc2 B racing"]),
+        ("pause", &b.url, &["b1 A racing", "dc2 B paused"]),
+        ("replace", &replaced, &["dc1 A racing", "dc2 B paused"]),
+        ("resume", &b.url, &["dc1 A racing", "dc2 B racing"]),
+        ("remove", &a.url, &["dc2 B racing"]),
+    ];
+    for (verb, value, expected) in rows {
+        let reply = post(&proxy, &BROWSER, &[("token", &token), (verb, value)]);
+        assert_eq!((reply.status, reply.value("location")), (303, Some("/")), "{verb}: {}", reply.text());
+        assert_eq!(states(&proxy), listed(expected), "{verb}");
+        assert!(reply.value("content-security-policy").is_some());
+    }
+    let page = get(&proxy, "/", &[HTML]).text();
+    assert!(page.contains(&format!("\n{} name=dc2</textarea>", b.url)), "{page}");
+    // A program that takes HTML needs no token, and is sent back as well.
+    assert_eq!(post(&proxy, &[HTML], &[("pause", "dc2")]).status, 409);
+    assert_eq!(post(&proxy, &[HTML], &[("add", &a.url)]).status, 303);
+    assert_eq!(post(&proxy, &[], &[("pause", &a.url)]).status, 200);
+}
+
+#[test]
+fn what_was_typed_comes_back_with_its_error_above_it() {
+    let good = Fake::with(200, "yes");
+    let proxy = Proxy::before(&[format!("{} name=dc1", good.url)]);
+    let token = token_in(&get(&proxy, "/", &[HTML]).text());
+    let escaped = "&quot;&gt;&lt;script&gt;alert(1)&lt;/script&gt;";
+    let list = format!("# mine\r\n\thttp://a\r\n{HOSTILE}");
+    let (named, twice) = (format!("http://a name={HOSTILE}"), "http://a name=dc1");
+    let rows = [
+        ("add", HOSTILE, 400, "it must begin with http:// or https://", format!("value=\"{escaped}\"")),
+        ("add", &named, 400, "name", format!("value=\"http://a name={escaped}\"")),
+        ("add", twice, 409, "Two backends would be named &#39;dc1&#39;", format!("value=\"{twice}\"")),
+        ("add", "", 400, "No backends provided", "value=\"\"".to_owned()),
+        ("replace", &list, 400, "it must begin with", format!(">\n# mine\n\thttp://a\n{escaped}</textarea>")),
+        ("pause", &good.url, 409, "That would leave no backend to ask", "<textarea".to_owned()),
+        ("pause", HOSTILE, 404, "there are dc1", "<textarea".to_owned()),
+        (HOSTILE, "x", 400, "Unknown field", "<textarea".to_owned()),
+    ];
+    for (verb, value, status, error, typed) in rows {
+        let reply = post(&proxy, &BROWSER, &[("token", &token), (verb, value)]);
+        let text = reply.text();
+        assert_eq!((reply.status, reply.value("content-type")), (status, Some("text/html; charset=utf-8")), "{text}");
+        let (alert, field) = (text.find("role=alert").expect("an error"), text.find("<textarea").expect("a form"));
+        assert!(alert < field && text[alert..field].contains(error), "{value}: {text}");
+        assert!(text.contains(&typed) && !text.contains("<script>"), "{value}: {text}");
+        assert!(text.contains("<main data-held>") && !text.contains("http-equiv=refresh"), "it isn't loaded anew");
+        assert_eq!(reply.values("x-content-type-options"), ["nosniff"]);
+        assert!(reply.value("content-security-policy").is_some_and(|policy| policy.contains("form-action 'self'")));
+        assert_eq!(states(&proxy), [format!("dc1 {} racing", good.url)]);
+    }
+}
+
+#[test]
+fn a_browser_s_change_needs_the_form_s_token() {
+    let good = Fake::with(200, "yes");
+    let proxy = Proxy::before(std::slice::from_ref(&good.url));
+    let token = token_in(&get(&proxy, "/", &[HTML]).text());
+    let other = if token.starts_with('0') { token.replacen('0', "1", 1) } else { format!("0{}", &token[1..]) };
+    let add = ("add", "http://127.0.0.1:1");
+    let rows: [(&str, Vec<(&str, &str)>); 6] = [
+        ("none", vec![add]),
+        ("an empty one", vec![("token", ""), add]),
+        ("another", vec![("token", &other), add]),
+        ("its beginning", vec![("token", &token[..31]), add]),
+        ("two", vec![("token", &token), ("token", &token), add]),
+        ("in another case", vec![("Token", &token), add]),
+    ];
+    for (label, form) in rows {
+        let reply = post(&proxy, &BROWSER, &form);
+        assert_eq!(reply.status, 403, "{label}");
+        // What was typed isn't lost by a restart of the program: it comes back, with the token that is good now.
+        let text = reply.text();
+        assert!(text.contains("value=\"http://127.0.0.1:1\"") && token_in(&text) == token, "{label}: {text}");
+        assert_eq!(post(&proxy, &BROWSER[1..], &form).status, 403, "{label}, without HTML");
+    }
+    let from_elsewhere: [&[&str]; 4] = [
+        &[HTML, "Sec-Fetch-Site: cross-site", OWN],
+        &[HTML, "Sec-Fetch-Site: same-origin", "Origin: null"],
+        &[HTML, "Origin: http://localhost:3000"],
+        &[HTML, "Sec-Fetch-Site: same-site"],
+    ];
+    for fields in from_elsewhere {
+        let reply = post(&proxy, fields, &[("token", &token), add]);
+        assert_eq!((reply.status, reply.value("content-type")), (403, Some("text/plain; charset=utf-8")), "{fields:?}");
+        assert!(!reply.text().contains(&token), "a stranger gets no page");
+    }
+    assert_eq!(states(&proxy).len(), 1);
+    // Over plain HTTP to another host browsers say nothing of the site.
+    assert_eq!(post(&proxy, &[HTML, OWN], &[("token", &token), add]).status, 303);
+    assert_eq!(states(&proxy).len(), 2);
+}
+
+#[test]
+fn with_a_token_a_browser_shows_it_as_a_password() {
+    let good = Fake::with(200, "yes");
+    let secret = AdminToken::new("s3cret-").expect("a token");
+    let proxy = Proxy::with(std::slice::from_ref(&good.url), |config| config.admin_token = Some(secret));
+    for path in ["/", "/backends", "/races", "/page.css"] {
+        let asked = get(&proxy, path, &[HTML, "Sec-Fetch-Site: none"]);
+        assert_eq!(
+            (asked.status, asked.value("www-authenticate")),
+            (401, Some("Basic realm=\"red-tentacle\"")),
+            "{path}"
+        );
+        assert_eq!(get(&proxy, path, &[]).status, 403, "{path} of curl");
+        assert_eq!(get(&proxy, path, &["Authorization: Bearer s3cret-"]).status, 200, "{path} of curl");
+        assert_eq!(get(&proxy, path, &[HTML, "Sec-Fetch-Site: cross-site"]).status, 403, "{path} of another site");
+    }
+    // `me:s3cret-`.
+    let password = "Authorization: Basic bWU6czNjcmV0LQ==";
+    let page = get(&proxy, "/", &[HTML, "Sec-Fetch-Site: none", password]);
+    assert_eq!(page.status, 200);
+    let (token, browser) = (token_in(&page.text()), [&BROWSER[..], &[password]].concat());
+    let add = ("add", "http://127.0.0.1:1");
+    assert_eq!(post(&proxy, &browser, &[add]).status, 403, "a browser sends the password along with any form");
+    assert_eq!(post(&proxy, &browser, &[("token", &token), add]).status, 303);
+    assert_eq!(post(&proxy, &["Authorization: Bearer s3cret-"], &[("pause", "b1")]).status, 200);
+}
+
+#[test]
+fn without_scripts_the_page_loads_anew_unless_it_is_held() {
+    let good = Fake::with(200, "yes");
+    let proxy = Proxy::before(std::slice::from_ref(&good.url));
+    let (running, still) = (get(&proxy, "/", &[HTML]).text(), get(&proxy, "/?still", &[HTML]).text());
+    assert!(
+        running.contains("<noscript><meta http-equiv=refresh content=5></noscript>") && !running.contains("data-held")
+    );
+    assert!(running.contains("href=\"/?still#edit\""), "{running}");
+    assert!(still.contains("<main data-held>") && !still.contains("http-equiv=refresh"), "{still}");
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use red_tentacle::config::{HostHeader, Success};
+use red_tentacle::config::{HostHeader, Statuses};
 
 use crate::harness::{Client, Fake, Gate, Proxy, Raw, Received, patiently, pattern, refusing};
 
@@ -95,7 +95,7 @@ fn what_counts_as_success_can_be_configured() {
     for (success, answered, expected) in rows {
         let backend = Raw::answering(format!("HTTP/1.1 {answered} X\r\nContent-Length: 0\r\n\r\n"));
         let proxy = Proxy::with(std::slice::from_ref(&backend.url), |config| {
-            config.success = Success::parse(success).expect(success);
+            config.success = Statuses::parse(success).expect(success);
         });
         assert_eq!(proxy.get("/").status, expected, "{success} and {answered}");
     }

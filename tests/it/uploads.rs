@@ -8,7 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
-use red_tentacle::config::Success;
+use red_tentacle::config::Statuses;
 use socket2::SockRef;
 use tempfile::NamedTempFile;
 
@@ -527,7 +527,7 @@ fn a_loser_that_answers_before_the_body_is_through_gets_the_rest_as_well() {
         let quick = quick(200);
         let proxy = Proxy::with(&[early.url.clone(), quick.url.clone()], |config| {
             patiently(config);
-            config.success = Success::parse("200").expect("a status");
+            config.success = Statuses::parse("200").expect("a status");
             config.linger_unsafe = linger;
         });
         assert_eq!(proxy.post("/", &pattern(LONG)).text(), "quick");

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex as Cell, MutexGuard};
 use std::time::{Duration, Instant};
 
-use crate::race::{Abandoned, LegResult, Next, Race, Start, Timetable, Verdict};
+use crate::race::{Abandoned, Kept, LegResult, Next, Race, Start, Timetable, Verdict, Won};
 use crate::runtime::sync::thread::{Scope, scope};
 use crate::runtime::sync::{chance, pick};
 use crate::upstream::bench::{Admission, Bench, BenchChange, BenchTicket, Finding};
@@ -17,14 +17,20 @@ use crate::upstream::look::{Look, LookLease};
 #[derive(Clone, Copy, PartialEq)]
 enum Plan {
     Succeed,
+    /// Its answer is no success, and ends the race.
+    Final,
     /// Its success is second-best.
     Hold,
+    /// Its failure has this rank.
+    Keep(u8),
     Fail,
     Panic,
 }
 
 /// The age at which legs start by time.
 const AGE: Duration = Duration::from_millis(10);
+const PLANS: [Plan; 7] =
+    [Plan::Succeed, Plan::Final, Plan::Hold, Plan::Keep(1), Plan::Keep(2), Plan::Fail, Plan::Panic];
 
 struct Exchange {
     race: Race<(), usize>,
@@ -49,7 +55,7 @@ pub fn a_race_has_one_winner_and_one_end() {
     let exchange = Exchange {
         race: Race::new(legs, (), began),
         began,
-        plans: (0..legs).map(|_| [Plan::Succeed, Plan::Hold, Plan::Fail, Plan::Panic][pick(4) as usize]).collect(),
+        plans: (0..legs).map(|_| PLANS[pick(7) as usize]).collect(),
         breaker: Breaker::default(),
         pending: (0..legs).map(|_| PendingRequest::default()).collect(),
         told: Cell::default(),
@@ -74,6 +80,9 @@ pub fn a_race_has_one_winner_and_one_end() {
             scope.spawn(move || exchange.abandon(scope));
         }
         scope.spawn(move || exchange.pass(scope));
+        if chance(3) {
+            scope.spawn(move || exchange.stop_waiting(scope));
+        }
         (0..first_deferred.min(first_refused)).for_each(|leg| exchange.start(scope, leg));
         if first_refused < first_deferred {
             exchange.refuse(scope, first_refused..first_deferred);
@@ -105,18 +114,50 @@ impl Exchange {
         });
         let is_stopped = chance(2) && self.race.token(leg).is_cancelled();
         let plan = if is_stopped { Plan::Fail } else { plan.unwrap_or(Plan::Panic) };
-        if plan == Plan::Succeed {
+        if matches!(plan, Plan::Succeed | Plan::Final) {
             self.claim(scope, leg);
         } else if plan == Plan::Hold
             && let Some(next) = self.race.hold(leg)
         {
             return self.act_on(scope, next);
+        } else if let Plan::Keep(rank) = plan {
+            return self.keep(scope, leg, rank);
         }
         self.end(scope, leg);
     }
 
+    fn keep<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>, leg: usize, rank: u8) {
+        match self.race.keep(leg, rank) {
+            Kept::No => self.end(scope, leg),
+            Kept::Overdue => self.pass_on(scope, leg),
+            Kept::Yes { instead_of } => {
+                self.skip(scope, instead_of);
+                self.act_on(scope, self.race.next());
+            }
+        }
+    }
+
+    /// Has failures wait no longer.
+    fn stop_waiting<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>) {
+        if let Some(leg) = self.race.stop_waiting() {
+            self.pass_on(scope, leg);
+        }
+    }
+
+    fn pass_on<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>, leg: usize) {
+        let won = self.race.claim_as_best(leg);
+        self.win(scope, leg, won);
+        self.end(scope, leg);
+    }
+
     fn claim<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>, leg: usize) {
-        let Some(won) = self.race.claim(leg) else { return };
+        let is_final = self.plans[leg] == Plan::Final;
+        let won = if is_final { self.race.claim_as_final(leg) } else { self.race.claim(leg) };
+        self.win(scope, leg, won);
+    }
+
+    fn win<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>, leg: usize, won: Option<Won<()>>) {
+        let Some(won) = won else { return };
         self.told().prizes += 1;
         won.losers.iter().for_each(|loser| self.breaker.add(&self.pending[*loser], path()));
         self.race.hang_up(Some(leg));
@@ -136,6 +177,7 @@ impl Exchange {
                 self.claim(scope, legs[0]);
                 self.end(scope, legs[0]);
             }
+            Next::PassOn(leg) => self.pass_on(scope, leg),
             Next::Start(legs) => legs.into_iter().for_each(|leg| self.start(scope, leg)),
             Next::LastLost((), results) => {
                 self.told().prizes += 1;
@@ -183,8 +225,14 @@ impl Exchange {
         let is_cancelled = |leg: &usize| self.race.token(*leg).is_cancelled();
         let cancelled: Vec<usize> = (0..self.plans.len()).filter(is_cancelled).collect();
         match *verdict {
-            Verdict::Won(winner) => {
-                assert!(matches!(self.plans[winner], Plan::Succeed | Plan::Hold));
+            Verdict::Won(winner) | Verdict::Final(winner) | Verdict::Best(winner) => {
+                let is_right = match self.plans[winner] {
+                    Plan::Succeed | Plan::Hold => *verdict == Verdict::Won(winner),
+                    Plan::Final => *verdict == Verdict::Final(winner),
+                    Plan::Keep(_) => *verdict == Verdict::Best(winner),
+                    Plan::Fail | Plan::Panic => false,
+                };
+                assert!(is_right, "{verdict:?}");
                 let spared = if told.abandoned { None } else { Some(winner) };
                 assert!(accounted.iter().filter(|leg| Some(**leg) != spared).eq(&cancelled), "{cancelled:?}");
             }

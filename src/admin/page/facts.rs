@@ -18,4 +18,8 @@ pub struct Facts {
     pub authority: String,
     /// The file in which the list is kept, if it is in one.
     pub kept_in: Option<String>,
+    /// The list in its own grammar, a line for each backend.
+    pub list: String,
+    /// Why no change could be kept, if none could, and what to do.
+    pub not_kept: Option<String>,
 }

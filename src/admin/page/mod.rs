@@ -1,63 +1,94 @@
 //! The status page: HTML without a need for scripts, made anew for each request. It says first how things stand, then the last
-//! minute's figures, the backends and the races. It changes nothing. Knows nothing of where any of it comes from.
+//! minute's figures, the backends and the races, and has the list to edit. Knows nothing of where any of it comes from.
 
+mod edit;
 mod facts;
 mod html;
 mod summary;
 mod waterfall;
 
+use std::cmp::Reverse;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS};
+use http::header::{
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, LOCATION, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
+};
 use http::{HeaderName, HeaderValue, StatusCode};
 
 use crate::message::{Reply, ReplyBody};
 use crate::metrics::{BackendMinute, BackendSample, BackendState, LastMinute, RaceEnd, RecentRace, Second};
+pub(super) use edit::{Attempt, Form, STILL};
+use edit::{put_buttons, put_edit, put_row_form};
 pub use facts::Facts;
 use html::{Escaped, Html, grouped, spoken, spoken_or_dash};
 use summary::Summary;
-use waterfall::{put_race, scale_of};
+use waterfall::{put_axis, put_marks, put_race, scale_of};
 
 /// The style sheet, at `/page.css`.
 pub(super) const STYLE: &str = include_str!("page.css");
 /// The script that fetches the page anew, at `/page.js`.
 pub(super) const SCRIPT: &str = include_str!("page.js");
 /// Nothing but the page's own style sheet and script, in no frame.
-const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; form-action 'none'; \
+const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; form-action 'self'; \
                       base-uri 'none'; frame-ancestors 'none'";
 const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
 /// Races of each kind that are shown.
 const NOTEWORTHY_MAX: usize = 20;
 const LATEST_MAX: usize = 10;
 
+/// Loads the page anew where the script can't.
+const REFRESH: &str = "<noscript><meta http-equiv=refresh content=5></noscript>";
+
 /// Makes the page. Doesn't block.
-pub(super) fn page(facts: &Facts, now: SystemTime) -> Reply {
+pub(super) fn page(facts: &Facts, form: &Form, now: SystemTime) -> Reply {
     let summary = Summary::of(facts, now);
+    let (refresh, held) = if form.is_held() { ("", " data-held") } else { (REFRESH, "") };
     let mut html = Html::default();
     html.put(format_args!(
-        "<!doctype html><html lang=en><head><meta charset=utf-8><meta name=viewport content=\"width=device-width\">\
-         <title>{} red-tentacle</title><link rel=stylesheet href=/page.css>\
-         <noscript><meta http-equiv=refresh content=5></noscript><script src=/page.js defer></script></head>\
-         <body><p id=lost class=bad role=alert></p><main>",
+        "<!doctype html><html lang=en><head><meta charset=utf-8>\
+         <meta name=viewport content=\"width=device-width,initial-scale=1\"><title>{} red-tentacle</title>\
+         <link rel=stylesheet href=/page.css>{refresh}<script src=/page.js defer></script></head>\
+         <body><p id=note role=status></p><main{held}>",
         Escaped(&summary.title)
     ));
     put_head(&mut html, facts, &summary, now);
+    if form.attempt.is_some() {
+        // What was wrong comes first.
+        put_edit(&mut html, facts, form);
+    }
     put_figures(&mut html, &facts.minute);
-    put_backends(&mut html, facts, now);
+    put_backends(&mut html, facts, form, now);
     put_races(&mut html, &facts.races);
-    put_changes(&mut html, facts);
+    if form.attempt.is_none() {
+        put_edit(&mut html, facts, form);
+    }
     html.put(format_args!(
         "<p class=dim><a href=/metrics>metrics</a> · <a href=/backends>backends</a> · <a href=/races>races</a></p></main></body></html>"
     ));
-    with_headers("text/html; charset=utf-8", html.into_string())
+    let mut reply = with_headers("text/html; charset=utf-8", html.into_string());
+    reply.status = form.attempt.as_ref().map_or(StatusCode::OK, |attempt| attempt.refusal.status());
+    reply
 }
 
-/// A reply that a browser keeps to itself and shows nowhere else.
+/// The reply to a change from the page: the browser fetches the page anew, and doesn't send the change again with it.
+pub(super) fn see_page() -> Reply {
+    let mut reply = Reply::text(StatusCode::SEE_OTHER, "See /");
+    reply.headers.insert(LOCATION, HeaderValue::from_static("/"));
+    protected(reply)
+}
+
+/// A text that a browser keeps to itself and shows nowhere else.
 pub(super) fn with_headers(content_type: &'static str, body: String) -> Reply {
-    let mut reply = Reply::text(StatusCode::OK, "");
+    let mut reply = protected(Reply::text(StatusCode::OK, ""));
+    reply.headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    reply.body = ReplyBody::Whole(body.into_bytes());
+    reply
+}
+
+/// The reply, with the fields that forbid a browser whatever it needn't do with it.
+pub(super) fn protected(mut reply: Reply) -> Reply {
     let fields = [
-        (CONTENT_TYPE, content_type),
         (CONTENT_SECURITY_POLICY, POLICY),
         (X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (REFERRER_POLICY, "same-origin"),
@@ -67,7 +98,6 @@ pub(super) fn with_headers(content_type: &'static str, body: String) -> Reply {
     for (name, value) in fields {
         reply.headers.insert(name, HeaderValue::from_static(value));
     }
-    reply.body = ReplyBody::Whole(body.into_bytes());
     reply
 }
 
@@ -145,25 +175,34 @@ fn put_course(html: &mut Html, label: &str, course: &[f64]) {
 }
 
 /// A row for each backend, the worst first.
-fn put_backends(html: &mut Html, facts: &Facts, now: SystemTime) {
+fn put_backends(html: &mut Html, facts: &Facts, form: &Form, now: SystemTime) {
     let wins: u64 = facts.minute.backends.iter().map(|minute| minute.count_of(&["won"])).sum();
     let slowest = facts.minute.backends.iter().filter_map(|minute| minute.p99).max().unwrap_or_default();
     let mut rows: Vec<(&BackendSample, &BackendMinute)> =
         facts.sample.backends.iter().zip(&facts.minute.backends).collect();
     rows.sort_by_key(|(backend, minute)| rank(backend, minute));
+    let is_changeable = form.is_shown(facts);
+    html.put(format_args!("<h2>Backends, the last minute</h2>"));
+    if is_changeable {
+        put_row_form(html, form);
+    }
     html.put(format_args!(
-        "<h2>Backends, the last minute</h2><div class=wide><table><thead><tr><th scope=col>backend<th scope=col>state\
-         <th scope=col>wins<th scope=col>p50 / p99<th scope=col>failed<th scope=col>last success<th scope=col>saved\
-         <th scope=col>rescued</tr></thead><tbody>"
+        "<table class=backends><thead><tr><th scope=col>backend<th scope=col>state<th scope=col>wins<th scope=col>p50 / p99\
+         <th scope=col>failed<th scope=col class=t>last success<th scope=col class=n>saved<th scope=col class=n>rescued<th scope=col>\
+         </tr></thead><tbody>"
     ));
     for (backend, minute) in rows {
         put_backend(html, backend, minute, (wins, slowest), now);
+        if is_changeable {
+            put_buttons(html, &backend.name, &backend.url, backend.state == BackendState::Paused);
+        }
+        html.put(format_args!("</tr>"));
     }
-    html.put(format_args!("</tbody></table></div>"));
+    html.put(format_args!("</tbody></table>"));
 }
 
-/// The worst come first: those that fail, those that are held, then by their wins; paused ones last.
-fn rank(backend: &BackendSample, minute: &BackendMinute) -> (u8, u64) {
+/// The worst come first: those that fail or are held, then those that fail most; of those that are well the one that wins most.
+fn rank(backend: &BackendSample, minute: &BackendMinute) -> (u8, Reverse<u64>, Reverse<u64>) {
     let class = match backend.state {
         BackendState::Paused => 3,
         BackendState::Held | BackendState::Benched => 0,
@@ -171,7 +210,8 @@ fn rank(backend: &BackendSample, minute: &BackendMinute) -> (u8, u64) {
         BackendState::Racing if !minute.failures().is_empty() => 1,
         BackendState::Racing => 2,
     };
-    (class, u64::MAX - minute.count_of(&["won"]))
+    let failures = minute.failures().iter().map(|(_, count)| count).sum();
+    (class, Reverse(failures), Reverse(minute.count_of(&["won"])))
 }
 
 #[expect(clippy::cast_precision_loss, reason = "what a person reads")]
@@ -192,35 +232,33 @@ fn put_backend(
         |then| format!("{} ago", spoken(now.duration_since(then).unwrap_or_default())),
     );
     html.put(format_args!(
-        "<tr><th scope=row>{}<br><small>{}</small><td class={class}>{state}<td>{share:.0} %<br>",
+        "<tr><th scope=row>{}<small>{}</small><td class={class}>{state}<td class=t>{share:.0} %",
         Escaped(&backend.name),
         Escaped(&backend.url)
     ));
     html.put(format_args!(
-        "<svg width=80 height=8 aria-hidden=true><rect class=pale width=80 height=8 /><rect class=win width={:.1} height=8 /></svg><td>",
-        share * 0.8
+        "<svg class=span aria-hidden=true><rect class=rest width=100% height=6 /><rect class=win width={share:.1}% height=6 /></svg><td class=t>"
     ));
     put_span(html, minute, slowest);
     html.put(format_args!(
-        "<td class={}>{}<td>{last}<td class=n>{}<td class=n>{}",
+        "<td class={}>{}<td class=t>{last}<td class=n>{}<td class=n>{}<td class=act>",
         if failures.is_empty() { "dim" } else { "bad" },
         if failures.is_empty() { "–".to_owned() } else { Escaped(&failures.join(", ")).to_string() },
-        spoken(minute.saved),
-        grouped(minute.rescues)
+        spoken_or_dash(Some(minute.saved).filter(|saved| !saved.is_zero())),
+        if minute.rescues == 0 { "–".to_owned() } else { grouped(minute.rescues) }
     ));
-    html.put(format_args!("</tr>"));
 }
 
 /// A backend's times as a box on an axis that all share, so that slow is longer.
 fn put_span(html: &mut Html, minute: &BackendMinute, slowest: Duration) {
     html.put(format_args!("{} / {}", spoken_or_dash(minute.p50), spoken_or_dash(minute.p99)));
     if let (Some(p50), Some(p99)) = (minute.p50, minute.p99) {
-        let at = |time: Duration| 120.0 * time.as_secs_f64() / slowest.as_secs_f64().max(0.000_001);
+        let at = |time: Duration| 100.0 * time.as_secs_f64() / slowest.as_secs_f64().max(0.000_001);
         html.put(format_args!(
-            "<br><svg width=120 height=8 aria-hidden=true><rect class=pale width={:.1} height=8 />\
-             <rect class=bar width={:.1} height=8 /></svg>",
-            at(p99),
-            at(p50)
+            "<svg class=span aria-hidden=true><rect class=rest width=100% height=6 /><rect class=pale width={:.1}% height=6 />\
+             <rect class=bar width={:.1}% height=6 /></svg>",
+            at(p99).max(1.0),
+            at(p50).max(1.0)
         ));
     }
 }
@@ -248,25 +286,16 @@ fn put_races(html: &mut Html, races: &[Arc<RecentRace>]) {
         .filter(|race| race.end == RaceEnd::Lost || race.is_rescue)
         .take(NOTEWORTHY_MAX)
         .collect();
+    put_marks(html);
     for (label, list) in [("Noteworthy races", noteworthy), ("Latest races", latest)] {
         if list.is_empty() {
             continue;
         }
         let scale = scale_of(&list);
         html.put(format_args!("<h2>{label}</h2>"));
+        put_axis(html, scale);
         for race in list {
             put_race(html, race, scale);
         }
     }
-}
-
-/// How the list is changed.
-fn put_changes(html: &mut Html, facts: &Facts) {
-    let Some(first) = facts.sample.backends.first() else { return };
-    html.put(format_args!(
-        "<h2>Change the list</h2><pre>curl {0}/backends -d pause={1}\ncurl {0}/backends -d resume={1}\n\
-         curl {0}/backends -d 'add=http://dc5.example name=dc5'\ncurl {0}/backends -d remove={1}</pre>",
-        Escaped(&facts.authority),
-        Escaped(&first.name)
-    ));
 }

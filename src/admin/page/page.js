@@ -1,23 +1,36 @@
-// Fetches the page anew every two seconds while it is visible and nothing in it is being edited or read.
-const main = document.querySelector("main"), lost = document.getElementById("lost");
-const isBusy = () => document.hidden || main.contains(document.activeElement) || main.querySelector("details[open]");
+// Fetches the page anew every two seconds while it is visible and nothing in it is being typed or read.
+const main = document.querySelector("main"), note = document.getElementById("note");
+const isUnsaved = (field) => field.value !== field.defaultValue;
+const isHeld = () =>
+  "held" in main.dataset ||
+  main.contains(document.activeElement) ||
+  main.querySelector("details[open]") ||
+  [...main.querySelectorAll("textarea, input[type=text]")].some(isUnsaved);
+function tell(state) {
+  if (document.body.className === state) return;
+  const told = { held: "Held still since ", stale: "Not reachable since " }[state];
+  document.body.className = state;
+  note.textContent = told ? told + new Date().toLocaleTimeString() : "";
+}
 async function refresh() {
-  if (isBusy()) return;
+  if (document.hidden || isHeld()) return document.hidden || tell("held");
+  const options = { headers: { Accept: "text/html" }, cache: "no-store", signal: AbortSignal.timeout(5000) };
+  const reply = await fetch("/", options);
+  if (!reply.ok) throw new Error(reply.status);
+  const page = new DOMParser().parseFromString(await reply.text(), "text/html");
+  if (isHeld()) return;
+  main.replaceChildren(...page.querySelector("main").childNodes);
+  document.title = page.title;
+  tell("");
+}
+async function again() {
   try {
-    const reply = await fetch("/", { headers: { Accept: "text/html" }, cache: "no-store" });
-    if (!reply.ok) throw new Error(reply.status);
-    const page = new DOMParser().parseFromString(await reply.text(), "text/html");
-    if (isBusy()) return;
-    main.replaceChildren(...page.querySelector("main").childNodes);
-    document.title = page.title;
-    document.body.classList.remove("stale");
+    await refresh();
   } catch {
     // The figures stay, greyed: a frozen page that looks alive would be worse.
-    if (!document.body.classList.contains("stale")) {
-      lost.textContent = "Not reachable since " + new Date().toLocaleTimeString();
-      document.title = "○ not reachable";
-    }
-    document.body.classList.add("stale");
+    tell("stale");
+    document.title = "○ not reachable";
   }
+  setTimeout(again, 2000);
 }
-setInterval(refresh, 2000);
+setTimeout(again, 2000);

@@ -123,6 +123,8 @@ mod tests {
             host: "host".to_owned(),
             authority: "localhost:8081".to_owned(),
             kept_in: None,
+            list: String::new(),
+            not_kept: None,
         }
     }
 

@@ -3,7 +3,7 @@
 use std::num::NonZeroU32;
 
 use super::flag::Flag;
-use crate::config::{Success, values};
+use crate::config::{OnFailure, Statuses, values};
 use crate::message::Printable;
 
 /// The most unanswered requests. Each costs a connection, of which no host has more to one address.
@@ -53,10 +53,37 @@ pub(super) const FLAGS: &[Flag] = &[
         default: "200-299",
         help: "Which answers win: 200-299,304 (304 always wins a conditional request)",
         set: |draft, text| {
-            draft.config.success = Success::parse(text)?;
+            draft.config.success = Statuses::parse(text)?;
             Ok(())
         },
         show: |draft| draft.config.success.to_string(),
+    },
+    Flag {
+        name: "final",
+        env: "RED_TENTACLE_FINAL",
+        value: "CODES",
+        default: "",
+        help: "Which failures end a race and go to the client: 404,410; the quickest of them beats a slower success",
+        set: |draft, text| {
+            draft.config.definitive = Statuses::parse_failures(text)?;
+            Ok(())
+        },
+        show: |draft| match &draft.config.definitive {
+            none if *none == Statuses::NONE => "(none)".to_owned(),
+            statuses => statuses.to_string(),
+        },
+    },
+    Flag {
+        name: "on-failure",
+        env: "RED_TENTACLE_ON_FAILURE",
+        value: "WAY",
+        default: "bad-gateway",
+        help: "What a client gets if none wins: bad-gateway; best, the answer that says most; best..500ms, that soon after the first 4xx",
+        set: |draft, text| {
+            draft.config.on_failure = OnFailure::parse(text)?;
+            Ok(())
+        },
+        show: |draft| draft.config.on_failure.to_string(),
     },
     Flag {
         name: "linger",

@@ -1,7 +1,8 @@
 //! Writes the bytes of a reply: its head, and the framing of its body. Values in, bytes out: no socket.
 
+use std::cell::Cell;
 use std::io::Write;
-use std::time::SystemTime;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use http::header::{CONNECTION, CONTENT_LENGTH, DATE, TRANSFER_ENCODING};
 use http::{HeaderMap, Method, StatusCode, Version};
@@ -91,11 +92,11 @@ pub(crate) fn write_head(
         put_field(bytes, name.as_str(), value.as_bytes());
     }
     if !headers.contains_key(DATE) {
-        put_field(bytes, DATE.as_str(), httpdate::fmt_http_date(now).as_bytes());
+        put_field(bytes, DATE.as_str(), &date(now));
     }
     match framing {
         Framing::Sized(length) | Framing::None { told: Some(length) } => {
-            put_field(bytes, CONTENT_LENGTH.as_str(), length.to_string().as_bytes());
+            put_field(bytes, CONTENT_LENGTH.as_str(), itoa::Buffer::new().format(length).as_bytes());
         }
         Framing::Chunked => put_field(bytes, TRANSFER_ENCODING.as_str(), b"chunked"),
         Framing::None { told: None } | Framing::UntilClose => {}
@@ -108,6 +109,22 @@ pub(crate) fn write_head(
         put_field(bytes, CONNECTION.as_str(), b"keep-alive");
     }
     bytes.extend_from_slice(b"\r\n");
+}
+
+/// The date as the field has it (RFC 9110 §5.6.7), written once for each second and thread: that takes as long as the rest of a
+/// head.
+fn date(now: SystemTime) -> [u8; 29] {
+    thread_local! {
+        static LAST: Cell<(u64, [u8; 29])> = const { Cell::new((u64::MAX, [0; 29])) };
+    }
+    let second = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let (last, date) = LAST.get();
+    if last == second {
+        return date;
+    }
+    let date = httpdate::fmt_http_date(now).into_bytes().try_into().expect("a date of 29 bytes");
+    LAST.set((second, date));
+    date
 }
 
 /// The prefix of a chunk of `length` bytes. All eight digits are written, so that it has one length.
@@ -124,6 +141,15 @@ mod tests {
     const GET: RequestSummary = RequestSummary { is_head: false, version: Version::HTTP_11, persistent: true };
     const HEAD: RequestSummary = RequestSummary { is_head: true, ..GET };
     const OLD: RequestSummary = RequestSummary { version: Version::HTTP_10, ..GET };
+
+    #[test]
+    fn the_date_is_that_of_its_own_second() {
+        let second = std::time::Duration::from_secs(1);
+        for now in [UNIX_EPOCH, UNIX_EPOCH + second * 784_111_777, UNIX_EPOCH + second * 784_111_778, UNIX_EPOCH] {
+            assert_eq!(date(now), httpdate::fmt_http_date(now).as_bytes());
+            assert_eq!(date(now + second / 2), httpdate::fmt_http_date(now).as_bytes());
+        }
+    }
 
     #[test]
     fn the_end_of_a_body_is_told_by_method_version_and_status() {

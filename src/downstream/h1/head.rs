@@ -191,8 +191,8 @@ fn refusal_of(error: httparse::Error) -> Refusal {
 }
 
 fn headers_of(fields: &[httparse::Header]) -> Result<HeaderMap, Refusal> {
-    // Six more than the fields: a proxy adds as many, and a map grows by rebuilding itself.
-    let mut headers = HeaderMap::with_capacity(fields.len() + 6);
+    // Five more than the fields: a proxy adds as many, and a map grows by rebuilding itself.
+    let mut headers = HeaderMap::with_capacity(fields.len() + 5);
     for field in fields {
         let name = HeaderName::from_bytes(field.name.as_bytes())
             .map_err(|_| Refusal::BadRequest("A field's name isn't a token followed by a colon"))?;

@@ -21,6 +21,14 @@ pub(crate) fn outcome_of(error: Error) -> Outcome {
     }
 }
 
+/// Turns an error of ureq's reader of a body into the outcome of its leg.
+pub(crate) fn outcome_of_body(error: io::Error) -> Outcome {
+    match error.downcast() {
+        Ok(error) => outcome_of(error),
+        Err(error) => outcome_of_io(&error),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -101,6 +101,7 @@ impl Answer {
             BodyFraming::Chunked | BodyFraming::UntilClose => None,
         };
         let body = StreamedBody {
+            begin: std::io::Cursor::default(),
             reader: Some(reader),
             pooled: Some(pooled),
             pool: pool.clone(),

@@ -1,6 +1,6 @@
 //! The body of an answer: whole, or still coming. Its end puts the connection back. Knows nothing of its reader.
 
-use std::io::{self, Read};
+use std::io::{self, ErrorKind, Read};
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::Instant;
@@ -8,12 +8,18 @@ use std::time::Instant;
 use crate::message::{BodySource, OnReady, Outcome};
 use crate::runtime::cancel::CancelToken;
 use crate::upstream::client::call::BodyReader;
+use crate::upstream::client::error::outcome_of_body;
 use crate::upstream::conn::byte_stream::End;
 use crate::upstream::connect::tls_error;
 use crate::upstream::io_error::outcome_of_io;
 use crate::upstream::pool::Pool;
 use crate::upstream::pooled::PooledConnection;
 use crate::upstream::upload::SharedConnection;
+
+/// The longest body that is read to learn whether it is whole.
+const SETTLED_BYTES_MAX: usize = 64 * 1024;
+/// The bytes of one read of a look.
+const LOOK_BYTES: usize = 4096;
 
 /// The body of an answer.
 pub enum AnswerBody {
@@ -25,6 +31,8 @@ pub enum AnswerBody {
 
 /// A body that is still coming.
 pub struct StreamedBody {
+    /// Bytes that have been looked at, and are read first.
+    pub(crate) begin: io::Cursor<Vec<u8>>,
     /// ureq's reader; `None` once bytes have gone past ureq.
     pub(crate) reader: Option<BodyReader>,
     pub(crate) pooled: Option<PooledConnection>,
@@ -38,6 +46,19 @@ pub struct StreamedBody {
     pub(crate) is_persistent: bool,
     /// Shares the connection with the rest of the request, if that is sent beside the body.
     pub(crate) shared: Option<Arc<SharedConnection>>,
+}
+
+/// What a look at the begin of a body has found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Looked {
+    /// All of it has been received.
+    Whole,
+    /// It goes on, and as much as was asked for has been received.
+    Enough,
+    /// It goes on, and less than that has been received.
+    More,
+    /// It has broken off.
+    Broken(Outcome),
 }
 
 /// The prospect of a body that isn't read yet.
@@ -57,6 +78,38 @@ impl AnswerBody {
         match self {
             AnswerBody::Whole(_) => Prospect::Alive,
             AnswerBody::Streamed(body) => body.prospect(),
+        }
+    }
+
+    /// Looks for the body's prospect, and reads what may be whole or not, if it is short, so that it is known. Doesn't block.
+    pub fn settle(&mut self) -> Prospect {
+        match self.prospect() {
+            Prospect::Ended => match self.look(SETTLED_BYTES_MAX) {
+                Looked::Broken(outcome) => Prospect::Broken(outcome),
+                // Nothing is left to come.
+                Looked::More => Prospect::Broken(Outcome::Closed),
+                Looked::Whole | Looked::Enough => Prospect::Alive,
+            },
+            prospect => prospect,
+        }
+    }
+
+    /// Receives the begin of the body, up to that many bytes, without reading it: [`AnswerBody::begin`] shows it. A body that is
+    /// whole frees its connection. Doesn't block.
+    pub fn look(&mut self, bytes_max: usize) -> Looked {
+        let AnswerBody::Streamed(body) = self else { return Looked::Whole };
+        let looked = body.look(bytes_max);
+        if looked == Looked::Whole {
+            *self = AnswerBody::Whole(std::mem::take(&mut body.begin).into_inner());
+        }
+        looked
+    }
+
+    /// The begin of the body, as far as it has been looked at; of one that is whole, all.
+    pub fn begin(&self) -> &[u8] {
+        match self {
+            AnswerBody::Whole(body) => body,
+            AnswerBody::Streamed(body) => body.begin.get_ref(),
         }
     }
 }
@@ -82,6 +135,44 @@ impl StreamedBody {
         }
     }
 
+    fn look(&mut self, bytes_max: usize) -> Looked {
+        loop {
+            let length = self.begin.get_ref().len();
+            let room = bytes_max.saturating_sub(length).min(LOOK_BYTES);
+            if room == 0 {
+                return Looked::Enough;
+            }
+            let mut piece = [0; LOOK_BYTES];
+            match self.read_on(&mut piece[..room]) {
+                Ok(0) => return Looked::Whole,
+                Ok(count) => self.begin.get_mut().extend_from_slice(&piece[..count]),
+                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {
+                    return Looked::More;
+                }
+                Err(_) if self.token.is_cancelled() => return Looked::Broken(Outcome::Cancelled),
+                Err(error) => return Looked::Broken(outcome_of_body(error)),
+            }
+        }
+    }
+
+    /// Reads what hasn't been looked at.
+    fn read_on(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let Some(reader) = &mut self.reader else { return Err(ErrorKind::Unsupported.into()) };
+        let count = reader.read(buffer).map_err(tls_error::told)?;
+        let count = self.note_read(count)?;
+        self.has_ended = count == 0 && !buffer.is_empty();
+        if let Some(pooled) = self.pooled.as_ref().filter(|_| self.left.is_some()) {
+            // Of a body of known length ureq gives every byte that it takes out: once it holds none, the rest may go past it.
+            pooled.connection().reduce_held(count);
+        }
+        Ok(count)
+    }
+
+    /// Whether all that has been looked at has been read.
+    fn is_begin_read(&self) -> bool {
+        self.begin.position() >= self.begin.get_ref().len() as u64
+    }
+
     fn note_read(&mut self, count: usize) -> io::Result<usize> {
         self.left = self.left.map(|left| left.saturating_sub(count as u64));
         // Hanging up looks like the end of a body.
@@ -91,13 +182,13 @@ impl StreamedBody {
 
 impl Read for StreamedBody {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let Some(reader) = &mut self.reader else { return Err(io::ErrorKind::Unsupported.into()) };
-        let count = reader.read(buffer).map_err(tls_error::told)?;
-        let count = self.note_read(count)?;
-        self.has_ended = count == 0 && !buffer.is_empty();
-        if let Some(pooled) = self.pooled.as_ref().filter(|_| self.left.is_some()) {
-            // Of a body of known length ureq gives every byte that it takes out: once it holds none, the rest may go past it.
-            pooled.connection().reduce_held(count);
+        if self.is_begin_read() {
+            return self.read_on(buffer);
+        }
+        let count = self.begin.read(buffer)?;
+        if self.is_begin_read() {
+            // It takes no memory while the rest streams.
+            self.begin = io::Cursor::default();
         }
         Ok(count)
     }
@@ -113,12 +204,13 @@ impl BodySource for StreamedBody {
     fn is_movable(&self) -> bool {
         // Not past the rest of a request, which needs the connection's events as well.
         self.left.is_some()
+            && self.is_begin_read()
             && self.shared.is_none()
             && self.pooled.as_ref().is_some_and(|pooled| pooled.connection().is_movable())
     }
 
     fn move_into(&mut self, pipe: BorrowedFd, most: usize) -> io::Result<usize> {
-        let Some(pooled) = &self.pooled else { return Err(io::ErrorKind::NotConnected.into()) };
+        let Some(pooled) = &self.pooled else { return Err(ErrorKind::NotConnected.into()) };
         let count = pooled.connection().move_into(pipe, most)?;
         self.reader = None;
         let count = self.note_read(count)?;
@@ -171,7 +263,7 @@ mod tests {
     }
 
     fn waits(ended: io::Result<()>) -> bool {
-        ended.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+        ended.is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
     }
 
     #[test]
@@ -211,6 +303,54 @@ mod tests {
     }
 
     #[test]
+    fn what_has_been_looked_at_is_read_first_and_all_of_it_once() {
+        let rows = [
+            ("sized", SIZED, "hel", "lo", Looked::More, Looked::Whole),
+            ("in chunks", CHUNKED, "3\r\nhel\r\n", "2\r\nlo\r\n0\r\n\r\n", Looked::More, Looked::Whole),
+            ("until the end", UNTIL_CLOSE, "hel", "lo", Looked::More, Looked::Enough),
+        ];
+        for (label, head, begin, rest, first, second) in rows {
+            let scenario = Scenario::still();
+            let (streamed, _, mut backend) = scenario.streamed([head, begin].concat());
+            let mut body = AnswerBody::Streamed(streamed);
+            assert_eq!((body.look(100), body.begin()), (first, &b"hel"[..]), "{label}");
+            backend.sends(rest);
+            let most = if second == Looked::Enough { 4 } else { 100 };
+            assert_eq!(body.look(most), second, "{label}");
+            match body {
+                AnswerBody::Whole(whole) => {
+                    assert_eq!(
+                        (whole, scenario.take_idle()),
+                        (b"hello".to_vec(), 1),
+                        "{label}: its connection is free"
+                    );
+                }
+                AnswerBody::Streamed(mut streamed) => {
+                    assert!(!streamed.is_movable());
+                    let (bytes, ended) = read(&mut streamed);
+                    assert!(bytes == "hello" && waits(ended), "{label}: {bytes}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_look_says_what_a_body_breaks_off_with() {
+        let rows = [(SIZED, "hel", Outcome::Closed), (CHUNKED, "5\r\nhel", Outcome::Closed)];
+        for (head, begin, expected) in rows {
+            let scenario = Scenario::still();
+            let (streamed, _, backend) = scenario.streamed([head, begin].concat());
+            backend.ends();
+            let mut body = AnswerBody::Streamed(streamed);
+            assert_eq!(body.look(100), Looked::Broken(expected.clone()), "{head}");
+        }
+        let scenario = Scenario::still();
+        let (streamed, token, _backend) = scenario.streamed([SIZED, "hel"].concat());
+        token.cancel();
+        assert_eq!(AnswerBody::Streamed(streamed).look(100), Looked::Broken(Outcome::Cancelled));
+    }
+
+    #[test]
     fn a_body_that_is_dropped_before_its_end_hangs_up() {
         let scenario = Scenario::still();
         let (body, _, mut backend) = scenario.streamed([SIZED, "hel"].concat());
@@ -226,7 +366,7 @@ mod tests {
             let scenario = Scenario::still();
             let (mut body, token, _backend) = scenario.streamed(head);
             token.cancel();
-            assert!(read(&mut body).1.is_err_and(|error| error.kind() != io::ErrorKind::WouldBlock), "{head}");
+            assert!(read(&mut body).1.is_err_and(|error| error.kind() != ErrorKind::WouldBlock), "{head}");
             drop(body);
             assert_eq!(scenario.take_idle(), 0, "{head}");
         }

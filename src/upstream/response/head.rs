@@ -123,8 +123,8 @@ impl ResponseHead {
 
 /// Copies the fields into the program's own form; an error is a field that can't be one.
 pub(crate) fn header_map(fields: &[Header]) -> Result<HeaderMap, Outcome> {
-    // Room for the fields that are added on the way to the client.
-    let mut headers = HeaderMap::with_capacity(fields.len() + 4);
+    // Room for the three fields that are added on the way to the client: a map grows by rebuilding itself.
+    let mut headers = HeaderMap::with_capacity(fields.len() + 3);
     for field in fields {
         let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| protocol("a field's name is none"))?;
         let value = HeaderValue::from_bytes(field.value).map_err(|_| protocol("a field's value is none"))?;

@@ -51,6 +51,17 @@ impl Binary {
         Binary::command_in_shell(&format!("ulimit {limit} && exec \"$0\" \"$@\""))
     }
 
+    /// The same, in a mount namespace of its own, after a shell's mounts; `None` where this host allows no such thing.
+    pub fn command_with_mounts(mounts: &str) -> Option<Command> {
+        let unshared = |script: &str| {
+            let mut command = Command::new("unshare");
+            command.args(["--map-root-user", "--mount", "sh", "-ec", script, env!("CARGO_BIN_EXE_red-tentacle")]);
+            without_configuration(command)
+        };
+        let tried = unshared("mount -t tmpfs none /mnt").stderr(Stdio::null()).status();
+        tried.is_ok_and(|status| status.success()).then(|| unshared(&format!("{mounts}; exec \"$0\" \"$@\"")))
+    }
+
     fn command_in_shell(script: &str) -> Command {
         let mut command = Command::new("sh");
         command.args(["-c", script, env!("CARGO_BIN_EXE_red-tentacle")]);

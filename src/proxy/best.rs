@@ -1,0 +1,300 @@
+//! The failure that says most, for a client that gets it when no leg succeeds. One answer is kept, its body unread, so that
+//! its connection stays busy and the body streams whole; a better one takes its place.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use super::classify::RANK_ABOUT_REQUEST;
+use super::exchange::Exchange;
+use super::patience::Bounded;
+use crate::race::Kept;
+use crate::upstream::{Answer, Prospect};
+
+impl Exchange {
+    /// Ends a leg with an answer that is no success, or keeps it for the client. Doesn't block.
+    pub(super) fn fail(self: &Arc<Self>, leg: usize, answer: Answer, after: Duration) {
+        let Some(rank) = self.wanted.rank_of(&answer, &self.context.rules, &self.context.via) else {
+            return self.lose_answer(leg, answer, after);
+        };
+        self.release_broken();
+        // Before the race knows of it: another leg may decide at once.
+        self.legs[leg].hold(answer, after);
+        match self.race.keep(leg, rank) {
+            Kept::Yes { instead_of } => {
+                self.bound(rank);
+                if let Some(other) = instead_of {
+                    self.lose_all(&[other]);
+                }
+                self.act_on(self.race.next());
+            }
+            Kept::No => self.lose_all(&[leg]),
+            Kept::Overdue => self.pass_on_kept(leg),
+        }
+    }
+
+    /// Ends the leg that is kept, if its answer has broken off: another that says less is better then.
+    fn release_broken(self: &Arc<Self>) {
+        let Some(best) = self.race.best() else { return };
+        if let Some(Prospect::Broken(outcome)) = self.legs[best].prospect()
+            && self.race.try_release(best)
+        {
+            drop(self.legs[best].take_candidate());
+            self.end(best, outcome, self.elapsed());
+        }
+    }
+
+    /// Bounds the wait from the first answer about the request itself on.
+    fn bound(self: &Arc<Self>, rank: u8) {
+        if let Some(patience) = &self.context.patience
+            && rank >= RANK_ABOUT_REQUEST
+            && !self.is_bounded.swap(true, Ordering::Relaxed)
+        {
+            patience.add(self, Instant::now());
+        }
+    }
+
+    /// Passes on the answer of a leg, which holds it and is in no other hands, unless it has broken off.
+    pub(super) fn pass_on_kept(self: &Arc<Self>, leg: usize) {
+        let Some((mut answer, after)) = self.legs[leg].take_candidate() else { return };
+        if let Prospect::Broken(outcome) = answer.body.settle() {
+            drop(answer);
+            return self.end(leg, outcome, self.elapsed());
+        }
+        match self.race.claim_as_best(leg) {
+            Some(won) => {
+                let _ = self.passed_on.set(self.elapsed());
+                self.win(leg, answer, won, after);
+            }
+            None => self.lose_answer(leg, answer, after),
+        }
+    }
+}
+
+impl Bounded for Exchange {
+    fn stop_waiting(self: Arc<Self>) {
+        if let Some(leg) = self.race.stop_waiting() {
+            self.pass_on_kept(leg);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+
+    use http::Method;
+
+    use super::super::classify::Rules;
+    use super::super::scenario::{Client, LINGER, Scenario, Sent, answer, get, request, wait_until};
+    use super::*;
+    use crate::config::OnFailure;
+    use crate::message::{Delivery, ReplyBody};
+    use crate::race::Linger;
+    use crate::upstream::scenario::LONG;
+
+    const CHUNKED: &str = "HTTP/1.1 404 \r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n";
+    const HALF: &str = "HTTP/1.1 404 \r\nContent-Length: 5\r\n\r\nhe";
+
+    fn race_within(backends: usize, within: Option<Duration>, linger: Linger) -> (Scenario, Client) {
+        let rules = Rules { on_failure: OnFailure::Best { within }, ..Rules::default() };
+        let mut race = Scenario::with(backends, linger, rules);
+        let client = race.race(get());
+        (race, client)
+    }
+
+    fn race(backends: usize) -> (Scenario, Client) {
+        race_within(backends, None, LINGER)
+    }
+
+    fn details(sent: &Sent) -> String {
+        let value = sent.reply.headers.get("proxy-status").expect("a status").to_str().expect("ASCII");
+        value.split("details=").nth(1).expect("details").split(' ').next().expect("a word").to_owned()
+    }
+
+    #[test]
+    fn of_failures_the_client_gets_the_one_that_says_most_and_of_equals_the_first() {
+        let rows: [(&str, &[u16], u16); 7] = [
+            ("a 4xx before a 5xx", &[503, 404], 404),
+            ("a 4xx before a 3xx", &[302, 404, 500], 404),
+            ("a 3xx before a 5xx", &[500, 302], 302),
+            ("the first of two", &[404, 410], 404),
+            ("the first of two, the other way round", &[410, 404], 410),
+            ("a 5xx before none", &[503], 503),
+            ("a 304 that wasn't asked for", &[304, 500], 500),
+        ];
+        for (label, statuses, expected) in rows {
+            let (mut race, client) = race(statuses.len());
+            for (at, status) in statuses.iter().enumerate() {
+                race.ends[at].sends(answer(*status, if *status == 304 { "" } else { "body" }));
+                race.settle();
+            }
+            let sent = client.receives();
+            assert_eq!(sent.reply.status.as_u16(), expected, "{label}");
+            assert_eq!(details(&sent), "\"best", "{label}");
+            (sent.delivered)(Delivery::Whole);
+            race.wait_for_end();
+            assert_eq!(race.legs(), (statuses.len() as u64, 0), "{label}");
+        }
+    }
+
+    #[test]
+    fn an_answer_that_is_no_success_by_the_rules_says_most() {
+        let success = crate::config::Statuses::NONE;
+        let rules = Rules { success, on_failure: OnFailure::Best { within: None }, ..Rules::default() };
+        let mut race = Scenario::with(2, LINGER, rules);
+        let client = race.race(get());
+        race.ends[0].sends(answer(404, "no"));
+        race.settle();
+        race.ends[1].sends(answer(200, "yes"));
+        assert_eq!(client.takes_reply(), (200, "yes".to_owned()));
+        race.wait_for_end();
+    }
+
+    #[test]
+    fn what_is_kept_streams_whole_on_a_connection_that_stays_busy() {
+        let (mut race, client) = race(2);
+        race.ends[0].sends(HALF);
+        race.settle();
+        assert_eq!(race.take_idle(0), 0);
+        race.ends[1].sends(answer(503, "no"));
+        let sent = client.receives();
+        let ReplyBody::Stream { length: Some(5), mut source } = sent.reply.body else { panic!("a stream") };
+        race.ends[0].sends("llo");
+        let mut body = Vec::new();
+        std::io::copy(&mut source, &mut body).expect("the whole body");
+        drop(source);
+        (sent.delivered)(Delivery::Whole);
+        race.wait_for_end();
+        assert_eq!((body, race.take_idle(0), race.take_idle(1)), (b"hello".to_vec(), 1, 1));
+    }
+
+    #[test]
+    fn a_better_one_takes_the_place_of_what_is_kept_whose_connection_is_free_then() {
+        let (mut race, client) = race(3);
+        race.ends[0].sends("HTTP/1.1 503 \r\nContent-Length: 5\r\n\r\nhe");
+        race.settle();
+        race.ends[1].sends(HALF);
+        race.settle();
+        race.ends[0].sends("llo");
+        wait_until("the first is drained", || race.take_idle(0) == 1);
+        race.ends[2].ends();
+        let sent = client.receives();
+        assert_eq!(sent.reply.status, 404);
+        drop(sent);
+        race.wait_for_end();
+    }
+
+    #[test]
+    fn a_success_beats_what_is_kept_which_is_drained() {
+        let (mut race, client) = race(2);
+        race.ends[0].sends(HALF);
+        race.settle();
+        race.ends[1].sends(answer(200, "yes"));
+        assert_eq!(client.takes_reply(), (200, "yes".to_owned()));
+        race.ends[0].sends("llo");
+        race.wait_for_end();
+        assert_eq!((race.legs(), race.take_idle(0)), ((2, 0), 1));
+    }
+
+    /// How the client is answered if the first backend sends this 404, ends its side, and the others answer with a 503 or nothing.
+    fn answered(kept: &str, other: Option<&str>) -> u16 {
+        let (mut race, client) = race(2);
+        race.ends[0].sends(kept);
+        race.settle();
+        race.ends[0].ends();
+        race.settle();
+        match other {
+            Some(other) => race.ends[1].sends(other),
+            None => race.ends[1].ends(),
+        }
+        let sent = client.receives();
+        if let ReplyBody::Stream { mut source, .. } = sent.reply.body {
+            assert!(source.read_to_end(&mut Vec::new()).is_ok(), "no cut body");
+        }
+        (sent.delivered)(Delivery::Whole);
+        race.wait_for_end();
+        sent.reply.status.as_u16()
+    }
+
+    #[test]
+    fn what_has_broken_off_meanwhile_never_reaches_the_client() {
+        let busy = answer(503, "busy");
+        let whole_in_chunks = [CHUNKED, "0\r\n\r\n"].concat();
+        let rows = [
+            ("half a body, and another answer", HALF, Some(&*busy), 503),
+            ("half a body alone", HALF, None, 502),
+            ("chunks without their end, and another answer", CHUNKED, Some(&*busy), 502),
+            ("chunks without their end", CHUNKED, None, 502),
+            ("all chunks", &whole_in_chunks, None, 404),
+            ("a body until the end", "HTTP/1.1 404 \r\n\r\nnone", None, 404),
+            ("a whole body", "HTTP/1.1 404 \r\nContent-Length: 2\r\n\r\nno", Some(&*busy), 404),
+        ];
+        for (label, kept, other, expected) in rows {
+            assert_eq!(answered(kept, other), expected, "{label}");
+        }
+    }
+
+    #[test]
+    fn a_client_that_leaves_takes_along_what_is_kept() {
+        let (mut race, client) = race(2);
+        race.ends[0].sends(HALF);
+        race.settle();
+        client.leaves();
+        race.wait_for_end();
+        assert_eq!((race.legs(), race.ends[0].receives_to_end()), ((2, 2), Vec::new()));
+    }
+
+    #[test]
+    fn a_bound_runs_from_the_first_answer_about_the_request() {
+        let linger = Linger { safe: Duration::ZERO, ..LINGER };
+        let (mut race, client) = race_within(3, Some(Duration::from_millis(20)), linger);
+        race.ends[0].sends(answer(503, "busy"));
+        race.settle();
+        let began = Instant::now();
+        race.ends[1].sends(answer(404, "none"));
+        let sent = client.receives();
+        assert!(began.elapsed() >= Duration::from_millis(20) && details(&sent) == "\"best");
+        assert_eq!(sent.reply.status, 404);
+        assert_eq!(race.ends[2].receives_to_end(), b"", "the one that hangs is hung up on");
+        (sent.delivered)(Delivery::Whole);
+        race.wait_for_end();
+        assert_eq!(race.legs(), (3, 1));
+    }
+
+    #[test]
+    fn a_server_error_alone_waits_for_all_others() {
+        let (mut race, client) = race_within(2, Some(Duration::from_millis(1)), LINGER);
+        race.ends[0].sends(answer(503, "busy"));
+        race.settle();
+        assert!(client.waits());
+        race.ends[1].sends(answer(200, "yes"));
+        assert_eq!(client.takes_reply(), (200, "yes".to_owned()));
+        race.wait_for_end();
+    }
+
+    #[test]
+    fn what_breaks_off_within_the_bound_is_made_up_for_by_the_next_answer() {
+        let (mut race, client) = race_within(3, Some(Duration::from_millis(5)), Linger::NONE);
+        race.ends[0].sends(HALF);
+        race.ends[0].ends();
+        wait_until("the first has broken off", || race.proxy.races() == 1 && race.take_idle(0) == 0);
+        race.settle();
+        race.ends[1].sends(answer(503, "busy"));
+        let status = client.takes_reply().0;
+        assert!(status == 503, "{status}");
+        race.wait_for_end();
+    }
+
+    #[test]
+    fn a_list_of_one_is_as_if_there_were_no_proxy() {
+        for (method, status) in [(Method::GET, 404), (Method::HEAD, 405), (Method::POST, 500), (Method::GET, 302)] {
+            let rules = Rules { on_failure: OnFailure::Best { within: Some(LONG) }, ..Rules::default() };
+            let mut race = Scenario::with(1, LINGER, rules);
+            let client = race.race(request(method, &[], None));
+            race.ends[0].sends(format!("HTTP/1.1 {status} \r\nContent-Length: 0\r\n\r\n"));
+            assert_eq!(client.takes_reply().0, status);
+            race.wait_for_end();
+        }
+    }
+}
