@@ -58,7 +58,7 @@ pub fn to_backend(bytes: &[u8]) {
     let meant = Meant::of(&request, base, settings & 8 != 0);
     let everyone = ["0.0.0.0/0", "::/0"].map(|network| network.parse().expect("a network"));
     let trusted_proxies = if meant.is_peer_trusted { Networks::new(&everyone) } else { Networks::default() };
-    let rules = Rules { host, via: settings & 4 != 0, trusted_proxies, unanswered_max: 1, ..Rules::default() };
+    let rules = Rules { host, via: settings & 4 != 0, trusted_proxies, ..Rules::default() };
     let outgoing = proxy::outgoing(request, &ViaId::random(rules.via), &rules, &RequestId::of(&HeaderMap::new()));
     let sent = upstream::fuzzing::sent(&outgoing, &address);
     check_title_case(&sent);

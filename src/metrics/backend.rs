@@ -94,8 +94,9 @@ impl LegEnd<'_> {
 
     /// Whether the backend is to blame for it.
     fn is_failure(&self) -> bool {
-        let was_asked = !matches!(self.outcome, Outcome::Skipped | Outcome::Unneeded | Outcome::Cancelled);
-        !self.is_success && !self.has_won && was_asked
+        !self.is_success
+            && !self.has_won
+            && !matches!(self.outcome, Outcome::Skipped | Outcome::Unneeded | Outcome::Cancelled)
     }
 }
 

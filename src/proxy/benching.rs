@@ -160,6 +160,7 @@ mod tests {
     use super::super::classify::Rules;
     use super::super::scenario::{Client, LINGER, Scenario, answer, get, post, wait_until};
     use super::*;
+    use crate::config::{OnFailure, Statuses};
     use crate::race::Linger;
     use crate::upstream::scenario::spool;
 
@@ -254,6 +255,39 @@ mod tests {
 
     fn takes(client: &Client, expected: &str) {
         assert_eq!(client.takes_reply().1, expected);
+    }
+
+    /// `--on-failure best`: the probe succeeds, or fails as well.
+    #[test]
+    fn a_failure_that_is_kept_waits_for_a_probe() {
+        for (probe, expected) in [(200, "b1"), (503, "b2")] {
+            let on_failure = OnFailure::Best { within: None };
+            let rules = Rules { bench: NonZeroU32::new(2), on_failure, ..Rules::default() };
+            let mut race = Scenario::made(&["", ""], LINGER, rules);
+            bench(&race, 0, true);
+            let client = race.race(get());
+            race.ends[1].sends(answer(404, "b2"));
+            race.settle();
+            assert!(client.waits());
+            race.ends[0].sends(answer(probe, "b1"));
+            takes(&client, expected);
+            race.wait_for_end();
+        }
+    }
+
+    /// What ends a race on purpose is no failure, whatever its status.
+    #[test]
+    fn a_final_answer_benches_no_backend() {
+        let definitive = Statuses::parse("503").expect("a status");
+        let mut race =
+            Scenario::made(&[""], LINGER, Rules { bench: NonZeroU32::new(2), definitive, ..Rules::default() });
+        for _ in 0..3 {
+            let client = race.race(get());
+            race.ends[0].sends(answer(503, "final"));
+            takes(&client, "final");
+            race.wait_for_end();
+        }
+        assert!(!is_benched(&race, 0));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use super::exchange::Exchange;
 use super::leg::Role;
 use crate::message::{After, Outcome};
 use crate::metrics::{LateStart, LegEnd};
-use crate::race::{Start, Starts, Timetable};
+use crate::race::{Start, Starts, Timetable, Verdict};
 use crate::upstream::Backend;
 
 /// The shortest delay of a hedge by percentile: below it a thread that is late by a moment would cost a request.
@@ -127,7 +127,7 @@ impl Exchange {
     }
 
     /// Notes how long the first tier took to its first success, for the percentiles of other races: once every leg has ended.
-    pub(super) fn note_first_success(&self, ends: &[LegEnd]) {
+    pub(super) fn note_first_success(&self, verdict: Verdict, ends: &[LegEnd]) {
         let is_by_percentile = |after: Option<After>| matches!(after, Some(After::Percentile { .. }));
         if !self.legs.iter().any(|leg| is_by_percentile(leg.backend.after())) {
             return;
@@ -135,8 +135,10 @@ impl Exchange {
         let first = || self.legs.iter().zip(ends).filter(|(leg, _)| leg.role() == Role::First).map(|(_, end)| end);
         let success = first().filter(|end| end.is_success).map(|end| end.ended).min();
         let cut = || first().filter(|end| *end.outcome == Outcome::Cancelled).map(|end| end.ended).max();
-        // A failure says nothing of how long a success takes.
-        if let Some(time) = success.or_else(cut) {
+        // A failure says nothing of how long a success takes, nor do those of its tier that it has cut by ending the race.
+        let is_cut_by_failure =
+            matches!(verdict, Verdict::Final(leg) | Verdict::Best(leg) if self.legs[leg].role() == Role::First);
+        if let Some(time) = success.or_else(|| cut().filter(|_| !is_cut_by_failure)) {
             self.context.first_success.add(time);
         }
     }
@@ -208,7 +210,9 @@ mod tests {
 
     use http::StatusCode;
 
+    use super::super::classify::Rules;
     use super::super::scenario::{Client, LINGER, Scenario, answer, get, post, wait_until};
+    use crate::config::Statuses;
     use crate::message::{Delivery, ReplyBody};
     use crate::metrics::ShownEnd;
     use crate::race::Linger;
@@ -429,5 +433,31 @@ mod tests {
         client.takes_reply();
         race.wait_for_end();
         assert_eq!(race.proxy.first_success().count(), 1, "it has won");
+    }
+
+    /// Final answers: one of the first tier, that cuts the other one, and one of the hedge.
+    #[test]
+    fn what_a_failure_of_the_first_tier_has_cut_is_not_noted() {
+        for (at, expected) in [(0, 0), (2, 1)] {
+            let rules = Rules { definitive: Statuses::parse("404").expect("a status"), ..Rules::default() };
+            let mut race = Scenario::made(&["", "", "after=p95..1ms"], Linger::NONE, rules);
+            let client = race.race(get());
+            race.ends[at].sends(answer(404, "none"));
+            assert_eq!(client.takes_reply().0, 404);
+            race.wait_for_end();
+            assert_eq!((race.legs(), race.proxy.first_success().count()), ((3, 2), expected));
+        }
+    }
+
+    #[test]
+    fn a_final_answer_starts_no_tier() {
+        let rules = Rules { definitive: Statuses::parse("404").expect("a status"), ..Rules::default() };
+        let mut race = Scenario::made(&["", "after=24h"], LINGER, rules);
+        let client = race.begin(get());
+        race.ends[0].receives_head();
+        race.ends[0].sends(answer(404, "none"));
+        assert_eq!(client.takes_reply(), (404, "none".to_owned()));
+        race.wait_for_end();
+        assert!(race.ends[1].is_left_alone() && race.legs() == (1, 0) && race.starts() == 0);
     }
 }

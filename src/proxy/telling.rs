@@ -73,6 +73,15 @@ impl Exchange {
         self.context.reaper.linger().after(self.request.method().is_safe())
     }
 
+    /// How a leg came to answer.
+    pub(super) fn how_of(&self, leg: usize, end: RaceEnd) -> How {
+        match end {
+            RaceEnd::Final => How::Final,
+            RaceEnd::Best => How::Best,
+            _ => self.legs[leg].how(),
+        }
+    }
+
     /// Tells of the race and of its legs, but for those that weren't needed.
     fn tell_of<'a>(&'a self, verdict: Verdict, results: impl Iterator<Item = Option<&'a LegResult<Outcome>>>) {
         let (mut legs, mut winner) = (Vec::with_capacity(self.legs.len()), None);
@@ -95,15 +104,6 @@ impl Exchange {
         let end = end_of(verdict);
         let how = verdict.winner().map_or(How::Won, |leg| self.how_of(leg, end));
         self.entry.tell(Some(&RaceEntry { end, winner, how, legs: &legs }));
-    }
-
-    /// How a leg came to answer.
-    pub(super) fn how_of(&self, leg: usize, end: RaceEnd) -> How {
-        match end {
-            RaceEnd::Final => How::Final,
-            RaceEnd::Best => How::Best,
-            _ => self.legs[leg].how(),
-        }
     }
 
     /// Counts the race and its legs: every leg has ended.
@@ -136,7 +136,7 @@ impl Exchange {
         };
         self.context.stats.count(end_of(verdict), reply, &ends);
         if verdict != Verdict::Abandoned {
-            self.note_first_success(&ends);
+            self.note_first_success(verdict, &ends);
         }
         self.keep(end_of(verdict), winner, gain, reply, &ends);
     }

@@ -27,10 +27,11 @@ enum Plan {
     Panic,
 }
 
-/// The age at which legs start by time.
-const AGE: Duration = Duration::from_millis(10);
 const PLANS: [Plan; 7] =
     [Plan::Succeed, Plan::Final, Plan::Hold, Plan::Keep(1), Plan::Keep(2), Plan::Fail, Plan::Panic];
+
+/// The age at which legs start by time.
+const AGE: Duration = Duration::from_millis(10);
 
 struct Exchange {
     race: Race<(), usize>,
@@ -79,10 +80,10 @@ pub fn a_race_has_one_winner_and_one_end() {
             exchange.told().abandoned = true;
             scope.spawn(move || exchange.abandon(scope));
         }
-        scope.spawn(move || exchange.pass(scope));
         if chance(3) {
             scope.spawn(move || exchange.stop_waiting(scope));
         }
+        scope.spawn(move || exchange.pass(scope));
         (0..first_deferred.min(first_refused)).for_each(|leg| exchange.start(scope, leg));
         if first_refused < first_deferred {
             exchange.refuse(scope, first_refused..first_deferred);
