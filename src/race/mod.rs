@@ -397,7 +397,8 @@ pub struct Linger {
     pub safe: Duration,
     /// After any other method: the request should reach every backend whole.
     pub not_safe: Duration,
-    /// Of a loser that has its backend's long look: more than its own timeouts take. Zero: there are no such looks.
+    /// Of a loser that has its backend's long look, if the backend has no timeout of its own: more than that takes. Zero: there are
+    /// no such looks.
     pub look: Duration,
 }
 
