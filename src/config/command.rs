@@ -1,7 +1,7 @@
 //! Reads the command line and the environment by the table of flags: for each flag the text in effect and where it came
 //! from, or the one line that says what is wrong. Knows nothing of what the texts mean.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, ArgAction, ArgMatches, Command};
@@ -88,6 +88,10 @@ fn taken(flag: &Flag, matches: &mut ArgMatches) -> Option<OsString> {
     if flag.value.is_empty() {
         return matches.get_flag(flag.name).then(|| "on".into());
     }
+    if flag.is_repeated() {
+        let all: Vec<OsString> = matches.remove_many(flag.name)?.collect();
+        return Some(all.join(OsStr::new("\n")));
+    }
     matches.remove_one(flag.name)
 }
 
@@ -112,7 +116,8 @@ fn arg(flag: &Flag, heading: &'static str) -> Arg {
     if flag.value.is_empty() {
         return arg.action(ArgAction::SetTrue);
     }
-    let arg = arg.action(ArgAction::Set).value_parser(clap::value_parser!(OsString));
+    let action = if flag.is_repeated() { ArgAction::Append } else { ArgAction::Set };
+    let arg = arg.action(action).value_parser(clap::value_parser!(OsString));
     match flag.value.strip_prefix('[').and_then(|value| value.strip_suffix(']')) {
         Some(value) => arg.value_name(value).num_args(0..=1).default_missing_value("on"),
         None => arg.value_name(flag.value),
