@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::admin_client;
 use crate::bind;
-use crate::config::{Config, Listen, OnFailure, Statuses};
+use crate::config::{Config, Listen, LoseIf, OnFailure, Statuses};
 use crate::message::Printable;
 use crate::net::server_tls::TlsFiles;
 use crate::server::Server;
@@ -35,6 +35,8 @@ pub fn probe(mut config: Config) -> Result<Probed, String> {
     config.definitive = Statuses::NONE;
     config.on_failure = OnFailure::BadGateway;
     config.race_methods = None;
+    config.lose_if = LoseIf::default();
+    config.win_on_byte = false;
     // Nothing is written.
     config.backends_file = None;
     let (entries, time) = (config.backends.clone(), 2 * config.timeout + Duration::from_secs(5));

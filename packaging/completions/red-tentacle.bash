@@ -23,7 +23,7 @@ _red__tentacle() {
 
     case "${cmd}" in
         red__tentacle)
-            opts="-h -V --backends --backends-file --success --final --on-failure --race-methods --linger --linger-unsafe --max-unanswered --bench --timeout --idle-timeout --host --via --max-idle-connections --dns-ttl --ca-file --listen --max-head --max-body --spool-dir --max-connections --trusted-proxies --expose-backends --workers --tls-listen --tls-cert --tls-client-ca --tls-client-cert-header --admin-listen --admin-token-file --admin-host --admin-from --admin-on-proxy-port --grace-period --log-level --log-format --check --probe --try --demo --health --update --admin --help --version"
+            opts="-h -V --backends --backends-file --success --final --on-failure --lose-if --win-on --race-methods --linger --linger-unsafe --max-unanswered --bench --timeout --idle-timeout --host --via --max-idle-connections --dns-ttl --ca-file --listen --max-head --max-body --spool-dir --max-connections --trusted-proxies --expose-backends --workers --tls-listen --tls-cert --tls-client-ca --tls-client-cert-header --admin-listen --admin-token-file --admin-host --admin-from --admin-on-proxy-port --grace-period --log-level --log-format --check --probe --try --demo --health --update --admin --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -70,6 +70,17 @@ _red__tentacle() {
                     if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
                         compopt -o nospace
                     fi
+                    return 0
+                    ;;
+                --lose-if)
+                    COMPREPLY=("${cur}")
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o nospace
+                    fi
+                    return 0
+                    ;;
+                --win-on)
+                    COMPREPLY=($(compgen -W "head byte" -- "${cur}"))
                     return 0
                     ;;
                 --race-methods)

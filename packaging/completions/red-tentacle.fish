@@ -3,6 +3,9 @@ complete -c red-tentacle -l backends-file -d 'Where the list is kept: if it exis
 complete -c red-tentacle -l success -d 'Which answers win: 200-299,304 (304 always wins a conditional request) [default: 200-299] [env: RED_TENTACLE_SUCCESS]' -r -f
 complete -c red-tentacle -l final -d 'Which failures end a race and go to the client: 404,410; the quickest of them beats a slower success [env: RED_TENTACLE_FINAL]' -r -f
 complete -c red-tentacle -l on-failure -d 'What a client gets if none wins: bad-gateway; best, the answer that says most; best..500ms, that soon after the first 4xx [default: bad-gateway] [env: RED_TENTACLE_ON_FAILURE]' -r -f
+complete -c red-tentacle -l lose-if -d 'Which answers lose that would win, by up to 8 rules, a flag or a line each: header NAME, header NAME ~ PATTERN, body ~ PATTERN [env: RED_TENTACLE_LOSE_IF]' -r -f
+complete -c red-tentacle -l win-on -d 'What an answer wins by: its head, or the first byte of its body, where comments of an event stream don\'t count [default: head] [env: RED_TENTACLE_WIN_ON]' -r -f -a "head\t''
+byte\t''"
 complete -c red-tentacle -l race-methods -d 'The methods that are raced, all without it; others go to one backend, whose answer is the reply: GET,HEAD [env: RED_TENTACLE_RACE_METHODS]' -r -f
 complete -c red-tentacle -l linger -d 'How long losers of GET, HEAD, OPTIONS and TRACE may still finish, for their connections\' sake [default: 200ms] [env: RED_TENTACLE_LINGER]' -r -f
 complete -c red-tentacle -l linger-unsafe -d 'How long losers of other methods may, so that the request reaches every backend; 0s cancels them [default: the timeout] [env: RED_TENTACLE_LINGER_UNSAFE]' -r -f

@@ -89,16 +89,11 @@ fn taken(flag: &Flag, matches: &mut ArgMatches) -> Option<OsString> {
     if flag.value.is_empty() {
         return matches.get_flag(flag.name).then(|| "on".into());
     }
-    if may_be_repeated(flag) {
-        let texts: Vec<OsString> = matches.remove_many(flag.name)?.collect();
-        return Some(texts.join(OsStr::new("\n")));
+    if flag.is_repeated() {
+        let all: Vec<OsString> = matches.remove_many(flag.name)?.collect();
+        return Some(all.join(OsStr::new("\n")));
     }
     matches.remove_one(flag.name)
-}
-
-/// Whether the flag may be given again. A list within one value is another thing.
-fn may_be_repeated(flag: &Flag) -> bool {
-    flag.value.ends_with("...") && !flag.value.ends_with(",...")
 }
 
 /// The command line as clap knows it.
@@ -122,7 +117,7 @@ fn arg(flag: &Flag, heading: &'static str) -> Arg {
     if flag.value.is_empty() {
         return arg.action(ArgAction::SetTrue);
     }
-    let action = if may_be_repeated(flag) { ArgAction::Append } else { ArgAction::Set };
+    let action = if flag.is_repeated() { ArgAction::Append } else { ArgAction::Set };
     let arg = arg.action(action).value_parser(clap::value_parser!(OsString));
     match flag.value.strip_prefix('[').and_then(|value| value.strip_suffix(']')) {
         Some(value) => arg.value_name(value).num_args(0..=1).default_missing_value("on"),

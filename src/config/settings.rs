@@ -11,6 +11,7 @@ use ipnet::IpNet;
 use log::LevelFilter;
 
 use super::listen::Listen;
+use super::lose_if::LoseIf;
 use super::on_failure::OnFailure;
 use super::statuses::Statuses;
 use super::token::AdminToken;
@@ -65,6 +66,10 @@ pub struct Config {
     pub definitive: Statuses,
     /// The methods whose requests are raced, others go to one backend; `None`: all.
     pub race_methods: Option<Vec<Method>>,
+    /// The rules by which an answer that would win loses.
+    pub lose_if: LoseIf,
+    /// Whether an answer wins by the first byte of its body, rather than by its head.
+    pub win_on_byte: bool,
     /// What a client gets when no answer wins.
     pub on_failure: OnFailure,
     /// The longest head of a request, in bytes, line ends included: from 1 KiB to 256 KiB.
@@ -144,6 +149,8 @@ impl Config {
             definitive: Statuses::NONE,
             on_failure: OnFailure::BadGateway,
             race_methods: None,
+            lose_if: LoseIf::default(),
+            win_on_byte: false,
             // Tickets and tokens of single sign-on name all groups of a user: 17,000 bytes are seen. Beside them
             // cookies need room.
             max_head: 32 << 10,

@@ -46,6 +46,8 @@ pub enum Outcome {
     Cancelled,
     /// The head of the answer is longer than allowed.
     TooLarge,
+    /// The answer would have won, but for this rule.
+    Unfit(String),
     /// A bug in the proxy; the log has the details.
     Panic,
 }
@@ -70,6 +72,7 @@ impl Outcome {
             Outcome::Unneeded => "unneeded",
             Outcome::Cancelled => "cancelled",
             Outcome::TooLarge => "too-large",
+            Outcome::Unfit(_) => "unfit",
             Outcome::Panic => "panic",
         }
     }
@@ -77,7 +80,9 @@ impl Outcome {
     /// The detail that a word can't hold, made safe to show: it may quote the backend.
     pub fn reason(&self) -> Option<Reason<'_>> {
         match self {
-            Outcome::Protocol(reason) | Outcome::Tls(reason) | Outcome::Dns(reason) => Some(Reason(reason)),
+            Outcome::Protocol(reason) | Outcome::Tls(reason) | Outcome::Dns(reason) | Outcome::Unfit(reason) => {
+                Some(Reason(reason))
+            }
             _ => None,
         }
     }
@@ -110,6 +115,7 @@ impl Outcome {
         match self {
             Outcome::Tls(_) => "TLS failed".to_owned(),
             Outcome::Dns(_) => "the name doesn't resolve".to_owned(),
+            Outcome::Unfit(_) => "the answer is unfit by a rule".to_owned(),
             other => other.sentence(),
         }
     }
@@ -126,6 +132,7 @@ impl Outcome {
             Outcome::Protocol(reason) => return format!("the answer isn't valid HTTP: {}", Reason(reason)),
             Outcome::Tls(reason) => return format!("TLS failed: {}", Reason(reason)),
             Outcome::Dns(reason) => return format!("the name doesn't resolve: {}", Reason(reason)),
+            Outcome::Unfit(reason) => return format!("the answer is unfit by a rule: {}", Reason(reason)),
             Outcome::Refused => "the backend refused the connection",
             Outcome::Unreachable => "no route leads to the backend",
             Outcome::ConnectTimeout => "the backend couldn't be reached in time",

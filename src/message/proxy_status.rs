@@ -123,7 +123,9 @@ fn of_loss(legs: &[LostLeg]) -> HeaderValue {
 /// The error type of RFC 9209 §2.3; `None` for an answer.
 fn error_of(outcome: &Outcome) -> Option<&'static str> {
     Some(match outcome {
-        Outcome::Status(_) | Outcome::Skipped | Outcome::Unneeded | Outcome::Cancelled => return None,
+        Outcome::Status(_) | Outcome::Unfit(_) | Outcome::Skipped | Outcome::Unneeded | Outcome::Cancelled => {
+            return None;
+        }
         Outcome::Refused => "connection_refused",
         Outcome::Unreachable => "destination_ip_unroutable",
         Outcome::ConnectTimeout => "connection_timeout",

@@ -9,7 +9,7 @@ use crate::runtime::sync::Mutex;
 
 /// How legs end, as metrics call it: an answer that counts by whether it won, one that doesn't by whether it ended its race or
 /// else by its class, all others by their outcome's word.
-pub const ENDS: [&str; 21] = [
+pub const ENDS: [&str; 22] = [
     "won",
     "final",
     "late",
@@ -25,6 +25,7 @@ pub const ENDS: [&str; 21] = [
     "closed",
     "protocol",
     "too-large",
+    "unfit",
     "tls",
     "dns",
     "loop",

@@ -117,6 +117,7 @@ fn finding_of(outcome: &Outcome) -> Finding {
         | Outcome::TooLarge
         | Outcome::Tls(_)
         | Outcome::Dns(_) => Finding::Failure(None),
+        Outcome::Unfit(_) => Finding::Answer,
         Outcome::Status(_)
         | Outcome::Loop
         | Outcome::NoSocket

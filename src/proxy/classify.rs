@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use http::{HeaderValue, Method, StatusCode};
 
-use crate::config::{HostHeader, OnFailure, Statuses};
+use crate::config::{HostHeader, LoseIf, OnFailure, Statuses};
 use crate::message::headers::{self, ViaId};
 use crate::message::{Networks, Outcome, Request};
 use crate::upstream::Answer;
@@ -21,6 +21,10 @@ pub struct Rules {
     pub on_failure: OnFailure,
     /// The methods whose requests are raced; `None`: all.
     pub race_methods: Option<Vec<Method>>,
+    /// The rules by which an answer that would win loses.
+    pub lose_if: LoseIf,
+    /// Whether an answer wins by the first byte of its body.
+    pub win_on_byte: bool,
     /// The `Host` that backends get.
     pub host: HostHeader,
     /// Whether backends get `Via`.
@@ -46,6 +50,8 @@ impl Default for Rules {
             definitive: Statuses::NONE,
             on_failure: OnFailure::BadGateway,
             race_methods: None,
+            lose_if: LoseIf::default(),
+            win_on_byte: false,
             host: HostHeader::Backend,
             via: false,
             trusted_proxies,
@@ -177,6 +183,7 @@ mod tests {
             body: AnswerBody::Whole(Vec::new()),
             upgraded: None,
             upload: None,
+            head_by: None,
         }
     }
 

@@ -1,6 +1,7 @@
 //! The things that all races of a proxy share: their rules, the list of backends, and what carries out the rest of a race.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 
 use super::classify::Rules;
 use super::patience::Patience;
@@ -25,6 +26,10 @@ pub(super) struct Context {
     pub(super) late_lines: Arc<LateLines>,
     /// Bounds the wait of failures for better answers, if that is bounded.
     pub(super) patience: Option<Arc<Patience>>,
+    /// The bytes of bodies that are being judged.
+    pub(super) judged_bytes: Arc<AtomicUsize>,
+    /// Whether it was told that an encoded body can't be judged.
+    pub(super) has_told_encoded: AtomicBool,
     /// This process in `Via` and `CDN-Loop`.
     pub(super) via: ViaId,
     pub(super) stats: Arc<RaceStats>,

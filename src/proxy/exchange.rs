@@ -128,6 +128,10 @@ impl Exchange {
                     Err(outcome) => self.end(leg, outcome, self.elapsed()),
                 }
             }
+            LegState::Judging(judging) if judging.reads_file() => {
+                let exchange = self.clone();
+                (self.context.disk)(Box::new(move || exchange.judge(leg, judging)));
+            }
             LegState::Uploading(upload, body) if upload.reads_file() => {
                 let exchange = self.clone();
                 (self.context.disk)(Box::new(move || exchange.upload(leg, upload, body)));
@@ -166,6 +170,7 @@ impl Exchange {
             }
             LegState::Uploading(upload, body) => self.upload(leg, upload, body),
             LegState::Draining(draining, ends) => self.drain(leg, draining, ends),
+            LegState::Judging(judging) => self.judge(leg, judging),
             // No event concerns it.
             LegState::Candidate(answer, after) => self.legs[leg].hold(answer, after),
         }
@@ -203,6 +208,14 @@ impl Exchange {
             Some(_) => self.class_of_one(&answer),
             None => self.wanted.class_of(&answer, &self.context.rules),
         };
+        if self.one.is_none() && self.is_to_be_judged(class) {
+            return self.begin_judging(leg, answer, class, now);
+        }
+        self.decide(leg, answer, class, now);
+    }
+
+    /// Has an answer of this class win, or be held, or lose.
+    pub(super) fn decide(self: &Arc<Self>, leg: usize, answer: Answer, class: AnswerClass, now: Instant) {
         let after = self.race.elapsed(now);
         if matches!(class, AnswerClass::Success | AnswerClass::Fallback) {
             self.legs[leg].backend.look().note_success(now);
@@ -222,8 +235,12 @@ impl Exchange {
 
     /// Ends a leg that has lost with an answer, and frees its connection: once the rest of its request is out, if that isn't,
     /// and its body read. In a race that isn't decided no client waits for that; else the leg counts as pending until then.
-    pub(super) fn lose_answer(self: &Arc<Self>, leg: usize, mut answer: Answer, after: Duration) {
+    pub(super) fn lose_answer(self: &Arc<Self>, leg: usize, answer: Answer, after: Duration) {
         let outcome = self.wanted.outcome_of(&answer, &self.context.rules, &self.context.via);
+        self.lose_as(leg, answer, outcome, after);
+    }
+
+    pub(super) fn lose_as(self: &Arc<Self>, leg: usize, mut answer: Answer, outcome: Outcome, after: Duration) {
         self.end_look(leg);
         if let Some(upload) = answer.upload.take() {
             self.end(leg, outcome, after);

@@ -6,6 +6,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
+use super::judging::Judging;
 use crate::message::Outcome;
 use crate::message::proxy_status::How;
 use crate::upstream::{
@@ -67,6 +68,8 @@ pub(super) enum LegState {
     Pending(PendingAnswer),
     /// It has an answer, since this long after the race's begin, that would do if nothing better came.
     Candidate(Answer, Duration),
+    /// It has an answer that would win, and more of its body decides whether it does.
+    Judging(Box<Judging>),
     /// Its answer has decided, and the rest of its request is sent; then a loser's body is read to its end.
     Uploading(Upload, Option<AnswerBody>),
     /// It has lost, and its body is read to its end; its outcome then, if that is still open.
@@ -166,6 +169,7 @@ impl fmt::Display for LegState {
             LegState::Candidate(answer, _) => {
                 write!(f, "has {}, and waits for what the others say", answer.status.as_u16())
             }
+            LegState::Judging(_) => f.write_str("has an answer, and waits for what its body says"),
             LegState::Uploading(..) => f.write_str("sends the rest of the request"),
             LegState::Draining(..) => f.write_str("has lost, and reads the rest of the answer"),
         }

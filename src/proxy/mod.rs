@@ -8,6 +8,8 @@ mod classify;
 mod context;
 mod delivery;
 mod exchange;
+mod judged;
+mod judging;
 mod leg;
 mod lingering;
 mod one;
@@ -22,6 +24,7 @@ mod starting;
 mod telling;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use crate::access_log::{Entry, LateLines};
@@ -70,6 +73,8 @@ impl Proxy {
             starter,
             first_success: FirstSuccess::default(),
             late_lines,
+            judged_bytes: Arc::default(),
+            has_told_encoded: AtomicBool::new(false),
             patience,
             via,
             stats: Arc::default(),

@@ -1,5 +1,7 @@
 //! The request as all backends get it.
 
+use http::header::ACCEPT_ENCODING;
+
 use super::classify::Rules;
 use crate::config::HostHeader;
 use crate::message::headers::{self, ViaId};
@@ -12,6 +14,10 @@ pub(crate) fn outgoing(mut request: Request, via: &ViaId, rules: &Rules, id: &Re
         HostHeader::Backend => None,
         HostHeader::Preserve => headers::host_of(&request),
     };
+    if rules.lose_if.looks_at_bodies() && rules.races(&request.method) {
+        // Else the text of a body could hide in an encoding.
+        request.headers.remove(ACCEPT_ENCODING);
+    }
     let mut headers = headers::for_backends(&mut request, via, &rules.trusted_proxies);
     headers.insert(RequestId::FIELD, id.value().clone());
     UpstreamRequest::new(request.method, request.target, headers, host, request.body)

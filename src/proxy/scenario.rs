@@ -122,6 +122,11 @@ impl Scenario {
         self.upstream.upstream.poller.broadcast(event);
     }
 
+    /// The bytes of bodies that are being judged.
+    pub(super) fn context_bytes(&self) -> usize {
+        self.proxy.0.judged_bytes.load(std::sync::atomic::Ordering::Relaxed)
+    }
+
     /// Legs, and how many of them were hung up on.
     pub(super) fn legs(&self) -> (u64, u64) {
         let totals = self.proxy.totals();

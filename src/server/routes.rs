@@ -171,6 +171,8 @@ fn rules_of(config: &Config) -> Rules {
         definitive: config.definitive.clone(),
         on_failure: config.on_failure,
         race_methods: config.race_methods.clone(),
+        lose_if: config.lose_if.clone(),
+        win_on_byte: config.win_on_byte,
         host: config.host,
         via: config.via,
         trusted_proxies: Networks::new(&config.trusted_proxies),

@@ -200,7 +200,8 @@ impl InFlight {
                     if head.is_request_timeout_at_close() && self.pooled.may_repeat(request) {
                         return self.pool.start_afresh(request, token);
                     }
-                    return Answer::of(self.pooled, &self.pool, request, token, &head, whole).map(LegStep::Answered);
+                    let answer = Answer::of(self.pooled, &self.pool, request, token, &head, whole)?;
+                    return Ok(LegStep::Answered(Answer { head_by: Some(self.head_by), ..answer }));
                 }
             }
         }

@@ -12,6 +12,9 @@ mod race;
 /// Failures that go to the client.
 mod failures;
 
+/// Answers that would win by their heads, and don't: by rules, or for want of a byte.
+mod unfit;
+
 /// Who is hung up on, when, and who isn't.
 mod cancel;
 

@@ -23,3 +23,11 @@ pub(in crate::config) struct Flag {
     /// Shows the value in effect.
     pub(in crate::config) show: fn(&Draft) -> String,
 }
+
+impl Flag {
+    /// Whether it may be given several times, which is another thing than a list within one value: its values are lines of one text
+    /// then, as its variable has them.
+    pub(in crate::config) fn is_repeated(&self) -> bool {
+        self.value.ends_with("...") && !self.value.ends_with(",...")
+    }
+}

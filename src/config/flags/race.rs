@@ -3,7 +3,7 @@
 use std::num::NonZeroU32;
 
 use super::flag::{ENTRIES_MAX, Flag};
-use crate::config::{OnFailure, Statuses, values};
+use crate::config::{LoseIf, OnFailure, Statuses, values};
 use crate::message::Printable;
 
 /// The most unanswered requests. Each costs a connection, of which no host has more to one address.
@@ -84,6 +84,37 @@ pub(super) const FLAGS: &[Flag] = &[
             Ok(())
         },
         show: |draft| draft.config.on_failure.to_string(),
+    },
+    Flag {
+        name: "lose-if",
+        env: "RED_TENTACLE_LOSE_IF",
+        value: "RULE...",
+        default: "",
+        help: "Which answers lose that would win, by up to 8 rules, a flag or a line each: header NAME, header NAME ~ PATTERN, body ~ PATTERN",
+        set: |draft, text| {
+            draft.config.lose_if = LoseIf::parse(text)?;
+            Ok(())
+        },
+        show: |draft| match &draft.config.lose_if {
+            rules if rules.is_empty() => "(none)".to_owned(),
+            rules => rules.to_string(),
+        },
+    },
+    Flag {
+        name: "win-on",
+        env: "RED_TENTACLE_WIN_ON",
+        value: "head|byte",
+        default: "head",
+        help: "What an answer wins by: its head, or the first byte of its body, where comments of an event stream don't count",
+        set: |draft, text| {
+            draft.config.win_on_byte = match text.to_ascii_lowercase().as_str() {
+                "head" => false,
+                "byte" => true,
+                _ => return Err(values::bad(text, "neither head nor byte; write one of them")),
+            };
+            Ok(())
+        },
+        show: |draft| (if draft.config.win_on_byte { "byte" } else { "head" }).to_owned(),
     },
     Flag {
         name: "race-methods",

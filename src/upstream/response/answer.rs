@@ -32,6 +32,8 @@ pub struct Answer {
     pub upgraded: Option<Upgraded>,
     /// The rest of the request, if the answer was received before that was out.
     pub upload: Option<Upload>,
+    /// The time by which its head had to be received.
+    pub head_by: Option<Instant>,
 }
 
 impl ResponseHead {
@@ -81,6 +83,7 @@ impl Answer {
             body: AnswerBody::Whole(complete.body),
             upgraded: None,
             upload: None,
+            head_by: None,
         }
     }
 
@@ -119,6 +122,7 @@ impl Answer {
             body: AnswerBody::Streamed(Box::new(body)),
             upgraded: None,
             upload,
+            head_by: None,
         })
     }
 }

@@ -10,6 +10,7 @@ use crate::net::byte_stream::End;
 use crate::runtime::cancel::CancelToken;
 use crate::upstream::client::call::BodyReader;
 use crate::upstream::client::error::outcome_of_body;
+use crate::upstream::conn::parking::Readiness;
 use crate::upstream::connect::tls_error;
 use crate::upstream::io_error::outcome_of_io;
 use crate::upstream::pool::Pool;
@@ -103,6 +104,14 @@ impl AnswerBody {
             *self = AnswerBody::Whole(std::mem::take(&mut body.begin).into_inner());
         }
         looked
+    }
+
+    /// The place where a leg parks that looks at a body which is still coming. Doesn't block.
+    pub fn readiness(&self, until: Instant) -> Option<Arc<dyn Readiness>> {
+        let AnswerBody::Streamed(body) = self else { return None };
+        let connection = body.pooled.as_ref()?.connection();
+        connection.set_deadline(until);
+        Some(connection.clone())
     }
 
     /// The begin of the body, as far as it has been looked at; of one that is whole, all.

@@ -1,0 +1,217 @@
+//! The legs whose answers are judged by more than their heads: who is, and what becomes of them.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use http::{Method, StatusCode};
+
+use super::classify::AnswerClass;
+use super::exchange::Exchange;
+use super::judging::{Judged, Judging, has_body, is_encoded};
+use super::leg::LegState;
+use crate::message::Outcome;
+use crate::upstream::Answer;
+
+impl Exchange {
+    /// Whether more than the head decides on an answer of this class.
+    pub(super) fn is_to_be_judged(&self, class: AnswerClass) -> bool {
+        let rules = &self.context.rules;
+        (rules.win_on_byte || !rules.lose_if.is_empty())
+            && matches!(class, AnswerClass::Success | AnswerClass::Fallback)
+    }
+
+    /// Judges an answer that would win. Doesn't block.
+    pub(super) fn begin_judging(self: &Arc<Self>, leg: usize, answer: Answer, class: AnswerClass, now: Instant) {
+        let rules = &self.context.rules;
+        if matches!(answer.status, StatusCode::SWITCHING_PROTOCOLS | StatusCode::NOT_MODIFIED) {
+            return self.decide(leg, answer, class, now);
+        }
+        if let Some(rule) = rules.lose_if.match_in_fields(&answer.headers) {
+            return self.lose_as(leg, answer, Outcome::Unfit(rule), self.race.elapsed(now));
+        }
+        let is_encoded = rules.lose_if.looks_at_bodies() && is_encoded(&answer.headers);
+        if is_encoded && !self.context.has_told_encoded.swap(true, Ordering::Relaxed) {
+            log::warn!("{} encodes bodies unasked: rules for bodies don't match them", self.name_of(leg));
+        }
+        let has_body = has_body(answer.status, *self.request.method() == Method::HEAD);
+        let has_rules = has_body && rules.lose_if.looks_at_bodies() && !is_encoded;
+        let waits_for_byte = has_body && rules.win_on_byte;
+        if !has_rules && !waits_for_byte {
+            return self.decide(leg, answer, class, now);
+        }
+        let (used, timeout) = (&self.context.judged_bytes, self.legs[leg].backend.pool().timeout());
+        let judging = Judging::new(answer, class, has_rules, used, now, timeout);
+        self.resume(leg, LegState::Judging(Box::new(judging)));
+    }
+
+    /// Takes the next look at an answer that is being judged. Doesn't block, but on the disk if the request is in a file.
+    pub(super) fn judge(self: &Arc<Self>, leg: usize, mut judging: Box<Judging>) {
+        if self.race.token(leg).is_cancelled() {
+            drop(judging);
+            return self.end(leg, Outcome::Cancelled, self.elapsed());
+        }
+        if self.race.is_decided() {
+            return self.lose_answer(leg, judging.answer, self.elapsed());
+        }
+        let step = catch_unwind(AssertUnwindSafe(|| judging.step(&self.context.rules)));
+        match step.unwrap_or(Judged::Failed(Outcome::Panic)) {
+            Judged::Fit => self.decide(leg, judging.answer, judging.class, Instant::now()),
+            Judged::Unfit(rule) => self.lose_as(leg, judging.answer, Outcome::Unfit(rule), self.elapsed()),
+            Judged::Failed(outcome) => {
+                drop(judging);
+                self.end(leg, outcome, self.elapsed());
+            }
+            Judged::Waits(until) => match judging.answer.body.readiness(until) {
+                Some(readiness) => self.park(leg, LegState::Judging(judging), &readiness),
+                None => self.decide(leg, judging.answer, judging.class, Instant::now()),
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+
+    use super::super::classify::Rules;
+    use super::super::scenario::{Client, LINGER, Scenario, answer, get, request};
+    use super::*;
+    use crate::config::{LoseIf, OnFailure};
+    use crate::message::{Delivery, ReplyBody};
+
+    const STREAM: &str = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n";
+    const CHUNKED: &str = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+
+    fn race(rules: &str, win_on_byte: bool) -> (Scenario, Client) {
+        let lose_if = if rules.is_empty() { LoseIf::default() } else { LoseIf::parse(rules).expect(rules) };
+        let on_failure = OnFailure::Best { within: None };
+        let mut race = Scenario::with(2, LINGER, Rules { on_failure, lose_if, win_on_byte, ..Rules::default() });
+        let client = race.race(get());
+        (race, client)
+    }
+
+    /// What the client has of a body that goes on.
+    fn begin_of_reply(client: &Client) -> String {
+        let sent = client.receives();
+        let ReplyBody::Stream { mut source, .. } = sent.reply.body else { panic!("a stream") };
+        let mut bytes = Vec::new();
+        let _ = source.read_to_end(&mut bytes);
+        (sent.delivered)(Delivery::Whole);
+        String::from_utf8(bytes).expect("text")
+    }
+
+    #[test]
+    fn comments_and_blank_lines_of_an_event_stream_win_nothing_and_are_passed_on() {
+        for skipped in [": connected\n\n", "\r\n\r\n: x\r", "\u{feff}:\n", ""] {
+            let (mut race, client) = race("", true);
+            race.ends[0].sends([STREAM, skipped].concat());
+            race.settle();
+            assert!(client.waits(), "{skipped:?}");
+            race.ends[1].sends([STREAM, ": keep-alive\n\nd"].concat());
+            assert_eq!(begin_of_reply(&client), ": keep-alive\n\nd");
+        }
+    }
+
+    #[test]
+    fn without_a_byte_a_head_alone_wins_nothing_and_an_empty_body_does() {
+        let (mut race, client) = race("", true);
+        race.ends[0].sends(CHUNKED);
+        race.settle();
+        assert!(client.waits());
+        race.ends[1].sends("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+        assert_eq!(client.takes_reply(), (200, String::new()));
+    }
+
+    #[test]
+    fn an_answer_that_a_rule_matches_loses_and_is_never_the_best() {
+        let error = "{\"error\": {\"code\": 1}}";
+        for (rules, bad) in [
+            ("body ~ \"error\"\\s*:", answer(200, error)),
+            ("header x-cache ~ ^STALE", "HTTP/1.1 200 OK\r\nX-Cache: STALE\r\nContent-Length: 0\r\n\r\n".to_owned()),
+            ("header x-maintenance", "HTTP/1.1 200 OK\r\nX-Maintenance:\r\nContent-Length: 0\r\n\r\n".to_owned()),
+            ("body ~ \"error\"\\s*:", format!("{CHUNKED}{:x}\r\n{error}\r\n0\r\n\r\n", error.len())),
+        ] {
+            let (mut first, client) = race(rules, false);
+            first.ends[0].sends(&bad);
+            first.settle();
+            assert!(client.waits());
+            first.ends[1].sends(answer(200, "{\"result\": 1}"));
+            assert_eq!(client.takes_reply().1, "{\"result\": 1}", "{rules}");
+            first.wait_for_end();
+            let (mut second, client) = race(rules, false);
+            second.ends[0].sends(&bad);
+            second.ends[1].sends(&bad);
+            let (status, body) = client.takes_reply();
+            assert!(status == 502 && body.contains("b1 unfit: the answer is unfit by a rule"), "{body}");
+            second.wait_for_end();
+        }
+    }
+
+    #[test]
+    fn a_body_that_is_still_coming_is_judged_at_its_end_or_as_soon_as_a_rule_matches() {
+        let (mut race, client) = race("body ~ error", false);
+        race.ends[0].sends([CHUNKED, "3\r\nerr\r\n"].concat());
+        race.ends[1].sends([CHUNKED, "4\r\nfine\r\n"].concat());
+        race.settle();
+        assert!(client.waits(), "neither is known yet");
+        race.ends[0].sends("3\r\nor!\r\n");
+        race.ends[1].sends("0\r\n\r\n");
+        assert_eq!(client.takes_reply(), (200, "fine".to_owned()));
+        race.wait_for_end();
+        assert_eq!(race.context_bytes(), 0, "all memory is given back");
+    }
+
+    #[test]
+    fn only_the_first_64_kib_are_looked_at_and_all_is_passed_on() {
+        let (mut race, client) = race("body ~ error", false);
+        let body = format!("{}error", "x".repeat(64 * 1024));
+        race.ends[1].sends(answer(503, "no"));
+        race.ends[0].sends(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len()));
+        race.ends[0].sends(&body);
+        let sent = client.receives();
+        let ReplyBody::Stream { mut source, .. } = sent.reply.body else { panic!("a stream") };
+        let mut bytes = Vec::new();
+        while bytes.len() < body.len() {
+            let mut piece = [0; 4096];
+            match source.read(&mut piece) {
+                Ok(count) => bytes.extend_from_slice(&piece[..count]),
+                Err(_) => race.settle(),
+            }
+        }
+        assert!(bytes == body.as_bytes());
+        drop(source);
+        (sent.delivered)(Delivery::Whole);
+        race.wait_for_end();
+    }
+
+    #[test]
+    fn what_breaks_off_while_it_is_judged_has_failed() {
+        let (mut race, client) = race("body ~ error", true);
+        race.ends[0].sends("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhe");
+        race.ends[0].ends();
+        race.ends[1].sends(answer(404, "no"));
+        assert_eq!(client.takes_reply(), (404, "no".to_owned()));
+        race.wait_for_end();
+    }
+
+    #[test]
+    fn a_head_alone_decides_where_there_is_no_body() {
+        let lose_if = LoseIf::parse("body ~ .").expect("a rule");
+        let mut race = Scenario::with(1, LINGER, Rules { lose_if, win_on_byte: true, ..Rules::default() });
+        let client = race.race(request(Method::HEAD, &[], None));
+        race.ends[0].sends("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n");
+        assert_eq!(client.takes_reply().0, 200);
+    }
+
+    #[test]
+    fn a_client_that_leaves_ends_what_is_judged() {
+        let (mut race, client) = race("", true);
+        race.ends[0].sends(CHUNKED);
+        race.settle();
+        client.leaves();
+        race.wait_for_end();
+        assert_eq!((race.legs(), race.context_bytes()), ((2, 2), 0));
+    }
+}

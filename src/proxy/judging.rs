@@ -1,0 +1,191 @@
+//! Judges answers that would win by more than their heads: rules by which they lose, and the first byte of the body. The leg waits
+//! in the poller meanwhile, and what has been looked at is passed on all the same. Knows nothing of the other legs.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
+use http::{HeaderMap, StatusCode};
+
+use super::classify::{AnswerClass, Rules};
+use crate::message::Outcome;
+use crate::upstream::{Answer, AnswerBody, Looked, Uploaded};
+
+/// The most bytes of a body that are looked at.
+const LOOKED_AT_BYTES_MAX: usize = 64 * 1024;
+/// The bytes by which a look grows.
+const LOOK_BYTES: usize = 4096;
+/// The memory of all bodies that are looked at, in bytes: as much as those of requests have.
+const ALL_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// The time after which a leg that finds no room in it looks for some again.
+const RETRY: Duration = Duration::from_millis(10);
+
+/// An answer that is being judged.
+pub(super) struct Judging {
+    pub(super) answer: Answer,
+    pub(super) class: AnswerClass,
+    /// Whether rules look at its body: else its first byte is waited for.
+    has_rules: bool,
+    is_event_stream: bool,
+    /// When it is over: then what no rule has matched wins, and what has sent no byte fails.
+    until: Instant,
+    /// The count of bytes in which rules have been looked for.
+    scanned: usize,
+    room: Room,
+}
+
+/// A part of the memory of all bodies.
+struct Room {
+    used: Arc<AtomicUsize>,
+    bytes: usize,
+}
+
+/// What is known of an answer.
+pub(super) enum Judged {
+    /// It wins, if it is the first.
+    Fit,
+    /// A rule matches.
+    Unfit(String),
+    /// It breaks off, or nothing comes.
+    Failed(Outcome),
+    /// More must be received, or it is looked at again at this time.
+    Waits(Instant),
+}
+
+impl Room {
+    fn try_grow(&mut self, bytes: usize) -> bool {
+        let more = bytes.saturating_sub(self.bytes);
+        let grown = |used: usize| Some(used + more).filter(|used| *used <= ALL_BYTES_MAX);
+        let has_room = more == 0 || self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, grown).is_ok();
+        self.bytes += if has_room { more } else { 0 };
+        has_room
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        self.used.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+impl Judging {
+    /// Begins with an answer whose body decides. `timeout` is that of its backend.
+    pub(super) fn new(
+        answer: Answer,
+        class: AnswerClass,
+        has_rules: bool,
+        used: &Arc<AtomicUsize>,
+        now: Instant,
+        timeout: Duration,
+    ) -> Judging {
+        let until = if has_rules { now + timeout } else { answer.head_by.unwrap_or(now + timeout) };
+        let is_event_stream = is_event_stream(&answer.headers);
+        let room = Room { used: used.clone(), bytes: 0 };
+        Judging { answer, class, has_rules, is_event_stream, until, scanned: 0, room }
+    }
+
+    /// Whether the next step reads a file.
+    pub(super) fn reads_file(&self) -> bool {
+        self.answer.upload.as_ref().is_some_and(crate::upstream::Upload::reads_file)
+    }
+
+    /// Looks at what has been received. Doesn't block, but on the disk if the request is in a file.
+    pub(super) fn step(&mut self, rules: &Rules) -> Judged {
+        let mut wake = self.until.min(self.send_more());
+        loop {
+            let length = self.answer.body.begin().len();
+            let wanted = (length + LOOK_BYTES).min(LOOKED_AT_BYTES_MAX);
+            let is_streamed = matches!(self.answer.body, AnswerBody::Streamed(_));
+            if is_streamed && !self.room.try_grow(wanted) {
+                wake = wake.min(Instant::now() + RETRY);
+                break;
+            }
+            match self.answer.body.look(wanted) {
+                Looked::Broken(outcome) => return Judged::Failed(outcome),
+                Looked::Enough if self.has_counted() => return Judged::Fit,
+                Looked::Enough if wanted < LOOKED_AT_BYTES_MAX => {}
+                Looked::Whole | Looked::Enough => return self.judge_all(rules),
+                Looked::More => break,
+            }
+        }
+        if self.has_counted() {
+            return Judged::Fit;
+        }
+        if let Some(rule) = self.rule_in_more(rules) {
+            return Judged::Unfit(rule);
+        }
+        match Instant::now() >= self.until {
+            true if self.has_rules => self.judge_all(rules),
+            true => Judged::Failed(Outcome::Timeout),
+            false => Judged::Waits(wake),
+        }
+    }
+
+    /// Sends more of the request, if that isn't out, and gives by when it wants to send the rest.
+    fn send_more(&mut self) -> Instant {
+        match self.answer.upload.take().map(crate::upstream::Upload::send_more) {
+            Some(Uploaded::Yield(upload)) => {
+                self.answer.upload = Some(upload);
+                Instant::now()
+            }
+            Some(Uploaded::Blocked(upload, until)) => {
+                self.answer.upload = Some(upload);
+                until
+            }
+            Some(Uploaded::Done) | None => self.until,
+        }
+    }
+
+    /// Whether a byte has come by which it wins.
+    fn has_counted(&self) -> bool {
+        let begin = self.answer.body.begin();
+        !self.has_rules && if self.is_event_stream { has_event(begin) } else { !begin.is_empty() }
+    }
+
+    fn judge_all(&self, rules: &Rules) -> Judged {
+        let begin = self.answer.body.begin();
+        let begin = &begin[..begin.len().min(LOOKED_AT_BYTES_MAX)];
+        let rule = if self.has_rules { rules.lose_if.match_in_body(begin) } else { None };
+        rule.map_or(Judged::Fit, Judged::Unfit)
+    }
+
+    /// Looks for rules in what has come, each time that it has doubled: a backend that sends byte by byte mustn't have all of it
+    /// looked at for each.
+    fn rule_in_more(&mut self, rules: &Rules) -> Option<String> {
+        let begin = self.answer.body.begin();
+        if !self.has_rules || begin.is_empty() || begin.len() < 2 * self.scanned {
+            return None;
+        }
+        self.scanned = begin.len();
+        rules.lose_if.match_in_body(begin)
+    }
+}
+
+/// Whether a body is hidden in an encoding.
+pub(super) fn is_encoded(headers: &HeaderMap) -> bool {
+    headers.get_all(CONTENT_ENCODING).iter().any(|value| !value.as_bytes().eq_ignore_ascii_case(b"identity"))
+}
+
+/// Whether the body of an answer with this status and to this kind of request can decide at all.
+pub(super) fn has_body(status: StatusCode, is_head: bool) -> bool {
+    !is_head && !matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED | StatusCode::SWITCHING_PROTOCOLS)
+}
+
+fn is_event_stream(headers: &HeaderMap) -> bool {
+    const TYPE: &[u8] = b"text/event-stream";
+    let media_type = headers.get(CONTENT_TYPE).map(|value| value.as_bytes().trim_ascii_start()).unwrap_or_default();
+    media_type.get(..TYPE.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(TYPE)) && !is_encoded(headers)
+}
+
+/// Whether a stream of events has more than comments and blank lines.
+fn has_event(bytes: &[u8]) -> bool {
+    const MARK: &[u8] = &[0xef, 0xbb, 0xbf];
+    // A mark of the order of bytes may stand before all (the format's own rule), and may have come in part.
+    if MARK.starts_with(bytes) {
+        return false;
+    }
+    let bytes = bytes.strip_prefix(MARK).unwrap_or(bytes);
+    let mut lines = bytes.split(|byte| matches!(byte, b'\n' | b'\r'));
+    lines.any(|line| line.first().is_some_and(|first| *first != b':'))
+}
