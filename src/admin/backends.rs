@@ -89,6 +89,9 @@ pub(super) fn refusal(bad: BadChange) -> Refusal {
         BadChange::NothingLeft => Refusal::Conflict("That would leave no backend to ask".to_owned()),
         BadChange::Start(bad @ BadStart::NoneAtOnce) => Refusal::Conflict(capitalised(&bad.to_string())),
         BadChange::Start(bad @ BadStart::TooLate(..)) => Refusal::BadBackends(bad.to_string()),
+        BadChange::Local(option) => Refusal::BadChange(format!(
+            "'{option}' can't be set over HTTP: write it where the list is kept, or in the flag or the environment"
+        )),
         BadChange::TooMany(count) => Refusal::BadBackends(too_many(count)),
         BadChange::NotKept(why) => Refusal::Conflict(why),
     }
@@ -139,6 +142,7 @@ struct Row {
     name: String,
     url: String,
     state: BackendState,
+    is_insecure: bool,
     legs: u64,
     won: u64,
     late: u64,
@@ -153,7 +157,8 @@ struct Row {
 
 impl Row {
     fn of(backend: &Backend, state: BackendState) -> Row {
-        Row::counted(backend.name(), &backend.address().to_string(), state, backend.stats())
+        let row = Row::counted(backend.name(), &backend.address().to_string(), state, backend.stats());
+        Row { is_insecure: backend.is_insecure(), ..row }
     }
 
     fn counted(name: &str, url: &str, state: BackendState, counts: &BackendStats) -> Row {
@@ -168,6 +173,7 @@ impl Row {
             name: name.to_owned(),
             url: url.to_owned(),
             state,
+            is_insecure: false,
             legs: sum(&|end| end != "skipped"),
             won: sum(&|end| end == "won"),
             late: sum(&|end| end == "late"),
@@ -184,6 +190,11 @@ impl Row {
     fn state(&self) -> &'static str {
         self.state.word()
     }
+
+    /// Its state, and that its certificate isn't checked.
+    fn told_state(&self) -> String {
+        format!("{}{}", self.state(), if self.is_insecure { ", insecure" } else { "" })
+    }
 }
 
 fn in_json(list: &BackendList, rows: &[Row]) -> Json {
@@ -195,6 +206,7 @@ fn in_json(list: &BackendList, rows: &[Row]) -> Json {
             ("name", row.name.as_str().into()),
             ("url", row.url.as_str().into()),
             ("state", row.state().into()),
+            ("insecure", row.is_insecure.into()),
             ("legs", row.legs.into()),
             ("won", row.won.into()),
             ("late", row.late.into()),
@@ -224,7 +236,7 @@ fn table(rows: &[Row]) -> String {
         [
             row.name.clone(),
             row.url.clone(),
-            row.state().to_owned(),
+            row.told_state(),
             row.legs.to_string(),
             row.won.to_string(),
             row.late.to_string(),
@@ -294,7 +306,7 @@ b2    https://longer.example/base  paused     0    0     0       0     0s       
     fn the_list_as_json_has_what_its_table_has_and_moments() {
         let list = BackendList::new(parse_entries("http://a").expect("a list"), None, Box::new(|_| {}));
         let text = in_json(&list, &rows()).to_string();
-        let expected = r#""kept_in":null,"backends":[{"name":"dc1","url":"http://a","state":"racing","legs":4,"won":1,"late":1,"failed":1,"saved_s":1.5,"rescued":0,"p50_ms":10.24,"p99_ms":10.24,"last_success":"2026-11-24T03:12:08.000Z","last_failure":{"at":"2026-11-24T03:12:08.000Z","outcome":"5xx"}},{"name":"b2","url":"https://longer.example/base","state":"paused","legs":0,"won":0,"late":0,"failed":0,"saved_s":0,"rescued":0,"p50_ms":null,"p99_ms":null,"last_success":null,"last_failure":null}]}"#;
+        let expected = r#""kept_in":null,"backends":[{"name":"dc1","url":"http://a","state":"racing","insecure":false,"legs":4,"won":1,"late":1,"failed":1,"saved_s":1.5,"rescued":0,"p50_ms":10.24,"p99_ms":10.24,"last_success":"2026-11-24T03:12:08.000Z","last_failure":{"at":"2026-11-24T03:12:08.000Z","outcome":"5xx"}},{"name":"b2","url":"https://longer.example/base","state":"paused","insecure":false,"legs":0,"won":0,"late":0,"failed":0,"saved_s":0,"rescued":0,"p50_ms":null,"p99_ms":null,"last_success":null,"last_failure":null}]}"#;
         assert!(text.starts_with("{\"changed\":\"20") && text.ends_with(expected), "{text}");
     }
 

@@ -1,7 +1,7 @@
 //! Reads the command line and the environment by the table of flags: for each flag the text in effect and where it came
 //! from, or the one line that says what is wrong. Knows nothing of what the texts mean.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, ArgAction, ArgMatches, Command};
@@ -21,7 +21,8 @@ const USAGE: &str = "red-tentacle --backends URL,... [FLAGS]\n       red-tentacl
 const NOTES: &str = "A flag beats its environment variable, which beats the default.\n\
                      DURATION: 500ms, 1.5s, 5s, 1m30s, 1h. SIZE: 512B, 16KiB, 10MiB, 1GiB; 10M and 10MB are 10MiB, too.\n\
                      URL,... with options, divided by commas or lines: 'http://a name=dc1, http://b name=dc2 paused'.\n\
-                     ADDRESS: 127.0.0.1:8080, [::1]:8080, localhost:8080; :8080 or 8080 for every address of this host.";
+                     ADDRESS: 127.0.0.1:8080, [::1]:8080, localhost:8080; :8080 or 8080 for every address of this host; \
+                     unix:/run/x.sock.";
 
 /// The text in effect for every flag that was given somewhere.
 pub(super) struct Given(Vec<(&'static Flag, Value)>);
@@ -88,7 +89,16 @@ fn taken(flag: &Flag, matches: &mut ArgMatches) -> Option<OsString> {
     if flag.value.is_empty() {
         return matches.get_flag(flag.name).then(|| "on".into());
     }
+    if may_be_repeated(flag) {
+        let texts: Vec<OsString> = matches.remove_many(flag.name)?.collect();
+        return Some(texts.join(OsStr::new("\n")));
+    }
     matches.remove_one(flag.name)
+}
+
+/// Whether the flag may be given again. A list within one value is another thing.
+fn may_be_repeated(flag: &Flag) -> bool {
+    flag.value.ends_with("...") && !flag.value.ends_with(",...")
 }
 
 /// The command line as clap knows it.
@@ -112,7 +122,8 @@ fn arg(flag: &Flag, heading: &'static str) -> Arg {
     if flag.value.is_empty() {
         return arg.action(ArgAction::SetTrue);
     }
-    let arg = arg.action(ArgAction::Set).value_parser(clap::value_parser!(OsString));
+    let action = if may_be_repeated(flag) { ArgAction::Append } else { ArgAction::Set };
+    let arg = arg.action(action).value_parser(clap::value_parser!(OsString));
     match flag.value.strip_prefix('[').and_then(|value| value.strip_suffix(']')) {
         Some(value) => arg.value_name(value).num_args(0..=1).default_missing_value("on"),
         None => arg.value_name(flag.value),

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
+use http::Method;
 use ipnet::IpNet;
 use log::LevelFilter;
 
@@ -16,6 +17,7 @@ use super::token::AdminToken;
 use super::values;
 use crate::list::ListFile;
 use crate::message::ListEntry;
+use crate::net::server_tls::TlsFiles;
 
 /// The settings, all of them checked.
 // Each of them is a switch of its own.
@@ -28,8 +30,12 @@ pub struct Config {
     pub backends_file: Option<ListFile>,
     /// What is odd about how the settings were given, a line each.
     pub oddities: Vec<String>,
-    /// The addresses that clients connect to.
+    /// The addresses that clients connect to without TLS.
     pub listen: Vec<Listen>,
+    /// The addresses that clients connect to by HTTPS; with `listen` at least one.
+    pub tls_listen: Vec<Listen>,
+    /// The files for HTTPS; with no certificate there is none.
+    pub tls: TlsFiles,
     /// The addresses that take updates; may be empty.
     pub admin_listen: Vec<Listen>,
     /// The longest time to reach a backend (DNS, TCP, TLS), and again from the last request byte to the complete head.
@@ -57,6 +63,8 @@ pub struct Config {
     pub success: Statuses,
     /// The statuses that end a race without being a success; none of them is.
     pub definitive: Statuses,
+    /// The methods whose requests are raced, others go to one backend; `None`: all.
+    pub race_methods: Option<Vec<Method>>,
     /// What a client gets when no answer wins.
     pub on_failure: OnFailure,
     /// The longest head of a request, in bytes, line ends included: from 1 KiB to 256 KiB.
@@ -119,6 +127,8 @@ impl Config {
             backends_file: None,
             oddities: Vec::new(),
             listen: Listen::everywhere(8080),
+            tls_listen: Vec::new(),
+            tls: TlsFiles::default(),
             admin_listen: Listen::loopback(8081),
             timeout: Duration::from_secs(5),
             idle_timeout: Duration::from_secs(60),
@@ -133,6 +143,7 @@ impl Config {
             success: Statuses::default(),
             definitive: Statuses::NONE,
             on_failure: OnFailure::BadGateway,
+            race_methods: None,
             // Tickets and tokens of single sign-on name all groups of a user: 17,000 bytes are seen. Beside them
             // cookies need room.
             max_head: 32 << 10,

@@ -12,7 +12,7 @@ use url::Url;
 
 use crate::message::{
     BadEntry, BadNumber, EMPTY_ENTRY, ListEntry, OFFER_BYTES_MAX, Target, meant_host, not_between_commas,
-    number_and_rest, parse_entries, scaled, separator_in,
+    number_and_rest, parse_entries, scaled, separator_in, unix_path,
 };
 pub(super) use crate::message::{parse_duration as duration, show_duration};
 
@@ -28,6 +28,31 @@ const LABEL_BYTES_MAX: usize = 63;
 /// Quotes the bad text and says what would be right, as every error of this module reads.
 pub(super) fn bad(text: &str, reason: impl Display) -> String {
     BadEntry { line: 1, entry: text.to_owned(), reason: reason.to_string() }.to_string()
+}
+
+/// A method of HTTP: any token, as it is written on the wire.
+pub(super) fn method(text: &str) -> Result<Method, String> {
+    const RIGHT: &str = "write GET,HEAD, say";
+    let method = Method::from_bytes(text.as_bytes()).map_err(|_| format!("no method; {RIGHT}"))?;
+    let in_capitals = text.to_ascii_uppercase();
+    // Methods are told apart by case, and these are meant.
+    if text != in_capitals
+        && [
+            Method::GET,
+            Method::HEAD,
+            Method::POST,
+            Method::PUT,
+            Method::DELETE,
+            Method::OPTIONS,
+            Method::PATCH,
+            Method::TRACE,
+        ]
+        .iter()
+        .any(|known| *known == *in_capitals)
+    {
+        return Err(format!("methods have capitals; write {in_capitals}"));
+    }
+    Ok(method)
 }
 
 /// A list of backends; all bad entries are the error.
@@ -172,8 +197,12 @@ pub(super) fn network(text: &str) -> Result<IpNet, String> {
     Ok(network.trunc())
 }
 
-/// A URL of a proxy's admin port, which speaks no TLS.
+/// A URL of a proxy's admin port, which speaks no TLS, or `unix:` and the path of its socket.
 pub(super) fn http_url(text: &str) -> Result<Url, String> {
+    if let Some(path) = text.strip_prefix("unix:") {
+        unix_path(path).map_err(|reason| bad(text, reason))?;
+        return Url::parse(text).map_err(|error| bad(text, error));
+    }
     if !text.get(..7).is_some_and(|start| start.eq_ignore_ascii_case("http://")) {
         let offer = meant_url(text).map(|url| format!("; write {url}")).unwrap_or_default();
         return Err(bad(text, format_args!("it must begin with http://{offer}")));
@@ -197,6 +226,11 @@ fn meant_url(text: &str) -> Option<Url> {
     let url = Url::parse(&format!("http://{}{path}", meant_host(authority))).ok()?;
     // Cut, it would be of no use.
     (url.username().is_empty() && url.as_str().len() <= OFFER_BYTES_MAX).then_some(url)
+}
+
+/// Writes addresses to listen on as the flags take them.
+pub(super) fn show_listen<T: Display>(listen: &[T]) -> String {
+    if listen.is_empty() { "off".to_owned() } else { show_list(listen) }
 }
 
 /// Writes a list as the flags take it.

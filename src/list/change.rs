@@ -30,6 +30,8 @@ pub enum BadChange {
     NothingLeft,
     /// Legs would start too late, or none at once.
     Start(BadStart),
+    /// This option can't be set by a change.
+    Local(&'static str),
     /// There would be too many.
     TooMany(usize),
     /// The file can't be written, and why, in a sentence.
@@ -49,6 +51,7 @@ pub(super) fn applied(entries: &[ListEntry], changes: Vec<Change>) -> Result<Vec
     let mut list: Vec<Listed> =
         before.map(|(index, entry)| Listed { entry: entry.clone(), name: Some(entry.name_at(index)) }).collect();
     for change in changes {
+        check_local(&list, &change)?;
         match change {
             Change::Replace(entries) => {
                 let mut old = std::mem::take(&mut list);
@@ -68,6 +71,19 @@ pub(super) fn applied(entries: &[ListEntry], changes: Vec<Change>) -> Result<Vec
         }
     }
     checked(list.into_iter().map(|listed| listed.entry).collect())
+}
+
+/// Refuses options that name files of this host, but where they are what they were.
+fn check_local(list: &[Listed], change: &Change) -> Result<(), BadChange> {
+    let (Change::Replace(entries) | Change::Add(entries)) = change else { return Ok(()) };
+    for entry in entries {
+        let Some(option) = entry.options.local.first() else { continue };
+        let before = list.iter().find(|listed| listed.entry.address == entry.address);
+        if before.is_none_or(|listed| listed.entry.options.local != entry.options.local) {
+            return Err(BadChange::Local(option));
+        }
+    }
+    Ok(())
 }
 
 /// Adds an entry, or sets its options where its address is listed.

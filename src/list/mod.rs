@@ -3,6 +3,7 @@
 
 mod change;
 mod file;
+mod local_files;
 mod starts;
 mod text;
 
@@ -14,15 +15,20 @@ use crate::message::ListEntry;
 pub use change::{BadChange, Change};
 pub use file::ListFile;
 use file::shown;
+pub use local_files::{LoadedFiles, LocalFiles, load_files};
 pub use starts::{BadStart, check_starts};
 
 /// Puts a list in force. It must not block for long: a client waits for it.
 pub type Publish = Box<dyn Fn(&[ListEntry]) + Send + Sync>;
 
+/// Reads what a list's entries name, before the list is put in force. An error holds a line for each thing that is wrong.
+pub type Load = Box<dyn Fn(&[ListEntry]) -> Result<(), Vec<String>> + Send + Sync>;
+
 /// The list in force, and where it is kept.
 pub struct BackendList {
     kept: Mutex<Kept>,
     publish: Publish,
+    load: Load,
     /// The common timeout: the longest that a leg may wait for others.
     timeout: Duration,
 }
@@ -38,7 +44,13 @@ impl BackendList {
     /// The list to begin with, which is in force already. With a file every later one is written there first.
     pub fn new(entries: Vec<ListEntry>, file: Option<ListFile>, publish: Publish) -> BackendList {
         let kept = Kept { entries, file, changed: SystemTime::now(), is_loaded: true };
-        BackendList { kept: Mutex::new(kept), publish, timeout: Duration::MAX }
+        BackendList { kept: Mutex::new(kept), publish, load: Box::new(|_| Ok(())), timeout: Duration::MAX }
+    }
+
+    /// Has the files that entries name read by `load` whenever the list is read again.
+    #[must_use]
+    pub fn loading_by(self, load: Load) -> BackendList {
+        BackendList { load, ..self }
     }
 
     /// Bounds how late legs may start: by the common timeout.
@@ -68,8 +80,13 @@ impl BackendList {
     /// holds a line for each thing that is wrong with it, and the list stays. Blocks on the disk.
     pub fn reload(&self) -> Result<bool, Vec<String>> {
         let mut kept = self.kept();
-        let Some(file) = kept.file.as_mut() else { return Ok(false) };
-        let read = file.read();
+        let names_file = kept.entries.iter().any(|entry| entry.options.local.names_file());
+        let read = match kept.file.as_mut() {
+            Some(file) => file.read(),
+            None if names_file => Ok(kept.entries.clone()),
+            None => return Ok(false),
+        };
+        let read = read.and_then(|entries| (self.load)(&entries).map(|()| entries));
         kept.is_loaded = read.is_ok();
         let entries = read?;
         (self.publish)(&entries);

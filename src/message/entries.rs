@@ -115,6 +115,7 @@ fn checked(text: &str, earlier: &[ListEntry]) -> Result<ListEntry, String> {
     if earlier.iter().any(|other| other.address == entry.address) {
         return Err(format!("{} is in the list twice", Excerpt(&entry.address.to_string())));
     }
+    entry.options.local.check(entry.address.is_tls())?;
     match &entry.options.name {
         Some(name) if earlier.iter().any(|other| other.options.name.as_ref() == Some(name)) => Err(same_name(name)),
         _ => Ok(entry),
@@ -278,7 +279,10 @@ mod tests {
         for list in ["http://a/x;v=1", "http://a/x;y/http://b", "http://a\n,\nhttp://b\n"] {
             assert!(parse_entries(list).is_ok(), "{list:?}");
         }
-        assert_eq!(reason("http://a/x y"), "no option 'y'; there are name, after, timeout, paused");
+        assert_eq!(
+            reason("http://a/x y"),
+            "no option 'y'; there are name, after, timeout, socket, header-file, ca, cert, insecure, paused"
+        );
     }
 
     #[test]

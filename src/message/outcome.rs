@@ -87,6 +87,19 @@ impl Outcome {
         matches!(self, Outcome::Skipped | Outcome::Unneeded | Outcome::Cancelled)
     }
 
+    /// Whether the backend can't be reached, or this host can't reach it.
+    pub fn is_unreached(&self) -> bool {
+        matches!(
+            self,
+            Outcome::Refused
+                | Outcome::Unreachable
+                | Outcome::ConnectTimeout
+                | Outcome::Dns(_)
+                | Outcome::Tls(_)
+                | Outcome::NoSocket
+        )
+    }
+
     /// Whether TLS failed for the backend's certificate.
     pub(super) fn is_of_certificate(&self) -> bool {
         matches!(self, Outcome::Tls(reason) if reason.starts_with(OF_CERTIFICATE))

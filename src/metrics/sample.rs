@@ -29,6 +29,8 @@ pub struct Sample {
     pub connections_opened: u64,
     /// Uses of such a connection beyond its first.
     pub connections_reused: u64,
+    /// The files of certificates for clients, and the last second of each.
+    pub certificates: Vec<(String, SystemTime)>,
     /// Lines of the log that were dropped, since standard error was too slow.
     pub log_lines_dropped: u64,
     /// What the process uses.
@@ -48,6 +50,8 @@ pub struct BackendSample {
     pub url: String,
     /// What its legs have done.
     pub stats: Arc<BackendStats>,
+    /// Whether its certificate isn't checked.
+    pub is_insecure: bool,
     /// Whether it is asked.
     pub state: BackendState,
     /// Legs that have lost there and wait for their answer.

@@ -163,6 +163,12 @@ impl Sample {
     fn encode_program(&self, to: &mut DescriptorEncoder) -> fmt::Result {
         let help = "Lines of the log that were lost, since standard error was too slow.";
         counters(to, "red_tentacle_log_lines_dropped", help, [(NONE, self.log_lines_dropped)])?;
+        if !self.certificates.is_empty() {
+            let rows =
+                self.certificates.iter().map(|(file, not_after)| ([("file", file.as_str())], since_1970(*not_after)));
+            let help = "Until when a certificate for clients is valid.";
+            gauges(to, "red_tentacle_tls_certificate_not_after_timestamp_seconds", help, rows)?;
+        }
         let help = "1 if the list of backends was taken when it was last read.";
         gauges(to, "red_tentacle_list_loaded", help, [(NONE, u64::from(self.is_list_loaded))])?;
         let help = "When the list of backends last changed.";
@@ -255,6 +261,7 @@ mod tests {
     fn backend(label: &str, state: BackendState) -> BackendSample {
         let listed = UNIX_EPOCH + Duration::from_millis(1_500);
         BackendSample {
+            is_insecure: false,
             label: label.to_owned(),
             name: label.to_owned(),
             url: label.to_owned(),
@@ -279,6 +286,7 @@ mod tests {
             clients,
             connections_opened: 4,
             connections_reused: 5,
+            certificates: vec![("/a.pem".to_owned(), UNIX_EPOCH + Duration::from_secs(1_800_000_000))],
             log_lines_dropped: 6,
             process,
             started,
@@ -349,6 +357,7 @@ mod tests {
             ("red_tentacle_backend_connections_opened_total", "4"),
             ("red_tentacle_backend_connections_reused_total", "5"),
             ("red_tentacle_log_lines_dropped_total", "6"),
+            ("red_tentacle_tls_certificate_not_after_timestamp_seconds{file=\"/a.pem\"}", "1800000000.0"),
             ("red_tentacle_list_loaded", "1"),
             ("red_tentacle_list_changed_timestamp_seconds", "0.0"),
             ("process_cpu_seconds_total", "1.5"),

@@ -38,8 +38,8 @@ impl Exchange {
             return benched;
         }
         for (number, leg) in self.legs.iter().enumerate() {
-            // What isn't safe is sent to a later tier only where that is needed.
-            let may_probe = leg.backend.after().is_none() || self.request.method().is_safe();
+            // What isn't safe is sent to a later tier only where that is needed, and what isn't raced to no second backend.
+            let may_probe = self.one.is_none() && (leg.backend.after().is_none() || self.request.method().is_safe());
             match leg.backend.bench().admit(&leg.ticket, leg.backend.pool().timeout(), may_probe, now) {
                 Admission::Racing => {}
                 Admission::Probe => benched.probes.push(number),
@@ -54,12 +54,13 @@ impl Exchange {
     }
 
     /// Notes what an answer says of its backend.
-    pub(super) fn note_finding_of(self: &Arc<Self>, leg: usize, answer: &Answer, class: AnswerClass) {
+    pub(super) fn note_finding_of(self: &Arc<Self>, leg: usize, answer: &Answer) {
         if self.context.rules.bench.is_none() {
             return;
         }
         let outcome = self.wanted.outcome_of(answer, &self.context.rules, &self.context.via);
-        let finding = match (class, &outcome) {
+        // Of a request that isn't raced, too: there a failure wins.
+        let finding = match (self.wanted.class_of(answer, &self.context.rules), &outcome) {
             (AnswerClass::Failure, Outcome::Status(status)) => {
                 finding_of_status(*status, &answer.headers, SystemTime::now())
             }
@@ -288,6 +289,33 @@ mod tests {
             race.wait_for_end();
         }
         assert!(!is_benched(&race, 0));
+    }
+
+    /// `--race-methods GET`: whether the bench is over or not.
+    #[test]
+    fn what_is_not_raced_goes_to_a_benched_backend_last_and_probes_none() {
+        let rules =
+            || Rules { bench: NonZeroU32::new(2), race_methods: Some(vec![http::Method::GET]), ..Rules::default() };
+        for is_over in [false, true] {
+            let mut race = Scenario::made(&["", ""], LINGER, rules());
+            bench(&race, 0, is_over);
+            let client = race.begin(post(spool(b"", 1)));
+            race.ends[1].receives_head();
+            race.ends[1].sends(answer(500, "b2"));
+            takes(&client, "b2");
+            race.wait_for_end();
+            assert!(race.ends[0].is_left_alone() && race.legs() == (1, 0), "{is_over}");
+        }
+        let mut race = Scenario::made(&["", ""], LINGER, rules());
+        for _ in 0..2 {
+            assert!(!is_benched(&race, 0));
+            let client = race.begin(post(spool(b"", 1)));
+            race.ends[0].receives_head();
+            race.ends[0].sends(answer(500, "b1"));
+            takes(&client, "b1");
+            race.wait_for_end();
+        }
+        assert!(is_benched(&race, 0), "though its failures were the replies");
     }
 
     #[test]

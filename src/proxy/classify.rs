@@ -3,7 +3,7 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use http::{HeaderValue, StatusCode};
+use http::{HeaderValue, Method, StatusCode};
 
 use crate::config::{HostHeader, OnFailure, Statuses};
 use crate::message::headers::{self, ViaId};
@@ -19,6 +19,8 @@ pub struct Rules {
     pub definitive: Statuses,
     /// What a client gets when no answer wins.
     pub on_failure: OnFailure,
+    /// The methods whose requests are raced; `None`: all.
+    pub race_methods: Option<Vec<Method>>,
     /// The `Host` that backends get.
     pub host: HostHeader,
     /// Whether backends get `Via`.
@@ -43,6 +45,7 @@ impl Default for Rules {
             success,
             definitive: Statuses::NONE,
             on_failure: OnFailure::BadGateway,
+            race_methods: None,
             host: HostHeader::Backend,
             via: false,
             trusted_proxies,
@@ -51,6 +54,13 @@ impl Default for Rules {
             timeout: Duration::from_secs(5),
             expose_backends: false,
         }
+    }
+}
+
+impl Rules {
+    /// Whether requests of this method are raced.
+    pub(super) fn races(&self, method: &Method) -> bool {
+        self.race_methods.as_ref().is_none_or(|methods| methods.contains(method))
     }
 }
 
@@ -148,7 +158,7 @@ impl Wanted {
 
 #[cfg(test)]
 mod tests {
-    use http::{HeaderMap, HeaderName, Method, Version};
+    use http::{HeaderMap, HeaderName, Version};
 
     use super::super::scenario::request;
     use super::*;

@@ -79,7 +79,8 @@ impl Exchange {
     /// Answers the client with the reasons: every leg has lost.
     pub(super) fn answer_loss(self: &Arc<Self>, reply_to: Box<dyn ReplyTo>, results: Vec<LegResult<Outcome>>) {
         let is_exposed = self.context.rules.expose_backends;
-        let lost = results.iter().enumerate().map(|(leg, result)| LostLeg {
+        let asked = results.iter().enumerate().filter(|(_, result)| result.outcome != Outcome::Unneeded);
+        let lost = asked.map(|(leg, result)| LostLeg {
             name: self.name_of(leg).to_owned(),
             address: is_exposed.then(|| self.legs[leg].backend.address().to_string()),
             outcome: result.outcome.clone(),

@@ -36,6 +36,8 @@ pub(super) struct Exchange {
     pub(super) path: PathKey,
     pub(super) request: UpstreamRequest,
     pub(super) wanted: Wanted,
+    /// Of a request that isn't raced: whether bytes of it may have gone out.
+    pub(super) one: Option<AtomicBool>,
     /// Whether its failures wait for no more than a bound.
     pub(super) is_bounded: AtomicBool,
     /// When the best failure was passed on, counted from the race's begin, if it was.
@@ -53,6 +55,7 @@ impl Exchange {
         let backends = context.backends.snapshot();
         let departure = reply_to.disconnect();
         let (wanted, takes_problem) = (Wanted::by(&request), takes_problem(&request.headers));
+        let one = (!context.rules.races(&request.method)).then(AtomicBool::default);
         let (received, path) = (request.received, PathKey::of(request.target.path()));
         let request = outgoing(request, &context.via, &context.rules, entry.id());
         let file = || request.holds_file().then(FilePermit::default);
@@ -66,6 +69,7 @@ impl Exchange {
             unstarted: AtomicUsize::new(0),
             place: StarterPlace::default(),
             wanted,
+            one,
             is_bounded: AtomicBool::new(false),
             passed_on: OnceLock::new(),
             takes_problem,
@@ -176,8 +180,12 @@ impl Exchange {
         });
         let ended = match stepped {
             Ok(LegStep::Answered(answer)) => return self.answered(leg, answer),
-            Ok(LegStep::Yield(pending)) => return self.resume(leg, LegState::Pending(pending)),
+            Ok(LegStep::Yield(pending)) => {
+                self.note_progress(&pending);
+                return self.resume(leg, LegState::Pending(pending));
+            }
             Ok(LegStep::Blocked(mut pending)) => {
+                self.note_progress(&pending);
                 match pending.readiness(token).inspect(|_| self.trace(leg, &pending)) {
                     Ok(readiness) => return self.park(leg, LegState::Pending(pending), &readiness),
                     Err(outcome) => outcome,
@@ -191,11 +199,15 @@ impl Exchange {
     /// Classifies an answer whose head is complete: its leg has won, or is held until the others have answered, or has lost.
     fn answered(self: &Arc<Self>, leg: usize, answer: Answer) {
         let now = Instant::now();
-        let (after, class) = (self.race.elapsed(now), self.wanted.class_of(&answer, &self.context.rules));
+        let class = match &self.one {
+            Some(_) => self.class_of_one(&answer),
+            None => self.wanted.class_of(&answer, &self.context.rules),
+        };
+        let after = self.race.elapsed(now);
         if matches!(class, AnswerClass::Success | AnswerClass::Fallback) {
             self.legs[leg].backend.look().note_success(now);
         }
-        self.note_finding_of(leg, &answer, class);
+        self.note_finding_of(leg, &answer);
         let won = match class {
             AnswerClass::Success => self.race.claim(leg),
             AnswerClass::Final => self.race.claim_as_final(leg),
@@ -271,6 +283,9 @@ impl Exchange {
         backend.look().end(look);
         if let Some(file) = file {
             file.release();
+        }
+        if outcome != Outcome::Unneeded {
+            self.end_others(&outcome);
         }
         self.act_on(self.race.end(leg, outcome, after));
     }

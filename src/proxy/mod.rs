@@ -10,6 +10,7 @@ mod delivery;
 mod exchange;
 mod leg;
 mod lingering;
+mod one;
 mod outgoing;
 mod patience;
 mod recording;

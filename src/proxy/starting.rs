@@ -20,6 +20,12 @@ const DELAY_MIN: Duration = Duration::from_millis(1);
 impl Exchange {
     /// Keeps back the legs that don't start with the race, and gives those.
     pub(super) fn keep_back(&self, now: Instant) -> Vec<usize> {
+        if self.one.is_some() {
+            let kept = self.all_but_one(now);
+            self.unstarted.store(kept.len(), Ordering::Relaxed);
+            self.race.keep_back(Timetable::one_by_one(&kept));
+            return kept;
+        }
         let benched = self.benched(now);
         let held = self.held(&benched, now);
         let has_none_out = held.is_empty() && benched.out.is_empty() && benched.probes.is_empty();

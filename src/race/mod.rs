@@ -184,6 +184,11 @@ impl<P, O: Clone> Race<P, O> {
         (legs, state.timetable.next_age())
     }
 
+    /// Takes the legs that haven't started, so that none of them does: their ends are the caller's.
+    pub fn take_unstarted(&self) -> Vec<usize> {
+        self.state.lock().timetable.take_all()
+    }
+
     /// When the next leg starts by time, if one does.
     pub fn next_start(&self) -> Option<Instant> {
         self.state.lock().timetable.next_age().map(|age| self.began + age)
@@ -257,8 +262,7 @@ impl<P, O: Clone> Race<P, O> {
         self.state.lock().best.take_if(|(best, _)| *best == leg).is_some()
     }
 
-    /// Has failures of any rank wait for no other leg any more. Gives the one that is kept, if it is to go to the client: from
-    /// now on it is its caller's.
+    /// Has failures wait for no other leg any more. Gives the one that is kept, if it is to go to the client: it is its caller's.
     pub fn stop_waiting(&self) -> Option<usize> {
         let mut state = self.state.lock();
         state.is_overdue = true;

@@ -21,6 +21,8 @@ pub struct Timetable {
     waiting: Vec<Waiting>,
     /// Legs that have started and may win, but for whose end no other waits.
     beside: Vec<usize>,
+    /// Whether last resorts start one after the other, each when the one before it has lost.
+    is_one_by_one: bool,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -33,6 +35,15 @@ struct Waiting {
 }
 
 impl Timetable {
+    /// Has these legs start one after the other, each only when all before it have lost.
+    pub fn one_by_one(legs: &[usize]) -> Timetable {
+        let mut timetable = Timetable { is_one_by_one: true, ..Timetable::default() };
+        for leg in legs {
+            timetable.add(*leg, Start::LastResort);
+        }
+        timetable
+    }
+
     /// Has a leg start then.
     pub fn add(&mut self, leg: usize, start: Start) {
         let (age, at_latest) = match start {
@@ -80,6 +91,9 @@ impl Timetable {
 
     /// Takes out the next tier.
     pub fn take_next(&mut self) -> Option<Vec<usize>> {
+        if self.is_one_by_one {
+            return self.waiting.pop().map(|waiting| vec![waiting.leg]);
+        }
         let age = self.waiting.last()?.age;
         let first = self.waiting.partition_point(|waiting| waiting.age > age);
         Some(self.waiting.drain(first..).rev().map(|waiting| waiting.leg).collect())
@@ -113,6 +127,13 @@ impl Timetable {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn legs_that_start_one_by_one_keep_their_order() {
+        let mut timetable = Timetable::one_by_one(&[2, 0, 3]);
+        assert_eq!((timetable.len(), timetable.next_age()), (3, None));
+        assert_eq!([(); 4].map(|()| timetable.take_next()), [Some(vec![2]), Some(vec![0]), Some(vec![3]), None]);
+    }
 
     const fn ms(millis: u64) -> Duration {
         Duration::from_millis(millis)

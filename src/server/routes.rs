@@ -11,7 +11,7 @@ use crate::admin::{Admin, FORM_BYTES_MAX, Guard, Views};
 use crate::config::{AdminToken, Config};
 use crate::downstream::{BodyPolicy, Eviction, Limits, Timeouts};
 use crate::host::{ConnectionLimits, Host};
-use crate::list::BackendList;
+use crate::list::{BackendList, load_files};
 use crate::message::{ListEntry, Networks, Refusal, ReplyTo, Request, SpoolMemory};
 use crate::metrics::{self, ReplyStats};
 use crate::proxy::{Disk, Proxy, Rules, answer_alone};
@@ -124,7 +124,9 @@ pub(super) fn routes(
     };
     let upstream = Upstream::new(options, lookup, poller.clone())
         .map_err(|bad| format!("cannot trust certificate {} of --ca-file: {}", bad.number, bad.reason))?;
-    let backends = Arc::new(Backends::new(&config.backends, upstream));
+    let files = load_files(&config.backends).map_err(|lines| lines.join("; "))?;
+    warn_of_insecure(&config.backends);
+    let backends = Arc::new(Backends::with_files(&config.backends, files, upstream));
     let token = config.admin_token.as_ref().map(AdminToken::as_str);
     let guard = Guard::new(token, &config.admin_host, &config.admin_from);
     // A leg has its timeout to reach its backend, and again to the head of the answer.
@@ -133,14 +135,17 @@ pub(super) fn routes(
     let replaced = backends.clone();
     let publish = move |entries: &[ListEntry]| {
         access_log::replaced(entries);
+        warn_of_insecure(entries);
         connection_limits.complaint(entries.len()).iter().for_each(|complaint| log::warn!("{complaint}"));
         replaced.replace(entries);
     };
+    let reloaded = backends.clone();
+    let load = move |entries: &[ListEntry]| load_files(entries).map(|files| reloaded.set_files(files));
     let list = BackendList::new(config.backends.clone(), config.backends_file.clone(), Box::new(publish));
-    let list = Arc::new(list.with_timeout(config.timeout));
+    let list = Arc::new(list.with_timeout(config.timeout).loading_by(Box::new(load)));
     let (all, unanswered_max) = (backends.clone(), config.max_unanswered.get());
     let (reaper, starter, late_lines) = (Reaper::new(linger, poller), Starter::new(poller), LateLines::new(poller));
-    let proxy = Proxy::new(rules(config), backends, disk, reaper, starter, late_lines, poller);
+    let proxy = Proxy::new(rules_of(config), backends, disk, reaper, starter, late_lines, poller);
     let figures = Arc::new(Figures::of(proxy.clone(), list.clone()));
     let shown = figures.clone();
     let on_page = figures.clone();
@@ -159,12 +164,13 @@ pub(super) fn routes(
     Ok(Routes { admin, proxy, figures, admin_on_proxy_port: config.admin_on_proxy_port })
 }
 
-/// The rules of races by the configuration.
-fn rules(config: &Config) -> Rules {
+/// The rules of races by this configuration.
+fn rules_of(config: &Config) -> Rules {
     Rules {
         success: config.success.clone(),
         definitive: config.definitive.clone(),
         on_failure: config.on_failure,
+        race_methods: config.race_methods.clone(),
         host: config.host,
         via: config.via,
         trusted_proxies: Networks::new(&config.trusted_proxies),
@@ -172,6 +178,17 @@ fn rules(config: &Config) -> Rules {
         bench: config.bench,
         timeout: config.timeout,
         expose_backends: config.expose_backends,
+    }
+}
+
+/// Tells of each backend whose certificate isn't checked.
+fn warn_of_insecure(entries: &[ListEntry]) {
+    for (index, entry) in entries.iter().enumerate().filter(|(_, entry)| entry.options.local.is_insecure) {
+        log::warn!(
+            "{} {}: its certificate isn't checked (insecure): whoever sits between can read and change everything",
+            entry.name_at(index),
+            entry.address
+        );
     }
 }
 

@@ -4,7 +4,8 @@
 use std::fmt;
 use std::time::{Instant, SystemTime};
 
-use crate::message::{Address, After, ListEntry};
+use crate::list::{LoadedFiles, LocalFiles};
+use crate::message::{Address, After, ListEntry, LocalOptions};
 use crate::metrics::{BackendState, BackendStats};
 use crate::runtime::sync::{Arc, RwLock};
 use crate::upstream::bench::Bench;
@@ -20,6 +21,7 @@ pub struct Backend {
     name: String,
     has_own_name: bool,
     is_paused: bool,
+    is_insecure: bool,
     after: Option<After>,
     lasting: Arc<Lasting>,
 }
@@ -81,6 +83,11 @@ impl Backend {
         }
     }
 
+    /// Whether its certificate isn't checked.
+    pub fn is_insecure(&self) -> bool {
+        self.is_insecure
+    }
+
     /// The connections to it.
     pub fn pool(&self) -> &Arc<Pool> {
         &self.lasting.pool
@@ -106,6 +113,8 @@ impl Backend {
 pub struct Backends {
     upstream: Arc<Upstream>,
     list: RwLock<List>,
+    /// The files that entries name, as they were last read.
+    files: RwLock<LoadedFiles>,
 }
 
 #[derive(Default)]
@@ -118,9 +127,20 @@ struct List {
 impl Backends {
     /// Makes the first list. The addresses are distinct, which parsing them has ensured.
     pub fn new(entries: &[ListEntry], upstream: Arc<Upstream>) -> Backends {
-        let backends = Backends { upstream, list: RwLock::default() };
+        Backends::with_files(entries, LoadedFiles::new(), upstream)
+    }
+
+    /// Makes the first list, whose entries name these files.
+    pub fn with_files(entries: &[ListEntry], files: LoadedFiles, upstream: Arc<Upstream>) -> Backends {
+        let backends = Backends { upstream, list: RwLock::default(), files: RwLock::default() };
+        backends.set_files(files);
         backends.replace(entries);
         backends
+    }
+
+    /// Has the next list find these files, which its entries name.
+    pub fn set_files(&self, files: LoadedFiles) {
+        *self.files.write() = files;
     }
 
     /// The backends that a race is among now: those that aren't paused.
@@ -144,19 +164,28 @@ impl Backends {
         self.upstream.connection_counts()
     }
 
-    /// Replaces the whole list at once. A backend whose address stays keeps its connections, its breaker and its counts.
+    /// Replaces the whole list at once. A backend whose address and socket stay keeps its connections, its breaker and its counts;
+    /// if its own files say something else now, its counts alone.
     pub fn replace(&self, entries: &[ListEntry]) {
         let old = self.all();
         let all: Vec<Arc<Backend>> = (entries.iter().enumerate())
             .map(|(index, entry)| {
-                let same = old.iter().find(|backend| *backend.address() == entry.address);
-                let lasting = same.map_or_else(|| self.lasting(&entry.address), |backend| backend.lasting.clone());
+                let stays = |backend: &&Arc<Backend>| {
+                    *backend.address() == entry.address && backend.pool().socket() == entry.options.socket.as_deref()
+                };
+                let same = old.iter().find(stays);
+                let files = self.files_of(&entry.options.local);
+                let lasting = match same {
+                    Some(same) if is_same(same.pool().files(), files.as_ref()) => same.lasting.clone(),
+                    same => self.lasting(entry, files, same.map(|same| same.stats().clone())),
+                };
                 let has_own_name = entry.options.name.is_some();
                 lasting.pool.set_timeout(entry.options.timeout);
                 Arc::new(Backend {
                     name: entry.name_at(index),
                     has_own_name,
                     is_paused: entry.options.is_paused,
+                    is_insecure: entry.options.local.is_insecure,
                     after: entry.options.after.filter(|after| !after.is_at_once()),
                     lasting,
                 })
@@ -166,15 +195,34 @@ impl Backends {
         *self.list.write() = List { all, racing };
     }
 
-    fn lasting(&self, address: &Address) -> Arc<Lasting> {
+    fn files_of(&self, local: &LocalOptions) -> Option<Arc<LocalFiles>> {
+        local.first()?;
+        let files = self.files.read();
+        files.iter().find(|(options, _)| options == local).map(|(_, files)| files.clone())
+    }
+
+    fn lasting(
+        &self,
+        entry: &ListEntry,
+        files: Option<Arc<LocalFiles>>,
+        stats: Option<Arc<BackendStats>>,
+    ) -> Arc<Lasting> {
         Arc::new(Lasting {
-            pool: Pool::new(address.clone(), self.upstream.clone()),
+            pool: Pool::at(entry.address.clone(), entry.options.socket.clone(), self.upstream.clone(), files),
             breaker: Breaker::default(),
             look: Look::new(Instant::now()),
             hedges: HedgeBudget::default(),
             bench: Bench::default(),
-            stats: Arc::new(BackendStats::new(SystemTime::now())),
+            stats: stats.unwrap_or_else(|| Arc::new(BackendStats::new(SystemTime::now()))),
         })
+    }
+}
+
+fn is_same(old: Option<&Arc<LocalFiles>>, new: Option<&Arc<LocalFiles>>) -> bool {
+    match (old, new) {
+        (Some(old), Some(new)) => old.is_same(new),
+        (None, None) => true,
+        _ => false,
     }
 }
 

@@ -64,6 +64,11 @@ impl PendingAnswer {
         Ok(leg.pooled.connection().clone())
     }
 
+    /// Whether bytes of the request may have gone out.
+    pub fn is_in_flight(&self) -> bool {
+        matches!(self.0, Stage::Sending(..) | Stage::Awaiting(_))
+    }
+
     /// Whether the next step reads the request's body from a file.
     pub fn reads_file(&self, request: &UpstreamRequest) -> bool {
         matches!(self.0, Stage::Sending(..)) && request.holds_file()
@@ -128,7 +133,7 @@ impl InFlight {
         }
         pooled.arm(token)?;
         let leg = InFlight { pooled, pool: pool.clone(), head_by: Instant::now() + pool.timeout(), interim: 0 };
-        leg.pooled.connection().begin_request(request.bytes_for(pool.address()));
+        leg.pooled.connection().begin_request(pool.bytes_of(request));
         if leg.pooled.connection().is_request_out() {
             return Ok(LegStep::Blocked(PendingAnswer(Stage::Awaiting(leg))));
         }

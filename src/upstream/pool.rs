@@ -2,16 +2,20 @@
 
 use crate::runtime::sync::{Arc, Mutex, Weak};
 use std::fmt;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use crate::list::LocalFiles;
 use crate::message::Address;
 use crate::runtime::poller::{Event, EventHandler, Registration};
 use crate::upstream::client::call::Caller;
+use crate::upstream::conn::request_bytes::RequestBytes;
 use crate::upstream::connect::connecting::Established;
 use crate::upstream::endpoint::Endpoint;
 use crate::upstream::permit::Permit;
 use crate::upstream::pooled::PooledConnection;
+use crate::upstream::request::UpstreamRequest;
 use crate::upstream::shared::Upstream;
 
 /// The longest time that a connection may have idled before a request that can't be repeated is sent on it.
@@ -57,6 +61,17 @@ impl EventHandler for Sweeper {
 impl Pool {
     /// Makes a pool without connections.
     pub fn new(address: Address, upstream: Arc<Upstream>) -> Arc<Pool> {
+        Pool::at(address, None, upstream, None)
+    }
+
+    /// Makes a pool without connections: to a Unix socket, if that is given, in place of the address's host and port; and to a
+    /// backend that has files of its own, if these are.
+    pub(crate) fn at(
+        address: Address,
+        socket: Option<PathBuf>,
+        upstream: Arc<Upstream>,
+        files: Option<Arc<LocalFiles>>,
+    ) -> Arc<Pool> {
         Arc::new_cyclic(|pool: &Weak<Pool>| Pool {
             idle: Mutex::default(),
             sweep: {
@@ -64,16 +79,34 @@ impl Pool {
                 sweep.start(Arc::new(Sweeper(pool.clone())));
                 sweep
             },
-            endpoint: Endpoint::new(address, upstream, {
+            endpoint: Endpoint::new(address, socket, upstream, files, {
                 let pool = pool.clone();
                 move || pool.upgrade().iter().for_each(|pool| pool.sweep(Instant::now()))
             }),
         })
     }
 
+    /// The request as this backend gets it.
+    pub(crate) fn bytes_of(&self, request: &UpstreamRequest) -> RequestBytes {
+        match self.endpoint.files().filter(|files| !files.fields.is_empty()) {
+            Some(files) => request.bytes_with(self.address(), &files.fields),
+            None => request.bytes_for(self.address()),
+        }
+    }
+
+    /// The backend's own files, if it has some.
+    pub(crate) fn files(&self) -> Option<&Arc<LocalFiles>> {
+        self.endpoint.files()
+    }
+
     /// The backend's address.
     pub fn address(&self) -> &Address {
         self.endpoint.address()
+    }
+
+    /// The Unix socket at which the backend is reached, if it is at one.
+    pub(crate) fn socket(&self) -> Option<&Path> {
+        self.endpoint.socket()
     }
 
     /// The longest time to reach the backend, and again to the complete head of its answer.

@@ -1,7 +1,7 @@
 //! The request as backends get it. Knows nothing of connections.
 
 use http::header::{CONTENT_LENGTH, HOST};
-use http::{HeaderMap, HeaderValue, Method};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
 use crate::message::{Address, Spool, Target, bind_connection, put_field};
 use crate::upstream::conn::request_bytes::RequestBytes;
@@ -76,6 +76,31 @@ impl UpstreamRequest {
             put_field(&mut head, HOST.as_str(), address.authority().as_bytes());
         }
         head.extend_from_slice(&self.fields);
+        RequestBytes::new(head, self.body.clone())
+    }
+
+    /// The request as one backend gets it that has fields of its own: they take the place of the client's.
+    pub(crate) fn bytes_with(&self, address: &Address, own: &[(HeaderName, HeaderValue)]) -> RequestBytes {
+        let is_own = |name: &[u8]| own.iter().any(|(own, _)| own.as_str().as_bytes().eq_ignore_ascii_case(name));
+        let target = address.target_text(&self.target);
+        let mut head = Vec::with_capacity(REQUEST_LINES_BYTES + target.len() + self.fields.len());
+        for part in [self.method.as_str(), " ", &*target, " HTTP/1.1\r\n"] {
+            head.extend_from_slice(part.as_bytes());
+        }
+        if !self.has_host && !is_own(b"host") {
+            put_field(&mut head, HOST.as_str(), address.authority().as_bytes());
+        }
+        // A value has no line's end in it.
+        for line in self.fields.split_inclusive(|byte| *byte == b'\n') {
+            let name = line.split(|byte| *byte == b':').next().unwrap_or_default();
+            if line != b"\r\n" && !is_own(name) {
+                head.extend_from_slice(line);
+            }
+        }
+        for (name, value) in own {
+            put_field(&mut head, name.as_str(), value.as_bytes());
+        }
+        head.extend_from_slice(b"\r\n");
         RequestBytes::new(head, self.body.clone())
     }
 

@@ -141,3 +141,25 @@ fn a_race_whose_best_failure_was_passed_on_is_told_as_such() {
     client.send_request("GET", "/", &["Accept: text/html"], None);
     assert!(client.reply().text().contains("the best failure, by b2"));
 }
+
+#[test]
+fn methods_that_are_not_raced_go_to_one_backend_and_to_the_next_if_that_can_not_be_reached() {
+    let (first, second) = (Fake::with(500, "no"), Fake::with(200, "yes"));
+    let proxy = Proxy::with(&[refusing(), first.url.clone(), second.url.clone()], |config| {
+        config.race_methods = Some(vec!["GET".parse().expect("a method"), "HEAD".parse().expect("a method")]);
+    });
+    assert_eq!(ask(&proxy, "/", &[]).text(), "yes");
+    let mut client = Client::connect(proxy.address);
+    client.send_request("POST", "/order", &["X-Request-ID: order"], Some(b"one"));
+    let reply = client.reply();
+    assert_eq!((reply.status, reply.text().as_str()), (500, "no"));
+    let told = reply.value("proxy-status").expect("a status");
+    assert!(told.contains("next-hop=b2;") && told.contains("details=\"final ") && told.ends_with("of 2\""), "{told}");
+    eventually("the race is over", || shown(&proxy, "/races/order").contains("\"verdict\":\"final\",\"by\":\"b2\""));
+    let posts = |fake: &Fake| fake.received.try_iter().filter(|request| request.method == "POST").count();
+    assert_eq!((posts(&first), posts(&second)), (1, 0));
+    assert_eq!(
+        count(&proxy, &format!("legs_total{{backend=\"{}\",outcome=\"final\"}}", first.url)).as_deref(),
+        Some("1")
+    );
+}

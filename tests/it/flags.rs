@@ -9,8 +9,8 @@ use red_tentacle::config;
 use tempfile::NamedTempFile;
 
 use crate::harness::{
-    BRIEFLY, Binary, Client, Connection, Ended, Fake, Gate, Raw, Reply, SOON, eventually, get, own_address, pattern,
-    refusing,
+    BRIEFLY, Binary, Client, Connection, Ended, Fake, Gate, LOCALHOST, Raw, Reply, SOON, eventually, get, own_address,
+    pattern, refusing,
 };
 
 const LIST: &str = "http://a.example,https://b.example:8443/base";
@@ -76,6 +76,8 @@ fn every_bad_value_ends_the_start_with_one_line_that_names_flag_or_variable() {
         ("--backends", "ftp://a", "'ftp://a': it must begin with http:// or https://"),
         ("--backends", "http://a,http://a", "'http://a': http://a is in the list twice"),
         ("--backends-file", "/dev/null", "/dev/null: it isn't a file"),
+        ("--race-methods", "GET,he ad", "'he ad': entries stand between commas, not spaces"),
+        ("--race-methods", "get", "'get': methods have capitals; write GET"),
         ("--on-failure", "worst", "'worst': none of the ways to fail; write bad-gateway, best, or best..500ms"),
         ("--on-failure", "best..0s", "'best..0s': nothing is waited for; write best..500ms, or give --final"),
         ("--final", "404,2xx", "'2xx': not a status or a range of them; write 200 or 200-299"),
@@ -105,6 +107,14 @@ fn every_bad_value_ends_the_start_with_one_line_that_names_flag_or_variable() {
         ("--trusted-proxies", "10.0.0.0/33", "'10.0.0.0/33': not a network; write 172.17.0.0/16"),
         ("--trusted-proxies", "none,10.0.0.1", "'none': not a network; write 172.17.0.0/16"),
         ("--workers", "-1", "'-1': not a whole number from 1 to 1024; write 1, say"),
+        (
+            "--tls-listen",
+            "a.example:80",
+            "'a.example:80': no other host name than localhost; write :8443, localhost:8443,",
+        ),
+        ("--tls-cert", "a,b,c", "'a,b,c': no file with a certificate and its key; write both.pem or"),
+        ("--tls-client-ca", "/nonexistent", "is for --tls-listen; give that too"),
+        ("--tls-client-cert-header", "maybe", "'maybe': neither on nor off; write one of them"),
         (
             "--admin-listen",
             "127.0.0.1",
@@ -170,12 +180,14 @@ fn check_prints_what_is_in_effect() {
     let directory = tempfile::tempdir().expect("a directory");
     let directory = directory.path().to_str().expect("UTF-8");
     let backends_file = format!("{directory}/backends");
+    let served = LOCALHOST.1.chain.to_str().expect("UTF-8");
     let rows = [
         ("--backends", LIST, LIST),
         ("--backends-file", &backends_file, &backends_file),
         ("--success", "200-299,304", "200-299,304"),
         ("--final", "404, 410-411", "404,410-411"),
         ("--on-failure", "Best..2s", "best..2s"),
+        ("--race-methods", "GET, HEAD,PROPFIND", "GET,HEAD,PROPFIND"),
         ("--timeout", "1500ms", "1500ms"),
         ("--idle-timeout", "2m", "120s"),
         ("--host", "preserve", "preserve"),
@@ -195,6 +207,10 @@ fn check_prints_what_is_in_effect() {
         ("--max-connections", "17", "17"),
         ("--trusted-proxies", "10.0.0.1/8,::1", "10.0.0.0/8,::1/128"),
         ("--workers", "3", "3"),
+        ("--tls-listen", "127.0.0.1:443", "127.0.0.1:443"),
+        ("--tls-cert", served, served),
+        ("--tls-client-ca", served, served),
+        ("--tls-client-cert-header", "on", "on"),
         ("--admin-listen", "off", "off"),
         ("--admin-token-file", &token, "(set)"),
         ("--admin-host", "Proxy.example", "proxy.example"),
@@ -303,6 +319,7 @@ fn the_defaults_are_those_that_the_help_tells() {
         "success = 200-299\n",
         "final = (none)\n",
         "on-failure = bad-gateway\n",
+        "race-methods = (all)\n",
         "linger = 200ms\nlinger-unsafe = 5s\n",
         "max-unanswered = 128\nbench = off\n",
         "max-idle-connections = 64\n",

@@ -144,7 +144,10 @@ fn the_counts_of_a_backend_stay_with_it() {
         assert_eq!(show.value("content-type"), Some("application/json"));
         show.text().contains(text)
     };
-    let row = format!("\"url\":\"{}\",\"state\":\"racing\",\"legs\":1,\"won\":1,\"late\":0,\"failed\":0", a.url);
+    let row = format!(
+        "\"url\":\"{}\",\"state\":\"racing\",\"insecure\":false,\"legs\":1,\"won\":1,\"late\":0,\"failed\":0",
+        a.url
+    );
     eventually("the race is counted", || counted(&row));
     assert_eq!(change(proxy.admin, &format!("add={}&add={} name=dc1&pause=dc1", b.url, a.url)).status, 200);
     assert!(counted(&row.replace("racing", "paused")));

@@ -30,6 +30,9 @@ mod reach;
 /// Backends that speak TLS: whom to trust, and what a broken one can't do.
 mod tls;
 
+/// What only a file, a flag or the environment may say of a backend: its certificates, and fields for it alone.
+mod local;
+
 /// Idle connections: how many are kept, and for how long.
 mod idle;
 
@@ -74,6 +77,12 @@ mod list;
 
 /// What clients may send, and what they get for it.
 mod clients;
+
+/// Clients that come by HTTPS: certificates, what is agreed on, and hostile bytes.
+mod https;
+
+/// Clients and operators at Unix sockets.
+mod unix;
 
 /// curl, Python and ab.
 mod ordinary;

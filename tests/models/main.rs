@@ -12,9 +12,15 @@
 #[path = "../../src/message/mod.rs"]
 mod message;
 
+/// The bytes of a connection.
+#[path = "../../src/net/mod.rs"]
+mod net;
+
 /// Nobody reads it.
 mod access_log {
-    pub fn refused(_: std::net::SocketAddr, _: &crate::message::Refusal, _: Option<(&str, &str)>) {}
+    pub fn tls_failed(_: &crate::message::Peer, _: &std::io::Error) {}
+
+    pub fn refused(_: &crate::message::Peer, _: &crate::message::Refusal, _: Option<(&str, &str)>) {}
 }
 
 /// Counts nothing.

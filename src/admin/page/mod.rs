@@ -231,10 +231,11 @@ fn put_backend(
         || "never".to_owned(),
         |then| format!("{} ago", spoken(now.duration_since(then).unwrap_or_default())),
     );
+    let insecure = if backend.is_insecure { " <b class=bad>insecure</b>" } else { "" };
     html.put(format_args!(
-        "<tr><th scope=row>{}<small>{}</small><td class={class}>{state}<td class=t>{share:.0} %",
+        "<tr><th scope=row>{}<small>{}{insecure}</small><td class={class}>{state}<td class=t>{share:.0} %",
         Escaped(&backend.name),
-        Escaped(&backend.url)
+        Escaped(&backend.url),
     ));
     html.put(format_args!(
         "<svg class=span aria-hidden=true><rect class=rest width=100% height=6 /><rect class=win width={share:.1}% height=6 /></svg><td class=t>"

@@ -88,6 +88,7 @@ mod tests {
     /// A minute of 600 races in which the backends' legs ended so.
     fn facts(backends: &[(&str, BackendState, &[(&'static str, u64)])], races: u64) -> Facts {
         let backend = |(name, state, _): &(&str, BackendState, &[_])| BackendSample {
+            is_insecure: false,
             label: (*name).to_owned(),
             name: (*name).to_owned(),
             url: format!("http://{name}"),
@@ -108,6 +109,7 @@ mod tests {
                 clients: ClientsSample::default(),
                 connections_opened: 0,
                 connections_reused: 0,
+                certificates: Vec::new(),
                 log_lines_dropped: 0,
                 process: ProcessSample::default(),
                 started: NOW,

@@ -2,7 +2,7 @@
 
 use std::num::NonZeroU32;
 
-use super::flag::Flag;
+use super::flag::{ENTRIES_MAX, Flag};
 use crate::config::{OnFailure, Statuses, values};
 use crate::message::Printable;
 
@@ -19,7 +19,7 @@ pub(super) const FLAGS: &[Flag] = &[
         env: "BACKEND_SERVERS",
         value: "URL,...",
         default: "",
-        help: "The backends, at most 64: http://a,https://b:8443/base; behind a URL may stand name=NAME, after=200ms or p95, timeout=1s, paused",
+        help: "The backends, at most 64: http://a,https://b:8443/base; behind a URL may stand name=NAME, after=200ms or p95, timeout=1s, paused; or header-file=, ca=, cert=, insecure",
         set: |draft, text| {
             draft.config.backends = values::backends(text)?;
             Ok(())
@@ -84,6 +84,21 @@ pub(super) const FLAGS: &[Flag] = &[
             Ok(())
         },
         show: |draft| draft.config.on_failure.to_string(),
+    },
+    Flag {
+        name: "race-methods",
+        env: "RED_TENTACLE_RACE_METHODS",
+        value: "METHOD,...",
+        default: "",
+        help: "The methods that are raced, all without it; others go to one backend, whose answer is the reply: GET,HEAD",
+        set: |draft, text| {
+            draft.config.race_methods = Some(values::entries(text, ENTRIES_MAX, values::method)?);
+            Ok(())
+        },
+        show: |draft| match &draft.config.race_methods {
+            Some(methods) => values::show_list(methods),
+            None => "(all)".to_owned(),
+        },
     },
     Flag {
         name: "linger",

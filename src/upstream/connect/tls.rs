@@ -3,10 +3,14 @@
 use std::io;
 use std::sync::Arc;
 
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, RootCertStore};
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::sign::SingleCertAndKey;
+use rustls::{ClientConfig, ClientConnection, Connection, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use socket2::Socket;
 
+use crate::list::LocalFiles;
 use crate::message::Outcome;
 use crate::upstream::connect::tls_error::{sentence, sentence_of_handshake};
 
@@ -14,7 +18,7 @@ const CLOSED: &str = "the backend closed the connection in the handshake: does i
 
 /// Speaks TLS with backends; one for all of them, so that sessions are resumed on new connections.
 #[derive(Debug)]
-pub(crate) struct Tls(Arc<ClientConfig>);
+pub(crate) struct Tls(Arc<ClientConfig>, Arc<RootCertStore>);
 
 /// A certificate of `--ca-file` that can't be used: its number, from 1, and the reason.
 #[derive(Debug, PartialEq, Eq)]
@@ -38,23 +42,82 @@ impl Tls {
         let builder = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .expect("ring speaks TLS 1.2 and 1.3");
-        let mut config = builder.with_root_certificates(roots).with_no_client_auth();
+        let roots = Arc::new(roots);
+        let mut config = builder.with_root_certificates(roots.clone()).with_no_client_auth();
         // No other protocol is spoken here.
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Ok(Tls(Arc::new(config)))
+        Ok(Tls(Arc::new(config), roots))
+    }
+
+    /// Trusts and shows what a backend's own files say, and else trusts what all others are trusted by.
+    pub(crate) fn by_files(&self, files: &LocalFiles) -> Tls {
+        let provider = self.0.crypto_provider().clone();
+        let builder = ClientConfig::builder_with_provider(provider.clone())
+            .with_safe_default_protocol_versions()
+            .expect("ring speaks TLS 1.2 and 1.3");
+        let builder = if files.is_insecure {
+            builder.dangerous().with_custom_certificate_verifier(Arc::new(Unchecked(provider)))
+        } else {
+            builder.with_root_certificates(files.roots.clone().unwrap_or_else(|| self.1.clone()))
+        };
+        let mut config = match &files.client {
+            Some(client) => builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(client.clone()))),
+            None => builder.with_no_client_auth(),
+        };
+        config.alpn_protocols.clone_from(&self.0.alpn_protocols);
+        Tls(Arc::new(config), self.1.clone())
     }
 
     /// The proxy's side of a connection with the backend of that name, before its handshake.
-    pub(crate) fn connection(&self, host: &str) -> Result<Box<ClientConnection>, Outcome> {
+    pub(crate) fn connection(&self, host: &str) -> Result<Box<Connection>, Outcome> {
         let name = ServerName::try_from(host.to_owned())
             .map_err(|_| Outcome::Tls(format!("{host} can't be the name in a certificate")))?;
         let connection = ClientConnection::new(self.0.clone(), name);
-        connection.map(Box::new).map_err(|error| Outcome::Tls(sentence(&error)))
+        connection.map(|connection| Box::new(connection.into())).map_err(|error| Outcome::Tls(sentence(&error)))
+    }
+}
+
+/// Takes any certificate; that its holder has the key is checked all the same.
+#[derive(Debug)]
+struct Unchecked(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for Unchecked {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, certificate, signed, &self.0.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, certificate, signed, &self.0.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
     }
 }
 
 /// Shakes hands as far as the socket allows without waiting, and gives whether that is done.
-pub(crate) fn handshake(connection: &mut ClientConnection, mut socket: &Socket) -> Result<bool, Outcome> {
+pub(crate) fn handshake(connection: &mut Connection, mut socket: &Socket) -> Result<bool, Outcome> {
     while connection.is_handshaking() {
         match connection.complete_io(&mut socket) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),

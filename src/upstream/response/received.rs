@@ -3,7 +3,7 @@
 use http::{HeaderMap, Method};
 
 use crate::message::Outcome;
-use crate::upstream::conn::byte_stream::{End, Peeked};
+use crate::net::byte_stream::{End, Peeked};
 use crate::upstream::conn::request_writer::Early;
 use crate::upstream::io_error::outcome_of_io;
 use crate::upstream::response::chunked;

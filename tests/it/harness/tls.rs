@@ -26,8 +26,8 @@ pub struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
 }
 
-/// A certificate with its key.
-pub struct Identity(Arc<CertifiedKey>);
+/// A certificate with its key, and both in PEM.
+pub struct Identity(Arc<CertifiedKey>, String);
 
 impl Authority {
     /// One with a name of its own.
@@ -60,6 +60,13 @@ impl Authority {
     /// An identity with these names or IP addresses.
     pub fn identity(&self, names: &[&str]) -> Identity {
         self.sign(&params(names))
+    }
+
+    /// The same, but the certificate is valid for so long from now on.
+    pub fn identity_for(&self, time: std::time::Duration, names: &[&str]) -> Identity {
+        let mut params = params(names);
+        params.not_after = (std::time::SystemTime::now() + time).into();
+        self.sign(&params)
     }
 
     /// The same, but the certificate is no longer valid.
@@ -101,6 +108,19 @@ impl Authority {
         (Identity::new(&certificate, &key), certificate.der().to_vec())
     }
 
+    /// A client's certificate with its key, as a file holds them; perhaps one that is no longer valid.
+    pub fn client_pem(&self, is_expired: bool) -> String {
+        let mut params = params(&["client.example"]);
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        if is_expired {
+            params.not_before = date_time_ymd(2001, 1, 1);
+            params.not_after = date_time_ymd(2002, 1, 1);
+        }
+        let key = KeyPair::generate().expect("a key");
+        let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
+        certificate.pem() + &key.serialize_pem()
+    }
+
     fn sign(&self, params: &CertificateParams) -> Identity {
         let key = KeyPair::generate().expect("a key");
         let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
@@ -110,9 +130,20 @@ impl Authority {
 
 impl Identity {
     fn new(certificate: &Certificate, key: &KeyPair) -> Identity {
+        let pem = certificate.pem() + &key.serialize_pem();
         let key = PrivateKeyDer::try_from(key.serialize_der()).expect("a key");
         let chain = vec![certificate.der().clone()];
-        Identity(Arc::new(CertifiedKey::from_der(chain, key, &ring::default_provider()).expect("a pair")))
+        Identity(Arc::new(CertifiedKey::from_der(chain, key, &ring::default_provider()).expect("a pair")), pem)
+    }
+
+    /// The certificate and the key, as a file for a server holds them.
+    pub fn pem(&self) -> &str {
+        &self.1
+    }
+
+    /// The certificate and the key for a client of rustls.
+    pub fn certified(&self) -> Arc<CertifiedKey> {
+        self.0.clone()
     }
 }
 

@@ -1,0 +1,230 @@
+//! What is in the files that a backend's options name: fields for its requests, whom to trust, what to show to it. Everything is
+//! checked when it is read. Knows nothing of connections. None of it is ever shown.
+
+use std::fmt;
+use std::fs::File;
+use std::io::Read;
+use std::sync::Arc;
+
+use http::{HeaderName, HeaderValue};
+use rustls::RootCertStore;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::CertifiedKey;
+
+use crate::message::{ListEntry, LocalOptions, Printable};
+
+/// The longest file with certificates, in bytes. All roots that browsers trust are 220 KiB.
+const PEM_BYTES_MAX: u64 = 1 << 20;
+/// The longest file with fields, in bytes, and the most fields: backends take heads of 8 KiB.
+const FIELDS_BYTES_MAX: u64 = 8 * 1024;
+const FIELDS_MAX: usize = 16;
+
+/// Fields that say how a message travels, or whence it comes: they aren't an operator's to set.
+const NOT_TO_BE_SET: [&str; 13] = [
+    "connection",
+    "keep-alive",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "content-length",
+    "expect",
+    "via",
+    "forwarded",
+    "cdn-loop",
+    "proxy-status",
+];
+
+/// What the files of one backend hold. `Debug` shows none of it.
+pub struct LocalFiles {
+    /// The fields that each request to it has.
+    pub fields: Vec<(HeaderName, HeaderValue)>,
+    /// The roots that are trusted in place of all others.
+    pub roots: Option<Arc<RootCertStore>>,
+    /// The certificate that is shown to it, and its key.
+    pub client: Option<Arc<CertifiedKey>>,
+    /// Whether its certificate isn't checked.
+    pub is_insecure: bool,
+    /// The bytes as they were read, by which a change is seen.
+    read: [Option<Vec<u8>>; 3],
+}
+
+/// The files of all backends that name some, by the options that do.
+pub type LoadedFiles = Vec<(LocalOptions, Arc<LocalFiles>)>;
+
+/// Reads the files that entries name. An error holds a line for each that is bad. Blocks on the disk.
+pub fn load_files(entries: &[ListEntry]) -> Result<LoadedFiles, Vec<String>> {
+    let (mut loaded, mut bad) = (LoadedFiles::new(), Vec::new());
+    for entry in entries.iter().filter(|entry| entry.options.local.first().is_some()) {
+        match LocalFiles::read(&entry.options.local) {
+            Ok(files) => loaded.push((entry.options.local.clone(), Arc::new(files))),
+            Err(reason) => bad.push(format!("'{}': {reason}", Printable(&entry.to_string()))),
+        }
+    }
+    if bad.is_empty() { Ok(loaded) } else { Err(bad) }
+}
+
+impl LocalFiles {
+    /// Reads the files that these options name.
+    fn read(options: &LocalOptions) -> Result<LocalFiles, String> {
+        let bytes = |option: &str, path: &Option<String>, bytes_max| match path {
+            Some(path) => read_bounded(path, bytes_max).map(Some).map_err(|reason| bad(option, path, &reason)),
+            None => Ok(None),
+        };
+        let read = [
+            bytes("header-file", &options.header_file, FIELDS_BYTES_MAX)?,
+            bytes("ca", &options.ca, PEM_BYTES_MAX)?,
+            bytes("cert", &options.cert, PEM_BYTES_MAX)?,
+        ];
+        let of = |option: &str, path: &Option<String>, reason: String| {
+            bad(option, path.as_deref().unwrap_or_default(), &reason)
+        };
+        let [fields, ca, cert] = &read;
+        let fields = fields.as_ref().map_or(Ok(Vec::new()), |bytes| fields_of(bytes));
+        let roots = ca.as_ref().map(|bytes| roots_of(bytes)).transpose();
+        let client = cert.as_ref().map(|bytes| client_of(bytes)).transpose();
+        Ok(LocalFiles {
+            fields: fields.map_err(|reason| of("header-file", &options.header_file, reason))?,
+            roots: roots.map_err(|reason| of("ca", &options.ca, reason))?,
+            client: client.map_err(|reason| of("cert", &options.cert, reason))?,
+            is_insecure: options.is_insecure,
+            read,
+        })
+    }
+
+    /// Whether they hold the same.
+    pub fn is_same(&self, other: &LocalFiles) -> bool {
+        self.read == other.read && self.is_insecure == other.is_insecure
+    }
+}
+
+impl fmt::Debug for LocalFiles {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LocalFiles").field("is_insecure", &self.is_insecure).finish_non_exhaustive()
+    }
+}
+
+fn bad(option: &str, path: &str, reason: &str) -> String {
+    format!("{option}={}: {reason}", Printable(path))
+}
+
+fn read_bounded(path: &str, bytes_max: u64) -> Result<Vec<u8>, String> {
+    let mut bytes = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(bytes_max + 1).read_to_end(&mut bytes));
+    read.map_err(|error| format!("cannot read it: {error}"))?;
+    if bytes.len() as u64 > bytes_max { Err(format!("it is longer than {bytes_max} bytes")) } else { Ok(bytes) }
+}
+
+/// Reads `Name: value` lines. A reason names the line, and never the value.
+fn fields_of(bytes: &[u8]) -> Result<Vec<(HeaderName, HeaderValue)>, String> {
+    let text = std::str::from_utf8(bytes).map_err(|_| "it isn't text".to_owned())?;
+    let mut fields: Vec<(HeaderName, HeaderValue)> = Vec::new();
+    for (number, line) in (1..).zip(text.lines()) {
+        if line.trim().is_empty() || line.starts_with('#') {
+            continue;
+        }
+        let at = |reason: &str| format!("line {number}: {reason}");
+        let (name, value) = line.split_once(':').ok_or_else(|| at("no field; write Name: value"))?;
+        let name =
+            HeaderName::from_bytes(name.as_bytes()).map_err(|_| at("its name is no field's; write Name: value"))?;
+        let value =
+            HeaderValue::from_str(value.trim()).map_err(|_| at("its value has bytes that no field may have"))?;
+        if NOT_TO_BE_SET.contains(&name.as_str()) || name.as_str().starts_with("x-forwarded-") {
+            return Err(at(&format!("{name} isn't to be set: the proxy writes it, or leaves it out")));
+        }
+        if fields.iter().any(|(other, _)| *other == name) {
+            return Err(at(&format!("{name} is given twice")));
+        }
+        fields.push((name, value));
+    }
+    match fields.len() {
+        0 => Err("there is no field in it; write Name: value".to_owned()),
+        1..=FIELDS_MAX => Ok(fields),
+        count => Err(format!("{count} fields; write at most {FIELDS_MAX}")),
+    }
+}
+
+fn certificates_of(bytes: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
+    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(bytes).collect();
+    let certificates = certificates.map_err(|error| format!("not a PEM file: {error}"))?;
+    if certificates.is_empty() {
+        Err("it holds no certificate; name a PEM file that does".to_owned())
+    } else {
+        Ok(certificates)
+    }
+}
+
+fn roots_of(bytes: &[u8]) -> Result<Arc<RootCertStore>, String> {
+    let mut roots = RootCertStore::empty();
+    for (number, certificate) in (1..).zip(certificates_of(bytes)?) {
+        roots.add(certificate).map_err(|error| format!("cannot trust certificate {number}: {error}"))?;
+    }
+    Ok(Arc::new(roots))
+}
+
+fn client_of(bytes: &[u8]) -> Result<Arc<CertifiedKey>, String> {
+    let chain = certificates_of(bytes)?;
+    let key = PrivateKeyDer::from_pem_slice(bytes)
+        .map_err(|_| "it holds no private key behind the certificate".to_owned())?;
+    let provider = rustls::crypto::ring::default_provider();
+    let certified = CertifiedKey::from_der(chain, key, &provider);
+    certified.map(Arc::new).map_err(|error| format!("its certificate and key can't be used: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_are_read_or_the_line_is_named_and_never_its_value() {
+        let good = "# ours\nAuthorization: Bearer secret\n\nhost: other.example\nX-Empty:\n";
+        let fields = fields_of(good.as_bytes()).expect(good);
+        let texts: Vec<_> =
+            fields.iter().map(|(name, value)| format!("{name}={}", value.to_str().expect("text"))).collect();
+        assert_eq!(texts, ["authorization=Bearer secret", "host=other.example", "x-empty="]);
+        let many: Vec<String> = (0..17).map(|number| format!("x-{number}: secret")).collect();
+        let many = many.join("\n");
+        let rows = [
+            ("", "there is no field in it"),
+            ("# secret\n", "there is no field in it"),
+            ("secret", "line 1: no field; write Name: value"),
+            ("A: b\n secret: x", "line 2: its name is no field's"),
+            ("a: secret\u{7}", "line 1: its value has bytes that no field may have"),
+            ("Connection: secret", "line 1: connection isn't to be set"),
+            ("Transfer-Encoding: secret", "line 1: transfer-encoding isn't to be set"),
+            ("Content-Length: secret", "line 1: content-length isn't to be set"),
+            ("Via: secret", "line 1: via isn't to be set"),
+            ("X-Forwarded-For: secret", "line 1: x-forwarded-for isn't to be set"),
+            ("A: secret\na: secret", "line 2: a is given twice"),
+            (&many, "17 fields; write at most 16"),
+        ];
+        for (text, begin) in rows {
+            let reason = fields_of(text.as_bytes()).expect_err(text);
+            assert!(reason.starts_with(begin) && !reason.contains("secret"), "{text}: {reason}");
+        }
+    }
+
+    #[test]
+    fn what_no_certificate_or_key_is_in_is_refused() {
+        let signed = rcgen::generate_simple_self_signed(["a.example".to_owned()]).expect("a certificate");
+        let other = rcgen::KeyPair::generate().expect("a key");
+        let (certificate, key) = (signed.cert.pem(), signed.signing_key.serialize_pem());
+        assert_eq!(roots_of(certificate.as_bytes()).expect("a root").len(), 1);
+        assert!(client_of([certificate.as_str(), &key].concat().as_bytes()).is_ok());
+        let rows = [
+            (roots_of(b"x").err(), "it holds no certificate"),
+            (roots_of(key.as_bytes()).err(), "it holds no certificate"),
+            (client_of(certificate.as_bytes()).err(), "it holds no private key"),
+            (client_of(key.as_bytes()).err(), "it holds no certificate"),
+            (
+                client_of([certificate.as_str(), &other.serialize_pem()].concat().as_bytes()).err(),
+                "its certificate and key can't",
+            ),
+        ];
+        for (reason, begin) in rows {
+            assert!(reason.as_deref().is_some_and(|reason| reason.starts_with(begin)), "{reason:?}");
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! Requests that aren't raced (`--race-methods`): one backend gets them, and its answer is the reply, whatever it says. The next
+//! one is asked only if it couldn't be reached.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use super::classify::AnswerClass;
+use super::exchange::Exchange;
+use super::leg::Role;
+use crate::message::Outcome;
+use crate::upstream::{Answer, PendingAnswer};
+
+impl Exchange {
+    /// All legs but the one that is asked first, in the order in which they would be asked: that of the list, those whose backends
+    /// are benched, or leave too many losers to wait in vain, last.
+    pub(super) fn all_but_one(&self, now: Instant) -> Vec<usize> {
+        let (max, benched) = (self.context.rules.unanswered_max, self.benched(now));
+        let admits =
+            |leg: &usize| !benched.has(*leg) && self.legs[*leg].backend.breaker().try_admit(max, self.path, now);
+        let (mut order, last): (Vec<usize>, Vec<usize>) = (0..self.legs.len()).partition(admits);
+        order.extend(last);
+        for leg in &order[1..] {
+            self.legs[*leg].set_role(Role::Later);
+        }
+        order.split_off(1)
+    }
+
+    /// The class of the one answer: if it is no success, it is final.
+    pub(super) fn class_of_one(&self, answer: &Answer) -> AnswerClass {
+        let (rules, via) = (&self.context.rules, &self.context.via);
+        match self.wanted.class_of(answer, rules) {
+            AnswerClass::Success | AnswerClass::Fallback => AnswerClass::Success,
+            AnswerClass::Final => AnswerClass::Final,
+            AnswerClass::Failure => match self.wanted.outcome_of(answer, rules, via) {
+                Outcome::Status(_) => AnswerClass::Final,
+                _ => AnswerClass::Failure,
+            },
+        }
+    }
+
+    /// Notes how far the leg of a request that isn't raced has come.
+    pub(super) fn note_progress(&self, pending: &PendingAnswer) {
+        if let Some(is_sent) = &self.one
+            && pending.is_in_flight()
+        {
+            is_sent.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Before a leg's end: ends the legs after it, unless the next one may be asked.
+    pub(super) fn end_others(self: &Arc<Self>, outcome: &Outcome) {
+        if let Some(is_sent) = &self.one
+            && (is_sent.load(Ordering::Relaxed) || !outcome.is_unreached())
+        {
+            for other in self.race.take_unstarted() {
+                self.end(other, Outcome::Unneeded, Duration::ZERO);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Method;
+
+    use super::super::classify::Rules;
+    use super::super::scenario::{Client, LINGER, Scenario, answer, get, post, request};
+    use crate::upstream::scenario::spool;
+
+    /// A proxy that races GET alone, and a request of this method at it.
+    fn begin(backends: usize, method: &Method) -> (Scenario, Client) {
+        let rules = Rules { race_methods: Some(vec![Method::GET]), ..Rules::default() };
+        let race = Scenario::with(backends, LINGER, rules);
+        let client =
+            race.begin(if *method == Method::POST { post(spool(b"", 1)) } else { request(method.clone(), &[], None) });
+        (race, client)
+    }
+
+    #[test]
+    fn one_backend_gets_the_request_and_its_answer_is_the_reply() {
+        for (method, status) in
+            [(Method::POST, 201), (Method::POST, 503), (Method::DELETE, 404), (Method::PUT, 304), (Method::PATCH, 302)]
+        {
+            let (mut race, client) = begin(3, &method);
+            race.ends[0].receives_head();
+            race.ends[0].sends(format!("HTTP/1.1 {status} \r\nContent-Length: 0\r\n\r\n"));
+            assert_eq!(client.takes_reply().0, status, "{method}");
+            race.wait_for_end();
+            assert!(race.ends[1].is_left_alone() && race.ends[2].is_left_alone());
+            assert_eq!((race.legs(), race.take_idle(1)), ((1, 0), 1), "the others aren't legs");
+        }
+    }
+
+    #[test]
+    fn what_is_raced_is_raced() {
+        let (mut race, client) = begin(2, &Method::GET);
+        race.ends.iter_mut().for_each(|end| drop(end.receives_head()));
+        race.ends[1].sends(answer(200, "b2"));
+        assert_eq!(client.takes_reply(), (200, "b2".to_owned()));
+        drop(get());
+    }
+
+    #[test]
+    fn a_backend_that_dies_with_the_request_is_followed_by_no_other() {
+        let (mut race, client) = begin(2, &Method::POST);
+        race.ends[0].receives_head();
+        race.ends[0].sends("HTTP/1.1 2");
+        race.ends[0].ends();
+        let (status, body) = client.takes_reply();
+        assert!(status == 502 && body.contains("b1 closed") && !body.contains("b2"), "{body}");
+        race.wait_for_end();
+        assert!(race.ends[1].is_left_alone());
+    }
+
+    /// No connection of the first idles, and there is no room for another.
+    #[test]
+    fn a_backend_that_can_not_be_reached_is_followed_by_the_next() {
+        let rules = Rules { race_methods: Some(vec![Method::GET]), ..Rules::default() };
+        let mut race = Scenario::with(3, LINGER, rules);
+        assert_eq!(race.take_idle(0), 1);
+        let client = race.begin(post(spool(b"", 1)));
+        race.ends[1].receives_head();
+        race.ends[1].sends(answer(404, "no"));
+        assert_eq!(client.takes_reply(), (404, "no".to_owned()));
+        race.wait_for_end();
+        assert_eq!(race.legs(), (2, 0));
+        assert!(race.ends[2].is_left_alone());
+    }
+
+    #[test]
+    fn a_backend_that_leaves_requests_unanswered_comes_last() {
+        let rules = Rules { race_methods: Some(vec![Method::GET]), ..Rules::default() };
+        let mut race = Scenario::with(2, LINGER, rules);
+        let _pending = race.leave_unanswered(0, 128);
+        let client = race.begin(post(spool(b"", 1)));
+        race.ends[1].receives_head();
+        race.ends[1].sends(answer(200, "b2"));
+        assert_eq!(client.takes_reply(), (200, "b2".to_owned()));
+        race.wait_for_end();
+        assert!(race.ends[0].is_left_alone());
+    }
+
+    #[test]
+    fn a_client_that_leaves_ends_all() {
+        let (mut race, client) = begin(2, &Method::POST);
+        race.ends[0].receives_head();
+        client.leaves();
+        race.wait_for_end();
+        assert!(race.ends[1].is_left_alone());
+        assert_eq!(race.legs(), (1, 1));
+    }
+}
