@@ -244,10 +244,10 @@ mod tests {
         let list = race.list.snapshot();
         let bench = list[backend].bench();
         let ticket = crate::upstream::BenchTicket::default();
-        let ago = if is_over { 10 } else { 0 };
+        let (ago, length) = if is_over { (10, 5) } else { (0, 300) };
         let then = Instant::now().checked_sub(Duration::from_secs(ago)).expect("the clock runs for ten seconds");
         bench.admit(&ticket, Duration::ZERO, true, then);
-        let asked = Finding::Failure(Some(Duration::from_secs(5)));
+        let asked = Finding::Failure(Some(Duration::from_secs(length)));
         assert!(bench.note(&ticket, asked, 2, 0, then).is_some());
     }
 
