@@ -47,7 +47,11 @@ impl Exchange {
     }
 
     /// Takes the next look at an answer that is being judged. Doesn't block, but on the disk if the request is in a file.
-    pub(super) fn judge(self: &Arc<Self>, leg: usize, mut judging: Box<Judging>) {
+    pub(super) fn judge(self: &Arc<Self>, leg: usize, judging: Box<Judging>) {
+        self.judge_by(leg, judging, false);
+    }
+
+    fn judge_by(self: &Arc<Self>, leg: usize, mut judging: Box<Judging>, may_take_long: bool) {
         if self.race.token(leg).is_cancelled() {
             drop(judging);
             return self.end(leg, Outcome::Cancelled, self.elapsed());
@@ -55,13 +59,17 @@ impl Exchange {
         if self.race.is_decided() {
             return self.lose_answer(leg, judging.answer, self.elapsed());
         }
-        let step = catch_unwind(AssertUnwindSafe(|| judging.step(&self.context.rules)));
+        let step = catch_unwind(AssertUnwindSafe(|| judging.step(&self.context.rules, may_take_long)));
         match step.unwrap_or(Judged::Failed(Outcome::Panic)) {
             Judged::Fit => self.decide(leg, judging.answer, judging.class, Instant::now()),
             Judged::Unfit(rule) => self.lose_as(leg, judging.answer, Outcome::Unfit(rule), self.elapsed()),
             Judged::Failed(outcome) => {
                 drop(judging);
                 self.end(leg, outcome, self.elapsed());
+            }
+            Judged::IsLong => {
+                let exchange = self.clone();
+                (self.context.disk)(Box::new(move || exchange.judge_by(leg, judging, true)));
             }
             Judged::Waits(until) => match judging.answer.body.readiness(until) {
                 Some(readiness) => self.park(leg, LegState::Judging(judging), &readiness),
@@ -170,6 +178,9 @@ mod tests {
         race.ends[1].sends(answer(503, "no"));
         race.ends[0].sends(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len()));
         race.ends[0].sends(&body);
+        while client.waits() {
+            race.run_disk();
+        }
         let sent = client.receives();
         let ReplyBody::Stream { mut source, .. } = sent.reply.body else { panic!("a stream") };
         let mut bytes = Vec::new();

@@ -18,6 +18,8 @@ const LOOKED_AT_BYTES_MAX: usize = 64 * 1024;
 const LOOK_BYTES: usize = 4096;
 /// The memory of all bodies that are looked at, in bytes: as much as those of requests have.
 const ALL_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// The most bytes that are searched on a poller's thread: a pattern takes a quarter of a millisecond for them.
+const LIGHT_BYTES_MAX: usize = 4096;
 /// The time after which a leg that finds no room in it looks for some again.
 const RETRY: Duration = Duration::from_millis(10);
 
@@ -49,6 +51,8 @@ pub(super) enum Judged {
     Unfit(String),
     /// It breaks off, or nothing comes.
     Failed(Outcome),
+    /// To know it takes long: a thread is needed that may take its time.
+    IsLong,
     /// More must be received, or it is looked at again at this time.
     Waits(Instant),
 }
@@ -90,8 +94,8 @@ impl Judging {
         self.answer.upload.as_ref().is_some_and(crate::upstream::Upload::reads_file)
     }
 
-    /// Looks at what has been received. Doesn't block, but on the disk if the request is in a file.
-    pub(super) fn step(&mut self, rules: &Rules) -> Judged {
+    /// Looks at what has been received. Doesn't block, but on the disk if the request is in a file, nor take long, but where it may.
+    pub(super) fn step(&mut self, rules: &Rules, may_take_long: bool) -> Judged {
         let mut wake = self.until.min(self.send_more());
         loop {
             let length = self.answer.body.begin().len();
@@ -105,18 +109,22 @@ impl Judging {
                 Looked::Broken(outcome) => return Judged::Failed(outcome),
                 Looked::Enough if self.has_counted() => return Judged::Fit,
                 Looked::Enough if wanted < LOOKED_AT_BYTES_MAX => {}
-                Looked::Whole | Looked::Enough => return self.judge_all(rules),
+                Looked::Whole | Looked::Enough => return self.judge_all(rules, may_take_long),
                 Looked::More => break,
             }
         }
         if self.has_counted() {
             return Judged::Fit;
         }
-        if let Some(rule) = self.rule_in_more(rules) {
-            return Judged::Unfit(rule);
+        let has_doubled = self.answer.body.begin().len() >= 2 * self.scanned.max(1);
+        if self.has_rules && has_doubled {
+            match self.judge_all(rules, may_take_long) {
+                Judged::Fit => {}
+                judged => return judged,
+            }
         }
         match Instant::now() >= self.until {
-            true if self.has_rules => self.judge_all(rules),
+            true if self.has_rules => self.judge_all(rules, may_take_long),
             true => Judged::Failed(Outcome::Timeout),
             false => Judged::Waits(wake),
         }
@@ -143,22 +151,19 @@ impl Judging {
         !self.has_rules && if self.is_event_stream { has_event(begin) } else { !begin.is_empty() }
     }
 
-    fn judge_all(&self, rules: &Rules) -> Judged {
+    /// Looks for rules in what has come. While more comes that is done each time that it has doubled: a backend that sends byte by
+    /// byte mustn't have all of it looked at for each.
+    fn judge_all(&mut self, rules: &Rules, may_take_long: bool) -> Judged {
         let begin = self.answer.body.begin();
         let begin = &begin[..begin.len().min(LOOKED_AT_BYTES_MAX)];
-        let rule = if self.has_rules { rules.lose_if.match_in_body(begin) } else { None };
-        rule.map_or(Judged::Fit, Judged::Unfit)
-    }
-
-    /// Looks for rules in what has come, each time that it has doubled: a backend that sends byte by byte mustn't have all of it
-    /// looked at for each.
-    fn rule_in_more(&mut self, rules: &Rules) -> Option<String> {
-        let begin = self.answer.body.begin();
-        if !self.has_rules || begin.is_empty() || begin.len() < 2 * self.scanned {
-            return None;
+        if !self.has_rules || begin.len() == self.scanned {
+            return Judged::Fit;
+        }
+        if begin.len() > LIGHT_BYTES_MAX && !may_take_long {
+            return Judged::IsLong;
         }
         self.scanned = begin.len();
-        rules.lose_if.match_in_body(begin)
+        rules.lose_if.match_in_body(begin).map_or(Judged::Fit, Judged::Unfit)
     }
 }
 
