@@ -13,7 +13,7 @@ use red_tentacle::message::parse_entries;
 use red_tentacle::message::{BodySource, Refusal, Reply, ReplyBody};
 use red_tentacle::message::{Delivery, Disconnect, OnDelivered, ReplyTo, Request, SpoolWriter, Target};
 use red_tentacle::proxy::{Proxy, Rules};
-use red_tentacle::race::{Linger, Reaper, Starter};
+use red_tentacle::race::{Linger, Reaper};
 use red_tentacle::runtime::poller::Poller;
 use red_tentacle::upstream::Backends;
 use red_tentacle::upstream::{ConnectOptions, SystemLookup, Upstream};
@@ -38,7 +38,6 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         backends,
         Box::new(move |work| disk.execute(work)),
         reaper,
-        Starter::new(&poller),
         LateLines::new(&poller),
         &poller,
     );

@@ -31,12 +31,15 @@ pub fn run(mut config: Config, target: &str) -> Result<Tried, String> {
     config.listen = vec![Listen::from(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))];
     config.admin_listen = Vec::new();
     let (timeout, names) = (config.timeout, config.backends.clone());
+    // The last tier starts after one timeout at the latest, and those that are deferred when its legs have lost.
+    let own = names.iter().filter_map(|entry| entry.options.timeout).max().unwrap_or_default();
+    let longest = timeout + timeout.max(own) * 4 + Duration::from_secs(1);
     let server = Server::bind(config).map_err(|error| error.to_string())?;
     let (address, meter, stopper) = (server.local_addr(), server.meter(), server.stopper());
     thread::scope(|scope| {
         let running = scope.spawn(|| server.run());
         let status = ask(address, target, timeout).map_err(|error| format!("no reply: {error}"));
-        let deadline = Instant::now() + timeout * 2 + Duration::from_secs(1);
+        let deadline = Instant::now() + longest;
         let mut race = meter.race(ID);
         while status.is_ok() && race.is_none() && Instant::now() < deadline {
             thread::park_timeout(TICK);

@@ -23,7 +23,7 @@ const DETAILS_BYTES_MAX: usize = 512;
 pub enum How {
     /// It was the first success.
     Won,
-    /// It was that, and started after the race's begin, since its time had come.
+    /// It was that, and started since its time had come.
     Hedge,
     /// It was that, and started since all legs before it had lost.
     Failover,

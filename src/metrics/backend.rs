@@ -94,9 +94,8 @@ impl LegEnd<'_> {
 
     /// Whether the backend is to blame for it.
     fn is_failure(&self) -> bool {
-        !self.is_success
-            && !self.has_won
-            && !matches!(self.outcome, Outcome::Skipped | Outcome::Unneeded | Outcome::Cancelled)
+        let was_asked = !matches!(self.outcome, Outcome::Skipped | Outcome::Unneeded | Outcome::Cancelled);
+        !self.is_success && !self.has_won && was_asked
     }
 }
 

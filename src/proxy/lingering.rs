@@ -15,18 +15,16 @@ impl Exchange {
     /// timeouts, so that a backend which hangs can be told from a slow one.
     pub(super) fn begin_looks(self: &Arc<Self>, losers: &[usize], now: Instant) {
         let is_safe = self.request.method().is_safe();
-        let (look, has_looks) = (self.context.reaper.linger().look, self.context.reaper.has_looks(is_safe));
+        let has_looks = self.context.reaper.has_looks(is_safe);
         let mut time = Duration::ZERO;
         let takes = |leg: &&usize| {
-            let Leg { backend, look: lease, ticket, .. } = &self.legs[**leg];
-            if ticket.is_probe() {
-                // It has the timeout to reach its backend, and again to the head of the answer.
+            let Leg { backend, look, ticket, .. } = &self.legs[**leg];
+            let is_spared = ticket.is_probe() || (has_looks && backend.look().try_take(look, now));
+            if is_spared {
+                // It has its timeout to reach its backend, and again to the head of the answer.
                 time = time.max(backend.pool().timeout() * 2);
-                return true;
             }
-            let has_look = has_looks && backend.look().try_take(lease, now);
-            time = if has_look { time.max(look) } else { time };
-            has_look
+            is_spared
         };
         let looks: Vec<usize> = losers.iter().filter(takes).copied().collect();
         if !looks.is_empty() {

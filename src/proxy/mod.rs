@@ -46,14 +46,13 @@ use patience::Patience;
 pub struct Proxy(Arc<Context>);
 
 impl Proxy {
-    /// Races by these rules against these backends; `disk` reads bodies from their files, `reaper` hangs up on losers, `starter` wakes
-    /// races whose legs start by time, `late_lines` writes the lines of exchanges whose legs take their time.
+    /// Races by these rules against these backends; `disk` reads bodies from their files, `reaper` hangs up on losers, `late_lines`
+    /// writes the lines of exchanges whose legs take their time; what starts or ends by time waits in the poller.
     pub fn new(
         rules: Rules,
         backends: Arc<Backends>,
         disk: Disk,
         reaper: Arc<Reaper>,
-        starter: Arc<Starter>,
         late_lines: Arc<LateLines>,
         poller: &Poller,
     ) -> Arc<Proxy> {
@@ -67,7 +66,7 @@ impl Proxy {
             backends,
             disk,
             reaper,
-            starter,
+            starter: Starter::new(poller),
             first_success: FirstSuccess::default(),
             late_lines,
             patience,

@@ -15,7 +15,7 @@ use crate::access_log::LateLines;
 use crate::message::{
     Delivery, Disconnect, OnDelivered, Reply, ReplyBody, ReplyTo, Request, Spool, Target, TunnelPeer, parse_entries,
 };
-use crate::race::{Linger, Reaper, Starter};
+use crate::race::{Linger, Reaper};
 use crate::runtime::poller::Event;
 use crate::upstream::scenario::{self, Backend, LONG, SOON};
 use crate::upstream::{Backends, PathKey, PendingRequest};
@@ -28,7 +28,6 @@ pub(super) struct Scenario {
     pub(super) proxy: Arc<Proxy>,
     pub(super) ends: Vec<Backend>,
     pub(super) list: Arc<Backends>,
-    starter: Arc<Starter>,
     disk: Receiver<Box<dyn FnOnce() + Send>>,
     /// Its poller, which runs.
     upstream: scenario::Scenario,
@@ -60,9 +59,8 @@ impl Scenario {
         let (work, disk) = unbounded();
         let run_later: Disk = Box::new(move |job| work.send(job).expect("the test listens"));
         let poller = &upstream.upstream.poller;
-        let (starter, late_lines) = (Starter::new(poller), LateLines::new(poller));
-        let proxy = Proxy::new(rules, list.clone(), run_later, reaper, starter.clone(), late_lines, poller);
-        Scenario { proxy, ends, list, starter, disk, upstream }
+        let proxy = Proxy::new(rules, list.clone(), run_later, reaper, LateLines::new(poller), poller);
+        Scenario { proxy, ends, list, disk, upstream }
     }
 
     /// Begins the race of a request, of which each backend has received the head then.
@@ -107,7 +105,7 @@ impl Scenario {
 
     /// The count of races that wait for the next of their legs to start by time.
     pub(super) fn starts(&self) -> usize {
-        self.starter.count()
+        self.proxy.0.starter.count()
     }
 
     /// Has the proxy know that races take this long to their first success.

@@ -73,15 +73,6 @@ impl Exchange {
         self.context.reaper.linger().after(self.request.method().is_safe())
     }
 
-    /// How a leg came to answer.
-    pub(super) fn how_of(&self, leg: usize, end: RaceEnd) -> How {
-        match end {
-            RaceEnd::Final => How::Final,
-            RaceEnd::Best => How::Best,
-            _ => self.legs[leg].how(),
-        }
-    }
-
     /// Tells of the race and of its legs, but for those that weren't needed.
     fn tell_of<'a>(&'a self, verdict: Verdict, results: impl Iterator<Item = Option<&'a LegResult<Outcome>>>) {
         let (mut legs, mut winner) = (Vec::with_capacity(self.legs.len()), None);
@@ -104,6 +95,15 @@ impl Exchange {
         let end = end_of(verdict);
         let how = verdict.winner().map_or(How::Won, |leg| self.how_of(leg, end));
         self.entry.tell(Some(&RaceEntry { end, winner, how, legs: &legs }));
+    }
+
+    /// How a leg came to answer.
+    pub(super) fn how_of(&self, leg: usize, end: RaceEnd) -> How {
+        match end {
+            RaceEnd::Final => How::Final,
+            RaceEnd::Best => How::Best,
+            _ => self.legs[leg].how(),
+        }
     }
 
     /// Counts the race and its legs: every leg has ended.

@@ -231,10 +231,12 @@ impl fmt::Debug for Backends {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::message::parse_entries;
     use crate::runtime::poller::Poller;
-    use crate::upstream::{ConnectOptions, SystemLookup};
+    use crate::upstream::{BenchTicket, ConnectOptions, Finding, PathKey, PendingRequest, SystemLookup};
 
     fn backends(list: &str) -> Backends {
         let (poller, _waiter) = Poller::new().expect("a poller");
@@ -260,6 +262,38 @@ mod tests {
         assert_eq!(shown(&before), ["b1 http://a", "b2 http://b"]);
         assert_eq!(shown(&after), ["b1 http://c", "dc1 http://a"]);
         assert!(Arc::ptr_eq(&before[0].lasting, &after[1].lasting));
+    }
+
+    #[test]
+    fn a_backend_is_in_the_state_that_says_most() {
+        let backends = backends("http://a,http://b");
+        let one = || backends.all().remove(0);
+        assert_eq!(one().state(1), BackendState::Racing);
+        let pending = PendingRequest::default();
+        one().breaker().add(&pending, PathKey::of("/"));
+        assert_eq!((one().state(1), one().state(2)), (BackendState::Held, BackendState::Racing));
+        let ticket = BenchTicket::default();
+        let now = Instant::now();
+        one().bench().admit(&ticket, Duration::ZERO, true, now);
+        one().bench().note(&ticket, Finding::Failure(Some(Duration::from_secs(1))), 2, 0, now);
+        assert_eq!(one().state(1), BackendState::Benched);
+        replace(&backends, "http://a paused,http://b");
+        assert_eq!(one().state(1), BackendState::Paused);
+        replace(&backends, "http://a,http://b");
+        assert_eq!(one().state(1), BackendState::Benched, "it is kept");
+        replace(&backends, "http://b");
+        replace(&backends, "http://a,http://b");
+        assert_eq!(one().state(1), BackendState::Racing, "one that is added again is new");
+    }
+
+    #[test]
+    fn options_go_with_the_list_and_not_with_the_backend() {
+        let backends = backends("http://a,http://b after=1s timeout=2s");
+        let second = || backends.all().remove(1);
+        assert_eq!(second().after(), Some(After::Age(Duration::from_secs(1))));
+        assert_eq!(second().pool().timeout(), Duration::from_secs(2));
+        replace(&backends, "http://a,http://b after=0s");
+        assert_eq!((second().after(), second().pool().timeout()), (None, ConnectOptions::default().timeout));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use http::{HeaderMap, Method, Version};
 use red_tentacle::access_log::LateLines;
 use red_tentacle::message::{Delivery, Disconnect, OnDelivered, Reply, ReplyTo, Request, Spool, SpoolWriter, Target};
 use red_tentacle::proxy::{Disk, Proxy, Rules};
-use red_tentacle::race::{Linger, Reaper, Starter};
+use red_tentacle::race::{Linger, Reaper};
 use red_tentacle::runtime::poller::Poller;
 use red_tentacle::upstream::Backends;
 use red_tentacle::upstream::{ConnectOptions, SystemLookup, Upstream};
@@ -41,7 +41,6 @@ impl Races {
             backends,
             disk,
             Reaper::new(Linger::NONE, &poller),
-            Starter::new(&poller),
             LateLines::new(&poller),
             &poller,
         );

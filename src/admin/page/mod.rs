@@ -194,7 +194,7 @@ fn put_backends(html: &mut Html, facts: &Facts, form: &Form, now: SystemTime) {
     for (backend, minute) in rows {
         put_backend(html, backend, minute, (wins, slowest), now);
         if is_changeable {
-            put_buttons(html, &backend.name, &backend.url, backend.state == BackendState::Paused);
+            put_buttons(html, &backend.name, &backend.url, backend.state);
         }
         html.put(format_args!("</tr>"));
     }
