@@ -24,8 +24,8 @@ const VERBS: &str = "use add, remove, pause, resume or replace";
 /// The field of a form's token.
 pub(super) const TOKEN: &str = "token";
 
-/// Makes the changes that a request asks for, all of them or none. With a token it must be among the fields. What it resumes is benched no
-/// more, either; `listed` gives the backends in force.
+/// Makes the changes that a request asks for, all of them or none. With a token it must be among the fields. What is resumed is
+/// benched no more, either; `listed` gives the backends in force.
 pub(super) fn change(
     request: &Request,
     token: Option<&Secret>,

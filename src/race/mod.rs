@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use crate::runtime::cancel::{CancelToken, Losers};
 use crate::runtime::sync::Mutex;
 
-pub use reaper::Reaper;
+pub use reaper::{Linger, Reaper};
 pub use starter::{Starter, StarterPlace, Starts};
 pub use timetable::{Start, Timetable};
 
@@ -388,18 +388,6 @@ impl<P: Send, O: Clone + Send> Losers for Race<P, O> {
     fn hang_up_spared(&self) {
         Race::hang_up_spared(self);
     }
-}
-
-/// The time for which losers may linger after the verdict. Zero hangs up on them at once.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Linger {
-    /// After a safe method (RFC 9110 §9.2.1): no client needs their answers, but their connections can be used again.
-    pub safe: Duration,
-    /// After any other method: the request should reach every backend whole.
-    pub not_safe: Duration,
-    /// Of a loser that has its backend's long look, if the backend has no timeout of its own: more than that takes. Zero: there are
-    /// no such looks.
-    pub look: Duration,
 }
 
 #[cfg(test)]

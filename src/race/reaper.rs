@@ -4,10 +4,21 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use super::Linger;
 use crate::runtime::cancel::Losers;
 use crate::runtime::poller::{Event, EventHandler, Poller, Registration};
 use crate::runtime::sync::{Arc, Mutex, Weak};
+
+/// The time for which losers may linger after the verdict. Zero hangs up on them at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Linger {
+    /// After a safe method (RFC 9110 §9.2.1): no client needs their answers, but their connections can be used again.
+    pub safe: Duration,
+    /// After any other method: the request should reach every backend whole.
+    pub not_safe: Duration,
+    /// Of a loser that has its backend's long look, if the backend has no timeout of its own: more than that takes. Zero: there are
+    /// no such looks.
+    pub look: Duration,
+}
 
 /// Hangs up on losers that linger.
 pub struct Reaper {
