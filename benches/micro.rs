@@ -78,7 +78,7 @@ fn request(text: &str) -> Request {
         version: head.version,
         headers: head.headers,
         body: None::<Spool>,
-        peer: ([192, 0, 2, 7], 41234).into(),
+        peer: std::net::SocketAddr::from(([192, 0, 2, 7], 41234)).into(),
         received: Instant::now(),
     }
 }

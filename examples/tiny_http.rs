@@ -80,7 +80,7 @@ fn read(request: &mut tiny_http::Request) -> Option<Request> {
         version: if *request.http_version() <= (1, 0) { Version::HTTP_10 } else { Version::HTTP_11 },
         headers,
         body: has_body.then(|| spool.finish()),
-        peer: *request.remote_addr()?,
+        peer: (*request.remote_addr()?).into(),
         received: Instant::now(),
     })
 }

@@ -1,16 +1,20 @@
 //! Sends a command to a proxy that runs already: one request, one answer, three seconds at most. Knows nothing of pools
 //! and races: it is for probes and for operators.
 
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::{Request, Response};
+use ureq::unversioned::resolver::DefaultResolver;
+use ureq::unversioned::transport::{Buffers, ConnectionDetails, Connector, LazyBuffers, NextTimeout, Transport};
 use ureq::{Agent, Body};
 use url::{Url, form_urlencoded};
 
-use crate::config::{AdminCommand, AdminToken, Update};
+use crate::config::{AdminCommand, AdminToken, Listen, Update, reached_at};
 use crate::message::{ListEntry, Printable, Reason, TABLE_BEGIN, UPDATED};
 
 /// The longest time for a whole command. Probes are sent every few seconds, and a proxy that is too busy for that long
@@ -18,17 +22,27 @@ use crate::message::{ListEntry, Printable, Reason, TABLE_BEGIN, UPDATED};
 const ASK_TIME: Duration = Duration::from_secs(3);
 /// The longest answer that is read, in bytes: the list of a form of 64 KiB. What encodes it is longer than its names.
 const ANSWER_BYTES_MAX: u64 = 64 * 1024;
+/// Room for a head, and for a form of the same length.
+const BUFFER_BYTES: usize = 128 * 1024;
 
 /// Carries out the command. Blocks for at most three seconds beside looking up a name. Returns the text to print, or
 /// the reason for a failure, in one line.
 pub fn ask(command: &AdminCommand) -> Result<String, String> {
     match command {
         // Its body is nothing to the verdict: it may be long, or no text.
-        AdminCommand::Health(url) => send(url, Request::get(url.as_str()), "").map(|_| String::new()),
-        AdminCommand::Reach(address) => match TcpStream::connect_timeout(address, ASK_TIME) {
-            Ok(_) => Ok(String::new()),
-            Err(error) => Err(format!("cannot connect to {address}: {error}")),
-        },
+        AdminCommand::Health(url) => {
+            let asked = asked(url, if socket_of(url).is_some() { &["readyz"] } else { &[] });
+            send(url, Request::get(asked.as_str()), "").map(|_| String::new())
+        }
+        AdminCommand::Reach(listen) => {
+            let reached = match listen {
+                Listen::Tcp { address, .. } => {
+                    TcpStream::connect_timeout(&reached_at(*address), ASK_TIME).map(|_| String::new())
+                }
+                Listen::Unix(path) => UnixStream::connect(path).map(|_| String::new()),
+            };
+            reached.map_err(|error| format!("cannot connect to {}: {error}", listen.reached()))
+        }
         AdminCommand::Update { admin, update, token } => self::update(admin, update, token.as_ref()),
     }
 }
@@ -38,13 +52,13 @@ fn update(admin: &Url, update: &Update, token: Option<&AdminToken>) -> Result<St
         Update::List(entries) => ("-update-backends", form(&[("backends", list(entries))])),
         Update::Changes(changes) => ("backends", form(changes)),
     };
-    let mut url = admin.clone();
+    let mut url = asked(admin, &[path]);
     url.set_query(None);
-    url.path_segments_mut().expect("http has a path").pop_if_empty().push(path);
     let mut request = Request::post(url.as_str()).header(CONTENT_TYPE, "application/x-www-form-urlencoded");
     if let Some(token) = token {
         request = request.header(AUTHORIZATION, format!("Bearer {}", token.as_str()));
     }
+    let url = if socket_of(admin).is_some() { admin.clone() } else { url };
     let mut response = send(&url, request, &form)?;
     let (text, ended) = read(&mut response);
     ended.map_err(|error| format!("cannot read the answer of {url}: {}", reason(&error.into())))?;
@@ -61,6 +75,23 @@ fn update(admin: &Url, update: &Update, token: Option<&AdminToken>) -> Result<St
     Ok(text.lines().map(|line| Printable(line).to_string() + "\n").collect())
 }
 
+/// The path of a Unix socket, for which `unix:/run/x.sock` stands.
+fn socket_of(url: &Url) -> Option<PathBuf> {
+    (url.scheme() == "unix").then(|| Url::parse(&format!("file://{}", url.path())).ok()?.to_file_path().ok()).flatten()
+}
+
+/// The URL to ask: this one, or that of the proxy behind this socket, with these segments at the end of its path.
+fn asked(admin: &Url, segments: &[&str]) -> Url {
+    let mut url = match socket_of(admin) {
+        Some(_) => Url::parse("http://127.0.0.1/").expect("a URL"),
+        None => admin.clone(),
+    };
+    if !segments.is_empty() {
+        url.path_segments_mut().expect("http has a path").pop_if_empty().extend(segments);
+    }
+    url
+}
+
 fn list(entries: &[ListEntry]) -> String {
     entries.iter().map(ListEntry::to_string).collect::<Vec<_>>().join(",")
 }
@@ -72,16 +103,18 @@ fn form(fields: &[(&str, String)]) -> String {
 /// Reads what a proxy on this host answers, whatever its status; for at most this long.
 pub fn get_text(address: SocketAddr, time: Duration) -> Result<String, String> {
     let url = format!("http://{address}/");
-    let asked = agent(time).get(&url).call();
+    let asked = agent(None, time).get(&url).call();
     let mut response = asked.map_err(|error| format!("cannot ask {url}: {}", Printable(&error.to_string())))?;
     Ok(read(&mut response).0)
 }
 
-/// Sends the request. An answer other than 2xx is an error that quotes the begin of its body, as far as that can be
+/// Sends the request to where the URL leads. An answer other than 2xx is an error that quotes the begin of its body, as far as that can be
 /// read.
 fn send(url: &Url, request: http::request::Builder, body: &str) -> Result<Response<Body>, String> {
     let request = request.body(body).map_err(|error| format!("cannot ask {url}: {error}"))?;
-    let mut response = agent(ASK_TIME).run(request).map_err(|error| format!("cannot ask {url}: {}", reason(&error)))?;
+    let mut response = agent(socket_of(url), ASK_TIME)
+        .run(request)
+        .map_err(|error| format!("cannot ask {url}: {}", reason(&error)))?;
     if response.status().is_success() {
         return Ok(response);
     }
@@ -102,8 +135,9 @@ fn quoted(text: &str) -> String {
     if text.is_empty() { text } else { format!(": {}", Reason(&text)) }
 }
 
-fn agent(time: Duration) -> Agent {
-    Agent::config_builder()
+/// Connects to this Unix socket, or to whatever a URL's host is.
+fn agent(socket: Option<PathBuf>, time: Duration) -> Agent {
+    let config = Agent::config_builder()
         .http_status_as_error(false)
         .max_redirects(0)
         .max_redirects_will_error(false)
@@ -111,8 +145,61 @@ fn agent(time: Duration) -> Agent {
         .proxy(None)
         .user_agent(concat!("red-tentacle/", env!("CARGO_PKG_VERSION")))
         .timeout_global(Some(time))
-        .build()
-        .new_agent()
+        .build();
+    match socket {
+        Some(path) => Agent::with_parts(config, UnixConnector(path), DefaultResolver::default()),
+        None => config.new_agent(),
+    }
+}
+
+/// Connects to the Unix socket at this path, whatever the URL's host.
+#[derive(Debug)]
+struct UnixConnector(PathBuf);
+
+/// A connection to it.
+#[derive(Debug)]
+struct UnixTransport {
+    stream: UnixStream,
+    buffers: LazyBuffers,
+}
+
+impl Connector<()> for UnixConnector {
+    type Out = UnixTransport;
+
+    fn connect(&self, _: &ConnectionDetails, _: Option<()>) -> Result<Option<UnixTransport>, ureq::Error> {
+        let (stream, length) = (UnixStream::connect(&self.0)?, BUFFER_BYTES);
+        Ok(Some(UnixTransport { stream, buffers: LazyBuffers::new(length, length) }))
+    }
+}
+
+impl Transport for UnixTransport {
+    fn buffers(&mut self) -> &mut dyn Buffers {
+        &mut self.buffers
+    }
+
+    fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), ureq::Error> {
+        self.stream.set_write_timeout(timeout.not_zero().map(|time| *time))?;
+        Ok(self.stream.write_all(&self.buffers.output()[..amount]).map_err(|error| late(&error))?)
+    }
+
+    fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, ureq::Error> {
+        self.stream.set_read_timeout(timeout.not_zero().map(|time| *time))?;
+        let count = self.stream.read(self.buffers.input_append_buf()).map_err(|error| late(&error))?;
+        self.buffers.input_appended(count);
+        Ok(count > 0)
+    }
+
+    fn is_open(&mut self) -> bool {
+        false
+    }
+}
+
+/// The error of a socket whose time is over says so.
+fn late(error: &io::Error) -> io::Error {
+    match error.kind() {
+        io::ErrorKind::WouldBlock => io::Error::other(format!("no answer within {} s", ASK_TIME.as_secs())),
+        kind => kind.into(),
+    }
 }
 
 fn reason(error: &ureq::Error) -> String {

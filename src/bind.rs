@@ -1,34 +1,70 @@
 //! The listening sockets: those that the supervisor hands over, else those that the flags ask for. Knows nothing of the
 //! clients that connect to them.
 
+use std::fs;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use crate::config::{Config, Listen};
+use crate::message::Printable;
 use crate::systemd::Sockets;
 
 /// The most clients that the kernel accepts before we do.
 const BACKLOG: i32 = 1024;
+/// The mode of a Unix socket's file: the program's user and group may connect, and no others.
+const SOCKET_MODE: u32 = 0o660;
+
+/// The sockets that listen, with what of them is to be cleared away.
+#[derive(Debug, Default)]
+pub struct Listening {
+    /// The sockets for clients.
+    pub proxy: Vec<Socket>,
+    /// The sockets for clients that speak TLS.
+    pub tls: Vec<Socket>,
+    /// The sockets for updates.
+    pub admin: Vec<Socket>,
+    /// The files of those that were opened here at a path.
+    pub files: Vec<SocketFile>,
+}
+
+/// The file of a Unix socket. It is removed when this is dropped, unless another process has put its own in its place.
+#[derive(Debug)]
+pub struct SocketFile {
+    path: PathBuf,
+    identity: Option<(u64, u64)>,
+}
 
 /// Opens the sockets for clients and those for updates. Flags don't count where sockets are handed over. Doesn't block.
 /// An error names the address, and ends with what can be done about it.
-pub fn listening(config: &Config, handed_over: Sockets) -> Result<(Vec<TcpListener>, Vec<TcpListener>), String> {
-    let Sockets { proxy, admin } = handed_over;
-    let proxy = if proxy.is_empty() { listen(&config.listen, "give --listen another address")? } else { proxy };
-    let elsewhere = "give --admin-listen another address, or off";
-    let admin = if admin.is_empty() { listen(&config.admin_listen, elsewhere)? } else { admin };
-    Ok((proxy, admin))
+pub fn listening(config: &Config, handed_over: Sockets) -> Result<Listening, String> {
+    let Sockets { proxy, tls, admin } = handed_over;
+    let is_for_clients = !proxy.is_empty() || !tls.is_empty();
+    let mut listening = Listening { proxy, tls, admin, files: Vec::new() };
+    let Listening { proxy, tls, admin, files } = &mut listening;
+    if !is_for_clients {
+        *proxy = listen(&config.listen, files, "give --listen another address")?;
+        *tls = listen(&config.tls_listen, files, "give --tls-listen another address")?;
+    }
+    if admin.is_empty() {
+        *admin = listen(&config.admin_listen, files, "give --admin-listen another address, or off")?;
+    }
+    Ok(listening)
 }
 
 /// Checks sockets that are handed over by the rules for `--admin-listen`.
 pub fn check(config: &Config, handed_over: &Sockets) -> Result<(), String> {
+    if !handed_over.tls.is_empty() && config.tls.certificates.is_empty() {
+        return Err("a socket for HTTPS is handed over, which needs a certificate; give --tls-cert FILE".to_owned());
+    }
     let sockets = &handed_over.admin;
     if !sockets.is_empty() && config.admin_listen.is_empty() {
         return Err("a socket for updates is handed over, but --admin-listen is off; leave one of them out".to_owned());
     }
-    let addresses = sockets.iter().filter_map(|socket| socket.local_addr().ok());
+    let addresses = sockets.iter().filter_map(|socket| socket.local_addr().ok()?.as_socket());
     let open = addresses.map(Listen::from).find(|listen| !listen.is_loopback());
     match open {
         Some(listen) if config.admin_token.is_none() && config.admin_from.is_empty() => Err(format!(
@@ -39,20 +75,72 @@ pub fn check(config: &Config, handed_over: &Sockets) -> Result<(), String> {
     }
 }
 
+/// The address of a listening socket, as the log has it.
+pub fn place(socket: &Socket) -> String {
+    let Ok(address) = socket.local_addr() else { return "?".to_owned() };
+    match (address.as_socket(), address.as_pathname()) {
+        (Some(address), _) => address.to_string(),
+        (None, path) => format!("unix:{}", Printable(&path.unwrap_or(Path::new("")).to_string_lossy())),
+    }
+}
+
 /// Opens a socket for each address. The error ends with `elsewhere`, which says what can be done about it.
-fn listen(addresses: &[Listen], elsewhere: &str) -> Result<Vec<TcpListener>, String> {
+fn listen(addresses: &[Listen], files: &mut Vec<SocketFile>, elsewhere: &str) -> Result<Vec<Socket>, String> {
     let mut sockets = Vec::new();
     for listen in addresses {
-        match socket(listen.address) {
-            Err(error) if listen.optional && is_missing_family(&error) => {}
-            Err(error) => return Err(format!("cannot listen on {}: {}; {elsewhere}", listen.address, reason(&error))),
-            Ok(socket) => sockets.push(socket),
+        let opened = match listen {
+            Listen::Tcp { address, .. } => socket(*address),
+            Listen::Unix(path) => unix_socket(path).map(|(socket, file)| {
+                files.push(file);
+                socket
+            }),
+        };
+        match (opened, listen) {
+            (Err(error), Listen::Tcp { optional: true, .. }) if is_missing_family(&error) => {}
+            (Err(error), listen) => {
+                return Err(format!("cannot listen on {}: {}; {elsewhere}", listen.place(), reason(&error)));
+            }
+            (Ok(socket), _) => sockets.push(socket),
         }
     }
     Ok(sockets)
 }
 
-fn socket(address: SocketAddr) -> io::Result<TcpListener> {
+/// Makes the file for the user and the group, before a client can connect. A file that a process has left behind is replaced:
+/// nothing answers there.
+fn unix_socket(path: &Path) -> io::Result<(Socket, SocketFile)> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    let address = SockAddr::unix(path)?;
+    if fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket()) && is_left_behind(&address) {
+        fs::remove_file(path)?;
+    }
+    socket.bind(&address)?;
+    let file = SocketFile { path: path.to_owned(), identity: identity_of(path) };
+    fs::set_permissions(path, fs::Permissions::from_mode(SOCKET_MODE))?;
+    socket.listen(BACKLOG)?;
+    Ok((socket, file))
+}
+
+/// Whether nothing listens there. Doesn't block: a process whose queue is full listens.
+fn is_left_behind(address: &SockAddr) -> bool {
+    let connected = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None).and_then(|one| one.connect(address));
+    connected.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
+}
+
+/// The device and the number of a file.
+fn identity_of(path: &Path) -> Option<(u64, u64)> {
+    fs::symlink_metadata(path).ok().map(|found| (found.dev(), found.ino()))
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        if self.identity.is_some() && identity_of(&self.path) == self.identity {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+fn socket(address: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     if address.is_ipv6() {
         // Else [::] would take IPv4 as well, and 0.0.0.0 beside it would be in use.
@@ -62,7 +150,7 @@ fn socket(address: SocketAddr) -> io::Result<TcpListener> {
     socket.set_reuse_address(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
-    Ok(socket.into())
+    Ok(socket)
 }
 
 /// Whether this host has no IPv6.
@@ -74,6 +162,7 @@ fn is_missing_family(error: &io::Error) -> bool {
 fn reason(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::AddrInUse => "the address is in use".to_owned(),
+        io::ErrorKind::NotFound => "no such directory".to_owned(),
         io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
         io::ErrorKind::AddrNotAvailable => "this host has no such address".to_owned(),
         _ => error.to_string(),

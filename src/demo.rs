@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use http::StatusCode;
 
-use crate::config::{AdminToken, Config, Listen};
+use crate::config::{AdminToken, Config, Listen, reached_at};
 use crate::downstream::{Frontend, Handler, Limits, Listener};
 use crate::message::{Address, Networks, Reply, ReplyTo, Request};
 use crate::runtime::poller::{Event, EventHandler, Poller, Registration};
@@ -86,13 +86,14 @@ impl Demo {
     /// Has the demo listen on free ports where those that it would take by default are taken. Gives what is to be told of that.
     pub fn avoid_taken_ports(config: &mut Config) -> Option<String> {
         let is_taken = |listen: &Listen| {
-            TcpListener::bind(listen.address).is_err_and(|error| error.kind() == io::ErrorKind::AddrInUse)
+            let bound = listen.tcp_address().map(TcpListener::bind);
+            bound.is_some_and(|bound| bound.is_err_and(|error| error.kind() == io::ErrorKind::AddrInUse))
         };
         let free = Listen::from(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
         let mut taken = Vec::new();
         for (listen, port) in [(&mut config.listen, 8080), (&mut config.admin_listen, 8081)] {
             if *listen == Listen::loopback(port) && listen.iter().any(is_taken) {
-                *listen = vec![free];
+                *listen = vec![free.clone()];
                 taken.push(port.to_string());
             }
         }
@@ -112,7 +113,7 @@ impl Demo {
         for (character, address) in &self.backends {
             writeln!(text, "  {} {}", as_backend(*address), character.description()).expect("a string takes all");
         }
-        let race = format!("  curl -i http://{}/hello\n", Listen::from(proxy).reached_at());
+        let race = format!("  curl -i http://{}/hello\n", reached_at(proxy));
         let slow = self.backends.iter().find(|(character, _)| *character == Character::Slow);
         let slow = slow.map(|(_, address)| as_backend(*address)).expect("one backend is slow");
         match update_address(config, proxy, admin) {
@@ -149,7 +150,7 @@ fn reachable(config: &Config, addresses: impl IntoIterator<Item = SocketAddr>) -
         let ip = address.ip().to_canonical();
         config.admin_token.is_some() || ip.is_loopback() || Networks::new(&config.admin_from).contain(ip)
     };
-    addresses.into_iter().map(|address| Listen::from(address).reached_at()).find(is_let_in)
+    addresses.into_iter().map(reached_at).find(is_let_in)
 }
 
 /// The curl option that shows the token, without revealing it.
@@ -199,7 +200,7 @@ impl Backend {
         let limits = Limits::new(HEAD_BYTES_MAX, u64::MAX, &std::env::temp_dir());
         let frontend = Frontend::new(poller.clone(), limits, CONNECTIONS_MAX, SILENCE_MAX);
         let backend = Backend { character, requests: AtomicUsize::new(0), delayed: Delayed::new(poller) };
-        Listener::open(frontend, listener, Event::Cut, Arc::new(backend))?;
+        Listener::open(frontend, listener.into(), Event::Cut, Arc::new(backend), None)?;
         Ok(address)
     }
 
@@ -362,13 +363,14 @@ mod tests {
         assert_eq!(Demo::avoid_taken_ports(&mut config), None, "what is asked for is done, or fails");
         assert_eq!(config.listen, given);
         let own = Listen::loopback(8080);
-        let listeners: Vec<_> = own.iter().map(|listen| TcpListener::bind(listen.address)).collect();
+        let listeners: Vec<_> =
+            own.iter().map(|listen| TcpListener::bind(listen.tcp_address().expect("TCP"))).collect();
         let is_taken = listeners.iter().any(Result::is_ok);
         let mut config = Config { listen: own, admin_listen: Vec::new(), ..Config::new(Vec::new()) };
         let told = Demo::avoid_taken_ports(&mut config);
         if is_taken {
             assert_eq!(told.as_deref(), Some("8080 is taken: the demo listens on free ports"));
-            assert_eq!(config.listen.iter().map(|listen| listen.address.port()).collect::<Vec<_>>(), [0]);
+            assert_eq!(config.listen, [Listen::from(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))]);
         }
     }
 
@@ -416,7 +418,7 @@ mod tests {
         for (label, config, proxy, admin, update) in rows {
             let parsed = |text: &str| text.parse::<SocketAddr>().expect("an address");
             let text = demo.invitation(config, parsed(proxy), admin.map(parsed));
-            let race = Listen::from(parsed(proxy)).reached_at();
+            let race = reached_at(parsed(proxy));
             assert!(text.contains(&format!("  curl -i http://{race}/hello\n")), "{label}: {text}");
             let expected = update.map(|update| {
                 format!("curl --fail-with-body -X POST 'http://{update}/-update-backends?backends={slow}'")

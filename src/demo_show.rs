@@ -191,7 +191,8 @@ mod tests {
         config.listen = vec![Listen::from(SocketAddr::from(([127, 0, 0, 1], 0)))];
         config.admin_listen = Vec::new();
         let server = Server::bind(config).expect("started");
-        let (address, meter, stopper) = (server.local_addr(), server.meter(), server.stopper());
+        let (address, meter, stopper) =
+            (server.local_addr().expect("it listens on TCP"), server.meter(), server.stopper());
         let running = thread::spawn(move || server.run());
         let mut shown = Vec::new();
         run(&demo, address, &meter, &mut shown).expect("it is shown");

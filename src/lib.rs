@@ -58,6 +58,8 @@ pub mod config;
 
 pub mod list;
 
+pub mod net;
+
 pub mod message;
 
 pub mod host;

@@ -1,6 +1,7 @@
 //! The program: reads the command line, starts the log, runs the server, and decides the exit code.
 
 use std::io::{IsTerminal, Write};
+use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread;
@@ -122,23 +123,25 @@ fn run(config: Config, demo: Option<Demo>) -> ExitCode {
 fn serve(config: Config, supervisor: Supervisor, demo: Option<Demo>) -> Result<(), Box<dyn std::error::Error>> {
     let demo = demo.map(|demo| (demo, config.clone()));
     // A terminal that is closed ends what runs in it, unless SIGHUP has another use.
-    let takes_hangup = config.backends_file.is_some() || !std::io::stderr().is_terminal();
+    let takes_hangup =
+        config.backends_file.is_some() || !config.tls.certificates.is_empty() || !std::io::stderr().is_terminal();
     let server = Server::bind_supervised(config, Arc::new(SystemLookup), supervisor)?;
     obey_signals(server.stopper(), server.reloader(), takes_hangup)?;
     if let Some((demo, config)) = demo {
-        let invitation = demo.invitation(&config, server.local_addr(), server.admin_addr());
-        present(demo, invitation, &server)?;
+        let proxy = server.local_addr().expect("the demo listens on TCP");
+        let invitation = demo.invitation(&config, proxy, server.admin_addr());
+        present(demo, invitation, proxy, &server)?;
     }
     Ok(server.run()?)
 }
 
 /// Invites to try the demo; in a terminal after a show, which runs beside the server.
-fn present(demo: Demo, invitation: String, server: &Server) -> std::io::Result<()> {
+fn present(demo: Demo, invitation: String, proxy: SocketAddr, server: &Server) -> std::io::Result<()> {
     if !std::io::stdout().is_terminal() {
         print(&invitation);
         return Ok(());
     }
-    let (proxy, meter) = (server.local_addr(), server.meter());
+    let meter = server.meter();
     // Lines of the log would be in the middle of the pictures.
     let level = log::max_level();
     log::set_max_level(level.min(LevelFilter::Warn));

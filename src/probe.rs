@@ -9,6 +9,7 @@ use crate::admin_client;
 use crate::bind;
 use crate::config::{Config, Listen, LoseIf, OnFailure, Statuses};
 use crate::message::Printable;
+use crate::net::server_tls::TlsFiles;
 use crate::server::Server;
 use crate::systemd::Sockets;
 
@@ -29,6 +30,7 @@ pub fn probe(mut config: Config) -> Result<Probed, String> {
     drop(bind::listening(&config, Sockets::default())?);
     config.listen = vec![Listen::from(SocketAddr::from(([127, 0, 0, 1], 0)))];
     config.admin_listen = Vec::new();
+    (config.tls_listen, config.tls) = (Vec::new(), TlsFiles::default());
     config.success = Statuses::NONE;
     config.definitive = Statuses::NONE;
     config.on_failure = OnFailure::BadGateway;
@@ -39,7 +41,7 @@ pub fn probe(mut config: Config) -> Result<Probed, String> {
     config.backends_file = None;
     let (entries, time) = (config.backends.clone(), 2 * config.timeout + Duration::from_secs(5));
     let server = Server::bind(config).map_err(|error| error.to_string())?;
-    let (address, stopper) = (server.local_addr(), server.stopper());
+    let (address, stopper) = (server.local_addr().expect("it listens on TCP"), server.stopper());
     let serving = thread::Builder::new().name("probe".into()).spawn(move || server.run());
     let serving = serving.map_err(|error| format!("cannot start a thread: {error}"))?;
     let text = admin_client::get_text(address, time);

@@ -3,13 +3,12 @@
 
 use std::ffi::OsString;
 use std::io;
-use std::net::TcpListener;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 
 use listenfd::ListenFd;
-use socket2::SockRef;
+use socket2::Socket;
 
 use crate::message::Excerpt;
 
@@ -25,15 +24,18 @@ pub struct Supervisor {
 #[derive(Debug, Default)]
 pub struct Sockets {
     /// The sockets that clients connect to.
-    pub proxy: Vec<TcpListener>,
+    pub proxy: Vec<Socket>,
+    /// The sockets that clients connect to by HTTPS.
+    pub tls: Vec<Socket>,
     /// The sockets that take updates.
-    pub admin: Vec<TcpListener>,
+    pub admin: Vec<Socket>,
 }
 
 /// The purpose of a socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Purpose {
     Proxy,
+    Tls,
     Admin,
 }
 
@@ -89,13 +91,19 @@ impl Sockets {
         let mut sockets = Sockets::default();
         for (index, purpose) in purposes.into_iter().enumerate() {
             let unusable = |reason| format!("cannot use socket {} of LISTEN_FDS: {reason}", index + 1);
-            let socket = handed_over.take_tcp_listener(index).map_err(|error| unusable(error.to_string()))?;
+            let tcp = handed_over.take_tcp_listener(index).map(|socket| socket.map(Socket::from));
+            // What is neither is told to be no TCP socket, as most are meant to be.
+            let socket = tcp.or_else(|error| match handed_over.take_unix_listener(index) {
+                Ok(socket) => Ok(socket.map(Socket::from)),
+                Err(_) => Err(unusable(error.to_string())),
+            })?;
             let socket = socket.expect("each is taken once");
-            if !SockRef::from(&socket).is_listener().unwrap_or(false) {
+            if !socket.is_listener().unwrap_or(false) {
                 return Err(unusable("it doesn't listen (Accept=no is needed)".to_owned()));
             }
             match purpose {
                 Purpose::Proxy => sockets.proxy.push(socket),
+                Purpose::Tls => sockets.tls.push(socket),
                 Purpose::Admin => sockets.admin.push(socket),
             }
         }
@@ -128,6 +136,7 @@ impl Purpose {
     fn named(name: &str) -> Option<Purpose> {
         match name {
             "proxy" => Some(Purpose::Proxy),
+            "tls" => Some(Purpose::Tls),
             "admin" => Some(Purpose::Admin),
             _ => None,
         }
@@ -151,7 +160,7 @@ mod tests {
 
     #[test]
     fn names_say_what_sockets_are_for_and_without_them_their_places() {
-        use Purpose::{Admin, Proxy};
+        use Purpose::{Admin, Proxy, Tls};
         let rows = [
             ("none", 0, "", Ok(vec![])),
             ("one", 1, "", Ok(vec![Proxy])),
@@ -160,6 +169,7 @@ mod tests {
             ("unknown, as systemd says it", 2, "unknown:unknown", Ok(vec![Proxy, Admin])),
             ("named", 2, "admin:proxy", Ok(vec![Admin, Proxy])),
             ("many", 4, "proxy:admin:proxy:admin", Ok(vec![Proxy, Admin, Proxy, Admin])),
+            ("for HTTPS", 3, "tls:proxy:admin", Ok(vec![Tls, Proxy, Admin])),
             ("only an admin socket", 1, "admin", Ok(vec![Admin])),
             ("names without sockets", 0, "proxy:admin", Ok(vec![])),
             ("more names than sockets", 1, "proxy:admin", Ok(vec![Proxy])),

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use crate::config::{Config, Listen};
 use crate::message::Elapsed;
 use crate::metrics::{RaceEnd, RecentRace, ShownEnd};
+use crate::net::server_tls::TlsFiles;
 use crate::server::Server;
 use crate::waterfall::{self, Bar, BarState};
 
@@ -30,13 +31,17 @@ pub struct Tried {
 pub fn run(mut config: Config, target: &str) -> Result<Tried, String> {
     config.listen = vec![Listen::from(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))];
     config.admin_listen = Vec::new();
+    (config.tls_listen, config.tls) = (Vec::new(), TlsFiles::default());
     let (timeout, names) = (config.timeout, config.backends.clone());
+    // The last tier starts after one timeout at the latest, and those that are deferred when its legs have lost.
+    let own = names.iter().filter_map(|entry| entry.options.timeout).max().unwrap_or_default();
+    let longest = timeout + timeout.max(own) * 4 + Duration::from_secs(1);
     let server = Server::bind(config).map_err(|error| error.to_string())?;
-    let (address, meter, stopper) = (server.local_addr(), server.meter(), server.stopper());
+    let (address, meter, stopper) = (server.local_addr().expect("it listens on TCP"), server.meter(), server.stopper());
     thread::scope(|scope| {
         let running = scope.spawn(|| server.run());
         let status = ask(address, target, timeout).map_err(|error| format!("no reply: {error}"));
-        let deadline = Instant::now() + timeout * 2 + Duration::from_secs(1);
+        let deadline = Instant::now() + longest;
         let mut race = meter.race(ID);
         while status.is_ok() && race.is_none() && Instant::now() < deadline {
             thread::park_timeout(TICK);

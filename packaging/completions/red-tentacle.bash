@@ -23,7 +23,7 @@ _red__tentacle() {
 
     case "${cmd}" in
         red__tentacle)
-            opts="-h -V --backends --backends-file --success --final --on-failure --lose-if --win-on --race-methods --linger --linger-unsafe --max-unanswered --timeout --idle-timeout --host --via --max-idle-connections --dns-ttl --ca-file --listen --max-head --max-body --spool-dir --max-connections --trusted-proxies --expose-backends --workers --admin-listen --admin-token-file --admin-host --admin-from --admin-on-proxy-port --grace-period --log-level --log-format --check --probe --try --demo --health --update --admin --help --version"
+            opts="-h -V --backends --backends-file --success --final --on-failure --lose-if --win-on --race-methods --linger --linger-unsafe --max-unanswered --bench --timeout --idle-timeout --host --via --max-idle-connections --dns-ttl --ca-file --listen --max-head --max-body --spool-dir --max-connections --trusted-proxies --expose-backends --workers --tls-listen --tls-cert --tls-client-ca --tls-client-cert-header --admin-listen --admin-token-file --admin-host --admin-from --admin-on-proxy-port --grace-period --log-level --log-format --check --probe --try --demo --health --update --admin --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -111,6 +111,10 @@ _red__tentacle() {
                     fi
                     return 0
                     ;;
+                --bench)
+                    COMPREPLY=($(compgen -W "off" -- "${cur}"))
+                    return 0
+                    ;;
                 --timeout)
                     COMPREPLY=("${cur}")
                     if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
@@ -163,10 +167,7 @@ _red__tentacle() {
                     return 0
                     ;;
                 --listen)
-                    COMPREPLY=("${cur}")
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o nospace
-                    fi
+                    COMPREPLY=($(compgen -W "off" -- "${cur}"))
                     return 0
                     ;;
                 --max-head)
@@ -210,6 +211,36 @@ _red__tentacle() {
                     if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
                         compopt -o nospace
                     fi
+                    return 0
+                    ;;
+                --tls-listen)
+                    COMPREPLY=($(compgen -W "off" -- "${cur}"))
+                    return 0
+                    ;;
+                --tls-cert)
+                    COMPREPLY=("${cur}")
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o nospace
+                    fi
+                    return 0
+                    ;;
+                --tls-client-ca)
+                    local oldifs
+                    if [ -n "${IFS+x}" ]; then
+                        oldifs="$IFS"
+                    fi
+                    IFS=$'\n'
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    if [ -n "${oldifs+x}" ]; then
+                        IFS="$oldifs"
+                    fi
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o filenames
+                    fi
+                    return 0
+                    ;;
+                --tls-client-cert-header)
+                    COMPREPLY=($(compgen -W "on off" -- "${cur}"))
                     return 0
                     ;;
                 --admin-listen)

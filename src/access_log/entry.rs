@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use http::{HeaderMap, Method, StatusCode};
 
 use crate::message::forwarded::Forwarded;
+use crate::message::proxy_status::How;
 use crate::message::{Delivery, Outcome, Reason, Refusal, Request, RequestId, Target};
 use crate::metrics::RaceEnd;
 
@@ -37,9 +38,8 @@ pub struct RaceEntry<'a> {
     pub end: RaceEnd,
     /// The leg whose answer the client got.
     pub winner: Option<usize>,
-    /// How that leg came to answer: `won`, `hedge` or `failover` if it didn't start with the race, `final` or `best` if its answer
-    /// is no success.
-    pub how: &'static str,
+    /// How that leg came to answer.
+    pub how: How,
     /// The legs, in the order of the list.
     pub legs: &'a [LegEntry<'a>],
 }

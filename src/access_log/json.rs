@@ -43,7 +43,7 @@ pub(super) fn exchange(entry: &Entry, race: Option<&RaceEntry>, at: SystemTime) 
         ("ms", reply.map(|reply| millis(reply.after)).into()),
         ("verdict", verdict.into()),
         ("by", winner.map(|(name, _)| name).into()),
-        ("how", winner.map(|(_, how)| how).into()),
+        ("how", winner.map(|(_, how)| how.word()).into()),
         ("peer", entry.forwarded.to_string().into()),
     ];
     if let Some(note) = reply.and_then(|reply| reply.note.as_ref()) {
@@ -117,6 +117,7 @@ mod tests {
 
     use super::*;
     use crate::message::forwarded::Forwarded;
+    use crate::message::proxy_status::How;
     use crate::message::{Delivery, Networks, Request, Target};
     use crate::metrics::RaceEnd;
 
@@ -161,7 +162,7 @@ mod tests {
         entry.delivered(StatusCode::OK, &Delivery::Whole, entry.received + Duration::from_micros(12_400));
         let outcomes = [Some(Outcome::Status(StatusCode::OK)), Some(Outcome::Tls("bad\nname".to_owned())), None];
         let legs = legs(&outcomes, "dc1");
-        let race = RaceEntry { end: RaceEnd::Won, winner: Some(0), how: "won", legs: &legs };
+        let race = RaceEntry { end: RaceEnd::Won, winner: Some(0), how: How::Won, legs: &legs };
         let line = exchange(&entry, Some(&race), UNIX_EPOCH);
         let told: Value = serde_json::from_str(&line).expect("JSON");
         let expected = json!({
@@ -210,7 +211,7 @@ mod tests {
             let error = std::io::Error::other(text.repeat(50));
             entry.delivered(StatusCode::OK, &Delivery::BodyBroke(error), entry.received + Duration::from_secs(86_400));
             let legs = legs(&outcomes, "a-name-of-thirty-two-characters.");
-            let race = RaceEntry { end: RaceEnd::Abandoned, winner: Some(63), how: "failover", legs: &legs };
+            let race = RaceEntry { end: RaceEnd::Abandoned, winner: Some(63), how: How::Failover, legs: &legs };
             for line in [exchange(&entry, Some(&race), UNIX_EPOCH), other(Level::Warn, &text, &text.repeat(200), UNIX_EPOCH)] {
                 prop_assert!(line.len() <= LINE_BYTES_MAX, "{} bytes", line.len());
                 let told: Value = serde_json::from_str(&line).expect("JSON");

@@ -12,9 +12,9 @@ mod text;
 mod writer;
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::io;
 
-use crate::message::{Excerpt, Refusal, ShownTarget};
+use crate::message::{Excerpt, Peer, Refusal, ShownTarget};
 
 pub use entry::{Entry, LegEntry, RaceEntry};
 pub use late::{LINE_WAIT, LateLines, LatePlace, Untold};
@@ -22,7 +22,7 @@ pub use logger::{dropped, flush, start};
 
 /// Logs a request that never became an exchange: it couldn't be read, or nothing had room for it.
 /// `asked` has its method and its target, as far as they are known.
-pub fn refused(peer: SocketAddr, refusal: &Refusal, asked: Option<(&str, &str)>) {
+pub fn refused(peer: &Peer, refusal: &Refusal, asked: Option<(&str, &str)>) {
     let (status, sentence) = (refusal.status().as_u16(), refusal.sentence());
     match asked {
         Some((method, target)) => {
@@ -30,6 +30,11 @@ pub fn refused(peer: SocketAddr, refusal: &Refusal, asked: Option<(&str, &str)>)
         }
         None => log::info!("refused {peer}: {status} {sentence}"),
     }
+}
+
+/// Logs that a client and the proxy can't agree on TLS.
+pub fn tls_failed(peer: &Peer, error: &io::Error) {
+    log::info!("refused {peer}: no TLS: {error}");
 }
 
 /// Logs that the list of backends is another one now.

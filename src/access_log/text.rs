@@ -85,6 +85,7 @@ mod tests {
 
     use super::*;
     use crate::message::forwarded::Forwarded;
+    use crate::message::proxy_status::How;
     use crate::message::{Delivery, Networks, Request, Target};
     use crate::metrics::RaceEnd;
 
@@ -131,7 +132,7 @@ mod tests {
                 after,
             })
             .collect();
-        let race = RaceEntry { end: RaceEnd::Won, winner: Some(0), how: "won", legs: &legs };
+        let race = RaceEntry { end: RaceEnd::Won, winner: Some(0), how: How::Won, legs: &legs };
         assert_eq!(
             line(&entry, Some(&race), PIPE).0,
             "GET /x 200 in 12ms by b1 b1=200/12ms b2=503/12ms dc3=tls b4=cancelled b5=… \

@@ -9,8 +9,10 @@ use http::{HeaderValue, StatusCode};
 use super::form;
 use super::secret::Secret;
 use crate::list::{BackendList, BadChange, BadStart, Change};
-use crate::message::{Excerpt, Json, Refusal, Reply, ReplyBody, Request, Timestamp, prefers_json, same_name, too_many};
-use crate::metrics::BackendStats;
+use crate::message::{
+    Address, Excerpt, Json, Refusal, Reply, ReplyBody, Request, Timestamp, prefers_json, same_name, too_many,
+};
+use crate::metrics::{BackendState, BackendStats};
 use crate::upstream::Backend;
 
 /// The most changes at once.
@@ -22,8 +24,14 @@ const VERBS: &str = "use add, remove, pause, resume or replace";
 /// The field of a form's token.
 pub(super) const TOKEN: &str = "token";
 
-/// Makes the changes that a request asks for, all of them or none. With a token it must be among the fields.
-pub(super) fn change(request: &Request, token: Option<&Secret>, list: &BackendList) -> Result<(), Refusal> {
+/// Makes the changes that a request asks for, all of them or none. With a token it must be among the fields. What it resumes is benched no
+/// more, either; `listed` gives the backends in force.
+pub(super) fn change(
+    request: &Request,
+    token: Option<&Secret>,
+    list: &BackendList,
+    listed: impl FnOnce() -> Vec<(Arc<Backend>, BackendState)>,
+) -> Result<(), Refusal> {
     let fields = form::fields(request)?;
     let (tokens, fields): (Vec<_>, Vec<_>) = fields.into_iter().partition(|(name, _)| name == TOKEN);
     if token.is_some_and(|token| tokens.len() != 1 || !token.is(tokens[0].1.as_bytes())) {
@@ -38,7 +46,26 @@ pub(super) fn change(request: &Request, token: Option<&Secret>, list: &BackendLi
         return Err(Refusal::BadChange(format!("More than {CHANGES_MAX} fields")));
     }
     let changes = fields.into_iter().map(change_of).collect::<Result<Vec<_>, _>>()?;
-    list.change(changes).map(drop).map_err(refusal)
+    let who_resumes =
+        |change: &Change| if let Change::Resume(who) = change { Some(who.trim().to_owned()) } else { None };
+    let resumed: Vec<String> = changes.iter().filter_map(who_resumes).collect();
+    // By the names that its sender saw.
+    let before = if resumed.is_empty() { Vec::new() } else { listed() };
+    list.change(changes).map_err(refusal)?;
+    for who in resumed {
+        end_bench(&before, &who);
+    }
+    Ok(())
+}
+
+fn end_bench(backends: &[(Arc<Backend>, BackendState)], who: &str) {
+    let address = Address::parse(who).ok();
+    let is_it = |backend: &Backend| backend.name() == who || address.as_ref() == Some(backend.address());
+    for (backend, _) in backends.iter().filter(|(backend, _)| is_it(backend)) {
+        if backend.bench().resume() {
+            log::info!("{} {} races again, as an operator has said", backend.name(), backend.address());
+        }
+    }
 }
 
 fn change_of((verb, value): (String, String)) -> Result<Change, Refusal> {
@@ -76,8 +103,8 @@ fn capitalised(sentence: &str) -> String {
 }
 
 /// The list in the form that the client prefers: a table for people, or JSON.
-pub(super) fn shown(request: &Request, list: &BackendList, backends: &[Arc<Backend>]) -> Reply {
-    let backends: Vec<Row> = backends.iter().map(|backend| Row::of(backend)).collect();
+pub(super) fn shown(request: &Request, list: &BackendList, backends: &[(Arc<Backend>, BackendState)]) -> Reply {
+    let backends: Vec<Row> = backends.iter().map(|(backend, state)| Row::of(backend, *state)).collect();
     if prefers_json(&request.headers) {
         return json(StatusCode::OK, "application/json", &in_json(list, &backends));
     }
@@ -114,7 +141,7 @@ fn uncached(mut reply: Reply) -> Reply {
 struct Row {
     name: String,
     url: String,
-    is_paused: bool,
+    state: BackendState,
     is_insecure: bool,
     legs: u64,
     won: u64,
@@ -129,40 +156,39 @@ struct Row {
 }
 
 impl Row {
-    fn of(backend: &Backend) -> Row {
-        let url = backend.address().to_string();
-        let row = Row::counted(backend.name(), &url, backend.is_paused(), backend.stats());
+    fn of(backend: &Backend, state: BackendState) -> Row {
+        let row = Row::counted(backend.name(), &backend.address().to_string(), state, backend.stats());
         Row { is_insecure: backend.is_insecure(), ..row }
     }
 
-    fn counted(name: &str, url: &str, is_paused: bool, stats: &BackendStats) -> Row {
+    fn counted(name: &str, url: &str, state: BackendState, counts: &BackendStats) -> Row {
         let sum = |is_counted: &dyn Fn(&str) -> bool| {
-            stats.ends().filter(|(end, _)| is_counted(end)).map(|(_, count)| count).sum::<u64>()
+            counts.ends().filter(|(end, _)| is_counted(end)).map(|(_, count)| count).sum::<u64>()
         };
-        let answers = stats.answers().snapshot();
+        let answers = counts.answers().snapshot();
         // To a hundredth: its buckets are coarser than that.
         let quantile =
             |share| answers.quantile(share).map(|duration| (duration.as_secs_f64() * 100_000.0).round() / 100.0);
         Row {
             name: name.to_owned(),
             url: url.to_owned(),
-            is_paused,
+            state,
             is_insecure: false,
             legs: sum(&|end| end != "skipped"),
             won: sum(&|end| end == "won"),
             late: sum(&|end| end == "late"),
             failed: sum(&|end| !matches!(end, "won" | "late" | "skipped" | "cancelled")),
-            saved_s: (stats.saved().as_secs_f64() * 1000.0).round() / 1000.0,
-            rescued: stats.rescues(),
+            saved_s: (counts.saved().as_secs_f64() * 1000.0).round() / 1000.0,
+            rescued: counts.rescues(),
             p50_ms: quantile(0.5),
             p99_ms: quantile(0.99),
-            last_success: stats.last_success(),
-            last_failure: stats.last_failure(),
+            last_success: counts.last_success(),
+            last_failure: counts.last_failure(),
         }
     }
 
     fn state(&self) -> &'static str {
-        if self.is_paused { "paused" } else { "racing" }
+        self.state.word()
     }
 
     /// Its state, and that its certificate isn't checked.
@@ -262,8 +288,8 @@ mod tests {
         stats.count_gain(Gain::Saved(Duration::from_millis(1500)));
         let fresh = BackendStats::new(UNIX_EPOCH);
         vec![
-            Row::counted("dc1", "http://a", false, &stats),
-            Row::counted("b2", "https://longer.example/base", true, &fresh),
+            Row::counted("dc1", "http://a", BackendState::Racing, &stats),
+            Row::counted("b2", "https://longer.example/base", BackendState::Paused, &fresh),
         ]
     }
 
@@ -302,7 +328,7 @@ b2    https://longer.example/base  paused     0    0     0       0     0s       
             let entries = parse_entries("http://a name=dc1,http://b").expect("a list");
             let list = BackendList::new(entries, None, Box::new(|_| panic!("it was changed")));
             let request = crate::admin::request("POST", "/backends", &[], form.replace(' ', "+").as_bytes());
-            let refusal = change(&request, None, &list).expect_err(label);
+            let refusal = change(&request, None, &list, Vec::new).expect_err(label);
             assert_eq!((refusal.status().as_u16(), refusal.sentence()), (status, sentence), "{label}");
         }
     }

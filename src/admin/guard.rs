@@ -72,7 +72,7 @@ impl Guard {
         request: &Request,
         check_browser: impl FnOnce(&Request) -> Result<(), String>,
     ) -> Result<(), String> {
-        self.check_peer(request.peer.ip().to_canonical())?;
+        self.check_peer(request.peer.network_ip())?;
         check_proxies(request)?;
         check_browser(request)?;
         self.check_host(request)
@@ -209,7 +209,7 @@ mod tests {
 
     fn from(peer: &str, fields: &[(&str, &str)]) -> Request {
         let ip = peer.parse().expect("an address");
-        Request { peer: std::net::SocketAddr::new(ip, 50_000), ..request(fields) }
+        Request { peer: std::net::SocketAddr::new(ip, 50_000).into(), ..request(fields) }
     }
 
     /// The reason why the request may not update; empty if it may.

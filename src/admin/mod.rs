@@ -17,6 +17,7 @@ use http::Method;
 
 use crate::list::BackendList;
 use crate::message::{Refusal, Reply, Request, Target, prefers_json, takes_html};
+use crate::metrics::BackendState;
 use crate::upstream::Backend;
 
 pub use form::FORM_BYTES_MAX;
@@ -55,8 +56,8 @@ impl Route {
     }
 }
 
-/// Gives the whole list of backends, with what they have done.
-type Listed = Box<dyn Fn() -> Vec<Arc<Backend>> + Send + Sync>;
+/// Gives the whole list of backends, with what they have done and whether they are asked.
+type Listed = Box<dyn Fn() -> Vec<(Arc<Backend>, BackendState)> + Send + Sync>;
 
 /// The service of the admin port.
 pub struct Admin {
@@ -168,7 +169,7 @@ impl Admin {
     fn backends(&self, request: &Request) -> Result<Reply, Refusal> {
         if request.method == Method::POST {
             let token = self.guard.needs_form_token(request).then_some(&self.form_token);
-            backends::change(request, token, &self.list)?;
+            backends::change(request, token, &self.list, &self.listed)?;
             if takes_html(&request.headers) {
                 return Ok(page::see_page());
             }

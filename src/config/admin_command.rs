@@ -2,12 +2,11 @@
 //! have a proxy listen. Knows nothing of how they are sent.
 
 use std::fmt;
-use std::net::SocketAddr;
 
 use url::Url;
 
 use super::draft::{Draft, Health, Update};
-use super::listen::Listen;
+use super::listen::{Listen, reached_at};
 use super::settings::Config;
 use super::token::AdminToken;
 use super::values;
@@ -19,7 +18,7 @@ pub enum AdminCommand {
     /// Ask whether this URL answers with 2xx.
     Health(Url),
     /// Ask whether this address accepts connections: no more can be asked where there is no admin port.
-    Reach(SocketAddr),
+    Reach(Listen),
     /// Have it take another list of backends, or change its own.
     Update {
         /// The URL of its admin port.
@@ -37,11 +36,11 @@ impl Health {
         let url = match self {
             Health::At(url) => url.clone(),
             Health::Own if config.admin_listen.is_empty() => {
-                let address = reached_at(&config.listen);
-                return address.map(AdminCommand::Reach).ok_or_else(|| no_port("--health", "--listen", "a URL"));
+                let listen = known(&config.listen).or(known(&config.tls_listen)).cloned();
+                return listen.map(AdminCommand::Reach).ok_or_else(|| no_port("--health", "--listen", "a URL"));
             }
-            Health::Own => reached_at(&config.admin_listen)
-                .map(|address| url_of(address, "readyz"))
+            Health::Own => known(&config.admin_listen)
+                .map(|listen| url_of(listen, "readyz"))
                 .ok_or_else(|| no_port("--health", "--admin-listen", "a URL"))?,
         };
         Ok(AdminCommand::Health(url))
@@ -51,24 +50,32 @@ impl Health {
 /// The URL for updates if none is given. An error says why it can't be told.
 pub(super) fn own_admin(config: &Config) -> Result<Url, String> {
     let (listen, flag) = match config.admin_listen.as_slice() {
+        [] if config.admin_on_proxy_port && config.listen.is_empty() => {
+            return Err("--admin-listen and --listen are off: no port takes --update without TLS".to_owned());
+        }
         [] if config.admin_on_proxy_port => (&config.listen, "--listen"),
         [] => return Err("--admin-listen and --admin-on-proxy-port are off: no port takes --update".to_owned()),
         _ => (&config.admin_listen, "--admin-listen"),
     };
-    reached_at(listen).map(|address| url_of(address, "")).ok_or_else(|| no_port("--update", flag, "--admin URL"))
+    known(listen).map(|listen| url_of(listen, "")).ok_or_else(|| no_port("--update", flag, "--admin URL"))
 }
 
-/// The first of these addresses whose port is known before it is opened, as a client on this host reaches it.
-fn reached_at(listen: &[Listen]) -> Option<SocketAddr> {
-    listen.iter().find(|listen| listen.address.port() != 0).map(Listen::reached_at)
+/// The first of these addresses that is known before it is opened.
+fn known(listen: &[Listen]) -> Option<&Listen> {
+    listen.iter().find(|listen| listen.tcp_address().is_none_or(|address| address.port() != 0))
 }
 
 fn no_port(command: &str, flag: &str, given: &str) -> String {
     format!("{command}: the port of {flag} is 0, any that is free; give {given}")
 }
 
-fn url_of(address: SocketAddr, path: &str) -> Url {
-    Url::parse(&format!("http://{address}/{path}")).expect("a socket's address makes a URL")
+/// The URL by which a client on this host reaches it. That of a Unix socket has no path of HTTP.
+fn url_of(listen: &Listen, path: &str) -> Url {
+    let url = match listen {
+        Listen::Tcp { address, .. } => Url::parse(&format!("http://{}/{path}", reached_at(*address))),
+        Listen::Unix(file) => Url::parse(&format!("unix:{}", file.display())),
+    };
+    url.expect("a socket's address makes a URL")
 }
 
 /// Takes the command out of the draft, if there is one. It needs neither backends nor a directory to spool to.
@@ -150,7 +157,7 @@ mod tests {
         let asked = |args, env: &[(&'static str, &str)]| match read_with(args, env) {
             Invocation::Ask(command) => match *command {
                 AdminCommand::Health(url) => url.to_string(),
-                AdminCommand::Reach(address) => address.to_string(),
+                AdminCommand::Reach(listen) => listen.reached(),
                 AdminCommand::Update { admin, update, token } => format!("{admin} {update} {token:?}"),
             },
             other => panic!("{args} {env:?}: {other:?}"),
@@ -160,6 +167,11 @@ mod tests {
         assert_eq!(asked("--update http://a,http://b", &[spool]), "http://127.0.0.1:8081/ http://a,http://b None");
         let listen = |address| ("RED_TENTACLE_ADMIN_LISTEN", address);
         let off = [listen("off"), ("RED_TENTACLE_LISTEN", "10.0.0.1:90"), ("RED_TENTACLE_ADMIN_ON_PROXY_PORT", "on")];
+        let socket = [listen("unix:/run/x.sock")];
+        assert_eq!(asked("--health", &socket), "unix:/run/x.sock");
+        assert_eq!(asked("--health unix:/run/y.sock", &[]), "unix:/run/y.sock");
+        assert_eq!(asked("--update http://a", &socket), "unix:/run/x.sock http://a None");
+        assert_eq!(asked("--update http://a --admin unix:/run/y.sock", &[]), "unix:/run/y.sock http://a None");
         let rows: [(&[_], &str, &str); 8] = [
             (&[], "127.0.0.1:8081", "127.0.0.1:8081"),
             (&[listen("127.0.0.1:9000")], "127.0.0.1:9000", "127.0.0.1:9000"),
@@ -199,6 +211,10 @@ mod tests {
             ("--update pause=a&add=", "--update '': no backends; write http://a,http://b"),
             ("--update=", "--update '': no backends; write http://a,http://b"),
             ("--update http://a --admin https://a", "--admin 'https://a': it must begin with http://"),
+            (
+                "--update http://a --admin unix:x",
+                "--admin 'unix:x': no path from the root to a file; write unix:/run/red-tentacle.sock, say",
+            ),
             ("--health=", "--health asks nothing without a URL or on; leave it out, or write it alone"),
             ("--health off", "--health asks nothing without a URL or on; leave it out, or write it alone"),
             ("--health --demo", "--health goes with no --demo; leave one out"),

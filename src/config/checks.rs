@@ -45,6 +45,11 @@ pub(super) fn backends(draft: &mut Draft, given: &Given) -> Result<(), Invocatio
         if !given.has("listen") {
             // It is for who sits at this host.
             draft.config.listen = Listen::loopback(8080);
+        } else if !draft.config.listen.iter().any(|listen| listen.tcp_address().is_some()) {
+            return Err(fail(format_args!(
+                "{}: --demo shows its races over a TCP port; write localhost:8080, say",
+                given.culprit("listen")
+            )));
         }
         return Ok(());
     }
@@ -95,10 +100,12 @@ fn backends_file(draft: &mut Draft, given: &Given) -> Result<(), Invocation> {
 
 /// Refuses a backend at which the proxy itself would listen: every request would come back.
 pub(super) fn own_address(config: &Config, given: &Given) -> Result<(), Invocation> {
-    let ports = [("listen", &config.listen), ("admin-listen", &config.admin_listen)];
+    let ports =
+        [("listen", &config.listen), ("tls-listen", &config.tls_listen), ("admin-listen", &config.admin_listen)];
     let own = config.backends.iter().find_map(|entry| {
-        let is_own =
-            |(_, listen): &(&str, &Vec<Listen>)| listen.iter().any(|listen| listen.is_reached_by(&entry.address));
+        let is_own = |(_, listen): &(&str, &Vec<Listen>)| {
+            listen.iter().any(|listen| listen.is_reached_by(&entry.address, entry.options.socket.as_deref()))
+        };
         ports.into_iter().find(is_own).map(|(flag, _)| (entry, flag))
     });
     let Some((entry, flag)) = own else { return Ok(()) };
@@ -136,6 +143,44 @@ pub(super) fn timeouts(draft: &mut Draft, given: &Given) -> Result<(), Invocatio
     Ok(())
 }
 
+/// Refuses addresses at which no client could connect, and files that HTTPS can't be made of. Sockets that are handed over may
+/// be for HTTPS, too.
+pub(super) fn tls(config: &Config, given: &Given, are_addresses_used: bool) -> Result<(), Invocation> {
+    let (has_certificate, is_used) = (!config.tls.certificates.is_empty(), !config.tls_listen.is_empty());
+    if are_addresses_used && config.listen.is_empty() && !is_used {
+        return Err(fail(format_args!(
+            "{} is off, and --tls-listen too: no client could connect; give one of them an address",
+            given.culprit("listen")
+        )));
+    }
+    if is_used && !has_certificate {
+        return Err(fail(format_args!(
+            "{} needs a certificate; give --tls-cert FILE or --tls-cert CHAIN,KEY",
+            given.culprit("tls-listen")
+        )));
+    }
+    if are_addresses_used && has_certificate && !is_used {
+        return Err(fail(format_args!("{} is for --tls-listen; give that too", given.culprit("tls-cert"))));
+    }
+    if config.tls.client_ca.is_some() && !has_certificate {
+        return Err(fail(format_args!("{} is for --tls-listen; give that too", given.culprit("tls-client-ca"))));
+    }
+    if config.tls.tells_subject && config.tls.client_ca.is_none() {
+        return Err(fail(format_args!(
+            "{} needs certificates of clients; give --tls-client-ca FILE",
+            given.culprit("tls-client-cert-header")
+        )));
+    }
+    if has_certificate {
+        let blamed = |reason: &str| match &config.tls.client_ca {
+            Some(path) if reason.starts_with(&*path.to_string_lossy()) => "tls-client-ca",
+            _ => "tls-cert",
+        };
+        config.tls.check().map_err(|reason| fail(format_args!("{} {reason}", given.culprit(blamed(&reason)))))?;
+    }
+    Ok(())
+}
+
 pub(super) fn spool_dir(config: &Config, given: &Given) -> Result<(), Invocation> {
     let (culprit, dir) = (given.culprit("spool-dir"), config.spool_dir.to_string_lossy());
     if !config.spool_dir.is_dir() {
@@ -154,10 +199,8 @@ pub(super) fn spool_dir(config: &Config, given: &Given) -> Result<(), Invocation
 
 pub(super) fn admin(config: &Config, given: &Given) -> Result<(), Invocation> {
     let open = config.admin_listen.iter().find(|listen| !listen.is_loopback());
-    let Some(listen) = open.filter(|_| config.admin_token.is_none() && config.admin_from.is_empty()) else {
-        return Ok(());
-    };
-    let address = listen.address;
+    let open = open.filter(|_| config.admin_token.is_none() && config.admin_from.is_empty());
+    let Some(address) = open.and_then(Listen::tcp_address) else { return Ok(()) };
     // A bare port, most likely, of which loopback alone was meant.
     let narrower =
         if address.ip().is_unspecified() { format!("write localhost:{}, or ", address.port()) } else { String::new() };
@@ -168,15 +211,21 @@ pub(super) fn admin(config: &Config, given: &Given) -> Result<(), Invocation> {
 }
 
 pub(super) fn overlap(config: &Config, given: &Given) -> Result<(), Invocation> {
-    let overlap =
-        config.admin_listen.iter().find_map(|admin| Some((admin.address, admin.overlapping(&config.listen)?)));
-    let Some((admin, listen)) = overlap else { return Ok(()) };
-    // A default isn't to blame if the other one was given.
-    let (blamed, address, other, its_address) = if given.has("listen") && !given.has("admin-listen") {
-        ("listen", listen, "admin-listen", admin)
-    } else {
-        ("admin-listen", admin, "listen", listen)
-    };
-    let culprit = given.culprit(blamed);
-    Err(fail(format_args!("{culprit} '{address}': overlaps {its_address} of --{other}; give one of them another port")))
+    let ports =
+        [("listen", &config.listen), ("tls-listen", &config.tls_listen), ("admin-listen", &config.admin_listen)];
+    for ((first, listen), (second, others)) in [(ports[0], ports[2]), (ports[0], ports[1]), (ports[1], ports[2])] {
+        let overlap = |other: &Listen| Some((other.place(), other.overlapping(listen)?.place()));
+        let Some((other, listen)) = others.iter().find_map(overlap) else { continue };
+        // A default isn't to blame if the other one was given.
+        let (blamed, address, other, its_address) = if given.has(first) && !given.has(second) {
+            (first, listen, second, other)
+        } else {
+            (second, other, first, listen)
+        };
+        let culprit = given.culprit(blamed);
+        return Err(fail(format_args!(
+            "{culprit} '{address}': overlaps {its_address} of --{other}; give one of them another port"
+        )));
+    }
+    Ok(())
 }

@@ -21,7 +21,8 @@ const USAGE: &str = "red-tentacle --backends URL,... [FLAGS]\n       red-tentacl
 const NOTES: &str = "A flag beats its environment variable, which beats the default.\n\
                      DURATION: 500ms, 1.5s, 5s, 1m30s, 1h. SIZE: 512B, 16KiB, 10MiB, 1GiB; 10M and 10MB are 10MiB, too.\n\
                      URL,... with options, divided by commas or lines: 'http://a name=dc1, http://b name=dc2 paused'.\n\
-                     ADDRESS: 127.0.0.1:8080, [::1]:8080, localhost:8080; :8080 or 8080 for every address of this host.";
+                     ADDRESS: 127.0.0.1:8080, [::1]:8080, localhost:8080; :8080 or 8080 for every address of this host; \
+                     unix:/run/x.sock.";
 
 /// The text in effect for every flag that was given somewhere.
 pub(super) struct Given(Vec<(&'static Flag, Value)>);
@@ -88,11 +89,16 @@ fn taken(flag: &Flag, matches: &mut ArgMatches) -> Option<OsString> {
     if flag.value.is_empty() {
         return matches.get_flag(flag.name).then(|| "on".into());
     }
-    if flag.is_repeated() {
-        let all: Vec<OsString> = matches.remove_many(flag.name)?.collect();
-        return Some(all.join(OsStr::new("\n")));
+    if may_be_repeated(flag) {
+        let texts: Vec<OsString> = matches.remove_many(flag.name)?.collect();
+        return Some(texts.join(OsStr::new("\n")));
     }
     matches.remove_one(flag.name)
+}
+
+/// Whether the flag may be given again. A list within one value is another thing.
+fn may_be_repeated(flag: &Flag) -> bool {
+    flag.value.ends_with("...") && !flag.value.ends_with(",...")
 }
 
 /// The command line as clap knows it.
@@ -116,7 +122,7 @@ fn arg(flag: &Flag, heading: &'static str) -> Arg {
     if flag.value.is_empty() {
         return arg.action(ArgAction::SetTrue);
     }
-    let action = if flag.is_repeated() { ArgAction::Append } else { ArgAction::Set };
+    let action = if may_be_repeated(flag) { ArgAction::Append } else { ArgAction::Set };
     let arg = arg.action(action).value_parser(clap::value_parser!(OsString));
     match flag.value.strip_prefix('[').and_then(|value| value.strip_suffix(']')) {
         Some(value) => arg.value_name(value).num_args(0..=1).default_missing_value("on"),

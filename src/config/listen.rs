@@ -2,9 +2,10 @@
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::{Path, PathBuf};
 
 use super::values;
-use crate::message::{Address, bracketed};
+use crate::message::{Address, Printable, bracketed, unix_path};
 
 /// The most entries of one flag, each of which is two addresses at most. A host has few; each costs a socket that the
 /// poller watches.
@@ -15,7 +16,7 @@ const LISTEN_MAX: usize = 16;
 pub(super) struct Kind {
     /// The port that is offered in place of a bad one.
     pub(super) port: u16,
-    /// Whether it is for this host by default, and takes `off` for no address.
+    /// Whether it is for this host by default.
     pub(super) is_private: bool,
 }
 
@@ -32,28 +33,39 @@ impl Kind {
 }
 
 /// An address to listen on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Listen {
-    /// The IP address and TCP port; port 0 takes a free one.
-    pub address: SocketAddr,
-    /// Whether the program runs without it where the address doesn't exist: the default's IPv6 half.
-    pub optional: bool,
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Listen {
+    /// A TCP port.
+    Tcp {
+        /// The IP address and port; port 0 takes a free one.
+        address: SocketAddr,
+        /// Whether the program runs without it where the address doesn't exist: the default's IPv6 half.
+        optional: bool,
+    },
+    /// A Unix socket: the file that is made, for the user and the group that the program runs as.
+    Unix(PathBuf),
 }
+
+/// What a Unix socket's path begins with.
+const UNIX: &str = "unix:";
 
 impl Listen {
     /// Checks a list of addresses. `:8080`, `*:8080` and `8080` are every address of this host, `localhost:8080` its loopback
     /// addresses, both for IPv4 and, where it exists, IPv6.
     pub(super) fn parse_list(list: &str, kind: Kind) -> Result<Vec<Listen>, String> {
-        if kind.is_private && list.eq_ignore_ascii_case("off") {
+        if list.eq_ignore_ascii_case("off") {
             return Ok(Vec::new());
         }
         let listen = values::entries(list, LISTEN_MAX, |entry| Listen::parse(entry, kind))?.concat();
-        for (at, Listen { address, .. }) in listen.iter().enumerate() {
-            if address.port() != 0 && listen[..at].iter().any(|earlier| earlier.address == *address) {
-                return Err(format!("'{address}': given twice; leave one out"));
-            }
-            if let Some(earlier) = listen[at].overlapping(&listen[..at]) {
-                return Err(format!("'{address}': overlaps {earlier}; leave one out"));
+        for (at, one) in listen.iter().enumerate() {
+            match one.overlapping(&listen[..at]) {
+                Some(earlier) if earlier.place() == one.place() => {
+                    return Err(format!("'{}': given twice; leave one out", one.place()));
+                }
+                Some(earlier) => {
+                    return Err(format!("'{}': overlaps {}; leave one out", one.place(), earlier.place()));
+                }
+                None => {}
             }
         }
         Ok(listen)
@@ -62,6 +74,9 @@ impl Listen {
     fn parse(entry: &str, kind: Kind) -> Result<Vec<Listen>, String> {
         if let Ok(address) = entry.parse::<SocketAddr>() {
             return Ok(vec![Listen::from(address)]);
+        }
+        if let Some(path) = entry.strip_prefix(UNIX) {
+            return Ok(vec![Listen::Unix(unix_path(path)?)]);
         }
         let right = || kind.right();
         if let Some(meant) = bracketed(entry) {
@@ -106,28 +121,56 @@ impl Listen {
 
     fn both(v4: Ipv4Addr, v6: Ipv6Addr, port: u16) -> Vec<Listen> {
         vec![
-            Listen { address: SocketAddr::from((v4, port)), optional: false },
-            Listen { address: SocketAddr::from((v6, port)), optional: true },
+            Listen::Tcp { address: SocketAddr::from((v4, port)), optional: false },
+            Listen::Tcp { address: SocketAddr::from((v6, port)), optional: true },
         ]
     }
 
     /// The first of these addresses that can't be listened on beside this one: an equal one, or one that contains the
     /// other.
-    pub(super) fn overlapping(&self, others: &[Listen]) -> Option<SocketAddr> {
+    pub(super) fn overlapping<'a>(&self, others: &'a [Listen]) -> Option<&'a Listen> {
         // Each family's sockets take that family alone.
         let covers = |all: SocketAddr, one: SocketAddr| all.ip().is_unspecified() && all.is_ipv4() == one.is_ipv4();
-        let overlaps = |other: SocketAddr| {
-            let is_same_ip = other.ip() == self.address.ip();
-            self.address.port() != 0
-                && other.port() == self.address.port()
-                && (is_same_ip || covers(other, self.address) || covers(self.address, other))
+        let overlaps = |other: &&Listen| match (self, other) {
+            (Listen::Unix(own), Listen::Unix(other)) => own == other,
+            (Listen::Tcp { address: own, .. }, Listen::Tcp { address: other, .. }) => {
+                let is_covered = other.ip() == own.ip() || covers(*other, *own) || covers(*own, *other);
+                own.port() != 0 && other.port() == own.port() && is_covered
+            }
+            _ => false,
         };
-        others.iter().map(|other| other.address).find(|other| overlaps(*other))
+        others.iter().find(overlaps)
+    }
+
+    /// The address as a flag takes it.
+    pub(crate) fn place(&self) -> String {
+        match self {
+            Listen::Tcp { address, .. } => address.to_string(),
+            Listen::Unix(path) => format!("{UNIX}{}", Printable(&path.to_string_lossy())),
+        }
+    }
+
+    /// The address as a client on this host writes it.
+    pub fn reached(&self) -> String {
+        self.tcp_address().map_or_else(|| self.place(), |address| reached_at(address).to_string())
+    }
+
+    /// The IP address and port, of a TCP port.
+    pub fn tcp_address(&self) -> Option<SocketAddr> {
+        match self {
+            Listen::Tcp { address, .. } => Some(*address),
+            Listen::Unix(_) => None,
+        }
     }
 
     /// Whether a client on this host that asks a backend at this address comes here, as far as the address alone tells.
-    pub(super) fn is_reached_by(&self, backend: &Address) -> bool {
-        let own = self.address.ip();
+    pub(super) fn is_reached_by(&self, backend: &Address, socket: Option<&Path>) -> bool {
+        let address = match (self, socket) {
+            (Listen::Unix(own), socket) => return Some(own.as_path()) == socket,
+            (Listen::Tcp { .. }, Some(_)) => return false,
+            (Listen::Tcp { address, .. }, None) => address,
+        };
+        let own = address.ip();
         let is_it = match backend.host().parse::<IpAddr>() {
             // As a destination, 0.0.0.0 is this host, as a loopback address is.
             Ok(ip) if own.is_unspecified() => {
@@ -136,25 +179,23 @@ impl Listen {
             Ok(ip) => ip == own || (own.is_loopback() && ip.is_unspecified() && own.is_ipv4() == ip.is_ipv4()),
             Err(_) => backend.host().eq_ignore_ascii_case("localhost") && (own.is_unspecified() || own.is_loopback()),
         };
-        is_it && self.address.port() == backend.port()
+        is_it && address.port() == backend.port()
     }
 
     /// Whether only this host can reach it.
     pub fn is_loopback(&self) -> bool {
-        self.address.ip().to_canonical().is_loopback()
+        self.tcp_address().is_none_or(|address| address.ip().to_canonical().is_loopback())
     }
+}
 
-    /// The address that a client on this host connects to: an unspecified address is no destination, so its loopback
-    /// address.
-    pub fn reached_at(&self) -> SocketAddr {
-        let mut address = self.address;
-        match address.ip() {
-            IpAddr::V4(Ipv4Addr::UNSPECIFIED) => address.set_ip(Ipv4Addr::LOCALHOST.into()),
-            IpAddr::V6(Ipv6Addr::UNSPECIFIED) => address.set_ip(Ipv6Addr::LOCALHOST.into()),
-            _ => {}
-        }
-        address
+/// The address that a client on this host connects to: an unspecified address is no destination, so its loopback address.
+pub fn reached_at(mut address: SocketAddr) -> SocketAddr {
+    match address.ip() {
+        IpAddr::V4(Ipv4Addr::UNSPECIFIED) => address.set_ip(Ipv4Addr::LOCALHOST.into()),
+        IpAddr::V6(Ipv6Addr::UNSPECIFIED) => address.set_ip(Ipv6Addr::LOCALHOST.into()),
+        _ => {}
     }
+    address
 }
 
 /// Whether the text is an IPv4 address or meant as one.
@@ -164,14 +205,14 @@ fn is_numeric(host: &str) -> bool {
 
 impl From<SocketAddr> for Listen {
     fn from(address: SocketAddr) -> Listen {
-        Listen { address, optional: false }
+        Listen::Tcp { address, optional: false }
     }
 }
 
 impl fmt::Display for Listen {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let condition = if self.optional { " (where IPv6 exists)" } else { "" };
-        write!(f, "{}{condition}", self.address)
+        let is_optional = matches!(self, Listen::Tcp { optional: true, .. });
+        write!(f, "{}{}", self.place(), if is_optional { " (where IPv6 exists)" } else { "" })
     }
 }
 
@@ -202,8 +243,9 @@ mod tests {
 
     /// The addresses in a list, the optional ones in parentheses.
     fn listed(list: &str) -> Result<String, String> {
-        let shown = |Listen { address, optional }: &Listen| {
-            if *optional { format!("({address})") } else { address.to_string() }
+        let shown = |listen: &Listen| match listen {
+            Listen::Tcp { address, optional: true } => format!("({address})"),
+            listen => listen.place(),
         };
         Ok(Listen::parse_list(list, CLIENTS)?.iter().map(shown).collect::<Vec<_>>().join(" "))
     }
@@ -226,6 +268,8 @@ mod tests {
             (":65535", "0.0.0.0:65535 ([::]:65535)"),
             ("0.0.0.0:80,[::1]:80", "0.0.0.0:80 [::1]:80"),
             ("127.0.0.1:80,127.0.0.2:80,:81", "127.0.0.1:80 127.0.0.2:80 0.0.0.0:81 ([::]:81)"),
+            ("unix:/run/x.sock", "unix:/run/x.sock"),
+            ("unix:/run/a b.sock,unix:///x,0", "unix:/run/a b.sock unix:///x 0.0.0.0:0 ([::]:0)"),
         ];
         for (list, expected) in rows {
             assert_eq!(listed(list), Ok(expected.to_owned()), "{list}");
@@ -275,6 +319,7 @@ mod tests {
         for (list, expected) in rows {
             assert_eq!(listed(list), Err(format!("'{list}': {expected}")), "{list}");
         }
+        let long = format!("unix:/{}", "x".repeat(107));
         for (list, expected) in [
             ("http://127.0.0.1:80", "'http://127.0.0.1:80': an address, not a URL; write 127.0.0.1:80"),
             ("HTTPS://[::1]:80/x", "'HTTPS://[::1]:80/x': an address, not a URL; write [::1]:80"),
@@ -283,6 +328,12 @@ mod tests {
             ("http://127.0.0.1", "'http://127.0.0.1': an address, not a URL; write :8080, localhost:8080,"),
             ("http://a:80/", "'http://a:80/': an address, not a URL; write :8080, localhost:8080,"),
             ("http:///", "'http:///': an address, not a URL; write :8080, localhost:8080,"),
+            ("unix:", "'unix:': no path from the root to a file; write unix:/run/red-tentacle.sock, say"),
+            ("unix:run/x", "'unix:run/x': no path from the root to a file;"),
+            ("unix:/run/", "'unix:/run/': no path from the root to a file;"),
+            ("unix:@x", "'unix:@x': no path from the root to a file;"),
+            ("unix:/a,80,unix:/a", "'unix:/a': given twice; leave one out"),
+            (long.as_str(), "'unix:/xxxx"),
             ("127.0.0.1:80,", "'': an entry is empty"),
             (",127.0.0.1:80", "'': an entry is empty"),
             ("127.0.0.1:80;127.0.0.1:81", "'127.0.0.1:80;127.0.0.1:81': entries stand between commas, not semicolons"),
@@ -318,7 +369,7 @@ mod tests {
         assert!(reason.ends_with("; write [::1]:8081"), "{reason}");
         for off in ["off", "OFF", "Off"] {
             assert_eq!(Listen::parse_list(off, ADMIN), Ok(Vec::new()));
-            assert!(Listen::parse_list(off, CLIENTS).is_err(), "clients connect somewhere");
+            assert_eq!(Listen::parse_list(off, CLIENTS), Ok(Vec::new()), "by HTTPS alone, say");
         }
     }
 
@@ -332,8 +383,8 @@ mod tests {
         let rows =
             [("0.0.0.0:1", "127.0.0.1:1"), ("[::]:1", "[::1]:1"), ("10.0.0.1:1", "10.0.0.1:1"), ("[::1]:1", "[::1]:1")];
         for (address, expected) in rows {
-            let listen = Listen::from(address.parse::<SocketAddr>().expect(address));
-            assert_eq!(listen.reached_at().to_string(), expected);
+            let address = address.parse().expect(address);
+            assert_eq!(reached_at(address).to_string(), expected);
         }
     }
 
@@ -359,7 +410,7 @@ mod tests {
         for (list, backend, expected) in rows {
             let listen = Listen::parse_list(list, Kind { port: 8080, is_private: false }).expect(list);
             let backend = Address::parse(backend).expect(backend);
-            assert_eq!(listen.iter().any(|listen| listen.is_reached_by(&backend)), expected, "{list} {backend}");
+            assert_eq!(listen.iter().any(|listen| listen.is_reached_by(&backend, None)), expected, "{list} {backend}");
         }
     }
 }

@@ -2,7 +2,6 @@
 //! the program that it configures.
 
 mod admin_command;
-mod certificates;
 mod checks;
 mod command;
 mod draft;
@@ -29,7 +28,7 @@ pub use draft::Update;
 pub use invocation::Invocation;
 use invocation::fail;
 use listen::Kind;
-pub use listen::Listen;
+pub use listen::{Listen, reached_at};
 pub use lose_if::LoseIf;
 pub use on_failure::OnFailure;
 pub use settings::{Config, HostHeader, LogFormat};
@@ -98,6 +97,7 @@ fn checked(given: &Given, are_addresses_used: bool) -> Result<Invocation, Invoca
     checks::timeouts(&mut draft, given)?;
     checks::spool_dir(&draft.config, given)?;
     checks::admin(&draft.config, given)?;
+    checks::tls(&draft.config, given, are_addresses_used)?;
     if are_addresses_used {
         checks::overlap(&draft.config, given)?;
         checks::own_address(&draft.config, given)?;

@@ -1,7 +1,7 @@
 //! The settings as checked values, and their defaults. Knows nothing of flags.
 
 use std::fmt;
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
@@ -18,6 +18,7 @@ use super::token::AdminToken;
 use super::values;
 use crate::list::ListFile;
 use crate::message::ListEntry;
+use crate::net::server_tls::TlsFiles;
 
 /// The settings, all of them checked.
 // Each of them is a switch of its own.
@@ -30,8 +31,12 @@ pub struct Config {
     pub backends_file: Option<ListFile>,
     /// What is odd about how the settings were given, a line each.
     pub oddities: Vec<String>,
-    /// The addresses that clients connect to.
+    /// The addresses that clients connect to without TLS.
     pub listen: Vec<Listen>,
+    /// The addresses that clients connect to by HTTPS; with `listen` at least one.
+    pub tls_listen: Vec<Listen>,
+    /// The files for HTTPS; with no certificate there is none.
+    pub tls: TlsFiles,
     /// The addresses that take updates; may be empty.
     pub admin_listen: Vec<Listen>,
     /// The longest time to reach a backend (DNS, TCP, TLS), and again from the last request byte to the complete head.
@@ -47,6 +52,8 @@ pub struct Config {
     pub long_look: bool,
     /// The number of losers that may wait in vain at one backend before legs of safe methods to it are deferred.
     pub max_unanswered: NonZeroUsize,
+    /// The failures in a row after which a backend sits races out, if any number of them has it do so.
+    pub bench: Option<NonZeroU32>,
     /// The most idle connections kept for each backend.
     pub max_idle_connections: usize,
     /// The time for which the addresses of a backend's name count.
@@ -125,6 +132,8 @@ impl Config {
             backends_file: None,
             oddities: Vec::new(),
             listen: Listen::everywhere(8080),
+            tls_listen: Vec::new(),
+            tls: TlsFiles::default(),
             admin_listen: Listen::loopback(8081),
             timeout: Duration::from_secs(5),
             idle_timeout: Duration::from_secs(60),
@@ -132,6 +141,7 @@ impl Config {
             linger_unsafe: Duration::from_secs(5),
             long_look: true,
             max_unanswered: NonZeroUsize::new(128).expect("it isn't 0"),
+            bench: None,
             max_idle_connections: 64,
             dns_ttl: Duration::from_secs(30),
             ca_certificates: Vec::new(),

@@ -52,7 +52,7 @@ fn a_flag_beats_the_environment_which_beats_the_default() {
     let workers = Config::new(Vec::new()).workers.to_string();
     let clients = Host::read().capacity(Config::new(Vec::new()).max_head).clients(None);
     let clients = format!("{clients} (from the limits of open files and memory)");
-    let rows: [Row; 27] = [
+    let rows: [Row; 28] = [
         ("backends", "http://z", "http://a,https://b:8443/c", "http://c", "ftp://a", "it must begin with http:// or"),
         ("success", "200-299", "200-299,304", "200,404", "2xx", "not a status or a range of them; write 200 or"),
         ("timeout", "5s", "500ms", "7s", "5x", "not a duration; write 500ms, 1.5s, 5s, 1m30s or 1h"),
@@ -60,6 +60,7 @@ fn a_flag_beats_the_environment_which_beats_the_default() {
         ("linger", "200ms", "0s", "1s", "1", "no unit; write 500ms, 1.5s, 5s, 1m30s or 1h"),
         ("linger-unsafe", "5s", "0s", "10s", "long", "not a duration; write 500ms, 1.5s, 5s, 1m30s or 1h"),
         ("max-unanswered", "128", "1", "65536", "0", "not a whole number from 1 to 65536; write 1, say"),
+        ("bench", "off", "2", "1000", "1", "neither off nor a whole number from 2 to 1000; write 5, say"),
         ("max-idle-connections", "64", "0", "1024", "1025", "not a whole number from 0 to 1024; write 1024, say"),
         ("dns-ttl", "30s", "0s", "3600s", "x", "not a duration; write 500ms, 1.5s, 5s, 1m30s or 1h"),
         ("host", "backend", "preserve", "preserve", "client", "neither backend nor preserve; write one of them"),
@@ -277,6 +278,9 @@ fn an_offer_is_within_the_bounds() {
         ("--max-idle-connections 1025", "write 1024, say".to_owned()),
         ("--max-idle-connections few", "write 64, say".to_owned()),
         ("--max-unanswered x", "write 128, say".to_owned()),
+        ("--bench on", "write 5, say".to_owned()),
+        ("--bench +5", "write 5, say".to_owned()),
+        ("--bench 1001", "write 5, say".to_owned()),
         ("--workers x", format!("write {workers}, say")),
         ("--max-head 0", "write 1KiB, say".to_owned()),
         ("--max-head 2000GiB", "write 256KiB, say".to_owned()),

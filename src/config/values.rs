@@ -12,7 +12,7 @@ use url::Url;
 
 use crate::message::{
     BadEntry, BadNumber, EMPTY_ENTRY, ListEntry, OFFER_BYTES_MAX, Target, meant_host, not_between_commas,
-    number_and_rest, parse_entries, scaled, separator_in,
+    number_and_rest, parse_entries, scaled, separator_in, unix_path,
 };
 pub(super) use crate::message::{parse_duration as duration, show_duration};
 
@@ -197,8 +197,12 @@ pub(super) fn network(text: &str) -> Result<IpNet, String> {
     Ok(network.trunc())
 }
 
-/// A URL of a proxy's admin port, which speaks no TLS.
+/// A URL of a proxy's admin port, which speaks no TLS, or `unix:` and the path of its socket.
 pub(super) fn http_url(text: &str) -> Result<Url, String> {
+    if let Some(path) = text.strip_prefix("unix:") {
+        unix_path(path).map_err(|reason| bad(text, reason))?;
+        return Url::parse(text).map_err(|error| bad(text, error));
+    }
     if !text.get(..7).is_some_and(|start| start.eq_ignore_ascii_case("http://")) {
         let offer = meant_url(text).map(|url| format!("; write {url}")).unwrap_or_default();
         return Err(bad(text, format_args!("it must begin with http://{offer}")));
@@ -222,6 +226,11 @@ fn meant_url(text: &str) -> Option<Url> {
     let url = Url::parse(&format!("http://{}{path}", meant_host(authority))).ok()?;
     // Cut, it would be of no use.
     (url.username().is_empty() && url.as_str().len() <= OFFER_BYTES_MAX).then_some(url)
+}
+
+/// Writes addresses to listen on as the flags take them.
+pub(super) fn show_listen<T: Display>(listen: &[T]) -> String {
+    if listen.is_empty() { "off".to_owned() } else { show_list(listen) }
 }
 
 /// Writes a list as the flags take it.

@@ -13,6 +13,8 @@ const CLIENTS_PER_EVICTION: usize = 32;
 /// What a client uses its place for while no thread works for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Activity {
+    /// TLS hasn't been agreed on, and so nothing of a request has come.
+    Handshaking { since: Instant },
     /// Nothing of a request has come.
     Idle { since: Instant },
     /// A head or a body is on its way: how much has come, and when the last of it did.
@@ -27,7 +29,7 @@ impl Activity {
     /// Whether its place may be given to another client.
     pub(crate) fn is_evictable(&self, timeouts: &Timeouts, now: Instant) -> bool {
         match *self {
-            Activity::Idle { since } | Activity::Closing { since } => {
+            Activity::Handshaking { since } | Activity::Idle { since } | Activity::Closing { since } => {
                 now.saturating_duration_since(since) >= timeouts.fair_silence
             }
             Activity::Receiving { since, bytes, received_at } => {
@@ -56,7 +58,7 @@ fn arrival_rate(bytes: u64, since: Instant, received_at: Instant, timeouts: &Tim
 
 /// The clients to evict next, in order: some of them, if there are any.
 ///
-/// Idle clients come before all others, since they lose least (RFC 9112 §9.5). But requests that drip and tunnels have three
+/// Idle clients come before all others, since they lose least (RFC 9112 §9.5), and before them those that haven't shaken hands. But requests that drip and tunnels have three
 /// quarters of the places at most: beyond that they come first, so that the last quarter is always left to requests that are
 /// served at once. Of these two kinds the one with more clients comes first: a few slow uploads don't pay for a
 /// thousand silent tunnels, nor the other way round.
@@ -70,7 +72,8 @@ pub(crate) fn eviction_order<T>(
     let (mut idle, mut receiving, mut streaming) = (Vec::new(), Vec::new(), Vec::new());
     for (activity, client) in clients.into_iter().filter(|(activity, _)| activity.is_evictable(timeouts, now)) {
         match activity {
-            Activity::Idle { since } | Activity::Closing { since } => idle.push((since, client)),
+            Activity::Handshaking { since } => idle.push(((false, since), client)),
+            Activity::Idle { since } | Activity::Closing { since } => idle.push(((true, since), client)),
             Activity::Receiving { since, bytes, received_at } => {
                 receiving.push((arrival_rate(bytes, since, received_at, timeouts, now), client));
             }
@@ -153,6 +156,8 @@ mod tests {
         let rows = [
             ("asks one request after another", idle(999), false),
             ("idles", idle(1000), true),
+            ("has begun to shake hands", Activity::Handshaking { since: ago(begin, 999) }, false),
+            ("hasn't shaken hands in a second", Activity::Handshaking { since: ago(begin, 1000) }, true),
             ("has just begun", receiving(2999, 0), false),
             ("has begun, and nothing comes", receiving(3000, 0), true),
             ("1.2 KB a second", receiving(60_000, 72_000), true),
@@ -188,6 +193,7 @@ mod tests {
         let begin = Instant::now();
         let now = begin + NOW;
         let idle = |seconds: u64| Activity::Idle { since: ago(begin, seconds * 1000) };
+        let hello = |seconds: u64| Activity::Handshaking { since: ago(begin, seconds * 1000) };
         let upload =
             |bytes: u64| Activity::Receiving { since: ago(begin, 10_000), bytes: bytes * 1000, received_at: now };
         let tunnel = |seconds: u64| Activity::Streaming {
@@ -201,6 +207,12 @@ mod tests {
             ("the slowest upload", 8, vec![(upload(20), "a"), (upload(10), "b"), (upload(1 << 20), "c")], "ba"),
             ("idle before slow", 8, vec![(upload(1), "a"), (idle(2), "b"), (tunnel(50), "c")], "bac"),
             ("the tunnel silent for longest", 8, vec![(tunnel(5), "a"), (tunnel(50), "b")], "ba"),
+            (
+                "half a handshake before idle",
+                8,
+                vec![(idle(9), "a"), (hello(2), "b"), (hello(5), "c"), (hello(0), "d")],
+                "cba",
+            ),
             ("most are tunnels", 8, vec![(tunnel(5), "a"), (upload(1), "b"), (tunnel(50), "c")], "cba"),
             ("most are uploads", 8, vec![(upload(9), "a"), (tunnel(50), "b"), (upload(1), "c")], "cab"),
             (

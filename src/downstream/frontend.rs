@@ -10,6 +10,7 @@ use crate::downstream::disk_thread::DiskThread;
 use crate::downstream::limits::Limits;
 use crate::downstream::splice::Pipes;
 use crate::message::{ReplyTo, Request};
+use crate::net::server_tls::ServerTls;
 use crate::runtime::poller::Poller;
 
 /// Handles the complete requests of a listener's clients. Both methods are called on a poller's thread, and don't block.
@@ -109,8 +110,10 @@ impl fmt::Debug for Frontend {
     }
 }
 
-/// What a listener's clients share: the frontend, and the handler of their requests.
+/// What a listener's clients share: the frontend, the handler of their requests, and TLS.
 pub(crate) struct ListenerContext {
     pub(crate) frontend: Arc<Frontend>,
     pub(crate) handler: Arc<dyn Handler>,
+    /// Speaks TLS with them, where they are to.
+    pub(crate) tls: Option<Arc<ServerTls>>,
 }

@@ -187,7 +187,7 @@ fn listen(frontend: &Arc<Frontend>, until: Event) -> SocketAddr {
     socket.listen(1024).expect("a port");
     let socket = TcpListener::from(socket);
     let address = socket.local_addr().expect("an address");
-    Listener::open(frontend.clone(), socket, until, Arc::new(|_, _| {})).expect("a listener");
+    Listener::open(frontend.clone(), socket.into(), until, Arc::new(|_, _| {}), None).expect("a listener");
     address
 }
 

@@ -2,15 +2,19 @@
 
 use crate::runtime::sync::{Arc, Mutex};
 use std::io;
-use std::net::TcpListener;
+use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use socket2::SockRef;
+use rustix::io::Errno;
+use rustix::net::{SocketFlags, acceptfrom_with};
+use socket2::{Domain, Socket};
 
 use crate::downstream::client::socket::Client;
 use crate::downstream::frontend::{Frontend, Handler, ListenerContext};
+use crate::message::Peer;
+use crate::net::server_tls::ServerTls;
 use crate::runtime::poller::{Event, EventHandler, Registration};
 
 /// Clients accepted in one event: the others' sockets want the poller's thread, too.
@@ -27,7 +31,9 @@ const UNSENT_BYTES: u32 = 64 * 1024;
 pub struct Listener {
     context: Arc<ListenerContext>,
     /// `None` once it has ended: closed, not shut down, since another process may hold this socket, too.
-    socket: Mutex<Option<mio::net::TcpListener>>,
+    socket: Mutex<Option<Socket>>,
+    /// Whether it is a TCP socket, and not one of this host's files.
+    is_tcp: bool,
     registration: Registration,
     /// Ends it: `Drain`, or `Cut` for a listener whose clients may ask how the drain goes.
     until: Event,
@@ -43,20 +49,24 @@ enum Accepted {
 }
 
 impl Listener {
-    /// Has the poller accept clients on this socket, from now until [`Event::Drain`] or [`Event::Cut`].
+    /// Has the poller accept clients on this socket, which speak TLS if that is given, from now until [`Event::Drain`] or [`Event::Cut`].
     pub fn open(
         frontend: Arc<Frontend>,
-        socket: TcpListener,
+        socket: Socket,
         until: Event,
         handler: Arc<dyn Handler>,
+        tls: Option<Arc<ServerTls>>,
     ) -> io::Result<()> {
         socket.set_nonblocking(true)?;
-        // Accepted sockets inherit it.
-        SockRef::from(&socket).set_tcp_notsent_lowat(UNSENT_BYTES)?;
+        let is_tcp = socket.domain()? != Domain::UNIX;
+        if is_tcp {
+            // Accepted sockets inherit it.
+            socket.set_tcp_notsent_lowat(UNSENT_BYTES)?;
+        }
         let registration = frontend.poller.reserve();
-        let context = Arc::new(ListenerContext { frontend, handler });
-        let socket = Mutex::new(Some(mio::net::TcpListener::from_std(socket)));
-        let listener = Arc::new(Listener { context, socket, registration, until });
+        let context = Arc::new(ListenerContext { frontend, handler, tls });
+        let socket = Mutex::new(Some(socket));
+        let listener = Arc::new(Listener { context, socket, is_tcp, registration, until });
         listener.registration.start(listener.clone());
         listener.watch_socket().inspect_err(|_| listener.registration.end())?;
         // Clients that came before raise no further edge.
@@ -97,17 +107,23 @@ impl Listener {
                 return Accepted::Full(until);
             }
         }
-        match listener.accept() {
-            Ok((socket, peer)) => {
+        match acceptfrom_with(listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
+            Ok((socket, address)) => {
+                let address = address.and_then(|address| SocketAddr::try_from(address).ok());
                 // Under the lock: once the listener has ended, each client that it accepted is counted, and so waited for.
-                let opened =
-                    socket.set_nodelay(true).and_then(|()| Client::open(self.context.clone(), socket.into(), peer));
-                if let Err(error) = opened {
-                    log::warn!("cannot watch the client {peer}: {error}");
-                }
+                let peer = Peer { address, is_tls: self.context.tls.is_some(), ..Peer::UNIX };
+                self.open_client(socket.into(), &peer);
                 Accepted::One
             }
-            Err(error) => after_error(&error),
+            Err(error) => after_error(error),
+        }
+    }
+
+    fn open_client(&self, socket: Socket, peer: &Peer) {
+        let prepared = if self.is_tcp { socket.set_tcp_nodelay(true) } else { Ok(()) };
+        let opened = prepared.and_then(|()| Client::open(self.context.clone(), socket, peer.clone()));
+        if let Err(error) = opened {
+            log::warn!("cannot watch the client {peer}: {error}");
         }
     }
 }
@@ -118,12 +134,12 @@ fn has_waiting_client(listener: &impl AsFd) -> bool {
 }
 
 /// What an error of accept(2) means for the next attempt. None ends the listener.
-fn after_error(error: &io::Error) -> Accepted {
-    match error.kind() {
-        io::ErrorKind::WouldBlock => Accepted::None,
+fn after_error(error: Errno) -> Accepted {
+    match error {
+        Errno::AGAIN => Accepted::None,
         // The client left before it was accepted, or a signal came: another client may wait.
-        io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted => Accepted::One,
-        _ => {
+        Errno::CONNABORTED | Errno::INTR => Accepted::One,
+        error => {
             log::warn!("cannot accept a client, trying again soon: {error}");
             Accepted::Full(Instant::now() + RETRY_PAUSE)
         }
@@ -146,7 +162,7 @@ impl EventHandler for Listener {
 #[cfg(test)]
 mod tests {
     use std::io::Read;
-    use std::net::TcpStream;
+    use std::net::{TcpListener, TcpStream};
 
     use super::*;
     use crate::downstream::Limits;
@@ -163,7 +179,7 @@ mod tests {
         let frontend = Frontend::new(poller.clone(), limits, 16, SOON);
         let socket = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = socket.local_addr().expect("an address");
-        Listener::open(frontend.clone(), socket, Event::Drain, Arc::new(|_, _| {})).expect("a watch");
+        Listener::open(frontend.clone(), socket.into(), Event::Drain, Arc::new(|_, _| {}), None).expect("a watch");
         frontend.drain();
         let began = Instant::now();
         let mut client = TcpStream::connect(address).expect("a connection");

@@ -130,6 +130,10 @@ impl ReplyWriter {
         }
         let began_at = Instant::now();
         for _ in 0..PIECES_MAX {
+            if client.peer.is_tls {
+                // Each byte has to be encrypted.
+                self.splicing = Splicing::Unsupported;
+            }
             let status = self.read(&client.frontend().pipes);
             if !self.write(client).map_err(Delivery::ClientGone)? {
                 return Ok(ReplyStep::AwaitsClient);
@@ -268,7 +272,7 @@ impl ReplyWriter {
             let taken = match &mut self.splicing {
                 _ if self.written < self.bytes.len() => client.write_some(&self.bytes[self.written..])?,
                 Splicing::Through(pipe, held @ 1..) => {
-                    let count = match pipe.empty_into(&client.socket, *held) {
+                    let count = match pipe.empty_into(client.socket(), *held) {
                         Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
                         moved => moved?,
                     };
@@ -281,6 +285,9 @@ impl ReplyWriter {
                 return Ok(false);
             }
             self.note_written(taken);
+        }
+        if !client.flush()? {
+            return Ok(false);
         }
         self.bytes.clear();
         self.written = 0;

@@ -57,7 +57,7 @@ impl HeldEnds {
         let client = &tunnel.client;
         ends.check_ended_sides(client);
         ends.note_closing(now);
-        if ends.is_over(now) {
+        if ends.is_over(client, now) {
             let delivery = ends.failed.take().unwrap_or(Delivery::Whole);
             return self.end(delivery);
         }
@@ -68,7 +68,7 @@ impl HeldEnds {
         if step == FlowStep::Discarded {
             return;
         }
-        if ends.awaits_client()
+        if ends.awaits_client(client)
             && let Err(error) = client.want_writable()
         {
             return self.end(Delivery::ClientGone(error));

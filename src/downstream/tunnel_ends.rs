@@ -1,8 +1,7 @@
 //! Both sides of a tunnel in one hand: what moves between them, how each ends, and when both have. However a side ends, what it
 //! sent before is delivered first. Knows nothing of threads.
 
-use std::io;
-use std::net::Shutdown;
+use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
@@ -37,6 +36,25 @@ pub(crate) struct TunnelEnds {
     pub(crate) ended: OnDelivered,
 }
 
+/// The client's side.
+struct Side<'a>(&'a Client);
+
+impl Read for Side<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.read_some(buffer)
+    }
+}
+
+impl Write for Side<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write_some(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 /// The pending error of a socket that isn't read any more.
 fn error_of(socket: BorrowedFd) -> Option<io::Error> {
     SockRef::from(&socket).take_error().unwrap_or_else(Some)
@@ -60,23 +78,27 @@ impl TunnelEnds {
 
     /// Moves what can be moved without waiting.
     pub(crate) fn step(&mut self, client: &Client) -> FlowStep {
-        let up = self.up.step(&mut &client.socket, &mut *self.backend);
+        let up = self.up.step(&mut Side(client), &mut *self.backend);
         let up = up.and_then(|step| self.flush().map(|()| step)).unwrap_or_else(|failed| {
             match failed {
+                // TLS without a farewell: many end so, and what is said in the tunnel has an end of its own.
+                FlowError::Source(error) if error.kind() == io::ErrorKind::UnexpectedEof => {}
                 FlowError::Source(error) => self.lose_client(error),
                 FlowError::Sink(error) => self.lose_backend(error),
             }
             FlowStep::Moved
         });
-        let down = self.down.step(&mut *self.backend, &mut &client.socket).unwrap_or_else(|failed| {
+        let down = self.down.step(&mut *self.backend, &mut Side(client)).unwrap_or_else(|failed| {
             match failed {
-                // TLS without a farewell: many end so, and what is said in the tunnel has an end of its own.
                 FlowError::Source(error) if error.kind() == io::ErrorKind::UnexpectedEof => {}
                 FlowError::Source(error) => self.lose_backend(error),
                 FlowError::Sink(error) => self.lose_client(error),
             }
             FlowStep::Moved
         });
+        if let Err(error) = client.flush() {
+            self.lose_client(error);
+        }
         let step = up.max(down);
         if step == FlowStep::Moved {
             self.moved_at = Instant::now();
@@ -114,7 +136,7 @@ impl TunnelEnds {
     pub(crate) fn check_ended_sides(&mut self, client: &Client) {
         if self.up.source_ended
             && !self.down.closed
-            && let Some(error) = error_of(client.socket.as_fd())
+            && let Some(error) = error_of(client.socket().as_fd())
         {
             self.lose_client(error);
         }
@@ -143,7 +165,7 @@ impl TunnelEnds {
 
     fn end_down(&mut self, client: &Client) {
         self.down.close();
-        let _ = client.socket.shutdown(Shutdown::Write);
+        client.end_writing();
     }
 
     /// Tells both sides the end, whatever is still pending.
@@ -172,8 +194,9 @@ impl TunnelEnds {
     }
 
     /// Whether the tunnel is over: both sides have been told the end, and have ended or had their time.
-    pub(crate) fn is_over(&self, now: Instant) -> bool {
-        let have_ended = self.up.source_ended && self.down.source_ended && !self.has_unsent();
+    pub(crate) fn is_over(&self, client: &Client, now: Instant) -> bool {
+        let has_unsent = self.has_unsent() || client.has_unsent();
+        let have_ended = self.up.source_ended && self.down.source_ended && !has_unsent;
         self.closing_until.is_some_and(|until| have_ended || now >= until)
     }
 
@@ -182,7 +205,7 @@ impl TunnelEnds {
     }
 
     /// Whether the client has to take something first.
-    pub(crate) fn awaits_client(&self) -> bool {
-        self.down.has_pending()
+    pub(crate) fn awaits_client(&self, client: &Client) -> bool {
+        self.down.has_pending() || client.has_unsent()
     }
 }

@@ -281,7 +281,7 @@ mod tests {
         }
         assert_eq!(
             reason("http://a/x y"),
-            "no option 'y'; there are name, after, timeout, header-file, ca, cert, insecure, paused"
+            "no option 'y'; there are name, after, timeout, socket, header-file, ca, cert, insecure, paused"
         );
     }
 

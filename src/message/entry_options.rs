@@ -1,14 +1,15 @@
 //! The options behind a backend's URL in a list. Knows nothing of addresses.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{After, Excerpt, LocalOptions, nearest, parse_duration, show_duration};
+use super::{After, Excerpt, LocalOptions, nearest, parse_duration, show_duration, unix_path};
 
 /// The longest name, in bytes: it stands in each line of the log.
 const NAME_BYTES_MAX: usize = 32;
 /// All options.
-const OPTIONS: [&str; 8] = ["name", "after", "timeout", "header-file", "ca", "cert", "insecure", "paused"];
+const OPTIONS: [&str; 9] = ["name", "after", "timeout", "socket", "header-file", "ca", "cert", "insecure", "paused"];
 
 /// What a list says of a backend. The default says nothing. `Display` writes a blank before each option.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -21,6 +22,8 @@ pub struct EntryOptions {
     pub timeout: Option<Duration>,
     /// Whether it sits races out.
     pub is_paused: bool,
+    /// The Unix socket at which it is reached, in place of its URL's host and port.
+    pub socket: Option<PathBuf>,
     /// What only a file, a flag or the environment may say.
     pub local: LocalOptions,
 }
@@ -38,6 +41,8 @@ impl EntryOptions {
                 ("name", None) => return Err("'name' has no value; write name=dc1".to_owned()),
                 ("after", None) => return Err("'after' has no value; write after=200ms or after=p95".to_owned()),
                 ("timeout", None) => return Err("'timeout' has no value; write timeout=1s".to_owned()),
+                ("socket", Some(path)) => options.socket.replace(checked_socket(path)?).is_some(),
+                ("socket", None) => return Err("'socket' has no value; write socket=/run/app.sock".to_owned()),
                 ("paused", None) => std::mem::replace(&mut options.is_paused, true),
                 ("paused", Some(_)) => {
                     return Err("'paused' takes no value; write it alone, or leave it out".to_owned());
@@ -62,6 +67,7 @@ impl EntryOptions {
             after: self.after.or(others.after),
             timeout: self.timeout.or(others.timeout),
             is_paused: self.is_paused || others.is_paused,
+            socket: self.socket.or_else(|| others.socket.clone()),
             local: if self.local == LocalOptions::default() { others.local.clone() } else { self.local },
         }
     }
@@ -77,6 +83,9 @@ impl fmt::Display for EntryOptions {
         }
         if let Some(timeout) = self.timeout {
             write!(f, " timeout={}", show_duration(timeout))?;
+        }
+        if let Some(socket) = &self.socket {
+            write!(f, " socket={}", socket.display())?;
         }
         self.local.fmt(f)?;
         f.write_str(if self.is_paused { " paused" } else { "" })
@@ -97,6 +106,16 @@ fn checked_timeout(value: &str) -> Result<Duration, String> {
         Ok(timeout) => Ok(timeout),
         Err(reason) => Err(format!("timeout={reason}")),
     }
+}
+
+fn checked_socket(path: &str) -> Result<PathBuf, String> {
+    let is_plain = path.bytes().all(|byte| byte.is_ascii_graphic());
+    unix_path(path).ok().filter(|_| is_plain).ok_or_else(|| {
+        format!(
+            "no socket '{}'; write the path from the root, at most 107 plain bytes: socket=/run/app.sock",
+            Excerpt(path)
+        )
+    })
 }
 
 fn checked_name(name: &str) -> Result<String, String> {
@@ -141,6 +160,7 @@ mod tests {
             ("after=p50", " after=p50"),
             ("paused timeout=2s after=p99..1m name=x", " name=x after=p99..60s timeout=2s paused"),
             ("timeout=24h", " timeout=86400s"),
+            ("socket=/run/app.sock paused name=a", " name=a socket=/run/app.sock paused"),
             ("insecure cert=/c ca=/a header-file=/h", " header-file=/h ca=/a cert=/c insecure"),
             (&long, &format!(" {long}")),
         ];
@@ -155,6 +175,10 @@ mod tests {
             ("name=b12", "no name 'b12': b and a number is what backends without a name are called"),
             ("name=a name=b", "'name' is given twice"),
             ("paused paused", "'paused' is given twice"),
+            ("socket", "'socket' has no value; write socket=/run/app.sock"),
+            ("socket=app.sock", "no socket 'app.sock'; write the path from the root"),
+            ("socket=/a socket=/b", "'socket' is given twice"),
+            ("sockets=/a", "no option 'sockets'; did you mean 'socket'?"),
             ("paused=off", "'paused' takes no value; write it alone, or leave it out"),
             ("Paused", "no option 'Paused'; did you mean 'paused'?"),
             ("after", "'after' has no value; write after=200ms or after=p95"),
@@ -179,8 +203,11 @@ mod tests {
             ("ca=/a ca=/b", "'ca' is given twice"),
             ("insecure insecure", "'insecure' is given twice"),
             ("insecure=on", "'insecure' takes no value; write it alone, or leave it out"),
-            ("weight=3", "no option 'weight'; there are name, after, timeout, header-file, ca, cert, insecure, paused"),
-            ("=", "no option ''; there are name, after, timeout, header-file, ca, cert, insecure, paused"),
+            (
+                "weight=3",
+                "no option 'weight'; there are name, after, timeout, socket, header-file, ca, cert, insecure, paused",
+            ),
+            ("=", "no option ''; there are name, after, timeout, socket, header-file, ca, cert, insecure, paused"),
         ];
         for (text, expected) in rows {
             let reason = parse(text).expect_err(text);

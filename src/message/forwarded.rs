@@ -7,8 +7,8 @@ use std::net::{IpAddr, SocketAddr};
 use http::header::{FORWARDED, VIA};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::field::{CDN_LOOP, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO, tokens};
-use super::{Networks, Request};
+use super::field::{CDN_LOOP, X_FORWARDED_CLIENT_CERT, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO, tokens};
+use super::{Networks, Peer, Request};
 
 /// The most proxies that a request may have passed. Real chains have five or six.
 const HOPS_MAX: usize = 32;
@@ -17,12 +17,12 @@ const HOPS_MAX: usize = 32;
 const RETURNS_MAX: usize = 8;
 
 /// The source of a request, as the log shows it: its peer, `192.0.2.7:41234`, or, where a trusted proxy is in between,
-/// `203.0.113.9 via 127.0.0.1:41234`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// `203.0.113.9 via 127.0.0.1:41234`. One at a Unix socket is `unix`.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Forwarded {
     /// The client that trusted proxies name: an address, and its port if they say it.
     client: Option<(IpAddr, Option<u16>)>,
-    peer: SocketAddr,
+    peer: Peer,
 }
 
 impl Forwarded {
@@ -30,7 +30,7 @@ impl Forwarded {
     /// an entry that is no address. Entries left of it may be invented. All of them trusted: the leftmost.
     pub fn of(request: &Request, trusted: &Networks) -> Forwarded {
         let mut client = None;
-        if trusted.contain(request.peer.ip()) {
+        if trusted.contain(request.peer.network_ip()) {
             let values = request.headers.get_all(X_FORWARDED_FOR).iter().rev();
             let entries =
                 values.flat_map(|value| value.as_bytes().rsplit(|byte| *byte == b',')).map(<[u8]>::trim_ascii);
@@ -42,7 +42,7 @@ impl Forwarded {
                 }
             }
         }
-        Forwarded { client, peer: request.peer }
+        Forwarded { client, peer: request.peer.clone() }
     }
 }
 
@@ -64,10 +64,18 @@ pub(super) fn is_word(name: &HeaderName) -> bool {
 
 /// Adds this hop to what trusted proxies have told of a request's source. `Forwarded` stays as it is, and no other
 /// field repeats what it says.
-pub(super) fn tell(headers: &mut HeaderMap, peer: IpAddr, host: Option<HeaderValue>) {
-    append_forwarded_for(headers, peer.to_canonical());
+pub(super) fn tell(headers: &mut HeaderMap, peer: &Peer, host: Option<HeaderValue>) {
+    // A Unix socket's client has no address. As with HAProxy it adds no entry, so that readers who count hops find what the proxy
+    // before this one has said.
+    if let Some(address) = peer.address {
+        append_forwarded_for(headers, address.ip().to_canonical());
+    }
+    if let Some(subject) = &peer.subject {
+        let value = HeaderValue::from_str(&format!("Subject=\"{subject}\"")).expect("what isn't ASCII is escaped");
+        headers.insert(X_FORWARDED_CLIENT_CERT, value);
+    }
     if !headers.contains_key(X_FORWARDED_PROTO) && !is_in_forwarded(headers, b"proto=") {
-        headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static("http"));
+        headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(if peer.is_tls { "https" } else { "http" }));
     }
     if let Some(host) = host
         && !headers.contains_key(X_FORWARDED_HOST)
@@ -117,8 +125,8 @@ pub fn goes_round(request: &Request) -> bool {
     if [X_FORWARDED_FOR, FORWARDED, VIA, CDN_LOOP].iter().any(|way| count(way) > HOPS_MAX) {
         return true;
     }
-    let sender = request.peer.ip().to_canonical();
-    let is_sender = |entry: &&[u8]| node(entry).is_some_and(|(address, _)| address == sender);
+    let sender = request.peer.address.map(|address| address.ip().to_canonical());
+    let is_sender = |entry: &&[u8]| sender.is_some() && node(entry).map(|(address, _)| address) == sender;
     // Few requests have enough entries that their addresses must be read.
     count(&X_FORWARDED_FOR) > RETURNS_MAX
         && tokens(&request.headers, &X_FORWARDED_FOR).filter(is_sender).count() > RETURNS_MAX
@@ -161,7 +169,7 @@ mod tests {
             version: Version::HTTP_11,
             headers,
             body: None,
-            peer: SocketAddr::new(peer.parse().expect("an address"), 41234),
+            peer: SocketAddr::new(peer.parse().expect("an address"), 41234).into(),
             received: Instant::now(),
         }
     }

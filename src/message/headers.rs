@@ -142,12 +142,12 @@ pub fn for_backends(request: &mut Request, via: &ViaId, trusted: &Networks) -> H
     let (host, upgrade) = (host_of(request), upgrade_of(request));
     let mut headers = std::mem::take(&mut request.headers);
     strip_hop_by_hop(&mut headers);
-    let is_trusted = trusted.contain(request.peer.ip());
+    let is_trusted = trusted.contain(request.peer.network_ip());
     strip(&mut headers, Vec::new(), |name| {
         NOT_FOR_BACKENDS.contains(name) || is_lookalike(name) || (!is_trusted && forwarded::is_word(name))
     });
     max_forwards::count_down(&request.method, &mut headers);
-    forwarded::tell(&mut headers, request.peer.ip(), host);
+    forwarded::tell(&mut headers, &request.peer, host);
     via.append_to_request(&mut headers, request.version);
     if let Some(protocols) = upgrade {
         put_upgrade(&mut headers, protocols);

@@ -18,6 +18,34 @@ const OWN: &str = "red-tentacle";
 /// The longest account of a loss, in bytes: a list of 64 backends would fill a client's room for heads.
 const DETAILS_BYTES_MAX: usize = 512;
 
+/// How a leg came to answer the client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum How {
+    /// It was the first success.
+    Won,
+    /// It was that, and started after the race's begin, since its time had come.
+    Hedge,
+    /// It was that, and started since all legs before it had lost.
+    Failover,
+    /// Its answer is no success, and ended the race all the same.
+    Final,
+    /// No leg succeeded, and its answer said most.
+    Best,
+}
+
+impl How {
+    /// Its word, as the log and `Proxy-Status` use it.
+    pub fn word(self) -> &'static str {
+        match self {
+            How::Won => "won",
+            How::Hedge => "hedge",
+            How::Failover => "failover",
+            How::Final => "final",
+            How::Best => "best",
+        }
+    }
+}
+
 /// A leg's victory.
 #[derive(Debug, Clone, Copy)]
 pub struct Victory<'a> {
@@ -25,9 +53,8 @@ pub struct Victory<'a> {
     pub next_hop: &'a str,
     /// The status of its answer.
     pub status: StatusCode,
-    /// How it came to answer: `won` where it started with the race, `hedge` since its time had come, `failover` since all before
-    /// had lost; `final` or `best` where its answer is no success.
-    pub how: &'static str,
+    /// How it came to answer.
+    pub how: How,
     /// From the request's arrival to the head of the answer.
     pub after: Duration,
     /// The count of legs that were started.
@@ -40,7 +67,7 @@ pub fn of_victory(victory: &Victory) -> HeaderValue {
     text.push_str(OWN);
     text.push_str("; next-hop=");
     put_token_or_string(&mut text, victory.next_hop);
-    for part in ["; received-status=", victory.status.as_str(), "; details=\"", victory.how, " "] {
+    for part in ["; received-status=", victory.status.as_str(), "; details=\"", victory.how.word(), " "] {
         text.push_str(part);
     }
     put_elapsed(&mut text, victory.after);
@@ -176,14 +203,14 @@ mod tests {
     #[test]
     fn a_victory_names_the_backend_and_how_it_won() {
         let after = Duration::from_millis(12);
-        let victory = Victory { next_hop: "b2", status: StatusCode::OK, how: "won", after, legs: 4 };
+        let victory = Victory { next_hop: "b2", status: StatusCode::OK, how: How::Won, after, legs: 4 };
         let rows = [
             (victory, "red-tentacle; next-hop=b2; received-status=200; details=\"won 12ms of 4\""),
             (
                 Victory {
                     next_hop: "dc2.example:8443",
                     status: StatusCode::SWITCHING_PROTOCOLS,
-                    how: "failover",
+                    how: How::Failover,
                     after: Duration::from_micros(449),
                     legs: 1,
                 },
@@ -278,7 +305,7 @@ mod tests {
         fn no_name_breaks_the_field(name in any::<String>(), long in "[a\"\\\\é]{0,700}") {
             for name in [name, long] {
                 let victory =
-                    Victory { next_hop: &name, status: StatusCode::OK, how: "won", after: Duration::ZERO, legs: 1 };
+                    Victory { next_hop: &name, status: StatusCode::OK, how: How::Won, after: Duration::ZERO, legs: 1 };
                 let lost = LostLeg { name: name.clone(), address: None, outcome: Outcome::Refused, after: Duration::ZERO };
                 for value in [of_victory(&victory), of_refusal(&Refusal::AllFailed(vec![lost]))] {
                     let text = value.to_str().expect("ASCII");

@@ -48,6 +48,8 @@ pub enum Refusal {
     TooManyFields,
     /// The trailers of a chunked body are longer than allowed.
     TrailersTooLarge,
+    /// The client speaks plain HTTP where TLS is spoken.
+    PlainHttp,
     /// A bug in the proxy.
     Internal,
     /// The method or a transfer coding isn't implemented; the text says which.
@@ -100,6 +102,9 @@ impl Refusal {
             Refusal::HeadTooLarge => (431, "The head is longer than allowed (--max-head)"),
             Refusal::TooManyFields => (431, "The head has more than 100 fields"),
             Refusal::TrailersTooLarge => (431, "The trailers are longer than 4 KiB"),
+            Refusal::PlainHttp => {
+                (400, "This port speaks HTTPS, and the request is plain HTTP: write https:// for http://")
+            }
             Refusal::Internal => (500, "Internal error"),
             Refusal::NotImplemented(what) => (501, what),
             Refusal::AllFailed(legs) if is_overload(legs) => {

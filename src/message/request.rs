@@ -1,10 +1,10 @@
 //! A client's request.
 
-use std::net::SocketAddr;
 use std::time::Instant;
 
 use http::{HeaderMap, Method, Version};
 
+use super::peer::Peer;
 use super::spool::Spool;
 use super::target::Target;
 
@@ -21,8 +21,8 @@ pub struct Request {
     pub headers: HeaderMap,
     /// The body, or `None` if the message has none (no Content-Length, no Transfer-Encoding).
     pub body: Option<Spool>,
-    /// The client's address.
-    pub peer: SocketAddr,
+    /// The client's end of the connection.
+    pub peer: Peer,
     /// The instant at which the request was complete.
     pub received: Instant,
 }

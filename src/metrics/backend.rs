@@ -62,6 +62,8 @@ pub struct BackendStats {
     /// In microseconds.
     saved: AtomicU64,
     rescues: AtomicU64,
+    /// How often it was benched: for failures, and as it has asked to be.
+    benched: [AtomicU64; 2],
     listed: SystemTime,
     /// In milliseconds since 1970; 0 before the first.
     last_success: AtomicU64,
@@ -107,6 +109,7 @@ impl BackendStats {
             answers: Histogram::default(),
             saved: AtomicU64::new(0),
             rescues: AtomicU64::new(0),
+            benched: [const { AtomicU64::new(0) }; 2],
             listed: now,
             last_success: AtomicU64::new(0),
             last_failure: Mutex::default(),
@@ -160,6 +163,16 @@ impl BackendStats {
     /// Races that only it could win.
     pub fn rescues(&self) -> u64 {
         self.rescues.load(Ordering::Relaxed)
+    }
+
+    /// Counts that it was benched: for its failures, or as it has asked to be.
+    pub fn count_bench(&self, was_asked_for: bool) {
+        self.benched[usize::from(was_asked_for)].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often it was benched, with the words of metrics.
+    pub fn benched(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        ["failures", "retry-after"].into_iter().zip(self.benched.each_ref().map(|count| count.load(Ordering::Relaxed)))
     }
 
     /// Since when it is listed.

@@ -49,6 +49,7 @@ pub struct RaceStats {
     durations: Histogram,
     /// By [`LateStart`].
     late_starts: [AtomicU64; 3],
+    all_benched: AtomicU64,
 }
 
 /// What became of a leg that didn't start with its race.
@@ -109,6 +110,16 @@ impl RaceStats {
     /// The count of legs that didn't start with their race, by what became of them.
     pub fn late_starts(&self) -> impl Iterator<Item = (&'static str, u64)> {
         LateStart::WORDS.iter().map(|(why, word)| (*word, self.late_starts[*why as usize].load(Ordering::Relaxed)))
+    }
+
+    /// Counts a race whose backends were all benched, so that all took part.
+    pub fn count_all_benched(&self) {
+        self.all_benched.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The count of races whose backends were all benched.
+    pub fn all_benched(&self) -> u64 {
+        self.all_benched.load(Ordering::Relaxed)
     }
 
     /// The count of races that ended so.

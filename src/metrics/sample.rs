@@ -29,6 +29,8 @@ pub struct Sample {
     pub connections_opened: u64,
     /// Uses of such a connection beyond its first.
     pub connections_reused: u64,
+    /// The files of certificates for clients, and the last second of each.
+    pub certificates: Vec<(String, SystemTime)>,
     /// Lines of the log that were dropped, since standard error was too slow.
     pub log_lines_dropped: u64,
     /// What the process uses.
@@ -63,14 +65,25 @@ pub enum BackendState {
     Racing,
     /// Now and then: it leaves requests unanswered.
     Held,
+    /// By a probe now and then: it has failed often in a row.
+    Benched,
     /// By none, as an operator has said.
     Paused,
 }
 
 impl BackendState {
     /// All states, with the words of metrics.
-    pub const WORDS: [(BackendState, &str); 3] =
-        [(BackendState::Racing, "racing"), (BackendState::Held, "held"), (BackendState::Paused, "paused")];
+    pub const WORDS: [(BackendState, &str); 4] = [
+        (BackendState::Racing, "racing"),
+        (BackendState::Held, "held"),
+        (BackendState::Benched, "benched"),
+        (BackendState::Paused, "paused"),
+    ];
+
+    /// Its word.
+    pub fn word(self) -> &'static str {
+        BackendState::WORDS[self as usize].1
+    }
 }
 
 /// The clients' port, by number.

@@ -134,9 +134,17 @@ impl Sample {
         gauges(
             to,
             "red_tentacle_backend_state",
-            "1 for the state that a backend is in: held is asked now and then.",
+            "1 for the state that a backend is in: held is asked now and then, benched by a probe now and then.",
             rows,
         )?;
+        let rows = self.backends.iter().flat_map(|backend| {
+            let labels = |why| [("backend", backend.label.as_str()), ("why", why)];
+            backend.stats.benched().map(move |(why, count)| (labels(why), count))
+        });
+        let help = "How often a backend was benched: after failures in a row, or by Retry-After.";
+        counters(to, "red_tentacle_benched", help, rows)?;
+        let help = "Races for which every backend was benched, so that all were asked.";
+        counters(to, "red_tentacle_all_benched_races", help, [(NONE, self.races.all_benched())])?;
         let rows = self.backends.iter().map(|backend| {
             let last = backend.stats.last_success().unwrap_or_else(|| backend.stats.listed());
             (backend.labels(), since_1970(last))
@@ -155,6 +163,12 @@ impl Sample {
     fn encode_program(&self, to: &mut DescriptorEncoder) -> fmt::Result {
         let help = "Lines of the log that were lost, since standard error was too slow.";
         counters(to, "red_tentacle_log_lines_dropped", help, [(NONE, self.log_lines_dropped)])?;
+        if !self.certificates.is_empty() {
+            let rows =
+                self.certificates.iter().map(|(file, not_after)| ([("file", file.as_str())], since_1970(*not_after)));
+            let help = "Until when a certificate for clients is valid.";
+            gauges(to, "red_tentacle_tls_certificate_not_after_timestamp_seconds", help, rows)?;
+        }
         let help = "1 if the list of backends was taken when it was last read.";
         gauges(to, "red_tentacle_list_loaded", help, [(NONE, u64::from(self.is_list_loaded))])?;
         let help = "When the list of backends last changed.";
@@ -272,6 +286,7 @@ mod tests {
             clients,
             connections_opened: 4,
             connections_reused: 5,
+            certificates: vec![("/a.pem".to_owned(), UNIX_EPOCH + Duration::from_secs(1_800_000_000))],
             log_lines_dropped: 6,
             process,
             started,
@@ -292,6 +307,10 @@ mod tests {
         Arc::get_mut(&mut sample.races).expect("its own").count(RaceEnd::Won, Some(ended), &[won, lost]);
         sample.races.count_late_starts(LateStart::Time, 2);
         sample.races.count_late_starts(LateStart::Refused, 1);
+        sample.races.count_all_benched();
+        for was_asked_for in [false, true, true] {
+            sample.backends[0].stats.count_bench(was_asked_for);
+        }
         sample.backends[0].stats.count(&won, UNIX_EPOCH + Duration::from_secs(9));
         sample.backends[1].stats.count(&lost, UNIX_EPOCH + Duration::from_secs(9));
         sample.replies.count_answer(StatusCode::OK);
@@ -327,6 +346,10 @@ mod tests {
             ("red_tentacle_rescues_total{backend=\"a\"}", "0"),
             ("red_tentacle_backend_state{backend=\"a\",state=\"racing\"}", "1"),
             ("red_tentacle_backend_state{backend=\"b\",state=\"racing\"}", "0"),
+            ("red_tentacle_backend_state{backend=\"b\",state=\"benched\"}", "0"),
+            ("red_tentacle_benched_total{backend=\"a\",why=\"failures\"}", "1"),
+            ("red_tentacle_benched_total{backend=\"a\",why=\"retry-after\"}", "2"),
+            ("red_tentacle_all_benched_races_total", "1"),
             ("red_tentacle_backend_state{backend=\"b\",state=\"held\"}", "1"),
             ("red_tentacle_backend_last_success_timestamp_seconds{backend=\"a\"}", "9.0"),
             ("red_tentacle_backend_last_success_timestamp_seconds{backend=\"b\"}", "1.5"),
@@ -334,6 +357,7 @@ mod tests {
             ("red_tentacle_backend_connections_opened_total", "4"),
             ("red_tentacle_backend_connections_reused_total", "5"),
             ("red_tentacle_log_lines_dropped_total", "6"),
+            ("red_tentacle_tls_certificate_not_after_timestamp_seconds{file=\"/a.pem\"}", "1800000000.0"),
             ("red_tentacle_list_loaded", "1"),
             ("red_tentacle_list_changed_timestamp_seconds", "0.0"),
             ("process_cpu_seconds_total", "1.5"),

@@ -262,6 +262,41 @@ mod tests {
         assert_eq!(race.legs(), (3, 1));
     }
 
+    /// The last tier fails as well, or succeeds.
+    #[test]
+    fn what_is_kept_waits_for_every_tier_which_a_failure_starts() {
+        for (last, expected) in [(404, 410), (200, 200)] {
+            let rules = Rules { on_failure: OnFailure::Best { within: None }, ..Rules::default() };
+            let mut race = Scenario::made(&["", "after=23h", "after=24h"], LINGER, rules);
+            let client = race.begin(get());
+            for (at, status) in [410, 503, last].into_iter().enumerate() {
+                race.ends[at].receives_head();
+                race.settle();
+                assert!(client.waits(), "{at}");
+                race.ends[at].sends(answer(status, "body"));
+            }
+            let sent = client.receives();
+            let how = if last == 200 { "\"failover" } else { "\"best" };
+            assert_eq!((sent.reply.status.as_u16(), details(&sent).as_str()), (expected, how));
+            (sent.delivered)(Delivery::Whole);
+            race.wait_for_end();
+            assert_eq!(race.legs(), (3, 0));
+        }
+    }
+
+    #[test]
+    fn what_its_bound_passes_on_starts_no_tier() {
+        let rules =
+            Rules { on_failure: OnFailure::Best { within: Some(Duration::from_millis(5)) }, ..Rules::default() };
+        let mut race = Scenario::made(&["", "", "after=24h"], Linger::NONE, rules);
+        let client = race.begin(get());
+        race.ends[1].receives_head();
+        race.ends[0].sends(answer(404, "none"));
+        assert_eq!(client.takes_reply(), (404, "none".to_owned()));
+        race.wait_for_end();
+        assert!(race.ends[2].is_left_alone() && race.legs() == (2, 1) && race.starts() == 0);
+    }
+
     #[test]
     fn a_server_error_alone_waits_for_all_others() {
         let (mut race, client) = race_within(2, Some(Duration::from_millis(1)), LINGER);

@@ -1,5 +1,6 @@
 //! The class of an answer to its request: docs/races.md, "Which answers win". Knows nothing of the other legs.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use http::{HeaderValue, Method, StatusCode};
@@ -32,6 +33,8 @@ pub struct Rules {
     pub trusted_proxies: Networks,
     /// The most losers that may wait at one backend for an answer before legs to it are deferred.
     pub unanswered_max: usize,
+    /// The failures in a row after which a backend sits out, if any number of them has it do so.
+    pub bench: Option<NonZeroU32>,
     /// The common timeout of legs.
     pub timeout: Duration,
     /// Whether clients are told where backends are.
@@ -53,6 +56,7 @@ impl Default for Rules {
             via: false,
             trusted_proxies,
             unanswered_max: 128,
+            bench: None,
             timeout: Duration::from_secs(5),
             expose_backends: false,
         }

@@ -220,6 +220,7 @@ impl Exchange {
         if matches!(class, AnswerClass::Success | AnswerClass::Fallback) {
             self.legs[leg].backend.look().note_success(now);
         }
+        self.note_finding_of(leg, &answer);
         let won = match class {
             AnswerClass::Success => self.race.claim(leg),
             AnswerClass::Final => self.race.claim_as_final(leg),
@@ -293,6 +294,7 @@ impl Exchange {
 
     pub(super) fn end(self: &Arc<Self>, leg: usize, outcome: Outcome, after: Duration) {
         self.debug_end(leg, &outcome, after);
+        self.note_end(leg, &outcome);
         let Leg { backend, pending, look, file, .. } = &self.legs[leg];
         backend.breaker().remove(pending);
         backend.look().end(look);

@@ -8,8 +8,10 @@ use std::time::Duration;
 
 use super::judging::Judging;
 use crate::message::Outcome;
+use crate::message::proxy_status::How;
 use crate::upstream::{
-    Answer, AnswerBody, Backend, Draining, FilePermit, LookLease, PendingAnswer, PendingRequest, Prospect, Upload,
+    Answer, AnswerBody, Backend, BenchTicket, Draining, FilePermit, LookLease, PendingAnswer, PendingRequest, Prospect,
+    Upload,
 };
 
 /// One backend's part of a race.
@@ -19,6 +21,8 @@ pub(super) struct Leg {
     pub(super) pending: PendingRequest,
     /// Whether it has its backend's long look.
     pub(super) look: LookLease,
+    /// What it has of its backend's bench.
+    pub(super) ticket: BenchTicket,
     /// The permit for the file of the request's body, if that is in one.
     pub(super) file: Option<FilePermit>,
     /// When it started, counted from the race's begin; unset if it was kept back and isn't needed.
@@ -36,6 +40,8 @@ pub(super) enum Role {
     Later,
     /// It starts only if all others lose.
     Deferred,
+    /// It starts with the race as a probe, and no other leg waits for it.
+    Probe,
     /// It has started since its time had come.
     Hedge,
     /// It has started since all legs before it had lost.
@@ -43,7 +49,7 @@ pub(super) enum Role {
 }
 
 /// By their numbers.
-const ROLES: [Role; 5] = [Role::First, Role::Later, Role::Deferred, Role::Hedge, Role::Failover];
+const ROLES: [Role; 6] = [Role::First, Role::Later, Role::Deferred, Role::Probe, Role::Hedge, Role::Failover];
 
 /// The place of a leg between two steps.
 #[derive(Default)]
@@ -76,11 +82,17 @@ impl Leg {
             backend,
             pending: PendingRequest::default(),
             look: LookLease::default(),
+            ticket: BenchTicket::default(),
             file,
             started: OnceLock::new(),
             role: AtomicU8::new(Role::First as u8),
             parked: Mutex::default(),
         }
+    }
+
+    /// Whether it isn't hung up on with other losers.
+    pub(super) fn is_spared(&self) -> bool {
+        self.look.is_taken() || self.ticket.is_probe()
     }
 
     pub(super) fn role(&self) -> Role {
@@ -91,12 +103,12 @@ impl Leg {
         self.role.store(role as u8, Ordering::Relaxed);
     }
 
-    /// How it has won, if it has, in a word.
-    pub(super) fn how(&self) -> &'static str {
+    /// How it has won, if it has.
+    pub(super) fn how(&self) -> How {
         match self.role() {
-            Role::Hedge => "hedge",
-            Role::Failover => "failover",
-            Role::First | Role::Later | Role::Deferred => "won",
+            Role::Hedge => How::Hedge,
+            Role::Failover => How::Failover,
+            Role::First | Role::Later | Role::Deferred | Role::Probe => How::Won,
         }
     }
 

@@ -6,30 +6,37 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::exchange::{EARLY_LOSER_SILENCE_MAX, Exchange, LOSER_BODY_BYTES_MAX};
-use super::leg::LegState;
+use super::leg::{Leg, LegState};
 use crate::message::Outcome;
 use crate::upstream::{AnswerBody, Draining, Upload, UploadStop, Uploaded};
 
 impl Exchange {
-    /// Has losers take a long look at their backends, where one is due: they aren't hung up on with the others, but run to their
+    /// Has losers take a long look at their backends, where one is due, or they are probes: they aren't hung up on with the others, but run to their
     /// timeouts, so that a backend which hangs can be told from a slow one.
     pub(super) fn begin_looks(self: &Arc<Self>, losers: &[usize], now: Instant) {
         let is_safe = self.request.method().is_safe();
-        if !self.context.reaper.has_looks(is_safe) {
-            return;
-        }
-        let takes = |leg: &&usize| self.legs[**leg].backend.look().try_take(&self.legs[**leg].look, now);
+        let has_looks = self.context.reaper.has_looks(is_safe);
+        let mut time = Duration::ZERO;
+        let takes = |leg: &&usize| {
+            let Leg { backend, look, ticket, .. } = &self.legs[**leg];
+            let is_spared = ticket.is_probe() || (has_looks && backend.look().try_take(look, now));
+            if is_spared {
+                // It has its timeout to reach its backend, and again to the head of the answer.
+                time = time.max(backend.pool().timeout() * 2);
+            }
+            is_spared
+        };
         let looks: Vec<usize> = losers.iter().filter(takes).copied().collect();
         if !looks.is_empty() {
             self.race.spare(&looks);
-            self.context.reaper.take_looks(&self.race, is_safe, now);
+            self.context.reaper.take_looks(&self.race, is_safe, now, time);
         }
     }
 
     /// Ends a leg's long look, if it has one, since its backend has answered: what is left of the answer lingers like that of any
     /// loser.
     pub(super) fn end_look(&self, leg: usize) {
-        if !self.legs[leg].look.is_taken() {
+        if !self.legs[leg].is_spared() {
             return;
         }
         if let Some(winner) = self.race.stop_sparing(leg) {

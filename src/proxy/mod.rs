@@ -1,6 +1,7 @@
 //! Races requests: the backends' view of each, and its exchange. Knows nothing of sockets or threads: legs park in what
 //! `upstream` gives them, and replies are sent by a [`ReplyTo`].
 
+mod benching;
 mod best;
 mod candidates;
 mod classify;

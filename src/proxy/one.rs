@@ -12,13 +12,14 @@ use crate::message::Outcome;
 use crate::upstream::{Answer, PendingAnswer};
 
 impl Exchange {
-    /// All legs but the one that is asked first, in the order in which they would be asked: that of the list, those at whose
-    /// backends too many losers wait in vain last.
+    /// All legs but the one that is asked first, in the order in which they would be asked: that of the list, those whose backends
+    /// are benched, or leave too many losers to wait in vain, last.
     pub(super) fn all_but_one(&self, now: Instant) -> Vec<usize> {
-        let max = self.context.rules.unanswered_max;
-        let admits = |leg: &usize| self.legs[*leg].backend.breaker().try_admit(max, self.path, now);
-        let (mut order, held): (Vec<usize>, Vec<usize>) = (0..self.legs.len()).partition(admits);
-        order.extend(held);
+        let (max, benched) = (self.context.rules.unanswered_max, self.benched(now));
+        let admits =
+            |leg: &usize| !benched.has(*leg) && self.legs[*leg].backend.breaker().try_admit(max, self.path, now);
+        let (mut order, last): (Vec<usize>, Vec<usize>) = (0..self.legs.len()).partition(admits);
+        order.extend(last);
         for leg in &order[1..] {
             self.legs[*leg].set_role(Role::Later);
         }

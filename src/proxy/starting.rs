@@ -5,12 +5,13 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
+use super::benching::Benched;
 use super::context::Context;
 use super::exchange::Exchange;
 use super::leg::Role;
 use crate::message::{After, Outcome};
 use crate::metrics::{LateStart, LegEnd};
-use crate::race::{Start, Starts, Timetable};
+use crate::race::{Start, Starts, Timetable, Verdict};
 use crate::upstream::Backend;
 
 /// The shortest delay of a hedge by percentile: below it a thread that is late by a moment would cost a request.
@@ -25,11 +26,13 @@ impl Exchange {
             self.race.keep_back(Timetable::one_by_one(&kept));
             return kept;
         }
-        let deferred = self.deferred(now);
-        if deferred.is_empty() && self.legs.iter().all(|leg| leg.backend.after().is_none()) {
-            return deferred;
+        let benched = self.benched(now);
+        let held = self.held(&benched, now);
+        let has_none_out = held.is_empty() && benched.out.is_empty() && benched.probes.is_empty();
+        if has_none_out && self.legs.iter().all(|leg| leg.backend.after().is_none()) {
+            return held;
         }
-        let timetable = self.timetable(&deferred);
+        let timetable = self.timetable(&held, &benched);
         let kept: Vec<usize> = (0..self.legs.len()).filter(|leg| timetable.has(*leg)).collect();
         self.unstarted.store(kept.len(), Ordering::Relaxed);
         self.race.keep_back(timetable);
@@ -38,7 +41,7 @@ impl Exchange {
 
     /// The legs to backends at which too many losers wait for an answer, but never all of them, and never one whose method isn't
     /// safe: such a request should reach every backend.
-    fn deferred(&self, now: Instant) -> Vec<usize> {
+    fn held(&self, benched: &Benched, now: Instant) -> Vec<usize> {
         if !self.request.method().is_safe() {
             return Vec::new();
         }
@@ -50,29 +53,34 @@ impl Exchange {
             }
             !breaker_of(*leg).try_admit(max, self.path, now)
         };
-        let mut deferred: Vec<usize> = (0..self.legs.len()).filter(is_full).collect();
-        if deferred.len() == self.legs.len() {
+        let others = || (0..self.legs.len()).filter(|leg| !benched.has(*leg));
+        let mut held: Vec<usize> = others().filter(is_full).collect();
+        if !held.is_empty() && held.len() == others().count() {
             // The backend that answered last is the likeliest to answer again.
-            let likeliest = (0..self.legs.len()).max_by_key(|leg| breaker_of(*leg).last_answer());
-            deferred.retain(|leg| Some(*leg) != likeliest);
+            let likeliest = others().max_by_key(|leg| breaker_of(*leg).last_answer());
+            held.retain(|leg| Some(*leg) != likeliest);
         }
-        deferred
+        held
     }
 
-    /// The timetable of the legs that don't start with the race. Those that are deferred count as not there, so that the earliest of
-    /// the others start at once, whatever their `after`.
-    fn timetable(&self, deferred: &[usize]) -> Timetable {
+    /// The timetable of the legs that don't start with the race. Those whose backends are held or benched count as not there, so that
+    /// the earliest of the others start at once, whatever their `after`.
+    fn timetable(&self, held: &[usize], benched: &Benched) -> Timetable {
         let mut timetable = Timetable::default();
         for leg in &self.legs {
             if let Some(After::Percentile { percent, .. }) = leg.backend.after() {
                 leg.backend.hedges().put_in(percent);
             }
         }
-        for &leg in deferred {
+        for &leg in &benched.probes {
+            self.legs[leg].set_role(Role::Probe);
+            timetable.add_beside(leg);
+        }
+        for &leg in held.iter().chain(&benched.out) {
             self.legs[leg].set_role(Role::Deferred);
             timetable.add(leg, Start::LastResort);
         }
-        let others = || (0..self.legs.len()).filter(|leg| !deferred.contains(leg));
+        let others = || (0..self.legs.len()).filter(|leg| !held.contains(leg) && !benched.has(*leg));
         let at_latest = self.context.first_tier_half(others().map(|leg| &*self.legs[leg].backend));
         let starts: Vec<(usize, Start)> =
             others().map(|leg| (leg, self.context.start_of(&self.legs[leg].backend, at_latest))).collect();
@@ -125,7 +133,7 @@ impl Exchange {
     }
 
     /// Notes how long the first tier took to its first success, for the percentiles of other races: once every leg has ended.
-    pub(super) fn note_first_success(&self, ends: &[LegEnd]) {
+    pub(super) fn note_first_success(&self, verdict: Verdict, ends: &[LegEnd]) {
         let is_by_percentile = |after: Option<After>| matches!(after, Some(After::Percentile { .. }));
         if !self.legs.iter().any(|leg| is_by_percentile(leg.backend.after())) {
             return;
@@ -133,8 +141,10 @@ impl Exchange {
         let first = || self.legs.iter().zip(ends).filter(|(leg, _)| leg.role() == Role::First).map(|(_, end)| end);
         let success = first().filter(|end| end.is_success).map(|end| end.ended).min();
         let cut = || first().filter(|end| *end.outcome == Outcome::Cancelled).map(|end| end.ended).max();
-        // A failure says nothing of how long a success takes.
-        if let Some(time) = success.or_else(cut) {
+        // A failure says nothing of how long a success takes, nor do those of its tier that it has cut by ending the race.
+        let is_cut_by_failure =
+            matches!(verdict, Verdict::Final(leg) | Verdict::Best(leg) if self.legs[leg].role() == Role::First);
+        if let Some(time) = success.or_else(|| cut().filter(|_| !is_cut_by_failure)) {
             self.context.first_success.add(time);
         }
     }
@@ -206,7 +216,9 @@ mod tests {
 
     use http::StatusCode;
 
+    use super::super::classify::Rules;
     use super::super::scenario::{Client, LINGER, Scenario, answer, get, post, wait_until};
+    use crate::config::Statuses;
     use crate::message::{Delivery, ReplyBody};
     use crate::metrics::ShownEnd;
     use crate::race::Linger;
@@ -427,5 +439,31 @@ mod tests {
         client.takes_reply();
         race.wait_for_end();
         assert_eq!(race.proxy.first_success().count(), 1, "it has won");
+    }
+
+    /// Final answers: one of the first tier, that cuts the other one, and one of the hedge.
+    #[test]
+    fn what_a_failure_of_the_first_tier_has_cut_is_not_noted() {
+        for (at, expected) in [(0, 0), (2, 1)] {
+            let rules = Rules { definitive: Statuses::parse("404").expect("a status"), ..Rules::default() };
+            let mut race = Scenario::made(&["", "", "after=p95..1ms"], Linger::NONE, rules);
+            let client = race.race(get());
+            race.ends[at].sends(answer(404, "none"));
+            assert_eq!(client.takes_reply().0, 404);
+            race.wait_for_end();
+            assert_eq!((race.legs(), race.proxy.first_success().count()), ((3, 2), expected));
+        }
+    }
+
+    #[test]
+    fn a_final_answer_starts_no_tier() {
+        let rules = Rules { definitive: Statuses::parse("404").expect("a status"), ..Rules::default() };
+        let mut race = Scenario::made(&["", "after=24h"], LINGER, rules);
+        let client = race.begin(get());
+        race.ends[0].receives_head();
+        race.ends[0].sends(answer(404, "none"));
+        assert_eq!(client.takes_reply(), (404, "none".to_owned()));
+        race.wait_for_end();
+        assert!(race.ends[1].is_left_alone() && race.legs() == (1, 0) && race.starts() == 0);
     }
 }

@@ -7,7 +7,9 @@ use std::time::{Duration, Instant, SystemTime};
 use http::StatusCode;
 
 use super::exchange::Exchange;
+use super::leg::Leg;
 use crate::access_log::{LINE_WAIT, LegEntry, RaceEntry, Untold};
+use crate::message::proxy_status::How;
 use crate::message::{Elapsed, Outcome, Timestamp};
 use crate::metrics::{Gain, LegEnd, RaceEnd};
 use crate::race::{LegResult, Verdict};
@@ -62,7 +64,7 @@ impl Exchange {
         if self.entry.is_told() {
             return;
         }
-        if self.linger() > LINE_WAIT || self.legs.iter().any(|leg| leg.look.is_taken()) {
+        if self.linger() > LINE_WAIT || self.legs.iter().any(Leg::is_spared) {
             let _ = self.late_line.set(self.context.late_lines.add(self, now));
         }
     }
@@ -72,9 +74,10 @@ impl Exchange {
     }
 
     /// How a leg came to answer.
-    pub(super) fn how_of(&self, leg: usize, end: RaceEnd) -> &'static str {
+    pub(super) fn how_of(&self, leg: usize, end: RaceEnd) -> How {
         match end {
-            RaceEnd::Final | RaceEnd::Best => end.word(),
+            RaceEnd::Final => How::Final,
+            RaceEnd::Best => How::Best,
             _ => self.legs[leg].how(),
         }
     }
@@ -99,7 +102,7 @@ impl Exchange {
             });
         }
         let end = end_of(verdict);
-        let how = verdict.winner().map_or("", |leg| self.how_of(leg, end));
+        let how = verdict.winner().map_or(How::Won, |leg| self.how_of(leg, end));
         self.entry.tell(Some(&RaceEntry { end, winner, how, legs: &legs }));
     }
 
@@ -133,7 +136,7 @@ impl Exchange {
         };
         self.context.stats.count(end_of(verdict), reply, &ends);
         if verdict != Verdict::Abandoned {
-            self.note_first_success(&ends);
+            self.note_first_success(verdict, &ends);
         }
         self.keep(end_of(verdict), winner, gain, reply, &ends);
     }
@@ -147,7 +150,7 @@ impl Untold for Exchange {
         let (verdict, mut results) = self.race.progress();
         if self.linger() <= LINE_WAIT {
             // Their time is over just now; a leg with a long look alone has more.
-            let is_over = |leg: &usize| results[*leg].is_none() && !self.legs[*leg].look.is_taken();
+            let is_over = |leg: &usize| results[*leg].is_none() && !self.legs[*leg].is_spared();
             let over: Vec<usize> = (0..results.len()).filter(is_over).collect();
             for leg in over {
                 results[leg] = Some(LegResult { outcome: Outcome::Cancelled, after: self.elapsed() });

@@ -245,8 +245,8 @@ impl<P, O: Clone> Race<P, O> {
             _ if state.is_overdue && state.candidates.is_empty() => Kept::Overdue,
             Some((_, best)) if best >= rank => Kept::No,
             best => {
-                state.best = Some((leg, rank));
                 state.timetable.end_beside(leg);
+                state.best = Some((leg, rank));
                 Kept::Yes { instead_of: best.map(|(other, _)| other) }
             }
         }
@@ -355,17 +355,20 @@ impl<P, O> State<P, O> {
     /// Decides the next step of the legs without a result.
     fn next(&mut self) -> Next<P, O> {
         let held = self.candidates.len() + usize::from(self.best.is_some());
-        if self.verdict.is_some() || self.running > self.timetable.len() + held + self.timetable.beside() {
+        let idle = self.timetable.len() + held;
+        if self.verdict.is_some() || self.running > idle + self.timetable.beside() {
             return Next::Running;
         }
         if let Some(legs) = self.timetable.take_next() {
             return Next::Start(legs);
         }
-        match self.best.take_if(|_| self.candidates.is_empty()) {
-            Some((best, _)) => Next::PassOn(best),
-            // One that runs beside the race may still win it, but no answer waits for that.
-            None if self.candidates.is_empty() => Next::Running,
-            None => Next::Choose(std::mem::take(&mut self.candidates)),
+        if !self.candidates.is_empty() {
+            return Next::Choose(std::mem::take(&mut self.candidates));
+        }
+        // One that runs beside the race may still win it: a success waits for no such leg, but a failure does.
+        match self.best.take_if(|_| self.timetable.beside() == 0) {
+            Some((leg, _)) => Next::PassOn(leg),
+            None => Next::Running,
         }
     }
 
@@ -394,7 +397,8 @@ pub struct Linger {
     pub safe: Duration,
     /// After any other method: the request should reach every backend whole.
     pub not_safe: Duration,
-    /// Of a loser that has its backend's long look: more than its own timeouts take. Zero: there are no such looks.
+    /// Of a loser that has its backend's long look, if the backend has no timeout of its own: more than that takes. Zero: there are
+    /// no such looks.
     pub look: Duration,
 }
 
@@ -447,31 +451,31 @@ mod tests {
             let begins = proptest::collection::vec(begins(), legs);
             let does = proptest::collection::vec(0..14_u8, legs);
             let order = Just((0..legs).collect::<Vec<_>>()).prop_shuffle();
-            let some_place = || proptest::option::weighted(0.3, 0..=legs);
-            let (abandoned_at, stopped_at) = (some_place(), some_place());
+            let at = || proptest::option::weighted(0.3, 0..=legs);
             let ages = proptest::collection::vec((0..=legs, any::<bool>()), 0..4);
-            let steps = (does, order, abandoned_at, stopped_at, ages);
-            (begins, steps).prop_map(move |(mut begins, (does, order, abandoned_at, stopped_at, ages))| {
-                begins[0] = Begin::AtOnce;
-                let step = |leg| match does[leg] {
-                    0 => Step::Succeed(leg),
-                    1 => Step::Final(leg),
-                    2..4 => Step::Hold(leg),
-                    rank @ 4..8 => Step::Keep(leg, rank - 4),
-                    _ => Step::Fail(leg),
-                };
-                let mut steps: Vec<Step> = order.into_iter().map(step).collect();
-                if let Some(at) = stopped_at {
-                    steps.insert(at, Step::StopWaiting);
-                }
-                if let Some(at) = abandoned_at {
-                    steps.insert(at, Step::Abandon);
-                }
-                for (number, (at, has_budget)) in (1..).zip(ages) {
-                    steps.insert(at, Step::Age(Duration::from_millis(15 * number), has_budget));
-                }
-                (begins, steps)
-            })
+            (begins, does, order, at(), at(), ages).prop_map(
+                move |(mut begins, does, order, stopped_at, abandoned_at, ages)| {
+                    begins[0] = Begin::AtOnce;
+                    let step = |leg| match does[leg] {
+                        0 => Step::Succeed(leg),
+                        1 => Step::Final(leg),
+                        2..4 => Step::Hold(leg),
+                        rank @ 4..8 => Step::Keep(leg, rank - 4),
+                        _ => Step::Fail(leg),
+                    };
+                    let mut steps: Vec<Step> = order.into_iter().map(step).collect();
+                    if let Some(at) = stopped_at {
+                        steps.insert(at, Step::StopWaiting);
+                    }
+                    if let Some(at) = abandoned_at {
+                        steps.insert(at, Step::Abandon);
+                    }
+                    for (number, (at, has_budget)) in (1..).zip(ages) {
+                        steps.insert(at, Step::Age(Duration::from_millis(15 * number), has_budget));
+                    }
+                    (begins, steps)
+                },
+            )
         })
     }
 
@@ -506,19 +510,8 @@ mod tests {
             }
             race.keep_back(timetable);
             let has_started = begins.iter().map(|begin| !matches!(begin, Begin::Later(_))).collect();
-            let (age, refused, candidates) = (Duration::ZERO, Vec::new(), Vec::new());
-            Runner {
-                race,
-                began,
-                age,
-                begins,
-                has_started,
-                refused,
-                candidates,
-                best: None,
-                prizes: 0,
-                ends: Vec::new(),
-            }
+            let (age, refused, candidates, best) = (Duration::ZERO, Vec::new(), Vec::new(), None);
+            Runner { race, began, age, begins, has_started, refused, candidates, best, prizes: 0, ends: Vec::new() }
         }
 
         fn take(&mut self, step: Step) {
@@ -673,7 +666,8 @@ mod tests {
                 }
                 Next::PassOn(leg) => {
                     self.assert_idle();
-                    assert!(self.candidates.is_empty(), "they might do better");
+                    let is_running = |other: &usize| *other != leg && !self.has_ended(*other);
+                    assert!(!(0..self.begins.len()).any(|other| is_running(&other)), "another might do better");
                     assert_eq!(self.best.take().map(|(best, _)| best), Some(leg));
                     self.pass_on(leg);
                 }
@@ -726,9 +720,9 @@ mod tests {
     }
 
     proptest! {
-        /// In any order of outcomes and times there is one winner, the first to succeed or to have an answer that is final, or
-        /// else the first that is second-best, or else the first of those whose failure says most, which waits for all others or
-        /// to its bound; the prize is given once; no leg starts before it may, nor in a decided race; every leg is accounted for.
+        /// In any order of outcomes and times there is one winner: the first to succeed, or to have an answer that is final; or
+        /// else the first that is second-best; or else the first of those whose failure says most, which waits for all others, or
+        /// to its bound. The prize is given once; no leg starts before it may, nor in a decided race; every leg is accounted for.
         #[test]
         fn any_order_of_outcomes_has_one_right_end((begins, steps) in races()) {
             let legs = begins.len();

@@ -22,8 +22,8 @@ pub struct Reaper {
 struct Queues {
     safe: VecDeque<Lingering>,
     not_safe: VecDeque<Lingering>,
-    /// Those that are spared for a long look: a few, since each backend has one at a time.
-    looks: VecDeque<Lingering>,
+    /// Those that are spared for a long look or as probes: a few, since each backend has one of each at a time. In no order.
+    looks: Vec<Lingering>,
     /// Whether a shutdown has begun: no look begins any more.
     is_draining: bool,
     /// Whether a shutdown has cut them all: none may linger any more.
@@ -73,9 +73,9 @@ impl Reaper {
         !self.linger.look.is_zero() && !self.linger.after(is_safe).is_zero()
     }
 
-    /// Takes the losers of a decided race that are spared for a long look: they are hung up on when that is over, or at a
-    /// shutdown's begin, unless the request should reach their backends.
-    pub fn take_looks(&self, losers: &Arc<impl Losers + 'static>, is_safe: bool, now: Instant) {
+    /// Takes the losers of a decided race that are spared for this long, for a long look: they are hung up on when that is over, or at
+    /// a shutdown's begin, unless the request should reach their backends.
+    pub fn take_looks(&self, losers: &Arc<impl Losers + 'static>, is_safe: bool, now: Instant, time: Duration) {
         let mut queues = self.lingering.lock();
         if queues.is_cut || (queues.is_draining && is_safe) {
             drop(queues);
@@ -84,13 +84,14 @@ impl Reaper {
         let race: Weak<dyn Losers> = Arc::<_>::downgrade(losers) as Weak<dyn Losers>;
         // Most have ended by themselves.
         queues.looks.retain(|look| look.race.strong_count() > 0);
-        queues.looks.push_back(Lingering { until: now + self.linger.look, winner: None, is_safe, is_look: true, race });
+        queues.looks.push(Lingering { until: now + time, winner: None, is_safe, is_look: true, race });
         self.update_deadline(&queues);
     }
 
     fn update_deadline(&self, queues: &Queues) {
         let first = |queue: &VecDeque<Lingering>| queue.front().map(|first| first.until);
-        let next = [&queues.safe, &queues.not_safe, &queues.looks].into_iter().filter_map(first).min();
+        let looks = queues.looks.iter().map(|look| look.until).min();
+        let next = [first(&queues.safe), first(&queues.not_safe), looks].into_iter().flatten().min();
         self.registration.set_deadline(next);
     }
 }
@@ -99,10 +100,11 @@ impl Queues {
     /// Takes out the losers whose time is over.
     fn over(&mut self, now: Instant) -> Vec<Lingering> {
         let mut over = Vec::new();
-        for queue in [&mut self.safe, &mut self.not_safe, &mut self.looks] {
+        for queue in [&mut self.safe, &mut self.not_safe] {
             let count = queue.iter().take_while(|lingering| lingering.until <= now).count();
             over.extend(queue.drain(..count));
         }
+        over.extend(self.looks.extract_if(.., |look| look.until <= now));
         over
     }
 }
@@ -116,10 +118,8 @@ impl EventHandler for Reaper {
                 // Their connections won't be used again; a request that isn't safe still reaches its backends.
                 Event::Drain => {
                     queues.is_draining = true;
-                    let (over, looks) = queues.looks.drain(..).partition(|look| look.is_safe);
-                    queues.looks = looks;
-                    let over: VecDeque<_> = over;
-                    queues.safe.drain(..).chain(over).collect()
+                    let Queues { safe, looks, .. } = &mut *queues;
+                    safe.drain(..).chain(looks.extract_if(.., |look| look.is_safe)).collect()
                 }
                 Event::Cut => {
                     queues.is_cut = true;
@@ -201,14 +201,14 @@ mod tests {
         let [over, get, post, late] = [(); 4].map(|()| spared());
         for (race, is_safe, at) in [(&over, true, long_ago), (&get, true, now), (&post, false, now)] {
             reaper.take(race, Some(0), is_safe, long_ago);
-            reaper.take_looks(race, is_safe, at);
+            reaper.take_looks(race, is_safe, at, 5 * second);
         }
         let cancelled = || [&over, &get, &post, &late].map(|race| race.token(1).is_cancelled());
         reaper.clone().on_event(Event::Expired);
         assert_eq!(cancelled(), [true, false, false, false]);
         reaper.clone().on_event(Event::Drain);
         assert_eq!(cancelled(), [true, true, false, false], "the request still reaches its backend during a drain");
-        reaper.take_looks(&late, true, now);
+        reaper.take_looks(&late, true, now, second);
         assert_eq!(cancelled(), [true, true, false, true], "none begins any more");
         reaper.clone().on_event(Event::Cut);
         assert_eq!(cancelled(), [true; 4]);

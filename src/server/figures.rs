@@ -7,7 +7,8 @@ use crate::access_log;
 use crate::admin::Facts;
 use crate::downstream::Frontend;
 use crate::list::BackendList;
-use crate::metrics::{BackendSample, BackendState, ClientsSample, Minute, ProcessSample, RACES_MAX, Sample};
+use crate::metrics::{BackendSample, ClientsSample, Minute, ProcessSample, RACES_MAX, Sample};
+use crate::net::server_tls::ServerTls;
 use crate::proxy::Proxy;
 use crate::runtime::sync::Mutex;
 use crate::upstream::Backend;
@@ -18,18 +19,33 @@ pub(super) struct Figures {
     list: Arc<BackendList>,
     /// The clients' port, once there is one. It knows its services, which know this.
     clients: OnceLock<Weak<Frontend>>,
+    tls: OnceLock<Arc<ServerTls>>,
     started: SystemTime,
     minute: Mutex<Minute>,
 }
 
 impl Figures {
     pub(super) fn of(proxy: Arc<Proxy>, list: Arc<BackendList>) -> Figures {
-        Figures { proxy, list, clients: OnceLock::new(), started: SystemTime::now(), minute: Mutex::default() }
+        Figures {
+            proxy,
+            list,
+            clients: OnceLock::new(),
+            tls: OnceLock::new(),
+            started: SystemTime::now(),
+            minute: Mutex::default(),
+        }
     }
 
     /// Counts the clients of this port, too.
     pub(super) fn count_clients_of(&self, frontend: &Arc<Frontend>) {
         let _ = self.clients.set(Arc::downgrade(frontend));
+    }
+
+    /// Tells of the certificates for clients, if there are some.
+    pub(super) fn watch(&self, tls: Option<Arc<ServerTls>>) {
+        if let Some(tls) = tls {
+            let _ = self.tls.set(tls);
+        }
     }
 
     /// Notes that a second is over. Doesn't block.
@@ -53,6 +69,11 @@ impl Figures {
             list: self.list.text(),
             not_kept: self.list.check_kept().err(),
         }
+    }
+
+    fn certificates(&self) -> Vec<(String, SystemTime)> {
+        let served = self.tls.get().map(|tls| tls.served()).unwrap_or_default();
+        served.into_iter().map(|served| (served.file, served.not_after)).collect()
     }
 
     fn backends(&self) -> Vec<BackendSample> {
@@ -79,6 +100,7 @@ impl Figures {
                 .unwrap_or_default(),
             connections_opened,
             connections_reused,
+            certificates: self.certificates(),
             log_lines_dropped: access_log::dropped(),
             process: ProcessSample::read(),
             started: self.started,
@@ -87,12 +109,7 @@ impl Figures {
 }
 
 fn sample_of(backend: &Backend, unanswered_max: usize) -> BackendSample {
-    let breaker = backend.breaker();
-    let state = match breaker.is_full(unanswered_max) {
-        _ if backend.is_paused() => BackendState::Paused,
-        true => BackendState::Held,
-        false => BackendState::Racing,
-    };
+    let state = backend.state(unanswered_max);
     let (name, url) = (backend.name().to_owned(), backend.address().to_string());
     BackendSample {
         label: label_of(backend),
@@ -101,7 +118,7 @@ fn sample_of(backend: &Backend, unanswered_max: usize) -> BackendSample {
         stats: backend.stats().clone(),
         is_insecure: backend.is_insecure(),
         state,
-        unanswered: breaker.count(),
+        unanswered: backend.breaker().count(),
     }
 }
 

@@ -1,34 +1,40 @@
 //! The wiring: makes the poller, the workers, the legs and the frontends, has each exchange served, and ends it all in
 //! order. Knows nothing of the bytes of HTTP.
 
+mod certificates;
 mod figures;
+mod reloader;
 mod routes;
 mod ticker;
 
 use std::fmt;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
+use socket2::Socket;
 use threadpool::ThreadPool;
 
 use crate::access_log;
-use crate::bind;
+use crate::bind::{self, Listening, SocketFile};
 use crate::config::{self, Config};
 use crate::downstream::{Frontend, Handler, Listener, Timeouts};
 use crate::host::{self, Host};
 use crate::message::{ReplyTo, Request};
 use crate::metrics::RecentRace;
 use crate::metrics::Totals;
+use crate::net::server_tls::ServerTls;
 use crate::proxy::{Disk, Proxy};
 use crate::runtime::poller::{Event, EventLoop, Poller};
 use crate::systemd::{State, Supervisor};
 use crate::upstream::{Lookup, SystemLookup};
+use certificates::CertificateWatch;
+pub use reloader::Reloader;
 use routes::{AdminPort, ProxyPort, Routes, Service, admin_limits, limits, routes};
 
 /// The most threads of the poller. It has one per core, but no more than these: by then the kernel's part of the work
@@ -58,9 +64,18 @@ pub struct Server {
     workers: ThreadPool,
     disk: ThreadPool,
     frontends: [Arc<Frontend>; 2],
-    addresses: Vec<SocketAddr>,
-    admin_addresses: Vec<SocketAddr>,
+    addresses: Vec<Bound>,
+    tls: Option<Arc<ServerTls>>,
+    tls_addresses: Vec<Bound>,
+    admin_addresses: Vec<Bound>,
+    socket_files: Vec<SocketFile>,
     stop: (Sender<()>, Receiver<()>),
+}
+
+/// Where a socket listens: its place for the log, and its address and port if it is a TCP socket.
+struct Bound {
+    place: String,
+    address: Option<SocketAddr>,
 }
 
 /// Reason why the proxy can't start: the operation, its datum, and the cause.
@@ -89,35 +104,6 @@ impl Stopper {
     /// Has the server finish what is under way and return from [`Server::run`]. Doesn't wait for that.
     pub fn stop(&self) {
         let _ = self.0.try_send(());
-    }
-}
-
-/// Has a running [`Server`] read its list's file again, from any thread.
-#[derive(Clone)]
-pub struct Reloader {
-    routes: Arc<Routes>,
-    supervisor: Arc<Supervisor>,
-}
-
-impl Reloader {
-    /// Reads the file again and puts its list in force, all of it or nothing; the log says what is wrong with it. Without a file
-    /// the log says that nothing was read. Blocks on the disk.
-    pub fn reload(&self) {
-        if self.routes.admin.is_stopping() {
-            return;
-        }
-        self.supervisor.notify(State::Reloading);
-        match self.routes.admin.list().reload() {
-            Ok(true) => log::info!("the list was read again"),
-            Ok(false) => log::info!("SIGHUP: nothing to read again, for the list is in no file (--backends-file)"),
-            Err(lines) => {
-                for line in lines {
-                    log::error!("{line}");
-                }
-                log::error!("the list stays as it was");
-            }
-        }
-        self.supervisor.notify(State::Ready);
     }
 }
 
@@ -169,7 +155,11 @@ impl Server {
     ) -> Result<Server, StartError> {
         let handed_over = supervisor.take_sockets();
         bind::check(&config, &handed_over).map_err(StartError::Setting)?;
-        let (sockets, admin_sockets) = bind::listening(&config, handed_over).map_err(StartError::Host)?;
+        let has_tls = !config.tls.certificates.is_empty();
+        let tls = has_tls.then(|| ServerTls::read(config.tls.clone())).transpose();
+        let tls = tls.map_err(|reason| StartError::Host(format!("cannot speak TLS with clients: {reason}")))?;
+        let Listening { proxy: sockets, tls: tls_sockets, admin: admin_sockets, files: socket_files } =
+            bind::listening(&config, handed_over).map_err(StartError::Host)?;
         let started = |error: io::Error| StartError::Host(format!("cannot set up the poller: {error}"));
         let cores = thread::available_parallelism().map_or(1, NonZeroUsize::get);
         let (poller, event_loops) = Poller::shared_by(cores.min(POLLER_THREADS_MAX)).map_err(started)?;
@@ -188,10 +178,13 @@ impl Server {
         let (frontend, admin_frontend) =
             (frontend(limits, connection_limits.clients), frontend(admin_limits, ADMIN_CONNECTIONS_MAX));
         routes.figures.count_clients_of(&frontend);
-        let addresses = open(&frontend, sockets, Event::Drain, &workers, Arc::new(ProxyPort(routes.clone())))?;
+        routes.figures.watch(tls.clone());
+        let proxy_port = Arc::new(ProxyPort(routes.clone()));
+        let addresses = open(&frontend, sockets, Event::Drain, &workers, proxy_port.clone(), None)?;
+        let tls_addresses = open(&frontend, tls_sockets, Event::Drain, &workers, proxy_port, tls.as_ref())?;
         // A probe that asks for readiness must hear that the proxy isn't ready any more, to its very end.
         let admin_port = Arc::new(AdminPort(routes.clone()));
-        let admin_addresses = open(&admin_frontend, admin_sockets, Event::Cut, &workers, admin_port)?;
+        let admin_addresses = open(&admin_frontend, admin_sockets, Event::Cut, &workers, admin_port, None)?;
         let frontends = [frontend, admin_frontend];
         let stop = bounded(1);
         Ok(Server {
@@ -204,19 +197,27 @@ impl Server {
             disk,
             frontends,
             addresses,
+            tls,
+            tls_addresses,
             admin_addresses,
+            socket_files,
             stop,
         })
     }
 
-    /// The first address that clients can connect to.
-    pub fn local_addr(&self) -> SocketAddr {
-        self.addresses[0]
+    /// The first TCP port that clients can connect to, if there is one.
+    pub fn local_addr(&self) -> Option<SocketAddr> {
+        self.addresses.iter().find_map(|bound| bound.address)
     }
 
-    /// The first address for updates, if there is one.
+    /// The first TCP port that clients can connect to by HTTPS, if there is one.
+    pub fn tls_addr(&self) -> Option<SocketAddr> {
+        self.tls_addresses.iter().find_map(|bound| bound.address)
+    }
+
+    /// The first TCP port for updates, if there is one.
     pub fn admin_addr(&self) -> Option<SocketAddr> {
-        self.admin_addresses.first().copied()
+        self.admin_addresses.iter().find_map(|bound| bound.address)
     }
 
     /// A handle that stops the server, from any thread.
@@ -226,7 +227,7 @@ impl Server {
 
     /// A handle that has its list's file read again, from any thread.
     pub fn reloader(&self) -> Reloader {
-        Reloader { routes: self.routes.clone(), supervisor: self.supervisor.clone() }
+        Reloader { routes: self.routes.clone(), tls: self.tls.clone(), supervisor: self.supervisor.clone() }
     }
 
     /// A handle that counts the costs of its races, from any thread.
@@ -251,7 +252,7 @@ impl Server {
     /// Runs beside the poller's threads, until the server is stopped and nothing is under way.
     fn serve(self) {
         self.tell_start();
-        let Server { config, supervisor, poller, routes, workers, disk, frontends, stop, .. } = self;
+        let Server { config, supervisor, poller, routes, workers, disk, frontends, stop, socket_files, .. } = self;
         supervisor.notify(State::Ready);
         let _ = stop.1.recv();
         // Before the supervisor is told: what asks for readiness on that word must hear it confirmed.
@@ -262,6 +263,8 @@ impl Server {
             frontend.drain();
         }
         poller.broadcast(Event::Drain);
+        // A process that takes over can listen there from now on.
+        drop(socket_files);
         // Idle clients have been closed: those that are left are being read, served or told goodbye. On the admin port
         // others come as long as it lives; only those that are being served count.
         let [frontend, admin_frontend] = &frontends;
@@ -287,11 +290,22 @@ impl Server {
     }
 
     fn tell_start(&self) {
-        let list =
-            |addresses: &[SocketAddr]| addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(" and ");
-        log::info!("red-tentacle {} listens on {}", env!("CARGO_PKG_VERSION"), list(&self.addresses));
+        let list = |bound: &[Bound]| bound.iter().map(|bound| bound.place.as_str()).collect::<Vec<_>>().join(" and ");
+        let version = env!("CARGO_PKG_VERSION");
+        if self.addresses.is_empty() {
+            log::info!("red-tentacle {version} listens for HTTPS on {}", list(&self.tls_addresses));
+        } else {
+            log::info!("red-tentacle {version} listens on {}", list(&self.addresses));
+            if !self.tls_addresses.is_empty() {
+                log::info!("HTTPS is spoken on {}", list(&self.tls_addresses));
+            }
+        }
         if !self.admin_addresses.is_empty() {
             log::info!("updates are taken on {}", list(&self.admin_addresses));
+        }
+        if let Some(tls) = &self.tls {
+            certificates::tell(tls, SystemTime::now());
+            CertificateWatch::start(tls.clone(), &self.poller);
         }
         access_log::replaced(&self.config.backends);
     }
@@ -299,7 +313,7 @@ impl Server {
 
 impl fmt::Debug for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Server").field("addresses", &self.addresses).finish_non_exhaustive()
+        f.debug_struct("Server").field("address", &self.local_addr()).finish_non_exhaustive()
     }
 }
 
@@ -316,17 +330,19 @@ fn executing(pool: &ThreadPool) -> Disk {
 /// Has one frontend accept clients on these sockets. Returns their addresses.
 fn open(
     frontend: &Arc<Frontend>,
-    sockets: Vec<TcpListener>,
+    sockets: Vec<Socket>,
     until: Event,
     workers: &ThreadPool,
     service: Arc<dyn Service>,
-) -> Result<Vec<SocketAddr>, StartError> {
+    tls: Option<&Arc<ServerTls>>,
+) -> Result<Vec<Bound>, StartError> {
     let handler = Arc::new(Dispatch { service, workers: workers.clone() });
     let failed = |error: io::Error| StartError::Host(format!("cannot accept clients: {error}"));
     let mut addresses = Vec::new();
     for socket in sockets {
-        addresses.push(socket.local_addr().map_err(failed)?);
-        Listener::open(frontend.clone(), socket, until, handler.clone()).map_err(failed)?;
+        let address = socket.local_addr().map_err(failed)?.as_socket();
+        addresses.push(Bound { place: bind::place(&socket), address });
+        Listener::open(frontend.clone(), socket, until, handler.clone(), tls.cloned()).map_err(failed)?;
     }
     Ok(addresses)
 }
@@ -359,7 +375,7 @@ fn serve(service: &dyn Service, request: Request, reply_to: Box<dyn ReplyTo>) {
 #[cfg(test)]
 mod tests {
     use std::io::{Read, Write};
-    use std::net::TcpStream;
+    use std::net::{TcpListener, TcpStream};
     use std::panic::resume_unwind;
     use std::time::Duration;
 
@@ -432,7 +448,9 @@ mod tests {
         let workers = ThreadPool::new(1);
         let limits = Limits::new(config.max_head, config.max_body, &config.spool_dir);
         let frontend = Frontend::new(poller.clone(), limits, 16, SOON);
-        let address = open(&frontend, vec![socket], Event::Drain, &workers, Arc::new(Panicking)).expect("a port")[0];
+        let bound =
+            open(&frontend, vec![socket.into()], Event::Drain, &workers, Arc::new(Panicking), None).expect("a port");
+        let address = bound[0].address.expect("TCP");
         for _ in 0..3 {
             let (reply, in_order) = get(address, "/before");
             assert!(reply.starts_with("HTTP/1.1 500 ") && reply.ends_with("Internal error\n") && in_order, "{reply}");

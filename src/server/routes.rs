@@ -143,7 +143,7 @@ pub(super) fn routes(
     let load = move |entries: &[ListEntry]| load_files(entries).map(|files| reloaded.set_files(files));
     let list = BackendList::new(config.backends.clone(), config.backends_file.clone(), Box::new(publish));
     let list = Arc::new(list.with_timeout(config.timeout).loading_by(Box::new(load)));
-    let all = backends.clone();
+    let (all, unanswered_max) = (backends.clone(), config.max_unanswered.get());
     let (reaper, starter, late_lines) = (Reaper::new(linger, poller), Starter::new(poller), LateLines::new(poller));
     let proxy = Proxy::new(rules_of(config), backends, disk, reaper, starter, late_lines, poller);
     let figures = Arc::new(Figures::of(proxy.clone(), list.clone()));
@@ -155,7 +155,12 @@ pub(super) fn routes(
         races: proxy.recent().clone(),
     };
     Ticker::start(figures.clone(), poller);
-    let admin = Admin::new(guard, list, Box::new(move || all.all()), views);
+    let admin = Admin::new(
+        guard,
+        list,
+        Box::new(move || all.all().into_iter().map(|one| (one.clone(), one.state(unanswered_max))).collect()),
+        views,
+    );
     Ok(Routes { admin, proxy, figures, admin_on_proxy_port: config.admin_on_proxy_port })
 }
 
@@ -172,6 +177,7 @@ fn rules_of(config: &Config) -> Rules {
         via: config.via,
         trusted_proxies: Networks::new(&config.trusted_proxies),
         unanswered_max: config.max_unanswered.get(),
+        bench: config.bench,
         timeout: config.timeout,
         expose_backends: config.expose_backends,
     }

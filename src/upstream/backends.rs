@@ -6,8 +6,9 @@ use std::time::{Instant, SystemTime};
 
 use crate::list::{LoadedFiles, LocalFiles};
 use crate::message::{Address, After, ListEntry, LocalOptions};
-use crate::metrics::BackendStats;
+use crate::metrics::{BackendState, BackendStats};
 use crate::runtime::sync::{Arc, RwLock};
+use crate::upstream::bench::Bench;
 use crate::upstream::breaker::Breaker;
 use crate::upstream::hedge_budget::HedgeBudget;
 use crate::upstream::look::Look;
@@ -32,6 +33,7 @@ struct Lasting {
     breaker: Breaker,
     look: Look,
     hedges: HedgeBudget,
+    bench: Bench,
     stats: Arc<BackendStats>,
 }
 
@@ -64,6 +66,21 @@ impl Backend {
     /// The hedges that it may get by time.
     pub fn hedges(&self) -> &HedgeBudget {
         &self.lasting.hedges
+    }
+
+    /// The bench on which it sits out.
+    pub fn bench(&self) -> &Bench {
+        &self.lasting.bench
+    }
+
+    /// Whether it is asked. `unanswered_max` is the bound of its breaker.
+    pub fn state(&self, unanswered_max: usize) -> BackendState {
+        match self.breaker().is_full(unanswered_max) {
+            _ if self.is_paused => BackendState::Paused,
+            _ if self.bench().is_benched() => BackendState::Benched,
+            true => BackendState::Held,
+            false => BackendState::Racing,
+        }
     }
 
     /// Whether its certificate isn't checked.
@@ -147,17 +164,20 @@ impl Backends {
         self.upstream.connection_counts()
     }
 
-    /// Replaces the whole list at once. A backend whose address stays keeps its connections, its breaker and its counts; if its own
-    /// files say something else now, its counts alone.
+    /// Replaces the whole list at once. A backend whose address and socket stay keeps its connections, its breaker and its counts;
+    /// if its own files say something else now, its counts alone.
     pub fn replace(&self, entries: &[ListEntry]) {
         let old = self.all();
         let all: Vec<Arc<Backend>> = (entries.iter().enumerate())
             .map(|(index, entry)| {
-                let same = old.iter().find(|backend| *backend.address() == entry.address);
+                let stays = |backend: &&Arc<Backend>| {
+                    *backend.address() == entry.address && backend.pool().socket() == entry.options.socket.as_deref()
+                };
+                let same = old.iter().find(stays);
                 let files = self.files_of(&entry.options.local);
                 let lasting = match same {
                     Some(same) if is_same(same.pool().files(), files.as_ref()) => same.lasting.clone(),
-                    same => self.lasting(&entry.address, files, same.map(|same| same.stats().clone())),
+                    same => self.lasting(entry, files, same.map(|same| same.stats().clone())),
                 };
                 let has_own_name = entry.options.name.is_some();
                 lasting.pool.set_timeout(entry.options.timeout);
@@ -183,15 +203,16 @@ impl Backends {
 
     fn lasting(
         &self,
-        address: &Address,
+        entry: &ListEntry,
         files: Option<Arc<LocalFiles>>,
         stats: Option<Arc<BackendStats>>,
     ) -> Arc<Lasting> {
         Arc::new(Lasting {
-            pool: Pool::with_files(address.clone(), self.upstream.clone(), files),
+            pool: Pool::at(entry.address.clone(), entry.options.socket.clone(), self.upstream.clone(), files),
             breaker: Breaker::default(),
             look: Look::new(Instant::now()),
             hedges: HedgeBudget::default(),
+            bench: Bench::default(),
             stats: stats.unwrap_or_else(|| Arc::new(BackendStats::new(SystemTime::now()))),
         })
     }
@@ -213,10 +234,12 @@ impl fmt::Debug for Backends {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::message::parse_entries;
     use crate::runtime::poller::Poller;
-    use crate::upstream::{ConnectOptions, SystemLookup};
+    use crate::upstream::{BenchTicket, ConnectOptions, Finding, PathKey, PendingRequest, SystemLookup};
 
     fn backends(list: &str) -> Backends {
         let (poller, _waiter) = Poller::new().expect("a poller");
@@ -242,6 +265,38 @@ mod tests {
         assert_eq!(shown(&before), ["b1 http://a", "b2 http://b"]);
         assert_eq!(shown(&after), ["b1 http://c", "dc1 http://a"]);
         assert!(Arc::ptr_eq(&before[0].lasting, &after[1].lasting));
+    }
+
+    #[test]
+    fn a_backend_is_in_the_state_that_says_most() {
+        let backends = backends("http://a,http://b");
+        let one = || backends.all().remove(0);
+        assert_eq!(one().state(1), BackendState::Racing);
+        let pending = PendingRequest::default();
+        one().breaker().add(&pending, PathKey::of("/"));
+        assert_eq!((one().state(1), one().state(2)), (BackendState::Held, BackendState::Racing));
+        let ticket = BenchTicket::default();
+        let now = Instant::now();
+        one().bench().admit(&ticket, Duration::ZERO, true, now);
+        one().bench().note(&ticket, Finding::Failure(Some(Duration::from_secs(1))), 2, 0, now);
+        assert_eq!(one().state(1), BackendState::Benched);
+        replace(&backends, "http://a paused,http://b");
+        assert_eq!(one().state(1), BackendState::Paused);
+        replace(&backends, "http://a,http://b");
+        assert_eq!(one().state(1), BackendState::Benched, "it is kept");
+        replace(&backends, "http://b");
+        replace(&backends, "http://a,http://b");
+        assert_eq!(one().state(1), BackendState::Racing, "one that is added again is new");
+    }
+
+    #[test]
+    fn options_go_with_the_list_and_not_with_the_backend() {
+        let backends = backends("http://a,http://b after=1s timeout=2s");
+        let second = || backends.all().remove(1);
+        assert_eq!(second().after(), Some(After::Age(Duration::from_secs(1))));
+        assert_eq!(second().pool().timeout(), Duration::from_secs(2));
+        replace(&backends, "http://a,http://b after=0s");
+        assert_eq!((second().after(), second().pool().timeout()), (None, ConnectOptions::default().timeout));
     }
 
     #[test]

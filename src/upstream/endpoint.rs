@@ -1,11 +1,10 @@
 //! One backend as far as connecting to it goes: its address, those of its name, and how many connections to it there may be.
 //! Knows nothing of what becomes of them.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
-
-use rustls::ClientConnection;
 
 use crate::list::LocalFiles;
 use crate::message::{Address, Outcome};
@@ -18,6 +17,7 @@ use crate::upstream::shared::Upstream;
 /// One backend, to be connected to.
 pub(crate) struct Endpoint {
     address: Address,
+    socket: Option<PathBuf>,
     upstream: Arc<Upstream>,
     resolver: Resolver,
     open: Arc<AtomicUsize>,
@@ -28,24 +28,33 @@ pub(crate) struct Endpoint {
 }
 
 impl Endpoint {
-    /// The backend at this address. Calls `moved` on a lookup's thread when one of its name's addresses isn't that any more.
+    /// The backend at this address, or at this Unix socket in place of its host and port. Calls `moved` on a lookup's thread when one of its name's addresses isn't that any more.
     pub(crate) fn new(
         address: Address,
+        socket: Option<PathBuf>,
         upstream: Arc<Upstream>,
         files: Option<Arc<LocalFiles>>,
         moved: impl Fn() + Send + Sync + 'static,
     ) -> Arc<Endpoint> {
         let (lookups, ttl) = (upstream.lookups.clone(), upstream.options.dns_ttl);
-        let resolver = Resolver::new(address.host(), address.port(), lookups, ttl, moved);
+        // A socket needs no name: an address that is never looked up stands in for it.
+        let host = if socket.is_some() { "127.0.0.1" } else { address.host() };
+        let resolver = Resolver::new(host, address.port(), lookups, ttl, moved);
         let own = files.map(|files| {
             let tls = upstream.tls.by_files(&files);
             (files, tls)
         });
-        Arc::new(Endpoint { address, upstream, resolver, open: Arc::default(), own, own_timeout: AtomicU64::new(0) })
+        let (open, own_timeout) = (Arc::default(), AtomicU64::new(0));
+        Arc::new(Endpoint { address, socket, upstream, resolver, open, own, own_timeout })
     }
 
     pub(crate) fn address(&self) -> &Address {
         &self.address
+    }
+
+    /// The Unix socket at which the backend is reached, if it is at one.
+    pub(crate) fn socket(&self) -> Option<&Path> {
+        self.socket.as_deref()
     }
 
     pub(crate) fn upstream(&self) -> &Upstream {
@@ -96,7 +105,7 @@ impl Endpoint {
     }
 
     /// The proxy's side of TLS before the handshake, if the backend wants it.
-    pub(crate) fn tls_session(&self) -> Result<Option<Box<ClientConnection>>, Outcome> {
+    pub(crate) fn tls_session(&self) -> Result<Option<Box<rustls::Connection>>, Outcome> {
         let tls = self.own.as_ref().map_or(&self.upstream.tls, |(_, tls)| tls);
         if self.address.is_tls() { tls.connection(self.address.host()).map(Some) } else { Ok(None) }
     }

@@ -410,8 +410,15 @@ mod tests {
     }
 
     #[test]
-    fn a_leg_that_has_lost_keeps_the_fields_of_a_loop_and_of_a_switch_alone() {
-        let rows = [("200 OK", 0), ("508 Loop Detected", 2), ("101 Switching Protocols", 2)];
+    fn a_leg_that_has_lost_keeps_fields_where_they_say_more_than_the_status() {
+        let rows = [
+            ("200 OK", 0),
+            ("500 Internal Server Error", 0),
+            ("508 Loop Detected", 2),
+            ("101 Switching Protocols", 2),
+            ("429 Too Many Requests", 2),
+            ("503 Service Unavailable", 2),
+        ];
         for (status, fields) in rows {
             let scenario = Scenario::new();
             let (leg, mut backend) = scenario.leg(get());

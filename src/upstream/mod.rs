@@ -5,6 +5,7 @@
 //! (`connect`), sends its request on it (`conn`), and reads the answer (`response`), by ureq where that isn't short (`client`).
 
 mod backends;
+mod bench;
 mod breaker;
 mod client;
 mod conn;
@@ -33,6 +34,7 @@ mod shared;
 mod upload;
 
 pub use backends::{Backend, Backends};
+pub use bench::{Admission, Bench, BenchChange, BenchTicket, Finding};
 pub use breaker::{Breaker, PathKey, PendingRequest};
 pub use conn::parking::{Readiness, Waiter};
 pub use connect::lookup::{Lookup, SystemLookup};

@@ -2,6 +2,7 @@
 
 use crate::runtime::sync::{Arc, Mutex, Weak};
 use std::fmt;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -60,11 +61,17 @@ impl EventHandler for Sweeper {
 impl Pool {
     /// Makes a pool without connections.
     pub fn new(address: Address, upstream: Arc<Upstream>) -> Arc<Pool> {
-        Pool::with_files(address, upstream, None)
+        Pool::at(address, None, upstream, None)
     }
 
-    /// Makes a pool without connections, to a backend that has files of its own.
-    pub(crate) fn with_files(address: Address, upstream: Arc<Upstream>, files: Option<Arc<LocalFiles>>) -> Arc<Pool> {
+    /// Makes a pool without connections: to a Unix socket, if that is given, in place of the address's host and port; and to a
+    /// backend that has files of its own, if these are.
+    pub(crate) fn at(
+        address: Address,
+        socket: Option<PathBuf>,
+        upstream: Arc<Upstream>,
+        files: Option<Arc<LocalFiles>>,
+    ) -> Arc<Pool> {
         Arc::new_cyclic(|pool: &Weak<Pool>| Pool {
             idle: Mutex::default(),
             sweep: {
@@ -72,7 +79,7 @@ impl Pool {
                 sweep.start(Arc::new(Sweeper(pool.clone())));
                 sweep
             },
-            endpoint: Endpoint::new(address, upstream, files, {
+            endpoint: Endpoint::new(address, socket, upstream, files, {
                 let pool = pool.clone();
                 move || pool.upgrade().iter().for_each(|pool| pool.sweep(Instant::now()))
             }),
@@ -95,6 +102,11 @@ impl Pool {
     /// The backend's address.
     pub fn address(&self) -> &Address {
         self.endpoint.address()
+    }
+
+    /// The Unix socket at which the backend is reached, if it is at one.
+    pub(crate) fn socket(&self) -> Option<&Path> {
+        self.endpoint.socket()
     }
 
     /// The longest time to reach the backend, and again to the complete head of its answer.

@@ -402,13 +402,13 @@ fn a_client_that_has_left_when_its_request_is_read_abandons_its_race() {
     // The proxy isn't running yet: the kernel takes the connections.
     let leaving: Vec<Client> = (0..6)
         .map(|_| {
-            let mut client = Client::connect(server.local_addr());
+            let mut client = Client::connect(server.local_addr().expect("a TCP port"));
             client.send_request("GET", "/", &[], None);
             client.half_close();
             client
         })
         .collect();
-    let mut closing = Client::connect(server.local_addr());
+    let mut closing = Client::connect(server.local_addr().expect("a TCP port"));
     closing.send_request("GET", "/", &[], None);
     drop(closing);
     let proxy = Proxy::start(server);
@@ -428,7 +428,7 @@ fn a_client_that_was_reset_when_its_request_is_read_abandons_its_race() {
     // The proxy isn't running yet: the kernel takes the connections.
     let behind = ["", "G", "GET / HTTP/1.1\r\nHost: a\r\n\r\n"];
     for (_, more) in (0..CLIENTS).zip(behind.iter().cycle()) {
-        let mut client = Client::connect(server.local_addr());
+        let mut client = Client::connect(server.local_addr().expect("a TCP port"));
         client.send(format!("GET / HTTP/1.1\r\nHost: a\r\n\r\n{more}"));
         client.reset();
     }

@@ -9,8 +9,8 @@ use red_tentacle::config;
 use tempfile::NamedTempFile;
 
 use crate::harness::{
-    BRIEFLY, Binary, Client, Connection, Ended, Fake, Gate, Raw, Reply, SOON, eventually, get, own_address, pattern,
-    refusing,
+    BRIEFLY, Binary, Client, Connection, Ended, Fake, Gate, LOCALHOST, Raw, Reply, SOON, eventually, get, own_address,
+    pattern, refusing,
 };
 
 const LIST: &str = "http://a.example,https://b.example:8443/base";
@@ -98,6 +98,7 @@ fn every_bad_value_ends_the_start_with_one_line_that_names_flag_or_variable() {
         ("--linger", "1d", "'1d': not a duration; write 500ms, 1.5s, 5s, 1m30s or 1h"),
         ("--linger-unsafe", "-1s", "'-1s': not a duration; write 500ms, 1.5s, 5s, 1m30s or 1h"),
         ("--max-unanswered", "0", "'0': not a whole number from 1 to 65536; write 1, say"),
+        ("--bench", "1", "'1': neither off nor a whole number from 2 to 1000; write 5, say"),
         ("--max-idle-connections", "1025", "'1025': not a whole number from 0 to 1024; write 1024, say"),
         ("--dns-ttl", "30", "'30': no unit; write 500ms, 1.5s, 5s, 1m30s or 1h"),
         ("--ca-file", "/nonexistent", "'/nonexistent': cannot read it: "),
@@ -112,6 +113,14 @@ fn every_bad_value_ends_the_start_with_one_line_that_names_flag_or_variable() {
         ("--trusted-proxies", "10.0.0.0/33", "'10.0.0.0/33': not a network; write 172.17.0.0/16"),
         ("--trusted-proxies", "none,10.0.0.1", "'none': not a network; write 172.17.0.0/16"),
         ("--workers", "-1", "'-1': not a whole number from 1 to 1024; write 1, say"),
+        (
+            "--tls-listen",
+            "a.example:80",
+            "'a.example:80': no other host name than localhost; write :8443, localhost:8443,",
+        ),
+        ("--tls-cert", "a,b,c", "'a,b,c': no file with a certificate and its key; write both.pem or"),
+        ("--tls-client-ca", "/nonexistent", "is for --tls-listen; give that too"),
+        ("--tls-client-cert-header", "maybe", "'maybe': neither on nor off; write one of them"),
         (
             "--admin-listen",
             "127.0.0.1",
@@ -177,6 +186,7 @@ fn check_prints_what_is_in_effect() {
     let directory = tempfile::tempdir().expect("a directory");
     let directory = directory.path().to_str().expect("UTF-8");
     let backends_file = format!("{directory}/backends");
+    let served = LOCALHOST.1.chain.to_str().expect("UTF-8");
     let rows = [
         ("--backends", LIST, LIST),
         ("--backends-file", &backends_file, &backends_file),
@@ -194,6 +204,7 @@ fn check_prints_what_is_in_effect() {
         ("--linger", "300ms", "300ms"),
         ("--linger-unsafe", "0s", "0s"),
         ("--max-unanswered", "9", "9"),
+        ("--bench", "5", "5"),
         ("--max-idle-connections", "0", "0"),
         ("--dns-ttl", "1m", "60s"),
         ("--ca-file", &certificate, "(1 certificate)"),
@@ -204,6 +215,10 @@ fn check_prints_what_is_in_effect() {
         ("--max-connections", "17", "17"),
         ("--trusted-proxies", "10.0.0.1/8,::1", "10.0.0.0/8,::1/128"),
         ("--workers", "3", "3"),
+        ("--tls-listen", "127.0.0.1:443", "127.0.0.1:443"),
+        ("--tls-cert", served, served),
+        ("--tls-client-ca", served, served),
+        ("--tls-client-cert-header", "on", "on"),
         ("--admin-listen", "off", "off"),
         ("--admin-token-file", &token, "(set)"),
         ("--admin-host", "Proxy.example", "proxy.example"),
@@ -316,7 +331,7 @@ fn the_defaults_are_those_that_the_help_tells() {
         "win-on = head\n",
         "race-methods = (all)\n",
         "linger = 200ms\nlinger-unsafe = 5s\n",
-        "max-unanswered = 128\n",
+        "max-unanswered = 128\nbench = off\n",
         "max-idle-connections = 64\n",
         "dns-ttl = 30s\n",
         "ca-file = (none)\n",

@@ -57,6 +57,9 @@ mod looks;
 /// Legs that start later than their race: tiers, hedges, and timeouts of one backend's own.
 mod tiers;
 
+/// Backends that fail often in a row sit out.
+mod bench;
+
 /// What an ill backend costs.
 mod ill;
 
@@ -77,6 +80,12 @@ mod list;
 
 /// What clients may send, and what they get for it.
 mod clients;
+
+/// Clients that come by HTTPS: certificates, what is agreed on, and hostile bytes.
+mod https;
+
+/// Clients and operators at Unix sockets.
+mod unix;
 
 /// curl, Python and ab.
 mod ordinary;

@@ -59,7 +59,7 @@ impl Races {
             version: Version::HTTP_11,
             headers: HeaderMap::new(),
             body,
-            peer: "127.0.0.1:1".parse().expect("an address"),
+            peer: std::net::SocketAddr::from(([127, 0, 0, 1], 1)).into(),
             received: Instant::now(),
         };
         self.proxy.serve(request, reply_to);

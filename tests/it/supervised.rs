@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::os::linux::net::SocketAddrExt;
-use std::os::unix::net::{SocketAddr as UnixAddress, UnixDatagram, UnixListener};
+use std::os::unix::net::{SocketAddr as UnixAddress, UnixDatagram, UnixListener, UnixStream};
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -176,7 +176,7 @@ fn a_flag_counts_where_no_socket_is_handed_over_for_it() {
 #[test]
 fn a_socket_that_cannot_be_used_ends_the_start_for_good() {
     let directory = tempfile::tempdir().expect("a directory");
-    let unix = UnixListener::bind(directory.path().join("socket")).expect("a socket");
+    let unix = UnixDatagram::bind(directory.path().join("socket")).expect("a socket");
     let udp = UdpSocket::bind("127.0.0.1:0").expect("a port");
     let (_held, address, _) = listening();
     let connected = TcpStream::connect(address).expect("a connection");
@@ -217,6 +217,30 @@ fn a_socket_that_cannot_be_used_ends_the_start_for_good() {
         assert!(code == Some(expected) && told.starts_with(&format!("red-tentacle: {reason}")), "{code:?} {told}");
         assert_eq!(told.lines().count(), 1, "{told}");
     }
+}
+
+#[test]
+fn unix_sockets_are_handed_over_as_well_and_stay_when_the_program_ends() {
+    let good = Fake::with(200, "good");
+    let directory = tempfile::tempdir().expect("a directory");
+    let paths = ["proxy", "admin"].map(|name| directory.path().join(name));
+    let [one, two] = [0, 1].map(|at| UnixListener::bind(&paths[at]).expect("a socket"));
+    let arguments = ["--backends", &good.url];
+    let mut program = Binary::start_with_sockets(&arguments, one.into(), Some(two.into()), "proxy:admin");
+    program.line(&format!("listens on unix:{}", paths[0].display()));
+    let ask = |path, target| {
+        let mut client = UnixStream::connect(path).expect("it listens");
+        client.set_read_timeout(Some(SOON)).expect("a timeout");
+        client.write_all(format!("GET {target} HTTP/1.0\r\n\r\n").as_bytes()).expect("room");
+        let mut reply = String::new();
+        client.read_to_string(&mut reply).expect("a reply");
+        reply
+    };
+    assert!(ask(&paths[0], "/").ends_with("good"));
+    assert!(ask(&paths[1], "/readyz").ends_with("ready\n"));
+    program.signal("TERM");
+    assert_eq!(program.wait().code(), Some(0));
+    assert!(paths.iter().all(|path| path.exists()), "they are the supervisor's");
 }
 
 #[test]

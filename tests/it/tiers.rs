@@ -2,9 +2,10 @@
 
 use std::time::{Duration, Instant};
 
+use red_tentacle::config::OnFailure;
 use serde_json::Value;
 
-use crate::harness::{Client, Fake, Gate, Proxy, Raw, SOON, eventually, get, patiently, refusing};
+use crate::harness::{Client, Fake, Gate, Proxy, Raw, Reply, SOON, eventually, get, patiently, refusing};
 
 fn listed(backends: &[(&str, &str)]) -> Vec<String> {
     backends.iter().map(|(url, options)| format!("{url} {options}")).collect()
@@ -22,14 +23,14 @@ fn metric(proxy: &Proxy, name: &str) -> Option<f64> {
     text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok())
 }
 
-fn ask(proxy: &Proxy, method: &str, id: &str) -> crate::harness::Reply {
+fn ask(proxy: &Proxy, method: &str, id: &str) -> Reply {
     let mut client = Client::connect(proxy.address);
     let body = (method == "POST").then_some(&b"order"[..]);
     client.send_request(method, "/", &[&format!("X-Request-ID: {id}")], body);
     client.reply()
 }
 
-fn how(reply: &crate::harness::Reply) -> String {
+fn how(reply: &Reply) -> String {
     let status = reply.value("proxy-status").expect("a status");
     let details = status.split('"').nth(1).expect("details");
     let (how, rest) = details.split_once(' ').expect("a time");
@@ -183,4 +184,26 @@ fn an_update_says_when_legs_start_and_is_refused_if_none_does_at_once() {
     assert!(second.received.is_empty());
     assert_eq!(update("+after=5s", "+after=0s").status, 200);
     assert_eq!(proxy.get("/").text(), "second");
+}
+
+#[test]
+fn a_hedge_by_percentile_says_when_it_starts() {
+    let (first, second) = (Fake::with(200, "first"), Fake::with(200, "second"));
+    let proxy = Proxy::before(&listed(&[(&first.url, ""), (&second.url, "after=p95")]));
+    assert_eq!(metric(&proxy, "red_tentacle_hedge_delay_seconds"), Some(2.5), "half of the timeout");
+    // A hundred answers, and a second that is over.
+    eventually("it is known", || {
+        assert_eq!(proxy.get("/").status, 200);
+        metric(&proxy, "red_tentacle_hedge_delay_seconds").is_some_and(|delay| delay < 2.5)
+    });
+}
+
+#[test]
+fn the_best_failure_waits_for_every_tier() {
+    let (missing, good) = (Fake::with(404, "no"), Fake::with(200, "good"));
+    let proxy = Proxy::with(&listed(&[(&missing.url, ""), (&good.url, "after=5s")]), |config| {
+        config.on_failure = OnFailure::Best { within: None };
+    });
+    let reply = ask(&proxy, "GET", "a");
+    assert_eq!((reply.text().as_str(), how(&reply).as_str()), ("good", "failover of 2"));
 }

@@ -50,6 +50,22 @@ fn a_race_that_is_lost_ends_with_1_and_waits_for_the_timeout_of_a_backend_that_h
 }
 
 #[test]
+fn tiers_are_drawn_from_their_starts_and_one_that_is_not_needed_not_at_all() {
+    let (hanging, good, spare) = (Raw::hanging(), Fake::with(200, "good"), Fake::with(200, "spare"));
+    let list =
+        format!("{} timeout=300ms,{} name=next after=60ms,{} name=spare after=5s", hanging.url, good.url, spare.url);
+    let mut command = Binary::command();
+    command.args(["--backends", &list, "--try", "/"]);
+    let ended = Binary::run(command);
+    let lines: Vec<&str> = ended.stdout.lines().collect();
+    assert_eq!((ended.code, lines.len(), ended.stderr.as_str()), (Some(0), 4, ""), "{ended:?}");
+    assert!(lines[0].ends_with(" by next") && lines[1].contains("timeout"), "{ended:?}");
+    assert!(lines[2].starts_with("  next   ··") && lines[2].contains('▶'), "{ended:?}");
+    assert!(lines[3].contains("unneeded") && !lines[3].contains('·'), "{ended:?}");
+    assert!(spare.received.is_empty());
+}
+
+#[test]
 fn a_stream_without_an_end_is_tried_as_well() {
     let endless = Raw::serving(|mut connection| {
         connection.request();

@@ -12,9 +12,15 @@
 #[path = "../../src/message/mod.rs"]
 mod message;
 
+/// The bytes of a connection.
+#[path = "../../src/net/mod.rs"]
+mod net;
+
 /// Nobody reads it.
 mod access_log {
-    pub fn refused(_: std::net::SocketAddr, _: &crate::message::Refusal, _: Option<(&str, &str)>) {}
+    pub fn tls_failed(_: &crate::message::Peer, _: &std::io::Error) {}
+
+    pub fn refused(_: &crate::message::Peer, _: &crate::message::Refusal, _: Option<(&str, &str)>) {}
 }
 
 /// Counts nothing.
@@ -65,6 +71,10 @@ const MODELS: &[Model] = &[
     ),
     ("one_leg_is_the_probe", verdict::one_leg_is_the_probe),
     ("one_leg_has_the_look_and_gives_it_back", verdict::one_leg_has_the_look_and_gives_it_back),
+    (
+        "one_leg_is_the_probe_of_a_bench_and_each_end_counts_once",
+        verdict::one_leg_is_the_probe_of_a_bench_and_each_end_counts_once,
+    ),
     ("a_late_cancel_misses_what_was_disarmed", losers::a_late_cancel_misses_what_was_disarmed),
     ("every_loser_is_hung_up_on", losers::every_loser_is_hung_up_on),
     ("nobody_lingers_in_a_closed_house", losers::nobody_lingers_in_a_closed_house),

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use crate::race::{Abandoned, Kept, LegResult, Next, Race, Start, Timetable, Verdict, Won};
 use crate::runtime::sync::thread::{Scope, scope};
 use crate::runtime::sync::{chance, pick};
+use crate::upstream::bench::{Admission, Bench, BenchChange, BenchTicket, Finding};
 use crate::upstream::breaker::{Breaker, PathKey, PendingRequest};
 use crate::upstream::look::{Look, LookLease};
 
@@ -283,4 +284,48 @@ pub fn one_leg_has_the_look_and_gives_it_back() {
         }
     });
     assert!(look.try_take(&LookLease::default(), now), "no end keeps it");
+}
+
+/// Legs start while others end, and an operator interferes.
+pub fn one_leg_is_the_probe_of_a_bench_and_each_end_counts_once() {
+    let (bench, now) = (Bench::default(), Instant::now());
+    let benches = AtomicUsize::new(0);
+    let count = |change| {
+        if matches!(change, Some(BenchChange::Failed(..))) {
+            benches.fetch_add(1, Ordering::Relaxed);
+        }
+    };
+    let first: Vec<BenchTicket> = (0..3).map(|_| BenchTicket::default()).collect();
+    for ticket in &first {
+        assert_eq!(bench.admit(ticket, AGE, true, now), Admission::Racing);
+    }
+    scope(|scope| {
+        for ticket in &first {
+            scope.spawn(|| count(bench.note(ticket, Finding::Failure(None), 2, 0, now)));
+            scope.spawn(|| count(bench.note(ticket, Finding::Failure(None), 2, 0, now)));
+        }
+    });
+    assert!(bench.is_benched() && benches.load(Ordering::Relaxed) == 1, "by the second of them, once");
+    let (later, probes) = (now + Duration::from_secs(2), AtomicUsize::new(0));
+    let tickets: Vec<BenchTicket> = (0..3).map(|_| BenchTicket::default()).collect();
+    let resumes = chance(2);
+    scope(|scope| {
+        for ticket in &tickets {
+            scope.spawn(|| {
+                let is_probe = bench.admit(ticket, AGE, true, later) == Admission::Probe;
+                probes.fetch_add(usize::from(is_probe), Ordering::Relaxed);
+            });
+        }
+        if resumes {
+            scope.spawn(|| bench.resume());
+        }
+    });
+    assert!(probes.load(Ordering::Relaxed) <= 1 && (resumes || probes.load(Ordering::Relaxed) == 1));
+    scope(|scope| {
+        for ticket in &tickets {
+            scope.spawn(|| bench.note(ticket, Finding::Nothing, 2, 0, later));
+        }
+    });
+    let next = bench.admit(&BenchTicket::default(), AGE, true, later);
+    assert_eq!(next, if resumes { Admission::Racing } else { Admission::Probe }, "no end keeps the place");
 }

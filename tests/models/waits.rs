@@ -9,12 +9,12 @@ use std::time::{Duration, Instant};
 use socket2::{Domain, Socket, Type};
 
 use crate::message::{Spool, SpoolMemory, SpoolWriter};
+use crate::net::byte_stream::Peeked;
 use crate::runtime::cancel::{CancelToken, HangUp};
 use crate::runtime::poller::{Event, Poller};
 use crate::runtime::sync::channel::{Receiver, Sender, bounded};
 use crate::runtime::sync::thread::{scope, yield_now};
 use crate::runtime::sync::{chance, pick};
-use crate::upstream::conn::byte_stream::Peeked;
 use crate::upstream::conn::connection::Connection;
 use crate::upstream::conn::parking::{Readiness, Waiter};
 use crate::upstream::conn::request_bytes::RequestBytes;

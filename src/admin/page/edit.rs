@@ -4,6 +4,7 @@
 use super::facts::Facts;
 use super::html::{Escaped, Html};
 use crate::message::Refusal;
+use crate::metrics::BackendState;
 
 /// The query of a page that doesn't load anew by itself: without scripts a text that is being typed would be lost.
 pub(crate) const STILL: &str = "still";
@@ -53,13 +54,24 @@ pub(super) fn put_row_form(html: &mut Html, form: &Form) {
     html.put(format_args!("</form>"));
 }
 
-/// The buttons of a backend. They name it by its URL: names by place move when the list does.
-pub(super) fn put_buttons(html: &mut Html, name: &str, url: &str, is_paused: bool) {
+/// The buttons of a backend in this state; a bench ends by being resumed, too. They name it by its URL: names by place move when the
+/// list does.
+pub(super) fn put_buttons(html: &mut Html, name: &str, url: &str, state: BackendState) {
+    const RESUME: (&str, &str) = ("resume", "Resume");
+    const PAUSE: (&str, &str) = ("pause", "Pause");
     let (name, url) = (Escaped(name), Escaped(url));
-    let (verb, word) = if is_paused { ("resume", "Resume") } else { ("pause", "Pause") };
+    let verbs: &[_] = match state {
+        BackendState::Paused => &[RESUME],
+        BackendState::Benched => &[RESUME, PAUSE],
+        BackendState::Racing | BackendState::Held => &[PAUSE],
+    };
+    for (verb, word) in verbs {
+        html.put(format_args!(
+            "<button form=row name={verb} value=\"{url}\" aria-label=\"{word} {name}\">{word}</button>"
+        ));
+    }
     html.put(format_args!(
-        "<button form=row name={verb} value=\"{url}\" aria-label=\"{word} {name}\">{word}</button>\
-         <details><summary>Remove…</summary>\
+        "<details><summary>Remove…</summary>\
          <button form=row name=remove value=\"{url}\" class=bad>Remove {name}</button></details>"
     ));
 }
@@ -135,4 +147,27 @@ fn put_verbs(html: &mut Html, facts: &Facts) {
         Escaped(&facts.authority),
         Escaped(&first.name)
     ));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_backend_that_is_paused_or_benched_can_be_resumed() {
+        let rows = [
+            (BackendState::Racing, &["pause"][..]),
+            (BackendState::Held, &["pause"]),
+            (BackendState::Benched, &["resume", "pause"]),
+            (BackendState::Paused, &["resume"]),
+        ];
+        for (state, verbs) in rows {
+            let mut html = Html::default();
+            put_buttons(&mut html, "dc1", "http://a", state);
+            let html = html.into_string();
+            let found: Vec<&str> =
+                html.split("<button form=row name=").skip(1).filter_map(|rest| rest.split(' ').next()).collect();
+            assert_eq!(found, [verbs, &["remove"]].concat(), "{state:?}");
+        }
+    }
 }

@@ -194,7 +194,7 @@ fn put_backends(html: &mut Html, facts: &Facts, form: &Form, now: SystemTime) {
     for (backend, minute) in rows {
         put_backend(html, backend, minute, (wins, slowest), now);
         if is_changeable {
-            put_buttons(html, &backend.name, &backend.url, backend.state == BackendState::Paused);
+            put_buttons(html, &backend.name, &backend.url, backend.state);
         }
         html.put(format_args!("</tr>"));
     }
@@ -205,7 +205,7 @@ fn put_backends(html: &mut Html, facts: &Facts, form: &Form, now: SystemTime) {
 fn rank(backend: &BackendSample, minute: &BackendMinute) -> (u8, Reverse<u64>, Reverse<u64>) {
     let class = match backend.state {
         BackendState::Paused => 3,
-        BackendState::Held => 0,
+        BackendState::Held | BackendState::Benched => 0,
         BackendState::Racing if minute.count_of(&["won", "late"]) == 0 && !minute.failures().is_empty() => 0,
         BackendState::Racing if !minute.failures().is_empty() => 1,
         BackendState::Racing => 2,
@@ -269,6 +269,7 @@ fn state_of(backend: &BackendSample, minute: &BackendMinute) -> (&'static str, &
     match backend.state {
         BackendState::Paused => ("dim", "paused"),
         BackendState::Held => ("bad", "held: it leaves requests unanswered, and is asked once a second"),
+        BackendState::Benched => ("bad", "benched: it has failed often in a row, and is asked by a probe now and then"),
         BackendState::Racing if answers > 0 && minute.failures().is_empty() => ("good", "answers"),
         BackendState::Racing if answers > 0 => ("warn", "answers, but not always"),
         BackendState::Racing if !minute.failures().is_empty() => ("bad", "fails"),

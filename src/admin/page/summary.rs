@@ -68,6 +68,7 @@ fn pace(facts: &Facts) -> String {
 /// What is wrong with each: its most frequent failure.
 fn complaints(backends: &[(&BackendSample, &BackendMinute)]) -> String {
     let complaint = |(backend, minute): &(&BackendSample, &BackendMinute)| match minute.failures().first() {
+        None if backend.state == BackendState::Benched => format!("{} benched", backend.name),
         Some((word, _)) => format!("{} {word}", backend.name),
         None => format!("{} no answer in time", backend.name),
     };
@@ -108,6 +109,7 @@ mod tests {
                 clients: ClientsSample::default(),
                 connections_opened: 0,
                 connections_reused: 0,
+                certificates: Vec::new(),
                 log_lines_dropped: 0,
                 process: ProcessSample::default(),
                 started: NOW,
@@ -164,6 +166,12 @@ mod tests {
                 600,
                 "■ 0/2",
                 "Not answering: every backend fails (a refused, b no answer in time).",
+            ),
+            (
+                vec![("a", RACING, won), ("b", RACING, won), ("c", BackendState::Benched, &[][..])],
+                30,
+                "▲ 2/3",
+                "Answering: 2 of 3 backends do, but not all (c benched); under 1 request/s, 99 % within 31 ms.",
             ),
             (vec![("a", RACING, &[][..])], 0, "○ 0/1", "No request yet."),
         ];

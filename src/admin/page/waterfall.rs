@@ -137,13 +137,16 @@ fn put_legs(html: &mut Html, race: &RecentRace, legs: &[ShownLeg], scale: TimeSc
     }
 }
 
-/// A bar from the leg's start to its end: thin before, solid until the verdict, hatched after it.
+/// A bar from the leg's start to its end: pale before, if it was late, solid until the verdict, hatched after it.
 fn put_bar(html: &mut Html, leg: &ShownLeg, top: usize, won: Option<Duration>, has_won: bool, scale: TimeScale) {
     let Some(started) = leg.started else { return };
     let (from, to) = (x_of(scale, started), x_of(scale, leg.ended));
     let verdict = won.map_or(to, |won| x_of(scale, won)).clamp(from, to);
     let (y, class) = (top + (ROW - BAR) / 2, class_of(leg, has_won));
-    html.put(format_args!("<rect class=pale y={} width={from:.1}% height=2 />", top + ROW / 2 - 1));
+    // Until then it waited for its time, or for others to fail. To start legs takes some microseconds itself.
+    if started >= Duration::from_millis(1) {
+        html.put(format_args!("<rect class=pale y={y} width={from:.1}% height={BAR} rx=2 />"));
+    }
     html.put(format_args!(
         "<rect class={class} x={from:.1}% y={y} width={:.1}% height={BAR} rx=2 />",
         (verdict - from).max(0.3)
@@ -293,5 +296,15 @@ mod tests {
         let picture = drawn(&race(&legs, Some(40), true));
         assert_eq!(picture.matches("<span class=bad>").count(), LEGS_MAX);
         assert!(picture.contains("<span>b41</span>") && picture.contains("<p class=dim>and 51 more</p>"), "{picture}");
+    }
+    #[test]
+    fn a_leg_that_starts_late_has_a_pale_bar_before_it_and_one_that_never_does_none() {
+        let late = (Outcome::Status(StatusCode::OK), true, Some(40), 60);
+        let legs = [(Outcome::Timeout, false, Some(0), 90), late, (Outcome::Unneeded, false, None, 0)];
+        let picture = drawn(&race(&legs, Some(1), false));
+        let before = "<rect class=pale y=25 width=40.0% height=10 rx=2 />";
+        assert!(picture.contains(before) && picture.matches("class=pale").count() == 1, "{picture}");
+        assert!(picture.contains("<rect class=win x=40.0% y=25 width=20.0% height=10 rx=2 />"), "{picture}");
+        assert!(picture.ends_with("<span class=dim>not needed</span></div></div></div>"), "{picture}");
     }
 }

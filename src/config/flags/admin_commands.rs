@@ -12,7 +12,7 @@ pub(super) const FLAGS: &[Flag] = &[
         env: "RED_TENTACLE_HEALTH",
         value: "[URL]",
         default: "",
-        help: "Ask this URL, or else what listens at --admin-listen, and exit: with 0 if the answer is a 2xx within 3 s, else \
+        help: "Ask this URL (or unix:PATH), or else what listens at --admin-listen, and exit: with 0 if the answer is a 2xx within 3 s, else \
                with 1",
         set: |draft, text| {
             draft.health = match values::switch(text) {
@@ -26,7 +26,7 @@ pub(super) const FLAGS: &[Flag] = &[
         },
         show: |draft| match draft.health.as_ref().map(|health| health.command(&draft.config)) {
             Some(Ok(AdminCommand::Health(url))) => url.to_string(),
-            Some(Ok(AdminCommand::Reach(address))) => address.to_string(),
+            Some(Ok(AdminCommand::Reach(listen))) => listen.reached(),
             _ => "(none)".to_owned(),
         },
     },
@@ -48,7 +48,7 @@ pub(super) const FLAGS: &[Flag] = &[
         env: "RED_TENTACLE_ADMIN",
         value: "URL",
         default: "the address of --admin-listen, or of --listen if that is off",
-        help: "Where the running proxy takes updates",
+        help: "Where the running proxy takes updates; or unix:PATH",
         set: |draft, text| {
             draft.admin = Some(values::http_url(text)?);
             Ok(())

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use super::flag::Flag;
-use crate::config::{HostHeader, certificates, values};
+use crate::config::{HostHeader, values};
+use crate::net::pem;
 
 /// The most idle connections for each backend: beyond that a backend would run out of descriptors before we do.
 const IDLE_CONNECTIONS_MAX: usize = 1024;
@@ -93,7 +94,7 @@ pub(super) const FLAGS: &[Flag] = &[
         default: "",
         help: "More certificates to trust beside the usual roots, in PEM",
         set: |draft, text| {
-            draft.config.ca_certificates = certificates::read(text).map_err(|reason| values::bad(text, reason))?;
+            draft.config.ca_certificates = pem::certificates(text).map_err(|reason| values::bad(text, reason))?;
             Ok(())
         },
         show: |draft| match draft.config.ca_certificates.len() {

@@ -26,14 +26,14 @@ pub(super) const FLAGS: &[Flag] = &[
     Flag {
         name: "listen",
         env: "RED_TENTACLE_LISTEN",
-        value: "ADDRESS,...",
+        value: "ADDRESS,...|off",
         default: "0.0.0.0:8080 and, where IPv6 exists, [::]:8080",
         help: "Where clients connect",
         set: |draft, text| {
             draft.config.listen = Listen::parse_list(text, Kind { port: 8080, is_private: false })?;
             Ok(())
         },
-        show: |draft| values::show_list(&draft.config.listen),
+        show: |draft| values::show_listen(&draft.config.listen),
     },
     Flag {
         name: "max-head",

@@ -23,10 +23,3 @@ pub(in crate::config) struct Flag {
     /// Shows the value in effect.
     pub(in crate::config) show: fn(&Draft) -> String,
 }
-
-impl Flag {
-    /// Whether it may be given several times: its values are lines of one text then, as its variable has them.
-    pub(in crate::config) fn is_repeated(&self) -> bool {
-        self.value == "RULE"
-    }
-}

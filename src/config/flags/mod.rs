@@ -5,6 +5,7 @@ mod admin_commands;
 mod backends;
 mod clients;
 pub(super) mod flag;
+mod https;
 mod program;
 mod race;
 mod updates;
@@ -22,6 +23,7 @@ pub(super) const GROUPS: &[Group] = &[
     Group { heading: "Races", flags: race::FLAGS },
     Group { heading: "Reaching backends", flags: backends::FLAGS },
     Group { heading: "Clients", flags: clients::FLAGS },
+    Group { heading: "HTTPS for clients", flags: https::FLAGS },
     Group { heading: "Updates", flags: updates::FLAGS },
     Group { heading: "Program", flags: program::FLAGS },
     Group { heading: "A proxy that runs already", flags: admin_commands::FLAGS },

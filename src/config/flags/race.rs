@@ -1,11 +1,16 @@
 //! The race: its backends, its winners, and its losers.
 
+use std::num::NonZeroU32;
+
 use super::flag::{ENTRIES_MAX, Flag};
 use crate::config::{LoseIf, OnFailure, Statuses, values};
 use crate::message::Printable;
 
 /// The most unanswered requests. Each costs a connection, of which no host has more to one address.
 const UNANSWERED_MAX: usize = 1 << 16;
+
+/// The most failures in a row: more would never come together.
+const FAILURES_MAX: u32 = 1000;
 
 /// Rows, in the order of the help.
 pub(super) const FLAGS: &[Flag] = &[
@@ -83,7 +88,7 @@ pub(super) const FLAGS: &[Flag] = &[
     Flag {
         name: "lose-if",
         env: "RED_TENTACLE_LOSE_IF",
-        value: "RULE",
+        value: "RULE...",
         default: "",
         help: "Which answers lose that would win, by up to 8 rules, a flag or a line each: header NAME, header NAME ~ PATTERN, body ~ PATTERN",
         set: |draft, text| {
@@ -162,4 +167,27 @@ pub(super) const FLAGS: &[Flag] = &[
         },
         show: |draft| draft.config.max_unanswered.to_string(),
     },
+    Flag {
+        name: "bench",
+        env: "RED_TENTACLE_BENCH",
+        value: "COUNT|off",
+        default: "off",
+        help: "Failures in a row after which a backend sits out, for 1s and then for longer; POST doesn't reach it either",
+        set: |draft, text| {
+            draft.config.bench = match text.to_ascii_lowercase().as_str() {
+                "off" => None,
+                _ => Some(bench(text)?),
+            };
+            Ok(())
+        },
+        show: |draft| draft.config.bench.map_or_else(|| "off".to_owned(), |count| count.to_string()),
+    },
 ];
+
+/// A count of failures. One is no row: a backend that is restarted would be benched by each request.
+fn bench(text: &str) -> Result<NonZeroU32, String> {
+    let count = text.parse().ok().filter(|count: &NonZeroU32| (2..=FAILURES_MAX).contains(&count.get()));
+    count.filter(|_| !text.starts_with('+')).ok_or_else(|| {
+        values::bad(text, format_args!("neither off nor a whole number from 2 to {FAILURES_MAX}; write 5, say"))
+    })
+}

@@ -15,10 +15,7 @@ pub(super) const FLAGS: &[Flag] = &[
             draft.config.admin_listen = Listen::parse_list(text, Kind { port: 8081, is_private: true })?;
             Ok(())
         },
-        show: |draft| match draft.config.admin_listen.as_slice() {
-            [] => "off".to_owned(),
-            listen => values::show_list(listen),
-        },
+        show: |draft| values::show_listen(&draft.config.admin_listen),
     },
     Flag {
         name: "admin-token-file",

@@ -52,6 +52,7 @@ impl Client {
                         may_read = more;
                     }
                     Received::Nothing => may_read = false,
+                    Received::PlainHttp => self.refuse(&mut http1, &Refusal::PlainHttp, None),
                     Received::End => return self.end(http1),
                 },
                 Action::More => match self.park(http1) {
@@ -115,6 +116,10 @@ impl Client {
 
     /// Parks the protocol state until the next event, or returns it if an edge has arrived meanwhile.
     fn park(&self, mut http1: Box<Http1>) -> Option<Box<Http1>> {
+        if self.has_unsent() && self.want_writable().is_err() {
+            self.close();
+            return None;
+        }
         let mut state = self.state();
         if std::mem::take(&mut state.notified) {
             return Some(http1);
@@ -143,13 +148,20 @@ impl Client {
     }
 
     /// Gives a request to the listener's handler. `may_read`: the socket may hold more, and no further edge will tell.
-    fn dispatch(self: &Arc<Self>, mut http1: Box<Http1>, request: Request, summary: RequestSummary, may_read: bool) {
+    fn dispatch(
+        self: &Arc<Self>,
+        mut http1: Box<Http1>,
+        mut request: Request,
+        summary: RequestSummary,
+        may_read: bool,
+    ) {
         let is_half_closed = {
             let mut state = self.state();
             state.notified |= may_read;
             state.read_ahead = Some(http1.take_unread());
             state.status == ClientStatus::HalfClosed
         };
+        request.peer.subject = self.subject();
         let responder = Responder::new(self.clone(), http1, summary);
         self.context.handler.handle(request, Box::new(responder));
         if is_half_closed {
@@ -160,7 +172,7 @@ impl Client {
 
     /// Refuses what can't be served, and has it logged by what was asked for, as far as that is known.
     fn refuse(&self, http1: &mut Http1, refusal: &Refusal, asked: Option<(&str, &str)>) {
-        access_log::refused(self.peer, refusal, asked.or_else(|| http1.asked()));
+        access_log::refused(&self.peer, refusal, asked.or_else(|| http1.asked()));
         let reply = self.frontend().limits.refused(refusal);
         let framing = Framing::of(RequestSummary::UNREADABLE, reply.status, &reply.body);
         let mut bytes = Vec::with_capacity(512);
@@ -210,7 +222,7 @@ impl Evictable for Client {
         let stream = {
             let state = self.state();
             if let Some(http1) = &state.http1 {
-                return Some(http1.activity());
+                return Some(self.activity_in(http1));
             }
             state.stream.clone()
         };

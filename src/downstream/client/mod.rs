@@ -2,4 +2,5 @@
 //! The driver stands above what sends replies, the socket below.
 
 pub(crate) mod driver;
+mod secured;
 pub(crate) mod socket;

@@ -3,19 +3,21 @@
 
 use std::io::{self, Write};
 use std::mem::MaybeUninit;
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::Shutdown;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 use rustix::net::RecvFlags;
-use socket2::SockRef;
+use socket2::Socket;
 
 use crate::downstream::connection_table::Evictable;
 use crate::downstream::eviction::Activity;
 use crate::downstream::frontend::{Frontend, ListenerContext};
 use crate::downstream::h1::pipelined;
 use crate::downstream::h1::protocol::{Http1, READ_BYTES};
-use crate::message::Disconnect;
+use crate::message::{Disconnect, Peer};
+use crate::net::byte_stream::ByteStream;
 use crate::runtime::poller::{Event, EventHandler, Registration};
 use crate::runtime::sync::{Arc, Mutex, MutexGuard};
 
@@ -23,8 +25,10 @@ use crate::runtime::sync::{Arc, Mutex, MutexGuard};
 pub(crate) struct Client {
     /// Its key in the connection table.
     pub(crate) number: u64,
-    pub(crate) socket: TcpStream,
-    pub(crate) peer: SocketAddr,
+    pub(super) stream: ByteStream,
+    /// Nothing has come of a client that is to speak TLS: its first byte says whether it does.
+    pub(super) awaits_hello: AtomicBool,
+    pub(crate) peer: Peer,
     pub(crate) context: Arc<ListenerContext>,
     pub(crate) registration: Registration,
     state: Mutex<ClientState>,
@@ -75,21 +79,29 @@ pub(crate) enum Received {
         more: bool,
     },
     Nothing,
+    /// Bytes of HTTP from a client that is to speak TLS.
+    PlainHttp,
     End,
 }
 
 impl Client {
-    pub(crate) fn open(context: Arc<ListenerContext>, socket: TcpStream, peer: SocketAddr) -> io::Result<Arc<Client>> {
+    pub(crate) fn open(context: Arc<ListenerContext>, socket: Socket, peer: Peer) -> io::Result<Arc<Client>> {
         let frontend = context.frontend.clone();
-        let http1 = Http1::new(frontend.limits.clone(), peer, Instant::now());
+        let http1 = Http1::new(frontend.limits.clone(), peer.clone(), Instant::now());
         let deadline = http1.deadline();
         let state = Mutex::new(ClientState { http1: Some(Box::new(http1)), ..ClientState::default() });
         let registration = frontend.poller.reserve();
-        let client = frontend.table.insert(|number| Client { number, socket, peer, context, registration, state });
+        let stream = ByteStream::new(socket);
+        let awaits_hello = AtomicBool::new(context.tls.is_some());
+        if let Some(tls) = &context.tls {
+            stream.start_tls(tls.connection().map_err(io::Error::other)?);
+        }
+        let client =
+            frontend.table.insert(|number| Client { number, stream, awaits_hello, peer, context, registration, state });
         let registration = &client.registration;
         registration.start(client.clone());
         registration.set_deadline(Some(deadline));
-        registration.watch_reads(&client.socket).inspect_err(|_| registration.end())?;
+        registration.watch_reads(client.socket()).inspect_err(|_| registration.end())?;
         if frontend.is_draining() {
             // The broadcast of the drain may have been made before this client was registered.
             client.clone().on_event(Event::Drain);
@@ -101,10 +113,20 @@ impl Client {
         &self.context.frontend
     }
 
+    /// The non-blocking socket.
+    pub(crate) fn socket(&self) -> &Socket {
+        self.stream.socket()
+    }
+
+    /// Looks at what the socket has received; it stays to be read.
+    pub(super) fn peek(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        Ok(rustix::net::recv(self.socket(), buffer, RecvFlags::PEEK | RecvFlags::DONTWAIT)?.0)
+    }
+
     /// Ends the connection with a reset: the client must not take what was sent for complete.
     pub(crate) fn abort(&self) {
         self.clear_exchange();
-        let _ = SockRef::from(&self.socket).set_linger(Some(Duration::ZERO));
+        let _ = self.socket().set_linger(Some(Duration::ZERO));
         self.registration.end();
     }
 
@@ -116,15 +138,15 @@ impl Client {
     /// Has the poller tell when there is room to write again, from now on.
     pub(crate) fn want_writable(&self) -> io::Result<()> {
         let was_told = std::mem::replace(&mut self.state().wants_writable, true);
-        if was_told { Ok(()) } else { self.registration.watch_writes(&self.socket) }
+        if was_told { Ok(()) } else { self.registration.watch_writes(self.socket()) }
     }
 
     /// Has whatever is being written to the client, or will be, end with a reset: its writer finds the client gone. It must not
     /// look whole.
     pub(crate) fn cut_off(&self) {
         self.state().is_cut = true;
-        let _ = SockRef::from(&self.socket).set_linger(Some(Duration::ZERO));
-        let _ = self.socket.shutdown(Shutdown::Read);
+        let _ = self.socket().set_linger(Some(Duration::ZERO));
+        let _ = self.socket().shutdown(Shutdown::Read);
         self.notice_disconnect(true);
     }
 
@@ -132,15 +154,19 @@ impl Client {
     /// and a client that lets its buffer fill up doesn't read.
     pub(crate) fn try_write_all(&self, bytes: &[u8]) -> io::Result<()> {
         match self.write_some(bytes)? {
-            count if count == bytes.len() => Ok(()),
+            count if count == bytes.len() && self.flush()? => Ok(()),
             _ => Err(io::ErrorKind::WriteZero.into()),
         }
     }
 
-    /// Writes what the socket takes without waiting. Returns the number of bytes.
+    /// Writes what the socket takes without waiting. Returns the number of bytes. Under TLS they may be held until
+    /// [`Client::flush`] sends them.
     pub(crate) fn write_some(&self, bytes: &[u8]) -> io::Result<usize> {
+        if self.peer.is_tls {
+            return self.stream.write(bytes);
+        }
         loop {
-            match (&self.socket).write(bytes) {
+            match self.socket().write(bytes) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(0),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 written => return written,
@@ -149,9 +175,12 @@ impl Client {
     }
 
     pub(crate) fn read_into(&self, http1: &mut Http1) -> Received {
+        if self.peer.is_tls {
+            return self.read_decrypted_into(http1);
+        }
         let mut buffer = [MaybeUninit::uninit(); READ_BYTES];
         loop {
-            match rustix::net::recv(&self.socket, &mut buffer, RecvFlags::DONTWAIT) {
+            match rustix::net::recv(self.socket(), &mut buffer, RecvFlags::DONTWAIT) {
                 Ok((_, 0)) => return Received::End,
                 Ok(((bytes, room), _)) => {
                     http1.receive(bytes);
@@ -185,21 +214,25 @@ impl Client {
     }
 
     pub(crate) fn half_close(&self, http1: &mut Http1) {
-        let _ = self.socket.shutdown(Shutdown::Write);
+        self.end_writing();
         http1.start_closing(Instant::now());
     }
 
     pub(crate) fn close(&self) {
         self.registration.end();
-        let _ = self.socket.shutdown(Shutdown::Both);
+        if self.peer.is_tls {
+            // Unless it has been told already.
+            self.stream.end_writing();
+        }
+        let _ = self.socket().shutdown(Shutdown::Both);
     }
 
     /// Takes the protocol state out, if it is parked, `may_evict` allows it by the client's activity, and no request has just
     /// arrived.
     pub(crate) fn take_for_eviction(&self, may_evict: impl Fn(&Activity) -> bool) -> Option<Box<Http1>> {
         let mut state = self.state();
-        let activity = state.http1.as_ref()?.activity();
-        let is_silent = || self.socket.peek(&mut [0]).is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock);
+        let activity = self.activity_in(state.http1.as_ref()?);
+        let is_silent = || self.peek(&mut [0]).is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock);
         if !may_evict(&activity) || (matches!(activity, Activity::Idle { .. }) && !is_silent()) {
             return None;
         }
@@ -251,14 +284,22 @@ impl Client {
     fn has_left(&self, state: &ClientState) -> bool {
         let (ClientStatus::HalfClosed, Some(read_ahead)) = (state.status, &state.read_ahead) else { return false };
         let head_bytes_max = self.frontend().limits.head_bytes_max;
+        if self.peer.is_tls {
+            return self.stream.peek(|peeked| {
+                let received = [read_ahead, peeked.bytes].concat();
+                // What isn't decrypted yet may be the rest of it.
+                let count = if peeked.end.is_some() { received.len() as u64 } else { u64::MAX };
+                !pipelined::is_request(&received, count, head_bytes_max)
+            });
+        }
         if pipelined::is_request(read_ahead, read_ahead.len() as u64, head_bytes_max) {
             return false;
         }
-        let unread = rustix::io::ioctl_fionread(&self.socket).unwrap_or(0);
+        let unread = rustix::io::ioctl_fionread(self.socket()).unwrap_or(0);
         let room = usize::try_from(unread).unwrap_or(usize::MAX).clamp(1, head_bytes_max);
         let mut received = read_ahead.clone();
         received.resize(read_ahead.len() + room, 0);
-        match self.socket.peek(&mut received[read_ahead.len()..]) {
+        match self.peek(&mut received[read_ahead.len()..]) {
             Ok(count) => {
                 received.truncate(read_ahead.len() + count);
                 !pipelined::is_request(&received, read_ahead.len() as u64 + unread, head_bytes_max)

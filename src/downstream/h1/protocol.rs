@@ -1,7 +1,6 @@
 //! The protocol state of one client's connection: bytes and `now` in, complete requests or refusals out.
 //! Knows no socket: the client's driver feeds it.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,7 +11,7 @@ use crate::downstream::h1::head::{Head, HeadReader, asked_in, empty_lines};
 use crate::downstream::h1::http2;
 use crate::downstream::limits::{BodyPolicy, Limits};
 use crate::downstream::timeouts::Timeouts;
-use crate::message::{BodyLength, Refusal, Request, SpoolWriter};
+use crate::message::{BodyLength, Peer, Refusal, Request, SpoolWriter};
 
 /// Read in one call: a whole head of the usual size, and enough of a body to make the call worth it.
 pub(crate) const READ_BYTES: usize = 16 * 1024;
@@ -29,7 +28,7 @@ const LAST_CLOSING_TIME: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(crate) struct Http1 {
     limits: Arc<Limits>,
-    peer: SocketAddr,
+    peer: Peer,
     input: Vec<u8>,
     phase: Phase,
     deadline: Instant,
@@ -84,7 +83,7 @@ pub(crate) enum Action {
 }
 
 impl Http1 {
-    pub(crate) fn new(limits: Arc<Limits>, peer: SocketAddr, now: Instant) -> Http1 {
+    pub(crate) fn new(limits: Arc<Limits>, peer: Peer, now: Instant) -> Http1 {
         let (phase, deadline) = (Phase::Idle { since: now }, now + limits.timeouts.head);
         Http1 { limits, peer, input: Vec::new(), phase, deadline, is_new: true, refused: None }
     }
@@ -253,7 +252,7 @@ impl Http1 {
     fn begin_body(&mut self, head: Head, may_write: bool, now: Instant) -> Result<Action, Refusal> {
         let mut summary = RequestSummary::new(&head.method, head.version, head.is_persistent());
         let Head { method, target, version, headers, body, wants_continue } = head;
-        let request = Request { method, target, version, headers, body: None, peer: self.peer, received: now };
+        let request = Request { method, target, version, headers, body: None, peer: self.peer.clone(), received: now };
         let request = Box::new(request);
         if body == BodyLength::None {
             return Ok(self.complete(request, summary, now));

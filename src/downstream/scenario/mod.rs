@@ -202,8 +202,8 @@ impl Scene {
         SockRef::from(&socket).set_send_buffer_size(SOCKET_BYTES).expect("a buffer");
         let (sender, requests) = unbounded();
         let handler = Arc::new(Desk { requests: sender, is_busy });
-        let context = Arc::new(ListenerContext { frontend: frontend.clone(), handler });
-        let client = Arc::downgrade(&Client::open(context, socket, address).expect("a registration"));
+        let context = Arc::new(ListenerContext { frontend: frontend.clone(), handler, tls: None });
+        let client = Arc::downgrade(&Client::open(context, socket.into(), address.into()).expect("a registration"));
         Scene { frontend, client, peer: Some(peer.into()), requests, event_loop: Some(event_loop) }
     }
 
@@ -216,7 +216,7 @@ impl Scene {
     /// Has the poller give the events of deadlines from now on, but not those of the client's socket.
     pub(crate) fn run_event_loop_without_edges(&mut self) {
         let client = self.client();
-        client.registration.unwatch(&client.socket);
+        client.registration.unwatch(client.socket());
         self.run_event_loop();
     }
 
@@ -231,7 +231,7 @@ impl Scene {
     /// The client sends bytes. They have arrived when this returns.
     pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) {
         let client = self.client();
-        let unread = || rustix::io::ioctl_fionread(&client.socket).expect("a socket");
+        let unread = || rustix::io::ioctl_fionread(client.socket()).expect("a socket");
         let expected = unread() + bytes.as_ref().len() as u64;
         self.peer().write_all(bytes.as_ref()).expect("room");
         wait_until(|| unread() == expected);
@@ -279,7 +279,7 @@ impl Scene {
     fn wait_for(&self, flags: PollFlags) {
         let client = self.client();
         let timeout = Timespec { tv_sec: SOON.as_secs().cast_signed(), tv_nsec: 0 };
-        let ready = poll(&mut [PollFd::new(&client.socket, flags)], Some(&timeout)).expect("a socket");
+        let ready = poll(&mut [PollFd::new(client.socket(), flags)], Some(&timeout)).expect("a socket");
         assert_eq!(ready, 1, "{flags:?}");
     }
 

@@ -13,11 +13,11 @@ use rustix::pipe::SpliceFlags;
 use socket2::Socket;
 
 use crate::message::OnReady;
+use crate::net::byte_stream::{ByteStream, Peeked};
 use crate::runtime::cancel::HangUp;
 use crate::runtime::poller::{Event, EventHandler, Poller, Registration};
 use crate::runtime::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use crate::runtime::sync::{Arc, Mutex};
-use crate::upstream::conn::byte_stream::{ByteStream, Peeked};
 use crate::upstream::conn::parking::{LegParking, Readiness, Waiter};
 use crate::upstream::conn::request_bytes::RequestBytes;
 use crate::upstream::conn::request_writer::{Judge, Progress, RequestWriter};
@@ -178,11 +178,6 @@ impl Connection {
     /// The count of bytes of an answer that have been received and not read, if that can be told.
     pub(crate) fn unread_bytes(&self) -> Option<u64> {
         Some(self.held_bytes.load(Ordering::Acquire) as u64 + self.stream.unread_bytes()?)
-    }
-
-    /// Ends the proxy's side of the connection: nothing more is written.
-    pub(crate) fn end_writing(&self) {
-        let _ = self.socket().shutdown(Shutdown::Write);
     }
 
     /// Has the connection end with a reset when the socket is closed.

@@ -4,7 +4,7 @@
 use std::io;
 use std::time::{Duration, Instant};
 
-use crate::upstream::conn::byte_stream::{ByteStream, Peeked};
+use crate::net::byte_stream::{ByteStream, Peeked};
 use crate::upstream::conn::request_bytes::RequestBytes;
 
 /// The bytes of a file that are read at once: a socket seldom takes more.

@@ -7,8 +7,6 @@ use std::os::{fd::OwnedFd, unix::net::UnixStream};
 use std::sync::Arc;
 use std::time::Instant;
 
-use rustls::ClientConnection;
-
 use crate::message::Outcome;
 use crate::runtime::cancel::CancelToken;
 use crate::upstream::conn::connection::{Connection, OwnedConnection};
@@ -39,7 +37,7 @@ struct Handshaking {
     peer: SocketAddr,
     permit: Permit,
     /// The handshake that is under way, if there is one.
-    tls: Option<Box<ClientConnection>>,
+    tls: Option<Box<rustls::Connection>>,
 }
 
 /// A connection that has just been made.

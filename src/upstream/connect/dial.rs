@@ -3,11 +3,12 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
-use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
+use socket2::{Domain, Protocol, SockAddr, Socket, TcpKeepalive, Type};
 
 use crate::message::Outcome;
 use crate::runtime::cancel::CancelToken;
@@ -134,7 +135,7 @@ impl Dialing {
                 return;
             }
         };
-        match begin(address) {
+        match begin(address, self.endpoint.socket()) {
             Ok(socket) => self.attempts.push(Attempt { registration: None, socket, address, permit }),
             Err(outcome) => self.note_failed(permit, outcome, now),
         }
@@ -218,7 +219,10 @@ impl Drop for OwnedRegistration {
 }
 
 /// Begins to connect. Doesn't block.
-fn begin(address: SocketAddr) -> Result<Socket, Outcome> {
+fn begin(address: SocketAddr, path: Option<&Path>) -> Result<Socket, Outcome> {
+    if let Some(path) = path {
+        return connect_unix(path);
+    }
     let connecting = || {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
         match socket.connect(&address.into()) {
@@ -227,6 +231,20 @@ fn begin(address: SocketAddr) -> Result<Socket, Outcome> {
         }
     };
     connecting().map_err(|error: io::Error| outcome_of(&error))
+}
+
+/// Connects to a Unix socket, at once or not at all. A queue that is full refuses as much as a file without a listener, or none at
+/// all.
+fn connect_unix(path: &Path) -> Result<Socket, Outcome> {
+    let connecting = || {
+        let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)?;
+        socket.connect(&SockAddr::unix(path)?)?;
+        Ok(socket)
+    };
+    connecting().map_err(|error: io::Error| match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::WouldBlock => Outcome::Refused,
+        _ => outcome_of(&error),
+    })
 }
 
 /// Whether it has connected; an error says why it won't.
@@ -245,6 +263,10 @@ const UNSENT_BYTES_MAX: u32 = 64 * 1024;
 /// Has a connection notice when its backend vanishes, and take no more than it can send soon. Called once it has connected:
 /// until then the leg's own timeout bounds it.
 pub(crate) fn prepare(socket: &Socket, idle_timeout: Duration) -> Result<(), Outcome> {
+    if socket.domain().is_ok_and(|domain| domain == Domain::UNIX) {
+        // The kernel tells of its end at once.
+        return Ok(());
+    }
     let keepalive =
         TcpKeepalive::new().with_time(KEEPALIVE_IDLE).with_interval(KEEPALIVE_INTERVAL).with_retries(KEEPALIVE_PROBES);
     let set = socket
@@ -299,7 +321,13 @@ mod tests {
         let options = ConnectOptions { connections_max, ..ConnectOptions::default() };
         let upstream = Upstream::new(options, Arc::new(SystemLookup), poller).expect("no roots of its own");
         (
-            Endpoint::new(Address::parse("http://127.0.0.1:1").expect("an address"), upstream.clone(), None, || {}),
+            Endpoint::new(
+                Address::parse("http://127.0.0.1:1").expect("an address"),
+                None,
+                upstream.clone(),
+                None,
+                || {},
+            ),
             upstream,
         )
     }

@@ -7,7 +7,7 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::sign::SingleCertAndKey;
-use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::{ClientConfig, ClientConnection, Connection, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use socket2::Socket;
 
 use crate::list::LocalFiles;
@@ -69,11 +69,11 @@ impl Tls {
     }
 
     /// The proxy's side of a connection with the backend of that name, before its handshake.
-    pub(crate) fn connection(&self, host: &str) -> Result<Box<ClientConnection>, Outcome> {
+    pub(crate) fn connection(&self, host: &str) -> Result<Box<Connection>, Outcome> {
         let name = ServerName::try_from(host.to_owned())
             .map_err(|_| Outcome::Tls(format!("{host} can't be the name in a certificate")))?;
         let connection = ClientConnection::new(self.0.clone(), name);
-        connection.map(Box::new).map_err(|error| Outcome::Tls(sentence(&error)))
+        connection.map(|connection| Box::new(connection.into())).map_err(|error| Outcome::Tls(sentence(&error)))
     }
 }
 
@@ -117,7 +117,7 @@ impl ServerCertVerifier for Unchecked {
 }
 
 /// Shakes hands as far as the socket allows without waiting, and gives whether that is done.
-pub(crate) fn handshake(connection: &mut ClientConnection, mut socket: &Socket) -> Result<bool, Outcome> {
+pub(crate) fn handshake(connection: &mut Connection, mut socket: &Socket) -> Result<bool, Outcome> {
     while connection.is_handshaking() {
         match connection.complete_io(&mut socket) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),

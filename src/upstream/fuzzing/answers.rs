@@ -9,7 +9,7 @@ use super::exchange::{self, Script};
 use super::meaning::{Begin, Head, Kept, Meaning};
 use super::reference;
 use crate::message::{Outcome, bind_connection};
-use crate::upstream::conn::byte_stream::Peeked;
+use crate::net::byte_stream::Peeked;
 use crate::upstream::conn::request_writer::Early;
 use crate::upstream::pooled::IDLE_TIME_MAX;
 use crate::upstream::response::head::ResponseHead;

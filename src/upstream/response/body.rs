@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::message::{BodySource, OnReady, Outcome};
+use crate::net::byte_stream::End;
 use crate::runtime::cancel::CancelToken;
 use crate::upstream::client::call::BodyReader;
 use crate::upstream::client::error::outcome_of_body;
-use crate::upstream::conn::byte_stream::End;
 use crate::upstream::conn::parking::Readiness;
 use crate::upstream::connect::tls_error;
 use crate::upstream::io_error::outcome_of_io;

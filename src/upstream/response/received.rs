@@ -1,9 +1,9 @@
 //! The part of an answer that has been received, by a look at its bytes. Knows nothing of connections.
 
-use http::{HeaderMap, Method, StatusCode};
+use http::{HeaderMap, Method};
 
 use crate::message::Outcome;
-use crate::upstream::conn::byte_stream::{End, Peeked};
+use crate::net::byte_stream::{End, Peeked};
 use crate::upstream::conn::request_writer::Early;
 use crate::upstream::io_error::outcome_of_io;
 use crate::upstream::response::chunked;
@@ -56,9 +56,8 @@ impl Received {
             }
         };
         let Some(body) = bytes[head.bytes..].get(..body_bytes) else { return Received::Head(Box::new(head), None) };
-        // They say whose loop it is, and what the connection becomes.
-        let are_needed =
-            !has_lost || matches!(head.status, StatusCode::LOOP_DETECTED | StatusCode::SWITCHING_PROTOCOLS);
+        // They say whose loop it is, what the connection becomes, and for how long the backend wants to be left alone.
+        let are_needed = !has_lost || matches!(head.status.as_u16(), 101 | 429 | 503 | 508);
         let headers = if are_needed { header_map(fields) } else { Ok(HeaderMap::new()) };
         let body = if has_lost { Vec::new() } else { body.to_vec() };
         match headers {

@@ -4,27 +4,17 @@ use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
-use rustls::ClientConnection;
-
 use crate::message::{OnReady, TunnelPeer};
 use crate::runtime::cancel::CancelToken;
-use crate::upstream::conn::byte_stream::{End, READS_MAX, send_records};
 use crate::upstream::conn::connection::Connection;
 use crate::upstream::connect::dial::clear_user_timeout;
-use crate::upstream::connect::tls_error::sentence;
+use crate::upstream::connect::tls_error::told;
 use crate::upstream::pooled::PooledConnection;
 
 /// A connection whose protocol is switched. Dropping it hangs up.
 pub struct Upgraded {
     connection: Arc<Connection>,
     _pooled: PooledConnection,
-    tls: Option<Box<ClientConnection>>,
-    /// The bytes that were received behind the 101, and the count of those that have been read.
-    input: io::Cursor<Vec<u8>>,
-    /// The end behind that: a socket tells of a reset only once.
-    end: Option<End>,
-    /// Whether nothing more will be written once all records are sent.
-    is_ending: bool,
     token: CancelToken,
 }
 
@@ -32,53 +22,27 @@ impl Upgraded {
     /// Takes the connection over behind the head of the 101.
     pub(crate) fn new(pooled: PooledConnection, token: CancelToken) -> Upgraded {
         let connection = pooled.connection().clone();
-        let (tls, input, end) = connection.stream().take_parts();
         clear_user_timeout(connection.socket());
-        Upgraded { connection, _pooled: pooled, tls, input: io::Cursor::new(input), end, is_ending: false, token }
+        Upgraded { connection, _pooled: pooled, token }
     }
 }
 
 impl Read for Upgraded {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.input.read(buffer)?;
-        if count > 0 {
-            return Ok(count);
-        }
-        // A silent tunnel keeps no buffer.
-        self.input = io::Cursor::default();
-        match self.end.take() {
-            Some(End::Failed(error)) if error.kind() != io::ErrorKind::InvalidData => return Err(error),
-            // TLS tells its errors and its end again.
-            Some(End::Failed(_) | End::Closed) | None => {}
-        }
-        match &mut self.tls {
-            Some(tls) => read_tls(tls, &self.connection, buffer),
-            None => self.connection.socket().read(buffer),
-        }
+        self.connection.read(buffer).map_err(told)
     }
 }
 
 impl Write for Upgraded {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let Some(tls) = &mut self.tls else { return self.connection.socket().write(bytes) };
-        // Records are sent before new ones are made, so that few are held.
-        if !send_records(tls, self.connection.socket())? {
-            return Err(io::ErrorKind::WouldBlock.into());
+        match self.connection.stream().write(bytes)? {
+            0 => Err(io::ErrorKind::WouldBlock.into()),
+            count => Ok(count),
         }
-        let count = tls.writer().write(bytes)?;
-        send_records(tls, self.connection.socket())?;
-        Ok(count)
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        let is_sent = self.tls.as_mut().map_or(Ok(true), |tls| send_records(tls, self.connection.socket()))?;
-        if !is_sent {
-            return Err(io::ErrorKind::WouldBlock.into());
-        }
-        if self.is_ending {
-            self.connection.end_writing();
-        }
-        Ok(())
+        if self.connection.stream().flush()? { Ok(()) } else { Err(io::ErrorKind::WouldBlock.into()) }
     }
 }
 
@@ -90,15 +54,11 @@ impl AsFd for Upgraded {
 
 impl TunnelPeer for Upgraded {
     fn has_unsent(&self) -> bool {
-        self.tls.as_ref().is_some_and(|tls| tls.wants_write())
+        self.connection.stream().has_unsent()
     }
 
     fn end_writing(&mut self) {
-        if let Some(tls) = &mut self.tls {
-            tls.send_close_notify();
-        }
-        self.is_ending = true;
-        let _ = self.flush();
+        self.connection.stream().end_writing();
     }
 
     fn abort(&mut self) {
@@ -115,23 +75,6 @@ impl Drop for Upgraded {
         self.connection.set_reader(None);
         let _ = self.token.disarm();
     }
-}
-
-/// Decrypts what has been received. What came before a failure is read first.
-fn read_tls(tls: &mut ClientConnection, connection: &Connection, buffer: &mut [u8]) -> io::Result<usize> {
-    for _ in 0..READS_MAX {
-        // A failure is told each time.
-        let processed = tls.process_new_packets();
-        match tls.reader().read(buffer) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            read => return read,
-        }
-        processed.map_err(|error| io::Error::other(sentence(&error)))?;
-        // The end without `close_notify` is an error of the reader's, in the next round.
-        tls.read_tls(&mut connection.socket())?;
-    }
-    // There may be records that make no byte, without end.
-    Err(io::ErrorKind::Interrupted.into())
 }
 
 #[cfg(test)]

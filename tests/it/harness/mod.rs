@@ -8,6 +8,7 @@ mod far;
 mod framing;
 mod gate;
 mod held;
+mod https;
 mod load;
 mod names;
 mod programs;
@@ -31,6 +32,10 @@ pub use far::{Backend, Far, ways};
 pub use framing::Framing;
 pub use gate::Gate;
 pub use held::{Held, Holding, fill, many};
+pub use https::{
+    LOCALHOST, by_https, certificates, client_as, client_of, client_with, connection, is_over_tls, over_tls, wrapped,
+    written,
+};
 pub use load::{Course, Load};
 pub use names::Names;
 pub use programs::{ended, has, output, text};

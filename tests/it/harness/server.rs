@@ -10,20 +10,23 @@ use red_tentacle::config::{Config, Listen};
 use red_tentacle::downstream::Timeouts;
 use red_tentacle::message::{ListEntry, parse_entries};
 use red_tentacle::metrics::Totals;
-use red_tentacle::server::{Meter, Server, Stopper};
+use red_tentacle::server::{Meter, Reloader, Server, Stopper};
 use red_tentacle::systemd::Supervisor;
 use red_tentacle::upstream::SystemLookup;
 
-use super::{Client, Reply, SOON, eventually};
+use super::{Client, Reply, SOON, by_https, eventually, is_over_tls, wrapped};
 
 /// What clients have at a hurried proxy: enough for a busy machine, and little for who waits until it is over.
 pub static HURRIED: LazyLock<Timeouts> = LazyLock::new(|| Timeouts::DEFAULT.divided_by(5));
 
 pub struct Proxy {
     pub address: SocketAddr,
+    /// Where it speaks HTTPS, if it does.
+    pub tls: Option<SocketAddr>,
     pub admin: SocketAddr,
     meter: Meter,
     stopper: Stopper,
+    reloader: Reloader,
     running: Option<Receiver<()>>,
 }
 
@@ -48,22 +51,27 @@ impl Proxy {
     pub fn config(backends: &[String], change: impl FnOnce(&mut Config)) -> Config {
         let mut config = Config::new(entries(backends));
         let free_port = Listen::from(SocketAddr::from(([127, 0, 0, 1], 0)));
-        config.listen = vec![free_port];
+        config.listen = vec![free_port.clone()];
         config.admin_listen = vec![free_port];
         config.grace_period = Duration::from_secs(5);
         change(&mut config);
+        if is_over_tls() {
+            by_https(&mut config);
+        }
         config
     }
 
     pub fn start(server: Server) -> Proxy {
-        let (address, meter, stopper) = (server.local_addr(), server.meter(), server.stopper());
-        let admin = server.admin_addr().unwrap_or(address);
+        let (plain, meter, stopper) = (server.local_addr().expect("a TCP port"), server.meter(), server.stopper());
+        let admin = server.admin_addr().unwrap_or(plain);
+        let (tls, reloader) = (server.tls_addr(), server.reloader());
+        let address = tls.filter(|_| is_over_tls()).map_or(plain, wrapped);
         let (ended, running) = bounded(1);
         thread::spawn(move || {
             server.run().expect("the proxy runs");
             let _ = ended.send(());
         });
-        Proxy { address, admin, meter, stopper, running: Some(running) }
+        Proxy { address, tls, admin, meter, stopper, reloader, running: Some(running) }
     }
 
     pub fn get(&self, target: &str) -> Reply {
@@ -93,6 +101,10 @@ impl Proxy {
     pub fn expect_costs(&self, legs: u64, hung_up: u64, connections_opened: u64) {
         let expected = Totals { legs, hung_up, connections_opened, connections_reused: 0 };
         eventually(&format!("{expected:?}"), || self.totals() == expected);
+    }
+
+    pub fn reloader(&self) -> Reloader {
+        self.reloader.clone()
     }
 
     pub fn stopper(&self) -> Stopper {

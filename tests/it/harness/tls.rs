@@ -26,8 +26,8 @@ pub struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
 }
 
-/// A certificate with its key.
-pub struct Identity(Arc<CertifiedKey>);
+/// A certificate with its key, and both in PEM.
+pub struct Identity(Arc<CertifiedKey>, String);
 
 impl Authority {
     /// One with a name of its own.
@@ -60,6 +60,13 @@ impl Authority {
     /// An identity with these names or IP addresses.
     pub fn identity(&self, names: &[&str]) -> Identity {
         self.sign(&params(names))
+    }
+
+    /// The same, but the certificate is valid for so long from now on.
+    pub fn identity_for(&self, time: std::time::Duration, names: &[&str]) -> Identity {
+        let mut params = params(names);
+        params.not_after = (std::time::SystemTime::now() + time).into();
+        self.sign(&params)
     }
 
     /// The same, but the certificate is no longer valid.
@@ -123,9 +130,20 @@ impl Authority {
 
 impl Identity {
     fn new(certificate: &Certificate, key: &KeyPair) -> Identity {
+        let pem = certificate.pem() + &key.serialize_pem();
         let key = PrivateKeyDer::try_from(key.serialize_der()).expect("a key");
         let chain = vec![certificate.der().clone()];
-        Identity(Arc::new(CertifiedKey::from_der(chain, key, &ring::default_provider()).expect("a pair")))
+        Identity(Arc::new(CertifiedKey::from_der(chain, key, &ring::default_provider()).expect("a pair")), pem)
+    }
+
+    /// The certificate and the key, as a file for a server holds them.
+    pub fn pem(&self) -> &str {
+        &self.1
+    }
+
+    /// The certificate and the key for a client of rustls.
+    pub fn certified(&self) -> Arc<CertifiedKey> {
+        self.0.clone()
     }
 }
 

@@ -2,6 +2,7 @@
 //! the other side.
 
 mod offsets;
+mod over_tls;
 mod refusals;
 mod requests;
 mod responses;

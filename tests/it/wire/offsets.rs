@@ -193,7 +193,7 @@ fn assert_breaks_are_seen(is_tls: bool, ends: &[End]) {
 }
 
 #[test]
-fn an_answer_that_breaks_off_after_any_byte_never_looks_whole_and_loses_no_byte_before_an_end_in_order() {
+pub(super) fn an_answer_that_breaks_off_after_any_byte_never_looks_whole_and_loses_no_byte_before_an_end_in_order() {
     let rows: [(bool, &[End]); 5] = [
         (false, &[End::InOrder]),
         (false, &[End::Reset]),

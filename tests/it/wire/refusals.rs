@@ -54,7 +54,7 @@ fn between(begin: &[u8], texts: &[&[u8]], end: &[u8], status: u16, reason: &'sta
 }
 
 #[test]
-fn request_lines_that_are_none_are_refused() {
+pub(super) fn request_lines_that_are_none_are_refused() {
     let lines: &[&[u8]] = &[
         b"/ HTTP/1.1",
         b"GET / HTTP/1.1 ",
@@ -91,7 +91,7 @@ fn request_lines_that_are_none_are_refused() {
 }
 
 #[test]
-fn targets_that_are_none_are_refused() {
+pub(super) fn targets_that_are_none_are_refused() {
     let mut rows = between(
         b"GET ",
         &[b"/a#b", b"/#", b"/?a#b", b"http://b/#c", b"#"],
@@ -141,7 +141,7 @@ fn targets_that_are_none_are_refused() {
 }
 
 #[test]
-fn other_versions_and_protocols_are_refused() {
+pub(super) fn other_versions_and_protocols_are_refused() {
     let versions: &[&[u8]] =
         &[b"HTTP/2.0", b"HTTP/0.9", b"HTTP/1.2", b"HTTP/1.9", b"HTTP/5.6", b"HTTP/3.0", b"HTTP/9.9", b"HTTP/0.0"];
     let mut rows = between(b"GET / ", versions, b"\r\nHost: a\r\n\r\n", 505, "Only HTTP/1.0 and HTTP/1.1");
@@ -178,7 +178,7 @@ fn other_versions_and_protocols_are_refused() {
 
 /// Was seen as: bytes that a client of HTTP/2 can't read, "Empty reply from server" in curl's words.
 #[test]
-fn a_client_of_http_2_is_answered_in_frames() {
+pub(super) fn a_client_of_http_2_is_answered_in_frames() {
     const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
     const REQUEST: &[u8] = b"\0\0\x03\x01\x05\0\0\0\x01\x82\x84\x86";
     let backend = Raw::answering("HTTP/1.1 204 No Content\r\n\r\n");
@@ -213,7 +213,7 @@ fn a_client_of_http_2_is_answered_in_frames() {
 }
 
 #[test]
-fn fields_that_are_none_are_refused() {
+pub(super) fn fields_that_are_none_are_refused() {
     let names: &[&[u8]] = &[
         b"",
         b" ",
@@ -268,7 +268,7 @@ fn fields_that_are_none_are_refused() {
 }
 
 #[test]
-fn lines_that_do_not_end_with_cr_lf_are_refused() {
+pub(super) fn lines_that_do_not_end_with_cr_lf_are_refused() {
     let heads: &[&[u8]] = &[
         b"GET / HTTP/1.1\nHost: a\r\n\r\n",
         b"GET / HTTP/1.1\r\nHost: a\n\r\n",
@@ -295,7 +295,7 @@ fn lines_that_do_not_end_with_cr_lf_are_refused() {
 }
 
 #[test]
-fn a_host_that_is_none_or_two_is_refused() {
+pub(super) fn a_host_that_is_none_or_two_is_refused() {
     let hosts: &[&[u8]] = &[
         b"a b",
         b"a/b",
@@ -338,7 +338,7 @@ fn a_host_that_is_none_or_two_is_refused() {
 }
 
 #[test]
-fn lengths_that_are_none_or_two_are_refused() {
+pub(super) fn lengths_that_are_none_or_two_are_refused() {
     let lengths: &[&[u8]] = &[
         b"",
         b"\t",
@@ -395,7 +395,7 @@ fn lengths_that_are_none_or_two_are_refused() {
 }
 
 #[test]
-fn codings_that_are_not_exactly_one_chunked_are_refused() {
+pub(super) fn codings_that_are_not_exactly_one_chunked_are_refused() {
     const BODY: &[u8] = b"\r\n\r\n5\r\nhello\r\n0\r\n\r\n";
     let begin = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: ";
     let mut rows = between(
@@ -487,7 +487,7 @@ fn codings_that_are_not_exactly_one_chunked_are_refused() {
 }
 
 #[test]
-fn chunks_that_are_none_are_refused() {
+pub(super) fn chunks_that_are_none_are_refused() {
     let head = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
     let sizes: &[&[u8]] = &[
         b"",
@@ -582,7 +582,7 @@ fn chunks_that_are_none_are_refused() {
 }
 
 #[test]
-fn what_is_too_long_is_refused() {
+pub(super) fn what_is_too_long_is_refused() {
     let target = "x".repeat(8 * 1024);
     let value = "x".repeat(32 * 1024);
     let chunk = format!("{:x}\r\n{}\r\n", 40_000, "x".repeat(40_000)).repeat(2);
@@ -619,7 +619,7 @@ fn what_is_too_long_is_refused() {
 }
 
 #[test]
-fn a_refused_request_hides_nothing_behind_the_ones_before_it() {
+pub(super) fn a_refused_request_hides_nothing_behind_the_ones_before_it() {
     let backend = Raw::answering("HTTP/1.1 204 No Content\r\n\r\n");
     let proxy = Proxy::before(std::slice::from_ref(&backend.url));
     let bodies: &[(&str, &[u8])] = &[

@@ -61,7 +61,7 @@ fn assert_reached((label, _, line, fields, body): &Row, bytes: &[u8]) {
 }
 
 #[test]
-fn odd_request_lines_pass() {
+pub(super) fn odd_request_lines_pass() {
     let long = format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "x".repeat(8 * 1024 - 1));
     let long_line = format!("GET /{}", "x".repeat(8 * 1024 - 1));
     let angles = format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "<".repeat(8191));
@@ -111,7 +111,7 @@ fn odd_request_lines_pass() {
 }
 
 #[test]
-fn the_authority_of_an_absolute_target_replaces_host() {
+pub(super) fn the_authority_of_an_absolute_target_replaces_host() {
     let rows: &[Row] = &[
         (
             "with a port",
@@ -169,7 +169,7 @@ fn the_authority_of_an_absolute_target_replaces_host() {
 }
 
 #[test]
-fn odd_fields_pass() {
+pub(super) fn odd_fields_pass() {
     let many = format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", "X-A: b\r\n".repeat(99));
     let many_values = ["b"; 99];
     let begin = "GET / HTTP/1.1\r\nHost: a\r\nX-A: ";
@@ -231,7 +231,7 @@ fn odd_fields_pass() {
 
 /// Was seen as: a ticket of 17,000 bytes was refused by 431.
 #[test]
-fn a_head_of_the_longest_reaches_every_backend_whole() {
+pub(super) fn a_head_of_the_longest_reaches_every_backend_whole() {
     const KIB: usize = 1024;
     let authority = Authority::new();
     let secured = TlsBackend::with(authority.identity(&["localhost"]), "good");
@@ -280,7 +280,7 @@ fn a_head_of_the_longest_reaches_every_backend_whole() {
 }
 
 #[test]
-fn every_valid_host_passes() {
+pub(super) fn every_valid_host_passes() {
     let hosts = [
         "",
         "a",
@@ -308,7 +308,7 @@ fn every_valid_host_passes() {
 /// CGI and its kin turn both `-` and `_` into `_`: what this proxy says in its own name no client may say in a name that
 /// looks the same there.
 #[test]
-fn fields_that_a_backend_could_take_for_the_proxys_own_are_dropped() {
+pub(super) fn fields_that_a_backend_could_take_for_the_proxys_own_are_dropped() {
     let rows: &[Row] = &[
         (
             "forwarded",
@@ -331,7 +331,7 @@ fn fields_that_a_backend_could_take_for_the_proxys_own_are_dropped() {
 
 /// Was seen as: a client with a small buffer was cut off in the middle of it.
 #[test]
-fn a_long_trace_is_reflected_without_what_is_long() {
+pub(super) fn a_long_trace_is_reflected_without_what_is_long() {
     let backend = Raw::answering("HTTP/1.1 204 No Content\r\n\r\n");
     let proxy = Proxy::with(std::slice::from_ref(&backend.url), |config| config.max_head = 256 * 1024);
     let mut client = Client::cramped(proxy.address);
@@ -343,7 +343,7 @@ fn a_long_trace_is_reflected_without_what_is_long() {
 }
 
 #[test]
-fn the_proxies_that_trace_and_options_may_pass_are_counted() {
+pub(super) fn the_proxies_that_trace_and_options_may_pass_are_counted() {
     let rows: &[Row] = &[
         (
             "OPTIONS",
@@ -390,7 +390,7 @@ fn the_proxies_that_trace_and_options_may_pass_are_counted() {
 }
 
 #[test]
-fn bodies_of_known_length_pass() {
+pub(super) fn bodies_of_known_length_pass() {
     let rows: &[Row] = &[
         ("five bytes", b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello", "POST /", &[("content-length", &["5"])], b"hello"),
         ("none", b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n", "POST /", &[("content-length", &["0"])], b""),
@@ -410,7 +410,7 @@ fn bodies_of_known_length_pass() {
 }
 
 #[test]
-fn chunks_pass_and_their_framing_stays_here() {
+pub(super) fn chunks_pass_and_their_framing_stays_here() {
     let head = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
     let extension = format!("5;{}\r\nhello\r\n0\r\n\r\n", "x".repeat(250));
     let zeros = format!("{}5\r\nhello\r\n0\r\n\r\n", "0".repeat(60));
@@ -449,7 +449,7 @@ fn chunks_pass_and_their_framing_stays_here() {
 }
 
 #[test]
-fn a_request_within_a_body_stays_a_body() {
+pub(super) fn a_request_within_a_body_stays_a_body() {
     let sized =
         [format!("POST /1 HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n", SMUGGLED.len()).as_bytes(), SMUGGLED]
             .concat();
@@ -484,7 +484,7 @@ fn a_request_within_a_body_stays_a_body() {
 }
 
 #[test]
-fn what_is_about_the_clients_own_connection_stays_here() {
+pub(super) fn what_is_about_the_clients_own_connection_stays_here() {
     let rows: &[Row] = &[
         (
             "h2c",
@@ -504,7 +504,7 @@ fn what_is_about_the_clients_own_connection_stays_here() {
 }
 
 #[test]
-fn a_request_that_never_becomes_whole_reaches_no_backend() {
+pub(super) fn a_request_that_never_becomes_whole_reaches_no_backend() {
     let (proxy, backend) = recording();
     let rows: &[(&str, &[u8])] = &[
         ("a head", b"GET /half HTTP/1.1\r\nHost: a\r\nX-A: b\r\n\r\n"),
@@ -534,7 +534,7 @@ fn a_request_that_never_becomes_whole_reaches_no_backend() {
 }
 
 #[test]
-fn a_client_that_leaves_in_the_middle_of_a_long_body_leaves_nothing_behind() {
+pub(super) fn a_client_that_leaves_in_the_middle_of_a_long_body_leaves_nothing_behind() {
     let directory = tempfile::tempdir().expect("a directory");
     let backend = Raw::answering("HTTP/1.1 204 No Content\r\n\r\n");
     let proxy = Proxy::with(std::slice::from_ref(&backend.url), |config| config.spool_dir = directory.path().into());

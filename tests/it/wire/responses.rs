@@ -100,7 +100,7 @@ fn assert_all_lose(answers: Vec<Answer>, word: &str) {
 }
 
 #[test]
-fn lines_of_a_head_that_others_read_differently_lose() {
+pub(super) fn lines_of_a_head_that_others_read_differently_lose() {
     let ok = "HTTP/1.1 200 OK\r\n";
     let mut answers = vec![
         answer("bare LF throughout", "HTTP/1.1 200 OK\nContent-Length: 2\n\nok", Waits),
@@ -145,7 +145,7 @@ fn lines_of_a_head_that_others_read_differently_lose() {
 }
 
 #[test]
-fn status_lines_that_are_none_lose() {
+pub(super) fn status_lines_that_are_none_lose() {
     let lines = [
         "HTTP/1.1 20",
         "HTTP/1.1 20 OK",
@@ -185,7 +185,7 @@ fn status_lines_that_are_none_lose() {
 }
 
 #[test]
-fn lengths_and_codings_that_others_read_differently_lose() {
+pub(super) fn lengths_and_codings_that_others_read_differently_lose() {
     let lengths = [
         "+2",
         "-2",
@@ -248,7 +248,7 @@ fn head_of_length(length: usize) -> String {
 }
 
 #[test]
-fn heads_that_are_too_large_lose() {
+pub(super) fn heads_that_are_too_large_lose() {
     let fields = |count: usize| format!("HTTP/1.1 200 OK\r\n{}Content-Length: 2\r\n\r\nok", "A: b\r\n".repeat(count));
     let begun = format!("HTTP/1.1 200 OK\r\n{}", "A: b\r\n".repeat(129));
     let answers = vec![
@@ -270,7 +270,7 @@ fn heads_that_are_too_large_lose() {
 }
 
 #[test]
-fn answers_that_break_off_in_their_head_lose() {
+pub(super) fn answers_that_break_off_in_their_head_lose() {
     let begins = [
         "",
         "H",
@@ -284,7 +284,7 @@ fn answers_that_break_off_in_their_head_lose() {
 }
 
 #[test]
-fn a_switch_of_protocols_that_was_not_asked_for_loses() {
+pub(super) fn a_switch_of_protocols_that_was_not_asked_for_loses() {
     let heads = [
         "",
         "Connection: upgrade\r\nUpgrade: websocket\r\n",
@@ -359,13 +359,13 @@ fn bad_chunks() -> Vec<Answer> {
 }
 
 #[test]
-fn chunks_that_others_read_differently_are_cut_at_once() {
+pub(super) fn chunks_that_others_read_differently_are_cut_at_once() {
     assert_all_are_cut(bad_chunks());
 }
 
 /// Was seen as: a reset without a head, though another backend would have had an answer.
 #[test]
-fn chunks_that_are_bad_from_the_begin_lose_and_the_race_goes_on() {
+pub(super) fn chunks_that_are_bad_from_the_begin_lose_and_the_race_goes_on() {
     let answers = Arc::new(bad_chunks());
     let ((liar, lied), good) = (answering(answers.clone()), Gate::new());
     let opened = good.clone();
@@ -387,14 +387,14 @@ fn chunks_that_are_bad_from_the_begin_lose_and_the_race_goes_on() {
 }
 
 #[test]
-fn interim_answers_without_end_lose() {
+pub(super) fn interim_answers_without_end_lose() {
     let endless = "HTTP/1.1 102 Processing\r\n\r\n".repeat(1000);
     let with_fields = "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n".repeat(200);
     assert_all_lose(vec![answer("102", endless, Waits), answer("103", with_fields, Waits)], "protocol");
 }
 
 #[test]
-fn trailers_without_end_are_cut() {
+pub(super) fn trailers_without_end_are_cut() {
     let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n";
     let answers = vec![
         answer("many", format!("{head}{}", "X-T: 1\r\n".repeat(4000)), Waits),
@@ -405,7 +405,7 @@ fn trailers_without_end_are_cut() {
 }
 
 #[test]
-fn other_statuses_lose_by_their_number() {
+pub(super) fn other_statuses_lose_by_their_number() {
     for status in [304, 418, 599, 600, 999] {
         let bytes = format!("HTTP/1.1 {status} X\r\nContent-Length: 2\r\n\r\nok");
         assert_all_lose(vec![answer(&status.to_string(), bytes, Waits)], &status.to_string());
@@ -446,7 +446,7 @@ fn assert_framed((label, request, bytes, then, status, length, coding, connectio
 }
 
 #[test]
-fn bodies_are_framed_for_the_client_that_asked() {
+pub(super) fn bodies_are_framed_for_the_client_that_asked() {
     let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n";
     let trailers =
         "HTTP/1.1 200 OK\r\nTransfer-Encoding: Chunked\r\nTrailer: X-T\r\n\r\n2;a=b\r\nok\r\n0;c\r\nX-T: 1\r\n\r\n";
@@ -516,7 +516,7 @@ fn bodies_are_framed_for_the_client_that_asked() {
 }
 
 #[test]
-fn odd_bodies_are_framed_like_others() {
+pub(super) fn odd_bodies_are_framed_like_others() {
     // Was seen as: a reset, since ureq takes no more than 20 bytes for a chunk's size with its extensions.
     let long = format!(
         "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1;signature={}\r\no\r\n{}1\r\nk\r\n0;signature=\"{}\"\r\nX-T: {}\r\n\r\n",
@@ -582,7 +582,7 @@ fn odd_bodies_are_framed_like_others() {
 }
 
 #[test]
-fn head_204_and_304_have_no_body_whatever_the_backend_sends() {
+pub(super) fn head_204_and_304_have_no_body_whatever_the_backend_sends() {
     let head = |fields: &str, body: &str| format!("HTTP/1.1 200 OK\r\n{fields}\r\n{body}");
     let none = |status: &str, fields: &str, body: &str| format!("HTTP/1.1 {status} X\r\n{fields}\r\n{body}");
     let (sized, chunked) = ("Content-Length: 5\r\n", "Transfer-Encoding: chunked\r\n");
@@ -610,7 +610,7 @@ fn head_204_and_304_have_no_body_whatever_the_backend_sends() {
 }
 
 #[test]
-fn bytes_behind_an_answer_reach_no_client() {
+pub(super) fn bytes_behind_an_answer_reach_no_client() {
     for answer in
         ["HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok\r\n"]
     {
@@ -622,7 +622,7 @@ fn bytes_behind_an_answer_reach_no_client() {
 }
 
 #[test]
-fn odd_heads_pass() {
+pub(super) fn odd_heads_pass() {
     let many = |count: usize| format!("HTTP/1.1 200 OK\r\n{}Content-Length: 2\r\n\r\nok", "A: b\r\n".repeat(count - 1));
     let (fields_65, fields_100, fields_128) = (many(65), many(100), many(128));
     let longest = head_of_length(ANSWER_HEAD_BYTES_MAX);
@@ -675,7 +675,7 @@ fn odd_heads_pass() {
 }
 
 #[test]
-fn fields_pass_in_order_and_what_is_missing_is_added() {
+pub(super) fn fields_pass_in_order_and_what_is_missing_is_added() {
     let values = [("", ""), ("\u{e9} \u{1f41c}", ""), ("a\tb", ""), ("a: b, \"c\"", "")];
     for (value, _) in values {
         let bytes = format!(

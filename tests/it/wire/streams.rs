@@ -25,7 +25,7 @@ fn in_steps(pieces: &'static [&'static str]) -> (Proxy, Raw, Vec<Gate>) {
 }
 
 #[test]
-fn an_event_reaches_the_client_before_the_backend_sends_the_next() {
+pub(super) fn an_event_reaches_the_client_before_the_backend_sends_the_next() {
     let (proxy, _backend, gates) = in_steps(&[
         "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n",
         "9\r\ndata: 1\n\n\r\n",
@@ -50,7 +50,7 @@ fn an_event_reaches_the_client_before_the_backend_sends_the_next() {
 }
 
 #[test]
-fn events_of_known_length_and_until_the_close_are_passed_at_once() {
+pub(super) fn events_of_known_length_and_until_the_close_are_passed_at_once() {
     let heads = ["HTTP/1.1 200 OK\r\nContent-Length: 18\r\n\r\n", "HTTP/1.1 200 OK\r\n\r\n"];
     for head in heads {
         let (gate, (sender, sent)) = (Gate::new(), bounded(1));
@@ -77,7 +77,7 @@ fn events_of_known_length_and_until_the_close_are_passed_at_once() {
 
 /// All together take longer than the idle timeout: that bounds each silence, and no body.
 #[test]
-fn each_piece_of_a_slow_body_arrives_before_the_next_is_sent_however_it_is_framed() {
+pub(super) fn each_piece_of_a_slow_body_arrives_before_the_next_is_sent_however_it_is_framed() {
     const PIECES: [&str; 6] = ["a", "piece", "of", "a", "slow", "body"];
     const IDLE: Duration = Duration::from_millis(1500);
     let rows = ways().flat_map(|(is_tls, framing)| ["1.0", "1.1"].map(|version| (is_tls, framing, version)));
@@ -119,7 +119,7 @@ fn each_piece_of_a_slow_body_arrives_before_the_next_is_sent_however_it_is_frame
 
 /// Nothing but `--timeout` ends the wait for an answer.
 #[test]
-fn a_long_poll_is_answered_when_its_time_has_come() {
+pub(super) fn a_long_poll_is_answered_when_its_time_has_come() {
     let (proxy, backend, gates) =
         in_steps(&["HTTP/1.1 102 Processing\r\n\r\n", "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nnews"]);
     let mut client = Client::connect(proxy.address);
@@ -135,7 +135,7 @@ fn a_long_poll_is_answered_when_its_time_has_come() {
 }
 
 #[test]
-fn an_early_refusal_of_an_upload_is_not_the_end_of_the_race() {
+pub(super) fn an_early_refusal_of_an_upload_is_not_the_end_of_the_race() {
     let body = pattern(4 << 20);
     for status in ["413 Content Too Large", "401 Unauthorized"] {
         let (sender, refused) = unbounded();
@@ -162,7 +162,7 @@ fn an_early_refusal_of_an_upload_is_not_the_end_of_the_race() {
 }
 
 #[test]
-fn an_early_refusal_of_a_short_upload_is_told() {
+pub(super) fn an_early_refusal_of_a_short_upload_is_told() {
     let early = Raw::serving(|mut connection| {
         connection.head();
         connection.reply(413, "no");
@@ -176,7 +176,7 @@ fn an_early_refusal_of_a_short_upload_is_told() {
 const LONG: usize = 5 << 20;
 
 #[test]
-fn long_answers_arrive_whole_one_after_another() {
+pub(super) fn long_answers_arrive_whole_one_after_another() {
     let body = pattern(LONG);
     let answer = [format!("HTTP/1.1 200 OK\r\nContent-Length: {LONG}\r\n\r\n").as_bytes(), &body].concat();
     let backend = Raw::answering(answer);
@@ -190,7 +190,7 @@ fn long_answers_arrive_whole_one_after_another() {
 }
 
 #[test]
-fn an_answer_that_breaks_off_far_from_its_begin_does_not_look_whole() {
+pub(super) fn an_answer_that_breaks_off_far_from_its_begin_does_not_look_whole() {
     let (gate, body) = (Gate::new(), pattern(LONG));
     let held = gate.clone();
     let backend = Raw::serving(move |mut connection| {

@@ -1,6 +1,6 @@
 //! The double of what clients share, without listeners and without a disk.
 
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -11,6 +11,7 @@ use crate::downstream::connection_table::ConnectionTable;
 use crate::downstream::limits::{Eviction, Limits};
 use crate::downstream::splice::Pipes;
 use crate::message::{ReplyTo, Request};
+use crate::net::server_tls::ServerTls;
 use crate::runtime::poller::Poller;
 use crate::runtime::sync::atomic::AtomicBool;
 use crate::runtime::sync::{Arc, Weak};
@@ -46,6 +47,7 @@ pub struct Frontend {
 pub struct ListenerContext {
     pub frontend: Arc<Frontend>,
     pub handler: Arc<dyn Handler>,
+    pub tls: Option<Arc<ServerTls>>,
 }
 
 /// The double of the disk thread: no model's body is long enough to need it.
@@ -86,8 +88,8 @@ impl Frontend {
         near.set_send_buffer_size(4096).expect("a small buffer");
         far.set_nonblocking(true).expect("a socket");
         let peer = SocketAddr::from(([127, 0, 0, 1], 1));
-        let context = Arc::new(ListenerContext { frontend: self.clone(), handler });
-        let client = Client::open(context, TcpStream::from(near), peer).expect("a place in the poller");
+        let context = Arc::new(ListenerContext { frontend: self.clone(), handler, tls: None });
+        let client = Client::open(context, near, peer.into()).expect("a place in the poller");
         (far, Arc::downgrade(&client))
     }
 

@@ -4,7 +4,7 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::sync::{LazyLock, Mutex as Cell};
 use std::time::{Duration, Instant};
 
-use socket2::{SockRef, Socket};
+use socket2::Socket;
 
 use crate::downstream::client::socket::Client;
 use crate::downstream::frontend::Frontend;
@@ -61,7 +61,7 @@ struct Teller {
 
 impl Teller {
     fn tell(&mut self, told: Told) {
-        let is_reset = |client: Arc<Client>| SockRef::from(&client.socket).linger().expect("a socket").is_some();
+        let is_reset = |client: Arc<Client>| client.socket().linger().expect("a socket").is_some();
         let is_reset = self.client.upgrade().is_none_or(is_reset);
         self.deliveries.lock().expect("no panic").push((told, is_reset));
         self.has_told = true;

@@ -3,6 +3,9 @@
 #[path = "../../../src/upstream/breaker.rs"]
 pub mod breaker;
 
+#[path = "../../../src/upstream/bench.rs"]
+pub mod bench;
+
 #[path = "../../../src/upstream/look.rs"]
 pub mod look;
 

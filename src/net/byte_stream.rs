@@ -4,12 +4,14 @@
 use std::fmt;
 use std::io::{self, BufRead, ErrorKind, IoSlice, Read, Write};
 use std::mem::MaybeUninit;
+use std::net::Shutdown;
 
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags};
-use rustls::ClientConnection;
+use rustls::Connection;
 use socket2::Socket;
 
+use crate::net::certificate;
 use crate::runtime::sync::{Mutex, MutexGuard};
 
 /// The most bytes that are buffered before they are read: the longest head, and many a whole answer.
@@ -17,7 +19,9 @@ const PEEK_BYTES: usize = 32 * 1024;
 /// The bytes of one call of `recv`.
 const READ_BYTES: usize = 16 * 1024;
 /// The most records in a row that hold no byte: behind them TLS is read on in another event, or the connection has failed.
-pub(crate) const READS_MAX: usize = 16;
+const READS_MAX: usize = 16;
+/// The most bytes that are made records of at once: a piece of a body with its head.
+const WRITE_BYTES_MAX: usize = 32 * 1024;
 
 /// Bytes received and not yet consumed, and how the connection has ended. Used by the thread that runs the connection's leg or,
 /// while the leg is parked, by the poller's thread; beside an answer also by the thread that sends the rest of its request.
@@ -30,7 +34,7 @@ pub(crate) struct ByteStream {
 #[derive(Default)]
 struct State {
     /// The proxy's side of TLS, if the connection has it.
-    tls: Option<Box<ClientConnection>>,
+    tls: Option<Box<Connection>>,
     /// Received and decrypted bytes, which are read before those of the socket.
     peeked: Vec<u8>,
     /// The end behind `peeked`, kept since the socket tells it only once.
@@ -38,9 +42,11 @@ struct State {
     /// Whether a write has been told that the peer has reset the connection. The socket tells that only once, and the reads
     /// that come after it see an end in order.
     was_reset: bool,
+    /// Nothing more is written: once all records are out, the socket says so.
+    is_ending: bool,
 }
 
-/// The end of a backend's side of a connection.
+/// The end of the peer's side of a connection.
 #[derive(Debug)]
 pub(crate) enum End {
     /// An end in order: FIN, or under TLS `close_notify`.
@@ -73,7 +79,7 @@ impl ByteStream {
     }
 
     /// Has all bytes from now on travel in the records of this TLS connection.
-    pub(crate) fn start_tls(&self, tls: Box<ClientConnection>) {
+    pub(crate) fn start_tls(&self, tls: Box<Connection>) {
         self.state().tls = Some(tls);
     }
 
@@ -83,11 +89,19 @@ impl ByteStream {
         state.tls.is_none() && state.peeked.is_empty() && state.end.is_none()
     }
 
-    /// Gives all of it to a caller that reads and writes by itself: TLS, the bytes that haven't been read, and the end behind
-    /// them.
-    pub(crate) fn take_parts(&self) -> (Option<Box<ClientConnection>>, Vec<u8>, Option<End>) {
-        let State { tls, peeked, end, .. } = std::mem::take(&mut *self.state());
-        (tls, peeked, end)
+    /// Has all bytes from now on travel as they are: those of the peer are none of TLS. None of them must have been read.
+    pub(crate) fn stop_tls(&self) {
+        self.state().tls = None;
+    }
+
+    /// Whether TLS hasn't been agreed on yet.
+    pub(crate) fn is_handshaking(&self) -> bool {
+        self.state().tls.as_ref().is_some_and(|tls| tls.is_handshaking())
+    }
+
+    /// The subject of the certificate that the peer has shown, if it has.
+    pub(crate) fn peer_subject(&self) -> Option<String> {
+        certificate::subject(self.state().tls.as_ref()?.peer_certificates()?.first()?)
     }
 
     /// Buffers what has been received, and shows it to `look`; it stays to be read.
@@ -131,6 +145,53 @@ impl ByteStream {
         }
     }
 
+    /// Sends as many bytes as go without waiting, and gives their count. Under TLS their records are on the wire once
+    /// [`ByteStream::flush`] says so; earlier ones are sent before new ones are made, so that few are held.
+    pub(crate) fn write(&self, bytes: &[u8]) -> io::Result<usize> {
+        let state = &mut *self.state();
+        let Some(tls) = &mut state.tls else {
+            let mut socket = &self.socket;
+            return match socket.write(bytes) {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(0),
+                written => written,
+            };
+        };
+        if !send_records(tls, &self.socket)? {
+            return Ok(0);
+        }
+        let count = tls.writer().write(&bytes[..bytes.len().min(WRITE_BYTES_MAX)])?;
+        send_records(tls, &self.socket)?;
+        Ok(count)
+    }
+
+    /// Sends the records that are left, as far as that goes without waiting. Gives whether none is; then an end of writing, if
+    /// there is one, has been told.
+    pub(crate) fn flush(&self) -> io::Result<bool> {
+        let State { tls, is_ending, .. } = &mut *self.state();
+        let is_sent = tls.as_mut().map_or(Ok(true), |tls| send_records(tls, &self.socket))?;
+        if is_sent && std::mem::take(is_ending) {
+            let _ = self.socket.shutdown(Shutdown::Write);
+        }
+        Ok(is_sent)
+    }
+
+    /// Whether records are left to be sent.
+    pub(crate) fn has_unsent(&self) -> bool {
+        self.state().tls.as_ref().is_some_and(|tls| tls.wants_write())
+    }
+
+    /// Tells the peer in order that nothing more is written. Under TLS what is left of it is up to [`ByteStream::flush`].
+    pub(crate) fn end_writing(&self) {
+        {
+            let mut state = self.state();
+            state.is_ending = true;
+            if let Some(tls) = &mut state.tls {
+                tls.send_close_notify();
+            }
+        }
+        let _ = self.flush();
+    }
+
     /// Sends records, if there are any, as far as that goes without waiting. Gives how many bytes of them it has sent, and
     /// whether none is left.
     pub(crate) fn send_records(&self) -> io::Result<(usize, bool)> {
@@ -141,7 +202,7 @@ impl ByteStream {
     /// records that make no byte, so that the caller can do something else before it reads on.
     pub(crate) fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
         let mut socket = &self.socket;
-        let State { tls, peeked, end, was_reset } = &mut *self.state();
+        let State { tls, peeked, end, was_reset, .. } = &mut *self.state();
         if !peeked.is_empty() {
             let count = (&peeked[..]).read(buffer)?;
             drop_first(peeked, count);
@@ -231,7 +292,7 @@ fn fill_plain(peeked: &mut Vec<u8>, socket: &Socket) -> Option<End> {
 }
 
 /// Buffers what is in the socket, decrypted, and gives its end if one is behind that. What came before an end is read first.
-fn fill_decrypted(tls: &mut ClientConnection, peeked: &mut Vec<u8>, mut socket: &Socket) -> Option<End> {
+fn fill_decrypted(tls: &mut Connection, peeked: &mut Vec<u8>, mut socket: &Socket) -> Option<End> {
     let mut reads_in_vain = 0;
     loop {
         let length = peeked.len();
@@ -264,7 +325,7 @@ fn fill_decrypted(tls: &mut ClientConnection, peeked: &mut Vec<u8>, mut socket: 
 }
 
 /// Buffers what has been decrypted, up to the most that is buffered.
-fn take_decrypted(tls: &mut ClientConnection, peeked: &mut Vec<u8>) {
+fn take_decrypted(tls: &mut Connection, peeked: &mut Vec<u8>) {
     let mut reader = tls.reader();
     while peeked.len() < PEEK_BYTES {
         // An end or a failure is told again when there is nothing else to read.
@@ -279,11 +340,11 @@ fn take_decrypted(tls: &mut ClientConnection, peeked: &mut Vec<u8>) {
 }
 
 /// Sends records until the socket would have to wait, and gives whether all are sent.
-pub(crate) fn send_records(tls: &mut ClientConnection, socket: &Socket) -> io::Result<bool> {
+fn send_records(tls: &mut Connection, socket: &Socket) -> io::Result<bool> {
     Ok(send_counted_records(tls, socket)?.1)
 }
 
-fn send_counted_records(tls: &mut ClientConnection, mut socket: &Socket) -> io::Result<(usize, bool)> {
+fn send_counted_records(tls: &mut Connection, mut socket: &Socket) -> io::Result<(usize, bool)> {
     let mut count = 0;
     while tls.wants_write() {
         count += match tls.write_tls(&mut socket) {
@@ -295,7 +356,7 @@ fn send_counted_records(tls: &mut ClientConnection, mut socket: &Socket) -> io::
 }
 
 /// Reads decrypted bytes without waiting for anything to be written: a backend that answers early may read no more.
-fn read_decrypted(tls: &mut ClientConnection, mut socket: &Socket, buffer: &mut [u8]) -> io::Result<usize> {
+fn read_decrypted(tls: &mut Connection, mut socket: &Socket, buffer: &mut [u8]) -> io::Result<usize> {
     for _ in 0..READS_MAX {
         let is_request_out = !tls.wants_write();
         // An error that a look has come upon is told here again.

@@ -1,0 +1,89 @@
+//! HTTPS for clients: addresses, certificates, and certificates of clients.
+
+use super::flag::Flag;
+use crate::config::{Kind, Listen, values};
+use crate::message::Printable;
+use crate::net::server_tls::CertificateFiles;
+
+/// The most certificates. Each handshake looks through them.
+const CERTIFICATES_MAX: usize = 64;
+
+/// Rows, in the order of the help.
+pub(super) const FLAGS: &[Flag] = &[
+    Flag {
+        name: "tls-listen",
+        env: "RED_TENTACLE_TLS_LISTEN",
+        value: "ADDRESS,...|off",
+        default: "off",
+        help: "Where clients connect by HTTPS; --tls-cert goes with it",
+        set: |draft, text| {
+            draft.config.tls_listen = Listen::parse_list(text, Kind { port: 8443, is_private: false })?;
+            Ok(())
+        },
+        show: |draft| values::show_listen(&draft.config.tls_listen),
+    },
+    Flag {
+        name: "tls-cert",
+        env: "RED_TENTACLE_TLS_CERT",
+        value: "FILE[,KEY]...",
+        default: "",
+        help: "Certificate chain and private key in PEM, in one file or two; may be given again (in the variable: with ; in between), \
+               chosen by name, the first is the default. SIGHUP reads the files again",
+        set: |draft, text| {
+            draft.config.tls.certificates = text.split([';', '\n']).map(files).collect::<Result<_, _>>()?;
+            match draft.config.tls.certificates.len() {
+                ..=CERTIFICATES_MAX => Ok(()),
+                count => Err(values::bad(text, format_args!("{count} certificates; give at most {CERTIFICATES_MAX}"))),
+            }
+        },
+        show: |draft| match draft.config.tls.certificates.as_slice() {
+            [] => "(none)".to_owned(),
+            certificates => certificates.iter().map(shown).collect::<Vec<_>>().join("; "),
+        },
+    },
+    Flag {
+        name: "tls-client-ca",
+        env: "RED_TENTACLE_TLS_CLIENT_CA",
+        value: "FILE",
+        default: "",
+        help: "Clients at --tls-listen must show a certificate that one of the authorities in this file (PEM) has signed",
+        set: |draft, text| {
+            draft.config.tls.client_ca = Some(text.into());
+            Ok(())
+        },
+        show: |draft| {
+            let file = draft.config.tls.client_ca.as_ref();
+            file.map_or("(none)".to_owned(), |file| Printable(&file.to_string_lossy()).to_string())
+        },
+    },
+    Flag {
+        name: "tls-client-cert-header",
+        env: "RED_TENTACLE_TLS_CLIENT_CERT_HEADER",
+        value: "on|off",
+        default: "off",
+        help: "Whether backends are told the subject of the client's certificate, in X-Forwarded-Client-Cert",
+        set: |draft, text| {
+            draft.config.tls.tells_subject = values::switch(text)?;
+            Ok(())
+        },
+        show: |draft| values::show_switch(draft.config.tls.tells_subject),
+    },
+];
+
+/// The files of one certificate.
+fn files(text: &str) -> Result<CertificateFiles, String> {
+    let (chain, key) = text.split_once(',').unwrap_or((text, text));
+    let (chain, key) = (chain.trim(), key.trim());
+    if chain.is_empty() || key.is_empty() || key.contains(',') {
+        return Err(values::bad(
+            text,
+            "no file with a certificate and its key; write both.pem or fullchain.pem,privkey.pem",
+        ));
+    }
+    Ok(CertificateFiles { chain: chain.into(), key: key.into() })
+}
+
+fn shown(files: &CertificateFiles) -> String {
+    let [chain, key] = [&files.chain, &files.key].map(|path| Printable(&path.to_string_lossy()).to_string());
+    if chain == key { chain } else { format!("{chain},{key}") }
+}

@@ -1,0 +1,106 @@
+//! What is another thing with clients that speak TLS: what is read goes through it, what is written is held by it until the socket
+//! takes it, and a handshake comes first. Plain clients pass by.
+
+use std::io::{self, Read};
+use std::net::Shutdown;
+use std::sync::atomic::Ordering;
+
+use crate::access_log;
+use crate::downstream::client::socket::{Client, Received};
+use crate::downstream::eviction::Activity;
+use crate::downstream::h1::protocol::{Http1, READ_BYTES};
+
+impl Client {
+    /// Sends what TLS holds, as far as that goes without waiting. Returns whether nothing is left.
+    pub(crate) fn flush(&self) -> io::Result<bool> {
+        if self.peer.is_tls { self.stream.flush() } else { Ok(true) }
+    }
+
+    /// Whether TLS holds records that are to be sent.
+    pub(crate) fn has_unsent(&self) -> bool {
+        self.peer.is_tls && self.stream.has_unsent()
+    }
+
+    /// Reads what has come without waiting, of any connection.
+    pub(crate) fn read_some(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        if !self.peer.is_tls {
+            return self.socket().read(buffer);
+        }
+        // TLS may have something to send before more can come.
+        self.stream.flush()?;
+        self.stream.read(buffer)
+    }
+
+    /// Half-closes the connection in order. What TLS still holds is sent before, by [`Client::flush`].
+    pub(crate) fn end_writing(&self) {
+        if self.peer.is_tls {
+            self.stream.end_writing();
+        } else {
+            let _ = self.socket().shutdown(Shutdown::Write);
+        }
+    }
+
+    /// What it uses its place for, its handshake included.
+    pub(crate) fn activity_in(&self, http1: &Http1) -> Activity {
+        match http1.activity() {
+            Activity::Idle { since } if self.peer.is_tls && self.stream.is_handshaking() => {
+                Activity::Handshaking { since }
+            }
+            activity => activity,
+        }
+    }
+
+    /// The subject of the client's certificate, where backends are told that.
+    pub(crate) fn subject(&self) -> Option<String> {
+        let is_told = self.context.tls.as_ref().is_some_and(|tls| tls.tells_subject());
+        if is_told { self.stream.peer_subject() } else { None }
+    }
+
+    pub(super) fn read_decrypted_into(&self, http1: &mut Http1) -> Received {
+        if self.awaits_hello.load(Ordering::Relaxed) {
+            match self.peek_at_hello() {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Received::Nothing,
+                Err(_) | Ok(None) => return Received::End,
+                Ok(Some(byte)) => {
+                    self.awaits_hello.store(false, Ordering::Relaxed);
+                    // The first record of a handshake begins with 0x16.
+                    if byte.is_ascii_alphabetic() {
+                        return self.read_plain_http(http1);
+                    }
+                }
+            }
+        }
+        let mut buffer = [0; READ_BYTES];
+        match self.read_some(&mut buffer) {
+            Ok(0) => Received::End,
+            Ok(count) => {
+                http1.receive(&buffer[..count]);
+                Received::Bytes { more: true }
+            }
+            Err(error) => match error.kind() {
+                io::ErrorKind::WouldBlock => Received::Nothing,
+                io::ErrorKind::Interrupted => Received::Bytes { more: true },
+                io::ErrorKind::InvalidData => {
+                    access_log::tls_failed(&self.peer, &error);
+                    // The client is told why.
+                    let _ = self.stream.flush();
+                    Received::End
+                }
+                _ => Received::End,
+            },
+        }
+    }
+
+    fn peek_at_hello(&self) -> io::Result<Option<u8>> {
+        let mut first = [0];
+        Ok((self.peek(&mut first)? > 0).then_some(first[0]))
+    }
+
+    fn read_plain_http(&self, http1: &mut Http1) -> Received {
+        self.stream.stop_tls();
+        let mut buffer = [0; READ_BYTES];
+        let count = self.stream.read(&mut buffer).unwrap_or(0);
+        http1.receive(&buffer[..count]);
+        Received::PlainHttp
+    }
+}

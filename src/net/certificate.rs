@@ -1,0 +1,188 @@
+//! What a certificate (RFC 5280 §4.1) says that the TLS library doesn't tell: until when it is valid, and of whom it is. It is
+//! from a file of the operator's, or its signature has been checked.
+
+use std::fmt::Write;
+
+const SEQUENCE: u8 = 0x30;
+const SET: u8 = 0x31;
+const OBJECT_ID: u8 = 0x06;
+const UTC_TIME: u8 = 0x17;
+const GENERALIZED_TIME: u8 = 0x18;
+/// The explicit tag of the version, which may be left out.
+const VERSION: u8 = 0xa0;
+
+/// The names of a subject's attributes (RFC 4514 §3), by the end of their object ids under 2.5.4.
+const ATTRIBUTES: [(u8, &str); 7] =
+    [(3, "CN"), (5, "serialNumber"), (6, "C"), (7, "L"), (8, "ST"), (10, "O"), (11, "OU")];
+/// The longest subject that is told, in bytes: it goes out in a field.
+const SUBJECT_BYTES_MAX: usize = 1024;
+
+/// The last second at which a certificate (in DER) is valid, since 1970. `None` if it can't be read.
+pub(crate) fn not_after(certificate: &[u8]) -> Option<u64> {
+    let mut validity = Der(Der::fields(certificate)?.validity);
+    validity.next()?;
+    let (tag, text) = validity.next()?;
+    seconds_of(tag, std::str::from_utf8(text).ok()?)
+}
+
+/// The subject of a certificate (in DER), as RFC 4514 writes it but in the certificate's own order: `O=Example,CN=a`. What can't be
+/// told so is left out.
+pub(crate) fn subject(certificate: &[u8]) -> Option<String> {
+    let mut subject = String::new();
+    for (tag, relative) in Der(Der::fields(certificate)?.subject) {
+        for (_, attribute) in Der(relative).filter(|(inner, _)| tag == SET && *inner == SEQUENCE) {
+            let mut attribute = Der(attribute);
+            let ((OBJECT_ID, id), (_, value)) = (attribute.next()?, attribute.next()?) else { continue };
+            let ([0x55, 4, end], Ok(value)) = (id, std::str::from_utf8(value)) else { continue };
+            let Some((_, name)) = ATTRIBUTES.iter().find(|(number, _)| number == end) else { continue };
+            let comma = if subject.is_empty() { "" } else { "," };
+            write!(subject, "{comma}{name}={}", Escaped(value)).expect("a string takes all");
+        }
+    }
+    (subject.len() <= SUBJECT_BYTES_MAX).then_some(subject)
+}
+
+/// The parts of a certificate's fields.
+struct Fields<'a> {
+    validity: &'a [u8],
+    subject: &'a [u8],
+}
+
+/// A sequence of values in DER, each with its tag. Ends where it can't be read.
+struct Der<'a>(&'a [u8]);
+
+impl<'a> Der<'a> {
+    fn fields(certificate: &'a [u8]) -> Option<Fields<'a>> {
+        let (_, signed) = Der(certificate).next()?;
+        let (_, fields) = Der(signed).next()?;
+        let mut fields = Der(fields).peekable();
+        fields.next_if(|(tag, _)| *tag == VERSION);
+        // The serial number, the algorithm, the issuer.
+        let (_, validity) = fields.nth(3)?;
+        let (_, subject) = fields.next()?;
+        Some(Fields { validity, subject })
+    }
+}
+
+impl<'a> Iterator for Der<'a> {
+    type Item = (u8, &'a [u8]);
+
+    fn next(&mut self) -> Option<(u8, &'a [u8])> {
+        let (&[tag, short], rest) = std::mem::take(&mut self.0).split_first_chunk::<2>()?;
+        let (length, rest) = match short {
+            ..=0x7f => (usize::from(short), rest),
+            0x81..=0x83 => {
+                let (bytes, rest) = rest.split_at_checked(usize::from(short - 0x80))?;
+                (bytes.iter().fold(0, |length, byte| length << 8 | usize::from(*byte)), rest)
+            }
+            _ => return None,
+        };
+        let (value, rest) = rest.split_at_checked(length)?;
+        self.0 = rest;
+        Some((tag, value))
+    }
+}
+
+/// Seconds since 1970 of `YYMMDDHHMMSSZ` or `YYYYMMDDHHMMSSZ`; 0 for what is before that.
+fn seconds_of(tag: u8, text: &str) -> Option<u64> {
+    let digits = text.strip_suffix('Z').filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()))?;
+    let number = |text: &str| text.parse::<i64>().ok();
+    let (year, rest) = match tag {
+        UTC_TIME if digits.len() == 12 => {
+            let year = number(&digits[..2])?;
+            (if year < 50 { year + 2000 } else { year + 1900 }, &digits[2..])
+        }
+        GENERALIZED_TIME if digits.len() == 14 => (number(&digits[..4])?, &digits[4..]),
+        _ => return None,
+    };
+    let part = |at: usize| number(&rest[2 * at..2 * at + 2]);
+    let days = days_since_1970(year, part(0)?, part(1)?);
+    let seconds = ((days * 24 + part(2)?) * 60 + part(3)?) * 60 + part(4)?;
+    Some(u64::try_from(seconds).unwrap_or(0))
+}
+
+/// The days from 1970-01-01 to a date of the Gregorian calendar, whose years begin in March here.
+fn days_since_1970(year: i64, month: i64, day: i64) -> i64 {
+    let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
+    let leap_days = year / 4 - year / 100 + year / 400;
+    year * 365 + leap_days + (153 * month + 2) / 5 + day - 1 - 719_468
+}
+
+/// A value as RFC 4514 §2.4 escapes it, controls and other scripts by their bytes.
+struct Escaped<'a>(&'a str);
+
+impl std::fmt::Display for Escaped<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for byte in self.0.bytes() {
+            match byte {
+                b'"' | b'+' | b',' | b';' | b'<' | b'>' | b'\\' | b'=' | b'#' | 0..0x20 | 0x7f.. => {
+                    write!(f, "\\{byte:02X}")?;
+                }
+                byte => f.write_char(char::from(byte))?,
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertificateParams, DnType, KeyPair, date_time_ymd};
+
+    use super::*;
+
+    fn der(params: &CertificateParams) -> Vec<u8> {
+        params.self_signed(&KeyPair::generate().expect("a key")).expect("a certificate").der().to_vec()
+    }
+
+    #[test]
+    fn the_end_of_a_certificate_is_told_to_the_second() {
+        let rows = [
+            (1970, 1, 1, 0),
+            (2000, 2, 29, 951_782_400),
+            (2026, 11, 29, 1_795_910_400),
+            (2049, 12, 31, 2_524_521_600),
+            (2050, 1, 1, 2_524_608_000),
+            (9999, 12, 31, 253_402_214_400),
+        ];
+        for (year, month, day, expected) in rows {
+            let mut params = CertificateParams::new(vec!["a.example".to_owned()]).expect("names");
+            params.not_before = date_time_ymd(1960, 1, 1);
+            params.not_after = date_time_ymd(year, month, day);
+            assert_eq!(not_after(&der(&params)), Some(expected), "{year}-{month}-{day}");
+        }
+        assert_eq!(seconds_of(UTC_TIME, "260102030405Z"), Some(1_767_323_045));
+        assert_eq!(seconds_of(GENERALIZED_TIME, "20500102030405Z"), Some(2_524_608_000 + 97_445));
+        for bad in ["", "Z", "260102030405", "2601020304Z", "26010203040xZ", "+60102030405Z"] {
+            assert_eq!(seconds_of(UTC_TIME, bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_subject_is_told_in_one_line_and_cannot_break_out_of_it() {
+        let mut params = CertificateParams::default();
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        params.distinguished_name.push(DnType::OrganizationName, "Ex, \"ample\"\r\n=x");
+        params.distinguished_name.push(DnType::CommonName, "a é");
+        let told = r"O=Ex\2C \22ample\22\0D\0A\3Dx,CN=a \C3\A9";
+        assert_eq!(subject(&der(&params)).as_deref(), Some(told));
+        params.distinguished_name.push(DnType::CommonName, "x".repeat(2000));
+        assert_eq!(subject(&der(&params)), None, "too long");
+    }
+
+    #[test]
+    fn cut_or_changed_bytes_are_no_certificate_and_no_panic() {
+        let whole = der(&CertificateParams::new(vec!["a.example".to_owned()]).expect("names"));
+        for length in 0..whole.len().min(200) {
+            let _ = (not_after(&whole[..length]), subject(&whole[..length]));
+        }
+        for at in 0..whole.len() {
+            for byte in [0, 0x7f, 0x80, 0x84, 0xff] {
+                let mut changed = whole.clone();
+                changed[at] = byte;
+                let _ = (not_after(&changed), subject(&changed));
+            }
+        }
+        assert_eq!((not_after(b""), subject(b"\x30\x84\xff\xff\xff\xff")), (None, None));
+    }
+}

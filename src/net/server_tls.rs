@@ -1,0 +1,225 @@
+//! TLS towards clients: the certificates of files, which of them a client gets, and the next ones, which the files hold by then.
+//! Knows nothing of sockets, nor of what is said on a connection.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use httpdate::fmt_http_date;
+use rustls::client::verify_server_name;
+use rustls::crypto::ring;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::server::{
+    ClientHello, NoServerSessionStorage, ParsedCertificate, ProducesTickets, ResolvesServerCert, WebPkiClientVerifier,
+};
+use rustls::sign::CertifiedKey;
+use rustls::{Error, RootCertStore, ServerConfig, ServerConnection};
+
+use crate::message::Printable;
+use crate::net::{certificate, pem};
+use crate::runtime::sync::Mutex;
+
+/// The time before a certificate's end in which each day has a warning.
+const WARNING_TIME: Duration = Duration::from_secs(14 * 24 * 60 * 60);
+
+/// The files of a certificate: its chain, and its key, which may be in the same one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CertificateFiles {
+    /// The certificate itself and those that lead from it to a root, in PEM.
+    pub chain: PathBuf,
+    /// Its private key, in PEM.
+    pub key: PathBuf,
+}
+
+/// The files that TLS towards clients is made of, and what backends are told of clients.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// The certificates; the first is for clients that ask for no name, or for one that none has.
+    pub certificates: Vec<CertificateFiles>,
+    /// The authorities whose certificates clients must show, if they must.
+    pub client_ca: Option<PathBuf>,
+    /// Whether backends are told the subject of the client's certificate.
+    pub tells_subject: bool,
+}
+
+/// A certificate in use.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Served {
+    /// Its file.
+    pub file: String,
+    /// The last second at which it is valid.
+    pub not_after: SystemTime,
+}
+
+/// Speaks TLS with clients.
+pub struct ServerTls {
+    files: TlsFiles,
+    current: Mutex<Arc<Loaded>>,
+}
+
+/// What the files held when they were read.
+struct Loaded {
+    config: Arc<ServerConfig>,
+    served: Vec<Served>,
+}
+
+impl TlsFiles {
+    /// Reads and checks all files. An error names the file and what is wrong with it. Blocks on the disk.
+    pub fn check(&self) -> Result<Vec<Served>, String> {
+        Ok(Loaded::read(self, SystemTime::now(), None)?.served)
+    }
+}
+
+impl ServerTls {
+    /// Reads the files; the error names one, and what is wrong with it. Blocks on the disk.
+    pub fn read(files: TlsFiles) -> Result<Arc<ServerTls>, String> {
+        let loaded = Loaded::read(&files, SystemTime::now(), None)?;
+        Ok(Arc::new(ServerTls { files, current: Mutex::new(Arc::new(loaded)) }))
+    }
+
+    /// Reads the files again, all or nothing: clients that come from now on get what they hold. Blocks on the disk.
+    pub fn reload(&self) -> Result<(), String> {
+        let now = SystemTime::now();
+        // Sessions go on, unless they could outlive the authority that had to sign for them.
+        let ticketer = self.current().config.ticketer.clone();
+        let loaded = Loaded::read(&self.files, now, Some(ticketer).filter(|_| self.files.client_ca.is_none()))?;
+        *self.current.lock() = Arc::new(loaded);
+        Ok(())
+    }
+
+    /// The certificates in use.
+    pub fn served(&self) -> Vec<Served> {
+        self.current().served.clone()
+    }
+
+    /// The proxy's side of a new connection.
+    pub(crate) fn connection(&self) -> Result<Box<rustls::Connection>, Error> {
+        Ok(Box::new(ServerConnection::new(self.current().config.clone())?.into()))
+    }
+
+    /// Whether backends are told the subject of the client's certificate.
+    pub(crate) fn tells_subject(&self) -> bool {
+        self.files.tells_subject
+    }
+
+    fn current(&self) -> Arc<Loaded> {
+        self.current.lock().clone()
+    }
+}
+
+impl fmt::Debug for ServerTls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServerTls").field("files", &self.files).finish_non_exhaustive()
+    }
+}
+
+impl Served {
+    /// The sentence for the log.
+    pub fn sentence(&self) -> String {
+        format!("the certificate of {} is valid until {}", self.file, fmt_http_date(self.not_after))
+    }
+
+    /// Whether it ends so soon that each day has a warning.
+    pub fn ends_soon(&self, now: SystemTime) -> bool {
+        self.not_after < now + WARNING_TIME
+    }
+}
+
+impl Loaded {
+    fn read(files: &TlsFiles, now: SystemTime, ticketer: Option<Arc<dyn ProducesTickets>>) -> Result<Loaded, String> {
+        let provider = Arc::new(ring::default_provider());
+        let mut served = Vec::new();
+        let mut keys = Vec::new();
+        for files in &files.certificates {
+            let key = files.read()?;
+            served.push(files.served(&key.cert[0], now)?);
+            keys.push(Arc::new(key));
+        }
+        let builder = ServerConfig::builder_with_provider(provider.clone())
+            .with_safe_default_protocol_versions()
+            .expect("ring speaks TLS 1.2 and 1.3");
+        let builder = match &files.client_ca {
+            None => builder.with_no_client_auth(),
+            Some(path) => {
+                let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots(path)?), provider).build();
+                let verifier = verifier.map_err(|error| format!("{}: {error}", shown(path)))?;
+                builder.with_client_cert_verifier(verifier)
+            }
+        };
+        let mut config = builder.with_cert_resolver(Arc::new(ByName(keys)));
+        // No other protocol is spoken here.
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        // Sessions go on by tickets, which cost no memory here; their keys rotate.
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.ticketer = match ticketer {
+            Some(ticketer) => ticketer,
+            None => ring::Ticketer::new().map_err(|error| format!("no random bytes for keys: {error}"))?,
+        };
+        Ok(Loaded { config: Arc::new(config), served })
+    }
+}
+
+impl CertificateFiles {
+    fn read(&self) -> Result<CertifiedKey, String> {
+        let [chain_path, key_path] = [&self.chain, &self.key].map(|path| path.to_string_lossy());
+        let in_chain = |reason| format!("{}: {reason}", shown(&self.chain));
+        let in_key = |reason| format!("{}: {reason}", shown(&self.key));
+        let chain = pem::certificates(&chain_path).map_err(in_chain)?;
+        let chain: Vec<CertificateDer<'static>> = chain.into_iter().map(CertificateDer::from).collect();
+        let key = pem::key(&key_path).map_err(in_key)?;
+        ParsedCertificate::try_from(&chain[0]).map_err(|error| in_chain(format!("its first certificate: {error}")))?;
+        CertifiedKey::from_der(chain, key, &ring::default_provider()).map_err(|error| match error {
+            Error::InconsistentKeys(_) if self.chain == self.key => {
+                in_chain("its private key isn't that of its first certificate".to_owned())
+            }
+            Error::InconsistentKeys(_) => {
+                in_key(format!("this private key isn't that of the first certificate in {}", shown(&self.chain)))
+            }
+            _ => in_key("this private key can't be used: it must be ECDSA P-256 or P-384, Ed25519, or RSA".to_owned()),
+        })
+    }
+
+    /// When it ends. An error says that it has.
+    fn served(&self, der: &[u8], now: SystemTime) -> Result<Served, String> {
+        let file = shown(&self.chain);
+        let not_after =
+            certificate::not_after(der).ok_or_else(|| format!("{file}: its first certificate has no end"))?;
+        let not_after = UNIX_EPOCH + Duration::from_secs(not_after);
+        if not_after < now {
+            return Err(format!("{file}: its first certificate expired on {}", fmt_http_date(not_after)));
+        }
+        Ok(Served { file, not_after })
+    }
+}
+
+fn shown(path: &Path) -> String {
+    Printable(&path.to_string_lossy()).to_string()
+}
+
+fn roots(path: &Path) -> Result<RootCertStore, String> {
+    let bad = |reason: String| format!("{}: {reason}", shown(path));
+    let mut roots = RootCertStore::empty();
+    for (index, root) in pem::certificates(&path.to_string_lossy()).map_err(bad)?.into_iter().enumerate() {
+        let added = roots.add(CertificateDer::from(root));
+        added.map_err(|error| bad(format!("certificate {} can't be trusted: {error}", index + 1)))?;
+    }
+    Ok(roots)
+}
+
+/// Has a certificate for each name (SNI), wildcards included: the first that is for it, else the first of all.
+#[derive(Debug)]
+struct ByName(Vec<Arc<CertifiedKey>>);
+
+impl ResolvesServerCert for ByName {
+    fn resolve(&self, hello: ClientHello) -> Option<Arc<CertifiedKey>> {
+        let name = hello.server_name().and_then(|name| ServerName::try_from(name).ok());
+        let is_for = |key: &&Arc<CertifiedKey>| {
+            let parsed = ParsedCertificate::try_from(&key.cert[0]);
+            name.as_ref().is_some_and(|name| parsed.is_ok_and(|parsed| verify_server_name(&parsed, name).is_ok()))
+        };
+        // With one there is nothing to choose.
+        let chosen = if self.0.len() > 1 { self.0.iter().find(is_for) } else { None };
+        chosen.or(self.0.first()).cloned()
+    }
+}

@@ -1,0 +1,478 @@
+//! What a leg's end says of its backend, for the bench. The bench itself is `upstream`'s.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use http::header::RETRY_AFTER;
+use http::{HeaderMap, StatusCode};
+
+use super::classify::AnswerClass;
+use super::exchange::Exchange;
+use crate::message::{Elapsed, Outcome};
+use crate::upstream::{Admission, Answer, BenchChange, Finding};
+
+/// The shortest time for which a backend that asks for it is left alone, and the longest: some ask for a week.
+const ASKED_MIN: Duration = Duration::from_secs(1);
+const ASKED_MAX: Duration = Duration::from_secs(300);
+
+/// The legs whose backends are benched.
+#[derive(Default)]
+pub(super) struct Benched {
+    /// They start only if all others lose.
+    pub(super) out: Vec<usize>,
+    /// They start with the race, as probes.
+    pub(super) probes: Vec<usize>,
+}
+
+impl Benched {
+    pub(super) fn has(&self, leg: usize) -> bool {
+        self.out.contains(&leg) || self.probes.contains(&leg)
+    }
+}
+
+impl Exchange {
+    /// The legs whose backends are benched. Where all are, none is.
+    pub(super) fn benched(&self, now: Instant) -> Benched {
+        let mut benched = Benched::default();
+        if self.context.rules.bench.is_none() {
+            return benched;
+        }
+        for (number, leg) in self.legs.iter().enumerate() {
+            // What isn't safe is sent to a later tier only where that is needed, and what isn't raced to no second backend.
+            let may_probe = self.one.is_none() && (leg.backend.after().is_none() || self.request.method().is_safe());
+            match leg.backend.bench().admit(&leg.ticket, leg.backend.pool().timeout(), may_probe, now) {
+                Admission::Racing => {}
+                Admission::Probe => benched.probes.push(number),
+                Admission::Benched => benched.out.push(number),
+            }
+        }
+        if benched.out.len() + benched.probes.len() == self.legs.len() {
+            self.context.stats.count_all_benched();
+            return Benched::default();
+        }
+        benched
+    }
+
+    /// Notes what an answer says of its backend.
+    pub(super) fn note_finding_of(self: &Arc<Self>, leg: usize, answer: &Answer) {
+        if self.context.rules.bench.is_none() {
+            return;
+        }
+        let outcome = self.wanted.outcome_of(answer, &self.context.rules, &self.context.via);
+        // Of a request that isn't raced, too: there a failure wins.
+        let finding = match (self.wanted.class_of(answer, &self.context.rules), &outcome) {
+            (AnswerClass::Failure, Outcome::Status(status)) => {
+                finding_of_status(*status, &answer.headers, SystemTime::now())
+            }
+            (AnswerClass::Failure, _) => return,
+            _ => Finding::Answer,
+        };
+        self.note_finding(leg, finding, &outcome);
+    }
+
+    /// Notes what the end of a leg says of its backend, unless its answer has said it.
+    pub(super) fn note_end(&self, leg: usize, outcome: &Outcome) {
+        if self.context.rules.bench.is_some() {
+            self.note_finding(leg, finding_of(outcome), outcome);
+        }
+    }
+
+    fn note_finding(&self, leg: usize, finding: Finding, outcome: &Outcome) {
+        let Some(max) = self.context.rules.bench else { return };
+        let backend = &self.legs[leg].backend;
+        // Any number will do where there is no randomness.
+        let random = if finding == Finding::Nothing { 0 } else { getrandom::u64().unwrap_or(0) };
+        let change = backend.bench().note(&self.legs[leg].ticket, finding, max.get(), random, Instant::now());
+        let (name, address) = (backend.name(), backend.address());
+        match change {
+            None => {}
+            Some(BenchChange::Back) => log::info!("{name} {address} races again"),
+            Some(BenchChange::Asked(length)) => {
+                backend.stats().count_bench(true);
+                log::warn!(
+                    "{name} {address} is benched for {}: it has answered {outcome} and asked for it",
+                    Elapsed(length)
+                );
+            }
+            Some(BenchChange::Failed(length, failures)) => {
+                backend.stats().count_bench(false);
+                let times = if failures == 1 { "failure" } else { "failures in a row" };
+                let length = Elapsed(length);
+                log::warn!("{name} {address} is benched for {length}: {failures} {times}, the last one {outcome}");
+            }
+        }
+    }
+}
+
+/// What a leg without an answer says of its backend.
+fn finding_of(outcome: &Outcome) -> Finding {
+    match outcome {
+        Outcome::Refused
+        | Outcome::Unreachable
+        | Outcome::ConnectTimeout
+        | Outcome::Timeout
+        | Outcome::Reset
+        | Outcome::Closed
+        | Outcome::Protocol(_)
+        | Outcome::TooLarge
+        | Outcome::Tls(_)
+        | Outcome::Dns(_) => Finding::Failure(None),
+        Outcome::Status(_)
+        | Outcome::Loop
+        | Outcome::Unfit(_)
+        | Outcome::NoSocket
+        | Outcome::Skipped
+        | Outcome::Unneeded
+        | Outcome::Cancelled
+        | Outcome::Panic => Finding::Nothing,
+    }
+}
+
+/// What an answer says that doesn't count as success. Other statuses than these are about the request: one client's mistakes mustn't
+/// bench a backend for all.
+fn finding_of_status(status: StatusCode, headers: &HeaderMap, now: SystemTime) -> Finding {
+    match status.as_u16() {
+        429 | 503 => Finding::Failure(asked_for(headers, now)),
+        500 | 502 | 504 => Finding::Failure(None),
+        _ => Finding::Answer,
+    }
+}
+
+/// The time for which a backend asks to be left alone (RFC 9110 §10.2.3), within bounds. `None` if it says nothing that makes sense.
+fn asked_for(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
+    let mut values = headers.get_all(RETRY_AFTER).iter();
+    let (value, None) = (values.next()?, values.next()) else { return None };
+    let text = value.to_str().ok()?.trim();
+    let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let asked = if is_number {
+        Duration::from_secs(text.parse().unwrap_or(u64::MAX))
+    } else {
+        httpdate::parse_http_date(text).ok()?.duration_since(now).ok()?
+    };
+    (!asked.is_zero()).then(|| asked.clamp(ASKED_MIN, ASKED_MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU32;
+    use std::time::UNIX_EPOCH;
+
+    use http::HeaderValue;
+
+    use super::super::classify::Rules;
+    use super::super::scenario::{Client, LINGER, Scenario, answer, get, post, wait_until};
+    use super::*;
+    use crate::config::{OnFailure, Statuses};
+    use crate::race::Linger;
+    use crate::upstream::scenario::spool;
+
+    #[test]
+    fn only_what_the_backend_is_to_blame_for_is_a_failure() {
+        let status = |status: u16| StatusCode::from_u16(status).expect("a status");
+        let of = |code| finding_of_status(status(code), &HeaderMap::new(), UNIX_EPOCH);
+        for code in [429, 500, 502, 503, 504] {
+            assert_eq!(of(code), Finding::Failure(None), "{code}");
+        }
+        for code in [204, 301, 304, 400, 401, 404, 408, 421, 501, 505, 508] {
+            assert_eq!(of(code), Finding::Answer, "{code}");
+        }
+        let text = || "x".to_owned();
+        let failures = [
+            Outcome::Refused,
+            Outcome::Unreachable,
+            Outcome::ConnectTimeout,
+            Outcome::Timeout,
+            Outcome::Reset,
+            Outcome::Closed,
+            Outcome::Protocol(text()),
+            Outcome::TooLarge,
+            Outcome::Tls(text()),
+            Outcome::Dns(text()),
+        ];
+        for outcome in failures {
+            assert_eq!(finding_of(&outcome), Finding::Failure(None), "{outcome}");
+        }
+        let others =
+            [Outcome::Loop, Outcome::NoSocket, Outcome::Skipped, Outcome::Unneeded, Outcome::Cancelled, Outcome::Panic];
+        for outcome in others {
+            assert_eq!(finding_of(&outcome), Finding::Nothing, "{outcome}");
+        }
+    }
+
+    #[test]
+    fn a_backend_is_left_alone_for_as_long_as_it_asks_within_bounds() {
+        let now = UNIX_EPOCH + Duration::from_secs(784_111_777);
+        let rows: [(&[&str], Option<u64>); 15] = [
+            (&[], None),
+            (&["30"], Some(30)),
+            (&[" 30 "], Some(30)),
+            (&["1"], Some(1)),
+            (&["0"], None),
+            (&["-5"], None),
+            (&["1.5"], None),
+            (&["561635"], Some(300)),
+            (&["99999999999999999999999999"], Some(300)),
+            (&["30", "30"], None),
+            (&["soon"], None),
+            (&["Sun, 06 Nov 1994 08:49:47 GMT"], Some(10)),
+            (&["Sun, 06 Nov 1994 08:49:37 GMT"], None),
+            (&["Sun, 06 Nov 1994 08:49:27 GMT"], None),
+            (&["Sun, 06 Nov 2044 08:49:27 GMT"], Some(300)),
+        ];
+        for (values, expected) in rows {
+            let mut headers = HeaderMap::new();
+            for value in values {
+                headers.append(RETRY_AFTER, HeaderValue::from_str(value).expect("a value"));
+            }
+            assert_eq!(asked_for(&headers, now), expected.map(Duration::from_secs), "{values:?}");
+        }
+        let mut headers = HeaderMap::new();
+        headers.insert(RETRY_AFTER, HeaderValue::from_static("30"));
+        let asked = Finding::Failure(Some(Duration::from_secs(30)));
+        for (code, expected) in [(429, asked), (503, asked), (500, Finding::Failure(None)), (404, Finding::Answer)] {
+            let status = StatusCode::from_u16(code).expect("a status");
+            assert_eq!(finding_of_status(status, &headers, now), expected, "{code}");
+        }
+    }
+
+    fn scenario(options: &[&str], linger: Linger) -> Scenario {
+        Scenario::made(options, linger, Rules { bench: NonZeroU32::new(2), ..Rules::default() })
+    }
+
+    /// Benches a backend; its bench is over then, or not.
+    fn bench(race: &Scenario, backend: usize, is_over: bool) {
+        let list = race.list.snapshot();
+        let bench = list[backend].bench();
+        let ticket = crate::upstream::BenchTicket::default();
+        let ago = if is_over { 10 } else { 0 };
+        let then = Instant::now().checked_sub(Duration::from_secs(ago)).expect("the clock runs for ten seconds");
+        bench.admit(&ticket, Duration::ZERO, true, then);
+        let asked = Finding::Failure(Some(Duration::from_secs(5)));
+        assert!(bench.note(&ticket, asked, 2, 0, then).is_some());
+    }
+
+    fn is_benched(race: &Scenario, backend: usize) -> bool {
+        race.list.snapshot()[backend].bench().is_benched()
+    }
+
+    fn takes(client: &Client, expected: &str) {
+        assert_eq!(client.takes_reply().1, expected);
+    }
+
+    /// `--on-failure best`: the probe succeeds, or fails as well.
+    #[test]
+    fn a_failure_that_is_kept_waits_for_a_probe() {
+        for (probe, expected) in [(200, "b1"), (503, "b2")] {
+            let on_failure = OnFailure::Best { within: None };
+            let rules = Rules { bench: NonZeroU32::new(2), on_failure, ..Rules::default() };
+            let mut race = Scenario::made(&["", ""], LINGER, rules);
+            bench(&race, 0, true);
+            let client = race.race(get());
+            race.ends[1].sends(answer(404, "b2"));
+            race.settle();
+            assert!(client.waits());
+            race.ends[0].sends(answer(probe, "b1"));
+            takes(&client, expected);
+            race.wait_for_end();
+        }
+    }
+
+    /// What ends a race on purpose is no failure, whatever its status.
+    #[test]
+    fn a_final_answer_benches_no_backend() {
+        let definitive = Statuses::parse("503").expect("a status");
+        let mut race =
+            Scenario::made(&[""], LINGER, Rules { bench: NonZeroU32::new(2), definitive, ..Rules::default() });
+        for _ in 0..3 {
+            let client = race.race(get());
+            race.ends[0].sends(answer(503, "final"));
+            takes(&client, "final");
+            race.wait_for_end();
+        }
+        assert!(!is_benched(&race, 0));
+    }
+
+    /// `--race-methods GET`: whether the bench is over or not.
+    #[test]
+    fn what_is_not_raced_goes_to_a_benched_backend_last_and_probes_none() {
+        let rules =
+            || Rules { bench: NonZeroU32::new(2), race_methods: Some(vec![http::Method::GET]), ..Rules::default() };
+        for is_over in [false, true] {
+            let mut race = Scenario::made(&["", ""], LINGER, rules());
+            bench(&race, 0, is_over);
+            let client = race.begin(post(spool(b"", 1)));
+            race.ends[1].receives_head();
+            race.ends[1].sends(answer(500, "b2"));
+            takes(&client, "b2");
+            race.wait_for_end();
+            assert!(race.ends[0].is_left_alone() && race.legs() == (1, 0), "{is_over}");
+        }
+        let mut race = Scenario::made(&["", ""], LINGER, rules());
+        for _ in 0..2 {
+            assert!(!is_benched(&race, 0));
+            let client = race.begin(post(spool(b"", 1)));
+            race.ends[0].receives_head();
+            race.ends[0].sends(answer(500, "b1"));
+            takes(&client, "b1");
+            race.wait_for_end();
+        }
+        assert!(is_benched(&race, 0), "though its failures were the replies");
+    }
+
+    #[test]
+    fn failures_in_a_row_bench_a_backend_and_it_gets_no_request() {
+        let mut race = scenario(&["", ""], LINGER);
+        for request in [get(), get()] {
+            assert!(!is_benched(&race, 0));
+            let client = race.race(request);
+            race.ends[0].sends(answer(503, "no"));
+            race.settle();
+            race.ends[1].sends(answer(200, "b2"));
+            takes(&client, "b2");
+            race.wait_for_end();
+        }
+        assert!(is_benched(&race, 0));
+        for request in [get(), post(spool(b"", 1))] {
+            let client = race.begin(request);
+            race.ends[1].receives_head();
+            race.ends[1].sends(answer(200, "b2"));
+            takes(&client, "b2");
+            race.wait_for_end();
+            assert!(race.ends[0].is_left_alone());
+        }
+    }
+
+    #[test]
+    fn a_benched_backend_is_asked_when_all_others_have_lost() {
+        let mut race = scenario(&["", "", "after=24h"], LINGER);
+        bench(&race, 0, false);
+        let client = race.begin(get());
+        for at in [1, 2] {
+            race.ends[at].receives_head();
+            assert!(race.ends[0].is_left_alone());
+            race.ends[at].sends(answer(404, "no"));
+        }
+        race.ends[0].receives_head();
+        race.ends[0].sends(answer(200, "b1"));
+        takes(&client, "b1");
+        assert!(!is_benched(&race, 0), "one success ends the bench");
+    }
+
+    #[test]
+    fn a_first_tier_that_is_benched_lets_the_next_one_start_at_once() {
+        let mut race = scenario(&["", "after=24h"], LINGER);
+        bench(&race, 0, false);
+        let client = race.begin(get());
+        race.ends[1].receives_head();
+        race.ends[1].sends(answer(200, "b2"));
+        takes(&client, "b2");
+    }
+
+    #[test]
+    fn when_the_time_is_over_one_request_takes_a_probe_along_that_may_win() {
+        for request in [get(), post(spool(b"", 1))] {
+            let mut race = scenario(&["", ""], LINGER);
+            bench(&race, 0, true);
+            let client = race.race(request);
+            let other = race.begin(get());
+            race.ends[0].sends(answer(200, "b1"));
+            takes(&client, "b1");
+            assert!(!is_benched(&race, 0));
+            drop(other);
+        }
+    }
+
+    #[test]
+    fn a_probe_lingers_to_its_timeout_also_where_nothing_lingers() {
+        let mut race = scenario(&["", ""], Linger::NONE);
+        bench(&race, 0, true);
+        let client = race.race(get());
+        race.ends[1].sends(answer(200, "b2"));
+        takes(&client, "b2");
+        race.settle();
+        assert!(race.ends[0].is_left_alone(), "it isn't hung up on");
+        race.ends[0].sends(answer(204, ""));
+        wait_until("it races again", || !is_benched(&race, 0));
+        race.wait_for_end();
+    }
+
+    #[test]
+    fn no_answer_waits_for_a_probe_but_the_last() {
+        let mut race = scenario(&["", "", "after=24h"], LINGER);
+        bench(&race, 0, true);
+        let client = race.begin(get());
+        race.ends[0].receives_head();
+        race.ends[1].receives_head();
+        race.ends[1].sends(answer(503, "no"));
+        race.ends[2].receives_head();
+        race.ends[2].sends(answer(503, "no"));
+        race.settle();
+        assert!(client.waits(), "it may win");
+        race.ends[0].sends(answer(200, "b1"));
+        takes(&client, "b1");
+    }
+
+    #[test]
+    fn a_probe_whose_client_leaves_frees_its_place() {
+        let mut race = scenario(&["", ""], LINGER);
+        bench(&race, 0, true);
+        let client = race.race(get());
+        client.leaves();
+        race.wait_for_end();
+        assert!(is_benched(&race, 0));
+        let ticket = crate::upstream::BenchTicket::default();
+        let list = race.list.snapshot();
+        let next = list[0].bench().admit(&ticket, Duration::ZERO, true, Instant::now());
+        assert_eq!(next, Admission::Probe);
+    }
+
+    #[test]
+    fn when_all_are_benched_all_race() {
+        let mut race = scenario(&["", "", "after=24h"], LINGER);
+        bench(&race, 0, false);
+        bench(&race, 1, true);
+        bench(&race, 2, false);
+        let client = race.begin(get());
+        race.ends[0].receives_head();
+        race.ends[1].receives_head();
+        assert!(race.ends[2].is_left_alone(), "as if none were");
+        race.ends[0].sends(answer(200, "b1"));
+        takes(&client, "b1");
+        race.ends[1].sends(answer(503, "no"));
+        race.wait_for_end();
+        assert_eq!(race.proxy.stats().all_benched(), 1);
+        assert_eq!([0, 1, 2].map(|at| is_benched(&race, at)), [false, true, true]);
+    }
+
+    #[test]
+    fn a_later_tier_is_probed_by_safe_methods_alone() {
+        let mut race = scenario(&["", "after=24h"], LINGER);
+        bench(&race, 1, true);
+        let client = race.begin(post(spool(b"", 1)));
+        race.ends[0].receives_head();
+        race.ends[0].sends(answer(200, "b1"));
+        takes(&client, "b1");
+        race.wait_for_end();
+        assert!(race.ends[1].is_left_alone());
+        let client = race.race(get());
+        race.ends[1].sends(answer(200, "b2"));
+        takes(&client, "b2");
+    }
+
+    #[test]
+    fn a_lost_race_and_a_clients_mistake_bench_none() {
+        let mut race = scenario(&["", ""], Linger::NONE);
+        for _ in 0..3 {
+            let client = race.race(get());
+            race.ends[0].sends(answer(404, "no"));
+            race.ends[1].sends(answer(400, "no"));
+            assert_eq!(client.takes_reply().0, 502);
+            race.wait_for_end();
+        }
+        let client = race.race(get());
+        race.ends[0].sends(answer(200, "b1"));
+        takes(&client, "b1");
+        race.wait_for_end();
+        assert!(!is_benched(&race, 0) && !is_benched(&race, 1));
+    }
+}
