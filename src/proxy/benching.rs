@@ -117,9 +117,9 @@ fn finding_of(outcome: &Outcome) -> Finding {
         | Outcome::TooLarge
         | Outcome::Tls(_)
         | Outcome::Dns(_) => Finding::Failure(None),
-        Outcome::Unfit(_) => Finding::Answer,
         Outcome::Status(_)
         | Outcome::Loop
+        | Outcome::Unfit(_)
         | Outcome::NoSocket
         | Outcome::Skipped
         | Outcome::Unneeded
