@@ -234,6 +234,22 @@ fn a_tunnel_goes_over_tls_and_ends_in_order_either_way() {
     assert!(echoed == body, "{}", echoed.len());
 }
 
+/// Some clients say farewell with their last request, and close only when they have been told farewell, too.
+#[test]
+fn a_farewell_behind_a_request_is_answered_after_its_reply() {
+    let backend = Fake::with(200, "good");
+    let (_proxy, address) = proxy(&backend.url);
+    let mut client = ordinary(address);
+    client.write_all(GET.as_bytes()).expect("the proxy reads");
+    reply(&mut client, "good");
+    client.conn.writer().write_all(GET.as_bytes()).expect("room");
+    client.conn.send_close_notify();
+    client.flush().expect("the proxy reads");
+    let (began, mut rest) = (Instant::now(), String::new());
+    client.read_to_string(&mut rest).expect("an end in order");
+    assert!(rest.ends_with("good") && began.elapsed() < SOON / 2, "{rest} {:?}", began.elapsed());
+}
+
 #[test]
 fn a_client_that_leaves_abandons_its_race() {
     for in_order in [true, false] {
