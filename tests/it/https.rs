@@ -635,3 +635,26 @@ fn curl_openssl_and_python_are_served() {
         }
     }
 }
+
+/// Clients of TLS 1.2 could have the proxy compute without end.
+#[test]
+fn renegotiation_is_refused_and_costs_no_other_client_anything() {
+    if !has("openssl") {
+        return;
+    }
+    let backend = Fake::with(200, "good");
+    let (_proxy, address) = proxy(&backend.url);
+    let mut command = Command::new("openssl");
+    command.args(["s_client", "-tls1_2", "-connect", &address.to_string()]);
+    let piped = std::process::Stdio::piped;
+    let mut asking = command.stdin(piped()).stdout(piped()).stderr(piped()).spawn().expect("it runs");
+    // Held: its end would be the end of the program.
+    let mut stdin = asking.stdin.take().expect("a pipe");
+    stdin.write_all(b"R\n").expect("room");
+    let mut told = String::new();
+    asking.stderr.take().expect("a pipe").read_to_string(&mut told).expect("text");
+    drop(stdin);
+    let _ = asking.wait();
+    assert!(told.contains("RENEGOTIATING") && told.contains("no renegotiation"), "{told}");
+    assert!(last(&mut ordinary(address)).is_ok_and(|reply| reply.ends_with("good")));
+}
