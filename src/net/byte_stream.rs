@@ -236,6 +236,15 @@ impl ByteStream {
         }
     }
 
+    /// Whether another read under TLS may find bytes, an end in order or a failure, of which no event will tell.
+    pub(crate) fn may_read_on(&self) -> bool {
+        let is_empty = rustix::io::ioctl_fionread(&self.socket).is_ok_and(|in_socket| in_socket == 0);
+        let state = &mut *self.state();
+        let processed = state.tls.as_mut().map(|tls| tls.process_new_packets());
+        let has_decrypted = |state: &rustls::IoState| state.plaintext_bytes_to_read() > 0 || state.peer_has_closed();
+        !is_empty || processed.is_none_or(|processed| processed.map_or(true, |state| has_decrypted(&state)))
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock()
     }

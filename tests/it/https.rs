@@ -234,6 +234,22 @@ fn a_tunnel_goes_over_tls_and_ends_in_order_either_way() {
     assert!(echoed == body, "{}", echoed.len());
 }
 
+/// Some clients say farewell with their last request, and close only when they have been told farewell, too.
+#[test]
+fn a_farewell_behind_a_request_is_answered_after_its_reply() {
+    let backend = Fake::with(200, "good");
+    let (_proxy, address) = proxy(&backend.url);
+    let mut client = ordinary(address);
+    client.write_all(GET.as_bytes()).expect("the proxy reads");
+    reply(&mut client, "good");
+    client.conn.writer().write_all(GET.as_bytes()).expect("room");
+    client.conn.send_close_notify();
+    client.flush().expect("the proxy reads");
+    let (began, mut rest) = (Instant::now(), String::new());
+    client.read_to_string(&mut rest).expect("an end in order");
+    assert!(rest.ends_with("good") && began.elapsed() < SOON / 2, "{rest} {:?}", began.elapsed());
+}
+
 #[test]
 fn a_client_that_leaves_abandons_its_race() {
     for in_order in [true, false] {
@@ -618,4 +634,27 @@ fn curl_openssl_and_python_are_served() {
             assert_eq!(!stdout.contains("Cipher is (NONE)"), is_spoken, "{version}: {stdout} {stderr}");
         }
     }
+}
+
+/// Clients of TLS 1.2 could have the proxy compute without end.
+#[test]
+fn renegotiation_is_refused_and_costs_no_other_client_anything() {
+    if !has("openssl") {
+        return;
+    }
+    let backend = Fake::with(200, "good");
+    let (_proxy, address) = proxy(&backend.url);
+    let mut command = Command::new("openssl");
+    command.args(["s_client", "-tls1_2", "-connect", &address.to_string()]);
+    let piped = std::process::Stdio::piped;
+    let mut asking = command.stdin(piped()).stdout(piped()).stderr(piped()).spawn().expect("it runs");
+    // Held: its end would be the end of the program.
+    let mut stdin = asking.stdin.take().expect("a pipe");
+    stdin.write_all(b"R\n").expect("room");
+    let mut told = String::new();
+    asking.stderr.take().expect("a pipe").read_to_string(&mut told).expect("text");
+    drop(stdin);
+    let _ = asking.wait();
+    assert!(told.contains("RENEGOTIATING") && told.contains("no renegotiation"), "{told}");
+    assert!(last(&mut ordinary(address)).is_ok_and(|reply| reply.ends_with("good")));
 }

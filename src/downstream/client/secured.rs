@@ -6,7 +6,7 @@ use std::net::Shutdown;
 use std::sync::atomic::Ordering;
 
 use crate::access_log;
-use crate::downstream::client::socket::{Client, Received};
+use crate::downstream::client::socket::{Client, ClientStatus, Received};
 use crate::downstream::eviction::Activity;
 use crate::downstream::h1::protocol::{Http1, READ_BYTES};
 
@@ -75,7 +75,9 @@ impl Client {
             Ok(0) => Received::End,
             Ok(count) => {
                 http1.receive(&buffer[..count]);
-                Received::Bytes { more: true }
+                // As with a plain socket that has been emptied: what comes later makes an event.
+                let more = self.stream.may_read_on() || self.state().status != ClientStatus::Connected;
+                Received::Bytes { more }
             }
             Err(error) => match error.kind() {
                 io::ErrorKind::WouldBlock => Received::Nothing,

@@ -154,8 +154,9 @@ impl Carried {
             stream.set_nonblocking(true).expect("a socket");
             stream.set_nodelay(true).expect("a socket");
         }
-        // A client that doesn't read is felt by the proxy soon.
-        let _ = SockRef::from(&secured).set_recv_buffer_size(16 * 1024);
+        // A client that doesn't read is felt by the proxy soon. With less room than some packets of loopback take, a connection
+        // stalls for fractions of a second again and again.
+        let _ = SockRef::from(&secured).set_recv_buffer_size(256 * 1024);
         let _ = SockRef::from(&plain).set_send_buffer_size(16 * 1024);
         let tls = connection(client_of(&LOCALHOST.0), "localhost");
         Carried { plain, secured, tls, down: Vec::new(), has_plain_ended: false, has_tls_ended: false }
