@@ -33,7 +33,7 @@ impl TimeScale {
         TimeScale { longest: longest.max(TICK), unit: None }
     }
 
-    /// Round times to mark, in their order: from [`ROOM`] on, as far from each other, and as far before the end. At most nine.
+    /// Round times to mark, in their order: a tenth of the axis from each other and from both ends. At most nine.
     pub fn ticks(self) -> Vec<Duration> {
         let mut ticks = Vec::new();
         let mut last = 0.0;

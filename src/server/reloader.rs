@@ -8,7 +8,7 @@ use super::routes::Routes;
 use crate::net::server_tls::ServerTls;
 use crate::systemd::{State, Supervisor};
 
-/// Has a running [`Server`] read its list's file and its certificates again, from any thread.
+/// Has a running server read its list's file and its certificates again, from any thread.
 #[derive(Clone)]
 pub struct Reloader {
     pub(super) routes: Arc<Routes>,
