@@ -103,7 +103,7 @@ impl BackendMinute {
 
     /// The legs that failed by the backend's fault, by their words, the most frequent first.
     pub fn failures(&self) -> Vec<(&'static str, u64)> {
-        let is_failure = |word: &str| !["won", "late", "skipped", "cancelled"].contains(&word);
+        let is_failure = |word: &str| !["won", "final", "late", "skipped", "cancelled"].contains(&word);
         let mut failures: Vec<_> = self.ends.iter().copied().filter(|(word, _)| is_failure(word)).collect();
         failures.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
         failures

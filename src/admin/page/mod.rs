@@ -206,7 +206,7 @@ fn rank(backend: &BackendSample, minute: &BackendMinute) -> (u8, Reverse<u64>, R
     let class = match backend.state {
         BackendState::Paused => 3,
         BackendState::Held | BackendState::Benched => 0,
-        BackendState::Racing if minute.count_of(&["won", "late"]) == 0 && !minute.failures().is_empty() => 0,
+        BackendState::Racing if minute.count_of(&["won", "final", "late"]) == 0 && !minute.failures().is_empty() => 0,
         BackendState::Racing if !minute.failures().is_empty() => 1,
         BackendState::Racing => 2,
     };
@@ -265,7 +265,7 @@ fn put_span(html: &mut Html, minute: &BackendMinute, slowest: Duration) {
 }
 
 fn state_of(backend: &BackendSample, minute: &BackendMinute) -> (&'static str, &'static str) {
-    let answers = minute.count_of(&["won", "late"]);
+    let answers = minute.count_of(&["won", "final", "late"]);
     match backend.state {
         BackendState::Paused => ("dim", "paused"),
         BackendState::Held => ("bad", "held: it leaves requests unanswered, and is asked once a second"),

@@ -22,7 +22,7 @@ impl Summary {
         let asked: Vec<(&BackendSample, &BackendMinute)> = (facts.sample.backends.iter().zip(&facts.minute.backends))
             .filter(|(backend, _)| backend.state != BackendState::Paused)
             .collect();
-        let answers = |minute: &BackendMinute| minute.count_of(&["won", "late"]) > 0;
+        let answers = |minute: &BackendMinute| minute.count_of(&["won", "final", "late"]) > 0;
         let answering: Vec<_> = asked.iter().filter(|(_, minute)| answers(minute)).collect();
         let (all, some) = (asked.len(), answering.len());
         let (symbol, class, sentence) = if facts.minute.races == 0 {
