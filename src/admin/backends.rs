@@ -177,7 +177,7 @@ impl Row {
             legs: sum(&|end| end != "skipped"),
             won: sum(&|end| end == "won"),
             late: sum(&|end| end == "late"),
-            failed: sum(&|end| !matches!(end, "won" | "late" | "skipped" | "cancelled")),
+            failed: sum(&|end| !matches!(end, "won" | "final" | "late" | "skipped" | "cancelled")),
             saved_s: (counts.saved().as_secs_f64() * 1000.0).round() / 1000.0,
             rescued: counts.rescues(),
             p50_ms: quantile(0.5),
