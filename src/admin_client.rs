@@ -4,11 +4,12 @@
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::{Request, Response};
+use socket2::{Domain, SockAddr, Socket, Type};
 use ureq::unversioned::resolver::DefaultResolver;
 use ureq::unversioned::transport::{Buffers, ConnectionDetails, Connector, LazyBuffers, NextTimeout, Transport};
 use ureq::{Agent, Body};
@@ -39,7 +40,7 @@ pub fn ask(command: &AdminCommand) -> Result<String, String> {
                 Listen::Tcp { address, .. } => {
                     TcpStream::connect_timeout(&reached_at(*address), ASK_TIME).map(|_| String::new())
                 }
-                Listen::Unix(path) => UnixStream::connect(path).map(|_| String::new()),
+                Listen::Unix(path) => connected(path).map(|_| String::new()),
             };
             reached.map_err(|error| format!("cannot connect to {}: {error}", listen.reached()))
         }
@@ -163,11 +164,19 @@ struct UnixTransport {
     buffers: LazyBuffers,
 }
 
+/// Connects to the Unix socket at this path. Doesn't block: where its queue is full, that is an error.
+fn connected(path: &Path) -> io::Result<UnixStream> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)?;
+    socket.connect(&SockAddr::unix(path)?)?;
+    socket.set_nonblocking(false)?;
+    Ok(socket.into())
+}
+
 impl Connector<()> for UnixConnector {
     type Out = UnixTransport;
 
     fn connect(&self, _: &ConnectionDetails, _: Option<()>) -> Result<Option<UnixTransport>, ureq::Error> {
-        let (stream, length) = (UnixStream::connect(&self.0)?, BUFFER_BYTES);
+        let (stream, length) = (connected(&self.0)?, BUFFER_BYTES);
         Ok(Some(UnixTransport { stream, buffers: LazyBuffers::new(length, length) }))
     }
 }

@@ -27,8 +27,10 @@ pub struct Listening {
     pub tls: Vec<Socket>,
     /// The sockets for updates.
     pub admin: Vec<Socket>,
-    /// The files of those that were opened here at a path.
+    /// The files of those that were opened here at a path, but for updates.
     pub files: Vec<SocketFile>,
+    /// The files of those for updates.
+    pub admin_files: Vec<SocketFile>,
 }
 
 /// The file of a Unix socket. It is removed when this is dropped, unless another process has put its own in its place.
@@ -38,19 +40,21 @@ pub struct SocketFile {
     identity: Option<(u64, u64)>,
 }
 
-/// Opens the sockets for clients and those for updates. Flags don't count where sockets are handed over. Doesn't block.
+/// Opens the sockets for clients and those for updates. A flag doesn't count where sockets of its kind are handed over, nor
+/// `--listen` where one for HTTPS is. Doesn't block.
 /// An error names the address, and ends with what can be done about it.
 pub fn listening(config: &Config, handed_over: Sockets) -> Result<Listening, String> {
     let Sockets { proxy, tls, admin } = handed_over;
-    let is_for_clients = !proxy.is_empty() || !tls.is_empty();
-    let mut listening = Listening { proxy, tls, admin, files: Vec::new() };
-    let Listening { proxy, tls, admin, files } = &mut listening;
-    if !is_for_clients {
+    let mut listening = Listening { proxy, tls, admin, ..Listening::default() };
+    let Listening { proxy, tls, admin, files, admin_files } = &mut listening;
+    if proxy.is_empty() && tls.is_empty() {
         *proxy = listen(&config.listen, files, "give --listen another address")?;
+    }
+    if tls.is_empty() {
         *tls = listen(&config.tls_listen, files, "give --tls-listen another address")?;
     }
     if admin.is_empty() {
-        *admin = listen(&config.admin_listen, files, "give --admin-listen another address, or off")?;
+        *admin = listen(&config.admin_listen, admin_files, "give --admin-listen another address, or off")?;
     }
     Ok(listening)
 }

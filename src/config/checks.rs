@@ -173,7 +173,7 @@ pub(super) fn tls(config: &Config, given: &Given, are_addresses_used: bool) -> R
     }
     if has_certificate {
         let blamed = |reason: &str| match &config.tls.client_ca {
-            Some(path) if reason.starts_with(&*path.to_string_lossy()) => "tls-client-ca",
+            Some(path) if reason.starts_with(&format!("{}: ", Printable(&path.to_string_lossy()))) => "tls-client-ca",
             _ => "tls-cert",
         };
         config.tls.check().map_err(|reason| fail(format_args!("{} {reason}", given.culprit(blamed(&reason)))))?;

@@ -43,7 +43,11 @@ impl ListFile {
         let mut file = ListFile { path: path.into(), text: None, timeout };
         match fs::metadata(&file.path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok((file, None)),
-            _ => file.read().map(|entries| (file, Some(entries))),
+            _ => {
+                let (text, entries) = file.read()?;
+                file.accept(text);
+                Ok((file, Some(entries)))
+            }
         }
     }
 
@@ -57,12 +61,16 @@ impl ListFile {
         &self.path
     }
 
-    /// Reads the list in it. An error holds a line for each thing that is wrong, and leaves what is known of the file as it was.
-    pub(super) fn read(&mut self) -> Result<Vec<ListEntry>, Vec<String>> {
+    /// Reads its text, and the list in it. An error holds a line for each thing that is wrong.
+    pub(super) fn read(&self) -> Result<(String, Vec<ListEntry>), Vec<String>> {
         let text = read(&self.path).map_err(|reason| vec![format!("{}: {reason}", shown(&self.path))])?;
         let entries = self.parsed(&text)?;
+        Ok((text, entries))
+    }
+
+    /// Takes a text that was read for the file's own, which may be written over from now on: its list is in force.
+    pub(super) fn accept(&mut self, text: String) {
         self.text = Some(text);
-        Ok(entries)
     }
 
     /// Checks whether the file could be written, without doing so. An error is the sentence with which writing would fail.

@@ -2,8 +2,9 @@
 //! checked when it is read. Knows nothing of connections. None of it is ever shown.
 
 use std::fmt;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::Read;
+use std::os::unix::fs::FileTypeExt;
 use std::sync::Arc;
 
 use http::{HeaderName, HeaderValue};
@@ -111,6 +112,9 @@ fn bad(option: &str, path: &str, reason: &str) -> String {
 }
 
 fn read_bounded(path: &str, bytes_max: u64) -> Result<Vec<u8>, String> {
+    if fs::metadata(path).is_ok_and(|found| found.file_type().is_fifo()) {
+        return Err("it is a pipe, which would be waited for; name a file".to_owned());
+    }
     let mut bytes = Vec::new();
     let read = File::open(path).and_then(|file| file.take(bytes_max + 1).read_to_end(&mut bytes));
     read.map_err(|error| format!("cannot read it: {error}"))?;

@@ -81,14 +81,17 @@ impl BackendList {
     pub fn reload(&self) -> Result<bool, Vec<String>> {
         let mut kept = self.kept();
         let names_file = kept.entries.iter().any(|entry| entry.options.local.names_file());
-        let read = match kept.file.as_mut() {
-            Some(file) => file.read(),
-            None if names_file => Ok(kept.entries.clone()),
+        let read = match &kept.file {
+            Some(file) => file.read().map(|(text, entries)| (Some(text), entries)),
+            None if names_file => Ok((None, kept.entries.clone())),
             None => return Ok(false),
         };
-        let read = read.and_then(|entries| (self.load)(&entries).map(|()| entries));
+        let read = read.and_then(|(text, entries)| (self.load)(&entries).map(|()| (text, entries)));
         kept.is_loaded = read.is_ok();
-        let entries = read?;
+        let (text, entries) = read?;
+        if let (Some(file), Some(text)) = (kept.file.as_mut(), text) {
+            file.accept(text);
+        }
         (self.publish)(&entries);
         if entries != kept.entries {
             kept.changed = SystemTime::now();
@@ -230,6 +233,21 @@ mod tests {
         assert_eq!(list.reload(), Ok(true));
         list.change(vec![Change::Add(parse_entries("http://b").expect("a list"))]).expect("a good change");
         assert_eq!(*published.lock().expect("no panic"), ["http://a,http://mine", "http://a,http://mine,http://b"]);
+    }
+
+    #[test]
+    fn an_edit_whose_files_are_bad_has_not_been_read() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("backends");
+        fs::write(&path, "http://a\n").expect("a file");
+        let (list, published) = list(&path, "");
+        let list = list.loading_by(Box::new(|_| Err(vec!["ca=/no/such: cannot read it".to_owned()])));
+        let edited = "http://a\nhttps://mine ca=/no/such\n";
+        fs::write(&path, edited).expect("a file");
+        assert!(list.reload().is_err() && !list.is_loaded());
+        assert!(matches!(list.change(replace("http://b")), Err(BadChange::NotKept(_))));
+        assert_eq!(fs::read_to_string(&path).expect("a file"), edited);
+        assert!(published.lock().expect("no panic").is_empty());
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! What a certificate (RFC 5280 §4.1) says that the TLS library doesn't tell: until when it is valid, and of whom it is. It is
+//! What a certificate (RFC 5280 §4.1) says that the TLS library doesn't tell: when it is valid, and of whom it is. It is
 //! from a file of the operator's, or its signature has been checked.
 
 use std::fmt::Write;
@@ -6,6 +6,8 @@ use std::fmt::Write;
 const SEQUENCE: u8 = 0x30;
 const SET: u8 = 0x31;
 const OBJECT_ID: u8 = 0x06;
+/// Texts in UTF-8: `UTF8String`, `PrintableString`, `IA5String`.
+const TEXTS: [u8; 3] = [0x0c, 0x13, 0x16];
 const UTC_TIME: u8 = 0x17;
 const GENERALIZED_TIME: u8 = 0x18;
 /// The explicit tag of the version, which may be left out.
@@ -17,26 +19,37 @@ const ATTRIBUTES: [(u8, &str); 7] =
 /// The longest subject that is told, in bytes: it goes out in a field.
 const SUBJECT_BYTES_MAX: usize = 1024;
 
-/// The last second at which a certificate (in DER) is valid, since 1970. `None` if it can't be read.
-pub(crate) fn not_after(certificate: &[u8]) -> Option<u64> {
+/// The first and the last second at which a certificate (in DER) is valid, since 1970. `None` if they can't be read.
+pub(crate) fn validity(certificate: &[u8]) -> Option<(u64, u64)> {
     let mut validity = Der(Der::fields(certificate)?.validity);
-    validity.next()?;
-    let (tag, text) = validity.next()?;
-    seconds_of(tag, std::str::from_utf8(text).ok()?)
+    let mut second = || {
+        let (tag, text) = validity.next()?;
+        seconds_of(tag, std::str::from_utf8(text).ok()?)
+    };
+    Some((second()?, second()?))
 }
 
-/// The subject of a certificate (in DER), as RFC 4514 writes it but in the certificate's own order: `O=Example,CN=a`. What can't be
-/// told so is left out.
+/// The subject of a certificate (in DER), as RFC 4514 writes it but in the certificate's own order: `O=Example,CN=a`. `None` if a part
+/// of it can't be told: two subjects never look alike.
 pub(crate) fn subject(certificate: &[u8]) -> Option<String> {
     let mut subject = String::new();
     for (tag, relative) in Der(Der::fields(certificate)?.subject) {
-        for (_, attribute) in Der(relative).filter(|(inner, _)| tag == SET && *inner == SEQUENCE) {
+        for (index, (inner, attribute)) in Der(relative).enumerate() {
+            let separator = match index {
+                _ if subject.is_empty() => "",
+                0 => ",",
+                _ => "+",
+            };
             let mut attribute = Der(attribute);
-            let ((OBJECT_ID, id), (_, value)) = (attribute.next()?, attribute.next()?) else { continue };
-            let ([0x55, 4, end], Ok(value)) = (id, std::str::from_utf8(value)) else { continue };
-            let Some((_, name)) = ATTRIBUTES.iter().find(|(number, _)| number == end) else { continue };
-            let comma = if subject.is_empty() { "" } else { "," };
-            write!(subject, "{comma}{name}={}", Escaped(value)).expect("a string takes all");
+            let ((OBJECT_ID, &[0x55, 4, end]), (kind, value)) = (attribute.next()?, attribute.next()?) else {
+                return None;
+            };
+            let (_, name) = ATTRIBUTES.iter().find(|(number, _)| *number == end)?;
+            if tag != SET || inner != SEQUENCE || !TEXTS.contains(&kind) {
+                return None;
+            }
+            let value = Escaped(std::str::from_utf8(value).ok()?);
+            write!(subject, "{separator}{name}={value}").expect("a string takes all");
         }
     }
     (subject.len() <= SUBJECT_BYTES_MAX).then_some(subject)
@@ -149,7 +162,7 @@ mod tests {
             let mut params = CertificateParams::new(vec!["a.example".to_owned()]).expect("names");
             params.not_before = date_time_ymd(1960, 1, 1);
             params.not_after = date_time_ymd(year, month, day);
-            assert_eq!(not_after(&der(&params)), Some(expected), "{year}-{month}-{day}");
+            assert_eq!(validity(&der(&params)), Some((0, expected)), "{year}-{month}-{day}");
         }
         assert_eq!(seconds_of(UTC_TIME, "260102030405Z"), Some(1_767_323_045));
         assert_eq!(seconds_of(GENERALIZED_TIME, "20500102030405Z"), Some(2_524_608_000 + 97_445));
@@ -168,21 +181,29 @@ mod tests {
         assert_eq!(subject(&der(&params)).as_deref(), Some(told));
         params.distinguished_name.push(DnType::CommonName, "x".repeat(2000));
         assert_eq!(subject(&der(&params)), None, "too long");
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        params.distinguished_name.push(DnType::OrganizationName, "Example");
+        params.distinguished_name.push(DnType::CustomDnType(vec![0, 9, 2342, 19_200_300, 100, 1, 1]), "alice");
+        assert_eq!(subject(&der(&params)), None, "an attribute that isn't known");
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        let wide = rcgen::string::BmpString::try_from("a").expect("a text");
+        params.distinguished_name.push(DnType::CommonName, rcgen::DnValue::BmpString(wide));
+        assert_eq!(subject(&der(&params)), None, "a text that isn't UTF-8");
     }
 
     #[test]
     fn cut_or_changed_bytes_are_no_certificate_and_no_panic() {
         let whole = der(&CertificateParams::new(vec!["a.example".to_owned()]).expect("names"));
         for length in 0..whole.len().min(200) {
-            let _ = (not_after(&whole[..length]), subject(&whole[..length]));
+            let _ = (validity(&whole[..length]), subject(&whole[..length]));
         }
         for at in 0..whole.len() {
             for byte in [0, 0x7f, 0x80, 0x84, 0xff] {
                 let mut changed = whole.clone();
                 changed[at] = byte;
-                let _ = (not_after(&changed), subject(&changed));
+                let _ = (validity(&changed), subject(&changed));
             }
         }
-        assert_eq!((not_after(b""), subject(b"\x30\x84\xff\xff\xff\xff")), (None, None));
+        assert_eq!((validity(b""), subject(b"\x30\x84\xff\xff\xff\xff")), (None, None));
     }
 }

@@ -1,7 +1,8 @@
 //! Certificates and keys out of PEM files. Knows nothing of TLS.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read};
+use std::os::unix::fs::FileTypeExt;
 
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -32,6 +33,9 @@ pub(super) fn key(path: &str) -> Result<PrivateKeyDer<'static>, String> {
 }
 
 fn read_start(path: &str) -> Result<Vec<u8>, String> {
+    if fs::metadata(path).is_ok_and(|found| found.file_type().is_fifo()) {
+        return Err("it is a pipe, which would be waited for; name a file".to_owned());
+    }
     let mut bytes = Vec::new();
     let read =
         |bytes: &mut Vec<u8>| -> io::Result<usize> { File::open(path)?.take(FILE_BYTES_MAX + 1).read_to_end(bytes) };

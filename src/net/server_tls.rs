@@ -20,6 +20,8 @@ use crate::message::Printable;
 use crate::net::{certificate, pem};
 use crate::runtime::sync::Mutex;
 
+/// How far clocks may differ from that of the authority that has just signed a certificate.
+const CLOCK_SKEW: Duration = Duration::from_secs(60);
 /// The time before a certificate's end in which each day has a warning.
 const WARNING_TIME: Duration = Duration::from_secs(14 * 24 * 60 * 60);
 
@@ -81,9 +83,9 @@ impl ServerTls {
     /// Reads the files again, all or nothing: clients that come from now on get what they hold. Blocks on the disk.
     pub fn reload(&self) -> Result<(), String> {
         let now = SystemTime::now();
-        // Sessions go on, unless they could outlive the authority that had to sign for them.
+        // Sessions go on.
         let ticketer = self.current().config.ticketer.clone();
-        let loaded = Loaded::read(&self.files, now, Some(ticketer).filter(|_| self.files.client_ca.is_none()))?;
+        let loaded = Loaded::read(&self.files, now, Some(ticketer))?;
         *self.current.lock() = Arc::new(loaded);
         Ok(())
     }
@@ -133,7 +135,7 @@ impl Loaded {
         let mut keys = Vec::new();
         for files in &files.certificates {
             let key = files.read()?;
-            served.push(files.served(&key.cert[0], now)?);
+            served.push(files.served(&key.cert, now)?);
             keys.push(Arc::new(key));
         }
         let builder = ServerConfig::builder_with_provider(provider.clone())
@@ -150,12 +152,17 @@ impl Loaded {
         let mut config = builder.with_cert_resolver(Arc::new(ByName(keys)));
         // No other protocol is spoken here.
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        // Sessions go on by tickets, which cost no memory here; their keys rotate.
+        // Sessions go on by tickets, which cost no memory here; their keys rotate. A client that must show a certificate shows it
+        // each time: a session would outlive it.
         config.session_storage = Arc::new(NoServerSessionStorage {});
-        config.ticketer = match ticketer {
-            Some(ticketer) => ticketer,
-            None => ring::Ticketer::new().map_err(|error| format!("no random bytes for keys: {error}"))?,
-        };
+        if files.client_ca.is_some() {
+            config.send_tls13_tickets = 0;
+        } else {
+            config.ticketer = match ticketer {
+                Some(ticketer) => ticketer,
+                None => ring::Ticketer::new().map_err(|error| format!("no random bytes for keys: {error}"))?,
+            };
+        }
         Ok(Loaded { config: Arc::new(config), served })
     }
 }
@@ -168,7 +175,10 @@ impl CertificateFiles {
         let chain = pem::certificates(&chain_path).map_err(in_chain)?;
         let chain: Vec<CertificateDer<'static>> = chain.into_iter().map(CertificateDer::from).collect();
         let key = pem::key(&key_path).map_err(in_key)?;
-        ParsedCertificate::try_from(&chain[0]).map_err(|error| in_chain(format!("its first certificate: {error}")))?;
+        for (index, certificate) in chain.iter().enumerate() {
+            let parsed = ParsedCertificate::try_from(certificate);
+            parsed.map_err(|error| in_chain(format!("its certificate {}: {error}", index + 1)))?;
+        }
         CertifiedKey::from_der(chain, key, &ring::default_provider()).map_err(|error| match error {
             Error::InconsistentKeys(_) if self.chain == self.key => {
                 in_chain("its private key isn't that of its first certificate".to_owned())
@@ -180,16 +190,24 @@ impl CertificateFiles {
         })
     }
 
-    /// When it ends. An error says that it has.
-    fn served(&self, der: &[u8], now: SystemTime) -> Result<Served, String> {
+    /// When the first of its chain ends. An error says that one has ended, or has yet to begin.
+    fn served(&self, chain: &[CertificateDer], now: SystemTime) -> Result<Served, String> {
         let file = shown(&self.chain);
-        let not_after =
-            certificate::not_after(der).ok_or_else(|| format!("{file}: its first certificate has no end"))?;
-        let not_after = UNIX_EPOCH + Duration::from_secs(not_after);
-        if not_after < now {
-            return Err(format!("{file}: its first certificate expired on {}", fmt_http_date(not_after)));
+        let mut ends = Vec::new();
+        for (index, der) in chain.iter().enumerate() {
+            let of = || format!("{file}: its certificate {}", index + 1);
+            let validity = certificate::validity(der).ok_or_else(|| format!("{} has no begin or no end", of()))?;
+            let (begin, end) = validity;
+            let [begin, end] = [begin, end].map(|second| UNIX_EPOCH + Duration::from_secs(second));
+            if end < now {
+                return Err(format!("{} expired on {}", of(), fmt_http_date(end)));
+            }
+            if begin > now + CLOCK_SKEW {
+                return Err(format!("{} isn't valid before {}", of(), fmt_http_date(begin)));
+            }
+            ends.push(end);
         }
-        Ok(Served { file, not_after })
+        Ok(Served { file, not_after: ends.into_iter().min().unwrap_or(now) })
     }
 }
 

@@ -37,11 +37,16 @@ impl Exchange {
         if self.context.rules.bench.is_none() {
             return benched;
         }
+        let mut is_first = true;
         for (number, leg) in self.legs.iter().enumerate() {
-            // What isn't safe is sent to a later tier only where that is needed, and what isn't raced to no second backend.
-            let may_probe = self.one.is_none() && (leg.backend.after().is_none() || self.request.method().is_safe());
+            // What isn't safe is sent to a later tier only where that is needed, and what isn't raced to the first backend alone.
+            let may_probe = match self.one {
+                Some(_) => is_first,
+                None => leg.backend.after().is_none() || self.request.method().is_safe(),
+            };
             match leg.backend.bench().admit(&leg.ticket, leg.backend.pool().timeout(), may_probe, now) {
-                Admission::Racing => {}
+                Admission::Racing => is_first = false,
+                Admission::Probe if self.one.is_some() => is_first = false,
                 Admission::Probe => benched.probes.push(number),
                 Admission::Benched => benched.out.push(number),
             }
@@ -292,20 +297,22 @@ mod tests {
         assert!(!is_benched(&race, 0));
     }
 
-    /// `--race-methods GET`: whether the bench is over or not.
+    /// `--race-methods GET`: the first backend gets one request as a probe, once its bench is over.
     #[test]
-    fn what_is_not_raced_goes_to_a_benched_backend_last_and_probes_none() {
+    fn what_is_not_raced_goes_to_a_benched_backend_last_and_probes_the_first() {
         let rules =
             || Rules { bench: NonZeroU32::new(2), race_methods: Some(vec![http::Method::GET]), ..Rules::default() };
         for is_over in [false, true] {
             let mut race = Scenario::made(&["", ""], LINGER, rules());
             bench(&race, 0, is_over);
             let client = race.begin(post(spool(b"", 1)));
-            race.ends[1].receives_head();
-            race.ends[1].sends(answer(500, "b2"));
-            takes(&client, "b2");
+            let (asked, other) = if is_over { (0, 1) } else { (1, 0) };
+            race.ends[asked].receives_head();
+            race.ends[asked].sends(answer(200, "yes"));
+            takes(&client, "yes");
             race.wait_for_end();
-            assert!(race.ends[0].is_left_alone() && race.legs() == (1, 0), "{is_over}");
+            assert!(race.ends[other].is_left_alone() && race.legs() == (1, 0), "{is_over}");
+            assert_eq!(is_benched(&race, 0), !is_over);
         }
         let mut race = Scenario::made(&["", ""], LINGER, rules());
         for _ in 0..2 {

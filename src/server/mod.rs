@@ -69,6 +69,8 @@ pub struct Server {
     tls_addresses: Vec<Bound>,
     admin_addresses: Vec<Bound>,
     socket_files: Vec<SocketFile>,
+    /// Kept to the end: the admin port answers until then.
+    _admin_socket_files: Vec<SocketFile>,
     stop: (Sender<()>, Receiver<()>),
 }
 
@@ -158,7 +160,7 @@ impl Server {
         let has_tls = !config.tls.certificates.is_empty();
         let tls = has_tls.then(|| ServerTls::read(config.tls.clone())).transpose();
         let tls = tls.map_err(|reason| StartError::Host(format!("cannot speak TLS with clients: {reason}")))?;
-        let Listening { proxy: sockets, tls: tls_sockets, admin: admin_sockets, files: socket_files } =
+        let Listening { proxy: sockets, tls: tls_sockets, admin: admin_sockets, files: socket_files, admin_files } =
             bind::listening(&config, handed_over).map_err(StartError::Host)?;
         let started = |error: io::Error| StartError::Host(format!("cannot set up the poller: {error}"));
         let cores = thread::available_parallelism().map_or(1, NonZeroUsize::get);
@@ -201,6 +203,7 @@ impl Server {
             tls_addresses,
             admin_addresses,
             socket_files,
+            _admin_socket_files: admin_files,
             stop,
         })
     }

@@ -79,9 +79,11 @@ impl UpstreamRequest {
         RequestBytes::new(head, self.body.clone())
     }
 
-    /// The request as one backend gets it that has fields of its own: they take the place of the client's.
+    /// The request as one backend gets it that has fields of its own: they take the place of the client's. `TRACE` would show them
+    /// to the client (RFC 9110 §9.3.8), so that it gets none of them but `Host`.
     pub(crate) fn bytes_with(&self, address: &Address, own: &[(HeaderName, HeaderValue)]) -> RequestBytes {
-        let is_own = |name: &[u8]| own.iter().any(|(own, _)| own.as_str().as_bytes().eq_ignore_ascii_case(name));
+        let own = || own.iter().filter(|(name, _)| self.method != Method::TRACE || name == HOST);
+        let is_own = |name: &[u8]| own().any(|(own, _)| own.as_str().as_bytes().eq_ignore_ascii_case(name));
         let target = address.target_text(&self.target);
         let mut head = Vec::with_capacity(REQUEST_LINES_BYTES + target.len() + self.fields.len());
         for part in [self.method.as_str(), " ", &*target, " HTTP/1.1\r\n"] {
@@ -97,7 +99,7 @@ impl UpstreamRequest {
                 head.extend_from_slice(line);
             }
         }
-        for (name, value) in own {
+        for (name, value) in own() {
             put_field(&mut head, name.as_str(), value.as_bytes());
         }
         head.extend_from_slice(b"\r\n");

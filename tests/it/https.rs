@@ -448,6 +448,27 @@ fn clients_must_show_a_certificate_where_that_is_asked_for_and_backends_are_told
     );
 }
 
+/// A session would outlive the certificate.
+#[test]
+fn clients_that_must_show_a_certificate_show_it_each_time() {
+    let backend = Fake::with(200, "good");
+    let authority = Authority::new();
+    let (directory, _) = certificates(&[]);
+    let ca = written(directory.path(), "ca.pem", &authority.pem());
+    let (_proxy, address) = with(&backend.url, |config| {
+        config.tls = TlsFiles { client_ca: Some(ca), ..config.tls.clone() };
+    });
+    let identity = authority.clients_identity(&["a.example"]);
+    let config = std::sync::Arc::new(client_as(&LOCALHOST.0, identity.certified()));
+    for _ in 0..2 {
+        let name = "localhost".try_into().expect("a name");
+        let connection = ClientConnection::new(config.clone(), name).expect("a good configuration");
+        let mut client = StreamOwned::new(connection, connect(address));
+        assert!(last(&mut client).expect("a reply").ends_with("good"));
+        assert_eq!(client.conn.handshake_kind(), Some(HandshakeKind::Full));
+    }
+}
+
 #[test]
 fn sighup_reads_certificates_again_all_or_nothing() {
     let backend = Fake::with(200, "good");
@@ -508,11 +529,17 @@ fn files_that_https_cannot_be_made_of_stop_the_start() {
     let (good_key, wrong_key) = (file("good.key", key), file("wrong.key", other_key));
     let (noise, empty) = (file("noise.pem", "-----BEGIN CERTIFICATE-----\nx"), file("empty.pem", ""));
     let bad = file("bad.pem", &format!("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n{key}"));
-    let rows: [(Vec<&str>, String); 12] = [
+    let tail =
+        file("tail.pem", &format!("{certificate}-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n{key}"));
+    let pipe = directory.path().join("pipe").to_str().expect("UTF-8").to_owned();
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().expect("coreutils").success());
+    let rows: [(Vec<&str>, String); 14] = [
+        (vec![&tail], format!("{tail}: its certificate 2: ")),
+        (vec![&pipe], format!("{pipe}: it is a pipe, which would be waited for; name a file")),
         (vec!["/no/such.pem"], "/no/such.pem: cannot read it: No such file or directory".to_owned()),
         (vec![&empty], format!("{empty}: it holds no certificate; name a PEM file that does")),
         (vec![&noise], format!("{noise}: not a PEM file")),
-        (vec![&bad], format!("{bad}: its first certificate: ")),
+        (vec![&bad], format!("{bad}: its certificate 1: ")),
         (
             vec![&chain],
             format!(
@@ -520,8 +547,8 @@ fn files_that_https_cannot_be_made_of_stop_the_start() {
             ),
         ),
         (vec![&mixed], format!("{mixed}: its private key isn't that of its first certificate")),
-        (vec![&expired], format!("{expired}: its first certificate expired on Tue, 01 Jan 2002 00:00:00 GMT")),
-        (vec![&whole, &expired], format!("{expired}: its first certificate expired")),
+        (vec![&expired], format!("{expired}: its certificate 1 expired on Tue, 01 Jan 2002 00:00:00 GMT")),
+        (vec![&whole, &expired], format!("{expired}: its certificate 1 expired")),
         (vec!["CHAIN,/no/such.key"], "/no/such.key: cannot read it".to_owned()),
         (vec!["CHAIN,WRONG"], format!("{wrong_key}: this private key isn't that of the first certificate in {chain}")),
         (

@@ -134,6 +134,15 @@ fn fields_of_a_file_take_the_place_of_the_clients_at_one_backend_alone() {
     assert_eq!((own.values("host"), own.values("x-own")), (vec!["inner.example"], vec!["yes"]));
     assert_eq!((own.values("x-kept"), own.body.as_slice()), (vec!["kept"], &b"body"[..]));
     assert_eq!((common.values("authorization"), common.values("x-own")), (vec!["Basic theirs"], vec![]));
+    client.send_request("TRACE", "/x", &["Authorization: Basic theirs"], None);
+    assert_eq!(client.reply().status, 200);
+    let traced = first.next();
+    assert_eq!(
+        (traced.values("authorization"), traced.values("x-own")),
+        (vec!["Basic theirs"], vec![]),
+        "it comes back"
+    );
+    assert_eq!(traced.values("host"), ["inner.example"]);
     for (target, accept) in [("/backends", "text/plain"), ("/backends", "application/json"), ("/", "text/html")] {
         let shown = show(proxy.admin, target, accept);
         assert!(!shown.contains("secret") && !shown.contains("inner.example"), "{shown}");

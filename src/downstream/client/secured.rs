@@ -50,10 +50,11 @@ impl Client {
         }
     }
 
-    /// The subject of the client's certificate, where backends are told that.
+    /// The subject of the client's certificate, where backends are told that. One that can't be told is empty, not what the client
+    /// itself says.
     pub(crate) fn subject(&self) -> Option<String> {
         let is_told = self.context.tls.as_ref().is_some_and(|tls| tls.tells_subject());
-        if is_told { self.stream.peer_subject() } else { None }
+        is_told.then(|| self.stream.peer_subject().unwrap_or_default())
     }
 
     pub(super) fn read_decrypted_into(&self, http1: &mut Http1) -> Received {
