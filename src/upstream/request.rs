@@ -48,6 +48,7 @@ impl UpstreamRequest {
     }
 
     /// Asks no backend for an encoding of its answer, also where it has such a field of its own. `headers` were without one.
+    #[must_use]
     pub fn plain(mut self) -> UpstreamRequest {
         self.is_plain = true;
         self
