@@ -28,8 +28,8 @@ struct Rule {
 enum Of {
     /// A field of this name is there, and its value matches if there is a pattern.
     Field(HeaderName, Option<Regex>),
-    /// The begin of the body matches.
-    Body(Regex),
+    /// The begin of the body matches. Whether a match may hang on what follows it.
+    Body(Regex, bool),
 }
 
 impl LoseIf {
@@ -50,7 +50,12 @@ impl LoseIf {
 
     /// Whether one looks at bodies.
     pub fn looks_at_bodies(&self) -> bool {
-        self.0.iter().any(|rule| matches!(rule.of, Of::Body(_)))
+        self.0.iter().any(|rule| matches!(rule.of, Of::Body(..)))
+    }
+
+    /// Whether one says of a part of a body something else than of all of it, even where it matches.
+    pub fn depends_on_end(&self) -> bool {
+        self.0.iter().any(|rule| matches!(rule.of, Of::Body(_, true)))
     }
 
     /// The first rule that matches these fields: its number and text.
@@ -60,14 +65,17 @@ impl LoseIf {
             Of::Field(name, Some(pattern)) => {
                 fields.get_all(name).iter().any(|value| pattern.is_match(&String::from_utf8_lossy(value.as_bytes())))
             }
-            Of::Body(_) => false,
+            Of::Body(..) => false,
         })
     }
 
-    /// The first rule that matches this begin of a body: its number and text.
-    pub fn match_in_body(&self, begin: &[u8]) -> Option<String> {
+    /// The first rule that matches this begin of a body, whatever follows if it isn't `all`: its number and text.
+    pub fn match_in_body(&self, begin: &[u8], all: bool) -> Option<String> {
         let begin = String::from_utf8_lossy(begin);
-        self.told(|rule| matches!(&rule.of, Of::Body(pattern) if pattern.is_match(&begin)))
+        self.told(|rule| match &rule.of {
+            Of::Body(pattern, depends_on_end) => (all || !depends_on_end) && pattern.is_match(&begin),
+            Of::Field(..) => false,
+        })
     }
 
     fn told(&self, matches: impl Fn(&Rule) -> bool) -> Option<String> {
@@ -97,7 +105,11 @@ fn rule(text: &str) -> Result<Rule, String> {
             let rest = rest.trim();
             Of::Field(name, if rest.is_empty() { None } else { Some(pattern(text, rest)?) })
         }
-        "body" => Of::Body(pattern(text, rest)?),
+        "body" => {
+            // Not exact: a `$` that stands for itself has a rule wait longer than it must, and no more.
+            let depends_on_end = ["$", r"\z", r"\b", r"\B", r"\<", r"\>"].iter().any(|end| rest.contains(end));
+            Of::Body(pattern(text, rest)?, depends_on_end)
+        }
         _ => return Err(wrong()),
     };
     Ok(Rule { text: text.to_owned(), of })
@@ -139,10 +151,28 @@ mod tests {
         }
         let rules = LoseIf::parse("body ~ \"result\"\\s*:\\s*null\nheader x\nbody ~ \"error\"\\s*:").expect("rules");
         assert!(rules.looks_at_bodies() && !LoseIf::parse("header a").expect("a rule").looks_at_bodies());
-        assert_eq!(rules.match_in_body(b"{\"result\": 1}"), None);
-        let told = rules.match_in_body(b"\xff{\"error\" :{}}");
+        assert_eq!(rules.match_in_body(b"{\"result\": 1}", true), None);
+        let told = rules.match_in_body(b"\xff{\"error\" :{}}", false);
         assert_eq!(told.as_deref(), Some("rule 3, body ~ \"error\"\\s*:"));
         assert_eq!(LoseIf::parse(" header a \n\nbody ~ b").expect("rules").to_string(), "header a; body ~ b");
+    }
+
+    #[test]
+    fn a_match_that_hangs_on_the_end_needs_the_end() {
+        for (pattern, begin, depends_on_end) in [
+            ("^a", "ab", false),
+            ("a$", "ba", true),
+            (r"a\z", "ba", true),
+            (r"\ba\b", "b a", true),
+            (r"a\B", "ab", true),
+            (r"a\>", "ba", true),
+            (r"^\s*$", "", true),
+        ] {
+            let rules = LoseIf::parse(&format!("body ~ {pattern}")).expect(pattern);
+            assert_eq!(rules.depends_on_end(), depends_on_end, "{pattern}");
+            assert_eq!(rules.match_in_body(begin.as_bytes(), false).is_some(), !depends_on_end, "{pattern}");
+            assert!(rules.match_in_body(begin.as_bytes(), true).is_some(), "{pattern}");
+        }
     }
 
     #[test]

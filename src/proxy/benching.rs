@@ -122,9 +122,10 @@ fn finding_of(outcome: &Outcome) -> Finding {
         | Outcome::TooLarge
         | Outcome::Tls(_)
         | Outcome::Dns(_) => Finding::Failure(None),
+        // It answers, like one with a 404.
+        Outcome::Unfit(_) => Finding::Answer,
         Outcome::Status(_)
         | Outcome::Loop
-        | Outcome::Unfit(_)
         | Outcome::NoSocket
         | Outcome::Skipped
         | Outcome::Unneeded
@@ -167,7 +168,7 @@ mod tests {
     use super::super::classify::Rules;
     use super::super::scenario::{Client, LINGER, Scenario, answer, get, post, wait_until};
     use super::*;
-    use crate::config::{OnFailure, Statuses};
+    use crate::config::{LoseIf, OnFailure, Statuses};
     use crate::race::Linger;
     use crate::upstream::scenario::spool;
 
@@ -202,6 +203,7 @@ mod tests {
         for outcome in others {
             assert_eq!(finding_of(&outcome), Finding::Nothing, "{outcome}");
         }
+        assert_eq!(finding_of(&Outcome::Unfit(text())), Finding::Answer);
     }
 
     #[test]
@@ -324,6 +326,84 @@ mod tests {
             race.wait_for_end();
         }
         assert!(is_benched(&race, 0), "though its failures were the replies");
+    }
+
+    const CHUNKED: &str = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+
+    /// Of answers that are judged by their bodies, or by this rule alone.
+    fn judged(rule: &str, win_on_byte: bool, failures: u32) -> Rules {
+        let lose_if = if rule.is_empty() { LoseIf::default() } else { LoseIf::parse(rule).expect(rule) };
+        Rules { bench: NonZeroU32::new(failures), lose_if, win_on_byte, ..Rules::default() }
+    }
+
+    /// Runs a race that the second of two backends wins before the first answers.
+    fn answer_late(race: &mut Scenario, late: &str) {
+        let client = race.race(get());
+        race.ends[1].sends(answer(200, "b2"));
+        takes(&client, "b2");
+        race.ends[0].sends(late);
+        race.wait_for_end();
+    }
+
+    #[test]
+    fn late_answers_end_benches_and_rows_also_where_bodies_decide() {
+        for (rule, win_on_byte) in [("", true), ("body ~ error", false), ("body ~ error", true)] {
+            let mut race = Scenario::made(&["", ""], LINGER, judged(rule, win_on_byte, 2));
+            bench(&race, 0, true);
+            let client = race.race(get());
+            race.ends[1].sends(answer(200, "b2"));
+            takes(&client, "b2");
+            race.ends[0].sends(CHUNKED);
+            race.settle();
+            assert!(is_benched(&race, 0), "its body decides");
+            race.ends[0].sends("2\r\nb1\r\n0\r\n\r\n");
+            wait_until("it races again", || !is_benched(&race, 0));
+            race.wait_for_end();
+            for status in [503, 200, 503] {
+                answer_late(&mut race, &answer(status, "late"));
+            }
+            assert!(!is_benched(&race, 0), "its failures weren't in a row");
+        }
+    }
+
+    #[test]
+    fn an_answer_that_is_unfit_ends_a_row_and_is_no_late_success() {
+        for (rule, unfit) in [
+            ("body ~ error", answer(200, "error")),
+            ("header x-bad", "HTTP/1.1 200 OK\r\nX-Bad: 1\r\nContent-Length: 0\r\n\r\n".to_owned()),
+        ] {
+            let mut race = Scenario::made(&["", ""], LINGER, judged(rule, false, 2));
+            for late in [&answer(503, "no"), &unfit, &answer(503, "no")] {
+                answer_late(&mut race, late);
+            }
+            assert!(!is_benched(&race, 0));
+            let stats = race.list.snapshot()[0].stats().clone();
+            let is_unfit = |(word, count)| (word, count) == ("unfit", 1);
+            let ends: Vec<_> = stats.ends().filter(|(_, count)| *count > 0).collect();
+            assert!(ends.iter().copied().any(is_unfit) && stats.last_success().is_none(), "{rule}: {ends:?}");
+        }
+    }
+
+    /// A loser with its backend's long look, whose head comes before the verdict or after it.
+    #[test]
+    fn a_head_and_then_nothing_is_a_timeout_where_a_byte_decides() {
+        for is_late in [false, true] {
+            let linger =
+                Linger { safe: Duration::from_millis(1), look: crate::upstream::scenario::LONG, ..Linger::NONE };
+            let mut race = Scenario::made(&["timeout=300ms", ""], linger, judged("", true, 1));
+            let client = race.race(get());
+            if !is_late {
+                race.ends[0].sends(CHUNKED);
+                race.settle();
+            }
+            race.ends[1].sends(answer(200, "b2"));
+            takes(&client, "b2");
+            if is_late {
+                race.ends[0].sends(CHUNKED);
+            }
+            wait_until("it is benched", || is_benched(&race, 0));
+            race.wait_for_end();
+        }
     }
 
     #[test]

@@ -165,7 +165,8 @@ impl Exchange {
     fn run(self: &Arc<Self>, leg: usize, state: LegState) {
         match state {
             LegState::Pending(pending) => {
-                let has_lost = self.race.is_decided();
+                // With rules a late answer may be unfit: its fields and its body tell.
+                let has_lost = self.race.is_decided() && self.context.rules.lose_if.is_empty();
                 self.take_step(leg, |exchange, token| pending.step(&exchange.request, token, has_lost));
             }
             LegState::Uploading(upload, body) => self.upload(leg, upload, body),

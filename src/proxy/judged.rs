@@ -9,7 +9,7 @@ use http::{Method, StatusCode};
 
 use super::classify::AnswerClass;
 use super::exchange::Exchange;
-use super::judging::{Judged, Judging, has_body, is_encoded};
+use super::judging::{Judged, Judging, WaitsFor, has_body, is_encoded};
 use super::leg::LegState;
 use crate::message::Outcome;
 use crate::upstream::Answer;
@@ -29,7 +29,7 @@ impl Exchange {
             return self.decide(leg, answer, class, now);
         }
         if let Some(rule) = rules.lose_if.match_in_fields(&answer.headers) {
-            return self.lose_as(leg, answer, Outcome::Unfit(rule), self.race.elapsed(now));
+            return self.lose_as_unfit(leg, answer, rule);
         }
         let is_encoded = rules.lose_if.looks_at_bodies() && is_encoded(&answer.headers);
         if is_encoded && !self.context.has_told_encoded.swap(true, Ordering::Relaxed) {
@@ -42,11 +42,13 @@ impl Exchange {
             return self.decide(leg, answer, class, now);
         }
         let (used, timeout) = (&self.context.judged_bytes, self.legs[leg].backend.pool().timeout());
-        let judging = Judging::new(answer, class, has_rules, used, now, timeout);
+        let waits_for = WaitsFor { rules: has_rules, byte: waits_for_byte };
+        let judging = Judging::new(answer, class, waits_for, used, now, timeout);
         self.resume(leg, LegState::Judging(Box::new(judging)));
     }
 
-    /// Takes the next look at an answer that is being judged. Doesn't block, but on the disk if the request is in a file.
+    /// Takes the next look at an answer that is being judged, also of a loser, as long as that lingers: what it says of its backend
+    /// counts. Doesn't block, but on the disk if the request is in a file.
     pub(super) fn judge(self: &Arc<Self>, leg: usize, judging: Box<Judging>) {
         self.judge_by(leg, judging, false);
     }
@@ -56,13 +58,10 @@ impl Exchange {
             drop(judging);
             return self.end(leg, Outcome::Cancelled, self.elapsed());
         }
-        if self.race.is_decided() {
-            return self.lose_answer(leg, judging.answer, self.elapsed());
-        }
         let step = catch_unwind(AssertUnwindSafe(|| judging.step(&self.context.rules, may_take_long)));
         match step.unwrap_or(Judged::Failed(Outcome::Panic)) {
             Judged::Fit => self.decide(leg, judging.answer, judging.class, Instant::now()),
-            Judged::Unfit(rule) => self.lose_as(leg, judging.answer, Outcome::Unfit(rule), self.elapsed()),
+            Judged::Unfit(rule) => self.lose_as_unfit(leg, judging.answer, rule),
             Judged::Failed(outcome) => {
                 drop(judging);
                 self.end(leg, outcome, self.elapsed());
@@ -76,6 +75,14 @@ impl Exchange {
                 None => self.decide(leg, judging.answer, judging.class, Instant::now()),
             },
         }
+    }
+
+    /// Has an answer lose that a rule matches.
+    fn lose_as_unfit(self: &Arc<Self>, leg: usize, answer: Answer, rule: String) {
+        let outcome = Outcome::Unfit(rule);
+        // Whatever becomes of the rest of it.
+        self.note_end(leg, &outcome);
+        self.lose_as(leg, answer, outcome, self.elapsed());
     }
 }
 
@@ -195,6 +202,105 @@ mod tests {
         drop(source);
         (sent.delivered)(Delivery::Whole);
         race.wait_for_end();
+    }
+
+    /// A chunk of this many bytes.
+    fn chunk(bytes: usize) -> String {
+        format!("{bytes:x}\r\n{}\r\n", "x".repeat(bytes))
+    }
+
+    /// Takes all room for bodies but this.
+    fn leave_room(race: &Scenario, bytes: usize) {
+        race.proxy.0.judged_bytes.store(16 * 1024 * 1024 - bytes, Ordering::Relaxed);
+    }
+
+    #[test]
+    fn who_has_room_has_enough_and_others_wait_for_theirs() {
+        let (mut race, client) = race("body ~ error", false);
+        leave_room(&race, 64 * 1024);
+        race.ends[0].sends([CHUNKED, &chunk(8 * 1024)].concat());
+        race.run_disk();
+        race.ends[1].sends([CHUNKED, &chunk(8 * 1024)].concat());
+        race.settle();
+        race.ends[1].sends(chunk(60 * 1024));
+        race.ends[0].sends(chunk(60 * 1024));
+        while client.waits() {
+            race.run_disk();
+        }
+        let sent = client.receives();
+        assert_eq!(sent.reply.status, 200);
+        drop(sent);
+    }
+
+    #[test]
+    fn short_bodies_and_silent_ones_need_no_room() {
+        let (mut race, client) = race("body ~ error", false);
+        leave_room(&race, 0);
+        race.ends[0].sends(CHUNKED);
+        race.ends[1].sends([CHUNKED, "4\r\nfine\r\n0\r\n\r\n"].concat());
+        assert_eq!(client.takes_reply(), (200, "fine".to_owned()));
+    }
+
+    /// One backend that has 300 ms.
+    fn race_of_one(rules: &str, room: usize) -> (Scenario, Client) {
+        let lose_if = if rules.is_empty() { LoseIf::default() } else { LoseIf::parse(rules).expect(rules) };
+        let rules = Rules { lose_if, win_on_byte: true, ..Rules::default() };
+        let mut race = Scenario::made(&["timeout=300ms"], LINGER, rules);
+        leave_room(&race, room);
+        let client = race.race(get());
+        (race, client)
+    }
+
+    #[test]
+    fn no_byte_within_the_timeout_fails_also_with_rules_and_without_room() {
+        let comment = format!("{STREAM}: {}", "x".repeat(6000));
+        for (rules, room, bytes) in [
+            ("", 1 << 20, CHUNKED),
+            ("body ~ error", 1 << 20, CHUNKED),
+            ("", 0, &comment),
+            ("body ~ error", 0, CHUNKED),
+        ] {
+            let (mut race, client) = race_of_one(rules, room);
+            race.ends[0].sends(bytes);
+            let (status, body) = client.takes_reply();
+            assert!(status == 502 && body.contains("b1 timeout"), "{rules}: {body}");
+            race.wait_for_end();
+        }
+        let (mut race, client) = race_of_one("body ~ error", 1 << 20);
+        race.ends[0].sends([CHUNKED, "4\r\nfine\r\n"].concat());
+        assert_eq!(client.takes_reply().0, 200, "what no rule has matched by then wins");
+    }
+
+    #[test]
+    fn no_verdict_hangs_on_how_a_body_is_cut() {
+        for (rule, pieces) in [
+            ("error$", ["error", "!"]),
+            (r"error\z", ["error", "!"]),
+            (r"error\b", ["error", "s"]),
+            (r"^\s*$", ["  ", "x"]),
+            ("^a[^\u{e9}]", ["a\u{e9}", ""]),
+        ] {
+            let (mut race, client) = race(&format!("body ~ {rule}"), false);
+            let body = pieces.concat();
+            let cut = 2.max(pieces[0].len() - usize::from(!body.is_ascii()));
+            let (first, second) = body.as_bytes().split_at(cut);
+            race.ends[0].sends(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len()));
+            race.ends[0].sends(first);
+            race.settle();
+            assert!(client.waits(), "{rule}");
+            race.ends[0].sends(second);
+            assert_eq!(client.takes_reply(), (200, body), "{rule}");
+        }
+    }
+
+    #[test]
+    fn an_empty_body_is_matched_too() {
+        let (mut race, client) = race(r"body ~ ^\s*$", false);
+        race.ends[0].sends(answer(200, ""));
+        race.settle();
+        assert!(client.waits());
+        race.ends[1].sends([CHUNKED, "0\r\n\r\n"].concat());
+        assert_eq!(client.takes_reply().0, 502);
     }
 
     #[test]

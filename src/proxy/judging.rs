@@ -16,7 +16,8 @@ use crate::upstream::{Answer, AnswerBody, Looked, Uploaded};
 const LOOKED_AT_BYTES_MAX: usize = 64 * 1024;
 /// The bytes by which a look grows.
 const LOOK_BYTES: usize = 4096;
-/// The memory of all bodies that are looked at, in bytes: as much as those of requests have.
+/// The memory of all bodies that are looked at, in bytes: as much as those of requests have. The first look of each takes none of
+/// it: so silent and short ones can't keep others out, and cost no more than their connections do.
 const ALL_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// The most bytes that are searched on a poller's thread: a pattern takes a quarter of a millisecond for them.
 const LIGHT_BYTES_MAX: usize = 4096;
@@ -27,14 +28,24 @@ const RETRY: Duration = Duration::from_millis(10);
 pub(super) struct Judging {
     pub(super) answer: Answer,
     pub(super) class: AnswerClass,
-    /// Whether rules look at its body: else its first byte is waited for.
-    has_rules: bool,
+    waits_for: WaitsFor,
     is_event_stream: bool,
-    /// When it is over: then what no rule has matched wins, and what has sent no byte fails.
+    /// By when a byte must have come, if one is waited for.
+    byte_by: Instant,
+    /// When it is over: then what no rule has matched wins.
     until: Instant,
-    /// The count of bytes in which rules have been looked for.
-    scanned: usize,
+    /// The count of bytes in which rules have been looked for, if they have been.
+    scanned: Option<usize>,
     room: Room,
+}
+
+/// What of its body decides on an answer.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct WaitsFor {
+    /// The rules that look at it.
+    pub(super) rules: bool,
+    /// Its first byte.
+    pub(super) byte: bool,
 }
 
 /// A part of the memory of all bodies.
@@ -65,6 +76,12 @@ impl Room {
         self.bytes += if has_room { more } else { 0 };
         has_room
     }
+
+    fn shrink(&mut self, bytes: usize) {
+        let less = self.bytes.saturating_sub(bytes);
+        self.used.fetch_sub(less, Ordering::Relaxed);
+        self.bytes -= less;
+    }
 }
 
 impl Drop for Room {
@@ -78,15 +95,16 @@ impl Judging {
     pub(super) fn new(
         answer: Answer,
         class: AnswerClass,
-        has_rules: bool,
+        waits_for: WaitsFor,
         used: &Arc<AtomicUsize>,
         now: Instant,
         timeout: Duration,
     ) -> Judging {
-        let until = if has_rules { now + timeout } else { answer.head_by.unwrap_or(now + timeout) };
+        let until = now + timeout;
+        let byte_by = answer.head_by.unwrap_or(until);
         let is_event_stream = is_event_stream(&answer.headers);
         let room = Room { used: used.clone(), bytes: 0 };
-        Judging { answer, class, has_rules, is_event_stream, until, scanned: 0, room }
+        Judging { answer, class, waits_for, is_event_stream, byte_by, until, scanned: None, room }
     }
 
     /// Whether the next step reads a file.
@@ -96,12 +114,12 @@ impl Judging {
 
     /// Looks at what has been received. Doesn't block, but on the disk if the request is in a file, nor take long, but where it may.
     pub(super) fn step(&mut self, rules: &Rules, may_take_long: bool) -> Judged {
-        let mut wake = self.until.min(self.send_more());
+        let mut wake = self.send_more();
         loop {
             let length = self.answer.body.begin().len();
             let wanted = (length + LOOK_BYTES).min(LOOKED_AT_BYTES_MAX);
             let is_streamed = matches!(self.answer.body, AnswerBody::Streamed(_));
-            if is_streamed && !self.room.try_grow(wanted) {
+            if is_streamed && wanted > LOOK_BYTES && !self.has_room() {
                 wake = wake.min(Instant::now() + RETRY);
                 break;
             }
@@ -109,25 +127,36 @@ impl Judging {
                 Looked::Broken(outcome) => return Judged::Failed(outcome),
                 Looked::Enough if self.has_counted() => return Judged::Fit,
                 Looked::Enough if wanted < LOOKED_AT_BYTES_MAX => {}
-                Looked::Whole | Looked::Enough => return self.judge_all(rules, may_take_long),
+                Looked::Whole | Looked::Enough => {
+                    self.room.shrink(self.answer.body.begin().len());
+                    return self.judge_by_rules(rules, true, may_take_long);
+                }
                 Looked::More => break,
             }
         }
         if self.has_counted() {
             return Judged::Fit;
         }
-        let has_doubled = self.answer.body.begin().len() >= 2 * self.scanned.max(1);
-        if self.has_rules && has_doubled {
-            match self.judge_all(rules, may_take_long) {
-                Judged::Fit => {}
+        let (is_silent, now) = (self.waits_for.byte && !self.has_byte(), Instant::now());
+        if is_silent && now >= self.byte_by {
+            return Judged::Failed(Outcome::Timeout);
+        }
+        let until = if is_silent { self.byte_by } else { self.until };
+        let has_doubled = self.answer.body.begin().len() >= 2 * self.scanned.unwrap_or(0).max(1);
+        if has_doubled || now >= until {
+            match self.judge_by_rules(rules, false, may_take_long) {
+                Judged::Fit if now < until => {}
                 judged => return judged,
             }
         }
-        match Instant::now() >= self.until {
-            true if self.has_rules => self.judge_all(rules, may_take_long),
-            true => Judged::Failed(Outcome::Timeout),
-            false => Judged::Waits(wake),
-        }
+        Judged::Waits(wake.min(until))
+    }
+
+    /// Whether there is room for all that is looked at. It is taken at once, before much has been received: who has it comes to an
+    /// end without more, and so those that wait for it get some.
+    fn has_room(&mut self) -> bool {
+        let length = self.answer.length.and_then(|length| usize::try_from(length).ok());
+        self.room.try_grow(length.unwrap_or(usize::MAX).min(LOOKED_AT_BYTES_MAX))
     }
 
     /// Sends more of the request, if that isn't out, and gives by when it wants to send the rest.
@@ -141,29 +170,38 @@ impl Judging {
                 self.answer.upload = Some(upload);
                 until
             }
-            Some(Uploaded::Done) | None => self.until,
+            Some(Uploaded::Done) | None => self.until.max(self.byte_by),
         }
     }
 
     /// Whether a byte has come by which it wins.
     fn has_counted(&self) -> bool {
-        let begin = self.answer.body.begin();
-        !self.has_rules && if self.is_event_stream { has_event(begin) } else { !begin.is_empty() }
+        !self.waits_for.rules && self.has_byte()
     }
 
-    /// Looks for rules in what has come. While more comes that is done each time that it has doubled: a backend that sends byte by
-    /// byte mustn't have all of it looked at for each.
-    fn judge_all(&mut self, rules: &Rules, may_take_long: bool) -> Judged {
+    /// Whether a byte has come that counts as one.
+    fn has_byte(&self) -> bool {
+        let begin = self.answer.body.begin();
+        if self.is_event_stream { has_event(begin) } else { !begin.is_empty() }
+    }
+
+    /// Looks for rules in what has come, which is `all` that will be looked at, or not. While more comes that is done each time that
+    /// it has doubled: a backend that sends byte by byte mustn't have all of it looked at for each.
+    fn judge_by_rules(&mut self, rules: &Rules, all: bool, may_take_long: bool) -> Judged {
         let begin = self.answer.body.begin();
         let begin = &begin[..begin.len().min(LOOKED_AT_BYTES_MAX)];
-        if !self.has_rules || begin.len() == self.scanned {
+        let is_scanned = self.scanned == Some(begin.len()) && !(all && rules.lose_if.depends_on_end());
+        if !self.waits_for.rules || is_scanned {
             return Judged::Fit;
         }
         if begin.len() > LIGHT_BYTES_MAX && !may_take_long {
             return Judged::IsLong;
         }
-        self.scanned = begin.len();
-        rules.lose_if.match_in_body(begin).map_or(Judged::Fit, Judged::Unfit)
+        // The rest of the last character may be still to come.
+        let partial = if all { 0 } else { begin.utf8_chunks().last().map_or(0, |chunk| chunk.invalid().len()) };
+        let begin = &begin[..begin.len() - partial];
+        self.scanned = Some(begin.len());
+        rules.lose_if.match_in_body(begin, all).map_or(Judged::Fit, Judged::Unfit)
     }
 }
 

@@ -21,8 +21,9 @@ impl Exchange {
             let Leg { backend, look, ticket, .. } = &self.legs[**leg];
             let is_spared = ticket.is_probe() || (has_looks && backend.look().try_take(look, now));
             if is_spared {
-                // It has its timeout to reach its backend, and again to the head of the answer.
-                time = time.max(backend.pool().timeout() * 2);
+                // It has its timeout to reach its backend, again to the head of the answer, and again to be judged by its body.
+                let times = if self.context.rules.lose_if.looks_at_bodies() { 3 } else { 2 };
+                time = time.max(backend.pool().timeout() * times);
             }
             is_spared
         };

@@ -14,11 +14,13 @@ pub(crate) fn outgoing(mut request: Request, via: &ViaId, rules: &Rules, id: &Re
         HostHeader::Backend => None,
         HostHeader::Preserve => headers::host_of(&request),
     };
-    if rules.lose_if.looks_at_bodies() && rules.races(&request.method) {
+    let is_plain = rules.lose_if.looks_at_bodies() && rules.races(&request.method);
+    if is_plain {
         // Else the text of a body could hide in an encoding.
         request.headers.remove(ACCEPT_ENCODING);
     }
     let mut headers = headers::for_backends(&mut request, via, &rules.trusted_proxies);
     headers.insert(RequestId::FIELD, id.value().clone());
-    UpstreamRequest::new(request.method, request.target, headers, host, request.body)
+    let request = UpstreamRequest::new(request.method, request.target, headers, host, request.body);
+    if is_plain { request.plain() } else { request }
 }

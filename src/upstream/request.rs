@@ -1,6 +1,6 @@
 //! The request as backends get it. Knows nothing of connections.
 
-use http::header::{CONTENT_LENGTH, HOST};
+use http::header::{ACCEPT_ENCODING, CONTENT_LENGTH, HOST};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
 use crate::message::{Address, Spool, Target, bind_connection, put_field};
@@ -20,6 +20,8 @@ pub struct UpstreamRequest {
     has_host: bool,
     body: Option<Spool>,
     binds_connection: bool,
+    /// Whether no backend is asked for an encoding, whatever fields of its own it has.
+    is_plain: bool,
 }
 
 impl UpstreamRequest {
@@ -42,7 +44,14 @@ impl UpstreamRequest {
             headers.insert(CONTENT_LENGTH, length.into());
         }
         let (fields, binds_connection) = (fields(&headers), bind_connection(&headers));
-        UpstreamRequest { method, target, fields, has_host, body, binds_connection }
+        UpstreamRequest { method, target, fields, has_host, body, binds_connection, is_plain: false }
+    }
+
+    /// Asks no backend for an encoding of its answer, also where it has such a field of its own. `headers` were without one.
+    #[must_use]
+    pub fn plain(mut self) -> UpstreamRequest {
+        self.is_plain = true;
+        self
     }
 
     /// The method.
@@ -99,7 +108,7 @@ impl UpstreamRequest {
                 head.extend_from_slice(line);
             }
         }
-        for (name, value) in own() {
+        for (name, value) in own().filter(|(name, _)| !(self.is_plain && *name == ACCEPT_ENCODING)) {
             put_field(&mut head, name.as_str(), value.as_bytes());
         }
         head.extend_from_slice(b"\r\n");

@@ -2,11 +2,14 @@
 
 use std::time::{Duration, Instant};
 
+use http::{HeaderName, HeaderValue};
+
+use crate::message::Address;
 use crate::upstream::conn::connection::OwnedConnection;
 use crate::upstream::conn::request_bytes::RequestBytes;
 use crate::upstream::conn::request_writer::Progress;
 use crate::upstream::response::received::early;
-use crate::upstream::scenario::{Backend, LONG, Scenario, narrow, spool};
+use crate::upstream::scenario::{Backend, LONG, Scenario, get, narrow, spool};
 
 /// More than a narrow connection takes at once.
 const BODY_BYTES: usize = 64 * 1024;
@@ -113,6 +116,24 @@ fn without_a_judge_no_bytes_are_looked_at() {
     backend.sends("HTTP/1.1 413 Too Large\r\n\r\n");
     assert!(matches!(connection.get().send_more(None, LONG), Progress::Blocked(_)));
     assert!(connection.get().with_peeked(<[u8]>::is_empty));
+}
+
+/// Of a backend with fields of its own.
+#[test]
+fn a_plain_request_asks_for_no_encoding() {
+    let own = [("accept-encoding", "gzip"), ("x-key", "1")]
+        .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)));
+    let address = Address::parse("http://127.0.0.1:1").expect("an address");
+    for (request, expected) in [(get(), true), (get().plain(), false)] {
+        let mut head = Vec::new();
+        let sent = request.bytes_with(&address, &own).send(&mut [], |parts| {
+            head.extend_from_slice(&parts[0]);
+            Ok(head.len())
+        });
+        let head = String::from_utf8(head).expect("ASCII").to_ascii_lowercase();
+        assert!(sent.is_ok() && head.contains("\r\nx-key: 1\r\n"), "{head}");
+        assert_eq!(head.contains("accept-encoding"), expected, "{head}");
+    }
 }
 
 #[test]
