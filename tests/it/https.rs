@@ -532,7 +532,7 @@ fn files_that_https_cannot_be_made_of_stop_the_start() {
     let tail =
         file("tail.pem", &format!("{certificate}-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n{key}"));
     let pipe = directory.path().join("pipe").to_str().expect("UTF-8").to_owned();
-    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().expect("coreutils").success());
+    assert!(Command::new("mkfifo").arg(&pipe).status().expect("coreutils").success());
     let rows: [(Vec<&str>, String); 14] = [
         (vec![&tail], format!("{tail}: its certificate 2: ")),
         (vec![&pipe], format!("{pipe}: it is a pipe, which would be waited for; name a file")),
