@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use red_tentacle::config::LoseIf;
 
-use crate::harness::{Binary, Client, Connection, Fake, Gate, Proxy, Raw, eventually, get, patiently};
+use crate::harness::{Binary, Client, Connection, Fake, Gate, Proxy, Raw, SOON, eventually, get, patiently};
 
 const STREAM: &str = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n";
 
@@ -27,6 +27,7 @@ fn an_error_of_json_rpc_in_a_200_loses_to_a_result() {
     });
     let proxy = Proxy::with(&[failing.url.clone(), slow.url.clone()], |config| {
         patiently(config);
+        config.linger_unsafe = 3 * SOON;
         config.lose_if = LoseIf::parse("body ~ \"error\"\\s*:").expect("a rule");
     });
     let mut client = Client::connect(proxy.address);
