@@ -109,7 +109,7 @@ pub fn get_text(address: SocketAddr, time: Duration) -> Result<String, String> {
     Ok(read(&mut response).0)
 }
 
-/// Sends the request to where the URL leads. An answer other than 2xx is an error that quotes the begin of its body, as far as that can be
+/// Sends the request to where the URL leads. An answer other than 2xx is an error that quotes the start of its body, as far as that can be
 /// read.
 fn send(url: &Url, request: http::request::Builder, body: &str) -> Result<Response<Body>, String> {
     let request = request.body(body).map_err(|error| format!("cannot ask {url}: {error}"))?;

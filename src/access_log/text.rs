@@ -7,7 +7,7 @@ use super::entry::{Entry, LegEntry, RaceEntry};
 use super::style::Paint;
 use crate::message::{Elapsed, Excerpt, Outcome, ShownTarget};
 
-/// What is known at the begin of an exchange: its method, its target, the client and the id.
+/// What is known at the start of an exchange: its method, its target, the client and the id.
 impl fmt::Display for Entry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (method, target) = (Excerpt(self.method.as_str()), ShownTarget(self.target.as_str()));

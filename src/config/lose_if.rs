@@ -28,7 +28,7 @@ struct Rule {
 enum Of {
     /// A field of this name is there, and its value matches if there is a pattern.
     Field(HeaderName, Option<Regex>),
-    /// The begin of the body matches. Whether a match may hang on what follows it.
+    /// The start of the body matches. Whether a match may hang on what follows it.
     Body(Regex, bool),
 }
 

@@ -136,4 +136,6 @@ pub(crate) fn warnings(config: &Config, host: &Host) -> Vec<String> {
 }
 
 #[cfg(test)]
+mod check_tests;
+#[cfg(test)]
 mod tests;

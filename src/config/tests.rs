@@ -35,7 +35,7 @@ fn printed(args: &str, env: &[(&'static str, &str)]) -> String {
 }
 
 /// The value in effect, as `--check` shows it.
-fn shown(flag: &str, args: &str, env: &[(&'static str, &str)]) -> String {
+pub(super) fn shown(flag: &str, args: &str, env: &[(&'static str, &str)]) -> String {
     let text = printed(&format!("--check {args}"), env);
     let start = format!("{flag} = ");
     text.lines().find_map(|line| line.strip_prefix(&start)).expect(flag).to_owned()
@@ -44,15 +44,9 @@ fn shown(flag: &str, args: &str, env: &[(&'static str, &str)]) -> String {
 /// A flag, its default, a value by flag, another by the environment, a bad one and the reason against it.
 type Row<'a> = (&'a str, &'a str, &'a str, &'a str, &'a str, &'a str);
 
-#[test]
-fn a_flag_beats_the_environment_which_beats_the_default() {
-    let temp_dir = std::env::temp_dir().display().to_string();
-    let directories = [tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("a directory")];
-    let [by_flag, by_env] = directories.each_ref().map(|directory| directory.path().to_str().expect("UTF-8"));
-    let workers = Config::new(Vec::new()).workers.to_string();
-    let clients = Host::read().capacity(Config::new(Vec::new()).max_head).clients(None);
-    let clients = format!("{clients} (from the limits of open files and memory)");
-    let rows: [Row; 28] = [
+/// A row for each flag with a value. The texts are those of this host and of two directories that exist.
+fn rows<'a>(temp_dir: &'a str, workers: &'a str, clients: &'a str, [by_flag, by_env]: [&'a str; 2]) -> [Row<'a>; 28] {
+    [
         ("backends", "http://z", "http://a,https://b:8443/c", "http://c", "ftp://a", "it must begin with http:// or"),
         ("success", "200-299", "200-299,304", "200,404", "2xx", "not a status or a range of them; write 200 or"),
         ("timeout", "5s", "500ms", "7s", "5x", "not a duration; write 500ms, 1.5s, 5s, 1m30s or 1h"),
@@ -76,8 +70,8 @@ fn a_flag_beats_the_environment_which_beats_the_default() {
         ),
         ("max-head", "32KiB", "1KiB", "256KiB", "257KiB", "not from 1KiB to 256KiB; write 256KiB, say"),
         ("max-body", "10MiB", "16KiB", "0B", "1TB", "not a size; write 512B, 16KiB, 10MiB or 1GiB"),
-        ("spool-dir", &temp_dir, by_flag, by_env, "/no/such", "no such directory; name one that exists"),
-        ("max-connections", &clients, "100", "1", "0", "not a whole number from 1 to 1048576;"),
+        ("spool-dir", temp_dir, by_flag, by_env, "/no/such", "no such directory; name one that exists"),
+        ("max-connections", clients, "100", "1", "0", "not a whole number from 1 to 1048576;"),
         (
             "trusted-proxies",
             "127.0.0.0/8,::1/128",
@@ -86,7 +80,7 @@ fn a_flag_beats_the_environment_which_beats_the_default() {
             "gateway",
             "not a network; write 172.17.0.0/16, fd00::/8 or a single IP address, or none alone",
         ),
-        ("workers", &workers, "3", "7", "1025", "not a whole number from 1 to 1024; write 1024, say"),
+        ("workers", workers, "3", "7", "1025", "not a whole number from 1 to 1024; write 1024, say"),
         (
             "admin-listen",
             "127.0.0.1:8081,[::1]:8081 (where IPv6 exists)",
@@ -102,8 +96,18 @@ fn a_flag_beats_the_environment_which_beats_the_default() {
         ("health", "(none)", "http://a/readyz", "http://b/", "https://a", "it must begin with http://"),
         ("update", "(none)", "http://a,http://b/c", "http://c", "ftp://a", "it must begin with http:// or https://"),
         ("log-level", "info", "trace", "off", "loud", "no level; write off, error, warn, info, debug or trace"),
-    ];
-    for (name, default, by_flag, by_env, bad, reason) in rows {
+    ]
+}
+
+#[test]
+fn a_flag_beats_the_environment_which_beats_the_default() {
+    let temp_dir = std::env::temp_dir().display().to_string();
+    let directories = [tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("a directory")];
+    let [by_flag, by_env] = directories.each_ref().map(|directory| directory.path().to_str().expect("UTF-8"));
+    let workers = Config::new(Vec::new()).workers.to_string();
+    let clients = Host::read().capacity(Config::new(Vec::new()).max_head).clients(None);
+    let clients = format!("{clients} (from the limits of open files and memory)");
+    for (name, default, by_flag, by_env, bad, reason) in rows(&temp_dir, &workers, &clients, [by_flag, by_env]) {
         let env_name = flags().find(|(flag, _)| *flag == name).expect(name).1;
         let base = [("BACKEND_SERVERS", "http://z")];
         let env = |value| [base[0], (env_name, value)];
@@ -303,84 +307,9 @@ fn check_prints_a_line_for_every_flag() {
 }
 
 #[test]
-fn the_idle_timeout_is_at_least_the_timeout() {
-    let rows = [
-        ("", "60s"),
-        ("--timeout 59s", "60s"),
-        ("--timeout 2m", "120s"),
-        ("--idle-timeout 5s", "5s"),
-        ("--timeout 2m --idle-timeout 2m", "120s"),
-    ];
-    for (args, expected) in rows {
-        assert_eq!(shown("idle-timeout", args, &[("BACKEND_SERVERS", "http://a")]), expected, "{args}");
-    }
-    let env = [("BACKEND_SERVERS", "http://a"), ("RED_TENTACLE_IDLE_TIMEOUT", "1s")];
-    let reason = "shorter than --timeout; write at least 5s";
-    assert_eq!(failure("", &env), format!("red-tentacle: RED_TENTACLE_IDLE_TIMEOUT '1s': {reason}"));
-    assert_eq!(failure("--idle-timeout 4999ms", &env), format!("red-tentacle: --idle-timeout '4999ms': {reason}"));
-}
-
-#[test]
 fn a_timeout_of_nothing_is_refused() {
     let line = failure("--timeout 0s", &[]);
     assert_eq!(line, "red-tentacle: --timeout '0s': no answer can come in no time; write 5s, say");
-}
-
-#[test]
-fn an_open_admin_address_needs_a_token_or_networks() {
-    let file = tempfile::NamedTempFile::new().expect("a file");
-    std::fs::write(file.path(), "s3cret\n").expect("written");
-    let with_token = format!("--admin-listen 0.0.0.0:8081 --admin-token-file {}", file.path().display());
-    let env = [("BACKEND_SERVERS", "http://a")];
-    for args in [with_token.as_str(), "--admin-listen 0.0.0.0:8081 --admin-from 10.0.0.0/8", "--admin-listen off"] {
-        config(args, &env);
-    }
-    let or = "give --admin-token-file FILE or --admin-from CIDR too";
-    let rows = [
-        ("0.0.0.0:1", "0.0.0.0:1", "write localhost:1, or "),
-        ("127.0.0.1:1,[::]:1", "[::]:1", "write localhost:1, or "),
-        (":8082", "0.0.0.0:8082", "write localhost:8082, or "),
-        ("8082", "0.0.0.0:8082", "write localhost:8082, or "),
-        ("*:8082", "0.0.0.0:8082", "write localhost:8082, or "),
-        ("10.0.0.1:1", "10.0.0.1:1", ""),
-    ];
-    for (list, culprit, narrower) in rows {
-        let reason = format!("'{culprit}': others than this host can reach it; {narrower}{or}");
-        let line = failure(&format!("--admin-listen {list}"), &env);
-        assert_eq!(line, format!("red-tentacle: --admin-listen {reason}"));
-        let line = failure("", &[env[0], ("RED_TENTACLE_ADMIN_LISTEN", list)]);
-        assert_eq!(line, format!("red-tentacle: RED_TENTACLE_ADMIN_LISTEN {reason}"));
-    }
-    config("--admin-listen localhost:8082", &env);
-}
-
-#[test]
-fn the_two_ports_differ() {
-    // Was seen as: `--check` took an address for both, and the start said that it was in use.
-    let rows = [
-        (
-            "--listen localhost:1 --admin-listen localhost:1",
-            "--admin-listen '127.0.0.1:1': overlaps 127.0.0.1:1 of --listen",
-        ),
-        ("--listen :1 --admin-listen [::1]:1", "--admin-listen '[::1]:1': overlaps [::]:1 of --listen"),
-        ("--admin-listen localhost:8080", "--admin-listen '127.0.0.1:8080': overlaps 0.0.0.0:8080 of --listen"),
-        ("--listen 8081", "--listen '0.0.0.0:8081': overlaps 127.0.0.1:8081 of --admin-listen"),
-    ];
-    let env = [("BACKEND_SERVERS", "http://a")];
-    for (args, expected) in rows {
-        for args in [args.to_owned(), format!("{args} --check")] {
-            let line = failure(&args, &env);
-            assert_eq!(line, format!("red-tentacle: {expected}; give one of them another port"));
-        }
-    }
-    let line = failure("", &[env[0], ("RED_TENTACLE_LISTEN", ":8081")]);
-    assert!(line.starts_with("red-tentacle: RED_TENTACLE_LISTEN '0.0.0.0:8081': overlaps 127.0.0.1:8081"), "{line}");
-    for args in
-        ["--listen :0 --admin-listen localhost:0", "--listen :8081 --admin-listen off", "--listen 10.0.0.1:8081"]
-    {
-        config(args, &env);
-    }
-    config("--listen :8081", &[env[0], ("LISTEN_FDS", "1")]);
 }
 
 #[test]
@@ -457,60 +386,4 @@ fn a_variable_that_is_not_ours_is_told_with_the_one_that_was_meant() {
         "unknown variable RED_TENTACLE_TIMOUT does nothing; did you mean RED_TENTACLE_TIMEOUT?",
     ];
     assert_eq!(oddities(names), expected);
-}
-
-#[test]
-fn the_file_is_the_list_if_it_exists() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let path = folder.path().join("backends").to_str().expect("UTF-8").to_owned();
-    let env = [("BACKEND_SERVERS", "http://a"), ("RED_TENTACLE_BACKENDS_FILE", path.as_str())];
-    let list = |config: &Config| values::show_list(&config.backends);
-    let before = config("", &env);
-    assert_eq!((list(&before).as_str(), before.oddities.len()), ("http://a", 0));
-    assert!(failure("", &env[1..]).ends_with("or give --backends, for there is no --backends-file yet"));
-    std::fs::write(&path, "# mine\nhttp://b name=dc2\nhttp://c paused\n").expect("a file");
-    let both = config("", &env);
-    assert_eq!(list(&both), "http://b name=dc2,http://c paused");
-    assert_eq!(both.oddities, [format!("BACKEND_SERVERS and {path} differ; the list is what the file says")]);
-    assert_eq!(config("", &env[1..]).oddities, [""; 0]);
-    std::fs::write(&path, "http://a\n").expect("a file");
-    assert_eq!(config("", &env).oddities, [""; 0], "they don't differ");
-    std::fs::write(&path, "http://a aftr=1s\nb\n").expect("a file");
-    let expected = format!(
-        "red-tentacle: RED_TENTACLE_BACKENDS_FILE {path}:1: 'http://a aftr=1s': no option 'aftr'; did you mean 'after'?\n\
-         red-tentacle: RED_TENTACLE_BACKENDS_FILE {path}:2: 'b': it must begin with http:// or https://"
-    );
-    assert_eq!(failure("", &env), expected, "every bad line");
-    assert!(matches!(read_with("--demo", &env), Invocation::Demo(config) if config.backends_file.is_none()));
-    assert!(failure("--demo --backends-file /x", &[]).contains("--backends-file goes with no --demo"));
-    assert_eq!(
-        failure("--backends-file=", &[]),
-        "red-tentacle: --backends-file '': no file; write /etc/red-tentacle/backends, say"
-    );
-}
-
-#[test]
-fn legs_that_start_too_late_or_never_at_once_are_refused() {
-    let with = |list: &'static str| failure("", &[("BACKEND_SERVERS", list)]);
-    let rows = [
-        ("http://a after=1s,http://b after=p95", "no backend starts at once: leave out one 'after'"),
-        ("http://a,http://b after=6s", "'http://b after=6s': its 'after' is longer than --timeout; write at most 5s"),
-        (
-            "http://a,http://b after=p101",
-            "'http://b after=p101': 'after=p101': write a duration (200ms), p50 to p99, or p95..500ms",
-        ),
-    ];
-    for (list, reason) in rows {
-        assert_eq!(with(list), format!("red-tentacle: BACKEND_SERVERS {reason}"), "{list}");
-    }
-    let list = "http://a,http://b after=p95..6s timeout=1s";
-    assert_eq!(values::show_list(&config("--timeout 6s", &[("BACKEND_SERVERS", list)]).backends), list);
-}
-
-#[test]
-fn a_list_of_which_none_races_does_not_start() {
-    let line = failure("", &[("BACKEND_SERVERS", "http://a paused,http://b name=x paused")]);
-    let expected =
-        "BACKEND_SERVERS 'http://a paused,http://b name=x paused': every backend is paused; leave one racing";
-    assert_eq!(line, format!("red-tentacle: {expected}"));
 }

@@ -2,21 +2,15 @@
 //! checked when it is read. Knows nothing of connections. None of it is ever shown.
 
 use std::fmt;
-use std::fs::{self, File};
-use std::io::Read;
-use std::os::unix::fs::FileTypeExt;
 use std::sync::Arc;
 
 use http::{HeaderName, HeaderValue};
 use rustls::RootCertStore;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 
 use crate::message::{ListEntry, LocalOptions, Printable};
+use crate::net::{file, pem};
 
-/// The longest file with certificates, in bytes. All roots that browsers trust are 220 KiB.
-const PEM_BYTES_MAX: u64 = 1 << 20;
 /// The longest file with fields, in bytes, and the most fields: backends take heads of 8 KiB.
 const FIELDS_BYTES_MAX: u64 = 8 * 1024;
 const FIELDS_MAX: usize = 16;
@@ -70,21 +64,21 @@ pub fn load_files(entries: &[ListEntry]) -> Result<LoadedFiles, Vec<String>> {
 impl LocalFiles {
     /// Reads the files that these options name.
     fn read(options: &LocalOptions) -> Result<LocalFiles, String> {
-        let bytes = |option: &str, path: &Option<String>, bytes_max| match path {
-            Some(path) => read_bounded(path, bytes_max).map(Some).map_err(|reason| bad(option, path, &reason)),
+        let bytes = |option: &str, path: &Option<String>, read: &dyn Fn(&str) -> Result<Vec<u8>, String>| match path {
+            Some(path) => read(path).map(Some).map_err(|reason| bad(option, path, &reason)),
             None => Ok(None),
         };
         let read = [
-            bytes("header-file", &options.header_file, FIELDS_BYTES_MAX)?,
-            bytes("ca", &options.ca, PEM_BYTES_MAX)?,
-            bytes("cert", &options.cert, PEM_BYTES_MAX)?,
+            bytes("header-file", &options.header_file, &|path| file::read(path, FIELDS_BYTES_MAX))?,
+            bytes("ca", &options.ca, &pem::read)?,
+            bytes("cert", &options.cert, &pem::read)?,
         ];
         let of = |option: &str, path: &Option<String>, reason: String| {
             bad(option, path.as_deref().unwrap_or_default(), &reason)
         };
         let [fields, ca, cert] = &read;
         let fields = fields.as_ref().map_or(Ok(Vec::new()), |bytes| fields_of(bytes));
-        let roots = ca.as_ref().map(|bytes| roots_of(bytes)).transpose();
+        let roots = ca.as_ref().map(|bytes| pem::roots(bytes).map(Arc::new)).transpose();
         let client = cert.as_ref().map(|bytes| client_of(bytes)).transpose();
         Ok(LocalFiles {
             fields: fields.map_err(|reason| of("header-file", &options.header_file, reason))?,
@@ -109,16 +103,6 @@ impl fmt::Debug for LocalFiles {
 
 fn bad(option: &str, path: &str, reason: &str) -> String {
     format!("{option}={}: {reason}", Printable(path))
-}
-
-fn read_bounded(path: &str, bytes_max: u64) -> Result<Vec<u8>, String> {
-    if fs::metadata(path).is_ok_and(|found| found.file_type().is_fifo()) {
-        return Err("it is a pipe, which would be waited for; name a file".to_owned());
-    }
-    let mut bytes = Vec::new();
-    let read = File::open(path).and_then(|file| file.take(bytes_max + 1).read_to_end(&mut bytes));
-    read.map_err(|error| format!("cannot read it: {error}"))?;
-    if bytes.len() as u64 > bytes_max { Err(format!("it is longer than {bytes_max} bytes")) } else { Ok(bytes) }
 }
 
 /// Reads `Name: value` lines. A reason names the line, and never the value.
@@ -150,28 +134,8 @@ fn fields_of(bytes: &[u8]) -> Result<Vec<(HeaderName, HeaderValue)>, String> {
     }
 }
 
-fn certificates_of(bytes: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
-    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(bytes).collect();
-    let certificates = certificates.map_err(|error| format!("not a PEM file: {error}"))?;
-    if certificates.is_empty() {
-        Err("it holds no certificate; name a PEM file that does".to_owned())
-    } else {
-        Ok(certificates)
-    }
-}
-
-fn roots_of(bytes: &[u8]) -> Result<Arc<RootCertStore>, String> {
-    let mut roots = RootCertStore::empty();
-    for (number, certificate) in (1..).zip(certificates_of(bytes)?) {
-        roots.add(certificate).map_err(|error| format!("cannot trust certificate {number}: {error}"))?;
-    }
-    Ok(Arc::new(roots))
-}
-
 fn client_of(bytes: &[u8]) -> Result<Arc<CertifiedKey>, String> {
-    let chain = certificates_of(bytes)?;
-    let key = PrivateKeyDer::from_pem_slice(bytes)
-        .map_err(|_| "it holds no private key behind the certificate".to_owned())?;
+    let (chain, key) = (pem::certificates(bytes)?, pem::key(bytes, " behind the certificate")?);
     let provider = rustls::crypto::ring::default_provider();
     let certified = CertifiedKey::from_der(chain, key, &provider);
     certified.map(Arc::new).map_err(|error| format!("its certificate and key can't be used: {error}"))
@@ -215,11 +179,11 @@ mod tests {
         let signed = rcgen::generate_simple_self_signed(["a.example".to_owned()]).expect("a certificate");
         let other = rcgen::KeyPair::generate().expect("a key");
         let (certificate, key) = (signed.cert.pem(), signed.signing_key.serialize_pem());
-        assert_eq!(roots_of(certificate.as_bytes()).expect("a root").len(), 1);
+        assert_eq!(pem::roots(certificate.as_bytes()).expect("a root").len(), 1);
         assert!(client_of([certificate.as_str(), &key].concat().as_bytes()).is_ok());
         let rows = [
-            (roots_of(b"x").err(), "it holds no certificate"),
-            (roots_of(key.as_bytes()).err(), "it holds no certificate"),
+            (pem::roots(b"x").err(), "it holds no certificate"),
+            (pem::roots(key.as_bytes()).err(), "it holds no certificate"),
             (client_of(certificate.as_bytes()).err(), "it holds no private key"),
             (client_of(key.as_bytes()).err(), "it holds no certificate"),
             (

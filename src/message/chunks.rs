@@ -25,7 +25,7 @@ enum Stage {
     Over,
 }
 
-/// The next piece of a chunked body, from the begin of the input.
+/// The next piece of a chunked body, from the start of the input.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Piece {
     /// The line that tells a chunk's size, extensions and line end included. After a size of zero only trailers follow.
@@ -53,12 +53,12 @@ pub enum BadChunks {
 }
 
 impl Chunks {
-    /// The begin of a request's body. All trailer fields together have at most `trailer_bytes_max` bytes.
+    /// The start of a request's body. All trailer fields together have at most `trailer_bytes_max` bytes.
     pub fn of_request(trailer_bytes_max: usize) -> Chunks {
         Chunks { stage: Stage::Size, trailer_bytes_max, may_be_padded: false }
     }
 
-    /// The begin of an answer's body. All trailer fields together have at most `trailer_bytes_max` bytes. Sizes may be
+    /// The start of an answer's body. All trailer fields together have at most `trailer_bytes_max` bytes. Sizes may be
     /// padded: no second reader of these bytes could take the padding for something else, since the client gets sizes
     /// of the proxy's own.
     pub fn of_answer(trailer_bytes_max: usize) -> Chunks {
@@ -70,7 +70,7 @@ impl Chunks {
         matches!(self.stage, Stage::Over)
     }
 
-    /// Takes the next piece from the begin of `input`. Doesn't block: an incomplete piece is [`Piece::More`].
+    /// Takes the next piece from the start of `input`. Doesn't block: an incomplete piece is [`Piece::More`].
     pub fn take(&mut self, input: &[u8]) -> Result<Piece, BadChunks> {
         match self.stage {
             _ if input.is_empty() => Ok(Piece::More),
@@ -126,7 +126,7 @@ impl Chunks {
     }
 }
 
-/// Finds the line at the begin of `input`, without its CR LF; `None` if it hasn't ended yet.
+/// Finds the line at the start of `input`, without its CR LF; `None` if it hasn't ended yet.
 fn line(input: &[u8], bytes_max: usize, too_long: BadChunks) -> Result<Option<&[u8]>, BadChunks> {
     const NO_END: BadChunks = BadChunks::Malformed("A line of chunked framing doesn't end with CR LF");
     match input.iter().position(|byte| *byte == b'\n') {

@@ -19,7 +19,7 @@ const AGE_MAX: Duration = Duration::from_secs(600);
 const LOWEST: u8 = 50;
 const COUNT: usize = 50;
 
-/// The times from the begin of races to their first success in the last 10 to 20 seconds, as far as their first tier goes.
+/// The times from the start of races to their first success in the last 10 to 20 seconds, as far as their first tier goes.
 #[derive(Debug)]
 pub struct FirstSuccess {
     times: Histogram,

@@ -35,7 +35,7 @@ pub struct RecentRaces {
 
 #[derive(Debug, Default)]
 struct Ring {
-    /// When the next race will have been waited for, in microseconds since the begin: [`BURST`] may come before that.
+    /// When the next race will have been waited for, in microseconds since the start: [`BURST`] may come before that.
     due: AtomicU64,
     races: Mutex<Races>,
 }

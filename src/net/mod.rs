@@ -3,5 +3,6 @@
 
 pub(crate) mod byte_stream;
 pub(crate) mod certificate;
-pub mod pem;
+pub(crate) mod file;
+pub(crate) mod pem;
 pub mod server_tls;

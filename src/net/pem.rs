@@ -1,47 +1,44 @@
-//! Certificates and keys out of PEM files. Knows nothing of TLS.
+//! Certificates and keys in PEM, out of files or what was read from them. Knows nothing of connections.
 
-use std::fs::{self, File};
-use std::io::{self, Read};
-use std::os::unix::fs::FileTypeExt;
-
+use rustls::RootCertStore;
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
-/// The longest file. All roots that browsers trust are 220 KiB.
+use super::file;
+
+/// The longest file, in bytes. All roots that browsers trust are 220 KiB.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
-/// Reads the certificates of a PEM file in DER, at least one. Other things in the file don't count. Blocks on the disk.
-pub fn certificates(path: &str) -> Result<Vec<Vec<u8>>, String> {
-    let bytes = read_start(path)?;
-    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
+/// Reads a file that should be in PEM. Blocks on the disk.
+pub(crate) fn read(path: &str) -> Result<Vec<u8>, String> {
+    file::read(path, FILE_BYTES_MAX)
+}
+
+/// Takes the certificates, at least one. Other things don't count.
+pub(crate) fn certificates(bytes: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
+    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(bytes).collect();
     let certificates = certificates.map_err(|error| format!("not a PEM file: {error}"))?;
     if certificates.is_empty() {
         return Err("it holds no certificate; name a PEM file that does".to_owned());
     }
-    Ok(certificates.into_iter().map(|certificate| certificate.to_vec()).collect())
+    Ok(certificates)
 }
 
-/// Reads the first private key of a PEM file. Blocks on the disk.
-pub(super) fn key(path: &str) -> Result<PrivateKeyDer<'static>, String> {
-    PrivateKeyDer::from_pem_slice(&read_start(path)?).map_err(|error| match error {
+/// Takes the certificates as authorities that are trusted, at least one.
+pub(crate) fn roots(bytes: &[u8]) -> Result<RootCertStore, String> {
+    let mut roots = RootCertStore::empty();
+    for (number, certificate) in (1..).zip(certificates(bytes)?) {
+        roots.add(certificate).map_err(|error| format!("certificate {number} can't be trusted: {error}"))?;
+    }
+    Ok(roots)
+}
+
+/// Takes the first private key. `elsewhere` says where else it could be given.
+pub(crate) fn key(bytes: &[u8], elsewhere: &str) -> Result<PrivateKeyDer<'static>, String> {
+    PrivateKeyDer::from_pem_slice(bytes).map_err(|error| match error {
         pem::Error::NoItemsFound => {
-            "it holds no private key (an encrypted one cannot be read); if another file does, write CHAIN,KEY"
-                .to_owned()
+            format!("it holds no private key (an encrypted one cannot be read){elsewhere}")
         }
         error => format!("not a PEM file: {error}"),
     })
-}
-
-fn read_start(path: &str) -> Result<Vec<u8>, String> {
-    if fs::metadata(path).is_ok_and(|found| found.file_type().is_fifo()) {
-        return Err("it is a pipe, which would be waited for; name a file".to_owned());
-    }
-    let mut bytes = Vec::new();
-    let read =
-        |bytes: &mut Vec<u8>| -> io::Result<usize> { File::open(path)?.take(FILE_BYTES_MAX + 1).read_to_end(bytes) };
-    read(&mut bytes).map_err(|error| format!("cannot read it: {error}"))?;
-    if bytes.len() as u64 > FILE_BYTES_MAX {
-        return Err(format!("it is longer than {FILE_BYTES_MAX} bytes"));
-    }
-    Ok(bytes)
 }

@@ -14,7 +14,7 @@ use rustls::server::{
     ClientHello, NoServerSessionStorage, ParsedCertificate, ProducesTickets, ResolvesServerCert, WebPkiClientVerifier,
 };
 use rustls::sign::CertifiedKey;
-use rustls::{Error, RootCertStore, ServerConfig, ServerConnection};
+use rustls::{Error, ServerConfig, ServerConnection};
 
 use crate::message::Printable;
 use crate::net::{certificate, pem};
@@ -144,8 +144,10 @@ impl Loaded {
         let builder = match &files.client_ca {
             None => builder.with_no_client_auth(),
             Some(path) => {
-                let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots(path)?), provider).build();
-                let verifier = verifier.map_err(|error| format!("{}: {error}", shown(path)))?;
+                let bad = |reason: String| format!("{}: {reason}", shown(path));
+                let roots = pem::read(&path.to_string_lossy()).and_then(|bytes| pem::roots(&bytes)).map_err(bad)?;
+                let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build();
+                let verifier = verifier.map_err(|error| bad(error.to_string()))?;
                 builder.with_client_cert_verifier(verifier)
             }
         };
@@ -172,9 +174,9 @@ impl CertificateFiles {
         let [chain_path, key_path] = [&self.chain, &self.key].map(|path| path.to_string_lossy());
         let in_chain = |reason| format!("{}: {reason}", shown(&self.chain));
         let in_key = |reason| format!("{}: {reason}", shown(&self.key));
-        let chain = pem::certificates(&chain_path).map_err(in_chain)?;
-        let chain: Vec<CertificateDer<'static>> = chain.into_iter().map(CertificateDer::from).collect();
-        let key = pem::key(&key_path).map_err(in_key)?;
+        let chain = pem::read(&chain_path).and_then(|bytes| pem::certificates(&bytes)).map_err(in_chain)?;
+        let key = pem::read(&key_path).and_then(|bytes| pem::key(&bytes, "; if another file does, write CHAIN,KEY"));
+        let key = key.map_err(in_key)?;
         for (index, certificate) in chain.iter().enumerate() {
             let parsed = ParsedCertificate::try_from(certificate);
             parsed.map_err(|error| in_chain(format!("its certificate {}: {error}", index + 1)))?;
@@ -213,16 +215,6 @@ impl CertificateFiles {
 
 fn shown(path: &Path) -> String {
     Printable(&path.to_string_lossy()).to_string()
-}
-
-fn roots(path: &Path) -> Result<RootCertStore, String> {
-    let bad = |reason: String| format!("{}: {reason}", shown(path));
-    let mut roots = RootCertStore::empty();
-    for (index, root) in pem::certificates(&path.to_string_lossy()).map_err(bad)?.into_iter().enumerate() {
-        let added = roots.add(CertificateDer::from(root));
-        added.map_err(|error| bad(format!("certificate {} can't be trusted: {error}", index + 1)))?;
-    }
-    Ok(roots)
 }
 
 /// Has a certificate for each name (SNI), wildcards included: the first that is for it, else the first of all.

@@ -86,7 +86,7 @@ mod tests {
     use http::Method;
 
     use super::super::classify::Rules;
-    use super::super::scenario::{Client, LINGER, Scenario, Sent, answer, get, request, wait_until};
+    use super::super::scenario::{Client, LINGER, Scenario, Sent, answer, get, read_whole, request, wait_until};
     use super::*;
     use crate::config::OnFailure;
     use crate::message::{Delivery, ReplyBody};
@@ -159,11 +159,9 @@ mod tests {
         assert_eq!(race.take_idle(0), 0);
         race.ends[1].sends(answer(503, "no"));
         let sent = client.receives();
-        let ReplyBody::Stream { length: Some(5), mut source } = sent.reply.body else { panic!("a stream") };
+        let ReplyBody::Stream { length: Some(5), source } = sent.reply.body else { panic!("a stream") };
         race.ends[0].sends("llo");
-        let mut body = Vec::new();
-        std::io::copy(&mut source, &mut body).expect("the whole body");
-        drop(source);
+        let body = read_whole(source);
         (sent.delivered)(Delivery::Whole);
         race.wait_for_end();
         assert_eq!((body, race.take_idle(0), race.take_idle(1)), (b"hello".to_vec(), 1, 1));

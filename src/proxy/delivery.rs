@@ -178,7 +178,7 @@ impl Drop for DeliveryGuard {
 mod tests {
     use std::sync::mpsc::channel;
 
-    use super::super::scenario::{LINGER, Scenario, answer, get, post, request, upgrade, wait_until};
+    use super::super::scenario::{LINGER, Scenario, answer, get, post, read_whole, request, upgrade, wait_until};
     use super::*;
     use crate::race::Linger;
     use crate::upstream::scenario::spool;
@@ -225,11 +225,9 @@ mod tests {
         let client = race.race(get());
         race.ends[0].sends("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhe");
         let sent = client.receives();
-        let ReplyBody::Stream { length: Some(5), mut source } = sent.reply.body else { panic!("a stream") };
+        let ReplyBody::Stream { length: Some(5), source } = sent.reply.body else { panic!("a stream") };
         race.ends[0].sends("llo");
-        let mut body = Vec::new();
-        std::io::copy(&mut source, &mut body).expect("the whole body");
-        drop(source);
+        let body = read_whole(source);
         assert_eq!((body, race.take_idle(0)), (b"hello".to_vec(), 1));
         assert_eq!(race.proxy.races(), 1, "the winner ends when the reply is delivered");
         (sent.delivered)(Delivery::Whole);

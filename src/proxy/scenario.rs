@@ -13,7 +13,8 @@ use super::classify::Rules;
 use super::context::Disk;
 use crate::access_log::LateLines;
 use crate::message::{
-    Delivery, Disconnect, OnDelivered, Reply, ReplyBody, ReplyTo, Request, Spool, Target, TunnelPeer, parse_entries,
+    BodySource, Delivery, Disconnect, OnDelivered, Reply, ReplyBody, ReplyTo, Request, Spool, Target, TunnelPeer,
+    parse_entries,
 };
 use crate::race::{Linger, Reaper, Starter};
 use crate::runtime::poller::Event;
@@ -300,4 +301,11 @@ pub(super) fn request(method: Method, fields: &[(&'static str, &'static str)], b
 /// An answer with this status and body.
 pub(super) fn answer(status: u16, body: &str) -> String {
     format!("HTTP/1.1 {status} \r\nContent-Length: {}\r\n\r\n{body}", body.len())
+}
+
+/// The whole of a body that streams, whose source is done with then.
+pub(super) fn read_whole(mut source: Box<dyn BodySource>) -> Vec<u8> {
+    let mut body = Vec::new();
+    std::io::copy(&mut source, &mut body).expect("the whole body");
+    body
 }

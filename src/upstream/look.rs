@@ -12,7 +12,7 @@ const SUCCESS_AGE_MAX: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub struct Look {
     begin: Instant,
-    /// The time of the last success, in milliseconds since the begin; 0 before the first.
+    /// The time of the last success, in milliseconds since the start; 0 before the first.
     success: AtomicU64,
     is_taken: AtomicBool,
 }

@@ -60,7 +60,7 @@ impl PooledConnection {
     /// Whether its last answer came to its end, and nothing speaks against another request.
     pub(crate) fn is_reusable(&self) -> bool {
         let connection = self.connection.get();
-        // The rest of a request that isn't out would be taken for the begin of the next one.
+        // The rest of a request that isn't out would be taken for the start of the next one.
         let is_through = self.is_free && connection.is_request_out() && self.next_use != NextUse::Never;
         // And bytes behind the answer for the next answer.
         is_through && connection.with_peeked(<[u8]>::is_empty)

@@ -76,14 +76,7 @@ impl UpstreamRequest {
 
     /// The request as one backend gets it.
     pub(crate) fn bytes_for(&self, address: &Address) -> RequestBytes {
-        let target = address.target_text(&self.target);
-        let mut head = Vec::with_capacity(REQUEST_LINES_BYTES + target.len() + self.fields.len());
-        for part in [self.method.as_str(), " ", &*target, " HTTP/1.1\r\n"] {
-            head.extend_from_slice(part.as_bytes());
-        }
-        if !self.has_host {
-            put_field(&mut head, HOST.as_str(), address.authority().as_bytes());
-        }
+        let mut head = self.start_of_head(address, !self.has_host);
         head.extend_from_slice(&self.fields);
         RequestBytes::new(head, self.body.clone())
     }
@@ -93,14 +86,7 @@ impl UpstreamRequest {
     pub(crate) fn bytes_with(&self, address: &Address, own: &[(HeaderName, HeaderValue)]) -> RequestBytes {
         let own = || own.iter().filter(|(name, _)| self.method != Method::TRACE || name == HOST);
         let is_own = |name: &[u8]| own().any(|(own, _)| own.as_str().as_bytes().eq_ignore_ascii_case(name));
-        let target = address.target_text(&self.target);
-        let mut head = Vec::with_capacity(REQUEST_LINES_BYTES + target.len() + self.fields.len());
-        for part in [self.method.as_str(), " ", &*target, " HTTP/1.1\r\n"] {
-            head.extend_from_slice(part.as_bytes());
-        }
-        if !self.has_host && !is_own(b"host") {
-            put_field(&mut head, HOST.as_str(), address.authority().as_bytes());
-        }
+        let mut head = self.start_of_head(address, !self.has_host && !is_own(b"host"));
         // A value has no line's end in it.
         for line in self.fields.split_inclusive(|byte| *byte == b'\n') {
             let name = line.split(|byte| *byte == b':').next().unwrap_or_default();
@@ -113,6 +99,19 @@ impl UpstreamRequest {
         }
         head.extend_from_slice(b"\r\n");
         RequestBytes::new(head, self.body.clone())
+    }
+
+    /// The request line, and the backend's own `Host` if it is to have that.
+    fn start_of_head(&self, address: &Address, has_backends_host: bool) -> Vec<u8> {
+        let target = address.target_text(&self.target);
+        let mut head = Vec::with_capacity(REQUEST_LINES_BYTES + target.len() + self.fields.len());
+        for part in [self.method.as_str(), " ", &*target, " HTTP/1.1\r\n"] {
+            head.extend_from_slice(part.as_bytes());
+        }
+        if has_backends_host {
+            put_field(&mut head, HOST.as_str(), address.authority().as_bytes());
+        }
+        head
     }
 
     /// Whether the body is in a file, which is open as long as this is.

@@ -85,7 +85,7 @@ fn an_early_answer_stops_its_request_unless_it_accepts_that() {
     let rows = [
         ("nothing", "", false, blocked()),
         ("an interim answer", "HTTP/1.1 100 Continue\r\n\r\n", false, blocked()),
-        ("the begin of a head", "HTTP/1.1 413 Too", false, blocked()),
+        ("the start of a head", "HTTP/1.1 413 Too", false, blocked()),
         ("a success", "HTTP/1.1 200 OK\r\n\r\n", false, Progress::Answered),
         ("a success behind an interim answer", "HTTP/1.1 100 \r\n\r\nHTTP/1.1 201 \r\n\r\n", false, Progress::Answered),
         ("a refusal", "HTTP/1.1 413 Too Large\r\n\r\n", false, Progress::Aborted),

@@ -515,7 +515,7 @@ fn a_client_that_stops_behind_another_whole_request_waits_for_the_first_answer()
     }
 }
 
-/// What a backend does behind the begin of a body.
+/// What a backend does behind the start of a body.
 const FLOWS: [&str; 3] = ["says nothing", "goes on", "can't go on"];
 
 /// A backend that answers `/1/2` in the second framing, and then does the third of those; it tells when it was hung up on.

@@ -81,7 +81,7 @@ fn a_shell_offers_no_files_for_a_url_and_the_page_no_hyphens_in_what_is_copied()
     let title = format!(".TH red\\-tentacle 8 \"\" \"red-tentacle {}\" ", env!("CARGO_PKG_VERSION"));
     assert!(man.starts_with(&title), "the version isn't in the date's place");
     let (head, page) = man.split_once(".SH NAME").expect("a name");
-    assert!(head.contains("\n.nh\n") && !page.contains("\n.hy"), "hyphens are off from the begin");
+    assert!(head.contains("\n.nh\n") && !page.contains("\n.hy"), "hyphens are off from the start");
 }
 
 #[test]

@@ -256,7 +256,7 @@ fn another_protocol_is_told_by_its_name() {
     let rows: [(&[u8], &str); 2] = [
         (
             b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
-            ": 400 The request line isn't a method, a target and a version, but the begin of TLS",
+            ": 400 The request line isn't a method, a target and a version, but the start of TLS",
         ),
         (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", ": 505 Only HTTP/1.0 and HTTP/1.1 are spoken here, not HTTP/2"),
     ];

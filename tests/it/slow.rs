@@ -204,7 +204,7 @@ impl Dripping {
     }
 }
 
-/// A head and the begin of a body have ten seconds in all, an update's form has five, and a client that was told to go fifteen:
+/// A head and the start of a body have ten seconds in all, an update's form has five, and a client that was told to go fifteen:
 /// here a fifth of it, and the rows wait beside each other.
 #[test]
 fn every_wait_for_a_client_ends_in_its_time_however_often_bytes_come() {

@@ -13,7 +13,7 @@ const FIELDS_MAX: usize = 100;
 /// The first bytes of a client that speaks TLS: a record of a handshake, in any version since SSL 3 (RFC 8446 §5.1).
 const TLS_HANDSHAKE: &[u8] = b"\x16\x03";
 const TLS: &str =
-    "The request line isn't a method, a target and a version, but the begin of TLS, which isn't spoken on this port";
+    "The request line isn't a method, a target and a version, but the start of TLS, which isn't spoken on this port";
 
 /// A request's head, checked.
 #[derive(Debug)]

@@ -44,7 +44,7 @@ enum Phase {
     Idle { since: Instant },
     /// A part of a head has come.
     Head { reader: HeadReader, since: Instant },
-    /// The begin of HTTP/2 has come, its first request hasn't.
+    /// The start of HTTP/2 has come, its first request hasn't.
     Http2 { since: Instant },
     /// The head has come, its body hasn't.
     Body(Box<IncomingBody>),

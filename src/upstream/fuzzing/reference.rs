@@ -53,7 +53,7 @@ fn with_chunks(read: Meaning, method: &Method, input: &[u8], head_bytes: usize) 
     }
 }
 
-/// The chunks in their plainest form, and the begin of a line that has no end.
+/// The chunks in their plainest form, and the start of a line that has no end.
 fn in_form(chunks: &[u8]) -> Result<Vec<u8>, &'static str> {
     let (mut normalizer, mut plain) = (ChunkNormalizer::new(), chunks.to_vec());
     let count = normalizer.normalize(&mut plain)?;

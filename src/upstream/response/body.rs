@@ -49,7 +49,7 @@ pub struct StreamedBody {
     pub(crate) shared: Option<Arc<SharedConnection>>,
 }
 
-/// What a look at the begin of a body has found.
+/// What a look at the start of a body has found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Looked {
     /// All of it has been received.
@@ -95,7 +95,7 @@ impl AnswerBody {
         }
     }
 
-    /// Receives the begin of the body, up to that many bytes, without reading it: [`AnswerBody::begin`] shows it. A body that is
+    /// Receives the start of the body, up to that many bytes, without reading it: [`AnswerBody::begin`] shows it. A body that is
     /// whole frees its connection. Doesn't block.
     pub fn look(&mut self, bytes_max: usize) -> Looked {
         let AnswerBody::Streamed(body) = self else { return Looked::Whole };
@@ -114,7 +114,7 @@ impl AnswerBody {
         Some(connection.clone())
     }
 
-    /// The begin of the body, as far as it has been looked at; of one that is whole, all.
+    /// The start of the body, as far as it has been looked at; of one that is whole, all.
     pub fn begin(&self) -> &[u8] {
         match self {
             AnswerBody::Whole(body) => body,

@@ -8,7 +8,7 @@ use crate::upstream::response::head::ANSWER_HEAD_BYTES_MAX;
 #[derive(Debug)]
 pub(crate) struct ChunkNormalizer {
     chunks: Chunks,
-    /// The begin of a line whose end hasn't been received.
+    /// The start of a line whose end hasn't been received.
     held: Vec<u8>,
 }
 

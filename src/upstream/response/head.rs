@@ -60,7 +60,7 @@ impl Fields<'_> {
 
 /// The head at the front of an answer's bytes.
 pub(crate) enum ParsedHead<'b, 'f> {
-    /// The begin of a head.
+    /// The start of a head.
     Partial,
     /// An interim answer, and its length in bytes (RFC 9110 §15.2): 1xx, but for 101.
     Interim(usize),

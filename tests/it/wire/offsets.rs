@@ -35,7 +35,7 @@ struct Answer {
     bytes: &'static str,
     /// Where its own head ends, behind any interim ones.
     head: usize,
-    /// The begin and the end of each piece of its body.
+    /// The start and the end of each piece of its body.
     pieces: Vec<(usize, usize)>,
 }
 
