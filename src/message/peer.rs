@@ -39,7 +39,7 @@ impl fmt::Display for Peer {
     }
 }
 
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 impl std::str::FromStr for Peer {
     type Err = std::net::AddrParseError;
 
