@@ -1,9 +1,9 @@
 //! The exchanges whose client has its reply while legs are still out: their lines don't wait for those for long. Driven by the
 //! poller's clock; knows nothing of what the lines say.
 
-use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use crate::runtime::delay_queue::{DelayPlace, DelayQueue};
 use crate::runtime::poller::{Event, EventHandler, Poller, Registration};
 use crate::runtime::sync::{Arc, Mutex, Weak};
 
@@ -19,28 +19,17 @@ pub trait Untold: Send + Sync {
 
 /// Writes the lines of exchanges whose legs take their time.
 pub struct LateLines {
+    /// They don't keep their exchanges alive: without legs that are out they have written their lines.
     waiting: Mutex<Waiting>,
     registration: Registration,
 }
 
 #[derive(Default)]
 struct Waiting {
-    /// The oldest first, since all wait equally long. They don't keep their exchanges alive: without legs that are out they have
-    /// written their lines.
-    lines: VecDeque<Line>,
-    /// The number of lines that came before these.
-    gone: u64,
+    lines: DelayQueue<Weak<dyn Untold>>,
+    /// When the poller wakes this: what waited for that may have been withdrawn since.
+    wakes_at: Option<Instant>,
 }
-
-struct Line {
-    due: Instant,
-    /// `None` once it has been withdrawn.
-    exchange: Option<Weak<dyn Untold>>,
-}
-
-/// The place of a line in the queue.
-#[derive(Debug, Clone, Copy)]
-pub struct LatePlace(u64);
 
 impl LateLines {
     /// Makes a queue that gets its events from the poller.
@@ -51,42 +40,36 @@ impl LateLines {
     }
 
     /// Has the exchange's line written in [`LINE_WAIT`]. Doesn't block.
-    pub fn add(&self, exchange: &Arc<impl Untold + 'static>, now: Instant) -> LatePlace {
+    pub fn add(&self, exchange: &Arc<impl Untold + 'static>, now: Instant) -> DelayPlace {
         let exchange: Weak<dyn Untold> = Arc::<_>::downgrade(exchange) as Weak<dyn Untold>;
         let mut waiting = self.waiting.lock();
-        let place = LatePlace(waiting.gone + waiting.lines.len() as u64);
-        waiting.lines.push_back(Line { due: now + LINE_WAIT, exchange: Some(exchange) });
-        if waiting.lines.len() == 1 {
-            self.update_deadline(&waiting);
+        let place = waiting.lines.push(now + LINE_WAIT, exchange);
+        if waiting.wakes_at.is_none() {
+            self.wake_for_next(&mut waiting);
         }
         place
     }
 
     /// Frees an exchange that has written its line: even a weak reference keeps its memory.
-    pub fn withdraw(&self, place: LatePlace) {
-        let mut waiting = self.waiting.lock();
-        let line = place.0.checked_sub(waiting.gone).and_then(|at| usize::try_from(at).ok());
-        let exchange = line.and_then(|at| waiting.lines.get_mut(at)?.exchange.take());
-        drop(waiting);
+    pub fn withdraw(&self, place: DelayPlace) {
+        let exchange = self.waiting.lock().lines.withdraw(place);
         // Out of the lock: it may free memory.
         drop(exchange);
     }
 
-    fn update_deadline(&self, waiting: &Waiting) {
-        self.registration.set_deadline(waiting.lines.front().map(|line| line.due));
+    fn wake_for_next(&self, waiting: &mut Waiting) {
+        waiting.wakes_at = waiting.lines.next_due();
+        self.registration.set_deadline(waiting.wakes_at);
     }
 
     fn tell_due(&self, now: Instant) {
-        let due: Vec<Line> = {
+        let due: Vec<Weak<dyn Untold>> = {
             let mut waiting = self.waiting.lock();
-            let is_over = |line: &&Line| line.due <= now || line.exchange.is_none();
-            let count = waiting.lines.iter().take_while(is_over).count();
-            let due = waiting.lines.drain(..count).collect();
-            waiting.gone += count as u64;
-            self.update_deadline(&waiting);
+            let due = std::iter::from_fn(|| waiting.lines.pop_due(now)).collect();
+            self.wake_for_next(&mut waiting);
             due
         };
-        due.iter().filter_map(|line| line.exchange.as_ref()?.upgrade()).for_each(|exchange| exchange.tell());
+        due.iter().filter_map(Weak::upgrade).for_each(|exchange| exchange.tell());
     }
 }
 
@@ -139,7 +122,7 @@ mod tests {
         assert_eq!(told(), [1, 0]);
         late.tell_due(now + LINE_WAIT * 2);
         assert_eq!(told(), [1, 1]);
-        assert!(late.waiting.lock().lines.is_empty());
+        assert_eq!(late.waiting.lock().wakes_at, None);
     }
 
     #[test]

@@ -17,7 +17,7 @@ use std::io;
 use crate::message::{Excerpt, Peer, Refusal, ShownTarget};
 
 pub use entry::{Entry, LegEntry, RaceEntry};
-pub use late::{LINE_WAIT, LateLines, LatePlace, Untold};
+pub use late::{LINE_WAIT, LateLines, Untold};
 pub use logger::{dropped, flush, start};
 
 /// Logs a request that never became an exchange: it couldn't be read, or nothing had room for it.

@@ -9,11 +9,12 @@ use super::classify::{AnswerClass, Wanted};
 use super::context::Context;
 use super::leg::{Leg, LegState, Role};
 use super::outgoing::outgoing;
-use crate::access_log::{Entry, LatePlace};
+use crate::access_log::Entry;
 use crate::message::{Outcome, ReplyTo, Request, takes_problem};
 use crate::metrics::LateStart;
-use crate::race::{Abandoned, Next, Race, StarterPlace, Won};
+use crate::race::{Abandoned, LingerPlace, Next, Race, StarterPlace, Won};
 use crate::runtime::cancel::CancelToken;
+use crate::runtime::delay_queue::DelayPlace;
 use crate::upstream::{Answer, FilePermit, LegStep, PathKey, Readiness, UpstreamRequest, Waiter};
 
 /// The longest body of a loser that is read to its end, for the sake of its connection.
@@ -46,7 +47,9 @@ pub(super) struct Exchange {
     pub(super) takes_problem: bool,
     pub(super) entry: Entry,
     /// Its place among the lines that wait for legs that take long.
-    pub(super) late_line: OnceLock<LatePlace>,
+    pub(super) late_line: OnceLock<DelayPlace>,
+    /// Its losers' place among those that linger.
+    pub(super) losers_place: OnceLock<LingerPlace>,
 }
 
 impl Exchange {
@@ -76,6 +79,7 @@ impl Exchange {
             request,
             entry,
             late_line: OnceLock::new(),
+            losers_place: OnceLock::new(),
         });
         // Before the client can leave: abandoning the race ends the legs that are kept back.
         let kept = exchange.keep_back(Instant::now());
@@ -273,7 +277,9 @@ impl Exchange {
             }
         }
         self.begin_looks(&won.losers, Instant::now());
-        self.context.reaper.take(&self.race, Some(leg), self.request.method().is_safe(), Instant::now());
+        if self.legs.len() > 1 {
+            self.let_losers_linger(Some(leg));
+        }
         self.end_unneeded(won.unneeded);
         self.lose_all(&won.candidates);
         if answer.upgraded.is_some() {
@@ -323,7 +329,7 @@ impl Exchange {
             Next::Over(verdict, results) => self.finish(verdict, &results),
             Next::LastLost(reply_to, results) => {
                 // Some legs may still be reading their bodies, and no client waits for those.
-                self.context.reaper.take(&self.race, None, true, Instant::now());
+                self.let_losers_linger(None);
                 self.answer_loss(reply_to, results);
             }
         }
@@ -339,6 +345,14 @@ impl Exchange {
         self.race.hang_up_abandoned();
         self.end_unneeded(unneeded);
         self.cancel_all(&candidates);
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        if let Some(place) = self.losers_place.get() {
+            self.context.reaper.withdraw(*place);
+        }
     }
 }
 
@@ -421,9 +435,10 @@ mod tests {
         let client = race.race(get());
         race.ends[0].sends(answer(200, "b1"));
         client.takes_reply();
-        assert!(race.ends[1].is_left_alone() && race.proxy.races() == 1);
+        assert!(race.ends[1].is_left_alone() && (race.proxy.races(), race.lingering()) == (1, 1));
         race.ends[1].sends(answer(200, "late"));
         race.wait_for_end();
+        assert_eq!(race.lingering(), 0, "nothing of it is kept until its linger would be over");
         assert_eq!((race.legs(), race.take_idle(1)), ((2, 0), 1));
     }
 

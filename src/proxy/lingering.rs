@@ -41,7 +41,15 @@ impl Exchange {
             return;
         }
         if let Some(winner) = self.race.stop_sparing(leg) {
-            self.context.reaper.take(&self.race, Some(winner), self.request.method().is_safe(), Instant::now());
+            self.let_losers_linger(Some(winner));
+        }
+    }
+
+    /// Lets what is left of a decided race linger. Without a winner only bodies are, of answers to requests that have arrived.
+    pub(super) fn let_losers_linger(&self, winner: Option<usize>) {
+        let is_safe = winner.is_none() || self.request.method().is_safe();
+        if let Some(place) = self.context.reaper.take(&self.race, winner, is_safe, Instant::now()) {
+            let _ = self.losers_place.set(place);
         }
     }
 

@@ -30,6 +30,7 @@ pub(super) struct Scenario {
     pub(super) ends: Vec<Backend>,
     pub(super) list: Arc<Backends>,
     starter: Arc<Starter>,
+    reaper: Arc<Reaper>,
     disk: Receiver<Box<dyn FnOnce() + Send>>,
     /// Its poller, which runs.
     upstream: scenario::Scenario,
@@ -62,8 +63,8 @@ impl Scenario {
         let run_later: Disk = Box::new(move |job| work.send(job).expect("the test listens"));
         let poller = &upstream.upstream.poller;
         let (starter, late_lines) = (Starter::new(poller), LateLines::new(poller));
-        let proxy = Proxy::new(rules, list.clone(), run_later, reaper, starter.clone(), late_lines, poller);
-        Scenario { proxy, ends, list, starter, disk, upstream }
+        let proxy = Proxy::new(rules, list.clone(), run_later, reaper.clone(), starter.clone(), late_lines, poller);
+        Scenario { proxy, ends, list, starter, reaper, disk, upstream }
     }
 
     /// Begins the race of a request, of which each backend has received the head then.
@@ -104,6 +105,11 @@ impl Scenario {
     /// Waits until the legs have acted on all that was sent before.
     pub(super) fn settle(&self) {
         self.upstream.settle();
+    }
+
+    /// The count of races of which losers may linger.
+    pub(super) fn lingering(&self) -> usize {
+        self.reaper.count()
     }
 
     /// The count of races that wait for the next of their legs to start by time.

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use crate::runtime::cancel::{CancelToken, Losers};
 use crate::runtime::sync::Mutex;
 
-pub use reaper::{Linger, Reaper};
+pub use reaper::{Linger, LingerPlace, Reaper};
 pub use starter::{Starter, StarterPlace, Starts};
 pub use timetable::{Start, Timetable};
 

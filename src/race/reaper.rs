@@ -1,10 +1,10 @@
 //! Holds the losers of decided races until their time is over, then hangs up on them.
 //! Driven by the poller's clock; knows nothing of what the races were about.
 
-use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use crate::runtime::cancel::Losers;
+use crate::runtime::delay_queue::{DelayPlace, DelayQueue};
 use crate::runtime::poller::{Event, EventHandler, Poller, Registration};
 use crate::runtime::sync::{Arc, Mutex, Weak};
 
@@ -31,10 +31,12 @@ pub struct Reaper {
 /// The losers by their deadlines. A constant linger makes them first in, first out: one queue for each kind.
 #[derive(Default)]
 struct Queues {
-    safe: VecDeque<Lingering>,
-    not_safe: VecDeque<Lingering>,
+    safe: DelayQueue<Lingering>,
+    not_safe: DelayQueue<Lingering>,
     /// Those that are spared for a long look or as probes: a few, since each backend has one of each at a time. In no order.
-    looks: Vec<Lingering>,
+    looks: Vec<Look>,
+    /// When the poller wakes the reaper: what lingered until then may have ended since.
+    wakes_at: Option<Instant>,
     /// Whether a shutdown has begun: no look begins any more.
     is_draining: bool,
     /// Whether a shutdown has cut them all: none may linger any more.
@@ -43,11 +45,22 @@ struct Queues {
 
 /// A race's losers. They don't keep it alive: once all legs have ended there is none to hang up on.
 struct Lingering {
-    until: Instant,
     winner: Option<usize>,
-    is_safe: bool,
-    is_look: bool,
     race: Weak<dyn Losers>,
+}
+
+/// A race's losers that are spared for a time.
+struct Look {
+    until: Instant,
+    is_safe: bool,
+    race: Weak<dyn Losers>,
+}
+
+/// The place of a race's losers among those that linger.
+#[derive(Debug, Clone, Copy)]
+pub struct LingerPlace {
+    is_safe: bool,
+    place: DelayPlace,
 }
 
 impl Reaper {
@@ -63,20 +76,38 @@ impl Reaper {
         self.linger
     }
 
-    /// Takes the losers of a decided race: they are hung up on at once or when their linger is over.
-    pub fn take(&self, losers: &Arc<impl Losers + 'static>, winner: Option<usize>, is_safe: bool, now: Instant) {
+    /// Takes the losers of a decided race: they are hung up on at once or when their linger is over. Gives their place, if they linger.
+    pub fn take(
+        &self,
+        losers: &Arc<impl Losers + 'static>,
+        winner: Option<usize>,
+        is_safe: bool,
+        now: Instant,
+    ) -> Option<LingerPlace> {
         let linger = self.linger.after(is_safe);
         let mut queues = self.lingering.lock();
         if linger.is_zero() || queues.is_cut {
             drop(queues);
-            return losers.hang_up(winner);
+            losers.hang_up(winner);
+            return None;
         }
         let race: Weak<dyn Losers> = Arc::<_>::downgrade(losers) as Weak<dyn Losers>;
-        let queue = if is_safe { &mut queues.safe } else { &mut queues.not_safe };
-        queue.push_back(Lingering { until: now + linger, winner, is_safe, is_look: false, race });
-        if queue.len() == 1 {
-            self.update_deadline(&queues);
-        }
+        let place = queues.of(is_safe).push(now + linger, Lingering { winner, race });
+        self.wake_by(&mut queues, now + linger);
+        Some(LingerPlace { is_safe, place })
+    }
+
+    /// Frees a race that has no loser left: even a weak reference keeps its memory.
+    pub fn withdraw(&self, place: LingerPlace) {
+        let lingering = self.lingering.lock().of(place.is_safe).withdraw(place.place);
+        // Out of the lock: it may free memory.
+        drop(lingering);
+    }
+
+    /// How many races linger, with those that have ended before others did.
+    pub fn count(&self) -> usize {
+        let queues = self.lingering.lock();
+        queues.safe.len() + queues.not_safe.len() + queues.looks.len()
     }
 
     /// Whether losers may have a long look after a method that is safe, or isn't.
@@ -95,66 +126,84 @@ impl Reaper {
         let race: Weak<dyn Losers> = Arc::<_>::downgrade(losers) as Weak<dyn Losers>;
         // Most have ended by themselves.
         queues.looks.retain(|look| look.race.strong_count() > 0);
-        queues.looks.push(Lingering { until: now + time, winner: None, is_safe, is_look: true, race });
-        self.update_deadline(&queues);
+        queues.looks.push(Look { until: now + time, is_safe, race });
+        self.wake_by(&mut queues, now + time);
     }
 
-    fn update_deadline(&self, queues: &Queues) {
-        let first = |queue: &VecDeque<Lingering>| queue.front().map(|first| first.until);
-        let looks = queues.looks.iter().map(|look| look.until).min();
-        let next = [first(&queues.safe), first(&queues.not_safe), looks].into_iter().flatten().min();
-        self.registration.set_deadline(next);
+    fn wake_by(&self, queues: &mut Queues, time: Instant) {
+        if queues.wakes_at.is_none_or(|wakes_at| time < wakes_at) {
+            self.wake_at(queues, Some(time));
+        }
+    }
+
+    fn wake_at(&self, queues: &mut Queues, time: Option<Instant>) {
+        queues.wakes_at = time;
+        self.registration.set_deadline(time);
     }
 }
 
 impl Queues {
-    /// Takes out the losers whose time is over.
-    fn over(&mut self, now: Instant) -> Vec<Lingering> {
-        let mut over = Vec::new();
-        for queue in [&mut self.safe, &mut self.not_safe] {
-            let count = queue.iter().take_while(|lingering| lingering.until <= now).count();
-            over.extend(queue.drain(..count));
-        }
-        over.extend(self.looks.extract_if(.., |look| look.until <= now));
-        over
+    fn of(&mut self, is_safe: bool) -> &mut DelayQueue<Lingering> {
+        if is_safe { &mut self.safe } else { &mut self.not_safe }
+    }
+
+    /// Takes out the losers whose time is over by this event.
+    fn over(&mut self, event: Event) -> (Vec<Lingering>, Vec<Look>) {
+        let (mut over, now) = (Vec::new(), Instant::now());
+        let looks = match event {
+            Event::Expired => {
+                for queue in [&mut self.safe, &mut self.not_safe] {
+                    over.extend(std::iter::from_fn(|| queue.pop_due(now)));
+                }
+                self.looks.extract_if(.., |look| look.until <= now).collect()
+            }
+            // Their connections won't be used again; a request that isn't safe still reaches its backends.
+            Event::Drain => {
+                self.is_draining = true;
+                over.extend(std::iter::from_fn(|| self.safe.pop()));
+                self.looks.extract_if(.., |look| look.is_safe).collect()
+            }
+            Event::Cut => {
+                self.is_cut = true;
+                for queue in [&mut self.safe, &mut self.not_safe] {
+                    over.extend(std::iter::from_fn(|| queue.pop()));
+                }
+                std::mem::take(&mut self.looks)
+            }
+            Event::Ready { .. } => Vec::new(),
+        };
+        (over, looks)
+    }
+
+    fn next_due(&self) -> Option<Instant> {
+        let looks = self.looks.iter().map(|look| look.until).min();
+        [self.safe.next_due(), self.not_safe.next_due(), looks].into_iter().flatten().min()
     }
 }
 
 impl EventHandler for Reaper {
     fn on_event(self: Arc<Self>, event: Event) {
-        let over: Vec<Lingering> = {
+        let (over, looks) = {
             let mut queues = self.lingering.lock();
-            let over = match event {
-                Event::Expired => queues.over(Instant::now()),
-                // Their connections won't be used again; a request that isn't safe still reaches its backends.
-                Event::Drain => {
-                    queues.is_draining = true;
-                    let Queues { safe, looks, .. } = &mut *queues;
-                    safe.drain(..).chain(looks.extract_if(.., |look| look.is_safe)).collect()
-                }
-                Event::Cut => {
-                    queues.is_cut = true;
-                    let Queues { safe, not_safe, looks, .. } = &mut *queues;
-                    safe.drain(..).chain(not_safe.drain(..)).chain(looks.drain(..)).collect()
-                }
-                Event::Ready { .. } => Vec::new(),
-            };
-            self.update_deadline(&queues);
+            let over = queues.over(event);
+            let next = queues.next_due();
+            self.wake_at(&mut queues, next);
             over
         };
-        for lingering in over {
-            match lingering.race.upgrade() {
-                Some(race) if lingering.is_look => race.hang_up_spared(),
-                Some(race) => race.hang_up(lingering.winner),
-                None => {}
+        for Lingering { winner, race } in over {
+            if let Some(race) = race.upgrade() {
+                race.hang_up(winner);
             }
+        }
+        for race in looks.into_iter().filter_map(|look| look.race.upgrade()) {
+            race.hang_up_spared();
         }
     }
 }
 
 impl std::fmt::Debug for Reaper {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Reaper").field("linger", &self.linger).finish_non_exhaustive()
+        f.debug_struct("Reaper").field("linger", &self.linger).field("count", &self.count()).finish_non_exhaustive()
     }
 }
 
@@ -194,6 +243,24 @@ mod tests {
         assert!(!post.token(1).is_cancelled(), "the request still reaches its backend during a drain");
         reaper.clone().on_event(Event::Cut);
         assert!(post.token(1).is_cancelled());
+    }
+
+    #[test]
+    fn a_race_without_losers_is_freed_at_once_and_keeps_no_other_from_being_hung_up_on() {
+        let (poller, _waiter) = Poller::new().expect("a poller");
+        let second = Duration::from_secs(1);
+        let reaper = Reaper::new(Linger { safe: second, not_safe: second * 2, ..Linger::NONE }, &poller);
+        let (ended, get, post) = (race(), race(), race());
+        let then = Instant::now().checked_sub(second * 2).expect("the clock runs for two seconds");
+        let place = reaper.take(&ended, Some(0), true, then).expect("it lingers");
+        reaper.take(&get, Some(0), true, then);
+        reaper.take(&post, Some(0), false, then);
+        reaper.withdraw(place);
+        assert_eq!(([&ended, &get].map(Arc::weak_count), reaper.count()), ([0, 1], 2));
+        reaper.clone().on_event(Event::Expired);
+        reaper.withdraw(place);
+        assert_eq!([&ended, &get, &post].map(|race| race.token(1).is_cancelled()), [false, true, true]);
+        assert_eq!((reaper.count(), reaper.lingering.lock().wakes_at), (0, None));
     }
 
     #[test]

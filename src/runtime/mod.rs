@@ -2,5 +2,6 @@
 //! share. Knows nothing of proxies.
 
 pub mod cancel;
+pub mod delay_queue;
 pub mod poller;
 pub mod sync;

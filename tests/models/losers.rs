@@ -107,7 +107,13 @@ fn reap(linger: Linger, taken_at: Instant, closes: bool) {
     scope(|scope| {
         scope.spawn(|| poller.run());
         for (decided, is_safe) in &races {
-            scope.spawn(|| reaper.take(&decided.race, Some(0), *is_safe, taken_at));
+            scope.spawn(|| {
+                // One whose losers have ended stands in nobody's way.
+                let ended = Decided::new().race;
+                let place = reaper.take(&ended, Some(0), *is_safe, taken_at);
+                reaper.take(&decided.race, Some(0), *is_safe, taken_at);
+                place.into_iter().for_each(|place| reaper.withdraw(place));
+            });
         }
         if closes {
             if chance(2) {

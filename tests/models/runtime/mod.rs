@@ -2,6 +2,8 @@
 
 #[path = "../../../src/runtime/cancel.rs"]
 pub mod cancel;
+#[path = "../../../src/runtime/delay_queue.rs"]
+pub mod delay_queue;
 
 /// A poller whose clock runs as fast as it likes.
 pub mod poller;
