@@ -5,12 +5,14 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use http::{HeaderMap, Method, StatusCode};
+use http::{HeaderMap, HeaderName, Method, StatusCode};
 
 use crate::message::forwarded::Forwarded;
 use crate::message::proxy_status::How;
-use crate::message::{Delivery, Outcome, Reason, Refusal, Request, RequestId, Target};
+use crate::message::{Delivery, Outcome, Reason, Refusal, Request, RequestId, Target, values_of};
 use crate::metrics::RaceEnd;
+
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// The facts about one exchange, gathered until they are told.
 pub struct Entry {
@@ -128,7 +130,7 @@ fn escaped(text: &impl ToString) -> String {
 /// The id of the trace in a valid `traceparent` (W3C Trace Context, "traceparent Header Field Values"): later versions may have
 /// more behind the flags.
 fn trace_id(headers: &HeaderMap) -> Option<String> {
-    let mut given = headers.get_all("traceparent").iter();
+    let mut given = values_of(headers, &TRACEPARENT);
     let (Some(value), None) = (given.next(), given.next()) else { return None };
     let mut parts = value.to_str().ok()?.trim().splitn(5, '-');
     let is_hex = |text: &str, length| {

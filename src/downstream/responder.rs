@@ -11,8 +11,8 @@ use crate::downstream::h1::encode::{Framing, RequestSummary, write_head};
 use crate::downstream::h1::protocol::Http1;
 use crate::message::{Delivery, Refusal, Reply, ReplyBody};
 
-/// A guess at the room for a reply whose body is in memory.
-const HEAD_AND_SHORT_BODY_BYTES: usize = 2048;
+/// A guess at the room for a reply's head.
+const HEAD_BYTES: usize = 512;
 
 /// The way back to one client, good for one reply.
 pub(crate) struct Responder {
@@ -33,8 +33,9 @@ impl Responder {
     pub(crate) fn begin(&mut self, reply: &Reply) -> (Vec<u8>, Framing) {
         self.summary.persistent &= !self.client.frontend().is_draining();
         let framing = Framing::of(self.summary, reply.status, &reply.body);
-        let mut bytes = Vec::with_capacity(HEAD_AND_SHORT_BODY_BYTES);
-        write_head(&mut bytes, self.summary, reply.status, &reply.headers, framing, SystemTime::now());
+        let body_bytes = if let ReplyBody::Whole(body) = &reply.body { body.len() } else { 0 };
+        let mut bytes = Vec::with_capacity(HEAD_BYTES + body_bytes);
+        write_head(&mut bytes, self.summary, reply.status, &reply.headers, framing, SystemTime::now);
         self.has_begun = true;
         (bytes, framing)
     }

@@ -1,6 +1,6 @@
 //! Fields: names that `http` lacks, values that are lists, and how a field goes out, towards backends and clients alike.
 
-use http::{HeaderMap, HeaderName};
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 pub(super) const CDN_LOOP: HeaderName = HeaderName::from_static("cdn-loop");
 pub(super) const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -13,17 +13,28 @@ pub(super) const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwa
 /// lost.
 pub(crate) fn put_field(bytes: &mut Vec<u8>, name: &str, value: &[u8]) {
     bytes.reserve(name.len() + value.len() + 4);
-    let begin = bytes.len();
-    bytes.extend_from_slice(name.as_bytes());
-    let words = name.bytes().enumerate().filter(|(_, byte)| *byte == b'-').map(|(at, _)| at + 1);
-    for word in std::iter::once(0).chain(words) {
-        if let Some(first) = bytes.get_mut(begin + word) {
-            first.make_ascii_uppercase();
-        }
-    }
+    let mut previous = b'-';
+    bytes.extend(name.bytes().map(|byte| {
+        let begins_word = std::mem::replace(&mut previous, byte) == b'-';
+        if begins_word { byte.to_ascii_uppercase() } else { byte }
+    }));
     bytes.extend_from_slice(b": ");
     bytes.extend_from_slice(value);
     bytes.extend_from_slice(b"\r\n");
+}
+
+/// Whether there is a field of this name. Most that are asked for aren't there, and messages have few: to look at the names of all takes
+/// less time than to hash one.
+pub(crate) fn has_field(headers: &HeaderMap, name: &HeaderName) -> bool {
+    headers.keys().any(|other| other == name)
+}
+
+/// The values of the fields of this name, in their order.
+pub(crate) fn values_of<'a>(
+    headers: &'a HeaderMap,
+    name: &HeaderName,
+) -> impl DoubleEndedIterator<Item = &'a HeaderValue> + use<'a> {
+    has_field(headers, name).then(|| headers.get_all(name)).into_iter().flatten()
 }
 
 /// Whether a list field (`Connection`, say) has the token, in any case.
@@ -32,8 +43,8 @@ pub fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
 }
 
 /// The entries of a list field, without the blanks around them; some may be empty.
-pub(super) fn tokens<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a [u8]> {
-    headers.get_all(name).iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b',')).map(<[u8]>::trim_ascii)
+pub(super) fn tokens<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+    values_of(headers, name).flat_map(|value| value.as_bytes().split(|byte| *byte == b',')).map(<[u8]>::trim_ascii)
 }
 
 /// Whether the value of a list field has the token, in any case.

@@ -7,7 +7,10 @@ use std::net::{IpAddr, SocketAddr};
 use http::header::{FORWARDED, VIA};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::field::{CDN_LOOP, X_FORWARDED_CLIENT_CERT, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO, tokens};
+use super::field::{
+    CDN_LOOP, X_FORWARDED_CLIENT_CERT, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO, has_field, tokens,
+    values_of,
+};
 use super::{Networks, Peer, Request};
 
 /// The most proxies that a request may have passed. Real chains have five or six.
@@ -31,7 +34,7 @@ impl Forwarded {
     pub fn of(request: &Request, trusted: &Networks) -> Forwarded {
         let mut client = None;
         if trusted.contain(request.peer.network_ip()) {
-            let values = request.headers.get_all(X_FORWARDED_FOR).iter().rev();
+            let values = values_of(&request.headers, &X_FORWARDED_FOR).rev();
             let entries =
                 values.flat_map(|value| value.as_bytes().rsplit(|byte| *byte == b',')).map(<[u8]>::trim_ascii);
             for entry in entries.filter(|entry| !entry.is_empty()) {
@@ -74,11 +77,11 @@ pub(super) fn tell(headers: &mut HeaderMap, peer: &Peer, host: Option<HeaderValu
         let value = HeaderValue::from_str(&format!("Subject=\"{subject}\"")).expect("what isn't ASCII is escaped");
         headers.insert(X_FORWARDED_CLIENT_CERT, value);
     }
-    if !headers.contains_key(X_FORWARDED_PROTO) && !is_in_forwarded(headers, b"proto=") {
+    if !has_field(headers, &X_FORWARDED_PROTO) && !is_in_forwarded(headers, b"proto=") {
         headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(if peer.is_tls { "https" } else { "http" }));
     }
     if let Some(host) = host
-        && !headers.contains_key(X_FORWARDED_HOST)
+        && !has_field(headers, &X_FORWARDED_HOST)
         && !is_in_forwarded(headers, b"host=")
     {
         headers.insert(X_FORWARDED_HOST, host);
@@ -88,7 +91,7 @@ pub(super) fn tell(headers: &mut HeaderMap, peer: &Peer, host: Option<HeaderValu
 fn append_forwarded_for(headers: &mut HeaderMap, peer: IpAddr) {
     // Room for an address of IPv4.
     let mut list = Vec::with_capacity(16);
-    for value in headers.get_all(X_FORWARDED_FOR).iter().filter(|value| !value.is_empty()) {
+    for value in values_of(headers, &X_FORWARDED_FOR).filter(|value| !value.is_empty()) {
         list.extend_from_slice(value.as_bytes());
         list.extend_from_slice(b", ");
     }

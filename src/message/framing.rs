@@ -4,6 +4,7 @@
 use http::{HeaderMap, Version, header};
 
 use super::Refusal;
+use super::field::has_field;
 
 /// The length of a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,9 +20,9 @@ pub enum BodyLength {
 impl BodyLength {
     /// Decides the length of a request's body (RFC 9112 §6.3).
     pub fn of_request(version: Version, headers: &HeaderMap) -> Result<BodyLength, Refusal> {
-        let has_length = headers.contains_key(header::CONTENT_LENGTH);
+        let has_length = has_field(headers, &header::CONTENT_LENGTH);
         // Steps 1 and 2 are about responses. Step 3: both fields are a smuggler's sign, or a broken client's.
-        if headers.contains_key(header::TRANSFER_ENCODING) {
+        if has_field(headers, &header::TRANSFER_ENCODING) {
             if has_length {
                 return Err(Refusal::BadRequest("Both Transfer-Encoding and Content-Length are given"));
             }

@@ -2,34 +2,15 @@
 //! of framing, nor of sockets.
 
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderName, IF_MODIFIED_SINCE, IF_NONE_MATCH, PROXY_AUTHENTICATE,
-    PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, VIA,
+    CONNECTION, CONTENT_LENGTH, HOST, HeaderName, IF_MODIFIED_SINCE, IF_NONE_MATCH, TRANSFER_ENCODING, UPGRADE, VIA,
 };
 use http::{HeaderMap, HeaderValue, Method, Version};
 
 pub use super::field::has_token;
-use super::field::{CDN_LOOP, tokens};
+use super::field::{CDN_LOOP, has_field, tokens, values_of};
 use super::networks::Networks;
 use super::request::Request;
 use super::{forwarded, max_forwards};
-
-const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
-// A CGI program takes this field for the variable HTTP_PROXY (https://httpoxy.org).
-const PROXY: HeaderName = HeaderName::from_static("proxy");
-
-/// The fields that are about one connection even if `Connection` doesn't name them (RFC 9110 §7.6.1).
-const HOP_BY_HOP: [HeaderName; 9] = [
-    CONNECTION,
-    KEEP_ALIVE,
-    PROXY_CONNECTION,
-    PROXY_AUTHENTICATE,
-    PROXY_AUTHORIZATION,
-    TE,
-    TRAILER,
-    TRANSFER_ENCODING,
-    UPGRADE,
-];
 
 /// Fields that only this proxy writes towards backends, besides those about a request's source. CGI and its kin make
 /// one variable of names that differ in `-` and `_`, so those that look like these are dropped.
@@ -37,9 +18,6 @@ const OWN: [HeaderName; 3] = [CDN_LOOP, CONTENT_LENGTH, TRANSFER_ENCODING];
 
 /// The fields that list the proxies on a message's way.
 const WAY: [HeaderName; 2] = [CDN_LOOP, VIA];
-
-/// Fields that were meant for this proxy alone, or are written anew for each backend.
-const NOT_FOR_BACKENDS: [HeaderName; 4] = [EXPECT, PROXY, CONTENT_LENGTH, HOST];
 
 /// This process's id: random, so that a request that comes back is known. Backends get it in `CDN-Loop` (RFC 8586) and
 /// only on request in `Via` (RFC 9110 §7.6.3), since some compress nothing for proxies; clients get it in `Via`.
@@ -84,7 +62,7 @@ impl ViaId {
             let mut words = value.split(|byte| matches!(byte, b',' | b' ' | b'\t'));
             words.any(|word| word.eq_ignore_ascii_case(self.id.as_bytes()))
         };
-        headers.get_all(VIA).iter().any(|value| words(value.as_bytes()))
+        values_of(headers, &VIA).any(|value| words(value.as_bytes()))
     }
 
     /// Adds this process to a reply's `Via`.
@@ -104,7 +82,7 @@ impl ViaId {
 /// Whether a request may be answered by 304 (RFC 9110 §13.1).
 pub fn is_conditional(request: &Request) -> bool {
     matches!(request.method, Method::GET | Method::HEAD)
-        && [IF_NONE_MATCH, IF_MODIFIED_SINCE].iter().any(|condition| request.headers.contains_key(condition))
+        && [IF_NONE_MATCH, IF_MODIFIED_SINCE].iter().any(|condition| has_field(&request.headers, condition))
 }
 
 /// The protocols that a request asks to switch to, if it may: `h2c` isn't among them, since requests within it couldn't
@@ -141,11 +119,8 @@ pub fn put_upgrade(headers: &mut HeaderMap, protocols: HeaderValue) {
 pub fn for_backends(request: &mut Request, via: &ViaId, trusted: &Networks) -> HeaderMap {
     let (host, upgrade) = (host_of(request), upgrade_of(request));
     let mut headers = std::mem::take(&mut request.headers);
-    strip_hop_by_hop(&mut headers);
     let is_trusted = trusted.contain(request.peer.network_ip());
-    strip(&mut headers, Vec::new(), |name| {
-        NOT_FOR_BACKENDS.contains(name) || is_lookalike(name) || (!is_trusted && forwarded::is_word(name))
-    });
+    strip(&mut headers, |name| is_for_proxy(name) || is_lookalike(name) || (!is_trusted && forwarded::is_word(name)));
     max_forwards::count_down(&request.method, &mut headers);
     forwarded::tell(&mut headers, &request.peer, host);
     via.append_to_request(&mut headers, request.version);
@@ -157,8 +132,7 @@ pub fn for_backends(request: &mut Request, via: &ViaId, trusted: &Networks) -> H
 
 /// Gives a backend's fields as the client gets them; the framing is left to downstream.
 pub fn for_client(mut headers: HeaderMap, version: Version, via: &ViaId) -> HeaderMap {
-    strip_hop_by_hop(&mut headers);
-    headers.remove(CONTENT_LENGTH);
+    strip(&mut headers, |name| name == CONTENT_LENGTH);
     via.append_to(&mut headers, version);
     headers
 }
@@ -171,22 +145,38 @@ pub fn host_of(request: &Request) -> Option<HeaderValue> {
     }
 }
 
-/// Removes the fields that are about one connection: those that `Connection` names, and the known ones. A client that
-/// names fields about its source or its way there would hide itself, and blind proxies to its loop (RFC 8586 §2), so
-/// those stay.
-fn strip_hop_by_hop(headers: &mut HeaderMap) {
+/// Removes the fields that are about one connection, those that `Connection` names and the known ones, and those that are dropped
+/// besides. A client that names fields about its source or its way there would hide itself, and blind proxies to its loop (RFC 8586
+/// §2), so those stay. Messages have few fields, and to look for each name would take longer.
+fn strip(headers: &mut HeaderMap, is_dropped: impl Fn(&HeaderName) -> bool) {
     let named = tokens(headers, &CONNECTION).filter_map(|token| HeaderName::from_bytes(token).ok());
-    let named = named.filter(|name| !WAY.contains(name) && !forwarded::is_word(name));
-    strip(headers, named.collect(), |name| HOP_BY_HOP.contains(name));
-}
-
-/// Removes the fields that are named or to be dropped. Messages have few of them, and to look for each would take
-/// longer.
-fn strip(headers: &mut HeaderMap, mut names: Vec<HeaderName>, is_dropped: impl Fn(&HeaderName) -> bool) {
-    names.extend(headers.keys().filter(|name| is_dropped(name)).cloned());
-    for name in names {
+    let mut dropped: Vec<HeaderName> = named.filter(|name| !WAY.contains(name) && !forwarded::is_word(name)).collect();
+    dropped.extend(headers.keys().filter(|name| is_hop_by_hop(name) || is_dropped(name)).cloned());
+    for name in dropped {
         headers.remove(name);
     }
+}
+
+/// Whether a field is about one connection even if `Connection` doesn't name it (RFC 9110 §7.6.1).
+fn is_hop_by_hop(name: &HeaderName) -> bool {
+    matches!(
+        name.as_str(),
+        "connection"
+            | "keep-alive"
+            | "proxy-connection"
+            | "proxy-authenticate"
+            | "proxy-authorization"
+            | "te"
+            | "trailer"
+            | "transfer-encoding"
+            | "upgrade"
+    )
+}
+
+/// Whether a field was meant for this proxy alone, or is written anew for each backend. A CGI program takes `Proxy` for the variable
+/// `HTTP_PROXY` (<https://httpoxy.org>).
+fn is_for_proxy(name: &HeaderName) -> bool {
+    matches!(name.as_str(), "expect" | "proxy" | "content-length" | "host")
 }
 
 fn is_lookalike(name: &HeaderName) -> bool {

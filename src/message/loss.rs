@@ -6,6 +6,7 @@ use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue};
 
 use super::accept::prefers_json;
+use super::field::values_of;
 use super::json::Json;
 use super::outcome::{Elapsed, Outcome};
 
@@ -53,11 +54,13 @@ impl LostLeg {
 /// of JSON-RPC do.
 pub fn takes_problem(headers: &HeaderMap) -> bool {
     let is_open = |value: &HeaderValue| value.as_bytes().trim_ascii() == b"*/*";
-    if headers.get_all(ACCEPT).iter().all(is_open) { sends_json(headers) } else { prefers_json(headers) }
+    if values_of(headers, &ACCEPT).all(is_open) { sends_json(headers) } else { prefers_json(headers) }
 }
 
 fn sends_json(headers: &HeaderMap) -> bool {
-    let Some(value) = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()) else { return false };
+    let Some(value) = values_of(headers, &CONTENT_TYPE).next().and_then(|value| value.to_str().ok()) else {
+        return false;
+    };
     let media_type = value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     media_type == "application/json" || (media_type.starts_with("application/") && media_type.ends_with("+json"))
 }

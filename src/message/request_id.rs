@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
+use super::field::values_of;
+
 /// The longest id of a client's that is kept, in bytes.
 const LENGTH_MAX: usize = 128;
 
@@ -19,7 +21,7 @@ impl RequestId {
     /// Keeps the client's id, if it sent exactly one of 1 to 128 visible ASCII characters other than `"`, `,` and `\`; else makes
     /// one of 16 hex digits.
     pub fn of(headers: &HeaderMap) -> RequestId {
-        let mut given = headers.get_all(RequestId::FIELD).iter();
+        let mut given = values_of(headers, &RequestId::FIELD);
         match (given.next(), given.next()) {
             (Some(id), None) if is_plain(id.as_bytes()) => RequestId(id.clone()),
             _ => RequestId::random(),

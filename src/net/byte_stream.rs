@@ -121,6 +121,12 @@ impl ByteStream {
         drop_first(&mut self.state().peeked, count);
     }
 
+    /// Takes the first `count` of the buffered bytes.
+    pub(crate) fn take_first(&self, count: usize) -> Vec<u8> {
+        let peeked = &mut self.state().peeked;
+        if count == peeked.len() { std::mem::take(peeked) } else { peeked.drain(..count).collect() }
+    }
+
     /// Puts bytes that have been read back in front of all others.
     pub(crate) fn unread(&self, mut bytes: Vec<u8>) {
         if !bytes.is_empty() {
@@ -137,7 +143,11 @@ impl ByteStream {
             return tls.writer().write_vectored(parts);
         }
         let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-        let sent = rustix::net::sendmsg(&self.socket, parts, &mut SendAncillaryBuffer::default(), flags);
+        let sent = match parts {
+            // Less work for the kernel.
+            [part] => rustix::net::send(&self.socket, part, flags),
+            parts => rustix::net::sendmsg(&self.socket, parts, &mut SendAncillaryBuffer::default(), flags),
+        };
         state.was_reset |= sent == Err(Errno::CONNRESET);
         match sent {
             Err(Errno::AGAIN) => Ok(0),

@@ -100,8 +100,9 @@ impl Exchange {
 
     /// Starts legs, each as far as it goes without waiting. Doesn't block.
     pub(super) fn start(self: &Arc<Self>, legs: impl Iterator<Item = usize>) {
+        let now = self.elapsed();
         for leg in legs {
-            let _ = self.legs[leg].started.set(self.elapsed());
+            let _ = self.legs[leg].started.set(now);
             self.trace(leg, &"starts");
             self.take_step(leg, |exchange, token| exchange.legs[leg].backend.pool().start(&exchange.request, token));
         }
@@ -268,7 +269,8 @@ impl Exchange {
     /// Has a leg win: all others have lost, and it answers the client.
     pub(super) fn win(self: &Arc<Self>, leg: usize, answer: Answer, won: Won<Box<dyn ReplyTo>>, after: Duration) {
         // Before its client can ask again.
-        self.note_answer(leg);
+        let now = Instant::now();
+        self.note_answer(leg, now);
         for loser in &won.losers {
             let Leg { backend, pending, file, .. } = &self.legs[*loser];
             backend.breaker().add(pending, self.path);
@@ -276,9 +278,9 @@ impl Exchange {
                 file.take(backend.pool());
             }
         }
-        self.begin_looks(&won.losers, Instant::now());
+        self.begin_looks(&won.losers, now);
         if self.legs.len() > 1 {
-            self.let_losers_linger(Some(leg));
+            self.let_losers_linger(Some(leg), now);
         }
         self.end_unneeded(won.unneeded);
         self.lose_all(&won.candidates);
@@ -289,8 +291,8 @@ impl Exchange {
     }
 
     /// Tells the breaker that the leg's backend has answered.
-    pub(super) fn note_answer(&self, leg: usize) {
-        if self.legs[leg].backend.breaker().note_answer(self.path, Instant::now()) {
+    pub(super) fn note_answer(&self, leg: usize, now: Instant) {
+        if self.legs[leg].backend.breaker().note_answer(self.path, now) {
             self.tell_answers(leg);
         }
     }
@@ -329,7 +331,7 @@ impl Exchange {
             Next::Over(verdict, results) => self.finish(verdict, &results),
             Next::LastLost(reply_to, results) => {
                 // Some legs may still be reading their bodies, and no client waits for those.
-                self.let_losers_linger(None);
+                self.let_losers_linger(None, Instant::now());
                 self.answer_loss(reply_to, results);
             }
         }

@@ -41,14 +41,14 @@ impl Exchange {
             return;
         }
         if let Some(winner) = self.race.stop_sparing(leg) {
-            self.let_losers_linger(Some(winner));
+            self.let_losers_linger(Some(winner), Instant::now());
         }
     }
 
     /// Lets what is left of a decided race linger. Without a winner only bodies are, of answers to requests that have arrived.
-    pub(super) fn let_losers_linger(&self, winner: Option<usize>) {
+    pub(super) fn let_losers_linger(&self, winner: Option<usize>, now: Instant) {
         let is_safe = winner.is_none() || self.request.method().is_safe();
-        if let Some(place) = self.context.reaper.take(&self.race, winner, is_safe, Instant::now()) {
+        if let Some(place) = self.context.reaper.take(&self.race, winner, is_safe, now) {
             let _ = self.losers_place.set(place);
         }
     }
@@ -97,7 +97,7 @@ impl Exchange {
                 self.park(leg, LegState::Draining(draining, ends), &readiness);
             }
             Ok(None) => {
-                self.note_answer(leg);
+                self.note_answer(leg, Instant::now());
                 self.end_late(leg, ends);
             }
             Err(_) => self.end_late(leg, ends.map(|(_, after)| (Outcome::Panic, after))),

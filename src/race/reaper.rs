@@ -107,7 +107,7 @@ impl Reaper {
     /// How many races linger, with those that have ended before others did.
     pub fn count(&self) -> usize {
         let queues = self.lingering.lock();
-        queues.safe.len() + queues.not_safe.len() + queues.looks.len()
+        queues.safe.count() + queues.not_safe.count() + queues.looks.len()
     }
 
     /// Whether losers may have a long look after a method that is safe, or isn't.

@@ -56,12 +56,13 @@ impl<T> DelayQueue<T> {
     }
 
     /// The count of values, with those that were withdrawn before others were due.
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.entries.len()
     }
 
     fn skip_withdrawn(&mut self) {
-        while self.entries.pop_front_if(|(_, value)| value.is_none()).is_some() {
+        while self.entries.front().is_some_and(|(_, value)| value.is_none()) {
+            self.entries.pop_front();
             self.gone += 1;
         }
     }
@@ -88,9 +89,9 @@ mod tests {
     fn what_is_withdrawn_leaves_nothing_behind() {
         let (mut queue, now) = (DelayQueue::default(), Instant::now());
         let places = ["a", "b", "c"].map(|value| queue.push(now, value));
-        assert_eq!((queue.withdraw(places[1]), queue.withdraw(places[1]), queue.len()), (Some("b"), None, 3));
-        assert_eq!((queue.withdraw(places[0]), queue.len()), (Some("a"), 1));
-        assert_eq!((queue.withdraw(places[2]), queue.len(), queue.next_due()), (Some("c"), 0, None));
+        assert_eq!((queue.withdraw(places[1]), queue.withdraw(places[1]), queue.count()), (Some("b"), None, 3));
+        assert_eq!((queue.withdraw(places[0]), queue.count()), (Some("a"), 1));
+        assert_eq!((queue.withdraw(places[2]), queue.count(), queue.next_due()), (Some("c"), 0, None));
         let place = queue.push(now, "d");
         assert_eq!(places.map(|place| queue.withdraw(place)), [None; 3], "places aren't used twice");
         assert_eq!((queue.pop_due(now), queue.withdraw(place)), (Some("d"), None));

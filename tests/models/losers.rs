@@ -112,7 +112,9 @@ fn reap(linger: Linger, taken_at: Instant, closes: bool) {
                 let ended = Decided::new().race;
                 let place = reaper.take(&ended, Some(0), *is_safe, taken_at);
                 reaper.take(&decided.race, Some(0), *is_safe, taken_at);
-                place.into_iter().for_each(|place| reaper.withdraw(place));
+                if let Some(place) = place {
+                    reaper.withdraw(place);
+                }
             });
         }
         if closes {

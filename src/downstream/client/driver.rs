@@ -176,7 +176,7 @@ impl Client {
         let reply = self.frontend().limits.refused(refusal);
         let framing = Framing::of(RequestSummary::UNREADABLE, reply.status, &reply.body);
         let mut bytes = Vec::with_capacity(512);
-        write_head(&mut bytes, RequestSummary::UNREADABLE, reply.status, &reply.headers, framing, SystemTime::now());
+        write_head(&mut bytes, RequestSummary::UNREADABLE, reply.status, &reply.headers, framing, SystemTime::now);
         if let ReplyBody::Whole(body) = reply.body {
             bytes.extend_from_slice(&body);
             if *refusal == Refusal::Http2NotSupported {

@@ -7,7 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use http::header::{CONNECTION, CONTENT_LENGTH, DATE, TRANSFER_ENCODING};
 use http::{HeaderMap, Method, StatusCode, Version};
 
-use crate::message::{ReplyBody, put_field};
+use crate::message::{ReplyBody, has_field, put_field};
 
 /// The interim reply to `Expect: 100-continue`.
 pub(crate) const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
@@ -81,7 +81,7 @@ pub(crate) fn write_head(
     status: StatusCode,
     headers: &HeaderMap,
     framing: Framing,
-    now: SystemTime,
+    now: impl FnOnce() -> SystemTime,
 ) {
     let reason = status.canonical_reason().unwrap_or("");
     // A server always names its own version, even to an HTTP/1.0 client (RFC 9110 §2.5).
@@ -91,8 +91,8 @@ pub(crate) fn write_head(
     for (name, value) in headers {
         put_field(bytes, name.as_str(), value.as_bytes());
     }
-    if !headers.contains_key(DATE) {
-        put_field(bytes, DATE.as_str(), &date(now));
+    if !has_field(headers, &DATE) {
+        put_field(bytes, DATE.as_str(), &date(now()));
     }
     match framing {
         Framing::Sized(length) | Framing::None { told: Some(length) } => {
@@ -184,7 +184,7 @@ mod tests {
 
     fn head(summary: RequestSummary, headers: &HeaderMap, framing: Framing) -> String {
         let mut bytes = Vec::new();
-        write_head(&mut bytes, summary, StatusCode::OK, headers, framing, SystemTime::UNIX_EPOCH);
+        write_head(&mut bytes, summary, StatusCode::OK, headers, framing, || SystemTime::UNIX_EPOCH);
         String::from_utf8(bytes).expect("ASCII")
     }
 

@@ -3,7 +3,7 @@
 use http::header::{EXPECT, HOST};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Version};
 
-use crate::message::{BodyLength, Refusal, Target, headers, is_host_field};
+use crate::message::{BodyLength, Refusal, Target, headers, is_host_field, values_of};
 
 /// The longest target. RFC 9112 §3 asks for 8,000 at least.
 const TARGET_BYTES_MAX: usize = 8 * 1024;
@@ -205,7 +205,7 @@ fn headers_of(fields: &[httparse::Header]) -> Result<HeaderMap, Refusal> {
 
 /// Checks for one valid Host, which HTTP/1.0 alone may omit (RFC 9112 §3.2).
 fn check_host(version: Version, headers: &HeaderMap) -> Result<(), Refusal> {
-    let mut hosts = headers.get_all(HOST).iter();
+    let mut hosts = values_of(headers, &HOST);
     match (hosts.next(), hosts.next()) {
         (None, _) if version == Version::HTTP_10 => Ok(()),
         (None, _) => Err(Refusal::BadRequest("Host is missing")),
@@ -221,7 +221,7 @@ fn wants_continue(version: Version, headers: &HeaderMap) -> Result<bool, Refusal
         return Ok(false);
     }
     let mut wanted = false;
-    for value in headers.get_all(EXPECT) {
+    for value in values_of(headers, &EXPECT) {
         if !value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"100-continue") {
             return Err(Refusal::ExpectationFailed);
         }

@@ -121,6 +121,11 @@ impl Connection {
         self.stream.consume(count);
     }
 
+    /// Takes the first `count` of the buffered bytes.
+    pub(crate) fn take_first(&self, count: usize) -> Vec<u8> {
+        self.stream.take_first(count)
+    }
+
     /// Puts bytes that have been read back in front of all others.
     pub(crate) fn unread(&self, bytes: Vec<u8>) {
         self.stream.unread(bytes);

@@ -60,27 +60,27 @@ impl Answer {
             Some(complete) if head.status == StatusCode::SWITCHING_PROTOCOLS => {
                 pooled.connection().consume(head.bytes);
                 let upgraded = Upgraded::new(pooled, token.clone());
-                Ok(Answer { upgraded: Some(upgraded), ..Answer::complete(head, complete) })
+                Ok(Answer { upgraded: Some(upgraded), ..Answer::complete(head, complete.headers, Vec::new()) })
             }
             Some(complete) if is_out => {
-                pooled.connection().consume(complete.bytes);
+                let mut body = pooled.connection().take_first(complete.bytes);
+                body.drain(..head.bytes);
                 token.disarm().map_err(|_| Outcome::Cancelled)?;
                 pool.put(pooled.with_end(head.is_persistent), Instant::now());
-                Ok(Answer::complete(head, complete))
+                Ok(Answer::complete(head, complete.headers, body))
             }
             _ => Answer::streamed(pooled, pool, request, token, head),
         }
     }
 
-    fn complete(head: &ResponseHead, complete: CompleteAnswer) -> Answer {
-        let length =
-            if head.framing == BodyFraming::None { head.declared_length } else { Some(complete.body.len() as u64) };
+    fn complete(head: &ResponseHead, headers: HeaderMap, body: Vec<u8>) -> Answer {
+        let length = if head.framing == BodyFraming::None { head.declared_length } else { Some(body.len() as u64) };
         Answer {
             status: head.status,
             version: head.version,
-            headers: complete.headers,
+            headers,
             length,
-            body: AnswerBody::Whole(complete.body),
+            body: AnswerBody::Whole(body),
             upgraded: None,
             upload: None,
             head_by: None,
