@@ -130,6 +130,21 @@ mod tests {
     }
 
     #[test]
+    fn an_event_stream_that_ends_without_an_event_loses() {
+        let length = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: 0\r\n\r\n";
+        for bytes in [STREAM, length] {
+            let (mut race, client) = race("", true);
+            race.ends[0].sends([bytes, if bytes == STREAM { ": bye\n\n" } else { "" }].concat());
+            race.ends[0].ends();
+            race.settle();
+            assert!(client.waits(), "{bytes}");
+            race.ends[1].ends();
+            let (status, body) = client.takes_reply();
+            assert!(status == 502 && body.contains("b1 unfit: "), "{body}");
+        }
+    }
+
+    #[test]
     fn without_a_byte_a_head_alone_wins_nothing_and_an_empty_body_does() {
         let (mut race, client) = race("", true);
         race.ends[0].sends(CHUNKED);

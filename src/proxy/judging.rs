@@ -24,6 +24,9 @@ const LIGHT_BYTES_MAX: usize = 4096;
 /// The time after which a leg that finds no room in it looks for some again.
 const RETRY: Duration = Duration::from_millis(10);
 
+/// The rule by which a stream of events loses that has none: whoever reads it waits for one in vain.
+const WITHOUT_EVENT: &str = "--win-on byte: its stream ended without an event";
+
 /// An answer that is being judged.
 pub(super) struct Judging {
     pub(super) answer: Answer,
@@ -127,6 +130,9 @@ impl Judging {
                 Looked::Broken(outcome) => return Judged::Failed(outcome),
                 Looked::Enough if self.has_counted() => return Judged::Fit,
                 Looked::Enough if wanted < LOOKED_AT_BYTES_MAX => {}
+                Looked::Whole if self.waits_for.byte && self.is_event_stream && !self.has_byte() => {
+                    return Judged::Unfit(WITHOUT_EVENT.to_owned());
+                }
                 Looked::Whole | Looked::Enough => {
                     self.room.shrink(self.answer.body.begin().len());
                     return self.judge_by_rules(rules, true, may_take_long);
