@@ -8,6 +8,7 @@ use crate::downstream;
 pub use crate::downstream::fuzzing::{connection, head};
 use crate::message::headers::{ViaId, has_token, upgrade_of};
 use crate::message::{Address, Networks, Request, RequestId};
+pub use crate::net::fuzzing::TlsPeers;
 use crate::proxy::{self, Rules};
 use crate::upstream;
 use crate::upstream::fuzzing::Script;
@@ -170,6 +171,8 @@ fn text_of(bytes: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::LazyLock;
+
     use proptest::collection::vec;
     use proptest::prelude::*;
 
@@ -289,6 +292,34 @@ mod tests {
             to_backend(&bytes);
         }
     }
+
+    /// What happens between a client of TLS and the proxy: mostly what may well happen.
+    fn meetings() -> impl Strategy<Value = Vec<u8>> {
+        let sound = (0..13_u8, 0..16_u8).prop_map(|(step, number)| vec![number << 4 | step]);
+        let unsound = (13..16_u8, 0..16_u8, vec(any::<u8>(), 1..20)).prop_map(|(step, number, mut bytes)| {
+            bytes.insert(0, number << 4 | step);
+            bytes
+        });
+        let steps = prop_oneof![12 => sound, 1 => unsound];
+        (0..4_u8, vec(steps, 0..24)).prop_map(|(settings, steps)| [vec![settings], steps.concat()].concat())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(500))]
+
+        #[test]
+        fn whatever_happens_to_records_of_tls_what_comes_out_was_said(script in meetings()) {
+            TLS_PEERS.check(&script);
+        }
+    }
+
+    static TLS_PEERS: LazyLock<TlsPeers> = LazyLock::new(|| {
+        let signed = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        let text = [signed.cert.pem(), signed.signing_key.serialize_pem()].concat();
+        std::fs::write(file.path(), text).expect("a file");
+        TlsPeers::new(file.path())
+    });
 
     proptest! {
         // This one has more ways to go than the others.

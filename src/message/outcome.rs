@@ -18,6 +18,8 @@ pub enum Outcome {
     Status(StatusCode),
     /// The backend's host refused the connection.
     Refused,
+    /// The backend's Unix socket takes no connection: its path, and why.
+    RefusedAtSocket(String),
     /// No route leads to the backend.
     Unreachable,
     /// Reaching the backend (name, TCP, TLS) took longer than the timeout.
@@ -57,7 +59,7 @@ impl Outcome {
     pub fn word(&self) -> &str {
         match self {
             Outcome::Status(status) => status.as_str(),
-            Outcome::Refused => "refused",
+            Outcome::Refused | Outcome::RefusedAtSocket(_) => "refused",
             Outcome::Unreachable => "unreachable",
             Outcome::ConnectTimeout => "connect-timeout",
             Outcome::Timeout => "timeout",
@@ -80,9 +82,11 @@ impl Outcome {
     /// The detail that a word can't hold, made safe to show: it may quote the backend.
     pub fn reason(&self) -> Option<Reason<'_>> {
         match self {
-            Outcome::Protocol(reason) | Outcome::Tls(reason) | Outcome::Dns(reason) | Outcome::Unfit(reason) => {
-                Some(Reason(reason))
-            }
+            Outcome::RefusedAtSocket(reason)
+            | Outcome::Protocol(reason)
+            | Outcome::Tls(reason)
+            | Outcome::Dns(reason)
+            | Outcome::Unfit(reason) => Some(Reason(reason)),
             _ => None,
         }
     }
@@ -97,6 +101,7 @@ impl Outcome {
         matches!(
             self,
             Outcome::Refused
+                | Outcome::RefusedAtSocket(_)
                 | Outcome::Unreachable
                 | Outcome::ConnectTimeout
                 | Outcome::Dns(_)
@@ -110,9 +115,11 @@ impl Outcome {
         matches!(self, Outcome::Tls(reason) if reason.starts_with(OF_CERTIFICATE))
     }
 
-    /// The reason in a sentence that tells neither names nor addresses: those that certificates and lookups quote are left out.
+    /// The reason in a sentence that tells neither names nor addresses nor paths: those that certificates and lookups quote are left
+    /// out.
     pub fn plain_sentence(&self) -> String {
         match self {
+            Outcome::RefusedAtSocket(_) => Outcome::Refused.sentence(),
             Outcome::Tls(_) => "TLS failed".to_owned(),
             Outcome::Dns(_) => "the name doesn't resolve".to_owned(),
             Outcome::Unfit(_) => "the answer is unfit by a rule".to_owned(),
@@ -128,6 +135,9 @@ impl Outcome {
                     Some(reason) => format!("the backend answered {} {reason}", status.as_u16()),
                     None => format!("the backend answered {}", status.as_u16()),
                 };
+            }
+            Outcome::RefusedAtSocket(reason) => {
+                return format!("the backend refused the connection: {}", Reason(reason));
             }
             Outcome::Protocol(reason) => return format!("the answer isn't valid HTTP: {}", Reason(reason)),
             Outcome::Tls(reason) => return format!("TLS failed: {}", Reason(reason)),
@@ -206,6 +216,9 @@ mod tests {
             assert!(sentence.ends_with(&format!(": {reason}")), "{sentence}");
         }
         assert!(Outcome::Refused.reason().is_none());
+        let at_socket = Outcome::RefusedAtSocket("/run/x.sock: no such file".to_owned());
+        assert_eq!(at_socket.sentence(), "the backend refused the connection: /run/x.sock: no such file");
+        assert_eq!(at_socket.plain_sentence(), "the backend refused the connection", "paths aren't for clients");
     }
 
     #[test]

@@ -126,7 +126,7 @@ fn error_of(outcome: &Outcome) -> Option<&'static str> {
         Outcome::Status(_) | Outcome::Unfit(_) | Outcome::Skipped | Outcome::Unneeded | Outcome::Cancelled => {
             return None;
         }
-        Outcome::Refused => "connection_refused",
+        Outcome::Refused | Outcome::RefusedAtSocket(_) => "connection_refused",
         Outcome::Unreachable => "destination_ip_unroutable",
         Outcome::ConnectTimeout => "connection_timeout",
         Outcome::Timeout => "http_response_timeout",
@@ -235,6 +235,7 @@ mod tests {
         let tls = |reason: &str| Outcome::Tls(reason.to_owned());
         let rows = [
             (vec![Outcome::Refused], "error=connection_refused"),
+            (vec![Outcome::RefusedAtSocket("/x: no such file".to_owned())], "error=connection_refused"),
             (vec![Outcome::Unreachable, Outcome::Unreachable], "error=destination_ip_unroutable"),
             (vec![Outcome::ConnectTimeout], "error=connection_timeout"),
             (vec![Outcome::Timeout, Outcome::Skipped], "error=http_response_timeout"),

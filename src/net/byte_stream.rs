@@ -2,7 +2,7 @@
 //! are read. Nothing here waits. Knows nothing of what the bytes mean.
 
 use std::fmt;
-use std::io::{self, BufRead, ErrorKind, IoSlice, Read, Write};
+use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::mem::MaybeUninit;
 use std::net::Shutdown;
 
@@ -12,14 +12,12 @@ use rustls::Connection;
 use socket2::Socket;
 
 use crate::net::certificate;
+pub(crate) use crate::net::records::End;
+use crate::net::records::{PEEK_BYTES, fill_decrypted, read_decrypted, send_counted_records, send_records};
 use crate::runtime::sync::{Mutex, MutexGuard};
 
-/// The most bytes that are buffered before they are read: the longest head, and many a whole answer.
-const PEEK_BYTES: usize = 32 * 1024;
 /// The bytes of one call of `recv`.
-const READ_BYTES: usize = 16 * 1024;
-/// The most records in a row that hold no byte: behind them TLS is read on in another event, or the connection has failed.
-const READS_MAX: usize = 16;
+pub(super) const READ_BYTES: usize = 16 * 1024;
 /// The most bytes that are made records of at once: a piece of a body with its head.
 const WRITE_BYTES_MAX: usize = 32 * 1024;
 
@@ -44,14 +42,6 @@ struct State {
     was_reset: bool,
     /// Nothing more is written: once all records are out, the socket says so.
     is_ending: bool,
-}
-
-/// The end of the peer's side of a connection.
-#[derive(Debug)]
-pub(crate) enum End {
-    /// An end in order: FIN, or under TLS `close_notify`.
-    Closed,
-    Failed(io::Error),
 }
 
 /// The bytes and the end that a look at a connection shows.
@@ -250,9 +240,12 @@ impl ByteStream {
     pub(crate) fn may_read_on(&self) -> bool {
         let is_empty = rustix::io::ioctl_fionread(&self.socket).is_ok_and(|in_socket| in_socket == 0);
         let state = &mut *self.state();
+        let is_buffered = !state.peeked.is_empty() || state.end.is_some();
         let processed = state.tls.as_mut().map(|tls| tls.process_new_packets());
         let has_decrypted = |state: &rustls::IoState| state.plaintext_bytes_to_read() > 0 || state.peer_has_closed();
-        !is_empty || processed.is_none_or(|processed| processed.map_or(true, |state| has_decrypted(&state)))
+        is_buffered
+            || !is_empty
+            || processed.is_none_or(|processed| processed.map_or(true, |state| has_decrypted(&state)))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -308,93 +301,6 @@ fn fill_plain(peeked: &mut Vec<u8>, socket: &Socket) -> Option<End> {
         }
     }
     None
-}
-
-/// Buffers what is in the socket, decrypted, and gives its end if one is behind that. What came before an end is read first.
-fn fill_decrypted(tls: &mut Connection, peeked: &mut Vec<u8>, mut socket: &Socket) -> Option<End> {
-    let mut reads_in_vain = 0;
-    loop {
-        let length = peeked.len();
-        let processed = tls.process_new_packets();
-        take_decrypted(tls, peeked);
-        if peeked.len() >= PEEK_BYTES {
-            // More may stand before an end or a failure, which is told again behind it.
-            return None;
-        }
-        match processed {
-            Ok(state) if state.peer_has_closed() => return Some(End::Closed),
-            Ok(_) => {}
-            Err(error) => return Some(End::Failed(io::Error::new(ErrorKind::InvalidData, error))),
-        }
-        reads_in_vain = if peeked.len() > length { 0 } else { reads_in_vain + 1 };
-        if reads_in_vain > READS_MAX {
-            // Session tickets without end, for one.
-            return Some(End::Failed(io::Error::other("records without a byte in them, without end")));
-        }
-        match tls.read_tls(&mut socket) {
-            // A `close_notify` would have been told above.
-            Ok(0) => return Some(End::Failed(ErrorKind::UnexpectedEof.into())),
-            Ok(_) => {}
-            Err(error) => match error.kind() {
-                ErrorKind::WouldBlock | ErrorKind::Interrupted => return None,
-                _ => return Some(End::Failed(error)),
-            },
-        }
-    }
-}
-
-/// Buffers what has been decrypted, up to the most that is buffered.
-fn take_decrypted(tls: &mut Connection, peeked: &mut Vec<u8>) {
-    let mut reader = tls.reader();
-    while peeked.len() < PEEK_BYTES {
-        // An end or a failure is told again when there is nothing else to read.
-        let Ok(decrypted) = reader.fill_buf() else { return };
-        let count = decrypted.len();
-        if count == 0 {
-            return;
-        }
-        peeked.extend_from_slice(decrypted);
-        reader.consume(count);
-    }
-}
-
-/// Sends records until the socket would have to wait, and gives whether all are sent.
-fn send_records(tls: &mut Connection, socket: &Socket) -> io::Result<bool> {
-    Ok(send_counted_records(tls, socket)?.1)
-}
-
-fn send_counted_records(tls: &mut Connection, mut socket: &Socket) -> io::Result<(usize, bool)> {
-    let mut count = 0;
-    while tls.wants_write() {
-        count += match tls.write_tls(&mut socket) {
-            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok((count, false)),
-            written => written?,
-        };
-    }
-    Ok((count, true))
-}
-
-/// Reads decrypted bytes without waiting for anything to be written: a backend that answers early may read no more.
-fn read_decrypted(tls: &mut Connection, mut socket: &Socket, buffer: &mut [u8]) -> io::Result<usize> {
-    for _ in 0..READS_MAX {
-        let is_request_out = !tls.wants_write();
-        // An error that a look has come upon is told here again.
-        let processed = tls.process_new_packets();
-        if is_request_out {
-            // TLS may have an alert to send, or to say that it has new keys.
-            let _ = send_records(tls, socket);
-        }
-        // What was decrypted before an error is read first.
-        match tls.reader().read(buffer) {
-            Ok(count @ 1..) => return Ok(count),
-            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-            read if processed.is_ok() => return read,
-            _ => {}
-        }
-        processed.map_err(|error| io::Error::new(ErrorKind::InvalidData, error))?;
-        tls.read_tls(&mut socket)?;
-    }
-    Err(ErrorKind::Interrupted.into())
 }
 
 /// Drops the first bytes. A connection that idles keeps no memory.

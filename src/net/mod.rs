@@ -4,5 +4,9 @@
 pub(crate) mod byte_stream;
 pub(crate) mod certificate;
 pub(crate) mod file;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub(crate) mod pem;
+mod records;
 pub mod server_tls;

@@ -113,6 +113,7 @@ impl Exchange {
 fn finding_of(outcome: &Outcome) -> Finding {
     match outcome {
         Outcome::Refused
+        | Outcome::RefusedAtSocket(_)
         | Outcome::Unreachable
         | Outcome::ConnectTimeout
         | Outcome::Timeout
@@ -185,6 +186,7 @@ mod tests {
         let text = || "x".to_owned();
         let failures = [
             Outcome::Refused,
+            Outcome::RefusedAtSocket(text()),
             Outcome::Unreachable,
             Outcome::ConnectTimeout,
             Outcome::Timeout,

@@ -11,6 +11,7 @@ use crate::message::{Address, Outcome};
 use crate::runtime::poller::Poller;
 use crate::upstream::connect::resolve::Resolver;
 use crate::upstream::connect::tls::Tls;
+use crate::upstream::connect::tls_error::{CA_FILE, OWN_CA};
 use crate::upstream::permit::Permit;
 use crate::upstream::shared::Upstream;
 
@@ -92,6 +93,11 @@ impl Endpoint {
     /// Its own files, if it has some.
     pub(crate) fn files(&self) -> Option<&Arc<LocalFiles>> {
         self.own.as_ref().map(|(files, _)| files)
+    }
+
+    /// The option by which the authorities are given that count for its certificate.
+    pub(crate) fn authorities_option(&self) -> &'static str {
+        if self.files().is_some_and(|files| files.roots.is_some()) { OWN_CA } else { CA_FILE }
     }
 
     /// Takes a permit for one more connection, if there may be one.

@@ -228,8 +228,16 @@ fn a_socket_at_which_nobody_answers_loses_and_the_race_goes_on() {
     let missing = format!("http://missing socket={}/no/such", directory.path().display());
     let good = Fake::with(200, "good");
     assert_eq!(Proxy::before(&[dead.clone(), missing.clone(), good.url.clone()]).get("/").text(), "good");
-    let reply = Proxy::before(&[dead, missing]).get("/");
+    let reply = Proxy::before(&[dead.clone(), missing.clone()]).get("/");
     assert_eq!((reply.status, reply.text().matches("refused the connection").count()), (502, 2), "{}", reply.text());
+    assert!(!reply.text().contains("dead.sock"), "clients are told no path: {}", reply.text());
+    let (_folder, own, listen) = place("x.sock");
+    let program = serving(&[dead, missing].join(","), &listen, &["--log-format", "json"]);
+    assert!(ask(&own, GET).starts_with("HTTP/1.1 502 "));
+    let line = program.line("\"outcome\":\"refused\"");
+    for why in [format!("{}: nothing listens there", path.display()), "/no/such: no such file".to_owned()] {
+        assert!(line.contains(&why), "{why}: {line}");
+    }
 }
 
 #[test]

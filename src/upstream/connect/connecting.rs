@@ -112,7 +112,7 @@ impl Connecting {
                 Dialed::Failed(tried) => return resolve_again(&endpoint, tried, is_retry, deadline, now),
             },
         };
-        if handshaking.handshake()? {
+        if handshaking.handshake(endpoint.authorities_option())? {
             return Ok(Reached::Connected(handshaking.into_established()));
         }
         if now >= deadline { Err(Outcome::ConnectTimeout) } else { pending(endpoint, Phase::Handshaking(handshaking)) }
@@ -129,9 +129,9 @@ impl Handshaking {
     }
 
     /// Shakes hands as far as the socket allows, and gives whether that is done.
-    fn handshake(&mut self) -> Result<bool, Outcome> {
+    fn handshake(&mut self, authorities: &str) -> Result<bool, Outcome> {
         if let Some(tls) = &mut self.tls
-            && !handshake(tls, self.connection.get().socket())?
+            && !handshake(tls, self.connection.get().socket(), authorities)?
         {
             return Ok(false);
         }

@@ -1,8 +1,10 @@
 //! Connects to a backend: to one address after the other, a quarter of a second apart, few at a time, and the first that
 //! connects is used (RFC 8305 §5). Its leg waits in the poller. Knows nothing of names or of what is said on the connection.
 
+use std::fs;
 use std::io;
 use std::net::SocketAddr;
+use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -233,18 +235,31 @@ fn begin(address: SocketAddr, path: Option<&Path>) -> Result<Socket, Outcome> {
     connecting().map_err(|error: io::Error| outcome_of(&error))
 }
 
-/// Connects to a Unix socket, at once or not at all. A queue that is full refuses as much as a file without a listener, or none at
-/// all.
+/// Connects to a Unix socket, at once or not at all: a queue that is full refuses, too.
 fn connect_unix(path: &Path) -> Result<Socket, Outcome> {
     let connecting = || {
         let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)?;
         socket.connect(&SockAddr::unix(path)?)?;
         Ok(socket)
     };
-    connecting().map_err(|error: io::Error| match error.kind() {
-        io::ErrorKind::NotFound | io::ErrorKind::WouldBlock => Outcome::Refused,
-        _ => outcome_of(&error),
-    })
+    connecting().map_err(|error| refused_at(path, &error))
+}
+
+/// The outcome of a leg that can't connect to this Unix socket.
+fn refused_at(path: &Path, error: &io::Error) -> Outcome {
+    let is_socket = || fs::metadata(path).is_ok_and(|found| found.file_type().is_socket());
+    let reason = match error.raw_os_error().map(Errno::from_raw_os_error) {
+        Some(Errno::CONNREFUSED) if is_socket() => "nothing listens there",
+        Some(Errno::CONNREFUSED) => "it isn't a socket",
+        Some(Errno::PROTOTYPE) => "it isn't a stream socket",
+        Some(Errno::NOENT) => "no such file",
+        Some(Errno::NOTDIR) => "a part of its path isn't a directory",
+        Some(Errno::ACCESS | Errno::PERM) => "permission denied",
+        Some(Errno::AGAIN) => "its queue is full",
+        Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => return Outcome::NoSocket,
+        _ => &error.to_string(),
+    };
+    Outcome::RefusedAtSocket(format!("{}: {reason}", path.display()))
 }
 
 /// Whether it has connected; an error says why it won't.
@@ -301,6 +316,7 @@ fn outcome_of(error: &io::Error) -> Outcome {
 #[cfg(test)]
 mod tests {
     use std::net::{TcpListener, TcpStream};
+    use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
     use std::sync::atomic::Ordering;
     use std::thread;
 
@@ -351,6 +367,35 @@ mod tests {
             };
             token.disarm().map_err(|_| Outcome::Cancelled)?;
         }
+    }
+
+    /// Was seen as: `refused`, of which of three sockets and why was anybody's guess.
+    #[test]
+    fn a_socket_that_takes_no_connection_is_told_by_its_path_and_the_reason() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = |name: &str| folder.path().join(name);
+        fs::write(path("file"), "").expect("a file");
+        drop(UnixListener::bind(path("left")).expect("a socket"));
+        let _datagrams = UnixDatagram::bind(path("datagrams")).expect("a socket");
+        let full = Socket::new(Domain::UNIX, Type::STREAM, None).expect("a socket");
+        full.bind(&SockAddr::unix(path("full")).expect("a path")).expect("a socket");
+        full.listen(0).expect("it listens");
+        let _waiting = UnixStream::connect(path("full")).expect("a place");
+        let rows = [
+            ("none", "no such file"),
+            ("left", "nothing listens there"),
+            ("file", "it isn't a socket"),
+            ("file/x", "a part of its path isn't a directory"),
+            ("datagrams", "it isn't a stream socket"),
+            ("full", "its queue is full"),
+        ];
+        for (name, reason) in rows {
+            let expected = format!("{}: {reason}", path(name).display());
+            assert_eq!(connect_unix(&path(name)).err(), Some(Outcome::RefusedAtSocket(expected)), "{name}");
+        }
+        let denied = refused_at(Path::new("/x"), &Errno::ACCESS.into());
+        assert_eq!(denied, Outcome::RefusedAtSocket("/x: permission denied".to_owned()));
+        assert_eq!(refused_at(Path::new("/x"), &Errno::MFILE.into()), Outcome::NoSocket);
     }
 
     /// A port that drops SYNs: nothing is accepted and the backlog is full.

@@ -116,21 +116,22 @@ impl ServerCertVerifier for Unchecked {
     }
 }
 
-/// Shakes hands as far as the socket allows without waiting, and gives whether that is done.
-pub(crate) fn handshake(connection: &mut Connection, mut socket: &Socket) -> Result<bool, Outcome> {
+/// Shakes hands as far as the socket allows without waiting, and gives whether that is done. A failure names the option by which the
+/// backend's authorities are given.
+pub(crate) fn handshake(connection: &mut Connection, mut socket: &Socket, authorities: &str) -> Result<bool, Outcome> {
     while connection.is_handshaking() {
         match connection.complete_io(&mut socket) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
-            shook => shook.map_err(|error| outcome_of(&error))?,
+            shook => shook.map_err(|error| outcome_of(&error, authorities))?,
         };
     }
     Ok(true)
 }
 
-fn outcome_of(error: &io::Error) -> Outcome {
+fn outcome_of(error: &io::Error, authorities: &str) -> Outcome {
     match error.kind() {
         io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => Outcome::Reset,
         io::ErrorKind::UnexpectedEof => Outcome::Tls(CLOSED.to_owned()),
-        _ => Outcome::Tls(sentence_of_handshake(error)),
+        _ => Outcome::Tls(sentence_of_handshake(error, authorities)),
     }
 }

@@ -22,9 +22,16 @@ const BAD_KEY: &str = "must be ECDSA P-256 or P-384, Ed25519, or RSA of 2048 to 
 const NO_TLS: &str =
     "the backend does not speak TLS on this port: if it speaks plain HTTP there, write http:// for https://";
 
-/// The sentence for a failed handshake. A port that speaks no TLS there most likely never does.
-pub(crate) fn sentence_of_handshake(error: &io::Error) -> String {
+/// The option by which most backends' authorities are given.
+pub(crate) const CA_FILE: &str = "--ca-file";
+/// The option of a backend whose authorities count in place of all others.
+pub(crate) const OWN_CA: &str = "ca= (its own counts alone)";
+
+/// The sentence for a failed handshake with a backend whose authorities are given by this option. A port that speaks no TLS there most
+/// likely never does.
+pub(crate) fn sentence_of_handshake(error: &io::Error, authorities: &str) -> String {
     match inner(error) {
+        Some(Error::InvalidCertificate(CertificateError::UnknownIssuer)) => unknown_issuer(authorities),
         Some(Error::InvalidMessage(InvalidMessage::InvalidContentType | InvalidMessage::UnknownProtocolVersion)) => {
             NO_TLS.to_owned()
         }
@@ -92,10 +99,7 @@ fn of_certificate(error: &CertificateError) -> String {
         CertificateError::UnhandledCriticalExtension => {
             "its certificate has a critical extension that is not known here"
         }
-        CertificateError::UnknownIssuer => {
-            "its certificate is signed by nobody we trust: give its authority by --ca-file, or have the backend send the \
-             certificates between the two"
-        }
+        CertificateError::UnknownIssuer => return unknown_issuer(CA_FILE),
         CertificateError::BadSignature => {
             "its certificate has a bad signature: the authority that we trust under that name has another key, or an RSA \
              key is shorter than 2048 bits"
@@ -107,6 +111,13 @@ fn of_certificate(error: &CertificateError) -> String {
         error => return format!("its certificate is not valid: {error}"),
     };
     fixed.to_owned()
+}
+
+fn unknown_issuer(authorities: &str) -> String {
+    format!(
+        "its certificate is signed by nobody we trust: give its authority by {authorities}, or have the backend send the certificates \
+         between the two"
+    )
 }
 
 /// The sentence for the verifier's own errors, which come without a type.
@@ -346,11 +357,11 @@ mod tests {
         for (error, expected) in rows {
             let label = format!("{error:?}");
             let wrapped = io::Error::new(io::ErrorKind::InvalidData, error);
-            let sentence = sentence_of_handshake(&wrapped);
+            let sentence = sentence_of_handshake(&wrapped, CA_FILE);
             assert!(sentence.contains(expected) && !sentence.contains(['\'', '"', '\\']), "{label}: {sentence}");
         }
         for error in ["a reason", ""].map(io::Error::other) {
-            assert_eq!(sentence_of_handshake(&error), error.to_string());
+            assert_eq!(sentence_of_handshake(&error, CA_FILE), error.to_string());
             assert_eq!(told(io::Error::other(error.to_string())).to_string(), error.to_string());
         }
         let later = io::Error::new(io::ErrorKind::InvalidData, Error::from(InvalidMessage::InvalidContentType));

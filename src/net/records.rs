@@ -1,0 +1,107 @@
+//! The records of TLS between a connection's state and its socket, both ways, as far as that goes without waiting. Knows nothing of
+//! who else reads or writes.
+
+use std::io::{self, BufRead, ErrorKind, Read};
+
+use rustls::Connection;
+use socket2::Socket;
+
+/// The most bytes that are buffered before they are read: the longest head, and many a whole answer.
+pub(super) const PEEK_BYTES: usize = 32 * 1024;
+/// The most records in a row that hold no byte: behind them TLS is read on in another event, or the connection has failed.
+const READS_MAX: usize = 16;
+
+/// The end of the peer's side of a connection.
+#[derive(Debug)]
+pub(crate) enum End {
+    /// An end in order: FIN, or under TLS `close_notify`.
+    Closed,
+    Failed(io::Error),
+}
+
+/// Buffers what is in the socket, decrypted, and gives its end if one is behind that. What came before an end is read first.
+pub(super) fn fill_decrypted(tls: &mut Connection, peeked: &mut Vec<u8>, mut socket: &Socket) -> Option<End> {
+    let mut reads_in_vain = 0;
+    loop {
+        let length = peeked.len();
+        let processed = tls.process_new_packets();
+        take_decrypted(tls, peeked);
+        if peeked.len() >= PEEK_BYTES {
+            // More may stand before an end or a failure, which is told again behind it.
+            return None;
+        }
+        match processed {
+            Ok(state) if state.peer_has_closed() => return Some(End::Closed),
+            Ok(_) => {}
+            Err(error) => return Some(End::Failed(io::Error::new(ErrorKind::InvalidData, error))),
+        }
+        reads_in_vain = if peeked.len() > length { 0 } else { reads_in_vain + 1 };
+        if reads_in_vain > READS_MAX {
+            // Session tickets without end, for one.
+            return Some(End::Failed(io::Error::other("records without a byte in them, without end")));
+        }
+        match tls.read_tls(&mut socket) {
+            // A `close_notify` would have been told above.
+            Ok(0) => return Some(End::Failed(ErrorKind::UnexpectedEof.into())),
+            Ok(_) => {}
+            Err(error) => match error.kind() {
+                ErrorKind::WouldBlock | ErrorKind::Interrupted => return None,
+                _ => return Some(End::Failed(error)),
+            },
+        }
+    }
+}
+
+/// Buffers what has been decrypted, up to the most that is buffered.
+fn take_decrypted(tls: &mut Connection, peeked: &mut Vec<u8>) {
+    let mut reader = tls.reader();
+    while peeked.len() < PEEK_BYTES {
+        // An end or a failure is told again when there is nothing else to read.
+        let Ok(decrypted) = reader.fill_buf() else { return };
+        let count = decrypted.len();
+        if count == 0 {
+            return;
+        }
+        peeked.extend_from_slice(decrypted);
+        reader.consume(count);
+    }
+}
+
+/// Sends records until the socket would have to wait, and gives whether all are sent.
+pub(super) fn send_records(tls: &mut Connection, socket: &Socket) -> io::Result<bool> {
+    Ok(send_counted_records(tls, socket)?.1)
+}
+
+pub(super) fn send_counted_records(tls: &mut Connection, mut socket: &Socket) -> io::Result<(usize, bool)> {
+    let mut count = 0;
+    while tls.wants_write() {
+        count += match tls.write_tls(&mut socket) {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok((count, false)),
+            written => written?,
+        };
+    }
+    Ok((count, true))
+}
+
+/// Reads decrypted bytes without waiting for anything to be written: a backend that answers early may read no more.
+pub(super) fn read_decrypted(tls: &mut Connection, mut socket: &Socket, buffer: &mut [u8]) -> io::Result<usize> {
+    for _ in 0..READS_MAX {
+        let is_request_out = !tls.wants_write();
+        // An error that a look has come upon is told here again.
+        let processed = tls.process_new_packets();
+        if is_request_out {
+            // TLS may have an alert to send, or to say that it has new keys.
+            let _ = send_records(tls, socket);
+        }
+        // What was decrypted before an error is read first.
+        match tls.reader().read(buffer) {
+            Ok(count @ 1..) => return Ok(count),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            read if processed.is_ok() => return read,
+            _ => {}
+        }
+        processed.map_err(|error| io::Error::new(ErrorKind::InvalidData, error))?;
+        tls.read_tls(&mut socket)?;
+    }
+    Err(ErrorKind::Interrupted.into())
+}
