@@ -187,7 +187,7 @@ def json_rpc():
                 raise AssertionError("an error isn't told")
             except urllib.error.HTTPError as error:
                 told = json.load(error)
-                legs = [leg["outcome"] for leg in told["backends"]]
+                legs = [leg["outcome"] for leg in told["legs"]]
                 check("JSON-RPC: errors of all nodes are a 502 that says so", (error.code, legs), (502, ["unfit"] * 2))
 
 

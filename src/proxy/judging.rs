@@ -24,7 +24,7 @@ const LIGHT_BYTES_MAX: usize = 4096;
 /// The time after which a leg that finds no room in it looks for some again.
 const RETRY: Duration = Duration::from_millis(10);
 
-/// The rule by which a stream of events loses that has none: whoever reads it waits for one in vain.
+/// The rule by which a stream of events loses that has none: its reader waits for one in vain.
 const WITHOUT_EVENT: &str = "--win-on byte: its stream ended without an event";
 
 /// An answer that is being judged.
