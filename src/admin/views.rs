@@ -11,7 +11,7 @@ use url::form_urlencoded;
 use super::page::{self, Attempt, Facts, Form, STILL};
 use crate::message::headers::host_of;
 use crate::message::{Elapsed, Json, Refusal, Reply, Request, Target, Timestamp, takes_html};
-use crate::metrics::{self, RACES_MAX, RecentRace, RecentRaces, ShownEnd, ShownLeg};
+use crate::metrics::{self, Note, RACES_MAX, RecentRace, RecentRaces, ShownEnd, ShownLeg};
 
 const PAGE: &str = "/";
 const STYLE: &str = "/page.css";
@@ -111,6 +111,7 @@ fn json_of(race: &RecentRace) -> Json {
         ("ms", Elapsed(race.after).millis().into()),
         ("verdict", race.end.word().into()),
         ("by", race.by().into()),
+        ("note", race.note.map(Note::word).into()),
         ("legs", race.legs().map(|leg| json_of_leg(&leg)).collect()),
     ])
 }
@@ -166,7 +167,7 @@ mod tests {
     fn views(races: impl IntoIterator<Item = RecentRace>, names: &[&str]) -> Views {
         let recent = RecentRaces::default();
         for race in races {
-            recent.keep(race, names.iter().map(|name| (*name).to_owned()).collect(), false);
+            recent.keep(race, names.iter().map(|name| (*name).to_owned()).collect());
         }
         let facts = Box::new(|_| panic!("no test looks at the page here"));
         Views { metrics: Box::new(|| "figures".to_owned()), facts, races: Arc::new(recent) }
@@ -182,7 +183,7 @@ mod tests {
     fn a_race_is_shown_leg_by_leg_in_one_line() {
         let views = views([race("6f1c", "GET", "/block/latest?token=secret")], &["b1", "b2", "b3"]);
         let race = "{\"id\":\"6f1c\",\"at\":\"2026-11-24T03:14:07.120Z\",\"method\":\"GET\",\"target\":\"/block/latest\",\
-                    \"status\":200,\"ms\":12,\"verdict\":\"won\",\"by\":\"b2\",\"legs\":[\
+                    \"status\":200,\"ms\":12,\"verdict\":\"won\",\"by\":\"b2\",\"note\":null,\"legs\":[\
                     {\"backend\":\"b1\",\"outcome\":\"refused\",\"start_ms\":0.1,\"ms\":0.4},\
                     {\"backend\":\"b2\",\"outcome\":\"200\",\"start_ms\":0.1,\"ms\":12},\
                     {\"backend\":\"b3\",\"outcome\":\"skipped\",\"start_ms\":null,\"ms\":null}]}";
@@ -241,7 +242,7 @@ mod tests {
                     _ => {}
                 }
             }
-            let expected = "{:,:,:,:,:200,:12,:,:,:[{:,:,:0.1,:0.4},{:,:,:0.1,:12},{:,:,:null,:null}]}";
+            let expected = "{:,:,:,:,:200,:12,:,:,:null,:[{:,:,:0.1,:0.4},{:,:,:0.1,:12},{:,:,:null,:null}]}";
             prop_assert_eq!(outside, expected);
         }
     }

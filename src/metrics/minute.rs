@@ -13,6 +13,9 @@ const SECONDS: usize = 60;
 /// The seconds between two looks at the backends: their counts are many.
 const STRIDE: usize = 10;
 
+/// The fewest races of which a 99th percentile says something.
+const RACES_MIN: u64 = 200;
+
 /// The figures of a minute's seconds, and those of the backends at every tenth.
 #[derive(Debug, Default)]
 pub struct Minute {
@@ -111,8 +114,9 @@ impl BackendMinute {
 }
 
 impl Minute {
-    /// Notes that a second is over, with the races' counts of this moment. `backends` gives the backends' every tenth time.
-    pub fn end_second(&mut self, races: &RaceStats, backends: impl FnOnce() -> Vec<BackendSample>) {
+    /// Notes that a second is over, with the races' counts of this moment. `backends` gives the backends' every tenth time. Gives the
+    /// 99th percentile of what clients have waited in the last minute, if there were enough of them to tell.
+    pub fn end_second(&mut self, races: &RaceStats, backends: impl FnOnce() -> Vec<BackendSample>) -> Option<Duration> {
         let now = Sums::of(races);
         let durations = now.durations.since(&self.before.durations);
         push(
@@ -133,6 +137,9 @@ impl Minute {
         }
         self.seconds_left -= 1;
         self.before = now;
+        let then = &self.tenths.front()?.totals;
+        let durations = self.before.durations.since(&then.durations);
+        (self.before.races - then.races >= RACES_MIN).then(|| durations.quantile(0.99)).flatten()
     }
 
     /// What has come since a minute ago, up to the figures of this moment.

@@ -19,7 +19,7 @@ pub use histogram::{Histogram, Snapshot};
 pub use minute::{BackendMinute, LastMinute, Minute, Second};
 pub use process::ProcessSample;
 pub use races::{LateStart, RaceEnd, RaceStats, Totals};
-pub use recent::{RACES_MAX, RecentRace, RecentRaces, ShownEnd, ShownLeg};
+pub use recent::{Note, RACES_MAX, RecentRace, RecentRaces, ShownEnd, ShownLeg};
 pub use replies::ReplyStats;
 pub use sample::{BackendSample, BackendState, ClientsSample, Sample};
 pub use text::{CONTENT_TYPE, text};

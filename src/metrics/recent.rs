@@ -18,24 +18,59 @@ pub const RACES_MAX: usize = 64;
 const TARGET_BYTES_MAX: usize = 64;
 /// The longest method that is kept, in bytes.
 const METHOD_BYTES_MAX: usize = 16;
-/// The pause between two races that are kept once [`BURST`] have been in a row: under load the last 64 would all be alike, and
-/// keeping each would cost more than counting it.
+/// The pause between two races of a kind that are kept once all places have been taken in a row: under load the last would all be
+/// alike, and keeping each would cost more than counting it.
 const PAUSE: Duration = Duration::from_millis(100);
-/// Races that are kept in a row, however fast they come.
-const BURST: u32 = 32;
+/// The pause between two of passing interest.
+const LONG_PAUSE: Duration = Duration::from_secs(1);
+/// The places of ordinary races, of grave ones, and of those of passing interest.
+const PLACES: [usize; 3] = [24, 24, 16];
 
-/// The last races, of which a busy proxy keeps one in some. Those that were lost, or that only one backend could win, have half
-/// of the places to themselves.
+/// The last races, of which a busy proxy keeps one in some. What is worth a look has places of its own, so that neither ordinary
+/// races push out those that were lost, nor slow ones, of which a busy proxy has many.
 #[derive(Debug)]
 pub struct RecentRaces {
     began: Instant,
     ordinary: Ring,
-    noteworthy: Ring,
+    /// Lost ones and rescues.
+    grave: Ring,
+    /// Slow ones and those that were hedged in vain.
+    passing: Ring,
+    /// The time from which on a race is slow, in microseconds.
+    slow_from: AtomicU64,
 }
 
-#[derive(Debug, Default)]
+/// Why a race is worth a look: the first reason that holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Note {
+    /// Every leg has lost.
+    Lost,
+    /// Only the winner could win: every other leg that was started has failed.
+    Rescue,
+    /// A leg that started by its time hasn't won: those before it were only a little slow.
+    HedgedInVain,
+    /// Its client has waited longer than 99 in 100 of the last minute.
+    Slow,
+}
+
+impl Note {
+    /// Its word in JSON.
+    pub fn word(self) -> &'static str {
+        match self {
+            Note::Lost => "lost",
+            Note::Rescue => "rescue",
+            Note::HedgedInVain => "hedged-in-vain",
+            Note::Slow => "slow",
+        }
+    }
+}
+
+#[derive(Debug)]
 struct Ring {
-    /// When the next race will have been waited for, in microseconds since the start: [`BURST`] may come before that.
+    places: usize,
+    pause: Duration,
+    /// When the next race will have been waited for, in microseconds since the start: as many as there are places may come before
+    /// that.
     due: AtomicU64,
     races: Mutex<Races>,
 }
@@ -66,8 +101,8 @@ pub struct RecentRace {
     pub after: Duration,
     /// The winner, by its place among the legs.
     pub winner: Option<usize>,
-    /// Whether only the winner could win: every other leg that was started has failed.
-    pub is_rescue: bool,
+    /// Why it is worth a look, if it is.
+    pub note: Option<Note>,
     names: Arc<[String]>,
     legs: Box<[RecentLeg]>,
 }
@@ -114,25 +149,43 @@ pub enum ShownEnd {
 
 impl Default for RecentRaces {
     fn default() -> RecentRaces {
-        RecentRaces { began: Instant::now(), ordinary: Ring::default(), noteworthy: Ring::default() }
+        let [ordinary, grave, passing] = PLACES;
+        RecentRaces {
+            began: Instant::now(),
+            ordinary: Ring::new(ordinary, PAUSE),
+            grave: Ring::new(grave, PAUSE),
+            passing: Ring::new(passing, LONG_PAUSE),
+            slow_from: AtomicU64::new(u64::MAX),
+        }
     }
 }
 
 impl RecentRaces {
     /// Takes a place for a race that is over now, if it is to be kept. Costs an atomic load if it isn't.
-    pub fn try_reserve(&self, is_noteworthy: bool, now: Instant) -> bool {
+    pub fn try_reserve(&self, note: Option<Note>, now: Instant) -> bool {
         let micros = micros_of(now.saturating_duration_since(self.began));
-        self.ring(is_noteworthy).try_take(micros)
+        self.ring(note).try_take(micros)
+    }
+
+    /// Whether a race is slow whose client has waited for so long.
+    pub fn is_slow(&self, waited: Duration) -> bool {
+        micros_of(waited) > self.slow_from.load(Ordering::Relaxed)
+    }
+
+    /// Takes races for slow that take longer than this; `None`: no race.
+    pub fn set_slow_from(&self, time: Option<Duration>) {
+        self.slow_from.store(time.map_or(u64::MAX, micros_of), Ordering::Relaxed);
     }
 
     /// Keeps a race, and forgets the oldest of its kind. `names` are those of its legs' backends.
-    pub fn keep(&self, mut race: RecentRace, names: Vec<String>, is_noteworthy: bool) {
-        let mut races = self.ring(is_noteworthy).races.lock();
+    pub fn keep(&self, mut race: RecentRace, names: Vec<String>) {
+        let ring = self.ring(race.note);
+        let mut races = ring.races.lock();
         if *races.names != *names {
             races.names = names.into();
         }
         race.names = races.names.clone();
-        let forgotten = if races.races.len() >= RACES_MAX / 2 { races.races.pop_front() } else { None };
+        let forgotten = if races.races.len() >= ring.places { races.races.pop_front() } else { None };
         races.races.push_back(Arc::new(race));
         drop(races);
         // Out of the lock: it frees memory.
@@ -142,7 +195,7 @@ impl RecentRaces {
     /// The last races, the newest first.
     pub fn last(&self, count: usize) -> Vec<Arc<RecentRace>> {
         let kept = |ring: &Ring| ring.races.lock().races.iter().cloned().collect::<Vec<_>>();
-        let mut races = [kept(&self.ordinary), kept(&self.noteworthy)].concat();
+        let mut races = [&self.ordinary, &self.grave, &self.passing].map(kept).concat();
         races.sort_by_key(|race| std::cmp::Reverse(race.at));
         races.truncate(count);
         races
@@ -153,14 +206,23 @@ impl RecentRaces {
         self.last(RACES_MAX).into_iter().find(|race| race.id.as_str() == id)
     }
 
-    fn ring(&self, is_noteworthy: bool) -> &Ring {
-        if is_noteworthy { &self.noteworthy } else { &self.ordinary }
+    fn ring(&self, note: Option<Note>) -> &Ring {
+        match note {
+            None => &self.ordinary,
+            Some(Note::Lost | Note::Rescue) => &self.grave,
+            Some(Note::HedgedInVain | Note::Slow) => &self.passing,
+        }
     }
 }
 
 impl Ring {
+    fn new(places: usize, pause: Duration) -> Ring {
+        Ring { places, pause, due: AtomicU64::default(), races: Mutex::default() }
+    }
+
     fn try_take(&self, now: u64) -> bool {
-        let (pause, burst) = (micros_of(PAUSE), micros_of(PAUSE * (BURST - 1)));
+        let pause = micros_of(self.pause);
+        let burst = pause * (self.places as u64 - 1);
         let due = self.due.load(Ordering::Relaxed);
         if due > now + burst {
             return false;
@@ -182,7 +244,7 @@ impl RecentRace {
             status: None,
             after: Duration::ZERO,
             winner: None,
-            is_rescue: false,
+            note: None,
             names: Arc::default(),
             legs: Box::default(),
         }
@@ -285,7 +347,7 @@ mod tests {
     fn a_race_is_shown_as_it_was_without_what_is_secret_and_long() {
         let races = RecentRaces::default();
         let (kept, names) = race("a", 5, 4);
-        races.keep(kept, names, false);
+        races.keep(kept, names);
         let race = races.of("a").expect("it is kept");
         assert_eq!(race.path, format!("/{}…", "é".repeat(31)));
         assert_eq!((race.by(), race.method.as_str()), (Some("b1"), "GET"));
@@ -308,14 +370,17 @@ mod tests {
     fn the_newest_stay_and_those_of_note_have_places_of_their_own() {
         let races = RecentRaces::default();
         for at in 0..1000_u64 {
-            let (kept, names) = race(&format!("{}{}", if at % 100 == 0 { "x" } else { "a" }, at / 2), at, 3);
-            races.keep(kept, names, at % 100 == 0);
+            let note = [Some(Note::Lost), Some(Note::Slow)].into_iter().nth(usize::try_from(at % 100).expect("few"));
+            let id = ["x", "y"].get(usize::try_from(at % 100).expect("few")).unwrap_or(&"a");
+            let (mut kept, names) = race(&format!("{id}{}", at / 2), at, 3);
+            kept.note = note.flatten();
+            races.keep(kept, names);
         }
         let last = races.last(1000);
-        assert_eq!(last.len(), RACES_MAX / 2 + 10);
+        assert_eq!(last.len(), PLACES[0] + 10 + 10);
         let times: Vec<_> = last.iter().map(|race| race.at).collect();
         assert!(times.is_sorted_by(|a, b| a > b), "the newest first");
-        assert!(races.of("x0").is_some() && races.of("a1").is_none());
+        assert!(races.of("x0").is_some() && races.of("y0").is_some() && races.of("a1").is_none());
         let newest = races.of("a499").expect("it is kept");
         assert_eq!(newest.at, SystemTime::UNIX_EPOCH + Duration::from_millis(999), "of two with one id");
         assert_eq!(races.last(20).len(), 20);
@@ -325,8 +390,9 @@ mod tests {
     fn memory_is_bounded_and_names_are_shared_while_the_list_stays() {
         let races = RecentRaces::default();
         for at in 0..1000 {
-            let (kept, names) = race(&"x".repeat(128), at, 64);
-            races.keep(kept, names, at % 2 == 0);
+            let (mut kept, names) = race(&"x".repeat(128), at, 64);
+            kept.note = [None, Some(Note::Rescue), Some(Note::HedgedInVain)][usize::try_from(at % 3).expect("few")];
+            races.keep(kept, names);
         }
         let last = races.last(1000);
         assert_eq!(last.len(), RACES_MAX);
@@ -334,21 +400,33 @@ mod tests {
             size_of::<RecentRace>() + 16 + size_of_val(&*race.legs) + race.path.len() + race.method.len() + 128
         });
         let names: usize = last[0].names.iter().map(|name| size_of::<String>() + name.len()).sum();
-        assert!(bytes.sum::<usize>() + 2 * names < 100 * 1024);
-        assert!(last.iter().filter(|race| Arc::ptr_eq(&race.names, &last[0].names)).count() == RACES_MAX / 2);
+        assert!(bytes.sum::<usize>() + 3 * names < 100 * 1024);
+        assert!(last.iter().filter(|race| Arc::ptr_eq(&race.names, &last[0].names)).count() >= PLACES[2]);
     }
 
     #[test]
     fn a_busy_proxy_keeps_some_in_a_row_and_then_ten_a_second() {
         let (races, mut now) = (RecentRaces::default(), Instant::now());
-        let wanted = |count: u32, now| (0..count).filter(|_| races.try_reserve(false, now)).count();
-        assert_eq!(wanted(1000, now), BURST as usize);
+        let wanted = |count: u32, now| (0..count).filter(|_| races.try_reserve(None, now)).count();
+        assert_eq!(wanted(1000, now), PLACES[0]);
         now += PAUSE;
         assert_eq!(wanted(1000, now), 1);
         now += 5 * PAUSE;
         assert_eq!(wanted(1000, now), 5);
-        assert!(races.try_reserve(true, now), "those of note don't wait for the others");
+        let passing = |now| (0..1000).filter(|_| races.try_reserve(Some(Note::Slow), now)).count();
+        assert_eq!((passing(now), passing(now + LONG_PAUSE)), (PLACES[2], 1));
+        assert!(races.try_reserve(Some(Note::Lost), now), "those of note don't wait for the others");
         now += 1000 * PAUSE;
-        assert_eq!(wanted(1000, now), BURST as usize);
+        assert_eq!(wanted(1000, now), PLACES[0]);
+    }
+
+    #[test]
+    fn a_race_is_slow_by_what_is_usual_and_none_is_where_that_is_not_known() {
+        let (races, millis) = (RecentRaces::default(), Duration::from_millis);
+        assert!(!races.is_slow(Duration::MAX));
+        races.set_slow_from(Some(millis(10)));
+        assert!(races.is_slow(millis(11)) && !races.is_slow(millis(10)));
+        races.set_slow_from(None);
+        assert!(!races.is_slow(millis(11)));
     }
 }

@@ -5,8 +5,10 @@ use std::time::{Duration, Instant, SystemTime};
 use http::StatusCode;
 
 use super::exchange::Exchange;
+use super::leg::Leg;
 use crate::message::Outcome;
-use crate::metrics::{Gain, LegEnd, RaceEnd, RecentRace};
+use crate::message::proxy_status::How;
+use crate::metrics::{Gain, LegEnd, Note, RaceEnd, RecentRace};
 
 impl Exchange {
     /// Keeps the race, if it is wanted, now that every leg has ended.
@@ -19,8 +21,8 @@ impl Exchange {
         ends: &[LegEnd],
     ) {
         let now = Instant::now();
-        let is_noteworthy = end == RaceEnd::Lost || gain == Gain::Rescue;
-        if !self.context.recent.try_reserve(is_noteworthy, now) {
+        let note = self.note_on(end, winner, gain, reply);
+        if !self.context.recent.try_reserve(note, now) {
             return;
         }
         let arrived = SystemTime::now().checked_sub(self.race.elapsed(now)).unwrap_or(SystemTime::UNIX_EPOCH);
@@ -34,10 +36,24 @@ impl Exchange {
             (None, _) => None,
         };
         race.after = reply.or_else(|| ends.iter().map(|leg| leg.ended).max()).unwrap_or_default();
-        race.is_rescue = gain == Gain::Rescue;
+        race.note = note;
         race.set_legs(self.legs.iter().zip(ends).map(|(leg, end)| (leg.started.get().copied(), end)));
         let names = (0..self.legs.len()).map(|leg| self.name_of(leg).to_owned()).collect();
-        self.context.recent.keep(race, names, is_noteworthy);
+        self.context.recent.keep(race, names);
+    }
+
+    /// Why the race is worth a look.
+    fn note_on(&self, end: RaceEnd, winner: Option<usize>, gain: Gain, reply: Option<Duration>) -> Option<Note> {
+        let is_hedge = |leg: &Leg| leg.how() == How::Hedge;
+        if end == RaceEnd::Lost {
+            Some(Note::Lost)
+        } else if gain == Gain::Rescue {
+            Some(Note::Rescue)
+        } else if winner.is_some_and(|winner| !is_hedge(&self.legs[winner])) && self.legs.iter().any(is_hedge) {
+            Some(Note::HedgedInVain)
+        } else {
+            reply.filter(|waited| self.context.recent.is_slow(*waited)).map(|_| Note::Slow)
+        }
     }
 }
 

@@ -220,7 +220,7 @@ mod tests {
     use super::super::scenario::{Client, LINGER, Scenario, answer, get, post, wait_until};
     use crate::config::Statuses;
     use crate::message::{Delivery, ReplyBody};
-    use crate::metrics::ShownEnd;
+    use crate::metrics::{Note, ShownEnd};
     use crate::race::Linger;
     use crate::upstream::scenario::spool;
 
@@ -253,6 +253,18 @@ mod tests {
         race.ends[0].sends(answer(200, "late"));
         race.wait_for_end();
         assert!(race.ends[2].is_left_alone() && race.legs() == (2, 0));
+        assert_eq!(race.proxy.recent().last(1)[0].note, None);
+    }
+
+    #[test]
+    fn a_hedge_that_does_not_win_is_noted() {
+        let mut race = Scenario::listed(&["", "after=1ms"], LINGER);
+        let client = race.race(get());
+        race.ends[0].sends(answer(200, "b1"));
+        assert_eq!(told(&client), "won of 2");
+        race.ends[1].sends(answer(200, "late"));
+        race.wait_for_end();
+        assert_eq!(race.proxy.recent().last(1)[0].note, Some(Note::HedgedInVain));
     }
 
     #[test]

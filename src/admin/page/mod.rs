@@ -17,7 +17,7 @@ use http::header::{
 use http::{HeaderName, HeaderValue, StatusCode};
 
 use crate::message::{Reply, ReplyBody};
-use crate::metrics::{BackendMinute, BackendSample, BackendState, LastMinute, RaceEnd, RecentRace, Second};
+use crate::metrics::{BackendMinute, BackendSample, BackendState, LastMinute, RecentRace, Second};
 pub(super) use edit::{Attempt, Form, STILL};
 use edit::{put_buttons, put_edit, put_row_form};
 pub use facts::Facts;
@@ -281,12 +281,8 @@ fn state_of(backend: &BackendSample, minute: &BackendMinute) -> (&'static str, &
 /// The races: first those that teach something, then the latest.
 fn put_races(html: &mut Html, races: &[Arc<RecentRace>]) {
     let latest: Vec<&RecentRace> = races.iter().map(|race| &**race).take(LATEST_MAX).collect();
-    let noteworthy: Vec<&RecentRace> = races
-        .iter()
-        .map(|race| &**race)
-        .filter(|race| race.end == RaceEnd::Lost || race.is_rescue)
-        .take(NOTEWORTHY_MAX)
-        .collect();
+    let noteworthy: Vec<&RecentRace> =
+        races.iter().map(|race| &**race).filter(|race| race.note.is_some()).take(NOTEWORTHY_MAX).collect();
     put_marks(html);
     for (label, list) in [("Noteworthy races", noteworthy), ("Latest races", latest)] {
         if list.is_empty() {

@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::html::{Escaped, Html, spoken};
-use crate::metrics::{RaceEnd, RecentRace, ShownEnd, ShownLeg, TimeScale};
+use crate::metrics::{Note, RaceEnd, RecentRace, ShownEnd, ShownLeg, TimeScale};
 
 /// The height of a leg, in pixels, and that of its bar.
 const ROW: usize = 20;
@@ -70,8 +70,11 @@ pub(super) fn put_race(html: &mut Html, race: &RecentRace, scale: TimeScale) {
 /// What the race was good for, in a few words.
 fn gain_of(race: &RecentRace, legs: &[ShownLeg]) -> Option<String> {
     let won = legs[race.winner?].ended;
-    if race.is_rescue {
-        return Some("rescued: every other backend failed".to_owned());
+    match race.note {
+        Some(Note::Rescue) => return Some("rescued: every other backend failed".to_owned()),
+        Some(Note::HedgedInVain) => return Some("hedged in vain: the first came just after".to_owned()),
+        Some(Note::Slow) => return Some("slower than 99 in 100 of the last minute".to_owned()),
+        Some(Note::Lost) | None => {}
     }
     let behind = |leg: &ShownLeg| spoken(leg.ended.saturating_sub(won));
     match next_of(race, legs)? {
@@ -218,7 +221,7 @@ mod tests {
     const UNSTARTED: Leg = (Outcome::Cancelled, false, None, 0);
 
     /// The race of b1, b2 …, of which this one has won.
-    fn race(legs: &[Leg], winner: Option<usize>, is_rescue: bool) -> Arc<RecentRace> {
+    fn race(legs: &[Leg], winner: Option<usize>, note: Option<Note>) -> Arc<RecentRace> {
         let millis = Duration::from_millis;
         let target = Target::parse(&Method::GET, "/x").expect("a target");
         let end = winner.map_or(RaceEnd::Lost, |_| RaceEnd::Won);
@@ -233,9 +236,9 @@ mod tests {
             })
             .collect();
         race.set_legs(legs.iter().map(|(_, _, started, _)| started.map(millis)).zip(&ends));
-        (race.winner, race.is_rescue) = (winner, is_rescue);
+        (race.winner, race.note) = (winner, note);
         let races = RecentRaces::default();
-        races.keep(race, (1..=legs.len()).map(|number| format!("b{number}")).collect(), false);
+        races.keep(race, (1..=legs.len()).map(|number| format!("b{number}")).collect());
         races.last(1).remove(0)
     }
 
@@ -257,17 +260,17 @@ mod tests {
             ("lost", &[failed(12), failed(13)], None, None),
         ];
         for (label, legs, winner, expected) in rows {
-            let race = race(legs, winner, false);
+            let race = race(legs, winner, None);
             let legs: Vec<ShownLeg> = race.legs().collect();
             assert_eq!(gain_of(&race, &legs).as_deref(), expected, "{label}");
         }
-        let rescue = race(&[failed(5), won(12)], Some(1), true);
+        let rescue = race(&[failed(5), won(12)], Some(1), Some(Note::Rescue));
         assert!(drawn(&rescue).contains("<span class=gain>rescued: every other backend failed</span>"));
     }
 
     #[test]
     fn each_leg_is_a_bar_with_its_end_and_the_gap_is_shaded() {
-        let picture = drawn(&race(&[won(20), failed(10), won(50), cut(90), UNSTARTED], Some(0), false));
+        let picture = drawn(&race(&[won(20), failed(10), won(50), cut(90), UNSTARTED], Some(0), None));
         for part in [
             "<rect class=shade x=20.0% width=30.0% height=100 />",
             "<line class=cut x1=20.0% x2=20.0% y2=100 />",
@@ -282,7 +285,7 @@ mod tests {
         ] {
             assert!(picture.contains(part), "{part}: {picture}");
         }
-        let lost = drawn(&race(&[failed(10), cut(20)], None, false));
+        let lost = drawn(&race(&[failed(10), cut(20)], None, Some(Note::Lost)));
         assert!(
             lost.contains("every backend failed") && !lost.contains("class=shade") && !lost.contains("hatch"),
             "{lost}"
@@ -293,7 +296,7 @@ mod tests {
     fn of_many_legs_the_first_are_drawn_and_the_winner() {
         let mut legs = vec![failed(10); 64];
         legs[40] = won(20);
-        let picture = drawn(&race(&legs, Some(40), true));
+        let picture = drawn(&race(&legs, Some(40), Some(Note::Rescue)));
         assert_eq!(picture.matches("<span class=bad>").count(), LEGS_MAX);
         assert!(picture.contains("<span>b41</span>") && picture.contains("<p class=dim>and 51 more</p>"), "{picture}");
     }
@@ -301,7 +304,7 @@ mod tests {
     fn a_leg_that_starts_late_has_a_pale_bar_before_it_and_one_that_never_does_none() {
         let late = (Outcome::Status(StatusCode::OK), true, Some(40), 60);
         let legs = [(Outcome::Timeout, false, Some(0), 90), late, (Outcome::Unneeded, false, None, 0)];
-        let picture = drawn(&race(&legs, Some(1), false));
+        let picture = drawn(&race(&legs, Some(1), None));
         let before = "<rect class=pale y=25 width=40.0% height=10 rx=2 />";
         assert!(picture.contains(before) && picture.matches("class=pale").count() == 1, "{picture}");
         assert!(picture.contains("<rect class=win x=40.0% y=25 width=20.0% height=10 rx=2 />"), "{picture}");
