@@ -268,6 +268,7 @@ mod tests {
     use crossbeam_channel::RecvTimeoutError;
 
     use super::*;
+    use crate::list::load_files;
     use crate::message::{After, parse_entries};
     use crate::metrics::BackendState;
     use crate::runtime::poller::Poller;
@@ -358,6 +359,31 @@ mod tests {
         replace(&backends, "http://b");
         replace(&backends, "http://a,http://b");
         assert_eq!(one().state(1), BackendState::Racing, "one that is added again is new");
+    }
+
+    /// Was seen as: a token that was changed in a `header-file=` sent the next requests to a backend that was benched.
+    #[test]
+    fn other_files_cost_a_backend_its_connections_and_nothing_else() {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        let list = format!("http://a header-file={},http://b", file.path().display());
+        let backends = backends("http://b");
+        let read_with = |field: &str| {
+            std::fs::write(file.path(), field).expect("room on the disk");
+            backends.set_files(load_files(&parse_entries(&list).expect("a list")).expect("good files"));
+            replace(&backends, &list);
+            backends.all().remove(0)
+        };
+        let before = read_with("X-Token: old\n");
+        let (ticket, pending, now) = (BenchTicket::default(), PendingRequest::default(), Instant::now());
+        before.breaker().add(&pending, PathKey::of("/"));
+        before.bench().admit(&ticket, Duration::ZERO, true, now);
+        before.bench().note(&ticket, Finding::Failure(Some(Duration::from_secs(60))), 2, 0, now);
+        assert!(read_with("X-Token: old\n").keeps(&before), "they say what they said");
+        let after = read_with("X-Token: new\n");
+        assert!(!after.keeps(&before) && !Arc::ptr_eq(after.pool(), before.pool()));
+        assert_eq!((after.state(1), after.unanswered()), (BackendState::Benched, 1));
+        assert!(Arc::ptr_eq(after.stats(), before.stats()));
+        assert_eq!(after.pool().files().expect("its files").fields[0].1, "new");
     }
 
     #[test]
