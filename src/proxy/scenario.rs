@@ -107,6 +107,11 @@ impl Scenario {
         self.upstream.settle();
     }
 
+    /// Waits until what was due within this time has been done.
+    pub(super) fn outlast(&self, time: Duration) {
+        self.upstream.outlast(time);
+    }
+
     /// The count of races of which losers may linger.
     pub(super) fn lingering(&self) -> usize {
         self.reaper.count()
