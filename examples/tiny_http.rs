@@ -30,7 +30,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (poller, waiter) = Poller::new()?;
     let upstream =
         Upstream::new(ConnectOptions::default(), Arc::new(SystemLookup), poller.clone()).map_err(|bad| bad.reason)?;
-    let backends = Arc::new(Backends::new(&entries, upstream));
+    let backends = Backends::new(&entries, upstream);
     let reaper = Reaper::new(Linger::NONE, &poller);
     let disk = ThreadPool::new(2);
     let proxy = Proxy::new(

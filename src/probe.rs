@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::admin_client;
 use crate::bind;
 use crate::config::{Config, Listen, LoseIf, OnFailure, Statuses};
-use crate::message::Printable;
+use crate::message::{ListEntry, Printable};
 use crate::net::server_tls::TlsFiles;
 use crate::server::Server;
 use crate::systemd::Sockets;
@@ -18,7 +18,7 @@ const ALL_LOST: &str = "All backend requests failed";
 
 /// What the probe has found.
 pub struct Probed {
-    /// A table: a backend a line.
+    /// A table: a backend a line, or a line for each address of its name if each is one.
     pub table: String,
     /// Whether each backend that isn't paused has answered, with whatever status.
     pub have_all_answered: bool,
@@ -51,22 +51,23 @@ pub fn probe(mut config: Config) -> Result<Probed, String> {
     if text.lines().next() != Some(ALL_LOST) {
         return Err(Printable(text.lines().next().unwrap_or_default()).to_string());
     }
-    let rows: Vec<[String; 3]> = (entries.iter().enumerate())
-        .map(|(index, entry)| {
-            let (name, url) = (entry.name_at(index), entry.address.to_string());
-            let told = if entry.options.is_paused { "paused".to_owned() } else { told_of(&text, &name, &url) };
-            [name, url, told]
-        })
-        .collect();
+    let rows_of = |(index, entry): (usize, &ListEntry)| {
+        let (name, url) = (entry.name_at(index), entry.address.to_string());
+        let told = if entry.options.is_paused { vec!["paused".to_owned()] } else { told_of(&text, &name, &url) };
+        told.into_iter().map(move |told| [name.clone(), url.clone(), told])
+    };
+    let rows: Vec<[String; 3]> = entries.iter().enumerate().flat_map(rows_of).collect();
     let has_answered = |row: &[String; 3]| row[2] == "paused" || row[2].starts_with(|c: char| c.is_ascii_digit());
     Ok(Probed { have_all_answered: rows.iter().all(has_answered), table: table(&rows) })
 }
 
-/// What is told of a leg behind its backend's name, and its address where that is told.
-fn told_of(text: &str, name: &str, url: &str) -> String {
-    let told = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-    let told = told.unwrap_or("not asked");
-    Printable(told.strip_prefix(url).map_or(told, str::trim_start)).to_string()
+/// What is told of a backend's leg behind its name, and its URL where that is told; of several legs, if each address of its name has
+/// one.
+fn told_of(text: &str, name: &str, url: &str) -> Vec<String> {
+    let told = text.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    let shown = |told: &str| Printable(told.strip_prefix(url).map_or(told, str::trim_start)).to_string();
+    let told: Vec<String> = told.map(shown).collect();
+    if told.is_empty() { vec!["not asked".to_owned()] } else { told }
 }
 
 fn table(rows: &[[String; 3]]) -> String {

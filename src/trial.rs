@@ -52,8 +52,8 @@ pub fn run(mut config: Config, target: &str) -> Result<Tried, String> {
         ended.map_err(|error| error.to_string())?;
         let status = status?;
         let race = race.ok_or_else(|| format!("no race: the proxy answered {status}"))?;
-        let addresses = names.iter().filter(|entry| !entry.options.is_paused).map(|entry| entry.address.to_string());
-        Ok(told(&race, &addresses.collect::<Vec<_>>(), status))
+        let urls = (0..).zip(&names).map(|(index, entry)| (entry.name_at(index), entry.address.to_string()));
+        Ok(told(&race, &urls.collect::<Vec<_>>(), status))
     })
 }
 
@@ -84,7 +84,8 @@ fn ask(address: SocketAddr, target: &str, timeout: Duration) -> io::Result<u16> 
     }
 }
 
-fn told(race: &RecentRace, addresses: &[String], status: u16) -> Tried {
+/// Draws the race. `urls` are those of the backends, by their names.
+fn told(race: &RecentRace, urls: &[(String, String)], status: u16) -> Tried {
     let has_won = race.end == RaceEnd::Won;
     let bars: Vec<Bar> = (race.legs().enumerate())
         .map(|(index, leg)| {
@@ -98,7 +99,9 @@ fn told(race: &RecentRace, addresses: &[String], status: u16) -> Tried {
                 (false, true) => BarState::Answered,
                 (false, false) => BarState::Failed,
             };
-            let remark = addresses.get(index).cloned().unwrap_or_default();
+            // Behind the name there may be one of its addresses.
+            let name = leg.backend.split('@').next().unwrap_or_default();
+            let remark = urls.iter().find(|url| url.0 == name).map(|url| url.1.clone()).unwrap_or_default();
             Bar { name: leg.backend.to_owned(), start: leg.started, end: leg.ended, state, word, remark }
         })
         .collect();

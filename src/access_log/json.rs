@@ -17,10 +17,13 @@ const MESSAGE_BYTES_MAX: usize = LINE_BYTES_MAX - 512;
 /// The most bytes of a reason that an outcome's word can't hold.
 const REASON_BYTES_MAX: usize = 400;
 /// The most bytes of a line without its legs, its target and its note: an id of 128, a method, a trace of 32, two addresses, a
-/// name.
-const FRAME_BYTES_MAX: usize = 620;
-/// The most bytes of one leg without its reason, of which a name has 32, a word 15 and a time 12.
-const LEG_BYTES_MAX: usize = 112;
+/// name with its address.
+const FRAME_BYTES_MAX: usize = 660;
+/// The most bytes of one leg without its reason and its name, of which a word has 15 and a time 12.
+const LEG_BYTES_MAX: usize = 80;
+/// The bytes that are kept from names, for the target and a note, where there are very many legs: of 64 each has a name of 32, and
+/// one with a long address is cut.
+const TEXTS_BYTES_MIN: usize = 340;
 /// The bytes around a reason, and of the mark that it is cut.
 const REASON_FRAME_BYTES: usize = 12;
 
@@ -31,6 +34,8 @@ pub(super) fn exchange(entry: &Entry, race: Option<&RaceEntry>, at: SystemTime) 
     let legs = race.map(|race| race.legs).unwrap_or_default();
     let winner = race.and_then(|race| Some((legs.get(race.winner?)?.name, race.how)));
     let room = LINE_BYTES_MAX.saturating_sub(FRAME_BYTES_MAX + legs.len() * LEG_BYTES_MAX);
+    let name_max = room.saturating_sub(TEXTS_BYTES_MIN) / legs.len().max(1);
+    let room = room - legs.iter().map(|leg| leg.name.len().min(name_max)).sum::<usize>();
     let note_max = NOTE_BYTES_MAX.min(room / 3);
     let target_max = TARGET_BYTES_MAX.min(room - note_max);
     let mut fields: Vec<(&'static str, Json)> = vec![
@@ -49,15 +54,22 @@ pub(super) fn exchange(entry: &Entry, race: Option<&RaceEntry>, at: SystemTime) 
     if let Some(note) = reply.and_then(|reply| reply.note.as_ref()) {
         fields.push(("note", cut(note, note_max).into()));
     }
-    fields.push(("legs", legs_of(legs, room - note_max - target_max)));
+    fields.push(("legs", legs_of(legs, name_max, room - note_max - target_max)));
     Json::Object(fields).to_string()
 }
 
-/// The legs. Reasons have that many bytes, the first legs' first.
-fn legs_of(legs: &[LegEntry], mut room: usize) -> Json {
+/// The legs. A name has that many bytes at most, and reasons have that many, the first legs' first.
+fn legs_of(legs: &[LegEntry], name_max: usize, mut room: usize) -> Json {
     let one = |leg: &LegEntry| {
         let mut fields: Vec<(&'static str, Json)> = vec![
-            ("b", leg.name.into()),
+            (
+                "b",
+                if leg.name.len() > name_max {
+                    cut(leg.name, name_max - bytes_of('…')).into()
+                } else {
+                    leg.name.into()
+                },
+            ),
             ("outcome", leg.outcome.map(Outcome::word).into()),
             ("start_ms", leg.started.map(millis).into()),
             ("ms", leg.outcome.map(|_| millis(leg.after)).into()),
@@ -205,12 +217,14 @@ mod tests {
             id in "[ -~]{0,200}",
             outcomes in proptest::collection::vec(outcomes(), 0..=64),
             text in any::<String>(),
+            name in prop_oneof![Just("a-name-of-thirty-two-characters."),
+                Just("a-name-of-thirty-two-characters.@2001:db8:1111:2222:3333:4444:5555:6666")],
         ) {
             prop_assume!(Target::parse(&Method::GET, &target).is_ok() && method != "CONNECT");
             let entry = entry(&method, &target, &[("x-request-id", &id), ("traceparent", &id)]);
             let error = std::io::Error::other(text.repeat(50));
             entry.delivered(StatusCode::OK, &Delivery::BodyBroke(error), entry.received + Duration::from_secs(86_400));
-            let legs = legs(&outcomes, "a-name-of-thirty-two-characters.");
+            let legs = legs(&outcomes, name);
             let race = RaceEntry { end: RaceEnd::Abandoned, winner: Some(63), how: How::Failover, legs: &legs };
             for line in [exchange(&entry, Some(&race), UNIX_EPOCH), other(Level::Warn, &text, &text.repeat(200), UNIX_EPOCH)] {
                 prop_assert!(line.len() <= LINE_BYTES_MAX, "{} bytes", line.len());

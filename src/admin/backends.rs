@@ -1,5 +1,6 @@
 //! `/backends`: the list with what each backend has done, and its changes. Knows nothing of who may ask.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -63,7 +64,7 @@ fn end_bench(backends: &[(Arc<Backend>, BackendState)], who: &str) {
     let is_it = |backend: &Backend| backend.name() == who || address.as_ref() == Some(backend.address());
     for (backend, _) in backends.iter().filter(|(backend, _)| is_it(backend)) {
         if backend.bench().resume() {
-            log::info!("{} {} races again, as an operator has said", backend.name(), backend.address());
+            log::info!("{} {} races again, as an operator has said", backend.full_name(), backend.address());
         }
     }
 }
@@ -92,6 +93,7 @@ pub(super) fn refusal(bad: BadChange) -> Refusal {
         BadChange::Local(option) => Refusal::BadChange(format!(
             "'{option}' can't be set over HTTP: write it where the list is kept, or in the flag or the environment"
         )),
+        BadChange::Options(why) => Refusal::BadBackends(why),
         BadChange::TooMany(count) => Refusal::BadBackends(too_many(count)),
         BadChange::NotKept(why) => Refusal::Conflict(why),
     }
@@ -104,11 +106,11 @@ fn capitalised(sentence: &str) -> String {
 
 /// The list in the form that the client prefers: a table for people, or JSON.
 pub(super) fn shown(request: &Request, list: &BackendList, backends: &[(Arc<Backend>, BackendState)]) -> Reply {
-    let backends: Vec<Row> = backends.iter().map(|(backend, state)| Row::of(backend, *state)).collect();
+    let rows = rows_of(backends);
     if prefers_json(&request.headers) {
-        return json(StatusCode::OK, "application/json", &in_json(list, &backends));
+        return json(StatusCode::OK, "application/json", &in_json(list, &rows));
     }
-    uncached(Reply::text(StatusCode::OK, table(&backends)))
+    uncached(Reply::text(StatusCode::OK, table(&rows)))
 }
 
 /// A refusal as JSON (RFC 9457).
@@ -153,12 +155,27 @@ struct Row {
     p99_ms: Option<f64>,
     last_success: Option<SystemTime>,
     last_failure: Option<(SystemTime, &'static str)>,
+    /// The addresses of its name, if each of them is a backend.
+    addresses: Option<Vec<(IpAddr, BackendState)>>,
+}
+
+/// A row for each backend of the list. Those at the addresses of a name come behind it, and are told in its row.
+fn rows_of(backends: &[(Arc<Backend>, BackendState)]) -> Vec<Row> {
+    let mut rows: Vec<Row> = Vec::new();
+    for (backend, state) in backends {
+        let row = rows.last_mut().and_then(|row| row.addresses.as_mut());
+        match (backend.one_address(), row) {
+            (Some(address), Some(addresses)) => addresses.push((address.ip(), *state)),
+            _ => rows.push(Row::of(backend, *state)),
+        }
+    }
+    rows
 }
 
 impl Row {
     fn of(backend: &Backend, state: BackendState) -> Row {
         let row = Row::counted(backend.name(), &backend.address().to_string(), state, backend.stats());
-        Row { is_insecure: backend.is_insecure(), ..row }
+        Row { is_insecure: backend.is_insecure(), addresses: backend.each().map(|_| Vec::new()), ..row }
     }
 
     fn counted(name: &str, url: &str, state: BackendState, counts: &BackendStats) -> Row {
@@ -184,6 +201,7 @@ impl Row {
             p99_ms: quantile(0.99),
             last_success: counts.last_success(),
             last_failure: counts.last_failure(),
+            addresses: None,
         }
     }
 
@@ -199,6 +217,9 @@ impl Row {
 
 fn in_json(list: &BackendList, rows: &[Row]) -> Json {
     let moment = |at| Json::from(Timestamp(at).to_string());
+    let address = |(address, state): &(IpAddr, BackendState)| {
+        Json::object([("address", address.to_string().into()), ("state", state.word().into())])
+    };
     let backend = |row: &Row| {
         let failure =
             row.last_failure.map(|(at, outcome)| Json::object([("at", moment(at)), ("outcome", outcome.into())]));
@@ -217,6 +238,10 @@ fn in_json(list: &BackendList, rows: &[Row]) -> Json {
             ("p99_ms", row.p99_ms.into()),
             ("last_success", row.last_success.map(moment).into()),
             ("last_failure", failure.into()),
+            (
+                "addresses",
+                row.addresses.as_ref().map(|addresses| addresses.iter().map(address).collect::<Json>()).into(),
+            ),
         ])
     };
     Json::object([
@@ -226,14 +251,14 @@ fn in_json(list: &BackendList, rows: &[Row]) -> Json {
     ])
 }
 
-/// Columns as wide as their widest text, numbers to the right.
+/// Columns as wide as their widest text, numbers to the right. A backend's addresses follow it.
 fn table(rows: &[Row]) -> String {
     const HEAD: [&str; 11] =
         ["name", "url", "state", "legs", "won", "late", "failed", "saved", "rescued", "p50", "p99"];
     let millis = |millis: Option<f64>| millis.map_or("-".to_owned(), |millis| format!("{millis}ms"));
     let mut lines = vec![HEAD.map(str::to_owned)];
-    lines.extend(rows.iter().map(|row| {
-        [
+    for row in rows {
+        lines.push([
             row.name.clone(),
             row.url.clone(),
             row.told_state(),
@@ -245,15 +270,21 @@ fn table(rows: &[Row]) -> String {
             row.rescued.to_string(),
             millis(row.p50_ms),
             millis(row.p99_ms),
-        ]
-    }));
+        ]);
+        for (address, state) in row.addresses.iter().flatten() {
+            let mut line = <[String; 11]>::default();
+            (line[0], line[2]) = (format!("{}@{address}", row.name), state.word().to_owned());
+            lines.push(line);
+        }
+    }
     let width = |column: usize| lines.iter().map(|line| line[column].len()).max().unwrap_or(0);
     let widths: Vec<usize> = (0..HEAD.len()).map(width).collect();
     let cell = |(column, text): (usize, &String)| match column {
         0..=2 => format!("{text:<width$}", width = widths[column]),
         _ => format!("{text:>width$}", width = widths[column]),
     };
-    let line = |line: &[String; 11]| line.iter().enumerate().map(cell).collect::<Vec<_>>().join("  ");
+    let line =
+        |line: &[String; 11]| line.iter().enumerate().map(cell).collect::<Vec<_>>().join("  ").trim_end().to_owned();
     lines.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
@@ -287,18 +318,23 @@ mod tests {
         }
         stats.count_gain(Gain::Saved(Duration::from_millis(1500)));
         let fresh = BackendStats::new(UNIX_EPOCH);
+        let addresses = [("10.0.0.4", BackendState::Racing), ("fd00::7", BackendState::Benched)];
+        let addresses = addresses.map(|(address, state)| (address.parse().expect(address), state)).to_vec();
+        let of_each = Row::counted("b2", "https://longer.example/base", BackendState::Racing, &fresh);
         vec![
-            Row::counted("dc1", "http://a", BackendState::Racing, &stats),
-            Row::counted("b2", "https://longer.example/base", BackendState::Paused, &fresh),
+            Row::counted("dc1", "http://a", BackendState::Paused, &stats),
+            Row { addresses: Some(addresses), ..of_each },
         ]
     }
 
     #[test]
     fn a_table_lines_up() {
         let expected = "\
-name  url                          state   legs  won  late  failed  saved  rescued      p50      p99
-dc1   http://a                     racing     4    1     1       1   1.5s        0  10.24ms  10.24ms
-b2    https://longer.example/base  paused     0    0     0       0     0s        0        -        -";
+name         url                          state    legs  won  late  failed  saved  rescued      p50      p99
+dc1          http://a                     paused      4    1     1       1   1.5s        0  10.24ms  10.24ms
+b2           https://longer.example/base  racing      0    0     0       0     0s        0        -        -
+b2@10.0.0.4                               racing
+b2@fd00::7                                benched";
         assert_eq!(table(&rows()), expected);
     }
 
@@ -306,7 +342,7 @@ b2    https://longer.example/base  paused     0    0     0       0     0s       
     fn the_list_as_json_has_what_its_table_has_and_moments() {
         let list = BackendList::new(parse_entries("http://a").expect("a list"), None, Box::new(|_| {}));
         let text = in_json(&list, &rows()).to_string();
-        let expected = r#""kept_in":null,"backends":[{"name":"dc1","url":"http://a","state":"racing","insecure":false,"legs":4,"won":1,"late":1,"failed":1,"saved_s":1.5,"rescued":0,"p50_ms":10.24,"p99_ms":10.24,"last_success":"2026-11-24T03:12:08.000Z","last_failure":{"at":"2026-11-24T03:12:08.000Z","outcome":"5xx"}},{"name":"b2","url":"https://longer.example/base","state":"paused","insecure":false,"legs":0,"won":0,"late":0,"failed":0,"saved_s":0,"rescued":0,"p50_ms":null,"p99_ms":null,"last_success":null,"last_failure":null}]}"#;
+        let expected = r#""kept_in":null,"backends":[{"name":"dc1","url":"http://a","state":"paused","insecure":false,"legs":4,"won":1,"late":1,"failed":1,"saved_s":1.5,"rescued":0,"p50_ms":10.24,"p99_ms":10.24,"last_success":"2026-11-24T03:12:08.000Z","last_failure":{"at":"2026-11-24T03:12:08.000Z","outcome":"5xx"},"addresses":null},{"name":"b2","url":"https://longer.example/base","state":"racing","insecure":false,"legs":0,"won":0,"late":0,"failed":0,"saved_s":0,"rescued":0,"p50_ms":null,"p99_ms":null,"last_success":null,"last_failure":null,"addresses":[{"address":"10.0.0.4","state":"racing"},{"address":"fd00::7","state":"benched"}]}]}"#;
         assert!(text.starts_with("{\"changed\":\"20") && text.ends_with(expected), "{text}");
     }
 

@@ -1,7 +1,7 @@
 //! What a list becomes by changes. Knows nothing of where it is kept.
 
 use super::starts::BadStart;
-use crate::message::{ADDRESSES_MAX, Address, EntryOptions, ListEntry};
+use crate::message::{ADDRESSES_MAX, Address, EntryOptions, Excerpt, ListEntry};
 
 /// One change of a list. An entry without options says who is in, not how: what was said of its backend stays. One with
 /// options sets exactly those.
@@ -32,6 +32,8 @@ pub enum BadChange {
     Start(BadStart),
     /// This option can't be set by a change.
     Local(&'static str),
+    /// This entry's options wouldn't go with each other.
+    Options(String),
     /// There would be too many.
     TooMany(usize),
     /// The file can't be written, and why, in a sentence.
@@ -139,6 +141,7 @@ fn place_of(list: &[Listed], who: &str) -> Result<usize, BadChange> {
 
 fn checked(entries: Vec<ListEntry>) -> Result<Vec<ListEntry>, BadChange> {
     for (index, entry) in entries.iter().enumerate() {
+        entry.check().map_err(|reason| BadChange::Options(format!("'{}': {reason}", Excerpt(&entry.to_string()))))?;
         let Some(name) = &entry.options.name else { continue };
         if entries[..index].iter().any(|other| other.options.name.as_ref() == Some(name)) {
             return Err(BadChange::SameName(name.clone()));
@@ -222,7 +225,12 @@ mod tests {
         let many = (1..=63).map(|number| format!("http://m{number}")).collect::<Vec<_>>().join(",");
         let many = format!("add={many}");
         let list = "http://a name=dc1,http://b paused";
-        let rows: [(&str, &[&str], BadChange); 8] = [
+        let options = BadChange::Options(
+            "'http://a name=dc1 each socket=/run/a': 'each' is for the addresses of a name, and 'socket' takes their place; leave one out"
+                .to_owned(),
+        );
+        let rows: [(&str, &[&str], BadChange); 9] = [
+            ("options of two changes", &["add=http://a each", "add=http://a socket=/run/a"], options),
             ("not there", &["pause=dc9"], unlisted("dc9", &["dc1", "b2"])),
             ("a name in another case", &["pause=DC1"], unlisted("DC1", &["dc1", "b2"])),
             ("behind a good one", &["remove=dc1", "remove=dc1"], unlisted("dc1", &["b2"])),

@@ -2,6 +2,7 @@
 //! `ENTRY = URL *(blank OPTION)`; entries end at a comma or at a line's end. Knows nothing of where the list comes from.
 
 use std::fmt;
+use std::net::IpAddr;
 
 use super::addresses::{checked_address, looks_like_address, not_between_commas, separator_in, wrong_separator};
 use super::entry_options::EntryOptions;
@@ -26,6 +27,21 @@ impl ListEntry {
     /// What the backend is called at this place of a list, from 0: its name, or else `b1`, `b2`.
     pub fn name_at(&self, index: usize) -> String {
         self.options.name.clone().unwrap_or_else(|| format!("b{}", index + 1))
+    }
+
+    /// Checks whether its options go with each other and with its address. An error is a complaint.
+    pub fn check(&self) -> Result<(), String> {
+        self.options.local.check(self.address.is_tls())?;
+        let host = self.address.host();
+        match &self.options.socket {
+            Some(_) if self.options.is_each => {
+                Err("'each' is for the addresses of a name, and 'socket' takes their place; leave one out".to_owned())
+            }
+            None if self.options.is_each && host.parse::<IpAddr>().is_ok() => {
+                Err(format!("'each' is for the addresses of a name, and {host} is an address; leave it out"))
+            }
+            _ => Ok(()),
+        }
     }
 }
 
@@ -115,7 +131,7 @@ fn checked(text: &str, earlier: &[ListEntry]) -> Result<ListEntry, String> {
     if earlier.iter().any(|other| other.address == entry.address) {
         return Err(format!("{} is in the list twice", Excerpt(&entry.address.to_string())));
     }
-    entry.options.local.check(entry.address.is_tls())?;
+    entry.check()?;
     match &entry.options.name {
         Some(name) if earlier.iter().any(|other| other.options.name.as_ref() == Some(name)) => Err(same_name(name)),
         _ => Ok(entry),
@@ -160,13 +176,31 @@ mod tests {
 
     #[test]
     fn every_bad_entry_has_its_reason() {
-        let rows: [(&str, &[&str]); 12] = [
+        let rows: [(&str, &[&str]); 15] = [
             ("http://a,,", &["'': an entry is empty"]),
             ("http://a,\n,http://b", &["'': an entry is empty"]),
             (",http://a", &["'': an entry is empty"]),
             (",", &["'': an entry is empty"]),
             ("http://a name=dc1,http://b name=dc1", &["'http://b name=dc1': two backends would be named 'dc1'"]),
             ("http://a aftr=2s", &["'http://a aftr=2s': no option 'aftr'; did you mean 'after'?"]),
+            (
+                "http://10.0.0.1 each",
+                &[
+                    "'http://10.0.0.1 each': 'each' is for the addresses of a name, and 10.0.0.1 is an address; leave it out",
+                ],
+            ),
+            (
+                "https://[::1]:8443/x each paused",
+                &[
+                    "'https://[::1]:8443/x each paused': 'each' is for the addresses of a name, and ::1 is an address; leave it out",
+                ],
+            ),
+            (
+                "http://a each socket=/run/a",
+                &[
+                    "'http://a each socket=/run/a': 'each' is for the addresses of a name, and 'socket' takes their place; leave one out",
+                ],
+            ),
             ("http://a nmae=x", &["'http://a nmae=x': no option 'nmae'; did you mean 'name'?"]),
             ("http://a\nb", &["'b': it must begin with http:// or https://"]),
             ("paused", &["'paused': it must begin with http:// or https://"]),
@@ -281,7 +315,7 @@ mod tests {
         }
         assert_eq!(
             reason("http://a/x y"),
-            "no option 'y'; there are name, after, timeout, socket, header-file, ca, cert, insecure, paused"
+            "no option 'y'; there are name, after, timeout, each, socket, header-file, ca, cert, insecure, paused"
         );
     }
 

@@ -9,7 +9,8 @@ use super::{After, Excerpt, LocalOptions, nearest, parse_duration, show_duration
 /// The longest name, in bytes: it stands in each line of the log.
 const NAME_BYTES_MAX: usize = 32;
 /// All options.
-const OPTIONS: [&str; 9] = ["name", "after", "timeout", "socket", "header-file", "ca", "cert", "insecure", "paused"];
+const OPTIONS: [&str; 10] =
+    ["name", "after", "timeout", "each", "socket", "header-file", "ca", "cert", "insecure", "paused"];
 
 /// What a list says of a backend. The default says nothing. `Display` writes a blank before each option.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -22,6 +23,8 @@ pub struct EntryOptions {
     pub timeout: Option<Duration>,
     /// Whether it sits races out.
     pub is_paused: bool,
+    /// Whether every address of its name is a backend.
+    pub is_each: bool,
     /// The Unix socket at which it is reached, in place of its URL's host and port.
     pub socket: Option<PathBuf>,
     /// What only a file, a flag or the environment may say.
@@ -44,8 +47,9 @@ impl EntryOptions {
                 ("socket", Some(path)) => options.socket.replace(checked_socket(path)?).is_some(),
                 ("socket", None) => return Err("'socket' has no value; write socket=/run/app.sock".to_owned()),
                 ("paused", None) => std::mem::replace(&mut options.is_paused, true),
-                ("paused", Some(_)) => {
-                    return Err("'paused' takes no value; write it alone, or leave it out".to_owned());
+                ("each", None) => std::mem::replace(&mut options.is_each, true),
+                ("paused" | "each", Some(_)) => {
+                    return Err(format!("'{option}' takes no value; write it alone, or leave it out"));
                 }
                 _ => match options.local.take(option, value) {
                     Some(taken) => taken?,
@@ -67,6 +71,7 @@ impl EntryOptions {
             after: self.after.or(others.after),
             timeout: self.timeout.or(others.timeout),
             is_paused: self.is_paused || others.is_paused,
+            is_each: self.is_each || others.is_each,
             socket: self.socket.or_else(|| others.socket.clone()),
             local: if self.local == LocalOptions::default() { others.local.clone() } else { self.local },
         }
@@ -84,6 +89,7 @@ impl fmt::Display for EntryOptions {
         if let Some(timeout) = self.timeout {
             write!(f, " timeout={}", show_duration(timeout))?;
         }
+        f.write_str(if self.is_each { " each" } else { "" })?;
         if let Some(socket) = &self.socket {
             write!(f, " socket={}", socket.display())?;
         }
@@ -161,6 +167,7 @@ mod tests {
             ("paused timeout=2s after=p99..1m name=x", " name=x after=p99..60s timeout=2s paused"),
             ("timeout=24h", " timeout=86400s"),
             ("socket=/run/app.sock paused name=a", " name=a socket=/run/app.sock paused"),
+            ("paused each timeout=1s", " timeout=1s each paused"),
             ("insecure cert=/c ca=/a header-file=/h", " header-file=/h ca=/a cert=/c insecure"),
             (&long, &format!(" {long}")),
         ];
@@ -179,6 +186,9 @@ mod tests {
             ("socket=app.sock", "no socket 'app.sock'; write the path from the root"),
             ("socket=/a socket=/b", "'socket' is given twice"),
             ("sockets=/a", "no option 'sockets'; did you mean 'socket'?"),
+            ("each=on", "'each' takes no value; write it alone, or leave it out"),
+            ("each each", "'each' is given twice"),
+            ("eahc", "no option 'eahc'; did you mean 'each'?"),
             ("paused=off", "'paused' takes no value; write it alone, or leave it out"),
             ("Paused", "no option 'Paused'; did you mean 'paused'?"),
             ("after", "'after' has no value; write after=200ms or after=p95"),
@@ -205,9 +215,12 @@ mod tests {
             ("insecure=on", "'insecure' takes no value; write it alone, or leave it out"),
             (
                 "weight=3",
-                "no option 'weight'; there are name, after, timeout, socket, header-file, ca, cert, insecure, paused",
+                "no option 'weight'; there are name, after, timeout, each, socket, header-file, ca, cert, insecure, paused",
             ),
-            ("=", "no option ''; there are name, after, timeout, socket, header-file, ca, cert, insecure, paused"),
+            (
+                "=",
+                "no option ''; there are name, after, timeout, each, socket, header-file, ca, cert, insecure, paused",
+            ),
         ];
         for (text, expected) in rows {
             let reason = parse(text).expect_err(text);

@@ -1,5 +1,6 @@
 //! All figures of a running proxy at one moment. Knows nothing of where they come from, nor of how they are written.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -56,6 +57,8 @@ pub struct BackendSample {
     pub state: BackendState,
     /// Legs that have lost there and wait for their answer.
     pub unanswered: usize,
+    /// The addresses of its name, as far as they are known, if each of them is a backend: its counts are theirs together.
+    pub addresses: Option<Vec<(IpAddr, BackendState)>>,
 }
 
 /// Whether a backend is asked.

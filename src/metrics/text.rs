@@ -268,6 +268,7 @@ mod tests {
             stats: Arc::new(BackendStats::new(listed)),
             state,
             unanswered: 2,
+            addresses: None,
         }
     }
 

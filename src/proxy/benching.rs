@@ -88,7 +88,7 @@ impl Exchange {
         // Any number will do where there is no randomness.
         let random = if finding == Finding::Nothing { 0 } else { getrandom::u64().unwrap_or(0) };
         let change = backend.bench().note(&self.legs[leg].ticket, finding, max.get(), random, Instant::now());
-        let (name, address) = (backend.name(), backend.address());
+        let (name, address) = (backend.full_name(), backend.address());
         match change {
             None => {}
             Some(BenchChange::Back) => log::info!("{name} {address} races again"),

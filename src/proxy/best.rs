@@ -2,7 +2,6 @@
 //! its connection stays busy and the body streams whole; a better one takes its place.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::classify::RANK_ABOUT_REQUEST;
@@ -29,16 +28,17 @@ impl Exchange {
                 self.act_on(self.race.next());
             }
             Kept::No => self.lose_all(&[leg]),
-            Kept::Overdue => self.pass_on_kept(leg),
         }
     }
 
-    /// Ends the leg that is kept, if its answer has broken off: another that says less is better then.
+    /// Ends the leg that is kept, if its answer has broken off: another that says less is better then, and what it has begun to
+    /// wait for counts no more.
     fn release_broken(self: &Arc<Self>) {
         let Some(best) = self.race.best() else { return };
         if let Some(Prospect::Broken(outcome)) = self.legs[best].prospect()
             && self.race.try_release(best)
         {
+            *self.waits_until.lock() = None;
             drop(self.legs[best].take_candidate());
             self.end(best, outcome, self.elapsed());
         }
@@ -48,9 +48,8 @@ impl Exchange {
     fn bound(self: &Arc<Self>, rank: u8) {
         if let Some(patience) = &self.context.patience
             && rank >= RANK_ABOUT_REQUEST
-            && !self.is_bounded.swap(true, Ordering::Relaxed)
         {
-            patience.add(self, Instant::now());
+            self.waits_until.lock().get_or_insert_with(|| patience.add(self, Instant::now()));
         }
     }
 
@@ -72,8 +71,10 @@ impl Exchange {
 }
 
 impl Bounded for Exchange {
-    fn stop_waiting(self: Arc<Self>) {
-        if let Some(leg) = self.race.stop_waiting() {
+    fn stop_waiting(self: Arc<Self>, until: Instant) {
+        // Else what has begun that wait has broken off.
+        let is_due = self.waits_until.lock().take_if(|waits_until| *waits_until == until).is_some();
+        if is_due && let Some(leg) = self.race.stop_waiting(RANK_ABOUT_REQUEST) {
             self.pass_on_kept(leg);
         }
     }
@@ -306,16 +307,52 @@ mod tests {
         race.wait_for_end();
     }
 
+    /// Was seen as: a 404 that broke off had the next 503 passed on at once, though a third backend was about to succeed.
     #[test]
-    fn what_breaks_off_within_the_bound_is_made_up_for_by_the_next_answer() {
-        let (mut race, client) = race_within(3, Some(Duration::from_millis(5)), Linger::NONE);
+    fn what_has_broken_off_bounds_no_wait() {
+        for (last, expected) in [(answer(200, "yes"), 200), (answer(503, "busy"), 503)] {
+            let bound = Duration::from_millis(5);
+            let (mut race, client) = race_within(3, Some(bound), Linger::NONE);
+            race.ends[0].sends(HALF);
+            race.settle();
+            race.ends[0].ends();
+            race.settle();
+            race.ends[1].sends(answer(503, "busy"));
+            race.settle();
+            race.outlast(bound);
+            assert!(client.waits(), "a 503 alone waits for all others");
+            race.ends[2].sends(last);
+            assert_eq!(client.takes_reply().0, expected);
+            race.wait_for_end();
+        }
+    }
+
+    #[test]
+    fn a_bound_runs_anew_from_the_next_answer_where_the_first_has_broken_off() {
+        let bound = Duration::from_millis(300);
+        let (mut race, client) = race_within(3, Some(bound), Linger::NONE);
+        race.ends[0].sends(HALF);
+        race.settle();
+        race.ends[0].ends();
+        race.settle();
+        race.outlast(bound / 2);
+        let began = Instant::now();
+        race.ends[1].sends(answer(404, "none"));
+        assert_eq!(client.takes_reply(), (404, "none".to_owned()));
+        assert!(began.elapsed() >= bound, "{:?}", began.elapsed());
+        race.wait_for_end();
+    }
+
+    #[test]
+    fn what_breaks_off_as_its_bound_ends_leaves_the_others_to_go_on() {
+        let bound = Duration::from_millis(20);
+        let (mut race, client) = race_within(2, Some(bound), Linger::NONE);
         race.ends[0].sends(HALF);
         race.ends[0].ends();
-        wait_until("the first has broken off", || race.proxy.races() == 1 && race.take_idle(0) == 0);
-        race.settle();
+        race.outlast(bound);
+        assert!(client.waits());
         race.ends[1].sends(answer(503, "busy"));
-        let status = client.takes_reply().0;
-        assert!(status == 503, "{status}");
+        assert_eq!(client.takes_reply().0, 503);
         race.wait_for_end();
     }
 

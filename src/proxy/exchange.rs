@@ -15,6 +15,7 @@ use crate::metrics::LateStart;
 use crate::race::{Abandoned, LingerPlace, Next, Race, StarterPlace, Won};
 use crate::runtime::cancel::CancelToken;
 use crate::runtime::delay_queue::DelayPlace;
+use crate::runtime::sync::Mutex;
 use crate::upstream::{Answer, FilePermit, LegStep, PathKey, Readiness, UpstreamRequest, Waiter};
 
 /// The longest body of a loser that is read to its end, for the sake of its connection.
@@ -39,8 +40,8 @@ pub(super) struct Exchange {
     pub(super) wanted: Wanted,
     /// Of a request that isn't raced: whether bytes of it may have gone out.
     pub(super) one: Option<AtomicBool>,
-    /// Whether its failures wait for no more than a bound.
-    pub(super) is_bounded: AtomicBool,
+    /// Until when the failure that is kept waits for better answers, if that has a bound.
+    pub(super) waits_until: Mutex<Option<Instant>>,
     /// When the best failure was passed on, counted from the race's begin, if it was.
     pub(super) passed_on: OnceLock<Duration>,
     /// Whether the client is told of a loss in JSON.
@@ -73,7 +74,7 @@ impl Exchange {
             place: StarterPlace::default(),
             wanted,
             one,
-            is_bounded: AtomicBool::new(false),
+            waits_until: Mutex::default(),
             passed_on: OnceLock::new(),
             takes_problem,
             request,

@@ -8,8 +8,8 @@ use crate::runtime::sync::{Arc, Mutex, Weak};
 
 /// A race whose failures wait for better answers, but not for ever.
 pub(super) trait Bounded: Send + Sync {
-    /// Passes on the failure that is kept, since no better answer has come in time.
-    fn stop_waiting(self: Arc<Self>);
+    /// Passes on the failure that is kept, since no better answer has come by then.
+    fn stop_waiting(self: Arc<Self>, until: Instant);
 }
 
 /// Ends the wait of races that have a failure for their client, and hope for better.
@@ -28,18 +28,20 @@ impl Patience {
         patience
     }
 
-    /// Has the race wait no longer than the bound from now on. Doesn't block.
-    pub(super) fn add(&self, exchange: &Arc<impl Bounded + 'static>, now: Instant) {
+    /// Has the race wait no longer than the bound from now on, and gives until when. Doesn't block.
+    pub(super) fn add(&self, exchange: &Arc<impl Bounded + 'static>, now: Instant) -> Instant {
         let exchange: Weak<dyn Bounded> = Arc::<_>::downgrade(exchange) as Weak<dyn Bounded>;
         let mut waiting = self.waiting.lock();
         // What is over takes no room: of a long bound most are.
         while waiting.front().is_some_and(|(_, exchange)| exchange.strong_count() == 0) {
             waiting.pop_front();
         }
-        waiting.push_back((now + self.bound, exchange));
+        let until = now + self.bound;
+        waiting.push_back((until, exchange));
         if waiting.len() == 1 {
             self.update_deadline(&waiting);
         }
+        until
     }
 
     fn update_deadline(&self, waiting: &VecDeque<(Instant, Weak<dyn Bounded>)>) {
@@ -54,8 +56,11 @@ impl Patience {
             self.update_deadline(&waiting);
             due
         };
-        let exchanges = due.iter().filter_map(|(_, exchange): &(_, Weak<dyn Bounded>)| exchange.upgrade());
-        exchanges.for_each(Bounded::stop_waiting);
+        for (until, exchange) in due {
+            if let Some(exchange) = Weak::upgrade(&exchange) {
+                exchange.stop_waiting(until);
+            }
+        }
     }
 }
 
@@ -79,7 +84,7 @@ mod tests {
     struct Count(AtomicUsize);
 
     impl Bounded for Count {
-        fn stop_waiting(self: Arc<Self>) {
+        fn stop_waiting(self: Arc<Self>, _: Instant) {
             self.0.fetch_add(1, Ordering::SeqCst);
         }
     }

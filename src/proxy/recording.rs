@@ -38,7 +38,7 @@ impl Exchange {
         race.after = reply.or_else(|| ends.iter().map(|leg| leg.ended).max()).unwrap_or_default();
         race.note = note;
         race.set_legs(self.legs.iter().zip(ends).map(|(leg, end)| (leg.started.get().copied(), end)));
-        let names = (0..self.legs.len()).map(|leg| self.name_of(leg).to_owned()).collect();
+        let names = self.legs.iter().map(|leg| leg.backend.full_name().to_owned()).collect();
         self.context.recent.keep(race, names);
     }
 

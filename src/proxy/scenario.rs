@@ -56,7 +56,7 @@ impl Scenario {
         let entry = |(port, options): (usize, &&str)| format!("http://127.0.0.1:{port} {options}");
         let entries: Vec<String> = (1..).zip(options).map(entry).collect();
         let entries = parse_entries(&entries.join(",")).expect("a list");
-        let list = Arc::new(Backends::new(&entries, upstream.upstream.clone()));
+        let list = Backends::new(&entries, upstream.upstream.clone());
         let ends = list.snapshot().iter().map(|backend| scenario::idle(backend.pool())).collect();
         let reaper = Reaper::new(linger, &upstream.upstream.poller);
         let (work, disk) = unbounded();
@@ -105,6 +105,11 @@ impl Scenario {
     /// Waits until the legs have acted on all that was sent before.
     pub(super) fn settle(&self) {
         self.upstream.settle();
+    }
+
+    /// Waits until what was due within this time has been done.
+    pub(super) fn outlast(&self, time: Duration) {
+        self.upstream.outlast(time);
     }
 
     /// The count of races of which losers may linger.

@@ -30,18 +30,18 @@ impl Exchange {
 
     /// Tells a step of a leg, where every step is told.
     pub(super) fn trace(&self, leg: usize, does: &dyn Display) {
-        log::trace!("{} {} {does}", self.entry.id().as_str(), self.legs[leg].backend.name());
+        log::trace!("{} {} {does}", self.entry.id().as_str(), self.legs[leg].backend.full_name());
     }
 
     /// Tells the end of a leg, where ends are told.
     pub(super) fn debug_end(&self, leg: usize, outcome: &Outcome, after: Duration) {
         let (id, backend) = (self.entry.id().as_str(), &self.legs[leg].backend);
-        log::debug!("{id} {} {} ended as {outcome} after {}", backend.name(), backend.address(), Elapsed(after));
+        log::debug!("{id} {} {} ended as {outcome} after {}", backend.full_name(), backend.address(), Elapsed(after));
     }
 
     /// Tells that a reply has begun which may take long: its line comes at its end.
     pub(super) fn debug_begin(&self, leg: usize, status: StatusCode) {
-        log::debug!("{} {} has begun by {}", self.entry, status.as_u16(), self.legs[leg].backend.name());
+        log::debug!("{} {} has begun by {}", self.entry, status.as_u16(), self.legs[leg].backend.full_name());
     }
 
     /// Tells that a leg's backend hangs: from now on it is asked less.
@@ -50,12 +50,12 @@ impl Exchange {
         let answered = backend.breaker().last_answer();
         let answered = answered.and_then(|at| SystemTime::now().checked_sub(now.saturating_duration_since(at)));
         let since = Timestamp(answered.unwrap_or_else(|| backend.stats().listed()));
-        log::warn!("{} {} hangs since {since}: asked once a second", backend.name(), backend.address());
+        log::warn!("{} {} hangs since {since}: asked once a second", backend.full_name(), backend.address());
     }
 
     /// Tells that a leg's backend hangs no more.
     pub(super) fn tell_answers(&self, leg: usize) {
-        log::info!("{} {} answers again", self.legs[leg].backend.name(), self.legs[leg].backend.address());
+        log::info!("{} {} answers again", self.legs[leg].backend.full_name(), self.legs[leg].backend.address());
     }
 
     /// Has the line written in a moment, since the client has its reply, unless all legs have ended by then, or are about to:
@@ -94,7 +94,7 @@ impl Exchange {
                 winner = Some(legs.len());
             }
             legs.push(LegEntry {
-                name: leg.backend.name(),
+                name: leg.backend.full_name(),
                 backend: leg.backend.address(),
                 outcome,
                 started: leg.started.get().copied(),

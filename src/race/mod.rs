@@ -62,8 +62,6 @@ struct State<P, O> {
     candidates: Vec<usize>,
     /// The leg whose failure says most, and its rank: the client gets that if no leg succeeds.
     best: Option<(usize, u8)>,
-    /// Whether such a failure waits for no other leg any more.
-    is_overdue: bool,
 }
 
 /// The outcome of one leg, and its time.
@@ -127,8 +125,6 @@ pub enum Kept {
     },
     /// It isn't: the race is decided, or what is kept says more.
     No,
-    /// It is to go to the client at once.
-    Overdue,
 }
 
 impl<P, O: Clone> Race<P, O> {
@@ -144,7 +140,6 @@ impl<P, O: Clone> Race<P, O> {
             spared: Vec::new(),
             candidates: Vec::new(),
             best: None,
-            is_overdue: false,
         };
         let tokens = std::iter::repeat_with(CancelToken::default).take(legs).collect();
         Race { began: now, tokens, state: Mutex::new(state) }
@@ -242,7 +237,6 @@ impl<P, O: Clone> Race<P, O> {
         let mut state = self.state.lock();
         match state.best {
             _ if state.verdict.is_some() => Kept::No,
-            _ if state.is_overdue && state.candidates.is_empty() => Kept::Overdue,
             Some((_, best)) if best >= rank => Kept::No,
             best => {
                 state.timetable.end_beside(leg);
@@ -262,14 +256,14 @@ impl<P, O: Clone> Race<P, O> {
         self.state.lock().best.take_if(|(best, _)| *best == leg).is_some()
     }
 
-    /// Has failures wait for no other leg any more. Gives the one that is kept, if it is to go to the client: it is its caller's.
-    pub fn stop_waiting(&self) -> Option<usize> {
+    /// Takes the failure that is kept, if it has this rank at least, since it is to wait for no other leg any more: it is its
+    /// caller's, and goes to the client. While a leg has a second-best success it stays: that is better.
+    pub fn stop_waiting(&self, rank_min: u8) -> Option<usize> {
         let mut state = self.state.lock();
-        state.is_overdue = true;
         if !state.candidates.is_empty() {
             return None;
         }
-        state.best.take().map(|(leg, _)| leg)
+        state.best.take_if(|(_, rank)| *rank >= rank_min).map(|(leg, _)| leg)
     }
 
     /// The next step, once a leg has been kept.
@@ -407,8 +401,8 @@ mod tests {
         Fail(usize),
         /// It fails with an answer of this rank, which the client may get.
         Keep(usize, u8),
-        /// Failures wait for nothing more.
-        StopWaiting,
+        /// A failure of this rank waits for nothing more.
+        StopWaiting(u8),
         Abandon,
         /// The race is this old, and a leg's budget, if it is asked, is there or not.
         Age(Duration, bool),
@@ -440,9 +434,10 @@ mod tests {
             let does = proptest::collection::vec(0..14_u8, legs);
             let order = Just((0..legs).collect::<Vec<_>>()).prop_shuffle();
             let at = || proptest::option::weighted(0.3, 0..=legs);
+            let bounds = proptest::collection::vec((0..=legs, 0..4_u8), 0..3);
             let ages = proptest::collection::vec((0..=legs, any::<bool>()), 0..4);
-            (begins, does, order, at(), at(), ages).prop_map(
-                move |(mut begins, does, order, stopped_at, abandoned_at, ages)| {
+            (begins, does, order, bounds, at(), ages).prop_map(
+                move |(mut begins, does, order, bounds, abandoned_at, ages)| {
                     begins[0] = Begin::AtOnce;
                     let step = |leg| match does[leg] {
                         0 => Step::Succeed(leg),
@@ -452,8 +447,8 @@ mod tests {
                         _ => Step::Fail(leg),
                     };
                     let mut steps: Vec<Step> = order.into_iter().map(step).collect();
-                    if let Some(at) = stopped_at {
-                        steps.insert(at, Step::StopWaiting);
+                    for (at, rank) in bounds {
+                        steps.insert(at, Step::StopWaiting(rank));
                     }
                     if let Some(at) = abandoned_at {
                         steps.insert(at, Step::Abandon);
@@ -514,7 +509,6 @@ mod tests {
                 }
                 Step::Keep(leg, rank) => match self.race.keep(leg, rank) {
                     Kept::No => self.end(leg),
-                    Kept::Overdue => self.pass_on(leg),
                     Kept::Yes { instead_of } => {
                         let before = self.best.replace((leg, rank));
                         assert_eq!(instead_of, before.map(|(other, _)| other));
@@ -526,9 +520,10 @@ mod tests {
                         self.act_on(next);
                     }
                 },
-                Step::StopWaiting => {
-                    if let Some(leg) = self.race.stop_waiting() {
-                        assert_eq!(self.best.take().map(|(best, _)| best), Some(leg));
+                Step::StopWaiting(rank_min) => {
+                    if let Some(leg) = self.race.stop_waiting(rank_min) {
+                        let (best, rank) = self.best.take().expect("it is kept");
+                        assert!(best == leg && rank >= rank_min);
                         self.pass_on(leg);
                     }
                 }
@@ -716,7 +711,7 @@ mod tests {
             let legs = begins.len();
             let mut runner = Runner::of(begins);
             let mut steps = std::collections::VecDeque::from(steps);
-            let (mut first, mut second, mut third, mut is_overdue) = (None, None, None::<(usize, u8)>, false);
+            let (mut first, mut second, mut third) = (None, None, None::<(usize, u8)>);
             while let Some(step) = steps.pop_front() {
                 // A leg does nothing until it is started; one that wasn't needed does nothing at all.
                 if let Step::Succeed(leg)
@@ -743,17 +738,12 @@ mod tests {
                     Step::Final(leg) if !is_decided => first = Some(Verdict::Final(leg)),
                     Step::Abandon if !is_decided => first = Some(Verdict::Abandoned),
                     Step::Hold(leg) if !is_decided => second = second.or(Some(Verdict::Won(leg))),
-                    Step::Keep(leg, _) if !is_decided && is_overdue && second.is_none() => {
-                        first = Some(Verdict::Best(leg));
-                    }
                     Step::Keep(leg, rank) if !is_decided => {
                         third = third.filter(|(_, best)| *best >= rank).or(Some((leg, rank)));
                     }
-                    Step::StopWaiting if !is_decided => {
-                        is_overdue = true;
-                        if let (Some((leg, _)), None) = (third, second) {
-                            first = Some(Verdict::Best(leg));
-                        }
+                    Step::StopWaiting(rank_min) if !is_decided && second.is_none() => {
+                        let kept = third.filter(|(_, rank)| *rank >= rank_min);
+                        first = first.or(kept.map(|(leg, _)| Verdict::Best(leg)));
                     }
                     _ => {}
                 }

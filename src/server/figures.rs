@@ -119,7 +119,8 @@ fn sample_of(backend: &Backend, unanswered_max: usize) -> BackendSample {
         stats: backend.stats().clone(),
         is_insecure: backend.is_insecure(),
         state,
-        unanswered: backend.breaker().count(),
+        unanswered: backend.unanswered(),
+        addresses: backend.addresses(unanswered_max),
     }
 }
 

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use socket2::Socket;
 use threadpool::ThreadPool;
 
@@ -247,9 +247,21 @@ impl Server {
             log::error!("cannot wait for sockets any more: {error}");
             stopper.stop();
         };
+        self.wait_for_names();
         poller.run_beside(event_loops, failed, || self.serve())?;
         log::info!("stopped");
         Ok(())
+    }
+
+    /// Waits, before the first client is accepted, for the addresses of names each of whose addresses is a backend: at most for the
+    /// timeout, and until the server is stopped.
+    fn wait_for_names(&self) {
+        let (backends, until) = (self.routes.proxy.backends(), Instant::now() + self.config.timeout);
+        while self.stop.1.is_empty() && backends.first_lookups().recv_timeout(TICK) == Err(RecvTimeoutError::Timeout) {
+            if Instant::now() >= until {
+                return backends.tell_slow_lookups();
+            }
+        }
     }
 
     /// Runs beside the poller's threads, until the server is stopped and nothing is under way.

@@ -126,7 +126,7 @@ pub(super) fn routes(
         .map_err(|bad| format!("cannot trust certificate {} of --ca-file: {}", bad.number, bad.reason))?;
     let files = load_files(&config.backends).map_err(|lines| lines.join("; "))?;
     warn_of_insecure(&config.backends);
-    let backends = Arc::new(Backends::with_files(&config.backends, files, upstream));
+    let backends = Backends::with_files(&config.backends, files, upstream);
     let token = config.admin_token.as_ref().map(AdminToken::as_str);
     let guard = Guard::new(token, &config.admin_host, &config.admin_from);
     // A leg has its timeout to reach its backend, and again to the head of the answer.
@@ -158,7 +158,7 @@ pub(super) fn routes(
     let admin = Admin::new(
         guard,
         list,
-        Box::new(move || all.all().into_iter().map(|one| (one.clone(), one.state(unanswered_max))).collect()),
+        Box::new(move || all.all_legs().into_iter().map(|one| (one.clone(), one.state(unanswered_max))).collect()),
         views,
     );
     Ok(Routes { admin, proxy, figures, admin_on_proxy_port: config.admin_on_proxy_port })

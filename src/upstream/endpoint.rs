@@ -1,19 +1,31 @@
 //! One backend as far as connecting to it goes: its address, those of its name, and how many connections to it there may be.
 //! Knows nothing of what becomes of them.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crate::list::LocalFiles;
 use crate::message::{Address, Outcome};
 use crate::runtime::poller::Poller;
+use crate::runtime::sync::{Arc, Weak};
 use crate::upstream::connect::resolve::Resolver;
 use crate::upstream::connect::tls::Tls;
 use crate::upstream::connect::tls_error::{CA_FILE, OWN_CA};
+use crate::upstream::connect::watch::NameWatch;
 use crate::upstream::permit::Permit;
 use crate::upstream::shared::Upstream;
+
+/// Where a backend is reached.
+pub(crate) enum Place {
+    /// At its URL's host and port.
+    Url,
+    /// At this Unix socket, in place of them.
+    Socket(PathBuf),
+    /// At this one of the addresses of its URL's name.
+    OneOf(SocketAddr, Weak<NameWatch>),
+}
 
 /// One backend, to be connected to.
 pub(crate) struct Endpoint {
@@ -29,18 +41,23 @@ pub(crate) struct Endpoint {
 }
 
 impl Endpoint {
-    /// The backend at this address, or at this Unix socket in place of its host and port. Calls `moved` on a lookup's thread when one of its name's addresses isn't that any more.
+    /// The backend with this address, which is reached there. Calls `moved` on a lookup's thread when one of its name's addresses
+    /// isn't that any more.
     pub(crate) fn new(
         address: Address,
-        socket: Option<PathBuf>,
+        place: Place,
         upstream: Arc<Upstream>,
         files: Option<Arc<LocalFiles>>,
         moved: impl Fn() + Send + Sync + 'static,
     ) -> Arc<Endpoint> {
         let (lookups, ttl) = (upstream.lookups.clone(), upstream.options.dns_ttl);
-        // A socket needs no name: an address that is never looked up stands in for it.
-        let host = if socket.is_some() { "127.0.0.1" } else { address.host() };
-        let resolver = Resolver::new(host, address.port(), lookups, ttl, moved);
+        let (host, port) = (address.host(), address.port());
+        let (resolver, socket) = match place {
+            Place::Url => (Resolver::new(host, port, lookups, ttl, moved), None),
+            // It needs no name: an address that is never looked up stands in for it.
+            Place::Socket(path) => (Resolver::new("127.0.0.1", port, lookups, ttl, moved), Some(path)),
+            Place::OneOf(address, watch) => (Resolver::one_of(address, watch), None),
+        };
         let own = files.map(|files| {
             let tls = upstream.tls.by_files(&files);
             (files, tls)
@@ -64,9 +81,14 @@ impl Endpoint {
 
     /// Bounds resolving, connecting and the TLS handshake, and again the wait for the answer's head.
     pub(crate) fn timeout(&self) -> Duration {
+        self.own_timeout().unwrap_or(self.upstream.options.timeout)
+    }
+
+    /// The timeout of its own, if it has one.
+    pub(crate) fn own_timeout(&self) -> Option<Duration> {
         match self.own_timeout.load(Ordering::Relaxed) {
-            0 => self.upstream.options.timeout,
-            millis => Duration::from_millis(millis),
+            0 => None,
+            millis => Some(Duration::from_millis(millis)),
         }
     }
 

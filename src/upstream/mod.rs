@@ -4,6 +4,7 @@
 //! From the top down: a [`Backend`] has a [`Pool`], which starts a leg (`leg`); the leg gets addresses and a connection
 //! (`connect`), sends its request on it (`conn`), and reads the answer (`response`), by ureq where that isn't short (`client`).
 
+mod backend;
 mod backends;
 mod bench;
 mod breaker;
@@ -33,7 +34,8 @@ pub(crate) mod scenario;
 mod shared;
 mod upload;
 
-pub use backends::{Backend, Backends};
+pub use backend::Backend;
+pub use backends::Backends;
 pub use bench::{Admission, Bench, BenchChange, BenchTicket, Finding};
 pub use breaker::{Breaker, PathKey, PendingRequest};
 pub use conn::parking::{Readiness, Waiter};

@@ -2,7 +2,7 @@
 
 use crate::runtime::sync::{Arc, Mutex, Weak};
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ use crate::runtime::poller::{Event, EventHandler, Registration};
 use crate::upstream::client::call::Caller;
 use crate::upstream::conn::request_bytes::RequestBytes;
 use crate::upstream::connect::connecting::Established;
-use crate::upstream::endpoint::Endpoint;
+use crate::upstream::endpoint::{Endpoint, Place};
 use crate::upstream::permit::Permit;
 use crate::upstream::pooled::PooledConnection;
 use crate::upstream::request::UpstreamRequest;
@@ -61,14 +61,13 @@ impl EventHandler for Sweeper {
 impl Pool {
     /// Makes a pool without connections.
     pub fn new(address: Address, upstream: Arc<Upstream>) -> Arc<Pool> {
-        Pool::at(address, None, upstream, None)
+        Pool::at(address, Place::Url, upstream, None)
     }
 
-    /// Makes a pool without connections: to a Unix socket, if that is given, in place of the address's host and port; and to a
-    /// backend that has files of its own, if these are.
+    /// Makes a pool without connections: to a backend that is reached there, and has these files of its own.
     pub(crate) fn at(
         address: Address,
-        socket: Option<PathBuf>,
+        place: Place,
         upstream: Arc<Upstream>,
         files: Option<Arc<LocalFiles>>,
     ) -> Arc<Pool> {
@@ -79,7 +78,7 @@ impl Pool {
                 sweep.start(Arc::new(Sweeper(pool.clone())));
                 sweep
             },
-            endpoint: Endpoint::new(address, socket, upstream, files, {
+            endpoint: Endpoint::new(address, place, upstream, files, {
                 let pool = pool.clone();
                 move || pool.upgrade().iter().for_each(|pool| pool.sweep(Instant::now()))
             }),
@@ -117,6 +116,11 @@ impl Pool {
     /// Gives the backend a timeout of its own, or the common one, for all that begins from now on.
     pub fn set_timeout(&self, timeout: Option<Duration>) {
         self.endpoint.set_timeout(timeout);
+    }
+
+    /// The timeout of its own, if it has one.
+    pub(crate) fn own_timeout(&self) -> Option<Duration> {
+        self.endpoint.own_timeout()
     }
 
     pub(crate) fn idle_timeout(&self) -> Duration {

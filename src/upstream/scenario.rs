@@ -115,11 +115,21 @@ impl Scenario {
     pub(crate) fn settle(&self) {
         // The first may come in a round that had begun before; what was sent is seen in the next at the latest.
         for _ in 0..2 {
-            let timer = Timer::new(&self.poller, Instant::now());
-            let readiness: Arc<dyn Readiness> = timer.clone();
-            wait_for(&readiness);
-            timer.end();
+            self.wait_until(Instant::now());
         }
+    }
+
+    /// Waits until the poller has given all events of deadlines that are over within this time.
+    pub(crate) fn outlast(&self, time: Duration) {
+        self.wait_until(Instant::now() + time);
+        self.settle();
+    }
+
+    fn wait_until(&self, deadline: Instant) {
+        let timer = Timer::new(&self.poller, deadline);
+        let readiness: Arc<dyn Readiness> = timer.clone();
+        wait_for(&readiness);
+        timer.end();
     }
 
     /// The count of connections that idle in the pool; they leave it.

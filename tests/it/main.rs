@@ -30,6 +30,9 @@ mod panics;
 /// Names, addresses and ports on the way to a backend.
 mod reach;
 
+/// Names each of whose addresses is a backend.
+mod each;
+
 /// Backends that speak TLS: whom to trust, and what a broken one can't do.
 mod tls;
 

@@ -35,7 +35,7 @@ impl Races {
         thread::spawn(move || waiter.run());
         let options = ConnectOptions { timeout, idle_timeout: timeout, ..ConnectOptions::default() };
         let upstream = Upstream::new(options, Arc::new(SystemLookup), poller.clone()).expect("no certificates");
-        let backends = Arc::new(Backends::new(&entries(urls), upstream));
+        let backends = Backends::new(&entries(urls), upstream);
         let proxy = Proxy::new(
             Rules::default(),
             backends,

@@ -130,7 +130,6 @@ impl Exchange {
     fn keep<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>, leg: usize, rank: u8) {
         match self.race.keep(leg, rank) {
             Kept::No => self.end(scope, leg),
-            Kept::Overdue => self.pass_on(scope, leg),
             Kept::Yes { instead_of } => {
                 self.skip(scope, instead_of);
                 self.act_on(scope, self.race.next());
@@ -140,7 +139,7 @@ impl Exchange {
 
     /// Has failures wait no longer.
     fn stop_waiting<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>) {
-        if let Some(leg) = self.race.stop_waiting() {
+        if let Some(leg) = self.race.stop_waiting(1) {
             self.pass_on(scope, leg);
         }
     }

@@ -8,6 +8,7 @@ mod summary;
 mod waterfall;
 
 use std::cmp::Reverse;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -206,6 +207,7 @@ fn rank(backend: &BackendSample, minute: &BackendMinute) -> (u8, Reverse<u64>, R
     let class = match backend.state {
         BackendState::Paused => 3,
         BackendState::Held | BackendState::Benched => 0,
+        BackendState::Racing if has_no_address(backend) => 0,
         BackendState::Racing if minute.count_of(&["won", "final", "late"]) == 0 && !minute.failures().is_empty() => 0,
         BackendState::Racing if !minute.failures().is_empty() => 1,
         BackendState::Racing => 2,
@@ -233,9 +235,10 @@ fn put_backend(
     );
     let insecure = if backend.is_insecure { " <b class=bad>insecure</b>" } else { "" };
     html.put(format_args!(
-        "<tr><th scope=row>{}<small>{}{insecure}</small><td class={class}>{state}<td class=t>{share:.0} %",
+        "<tr><th scope=row>{}<small>{}{insecure}{}</small><td class={class}>{state}<td class=t>{share:.0} %",
         Escaped(&backend.name),
         Escaped(&backend.url),
+        told_addresses(backend),
     ));
     html.put(format_args!(
         "<svg class=span aria-hidden=true><rect class=rest width=100% height=6 /><rect class=win width={share:.1}% height=6 /></svg><td class=t>"
@@ -248,6 +251,16 @@ fn put_backend(
         spoken_or_dash(Some(minute.saved).filter(|saved| !saved.is_zero())),
         if minute.rescues == 0 { "–".to_owned() } else { grouped(minute.rescues) }
     ));
+}
+
+/// The addresses of a backend's name, if each of them is one: those that aren't asked with their state.
+fn told_addresses(backend: &BackendSample) -> String {
+    let Some(addresses) = &backend.addresses else { return String::new() };
+    let told = |(address, state): &(IpAddr, BackendState)| match state {
+        BackendState::Held | BackendState::Benched => format!("{address} <b class=bad>{}</b>", state.word()),
+        BackendState::Racing | BackendState::Paused => address.to_string(),
+    };
+    format!("<br>{}", addresses.iter().map(told).collect::<Vec<_>>().join(", "))
 }
 
 /// A backend's times as a box on an axis that all share, so that slow is longer.
@@ -264,9 +277,14 @@ fn put_span(html: &mut Html, minute: &BackendMinute, slowest: Duration) {
     }
 }
 
+fn has_no_address(backend: &BackendSample) -> bool {
+    backend.addresses.as_ref().is_some_and(Vec::is_empty)
+}
+
 fn state_of(backend: &BackendSample, minute: &BackendMinute) -> (&'static str, &'static str) {
     let answers = minute.count_of(&["won", "final", "late"]);
     match backend.state {
+        BackendState::Racing if has_no_address(backend) => ("bad", "no address of its name is known"),
         BackendState::Paused => ("dim", "paused"),
         BackendState::Held => ("bad", "held: it leaves requests unanswered, and is asked once a second"),
         BackendState::Benched => ("bad", "benched: it has failed often in a row, and is asked by a probe now and then"),

@@ -95,6 +95,7 @@ mod tests {
             stats: Arc::new(BackendStats::new(NOW)),
             state: *state,
             unanswered: 0,
+            addresses: None,
         };
         let minute =
             |(_, _, ends): &(_, _, &[(&'static str, u64)])| BackendMinute { ends: ends.to_vec(), ..Default::default() };

@@ -19,7 +19,7 @@ pub(super) const FLAGS: &[Flag] = &[
         env: "BACKEND_SERVERS",
         value: "URL,...",
         default: "",
-        help: "The backends, at most 64: http://a,https://b:8443/base; behind a URL may stand name=NAME, after=200ms or p95, timeout=1s, paused; or header-file=, ca=, cert=, insecure",
+        help: "The backends, at most 64: http://a,https://b:8443/base; behind a URL may stand name=NAME, after=200ms or p95, timeout=1s, each, paused; or header-file=, ca=, cert=, insecure",
         set: |draft, text| {
             draft.config.backends = values::backends(text)?;
             Ok(())

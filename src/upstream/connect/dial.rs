@@ -323,6 +323,7 @@ mod tests {
     use super::*;
     use crate::message::Address;
     use crate::upstream::conn::parking::wait_for;
+    use crate::upstream::endpoint::Place;
     use crate::upstream::{ConnectOptions, SystemLookup, Upstream};
 
     fn soon() -> Instant {
@@ -339,7 +340,7 @@ mod tests {
         (
             Endpoint::new(
                 Address::parse("http://127.0.0.1:1").expect("an address"),
-                None,
+                Place::Url,
                 upstream.clone(),
                 None,
                 || {},

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -18,6 +19,19 @@ pub(crate) const LOOKUPS_MAX: usize = 2 * ADDRESSES_MAX;
 pub trait Lookup: Send + Sync {
     /// All addresses of a name, with the port.
     fn lookup(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>>;
+}
+
+/// The addresses of a name, of which there is one at least, or why there are none.
+pub(crate) type Answer = Result<Vec<SocketAddr>, String>;
+
+impl dyn Lookup + '_ {
+    /// Looks a name up, whatever becomes of that.
+    pub(crate) fn find(&self, host: &str, port: u16) -> Answer {
+        let lookup = AssertUnwindSafe(|| self.lookup(host, port));
+        let found = catch_unwind(lookup).unwrap_or_else(|_| Err(io::Error::other("the lookup panicked")));
+        let found = found.map_err(|error| error.to_string())?;
+        if found.is_empty() { Err("it has no addresses".to_owned()) } else { Ok(found) }
+    }
 }
 
 /// The system's own way: `/etc/hosts`, then DNS, as it is configured.
@@ -70,5 +84,34 @@ impl Drop for Running {
 impl Lookups {
     pub(crate) fn running(&self) -> usize {
         self.running.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lookup_finds_addresses_or_says_why_it_does_not() {
+        struct Fixed(fn() -> io::Result<Vec<SocketAddr>>);
+
+        impl Lookup for Fixed {
+            fn lookup(&self, _: &str, _: u16) -> io::Result<Vec<SocketAddr>> {
+                (self.0)()
+            }
+        }
+
+        let why = |why: &str| Err(why.to_owned());
+        let rows: [(fn() -> io::Result<Vec<SocketAddr>>, Answer); 4] = [
+            (|| Ok(vec![([10, 0, 0, 4], 80).into()]), Ok(vec![([10, 0, 0, 4], 80).into()])),
+            (|| Ok(Vec::new()), why("it has no addresses")),
+            (|| Err(io::Error::other("no such name")), why("no such name")),
+            // Without the hook's noise.
+            (|| std::panic::resume_unwind(Box::new("meant")), why("the lookup panicked")),
+        ];
+        for (answer, expected) in rows {
+            let lookup: &dyn Lookup = &Fixed(answer);
+            assert_eq!(lookup.find("a", 80), expected);
+        }
     }
 }

@@ -9,3 +9,4 @@ pub(crate) mod resolving;
 pub(crate) mod timer;
 pub(crate) mod tls;
 pub(crate) mod tls_error;
+pub(crate) mod watch;

@@ -3,13 +3,12 @@
 
 use crate::runtime::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::fmt;
-use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 use crate::message::{Outcome, Reason};
-use crate::upstream::connect::lookup::Lookups;
+use crate::upstream::connect::lookup::{Answer, Lookups};
+use crate::upstream::connect::watch::NameWatch;
 
 /// The longest that a leg waits for a fresh answer when an old one is in hand.
 const STALE_WAIT_MAX: Duration = Duration::from_millis(250);
@@ -31,6 +30,8 @@ pub(crate) struct Resolver(Kind);
 
 enum Kind {
     Literal([SocketAddr; 1]),
+    /// One of a name's, which are watched for the list's sake.
+    OneOf([SocketAddr; 1], Weak<NameWatch>),
     Name(Arc<Name>),
 }
 
@@ -60,8 +61,6 @@ struct State {
     waiters: Vec<Weak<dyn LookupListener>>,
 }
 
-type Answer = Result<Vec<SocketAddr>, String>;
-
 /// A leg that waits for the end of a lookup.
 pub(crate) trait LookupListener: Send + Sync {
     /// Wakes the leg: a lookup has ended. Doesn't block.
@@ -89,6 +88,11 @@ impl Resolver {
         Resolver(Kind::Name(Arc::new(Name { host, port, lookups, ttl, state, moved })))
     }
 
+    /// Knows this one address of a name, and has the watch look the name up when it can't be reached.
+    pub(crate) fn one_of(address: SocketAddr, watch: Weak<NameWatch>) -> Resolver {
+        Resolver(Kind::OneOf([address], watch))
+    }
+
     /// The addresses, the likeliest first. If they must be waited for, there are none, and `waiter` makes the listener that
     /// hears of the lookup's end; then the leg asks again, with the time when it `asked` first. With an old answer in hand it
     /// waits no longer than `waiter` is told. Doesn't block.
@@ -99,7 +103,7 @@ impl Resolver {
         waiter: impl FnOnce(Option<Duration>) -> Arc<N>,
     ) -> Result<Vec<SocketAddr>, Outcome> {
         match &self.0 {
-            Kind::Literal(address) => Ok(address.to_vec()),
+            Kind::Literal(address) | Kind::OneOf(address, _) => Ok(address.to_vec()),
             Kind::Name(name) => {
                 name.addresses(asked, now, |wait_max| Arc::downgrade(&waiter(wait_max)) as Weak<dyn LookupListener>)
             }
@@ -115,14 +119,19 @@ impl Resolver {
         now: Instant,
         waiter: impl FnOnce(Option<Duration>) -> Arc<N>,
     ) -> Option<Vec<SocketAddr>> {
-        let Kind::Name(name) = &self.0 else { return None };
+        let Kind::Name(name) = &self.0 else {
+            self.doubt(now);
+            return None;
+        };
         name.others(tried, asked, now, |wait_max| Arc::downgrade(&waiter(Some(wait_max))) as Weak<dyn LookupListener>)
     }
 
     /// Has the name looked up anew in the background, since no address has answered in time. Doesn't block.
     pub(crate) fn doubt(&self, now: Instant) {
-        if let Kind::Name(name) = &self.0 {
-            name.begin_if(now, |state| state.try_retry(now));
+        match &self.0 {
+            Kind::Literal(_) => {}
+            Kind::OneOf(_, watch) => watch.upgrade().iter().for_each(|watch| watch.doubt(now)),
+            Kind::Name(name) => name.begin_if(now, |state| state.try_retry(now)),
         }
     }
 
@@ -234,11 +243,7 @@ impl Name {
     /// Begins a lookup. At most one runs per backend, however long it hangs.
     fn begin_lookup(self: &Arc<Name>) {
         let name = self.clone();
-        let begun = self.lookups.begin(move |lookup| {
-            let lookup = AssertUnwindSafe(|| lookup.lookup(&name.host, name.port));
-            let found = catch_unwind(lookup).unwrap_or_else(|_| Err(io::Error::other("the lookup panicked")));
-            name.learn(found.map_err(|error| error.to_string()));
-        });
+        let begun = self.lookups.begin(move |lookup| name.learn(lookup.find(&name.host, name.port)));
         if let Err(reason) = begun {
             self.learn(Err(reason));
         }
@@ -246,9 +251,7 @@ impl Name {
 
     /// Takes in the end of a lookup, and wakes the legs that wait for it. A failed one leaves the old answer in force.
     fn learn(&self, found: Answer) {
-        let found = found.and_then(|addresses| {
-            if addresses.is_empty() { Err("it has no addresses".to_owned()) } else { Ok(interleaved(addresses)) }
-        });
+        let found = found.map(interleaved);
         match &found {
             Ok(addresses) => log::debug!("looked up {}: {addresses:?}", self.host),
             Err(reason) => log::debug!("looked up {} in vain: {}", self.host, Reason(reason)),
@@ -378,6 +381,8 @@ fn interleaved(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
 
 #[cfg(test)]
 mod tests {
+    use std::io;
+
     use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 
     use super::*;
@@ -669,12 +674,11 @@ mod tests {
         let (_, receiver) = bounded(0);
         let moved = move || sender.send(()).expect("the test listens");
         let resolver = Resolver::new("name.example", 80, Lookups::by(Arc::new(Scripted(receiver))), TTL, moved);
-        let rows: [(&str, Answer, bool, bool); 7] = [
+        let rows: [(&str, Answer, bool, bool); 6] = [
             ("the first answer", Ok(addresses(&["1.1.1.1:80"])), false, true),
             ("the same again", Ok(addresses(&["1.1.1.1:80"])), false, true),
             ("one more", Ok(addresses(&["2.2.2.2:80", "1.1.1.1:80"])), false, true),
             ("a failure", Err("gone".to_owned()), false, true),
-            ("nothing", Ok(Vec::new()), false, true),
             ("another instead", Ok(addresses(&["2.2.2.2:80", "3.3.3.3:80"])), true, false),
             ("the first again", Ok(addresses(&["2.2.2.2:80", "3.3.3.3:80", "1.1.1.1:80"])), false, true),
         ];
