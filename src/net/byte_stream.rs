@@ -91,6 +91,11 @@ impl ByteStream {
         self.state().tls.as_ref().is_some_and(|tls| tls.is_handshaking())
     }
 
+    /// Whether the hello has come with which a client begins TLS.
+    pub(crate) fn has_hello(&self) -> bool {
+        self.state().tls.as_ref().is_some_and(|tls| tls.protocol_version().is_some())
+    }
+
     /// The subject of the certificate that the peer has shown, if it has.
     pub(crate) fn peer_subject(&self) -> Option<String> {
         certificate::subject(self.state().tls.as_ref()?.peer_certificates()?.first()?)

@@ -447,6 +447,27 @@ fn half_open_handshakes_give_way_first() {
     assert!(last(&mut ordinary(address)).is_ok_and(|reply| reply.ends_with("good")), "a newcomer");
 }
 
+/// Was seen as: behind a flood of half hellos, of which each kept its place for a second, a newcomer waited for seconds.
+#[test]
+fn a_newcomer_behind_a_flood_of_half_hellos_is_served_soon() {
+    const PLACES: usize = 16;
+    const ROUNDS: usize = 8;
+    let backend = Fake::with(200, "good");
+    let (_proxy, address) = with(&backend.url, |config| config.max_connections = std::num::NonZeroUsize::new(PLACES));
+    let half = || {
+        let mut stream = connect(address);
+        stream.write_all(b"\x16\x03\x01\x02\x00\x01").expect("room in the socket");
+        stream
+    };
+    let began = Instant::now();
+    let flood: Vec<_> = (0..ROUNDS * PLACES).map(|_| half()).collect();
+    assert!(last(&mut ordinary(address)).is_ok_and(|reply| reply.ends_with("good")));
+    let took = began.elapsed();
+    println!("behind {} half hellos: {took:?}", flood.len());
+    // Eight rounds of a tenth of a second each, where there were eight of a second.
+    assert!(took < Duration::from_secs(4), "{took:?}");
+}
+
 #[test]
 fn a_drain_tells_clients_of_https_as_well() {
     let backend = Fake::with(200, "good");
