@@ -22,7 +22,7 @@ const REQUESTS_FEW: usize = 1000;
 /// The memory that a client costs beside its head, in bytes, the kernel's part included.
 const CLIENT_BYTES: u64 = 8 * 1024;
 /// The memory that a client may hold instead of a head, in bytes: while its body is written to a file, the bytes of one
-/// read, and a buffer; while it takes its reply slowly, a piece of that.
+/// read, and a buffer; while it takes its reply slowly, a piece of that; while it shakes hands by TLS, what it has sent.
 const BODY_BUFFERS_BYTES: u64 = 32 * 1024;
 /// The fewest connections to backends: one for each backend of the longest list.
 const UPSTREAM_MIN: u64 = 64;

@@ -13,8 +13,8 @@ const CLIENTS_PER_EVICTION: usize = 32;
 /// What a client uses its place for while no thread works for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Activity {
-    /// TLS hasn't been agreed on, and so nothing of a request has come.
-    Handshaking { since: Instant },
+    /// TLS hasn't been agreed on, and so nothing of a request has come, nor maybe the whole of the hello that comes first.
+    Handshaking { since: Instant, has_hello: bool },
     /// Nothing of a request has come.
     Idle { since: Instant },
     /// A head or a body is on its way: how much has come, and when the last of it did.
@@ -29,7 +29,10 @@ impl Activity {
     /// Whether its place may be given to another client.
     pub(crate) fn is_evictable(&self, timeouts: &Timeouts, now: Instant) -> bool {
         match *self {
-            Activity::Handshaking { since } | Activity::Idle { since } | Activity::Closing { since } => {
+            Activity::Handshaking { since, has_hello: false } => {
+                now.saturating_duration_since(since) >= timeouts.fair_hello
+            }
+            Activity::Handshaking { since, .. } | Activity::Idle { since } | Activity::Closing { since } => {
                 now.saturating_duration_since(since) >= timeouts.fair_silence
             }
             Activity::Receiving { since, bytes, received_at } => {
@@ -58,10 +61,10 @@ fn arrival_rate(bytes: u64, since: Instant, received_at: Instant, timeouts: &Tim
 
 /// The clients to evict next, in order: some of them, if there are any.
 ///
-/// Idle clients come before all others, since they lose least (RFC 9112 §9.5), and before them those that haven't shaken hands. But requests that drip and tunnels have three
-/// quarters of the places at most: beyond that they come first, so that the last quarter is always left to requests that are
-/// served at once. Of these two kinds the one with more clients comes first: a few slow uploads don't pay for a
-/// thousand silent tunnels, nor the other way round.
+/// Idle clients come before all others, since they lose least (RFC 9112 §9.5), and before them those that haven't shaken hands, first
+/// those without a hello: a flood of them gives way to itself. But requests that drip and tunnels have three quarters of the places at
+/// most: beyond that they come first, so that the last quarter is always left to requests that are served at once. Of these two kinds
+/// the one with more clients comes first: a few slow uploads don't pay for a thousand silent tunnels, nor the other way round.
 pub(crate) fn eviction_order<T>(
     clients: Vec<(Activity, T)>,
     connections_max: usize,
@@ -72,8 +75,8 @@ pub(crate) fn eviction_order<T>(
     let (mut idle, mut receiving, mut streaming) = (Vec::new(), Vec::new(), Vec::new());
     for (activity, client) in clients.into_iter().filter(|(activity, _)| activity.is_evictable(timeouts, now)) {
         match activity {
-            Activity::Handshaking { since } => idle.push(((false, since), client)),
-            Activity::Idle { since } | Activity::Closing { since } => idle.push(((true, since), client)),
+            Activity::Handshaking { since, has_hello } => idle.push(((u8::from(has_hello), since), client)),
+            Activity::Idle { since } | Activity::Closing { since } => idle.push(((2, since), client)),
             Activity::Receiving { since, bytes, received_at } => {
                 receiving.push((arrival_rate(bytes, since, received_at, timeouts, now), client));
             }
@@ -143,6 +146,7 @@ mod tests {
     fn only_a_client_that_is_slow_and_has_had_its_time_is_evictable() {
         let begin = Instant::now();
         let idle = |milliseconds| Activity::Idle { since: ago(begin, milliseconds) };
+        let shaking = |milliseconds, has_hello| Activity::Handshaking { since: ago(begin, milliseconds), has_hello };
         let last_heard = |milliseconds, bytes, heard| {
             let (since, received_at) = (ago(begin, milliseconds), ago(begin, heard));
             Activity::Receiving { since, bytes, received_at }
@@ -156,8 +160,10 @@ mod tests {
         let rows = [
             ("asks one request after another", idle(999), false),
             ("idles", idle(1000), true),
-            ("has begun to shake hands", Activity::Handshaking { since: ago(begin, 999) }, false),
-            ("hasn't shaken hands in a second", Activity::Handshaking { since: ago(begin, 1000) }, true),
+            ("has just connected", shaking(99, false), false),
+            ("hasn't said hello in a tenth of a second", shaking(100, false), true),
+            ("has said hello", shaking(999, true), false),
+            ("hasn't shaken hands in a second", shaking(1000, true), true),
             ("has just begun", receiving(2999, 0), false),
             ("has begun, and nothing comes", receiving(3000, 0), true),
             ("1.2 KB a second", receiving(60_000, 72_000), true),
@@ -193,7 +199,7 @@ mod tests {
         let begin = Instant::now();
         let now = begin + NOW;
         let idle = |seconds: u64| Activity::Idle { since: ago(begin, seconds * 1000) };
-        let hello = |seconds: u64| Activity::Handshaking { since: ago(begin, seconds * 1000) };
+        let shaking = |milliseconds, has_hello| Activity::Handshaking { since: ago(begin, milliseconds), has_hello };
         let upload =
             |bytes: u64| Activity::Receiving { since: ago(begin, 10_000), bytes: bytes * 1000, received_at: now };
         let tunnel = |seconds: u64| Activity::Streaming {
@@ -210,8 +216,25 @@ mod tests {
             (
                 "half a handshake before idle",
                 8,
-                vec![(idle(9), "a"), (hello(2), "b"), (hello(5), "c"), (hello(0), "d")],
+                vec![(idle(9), "a"), (shaking(2000, true), "b"), (shaking(5000, true), "c"), (shaking(0, true), "d")],
                 "cba",
+            ),
+            (
+                "no hello before half a handshake, the oldest first",
+                8,
+                vec![
+                    (shaking(9000, true), "a"),
+                    (shaking(100, false), "b"),
+                    (shaking(150, false), "c"),
+                    (idle(9), "d"),
+                ],
+                "cbad",
+            ),
+            (
+                "the newest of a flood stay",
+                8,
+                vec![(shaking(50, false), "a"), (shaking(300, true), "b"), (shaking(99, false), "c")],
+                "",
             ),
             ("most are tunnels", 8, vec![(tunnel(5), "a"), (upload(1), "b"), (tunnel(50), "c")], "cba"),
             ("most are uploads", 8, vec![(upload(9), "a"), (tunnel(50), "b"), (upload(1), "c")], "cab"),

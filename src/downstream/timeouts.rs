@@ -22,6 +22,8 @@ pub struct Timeouts {
     /// The time for which a client that is silent between two requests isn't evicted: else busy clients would lose their
     /// connections to each other.
     pub fair_silence: Duration,
+    /// The time for which a client of TLS isn't evicted that hasn't said a whole hello.
+    pub fair_hello: Duration,
     /// The time for which a request or a stream isn't evicted, whatever its rate.
     pub fair: Duration,
     /// The rate since it began from which on it isn't evicted after that.
@@ -43,6 +45,9 @@ impl Timeouts {
         closing: Duration::from_secs(15),
         closing_silence: Duration::from_secs(5),
         fair_silence: Duration::from_secs(1),
+        // It follows the connection at once, also across the world. So ten times as many clients as there are places get in each
+        // second, even if each of them says half a hello.
+        fair_hello: Duration::from_millis(100),
         // A connection across the world has begun to be fast by then.
         fair: Duration::from_secs(3),
         // Even a phone at the edge of its cell is faster, and to hold 5,000 places at this pace costs 80 MB/s.
@@ -62,6 +67,7 @@ impl Timeouts {
             closing: self.closing / divisor,
             closing_silence: self.closing_silence / divisor,
             fair_silence: self.fair_silence / divisor,
+            fair_hello: self.fair_hello / divisor,
             fair: self.fair / divisor,
             fair_bytes_per_second: self.fair_bytes_per_second * u64::from(divisor),
             stall: self.stall / divisor,

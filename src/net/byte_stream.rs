@@ -33,6 +33,8 @@ pub(crate) struct ByteStream {
 struct State {
     /// The proxy's side of TLS, if the connection has it.
     tls: Option<Box<Connection>>,
+    /// What the peer has sent until TLS was agreed on, in bytes.
+    handshake_bytes: usize,
     /// Received and decrypted bytes, which are read before those of the socket.
     peeked: Vec<u8>,
     /// The end behind `peeked`, kept since the socket tells it only once.
@@ -87,6 +89,11 @@ impl ByteStream {
     /// Whether TLS hasn't been agreed on yet.
     pub(crate) fn is_handshaking(&self) -> bool {
         self.state().tls.as_ref().is_some_and(|tls| tls.is_handshaking())
+    }
+
+    /// Whether the hello has come with which a client begins TLS.
+    pub(crate) fn has_hello(&self) -> bool {
+        self.state().tls.as_ref().is_some_and(|tls| tls.protocol_version().is_some())
     }
 
     /// The subject of the certificate that the peer has shown, if it has.
@@ -202,7 +209,7 @@ impl ByteStream {
     /// records that make no byte, so that the caller can do something else before it reads on.
     pub(crate) fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
         let mut socket = &self.socket;
-        let State { tls, peeked, end, was_reset, .. } = &mut *self.state();
+        let State { tls, handshake_bytes, peeked, end, was_reset, .. } = &mut *self.state();
         if !peeked.is_empty() {
             let count = (&peeked[..]).read(buffer)?;
             drop_first(peeked, count);
@@ -214,7 +221,7 @@ impl ByteStream {
             Some(End::Failed(error)) => return Err(clone_of(error)),
         }
         match tls {
-            Some(tls) => read_decrypted(tls, socket, buffer),
+            Some(tls) => read_decrypted(tls, socket, buffer, handshake_bytes),
             None => match socket.read(buffer) {
                 Ok(0) if *was_reset => Err(ErrorKind::ConnectionReset.into()),
                 read => read,
@@ -265,7 +272,7 @@ impl State {
             return;
         }
         self.end = match &mut self.tls {
-            Some(tls) => fill_decrypted(tls, &mut self.peeked, socket),
+            Some(tls) => fill_decrypted(tls, &mut self.peeked, socket, &mut self.handshake_bytes),
             None => match fill_plain(&mut self.peeked, socket) {
                 Some(End::Closed) if self.was_reset => Some(End::Failed(ErrorKind::ConnectionReset.into())),
                 end => end,

@@ -11,6 +11,11 @@ pub(super) const PEEK_BYTES: usize = 32 * 1024;
 /// The most records in a row that hold no byte: behind them TLS is read on in another event, or the connection has failed.
 const READS_MAX: usize = 16;
 
+/// The most bytes of a client behind which nothing more of its handshake is read: a hello has 2 KiB at most where it is meant, and the
+/// chain of its own certificate may follow. With the 4 KiB of the last read it is what [`crate::host`] reckons for a client that
+/// isn't idle; the library itself would hold 64 KiB of a hello that never ends.
+pub(super) const HANDSHAKE_BYTES_MAX: usize = 28 * 1024;
+
 /// The end of the peer's side of a connection.
 #[derive(Debug)]
 pub(crate) enum End {
@@ -20,7 +25,12 @@ pub(crate) enum End {
 }
 
 /// Buffers what is in the socket, decrypted, and gives its end if one is behind that. What came before an end is read first.
-pub(super) fn fill_decrypted(tls: &mut Connection, peeked: &mut Vec<u8>, mut socket: &Socket) -> Option<End> {
+pub(super) fn fill_decrypted(
+    tls: &mut Connection,
+    peeked: &mut Vec<u8>,
+    socket: &Socket,
+    handshake_bytes: &mut usize,
+) -> Option<End> {
     let mut reads_in_vain = 0;
     loop {
         let length = peeked.len();
@@ -40,7 +50,7 @@ pub(super) fn fill_decrypted(tls: &mut Connection, peeked: &mut Vec<u8>, mut soc
             // Session tickets without end, for one.
             return Some(End::Failed(io::Error::other("records without a byte in them, without end")));
         }
-        match tls.read_tls(&mut socket) {
+        match receive(tls, socket, handshake_bytes) {
             // A `close_notify` would have been told above.
             Ok(0) => return Some(End::Failed(ErrorKind::UnexpectedEof.into())),
             Ok(_) => {}
@@ -84,7 +94,12 @@ pub(super) fn send_counted_records(tls: &mut Connection, mut socket: &Socket) ->
 }
 
 /// Reads decrypted bytes without waiting for anything to be written: a backend that answers early may read no more.
-pub(super) fn read_decrypted(tls: &mut Connection, mut socket: &Socket, buffer: &mut [u8]) -> io::Result<usize> {
+pub(super) fn read_decrypted(
+    tls: &mut Connection,
+    socket: &Socket,
+    buffer: &mut [u8],
+    handshake_bytes: &mut usize,
+) -> io::Result<usize> {
     for _ in 0..READS_MAX {
         let is_request_out = !tls.wants_write();
         // An error that a look has come upon is told here again.
@@ -101,7 +116,19 @@ pub(super) fn read_decrypted(tls: &mut Connection, mut socket: &Socket, buffer: 
             _ => {}
         }
         processed.map_err(|error| io::Error::new(ErrorKind::InvalidData, error))?;
-        tls.read_tls(&mut socket)?;
+        receive(tls, socket, handshake_bytes)?;
     }
     Err(ErrorKind::Interrupted.into())
+}
+
+/// Takes what the socket has, and counts it while TLS hasn't been agreed on: an error if that is too much.
+fn receive(tls: &mut Connection, mut socket: &Socket, handshake_bytes: &mut usize) -> io::Result<usize> {
+    let is_handshaking = tls.is_handshaking();
+    if is_handshaking && *handshake_bytes >= HANDSHAKE_BYTES_MAX {
+        let reason = format!("its handshake is longer than {HANDSHAKE_BYTES_MAX} bytes");
+        return Err(io::Error::new(ErrorKind::InvalidData, reason));
+    }
+    let count = tls.read_tls(&mut socket)?;
+    *handshake_bytes += if is_handshaking { count } else { 0 };
+    Ok(count)
 }

@@ -378,6 +378,41 @@ fn a_client_that_says_nothing_or_half_a_hello_has_the_time_of_a_head() {
     }
 }
 
+/// Records with parts of a hello of 60,000 bytes, about as many as these.
+fn endless_hello(bytes: usize) -> Vec<u8> {
+    let part = |begin: &[u8]| [&b"\x16\x03\x01\x04\x00"[..], begin, &[0; 1024][begin.len()..]].concat();
+    [part(b"\x01\x00\xea\x60\x03\x03"), part(b"").repeat(bytes / 1024)].concat()
+}
+
+/// Was seen as: half a hello could hold 67 KiB, where 40 are reckoned for a client.
+#[test]
+fn a_hello_without_end_is_refused_before_it_holds_more_than_is_reckoned_for_a_client() {
+    let backend = Fake::with(200, "good");
+    let path = LOCALHOST.1.chain.to_str().expect("UTF-8");
+    let program = Binary::start(&["--backends", &backend.url, "--tls-listen", "127.0.0.1:0", "--tls-cert", path]);
+    let line = program.line("HTTPS is spoken on ");
+    let address = line.rsplit(' ').next().and_then(|address| address.parse().ok()).expect("an address");
+    let before = program.resident_bytes();
+    let halves: Vec<_> = (0..200)
+        .map(|_| {
+            let mut stream = connect(address);
+            stream.write_all(&endless_hello(26 * 1024)).expect("room");
+            stream
+        })
+        .collect();
+    // It reads in order.
+    assert!(last(&mut ordinary(address)).is_ok_and(|reply| reply.ends_with("good")));
+    let each = program.resident_bytes().saturating_sub(before) / halves.len();
+    println!("half a hello, {each} bytes each");
+    assert!((20 * 1024..40 * 1024).contains(&each), "{each} bytes");
+    let mut endless = connect(address);
+    let _ = endless.write_all(&endless_hello(40 * 1024));
+    let mut rest = Vec::new();
+    let _ = endless.read_to_end(&mut rest);
+    assert!(rest.len() < 100, "{rest:?}");
+    program.line(": no TLS: its handshake is longer than 28672 bytes");
+}
+
 /// A flood of connections that never shake hands takes no place from clients that do.
 #[test]
 fn half_open_handshakes_give_way_first() {
@@ -410,6 +445,27 @@ fn half_open_handshakes_give_way_first() {
         })
     });
     assert!(last(&mut ordinary(address)).is_ok_and(|reply| reply.ends_with("good")), "a newcomer");
+}
+
+/// Was seen as: behind a flood of half hellos, of which each kept its place for a second, a newcomer waited for seconds.
+#[test]
+fn a_newcomer_behind_a_flood_of_half_hellos_is_served_soon() {
+    const PLACES: usize = 16;
+    const ROUNDS: usize = 8;
+    let backend = Fake::with(200, "good");
+    let (_proxy, address) = with(&backend.url, |config| config.max_connections = std::num::NonZeroUsize::new(PLACES));
+    let half = || {
+        let mut stream = connect(address);
+        stream.write_all(b"\x16\x03\x01\x02\x00\x01").expect("room in the socket");
+        stream
+    };
+    let began = Instant::now();
+    let flood: Vec<_> = (0..ROUNDS * PLACES).map(|_| half()).collect();
+    assert!(last(&mut ordinary(address)).is_ok_and(|reply| reply.ends_with("good")));
+    let took = began.elapsed();
+    println!("behind {} half hellos: {took:?}", flood.len());
+    // Eight rounds of a tenth of a second each, where there were eight of a second.
+    assert!(took < Duration::from_secs(4), "{took:?}");
 }
 
 #[test]

@@ -44,7 +44,7 @@ impl Client {
     pub(crate) fn activity_in(&self, http1: &Http1) -> Activity {
         match http1.activity() {
             Activity::Idle { since } if self.peer.is_tls && self.stream.is_handshaking() => {
-                Activity::Handshaking { since }
+                Activity::Handshaking { since, has_hello: self.stream.has_hello() }
             }
             activity => activity,
         }

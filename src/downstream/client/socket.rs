@@ -227,13 +227,14 @@ impl Client {
         let _ = self.socket().shutdown(Shutdown::Both);
     }
 
-    /// Takes the protocol state out, if it is parked, `may_evict` allows it by the client's activity, and no request has just
+    /// Takes the protocol state out, if it is parked, `may_evict` allows it by the client's activity, and no request or hello has just
     /// arrived.
     pub(crate) fn take_for_eviction(&self, may_evict: impl Fn(&Activity) -> bool) -> Option<Box<Http1>> {
         let mut state = self.state();
         let activity = self.activity_in(state.http1.as_ref()?);
         let is_silent = || self.peek(&mut [0]).is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock);
-        if !may_evict(&activity) || (matches!(activity, Activity::Idle { .. }) && !is_silent()) {
+        let is_waiting = matches!(activity, Activity::Idle { .. } | Activity::Handshaking { .. });
+        if !may_evict(&activity) || (is_waiting && !is_silent()) {
             return None;
         }
         state.http1.take()

@@ -11,7 +11,7 @@ use rustls::{ClientConfig, ClientConnection};
 use socket2::Socket;
 
 use super::super::byte_stream::{ByteStream, End, READ_BYTES};
-use super::super::records::PEEK_BYTES;
+use super::super::records::{HANDSHAKE_BYTES_MAX, PEEK_BYTES};
 use super::super::server_tls::ServerTls;
 use super::way::{Seen, Way};
 use super::wire::{BODY_BYTES_MAX, Wire};
@@ -327,6 +327,11 @@ impl Meeting<'_> {
     /// Checks what holds at any time.
     pub(super) fn check_bounds(&self) {
         assert!(self.stream.with_peeked(<[u8]>::len) < PEEK_BYTES + BODY_BYTES_MAX, "what is buffered has a bound");
+        if self.stream.is_handshaking() && self.up.end.is_none() {
+            let in_socket = rustix::io::ioctl_fionread(self.stream.socket()).expect("a socket");
+            let taken = self.delivered as u64 - in_socket;
+            assert!(taken < (HANDSHAKE_BYTES_MAX + 4096) as u64, "what a handshake takes has a bound: {taken}");
+        }
         assert!(self.interruptions <= self.delivered, "a thread comes back only for more bytes");
     }
 
