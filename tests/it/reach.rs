@@ -403,10 +403,10 @@ fn a_name_with_many_dead_addresses_is_connected_to_by_few_at_once() {
     eventually("the legs have ended", || {
         let begun = Instant::now();
         let attempts = dead.attempts();
-        // Three each are meant. The kernel's list isn't of one moment: what ends while it is read and what comes then, one for each
-        // quarter second, may both be in it.
-        let news = usize::try_from(begun.elapsed().as_millis() / 250).expect("a few") + 1;
-        assert!(attempts <= (3 + news) * LEGS, "{attempts} at once, {news} new ones each");
+        // Three each are meant, and while the kernel's list is read, which isn't of one moment, another may begin. One that took long to
+        // read tells nothing.
+        let is_told = begun.elapsed() < Duration::from_millis(250);
+        assert!(!is_told || attempts <= 4 * LEGS, "{attempts} at once");
         most = most.max(attempts);
         attempts == 0 && most > 0
     });
