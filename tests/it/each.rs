@@ -166,12 +166,15 @@ fn legs(proxy: &Proxy, reply: &Reply) -> Vec<String> {
 fn each_address_of_a_name_gets_a_leg_and_the_names_host() {
     let pods = Pods::new::<3>();
     let proxy = proxy_with(&Mind::made_up(&[3, 1, 2]).names(), &[pods.entry("name=api")], |_| {});
+    let told = Told::about(&format!("[api@127.0.0.1 http://{}:{}, api@127.0.0.2 ", pods.host(), pods.port));
     let reply = proxy.get("/");
     assert!(reply.text().starts_with("127.0.0."), "{reply:?}");
     for pod in &pods.pods {
         assert_eq!(Received::parse(&pod.next()).values("host"), [format!("{}:{}", pods.host(), pods.port)]);
     }
     assert_eq!(legs(&proxy, &reply), ["api@127.0.0.1 200", "api@127.0.0.2 200", "api@127.0.0.3 200"]);
+    let line = told.line();
+    assert!(line.contains(&format!(" by api@{} ", reply.text())) && line.contains(" api@127.0.0.3=200/"), "{line}");
     // Clients hear of the name alone.
     let status = reply.value("proxy-status").expect("it");
     assert!(status.contains("api") && !status.contains("127.0.0."), "{status}");

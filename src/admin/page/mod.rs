@@ -284,8 +284,8 @@ fn has_no_address(backend: &BackendSample) -> bool {
 fn state_of(backend: &BackendSample, minute: &BackendMinute) -> (&'static str, &'static str) {
     let answers = minute.count_of(&["won", "final", "late"]);
     match backend.state {
-        BackendState::Racing if has_no_address(backend) => ("bad", "no address of its name is known"),
         BackendState::Paused => ("dim", "paused"),
+        _ if has_no_address(backend) => ("bad", "no address of its name is known"),
         BackendState::Held => ("bad", "held: it leaves requests unanswered, and is asked once a second"),
         BackendState::Benched => ("bad", "benched: it has failed often in a row, and is asked by a probe now and then"),
         BackendState::Racing if answers > 0 && minute.failures().is_empty() => ("good", "answers"),
