@@ -13,6 +13,7 @@ itself. `G-*` are the scenarios of growth. Everything listens on 127.0.0.1, from
 """
 
 import argparse
+import functools
 import json
 import os
 import platform
@@ -39,10 +40,20 @@ class Setup:
 
     def __init__(self, args, folder):
         self.folder, self.backend = folder, args.backend
+        self.full_handshakes = os.path.join(os.path.dirname(args.backend), "libfull_handshakes.so")
         self.warm, self.seconds, self.reps, self.retries = args.warm, args.secs, args.reps, args.retries
         self.foreign, self.quiet, self.budget = args.foreign, args.quiet, args.budget
         self.ports = Ports(args.base_port)
         self.pinned = [{int(core) for core in part.split(",")} for part in args.pin.split(":")] if args.pin else None
+
+    @functools.cached_property
+    def certificate(self):
+        """What proxies show to clients that come by HTTPS, and its key, in one file."""
+        path = os.path.join(self.folder, "clients.pem")
+        command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 365 -subj /CN=127.0.0.1"
+        command += " -addext subjectAltName=IP:127.0.0.1 -keyout"
+        subprocess.run([*command.split(), path, "-out", path], check=True, capture_output=True)
+        return path
 
     def cores_for(self, scenario):
         """The proxy's cores, and those of all other processes."""
@@ -89,12 +100,13 @@ def first_line(*command):
 
 def versions():
     with open(os.path.join(HERE, "Cargo.lock")) as lock:
-        crates = dict(re.findall(r'name = "(tokio|hyper|hyper-util)"\nversion = "([^"]+)"', lock.read()))
+        crates = dict(re.findall(r'name = "(tokio|hyper|hyper-util|rustls)"\nversion = "([^"]+)"', lock.read()))
     told = {
         "red-tentacle": first_line("git", "describe", "--always", "--dirty", "--tags"),
         "rustc": first_line("rustc", "--version"),
         "go": first_line("go", "version", "target/peers/go-seed"),
         "nginx": first_line("nginx", "-v"),
+        "openssl": first_line("openssl", "version"),
         "haproxy": first_line("haproxy", "-v"),
         "wrk": first_line("wrk", "-v"),
     }

@@ -3,6 +3,8 @@
 import http.client
 import json
 import os
+import shutil
+import ssl
 import statistics
 import subprocess
 import threading
@@ -17,7 +19,7 @@ DIRECT = "direct"
 LIMIT = "race-floor"
 
 
-def wrk(scenario, port, seconds, cores):
+def wrk(setup, scenario, port, seconds, cores):
     """What wrk.lua prints, and the CPU seconds that wrk took."""
     command = [
         "wrk",
@@ -29,10 +31,14 @@ def wrk(scenario, port, seconds, cores):
         "-s",
         os.path.join(HERE, "wrk.lua"),
     ]
+    environment = {}
     if scenario.closes:
         command += ["-H", "Connection: close"]
-    command += [f"http://127.0.0.1:{port}/", "--", scenario.method, str(scenario.body)]
-    process = spawn(command, cores=cores, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    if scenario.closes and scenario.is_https:
+        environment["LD_PRELOAD"] = full_handshakes(setup)
+    scheme = "https" if scenario.is_https else "http"
+    command += [f"{scheme}://127.0.0.1:{port}/", "--", scenario.method, str(scenario.body)]
+    process = spawn(command, environment, cores, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     output = []
     reader = threading.Thread(target=lambda: output.append(process.stdout.read().decode()), daemon=True)
     reader.start()
@@ -52,6 +58,16 @@ def wrk(scenario, port, seconds, cores):
     raise RuntimeError(f"wrk has no result: {''.join(output)[-300:]}")
 
 
+def full_handshakes(setup):
+    """What keeps wrk from resuming sessions. Where it would be of no effect, there is no run."""
+    if not os.path.exists(setup.full_handshakes):
+        raise RuntimeError(f"{setup.full_handshakes} is not built")
+    with open(shutil.which("wrk"), "rb") as file:
+        if b"libssl.so" not in file.read():
+            raise RuntimeError("wrk has its own OpenSSL, so it would resume sessions")
+    return setup.full_handshakes
+
+
 def wait_until_quiet(busy_max, patience):
     """Waits, but not for ever, until other processes leave the machine alone."""
     until, is_told = time.monotonic() + patience, False
@@ -67,8 +83,12 @@ def wait_until_quiet(busy_max, patience):
             is_told = True
 
 
-def first_request(scenario, port):
+def first_request(setup, scenario, port):
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=8)
+    if scenario.is_https:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.load_verify_locations(setup.certificate)
+        connection = http.client.HTTPSConnection("127.0.0.1", port, timeout=8, context=context)
     connection.request(scenario.method, "/", b"x" * scenario.body if scenario.body else None)
     answer = connection.getresponse()
     answer.read()
@@ -86,10 +106,10 @@ def run(setup, scenario, name, command, ports):
     backends = Backends(setup, scenario.backends, base, load_cores)
     try:
         if name == DIRECT:
-            if backends.has_tls:
+            if backends.has_tls or scenario.is_https:
                 raise CannotPlay
             return loaded(setup, scenario, backends, backends.ports[0], None, load_cores)
-        proxy = Proxy(setup, name, command, port, backends, cores)
+        proxy = Proxy(setup, name, command, port, backends, cores, scenario.is_https)
         try:
             return loaded(setup, scenario, backends, port, proxy.process.pid, load_cores)
         finally:
@@ -100,9 +120,9 @@ def run(setup, scenario, name, command, ports):
 
 def loaded(setup, scenario, backends, port, pid, load_cores):
     own = lambda: tree(pid) if pid else []
-    first_request(scenario, port)
+    first_request(setup, scenario, port)
     if setup.warm:
-        wrk(scenario, port, setup.warm, load_cores)
+        wrk(setup, scenario, port, setup.warm, load_cores)
     descriptors_before = sum(map(descriptors, own()))
     backends.counts("/reset")
     sampler = Sampler(pid) if pid else None
@@ -110,7 +130,7 @@ def loaded(setup, scenario, backends, port, pid, load_cores):
     (before, before_user), backend_before, others_before, machine_before = look()
     if sampler:
         sampler.start()
-    result = wrk(scenario, port, setup.seconds, load_cores)
+    result = wrk(setup, scenario, port, setup.seconds, load_cores)
     (after, after_user), backend_after, others_after, machine_after = look()
     if sampler:
         sampler.end()
@@ -194,7 +214,7 @@ def run_all(setup, scenarios, proxies, data, save):
             data["runs"][scenario.name][name].append({"pass": number} | figures)
             clock = time.monotonic() - began
             print(
-                f"[pass {number} {done + 1:3}/{len(todo)} {clock:4.0f} s] {scenario.name:8} {name:18} {told(figures)}",
+                f"[pass {number} {done + 1:3}/{len(todo)} {clock:4.0f} s] {scenario.name:12} {name:18} {told(figures)}",
                 flush=True,
             )
             save()

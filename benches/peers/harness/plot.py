@@ -79,7 +79,7 @@ def bars(data):
                 opacity = 0.3 if is_doubtful(data, scenario, name) else 1
                 drawing.bar(x, floor - height, width * 0.92, height, COLOURS[name], title, opacity)
             x += width
-        drawing.text(left + span * (place + 0.5), floor + 18, scenario["name"], "middle")
+        drawing.text(left + span * (place + 0.5), floor + 18, scenario["name"], "middle", 10)
     drawing.legend(names, 378)
     return drawing.svg()
 

@@ -207,7 +207,7 @@ class Backends:
 
 
 class Proxy:
-    def __init__(self, setup, name, command, port, backends, cores=None):
+    def __init__(self, setup, name, command, port, backends, cores=None, is_https=False):
         urls = ",".join(backends.urls)
         environment = {
             "LISTEN": f"127.0.0.1:{port}",
@@ -217,6 +217,8 @@ class Proxy:
         }
         if backends.has_tls:
             environment["SSL_CERT_FILE"] = backends.certificate
+        if is_https:
+            environment["TLS_CERT_FILE"] = setup.certificate
         command = command.replace("{port}", str(port)).replace("{backends}", shlex.quote(urls))
         with open(os.path.join(setup.folder, f"{name}.log"), "ab") as log:
             self.process = spawn(["sh", "-c", f"exec {command}"], environment, cores, stdout=log, stderr=log)

@@ -17,6 +17,8 @@ class Scenario(NamedTuple):
     body: int = 0
     # A connection for each request.
     closes: bool = False
+    # Clients come by HTTPS.
+    is_https: bool = False
     # The proxy has this many cores, the rest of the machine those that are left, if any are.
     cores: int = 0
     # Bodies are long: what counts is MB/s.
@@ -26,7 +28,8 @@ class Scenario(NamedTuple):
     def is_plain(self):
         """Short GETs on kept connections, and every backend answers."""
         backends = [spec for spec in self.backends if spec and "hang" not in spec]
-        return self.method == "GET" and not (self.closes or self.is_bulk) and len(backends) == len(self.backends)
+        is_simple = self.method == "GET" and not (self.closes or self.is_https or self.is_bulk)
+        return is_simple and len(backends) == len(self.backends)
 
 
 QUICK = "size=1024"
@@ -37,6 +40,15 @@ MAIN = [
     Scenario("S2-16", "3 quick backends, 16 connections", [QUICK] * 3, 16),
     Scenario("S2-64", "3 quick backends, 64 connections", [QUICK] * 3, 64),
     Scenario("S2-tls", "3 quick https backends, 64 connections", [QUICK + ":tls"] * 3, 64),
+    Scenario("S2-https", "3 quick backends, 64 connections by HTTPS", [QUICK] * 3, 64, is_https=True),
+    Scenario(
+        "S2-https-new",
+        "the same, a connection with a full handshake for each request",
+        [QUICK] * 3,
+        64,
+        closes=True,
+        is_https=True,
+    ),
     Scenario(
         "S3",
         "a quick 200, a 500, a 200 after 50 ms; 64 connections",

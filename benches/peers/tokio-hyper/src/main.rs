@@ -6,7 +6,8 @@
 //! LOSERS=drain: losers move to a background task and may finish for LOSER_GRACE_MS
 //!   (default 1000), so that their connections go back to the pool.
 //!
-//! env: BACKEND_SERVERS, LISTEN, BACKEND_TIMEOUT_MS, LOSERS, LOSER_GRACE_MS; SSL_CERT_FILE for https backends
+//! env: BACKEND_SERVERS, LISTEN, BACKEND_TIMEOUT_MS, LOSERS, LOSER_GRACE_MS; SSL_CERT_FILE for https backends;
+//!   TLS_CERT_FILE, with certificate and key, for https clients
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use http_body_util::{BodyExt, Either, Full, Limited};
 use hyper::body::{Body, Bytes, Incoming};
@@ -18,11 +19,13 @@ use hyper_rustls::HttpsConnectorBuilder;
 use hyper_util::client::legacy::connect::{Connect, HttpConnector};
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use rustls::pki_types::{pem::PemObject, CertificateDer};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::pki_types::{pem::PemObject, CertificateDer, PrivateKeyDer};
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use std::convert::Infallible;
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_rustls::TlsAcceptor;
 
 type Out = Either<Incoming, Full<Bytes>>;
 
@@ -165,6 +168,26 @@ fn trusting_the_file() -> ClientConfig {
     ClientConfig::builder().with_root_certificates(roots).with_no_client_auth()
 }
 
+/// TLS with the certificate and the key in TLS_CERT_FILE, if it is set.
+fn acceptor() -> Option<TlsAcceptor> {
+    let file = std::env::var("TLS_CERT_FILE").ok()?;
+    let chain = CertificateDer::pem_file_iter(&file).expect("TLS_CERT_FILE");
+    let chain = chain.collect::<Result<_, _>>().expect("certificates");
+    let key = PrivateKeyDer::from_pem_file(&file).expect("a key");
+    let config = ServerConfig::builder().with_no_client_auth().with_single_cert(chain, key);
+    Some(Arc::new(config.expect("a certificate and its key")).into())
+}
+
+async fn answer<S, C>(s: S, st: Arc<State<C>>)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+    C: Connect + Clone + Send + Sync + 'static,
+{
+    let _ = hyper::server::conn::http1::Builder::new()
+        .serve_connection(TokioIo::new(s), service_fn(move |r| handle(r, st.clone())))
+        .await;
+}
+
 async fn serve<C>(conn: C, backends: Vec<Backend>)
 where
     C: Connect + Clone + Send + Sync + 'static,
@@ -181,16 +204,18 @@ where
         drain: std::env::var("LOSERS").is_ok_and(|v| v == "drain"),
         grace: Duration::from_millis(num("LOSER_GRACE_MS", 1000)),
     });
+    let acceptor = acceptor();
     let listen = std::env::var("LISTEN").unwrap_or_else(|_| "127.0.0.1:8080".into());
     let l = tokio::net::TcpListener::bind(listen).await.expect("listen");
     loop {
         let Ok((s, _)) = l.accept().await else { continue };
         let _ = s.set_nodelay(true);
-        let st = st.clone();
+        let (st, acceptor) = (st.clone(), acceptor.clone());
         tokio::spawn(async move {
-            let _ = hyper::server::conn::http1::Builder::new()
-                .serve_connection(TokioIo::new(s), service_fn(move |r| handle(r, st.clone())))
-                .await;
+            let Some(acceptor) = acceptor else { return answer(s, st).await };
+            if let Ok(s) = acceptor.accept(s).await {
+                answer(s, st).await
+            }
         });
     }
 }
