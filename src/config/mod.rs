@@ -20,6 +20,7 @@ use std::num::NonZeroUsize;
 
 use crate::host::Host;
 use crate::message::{Excerpt, nearest};
+use crate::runtime::few::sorted_few;
 
 pub use admin_command::AdminCommand;
 use command::Given;
@@ -56,8 +57,7 @@ pub fn asks_health(args: impl IntoIterator<Item = OsString>, env: impl Fn(&'stat
 pub fn oddities(names: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Vec<String> {
     let is_ours = |name: &str| flags().any(|(_, variable)| variable == name);
     let names = names.into_iter().map(|name| name.as_ref().to_string_lossy().into_owned());
-    let mut strangers: Vec<String> = names.filter(|name| name.starts_with(PREFIX) && !is_ours(name)).collect();
-    strangers.sort();
+    let strangers = sorted_few(names.filter(|name| name.starts_with(PREFIX) && !is_ours(name)), String::clone);
     let told = |name: &String| {
         // What all of them begin with says nothing.
         let own = flags().filter_map(|(_, variable)| variable.strip_prefix(PREFIX));

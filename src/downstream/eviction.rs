@@ -73,14 +73,16 @@ pub(crate) fn eviction_order<T>(
 ) -> VecDeque<T> {
     let order_max = (clients.len() / CLIENTS_PER_EVICTION).max(1);
     let (mut idle, mut receiving, mut streaming) = (Vec::new(), Vec::new(), Vec::new());
+    // The oldest first.
+    let age = |at: Instant| u64::MAX - u64::try_from(now.saturating_duration_since(at).as_nanos()).unwrap_or(u64::MAX);
     for (activity, client) in clients.into_iter().filter(|(activity, _)| activity.is_evictable(timeouts, now)) {
         match activity {
-            Activity::Handshaking { since, has_hello } => idle.push(((u8::from(has_hello), since), client)),
-            Activity::Idle { since } | Activity::Closing { since } => idle.push(((2, since), client)),
+            Activity::Handshaking { since, has_hello } => idle.push(((u8::from(has_hello), age(since)), client)),
+            Activity::Idle { since } | Activity::Closing { since } => idle.push(((2, age(since)), client)),
             Activity::Receiving { since, bytes, received_at } => {
-                receiving.push((arrival_rate(bytes, since, received_at, timeouts, now), client));
+                receiving.push(((0, arrival_rate(bytes, since, received_at, timeouts, now)), client));
             }
-            Activity::Streaming { moved_at, .. } => streaming.push((moved_at, client)),
+            Activity::Streaming { moved_at, .. } => streaming.push(((0, age(moved_at)), client)),
         }
     }
     let mut slow_count = receiving.len() + streaming.len();
@@ -108,7 +110,7 @@ struct Queue<T> {
 }
 
 impl<T> Queue<T> {
-    fn of<K: Ord + Copy>(mut all: Vec<(K, T)>, order_max: usize) -> Queue<T> {
+    fn of(mut all: Vec<((u8, u64), T)>, order_max: usize) -> Queue<T> {
         let count = all.len();
         if count > order_max {
             all.select_nth_unstable_by_key(order_max, |(key, _)| *key);

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::histogram::Snapshot;
 use super::races::{RaceEnd, RaceStats};
 use super::sample::{BackendSample, Sample};
+use crate::runtime::few::sorted_few;
 
 /// The seconds of a minute.
 const SECONDS: usize = 60;
@@ -107,9 +108,8 @@ impl BackendMinute {
     /// The legs that failed by the backend's fault, by their words, the most frequent first.
     pub fn failures(&self) -> Vec<(&'static str, u64)> {
         let is_failure = |word: &str| !["won", "final", "late", "skipped", "cancelled"].contains(&word);
-        let mut failures: Vec<_> = self.ends.iter().copied().filter(|(word, _)| is_failure(word)).collect();
-        failures.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
-        failures
+        let failures = self.ends.iter().copied().filter(|(word, _)| is_failure(word));
+        sorted_few(failures, |(_, count)| std::cmp::Reverse(*count))
     }
 }
 

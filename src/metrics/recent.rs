@@ -10,6 +10,7 @@ use http::{Method, StatusCode};
 use super::backend::{ENDS, LegEnd, PANIC, UNNEEDED};
 use super::races::RaceEnd;
 use crate::message::{Outcome, RequestId, Target};
+use crate::runtime::few::sorted_few;
 use crate::runtime::sync::Mutex;
 
 /// The most races that are kept. With 64 legs each, 12 bytes a leg, that is 48 KiB, and 20 KiB for their requests.
@@ -195,8 +196,8 @@ impl RecentRaces {
     /// The last races, the newest first.
     pub fn last(&self, count: usize) -> Vec<Arc<RecentRace>> {
         let kept = |ring: &Ring| ring.races.lock().races.iter().cloned().collect::<Vec<_>>();
-        let mut races = [&self.ordinary, &self.grave, &self.passing].map(kept).concat();
-        races.sort_by_key(|race| std::cmp::Reverse(race.at));
+        let races = [&self.ordinary, &self.grave, &self.passing].map(kept).concat();
+        let mut races = sorted_few(races, |race| std::cmp::Reverse(race.at));
         races.truncate(count);
         races
     }

@@ -8,5 +8,5 @@ pub(crate) mod file;
 #[doc(hidden)]
 pub mod fuzzing;
 pub(crate) mod pem;
-mod records;
+pub(crate) mod records;
 pub mod server_tls;

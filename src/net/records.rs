@@ -24,6 +24,25 @@ pub(crate) enum End {
     Failed(io::Error),
 }
 
+/// Shakes hands as far as that goes without waiting, and gives whether that is done. The peer is told of a failure, if it can be.
+pub(crate) fn shake_hands(tls: &mut Connection, mut socket: &Socket) -> io::Result<bool> {
+    while tls.is_handshaking() {
+        if !send_records(tls, socket)? {
+            return Ok(false);
+        }
+        match tls.read_tls(&mut socket) {
+            Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
+            read => read?,
+        };
+        if let Err(error) = tls.process_new_packets() {
+            let _ = send_records(tls, socket);
+            return Err(io::Error::new(ErrorKind::InvalidData, error));
+        }
+    }
+    send_records(tls, socket)
+}
+
 /// Buffers what is in the socket, decrypted, and gives its end if one is behind that. What came before an end is read first.
 pub(super) fn fill_decrypted(
     tls: &mut Connection,

@@ -3,5 +3,6 @@
 
 pub mod cancel;
 pub mod delay_queue;
+pub mod few;
 pub mod poller;
 pub mod sync;

@@ -19,6 +19,7 @@ use http::{HeaderName, HeaderValue, StatusCode};
 
 use crate::message::{Reply, ReplyBody};
 use crate::metrics::{BackendMinute, BackendSample, BackendState, LastMinute, RecentRace, Second};
+use crate::runtime::few::sorted_few;
 pub(super) use edit::{Attempt, Form, STILL};
 use edit::{put_buttons, put_edit, put_row_form};
 pub use facts::Facts;
@@ -179,9 +180,8 @@ fn put_course(html: &mut Html, label: &str, course: &[f64]) {
 fn put_backends(html: &mut Html, facts: &Facts, form: &Form, now: SystemTime) {
     let wins: u64 = facts.minute.backends.iter().map(|minute| minute.count_of(&["won"])).sum();
     let slowest = facts.minute.backends.iter().filter_map(|minute| minute.p99).max().unwrap_or_default();
-    let mut rows: Vec<(&BackendSample, &BackendMinute)> =
-        facts.sample.backends.iter().zip(&facts.minute.backends).collect();
-    rows.sort_by_key(|(backend, minute)| rank(backend, minute));
+    let rows = facts.sample.backends.iter().zip(&facts.minute.backends);
+    let rows = sorted_few(rows, |(backend, minute)| rank(backend, minute));
     let is_changeable = form.is_shown(facts);
     html.put(format_args!("<h2>Backends, the last minute</h2>"));
     if is_changeable {

@@ -12,6 +12,7 @@ use socket2::Socket;
 
 use crate::list::LocalFiles;
 use crate::message::Outcome;
+use crate::net::records::shake_hands;
 use crate::upstream::connect::tls_error::{sentence, sentence_of_handshake};
 
 const CLOSED: &str = "the backend closed the connection in the handshake: does it speak TLS on this port?";
@@ -118,14 +119,8 @@ impl ServerCertVerifier for Unchecked {
 
 /// Shakes hands as far as the socket allows without waiting, and gives whether that is done. A failure names the option by which the
 /// backend's authorities are given.
-pub(crate) fn handshake(connection: &mut Connection, mut socket: &Socket, authorities: &str) -> Result<bool, Outcome> {
-    while connection.is_handshaking() {
-        match connection.complete_io(&mut socket) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
-            shook => shook.map_err(|error| outcome_of(&error, authorities))?,
-        };
-    }
-    Ok(true)
+pub(crate) fn handshake(connection: &mut Connection, socket: &Socket, authorities: &str) -> Result<bool, Outcome> {
+    shake_hands(connection, socket).map_err(|error| outcome_of(&error, authorities))
 }
 
 fn outcome_of(error: &io::Error, authorities: &str) -> Outcome {

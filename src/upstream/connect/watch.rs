@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
 
+use crate::runtime::few::sorted_few;
 use crate::runtime::poller::{Event, EventHandler, Poller, Registration};
 use crate::runtime::sync::{Arc, Mutex, Weak};
 use crate::upstream::connect::lookup::{Answer, Lookups};
@@ -149,12 +150,12 @@ impl State {
     /// Takes in the end of a lookup, and gives what is new by it.
     fn learn(&mut self, found: Answer) -> Option<News> {
         let has_failed = std::mem::replace(&mut self.is_failing, found.is_err());
-        let mut found = match found {
+        let found = match found {
             Err(_) if has_failed => return None,
             Err(reason) => return Some(News::Failed(reason)),
             Ok(found) => found,
         };
-        found.sort_unstable();
+        let mut found = sorted_few(found, |address| *address);
         found.dedup();
         self.count = found.len();
         found.truncate(EACH_MAX);
