@@ -12,7 +12,7 @@ use url::Url;
 
 use crate::message::{
     BadEntry, BadNumber, EMPTY_ENTRY, ListEntry, OFFER_BYTES_MAX, Target, meant_host, not_between_commas,
-    number_and_rest, parse_entries, scaled, separator_in, unix_path,
+    number_and_rest, parse_entries, parse_url, scaled, separator_in, unix_path,
 };
 pub(super) use crate::message::{parse_duration as duration, show_duration};
 
@@ -207,7 +207,7 @@ pub(super) fn http_url(text: &str) -> Result<Url, String> {
         let offer = meant_url(text).map(|url| format!("; write {url}")).unwrap_or_default();
         return Err(bad(text, format_args!("it must begin with http://{offer}")));
     }
-    let url = Url::parse(text).map_err(|error| bad(text, format_args!("no URL: {error}")))?;
+    let url = parse_url(text).map_err(|error| bad(text, format_args!("no URL: {error}")))?;
     if !url.username().is_empty() || url.password().is_some() {
         return Err(bad(text, "it must not contain a user name or password"));
     }
@@ -223,7 +223,7 @@ fn meant_url(text: &str) -> Option<Url> {
     if !is_port || path.starts_with("//") {
         return None;
     }
-    let url = Url::parse(&format!("http://{}{path}", meant_host(authority))).ok()?;
+    let url = parse_url(&format!("http://{}{path}", meant_host(authority))).ok()?;
     // Cut, it would be of no use.
     (url.username().is_empty() && url.as_str().len() <= OFFER_BYTES_MAX).then_some(url)
 }

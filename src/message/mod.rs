@@ -36,6 +36,7 @@ mod timestamp;
 mod unix_path;
 
 pub use accept::{prefers_json, takes_html};
+pub(crate) use address::parse_url;
 pub use address::{Address, BadAddress};
 pub use addresses::{OFFER_BYTES_MAX, bracketed, meant_host, not_between_commas, separator_in};
 pub use after::After;
