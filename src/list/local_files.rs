@@ -9,6 +9,7 @@ use rustls::RootCertStore;
 use rustls::sign::CertifiedKey;
 
 use crate::message::{ListEntry, LocalOptions, Printable};
+use crate::net::pem::Unusable;
 use crate::net::{file, pem};
 
 /// The longest file with fields, in bytes, and the most fields: backends take heads of 8 KiB.
@@ -135,10 +136,11 @@ fn fields_of(bytes: &[u8]) -> Result<Vec<(HeaderName, HeaderValue)>, String> {
 }
 
 fn client_of(bytes: &[u8]) -> Result<Arc<CertifiedKey>, String> {
-    let (chain, key) = (pem::certificates(bytes)?, pem::key(bytes, " behind the certificate")?);
-    let provider = rustls::crypto::ring::default_provider();
-    let certified = CertifiedKey::from_der(chain, key, &provider);
-    certified.map(Arc::new).map_err(|error| format!("its certificate and key can't be used: {error}"))
+    let (chain, key) = (pem::chain(bytes)?, pem::key(bytes, " behind the certificate")?);
+    pem::certified(chain, key).map(Arc::new).map_err(|unusable| match unusable {
+        Unusable::Pair => "its private key isn't that of its first certificate".to_owned(),
+        Unusable::Key => pem::UNUSABLE_KEY.to_owned(),
+    })
 }
 
 #[cfg(test)]
@@ -188,7 +190,7 @@ mod tests {
             (client_of(key.as_bytes()).err(), "it holds no certificate"),
             (
                 client_of([certificate.as_str(), &other.serialize_pem()].concat().as_bytes()).err(),
-                "its certificate and key can't",
+                "its private key isn't that of its first certificate",
             ),
         ];
         for (reason, begin) in rows {

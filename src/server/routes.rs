@@ -123,7 +123,7 @@ pub(super) fn routes(
         own_roots: config.ca_certificates.clone(),
     };
     let upstream = Upstream::new(options, lookup, poller.clone())
-        .map_err(|bad| format!("cannot trust certificate {} of --ca-file: {}", bad.number, bad.reason))?;
+        .map_err(|bad| format!("--ca-file: its certificate {} {}", bad.number, bad.reason))?;
     let files = load_files(&config.backends).map_err(|lines| lines.join("; "))?;
     warn_of_insecure(&config.backends);
     let backends = Backends::with_files(&config.backends, files, upstream);
