@@ -15,7 +15,7 @@ use ureq::unversioned::transport::{Buffers, ConnectionDetails, Connector, LazyBu
 use ureq::{Agent, Body};
 use url::{Url, form_urlencoded};
 
-use crate::config::{AdminCommand, AdminToken, Listen, Update, reached_at};
+use crate::config::{AdminCommand, AdminToken, AskedAt, Listen, Update, reached_at};
 use crate::message::{ListEntry, Printable, Reason, TABLE_BEGIN, UPDATED};
 
 /// The longest time for a whole command. Probes are sent every few seconds, and a proxy that is too busy for that long
@@ -31,9 +31,9 @@ const BUFFER_BYTES: usize = 128 * 1024;
 pub fn ask(command: &AdminCommand) -> Result<String, String> {
     match command {
         // Its body is nothing to the verdict: it may be long, or no text.
-        AdminCommand::Health(url) => {
-            let asked = asked(url, if socket_of(url).is_some() { &["readyz"] } else { &[] });
-            send(url, Request::get(asked.as_str()), "").map(|_| String::new())
+        AdminCommand::Health(place) => {
+            let url = asked(place, if matches!(place, AskedAt::Socket(_)) { &["readyz"] } else { &[] });
+            send(place, Request::get(url.as_str()), "").map(|_| String::new())
         }
         AdminCommand::Reach(listen) => {
             let reached = match listen {
@@ -48,7 +48,7 @@ pub fn ask(command: &AdminCommand) -> Result<String, String> {
     }
 }
 
-fn update(admin: &Url, update: &Update, token: Option<&AdminToken>) -> Result<String, String> {
+fn update(admin: &AskedAt, update: &Update, token: Option<&AdminToken>) -> Result<String, String> {
     let (path, form) = match update {
         Update::List(entries) => ("-update-backends", form(&[("backends", list(entries))])),
         Update::Changes(changes) => ("backends", form(changes)),
@@ -59,10 +59,10 @@ fn update(admin: &Url, update: &Update, token: Option<&AdminToken>) -> Result<St
     if let Some(token) = token {
         request = request.header(AUTHORIZATION, format!("Bearer {}", token.as_str()));
     }
-    let url = if socket_of(admin).is_some() { admin.clone() } else { url };
-    let mut response = send(&url, request, &form)?;
+    let place = if matches!(admin, AskedAt::Socket(_)) { admin.clone() } else { AskedAt::Url(url) };
+    let mut response = send(&place, request, &form)?;
     let (text, ended) = read(&mut response);
-    ended.map_err(|error| format!("cannot read the answer of {url}: {}", reason(&error.into())))?;
+    ended.map_err(|error| format!("cannot read the answer of {place}: {}", reason(&error.into())))?;
     // Where no updates are taken, a backend may have answered.
     let is_taken = match update {
         Update::List(_) => text.lines().next() == Some(UPDATED),
@@ -70,22 +70,17 @@ fn update(admin: &Url, update: &Update, token: Option<&AdminToken>) -> Result<St
     };
     if !is_taken {
         let status = response.status().as_u16();
-        return Err(format!("{url} answers {status}, but is no port for updates{}", quoted(&text)));
+        return Err(format!("{place} answers {status}, but is no port for updates{}", quoted(&text)));
     }
     // The answer comes from outside, and may not write to a terminal what it likes.
     Ok(text.lines().map(|line| Printable(line).to_string() + "\n").collect())
 }
 
-/// The path of a Unix socket, for which `unix:/run/x.sock` stands.
-fn socket_of(url: &Url) -> Option<PathBuf> {
-    (url.scheme() == "unix").then(|| Url::parse(&format!("file://{}", url.path())).ok()?.to_file_path().ok()).flatten()
-}
-
 /// The URL to ask: this one, or that of the proxy behind this socket, with these segments at the end of its path.
-fn asked(admin: &Url, segments: &[&str]) -> Url {
-    let mut url = match socket_of(admin) {
-        Some(_) => Url::parse("http://127.0.0.1/").expect("a URL"),
-        None => admin.clone(),
+fn asked(place: &AskedAt, segments: &[&str]) -> Url {
+    let mut url = match place {
+        AskedAt::Url(url) => url.clone(),
+        AskedAt::Socket(_) => Url::parse("http://127.0.0.1/").expect("a URL"),
     };
     if !segments.is_empty() {
         url.path_segments_mut().expect("http has a path").pop_if_empty().extend(segments);
@@ -109,18 +104,18 @@ pub fn get_text(address: SocketAddr, time: Duration) -> Result<String, String> {
     Ok(read(&mut response).0)
 }
 
-/// Sends the request to where the URL leads. An answer other than 2xx is an error that quotes the start of its body, as far as that can be
+/// Sends the request to that place. An answer other than 2xx is an error that quotes the start of its body, as far as that can be
 /// read.
-fn send(url: &Url, request: http::request::Builder, body: &str) -> Result<Response<Body>, String> {
-    let request = request.body(body).map_err(|error| format!("cannot ask {url}: {error}"))?;
-    let mut response = agent(socket_of(url), ASK_TIME)
-        .run(request)
-        .map_err(|error| format!("cannot ask {url}: {}", reason(&error)))?;
+fn send(place: &AskedAt, request: http::request::Builder, body: &str) -> Result<Response<Body>, String> {
+    let request = request.body(body).map_err(|error| format!("cannot ask {place}: {error}"))?;
+    let socket = if let AskedAt::Socket(path) = place { Some(path.clone()) } else { None };
+    let mut response =
+        agent(socket, ASK_TIME).run(request).map_err(|error| format!("cannot ask {place}: {}", reason(&error)))?;
     if response.status().is_success() {
         return Ok(response);
     }
     let (text, _) = read(&mut response);
-    Err(format!("{url} answers {}{}", response.status().as_u16(), quoted(&text)))
+    Err(format!("{place} answers {}{}", response.status().as_u16(), quoted(&text)))
 }
 
 /// Reads the body's text, at most [`ANSWER_BYTES_MAX`] of it, and says whether it ended early.

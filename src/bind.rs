@@ -1,12 +1,16 @@
 //! The listening sockets: those that the supervisor hands over, else those that the flags ask for. Knows nothing of the
 //! clients that connect to them.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
 
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use crate::config::{Config, Listen};
@@ -17,6 +21,10 @@ use crate::systemd::Sockets;
 const BACKLOG: i32 = 1024;
 /// The mode of a Unix socket's file: the program's user and group may connect, and no others.
 const SOCKET_MODE: u32 = 0o660;
+
+/// The longest wait for another process that makes its socket in the same folder, which takes a moment, and the number of tries in it.
+const LOCK_TIME: Duration = Duration::from_secs(2);
+const LOCK_TRIES: u32 = 100;
 
 /// The sockets that listen, with what of them is to be cleared away.
 #[derive(Debug, Default)]
@@ -41,7 +49,7 @@ pub struct SocketFile {
 }
 
 /// Opens the sockets for clients and those for updates. A flag doesn't count where sockets of its kind are handed over, nor
-/// `--listen` where one for HTTPS is. Doesn't block.
+/// `--listen` where one for HTTPS is. Blocks for two seconds at most, while another process makes sockets in the same folder.
 /// An error names the address, and ends with what can be done about it.
 pub fn listening(config: &Config, handed_over: Sockets) -> Result<Listening, String> {
     let Sockets { proxy, tls, admin } = handed_over;
@@ -111,10 +119,12 @@ fn listen(addresses: &[Listen], files: &mut Vec<SocketFile>, elsewhere: &str) ->
 }
 
 /// Makes the file for the user and the group, before a client can connect. A file that a process has left behind is replaced:
-/// nothing answers there.
+/// nothing answers there. Of processes that start at once one does so after the other, or the second would take the first one's socket
+/// for left behind before it listens.
 fn unix_socket(path: &Path) -> io::Result<(Socket, SocketFile)> {
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     let address = SockAddr::unix(path)?;
+    let _locked = locked(path.parent().unwrap_or(path))?;
     if fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket()) && is_left_behind(&address) {
         fs::remove_file(path)?;
     }
@@ -123,6 +133,21 @@ fn unix_socket(path: &Path) -> io::Result<(Socket, SocketFile)> {
     fs::set_permissions(path, fs::Permissions::from_mode(SOCKET_MODE))?;
     socket.listen(BACKLOG)?;
     Ok((socket, file))
+}
+
+/// Locks the folder until the file is dropped. Blocks for [`LOCK_TIME`] at most. One that may be written and not read isn't locked.
+fn locked(folder: &Path) -> io::Result<Option<File>> {
+    let file = match File::open(folder) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Ok(None),
+        opened => opened?,
+    };
+    for _ in 0..LOCK_TRIES {
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Err(Errno::WOULDBLOCK) => thread::sleep(LOCK_TIME / LOCK_TRIES),
+            locked => return Ok(locked.map(|()| Some(file))?),
+        }
+    }
+    Err(io::Error::other("another process has locked its folder"))
 }
 
 /// Whether nothing listens there. Doesn't block: a process whose queue is full listens.
@@ -138,6 +163,8 @@ fn identity_of(path: &Path) -> Option<(u64, u64)> {
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
+        // Another process may be about to replace it.
+        let _locked = self.path.parent().map(locked);
         if self.identity.is_some() && identity_of(&self.path) == self.identity {
             let _ = fs::remove_file(&self.path);
         }
@@ -159,8 +186,7 @@ fn socket(address: SocketAddr) -> io::Result<Socket> {
 
 /// Whether this host has no IPv6.
 fn is_missing_family(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::AddrNotAvailable
-        || error.raw_os_error() == Some(rustix::io::Errno::AFNOSUPPORT.raw_os_error())
+    error.kind() == io::ErrorKind::AddrNotAvailable || error.raw_os_error() == Some(Errno::AFNOSUPPORT.raw_os_error())
 }
 
 fn reason(error: &io::Error) -> String {
@@ -170,5 +196,53 @@ fn reason(error: &io::Error) -> String {
         io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
         io::ErrorKind::AddrNotAvailable => "this host has no such address".to_owned(),
         _ => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixListener;
+    use std::sync::{Barrier, mpsc};
+
+    use super::*;
+
+    #[test]
+    fn of_those_who_start_at_one_path_at_once_one_gets_it() {
+        const STARTING: usize = 4;
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("x.sock");
+        for round in 0..50 {
+            drop(UnixListener::bind(&path).expect("a socket that is left behind"));
+            let barrier = Barrier::new(STARTING);
+            let start = || {
+                barrier.wait();
+                unix_socket(&path).map_err(|error| reason(&error))
+            };
+            let started: Vec<_> = thread::scope(|scope| {
+                let starting: Vec<_> = (0..STARTING).map(|_| scope.spawn(start)).collect();
+                starting.into_iter().map(|starting| starting.join().expect("no panic")).collect()
+            });
+            let lost = started.iter().filter(|started| matches!(started, Err(why) if why == "the address is in use"));
+            assert_eq!(lost.count(), STARTING - 1, "round {round}: {started:?}");
+            assert!(!is_left_behind(&SockAddr::unix(&path).expect("a path")), "the other listens");
+        }
+    }
+
+    #[test]
+    fn a_folder_that_is_locked_is_waited_for_but_not_for_ever() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("x.sock");
+        let lock = locked(folder.path()).expect("a lock");
+        assert_eq!(
+            unix_socket(&path).map_err(|error| reason(&error)).err().as_deref(),
+            Some("another process has locked its folder")
+        );
+        let (sender, receiver) = mpsc::channel();
+        thread::scope(|scope| {
+            scope.spawn(|| sender.send(unix_socket(&path).is_ok()).expect("it is waited for"));
+            assert!(receiver.recv_timeout(Duration::from_millis(50)).is_err(), "it waits");
+            drop(lock);
+            assert_eq!(receiver.recv(), Ok(true));
+        });
     }
 }

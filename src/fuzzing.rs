@@ -313,6 +313,13 @@ mod tests {
         }
     }
 
+    #[test]
+    fn whatever_the_seeds_do_to_records_of_tls_what_comes_out_was_said() {
+        let seeds = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fuzz/seeds/tls")).expect("seeds");
+        let scripts = seeds.map(|seed| std::fs::read(seed.expect("a seed").path()).expect("a seed"));
+        assert!(scripts.inspect(|script| TLS_PEERS.check(script)).count() > 10);
+    }
+
     static TLS_PEERS: LazyLock<TlsPeers> = LazyLock::new(|| {
         let signed = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
         let file = tempfile::NamedTempFile::new().expect("a file");

@@ -5,6 +5,7 @@ use std::fmt;
 
 use url::Url;
 
+use super::asked_at::AskedAt;
 use super::draft::{Draft, Health, Update};
 use super::listen::{Listen, reached_at};
 use super::settings::Config;
@@ -15,14 +16,14 @@ use crate::message::{ListEntry, Printable};
 /// A command to a proxy that runs already.
 #[derive(Debug)]
 pub enum AdminCommand {
-    /// Ask whether this URL answers with 2xx.
-    Health(Url),
+    /// Ask whether it answers with 2xx there.
+    Health(AskedAt),
     /// Ask whether this address accepts connections: no more can be asked where there is no admin port.
     Reach(Listen),
     /// Have it take another list of backends, or change its own.
     Update {
-        /// The URL of its admin port.
-        admin: Url,
+        /// Its admin port.
+        admin: AskedAt,
         /// The list, or the changes.
         update: Update,
         /// The token to show, if one was given.
@@ -33,22 +34,22 @@ pub enum AdminCommand {
 impl Health {
     /// Makes the command for health. An error says why its address can't be told.
     pub(super) fn command(&self, config: &Config) -> Result<AdminCommand, String> {
-        let url = match self {
-            Health::At(url) => url.clone(),
+        let place = match self {
+            Health::At(place) => place.clone(),
             Health::Own if config.admin_listen.is_empty() => {
                 let listen = known(&config.listen).or(known(&config.tls_listen)).cloned();
                 return listen.map(AdminCommand::Reach).ok_or_else(|| no_port("--health", "--listen", "a URL"));
             }
             Health::Own => known(&config.admin_listen)
-                .map(|listen| url_of(listen, "readyz"))
+                .map(|listen| place_of(listen, "readyz"))
                 .ok_or_else(|| no_port("--health", "--admin-listen", "a URL"))?,
         };
-        Ok(AdminCommand::Health(url))
+        Ok(AdminCommand::Health(place))
     }
 }
 
-/// The URL for updates if none is given. An error says why it can't be told.
-pub(super) fn own_admin(config: &Config) -> Result<Url, String> {
+/// Where updates are taken if that isn't given. An error says why it can't be told.
+pub(super) fn own_admin(config: &Config) -> Result<AskedAt, String> {
     let (listen, flag) = match config.admin_listen.as_slice() {
         [] if config.admin_on_proxy_port && config.listen.is_empty() => {
             return Err("--admin-listen and --listen are off: no port takes --update without TLS".to_owned());
@@ -57,7 +58,7 @@ pub(super) fn own_admin(config: &Config) -> Result<Url, String> {
         [] => return Err("--admin-listen and --admin-on-proxy-port are off: no port takes --update".to_owned()),
         _ => (&config.admin_listen, "--admin-listen"),
     };
-    known(listen).map(|listen| url_of(listen, "")).ok_or_else(|| no_port("--update", flag, "--admin URL"))
+    known(listen).map(|listen| place_of(listen, "")).ok_or_else(|| no_port("--update", flag, "--admin URL"))
 }
 
 /// The first of these addresses that is known before it is opened.
@@ -69,13 +70,15 @@ fn no_port(command: &str, flag: &str, given: &str) -> String {
     format!("{command}: the port of {flag} is 0, any that is free; give {given}")
 }
 
-/// The URL by which a client on this host reaches it. That of a Unix socket has no path of HTTP.
-fn url_of(listen: &Listen, path: &str) -> Url {
-    let url = match listen {
-        Listen::Tcp { address, .. } => Url::parse(&format!("http://{}/{path}", reached_at(*address))),
-        Listen::Unix(file) => Url::parse(&format!("unix:{}", file.display())),
-    };
-    url.expect("a socket's address makes a URL")
+/// Where a client on this host reaches it, with this path of HTTP where there is a URL.
+fn place_of(listen: &Listen, path: &str) -> AskedAt {
+    match listen {
+        Listen::Tcp { address, .. } => {
+            let url = Url::parse(&format!("http://{}/{path}", reached_at(*address)));
+            AskedAt::Url(url.expect("a socket's address makes a URL"))
+        }
+        Listen::Unix(file) => AskedAt::Socket(file.clone()),
+    }
 }
 
 /// Takes the command out of the draft, if there is one. It needs neither backends nor a directory to spool to.
@@ -156,7 +159,7 @@ mod tests {
     fn an_errand_needs_no_backends_and_finds_the_admin_port() {
         let asked = |args, env: &[(&'static str, &str)]| match read_with(args, env) {
             Invocation::Ask(command) => match *command {
-                AdminCommand::Health(url) => url.to_string(),
+                AdminCommand::Health(place) => place.to_string(),
                 AdminCommand::Reach(listen) => listen.reached(),
                 AdminCommand::Update { admin, update, token } => format!("{admin} {update} {token:?}"),
             },
@@ -169,7 +172,9 @@ mod tests {
         let off = [listen("off"), ("RED_TENTACLE_LISTEN", "10.0.0.1:90"), ("RED_TENTACLE_ADMIN_ON_PROXY_PORT", "on")];
         let socket = [listen("unix:/run/x.sock")];
         assert_eq!(asked("--health", &socket), "unix:/run/x.sock");
-        assert_eq!(asked("--health unix:/run/y.sock", &[]), "unix:/run/y.sock");
+        let odd = "unix:/run/%41?b#c/../\u{e9}%.sock";
+        assert_eq!(asked("--health", &[listen(odd)]), odd);
+        assert_eq!(asked("--health unix:/run/%41?b#c/../\u{e9}%.sock", &[]), odd);
         assert_eq!(asked("--update http://a", &socket), "unix:/run/x.sock http://a None");
         assert_eq!(asked("--update http://a --admin unix:/run/y.sock", &[]), "unix:/run/y.sock http://a None");
         let rows: [(&[_], &str, &str); 8] = [

@@ -6,7 +6,7 @@ use super::invocation::{Invocation, fail};
 use super::listen::Listen;
 use super::settings::Config;
 use super::values;
-use crate::list::{ListFile, check_starts, load_files};
+use crate::list::{BadFiles, ListFile, check_starts, load_files};
 use crate::message::{Excerpt, Printable};
 
 /// Refuses flags that go with no command, or with no other one.
@@ -55,9 +55,10 @@ pub(super) fn backends(draft: &mut Draft, given: &Given) -> Result<(), Invocatio
     }
     backends_file(draft, given)?;
     let backends = &draft.config.backends;
-    if let Err(lines) = load_files(backends) {
-        let is_kept = draft.config.backends_file.as_ref().is_some_and(ListFile::exists);
-        let culprit = given.culprit(if is_kept { "backends-file" } else { "backends" });
+    if let Err(bad) = load_files(backends) {
+        let file = draft.config.backends_file.as_ref().filter(|file| file.exists());
+        let culprit = given.culprit(if file.is_some() { "backends-file" } else { "backends" });
+        let lines = file.map_or_else(|| bad.iter().map(BadFiles::to_string).collect(), |file| file.located(&bad));
         let told: Vec<String> = lines.iter().map(|line| format!("{culprit} {line}")).collect();
         return Err(fail(told.join("\nred-tentacle: ")));
     }

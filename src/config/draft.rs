@@ -3,8 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use url::Url;
-
+use super::asked_at::AskedAt;
 use super::settings::Config;
 use crate::message::ListEntry;
 
@@ -27,7 +26,7 @@ pub(super) struct Draft {
     /// The update for another proxy, if one is asked for.
     pub(super) update: Option<Update>,
     /// The admin port to ask, unless it is the configuration's own.
-    pub(super) admin: Option<Url>,
+    pub(super) admin: Option<AskedAt>,
 }
 
 impl Draft {
@@ -63,6 +62,6 @@ pub enum Update {
 pub(super) enum Health {
     /// The one that listens where these flags and variables say.
     Own,
-    /// Whatever answers at this URL.
-    At(Url),
+    /// Whatever answers there.
+    At(AskedAt),
 }

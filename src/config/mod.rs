@@ -2,6 +2,7 @@
 //! the program that it configures.
 
 mod admin_command;
+mod asked_at;
 mod checks;
 mod command;
 mod draft;
@@ -23,6 +24,7 @@ use crate::message::{Excerpt, nearest};
 use crate::runtime::few::sorted_few;
 
 pub use admin_command::AdminCommand;
+pub use asked_at::AskedAt;
 use command::Given;
 use draft::Draft;
 pub use draft::Update;

@@ -10,6 +10,7 @@ use http::Method;
 use ipnet::IpNet;
 use url::Url;
 
+use super::asked_at::AskedAt;
 use crate::message::{
     BadEntry, BadNumber, EMPTY_ENTRY, ListEntry, OFFER_BYTES_MAX, Target, meant_host, not_between_commas,
     number_and_rest, parse_entries, parse_url, scaled, separator_in, unix_path,
@@ -198,10 +199,9 @@ pub(super) fn network(text: &str) -> Result<IpNet, String> {
 }
 
 /// A URL of a proxy's admin port, which speaks no TLS, or `unix:` and the path of its socket.
-pub(super) fn http_url(text: &str) -> Result<Url, String> {
+pub(super) fn asked_at(text: &str) -> Result<AskedAt, String> {
     if let Some(path) = text.strip_prefix("unix:") {
-        unix_path(path).map_err(|reason| bad(text, reason))?;
-        return Url::parse(text).map_err(|error| bad(text, error));
+        return unix_path(path).map(AskedAt::Socket).map_err(|reason| bad(text, reason));
     }
     if !text.get(..7).is_some_and(|start| start.eq_ignore_ascii_case("http://")) {
         let offer = meant_url(text).map(|url| format!("; write {url}")).unwrap_or_default();
@@ -211,7 +211,7 @@ pub(super) fn http_url(text: &str) -> Result<Url, String> {
     if !url.username().is_empty() || url.password().is_some() {
         return Err(bad(text, "it must not contain a user name or password"));
     }
-    Ok(url)
+    Ok(AskedAt::Url(url))
 }
 
 /// Guesses the URL that was meant by a host and a port, or by a port of this host alone. `None` if it can't be told.
@@ -456,7 +456,7 @@ mod tests {
             ("http://u:p@a", Err("'http://u:p@a': it must not contain a user name or password")),
         ];
         for (text, expected) in rows {
-            let url = http_url(text).map(|url| url.to_string());
+            let url = asked_at(text).map(|place| place.to_string());
             assert_eq!(url, expected.map(str::to_owned).map_err(str::to_owned), "{text}");
         }
     }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use rustix::fs::{Access, AtFlags, CWD, Statx, StatxAttributes, StatxFlags, access, statx};
 use rustix::io::Errno;
 
+use super::local_files::BadFiles;
 use super::starts::check_starts;
 use super::text;
 use crate::message::{ListEntry, Printable, parse_entries};
@@ -99,6 +100,17 @@ impl ListFile {
         }
     }
 
+    /// What is wrong with files that its entries name, each behind the entry's line.
+    pub fn located(&self, bad: &[BadFiles]) -> Vec<String> {
+        self.located_in(self.text.as_deref().unwrap_or_default(), bad)
+    }
+
+    /// What is wrong with files that the entries in this text name, which isn't its own yet.
+    pub(super) fn located_in(&self, text: &str, bad: &[BadFiles]) -> Vec<String> {
+        let path = shown(&self.path);
+        bad.iter().map(|bad| format!("{path}:{}: {bad}", line_of(text, bad.index))).collect()
+    }
+
     /// Replaces the list in it, and gives the list as it stands there now. Once this returns, the file survives a crash. An error
     /// is a sentence with what to do, and the file is as it was.
     pub(super) fn write(&mut self, entries: &[ListEntry]) -> Result<Vec<ListEntry>, String> {
@@ -122,6 +134,17 @@ impl ListFile {
         self.text = Some(text);
         Ok(entries)
     }
+}
+
+/// The line of an entry, from 1, in a good list. None goes on in the next line.
+fn line_of(text: &str, index: usize) -> usize {
+    let mut count = 0;
+    let mut lines = (1..).zip(text.lines());
+    let found = lines.find(|(_, line)| {
+        count += parse_entries(line).map_or(0, |entries| entries.len());
+        count > index
+    });
+    found.map_or(1, |(number, _)| number)
 }
 
 /// Whether the file at this path could be replaced, as far as can be told without trying.
@@ -245,6 +268,13 @@ mod tests {
             let text = not_written("/etc/x", &errno.into());
             assert_eq!(text, format!("The list is kept in /etc/x, which can't be written {expected}"));
         }
+    }
+
+    #[test]
+    fn the_line_of_an_entry_is_found_among_comments_and_commas() {
+        let text = "# http://z\n\nhttp://a,http://b name=b\n  http://c\n# http://y\n\nhttp://d";
+        assert_eq!(parse_entries(text).map(|entries| entries.len()), Ok(4));
+        assert_eq!([0, 1, 2, 3].map(|index| line_of(text, index)), [3, 3, 4, 7]);
     }
 
     #[test]

@@ -4,11 +4,13 @@
 use std::fmt;
 use std::sync::Arc;
 
+use http::header::HOST;
 use http::{HeaderName, HeaderValue};
 use rustls::RootCertStore;
 use rustls::sign::CertifiedKey;
 
-use crate::message::{ListEntry, LocalOptions, Printable};
+use crate::message::{ListEntry, LocalOptions, Printable, is_host_field};
+use crate::net::pem::Unusable;
 use crate::net::{file, pem};
 
 /// The longest file with fields, in bytes, and the most fields: backends take heads of 8 KiB.
@@ -49,13 +51,31 @@ pub struct LocalFiles {
 /// The files of all backends that name some, by the options that do.
 pub type LoadedFiles = Vec<(LocalOptions, Arc<LocalFiles>)>;
 
-/// Reads the files that entries name. An error holds a line for each that is bad. Blocks on the disk.
-pub fn load_files(entries: &[ListEntry]) -> Result<LoadedFiles, Vec<String>> {
+/// What is wrong with the files that an entry names. `Display` writes the entry, the option and the file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BadFiles {
+    /// The entry's place in the list, from 0.
+    pub index: usize,
+    /// The entry and the reason.
+    pub reason: String,
+}
+
+impl fmt::Display for BadFiles {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.reason)
+    }
+}
+
+/// Reads the files that entries name. An error holds all entries with bad ones. Blocks on the disk.
+pub fn load_files(entries: &[ListEntry]) -> Result<LoadedFiles, Vec<BadFiles>> {
     let (mut loaded, mut bad) = (LoadedFiles::new(), Vec::new());
-    for entry in entries.iter().filter(|entry| entry.options.local.first().is_some()) {
+    for (index, entry) in entries.iter().enumerate().filter(|(_, entry)| entry.options.local.first().is_some()) {
         match LocalFiles::read(&entry.options.local) {
             Ok(files) => loaded.push((entry.options.local.clone(), Arc::new(files))),
-            Err(reason) => bad.push(format!("'{}': {reason}", Printable(&entry.to_string()))),
+            Err(reason) => {
+                let reason = format!("'{}': {reason}", Printable(&entry.to_string()));
+                bad.push(BadFiles { index, reason });
+            }
         }
     }
     if bad.is_empty() { Ok(loaded) } else { Err(bad) }
@@ -122,6 +142,9 @@ fn fields_of(bytes: &[u8]) -> Result<Vec<(HeaderName, HeaderValue)>, String> {
         if NOT_TO_BE_SET.contains(&name.as_str()) || name.as_str().starts_with("x-forwarded-") {
             return Err(at(&format!("{name} isn't to be set: the proxy writes it, or leaves it out")));
         }
+        if name == HOST && (value.is_empty() || !value.to_str().is_ok_and(is_host_field)) {
+            return Err(at("no host; write Host: a.example or Host: a.example:8080, say"));
+        }
         if fields.iter().any(|(other, _)| *other == name) {
             return Err(at(&format!("{name} is given twice")));
         }
@@ -135,10 +158,11 @@ fn fields_of(bytes: &[u8]) -> Result<Vec<(HeaderName, HeaderValue)>, String> {
 }
 
 fn client_of(bytes: &[u8]) -> Result<Arc<CertifiedKey>, String> {
-    let (chain, key) = (pem::certificates(bytes)?, pem::key(bytes, " behind the certificate")?);
-    let provider = rustls::crypto::ring::default_provider();
-    let certified = CertifiedKey::from_der(chain, key, &provider);
-    certified.map(Arc::new).map_err(|error| format!("its certificate and key can't be used: {error}"))
+    let (chain, key) = (pem::chain(bytes)?, pem::key(bytes, " behind the certificate")?);
+    pem::certified(chain, key).map(Arc::new).map_err(|unusable| match unusable {
+        Unusable::Pair => "its private key isn't that of its first certificate".to_owned(),
+        Unusable::Key => pem::UNUSABLE_KEY.to_owned(),
+    })
 }
 
 #[cfg(test)]
@@ -163,6 +187,10 @@ mod tests {
             ("Connection: secret", "line 1: connection isn't to be set"),
             ("Transfer-Encoding: secret", "line 1: transfer-encoding isn't to be set"),
             ("Content-Length: secret", "line 1: content-length isn't to be set"),
+            ("Host:", "line 1: no host; write Host: a.example"),
+            ("Host: secret secret", "line 1: no host"),
+            ("Host: http://secret/", "line 1: no host"),
+            ("Host: user@secret", "line 1: no host"),
             ("Via: secret", "line 1: via isn't to be set"),
             ("X-Forwarded-For: secret", "line 1: x-forwarded-for isn't to be set"),
             ("A: secret\na: secret", "line 2: a is given twice"),
@@ -188,7 +216,7 @@ mod tests {
             (client_of(key.as_bytes()).err(), "it holds no certificate"),
             (
                 client_of([certificate.as_str(), &other.serialize_pem()].concat().as_bytes()).err(),
-                "its certificate and key can't",
+                "its private key isn't that of its first certificate",
             ),
         ];
         for (reason, begin) in rows {

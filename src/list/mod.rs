@@ -15,14 +15,14 @@ use crate::message::ListEntry;
 pub use change::{BadChange, Change};
 pub use file::ListFile;
 use file::shown;
-pub use local_files::{LoadedFiles, LocalFiles, load_files};
+pub use local_files::{BadFiles, LoadedFiles, LocalFiles, load_files};
 pub use starts::{BadStart, check_starts};
 
 /// Puts a list in force. It must not block for long: a client waits for it.
 pub type Publish = Box<dyn Fn(&[ListEntry]) + Send + Sync>;
 
-/// Reads what a list's entries name, before the list is put in force. An error holds a line for each thing that is wrong.
-pub type Load = Box<dyn Fn(&[ListEntry]) -> Result<(), Vec<String>> + Send + Sync>;
+/// Reads what a list's entries name, before the list is put in force. An error holds all entries with bad files.
+pub type Load = Box<dyn Fn(&[ListEntry]) -> Result<(), Vec<BadFiles>> + Send + Sync>;
 
 /// The list in force, and where it is kept.
 pub struct BackendList {
@@ -86,7 +86,11 @@ impl BackendList {
             None if names_file => Ok((None, kept.entries.clone())),
             None => return Ok(false),
         };
-        let read = read.and_then(|(text, entries)| (self.load)(&entries).map(|()| (text, entries)));
+        let read = read.and_then(|(text, entries)| match ((self.load)(&entries), &kept.file, &text) {
+            (Ok(()), ..) => Ok((text, entries)),
+            (Err(bad), Some(file), Some(text)) => Err(file.located_in(text, &bad)),
+            (Err(bad), ..) => Err(bad.iter().map(BadFiles::to_string).collect()),
+        });
         kept.is_loaded = read.is_ok();
         let (text, entries) = read?;
         if let (Some(file), Some(text)) = (kept.file.as_mut(), text) {
@@ -241,7 +245,10 @@ mod tests {
         let path = folder.path().join("backends");
         fs::write(&path, "http://a\n").expect("a file");
         let (list, published) = list(&path, "");
-        let list = list.loading_by(Box::new(|_| Err(vec!["ca=/no/such: cannot read it".to_owned()])));
+        let list = list.loading_by(Box::new(|_| {
+            let reason = "ca=/no/such: cannot read it".to_owned();
+            Err(vec![BadFiles { index: 0, reason }])
+        }));
         let edited = "http://a\nhttps://mine ca=/no/such\n";
         fs::write(&path, edited).expect("a file");
         assert!(list.reload().is_err() && !list.is_loaded());

@@ -1,8 +1,11 @@
 //! Certificates and keys in PEM, out of files or what was read from them. Knows nothing of connections.
 
-use rustls::RootCertStore;
+use rustls::crypto::ring;
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::ParsedCertificate;
+use rustls::sign::CertifiedKey;
+use rustls::{CertificateError, Error, RootCertStore};
 
 use super::file;
 
@@ -17,18 +20,28 @@ pub(crate) fn read(path: &str) -> Result<Vec<u8>, String> {
 /// Takes the certificates, at least one. Other things don't count.
 pub(crate) fn certificates(bytes: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
     let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(bytes).collect();
-    let certificates = certificates.map_err(|error| format!("not a PEM file: {error}"))?;
+    let certificates = certificates.map_err(|error| no_pem(&error))?;
     if certificates.is_empty() {
         return Err("it holds no certificate; name a PEM file that does".to_owned());
     }
     Ok(certificates)
 }
 
+/// Takes the certificates of a chain, each of which can be read.
+pub(crate) fn chain(bytes: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
+    let chain = certificates(bytes)?;
+    for (number, certificate) in (1..).zip(&chain) {
+        let parsed = ParsedCertificate::try_from(certificate);
+        parsed.map_err(|error| format!("its certificate {number} {}", unreadable(&error)))?;
+    }
+    Ok(chain)
+}
+
 /// Takes the certificates as authorities that are trusted, at least one.
 pub(crate) fn roots(bytes: &[u8]) -> Result<RootCertStore, String> {
     let mut roots = RootCertStore::empty();
     for (number, certificate) in (1..).zip(certificates(bytes)?) {
-        roots.add(certificate).map_err(|error| format!("certificate {number} can't be trusted: {error}"))?;
+        roots.add(certificate).map_err(|error| format!("its certificate {number} {}", unreadable(&error)))?;
     }
     Ok(roots)
 }
@@ -39,6 +52,109 @@ pub(crate) fn key(bytes: &[u8], elsewhere: &str) -> Result<PrivateKeyDer<'static
         pem::Error::NoItemsFound => {
             format!("it holds no private key (an encrypted one cannot be read){elsewhere}")
         }
-        error => format!("not a PEM file: {error}"),
+        error => no_pem(&error),
     })
+}
+
+/// Why a chain and a key can't be used together.
+pub(crate) enum Unusable {
+    /// The key is another one than that of the first certificate.
+    Pair,
+    Key,
+}
+
+/// What is wrong with a key that can't be used.
+pub(crate) const UNUSABLE_KEY: &str =
+    "this private key can't be used: it must be ECDSA P-256 or P-384, Ed25519, or RSA of 2048 to 8192 bits";
+
+/// Joins a chain and its key.
+pub(crate) fn certified(
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+) -> Result<CertifiedKey, Unusable> {
+    CertifiedKey::from_der(chain, key, &ring::default_provider()).map_err(|error| match error {
+        Error::InconsistentKeys(_) => Unusable::Pair,
+        _ => Unusable::Key,
+    })
+}
+
+/// What is wrong with a certificate that can't be read, behind its name.
+pub(crate) fn unreadable(error: &Error) -> String {
+    match error {
+        Error::InvalidCertificate(CertificateError::Other(other)) => match other.to_string().as_str() {
+            "UnsupportedCertVersion" => "is older than X.509 version 3; have a new one issued".to_owned(),
+            name => format!("has a part that can't be read ({}); have a new one issued", words(name)),
+        },
+        _ => "is cut off, damaged, or none of X.509; export it again".to_owned(),
+    }
+}
+
+fn no_pem(error: &pem::Error) -> String {
+    let reason = match error {
+        pem::Error::MissingSectionEnd { .. } => "a line with -----BEGIN has no line with -----END behind it",
+        pem::Error::IllegalSectionStart { .. } => "a line with -----BEGIN doesn't end with -----",
+        pem::Error::Base64Decode(_) => "what is between -----BEGIN and -----END isn't Base64",
+        error => return format!("not a PEM file: {error}"),
+    };
+    format!("not a PEM file: {reason}; export it again")
+}
+
+/// `a few words` of `AFewWords`.
+fn words(name: &str) -> String {
+    let mut words = String::new();
+    for c in name.chars() {
+        if c.is_ascii_uppercase() && !words.is_empty() {
+            words.push(' ');
+        }
+        words.push(c.to_ascii_lowercase());
+    }
+    words
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use rustls::OtherError;
+
+    use super::*;
+
+    /// Was seen as: `missing section end marker: [45, 45, 45, 45, 45, 69, …]`, `InvalidCertificate(BadEncoding)`.
+    #[test]
+    fn what_is_wrong_with_a_file_is_told_in_a_sentence() {
+        let of = |text: &str| format!("-----BEGIN CERTIFICATE-----\n{text}\n-----END CERTIFICATE-----\n");
+        let no_pem = |reason: &str| format!("not a PEM file: {reason}; export it again");
+        let no_end = no_pem("a line with -----BEGIN has no line with -----END behind it");
+        let damaged = "its certificate 1 is cut off, damaged, or none of X.509; export it again".to_owned();
+        let rows = [
+            ("cut off", "-----BEGIN CERTIFICATE-----\nAAAA".to_owned(), &no_end),
+            ("another end", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END X-----".to_owned(), &no_end),
+            (
+                "no dashes",
+                "-----BEGIN CERTIFICATE\nAAAA\n".to_owned(),
+                &no_pem("a line with -----BEGIN doesn't end with -----"),
+            ),
+            ("not Base64", of("A~A"), &no_pem("what is between -----BEGIN and -----END isn't Base64")),
+            ("noise", of("AAAA"), &damaged),
+            ("half", of("MIIBszCCAVmgAwIBAgIUQQ=="), &damaged),
+        ];
+        for (label, text, expected) in rows {
+            for told in [chain(text.as_bytes()).err(), roots(text.as_bytes()).err()] {
+                assert_eq!(told.as_ref(), Some(expected), "{label}");
+            }
+        }
+        let key = key(b"-----BEGIN PRIVATE KEY-----\nAAAA", "").err();
+        assert_eq!(key, Some(no_end));
+    }
+
+    #[test]
+    fn what_a_certificate_lacks_is_told_in_words() {
+        let other = |name: &'static str| {
+            let error = OtherError(Arc::new(std::io::Error::other(name)));
+            unreadable(&Error::InvalidCertificate(CertificateError::Other(error)))
+        };
+        assert_eq!(other("UnsupportedCertVersion"), "is older than X.509 version 3; have a new one issued");
+        let told = "has a part that can't be read (invalid serial number); have a new one issued";
+        assert_eq!(other("InvalidSerialNumber"), told);
+    }
 }

@@ -17,6 +17,7 @@ use rustls::sign::CertifiedKey;
 use rustls::{Error, ServerConfig, ServerConnection};
 
 use crate::message::Printable;
+use crate::net::pem::Unusable;
 use crate::net::{certificate, pem};
 use crate::runtime::sync::Mutex;
 
@@ -174,21 +175,16 @@ impl CertificateFiles {
         let [chain_path, key_path] = [&self.chain, &self.key].map(|path| path.to_string_lossy());
         let in_chain = |reason| format!("{}: {reason}", shown(&self.chain));
         let in_key = |reason| format!("{}: {reason}", shown(&self.key));
-        let chain = pem::read(&chain_path).and_then(|bytes| pem::certificates(&bytes)).map_err(in_chain)?;
+        let chain = pem::read(&chain_path).and_then(|bytes| pem::chain(&bytes)).map_err(in_chain)?;
         let key = pem::read(&key_path).and_then(|bytes| pem::key(&bytes, "; if another file does, write CHAIN,KEY"));
-        let key = key.map_err(in_key)?;
-        for (index, certificate) in chain.iter().enumerate() {
-            let parsed = ParsedCertificate::try_from(certificate);
-            parsed.map_err(|error| in_chain(format!("its certificate {}: {error}", index + 1)))?;
-        }
-        CertifiedKey::from_der(chain, key, &ring::default_provider()).map_err(|error| match error {
-            Error::InconsistentKeys(_) if self.chain == self.key => {
+        pem::certified(chain, key.map_err(in_key)?).map_err(|unusable| match unusable {
+            Unusable::Pair if self.chain == self.key => {
                 in_chain("its private key isn't that of its first certificate".to_owned())
             }
-            Error::InconsistentKeys(_) => {
+            Unusable::Pair => {
                 in_key(format!("this private key isn't that of the first certificate in {}", shown(&self.chain)))
             }
-            _ => in_key("this private key can't be used: it must be ECDSA P-256 or P-384, Ed25519, or RSA".to_owned()),
+            Unusable::Key => in_key(pem::UNUSABLE_KEY.to_owned()),
         })
     }
 

@@ -11,7 +11,7 @@ use crate::admin::{Admin, FORM_BYTES_MAX, Guard, Views};
 use crate::config::{AdminToken, Config};
 use crate::downstream::{BodyPolicy, Eviction, Limits, Timeouts};
 use crate::host::{ConnectionLimits, Host};
-use crate::list::{BackendList, load_files};
+use crate::list::{BackendList, BadFiles, load_files};
 use crate::message::{ListEntry, Networks, Refusal, ReplyTo, Request, SpoolMemory};
 use crate::metrics::{self, ReplyStats};
 use crate::proxy::{Disk, Proxy, Rules, answer_alone};
@@ -123,8 +123,11 @@ pub(super) fn routes(
         own_roots: config.ca_certificates.clone(),
     };
     let upstream = Upstream::new(options, lookup, poller.clone())
-        .map_err(|bad| format!("cannot trust certificate {} of --ca-file: {}", bad.number, bad.reason))?;
-    let files = load_files(&config.backends).map_err(|lines| lines.join("; "))?;
+        .map_err(|bad| format!("--ca-file: its certificate {} {}", bad.number, bad.reason))?;
+    let files = load_files(&config.backends).map_err(|bad| {
+        let lines: Vec<String> = bad.iter().map(BadFiles::to_string).collect();
+        lines.join("; ")
+    })?;
     warn_of_insecure(&config.backends);
     let backends = Backends::with_files(&config.backends, files, upstream);
     let token = config.admin_token.as_ref().map(AdminToken::as_str);

@@ -9,8 +9,8 @@ use red_tentacle::config;
 use tempfile::NamedTempFile;
 
 use crate::harness::{
-    BRIEFLY, Binary, Client, Connection, Ended, Fake, Gate, LOCALHOST, Raw, Reply, SOON, eventually, get, own_address,
-    pattern, refusing,
+    Authority, BRIEFLY, Binary, Client, Connection, Ended, Fake, Gate, LOCALHOST, Raw, Reply, SOON, eventually, get,
+    own_address, pattern, refusing,
 };
 
 const LIST: &str = "http://a.example,https://b.example:8443/base";
@@ -57,7 +57,7 @@ fn ask(address: SocketAddr, method: &str, target: &str, fields: &[&str], body: O
 /// A file with a certificate as far as PEM goes: nothing that can be trusted.
 fn certificate_file() -> (NamedTempFile, String) {
     let mut file = NamedTempFile::new().expect("a file");
-    file.write_all(b"-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n").expect("written");
+    file.write_all(Authority::new().pem().as_bytes()).expect("written");
     let path = file.path().to_str().expect("UTF-8").to_owned();
     (file, path)
 }
@@ -608,12 +608,14 @@ fn max_idle_connections_says_how_many_connections_are_kept() {
 }
 
 #[test]
-fn a_certificate_that_is_none_ends_the_start_with_1_and_names_the_flag() {
-    let (_file, certificate) = certificate_file();
-    let arguments = ["--backends", LIST, "--listen", "127.0.0.1:0", "--admin-listen", "off", "--ca-file", &certificate];
-    let ended = run(&arguments, &[]);
-    assert_eq!(ended.code, Some(1));
-    assert!(ended.stderr.starts_with("red-tentacle: cannot trust certificate 1 of --ca-file: "), "{}", ended.stderr);
+fn a_certificate_that_is_none_is_a_bad_value_of_the_flag() {
+    let mut file = NamedTempFile::new().expect("a file");
+    file.write_all(b"-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n").expect("written");
+    let path = file.path().to_str().expect("UTF-8");
+    let ended = run(&["--backends", LIST, "--check", "--ca-file", path], &[]);
+    assert_eq!(ended.code, Some(2));
+    let told = format!("red-tentacle: --ca-file '{path}': its certificate 1 is cut off, damaged, or none of X.509");
+    assert!(ended.stderr.starts_with(&told), "{}", ended.stderr);
 }
 
 #[test]

@@ -590,12 +590,12 @@ fn files_that_https_cannot_be_made_of_stop_the_start() {
     let pipe = directory.path().join("pipe").to_str().expect("UTF-8").to_owned();
     assert!(Command::new("mkfifo").arg(&pipe).status().expect("coreutils").success());
     let rows: [(Vec<&str>, String); 14] = [
-        (vec![&tail], format!("{tail}: its certificate 2: ")),
+        (vec![&tail], format!("{tail}: its certificate 2 is cut off, damaged, or none of X.509; export it again")),
         (vec![&pipe], format!("{pipe}: it is a pipe, which would be waited for; name a file")),
         (vec!["/no/such.pem"], "/no/such.pem: cannot read it: No such file or directory".to_owned()),
         (vec![&empty], format!("{empty}: it holds no certificate; name a PEM file that does")),
         (vec![&noise], format!("{noise}: not a PEM file")),
-        (vec![&bad], format!("{bad}: its certificate 1: ")),
+        (vec![&bad], format!("{bad}: its certificate 1 is cut off, damaged, or none of X.509; export it again")),
         (
             vec![&chain],
             format!(

@@ -176,6 +176,13 @@ fn bad_files_stop_the_start_and_are_named() {
             assert!(ended.stderr.contains(&expected) && !ended.stderr.contains("secret"), "{}", ended.stderr);
         }
     }
+    // In a file the line is named, too.
+    let list = files.put("list", &format!("# ours\nhttp://a,http://b\nhttp://c header-file={field}\n"));
+    let ended = run(&["--backends-file", &list, "--check"]);
+    let told = format!(
+        "red-tentacle: --backends-file {list}:3: 'http://c header-file={field}': header-file={field}: line 1: via"
+    );
+    assert!(ended.code == Some(2) && ended.stderr.starts_with(&told), "{}", ended.stderr);
     let good = files.put("good", "X-Key: secret");
     let ended = run(&["--check", "--backends", &format!("http://a header-file={good}")]);
     assert!(
@@ -236,7 +243,9 @@ fn sighup_reads_them_again_and_a_bad_one_changes_nothing() {
         eventually("the file is read again", || own() == "2");
         files.put("fields", "Via: 3");
         program.signal("HUP");
-        program.line("via isn't to be set");
+        let told = program.line("via isn't to be set");
+        let is_located = told.contains(&format!(" {list}:1: 'http://"));
+        assert_eq!(is_located, arguments[0] == "--backends-file", "{told}");
         assert_eq!(own(), "2");
     }
 }

@@ -582,8 +582,8 @@ fn a_bad_file_of_authorities_stops_the_start_with_one_line() {
         ("noise", file_with(noise), 2, "it holds no certificate"),
         ("a key", file_with(authority.key_pem()), 2, "it holds no certificate"),
         ("half", file_with(begun), 2, "not a PEM file"),
-        ("garbage", file_with(garbage), 1, "cannot trust certificate 1 of --ca-file"),
-        ("half good", file_with(authority.pem() + garbage), 1, "cannot trust certificate 2 of --ca-file"),
+        ("garbage", file_with(garbage), 2, "its certificate 1 is cut off, damaged, or none of X.509; export it again"),
+        ("half good", file_with(authority.pem() + garbage), 2, "its certificate 2 is cut off"),
     ];
     let files = files.iter().map(|(name, file, code, why)| (*name, path(file), *code, *why));
     let nowhere = [("missing", "/nowhere/ca.pem", 2, "cannot read it"), ("a folder", "/", 2, "cannot read it")];

@@ -149,7 +149,8 @@ fn only_what_nobody_answers_at_is_replaced() {
 fn a_socket_for_updates_needs_no_token_and_the_program_reaches_it() {
     let (old, new) = (Fake::with(200, "old"), Fake::with(200, "new"));
     let (_directory, path, listen) = place("x.sock");
-    let (_other, admin_path, admin) = place("admin.sock");
+    // What a URL would mean something by is a name like any other.
+    let (_other, admin_path, admin) = place("%41 ?b#c.sock");
     let rest = ["--backends", &old.url, "--listen", &listen, "--admin-listen", &admin, "--admin-on-proxy-port", "off"];
     let program = Binary::spawn(command(&rest));
     program.line(&format!("updates are taken on {admin}"));

@@ -20,7 +20,7 @@ pub(super) const FLAGS: &[Flag] = &[
                 Ok(false) => None,
                 // A variable that is set to nothing asks for nothing; the flag is refused if it is empty.
                 Err(_) if text.is_empty() => None,
-                Err(_) => Some(Health::At(values::http_url(text)?)),
+                Err(_) => Some(Health::At(values::asked_at(text)?)),
             };
             Ok(())
         },
@@ -50,7 +50,7 @@ pub(super) const FLAGS: &[Flag] = &[
         default: "the address of --admin-listen, or of --listen if that is off",
         help: "Where the running proxy takes updates; or unix:PATH",
         set: |draft, text| {
-            draft.admin = Some(values::http_url(text)?);
+            draft.admin = Some(values::asked_at(text)?);
             Ok(())
         },
         show: |draft| {

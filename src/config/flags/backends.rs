@@ -94,7 +94,10 @@ pub(super) const FLAGS: &[Flag] = &[
         default: "",
         help: "More certificates to trust beside the usual roots, in PEM",
         set: |draft, text| {
-            let certificates = pem::read(text).and_then(|bytes| pem::certificates(&bytes));
+            let certificates = pem::read(text).and_then(|bytes| {
+                pem::roots(&bytes)?;
+                pem::certificates(&bytes)
+            });
             let certificates = certificates.map_err(|reason| values::bad(text, reason))?;
             draft.config.ca_certificates = certificates.iter().map(|certificate| certificate.to_vec()).collect();
             Ok(())

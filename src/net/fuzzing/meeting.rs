@@ -38,6 +38,8 @@ pub(super) struct Meeting<'a> {
     delivered: usize,
     /// Something was done to the records that a client, or the way to it, never does.
     is_disturbed: bool,
+    /// How much of what the client said had come before that.
+    sound: usize,
     has_fin: bool,
     up: Way,
     down: Way,
@@ -65,6 +67,7 @@ impl Meeting<'_> {
             wire: Wire::default(),
             delivered: 0,
             is_disturbed: false,
+            sound: 0,
             has_fin: false,
             up: Way::default(),
             down: Way::default(),
@@ -191,6 +194,10 @@ impl Meeting<'_> {
     /// Has a hand in the client's records, if they may be disturbed.
     fn disturb(&mut self, disturb: impl FnOnce(&mut Wire)) {
         if !self.down.is_closed && self.wire.len() <= WIRE_RECORDS_MAX {
+            let may_be_read = self.wire.is_empty() && !self.stream.is_handshaking();
+            if !self.is_disturbed && may_be_read {
+                self.sound = self.up.said;
+            }
             self.is_disturbed = true;
             disturb(&mut self.wire);
         }
@@ -335,8 +342,9 @@ impl Meeting<'_> {
         assert!(self.interruptions <= self.delivered, "a thread comes back only for more bytes");
     }
 
-    /// Checks that nothing is missing where nothing was disturbed.
+    /// Checks that nothing is missing of what came before it was disturbed, if it was.
     pub(super) fn check_end(&mut self) {
+        assert!(self.up.heard >= self.sound, "what came before a failure is read before it");
         let Some(client) = self.client.as_ref().filter(|_| !self.is_disturbed) else { return };
         assert!(!client.is_handshaking(), "they agree");
         assert_eq!(self.up.heard, self.up.said, "all of what the client said");

@@ -12,6 +12,7 @@ use socket2::Socket;
 
 use crate::list::LocalFiles;
 use crate::message::Outcome;
+use crate::net::pem;
 use crate::net::records::shake_hands;
 use crate::upstream::connect::tls_error::{sentence, sentence_of_handshake};
 
@@ -26,7 +27,7 @@ pub(crate) struct Tls(Arc<ClientConfig>, Arc<RootCertStore>);
 pub struct BadCertificate {
     /// Its place in the file, from 1.
     pub number: usize,
-    /// The reason why it can't be used.
+    /// The reason why it can't be used, behind its name.
     pub reason: String,
 }
 
@@ -37,7 +38,7 @@ impl Tls {
         for (index, root) in own_roots.iter().enumerate() {
             roots
                 .add(CertificateDer::from_slice(root))
-                .map_err(|error| BadCertificate { number: index + 1, reason: error.to_string() })?;
+                .map_err(|error| BadCertificate { number: index + 1, reason: pem::unreadable(&error) })?;
         }
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let builder = ClientConfig::builder_with_provider(provider)
