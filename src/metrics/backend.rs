@@ -1,6 +1,6 @@
 //! What one backend has done and what it has bought, by number. Counts only grow.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::histogram::Histogram;
@@ -62,6 +62,9 @@ pub struct BackendStats {
     /// In microseconds.
     saved: AtomicU64,
     rescues: AtomicU64,
+    differing: AtomicU64,
+    /// Whether an answer has once had the `ETag` of the winner's: else each backend may have its own.
+    has_had_same_etag: AtomicBool,
     /// How often it was benched: for failures, and as it has asked to be.
     benched: [AtomicU64; 2],
     listed: SystemTime,
@@ -109,6 +112,8 @@ impl BackendStats {
             answers: Histogram::default(),
             saved: AtomicU64::new(0),
             rescues: AtomicU64::new(0),
+            differing: AtomicU64::new(0),
+            has_had_same_etag: AtomicBool::new(false),
             benched: [const { AtomicU64::new(0) }; 2],
             listed: now,
             last_success: AtomicU64::new(0),
@@ -163,6 +168,28 @@ impl BackendStats {
     /// Races that only it could win.
     pub fn rescues(&self) -> u64 {
         self.rescues.load(Ordering::Relaxed)
+    }
+
+    /// Counts an answer that says something else of its content than the winner's.
+    pub fn count_differing(&self) {
+        self.differing.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Answers that said something else of their content than the winner's.
+    pub fn differing(&self) -> u64 {
+        self.differing.load(Ordering::Relaxed)
+    }
+
+    /// Notes that an answer had the `ETag` of the winner's.
+    pub fn note_same_etag(&self) {
+        if !self.has_had_same_etag() {
+            self.has_had_same_etag.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether an answer has once had the `ETag` of the winner's.
+    pub fn has_had_same_etag(&self) -> bool {
+        self.has_had_same_etag.load(Ordering::Relaxed)
     }
 
     /// Counts that it was benched: for its failures, or as it has asked to be.

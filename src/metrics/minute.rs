@@ -61,6 +61,7 @@ struct Counts {
     answers: Snapshot,
     saved: Duration,
     rescues: u64,
+    differing: u64,
 }
 
 /// What came in the last minute.
@@ -97,6 +98,8 @@ pub struct BackendMinute {
     pub saved: Duration,
     /// Races that only it could win.
     pub rescues: u64,
+    /// Answers that said something else of their content than the winner's.
+    pub differing: u64,
 }
 
 impl BackendMinute {
@@ -193,6 +196,7 @@ impl Counts {
             answers: stats.answers().snapshot(),
             saved: stats.saved(),
             rescues: stats.rescues(),
+            differing: stats.differing(),
         }
     }
 
@@ -206,6 +210,7 @@ impl Counts {
             p99: answers.quantile(0.99),
             saved: self.saved.saturating_sub(then.saved),
             rescues: self.rescues.saturating_sub(then.rescues),
+            differing: self.differing.saturating_sub(then.differing),
         }
     }
 }

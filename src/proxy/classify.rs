@@ -168,21 +168,23 @@ mod tests {
 
     use super::super::scenario::request;
     use super::*;
-    use crate::upstream::AnswerBody;
     use crate::upstream::scenario::{self, Scenario};
+    use crate::upstream::{AnswerBody, Representation};
 
     fn answer(status: u16, fields: &[(&'static str, &str)]) -> Answer {
         let field = |(name, value): &(&'static str, &str)| {
             (HeaderName::from_static(name), HeaderValue::from_str(value).expect("a value"))
         };
+        let status = StatusCode::from_u16(status).expect("a status");
         Answer {
-            status: StatusCode::from_u16(status).expect("a status"),
+            status,
             version: Version::HTTP_11,
             headers: fields.iter().map(field).collect::<HeaderMap>(),
             length: None,
             body: AnswerBody::Whole(Vec::new()),
             upgraded: None,
             upload: None,
+            representation: Representation::new(status, None, None, None),
             head_by: None,
         }
     }

@@ -16,7 +16,7 @@ use crate::race::{Abandoned, LingerPlace, Next, Race, StarterPlace, Won};
 use crate::runtime::cancel::CancelToken;
 use crate::runtime::delay_queue::DelayPlace;
 use crate::runtime::sync::Mutex;
-use crate::upstream::{Answer, FilePermit, LegStep, PathKey, Readiness, UpstreamRequest, Waiter};
+use crate::upstream::{Answer, FilePermit, LegStep, PathKey, Readiness, Representation, UpstreamRequest, Waiter};
 
 /// The longest body of a loser that is read to its end, for the sake of its connection.
 pub(super) const LOSER_BODY_BYTES_MAX: u64 = 64 * 1024;
@@ -49,6 +49,8 @@ pub(super) struct Exchange {
     pub(super) entry: Entry,
     /// Its place among the lines that wait for legs that take long.
     pub(super) late_line: OnceLock<DelayPlace>,
+    /// What the winner's head says of its content, of a success.
+    pub(super) winning: OnceLock<Representation>,
     /// Its losers' place among those that linger.
     pub(super) losers_place: OnceLock<LingerPlace>,
 }
@@ -80,6 +82,7 @@ impl Exchange {
             request,
             entry,
             late_line: OnceLock::new(),
+            winning: OnceLock::new(),
             losers_place: OnceLock::new(),
         });
         // Before the client can leave: abandoning the race ends the legs that are kept back.
@@ -234,6 +237,9 @@ impl Exchange {
             AnswerClass::Fallback => return self.hold(leg, answer, after),
             AnswerClass::Failure => return self.fail(leg, answer, after),
         };
+        if class == AnswerClass::Success {
+            self.compare(leg, &answer.representation, won.is_some());
+        }
         match won {
             Some(won) => self.win(leg, answer, won, after),
             None => self.lose_answer(leg, answer, after),

@@ -13,6 +13,7 @@ use crate::message::proxy_status::How;
 use crate::message::{Elapsed, Outcome, Timestamp};
 use crate::metrics::{Gain, LegEnd, RaceEnd};
 use crate::race::{LegResult, Verdict};
+use crate::upstream::Representation;
 
 impl Exchange {
     /// Counts the race and has its line written, if that hasn't been done: every leg has ended.
@@ -25,6 +26,24 @@ impl Exchange {
         self.tell_of(verdict, results.iter().map(Some));
         if let Some(place) = self.late_line.get() {
             self.context.late_lines.withdraw(*place);
+        }
+    }
+
+    /// Counts a success that says something else of its content than the winner's. What isn't safe may have done one thing at each.
+    pub(super) fn compare(&self, leg: usize, representation: &Representation, has_won: bool) {
+        if !self.request.method().is_safe() {
+            return;
+        }
+        if has_won {
+            let _ = self.winning.set(*representation);
+        } else if let Some(winning) = self.winning.get() {
+            let stats = self.legs[leg].backend.stats();
+            if representation.has_etag_of(winning) {
+                stats.note_same_etag();
+            }
+            if representation.differs_from(winning, stats.has_had_same_etag()) {
+                stats.count_differing();
+            }
         }
     }
 
@@ -169,5 +188,52 @@ fn end_of(verdict: Verdict) -> RaceEnd {
         Verdict::Best(_) => RaceEnd::Best,
         Verdict::Lost => RaceEnd::Lost,
         Verdict::Abandoned => RaceEnd::Abandoned,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::scenario::{LINGER, Scenario, get, post};
+    use crate::message::Request;
+
+    /// How many answers of the second backend differ, after a race that the first has won.
+    fn differing(race: &mut Scenario, request: Request, first: &str, second: &str) -> u64 {
+        let client = race.race(request);
+        race.ends[0].sends(first);
+        client.takes_reply();
+        race.ends[1].sends(second);
+        race.wait_for_end();
+        let list = race.list.snapshot();
+        assert_eq!(list[0].stats().differing(), 0, "winners differ from nobody");
+        list[1].stats().differing()
+    }
+
+    fn answer(status: &str, fields: &str, body: &str) -> String {
+        format!("HTTP/1.1 {status}\r\n{fields}Content-Length: {}\r\n\r\n{body}", body.len())
+    }
+
+    #[test]
+    fn late_successes_that_say_something_else_of_their_content_are_counted() {
+        let mut race = Scenario::of(2, LINGER);
+        let ok = |fields, body| answer("200 OK", fields, body);
+        let rows = [
+            ("the same", ok("", "abc"), ok("", "abc"), 0),
+            ("etags of their own", ok("ETag: \"1\"\r\n", "abc"), ok("ETag: \"2\"\r\n", "abc"), 0),
+            ("another length", ok("", "abc"), ok("", "abcd"), 1),
+            ("a failure", ok("", "abc"), answer("503 No", "", "abcd"), 1),
+            ("the same etag", ok("ETag: \"1\"\r\n", "abc"), ok("ETag: \"1\"\r\n", "abc"), 1),
+            ("a stale etag", ok("ETag: \"3\"\r\n", "abc"), ok("ETag: \"1\"\r\n", "abc"), 2),
+            ("a digest", ok("Repr-Digest: a=:b:\r\n", "abc"), ok("Repr-Digest: a=:c:\r\n", "abc"), 3),
+        ];
+        for (label, first, second, expected) in rows {
+            assert_eq!(differing(&mut race, get(), &first, &second), expected, "{label}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_safe_may_have_done_one_thing_at_each() {
+        let mut race = Scenario::of(2, LINGER);
+        let request = post(crate::upstream::scenario::spool(b"", 1024));
+        assert_eq!(differing(&mut race, request, &answer("200 OK", "", "1"), &answer("200 OK", "", "22")), 0);
     }
 }

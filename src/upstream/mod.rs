@@ -50,6 +50,7 @@ pub use request::UpstreamRequest;
 pub use response::answer::Answer;
 pub use response::body::{AnswerBody, Looked, Prospect};
 pub use response::draining::Draining;
+pub use response::representation::Representation;
 pub use response::upgraded::Upgraded;
 pub use shared::{ConnectOptions, Upstream};
 pub use upload::{Upload, UploadStop, Uploaded};

@@ -235,10 +235,11 @@ fn put_backend(
     );
     let insecure = if backend.is_insecure { " <b class=bad>insecure</b>" } else { "" };
     html.put(format_args!(
-        "<tr><th scope=row>{}<small>{}{insecure}{}</small><td class={class}>{state}<td class=t>{share:.0} %",
+        "<tr><th scope=row>{}<small>{}{insecure}{}{}</small><td class={class}>{state}<td class=t>{share:.0} %",
         Escaped(&backend.name),
         Escaped(&backend.url),
         told_addresses(backend),
+        told_differing(minute),
     ));
     html.put(format_args!(
         "<svg class=span aria-hidden=true><rect class=rest width=100% height=6 /><rect class=win width={share:.1}% height=6 /></svg><td class=t>"
@@ -251,6 +252,16 @@ fn put_backend(
         spoken_or_dash(Some(minute.saved).filter(|saved| !saved.is_zero())),
         if minute.rescues == 0 { "–".to_owned() } else { grouped(minute.rescues) }
     ));
+}
+
+/// How often the backend's late successes say something else of their content than the winners', if they do.
+fn told_differing(minute: &BackendMinute) -> String {
+    let late = minute.count_of(&["late"]).max(minute.differing);
+    if minute.differing == 0 {
+        return String::new();
+    }
+    let percent = (100 * minute.differing).div_ceil(late);
+    format!("<br><b class=warn>differs in {percent} % of its late answers</b>")
 }
 
 /// The addresses of a backend's name, if each of them is one: those that aren't asked with their state.

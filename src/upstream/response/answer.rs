@@ -13,6 +13,7 @@ use crate::upstream::request::UpstreamRequest;
 use crate::upstream::response::body::{AnswerBody, StreamedBody};
 use crate::upstream::response::head::{BodyFraming, ResponseHead};
 use crate::upstream::response::received::CompleteAnswer;
+use crate::upstream::response::representation::Representation;
 use crate::upstream::response::upgraded::Upgraded;
 use crate::upstream::upload::Upload;
 
@@ -32,6 +33,8 @@ pub struct Answer {
     pub upgraded: Option<Upgraded>,
     /// The rest of the request, if the answer was received before that was out.
     pub upload: Option<Upload>,
+    /// What its head says of its content.
+    pub representation: Representation,
     /// The time by which its head had to be received.
     pub head_by: Option<Instant>,
 }
@@ -83,6 +86,7 @@ impl Answer {
             body: AnswerBody::Whole(body),
             upgraded: None,
             upload: None,
+            representation: head.representation,
             head_by: None,
         }
     }
@@ -122,6 +126,7 @@ impl Answer {
             body: AnswerBody::Streamed(Box::new(body)),
             upgraded: None,
             upload,
+            representation: head.representation,
             head_by: None,
         })
     }

@@ -8,6 +8,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
 use httparse::{Header, ParserConfig};
 
 use crate::message::{Outcome, binds_connection, has_listed, parse_content_length};
+use crate::upstream::response::representation::Representation;
 
 /// The longest head of an answer, in bytes.
 pub(crate) const ANSWER_HEAD_BYTES_MAX: usize = 24 * 1024;
@@ -36,6 +37,7 @@ pub(crate) struct ResponseHead {
     pub(crate) idle_time: Option<Duration>,
     /// Whether the backend may take what follows on the connection for requests of the same user.
     pub(crate) binds_connection: bool,
+    pub(crate) representation: Representation,
 }
 
 /// The mark of the end of an answer's body (RFC 9112 §6.3).
@@ -117,6 +119,12 @@ impl ResponseHead {
             is_persistent: version == Version::HTTP_11 && body != BodyFraming::UntilClose && !closes,
             idle_time: values_of(fields, "keep-alive").next().and_then(idle_time_hint),
             binds_connection: fields.iter().any(|field| binds_connection(field.name, field.value)),
+            representation: Representation::new(
+                status,
+                framing.declared_length,
+                values_of(fields, "etag").next(),
+                values_of(fields, "repr-digest").next(),
+            ),
         })
     }
 }

@@ -6,4 +6,5 @@ pub(crate) mod chunked;
 pub(crate) mod draining;
 pub(crate) mod head;
 pub(crate) mod received;
+pub(crate) mod representation;
 pub(crate) mod upgraded;
