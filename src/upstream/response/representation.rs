@@ -42,7 +42,7 @@ impl Representation {
     }
 }
 
-/// FNV-1a: quick for a few bytes, and nobody gains by two that are equal.
+/// FNV-1a: quick for a few bytes, and two texts with one hash only hide a difference.
 fn hash(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }
