@@ -17,7 +17,7 @@ complete -c red-tentacle -l host -d 'Whose name the backends see in Host: their 
 preserve\t''"
 complete -c red-tentacle -l via -d 'Whether backends get Via; nginx, by default, compresses nothing for those who send it [default: off] [env: RED_TENTACLE_VIA]' -r -f -a "on\t''
 off\t''"
-complete -c red-tentacle -l max-idle-connections -d 'Idle connections kept for each backend; 0 keeps none [default: 64] [env: RED_TENTACLE_MAX_IDLE_CONNECTIONS]' -r -f
+complete -c red-tentacle -l max-idle-connections -d 'Idle connections kept for each backend, and 64 at most once half of all connections are taken; 0 keeps none [default: 512] [env: RED_TENTACLE_MAX_IDLE_CONNECTIONS]' -r -f
 complete -c red-tentacle -l dns-ttl -d 'How long a name\'s addresses count; they are looked up anew before that [default: 30s] [env: RED_TENTACLE_DNS_TTL]' -r -f
 complete -c red-tentacle -l ca-file -d 'More certificates to trust beside the usual roots, in PEM [env: RED_TENTACLE_CA_FILE]' -r -F
 complete -c red-tentacle -l listen -d 'Where clients connect [default: 0.0.0.0:8080 and, where IPv6 exists, [::]:8080] [env: RED_TENTACLE_LISTEN]' -r -f -a "off\t''"

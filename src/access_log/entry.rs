@@ -113,7 +113,7 @@ impl Entry {
     }
 
     /// Whether its line has been written.
-    pub fn is_told(&self) -> bool {
+    pub(super) fn is_told(&self) -> bool {
         self.is_told.load(Ordering::Relaxed)
     }
 

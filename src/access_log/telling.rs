@@ -17,6 +17,18 @@ use crate::message::forwarded::Forwarded;
 const TARGET: &str = "red_tentacle::access_log";
 
 impl Entry {
+    /// Whether its line is still to be written, and wanted at the log's level. What it says of the reply must be known.
+    pub fn is_wanted(&self) -> bool {
+        log::log_enabled!(target: TARGET, self.level()) && !self.is_told()
+    }
+
+    fn level(&self) -> Level {
+        match self.reply.get() {
+            Some(Sent { status: 500.., .. } | Sent { note: Some(_), .. }) | None => Level::Warn,
+            Some(_) => Level::Info,
+        }
+    }
+
     /// The entry of a request that has just arrived.
     pub fn new(request: &Request, forwarded: Forwarded) -> Entry {
         let is_json = logger::style().is_some_and(|style| style.format == LogFormat::Json);
@@ -26,16 +38,10 @@ impl Entry {
     /// Writes the line, unless that has been done before. It carries the time at which the request arrived. Backends have
     /// their names of the list; without a race the proxy has answered by itself. Doesn't block: a full queue drops the line.
     pub fn tell(&self, race: Option<&RaceEntry>) {
-        if !self.try_tell() {
+        if !self.is_wanted() || !self.try_tell() {
             return;
         }
-        let level = match self.reply.get() {
-            Some(Sent { status: 500.., .. } | Sent { note: Some(_), .. }) | None => Level::Warn,
-            Some(_) => Level::Info,
-        };
-        if !log::log_enabled!(target: TARGET, level) {
-            return;
-        }
+        let level = self.level();
         let at = SystemTime::now().checked_sub(Instant::now().saturating_duration_since(self.received));
         let at = at.unwrap_or(SystemTime::UNIX_EPOCH);
         let Some(style) = logger::style() else {

@@ -184,7 +184,12 @@ mod tests {
             ("an empty entry", "?backends=http://a,,http://b", b"", "'': an entry is empty\n"),
             ("one too many", "", too_many.as_bytes(), "'http://b65': the list has 65 entries"),
             ("not UTF-8", "?backends=http://%FF", b"", "'http://\u{fffd}': its host isn't valid: a name beyond ASCII"),
-            ("not UTF-8 in a form", "", b"backends=http://\xff", "'http://\u{fffd}': its host isn't valid: a name beyond ASCII"),
+            (
+                "not UTF-8 in a form",
+                "",
+                b"backends=http://\xff",
+                "'http://\u{fffd}': its host isn't valid: a name beyond ASCII",
+            ),
             ("a line of its own", "?backends=http://a%0Ab", b"", "'b': it must begin with http:// or https://\n"),
             (
                 "two among good ones, in their order",

@@ -142,7 +142,7 @@ impl Config {
             long_look: true,
             max_unanswered: NonZeroUsize::new(128).expect("it isn't 0"),
             bench: None,
-            max_idle_connections: 64,
+            max_idle_connections: 512,
             dns_ttl: Duration::from_secs(30),
             ca_certificates: Vec::new(),
             success: Statuses::default(),

@@ -104,6 +104,11 @@ impl BackendList {
         Ok(true)
     }
 
+    /// The list in force.
+    pub fn entries(&self) -> Vec<ListEntry> {
+        self.kept().entries.clone()
+    }
+
     /// The list in force, in its own grammar, a line for each backend.
     pub fn text(&self) -> String {
         self.kept().entries.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")

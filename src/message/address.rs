@@ -80,7 +80,7 @@ impl Address {
             url::ParseError::InvalidIpv4Address | url::ParseError::InvalidIpv6Address => {
                 BadAddress("its IP address isn't valid")
             }
-            url::ParseError::IdnaError => {
+            url::ParseError::IdnaError if !text.is_ascii() => {
                 BadAddress("its host isn't valid: a name beyond ASCII is written in Punycode, as DNS has it (xn--…)")
             }
             _ => BadAddress("its host isn't valid"),
@@ -200,8 +200,9 @@ mod tests {
             ("http://a%00b", "host isn't valid"),
             ("http://bücher.example", "Punycode"),
             ("http://BÜCHER.example/x", "Punycode"),
-            ("http://A%C3%BC", "Punycode"),
-            ("https://%41.example:80/", "Punycode"),
+            ("http://A%C3%BC", "host isn't valid"),
+            ("https://%41.example:80/", "host isn't valid"),
+            ("http://a<b", "host isn't valid"),
             ("http://\u{3002}", "Punycode"),
             ("http://u%C3%BC@a", "user name"),
         ];

@@ -10,11 +10,12 @@ pub use super::field::has_token;
 use super::field::{CDN_LOOP, has_field, tokens, values_of};
 use super::networks::Networks;
 use super::request::Request;
+use super::request_id::RequestId;
 use super::{forwarded, max_forwards};
 
 /// Fields that only this proxy writes towards backends, besides those about a request's source. CGI and its kin make
 /// one variable of names that differ in `-` and `_`, so those that look like these are dropped.
-const OWN: [HeaderName; 3] = [CDN_LOOP, CONTENT_LENGTH, TRANSFER_ENCODING];
+const OWN: [HeaderName; 4] = [CDN_LOOP, CONTENT_LENGTH, TRANSFER_ENCODING, RequestId::FIELD];
 
 /// The fields that list the proxies on a message's way.
 const WAY: [HeaderName; 2] = [CDN_LOOP, VIA];
@@ -132,7 +133,7 @@ pub fn for_backends(request: &mut Request, via: &ViaId, trusted: &Networks) -> H
 
 /// Gives a backend's fields as the client gets them; the framing is left to downstream.
 pub fn for_client(mut headers: HeaderMap, version: Version, via: &ViaId) -> HeaderMap {
-    strip(&mut headers, |name| name == CONTENT_LENGTH);
+    strip(&mut headers, |name| matches!(name.as_str(), "content-length" | "proxy"));
     via.append_to(&mut headers, version);
     headers
 }
@@ -384,11 +385,13 @@ mod tests {
             ("cdn-loop", b"b, c;d"),
             ("via", b"1.1 other"),
             ("cdn_loop", b"lookalike"),
+            ("x_request-id", b"lookalike"),
         ];
         let via = ViaId::named("1".to_owned(), false);
         let headers = for_backends(&mut request("/", fields), &via, &trusted());
         assert_eq!(values(&headers, "cdn-loop"), ["a.example:80; x=\"y, z\"", "b, c;d", "red-tentacle-1"]);
         assert_eq!((values(&headers, "via"), values(&headers, "cdn_loop")), (vec!["1.1 other".to_owned()], vec![]));
+        assert!(!headers.contains_key("x_request-id"));
     }
 
     #[test]
@@ -446,6 +449,7 @@ mod tests {
         headers.append("connection", HeaderValue::from_static("x-hop"));
         headers.append("x-hop", HeaderValue::from_static("1"));
         headers.append("content-length", HeaderValue::from_static("1"));
+        headers.append("proxy", HeaderValue::from_static("http://evil"));
         headers.append("transfer-encoding", HeaderValue::from_static("chunked"));
         let headers = for_client(headers, Version::HTTP_11, &ViaId::named("1".to_owned(), false));
         assert_eq!(values(&headers, "set-cookie"), ["a=1", "b=2"]);

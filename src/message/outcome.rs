@@ -122,7 +122,7 @@ impl Outcome {
             Outcome::RefusedAtSocket(_) => Outcome::Refused.sentence(),
             Outcome::Tls(_) => "TLS failed".to_owned(),
             Outcome::Dns(_) => "the name doesn't resolve".to_owned(),
-            Outcome::Unfit(_) => "the answer is unfit by a rule".to_owned(),
+            Outcome::Unfit(_) => "the answer is unfit by the proxy's rules".to_owned(),
             other => other.sentence(),
         }
     }
@@ -142,7 +142,7 @@ impl Outcome {
             Outcome::Protocol(reason) => return format!("the answer isn't valid HTTP: {}", Reason(reason)),
             Outcome::Tls(reason) => return format!("TLS failed: {}", Reason(reason)),
             Outcome::Dns(reason) => return format!("the name doesn't resolve: {}", Reason(reason)),
-            Outcome::Unfit(reason) => return format!("the answer is unfit by a rule: {}", Reason(reason)),
+            Outcome::Unfit(reason) => return format!("the answer is unfit by the proxy's rules: {}", Reason(reason)),
             Outcome::Refused => "the backend refused the connection",
             Outcome::Unreachable => "no route leads to the backend",
             Outcome::ConnectTimeout => "the backend couldn't be reached in time",

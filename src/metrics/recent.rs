@@ -22,10 +22,10 @@ const METHOD_BYTES_MAX: usize = 16;
 /// The pause between two races of a kind that are kept once all places have been taken in a row: under load the last would all be
 /// alike, and keeping each would cost more than counting it.
 const PAUSE: Duration = Duration::from_millis(100);
-/// The pause between two of passing interest.
+/// The pause between two that were slow, or two that were hedged in vain: a busy proxy has many of them.
 const LONG_PAUSE: Duration = Duration::from_secs(1);
-/// The places of ordinary races, of grave ones, and of those of passing interest.
-const PLACES: [usize; 3] = [24, 24, 16];
+/// The places of ordinary races, of grave ones, of those that were hedged in vain, and of slow ones.
+const PLACES: [usize; 4] = [24, 24, 8, 8];
 
 /// The last races, of which a busy proxy keeps one in some. What is worth a look has places of its own, so that neither ordinary
 /// races push out those that were lost, nor slow ones, of which a busy proxy has many.
@@ -35,10 +35,12 @@ pub struct RecentRaces {
     ordinary: Ring,
     /// Lost ones and rescues.
     grave: Ring,
-    /// Slow ones and those that were hedged in vain.
-    passing: Ring,
+    hedged_in_vain: Ring,
+    slow: Ring,
     /// The time from which on a race is slow, in microseconds.
     slow_from: AtomicU64,
+    /// The time of the slowest that was kept in this second, in microseconds.
+    slowest: AtomicU64,
 }
 
 /// Why a race is worth a look: the first reason that holds.
@@ -150,22 +152,32 @@ pub enum ShownEnd {
 
 impl Default for RecentRaces {
     fn default() -> RecentRaces {
-        let [ordinary, grave, passing] = PLACES;
+        let [ordinary, grave, hedged_in_vain, slow] = PLACES;
         RecentRaces {
             began: Instant::now(),
             ordinary: Ring::new(ordinary, PAUSE),
             grave: Ring::new(grave, PAUSE),
-            passing: Ring::new(passing, LONG_PAUSE),
+            hedged_in_vain: Ring::new(hedged_in_vain, LONG_PAUSE),
+            slow: Ring::new(slow, LONG_PAUSE),
             slow_from: AtomicU64::new(u64::MAX),
+            slowest: AtomicU64::new(0),
         }
     }
 }
 
 impl RecentRaces {
-    /// Takes a place for a race that is over now, if it is to be kept. Costs an atomic load if it isn't.
-    pub fn try_reserve(&self, note: Option<Note>, now: Instant) -> bool {
+    /// Takes a place for a race that is over now, if it is to be kept. `waited` is its client's time. Costs an atomic load if it isn't.
+    pub fn try_reserve(&self, note: Option<Note>, waited: Duration, now: Instant) -> bool {
         let micros = micros_of(now.saturating_duration_since(self.began));
-        self.ring(note).try_take(micros)
+        // Of slow ones the slowest tell most.
+        let stands_out = note == Some(Note::Slow) && self.stands_out(micros_of(waited));
+        self.ring(note).try_take(micros) || stands_out
+    }
+
+    /// Whether a race took twice as long as any that was kept in this second. There are few of those in a row.
+    fn stands_out(&self, waited: u64) -> bool {
+        let longer = |slowest: u64| Some(waited).filter(|waited| waited / 2 > slowest);
+        self.slowest.fetch_update(Ordering::Relaxed, Ordering::Relaxed, longer).is_ok()
     }
 
     /// Whether a race is slow whose client has waited for so long.
@@ -173,8 +185,9 @@ impl RecentRaces {
         micros_of(waited) > self.slow_from.load(Ordering::Relaxed)
     }
 
-    /// Takes races for slow that take longer than this; `None`: no race.
+    /// Takes races for slow that take longer than this; `None`: no race. Is to be told once a second.
     pub fn set_slow_from(&self, time: Option<Duration>) {
+        self.slowest.store(0, Ordering::Relaxed);
         self.slow_from.store(time.map_or(u64::MAX, micros_of), Ordering::Relaxed);
     }
 
@@ -196,7 +209,7 @@ impl RecentRaces {
     /// The last races, the newest first.
     pub fn last(&self, count: usize) -> Vec<Arc<RecentRace>> {
         let kept = |ring: &Ring| ring.races.lock().races.iter().cloned().collect::<Vec<_>>();
-        let races = [&self.ordinary, &self.grave, &self.passing].map(kept).concat();
+        let races = [&self.ordinary, &self.grave, &self.hedged_in_vain, &self.slow].map(kept).concat();
         let mut races = sorted_few(races, |race| std::cmp::Reverse(race.at));
         races.truncate(count);
         races
@@ -211,7 +224,8 @@ impl RecentRaces {
         match note {
             None => &self.ordinary,
             Some(Note::Lost | Note::Rescue) => &self.grave,
-            Some(Note::HedgedInVain | Note::Slow) => &self.passing,
+            Some(Note::HedgedInVain) => &self.hedged_in_vain,
+            Some(Note::Slow) => &self.slow,
         }
     }
 }
@@ -378,10 +392,10 @@ mod tests {
             races.keep(kept, names);
         }
         let last = races.last(1000);
-        assert_eq!(last.len(), PLACES[0] + 10 + 10);
+        assert_eq!(last.len(), PLACES[0] + 10 + PLACES[3]);
         let times: Vec<_> = last.iter().map(|race| race.at).collect();
         assert!(times.is_sorted_by(|a, b| a > b), "the newest first");
-        assert!(races.of("x0").is_some() && races.of("y0").is_some() && races.of("a1").is_none());
+        assert!(races.of("x0").is_some() && races.of("y400").is_some() && races.of("a1").is_none());
         let newest = races.of("a499").expect("it is kept");
         assert_eq!(newest.at, SystemTime::UNIX_EPOCH + Duration::from_millis(999), "of two with one id");
         assert_eq!(races.last(20).len(), 20);
@@ -392,7 +406,8 @@ mod tests {
         let races = RecentRaces::default();
         for at in 0..1000 {
             let (mut kept, names) = race(&"x".repeat(128), at, 64);
-            kept.note = [None, Some(Note::Rescue), Some(Note::HedgedInVain)][usize::try_from(at % 3).expect("few")];
+            let notes = [None, Some(Note::Rescue), Some(Note::HedgedInVain), Some(Note::Slow)];
+            kept.note = notes[usize::try_from(at % 4).expect("few")];
             races.keep(kept, names);
         }
         let last = races.last(1000);
@@ -401,22 +416,24 @@ mod tests {
             size_of::<RecentRace>() + 16 + size_of_val(&*race.legs) + race.path.len() + race.method.len() + 128
         });
         let names: usize = last[0].names.iter().map(|name| size_of::<String>() + name.len()).sum();
-        assert!(bytes.sum::<usize>() + 3 * names < 100 * 1024);
-        assert!(last.iter().filter(|race| Arc::ptr_eq(&race.names, &last[0].names)).count() >= PLACES[2]);
+        assert!(bytes.sum::<usize>() + 4 * names < 100 * 1024);
+        assert!(last.iter().filter(|race| Arc::ptr_eq(&race.names, &last[0].names)).count() >= PLACES[3]);
     }
 
     #[test]
     fn a_busy_proxy_keeps_some_in_a_row_and_then_ten_a_second() {
         let (races, mut now) = (RecentRaces::default(), Instant::now());
-        let wanted = |count: u32, now| (0..count).filter(|_| races.try_reserve(None, now)).count();
+        let wanted = |count: u32, now| (0..count).filter(|_| races.try_reserve(None, Duration::ZERO, now)).count();
         assert_eq!(wanted(1000, now), PLACES[0]);
         now += PAUSE;
         assert_eq!(wanted(1000, now), 1);
         now += 5 * PAUSE;
         assert_eq!(wanted(1000, now), 5);
-        let passing = |now| (0..1000).filter(|_| races.try_reserve(Some(Note::Slow), now)).count();
-        assert_eq!((passing(now), passing(now + LONG_PAUSE)), (PLACES[2], 1));
-        assert!(races.try_reserve(Some(Note::Lost), now), "those of note don't wait for the others");
+        let slow = |now| (0..1000).filter(|_| races.try_reserve(Some(Note::Slow), PAUSE, now)).count();
+        assert_eq!((slow(now), slow(now + LONG_PAUSE)), (PLACES[3], 1));
+        for note in [Note::Lost, Note::HedgedInVain] {
+            assert!(races.try_reserve(Some(note), PAUSE, now), "those of note don't wait for the others");
+        }
         now += 1000 * PAUSE;
         assert_eq!(wanted(1000, now), PLACES[0]);
     }
@@ -429,5 +446,15 @@ mod tests {
         assert!(races.is_slow(millis(11)) && !races.is_slow(millis(10)));
         races.set_slow_from(None);
         assert!(!races.is_slow(millis(11)));
+    }
+
+    #[test]
+    fn the_slowest_of_a_second_has_a_place_however_many_slow_ones_came_before() {
+        let (races, now, millis) = (RecentRaces::default(), Instant::now(), Duration::from_millis);
+        let is_kept = |waited| races.try_reserve(Some(Note::Slow), millis(waited), now);
+        assert_eq!((0..1000).filter(|_| is_kept(2)).count(), PLACES[3]);
+        assert_eq!([3, 300, 310, 600, 602, 700].map(is_kept), [false, true, false, false, true, false]);
+        races.set_slow_from(Some(millis(1)));
+        assert!(is_kept(300), "a new second");
     }
 }

@@ -213,19 +213,28 @@ fn shown(path: &Path) -> String {
     Printable(&path.to_string_lossy()).to_string()
 }
 
-/// Has a certificate for each name (SNI), wildcards included: the first that is for it, else the first of all.
+/// Has a certificate for each name (SNI): the first that is for it alone, else the first by a wildcard, else the first of all.
 #[derive(Debug)]
 struct ByName(Vec<Arc<CertifiedKey>>);
 
 impl ResolvesServerCert for ByName {
     fn resolve(&self, hello: ClientHello) -> Option<Arc<CertifiedKey>> {
-        let name = hello.server_name().and_then(|name| ServerName::try_from(name).ok());
-        let is_for = |key: &&Arc<CertifiedKey>| {
-            let parsed = ParsedCertificate::try_from(&key.cert[0]);
-            name.as_ref().is_some_and(|name| parsed.is_ok_and(|parsed| verify_server_name(&parsed, name).is_ok()))
-        };
         // With one there is nothing to choose.
-        let chosen = if self.0.len() > 1 { self.0.iter().find(is_for) } else { None };
+        let chosen = if self.0.len() > 1 { hello.server_name().and_then(|name| self.key_for(name)) } else { None };
         chosen.or(self.0.first()).cloned()
+    }
+}
+
+impl ByName {
+    fn key_for(&self, name: &str) -> Option<&Arc<CertifiedKey>> {
+        let is_for = |key: &Arc<CertifiedKey>, name: &str| {
+            let (parsed, name) = (ParsedCertificate::try_from(&key.cert[0]), ServerName::try_from(name));
+            parsed.is_ok_and(|parsed| name.is_ok_and(|name| verify_server_name(&parsed, &name).is_ok()))
+        };
+        // What is for any name beside it is so by a wildcard.
+        let other = name.split_once('.').map(|(_, rest)| format!("any-other-name.{rest}"));
+        let by_wildcard = |key: &Arc<CertifiedKey>| other.as_ref().is_some_and(|other| is_for(key, other));
+        let keys = || self.0.iter().filter(|key| is_for(key, name));
+        keys().find(|key| !by_wildcard(key)).or_else(|| keys().next())
     }
 }

@@ -174,7 +174,7 @@ mod tests {
             second.ends[0].sends(&bad);
             second.ends[1].sends(&bad);
             let (status, body) = client.takes_reply();
-            assert!(status == 502 && body.contains("b1 unfit: the answer is unfit by a rule"), "{body}");
+            assert!(status == 502 && body.contains("b1 unfit: the answer is unfit by the proxy's rules"), "{body}");
             second.wait_for_end();
         }
     }

@@ -22,7 +22,7 @@ impl Exchange {
     ) {
         let now = Instant::now();
         let note = self.note_on(end, winner, gain, reply);
-        if !self.context.recent.try_reserve(note, now) {
+        if !self.context.recent.try_reserve(note, reply.unwrap_or_default(), now) {
             return;
         }
         let arrived = SystemTime::now().checked_sub(self.race.elapsed(now)).unwrap_or(SystemTime::UNIX_EPOCH);

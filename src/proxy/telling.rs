@@ -80,7 +80,7 @@ impl Exchange {
     /// Has the line written in a moment, since the client has its reply, unless all legs have ended by then, or are about to:
     /// losers that are hung up on earlier end with that.
     pub(super) fn tell_soon(self: &Arc<Self>, now: Instant) {
-        if self.entry.is_told() {
+        if !self.entry.is_wanted() {
             return;
         }
         if self.linger() > LINE_WAIT || self.legs.iter().any(Leg::is_spared) {
@@ -103,6 +103,9 @@ impl Exchange {
 
     /// Tells of the race and of its legs, but for those that weren't needed.
     fn tell_of<'a>(&'a self, verdict: Verdict, results: impl Iterator<Item = Option<&'a LegResult<Outcome>>>) {
+        if !self.entry.is_wanted() {
+            return;
+        }
         let (mut legs, mut winner) = (Vec::with_capacity(self.legs.len()), None);
         for (number, (result, leg)) in results.zip(&self.legs).enumerate() {
             let outcome = result.map(|result| &result.outcome);
@@ -163,7 +166,7 @@ impl Exchange {
 
 impl Untold for Exchange {
     fn tell(&self) {
-        if self.entry.is_told() {
+        if !self.entry.is_wanted() {
             return;
         }
         let (verdict, mut results) = self.race.progress();

@@ -322,7 +322,7 @@ impl Server {
             certificates::tell(tls, SystemTime::now());
             CertificateWatch::start(tls.clone(), &self.poller);
         }
-        access_log::replaced(&self.config.backends);
+        access_log::replaced(&self.routes.admin.list().entries());
     }
 }
 

@@ -124,10 +124,8 @@ pub(super) fn routes(
     };
     let upstream = Upstream::new(options, lookup, poller.clone())
         .map_err(|bad| format!("--ca-file: its certificate {} {}", bad.number, bad.reason))?;
-    let files = load_files(&config.backends).map_err(|bad| {
-        let lines: Vec<String> = bad.iter().map(BadFiles::to_string).collect();
-        lines.join("; ")
-    })?;
+    let files = load_files(&config.backends)
+        .map_err(|bad| bad.iter().map(BadFiles::to_string).collect::<Vec<_>>().join("; "))?;
     warn_of_insecure(&config.backends);
     let backends = Backends::with_files(&config.backends, files, upstream);
     let token = config.admin_token.as_ref().map(AdminToken::as_str);
@@ -139,8 +137,11 @@ pub(super) fn routes(
     let publish = move |entries: &[ListEntry]| {
         access_log::replaced(entries);
         warn_of_insecure(entries);
-        connection_limits.complaint(entries.len()).iter().for_each(|complaint| log::warn!("{complaint}"));
         replaced.replace(entries);
+        // A name may stand for several.
+        if let Some(complaint) = connection_limits.complaint(entries.len().max(replaced.count())) {
+            log::warn!("{complaint}");
+        }
     };
     let reloaded = backends.clone();
     let load = move |entries: &[ListEntry]| load_files(entries).map(|files| reloaded.set_files(files));

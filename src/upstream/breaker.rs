@@ -134,10 +134,12 @@ impl Breaker {
         state.last_answer = Some(now);
         state.guests = 0;
         state.paths[usize::from(path.0)] = Path { unanswered: 0, is_known: true };
-        if self.unanswered.swap(0, Ordering::Relaxed) > 0 {
+        // Mostly neither: a look is cheaper than a change. Both change under the lock alone.
+        if self.unanswered.load(Ordering::Relaxed) > 0 {
+            self.unanswered.store(0, Ordering::Relaxed);
             state.generation += 1;
         }
-        self.is_hang_told.swap(false, Ordering::Relaxed)
+        self.is_hang_told.load(Ordering::Relaxed) && self.is_hang_told.swap(false, Ordering::Relaxed)
     }
 
     /// The time of the backend's last answer.

@@ -146,7 +146,7 @@ impl Pool {
 
     /// Keeps a connection for the next request, if its last answer came to its end.
     pub(crate) fn put(&self, mut pooled: PooledConnection, now: Instant) {
-        let idle_connections_max = self.endpoint.upstream().options.idle_connections_max;
+        let idle_connections_max = self.endpoint.upstream().idle_connections_max();
         if idle_connections_max == 0 || !pooled.is_reusable() {
             return;
         }
@@ -157,7 +157,8 @@ impl Pool {
         if !self.endpoint.resolver().has(pooled.peer()) {
             return;
         }
-        let oldest = (idle.len() >= idle_connections_max).then(|| idle.remove(0));
+        let excess = (idle.len() + 1).saturating_sub(idle_connections_max);
+        let oldest: Vec<Idle> = idle.drain(..excess).collect();
         let is_next = idle.iter().all(|other| until < other.until);
         idle.push(Idle { pooled, since: now, until });
         if is_next {
@@ -310,6 +311,19 @@ mod tests {
         assert_eq!(first.receives_to_end(), b"");
         assert!(second.is_left_alone() && third.is_left_alone());
         assert_eq!(scenario.take_idle(), 2);
+    }
+
+    #[test]
+    fn once_connections_get_scarce_few_of_them_idle() {
+        let scenario = Scenario::with(|options| options.connections_max = 300);
+        let idle = || scenario.pool.idle.lock().len();
+        let mut far: Vec<_> = (0..70).map(|_| scenario.idle()).collect();
+        assert_eq!(idle(), 70);
+        let all = &scenario.pool.endpoint().upstream().connections;
+        all.fetch_add(200, Ordering::Relaxed);
+        far.push(scenario.idle());
+        all.fetch_sub(200, Ordering::Relaxed);
+        assert_eq!((idle(), far[0].receives_to_end()), (64, Vec::new()));
     }
 
     #[test]

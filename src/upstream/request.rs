@@ -85,7 +85,7 @@ impl UpstreamRequest {
     /// to the client (RFC 9110 §9.3.8), so that it gets none of them but `Host`.
     pub(crate) fn bytes_with(&self, address: &Address, own: &[(HeaderName, HeaderValue)]) -> RequestBytes {
         let own = || own.iter().filter(|(name, _)| self.method != Method::TRACE || name == HOST);
-        let is_own = |name: &[u8]| own().any(|(own, _)| own.as_str().as_bytes().eq_ignore_ascii_case(name));
+        let is_own = |name: &[u8]| own().any(|(own, _)| are_alike(own.as_str().as_bytes(), name));
         let mut head = self.start_of_head(address, !self.has_host && !is_own(b"host"));
         // A value has no line's end in it.
         for line in self.fields.split_inclusive(|byte| *byte == b'\n') {
@@ -118,6 +118,12 @@ impl UpstreamRequest {
     pub fn holds_file(&self) -> bool {
         self.body.as_ref().is_some_and(|spool| spool.bytes().is_none())
     }
+}
+
+/// Whether two names are one to CGI and its kin, which make a variable of them.
+fn are_alike(name: &[u8], other: &[u8]) -> bool {
+    let plain = |byte: &u8| if *byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
+    name.len() == other.len() && name.iter().map(plain).eq(other.iter().map(plain))
 }
 
 fn fields(headers: &HeaderMap) -> Vec<u8> {

@@ -136,6 +136,22 @@ fn a_plain_request_asks_for_no_encoding() {
     }
 }
 
+/// A CGI program would find the client's in the same variable.
+#[test]
+fn a_backends_own_field_takes_the_place_of_what_looks_like_it() {
+    let own = [(HeaderName::from_static("x-api-key"), HeaderValue::from_static("secret"))];
+    let mut headers = http::HeaderMap::new();
+    for name in ["x-api-key", "x_api_key", "x_api-key", "x-api-keys"] {
+        headers.insert(HeaderName::from_static(name), HeaderValue::from_static("mine"));
+    }
+    let target = crate::message::Target::parse(&http::Method::GET, "/").expect("a target");
+    let request = crate::upstream::UpstreamRequest::new(http::Method::GET, target, headers, None, None);
+    let address = Address::parse("http://127.0.0.1:1").expect("an address");
+    let head = String::from_utf8(request.bytes_with(&address, &own).bytes()).expect("ASCII").to_ascii_lowercase();
+    assert!(head.contains("\r\nx-api-key: secret\r\n") && head.contains("\r\nx-api-keys: mine\r\n"), "{head}");
+    assert_eq!(head.matches("mine").count(), 1, "{head}");
+}
+
 #[test]
 fn a_request_is_aborted_when_the_backend_takes_no_more_bytes() {
     let (_scenario, connection, backend) = full();

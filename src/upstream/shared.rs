@@ -9,6 +9,9 @@ use crate::upstream::client::call::Caller;
 use crate::upstream::connect::lookup::{Lookup, Lookups};
 use crate::upstream::connect::tls::{BadCertificate, Tls};
 
+/// The most idle connections of a backend once half of all connections are taken: the rest is for legs.
+const IDLE_CONNECTIONS_FEW: usize = 64;
+
 /// Options of connecting to backends.
 #[derive(Debug, Clone)]
 pub struct ConnectOptions {
@@ -61,6 +64,13 @@ impl Upstream {
         }))
     }
 
+    /// The most idle connections that a backend may keep now: few, once connections get scarce.
+    pub(crate) fn idle_connections_max(&self) -> usize {
+        let ConnectOptions { idle_connections_max, connections_max, .. } = self.options;
+        let are_scarce = self.connections.load(Ordering::Relaxed) > connections_max / 2;
+        if are_scarce { idle_connections_max.min(IDLE_CONNECTIONS_FEW) } else { idle_connections_max }
+    }
+
     /// The counts of connections that have been opened, and of uses of an open one for another request.
     pub fn connection_counts(&self) -> (u64, u64) {
         (self.opened.load(Ordering::Relaxed), self.reused.load(Ordering::Relaxed))
@@ -72,7 +82,7 @@ impl Default for ConnectOptions {
         ConnectOptions {
             timeout: Duration::from_secs(5),
             idle_timeout: Duration::from_secs(60),
-            idle_connections_max: 64,
+            idle_connections_max: 512,
             dns_ttl: Duration::from_secs(30),
             connections_max: 512,
             own_roots: Vec::new(),

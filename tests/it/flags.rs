@@ -332,7 +332,7 @@ fn the_defaults_are_those_that_the_help_tells() {
         "race-methods = (all)\n",
         "linger = 200ms\nlinger-unsafe = 5s\n",
         "max-unanswered = 128\nbench = off\n",
-        "max-idle-connections = 64\n",
+        "max-idle-connections = 512\n",
         "dns-ttl = 30s\n",
         "ca-file = (none)\n",
         "max-head = 32KiB\n",

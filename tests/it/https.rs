@@ -137,7 +137,7 @@ fn sessions_go_on_by_tickets_also_after_the_files_were_read_again() {
 fn the_name_that_a_client_asks_for_chooses_the_certificate_and_the_first_is_the_default() {
     let backend = Fake::with(200, "good");
     let authority = Authority::new();
-    let texts = [&["first.example"][..], &["a.example", "b.example"], &["*.wild.example"]]
+    let texts = [&["first.example"][..], &["a.example", "b.example"], &["*.wild.example"], &["one.wild.example"]]
         .map(|names| authority.identity(names));
     let (_directory, files) = certificates(&texts.each_ref().map(Identity::pem));
     let (_proxy, address) = with(&backend.url, |config| config.tls.certificates = files);
@@ -158,6 +158,12 @@ fn the_name_that_a_client_asks_for_chooses_the_certificate_and_the_first_is_the_
             assert!(error.contains(shown), "{asked} is shown the default: {error}");
         }
     }
+    let shown = |name| {
+        let mut client = client(address, client_of(&authority), name);
+        last(&mut client).expect("a reply");
+        client.conn.peer_certificates().expect("a chain")[0].clone().into_owned()
+    };
+    assert_ne!(shown("one.wild.example"), shown("two.wild.example"), "its own comes before the wildcard's");
 }
 
 #[test]

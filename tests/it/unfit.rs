@@ -48,7 +48,7 @@ fn the_log_tells_the_rule_and_the_client_its_number_alone() {
         Binary::start(&["--backends", &stale.url, "--lose-if", "header x-a", "--lose-if", "header x-cache ~ ^STALE"]);
     let reply = get(program.address(), "/");
     assert_eq!(reply.status, 502);
-    assert!(reply.text().contains("b1 unfit: the answer is unfit by a rule\n"), "{}", reply.text());
+    assert!(reply.text().contains("b1 unfit: the answer is unfit by the proxy's rules\n"), "{}", reply.text());
     program.line("(rule 2, header x-cache ~ ^STALE)");
 }
 

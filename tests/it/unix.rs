@@ -140,7 +140,7 @@ fn only_what_nobody_answers_at_is_replaced() {
     drop(program);
     let file = directory.path().join("file");
     fs::write(&file, "precious").expect("written");
-    refused(&format!("unix:{}", file.display()), "the address is in use");
+    refused(&format!("unix:{}", file.display()), "a file that is no socket stands there");
     assert_eq!(fs::read_to_string(&file).expect("still there"), "precious");
     refused(&format!("unix:{}/no/such", directory.path().display()), "no such directory");
 }

@@ -66,8 +66,8 @@ pub(super) const FLAGS: &[Flag] = &[
         name: "max-idle-connections",
         env: "RED_TENTACLE_MAX_IDLE_CONNECTIONS",
         value: "COUNT",
-        default: "64",
-        help: "Idle connections kept for each backend; 0 keeps none",
+        default: "512",
+        help: "Idle connections kept for each backend, and 64 at most once half of all connections are taken; 0 keeps none",
         set: |draft, text| {
             draft.config.max_idle_connections =
                 values::number(text, 0, IDLE_CONNECTIONS_MAX, draft.config.max_idle_connections)?;

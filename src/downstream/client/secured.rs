@@ -4,6 +4,7 @@
 use std::io::{self, Read};
 use std::net::Shutdown;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use crate::access_log;
 use crate::downstream::client::socket::{Client, ClientStatus, Received};
@@ -72,7 +73,13 @@ impl Client {
             }
         }
         let mut buffer = [0; READ_BYTES];
-        match self.read_some(&mut buffer) {
+        let was_handshaking = self.stream.is_handshaking();
+        let read = self.read_some(&mut buffer);
+        if was_handshaking && !self.stream.is_handshaking() {
+            // The client has just been heard of, however far away it is.
+            http1.restart_idling(Instant::now());
+        }
+        match read {
             Ok(0) => Received::End,
             Ok(count) => {
                 http1.receive(&buffer[..count]);

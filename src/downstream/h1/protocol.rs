@@ -169,6 +169,13 @@ impl Http1 {
         }
     }
 
+    /// Counts the time without a request from now on; its deadline stays.
+    pub(crate) fn restart_idling(&mut self, now: Instant) {
+        if let Phase::Idle { since } = &mut self.phase {
+            *since = now;
+        }
+    }
+
     /// Lets another request follow, since the reply was sent.
     pub(crate) fn await_next_request(&mut self, now: Instant) {
         self.phase = Phase::Idle { since: now };
