@@ -6,6 +6,7 @@ mod facts;
 mod html;
 mod summary;
 mod waterfall;
+mod what_if;
 
 use std::cmp::Reverse;
 use std::net::IpAddr;
@@ -26,6 +27,7 @@ pub use facts::Facts;
 use html::{Escaped, Html, grouped, spoken, spoken_or_dash};
 use summary::Summary;
 use waterfall::{put_axis, put_marks, put_race, scale_of};
+use what_if::without;
 
 /// The style sheet, at `/page.css`.
 pub(super) const STYLE: &str = include_str!("page.css");
@@ -61,7 +63,8 @@ pub(super) fn page(facts: &Facts, form: &Form, now: SystemTime) -> Reply {
     }
     put_figures(&mut html, &facts.minute);
     put_backends(&mut html, facts, form, now);
-    put_races(&mut html, &facts.races);
+    let unanswered = facts.sample.backends.iter().map(|backend| backend.unanswered).sum();
+    put_races(&mut html, &facts.races, unanswered);
     if form.attempt.is_none() {
         put_edit(&mut html, facts, form);
     }
@@ -193,7 +196,7 @@ fn put_backends(html: &mut Html, facts: &Facts, form: &Form, now: SystemTime) {
          </tr></thead><tbody>"
     ));
     for (backend, minute) in rows {
-        put_backend(html, backend, minute, (wins, slowest), now);
+        put_backend(html, backend, minute, (wins, slowest, &facts.minute), now);
         if is_changeable {
             put_buttons(html, &backend.name, &backend.url, backend.state);
         }
@@ -221,7 +224,7 @@ fn put_backend(
     html: &mut Html,
     backend: &BackendSample,
     minute: &BackendMinute,
-    (wins, slowest): (u64, Duration),
+    (wins, slowest, all): (u64, Duration, &LastMinute),
     now: SystemTime,
 ) {
     let won = minute.count_of(&["won"]);
@@ -235,11 +238,12 @@ fn put_backend(
     );
     let insecure = if backend.is_insecure { " <b class=bad>insecure</b>" } else { "" };
     html.put(format_args!(
-        "<tr><th scope=row>{}<small>{}{insecure}{}{}</small><td class={class}>{state}<td class=t>{share:.0} %",
+        "<tr><th scope=row>{}<small>{}{insecure}{}{}<br>{}</small><td class={class}>{state}<td class=t>{share:.0} %",
         Escaped(&backend.name),
         Escaped(&backend.url),
         told_addresses(backend),
         told_differing(minute),
+        without(minute, all).unwrap_or_default(),
     ));
     html.put(format_args!(
         "<svg class=span aria-hidden=true><rect class=rest width=100% height=6 /><rect class=win width={share:.1}% height=6 /></svg><td class=t>"
@@ -308,11 +312,18 @@ fn state_of(backend: &BackendSample, minute: &BackendMinute) -> (&'static str, &
 }
 
 /// The races: first those that teach something, then the latest.
-fn put_races(html: &mut Html, races: &[Arc<RecentRace>]) {
+fn put_races(html: &mut Html, races: &[Arc<RecentRace>], unanswered: usize) {
     let latest: Vec<&RecentRace> = races.iter().map(|race| &**race).take(LATEST_MAX).collect();
     let noteworthy: Vec<&RecentRace> =
         races.iter().map(|race| &**race).filter(|race| race.note.is_some()).take(NOTEWORTHY_MAX).collect();
     put_marks(html);
+    if unanswered > 0 {
+        let (legs, them) = if unanswered == 1 { ("1 leg is", "its race") } else { ("legs are", "their races") };
+        let count = if unanswered == 1 { String::new() } else { format!("{} ", grouped(unanswered as u64)) };
+        html.put(format_args!(
+            "<p class=dim>{count}{legs} still out: {them} will be here once every leg has ended.</p>"
+        ));
+    }
     for (label, list) in [("Noteworthy races", noteworthy), ("Latest races", latest)] {
         if list.is_empty() {
             continue;

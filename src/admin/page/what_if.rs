@@ -1,0 +1,60 @@
+//! What the last minute would have been without a backend, by its figures. Knows nothing of a page.
+
+use std::time::Duration;
+
+use super::html::{grouped, spoken};
+use crate::metrics::{BackendMinute, LastMinute};
+
+/// The fewest races of which that says something.
+const RACES_MIN: u64 = 100;
+
+/// What clients would have had without the backend, in a few words; `None` where too little is known. Where all others were hung up on
+/// before they answered, they would have been waited for longer than this says.
+pub(super) fn without(backend: &BackendMinute, minute: &LastMinute) -> Option<String> {
+    if minute.races < RACES_MIN || minute.backends.len() < 2 {
+        return None;
+    }
+    let answers = match backend.rescues {
+        0 => "the same answers".to_owned(),
+        1 => "1 answer less".to_owned(),
+        lost => format!("{} answers less", grouped(lost)),
+    };
+    let slower = match backend.saved / u32::try_from(minute.races).unwrap_or(u32::MAX) {
+        Duration::ZERO => "as quick".to_owned(),
+        by => format!("{} slower on average", spoken(by)),
+    };
+    let legs: u64 = backend.ends.iter().map(|(_, count)| count).sum();
+    let fewer = (100 * legs / minute.legs.max(1)).min(100);
+    Some(format!("without it: {answers}, {slower}, {fewer} % fewer legs"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_backend_is_worth_what_would_be_missing_without_it() {
+        let backend = |won, saved, rescues| BackendMinute {
+            ends: vec![("won", won), ("late", 10)],
+            saved: Duration::from_millis(saved),
+            rescues,
+            ..BackendMinute::default()
+        };
+        let minute = |races, backends| LastMinute {
+            races,
+            legs: 800,
+            backends: (0..backends).map(|_| BackendMinute::default()).collect(),
+            ..LastMinute::default()
+        };
+        let all = minute(400, 2);
+        let rows = [
+            (backend(190, 2000, 0), "without it: the same answers, 5.0 ms slower on average, 25 % fewer legs"),
+            (backend(390, 0, 1), "without it: 1 answer less, as quick, 50 % fewer legs"),
+            (backend(0, 0, 1200), "without it: 1,200 answers less, as quick, 1 % fewer legs"),
+        ];
+        for (backend, expected) in rows {
+            assert_eq!(without(&backend, &all).as_deref(), Some(expected));
+        }
+        assert_eq!([minute(99, 2), minute(400, 1)].map(|minute| without(&backend(1, 1, 1), &minute)), [None, None]);
+    }
+}
