@@ -238,12 +238,12 @@ fn put_backend(
     );
     let insecure = if backend.is_insecure { " <b class=bad>insecure</b>" } else { "" };
     html.put(format_args!(
-        "<tr><th scope=row>{}<small>{}{insecure}{}{}<br>{}</small><td class={class}>{state}<td class=t>{share:.0} %",
+        "<tr><th scope=row>{}<small>{}{insecure}{}{}{}</small><td class={class}>{state}<td class=t>{share:.0} %",
         Escaped(&backend.name),
         Escaped(&backend.url),
         told_addresses(backend),
         told_differing(minute),
-        without(minute, all).unwrap_or_default(),
+        without(minute, all).map_or_else(String::new, |told| format!("<br>{told}")),
     ));
     html.put(format_args!(
         "<svg class=span aria-hidden=true><rect class=rest width=100% height=6 /><rect class=win width={share:.1}% height=6 /></svg><td class=t>"
