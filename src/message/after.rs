@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::duration::{parse_duration, show_duration};
 
-/// The percentiles that may be written: below half of the requests it is no hedge, and p100 is nobody's.
+/// The percentiles that may be written: below half of the requests it is no hedge, and no request is slower than p100.
 const PERCENTILES: std::ops::RangeInclusive<u8> = 50..=99;
 
 /// The age of a race at which a leg starts, if those before it haven't all lost by then. `Display` writes it as it is read.

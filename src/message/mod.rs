@@ -12,6 +12,7 @@ mod entries;
 mod entry_options;
 mod excerpt;
 mod field;
+mod fnv;
 pub mod forwarded;
 mod framing;
 pub mod headers;
@@ -48,6 +49,7 @@ pub use entries::{ADDRESSES_MAX, BadEntry, EMPTY_ENTRY, ListEntry, parse_entries
 pub use entry_options::EntryOptions;
 pub use excerpt::{Excerpt, Printable, Reason, ShownTarget};
 pub(crate) use field::{has_field, has_listed, put_field, values_of};
+pub(crate) use fnv::fnv1a;
 pub use framing::BodyLength;
 pub(crate) use framing::parse_content_length;
 pub use json::Json;

@@ -14,7 +14,7 @@ use crate::runtime::few::sorted_few;
 use crate::runtime::sync::Mutex;
 
 /// The most races that are kept. With 64 legs each, 12 bytes a leg, that is 48 KiB, and 20 KiB for their requests.
-pub const RACES_MAX: usize = 64;
+pub const RACES_MAX: usize = PLACES[0] + PLACES[1] + PLACES[2] + PLACES[3];
 /// The longest target that is kept, in bytes, without the query, where tokens are.
 const TARGET_BYTES_MAX: usize = 64;
 /// The longest method that is kept, in bytes.

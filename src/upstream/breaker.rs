@@ -4,6 +4,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::message::fnv1a;
 use crate::runtime::sync::Mutex;
 use crate::runtime::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
@@ -73,11 +74,7 @@ const PENDING: u64 = 2;
 impl PathKey {
     /// The key of a path.
     pub fn of(path: &str) -> PathKey {
-        // FNV-1a, whose low byte depends on every bit of the path.
-        let hash = path
-            .bytes()
-            .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
-        let [first, second, ..] = hash.to_le_bytes();
+        let [first, second, ..] = fnv1a(path.as_bytes()).to_le_bytes();
         PathKey(first ^ second)
     }
 }

@@ -3,6 +3,8 @@
 
 use http::StatusCode;
 
+use crate::message::fnv1a;
+
 /// What the head of an answer says of its content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Representation {
@@ -23,7 +25,7 @@ impl Representation {
         digest: Option<&[u8]>,
     ) -> Representation {
         let strong = etag.filter(|etag| !etag.starts_with(b"W/"));
-        Representation { class: status.as_u16() / 100, length, etag: strong.map(hash), digest: digest.map(hash) }
+        Representation { class: status.as_u16() / 100, length, etag: strong.map(fnv1a), digest: digest.map(fnv1a) }
     }
 
     /// Whether both have the same `ETag`.
@@ -40,11 +42,6 @@ impl Representation {
             || differ(self.digest, other.digest)
             || (by_etag && differ(self.etag, other.etag))
     }
-}
-
-/// FNV-1a: quick for a few bytes, and two texts with one hash only hide a difference.
-fn hash(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 #[cfg(test)]
