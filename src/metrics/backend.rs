@@ -35,6 +35,8 @@ pub const ENDS: [&str; 22] = [
 ];
 /// A bug in the proxy.
 pub const PANIC: &str = "panic";
+/// Ends that need an option, or a bug: metrics tell them once there is one.
+const RARE: [&str; 4] = ["final", "2xx", "unfit", PANIC];
 /// A leg that wasn't started, which counts for nothing.
 pub(super) const UNNEEDED: &str = "unneeded";
 
@@ -150,9 +152,10 @@ impl BackendStats {
         }
     }
 
-    /// How often legs have ended in each way, with the words of [`ENDS`] and [`PANIC`].
+    /// How often legs have ended in each way, with the words of [`ENDS`] and [`PANIC`]: what is rare only if it has happened.
     pub fn ends(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        self.ends.iter().enumerate().map(|(index, count)| (end_at(index), count.load(Ordering::Relaxed)))
+        let all = self.ends.iter().enumerate().map(|(index, count)| (end_at(index), count.load(Ordering::Relaxed)));
+        all.filter(|(end, count)| *count > 0 || !RARE.contains(end))
     }
 
     /// How long answers that count have taken.
