@@ -8,7 +8,6 @@ use std::time::Duration;
 use crate::downstream::connection_table::ConnectionTable;
 use crate::downstream::disk_thread::DiskThread;
 use crate::downstream::limits::Limits;
-use crate::downstream::splice::Pipes;
 use crate::message::{ReplyTo, Request};
 use crate::net::server_tls::ServerTls;
 use crate::runtime::poller::Poller;
@@ -38,7 +37,6 @@ pub struct Frontend {
     pub(crate) limits: Arc<Limits>,
     /// How long a client may take nothing of a reply, or less of it than the least rate.
     pub(crate) write_timeout: Duration,
-    pub(crate) pipes: Pipes,
     pub(crate) table: ConnectionTable,
     pub(crate) disk: Arc<DiskThread>,
     /// The number of responders.
@@ -61,7 +59,6 @@ impl Frontend {
             poller,
             limits: Arc::new(limits),
             write_timeout,
-            pipes: Pipes::default(),
             table,
             disk,
             exchanges: AtomicUsize::new(0),

@@ -31,7 +31,6 @@ mod reply_writer;
 mod responder;
 #[cfg(test)]
 mod scenario;
-mod splice;
 mod timeouts;
 mod tunnel;
 mod tunnel_ends;

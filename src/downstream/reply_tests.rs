@@ -1,8 +1,7 @@
 //! Replies: what is sent at once, what waits for the client or for the body, and how a reply ends.
 
 use std::io::{self, ErrorKind};
-use std::os::fd::BorrowedFd;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::downstream::connection_table::Evictable;
 use crate::downstream::scenario::{Body, Ending, GET, LONG_BODY_BYTES, SOON, Scenario, delivery, text};
@@ -37,7 +36,7 @@ fn a_responder_that_is_dropped_unused_replies_500_and_the_client_may_ask_again()
 #[test]
 fn a_reply_whose_begin_panicked_ends_with_a_reset_and_without_a_second_head() {
     let (mut scene, reply_to) = Scenario::new().being_served();
-    let body = Body::movable(|_, _| resume_unwind(Box::new("meant")));
+    let body = Body::panicking();
     let (delivered, deliveries) = delivery();
     let sent = catch_unwind(AssertUnwindSafe(|| reply_to.send(body.reply(Some(LONG_BODY_BYTES as u64)), delivered)));
     assert!(sent.is_err() && deliveries.try_recv().is_err());
@@ -150,33 +149,33 @@ fn a_body_that_always_has_more_yields_the_thread() {
 }
 
 #[test]
-fn a_long_body_is_moved_from_socket_to_socket_if_it_can_be() {
-    fn fill(pipe: BorrowedFd, bytes_max: usize) -> io::Result<usize> {
-        Ok(rustix::io::write(pipe, &vec![b'm'; bytes_max.min(4096)])?)
-    }
-    fn refuse(_: BorrowedFd, _: usize) -> io::Result<usize> {
-        Err(ErrorKind::InvalidInput.into())
-    }
-    let rows: [(&str, Body, char); 3] = [
-        ("it can be", Body::movable(fill), 'm'),
-        ("it can't be", Body::movable(refuse), 'r'),
-        ("it mustn't be", Body::default(), 'r'),
-    ];
-    for (label, body, expected) in rows {
+fn a_long_body_comes_whole_in_either_framing() {
+    for is_sized in [true, false] {
         let (mut scene, reply_to) = Scenario::new().being_served();
-        let (delivered, deliveries) = delivery();
-        body.put(Ok(&vec![b'r'; LONG_BODY_BYTES]));
-        reply_to.send(body.reply(Some(LONG_BODY_BYTES as u64)), delivered);
-        scene.run_event_loop();
-        let reply = scene.read_reply();
-        let (_, received) = reply.split_once("\r\n\r\n").expect("a head");
-        assert!(received.ends_with(expected) && received.len() == LONG_BODY_BYTES, "{label}");
+        let (body, (delivered, deliveries)) = (Body::default(), delivery());
+        let bytes: Vec<u8> = (b'a'..=b'z').cycle().take(LONG_BODY_BYTES).collect();
+        body.put(Ok(&bytes));
         body.end();
-        if expected == 'r' {
-            body.tell();
-        }
-        assert!(matches!(deliveries.recv_timeout(SOON), Ok(Delivery::Whole)), "{label}");
+        scene.drain();
+        reply_to.send(body.reply(is_sized.then_some(LONG_BODY_BYTES as u64)), delivered);
+        scene.run_event_loop();
+        let (reply, ending) = scene.read_to_end();
+        assert_eq!(ending, Ending::InOrder, "{is_sized}");
+        let (_, received) = reply.split_once("\r\n\r\n").expect("a head");
+        let received = if is_sized { received.to_owned() } else { without_chunks(received) };
+        assert!(received.as_bytes() == bytes, "{is_sized}: {}", received.len());
+        assert!(matches!(deliveries.recv_timeout(SOON), Ok(Delivery::Whole)), "{is_sized}");
     }
+}
+
+fn without_chunks(mut body: &str) -> String {
+    let mut bytes = String::new();
+    while let Some((length, rest)) = body.split_once("\r\n") {
+        let (chunk, rest) = rest.split_at(usize::from_str_radix(length, 16).expect("a length"));
+        bytes.push_str(chunk);
+        body = rest.strip_prefix("\r\n").expect("the end of a chunk");
+    }
+    bytes
 }
 
 #[test]

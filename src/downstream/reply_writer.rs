@@ -1,6 +1,7 @@
 //! A reply on its way to a client: what of it has come from its source, and what of that has been written. It is carried on in
 //! steps and never waits. Knows nothing of threads, nor of what is done at its end.
 
+use std::cell::Cell;
 use std::io;
 use std::time::{Duration, Instant};
 
@@ -8,24 +9,27 @@ use crate::downstream::client::socket::Client;
 use crate::downstream::eviction::Activity;
 use crate::downstream::h1::encode::{CHUNK_PREFIX_BYTES, Framing, LAST_CHUNK, chunk_prefix};
 use crate::downstream::rate_meter::RateMeter;
-use crate::downstream::splice::{Pipe, Pipes};
 use crate::message::{BodySource, Delivery, OnReady};
 
-/// A body is read in pieces of this size, and a client that takes none of it holds two: bigger ones save no system calls worth the
-/// memory.
-const PIECE_BYTES: usize = 16 * 1024;
-/// A shorter rest of a body isn't spliced: a pipe has its price.
-const SPLICE_BYTES_MIN: u64 = 1024 * 1024;
-/// Pieces in one step, before others get the thread: a quarter of a megabyte or two.
+/// A body is read and written in pieces of this size. Smaller ones take more system calls, and bigger ones leave the processor's
+/// cache between the read and the write. A client that takes none of it holds one.
+const PIECE_BYTES: usize = 48 * 1024;
+/// A piece with less room is written before more is read.
+const ROOM_BYTES_MIN: usize = 1024;
+/// Pieces in one step, before others get the thread: three quarters of a megabyte.
 const PIECES_MAX: usize = 16;
 /// And no piece is begun after this: where each chunk holds a byte, a piece takes milliseconds.
 const STEP_TIME: Duration = Duration::from_millis(1);
 
+/// Behind a chunk's bytes.
+const CHUNK_END: &[u8] = b"\r\n";
+
 /// A reply whose head, at least, has come.
 pub(crate) struct ReplyWriter {
     framing: Framing,
-    /// Read and framed, and not all of it written.
-    bytes: Vec<u8>,
+    /// What the client has had no room for yet; before the first step the head.
+    pending: Vec<u8>,
+    /// How much of that has been written.
     written: usize,
     /// `None` once all of it has been read, or no more can be.
     source: Option<Box<dyn BodySource>>,
@@ -33,7 +37,6 @@ pub(crate) struct ReplyWriter {
     source_error: Option<io::Error>,
     /// How much of a body of known length is still to be read.
     left: Option<u64>,
-    splicing: Splicing,
     rate_meter: RateMeter,
     began_at: Instant,
     /// When bytes were last read or written.
@@ -45,13 +48,15 @@ pub(crate) struct ReplyWriter {
     waiting_since: Option<Instant>,
 }
 
-/// Whether the bytes of a long body bypass this program.
-enum Splicing {
-    NotBegun,
-    /// The pipe holds this number of bytes.
-    Through(Pipe, usize),
-    /// The kernel can't for these sockets.
-    Unsupported,
+/// What is read and written in one go.
+struct Piece {
+    buffer: Vec<u8>,
+    filled: usize,
+}
+
+thread_local! {
+    /// The buffer of all replies that a thread carries on, one after another: so it stays in the processor's cache.
+    static BUFFER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
 /// Why a step of a reply is over.
@@ -88,12 +93,11 @@ impl ReplyWriter {
     ) -> ReplyWriter {
         ReplyWriter {
             framing,
-            bytes: head,
+            pending: head,
             written: 0,
             source,
             source_error: None,
             left: if let Framing::Sized(length) = framing { Some(length) } else { None },
-            splicing: Splicing::NotBegun,
             rate_meter: RateMeter::default(),
             began_at: now,
             moved_at: now,
@@ -130,12 +134,9 @@ impl ReplyWriter {
         }
         let began_at = Instant::now();
         for _ in 0..PIECES_MAX {
-            if client.peer.is_tls {
-                // Each byte has to be encrypted.
-                self.splicing = Splicing::Unsupported;
-            }
-            let status = self.read(&client.frontend().pipes);
-            if !self.write(client).map_err(Delivery::ClientGone)? {
+            let mut piece = Piece::new();
+            let status = self.read(&mut piece);
+            if !self.write(&piece, client).map_err(Delivery::ClientGone)? {
                 return Ok(ReplyStep::AwaitsClient);
             }
             match status {
@@ -145,11 +146,7 @@ impl ReplyWriter {
                     let broke = |error| Err(Delivery::BodyBroke(error));
                     return self.source_error.take().map_or(Ok(ReplyStep::Done), broke);
                 }
-                SourceStatus::Empty => {
-                    // A silent stream keeps no buffer.
-                    self.bytes = Vec::new();
-                    return Ok(ReplyStep::AwaitsSource);
-                }
+                SourceStatus::Empty => return Ok(ReplyStep::AwaitsSource),
             }
         }
         Ok(ReplyStep::Yield)
@@ -179,25 +176,24 @@ impl ReplyWriter {
         }
     }
 
-    fn read(&mut self, pipes: &Pipes) -> SourceStatus {
-        self.try_read(pipes).unwrap_or_else(|error| {
+    fn read(&mut self, piece: &mut Piece) -> SourceStatus {
+        self.try_read(piece).unwrap_or_else(|error| {
             (self.source, self.source_error) = (None, Some(error));
             SourceStatus::Ended
         })
     }
 
-    /// Reads, unless a piece is still to be written. Head and body go out in one write if both have come.
-    fn try_read(&mut self, pipes: &Pipes) -> io::Result<SourceStatus> {
-        if self.written > 0 || matches!(self.splicing, Splicing::Through(_, 1..)) {
+    /// Reads the next piece, unless much of the last one is still to be written. Head and body go out in one write if both have
+    /// come.
+    fn try_read(&mut self, piece: &mut Piece) -> io::Result<SourceStatus> {
+        if self.written > 0 || self.pending.len() > PIECE_BYTES / 2 {
             return Ok(SourceStatus::Ready);
         }
-        while self.bytes.len() < PIECE_BYTES {
-            if self.bytes.is_empty() && self.try_start_splicing(pipes) {
-                return self.splice_piece();
-            }
+        piece.append(&std::mem::take(&mut self.pending));
+        while piece.room().len() >= ROOM_BYTES_MIN {
             let Some(source) = &mut self.source else { return Ok(SourceStatus::Ended) };
-            match append_piece(&mut self.bytes, &mut **source, self.framing, self.left) {
-                Ok(0) => self.end_body()?,
+            match piece.read(&mut **source, self.framing, self.left) {
+                Ok(0) => self.end_body(piece)?,
                 Ok(count) => self.note_read(count),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(SourceStatus::Empty),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => break,
@@ -213,89 +209,42 @@ impl ReplyWriter {
     }
 
     /// Drops the source at the end of the body: the backend's connection is free before the client can ask again.
-    fn end_body(&mut self) -> io::Result<()> {
+    fn end_body(&mut self, piece: &mut Piece) -> io::Result<()> {
         if self.left.is_some_and(|left| left > 0) {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         self.source = None;
         if self.framing == Framing::Chunked {
-            self.bytes.extend_from_slice(LAST_CHUNK);
+            piece.append(LAST_CHUNK);
         }
         Ok(())
     }
 
-    /// Opens a pipe for the rest of the body if that is long, and can be spliced. Returns whether there is one.
-    fn try_start_splicing(&mut self, pipes: &Pipes) -> bool {
-        match self.splicing {
-            Splicing::Through(..) => true,
-            Splicing::Unsupported => false,
-            Splicing::NotBegun => {
-                let is_long = self.left.is_some_and(|left| left >= SPLICE_BYTES_MIN);
-                let is_movable = is_long && self.source.as_ref().is_some_and(|source| source.is_movable());
-                let Some(pipe) = is_movable.then(|| pipes.try_open()).flatten() else { return false };
-                self.splicing = Splicing::Through(pipe, 0);
-                true
-            }
-        }
-    }
-
-    /// Moves the next piece of the body into the pipe, which is empty.
-    fn splice_piece(&mut self) -> io::Result<SourceStatus> {
-        let (Splicing::Through(pipe, _), Some(left), Some(source)) = (&self.splicing, self.left, &mut self.source)
-        else {
-            return Ok(SourceStatus::Ended);
-        };
-        match pipe.fill(left, |entry, bytes_max| source.move_into(entry, bytes_max)) {
-            Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
-            Ok(count) => {
-                self.note_read(count);
-                if let Splicing::Through(_, held) = &mut self.splicing {
-                    *held = count;
-                }
-                if self.left == Some(0) {
-                    self.source = None;
-                }
-                Ok(SourceStatus::Ready)
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(SourceStatus::Empty),
-            Err(error) if is_unsupported(&error) => {
-                self.splicing = Splicing::Unsupported;
-                Ok(SourceStatus::Ready)
-            }
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Writes what has been read. Returns whether the client has taken all of it.
-    fn write(&mut self, client: &Client) -> io::Result<bool> {
-        loop {
-            let taken = match &mut self.splicing {
-                _ if self.written < self.bytes.len() => client.write_some(&self.bytes[self.written..])?,
-                Splicing::Through(pipe, held @ 1..) => {
-                    let count = match pipe.empty_into(client.socket(), *held) {
-                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
-                        moved => moved?,
-                    };
-                    *held -= count;
-                    count
-                }
-                _ => break,
-            };
+    /// Writes what is pending and then the piece, whose rest becomes pending. Returns whether the client has taken all of it.
+    fn write(&mut self, piece: &Piece, client: &Client) -> io::Result<bool> {
+        while self.written < self.pending.len() {
+            let taken = client.write_some(&self.pending[self.written..])?;
             if taken == 0 {
                 return Ok(false);
             }
+            self.written += taken;
             self.note_written(taken);
         }
-        if !client.flush()? {
-            return Ok(false);
+        (self.pending, self.written) = (Vec::new(), 0);
+        let mut rest = piece.filled();
+        while !rest.is_empty() {
+            let taken = client.write_some(rest)?;
+            if taken == 0 {
+                self.pending = rest.to_vec();
+                return Ok(false);
+            }
+            rest = &rest[taken..];
+            self.note_written(taken);
         }
-        self.bytes.clear();
-        self.written = 0;
-        Ok(true)
+        client.flush()
     }
 
     fn note_written(&mut self, count: usize) {
-        self.written = (self.written + count).min(self.bytes.len());
         self.total += count as u64;
         self.rate_meter.note_taken(count);
         self.blocked_since = None;
@@ -303,35 +252,52 @@ impl ReplyWriter {
     }
 }
 
-fn is_unsupported(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::Unsupported | io::ErrorKind::InvalidInput)
+impl Piece {
+    fn new() -> Piece {
+        let mut buffer = BUFFER.take();
+        buffer.resize(PIECE_BYTES, 0);
+        Piece { buffer, filled: 0 }
+    }
+
+    fn filled(&self) -> &[u8] {
+        &self.buffer[..self.filled]
+    }
+
+    fn room(&mut self) -> &mut [u8] {
+        &mut self.buffer[self.filled..]
+    }
+
+    /// Appends bytes for which there must be room.
+    fn append(&mut self, bytes: &[u8]) {
+        self.room()[..bytes.len()].copy_from_slice(bytes);
+        self.filled += bytes.len();
+    }
+
+    /// Reads more of the body, in its framing. Returns the number of the body's bytes in it; even after the last one the source is
+    /// asked once more, since only its end frees the backend's connection.
+    fn read(&mut self, source: &mut dyn BodySource, framing: Framing, left: Option<u64>) -> io::Result<usize> {
+        let room = self.room();
+        if framing == Framing::Chunked {
+            let end = room.len() - CHUNK_END.len();
+            let count = source.read(&mut room[CHUNK_PREFIX_BYTES..end])?;
+            if count > 0 {
+                room[..CHUNK_PREFIX_BYTES].copy_from_slice(&chunk_prefix(count));
+                self.filled += CHUNK_PREFIX_BYTES + count;
+                self.append(CHUNK_END);
+            }
+            return Ok(count);
+        }
+        let count = source.read(room)?;
+        if left.is_some_and(|left| count as u64 > left) {
+            return Err(io::Error::other("the body is longer than its Content-Length"));
+        }
+        self.filled += count;
+        Ok(count)
+    }
 }
 
-/// Reads the next piece of the body and appends it in its framing. Returns the number of the body's bytes in it; even after the last
-/// one the source is asked once more, since only its end frees the backend's connection.
-fn append_piece(
-    bytes: &mut Vec<u8>,
-    source: &mut dyn BodySource,
-    framing: Framing,
-    left: Option<u64>,
-) -> io::Result<usize> {
-    let start = bytes.len();
-    let prefix = if framing == Framing::Chunked { CHUNK_PREFIX_BYTES } else { 0 };
-    let room = left.map_or(PIECE_BYTES, |left| usize::try_from(left).unwrap_or(usize::MAX).clamp(1, PIECE_BYTES));
-    bytes.resize(start + prefix + room, 0);
-    let read = source.read(&mut bytes[start + prefix..]);
-    let count = *read.as_ref().unwrap_or(&0);
-    if count == 0 {
-        bytes.truncate(start);
-        return read;
+impl Drop for Piece {
+    fn drop(&mut self) {
+        BUFFER.set(std::mem::take(&mut self.buffer));
     }
-    bytes.truncate(start + prefix + count);
-    if left.is_some_and(|left| count as u64 > left) {
-        return Err(io::Error::other("the body is longer than its Content-Length"));
-    }
-    if framing == Framing::Chunked {
-        bytes[start..start + prefix].copy_from_slice(&chunk_prefix(count));
-        bytes.extend_from_slice(b"\r\n");
-    }
-    Ok(count)
 }

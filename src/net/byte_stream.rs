@@ -75,12 +75,6 @@ impl ByteStream {
         self.state().tls = Some(tls);
     }
 
-    /// Whether nothing is buffered or decrypted: the next bytes of the socket are the next that will be read.
-    pub(crate) fn is_unbuffered(&self) -> bool {
-        let state = self.state();
-        state.tls.is_none() && state.peeked.is_empty() && state.end.is_none()
-    }
-
     /// Has all bytes from now on travel as they are: those of the peer are none of TLS. None of them must have been read.
     pub(crate) fn stop_tls(&self) {
         self.state().tls = None;

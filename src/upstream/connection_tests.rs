@@ -2,7 +2,6 @@
 //! scenarios.
 
 use std::io::{self, IoSlice};
-use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -92,37 +91,15 @@ fn a_hang_up_ends_both_directions() {
 }
 
 #[test]
-fn bytes_can_be_moved_only_past_nothing_that_is_held_or_buffered() {
-    let (_scenario, connection, mut backend) = still();
-    let connection = connection.get();
-    let (_reader, writer) = io::pipe().expect("a pipe");
-    assert!(connection.is_movable());
-    connection.set_held(2);
-    connection.reduce_held(1);
-    assert!(!connection.is_movable(), "ureq holds a byte");
-    connection.reduce_held(1);
-    backend.sends("abc");
-    assert_eq!(connection.peek(|peeked| peeked.bytes.to_vec()), b"abc");
-    assert!(!connection.is_movable(), "three are buffered");
-    connection.consume(3);
-    backend.sends("defg");
-    assert!(connection.is_movable());
-    let writer = OwnedFd::from(writer);
-    assert_eq!(connection.move_into(writer.as_fd(), 3).ok(), Some(3));
-    assert_eq!(connection.unread_bytes(), Some(1));
-}
-
-#[test]
-fn unread_bytes_are_those_that_are_held_buffered_and_in_the_socket() {
+fn unread_bytes_are_those_that_are_buffered_and_in_the_socket() {
     let (_scenario, connection, mut backend) = still();
     let connection = connection.get();
     backend.sends("abc");
     assert_eq!(connection.unread_bytes(), Some(3));
     assert!(connection.peek(|peeked| peeked.bytes.len()) == 3 && connection.unread_bytes() == Some(3));
     connection.consume(1);
-    connection.set_held(10);
     backend.sends("de");
-    assert_eq!(connection.unread_bytes(), Some(14));
+    assert_eq!(connection.unread_bytes(), Some(4));
 }
 
 #[test]

@@ -9,14 +9,13 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::pipe::SpliceFlags;
 use socket2::Socket;
 
 use crate::message::OnReady;
 use crate::net::byte_stream::{ByteStream, Peeked};
 use crate::runtime::cancel::HangUp;
 use crate::runtime::poller::{Event, EventHandler, Poller, Registration};
-use crate::runtime::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use crate::runtime::sync::atomic::{AtomicBool, Ordering};
 use crate::runtime::sync::{Arc, Mutex};
 use crate::upstream::conn::parking::{LegParking, Readiness, Waiter};
 use crate::upstream::conn::request_bytes::RequestBytes;
@@ -30,8 +29,6 @@ pub(crate) struct Connection {
     registration: Registration,
     /// Told of every event: the reader of the answer's body, or the other side of a tunnel.
     reader: Mutex<Option<OnReady>>,
-    /// The count of bytes of the answer that ureq holds and hasn't given.
-    held_bytes: AtomicUsize,
     is_hung_up: AtomicBool,
 }
 
@@ -48,7 +45,6 @@ impl Connection {
             parking: LegParking::default(),
             registration: poller.reserve_upstream(),
             reader: Mutex::default(),
-            held_bytes: AtomicUsize::new(0),
             is_hung_up: AtomicBool::new(false),
         });
         connection.registration.start(connection.clone());
@@ -131,26 +127,6 @@ impl Connection {
         self.stream.unread(bytes);
     }
 
-    /// Sets the count of bytes of the answer that ureq holds and hasn't given.
-    pub(crate) fn set_held(&self, held: usize) {
-        self.held_bytes.store(held, Ordering::Release);
-    }
-
-    /// Lowers the count of bytes that ureq holds: it has given `count` of them.
-    pub(crate) fn reduce_held(&self, count: usize) {
-        self.held_bytes.fetch_sub(count.min(self.held_bytes.load(Ordering::Acquire)), Ordering::Release);
-    }
-
-    /// Whether the next bytes of the socket are the body's next, as they are.
-    pub(crate) fn is_movable(&self) -> bool {
-        self.held_bytes.load(Ordering::Acquire) == 0 && self.stream.is_unbuffered()
-    }
-
-    /// Moves bytes into a pipe that has room, without copying them.
-    pub(crate) fn move_into(&self, pipe: BorrowedFd, most: usize) -> io::Result<usize> {
-        Ok(rustix::pipe::splice(self.socket(), None, pipe, None, most, SpliceFlags::NONBLOCK)?)
-    }
-
     /// Reads what has been received, and decrypted if the connection has TLS. Where that would have to wait, the error's kind
     /// is `WouldBlock`.
     pub(crate) fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
@@ -182,7 +158,7 @@ impl Connection {
 
     /// The count of bytes of an answer that have been received and not read, if that can be told.
     pub(crate) fn unread_bytes(&self) -> Option<u64> {
-        Some(self.held_bytes.load(Ordering::Acquire) as u64 + self.stream.unread_bytes()?)
+        self.stream.unread_bytes()
     }
 
     /// Has the connection end with a reset when the socket is closed.

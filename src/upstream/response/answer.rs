@@ -109,7 +109,7 @@ impl Answer {
         };
         let body = StreamedBody {
             begin: std::io::Cursor::default(),
-            reader: Some(reader),
+            reader: left.is_none().then_some(reader),
             pooled: Some(pooled),
             pool: pool.clone(),
             token: token.clone(),

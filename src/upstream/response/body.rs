@@ -1,7 +1,6 @@
 //! The body of an answer: whole, or still coming. Its end puts the connection back. Knows nothing of its reader.
 
 use std::io::{self, ErrorKind, Read};
-use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -34,7 +33,7 @@ pub enum AnswerBody {
 pub struct StreamedBody {
     /// Bytes that have been looked at, and are read first.
     pub(crate) begin: io::Cursor<Vec<u8>>,
-    /// ureq's reader; `None` once bytes have gone past ureq.
+    /// ureq's reader, of a body in chunks or until the end: bytes that are only counted go past it.
     pub(crate) reader: Option<BodyReader>,
     pub(crate) pooled: Option<PooledConnection>,
     pub(crate) pool: Arc<Pool>,
@@ -166,26 +165,40 @@ impl StreamedBody {
 
     /// Reads what hasn't been looked at.
     fn read_on(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let Some(reader) = &mut self.reader else { return Err(ErrorKind::Unsupported.into()) };
-        let count = reader.read(buffer).map_err(tls_error::told)?;
-        let count = self.note_read(count)?;
-        self.has_ended = count == 0 && !buffer.is_empty();
-        if let Some(pooled) = self.pooled.as_ref().filter(|_| self.left.is_some()) {
-            // Of a body of known length ureq gives every byte that it takes out: once it holds none, the rest may go past it.
-            pooled.connection().reduce_held(count);
+        if buffer.is_empty() {
+            return Ok(0);
         }
+        let count = match &mut self.reader {
+            Some(reader) => reader.read(buffer).map_err(tls_error::told)?,
+            None => self.read_counted(buffer)?,
+        };
+        // Hanging up looks like the end of a body.
+        if count == 0 && self.token.is_cancelled() {
+            return Err(io::Error::other("hung up on"));
+        }
+        self.has_ended = count == 0 || self.left == Some(0);
+        Ok(count)
+    }
+
+    /// Reads what is left of a body of known length.
+    fn read_counted(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let (Some(left @ 1..), Some(pooled)) = (self.left, &self.pooled) else { return Ok(0) };
+        let received = pooled.connection().read(buffer).map_err(tls_error::told)?;
+        if received == 0 {
+            return Err(ErrorKind::UnexpectedEof.into());
+        }
+        let count = usize::try_from(left).unwrap_or(usize::MAX).min(received);
+        if count < received {
+            // Bytes behind the answer end the connection.
+            pooled.connection().unread(buffer[count..received].to_vec());
+        }
+        self.left = Some(left - count as u64);
         Ok(count)
     }
 
     /// Whether all that has been looked at has been read.
     fn is_begin_read(&self) -> bool {
         self.begin.position() >= self.begin.get_ref().len() as u64
-    }
-
-    fn note_read(&mut self, count: usize) -> io::Result<usize> {
-        self.left = self.left.map(|left| left.saturating_sub(count as u64));
-        // Hanging up looks like the end of a body.
-        if count == 0 && self.token.is_cancelled() { Err(io::Error::other("hung up on")) } else { Ok(count) }
     }
 }
 
@@ -208,23 +221,6 @@ impl BodySource for StreamedBody {
         if let Some(pooled) = &self.pooled {
             pooled.connection().set_reader(Some(ready));
         }
-    }
-
-    fn is_movable(&self) -> bool {
-        // Not past the rest of a request, which needs the connection's events as well.
-        self.left.is_some()
-            && self.is_begin_read()
-            && self.shared.is_none()
-            && self.pooled.as_ref().is_some_and(|pooled| pooled.connection().is_movable())
-    }
-
-    fn move_into(&mut self, pipe: BorrowedFd, most: usize) -> io::Result<usize> {
-        let Some(pooled) = &self.pooled else { return Err(ErrorKind::NotConnected.into()) };
-        let count = pooled.connection().move_into(pipe, most)?;
-        self.reader = None;
-        let count = self.note_read(count)?;
-        self.has_ended = self.left == Some(0);
-        Ok(count)
     }
 }
 
@@ -249,15 +245,12 @@ impl Drop for StreamedBody {
 
 #[cfg(test)]
 mod tests {
-    use std::os::fd::{AsFd, OwnedFd};
-
     use super::*;
     use crate::upstream::scenario::Scenario;
 
     const SIZED: &str = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n";
     const CHUNKED: &str = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
     const UNTIL_CLOSE: &str = "HTTP/1.1 200 OK\r\n\r\n";
-    const BEGIN: [u8; 1000] = [b'x'; 1000];
 
     /// Reads what has been received: the bytes, and what ended the reading.
     fn read(body: &mut StreamedBody) -> (String, io::Result<()>) {
@@ -335,7 +328,6 @@ mod tests {
                     );
                 }
                 AnswerBody::Streamed(mut streamed) => {
-                    assert!(!streamed.is_movable());
                     let (bytes, ended) = read(&mut streamed);
                     assert!(bytes == "hello" && waits(ended), "{label}: {bytes}");
                 }
@@ -438,47 +430,17 @@ mod tests {
         assert_eq!(AnswerBody::Streamed(body).prospect(), Prospect::Broken(Outcome::Reset));
     }
 
-    /// Was seen as: no long body was moved, since what ureq had given was never taken off what it holds.
     #[test]
-    fn a_long_body_can_be_moved_once_what_came_with_its_head_has_been_read() {
-        let scenario = Scenario::still();
-        let head = b"HTTP/1.1 200 OK\r\nContent-Length: 10000000\r\n\r\n";
-        let (mut body, _, mut backend) = scenario.streamed([&head[..], &BEGIN].concat());
-        let mut begin = Vec::new();
-        while begin.len() < BEGIN.len() {
-            let mut piece = [0; 700];
-            let count = body.read(&mut piece).expect("what came with the head");
-            begin.extend_from_slice(&piece[..count]);
-            assert_eq!(body.is_movable(), begin.len() == BEGIN.len(), "{}", begin.len());
+    fn a_body_of_known_length_gives_no_byte_behind_it_and_frees_its_connection_with_its_last() {
+        for (behind, idle) in [("", 1), ("HTTP/1.1", 0)] {
+            let scenario = Scenario::still();
+            let (mut body, _, mut backend) = scenario.streamed([SIZED, "hel"].concat());
+            let mut piece = [0; 100];
+            assert_eq!(body.read(&mut piece).ok(), Some(3));
+            backend.sends(["lo", behind].concat());
+            assert_eq!((body.read(&mut piece).ok(), &piece[..2]), (Some(2), &b"lo"[..]));
+            drop(body);
+            assert_eq!(scenario.take_idle(), idle, "{behind}");
         }
-        assert_eq!(begin, BEGIN);
-        backend.sends("more");
-        let (mut reader, writer) = io::pipe().expect("a pipe");
-        let (writer, mut moved) = (OwnedFd::from(writer), [0; 4]);
-        assert_eq!(body.move_into(writer.as_fd(), 100).ok(), Some(4));
-        reader.read_exact(&mut moved).expect("what was moved");
-        assert_eq!(&moved, b"more");
-        assert!(body.read(&mut [0]).is_err(), "from now on it can only be moved");
-    }
-
-    #[test]
-    fn a_body_that_is_moved_to_its_end_puts_its_connection_back() {
-        let scenario = Scenario::still();
-        let (mut body, _, mut backend) = scenario.streamed(SIZED);
-        let (_reader, writer) = io::pipe().expect("a pipe");
-        let writer = OwnedFd::from(writer);
-        // Its head is ureq's.
-        assert!(waits(body.read(&mut [0]).map(drop)) && body.is_movable());
-        backend.sends("hello");
-        assert_eq!(body.move_into(writer.as_fd(), 5).ok(), Some(5));
-        drop(body);
-        assert_eq!(scenario.take_idle(), 1);
-    }
-
-    #[test]
-    fn a_body_in_chunks_is_never_moved() {
-        let scenario = Scenario::still();
-        let (mut body, _, _backend) = scenario.streamed(CHUNKED);
-        assert!(waits(body.read(&mut [0]).map(drop)) && !body.is_movable());
     }
 }

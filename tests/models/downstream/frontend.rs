@@ -9,7 +9,6 @@ use socket2::{Domain, Socket, Type};
 use crate::downstream::client::socket::Client;
 use crate::downstream::connection_table::ConnectionTable;
 use crate::downstream::limits::{Eviction, Limits};
-use crate::downstream::splice::Pipes;
 use crate::message::{ReplyTo, Request};
 use crate::net::server_tls::ServerTls;
 use crate::runtime::poller::Poller;
@@ -35,7 +34,6 @@ pub struct Frontend {
     pub poller: Poller,
     pub limits: Arc<Limits>,
     pub write_timeout: Duration,
-    pub pipes: Pipes,
     pub table: ConnectionTable,
     pub disk: NoDisk,
     pub exchanges: AtomicUsize,
@@ -72,7 +70,6 @@ impl Frontend {
             table: ConnectionTable::new(8, &limits),
             limits: Arc::new(limits),
             write_timeout,
-            pipes: Pipes::default(),
             disk: NoDisk,
             exchanges: AtomicUsize::new(0),
             relays: Arc::default(),

@@ -36,9 +36,6 @@ mod responder;
 #[path = "../../../src/downstream/reply_to.rs"]
 mod reply_to;
 
-#[path = "../../../src/downstream/splice.rs"]
-mod splice;
-
 #[path = "../../../src/downstream/timeouts.rs"]
 mod timeouts;
 
