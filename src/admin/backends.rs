@@ -316,7 +316,7 @@ mod tests {
         ] {
             stats.count(&end, now);
         }
-        stats.count_gain(Gain::Saved(Duration::from_millis(1500)));
+        stats.count_gain(Gain::Saved(Duration::from_millis(1500)), Duration::from_millis(10));
         let fresh = BackendStats::new(UNIX_EPOCH);
         let addresses = [("10.0.0.4", BackendState::Racing), ("fd00::7", BackendState::Benched)];
         let addresses = addresses.map(|(address, state)| (address.parse().expect(address), state)).to_vec();

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::histogram::Histogram;
+use super::histogram::{Changes, Histogram};
 use crate::message::Outcome;
 use crate::runtime::sync::Mutex;
 
@@ -64,6 +64,8 @@ pub struct BackendStats {
     /// In microseconds.
     saved: AtomicU64,
     rescues: AtomicU64,
+    /// What clients would have waited without it.
+    without: Changes,
     differing: AtomicU64,
     /// Whether an answer has once had the `ETag` of the winner's: else each backend may have its own.
     has_had_same_etag: AtomicBool,
@@ -114,6 +116,7 @@ impl BackendStats {
             answers: Histogram::default(),
             saved: AtomicU64::new(0),
             rescues: AtomicU64::new(0),
+            without: Changes::default(),
             differing: AtomicU64::new(0),
             has_had_same_etag: AtomicBool::new(false),
             benched: [const { AtomicU64::new(0) }; 2],
@@ -139,14 +142,16 @@ impl BackendStats {
         }
     }
 
-    /// Counts what its victory has bought.
-    pub fn count_gain(&self, gain: Gain) {
+    /// Counts what its victory has bought, for which its client had `waited` so long.
+    pub fn count_gain(&self, gain: Gain, waited: Duration) {
         match gain {
             Gain::Saved(time) => {
                 self.saved.fetch_add(u64::try_from(time.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
+                self.without.replace(waited, Some(waited + time));
             }
             Gain::Rescue => {
                 self.rescues.fetch_add(1, Ordering::Relaxed);
+                self.without.replace(waited, None);
             }
             Gain::Nothing => {}
         }
@@ -171,6 +176,11 @@ impl BackendStats {
     /// Races that only it could win.
     pub fn rescues(&self) -> u64 {
         self.rescues.load(Ordering::Relaxed)
+    }
+
+    /// What would be otherwise in what clients have waited, without its victories.
+    pub fn without(&self) -> &Changes {
+        &self.without
     }
 
     /// Counts an answer that says something else of its content than the winner's.
@@ -290,6 +300,20 @@ mod tests {
         for (label, legs, gain) in rows {
             assert_eq!(Gain::of(0, &legs), gain, "{label}");
         }
+    }
+
+    #[test]
+    fn without_a_victory_its_client_would_have_waited_for_the_next_success_or_had_no_answer() {
+        let waits = Histogram::default();
+        let stats = BackendStats::new(UNIX_EPOCH);
+        let (short, long) = (Duration::from_millis(1), Duration::from_millis(50));
+        for gain in [Gain::Saved(long), Gain::Rescue, Gain::Nothing] {
+            waits.add(short);
+            stats.count_gain(gain, short);
+        }
+        let without = waits.snapshot().changed(&stats.without().snapshot());
+        assert_eq!((without.count(), without.count_within(short * 2)), (2, 1));
+        assert!(without.quantile(1.0).is_some_and(|longest| longest >= short + long));
     }
 
     #[test]

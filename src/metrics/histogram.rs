@@ -1,6 +1,6 @@
 //! Durations counted without a lock: sixteen buckets per doubling from 64 µs to 67 s, so that a quantile is at most 6 % too long.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 /// Buckets per doubling, as a power of two.
@@ -25,6 +25,54 @@ pub struct Histogram {
 pub struct Snapshot {
     counts: Vec<u64>,
     sum: u64,
+}
+
+/// What would be otherwise in a histogram: durations that would be missing in it, and others in their place.
+#[derive(Debug)]
+pub struct Changes(Box<[AtomicI64; BUCKETS]>);
+
+/// What changes held at one moment. The difference of two is what came between them.
+#[derive(Debug, Clone)]
+pub struct ChangesSnapshot(Vec<i64>);
+
+impl Default for Changes {
+    fn default() -> Changes {
+        Changes(Box::new([const { AtomicI64::new(0) }; BUCKETS]))
+    }
+}
+
+impl Changes {
+    /// Has a duration replaced by another, or by none. Any thread; doesn't block.
+    pub fn replace(&self, duration: Duration, instead: Option<Duration>) {
+        self.add(duration, -1);
+        if let Some(instead) = instead {
+            self.add(instead, 1);
+        }
+    }
+
+    fn add(&self, duration: Duration, count: i64) {
+        let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+        self.0[bucket_of(micros)].fetch_add(count, Ordering::Relaxed);
+    }
+
+    /// What it holds now.
+    pub fn snapshot(&self) -> ChangesSnapshot {
+        ChangesSnapshot(self.0.iter().map(|count| count.load(Ordering::Relaxed)).collect())
+    }
+}
+
+impl Default for ChangesSnapshot {
+    fn default() -> ChangesSnapshot {
+        ChangesSnapshot(vec![0; BUCKETS])
+    }
+}
+
+impl ChangesSnapshot {
+    /// What has changed since an earlier snapshot of the same.
+    #[must_use]
+    pub fn since(&self, earlier: &ChangesSnapshot) -> ChangesSnapshot {
+        ChangesSnapshot(self.0.iter().zip(&earlier.0).map(|(now, then)| now - then).collect())
+    }
 }
 
 impl Default for Histogram {
@@ -61,6 +109,13 @@ impl Snapshot {
     pub fn since(&self, earlier: &Snapshot) -> Snapshot {
         let counts = self.counts.iter().zip(&earlier.counts).map(|(now, then)| now.saturating_sub(*then)).collect();
         Snapshot { counts, sum: self.sum.saturating_sub(earlier.sum) }
+    }
+
+    /// What it would be with these changes. Its sum is that of what was counted.
+    #[must_use]
+    pub fn changed(&self, changes: &ChangesSnapshot) -> Snapshot {
+        let counts = self.counts.iter().zip(&changes.0).map(|(count, change)| count.saturating_add_signed(*change));
+        Snapshot { counts: counts.collect(), sum: self.sum }
     }
 
     /// How many durations there are.
@@ -131,6 +186,24 @@ mod tests {
             prop_assert!((begin..end).contains(&micros), "{begin}..{end}");
             prop_assert!((end - begin) * 16 <= begin, "{begin}..{end}");
         }
+    }
+
+    #[test]
+    fn changes_take_durations_away_and_put_others_in_their_place() {
+        let (histogram, changes) = (Histogram::default(), Changes::default());
+        for millis in [1, 2, 4] {
+            histogram.add(Duration::from_millis(millis));
+        }
+        let before = changes.snapshot();
+        changes.replace(Duration::from_millis(1), Some(Duration::from_millis(100)));
+        changes.replace(Duration::from_millis(4), None);
+        let expected = Histogram::default();
+        for millis in [2, 100] {
+            expected.add(Duration::from_millis(millis));
+        }
+        let changed = histogram.snapshot().changed(&changes.snapshot().since(&before));
+        assert_eq!(changed.counts, expected.snapshot().counts);
+        assert_eq!(histogram.snapshot().changed(&before), histogram.snapshot());
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::histogram::Snapshot;
+use super::histogram::{ChangesSnapshot, Snapshot};
 use super::races::{RaceEnd, RaceStats};
 use super::sample::{BackendSample, Sample};
 use crate::runtime::few::sorted_few;
@@ -62,6 +62,7 @@ struct Counts {
     saved: Duration,
     rescues: u64,
     differing: u64,
+    without: ChangesSnapshot,
 }
 
 /// What came in the last minute.
@@ -100,6 +101,8 @@ pub struct BackendMinute {
     pub rescues: u64,
     /// Answers that said something else of their content than the winner's.
     pub differing: u64,
+    /// The 99th percentile of what clients would have waited without it: at least, where all others were hung up on.
+    pub p99_without: Option<Duration>,
 }
 
 impl BackendMinute {
@@ -152,7 +155,7 @@ impl Minute {
         let durations = now.durations.since(&first.totals.durations);
         let since = |backend: &BackendSample| {
             let then = first.backends.iter().find(|(label, _)| *label == backend.label).map(|(_, counts)| counts);
-            Counts::of(backend).since(then.unwrap_or(&Counts::default()))
+            Counts::of(backend).since(then.unwrap_or(&Counts::default()), &durations)
         };
         let seconds = (self.tenths.len() - 1) * STRIDE + (STRIDE - 1 - self.seconds_left);
         LastMinute {
@@ -197,10 +200,12 @@ impl Counts {
             saved: stats.saved(),
             rescues: stats.rescues(),
             differing: stats.differing(),
+            without: stats.without().snapshot(),
         }
     }
 
-    fn since(&self, then: &Counts) -> BackendMinute {
+    /// `durations` are what clients have waited since then.
+    fn since(&self, then: &Counts, durations: &Snapshot) -> BackendMinute {
         let before = |word| then.ends.iter().find(|(other, _)| *other == word).map_or(0, |(_, count)| *count);
         let ends = self.ends.iter().map(|(word, count)| (*word, count.saturating_sub(before(*word))));
         let answers = self.answers.since(&then.answers);
@@ -211,6 +216,7 @@ impl Counts {
             saved: self.saved.saturating_sub(then.saved),
             rescues: self.rescues.saturating_sub(then.rescues),
             differing: self.differing.saturating_sub(then.differing),
+            p99_without: durations.changed(&self.without.since(&then.without)).quantile(0.99),
         }
     }
 }

@@ -15,7 +15,7 @@ mod time_scale;
 
 pub use backend::{BackendStats, ENDS, Gain, LegEnd, PANIC};
 pub use first_success::FirstSuccess;
-pub use histogram::{Histogram, Snapshot};
+pub use histogram::{Changes, ChangesSnapshot, Histogram, Snapshot};
 pub use minute::{BackendMinute, LastMinute, Minute, Second};
 pub use process::ProcessSample;
 pub use races::{LateStart, RaceEnd, RaceStats, Totals};

@@ -145,7 +145,7 @@ impl Exchange {
         }
         let gain = if let Verdict::Won(winner) = verdict {
             let gain = Gain::of(winner, &ends);
-            self.legs[winner].backend.stats().count_gain(gain);
+            self.legs[winner].backend.stats().count_gain(gain, ends[winner].ended);
             gain
         } else {
             Gain::Nothing

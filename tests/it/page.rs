@@ -3,7 +3,7 @@
 use red_tentacle::config::AdminToken;
 use tiny_http::Header;
 
-use crate::harness::{Client, Fake, Proxy, Reply, eventually};
+use crate::harness::{Client, Fake, Proxy, Reply, SOON, eventually};
 
 const HTML: &str = "Accept: text/html,application/xhtml+xml,*/*;q=0.8";
 
@@ -36,6 +36,36 @@ fn a_browser_gets_the_page_and_curl_the_list() {
     assert!(place(&text, "bad") < place(&text, "good"), "the worst comes first: {text}");
     let list = get(&proxy, "/", &[]).text();
     assert!(list.starts_with("name") && list.contains(&good.url), "{list}");
+}
+
+#[test]
+fn the_page_says_what_each_backend_buys_and_its_share_of_the_price() {
+    let (go, gate) = crossbeam_channel::bounded(1);
+    let slower = Fake::answering(move |_| {
+        let _ = gate.recv_timeout(SOON);
+        Fake::reply(200, "late")
+    });
+    let quick = Fake::with(200, "first");
+    let proxy = Proxy::before(&[format!("{} name=quick", quick.url), format!("{} name=slower", slower.url)]);
+    let mut client = Client::connect(proxy.address);
+    eventually("there are enough races in the minute to judge both", || {
+        for _ in 0..50 {
+            client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+            client.reply();
+            // A leg that was skipped leaves one behind, so that now and then the slower wins.
+            let _ = go.try_send(());
+        }
+        let page = get(&proxy, "/", &[HTML]).text();
+        let told = |name: &str| {
+            let row = page.split(&format!("<th scope=row>{name}<")).nth(1).unwrap_or("");
+            row.split("<td").next().unwrap_or("").split("without it: ").nth(1).unwrap_or("").to_owned()
+        };
+        let (first, second) = (told("quick"), told("slower"));
+        first.starts_with("the same answers, ")
+            && first.contains(" slower on average, p99 +")
+            && second.starts_with("the same answers, ")
+            && second.contains(" % fewer legs")
+    });
 }
 
 #[test]

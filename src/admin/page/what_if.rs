@@ -6,7 +6,7 @@ use super::html::{grouped, spoken};
 use crate::metrics::{BackendMinute, LastMinute};
 
 /// The fewest races of which that says something.
-const RACES_MIN: u64 = 100;
+const RACES_MIN: u64 = 200;
 
 /// What clients would have had without the backend, in a few words; `None` where too little is known. Where all others were hung up on
 /// before they answered, they would have been waited for longer than this says.
@@ -23,9 +23,13 @@ pub(super) fn without(backend: &BackendMinute, minute: &LastMinute) -> Option<St
         Duration::ZERO => "as quick".to_owned(),
         by => format!("{} slower on average", spoken(by)),
     };
+    let tail = match minute.p99.zip(backend.p99_without) {
+        Some((with, without)) if without > with => format!("p99 +{}", spoken(without - with)),
+        _ => "the same p99".to_owned(),
+    };
     let legs: u64 = backend.ends.iter().map(|(_, count)| count).sum();
     let fewer = (100 * legs / minute.legs.max(1)).min(100);
-    Some(format!("without it: {answers}, {slower}, {fewer} % fewer legs"))
+    Some(format!("without it: {answers}, {slower}, {tail}, {fewer} % fewer legs"))
 }
 
 #[cfg(test)]
@@ -34,27 +38,33 @@ mod tests {
 
     #[test]
     fn a_backend_is_worth_what_would_be_missing_without_it() {
+        let millis = |millis| Some(Duration::from_millis(millis));
         let backend = |won, saved, rescues| BackendMinute {
             ends: vec![("won", won), ("late", 10)],
             saved: Duration::from_millis(saved),
             rescues,
+            p99_without: millis(40 + saved / 100),
             ..BackendMinute::default()
         };
         let minute = |races, backends| LastMinute {
             races,
+            p99: millis(40),
             legs: 800,
             backends: (0..backends).map(|_| BackendMinute::default()).collect(),
             ..LastMinute::default()
         };
         let all = minute(400, 2);
         let rows = [
-            (backend(190, 2000, 0), "without it: the same answers, 5.0 ms slower on average, 25 % fewer legs"),
-            (backend(390, 0, 1), "without it: 1 answer less, as quick, 50 % fewer legs"),
-            (backend(0, 0, 1200), "without it: 1,200 answers less, as quick, 1 % fewer legs"),
+            (
+                backend(190, 2000, 0),
+                "without it: the same answers, 5.0 ms slower on average, p99 +20 ms, 25 % fewer legs",
+            ),
+            (backend(390, 0, 1), "without it: 1 answer less, as quick, the same p99, 50 % fewer legs"),
+            (backend(0, 0, 1200), "without it: 1,200 answers less, as quick, the same p99, 1 % fewer legs"),
         ];
         for (backend, expected) in rows {
             assert_eq!(without(&backend, &all).as_deref(), Some(expected));
         }
-        assert_eq!([minute(99, 2), minute(400, 1)].map(|minute| without(&backend(1, 1, 1), &minute)), [None, None]);
+        assert_eq!([minute(199, 2), minute(400, 1)].map(|minute| without(&backend(1, 1, 1), &minute)), [None, None]);
     }
 }
