@@ -201,8 +201,8 @@ mod tests {
         for millis in [2, 100] {
             expected.add(Duration::from_millis(millis));
         }
-        let changed = histogram.snapshot().changed(&changes.snapshot().since(&before));
-        assert_eq!(changed.counts, expected.snapshot().counts);
+        let found = histogram.snapshot().changed(&changes.snapshot().since(&before));
+        assert_eq!(found.counts, expected.snapshot().counts);
         assert_eq!(histogram.snapshot().changed(&before), histogram.snapshot());
     }
 

@@ -23,9 +23,10 @@ pub(super) fn without(backend: &BackendMinute, minute: &LastMinute) -> Option<St
         Duration::ZERO => "as quick".to_owned(),
         by => format!("{} slower on average", spoken(by)),
     };
-    let tail = match minute.p99.zip(backend.p99_without) {
-        Some((with, without)) if without > with => format!("p99 +{}", spoken(without - with)),
-        _ => "the same p99".to_owned(),
+    let longer = minute.p99.zip(backend.p99_without).map(|(with, without)| without.saturating_sub(with));
+    let tail = match longer.unwrap_or_default() {
+        Duration::ZERO => "the same p99".to_owned(),
+        by => format!("p99 +{}", spoken(by)),
     };
     let legs: u64 = backend.ends.iter().map(|(_, count)| count).sum();
     let fewer = (100 * legs / minute.legs.max(1)).min(100);
