@@ -32,8 +32,6 @@ pub struct Listener {
     context: Arc<ListenerContext>,
     /// `None` once it has ended: closed, not shut down, since another process may hold this socket, too.
     socket: Mutex<Option<Socket>>,
-    /// Whether it is a TCP socket, and not one of this host's files.
-    is_tcp: bool,
     registration: Registration,
     /// Ends it: `Drain`, or `Cut` for a listener whose clients may ask how the drain goes.
     until: Event,
@@ -58,15 +56,15 @@ impl Listener {
         tls: Option<Arc<ServerTls>>,
     ) -> io::Result<()> {
         socket.set_nonblocking(true)?;
-        let is_tcp = socket.domain()? != Domain::UNIX;
-        if is_tcp {
-            // Accepted sockets inherit it.
+        if socket.domain()? != Domain::UNIX {
+            // Accepted sockets inherit both.
             socket.set_tcp_notsent_lowat(UNSENT_BYTES)?;
+            socket.set_tcp_nodelay(true)?;
         }
         let registration = frontend.poller.reserve();
         let context = Arc::new(ListenerContext { frontend, handler, tls });
         let socket = Mutex::new(Some(socket));
-        let listener = Arc::new(Listener { context, socket, is_tcp, registration, until });
+        let listener = Arc::new(Listener { context, socket, registration, until });
         listener.registration.start(listener.clone());
         listener.watch_socket().inspect_err(|_| listener.registration.end())?;
         // Clients that came before raise no further edge.
@@ -120,9 +118,7 @@ impl Listener {
     }
 
     fn open_client(&self, socket: Socket, peer: &Peer) {
-        let prepared = if self.is_tcp { socket.set_tcp_nodelay(true) } else { Ok(()) };
-        let opened = prepared.and_then(|()| Client::open(self.context.clone(), socket, peer.clone()));
-        if let Err(error) = opened {
+        if let Err(error) = Client::open(self.context.clone(), socket, peer.clone()) {
             log::warn!("cannot watch the client {peer}: {error}");
         }
     }
@@ -169,6 +165,21 @@ mod tests {
     use crate::runtime::poller::Poller;
 
     const SOON: Duration = Duration::from_secs(20);
+
+    /// Else a small write waits for the client's acknowledgement of the one before.
+    #[test]
+    fn accepted_sockets_send_small_writes_at_once() {
+        let (poller, _waiter) = Poller::new().expect("a poller");
+        let frontend = Frontend::new(poller.clone(), Limits::new(1024, 0, &std::env::temp_dir()), 16, SOON);
+        let socket = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let accepting = socket.try_clone().expect("a descriptor");
+        Listener::open(frontend, socket.into(), Event::Drain, Arc::new(|_, _| {}), None).expect("a watch");
+        accepting.set_nonblocking(false).expect("a flag");
+        let _client = TcpStream::connect(accepting.local_addr().expect("an address")).expect("a connection");
+        let (accepted, _) = accepting.accept().expect("a client");
+        assert!(accepted.nodelay().expect("a flag"));
+        poller.stop();
+    }
 
     /// The broadcast of the drain may have been made before the client was registered.
     #[test]
