@@ -1,7 +1,6 @@
 //! Sends a reply, at once as far as that goes and the rest in the client's and the backend's events, or joins the client with a
 //! backend. Knows nothing of where the reply comes from.
 
-use std::time::Instant;
 
 use crate::downstream::h1::encode::Framing;
 use crate::downstream::relay::PendingReply;
@@ -28,7 +27,7 @@ impl ReplyTo for Responder {
             }
         };
         let client = self.client.clone();
-        PendingReply::new(self, ReplyWriter::new(bytes, framing, source, Instant::now()), delivered).send(&client);
+        PendingReply::new(self, ReplyWriter::new(bytes, framing, source), delivered).send(&client);
     }
 
     fn join(mut self: Box<Self>, head: Reply, backend: Box<dyn TunnelPeer>, ended: OnDelivered) {

@@ -38,9 +38,11 @@ pub(crate) struct ReplyWriter {
     /// How much of a body of known length is still to be read.
     left: Option<u64>,
     rate_meter: RateMeter,
-    began_at: Instant,
-    /// When bytes were last read or written.
-    moved_at: Instant,
+    /// When it first had to wait, and when the last bytes had been read or written by then.
+    began_at: Option<Instant>,
+    moved_at: Option<Instant>,
+    /// Whether bytes have been read or written since.
+    has_moved: bool,
     total: u64,
     /// Since when the client takes nothing.
     blocked_since: Option<Instant>,
@@ -85,12 +87,7 @@ enum SourceStatus {
 
 impl ReplyWriter {
     /// A head, and the body that follows it.
-    pub(crate) fn new(
-        head: Vec<u8>,
-        framing: Framing,
-        source: Option<Box<dyn BodySource>>,
-        now: Instant,
-    ) -> ReplyWriter {
+    pub(crate) fn new(head: Vec<u8>, framing: Framing, source: Option<Box<dyn BodySource>>) -> ReplyWriter {
         ReplyWriter {
             framing,
             pending: head,
@@ -99,8 +96,9 @@ impl ReplyWriter {
             source_error: None,
             left: if let Framing::Sized(length) = framing { Some(length) } else { None },
             rate_meter: RateMeter::default(),
-            began_at: now,
-            moved_at: now,
+            began_at: None,
+            moved_at: None,
+            has_moved: true,
             total: 0,
             blocked_since: None,
             waiting_since: None,
@@ -121,7 +119,9 @@ impl ReplyWriter {
 
     /// What the client uses its place for meanwhile.
     pub(crate) fn activity(&self) -> Activity {
-        Activity::Streaming { since: self.began_at, bytes: self.total, moved_at: self.moved_at }
+        let now = Instant::now;
+        let (since, moved_at) = (self.began_at.unwrap_or_else(now), self.moved_at.unwrap_or_else(now));
+        Activity::Streaming { since, bytes: self.total, moved_at }
     }
 
     /// Reads and writes what goes without waiting, but not for long. An error says what it means for the reply.
@@ -132,7 +132,7 @@ impl ReplyWriter {
             let slow = io::Error::new(io::ErrorKind::TimedOut, "it took less than 1 KiB a second");
             return Err(Delivery::ClientGone(slow));
         }
-        let began_at = Instant::now();
+        let began_at = self.source.is_some().then(Instant::now);
         for _ in 0..PIECES_MAX {
             let mut piece = Piece::new();
             let status = self.read(&mut piece);
@@ -140,7 +140,7 @@ impl ReplyWriter {
                 return Ok(ReplyStep::AwaitsClient);
             }
             match status {
-                SourceStatus::Ready if began_at.elapsed() >= STEP_TIME => break,
+                SourceStatus::Ready if began_at.is_some_and(|at| at.elapsed() >= STEP_TIME) => break,
                 SourceStatus::Ready => {}
                 SourceStatus::Ended => {
                     let broke = |error| Err(Delivery::BodyBroke(error));
@@ -160,9 +160,13 @@ impl ReplyWriter {
         write_timeout: Duration,
         now: Instant,
     ) -> Result<Instant, Delivery> {
+        self.began_at.get_or_insert(now);
+        if std::mem::take(&mut self.has_moved) {
+            self.moved_at = Some(now);
+        }
         let until = match step {
             ReplyStep::Done | ReplyStep::Yield => return Ok(now),
-            ReplyStep::AwaitsSource => self.moved_at + write_timeout,
+            ReplyStep::AwaitsSource => self.moved_at.unwrap_or(now) + write_timeout,
             ReplyStep::AwaitsClient => {
                 self.waiting_since = Some(now);
                 *self.blocked_since.get_or_insert(now) + write_timeout
@@ -186,6 +190,9 @@ impl ReplyWriter {
     /// Reads the next piece, unless much of the last one is still to be written. Head and body go out in one write if both have
     /// come.
     fn try_read(&mut self, piece: &mut Piece) -> io::Result<SourceStatus> {
+        if self.source.is_none() {
+            return Ok(SourceStatus::Ended);
+        }
         if self.written > 0 || self.pending.len() > PIECE_BYTES / 2 {
             return Ok(SourceStatus::Ready);
         }
@@ -205,7 +212,7 @@ impl ReplyWriter {
 
     fn note_read(&mut self, count: usize) {
         self.left = self.left.map(|left| left.saturating_sub(count as u64));
-        self.moved_at = Instant::now();
+        self.has_moved = true;
     }
 
     /// Drops the source at the end of the body: the backend's connection is free before the client can ask again.
@@ -248,7 +255,7 @@ impl ReplyWriter {
         self.total += count as u64;
         self.rate_meter.note_taken(count);
         self.blocked_since = None;
-        self.moved_at = Instant::now();
+        self.has_moved = true;
     }
 }
 

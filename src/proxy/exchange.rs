@@ -86,7 +86,8 @@ impl Exchange {
             losers_place: OnceLock::new(),
         });
         // Before the client can leave: abandoning the race ends the legs that are kept back.
-        let kept = exchange.keep_back(Instant::now());
+        let now = Instant::now();
+        let kept = exchange.keep_back(now);
         departure.when_gone({
             let exchange = exchange.clone();
             Box::new(move || exchange.abandon())
@@ -96,19 +97,20 @@ impl Exchange {
             // The client had left before: nothing is sent, and no connection is lost to it.
             return legs.for_each(|leg| exchange.end(leg, Outcome::Cancelled, exchange.elapsed()));
         }
-        exchange.start(legs);
+        exchange.start(legs, now);
         if !kept.is_empty() {
             exchange.wait_for_next();
         }
     }
 
     /// Starts legs, each as far as it goes without waiting. Doesn't block.
-    pub(super) fn start(self: &Arc<Self>, legs: impl Iterator<Item = usize>) {
-        let now = self.elapsed();
+    pub(super) fn start(self: &Arc<Self>, legs: impl Iterator<Item = usize>, now: Instant) {
         for leg in legs {
-            let _ = self.legs[leg].started.set(now);
+            let _ = self.legs[leg].started.set(self.race.elapsed(now));
             self.trace(leg, &"starts");
-            self.take_step(leg, |exchange, token| exchange.legs[leg].backend.pool().start(&exchange.request, token));
+            self.take_step(leg, |exchange, token| {
+                exchange.legs[leg].backend.pool().start(&exchange.request, token, now)
+            });
         }
     }
 

@@ -114,7 +114,7 @@ impl Exchange {
         for leg in legs {
             self.legs[*leg].set_role(role);
         }
-        self.start(legs.iter().copied());
+        self.start(legs.iter().copied(), Instant::now());
     }
 
     /// Ends legs that haven't started, since the race is over for its client.

@@ -127,12 +127,13 @@ impl InFlight {
         pool: &Arc<Pool>,
         request: &UpstreamRequest,
         token: &CancelToken,
+        now: Instant,
     ) -> Result<LegStep, Outcome> {
         if request.binds_connection() {
             pooled.bind();
         }
         pooled.arm(token)?;
-        let leg = InFlight { pooled, pool: pool.clone(), head_by: Instant::now() + pool.timeout(), interim: 0 };
+        let leg = InFlight { pooled, pool: pool.clone(), head_by: now + pool.timeout(), interim: 0 };
         leg.pooled.connection().begin_request(pool.bytes_of(request));
         if leg.pooled.connection().is_request_out() {
             return Ok(LegStep::Blocked(PendingAnswer(Stage::Awaiting(leg))));
@@ -215,12 +216,17 @@ fn failed(token: &CancelToken, outcome: Outcome) -> Outcome {
 
 impl Pool {
     /// Starts a leg: on an idle connection, or on a new one. Doesn't block; the token hangs up at any time.
-    pub fn start(self: &Arc<Pool>, request: &UpstreamRequest, token: &CancelToken) -> Result<LegStep, Outcome> {
+    pub fn start(
+        self: &Arc<Pool>,
+        request: &UpstreamRequest,
+        token: &CancelToken,
+        now: Instant,
+    ) -> Result<LegStep, Outcome> {
         if token.is_cancelled() {
             return Err(Outcome::Cancelled);
         }
-        match self.take(request.is_idempotent(), Instant::now()) {
-            Some(pooled) => InFlight::begin(pooled, self, request, token),
+        match self.take(request.is_idempotent(), now) {
+            Some(pooled) => InFlight::begin(pooled, self, request, token, now),
             None => self.start_afresh(request, token),
         }
     }
@@ -256,7 +262,9 @@ impl Pool {
         token: &CancelToken,
     ) -> Result<LegStep, Outcome> {
         match reached {
-            Reached::Connected(connection) => InFlight::begin(self.adopt(connection), self, request, token),
+            Reached::Connected(connection) => {
+                InFlight::begin(self.adopt(connection), self, request, token, Instant::now())
+            }
             Reached::Pending(connecting) => {
                 Ok(LegStep::Blocked(PendingAnswer(Stage::Connecting(self.clone(), connecting))))
             }
@@ -374,7 +382,7 @@ mod tests {
         assert_eq!(step.err(), Some(Outcome::Cancelled));
         assert_eq!(backend.receives_to_end(), b"");
         let mut backend = scenario.idle();
-        assert_eq!(scenario.pool.start(&get(), &token).err(), Some(Outcome::Cancelled));
+        assert_eq!(scenario.pool.start(&get(), &token, Instant::now()).err(), Some(Outcome::Cancelled));
         assert!(backend.is_left_alone() && scenario.take_idle() == 1, "nor is an idle connection lost to it");
     }
 
@@ -487,7 +495,7 @@ mod tests {
         let pool = Pool::new(Address::parse(&format!("http://localhost:{port}")).expect("an address"), upstream);
         let target = Target::parse(&Method::GET, "/").expect("a target");
         let request = UpstreamRequest::new(Method::GET, target, HeaderMap::new(), None, None);
-        let mut step = pool.start(&request, &token);
+        let mut step = pool.start(&request, &token, Instant::now());
         let mut course = vec![told(&step)];
         while course.last().is_some_and(|last| last != "awaits the answer") {
             let Ok(LegStep::Blocked(mut pending) | LegStep::Yield(mut pending)) = step else { panic!("{course:?}") };

@@ -96,7 +96,7 @@ impl Scenario {
     pub(crate) fn leg_on_used(&self, request: UpstreamRequest) -> (TestLeg, Backend) {
         let backend = self.idle();
         let token = CancelToken::default();
-        let step = self.pool.start(&request, &token);
+        let step = self.pool.start(&request, &token, Instant::now());
         (TestLeg { request, token, pending: pending(step) }, backend)
     }
 
