@@ -1,7 +1,6 @@
 //! Sends a reply, at once as far as that goes and the rest in the client's and the backend's events, or joins the client with a
 //! backend. Knows nothing of where the reply comes from.
 
-
 use crate::downstream::h1::encode::Framing;
 use crate::downstream::relay::PendingReply;
 use crate::downstream::reply_writer::ReplyWriter;

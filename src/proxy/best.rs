@@ -12,7 +12,7 @@ use crate::upstream::{Answer, Prospect};
 
 impl Exchange {
     /// Ends a leg with an answer that is no success, or keeps it for the client. Doesn't block.
-    pub(super) fn fail(self: &Arc<Self>, leg: usize, answer: Answer, after: Duration) {
+    pub(super) fn fail(self: &Arc<Self>, leg: usize, answer: Box<Answer>, after: Duration) {
         let Some(rank) = self.wanted.rank_of(&answer, &self.context.rules, &self.context.via) else {
             return self.lose_answer(leg, answer, after);
         };

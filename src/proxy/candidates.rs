@@ -10,7 +10,7 @@ use crate::upstream::{Answer, Prospect};
 
 impl Exchange {
     /// Holds the answer until the race says what becomes of it. Doesn't block.
-    pub(super) fn hold(self: &Arc<Self>, leg: usize, answer: Answer, after: Duration) {
+    pub(super) fn hold(self: &Arc<Self>, leg: usize, answer: Box<Answer>, after: Duration) {
         // Before the race knows of it: another leg may decide at once.
         self.legs[leg].hold(answer, after);
         match self.race.hold(leg) {
@@ -22,7 +22,7 @@ impl Exchange {
     /// Chooses a winner, since no leg can do better any more: the first whose connection is alive, or else the first of which
     /// enough may have been received before the end.
     pub(super) fn choose(self: &Arc<Self>, legs: &[usize]) {
-        let mut best: Option<(usize, Answer, Duration, Prospect)> = None;
+        let mut best: Option<(usize, Box<Answer>, Duration, Prospect)> = None;
         for &leg in legs {
             let Some((answer, after)) = self.legs[leg].take_candidate() else { continue };
             let prospect = answer.body.prospect();

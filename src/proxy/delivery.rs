@@ -20,7 +20,13 @@ use crate::upstream::{Answer, AnswerBody};
 
 impl Exchange {
     /// Joins client and backend, since the winner has switched protocols; the leg ends when they have.
-    pub(super) fn join(self: &Arc<Self>, leg: usize, mut answer: Answer, reply_to: Box<dyn ReplyTo>, after: Duration) {
+    pub(super) fn join(
+        self: &Arc<Self>,
+        leg: usize,
+        mut answer: Box<Answer>,
+        reply_to: Box<dyn ReplyTo>,
+        after: Duration,
+    ) {
         let Some(upgraded) = answer.upgraded.take() else { return };
         let protocol = answer.headers.get(UPGRADE).cloned();
         let mut headers = self.headers_of(leg, answer.status, after, answer.headers, answer.version);
@@ -39,7 +45,7 @@ impl Exchange {
     pub(super) fn deliver(
         self: &Arc<Self>,
         leg: usize,
-        mut answer: Answer,
+        mut answer: Box<Answer>,
         reply_to: Box<dyn ReplyTo>,
         after: Duration,
     ) {
@@ -133,7 +139,7 @@ impl Exchange {
         })
     }
 
-    fn reply_of(&self, leg: usize, answer: Answer, after: Duration) -> Reply {
+    fn reply_of(&self, leg: usize, answer: Box<Answer>, after: Duration) -> Reply {
         let status = answer.status;
         let is_withheld = *self.request.method() == Method::HEAD || status == StatusCode::NOT_MODIFIED;
         let body = match answer.body {

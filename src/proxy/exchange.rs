@@ -214,7 +214,7 @@ impl Exchange {
     }
 
     /// Classifies an answer whose head is complete: its leg has won, or is held until the others have answered, or has lost.
-    fn answered(self: &Arc<Self>, leg: usize, answer: Answer) {
+    fn answered(self: &Arc<Self>, leg: usize, answer: Box<Answer>) {
         let now = Instant::now();
         let class = match &self.one {
             Some(_) => self.class_of_one(&answer),
@@ -227,7 +227,7 @@ impl Exchange {
     }
 
     /// Has an answer of this class win, or be held, or lose.
-    pub(super) fn decide(self: &Arc<Self>, leg: usize, answer: Answer, class: AnswerClass, now: Instant) {
+    pub(super) fn decide(self: &Arc<Self>, leg: usize, answer: Box<Answer>, class: AnswerClass, now: Instant) {
         let after = self.race.elapsed(now);
         if matches!(class, AnswerClass::Success | AnswerClass::Fallback) {
             self.legs[leg].backend.look().note_success(now);
@@ -250,12 +250,12 @@ impl Exchange {
 
     /// Ends a leg that has lost with an answer, and frees its connection: once the rest of its request is out, if that isn't,
     /// and its body read. In a race that isn't decided no client waits for that; else the leg counts as pending until then.
-    pub(super) fn lose_answer(self: &Arc<Self>, leg: usize, answer: Answer, after: Duration) {
+    pub(super) fn lose_answer(self: &Arc<Self>, leg: usize, answer: Box<Answer>, after: Duration) {
         let outcome = self.wanted.outcome_of(&answer, &self.context.rules, &self.context.via);
         self.lose_as(leg, answer, outcome, after);
     }
 
-    pub(super) fn lose_as(self: &Arc<Self>, leg: usize, mut answer: Answer, outcome: Outcome, after: Duration) {
+    pub(super) fn lose_as(self: &Arc<Self>, leg: usize, mut answer: Box<Answer>, outcome: Outcome, after: Duration) {
         self.end_look(leg);
         if let Some(upload) = answer.upload.take() {
             self.end(leg, outcome, after);
@@ -276,7 +276,7 @@ impl Exchange {
     }
 
     /// Has a leg win: all others have lost, and it answers the client.
-    pub(super) fn win(self: &Arc<Self>, leg: usize, answer: Answer, won: Won<Box<dyn ReplyTo>>, after: Duration) {
+    pub(super) fn win(self: &Arc<Self>, leg: usize, answer: Box<Answer>, won: Won<Box<dyn ReplyTo>>, after: Duration) {
         // Before its client can ask again.
         let now = Instant::now();
         self.note_answer(leg, now);

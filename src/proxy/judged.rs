@@ -23,7 +23,7 @@ impl Exchange {
     }
 
     /// Judges an answer that would win. Doesn't block.
-    pub(super) fn begin_judging(self: &Arc<Self>, leg: usize, answer: Answer, class: AnswerClass, now: Instant) {
+    pub(super) fn begin_judging(self: &Arc<Self>, leg: usize, answer: Box<Answer>, class: AnswerClass, now: Instant) {
         let rules = &self.context.rules;
         if matches!(answer.status, StatusCode::SWITCHING_PROTOCOLS | StatusCode::NOT_MODIFIED) {
             return self.decide(leg, answer, class, now);
@@ -78,7 +78,7 @@ impl Exchange {
     }
 
     /// Has an answer lose that a rule matches.
-    fn lose_as_unfit(self: &Arc<Self>, leg: usize, answer: Answer, rule: String) {
+    fn lose_as_unfit(self: &Arc<Self>, leg: usize, answer: Box<Answer>, rule: String) {
         let outcome = Outcome::Unfit(rule);
         // Whatever becomes of the rest of it.
         self.note_end(leg, &outcome);

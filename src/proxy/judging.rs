@@ -29,7 +29,7 @@ const WITHOUT_EVENT: &str = "--win-on byte: its stream ended without an event";
 
 /// An answer that is being judged.
 pub(super) struct Judging {
-    pub(super) answer: Answer,
+    pub(super) answer: Box<Answer>,
     pub(super) class: AnswerClass,
     waits_for: WaitsFor,
     is_event_stream: bool,
@@ -96,7 +96,7 @@ impl Drop for Room {
 impl Judging {
     /// Begins with an answer whose body decides. `timeout` is that of its backend.
     pub(super) fn new(
-        answer: Answer,
+        answer: Box<Answer>,
         class: AnswerClass,
         waits_for: WaitsFor,
         used: &Arc<AtomicUsize>,

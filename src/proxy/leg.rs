@@ -67,7 +67,7 @@ pub(super) enum LegState {
     /// It is on its way to its answer.
     Pending(PendingAnswer),
     /// It has an answer, since this long after the race's begin, that would do if nothing better came.
-    Candidate(Answer, Duration),
+    Candidate(Box<Answer>, Duration),
     /// It has an answer that would win, and more of its body decides whether it does.
     Judging(Box<Judging>),
     /// Its answer has decided, and the rest of its request is sent; then a loser's body is read to its end.
@@ -123,7 +123,7 @@ impl Leg {
     }
 
     /// Parks the leg with its answer until the race says what becomes of it.
-    pub(super) fn hold(&self, answer: Answer, after: Duration) {
+    pub(super) fn hold(&self, answer: Box<Answer>, after: Duration) {
         self.parked.lock().state = Some(LegState::Candidate(answer, after));
     }
 
@@ -156,7 +156,7 @@ impl Leg {
     }
 
     /// Takes the answer that is held until the others have answered.
-    pub(super) fn take_candidate(&self) -> Option<(Answer, Duration)> {
+    pub(super) fn take_candidate(&self) -> Option<(Box<Answer>, Duration)> {
         let state = self.parked.lock().state.take_if(|state| matches!(state, LegState::Candidate(..)));
         if let Some(LegState::Candidate(answer, after)) = state { Some((answer, after)) } else { None }
     }
@@ -204,7 +204,7 @@ mod tests {
         let (test_leg, mut end) = upstream.leg(scenario::get());
         end.sends("HTTP/1.1 204 No Content\r\n\r\n");
         let answer = test_leg.answer().expect("an answer");
-        (LegState::Candidate(answer, Duration::ZERO), (upstream, end))
+        (LegState::Candidate(Box::new(answer), Duration::ZERO), (upstream, end))
     }
 
     #[test]

@@ -20,7 +20,7 @@ use crate::upstream::response::received::{Received, early};
 /// The result of a leg's step.
 pub enum LegStep {
     /// The head of the answer has been received.
-    Answered(Answer),
+    Answered(Box<Answer>),
     /// The leg has to wait, which it does parked in the poller.
     Blocked(PendingAnswer),
     /// The leg could take another step, but others wait for the thread.
@@ -202,7 +202,7 @@ impl InFlight {
                         return self.pool.start_afresh(request, token);
                     }
                     let answer = Answer::of(self.pooled, &self.pool, request, token, &head, whole)?;
-                    return Ok(LegStep::Answered(Answer { head_by: Some(self.head_by), ..answer }));
+                    return Ok(LegStep::Answered(Box::new(Answer { head_by: Some(self.head_by), ..answer })));
                 }
             }
         }

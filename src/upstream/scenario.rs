@@ -198,7 +198,7 @@ impl TestLeg {
         loop {
             assert!(Instant::now() < until, "the leg takes steps without end");
             step = match step? {
-                LegStep::Answered(answer) => return Ok(answer),
+                LegStep::Answered(answer) => return Ok(*answer),
                 LegStep::Yield(pending) => pending.step(&self.request, &self.token, has_lost),
                 LegStep::Blocked(mut pending) => {
                     wait_for(&pending.readiness(&self.token)?);

@@ -118,7 +118,7 @@ impl<'a> Exchange<'a> {
         let mut step = self.pool.after_connecting(reached, Instant::now(), &self.request, &self.token)?;
         loop {
             let pending = match step {
-                LegStep::Answered(answer) => return Ok(answer),
+                LegStep::Answered(answer) => return Ok(*answer),
                 LegStep::Yield(pending) => pending,
                 LegStep::Blocked(mut pending) => {
                     self.backend.wake(&pending.readiness(&self.token)?);
