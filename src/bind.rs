@@ -185,6 +185,8 @@ fn socket(address: SocketAddr) -> io::Result<Socket> {
     // A restart must not wait for the old connections' TIME_WAIT.
     socket.set_reuse_address(true)?;
     socket.bind(&address.into())?;
+    // Before the first client can connect, whose socket inherits it.
+    socket.set_tcp_nodelay(true)?;
     socket.listen(BACKLOG)?;
     Ok(socket)
 }

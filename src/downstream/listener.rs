@@ -57,7 +57,7 @@ impl Listener {
     ) -> io::Result<()> {
         socket.set_nonblocking(true)?;
         if socket.domain()? != Domain::UNIX {
-            // Accepted sockets inherit both.
+            // Sockets that connect from now on inherit both.
             socket.set_tcp_notsent_lowat(UNSENT_BYTES)?;
             socket.set_tcp_nodelay(true)?;
         }

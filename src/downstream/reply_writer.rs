@@ -31,6 +31,8 @@ pub(crate) struct ReplyWriter {
     pending: Vec<u8>,
     /// How much of that has been written.
     written: usize,
+    /// Whether the client has had room for all that TLS has made of what was written.
+    is_flushed: bool,
     /// `None` once all of it has been read, or no more can be.
     source: Option<Box<dyn BodySource>>,
     /// How the source broke off. What came before is written first.
@@ -92,6 +94,7 @@ impl ReplyWriter {
             framing,
             pending: head,
             written: 0,
+            is_flushed: true,
             source,
             source_error: None,
             left: if let Framing::Sized(length) = framing { Some(length) } else { None },
@@ -193,7 +196,7 @@ impl ReplyWriter {
         if self.source.is_none() {
             return Ok(SourceStatus::Ended);
         }
-        if self.written > 0 || self.pending.len() > PIECE_BYTES / 2 {
+        if self.written > 0 || !self.is_flushed || self.pending.len() > PIECE_BYTES / 2 {
             return Ok(SourceStatus::Ready);
         }
         piece.append(&std::mem::take(&mut self.pending));
@@ -248,7 +251,8 @@ impl ReplyWriter {
             rest = &rest[taken..];
             self.note_written(taken);
         }
-        client.flush()
+        self.is_flushed = client.flush()?;
+        Ok(self.is_flushed)
     }
 
     fn note_written(&mut self, count: usize) {

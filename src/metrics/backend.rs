@@ -35,8 +35,8 @@ pub const ENDS: [&str; 22] = [
 ];
 /// A bug in the proxy.
 pub const PANIC: &str = "panic";
-/// Ends that need an option, or a bug: metrics tell them once there is one.
-const RARE: [&str; 4] = ["final", "2xx", "unfit", PANIC];
+/// Ends that need an option: metrics tell them once there is one.
+const RARE: [&str; 3] = ["final", "2xx", "unfit"];
 /// A leg that wasn't started, which counts for nothing.
 pub(super) const UNNEEDED: &str = "unneeded";
 

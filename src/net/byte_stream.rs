@@ -18,7 +18,7 @@ use crate::runtime::sync::{Mutex, MutexGuard};
 
 /// The bytes of one call of `recv`.
 pub(super) const READ_BYTES: usize = 16 * 1024;
-/// The most bytes that are made records of at once: a piece of a body with its head.
+/// The most bytes that are made records of at once: those that the peer has no room for are held.
 const WRITE_BYTES_MAX: usize = 32 * 1024;
 
 /// Bytes received and not yet consumed, and how the connection has ended. Used by the thread that runs the connection's leg or,

@@ -39,7 +39,7 @@ fn tree() -> Vec<Source> {
 }
 
 fn is_foreign(path: &PathBuf) -> bool {
-    [".git", "target"].iter().any(|name| *path == root().join(name)) || path.is_symlink()
+    *path == root().join(".git") || path.ends_with("target") || path.is_symlink()
 }
 
 pub fn sources_in(folder: &str) -> Vec<Source> {

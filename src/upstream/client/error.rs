@@ -21,7 +21,7 @@ pub(crate) fn outcome_of(error: Error) -> Outcome {
     }
 }
 
-/// Turns an error of ureq's reader of a body into the outcome of its leg.
+/// Turns an error of a body, its connection's or ureq's, into the outcome of its leg.
 pub(crate) fn outcome_of_body(error: io::Error) -> Outcome {
     match error.downcast() {
         Ok(error) => outcome_of(error),

@@ -48,7 +48,7 @@ impl ResponseHead {
 
 impl Answer {
     /// Makes the answer with this head, which is the next on the connection. An answer that has been received whole is taken as
-    /// it is, and its connection put back; any other is read by ureq.
+    /// it is, and its connection put back; of any other ureq reads the head, and the body unless that has a known length.
     pub(crate) fn of(
         mut pooled: PooledConnection,
         pool: &Arc<Pool>,

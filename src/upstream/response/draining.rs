@@ -8,7 +8,7 @@ use crate::upstream::conn::parking::Readiness;
 use crate::upstream::response::body::{AnswerBody, StreamedBody};
 
 /// The bytes of one read: most rests are shorter.
-const PIECE_BYTES: usize = 4096;
+const PIECE_BYTES: usize = 8192;
 
 /// A body that is being read to its end.
 pub struct Draining {
