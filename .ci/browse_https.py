@@ -11,8 +11,9 @@ import subprocess
 import sys
 import tempfile
 import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 
+from backends import serve
 from browser import Browser, until
 
 FETCHES = 40
@@ -68,15 +69,6 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
 
-def backend():
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    # The proxy hangs up on losers.
-    server.handle_error = lambda *_: None
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    return f"http://127.0.0.1:{server.server_port}"
-
-
 def certificate(folder):
     """A file with a certificate and its key, and what chromium knows its key by."""
     file, key = folder / "server.pem", folder / "key.pem"
@@ -91,7 +83,7 @@ def certificate(folder):
 @contextlib.contextmanager
 def proxy(program, file):
     command = [program, "--listen", "off", "--tls-listen", "127.0.0.1:0", "--tls-cert", file, "--admin-listen", "off",
-               "--backends", f"{backend()},{backend()}"]
+               "--backends", f"{serve(Handler)},{serve(Handler)}"]
     environment = {key: value for key, value in os.environ.items() if not key.startswith("RED_TENTACLE_")}
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
     try:

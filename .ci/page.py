@@ -12,8 +12,9 @@ import tempfile
 import threading
 import time
 import urllib.request
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 
+from backends import serve
 from browser import SOON, Browser, until
 
 HOSTILE = '"><script>alert(1)</script>'
@@ -37,12 +38,7 @@ def backend(think, fails_every=0, has_old=False):
         def log_message(self, *_):
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    # The proxy hangs up on losers.
-    server.handle_error = lambda *_: None
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    return f"http://127.0.0.1:{server.server_port}"
+    return serve(Handler)
 
 
 class Proxy:

@@ -31,8 +31,6 @@ pub(crate) struct ReplyWriter {
     pending: Vec<u8>,
     /// How much of that has been written.
     written: usize,
-    /// Whether the client has had room for all that TLS has made of what was written.
-    is_flushed: bool,
     /// `None` once all of it has been read, or no more can be.
     source: Option<Box<dyn BodySource>>,
     /// How the source broke off. What came before is written first.
@@ -94,7 +92,6 @@ impl ReplyWriter {
             framing,
             pending: head,
             written: 0,
-            is_flushed: true,
             source,
             source_error: None,
             left: if let Framing::Sized(length) = framing { Some(length) } else { None },
@@ -138,7 +135,7 @@ impl ReplyWriter {
         let began_at = self.source.is_some().then(Instant::now);
         for _ in 0..PIECES_MAX {
             let mut piece = Piece::new();
-            let status = self.read(&mut piece);
+            let status = self.read(&mut piece, client);
             if !self.write(&piece, client).map_err(Delivery::ClientGone)? {
                 return Ok(ReplyStep::AwaitsClient);
             }
@@ -183,20 +180,20 @@ impl ReplyWriter {
         }
     }
 
-    fn read(&mut self, piece: &mut Piece) -> SourceStatus {
-        self.try_read(piece).unwrap_or_else(|error| {
+    fn read(&mut self, piece: &mut Piece, client: &Client) -> SourceStatus {
+        self.try_read(piece, client).unwrap_or_else(|error| {
             (self.source, self.source_error) = (None, Some(error));
             SourceStatus::Ended
         })
     }
 
-    /// Reads the next piece, unless much of the last one is still to be written. Head and body go out in one write if both have
+    /// Reads the next piece, unless much of the last one is still to be written, or is held by TLS. Head and body go out in one write if both have
     /// come.
-    fn try_read(&mut self, piece: &mut Piece) -> io::Result<SourceStatus> {
+    fn try_read(&mut self, piece: &mut Piece, client: &Client) -> io::Result<SourceStatus> {
         if self.source.is_none() {
             return Ok(SourceStatus::Ended);
         }
-        if self.written > 0 || !self.is_flushed || self.pending.len() > PIECE_BYTES / 2 {
+        if self.written > 0 || self.pending.len() > PIECE_BYTES / 2 || client.has_unsent() {
             return Ok(SourceStatus::Ready);
         }
         piece.append(&std::mem::take(&mut self.pending));
@@ -251,8 +248,7 @@ impl ReplyWriter {
             rest = &rest[taken..];
             self.note_written(taken);
         }
-        self.is_flushed = client.flush()?;
-        Ok(self.is_flushed)
+        client.flush()
     }
 
     fn note_written(&mut self, count: usize) {

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::histogram::{Changes, Histogram};
+use super::histogram::{Changes, Histogram, micros_of};
 use crate::message::Outcome;
 use crate::runtime::sync::Mutex;
 
@@ -146,7 +146,7 @@ impl BackendStats {
     pub fn count_gain(&self, gain: Gain, waited: Duration) {
         match gain {
             Gain::Saved(time) => {
-                self.saved.fetch_add(u64::try_from(time.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
+                self.saved.fetch_add(micros_of(time), Ordering::Relaxed);
                 self.without.replace(waited, Some(waited + time));
             }
             Gain::Rescue => {

@@ -51,8 +51,7 @@ impl Changes {
     }
 
     fn add(&self, duration: Duration, count: i64) {
-        let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
-        self.0[bucket_of(micros)].fetch_add(count, Ordering::Relaxed);
+        self.0[bucket_of(micros_of(duration))].fetch_add(count, Ordering::Relaxed);
     }
 
     /// What it holds now.
@@ -84,7 +83,7 @@ impl Default for Histogram {
 impl Histogram {
     /// Counts one duration. Any thread; doesn't block.
     pub fn add(&self, duration: Duration) {
-        let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+        let micros = micros_of(duration);
         self.counts[bucket_of(micros)].fetch_add(1, Ordering::Relaxed);
         self.sum.fetch_add(micros, Ordering::Relaxed);
     }
@@ -147,9 +146,14 @@ impl Snapshot {
 
     /// How many durations lie in buckets that end by then.
     pub fn count_within(&self, bound: Duration) -> u64 {
-        let micros = u64::try_from(bound.as_micros()).unwrap_or(u64::MAX);
+        let micros = micros_of(bound);
         self.counts.iter().enumerate().take_while(|(bucket, _)| end_of(*bucket) <= micros).map(|(_, count)| count).sum()
     }
+}
+
+/// Whole microseconds; the most of all if there are more.
+pub(super) fn micros_of(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// The bucket of a duration in microseconds.

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 use http::{Method, StatusCode};
 
 use super::backend::{ENDS, LegEnd, PANIC, UNNEEDED};
+use super::histogram::micros_of;
 use super::races::RaceEnd;
 use crate::message::{Outcome, RequestId, Target};
 use crate::runtime::few::sorted_few;
@@ -318,10 +319,6 @@ fn cut(text: &str, bytes_max: usize) -> String {
         kept.push('…');
     }
     kept
-}
-
-fn micros_of(duration: Duration) -> u64 {
-    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
 fn short(duration: Duration) -> u32 {
