@@ -9,11 +9,12 @@ use std::time::{Duration, Instant};
 
 use red_tentacle::config::Config;
 use red_tentacle::net::server_tls::TlsFiles;
-use rustls::{ClientConfig, ClientConnection, HandshakeKind, ProtocolVersion, StreamOwned};
+use rustls::crypto::ring;
+use rustls::{CipherSuite, ClientConfig, ClientConnection, HandshakeKind, ProtocolVersion, StreamOwned};
 
 use crate::harness::{
     Authority, Binary, Client, Fake, HURRIED, Identity, LOCALHOST, Proxy, Raw, SOON, by_https, certificates, client_as,
-    client_of, client_with, connection, eventually, has, pattern, written,
+    client_by, client_of, client_with, connection, eventually, has, pattern, written,
 };
 
 type Https = StreamOwned<ClientConnection, TcpStream>;
@@ -108,6 +109,26 @@ fn tls_1_2_and_1_3_are_spoken_and_nothing_but_http_1_1() {
                 assert_eq!(agreed, (Some(version), protocol.map(str::as_bytes)), "{label}");
             }
             Err(reason) => assert!(replied.as_ref().is_err_and(|error| error.contains(reason)), "{label}: {replied:?}"),
+        }
+    }
+}
+
+/// `OpenSSL` and `rustls` ask for AES-256 first.
+#[test]
+fn aes_128_is_spoken_where_a_client_has_it() {
+    let backend = Fake::with(200, "good");
+    let (_proxy, address) = proxy(&backend.url);
+    let suites = || ring::ALL_CIPHER_SUITES.iter().map(|suite| suite.suite());
+    for (version, prefix) in [(&rustls::version::TLS13, "TLS13_"), (&rustls::version::TLS12, "TLS_ECDHE_ECDSA_")] {
+        let name = |suite: CipherSuite| suite.as_str().unwrap_or("").to_owned();
+        let of_version = suites().map(name).filter(|name| name.starts_with(prefix));
+        for only in of_version.map(Some).chain([None]) {
+            let mut provider = ring::default_provider();
+            provider.cipher_suites.retain(|suite| only.as_ref().is_none_or(|only| name(suite.suite()) == *only));
+            let mut client = client(address, client_by(provider, &LOCALHOST.0, &[version]), "localhost");
+            assert!(last(&mut client).expect("a reply").ends_with("good"), "{only:?}");
+            let spoken = name(client.conn.negotiated_cipher_suite().expect("a suite").suite());
+            assert!(only.map_or(spoken.contains("AES_128"), |only| only == spoken), "{prefix}: {spoken}");
         }
     }
 }

@@ -13,7 +13,7 @@ use red_tentacle::config::{Config, Listen};
 use red_tentacle::net::server_tls::{CertificateFiles, TlsFiles};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustls::client::{ResolvesClientCert, WantsClientCert};
-use rustls::crypto::ring;
+use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::ServerName;
 use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, ClientConnection, ConfigBuilder, RootCertStore, SignatureScheme, SupportedProtocolVersion};
@@ -71,29 +71,38 @@ pub fn certificates(texts: &[&str]) -> (TempDir, Vec<CertificateFiles>) {
 }
 
 fn builder(
+    provider: CryptoProvider,
     authority: &Authority,
     versions: &[&'static SupportedProtocolVersion],
 ) -> ConfigBuilder<ClientConfig, WantsClientCert> {
     let mut roots = RootCertStore::empty();
     roots.add(authority.der().into()).expect("a certificate");
-    let builder =
-        ClientConfig::builder_with_provider(Arc::new(ring::default_provider())).with_protocol_versions(versions);
+    let builder = ClientConfig::builder_with_provider(Arc::new(provider)).with_protocol_versions(versions);
     builder.expect("ring speaks these versions").with_root_certificates(roots)
 }
 
 /// A client that trusts the authority.
 pub fn client_of(authority: &Authority) -> ClientConfig {
-    builder(authority, rustls::ALL_VERSIONS).with_no_client_auth()
+    builder(ring::default_provider(), authority, rustls::ALL_VERSIONS).with_no_client_auth()
 }
 
 /// The same, speaking these versions alone.
 pub fn client_with(authority: &Authority, versions: &[&'static SupportedProtocolVersion]) -> ClientConfig {
-    builder(authority, versions).with_no_client_auth()
+    client_by(ring::default_provider(), authority, versions)
+}
+
+/// The same, with this cryptography.
+pub fn client_by(
+    provider: CryptoProvider,
+    authority: &Authority,
+    versions: &[&'static SupportedProtocolVersion],
+) -> ClientConfig {
+    builder(provider, authority, versions).with_no_client_auth()
 }
 
 /// The same with a certificate of its own.
 pub fn client_as(authority: &Authority, key: Arc<CertifiedKey>) -> ClientConfig {
-    builder(authority, rustls::ALL_VERSIONS).with_client_cert_resolver(Arc::new(Showing(key)))
+    builder(ring::default_provider(), authority, rustls::ALL_VERSIONS).with_client_cert_resolver(Arc::new(Showing(key)))
 }
 
 #[derive(Debug)]

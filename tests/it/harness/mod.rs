@@ -33,8 +33,8 @@ pub use framing::Framing;
 pub use gate::Gate;
 pub use held::{Held, Holding, fill, many};
 pub use https::{
-    LOCALHOST, by_https, certificates, client_as, client_of, client_with, connection, is_over_tls, over_tls, wrapped,
-    written,
+    LOCALHOST, by_https, certificates, client_as, client_by, client_of, client_with, connection, is_over_tls, over_tls,
+    wrapped, written,
 };
 pub use load::{Course, Load};
 pub use names::Names;
