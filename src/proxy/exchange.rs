@@ -16,7 +16,9 @@ use crate::race::{Abandoned, LingerPlace, Next, Race, StarterPlace, Won};
 use crate::runtime::cancel::CancelToken;
 use crate::runtime::delay_queue::DelayPlace;
 use crate::runtime::sync::Mutex;
-use crate::upstream::{Answer, FilePermit, LegStep, PathKey, Readiness, Representation, UpstreamRequest, Waiter};
+use crate::upstream::{
+    Answer, FilePermit, FileRead, LegStep, PathKey, Readiness, Representation, UpstreamRequest, Waiter,
+};
 
 /// The longest body of a loser that is read to its end, for the sake of its connection.
 pub(super) const LOSER_BODY_BYTES_MAX: u64 = 64 * 1024;
@@ -129,43 +131,31 @@ impl Exchange {
         }
     }
 
-    /// Takes a leg's next step: on this thread, or if that reads a file, on one that may wait for the disk.
+    /// Takes a leg's next step, once what that needs of a file has been read. Doesn't block.
     pub(super) fn resume(self: &Arc<Self>, leg: usize, state: LegState) {
-        let token = self.race.token(leg);
-        match state {
-            LegState::Pending(mut pending) if pending.reads_file(&self.request) && !pending.is_over(token) => {
-                match pending.readiness(token) {
-                    Ok(readiness) => self.queue_for_disk(leg, LegState::Pending(pending), &readiness),
-                    Err(outcome) => self.end(leg, outcome, self.elapsed()),
-                }
-            }
-            LegState::Judging(judging) if judging.reads_file() => {
-                let exchange = self.clone();
-                (self.context.disk)(Box::new(move || exchange.judge(leg, judging)));
-            }
-            LegState::Uploading(upload, body) if upload.reads_file() => {
-                let exchange = self.clone();
-                (self.context.disk)(Box::new(move || exchange.upload(leg, upload, body)));
-            }
-            state => self.run(leg, state),
+        match state.file_read(&self.request, self.race.token(leg)) {
+            Some((read, readiness)) => self.read_for(leg, state, read, &readiness),
+            None => self.run(leg, state),
         }
     }
 
-    /// Has a thread for the disk take a leg's next step. Until it has time for that, the leg is woken by its deadline, and by
-    /// its hang-up.
-    fn queue_for_disk(self: &Arc<Self>, leg: usize, state: LegState, readiness: &Arc<dyn Readiness>) {
+    /// Has a thread for the disk read for a leg, which takes its next step there after that. Until then, however long the disk
+    /// takes, the leg is woken by its deadline, and by its hang-up.
+    fn read_for(self: &Arc<Self>, leg: usize, state: LegState, read: FileRead, readiness: &Arc<dyn Readiness>) {
         if let Some(state) = self.legs[leg].park(state) {
             return self.resume(leg, state);
         }
         let is_parked = readiness.park(self.clone(), leg);
-        if self.legs[leg].try_queue() {
-            let exchange = self.clone();
+        if self.legs[leg].begin_read() {
+            // Kept by the parked leg: nothing of a race that is over waits for the disk.
+            let exchange = Arc::downgrade(self);
             (self.context.disk)(Box::new(move || {
-                let Some(state) = exchange.legs[leg].dequeue() else { return };
-                if let LegState::Pending(pending) = &state {
-                    pending.withdraw();
+                read.run();
+                let Some(exchange) = exchange.upgrade() else { return };
+                if let Some(state) = exchange.legs[leg].end_read() {
+                    read.withdraw_leg();
+                    exchange.run(leg, state);
                 }
-                exchange.run(leg, state);
             }));
         }
         if !is_parked {
@@ -377,8 +367,12 @@ impl Waiter for Exchange {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use super::super::classify::Rules;
     use super::super::scenario::{LINGER, Scenario, answer, get, post, serve_one_that_has_left, wait_until};
     use crate::race::Linger;
+    use crate::upstream;
     use crate::upstream::scenario::{Backend, spool};
 
     #[test]
@@ -508,6 +502,17 @@ mod tests {
         race.ends[0].sends(answer(200, "b1"));
         assert_eq!(client.takes_reply(), (200, "b1".to_owned()));
         race.wait_for_end();
+    }
+
+    #[test]
+    fn a_leg_ends_in_its_time_however_long_the_disk_takes() {
+        let upstream = upstream::scenario::Scenario::with(|options| options.idle_timeout = Duration::from_millis(10));
+        let mut race = Scenario::on(upstream, &[""], LINGER, Rules::default());
+        let (status, body) = race.race(post(spool(b"abc", 0))).takes_reply();
+        assert!(status == 502 && body.contains("b1 timeout"), "{body}");
+        race.wait_for_end();
+        race.run_disk();
+        assert_eq!(race.ends[0].receives_to_end(), b"", "nothing was left to do");
     }
 
     #[test]

@@ -48,7 +48,7 @@ impl Exchange {
     }
 
     /// Takes the next look at an answer that is being judged, also of a loser, as long as that lingers: what it says of its backend
-    /// counts. Doesn't block, but on the disk if the request is in a file.
+    /// counts. Doesn't block.
     pub(super) fn judge(self: &Arc<Self>, leg: usize, judging: Box<Judging>) {
         self.judge_by(leg, judging, false);
     }
@@ -89,12 +89,14 @@ impl Exchange {
 #[cfg(test)]
 mod tests {
     use std::io::Read;
+    use std::time::Duration;
 
     use super::super::classify::Rules;
-    use super::super::scenario::{Client, LINGER, Scenario, answer, get, request};
+    use super::super::scenario::{Client, LINGER, Scenario, answer, get, post, request};
     use super::*;
     use crate::config::{LoseIf, OnFailure};
     use crate::message::{Delivery, ReplyBody};
+    use crate::upstream::scenario::{self, spool};
 
     const STREAM: &str = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n";
     const CHUNKED: &str = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
@@ -142,6 +144,21 @@ mod tests {
             let (status, body) = client.takes_reply();
             assert!(status == 502 && body.contains("b1 unfit: "), "{body}");
         }
+    }
+
+    #[test]
+    fn a_judged_leg_ends_in_its_time_however_long_the_disk_takes() {
+        let upstream = scenario::Scenario::with(|options| options.timeout = Duration::from_millis(50));
+        let rules = Rules { win_on_byte: true, ..Rules::default() };
+        let mut race = Scenario::on(upstream, &[""], LINGER, rules);
+        let client = race.race(post(spool(&vec![b'a'; 100 * 1024], 0)));
+        race.run_disk();
+        race.ends[0].sends(CHUNKED);
+        // The answer is received in the step after this read; the next one hangs.
+        race.run_disk();
+        let (status, body) = client.takes_reply();
+        assert!(status == 502 && body.contains("b1 timeout"), "{body}");
+        race.wait_for_end();
     }
 
     #[test]

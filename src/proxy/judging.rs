@@ -10,7 +10,7 @@ use http::{HeaderMap, StatusCode};
 
 use super::classify::{AnswerClass, Rules};
 use crate::message::Outcome;
-use crate::upstream::{Answer, AnswerBody, Looked, Uploaded};
+use crate::upstream::{Answer, AnswerBody, FileRead, Looked, Readiness, Uploaded};
 
 /// The most bytes of a body that are looked at.
 const LOOKED_AT_BYTES_MAX: usize = 64 * 1024;
@@ -110,12 +110,13 @@ impl Judging {
         Judging { answer, class, waits_for, is_event_stream, byte_by, until, scanned: None, room }
     }
 
-    /// Whether the next step reads a file.
-    pub(super) fn reads_file(&self) -> bool {
-        self.answer.upload.as_ref().is_some_and(crate::upstream::Upload::reads_file)
+    /// What has to be read of the request's file before the next step, and where the leg parks meanwhile.
+    pub(super) fn file_read(&self) -> Option<(FileRead, Arc<dyn Readiness>)> {
+        let until = if self.is_silent() { self.byte_by } else { self.until };
+        self.answer.upload.as_ref()?.file_read(Some(until))
     }
 
-    /// Looks at what has been received. Doesn't block, but on the disk if the request is in a file, nor take long, but where it may.
+    /// Looks at what has been received. Doesn't block, nor take long, but where it may.
     pub(super) fn step(&mut self, rules: &Rules, may_take_long: bool) -> Judged {
         let mut wake = self.send_more();
         loop {
@@ -143,7 +144,7 @@ impl Judging {
         if self.has_counted() {
             return Judged::Fit;
         }
-        let (is_silent, now) = (self.waits_for.byte && !self.has_byte(), Instant::now());
+        let (is_silent, now) = (self.is_silent(), Instant::now());
         if is_silent && now >= self.byte_by {
             return Judged::Failed(Outcome::Timeout);
         }
@@ -183,6 +184,11 @@ impl Judging {
     /// Whether a byte has come by which it wins.
     fn has_counted(&self) -> bool {
         !self.waits_for.rules && self.has_byte()
+    }
+
+    /// Whether a byte is waited for.
+    fn is_silent(&self) -> bool {
+        self.waits_for.byte && !self.has_byte()
     }
 
     /// Whether a byte has come that counts as one.

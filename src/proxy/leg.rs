@@ -9,9 +9,10 @@ use std::time::Duration;
 use super::judging::Judging;
 use crate::message::Outcome;
 use crate::message::proxy_status::How;
+use crate::runtime::cancel::CancelToken;
 use crate::upstream::{
-    Answer, AnswerBody, Backend, BenchTicket, Draining, FilePermit, LookLease, PendingAnswer, PendingRequest, Prospect,
-    Upload,
+    Answer, AnswerBody, Backend, BenchTicket, Draining, FilePermit, FileRead, LookLease, PendingAnswer, PendingRequest,
+    Prospect, Readiness, Upload, UpstreamRequest,
 };
 
 /// One backend's part of a race.
@@ -58,8 +59,8 @@ struct Parked {
     state: Option<LegState>,
     /// An event arrived while a thread ran the leg.
     is_notified: bool,
-    /// The leg is queued for a thread for the disk.
-    is_queued: bool,
+    /// A thread for the disk reads for the leg, or will.
+    is_read_for: bool,
 }
 
 /// The state of a leg while no thread runs it.
@@ -135,15 +136,15 @@ impl Leg {
         state
     }
 
-    /// Queues the leg for a thread for the disk, and gives whether it wasn't queued already.
-    pub(super) fn try_queue(&self) -> bool {
-        !std::mem::replace(&mut self.parked.lock().is_queued, true)
+    /// Notes that a thread for the disk will read for the leg, and gives whether none would already.
+    pub(super) fn begin_read(&self) -> bool {
+        !std::mem::replace(&mut self.parked.lock().is_read_for, true)
     }
 
-    /// Takes the state, for a thread for the disk; an event may have taken it before.
-    pub(super) fn dequeue(&self) -> Option<LegState> {
+    /// Notes that the thread for the disk has read, and takes the state; an event may have taken it before.
+    pub(super) fn end_read(&self) -> Option<LegState> {
         let mut parked = self.parked.lock();
-        parked.is_queued = false;
+        parked.is_read_for = false;
         parked.state.take()
     }
 
@@ -159,6 +160,23 @@ impl Leg {
     pub(super) fn take_candidate(&self) -> Option<(Box<Answer>, Duration)> {
         let state = self.parked.lock().state.take_if(|state| matches!(state, LegState::Candidate(..)));
         if let Some(LegState::Candidate(answer, after)) = state { Some((answer, after)) } else { None }
+    }
+}
+
+impl LegState {
+    /// What has to be read of the request's file before the next step, and where the leg parks meanwhile; nothing of a leg that its
+    /// next step ends.
+    pub(super) fn file_read(
+        &self,
+        request: &UpstreamRequest,
+        token: &CancelToken,
+    ) -> Option<(FileRead, Arc<dyn Readiness>)> {
+        match self {
+            LegState::Pending(pending) => pending.file_read(request, token),
+            LegState::Judging(judging) if !token.is_cancelled() => judging.file_read(),
+            LegState::Uploading(upload, _) => upload.file_read(None),
+            LegState::Judging(_) | LegState::Candidate(..) | LegState::Draining(..) => None,
+        }
     }
 }
 
@@ -224,12 +242,12 @@ mod tests {
     }
 
     #[test]
-    fn a_leg_is_queued_for_the_disk_once_until_that_has_come() {
+    fn a_leg_is_read_for_once_at_a_time() {
         let (leg, state, _kept) = leg();
         assert!(leg.park(state).is_none());
-        assert!(leg.try_queue() && !leg.try_queue());
-        assert!(leg.dequeue().is_some() && leg.dequeue().is_none());
-        assert!(leg.try_queue());
+        assert!(leg.begin_read() && !leg.begin_read());
+        assert!(leg.end_read().is_some() && leg.end_read().is_none());
+        assert!(leg.begin_read());
     }
 
     #[test]

@@ -58,8 +58,8 @@ impl Exchange {
         self.context.reaper.take(upload, None, self.request.method().is_safe(), Instant::now());
     }
 
-    /// Sends the rest of a request to a backend that has answered; then a loser's body is read to its end. Doesn't block, but
-    /// on the disk if the request is in a file.
+    /// Sends the rest of a request to a backend that has answered; then a loser's body is read to its end. Doesn't
+    /// block.
     pub(super) fn upload(self: &Arc<Self>, leg: usize, upload: Upload, body: Option<AnswerBody>) {
         match upload.send_more() {
             Uploaded::Yield(upload) => self.resume(leg, LegState::Uploading(upload, body)),

@@ -52,7 +52,11 @@ impl Scenario {
     }
 
     pub(super) fn made(options: &[&str], linger: Linger, rules: Rules) -> Scenario {
-        let upstream = scenario::Scenario::new();
+        Scenario::on(scenario::Scenario::new(), options, linger, rules)
+    }
+
+    /// A proxy whose connections to backends are of this kind.
+    pub(super) fn on(upstream: scenario::Scenario, options: &[&str], linger: Linger, rules: Rules) -> Scenario {
         let entry = |(port, options): (usize, &&str)| format!("http://127.0.0.1:{port} {options}");
         let entries: Vec<String> = (1..).zip(options).map(entry).collect();
         let entries = parse_entries(&entries.join(",")).expect("a list");

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use crate::message::Outcome;
 use crate::runtime::cancel::CancelToken;
+use crate::upstream::conn::connection::FileRead;
 use crate::upstream::conn::parking::Readiness;
 use crate::upstream::conn::request_writer::Progress;
 use crate::upstream::connect::connecting::{Connecting, Reached};
@@ -69,26 +70,20 @@ impl PendingAnswer {
         matches!(self.0, Stage::Sending(..) | Stage::Awaiting(_))
     }
 
-    /// Whether the next step reads the request's body from a file.
-    pub fn reads_file(&self, request: &UpstreamRequest) -> bool {
-        matches!(self.0, Stage::Sending(..)) && request.holds_file()
-    }
-
-    /// Whether the leg is hung up on, or more of its request should have gone out by now: then its next step reads no file.
-    pub fn is_over(&self, token: &CancelToken) -> bool {
-        token.is_cancelled() || matches!(self.0, Stage::Sending(_, until) if Instant::now() >= until)
-    }
-
-    /// Takes the parked leg out, so that no event wakes it: it takes its next step for another reason.
-    pub fn withdraw(&self) {
-        if let Stage::Sending(leg, _) | Stage::Awaiting(leg) = &self.0 {
-            leg.pooled.connection().withdraw();
+    /// What has to be read of a file before the next step, and where the leg parks meanwhile. Nothing of a leg that is hung up on,
+    /// or more of whose request should have gone out by now: its next step ends it.
+    pub fn file_read(&self, request: &UpstreamRequest, token: &CancelToken) -> Option<(FileRead, Arc<dyn Readiness>)> {
+        match &self.0 {
+            Stage::Sending(leg, until) if request.holds_file() && !token.is_cancelled() => {
+                leg.pooled.connection().file_read_until(*until)
+            }
+            _ => None,
         }
     }
 
     /// Takes the next step, as far as that goes without waiting: sends more of the request, or reads the head of the answer.
     /// The leg may have to wait once more. A leg that `has_lost` needs no more of the answer than that it has been received.
-    /// Blocks on the disk alone.
+    /// Doesn't block.
     pub fn step(self, request: &UpstreamRequest, token: &CancelToken, has_lost: bool) -> Result<LegStep, Outcome> {
         if token.is_cancelled() {
             return Err(Outcome::Cancelled);
@@ -441,12 +436,14 @@ mod tests {
         let scenario = Scenario::new();
         let (leg, mut backend) = scenario.leg(post_of_file(b"abc"));
         backend.receives_head();
-        assert!(leg.pending.reads_file(&leg.request) && backend.is_left_alone());
-        assert_eq!(leg.pending.to_string(), "sends the request");
+        assert!(backend.is_left_alone() && leg.pending.to_string() == "sends the request");
         let TestLeg { request, token, pending } = leg;
+        let Ok(LegStep::Yield(pending)) = pending.step(&request, &token, false) else { panic!("no answer yet") };
+        assert!(backend.is_left_alone(), "nothing was read");
+        pending.file_read(&request, &token).expect("bytes to send").0.run();
         let Ok(LegStep::Blocked(pending)) = pending.step(&request, &token, false) else { panic!("no answer yet") };
         assert_eq!(backend.receives(3), b"abc");
-        assert!(!pending.reads_file(&request) && pending.to_string() == "awaits the answer");
+        assert!(pending.file_read(&request, &token).is_none() && pending.to_string() == "awaits the answer");
     }
 
     #[test]
@@ -454,14 +451,14 @@ mod tests {
         let scenario = Scenario::with(|options| options.idle_timeout = Duration::ZERO);
         let (leg, mut backend) = scenario.leg(post_of_file(b"abc"));
         backend.receives_head();
-        assert!(leg.pending.is_over(&leg.token));
+        assert!(leg.pending.file_read(&leg.request, &leg.token).is_none());
         assert_eq!(leg.step().err(), Some(Outcome::Timeout));
         assert_eq!(backend.receives_to_end(), b"");
         let scenario = Scenario::new();
         let (leg, _backend) = scenario.leg(post_of_file(b"abc"));
-        assert!(!leg.pending.is_over(&leg.token));
+        assert!(leg.pending.file_read(&leg.request, &leg.token).is_some());
         leg.token.cancel();
-        assert!(leg.pending.is_over(&leg.token), "or that is hung up on");
+        assert!(leg.pending.file_read(&leg.request, &leg.token).is_none(), "or that is hung up on");
     }
 
     #[test]

@@ -38,6 +38,7 @@ pub use backend::Backend;
 pub use backends::Backends;
 pub use bench::{Admission, Bench, BenchChange, BenchTicket, Finding};
 pub use breaker::{Breaker, PathKey, PendingRequest};
+pub use conn::connection::FileRead;
 pub use conn::parking::{Readiness, Waiter};
 pub use connect::lookup::{Lookup, SystemLookup};
 pub use connect::tls::BadCertificate;

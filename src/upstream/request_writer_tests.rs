@@ -35,7 +35,10 @@ fn a_file_is_not_read_before_the_first_step() {
     let connection = established.connection.get();
     connection.begin_request(RequestBytes::new(b"head".to_vec(), Some(spool(b"body", 0))));
     assert_eq!(backend.receives(4), b"head");
-    assert!(!connection.is_request_out() && backend.is_left_alone());
+    assert!(!connection.is_request_out());
+    assert_eq!(connection.send_more(Some(early), LONG), Progress::Yield);
+    assert!(backend.is_left_alone() && connection.file_read_until(Instant::now()).is_none());
+    connection.file_read_until(Instant::now() + LONG).expect("bytes to send").0.run();
     assert_eq!(connection.send_more(Some(early), LONG), Progress::Done);
     assert!(backend.receives(4) == b"body" && connection.is_request_out());
 }
@@ -126,7 +129,7 @@ fn a_plain_request_asks_for_no_encoding() {
     let address = Address::parse("http://127.0.0.1:1").expect("an address");
     for (request, expected) in [(get(), true), (get().plain(), false)] {
         let mut head = Vec::new();
-        let sent = request.bytes_with(&address, &own).send(&mut [], |parts| {
+        let sent = request.bytes_with(&address, &own).send(|parts| {
             head.extend_from_slice(&parts[0]);
             Ok(head.len())
         });

@@ -177,9 +177,9 @@ pub(crate) struct TestLeg {
 }
 
 impl TestLeg {
-    /// Takes one step.
+    /// Takes one step, once what it needs of a file has been read.
     pub(crate) fn step(self) -> Result<LegStep, Outcome> {
-        self.pending.step(&self.request, &self.token, false)
+        step(self.pending, &self.request, &self.token, false)
     }
 
     /// Takes steps, and parks between them, until the leg has an answer or ends.
@@ -194,19 +194,32 @@ impl TestLeg {
 
     fn answer_as(self, has_lost: bool) -> Result<Answer, Outcome> {
         let until = Instant::now() + SOON;
-        let mut step = self.pending.step(&self.request, &self.token, has_lost);
+        let take = |pending| step(pending, &self.request, &self.token, has_lost);
+        let mut step = take(self.pending);
         loop {
             assert!(Instant::now() < until, "the leg takes steps without end");
             step = match step? {
                 LegStep::Answered(answer) => return Ok(*answer),
-                LegStep::Yield(pending) => pending.step(&self.request, &self.token, has_lost),
+                LegStep::Yield(pending) => take(pending),
                 LegStep::Blocked(mut pending) => {
                     wait_for(&pending.readiness(&self.token)?);
-                    pending.step(&self.request, &self.token, has_lost)
+                    take(pending)
                 }
             }
         }
     }
+}
+
+fn step(
+    pending: PendingAnswer,
+    request: &UpstreamRequest,
+    token: &CancelToken,
+    has_lost: bool,
+) -> Result<LegStep, Outcome> {
+    if let Some((read, _)) = pending.file_read(request, token) {
+        read.run();
+    }
+    pending.step(request, token, has_lost)
 }
 
 /// A backend's end of a connection. Its calls fail the test rather than wait for longer than [`SOON`].

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use crate::runtime::cancel::Losers;
-use crate::upstream::conn::connection::Connection;
+use crate::upstream::conn::connection::{Connection, FileRead};
 use crate::upstream::conn::parking::Readiness;
 use crate::upstream::conn::request_writer::Progress;
 use crate::upstream::permit::Permit;
@@ -20,6 +20,8 @@ pub struct Upload {
     stop: Arc<UploadStop>,
     /// The permit for the file that its body may be in.
     file: Option<Permit>,
+    /// By when more of it must have gone out.
+    until: Instant,
 }
 
 /// The result of one step of an upload.
@@ -63,7 +65,8 @@ impl Upload {
             is_over: AtomicBool::new(false),
         });
         let file = is_in_file.then(|| pool.counted_permit());
-        Upload { pool: pool.clone(), pooled: Arc::default(), stop, file }
+        let until = Instant::now() + pool.idle_timeout();
+        Upload { pool: pool.clone(), pooled: Arc::default(), stop, file, until }
     }
 
     pub(crate) fn pooled(&self) -> Arc<SharedConnection> {
@@ -75,19 +78,30 @@ impl Upload {
         self.stop.clone()
     }
 
-    /// Whether the body is read from a file.
-    pub fn reads_file(&self) -> bool {
-        self.file.is_some()
+    /// What has to be read of a file before more is sent, and where the leg parks meanwhile: until this time, or the upload's own.
+    pub fn file_read(&self, until: Option<Instant>) -> Option<(FileRead, Arc<dyn Readiness>)> {
+        if self.file.is_none() || self.stop.is_stopped() {
+            return None;
+        }
+        self.stop.connection.file_read_until(until.unwrap_or(self.until).min(self.until))
     }
 
-    /// Sends what the socket takes. Blocks only on the disk.
-    pub fn send_more(self) -> Uploaded {
-        if self.stop.is_stopped.load(Ordering::Acquire) {
+    /// Sends what the socket takes. Doesn't block.
+    pub fn send_more(mut self) -> Uploaded {
+        let now = Instant::now();
+        if self.stop.is_stopped() || now >= self.until {
             return Uploaded::Done;
         }
-        match self.stop.connection.send_more(None, self.pool.idle_timeout()) {
-            Progress::Yield => Uploaded::Yield(self),
-            Progress::Blocked(until) => Uploaded::Blocked(self, until),
+        let silence_max = self.pool.idle_timeout();
+        match self.stop.connection.send_more(None, silence_max) {
+            Progress::Yield => {
+                self.until = now + silence_max;
+                Uploaded::Yield(self)
+            }
+            Progress::Blocked(until) => {
+                self.until = until;
+                Uploaded::Blocked(self, until)
+            }
             Progress::Done | Progress::Answered | Progress::TimedOut | Progress::Aborted => Uploaded::Done,
         }
     }
@@ -107,6 +121,10 @@ impl UploadStop {
         if !self.is_over.load(Ordering::Acquire) {
             self.connection.wake();
         }
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.is_stopped.load(Ordering::Acquire)
     }
 }
 
@@ -173,6 +191,14 @@ mod tests {
         (scenario, answer, upload, backend)
     }
 
+    /// Sends what the socket takes, once that has been read.
+    fn send(upload: Upload) -> Uploaded {
+        if let Some((read, _)) = upload.file_read(None) {
+            read.run();
+        }
+        upload.send_more()
+    }
+
     fn read(answer: Answer) -> Vec<u8> {
         let mut body = Vec::new();
         match answer.body {
@@ -187,7 +213,7 @@ mod tests {
     #[test]
     fn the_rest_of_a_request_is_sent_beside_its_answer() {
         let (_scenario, answer, upload, mut backend) = early();
-        assert!(upload.reads_file() && matches!(upload.send_more(), Uploaded::Done));
+        assert!(matches!(send(upload), Uploaded::Done));
         assert_eq!((backend.receives(3), read(answer)), (b"abc".to_vec(), b"ok".to_vec()));
     }
 
@@ -196,10 +222,10 @@ mod tests {
         let (scenario, answer, upload, _backend) = early();
         assert_eq!(read(answer), b"ok");
         assert_eq!(scenario.take_idle(), 0, "the upload is under way");
-        assert!(matches!(upload.send_more(), Uploaded::Done));
+        assert!(matches!(send(upload), Uploaded::Done));
         assert_eq!(scenario.take_idle(), 1);
         let (scenario, answer, upload, _backend) = early();
-        assert!(matches!(upload.send_more(), Uploaded::Done));
+        assert!(matches!(send(upload), Uploaded::Done));
         assert_eq!(scenario.take_idle(), 0, "the answer is under way");
         assert_eq!(read(answer), b"ok");
         assert_eq!(scenario.take_idle(), 1);
@@ -210,7 +236,7 @@ mod tests {
         let (scenario, answer, upload, mut backend) = early();
         let stop = upload.stop();
         stop.stop();
-        assert!(matches!(upload.send_more(), Uploaded::Done));
+        assert!(matches!(send(upload), Uploaded::Done));
         assert_eq!(read(answer), b"ok");
         drop(stop);
         assert_eq!((scenario.take_idle(), backend.receives_to_end()), (0, Vec::new()));
@@ -231,7 +257,7 @@ mod tests {
     fn a_stop_after_the_end_concerns_the_next_leg_on_the_connection_no_more() {
         let (scenario, answer, upload, _backend) = early_in(Scenario::still());
         let (stop, connection) = (upload.stop(), upload.stop.connection.clone());
-        assert!(matches!(upload.send_more(), Uploaded::Done));
+        assert!(matches!(send(upload), Uploaded::Done));
         assert_eq!(read(answer), b"ok");
         let taken = scenario.pool.take(true, Instant::now()).expect("it idles");
         assert!(Arc::ptr_eq(taken.connection(), &connection));
@@ -260,6 +286,7 @@ mod tests {
         assert!(leg.answer().is_ok_and(|answer| answer.upload.is_none()));
         let (leg, mut backend) = scenario.leg(post_of_file(b"abc"));
         let TestLeg { request, token, pending } = leg;
+        pending.file_read(&request, &token).expect("bytes to send").0.run();
         let Ok(LegStep::Blocked(pending)) = pending.step(&request, &token, false) else { panic!("no answer yet") };
         backend.sends(ANSWER);
         assert!(TestLeg { request, token, pending }.answer().is_ok_and(|answer| answer.upload.is_none()));

@@ -118,7 +118,7 @@ fn tls_1_2_and_1_3_are_spoken_and_nothing_but_http_1_1() {
 fn aes_128_is_spoken_where_a_client_has_it() {
     let backend = Fake::with(200, "good");
     let (_proxy, address) = proxy(&backend.url);
-    let suites = || ring::ALL_CIPHER_SUITES.iter().map(|suite| suite.suite());
+    let suites = || ring::ALL_CIPHER_SUITES.iter().map(rustls::SupportedCipherSuite::suite);
     for (version, prefix) in [(&rustls::version::TLS13, "TLS13_"), (&rustls::version::TLS12, "TLS_ECDHE_ECDSA_")] {
         let name = |suite: CipherSuite| suite.as_str().unwrap_or("").to_owned();
         let of_version = suites().map(name).filter(|name| name.starts_with(prefix));

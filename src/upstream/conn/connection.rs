@@ -11,14 +11,14 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use socket2::Socket;
 
-use crate::message::OnReady;
+use crate::message::{OnReady, Spool};
 use crate::net::byte_stream::{ByteStream, Peeked};
 use crate::runtime::cancel::HangUp;
 use crate::runtime::poller::{Event, EventHandler, Poller, Registration};
 use crate::runtime::sync::atomic::{AtomicBool, Ordering};
-use crate::runtime::sync::{Arc, Mutex};
+use crate::runtime::sync::{Arc, Mutex, Weak};
 use crate::upstream::conn::parking::{LegParking, Readiness, Waiter};
-use crate::upstream::conn::request_bytes::RequestBytes;
+use crate::upstream::conn::request_bytes::{Piece, RequestBytes};
 use crate::upstream::conn::request_writer::{Judge, Progress, RequestWriter};
 
 /// A connection, shared by the leg's pooled connection, the poller and the token of the current leg.
@@ -31,6 +31,9 @@ pub(crate) struct Connection {
     reader: Mutex<Option<OnReady>>,
     is_hung_up: AtomicBool,
 }
+
+/// What a leg needs of its request's file before its next step. It keeps neither the file nor the connection open.
+pub struct FileRead(Weak<Connection>);
 
 /// A connection that leaves the poller when this is dropped.
 pub(crate) struct OwnedConnection(Arc<Connection>);
@@ -80,13 +83,28 @@ impl Connection {
     }
 
     /// Sends more of a request that isn't out, unless `judge` finds an answer that has been received already; without a judge
-    /// nothing is looked at. Doesn't wait, but reads files.
+    /// nothing is looked at. Of a body in a file it sends what was read for this step. Doesn't block.
     pub(crate) fn send_more(&self, judge: Option<Judge>, silence_max: Duration) -> Progress {
         // Not under the lock: only the thread that runs the leg sends, and no other asks meanwhile.
         let mut writer = std::mem::take(&mut *self.writer.lock());
         let progress = writer.send_more(&self.stream, judge, silence_max);
         *self.writer.lock() = writer;
         progress
+    }
+
+    /// What the next step needs of the file that its request's body is in, and where the leg parks until it has been read. `None` if
+    /// the time for it is over.
+    pub(crate) fn file_read_until(self: &Arc<Self>, until: Instant) -> Option<(FileRead, Arc<dyn Readiness>)> {
+        if Instant::now() >= until {
+            return None;
+        }
+        self.set_deadline(until);
+        Some((FileRead(Arc::downgrade(self)), self.clone()))
+    }
+
+    /// The body, and the place in it of its next bytes, if it is in a file.
+    fn place_in_file(&self) -> Option<(Spool, u64)> {
+        self.writer.lock().place_in_file()
     }
 
     /// Wakes the parked leg as an event would.
@@ -190,6 +208,24 @@ impl OwnedConnection {
 
     pub(crate) fn get(&self) -> &Arc<Connection> {
         &self.0
+    }
+}
+
+impl FileRead {
+    /// Reads what the next step sends. Blocks on the disk, and nothing else does: the leg may end meanwhile, and its connection.
+    pub fn run(&self) {
+        let Some((body, place)) = self.0.upgrade().and_then(|connection| connection.place_in_file()) else { return };
+        let piece = Piece::read(&body, place);
+        if let Some(connection) = self.0.upgrade() {
+            connection.writer.lock().put_piece(piece);
+        }
+    }
+
+    /// Takes the leg out of its place on the connection, so that no event wakes it: it takes its next step now.
+    pub fn withdraw_leg(&self) {
+        if let Some(connection) = self.0.upgrade() {
+            connection.parking.withdraw();
+        }
     }
 }
 

@@ -4,40 +4,53 @@ use std::io::{self, IoSlice};
 
 use crate::message::Spool;
 
+/// The bytes of a file that are read at once: a socket seldom takes more.
+const PIECE_BYTES: usize = 64 * 1024;
+
 /// The bytes of a request, and the count of those that have been sent.
 pub(crate) struct RequestBytes {
     head: Vec<u8>,
     body: Option<Spool>,
     sent: u64,
+    /// What has been read of a body in a file, to be sent next, or why it couldn't be.
+    piece: io::Result<Piece>,
+}
+
+/// Some bytes of a body, and their place in it.
+#[derive(Default)]
+pub(crate) struct Piece {
+    place: u64,
+    bytes: Vec<u8>,
+}
+
+impl Piece {
+    /// Reads the bytes at a place. Blocks only on the disk.
+    pub(crate) fn read(body: &Spool, place: u64) -> io::Result<Piece> {
+        let left = usize::try_from(body.length().saturating_sub(place)).unwrap_or(usize::MAX);
+        let mut bytes = vec![0; left.min(PIECE_BYTES)];
+        let count = body.read_at(&mut bytes, place)?;
+        bytes.truncate(count);
+        Ok(Piece { place, bytes })
+    }
+
+    /// Its bytes at a place in the body, and behind it.
+    fn at(&self, place: u64) -> &[u8] {
+        place.checked_sub(self.place).map_or(&[], |done| behind(&self.bytes, done))
+    }
 }
 
 impl RequestBytes {
     pub(crate) fn new(head: Vec<u8>, body: Option<Spool>) -> RequestBytes {
-        RequestBytes { head, body, sent: 0 }
+        RequestBytes { head, body, sent: 0, piece: Ok(Piece::default()) }
     }
 
-    /// Sends the next bytes by `send`, and gives the count of those that were taken. Bytes of a file are read into `piece`, as
-    /// many as fit, and not at all if it has no room.
-    pub(crate) fn send(
-        &mut self,
-        piece: &mut [u8],
-        send: impl FnOnce(&[IoSlice]) -> io::Result<usize>,
-    ) -> io::Result<usize> {
-        let (head, offset) = self.split(self.sent);
-        let body = match &self.body {
-            None => &[][..],
-            Some(body) => match body.bytes() {
-                Some(bytes) => behind(bytes, offset),
-                None if piece.is_empty() => &[],
-                None => {
-                    let count = body.read_at(piece, offset)?;
-                    &piece[..count]
-                }
-            },
-        };
-        if head.is_empty() && body.is_empty() {
-            return Ok(0);
+    /// Sends the next bytes by `send`, and gives the count of those that were taken. Of a body in a file those are sent that have
+    /// been put here as a piece. An error if they couldn't be read.
+    pub(crate) fn send(&mut self, send: impl FnOnce(&[IoSlice]) -> io::Result<usize>) -> io::Result<usize> {
+        if let Err(error) = &mut self.piece {
+            return Err(std::mem::replace(error, io::ErrorKind::UnexpectedEof.into()));
         }
+        let [head, body] = self.next();
         let parts = [head, body].map(IoSlice::new);
         // One part is less work than two.
         let count = match (head.is_empty(), body.is_empty()) {
@@ -49,6 +62,21 @@ impl RequestBytes {
         Ok(count)
     }
 
+    /// Whether the next bytes have to be read from the file first.
+    pub(crate) fn awaits_piece(&self) -> bool {
+        self.piece.is_ok() && !self.is_sent() && self.next().iter().all(|part| part.is_empty())
+    }
+
+    /// The body, and the place in it of its next bytes, if it is in a file.
+    pub(crate) fn place_in_file(&self) -> Option<(Spool, u64)> {
+        self.body.as_ref().filter(|body| body.bytes().is_none()).map(|body| (body.clone(), self.split().1))
+    }
+
+    /// Puts what was read of the body here, to be sent next.
+    pub(crate) fn put_piece(&mut self, piece: io::Result<Piece>) {
+        self.piece = piece;
+    }
+
     /// The count of bytes that have been sent.
     pub(crate) fn sent(&self) -> u64 {
         self.sent
@@ -57,11 +85,6 @@ impl RequestBytes {
     /// Whether all bytes have been sent.
     pub(crate) fn is_sent(&self) -> bool {
         self.sent == self.head.len() as u64 + self.body.as_ref().map_or(0, Spool::length)
-    }
-
-    /// Whether the body has to be read from a file.
-    pub(crate) fn is_in_file(&self) -> bool {
-        self.body.as_ref().is_some_and(|body| body.bytes().is_none())
     }
 
     /// All bytes, for tests.
@@ -79,9 +102,23 @@ impl RequestBytes {
         bytes
     }
 
-    /// The rest of the head behind the first `done` bytes of the request, and the place in the body.
-    fn split(&self, done: u64) -> (&[u8], u64) {
-        (behind(&self.head, done), done.saturating_sub(self.head.len() as u64))
+    /// The rest of the head, and the bytes that are next of the body, as far as they are in memory.
+    fn next(&self) -> [&[u8]; 2] {
+        let (head, place) = self.split();
+        let body = match (&self.body, &self.piece) {
+            (None, _) => &[],
+            (Some(body), piece) => match (body.bytes(), piece) {
+                (Some(bytes), _) => behind(bytes, place),
+                (None, Ok(piece)) => piece.at(place),
+                (None, Err(_)) => &[],
+            },
+        };
+        [head, body]
+    }
+
+    /// The rest of the head, and the place in the body.
+    fn split(&self) -> (&[u8], u64) {
+        (behind(&self.head, self.sent), self.sent.saturating_sub(self.head.len() as u64))
     }
 }
 
@@ -118,27 +155,50 @@ mod tests {
     fn every_byte_is_sent_once_in_pieces_of_any_size() {
         for in_file in [false, true] {
             for size in 1..=105 {
-                let (mut request, mut piece, mut sent) = (request(in_file), [0; 10], Vec::new());
+                let (mut request, mut sent) = (request(in_file), Vec::new());
                 while !request.is_sent() {
+                    if request.awaits_piece() {
+                        read(&mut request, 10);
+                    }
                     let take = |parts: &[IoSlice]| {
                         let joined = joined(parts);
                         sent.extend_from_slice(&joined[..joined.len().min(size)]);
                         Ok(joined.len().min(size))
                     };
-                    assert!(request.send(&mut piece, take).is_ok_and(|count| count > 0));
+                    assert!(request.send(take).is_ok_and(|count| count > 0));
                 }
                 assert!(sent == request.bytes() && request.sent() == 105, "in a file: {in_file}, {size} at a time");
             }
         }
     }
 
+    /// Has this many bytes read, to be sent next.
+    fn read(request: &mut RequestBytes, count: usize) {
+        let (body, place) = request.place_in_file().expect("a file");
+        let mut piece = Piece::read(&body, place).expect("a readable body");
+        piece.bytes.truncate(count);
+        request.put_piece(Ok(piece));
+    }
+
     #[test]
-    fn without_room_for_a_piece_no_file_is_read_and_a_failure_sends_nothing() {
+    fn without_a_piece_no_file_is_read_and_a_failure_sends_nothing() {
         let mut request = request(true);
-        assert!(request.send(&mut [], |_| Err(io::ErrorKind::BrokenPipe.into())).is_err());
-        assert_eq!(request.sent(), 0);
-        assert_eq!(request.send(&mut [], |parts| Ok(joined(parts).len())).ok(), Some(5));
-        assert_eq!(request.send(&mut [], |parts| Ok(joined(parts).len())).ok(), Some(0));
-        assert!(!request.is_sent());
+        assert!(request.send(|_| Err(io::ErrorKind::BrokenPipe.into())).is_err());
+        assert_eq!((request.sent(), request.awaits_piece()), (0, false));
+        assert_eq!(request.send(|parts| Ok(joined(parts).len())).ok(), Some(5));
+        assert!(request.awaits_piece() && !request.is_sent());
+        read(&mut request, 1);
+        assert!(!request.awaits_piece());
+        request.put_piece(Err(io::ErrorKind::PermissionDenied.into()));
+        assert!(!request.awaits_piece() && request.send(|_| panic!("nothing is sent")).is_err());
+    }
+
+    /// Was read for another request, or twice.
+    #[test]
+    fn a_piece_of_another_place_is_not_sent() {
+        let mut request = request(true);
+        request.put_piece(Piece::read(&request.place_in_file().expect("a file").0, 50));
+        assert_eq!(request.send(|parts| Ok(joined(parts).len())).ok(), Some(5), "the head alone");
+        assert!(request.awaits_piece());
     }
 }

@@ -4,11 +4,10 @@
 use std::io;
 use std::time::{Duration, Instant};
 
+use crate::message::Spool;
 use crate::net::byte_stream::{ByteStream, Peeked};
-use crate::upstream::conn::request_bytes::RequestBytes;
+use crate::upstream::conn::request_bytes::{Piece, RequestBytes};
 
-/// The bytes of a file that are read at once: a socket seldom takes more.
-const PIECE_BYTES: usize = 64 * 1024;
 /// The bytes that are sent in one step, about a millisecond's work, before other legs have the thread.
 const STEP_BYTES: u64 = 512 * 1024;
 
@@ -52,20 +51,20 @@ pub(crate) enum Progress {
 }
 
 impl RequestWriter {
-    /// Sends what is in memory. Never reads a file, never waits.
+    /// Sends what is in memory. Never waits.
     pub(crate) fn begin(request: RequestBytes, stream: &ByteStream) -> RequestWriter {
         let mut writer = RequestWriter { request: Some(request), is_out: false, until: None };
-        writer.is_out = writer.send(stream, &mut [], || None).is_ok_and(|sent| sent.stop == Stop::Done);
+        writer.is_out = writer.send(stream, || None).is_ok_and(|sent| sent.stop == Stop::Done);
         writer
     }
 
-    /// Sends more, as far as that goes without waiting, until an answer has been received. Reads files.
+    /// Sends more, as far as that goes without waiting, until an answer has been received.
     pub(crate) fn send_more(&mut self, stream: &ByteStream, judge: Option<Judge>, silence_max: Duration) -> Progress {
-        let is_in_file = self.request.as_ref().is_some_and(RequestBytes::is_in_file);
-        let mut piece = if is_in_file { vec![0; PIECE_BYTES] } else { Vec::new() };
-        let Ok(Sent { any, stop }) = self.send(stream, &mut piece, || stop_of_answer(stream, judge?)) else {
+        let Ok(Sent { any, stop }) = self.send(stream, || stop_of_answer(stream, judge?)) else {
             return Progress::Aborted;
         };
+        // What the socket hasn't taken is read again: thousands may wait.
+        self.put_piece(Ok(Piece::default()));
         let now = Instant::now();
         let until = self.until.filter(|_| !any).unwrap_or(now + silence_max);
         self.until = Some(until);
@@ -84,17 +83,24 @@ impl RequestWriter {
         self.is_out
     }
 
+    /// The body, and the place in it of its next bytes, if it is in a file.
+    pub(crate) fn place_in_file(&self) -> Option<(Spool, u64)> {
+        self.request.as_ref()?.place_in_file()
+    }
+
+    /// Puts what was read of the body here, to be sent in the next step.
+    pub(crate) fn put_piece(&mut self, piece: io::Result<Piece>) {
+        if let Some(request) = &mut self.request {
+            request.put_piece(piece);
+        }
+    }
+
     /// Whether no byte of the request has gone out.
     pub(crate) fn is_untouched(&self) -> bool {
         self.request.as_ref().is_none_or(|request| request.sent() == 0)
     }
 
-    fn send(
-        &mut self,
-        stream: &ByteStream,
-        piece: &mut [u8],
-        stop_of_answer: impl Fn() -> Option<Stop>,
-    ) -> io::Result<Sent> {
+    fn send(&mut self, stream: &ByteStream, stop_of_answer: impl Fn() -> Option<Stop>) -> io::Result<Sent> {
         let Some(request) = &mut self.request else { return Ok(Sent { any: false, stop: Stop::Aborted }) };
         let (mut any, step_ends) = (false, request.sent() + STEP_BYTES);
         loop {
@@ -106,8 +112,8 @@ impl RequestWriter {
             let stop = match stop_of_answer() {
                 Some(stop) => stop,
                 None if !are_all_out => Stop::Blocked,
-                None if request.sent() >= step_ends => Stop::Yield,
-                None if request.send(piece, |parts| stream.send(parts))? == 0 => Stop::Blocked,
+                None if request.sent() >= step_ends || request.awaits_piece() => Stop::Yield,
+                None if request.send(|parts| stream.send(parts))? == 0 => Stop::Blocked,
                 None => {
                     any = true;
                     continue;
