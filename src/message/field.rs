@@ -13,15 +13,11 @@ pub(super) const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwa
 /// lost.
 pub(crate) fn put_field(bytes: &mut Vec<u8>, name: &str, value: &[u8]) {
     bytes.reserve(name.len() + value.len() + 4);
-    let start = bytes.len();
-    bytes.extend_from_slice(name.as_bytes());
-    let mut begins_word = true;
-    for byte in &mut bytes[start..] {
-        if begins_word {
-            byte.make_ascii_uppercase();
-        }
-        begins_word = *byte == b'-';
-    }
+    let mut last = b'-';
+    bytes.extend(name.bytes().map(|byte| {
+        let before = std::mem::replace(&mut last, byte);
+        if before == b'-' { byte.to_ascii_uppercase() } else { byte }
+    }));
     bytes.extend_from_slice(b": ");
     bytes.extend_from_slice(value);
     bytes.extend_from_slice(b"\r\n");

@@ -124,8 +124,12 @@ fn is_in_forwarded(headers: &HeaderMap, parameter: &[u8]) -> bool {
 /// is left where something on the way strips `CDN-Loop`. The fields count as they arrived, those of peers that aren't
 /// trusted too.
 pub fn goes_round(request: &Request) -> bool {
+    const WAYS: [HeaderName; 4] = [X_FORWARDED_FOR, FORWARDED, VIA, CDN_LOOP];
+    if !request.headers.keys().any(|name| WAYS.contains(name)) {
+        return false;
+    }
     let count = |way: &HeaderName| tokens(&request.headers, way).filter(|entry| !entry.is_empty()).count();
-    if [X_FORWARDED_FOR, FORWARDED, VIA, CDN_LOOP].iter().any(|way| count(way) > HOPS_MAX) {
+    if WAYS.iter().any(|way| count(way) > HOPS_MAX) {
         return true;
     }
     let sender = request.peer.address.map(|address| address.ip().to_canonical());

@@ -91,7 +91,7 @@ pub(crate) fn is_host_field(field: &str) -> bool {
     let (is_host, port) = match field.strip_prefix('[').and_then(|literal| literal.split_once(']')) {
         Some((address, port)) => (address.parse::<Ipv6Addr>().is_ok() || is_future_address(address), port),
         None => {
-            let (name, port) = field.split_at(field.find(':').unwrap_or(field.len()));
+            let (name, port) = field.split_at(field.bytes().position(|byte| byte == b':').unwrap_or(field.len()));
             (is_name(name), port)
         }
     };
@@ -109,10 +109,11 @@ fn is_future_address(address: &str) -> bool {
 
 /// Whether it is a `reg-name` (RFC 3986 §3.2.2), to which IPv4 addresses belong.
 fn is_name(name: &str) -> bool {
-    let mut parts = name.split('%');
+    let mut parts = name.as_bytes().split(|byte| *byte == b'%');
     let is_plain =
-        |part: &str| part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=".contains(&byte));
-    let is_encoded = |part: &str| part.bytes().take_while(u8::is_ascii_hexdigit).count() >= 2 && is_plain(part);
+        |part: &[u8]| part.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=".contains(byte));
+    let is_encoded =
+        |part: &[u8]| part.iter().take_while(|byte| byte.is_ascii_hexdigit()).count() >= 2 && is_plain(part);
     parts.next().is_none_or(is_plain) && parts.all(is_encoded)
 }
 

@@ -5,7 +5,7 @@ import random
 import select
 import socket
 
-from .loop import Child, Loop
+from .loop import Child, Loop, give_way
 from .manners import BLOCK, BUFFER, CROWD, MESSAGE, PERIOD
 
 # New clients a second: what a listener's queue bears.
@@ -96,6 +96,7 @@ class Members:
     """All of them, in the process that they have for themselves."""
 
     def __init__(self, pipe, port, manner, count, is_tunnel):
+        give_way()
         self.loop, self.pipe, self.port, self.manner, self.count = Loop(), pipe, port, manner, count
         self.reads = manner in (READS, TALKS)
         self.request = UPGRADE if is_tunnel else ASK + b"\r\n"

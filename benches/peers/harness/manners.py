@@ -6,7 +6,7 @@ import select
 import socket
 import time
 
-from .loop import Child, Loop
+from .loop import Child, Loop, give_way
 from .scenarios import KIB, MIB
 
 # What the clients of a crowd ask for, and no others.
@@ -196,6 +196,8 @@ ANSWERS = {
 def serve(pipe, listener, manner):
     loop = Loop()
     stream = STREAMS.get(manner)
+    if stream:
+        give_way()
     answer = ANSWERS.get(manner) or (lambda peer, head: stream(peer) if CROWD in head[:64] else peer.send(NOT_FOUND))
 
     def accept(_):

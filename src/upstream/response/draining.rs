@@ -12,7 +12,7 @@ const PIECE_BYTES: usize = 8192;
 
 /// A body that is being read to its end.
 pub struct Draining {
-    body: StreamedBody,
+    body: Box<StreamedBody>,
     /// The most bytes that are still read.
     bytes_max: u64,
     /// The longest silence.
@@ -27,13 +27,13 @@ impl AnswerBody {
     pub fn drain(self, bytes_max: u64, silence_max: Duration) -> Option<Draining> {
         match self {
             AnswerBody::Whole(_) => None,
-            AnswerBody::Streamed(body) => Draining::begin(*body, bytes_max, silence_max),
+            AnswerBody::Streamed(body) => Draining::begin(body, bytes_max, silence_max),
         }
     }
 }
 
 impl Draining {
-    fn begin(body: StreamedBody, bytes_max: u64, silence_max: Duration) -> Option<Draining> {
+    fn begin(body: Box<StreamedBody>, bytes_max: u64, silence_max: Duration) -> Option<Draining> {
         let is_worth_it = body.left.is_none_or(|left| left <= bytes_max);
         let silence_max = silence_max.min(body.pool.idle_timeout());
         let until = Instant::now() + silence_max;
