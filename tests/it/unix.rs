@@ -143,6 +143,7 @@ fn only_what_nobody_answers_at_is_replaced() {
     refused(&format!("unix:{}", file.display()), "a file that is no socket stands there");
     assert_eq!(fs::read_to_string(&file).expect("still there"), "precious");
     refused(&format!("unix:{}/no/such", directory.path().display()), "no such directory");
+    refused(&format!("unix:{}/x.sock", file.display()), "a part of its path isn't a directory");
 }
 
 #[test]
