@@ -311,7 +311,7 @@ mod tests {
     #[test]
     fn what_has_broken_off_bounds_no_wait() {
         for (last, expected) in [(answer(200, "yes"), 200), (answer(503, "busy"), 503)] {
-            let bound = Duration::from_millis(5);
+            let bound = Duration::from_millis(200);
             let (mut race, client) = race_within(3, Some(bound), Linger::NONE);
             race.ends[0].sends(HALF);
             race.settle();

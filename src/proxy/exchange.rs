@@ -123,10 +123,13 @@ impl Exchange {
 
     /// Parks a leg in the poller until the next event.
     pub(super) fn park(self: &Arc<Self>, leg: usize, state: LegState, readiness: &Arc<dyn Readiness>) {
+        // The place before the state: once that is parked, a thread for the disk may take it, and the place be another leg's.
+        let is_parked = readiness.park(self.clone(), leg);
         if let Some(state) = self.legs[leg].park(state) {
+            readiness.withdraw();
             return self.resume(leg, state);
         }
-        if !readiness.park(self.clone(), leg) {
+        if !is_parked {
             self.clone().wake(leg);
         }
     }
@@ -142,10 +145,7 @@ impl Exchange {
     /// Has a thread for the disk read for a leg, which takes its next step there after that. Until then, however long the disk
     /// takes, the leg is woken by its deadline, and by its hang-up.
     fn read_for(self: &Arc<Self>, leg: usize, state: LegState, read: FileRead, readiness: &Arc<dyn Readiness>) {
-        if let Some(state) = self.legs[leg].park(state) {
-            return self.resume(leg, state);
-        }
-        let is_parked = readiness.park(self.clone(), leg);
+        self.park(leg, state, readiness);
         if self.legs[leg].begin_read() {
             // Kept by the parked leg: nothing of a race that is over waits for the disk.
             let exchange = Arc::downgrade(self);
@@ -157,9 +157,6 @@ impl Exchange {
                     exchange.run(leg, state);
                 }
             }));
-        }
-        if !is_parked {
-            self.clone().wake(leg);
         }
     }
 
