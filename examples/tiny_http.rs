@@ -12,7 +12,7 @@ use red_tentacle::access_log::LateLines;
 use red_tentacle::message::parse_entries;
 use red_tentacle::message::{BodySource, Refusal, Reply, ReplyBody};
 use red_tentacle::message::{Delivery, Disconnect, OnDelivered, ReplyTo, Request, SpoolWriter, Target};
-use red_tentacle::proxy::{Proxy, Rules};
+use red_tentacle::proxy::{Executor, Proxy, Rules, Threads};
 use red_tentacle::race::{Linger, Reaper, Starter};
 use red_tentacle::runtime::poller::Poller;
 use red_tentacle::upstream::Backends;
@@ -32,11 +32,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         Upstream::new(ConnectOptions::default(), Arc::new(SystemLookup), poller.clone()).map_err(|bad| bad.reason)?;
     let backends = Backends::new(&entries, upstream);
     let reaper = Reaper::new(Linger::NONE, &poller);
-    let disk = ThreadPool::new(2);
+    let executor = |pool: ThreadPool| -> Executor { Box::new(move |work| pool.execute(work)) };
+    let threads = Threads { disk: executor(ThreadPool::new(2)), long: executor(ThreadPool::new(2)) };
     let proxy = Proxy::new(
         Rules::default(),
         backends,
-        Box::new(move |work| disk.execute(work)),
+        threads,
         reaper,
         Starter::new(&poller),
         LateLines::new(&poller),

@@ -146,6 +146,11 @@ impl Spool {
         self.0.length()
     }
 
+    /// Whether both are one body.
+    pub fn is(&self, other: &Spool) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     /// A reader of its own, from the first byte.
     pub fn reader(&self) -> SpoolReader {
         SpoolReader { spool: self.clone(), offset: 0 }

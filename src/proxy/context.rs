@@ -11,14 +11,22 @@ use crate::metrics::{FirstSuccess, RaceStats, RecentRaces, ReplyStats};
 use crate::race::{Reaper, Starter};
 use crate::upstream::Backends;
 
-/// Runs work that may wait for the disk on a thread for that. Doesn't block.
-pub type Disk = Box<dyn Fn(Box<dyn FnOnce() + Send>) + Send + Sync>;
+/// Runs work on a thread for it. Doesn't block.
+pub type Executor = Box<dyn Fn(Box<dyn FnOnce() + Send>) + Send + Sync>;
+
+/// The threads beside the poller's.
+pub struct Threads {
+    /// For work that may wait for the disk.
+    pub disk: Executor,
+    /// For work that takes long.
+    pub long: Executor,
+}
 
 /// The things that all races share.
 pub(super) struct Context {
     pub(super) rules: Rules,
     pub(super) backends: Arc<Backends>,
-    pub(super) disk: Disk,
+    pub(super) threads: Threads,
     pub(super) reaper: Arc<Reaper>,
     pub(super) starter: Arc<Starter>,
     /// By when hedges by percentile start.

@@ -274,7 +274,6 @@ mod tests {
             let mut race = Scenario::of(1, LINGER);
             let client = race.race(post(spool(b"abc", 0)));
             race.ends[0].sends(answer(200, "early"));
-            race.run_disk();
             let sent = client.receives();
             let ReplyBody::Stream { mut source, .. } = sent.reply.body else { panic!("a stream") };
             std::io::copy(&mut source, &mut std::io::sink()).expect("the whole body");

@@ -123,11 +123,30 @@ impl Exchange {
 
     /// Parks a leg in the poller until the next event.
     pub(super) fn park(self: &Arc<Self>, leg: usize, state: LegState, readiness: &Arc<dyn Readiness>) {
+        self.park_until(leg, state, readiness, None);
+    }
+
+    /// Parks a leg in the poller until the next event, or until this has been read for it on a thread for the disk, where it then takes
+    /// its next step.
+    fn park_until(
+        self: &Arc<Self>,
+        leg: usize,
+        state: LegState,
+        readiness: &Arc<dyn Readiness>,
+        read: Option<FileRead>,
+    ) {
         // The place before the state: once that is parked, a thread for the disk may take it, and the place be another leg's.
         let is_parked = readiness.park(self.clone(), leg);
-        if let Some(state) = self.legs[leg].park(state) {
-            readiness.withdraw();
-            return self.resume(leg, state);
+        match self.legs[leg].parked.park(state, read.is_some()) {
+            Ok(is_asked_for) => {
+                if let Some(read) = read.filter(|_| is_asked_for) {
+                    self.read_for(leg, read);
+                }
+            }
+            Err(state) => {
+                readiness.withdraw();
+                return self.resume(leg, state);
+            }
         }
         if !is_parked {
             self.clone().wake(leg);
@@ -135,29 +154,26 @@ impl Exchange {
     }
 
     /// Takes a leg's next step, once what that needs of a file has been read. Doesn't block.
-    pub(super) fn resume(self: &Arc<Self>, leg: usize, state: LegState) {
+    pub(super) fn resume(self: &Arc<Self>, leg: usize, mut state: LegState) {
         match state.file_read(&self.request, self.race.token(leg)) {
-            Some((read, readiness)) => self.read_for(leg, state, read, &readiness),
+            Some((read, readiness)) => self.park_until(leg, state, &readiness, Some(read)),
             None => self.run(leg, state),
         }
     }
 
-    /// Has a thread for the disk read for a leg, which takes its next step there after that. Until then, however long the disk
-    /// takes, the leg is woken by its deadline, and by its hang-up.
-    fn read_for(self: &Arc<Self>, leg: usize, state: LegState, read: FileRead, readiness: &Arc<dyn Readiness>) {
-        self.park(leg, state, readiness);
-        if self.legs[leg].begin_read() {
-            // Kept by the parked leg: nothing of a race that is over waits for the disk.
-            let exchange = Arc::downgrade(self);
-            (self.context.disk)(Box::new(move || {
-                read.run();
-                let Some(exchange) = exchange.upgrade() else { return };
-                if let Some(state) = exchange.legs[leg].end_read() {
-                    read.withdraw_leg();
-                    exchange.run(leg, state);
-                }
-            }));
-        }
+    /// Has a thread for the disk read for a parked leg. However long the disk takes, the leg is woken by its answer, its deadline, and
+    /// its hang-up.
+    fn read_for(self: &Arc<Self>, leg: usize, read: FileRead) {
+        // Kept by the parked leg: nothing of a race that is over waits for the disk.
+        let exchange = Arc::downgrade(self);
+        (self.context.threads.disk)(Box::new(move || {
+            read.run();
+            let Some(exchange) = exchange.upgrade() else { return };
+            if let Some(state) = exchange.legs[leg].parked.end_read(LegState::sends) {
+                read.withdraw_leg();
+                exchange.run(leg, state);
+            }
+        }));
     }
 
     fn run(self: &Arc<Self>, leg: usize, state: LegState) {
@@ -356,7 +372,7 @@ impl Drop for Exchange {
 
 impl Waiter for Exchange {
     fn wake(self: Arc<Self>, leg: usize) {
-        if let Some(state) = self.legs[leg].take_or_notify() {
+        if let Some(state) = self.legs[leg].parked.take_or_notify() {
             self.resume(leg, state);
         }
     }
@@ -510,6 +526,19 @@ mod tests {
         race.wait_for_end();
         race.run_disk();
         assert_eq!(race.ends[0].receives_to_end(), b"", "nothing was left to do");
+    }
+
+    #[test]
+    fn an_answer_is_heard_however_long_the_disk_takes() {
+        for (early, expected) in [(answer(200, "early"), 200), (answer(413, "no"), 502), (String::new(), 502)] {
+            let mut race = Scenario::of(1, LINGER);
+            let client = race.race(post(spool(b"abc", 0)));
+            race.ends[0].sends(&early);
+            if early.is_empty() {
+                race.ends[0].ends();
+            }
+            assert_eq!(client.takes_reply().0, expected, "{early}");
+        }
     }
 
     #[test]

@@ -68,7 +68,7 @@ impl Exchange {
             }
             Judged::IsLong => {
                 let exchange = self.clone();
-                (self.context.disk)(Box::new(move || exchange.judge_by(leg, judging, true)));
+                (self.context.threads.long)(Box::new(move || exchange.judge_by(leg, judging, true)));
             }
             Judged::Waits(until) => match judging.answer.body.readiness(until) {
                 Some(readiness) => self.park(leg, LegState::Judging(judging), &readiness),

@@ -111,9 +111,9 @@ impl Judging {
     }
 
     /// What has to be read of the request's file before the next step, and where the leg parks meanwhile.
-    pub(super) fn file_read(&self) -> Option<(FileRead, Arc<dyn Readiness>)> {
+    pub(super) fn file_read(&mut self) -> Option<(FileRead, Arc<dyn Readiness>)> {
         let until = if self.is_silent() { self.byte_by } else { self.until };
-        self.answer.upload.as_ref()?.file_read(Some(until))
+        self.answer.upload.as_mut()?.file_read(Some(until))
     }
 
     /// Looks at what has been received. Doesn't block, nor take long, but where it may.

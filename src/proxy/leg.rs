@@ -1,12 +1,13 @@
 //! One backend's part of a race: its backend, and the state in which it is between two steps.
 
-use crate::runtime::sync::{Arc, Mutex};
+use crate::runtime::sync::Arc;
 use std::fmt;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use super::judging::Judging;
+use super::parked::Parked;
 use crate::message::Outcome;
 use crate::message::proxy_status::How;
 use crate::runtime::cancel::CancelToken;
@@ -29,7 +30,7 @@ pub(super) struct Leg {
     /// When it started, counted from the race's begin; unset if it was kept back and isn't needed.
     pub(super) started: OnceLock<Duration>,
     role: AtomicU8,
-    parked: Mutex<Parked>,
+    pub(super) parked: Parked<LegState>,
 }
 
 /// The part that a leg has in its race: when it starts, or why it did.
@@ -51,17 +52,6 @@ pub(super) enum Role {
 
 /// By their numbers.
 const ROLES: [Role; 6] = [Role::First, Role::Later, Role::Deferred, Role::Probe, Role::Hedge, Role::Failover];
-
-/// The place of a leg between two steps.
-#[derive(Default)]
-struct Parked {
-    /// `None` while a thread runs the leg, and once it has ended.
-    state: Option<LegState>,
-    /// An event arrived while a thread ran the leg.
-    is_notified: bool,
-    /// A thread for the disk reads for the leg, or will.
-    is_read_for: bool,
-}
 
 /// The state of a leg while no thread runs it.
 pub(super) enum LegState {
@@ -87,7 +77,7 @@ impl Leg {
             file,
             started: OnceLock::new(),
             role: AtomicU8::new(Role::First as u8),
-            parked: Mutex::default(),
+            parked: Parked::default(),
         }
     }
 
@@ -113,52 +103,22 @@ impl Leg {
         }
     }
 
-    /// Parks the state until an event, or gives it back if one arrived while a thread ran the leg.
-    pub(super) fn park(&self, state: LegState) -> Option<LegState> {
-        let mut parked = self.parked.lock();
-        if std::mem::take(&mut parked.is_notified) {
-            return Some(state);
-        }
-        parked.state = Some(state);
-        None
-    }
-
     /// Parks the leg with its answer until the race says what becomes of it.
     pub(super) fn hold(&self, answer: Box<Answer>, after: Duration) {
-        self.parked.lock().state = Some(LegState::Candidate(answer, after));
-    }
-
-    /// Takes the state, for a thread that runs the leg from now on. If one runs it already, notes the event for that one.
-    pub(super) fn take_or_notify(&self) -> Option<LegState> {
-        let mut parked = self.parked.lock();
-        let state = parked.state.take();
-        parked.is_notified |= state.is_none();
-        state
-    }
-
-    /// Notes that a thread for the disk will read for the leg, and gives whether none would already.
-    pub(super) fn begin_read(&self) -> bool {
-        !std::mem::replace(&mut self.parked.lock().is_read_for, true)
-    }
-
-    /// Notes that the thread for the disk has read, and takes the state; an event may have taken it before.
-    pub(super) fn end_read(&self) -> Option<LegState> {
-        let mut parked = self.parked.lock();
-        parked.is_read_for = false;
-        parked.state.take()
+        self.parked.hold(LegState::Candidate(answer, after));
     }
 
     /// The prospect of the answer that is held.
     pub(super) fn prospect(&self) -> Option<Prospect> {
-        match &self.parked.lock().state {
+        self.parked.with(|state| match state {
             Some(LegState::Candidate(answer, _)) => Some(answer.body.prospect()),
             _ => None,
-        }
+        })
     }
 
     /// Takes the answer that is held until the others have answered.
     pub(super) fn take_candidate(&self) -> Option<(Box<Answer>, Duration)> {
-        let state = self.parked.lock().state.take_if(|state| matches!(state, LegState::Candidate(..)));
+        let state = self.parked.take_if(|state| matches!(state, LegState::Candidate(..)));
         if let Some(LegState::Candidate(answer, after)) = state { Some((answer, after)) } else { None }
     }
 }
@@ -167,7 +127,7 @@ impl LegState {
     /// What has to be read of the request's file before the next step, and where the leg parks meanwhile; nothing of a leg that its
     /// next step ends.
     pub(super) fn file_read(
-        &self,
+        &mut self,
         request: &UpstreamRequest,
         token: &CancelToken,
     ) -> Option<(FileRead, Arc<dyn Readiness>)> {
@@ -177,6 +137,11 @@ impl LegState {
             LegState::Uploading(upload, _) => upload.file_read(None),
             LegState::Judging(_) | LegState::Candidate(..) | LegState::Draining(..) => None,
         }
+    }
+
+    /// Whether the request may still be on its way out.
+    pub(super) fn sends(&self) -> bool {
+        matches!(self, LegState::Pending(_) | LegState::Judging(_) | LegState::Uploading(..))
     }
 }
 
@@ -197,7 +162,7 @@ impl fmt::Display for LegState {
 impl fmt::Debug for Leg {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state =
-            self.parked.lock().state.as_ref().map_or_else(|| "runs, or has ended".to_owned(), LegState::to_string);
+            self.parked.with(|state| state.map_or_else(|| "runs, or has ended".to_owned(), LegState::to_string));
         f.debug_struct("Leg").field("backend", self.backend.address()).field("state", &state).finish_non_exhaustive()
     }
 }
@@ -226,35 +191,10 @@ mod tests {
     }
 
     #[test]
-    fn a_parked_state_is_taken_once() {
-        let (leg, state, _kept) = leg();
-        assert!(leg.park(state).is_none());
-        assert!(leg.take_or_notify().is_some());
-        assert!(leg.take_or_notify().is_none(), "a thread runs it");
-    }
-
-    #[test]
-    fn an_event_while_a_thread_runs_the_leg_keeps_it_from_parking_once() {
-        let (leg, state, _kept) = leg();
-        assert!(leg.take_or_notify().is_none());
-        let state = leg.park(state).expect("it has to look");
-        assert!(leg.park(state).is_none());
-    }
-
-    #[test]
-    fn a_leg_is_read_for_once_at_a_time() {
-        let (leg, state, _kept) = leg();
-        assert!(leg.park(state).is_none());
-        assert!(leg.begin_read() && !leg.begin_read());
-        assert!(leg.end_read().is_some() && leg.end_read().is_none());
-        assert!(leg.begin_read());
-    }
-
-    #[test]
     fn only_a_held_answer_is_a_candidate() {
         let (leg, state, _kept) = leg();
-        assert!(leg.park(state).is_none() && leg.take_candidate().is_none());
-        assert!(leg.take_or_notify().is_some(), "it stays where it is");
+        assert!(leg.parked.park(state, false).is_ok() && leg.take_candidate().is_none());
+        assert!(leg.parked.take_or_notify().is_some(), "it stays where it is");
         let (LegState::Candidate(answer, after), _held) = candidate() else { panic!("an answer") };
         leg.hold(answer, after);
         assert!(leg.take_candidate().is_some_and(|(answer, _)| answer.status == 204));
@@ -265,7 +205,7 @@ mod tests {
     fn a_leg_says_what_it_does() {
         let (leg, state, _kept) = leg();
         assert!(format!("{leg:?}").contains("runs, or has ended"));
-        assert!(leg.park(state).is_none());
+        assert!(leg.parked.park(state, false).is_ok());
         assert!(format!("{leg:?}").contains("awaits the answer"));
         assert_eq!(candidate().0.to_string(), "has 204, and waits for what the others say");
     }

@@ -14,6 +14,7 @@ mod leg;
 mod lingering;
 mod one;
 mod outgoing;
+mod parked;
 mod patience;
 mod recording;
 #[cfg(test)]
@@ -39,7 +40,7 @@ use crate::runtime::poller::Poller;
 use crate::upstream::Backends;
 pub use classify::Rules;
 use context::Context;
-pub use context::Disk;
+pub use context::{Executor, Threads};
 use exchange::Exchange;
 #[cfg(any(test, fuzzing))]
 pub(crate) use outgoing::outgoing;
@@ -54,7 +55,7 @@ impl Proxy {
     pub fn new(
         rules: Rules,
         backends: Arc<Backends>,
-        disk: Disk,
+        threads: Threads,
         reaper: Arc<Reaper>,
         starter: Arc<Starter>,
         late_lines: Arc<LateLines>,
@@ -68,7 +69,7 @@ impl Proxy {
         Arc::new(Proxy(Arc::new(Context {
             rules,
             backends,
-            disk,
+            threads,
             reaper,
             starter,
             first_success: FirstSuccess::default(),

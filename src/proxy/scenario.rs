@@ -10,7 +10,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Version};
 
 use super::Proxy;
 use super::classify::Rules;
-use super::context::Disk;
+use super::context::{Executor, Threads};
 use crate::access_log::LateLines;
 use crate::message::{
     BodySource, Delivery, Disconnect, OnDelivered, Reply, ReplyBody, ReplyTo, Request, Spool, Target, TunnelPeer,
@@ -64,10 +64,11 @@ impl Scenario {
         let ends = list.snapshot().iter().map(|backend| scenario::idle(backend.pool())).collect();
         let reaper = Reaper::new(linger, &upstream.upstream.poller);
         let (work, disk) = unbounded();
-        let run_later: Disk = Box::new(move |job| work.send(job).expect("the test listens"));
+        let executor = |work: Sender<_>| -> Executor { Box::new(move |job| work.send(job).expect("the test listens")) };
+        let threads = Threads { disk: executor(work.clone()), long: executor(work) };
         let poller = &upstream.upstream.poller;
         let (starter, late_lines) = (Starter::new(poller), LateLines::new(poller));
-        let proxy = Proxy::new(rules, list.clone(), run_later, reaper.clone(), starter.clone(), late_lines, poller);
+        let proxy = Proxy::new(rules, list.clone(), threads, reaper.clone(), starter.clone(), late_lines, poller);
         Scenario { proxy, ends, list, starter, reaper, disk, upstream }
     }
 

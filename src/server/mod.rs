@@ -29,7 +29,7 @@ use crate::message::{ReplyTo, Request};
 use crate::metrics::RecentRace;
 use crate::metrics::Totals;
 use crate::net::server_tls::ServerTls;
-use crate::proxy::{Disk, Proxy};
+use crate::proxy::{Executor, Proxy, Threads};
 use crate::runtime::poller::{Event, EventLoop, Poller};
 use crate::systemd::{State, Supervisor};
 use crate::upstream::{Lookup, SystemLookup};
@@ -62,7 +62,6 @@ pub struct Server {
     event_loops: Vec<EventLoop>,
     routes: Arc<Routes>,
     workers: ThreadPool,
-    disk: ThreadPool,
     frontends: [Arc<Frontend>; 2],
     addresses: Vec<Bound>,
     tls: Option<Arc<ServerTls>>,
@@ -172,8 +171,8 @@ impl Server {
         for warning in config::warnings(&config, &host) {
             log::warn!("{warning}");
         }
-        let routes =
-            Arc::new(routes(&config, connection_limits, &poller, executing(&disk), lookup).map_err(StartError::Host)?);
+        let threads = Threads { disk: executing(&disk), long: executing(&workers) };
+        let routes = Arc::new(routes(&config, connection_limits, &poller, threads, lookup).map_err(StartError::Host)?);
         let frontend = |limits, clients_max| Frontend::new(poller.clone(), limits, clients_max, config.idle_timeout);
         let (limits, admin_limits) =
             (limits(&config, &host, &routes, timeouts), admin_limits(&config, &routes, timeouts));
@@ -196,7 +195,6 @@ impl Server {
             event_loops,
             routes,
             workers,
-            disk,
             frontends,
             addresses,
             tls,
@@ -267,7 +265,7 @@ impl Server {
     /// Runs beside the poller's threads, until the server is stopped and nothing is under way.
     fn serve(self) {
         self.tell_start();
-        let Server { config, supervisor, poller, routes, workers, disk, frontends, stop, socket_files, .. } = self;
+        let Server { config, supervisor, poller, routes, workers, frontends, stop, socket_files, .. } = self;
         supervisor.notify(State::Ready);
         let _ = stop.1.recv();
         // Before the supervisor is told: what asks for readiness on that word must hear it confirmed.
@@ -300,7 +298,7 @@ impl Server {
         while routes.proxy.races() > 0 && Instant::now() < cut_ends {
             thread::park_timeout(TICK);
         }
-        disk.join();
+        // Not for the disk, which may hang: what is still read there, no leg waits for.
         workers.join();
     }
 
@@ -337,7 +335,7 @@ fn threads(name: &str, count: usize) -> ThreadPool {
     threadpool::Builder::new().num_threads(count).thread_name(name.into()).thread_stack_size(STACK_BYTES).build()
 }
 
-fn executing(pool: &ThreadPool) -> Disk {
+fn executing(pool: &ThreadPool) -> Executor {
     let pool = pool.clone();
     Box::new(move |work| pool.execute(work))
 }

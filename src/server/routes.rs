@@ -14,7 +14,7 @@ use crate::host::{ConnectionLimits, Host};
 use crate::list::{BackendList, BadFiles, load_files};
 use crate::message::{ListEntry, Networks, Refusal, ReplyTo, Request, SpoolMemory};
 use crate::metrics::{self, ReplyStats};
-use crate::proxy::{Disk, Proxy, Rules, answer_alone};
+use crate::proxy::{Proxy, Rules, Threads, answer_alone};
 use crate::race::{Linger, Reaper, Starter};
 use crate::runtime::poller::Poller;
 use crate::upstream::Backends;
@@ -111,7 +111,7 @@ pub(super) fn routes(
     config: &Config,
     connection_limits: ConnectionLimits,
     poller: &Poller,
-    disk: Disk,
+    threads: Threads,
     lookup: Arc<dyn Lookup>,
 ) -> Result<Routes, String> {
     let options = ConnectOptions {
@@ -149,7 +149,7 @@ pub(super) fn routes(
     let list = Arc::new(list.with_timeout(config.timeout).loading_by(Box::new(load)));
     let (all, unanswered_max) = (backends.clone(), config.max_unanswered.get());
     let (reaper, starter, late_lines) = (Reaper::new(linger, poller), Starter::new(poller), LateLines::new(poller));
-    let proxy = Proxy::new(rules_of(config), backends, disk, reaper, starter, late_lines, poller);
+    let proxy = Proxy::new(rules_of(config), backends, threads, reaper, starter, late_lines, poller);
     let figures = Arc::new(Figures::of(proxy.clone(), list.clone()));
     let shown = figures.clone();
     let on_page = figures.clone();

@@ -70,12 +70,13 @@ impl PendingAnswer {
         matches!(self.0, Stage::Sending(..) | Stage::Awaiting(_))
     }
 
-    /// What has to be read of a file before the next step, and where the leg parks meanwhile. Nothing of a leg that is hung up on,
-    /// or more of whose request should have gone out by now: its next step ends it.
+    /// What has to be read of a file before the next step, and where the leg parks meanwhile. Nothing if the leg is hung up on, or
+    /// has been answered, or more of its request should have gone out by now.
     pub fn file_read(&self, request: &UpstreamRequest, token: &CancelToken) -> Option<(FileRead, Arc<dyn Readiness>)> {
         match &self.0 {
             Stage::Sending(leg, until) if request.holds_file() && !token.is_cancelled() => {
-                leg.pooled.connection().file_read_until(*until)
+                let connection = leg.pooled.connection();
+                connection.peek(early).is_none().then(|| connection.file_read_until(*until))?
             }
             _ => None,
         }

@@ -20,8 +20,8 @@ pub struct Upload {
     stop: Arc<UploadStop>,
     /// The permit for the file that its body may be in.
     file: Option<Permit>,
-    /// By when more of it must have gone out.
-    until: Instant,
+    /// By when more of it must have gone out; from its first step on.
+    until: Option<Instant>,
 }
 
 /// The result of one step of an upload.
@@ -65,8 +65,7 @@ impl Upload {
             is_over: AtomicBool::new(false),
         });
         let file = is_in_file.then(|| pool.counted_permit());
-        let until = Instant::now() + pool.idle_timeout();
-        Upload { pool: pool.clone(), pooled: Arc::default(), stop, file, until }
+        Upload { pool: pool.clone(), pooled: Arc::default(), stop, file, until: None }
     }
 
     pub(crate) fn pooled(&self) -> Arc<SharedConnection> {
@@ -79,31 +78,36 @@ impl Upload {
     }
 
     /// What has to be read of a file before more is sent, and where the leg parks meanwhile: until this time, or the upload's own.
-    pub fn file_read(&self, until: Option<Instant>) -> Option<(FileRead, Arc<dyn Readiness>)> {
+    pub fn file_read(&mut self, until: Option<Instant>) -> Option<(FileRead, Arc<dyn Readiness>)> {
         if self.file.is_none() || self.stop.is_stopped() {
             return None;
         }
-        self.stop.connection.file_read_until(until.unwrap_or(self.until).min(self.until))
+        let own = self.until();
+        self.stop.connection.file_read_until(until.unwrap_or(own).min(own))
     }
 
     /// Sends what the socket takes. Doesn't block.
     pub fn send_more(mut self) -> Uploaded {
         let now = Instant::now();
-        if self.stop.is_stopped() || now >= self.until {
+        if self.stop.is_stopped() || now > self.until() {
             return Uploaded::Done;
         }
         let silence_max = self.pool.idle_timeout();
         match self.stop.connection.send_more(None, silence_max) {
             Progress::Yield => {
-                self.until = now + silence_max;
+                self.until = Some(now + silence_max);
                 Uploaded::Yield(self)
             }
             Progress::Blocked(until) => {
-                self.until = until;
+                self.until = Some(until);
                 Uploaded::Blocked(self, until)
             }
             Progress::Done | Progress::Answered | Progress::TimedOut | Progress::Aborted => Uploaded::Done,
         }
+    }
+
+    fn until(&mut self) -> Instant {
+        *self.until.get_or_insert_with(|| Instant::now() + self.pool.idle_timeout())
     }
 
     /// The place where the leg parks: it is woken when the socket may take more, or the upload is stopped, or its time is over.
@@ -167,6 +171,8 @@ impl Drop for Upload {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::upstream::LegStep;
     use crate::upstream::conn::parking::{Count, wait_for};
@@ -192,7 +198,7 @@ mod tests {
     }
 
     /// Sends what the socket takes, once that has been read.
-    fn send(upload: Upload) -> Uploaded {
+    fn send(mut upload: Upload) -> Uploaded {
         if let Some((read, _)) = upload.file_read(None) {
             read.run();
         }
@@ -240,6 +246,20 @@ mod tests {
         assert_eq!(read(answer), b"ok");
         drop(stop);
         assert_eq!((scenario.take_idle(), backend.receives_to_end()), (0, Vec::new()));
+    }
+
+    /// An answer may be held for long before it decides.
+    #[test]
+    fn the_time_of_an_upload_begins_with_its_first_step() {
+        let idle_timeout = Duration::from_millis(300);
+        let (_scenario, _answer, upload, mut backend) =
+            early_in(Scenario::with(|options| options.idle_timeout = idle_timeout));
+        let since = Instant::now();
+        while since.elapsed() <= idle_timeout {
+            std::thread::yield_now();
+        }
+        assert!(matches!(send(upload), Uploaded::Done));
+        assert_eq!(backend.receives(3), b"abc");
     }
 
     #[test]

@@ -9,7 +9,7 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 use http::{HeaderMap, Method, Version};
 use red_tentacle::access_log::LateLines;
 use red_tentacle::message::{Delivery, Disconnect, OnDelivered, Reply, ReplyTo, Request, Spool, SpoolWriter, Target};
-use red_tentacle::proxy::{Disk, Proxy, Rules};
+use red_tentacle::proxy::{Executor, Proxy, Rules, Threads};
 use red_tentacle::race::{Linger, Reaper, Starter};
 use red_tentacle::runtime::poller::Poller;
 use red_tentacle::upstream::Backends;
@@ -29,7 +29,7 @@ impl Races {
     }
 
     /// Makes such races with legs that wait for this long, and with another disk.
-    fn beside(urls: &[String], timeout: Duration, disk: Disk) -> Races {
+    fn beside(urls: &[String], timeout: Duration, disk: Executor) -> Races {
         let (poller, waiter) = Poller::new().expect("a poller");
         let polling = poller.clone();
         thread::spawn(move || waiter.run());
@@ -39,7 +39,7 @@ impl Races {
         let proxy = Proxy::new(
             Rules::default(),
             backends,
-            disk,
+            Threads { disk, long: Box::new(|work| work()) },
             Reaper::new(Linger::NONE, &poller),
             Starter::new(&poller),
             LateLines::new(&poller),
@@ -163,7 +163,7 @@ fn long_body() -> Spool {
 fn a_leg_that_waits_for_the_disk_ends_in_its_time() {
     let backend = Raw::hanging();
     let (jobs, held) = unbounded();
-    let disk: Disk = Box::new(move |work| jobs.send(work).expect("the test holds them"));
+    let disk: Executor = Box::new(move |work| jobs.send(work).expect("the test holds them"));
     let races = Races::beside(std::slice::from_ref(&backend.url), Duration::from_millis(300), disk);
     let (sender, statuses) = unbounded();
     races.begin_with(Box::new(Telling(sender)), Some(long_body()));

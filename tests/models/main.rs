@@ -42,6 +42,10 @@ mod race;
 /// One connection to a backend, and its circuit breaker.
 mod upstream;
 
+/// The place of a leg between two steps.
+#[path = "../../src/proxy/parked.rs"]
+mod parked;
+
 /// A reply and a tunnel on their way to the client: no byte lost or doubled, no client forgotten.
 mod downstream;
 
@@ -53,6 +57,9 @@ mod losers;
 
 /// A leg that waits in the poller goes on once.
 mod waits;
+
+/// And one that waits for the disk.
+mod disk;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
@@ -82,6 +89,10 @@ const MODELS: &[Model] = &[
     (
         "a_request_in_many_goes_arrives_whole_or_its_leg_knows_why",
         waits::a_request_in_many_goes_arrives_whole_or_its_leg_knows_why,
+    ),
+    (
+        "a_leg_whose_file_is_read_goes_on_once_and_leaves_its_place_to_the_next",
+        disk::a_leg_whose_file_is_read_goes_on_once_and_leaves_its_place_to_the_next,
     ),
     (
         "what_happens_to_a_thing_in_its_place_is_seen",

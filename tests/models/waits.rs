@@ -21,7 +21,7 @@ use crate::upstream::conn::request_bytes::RequestBytes;
 use crate::upstream::conn::request_writer::{Early, Judge, Progress};
 use shuttle::sync::Arc;
 
-const LONG: Duration = Duration::from_secs(3600);
+pub const LONG: Duration = Duration::from_secs(3600);
 
 pub fn a_leg_in_the_poller_goes_on_once() {
     let (near, far) = Socket::pair(Domain::UNIX, Type::STREAM, None).expect("two sockets");
@@ -184,7 +184,12 @@ fn send_all(connection: &Arc<Connection>, token: &CancelToken, course: Course) -
     let progress = loop {
         match connection.send_more(Some(judge), silence_max) {
             Progress::Blocked(until) => leg.wait(connection, until),
-            Progress::Yield => {}
+            Progress::Yield => {
+                // Nothing is to be read of a request in memory.
+                if let Some((read, _)) = connection.file_read_until(head_by) {
+                    read.run();
+                }
+            }
             progress @ (Progress::Done | Progress::Answered | Progress::TimedOut | Progress::Aborted) => {
                 break progress;
             }
@@ -194,6 +199,14 @@ fn send_all(connection: &Arc<Connection>, token: &CancelToken, course: Course) -
         leg.wait(connection, head_by);
     }
     Some(progress)
+}
+
+/// Waits for the answer, or an end, on a connection that another leg may have used before.
+pub fn until_answered(connection: &Connection) {
+    let leg = Leg::new();
+    while !is_answered(connection) && !connection.peek(|peeked| peeked.end.is_some()) {
+        leg.wait(connection, Instant::now() + LONG);
+    }
 }
 
 fn is_answered(connection: &Connection) -> bool {
@@ -244,9 +257,12 @@ static PATTERN: LazyLock<Vec<u8>> =
     LazyLock::new(|| (0..BODY_BYTES).map(|at| u8::try_from((at + at / 251) % 251).expect("below 251")).collect());
 
 /// The pattern as a body that has no place in memory.
-static IN_FILE: LazyLock<Spool> = LazyLock::new(|| {
+static IN_FILE: LazyLock<Spool> = LazyLock::new(|| in_file(&PATTERN));
+
+/// A body that has no place in memory.
+pub fn in_file(bytes: &[u8]) -> Spool {
     let memory = SpoolMemory::of(0).into();
-    let mut body = SpoolWriter::sharing(memory, std::env::temp_dir().into(), BODY_BYTES as u64);
-    body.append(&PATTERN).expect("room");
+    let mut body = SpoolWriter::sharing(memory, std::env::temp_dir().into(), bytes.len() as u64);
+    body.append(bytes).expect("room");
     body.finish()
-});
+}

@@ -85,7 +85,7 @@ impl Connection {
     /// Sends more of a request that isn't out, unless `judge` finds an answer that has been received already; without a judge
     /// nothing is looked at. Of a body in a file it sends what was read for this step. Doesn't block.
     pub(crate) fn send_more(&self, judge: Option<Judge>, silence_max: Duration) -> Progress {
-        // Not under the lock: only the thread that runs the leg sends, and no other asks meanwhile.
+        // Not under the lock: only the thread that runs the leg sends. One that reads for it finds nothing to read meanwhile.
         let mut writer = std::mem::take(&mut *self.writer.lock());
         let progress = writer.send_more(&self.stream, judge, silence_max);
         *self.writer.lock() = writer;
@@ -93,9 +93,9 @@ impl Connection {
     }
 
     /// What the next step needs of the file that its request's body is in, and where the leg parks until it has been read. `None` if
-    /// the time for it is over.
+    /// it needs nothing of that, or the time for it is over.
     pub(crate) fn file_read_until(self: &Arc<Self>, until: Instant) -> Option<(FileRead, Arc<dyn Readiness>)> {
-        if Instant::now() >= until {
+        if Instant::now() >= until || self.place_in_file().is_none() {
             return None;
         }
         self.set_deadline(until);
@@ -112,11 +112,11 @@ impl Connection {
         self.parking.wake();
     }
 
-    /// Clears what the parking place was notified of, and looks at the socket: whether it has received neither bytes that
+    /// Clears the parking place, and looks at the socket: whether it has received neither bytes that
     /// belong to no answer, nor an end.
     pub(crate) fn probe_idle(&self) -> bool {
         // Before the look: what it doesn't see comes later, as an event.
-        self.parking.clear_notified();
+        self.parking.clear();
         self.peek(|peeked| peeked.is_nothing())
     }
 
@@ -217,7 +217,7 @@ impl FileRead {
         let Some((body, place)) = self.0.upgrade().and_then(|connection| connection.place_in_file()) else { return };
         let piece = Piece::read(&body, place);
         if let Some(connection) = self.0.upgrade() {
-            connection.writer.lock().put_piece(piece);
+            connection.writer.lock().put_piece(&body, piece);
         }
     }
 

@@ -45,10 +45,10 @@ impl LegParking {
         self.0.lock().notified = true;
     }
 
-    /// Forgets earlier events, for a leg that looks at the socket after this.
-    pub(crate) fn clear_notified(&self) {
-        let mut state = self.0.lock();
-        (state.notified, state.at_once) = (false, 0);
+    /// Forgets earlier events, and the leg before if that is still here, for a leg that looks at the socket after this.
+    pub(crate) fn clear(&self) {
+        let before = std::mem::take(&mut *self.0.lock());
+        drop(before);
     }
 
     /// Parks the leg, unless an event arrived before. A leg that was kept from parking too often in a row is parked all the
@@ -144,7 +144,8 @@ mod tests {
         parking.wake();
         parking.wake();
         assert_eq!(count(), 1);
-        parking.clear_notified();
+        parking.wake();
+        parking.clear();
         assert!(park(&parking, &woken), "the leg has looked");
     }
 

@@ -67,14 +67,22 @@ impl RequestBytes {
         self.piece.is_ok() && !self.is_sent() && self.next().iter().all(|part| part.is_empty())
     }
 
-    /// The body, and the place in it of its next bytes, if it is in a file.
+    /// The body, and the place in it of its next bytes, if they are in a file.
     pub(crate) fn place_in_file(&self) -> Option<(Spool, u64)> {
-        self.body.as_ref().filter(|body| body.bytes().is_none()).map(|body| (body.clone(), self.split().1))
+        let body = self.body.as_ref().filter(|body| body.bytes().is_none() && !self.is_sent())?;
+        Some((body.clone(), self.split().1))
     }
 
-    /// Puts what was read of the body here, to be sent next.
-    pub(crate) fn put_piece(&mut self, piece: io::Result<Piece>) {
-        self.piece = piece;
+    /// Puts what was read of this body here, to be sent next. The read may have begun for another request.
+    pub(crate) fn put_piece(&mut self, body: &Spool, piece: io::Result<Piece>) {
+        if self.body.as_ref().is_some_and(|own| own.is(body)) {
+            self.piece = piece;
+        }
+    }
+
+    /// Frees what hasn't been sent of the piece.
+    pub(crate) fn drop_piece(&mut self) {
+        self.piece = Ok(Piece::default());
     }
 
     /// The count of bytes that have been sent.
@@ -177,7 +185,7 @@ mod tests {
         let (body, place) = request.place_in_file().expect("a file");
         let mut piece = Piece::read(&body, place).expect("a readable body");
         piece.bytes.truncate(count);
-        request.put_piece(Ok(piece));
+        request.put_piece(&body, Ok(piece));
     }
 
     #[test]
@@ -189,16 +197,22 @@ mod tests {
         assert!(request.awaits_piece() && !request.is_sent());
         read(&mut request, 1);
         assert!(!request.awaits_piece());
-        request.put_piece(Err(io::ErrorKind::PermissionDenied.into()));
+        let (body, _) = request.place_in_file().expect("a file");
+        request.put_piece(&body, Err(io::ErrorKind::PermissionDenied.into()));
         assert!(!request.awaits_piece() && request.send(|_| panic!("nothing is sent")).is_err());
     }
 
-    /// Was read for another request, or twice.
+    /// Of reads that began for another request, or were overtaken.
     #[test]
-    fn a_piece_of_another_place_is_not_sent() {
-        let mut request = request(true);
-        request.put_piece(Piece::read(&request.place_in_file().expect("a file").0, 50));
-        assert_eq!(request.send(|parts| Ok(joined(parts).len())).ok(), Some(5), "the head alone");
-        assert!(request.awaits_piece());
+    fn a_piece_of_another_body_or_place_is_not_sent() {
+        let (mut request, other) = (request(true), request(true));
+        let ([own, other], head) = ([&request, &other].map(|request| request.place_in_file().expect("a file").0), 5);
+        for (body, place) in [(&other, 0), (&own, 50)] {
+            request.put_piece(body, Piece::read(body, place));
+            let _ = request.send(|parts| Ok(joined(parts).len()));
+            assert!(request.awaits_piece() && request.sent() == head, "the head alone");
+        }
+        request.put_piece(&other, Err(io::ErrorKind::PermissionDenied.into()));
+        assert!(request.awaits_piece(), "nor is it a failure of this one");
     }
 }

@@ -8,9 +8,6 @@ use crate::message::Spool;
 use crate::net::byte_stream::{ByteStream, Peeked};
 use crate::upstream::conn::request_bytes::{Piece, RequestBytes};
 
-/// The bytes that are sent in one step, about a millisecond's work, before other legs have the thread.
-const STEP_BYTES: u64 = 512 * 1024;
-
 /// The connection's current request.
 #[derive(Default)]
 pub(crate) struct RequestWriter {
@@ -42,7 +39,7 @@ pub(crate) enum Progress {
     Blocked(Instant),
     /// The socket has taken nothing for too long.
     TimedOut,
-    /// The socket takes more, but the step is over: other legs wait for the thread.
+    /// The socket may take more, which has to be read first.
     Yield,
     /// The head of an answer that accepts the request has been received; the rest is still to be sent.
     Answered,
@@ -63,8 +60,10 @@ impl RequestWriter {
         let Ok(Sent { any, stop }) = self.send(stream, || stop_of_answer(stream, judge?)) else {
             return Progress::Aborted;
         };
-        // What the socket hasn't taken is read again: thousands may wait.
-        self.put_piece(Ok(Piece::default()));
+        if let Some(request) = &mut self.request {
+            // What the socket hasn't taken is read again: thousands may wait.
+            request.drop_piece();
+        }
         let now = Instant::now();
         let until = self.until.filter(|_| !any).unwrap_or(now + silence_max);
         self.until = Some(until);
@@ -88,10 +87,10 @@ impl RequestWriter {
         self.request.as_ref()?.place_in_file()
     }
 
-    /// Puts what was read of the body here, to be sent in the next step.
-    pub(crate) fn put_piece(&mut self, piece: io::Result<Piece>) {
+    /// Puts what was read of this body here, to be sent in the next step. Of another request's body nothing is taken.
+    pub(crate) fn put_piece(&mut self, body: &Spool, piece: io::Result<Piece>) {
         if let Some(request) = &mut self.request {
-            request.put_piece(piece);
+            request.put_piece(body, piece);
         }
     }
 
@@ -102,7 +101,7 @@ impl RequestWriter {
 
     fn send(&mut self, stream: &ByteStream, stop_of_answer: impl Fn() -> Option<Stop>) -> io::Result<Sent> {
         let Some(request) = &mut self.request else { return Ok(Sent { any: false, stop: Stop::Aborted }) };
-        let (mut any, step_ends) = (false, request.sent() + STEP_BYTES);
+        let mut any = false;
         loop {
             let (records, are_all_out) = stream.send_records()?;
             any |= records > 0;
@@ -112,7 +111,7 @@ impl RequestWriter {
             let stop = match stop_of_answer() {
                 Some(stop) => stop,
                 None if !are_all_out => Stop::Blocked,
-                None if request.sent() >= step_ends || request.awaits_piece() => Stop::Yield,
+                None if request.awaits_piece() => Stop::Yield,
                 None if request.send(|parts| stream.send(parts))? == 0 => Stop::Blocked,
                 None => {
                     any = true;
