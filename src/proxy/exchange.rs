@@ -128,7 +128,7 @@ impl Exchange {
 
     /// Parks a leg in the poller until the next event, or until this has been read for it on a thread for the disk, where it then takes
     /// its next step.
-    fn park_until(
+    pub(super) fn park_until(
         self: &Arc<Self>,
         leg: usize,
         state: LegState,
@@ -153,14 +153,6 @@ impl Exchange {
         }
     }
 
-    /// Takes a leg's next step, once what that needs of a file has been read. Doesn't block.
-    pub(super) fn resume(self: &Arc<Self>, leg: usize, mut state: LegState) {
-        match state.file_read(&self.request, self.race.token(leg)) {
-            Some((read, readiness)) => self.park_until(leg, state, &readiness, Some(read)),
-            None => self.run(leg, state),
-        }
-    }
-
     /// Has a thread for the disk read for a parked leg. However long the disk takes, the leg is woken by its answer, its deadline, and
     /// its hang-up.
     fn read_for(self: &Arc<Self>, leg: usize, read: FileRead) {
@@ -171,12 +163,13 @@ impl Exchange {
             let Some(exchange) = exchange.upgrade() else { return };
             if let Some(state) = exchange.legs[leg].parked.end_read(LegState::sends) {
                 read.withdraw_leg();
-                exchange.run(leg, state);
+                exchange.resume(leg, state);
             }
         }));
     }
 
-    fn run(self: &Arc<Self>, leg: usize, state: LegState) {
+    /// Takes a leg's next step. Doesn't block.
+    pub(super) fn resume(self: &Arc<Self>, leg: usize, state: LegState) {
         match state {
             LegState::Pending(pending) => {
                 // With rules a late answer may be unfit: its fields and its body tell.
@@ -202,7 +195,12 @@ impl Exchange {
             Ok(LegStep::Answered(answer)) => return self.answered(leg, answer),
             Ok(LegStep::Yield(pending)) => {
                 self.note_progress(&pending);
-                return self.resume(leg, LegState::Pending(pending));
+                return match pending.file_read() {
+                    Some((read, readiness)) => {
+                        self.park_until(leg, LegState::Pending(pending), &readiness, Some(read));
+                    }
+                    None => self.resume(leg, LegState::Pending(pending)),
+                };
             }
             Ok(LegStep::Blocked(mut pending)) => {
                 self.note_progress(&pending);
@@ -263,7 +261,6 @@ impl Exchange {
         if let Some(upload) = answer.upload.take() {
             self.end(leg, outcome, after);
             self.let_linger(&upload.stop());
-            // A file isn't read on this thread, which may be a poller's.
             return self.resume(leg, LegState::Uploading(upload, Some(answer.body)));
         }
         let (ends, silence_max) = if self.race.is_decided() {

@@ -71,7 +71,10 @@ impl Exchange {
                 (self.context.threads.long)(Box::new(move || exchange.judge_by(leg, judging, true)));
             }
             Judged::Waits(until) => match judging.answer.body.readiness(until) {
-                Some(readiness) => self.park(leg, LegState::Judging(judging), &readiness),
+                Some(readiness) => {
+                    let read = judging.file_read(until);
+                    self.park_until(leg, LegState::Judging(judging), &readiness, read);
+                }
                 None => self.decide(leg, judging.answer, judging.class, Instant::now()),
             },
         }

@@ -10,7 +10,7 @@ use http::{HeaderMap, StatusCode};
 
 use super::classify::{AnswerClass, Rules};
 use crate::message::Outcome;
-use crate::upstream::{Answer, AnswerBody, FileRead, Looked, Readiness, Uploaded};
+use crate::upstream::{Answer, AnswerBody, FileRead, Looked, Upload, Uploaded};
 
 /// The most bytes of a body that are looked at.
 const LOOKED_AT_BYTES_MAX: usize = 64 * 1024;
@@ -40,6 +40,8 @@ pub(super) struct Judging {
     /// The count of bytes in which rules have been looked for, if they have been.
     scanned: Option<usize>,
     room: Room,
+    /// More of the request can be sent, once it has been read.
+    awaits_file: bool,
 }
 
 /// What of its body decides on an answer.
@@ -107,13 +109,13 @@ impl Judging {
         let byte_by = answer.head_by.unwrap_or(until);
         let is_event_stream = is_event_stream(&answer.headers);
         let room = Room { used: used.clone(), bytes: 0 };
-        Judging { answer, class, waits_for, is_event_stream, byte_by, until, scanned: None, room }
+        Judging { answer, class, waits_for, is_event_stream, byte_by, until, scanned: None, room, awaits_file: false }
     }
 
-    /// What has to be read of the request's file before the next step, and where the leg parks meanwhile.
-    pub(super) fn file_read(&mut self) -> Option<(FileRead, Arc<dyn Readiness>)> {
-        let until = if self.is_silent() { self.byte_by } else { self.until };
-        self.answer.upload.as_mut()?.file_read(Some(until))
+    /// What has to be read of the request's file before more of it is sent, if the leg waits until then at most.
+    pub(super) fn file_read(&mut self, until: Instant) -> Option<FileRead> {
+        let upload = self.answer.upload.as_mut().filter(|_| self.awaits_file)?;
+        upload.file_read(Some(until)).map(|(read, _)| read)
     }
 
     /// Looks at what has been received. Doesn't block, nor take long, but where it may.
@@ -168,10 +170,11 @@ impl Judging {
 
     /// Sends more of the request, if that isn't out, and gives by when it wants to send the rest.
     fn send_more(&mut self) -> Instant {
-        match self.answer.upload.take().map(crate::upstream::Upload::send_more) {
+        self.awaits_file = false;
+        match self.answer.upload.take().map(Upload::send_more) {
             Some(Uploaded::Yield(upload)) => {
-                self.answer.upload = Some(upload);
-                Instant::now()
+                (self.answer.upload, self.awaits_file) = (Some(upload), true);
+                self.until.max(self.byte_by)
             }
             Some(Uploaded::Blocked(upload, until)) => {
                 self.answer.upload = Some(upload);

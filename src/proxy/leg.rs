@@ -10,10 +10,9 @@ use super::judging::Judging;
 use super::parked::Parked;
 use crate::message::Outcome;
 use crate::message::proxy_status::How;
-use crate::runtime::cancel::CancelToken;
 use crate::upstream::{
-    Answer, AnswerBody, Backend, BenchTicket, Draining, FilePermit, FileRead, LookLease, PendingAnswer, PendingRequest,
-    Prospect, Readiness, Upload, UpstreamRequest,
+    Answer, AnswerBody, Backend, BenchTicket, Draining, FilePermit, LookLease, PendingAnswer, PendingRequest, Prospect,
+    Upload,
 };
 
 /// One backend's part of a race.
@@ -124,21 +123,6 @@ impl Leg {
 }
 
 impl LegState {
-    /// What has to be read of the request's file before the next step, and where the leg parks meanwhile; nothing of a leg that its
-    /// next step ends.
-    pub(super) fn file_read(
-        &mut self,
-        request: &UpstreamRequest,
-        token: &CancelToken,
-    ) -> Option<(FileRead, Arc<dyn Readiness>)> {
-        match self {
-            LegState::Pending(pending) => pending.file_read(request, token),
-            LegState::Judging(judging) if !token.is_cancelled() => judging.file_read(),
-            LegState::Uploading(upload, _) => upload.file_read(None),
-            LegState::Judging(_) | LegState::Candidate(..) | LegState::Draining(..) => None,
-        }
-    }
-
     /// Whether the request may still be on its way out.
     pub(super) fn sends(&self) -> bool {
         matches!(self, LegState::Pending(_) | LegState::Judging(_) | LegState::Uploading(..))

@@ -62,7 +62,12 @@ impl Exchange {
     /// block.
     pub(super) fn upload(self: &Arc<Self>, leg: usize, upload: Upload, body: Option<AnswerBody>) {
         match upload.send_more() {
-            Uploaded::Yield(upload) => self.resume(leg, LegState::Uploading(upload, body)),
+            Uploaded::Yield(mut upload) => match upload.file_read(None) {
+                Some((read, readiness)) => {
+                    self.park_until(leg, LegState::Uploading(upload, body), &readiness, Some(read));
+                }
+                None => self.resume(leg, LegState::Uploading(upload, body)),
+            },
             Uploaded::Blocked(upload, until) => {
                 let readiness = upload.readiness(until);
                 self.park(leg, LegState::Uploading(upload, body), &readiness);

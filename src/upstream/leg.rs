@@ -24,7 +24,7 @@ pub enum LegStep {
     Answered(Box<Answer>),
     /// The leg has to wait, which it does parked in the poller.
     Blocked(PendingAnswer),
-    /// The leg could take another step, but others wait for the thread.
+    /// The leg can take another step, once what that sends has been read.
     Yield(PendingAnswer),
 }
 
@@ -70,16 +70,11 @@ impl PendingAnswer {
         matches!(self.0, Stage::Sending(..) | Stage::Awaiting(_))
     }
 
-    /// What has to be read of a file before the next step, and where the leg parks meanwhile. Nothing if the leg is hung up on, or
-    /// has been answered, or more of its request should have gone out by now.
-    pub fn file_read(&self, request: &UpstreamRequest, token: &CancelToken) -> Option<(FileRead, Arc<dyn Readiness>)> {
-        match &self.0 {
-            Stage::Sending(leg, until) if request.holds_file() && !token.is_cancelled() => {
-                let connection = leg.pooled.connection();
-                connection.peek(early).is_none().then(|| connection.file_read_until(*until))?
-            }
-            _ => None,
-        }
+    /// What has to be read of a file before more is sent, and where the leg parks meanwhile: it is woken by its answer, a hang-up,
+    /// or its deadline. Nothing if no file is needed, or the time for it is over.
+    pub fn file_read(&self) -> Option<(FileRead, Arc<dyn Readiness>)> {
+        let Stage::Sending(leg, until) = &self.0 else { return None };
+        leg.pooled.connection().file_read_until(*until)
     }
 
     /// Takes the next step, as far as that goes without waiting: sends more of the request, or reads the head of the answer.
@@ -134,14 +129,8 @@ impl InFlight {
         if leg.pooled.connection().is_request_out() {
             return Ok(LegStep::Blocked(PendingAnswer(Stage::Awaiting(leg))));
         }
-        // Files aren't read here.
-        Ok(leg.yielded())
-    }
-
-    /// Gives the thread to other legs; the rest of the request is sent in the next step.
-    fn yielded(self) -> LegStep {
-        let until = Instant::now() + self.pool.idle_timeout();
-        LegStep::Yield(PendingAnswer(Stage::Sending(self, until)))
+        let until = now + pool.idle_timeout();
+        Ok(LegStep::Yield(PendingAnswer(Stage::Sending(leg, until))))
     }
 
     /// Sends more of the request; if it is out, or no more of it will be sent, reads the answer.
@@ -149,7 +138,7 @@ impl InFlight {
         let connection = self.pooled.connection().clone();
         match connection.send_more(Some(early), self.pool.idle_timeout()) {
             Progress::Done => self.head_by = Instant::now() + self.pool.timeout(),
-            Progress::Yield => return Ok(self.yielded()),
+            Progress::Yield(until) => return Ok(LegStep::Yield(PendingAnswer(Stage::Sending(self, until)))),
             Progress::Blocked(until) => return Ok(LegStep::Blocked(PendingAnswer(Stage::Sending(self, until)))),
             Progress::TimedOut => return Err(failed(token, Outcome::Timeout)),
             Progress::Answered => {}
@@ -441,10 +430,10 @@ mod tests {
         let TestLeg { request, token, pending } = leg;
         let Ok(LegStep::Yield(pending)) = pending.step(&request, &token, false) else { panic!("no answer yet") };
         assert!(backend.is_left_alone(), "nothing was read");
-        pending.file_read(&request, &token).expect("bytes to send").0.run();
+        pending.file_read().expect("bytes to send").0.run();
         let Ok(LegStep::Blocked(pending)) = pending.step(&request, &token, false) else { panic!("no answer yet") };
         assert_eq!(backend.receives(3), b"abc");
-        assert!(pending.file_read(&request, &token).is_none() && pending.to_string() == "awaits the answer");
+        assert!(pending.file_read().is_none() && pending.to_string() == "awaits the answer");
     }
 
     #[test]
@@ -452,14 +441,9 @@ mod tests {
         let scenario = Scenario::with(|options| options.idle_timeout = Duration::ZERO);
         let (leg, mut backend) = scenario.leg(post_of_file(b"abc"));
         backend.receives_head();
-        assert!(leg.pending.file_read(&leg.request, &leg.token).is_none());
+        assert!(leg.pending.file_read().is_none());
         assert_eq!(leg.step().err(), Some(Outcome::Timeout));
         assert_eq!(backend.receives_to_end(), b"");
-        let scenario = Scenario::new();
-        let (leg, _backend) = scenario.leg(post_of_file(b"abc"));
-        assert!(leg.pending.file_read(&leg.request, &leg.token).is_some());
-        leg.token.cancel();
-        assert!(leg.pending.file_read(&leg.request, &leg.token).is_none(), "or that is hung up on");
     }
 
     #[test]

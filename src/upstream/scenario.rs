@@ -216,7 +216,7 @@ fn step(
     token: &CancelToken,
     has_lost: bool,
 ) -> Result<LegStep, Outcome> {
-    if let Some((read, _)) = pending.file_read(request, token) {
+    if let Some((read, _)) = pending.file_read() {
         read.run();
     }
     pending.step(request, token, has_lost)

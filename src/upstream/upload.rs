@@ -94,8 +94,8 @@ impl Upload {
         }
         let silence_max = self.pool.idle_timeout();
         match self.stop.connection.send_more(None, silence_max) {
-            Progress::Yield => {
-                self.until = Some(now + silence_max);
+            Progress::Yield(until) => {
+                self.until = Some(until);
                 Uploaded::Yield(self)
             }
             Progress::Blocked(until) => {
@@ -306,7 +306,7 @@ mod tests {
         assert!(leg.answer().is_ok_and(|answer| answer.upload.is_none()));
         let (leg, mut backend) = scenario.leg(post_of_file(b"abc"));
         let TestLeg { request, token, pending } = leg;
-        pending.file_read(&request, &token).expect("bytes to send").0.run();
+        pending.file_read().expect("bytes to send").0.run();
         let Ok(LegStep::Blocked(pending)) = pending.step(&request, &token, false) else { panic!("no answer yet") };
         backend.sends(ANSWER);
         assert!(TestLeg { request, token, pending }.answer().is_ok_and(|answer| answer.upload.is_none()));

@@ -47,20 +47,12 @@ struct Leg {
 impl Waiter for Leg {
     fn wake(self: Arc<Self>, _: usize) {
         if self.parked.take_or_notify().is_some() {
-            self.resume();
+            self.run();
         }
     }
 }
 
 impl Leg {
-    fn resume(self: &Arc<Self>) {
-        let is_over = self.token.is_cancelled();
-        match (!is_over).then(|| self.connection.file_read_until(Instant::now() + LONG)).flatten() {
-            Some((read, readiness)) => self.park_until(&readiness, Some(read)),
-            None => self.run(),
-        }
-    }
-
     fn park_until(self: &Arc<Self>, readiness: &Arc<dyn Readiness>, read: Option<FileRead>) {
         let is_parked = readiness.park(self.clone(), 0);
         match self.parked.park((), read.is_some()) {
@@ -71,7 +63,7 @@ impl Leg {
             }
             Err(()) => {
                 readiness.withdraw();
-                return self.resume();
+                return self.run();
             }
         }
         if !is_parked {
@@ -98,7 +90,10 @@ impl Leg {
         let progress = if is_over { Progress::Aborted } else { self.connection.send_more(None, LONG) };
         self.is_running.store(false, Ordering::SeqCst);
         match progress {
-            Progress::Yield => self.resume(),
+            Progress::Yield(until) => {
+                let (read, readiness) = self.connection.file_read_until(until).expect("its time isn't over");
+                self.park_until(&readiness, Some(read));
+            }
             Progress::Blocked(until) => {
                 self.connection.set_deadline(until);
                 let readiness: Arc<dyn Readiness> = self.connection.clone();
@@ -136,7 +131,7 @@ pub fn a_leg_whose_file_is_read_goes_on_once_and_leaves_its_place_to_the_next() 
             is_running: AtomicBool::new(false),
             ended,
         });
-        leg.resume();
+        leg.run();
         let progress = end.recv().expect("it ends");
         if progress == Progress::Done && !token.is_cancelled() {
             // The connection's next user waits at the same place.

@@ -184,7 +184,7 @@ fn send_all(connection: &Arc<Connection>, token: &CancelToken, course: Course) -
     let progress = loop {
         match connection.send_more(Some(judge), silence_max) {
             Progress::Blocked(until) => leg.wait(connection, until),
-            Progress::Yield => {
+            Progress::Yield(_) => {
                 // Nothing is to be read of a request in memory.
                 if let Some((read, _)) = connection.file_read_until(head_by) {
                     read.run();

@@ -39,8 +39,8 @@ pub(crate) enum Progress {
     Blocked(Instant),
     /// The socket has taken nothing for too long.
     TimedOut,
-    /// The socket may take more, which has to be read first.
-    Yield,
+    /// The socket may take more, which has to be read first. It must have sent some by this time.
+    Yield(Instant),
     /// The head of an answer that accepts the request has been received; the rest is still to be sent.
     Answered,
     /// The rest isn't sent: it can't be, or an answer has been received that says that it needn't be.
@@ -70,7 +70,7 @@ impl RequestWriter {
         self.is_out = stop == Stop::Done;
         match stop {
             Stop::Done => Progress::Done,
-            Stop::Yield => Progress::Yield,
+            Stop::Yield => Progress::Yield(until),
             Stop::Answered => Progress::Answered,
             Stop::Blocked if now < until => Progress::Blocked(until),
             Stop::Blocked => Progress::TimedOut,
