@@ -369,7 +369,8 @@ impl Drop for Exchange {
 
 impl Waiter for Exchange {
     fn wake(self: Arc<Self>, leg: usize) {
-        if let Some(state) = self.legs[leg].parked.take_or_notify() {
+        // A held answer is another's to take: taken for a moment, it would be missed.
+        if let Some(state) = self.legs[leg].parked.take_or_notify(|state| !matches!(state, LegState::Candidate(..))) {
             self.resume(leg, state);
         }
     }

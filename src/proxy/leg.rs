@@ -178,7 +178,7 @@ mod tests {
     fn only_a_held_answer_is_a_candidate() {
         let (leg, state, _kept) = leg();
         assert!(leg.parked.park(state, false).is_ok() && leg.take_candidate().is_none());
-        assert!(leg.parked.take_or_notify().is_some(), "it stays where it is");
+        assert!(leg.parked.take_or_notify(|_| true).is_some(), "it stays where it is");
         let (LegState::Candidate(answer, after), _held) = candidate() else { panic!("an answer") };
         leg.hold(answer, after);
         assert!(leg.take_candidate().is_some_and(|(answer, _)| answer.status == 204));

@@ -37,12 +37,12 @@ impl<S> Parked<S> {
         self.0.lock().state = Some(state);
     }
 
-    /// Takes the state, for a thread that runs the leg from now on. If one runs it already, notes the event for that one.
-    pub(crate) fn take_or_notify(&self) -> Option<S> {
+    /// Takes the state, for a thread that runs the leg from now on, unless events are no concern of such a state. If a thread runs the
+    /// leg already, notes the event for that one.
+    pub(crate) fn take_or_notify(&self, is_meant: impl FnOnce(&S) -> bool) -> Option<S> {
         let mut place = self.0.lock();
-        let state = place.state.take();
-        place.is_notified |= state.is_none();
-        state
+        place.is_notified |= place.state.is_none();
+        place.state.take_if(|state| is_meant(state))
     }
 
     /// Takes the state if it is such a one.
@@ -71,20 +71,29 @@ mod tests {
     fn a_parked_state_is_taken_once() {
         let parked = Parked::default();
         assert_eq!(parked.park(1, false), Ok(false));
-        assert_eq!((parked.take_or_notify(), parked.take_or_notify()), (Some(1), None), "a thread runs the leg");
+        assert_eq!(parked.take_or_notify(|state| *state == 2), None, "it isn't meant, and nothing is noted");
+        let take = || parked.take_or_notify(|_| true);
+        assert_eq!((take(), take()), (Some(1), None), "a thread runs the leg");
     }
 
     #[test]
     fn an_event_while_a_thread_runs_the_leg_keeps_it_from_parking_once() {
         let parked = Parked::default();
-        assert_eq!((parked.take_or_notify(), parked.park(1, true), parked.park(1, true)), (None, Err(1), Ok(true)));
+        assert_eq!(
+            (parked.take_or_notify(|_| true), parked.park(1, true), parked.park(1, true)),
+            (None, Err(1), Ok(true))
+        );
     }
 
     #[test]
     fn a_leg_is_read_for_once_at_a_time() {
         let parked = Parked::default();
         assert_eq!((parked.park(1, true), parked.park(2, true)), (Ok(true), Ok(false)));
-        assert_eq!((parked.end_read(|state| *state == 1), parked.take_or_notify()), (None, Some(2)), "it isn't meant");
+        assert_eq!(
+            (parked.end_read(|state| *state == 1), parked.take_or_notify(|_| true)),
+            (None, Some(2)),
+            "it isn't meant"
+        );
         assert_eq!(
             (parked.park(3, true), parked.end_read(|_| true), parked.end_read(|_| true)),
             (Ok(true), Some(3), None)

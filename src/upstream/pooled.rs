@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::message::Outcome;
 use crate::runtime::cancel::CancelToken;
 use crate::upstream::conn::connection::{Connection, OwnedConnection};
+use crate::upstream::conn::parking::Readiness;
 use crate::upstream::connect::connecting::Established;
 use crate::upstream::permit::Permit;
 use crate::upstream::request::UpstreamRequest;
@@ -75,7 +76,10 @@ impl PooledConnection {
     /// Readies it for idling: memory and files of the last request's body are free from now on.
     pub(crate) fn make_idle(&mut self) {
         self.was_used = true;
-        self.connection.get().drop_request();
+        let connection = self.connection.get();
+        connection.drop_request();
+        // A wake that was late may have left a leg behind, which would keep its race.
+        connection.withdraw();
     }
 
     /// The backend's address at the other end.

@@ -89,7 +89,7 @@ impl Upload {
     /// Sends what the socket takes. Doesn't block.
     pub fn send_more(mut self) -> Uploaded {
         let now = Instant::now();
-        if self.stop.is_stopped() || now > self.until() {
+        if self.stop.is_stopped() || now >= self.until() {
             return Uploaded::Done;
         }
         let silence_max = self.pool.idle_timeout();
@@ -258,6 +258,7 @@ mod tests {
         while since.elapsed() <= idle_timeout {
             std::thread::yield_now();
         }
+        let Uploaded::Yield(upload) = upload.send_more() else { panic!("it has to be read first") };
         assert!(matches!(send(upload), Uploaded::Done));
         assert_eq!(backend.receives(3), b"abc");
     }

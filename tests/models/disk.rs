@@ -46,7 +46,7 @@ struct Leg {
 
 impl Waiter for Leg {
     fn wake(self: Arc<Self>, _: usize) {
-        if self.parked.take_or_notify().is_some() {
+        if self.parked.take_or_notify(|()| true).is_some() {
             self.run();
         }
     }
@@ -135,6 +135,7 @@ pub fn a_leg_whose_file_is_read_goes_on_once_and_leaves_its_place_to_the_next() 
         let progress = end.recv().expect("it ends");
         if progress == Progress::Done && !token.is_cancelled() {
             // The connection's next user waits at the same place.
+            connection.withdraw();
             waits::until_answered(&connection);
         } else {
             assert!(is_hung_up_on, "{progress:?}");

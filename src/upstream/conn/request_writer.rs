@@ -66,7 +66,8 @@ impl RequestWriter {
         }
         let now = Instant::now();
         let until = self.until.filter(|_| !any).unwrap_or(now + silence_max);
-        self.until = Some(until);
+        // What follows an answer may begin long after it.
+        self.until = Some(until).filter(|_| stop != Stop::Answered);
         self.is_out = stop == Stop::Done;
         match stop {
             Stop::Done => Progress::Done,
