@@ -34,8 +34,7 @@ impl Responder {
         self.summary.persistent &= !self.client.frontend().is_draining();
         let framing = Framing::of(self.summary, reply.status, &reply.body);
         let body_bytes = if let ReplyBody::Whole(body) = &reply.body { body.len() } else { 0 };
-        // The allocator is quickest with powers of two.
-        let mut bytes = Vec::with_capacity((HEAD_BYTES + body_bytes).next_power_of_two());
+        let mut bytes = Vec::with_capacity(HEAD_BYTES + body_bytes);
         write_head(&mut bytes, self.summary, reply.status, &reply.headers, framing, SystemTime::now);
         self.has_begun = true;
         (bytes, framing)

@@ -22,8 +22,8 @@ use crate::net::pem::Unusable;
 use crate::net::{certificate, pem};
 use crate::runtime::sync::Mutex;
 
-/// The first of them that a client has is spoken. AES-128 is: most clients put AES-256 first, whose SHA-384 makes a handshake a sixth
-/// dearer on both sides, for a margin that no attack comes near.
+/// The first of them that a client has is spoken. AES-128 is: most clients put AES-256 first, whose SHA-384 makes a handshake up to
+/// a sixth dearer on both sides, for a margin that no attack comes near.
 const CIPHER_SUITES: [SupportedCipherSuite; 9] = [
     suite::TLS13_AES_128_GCM_SHA256,
     suite::TLS13_AES_256_GCM_SHA384,

@@ -153,6 +153,14 @@ impl Exchange {
         }
     }
 
+    /// Has a leg take another step, once this has been read for it, if something has to be.
+    pub(super) fn go_on(self: &Arc<Self>, leg: usize, state: LegState, read: Option<(FileRead, Arc<dyn Readiness>)>) {
+        match read {
+            Some((read, readiness)) => self.park_until(leg, state, &readiness, Some(read)),
+            None => self.resume(leg, state),
+        }
+    }
+
     /// Has a thread for the disk read for a parked leg. However long the disk takes, the leg is woken by its answer, its deadline, and
     /// its hang-up.
     fn read_for(self: &Arc<Self>, leg: usize, read: FileRead) {
@@ -195,12 +203,8 @@ impl Exchange {
             Ok(LegStep::Answered(answer)) => return self.answered(leg, answer),
             Ok(LegStep::Yield(pending)) => {
                 self.note_progress(&pending);
-                return match pending.file_read() {
-                    Some((read, readiness)) => {
-                        self.park_until(leg, LegState::Pending(pending), &readiness, Some(read));
-                    }
-                    None => self.resume(leg, LegState::Pending(pending)),
-                };
+                let read = pending.file_read();
+                return self.go_on(leg, LegState::Pending(pending), read);
             }
             Ok(LegStep::Blocked(mut pending)) => {
                 self.note_progress(&pending);

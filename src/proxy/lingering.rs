@@ -62,12 +62,10 @@ impl Exchange {
     /// block.
     pub(super) fn upload(self: &Arc<Self>, leg: usize, upload: Upload, body: Option<AnswerBody>) {
         match upload.send_more() {
-            Uploaded::Yield(mut upload) => match upload.file_read(None) {
-                Some((read, readiness)) => {
-                    self.park_until(leg, LegState::Uploading(upload, body), &readiness, Some(read));
-                }
-                None => self.resume(leg, LegState::Uploading(upload, body)),
-            },
+            Uploaded::Yield(mut upload) => {
+                let read = upload.file_read(None);
+                self.go_on(leg, LegState::Uploading(upload, body), read);
+            }
             Uploaded::Blocked(upload, until) => {
                 let readiness = upload.readiness(until);
                 self.park(leg, LegState::Uploading(upload, body), &readiness);

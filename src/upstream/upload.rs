@@ -19,7 +19,7 @@ pub struct Upload {
     pooled: Arc<SharedConnection>,
     stop: Arc<UploadStop>,
     /// The permit for the file that its body may be in.
-    file: Option<Permit>,
+    _file: Option<Permit>,
     /// By when more of it must have gone out; from its first step on.
     until: Option<Instant>,
 }
@@ -65,7 +65,7 @@ impl Upload {
             is_over: AtomicBool::new(false),
         });
         let file = is_in_file.then(|| pool.counted_permit());
-        Upload { pool: pool.clone(), pooled: Arc::default(), stop, file, until: None }
+        Upload { pool: pool.clone(), pooled: Arc::default(), stop, _file: file, until: None }
     }
 
     pub(crate) fn pooled(&self) -> Arc<SharedConnection> {
@@ -79,7 +79,7 @@ impl Upload {
 
     /// What has to be read of a file before more is sent, and where the leg parks meanwhile: until this time, or the upload's own.
     pub fn file_read(&mut self, until: Option<Instant>) -> Option<(FileRead, Arc<dyn Readiness>)> {
-        if self.file.is_none() || self.stop.is_stopped() {
+        if self.stop.is_stopped() {
             return None;
         }
         let own = self.until();

@@ -51,6 +51,9 @@ impl RequestBytes {
             return Err(std::mem::replace(error, io::ErrorKind::UnexpectedEof.into()));
         }
         let [head, body] = self.next();
+        if head.is_empty() && body.is_empty() {
+            return Ok(0);
+        }
         let parts = [head, body].map(IoSlice::new);
         // One part is less work than two.
         let count = match (head.is_empty(), body.is_empty()) {

@@ -112,12 +112,14 @@ impl RequestWriter {
             let stop = match stop_of_answer() {
                 Some(stop) => stop,
                 None if !are_all_out => Stop::Blocked,
-                None if request.awaits_piece() => Stop::Yield,
-                None if request.send(|parts| stream.send(parts))? == 0 => Stop::Blocked,
-                None => {
-                    any = true;
-                    continue;
-                }
+                None => match request.send(|parts| stream.send(parts))? {
+                    0 if request.awaits_piece() => Stop::Yield,
+                    0 => Stop::Blocked,
+                    _ => {
+                        any = true;
+                        continue;
+                    }
+                },
             };
             return Ok(Sent { any, stop });
         }
