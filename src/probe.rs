@@ -34,6 +34,7 @@ pub fn probe(mut config: Config) -> Result<Probed, String> {
     config.success = Statuses::NONE;
     config.definitive = Statuses::NONE;
     config.on_failure = OnFailure::BadGateway;
+    config.expose_backends = true;
     config.race_methods = None;
     config.lose_if = LoseIf::default();
     config.win_on_byte = false;
@@ -53,21 +54,23 @@ pub fn probe(mut config: Config) -> Result<Probed, String> {
     }
     let rows_of = |(index, entry): (usize, &ListEntry)| {
         let (name, url) = (entry.name_at(index), entry.address.to_string());
-        let told = if entry.options.is_paused { vec!["paused".to_owned()] } else { told_of(&text, &name, &url) };
-        told.into_iter().map(move |told| [name.clone(), url.clone(), told])
+        if entry.options.is_paused { vec![[name, url, "paused".to_owned()]] } else { rows_of_legs(&text, name, url) }
     };
     let rows: Vec<[String; 3]> = entries.iter().enumerate().flat_map(rows_of).collect();
     let has_answered = |row: &[String; 3]| row[2] == "paused" || row[2].starts_with(|c: char| c.is_ascii_digit());
     Ok(Probed { have_all_answered: rows.iter().all(has_answered), table: table(&rows) })
 }
 
-/// What is told of a backend's leg behind its name, and its URL where that is told; of several legs, if each address of its name has
-/// one.
-fn told_of(text: &str, name: &str, url: &str) -> Vec<String> {
-    let told = text.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-    let shown = |told: &str| Printable(told.strip_prefix(url).map_or(told, str::trim_start)).to_string();
-    let told: Vec<String> = told.map(shown).collect();
-    if told.is_empty() { vec!["not asked".to_owned()] } else { told }
+/// The rows of a backend's leg, or of several, if each address of its name has one: then they are called by their addresses, too.
+fn rows_of_legs(text: &str, name: String, url: String) -> Vec<[String; 3]> {
+    let row = |line: &str| {
+        let (leg, told) = line.split_once(' ')?;
+        let is_of_name = leg.strip_prefix(&name)?.chars().next().is_none_or(|next| next == '@');
+        let told = told.strip_prefix(&url)?.trim_start();
+        is_of_name.then(|| [leg.to_owned(), url.clone(), Printable(told).to_string()])
+    };
+    let rows: Vec<[String; 3]> = text.lines().filter_map(row).collect();
+    if rows.is_empty() { vec![[name, url, "not asked".to_owned()]] } else { rows }
 }
 
 fn table(rows: &[[String; 3]]) -> String {

@@ -86,11 +86,14 @@ impl Exchange {
     pub(super) fn answer_loss(self: &Arc<Self>, reply_to: Box<dyn ReplyTo>, results: Vec<LegResult<Outcome>>) {
         let is_exposed = self.context.rules.expose_backends;
         let asked = results.iter().enumerate().filter(|(_, result)| result.outcome != Outcome::Unneeded);
-        let lost = asked.map(|(leg, result)| LostLeg {
-            name: self.name_of(leg).to_owned(),
-            address: is_exposed.then(|| self.legs[leg].backend.address().to_string()),
-            outcome: result.outcome.clone(),
-            after: result.after,
+        let lost = asked.map(|(leg, result)| {
+            let backend = &self.legs[leg].backend;
+            LostLeg {
+                name: if is_exposed { backend.full_name() } else { backend.name() }.to_owned(),
+                address: is_exposed.then(|| backend.address().to_string()),
+                outcome: result.outcome.clone(),
+                after: result.after,
+            }
         });
         let refusal = Refusal::AllFailed(lost.collect());
         let mut reply = if self.takes_problem { refusal.problem(self.entry.id()) } else { refusal.reply() };

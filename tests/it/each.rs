@@ -509,7 +509,26 @@ fn the_shell_is_told_of_each_address() {
     let row = tried.lines().find(|line| line.contains("api@127.0.0.1 ")).unwrap_or_else(|| panic!("{tried}"));
     assert!(row.contains(" 200 ") && row.ends_with(&url), "{tried}");
     let probed = told(&["--check", "--probe"]);
-    assert!(probed.lines().any(|line| line.starts_with(&format!("api   {url}")) && line.contains("200")), "{probed}");
+    let row = format!("api@127.0.0.1  {url}");
+    assert!(probed.lines().any(|line| line.starts_with(&row) && line.contains("200")), "{probed}");
+}
+
+#[test]
+fn whoever_may_know_is_told_which_address_failed() {
+    let pods = Pods::answering::<2>(|number| 500 + u16::try_from(number).expect("few"));
+    let names = Mind::made_up(&[1, 2]).names();
+    for is_exposed in [false, true] {
+        let proxy = proxy_with(&names, &[pods.entry("name=api")], |config| config.expose_backends = is_exposed);
+        let text = proxy.get("/").text();
+        let begins: Vec<&str> =
+            text.lines().skip(1).filter_map(|line| line.split_once(": ")).map(|line| line.0).collect();
+        let url = format!("http://{}:{}", pods.host(), pods.port);
+        let [first, second] = [1, 2].map(|number| match is_exposed {
+            true => format!("api@127.0.0.{number} {url} 50{number}"),
+            false => format!("api 50{number}"),
+        });
+        assert_eq!(begins, [first, second], "{text}");
+    }
 }
 
 /// Without the option a name is one backend, whatever it has of addresses.
