@@ -4,10 +4,11 @@ import math
 from xml.sax.saxutils import escape
 
 from .load import median
-from .report import OURS, REFERENCE, SHOWN, count_of, is_doubtful, is_growth, ratio
+from .report import OURS, REFERENCE, RELEASED, SHOWN, count_of, is_doubtful, is_growth, ratio
 
 COLOURS = {
-    OURS: "#c0392b",
+    RELEASED: "#c0392b",
+    OURS: "#e59086",
     REFERENCE: "#34495e",
     "tokio-hyper": "#2e86c1",
     "nginx-lua": "#27ae60",
