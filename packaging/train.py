@@ -6,6 +6,7 @@ train.py FOLDER COMMAND...    the command is the program's, before its flags; FO
 Each round has its own backends and a number of requests, so that what is learnt doesn't depend on the machine's speed. It fails
 if an answer is not what its backends and the round should give: a profile of failures would be worse than none.
 """
+import atexit
 import concurrent.futures
 import http.client
 import multiprocessing
@@ -91,6 +92,8 @@ class Proxy:
         for door in ("listen", "tls-listen", "admin-listen"):
             flags += [f"--{door}", "127.0.0.1:0"]
         self.process = subprocess.Popen(command + flags, stderr=subprocess.PIPE, text=True)
+        # Whatever goes wrong here.
+        atexit.register(self.process.kill)
         doors = {}
         for line in self.process.stderr:
             doors |= dict(re.findall(r" (listens|spoken|taken) on 127\.0\.0\.1:(\d+)", line))
