@@ -514,7 +514,7 @@ fn the_shell_is_told_of_each_address() {
 }
 
 #[test]
-fn whoever_may_know_is_told_which_address_failed() {
+fn a_502_with_expose_backends_tells_which_address_failed() {
     let pods = Pods::answering::<2>(|number| 500 + u16::try_from(number).expect("few"));
     let names = Mind::made_up(&[1, 2]).names();
     for is_exposed in [false, true] {

@@ -4,7 +4,7 @@ import math
 from xml.sax.saxutils import escape
 
 from .load import median
-from .report import OURS, REFERENCE, RELEASED, SHOWN, count_of, is_doubtful, is_growth, ratio
+from .report import OURS, OWN, REFERENCE, RELEASED, SHOWN, count_of, is_doubtful, is_growth, ratio
 
 COLOURS = {
     RELEASED: "#c0392b",
@@ -136,4 +136,4 @@ def panel(drawing, data, scenarios, names, figure, title, left, floor):
                 if s["cores"] == cores
             ]
             points = [(place(number), floor - room * value / top) for number, value in points if value]
-            drawing.line(points, COLOURS[name], 2.2 if name == OURS else 1.4, "" if cores == 1 else "5 4")
+            drawing.line(points, COLOURS[name], 2.2 if name in OWN else 1.4, "" if cores == 1 else "5 4")

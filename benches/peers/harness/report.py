@@ -6,10 +6,11 @@ from .load import DIRECT, are_disturbed, counted, median
 REFERENCE = "tokio-hyper-drain"
 OURS = "red-tentacle"
 RELEASED = "red-tentacle-released"
+OWN = (RELEASED, OURS)
 # They don't race, or are no proxies: limits, not peers.
 FLOORS = ("race-floor", "nginx-floor", "haproxy-floor", DIRECT)
 # In this order, as far as they were there; in README and in the plot.
-SHOWN = (RELEASED, OURS, REFERENCE, "tokio-hyper", "nginx-lua", "go-seed", "race-floor")
+SHOWN = (*OWN, REFERENCE, "tokio-hyper", "nginx-lua", "go-seed", "race-floor")
 # Closer than this is a tie.
 TIE = 1.05
 
@@ -153,7 +154,7 @@ def readme(data):
     what = (
         f"Requests per second (S6: bytes per second), {REFERENCE} = 1; behind the slash CPU time per request, likewise."
     )
-    titles = " | ".join(f"**{name}**" if name in (OURS, RELEASED) else name for name in names)
+    titles = " | ".join(f"**{name}**" if name in OWN else name for name in names)
     lines = [f"{what} {heading(data)}", "", f"| | what | {titles} |", "|---|---|" + "--:|" * len(names)]
     for scenario in scenarios:
         cells = []
@@ -164,7 +165,7 @@ def readme(data):
                 cell = number(median(data["runs"][scenario["name"]].get(name, []), rate(scenario))) + unit
             if is_doubtful(data, scenario, name):
                 cell += " ?"
-            cells.append(f"**{cell}**" if name in (OURS, RELEASED) else cell if "–" not in cell else "–")
+            cells.append(f"**{cell}**" if name in OWN else cell if "–" not in cell else "–")
         lines.append(f"| {scenario['name']} | {scenario['what']} | " + " | ".join(cells) + " |")
     if any(is_doubtful(data, scenario, name) for scenario in scenarios for name in names):
         lines += ["", "`?`: other processes were busy in every run, so the figure is no measurement."]
@@ -184,7 +185,7 @@ def ahead(data, scenarios):
             for name in data["runs"][scenario["name"]]:
                 times = ratio(data, scenario, name, figure, to=OURS)
                 times = 1 / times if times and is_less_better else times
-                is_peer = name not in (OURS, RELEASED, *FLOORS)
+                is_peer = name not in (*OWN, *FLOORS)
                 if is_peer and times and times > TIE and not is_doubtful(data, scenario, name, to=OURS):
                     found.append(f"{name} in {scenario['name']} ({times:.2f} times)")
         yield f"- Peers with {words}: {', '.join(found) or 'none'}."
