@@ -523,9 +523,8 @@ fn a_502_with_expose_backends_tells_which_address_failed() {
         let begins: Vec<&str> =
             text.lines().skip(1).filter_map(|line| line.split_once(": ")).map(|line| line.0).collect();
         let url = format!("http://{}:{}", pods.host(), pods.port);
-        let [first, second] = [1, 2].map(|number| match is_exposed {
-            true => format!("api@127.0.0.{number} {url} 50{number}"),
-            false => format!("api 50{number}"),
+        let [first, second] = [1, 2].map(|number| {
+            if is_exposed { format!("api@127.0.0.{number} {url} 50{number}") } else { format!("api 50{number}") }
         });
         assert_eq!(begins, [first, second], "{text}");
     }
