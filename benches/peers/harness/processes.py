@@ -68,8 +68,9 @@ def status(pid):
 
 
 def descriptors(pid):
+    """Their number is the folder's size (Linux 6.2). Listing thousands takes a CPU for milliseconds, which clients then wait for."""
     try:
-        return len(os.listdir(f"/proc/{pid}/fd"))
+        return os.stat(f"/proc/{pid}/fd").st_size or len(os.listdir(f"/proc/{pid}/fd"))
     except OSError:
         return 0
 
