@@ -7,10 +7,8 @@ use http::HeaderValue;
 use http::header::CONTENT_TYPE;
 use url::form_urlencoded;
 
-use crate::message::{BadEntry, Excerpt, ListEntry, Refusal, Request, parse_entries};
+use crate::message::{BadEntry, ListEntry, Refusal, Request, parse_entries};
 
-/// Complaint about a socket's path.
-const SOCKET: &str = "'socket' can only be given in the file, the flag or the environment";
 pub(super) const FORM: &str = "application/x-www-form-urlencoded";
 /// The longest form, in bytes. The longest list of the longest entries is 128 KiB, but a real one is 64 short URLs.
 pub const FORM_BYTES_MAX: u64 = 64 * 1024;
@@ -26,11 +24,6 @@ pub(super) fn fields(request: &Request) -> Result<Vec<(String, String)>, Refusal
 pub(super) fn entries(list: &str) -> Result<Vec<ListEntry>, Refusal> {
     let lines = |bad: Vec<BadEntry>| bad.iter().map(BadEntry::to_string).collect::<Vec<_>>().join("\n");
     let entries = parse_entries(list).map_err(|bad| Refusal::BadBackends(lines(bad)))?;
-    if let Some(entry) = entries.iter().find(|entry| entry.options.socket.is_some()) {
-        // Who may update needn't be one who may say which of this host's sockets are connected to.
-        let address = entry.address.to_string();
-        return Err(Refusal::BadBackends(format!("'{}': {SOCKET}", Excerpt(&address))));
-    }
     // A list of no backends at all would be a slip, and every request a 502 from then on.
     if entries.is_empty() { Err(Refusal::NoBackends) } else { Ok(entries) }
 }

@@ -3,6 +3,9 @@
 use super::starts::BadStart;
 use crate::message::{ADDRESSES_MAX, Address, EntryOptions, Excerpt, ListEntry};
 
+/// Complaint about a socket's path.
+const SOCKET: &str = "'socket' can only be given in the file, the flag or the environment";
+
 /// One change of a list. An entry without options says who is in, not how: what was said of its backend stays. One with
 /// options sets exactly those.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,14 +78,19 @@ pub(super) fn applied(entries: &[ListEntry], changes: Vec<Change>) -> Result<Vec
     checked(list.into_iter().map(|listed| listed.entry).collect())
 }
 
-/// Refuses options that name files of this host, but where they are what they were.
+/// Refuses options that name files and sockets of this host, but where they are what they were: who may update needn't be one who may
+/// say which of them are opened.
 fn check_local(list: &[Listed], change: &Change) -> Result<(), BadChange> {
     let (Change::Replace(entries) | Change::Add(entries)) = change else { return Ok(()) };
-    for entry in entries {
-        let Some(option) = entry.options.local.first() else { continue };
-        let before = list.iter().find(|listed| listed.entry.address == entry.address);
-        if before.is_none_or(|listed| listed.entry.options.local != entry.options.local) {
+    for ListEntry { address, options } in entries {
+        let before = list.iter().find(|listed| listed.entry.address == *address).map(|listed| &listed.entry.options);
+        if let Some(option) = options.local.first()
+            && before.is_none_or(|before| before.local != options.local)
+        {
             return Err(BadChange::Local(option));
+        }
+        if options.socket.is_some() && before.is_none_or(|before| before.socket != options.socket) {
+            return Err(BadChange::Options(format!("'{}': {SOCKET}", Excerpt(&address.to_string()))));
         }
     }
     Ok(())
@@ -225,12 +233,7 @@ mod tests {
         let many = (1..=63).map(|number| format!("http://m{number}")).collect::<Vec<_>>().join(",");
         let many = format!("add={many}");
         let list = "http://a name=dc1,http://b paused";
-        let options = BadChange::Options(
-            "'http://a name=dc1 each socket=/run/a': 'each' is for the addresses of a name, and 'socket' takes their place; leave one out"
-                .to_owned(),
-        );
-        let rows: [(&str, &[&str], BadChange); 9] = [
-            ("options of two changes", &["add=http://a each", "add=http://a socket=/run/a"], options),
+        let rows: [(&str, &[&str], BadChange); 8] = [
             ("not there", &["pause=dc9"], unlisted("dc9", &["dc1", "b2"])),
             ("a name in another case", &["pause=DC1"], unlisted("DC1", &["dc1", "b2"])),
             ("behind a good one", &["remove=dc1", "remove=dc1"], unlisted("dc1", &["b2"])),
@@ -247,5 +250,18 @@ mod tests {
         for (label, changes, expected) in rows {
             assert_eq!(after(list, changes), Err(expected), "{label}");
         }
+    }
+
+    /// The page shows the list with its sockets, and has it sent back.
+    #[test]
+    fn a_socket_stays_what_it_was_and_cannot_be_given() {
+        let list = "http://a socket=/run/a,http://b";
+        let same = "http://a socket=/run/a,http://b name=x";
+        assert_eq!(after(list, &[&format!("replace={same}")]), Ok(same.to_owned()));
+        let refused = |url: &str| Err(BadChange::Options(format!("'{url}': {SOCKET}")));
+        assert_eq!(after(list, &["add=http://a socket=/run/other"]), refused("http://a"));
+        assert_eq!(after(list, &["add=http://c socket=/run/a"]), refused("http://c"));
+        let both = "'http://a each socket=/run/a': 'each' is for the addresses of a name, and 'socket' takes their place; leave one out";
+        assert_eq!(after(list, &["add=http://a each"]), Err(BadChange::Options(both.to_owned())));
     }
 }

@@ -12,13 +12,11 @@ use rustix::io::Errno;
 
 use super::local_files::BadFiles;
 use super::starts::check_starts;
-use super::text;
+use super::text::{self, LINE_BYTES_MAX};
 use crate::message::{ListEntry, Printable, parse_entries};
 
 /// The longest file, in bytes: the longest list of the longest entries is 128 KiB, and it may have comments.
 const FILE_BYTES_MAX: u64 = 256 * 1024;
-/// The longest line, in bytes: the longest URL has 2,048.
-const LINE_BYTES_MAX: usize = 4096;
 /// The mode of a file that the program creates.
 const MODE: u32 = 0o640;
 /// May be written by every user of the host.
@@ -74,11 +72,6 @@ impl ListFile {
         self.text = Some(text);
     }
 
-    /// Checks whether the file could be written, without doing so. An error is the sentence with which writing would fail.
-    pub(super) fn check_writable(&self) -> Result<(), String> {
-        try_replaceable(&self.path).map_err(|error| not_written(&shown(&self.path), &error))
-    }
-
     fn parsed(&self, text: &str) -> Result<Vec<ListEntry>, Vec<String>> {
         let path = shown(&self.path);
         let long = (1..).zip(text.split('\n')).filter(|(_, line)| line.len() > LINE_BYTES_MAX);
@@ -129,11 +122,19 @@ impl ListFile {
                 "The list is kept in {path}, which would be longer than 256 KiB: edit it and send SIGHUP"
             ));
         }
+        let entries = self.parsed(&text).map_err(|lines| {
+            let lines = lines.join("; ");
+            format!("The list is kept in {path}, which would be a bad one ({lines}): edit it and send SIGHUP")
+        })?;
         replace(&self.path, &text).map_err(|error| not_written(&path, &error))?;
-        let entries = self.parsed(&text).map_err(|lines| lines.join("; "))?;
         self.text = Some(text);
         Ok(entries)
     }
+}
+
+/// Checks whether the file could be written, without doing so. An error is the sentence with which writing would fail.
+pub(super) fn check_writable(path: &Path) -> Result<(), String> {
+    try_replaceable(path).map_err(|error| not_written(&shown(path), &error))
 }
 
 /// The line of an entry, from 1, in a good list. None goes on in the next line.
@@ -281,17 +282,16 @@ mod tests {
     fn whether_it_could_be_written_is_told_without_writing() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("backends");
-        let check = |path: &Path| ListFile::open(path, Duration::MAX).expect("no bad file").0.check_writable();
-        assert_eq!(check(&path), Ok(()), "there is none yet");
+        assert_eq!(check_writable(&path), Ok(()), "there is none yet");
         fs::write(&path, "http://a\n").expect("a file");
-        assert_eq!(check(&path), Ok(()));
+        assert_eq!(check_writable(&path), Ok(()));
         assert_eq!(fs::read_dir(folder.path()).expect("a folder").count(), 1, "nothing was written");
         let missing = folder.path().join("no/such/backends");
         let reason = format!(
             "The list is kept in {}, which can't be written (no such file or directory): edit it and send SIGHUP",
             missing.display()
         );
-        assert_eq!(check(&missing), Err(reason));
+        assert_eq!(check_writable(&missing), Err(reason));
     }
 
     #[test]

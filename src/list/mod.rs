@@ -7,6 +7,7 @@ mod local_files;
 mod starts;
 mod text;
 
+use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -14,7 +15,7 @@ use crate::message::ListEntry;
 
 pub use change::{BadChange, Change};
 pub use file::ListFile;
-use file::shown;
+use file::{check_writable, shown};
 pub use local_files::{BadFiles, LoadedFiles, LocalFiles, load_files};
 pub use starts::{BadStart, check_starts};
 
@@ -26,16 +27,19 @@ pub type Load = Box<dyn Fn(&[ListEntry]) -> Result<(), Vec<BadFiles>> + Send + S
 
 /// The list in force, and where it is kept.
 pub struct BackendList {
-    kept: Mutex<Kept>,
+    /// Where it is kept, if in a file. Held for as long as a change is made, the disk included.
+    file: Mutex<Option<ListFile>>,
+    /// Held for moments, so that no look at the list waits for the disk.
+    in_force: Mutex<InForce>,
+    path: Option<PathBuf>,
     publish: Publish,
     load: Load,
     /// The common timeout: the longest that a leg may wait for others.
     timeout: Duration,
 }
 
-struct Kept {
+struct InForce {
     entries: Vec<ListEntry>,
-    file: Option<ListFile>,
     changed: SystemTime,
     is_loaded: bool,
 }
@@ -43,8 +47,15 @@ struct Kept {
 impl BackendList {
     /// The list to begin with, which is in force already. With a file every later one is written there first.
     pub fn new(entries: Vec<ListEntry>, file: Option<ListFile>, publish: Publish) -> BackendList {
-        let kept = Kept { entries, file, changed: SystemTime::now(), is_loaded: true };
-        BackendList { kept: Mutex::new(kept), publish, load: Box::new(|_| Ok(())), timeout: Duration::MAX }
+        let in_force = InForce { entries, changed: SystemTime::now(), is_loaded: true };
+        BackendList {
+            path: file.as_ref().map(|file| file.path().to_owned()),
+            file: Mutex::new(file),
+            in_force: Mutex::new(in_force),
+            publish,
+            load: Box::new(|_| Ok(())),
+            timeout: Duration::MAX,
+        }
     }
 
     /// Has the files that entries name read by `load` whenever the list is read again.
@@ -63,81 +74,86 @@ impl BackendList {
     /// gives, too, if there is a file. Blocks on the disk.
     pub fn change(&self, changes: Vec<Change>) -> Result<Vec<ListEntry>, BadChange> {
         // Held until the list is in force: else of two changes the first could be the last one there.
-        let mut kept = self.kept();
-        let mut entries = change::applied(&kept.entries, changes)?;
+        let mut file = locked(&self.file);
+        let before = self.entries();
+        let mut entries = change::applied(&before, changes)?;
         check_starts(&entries, self.timeout).map_err(BadChange::Start)?;
-        let is_new = entries != kept.entries;
-        if let Some(file) = kept.file.as_mut().filter(|_| is_new) {
+        if let Some(file) = file.as_mut().filter(|_| entries != before) {
             entries = file.write(&entries).map_err(BadChange::NotKept)?;
         }
-        (self.publish)(&entries);
-        kept.entries.clone_from(&entries);
-        kept.changed = SystemTime::now();
+        self.put_in_force(&entries);
         Ok(entries)
     }
 
     /// Reads the file again, and puts its list in force. Without a file nothing is read, and the result is `false`. An error
     /// holds a line for each thing that is wrong with it, and the list stays. Blocks on the disk.
     pub fn reload(&self) -> Result<bool, Vec<String>> {
-        let mut kept = self.kept();
-        let names_file = kept.entries.iter().any(|entry| entry.options.local.names_file());
-        let read = match &kept.file {
+        let mut file = locked(&self.file);
+        let before = self.entries();
+        let names_file = before.iter().any(|entry| entry.options.local.names_file());
+        let read = match &*file {
             Some(file) => file.read().map(|(text, entries)| (Some(text), entries)),
-            None if names_file => Ok((None, kept.entries.clone())),
+            None if names_file => Ok((None, before)),
             None => return Ok(false),
         };
-        let read = read.and_then(|(text, entries)| match ((self.load)(&entries), &kept.file, &text) {
+        let read = read.and_then(|(text, entries)| match ((self.load)(&entries), &*file, &text) {
             (Ok(()), ..) => Ok((text, entries)),
             (Err(bad), Some(file), Some(text)) => Err(file.located_in(text, &bad)),
             (Err(bad), ..) => Err(bad.iter().map(BadFiles::to_string).collect()),
         });
-        kept.is_loaded = read.is_ok();
+        locked(&self.in_force).is_loaded = read.is_ok();
         let (text, entries) = read?;
-        if let (Some(file), Some(text)) = (kept.file.as_mut(), text) {
+        if let (Some(file), Some(text)) = (file.as_mut(), text) {
             file.accept(text);
         }
-        (self.publish)(&entries);
-        if entries != kept.entries {
-            kept.changed = SystemTime::now();
-        }
-        kept.entries = entries;
+        self.put_in_force(&entries);
         Ok(true)
+    }
+
+    /// To be called under the file's lock.
+    fn put_in_force(&self, entries: &[ListEntry]) {
+        (self.publish)(entries);
+        let mut in_force = locked(&self.in_force);
+        if in_force.entries != entries {
+            in_force.changed = SystemTime::now();
+        }
+        in_force.entries = entries.to_vec();
     }
 
     /// The list in force.
     pub fn entries(&self) -> Vec<ListEntry> {
-        self.kept().entries.clone()
+        locked(&self.in_force).entries.clone()
     }
 
     /// The list in force, in its own grammar, a line for each backend.
     pub fn text(&self) -> String {
-        self.kept().entries.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+        self.entries().iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
     }
 
     /// Checks whether a change could be kept, without making one. An error is a sentence with what to do. Blocks on the disk.
     pub fn check_kept(&self) -> Result<(), String> {
-        self.kept().file.as_ref().map_or(Ok(()), ListFile::check_writable)
+        self.path.as_ref().map_or(Ok(()), |path| check_writable(path))
     }
 
     /// When the list last changed.
     pub fn changed(&self) -> SystemTime {
-        self.kept().changed
+        locked(&self.in_force).changed
     }
 
     /// Whether the last reading of the file was good; without one, it was.
     pub fn is_loaded(&self) -> bool {
-        self.kept().is_loaded
+        locked(&self.in_force).is_loaded
     }
 
     /// The file that the list is kept in.
     pub fn kept_in(&self) -> Option<String> {
-        self.kept().file.as_ref().map(|file| shown(file.path()))
+        self.path.as_ref().map(|path| shown(path))
     }
+}
 
-    /// What a panic under the lock leaves behind is whole: the entries are replaced at once.
-    fn kept(&self) -> MutexGuard<'_, Kept> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+/// What a panic under the lock leaves behind is whole: it is replaced at once.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -280,5 +296,51 @@ mod tests {
         fs::write(&path, "http://b\n").expect("a file");
         assert_eq!((list.reload(), list.is_loaded()), (Ok(true), true));
         assert_eq!(*published.lock().expect("no panic"), ["http://b"]);
+    }
+
+    /// Was seen as: the line with all of them grew too long, the file was replaced by one that can't be read, and the change refused.
+    #[test]
+    fn a_change_never_leaves_a_file_that_cannot_be_read() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("backends");
+        let urls: Vec<String> = (1..=64).map(|number| format!("http://{number:047}.example")).collect();
+        fs::write(&path, urls.join(",") + "\n").expect("a file");
+        let (list, _) = list(&path, "");
+        list.change(vec![Change::Pause(urls[0].clone())]).expect("a good change");
+        assert_eq!(ListFile::open(&path, Duration::MAX).expect("a good file").1, Some(list.entries()));
+        assert_eq!(fs::read_to_string(&path).expect("a file").lines().count(), 64);
+    }
+
+    #[test]
+    fn what_is_said_again_is_no_change_of_the_list() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (list, published) = list(&folder.path().join("backends"), "http://a,http://b");
+        let before = list.changed();
+        list.change(replace("http://a,http://b")).expect("a good change");
+        assert_eq!((list.changed(), published.lock().expect("no panic").len()), (before, 1));
+        list.change(replace("http://a")).expect("a good change");
+        assert!(list.changed() > before);
+    }
+
+    /// A disk that hangs must not keep probes and scrapes waiting.
+    #[test]
+    fn who_looks_waits_for_nobody_who_changes() {
+        let (begun, (go_on, gate)) = (std::sync::Barrier::new(2), std::sync::mpsc::channel());
+        let (begun, gate) = (Arc::new(begun), Mutex::new(gate));
+        let publish = {
+            let begun = begun.clone();
+            move |_: &[ListEntry]| {
+                begun.wait();
+                gate.lock().expect("no panic").recv().expect("the test goes on");
+            }
+        };
+        let list = BackendList::new(parse_entries("http://a").expect("a list"), None, Box::new(publish));
+        std::thread::scope(|scope| {
+            scope.spawn(|| list.change(replace("http://b")).expect("a good change"));
+            begun.wait();
+            assert_eq!((list.text(), list.is_loaded(), list.kept_in()), ("http://a".to_owned(), true, None));
+            go_on.send(()).expect("the change waits");
+        });
+        assert_eq!(list.text(), "http://b");
     }
 }

@@ -2,6 +2,8 @@
 
 use crate::message::{Address, EntryOptions, ListEntry, parse_entries, pieces};
 
+/// The longest line, in bytes: the longest URL has 2,048.
+pub(super) const LINE_BYTES_MAX: usize = 4096;
 /// What a file that the program creates begins with.
 const PREAMBLE: &str =
     "# The backends of red-tentacle. After an edit: kill -HUP, or systemctl reload. Updates are written here, too.\n";
@@ -67,10 +69,14 @@ fn with_new<'a>(mut text: String, new: impl Iterator<Item = &'a ListEntry>) -> S
 }
 
 fn is_list(text: &str, wanted: &[ListEntry]) -> bool {
-    parse_entries(text).is_ok_and(|list| list.len() == wanted.len() && list.iter().all(|entry| wanted.contains(entry)))
+    let is_short = text.split('\n').all(|line| line.len() <= LINE_BYTES_MAX);
+    is_short
+        && parse_entries(text)
+            .is_ok_and(|list| list.len() == wanted.len() && list.iter().all(|entry| wanted.contains(entry)))
 }
 
-/// Comments as they are, and then the list, a line each: where commas stood so that lines can't be left out.
+/// Comments as they are, and then the list, a line each: where commas stood so that lines can't be left out, or a line with several
+/// would become too long.
 fn plain(text: &str, wanted: &[ListEntry]) -> String {
     let comments = text.split_inclusive('\n').filter(|line| pieces(line).next().is_none()).collect();
     with_new(comments, wanted.iter())

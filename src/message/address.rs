@@ -49,14 +49,11 @@ impl Address {
         };
         let authority = authority.parse().map_err(|_| BadAddress("its host isn't valid"))?;
         let base = url.path().trim_end_matches('/').to_owned();
-        Ok(Address {
-            text: format!("{scheme}://{authority}{base}"),
-            scheme,
-            authority,
-            host: host.trim_matches(['[', ']']).to_owned(),
-            port,
-            base,
-        })
+        let text = format!("{scheme}://{authority}{base}");
+        if text.len() > URL_BYTES_MAX {
+            return Err(BadAddress("it is longer than 2048 bytes once its path is percent-encoded"));
+        }
+        Ok(Address { text, scheme, authority, host: host.trim_matches(['[', ']']).to_owned(), port, base })
     }
 
     fn checked_url(text: &str) -> Result<Url, BadAddress> {
@@ -176,7 +173,9 @@ mod tests {
 
     #[test]
     fn bad_addresses_are_refused_with_the_reason() {
+        let grows = format!("http://a/{}", "{".repeat(700));
         let rows = [
+            (&*grows, "percent-encoded"),
             ("", "http://"),
             ("a.example", "http://"),
             ("ftp://a", "http://"),

@@ -248,12 +248,14 @@ fn sockets_of_backends_are_given_by_the_operator_and_not_over_http() {
     let _serving = backend_at(&path);
     let entry = format!("http://app/ socket={}", path.display());
     let proxy = Proxy::before(std::slice::from_ref(&entry));
-    let reply = proxy.update(&[entry.replace(' ', "%20")]);
+    let reply = proxy.update(&[format!("{entry}.other").replace(' ', "%20")]);
     assert_eq!(reply.status, 400);
     let told = "'http://app': 'socket' can only be given in the file, the flag or the environment";
     assert!(reply.text().contains(told), "{}", reply.text());
-    // What the operator has said of a backend stays.
-    assert_eq!(proxy.update(&["http://app".to_owned()]).status, 200);
+    // What the operator has said of a backend stays, and may be said again.
+    for same in ["http://app".to_owned(), entry.replace(' ', "%20")] {
+        assert_eq!(proxy.update(&[same]).status, 200);
+    }
     assert!(proxy.get("/x").text().starts_with("GET /x HTTP/1.1\r\nHost: app\r\n"));
 }
 
