@@ -2,8 +2,10 @@
 //! told when a second is over.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
+use super::backend::BackendStats;
 use super::histogram::{ChangesSnapshot, Snapshot};
 use super::races::{RaceEnd, RaceStats};
 use super::sample::{BackendSample, Sample};
@@ -52,7 +54,8 @@ struct Sums {
 #[derive(Debug)]
 struct Tenth {
     totals: Sums,
-    backends: Vec<(String, Counts)>,
+    /// By what counts for it: its name may become another's.
+    backends: Vec<(Arc<BackendStats>, Counts)>,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -137,8 +140,7 @@ impl Minute {
         );
         if self.seconds_left == 0 {
             self.seconds_left = STRIDE;
-            let backends = backends().into_iter().map(|backend| (Counts::of(&backend), backend.label));
-            let backends = backends.map(|(counts, label)| (label, counts));
+            let backends = backends().into_iter().map(|backend| (backend.stats.clone(), Counts::of(&backend)));
             push(&mut self.tenths, SECONDS / STRIDE + 1, Tenth { totals: now.clone(), backends: backends.collect() });
         }
         self.seconds_left -= 1;
@@ -153,10 +155,6 @@ impl Minute {
         let Some(first) = self.tenths.front() else { return LastMinute::default() };
         let now = Sums::of(&sample.races);
         let durations = now.durations.since(&first.totals.durations);
-        let since = |backend: &BackendSample| {
-            let then = first.backends.iter().find(|(label, _)| *label == backend.label).map(|(_, counts)| counts);
-            Counts::of(backend).since(then.unwrap_or(&Counts::default()), &durations)
-        };
         let seconds = (self.tenths.len() - 1) * STRIDE + (STRIDE - 1 - self.seconds_left);
         LastMinute {
             seconds: (seconds as u64).max(1),
@@ -166,7 +164,7 @@ impl Minute {
             p50: durations.quantile(0.5),
             p99: durations.quantile(0.99),
             course: self.seconds.iter().copied().collect(),
-            backends: sample.backends.iter().map(since).collect(),
+            backends: sample.backends.iter().map(|backend| first.until(backend, &durations)).collect(),
         }
     }
 }
@@ -176,6 +174,14 @@ fn push<T>(queue: &mut VecDeque<T>, most: usize, item: T) {
         queue.pop_front();
     }
     queue.push_back(item);
+}
+
+impl Tenth {
+    /// What a backend has done since then. `durations` are what clients have waited meanwhile.
+    fn until(&self, backend: &BackendSample, durations: &Snapshot) -> BackendMinute {
+        let then = self.backends.iter().find(|(stats, _)| Arc::ptr_eq(stats, &backend.stats));
+        Counts::of(backend).since(then.map_or(&Counts::default(), |(_, counts)| counts), durations)
+    }
 }
 
 impl Sums {
@@ -218,5 +224,50 @@ impl Counts {
             differing: self.differing.saturating_sub(then.differing),
             p99_without: durations.changed(&self.without.since(&then.without)).quantile(0.99),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use super::super::LegEnd;
+    use super::super::sample::BackendState;
+    use super::*;
+    use crate::message::Outcome;
+
+    fn sample(label: &str, stats: &Arc<BackendStats>) -> BackendSample {
+        BackendSample {
+            label: label.to_owned(),
+            name: label.to_owned(),
+            url: label.to_owned(),
+            stats: stats.clone(),
+            is_insecure: false,
+            state: BackendState::Racing,
+            unanswered: 0,
+            addresses: None,
+        }
+    }
+
+    fn with_failures(count: usize) -> Arc<BackendStats> {
+        let stats = Arc::new(BackendStats::new(SystemTime::UNIX_EPOCH));
+        let time = Duration::ZERO;
+        let end = LegEnd { outcome: &Outcome::Refused, has_won: false, is_success: false, started: time, ended: time };
+        (0..count).for_each(|_| stats.count(&end, SystemTime::UNIX_EPOCH));
+        stats
+    }
+
+    /// Was seen as: a backend that had got another's name had done nothing for a minute, and one that got a name had done all of its
+    /// life's work in it.
+    #[test]
+    fn a_backend_is_its_counts_and_not_its_name() {
+        let (old, new) = (with_failures(5), with_failures(2));
+        let mut minute = Minute::default();
+        minute.end_second(&RaceStats::default(), || vec![sample("dc1", &old)]);
+        let failed = |backend: &BackendSample| {
+            let done = minute.tenths[0].until(backend, &Snapshot::default());
+            done.ends.iter().map(|(_, count)| *count).sum::<u64>()
+        };
+        assert_eq!([failed(&sample("dc1", &new)), failed(&sample("renamed", &old))], [2, 0]);
     }
 }

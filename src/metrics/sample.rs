@@ -68,7 +68,7 @@ pub enum BackendState {
     Racing,
     /// Now and then: it leaves requests unanswered.
     Held,
-    /// By a probe now and then: it has failed often in a row.
+    /// By a probe now and then: it has failed often in a row, or asked for a pause.
     Benched,
     /// By none, as an operator has said.
     Paused,

@@ -302,7 +302,9 @@ fn state_of(backend: &BackendSample, minute: &BackendMinute) -> (&'static str, &
         BackendState::Paused => ("dim", "paused"),
         _ if has_no_address(backend) => ("bad", "no address of its name is known"),
         BackendState::Held => ("bad", "held: it leaves requests unanswered, and is asked once a second"),
-        BackendState::Benched => ("bad", "benched: it has failed often in a row, and is asked by a probe now and then"),
+        BackendState::Benched => {
+            ("bad", "benched: it has failed often in a row, or asked for a pause, and gets a probe now and then")
+        }
         BackendState::Racing if answers > 0 && minute.failures().is_empty() => ("good", "answers"),
         BackendState::Racing if answers > 0 => ("warn", "answers, but not always"),
         BackendState::Racing if !minute.failures().is_empty() => ("bad", "fails"),
