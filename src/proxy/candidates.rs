@@ -24,8 +24,13 @@ impl Exchange {
     pub(super) fn choose(self: &Arc<Self>, legs: &[usize]) {
         let mut best: Option<(usize, Box<Answer>, Duration, Prospect)> = None;
         for &leg in legs {
-            let Some((answer, after)) = self.legs[leg].take_candidate() else { continue };
-            let prospect = answer.body.prospect();
+            let Some((mut answer, after)) = self.legs[leg].take_candidate() else { continue };
+            let mut prospect = answer.body.prospect();
+            if prospect == Prospect::Ended
+                && let broken @ Prospect::Broken(_) = answer.body.settle()
+            {
+                prospect = broken;
+            }
             if let Prospect::Broken(outcome) = prospect {
                 self.end(leg, outcome, self.elapsed());
                 continue;
@@ -131,13 +136,16 @@ mod tests {
 
     #[test]
     fn one_whose_body_has_broken_off_is_no_success() {
-        let (mut race, client) = race(2);
-        race.ends[0].sends("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhe");
-        race.ends[0].ends();
-        race.ends[1].sends(answer(503, "no"));
-        let (status, body) = client.takes_reply();
-        assert!(status == 502 && body.contains("closed"), "{body}");
-        race.wait_for_end();
+        for framing in ["Content-Length: 5\r\n\r\nhe", "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n"] {
+            let (mut race, client) = race(2);
+            race.ends[0].sends(["HTTP/1.1 200 OK\r\n", framing].concat());
+            race.ends[0].ends();
+            race.settle();
+            race.ends[1].sends(answer(503, "no"));
+            let (status, body) = client.takes_reply();
+            assert!(status == 502 && body.contains("closed"), "{framing}: {body}");
+            race.wait_for_end();
+        }
     }
 
     #[test]

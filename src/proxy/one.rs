@@ -16,8 +16,15 @@ impl Exchange {
     /// are benched, or leave too many losers to wait in vain, last.
     pub(super) fn all_but_one(&self, now: Instant) -> Vec<usize> {
         let (max, benched) = (self.context.rules.unanswered_max, self.benched(now));
-        let admits =
-            |leg: &usize| !benched.has(*leg) && self.legs[*leg].backend.breaker().try_admit(max, self.path, now);
+        let mut has_first = false;
+        let admits = |leg: &usize| {
+            let breaker = self.legs[*leg].backend.breaker();
+            // Of those that aren't asked no place is taken, nor their probe.
+            let admits = || if has_first { !breaker.is_full(max) } else { breaker.try_admit(max, self.path, now) };
+            let is_well = !benched.has(*leg) && admits();
+            has_first |= is_well;
+            is_well
+        };
         let (mut order, last): (Vec<usize>, Vec<usize>) = (0..self.legs.len()).partition(admits);
         order.extend(last);
         for leg in &order[1..] {
@@ -65,8 +72,11 @@ mod tests {
     use http::Method;
 
     use super::super::classify::Rules;
+    use std::time::Instant;
+
     use super::super::scenario::{Client, LINGER, Scenario, answer, get, post, request};
     use crate::upstream::scenario::spool;
+    use crate::upstream::{PathKey, PendingRequest};
 
     /// A proxy that races GET alone, and a request of this method at it.
     fn begin(backends: usize, method: &Method) -> (Scenario, Client) {
@@ -149,5 +159,45 @@ mod tests {
         race.wait_for_end();
         assert!(race.ends[1].is_left_alone());
         assert_eq!(race.legs(), (1, 1));
+    }
+
+    /// Of a full backend a few paths and a probe a second get through: a request that goes elsewhere takes none of those places.
+    #[test]
+    fn a_request_takes_no_place_at_a_backend_that_it_does_not_ask() {
+        let left = |posts: usize| {
+            let rules = Rules { race_methods: Some(vec![Method::GET]), ..Rules::default() };
+            let mut race = Scenario::with(2, LINGER, rules);
+            let list = race.list.snapshot();
+            let breaker = list[1].breaker();
+            let pending: Vec<_> = (0..128).map(|_| PendingRequest::default()).collect();
+            for pending in &pending {
+                breaker.add(pending, PathKey::of("/slow"));
+            }
+            for _ in 0..posts {
+                let client = race.begin(post(spool(b"", 1)));
+                race.ends[0].receives_head();
+                race.ends[0].sends(answer(200, "b1"));
+                assert_eq!(client.takes_reply(), (200, "b1".to_owned()));
+                race.wait_for_end();
+            }
+            let now = Instant::now();
+            (0..1000).take_while(|_| breaker.try_admit(128, PathKey::of("/"), now)).count()
+        };
+        assert_eq!(left(3), left(0));
+    }
+
+    /// Was seen as: slow posts had the hedges of quick reads start late.
+    #[test]
+    fn a_request_that_is_not_raced_says_nothing_of_how_long_races_take() {
+        let rules = Rules { race_methods: Some(vec![Method::GET]), ..Rules::default() };
+        let mut race = Scenario::made(&["", "after=p95"], LINGER, rules);
+        for (request, expected) in [(post(spool(b"", 1)), 0), (get(), 1)] {
+            let client = race.begin(request);
+            race.ends[0].receives_head();
+            race.ends[0].sends(answer(200, "b1"));
+            assert_eq!(client.takes_reply(), (200, "b1".to_owned()));
+            race.wait_for_end();
+            assert_eq!(race.proxy.first_success().count(), expected);
+        }
     }
 }

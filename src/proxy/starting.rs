@@ -135,7 +135,8 @@ impl Exchange {
     /// Notes how long the first tier took to its first success, for the percentiles of other races: once every leg has ended.
     pub(super) fn note_first_success(&self, verdict: Verdict, ends: &[LegEnd]) {
         let is_by_percentile = |after: Option<After>| matches!(after, Some(After::Percentile { .. }));
-        if !self.legs.iter().any(|leg| is_by_percentile(leg.backend.after())) {
+        // One backend alone is no tier.
+        if self.one.is_some() || !self.legs.iter().any(|leg| is_by_percentile(leg.backend.after())) {
             return;
         }
         let first = || self.legs.iter().zip(ends).filter(|(leg, _)| leg.role() == Role::First).map(|(_, end)| end);
