@@ -366,4 +366,25 @@ mod tests {
         race.wait_for_end();
         assert_eq!((race.legs(), race.context_bytes()), ((2, 2), 0));
     }
+
+    /// Was seen as: a backend that had begun its answer before it had read all of a long upload was too late with its first byte.
+    #[test]
+    fn the_time_to_the_first_byte_begins_when_the_request_is_out() {
+        let rules = Rules { win_on_byte: true, ..Rules::default() };
+        let mut race = Scenario::made(&["timeout=50ms"], LINGER, rules);
+        let body = vec![b'x'; 70_000];
+        let client = race.begin(post(spool(&body, 1)));
+        race.ends[0].receives_head();
+        race.ends[0].sends(CHUNKED);
+        race.outlast(Duration::from_millis(100));
+        assert!(client.waits(), "the request isn't out: the disk hasn't given its body");
+        race.run_disk();
+        race.run_disk();
+        race.ends[0].receives(body.len());
+        race.ends[0].sends("1\r\nb\r\n0\r\n\r\n");
+        let sent = client.receives();
+        assert_eq!(sent.reply.status, 200);
+        drop(sent);
+        race.wait_for_end();
+    }
 }

@@ -33,7 +33,9 @@ pub(super) struct Judging {
     pub(super) class: AnswerClass,
     waits_for: WaitsFor,
     is_event_stream: bool,
-    /// By when a byte must have come, if one is waited for.
+    /// That of its backend.
+    timeout: Duration,
+    /// By when a byte must have come, if one is waited for and the request is out.
     byte_by: Instant,
     /// When it is over: then what no rule has matched wins.
     until: Instant,
@@ -109,7 +111,8 @@ impl Judging {
         let byte_by = answer.head_by.unwrap_or(until);
         let is_event_stream = is_event_stream(&answer.headers);
         let room = Room { used: used.clone(), bytes: 0 };
-        Judging { answer, class, waits_for, is_event_stream, byte_by, until, scanned: None, room, awaits_file: false }
+        let (scanned, awaits_file) = (None, false);
+        Judging { answer, class, waits_for, is_event_stream, timeout, byte_by, until, scanned, room, awaits_file }
     }
 
     /// What has to be read of the request's file before more of it is sent, if the leg waits until then at most.
@@ -147,10 +150,15 @@ impl Judging {
             return Judged::Fit;
         }
         let (is_silent, now) = (self.is_silent(), Instant::now());
-        if is_silent && now >= self.byte_by {
+        let is_request_out = self.answer.upload.is_none();
+        if is_silent && is_request_out && now >= self.byte_by {
             return Judged::Failed(Outcome::Timeout);
         }
-        let until = if is_silent { self.byte_by } else { self.until };
+        let until = match is_silent {
+            true if is_request_out => self.byte_by,
+            true => wake,
+            false => self.until,
+        };
         let has_doubled = self.answer.body.begin().len() >= 2 * self.scanned.unwrap_or(0).max(1);
         if has_doubled || now >= until {
             match self.judge_by_rules(rules, false, may_take_long) {
@@ -174,13 +182,17 @@ impl Judging {
         match self.answer.upload.take().map(Upload::send_more) {
             Some(Uploaded::Yield(upload)) => {
                 (self.answer.upload, self.awaits_file) = (Some(upload), true);
-                self.until.max(self.byte_by)
+                Instant::now() + self.timeout
             }
             Some(Uploaded::Blocked(upload, until)) => {
                 self.answer.upload = Some(upload);
                 until
             }
-            Some(Uploaded::Done) | None => self.until.max(self.byte_by),
+            Some(Uploaded::Done) => {
+                self.byte_by = Instant::now() + self.timeout;
+                self.until.max(self.byte_by)
+            }
+            None => self.until.max(self.byte_by),
         }
     }
 

@@ -137,11 +137,11 @@ impl InFlight {
     fn send(mut self, request: &UpstreamRequest, token: &CancelToken, has_lost: bool) -> Result<LegStep, Outcome> {
         let connection = self.pooled.connection().clone();
         match connection.send_more(Some(early), self.pool.idle_timeout()) {
-            Progress::Done => self.head_by = Instant::now() + self.pool.timeout(),
+            // What comes behind an early head has the time that it would have had behind a request that is out.
+            Progress::Done | Progress::Answered => self.head_by = Instant::now() + self.pool.timeout(),
             Progress::Yield(until) => return Ok(LegStep::Yield(PendingAnswer(Stage::Sending(self, until)))),
             Progress::Blocked(until) => return Ok(LegStep::Blocked(PendingAnswer(Stage::Sending(self, until)))),
             Progress::TimedOut => return Err(failed(token, Outcome::Timeout)),
-            Progress::Answered => {}
             // The backend needs no more of it.
             Progress::Aborted => connection.reset_at_close(),
         }
