@@ -75,9 +75,10 @@ impl ByteStream {
         self.state().tls = Some(tls);
     }
 
-    /// Has all bytes from now on travel as they are: those of the peer are none of TLS. None of them must have been read.
+    /// Has all bytes from now on travel as they are: those of the peer are none of TLS, or aren't understood.
     pub(crate) fn stop_tls(&self) {
-        self.state().tls = None;
+        let mut state = self.state();
+        (state.tls, state.end) = (None, None);
     }
 
     /// Whether TLS hasn't been agreed on yet.

@@ -228,20 +228,28 @@ fn shown(path: &Path) -> String {
     Printable(&path.to_string_lossy()).to_string()
 }
 
-/// Has a certificate for each name (SNI): the first that is for it alone, else the first by a wildcard, else the first of all.
+/// Has a certificate for each name (SNI): the first that is for it alone, else the first by a wildcard, else the first of all; of those
+/// whose signatures the client can check, if it can of one.
 #[derive(Debug)]
 struct ByName(Vec<Arc<CertifiedKey>>);
 
 impl ResolvesServerCert for ByName {
     fn resolve(&self, hello: ClientHello) -> Option<Arc<CertifiedKey>> {
-        // With one there is nothing to choose.
-        let chosen = if self.0.len() > 1 { hello.server_name().and_then(|name| self.key_for(name)) } else { None };
-        chosen.or(self.0.first()).cloned()
+        if let [only] = &self.0[..] {
+            return Some(only.clone());
+        }
+        let is_checked = |key: &&Arc<CertifiedKey>| key.key.choose_scheme(hello.signature_schemes()).is_some();
+        let mut keys: Vec<_> = self.0.iter().filter(is_checked).collect();
+        if keys.is_empty() {
+            keys = self.0.iter().collect();
+        }
+        let named = hello.server_name().and_then(|name| ByName::key_for(&keys, name));
+        named.or(keys.first().copied()).cloned()
     }
 }
 
 impl ByName {
-    fn key_for(&self, name: &str) -> Option<&Arc<CertifiedKey>> {
+    fn key_for<'a>(keys: &[&'a Arc<CertifiedKey>], name: &str) -> Option<&'a Arc<CertifiedKey>> {
         let is_for = |key: &Arc<CertifiedKey>, name: &str| {
             let (parsed, name) = (ParsedCertificate::try_from(&key.cert[0]), ServerName::try_from(name));
             parsed.is_ok_and(|parsed| name.is_ok_and(|name| verify_server_name(&parsed, &name).is_ok()))
@@ -249,7 +257,7 @@ impl ByName {
         // What is for any name beside it is so by a wildcard.
         let other = name.split_once('.').map(|(_, rest)| format!("any-other-name.{rest}"));
         let by_wildcard = |key: &Arc<CertifiedKey>| other.as_ref().is_some_and(|other| is_for(key, other));
-        let keys = || self.0.iter().filter(|key| is_for(key, name));
+        let keys = || keys.iter().copied().filter(|key| is_for(key, name));
         keys().find(|key| !by_wildcard(key)).or_else(|| keys().next())
     }
 }

@@ -10,7 +10,9 @@ use std::time::{Duration, Instant};
 use red_tentacle::config::Config;
 use red_tentacle::net::server_tls::TlsFiles;
 use rustls::crypto::ring;
-use rustls::{CipherSuite, ClientConfig, ClientConnection, HandshakeKind, ProtocolVersion, StreamOwned};
+use rustls::{
+    CipherSuite, ClientConfig, ClientConnection, HandshakeKind, ProtocolVersion, SignatureScheme, StreamOwned,
+};
 
 use crate::harness::{
     Authority, Binary, Client, Fake, HURRIED, Identity, LOCALHOST, Proxy, Raw, SOON, by_https, certificates, client_as,
@@ -185,6 +187,31 @@ fn the_name_that_a_client_asks_for_chooses_the_certificate_and_the_first_is_the_
         client.conn.peer_certificates().expect("a chain")[0].clone().into_owned()
     };
     assert_ne!(shown("one.wild.example"), shown("two.wild.example"), "its own comes before the wildcard's");
+}
+
+#[test]
+fn of_two_certificates_for_a_name_a_client_gets_one_that_it_can_check() {
+    let backend = Fake::with(200, "good");
+    let authority = Authority::new();
+    let texts = [
+        authority.identity(&["first.example"]),
+        authority.identity(&["a.example"]),
+        authority.identity_by(&rcgen::PKCS_ED25519, &["a.example"]),
+    ];
+    let (_directory, files) = certificates(&texts.each_ref().map(Identity::pem));
+    let (_proxy, address) = with(&backend.url, |config| config.tls.certificates = files);
+    let shown = |scheme: Option<SignatureScheme>| {
+        let mut provider = ring::default_provider();
+        let known = &mut provider.signature_verification_algorithms;
+        let mapping = known.mapping.iter().filter(|(own, _)| scheme.is_none_or(|scheme| scheme == *own));
+        known.mapping = Box::leak(mapping.copied().collect());
+        let mut client = client(address, client_by(provider, &authority, rustls::ALL_VERSIONS), "a.example");
+        last(&mut client).expect("a reply");
+        client.conn.peer_certificates().expect("a chain")[0].clone().into_owned()
+    };
+    let first = shown(Some(SignatureScheme::ECDSA_NISTP256_SHA256));
+    assert_ne!(shown(Some(SignatureScheme::ED25519)), first);
+    assert_eq!(shown(None), first, "it can check both");
 }
 
 #[test]
@@ -529,6 +556,24 @@ fn clients_must_show_a_certificate_where_that_is_asked_for_and_backends_are_told
         last(&mut client(address, client_as(&LOCALHOST.0, stranger.certified()), "localhost")).is_err(),
         "another's"
     );
+}
+
+/// A client of TLS 1.3 sends its request before it can hear that its certificate won't do.
+#[test]
+fn a_client_that_is_refused_is_told_why_whatever_it_has_sent_behind_it() {
+    let backend = Fake::with(200, "good");
+    let (directory, _) = certificates(&[]);
+    let ca = written(directory.path(), "ca.pem", &Authority::new().pem());
+    let (_proxy, address) = with(&backend.url, |config| {
+        config.tls = TlsFiles { client_ca: Some(ca), ..config.tls.clone() };
+    });
+    for body in [0, 100_000] {
+        let mut client = ordinary(address);
+        let head = format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {body}\r\n\r\n");
+        let sent = client.write_all(&[head.as_bytes(), &vec![b'x'; body]].concat());
+        let told = sent.and_then(|()| client.read(&mut [0; 16])).expect_err("it is refused").to_string();
+        assert!(told.contains("CertificateRequired"), "{body}: {told}");
+    }
 }
 
 /// A session would outlive the certificate.

@@ -94,7 +94,13 @@ impl Client {
                     access_log::tls_failed(&self.peer, &error);
                     // The client is told why.
                     let _ = self.stream.flush();
-                    Received::End
+                    if !was_handshaking {
+                        return Received::End;
+                    }
+                    // It may have sent a request behind what is refused, and closing before that is read would reset what it is told.
+                    self.stream.stop_tls();
+                    self.half_close(http1);
+                    Received::Bytes { more: true }
                 }
                 _ => Received::End,
             },

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use rcgen::{
     BasicConstraints, Certificate, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
-    date_time_ymd,
+    SignatureAlgorithm, date_time_ymd,
 };
 use rustls::crypto::ring;
 use rustls::pki_types::PrivateKeyDer;
@@ -119,6 +119,13 @@ impl Authority {
         let key = KeyPair::generate().expect("a key");
         let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
         certificate.pem() + &key.serialize_pem()
+    }
+
+    /// An identity with these names, and a key of this kind.
+    pub fn identity_by(&self, algorithm: &'static SignatureAlgorithm, names: &[&str]) -> Identity {
+        let key = KeyPair::generate_for(algorithm).expect("a key");
+        let certificate = params(names).signed_by(&key, &self.issuer).expect("a certificate");
+        Identity::new(&certificate, &key)
     }
 
     fn sign(&self, params: &CertificateParams) -> Identity {
