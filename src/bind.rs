@@ -1,15 +1,18 @@
 //! The listening sockets: those that the supervisor hands over, else those that the flags ask for. Knows nothing of the
 //! clients that connect to them.
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io;
 use std::net::SocketAddr;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{CWD, FlockOperation, Mode, OFlags, flock, fstat, openat};
 use rustix::io::Errno;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
@@ -22,9 +25,12 @@ const BACKLOG: i32 = 1024;
 /// The mode of a Unix socket's file: the program's user and group may connect, and no others.
 const SOCKET_MODE: u32 = 0o660;
 
-/// The longest wait for another process that makes its socket in the same folder, which takes a moment, and the number of tries in it.
+/// The longest wait for other processes that make their sockets in the same folders, which takes a moment.
 const LOCK_TIME: Duration = Duration::from_secs(2);
-const LOCK_TRIES: u32 = 100;
+/// And at the end, for each file.
+const LOCK_TIME_AT_END: Duration = Duration::from_millis(200);
+/// The time between two tries.
+const LOCK_TICK: Duration = Duration::from_millis(20);
 
 /// The sockets that listen, with what of them is to be cleared away.
 #[derive(Debug, Default)]
@@ -45,7 +51,8 @@ pub struct Listening {
 #[derive(Debug)]
 pub struct SocketFile {
     path: PathBuf,
-    identity: Option<(u64, u64)>,
+    /// As long as it is open no other file gets its number.
+    file: Option<OwnedFd>,
 }
 
 /// Opens the sockets for clients and those for updates. A flag doesn't count where sockets of its kind are handed over, nor
@@ -55,22 +62,35 @@ pub fn listening(config: &Config, handed_over: Sockets) -> Result<Listening, Str
     let Sockets { proxy, tls, admin } = handed_over;
     let mut listening = Listening { proxy, tls, admin, ..Listening::default() };
     let Listening { proxy, tls, admin, files, admin_files } = &mut listening;
+    let until = Instant::now() + LOCK_TIME;
     if proxy.is_empty() && tls.is_empty() {
-        *proxy = listen(&config.listen, files, "give --listen another address")?;
+        *proxy = listen(&config.listen, files, until, "give --listen another address")?;
     }
     if tls.is_empty() {
-        *tls = listen(&config.tls_listen, files, "give --tls-listen another address")?;
+        *tls = listen(&config.tls_listen, files, until, "give --tls-listen another address")?;
     }
     if admin.is_empty() {
-        *admin = listen(&config.admin_listen, admin_files, "give --admin-listen another address, or off")?;
+        *admin = listen(&config.admin_listen, admin_files, until, "give --admin-listen another address, or off")?;
     }
     Ok(listening)
 }
 
-/// Checks sockets that are handed over by the rules for `--admin-listen`.
+/// Checks sockets that are handed over by the rules for the flags whose place they take.
 pub fn check(config: &Config, handed_over: &Sockets) -> Result<(), String> {
-    if !handed_over.tls.is_empty() && config.tls.certificates.is_empty() {
+    let (has_certificate, has_tls) = (!config.tls.certificates.is_empty(), !handed_over.tls.is_empty());
+    if has_tls && !has_certificate {
         return Err("a socket for HTTPS is handed over, which needs a certificate; give --tls-cert FILE".to_owned());
+    }
+    if has_certificate && !has_tls && config.tls_listen.is_empty() {
+        return Err(
+            "--tls-cert is for --tls-listen, or for a socket that is handed over as 'tls'; give one of them too"
+                .to_owned(),
+        );
+    }
+    if handed_over.proxy.is_empty() && !has_tls && config.listen.is_empty() && config.tls_listen.is_empty() {
+        return Err("--listen is off, and no socket for clients is handed over: no client could connect; \
+                    give one of them"
+            .to_owned());
     }
     let sockets = &handed_over.admin;
     if !sockets.is_empty() && config.admin_listen.is_empty() {
@@ -92,17 +112,26 @@ pub fn place(socket: &Socket) -> String {
     let Ok(address) = socket.local_addr() else { return "?".to_owned() };
     match (address.as_socket(), address.as_pathname()) {
         (Some(address), _) => address.to_string(),
-        (None, path) => format!("unix:{}", Printable(&path.unwrap_or(Path::new("")).to_string_lossy())),
+        (None, Some(path)) => format!("unix:{}", Printable(&path.to_string_lossy())),
+        (None, None) => {
+            let name = address.as_abstract_namespace().map(|name| OsStr::from_bytes(name).to_string_lossy());
+            format!("unix:@{}", Printable(&name.unwrap_or_default()))
+        }
     }
 }
 
 /// Opens a socket for each address. The error ends with `elsewhere`, which says what can be done about it.
-fn listen(addresses: &[Listen], files: &mut Vec<SocketFile>, elsewhere: &str) -> Result<Vec<Socket>, String> {
+fn listen(
+    addresses: &[Listen],
+    files: &mut Vec<SocketFile>,
+    until: Instant,
+    elsewhere: &str,
+) -> Result<Vec<Socket>, String> {
     let mut sockets = Vec::new();
     for listen in addresses {
         let opened = match listen {
             Listen::Tcp { address, .. } => socket(*address),
-            Listen::Unix(path) => unix_socket(path).map(|(socket, file)| {
+            Listen::Unix(path) => unix_socket(path, until).map(|(socket, file)| {
                 files.push(file);
                 socket
             }),
@@ -121,10 +150,10 @@ fn listen(addresses: &[Listen], files: &mut Vec<SocketFile>, elsewhere: &str) ->
 /// Makes the file for the user and the group, before a client can connect. A file that a process has left behind is replaced:
 /// nothing answers there. Of processes that start at once one does so after the other, or the second would take the first one's socket
 /// for left behind before it listens.
-fn unix_socket(path: &Path) -> io::Result<(Socket, SocketFile)> {
+fn unix_socket(path: &Path, until: Instant) -> io::Result<(Socket, SocketFile)> {
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     let address = SockAddr::unix(path)?;
-    let _locked = locked(path.parent().unwrap_or(path))?;
+    let locked = locked(path.parent().unwrap_or(path), until)?;
     match fs::symlink_metadata(path) {
         Ok(found) if !found.file_type().is_socket() => {
             return Err(io::Error::other("a file that is no socket stands there"));
@@ -133,26 +162,28 @@ fn unix_socket(path: &Path) -> io::Result<(Socket, SocketFile)> {
         _ => {}
     }
     socket.bind(&address)?;
-    let file = SocketFile { path: path.to_owned(), identity: identity_of(path) };
-    fs::set_permissions(path, fs::Permissions::from_mode(SOCKET_MODE))?;
-    socket.listen(BACKLOG)?;
-    Ok((socket, file))
+    let file = SocketFile { path: path.to_owned(), file: opened(path) };
+    let listens =
+        fs::set_permissions(path, fs::Permissions::from_mode(SOCKET_MODE)).and_then(|()| socket.listen(BACKLOG));
+    // Before the file's, if it must be removed again.
+    drop(locked);
+    listens.map(|()| (socket, file))
 }
 
-/// Locks the folder until the file is dropped, if that goes within [`LOCK_TIME`], for which it blocks: any user who may read the folder
+/// Locks the folder until the file is dropped, if that goes by then, for which it blocks: any user who may read the folder
 /// can hold its lock, and mustn't keep this process from its start. One that may be written and not read isn't locked.
-fn locked(folder: &Path) -> io::Result<Option<File>> {
+fn locked(folder: &Path, until: Instant) -> io::Result<Option<File>> {
     let file = match File::open(folder) {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Ok(None),
         opened => opened?,
     };
-    for _ in 0..LOCK_TRIES {
+    loop {
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Err(Errno::WOULDBLOCK) => thread::sleep(LOCK_TIME / LOCK_TRIES),
+            Err(Errno::WOULDBLOCK) if Instant::now() < until => thread::sleep(LOCK_TICK),
+            Err(Errno::WOULDBLOCK) => return Ok(None),
             locked => return Ok(locked.map(|()| Some(file))?),
         }
     }
-    Ok(None)
 }
 
 /// Whether nothing listens there. Doesn't block: a process whose queue is full listens.
@@ -161,16 +192,24 @@ fn is_left_behind(address: &SockAddr) -> bool {
     connected.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
 }
 
-/// The device and the number of a file.
-fn identity_of(path: &Path) -> Option<(u64, u64)> {
-    fs::symlink_metadata(path).ok().map(|found| (found.dev(), found.ino()))
+/// The file itself, whatever it is, to be told from others.
+fn opened(path: &Path) -> Option<OwnedFd> {
+    openat(CWD, path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty()).ok()
+}
+
+fn is_same(one: &OwnedFd, other: &OwnedFd) -> bool {
+    let identity_of = |file: &OwnedFd| fstat(file).map(|found| (found.st_dev, found.st_ino));
+    identity_of(one).is_ok_and(|identity| identity_of(other) == Ok(identity))
 }
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
         // Another process may be about to replace it.
-        let _locked = self.path.parent().map(locked);
-        if self.identity.is_some() && identity_of(&self.path) == self.identity {
+        let _locked = self.path.parent().map(|folder| locked(folder, Instant::now() + LOCK_TIME_AT_END));
+        let found = opened(&self.path);
+        if let (Some(own), Some(found)) = (&self.file, &found)
+            && is_same(own, found)
+        {
             let _ = fs::remove_file(&self.path);
         }
     }
@@ -224,7 +263,7 @@ mod tests {
             let barrier = Barrier::new(STARTING);
             let start = || {
                 barrier.wait();
-                unix_socket(&path).map_err(|error| reason(&error))
+                unix_socket(&path, Instant::now() + LOCK_TIME).map_err(|error| reason(&error))
             };
             let started: Vec<_> = thread::scope(|scope| {
                 let starting: Vec<_> = (0..STARTING).map(|_| scope.spawn(start)).collect();
@@ -240,15 +279,31 @@ mod tests {
     fn a_folder_that_is_locked_is_waited_for_but_not_for_ever() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("x.sock");
-        let lock = locked(folder.path()).expect("a lock");
-        let began = std::time::Instant::now();
-        assert!(unix_socket(&path).is_ok() && began.elapsed() >= LOCK_TIME, "any user can hold the lock");
+        let lock = locked(folder.path(), Instant::now()).expect("a lock");
+        let soon = Instant::now() + LOCK_TICK * 5;
+        assert!(unix_socket(&path, soon).is_ok() && Instant::now() >= soon, "any user can hold the lock");
         let (sender, receiver) = mpsc::channel();
         thread::scope(|scope| {
-            scope.spawn(|| sender.send(unix_socket(&path).is_ok()).expect("it is waited for"));
+            let much_later = Instant::now() + LOCK_TIME * 10;
+            scope.spawn(move || sender.send(unix_socket(&path, much_later).is_ok()).expect("it is waited for"));
             assert!(receiver.recv_timeout(Duration::from_millis(50)).is_err(), "it waits");
             drop(lock);
             assert_eq!(receiver.recv(), Ok(true));
         });
+    }
+
+    /// Many file systems give the next file the number of one that is gone.
+    #[test]
+    fn the_file_of_a_successor_stays() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("x.sock");
+        let (socket, file) = unix_socket(&path, Instant::now() + LOCK_TIME).expect("a socket");
+        drop(socket);
+        fs::remove_file(&path).expect("removed");
+        let _successor = UnixListener::bind(&path).expect("a socket");
+        drop(file);
+        assert!(path.exists());
+        drop(unix_socket(&folder.path().join("y.sock"), Instant::now() + LOCK_TIME).expect("a socket").1);
+        assert!(!folder.path().join("y.sock").exists(), "one's own is removed");
     }
 }

@@ -114,7 +114,7 @@ impl Sockets {
 /// The purpose of each socket: by its name, or, if none has one of our names, by its place. systemd names sockets after
 /// their unit if it isn't told better.
 fn purposes(count: usize, names: &str) -> Result<Vec<Purpose>, String> {
-    const RIGHT: &str = "name them by FileDescriptorName=proxy and FileDescriptorName=admin";
+    const RIGHT: &str = "name them by FileDescriptorName= proxy, tls or admin";
     let names: Vec<&str> = names.split(':').take(count).collect();
     let known: Vec<Option<Purpose>> = names.iter().map(|name| Purpose::named(name)).collect();
     if known.iter().all(Option::is_none) {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::{io, thread};
 
-use crate::harness::{Binary, Client, Fake, Gate, Raw, SOON, eventually, get};
+use crate::harness::{Authority, Binary, Client, Fake, Gate, Raw, SOON, eventually, get};
 
 /// The place where a supervisor listens, and its name as the program is told it.
 struct Ear {
@@ -183,7 +183,13 @@ fn a_socket_that_cannot_be_used_ends_the_start_for_good() {
     let everywhere = TcpListener::bind("0.0.0.0:0").expect("a port");
     let (_local, _, local) = listening();
     let file = std::fs::File::open("/dev/null").expect("a file");
-    let rows: [(OwnedFd, &str, &[&str], &str); 7] = [
+    let certificate = directory.path().join("certificate.pem");
+    std::fs::write(&certificate, Authority::new().identity(&["a.example"]).pem()).expect("a file");
+    let certificate = certificate.to_str().expect("UTF-8");
+    let again = || local.try_clone().expect("a descriptor");
+    let rows: [(OwnedFd, &str, &[&str], &str); 9] = [
+        (again(), "admin", &["--listen", "off"], "--listen is off, and no socket for clients is handed over: "),
+        (again(), "proxy", &["--tls-cert", certificate], "--tls-cert is for --tls-listen, or for a socket that is "),
         (unix.into(), "", &[], "cannot use socket 1 of LISTEN_FDS: fd 3 is not a valid tcp socket"),
         (udp.into(), "proxy", &[], "cannot use socket 1 of LISTEN_FDS: fd 3 is not a valid tcp socket"),
         (file.into(), "", &[], "cannot use socket 1 of LISTEN_FDS: fd 3 is not a socket"),
@@ -194,12 +200,7 @@ fn a_socket_that_cannot_be_used_ends_the_start_for_good() {
             &[],
             "the socket for updates that is handed over, 0.0.0.0:",
         ),
-        (
-            local.try_clone().expect("a descriptor"),
-            "admin",
-            &["--admin-listen", "off"],
-            "a socket for updates is handed over, but",
-        ),
+        (again(), "admin", &["--admin-listen", "off"], "a socket for updates is handed over, but"),
         (
             local,
             "proxy",
