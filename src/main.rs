@@ -128,7 +128,7 @@ fn serve(config: Config, supervisor: Supervisor, demo: Option<Demo>) -> Result<(
     let server = Server::bind_supervised(config, Arc::new(SystemLookup), supervisor)?;
     obey_signals(server.stopper(), server.reloader(), takes_hangup)?;
     if let Some((demo, config)) = demo {
-        let proxy = server.local_addr().expect("the demo listens on TCP");
+        let proxy = server.local_addr().ok_or("--demo invites to an address; hand over a TCP socket for clients")?;
         let invitation = demo.invitation(&config, proxy, server.admin_addr());
         present(demo, invitation, proxy, &server)?;
     }
@@ -167,7 +167,7 @@ fn obey_signals(stopper: Stopper, reloader: Reloader, takes_hangup: bool) -> std
         let mut is_stopping = false;
         for signal in signals.forever() {
             match signal {
-                SIGHUP => reloader.reload(),
+                SIGHUP => reloader.reload_beside(),
                 _ if is_stopping => std::process::exit(EXIT_FAILURE.into()),
                 _ => {
                     is_stopping = true;

@@ -228,7 +228,12 @@ impl Server {
 
     /// A handle that has its list's file read again, from any thread.
     pub fn reloader(&self) -> Reloader {
-        Reloader { routes: self.routes.clone(), tls: self.tls.clone(), supervisor: self.supervisor.clone() }
+        Reloader {
+            routes: self.routes.clone(),
+            tls: self.tls.clone(),
+            supervisor: self.supervisor.clone(),
+            asked: Arc::default(),
+        }
     }
 
     /// A handle that counts the costs of its races, from any thread.

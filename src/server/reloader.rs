@@ -1,6 +1,9 @@
 //! Reads again what is in files: the list, and certificates. Knows nothing of signals.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 use std::time::SystemTime;
 
 use super::certificates;
@@ -14,9 +17,31 @@ pub struct Reloader {
     pub(super) routes: Arc<Routes>,
     pub(super) tls: Option<Arc<ServerTls>>,
     pub(super) supervisor: Arc<Supervisor>,
+    /// How often a thread has been asked that hasn't begun to read for it.
+    pub(super) asked: Arc<AtomicUsize>,
 }
 
 impl Reloader {
+    /// Does what [`Reloader::reload`] does on a thread of its own: the next signal is heard, however long the disk takes. What is asked for meanwhile is one reading more.
+    pub fn reload_beside(&self) {
+        if self.asked.fetch_add(1, Ordering::SeqCst) > 0 {
+            return;
+        }
+        let own = self.clone();
+        let reload_all = move || {
+            let mut asked = 0;
+            while own.asked.fetch_sub(asked, Ordering::SeqCst) > asked {
+                asked = own.asked.load(Ordering::SeqCst);
+                // The panic hook has logged it, and the next one is obeyed.
+                let _ = catch_unwind(AssertUnwindSafe(|| own.reload()));
+            }
+        };
+        if let Err(error) = thread::Builder::new().name("reload".into()).spawn(reload_all) {
+            self.asked.store(0, Ordering::SeqCst);
+            log::error!("SIGHUP: nothing was read again, for a thread cannot be started: {error}");
+        }
+    }
+
     /// Reads the list's file again and puts its list in force, all of it or nothing, and then the same for all certificates; the
     /// log says what is wrong with them. Without either the log says that nothing was read. Blocks on the disk.
     pub fn reload(&self) {
@@ -41,6 +66,8 @@ impl Reloader {
                 Err(reason) => log::error!("{reason}; the certificates stay as they were"),
             }
         }
-        self.supervisor.notify(State::Ready);
+        if !self.routes.admin.is_stopping() {
+            self.supervisor.notify(State::Ready);
+        }
     }
 }
