@@ -3,7 +3,6 @@
 
 use std::net::SocketAddr;
 use std::thread;
-use std::time::Duration;
 
 use crate::admin_client;
 use crate::bind;
@@ -24,7 +23,7 @@ pub struct Probed {
     pub have_all_answered: bool,
 }
 
-/// Tries the addresses, and asks each backend for `/`. Blocks for up to the timeouts of a leg. An error says in one line what
+/// Tries the addresses, and asks each backend for `/`. Blocks for as long as a race takes. An error says in one line what
 /// can't be tried, or which address can't be listened on.
 pub fn probe(mut config: Config) -> Result<Probed, String> {
     drop(bind::listening(&config, Sockets::default())?);
@@ -40,7 +39,7 @@ pub fn probe(mut config: Config) -> Result<Probed, String> {
     config.win_on_byte = false;
     // Nothing is written.
     config.backends_file = None;
-    let (entries, time) = (config.backends.clone(), 2 * config.timeout + Duration::from_secs(5));
+    let (entries, time) = (config.backends.clone(), config.race_time_max());
     let server = Server::bind(config).map_err(|error| error.to_string())?;
     let (address, stopper) = (server.local_addr().expect("it listens on TCP"), server.stopper());
     let serving = thread::Builder::new().name("probe".into()).spawn(move || server.run());

@@ -32,10 +32,7 @@ pub fn run(mut config: Config, target: &str) -> Result<Tried, String> {
     config.listen = vec![Listen::from(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))];
     config.admin_listen = Vec::new();
     (config.tls_listen, config.tls) = (Vec::new(), TlsFiles::default());
-    let (timeout, names) = (config.timeout, config.backends.clone());
-    // The last tier starts after one timeout at the latest, and those that are deferred when its legs have lost.
-    let own = names.iter().filter_map(|entry| entry.options.timeout).max().unwrap_or_default();
-    let longest = timeout + timeout.max(own) * 4 + Duration::from_secs(1);
+    let (timeout, longest, names) = (config.timeout, config.race_time_max(), config.backends.clone());
     let server = Server::bind(config).map_err(|error| error.to_string())?;
     let (address, meter, stopper) = (server.local_addr().expect("it listens on TCP"), server.meter(), server.stopper());
     thread::scope(|scope| {

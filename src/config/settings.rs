@@ -125,6 +125,13 @@ pub enum HostHeader {
 }
 
 impl Config {
+    /// The longest time that a race takes. The last tier starts after one timeout at the latest, and those that are deferred when its
+    /// legs have lost.
+    pub fn race_time_max(&self) -> Duration {
+        let own = self.backends.iter().filter_map(|entry| entry.options.timeout).max().unwrap_or_default();
+        self.timeout + self.timeout.max(own) * 4 + Duration::from_secs(1)
+    }
+
     /// The default settings with these backends.
     pub fn new(backends: Vec<ListEntry>) -> Config {
         Config {
