@@ -94,10 +94,10 @@ impl Client {
                     access_log::tls_failed(&self.peer, &error);
                     // The client is told why.
                     let _ = self.stream.flush();
-                    if !was_handshaking {
+                    if !(was_handshaking && self.stream.has_hello()) {
                         return Received::End;
                     }
-                    // It may have sent a request behind what is refused, and closing before that is read would reset what it is told.
+                    // Behind its certificate it may have sent a request: to close before that is read would reset what it is told.
                     self.stream.stop_tls();
                     self.half_close(http1);
                     Received::Bytes { more: true }
