@@ -13,7 +13,7 @@ use crate::list::{BackendList, BadChange, BadStart, Change};
 use crate::message::{
     Address, Excerpt, Json, Refusal, Reply, ReplyBody, Request, Timestamp, prefers_json, same_name, too_many,
 };
-use crate::metrics::{BackendState, BackendStats};
+use crate::metrics::{BackendState, BackendStats, Benched};
 use crate::upstream::Backend;
 
 /// The most changes at once.
@@ -144,6 +144,7 @@ struct Row {
     name: String,
     url: String,
     state: BackendState,
+    benched: Option<Benched>,
     is_insecure: bool,
     legs: u64,
     won: u64,
@@ -175,7 +176,9 @@ fn rows_of(backends: &[(Arc<Backend>, BackendState)]) -> Vec<Row> {
 impl Row {
     fn of(backend: &Backend, state: BackendState) -> Row {
         let row = Row::counted(backend.name(), &backend.address().to_string(), state, backend.stats());
-        Row { is_insecure: backend.is_insecure(), addresses: backend.each().map(|_| Vec::new()), ..row }
+        let benched = backend.benched().filter(|_| state == BackendState::Benched);
+        let addresses = backend.each().map(|_| Vec::new());
+        Row { is_insecure: backend.is_insecure(), benched, addresses, ..row }
     }
 
     fn counted(name: &str, url: &str, state: BackendState, counts: &BackendStats) -> Row {
@@ -190,6 +193,7 @@ impl Row {
             name: name.to_owned(),
             url: url.to_owned(),
             state,
+            benched: None,
             is_insecure: false,
             legs: sum(&|end| end != "skipped"),
             won: sum(&|end| end == "won"),
@@ -221,6 +225,10 @@ fn in_json(list: &BackendList, rows: &[Row]) -> Json {
         Json::object([("address", address.to_string().into()), ("state", state.word().into())])
     };
     let backend = |row: &Row| {
+        let benched = row.benched.map(|benched| {
+            let times = u64::from(benched.times).into();
+            Json::object([("until", moment(benched.until)), ("why", benched.why.into()), ("times", times)])
+        });
         let failure =
             row.last_failure.map(|(at, outcome)| Json::object([("at", moment(at)), ("outcome", outcome.into())]));
         Json::object([
@@ -238,6 +246,7 @@ fn in_json(list: &BackendList, rows: &[Row]) -> Json {
             ("p99_ms", row.p99_ms.into()),
             ("last_success", row.last_success.map(moment).into()),
             ("last_failure", failure.into()),
+            ("benched", benched.into()),
             (
                 "addresses",
                 row.addresses.as_ref().map(|addresses| addresses.iter().map(address).collect::<Json>()).into(),
@@ -320,9 +329,10 @@ mod tests {
         let fresh = BackendStats::new(UNIX_EPOCH);
         let addresses = [("10.0.0.4", BackendState::Racing), ("fd00::7", BackendState::Benched)];
         let addresses = addresses.map(|(address, state)| (address.parse().expect(address), state)).to_vec();
+        let benched = Some(Benched { until: now, why: "retry-after", times: 3 });
         let of_each = Row::counted("b2", "https://longer.example/base", BackendState::Racing, &fresh);
         vec![
-            Row::counted("dc1", "http://a", BackendState::Paused, &stats),
+            Row { benched, ..Row::counted("dc1", "http://a", BackendState::Benched, &stats) },
             Row { addresses: Some(addresses), ..of_each },
         ]
     }
@@ -331,7 +341,7 @@ mod tests {
     fn a_table_lines_up() {
         let expected = "\
 name         url                          state    legs  won  late  failed  saved  rescued      p50      p99
-dc1          http://a                     paused      4    1     1       1   1.5s        0  10.24ms  10.24ms
+dc1          http://a                     benched     4    1     1       1   1.5s        0  10.24ms  10.24ms
 b2           https://longer.example/base  racing      0    0     0       0     0s        0        -        -
 b2@10.0.0.4                               racing
 b2@fd00::7                                benched";
@@ -342,7 +352,7 @@ b2@fd00::7                                benched";
     fn the_list_as_json_has_what_its_table_has_and_moments() {
         let list = BackendList::new(parse_entries("http://a").expect("a list"), None, Box::new(|_| {}));
         let text = in_json(&list, &rows()).to_string();
-        let expected = r#""kept_in":null,"backends":[{"name":"dc1","url":"http://a","state":"paused","insecure":false,"legs":4,"won":1,"late":1,"failed":1,"saved_s":1.5,"rescued":0,"p50_ms":10.24,"p99_ms":10.24,"last_success":"2026-11-24T03:12:08.000Z","last_failure":{"at":"2026-11-24T03:12:08.000Z","outcome":"5xx"},"addresses":null},{"name":"b2","url":"https://longer.example/base","state":"racing","insecure":false,"legs":0,"won":0,"late":0,"failed":0,"saved_s":0,"rescued":0,"p50_ms":null,"p99_ms":null,"last_success":null,"last_failure":null,"addresses":[{"address":"10.0.0.4","state":"racing"},{"address":"fd00::7","state":"benched"}]}]}"#;
+        let expected = r#""kept_in":null,"backends":[{"name":"dc1","url":"http://a","state":"benched","insecure":false,"legs":4,"won":1,"late":1,"failed":1,"saved_s":1.5,"rescued":0,"p50_ms":10.24,"p99_ms":10.24,"last_success":"2026-11-24T03:12:08.000Z","last_failure":{"at":"2026-11-24T03:12:08.000Z","outcome":"5xx"},"benched":{"until":"2026-11-24T03:12:08.000Z","why":"retry-after","times":3},"addresses":null},{"name":"b2","url":"https://longer.example/base","state":"racing","insecure":false,"legs":0,"won":0,"late":0,"failed":0,"saved_s":0,"rescued":0,"p50_ms":null,"p99_ms":null,"last_success":null,"last_failure":null,"benched":null,"addresses":[{"address":"10.0.0.4","state":"racing"},{"address":"fd00::7","state":"benched"}]}]}"#;
         assert!(text.starts_with("{\"changed\":\"20") && text.ends_with(expected), "{text}");
     }
 

@@ -33,6 +33,8 @@ pub const ENDS: [&str; 22] = [
     "skipped",
     "cancelled",
 ];
+/// Why a backend is benched, as metrics call it: since it has failed often in a row, or since it has asked for a pause.
+pub const BENCH_REASONS: [&str; 2] = ["failures", "retry-after"];
 /// A bug in the proxy.
 pub const PANIC: &str = "panic";
 /// Ends that need an option: metrics tell them once there is one.
@@ -212,7 +214,7 @@ impl BackendStats {
 
     /// How often it was benched, with the words of metrics.
     pub fn benched(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        ["failures", "retry-after"].into_iter().zip(self.benched.each_ref().map(|count| count.load(Ordering::Relaxed)))
+        BENCH_REASONS.into_iter().zip(self.benched.each_ref().map(|count| count.load(Ordering::Relaxed)))
     }
 
     /// Since when it is listed.

@@ -244,6 +244,7 @@ mod tests {
             stats: stats.clone(),
             is_insecure: false,
             state: BackendState::Racing,
+            benched: None,
             unanswered: 0,
             addresses: None,
         }

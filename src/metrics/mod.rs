@@ -13,7 +13,7 @@ mod sample;
 mod text;
 mod time_scale;
 
-pub use backend::{BackendStats, ENDS, Gain, LegEnd, PANIC};
+pub use backend::{BENCH_REASONS, BackendStats, ENDS, Gain, LegEnd, PANIC};
 pub use first_success::FirstSuccess;
 pub use histogram::{Changes, ChangesSnapshot, Histogram, Snapshot};
 pub use minute::{BackendMinute, LastMinute, Minute, Second};
@@ -21,6 +21,6 @@ pub use process::ProcessSample;
 pub use races::{LateStart, RaceEnd, RaceStats, Totals};
 pub use recent::{Note, RACES_MAX, RecentRace, RecentRaces, ShownEnd, ShownLeg};
 pub use replies::ReplyStats;
-pub use sample::{BackendSample, BackendState, ClientsSample, Sample};
+pub use sample::{BackendSample, BackendState, Benched, ClientsSample, Sample};
 pub use text::{CONTENT_TYPE, text};
 pub use time_scale::TimeScale;

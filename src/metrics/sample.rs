@@ -55,10 +55,23 @@ pub struct BackendSample {
     pub is_insecure: bool,
     /// Whether it is asked.
     pub state: BackendState,
+    /// How it is benched, if that is its state.
+    pub benched: Option<Benched>,
     /// Legs that have lost there and wait for their answer.
     pub unanswered: usize,
     /// The addresses of its name, as far as they are known, if each of them is a backend: its counts are theirs together.
     pub addresses: Option<Vec<(IpAddr, BackendState)>>,
+}
+
+/// How a backend is benched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Benched {
+    /// From when on it gets a probe.
+    pub until: SystemTime,
+    /// One of [`BENCH_REASONS`](super::BENCH_REASONS).
+    pub why: &'static str,
+    /// The benches in a row so far, this one included.
+    pub times: u32,
 }
 
 /// Whether a backend is asked.

@@ -266,6 +266,7 @@ mod tests {
             url: label.to_owned(),
             stats: Arc::new(BackendStats::new(listed)),
             state,
+            benched: None,
             unanswered: 2,
             addresses: None,
         }

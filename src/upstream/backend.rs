@@ -5,7 +5,7 @@ use std::time::{Instant, SystemTime};
 
 use crate::list::LocalFiles;
 use crate::message::{Address, After, ListEntry};
-use crate::metrics::{BackendState, BackendStats};
+use crate::metrics::{BENCH_REASONS, BackendState, BackendStats, Benched};
 use crate::runtime::sync::Arc;
 use crate::upstream::bench::Bench;
 use crate::upstream::breaker::Breaker;
@@ -177,6 +177,12 @@ impl Backend {
     /// The bench on which it sits out.
     pub fn bench(&self) -> &Bench {
         &self.lasting.bench
+    }
+
+    /// How it is benched, if it is.
+    pub fn benched(&self) -> Option<Benched> {
+        let (left, was_asked_for, times) = self.bench().told(Instant::now())?;
+        Some(Benched { until: SystemTime::now() + left, why: BENCH_REASONS[usize::from(was_asked_for)], times })
     }
 
     /// Whether it is asked: of several addresses, whether one is. `unanswered_max` is the bound of its breaker.

@@ -31,6 +31,10 @@ struct State {
     failures: u32,
     /// How often the next bench is twice as long.
     doublings: u32,
+    /// The benches in a row so far.
+    times: u32,
+    /// Whether the backend has asked for this one.
+    was_asked_for: bool,
     /// From when on a probe is due.
     until: Option<Instant>,
     /// The probe that is out, and until when its place is its own.
@@ -88,6 +92,13 @@ impl Bench {
         is_odd(self.generation.load(Ordering::Acquire))
     }
 
+    /// While the backend is benched: how long it still is until a probe, whether it has asked for that, and the benches in a row so far.
+    pub fn told(&self, now: Instant) -> Option<(Duration, bool, u32)> {
+        let state = self.state.lock();
+        let left = state.until.unwrap_or(now).saturating_duration_since(now);
+        self.is_benched().then_some((left, state.was_asked_for, state.times))
+    }
+
     /// Says whether a leg starts, and gives it its ticket. `timeout` is the leg's; it isn't made the probe unless it may be.
     pub fn admit(&self, ticket: &BenchTicket, timeout: Duration, may_probe: bool, now: Instant) -> Admission {
         let generation = self.generation.load(Ordering::Acquire);
@@ -141,6 +152,7 @@ impl Bench {
             Finding::Failure(asked) if is_odd(generation) && !is_probe => {
                 // All are benched, or all others have lost. It is left alone for no shorter than it asks for.
                 let until = asked.map(|asked| now + asked);
+                state.was_asked_for |= until > state.until;
                 state.until = state.until.max(until);
                 None
             }
@@ -167,6 +179,7 @@ impl Bench {
         let length = asked.map_or(own, |asked| asked.max(own));
         let failures = std::mem::take(&mut state.failures);
         state.doublings = (state.doublings + 1).min(DOUBLINGS_MAX);
+        (state.times, state.was_asked_for) = (state.times.saturating_add(1), asked.is_some());
         state.until = state.until.max(Some(now + length));
         let generation = self.generation.load(Ordering::Acquire);
         self.generation.store(generation + if is_odd(generation) { 2 } else { 1 }, Ordering::Release);
@@ -380,5 +393,17 @@ mod tests {
         let ticket = BenchTicket::default();
         assert_eq!(tried.bench.admit(&ticket, TIMEOUT, false, tried.now), Admission::Benched);
         tried.probe(Duration::ZERO);
+    }
+
+    #[test]
+    fn a_bench_tells_until_when_it_is_and_why_and_how_many_there_were() {
+        let mut tried = Tried::benched();
+        assert_eq!(tried.bench.told(tried.now), Some((SECOND, false, 1)));
+        let probe = tried.probe(2 * SECOND);
+        assert_eq!(tried.bench.told(tried.now), Some((Duration::ZERO, false, 1)), "a probe is out");
+        tried.note(&probe, Finding::Failure(Some(30 * SECOND)));
+        assert_eq!(tried.bench.told(tried.now + SECOND), Some((29 * SECOND, true, 2)));
+        tried.bench.resume();
+        assert_eq!(tried.bench.told(tried.now), None);
     }
 }

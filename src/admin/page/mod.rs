@@ -8,6 +8,7 @@ mod summary;
 mod waterfall;
 mod what_if;
 
+use std::borrow::Cow;
 use std::cmp::Reverse;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -19,7 +20,7 @@ use http::header::{
 use http::{HeaderName, HeaderValue, StatusCode};
 
 use crate::message::{Reply, ReplyBody};
-use crate::metrics::{BackendMinute, BackendSample, BackendState, LastMinute, RecentRace, Second};
+use crate::metrics::{BackendMinute, BackendSample, BackendState, Benched, LastMinute, RecentRace, Second};
 use crate::runtime::few::sorted_few;
 pub(super) use edit::{Attempt, Form, STILL};
 use edit::{put_buttons, put_edit, put_row_form};
@@ -229,7 +230,7 @@ fn put_backend(
 ) {
     let won = minute.count_of(&["won"]);
     let share = if wins == 0 { 0.0 } else { 100.0 * won as f64 / wins as f64 };
-    let (class, state) = state_of(backend, minute);
+    let (class, state) = state_of(backend, minute, now);
     let failures =
         minute.failures().iter().map(|(word, count)| format!("{word} ×{}", grouped(*count))).collect::<Vec<_>>();
     let last = backend.stats.last_success().map_or_else(
@@ -296,20 +297,31 @@ fn has_no_address(backend: &BackendSample) -> bool {
     backend.addresses.as_ref().is_some_and(Vec::is_empty)
 }
 
-fn state_of(backend: &BackendSample, minute: &BackendMinute) -> (&'static str, &'static str) {
+/// Its class of colour, and its state in words.
+fn state_of(backend: &BackendSample, minute: &BackendMinute, now: SystemTime) -> (&'static str, Cow<'static, str>) {
     let answers = minute.count_of(&["won", "final", "late"]);
-    match backend.state {
+    let (class, state) = match backend.state {
         BackendState::Paused => ("dim", "paused"),
         _ if has_no_address(backend) => ("bad", "no address of its name is known"),
         BackendState::Held => ("bad", "held: it leaves requests unanswered, and is asked once a second"),
-        BackendState::Benched => {
-            ("bad", "benched: it has failed often in a row, or asked for a pause, and gets a probe now and then")
-        }
+        BackendState::Benched => return ("bad", told_bench(backend, now).into()),
         BackendState::Racing if answers > 0 && minute.failures().is_empty() => ("good", "answers"),
         BackendState::Racing if answers > 0 => ("warn", "answers, but not always"),
         BackendState::Racing if !minute.failures().is_empty() => ("bad", "fails"),
         BackendState::Racing if minute.ends.is_empty() => ("dim", "not asked"),
         BackendState::Racing => ("dim", "slower than the winners"),
+    };
+    (class, state.into())
+}
+
+fn told_bench(backend: &BackendSample, now: SystemTime) -> String {
+    let why = match backend.benched {
+        Some(Benched { why: "retry-after", .. }) => "it has asked for a pause",
+        _ => "it has failed often in a row",
+    };
+    match backend.benched.and_then(|benched| benched.until.duration_since(now).ok()) {
+        Some(left) => format!("benched for {} more, then asked by a probe: {why}", spoken(left)),
+        None => format!("benched, and asked by a probe now: {why}"),
     }
 }
 

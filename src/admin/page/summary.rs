@@ -94,6 +94,7 @@ mod tests {
             url: format!("http://{name}"),
             stats: Arc::new(BackendStats::new(NOW)),
             state: *state,
+            benched: None,
             unanswered: 0,
             addresses: None,
         };
