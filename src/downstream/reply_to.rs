@@ -1,7 +1,6 @@
 //! Sends a reply, at once as far as that goes and the rest in the client's and the backend's events, or joins the client with a
 //! backend. Knows nothing of where the reply comes from.
 
-use crate::downstream::h1::encode::Framing;
 use crate::downstream::relay::PendingReply;
 use crate::downstream::reply_writer::ReplyWriter;
 use crate::downstream::responder::Responder;
@@ -12,13 +11,12 @@ use crate::runtime::sync::Arc;
 impl ReplyTo for Responder {
     fn send(mut self: Box<Self>, reply: Reply, delivered: OnDelivered) {
         let (mut bytes, framing) = self.begin(&reply);
-        let has_body = !matches!(framing, Framing::None { .. });
         let source = match reply.body {
-            ReplyBody::Whole(body) if has_body => {
+            ReplyBody::Whole(body) if framing.has_body() => {
                 bytes.extend_from_slice(&body);
                 None
             }
-            ReplyBody::Stream { source, .. } if has_body => Some(source),
+            ReplyBody::Stream { source, .. } if framing.has_body() => Some(source),
             unsent => {
                 // The backend's connection is free before the client can ask again.
                 drop(unsent);

@@ -80,7 +80,9 @@ impl Drop for Responder {
                 self.http1 = Some(http1);
                 let reply = self.client.frontend().limits.refused(&Refusal::Internal);
                 let (mut bytes, framing) = self.begin(&reply);
-                if let ReplyBody::Whole(body) = reply.body {
+                if let ReplyBody::Whole(body) = reply.body
+                    && framing.has_body()
+                {
                     bytes.extend_from_slice(&body);
                 }
                 // A client that lets its socket fill up doesn't read.

@@ -172,13 +172,18 @@ impl Client {
 
     /// Refuses what can't be served, and has it logged by what was asked for, as far as that is known.
     fn refuse(&self, http1: &mut Http1, refusal: &Refusal, asked: Option<(&str, &str)>) {
-        access_log::refused(&self.peer, refusal, asked.or_else(|| http1.asked()));
+        let asked = asked.or_else(|| http1.asked());
+        access_log::refused(&self.peer, refusal, asked);
+        let is_head = asked.is_some_and(|(method, _)| method == "HEAD");
+        let summary = RequestSummary { is_head, ..RequestSummary::UNREADABLE };
         let reply = self.frontend().limits.refused(refusal);
-        let framing = Framing::of(RequestSummary::UNREADABLE, reply.status, &reply.body);
+        let framing = Framing::of(summary, reply.status, &reply.body);
         let mut bytes = Vec::with_capacity(512);
-        write_head(&mut bytes, RequestSummary::UNREADABLE, reply.status, &reply.headers, framing, SystemTime::now);
+        write_head(&mut bytes, summary, reply.status, &reply.headers, framing, SystemTime::now);
         if let ReplyBody::Whole(body) = reply.body {
-            bytes.extend_from_slice(&body);
+            if framing.has_body() {
+                bytes.extend_from_slice(&body);
+            }
             if *refusal == Refusal::Http2NotSupported {
                 bytes = http2::refusal(http1.unread(), reply.status, &body, &bytes);
             }

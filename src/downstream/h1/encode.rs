@@ -49,6 +49,11 @@ pub(crate) enum Framing {
 }
 
 impl Framing {
+    /// Whether a body follows the head.
+    pub(crate) fn has_body(self) -> bool {
+        !matches!(self, Framing::None { .. })
+    }
+
     /// The framing of a reply.
     pub(crate) fn of(summary: RequestSummary, status: StatusCode, body: &ReplyBody) -> Framing {
         let length = match body {

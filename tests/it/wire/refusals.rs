@@ -1,7 +1,7 @@
 //! What is refused, with which status, and that nothing behind it is ever served. Each row is sent whole, with a second
 //! request right behind it, and byte by byte.
 
-use std::io::Write;
+use std::io::{Read, Write};
 
 use super::{drip, final_reply};
 use crate::harness::{Client, Proxy, Raw, Received, beside_each_other};
@@ -644,4 +644,26 @@ pub(super) fn a_refused_request_hides_nothing_behind_the_ones_before_it() {
     assert_eq!(proxy.get("/last").status, 204);
     assert_eq!(Received::parse(&backend.next()).target, "/last");
     assert!(backend.requests.is_empty());
+}
+
+/// What follows a head by which no body follows would be the next reply's (RFC 9110 §9.3.2).
+#[test]
+fn a_refused_head_has_the_length_of_its_reason_and_no_body() {
+    let proxy = Proxy::before(&["http://127.0.0.1:9".to_owned()]);
+    let long = format!("HEAD /{} HTTP/1.1\r\nHost: a\r\n\r\n", "x".repeat(8200));
+    let rows = [
+        ("HEAD / HTTP/1.1\r\n\r\n", 400),
+        ("HEAD / HTTP/1.1\r\nHost: a\r\nExpect: x\r\n\r\n", 417),
+        ("HEAD / HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999999999\r\n\r\n", 413),
+        ("HEAD http://a/ HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", 400),
+        (&long, 414),
+    ];
+    for (bytes, status) in rows {
+        let mut client = Client::connect(proxy.address);
+        client.send(bytes);
+        let mut reply = String::new();
+        client.stream.read_to_string(&mut reply).expect("an end in order");
+        assert!(reply.starts_with(&format!("HTTP/1.1 {status} ")), "{bytes:.40}: {reply}");
+        assert!(reply.ends_with("\r\n\r\n") && reply.to_ascii_lowercase().contains("\r\ncontent-length: "), "{reply}");
+    }
 }
