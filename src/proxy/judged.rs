@@ -97,7 +97,7 @@ mod tests {
     use super::super::classify::Rules;
     use super::super::scenario::{Client, LINGER, Scenario, answer, get, post, request};
     use super::*;
-    use crate::config::{LoseIf, OnFailure};
+    use crate::config::{LoseIf, OnFailure, Statuses};
     use crate::message::{Delivery, ReplyBody};
     use crate::upstream::scenario::{self, spool};
 
@@ -385,6 +385,23 @@ mod tests {
         let sent = client.receives();
         assert_eq!(sent.reply.status, 200);
         drop(sent);
+        race.wait_for_end();
+    }
+
+    /// After a success of another class than 2xx no more of the request is sent.
+    #[test]
+    fn the_time_to_the_first_byte_begins_with_the_head_if_no_more_of_the_request_is_wanted() {
+        let success = Statuses::parse("200-299,404").expect("statuses");
+        let rules = Rules { win_on_byte: true, success, ..Rules::default() };
+        let mut race = Scenario::made(&["timeout=50ms"], LINGER, rules);
+        let client = race.begin(post(spool(&[b'x'; 70_000], 1)));
+        race.ends[0].receives_head();
+        race.outlast(Duration::from_millis(100));
+        race.ends[0].sends(CHUNKED.replace("200 OK", "404 Not Found"));
+        race.run_disk();
+        race.settle();
+        race.ends[0].sends("1\r\nb\r\n0\r\n\r\n");
+        assert_eq!(client.takes_reply(), (404, "b".to_owned()));
         race.wait_for_end();
     }
 }

@@ -162,7 +162,8 @@ impl Judging {
         let has_doubled = self.answer.body.begin().len() >= 2 * self.scanned.unwrap_or(0).max(1);
         if has_doubled || now >= until {
             match self.judge_by_rules(rules, false, may_take_long) {
-                Judged::Fit if now < until => {}
+                // Silence is no victory, however late it is.
+                Judged::Fit if is_silent || now < until => {}
                 judged => return judged,
             }
         }
@@ -190,7 +191,8 @@ impl Judging {
             }
             Some(Uploaded::Done) => {
                 self.byte_by = Instant::now() + self.timeout;
-                self.until.max(self.byte_by)
+                self.until = self.until.max(self.byte_by);
+                self.until
             }
             None => self.until.max(self.byte_by),
         }

@@ -143,7 +143,10 @@ impl InFlight {
             Progress::Blocked(until) => return Ok(LegStep::Blocked(PendingAnswer(Stage::Sending(self, until)))),
             Progress::TimedOut => return Err(failed(token, Outcome::Timeout)),
             // The backend needs no more of it.
-            Progress::Aborted => connection.reset_at_close(),
+            Progress::Aborted => {
+                self.head_by = Instant::now() + self.pool.timeout();
+                connection.reset_at_close();
+            }
         }
         self.read_answer(request, token, has_lost)
     }
@@ -172,7 +175,12 @@ impl InFlight {
                     return match failed(token, outcome) {
                         Outcome::Cancelled => Err(Outcome::Cancelled),
                         _ if is_repeatable && self.pooled.may_repeat(request) => self.pool.start_afresh(request, token),
-                        outcome => Err(outcome),
+                        outcome => {
+                            if is_unanswered && !self.pooled.was_used() {
+                                self.pool.endpoint().resolver().distrust(self.pooled.peer());
+                            }
+                            Err(outcome)
+                        }
                     };
                 }
                 // An end may stand behind these bytes, of which no other event tells.
@@ -217,6 +225,7 @@ impl Pool {
     }
 
     fn start_afresh(self: &Arc<Pool>, request: &UpstreamRequest, token: &CancelToken) -> Result<LegStep, Outcome> {
+        self.make_room();
         let deadline = Instant::now() + self.timeout();
         self.after_resolving(Resolving::begin(self.endpoint(), deadline)?, deadline, request, token)
     }
