@@ -179,8 +179,11 @@ impl Backend {
         &self.lasting.bench
     }
 
-    /// How it is benched, if it is.
+    /// How it is benched, if it is; if all of its addresses are, the one that gets a probe next.
     pub fn benched(&self) -> Option<Benched> {
+        if let Some(each) = self.each() {
+            return each.iter().filter_map(|one| one.benched()).min_by_key(|benched| benched.until);
+        }
         let (left, was_asked_for, times) = self.bench().told(Instant::now())?;
         Some(Benched { until: SystemTime::now() + left, why: BENCH_REASONS[usize::from(was_asked_for)], times })
     }

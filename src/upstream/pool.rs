@@ -144,6 +144,17 @@ impl Pool {
         }
     }
 
+    /// Closes the idle connection that has waited longest, if there may be no more of them: those that a request mustn't use mustn't keep
+    /// it from one of its own either.
+    pub(crate) fn make_room(&self) {
+        if self.endpoint.permit().is_err() {
+            let mut idle = self.idle.lock();
+            let oldest = (!idle.is_empty()).then(|| idle.remove(0));
+            drop(idle);
+            drop(oldest);
+        }
+    }
+
     /// Keeps a connection for the next request, if its last answer came to its end.
     pub(crate) fn put(&self, mut pooled: PooledConnection, now: Instant) {
         let idle_connections_max = self.endpoint.upstream().idle_connections_max();
@@ -387,5 +398,21 @@ mod tests {
             });
             assert_eq!(best_of(&idle.collect::<Vec<_>>(), repeatable, now), expected, "{label}");
         }
+    }
+
+    /// Was seen as: for three seconds after many reads each POST was refused, while the connections of those idled.
+    #[test]
+    fn an_idle_connection_that_a_request_must_not_use_makes_room_for_one_that_it_may() {
+        let scenario = Scenario::with(|options| options.connections_max = 2);
+        let (_first, _second) = (scenario.idle(), scenario.idle());
+        let later = Instant::now() + IDLE_TIME_MAX_ONCE * 2;
+        assert!(scenario.pool.take(false, later).is_none() && scenario.pool.endpoint.permit().is_err());
+        scenario.pool.make_room();
+        assert_eq!(scenario.pool.idle.lock().len(), 1);
+        assert!(scenario.pool.endpoint.permit().is_err(), "two are idle of two");
+        scenario.pool.make_room();
+        assert!(scenario.pool.endpoint.permit().is_ok());
+        scenario.pool.make_room();
+        assert!(scenario.pool.endpoint.permit().is_ok(), "there is room");
     }
 }

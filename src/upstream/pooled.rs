@@ -82,6 +82,11 @@ impl PooledConnection {
         connection.withdraw();
     }
 
+    /// Whether an answer has come on it before.
+    pub(crate) fn was_used(&self) -> bool {
+        self.was_used
+    }
+
     /// The backend's address at the other end.
     pub(crate) fn peer(&self) -> SocketAddr {
         self.peer

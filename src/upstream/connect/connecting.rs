@@ -112,10 +112,17 @@ impl Connecting {
                 Dialed::Failed(tried) => return resolve_again(&endpoint, tried, is_retry, deadline, now),
             },
         };
-        if handshaking.handshake(endpoint.authorities_option())? {
-            return Ok(Reached::Connected(handshaking.into_established()));
-        }
-        if now >= deadline { Err(Outcome::ConnectTimeout) } else { pending(endpoint, Phase::Handshaking(handshaking)) }
+        let failed = match handshaking.handshake(endpoint.authorities_option()) {
+            Ok(true) => {
+                endpoint.resolver().prefer(handshaking.peer);
+                return Ok(Reached::Connected(handshaking.into_established()));
+            }
+            Ok(false) if now < deadline => return pending(endpoint, Phase::Handshaking(handshaking)),
+            Ok(false) => Outcome::ConnectTimeout,
+            Err(outcome) => outcome,
+        };
+        endpoint.resolver().distrust(handshaking.peer);
+        Err(failed)
     }
 }
 
@@ -123,7 +130,6 @@ impl Handshaking {
     fn new(attempt: Attempt, endpoint: &Endpoint) -> Result<Handshaking, Outcome> {
         let (socket, peer, permit) = attempt.into_connected();
         prepare(&socket, endpoint.idle_timeout())?;
-        endpoint.resolver().prefer(peer);
         let connection = Connection::open(socket, endpoint.poller()).map_err(|_| Outcome::NoSocket)?;
         Ok(Handshaking { connection: OwnedConnection::new(connection), peer, permit, tls: endpoint.tls_session()? })
     }

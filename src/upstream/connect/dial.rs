@@ -46,7 +46,7 @@ pub(crate) struct Dialing {
     /// The permit for the next attempt, from one that has failed.
     permit: Option<Permit>,
     /// The outcome of the last attempt that failed.
-    failure: Outcome,
+    failure: Option<Outcome>,
     timer: Option<Arc<Timer>>,
     next_at: Instant,
     deadline: Instant,
@@ -85,7 +85,7 @@ impl Dialing {
             begun: 0,
             attempts: Vec::new(),
             permit: None,
-            failure: Outcome::Unreachable,
+            failure: None,
             timer: None,
             next_at: now,
             deadline,
@@ -105,7 +105,7 @@ impl Dialing {
             match self.addresses.get(self.begun) {
                 Some(address) if is_due => self.begin_next(*address, now),
                 None if self.attempts.is_empty() => {
-                    let failure = self.failure.clone();
+                    let failure = self.failure.take().unwrap_or(Outcome::Unreachable);
                     return self.fail(failure);
                 }
                 _ => return Dialed::Pending(self),
@@ -132,10 +132,7 @@ impl Dialing {
         self.next_at = now + ATTEMPT_DELAY;
         let permit = match self.next_permit() {
             Ok(permit) => permit,
-            Err(outcome) => {
-                self.failure = outcome;
-                return;
-            }
+            Err(outcome) => return self.note_failure(outcome),
         };
         match begin(address, self.endpoint.socket()) {
             Ok(socket) => self.attempts.push(Attempt { registration: None, socket, address, permit }),
@@ -176,8 +173,15 @@ impl Dialing {
 
     fn note_failed(&mut self, permit: Permit, outcome: Outcome, now: Instant) {
         self.permit.get_or_insert(permit);
-        self.failure = outcome;
+        self.note_failure(outcome);
         self.next_at = now;
+    }
+
+    /// Notes the last failure, but what this host lacks (an IPv6 address of its own, say) only if no address of the backend's has failed.
+    fn note_failure(&mut self, outcome: Outcome) {
+        if outcome != Outcome::NoSocket || self.failure.is_none() {
+            self.failure = Some(outcome);
+        }
     }
 
     fn fail(mut self, outcome: Outcome) -> Dialed {
@@ -504,5 +508,19 @@ mod tests {
         let now = Instant::now();
         let Dialed::Failed(tried) = Dialing::new(&endpoint, vec![open; 3], soon(), now).advance(now) else { panic!() };
         assert_eq!(tried.outcome, Outcome::NoSocket);
+    }
+
+    /// Was seen as: where a name has an IPv6 address and the host none, a backend that refused had "no port left".
+    #[test]
+    fn what_this_host_lacks_hides_no_failure_of_the_backend() {
+        let (refused, lacking) = (Outcome::Refused, Outcome::NoSocket);
+        for (failures, expected) in
+            [([&refused, &lacking], &refused), ([&lacking, &refused], &refused), ([&lacking, &lacking], &lacking)]
+        {
+            let mut dialing = Dialing::new(&endpoint(16).0, Vec::new(), soon(), Instant::now());
+            failures.into_iter().for_each(|failure| dialing.note_failure(failure.clone()));
+            let Dialed::Failed(tried) = dialing.advance(Instant::now()) else { panic!("no address is left") };
+            assert_eq!(tried.outcome, *expected);
+        }
     }
 }

@@ -149,7 +149,20 @@ impl Resolver {
         name.state().known.as_ref().is_none_or(|known| known.addresses.contains(&address))
     }
 
-    /// Has this address tried first from now on: it has connected.
+    /// Has this address tried last from now on, until the next lookup: it connects, and leads nowhere.
+    pub(crate) fn distrust(&self, bad: SocketAddr) {
+        if let Kind::Name(name) = &self.0 {
+            let mut state = name.state();
+            state.good = state.good.filter(|good| *good != bad);
+            if let Some(known) = &mut state.known
+                && let Some(at) = known.addresses.iter().position(|address| *address == bad)
+            {
+                known.addresses[at..].rotate_left(1);
+            }
+        }
+    }
+
+    /// Has this address tried first from now on: it has connected, and shaken hands where that comes first.
     pub(crate) fn prefer(&self, good: SocketAddr) {
         if let Kind::Name(name) = &self.0 {
             let mut state = name.state();
@@ -460,6 +473,20 @@ mod tests {
         resolver.prefer("[::2]:80".parse().expect("an address"));
         let preferred = addresses(&["[::2]:80", "[::1]:80", "1.1.1.1:80", "2.2.2.2:80"]);
         assert_eq!(ask_now(&resolver), Ok(preferred));
+    }
+
+    /// Was seen as: an address that accepted connections and failed in TLS kept all requests from the others of its name.
+    #[test]
+    fn an_address_that_leads_nowhere_comes_last_also_if_it_was_good() {
+        let (answers, resolver) = scripted();
+        answers.send(Ok(addresses(&["1.1.1.1:80", "2.2.2.2:80", "3.3.3.3:80"]))).expect("the resolver listens");
+        ask_now(&resolver).expect("addresses");
+        let bad = "2.2.2.2:80".parse().expect("an address");
+        resolver.prefer(bad);
+        resolver.distrust(bad);
+        assert_eq!(ask_now(&resolver), Ok(addresses(&["1.1.1.1:80", "3.3.3.3:80", "2.2.2.2:80"])));
+        let Kind::Name(name) = &resolver.0 else { panic!("a name") };
+        assert_eq!(name.state().good, None);
     }
 
     #[test]
