@@ -394,7 +394,7 @@ mod tests {
         let success = Statuses::parse("200-299,404").expect("statuses");
         let rules = Rules { win_on_byte: true, success, ..Rules::default() };
         let mut race = Scenario::made(&["timeout=50ms"], LINGER, rules);
-        let client = race.begin(post(spool(&[b'x'; 70_000], 1)));
+        let client = race.begin(post(spool(&vec![b'x'; 70_000], 1)));
         race.ends[0].receives_head();
         race.outlast(Duration::from_millis(100));
         race.ends[0].sends(CHUNKED.replace("200 OK", "404 Not Found"));

@@ -518,7 +518,9 @@ mod tests {
             [([&refused, &lacking], &refused), ([&lacking, &refused], &refused), ([&lacking, &lacking], &lacking)]
         {
             let mut dialing = Dialing::new(&endpoint(16).0, Vec::new(), soon(), Instant::now());
-            failures.into_iter().for_each(|failure| dialing.note_failure(failure.clone()));
+            for failure in failures {
+                dialing.note_failure(failure.clone());
+            }
             let Dialed::Failed(tried) = dialing.advance(Instant::now()) else { panic!("no address is left") };
             assert_eq!(tried.outcome, *expected);
         }
