@@ -172,9 +172,8 @@ impl Client {
 
     /// Refuses what can't be served, and has it logged by what was asked for, as far as that is known.
     fn refuse(&self, http1: &mut Http1, refusal: &Refusal, asked: Option<(&str, &str)>) {
-        let asked = asked.or_else(|| http1.asked());
-        access_log::refused(&self.peer, refusal, asked);
-        let is_head = asked.is_some_and(|(method, _)| method == "HEAD");
+        let is_head = asked.map_or_else(|| http1.asks_for_head(), |(method, _)| method == "HEAD");
+        access_log::refused(&self.peer, refusal, asked.or_else(|| http1.asked()));
         let summary = RequestSummary { is_head, ..RequestSummary::UNREADABLE };
         let reply = self.frontend().limits.refused(refusal);
         let framing = Framing::of(summary, reply.status, &reply.body);

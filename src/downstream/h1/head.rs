@@ -128,8 +128,7 @@ pub(crate) fn asked_in(input: &[u8]) -> Option<(&str, &str)> {
     let (method, target) = (parts.next()?, parts.next()?);
     let is_whole = parts.next().is_some() || target.len() > TARGET_BYTES_MAX;
     let is_method = !method.is_empty() && method.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
-    let is_target = target.starts_with('/') || target.starts_with("http");
-    (is_whole && is_method && is_target).then_some((method, target))
+    (is_whole && is_method && target.starts_with('/')).then_some((method, target))
 }
 
 /// The refusal of a head that is too long: for its target, or for all of it.

@@ -4,6 +4,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use http::Method;
+
 use crate::downstream::eviction::Activity;
 use crate::downstream::h1::body::BodyReader;
 use crate::downstream::h1::encode::RequestSummary;
@@ -113,13 +115,21 @@ impl Http1 {
 
     /// The method and the target of the request that can't be served, as far as they have come.
     pub(crate) fn asked(&self) -> Option<(&str, &str)> {
-        let request = match &self.phase {
-            Phase::Body(incoming) => Some(&incoming.request),
-            _ => self.refused.as_ref(),
-        };
-        match request {
+        match self.unserved() {
             Some(request) => Some((request.method.as_str(), request.target.as_str())),
             None => asked_in(&self.input),
+        }
+    }
+
+    /// Whether the request that can't be served is one for a head alone.
+    pub(crate) fn asks_for_head(&self) -> bool {
+        self.unserved().map_or_else(|| self.input.starts_with(b"HEAD "), |request| request.method == Method::HEAD)
+    }
+
+    fn unserved(&self) -> Option<&Request> {
+        match &self.phase {
+            Phase::Body(incoming) => Some(&incoming.request),
+            _ => self.refused.as_deref(),
         }
     }
 
