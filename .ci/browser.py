@@ -121,6 +121,13 @@ class Tab:
     def evaluate(self, expression):
         return self.call("Runtime.evaluate", expression=expression)["result"].get("value")
 
+    def evaluate_or(self, other, expression):
+        """While one page makes way for the next there is nothing to evaluate in."""
+        try:
+            return self.evaluate(expression)
+        except LookupError:
+            return other
+
     def look(self, width, scheme):
         self.call("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=width < 500)
         self.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])

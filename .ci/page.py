@@ -135,7 +135,7 @@ def with_scripts(tab, proxy):
     tab.evaluate("window.isOld = true")
     tab.click("#list ~ button")
     is_new = "!window.isOld && document.readyState === 'complete' && document.querySelector('#entry') !== null"
-    until("the page runs again", lambda: tab.evaluate(is_new))
+    until("the page runs again", lambda: tab.evaluate_or(None, is_new))
     tab.evaluate("document.querySelector('#edit summary').click()")
     tab.evaluate("document.activeElement.blur()")
     tab.asked.clear()
