@@ -181,7 +181,7 @@ impl Backend {
 
     /// How it is benched, if it is; if all of its addresses are, the one that gets a probe next.
     pub fn benched(&self) -> Option<Benched> {
-        if let Some(each) = self.each() {
+        if let Some(each) = self.each().filter(|each| !each.is_empty()) {
             return each.iter().filter_map(|one| one.benched()).min_by_key(|benched| benched.until);
         }
         let (left, was_asked_for, times) = self.bench().told(Instant::now())?;

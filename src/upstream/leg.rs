@@ -174,7 +174,10 @@ impl InFlight {
                         is_unanswered && self.interim == 0 && matches!(outcome, Outcome::Reset | Outcome::Closed);
                     return match failed(token, outcome) {
                         Outcome::Cancelled => Err(Outcome::Cancelled),
-                        _ if is_repeatable && self.pooled.may_repeat(request) => self.pool.start_afresh(request, token),
+                        _ if is_repeatable && self.pooled.may_repeat(request) => {
+                            drop(self.pooled);
+                            self.pool.start_afresh(request, token)
+                        }
                         outcome => {
                             if is_unanswered && !self.pooled.was_used() {
                                 self.pool.endpoint().resolver().distrust(self.pooled.peer());
@@ -192,6 +195,7 @@ impl InFlight {
                 Received::Head(head, whole) => {
                     // The request crossed it: the backend gave up the idle connection just when it was used (RFC 9110 §15.5.9).
                     if head.is_request_timeout_at_close() && self.pooled.may_repeat(request) {
+                        drop(self.pooled);
                         return self.pool.start_afresh(request, token);
                     }
                     let answer = Answer::of(self.pooled, &self.pool, request, token, &head, whole)?;

@@ -35,6 +35,8 @@ enum Phase {
 struct Handshaking {
     connection: OwnedConnection,
     peer: SocketAddr,
+    /// It has had all of the time: no other address was dialed before.
+    is_first: bool,
     permit: Permit,
     /// The handshake that is under way, if there is one.
     tls: Option<Box<rustls::Connection>>,
@@ -113,25 +115,27 @@ impl Connecting {
             },
         };
         let failed = match handshaking.handshake(endpoint.authorities_option()) {
-            Ok(true) => {
-                endpoint.resolver().prefer(handshaking.peer);
-                return Ok(Reached::Connected(handshaking.into_established()));
-            }
+            Ok(true) => return Ok(Reached::Connected(handshaking.into_established())),
             Ok(false) if now < deadline => return pending(endpoint, Phase::Handshaking(handshaking)),
             Ok(false) => Outcome::ConnectTimeout,
             Err(outcome) => outcome,
         };
-        endpoint.resolver().distrust(handshaking.peer);
+        if handshaking.is_first || failed != Outcome::ConnectTimeout {
+            endpoint.resolver().distrust(handshaking.peer);
+        }
         Err(failed)
     }
 }
 
 impl Handshaking {
     fn new(attempt: Attempt, endpoint: &Endpoint) -> Result<Handshaking, Outcome> {
+        let is_first = attempt.is_first;
         let (socket, peer, permit) = attempt.into_connected();
         prepare(&socket, endpoint.idle_timeout())?;
+        endpoint.resolver().prefer(peer);
         let connection = Connection::open(socket, endpoint.poller()).map_err(|_| Outcome::NoSocket)?;
-        Ok(Handshaking { connection: OwnedConnection::new(connection), peer, permit, tls: endpoint.tls_session()? })
+        let connection = OwnedConnection::new(connection);
+        Ok(Handshaking { connection, peer, is_first, permit, tls: endpoint.tls_session()? })
     }
 
     /// Shakes hands as far as the socket allows, and gives whether that is done.
@@ -145,7 +149,7 @@ impl Handshaking {
     }
 
     fn into_established(self) -> Established {
-        let Handshaking { connection, peer, permit, tls } = self;
+        let Handshaking { connection, peer, permit, tls, .. } = self;
         if let Some(tls) = tls {
             connection.get().stream().start_tls(tls);
         }
@@ -169,6 +173,8 @@ fn resolve_again(
         }
         Outcome::ConnectTimeout => {
             endpoint.resolver().doubt(now);
+            // It had all of the time.
+            tried.addresses.first().into_iter().for_each(|first| endpoint.resolver().distrust(*first));
             Err(tried.outcome)
         }
         outcome => Err(outcome),

@@ -149,7 +149,7 @@ impl Resolver {
         name.state().known.as_ref().is_none_or(|known| known.addresses.contains(&address))
     }
 
-    /// Has this address tried last from now on, until the next lookup: it connects, and leads nowhere.
+    /// Has this address tried last from now on, until the next lookup: it leads nowhere.
     pub(crate) fn distrust(&self, bad: SocketAddr) {
         if let Kind::Name(name) = &self.0 {
             let mut state = name.state();
@@ -162,7 +162,7 @@ impl Resolver {
         }
     }
 
-    /// Has this address tried first from now on: it has connected, and shaken hands where that comes first.
+    /// Has this address tried first from now on: it has connected.
     pub(crate) fn prefer(&self, good: SocketAddr) {
         if let Kind::Name(name) = &self.0 {
             let mut state = name.state();
