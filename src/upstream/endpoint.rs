@@ -127,6 +127,11 @@ impl Endpoint {
         Permit::take(&self.upstream, &self.open)
     }
 
+    /// The number of its connections that must end before there may be one more.
+    pub(crate) fn excess_connections(&self) -> usize {
+        Permit::excess(&self.upstream, &self.open)
+    }
+
     /// Takes a permit for what counts as a connection, whether there may be one or not.
     pub(crate) fn counted_permit(&self) -> Permit {
         Permit::count(&self.upstream, &self.open).0

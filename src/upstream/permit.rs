@@ -24,6 +24,12 @@ impl Permit {
         if own_before < left { Ok(permit) } else { Err(Outcome::NoSocket) }
     }
 
+    /// The number of this backend's permits that must be given back before [`Permit::take`] succeeds: each counts for it and for all.
+    pub(crate) fn excess(upstream: &Upstream, own: &AtomicUsize) -> usize {
+        let counted = own.load(Ordering::Relaxed) + upstream.connections.load(Ordering::Relaxed);
+        (counted + 1).saturating_sub(upstream.options.connections_max).div_ceil(2)
+    }
+
     /// Takes a permit, whether there may be one or not, and gives how many there were: in all, and of this backend.
     pub(crate) fn count(upstream: &Arc<Upstream>, own: &Arc<AtomicUsize>) -> (Permit, usize, usize) {
         let permit = Permit { upstream: upstream.clone(), own: own.clone() };

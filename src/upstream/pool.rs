@@ -144,19 +144,17 @@ impl Pool {
         }
     }
 
-    /// Closes the idle connections that have waited longest until there may be one more: those that a request mustn't use mustn't keep it
-    /// from one of its own either.
+    /// Closes as many of the idle connections that have waited longest as must end before there may be one more, if that many idle: those
+    /// that a request mustn't use mustn't keep it from one of its own either.
     pub(crate) fn make_room(&self) {
-        while self.endpoint.permit().is_err() {
-            let oldest = {
-                let mut idle = self.idle.lock();
-                if idle.is_empty() {
-                    return;
-                }
-                idle.remove(0)
-            };
-            drop(oldest);
+        let excess = self.endpoint.excess_connections();
+        if excess == 0 {
+            return;
         }
+        let mut idle = self.idle.lock();
+        let oldest: Vec<Idle> = if excess <= idle.len() { idle.drain(..excess).collect() } else { Vec::new() };
+        drop(idle);
+        drop(oldest);
     }
 
     /// Keeps a connection for the next request, if its last answer came to its end.
@@ -416,5 +414,8 @@ mod tests {
         let _third = scenario.idle();
         scenario.pool.make_room();
         assert!(scenario.pool.endpoint.permit().is_ok(), "all are closed that must be");
+        let ((_busy, _far), _idle) = (scenario.pooled(), scenario.idle());
+        scenario.pool.make_room();
+        assert_eq!(scenario.pool.idle.lock().len(), 1, "none is closed in vain");
     }
 }

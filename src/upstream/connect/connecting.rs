@@ -35,8 +35,7 @@ enum Phase {
 struct Handshaking {
     connection: OwnedConnection,
     peer: SocketAddr,
-    /// It has had all of the time: no other address was dialed before.
-    is_first: bool,
+    connected_at: Instant,
     permit: Permit,
     /// The handshake that is under way, if there is one.
     tls: Option<Box<rustls::Connection>>,
@@ -109,33 +108,39 @@ impl Connecting {
         let mut handshaking = match phase {
             Phase::Handshaking(handshaking) => handshaking,
             Phase::Dialing(dialing) => match dialing.advance(now) {
-                Dialed::Connected(attempt) => Handshaking::new(attempt, &endpoint)?,
+                Dialed::Connected(attempt) => Handshaking::new(attempt, &endpoint, now)?,
                 Dialed::Pending(dialing) => return pending(endpoint, Phase::Dialing(dialing)),
                 Dialed::Failed(tried) => return resolve_again(&endpoint, tried, is_retry, deadline, now),
             },
         };
+        let (resolver, peer) = (endpoint.resolver(), handshaking.peer);
         let failed = match handshaking.handshake(endpoint.authorities_option()) {
-            Ok(true) => return Ok(Reached::Connected(handshaking.into_established())),
+            Ok(true) => {
+                resolver.prefer(peer);
+                return Ok(Reached::Connected(handshaking.into_established()));
+            }
             Ok(false) if now < deadline => return pending(endpoint, Phase::Handshaking(handshaking)),
             Ok(false) => Outcome::ConnectTimeout,
             Err(outcome) => outcome,
         };
-        if handshaking.is_first || failed != Outcome::ConnectTimeout {
-            endpoint.resolver().distrust(handshaking.peer);
+        let had_time = deadline.saturating_duration_since(handshaking.connected_at) >= endpoint.timeout() / 2;
+        if had_time || failed != Outcome::ConnectTimeout {
+            resolver.distrust(peer);
+        } else {
+            // Behind others that don't answer it came late: next time it has all of the time.
+            resolver.prefer(peer);
         }
         Err(failed)
     }
 }
 
 impl Handshaking {
-    fn new(attempt: Attempt, endpoint: &Endpoint) -> Result<Handshaking, Outcome> {
-        let is_first = attempt.is_first;
+    fn new(attempt: Attempt, endpoint: &Endpoint, connected_at: Instant) -> Result<Handshaking, Outcome> {
         let (socket, peer, permit) = attempt.into_connected();
         prepare(&socket, endpoint.idle_timeout())?;
-        endpoint.resolver().prefer(peer);
         let connection = Connection::open(socket, endpoint.poller()).map_err(|_| Outcome::NoSocket)?;
         let connection = OwnedConnection::new(connection);
-        Ok(Handshaking { connection, peer, is_first, permit, tls: endpoint.tls_session()? })
+        Ok(Handshaking { connection, peer, connected_at, permit, tls: endpoint.tls_session()? })
     }
 
     /// Shakes hands as far as the socket allows, and gives whether that is done.
@@ -173,7 +178,7 @@ fn resolve_again(
         }
         Outcome::ConnectTimeout => {
             endpoint.resolver().doubt(now);
-            // It had all of the time.
+            // It had most of the time.
             tried.addresses.first().into_iter().for_each(|first| endpoint.resolver().distrust(*first));
             Err(tried.outcome)
         }

@@ -57,8 +57,6 @@ pub(crate) struct Attempt {
     registration: Option<OwnedRegistration>,
     pub(crate) socket: Socket,
     pub(crate) address: SocketAddr,
-    /// No other address was dialed before.
-    pub(crate) is_first: bool,
     pub(crate) permit: Permit,
 }
 
@@ -137,10 +135,7 @@ impl Dialing {
             Err(outcome) => return self.note_failure(outcome),
         };
         match begin(address, self.endpoint.socket()) {
-            Ok(socket) => {
-                let is_first = self.begun == 1;
-                self.attempts.push(Attempt { registration: None, socket, address, is_first, permit });
-            }
+            Ok(socket) => self.attempts.push(Attempt { registration: None, socket, address, permit }),
             Err(outcome) => self.note_failed(permit, outcome, now),
         }
     }
@@ -215,7 +210,7 @@ impl Attempt {
 
     /// Takes the connected socket out of the poller, which gives no more events for it.
     pub(crate) fn into_connected(self) -> (Socket, SocketAddr, Permit) {
-        let Attempt { registration, socket, address, permit, .. } = self;
+        let Attempt { registration, socket, address, permit } = self;
         if let Some(OwnedRegistration(registration)) = &registration {
             registration.unwatch(&socket);
         }

@@ -162,7 +162,7 @@ impl Resolver {
         }
     }
 
-    /// Has this address tried first from now on: it has connected.
+    /// Has this address tried first from now on: it has connected, and shaken hands where that comes first.
     pub(crate) fn prefer(&self, good: SocketAddr) {
         if let Kind::Name(name) = &self.0 {
             let mut state = name.state();
