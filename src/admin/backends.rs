@@ -13,7 +13,7 @@ use crate::list::{BackendList, BadChange, BadStart, Change};
 use crate::message::{
     Address, Excerpt, Json, Refusal, Reply, ReplyBody, Request, Timestamp, prefers_json, same_name, too_many,
 };
-use crate::metrics::{BackendState, BackendStats, Benched};
+use crate::metrics::{BackendState, BackendStats, Benched, bench_reason};
 use crate::upstream::Backend;
 
 /// The most changes at once.
@@ -176,8 +176,7 @@ fn rows_of(backends: &[(Arc<Backend>, BackendState)]) -> Vec<Row> {
 impl Row {
     fn of(backend: &Backend, state: BackendState) -> Row {
         let row = Row::counted(backend.name(), &backend.address().to_string(), state, backend.stats());
-        let benched = backend.benched().filter(|_| state == BackendState::Benched);
-        let addresses = backend.each().map(|_| Vec::new());
+        let (benched, addresses) = (backend.benched(state), backend.each().map(|_| Vec::new()));
         Row { is_insecure: backend.is_insecure(), benched, addresses, ..row }
     }
 
@@ -227,7 +226,11 @@ fn in_json(list: &BackendList, rows: &[Row]) -> Json {
     let backend = |row: &Row| {
         let benched = row.benched.map(|benched| {
             let times = u64::from(benched.times).into();
-            Json::object([("until", moment(benched.until)), ("why", benched.why.into()), ("times", times)])
+            Json::object([
+                ("until", moment(benched.until)),
+                ("why", bench_reason(benched.was_asked_for).into()),
+                ("times", times),
+            ])
         });
         let failure =
             row.last_failure.map(|(at, outcome)| Json::object([("at", moment(at)), ("outcome", outcome.into())]));
@@ -329,7 +332,7 @@ mod tests {
         let fresh = BackendStats::new(UNIX_EPOCH);
         let addresses = [("10.0.0.4", BackendState::Racing), ("fd00::7", BackendState::Benched)];
         let addresses = addresses.map(|(address, state)| (address.parse().expect(address), state)).to_vec();
-        let benched = Some(Benched { until: now, why: "retry-after", times: 3 });
+        let benched = Some(Benched { until: now, was_asked_for: true, times: 3 });
         let of_each = Row::counted("b2", "https://longer.example/base", BackendState::Racing, &fresh);
         vec![
             Row { benched, ..Row::counted("dc1", "http://a", BackendState::Benched, &stats) },

@@ -31,6 +31,7 @@ pub struct BackendList {
     file: Mutex<Option<ListFile>>,
     /// Held for moments, so that no look at the list waits for the disk.
     in_force: Mutex<InForce>,
+    /// The file's path, which is told without its lock.
     path: Option<PathBuf>,
     publish: Publish,
     load: Load,

@@ -34,7 +34,13 @@ pub const ENDS: [&str; 22] = [
     "cancelled",
 ];
 /// Why a backend is benched, as metrics call it: since it has failed often in a row, or since it has asked for a pause.
-pub const BENCH_REASONS: [&str; 2] = ["failures", "retry-after"];
+const BENCH_REASONS: [&str; 2] = ["failures", "retry-after"];
+
+/// The word for one of the two.
+pub fn bench_reason(was_asked_for: bool) -> &'static str {
+    BENCH_REASONS[usize::from(was_asked_for)]
+}
+
 /// A bug in the proxy.
 pub const PANIC: &str = "panic";
 /// Ends that need an option: metrics tell them once there is one.

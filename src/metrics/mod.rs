@@ -13,7 +13,7 @@ mod sample;
 mod text;
 mod time_scale;
 
-pub use backend::{BENCH_REASONS, BackendStats, ENDS, Gain, LegEnd, PANIC};
+pub use backend::{BackendStats, ENDS, Gain, LegEnd, PANIC, bench_reason};
 pub use first_success::FirstSuccess;
 pub use histogram::{Changes, ChangesSnapshot, Histogram, Snapshot};
 pub use minute::{BackendMinute, LastMinute, Minute, Second};

@@ -68,8 +68,8 @@ pub struct BackendSample {
 pub struct Benched {
     /// From when on it gets a probe.
     pub until: SystemTime,
-    /// One of [`BENCH_REASONS`](super::BENCH_REASONS).
-    pub why: &'static str,
+    /// Whether it has asked for a pause, or else failed often in a row.
+    pub was_asked_for: bool,
     /// The benches in a row so far, this one included.
     pub times: u32,
 }

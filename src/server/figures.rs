@@ -7,7 +7,7 @@ use crate::access_log;
 use crate::admin::Facts;
 use crate::downstream::Frontend;
 use crate::list::BackendList;
-use crate::metrics::{BackendSample, BackendState, ClientsSample, Minute, ProcessSample, RACES_MAX, Sample};
+use crate::metrics::{BackendSample, ClientsSample, Minute, ProcessSample, RACES_MAX, Sample};
 use crate::net::server_tls::ServerTls;
 use crate::proxy::Proxy;
 use crate::runtime::sync::Mutex;
@@ -119,7 +119,7 @@ fn sample_of(backend: &Backend, unanswered_max: usize) -> BackendSample {
         stats: backend.stats().clone(),
         is_insecure: backend.is_insecure(),
         state,
-        benched: backend.benched().filter(|_| state == BackendState::Benched),
+        benched: backend.benched(state),
         unanswered: backend.unanswered(),
         addresses: backend.addresses(unanswered_max),
     }

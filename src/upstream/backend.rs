@@ -5,7 +5,7 @@ use std::time::{Instant, SystemTime};
 
 use crate::list::LocalFiles;
 use crate::message::{Address, After, ListEntry};
-use crate::metrics::{BENCH_REASONS, BackendState, BackendStats, Benched};
+use crate::metrics::{BackendState, BackendStats, Benched};
 use crate::runtime::sync::Arc;
 use crate::upstream::bench::Bench;
 use crate::upstream::breaker::Breaker;
@@ -179,13 +179,16 @@ impl Backend {
         &self.lasting.bench
     }
 
-    /// How it is benched, if it is; if all of its addresses are, the one that gets a probe next.
-    pub fn benched(&self) -> Option<Benched> {
+    /// How it is benched, if that is its state; if all of its addresses are, the one that gets a probe next.
+    pub fn benched(&self, state: BackendState) -> Option<Benched> {
+        if state != BackendState::Benched {
+            return None;
+        }
         if let Some(each) = self.each().filter(|each| !each.is_empty()) {
-            return each.iter().filter_map(|one| one.benched()).min_by_key(|benched| benched.until);
+            return each.iter().filter_map(|one| one.benched(state)).min_by_key(|benched| benched.until);
         }
         let (left, was_asked_for, times) = self.bench().told(Instant::now())?;
-        Some(Benched { until: SystemTime::now() + left, why: BENCH_REASONS[usize::from(was_asked_for)], times })
+        Some(Benched { until: SystemTime::now() + left, was_asked_for, times })
     }
 
     /// Whether it is asked: of several addresses, whether one is. `unanswered_max` is the bound of its breaker.

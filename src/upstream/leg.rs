@@ -137,17 +137,15 @@ impl InFlight {
     fn send(mut self, request: &UpstreamRequest, token: &CancelToken, has_lost: bool) -> Result<LegStep, Outcome> {
         let connection = self.pooled.connection().clone();
         match connection.send_more(Some(early), self.pool.idle_timeout()) {
-            // What comes behind an early head has the time that it would have had behind a request that is out.
-            Progress::Done | Progress::Answered => self.head_by = Instant::now() + self.pool.timeout(),
+            Progress::Done | Progress::Answered => {}
             Progress::Yield(until) => return Ok(LegStep::Yield(PendingAnswer(Stage::Sending(self, until)))),
             Progress::Blocked(until) => return Ok(LegStep::Blocked(PendingAnswer(Stage::Sending(self, until)))),
             Progress::TimedOut => return Err(failed(token, Outcome::Timeout)),
             // The backend needs no more of it.
-            Progress::Aborted => {
-                self.head_by = Instant::now() + self.pool.timeout();
-                connection.reset_at_close();
-            }
+            Progress::Aborted => connection.reset_at_close(),
         }
+        // Also behind an early head: what comes after it has the time that it would have had behind a request that is out.
+        self.head_by = Instant::now() + self.pool.timeout();
         self.read_answer(request, token, has_lost)
     }
 
@@ -170,21 +168,7 @@ impl InFlight {
                 }
                 Received::Failed(outcome) => return Err(failed(token, outcome)),
                 Received::Ended { outcome, is_unanswered } => {
-                    let is_repeatable =
-                        is_unanswered && self.interim == 0 && matches!(outcome, Outcome::Reset | Outcome::Closed);
-                    return match failed(token, outcome) {
-                        Outcome::Cancelled => Err(Outcome::Cancelled),
-                        _ if is_repeatable && self.pooled.may_repeat(request) => {
-                            drop(self.pooled);
-                            self.pool.start_afresh(request, token)
-                        }
-                        outcome => {
-                            if is_unanswered && !self.pooled.was_used() {
-                                self.pool.endpoint().resolver().distrust(self.pooled.peer());
-                            }
-                            Err(outcome)
-                        }
-                    };
+                    return self.end(request, token, outcome, is_unanswered);
                 }
                 // An end may stand behind these bytes, of which no other event tells.
                 Received::Partial(count) if count > seen => seen = count,
@@ -203,6 +187,30 @@ impl InFlight {
                 }
             }
         }
+    }
+
+    /// Ends with a connection that has: the request is sent once more if that may be, and a new connection speaks against its address.
+    fn end(
+        self,
+        request: &UpstreamRequest,
+        token: &CancelToken,
+        outcome: Outcome,
+        is_unanswered: bool,
+    ) -> Result<LegStep, Outcome> {
+        let is_repeatable = is_unanswered && self.interim == 0 && matches!(outcome, Outcome::Reset | Outcome::Closed);
+        match failed(token, outcome) {
+            Outcome::Cancelled => return Err(Outcome::Cancelled),
+            _ if is_repeatable && self.pooled.may_repeat(request) => {}
+            outcome => {
+                if is_unanswered && !self.pooled.was_used() {
+                    self.pool.endpoint().resolver().distrust(self.pooled.peer());
+                }
+                return Err(outcome);
+            }
+        }
+        // Its permit first: there may be no other.
+        drop(self.pooled);
+        self.pool.start_afresh(request, token)
     }
 }
 

@@ -20,7 +20,7 @@ use http::header::{
 use http::{HeaderName, HeaderValue, StatusCode};
 
 use crate::message::{Reply, ReplyBody};
-use crate::metrics::{BackendMinute, BackendSample, BackendState, Benched, LastMinute, RecentRace, Second};
+use crate::metrics::{BackendMinute, BackendSample, BackendState, LastMinute, RecentRace, Second};
 use crate::runtime::few::sorted_few;
 pub(super) use edit::{Attempt, Form, STILL};
 use edit::{put_buttons, put_edit, put_row_form};
@@ -315,10 +315,8 @@ fn state_of(backend: &BackendSample, minute: &BackendMinute, now: SystemTime) ->
 }
 
 fn told_bench(backend: &BackendSample, now: SystemTime) -> String {
-    let why = match backend.benched {
-        Some(Benched { why: "retry-after", .. }) => "it has asked for a pause",
-        _ => "it has failed often in a row",
-    };
+    let was_asked_for = backend.benched.is_some_and(|benched| benched.was_asked_for);
+    let why = if was_asked_for { "it has asked for a pause" } else { "it has failed often in a row" };
     match backend.benched.and_then(|benched| benched.until.duration_since(now).ok()) {
         Some(left) => format!("benched for {} more, then asked by a probe: {why}", spoken(left)),
         None => format!("benched, and asked by a probe now: {why}"),
