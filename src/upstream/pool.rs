@@ -28,8 +28,8 @@ const FEW_CONNECTIONS: usize = 8;
 /// own, come soon after it. A connection that has been idle for this long is looked at once more before it is used, and those
 /// are seen.
 const RIPE_TIME: Duration = Duration::from_millis(10);
-/// The time that a connection idles before it is used at all, where such bytes are to be feared: behind a head that declares
-/// the length of a body that isn't to be sent.
+/// The time that a connection idles before it is used at all, where such bytes are to be feared, or an end: behind a head that
+/// declares a body that isn't to be sent, or one that would end with the connection.
 const SUSPECT_TIME: Duration = Duration::from_millis(100);
 
 /// All connections to one backend.

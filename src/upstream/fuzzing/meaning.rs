@@ -62,9 +62,12 @@ impl Head {
         if let BodyLength::Sized(bytes) = self.declared() { Some(bytes) } else { None }
     }
 
-    /// Whether a body may follow by mistake.
+    /// Whether a body may follow by mistake, or the end of the connection.
     pub(crate) fn is_suspect(&self, method: &Method) -> bool {
-        is_bare(method, self.status) && !matches!(self.declared(), BodyLength::None | BodyLength::Sized(0))
+        match self.declared() {
+            BodyLength::None => *method == Method::HEAD && !is_bare(&Method::GET, self.status),
+            declared => is_bare(method, self.status) && declared != BodyLength::Sized(0),
+        }
     }
 }
 

@@ -29,7 +29,8 @@ pub(crate) struct ResponseHead {
     pub(crate) framing: BodyFraming,
     /// The body's length by its fields, also of a body that isn't sent.
     pub(crate) declared_length: Option<u64>,
-    /// Whether it declares a body that mustn't be sent: a backend may send it by mistake.
+    /// Whether it declares a body that mustn't be sent, or one that would end with the connection: a backend may send it by
+    /// mistake, or that end.
     pub(crate) is_suspect: bool,
     /// Whether the backend keeps the connection open behind the answer.
     pub(crate) is_persistent: bool,
@@ -105,7 +106,8 @@ impl ResponseHead {
         fields: &[Header],
     ) -> Result<ResponseHead, &'static str> {
         let framing = Framing::of(version, fields)?;
-        let is_bare = *method == Method::HEAD || is_bare(status);
+        let has_bare_status = is_bare(status);
+        let is_bare = *method == Method::HEAD || has_bare_status;
         let body = if is_bare { BodyFraming::None } else { framing.end };
         let closes = values_of(fields, "connection").any(|value| has_listed(value, "close"));
         Ok(ResponseHead {
@@ -115,7 +117,10 @@ impl ResponseHead {
             framing: body,
             declared_length: framing.declared_length,
             is_suspect: is_bare
-                && (framing.end == BodyFraming::Chunked || framing.declared_length.is_some_and(|length| length > 0)),
+                && match framing.end {
+                    BodyFraming::UntilClose => !has_bare_status,
+                    end => !matches!(end, BodyFraming::None | BodyFraming::Sized(0)),
+                },
             is_persistent: version == Version::HTTP_11 && body != BodyFraming::UntilClose && !closes,
             idle_time: values_of(fields, "keep-alive").next().and_then(idle_time_hint),
             binds_connection: fields.iter().any(|field| binds_connection(field.name, field.value)),
