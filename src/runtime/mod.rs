@@ -6,3 +6,4 @@ pub mod delay_queue;
 pub mod few;
 pub mod poller;
 pub mod sync;
+mod token_hasher;
