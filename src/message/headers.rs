@@ -86,18 +86,24 @@ pub fn is_conditional(request: &Request) -> bool {
         && [IF_NONE_MATCH, IF_MODIFIED_SINCE].iter().any(|condition| has_field(&request.headers, condition))
 }
 
-/// The protocols that a request asks to switch to, if it may: `h2c` isn't among them, since requests within it couldn't
-/// be checked.
+/// The protocols that a request asks to switch to, if it may: none is among them within which are requests, since those
+/// couldn't be checked.
 pub fn upgrade_of(request: &Request) -> Option<HeaderValue> {
     let has_body = request.body.as_ref().is_some_and(|body| body.length() > 0);
     if request.version != Version::HTTP_11 || has_body || !has_token(&request.headers, &CONNECTION, "upgrade") {
         return None;
     }
     let protocols: Vec<&[u8]> = tokens(&request.headers, &UPGRADE).filter(|protocol| !protocol.is_empty()).collect();
-    if protocols.is_empty() || protocols.iter().any(|protocol| protocol.eq_ignore_ascii_case(b"h2c")) {
+    if protocols.is_empty() || protocols.iter().any(|protocol| carries_requests(protocol)) {
         return None;
     }
     Some(HeaderValue::from_bytes(&protocols.join(&b", "[..])).expect("values joined by a comma are a value"))
+}
+
+/// Whether a protocol, with a version or without, is HTTP or TLS (RFC 2817) in any of its names, drafts included.
+fn carries_requests(protocol: &[u8]) -> bool {
+    let name = protocol.split(|byte| *byte == b'/').next().unwrap_or_default().to_ascii_lowercase();
+    matches!(&*name, b"http" | b"h2" | b"h2c" | b"tls") || name.starts_with(b"h2-") || name.starts_with(b"h2c-")
 }
 
 /// Whether the protocol that an answer switches to is one of those that were asked for.
@@ -365,6 +371,19 @@ mod tests {
         for (label, fields, expected) in rows {
             let upgrade = upgrade_of(&request("/", fields));
             assert_eq!(upgrade.as_ref().map(|value| value.to_str().expect("text")), *expected, "{label}");
+        }
+    }
+
+    /// Was seen as: requests within `TLS/1.2`, `HTTP/2.0` and `H2C/1` passed unchecked, only those within `h2c` did not.
+    #[test]
+    fn a_protocol_within_which_requests_could_not_be_checked_is_not_passed_on() {
+        let held = ["h2c", "H2C/1", "h2", "HTTP/2.0", "http", "TLS/1.2", "tls", "h2c-14", "H2-16/x"];
+        let passed = ["websocket", "h2x", "https-tunnel", "tlsx/1", "connect-udp", "x/h2c"];
+        for (protocol, is_passed) in
+            held.map(|held| (held, false)).into_iter().chain(passed.map(|passed| (passed, true)))
+        {
+            let fields: &[(&str, &[u8])] = &[("connection", b"upgrade"), ("upgrade", protocol.as_bytes())];
+            assert_eq!(upgrade_of(&request("/", fields)).is_some(), is_passed, "{protocol}");
         }
     }
 

@@ -343,6 +343,7 @@ fn what_is_no_upgrade_is_asked_for_without_one() {
             "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: x\r\n",
         ),
         ("h2c beside another", "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket, h2c\r\n"),
+        ("TLS", "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: TLS/1.2\r\n"),
         ("not in Connection", "GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\n"),
         ("HTTP/1.0", "GET / HTTP/1.0\r\nConnection: keep-alive, Upgrade\r\nUpgrade: websocket\r\n"),
     ];
