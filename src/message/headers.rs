@@ -93,11 +93,10 @@ pub fn upgrade_of(request: &Request) -> Option<HeaderValue> {
     if request.version != Version::HTTP_11 || has_body || !has_token(&request.headers, &CONNECTION, "upgrade") {
         return None;
     }
-    let protocols: Vec<&[u8]> = tokens(&request.headers, &UPGRADE).filter(|protocol| !protocol.is_empty()).collect();
-    if protocols.is_empty() || protocols.iter().any(|protocol| carries_requests(protocol)) {
+    if tokens(&request.headers, &UPGRADE).any(carries_requests) {
         return None;
     }
-    Some(HeaderValue::from_bytes(&protocols.join(&b", "[..])).expect("values joined by a comma are a value"))
+    protocols_of(&request.headers)
 }
 
 /// Whether a protocol, with a version or without, is HTTP or TLS (RFC 2817) in any of its names, drafts included.
@@ -106,13 +105,21 @@ fn carries_requests(protocol: &[u8]) -> bool {
     matches!(&*name, b"http" | b"h2" | b"h2c" | b"tls") || name.starts_with(b"h2-") || name.starts_with(b"h2c-")
 }
 
-/// Whether the protocol that an answer switches to is one of those that were asked for.
+/// The protocols that a message asks for or switches to, if it names any; a repeat says nothing more.
+pub fn protocols_of(headers: &HeaderMap) -> Option<HeaderValue> {
+    let mut protocols: Vec<&[u8]> = tokens(headers, &UPGRADE).filter(|protocol| !protocol.is_empty()).collect();
+    protocols.dedup_by(|protocol, before| protocol.eq_ignore_ascii_case(before));
+    let list = HeaderValue::from_bytes(&protocols.join(&b", "[..])).expect("values joined by a comma are a value");
+    (!list.is_empty()).then_some(list)
+}
+
+/// Whether an answer switches to protocols, one or one upon the other, all of which were asked for (RFC 9110 §7.8).
 pub fn is_switch_to(headers: &HeaderMap, asked_for: &HeaderValue) -> bool {
-    let mut chosen = tokens(headers, &UPGRADE);
+    let mut chosen = tokens(headers, &UPGRADE).filter(|protocol| !protocol.is_empty()).peekable();
     let is_asked_for = |protocol: &[u8]| {
         asked_for.as_bytes().split(|byte| *byte == b',').any(|asked| asked.trim_ascii().eq_ignore_ascii_case(protocol))
     };
-    chosen.next().is_some_and(is_asked_for) && chosen.next().is_none()
+    chosen.peek().is_some() && chosen.all(is_asked_for)
 }
 
 /// Puts an upgrade, asked for or accepted, back into fields that are about one connection only.
@@ -367,6 +374,7 @@ mod tests {
             ("none", &[("connection", b"upgrade"), ("upgrade", b" ,")], None),
             ("not asked for", &[("upgrade", b"websocket")], None),
             ("h2c", &[("connection", b"upgrade"), ("upgrade", b"a"), ("upgrade", b"H2C")], None),
+            ("a repeat", &[("connection", b"upgrade"), ("upgrade", b"a,, A"), ("upgrade", b"b,")], Some("a, b")),
         ];
         for (label, fields, expected) in rows {
             let upgrade = upgrade_of(&request("/", fields));
@@ -384,6 +392,33 @@ mod tests {
         {
             let fields: &[(&str, &[u8])] = &[("connection", b"upgrade"), ("upgrade", protocol.as_bytes())];
             assert_eq!(upgrade_of(&request("/", fields)).is_some(), is_passed, "{protocol}");
+        }
+    }
+
+    /// Was seen as: a 101 with `Upgrade: websocket,` lost as one that the request didn't ask for.
+    #[test]
+    fn a_switch_is_to_protocols_that_were_all_asked_for() {
+        let rows: &[(&[&str], bool, &str)] = &[
+            (&["a"], true, "a"),
+            (&["A"], true, "A"),
+            (&["a,"], true, "a"),
+            (&[", a ,,"], true, "a"),
+            (&["a", "a"], true, "a"),
+            (&["a, b/2"], true, "a, b/2"),
+            (&["b/2", "a"], true, "b/2, a"),
+            (&["a, c"], false, "a, c"),
+            (&["b"], false, "b"),
+            (&[","], false, ""),
+            (&[], false, ""),
+        ];
+        for (fields, is_switch, told) in rows {
+            let mut headers = HeaderMap::new();
+            for field in *fields {
+                headers.append(UPGRADE, field.parse().expect("a value"));
+            }
+            assert_eq!(is_switch_to(&headers, &HeaderValue::from_static("a, b/2")), *is_switch, "{fields:?}");
+            let protocols = protocols_of(&headers);
+            assert_eq!(protocols.as_ref().map_or("", |value| value.to_str().expect("text")), *told, "{fields:?}");
         }
     }
 

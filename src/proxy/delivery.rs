@@ -6,7 +6,6 @@ use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use http::header::UPGRADE;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
 
 use super::exchange::Exchange;
@@ -28,10 +27,10 @@ impl Exchange {
         after: Duration,
     ) {
         let Some(upgraded) = answer.upgraded.take() else { return };
-        let protocol = answer.headers.get(UPGRADE).cloned();
+        let protocols = headers::protocols_of(&answer.headers);
         let mut headers = self.headers_of(leg, answer.status, after, answer.headers, answer.version);
-        if let Some(protocol) = protocol {
-            headers::put_upgrade(&mut headers, protocol);
+        if let Some(protocols) = protocols {
+            headers::put_upgrade(&mut headers, protocols);
         }
         let (exchange, status) = (self.clone(), answer.status);
         self.debug_begin(leg, status);
@@ -187,6 +186,8 @@ impl Drop for DeliveryGuard {
 mod tests {
     use std::sync::mpsc::channel;
 
+    use http::header::UPGRADE;
+
     use super::super::scenario::{LINGER, Scenario, answer, get, post, read_whole, request, upgrade, wait_until};
     use super::*;
     use crate::race::Linger;
@@ -247,9 +248,10 @@ mod tests {
     fn a_switch_joins_the_client_with_its_backend_and_says_to_what() {
         let mut race = Scenario::of(1, LINGER);
         let client = race.race(upgrade());
-        race.ends[0].sends("HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n");
+        let fields = "Connection: upgrade\r\nUpgrade: ,\r\nUpgrade: x\r\n";
+        race.ends[0].sends(format!("HTTP/1.1 101 Switching Protocols\r\n{fields}\r\n"));
         let sent = client.receives();
-        assert_eq!(sent.reply.headers.get(UPGRADE).expect("a protocol"), "x");
+        assert_eq!(sent.reply.headers.get_all(UPGRADE).iter().collect::<Vec<_>>(), ["x"]);
         let mut tunnel = sent.tunnel.expect("a tunnel");
         tunnel.write_all(b"hello").expect("room");
         assert_eq!(race.ends[0].receives(5), b"hello");
