@@ -159,14 +159,21 @@ impl Dialing {
     fn take_connected(&mut self, now: Instant) -> Option<Attempt> {
         let mut at = 0;
         while let Some(attempt) = self.attempts.get(at) {
-            match is_connected(&attempt.socket) {
-                Ok(false) => at += 1,
-                Ok(true) => return Some(self.attempts.remove(at)),
-                Err(outcome) => {
-                    let Attempt { permit, .. } = self.attempts.remove(at);
-                    self.note_failed(permit, outcome, now);
+            let failure = match is_connected(&attempt.socket) {
+                Ok(false) => {
+                    at += 1;
+                    continue;
                 }
-            }
+                Ok(true) if is_connected_to_itself(&attempt.socket) => {
+                    // With a reset at the close its port isn't left in TIME_WAIT, in which the backend couldn't listen there.
+                    let _ = attempt.socket.set_linger(Some(Duration::ZERO));
+                    Outcome::Refused
+                }
+                Ok(true) => return Some(self.attempts.remove(at)),
+                Err(outcome) => outcome,
+            };
+            let Attempt { permit, .. } = self.attempts.remove(at);
+            self.note_failed(permit, failure, now);
         }
         None
     }
@@ -272,6 +279,12 @@ fn is_connected(socket: &Socket) -> Result<bool, Outcome> {
         Ok(None) => Ok(socket.peer_addr().is_ok()),
         Ok(Some(error)) | Err(error) => Err(outcome_of(&error)),
     }
+}
+
+/// Whether both ends are one: nothing listens at an address of this host, and the kernel has chosen that very port for the near
+/// end. Those of a Unix socket differ, since the near one has no name.
+fn is_connected_to_itself(socket: &Socket) -> bool {
+    matches!((socket.local_addr(), socket.peer_addr()), (Ok(near), Ok(far)) if near == far)
 }
 
 /// The most bytes that a connection takes beyond those that its backend has room for: a backend that never reads mustn't fill
@@ -445,6 +458,24 @@ mod tests {
         let (_listener, open, closed) = open_and_closed_port();
         assert_eq!(dial(&[closed, open], soon(), &CancelToken::default()), Ok(open));
         assert_eq!(dial(&[closed], soon(), &CancelToken::default()), Err(Outcome::Refused));
+    }
+
+    /// Was seen as: the proxy's own request came back as the answer of a backend that didn't run, which then couldn't be started.
+    #[test]
+    fn a_connection_to_itself_is_refused_and_leaves_its_port_free() {
+        let socket = || Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        let looped = socket();
+        looped.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("a port");
+        let near = looped.local_addr().expect("an address");
+        looped.connect(&near).expect("it connects to itself");
+        let (endpoint, address) = (endpoint(16).0, near.as_socket().expect("IPv4"));
+        let mut dialing = Dialing::new(&endpoint, vec![address], soon(), Instant::now());
+        let permit = endpoint.permit().expect("a permit");
+        dialing.attempts.push(Attempt { registration: None, socket: looped, address, permit });
+        dialing.begun = 1;
+        let Dialed::Failed(tried) = dialing.advance(Instant::now()) else { panic!("nothing listens there") };
+        assert_eq!(tried.outcome, Outcome::Refused);
+        socket().bind(&near).expect("a backend may take the port");
     }
 
     #[test]
