@@ -26,6 +26,9 @@ const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 /// The most attempts of one leg at once. With three, each has 750 ms before the next but two takes its place, more than it
 /// takes round the earth; the last ones have until the deadline.
 const ATTEMPTS_MAX: usize = 3;
+/// The first delay until a Unix socket is asked again whose queue is full; each is twice the last, up to [`ATTEMPT_DELAY`], so that
+/// thousands of legs keep no core busy. The kernel tells nobody when there is room.
+const QUEUE_DELAY: Duration = Duration::from_millis(10);
 /// Keepalive: a backend that vanished without a word is noticed on an idle connection after 15 + 3 x 5 seconds.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(15);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
@@ -49,6 +52,8 @@ pub(crate) struct Dialing {
     failure: Option<Outcome>,
     timer: Option<Arc<Timer>>,
     next_at: Instant,
+    /// The delay until a Unix socket whose queue is full is asked again.
+    queue_delay: Duration,
     deadline: Instant,
 }
 
@@ -88,6 +93,7 @@ impl Dialing {
             failure: None,
             timer: None,
             next_at: now,
+            queue_delay: QUEUE_DELAY,
             deadline,
         }
     }
@@ -99,9 +105,10 @@ impl Dialing {
                 return Dialed::Connected(connected);
             }
             if now >= self.deadline {
-                return self.fail(Outcome::ConnectTimeout);
+                let full_queue = self.failure.take().filter(|failure| matches!(failure, Outcome::RefusedAtSocket(_)));
+                return self.fail(full_queue.unwrap_or(Outcome::ConnectTimeout));
             }
-            let is_due = self.attempts.is_empty() || now >= self.next_at;
+            let is_due = now >= self.next_at;
             match self.addresses.get(self.begun) {
                 Some(address) if is_due => self.begin_next(*address, now),
                 None if self.attempts.is_empty() => {
@@ -129,15 +136,32 @@ impl Dialing {
 
     fn begin_next(&mut self, address: SocketAddr, now: Instant) {
         self.begun += 1;
-        self.next_at = now + ATTEMPT_DELAY;
         let permit = match self.next_permit() {
             Ok(permit) => permit,
             Err(outcome) => return self.note_failure(outcome),
         };
-        match begin(address, self.endpoint.socket()) {
-            Ok(socket) => self.attempts.push(Attempt { registration: None, socket, address, permit }),
-            Err(outcome) => self.note_failed(permit, outcome, now),
+        let path = self.endpoint.socket();
+        match begin(address, path) {
+            Ok(socket) => {
+                self.next_at = now + ATTEMPT_DELAY;
+                self.attempts.push(Attempt { registration: None, socket, address, permit });
+            }
+            Err(error) => {
+                let outcome = path.map_or_else(|| outcome_of(&error), |path| refused_at(path, &error));
+                let is_queue_full = path.is_some() && error.kind() == io::ErrorKind::WouldBlock;
+                self.note_failed(permit, outcome, now);
+                if is_queue_full {
+                    self.put_off(now);
+                }
+            }
         }
+    }
+
+    /// Takes back an attempt that has met a full queue: it is made again soon.
+    fn put_off(&mut self, now: Instant) {
+        self.begun -= 1;
+        self.next_at = now + self.queue_delay;
+        self.queue_delay = (self.queue_delay * 2).min(ATTEMPT_DELAY);
     }
 
     /// Takes a permit for the next attempt: each counts as a connection. If there may be no more of them, the oldest attempt
@@ -232,28 +256,22 @@ impl Drop for OwnedRegistration {
 }
 
 /// Begins to connect. Doesn't block.
-fn begin(address: SocketAddr, path: Option<&Path>) -> Result<Socket, Outcome> {
+fn begin(address: SocketAddr, path: Option<&Path>) -> io::Result<Socket> {
     if let Some(path) = path {
         return connect_unix(path);
     }
-    let connecting = || {
-        let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
-        match socket.connect(&address.into()) {
-            Err(error) if error.raw_os_error() != Some(Errno::INPROGRESS.raw_os_error()) => Err(error),
-            _ => Ok(socket),
-        }
-    };
-    connecting().map_err(|error: io::Error| outcome_of(&error))
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
+    match socket.connect(&address.into()) {
+        Err(error) if error.raw_os_error() != Some(Errno::INPROGRESS.raw_os_error()) => Err(error),
+        _ => Ok(socket),
+    }
 }
 
-/// Connects to a Unix socket, at once or not at all: a queue that is full refuses, too.
-fn connect_unix(path: &Path) -> Result<Socket, Outcome> {
-    let connecting = || {
-        let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)?;
-        socket.connect(&SockAddr::unix(path)?)?;
-        Ok(socket)
-    };
-    connecting().map_err(|error| refused_at(path, &error))
+/// Connects to a Unix socket, at once or not at all: where its queue is full, that is an error, too.
+fn connect_unix(path: &Path) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)?;
+    socket.connect(&SockAddr::unix(path)?)?;
+    Ok(socket)
 }
 
 /// The outcome of a leg that can't connect to this Unix socket.
@@ -350,6 +368,10 @@ mod tests {
     /// A backend to which there may be `connections_max` connections, and a poller for its legs. The backend itself isn't
     /// connected to.
     fn endpoint(connections_max: usize) -> (Arc<Endpoint>, Arc<Upstream>) {
+        endpoint_at(Place::Url, connections_max)
+    }
+
+    fn endpoint_at(place: Place, connections_max: usize) -> (Arc<Endpoint>, Arc<Upstream>) {
         let (poller, waiter) = Poller::new().expect("a poller");
         thread::spawn(move || waiter.run());
         let options = ConnectOptions { connections_max, ..ConnectOptions::default() };
@@ -357,7 +379,7 @@ mod tests {
         (
             Endpoint::new(
                 Address::parse("http://127.0.0.1:1").expect("an address"),
-                Place::Url,
+                place,
                 upstream.clone(),
                 None,
                 || {},
@@ -368,13 +390,23 @@ mod tests {
 
     /// Dials as a leg does.
     fn dial(addresses: &[SocketAddr], deadline: Instant, token: &CancelToken) -> Result<SocketAddr, Outcome> {
-        let (endpoint, _) = endpoint(16);
+        dial_at(Place::Url, addresses, deadline, token)
+    }
+
+    fn dial_at(
+        place: Place,
+        addresses: &[SocketAddr],
+        deadline: Instant,
+        token: &CancelToken,
+    ) -> Result<SocketAddr, Outcome> {
+        let (endpoint, _) = endpoint_at(place, 16);
         let mut dialing = Dialing::new(&endpoint, addresses.to_vec(), deadline, Instant::now());
         loop {
             dialing = match dialing.advance(Instant::now()) {
                 Dialed::Connected(attempt) => {
                     let (socket, address, _) = attempt.into_connected();
-                    assert_eq!(socket.peer_addr().expect("a peer").as_socket(), Some(address));
+                    let peer = socket.peer_addr().expect("a peer");
+                    assert!(peer.is_unix() || peer.as_socket() == Some(address));
                     return Ok(address);
                 }
                 Dialed::Failed(Tried { outcome, .. }) => return Err(outcome),
@@ -395,10 +427,7 @@ mod tests {
         fs::write(path("file"), "").expect("a file");
         drop(UnixListener::bind(path("left")).expect("a socket"));
         let _datagrams = UnixDatagram::bind(path("datagrams")).expect("a socket");
-        let full = Socket::new(Domain::UNIX, Type::STREAM, None).expect("a socket");
-        full.bind(&SockAddr::unix(path("full")).expect("a path")).expect("a socket");
-        full.listen(0).expect("it listens");
-        let _waiting = UnixStream::connect(path("full")).expect("a place");
+        let (_full, _waiting) = full_queue(&path("full"));
         let rows = [
             ("none", "no such file"),
             ("left", "nothing listens there"),
@@ -409,11 +438,65 @@ mod tests {
         ];
         for (name, reason) in rows {
             let expected = format!("{}: {reason}", path(name).display());
-            assert_eq!(connect_unix(&path(name)).err(), Some(Outcome::RefusedAtSocket(expected)), "{name}");
+            let error = connect_unix(&path(name)).expect_err(name);
+            assert_eq!(refused_at(&path(name), &error), Outcome::RefusedAtSocket(expected), "{name}");
         }
         let denied = refused_at(Path::new("/x"), &Errno::ACCESS.into());
         assert_eq!(denied, Outcome::RefusedAtSocket("/x: permission denied".to_owned()));
         assert_eq!(refused_at(Path::new("/x"), &Errno::MFILE.into()), Outcome::NoSocket);
+    }
+
+    /// A Unix socket whose queue is full, and what waits in it.
+    fn full_queue(path: &Path) -> (Socket, UnixStream) {
+        let full = Socket::new(Domain::UNIX, Type::STREAM, None).expect("a socket");
+        full.bind(&SockAddr::unix(path).expect("a path")).expect("a socket");
+        full.listen(0).expect("it listens");
+        let waiting = UnixStream::connect(path).expect("a place");
+        (full, waiting)
+    }
+
+    /// Was seen as: while a backend at a Unix socket accepted nothing for a second, all requests beyond its queue were lost at once.
+    #[test]
+    fn a_socket_whose_queue_is_full_is_asked_again_later_and_later_until_there_is_room() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("full");
+        let (full, _waiting) = full_queue(&path);
+        let (endpoint, upstream) = endpoint_at(Place::Socket(path), 16);
+        let (mut now, address) = (Instant::now(), SocketAddr::from(([127, 0, 0, 1], 1)));
+        let mut dialing = Dialing::new(&endpoint, vec![address], now + Duration::from_secs(10), now);
+        for delay in [10, 20, 40, 80, 160, 250, 250] {
+            for early in [false, true] {
+                let Dialed::Pending(pending) = dialing.advance(now) else { panic!("it waits for {delay} ms") };
+                let (next_in, count) = (pending.next_at - now, upstream.connections.load(Ordering::Relaxed));
+                let expected = Duration::from_millis(delay - u64::from(early));
+                assert_eq!((next_in, pending.attempts.len(), count), (expected, 0, 1));
+                now += if early { expected } else { Duration::from_millis(1) };
+                dialing = pending;
+            }
+        }
+        full.accept().expect("what waited");
+        let Dialed::Connected(connected) = dialing.advance(now) else { panic!("there is room") };
+        assert!(connected.socket.peer_addr().expect("a peer").is_unix());
+    }
+
+    #[test]
+    fn the_wait_for_room_in_a_queue_ends_by_room_or_as_refused_at_the_deadline_or_by_a_cancel() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("full");
+        let (full, _waiting) = full_queue(&path);
+        let addresses = [SocketAddr::from(([127, 0, 0, 1], 1))];
+        let dial = |deadline, token: &CancelToken| dial_at(Place::Socket(path.clone()), &addresses, deadline, token);
+        let refused = Outcome::RefusedAtSocket(format!("{}: its queue is full", path.display()));
+        assert_eq!(dial(Instant::now() + Duration::from_millis(25), &CancelToken::default()), Err(refused));
+        let token = CancelToken::default();
+        thread::scope(|scope| {
+            let dialing = scope.spawn(|| dial(soon(), &token));
+            token.cancel();
+            assert_eq!(dialing.join().expect("no panic"), Err(Outcome::Cancelled));
+            let dialing = scope.spawn(|| dial(soon(), &CancelToken::default()));
+            full.accept().expect("what waited");
+            assert_eq!(dialing.join().expect("no panic"), Ok(addresses[0]));
+        });
     }
 
     /// A port that drops SYNs: nothing is accepted and the backlog is full.
