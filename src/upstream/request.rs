@@ -14,10 +14,10 @@ const REQUEST_LINES_BYTES: usize = 128;
 pub struct UpstreamRequest {
     method: Method,
     target: Target,
-    /// All fields as they go out, to the end of the head: written once for all backends.
+    /// All fields but `Host` as they go out, to the end of the head: written once for all backends.
     fields: Vec<u8>,
-    /// Whether `Host` is among them: else each backend gets its own.
-    has_host: bool,
+    /// `Host` for all backends: else each gets its own.
+    host: Option<HeaderValue>,
     body: Option<Spool>,
     binds_connection: bool,
     /// Whether no backend is asked for an encoding, whatever fields of its own it has.
@@ -34,17 +34,13 @@ impl UpstreamRequest {
         host: Option<HeaderValue>,
         body: Option<Spool>,
     ) -> UpstreamRequest {
-        let has_host = host.is_some();
-        if let Some(host) = host {
-            headers.insert(HOST, host);
-        }
         // These methods are expected to have a body (RFC 9110 §8.6).
         let needs_length = matches!(method, Method::POST | Method::PUT | Method::PATCH);
         if let Some(length) = body.as_ref().map(Spool::length).or(needs_length.then_some(0)) {
             headers.insert(CONTENT_LENGTH, length.into());
         }
         let (fields, binds_connection) = (fields(&headers), bind_connection(&headers));
-        UpstreamRequest { method, target, fields, has_host, body, binds_connection, is_plain: false }
+        UpstreamRequest { method, target, fields, host, body, binds_connection, is_plain: false }
     }
 
     /// Asks no backend for an encoding of its answer, also where it has such a field of its own. `headers` were without one.
@@ -76,7 +72,7 @@ impl UpstreamRequest {
 
     /// The request as one backend gets it.
     pub(crate) fn bytes_for(&self, address: &Address) -> RequestBytes {
-        let mut head = self.start_of_head(address, !self.has_host);
+        let mut head = self.start_of_head(address, None);
         head.extend_from_slice(&self.fields);
         RequestBytes::new(head, self.body.clone())
     }
@@ -86,7 +82,8 @@ impl UpstreamRequest {
     pub(crate) fn bytes_with(&self, address: &Address, own: &[(HeaderName, HeaderValue)]) -> RequestBytes {
         let own = || own.iter().filter(|(name, _)| self.method != Method::TRACE || name == HOST);
         let is_own = |name: &[u8]| own().any(|(own, _)| are_alike(own.as_str().as_bytes(), name));
-        let mut head = self.start_of_head(address, !self.has_host && !is_own(b"host"));
+        let own_host = own().find(|(name, _)| name == HOST).map(|(_, value)| value);
+        let mut head = self.start_of_head(address, own_host);
         // A value has no line's end in it.
         for line in self.fields.split_inclusive(|byte| *byte == b'\n') {
             let name = line.split(|byte| *byte == b':').next().unwrap_or_default();
@@ -94,23 +91,22 @@ impl UpstreamRequest {
                 head.extend_from_slice(line);
             }
         }
-        for (name, value) in own().filter(|(name, _)| !(self.is_plain && *name == ACCEPT_ENCODING)) {
+        for (name, value) in own().filter(|(name, _)| name != HOST && !(self.is_plain && *name == ACCEPT_ENCODING)) {
             put_field(&mut head, name.as_str(), value.as_bytes());
         }
         head.extend_from_slice(b"\r\n");
         RequestBytes::new(head, self.body.clone())
     }
 
-    /// The request line, and the backend's own `Host` if it is to have that.
-    fn start_of_head(&self, address: &Address, has_backends_host: bool) -> Vec<u8> {
+    /// The request line, and first of all fields `Host` (RFC 9110 §7.2): that of the backend's own fields, if they have one.
+    fn start_of_head(&self, address: &Address, own_host: Option<&HeaderValue>) -> Vec<u8> {
         let target = address.target_text(&self.target);
         let mut head = Vec::with_capacity(REQUEST_LINES_BYTES + target.len() + self.fields.len());
         for part in [self.method.as_str(), " ", &*target, " HTTP/1.1\r\n"] {
             head.extend_from_slice(part.as_bytes());
         }
-        if has_backends_host {
-            put_field(&mut head, HOST.as_str(), address.authority().as_bytes());
-        }
+        let host = own_host.or(self.host.as_ref()).map_or(address.authority().as_bytes(), HeaderValue::as_bytes);
+        put_field(&mut head, HOST.as_str(), host);
         head
     }
 

@@ -162,3 +162,27 @@ fn a_request_is_aborted_when_the_backend_takes_no_more_bytes() {
     assert_eq!(connection.get().send_more(None, LONG), Progress::Aborted);
     assert!(!connection.get().is_request_out());
 }
+
+/// Was seen as: with `--host preserve` it was the last field.
+#[test]
+fn host_is_the_first_field_whoever_has_given_it() {
+    let address = Address::parse("http://backend.example").expect("an address");
+    let own = [("x-own", "1"), ("host", "own.example")]
+        .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)));
+    for (clients, own, expected) in [
+        (None, &own[..0], "backend.example"),
+        (Some("client.example"), &own[..0], "client.example"),
+        (Some("client.example"), &own[..1], "client.example"),
+        (Some("client.example"), &own[..], "own.example"),
+        (None, &own[..], "own.example"),
+    ] {
+        let target = crate::message::Target::parse(&http::Method::GET, "/").expect("a target");
+        let headers = [(HeaderName::from_static("x-a"), HeaderValue::from_static("1"))].into_iter().collect();
+        let host = clients.map(HeaderValue::from_static);
+        let request = crate::upstream::UpstreamRequest::new(http::Method::GET, target, headers, host, None);
+        let bytes = if own.is_empty() { request.bytes_for(&address) } else { request.bytes_with(&address, own) };
+        let head = String::from_utf8(bytes.bytes()).expect("ASCII");
+        assert!(head.starts_with(&format!("GET / HTTP/1.1\r\nHost: {expected}\r\nX-A: 1\r\n")), "{head}");
+        assert_eq!(head.matches("\r\nHost: ").count(), 1, "{head}");
+    }
+}
