@@ -93,25 +93,25 @@ fn a_hang_up_ends_both_directions() {
 #[test]
 fn unread_bytes_are_those_that_are_buffered_and_in_the_socket() {
     let (_scenario, connection, mut backend) = still();
-    let connection = connection.get();
+    let stream = connection.get().stream();
     backend.sends("abc");
-    assert_eq!(connection.unread_bytes(), Some(3));
-    assert!(connection.peek(|peeked| peeked.bytes.len()) == 3 && connection.unread_bytes() == Some(3));
-    connection.consume(1);
+    assert_eq!(stream.unread_bytes(), Some(3));
+    assert!(stream.peek(|peeked| peeked.bytes.len()) == 3 && stream.unread_bytes() == Some(3));
+    stream.consume(1);
     backend.sends("de");
-    assert_eq!(connection.unread_bytes(), Some(4));
+    assert_eq!(stream.unread_bytes(), Some(4));
 }
 
 #[test]
 fn what_is_put_back_is_read_first_and_before_what_is_buffered() {
     let (_scenario, connection, mut backend) = still();
-    let (connection, mut buffer) = (connection.get(), [0; 8]);
+    let (stream, mut buffer) = (connection.get().stream(), [0; 8]);
     backend.sends("cd");
-    assert!(connection.peek(|peeked| peeked.bytes == b"cd"));
-    connection.unread(b"ab".to_vec());
-    assert_eq!(connection.read(&mut buffer).ok(), Some(4));
+    assert!(stream.peek(|peeked| peeked.bytes == b"cd"));
+    stream.unread(b"ab".to_vec());
+    assert_eq!(stream.read(&mut buffer).ok(), Some(4));
     assert_eq!(&buffer[..4], b"abcd");
-    assert_eq!(connection.read(&mut buffer).map_err(|error| error.kind()), Err(io::ErrorKind::WouldBlock));
+    assert_eq!(stream.read(&mut buffer).map_err(|error| error.kind()), Err(io::ErrorKind::WouldBlock));
 }
 
 #[test]
@@ -121,8 +121,8 @@ fn an_end_is_seen_behind_bytes_that_are_unread() {
     assert!(!connection.get().has_ended());
     backend.ends();
     assert!(connection.get().has_ended());
-    assert!(connection.get().read(&mut [0]).is_ok_and(|count| count == 1));
-    assert!(connection.get().read(&mut [0]).is_ok_and(|count| count == 0));
+    assert!(connection.get().stream().read(&mut [0]).is_ok_and(|count| count == 1));
+    assert!(connection.get().stream().read(&mut [0]).is_ok_and(|count| count == 0));
 }
 
 #[test]

@@ -158,9 +158,9 @@ impl InFlight {
         let connection = self.pooled.connection().clone();
         let mut seen = 0;
         loop {
-            match connection.peek(|peeked| Received::of(&peeked, request.method(), has_lost)) {
+            match connection.stream().peek(|peeked| Received::of(&peeked, request.method(), has_lost)) {
                 Received::Interim(length) if self.interim < INTERIM_ANSWERS_MAX => {
-                    connection.consume(length);
+                    connection.stream().consume(length);
                     (self.interim, seen) = (self.interim + 1, 0);
                 }
                 Received::Interim(_) => {

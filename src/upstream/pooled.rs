@@ -64,7 +64,7 @@ impl PooledConnection {
         // The rest of a request that isn't out would be taken for the start of the next one.
         let is_through = self.is_free && connection.is_request_out() && self.next_use != NextUse::Never;
         // And bytes behind the answer for the next answer.
-        is_through && connection.with_peeked(<[u8]>::is_empty)
+        is_through && connection.stream().with_peeked(<[u8]>::is_empty)
     }
 
     /// Notes whether its answer came to its end.

@@ -118,7 +118,7 @@ fn without_a_judge_no_bytes_are_looked_at() {
     let (_scenario, connection, mut backend) = full();
     backend.sends("HTTP/1.1 413 Too Large\r\n\r\n");
     assert!(matches!(connection.get().send_more(None, LONG), Progress::Blocked(_)));
-    assert!(connection.get().with_peeked(<[u8]>::is_empty));
+    assert!(connection.get().stream().with_peeked(<[u8]>::is_empty));
 }
 
 /// Of a backend with fields of its own.

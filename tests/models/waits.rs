@@ -64,7 +64,7 @@ fn send_and_wait(connection: &Arc<Connection>, token: &CancelToken, head_by: Ins
             return true;
         }
         // An end may stand behind the first bytes, of which no other event tells.
-        let is_received = || connection.peek(|peeked| peeked.bytes == b"answer" || peeked.end.is_some());
+        let is_received = || connection.stream().peek(|peeked| peeked.bytes == b"answer" || peeked.end.is_some());
         if is_received() || is_received() || Instant::now() >= head_by {
             return true;
         }
@@ -195,7 +195,10 @@ fn send_all(connection: &Arc<Connection>, token: &CancelToken, course: Course) -
             }
         }
     };
-    while progress == Progress::Done && !is_answered(connection) && !connection.peek(|peeked| peeked.end.is_some()) {
+    while progress == Progress::Done
+        && !is_answered(connection)
+        && !connection.stream().peek(|peeked| peeked.end.is_some())
+    {
         leg.wait(connection, head_by);
     }
     Some(progress)
@@ -204,13 +207,13 @@ fn send_all(connection: &Arc<Connection>, token: &CancelToken, course: Course) -
 /// Waits for the answer, or an end, on a connection that another leg may have used before.
 pub fn until_answered(connection: &Connection) {
     let leg = Leg::new();
-    while !is_answered(connection) && !connection.peek(|peeked| peeked.end.is_some()) {
+    while !is_answered(connection) && !connection.stream().peek(|peeked| peeked.end.is_some()) {
         leg.wait(connection, Instant::now() + LONG);
     }
 }
 
 fn is_answered(connection: &Connection) -> bool {
-    connection.peek(|peeked| peeked.bytes == b"answer")
+    connection.stream().peek(|peeked| peeked.bytes == b"answer")
 }
 
 /// Reads all of the request and answers, unless the course is another; each piece that is read makes an event, since there is

@@ -64,8 +64,9 @@ impl Transport {
     /// Gives the head, and nothing of the body: that may go past ureq.
     fn give_head(&mut self) {
         let room = self.buffers.room(self.head_bytes);
-        self.connection.with_peeked(|peeked| room.copy_from_slice(&peeked[..room.len()]));
-        self.connection.consume(self.head_bytes);
+        let stream = self.connection.stream();
+        stream.with_peeked(|peeked| room.copy_from_slice(&peeked[..room.len()]));
+        stream.consume(self.head_bytes);
         self.buffers.input_appended(std::mem::take(&mut self.head_bytes));
     }
 
@@ -73,7 +74,7 @@ impl Transport {
     fn read(&mut self) -> Result<(usize, usize), Error> {
         let held = self.chunks.as_ref().map_or(0, ChunkNormalizer::held_bytes);
         let room = self.buffers.room(held + READ_BYTES);
-        let count = self.connection.read(&mut room[held..]).map_err(error_of)?;
+        let count = self.connection.stream().read(&mut room[held..]).map_err(error_of)?;
         let Some(chunks) = &mut self.chunks else { return Ok((count, count)) };
         if count == 0 {
             // An end within a size line is no end.
@@ -88,7 +89,7 @@ impl Transport {
 impl Drop for Transport {
     fn drop(&mut self) {
         // Bytes behind the answer end the connection; ureq has no use for them.
-        self.connection.unread(std::mem::take(&mut self.buffers).into_unread());
+        self.connection.stream().unread(std::mem::take(&mut self.buffers).into_unread());
     }
 }
 
@@ -232,7 +233,7 @@ mod tests {
         let (established, mut backend) = scenario.connection();
         backend.sends([HEAD, body].concat());
         let connection = established.connection.get().clone();
-        connection.peek(|peeked| assert!(peeked.bytes.starts_with(HEAD.as_bytes())));
+        connection.stream().peek(|peeked| assert!(peeked.bytes.starts_with(HEAD.as_bytes())));
         let transport = Transport::new(connection, HEAD.len(), is_chunked);
         (scenario, established, transport, backend)
     }
@@ -272,8 +273,8 @@ mod tests {
         backend.sends("def");
         drop(transport);
         let mut buffer = [0; 8];
-        let connection = established.connection.get();
-        let counts = [connection.read(&mut buffer[..2]).ok(), connection.read(&mut buffer[2..]).ok()];
+        let stream = established.connection.get().stream();
+        let counts = [stream.read(&mut buffer[..2]).ok(), stream.read(&mut buffer[2..]).ok()];
         assert!(counts == [Some(2), Some(3)] && buffer.starts_with(b"bcdef"));
     }
 

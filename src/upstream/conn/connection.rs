@@ -12,7 +12,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use socket2::Socket;
 
 use crate::message::{OnReady, Spool};
-use crate::net::byte_stream::{ByteStream, Peeked};
+use crate::net::byte_stream::ByteStream;
 use crate::runtime::cancel::HangUp;
 use crate::runtime::poller::{Event, EventHandler, Poller, Registration};
 use crate::runtime::sync::atomic::{AtomicBool, Ordering};
@@ -117,38 +117,7 @@ impl Connection {
     pub(crate) fn probe_idle(&self) -> bool {
         // Before the look: what it doesn't see comes later, as an event.
         self.parking.clear();
-        self.peek(|peeked| peeked.is_nothing())
-    }
-
-    /// Buffers what has been received, and shows it to `look`; it stays to be read.
-    pub(crate) fn peek<T>(&self, look: impl FnOnce(Peeked) -> T) -> T {
-        self.stream.peek(look)
-    }
-
-    /// Shows `look` what is buffered, without asking the socket.
-    pub(crate) fn with_peeked<T>(&self, look: impl FnOnce(&[u8]) -> T) -> T {
-        self.stream.with_peeked(look)
-    }
-
-    /// Drops the first `count` of the buffered bytes.
-    pub(crate) fn consume(&self, count: usize) {
-        self.stream.consume(count);
-    }
-
-    /// Takes the first `count` of the buffered bytes.
-    pub(crate) fn take_first(&self, count: usize) -> Vec<u8> {
-        self.stream.take_first(count)
-    }
-
-    /// Puts bytes that have been read back in front of all others.
-    pub(crate) fn unread(&self, bytes: Vec<u8>) {
-        self.stream.unread(bytes);
-    }
-
-    /// Reads what has been received, and decrypted if the connection has TLS. Where that would have to wait, the error's kind
-    /// is `WouldBlock`.
-    pub(crate) fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.stream.read(buffer)
+        self.stream.peek(|peeked| peeked.is_nothing())
     }
 
     /// The connection's bytes, plain or out of records.
@@ -172,11 +141,6 @@ impl Connection {
         const AT_ONCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
         let mut polled = [PollFd::new(self.socket(), PollFlags::RDHUP)];
         poll(&mut polled, Some(&AT_ONCE)).is_ok_and(|ready| ready > 0)
-    }
-
-    /// The count of bytes of an answer that have been received and not read, if that can be told.
-    pub(crate) fn unread_bytes(&self) -> Option<u64> {
-        self.stream.unread_bytes()
     }
 
     /// Has the connection end with a reset when the socket is closed.

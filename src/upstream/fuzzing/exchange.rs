@@ -144,7 +144,7 @@ impl<'a> Exchange<'a> {
         read.is_reused = pooled.is_some();
         read.kept =
             pooled.map(|pooled| Kept { idle_time_max: pooled.idle_time_max(), is_suspect: pooled.is_suspect() });
-        read.rest.extend(what_came(|buffer| self.backend.connection.read(buffer)));
+        read.rest.extend(what_came(|buffer| self.backend.connection.stream().read(buffer)));
     }
 }
 

@@ -61,12 +61,12 @@ impl Answer {
         let is_out = pooled.connection().is_request_out();
         match complete {
             Some(complete) if head.status == StatusCode::SWITCHING_PROTOCOLS => {
-                pooled.connection().consume(head.bytes);
+                pooled.connection().stream().consume(head.bytes);
                 let upgraded = Upgraded::new(pooled, token.clone());
                 Ok(Answer { upgraded: Some(upgraded), ..Answer::complete(head, complete.headers, Vec::new()) })
             }
             Some(complete) if is_out => {
-                let mut body = pooled.connection().take_first(complete.bytes);
+                let mut body = pooled.connection().stream().take_first(complete.bytes);
                 body.drain(..head.bytes);
                 token.disarm().map_err(|_| Outcome::Cancelled)?;
                 pool.put(pooled.with_end(head.is_persistent), Instant::now());
@@ -203,7 +203,7 @@ mod tests {
         pooled.connection().begin_request(get().bytes_for(scenario.pool.address()));
         backend.sends("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
         let token = CancelToken::default();
-        let received = pooled.connection().peek(|peeked| Received::of(&peeked, &Method::GET, false));
+        let received = pooled.connection().stream().peek(|peeked| Received::of(&peeked, &Method::GET, false));
         let Received::Head(head, complete) = received else { panic!("a head") };
         token.cancel();
         let answer = Answer::of(pooled, &scenario.pool, &get(), &token, &head, complete);

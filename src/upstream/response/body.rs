@@ -129,12 +129,12 @@ impl StreamedBody {
         if !connection.has_ended() {
             return Prospect::Alive;
         }
-        let failed = connection.peek(|peeked| match peeked.end {
+        let failed = connection.stream().peek(|peeked| match peeked.end {
             Some(End::Failed(error)) => Some(outcome_of_io(error)),
             Some(End::Closed) | None => None,
         });
         match self.left {
-            Some(left) => match connection.unread_bytes() {
+            Some(left) => match connection.stream().unread_bytes() {
                 Some(unread) if unread >= left => Prospect::Alive,
                 Some(_) => Prospect::Broken(failed.unwrap_or(Outcome::Closed)),
                 None => Prospect::Ended,
@@ -183,14 +183,14 @@ impl StreamedBody {
     /// Reads what is left of a body of known length.
     fn read_counted(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let (Some(left @ 1..), Some(pooled)) = (self.left, &self.pooled) else { return Ok(0) };
-        let received = pooled.connection().read(buffer).map_err(tls_error::told)?;
+        let received = pooled.connection().stream().read(buffer).map_err(tls_error::told)?;
         if received == 0 {
             return Err(ErrorKind::UnexpectedEof.into());
         }
         let count = usize::try_from(left).unwrap_or(usize::MAX).min(received);
         if count < received {
             // Bytes behind the answer end the connection.
-            pooled.connection().unread(buffer[count..received].to_vec());
+            pooled.connection().stream().unread(buffer[count..received].to_vec());
         }
         self.left = Some(left - count as u64);
         Ok(count)

@@ -29,7 +29,7 @@ impl Upgraded {
 
 impl Read for Upgraded {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.connection.read(buffer).map_err(told)
+        self.connection.stream().read(buffer).map_err(told)
     }
 }
 
