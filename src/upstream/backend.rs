@@ -89,8 +89,8 @@ impl Backend {
             let place = Place::OneOf(address, Arc::downgrade(watch));
             Pool::at(self.address().clone(), place, upstream.clone(), files)
         };
-        let pool = kept_pool(old, self.pool.files().cloned(), new_pool);
-        pool.set_timeout(self.pool.own_timeout());
+        let pool = kept_pool(old, self.pool.endpoint().files().cloned(), new_pool);
+        pool.set_timeout(self.pool.endpoint().own_timeout());
         Backend {
             name: self.name.clone(),
             has_own_name: self.has_own_name,
@@ -115,7 +115,7 @@ impl Backend {
 
     /// Whether it is where an entry says.
     pub(crate) fn is_at(&self, entry: &ListEntry) -> bool {
-        *self.address() == entry.address && self.pool.socket() == entry.options.socket.as_deref()
+        *self.address() == entry.address && self.pool.endpoint().socket() == entry.options.socket.as_deref()
     }
 
     /// The backend's address.
@@ -259,7 +259,7 @@ fn kept_pool(
     new: impl FnOnce(Option<Arc<LocalFiles>>) -> Arc<Pool>,
 ) -> Arc<Pool> {
     match old {
-        Some(old) if is_same(old.pool.files(), files.as_ref()) => old.pool.clone(),
+        Some(old) if is_same(old.pool.endpoint().files(), files.as_ref()) => old.pool.clone(),
         _ => new(files),
     }
 }

@@ -383,7 +383,7 @@ mod tests {
         assert!(!after.keeps(&before) && !Arc::ptr_eq(after.pool(), before.pool()));
         assert_eq!((after.state(1), after.unanswered()), (BackendState::Benched, 1));
         assert!(Arc::ptr_eq(after.stats(), before.stats()));
-        assert_eq!(after.pool().files().expect("its files").fields[0].1, "new");
+        assert_eq!(after.pool().endpoint().files().expect("its files").fields[0].1, "new");
     }
 
     #[test]

@@ -24,7 +24,7 @@ impl FilePermit {
     pub fn take(&self, pool: &Pool) {
         let mut taken = self.0.lock();
         if matches!(*taken, Taken::NotYet) {
-            *taken = Taken::Now(pool.counted_permit());
+            *taken = Taken::Now(pool.endpoint().counted_permit());
         }
     }
 

@@ -129,14 +129,14 @@ impl InFlight {
         if leg.pooled.connection().is_request_out() {
             return Ok(LegStep::Blocked(PendingAnswer(Stage::Awaiting(leg))));
         }
-        let until = now + pool.idle_timeout();
+        let until = now + pool.endpoint().idle_timeout();
         Ok(LegStep::Yield(PendingAnswer(Stage::Sending(leg, until))))
     }
 
     /// Sends more of the request; if it is out, or no more of it will be sent, reads the answer.
     fn send(mut self, request: &UpstreamRequest, token: &CancelToken, has_lost: bool) -> Result<LegStep, Outcome> {
         let connection = self.pooled.connection().clone();
-        match connection.send_more(Some(early), self.pool.idle_timeout()) {
+        match connection.send_more(Some(early), self.pool.endpoint().idle_timeout()) {
             Progress::Done | Progress::Answered => {}
             Progress::Yield(until) => return Ok(LegStep::Yield(PendingAnswer(Stage::Sending(self, until)))),
             Progress::Blocked(until) => return Ok(LegStep::Blocked(PendingAnswer(Stage::Sending(self, until)))),

@@ -2,18 +2,15 @@
 
 use crate::runtime::sync::{Arc, Mutex, Weak};
 use std::fmt;
-use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crate::list::LocalFiles;
 use crate::message::Address;
 use crate::runtime::poller::{Event, EventHandler, Registration};
-use crate::upstream::client::call::Caller;
 use crate::upstream::conn::request_bytes::RequestBytes;
 use crate::upstream::connect::connecting::Established;
 use crate::upstream::endpoint::{Endpoint, Place};
-use crate::upstream::permit::Permit;
 use crate::upstream::pooled::PooledConnection;
 use crate::upstream::request::UpstreamRequest;
 use crate::upstream::shared::Upstream;
@@ -93,19 +90,9 @@ impl Pool {
         }
     }
 
-    /// The backend's own files, if it has some.
-    pub(crate) fn files(&self) -> Option<&Arc<LocalFiles>> {
-        self.endpoint.files()
-    }
-
     /// The backend's address.
     pub fn address(&self) -> &Address {
         self.endpoint.address()
-    }
-
-    /// The Unix socket at which the backend is reached, if it is at one.
-    pub(crate) fn socket(&self) -> Option<&Path> {
-        self.endpoint.socket()
     }
 
     /// The longest time to reach the backend, and again to the complete head of its answer.
@@ -116,15 +103,6 @@ impl Pool {
     /// Gives the backend a timeout of its own, or the common one, for all that begins from now on.
     pub fn set_timeout(&self, timeout: Option<Duration>) {
         self.endpoint.set_timeout(timeout);
-    }
-
-    /// The timeout of its own, if it has one.
-    pub(crate) fn own_timeout(&self) -> Option<Duration> {
-        self.endpoint.own_timeout()
-    }
-
-    pub(crate) fn idle_timeout(&self) -> Duration {
-        self.endpoint.idle_timeout()
     }
 
     /// Takes an idle connection that may be used: one that is young enough, and has received nothing since its last answer.
@@ -207,15 +185,6 @@ impl Pool {
 
     pub(crate) fn endpoint(&self) -> &Arc<Endpoint> {
         &self.endpoint
-    }
-
-    pub(crate) fn caller(&self) -> &Caller {
-        &self.endpoint.upstream().caller
-    }
-
-    /// A permit for what counts as a connection, whether there may be one or not.
-    pub(crate) fn counted_permit(&self) -> Permit {
-        self.endpoint.counted_permit()
     }
 }
 

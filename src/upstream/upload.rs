@@ -64,7 +64,7 @@ impl Upload {
             is_stopped: AtomicBool::new(false),
             is_over: AtomicBool::new(false),
         });
-        let file = is_in_file.then(|| pool.counted_permit());
+        let file = is_in_file.then(|| pool.endpoint().counted_permit());
         Upload { pool: pool.clone(), pooled: Arc::default(), stop, _file: file, until: None }
     }
 
@@ -92,7 +92,7 @@ impl Upload {
         if self.stop.is_stopped() || now >= self.until() {
             return Uploaded::Done;
         }
-        let silence_max = self.pool.idle_timeout();
+        let silence_max = self.pool.endpoint().idle_timeout();
         match self.stop.connection.send_more(None, silence_max) {
             Progress::Yield(until) => {
                 self.until = Some(until);
@@ -107,7 +107,7 @@ impl Upload {
     }
 
     fn until(&mut self) -> Instant {
-        *self.until.get_or_insert_with(|| Instant::now() + self.pool.idle_timeout())
+        *self.until.get_or_insert_with(|| Instant::now() + self.pool.endpoint().idle_timeout())
     }
 
     /// The place where the leg parks: it is woken when the socket may take more, or the upload is stopped, or its time is over.

@@ -98,7 +98,7 @@ impl Answer {
         token: &CancelToken,
         head: &ResponseHead,
     ) -> Result<Answer, Outcome> {
-        let called = pool.caller().call(request.method(), pooled.connection(), head);
+        let called = pool.endpoint().upstream().caller.call(request.method(), pooled.connection(), head);
         let (headers, reader) = called.map_err(|outcome| token.disarm().map_or(Outcome::Cancelled, |()| outcome))?;
         let is_upload_wanted = head.status.is_success() && !pooled.connection().is_request_out();
         let upload = is_upload_wanted.then(|| Upload::new(&pooled, pool, request.holds_file()));

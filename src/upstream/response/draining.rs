@@ -35,7 +35,7 @@ impl AnswerBody {
 impl Draining {
     fn begin(body: Box<StreamedBody>, bytes_max: u64, silence_max: Duration) -> Option<Draining> {
         let is_worth_it = body.left.is_none_or(|left| left <= bytes_max);
-        let silence_max = silence_max.min(body.pool.idle_timeout());
+        let silence_max = silence_max.min(body.pool.endpoint().idle_timeout());
         let until = Instant::now() + silence_max;
         if is_worth_it { Draining { body, bytes_max, silence_max, until }.read_more() } else { None }
     }
