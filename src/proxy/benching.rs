@@ -45,9 +45,11 @@ impl Exchange {
                 None => leg.backend.after().is_none() || self.request.method().is_safe(),
             };
             match leg.backend.bench().admit(&leg.ticket, leg.backend.pool().timeout(), may_probe, now) {
-                Admission::Racing => is_first = false,
-                Admission::Probe if self.one.is_some() => is_first = false,
-                Admission::Probe => benched.probes.push(number),
+                Admission::Probe if self.one.is_none() => benched.probes.push(number),
+                // One that leaves too many requests unanswered isn't asked first.
+                Admission::Racing | Admission::Probe => {
+                    is_first &= leg.backend.breaker().is_full(self.context.rules.unanswered_max);
+                }
                 Admission::Benched => benched.out.push(number),
             }
         }
@@ -328,6 +330,24 @@ mod tests {
             race.wait_for_end();
         }
         assert!(is_benched(&race, 0), "though its failures were the replies");
+    }
+
+    /// `--race-methods GET`: the first backend leaves requests unanswered, the second is benched.
+    #[test]
+    fn what_is_not_raced_goes_to_a_held_backend_before_a_benched_one_unless_that_is_to_be_probed() {
+        for (is_over, asked) in [(false, 0), (true, 1)] {
+            let rules =
+                Rules { bench: NonZeroU32::new(2), race_methods: Some(vec![http::Method::GET]), ..Rules::default() };
+            let mut race = Scenario::made(&["", ""], LINGER, rules);
+            let _pending = race.leave_unanswered(0, 128);
+            bench(&race, 1, is_over);
+            let client = race.begin(post(spool(b"", 1)));
+            race.ends[asked].receives_head();
+            race.ends[asked].sends(answer(200, "yes"));
+            takes(&client, "yes");
+            race.wait_for_end();
+            assert!(race.ends[1 - asked].is_left_alone() && is_benched(&race, 1) != is_over);
+        }
     }
 
     const CHUNKED: &str = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";

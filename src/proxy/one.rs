@@ -9,24 +9,17 @@ use super::classify::AnswerClass;
 use super::exchange::Exchange;
 use super::leg::Role;
 use crate::message::Outcome;
+use crate::runtime::few::sorted_few;
 use crate::upstream::{Answer, PendingAnswer};
 
 impl Exchange {
     /// All legs but the one that is asked first, in the order in which they would be asked: that of the list, those whose backends
-    /// are benched, or leave too many losers to wait in vain, last.
+    /// leave too many losers to wait in vain behind it, those that are benched last. None is asked as a breaker's probe: it would
+    /// be the request's only leg. Without one the backend comes back all the same: its losers run out.
     pub(super) fn all_but_one(&self, now: Instant) -> Vec<usize> {
         let (max, benched) = (self.context.rules.unanswered_max, self.benched(now));
-        let mut has_first = false;
-        let admits = |leg: &usize| {
-            let breaker = self.legs[*leg].backend.breaker();
-            // Of those that aren't asked no place is taken, nor their probe.
-            let admits = || if has_first { !breaker.is_full(max) } else { breaker.try_admit(max, self.path, now) };
-            let is_well = !benched.has(*leg) && admits();
-            has_first |= is_well;
-            is_well
-        };
-        let (mut order, last): (Vec<usize>, Vec<usize>) = (0..self.legs.len()).partition(admits);
-        order.extend(last);
+        let is_full = |leg: usize| self.legs[leg].backend.breaker().is_full(max);
+        let mut order = sorted_few(0..self.legs.len(), |leg| (benched.has(*leg), is_full(*leg)));
         for leg in &order[1..] {
             self.legs[*leg].set_role(Role::Later);
         }
@@ -149,6 +142,25 @@ mod tests {
         assert_eq!(client.takes_reply(), (200, "b2".to_owned()));
         race.wait_for_end();
         assert!(race.ends[0].is_left_alone());
+    }
+
+    /// Was seen as: a second's probe, and the first requests for other paths, went to a hung backend alone and were lost.
+    #[test]
+    fn no_request_is_a_probe_and_a_backend_is_asked_again_once_its_losers_have_run_out() {
+        let rules = Rules { race_methods: Some(vec![Method::GET]), ..Rules::default() };
+        let mut race = Scenario::with(2, LINGER, rules);
+        let list = race.list.snapshot();
+        let pending: Vec<_> = (0..128).map(|_| PendingRequest::default()).collect();
+        pending.iter().for_each(|pending| list[0].breaker().add(pending, PathKey::of("/slow")));
+        for (asked, other) in [(1, 0), (0, 1)] {
+            let client = race.begin(post(spool(b"", 1)));
+            race.ends[asked].receives_head();
+            race.ends[asked].sends(answer(200, "yes"));
+            assert_eq!(client.takes_reply(), (200, "yes".to_owned()));
+            race.wait_for_end();
+            assert!(race.ends[other].is_left_alone());
+            pending.iter().for_each(|pending| list[0].breaker().remove(pending));
+        }
     }
 
     #[test]
