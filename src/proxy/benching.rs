@@ -20,7 +20,7 @@ const ASKED_MAX: Duration = Duration::from_secs(300);
 pub(super) struct Benched {
     /// They start only if all others lose.
     pub(super) out: Vec<usize>,
-    /// They start with the race, as probes.
+    /// They are probes, and may start though they are benched.
     pub(super) probes: Vec<usize>,
 }
 
@@ -39,11 +39,8 @@ impl Exchange {
         }
         let mut is_first = true;
         for (number, leg) in self.legs.iter().enumerate() {
-            // What isn't safe is sent to a later tier only where that is needed, and what isn't raced to the first backend alone.
-            let may_probe = match self.one {
-                Some(_) => is_first,
-                None => leg.backend.after().is_none() || self.request.method().is_safe(),
-            };
+            // What isn't raced goes to the first backend alone.
+            let may_probe = self.one.is_none() || is_first;
             match leg.backend.bench().admit(&leg.ticket, leg.backend.pool().timeout(), may_probe, now) {
                 Admission::Probe if self.one.is_none() => benched.probes.push(number),
                 // One that leaves too many requests unanswered isn't asked first.
@@ -554,7 +551,7 @@ mod tests {
     }
 
     #[test]
-    fn a_later_tier_is_probed_by_safe_methods_alone() {
+    fn a_later_tier_is_probed_at_once_but_by_what_is_not_safe_only_if_it_is_needed() {
         let mut race = scenario(&["", "after=24h"], LINGER);
         bench(&race, 1, true);
         let client = race.begin(post(spool(b"", 1)));
@@ -566,6 +563,28 @@ mod tests {
         let client = race.race(get());
         race.ends[1].sends(answer(200, "b2"));
         takes(&client, "b2");
+    }
+
+    /// Was seen as: where all requests are POSTs, a hedge that had been benched once never came back.
+    #[test]
+    fn what_is_not_safe_probes_a_later_tier_in_its_time_or_when_those_before_it_have_lost() {
+        for (options, is_slow, expected) in [("after=30ms", true, "hedge"), ("after=23h", false, "failover")] {
+            let mut race = scenario(&["", options, "after=24h"], LINGER);
+            bench(&race, 1, true);
+            let client = race.begin(post(spool(b"", 1)));
+            race.ends[0].receives_head();
+            if !is_slow {
+                race.ends[0].sends(answer(404, "no"));
+                race.ends[2].receives_head();
+            }
+            race.ends[1].receives_head();
+            assert!(!is_slow || race.ends[2].is_left_alone());
+            race.ends[1].sends(answer(200, "b2"));
+            let sent = client.receives();
+            assert!(sent.reply.headers["proxy-status"].to_str().expect("ASCII").contains(expected), "{options}");
+            (sent.delivered)(crate::message::Delivery::Whole);
+            assert!(!is_benched(&race, 1));
+        }
     }
 
     #[test]

@@ -72,10 +72,6 @@ impl Exchange {
                 leg.backend.hedges().put_in(percent);
             }
         }
-        for &leg in &benched.probes {
-            self.legs[leg].set_role(Role::Probe);
-            timetable.add_beside(leg);
-        }
         for &leg in held.iter().chain(&benched.out) {
             self.legs[leg].set_role(Role::Deferred);
             timetable.add(leg, Start::LastResort);
@@ -88,6 +84,16 @@ impl Exchange {
         for (leg, start) in starts.into_iter().filter(|(_, start)| age_of(*start) > first) {
             self.legs[leg].set_role(Role::Later);
             timetable.add(leg, start);
+        }
+        for &leg in &benched.probes {
+            let start = self.context.start_of(&self.legs[leg].backend, at_latest);
+            timetable.add_beside(leg);
+            self.legs[leg].set_role(Role::Probe);
+            // What isn't safe is sent to a later tier only where that is needed, also as a probe.
+            if !self.request.method().is_safe() && !age_of(start).is_zero() {
+                self.legs[leg].set_role(Role::Later);
+                timetable.add(leg, start);
+            }
         }
         timetable
     }
