@@ -84,8 +84,8 @@ impl Exchange {
     fn note_finding(&self, leg: usize, finding: Finding, outcome: &Outcome) {
         let Some(max) = self.context.rules.bench else { return };
         let backend = &self.legs[leg].backend;
-        // Any number will do where there is no randomness.
-        let random = if finding == Finding::Nothing { 0 } else { getrandom::u64().unwrap_or(0) };
+        // Only a bench that begins has a length. Any number will do where there is no randomness.
+        let random = if let Finding::Failure(_) = finding { getrandom::u64().unwrap_or(0) } else { 0 };
         let change = backend.bench().note(&self.legs[leg].ticket, finding, max.get(), random, Instant::now());
         let (name, address) = (backend.full_name(), backend.address());
         match change {
