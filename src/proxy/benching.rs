@@ -474,6 +474,46 @@ mod tests {
         takes(&client, "b2");
     }
 
+    /// Was seen as: hedges on their way to their time were sent to a backend that had just asked for a minute's rest.
+    #[test]
+    fn a_leg_whose_backend_is_benched_while_it_waits_is_sent_only_if_all_others_lose() {
+        for (options, fails) in [("after=1ms", false), ("after=23h", true)] {
+            for request in [get(), post(spool(b"", 1))] {
+                let mut race = scenario(&["", options, "after=24h"], LINGER);
+                let held = race.hold_starts();
+                let client = race.begin(request);
+                bench(&race, 1, false);
+                drop(held);
+                race.ends[0].receives_head();
+                if !fails {
+                    race.outlast(Duration::from_millis(1));
+                    race.settle();
+                    assert!(race.ends[1].is_left_alone(), "its time has come");
+                }
+                race.ends[0].sends(answer(404, "no"));
+                race.ends[2].receives_head();
+                assert!(race.ends[1].is_left_alone());
+                race.ends[2].sends(answer(404, "no"));
+                race.ends[1].receives_head();
+                race.ends[1].sends(answer(200, "b2"));
+                takes(&client, "b2");
+            }
+        }
+    }
+
+    #[test]
+    fn where_all_are_benched_a_leg_that_waits_keeps_its_time() {
+        let mut race = scenario(&["", "after=23h", "after=24h"], LINGER);
+        (0..3).for_each(|backend| bench(&race, backend, false));
+        let client = race.begin(get());
+        race.ends[0].receives_head();
+        race.ends[0].sends(answer(404, "no"));
+        race.ends[1].receives_head();
+        assert!(race.ends[2].is_left_alone());
+        race.ends[1].sends(answer(200, "b2"));
+        takes(&client, "b2");
+    }
+
     #[test]
     fn when_the_time_is_over_one_request_takes_a_probe_along_that_may_win() {
         for request in [get(), post(spool(b"", 1))] {

@@ -25,6 +25,7 @@ impl Exchange {
                 if let Some(other) = instead_of {
                     self.lose_all(&[other]);
                 }
+                self.defer_benched();
                 self.act_on(self.race.next());
             }
             Kept::No => self.lose_all(&[leg]),

@@ -13,6 +13,7 @@ impl Exchange {
     pub(super) fn hold(self: &Arc<Self>, leg: usize, answer: Box<Answer>, after: Duration) {
         // Before the race knows of it: another leg may decide at once.
         self.legs[leg].hold(answer, after);
+        self.defer_benched();
         match self.race.hold(leg) {
             Some(next) => self.act_on(next),
             None => self.lose_all(&[leg]),

@@ -326,6 +326,7 @@ impl Exchange {
         if outcome != Outcome::Unneeded {
             self.end_others(&outcome);
         }
+        self.defer_benched();
         self.act_on(self.race.end(leg, outcome, after));
     }
 

@@ -16,7 +16,7 @@ use crate::message::{
     BodySource, Delivery, Disconnect, OnDelivered, Reply, ReplyBody, ReplyTo, Request, Spool, Target, TunnelPeer,
     parse_entries,
 };
-use crate::race::{Linger, Reaper, Starter};
+use crate::race::{Linger, Reaper, Starter, StarterPlace, Starts};
 use crate::runtime::poller::Event;
 use crate::upstream::scenario::{self, Backend, LONG, SOON};
 use crate::upstream::{Backends, PathKey, PendingRequest};
@@ -127,6 +127,15 @@ impl Scenario {
         self.starter.count()
     }
 
+    /// Keeps the poller's thread from starting legs by time until what this gives is dropped.
+    pub(super) fn hold_starts(&self) -> impl Sized + use<> {
+        let (release, released) = unbounded::<()>();
+        let gate = Arc::new(Gate(released));
+        let starts: Arc<dyn Starts> = gate.clone();
+        self.starter.add(Arc::downgrade(&starts), &StarterPlace::default(), Instant::now());
+        (release, gate)
+    }
+
     /// Has the proxy know that races take this long to their first success.
     pub(super) fn know(&self, time: Duration) {
         let known = self.proxy.first_success();
@@ -160,6 +169,15 @@ impl Scenario {
         }
         while breaker.try_admit(count, path, Instant::now() + LONG) {}
         pending
+    }
+}
+
+/// Is woken before races that begin later, and lets none of them be woken while it is closed.
+struct Gate(Receiver<()>);
+
+impl Starts for Gate {
+    fn start_due(self: Arc<Self>, _: Instant) {
+        assert!(self.0.recv_timeout(SOON).is_err_and(|error| error.is_disconnected()), "it is opened in time");
     }
 }
 

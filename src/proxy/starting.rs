@@ -98,6 +98,20 @@ impl Exchange {
         timetable
     }
 
+    /// Before legs are chosen to start: has those whose backends were benched since start only if all others lose.
+    pub(super) fn defer_benched(&self) {
+        if self.context.rules.bench.is_none() || self.unstarted.load(Ordering::Relaxed) == 0 {
+            return;
+        }
+        self.race.defer(|leg| {
+            let is_meant = self.legs[leg].backend.bench().has_begun_since(&self.legs[leg].ticket);
+            if is_meant {
+                self.legs[leg].set_role(Role::Deferred);
+            }
+            is_meant
+        });
+    }
+
     /// Has the next leg start by time, if one does.
     pub(super) fn wait_for_next(self: &Arc<Self>) {
         let Some(at) = self.race.next_start() else { return };
@@ -195,6 +209,7 @@ impl Context {
 
 impl Starts for Exchange {
     fn start_due(self: Arc<Self>, now: Instant) {
+        self.defer_benched();
         let mut refused = 0;
         let (legs, next) = self.race.start_due(now, |leg| {
             let has_budget = self.legs[leg].backend.hedges().try_take();

@@ -179,6 +179,11 @@ impl<P, O: Clone> Race<P, O> {
         (legs, state.timetable.next_age())
     }
 
+    /// Has legs that would start by time, and are such ones, start only if all others lose.
+    pub fn defer(&self, is_meant: impl FnMut(usize) -> bool) {
+        self.state.lock().timetable.defer(is_meant);
+    }
+
     /// Takes the legs that haven't started, so that none of them does: their ends are the caller's.
     pub fn take_unstarted(&self) -> Vec<usize> {
         self.state.lock().timetable.take_all()

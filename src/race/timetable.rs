@@ -118,6 +118,14 @@ impl Timetable {
         legs
     }
 
+    /// Has legs that would start by age, and are such ones, start only when all others have lost.
+    pub(super) fn defer(&mut self, mut is_meant: impl FnMut(usize) -> bool) {
+        let by_age = self.waiting.iter().rev().filter(|waiting| waiting.age < Duration::MAX);
+        let deferred: Vec<usize> = by_age.map(|waiting| waiting.leg).filter(|leg| is_meant(*leg)).collect();
+        self.waiting.retain(|waiting| !deferred.contains(&waiting.leg));
+        deferred.into_iter().for_each(|leg| self.add(leg, Start::LastResort));
+    }
+
     pub(super) fn take_all(&mut self) -> Vec<usize> {
         std::mem::take(&mut self.waiting).into_iter().rev().map(|waiting| waiting.leg).collect()
     }
@@ -173,6 +181,17 @@ mod tests {
         assert_eq!(timetable.take_next(), Some(vec![1, 3]));
         assert_eq!(timetable.take_due(ms(400), |_| true), [0; 0], "the others keep their times");
         assert_eq!((timetable.take_next(), timetable.take_all()), (Some(vec![2]), vec![4]));
+    }
+
+    #[test]
+    fn a_leg_that_is_deferred_starts_with_the_last_resorts() {
+        let mut timetable = timetable();
+        timetable.defer(|leg| {
+            assert_ne!(leg, 4, "it is one already");
+            leg == 1 || leg == 2
+        });
+        assert_eq!((timetable.len(), timetable.take_due(ms(9999), |_| true)), (4, vec![3]));
+        assert_eq!((timetable.next_age(), timetable.take_next()), (None, Some(vec![4, 1, 2])));
     }
 
     #[test]

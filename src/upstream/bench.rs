@@ -92,6 +92,12 @@ impl Bench {
         is_odd(self.generation.load(Ordering::Acquire))
     }
 
+    /// Whether the backend has been benched since a leg got this ticket, and still is. It hasn't if it was when the leg did.
+    pub fn has_begun_since(&self, ticket: &BenchTicket) -> bool {
+        let began = ticket.generation.load(Ordering::Relaxed).checked_sub(1);
+        began.is_some_and(|began| !is_odd(began)) && self.is_benched()
+    }
+
     /// While the backend is benched: how long it still is until a probe, whether it has asked for that, and the benches in a row so far.
     pub fn told(&self, now: Instant) -> Option<(Duration, bool, u32)> {
         let state = self.state.lock();
