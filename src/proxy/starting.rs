@@ -51,7 +51,11 @@ impl Exchange {
             if breaker_of(*leg).try_tell_hang(max, now) {
                 self.tell_hang(*leg, now);
             }
-            !breaker_of(*leg).try_admit(max, self.path, now)
+            // One that waits for its time mostly isn't needed: it takes no place and no probe from those that start.
+            match self.legs[*leg].backend.after() {
+                None => !breaker_of(*leg).try_admit(max, self.path, now),
+                Some(_) => breaker_of(*leg).is_full(max),
+            }
         };
         let others = || (0..self.legs.len()).filter(|leg| !benched.has(*leg));
         let mut held: Vec<usize> = others().filter(is_full).collect();
@@ -245,6 +249,7 @@ mod tests {
     use crate::metrics::{Note, ShownEnd};
     use crate::race::Linger;
     use crate::upstream::scenario::spool;
+    use crate::upstream::{PathKey, PendingRequest};
 
     /// Which backends have received a request.
     fn asked(race: &mut Scenario) -> Vec<usize> {
@@ -347,6 +352,28 @@ mod tests {
         race.ends[0].receives_head();
         race.ends[0].sends(answer(200, "b1"));
         assert_eq!(told(&client), "failover of 3");
+    }
+
+    /// Was seen as: a hung hedge wasn't asked once a second, since legs that never started had used up its probes.
+    #[test]
+    fn a_leg_that_waits_for_its_time_takes_no_place_at_a_full_backend() {
+        let left = |races: usize| {
+            let mut race = Scenario::listed(&["", "after=24h"], LINGER);
+            let list = race.list.snapshot();
+            let breaker = list[1].breaker();
+            let pending: Vec<_> = (0..128).map(|_| PendingRequest::default()).collect();
+            pending.iter().for_each(|pending| breaker.add(pending, PathKey::of("/slow")));
+            for _ in 0..races {
+                let client = race.begin(get());
+                race.ends[0].receives_head();
+                race.ends[0].sends(answer(200, "b1"));
+                assert_eq!(client.takes_reply(), (200, "b1".to_owned()));
+                race.wait_for_end();
+            }
+            let now = Instant::now();
+            (0..1000).take_while(|_| breaker.try_admit(128, PathKey::of("/"), now)).count()
+        };
+        assert_eq!(left(3), left(0));
     }
 
     #[test]
