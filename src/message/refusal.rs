@@ -107,7 +107,7 @@ impl Refusal {
             }
             Refusal::Internal => (500, "Internal error"),
             Refusal::NotImplemented(what) => (501, what),
-            Refusal::AllFailed(legs) if is_overload(legs) => {
+            Refusal::AllFailed(legs) if is_overload(legs.iter().map(|leg| &leg.outcome)) => {
                 (503, "Too busy: this host has no descriptor or port left for any backend")
             }
             Refusal::AllFailed(_) => (502, "All backend requests failed"),
@@ -182,16 +182,17 @@ impl Refusal {
                 reply.headers.insert(header::WWW_AUTHENTICATE, challenge);
             }
             Refusal::Busy => put_retry_after(&mut reply),
-            Refusal::AllFailed(legs) if is_overload(legs) => put_retry_after(&mut reply),
+            Refusal::AllFailed(_) if self.status() == StatusCode::SERVICE_UNAVAILABLE => put_retry_after(&mut reply),
             _ => {}
         }
         reply
     }
 }
 
-/// Whether no leg could run, so that nothing is said of the backends.
-fn is_overload(legs: &[LostLeg]) -> bool {
-    !legs.is_empty() && legs.iter().all(|leg| leg.outcome == Outcome::NoSocket)
+/// Whether no leg that was needed could run, so that nothing is said of the backends.
+pub fn is_overload<'a>(outcomes: impl Iterator<Item = &'a Outcome>) -> bool {
+    let mut needed = outcomes.filter(|outcome| **outcome != Outcome::Unneeded).peekable();
+    needed.peek().is_some() && needed.all(|outcome| *outcome == Outcome::NoSocket)
 }
 
 /// Adds `Retry-After` of a second: a full queue is empty again by then, or the host is too small for its load.

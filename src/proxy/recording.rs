@@ -6,8 +6,8 @@ use http::StatusCode;
 
 use super::exchange::Exchange;
 use super::leg::Leg;
-use crate::message::Outcome;
 use crate::message::proxy_status::How;
+use crate::message::{Outcome, is_overload};
 use crate::metrics::{Gain, LegEnd, Note, RaceEnd, RecentRace};
 
 impl Exchange {
@@ -59,6 +59,29 @@ impl Exchange {
 
 /// The status of the refusal: whether the backends have failed, or this host.
 fn status_of_loss(ends: &[LegEnd]) -> StatusCode {
-    let is_overload = ends.iter().all(|leg| *leg.outcome == Outcome::NoSocket);
+    let is_overload = is_overload(ends.iter().map(|leg| leg.outcome));
     if is_overload { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::BAD_GATEWAY }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{Method, StatusCode};
+
+    use super::super::classify::Rules;
+    use super::super::scenario::{LINGER, Scenario, request};
+
+    /// Of a request that isn't raced, whose used connection dies, and for which there is no room for another: the second backend
+    /// isn't needed then.
+    #[test]
+    fn the_status_of_a_loss_is_the_one_that_the_client_got() {
+        let rules = Rules { race_methods: Some(vec![Method::GET]), ..Rules::default() };
+        let mut race = Scenario::with(2, LINGER, rules);
+        let client = race.begin(request(Method::PUT, &[], None));
+        race.ends[0].receives_head();
+        race.ends[0].ends();
+        assert_eq!(client.takes_reply().0, 503);
+        race.wait_for_end();
+        assert!(race.ends[1].is_left_alone());
+        assert_eq!(race.proxy.recent().last(1)[0].status, Some(StatusCode::SERVICE_UNAVAILABLE));
+    }
 }
