@@ -7,11 +7,10 @@ use std::time::{Duration, Instant};
 
 use super::classify::{AnswerClass, Wanted};
 use super::context::Context;
-use super::leg::{Leg, LegState, Role};
+use super::leg::{Leg, LegState};
 use super::outgoing::outgoing;
 use crate::access_log::Entry;
 use crate::message::{Outcome, ReplyTo, Request, takes_problem};
-use crate::metrics::LateStart;
 use crate::race::{Abandoned, LingerPlace, Next, Race, StarterPlace, Won};
 use crate::runtime::cancel::CancelToken;
 use crate::runtime::delay_queue::DelayPlace;
@@ -36,6 +35,8 @@ pub(super) struct Exchange {
     pub(super) unstarted: AtomicUsize,
     /// Where it waits for their time.
     pub(super) place: StarterPlace,
+    /// While a thread starts legs since all before them have lost: those that it is to start then.
+    pub(super) failing_over: Mutex<Option<Vec<usize>>>,
     pub(super) race: Arc<Race<Box<dyn ReplyTo>, Outcome>>,
     pub(super) path: PathKey,
     pub(super) request: UpstreamRequest,
@@ -76,6 +77,7 @@ impl Exchange {
             legs,
             unstarted: AtomicUsize::new(0),
             place: StarterPlace::default(),
+            failing_over: Mutex::default(),
             wanted,
             one,
             waits_until: Mutex::default(),
@@ -338,7 +340,7 @@ impl Exchange {
                 if self.race.next_start().is_none() {
                     self.context.starter.remove(&self.place);
                 }
-                self.start_late(&legs, Role::Failover, LateStart::Failure);
+                self.fail_over(legs);
             }
             Next::Choose(legs) => self.choose(&legs),
             Next::PassOn(leg) => self.pass_on_kept(leg),

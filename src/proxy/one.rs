@@ -62,14 +62,18 @@ impl Exchange {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc::{Sender, channel};
+
     use http::Method;
 
     use super::super::classify::Rules;
-    use std::time::Instant;
 
-    use super::super::scenario::{Client, LINGER, Scenario, answer, get, post, request};
+    use super::super::scenario::{Client, LINGER, Route, Scenario, answer, get, post, request};
+    use crate::message::{Disconnect, OnDelivered, Reply, ReplyTo};
     use crate::upstream::scenario::spool;
     use crate::upstream::{PathKey, PendingRequest};
+
+    use super::*;
 
     /// A proxy that races GET alone, and a request of this method at it.
     fn begin(backends: usize, method: &Method) -> (Scenario, Client) {
@@ -129,6 +133,36 @@ mod tests {
         race.wait_for_end();
         assert_eq!(race.legs(), (2, 0));
         assert!(race.ends[2].is_left_alone());
+    }
+
+    /// Was seen as: 64 backends that refused took 236 KiB of a worker's 256 KiB of stack.
+    #[test]
+    fn however_many_backends_can_not_be_reached_the_stack_is_as_deep() {
+        struct Deep(Route, Sender<usize>);
+        impl ReplyTo for Deep {
+            fn send(self: Box<Self>, reply: Reply, delivered: OnDelivered) {
+                let here = 0_u8;
+                self.1.send(std::ptr::from_ref(&here).addr()).expect("the test listens");
+                Box::new(self.0).send(reply, delivered);
+            }
+
+            fn disconnect(&self) -> Arc<dyn Disconnect> {
+                self.0.disconnect()
+            }
+        }
+        let depth = |backends: usize| {
+            let rules = Rules { race_methods: Some(vec![Method::GET]), ..Rules::default() };
+            let race = Scenario::with(backends, LINGER, rules);
+            (0..backends).for_each(|backend| assert_eq!(race.take_idle(backend), 1));
+            let ((client, route), (sender, told)) = (Client::new(), channel());
+            race.proxy.serve(post(spool(b"", 1)), Box::new(Deep(route, sender)));
+            assert_eq!(client.takes_reply().0, 503);
+            race.wait_for_end();
+            assert_eq!(race.legs().0, backends as u64);
+            told.recv().expect("it was answered on this thread")
+        };
+        let [many, few] = [64, 3].map(depth);
+        assert_eq!(many, few);
     }
 
     #[test]

@@ -128,6 +128,29 @@ impl Exchange {
         }
     }
 
+    /// Starts legs since all before them have lost. Where they lose at once, the thread that has started them starts the next ones,
+    /// too, and not from within: of a list whose backends all refuse, each would cost its share of the stack.
+    pub(super) fn fail_over(self: &Arc<Self>, legs: Vec<usize>) {
+        {
+            let mut failing_over = self.failing_over.lock();
+            if let Some(next) = failing_over.as_mut() {
+                return next.extend(legs);
+            }
+            *failing_over = Some(legs);
+        }
+        while let Some(legs) = self.take_failover() {
+            self.start_late(&legs, Role::Failover, LateStart::Failure);
+        }
+    }
+
+    /// Takes the legs that a thread which starts such legs is to start next; if there are none, it is done.
+    fn take_failover(&self) -> Option<Vec<usize>> {
+        let mut failing_over = self.failing_over.lock();
+        let next = failing_over.take().filter(|legs| !legs.is_empty());
+        *failing_over = next.is_some().then(Vec::new);
+        next
+    }
+
     /// Starts legs that were kept back.
     pub(super) fn start_late(self: &Arc<Self>, legs: &[usize], role: Role, why: LateStart) {
         if legs.is_empty() {
