@@ -328,6 +328,7 @@ mod tests {
         ] {
             stats.count(&end, now);
         }
+        stats.note_success(now);
         stats.count_gain(Gain::Saved(Duration::from_millis(1500)), Duration::from_millis(10));
         let fresh = BackendStats::new(UNIX_EPOCH);
         let addresses = [("10.0.0.4", BackendState::Racing), ("fd00::7", BackendState::Benched)];

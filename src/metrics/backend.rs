@@ -143,11 +143,15 @@ impl BackendStats {
         self.ends[index].fetch_add(1, Ordering::Relaxed);
         if leg.is_success {
             self.answers.add(leg.ended.saturating_sub(leg.started));
-            let millis = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
-            self.last_success.store(u64::try_from(millis).unwrap_or(u64::MAX), Ordering::Relaxed);
         } else if leg.is_failure() {
             *self.last_failure.lock() = Some((now, end_at(index)));
         }
+    }
+
+    /// Notes that an answer has come that counts, long before its leg has ended perhaps.
+    pub fn note_success(&self, now: SystemTime) {
+        let millis = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+        self.last_success.store(u64::try_from(millis).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
     /// Counts what its victory has bought, for which its client had `waited` so long.
@@ -341,6 +345,7 @@ mod tests {
             stats.count(&leg(outcome, 7), now);
         }
         assert_eq!((stats.last_success(), stats.last_failure()), (None, Some((now, "too-large"))));
+        stats.note_success(now);
         stats.count(&leg(&OK, 7), now);
         stats.count(&LegEnd { has_won: true, ..leg(&OK, 9) }, now);
         let counted: Vec<_> = stats.ends().filter(|(_, count)| *count > 0).collect();

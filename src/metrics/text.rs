@@ -313,6 +313,7 @@ mod tests {
             sample.backends[0].stats.count_bench(was_asked_for);
         }
         sample.backends[0].stats.count(&won, UNIX_EPOCH + Duration::from_secs(9));
+        sample.backends[0].stats.note_success(UNIX_EPOCH + Duration::from_secs(9));
         for outcome in [&Outcome::Refused, &Outcome::Unfit(String::new())] {
             sample.backends[1].stats.count(&LegEnd { outcome, ..lost }, UNIX_EPOCH + Duration::from_secs(9));
         }

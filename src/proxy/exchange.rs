@@ -47,6 +47,8 @@ pub(super) struct Exchange {
     pub(super) waits_until: Mutex<Option<Instant>>,
     /// When the best failure was passed on, counted from the race's begin, if it was.
     pub(super) passed_on: OnceLock<Duration>,
+    /// Whether its first tier has had a success.
+    pub(super) has_first_success: AtomicBool,
     /// Whether the client is told of a loss in JSON.
     pub(super) takes_problem: bool,
     pub(super) entry: Entry,
@@ -82,6 +84,7 @@ impl Exchange {
             one,
             waits_until: Mutex::default(),
             passed_on: OnceLock::new(),
+            has_first_success: AtomicBool::new(false),
             takes_problem,
             request,
             entry,
@@ -237,7 +240,7 @@ impl Exchange {
     pub(super) fn decide(self: &Arc<Self>, leg: usize, answer: Box<Answer>, class: AnswerClass, now: Instant) {
         let after = self.race.elapsed(now);
         if matches!(class, AnswerClass::Success | AnswerClass::Fallback) {
-            self.legs[leg].backend.look().note_success(now);
+            self.note_success(leg, after, now);
         }
         self.note_finding_of(leg, &answer);
         let won = match class {

@@ -179,22 +179,33 @@ impl Exchange {
         }
     }
 
-    /// Notes how long the first tier took to its first success, for the percentiles of other races: once every leg has ended.
-    pub(super) fn note_first_success(&self, verdict: Verdict, ends: &[LegEnd]) {
-        let is_by_percentile = |after: Option<After>| matches!(after, Some(After::Percentile { .. }));
-        // One backend alone is no tier.
-        if self.one.is_some() || !self.legs.iter().any(|leg| is_by_percentile(leg.backend.after())) {
-            return;
+    /// Notes how long the first tier took to its first success, for the percentiles of other races: at once, since the body of this one
+    /// may take minutes.
+    pub(super) fn note_first_success(&self, leg: usize, after: Duration) {
+        let is_first = self.legs[leg].role() == Role::First && self.has_percentile();
+        if is_first && !self.has_first_success.swap(true, Ordering::Relaxed) {
+            self.context.first_success.add(after);
         }
-        let first = || self.legs.iter().zip(ends).filter(|(leg, _)| leg.role() == Role::First).map(|(_, end)| end);
-        let success = first().filter(|end| end.is_success).map(|end| end.ended).min();
-        let cut = || first().filter(|end| *end.outcome == Outcome::Cancelled).map(|end| end.ended).max();
+    }
+
+    /// Notes when a first tier was cut that has had no success: once every leg has ended.
+    pub(super) fn note_first_cut(&self, verdict: Verdict, ends: &[LegEnd]) {
         // A failure says nothing of how long a success takes, nor do those of its tier that it has cut by ending the race.
         let is_cut_by_failure =
             matches!(verdict, Verdict::Final(leg) | Verdict::Best(leg) if self.legs[leg].role() == Role::First);
-        if let Some(time) = success.or_else(|| cut().filter(|_| !is_cut_by_failure)) {
+        if is_cut_by_failure || !self.has_percentile() || self.has_first_success.load(Ordering::Relaxed) {
+            return;
+        }
+        let first = self.legs.iter().zip(ends).filter(|(leg, _)| leg.role() == Role::First).map(|(_, end)| end);
+        if let Some(time) = first.filter(|end| *end.outcome == Outcome::Cancelled).map(|end| end.ended).max() {
             self.context.first_success.add(time);
         }
+    }
+
+    /// Whether it is of use how long the first tier takes. One backend alone is no tier.
+    fn has_percentile(&self) -> bool {
+        let is_by_percentile = |after: Option<After>| matches!(after, Some(After::Percentile { .. }));
+        self.one.is_none() && self.legs.iter().any(|leg| is_by_percentile(leg.backend.after()))
     }
 }
 
@@ -523,6 +534,25 @@ mod tests {
         client.takes_reply();
         race.wait_for_end();
         assert_eq!(race.proxy.first_success().count(), 1, "it has won");
+    }
+
+    /// Was seen as: while downloads took minutes, the delay and the last success were those of minutes ago.
+    #[test]
+    fn a_success_is_noted_when_its_head_has_come_and_once_a_race() {
+        let mut race = Scenario::listed(&["", "", "after=p95..24h"], LINGER);
+        let client = race.begin(get());
+        race.ends[0].receives_head();
+        race.ends[0].sends("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhe");
+        let sent = client.receives();
+        assert_eq!(race.proxy.first_success().count(), 1);
+        race.ends[1].receives_head();
+        race.ends[1].sends(answer(200, "late"));
+        let backends = race.list.snapshot();
+        wait_until("the loser has answered", || backends[1].stats().last_success().is_some());
+        assert!(backends[0].stats().last_success().is_some() && race.proxy.races() == 1);
+        drop(sent);
+        race.wait_for_end();
+        assert_eq!(race.proxy.first_success().count(), 1);
     }
 
     /// Final answers: one of the first tier, that cuts the other one, and one of the hedge.

@@ -29,6 +29,14 @@ impl Exchange {
         }
     }
 
+    /// Notes that a leg's backend has given an answer that counts, so long after the race's begin.
+    pub(super) fn note_success(&self, leg: usize, after: Duration, now: Instant) {
+        let backend = &self.legs[leg].backend;
+        backend.look().note_success(now);
+        backend.stats().note_success(SystemTime::now());
+        self.note_first_success(leg, after);
+    }
+
     /// Counts a success that says something else of its content than the winner's. What isn't safe may have done one thing at each.
     pub(super) fn compare(&self, leg: usize, representation: &Representation, has_won: bool) {
         if !self.request.method().is_safe() {
@@ -158,7 +166,7 @@ impl Exchange {
         };
         self.context.stats.count(end_of(verdict), reply, &ends);
         if verdict != Verdict::Abandoned {
-            self.note_first_success(verdict, &ends);
+            self.note_first_cut(verdict, &ends);
         }
         self.keep(end_of(verdict), winner, gain, reply, &ends);
     }
