@@ -46,7 +46,10 @@ impl Exchange {
         }
         let Some((leg, answer, after, _)) = best else { return };
         match self.race.claim(leg) {
-            Some(won) => self.win(leg, answer, won, after),
+            Some(won) => {
+                let _ = self.passed_on.set(self.elapsed());
+                self.win(leg, answer, won, after);
+            }
             None => self.lose_answer(leg, answer, after),
         }
     }
@@ -72,6 +75,7 @@ impl Exchange {
 #[cfg(test)]
 mod tests {
     use std::io::Read;
+    use std::time::Duration;
 
     use super::super::scenario::{Client, LINGER, Scenario, answer, upgrade, wait_until};
     use crate::message::{Delivery, ReplyBody};
@@ -108,6 +112,25 @@ mod tests {
         race.ends[1].sends(answer(503, "no"));
         assert_eq!(client.takes_reply(), (200, "b1".to_owned()));
         race.wait_for_end();
+    }
+
+    /// Was seen as: the client waited for two seconds, and every place told of 0.8 ms, when the head had come.
+    #[test]
+    fn the_time_of_one_that_waited_is_that_of_its_choice() {
+        let (mut race, client) = race(2);
+        race.ends[0].sends(answer(200, "b1"));
+        wait_until("it has been received", || race.take_idle(0) == 1);
+        let waited = Duration::from_millis(30);
+        race.outlast(waited);
+        race.ends[1].sends(answer(503, "no"));
+        let sent = client.receives();
+        let told = sent.reply.headers["proxy-status"].to_str().expect("ASCII").to_owned();
+        let millis = told.split("won ").nth(1).and_then(|rest| rest.split("ms").next()).expect("a victory");
+        assert!(millis.parse::<f64>().is_ok_and(|millis| millis >= 30.0), "{told}");
+        (sent.delivered)(Delivery::Whole);
+        race.wait_for_end();
+        assert!(race.proxy.recent().last(1)[0].after >= waited);
+        assert_eq!(race.proxy.stats().durations().snapshot().count_within(waited / 2), 0);
     }
 
     /// The first bytes of the body that the client is sent when `b1` and `b2` have been received, in this order, and no leg is left.

@@ -127,8 +127,8 @@ impl Exchange {
         let is_exposed = self.context.rules.expose_backends;
         let is_success = self.wanted.is_success(&Outcome::Status(status), &self.context.rules);
         let end = match self.passed_on.get() {
+            _ if is_success => RaceEnd::Won,
             Some(_) => RaceEnd::Best,
-            None if is_success => RaceEnd::Won,
             None => RaceEnd::Final,
         };
         proxy_status::of_victory(&Victory {

@@ -45,7 +45,7 @@ pub(super) struct Exchange {
     pub(super) one: Option<AtomicBool>,
     /// Until when the failure that is kept waits for better answers, if that has a bound.
     pub(super) waits_until: Mutex<Option<Instant>>,
-    /// When the best failure was passed on, counted from the race's begin, if it was.
+    /// When an answer was passed on that had waited for better ones, counted from the race's begin, if one was.
     pub(super) passed_on: OnceLock<Duration>,
     /// Whether its first tier has had a success.
     pub(super) has_first_success: AtomicBool,

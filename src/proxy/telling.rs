@@ -151,18 +151,17 @@ impl Exchange {
         for (leg, end) in self.legs.iter().zip(&ends) {
             leg.backend.stats().count(end, now);
         }
-        let gain = if let Verdict::Won(winner) = verdict {
+        let reply = match (verdict, winner) {
+            (Verdict::Lost, _) => ends.iter().map(|leg| leg.ended).max(),
+            (_, Some(winner)) => Some(self.passed_on.get().copied().unwrap_or(ends[winner].ended)),
+            (_, None) => None,
+        };
+        let gain = if let (Verdict::Won(winner), Some(waited)) = (verdict, reply) {
             let gain = Gain::of(winner, &ends);
-            self.legs[winner].backend.stats().count_gain(gain, ends[winner].ended);
+            self.legs[winner].backend.stats().count_gain(gain, waited);
             gain
         } else {
             Gain::Nothing
-        };
-        let reply = match verdict {
-            Verdict::Won(winner) | Verdict::Final(winner) => Some(ends[winner].ended),
-            Verdict::Best(_) => self.passed_on.get().copied(),
-            Verdict::Lost => ends.iter().map(|leg| leg.ended).max(),
-            Verdict::Abandoned => None,
         };
         self.context.stats.count(end_of(verdict), reply, &ends);
         if verdict != Verdict::Abandoned {
