@@ -101,6 +101,10 @@ fn rule(text: &str) -> Result<Rule, String> {
     let of = match what {
         "header" => {
             let (name, rest) = rest.split_once(char::is_whitespace).unwrap_or((rest, ""));
+            // A name may have it, and none does: the rule would never match.
+            if name.contains('~') {
+                return Err(values::bad(text, format_args!("no blank before ~; {RIGHT}")));
+            }
             let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| wrong())?;
             let rest = rest.trim();
             Of::Field(name, if rest.is_empty() { None } else { Some(pattern(text, rest)?) })
@@ -185,6 +189,8 @@ mod tests {
             ("header a b", "no pattern; write"),
             ("header a ~", "no pattern; write"),
             ("header (", "no rule; write"),
+            ("header x-cache~^STALE", "no blank before ~; write 'header NAME', 'header NAME ~ PATTERN'"),
+            ("header x-cache~ ^STALE", "no blank before ~; write"),
             ("body x", "no pattern; write"),
             ("body ~ (", "a bad pattern: "),
             (&nine, "9 rules; write at most 8"),
