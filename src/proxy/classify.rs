@@ -64,6 +64,11 @@ impl Default for Rules {
 }
 
 impl Rules {
+    /// Whether what a body says decides on answers.
+    pub(super) fn look_at_bodies(&self) -> bool {
+        self.win_on_byte || self.lose_if.looks_at_bodies()
+    }
+
     /// Whether requests of this method are raced.
     pub(super) fn races(&self, method: &Method) -> bool {
         self.race_methods.as_ref().is_none_or(|methods| methods.contains(method))

@@ -31,9 +31,10 @@ impl Exchange {
         if let Some(rule) = rules.lose_if.match_in_fields(&answer.headers) {
             return self.lose_as_unfit(leg, answer, rule);
         }
-        let is_encoded = rules.lose_if.looks_at_bodies() && is_encoded(&answer.headers);
+        let is_encoded = rules.look_at_bodies() && is_encoded(&answer.headers);
         if is_encoded && !self.context.has_told_encoded.swap(true, Ordering::Relaxed) {
-            log::warn!("{} encodes bodies unasked: rules for bodies don't match them", self.name_of(leg));
+            let effect = "rules for bodies don't match them, and by --win-on byte an event stream's comments win";
+            log::warn!("{} encodes bodies unasked: {effect}", self.name_of(leg));
         }
         let has_body = has_body(answer.status, *self.request.method() == Method::HEAD);
         let has_rules = has_body && rules.lose_if.looks_at_bodies() && !is_encoded;
@@ -131,6 +132,30 @@ mod tests {
             assert!(client.waits(), "{skipped:?}");
             race.ends[1].sends([STREAM, ": keep-alive\n\nd"].concat());
             assert_eq!(begin_of_reply(&client), ": keep-alive\n\nd");
+        }
+    }
+
+    #[test]
+    fn a_list_of_no_encodings_hides_no_comments() {
+        for (codings, wins) in
+            [("", false), ("identity, Identity", false), (" ,identity,", false), ("identity,br", true)]
+        {
+            let (mut race, client) = race("", true);
+            let head = STREAM.replacen("\r\n", &format!("\r\nContent-Encoding: {codings}\r\n"), 1);
+            race.ends[0].sends([&head, ": connected\n\n"].concat());
+            race.settle();
+            assert_eq!(client.waits(), !wins, "{codings:?}");
+        }
+    }
+
+    /// Was seen as: with a client that took gzip, the emptiest server won by comments that were encoded.
+    #[test]
+    fn backends_are_asked_for_no_encoding_where_the_first_byte_decides() {
+        for (win_on_byte, is_asked) in [(false, true), (true, false)] {
+            let mut race = Scenario::with(1, LINGER, Rules { win_on_byte, ..Rules::default() });
+            let _client = race.begin(request(Method::GET, &[("accept-encoding", "gzip")], None));
+            let head = race.ends[0].receives_head().to_ascii_lowercase();
+            assert_eq!(head.contains("accept-encoding:"), is_asked, "{head}");
         }
     }
 

@@ -14,9 +14,9 @@ pub(crate) fn outgoing(mut request: Request, via: &ViaId, rules: &Rules, id: &Re
         HostHeader::Backend => None,
         HostHeader::Preserve => headers::host_of(&request),
     };
-    let is_plain = rules.lose_if.looks_at_bodies() && rules.races(&request.method);
+    let is_plain = rules.look_at_bodies() && rules.races(&request.method);
     if is_plain {
-        // Else the text of a body could hide in an encoding.
+        // Else the text of a body could hide in an encoding, and so could comments of an event stream.
         request.headers.remove(ACCEPT_ENCODING);
     }
     let mut headers = headers::for_backends(&mut request, via, &rules.trusted_proxies);
