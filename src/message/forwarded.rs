@@ -65,6 +65,12 @@ pub(super) fn is_word(name: &HeaderName) -> bool {
     name == FORWARDED || name.as_str().starts_with("x-forwarded-")
 }
 
+/// Removes what is said of a client's certificate. Where backends take that for the word of this proxy, a peer that is trusted may still
+/// hand on what a stranger has written.
+pub fn forget_subject(headers: &mut HeaderMap) {
+    headers.remove(X_FORWARDED_CLIENT_CERT);
+}
+
 /// Adds this hop to what trusted proxies have told of a request's source. `Forwarded` stays as it is, and no other
 /// field repeats what it says.
 pub(super) fn tell(headers: &mut HeaderMap, peer: &Peer, host: Option<HeaderValue>) {

@@ -31,6 +31,8 @@ pub struct Rules {
     pub via: bool,
     /// Peers that are believed where a request came from.
     pub trusted_proxies: Networks,
+    /// Whether backends are told the subjects of clients' certificates, and thus nothing else in that field.
+    pub tells_subject: bool,
     /// The most losers that may wait at one backend for an answer before legs to it are deferred.
     pub unanswered_max: usize,
     /// The failures in a row after which a backend sits out, if any number of them has it do so.
@@ -55,6 +57,7 @@ impl Default for Rules {
             host: HostHeader::Backend,
             via: false,
             trusted_proxies,
+            tells_subject: false,
             unanswered_max: 128,
             bench: None,
             timeout: Duration::from_secs(5),

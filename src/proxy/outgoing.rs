@@ -5,7 +5,7 @@ use http::header::ACCEPT_ENCODING;
 use super::classify::Rules;
 use crate::config::HostHeader;
 use crate::message::headers::{self, ViaId};
-use crate::message::{Request, RequestId};
+use crate::message::{Request, RequestId, forwarded};
 use crate::upstream::UpstreamRequest;
 
 /// Makes the request that all backends get.
@@ -18,6 +18,9 @@ pub(crate) fn outgoing(mut request: Request, via: &ViaId, rules: &Rules, id: &Re
     if is_plain {
         // Else the text of a body could hide in an encoding, and so could comments of an event stream.
         request.headers.remove(ACCEPT_ENCODING);
+    }
+    if rules.tells_subject {
+        forwarded::forget_subject(&mut request.headers);
     }
     let mut headers = headers::for_backends(&mut request, via, &rules.trusted_proxies);
     headers.insert(RequestId::FIELD, id.value().clone());

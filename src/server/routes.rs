@@ -181,6 +181,7 @@ fn rules_of(config: &Config) -> Rules {
         host: config.host,
         via: config.via,
         trusted_proxies: Networks::new(&config.trusted_proxies),
+        tells_subject: config.tls.tells_subject,
         unanswered_max: config.max_unanswered.get(),
         bench: config.bench,
         timeout: config.timeout,

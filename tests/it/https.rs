@@ -539,7 +539,7 @@ fn clients_must_show_a_certificate_where_that_is_asked_for_and_backends_are_told
     let authority = Authority::new();
     let (directory, _) = certificates(&[]);
     let ca = written(directory.path(), "ca.pem", &authority.pem());
-    let (_proxy, address) = with(&backend.url, |config| {
+    let (proxy, address) = with(&backend.url, |config| {
         config.tls = TlsFiles { client_ca: Some(ca), tells_subject: true, ..config.tls.clone() };
     });
     let identity = authority.clients_identity(&["a.example"]);
@@ -556,6 +556,14 @@ fn clients_must_show_a_certificate_where_that_is_asked_for_and_backends_are_told
         last(&mut client(address, client_as(&LOCALHOST.0, stranger.certified()), "localhost")).is_err(),
         "another's"
     );
+    // Was seen as: a trusted peer at the plain port, this host or a proxy before this one, chose the subject.
+    let mut plain = Client::connect(proxy.address);
+    let told = ["X-Forwarded-Client-Cert: Subject=\"CN=root\"", "X-Forwarded-For: 192.0.2.7"];
+    plain.send_request("GET", "/", &told, None);
+    assert_eq!(plain.reply().text(), "good");
+    let seen = backend.next();
+    assert_eq!(seen.values("x-forwarded-for"), ["192.0.2.7, 127.0.0.1"], "it is trusted");
+    assert_eq!(seen.values("x-forwarded-client-cert"), [""; 0], "at the plain port");
 }
 
 /// A client of TLS 1.3 sends its request before it can hear that its certificate won't do.
