@@ -1,8 +1,9 @@
-//! What a certificate (RFC 5280 §4.1) says that the TLS library doesn't tell: when it is valid, and of whom it is. It is
+//! What a certificate (RFC 5280 §4.1) says that the TLS library doesn't tell: when it is valid, of whom it is, and whether it may sign others. It is
 //! from a file of the operator's, or its signature has been checked.
 
 use std::fmt::Write;
 
+const BOOLEAN: u8 = 0x01;
 const SEQUENCE: u8 = 0x30;
 const SET: u8 = 0x31;
 const OBJECT_ID: u8 = 0x06;
@@ -12,6 +13,10 @@ const UTC_TIME: u8 = 0x17;
 const GENERALIZED_TIME: u8 = 0x18;
 /// The explicit tag of the version, which may be left out.
 const VERSION: u8 = 0xa0;
+/// The explicit tag of the extensions, which only version 3 has.
+const EXTENSIONS: u8 = 0xa3;
+/// The object id of the extension that says who may sign others (2.5.29.19).
+const BASIC_CONSTRAINTS: &[u8] = &[0x55, 0x1d, 19];
 
 /// The names of a subject's attributes (RFC 4514 §3), by the end of their object ids under 2.5.4.
 const ATTRIBUTES: [(u8, &str); 7] =
@@ -55,10 +60,34 @@ pub(crate) fn subject(certificate: &[u8]) -> Option<String> {
     (subject.len() <= SUBJECT_BYTES_MAX).then_some(subject)
 }
 
+/// Whether a certificate (in DER) is an authority's: it says so (CA:TRUE), or is of version 1, which can't.
+pub(crate) fn is_authority(certificate: &[u8]) -> bool {
+    let Some(fields) = Der::fields(certificate) else { return false };
+    if fields.is_version_1 {
+        return true;
+    }
+    let says_so = fields.extension(BASIC_CONSTRAINTS).and_then(|value| Der(Der(value).next()?.1).next());
+    says_so == Some((BOOLEAN, &[0xff]))
+}
+
 /// The parts of a certificate's fields.
 struct Fields<'a> {
+    is_version_1: bool,
     validity: &'a [u8],
     subject: &'a [u8],
+    /// Those behind the subject.
+    rest: Der<'a>,
+}
+
+impl<'a> Fields<'a> {
+    /// The value of the extension with this object id.
+    fn extension(self, id: &[u8]) -> Option<&'a [u8]> {
+        let (_, extensions) = { self.rest }.find(|(tag, _)| *tag == EXTENSIONS)?;
+        let is_it = |(_, extension): &(u8, &[u8])| Der(extension).next() == Some((OBJECT_ID, id));
+        let (_, extension) = Der(Der(extensions).next()?.1).find(is_it)?;
+        // Between the two there may stand whether it is critical.
+        Der(extension).last().map(|(_, value)| value)
+    }
 }
 
 /// A sequence of values in DER, each with its tag. Ends where it can't be read.
@@ -68,12 +97,15 @@ impl<'a> Der<'a> {
     fn fields(certificate: &'a [u8]) -> Option<Fields<'a>> {
         let (_, signed) = Der(certificate).next()?;
         let (_, fields) = Der(signed).next()?;
-        let mut fields = Der(fields).peekable();
-        fields.next_if(|(tag, _)| *tag == VERSION);
+        let mut fields = Der(fields);
+        let is_version_1 = Der(fields.0).next()?.0 != VERSION;
+        if !is_version_1 {
+            fields.next();
+        }
         // The serial number, the algorithm, the issuer.
         let (_, validity) = fields.nth(3)?;
         let (_, subject) = fields.next()?;
-        Some(Fields { validity, subject })
+        Some(Fields { is_version_1, validity, subject, rest: fields })
     }
 }
 
@@ -192,16 +224,35 @@ mod tests {
     }
 
     #[test]
+    fn only_an_authority_says_that_it_is_one() {
+        use rcgen::{BasicConstraints, IsCa};
+        let rows = [
+            (IsCa::NoCa, false),
+            (IsCa::ExplicitNoCa, false),
+            (IsCa::Ca(BasicConstraints::Unconstrained), true),
+            (IsCa::Ca(BasicConstraints::Constrained(0)), true),
+        ];
+        for (is_ca, expected) in rows {
+            let mut params = CertificateParams::new(vec!["a.example".to_owned()]).expect("names");
+            params.is_ca = is_ca;
+            assert_eq!(is_authority(&der(&params)), expected, "{:?}", params.is_ca);
+        }
+        // Serial number, algorithm, issuer, validity, subject: of version 1, and of version 3 without extensions.
+        assert!(is_authority(b"\x30\x0c\x30\x0a\x02\0\x30\0\x30\0\x30\0\x30\0"));
+        assert!(!is_authority(b"\x30\x0e\x30\x0c\xa0\0\x02\0\x30\0\x30\0\x30\0\x30\0"));
+    }
+
+    #[test]
     fn cut_or_changed_bytes_are_no_certificate_and_no_panic() {
         let whole = der(&CertificateParams::new(vec!["a.example".to_owned()]).expect("names"));
         for length in 0..whole.len().min(200) {
-            let _ = (validity(&whole[..length]), subject(&whole[..length]));
+            let _ = (validity(&whole[..length]), subject(&whole[..length]), is_authority(&whole[..length]));
         }
         for at in 0..whole.len() {
             for byte in [0, 0x7f, 0x80, 0x84, 0xff] {
                 let mut changed = whole.clone();
                 changed[at] = byte;
-                let _ = (validity(&changed), subject(&changed));
+                let _ = (validity(&changed), subject(&changed), is_authority(&changed));
             }
         }
         assert_eq!((validity(b""), subject(b"\x30\x84\xff\xff\xff\xff")), (None, None));

@@ -11,6 +11,7 @@ use rustls::client::verify_server_name;
 use rustls::crypto::ring::cipher_suite as suite;
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{
     ClientHello, NoServerSessionStorage, ParsedCertificate, ProducesTickets, ResolvesServerCert, WebPkiClientVerifier,
 };
@@ -60,12 +61,12 @@ pub struct TlsFiles {
     pub tells_subject: bool,
 }
 
-/// A certificate in use.
+/// A file of certificates in use.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Served {
-    /// Its file.
+    /// Its name.
     pub file: String,
-    /// The last second at which it is valid.
+    /// The last second at which all of them are valid.
     pub not_after: SystemTime,
 }
 
@@ -151,7 +152,7 @@ impl Loaded {
         let mut keys = Vec::new();
         for files in &files.certificates {
             let key = files.read()?;
-            served.push(files.served(&key.cert, now)?);
+            served.push(valid(&files.chain, &key.cert, now)?);
             keys.push(Arc::new(key));
         }
         let builder = ServerConfig::builder_with_provider(provider.clone())
@@ -160,10 +161,10 @@ impl Loaded {
         let builder = match &files.client_ca {
             None => builder.with_no_client_auth(),
             Some(path) => {
-                let bad = |reason: String| format!("{}: {reason}", shown(path));
-                let roots = pem::read(&path.to_string_lossy()).and_then(|bytes| pem::roots(&bytes)).map_err(bad)?;
-                let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build();
-                let verifier = verifier.map_err(|error| bad(error.to_string()))?;
+                let (verifier, ends) = authorities(path, provider, now)?;
+                if served.iter().all(|other| other.file != ends.file) {
+                    served.push(ends);
+                }
                 builder.with_client_cert_verifier(verifier)
             }
         };
@@ -202,26 +203,44 @@ impl CertificateFiles {
             Unusable::Key => in_key(pem::UNUSABLE_KEY.to_owned()),
         })
     }
+}
 
-    /// When the first of its chain ends. An error says that one has ended, or has yet to begin.
-    fn served(&self, chain: &[CertificateDer], now: SystemTime) -> Result<Served, String> {
-        let file = shown(&self.chain);
-        let mut ends = Vec::new();
-        for (index, der) in chain.iter().enumerate() {
-            let of = || format!("{file}: its certificate {}", index + 1);
-            let validity = certificate::validity(der).ok_or_else(|| format!("{} has no begin or no end", of()))?;
-            let (begin, end) = validity;
-            let [begin, end] = [begin, end].map(|second| UNIX_EPOCH + Duration::from_secs(second));
-            if end < now {
-                return Err(format!("{} expired on {}", of(), fmt_http_date(end)));
-            }
-            if begin > now + CLOCK_SKEW {
-                return Err(format!("{} isn't valid before {}", of(), fmt_http_date(begin)));
-            }
-            ends.push(end);
-        }
-        Ok(Served { file, not_after: ends.into_iter().min().unwrap_or(now) })
+/// Reads the authorities that sign clients' certificates. Each is one, and is valid.
+fn authorities(
+    path: &Path,
+    provider: Arc<CryptoProvider>,
+    now: SystemTime,
+) -> Result<(Arc<dyn ClientCertVerifier>, Served), String> {
+    let bad = |reason: String| format!("{}: {reason}", shown(path));
+    let bytes = pem::read(&path.to_string_lossy()).map_err(bad)?;
+    let roots = pem::roots(&bytes).map_err(bad)?;
+    let certificates = pem::certificates(&bytes).map_err(bad)?;
+    if let Some(index) = certificates.iter().position(|der| !certificate::is_authority(der)) {
+        return Err(bad(format!("its certificate {} is no authority (CA:FALSE); name the one that signs", index + 1)));
     }
+    let ends = valid(path, &certificates, now)?;
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build();
+    Ok((verifier.map_err(|error| bad(error.to_string()))?, ends))
+}
+
+/// When the first of a file's certificates ends. An error says that one has ended, or has yet to begin.
+fn valid(path: &Path, certificates: &[CertificateDer], now: SystemTime) -> Result<Served, String> {
+    let file = shown(path);
+    let mut ends = Vec::new();
+    for (index, der) in certificates.iter().enumerate() {
+        let of = || format!("{file}: its certificate {}", index + 1);
+        let validity = certificate::validity(der).ok_or_else(|| format!("{} has no begin or no end", of()))?;
+        let (begin, end) = validity;
+        let [begin, end] = [begin, end].map(|second| UNIX_EPOCH + Duration::from_secs(second));
+        if end < now {
+            return Err(format!("{} expired on {}", of(), fmt_http_date(end)));
+        }
+        if begin > now + CLOCK_SKEW {
+            return Err(format!("{} isn't valid before {}", of(), fmt_http_date(begin)));
+        }
+        ends.push(end);
+    }
+    Ok(Served { file, not_after: ends.into_iter().min().unwrap_or(now) })
 }
 
 fn shown(path: &Path) -> String {
@@ -259,5 +278,64 @@ impl ByName {
         let by_wildcard = |key: &Arc<CertifiedKey>| other.as_ref().is_some_and(|other| is_for(key, other));
         let keys = || keys.iter().copied().filter(|key| is_for(key, name));
         keys().find(|key| !by_wildcard(key)).or_else(|| keys().next())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, KeyPair, date_time_ymd};
+
+    use super::*;
+
+    /// A certificate for these names, and its key.
+    fn pem(names: &[&str], change: impl FnOnce(&mut CertificateParams)) -> (String, String) {
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let mut params = CertificateParams::new(names).expect("names");
+        change(&mut params);
+        let key = KeyPair::generate().expect("a key");
+        (params.self_signed(&key).expect("a certificate").pem(), key.serialize_pem())
+    }
+
+    #[test]
+    fn what_clients_must_be_signed_by_are_authorities_that_are_valid() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = |name: &str| folder.path().join(name);
+        let (certificate, key) = pem(&["a.example"], |_| {});
+        fs::write(path("server.pem"), certificate.clone() + &key).expect("a file");
+        let authority = |begin: i32, end: i32| {
+            let change = |params: &mut CertificateParams| {
+                params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+                params.distinguished_name.push(DnType::CommonName, format!("{begin} to {end}"));
+                (params.not_before, params.not_after) = (date_time_ymd(begin, 1, 1), date_time_ymd(end, 1, 1));
+            };
+            pem(&[], change).0
+        };
+        let good = authority(2001, 3001);
+        let rows = [
+            ("one", good.clone(), Ok("3001")),
+            ("two", good.clone() + &authority(2001, 2999), Ok("2999")),
+            ("a leaf", certificate.clone(), Err("its certificate 1 is no authority (CA:FALSE)")),
+            ("a leaf behind one", good.clone() + &certificate, Err("its certificate 2 is no authority (CA:FALSE)")),
+            ("an old one", authority(2001, 2002), Err("its certificate 1 expired on Tue, 01 Jan 2002 00:00:00 GMT")),
+            ("an old one behind one", good.clone() + &authority(2001, 2002), Err("its certificate 2 expired on")),
+            ("a later one", authority(3001, 3002), Err("its certificate 1 isn't valid before")),
+        ];
+        for (label, text, expected) in rows {
+            fs::write(path("ca.pem"), text).expect("a file");
+            let server = CertificateFiles { chain: path("server.pem"), key: path("server.pem") };
+            let client_ca = Some(path("ca.pem"));
+            let checked = TlsFiles { certificates: vec![server], client_ca, ..TlsFiles::default() }.check();
+            match (checked, expected) {
+                (Ok(served), Ok(year)) => {
+                    assert_eq!(served.len(), 2, "{label}");
+                    let told = served[1].sentence();
+                    assert!(told.contains("ca.pem is valid until ") && told.contains(year), "{label}: {told}");
+                }
+                (Err(told), Err(reason)) => assert!(told.contains(&format!("ca.pem: {reason}")), "{label}: {told}"),
+                (checked, _) => panic!("{label}: {checked:?}"),
+            }
+        }
     }
 }
