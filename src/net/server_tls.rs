@@ -171,7 +171,7 @@ impl Loaded {
         let mut config = builder.with_cert_resolver(Arc::new(ByName(keys)));
         config.ignore_client_order = true;
         // No other protocol is spoken here.
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        config.alpn_protocols = vec![b"http/1.1".to_vec(), b"http/1.0".to_vec()];
         // Sessions go on by tickets, which cost no memory here; their keys rotate. A client that must show a certificate shows it
         // each time: a session would outlive it. Each connection brings the ticket for the next one.
         config.session_storage = Arc::new(NoServerSessionStorage {});

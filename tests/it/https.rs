@@ -86,17 +86,19 @@ fn a_client_is_served_by_https_and_backends_hear_of_it() {
 
 /// What is agreed on with a client that offers so much.
 #[test]
-fn tls_1_2_and_1_3_are_spoken_and_nothing_but_http_1_1() {
+fn tls_1_2_and_1_3_are_spoken_and_nothing_but_http_1() {
     let backend = Fake::with(200, "good");
     let (_proxy, address) = proxy(&backend.url);
     let none: &[&str] = &[];
     let rows: [(&str, &[&rustls::SupportedProtocolVersion], &[&str], Result<(ProtocolVersion, Option<&str>), &str>);
-        6] = [
+        8] = [
         ("both", rustls::ALL_VERSIONS, none, Ok((ProtocolVersion::TLSv1_3, None))),
         ("1.3", &[&rustls::version::TLS13], none, Ok((ProtocolVersion::TLSv1_3, None))),
         ("1.2", &[&rustls::version::TLS12], none, Ok((ProtocolVersion::TLSv1_2, None))),
         ("http/1.1", rustls::ALL_VERSIONS, &["http/1.1"], Ok((ProtocolVersion::TLSv1_3, Some("http/1.1")))),
         ("a browser", rustls::ALL_VERSIONS, &["h2", "http/1.1"], Ok((ProtocolVersion::TLSv1_3, Some("http/1.1")))),
+        ("curl -0", rustls::ALL_VERSIONS, &["http/1.0"], Ok((ProtocolVersion::TLSv1_3, Some("http/1.0")))),
+        ("either", rustls::ALL_VERSIONS, &["http/1.0", "http/1.1"], Ok((ProtocolVersion::TLSv1_3, Some("http/1.1")))),
         ("HTTP/2 alone", rustls::ALL_VERSIONS, &["h2"], Err("NoApplicationProtocol")),
     ];
     for (label, versions, protocols, expected) in rows {
