@@ -1,4 +1,4 @@
-//! What a certificate (RFC 5280 §4.1) says that the TLS library doesn't tell: when it is valid, of whom it is, and whether it may sign others. It is
+//! What a certificate (RFC 5280 §4.1) says that the TLS library doesn't tell: when it is valid, of whom it is and for which names, and whether it may sign others. It is
 //! from a file of the operator's, or its signature has been checked.
 
 use std::fmt::Write;
@@ -17,6 +17,10 @@ const VERSION: u8 = 0xa0;
 const EXTENSIONS: u8 = 0xa3;
 /// The object id of the extension that says who may sign others (2.5.29.19).
 const BASIC_CONSTRAINTS: &[u8] = &[0x55, 0x1d, 19];
+/// And of that with the names that it is for (2.5.29.17).
+const ALTERNATIVE_NAMES: &[u8] = &[0x55, 0x1d, 17];
+/// The tag of a name of a host among them.
+const DNS_NAME: u8 = 0x82;
 
 /// The names of a subject's attributes (RFC 4514 §3), by the end of their object ids under 2.5.4.
 const ATTRIBUTES: [(u8, &str); 7] =
@@ -68,6 +72,14 @@ pub(crate) fn is_authority(certificate: &[u8]) -> bool {
     }
     let says_so = fields.extension(BASIC_CONSTRAINTS).and_then(|value| Der(Der(value).next()?.1).next());
     says_so == Some((BOOLEAN, &[0xff]))
+}
+
+/// The names of hosts that a certificate (in DER) is for, as they stand in it.
+pub(crate) fn dns_names(certificate: &[u8]) -> Vec<String> {
+    let value = Der::fields(certificate).and_then(|fields| fields.extension(ALTERNATIVE_NAMES));
+    let names = value.and_then(|value| Der(value).next()).map_or(&[][..], |(_, names)| names);
+    let names = Der(names).filter(|(tag, _)| *tag == DNS_NAME);
+    names.filter_map(|(_, name)| String::from_utf8(name.to_vec()).ok()).collect()
 }
 
 /// The parts of a certificate's fields.
@@ -243,16 +255,29 @@ mod tests {
     }
 
     #[test]
+    fn the_names_of_hosts_are_told_and_no_others() {
+        let names = ["a.example", "192.0.2.7", "*.b.example"].map(str::to_owned);
+        let params = CertificateParams::new(names).expect("names");
+        assert_eq!(dns_names(&der(&params)), ["a.example", "*.b.example"]);
+        assert!(dns_names(&der(&CertificateParams::default())).is_empty());
+    }
+
+    #[test]
     fn cut_or_changed_bytes_are_no_certificate_and_no_panic() {
         let whole = der(&CertificateParams::new(vec!["a.example".to_owned()]).expect("names"));
         for length in 0..whole.len().min(200) {
-            let _ = (validity(&whole[..length]), subject(&whole[..length]), is_authority(&whole[..length]));
+            let _ = (
+                validity(&whole[..length]),
+                subject(&whole[..length]),
+                is_authority(&whole[..length]),
+                dns_names(&whole[..length]),
+            );
         }
         for at in 0..whole.len() {
             for byte in [0, 0x7f, 0x80, 0x84, 0xff] {
                 let mut changed = whole.clone();
                 changed[at] = byte;
-                let _ = (validity(&changed), subject(&changed), is_authority(&changed));
+                let _ = (validity(&changed), subject(&changed), is_authority(&changed), dns_names(&changed));
             }
         }
         assert_eq!((validity(b""), subject(b"\x30\x84\xff\xff\xff\xff")), (None, None));

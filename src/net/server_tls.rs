@@ -1,6 +1,7 @@
 //! TLS towards clients: the certificates of files, which of them a client gets, and the next ones, which the files hold by then.
 //! Knows nothing of sockets, nor of what is said on a connection.
 
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -168,7 +169,7 @@ impl Loaded {
                 builder.with_client_cert_verifier(verifier)
             }
         };
-        let mut config = builder.with_cert_resolver(Arc::new(ByName(keys)));
+        let mut config = builder.with_cert_resolver(Arc::new(ByName::new(keys)));
         config.ignore_client_order = true;
         // No other protocol is spoken here.
         config.alpn_protocols = vec![b"http/1.1".to_vec(), b"http/1.0".to_vec()];
@@ -247,37 +248,60 @@ fn shown(path: &Path) -> String {
     Printable(&path.to_string_lossy()).to_string()
 }
 
-/// Has a certificate for each name (SNI): the first that is for it alone, else the first by a wildcard, else the first of all; of those
-/// whose signatures the client can check, if it can of one.
-#[derive(Debug)]
-struct ByName(Vec<Arc<CertifiedKey>>);
+/// The names that a certificate is for, in lower case: those that a client takes.
+fn names_of(der: &CertificateDer) -> BTreeSet<String> {
+    let Ok(parsed) = ParsedCertificate::try_from(der) else { return BTreeSet::new() };
+    let is_taken = |name: &String| {
+        let one = name.strip_prefix("*.").map_or_else(|| name.clone(), |rest| format!("any-name.{rest}"));
+        ServerName::try_from(one).is_ok_and(|one| verify_server_name(&parsed, &one).is_ok())
+    };
+    let names = certificate::dns_names(der).into_iter().map(|name| name.to_ascii_lowercase());
+    names.filter(is_taken).collect()
+}
 
-impl ResolvesServerCert for ByName {
-    fn resolve(&self, hello: ClientHello) -> Option<Arc<CertifiedKey>> {
-        if let [only] = &self.0[..] {
-            return Some(only.clone());
-        }
-        let is_checked = |key: &&Arc<CertifiedKey>| key.key.choose_scheme(hello.signature_schemes()).is_some();
-        let mut keys: Vec<_> = self.0.iter().filter(is_checked).collect();
-        if keys.is_empty() {
-            keys = self.0.iter().collect();
-        }
-        let named = hello.server_name().and_then(|name| ByName::key_for(&keys, name));
-        named.or(keys.first().copied()).cloned()
-    }
+/// Has a certificate for each name (SNI): the first that is for it alone, else the first by a wildcard, else the first of all; of those
+/// whose signatures the client can check, if it can of one. No certificate is read for a hello, which strangers send as they like.
+#[derive(Debug)]
+struct ByName {
+    keys: Vec<Arc<CertifiedKey>>,
+    alone: HashMap<String, Vec<Arc<CertifiedKey>>>,
+    /// By what stands behind `*.`.
+    by_wildcard: HashMap<String, Vec<Arc<CertifiedKey>>>,
 }
 
 impl ByName {
-    fn key_for<'a>(keys: &[&'a Arc<CertifiedKey>], name: &str) -> Option<&'a Arc<CertifiedKey>> {
-        let is_for = |key: &Arc<CertifiedKey>, name: &str| {
-            let (parsed, name) = (ParsedCertificate::try_from(&key.cert[0]), ServerName::try_from(name));
-            parsed.is_ok_and(|parsed| name.is_ok_and(|name| verify_server_name(&parsed, &name).is_ok()))
-        };
-        // What is for any name beside it is so by a wildcard.
-        let other = name.split_once('.').map(|(_, rest)| format!("any-other-name.{rest}"));
-        let by_wildcard = |key: &Arc<CertifiedKey>| other.as_ref().is_some_and(|other| is_for(key, other));
-        let keys = || keys.iter().copied().filter(|key| is_for(key, name));
-        keys().find(|key| !by_wildcard(key)).or_else(|| keys().next())
+    fn new(keys: Vec<Arc<CertifiedKey>>) -> ByName {
+        let mut chosen = ByName { keys, alone: HashMap::new(), by_wildcard: HashMap::new() };
+        for key in &chosen.keys {
+            let names = names_of(&key.cert[0]);
+            for name in &names {
+                // What is for any name beside it is so by a wildcard.
+                let is_among = |(_, rest): (&str, &str)| names.contains(&format!("*.{rest}"));
+                let (map, name) = match name.strip_prefix("*.") {
+                    Some(rest) => (&mut chosen.by_wildcard, rest),
+                    None if name.split_once('.').is_some_and(is_among) => continue,
+                    None => (&mut chosen.alone, name.as_str()),
+                };
+                map.entry(name.to_owned()).or_default().push(key.clone());
+            }
+        }
+        chosen
+    }
+
+    /// The best first.
+    fn of(&self, name: Option<&str>) -> impl Iterator<Item = &Arc<CertifiedKey>> {
+        let name = name.map(|name| name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase());
+        let alone = name.as_ref().and_then(|name| self.alone.get(name));
+        let by_wildcard = name.as_ref().and_then(|name| self.by_wildcard.get(name.split_once('.')?.1));
+        alone.into_iter().chain(by_wildcard).chain([&self.keys]).flatten()
+    }
+}
+
+impl ResolvesServerCert for ByName {
+    fn resolve(&self, hello: ClientHello) -> Option<Arc<CertifiedKey>> {
+        let is_checked = |key: &&Arc<CertifiedKey>| key.key.choose_scheme(hello.signature_schemes()).is_some();
+        let keys = || self.of(hello.server_name());
+        keys().find(is_checked).or_else(|| keys().next()).cloned()
     }
 }
 
@@ -296,6 +320,12 @@ mod tests {
         change(&mut params);
         let key = KeyPair::generate().expect("a key");
         (params.self_signed(&key).expect("a certificate").pem(), key.serialize_pem())
+    }
+
+    fn certified(names: &[&str]) -> Arc<CertifiedKey> {
+        let (chain, key) = pem(names, |_| {});
+        let (chain, key) = (pem::chain(chain.as_bytes()), pem::key(key.as_bytes(), ""));
+        Arc::new(pem::certified(chain.expect("a chain"), key.expect("a key")).unwrap_or_else(|_| panic!("a pair")))
     }
 
     #[test]
@@ -336,6 +366,42 @@ mod tests {
                 (Err(told), Err(reason)) => assert!(told.contains(&format!("ca.pem: {reason}")), "{label}: {told}"),
                 (checked, _) => panic!("{label}: {checked:?}"),
             }
+        }
+    }
+
+    #[test]
+    fn a_name_is_looked_up_among_those_for_it_alone_then_by_wildcard() {
+        let certificates: [&[&str]; 6] = [
+            &["first.example"],
+            &["*.a.example", "b.a.example", "A.Example"],
+            &["b.a.example", "c.a.example"],
+            &["c.a.example", "*.a.example", "*.*.d.example", "*.example"],
+            &["192.0.2.7"],
+            &["*.a.example"],
+        ];
+        let keys: Vec<_> = certificates.iter().map(|names| certified(names)).collect();
+        let by_name = ByName::new(keys.clone());
+        let rows: [(Option<&str>, &[usize]); 14] = [
+            (None, &[]),
+            (Some("first.example"), &[0]),
+            (Some("FIRST.example."), &[0]),
+            (Some("other.example"), &[]),
+            (Some("a.example"), &[1]),
+            (Some("b.a.example"), &[2, 1, 3, 5]),
+            (Some("c.a.example"), &[2, 1, 3, 5]),
+            (Some("C.A.EXAMPLE."), &[2, 1, 3, 5]),
+            (Some("d.a.example"), &[1, 3, 5]),
+            (Some("e.d.a.example"), &[]),
+            (Some("e.e.d.example"), &[]),
+            (Some("*.a.example"), &[1, 3, 5]),
+            (Some("192.0.2.7"), &[]),
+            (Some(""), &[]),
+        ];
+        for (name, expected) in rows {
+            let index = |key: &Arc<CertifiedKey>| keys.iter().position(|other| Arc::ptr_eq(key, other)).expect("one");
+            let found: Vec<usize> = by_name.of(name).map(index).collect();
+            // All of them in their order stand in for those that are for it.
+            assert_eq!(found, [expected, &[0, 1, 2, 3, 4, 5]].concat(), "{name:?}");
         }
     }
 }

@@ -5,7 +5,7 @@ use crate::config::{Kind, Listen, values};
 use crate::message::Printable;
 use crate::net::server_tls::CertificateFiles;
 
-/// The most certificates. Each handshake looks through them.
+/// The most certificates, of each of which a client may ask for a name. They are read at the start and at once.
 const CERTIFICATES_MAX: usize = 64;
 
 /// Rows, in the order of the help.
