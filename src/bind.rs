@@ -9,6 +9,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -18,6 +19,7 @@ use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use crate::config::{Config, Listen};
 use crate::message::Printable;
+use crate::runtime::sync::Mutex;
 use crate::systemd::Sockets;
 
 /// The most clients that the kernel accepts before we do.
@@ -42,9 +44,20 @@ pub struct Listening {
     /// The sockets for updates.
     pub admin: Vec<Socket>,
     /// The files of those that were opened here at a path, but for updates.
-    pub files: Vec<SocketFile>,
+    pub files: Arc<SocketFiles>,
     /// The files of those for updates.
-    pub admin_files: Vec<SocketFile>,
+    pub admin_files: Arc<SocketFiles>,
+}
+
+/// The files of Unix sockets. Each is removed once: when this is dropped, or before.
+#[derive(Debug, Default)]
+pub struct SocketFiles(Mutex<Vec<SocketFile>>);
+
+impl SocketFiles {
+    /// Removes those that are left. Another thread that does so meanwhile is waited for.
+    pub fn remove(&self) {
+        self.0.lock().clear();
+    }
 }
 
 /// The file of a Unix socket. It is removed when this is dropped, unless another process has put its own in its place.
@@ -64,13 +77,18 @@ pub fn listening(config: &Config, handed_over: Sockets) -> Result<Listening, Str
     let Listening { proxy, tls, admin, files, admin_files } = &mut listening;
     let until = Instant::now() + LOCK_TIME;
     if proxy.is_empty() && tls.is_empty() {
-        *proxy = listen(&config.listen, files, until, "give --listen another address")?;
+        *proxy = listen(&config.listen, &mut files.0.lock(), until, "give --listen another address")?;
     }
     if tls.is_empty() {
-        *tls = listen(&config.tls_listen, files, until, "give --tls-listen another address")?;
+        *tls = listen(&config.tls_listen, &mut files.0.lock(), until, "give --tls-listen another address")?;
     }
     if admin.is_empty() {
-        *admin = listen(&config.admin_listen, admin_files, until, "give --admin-listen another address, or off")?;
+        *admin = listen(
+            &config.admin_listen,
+            &mut admin_files.0.lock(),
+            until,
+            "give --admin-listen another address, or off",
+        )?;
     }
     Ok(listening)
 }

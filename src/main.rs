@@ -125,8 +125,13 @@ fn serve(config: Config, supervisor: Supervisor, demo: Option<Demo>) -> Result<(
     // A terminal that is closed ends what runs in it, unless SIGHUP has another use.
     let takes_hangup =
         config.backends_file.is_some() || !config.tls.certificates.is_empty() || !std::io::stderr().is_terminal();
+    // From now on a signal waits until there is something to stop: no file of a socket is left behind.
+    let mut signals = Signals::new([SIGTERM, SIGINT])?;
+    if takes_hangup {
+        signals.add_signal(SIGHUP)?;
+    }
     let server = Server::bind_supervised(config, Arc::new(SystemLookup), supervisor)?;
-    obey_signals(server.stopper(), server.reloader(), takes_hangup)?;
+    obey(signals, server.stopper(), server.reloader())?;
     if let Some((demo, config)) = demo {
         let proxy = server.local_addr().ok_or("--demo invites to an address; hand over a TCP socket for clients")?;
         let invitation = demo.invitation(&config, proxy, server.admin_addr());
@@ -158,17 +163,16 @@ fn present(demo: Demo, invitation: String, proxy: SocketAddr, server: &Server) -
 }
 
 /// Drains on the first signal to end, exits at once on the second, and reads the list again on SIGHUP.
-fn obey_signals(stopper: Stopper, reloader: Reloader, takes_hangup: bool) -> std::io::Result<()> {
-    let mut signals = Signals::new([SIGTERM, SIGINT])?;
-    if takes_hangup {
-        signals.add_signal(SIGHUP)?;
-    }
+fn obey(mut signals: Signals, stopper: Stopper, reloader: Reloader) -> std::io::Result<()> {
     let watch = move || {
         let mut is_stopping = false;
         for signal in signals.forever() {
             match signal {
                 SIGHUP => reloader.reload_beside(),
-                _ if is_stopping => std::process::exit(EXIT_FAILURE.into()),
+                _ if is_stopping => {
+                    stopper.remove_socket_files();
+                    std::process::exit(EXIT_FAILURE.into());
+                }
                 _ => {
                     is_stopping = true;
                     stopper.stop();

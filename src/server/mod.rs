@@ -12,7 +12,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -21,7 +21,7 @@ use socket2::Socket;
 use threadpool::ThreadPool;
 
 use crate::access_log;
-use crate::bind::{self, Listening, SocketFile};
+use crate::bind::{self, Listening, SocketFiles};
 use crate::config::{self, Config};
 use crate::downstream::{Frontend, Handler, Listener, Timeouts};
 use crate::host::{self, Host};
@@ -67,9 +67,9 @@ pub struct Server {
     tls: Option<Arc<ServerTls>>,
     tls_addresses: Vec<Bound>,
     admin_addresses: Vec<Bound>,
-    socket_files: Vec<SocketFile>,
+    socket_files: Arc<SocketFiles>,
     /// Kept to the end: the admin port answers until then.
-    _admin_socket_files: Vec<SocketFile>,
+    admin_socket_files: Arc<SocketFiles>,
     stop: (Sender<()>, Receiver<()>),
 }
 
@@ -99,12 +99,17 @@ impl std::error::Error for StartError {}
 
 /// Stops a running [`Server`] from any thread.
 #[derive(Debug, Clone)]
-pub struct Stopper(Sender<()>);
+pub struct Stopper(Sender<()>, [Weak<SocketFiles>; 2]);
 
 impl Stopper {
     /// Has the server finish what is under way and return from [`Server::run`]. Doesn't wait for that.
     pub fn stop(&self) {
         let _ = self.0.try_send(());
+    }
+
+    /// Removes the files of the server's sockets, before the process ends at once.
+    pub fn remove_socket_files(&self) {
+        self.1.iter().filter_map(Weak::upgrade).for_each(|files| files.remove());
     }
 }
 
@@ -201,7 +206,7 @@ impl Server {
             tls_addresses,
             admin_addresses,
             socket_files,
-            _admin_socket_files: admin_files,
+            admin_socket_files: admin_files,
             stop,
         })
     }
@@ -223,7 +228,7 @@ impl Server {
 
     /// A handle that stops the server, from any thread.
     pub fn stopper(&self) -> Stopper {
-        Stopper(self.stop.0.clone())
+        Stopper(self.stop.0.clone(), [&self.socket_files, &self.admin_socket_files].map(Arc::downgrade))
     }
 
     /// A handle that has its list's file read again, from any thread.
@@ -282,7 +287,7 @@ impl Server {
         }
         poller.broadcast(Event::Drain);
         // A process that takes over can listen there from now on.
-        drop(socket_files);
+        socket_files.remove();
         // Idle clients have been closed: those that are left are being read, served or told goodbye. On the admin port
         // others come as long as it lives; only those that are being served count.
         let [frontend, admin_frontend] = &frontends;

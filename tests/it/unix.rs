@@ -110,6 +110,41 @@ fn the_file_is_for_user_and_group_and_goes_with_the_program() {
     assert!(!path.exists());
 }
 
+/// Was seen as: a second signal left the files of the sockets behind.
+#[test]
+fn the_files_go_with_the_program_also_if_it_ends_at_once() {
+    let backend = Raw::hanging();
+    let (directory, path, listen) = place("x.sock");
+    let admin = directory.path().join("admin.sock");
+    let place = format!("unix:{}", admin.display());
+    let mut program =
+        Binary::spawn(command(&["--backends", &backend.url, "--listen", &listen, "--admin-listen", &place]));
+    program.line("updates are taken on");
+    let mut client = connect(&path);
+    client.write_all(GET.as_bytes()).expect("room");
+    backend.next();
+    assert!(admin.exists());
+    program.signal("TERM");
+    program.line("stopping: no more clients are accepted");
+    program.signal("TERM");
+    assert_eq!(program.wait().code(), Some(1));
+    assert!(!path.exists() && !admin.exists());
+}
+
+/// Was seen as: a signal before it was listened for left the files of the sockets behind.
+#[test]
+fn the_files_go_with_the_program_also_if_a_signal_comes_as_they_are_made() {
+    let (_directory, path, listen) = place("x.sock");
+    let arguments = ["--backends", "http://127.0.0.1:9", "--listen", &listen, "--admin-listen", "off"];
+    for _ in 0..5 {
+        let mut program = Binary::spawn(command(&arguments));
+        eventually("the file is there", || path.exists());
+        program.signal("TERM");
+        assert_eq!(program.wait().code(), Some(0));
+        assert!(!path.exists());
+    }
+}
+
 #[test]
 fn a_file_that_another_process_has_put_in_its_place_stays() {
     let (_directory, path, listen) = place("x.sock");
