@@ -158,6 +158,11 @@ impl Proxy {
         self.0.rules.unanswered_max
     }
 
+    /// Whether a loser may have a long look, whatever the method.
+    pub fn has_looks(&self) -> bool {
+        [true, false].into_iter().all(|is_safe| self.0.reaper.has_looks(is_safe))
+    }
+
     /// The list of backends.
     pub fn backends(&self) -> &Arc<Backends> {
         &self.0.backends

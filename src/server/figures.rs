@@ -69,6 +69,7 @@ impl Figures {
             kept_in: self.list.kept_in(),
             list: self.list.text(),
             not_kept: self.list.check_kept().err(),
+            has_looks: self.proxy.has_looks(),
         }
     }
 

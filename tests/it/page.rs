@@ -1,9 +1,11 @@
 //! The status page, as a browser and curl get it.
 
+use std::time::Duration;
+
 use red_tentacle::config::AdminToken;
 use tiny_http::Header;
 
-use crate::harness::{Client, Fake, Proxy, Reply, SOON, eventually};
+use crate::harness::{Client, Fake, Proxy, Raw, Reply, SOON, eventually};
 
 const HTML: &str = "Accept: text/html,application/xhtml+xml,*/*;q=0.8";
 
@@ -65,6 +67,41 @@ fn the_page_says_what_each_backend_buys_and_its_share_of_the_price() {
             && first.contains(" slower on average, p99 +")
             && second.starts_with("the same answers, ")
             && second.contains(" % fewer legs")
+    });
+}
+
+/// What the page says of a backend that has this name.
+fn row_of(page: &str, name: &str) -> String {
+    let row = page.split(&format!("<th scope=row>{name}<")).nth(1).unwrap_or("");
+    row.split("</tr>").next().unwrap_or("").to_owned()
+}
+
+#[test]
+fn a_standby_that_no_race_has_needed_is_no_alarm() {
+    let (near, far) = (Fake::with(200, "near"), Fake::with(200, "far"));
+    let proxy = Proxy::before(&[format!("{} name=near", near.url), format!("{} name=far after=1h", far.url)]);
+    eventually("all is well", || {
+        assert_eq!(proxy.get("/").text(), "near");
+        let page = get(&proxy, "/", &[HTML]).text();
+        assert!(!page.contains("on one leg"), "{page}");
+        let is_well = page.contains("<title>● 1/1 ") && page.contains("1 of 1 backends answer (1 not asked); ");
+        is_well && row_of(&page, "far").contains(">not asked<")
+    });
+}
+
+/// Was seen as: "slower than the winners" of a backend that hung, and "never" of one that was well.
+#[test]
+fn without_linger_a_loser_is_not_known() {
+    let (quick, hanging) = (Fake::with(200, "quick"), Raw::hanging());
+    let urls = [format!("{} name=quick", quick.url), format!("{} name=hanging", hanging.url)];
+    let proxy = Proxy::with(&urls, |config| config.linger = Duration::ZERO);
+    eventually("the page says so", || {
+        assert_eq!(proxy.get("/").text(), "quick");
+        let page = get(&proxy, "/", &[HTML]).text();
+        let row = row_of(&page, "hanging");
+        row.contains(">not known: losers don't linger<")
+            && row.contains("<td class=t>not known<")
+            && page.contains("1 of 1 backends answer (1 not known: losers don&#39;t linger); ")
     });
 }
 

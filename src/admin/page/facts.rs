@@ -22,4 +22,6 @@ pub struct Facts {
     pub list: String,
     /// Why no change could be kept, if none could, and what to do.
     pub not_kept: Option<String>,
+    /// Whether a loser of any request may have a long look. Else one that hangs and one that is only slower are told apart by nothing.
+    pub has_looks: bool,
 }

@@ -42,6 +42,9 @@ const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resour
 const NOTEWORTHY_MAX: usize = 20;
 const LATEST_MAX: usize = 10;
 
+/// What is said of a backend whose losers were all hung up on, where none may have a long look.
+const NOT_KNOWN: &str = "not known: losers don't linger";
+
 /// Loads the page anew where the script can't.
 const REFRESH: &str = "<noscript><meta http-equiv=refresh content=5></noscript>";
 
@@ -197,7 +200,7 @@ fn put_backends(html: &mut Html, facts: &Facts, form: &Form, now: SystemTime) {
          </tr></thead><tbody>"
     ));
     for (backend, minute) in rows {
-        put_backend(html, backend, minute, (wins, slowest, &facts.minute), now);
+        put_backend(html, backend, minute, (wins, slowest, facts), now);
         if is_changeable {
             put_buttons(html, &backend.name, &backend.url, backend.state);
         }
@@ -225,16 +228,16 @@ fn put_backend(
     html: &mut Html,
     backend: &BackendSample,
     minute: &BackendMinute,
-    (wins, slowest, all): (u64, Duration, &LastMinute),
+    (wins, slowest, facts): (u64, Duration, &Facts),
     now: SystemTime,
 ) {
     let won = minute.count_of(&["won"]);
     let share = if wins == 0 { 0.0 } else { 100.0 * won as f64 / wins as f64 };
-    let (class, state) = state_of(backend, minute, now);
+    let (class, state) = state_of(backend, minute, facts.has_looks, now);
     let failures =
         minute.failures().iter().map(|(word, count)| format!("{word} ×{}", grouped(*count))).collect::<Vec<_>>();
     let last = backend.stats.last_success().map_or_else(
-        || "never".to_owned(),
+        || if has_hidden_ends(backend, facts.has_looks) { "not known" } else { "never" }.to_owned(),
         |then| format!("{} ago", spoken(now.duration_since(then).unwrap_or_default())),
     );
     let insecure = if backend.is_insecure { " <b class=bad>insecure</b>" } else { "" };
@@ -244,7 +247,7 @@ fn put_backend(
         Escaped(&backend.url),
         told_addresses(backend),
         told_differing(minute),
-        without(minute, all).map_or_else(String::new, |told| format!("<br>{told}")),
+        without(minute, &facts.minute).map_or_else(String::new, |told| format!("<br>{told}")),
     ));
     html.put(format_args!(
         "<svg class=span aria-hidden=true><rect class=rest width=100% height=6 /><rect class=win width={share:.1}% height=6 /></svg><td class=t>"
@@ -297,8 +300,29 @@ fn has_no_address(backend: &BackendSample) -> bool {
     backend.addresses.as_ref().is_some_and(Vec::is_empty)
 }
 
+/// Whether a leg of the last minute was sent there, and not only deferred.
+fn was_asked(minute: &BackendMinute) -> bool {
+    minute.ends.iter().any(|(word, _)| *word != "skipped")
+}
+
+/// Whether its legs were all hung up on, and none could have a long look: it may hang, or be only slower than the winners.
+fn is_unknown(minute: &BackendMinute, has_looks: bool) -> bool {
+    let is_cut = |word: &str| ["cancelled", "skipped"].contains(&word);
+    !has_looks && minute.count_of(&["cancelled"]) > 0 && minute.ends.iter().all(|(word, _)| is_cut(word))
+}
+
+/// Whether a success of its may have gone unseen.
+fn has_hidden_ends(backend: &BackendSample, has_looks: bool) -> bool {
+    !has_looks && backend.stats.ends().any(|(word, count)| word == "cancelled" && count > 0)
+}
+
 /// Its class of colour, and its state in words.
-fn state_of(backend: &BackendSample, minute: &BackendMinute, now: SystemTime) -> (&'static str, Cow<'static, str>) {
+fn state_of(
+    backend: &BackendSample,
+    minute: &BackendMinute,
+    has_looks: bool,
+    now: SystemTime,
+) -> (&'static str, Cow<'static, str>) {
     let answers = minute.count_of(&["won", "final", "late"]);
     let (class, state) = match backend.state {
         BackendState::Paused => ("dim", "paused"),
@@ -308,7 +332,8 @@ fn state_of(backend: &BackendSample, minute: &BackendMinute, now: SystemTime) ->
         BackendState::Racing if answers > 0 && minute.failures().is_empty() => ("good", "answers"),
         BackendState::Racing if answers > 0 => ("warn", "answers, but not always"),
         BackendState::Racing if !minute.failures().is_empty() => ("bad", "fails"),
-        BackendState::Racing if minute.ends.is_empty() => ("dim", "not asked"),
+        BackendState::Racing if !was_asked(minute) => ("dim", "not asked"),
+        BackendState::Racing if is_unknown(minute, has_looks) => ("dim", NOT_KNOWN),
         BackendState::Racing => ("dim", "slower than the winners"),
     };
     (class, state.into())
@@ -345,6 +370,48 @@ fn put_races(html: &mut Html, races: &[Arc<RecentRace>], unanswered: usize) {
         put_axis(html, scale);
         for race in list {
             put_race(html, race, scale);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::UNIX_EPOCH;
+
+    use super::*;
+    use crate::metrics::BackendStats;
+
+    fn backend(state: BackendState) -> BackendSample {
+        BackendSample {
+            label: "b1".to_owned(),
+            name: "b1".to_owned(),
+            url: "http://a".to_owned(),
+            stats: Arc::new(BackendStats::new(UNIX_EPOCH)),
+            is_insecure: false,
+            state,
+            benched: None,
+            unanswered: 0,
+            addresses: None,
+        }
+    }
+
+    #[test]
+    fn a_backend_is_called_what_its_last_minute_shows() {
+        type Ends = &'static [(&'static str, u64)];
+        let rows: [(Ends, bool, &str); 8] = [
+            (&[("won", 1), ("cancelled", 9)], true, "answers"),
+            (&[("late", 1), ("timeout", 1)], true, "answers, but not always"),
+            (&[("timeout", 1), ("cancelled", 9)], false, "fails"),
+            (&[], false, "not asked"),
+            (&[("skipped", 9)], true, "not asked"),
+            (&[("cancelled", 9)], true, "slower than the winners"),
+            (&[("cancelled", 9)], false, "not known: losers don't linger"),
+            (&[("cancelled", 9), ("skipped", 1)], false, "not known: losers don't linger"),
+        ];
+        for (ends, has_looks, expected) in rows {
+            let minute = BackendMinute { ends: ends.to_vec(), ..BackendMinute::default() };
+            let (_, state) = state_of(&backend(BackendState::Racing), &minute, has_looks, UNIX_EPOCH);
+            assert_eq!(state, expected, "{ends:?} {has_looks}");
         }
     }
 }

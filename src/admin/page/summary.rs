@@ -4,6 +4,7 @@ use std::time::SystemTime;
 
 use super::facts::Facts;
 use super::html::{grouped, spoken};
+use super::{NOT_KNOWN, has_no_address, is_unknown, was_asked};
 use crate::metrics::{BackendMinute, BackendSample, BackendState};
 
 /// How things stand.
@@ -17,28 +18,70 @@ pub(super) struct Summary {
     pub(super) title: String,
 }
 
+/// What a backend's legs of the last minute say of it.
+enum Standing {
+    Answers,
+    Fails,
+    /// No race has needed it.
+    Unasked,
+    /// Its legs have lost, and were hung up on before they could answer.
+    Unknown,
+}
+
+impl Standing {
+    fn of(backend: &BackendSample, minute: &BackendMinute, has_looks: bool) -> Standing {
+        match backend.state {
+            _ if minute.count_of(&["won", "final", "late"]) > 0 => Standing::Answers,
+            BackendState::Racing if !was_asked(minute) && !has_no_address(backend) => Standing::Unasked,
+            BackendState::Racing if is_unknown(minute, has_looks) => Standing::Unknown,
+            _ => Standing::Fails,
+        }
+    }
+}
+
 impl Summary {
     pub(super) fn of(facts: &Facts, now: SystemTime) -> Summary {
-        let asked: Vec<(&BackendSample, &BackendMinute)> = (facts.sample.backends.iter().zip(&facts.minute.backends))
-            .filter(|(backend, _)| backend.state != BackendState::Paused)
-            .collect();
-        let answers = |minute: &BackendMinute| minute.count_of(&["won", "final", "late"]) > 0;
-        let answering: Vec<_> = asked.iter().filter(|(_, minute)| answers(minute)).collect();
-        let (all, some) = (asked.len(), answering.len());
+        let (mut answering, mut failing, mut unasked, mut unknown) = (Vec::new(), Vec::new(), 0, 0);
+        for (backend, minute) in facts.sample.backends.iter().zip(&facts.minute.backends) {
+            match Standing::of(backend, minute, facts.has_looks) {
+                _ if backend.state == BackendState::Paused => {}
+                Standing::Answers => answering.push(backend),
+                Standing::Fails => failing.push((backend, minute)),
+                Standing::Unasked => unasked += 1,
+                Standing::Unknown => unknown += 1,
+            }
+        }
+        let (some, all) = (answering.len(), answering.len() + failing.len());
+        let mut besides = Vec::new();
+        if unasked > 0 {
+            besides.push(format!("{unasked} not asked"));
+        }
+        if unknown > 0 {
+            besides.push(format!("{unknown} {NOT_KNOWN}"));
+        }
+        let aside = if besides.is_empty() { String::new() } else { format!(" ({})", besides.join("; ")) };
+        let fails = complaints(&failing);
         let (symbol, class, sentence) = if facts.minute.races == 0 {
             ('○', "dim", silence(facts, now))
+        } else if all == 0 {
+            ('○', "dim", format!("Nothing is known yet of the backends that are listed now{aside}."))
+        } else if some == 0 && facts.minute.lost == 0 {
+            // Clients get the best failure, or one backend's whatever it is.
+            ('▲', "warn", format!("Answering, but by failures alone ({fails}); {}.", pace(facts)))
         } else if some == 0 {
-            ('■', "bad", format!("Not answering: every backend fails ({}).", complaints(&asked)))
+            ('■', "bad", format!("Not answering: every backend fails ({fails})."))
         } else if some == all {
-            ('●', "good", format!("All is well: {some} of {all} backends answer; {}.", pace(facts)))
+            ('●', "good", format!("All is well: {some} of {all} backends answer{aside}; {}.", pace(facts)))
         } else if some == 1 {
-            let only = &answering[0].0.name;
-            ('▲', "warn", format!("Answering, but on one leg: only {only} has answered in the last minute."))
+            let only = &answering[0].name;
+            ('▲', "warn", format!("Answering, but on one leg: only {only} has answered in the last minute{aside}."))
         } else {
-            let others: Vec<_> = asked.iter().copied().filter(|(_, minute)| !answers(minute)).collect();
-            let others = complaints(&others);
+            besides.insert(0, fails);
+            let others = besides.join("; ");
             ('▲', "warn", format!("Answering: {some} of {all} backends do, but not all ({others}); {}.", pace(facts)))
         };
+        // Where nothing is known of any, the tab tells how many there are.
+        let all = if symbol == '○' { all + unasked + unknown } else { all };
         Summary { symbol, class, sentence, title: format!("{symbol} {some}/{all}") }
     }
 }
@@ -119,6 +162,11 @@ mod tests {
             minute: LastMinute {
                 seconds: 60,
                 races,
+                lost: if backends.iter().any(|(_, _, ends)| ends.iter().any(|(word, _)| *word == "won")) {
+                    0
+                } else {
+                    races
+                },
                 p99: Some(Duration::from_millis(31)),
                 backends: backends.iter().map(minute).collect(),
                 ..LastMinute::default()
@@ -129,6 +177,7 @@ mod tests {
             kept_in: None,
             list: String::new(),
             not_kept: None,
+            has_looks: true,
         }
     }
 
@@ -181,5 +230,71 @@ mod tests {
             let summary = Summary::of(&facts(&backends, races), NOW);
             assert_eq!((summary.title.as_str(), summary.sentence.as_str()), (title, sentence));
         }
+    }
+
+    /// Was seen as: "on one leg" for good beside a standby that no race had needed, and for a POST that isn't raced.
+    #[test]
+    fn backends_that_no_race_has_needed_are_no_alarm() {
+        const RACING: BackendState = BackendState::Racing;
+        let (won, none): (&[_], &[_]) = (&[("won", 500), ("late", 90)], &[]);
+        let (refused, skipped): (&[_], &[_]) = (&[("refused", 600)], &[("skipped", 600)]);
+        let rows = [
+            (
+                vec![("near", won), ("far", none)],
+                "● 1/1",
+                "All is well: 1 of 1 backends answer (1 not asked); 10 requests/s, 99 % within 31 ms.",
+            ),
+            (
+                vec![("n1", won), ("n2", won), ("back", skipped), ("far", none)],
+                "● 2/2",
+                "All is well: 2 of 2 backends answer (2 not asked); 10 requests/s, 99 % within 31 ms.",
+            ),
+            (
+                vec![("near", won), ("ill", refused), ("far", none)],
+                "▲ 1/2",
+                "Answering, but on one leg: only near has answered in the last minute (1 not asked).",
+            ),
+            (
+                vec![("n1", won), ("n2", won), ("ill", refused), ("far", none)],
+                "▲ 2/3",
+                "Answering: 2 of 3 backends do, but not all (ill refused; 1 not asked); 10 requests/s, 99 % within 31 ms.",
+            ),
+            (
+                vec![("new", none), ("newer", none)],
+                "○ 0/2",
+                "Nothing is known yet of the backends that are listed now (2 not asked).",
+            ),
+        ];
+        for (backends, title, sentence) in rows {
+            let backends: Vec<_> = backends.into_iter().map(|(name, ends)| (name, RACING, ends)).collect();
+            let summary = Summary::of(&facts(&backends, 600), NOW);
+            assert_eq!((summary.title.as_str(), summary.sentence.as_str()), (title, sentence));
+        }
+        let mut nowhere = facts(&[("near", RACING, won), ("pods", RACING, none)], 600);
+        nowhere.sample.backends[1].addresses = Some(Vec::new());
+        assert_eq!(Summary::of(&nowhere, NOW).title, "▲ 1/2", "a name without addresses is asked in vain");
+    }
+
+    /// Was seen as: "Not answering" of a single backend with `--on-failure best`, beside "0 lost".
+    #[test]
+    fn failures_that_clients_got_are_answers() {
+        let mut facts = facts(&[("b1", BackendState::Racing, &[("4xx", 600)])], 600);
+        assert_eq!(Summary::of(&facts, NOW).sentence, "Not answering: every backend fails (b1 4xx).");
+        facts.minute.lost = 0;
+        let summary = Summary::of(&facts, NOW);
+        let sentence = "Answering, but by failures alone (b1 4xx); 10 requests/s, 99 % within 31 ms.";
+        assert_eq!((summary.title.as_str(), summary.sentence.as_str()), ("▲ 0/1", sentence));
+    }
+
+    #[test]
+    fn where_losers_do_not_linger_one_that_always_loses_is_not_known() {
+        const RACING: BackendState = BackendState::Racing;
+        let mut facts = facts(&[("a", RACING, &[("won", 600)]), ("b", RACING, &[("cancelled", 600)])], 600);
+        assert_eq!(Summary::of(&facts, NOW).title, "▲ 1/2");
+        facts.has_looks = false;
+        let summary = Summary::of(&facts, NOW);
+        let sentence = "All is well: 1 of 1 backends answer (1 not known: losers don't linger); 10 requests/s, \
+                        99 % within 31 ms.";
+        assert_eq!((summary.title.as_str(), summary.sentence.as_str()), ("● 1/1", sentence));
     }
 }
