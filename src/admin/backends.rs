@@ -333,7 +333,7 @@ mod tests {
         let fresh = BackendStats::new(UNIX_EPOCH);
         let addresses = [("10.0.0.4", BackendState::Racing), ("fd00::7", BackendState::Benched)];
         let addresses = addresses.map(|(address, state)| (address.parse().expect(address), state)).to_vec();
-        let benched = Some(Benched { until: now, was_asked_for: true, times: 3 });
+        let benched = Some(Benched { until: now, is_probed: false, was_asked_for: true, times: 3 });
         let of_each = Row::counted("b2", "https://longer.example/base", BackendState::Racing, &fresh);
         vec![
             Row { benched, ..Row::counted("dc1", "http://a", BackendState::Benched, &stats) },

@@ -66,8 +66,10 @@ pub struct BackendSample {
 /// How a backend is benched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Benched {
-    /// From when on it gets a probe.
+    /// From when on the next request probes it.
     pub until: SystemTime,
+    /// Whether a probe is out.
+    pub is_probed: bool,
     /// Whether it has asked for a pause, or else failed often in a row.
     pub was_asked_for: bool,
     /// The benches in a row so far, this one included.

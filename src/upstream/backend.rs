@@ -187,8 +187,10 @@ impl Backend {
         if let Some(each) = self.each().filter(|each| !each.is_empty()) {
             return each.iter().filter_map(|one| one.benched(state)).min_by_key(|benched| benched.until);
         }
-        let (left, was_asked_for, times) = self.bench().told(Instant::now())?;
-        Some(Benched { until: SystemTime::now() + left, was_asked_for, times })
+        let now = Instant::now();
+        let told = self.bench().told(now)?;
+        let until = moment_of(told.until, now, SystemTime::now());
+        Some(Benched { until, is_probed: told.is_probed, was_asked_for: told.was_asked_for, times: told.times })
     }
 
     /// Whether it is asked: of several addresses, whether one is. `unanswered_max` is the bound of its breaker.
@@ -252,6 +254,14 @@ impl Lasting {
     }
 }
 
+/// An instant as the clock on the wall shows it, which shows `clock` now.
+fn moment_of(instant: Instant, now: Instant, clock: SystemTime) -> SystemTime {
+    match instant.checked_duration_since(now) {
+        Some(left) => clock + left,
+        None => clock.checked_sub(now.duration_since(instant)).unwrap_or(clock),
+    }
+}
+
 /// The connections of the old backend, unless its files were others.
 fn kept_pool(
     old: Option<&Backend>,
@@ -275,5 +285,23 @@ fn is_same(old: Option<&Arc<LocalFiles>>, new: Option<&Arc<LocalFiles>>) -> bool
 impl std::fmt::Debug for Each {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.backends.fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    /// Was seen as: a bench that had been over for a while ended at the present moment, whenever that was asked for.
+    #[test]
+    fn what_is_past_stays_where_it_was() {
+        let (now, clock, second) = (Instant::now(), SystemTime::UNIX_EPOCH, Duration::from_secs(1));
+        let (now, clock) = (now + 9 * second, clock + 9 * second);
+        let rows = [(now + second, clock + second), (now, clock), (now - 3 * second, clock - 3 * second)];
+        for (instant, expected) in rows {
+            assert_eq!(moment_of(instant, now, clock), expected);
+        }
     }
 }

@@ -43,6 +43,19 @@ struct State {
     probes: u64,
 }
 
+/// How a backend is benched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Told {
+    /// From when on a probe is due: past, if none has come since.
+    pub until: Instant,
+    /// Whether a probe is out.
+    pub is_probed: bool,
+    /// Whether the backend has asked for it.
+    pub was_asked_for: bool,
+    /// The benches in a row so far.
+    pub times: u32,
+}
+
 /// What one leg has of its backend's bench: the generation in which it started, and whether it is the probe. Whatever ends the leg
 /// gives it back, once.
 #[derive(Debug, Default)]
@@ -98,11 +111,16 @@ impl Bench {
         began.is_some_and(|began| !is_odd(began)) && self.is_benched()
     }
 
-    /// While the backend is benched: how long it still is until a probe, whether it has asked for that, and the benches in a row so far.
-    pub fn told(&self, now: Instant) -> Option<(Duration, bool, u32)> {
+    /// How the backend is benched, if it is.
+    pub fn told(&self, now: Instant) -> Option<Told> {
         let state = self.state.lock();
-        let left = state.until.unwrap_or(now).saturating_duration_since(now);
-        self.is_benched().then_some((left, state.was_asked_for, state.times))
+        let told = Told {
+            until: state.until.unwrap_or(now),
+            is_probed: state.probe.is_some_and(|(_, lease)| lease > now),
+            was_asked_for: state.was_asked_for,
+            times: state.times,
+        };
+        self.is_benched().then_some(told)
     }
 
     /// Says whether a leg starts, and gives it its ticket. `timeout` is the leg's; it isn't made the probe unless it may be.
@@ -404,12 +422,21 @@ mod tests {
     #[test]
     fn a_bench_tells_until_when_it_is_and_why_and_how_many_there_were() {
         let mut tried = Tried::benched();
-        assert_eq!(tried.bench.told(tried.now), Some((SECOND, false, 1)));
-        let probe = tried.probe(2 * SECOND);
-        assert_eq!(tried.bench.told(tried.now), Some((Duration::ZERO, false, 1)), "a probe is out");
+        let told = |tried: &Tried| {
+            let told = tried.bench.told(tried.now)?;
+            Some((told.until, told.is_probed, told.was_asked_for, told.times))
+        };
+        let due = tried.now + SECOND;
+        assert_eq!(told(&tried), Some((due, false, false, 1)));
+        tried.now += 2 * SECOND;
+        assert_eq!(told(&tried), Some((due, false, false, 1)), "no request has come since");
+        let probe = tried.probe(Duration::ZERO);
+        assert_eq!(told(&tried), Some((due, true, false, 1)));
+        tried.now += TIMEOUT + SECOND;
+        assert_eq!(told(&tried), Some((due, false, false, 1)), "it is given up");
         tried.note(&probe, Finding::Failure(Some(30 * SECOND)));
-        assert_eq!(tried.bench.told(tried.now + SECOND), Some((29 * SECOND, true, 2)));
+        assert_eq!(told(&tried), Some((tried.now + 30 * SECOND, false, true, 2)));
         tried.bench.resume();
-        assert_eq!(tried.bench.told(tried.now), None);
+        assert_eq!(told(&tried), None);
     }
 }

@@ -36,7 +36,7 @@ mod upload;
 
 pub use backend::Backend;
 pub use backends::Backends;
-pub use bench::{Admission, Bench, BenchChange, BenchTicket, Finding};
+pub use bench::{Admission, Bench, BenchChange, BenchTicket, Finding, Told};
 pub use breaker::{Breaker, PathKey, PendingRequest};
 pub use conn::connection::FileRead;
 pub use conn::parking::{Readiness, Waiter};

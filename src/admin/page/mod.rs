@@ -342,9 +342,13 @@ fn state_of(
 fn told_bench(backend: &BackendSample, now: SystemTime) -> String {
     let was_asked_for = backend.benched.is_some_and(|benched| benched.was_asked_for);
     let why = if was_asked_for { "it has asked for a pause" } else { "it has failed often in a row" };
-    match backend.benched.and_then(|benched| benched.until.duration_since(now).ok()) {
+    let left = backend.benched.and_then(|benched| benched.until.duration_since(now).ok());
+    match left {
+        _ if backend.benched.is_some_and(|benched| benched.is_probed) => {
+            format!("benched, and asked by a probe now: {why}")
+        }
         Some(left) => format!("benched for {} more, then asked by a probe: {why}", spoken(left)),
-        None => format!("benched, and asked by a probe now: {why}"),
+        None => format!("benched; the next request probes it: {why}"),
     }
 }
 
@@ -379,7 +383,7 @@ mod tests {
     use std::time::UNIX_EPOCH;
 
     use super::*;
-    use crate::metrics::BackendStats;
+    use crate::metrics::{BackendStats, Benched};
 
     fn backend(state: BackendState) -> BackendSample {
         BackendSample {
@@ -412,6 +416,23 @@ mod tests {
             let minute = BackendMinute { ends: ends.to_vec(), ..BackendMinute::default() };
             let (_, state) = state_of(&backend(BackendState::Racing), &minute, has_looks, UNIX_EPOCH);
             assert_eq!(state, expected, "{ends:?} {has_looks}");
+        }
+    }
+
+    /// Was seen as: "asked by a probe now" of a bench that was over, while no request came.
+    #[test]
+    fn a_bench_is_told_with_who_probes_it_and_when() {
+        let now = UNIX_EPOCH + Duration::from_secs(60);
+        let second = Duration::from_secs(1);
+        let rows = [
+            (now + 34 * second, false, "benched for 34 s more, then asked by a probe: it has failed often in a row"),
+            (now - second, false, "benched; the next request probes it: it has failed often in a row"),
+            (now - second, true, "benched, and asked by a probe now: it has failed often in a row"),
+        ];
+        for (until, is_probed, expected) in rows {
+            let benched = Some(Benched { until, is_probed, was_asked_for: false, times: 1 });
+            let told = told_bench(&BackendSample { benched, ..backend(BackendState::Benched) }, now);
+            assert_eq!(told, expected);
         }
     }
 }

@@ -183,6 +183,8 @@ fn put_end(html: &mut Html, leg: &ShownLeg, won: Option<Duration>, has_won: bool
         ShownEnd::Word(word) => word.to_owned(),
     };
     let (class, told) = match won {
+        // Its backend is benched or held.
+        _ if leg.started.is_none() && word == "skipped" => ("dim", word),
         _ if leg.started.is_none() => ("dim", "not needed".to_owned()),
         _ if has_won && leg.is_success => ("good", format!("▶ {word} {}", spoken(leg.ended))),
         _ if has_won => ("bad", format!("▶ {word} {}, passed on", spoken(leg.ended))),
@@ -303,11 +305,13 @@ mod tests {
     #[test]
     fn a_leg_that_starts_late_has_a_pale_bar_before_it_and_one_that_never_does_none() {
         let late = (Outcome::Status(StatusCode::OK), true, Some(40), 60);
-        let legs = [(Outcome::Timeout, false, Some(0), 90), late, (Outcome::Unneeded, false, None, 0)];
+        let skipped = (Outcome::Skipped, false, None, 0);
+        let legs = [(Outcome::Timeout, false, Some(0), 90), late, skipped, (Outcome::Unneeded, false, None, 0)];
         let picture = drawn(&race(&legs, Some(1), None));
         let before = "<rect class=pale y=25 width=40.0% height=10 rx=2 />";
         assert!(picture.contains(before) && picture.matches("class=pale").count() == 1, "{picture}");
         assert!(picture.contains("<rect class=win x=40.0% y=25 width=20.0% height=10 rx=2 />"), "{picture}");
-        assert!(picture.ends_with("<span class=dim>not needed</span></div></div></div>"), "{picture}");
+        let unstarted = "<span class=dim>skipped</span><span class=dim>not needed</span></div></div></div>";
+        assert!(picture.ends_with(unstarted), "{picture}");
     }
 }
