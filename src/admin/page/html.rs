@@ -55,10 +55,11 @@ pub(super) fn grouped(number: u64) -> String {
     text
 }
 
-/// A duration as an operator reads it: `0.4 ms`, `31 ms`, `1.2 s`, `96 s`, `3 min`, `5 h`, `2 d`.
+/// A duration as an operator reads it: `0.15 ms`, `3.1 ms`, `31 ms`, `1.2 s`, `96 s`, `3 min`, `5 h`, `2 d`.
 pub(super) fn spoken(duration: Duration) -> String {
     let (seconds, millis) = (duration.as_secs_f64(), duration.as_secs_f64() * 1000.0);
     match duration.as_secs() {
+        0 if millis < 0.995 => format!("{millis:.2} ms"),
         0 if millis < 9.95 => format!("{millis:.1} ms"),
         0 => format!("{millis:.0} ms"),
         1..10 => format!("{seconds:.1} s"),
@@ -87,8 +88,12 @@ mod tests {
     #[test]
     fn numbers_and_times_are_written_for_people() {
         assert_eq!([0, 999, 1000, 1_234_567].map(grouped), ["0", "999", "1,000", "1,234,567"]);
-        let times = [0, 400, 31_000, 1_200_000, 96_000_000, 200_000_000, 20_000_000_000, 200_000_000_000];
+        let times =
+            [0, 150, 994, 996, 3_100, 31_000, 1_200_000, 96_000_000, 200_000_000, 20_000_000_000, 200_000_000_000];
         let spoken = times.map(|micros| spoken(Duration::from_micros(micros)));
-        assert_eq!(spoken, ["0.0 ms", "0.4 ms", "31 ms", "1.2 s", "96 s", "3 min", "5 h", "2 d"]);
+        assert_eq!(
+            spoken,
+            ["0.00 ms", "0.15 ms", "0.99 ms", "1.0 ms", "3.1 ms", "31 ms", "1.2 s", "96 s", "3 min", "5 h", "2 d"]
+        );
     }
 }

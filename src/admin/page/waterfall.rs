@@ -302,6 +302,17 @@ mod tests {
         assert_eq!(picture.matches("<span class=bad>").count(), LEGS_MAX);
         assert!(picture.contains("<span>b41</span>") && picture.contains("<p class=dim>and 51 more</p>"), "{picture}");
     }
+
+    /// Was seen as: three marks of one axis, each "0.1 ms".
+    #[test]
+    fn no_two_marks_of_a_short_axis_say_the_same() {
+        let mut html = Html::default();
+        put_axis(&mut html, TimeScale::until(Duration::from_micros(190)));
+        let axis = html.into_string();
+        let marks: Vec<&str> = axis.split("class=mid>").skip(1).filter_map(|rest| rest.split('<').next()).collect();
+        assert_eq!(marks, ["0.05 ms", "0.10 ms", "0.15 ms"]);
+    }
+
     #[test]
     fn a_leg_that_starts_late_has_a_pale_bar_before_it_and_one_that_never_does_none() {
         let late = (Outcome::Status(StatusCode::OK), true, Some(40), 60);
