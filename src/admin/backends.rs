@@ -87,7 +87,14 @@ pub(super) fn refusal(bad: BadChange) -> Refusal {
             Refusal::NoSuchBackend(format!("No backend '{}': there are {}", Excerpt(&who), names.join(", ")))
         }
         BadChange::SameName(name) => Refusal::Conflict(capitalised(&same_name(&name))),
-        BadChange::NothingLeft => Refusal::Conflict("That would leave no backend to ask".to_owned()),
+        BadChange::NothingLeft(paused) => {
+            let why = match paused.as_slice() {
+                [] => String::new(),
+                [one] => format!(": {one} is paused; resume it"),
+                several => format!(": {} are paused; resume one", several.join(", ")),
+            };
+            Refusal::Conflict(format!("That would leave no backend to ask{why}"))
+        }
         BadChange::Start(bad @ BadStart::NoneAtOnce) => Refusal::Conflict(capitalised(&bad.to_string())),
         BadChange::Start(bad @ BadStart::TooLate(..)) => Refusal::BadBackends(bad.to_string()),
         BadChange::Local(option) => Refusal::BadChange(format!(
@@ -380,6 +387,20 @@ b2@fd00::7                                benched";
             let request = crate::admin::request("POST", "/backends", &[], form.replace(' ', "+").as_bytes());
             let refusal = change(&request, None, &list, Vec::new).expect_err(label);
             assert_eq!((refusal.status().as_u16(), refusal.sentence()), (status, sentence), "{label}");
+        }
+    }
+
+    /// Was seen as: an update of one URL was refused as none, without a word of the pause that it had kept.
+    #[test]
+    fn a_change_that_would_leave_none_is_told_who_is_paused() {
+        let one = "That would leave no backend to ask: dc1 is paused; resume it";
+        let several = "That would leave no backend to ask: dc1, b2 are paused; resume one";
+        for (form, sentence) in [("replace=http://a", one), ("remove=b3", several)] {
+            let entries = parse_entries("http://a name=dc1 paused,http://b paused,http://c").expect("a list");
+            let list = BackendList::new(entries, None, Box::new(|_| panic!("it was changed")));
+            let request = crate::admin::request("POST", "/backends", &[], form.as_bytes());
+            let refusal = change(&request, None, &list, Vec::new).expect_err(form);
+            assert_eq!((refusal.status().as_u16(), refusal.sentence()), (409, sentence));
         }
     }
 }

@@ -29,8 +29,8 @@ pub enum BadChange {
     Unlisted(String, Vec<String>),
     /// Two would have this name.
     SameName(String),
-    /// No backend would be left that takes part.
-    NothingLeft,
+    /// No backend would be left that takes part; those of them that sat out before.
+    NothingLeft(Vec<String>),
     /// Legs would start too late, or none at once.
     Start(BadStart),
     /// This option can't be set by a change.
@@ -75,7 +75,19 @@ pub(super) fn applied(entries: &[ListEntry], changes: Vec<Change>) -> Result<Vec
             Change::Resume(who) => pause(&mut list, &who, false)?,
         }
     }
-    checked(list.into_iter().map(|listed| listed.entry).collect())
+    let after = checked(list.into_iter().map(|listed| listed.entry).collect())?;
+    if after.iter().all(|entry| entry.options.is_paused) {
+        return Err(BadChange::NothingLeft(still_paused(entries, &after)));
+    }
+    Ok(after)
+}
+
+/// The names of those that were paused before a change and still are.
+fn still_paused(before: &[ListEntry], after: &[ListEntry]) -> Vec<String> {
+    let is_still =
+        |entry: &ListEntry| entry.options.is_paused && after.iter().any(|listed| listed.address == entry.address);
+    let names = before.iter().enumerate().filter(|(_, entry)| is_still(entry));
+    names.map(|(index, entry)| entry.name_at(index)).collect()
 }
 
 /// Refuses options that name files and sockets of this host, but where they are what they were: who may update needn't be one who may
@@ -158,7 +170,7 @@ fn checked(entries: Vec<ListEntry>) -> Result<Vec<ListEntry>, BadChange> {
     if entries.len() > ADDRESSES_MAX {
         return Err(BadChange::TooMany(entries.len()));
     }
-    if entries.iter().all(|entry| entry.options.is_paused) { Err(BadChange::NothingLeft) } else { Ok(entries) }
+    Ok(entries)
 }
 
 #[cfg(test)]
@@ -233,7 +245,8 @@ mod tests {
         let many = (1..=63).map(|number| format!("http://m{number}")).collect::<Vec<_>>().join(",");
         let many = format!("add={many}");
         let list = "http://a name=dc1,http://b paused";
-        let rows: [(&str, &[&str], BadChange); 8] = [
+        let nothing_but = |paused: &[&str]| BadChange::NothingLeft(paused.iter().map(ToString::to_string).collect());
+        let rows: [(&str, &[&str], BadChange); 10] = [
             ("not there", &["pause=dc9"], unlisted("dc9", &["dc1", "b2"])),
             ("a name in another case", &["pause=DC1"], unlisted("DC1", &["dc1", "b2"])),
             ("behind a good one", &["remove=dc1", "remove=dc1"], unlisted("dc1", &["b2"])),
@@ -243,8 +256,10 @@ mod tests {
                 unlisted("b3", &["dc1", "b2", "http://c"]),
             ),
             ("a name twice", &["add=http://c name=dc1"], BadChange::SameName("dc1".to_owned())),
-            ("all paused", &["pause=dc1"], BadChange::NothingLeft),
-            ("none left", &["remove=dc1", "remove=b2"], BadChange::NothingLeft),
+            ("all paused", &["pause=dc1"], nothing_but(&["b2"])),
+            ("one that stays paused", &["replace=http://b"], nothing_but(&["b2"])),
+            ("one that is paused by it", &["remove=b2", "pause=dc1"], nothing_but(&[])),
+            ("none left", &["remove=dc1", "remove=b2"], nothing_but(&[])),
             ("a 65th", &[&many], BadChange::TooMany(65)),
         ];
         for (label, changes, expected) in rows {
