@@ -11,7 +11,8 @@ use super::form;
 use super::secret::Secret;
 use crate::list::{BackendList, BadChange, BadStart, Change};
 use crate::message::{
-    Address, Excerpt, Json, Refusal, Reply, ReplyBody, Request, Timestamp, prefers_json, same_name, too_many,
+    Address, EntryOptions, Excerpt, Json, ListEntry, Refusal, Reply, ReplyBody, Request, Timestamp, prefers_json,
+    same_name, too_many,
 };
 use crate::metrics::{BackendState, BackendStats, Benched, bench_reason};
 use crate::upstream::Backend;
@@ -113,7 +114,7 @@ fn capitalised(sentence: &str) -> String {
 
 /// The list in the form that the client prefers: a table for people, or JSON.
 pub(super) fn shown(request: &Request, list: &BackendList, backends: &[(Arc<Backend>, BackendState)]) -> Reply {
-    let rows = rows_of(backends);
+    let rows = rows_of(backends, &list.entries());
     if prefers_json(&request.headers) {
         return json(StatusCode::OK, "application/json", &in_json(list, &rows));
     }
@@ -153,6 +154,10 @@ struct Row {
     state: BackendState,
     benched: Option<Benched>,
     is_insecure: bool,
+    /// When its legs start.
+    after: String,
+    /// What else the list says of it than its name and that it is paused.
+    options: String,
     legs: u64,
     won: u64,
     late: u64,
@@ -168,23 +173,33 @@ struct Row {
 }
 
 /// A row for each backend of the list. Those at the addresses of a name come behind it, and are told in its row.
-fn rows_of(backends: &[(Arc<Backend>, BackendState)]) -> Vec<Row> {
+fn rows_of(backends: &[(Arc<Backend>, BackendState)], entries: &[ListEntry]) -> Vec<Row> {
     let mut rows: Vec<Row> = Vec::new();
     for (backend, state) in backends {
         let row = rows.last_mut().and_then(|row| row.addresses.as_mut());
         match (backend.one_address(), row) {
             (Some(address), Some(addresses)) => addresses.push((address.ip(), *state)),
-            _ => rows.push(Row::of(backend, *state)),
+            _ => {
+                let entry = entries.iter().find(|entry| entry.address == *backend.address());
+                rows.push(Row { options: entry.map_or_else(String::new, told_options), ..Row::of(backend, *state) });
+            }
         }
     }
     rows
+}
+
+/// The options of an entry, as they would be written, but for what has columns of its own.
+fn told_options(entry: &ListEntry) -> String {
+    let options = EntryOptions { name: None, is_paused: false, ..entry.options.clone() };
+    options.to_string().trim_start().to_owned()
 }
 
 impl Row {
     fn of(backend: &Backend, state: BackendState) -> Row {
         let row = Row::counted(backend.name(), &backend.address().to_string(), state, backend.stats());
         let (benched, addresses) = (backend.benched(state), backend.each().map(|_| Vec::new()));
-        Row { is_insecure: backend.is_insecure(), benched, addresses, ..row }
+        let after = backend.after().map_or_else(|| row.after.clone(), |after| after.to_string());
+        Row { is_insecure: backend.is_insecure(), after, benched, addresses, ..row }
     }
 
     fn counted(name: &str, url: &str, state: BackendState, counts: &BackendStats) -> Row {
@@ -201,6 +216,8 @@ impl Row {
             state,
             benched: None,
             is_insecure: false,
+            after: "0s".to_owned(),
+            options: String::new(),
             legs: sum(&|end| end != "skipped"),
             won: sum(&|end| end == "won"),
             late: sum(&|end| end == "late"),
@@ -246,6 +263,8 @@ fn in_json(list: &BackendList, rows: &[Row]) -> Json {
             ("url", row.url.as_str().into()),
             ("state", row.state().into()),
             ("insecure", row.is_insecure.into()),
+            ("after", row.after.as_str().into()),
+            ("options", row.options.as_str().into()),
             ("legs", row.legs.into()),
             ("won", row.won.into()),
             ("late", row.late.into()),
@@ -272,8 +291,8 @@ fn in_json(list: &BackendList, rows: &[Row]) -> Json {
 
 /// Columns as wide as their widest text, numbers to the right. A backend's addresses follow it.
 fn table(rows: &[Row]) -> String {
-    const HEAD: [&str; 11] =
-        ["name", "url", "state", "legs", "won", "late", "failed", "saved", "rescued", "p50", "p99"];
+    const HEAD: [&str; 12] =
+        ["name", "url", "state", "legs", "won", "late", "failed", "saved", "rescued", "p50", "p99", "options"];
     let millis = |millis: Option<f64>| millis.map_or("-".to_owned(), |millis| format!("{millis}ms"));
     let mut lines = vec![HEAD.map(str::to_owned)];
     for row in rows {
@@ -289,9 +308,10 @@ fn table(rows: &[Row]) -> String {
             row.rescued.to_string(),
             millis(row.p50_ms),
             millis(row.p99_ms),
+            row.options.clone(),
         ]);
         for (address, state) in row.addresses.iter().flatten() {
-            let mut line = <[String; 11]>::default();
+            let mut line = <[String; 12]>::default();
             (line[0], line[2]) = (format!("{}@{address}", row.name), state.word().to_owned());
             lines.push(line);
         }
@@ -299,11 +319,11 @@ fn table(rows: &[Row]) -> String {
     let width = |column: usize| lines.iter().map(|line| line[column].len()).max().unwrap_or(0);
     let widths: Vec<usize> = (0..HEAD.len()).map(width).collect();
     let cell = |(column, text): (usize, &String)| match column {
-        0..=2 => format!("{text:<width$}", width = widths[column]),
+        0..=2 | 11 => format!("{text:<width$}", width = widths[column]),
         _ => format!("{text:>width$}", width = widths[column]),
     };
     let line =
-        |line: &[String; 11]| line.iter().enumerate().map(cell).collect::<Vec<_>>().join("  ").trim_end().to_owned();
+        |line: &[String; 12]| line.iter().enumerate().map(cell).collect::<Vec<_>>().join("  ").trim_end().to_owned();
     lines.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
@@ -343,7 +363,12 @@ mod tests {
         let benched = Some(Benched { until: now, is_probed: false, was_asked_for: true, times: 3 });
         let of_each = Row::counted("b2", "https://longer.example/base", BackendState::Racing, &fresh);
         vec![
-            Row { benched, ..Row::counted("dc1", "http://a", BackendState::Benched, &stats) },
+            Row {
+                benched,
+                after: "100ms".to_owned(),
+                options: "after=100ms timeout=2s".to_owned(),
+                ..Row::counted("dc1", "http://a", BackendState::Benched, &stats)
+            },
             Row { addresses: Some(addresses), ..of_each },
         ]
     }
@@ -351,8 +376,8 @@ mod tests {
     #[test]
     fn a_table_lines_up() {
         let expected = "\
-name         url                          state    legs  won  late  failed  saved  rescued      p50      p99
-dc1          http://a                     benched     4    1     1       1   1.5s        0  10.24ms  10.24ms
+name         url                          state    legs  won  late  failed  saved  rescued      p50      p99  options
+dc1          http://a                     benched     4    1     1       1   1.5s        0  10.24ms  10.24ms  after=100ms timeout=2s
 b2           https://longer.example/base  racing      0    0     0       0     0s        0        -        -
 b2@10.0.0.4                               racing
 b2@fd00::7                                benched";
@@ -363,7 +388,7 @@ b2@fd00::7                                benched";
     fn the_list_as_json_has_what_its_table_has_and_moments() {
         let list = BackendList::new(parse_entries("http://a").expect("a list"), None, Box::new(|_| {}));
         let text = in_json(&list, &rows()).to_string();
-        let expected = r#""kept_in":null,"backends":[{"name":"dc1","url":"http://a","state":"benched","insecure":false,"legs":4,"won":1,"late":1,"failed":1,"saved_s":1.5,"rescued":0,"p50_ms":10.24,"p99_ms":10.24,"last_success":"2026-11-24T03:12:08.000Z","last_failure":{"at":"2026-11-24T03:12:08.000Z","outcome":"5xx"},"benched":{"until":"2026-11-24T03:12:08.000Z","why":"retry-after","times":3},"addresses":null},{"name":"b2","url":"https://longer.example/base","state":"racing","insecure":false,"legs":0,"won":0,"late":0,"failed":0,"saved_s":0,"rescued":0,"p50_ms":null,"p99_ms":null,"last_success":null,"last_failure":null,"benched":null,"addresses":[{"address":"10.0.0.4","state":"racing"},{"address":"fd00::7","state":"benched"}]}]}"#;
+        let expected = r#""kept_in":null,"backends":[{"name":"dc1","url":"http://a","state":"benched","insecure":false,"after":"100ms","options":"after=100ms timeout=2s","legs":4,"won":1,"late":1,"failed":1,"saved_s":1.5,"rescued":0,"p50_ms":10.24,"p99_ms":10.24,"last_success":"2026-11-24T03:12:08.000Z","last_failure":{"at":"2026-11-24T03:12:08.000Z","outcome":"5xx"},"benched":{"until":"2026-11-24T03:12:08.000Z","why":"retry-after","times":3},"addresses":null},{"name":"b2","url":"https://longer.example/base","state":"racing","insecure":false,"after":"0s","options":"","legs":0,"won":0,"late":0,"failed":0,"saved_s":0,"rescued":0,"p50_ms":null,"p99_ms":null,"last_success":null,"last_failure":null,"benched":null,"addresses":[{"address":"10.0.0.4","state":"racing"},{"address":"fd00::7","state":"benched"}]}]}"#;
         assert!(text.starts_with("{\"changed\":\"20") && text.ends_with(expected), "{text}");
     }
 
@@ -401,6 +426,20 @@ b2@fd00::7                                benched";
             let request = crate::admin::request("POST", "/backends", &[], form.as_bytes());
             let refusal = change(&request, None, &list, Vec::new).expect_err(form);
             assert_eq!((refusal.status().as_u16(), refusal.sentence()), (409, sentence));
+        }
+    }
+
+    #[test]
+    fn an_entry_s_options_are_told_but_for_what_has_its_own_column() {
+        let rows = [
+            ("http://a", ""),
+            ("http://a name=x paused", ""),
+            ("http://a paused timeout=2s name=x after=100ms", "after=100ms timeout=2s"),
+            ("http://a.example each", "each"),
+            ("https://a socket=/run/a insecure", "socket=/run/a insecure"),
+        ];
+        for (entry, options) in rows {
+            assert_eq!(told_options(&parse_entries(entry).expect(entry)[0]), options, "{entry}");
         }
     }
 }
