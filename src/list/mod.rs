@@ -8,10 +8,10 @@ mod starts;
 mod text;
 
 use std::path::PathBuf;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use crate::message::ListEntry;
+use crate::runtime::sync::Mutex;
 
 pub use change::{BadChange, Change};
 pub use file::ListFile;
@@ -75,7 +75,7 @@ impl BackendList {
     /// gives, too, if there is a file. Blocks on the disk.
     pub fn change(&self, changes: Vec<Change>) -> Result<Vec<ListEntry>, BadChange> {
         // Held until the list is in force: else of two changes the first could be the last one there.
-        let mut file = locked(&self.file);
+        let mut file = self.file.lock();
         let before = self.entries();
         let mut entries = change::applied(&before, changes)?;
         check_starts(&entries, self.timeout).map_err(BadChange::Start)?;
@@ -89,7 +89,7 @@ impl BackendList {
     /// Reads the file again, and puts its list in force. Without a file nothing is read, and the result is `false`. An error
     /// holds a line for each thing that is wrong with it, and the list stays. Blocks on the disk.
     pub fn reload(&self) -> Result<bool, Vec<String>> {
-        let mut file = locked(&self.file);
+        let mut file = self.file.lock();
         let before = self.entries();
         let names_file = before.iter().any(|entry| entry.options.local.names_file());
         let read = match &*file {
@@ -102,7 +102,7 @@ impl BackendList {
             (Err(bad), Some(file), Some(text)) => Err(file.located_in(text, &bad)),
             (Err(bad), ..) => Err(bad.iter().map(BadFiles::to_string).collect()),
         });
-        locked(&self.in_force).is_loaded = read.is_ok();
+        self.in_force.lock().is_loaded = read.is_ok();
         let (text, entries) = read?;
         if let (Some(file), Some(text)) = (file.as_mut(), text) {
             file.accept(text);
@@ -114,7 +114,7 @@ impl BackendList {
     /// To be called under the file's lock.
     fn put_in_force(&self, entries: &[ListEntry]) {
         (self.publish)(entries);
-        let mut in_force = locked(&self.in_force);
+        let mut in_force = self.in_force.lock();
         if in_force.entries != entries {
             in_force.changed = SystemTime::now();
         }
@@ -123,7 +123,7 @@ impl BackendList {
 
     /// The list in force.
     pub fn entries(&self) -> Vec<ListEntry> {
-        locked(&self.in_force).entries.clone()
+        self.in_force.lock().entries.clone()
     }
 
     /// The list in force, in its own grammar, a line for each backend.
@@ -138,23 +138,18 @@ impl BackendList {
 
     /// When the list last changed.
     pub fn changed(&self) -> SystemTime {
-        locked(&self.in_force).changed
+        self.in_force.lock().changed
     }
 
     /// Whether the last reading of the file was good; without one, it was.
     pub fn is_loaded(&self) -> bool {
-        locked(&self.in_force).is_loaded
+        self.in_force.lock().is_loaded
     }
 
     /// The file that the list is kept in.
     pub fn kept_in(&self) -> Option<String> {
         self.path.as_ref().map(|path| shown(path))
     }
-}
-
-/// What a panic under the lock leaves behind is whole: it is replaced at once.
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -174,7 +169,7 @@ mod tests {
     fn list(path: &Path, first: &str) -> (BackendList, Arc<Mutex<Vec<String>>>) {
         let published = Arc::new(Mutex::new(Vec::new()));
         let log = published.clone();
-        let publish = move |entries: &[ListEntry]| log.lock().expect("no panic").push(texts(entries));
+        let publish = move |entries: &[ListEntry]| log.lock().push(texts(entries));
         let (file, entries) = ListFile::open(path, Duration::MAX).expect("a good file");
         let entries = entries.unwrap_or_else(|| parse_entries(first).expect(first));
         (BackendList::new(entries, Some(file), Box::new(publish)), published)
@@ -197,7 +192,7 @@ mod tests {
             "# ours\nhttp://a  name=dc1\n\nhttp://b\nhttp://c paused\n"
         );
         assert_eq!(ListFile::open(&path, Duration::MAX).expect("a good file").1, Some(in_force.clone()));
-        assert_eq!(*published.lock().expect("no panic"), [texts(&in_force)]);
+        assert_eq!(*published.lock(), [texts(&in_force)]);
     }
 
     #[test]
@@ -240,7 +235,7 @@ mod tests {
             folder.path().display()
         );
         assert_eq!(reason, expected);
-        assert!(published.lock().expect("no panic").is_empty());
+        assert!(published.lock().is_empty());
         assert!(list.change(replace("http://a")).is_ok(), "nothing would be written");
     }
 
@@ -258,7 +253,7 @@ mod tests {
         );
         assert_eq!(list.reload(), Ok(true));
         list.change(vec![Change::Add(parse_entries("http://b").expect("a list"))]).expect("a good change");
-        assert_eq!(*published.lock().expect("no panic"), ["http://a,http://mine", "http://a,http://mine,http://b"]);
+        assert_eq!(*published.lock(), ["http://a,http://mine", "http://a,http://mine,http://b"]);
     }
 
     #[test]
@@ -276,7 +271,7 @@ mod tests {
         assert!(list.reload().is_err() && !list.is_loaded());
         assert!(matches!(list.change(replace("http://b")), Err(BadChange::NotKept(_))));
         assert_eq!(fs::read_to_string(&path).expect("a file"), edited);
-        assert!(published.lock().expect("no panic").is_empty());
+        assert!(published.lock().is_empty());
     }
 
     #[test]
@@ -296,7 +291,7 @@ mod tests {
         assert_eq!(list.reload(), Err(vec![format!("{shown}: no such file or directory")]));
         fs::write(&path, "http://b\n").expect("a file");
         assert_eq!((list.reload(), list.is_loaded()), (Ok(true), true));
-        assert_eq!(*published.lock().expect("no panic"), ["http://b"]);
+        assert_eq!(*published.lock(), ["http://b"]);
     }
 
     /// Was seen as: the line with all of them grew too long, the file was replaced by one that can't be read, and the change refused.
@@ -318,7 +313,7 @@ mod tests {
         let (list, published) = list(&folder.path().join("backends"), "http://a,http://b");
         let before = list.changed();
         list.change(replace("http://a,http://b")).expect("a good change");
-        assert_eq!((list.changed(), published.lock().expect("no panic").len()), (before, 1));
+        assert_eq!((list.changed(), published.lock().len()), (before, 1));
         list.change(replace("http://a")).expect("a good change");
         assert!(list.changed() > before);
     }
@@ -332,7 +327,7 @@ mod tests {
             let begun = begun.clone();
             move |_: &[ListEntry]| {
                 begun.wait();
-                gate.lock().expect("no panic").recv().expect("the test goes on");
+                gate.lock().recv().expect("the test goes on");
             }
         };
         let list = BackendList::new(parse_entries("http://a").expect("a list"), None, Box::new(publish));
