@@ -207,6 +207,7 @@ mod tests {
     use std::sync::Mutex;
 
     use super::*;
+    use crate::message::ReplyBody;
 
     /// Makes an admin of the default rules, and a count of the lists that it has handed on.
     fn admin(token: Option<&str>) -> (Admin, Arc<Mutex<usize>>) {
@@ -279,6 +280,18 @@ mod tests {
             };
             assert_eq!(status, expected, "{label}");
             assert_eq!(*replaced.lock().expect("no panic"), usize::from(expected == 200), "{label}");
+        }
+    }
+
+    #[test]
+    fn only_post_updates() {
+        for method in ["GET", "HEAD", "PUT", "PATCH", "DELETE", "OPTIONS", "post", "POSTS"] {
+            let (admin, replaced) = admin(None);
+            let request = request(method, "/update-backends?backends=http://a", &[("host", "localhost")], b"");
+            let reply = admin.answer(&request).unwrap_or_else(|refusal| refusal.reply());
+            assert_eq!((reply.status.as_u16(), &*reply.headers["allow"].as_bytes()), (405, &b"POST"[..]), "{method}");
+            assert!(matches!(reply.body, ReplyBody::Whole(text) if text == b"Invalid request method\n"), "{method}");
+            assert_eq!(*replaced.lock().expect("no panic"), 0, "{method}");
         }
     }
 
