@@ -23,7 +23,11 @@ pub(super) fn admin_commands(given: &Given, draft: &Draft) -> Result<(), Invocat
     if given.by_flag("probe") && !draft.check {
         return Err(fail("--probe goes with --check; give that too"));
     }
-    if given.by_flag("try") && draft.demo {
+    // Also by variables: the demo's backends aren't there yet, and a race has a backend.
+    if draft.check && draft.probe && draft.demo {
+        return Err(fail("--probe goes with no --demo, which brings its own backends; leave one out"));
+    }
+    if draft.trial.is_some() && draft.demo {
         return Err(fail("--try goes with no --demo, which shows its own races; leave one out"));
     }
     if given.by_flag("admin") && !given.has("update") {

@@ -258,6 +258,34 @@ fn the_demo_brings_its_own_backends() {
 }
 
 #[test]
+fn a_demo_that_is_to_be_tried_or_probed_is_refused() {
+    // Was seen as: a panic, since a race was begun among no backends; with a variable in place of a flag `--try`, too.
+    let (probe, try_one) = ("--probe goes with no --demo, which brings its own backends", "--try goes with no --demo");
+    let on = |variable| (variable, "on");
+    let rows: [(&str, &[(&'static str, &str)], &str); 6] = [
+        ("--demo --check --probe", &[], probe),
+        ("--check --probe", &[on("RED_TENTACLE_DEMO")], probe),
+        ("--demo --check", &[on("RED_TENTACLE_PROBE")], probe),
+        ("--demo --try /", &[], try_one),
+        ("--try /", &[on("RED_TENTACLE_DEMO")], try_one),
+        ("--demo", &[("RED_TENTACLE_TRY", "/")], try_one),
+    ];
+    for (args, env, expected) in rows {
+        let line = failure(args, env);
+        assert!(line.starts_with(&format!("red-tentacle: {expected}")), "{args} {env:?}: {line}");
+    }
+    assert!(matches!(read_with("--demo", &[on("RED_TENTACLE_PROBE")]), Invocation::Demo(_)));
+}
+
+/// Was seen as: a template left the path empty, and what was to race once listened for everybody and never ended.
+#[test]
+fn an_empty_path_to_try_is_no_proxy() {
+    let expected = "red-tentacle: --try '': no path; write /status, say";
+    assert_eq!(failure("--try=", &[("BACKEND_SERVERS", "http://a")]), expected);
+    assert!(matches!(read_with("", &[("BACKEND_SERVERS", "http://a"), ("RED_TENTACLE_TRY", "")]), Invocation::Run(_)));
+}
+
+#[test]
 fn words_of_values_are_taken_in_either_case() {
     // Was seen as: `--admin-listen OFF` was refused, while `--via ON` was taken.
     let rows = [

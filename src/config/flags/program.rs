@@ -74,7 +74,7 @@ pub(super) const FLAGS: &[Flag] = &[
         default: "",
         help: "Send one GET by this configuration, print the race, exit: 0 won, 1 lost",
         set: |draft, text| {
-            draft.trial = if text.is_empty() { None } else { Some(values::path(text)?) };
+            draft.trial = Some(values::path(text)?);
             Ok(())
         },
         show: |draft| draft.trial.clone().unwrap_or_else(|| "(none)".to_owned()),
