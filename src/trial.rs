@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::config::{Config, Listen};
-use crate::message::Elapsed;
+use crate::message::{Elapsed, Reason};
 use crate::metrics::{RaceEnd, RecentRace, ShownEnd};
 use crate::net::server_tls::TlsFiles;
 use crate::server::Server;
@@ -16,6 +16,8 @@ use crate::waterfall::{self, Bar, BarState};
 const ID: &str = "red-tentacle-try";
 /// The time between two looks at whether the race is over.
 const TICK: Duration = Duration::from_millis(5);
+/// The most of a reply that is kept, in bytes: one of the proxy's own says in its first line why it is no backend's.
+const REPLY_BYTES_MAX: usize = 8 * 1024;
 
 /// What has come of it.
 #[derive(Debug)]
@@ -27,36 +29,42 @@ pub struct Tried {
 }
 
 /// Races one GET for the target. Blocks until every leg has ended, which takes no longer than the timeouts. An error says what
-/// the host lacks, or that there was no race.
+/// the host lacks, or why there was no race.
 pub fn run(mut config: Config, target: &str) -> Result<Tried, String> {
     config.listen = vec![Listen::from(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))];
     config.admin_listen = Vec::new();
     (config.tls_listen, config.tls) = (Vec::new(), TlsFiles::default());
+    // An update's path is raced like any other, and nothing is written.
+    (config.admin_on_proxy_port, config.backends_file) = (false, None);
     let (timeout, longest, names) = (config.timeout, config.race_time_max(), config.backends.clone());
     let server = Server::bind(config).map_err(|error| error.to_string())?;
     let (address, meter, stopper) = (server.local_addr().expect("it listens on TCP"), server.meter(), server.stopper());
     thread::scope(|scope| {
         let running = scope.spawn(|| server.run());
-        let status = ask(address, target, timeout).map_err(|error| format!("no reply: {error}"));
+        let reply = ask(address, target, timeout).map_err(|error| format!("no reply: {error}"));
         let deadline = Instant::now() + longest;
-        let mut race = meter.race(ID);
-        while status.is_ok() && race.is_none() && Instant::now() < deadline {
+        let race = loop {
+            // Asked first: a race that ends meanwhile is found.
+            let is_over = reply.is_err() || meter.races() == 0 || Instant::now() >= deadline;
+            let race = meter.race(ID);
+            if is_over || race.is_some() {
+                break race;
+            }
             thread::park_timeout(TICK);
-            race = meter.race(ID);
-        }
+        };
         stopper.stop();
         let ended = running.join().map_err(|_| "the proxy has a bug".to_owned())?;
         ended.map_err(|error| error.to_string())?;
-        let status = status?;
-        let race = race.ok_or_else(|| format!("no race: the proxy answered {status}"))?;
+        let (status, text) = reply?;
+        let race = race.ok_or_else(|| format!("no race: the proxy answered {status}: {}", reason_in(&text)))?;
         let urls = (0..).zip(&names).map(|(index, entry)| (entry.name_at(index), entry.address.to_string()));
         Ok(told(&race, &urls.collect::<Vec<_>>(), status))
     })
 }
 
-/// Asks for the target, and gives the status once the whole reply is there, or as much as comes within the timeout: a stream may
-/// have no end.
-fn ask(address: SocketAddr, target: &str, timeout: Duration) -> io::Result<u16> {
+/// Asks for the target, and gives the status and the first bytes behind it once the whole reply is there, or as much as comes within
+/// the timeout: a stream may have no end.
+fn ask(address: SocketAddr, target: &str, timeout: Duration) -> io::Result<(u16, String)> {
     let mut client = TcpStream::connect(address)?;
     let request =
         format!("GET {target} HTTP/1.1\r\nHost: localhost\r\nX-Request-ID: {ID}\r\nConnection: close\r\n\r\n");
@@ -67,18 +75,25 @@ fn ask(address: SocketAddr, target: &str, timeout: Duration) -> io::Result<u16> 
     let status = str::from_utf8(&first[9..]).ok().and_then(|digits| digits.parse().ok());
     let status = status.ok_or(io::ErrorKind::InvalidData)?;
     let until = Instant::now() + timeout;
-    let mut buffer = vec![0; 64 * 1024];
+    let (mut buffer, mut kept) = (vec![0; 64 * 1024], Vec::new());
     loop {
         let left = until.saturating_duration_since(Instant::now());
         if left.is_zero() {
-            return Ok(status);
+            break;
         }
         client.set_read_timeout(Some(left))?;
         match client.read(&mut buffer) {
-            Ok(0) | Err(_) => return Ok(status),
-            Ok(_) => {}
+            Ok(0) | Err(_) => break,
+            Ok(count) => kept.extend_from_slice(&buffer[..count.min(REPLY_BYTES_MAX - kept.len())]),
         }
     }
+    Ok((status, String::from_utf8_lossy(&kept).into_owned()))
+}
+
+/// The first line of a reply's body.
+fn reason_in(reply: &str) -> Reason<'_> {
+    let body = reply.split_once("\r\n\r\n").map_or("", |(_, body)| body);
+    Reason(body.lines().next().unwrap_or_default())
 }
 
 /// Draws the race. `urls` are those of the backends, by their names.

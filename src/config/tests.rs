@@ -277,7 +277,7 @@ fn a_demo_that_is_to_be_tried_or_probed_is_refused() {
     assert!(matches!(read_with("--demo", &[on("RED_TENTACLE_PROBE")]), Invocation::Demo(_)));
 }
 
-/// Was seen as: a template left the path empty, and what was to race once listened for everybody and never ended.
+/// Was seen as: a template left the path empty, and what was to race once was a proxy, which never ended.
 #[test]
 fn an_empty_path_to_try_is_no_proxy() {
     let expected = "red-tentacle: --try '': no path; write /status, say";

@@ -160,10 +160,12 @@ pub(super) fn switch(text: &str) -> Result<bool, String> {
     }
 }
 
-/// Parses the target of a GET: a path, and maybe a query.
+/// Parses the target of a GET: a path, and maybe a query. Nothing but it fits between the blanks of a request's first line.
 pub(super) fn path(text: &str) -> Result<String, String> {
+    let has_blank = text.contains(|c: char| c.is_whitespace() || c.is_control());
     match Target::parse(&Method::GET, text) {
-        Ok(target) if text.starts_with('/') => Ok(target.as_str().to_owned()),
+        Ok(target) if text.starts_with('/') && !has_blank => Ok(target.as_str().to_owned()),
+        Ok(_) if text.starts_with('/') => Err(bad(text, "a path has no blanks; write %20 for each")),
         _ => Err(bad(text, "no path; write /status, say")),
     }
 }
@@ -426,6 +428,24 @@ mod tests {
         }
         assert!(host_name(&"a".repeat(64)).is_err());
         assert!(host_name(&format!("{long}d")).is_err());
+    }
+
+    #[test]
+    fn a_path_has_a_slash_and_no_blank() {
+        let blank = "a path has no blanks; write %20 for each";
+        let rows = [
+            ("/", Ok("/")),
+            ("/a%20b?c=d&e", Ok("/a%20b?c=d&e")),
+            ("", Err("'': no path; write /status, say")),
+            ("a", Err("'a': no path; write /status, say")),
+            ("http://a/b", Err("'http://a/b': no path; write /status, say")),
+            ("/a#b", Err("'/a#b': no path; write /status, say")),
+            ("/a b", Err(&*format!("'/a b': {blank}"))),
+            ("/a\r\nX: y", Err(&*format!("'/a\\r\\nX: y': {blank}"))),
+        ];
+        for (text, expected) in rows {
+            assert_eq!(path(text), expected.map(str::to_owned).map_err(str::to_owned), "{text}");
+        }
     }
 
     #[test]

@@ -123,6 +123,11 @@ impl Meter {
         self.0.totals()
     }
 
+    /// The count of races of which a leg is still running.
+    pub fn races(&self) -> usize {
+        self.0.races()
+    }
+
     /// The newest race with this id, if it is over and is remembered.
     pub fn race(&self, id: &str) -> Option<Arc<RecentRace>> {
         self.0.recent().of(id)

@@ -77,3 +77,27 @@ fn a_stream_without_an_end_is_tried_as_well() {
     let ended = Binary::run(command);
     assert!(ended.code == Some(0) && ended.stdout.starts_with("GET /events 200 in "), "{ended:?}");
 }
+
+/// Was seen as: the path was the proxy's own, and after 26 s there was no race.
+#[test]
+fn the_path_of_an_update_is_raced_like_any_other() {
+    let good = Fake::with(200, "good");
+    let mut command = Binary::command();
+    command.args(["--backends", &good.url, "--try", "/update-backends"]);
+    let ended = Binary::run(command);
+    assert!(ended.code == Some(0) && ended.stdout.starts_with("GET /update-backends 200 in "), "{ended:?}");
+    assert_eq!(good.next().target, "/update-backends");
+}
+
+/// Was seen as: the reply was there at once, and after 26 s the program said that there was none from a race.
+#[test]
+fn without_a_race_the_reason_is_told_at_once() {
+    let good = Fake::with(200, "good");
+    let mut command = Binary::command();
+    command.args(["--backends", &good.url, "--max-head", "1KiB", "--timeout", "1h"]);
+    command.args(["--try", &format!("/{}", "x".repeat(2048))]);
+    let ended = Binary::run(command);
+    let expected = "red-tentacle: no race: the proxy answered 431: The head is longer than allowed (--max-head)\n";
+    assert_eq!((ended.code, ended.stderr.as_str()), (Some(1), expected));
+    assert!(good.received.is_empty());
+}
