@@ -289,7 +289,7 @@ mod tests {
             let (admin, replaced) = admin(None);
             let request = request(method, "/update-backends?backends=http://a", &[("host", "localhost")], b"");
             let reply = admin.answer(&request).unwrap_or_else(|refusal| refusal.reply());
-            assert_eq!((reply.status.as_u16(), &*reply.headers["allow"].as_bytes()), (405, &b"POST"[..]), "{method}");
+            assert_eq!((reply.status.as_u16(), reply.headers["allow"].as_bytes()), (405, &b"POST"[..]), "{method}");
             assert!(matches!(reply.body, ReplyBody::Whole(text) if text == b"Invalid request method\n"), "{method}");
             assert_eq!(*replaced.lock().expect("no panic"), 0, "{method}");
         }
