@@ -28,12 +28,12 @@ pub enum Invocation {
     },
     /// Print this to standard output as it is, its last line end included, and exit with 0.
     Print(String),
-    /// Print this line to standard error and exit with 2, or with 1 if health is asked for ([`super::asks_health`]).
+    /// Print these lines to standard error and exit with 2, or with 1 if health is asked for ([`super::asks_health`]).
     Fail(String),
 }
 
 impl Invocation {
-    /// Adds what is odd about the environment to what a start warns of.
+    /// Adds what is odd about the environment to what a start warns of, or says before it fails.
     #[must_use]
     pub fn warning_of(mut self, oddities: Vec<String>) -> Invocation {
         match &mut self {
@@ -41,7 +41,13 @@ impl Invocation {
                 config.oddities.extend(oddities);
             }
             Invocation::Check { warnings, .. } => warnings.extend(oddities),
-            Invocation::Ask(_) | Invocation::Print(_) | Invocation::Fail(_) => {}
+            // One that was misspelt may be what is missing.
+            Invocation::Fail(lines) => {
+                for oddity in oddities.iter().rev() {
+                    lines.insert_str(0, &format!("red-tentacle: {oddity}\n"));
+                }
+            }
+            Invocation::Ask(_) | Invocation::Print(_) => {}
         }
         self
     }

@@ -411,6 +411,19 @@ fn a_variable_that_does_nothing_is_told() {
 }
 
 #[test]
+fn a_start_that_fails_says_first_which_variables_do_nothing() {
+    let mut command = Binary::command();
+    command.env("RED_TENTACLE_BACKENDS_FLIE", "/etc/backends");
+    let ended = Binary::run(command);
+    let lines: Vec<&str> = ended.stderr.lines().collect();
+    let expected = [
+        "red-tentacle: unknown variable RED_TENTACLE_BACKENDS_FLIE does nothing; did you mean RED_TENTACLE_BACKENDS_FILE?",
+        "red-tentacle: no backends; set BACKEND_SERVERS=http://a,http://b or give --backends",
+    ];
+    assert_eq!((ended.code, lines.as_slice()), (Some(2), expected.as_slice()));
+}
+
+#[test]
 fn a_check_that_probes_asks_each_backend_once() {
     let (good, ill) = (Fake::with(404, "none"), Fake::with(503, "down"));
     let run = |list: &str, listen: &str| {
