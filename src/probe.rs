@@ -53,7 +53,11 @@ pub fn probe(mut config: Config) -> Result<Probed, String> {
     }
     let rows_of = |(index, entry): (usize, &ListEntry)| {
         let (name, url) = (entry.name_at(index), entry.address.to_string());
-        if entry.options.is_paused { vec![[name, url, "paused".to_owned()]] } else { rows_of_legs(&text, name, url) }
+        if entry.options.is_paused {
+            return vec![[name, url, "paused".to_owned()]];
+        }
+        let unasked = if entry.options.is_each { "dns: no address of its name is known" } else { "not asked" };
+        rows_of_legs(&text, name, url, unasked)
     };
     let rows: Vec<[String; 3]> = entries.iter().enumerate().flat_map(rows_of).collect();
     let has_answered = |row: &[String; 3]| row[2] == "paused" || row[2].starts_with(|c: char| c.is_ascii_digit());
@@ -61,7 +65,8 @@ pub fn probe(mut config: Config) -> Result<Probed, String> {
 }
 
 /// The rows of a backend's leg, or of several, if each address of its name has one: then they are called by their addresses, too.
-fn rows_of_legs(text: &str, name: String, url: String) -> Vec<[String; 3]> {
+/// Without one the row says `unasked`.
+fn rows_of_legs(text: &str, name: String, url: String, unasked: &str) -> Vec<[String; 3]> {
     let row = |line: &str| {
         let (leg, told) = line.split_once(' ')?;
         let is_of_name = leg.strip_prefix(&name)?.chars().next().is_none_or(|next| next == '@');
@@ -69,7 +74,7 @@ fn rows_of_legs(text: &str, name: String, url: String) -> Vec<[String; 3]> {
         is_of_name.then(|| [leg.to_owned(), url.clone(), Printable(told).to_string()])
     };
     let rows: Vec<[String; 3]> = text.lines().filter_map(row).collect();
-    if rows.is_empty() { vec![[name, url, "not asked".to_owned()]] } else { rows }
+    if rows.is_empty() { vec![[name, url, unasked.to_owned()]] } else { rows }
 }
 
 fn table(rows: &[[String; 3]]) -> String {

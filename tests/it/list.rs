@@ -444,6 +444,10 @@ fn a_check_that_probes_asks_each_backend_once() {
     let ended = run(&format!("{},{nobody}", good.url), "127.0.0.1:0");
     assert_eq!(ended.code, Some(1));
     assert!(ended.stdout.contains(&format!("b2  {nobody}  refused: ")), "{ended:?}");
+    let ended = run(&format!("http://nx.invalid each,{}", good.url), "127.0.0.1:0");
+    assert_eq!(ended.code, Some(1));
+    let unknown = format!("b1  {:<1$}  dns: no address of its name is known", "http://nx.invalid", good.url.len());
+    assert!(ended.stdout.lines().any(|line| line == unknown), "{ended:?}");
     let holder = TcpListener::bind("127.0.0.1:0").expect("a port");
     let taken = holder.local_addr().expect("an address");
     let ended = run(&good.url, &taken.to_string());
