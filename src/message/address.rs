@@ -5,12 +5,15 @@ use std::borrow::Cow;
 use std::fmt;
 
 use http::uri::{Authority, Scheme};
-use url::Url;
+use url::{Host, Url};
 
 use super::Target;
 
 /// The longest base URL: with a target of 8 KiB behind it, a request line that most servers take.
 const URL_BYTES_MAX: usize = 2048;
+
+/// The longest label of a name, in bytes (RFC 1035 §2.3.4).
+const LABEL_BYTES_MAX: usize = 63;
 
 /// The base URL of a backend: http or https, a host, a port, a base path without its last slash.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,6 +42,11 @@ impl Address {
         let url = Address::checked_url(text)?;
         let scheme = if url.scheme() == "https" { Scheme::HTTPS } else { Scheme::HTTP };
         let host = url.host_str().filter(|host| !host.is_empty()).ok_or(BadAddress("it has no host"))?;
+        if let Some(Host::Domain(name)) = url.host()
+            && !is_name(name)
+        {
+            return Err(BadAddress("its host isn't valid"));
+        }
         let port = url.port_or_known_default().expect("http and https have default ports");
         if port == 0 {
             return Err(BadAddress("its port is 0"));
@@ -129,6 +137,13 @@ impl fmt::Display for Address {
     }
 }
 
+/// Whether a resolver could take it: else every leg would end with `dns`. Container networks have underscores in names.
+fn is_name(name: &str) -> bool {
+    let is_letter = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    let is_label = |label: &str| (1..=LABEL_BYTES_MAX).contains(&label.len()) && label.bytes().all(is_letter);
+    name.strip_suffix('.').unwrap_or(name).split('.').all(is_label)
+}
+
 fn after_scheme_has_userinfo(after_scheme: &str) -> bool {
     after_scheme.split(['/', '?', '#']).next().is_some_and(|authority| authority.contains('@'))
 }
@@ -165,6 +180,7 @@ mod tests {
             ("http://[::1]:8080", "http://[::1]:8080"),
             ("http://xn--bcher-kva.example/%C3%9C", "http://xn--bcher-kva.example/%C3%9C"),
             ("http://a/Ü", "http://a/%C3%9C"),
+            ("http://my_app-1.example.", "http://my_app-1.example."),
         ];
         for (text, expected) in rows {
             assert_eq!(Address::parse(text).map(|address| address.to_string()), Ok(expected.to_owned()), "{text}");
@@ -173,7 +189,7 @@ mod tests {
 
     #[test]
     fn bad_addresses_are_refused_with_the_reason() {
-        let grows = format!("http://a/{}", "{".repeat(700));
+        let (grows, long_label) = (format!("http://a/{}", "{".repeat(700)), format!("http://{}.a", "b".repeat(64)));
         let rows = [
             (&*grows, "percent-encoded"),
             ("", "http://"),
@@ -202,6 +218,11 @@ mod tests {
             ("http://A%C3%BC", "host isn't valid"),
             ("https://%41.example:80/", "host isn't valid"),
             ("http://a<b", "host isn't valid"),
+            ("http://a..b", "host isn't valid"),
+            ("http://.a", "host isn't valid"),
+            ("http://*", "host isn't valid"),
+            ("http://*.a", "host isn't valid"),
+            (&*long_label, "host isn't valid"),
             ("http://\u{3002}", "Punycode"),
             ("http://u%C3%BC@a", "user name"),
         ];
