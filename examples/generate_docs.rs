@@ -85,7 +85,7 @@ const FLAGS: &str = "\
 
 # Flags
 
-A flag beats its environment variable, which beats the default. A bad value stops the start with exit code 2 and one line that names it;
+A flag beats its environment variable, which beats the default. A bad value stops the start with exit code 2 and a line that names it;
 `--check` shows what each value becomes. `--help` prints this page in short, and `packaging/man` has it as a man page.
 
 - Durations are written `500ms`, `1.5s`, `5s`, `1m30s`, `1h`; they are exact to the millisecond, and at most a day.
@@ -98,9 +98,10 @@ A flag beats its environment variable, which beats the default. A bad value stop
 const EXIT_CODES: &str = "
 ## Exit codes
 
-- 0 after SIGTERM, SIGINT, `--check` and `--help`, and after `--health` and `--update` that succeed.
-- 1 if the host lacks something (an address in use, say), or `--health` or `--update` fail, or after a second signal. The first signal
-  finishes what is under way, the second ends at once.
+- 0 after SIGTERM, SIGINT, `--check` and `--help`, after `--health` and `--update` that succeed, after a `--try` that is won, and after a
+  `--check --probe` that all backends answer.
+- 1 if the host lacks something (an address in use, say), `--health` or `--update` fail, a `--try` isn't won, or a backend doesn't answer
+  `--check --probe`, or after a second signal. The first signal finishes what is under way, the second ends at once.
 - 2 if the command line, the environment or a socket that is handed over is wrong, but 1 with `--health`, since Docker reserves 2 there.
 ";
 
