@@ -40,19 +40,22 @@ impl ListFile {
         timeout: Duration,
     ) -> Result<(ListFile, Option<Vec<ListEntry>>), Vec<String>> {
         let mut file = ListFile { path: path.into(), text: None, timeout };
-        match fs::metadata(&file.path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok((file, None)),
-            _ => {
-                let (text, entries) = file.read()?;
-                file.accept(text);
-                Ok((file, Some(entries)))
-            }
+        if file.is_still_missing() {
+            return Ok((file, None));
         }
+        let (text, entries) = file.read()?;
+        file.accept(text);
+        Ok((file, Some(entries)))
     }
 
     /// Whether there is one, so that the list is its own.
     pub fn exists(&self) -> bool {
         self.text.is_some()
+    }
+
+    /// Whether it has yet to be created, by a change or by hand: its list is none, which is no fault.
+    pub(super) fn is_still_missing(&self) -> bool {
+        !self.exists() && matches!(fs::metadata(&self.path), Err(error) if error.kind() == io::ErrorKind::NotFound)
     }
 
     /// Where it is.
@@ -104,8 +107,8 @@ impl ListFile {
         bad.iter().map(|bad| format!("{path}:{}: {bad}", line_of(text, bad.index))).collect()
     }
 
-    /// Replaces the list in it, and gives the list as it stands there now. Once this returns, the file survives a crash. An error
-    /// is a sentence with what to do, and the file is as it was.
+    /// Replaces the list in it, unless it stands there already, and gives the list as it stands there now. Once this returns, the
+    /// file survives a crash. An error is a sentence with what to do, and the file is as it was.
     pub(super) fn write(&mut self, entries: &[ListEntry]) -> Result<Vec<ListEntry>, String> {
         let path = shown(&self.path);
         let found = match read(&self.path) {
@@ -126,14 +129,16 @@ impl ListFile {
             let lines = lines.join("; ");
             format!("The list is kept in {path}, which would be a bad one ({lines}): edit it and send SIGHUP")
         })?;
-        replace(&self.path, &text).map_err(|error| not_written(&path, &error))?;
+        if found.as_ref() != Some(&text) {
+            replace(&self.path, &text).map_err(|error| not_written(&path, &error))?;
+        }
         self.text = Some(text);
         Ok(entries)
     }
 }
 
 /// Checks whether the file could be written, without doing so. An error is the sentence with which writing would fail.
-pub(super) fn check_writable(path: &Path) -> Result<(), String> {
+pub(crate) fn check_writable(path: &Path) -> Result<(), String> {
     try_replaceable(path).map_err(|error| not_written(&shown(path), &error))
 }
 

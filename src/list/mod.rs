@@ -7,6 +7,7 @@ mod local_files;
 mod starts;
 mod text;
 
+use std::fs;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
@@ -15,7 +16,8 @@ use crate::runtime::sync::Mutex;
 
 pub use change::{BadChange, Change};
 pub use file::ListFile;
-use file::{check_writable, shown};
+pub(crate) use file::check_writable;
+use file::shown;
 pub use local_files::{BadFiles, LoadedFiles, LocalFiles, load_files};
 pub use starts::{BadStart, check_starts};
 
@@ -46,9 +48,11 @@ struct InForce {
 }
 
 impl BackendList {
-    /// The list to begin with, which is in force already. With a file every later one is written there first.
+    /// The list to begin with, which is in force already. With a file every later one is written there first, and this one is as old
+    /// as what is there.
     pub fn new(entries: Vec<ListEntry>, file: Option<ListFile>, publish: Publish) -> BackendList {
-        let in_force = InForce { entries, changed: SystemTime::now(), is_loaded: true };
+        let written = file.as_ref().and_then(|file| fs::metadata(file.path()).ok()?.modified().ok());
+        let in_force = InForce { entries, changed: written.unwrap_or_else(SystemTime::now), is_loaded: true };
         BackendList {
             path: file.as_ref().map(|file| file.path().to_owned()),
             file: Mutex::new(file),
@@ -79,23 +83,29 @@ impl BackendList {
         let before = self.entries();
         let mut entries = change::applied(&before, changes)?;
         check_starts(&entries, self.timeout).map_err(BadChange::Start)?;
-        if let Some(file) = file.as_mut().filter(|_| entries != before) {
+        // What changes nothing creates no file, and hides no edit of one.
+        if let Some(file) = file.as_mut().filter(|file| entries != before || !file.is_still_missing()) {
             entries = file.write(&entries).map_err(BadChange::NotKept)?;
+            // The file was good; what it names has not been read.
+            self.in_force.lock().is_loaded |= !name_files(&entries);
         }
         self.put_in_force(&entries);
         Ok(entries)
     }
 
-    /// Reads the file again, and puts its list in force. Without a file nothing is read, and the result is `false`. An error
-    /// holds a line for each thing that is wrong with it, and the list stays. Blocks on the disk.
+    /// Reads the file again, and puts its list in force. Without a file, or one that has yet to be created, only what the list names
+    /// is read, if it names something; if nothing is, the result is `false`. An error holds a line for each thing that is wrong, and
+    /// the list stays. Blocks on the disk.
     pub fn reload(&self) -> Result<bool, Vec<String>> {
         let mut file = self.file.lock();
         let before = self.entries();
-        let names_file = before.iter().any(|entry| entry.options.local.names_file());
         let read = match &*file {
-            Some(file) => file.read().map(|(text, entries)| (Some(text), entries)),
-            None if names_file => Ok((None, before)),
-            None => return Ok(false),
+            Some(file) if !file.is_still_missing() => file.read().map(|(text, entries)| (Some(text), entries)),
+            _ if name_files(&before) => Ok((None, before)),
+            _ => {
+                self.in_force.lock().is_loaded = true;
+                return Ok(false);
+            }
         };
         let read = read.and_then(|(text, entries)| match ((self.load)(&entries), &*file, &text) {
             (Ok(()), ..) => Ok((text, entries)),
@@ -136,7 +146,7 @@ impl BackendList {
         self.path.as_ref().map_or(Ok(()), |path| check_writable(path))
     }
 
-    /// When the list last changed.
+    /// When the list last changed, by a change or in its file.
     pub fn changed(&self) -> SystemTime {
         self.in_force.lock().changed
     }
@@ -152,9 +162,13 @@ impl BackendList {
     }
 }
 
+/// Whether one of them names a file with what belongs to its backend.
+fn name_files(entries: &[ListEntry]) -> bool {
+    entries.iter().any(|entry| entry.options.local.names_file())
+}
+
 #[cfg(test)]
 mod tests {
-    use std::fs;
     use std::path::Path;
     use std::sync::Arc;
 
@@ -272,6 +286,85 @@ mod tests {
         assert!(matches!(list.change(replace("http://b")), Err(BadChange::NotKept(_))));
         assert_eq!(fs::read_to_string(&path).expect("a file"), edited);
         assert!(published.lock().is_empty());
+    }
+
+    /// Was seen as: what changes nothing was taken while the file said something else, and what changes something was not.
+    #[test]
+    fn what_changes_nothing_hides_no_edit_and_creates_no_file() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("backends");
+        let (list, published) = list(&path, "http://a,http://b paused");
+        let pause = || list.change(vec![Change::Pause("b2".to_owned())]);
+        pause().expect("a good change");
+        assert!(!path.exists());
+        let edits = ["http://a\n", "http://a\nhttp://b paused\n", "http://a\nhttp://b paused\n# mine\n"];
+        for edit in edits {
+            fs::write(&path, edit).expect("a file");
+            assert!(matches!(pause(), Err(BadChange::NotKept(_))), "{edit}");
+            assert_eq!(fs::read_to_string(&path).expect("a file"), edit);
+        }
+        assert_eq!(list.reload(), Ok(true));
+        pause().expect("a good change");
+        assert_eq!(fs::read_to_string(&path).expect("a file"), edits[2]);
+        fs::remove_file(&path).expect("a file");
+        pause().expect("a good change");
+        assert_eq!(fs::read_to_string(&path).expect("it is what is in force"), edits[2]);
+        assert_eq!(published.lock().len(), 4);
+    }
+
+    /// Was seen as: the hook of certificates had the list's file read, which was an error and an alert until the next SIGHUP,
+    /// whatever was written meanwhile.
+    #[test]
+    fn a_file_that_has_yet_to_be_created_is_no_fault() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("backends");
+        let (list, published) = list(&path, "http://a,http://b");
+        assert_eq!((list.reload(), list.is_loaded(), published.lock().len()), (Ok(false), true, 0));
+        fs::write(&path, "x\n").expect("a file");
+        assert!(list.reload().is_err() && !list.is_loaded());
+        fs::remove_file(&path).expect("a file");
+        assert_eq!((list.reload(), list.is_loaded()), (Ok(false), true));
+        fs::write(&path, "x\n").expect("a file");
+        assert!(list.reload().is_err() && !list.is_loaded());
+        fs::remove_file(&path).expect("a file");
+        list.change(replace("http://a")).expect("a good change");
+        assert!(list.is_loaded() && path.exists());
+        fs::remove_file(&path).expect("a file");
+        assert!(list.reload().is_err() && !list.is_loaded(), "there has been one");
+        list.change(replace("http://b")).expect("a good change");
+        assert!(list.is_loaded() && path.exists());
+    }
+
+    #[test]
+    fn files_that_entries_name_are_read_also_where_the_list_has_no_file_yet() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (list, published) = list(&folder.path().join("backends"), "http://a header-file=/no/such");
+        let bad = Arc::new(Mutex::new(true));
+        let is_bad = bad.clone();
+        let load = move |_: &[ListEntry]| {
+            let reason = "header-file=/no/such: cannot read it".to_owned();
+            if *is_bad.lock() { Err(vec![BadFiles { index: 0, reason }]) } else { Ok(()) }
+        };
+        let list = list.loading_by(Box::new(load));
+        assert_eq!(list.reload(), Err(vec!["header-file=/no/such: cannot read it".to_owned()]));
+        list.change(vec![Change::Add(parse_entries("http://b").expect("a list"))]).expect("a good change");
+        assert!(!list.is_loaded(), "its header file is as bad as before");
+        *bad.lock() = false;
+        assert_eq!((list.reload(), list.is_loaded(), published.lock().len()), (Ok(true), true, 2));
+    }
+
+    #[test]
+    fn a_list_is_as_old_as_its_file() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("backends");
+        let file = fs::File::create(&path).expect("a file");
+        fs::write(&path, "http://a\n").expect("a file");
+        let then = SystemTime::UNIX_EPOCH + Duration::from_secs(1_735_689_600);
+        file.set_modified(then).expect("a time");
+        let (list, _) = list(&path, "");
+        assert_eq!(list.changed(), then);
+        list.change(replace("http://b")).expect("a good change");
+        assert!(list.changed() > then);
     }
 
     #[test]
