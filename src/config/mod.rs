@@ -20,6 +20,7 @@ use std::ffi::{OsStr, OsString};
 use std::num::NonZeroUsize;
 
 use crate::host::Host;
+use crate::list::check_writable;
 use crate::message::{Excerpt, nearest};
 use crate::runtime::few::sorted_few;
 
@@ -128,10 +129,12 @@ pub(crate) fn warnings(config: &Config, host: &Host) -> Vec<String> {
     let wanted = config.max_connections.map(NonZeroUsize::get);
     let capacity = host.capacity(config.max_head);
     let complaints = host.complaints(&capacity, wanted);
+    let not_kept = config.backends_file.as_ref().and_then(|file| check_writable(file.path()).err());
     config
         .oddities
         .iter()
         .cloned()
+        .chain(not_kept)
         .chain(complaints)
         .chain(capacity.limits(wanted).complaint(config.backends.len()))
         .collect()

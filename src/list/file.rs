@@ -174,6 +174,8 @@ fn not_written(path: &str, error: &io::Error) -> String {
     let advice = match error.kind() {
         // What is mounted can't be replaced by another file.
         io::ErrorKind::ResourceBusy => "mount the folder, not the file",
+        // Its own absence isn't in the way.
+        io::ErrorKind::NotFound => "create the folder",
         _ => "edit it and send SIGHUP",
     };
     format!("The list is kept in {path}, which can't be written ({}): {advice}", reason(error))
@@ -293,7 +295,7 @@ mod tests {
         assert_eq!(fs::read_dir(folder.path()).expect("a folder").count(), 1, "nothing was written");
         let missing = folder.path().join("no/such/backends");
         let reason = format!(
-            "The list is kept in {}, which can't be written (no such file or directory): edit it and send SIGHUP",
+            "The list is kept in {}, which can't be written (no such file or directory): create the folder",
             missing.display()
         );
         assert_eq!(check_writable(&missing), Err(reason));

@@ -245,7 +245,7 @@ mod tests {
         let refused = list.change(replace("http://b")).expect_err("there is no such folder");
         let BadChange::NotKept(reason) = refused else { panic!("{refused:?}") };
         let expected = format!(
-            "The list is kept in {}/no/such/backends, which can't be written (no such file or directory): edit it and send SIGHUP",
+            "The list is kept in {}/no/such/backends, which can't be written (no such file or directory): create the folder",
             folder.path().display()
         );
         assert_eq!(reason, expected);

@@ -231,9 +231,14 @@ fn a_list_that_cannot_be_written_is_not_changed() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = format!("{}/missing/backends", folder.path().display());
     let program = Binary::start(&["--backends-file", &path, "--backends", &a.url]);
-    let (address, admin) = program.addresses();
     let why = "no such file or directory";
-    let expected = format!("The list is kept in {path}, which can't be written ({why}): edit it and send SIGHUP\n");
+    let sentence = format!("The list is kept in {path}, which can't be written ({why}): create the folder");
+    program.line(&sentence);
+    let (address, admin) = program.addresses();
+    let mut checked = Binary::command();
+    checked.args(["--check", "--backends-file", &path, "--backends", &a.url]);
+    assert_eq!(Binary::run(checked).stderr, format!("red-tentacle: {sentence}\n"));
+    let expected = format!("{sentence}\n");
     let update = format!("/-update-backends?backends={}", b.url);
     for reply in [
         change(admin, &format!("add={}", b.url)),
