@@ -165,7 +165,7 @@ fn a_request_is_aborted_when_the_backend_takes_no_more_bytes() {
 
 /// Was seen as: with `--host preserve` it was the last field.
 #[test]
-fn host_is_the_first_field_whoever_has_given_it() {
+fn host_is_the_first_field_from_wherever_it_comes() {
     let address = Address::parse("http://backend.example").expect("an address");
     let own = [("x-own", "1"), ("host", "own.example")]
         .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)));
