@@ -12,11 +12,11 @@
 //!
 //! Everything that waits, for a client, a connection, an answer or room, waits in the poller (`runtime`), at no
 //! thread's cost. The poller's threads, one per core, do all that needn't wait: they begin races of few legs (workers
-//! begin the others), take a leg's next step, and carry answers to their clients. Only the disk has threads that wait
-//! for it. The modules stand in reading order, top floor first, and each imports only from those below it: `server`
-//! joins everything; three rooms know nothing of each other, `downstream` (clients), `upstream` (backends) and `race`
-//! (who wins); `message` is what travels between them. `docs/architecture.md` has the glossary, the life of a request,
-//! the threads, and why it is all like this.
+//! begin the others), take a leg's next step, and carry answers to their clients. Only the disk and lookups
+//! of names have threads that wait for them. The modules stand in reading order, top floor first, and each imports only
+//! from those below it: `server` joins everything; three rooms know nothing of each other, `downstream` (clients),
+//! `upstream` (backends) and `race` (who wins); `message` is what travels between them. `docs/architecture.md` has the
+//! glossary, the life of a request, the threads, and why it is all like this.
 
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]

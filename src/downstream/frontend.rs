@@ -12,7 +12,8 @@ use crate::message::{ReplyTo, Request};
 use crate::net::server_tls::ServerTls;
 use crate::runtime::poller::Poller;
 
-/// Handles the complete requests of a listener's clients. Both methods are called on a poller's thread, and don't block.
+/// Handles the complete requests of a listener's clients. Both methods are called on a poller's thread, the disk thread or, in a
+/// drain, main's, and don't block.
 pub trait Handler: Send + Sync {
     /// Whether the request can be taken now; else its client gets a `503`. Asked before each call of [`Handler::handle`].
     fn has_room(&self, request: &Request) -> bool;

@@ -21,8 +21,9 @@ pub(super) const READ_BYTES: usize = 16 * 1024;
 /// The most bytes that are made records of at once: those that the peer has no room for are held.
 const WRITE_BYTES_MAX: usize = 32 * 1024;
 
-/// Bytes received and not yet consumed, and how the connection has ended. Used by the thread that runs the connection's leg or,
-/// while the leg is parked, by the poller's thread; beside an answer also by the thread that sends the rest of its request.
+/// Bytes received and not yet consumed, and how the connection has ended. Used by the thread that runs the connection's leg
+/// or client, or, while that is parked, by the poller's thread; beside an answer also by the thread that sends the rest of its
+/// request.
 pub(crate) struct ByteStream {
     /// A non-blocking socket.
     socket: Socket,

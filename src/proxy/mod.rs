@@ -1,5 +1,5 @@
-//! Races requests: the backends' view of each, and its exchange. Knows nothing of sockets or threads: legs park in what
-//! `upstream` gives them, and replies are sent by a [`ReplyTo`].
+//! Races requests: the backends' view of each, and its exchange. Knows nothing of sockets: legs park in what `upstream`
+//! gives them, and replies are sent by a [`ReplyTo`].
 
 mod benching;
 mod best;

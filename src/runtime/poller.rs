@@ -44,8 +44,8 @@ pub enum Event {
     Cut,
 }
 
-/// Gets the events of a socket and a deadline, those of one registration always on the same one of the poller's threads. It
-/// must not block.
+/// Gets the events of a socket and a deadline: `Ready` and `Expired` of one registration always on the same one of the poller's
+/// threads, `Drain` and `Cut` on the thread that broadcasts, maybe at the same time. It must not block.
 pub trait EventHandler: Send + Sync {
     /// Acts on the event.
     fn on_event(self: Arc<Self>, event: Event);

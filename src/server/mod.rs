@@ -1,5 +1,5 @@
-//! The wiring: makes the poller, the workers, the legs and the frontends, has each exchange served, and ends it all in
-//! order. Knows nothing of the bytes of HTTP.
+//! The wiring: makes the poller, the workers, the services and the frontends, has each exchange served, and ends it all
+//! in order. Knows nothing of the bytes of HTTP.
 
 mod certificates;
 mod figures;

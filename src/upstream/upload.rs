@@ -26,7 +26,7 @@ pub struct Upload {
 
 /// The result of one step of an upload.
 pub enum Uploaded {
-    /// The socket takes more, but other legs wait for the thread.
+    /// The socket takes more, but the next of it must be read from its file first.
     Yield(Upload),
     /// The socket takes no more for now; it must have taken more by this time.
     Blocked(Upload, Instant),
