@@ -130,7 +130,7 @@ const BEYOND_HELP: &[(&str, &str)] = &[
         "If none can be closed, new ones wait ([when there are too many](capacity.md#when-there-are-too-many-clients)).",
     ),
     ("trusted-proxies", "`none` believes no proxy ([what counts](security.md#proxies-before-this-one))."),
-    ("workers", "Many are more than 8. They take updates, too."),
+    ("workers", "Many are more than 8."),
     ("admin-listen", "`off` for nowhere."),
     ("admin-token-file", "[Who may update](security.md#who-may-update) has the rules."),
     ("grace-period", "[Stopping](operations.md#stopping)."),

@@ -118,6 +118,12 @@ impl Admin {
         (self.check(request)?.answer)(self, request)
     }
 
+    /// Whether the answer may wait for the disk that the list is on: what changes the list does, and the page, which says
+    /// whether that could be kept.
+    pub fn may_wait_for_disk(request: &Request) -> bool {
+        request.method == Method::POST || Views::is_page(&request.target)
+    }
+
     /// Whether a request asks only for what is shown: Prometheus does so every few seconds.
     pub fn is_view(target: &Target) -> bool {
         Views::are_at(target)

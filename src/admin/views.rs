@@ -37,9 +37,14 @@ impl Views {
         matches!(target.path(), PAGE | STYLE | SCRIPT | METRICS | RACES) || id_in(target).is_some()
     }
 
+    /// Whether a target's path leads to the page.
+    pub(super) fn is_page(target: &Target) -> bool {
+        target.path() == PAGE
+    }
+
     /// Whether the page is asked for by a client that doesn't take HTML: curl gets the list instead.
     pub(super) fn is_list_instead(request: &Request) -> bool {
-        request.target.path() == PAGE && !takes_html(&request.headers)
+        Views::is_page(&request.target) && !takes_html(&request.headers)
     }
 
     /// The page, whose forms carry this token; after a change that was refused, with what was typed.

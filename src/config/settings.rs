@@ -82,7 +82,7 @@ pub struct Config {
     pub max_connections: Option<NonZeroUsize>,
     /// Networks of the proxies before this one, which are believed about a request's source.
     pub trusted_proxies: Vec<IpNet>,
-    /// The number of threads that begin races of many backends and take updates.
+    /// The number of threads that begin races of many backends.
     pub workers: NonZeroUsize,
     /// The longest time that exchanges in flight may still take once the program is told to stop.
     pub grace_period: Duration,

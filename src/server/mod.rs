@@ -5,6 +5,7 @@ mod certificates;
 mod figures;
 mod reloader;
 mod routes;
+mod service_threads;
 mod ticker;
 
 use std::fmt;
@@ -36,17 +37,16 @@ use crate::upstream::{Lookup, SystemLookup};
 use certificates::CertificateWatch;
 pub use reloader::Reloader;
 use routes::{AdminPort, ProxyPort, Routes, Service, admin_limits, limits, routes};
+use service_threads::{ServiceThreads, threads};
 
 /// The most threads of the poller. It has one per core, but no more than these: by then the kernel's part of the work
 /// wants the other cores.
 const POLLER_THREADS_MAX: usize = 8;
 /// The most exchanges that wait for a worker. Workers never wait themselves, so this many are served within
-/// milliseconds.
+/// milliseconds. As many may wait for the thread `admin`, which does wait for the disk.
 const WORKER_QUEUE_MAX: usize = 1024;
 /// The most threads that read bodies from their files. These have just been written, and most of them are in memory.
 const DISK_THREADS_MAX: usize = 4;
-/// The stack of a worker or disk thread, in bytes. They hold a request and start a race. 64 MiB hosts are targets.
-const STACK_BYTES: usize = 256 * 1024;
 /// The time between two looks, during a drain, at whether anything is still under way.
 const TICK: Duration = Duration::from_millis(5);
 /// The longest wait for the ends of what was cut, for their lines' sake. They take some milliseconds, but on a busy host.
@@ -61,7 +61,7 @@ pub struct Server {
     poller: Poller,
     event_loops: Vec<EventLoop>,
     routes: Arc<Routes>,
-    workers: ThreadPool,
+    service_threads: ServiceThreads,
     frontends: [Arc<Frontend>; 2],
     addresses: Vec<Bound>,
     tls: Option<Arc<ServerTls>>,
@@ -174,14 +174,15 @@ impl Server {
         let started = |error: io::Error| StartError::Host(format!("cannot set up the poller: {error}"));
         let cores = thread::available_parallelism().map_or(1, NonZeroUsize::get);
         let (poller, event_loops) = Poller::shared_by(cores.min(POLLER_THREADS_MAX)).map_err(started)?;
-        let (workers, disk) = (threads("worker", config.workers.get()), threads("disk", cores.min(DISK_THREADS_MAX)));
+        let service_threads = ServiceThreads::new(config.workers.get());
+        let disk = threads("disk", cores.min(DISK_THREADS_MAX));
         host::raise_open_files();
         let host = Host::read();
         let connection_limits = host.capacity(config.max_head).limits(config.max_connections.map(NonZeroUsize::get));
         for warning in config::warnings(&config, &host) {
             log::warn!("{warning}");
         }
-        let threads = Threads { disk: executing(&disk), long: executing(&workers) };
+        let threads = Threads { disk: executing(&disk), long: executing(&service_threads.workers) };
         let routes = Arc::new(routes(&config, connection_limits, &poller, threads, lookup).map_err(StartError::Host)?);
         let frontend = |limits, clients_max| Frontend::new(poller.clone(), limits, clients_max, config.idle_timeout);
         let (limits, admin_limits) =
@@ -191,11 +192,11 @@ impl Server {
         routes.figures.count_clients_of(&frontend);
         routes.figures.watch(tls.clone());
         let proxy_port = Arc::new(ProxyPort(routes.clone()));
-        let addresses = open(&frontend, sockets, Event::Drain, &workers, proxy_port.clone(), None)?;
-        let tls_addresses = open(&frontend, tls_sockets, Event::Drain, &workers, proxy_port, tls.as_ref())?;
+        let addresses = open(&frontend, sockets, Event::Drain, &service_threads, proxy_port.clone(), None)?;
+        let tls_addresses = open(&frontend, tls_sockets, Event::Drain, &service_threads, proxy_port, tls.as_ref())?;
         // A probe that asks for readiness must hear that the proxy isn't ready any more, to its very end.
         let admin_port = Arc::new(AdminPort(routes.clone()));
-        let admin_addresses = open(&admin_frontend, admin_sockets, Event::Cut, &workers, admin_port, None)?;
+        let admin_addresses = open(&admin_frontend, admin_sockets, Event::Cut, &service_threads, admin_port, None)?;
         let frontends = [frontend, admin_frontend];
         let stop = bounded(1);
         Ok(Server {
@@ -204,7 +205,7 @@ impl Server {
             poller,
             event_loops,
             routes,
-            workers,
+            service_threads,
             frontends,
             addresses,
             tls,
@@ -280,7 +281,7 @@ impl Server {
     /// Runs beside the poller's threads, until the server is stopped and nothing is under way.
     fn serve(self) {
         self.tell_start();
-        let Server { config, supervisor, poller, routes, workers, frontends, stop, socket_files, .. } = self;
+        let Server { config, supervisor, poller, routes, service_threads, frontends, stop, socket_files, .. } = self;
         supervisor.notify(State::Ready);
         let _ = stop.1.recv();
         // Before the supervisor is told: what asks for readiness on that word must hear it confirmed.
@@ -310,11 +311,10 @@ impl Server {
         poller.broadcast(Event::Cut);
         // What a client's cut ends, ends on the poller's threads.
         let cut_ends = Instant::now() + CUT_TIME;
-        while routes.proxy.races() > 0 && Instant::now() < cut_ends {
+        // Not for longer, nor for the thread that reads bodies: the disk may hang.
+        while routes.proxy.races() + service_threads.under_way() > 0 && Instant::now() < cut_ends {
             thread::park_timeout(TICK);
         }
-        // Not for the disk, which may hang: what is still read there, no leg waits for.
-        workers.join();
     }
 
     fn tell_start(&self) {
@@ -345,11 +345,6 @@ impl fmt::Debug for Server {
     }
 }
 
-/// Makes a pool of `count` threads with that name.
-fn threads(name: &str, count: usize) -> ThreadPool {
-    threadpool::Builder::new().num_threads(count).thread_name(name.into()).thread_stack_size(STACK_BYTES).build()
-}
-
 fn executing(pool: &ThreadPool) -> Executor {
     let pool = pool.clone();
     Box::new(move |work| pool.execute(work))
@@ -360,11 +355,11 @@ fn open(
     frontend: &Arc<Frontend>,
     sockets: Vec<Socket>,
     until: Event,
-    workers: &ThreadPool,
+    threads: &ServiceThreads,
     service: Arc<dyn Service>,
     tls: Option<&Arc<ServerTls>>,
 ) -> Result<Vec<Bound>, StartError> {
-    let handler = Arc::new(Dispatch { service, workers: workers.clone() });
+    let handler = Arc::new(Dispatch { service, threads: threads.clone() });
     let failed = |error: io::Error| StartError::Host(format!("cannot accept clients: {error}"));
     let mut addresses = Vec::new();
     for socket in sockets {
@@ -375,23 +370,23 @@ fn open(
     Ok(addresses)
 }
 
-/// Has requests served on the poller's thread that read them if that is quick, else on a worker.
+/// Has requests served on the thread that read them if that is quick, else on one for what that may wait for.
 struct Dispatch {
     service: Arc<dyn Service>,
-    workers: ThreadPool,
+    threads: ServiceThreads,
 }
 
 impl Handler for Dispatch {
     fn has_room(&self, request: &Request) -> bool {
-        self.service.is_quick(request) || self.workers.queued_count() < WORKER_QUEUE_MAX
+        self.threads.of(self.service.effort(request)).is_none_or(|pool| pool.queued_count() < WORKER_QUEUE_MAX)
     }
 
     fn handle(&self, request: Request, reply_to: Box<dyn ReplyTo>) {
-        if self.service.is_quick(&request) {
+        let Some(pool) = self.threads.of(self.service.effort(&request)) else {
             return serve(&*self.service, request, reply_to);
-        }
+        };
         let service = self.service.clone();
-        self.workers.execute(move || serve(&*service, request, reply_to));
+        pool.execute(move || serve(&*service, request, reply_to));
     }
 }
 
@@ -407,11 +402,13 @@ mod tests {
     use std::panic::resume_unwind;
     use std::time::Duration;
 
-    use http::{HeaderMap, StatusCode};
+    use http::{HeaderMap, Method, StatusCode, Version};
 
+    use super::routes::Effort;
     use super::*;
+    use crate::config::Listen;
     use crate::downstream::Limits;
-    use crate::message::{BodySource, OnReady, Reply, ReplyBody, ReplyTo};
+    use crate::message::{BodySource, OnReady, Reply, ReplyBody, ReplyTo, Target, parse_entries};
 
     const SOON: Duration = Duration::from_secs(20);
 
@@ -450,8 +447,8 @@ mod tests {
             reply_to.send(reply, Box::new(drop));
         }
 
-        fn is_quick(&self, request: &Request) -> bool {
-            request.target.path() == "/fine"
+        fn effort(&self, request: &Request) -> Effort {
+            if request.target.path() == "/fine" { Effort::Quick } else { Effort::Long }
         }
     }
 
@@ -473,11 +470,11 @@ mod tests {
         let socket = TcpListener::bind("127.0.0.1:0").expect("a port");
         let (poller, event_loop) = Poller::new().expect("a poller");
         let polling = thread::spawn(move || event_loop.run());
-        let workers = ThreadPool::new(1);
+        let threads = ServiceThreads::new(1);
         let limits = Limits::new(config.max_head, config.max_body, &config.spool_dir);
         let frontend = Frontend::new(poller.clone(), limits, 16, SOON);
         let bound =
-            open(&frontend, vec![socket.into()], Event::Drain, &workers, Arc::new(Panicking), None).expect("a port");
+            open(&frontend, vec![socket.into()], Event::Drain, &threads, Arc::new(Panicking), None).expect("a port");
         let address = bound[0].address.expect("TCP");
         for _ in 0..3 {
             let (reply, in_order) = get(address, "/before");
@@ -487,9 +484,70 @@ mod tests {
             let (reply, in_order) = get(address, "/midway");
             assert!(reply.starts_with("HTTP/1.1 200 ") && reply.ends_with("hello") && !in_order, "{reply}");
         }
-        workers.join();
-        assert_eq!((frontend.exchanges(), workers.panic_count()), (0, 0));
+        threads.workers.join();
+        assert_eq!((frontend.exchanges(), threads.workers.panic_count()), (0, 0));
         poller.stop();
         polling.join().expect("no panic").expect("the poller ends");
+    }
+
+    /// A server of one worker on free ports, for as many backends.
+    fn server_of(backends: usize) -> Server {
+        let list: Vec<String> = (1..=backends).map(|port| format!("http://127.0.0.1:{port}")).collect();
+        let entries = parse_entries(&list.join(",")).expect("a list");
+        let (listen, admin_listen) = (Listen::loopback(0), Listen::loopback(0));
+        let (workers, grace_period) = (NonZeroUsize::MIN, Duration::ZERO);
+        Server::bind(Config { listen, admin_listen, workers, grace_period, ..Config::new(entries) }).expect("two ports")
+    }
+
+    #[test]
+    fn only_what_changes_the_list_and_the_page_may_wait_for_the_disk() {
+        let (few, many) = (server_of(8).routes, server_of(9).routes);
+        let clients = |routes: &Arc<Routes>| ProxyPort(routes.clone());
+        let (clients_of_few, clients_of_many, admin) = (clients(&few), clients(&many), AdminPort(few));
+        let rows: [(&dyn Service, Method, &str, Effort); 11] = [
+            (&clients_of_few, Method::GET, "/", Effort::Quick),
+            (&clients_of_few, Method::POST, "/backends", Effort::Quick),
+            (&clients_of_many, Method::GET, "/", Effort::Long),
+            (&clients_of_few, Method::POST, "/update-backends", Effort::Disk),
+            (&clients_of_many, Method::POST, "/update-backends", Effort::Disk),
+            (&admin, Method::GET, "/healthz", Effort::Quick),
+            (&admin, Method::GET, "/metrics", Effort::Long),
+            (&admin, Method::GET, "/backends", Effort::Long),
+            (&admin, Method::GET, "/", Effort::Disk),
+            (&admin, Method::POST, "/backends", Effort::Disk),
+            (&admin, Method::POST, "/-update-backends", Effort::Disk),
+        ];
+        for (port, method, target, expected) in rows {
+            let target = Target::parse(&method, target).expect("a target");
+            let (version, headers, received) = (Version::HTTP_11, HeaderMap::new(), Instant::now());
+            let peer = SocketAddr::from(([127, 0, 0, 1], 1)).into();
+            let request = Request { method, target, version, headers, body: None, peer, received };
+            assert_eq!(port.effort(&request), expected, "{} {}", request.method, request.target.as_str());
+        }
+    }
+
+    #[test]
+    fn a_disk_that_hangs_holds_up_updates_alone_and_not_the_end() {
+        let server = server_of(9);
+        let (address, admin) = (server.local_addr().expect("TCP"), server.admin_addr().expect("TCP"));
+        let (threads, stopper, (gate, held)) = (server.service_threads.clone(), server.stopper(), bounded::<()>(0));
+        let disk = threads.of(Effort::Disk).expect("a thread");
+        disk.execute(move || {
+            let _ = held.recv();
+        });
+        let (ended, end) = bounded(1);
+        thread::spawn(move || ended.send(server.run().is_ok()));
+        let mut update = TcpStream::connect_timeout(&admin, SOON).expect("a connection");
+        update.write_all(b"POST /backends?pause=b1 HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("room");
+        while disk.queued_count() == 0 {
+            thread::yield_now();
+        }
+        for (port, path, expected) in [(address, "/", 502), (admin, "/metrics", 200), (admin, "/readyz", 200)] {
+            let (reply, _) = get(port, path);
+            assert!(reply.starts_with(&format!("HTTP/1.1 {expected} ")), "{path}: {reply}");
+        }
+        stopper.stop();
+        assert_eq!(end.recv_timeout(SOON), Ok(true));
+        drop(gate);
     }
 }

@@ -36,10 +36,21 @@ pub(super) struct Routes {
 
 /// Serves the requests from one port.
 pub(super) trait Service: Send + Sync {
-    /// Answers the request, now or later. May take some milliseconds, and may read from the disk.
+    /// Answers the request, now or later. Takes what [`Service::effort`] says.
     fn serve(&self, request: Request, reply_to: Box<dyn ReplyTo>);
-    /// Whether serving takes some microseconds and never the disk: then waking a worker would cost more.
-    fn is_quick(&self, request: &Request) -> bool;
+    /// What serving the request takes.
+    fn effort(&self, request: &Request) -> Effort;
+}
+
+/// What serving a request takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Effort {
+    /// Some microseconds: waking another thread would cost more.
+    Quick,
+    /// Some milliseconds, and never the disk.
+    Long,
+    /// As long as the disk takes.
+    Disk,
 }
 
 /// The service where clients connect.
@@ -56,8 +67,12 @@ impl Service for ProxyPort {
         self.0.proxy.serve(request, reply_to);
     }
 
-    fn is_quick(&self, request: &Request) -> bool {
-        self.0.proxy.legs_of_a_race() <= QUICK_LEGS_MAX && !self.0.is_update(request)
+    fn effort(&self, request: &Request) -> Effort {
+        match self.0.proxy.legs_of_a_race() {
+            _ if self.0.is_update(request) => Effort::Disk,
+            ..=QUICK_LEGS_MAX => Effort::Quick,
+            _ => Effort::Long,
+        }
     }
 }
 
@@ -70,9 +85,13 @@ impl Service for AdminPort {
         }
     }
 
-    fn is_quick(&self, request: &Request) -> bool {
-        // Nor does a probe wait behind updates that wait for the disk.
-        self.0.admin.probed(request).is_some()
+    fn effort(&self, request: &Request) -> Effort {
+        match self.0.admin.probed(request) {
+            // Neither a probe nor Prometheus waits behind updates that wait for the disk.
+            Some(_) => Effort::Quick,
+            None if Admin::may_wait_for_disk(request) => Effort::Disk,
+            None => Effort::Long,
+        }
     }
 }
 

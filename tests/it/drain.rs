@@ -471,7 +471,7 @@ fn nothing_is_left_of_a_server_that_has_run() {
     assert!(count("disk") > 0 && count("worker") > 0 && count("poller") > 0, "it runs");
     drop(abandoned);
     proxy.stop();
-    for name in ["disk", "worker", "poller"] {
+    for name in ["disk", "worker", "admin", "poller"] {
         eventually(&format!("every {name} ends"), || count(name) == 0);
     }
     eventually("every socket of the proxy's is closed", || sockets() <= sockets_before);
