@@ -145,12 +145,8 @@ impl Handshaking {
 
     /// Shakes hands as far as the socket allows, and gives whether that is done.
     fn handshake(&mut self, authorities: &str) -> Result<bool, Outcome> {
-        if let Some(tls) = &mut self.tls
-            && !handshake(tls, self.connection.get().socket(), authorities)?
-        {
-            return Ok(false);
-        }
-        Ok(true)
+        let socket = self.connection.get().socket();
+        self.tls.as_mut().map_or(Ok(true), |tls| handshake(tls, socket, authorities))
     }
 
     fn into_established(self) -> Established {
