@@ -20,7 +20,7 @@ use divan::counter::BytesCount;
 use divan::{AllocProfiler, Bencher, black_box};
 use http::{HeaderMap, Version};
 use mimalloc::MiMalloc;
-use red_tentacle::race::{Next, Race};
+use red_tentacle::race::{Next, Race, Verdict};
 
 use h1_head::HeadReader;
 use message::headers::{self, ViaId};
@@ -129,7 +129,7 @@ fn verdict(bencher: Bencher, legs: usize) {
     let now = Instant::now();
     bencher.bench(|| {
         let race: Race<&str, u16> = Race::new(black_box(legs), "prize", now);
-        assert!(race.claim(0).is_some());
+        assert!(race.claim(0, Verdict::Won).is_some());
         let ends = (0..legs).map(|leg| race.end(leg, 200, Duration::ZERO));
         assert!(matches!(ends.last(), Some(Next::Over(..))));
         race

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::classify::RANK_ABOUT_REQUEST;
 use super::exchange::Exchange;
 use super::patience::Bounded;
-use crate::race::Kept;
+use crate::race::{Kept, Verdict};
 use crate::upstream::{Answer, Prospect};
 
 impl Exchange {
@@ -61,7 +61,7 @@ impl Exchange {
             drop(answer);
             return self.end(leg, outcome, self.elapsed());
         }
-        match self.race.claim_as_best(leg) {
+        match self.race.claim(leg, Verdict::Best) {
             Some(won) => {
                 let _ = self.passed_on.set(self.elapsed());
                 self.win(leg, answer, won, after);

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::exchange::Exchange;
 use crate::message::Outcome;
+use crate::race::Verdict;
 use crate::upstream::{Answer, Prospect};
 
 impl Exchange {
@@ -45,7 +46,7 @@ impl Exchange {
             }
         }
         let Some((leg, answer, after, _)) = best else { return };
-        match self.race.claim(leg) {
+        match self.race.claim(leg, Verdict::Won) {
             Some(won) => {
                 let _ = self.passed_on.set(self.elapsed());
                 self.win(leg, answer, won, after);

@@ -11,7 +11,7 @@ use super::leg::{Leg, LegState};
 use super::outgoing::outgoing;
 use crate::access_log::Entry;
 use crate::message::{Outcome, ReplyTo, Request, takes_problem};
-use crate::race::{Abandoned, LingerPlace, Next, Race, StarterPlace, Won};
+use crate::race::{Abandoned, LingerPlace, Next, Race, StarterPlace, Verdict, Won};
 use crate::runtime::cancel::CancelToken;
 use crate::runtime::delay_queue::DelayPlace;
 use crate::runtime::sync::Mutex;
@@ -244,8 +244,8 @@ impl Exchange {
         }
         self.note_finding_of(leg, &answer);
         let won = match class {
-            AnswerClass::Success => self.race.claim(leg),
-            AnswerClass::Final => self.race.claim_as_final(leg),
+            AnswerClass::Success => self.race.claim(leg, Verdict::Won),
+            AnswerClass::Final => self.race.claim(leg, Verdict::Final),
             AnswerClass::Fallback => return self.hold(leg, answer, after),
             AnswerClass::Failure => return self.fail(leg, answer, after),
         };

@@ -194,27 +194,14 @@ impl<P, O: Clone> Race<P, O> {
         self.state.lock().timetable.next_age().map(|age| self.began + age)
     }
 
-    /// Claims the race for a leg that has succeeded. The first has won; for all others it is too late.
-    pub fn claim(&self, leg: usize) -> Option<Won<P>> {
-        self.decide(Verdict::Won(leg), leg)
-    }
-
-    /// Claims the race for a leg whose answer ends it without being a success.
-    pub fn claim_as_final(&self, leg: usize) -> Option<Won<P>> {
-        self.decide(Verdict::Final(leg), leg)
-    }
-
-    /// Claims the race for a leg whose failure is to go to the client.
-    pub fn claim_as_best(&self, leg: usize) -> Option<Won<P>> {
-        self.decide(Verdict::Best(leg), leg)
-    }
-
-    fn decide(&self, verdict: Verdict, leg: usize) -> Option<Won<P>> {
+    /// Claims the race for a leg whose answer is to go to the client, by the verdict that says why. The first has it; for all
+    /// others it is too late.
+    pub fn claim(&self, leg: usize, verdict: fn(usize) -> Verdict) -> Option<Won<P>> {
         let mut state = self.state.lock();
         if state.verdict.is_some() {
             return None;
         }
-        state.verdict = Some(verdict);
+        state.verdict = Some(verdict(leg));
         let (unneeded, candidates) = (state.timetable.take_all(), state.take_held());
         let is_loser = |other: &usize| {
             let is_idle = unneeded.contains(other) || candidates.contains(other);
@@ -511,11 +498,11 @@ mod tests {
         fn take(&mut self, step: Step) {
             match step {
                 Step::Succeed(leg) => {
-                    let won = self.race.claim(leg);
+                    let won = self.race.claim(leg, Verdict::Won);
                     self.win(leg, won);
                 }
                 Step::Final(leg) => {
-                    let won = self.race.claim_as_final(leg);
+                    let won = self.race.claim(leg, Verdict::Final);
                     self.win(leg, won);
                 }
                 Step::Keep(leg, rank) => match self.race.keep(leg, rank) {
@@ -627,7 +614,7 @@ mod tests {
         }
 
         fn pass_on(&mut self, leg: usize) {
-            let won = self.race.claim_as_best(leg);
+            let won = self.race.claim(leg, Verdict::Best);
             self.win(leg, won);
         }
 
@@ -694,7 +681,7 @@ mod tests {
     #[test]
     fn a_loser_that_is_spared_is_hung_up_on_by_itself() {
         let race: Race<&str, usize> = Race::new(4, "prize", Instant::now());
-        assert!(race.claim(1).is_some());
+        assert!(race.claim(1, Verdict::Won).is_some());
         race.spare(&[2, 3]);
         race.hang_up(Some(1));
         let cancelled = || [0, 1, 2, 3].map(|leg| race.token(leg).is_cancelled());
@@ -709,7 +696,7 @@ mod tests {
     #[test]
     fn a_client_that_leaves_after_the_verdict_shortens_no_losers_linger() {
         let race: Race<&str, usize> = Race::new(3, "prize", Instant::now());
-        assert!(race.claim(1).is_some());
+        assert!(race.claim(1, Verdict::Won).is_some());
         assert_eq!(race.abandon().prize, None);
         race.hang_up_abandoned();
         assert_eq!([0, 1, 2].map(|leg| race.token(leg).is_cancelled()), [false, true, false]);

@@ -220,7 +220,7 @@ impl Linger {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::race::Race;
+    use crate::race::{Race, Verdict};
 
     fn race() -> Arc<Race<(), ()>> {
         Arc::new(Race::new(2, (), Instant::now()))
@@ -271,7 +271,7 @@ mod tests {
         let long_ago = now.checked_sub(second * 6).expect("the clock runs for six seconds");
         let spared = || {
             let race = race();
-            assert!(race.claim(0).is_some());
+            assert!(race.claim(0, Verdict::Won).is_some());
             race.spare(&[1]);
             race
         };

@@ -145,14 +145,14 @@ impl Exchange {
     }
 
     fn pass_on<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>, leg: usize) {
-        let won = self.race.claim_as_best(leg);
+        let won = self.race.claim(leg, Verdict::Best);
         self.win(scope, leg, won);
         self.end(scope, leg);
     }
 
     fn claim<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>, leg: usize) {
         let is_final = self.plans[leg] == Plan::Final;
-        let won = if is_final { self.race.claim_as_final(leg) } else { self.race.claim(leg) };
+        let won = self.race.claim(leg, if is_final { Verdict::Final } else { Verdict::Won });
         self.win(scope, leg, won);
     }
 
