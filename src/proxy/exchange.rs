@@ -191,7 +191,7 @@ impl Exchange {
             }
             LegState::Uploading(upload, body) => self.upload(leg, upload, body),
             LegState::Draining(draining, ends) => self.drain(leg, draining, ends),
-            LegState::Judging(judging) => self.judge(leg, judging),
+            LegState::Judging(judging) => self.judge(leg, judging, false),
             // No event concerns it.
             LegState::Candidate(answer, after) => self.legs[leg].hold(answer, after),
         }

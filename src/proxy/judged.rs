@@ -49,12 +49,8 @@ impl Exchange {
     }
 
     /// Takes the next look at an answer that is being judged, also of a loser, as long as that lingers: what it says of its backend
-    /// counts. Doesn't block.
-    pub(super) fn judge(self: &Arc<Self>, leg: usize, judging: Box<Judging>) {
-        self.judge_by(leg, judging, false);
-    }
-
-    fn judge_by(self: &Arc<Self>, leg: usize, mut judging: Box<Judging>, may_take_long: bool) {
+    /// counts. Doesn't block, and takes long only if it may.
+    pub(super) fn judge(self: &Arc<Self>, leg: usize, mut judging: Box<Judging>, may_take_long: bool) {
         if self.race.token(leg).is_cancelled() {
             drop(judging);
             return self.end(leg, Outcome::Cancelled, self.elapsed());
@@ -69,7 +65,7 @@ impl Exchange {
             }
             Judged::IsLong => {
                 let exchange = self.clone();
-                (self.context.threads.long)(Box::new(move || exchange.judge_by(leg, judging, true)));
+                (self.context.threads.long)(Box::new(move || exchange.judge(leg, judging, true)));
             }
             Judged::Waits(until) => match judging.answer.body.readiness(until) {
                 Some(readiness) => {
