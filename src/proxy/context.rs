@@ -43,6 +43,4 @@ pub(super) struct Context {
     pub(super) stats: Arc<RaceStats>,
     pub(super) replies: Arc<ReplyStats>,
     pub(super) recent: Arc<RecentRaces>,
-    /// Shared by every race that isn't over.
-    pub(super) alive: Arc<()>,
 }

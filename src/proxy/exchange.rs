@@ -28,8 +28,8 @@ pub(super) const EARLY_LOSER_SILENCE_MAX: Duration = Duration::from_millis(250);
 
 /// A race that is being run.
 pub(super) struct Exchange {
+    /// Shared with the proxy by every race that isn't over.
     pub(super) context: Arc<Context>,
-    _alive: Arc<()>,
     pub(super) legs: Vec<Leg>,
     /// The count of legs that haven't started.
     pub(super) unstarted: AtomicUsize,
@@ -73,7 +73,6 @@ impl Exchange {
         let legs: Vec<Leg> = backends.into_iter().map(|backend| Leg::new(backend, file())).collect();
         let exchange = Arc::new(Exchange {
             context: context.clone(),
-            _alive: context.alive.clone(),
             race: Arc::new(Race::new(legs.len(), reply_to, received)),
             path,
             legs,

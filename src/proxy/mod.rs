@@ -81,7 +81,6 @@ impl Proxy {
             stats: Arc::default(),
             replies: Arc::default(),
             recent: Arc::default(),
-            alive: Arc::default(),
         })))
     }
 
@@ -170,7 +169,7 @@ impl Proxy {
 
     /// The count of races of which a leg is still running, lingering losers included.
     pub fn races(&self) -> usize {
-        Arc::strong_count(&self.0.alive) - 1
+        Arc::strong_count(&self.0) - 1
     }
 }
 
