@@ -42,10 +42,10 @@ def backend(think, fails_every=0, has_old=False):
 
 
 class Proxy:
-    def __init__(self, program, folder, *flags):
+    def __init__(self, program, folder, *flags, fails_every=4):
         self.file = folder / "backends"
         folder.mkdir()
-        dc1, dc2, dc3, far = backend(14), backend(17), backend(30, fails_every=4), backend(70, has_old=True)
+        dc1, dc2, dc3, far = backend(14), backend(17), backend(30, fails_every), backend(70, has_old=True)
         self.file.write_text(f"{dc1} name=dc1\n{dc2} name=dc2\n{dc3} name=dc3\n{far} name=far\n")
         command = [program, "--backends-file", self.file, "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", *flags]
         environment = {key: value for key, value in os.environ.items() if not key.startswith("RED_TENTACLE_")}
@@ -157,7 +157,7 @@ def without_scripts(tab, proxy):
     assert tab.asked == [], f"the page loads anew: {tab.asked}"
 
 
-def browse(browsers, free, kept, pictures):
+def browse(browsers, free, kept, benching, pictures):
     """All that is tried, by a label."""
     added = backend(20)
 
@@ -193,7 +193,16 @@ def browse(browsers, free, kept, pictures):
         change(tab, kept, added, "s3cret:~")
         return tab
 
-    return {"with scripts": scripts, "without scripts": plain, "as if on another host": elsewhere, "by a password": password}
+    def benched():
+        """Its row has a button more, and its state is a sentence."""
+        until("a backend is benched", lambda: benching.race(0.2) or "benched" in [entry["state"] for entry in benching.backends().values()])
+        tab = browsers[True].tab()
+        tab.open(f"http://{benching.admin}/")
+        tab.look(920, "light")
+        assert tab.find("button[name=resume]"), tab.html()
+        return tab
+
+    return {"with scripts": scripts, "without scripts": plain, "as if on another host": elsewhere, "by a password": password, "with a bench": benched}
 
 
 def main():
@@ -212,6 +221,8 @@ def main():
             running.append(free.process)
             kept = Proxy(program, folder / "kept", "--admin-token-file", token)
             running.append(kept.process)
+            benching = Proxy(program, folder / "benching", "--bench", "2", fails_every=1)
+            running.append(benching.process)
             browsers = {}
             for has_scripts, flags in [(True, []), (False, ["--blink-settings=scriptEnabled=false"])]:
                 flags.append("--host-resolver-rules=MAP admin.example 127.0.0.1")
@@ -219,7 +230,7 @@ def main():
                 running.append(browsers[has_scripts].process)
             # A whole minute for a picture of one.
             free.race(63 if pictures else 2)
-            for label, step in browse(browsers, free, kept, pictures).items():
+            for label, step in browse(browsers, free, kept, benching, pictures).items():
                 step().done()
                 print(f"page: {label}, ok ({time.monotonic() - began:.0f} s)", flush=True)
         finally:

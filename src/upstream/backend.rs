@@ -298,10 +298,9 @@ mod tests {
     #[test]
     fn what_is_past_stays_where_it_was() {
         let (now, clock, second) = (Instant::now(), SystemTime::UNIX_EPOCH, Duration::from_secs(1));
-        let (now, clock) = (now + 9 * second, clock + 9 * second);
-        let rows = [(now + second, clock + second), (now, clock), (now - 3 * second, clock - 3 * second)];
-        for (instant, expected) in rows {
-            assert_eq!(moment_of(instant, now, clock), expected);
+        for seconds in [0, 5, 9] {
+            let asked = moment_of(now + 5 * second, now + seconds * second, clock + seconds * second);
+            assert_eq!(asked, clock + 5 * second, "after {seconds} s");
         }
     }
 }

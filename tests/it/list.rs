@@ -145,13 +145,17 @@ fn the_counts_of_a_backend_stay_with_it() {
         show.text().contains(text)
     };
     let row = format!(
-        "\"url\":\"{}\",\"state\":\"racing\",\"insecure\":false,\"legs\":1,\"won\":1,\"late\":0,\"failed\":0",
+        "\"url\":\"{}\",\"state\":\"racing\",\"insecure\":false,\"after\":\"0s\",\"options\":\"\",\"legs\":1,\"won\":1,\"late\":0,\"failed\":0",
         a.url
     );
     eventually("the race is counted", || counted(&row));
     assert_eq!(change(proxy.admin, &format!("add={}&add={} name=dc1&pause=dc1", b.url, a.url)).status, 200);
     assert!(counted(&row.replace("racing", "paused")));
     assert!(counted("\"kept_in\":null"));
+    assert_eq!(change(proxy.admin, &format!("add={} timeout=2s after=100ms", b.url)).status, 200);
+    assert!(counted("\"after\":\"100ms\",\"options\":\"after=100ms timeout=2s\""));
+    let table = ask(proxy.admin, "GET", "/backends", &[], None).text();
+    assert!(table.contains("  options\n") && table.contains("  after=100ms timeout=2s\n"), "{table}");
 }
 
 /// A folder with a file for a list.

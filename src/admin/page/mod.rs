@@ -4,6 +4,7 @@
 mod edit;
 mod facts;
 mod html;
+mod known;
 mod summary;
 mod waterfall;
 mod what_if;
@@ -26,6 +27,7 @@ pub(super) use edit::{Attempt, Form, STILL};
 use edit::{put_buttons, put_edit, put_row_form};
 pub use facts::Facts;
 use html::{Escaped, Html, grouped, spoken, spoken_or_dash};
+use known::{NOT_KNOWN, has_hidden_ends, has_no_address, is_unknown, was_asked};
 use summary::Summary;
 use waterfall::{put_axis, put_marks, put_race, scale_of};
 use what_if::without;
@@ -41,9 +43,6 @@ const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resour
 /// Races of each kind that are shown.
 const NOTEWORTHY_MAX: usize = 20;
 const LATEST_MAX: usize = 10;
-
-/// What is said of a backend whose losers were all hung up on, where none may have a long look.
-const NOT_KNOWN: &str = "not known: losers don't linger";
 
 /// Loads the page anew where the script can't.
 const REFRESH: &str = "<noscript><meta http-equiv=refresh content=5></noscript>";
@@ -294,26 +293,6 @@ fn put_span(html: &mut Html, minute: &BackendMinute, slowest: Duration) {
             at(p50).max(1.0)
         ));
     }
-}
-
-fn has_no_address(backend: &BackendSample) -> bool {
-    backend.addresses.as_ref().is_some_and(Vec::is_empty)
-}
-
-/// Whether a leg of the last minute was sent there, and not only deferred.
-fn was_asked(minute: &BackendMinute) -> bool {
-    minute.ends.iter().any(|(word, _)| *word != "skipped")
-}
-
-/// Whether its legs were all hung up on, and none could have a long look: it may hang, or be only slower than the winners.
-fn is_unknown(minute: &BackendMinute, has_looks: bool) -> bool {
-    let is_cut = |word: &str| ["cancelled", "skipped"].contains(&word);
-    !has_looks && minute.count_of(&["cancelled"]) > 0 && minute.ends.iter().all(|(word, _)| is_cut(word))
-}
-
-/// Whether a success of its may have gone unseen.
-fn has_hidden_ends(backend: &BackendSample, has_looks: bool) -> bool {
-    !has_looks && backend.stats.ends().any(|(word, count)| word == "cancelled" && count > 0)
 }
 
 /// Its class of colour, and its state in words.

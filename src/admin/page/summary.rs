@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use super::facts::Facts;
 use super::html::{grouped, spoken};
-use super::{NOT_KNOWN, has_no_address, is_unknown, was_asked};
+use super::known::{NOT_KNOWN, has_no_address, is_unknown, was_asked};
 use crate::metrics::{BackendMinute, BackendSample, BackendState};
 
 /// How things stand.

@@ -27,7 +27,7 @@ const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 /// takes round the earth; the last ones have until the deadline.
 const ATTEMPTS_MAX: usize = 3;
 /// The first delay until a Unix socket is asked again whose queue is full; each is twice the last, up to [`ATTEMPT_DELAY`], so that
-/// thousands of legs keep no core busy. The kernel tells nobody when there is room.
+/// thousands of legs keep no core busy. The kernel tells of no room.
 const QUEUE_DELAY: Duration = Duration::from_millis(10);
 /// Keepalive: a backend that vanished without a word is noticed on an idle connection after 15 + 3 x 5 seconds.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(15);
