@@ -185,7 +185,9 @@ mod tests {
         let mut race = Scenario::with(2, LINGER, rules);
         let list = race.list.snapshot();
         let pending: Vec<_> = (0..128).map(|_| PendingRequest::default()).collect();
-        pending.iter().for_each(|pending| list[0].breaker().add(pending, PathKey::of("/slow")));
+        for pending in &pending {
+            list[0].breaker().add(pending, PathKey::of("/slow"));
+        }
         for (asked, other) in [(1, 0), (0, 1)] {
             let client = race.begin(post(spool(b"", 1)));
             race.ends[asked].receives_head();
@@ -193,7 +195,9 @@ mod tests {
             assert_eq!(client.takes_reply(), (200, "yes".to_owned()));
             race.wait_for_end();
             assert!(race.ends[other].is_left_alone());
-            pending.iter().for_each(|pending| list[0].breaker().remove(pending));
+            for pending in &pending {
+                list[0].breaker().remove(pending);
+            }
         }
     }
 

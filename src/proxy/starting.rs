@@ -396,7 +396,9 @@ mod tests {
             let list = race.list.snapshot();
             let breaker = list[1].breaker();
             let pending: Vec<_> = (0..128).map(|_| PendingRequest::default()).collect();
-            pending.iter().for_each(|pending| breaker.add(pending, PathKey::of("/slow")));
+            for pending in &pending {
+                breaker.add(pending, PathKey::of("/slow"));
+            }
             for _ in 0..races {
                 let client = race.begin(get());
                 race.ends[0].receives_head();

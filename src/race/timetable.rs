@@ -123,7 +123,9 @@ impl Timetable {
         let by_age = self.waiting.iter().rev().filter(|waiting| waiting.age < Duration::MAX);
         let deferred: Vec<usize> = by_age.map(|waiting| waiting.leg).filter(|leg| is_meant(*leg)).collect();
         self.waiting.retain(|waiting| !deferred.contains(&waiting.leg));
-        deferred.into_iter().for_each(|leg| self.add(leg, Start::LastResort));
+        for leg in deferred {
+            self.add(leg, Start::LastResort);
+        }
     }
 
     pub(super) fn take_all(&mut self) -> Vec<usize> {
