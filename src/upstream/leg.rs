@@ -32,9 +32,9 @@ pub enum LegStep {
 pub struct PendingAnswer(Stage);
 
 enum Stage {
-    /// The addresses of the backend's name are being looked up.
-    Resolving(Arc<Pool>, Resolving),
-    Connecting(Arc<Pool>, Connecting),
+    /// The addresses of the backend's name are being looked up. A request that is sent once more has the rest of its time alone.
+    Resolving(Arc<Pool>, Resolving, Option<Instant>),
+    Connecting(Arc<Pool>, Connecting, Option<Instant>),
     /// The request isn't out whole, and more of it must have gone out by this time.
     Sending(InFlight, Instant),
     /// The head of the answer hasn't been received whole.
@@ -56,8 +56,8 @@ impl PendingAnswer {
     /// the leg.
     pub fn readiness(&mut self, token: &CancelToken) -> Result<Arc<dyn Readiness>, Outcome> {
         let (leg, until) = match &mut self.0 {
-            Stage::Resolving(_, resolving) => return resolving.readiness(token),
-            Stage::Connecting(_, connecting) => return connecting.readiness(token),
+            Stage::Resolving(_, resolving, _) => return resolving.readiness(token),
+            Stage::Connecting(_, connecting, _) => return connecting.readiness(token),
             Stage::Sending(leg, until) => (&*leg, *until),
             Stage::Awaiting(leg) => (&*leg, leg.head_by),
         };
@@ -85,13 +85,13 @@ impl PendingAnswer {
             return Err(Outcome::Cancelled);
         }
         match self.0 {
-            Stage::Resolving(pool, resolving) => {
+            Stage::Resolving(pool, resolving, head_by) => {
                 let deadline = resolving.deadline;
-                pool.after_resolving(resolving.resume(token)?, deadline, request, token)
+                pool.after_resolving(resolving.resume(token)?, deadline, head_by, request, token)
             }
-            Stage::Connecting(pool, connecting) => {
+            Stage::Connecting(pool, connecting, head_by) => {
                 let deadline = connecting.deadline;
-                pool.after_connecting(connecting.resume(token)?, deadline, request, token)
+                pool.after_connecting(connecting.resume(token)?, deadline, head_by, request, token)
             }
             Stage::Sending(_, until) if Instant::now() >= until => Err(failed(token, Outcome::Timeout)),
             Stage::Sending(leg, _) => leg.send(request, token, has_lost),
@@ -119,12 +119,14 @@ impl InFlight {
         request: &UpstreamRequest,
         token: &CancelToken,
         now: Instant,
+        head_by: Option<Instant>,
     ) -> Result<LegStep, Outcome> {
         if request.binds_connection() {
             pooled.bind();
         }
         pooled.arm(token)?;
-        let leg = InFlight { pooled, pool: pool.clone(), head_by: now + pool.timeout(), interim: 0 };
+        let head_by = head_by.unwrap_or_else(|| now + pool.timeout());
+        let leg = InFlight { pooled, pool: pool.clone(), head_by, interim: 0 };
         leg.pooled.connection().begin_request(pool.bytes_of(request));
         if leg.pooled.connection().is_request_out() {
             return Ok(LegStep::Blocked(PendingAnswer(Stage::Awaiting(leg))));
@@ -180,7 +182,7 @@ impl InFlight {
                     // The request crossed it: the backend gave up the idle connection just when it was used (RFC 9110 §15.5.9).
                     if head.is_request_timeout_at_close() && self.pooled.may_repeat(request) {
                         drop(self.pooled);
-                        return self.pool.start_afresh(request, token);
+                        return self.pool.start_afresh(request, token, Some(self.head_by));
                     }
                     let answer = Answer::of(self.pooled, &self.pool, request, token, &head, whole)?;
                     return Ok(LegStep::Answered(Box::new(Answer { head_by: Some(self.head_by), ..answer })));
@@ -210,7 +212,7 @@ impl InFlight {
         }
         // Its permit first: there may be no other.
         drop(self.pooled);
-        self.pool.start_afresh(request, token)
+        self.pool.start_afresh(request, token, Some(self.head_by))
     }
 }
 
@@ -231,31 +233,38 @@ impl Pool {
             return Err(Outcome::Cancelled);
         }
         match self.take(request.is_idempotent(), now) {
-            Some(pooled) => InFlight::begin(pooled, self, request, token, now),
-            None => self.start_afresh(request, token),
+            Some(pooled) => InFlight::begin(pooled, self, request, token, now, None),
+            None => self.start_afresh(request, token, None),
         }
     }
 
-    fn start_afresh(self: &Arc<Pool>, request: &UpstreamRequest, token: &CancelToken) -> Result<LegStep, Outcome> {
+    /// Starts a leg on a new connection. Of one that died on a used connection, its head is due when it was there.
+    fn start_afresh(
+        self: &Arc<Pool>,
+        request: &UpstreamRequest,
+        token: &CancelToken,
+        head_by: Option<Instant>,
+    ) -> Result<LegStep, Outcome> {
         self.make_room();
-        let deadline = Instant::now() + self.timeout();
-        self.after_resolving(Resolving::begin(self.endpoint(), deadline)?, deadline, request, token)
+        let deadline = head_by.unwrap_or_else(|| Instant::now() + self.timeout());
+        self.after_resolving(Resolving::begin(self.endpoint(), deadline)?, deadline, head_by, request, token)
     }
 
     fn after_resolving(
         self: &Arc<Pool>,
         resolution: Resolution,
         deadline: Instant,
+        head_by: Option<Instant>,
         request: &UpstreamRequest,
         token: &CancelToken,
     ) -> Result<LegStep, Outcome> {
         match resolution {
             Resolution::Found { addresses, is_retry } => {
                 let reached = Connecting::begin(self.endpoint(), addresses, is_retry, deadline)?;
-                self.after_connecting(reached, deadline, request, token)
+                self.after_connecting(reached, deadline, head_by, request, token)
             }
             Resolution::Pending(resolving) => {
-                Ok(LegStep::Blocked(PendingAnswer(Stage::Resolving(self.clone(), resolving))))
+                Ok(LegStep::Blocked(PendingAnswer(Stage::Resolving(self.clone(), resolving, head_by))))
             }
         }
     }
@@ -264,17 +273,18 @@ impl Pool {
         self: &Arc<Pool>,
         reached: Reached,
         deadline: Instant,
+        head_by: Option<Instant>,
         request: &UpstreamRequest,
         token: &CancelToken,
     ) -> Result<LegStep, Outcome> {
         match reached {
             Reached::Connected(connection) => {
-                InFlight::begin(self.adopt(connection), self, request, token, Instant::now())
+                InFlight::begin(self.adopt(connection), self, request, token, Instant::now(), head_by)
             }
             Reached::Pending(connecting) => {
-                Ok(LegStep::Blocked(PendingAnswer(Stage::Connecting(self.clone(), connecting))))
+                Ok(LegStep::Blocked(PendingAnswer(Stage::Connecting(self.clone(), connecting, head_by))))
             }
-            Reached::ResolvesAgain(resolution) => self.after_resolving(resolution, deadline, request, token),
+            Reached::ResolvesAgain(resolution) => self.after_resolving(resolution, deadline, head_by, request, token),
         }
     }
 }
@@ -292,7 +302,7 @@ mod tests {
     use crate::runtime::poller::Poller;
     use crate::upstream::conn::parking::wait_for;
     use crate::upstream::connect::lookup::SystemLookup;
-    use crate::upstream::scenario::{Scenario, TestLeg, get, post, post_of_file};
+    use crate::upstream::scenario::{Scenario, TestLeg, get, idle, post, post_of_file};
     use crate::upstream::shared::ConnectOptions;
     use crate::upstream::shared::Upstream;
 
@@ -384,7 +394,8 @@ mod tests {
         let (established, mut backend) = scenario.connection();
         let token = CancelToken::default();
         token.cancel();
-        let step = scenario.pool.after_connecting(Reached::Connected(established), Instant::now(), &get(), &token);
+        let step =
+            scenario.pool.after_connecting(Reached::Connected(established), Instant::now(), None, &get(), &token);
         assert_eq!(step.err(), Some(Outcome::Cancelled));
         assert_eq!(backend.receives_to_end(), b"");
         let mut backend = scenario.idle();
@@ -421,6 +432,35 @@ mod tests {
             backend.ends();
             assert_eq!(leg.answer().map(|answer| answer.status.as_u16()), expected, "{label}");
         }
+    }
+
+    /// Was seen as: with a timeout of a second a request that died after 0.8 s on a used connection had its 502 after 1.8 s.
+    #[test]
+    fn a_request_that_is_sent_once_more_has_the_time_that_is_left() {
+        let head_by = |step: &Result<LegStep, Outcome>, is_new: bool| match step {
+            Ok(LegStep::Blocked(PendingAnswer(Stage::Awaiting(leg)))) if leg.pooled.was_used() != is_new => {
+                Some(leg.head_by)
+            }
+            _ => None,
+        };
+        let (poller, waiter) = Poller::new().expect("a poller");
+        thread::spawn(move || waiter.run());
+        let upstream =
+            Upstream::new(ConnectOptions::default(), Arc::new(SystemLookup), poller).expect("no roots of its own");
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = format!("http://{}", listener.local_addr().expect("an address"));
+        let pool = Pool::new(Address::parse(&address).expect("an address"), upstream);
+        let (used, request, token) = (idle(&pool), get(), CancelToken::default());
+        let mut step = pool.start(&request, &token, Instant::now());
+        let due = head_by(&step, false).expect("it is out");
+        used.ends();
+        while head_by(&step, true).is_none() {
+            let Ok(LegStep::Blocked(mut pending)) = step else { panic!("no connection") };
+            wait_for(&pending.readiness(&token).expect("a wait"));
+            step = pending.step(&request, &token, false);
+        }
+        assert_eq!(head_by(&step, true), Some(due));
+        assert!(listener.accept().is_ok(), "it has come on a new connection");
     }
 
     #[test]

@@ -157,7 +157,7 @@ pub(crate) fn idle(pool: &Arc<Pool>) -> Backend {
 fn leg(pool: &Arc<Pool>, request: UpstreamRequest) -> (TestLeg, Backend) {
     let (established, far) = Established::over_pair(pool.endpoint());
     let token = CancelToken::default();
-    let step = pool.after_connecting(Reached::Connected(established), Instant::now() + LONG, &request, &token);
+    let step = pool.after_connecting(Reached::Connected(established), Instant::now() + LONG, None, &request, &token);
     (TestLeg { request, token, pending: pending(step) }, Backend::new(far))
 }
 

@@ -115,7 +115,7 @@ impl<'a> Exchange<'a> {
 
     fn answer(&mut self, has_lost: bool) -> Result<Answer, Outcome> {
         let reached = Reached::Connected(self.established.take().expect("the one connection"));
-        let mut step = self.pool.after_connecting(reached, Instant::now(), &self.request, &self.token)?;
+        let mut step = self.pool.after_connecting(reached, Instant::now(), None, &self.request, &self.token)?;
         loop {
             let pending = match step {
                 LegStep::Answered(answer) => return Ok(*answer),
