@@ -58,6 +58,8 @@ struct State<P, O> {
     timetable: Timetable,
     /// Losers that aren't hung up on with the others.
     spared: Vec<usize>,
+    /// Those that aren't spared any more, also if they were to be just now.
+    unspared: Vec<usize>,
     /// Legs whose success is second-best, the earliest first: one of them wins if no leg can do better any more.
     candidates: Vec<usize>,
     /// The leg whose failure says most, and its rank: the client gets that if no leg succeeds.
@@ -138,6 +140,7 @@ impl<P, O: Clone> Race<P, O> {
             running: legs,
             timetable: Timetable::default(),
             spared: Vec::new(),
+            unspared: Vec::new(),
             candidates: Vec::new(),
             best: None,
         };
@@ -307,12 +310,14 @@ impl<P, O: Clone> Race<P, O> {
 
     /// Spares losers from being hung up on with the others.
     pub fn spare(&self, losers: &[usize]) {
-        self.state.lock().spared.extend(losers);
+        let State { spared, unspared, .. } = &mut *self.state.lock();
+        spared.extend(losers.iter().filter(|loser| !unspared.contains(loser)));
     }
 
-    /// Spares a loser no more. Gives the winner, if it was spared.
+    /// Spares a loser no more, also if another thread is about to. Gives the winner, if it was spared.
     pub fn stop_sparing(&self, loser: usize) -> Option<usize> {
         let mut state = self.state.lock();
+        state.unspared.push(loser);
         let at = state.spared.iter().position(|spared| *spared == loser)?;
         state.spared.remove(at);
         state.verdict.and_then(Verdict::winner)
@@ -691,6 +696,17 @@ mod tests {
         assert_eq!(cancelled(), [true, false, true, false]);
         race.hang_up_spared();
         assert_eq!(cancelled(), [true, false, true, true]);
+    }
+
+    /// A probe may lose with its answer between the verdict and the step that would spare it.
+    #[test]
+    fn a_loser_that_has_answered_is_spared_no_more() {
+        let race: Race<&str, usize> = Race::new(2, "prize", Instant::now());
+        assert!(race.claim(0).is_some());
+        assert_eq!(race.stop_sparing(1), None);
+        race.spare(&[1]);
+        race.hang_up(Some(0));
+        assert!(race.token(1).is_cancelled());
     }
 
     #[test]
