@@ -702,7 +702,7 @@ mod tests {
     #[test]
     fn a_loser_that_has_answered_is_spared_no_more() {
         let race: Race<&str, usize> = Race::new(2, "prize", Instant::now());
-        assert!(race.claim(0).is_some());
+        assert!(race.claim(0, Verdict::Won).is_some());
         assert_eq!(race.stop_sparing(1), None);
         race.spare(&[1]);
         race.hang_up(Some(0));
