@@ -126,7 +126,7 @@ fn serve(config: Config, supervisor: Supervisor, demo: Option<Demo>) -> Result<(
     let takes_hangup =
         config.backends_file.is_some() || !config.tls.certificates.is_empty() || !std::io::stderr().is_terminal();
     // From now on a signal waits until there is something to stop: no file of a socket is left behind.
-    let mut signals = Signals::new([SIGTERM, SIGINT])?;
+    let signals = Signals::new([SIGTERM, SIGINT])?;
     if takes_hangup {
         signals.add_signal(SIGHUP)?;
     }

@@ -217,7 +217,7 @@ fn check_prints_what_is_in_effect() {
         ("--workers", "3", "3"),
         ("--tls-listen", "127.0.0.1:443", "127.0.0.1:443"),
         ("--tls-cert", served, served),
-        ("--tls-client-ca", served, served),
+        ("--tls-client-ca", &certificate, &certificate),
         ("--tls-client-cert-header", "on", "on"),
         ("--admin-listen", "off", "off"),
         ("--admin-token-file", &token, "(set)"),
