@@ -116,7 +116,11 @@ impl Pool {
             if idle.pooled.connection().probe_idle() {
                 self.endpoint.resolver().refresh(now);
                 self.endpoint.upstream().reused.fetch_add(1, Ordering::Relaxed);
-                log::debug!("uses a connection to {} at {} again", self.address(), idle.pooled.peer());
+                log::debug!(
+                    "uses a connection to {} at {} again",
+                    self.address(),
+                    self.endpoint.place(idle.pooled.peer())
+                );
                 return Some(idle.pooled);
             }
         }
@@ -179,7 +183,7 @@ impl Pool {
     /// Makes a new connection one of the pool's.
     pub(crate) fn adopt(&self, connection: Established) -> PooledConnection {
         self.endpoint.upstream().opened.fetch_add(1, Ordering::Relaxed);
-        log::debug!("opened a connection to {} at {}", self.address(), connection.peer);
+        log::debug!("opened a connection to {} at {}", self.address(), self.endpoint.place(connection.peer));
         PooledConnection::new(connection)
     }
 

@@ -257,6 +257,20 @@ fn a_backend_at_a_socket_is_raced_by_the_host_and_path_of_its_url() {
     assert_eq!((costs.connections_opened, costs.connections_reused), (1, 2));
 }
 
+/// Was seen as: `opened a connection to http://app.example at 127.0.0.1:80`.
+#[test]
+fn the_log_tells_at_which_socket_a_backend_is_reached() {
+    let (_directory, path, _) = place("app.sock");
+    let _serving = backend_at(&path);
+    let entry = format!("http://app.example socket={}", path.display());
+    let (_clients, at, listen) = place("x.sock");
+    let program = serving(&entry, &listen, &["--log-level", "debug"]);
+    for does in ["opened", "uses"] {
+        assert!(ask(&at, GET).starts_with("HTTP/1.1 200 "));
+        program.line(&format!("{does} a connection to http://app.example at {}", path.display()));
+    }
+}
+
 #[test]
 fn a_socket_at_which_nobody_answers_loses_and_the_race_goes_on() {
     let (directory, path, _) = place("dead.sock");
