@@ -11,16 +11,29 @@ use super::file;
 
 /// The longest file, in bytes. All roots that browsers trust are 220 KiB.
 const FILE_BYTES_MAX: u64 = 1 << 20;
+/// What a file in UTF-8 may begin with.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// Reads a file that should be in PEM. Blocks on the disk.
 pub(crate) fn read(path: &str) -> Result<Vec<u8>, String> {
-    file::read(path, FILE_BYTES_MAX)
+    let mut bytes = file::read(path, FILE_BYTES_MAX)?;
+    // Some editors of Windows put it there, and the first line would be none with -----BEGIN.
+    if bytes.starts_with(BYTE_ORDER_MARK) {
+        bytes.drain(..BYTE_ORDER_MARK.len());
+    }
+    Ok(bytes)
 }
 
 /// Takes the certificates, at least one. Other things don't count.
 pub(crate) fn certificates(bytes: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
     let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(bytes).collect();
-    let certificates = certificates.map_err(|error| no_pem(&error))?;
+    let certificates = certificates.map_err(|error| no_pem(&error, bytes))?;
+    if certificates.is_empty() && has(bytes, "-----BEGIN TRUSTED CERTIFICATE-----") {
+        return Err(
+            "its certificates are in a form of OpenSSL's own (TRUSTED); write each anew: openssl x509 -in OLD -out NEW"
+                .to_owned(),
+        );
+    }
     if certificates.is_empty() {
         return Err("it holds no certificate; name a PEM file that does".to_owned());
     }
@@ -49,12 +62,17 @@ pub(crate) fn roots(bytes: &[u8]) -> Result<RootCertStore, String> {
 /// Takes the first private key. `elsewhere` says where else it could be given.
 pub(crate) fn key(bytes: &[u8], elsewhere: &str) -> Result<PrivateKeyDer<'static>, String> {
     PrivateKeyDer::from_pem_slice(bytes).map_err(|error| match error {
+        pem::Error::NoItemsFound if has(bytes, "-----BEGIN ENCRYPTED PRIVATE KEY-----") => ENCRYPTED.to_owned(),
         pem::Error::NoItemsFound => {
             format!("it holds no private key (an encrypted one cannot be read){elsewhere}")
         }
-        error => no_pem(&error),
+        error => no_pem(&error, bytes),
     })
 }
+
+/// What is wrong with a key that only its passphrase opens.
+const ENCRYPTED: &str =
+    "its private key is encrypted and cannot be read; write it without a passphrase: openssl pkey -in OLD -out NEW";
 
 /// Why a chain and a key can't be used together.
 pub(crate) enum Unusable {
@@ -89,14 +107,20 @@ pub(crate) fn unreadable(error: &Error) -> String {
     }
 }
 
-fn no_pem(error: &pem::Error) -> String {
+fn no_pem(error: &pem::Error, bytes: &[u8]) -> String {
     let reason = match error {
+        // The old form says so in fields above the Base64.
+        pem::Error::Base64Decode(_) if has(bytes, "Proc-Type: 4,ENCRYPTED") => return ENCRYPTED.to_owned(),
         pem::Error::MissingSectionEnd { .. } => "a line with -----BEGIN has no line with -----END behind it",
         pem::Error::IllegalSectionStart { .. } => "a line with -----BEGIN doesn't end with -----",
         pem::Error::Base64Decode(_) => "what is between -----BEGIN and -----END isn't Base64",
         error => return format!("not a PEM file: {error}"),
     };
     format!("not a PEM file: {reason}; export it again")
+}
+
+fn has(bytes: &[u8], text: &str) -> bool {
+    bytes.windows(text.len()).any(|window| window == text.as_bytes())
 }
 
 /// `a few words` of `AFewWords`.
@@ -145,6 +169,30 @@ mod tests {
         }
         let key = key(b"-----BEGIN PRIVATE KEY-----\nAAAA", "").err();
         assert_eq!(key, Some(no_end));
+    }
+
+    /// Was seen as: `what is between -----BEGIN and -----END isn't Base64; export it again`.
+    #[test]
+    fn an_encrypted_key_is_told_as_one() {
+        let fields = "Proc-Type: 4,ENCRYPTED\nDEK-Info: AES-256-CBC,1FA9\n\n";
+        for (label, text) in [("EC", fields), ("RSA", fields), ("ENCRYPTED", "")] {
+            let label = format!("{label} PRIVATE KEY");
+            let text = format!("-----BEGIN {label}-----\n{text}AAAA\n-----END {label}-----\n");
+            assert_eq!(key(text.as_bytes(), "").err().as_deref(), Some(ENCRYPTED), "{label}");
+        }
+        let both = format!("-----BEGIN EC PRIVATE KEY-----\n{fields}AAAA\n-----END EC PRIVATE KEY-----\n");
+        assert_eq!(chain(both.as_bytes()).err().as_deref(), Some(ENCRYPTED), "in the chain's file");
+    }
+
+    #[test]
+    fn a_form_of_openssl_alone_is_told_and_a_byte_order_mark_is_passed_over() {
+        let trusted = "-----BEGIN TRUSTED CERTIFICATE-----\nAAAA\n-----END TRUSTED CERTIFICATE-----\n";
+        assert!(certificates(trusted.as_bytes()).is_err_and(|told| told.contains("openssl x509 -in OLD -out NEW")));
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("marked.pem");
+        let one = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+        std::fs::write(&path, format!("\u{feff}{one}")).expect("a file");
+        assert_eq!(read(path.to_str().expect("UTF-8")), Ok(one.as_bytes().to_vec()));
     }
 
     #[test]
