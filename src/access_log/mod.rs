@@ -12,7 +12,6 @@ mod text;
 mod writer;
 
 use std::fmt;
-use std::io;
 
 use crate::message::{Excerpt, Peer, Refusal, ShownTarget};
 
@@ -33,8 +32,8 @@ pub fn refused(peer: &Peer, refusal: &Refusal, asked: Option<(&str, &str)>) {
 }
 
 /// Logs that a client and the proxy can't agree on TLS.
-pub fn tls_failed(peer: &Peer, error: &io::Error) {
-    log::info!("refused {peer}: no TLS: {error}");
+pub fn tls_failed(peer: &Peer, reason: &str) {
+    log::info!("refused {peer}: no TLS: {reason}");
 }
 
 /// Logs that the list of backends is another one now.

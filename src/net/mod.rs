@@ -3,6 +3,7 @@
 
 pub(crate) mod byte_stream;
 pub(crate) mod certificate;
+pub(crate) mod client_failure;
 pub(crate) mod file;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]

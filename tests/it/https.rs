@@ -338,10 +338,13 @@ fn plain_http_at_the_port_for_tls_is_told_so_and_so_is_tls_at_the_other() {
     let plain: SocketAddr = program.address();
     let line = program.line("HTTPS is spoken on ");
     let tls: SocketAddr = line.rsplit(' ').next().and_then(|address| address.parse().ok()).expect("an address");
-    let mut client = Client::connect(tls);
-    client.send("GET /hello HTTP/1.1\r\nHost: a\r\n\r\n");
-    let told = client.reply();
-    assert_eq!((told.status, told.text().contains("write https://")), (400, true), "{told:?}");
+    let hello = "GET /hello HTTP/1.1\r\nHost: a\r\n\r\n";
+    for begin in ["\r\n\r\n\0\r\nQUIT\n", "\r\n", "\n", ""] {
+        let mut client = Client::connect(tls);
+        client.send([begin, hello].concat());
+        let told = client.reply();
+        assert_eq!((told.status, told.text().contains("write https://")), (400, true), "{begin:?}: {told:?}");
+    }
     program.line("400 This port speaks HTTPS, and the request is plain HTTP: write https:// for http:// (GET /hello)");
     let mut client = client_of_plain(plain);
     assert!(last(&mut client).is_err());

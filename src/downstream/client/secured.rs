@@ -10,6 +10,7 @@ use crate::access_log;
 use crate::downstream::client::socket::{Client, ClientStatus, Received};
 use crate::downstream::eviction::Activity;
 use crate::downstream::h1::protocol::{Http1, READ_BYTES};
+use crate::net::client_failure;
 
 impl Client {
     /// Sends what TLS holds, as far as that goes without waiting. Returns whether nothing is left.
@@ -65,8 +66,8 @@ impl Client {
                 Err(_) | Ok(None) => return Received::End,
                 Ok(Some(byte)) => {
                     self.awaits_hello.store(false, Ordering::Relaxed);
-                    // The first record of a handshake begins with 0x16.
-                    if byte.is_ascii_alphabetic() {
+                    // The first record of a handshake begins with 0x16, plain HTTP by a method or an empty line, as the PROXY protocol does.
+                    if byte.is_ascii_alphabetic() || matches!(byte, b'\r' | b'\n') {
                         return self.read_plain_http(http1);
                     }
                 }
@@ -91,7 +92,7 @@ impl Client {
                 io::ErrorKind::WouldBlock => Received::Nothing,
                 io::ErrorKind::Interrupted => Received::Bytes { more: true },
                 io::ErrorKind::InvalidData => {
-                    access_log::tls_failed(&self.peer, &error);
+                    access_log::tls_failed(&self.peer, &client_failure::sentence(&error));
                     // The client is told why.
                     let _ = self.stream.flush();
                     if !(was_handshaking && self.stream.has_hello()) {
