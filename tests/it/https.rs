@@ -674,7 +674,9 @@ fn files_that_https_cannot_be_made_of_stop_the_start() {
         file("tail.pem", &format!("{certificate}-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n{key}"));
     let pipe = directory.path().join("pipe").to_str().expect("UTF-8").to_owned();
     assert!(Command::new("mkfifo").arg(&pipe).status().expect("coreutils").success());
-    let rows: [(Vec<&str>, String); 14] = [
+    let rows: [(Vec<&str>, String); 16] = [
+        (vec![&whole, &whole], format!("'{whole}': given twice; leave one out")),
+        (vec![&whole, "CHAIN,WRONG", "CHAIN,/no/such.key"], format!("'{chain}': given twice; leave one out")),
         (vec![&tail], format!("{tail}: its certificate 2 is cut off, damaged, or none of X.509; export it again")),
         (vec![&pipe], format!("{pipe}: it is a pipe, which would be waited for; name a file")),
         (vec!["/no/such.pem"], "/no/such.pem: cannot read it: No such file or directory".to_owned()),

@@ -5,7 +5,7 @@ use crate::config::{Kind, Listen, values};
 use crate::message::Printable;
 use crate::net::server_tls::CertificateFiles;
 
-/// The most certificates, of each of which a client may ask for a name. They are read at the start and at once.
+/// The most certificates. All of them are read at once.
 const CERTIFICATES_MAX: usize = 64;
 
 /// Rows, in the order of the help.
@@ -30,11 +30,18 @@ pub(super) const FLAGS: &[Flag] = &[
         help: "Certificate chain and private key in PEM, in one file or two; may be given again (in the variable: with ; in between), \
                chosen by name, the first is the default. SIGHUP reads the files again",
         set: |draft, text| {
-            draft.config.tls.certificates = text.split([';', '\n']).map(files).collect::<Result<_, _>>()?;
-            match draft.config.tls.certificates.len() {
-                ..=CERTIFICATES_MAX => Ok(()),
-                count => Err(values::bad(text, format_args!("{count} certificates; give at most {CERTIFICATES_MAX}"))),
+            let all: Vec<_> = text.split([';', '\n']).map(files).collect::<Result<_, _>>()?;
+            if all.len() > CERTIFICATES_MAX {
+                let count = all.len();
+                return Err(values::bad(text, format_args!("{count} certificates; give at most {CERTIFICATES_MAX}")));
             }
+            let is_again =
+                |(at, one): (usize, &CertificateFiles)| all[..at].iter().any(|other| other.chain == one.chain);
+            if let Some(again) = all.iter().enumerate().find_map(|one| is_again(one).then_some(one.1)) {
+                return Err(values::bad(&again.chain.to_string_lossy(), "given twice; leave one out"));
+            }
+            draft.config.tls.certificates = all;
+            Ok(())
         },
         show: |draft| match draft.config.tls.certificates.as_slice() {
             [] => "(none)".to_owned(),
