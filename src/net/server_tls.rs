@@ -69,6 +69,8 @@ pub struct Served {
     pub file: String,
     /// The last second at which all of them are valid.
     pub not_after: SystemTime,
+    /// Whether a client can ask for it, or gets it without that.
+    pub is_in_reach: bool,
 }
 
 /// Speaks TLS with clients.
@@ -153,7 +155,8 @@ impl Loaded {
         let mut keys = Vec::new();
         for files in &files.certificates {
             let key = files.read()?;
-            served.push(valid(&files.chain, &key.cert, now)?);
+            let is_in_reach = keys.is_empty() || !names_of(&key.cert[0]).is_empty();
+            served.push(Served { is_in_reach, ..valid(&files.chain, &key.cert, now)? });
             keys.push(Arc::new(key));
         }
         let builder = ServerConfig::builder_with_provider(provider.clone())
@@ -241,7 +244,7 @@ fn valid(path: &Path, certificates: &[CertificateDer], now: SystemTime) -> Resul
         }
         ends.push(end);
     }
-    Ok(Served { file, not_after: ends.into_iter().min().unwrap_or(now) })
+    Ok(Served { file, not_after: ends.into_iter().min().unwrap_or(now), is_in_reach: true })
 }
 
 fn shown(path: &Path) -> String {

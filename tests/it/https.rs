@@ -657,6 +657,23 @@ fn a_certificate_that_ends_soon_is_warned_of_and_counted() {
 }
 
 #[test]
+fn a_further_certificate_that_no_client_can_ask_for_is_warned_of() {
+    let authority = Authority::new();
+    let [one, two, three] = ["127.0.0.1", "127.0.0.2", "a.example"].map(|name| authority.identity(&[name]));
+    let (_directory, files) = certificates(&[one.pem(), two.pem(), three.pem()]);
+    let [first, second, third] = [0, 1, 2].map(|at| files[at].chain.to_str().expect("UTF-8"));
+    let arguments = ["--backends", "http://127.0.0.1:9", "--tls-listen", "127.0.0.1:0"];
+    let certificates = ["--tls-cert", first, "--tls-cert", second, "--tls-cert", third];
+    let program = Binary::start(&[&arguments[..], &certificates].concat());
+    let lines = program.lines_until(&format!("the certificate of {third} is valid until"));
+    let told: Vec<&String> = lines.iter().filter(|line| line.contains("has no DNS name")).collect();
+    let expected = format!(
+        "the certificate of {second} has no DNS name, so no client can ask for it: give it one, or leave it out"
+    );
+    assert!(told.len() == 1 && told[0].contains("WARN") && told[0].ends_with(&expected), "{lines:#?}");
+}
+
+#[test]
 fn files_that_https_cannot_be_made_of_stop_the_start() {
     let authority = Authority::new();
     let directory = tempfile::tempdir().expect("a directory");
