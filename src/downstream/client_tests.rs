@@ -72,6 +72,17 @@ fn a_client_that_waits_for_continue_gets_it() {
 }
 
 #[test]
+fn an_earlier_reply_arrives_also_if_a_continue_finds_no_room_behind_it() {
+    let (mut scene, unread) = Scenario::new().with_unread_reply("", false);
+    scene.send("POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 1\r\n\r\n");
+    scene.ready();
+    scene.send("x");
+    scene.ready();
+    assert!(scene.has_no_request(), "the connection ends instead");
+    assert_eq!(scene.read_to_end(), ("x".repeat(unread), Ending::InOrder));
+}
+
+#[test]
 fn a_request_that_the_handler_has_no_room_for_gets_a_503() {
     let mut scene = Scenario::new().busy().connected();
     scene.send(GET);

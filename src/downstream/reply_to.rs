@@ -5,7 +5,7 @@ use crate::downstream::relay::PendingReply;
 use crate::downstream::reply_writer::ReplyWriter;
 use crate::downstream::responder::Responder;
 use crate::downstream::tunnel::Tunnel;
-use crate::message::{Delivery, Disconnect, OnDelivered, Reply, ReplyBody, ReplyTo, TunnelPeer};
+use crate::message::{Disconnect, OnDelivered, Reply, ReplyBody, ReplyTo, TunnelPeer};
 use crate::runtime::sync::Arc;
 
 impl ReplyTo for Responder {
@@ -32,13 +32,7 @@ impl ReplyTo for Responder {
         let Some(mut http1) = self.http1.take() else { return };
         // Before the 101: a client that has read it may send its last bytes and end, and hasn't left.
         self.client.end_exchange(&mut http1);
-        match self.client.try_write_all(&bytes) {
-            Ok(()) => Tunnel::open(self.client.clone(), http1.take_unread(), backend, ended),
-            Err(error) => {
-                self.client.abort();
-                ended(Delivery::ClientGone(error));
-            }
-        }
+        Tunnel::open(self.client.clone(), bytes, http1.take_unread(), backend, ended);
     }
 
     fn disconnect(&self) -> Arc<dyn Disconnect> {

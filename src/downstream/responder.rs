@@ -49,7 +49,13 @@ impl Responder {
             Ok(()) => self.client.start_closing(http1),
             Err(failed) => {
                 let failed = self.blame(failed);
-                self.client.abort();
+                match failed {
+                    // Only a reset tells that it is cut.
+                    _ if framing == Framing::UntilClose => self.client.abort(),
+                    Delivery::BodyBroke(_) => self.client.break_off(http1),
+                    Delivery::ClientGone(_) if self.client.is_gone() => self.client.break_off(http1),
+                    _ => self.client.abort(),
+                }
                 return failed;
             }
         }
@@ -74,8 +80,11 @@ impl Responder {
 impl Drop for Responder {
     fn drop(&mut self) {
         if let Some(http1) = self.http1.take() {
-            if self.has_begun || self.client.is_gone() {
+            if self.has_begun || self.client.state().is_cut {
                 self.client.abort();
+            } else if self.client.is_gone() {
+                // It may still read what was sent before.
+                self.client.start_closing(http1);
             } else {
                 self.http1 = Some(http1);
                 let reply = self.client.frontend().limits.refused(&Refusal::Internal);
@@ -85,8 +94,8 @@ impl Drop for Responder {
                 {
                     bytes.extend_from_slice(&body);
                 }
-                // A client that lets its socket fill up doesn't read.
-                let written = self.client.try_write_all(&bytes).map_err(Delivery::ClientGone);
+                // A client that lets its socket fill up is told by the close alone.
+                let written = self.client.try_write_all(&bytes).map_err(Delivery::BodyBroke);
                 self.finish(framing, written);
             }
         }

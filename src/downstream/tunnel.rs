@@ -105,8 +105,14 @@ impl Drop for HeldEnds {
 }
 
 impl Tunnel {
-    /// Joins the two; `unread` is what the client has sent already.
-    pub(crate) fn open(client: Arc<Client>, unread: Vec<u8>, mut backend: Box<dyn TunnelPeer>, ended: OnDelivered) {
+    /// Joins the two. The client gets `head` first; `unread` is what it has sent already.
+    pub(crate) fn open(
+        client: Arc<Client>,
+        head: Vec<u8>,
+        unread: Vec<u8>,
+        mut backend: Box<dyn TunnelPeer>,
+        ended: OnDelivered,
+    ) {
         let counted = client.frontend().tunnels.clone();
         let tunnel = Arc::new(Tunnel { client, ends: Parking::new(), _counted: counted });
         let is_cut = {
@@ -125,7 +131,7 @@ impl Tunnel {
             }
         }));
         // Bytes that have come by now raise no further edge.
-        let ends = Box::new(TunnelEnds::new(backend, unread, ended, Instant::now()));
+        let ends = Box::new(TunnelEnds::new(backend, head, unread, ended, Instant::now()));
         HeldEnds { tunnel, ends: Some(ends) }.drive();
     }
 

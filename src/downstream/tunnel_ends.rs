@@ -61,12 +61,18 @@ fn error_of(socket: BorrowedFd) -> Option<io::Error> {
 }
 
 impl TunnelEnds {
-    /// Ends between which nothing has moved yet; `unread` is what the client has sent already.
-    pub(crate) fn new(backend: Box<dyn TunnelPeer>, unread: Vec<u8>, ended: OnDelivered, now: Instant) -> TunnelEnds {
+    /// Ends between which nothing has moved yet. The client gets `head` first; `unread` is what it has sent already.
+    pub(crate) fn new(
+        backend: Box<dyn TunnelPeer>,
+        head: Vec<u8>,
+        unread: Vec<u8>,
+        ended: OnDelivered,
+        now: Instant,
+    ) -> TunnelEnds {
         TunnelEnds {
             backend,
             up: Flow::with_pending(unread),
-            down: Flow::default(),
+            down: Flow::with_pending(head),
             opened_at: now,
             moved_at: now,
             closing_until: None,

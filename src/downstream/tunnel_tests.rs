@@ -27,6 +27,21 @@ fn what_a_client_sent_with_its_request_is_the_first_in_its_tunnel() {
     assert_eq!(backend.read(9), "earlylate");
 }
 
+/// Was seen as: an upgrade behind a reply that its client hadn't read yet ended both with a reset.
+#[test]
+fn a_101_that_finds_no_room_waits_for_the_client() {
+    let (mut scene, unread) = Scenario::new().with_unread_reply(GET, false);
+    scene.expire();
+    let ((mut backend, peer), (ended, deliveries)) = (Backend::new(), delivery());
+    scene.request().join(switching(), peer, ended);
+    backend.send("down");
+    assert!(deliveries.is_empty());
+    scene.run_event_loop();
+    scene.read(unread);
+    assert!(scene.read_head().starts_with("HTTP/1.1 101 "));
+    assert_eq!(scene.read(4), b"down");
+}
+
 #[test]
 fn each_side_of_a_tunnel_may_end_first_and_still_hears_the_other() {
     let (mut scene, mut backend, deliveries) = Scenario::new().silent_tunnel();

@@ -64,7 +64,9 @@ impl Client {
                 },
                 Action::Continue => {
                     if self.try_write_all(CONTINUE).is_err() {
-                        return self.close();
+                        // To close before its body is read would reset what it hasn't read of earlier replies.
+                        self.half_close(&mut http1);
+                        may_read = true;
                     }
                 }
                 Action::Request(request, summary) if self.context.handler.has_room(&request) => {
@@ -112,6 +114,13 @@ impl Client {
         self.end_exchange(&mut http1);
         self.half_close(&mut http1);
         self.drive(http1, true);
+    }
+
+    /// Half-closes the connection in the middle of a reply whose framing tells that it is cut: a reset would destroy what the
+    /// client hasn't read of earlier ones. TLS says no farewell, so that half isn't taken for whole.
+    pub(crate) fn break_off(self: &Arc<Self>, http1: Box<Http1>) {
+        self.drop_unsent();
+        self.start_closing(http1);
     }
 
     /// Parks the protocol state until the next event, or returns it if an edge has arrived meanwhile.

@@ -23,6 +23,14 @@ impl Client {
         self.peer.is_tls && self.stream.has_unsent()
     }
 
+    /// Sends what of TLS goes at once, and drops the rest: what follows is the end of the socket, without TLS's farewell.
+    pub(crate) fn drop_unsent(&self) {
+        if self.peer.is_tls {
+            let _ = self.stream.flush();
+            self.stream.stop_tls();
+        }
+    }
+
     /// Reads what has come without waiting, of any connection.
     pub(crate) fn read_some(&self, buffer: &mut [u8]) -> io::Result<usize> {
         if !self.peer.is_tls {

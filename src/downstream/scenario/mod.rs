@@ -170,6 +170,29 @@ impl Scenario {
         (scene, deliveries)
     }
 
+    /// A client that has sent `more` behind its request, and has read as much of a long reply as lets the proxy write the rest:
+    /// until it reads on, there is no room for a further byte. Returns the number of those on their way.
+    pub(crate) fn with_unread_reply(self, more: &str, ends: bool) -> (Scene, usize) {
+        let (mut scene, reply_to) = self.being_served();
+        scene.send(more);
+        if ends {
+            scene.half_close();
+        }
+        let body = ReplyBody::Whole(vec![b'x'; LONG_BODY_BYTES]);
+        let (delivered, deliveries) = delivery();
+        reply_to.send(Reply { status: StatusCode::OK, headers: HeaderMap::new(), body }, delivered);
+        scene.read_head();
+        let mut unread = LONG_BODY_BYTES;
+        while deliveries.is_empty() {
+            unread -= scene.read(SOCKET_BYTES / 8).len();
+            scene.ready();
+        }
+        while scene.client().write_some(b"x").expect("a connection") > 0 {
+            unread += 1;
+        }
+        (scene, unread)
+    }
+
     /// A reply of this length, if it is known, that waits for its body.
     pub(crate) fn awaiting_source(self, length: Option<u64>) -> (Scene, Body, Receiver<Delivery>) {
         let ((scene, reply_to), body) = (self.being_served(), Body::default());
