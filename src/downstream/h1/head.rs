@@ -215,14 +215,15 @@ fn check_host(version: Version, headers: &HeaderMap) -> Result<(), Refusal> {
     }
 }
 
-/// Whether the client has the one known expectation (RFC 9110 §10.1.1); HTTP/1.0 clients can't have any.
+/// Whether the client has the one known expectation (RFC 9110 §10.1.1), however often; HTTP/1.0 clients can't have any.
 fn wants_continue(version: Version, headers: &HeaderMap) -> Result<bool, Refusal> {
     if version == Version::HTTP_10 {
         return Ok(false);
     }
     let mut wanted = false;
-    for value in values_of(headers, &EXPECT) {
-        if !value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"100-continue") {
+    let listed = values_of(headers, &EXPECT).flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+    for expectation in listed.map(<[u8]>::trim_ascii).filter(|expectation| !expectation.is_empty()) {
+        if !expectation.eq_ignore_ascii_case(b"100-continue") {
             return Err(Refusal::ExpectationFailed);
         }
         wanted = true;
@@ -310,6 +311,24 @@ mod tests {
             let found = read(bytes.as_bytes());
             let found = found.as_ref().map(|read| read.as_ref().expect(label).0.target.as_str());
             assert_eq!(found.map_err(|refusal| refusal.status().as_u16()), *expected, "{label}");
+        }
+    }
+
+    #[test]
+    fn expectations_are_a_list() {
+        let rows: &[(&str, Result<bool, Refusal>)] = &[
+            ("Expect: 100-Continue", Ok(true)),
+            ("Expect: 100-continue,, 100-continue", Ok(true)),
+            ("Expect: 100-continue\r\nExpect: 100-continue", Ok(true)),
+            ("Expect:", Ok(false)),
+            ("Expect: ,", Ok(false)),
+            ("Expect: 100-continue, x", Err(Refusal::ExpectationFailed)),
+            ("Expect: 100-continue x", Err(Refusal::ExpectationFailed)),
+        ];
+        for (field, expected) in rows {
+            let head = read(format!("POST / HTTP/1.1\r\nHost: a\r\n{field}\r\n\r\n").as_bytes());
+            let found = head.map(|head| head.expect(field).0.wants_continue);
+            assert_eq!(found, *expected, "{field}");
         }
     }
 
