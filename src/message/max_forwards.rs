@@ -47,7 +47,8 @@ fn left(method: &Method, headers: &HeaderMap) -> Option<u64> {
 
 /// The request as it arrived, but for the secrets and for fields beyond [`REFLECTED_BYTES_MAX`].
 fn reflected(request: &Request) -> Vec<u8> {
-    let mut bytes = format!("{} {} {:?}\r\n", request.method, request.target, request.version).into_bytes();
+    let Request { method, target, version, .. } = request;
+    let mut bytes = format!("{method} {}{target} {version:?}\r\n", target.origin()).into_bytes();
     for (name, value) in request.headers.iter().filter(|(name, _)| !SECRETS.contains(name)) {
         if bytes.len() + name.as_str().len() + value.len() > REFLECTED_BYTES_MAX {
             continue;

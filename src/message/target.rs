@@ -11,7 +11,8 @@ use super::Refusal;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
     text: String,
-    authority: Option<String>,
+    /// Scheme and authority of an absolute-form target, as written.
+    origin: Option<String>,
 }
 
 impl Target {
@@ -24,11 +25,11 @@ impl Target {
             return Err(Refusal::BadRequest("The request target has a fragment"));
         }
         if text.starts_with('/') {
-            return Ok(Target { text: text.to_owned(), authority: None });
+            return Ok(Target { text: text.to_owned(), origin: None });
         }
         if text == "*" {
             return if method == Method::OPTIONS {
-                Ok(Target { text: text.to_owned(), authority: None })
+                Ok(Target { text: text.to_owned(), origin: None })
             } else {
                 Err(Refusal::BadRequest("The request target * goes with OPTIONS only"))
             };
@@ -42,9 +43,10 @@ impl Target {
         if !matches!(text[..scheme_end].to_ascii_lowercase().as_str(), "http" | "https") {
             return Err(BAD);
         }
-        let rest = &text[scheme_end + 3..];
-        let authority_end = rest.find(['/', '?']).unwrap_or(rest.len());
-        let (authority, path) = rest.split_at(authority_end);
+        let authority_begin = scheme_end + 3;
+        let origin_end = text[authority_begin..].find(['/', '?']).map_or(text.len(), |end| authority_begin + end);
+        let (origin, path) = text.split_at(origin_end);
+        let authority = &origin[authority_begin..];
         // RFC 9110 §4.2.1: an empty host is invalid here.
         if !is_host_field(authority) || authority.is_empty() || authority.starts_with(':') {
             return Err(BAD);
@@ -55,7 +57,7 @@ impl Target {
             _ if path.starts_with('/') => path.to_owned(),
             _ => format!("/{path}"),
         };
-        Ok(Target { text, authority: Some(authority.to_owned()) })
+        Ok(Target { text, origin: Some(origin.to_owned()) })
     }
 
     /// The path, before any `?`.
@@ -75,7 +77,12 @@ impl Target {
 
     /// The authority of an absolute-form target; it replaces `Host` (RFC 9112 §3.2.2).
     pub fn authority(&self) -> Option<&str> {
-        self.authority.as_deref()
+        self.origin().split_once("://").map(|(_, authority)| authority)
+    }
+
+    /// Scheme and authority of an absolute-form target, or nothing.
+    pub fn origin(&self) -> &str {
+        self.origin.as_deref().unwrap_or_default()
     }
 }
 

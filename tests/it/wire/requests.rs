@@ -381,6 +381,8 @@ pub(super) fn the_proxies_that_trace_and_options_may_pass_are_counted() {
     let reply = client.reply();
     assert_eq!((reply.status, reply.value("content-type")), (200, Some("message/http")));
     assert_eq!(reply.text(), "TRACE /a?b HTTP/1.1\r\nHost: a\r\nX-A: 1\r\nMax-Forwards: 0\r\n\r\n");
+    client.send("TRACE HTTPS://x:81/y?q HTTP/1.1\r\nHost: a\r\nMax-Forwards: 0\r\n\r\n");
+    assert_eq!(client.reply().text(), "TRACE HTTPS://x:81/y?q HTTP/1.1\r\nHost: a\r\nMax-Forwards: 0\r\n\r\n");
     client.send("OPTIONS /a HTTP/1.1\r\nHost: a\r\nMax-Forwards: 0\r\n\r\n");
     let reply = client.reply();
     assert_eq!((reply.status, reply.value("content-length")), (200, Some("0")));
