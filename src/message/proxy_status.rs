@@ -4,8 +4,9 @@
 use std::fmt::Write;
 use std::time::Duration;
 
-use http::{HeaderName, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
+use super::field::values_of;
 use super::loss::LostLeg;
 use super::outcome::Outcome;
 use super::refusal::Refusal;
@@ -17,6 +18,28 @@ pub const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
 const OWN: &str = "red-tentacle";
 /// The longest account of a loss, in bytes: a list of 64 backends would fill a client's room for heads.
 const DETAILS_BYTES_MAX: usize = 512;
+
+/// Appends this proxy's account to those of the proxies behind it. Theirs are dropped if one leaves a string open: it would swallow
+/// ours, and a client ignores a field that can't be parsed as a whole (RFC 9651 §4.2).
+pub fn append(headers: &mut HeaderMap, own: HeaderValue) {
+    if !values_of(headers, &PROXY_STATUS).all(|value| closes_its_strings(value.as_bytes())) {
+        headers.remove(PROXY_STATUS);
+    }
+    headers.append(PROXY_STATUS, own);
+}
+
+fn closes_its_strings(value: &[u8]) -> bool {
+    let (mut in_string, mut escaped) = (false, false);
+    for byte in value {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_string => escaped = true,
+            b'"' => in_string = !in_string,
+            _ => {}
+        }
+    }
+    !in_string
+}
 
 /// How a leg came to answer the client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -227,6 +250,28 @@ mod tests {
         ];
         for (victory, expected) in rows {
             assert_eq!(of_victory(&victory), expected);
+        }
+    }
+
+    #[test]
+    fn a_string_that_another_proxy_leaves_open_does_not_swallow_the_own_account() {
+        let rows: &[(&[&str], bool)] = &[
+            (&[], true),
+            (&["a; details=\"b, \\\"c\\\\\"", "d"], true),
+            (&["a\\; b"], true),
+            (&["\"unterminated; a, b"], false),
+            (&["a", "b; details=\"c\\\""], false),
+            (&["a; details=\"b", "c\""], false),
+        ];
+        for (others, are_kept) in rows {
+            let mut headers = HeaderMap::new();
+            for other in *others {
+                headers.append(PROXY_STATUS, HeaderValue::from_static(other));
+            }
+            append(&mut headers, HeaderValue::from_static("own"));
+            let found: Vec<_> = headers.get_all(PROXY_STATUS).into_iter().collect();
+            let expected = [if *are_kept { *others } else { &[] }, &["own"]].concat();
+            assert_eq!(found, expected);
         }
     }
 

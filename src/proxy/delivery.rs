@@ -117,7 +117,7 @@ impl Exchange {
         version: Version,
     ) -> HeaderMap {
         let mut headers = headers::for_client(headers, version, &self.context.via);
-        headers.append(PROXY_STATUS, self.proxy_status_of(leg, status, after));
+        proxy_status::append(&mut headers, self.proxy_status_of(leg, status, after));
         headers.insert(RequestId::FIELD, self.entry.id().value().clone());
         headers
     }
