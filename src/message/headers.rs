@@ -4,7 +4,7 @@
 use http::header::{
     CONNECTION, CONTENT_LENGTH, HOST, HeaderName, IF_MODIFIED_SINCE, IF_NONE_MATCH, TRANSFER_ENCODING, UPGRADE, VIA,
 };
-use http::{HeaderMap, HeaderValue, Method, Version};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
 
 pub use super::field::has_token;
 use super::field::{CDN_LOOP, has_field, tokens, values_of};
@@ -122,7 +122,21 @@ pub fn is_switch_to(headers: &HeaderMap, asked_for: &HeaderValue) -> bool {
     chosen.peek().is_some() && chosen.all(is_asked_for)
 }
 
-/// Puts an upgrade, asked for or accepted, back into fields that are about one connection only.
+/// The protocols that an answer demands by its status (RFC 9110 §15.5.22), but for those that requests through this proxy can't switch to.
+pub fn upgrade_demanded(status: StatusCode, headers: &HeaderMap) -> Option<HeaderValue> {
+    if status != StatusCode::UPGRADE_REQUIRED {
+        return None;
+    }
+    let is_possible = |protocol: &&[u8]| {
+        let name = protocol.split(|byte| *byte == b'/').next().unwrap_or_default();
+        !["", "h2c", "http", "tls"].iter().any(|other| name.eq_ignore_ascii_case(other.as_bytes()))
+    };
+    let protocols: Vec<&[u8]> = tokens(headers, &UPGRADE).filter(is_possible).collect();
+    let value = || HeaderValue::from_bytes(&protocols.join(&b", "[..])).expect("values joined by a comma are a value");
+    (!protocols.is_empty()).then(value)
+}
+
+/// Puts an upgrade, asked for, demanded or accepted, back into fields that are about one connection only.
 pub fn put_upgrade(headers: &mut HeaderMap, protocols: HeaderValue) {
     headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
     headers.insert(UPGRADE, protocols);
@@ -419,6 +433,23 @@ mod tests {
             assert_eq!(is_switch_to(&headers, &HeaderValue::from_static("a, b/2")), *is_switch, "{fields:?}");
             let protocols = protocols_of(&headers);
             assert_eq!(protocols.as_ref().map_or("", |value| value.to_str().expect("text")), *told, "{fields:?}");
+        }
+    }
+
+    #[test]
+    fn an_answer_demands_protocols_that_requests_can_switch_to() {
+        let rows: &[(u16, &[&str], Option<&str>)] = &[
+            (426, &["websocket"], Some("websocket")),
+            (426, &["h2c, foo/2", "TLS/1.2,, bar, HTTP/2.0"], Some("foo/2, bar")),
+            (426, &["h2c"], None),
+            (426, &[], None),
+            (404, &["websocket"], None),
+        ];
+        for (status, values, expected) in rows {
+            let fields: Vec<_> = values.iter().map(|value| ("upgrade", value.as_bytes())).collect();
+            let status = StatusCode::from_u16(*status).expect("a status");
+            let demanded = upgrade_demanded(status, &request("/", &fields).headers);
+            assert_eq!(demanded.as_ref().map(|value| value.to_str().expect("text")), *expected, "{status} {values:?}");
         }
     }
 

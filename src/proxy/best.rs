@@ -85,7 +85,7 @@ impl Bounded for Exchange {
 mod tests {
     use std::io::Read;
 
-    use http::Method;
+    use http::{HeaderValue, Method};
 
     use super::super::classify::Rules;
     use super::super::scenario::{Client, LINGER, Scenario, Sent, answer, get, read_whole, request, wait_until};
@@ -112,6 +112,20 @@ mod tests {
     fn details(sent: &Sent) -> String {
         let value = sent.reply.headers.get("proxy-status").expect("a status").to_str().expect("ASCII");
         value.split("details=").nth(1).expect("details").split(' ').next().expect("a word").to_owned()
+    }
+
+    #[test]
+    fn a_426_says_to_what_its_client_shall_switch() {
+        let (mut race, client) = race(1);
+        race.ends[0].sends("HTTP/1.1 426 \r\nConnection: upgrade\r\nUpgrade: h2c, foo\r\nContent-Length: 0\r\n\r\n");
+        let sent = client.receives();
+        let fields = ["connection", "upgrade"].map(|name| &sent.reply.headers[name]);
+        assert_eq!(
+            (sent.reply.status.as_u16(), fields),
+            (426, ["upgrade", "foo"].map(HeaderValue::from_static).each_ref())
+        );
+        (sent.delivered)(Delivery::Whole);
+        race.wait_for_end();
     }
 
     #[test]

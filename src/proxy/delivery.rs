@@ -116,7 +116,11 @@ impl Exchange {
         headers: HeaderMap,
         version: Version,
     ) -> HeaderMap {
+        let upgrade = headers::upgrade_demanded(status, &headers);
         let mut headers = headers::for_client(headers, version, &self.context.via);
+        if let Some(protocols) = upgrade {
+            headers::put_upgrade(&mut headers, protocols);
+        }
         proxy_status::append(&mut headers, self.proxy_status_of(leg, status, after));
         headers.insert(RequestId::FIELD, self.entry.id().value().clone());
         headers
