@@ -50,10 +50,11 @@ impl Responder {
             Err(failed) => {
                 let failed = self.blame(failed);
                 match failed {
-                    // Only a reset tells that it is cut.
-                    _ if framing == Framing::UntilClose => self.client.abort(),
-                    Delivery::BodyBroke(_) => self.client.break_off(http1),
-                    Delivery::ClientGone(_) if self.client.is_gone() => self.client.break_off(http1),
+                    // One that sends no more may still read what it was sent before, and the length of this reply.
+                    Delivery::ClientGone(_) if self.client.is_gone() && framing != Framing::UntilClose => {
+                        self.client.break_off(http1);
+                    }
+                    // Not every client compares lengths: a reset tells all of them that the reply is cut.
                     _ => self.client.abort(),
                 }
                 return failed;
@@ -94,9 +95,12 @@ impl Drop for Responder {
                 {
                     bytes.extend_from_slice(&body);
                 }
-                // A client that lets its socket fill up is told by the close alone.
-                let written = self.client.try_write_all(&bytes).map_err(Delivery::BodyBroke);
-                self.finish(framing, written);
+                if self.client.try_write_all(&bytes).is_ok() {
+                    self.finish(framing, Ok(()));
+                } else if let Some(http1) = self.http1.take() {
+                    // A client that lets its socket fill up is told by the close alone.
+                    self.client.break_off(http1);
+                }
             }
         }
         self.client.frontend().exchanges.fetch_sub(1, Ordering::SeqCst);

@@ -361,8 +361,7 @@ fn check(plan: Plan, seen: &Seen, deliveries: &Deliveries) {
         assert!(looks_whole || plan.leaves_after.is_some() || plan.disturbance == Disturbance::Cut, "it isn't: {what}");
         assert!(!is_reset || plan.disturbance == Disturbance::Cut, "{what}");
     } else {
-        let is_seen = plan.form != Form::UntilClose && matches!(told, Told::Broke | Told::Gone);
-        assert!(is_reset || is_seen, "it must not look whole: {what}");
+        assert!(is_reset, "it must not look whole: {what}");
     }
     let has_reason = match told {
         Told::Whole => true,
