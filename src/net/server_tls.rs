@@ -357,9 +357,9 @@ mod tests {
         ];
         for (label, text, expected) in rows {
             fs::write(path("ca.pem"), text).expect("a file");
-            let server = CertificateFiles { chain: path("server.pem"), key: path("server.pem") };
+            let own = CertificateFiles { chain: path("server.pem"), key: path("server.pem") };
             let client_ca = Some(path("ca.pem"));
-            let checked = TlsFiles { certificates: vec![server], client_ca, ..TlsFiles::default() }.check();
+            let checked = TlsFiles { certificates: vec![own], client_ca, ..TlsFiles::default() }.check();
             match (checked, expected) {
                 (Ok(served), Ok(year)) => {
                     assert_eq!(served.len(), 2, "{label}");

@@ -11,6 +11,8 @@ use crate::message::{Networks, Outcome, Request};
 use crate::upstream::Answer;
 
 /// The rules of the race.
+// Each of them is a switch of its own.
+#[allow(clippy::struct_excessive_bools)]
 #[derive(Debug, Clone)]
 pub struct Rules {
     /// The statuses that win.

@@ -18,7 +18,7 @@ mod net;
 
 /// Nobody reads it.
 mod access_log {
-    pub fn tls_failed(_: &crate::message::Peer, _: &std::io::Error) {}
+    pub fn tls_failed(_: &crate::message::Peer, _: &str) {}
 
     pub fn refused(_: &crate::message::Peer, _: &crate::message::Refusal, _: Option<(&str, &str)>) {}
 }
