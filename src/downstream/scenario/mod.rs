@@ -187,8 +187,14 @@ impl Scenario {
             unread -= scene.read(SOCKET_BYTES / 8).len();
             scene.ready();
         }
-        while scene.client().write_some(b"x").expect("a connection") > 0 {
-            unread += 1;
+        let mut is_full = false;
+        while !is_full {
+            // What the client acknowledges later would make room later.
+            SockRef::from(&*scene.peer()).set_tcp_quickack(true).expect("a socket");
+            is_full = true;
+            while scene.client().write_some(b"x").expect("a connection") > 0 {
+                (unread, is_full) = (unread + 1, false);
+            }
         }
         (scene, unread)
     }
