@@ -173,14 +173,11 @@ impl Scenario {
     /// A client that has sent `more` behind its request, and has read as much of a long reply as lets the proxy write the rest:
     /// until it reads on, there is no room for a further byte. Returns the number of those on their way.
     pub(crate) fn with_unread_reply(self, more: &str, ends: bool) -> (Scene, usize) {
-        let (mut scene, reply_to) = self.being_served();
+        let (mut scene, deliveries) = self.awaiting_client();
         scene.send(more);
         if ends {
             scene.half_close();
         }
-        let body = ReplyBody::Whole(vec![b'x'; LONG_BODY_BYTES]);
-        let (delivered, deliveries) = delivery();
-        reply_to.send(Reply { status: StatusCode::OK, headers: HeaderMap::new(), body }, delivered);
         scene.read_head();
         let mut unread = LONG_BODY_BYTES;
         while deliveries.is_empty() {
