@@ -73,7 +73,7 @@ fn a_client_that_waits_for_continue_gets_it() {
 
 #[test]
 fn an_earlier_reply_arrives_also_if_a_continue_finds_no_room_behind_it() {
-    let (mut scene, unread) = Scenario::new().with_unread_reply("", false);
+    let (mut scene, unread) = Scenario::new().with_unread_reply("");
     scene.send("POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 1\r\n\r\n");
     scene.ready();
     scene.send("x");

@@ -49,14 +49,8 @@ impl Responder {
             Ok(()) => self.client.start_closing(http1),
             Err(failed) => {
                 let failed = self.blame(failed);
-                match failed {
-                    // One that sends no more may still read what it was sent before, and the length of this reply.
-                    Delivery::ClientGone(_) if self.client.is_gone() && framing != Framing::UntilClose => {
-                        self.client.break_off(http1);
-                    }
-                    // Not every client compares lengths: a reset tells all of them that the reply is cut.
-                    _ => self.client.abort(),
-                }
+                // Not every client compares lengths: a reset tells all of them that the reply is cut.
+                self.client.abort();
                 return failed;
             }
         }
@@ -87,7 +81,6 @@ impl Drop for Responder {
                 // It may still read what was sent before.
                 self.client.start_closing(http1);
             } else {
-                self.http1 = Some(http1);
                 let reply = self.client.frontend().limits.refused(&Refusal::Internal);
                 let (mut bytes, framing) = self.begin(&reply);
                 if let ReplyBody::Whole(body) = reply.body
@@ -95,11 +88,13 @@ impl Drop for Responder {
                 {
                     bytes.extend_from_slice(&body);
                 }
-                if self.client.try_write_all(&bytes).is_ok() {
-                    self.finish(framing, Ok(()));
-                } else if let Some(http1) = self.http1.take() {
+                match self.client.try_write_all(&bytes) {
+                    Ok(()) => {
+                        self.http1 = Some(http1);
+                        self.finish(framing, Ok(()));
+                    }
                     // A client that lets its socket fill up is told by the close alone.
-                    self.client.break_off(http1);
+                    Err(_) => self.client.break_off(http1),
                 }
             }
         }

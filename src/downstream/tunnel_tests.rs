@@ -30,7 +30,7 @@ fn what_a_client_sent_with_its_request_is_the_first_in_its_tunnel() {
 /// Was seen as: an upgrade behind a reply that its client hadn't read yet ended both with a reset.
 #[test]
 fn a_101_that_finds_no_room_waits_for_the_client() {
-    let (mut scene, unread) = Scenario::new().with_unread_reply(GET, false);
+    let (mut scene, unread) = Scenario::new().with_unread_reply(GET);
     scene.expire();
     let ((mut backend, peer), (ended, deliveries)) = (Backend::new(), delivery());
     scene.request().join(switching(), peer, ended);

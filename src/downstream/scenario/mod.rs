@@ -170,30 +170,28 @@ impl Scenario {
         (scene, deliveries)
     }
 
-    /// A client that has sent `more` behind its request, and has read as much of a long reply as lets the proxy write the rest:
-    /// until it reads on, there is no room for a further byte. Returns the number of those on their way.
-    pub(crate) fn with_unread_reply(self, more: &str, ends: bool) -> (Scene, usize) {
+    /// A client that has sent `more`, and has read as much of a long reply as lets the proxy write the rest: until it reads on, there is
+    /// no room for a further byte. Returns the number of those on their way.
+    pub(crate) fn with_unread_reply(self, more: &str) -> (Scene, usize) {
         let (mut scene, deliveries) = self.awaiting_client();
         scene.send(more);
-        if ends {
-            scene.half_close();
-        }
         scene.read_head();
         let mut unread = LONG_BODY_BYTES;
         while deliveries.is_empty() {
             unread -= scene.read(SOCKET_BYTES / 8).len();
             scene.ready();
         }
-        let mut is_full = false;
-        while !is_full {
+        loop {
+            let before = unread;
             // What the client acknowledges later would make room later.
             SockRef::from(&*scene.peer()).set_tcp_quickack(true).expect("a socket");
-            is_full = true;
             while scene.client().write_some(b"x").expect("a connection") > 0 {
-                (unread, is_full) = (unread + 1, false);
+                unread += 1;
+            }
+            if unread == before {
+                return (scene, unread);
             }
         }
-        (scene, unread)
     }
 
     /// A reply of this length, if it is known, that waits for its body.
