@@ -71,7 +71,6 @@ mod tests {
     use super::super::scenario::{Client, LINGER, Route, Scenario, answer, get, post, request};
     use crate::message::{Disconnect, OnDelivered, Reply, ReplyTo};
     use crate::upstream::scenario::spool;
-    use crate::upstream::{PathKey, PendingRequest};
 
     use super::*;
 
@@ -183,11 +182,7 @@ mod tests {
     fn no_request_is_a_probe_and_a_backend_is_asked_again_once_its_losers_have_run_out() {
         let rules = Rules { race_methods: Some(vec![Method::GET]), ..Rules::default() };
         let mut race = Scenario::with(2, LINGER, rules);
-        let list = race.list.snapshot();
-        let pending: Vec<_> = (0..128).map(|_| PendingRequest::default()).collect();
-        for pending in &pending {
-            list[0].breaker().add(pending, PathKey::of("/slow"));
-        }
+        let pending = race.leave_waiting(0, 128, "/slow");
         for (asked, other) in [(1, 0), (0, 1)] {
             let client = race.begin(post(spool(b"", 1)));
             race.ends[asked].receives_head();
@@ -196,7 +191,7 @@ mod tests {
             race.wait_for_end();
             assert!(race.ends[other].is_left_alone());
             for pending in &pending {
-                list[0].breaker().remove(pending);
+                race.list.snapshot()[0].breaker().remove(pending);
             }
         }
     }
@@ -217,12 +212,7 @@ mod tests {
         let left = |posts: usize| {
             let rules = Rules { race_methods: Some(vec![Method::GET]), ..Rules::default() };
             let mut race = Scenario::with(2, LINGER, rules);
-            let list = race.list.snapshot();
-            let breaker = list[1].breaker();
-            let pending: Vec<_> = (0..128).map(|_| PendingRequest::default()).collect();
-            for pending in &pending {
-                breaker.add(pending, PathKey::of("/slow"));
-            }
+            let _pending = race.leave_waiting(1, 128, "/slow");
             for _ in 0..posts {
                 let client = race.begin(post(spool(b"", 1)));
                 race.ends[0].receives_head();
@@ -230,8 +220,7 @@ mod tests {
                 assert_eq!(client.takes_reply(), (200, "b1".to_owned()));
                 race.wait_for_end();
             }
-            let now = Instant::now();
-            (0..1000).take_while(|_| breaker.try_admit(128, PathKey::of("/"), now)).count()
+            race.take_places(1)
         };
         assert_eq!(left(3), left(0));
     }

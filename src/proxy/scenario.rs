@@ -161,14 +161,25 @@ impl Scenario {
 
     /// Leaves this many requests unanswered at a backend; no probe is due for long.
     pub(super) fn leave_unanswered(&self, backend: usize, count: usize) -> Vec<PendingRequest> {
-        let (list, path) = (self.list.snapshot(), PathKey::of("/"));
-        let breaker = list[backend].breaker();
+        let pending = self.leave_waiting(backend, count, "/");
+        while self.list.snapshot()[backend].breaker().try_admit(count, PathKey::of("/"), Instant::now() + LONG) {}
+        pending
+    }
+
+    /// Leaves this many requests for a path waiting at a backend.
+    pub(super) fn leave_waiting(&self, backend: usize, count: usize, path: &str) -> Vec<PendingRequest> {
+        let list = self.list.snapshot();
         let pending: Vec<_> = std::iter::repeat_with(PendingRequest::default).take(count).collect();
         for pending in &pending {
-            breaker.add(pending, path);
+            list[backend].breaker().add(pending, PathKey::of(path));
         }
-        while breaker.try_admit(count, path, Instant::now() + LONG) {}
         pending
+    }
+
+    /// Takes the places, and the probe, that a backend has at once for requests though 128 wait there. Gives their number.
+    pub(super) fn take_places(&self, backend: usize) -> usize {
+        let (list, now) = (self.list.snapshot(), Instant::now());
+        (0..1000).take_while(|_| list[backend].breaker().try_admit(128, PathKey::of("/"), now)).count()
     }
 }
 

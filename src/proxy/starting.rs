@@ -283,7 +283,6 @@ mod tests {
     use crate::metrics::{Note, ShownEnd};
     use crate::race::Linger;
     use crate::upstream::scenario::spool;
-    use crate::upstream::{PathKey, PendingRequest};
 
     /// Which backends have received a request.
     fn asked(race: &mut Scenario) -> Vec<usize> {
@@ -393,12 +392,7 @@ mod tests {
     fn a_leg_that_waits_for_its_time_takes_no_place_at_a_full_backend() {
         let left = |races: usize| {
             let mut race = Scenario::listed(&["", "after=24h"], LINGER);
-            let list = race.list.snapshot();
-            let breaker = list[1].breaker();
-            let pending: Vec<_> = (0..128).map(|_| PendingRequest::default()).collect();
-            for pending in &pending {
-                breaker.add(pending, PathKey::of("/slow"));
-            }
+            let _pending = race.leave_waiting(1, 128, "/slow");
             for _ in 0..races {
                 let client = race.begin(get());
                 race.ends[0].receives_head();
@@ -406,8 +400,7 @@ mod tests {
                 assert_eq!(client.takes_reply(), (200, "b1".to_owned()));
                 race.wait_for_end();
             }
-            let now = Instant::now();
-            (0..1000).take_while(|_| breaker.try_admit(128, PathKey::of("/"), now)).count()
+            race.take_places(1)
         };
         assert_eq!(left(3), left(0));
     }
