@@ -1,6 +1,7 @@
 //! What a leg's end says of its backend, for the bench. The bench itself is `upstream`'s.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
 
 use http::header::RETRY_AFTER;
@@ -20,7 +21,7 @@ const ASKED_MAX: Duration = Duration::from_secs(300);
 pub(super) struct Benched {
     /// They start only if all others lose.
     pub(super) out: Vec<usize>,
-    /// They are probes, and may start though they are benched.
+    /// They start with the race, as probes.
     pub(super) probes: Vec<usize>,
 }
 
@@ -39,18 +40,24 @@ impl Exchange {
         }
         let mut is_first = true;
         for (number, leg) in self.legs.iter().enumerate() {
-            // What isn't raced goes to the first backend alone.
-            let may_probe = self.one.is_none() || is_first;
+            // What isn't safe is sent to a later tier only where that is needed, and what isn't raced to the first backend alone.
+            let may_probe = match self.one {
+                Some(_) => is_first,
+                None => leg.backend.after().is_none() || self.request.method().is_safe(),
+            };
             match leg.backend.bench().admit(&leg.ticket, leg.backend.pool().timeout(), may_probe, now) {
                 Admission::Probe if self.one.is_none() => benched.probes.push(number),
                 // One that leaves too many requests unanswered isn't asked first.
                 Admission::Racing | Admission::Probe => {
                     is_first &= leg.backend.breaker().is_full(self.context.rules.unanswered_max);
                 }
+                // It becomes the probe once its time has come.
+                Admission::Benched if self.one.is_none() && !leg.backend.bench().sits_out(now) => {}
                 Admission::Benched => benched.out.push(number),
             }
         }
         if benched.out.len() + benched.probes.len() == self.legs.len() {
+            self.are_all_benched.store(true, Ordering::Relaxed);
             self.context.stats.count_all_benched();
             return Benched::default();
         }
@@ -497,8 +504,40 @@ mod tests {
                 race.ends[1].receives_head();
                 race.ends[1].sends(answer(200, "b2"));
                 takes(&client, "b2");
+                race.wait_for_end();
+                assert!(!is_benched(&race, 1), "it has answered since");
             }
         }
+    }
+
+    /// Was seen as: a hedge whose backend had been benched and was to be probed by then was sent only when all others had lost.
+    #[test]
+    fn a_leg_whose_backend_was_benched_while_it_waits_probes_it_if_that_is_over() {
+        let mut race = scenario(&["", "after=1ms"], LINGER);
+        let held = race.hold_starts();
+        let client = race.begin(post(spool(b"", 1)));
+        bench(&race, 1, true);
+        drop(held);
+        race.ends[0].receives_head();
+        race.ends[1].receives_head();
+        race.ends[1].sends(answer(200, "b2"));
+        takes(&client, "b2");
+        assert!(!is_benched(&race, 1));
+    }
+
+    /// Was seen as: posts that waited for the time of a hedge had its probe, mostly for nothing, and reads that would have been the
+    /// probe at once were none.
+    #[test]
+    fn a_leg_that_waits_for_its_time_takes_no_probe() {
+        let mut race = scenario(&["", "after=24h"], LINGER);
+        bench(&race, 1, true);
+        let _waiting = race.begin(post(spool(b"", 1)));
+        race.ends[0].receives_head();
+        let client = race.begin(get());
+        race.ends[1].receives_head();
+        race.ends[1].sends(answer(200, "b2"));
+        takes(&client, "b2");
+        assert!(!is_benched(&race, 1));
     }
 
     #[test]

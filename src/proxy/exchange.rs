@@ -49,6 +49,8 @@ pub(super) struct Exchange {
     pub(super) passed_on: OnceLock<Duration>,
     /// Whether its first tier has had a success.
     pub(super) has_first_success: AtomicBool,
+    /// Whether all of its backends were benched when it began, so that none counts as benched.
+    pub(super) are_all_benched: AtomicBool,
     /// Whether the client is told of a loss in JSON.
     pub(super) takes_problem: bool,
     pub(super) entry: Entry,
@@ -84,6 +86,7 @@ impl Exchange {
             waits_until: Mutex::default(),
             passed_on: OnceLock::new(),
             has_first_success: AtomicBool::new(false),
+            are_all_benched: AtomicBool::new(false),
             takes_problem,
             request,
             entry,

@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 use super::benching::Benched;
 use super::context::Context;
 use super::exchange::Exchange;
-use super::leg::Role;
+use super::leg::{Leg, Role};
 use crate::message::{After, Outcome};
 use crate::metrics::{LateStart, LegEnd};
 use crate::race::{Start, Starts, Timetable, Verdict};
-use crate::upstream::Backend;
+use crate::upstream::{Admission, Backend};
 
 /// The shortest delay of a hedge by percentile: below it a thread that is late by a moment would cost a request.
 const DELAY_MIN: Duration = Duration::from_millis(1);
@@ -76,6 +76,10 @@ impl Exchange {
                 leg.backend.hedges().put_in(percent);
             }
         }
+        for &leg in &benched.probes {
+            self.legs[leg].set_role(Role::Probe);
+            timetable.add_beside(leg);
+        }
         for &leg in held.iter().chain(&benched.out) {
             self.legs[leg].set_role(Role::Deferred);
             timetable.add(leg, Start::LastResort);
@@ -89,26 +93,18 @@ impl Exchange {
             self.legs[leg].set_role(Role::Later);
             timetable.add(leg, start);
         }
-        for &leg in &benched.probes {
-            let start = self.context.start_of(&self.legs[leg].backend, at_latest);
-            timetable.add_beside(leg);
-            self.legs[leg].set_role(Role::Probe);
-            // What isn't safe is sent to a later tier only where that is needed, also as a probe.
-            if !self.request.method().is_safe() && !age_of(start).is_zero() {
-                self.legs[leg].set_role(Role::Later);
-                timetable.add(leg, start);
-            }
-        }
         timetable
     }
 
-    /// Before legs are chosen to start: has those whose backends were benched since start only if all others lose.
+    /// Before legs are chosen to start: has those whose backends sit out by now start only if all others lose.
     pub(super) fn defer_benched(&self) {
-        if self.context.rules.bench.is_none() || self.unstarted.load(Ordering::Relaxed) == 0 {
+        let has_bench = self.context.rules.bench.is_some() && !self.are_all_benched.load(Ordering::Relaxed);
+        if !has_bench || self.unstarted.load(Ordering::Relaxed) == 0 {
             return;
         }
+        let now = Instant::now();
         self.race.defer(|leg| {
-            let is_meant = self.legs[leg].backend.bench().has_begun_since(&self.legs[leg].ticket);
+            let is_meant = self.legs[leg].backend.bench().sits_out(now);
             if is_meant {
                 self.legs[leg].set_role(Role::Deferred);
             }
@@ -158,10 +154,26 @@ impl Exchange {
         }
         self.unstarted.fetch_sub(legs.len(), Ordering::Relaxed);
         self.context.stats.count_late_starts(why, legs.len());
+        let (now, mut has_probe) = (Instant::now(), false);
         for leg in legs {
             self.legs[*leg].set_role(role);
+            has_probe |= self.context.rules.bench.is_some() && self.becomes_probe(*leg, now);
         }
-        self.start(legs.iter().copied(), Instant::now());
+        self.start(legs.iter().copied(), now);
+        if has_probe && self.one.is_none() {
+            self.act_on(self.race.next());
+        }
+    }
+
+    /// Asks the bench for a leg whose time has come: what it finds is of now, and it may be the probe, for whose end no other leg of
+    /// a race waits.
+    fn becomes_probe(&self, leg: usize, now: Instant) -> bool {
+        let Leg { backend, ticket, .. } = &self.legs[leg];
+        let is_probe = backend.bench().admit(ticket, backend.pool().timeout(), true, now) == Admission::Probe;
+        if is_probe && self.one.is_none() {
+            self.race.run_beside(leg);
+        }
+        is_probe
     }
 
     /// Ends legs that haven't started, since the race is over for its client.

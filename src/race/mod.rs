@@ -187,6 +187,11 @@ impl<P, O: Clone> Race<P, O> {
         self.state.lock().timetable.defer(is_meant);
     }
 
+    /// Has no other leg wait for the end of this one, which is about to start late.
+    pub fn run_beside(&self, leg: usize) {
+        self.state.lock().timetable.add_beside(leg);
+    }
+
     /// Takes the legs that haven't started, so that none of them does: their ends are the caller's.
     pub fn take_unstarted(&self) -> Vec<usize> {
         self.state.lock().timetable.take_all()
@@ -411,7 +416,6 @@ mod tests {
         AtOnce,
         Beside,
         Later(Start),
-        BesideLater(Start),
     }
 
     fn begins() -> impl Strategy<Value = Begin> {
@@ -422,7 +426,6 @@ mod tests {
             3 => ages.clone().prop_map(|age| Begin::Later(Start::At(age))),
             2 => (ages.clone(), ages).prop_map(|(age, more)| Begin::Later(Start::Budgeted(age, age + more))),
             1 => Just(Begin::Later(Start::LastResort)),
-            1 => (1..4_u64).prop_map(|ten| Begin::BesideLater(Start::At(Duration::from_millis(10 * ten)))),
         ]
     }
 
@@ -488,14 +491,10 @@ mod tests {
                     Begin::AtOnce => {}
                     Begin::Beside => timetable.add_beside(leg),
                     Begin::Later(start) => timetable.add(leg, *start),
-                    Begin::BesideLater(start) => {
-                        timetable.add_beside(leg);
-                        timetable.add(leg, *start);
-                    }
                 }
             }
             race.keep_back(timetable);
-            let has_started = begins.iter().map(|begin| matches!(begin, Begin::AtOnce | Begin::Beside)).collect();
+            let has_started = begins.iter().map(|begin| !matches!(begin, Begin::Later(_))).collect();
             let (age, refused, candidates, best) = (Duration::ZERO, Vec::new(), Vec::new(), None);
             Runner { race, began, age, begins, has_started, refused, candidates, best, prizes: 0, ends: Vec::new() }
         }
@@ -564,7 +563,7 @@ mod tests {
         fn waiting(&self) -> impl Iterator<Item = (usize, Duration)> {
             let is_waiting = |leg: &usize| !self.has_started[*leg] && !self.has_ended(*leg);
             (0..self.begins.len()).filter(is_waiting).map(|leg| match self.begins[leg] {
-                Begin::Later(Start::At(age)) | Begin::BesideLater(Start::At(age)) => (leg, age),
+                Begin::Later(Start::At(age)) => (leg, age),
                 Begin::Later(Start::Budgeted(first, second)) => {
                     (leg, if self.refused.contains(&leg) { second } else { first })
                 }
@@ -628,15 +627,11 @@ mod tests {
             self.act_on(next);
         }
 
-        fn is_beside(&self, leg: usize) -> bool {
-            matches!(self.begins[leg], Begin::Beside | Begin::BesideLater(_))
-        }
-
         /// No leg may do better any more, but those that run beside.
         fn assert_idle(&self) {
             let is_running = |leg: &usize| {
                 self.has_started[*leg]
-                    && !self.is_beside(*leg)
+                    && self.begins[*leg] != Begin::Beside
                     && !self.has_ended(*leg)
                     && !self.candidates.contains(leg)
                     && self.best.is_none_or(|(best, _)| best != *leg)
@@ -664,10 +659,8 @@ mod tests {
                 Next::Start(legs) => {
                     self.assert_idle();
                     assert!(!self.race.is_decided());
-                    // Those beside take the next tier along.
-                    let others = self.waiting().filter(|(leg, _)| !self.is_beside(*leg)).map(|(_, at)| at);
-                    let age = others.min().unwrap_or(Duration::MAX);
-                    let tier: Vec<usize> = self.waiting().filter(|(_, at)| *at <= age).map(|(leg, _)| leg).collect();
+                    let age = self.waiting().map(|(_, at)| at).min().expect("one waits");
+                    let tier: Vec<usize> = self.waiting().filter(|(_, at)| *at == age).map(|(leg, _)| leg).collect();
                     let mut told = legs.clone();
                     told.sort_unstable();
                     assert_eq!(told, tier, "exactly the next tier is started");

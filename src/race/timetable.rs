@@ -19,7 +19,7 @@ pub enum Start {
 pub struct Timetable {
     /// By their ages, in falling order: the next one is the last. Those of one age are a tier.
     waiting: Vec<Waiting>,
-    /// Legs that may win, once they have started, but for whose end no other waits.
+    /// Legs that have started and may win, but for whose end no other waits.
     beside: Vec<usize>,
     /// Whether last resorts start one after the other, each when the one before it has lost.
     is_one_by_one: bool,
@@ -54,7 +54,7 @@ impl Timetable {
         self.insert(Waiting { age, at_latest, leg });
     }
 
-    /// Has no other leg wait for this one's end. It starts with the race, unless it is added with a time.
+    /// Has no other leg wait for the end of this one, which starts with the race, or just now.
     pub fn add_beside(&mut self, leg: usize) {
         self.beside.push(leg);
     }
@@ -81,7 +81,7 @@ impl Timetable {
 
     /// How many legs run beside the others.
     pub(super) fn beside(&self) -> usize {
-        self.beside.iter().filter(|leg| !self.has(**leg)).count()
+        self.beside.len()
     }
 
     /// Notes that a leg has ended, or waits for the others.
@@ -89,19 +89,14 @@ impl Timetable {
         self.beside.retain(|beside| *beside != leg);
     }
 
-    /// Takes out the next tier, and the one after it if no leg waits for the ends of this.
+    /// Takes out the next tier.
     pub fn take_next(&mut self) -> Option<Vec<usize>> {
         if self.is_one_by_one {
             return self.waiting.pop().map(|waiting| vec![waiting.leg]);
         }
-        let mut legs = Vec::new();
-        while let Some(age) = self.waiting.last().map(|next| next.age)
-            && legs.iter().all(|leg| self.beside.contains(leg))
-        {
-            let first = self.waiting.partition_point(|waiting| waiting.age > age);
-            legs.extend(self.waiting.drain(first..).rev().map(|waiting| waiting.leg));
-        }
-        (!legs.is_empty()).then_some(legs)
+        let age = self.waiting.last()?.age;
+        let first = self.waiting.partition_point(|waiting| waiting.age > age);
+        Some(self.waiting.drain(first..).rev().map(|waiting| waiting.leg).collect())
     }
 
     /// Takes out the legs whose age this is or was; those that lack a budget wait for their second one.
@@ -194,16 +189,6 @@ mod tests {
         });
         assert_eq!((timetable.len(), timetable.take_due(ms(9999), |_| true)), (4, vec![3]));
         assert_eq!((timetable.next_age(), timetable.take_next()), (None, Some(vec![4, 1, 2])));
-    }
-
-    #[test]
-    fn a_tier_for_whose_ends_none_waits_takes_the_next_one_along() {
-        let mut timetable = timetable();
-        timetable.add_beside(1);
-        timetable.add_beside(3);
-        assert_eq!((timetable.beside(), timetable.take_next(), timetable.beside()), (0, Some(vec![1, 3, 2]), 2));
-        timetable.end_beside(1);
-        assert_eq!((timetable.take_next(), timetable.take_next(), timetable.beside()), (Some(vec![4]), None, 1));
     }
 
     #[test]

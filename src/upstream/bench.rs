@@ -66,14 +66,14 @@ pub struct BenchTicket {
     probe: AtomicU64,
 }
 
-/// Whether a leg starts with its race.
+/// Whether a leg may start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Admission {
-    /// It does: the backend isn't benched.
+    /// It may: the backend isn't benched.
     Racing,
-    /// It does, as the one probe of a benched backend.
+    /// It may, as the one probe of a benched backend.
     Probe,
-    /// It doesn't.
+    /// It may only if all others lose.
     Benched,
 }
 
@@ -105,10 +105,9 @@ impl Bench {
         is_odd(self.generation.load(Ordering::Acquire))
     }
 
-    /// Whether the backend has been benched since a leg got this ticket, and still is. It hasn't if it was when the leg did.
-    pub fn has_begun_since(&self, ticket: &BenchTicket) -> bool {
-        let began = ticket.generation.load(Ordering::Relaxed).checked_sub(1);
-        began.is_some_and(|began| !is_odd(began)) && self.is_benched()
+    /// Whether the backend is benched, and its time isn't over, or a probe is out.
+    pub fn sits_out(&self, now: Instant) -> bool {
+        self.is_benched() && !self.state.lock().needs_probe(now)
     }
 
     /// How the backend is benched, if it is.
@@ -123,7 +122,8 @@ impl Bench {
         self.is_benched().then_some(told)
     }
 
-    /// Says whether a leg starts, and gives it its ticket. `timeout` is the leg's; it isn't made the probe unless it may be.
+    /// Says whether a leg may start, and gives it its ticket, in place of one from when its race began. `timeout` is the leg's; it isn't
+    /// made the probe unless it may be.
     pub fn admit(&self, ticket: &BenchTicket, timeout: Duration, may_probe: bool, now: Instant) -> Admission {
         let generation = self.generation.load(Ordering::Acquire);
         ticket.generation.store(generation + 1, Ordering::Relaxed);
@@ -131,9 +131,7 @@ impl Bench {
             return Admission::Racing;
         }
         let mut state = self.state.lock();
-        let is_due = state.until.is_some_and(|until| until <= now);
-        let is_free = state.probe.is_none_or(|(_, lease)| lease <= now);
-        if !(may_probe && is_due && is_free) || self.generation.load(Ordering::Acquire) != generation {
+        if !(may_probe && state.needs_probe(now)) || self.generation.load(Ordering::Acquire) != generation {
             return Admission::Benched;
         }
         state.probes += 1;
@@ -226,6 +224,13 @@ impl BenchTicket {
     /// Whether the leg is, or was, its backend's probe.
     pub fn is_probe(&self) -> bool {
         self.probe.load(Ordering::Relaxed) > 0
+    }
+}
+
+impl State {
+    /// Whether the bench's time is over, and no probe is out.
+    fn needs_probe(&self, now: Instant) -> bool {
+        self.until.is_some_and(|until| until <= now) && self.probe.is_none_or(|(_, lease)| lease <= now)
     }
 }
 
