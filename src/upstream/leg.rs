@@ -180,7 +180,7 @@ impl InFlight {
                 Received::Partial(_) => return Ok(LegStep::Blocked(PendingAnswer(Stage::Awaiting(self)))),
                 Received::Head(head, whole) => {
                     // The request crossed it: the backend gave up the idle connection just when it was used (RFC 9110 §15.5.9).
-                    if head.is_request_timeout_at_close() && self.pooled.may_repeat(request) {
+                    if head.is_request_timeout_at_close() && self.may_repeat(request) {
                         drop(self.pooled);
                         return self.pool.start_afresh(request, token, Some(self.head_by));
                     }
@@ -202,7 +202,7 @@ impl InFlight {
         let is_repeatable = is_unanswered && self.interim == 0 && matches!(outcome, Outcome::Reset | Outcome::Closed);
         match failed(token, outcome) {
             Outcome::Cancelled => return Err(Outcome::Cancelled),
-            _ if is_repeatable && self.pooled.may_repeat(request) => {}
+            _ if is_repeatable && self.may_repeat(request) => {}
             outcome => {
                 if is_unanswered && !self.pooled.was_used() {
                     self.pool.endpoint().resolver().distrust(self.pooled.peer());
@@ -213,6 +213,13 @@ impl InFlight {
         // Its permit first: there may be no other.
         drop(self.pooled);
         self.pool.start_afresh(request, token, Some(self.head_by))
+    }
+
+    /// Whether the request may be sent once more. That its connection was given up while it was idle shows soon; later the backend
+    /// may have died of the request.
+    fn may_repeat(&self, request: &UpstreamRequest) -> bool {
+        let time_left = self.head_by.saturating_duration_since(Instant::now());
+        time_left > self.pool.timeout() / 2 && self.pooled.may_repeat(request)
     }
 }
 
@@ -401,6 +408,20 @@ mod tests {
         let mut backend = scenario.idle();
         assert_eq!(scenario.pool.start(&get(), &token, Instant::now()).err(), Some(Outcome::Cancelled));
         assert!(backend.is_left_alone() && scenario.take_idle() == 1, "nor is an idle connection lost to it");
+    }
+
+    /// A backend that dies of a request is not sent it again.
+    #[test]
+    fn a_request_whose_used_connection_dies_late_is_not_sent_once_more() {
+        let scenario = Scenario::new();
+        let (backend, request, token) = (scenario.idle(), get(), CancelToken::default());
+        let step = scenario.pool.start(&request, &token, Instant::now());
+        let Ok(LegStep::Blocked(PendingAnswer(Stage::Awaiting(mut leg)))) = step else { panic!("it is out") };
+        leg.head_by = Instant::now() + scenario.pool.timeout() / 3;
+        backend.ends();
+        let mut pending = PendingAnswer(Stage::Awaiting(leg));
+        wait_for(&pending.readiness(&token).expect("a wait"));
+        assert_eq!(pending.step(&request, &token, false).err(), Some(Outcome::Closed));
     }
 
     /// A backend may give up an idle connection just when it is used (RFC 9110 §9.2.2 and §15.5.9). A scenario has no room for a
