@@ -105,9 +105,15 @@ fn carries_requests(protocol: &[u8]) -> bool {
     matches!(&*name, b"http" | b"h2" | b"h2c" | b"tls") || name.starts_with(b"h2-") || name.starts_with(b"h2c-")
 }
 
-/// The protocols that a message asks for or switches to, if it names any; a repeat says nothing more.
+/// The protocols that a message asks for or switches to, if it names any.
 pub fn protocols_of(headers: &HeaderMap) -> Option<HeaderValue> {
-    let mut protocols: Vec<&[u8]> = tokens(headers, &UPGRADE).filter(|protocol| !protocol.is_empty()).collect();
+    protocols_that(headers, |_| true)
+}
+
+/// Those of a message's protocols that are such ones, if there are any. One that is repeated on the spot says nothing more.
+fn protocols_that(headers: &HeaderMap, is_one: impl Fn(&[u8]) -> bool) -> Option<HeaderValue> {
+    let is_one = |protocol: &&[u8]| !protocol.is_empty() && is_one(protocol);
+    let mut protocols: Vec<&[u8]> = tokens(headers, &UPGRADE).filter(is_one).collect();
     protocols.dedup_by(|protocol, before| protocol.eq_ignore_ascii_case(before));
     let list = HeaderValue::from_bytes(&protocols.join(&b", "[..])).expect("values joined by a comma are a value");
     (!list.is_empty()).then_some(list)
@@ -127,13 +133,7 @@ pub fn upgrade_demanded(status: StatusCode, headers: &HeaderMap) -> Option<Heade
     if status != StatusCode::UPGRADE_REQUIRED {
         return None;
     }
-    let is_possible = |protocol: &&[u8]| {
-        let name = protocol.split(|byte| *byte == b'/').next().unwrap_or_default();
-        !["", "h2c", "http", "tls"].iter().any(|other| name.eq_ignore_ascii_case(other.as_bytes()))
-    };
-    let protocols: Vec<&[u8]> = tokens(headers, &UPGRADE).filter(is_possible).collect();
-    let value = || HeaderValue::from_bytes(&protocols.join(&b", "[..])).expect("values joined by a comma are a value");
-    (!protocols.is_empty()).then(value)
+    protocols_that(headers, |protocol| !carries_requests(protocol))
 }
 
 /// Puts an upgrade, asked for, demanded or accepted, back into fields that are about one connection only.
@@ -442,6 +442,7 @@ mod tests {
             (426, &["websocket"], Some("websocket")),
             (426, &["h2c, foo/2", "TLS/1.2,, bar, HTTP/2.0"], Some("foo/2, bar")),
             (426, &["h2c"], None),
+            (426, &["h2, h2c-14, websocket"], Some("websocket")),
             (426, &[], None),
             (404, &["websocket"], None),
         ];
