@@ -260,16 +260,16 @@ pub enum Gain {
 }
 
 impl Gain {
-    /// What the winner has bought, at this place among the legs of its race, by how they all have ended.
-    pub fn of(winner: usize, legs: &[LegEnd]) -> Gain {
-        let won = legs[winner].ended;
+    /// What the winner has bought, at this place among the legs of its race, for which its client has `waited` so long, by how they all
+    /// have ended.
+    pub fn of(winner: usize, waited: Duration, legs: &[LegEnd]) -> Gain {
         let was_asked = |end: &LegEnd| !matches!(end.outcome, Outcome::Skipped | Outcome::Unneeded);
         let others = || legs.iter().enumerate().filter(|(leg, end)| *leg != winner && was_asked(end));
         let first =
             |is_one: &dyn Fn(&LegEnd) -> bool| others().filter(|(_, end)| is_one(end)).map(|(_, end)| end.ended).min();
         let next = first(&|end| end.is_success).or_else(|| first(&|end| *end.outcome == Outcome::Cancelled));
         match next {
-            Some(next) => Gain::Saved(next.saturating_sub(won)),
+            Some(next) => Gain::Saved(next.saturating_sub(waited)),
             None if others().next().is_some() => Gain::Rescue,
             None => Gain::Nothing,
         }
@@ -310,7 +310,7 @@ mod tests {
             ("there is no other", vec![leg(&OK, 10)], Gain::Nothing),
         ];
         for (label, legs, gain) in rows {
-            assert_eq!(Gain::of(0, &legs), gain, "{label}");
+            assert_eq!(Gain::of(0, legs[0].ended, &legs), gain, "{label}");
         }
     }
 

@@ -157,7 +157,7 @@ impl Exchange {
             (_, None) => None,
         };
         let gain = if let (Verdict::Won(winner), Some(waited)) = (verdict, reply) {
-            let gain = Gain::of(winner, &ends);
+            let gain = Gain::of(winner, waited, &ends);
             self.legs[winner].backend.stats().count_gain(gain, waited);
             gain
         } else {
