@@ -64,10 +64,11 @@ pub(crate) fn subject(certificate: &[u8]) -> Option<String> {
     (subject.len() <= SUBJECT_BYTES_MAX).then_some(subject)
 }
 
-/// Whether a certificate (in DER) is an authority's: it says so (CA:TRUE), or is of version 1, which can't.
+/// Whether a certificate (in DER) is an authority's: it says so (CA:TRUE), is of version 1, which can't, or has signed itself, as one
+/// does that stands for its holder alone.
 pub(crate) fn is_authority(certificate: &[u8]) -> bool {
     let Some(fields) = Der::fields(certificate) else { return false };
-    if fields.is_version_1 {
+    if fields.is_version_1 || fields.issuer == fields.subject {
         return true;
     }
     let says_so = fields.extension(BASIC_CONSTRAINTS).and_then(|value| Der(Der(value).next()?.1).next());
@@ -85,6 +86,7 @@ pub(crate) fn dns_names(certificate: &[u8]) -> Vec<String> {
 /// The parts of a certificate's fields.
 struct Fields<'a> {
     is_version_1: bool,
+    issuer: &'a [u8],
     validity: &'a [u8],
     subject: &'a [u8],
     /// Those behind the subject.
@@ -114,10 +116,11 @@ impl<'a> Der<'a> {
         if !is_version_1 {
             fields.next();
         }
-        // The serial number, the algorithm, the issuer.
-        let (_, validity) = fields.nth(3)?;
+        // Behind the serial number and the algorithm.
+        let (_, issuer) = fields.nth(2)?;
+        let (_, validity) = fields.next()?;
         let (_, subject) = fields.next()?;
-        Some(Fields { is_version_1, validity, subject, rest: fields })
+        Some(Fields { is_version_1, issuer, validity, subject, rest: fields })
     }
 }
 
@@ -236,8 +239,11 @@ mod tests {
     }
 
     #[test]
-    fn only_an_authority_says_that_it_is_one() {
-        use rcgen::{BasicConstraints, IsCa};
+    fn only_an_authority_says_that_it_is_one_or_has_signed_itself() {
+        use rcgen::{BasicConstraints, CertifiedIssuer, IsCa};
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, "an authority");
+        let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().expect("a key")).expect("a certificate");
         let rows = [
             (IsCa::NoCa, false),
             (IsCa::ExplicitNoCa, false),
@@ -247,11 +253,12 @@ mod tests {
         for (is_ca, expected) in rows {
             let mut params = CertificateParams::new(vec!["a.example".to_owned()]).expect("names");
             params.is_ca = is_ca;
-            assert_eq!(is_authority(&der(&params)), expected, "{:?}", params.is_ca);
+            let leaf = params.signed_by(&KeyPair::generate().expect("a key"), &issuer).expect("a certificate");
+            assert_eq!((is_authority(leaf.der()), is_authority(&der(&params))), (expected, true), "{:?}", params.is_ca);
         }
         // Serial number, algorithm, issuer, validity, subject: of version 1, and of version 3 without extensions.
         assert!(is_authority(b"\x30\x0c\x30\x0a\x02\0\x30\0\x30\0\x30\0\x30\0"));
-        assert!(!is_authority(b"\x30\x0e\x30\x0c\xa0\0\x02\0\x30\0\x30\0\x30\0\x30\0"));
+        assert!(!is_authority(b"\x30\x10\x30\x0e\xa0\0\x02\0\x30\0\x30\x02\x31\0\x30\0\x30\0"));
     }
 
     #[test]

@@ -17,7 +17,7 @@ use rustls::server::{
     ClientHello, NoServerSessionStorage, ParsedCertificate, ProducesTickets, ResolvesServerCert, WebPkiClientVerifier,
 };
 use rustls::sign::CertifiedKey;
-use rustls::{Error, ServerConfig, ServerConnection, SupportedCipherSuite};
+use rustls::{Error, RootCertStore, ServerConfig, ServerConnection, SupportedCipherSuite};
 
 use crate::message::Printable;
 use crate::net::pem::Unusable;
@@ -67,10 +67,10 @@ pub struct TlsFiles {
 pub struct Served {
     /// Its name.
     pub file: String,
-    /// The last second at which all of them are valid.
+    /// The last second at which all of them are valid that count.
     pub not_after: SystemTime,
-    /// Whether a client can ask for it, or gets it without that.
-    pub is_in_reach: bool,
+    /// What else is to be warned of, in sentences.
+    pub oddities: Vec<String>,
 }
 
 /// Speaks TLS with clients.
@@ -155,8 +155,13 @@ impl Loaded {
         let mut keys = Vec::new();
         for files in &files.certificates {
             let key = files.read()?;
-            let is_in_reach = keys.is_empty() || !names_of(&key.cert[0]).is_empty();
-            served.push(Served { is_in_reach, ..valid(&files.chain, &key.cert, now)? });
+            let mut of_file = valid(&files.chain, &key.cert, now)?;
+            if !keys.is_empty() && names_of(&key.cert[0]).is_empty() {
+                let file = &of_file.file;
+                let effect = "only clients that can't check the ones before it get it";
+                of_file.oddities.push(format!("the certificate of {file} has no DNS name: {effect}"));
+            }
+            served.push(of_file);
             keys.push(Arc::new(key));
         }
         let builder = ServerConfig::builder_with_provider(provider.clone())
@@ -209,7 +214,7 @@ impl CertificateFiles {
     }
 }
 
-/// Reads the authorities that sign clients' certificates. Each is one, and is valid.
+/// Reads the authorities that sign clients' certificates. Each is one; those that aren't valid count for nothing, and one must be.
 fn authorities(
     path: &Path,
     provider: Arc<CryptoProvider>,
@@ -217,34 +222,49 @@ fn authorities(
 ) -> Result<(Arc<dyn ClientCertVerifier>, Served), String> {
     let bad = |reason: String| format!("{}: {reason}", shown(path));
     let bytes = pem::read(&path.to_string_lossy()).map_err(bad)?;
-    let roots = pem::roots(&bytes).map_err(bad)?;
+    // Each can be read.
+    pem::roots(&bytes).map_err(bad)?;
     let certificates = pem::certificates(&bytes).map_err(bad)?;
     if let Some(index) = certificates.iter().position(|der| !certificate::is_authority(der)) {
         return Err(bad(format!("its certificate {} is no authority (CA:FALSE); name the one that signs", index + 1)));
     }
-    let ends = valid(path, &certificates, now)?;
+    let (mut roots, mut ends, mut ended) = (RootCertStore::empty(), Vec::new(), Vec::new());
+    for (number, der) in (1..).zip(certificates) {
+        match end_of(&der, now) {
+            Ok(end) => {
+                ends.push(end);
+                roots.add(der).map_err(|error| bad(error.to_string()))?;
+            }
+            Err(reason) => ended.push(bad(format!("its certificate {number} {reason}"))),
+        }
+    }
+    let Some(not_after) = ends.into_iter().min() else { return Err(ended.swap_remove(0)) };
+    let oddities = ended.into_iter().map(|reason| reason + ", and counts for nothing: leave it out").collect();
     let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build();
-    Ok((verifier.map_err(|error| bad(error.to_string()))?, ends))
+    Ok((verifier.map_err(|error| bad(error.to_string()))?, Served { file: shown(path), not_after, oddities }))
 }
 
 /// When the first of a file's certificates ends. An error says that one has ended, or has yet to begin.
 fn valid(path: &Path, certificates: &[CertificateDer], now: SystemTime) -> Result<Served, String> {
     let file = shown(path);
     let mut ends = Vec::new();
-    for (index, der) in certificates.iter().enumerate() {
-        let of = || format!("{file}: its certificate {}", index + 1);
-        let validity = certificate::validity(der).ok_or_else(|| format!("{} has no begin or no end", of()))?;
-        let (begin, end) = validity;
-        let [begin, end] = [begin, end].map(|second| UNIX_EPOCH + Duration::from_secs(second));
-        if end < now {
-            return Err(format!("{} expired on {}", of(), fmt_http_date(end)));
-        }
-        if begin > now + CLOCK_SKEW {
-            return Err(format!("{} isn't valid before {}", of(), fmt_http_date(begin)));
-        }
-        ends.push(end);
+    for (number, der) in (1..).zip(certificates) {
+        ends.push(end_of(der, now).map_err(|reason| format!("{file}: its certificate {number} {reason}"))?);
     }
-    Ok(Served { file, not_after: ends.into_iter().min().unwrap_or(now), is_in_reach: true })
+    Ok(Served { file, not_after: ends.into_iter().min().unwrap_or(now), oddities: Vec::new() })
+}
+
+/// The last second at which a certificate is valid. An error says, behind its name, that it has ended or has yet to begin.
+fn end_of(der: &CertificateDer, now: SystemTime) -> Result<SystemTime, String> {
+    let (begin, end) = certificate::validity(der).ok_or("has no begin or no end")?;
+    let [begin, end] = [begin, end].map(|second| UNIX_EPOCH + Duration::from_secs(second));
+    if end < now {
+        return Err(format!("expired on {}", fmt_http_date(end)));
+    }
+    if begin > now + CLOCK_SKEW {
+        return Err(format!("isn't valid before {}", fmt_http_date(begin)));
+    }
+    Ok(end)
 }
 
 fn shown(path: &Path) -> String {
@@ -312,7 +332,7 @@ impl ResolvesServerCert for ByName {
 mod tests {
     use std::fs;
 
-    use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, KeyPair, date_time_ymd};
+    use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd};
 
     use super::*;
 
@@ -335,8 +355,13 @@ mod tests {
     fn what_clients_must_be_signed_by_are_authorities_that_are_valid() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = |name: &str| folder.path().join(name);
-        let (certificate, key) = pem(&["a.example"], |_| {});
-        fs::write(path("server.pem"), certificate.clone() + &key).expect("a file");
+        let (pinned, key) = pem(&["a.example"], |_| {});
+        fs::write(path("server.pem"), pinned.clone() + &key).expect("a file");
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, "an authority");
+        let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().expect("a key")).expect("a certificate");
+        let params = CertificateParams::new(vec!["b.example".to_owned()]).expect("a name");
+        let leaf = params.signed_by(&KeyPair::generate().expect("a key"), &issuer).expect("a certificate").pem();
         let authority = |begin: i32, end: i32| {
             let change = |params: &mut CertificateParams| {
                 params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -347,12 +372,17 @@ mod tests {
         };
         let good = authority(2001, 3001);
         let rows = [
-            ("one", good.clone(), Ok("3001")),
-            ("two", good.clone() + &authority(2001, 2999), Ok("2999")),
-            ("a leaf", certificate.clone(), Err("its certificate 1 is no authority (CA:FALSE)")),
-            ("a leaf behind one", good.clone() + &certificate, Err("its certificate 2 is no authority (CA:FALSE)")),
+            ("one", good.clone(), Ok(("3001", None))),
+            ("two", good.clone() + &authority(2001, 2999), Ok(("2999", None))),
+            ("one that has signed itself", pinned.clone(), Ok(("4096", None))),
+            ("a leaf", leaf.clone(), Err("its certificate 1 is no authority (CA:FALSE)")),
+            ("a leaf behind one", good.clone() + &leaf, Err("its certificate 2 is no authority (CA:FALSE)")),
             ("an old one", authority(2001, 2002), Err("its certificate 1 expired on Tue, 01 Jan 2002 00:00:00 GMT")),
-            ("an old one behind one", good.clone() + &authority(2001, 2002), Err("its certificate 2 expired on")),
+            (
+                "an old one behind one",
+                good.clone() + &authority(2001, 2002),
+                Ok(("3001", Some("certificate 2 expired on"))),
+            ),
             ("a later one", authority(3001, 3002), Err("its certificate 1 isn't valid before")),
         ];
         for (label, text, expected) in rows {
@@ -361,10 +391,12 @@ mod tests {
             let client_ca = Some(path("ca.pem"));
             let checked = TlsFiles { certificates: vec![own], client_ca, ..TlsFiles::default() }.check();
             match (checked, expected) {
-                (Ok(served), Ok(year)) => {
+                (Ok(served), Ok((year, oddity))) => {
                     assert_eq!(served.len(), 2, "{label}");
-                    let told = served[1].sentence();
+                    let (told, oddities) = (served[1].sentence(), &served[1].oddities);
                     assert!(told.contains("ca.pem is valid until ") && told.contains(year), "{label}: {told}");
+                    assert_eq!(oddities.len(), usize::from(oddity.is_some()), "{label}: {oddities:?}");
+                    assert!(oddity.is_none_or(|oddity| oddities[0].contains(oddity)), "{label}: {oddities:?}");
                 }
                 (Err(told), Err(reason)) => assert!(told.contains(&format!("ca.pem: {reason}")), "{label}: {told}"),
                 (checked, _) => panic!("{label}: {checked:?}"),

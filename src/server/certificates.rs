@@ -26,11 +26,8 @@ struct Reminder {
 /// Tells the ends of all certificates.
 pub(super) fn tell(tls: &ServerTls, now: SystemTime) {
     for served in tls.served() {
-        if !served.is_in_reach {
-            let file = &served.file;
-            log::warn!(
-                "the certificate of {file} has no DNS name, so no client can ask for it: give it one, or leave it out"
-            );
+        for oddity in &served.oddities {
+            log::warn!("{oddity}");
         }
         tell_one(&served, now);
     }
@@ -141,7 +138,7 @@ mod tests {
     #[test]
     fn a_clock_that_is_set_back_silences_no_warning() {
         let now = SystemTime::now();
-        let soon = || vec![Served { file: "a".to_owned(), not_after: now + DAY, is_in_reach: true }];
+        let soon = || vec![Served { file: "a".to_owned(), not_after: now + DAY, oddities: Vec::new() }];
         let mut reminder = Reminder { warned_at: now + DAY * 365 };
         assert_eq!(reminder.due(soon(), now).len(), 1);
         assert_eq!(reminder.due(soon(), now + PAUSE).len(), 0);
