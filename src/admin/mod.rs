@@ -113,15 +113,16 @@ impl Admin {
     }
 
     /// Answers a request. The guard comes before everything that would tell a stranger more than that the path exists.
-    /// Blocks only on the disk, where a form's body was spooled.
+    /// Blocks only on the disk: that of a form's spooled body, and that of the list ([`Admin::may_wait_for_disk`]).
     pub fn answer(&self, request: &Request) -> Result<Reply, Refusal> {
         (self.check(request)?.answer)(self, request)
     }
 
     /// Whether the answer may wait for the disk that the list is on: what changes the list does, and the page, which says
-    /// whether that could be kept.
-    pub fn may_wait_for_disk(request: &Request) -> bool {
-        request.method == Method::POST || Views::is_page(&request.target)
+    /// whether that could be kept. What the guard refuses never does.
+    pub fn may_wait_for_disk(&self, request: &Request) -> bool {
+        let is_page = || Views::is_page(&request.target) && takes_html(&request.headers);
+        (request.method == Method::POST || is_page()) && self.check(request).is_ok()
     }
 
     /// Whether a request asks only for what is shown: Prometheus does so every few seconds.

@@ -83,8 +83,7 @@ impl Figures {
         self.proxy.backends().all().iter().map(|backend| sample_of(backend, unanswered_max)).collect()
     }
 
-    /// The figures of this moment. Blocks for as long as the kernel needs to list the open descriptors, and while the list is
-    /// written.
+    /// The figures of this moment. Blocks for as long as the kernel needs to list the open descriptors.
     pub(super) fn sample(&self) -> Sample {
         let (connections_opened, connections_reused) = self.proxy.backends().connection_counts();
         Sample {

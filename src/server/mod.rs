@@ -42,9 +42,6 @@ use service_threads::{ServiceThreads, threads};
 /// The most threads of the poller. It has one per core, but no more than these: by then the kernel's part of the work
 /// wants the other cores.
 const POLLER_THREADS_MAX: usize = 8;
-/// The most exchanges that wait for a worker. Workers never wait themselves, so this many are served within
-/// milliseconds. As many may wait for the thread `admin`, which does wait for the disk.
-const WORKER_QUEUE_MAX: usize = 1024;
 /// The most threads that read bodies from their files. These have just been written, and most of them are in memory.
 const DISK_THREADS_MAX: usize = 4;
 /// The time between two looks, during a drain, at whether anything is still under way.
@@ -54,6 +51,7 @@ const CUT_TIME: Duration = Duration::from_millis(500);
 /// The most connections on the admin port. Operators are few; the limit keeps them from costing the clients'
 /// descriptors.
 const ADMIN_CONNECTIONS_MAX: usize = 64;
+
 /// A proxy that listens and is about to run.
 pub struct Server {
     config: Config,
@@ -282,7 +280,10 @@ impl Server {
     fn serve(self) {
         self.tell_start();
         let Server { config, supervisor, poller, routes, service_threads, frontends, stop, socket_files, .. } = self;
-        supervisor.notify(State::Ready);
+        // A signal may have come before.
+        if stop.1.is_empty() {
+            supervisor.notify(State::Ready);
+        }
         let _ = stop.1.recv();
         // Before the supervisor is told: what asks for readiness on that word must hear it confirmed.
         routes.admin.stop();
@@ -378,7 +379,7 @@ struct Dispatch {
 
 impl Handler for Dispatch {
     fn has_room(&self, request: &Request) -> bool {
-        self.threads.of(self.service.effort(request)).is_none_or(|pool| pool.queued_count() < WORKER_QUEUE_MAX)
+        self.threads.has_room(self.service.effort(request))
     }
 
     fn handle(&self, request: Request, reply_to: Box<dyn ReplyTo>) {
@@ -504,8 +505,9 @@ mod tests {
         let (few, many) = (server_of(8).routes, server_of(9).routes);
         let clients = |routes: &Arc<Routes>| ProxyPort(routes.clone());
         let (clients_of_few, clients_of_many, admin) = (clients(&few), clients(&many), AdminPort(few));
-        let rows: [(&dyn Service, Method, &str, Effort); 11] = [
+        let rows: [(&dyn Service, Method, &str, Effort); 12] = [
             (&clients_of_few, Method::GET, "/", Effort::Quick),
+            (&clients_of_few, Method::GET, "/update-backends", Effort::Quick),
             (&clients_of_few, Method::POST, "/backends", Effort::Quick),
             (&clients_of_many, Method::GET, "/", Effort::Long),
             (&clients_of_few, Method::POST, "/update-backends", Effort::Disk),
@@ -519,15 +521,21 @@ mod tests {
         ];
         for (port, method, target, expected) in rows {
             let target = Target::parse(&method, target).expect("a target");
-            let (version, headers, received) = (Version::HTTP_11, HeaderMap::new(), Instant::now());
-            let peer = SocketAddr::from(([127, 0, 0, 1], 1)).into();
-            let request = Request { method, target, version, headers, body: None, peer, received };
+            let (version, received) = (Version::HTTP_11, Instant::now());
+            let headers = [("host", "localhost"), ("accept", "text/html")];
+            let headers = headers.map(|(name, value)| (name.parse().expect("a name"), value.parse().expect("a value")));
+            let (headers, peer) = (headers.into_iter().collect(), SocketAddr::from(([127, 0, 0, 1], 1)).into());
+            let mut request = Request { method, target, version, headers, body: None, peer, received };
             assert_eq!(port.effort(&request), expected, "{} {}", request.method, request.target.as_str());
+            if expected == Effort::Disk {
+                request.headers.insert("host", "evil.example".parse().expect("a value"));
+                assert_ne!(port.effort(&request), Effort::Disk, "strangers wait for no disk");
+            }
         }
     }
 
     #[test]
-    fn a_disk_that_hangs_holds_up_updates_alone_and_not_the_end() {
+    fn a_disk_that_hangs_holds_up_updates_alone_and_the_end_no_longer_than_the_grace_period() {
         let server = server_of(9);
         let (address, admin) = (server.local_addr().expect("TCP"), server.admin_addr().expect("TCP"));
         let (threads, stopper, (gate, held)) = (server.service_threads.clone(), server.stopper(), bounded::<()>(0));

@@ -52,7 +52,10 @@ impl Reloader {
         match self.routes.admin.list().reload() {
             Ok(true) => log::info!("the list was read again"),
             Ok(false) if self.tls.is_some() => {}
-            Ok(false) => log::info!("SIGHUP: nothing to read again, for the list is in no file (--backends-file)"),
+            Ok(false) => match self.routes.admin.list().kept_in() {
+                Some(path) => log::info!("SIGHUP: {path} has yet to be created; the list stays"),
+                None => log::info!("SIGHUP: nothing to read again, for the list is in no file (--backends-file)"),
+            },
             Err(lines) => {
                 for line in lines {
                     log::error!("{line}");

@@ -69,7 +69,9 @@ impl Service for ProxyPort {
 
     fn effort(&self, request: &Request) -> Effort {
         match self.0.proxy.legs_of_a_race() {
-            _ if self.0.is_update(request) => Effort::Disk,
+            _ if self.0.is_update(request) && self.0.admin.may_wait_for_disk(request) => Effort::Disk,
+            // A refusal, too, is quick: strangers don't wait behind operators.
+            _ if self.0.is_update(request) => Effort::Quick,
             ..=QUICK_LEGS_MAX => Effort::Quick,
             _ => Effort::Long,
         }
@@ -89,7 +91,7 @@ impl Service for AdminPort {
         match self.0.admin.probed(request) {
             // Neither a probe nor Prometheus waits behind updates that wait for the disk.
             Some(_) => Effort::Quick,
-            None if Admin::may_wait_for_disk(request) => Effort::Disk,
+            None if self.0.admin.may_wait_for_disk(request) => Effort::Disk,
             None => Effort::Long,
         }
     }

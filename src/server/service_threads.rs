@@ -4,6 +4,10 @@ use threadpool::ThreadPool;
 
 use super::routes::Effort;
 
+/// The most exchanges that wait for a worker. Workers never wait themselves, so this many are served within milliseconds.
+const WORKER_QUEUE_MAX: usize = 1024;
+/// The most that wait for the thread `admin`, which waits for the disk: few of the connections on the admin port, or probes got none.
+const ADMIN_QUEUE_MAX: usize = 8;
 /// The stack of a worker, of `admin` or of a disk thread, in bytes. They hold a request and start a race. 64 MiB hosts are targets.
 const STACK_BYTES: usize = 256 * 1024;
 
@@ -29,6 +33,15 @@ impl ServiceThreads {
         }
     }
 
+    /// Whether what takes this may wait for its thread.
+    pub(super) fn has_room(&self, effort: Effort) -> bool {
+        match effort {
+            Effort::Quick => true,
+            Effort::Long => self.workers.queued_count() < WORKER_QUEUE_MAX,
+            Effort::Disk => self.admin.queued_count() < ADMIN_QUEUE_MAX,
+        }
+    }
+
     /// The count of what is being served and of what waits for that.
     pub(super) fn under_way(&self) -> usize {
         [&self.workers, &self.admin].iter().map(|pool| pool.active_count() + pool.queued_count()).sum()
@@ -38,4 +51,35 @@ impl ServiceThreads {
 /// Makes a pool of `count` threads with that name.
 pub(super) fn threads(name: &str, count: usize) -> ThreadPool {
     threadpool::Builder::new().num_threads(count).thread_name(name.into()).thread_stack_size(STACK_BYTES).build()
+}
+
+#[cfg(test)]
+mod tests {
+    use crossbeam_channel::bounded;
+
+    use super::*;
+
+    /// Was seen as: 64 requests for the page behind an update whose disk hung left no connection for a probe.
+    #[test]
+    fn few_wait_for_the_disk_and_they_are_in_nothing_else_s_way() {
+        let (threads, (gate, held)) = (ServiceThreads::new(1), bounded::<()>(0));
+        let efforts = [Effort::Quick, Effort::Long, Effort::Disk];
+        let has_room = || efforts.map(|effort| threads.has_room(effort));
+        let (sender, begun) = bounded(1);
+        let hang = held.clone();
+        threads.admin.execute(move || {
+            sender.send(()).expect("the test listens");
+            let _ = hang.recv();
+        });
+        begun.recv().expect("it hangs");
+        for _ in 0..ADMIN_QUEUE_MAX {
+            assert_eq!(has_room(), [true; 3]);
+            let hang = held.clone();
+            threads.admin.execute(move || assert!(hang.recv().is_err()));
+        }
+        assert_eq!(has_room(), [true, true, false]);
+        drop(gate);
+        threads.admin.join();
+        assert_eq!(has_room(), [true; 3]);
+    }
 }
