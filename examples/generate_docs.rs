@@ -20,7 +20,7 @@ otherwise. When no backend succeeds, the client gets a 502 that says why, backen
 .PP
 A flag beats its environment variable, which beats the default. Durations are written 500ms, 1.5s, 5s, 1m30s, 1h; sizes
 512B, 16KiB, 10MiB, 1GiB, or 10M and 10MB for 10MiB; addresses to listen on 127.0.0.1:8080, [::1]:8080, localhost:8080, and
-:8080 or 8080 for every address. A bad value stops the start with one line that names it.
+:8080 or 8080 for every address. A bad value stops the start with a line that names it.
 ";
 
 /// Facts beyond the flags, in roff.
@@ -45,13 +45,15 @@ The first finishes what is under way, for at most the grace period; the second e
 .SH "EXIT STATUS"
 .TP
 .B 0
-after a signal, \-\-check, \-\-help, or a \-\-health or \-\-update that succeeded
+after a signal, \-\-check, \-\-help, a \-\-health or \-\-update that succeeded, a \-\-try that was won, or a
+\-\-check \-\-probe that all backends answered
 .TP
 .B 1
-the host lacks something (an address in use, say), or \-\-health or \-\-update failed
+the host lacks something (an address in use, say), \-\-health or \-\-update failed, a \-\-try wasn't won, a backend didn't answer
+\-\-check \-\-probe, or after a second signal
 .TP
 .B 2
-the command line or the environment is wrong, and health isn't asked for; one line names the culprit
+the command line or the environment is wrong, and health isn't asked for; a line names the culprit
 .SH "ENVIRONMENT"
 Every flag has a variable, which stands beside it above. Under systemd
 .BR NOTIFY_SOCKET ", " LISTEN_FDS ", " LISTEN_PID " and " LISTEN_FDNAMES

@@ -129,7 +129,9 @@ pub(crate) fn warnings(config: &Config, host: &Host) -> Vec<String> {
     let wanted = config.max_connections.map(NonZeroUsize::get);
     let capacity = host.capacity(config.max_head);
     let complaints = host.complaints(&capacity, wanted);
-    let not_kept = config.backends_file.as_ref().and_then(|file| check_writable(file.path()).err());
+    let takes_updates = !config.admin_listen.is_empty() || config.admin_on_proxy_port;
+    let file = config.backends_file.as_ref().filter(|_| takes_updates);
+    let not_kept = file.and_then(|file| check_writable(file.path()).err());
     config
         .oddities
         .iter()

@@ -137,7 +137,7 @@ impl fmt::Display for Address {
     }
 }
 
-/// Whether a resolver could take it: else every leg would end with `dns`. Container networks have underscores in names.
+/// Whether its labels are such as a resolver takes: else every leg would end with `dns`. Container networks have underscores in names.
 fn is_name(name: &str) -> bool {
     let is_letter = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
     let is_label = |label: &str| (1..=LABEL_BYTES_MAX).contains(&label.len()) && label.bytes().all(is_letter);
