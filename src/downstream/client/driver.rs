@@ -116,8 +116,8 @@ impl Client {
         self.drive(http1, true);
     }
 
-    /// Half-closes the connection in the middle of a reply whose framing tells that it is cut: a reset would destroy what the
-    /// client hasn't read of earlier ones. TLS says no farewell, so that half isn't taken for whole.
+    /// Half-closes the connection in place of a reply for which there is no room: a reset would destroy what the client hasn't read of
+    /// earlier ones. TLS says no farewell.
     pub(crate) fn break_off(self: &Arc<Self>, http1: Box<Http1>) {
         self.drop_unsent();
         self.start_closing(http1);
