@@ -154,26 +154,27 @@ impl Exchange {
         }
         self.unstarted.fetch_sub(legs.len(), Ordering::Relaxed);
         self.context.stats.count_late_starts(why, legs.len());
-        let (now, mut has_probe) = (Instant::now(), false);
+        let (now, mut is_any_beside) = (Instant::now(), false);
         for leg in legs {
             self.legs[*leg].set_role(role);
-            has_probe |= self.context.rules.bench.is_some() && self.becomes_probe(*leg, now);
+            is_any_beside |= self.context.rules.bench.is_some() && self.runs_beside(*leg, now);
         }
         self.start(legs.iter().copied(), now);
-        if has_probe && self.one.is_none() {
+        if is_any_beside {
             self.act_on(self.race.next());
         }
     }
 
     /// Asks the bench for a leg whose time has come: what it finds is of now, and it may be the probe, for whose end no other leg of
-    /// a race waits.
-    fn becomes_probe(&self, leg: usize, now: Instant) -> bool {
+    /// a race waits. Gives whether none does.
+    fn runs_beside(&self, leg: usize, now: Instant) -> bool {
         let Leg { backend, ticket, .. } = &self.legs[leg];
-        let is_probe = backend.bench().admit(ticket, backend.pool().timeout(), true, now) == Admission::Probe;
-        if is_probe && self.one.is_none() {
+        let admission = backend.bench().admit(ticket, backend.pool().timeout(), true, now);
+        let is_beside = admission == Admission::Probe && self.one.is_none();
+        if is_beside {
             self.race.run_beside(leg);
         }
-        is_probe
+        is_beside
     }
 
     /// Ends legs that haven't started, since the race is over for its client.
@@ -406,11 +407,7 @@ mod tests {
             let mut race = Scenario::listed(&["", "after=24h"], LINGER);
             let _pending = race.leave_waiting(1, 128, "/slow");
             for _ in 0..races {
-                let client = race.begin(get());
-                race.ends[0].receives_head();
-                race.ends[0].sends(answer(200, "b1"));
-                assert_eq!(client.takes_reply(), (200, "b1".to_owned()));
-                race.wait_for_end();
+                race.is_won_by_first(get());
             }
             race.take_places(1)
         };
