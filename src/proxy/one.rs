@@ -214,11 +214,7 @@ mod tests {
             let mut race = Scenario::with(2, LINGER, rules);
             let _pending = race.leave_waiting(1, 128, "/slow");
             for _ in 0..posts {
-                let client = race.begin(post(spool(b"", 1)));
-                race.ends[0].receives_head();
-                race.ends[0].sends(answer(200, "b1"));
-                assert_eq!(client.takes_reply(), (200, "b1".to_owned()));
-                race.wait_for_end();
+                race.is_won_by_first(post(spool(b"", 1)));
             }
             race.take_places(1)
         };

@@ -159,6 +159,15 @@ impl Scenario {
         (totals.legs, totals.hung_up)
     }
 
+    /// Has a request answered by the first backend, and waits for its end.
+    pub(super) fn is_won_by_first(&mut self, request: Request) {
+        let client = self.begin(request);
+        self.ends[0].receives_head();
+        self.ends[0].sends(answer(200, "b1"));
+        assert_eq!(client.takes_reply(), (200, "b1".to_owned()));
+        self.wait_for_end();
+    }
+
     /// Leaves this many requests unanswered at a backend; no probe is due for long.
     pub(super) fn leave_unanswered(&self, backend: usize, count: usize) -> Vec<PendingRequest> {
         let pending = self.leave_waiting(backend, count, "/");
