@@ -66,7 +66,7 @@ impl Writer {
         let (time, level) = (paint.aside(Timestamp(line.at)), paint.level(line.level));
         let _ = write!(shown, "{time} {level} [{}] ", paint.aside(&line.target));
         match &line.kind {
-            Kind::Exchange(list) if paint.is_terminal() && !self.is_news(&line.text, list) => {
+            Kind::Exchange(list) if paint.is_terminal() && !self.note_list(&line.text, list) => {
                 shown.push_str(&line.text[..list.start]);
                 shown.push_str(&line.text[list.end..]);
             }
@@ -75,8 +75,9 @@ impl Writer {
         shown
     }
 
-    /// Whether the list of backends in the line is another one than in the line before. Replies without a race have none.
-    fn is_news(&mut self, text: &str, list: &Range<usize>) -> bool {
+    /// Remembers the list of backends in the line, and gives whether it is another one than in the line before. Replies without a
+    /// race have none.
+    fn note_list(&mut self, text: &str, list: &Range<usize>) -> bool {
         let list = &text[list.clone()];
         if list.is_empty() || *list == *self.list {
             return false;
