@@ -157,7 +157,7 @@ impl Exchange {
         let (now, mut is_any_beside) = (Instant::now(), false);
         for leg in legs {
             self.legs[*leg].set_role(role);
-            is_any_beside |= self.context.rules.bench.is_some() && self.runs_beside(*leg, now);
+            is_any_beside |= self.context.rules.bench.is_some() && self.try_run_beside(*leg, now);
         }
         self.start(legs.iter().copied(), now);
         if is_any_beside {
@@ -167,7 +167,7 @@ impl Exchange {
 
     /// Asks the bench for a leg whose time has come: what it finds is of now, and it may be the probe, for whose end no other leg of
     /// a race waits. Gives whether none does.
-    fn runs_beside(&self, leg: usize, now: Instant) -> bool {
+    fn try_run_beside(&self, leg: usize, now: Instant) -> bool {
         let Leg { backend, ticket, .. } = &self.legs[leg];
         let admission = backend.bench().admit(ticket, backend.pool().timeout(), true, now);
         let is_beside = admission == Admission::Probe && self.one.is_none();
