@@ -37,10 +37,7 @@ pub(super) const FLAGS: &[Flag] = &[
         default: "",
         help: "Replace the backends of a running proxy by these and exit, or change them: add=URL, remove=NAME, pause=NAME, \
                resume=NAME, all or none of several with & between them; --admin-token-file goes with it",
-        set: |draft, text| {
-            draft.update = Some(Update::parse(text)?);
-            Ok(())
-        },
+        set: |draft, text| Update::parse(text).map(|update| draft.update = Some(update)),
         show: |draft| draft.update.as_ref().map_or("(none)".to_owned(), Update::to_string),
     },
     Flag {
@@ -49,10 +46,7 @@ pub(super) const FLAGS: &[Flag] = &[
         value: "URL",
         default: "the address of --admin-listen, or of --listen if that is off",
         help: "Where the running proxy takes updates; or unix:PATH",
-        set: |draft, text| {
-            draft.admin = Some(values::asked_at(text)?);
-            Ok(())
-        },
+        set: |draft, text| values::asked_at(text).map(|place| draft.admin = Some(place)),
         show: |draft| {
             let admin = draft.admin.clone().or_else(|| admin_command::own_admin(&draft.config).ok());
             admin.map_or("(none)".to_owned(), |admin| admin.to_string())

@@ -32,10 +32,7 @@ pub(super) const FLAGS: &[Flag] = &[
         value: "DURATION",
         default: "60s, or --timeout if that is longer",
         help: "Longest silence while a body moves, either way",
-        set: |draft, text| {
-            draft.idle_timeout = Some(values::duration(text)?);
-            Ok(())
-        },
+        set: |draft, text| values::duration(text).map(|time| draft.idle_timeout = Some(time)),
         show: |draft| values::show_duration(draft.config.idle_timeout),
     },
     Flag {
@@ -44,10 +41,7 @@ pub(super) const FLAGS: &[Flag] = &[
         value: "backend|preserve",
         default: "backend",
         help: "Whose name the backends see in Host: their own, or the one that the client wrote",
-        set: |draft, text| {
-            draft.config.host = HostHeader::parse(text)?;
-            Ok(())
-        },
+        set: |draft, text| HostHeader::parse(text).map(|host| draft.config.host = host),
         show: |draft| draft.config.host.to_string(),
     },
     Flag {
@@ -56,10 +50,7 @@ pub(super) const FLAGS: &[Flag] = &[
         value: "on|off",
         default: "off",
         help: "Whether backends get Via; nginx, by default, compresses nothing for those who send it",
-        set: |draft, text| {
-            draft.config.via = values::switch(text)?;
-            Ok(())
-        },
+        set: |draft, text| values::switch(text).map(|on| draft.config.via = on),
         show: |draft| values::show_switch(draft.config.via),
     },
     Flag {
@@ -69,9 +60,8 @@ pub(super) const FLAGS: &[Flag] = &[
         default: "512",
         help: "Idle connections kept for each backend, and 64 at most once half of all connections are taken; 0 keeps none",
         set: |draft, text| {
-            draft.config.max_idle_connections =
-                values::number(text, 0, IDLE_CONNECTIONS_MAX, draft.config.max_idle_connections)?;
-            Ok(())
+            values::number(text, 0, IDLE_CONNECTIONS_MAX, draft.config.max_idle_connections)
+                .map(|count| draft.config.max_idle_connections = count)
         },
         show: |draft| draft.config.max_idle_connections.to_string(),
     },
@@ -81,10 +71,7 @@ pub(super) const FLAGS: &[Flag] = &[
         value: "DURATION",
         default: "30s",
         help: "How long a name's addresses count; they are looked up anew before that",
-        set: |draft, text| {
-            draft.config.dns_ttl = values::duration(text)?;
-            Ok(())
-        },
+        set: |draft, text| values::duration(text).map(|time| draft.config.dns_ttl = time),
         show: |draft| values::show_duration(draft.config.dns_ttl),
     },
     Flag {

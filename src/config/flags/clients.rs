@@ -30,8 +30,7 @@ pub(super) const FLAGS: &[Flag] = &[
         default: "0.0.0.0:8080 and, where IPv6 exists, [::]:8080",
         help: "Where clients connect",
         set: |draft, text| {
-            draft.config.listen = Listen::parse_list(text, Kind { port: 8080, is_private: false })?;
-            Ok(())
+            Listen::parse_list(text, Kind { port: 8080, is_private: false }).map(|all| draft.config.listen = all)
         },
         show: |draft| values::show_listen(&draft.config.listen),
     },
@@ -43,8 +42,7 @@ pub(super) const FLAGS: &[Flag] = &[
         help: "Longest request head, from 1KiB to 256KiB; longer ones get 431. A client that sends half of one holds it in \
                memory for up to 10 s",
         set: |draft, text| {
-            draft.config.max_head = values::size_within(text, HEAD_BYTES, draft.config.max_head)?;
-            Ok(())
+            values::size_within(text, HEAD_BYTES, draft.config.max_head).map(|bytes| draft.config.max_head = bytes)
         },
         show: |draft| values::show_size(draft.config.max_head as u64),
     },
@@ -54,10 +52,7 @@ pub(super) const FLAGS: &[Flag] = &[
         value: "SIZE",
         default: "10MiB",
         help: "Largest request body; larger ones get 413",
-        set: |draft, text| {
-            draft.config.max_body = values::size(text)?;
-            Ok(())
-        },
+        set: |draft, text| values::size(text).map(|bytes| draft.config.max_body = bytes),
         show: |draft| values::show_size(draft.config.max_body),
     },
     Flag {
@@ -109,10 +104,7 @@ pub(super) const FLAGS: &[Flag] = &[
         value: "on|off",
         default: "off",
         help: "Whether clients are told the backends' addresses, in Proxy-Status and in a 502, or only names like b1",
-        set: |draft, text| {
-            draft.config.expose_backends = values::switch(text)?;
-            Ok(())
-        },
+        set: |draft, text| values::switch(text).map(|on| draft.config.expose_backends = on),
         show: |draft| values::show_switch(draft.config.expose_backends),
     },
     Flag {
@@ -122,8 +114,7 @@ pub(super) const FLAGS: &[Flag] = &[
         default: "2 per core",
         help: "Threads that begin races of many backends; they never wait for one",
         set: |draft, text| {
-            draft.config.workers = values::count(text, 1, WORKERS_MAX, draft.config.workers.get())?;
-            Ok(())
+            values::count(text, 1, WORKERS_MAX, draft.config.workers.get()).map(|count| draft.config.workers = count)
         },
         show: |draft| draft.config.workers.to_string(),
     },

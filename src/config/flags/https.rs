@@ -17,8 +17,7 @@ pub(super) const FLAGS: &[Flag] = &[
         default: "off",
         help: "Where clients connect by HTTPS; --tls-cert goes with it",
         set: |draft, text| {
-            draft.config.tls_listen = Listen::parse_list(text, Kind { port: 8443, is_private: false })?;
-            Ok(())
+            Listen::parse_list(text, Kind { port: 8443, is_private: false }).map(|all| draft.config.tls_listen = all)
         },
         show: |draft| values::show_listen(&draft.config.tls_listen),
     },
@@ -69,10 +68,7 @@ pub(super) const FLAGS: &[Flag] = &[
         value: "on|off",
         default: "off",
         help: "Whether backends are told the subject of the client's certificate, in X-Forwarded-Client-Cert",
-        set: |draft, text| {
-            draft.config.tls.tells_subject = values::switch(text)?;
-            Ok(())
-        },
+        set: |draft, text| values::switch(text).map(|on| draft.config.tls.tells_subject = on),
         show: |draft| values::show_switch(draft.config.tls.tells_subject),
     },
 ];

@@ -11,10 +11,7 @@ pub(super) const FLAGS: &[Flag] = &[
         value: "DURATION",
         default: "10s",
         help: "Longest time that requests in flight may still take after SIGTERM or SIGINT",
-        set: |draft, text| {
-            draft.config.grace_period = values::duration(text)?;
-            Ok(())
-        },
+        set: |draft, text| values::duration(text).map(|time| draft.config.grace_period = time),
         show: |draft| values::show_duration(draft.config.grace_period),
     },
     Flag {
@@ -37,10 +34,7 @@ pub(super) const FLAGS: &[Flag] = &[
         value: "text|json",
         default: "text",
         help: "The lines on standard error; json: an object each",
-        set: |draft, text| {
-            draft.config.log_format = LogFormat::parse(text)?;
-            Ok(())
-        },
+        set: |draft, text| LogFormat::parse(text).map(|format| draft.config.log_format = format),
         show: |draft| draft.config.log_format.to_string(),
     },
     Flag {
@@ -49,10 +43,7 @@ pub(super) const FLAGS: &[Flag] = &[
         value: "",
         default: "",
         help: "Check everything, print the configuration in effect, exit",
-        set: |draft, text| {
-            draft.check = values::switch(text)?;
-            Ok(())
-        },
+        set: |draft, text| values::switch(text).map(|on| draft.check = on),
         show: |draft| values::show_switch(draft.check),
     },
     Flag {
@@ -61,10 +52,7 @@ pub(super) const FLAGS: &[Flag] = &[
         value: "",
         default: "",
         help: "With --check: try the addresses, ask each backend once for /, print what each answers; exit with 1 if one doesn't",
-        set: |draft, text| {
-            draft.probe = values::switch(text)?;
-            Ok(())
-        },
+        set: |draft, text| values::switch(text).map(|on| draft.probe = on),
         show: |draft| values::show_switch(draft.probe),
     },
     Flag {
@@ -73,10 +61,7 @@ pub(super) const FLAGS: &[Flag] = &[
         value: "PATH",
         default: "",
         help: "Send one GET by this configuration, print the race, exit: 0 won, 1 lost",
-        set: |draft, text| {
-            draft.trial = Some(values::path(text)?);
-            Ok(())
-        },
+        set: |draft, text| values::path(text).map(|path| draft.trial = Some(path)),
         show: |draft| draft.trial.clone().unwrap_or_else(|| "(none)".to_owned()),
     },
     Flag {
@@ -85,10 +70,7 @@ pub(super) const FLAGS: &[Flag] = &[
         value: "",
         default: "",
         help: "Race three small backends inside the program: nothing else is needed",
-        set: |draft, text| {
-            draft.demo = values::switch(text)?;
-            Ok(())
-        },
+        set: |draft, text| values::switch(text).map(|on| draft.demo = on),
         show: |draft| values::show_switch(draft.demo),
     },
 ];

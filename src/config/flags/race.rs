@@ -20,10 +20,7 @@ pub(super) const FLAGS: &[Flag] = &[
         value: "URL,...",
         default: "",
         help: "The backends, at most 64: http://a,https://b:8443/base; behind a URL may stand name=NAME, after=200ms or p95, timeout=1s, each, paused; or header-file=, ca=, cert=, insecure",
-        set: |draft, text| {
-            draft.config.backends = values::backends(text)?;
-            Ok(())
-        },
+        set: |draft, text| values::backends(text).map(|backends| draft.config.backends = backends),
         show: |draft| {
             if draft.demo { "(the demo's own)".to_owned() } else { values::show_list(&draft.config.backends) }
         },
@@ -52,10 +49,7 @@ pub(super) const FLAGS: &[Flag] = &[
         value: "CODES",
         default: "200-299",
         help: "Which answers win: 200-299,304 (304 always wins a conditional request)",
-        set: |draft, text| {
-            draft.config.success = Statuses::parse(text)?;
-            Ok(())
-        },
+        set: |draft, text| Statuses::parse(text).map(|statuses| draft.config.success = statuses),
         show: |draft| draft.config.success.to_string(),
     },
     Flag {
@@ -64,10 +58,7 @@ pub(super) const FLAGS: &[Flag] = &[
         value: "CODES",
         default: "",
         help: "Which failures end a race and go to the client: 404,410; the quickest of them beats a slower success",
-        set: |draft, text| {
-            draft.config.definitive = Statuses::parse_failures(text)?;
-            Ok(())
-        },
+        set: |draft, text| Statuses::parse_failures(text).map(|statuses| draft.config.definitive = statuses),
         show: |draft| match &draft.config.definitive {
             none if *none == Statuses::NONE => "(none)".to_owned(),
             statuses => statuses.to_string(),
@@ -79,10 +70,7 @@ pub(super) const FLAGS: &[Flag] = &[
         value: "WAY",
         default: "bad-gateway",
         help: "What a client gets if none wins: bad-gateway; best, the answer that says most; best..500ms, that soon after the first 4xx",
-        set: |draft, text| {
-            draft.config.on_failure = OnFailure::parse(text)?;
-            Ok(())
-        },
+        set: |draft, text| OnFailure::parse(text).map(|way| draft.config.on_failure = way),
         show: |draft| draft.config.on_failure.to_string(),
     },
     Flag {
@@ -91,10 +79,7 @@ pub(super) const FLAGS: &[Flag] = &[
         value: "RULE...",
         default: "",
         help: "Which answers lose that would win, by up to 8 rules, a flag or a line each: header NAME, header NAME ~ PATTERN, body ~ PATTERN",
-        set: |draft, text| {
-            draft.config.lose_if = LoseIf::parse(text)?;
-            Ok(())
-        },
+        set: |draft, text| LoseIf::parse(text).map(|rules| draft.config.lose_if = rules),
         show: |draft| match &draft.config.lose_if {
             rules if rules.is_empty() => "(none)".to_owned(),
             rules => rules.to_string(),
@@ -123,8 +108,7 @@ pub(super) const FLAGS: &[Flag] = &[
         default: "",
         help: "The methods that are raced, all without it; others go to one backend, whose answer is the reply: GET,HEAD",
         set: |draft, text| {
-            draft.config.race_methods = Some(values::entries(text, ENTRIES_MAX, values::method)?);
-            Ok(())
+            values::entries(text, ENTRIES_MAX, values::method).map(|methods| draft.config.race_methods = Some(methods))
         },
         show: |draft| match &draft.config.race_methods {
             Some(methods) => values::show_list(methods),
@@ -137,10 +121,7 @@ pub(super) const FLAGS: &[Flag] = &[
         value: "DURATION",
         default: "200ms",
         help: "How long losers of GET, HEAD, OPTIONS and TRACE may still finish, for their connections' sake",
-        set: |draft, text| {
-            draft.config.linger = values::duration(text)?;
-            Ok(())
-        },
+        set: |draft, text| values::duration(text).map(|time| draft.config.linger = time),
         show: |draft| values::show_duration(draft.config.linger),
     },
     Flag {
@@ -149,10 +130,7 @@ pub(super) const FLAGS: &[Flag] = &[
         value: "DURATION",
         default: "the timeout",
         help: "How long losers of other methods may, so that the request reaches every backend; 0s cancels them",
-        set: |draft, text| {
-            draft.linger_unsafe = Some(values::duration(text)?);
-            Ok(())
-        },
+        set: |draft, text| values::duration(text).map(|time| draft.linger_unsafe = Some(time)),
         show: |draft| values::show_duration(draft.config.linger_unsafe),
     },
     Flag {

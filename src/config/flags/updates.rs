@@ -12,8 +12,7 @@ pub(super) const FLAGS: &[Flag] = &[
         default: "127.0.0.1:8081 and, where IPv6 exists, [::1]:8081",
         help: "Where updates are taken; beyond loopback only with a token or --admin-from",
         set: |draft, text| {
-            draft.config.admin_listen = Listen::parse_list(text, Kind { port: 8081, is_private: true })?;
-            Ok(())
+            Listen::parse_list(text, Kind { port: 8081, is_private: true }).map(|all| draft.config.admin_listen = all)
         },
         show: |draft| values::show_listen(&draft.config.admin_listen),
     },
@@ -36,8 +35,7 @@ pub(super) const FLAGS: &[Flag] = &[
         default: "",
         help: "Names besides localhost and IP addresses that updates may have in Host",
         set: |draft, text| {
-            draft.config.admin_host = values::entries(text, ENTRIES_MAX, values::host_name)?;
-            Ok(())
+            values::entries(text, ENTRIES_MAX, values::host_name).map(|names| draft.config.admin_host = names)
         },
         show: |draft| match draft.config.admin_host.as_slice() {
             [] => "(none)".to_owned(),
@@ -51,8 +49,7 @@ pub(super) const FLAGS: &[Flag] = &[
         default: "",
         help: "Networks besides loopback that updates may come from: 172.17.0.1,fd00::/8",
         set: |draft, text| {
-            draft.config.admin_from = values::entries(text, ENTRIES_MAX, values::network)?;
-            Ok(())
+            values::entries(text, ENTRIES_MAX, values::network).map(|networks| draft.config.admin_from = networks)
         },
         show: |draft| match draft.config.admin_from.as_slice() {
             [] => "(none)".to_owned(),
@@ -65,10 +62,7 @@ pub(super) const FLAGS: &[Flag] = &[
         value: "on|off",
         default: "on",
         help: "Whether updates are taken at --listen too; off: their paths are forwarded like any other",
-        set: |draft, text| {
-            draft.config.admin_on_proxy_port = values::switch(text)?;
-            Ok(())
-        },
+        set: |draft, text| values::switch(text).map(|on| draft.config.admin_on_proxy_port = on),
         show: |draft| values::show_switch(draft.config.admin_on_proxy_port),
     },
 ];
