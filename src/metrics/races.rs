@@ -38,11 +38,8 @@ impl RaceEnd {
 /// The counts of all races that are over. Counting takes no lock.
 #[derive(Debug, Default)]
 pub struct RaceStats {
-    won: AtomicU64,
-    definitive: AtomicU64,
-    best: AtomicU64,
-    lost: AtomicU64,
-    abandoned: AtomicU64,
+    /// By [`RaceEnd`].
+    ends: [AtomicU64; 5],
     legs: AtomicU64,
     hung_up: AtomicU64,
     /// From the last byte of a request to the head of its reply.
@@ -96,7 +93,7 @@ impl RaceStats {
         self.hung_up.fetch_add(hung_up as u64, Ordering::Relaxed);
         let asked = legs.iter().filter(|leg| *leg.outcome != Outcome::Unneeded).count();
         self.legs.fetch_add(asked as u64, Ordering::Relaxed);
-        self.counter(end).fetch_add(1, Ordering::Relaxed);
+        self.ends[end as usize].fetch_add(1, Ordering::Relaxed);
         if let Some(reply) = reply {
             self.durations.add(reply);
         }
@@ -124,17 +121,7 @@ impl RaceStats {
 
     /// The count of races that ended so.
     pub fn count_of(&self, end: RaceEnd) -> u64 {
-        self.counter(end).load(Ordering::Relaxed)
-    }
-
-    fn counter(&self, end: RaceEnd) -> &AtomicU64 {
-        match end {
-            RaceEnd::Won => &self.won,
-            RaceEnd::Final => &self.definitive,
-            RaceEnd::Best => &self.best,
-            RaceEnd::Lost => &self.lost,
-            RaceEnd::Abandoned => &self.abandoned,
-        }
+        self.ends[end as usize].load(Ordering::Relaxed)
     }
 
     /// The times from the last byte of a request to the head of its reply, of races that weren't abandoned.
