@@ -4,15 +4,15 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use http::header::CONTENT_TYPE;
 use http::{HeaderValue, StatusCode};
 
 use super::form;
 use super::secret::Secret;
 use crate::list::{BackendList, BadChange, BadStart, Change};
 use crate::message::{
-    Address, EntryOptions, Excerpt, Json, ListEntry, Refusal, Reply, ReplyBody, Request, Timestamp, prefers_json,
-    same_name, too_many,
+    Address, EntryOptions, Excerpt, Json, ListEntry, Refusal, Reply, Request, Timestamp, prefers_json, same_name,
+    too_many,
 };
 use crate::metrics::{BackendState, BackendStats, Benched, bench_reason};
 use crate::upstream::Backend;
@@ -118,7 +118,7 @@ pub(super) fn shown(request: &Request, list: &BackendList, backends: &[(Arc<Back
     if prefers_json(&request.headers) {
         return json(StatusCode::OK, "application/json", &in_json(list, &rows));
     }
-    uncached(Reply::text(StatusCode::OK, table(&rows)))
+    Reply::text(StatusCode::OK, table(&rows))
 }
 
 /// A refusal as JSON (RFC 9457).
@@ -136,14 +136,8 @@ pub(super) fn problem(refusal: &Refusal) -> Reply {
 }
 
 fn json(status: StatusCode, media_type: &'static str, value: &Json) -> Reply {
-    let mut reply = uncached(Reply::text(status, value.to_string()));
+    let mut reply = Reply::text(status, value.to_string());
     reply.headers.insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
-    reply
-}
-
-fn uncached(mut reply: Reply) -> Reply {
-    reply.headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    debug_assert!(matches!(reply.body, ReplyBody::Whole(_)), "a short text");
     reply
 }
 
