@@ -4,8 +4,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use http::StatusCode;
 use http::header::CONTENT_TYPE;
-use http::{HeaderValue, StatusCode};
 
 use super::form;
 use super::secret::Secret;
@@ -116,7 +116,7 @@ fn capitalised(sentence: &str) -> String {
 pub(super) fn shown(request: &Request, list: &BackendList, backends: &[(Arc<Backend>, BackendState)]) -> Reply {
     let rows = rows_of(backends, &list.entries());
     if prefers_json(&request.headers) {
-        return json(StatusCode::OK, "application/json", &in_json(list, &rows));
+        return Reply::typed(StatusCode::OK, "application/json", in_json(list, &rows).to_string());
     }
     Reply::text(StatusCode::OK, table(&rows))
 }
@@ -130,14 +130,8 @@ pub(super) fn problem(refusal: &Refusal) -> Reply {
         ("status", u64::from(refusal.status().as_u16()).into()),
         ("detail", (!details.is_empty()).then_some(details).into()),
     ]);
-    let mut reply = json(refusal.status(), "application/problem+json", &problem);
+    let mut reply = Reply::typed(refusal.status(), "application/problem+json", problem.to_string());
     reply.headers.extend(refusal.reply().headers.into_iter().filter(|(name, _)| *name != Some(CONTENT_TYPE)));
-    reply
-}
-
-fn json(status: StatusCode, media_type: &'static str, value: &Json) -> Reply {
-    let mut reply = Reply::text(status, value.to_string());
-    reply.headers.insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
     reply
 }
 

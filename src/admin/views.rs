@@ -4,8 +4,7 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use http::header::CONTENT_TYPE;
-use http::{HeaderValue, StatusCode};
+use http::StatusCode;
 use url::form_urlencoded;
 
 use super::page::{self, Attempt, Facts, Form, STILL};
@@ -63,7 +62,7 @@ impl Views {
             PAGE => return Ok(self.page(request, form_token, None)),
             STYLE => return Ok(page::with_headers("text/css; charset=utf-8", page::STYLE.to_owned())),
             SCRIPT => return Ok(page::with_headers("text/javascript; charset=utf-8", page::SCRIPT.to_owned())),
-            METRICS => return Ok(typed((self.metrics)(), metrics::CONTENT_TYPE)),
+            METRICS => return Ok(Reply::typed(StatusCode::OK, metrics::CONTENT_TYPE, (self.metrics)())),
             _ => {}
         }
         let json = match id_in(&request.target) {
@@ -73,7 +72,7 @@ impl Views {
                 Json::object([("races", races.iter().map(|race| json_of(race)).collect())])
             }
         };
-        Ok(typed(json.to_string(), "application/json"))
+        Ok(Reply::typed(StatusCode::OK, "application/json", json.to_string()))
     }
 
     /// The race with this id, as it stands in the path: percent-encoded where a path needs that.
@@ -98,12 +97,6 @@ fn count_in(target: &Target) -> Result<usize, Refusal> {
     let Some((_, count)) = parameters.find(|(name, _)| name == "n") else { return Ok(RACES_SHOWN) };
     let count = count.parse().ok().filter(|count| (1..=RACES_MAX).contains(count));
     count.ok_or(Refusal::BadRequest("n must be a whole number from 1 to 64"))
-}
-
-fn typed(text: String, media_type: &'static str) -> Reply {
-    let mut reply = Reply::text(StatusCode::OK, text);
-    reply.headers.insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
-    reply
 }
 
 fn json_of(race: &RecentRace) -> Json {
@@ -139,7 +132,7 @@ fn json_of_leg(leg: &ShownLeg) -> Json {
 mod tests {
     use std::time::{Duration, SystemTime};
 
-    use http::{HeaderMap, Method};
+    use http::{HeaderMap, HeaderValue, Method};
     use proptest::prelude::*;
 
     use super::*;

@@ -167,9 +167,8 @@ impl Refusal {
         if let Refusal::AllFailed(legs) = self {
             fields.push(("legs", legs.iter().map(LostLeg::json).collect()));
         }
-        let mut reply = Reply::text(self.status(), Json::Object(fields).to_string());
-        reply.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        self.with_fields(reply)
+        let problem = Json::Object(fields).to_string();
+        self.with_fields(Reply::typed(self.status(), "application/problem+json", problem))
     }
 
     fn with_fields(&self, mut reply: Reply) -> Reply {

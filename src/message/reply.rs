@@ -43,8 +43,13 @@ pub enum ReplyBody {
 impl Reply {
     /// A short text of the proxy's own. No cache may keep it: the next request may have another reply.
     pub fn text(status: StatusCode, text: impl Into<String>) -> Reply {
+        Reply::typed(status, "text/plain; charset=utf-8", text)
+    }
+
+    /// A text of this type, else like [`Reply::text`].
+    pub fn typed(status: StatusCode, media_type: &'static str, text: impl Into<String>) -> Reply {
         let mut headers = HeaderMap::new();
-        headers.insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static("text/plain; charset=utf-8"));
+        headers.insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static(media_type));
         headers.insert(http::header::CACHE_CONTROL, http::HeaderValue::from_static("no-store"));
         let mut text = text.into();
         if !text.ends_with('\n') {

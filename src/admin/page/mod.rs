@@ -15,12 +15,10 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use http::header::{
-    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, LOCATION, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
-};
+use http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, LOCATION, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderName, HeaderValue, StatusCode};
 
-use crate::message::{Reply, ReplyBody};
+use crate::message::Reply;
 use crate::metrics::{BackendMinute, BackendSample, BackendState, LastMinute, RecentRace, Second};
 use crate::runtime::few::sorted_few;
 pub(super) use edit::{Attempt, Form, STILL};
@@ -88,10 +86,7 @@ pub(super) fn see_page() -> Reply {
 
 /// A text that a browser keeps to itself and shows nowhere else.
 pub(super) fn with_headers(content_type: &'static str, body: String) -> Reply {
-    let mut reply = protected(Reply::text(StatusCode::OK, ""));
-    reply.headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
-    reply.body = ReplyBody::Whole(body.into_bytes());
-    reply
+    protected(Reply::typed(StatusCode::OK, content_type, body))
 }
 
 /// The reply, with the fields that forbid a browser whatever it needn't do with it.
