@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use http::StatusCode;
-use http::header::CONTENT_TYPE;
 
 use super::form;
 use super::secret::Secret;
@@ -124,15 +123,7 @@ pub(super) fn shown(request: &Request, list: &BackendList, backends: &[(Arc<Back
 /// A refusal as JSON (RFC 9457).
 pub(super) fn problem(refusal: &Refusal) -> Reply {
     let details = refusal.details().join("\n");
-    let problem = Json::object([
-        ("type", "about:blank".into()),
-        ("title", refusal.sentence().into()),
-        ("status", u64::from(refusal.status().as_u16()).into()),
-        ("detail", (!details.is_empty()).then_some(details).into()),
-    ]);
-    let mut reply = Reply::typed(refusal.status(), "application/problem+json", problem.to_string());
-    reply.headers.extend(refusal.reply().headers.into_iter().filter(|(name, _)| *name != Some(CONTENT_TYPE)));
-    reply
+    refusal.problem(("detail", (!details.is_empty()).then_some(details).into()))
 }
 
 /// What is told of one backend.

@@ -5,7 +5,7 @@ use http::{HeaderValue, StatusCode, header};
 
 use super::json::Json;
 use super::loss::LostLeg;
-use super::{Outcome, Reply, RequestId};
+use super::{Outcome, Reply};
 
 /// A reply that the proxy itself makes instead of passing an answer on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -156,13 +156,13 @@ impl Refusal {
         self.with_fields(Reply::text(self.status(), text))
     }
 
-    /// Makes the reply as problem details (RFC 9457), for a client that takes those.
-    pub fn problem(&self, id: &RequestId) -> Reply {
+    /// Makes the reply as problem details (RFC 9457) with a member more, for a client that takes those.
+    pub fn problem(&self, more: (&'static str, Json)) -> Reply {
         let mut fields = vec![
             ("type", "about:blank".into()),
             ("title", self.sentence().into()),
             ("status", u64::from(self.status().as_u16()).into()),
-            ("id", id.as_str().into()),
+            more,
         ];
         if let Refusal::AllFailed(legs) = self {
             fields.push(("legs", legs.iter().map(LostLeg::json).collect()));

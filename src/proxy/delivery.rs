@@ -95,9 +95,10 @@ impl Exchange {
             }
         });
         let refusal = Refusal::AllFailed(lost.collect());
-        let mut reply = if self.takes_problem { refusal.problem(self.entry.id()) } else { refusal.reply() };
+        let id = self.entry.id();
+        let mut reply = if self.takes_problem { refusal.problem(("id", id.as_str().into())) } else { refusal.reply() };
         reply.headers.insert(PROXY_STATUS, proxy_status::of_refusal(&refusal));
-        reply.headers.insert(RequestId::FIELD, self.entry.id().value().clone());
+        reply.headers.insert(RequestId::FIELD, id.value().clone());
         self.context.replies.count_refusal(reply.status);
         let exchange = self.clone();
         let delivered = move |_| {
