@@ -13,6 +13,7 @@ use red_tentacle::admin_client;
 use red_tentacle::config::{self, AdminCommand, Config, Invocation};
 use red_tentacle::demo::Demo;
 use red_tentacle::demo_show;
+use red_tentacle::downstream::Timeouts;
 use red_tentacle::message::ListEntry;
 use red_tentacle::probe;
 use red_tentacle::server::{Reloader, Server, StartError, Stopper};
@@ -130,7 +131,7 @@ fn serve(config: Config, supervisor: Supervisor, demo: Option<Demo>) -> Result<(
     if takes_hangup {
         signals.add_signal(SIGHUP)?;
     }
-    let server = Server::bind_supervised(config, Arc::new(SystemLookup), supervisor)?;
+    let server = Server::bind_supervised(config, Arc::new(SystemLookup), supervisor, Timeouts::DEFAULT)?;
     obey(signals, server.stopper(), server.reloader())?;
     if let Some((demo, config)) = demo {
         let proxy = server.local_addr().ok_or("--demo invites to an address; hand over a TCP socket for clients")?;

@@ -141,22 +141,13 @@ impl Server {
 
     /// Binds as [`Server::bind`] does, with another way to look up names.
     pub fn bind_with(config: Config, lookup: Arc<dyn Lookup>) -> Result<Server, StartError> {
-        Server::bind_supervised(config, lookup, Supervisor::default())
+        Server::bind_supervised(config, lookup, Supervisor::default(), Timeouts::DEFAULT)
     }
 
     /// Binds for a supervisor: its sockets take the place of the configured addresses, and it is told when clients are
-    /// accepted and when the end begins. Names are looked up by `lookup`. An error says whether a flag or the host is
-    /// the reason.
+    /// accepted and when the end begins. Names are looked up by `lookup`, and clients have these timeouts. An error says
+    /// whether a flag or the host is the reason.
     pub fn bind_supervised(
-        config: Config,
-        lookup: Arc<dyn Lookup>,
-        supervisor: Supervisor,
-    ) -> Result<Server, StartError> {
-        Server::bind_hurried(config, lookup, supervisor, Timeouts::DEFAULT)
-    }
-
-    /// Binds as [`Server::bind_supervised`] does, with other timeouts for clients, for tests.
-    pub fn bind_hurried(
         config: Config,
         lookup: Arc<dyn Lookup>,
         mut supervisor: Supervisor,

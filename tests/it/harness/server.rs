@@ -44,7 +44,7 @@ impl Proxy {
     /// The same, in a hurry: see [`HURRIED`].
     pub fn hurried(backends: &[String], change: impl FnOnce(&mut Config)) -> Proxy {
         let config = Proxy::config(backends, change);
-        let server = Server::bind_hurried(config, Arc::new(SystemLookup), Supervisor::default(), *HURRIED);
+        let server = Server::bind_supervised(config, Arc::new(SystemLookup), Supervisor::default(), *HURRIED);
         Proxy::start(server.expect("the proxy starts"))
     }
 
