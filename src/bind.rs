@@ -37,12 +37,8 @@ const LOCK_TICK: Duration = Duration::from_millis(20);
 /// The sockets that listen, with what of them is to be cleared away.
 #[derive(Debug, Default)]
 pub struct Listening {
-    /// The sockets for clients.
-    pub proxy: Vec<Socket>,
-    /// The sockets for clients that speak TLS.
-    pub tls: Vec<Socket>,
-    /// The sockets for updates.
-    pub admin: Vec<Socket>,
+    /// Those that were handed over, and those that were opened here.
+    pub sockets: Sockets,
     /// The files of those that were opened here at a path, but for updates.
     pub files: Arc<SocketFiles>,
     /// The files of those for updates.
@@ -72,9 +68,8 @@ pub struct SocketFile {
 /// `--listen` where one for HTTPS is. Blocks for two seconds at most, while another process makes sockets in the same folder.
 /// An error names the address, and ends with what can be done about it.
 pub fn listening(config: &Config, handed_over: Sockets) -> Result<Listening, String> {
-    let Sockets { proxy, tls, admin } = handed_over;
-    let mut listening = Listening { proxy, tls, admin, ..Listening::default() };
-    let Listening { proxy, tls, admin, files, admin_files } = &mut listening;
+    let mut listening = Listening { sockets: handed_over, ..Listening::default() };
+    let Listening { sockets: Sockets { proxy, tls, admin }, files, admin_files } = &mut listening;
     let until = Instant::now() + LOCK_TIME;
     if proxy.is_empty() && tls.is_empty() {
         *proxy = listen(&config.listen, &mut files.0.lock(), until, "give --listen another address")?;

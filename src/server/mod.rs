@@ -158,7 +158,7 @@ impl Server {
         let has_tls = !config.tls.certificates.is_empty();
         let tls = has_tls.then(|| ServerTls::read(config.tls.clone())).transpose();
         let tls = tls.map_err(|reason| StartError::Host(format!("cannot speak TLS with clients: {reason}")))?;
-        let Listening { proxy: sockets, tls: tls_sockets, admin: admin_sockets, files: socket_files, admin_files } =
+        let Listening { sockets, files: socket_files, admin_files } =
             bind::listening(&config, handed_over).map_err(StartError::Host)?;
         let started = |error: io::Error| StartError::Host(format!("cannot set up the poller: {error}"));
         let cores = thread::available_parallelism().map_or(1, NonZeroUsize::get);
@@ -181,11 +181,11 @@ impl Server {
         routes.figures.count_clients_of(&frontend);
         routes.figures.watch(tls.clone());
         let proxy_port = Arc::new(ProxyPort(routes.clone()));
-        let addresses = open(&frontend, sockets, Event::Drain, &service_threads, proxy_port.clone(), None)?;
-        let tls_addresses = open(&frontend, tls_sockets, Event::Drain, &service_threads, proxy_port, tls.as_ref())?;
+        let addresses = open(&frontend, sockets.proxy, Event::Drain, &service_threads, proxy_port.clone(), None)?;
+        let tls_addresses = open(&frontend, sockets.tls, Event::Drain, &service_threads, proxy_port, tls.as_ref())?;
         // A probe that asks for readiness must hear that the proxy isn't ready any more, to its very end.
         let admin_port = Arc::new(AdminPort(routes.clone()));
-        let admin_addresses = open(&admin_frontend, admin_sockets, Event::Cut, &service_threads, admin_port, None)?;
+        let admin_addresses = open(&admin_frontend, sockets.admin, Event::Cut, &service_threads, admin_port, None)?;
         let frontends = [frontend, admin_frontend];
         let stop = bounded(1);
         Ok(Server {
