@@ -4,19 +4,14 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use super::ticker::Ticker;
 use crate::net::server_tls::{Served, ServerTls};
-use crate::runtime::poller::{Event, EventHandler, Poller, Registration};
+use crate::runtime::poller::Poller;
 use crate::runtime::sync::Mutex;
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// The time between two looks at the clock: one that is set, or stood still with its host, is noticed soon.
 const PAUSE: Duration = Duration::from_secs(60 * 60);
-
-pub(super) struct CertificateWatch {
-    tls: Arc<ServerTls>,
-    reminder: Mutex<Reminder>,
-    registration: Registration,
-}
 
 /// Says what to warn of, and not more often than each day.
 struct Reminder {
@@ -41,14 +36,16 @@ fn tell_one(served: &Served, now: SystemTime) {
     }
 }
 
-impl CertificateWatch {
-    /// Warns each day from tomorrow on, until the cut.
-    pub(super) fn start(tls: Arc<ServerTls>, poller: &Poller) {
-        let reminder = Mutex::new(Reminder { warned_at: SystemTime::now() });
-        let watch = Arc::new(CertificateWatch { tls, reminder, registration: poller.reserve() });
-        watch.registration.start(watch.clone());
-        watch.registration.set_deadline(Some(Instant::now() + PAUSE));
-    }
+/// Warns each day from tomorrow on, until the cut.
+pub(super) fn watch(tls: Arc<ServerTls>, poller: &Poller) {
+    let reminder = Mutex::new(Reminder { warned_at: SystemTime::now() });
+    Ticker::start(poller, Instant::now() + PAUSE, PAUSE, move || {
+        let now = SystemTime::now();
+        let due = reminder.lock().due(tls.served(), now);
+        for served in due {
+            tell_one(&served, now);
+        }
+    });
 }
 
 impl Reminder {
@@ -63,23 +60,6 @@ impl Reminder {
             self.warned_at = now;
         }
         due
-    }
-}
-
-impl EventHandler for CertificateWatch {
-    fn on_event(self: Arc<Self>, event: Event) {
-        match event {
-            Event::Expired => {
-                let now = SystemTime::now();
-                let due = self.reminder.lock().due(self.tls.served(), now);
-                for served in due {
-                    tell_one(&served, now);
-                }
-                self.registration.set_deadline(Some(Instant::now() + PAUSE));
-            }
-            Event::Cut => self.registration.end(),
-            Event::Ready { .. } | Event::Drain => {}
-        }
     }
 }
 

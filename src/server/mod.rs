@@ -34,7 +34,6 @@ use crate::proxy::{Executor, Proxy, Threads};
 use crate::runtime::poller::{Event, EventLoop, Poller};
 use crate::systemd::{State, Supervisor};
 use crate::upstream::{Lookup, SystemLookup};
-use certificates::CertificateWatch;
 pub use reloader::Reloader;
 use routes::{AdminPort, ProxyPort, Routes, Service, admin_limits, limits, routes};
 use service_threads::{ServiceThreads, threads};
@@ -325,7 +324,7 @@ impl Server {
         }
         if let Some(tls) = &self.tls {
             certificates::tell(tls, SystemTime::now());
-            CertificateWatch::start(tls.clone(), &self.poller);
+            certificates::watch(tls.clone(), &self.poller);
         }
         access_log::replaced(&self.routes.admin.list().entries());
     }

@@ -2,7 +2,7 @@
 //! or threads.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::figures::Figures;
 use super::ticker::Ticker;
@@ -25,6 +25,7 @@ use crate::upstream::{ConnectOptions, Lookup, Upstream};
 const QUICK_LEGS_MAX: usize = 8;
 /// The least room for a head on the admin port, in bytes: a target and a token of the longest fit.
 const ADMIN_HEAD_BYTES: usize = 32 * 1024;
+const SECOND: Duration = Duration::from_secs(1);
 
 /// The services behind both ports.
 pub(super) struct Routes {
@@ -173,14 +174,13 @@ pub(super) fn routes(
     let (reaper, starter, late_lines) = (Reaper::new(linger, poller), Starter::new(poller), LateLines::new(poller));
     let proxy = Proxy::new(rules_of(config), backends, threads, reaper, starter, late_lines, poller);
     let figures = Arc::new(Figures::of(proxy.clone(), list.clone()));
-    let shown = figures.clone();
-    let on_page = figures.clone();
+    let (shown, on_page, ticking) = (figures.clone(), figures.clone(), figures.clone());
     let views = Views {
         metrics: Box::new(move || metrics::text(shown.sample())),
         facts: Box::new(move |authority| on_page.facts(authority)),
         races: proxy.recent().clone(),
     };
-    Ticker::start(figures.clone(), poller);
+    Ticker::start(poller, Instant::now(), SECOND, move || ticking.end_second());
     let admin = Admin::new(
         guard,
         list,

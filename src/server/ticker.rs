@@ -1,24 +1,22 @@
-//! Tells the figures each second that one is over, for the last minute's. Knows nothing of what they make of it.
+//! Does something each time that a while is over. Knows nothing of what.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::figures::Figures;
 use crate::runtime::poller::{Event, EventHandler, Poller, Registration};
 
-const SECOND: Duration = Duration::from_secs(1);
-
 pub(super) struct Ticker {
-    figures: Arc<Figures>,
+    every: Duration,
+    tick: Box<dyn Fn() + Send + Sync>,
     registration: Registration,
 }
 
 impl Ticker {
-    /// Ticks from now on, until the cut.
-    pub(super) fn start(figures: Arc<Figures>, poller: &Poller) {
-        let ticker = Arc::new(Ticker { figures, registration: poller.reserve() });
+    /// Ticks from the first time on, until the cut, on a thread of the poller.
+    pub(super) fn start(poller: &Poller, first: Instant, every: Duration, tick: impl Fn() + Send + Sync + 'static) {
+        let ticker = Arc::new(Ticker { every, tick: Box::new(tick), registration: poller.reserve() });
         ticker.registration.start(ticker.clone());
-        ticker.registration.set_deadline(Some(Instant::now()));
+        ticker.registration.set_deadline(Some(first));
     }
 }
 
@@ -26,8 +24,8 @@ impl EventHandler for Ticker {
     fn on_event(self: Arc<Self>, event: Event) {
         match event {
             Event::Expired => {
-                self.figures.end_second();
-                self.registration.set_deadline(Some(Instant::now() + SECOND));
+                (self.tick)();
+                self.registration.set_deadline(Some(Instant::now() + self.every));
             }
             Event::Cut => self.registration.end(),
             Event::Ready { .. } | Event::Drain => {}
