@@ -185,11 +185,7 @@ const TWO: NonZeroUsize = NonZeroUsize::MIN.saturating_add(1);
 
 impl HostHeader {
     pub(super) fn parse(text: &str) -> Result<HostHeader, String> {
-        match text.to_ascii_lowercase().as_str() {
-            "backend" => Ok(HostHeader::Backend),
-            "preserve" => Ok(HostHeader::Preserve),
-            _ => Err(values::bad(text, "neither backend nor preserve; write one of them")),
-        }
+        values::either(text, [("backend", HostHeader::Backend), ("preserve", HostHeader::Preserve)])
     }
 }
 
@@ -204,11 +200,7 @@ impl fmt::Display for HostHeader {
 
 impl LogFormat {
     pub(super) fn parse(text: &str) -> Result<LogFormat, String> {
-        match text.to_ascii_lowercase().as_str() {
-            "text" => Ok(LogFormat::Text),
-            "json" => Ok(LogFormat::Json),
-            _ => Err(values::bad(text, "neither text nor json; write one of them")),
-        }
+        values::either(text, [("text", LogFormat::Text), ("json", LogFormat::Json)])
     }
 }
 

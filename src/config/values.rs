@@ -15,7 +15,7 @@ use crate::message::{
     BadEntry, BadNumber, EMPTY_ENTRY, ListEntry, OFFER_BYTES_MAX, Target, meant_host, not_between_commas,
     number_and_rest, parse_entries, parse_url, scaled, separator_in, unix_path,
 };
-pub(super) use crate::message::{parse_duration as duration, show_duration};
+pub(super) use crate::message::{bad, parse_duration as duration, show_duration};
 
 /// The largest size that a flag takes, in bytes: 1 TiB. More than a disk takes per request, and far from overflowing.
 const SIZE_MAX: u64 = 1 << 40;
@@ -25,11 +25,6 @@ const NAME_BYTES_MAX: usize = 253;
 
 /// The longest label of a host name in bytes (RFC 1035 §2.3.4).
 const LABEL_BYTES_MAX: usize = 63;
-
-/// Quotes the bad text and says what would be right, as every error of this module reads.
-pub(super) fn bad(text: &str, reason: impl Display) -> String {
-    BadEntry { line: 1, entry: text.to_owned(), reason: reason.to_string() }.to_string()
-}
 
 /// A method of HTTP: any token, as it is written on the wire.
 pub(super) fn method(text: &str) -> Result<Method, String> {
@@ -154,10 +149,17 @@ pub(super) fn number(text: &str, min: usize, max: usize, default: usize) -> Resu
 /// `on` or `off`, also as people write it in environments: `true`, `false`, `1`, `0`.
 pub(super) fn switch(text: &str) -> Result<bool, String> {
     match text.to_ascii_lowercase().as_str() {
-        "on" | "true" | "1" => Ok(true),
-        "off" | "false" | "0" => Ok(false),
-        _ => Err(bad(text, "neither on nor off; write one of them")),
+        "true" | "1" => Ok(true),
+        "false" | "0" => Ok(false),
+        _ => either(text, [("on", true), ("off", false)]),
     }
+}
+
+/// What one of two words stands for, in either case.
+pub(super) fn either<T>(text: &str, words: [(&str, T); 2]) -> Result<T, String> {
+    let [one, other] = words.each_ref().map(|(word, _)| *word);
+    let found = words.into_iter().find(|(word, _)| text.eq_ignore_ascii_case(word));
+    found.map(|(_, value)| value).ok_or_else(|| bad(text, format_args!("neither {one} nor {other}; write one of them")))
 }
 
 /// Parses the target of a GET: a path, and maybe a query. Nothing but it fits between the blanks of a request's first line.

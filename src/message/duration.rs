@@ -1,17 +1,12 @@
 //! Durations as flags and lists write them, and back. An error quotes the bad text and says what would be right. Knows nothing of
 //! what a duration is for.
 
-use std::fmt::Display;
 use std::time::Duration;
 
-use super::Excerpt;
+use super::bad;
 
 /// The longest time that a flag or an option takes. No request is worth a day's waiting, and instants stay far from overflowing.
 const DURATION_MAX: Duration = Duration::from_secs(24 * 60 * 60);
-
-fn bad(text: &str, reason: impl Display) -> String {
-    format!("'{}': {reason}", Excerpt(text))
-}
 
 /// A duration such as `500ms`, `1.5s` or `1m30s`: numbers with units, the units falling; at most a day, to the millisecond.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {

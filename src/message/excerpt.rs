@@ -15,6 +15,11 @@ impl fmt::Display for Excerpt<'_> {
     }
 }
 
+/// Quotes a bad text and says what would be right, as every error about one value reads.
+pub(crate) fn bad(text: &str, reason: impl fmt::Display) -> String {
+    format!("'{}': {reason}", Excerpt(text))
+}
+
 /// Length of a shown target, in characters: more than is ever read, less than floods a disk.
 const TARGET_SHOWN_MAX: usize = 1024;
 

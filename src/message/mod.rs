@@ -47,6 +47,7 @@ pub(crate) use duration::{BadNumber, number_and_rest, scaled};
 pub use duration::{parse_duration, show_duration};
 pub use entries::{ADDRESSES_MAX, BadEntry, EMPTY_ENTRY, ListEntry, parse_entries, pieces, same_name, too_many};
 pub use entry_options::EntryOptions;
+pub(crate) use excerpt::bad;
 pub use excerpt::{Excerpt, Printable, Reason, ShownTarget};
 pub(crate) use field::{has_field, has_listed, put_field, values_of};
 pub(crate) use fnv::fnv1a;

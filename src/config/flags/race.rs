@@ -92,12 +92,7 @@ pub(super) const FLAGS: &[Flag] = &[
         default: "head",
         help: "What an answer wins by: its head, or the first byte of its body, where comments of an event stream don't count",
         set: |draft, text| {
-            draft.config.win_on_byte = match text.to_ascii_lowercase().as_str() {
-                "head" => false,
-                "byte" => true,
-                _ => return Err(values::bad(text, "neither head nor byte; write one of them")),
-            };
-            Ok(())
+            values::either(text, [("head", false), ("byte", true)]).map(|on_byte| draft.config.win_on_byte = on_byte)
         },
         show: |draft| (if draft.config.win_on_byte { "byte" } else { "head" }).to_owned(),
     },
