@@ -18,7 +18,7 @@ use rustix::io::Errno;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use crate::config::{Config, Listen};
-use crate::message::Printable;
+use crate::message::{Printable, shown_path};
 use crate::runtime::sync::Mutex;
 use crate::systemd::Sockets;
 
@@ -125,7 +125,7 @@ pub fn place(socket: &Socket) -> String {
     let Ok(address) = socket.local_addr() else { return "?".to_owned() };
     match (address.as_socket(), address.as_pathname()) {
         (Some(address), _) => address.to_string(),
-        (None, Some(path)) => format!("unix:{}", Printable(&path.to_string_lossy())),
+        (None, Some(path)) => format!("unix:{}", shown_path(path)),
         (None, None) => {
             let name = address.as_abstract_namespace().map(|name| OsStr::from_bytes(name).to_string_lossy());
             format!("unix:@{}", Printable(&name.unwrap_or_default()))

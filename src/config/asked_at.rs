@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use url::Url;
 
-use crate::message::Printable;
+use crate::message::shown_path;
 
 /// Where a proxy that runs already is asked. `Display` writes it as flags take it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,7 +20,7 @@ impl fmt::Display for AskedAt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             AskedAt::Url(url) => url.fmt(f),
-            AskedAt::Socket(path) => write!(f, "unix:{}", Printable(&path.to_string_lossy())),
+            AskedAt::Socket(path) => write!(f, "unix:{}", shown_path(path)),
         }
     }
 }

@@ -7,7 +7,7 @@ use super::listen::Listen;
 use super::settings::Config;
 use super::values;
 use crate::list::{BadFiles, ListFile, check_starts, load_files};
-use crate::message::{Excerpt, Printable};
+use crate::message::{Excerpt, shown_path};
 
 /// Refuses flags that go with no command, or with no other one.
 pub(super) fn admin_commands(given: &Given, draft: &Draft) -> Result<(), Invocation> {
@@ -94,7 +94,7 @@ fn backends_file(draft: &mut Draft, given: &Given) -> Result<(), Invocation> {
     if let Some(entries) = entries {
         let config = &mut draft.config;
         if given.has("backends") && config.backends != entries {
-            let (culprit, path) = (given.culprit("backends"), Printable(&path.to_string_lossy()).to_string());
+            let (culprit, path) = (given.culprit("backends"), shown_path(path));
             config.oddities.push(format!("{culprit} and {path} differ; the list is what the file says"));
         }
         config.backends = entries;
@@ -178,7 +178,7 @@ pub(super) fn tls(config: &Config, given: &Given, are_addresses_used: bool) -> R
     }
     if has_certificate {
         let blamed = |reason: &str| match &config.tls.client_ca {
-            Some(path) if reason.starts_with(&format!("{}: ", Printable(&path.to_string_lossy()))) => "tls-client-ca",
+            Some(path) if reason.starts_with(&format!("{}: ", shown_path(path))) => "tls-client-ca",
             _ => "tls-cert",
         };
         config.tls.check().map_err(|reason| fail(format_args!("{} {reason}", given.culprit(blamed(&reason)))))?;

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use super::values;
-use crate::message::{Address, Printable, bracketed, unix_path};
+use crate::message::{Address, bracketed, shown_path, unix_path};
 
 /// The most entries of one flag, each of which is two addresses at most. A host has few; each costs a socket that the
 /// poller watches.
@@ -146,7 +146,7 @@ impl Listen {
     pub(crate) fn place(&self) -> String {
         match self {
             Listen::Tcp { address, .. } => address.to_string(),
-            Listen::Unix(path) => format!("{UNIX}{}", Printable(&path.to_string_lossy())),
+            Listen::Unix(path) => format!("{UNIX}{}", shown_path(path)),
         }
     }
 

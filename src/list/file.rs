@@ -13,7 +13,7 @@ use rustix::io::Errno;
 use super::local_files::BadFiles;
 use super::starts::check_starts;
 use super::text::{self, LINE_BYTES_MAX};
-use crate::message::{ListEntry, Printable, parse_entries};
+use crate::message::{ListEntry, parse_entries, shown_path};
 
 /// The longest file, in bytes: the longest list of the longest entries is 128 KiB, and it may have comments.
 const FILE_BYTES_MAX: u64 = 256 * 1024;
@@ -65,7 +65,7 @@ impl ListFile {
 
     /// Reads its text, and the list in it. An error holds a line for each thing that is wrong.
     pub(super) fn read(&self) -> Result<(String, Vec<ListEntry>), Vec<String>> {
-        let text = read(&self.path).map_err(|reason| vec![format!("{}: {reason}", shown(&self.path))])?;
+        let text = read(&self.path).map_err(|reason| vec![format!("{}: {reason}", shown_path(&self.path))])?;
         let entries = self.parsed(&text)?;
         Ok((text, entries))
     }
@@ -76,7 +76,7 @@ impl ListFile {
     }
 
     fn parsed(&self, text: &str) -> Result<Vec<ListEntry>, Vec<String>> {
-        let path = shown(&self.path);
+        let path = shown_path(&self.path);
         let long = (1..).zip(text.split('\n')).filter(|(_, line)| line.len() > LINE_BYTES_MAX);
         let long: Vec<String> =
             long.map(|(line, _)| format!("{path}:{line}: longer than {LINE_BYTES_MAX} bytes")).collect();
@@ -103,14 +103,14 @@ impl ListFile {
 
     /// What is wrong with files that the entries in this text name, which isn't its own yet.
     pub(super) fn located_in(&self, text: &str, bad: &[BadFiles]) -> Vec<String> {
-        let path = shown(&self.path);
+        let path = shown_path(&self.path);
         bad.iter().map(|bad| format!("{path}:{}: {bad}", line_of(text, bad.index))).collect()
     }
 
     /// Replaces the list in it, unless it stands there already, and gives the list as it stands there now. Once this returns, the
     /// file survives a crash. An error is a sentence with what to do, and the file is as it was.
     pub(super) fn write(&mut self, entries: &[ListEntry]) -> Result<Vec<ListEntry>, String> {
-        let path = shown(&self.path);
+        let path = shown_path(&self.path);
         let found = match read(&self.path) {
             Ok(text) => Some(text),
             Err(_) if !self.path.exists() => None,
@@ -139,7 +139,7 @@ impl ListFile {
 
 /// Checks whether the file could be written, without doing so. An error is the sentence with which writing would fail.
 pub(crate) fn check_writable(path: &Path) -> Result<(), String> {
-    try_replaceable(path).map_err(|error| not_written(&shown(path), &error))
+    try_replaceable(path).map_err(|error| not_written(&shown_path(path), &error))
 }
 
 /// The line of an entry, from 1, in a good list. None goes on in the next line.
@@ -163,11 +163,6 @@ fn try_replaceable(path: &Path) -> io::Result<()> {
         Ok(found) if is_mounted(found) => Err(Errno::BUSY.into()),
         _ => Ok(()),
     }
-}
-
-/// Shows a path in a line of the log or of a reply.
-pub(super) fn shown(path: &Path) -> String {
-    Printable(&path.to_string_lossy()).to_string()
 }
 
 fn not_written(path: &str, error: &io::Error) -> String {
@@ -222,7 +217,7 @@ fn replace(path: &Path, text: &str) -> io::Result<()> {
     }
     // The new file is in its place: an error would say that it isn't.
     if let Err(error) = File::open(folder).and_then(|folder| folder.sync_all()) {
-        log::warn!("cannot flush the folder {}: {error}", shown(folder));
+        log::warn!("cannot flush the folder {}: {error}", shown_path(folder));
     }
     Ok(())
 }

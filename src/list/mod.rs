@@ -11,13 +11,12 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
-use crate::message::ListEntry;
+use crate::message::{ListEntry, shown_path};
 use crate::runtime::sync::Mutex;
 
 pub use change::{BadChange, Change};
 pub use file::ListFile;
 pub(crate) use file::check_writable;
-use file::shown;
 pub use local_files::{BadFiles, LoadedFiles, LocalFiles, load_files};
 pub use starts::{BadStart, check_starts};
 
@@ -158,7 +157,7 @@ impl BackendList {
 
     /// The file that the list is kept in.
     pub fn kept_in(&self) -> Option<String> {
-        self.path.as_ref().map(|path| shown(path))
+        self.path.as_deref().map(shown_path)
     }
 }
 

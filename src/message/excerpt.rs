@@ -1,6 +1,7 @@
 //! Text from outside, made safe to show. Knows nothing of where it came from, nor of where it is shown.
 
 use std::fmt::{self, Write};
+use std::path::Path;
 
 /// Length of an excerpt, in characters. Enough to recognise a text; a whole body can't flood the log.
 const SHOWN_MAX: usize = 100;
@@ -45,6 +46,11 @@ impl fmt::Display for Printable<'_> {
             c => c.escape_debug().fmt(f),
         })
     }
+}
+
+/// Shows a path whole, as [`Printable`] does.
+pub(crate) fn shown_path(path: &Path) -> String {
+    Printable(&path.to_string_lossy()).to_string()
 }
 
 /// Length of a shown reason, in characters: the longest sentence of ours, with a few names of a certificate in it.

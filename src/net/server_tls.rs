@@ -19,7 +19,7 @@ use rustls::server::{
 use rustls::sign::CertifiedKey;
 use rustls::{Error, RootCertStore, ServerConfig, ServerConnection, SupportedCipherSuite};
 
-use crate::message::Printable;
+use crate::message::shown_path;
 use crate::net::pem::Unusable;
 use crate::net::{certificate, pem};
 use crate::runtime::sync::Mutex;
@@ -198,8 +198,8 @@ impl Loaded {
 impl CertificateFiles {
     fn read(&self) -> Result<CertifiedKey, String> {
         let [chain_path, key_path] = [&self.chain, &self.key].map(|path| path.to_string_lossy());
-        let in_chain = |reason| format!("{}: {reason}", shown(&self.chain));
-        let in_key = |reason| format!("{}: {reason}", shown(&self.key));
+        let in_chain = |reason| format!("{}: {reason}", shown_path(&self.chain));
+        let in_key = |reason| format!("{}: {reason}", shown_path(&self.key));
         let chain = pem::read(&chain_path).and_then(|bytes| pem::chain(&bytes)).map_err(in_chain)?;
         let key = pem::read(&key_path).and_then(|bytes| pem::key(&bytes, "; if another file does, write CHAIN,KEY"));
         pem::certified(chain, key.map_err(in_key)?).map_err(|unusable| match unusable {
@@ -207,7 +207,7 @@ impl CertificateFiles {
                 in_chain("its private key isn't that of its first certificate".to_owned())
             }
             Unusable::Pair => {
-                in_key(format!("this private key isn't that of the first certificate in {}", shown(&self.chain)))
+                in_key(format!("this private key isn't that of the first certificate in {}", shown_path(&self.chain)))
             }
             Unusable::Key => in_key(pem::UNUSABLE_KEY.to_owned()),
         })
@@ -220,7 +220,7 @@ fn authorities(
     provider: Arc<CryptoProvider>,
     now: SystemTime,
 ) -> Result<(Arc<dyn ClientCertVerifier>, Served), String> {
-    let bad = |reason: String| format!("{}: {reason}", shown(path));
+    let bad = |reason: String| format!("{}: {reason}", shown_path(path));
     let bytes = pem::read(&path.to_string_lossy()).map_err(bad)?;
     // Each can be read.
     pem::roots(&bytes).map_err(bad)?;
@@ -241,12 +241,12 @@ fn authorities(
     let Some(not_after) = ends.into_iter().min() else { return Err(ended.swap_remove(0)) };
     let oddities = ended.into_iter().map(|reason| reason + ", and counts for nothing: leave it out").collect();
     let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build();
-    Ok((verifier.map_err(|error| bad(error.to_string()))?, Served { file: shown(path), not_after, oddities }))
+    Ok((verifier.map_err(|error| bad(error.to_string()))?, Served { file: shown_path(path), not_after, oddities }))
 }
 
 /// When the first of a file's certificates ends. An error says that one has ended, or has yet to begin.
 fn valid(path: &Path, certificates: &[CertificateDer], now: SystemTime) -> Result<Served, String> {
-    let file = shown(path);
+    let file = shown_path(path);
     let mut ends = Vec::new();
     for (number, der) in (1..).zip(certificates) {
         ends.push(end_of(der, now).map_err(|reason| format!("{file}: its certificate {number} {reason}"))?);
@@ -265,10 +265,6 @@ fn end_of(der: &CertificateDer, now: SystemTime) -> Result<SystemTime, String> {
         return Err(format!("isn't valid before {}", fmt_http_date(begin)));
     }
     Ok(end)
-}
-
-fn shown(path: &Path) -> String {
-    Printable(&path.to_string_lossy()).to_string()
 }
 
 /// The names that a certificate is for, in lower case: those that a client takes.

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crate::list::LocalFiles;
-use crate::message::{Address, Outcome, Printable};
+use crate::message::{Address, Outcome, shown_path};
 use crate::runtime::poller::Poller;
 use crate::runtime::sync::{Arc, Weak};
 use crate::upstream::connect::resolve::Resolver;
@@ -77,7 +77,7 @@ impl Endpoint {
 
     /// Where it is reached by this address, which stands in for a socket's: for the log.
     pub(crate) fn place(&self, address: SocketAddr) -> String {
-        self.socket().map_or_else(|| address.to_string(), |path| Printable(&path.to_string_lossy()).to_string())
+        self.socket().map_or_else(|| address.to_string(), shown_path)
     }
 
     pub(crate) fn upstream(&self) -> &Upstream {

@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 use super::flag::{ENTRIES_MAX, Flag};
 use crate::config::{Kind, Listen, values};
 use crate::host::Host;
-use crate::message::Printable;
+use crate::message::shown_path;
 
 /// The most client connections: as many descriptors as Linux lets a process have (`fs.nr_open`).
 const CONNECTIONS_MAX: usize = 1 << 20;
@@ -65,7 +65,7 @@ pub(super) const FLAGS: &[Flag] = &[
             draft.config.spool_dir = text.into();
             Ok(())
         },
-        show: |draft| Printable(&draft.config.spool_dir.to_string_lossy()).to_string(),
+        show: |draft| shown_path(&draft.config.spool_dir),
     },
     Flag {
         name: "max-connections",

@@ -2,7 +2,7 @@
 
 use super::flag::Flag;
 use crate::config::{Kind, Listen, values};
-use crate::message::Printable;
+use crate::message::shown_path;
 use crate::net::server_tls::CertificateFiles;
 
 /// The most certificates. All of them are read at once.
@@ -59,7 +59,7 @@ pub(super) const FLAGS: &[Flag] = &[
         },
         show: |draft| {
             let file = draft.config.tls.client_ca.as_ref();
-            file.map_or("(none)".to_owned(), |file| Printable(&file.to_string_lossy()).to_string())
+            file.map_or("(none)".to_owned(), |file| shown_path(file))
         },
     },
     Flag {
@@ -87,6 +87,6 @@ fn files(text: &str) -> Result<CertificateFiles, String> {
 }
 
 fn shown(files: &CertificateFiles) -> String {
-    let [chain, key] = [&files.chain, &files.key].map(|path| Printable(&path.to_string_lossy()).to_string());
+    let [chain, key] = [&files.chain, &files.key].map(|path| shown_path(path));
     if chain == key { chain } else { format!("{chain},{key}") }
 }

@@ -4,7 +4,7 @@ use std::num::NonZeroU32;
 
 use super::flag::{ENTRIES_MAX, Flag};
 use crate::config::{LoseIf, OnFailure, Statuses, values};
-use crate::message::Printable;
+use crate::message::shown_path;
 
 /// The most unanswered requests. Each costs a connection, of which no host has more to one address.
 const UNANSWERED_MAX: usize = 1 << 16;
@@ -39,7 +39,7 @@ pub(super) const FLAGS: &[Flag] = &[
             Ok(())
         },
         show: |draft| match &draft.backends_file {
-            Some(path) if !draft.demo => Printable(&path.to_string_lossy()).to_string(),
+            Some(path) if !draft.demo => shown_path(path),
             _ => "(none)".to_owned(),
         },
     },
