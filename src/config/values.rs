@@ -232,6 +232,11 @@ fn meant_url(text: &str) -> Option<Url> {
     (url.username().is_empty() && url.as_str().len() <= OFFER_BYTES_MAX).then_some(url)
 }
 
+/// Writes what a flag says, if it says something.
+pub(super) fn show_or_none(text: String) -> String {
+    if text.is_empty() { "(none)".to_owned() } else { text }
+}
+
 /// Writes addresses to listen on as the flags take them.
 pub(super) fn show_listen<T: Display>(listen: &[T]) -> String {
     if listen.is_empty() { "off".to_owned() } else { show_list(listen) }

@@ -57,10 +57,7 @@ pub(super) const FLAGS: &[Flag] = &[
             draft.config.tls.client_ca = Some(text.into());
             Ok(())
         },
-        show: |draft| {
-            let file = draft.config.tls.client_ca.as_ref();
-            file.map_or("(none)".to_owned(), |file| shown_path(file))
-        },
+        show: |draft| values::show_or_none(draft.config.tls.client_ca.as_deref().map(shown_path).unwrap_or_default()),
     },
     Flag {
         name: "tls-client-cert-header",

@@ -59,10 +59,7 @@ pub(super) const FLAGS: &[Flag] = &[
         default: "",
         help: "Which failures end a race and go to the client: 404,410; the quickest of them beats a slower success",
         set: |draft, text| Statuses::parse_failures(text).map(|statuses| draft.config.definitive = statuses),
-        show: |draft| match &draft.config.definitive {
-            none if *none == Statuses::NONE => "(none)".to_owned(),
-            statuses => statuses.to_string(),
-        },
+        show: |draft| values::show_or_none(draft.config.definitive.to_string()),
     },
     Flag {
         name: "on-failure",
@@ -80,10 +77,7 @@ pub(super) const FLAGS: &[Flag] = &[
         default: "",
         help: "Which answers lose that would win, by up to 8 rules, a flag or a line each: header NAME, header NAME ~ PATTERN, body ~ PATTERN",
         set: |draft, text| LoseIf::parse(text).map(|rules| draft.config.lose_if = rules),
-        show: |draft| match &draft.config.lose_if {
-            rules if rules.is_empty() => "(none)".to_owned(),
-            rules => rules.to_string(),
-        },
+        show: |draft| values::show_or_none(draft.config.lose_if.to_string()),
     },
     Flag {
         name: "win-on",

@@ -37,10 +37,7 @@ pub(super) const FLAGS: &[Flag] = &[
         set: |draft, text| {
             values::entries(text, ENTRIES_MAX, values::host_name).map(|names| draft.config.admin_host = names)
         },
-        show: |draft| match draft.config.admin_host.as_slice() {
-            [] => "(none)".to_owned(),
-            names => values::show_list(names),
-        },
+        show: |draft| values::show_or_none(values::show_list(&draft.config.admin_host)),
     },
     Flag {
         name: "admin-from",
@@ -51,10 +48,7 @@ pub(super) const FLAGS: &[Flag] = &[
         set: |draft, text| {
             values::entries(text, ENTRIES_MAX, values::network).map(|networks| draft.config.admin_from = networks)
         },
-        show: |draft| match draft.config.admin_from.as_slice() {
-            [] => "(none)".to_owned(),
-            networks => values::show_list(networks),
-        },
+        show: |draft| values::show_or_none(values::show_list(&draft.config.admin_from)),
     },
     Flag {
         name: "admin-on-proxy-port",
