@@ -38,10 +38,8 @@ pub(super) struct Sent {
 pub struct RaceEntry<'a> {
     /// Its end for the client.
     pub end: RaceEnd,
-    /// The leg whose answer the client got.
-    pub winner: Option<usize>,
-    /// How that leg came to answer.
-    pub how: How,
+    /// The leg whose answer the client got, and how it came to answer.
+    pub winner: Option<(usize, How)>,
     /// The legs, in the order of the list.
     pub legs: &'a [LegEntry<'a>],
 }

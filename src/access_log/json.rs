@@ -32,7 +32,7 @@ pub(super) fn exchange(entry: &Entry, race: Option<&RaceEntry>, at: SystemTime) 
     let reply = entry.reply.get();
     let verdict = race.map(|race| race.end.word());
     let legs = race.map(|race| race.legs).unwrap_or_default();
-    let winner = race.and_then(|race| Some((legs.get(race.winner?)?.name, race.how)));
+    let winner = race.and_then(|race| race.winner).and_then(|(leg, how)| Some((legs.get(leg)?.name, how)));
     let room = LINE_BYTES_MAX.saturating_sub(FRAME_BYTES_MAX + legs.len() * LEG_BYTES_MAX);
     let name_max = room.saturating_sub(TEXTS_BYTES_MIN) / legs.len().max(1);
     let room = room - legs.iter().map(|leg| leg.name.len().min(name_max)).sum::<usize>();
@@ -174,7 +174,7 @@ mod tests {
         entry.delivered(StatusCode::OK, &Delivery::Whole, entry.received + Duration::from_micros(12_400));
         let outcomes = [Some(Outcome::Status(StatusCode::OK)), Some(Outcome::Tls("bad\nname".to_owned())), None];
         let legs = legs(&outcomes, "dc1");
-        let race = RaceEntry { end: RaceEnd::Won, winner: Some(0), how: How::Won, legs: &legs };
+        let race = RaceEntry { end: RaceEnd::Won, winner: Some((0, How::Won)), legs: &legs };
         let line = exchange(&entry, Some(&race), UNIX_EPOCH);
         let told: Value = serde_json::from_str(&line).expect("JSON");
         let expected = json!({
@@ -225,7 +225,7 @@ mod tests {
             let error = std::io::Error::other(text.repeat(50));
             entry.delivered(StatusCode::OK, &Delivery::BodyBroke(error), entry.received + Duration::from_secs(86_400));
             let legs = legs(&outcomes, name);
-            let race = RaceEntry { end: RaceEnd::Abandoned, winner: Some(63), how: How::Failover, legs: &legs };
+            let race = RaceEntry { end: RaceEnd::Abandoned, winner: Some((63, How::Failover)), legs: &legs };
             for line in [exchange(&entry, Some(&race), UNIX_EPOCH), other(Level::Warn, &text, &text.repeat(200), UNIX_EPOCH)] {
                 prop_assert!(line.len() <= LINE_BYTES_MAX, "{} bytes", line.len());
                 let told: Value = serde_json::from_str(&line).expect("JSON");

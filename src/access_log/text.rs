@@ -24,7 +24,7 @@ pub(super) fn line(entry: &Entry, race: Option<&RaceEntry>, paint: Paint) -> (St
         }
         None => line.push_str("unanswered"),
     }
-    let winner = race.and_then(|race| race.winner);
+    let winner = race.and_then(|race| race.winner).map(|(leg, _)| leg);
     if let Some(leg) = race.and_then(|race| race.legs.get(winner?)) {
         put(&mut line, format_args!(" by {}", leg.name));
     }
@@ -132,7 +132,7 @@ mod tests {
                 after,
             })
             .collect();
-        let race = RaceEntry { end: RaceEnd::Won, winner: Some(0), how: How::Won, legs: &legs };
+        let race = RaceEntry { end: RaceEnd::Won, winner: Some((0, How::Won)), legs: &legs };
         assert_eq!(
             line(&entry, Some(&race), PIPE).0,
             "GET /x 200 in 12ms by b1 b1=200/12ms b2=503/12ms dc3=tls b4=cancelled b5=… \

@@ -114,6 +114,7 @@ impl Exchange {
         if !self.entry.is_wanted() {
             return;
         }
+        let end = end_of(verdict);
         let (mut legs, mut winner) = (Vec::with_capacity(self.legs.len()), None);
         for (number, (result, leg)) in results.zip(&self.legs).enumerate() {
             let outcome = result.map(|result| &result.outcome);
@@ -121,7 +122,7 @@ impl Exchange {
                 continue;
             }
             if verdict.winner() == Some(number) {
-                winner = Some(legs.len());
+                winner = Some((legs.len(), self.how_of(number, end)));
             }
             legs.push(LegEntry {
                 name: leg.backend.full_name(),
@@ -131,9 +132,7 @@ impl Exchange {
                 after: result.map(|result| result.after).unwrap_or_default(),
             });
         }
-        let end = end_of(verdict);
-        let how = verdict.winner().map_or(How::Won, |leg| self.how_of(leg, end));
-        self.entry.tell(Some(&RaceEntry { end, winner, how, legs: &legs }));
+        self.entry.tell(Some(&RaceEntry { end, winner, legs: &legs }));
     }
 
     /// Counts the race and its legs: every leg has ended.
