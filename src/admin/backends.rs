@@ -13,7 +13,7 @@ use crate::message::{
     Address, EntryOptions, Excerpt, Json, ListEntry, Refusal, Reply, Request, Timestamp, prefers_json, same_name,
     too_many,
 };
-use crate::metrics::{BackendState, BackendStats, Benched, bench_reason};
+use crate::metrics::{BackendState, BackendStats, Benched, bench_reason, is_failure};
 use crate::upstream::Backend;
 
 /// The most changes at once.
@@ -200,7 +200,7 @@ impl Row {
             legs: sum(&|end| end != "skipped"),
             won: sum(&|end| end == "won"),
             late: sum(&|end| end == "late"),
-            failed: sum(&|end| !matches!(end, "won" | "final" | "late" | "skipped" | "cancelled")),
+            failed: sum(&is_failure),
             saved_s: (counts.saved().as_secs_f64() * 1000.0).round() / 1000.0,
             rescued: counts.rescues(),
             p50_ms: quantile(0.5),

@@ -33,6 +33,14 @@ pub const ENDS: [&str; 22] = [
     "skipped",
     "cancelled",
 ];
+/// The ends that are answers which count, or which ended their race.
+pub const ANSWERS: [&str; 3] = ["won", "final", "late"];
+
+/// Whether the backend is to blame for an end, by its word.
+pub fn is_failure(end: &str) -> bool {
+    !ANSWERS.contains(&end) && !["skipped", "cancelled"].contains(&end)
+}
+
 /// Why a backend is benched, as metrics call it: since it has failed often in a row, or since it has asked for a pause.
 const BENCH_REASONS: [&str; 2] = ["failures", "retry-after"];
 

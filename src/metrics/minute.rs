@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::backend::BackendStats;
+use super::backend::{BackendStats, is_failure};
 use super::histogram::{ChangesSnapshot, Snapshot};
 use super::races::{RaceEnd, RaceStats};
 use super::sample::{BackendSample, Sample};
@@ -116,7 +116,6 @@ impl BackendMinute {
 
     /// The legs that failed by the backend's fault, by their words, the most frequent first.
     pub fn failures(&self) -> Vec<(&'static str, u64)> {
-        let is_failure = |word: &str| !["won", "final", "late", "skipped", "cancelled"].contains(&word);
         let failures = self.ends.iter().copied().filter(|(word, _)| is_failure(word));
         sorted_few(failures, |(_, count)| std::cmp::Reverse(*count))
     }

@@ -13,7 +13,7 @@ mod sample;
 mod text;
 mod time_scale;
 
-pub use backend::{BackendStats, ENDS, Gain, LegEnd, PANIC, bench_reason};
+pub use backend::{ANSWERS, BackendStats, ENDS, Gain, LegEnd, PANIC, bench_reason, is_failure};
 pub use first_success::FirstSuccess;
 pub use histogram::{Changes, ChangesSnapshot, Histogram, Snapshot};
 pub use minute::{BackendMinute, LastMinute, Minute, Second};

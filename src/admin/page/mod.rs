@@ -19,7 +19,7 @@ use http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, LOCATION, REFERRER_PO
 use http::{HeaderName, HeaderValue, StatusCode};
 
 use crate::message::Reply;
-use crate::metrics::{BackendMinute, BackendSample, BackendState, LastMinute, RecentRace, Second};
+use crate::metrics::{ANSWERS, BackendMinute, BackendSample, BackendState, LastMinute, RecentRace, Second};
 use crate::runtime::few::sorted_few;
 pub(super) use edit::{Attempt, Form, STILL};
 use edit::{put_buttons, put_edit, put_row_form};
@@ -209,7 +209,7 @@ fn rank(backend: &BackendSample, minute: &BackendMinute) -> (u8, Reverse<u64>, R
         BackendState::Paused => 3,
         BackendState::Held | BackendState::Benched => 0,
         BackendState::Racing if has_no_address(backend) => 0,
-        BackendState::Racing if minute.count_of(&["won", "final", "late"]) == 0 && !minute.failures().is_empty() => 0,
+        BackendState::Racing if minute.count_of(&ANSWERS) == 0 && !minute.failures().is_empty() => 0,
         BackendState::Racing if !minute.failures().is_empty() => 1,
         BackendState::Racing => 2,
     };
@@ -297,7 +297,7 @@ fn state_of(
     has_looks: bool,
     now: SystemTime,
 ) -> (&'static str, Cow<'static, str>) {
-    let answers = minute.count_of(&["won", "final", "late"]);
+    let answers = minute.count_of(&ANSWERS);
     let (class, state) = match backend.state {
         BackendState::Paused => ("dim", "paused"),
         _ if has_no_address(backend) => ("bad", "no address of its name is known"),

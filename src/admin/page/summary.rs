@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use super::facts::Facts;
 use super::html::{grouped, spoken};
 use super::known::{NOT_KNOWN, has_no_address, is_unknown, was_asked};
-use crate::metrics::{BackendMinute, BackendSample, BackendState};
+use crate::metrics::{ANSWERS, BackendMinute, BackendSample, BackendState};
 
 /// How things stand.
 pub(super) struct Summary {
@@ -31,7 +31,7 @@ enum Standing {
 impl Standing {
     fn of(backend: &BackendSample, minute: &BackendMinute, has_looks: bool) -> Standing {
         match backend.state {
-            _ if minute.count_of(&["won", "final", "late"]) > 0 => Standing::Answers,
+            _ if minute.count_of(&ANSWERS) > 0 => Standing::Answers,
             BackendState::Racing if !was_asked(minute) && !has_no_address(backend) => Standing::Unasked,
             BackendState::Racing if is_unknown(minute, has_looks) => Standing::Unknown,
             _ => Standing::Fails,
