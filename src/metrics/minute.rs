@@ -17,7 +17,7 @@ const SECONDS: usize = 60;
 const STRIDE: usize = 10;
 
 /// The fewest races of which a 99th percentile says something.
-const RACES_MIN: u64 = 200;
+pub const P99_RACES_MIN: u64 = 200;
 
 /// The figures of a minute's seconds, and those of the backends at every tenth.
 #[derive(Debug, Default)]
@@ -146,7 +146,7 @@ impl Minute {
         self.before = now;
         let then = &self.tenths.front()?.totals;
         let durations = self.before.durations.since(&then.durations);
-        (self.before.races - then.races >= RACES_MIN).then(|| durations.quantile(0.99)).flatten()
+        (self.before.races - then.races >= P99_RACES_MIN).then(|| durations.quantile(0.99)).flatten()
     }
 
     /// What has come since a minute ago, up to the figures of this moment.

@@ -16,7 +16,7 @@ mod time_scale;
 pub use backend::{ANSWERS, BackendStats, ENDS, Gain, LegEnd, PANIC, bench_reason, is_failure};
 pub use first_success::FirstSuccess;
 pub use histogram::{Changes, ChangesSnapshot, Histogram, Snapshot};
-pub use minute::{BackendMinute, LastMinute, Minute, Second};
+pub use minute::{BackendMinute, LastMinute, Minute, P99_RACES_MIN, Second};
 pub use process::ProcessSample;
 pub use races::{LateStart, RaceEnd, RaceStats, Totals};
 pub use recent::{Note, RACES_MAX, RecentRace, RecentRaces, ShownEnd, ShownLeg};
