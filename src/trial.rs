@@ -101,16 +101,12 @@ fn told(race: &RecentRace, urls: &[(String, String)], status: u16) -> Tried {
     let has_won = race.end == RaceEnd::Won;
     let bars: Vec<Bar> = (race.legs().enumerate())
         .map(|(index, leg)| {
-            let is_winner = race.winner == Some(index);
-            let (word, has_answered) = match leg.end {
-                ShownEnd::Status(status) => (status.to_string(), true),
-                ShownEnd::Word(word) => (word.to_owned(), false),
+            let state = match leg.end {
+                _ if race.winner == Some(index) => BarState::Won,
+                ShownEnd::Status(_) => BarState::Answered,
+                ShownEnd::Word(_) => BarState::Failed,
             };
-            let state = match (is_winner, has_answered) {
-                (true, _) => BarState::Won,
-                (false, true) => BarState::Answered,
-                (false, false) => BarState::Failed,
-            };
+            let word = leg.end.to_string();
             // Behind the name there may be one of its addresses.
             let name = leg.backend.split('@').next().unwrap_or_default();
             let remark = urls.iter().find(|url| url.0 == name).map(|url| url.1.clone()).unwrap_or_default();

@@ -10,7 +10,7 @@ use url::form_urlencoded;
 use super::page::{self, Attempt, Facts, Form, STILL};
 use crate::message::headers::host_of;
 use crate::message::{Elapsed, Json, Refusal, Reply, Request, Target, Timestamp, takes_html};
-use crate::metrics::{self, Note, RACES_MAX, RecentRace, RecentRaces, ShownEnd, ShownLeg};
+use crate::metrics::{self, Note, RACES_MAX, RecentRace, RecentRaces, ShownLeg};
 
 const PAGE: &str = "/";
 const STYLE: &str = "/page.css";
@@ -115,14 +115,10 @@ fn json_of(race: &RecentRace) -> Json {
 }
 
 fn json_of_leg(leg: &ShownLeg) -> Json {
-    let outcome = match leg.end {
-        ShownEnd::Status(status) => status.to_string(),
-        ShownEnd::Word(word) => word.to_owned(),
-    };
     let millis = |time| Elapsed(time).millis();
     Json::object([
         ("backend", leg.backend.into()),
-        ("outcome", outcome.into()),
+        ("outcome", leg.end.to_string().into()),
         ("start_ms", leg.started.map(millis).into()),
         ("ms", leg.started.map(|_| millis(leg.ended)).into()),
     ])

@@ -1,6 +1,7 @@
 //! The last races, leg by leg, in bounded memory. Knows nothing of how they are shown.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
@@ -149,6 +150,15 @@ pub enum ShownEnd {
     Status(u16),
     /// The word of any other outcome.
     Word(&'static str),
+}
+
+impl fmt::Display for ShownEnd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ShownEnd::Status(status) => write!(f, "{status}"),
+            ShownEnd::Word(word) => f.write_str(word),
+        }
+    }
 }
 
 impl Default for RecentRaces {

@@ -178,10 +178,7 @@ fn class_of(leg: &ShownLeg, has_won: bool) -> &'static str {
 
 /// What became of the leg.
 fn put_end(html: &mut Html, leg: &ShownLeg, won: Option<Duration>, has_won: bool) {
-    let word = match leg.end {
-        ShownEnd::Status(status) => status.to_string(),
-        ShownEnd::Word(word) => word.to_owned(),
-    };
+    let word = leg.end.to_string();
     let (class, told) = match won {
         // Its backend is benched or held.
         _ if leg.started.is_none() && word == "skipped" => ("dim", word),
