@@ -180,17 +180,15 @@ impl Sum {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Config, Listen};
+    use crate::config::Config;
     use crate::message::ListEntry;
     use crate::server::Server;
 
     #[test]
     fn the_show_draws_its_races_kills_a_backend_and_loses_no_request() {
         let demo = Demo::start().expect("started");
-        let mut config = Config::new(demo.addresses().into_iter().map(ListEntry::from).collect());
-        config.listen = vec![Listen::from(SocketAddr::from(([127, 0, 0, 1], 0)))];
-        config.admin_listen = Vec::new();
-        let server = Server::bind(config).expect("started");
+        let config = Config::new(demo.addresses().into_iter().map(ListEntry::from).collect());
+        let server = Server::bind(config.on_loopback()).expect("started");
         let (address, meter, stopper) =
             (server.local_addr().expect("it listens on TCP"), server.meter(), server.stopper());
         let running = thread::spawn(move || server.run());

@@ -1,14 +1,12 @@
 //! Tries what a configuration names before it is used: the addresses to listen on, and the backends, each asked once. Knows
 //! nothing of how a race is run: it has one run in which no answer wins, so that each is told.
 
-use std::net::SocketAddr;
 use std::thread;
 
 use crate::admin_client;
 use crate::bind;
-use crate::config::{Config, Listen, LoseIf, OnFailure, Statuses};
+use crate::config::{Config, LoseIf, OnFailure, Statuses};
 use crate::message::{ListEntry, Printable};
-use crate::net::server_tls::TlsFiles;
 use crate::server::Server;
 use crate::systemd::Sockets;
 
@@ -25,11 +23,9 @@ pub struct Probed {
 
 /// Tries the addresses, and asks each backend for `/`. Blocks for as long as a race takes. An error says in one line what
 /// can't be tried, or which address can't be listened on.
-pub fn probe(mut config: Config) -> Result<Probed, String> {
+pub fn probe(config: Config) -> Result<Probed, String> {
     drop(bind::listening(&config, Sockets::default())?);
-    config.listen = vec![Listen::from(SocketAddr::from(([127, 0, 0, 1], 0)))];
-    config.admin_listen = Vec::new();
-    (config.tls_listen, config.tls) = (Vec::new(), TlsFiles::default());
+    let mut config = config.on_loopback();
     config.success = Statuses::NONE;
     config.definitive = Statuses::NONE;
     config.on_failure = OnFailure::BadGateway;
@@ -37,8 +33,6 @@ pub fn probe(mut config: Config) -> Result<Probed, String> {
     config.race_methods = None;
     config.lose_if = LoseIf::default();
     config.win_on_byte = false;
-    // Nothing is written.
-    config.backends_file = None;
     let (entries, time) = (config.backends.clone(), config.race_time_max());
     let server = Server::bind(config).map_err(|error| error.to_string())?;
     let (address, stopper) = (server.local_addr().expect("it listens on TCP"), server.stopper());

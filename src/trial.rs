@@ -1,14 +1,13 @@
 //! One race from the shell, for `--try`: a proxy of this very configuration on a loopback port, one GET, and the race as a picture.
 
 use std::io::{self, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::config::{Config, Listen};
+use crate::config::Config;
 use crate::message::{Elapsed, Reason};
 use crate::metrics::{RaceEnd, RecentRace, ShownEnd};
-use crate::net::server_tls::TlsFiles;
 use crate::server::Server;
 use crate::waterfall::{self, Bar, BarState};
 
@@ -30,12 +29,9 @@ pub struct Tried {
 
 /// Races one GET for the target. Blocks until every leg has ended, which takes no longer than the timeouts. An error says what
 /// the host lacks, or why there was no race.
-pub fn run(mut config: Config, target: &str) -> Result<Tried, String> {
-    config.listen = vec![Listen::from(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))];
-    config.admin_listen = Vec::new();
-    (config.tls_listen, config.tls) = (Vec::new(), TlsFiles::default());
-    // An update's path is raced like any other, and nothing is written.
-    (config.admin_on_proxy_port, config.backends_file) = (false, None);
+pub fn run(config: Config, target: &str) -> Result<Tried, String> {
+    // An update's path is raced like any other.
+    let config = Config { admin_on_proxy_port: false, ..config.on_loopback() };
     let (timeout, longest, names) = (config.timeout, config.race_time_max(), config.backends.clone());
     let server = Server::bind(config).map_err(|error| error.to_string())?;
     let (address, meter, stopper) = (server.local_addr().expect("it listens on TCP"), server.meter(), server.stopper());

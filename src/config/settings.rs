@@ -1,6 +1,7 @@
 //! The settings as checked values, and their defaults. Knows nothing of flags.
 
 use std::fmt;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 use std::thread;
@@ -130,6 +131,14 @@ impl Config {
     pub fn race_time_max(&self) -> Duration {
         let own = self.backends.iter().filter_map(|entry| entry.options.timeout).max().unwrap_or_default();
         self.timeout + self.timeout.max(own) * 4 + Duration::from_secs(1)
+    }
+
+    /// Has a proxy listen on a free port of the loopback alone, and write nothing: for one that only this process asks.
+    pub(crate) fn on_loopback(mut self) -> Config {
+        self.listen = vec![Listen::from(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))];
+        (self.admin_listen, self.tls_listen, self.tls) = (Vec::new(), Vec::new(), TlsFiles::default());
+        self.backends_file = None;
+        self
     }
 
     /// The default settings with these backends.
