@@ -187,8 +187,8 @@ impl ReplyWriter {
         })
     }
 
-    /// Reads the next piece, unless much of the last one is still to be written, or is held by TLS. Head and body go out in one write if both have
-    /// come.
+    /// Reads the next piece, unless much of the last one is still to be written, or is held by TLS. Head and body go out in one write
+    /// if both have come.
     fn try_read(&mut self, piece: &mut Piece, client: &Client) -> io::Result<SourceStatus> {
         if self.source.is_none() {
             return Ok(SourceStatus::Ended);

@@ -1,5 +1,5 @@
-//! What a certificate (RFC 5280 §4.1) says that the TLS library doesn't tell: when it is valid, of whom it is and for which names, and whether it may sign others. It is
-//! from a file of the operator's, or its signature has been checked.
+//! What a certificate (RFC 5280 §4.1) says that the TLS library doesn't tell: when it is valid, of whom it is and for which names, and
+//! whether it may sign others. It is from a file of the operator's, or its signature has been checked.
 
 use std::fmt::Write;
 

@@ -11,8 +11,8 @@ use crate::message::Outcome;
 use crate::upstream::{AnswerBody, Draining, Upload, UploadStop, Uploaded};
 
 impl Exchange {
-    /// Has losers take a long look at their backends, where one is due, or they are probes: they aren't hung up on with the others, but run to their
-    /// timeouts, so that a backend which hangs can be told from a slow one.
+    /// Has losers take a long look at their backends, where one is due, or they are probes: they aren't hung up on with the others,
+    /// but run to their timeouts, so that a backend which hangs can be told from a slow one.
     pub(super) fn begin_looks(self: &Arc<Self>, losers: &[usize], now: Instant) {
         let is_safe = self.request.method().is_safe();
         let has_looks = self.context.reaper.has_looks(is_safe);

@@ -22,7 +22,8 @@ pub struct Reloader {
 }
 
 impl Reloader {
-    /// Does what [`Reloader::reload`] does on a thread of its own: the next signal is heard, however long the disk takes. What is asked for meanwhile is one reading more.
+    /// Does what [`Reloader::reload`] does on a thread of its own: the next signal is heard, however long the disk takes. What is
+    /// asked for meanwhile is one reading more.
     pub fn reload_beside(&self) {
         if self.asked.fetch_add(1, Ordering::SeqCst) > 0 {
             return;
