@@ -1,7 +1,7 @@
 //! What a list becomes by changes. Knows nothing of where it is kept.
 
 use super::starts::BadStart;
-use crate::message::{ADDRESSES_MAX, Address, EntryOptions, Excerpt, ListEntry};
+use crate::message::{Address, BACKENDS_MAX, EntryOptions, Excerpt, ListEntry};
 
 /// Complaint about a socket's path.
 const SOCKET: &str = "'socket' can only be given in the file, the flag or the environment";
@@ -167,7 +167,7 @@ fn checked(entries: Vec<ListEntry>) -> Result<Vec<ListEntry>, BadChange> {
             return Err(BadChange::SameName(name.clone()));
         }
     }
-    if entries.len() > ADDRESSES_MAX {
+    if entries.len() > BACKENDS_MAX {
         return Err(BadChange::TooMany(entries.len()));
     }
     Ok(entries)

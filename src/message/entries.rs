@@ -12,7 +12,7 @@ use super::{Address, Excerpt};
 pub const EMPTY_ENTRY: &str = "an entry is empty";
 
 /// The longest list of backends. Each request costs every backend a leg, so a longer list is a mistake.
-pub const ADDRESSES_MAX: usize = 64;
+pub const BACKENDS_MAX: usize = 64;
 
 /// One backend of a list: where it is, and how it takes part. `Display` writes it as it is read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,18 +75,18 @@ impl fmt::Display for BadEntry {
 }
 
 /// Checks a list; blanks around its entries don't count, nor do a comma at its end, empty lines, and lines that begin with
-/// `#`. A list of nothing else is an empty one. An error holds every bad entry among the first [`ADDRESSES_MAX`] and, of
+/// `#`. A list of nothing else is an empty one. An error holds every bad entry among the first [`BACKENDS_MAX`] and, of
 /// those beyond, the first.
 pub fn parse_entries(list: &str) -> Result<Vec<ListEntry>, Vec<BadEntry>> {
     let (mut entries, mut bad) = (Vec::new(), Vec::new());
     // What stands beyond the longest list isn't looked at: a body full of commas must not become a million reasons.
-    for (line, text) in pieces(list).take(ADDRESSES_MAX) {
+    for (line, text) in pieces(list).take(BACKENDS_MAX) {
         match checked(text, &entries) {
             Ok(entry) => entries.push(entry),
             Err(reason) => bad.push(BadEntry { line, entry: text.to_owned(), reason }),
         }
     }
-    if let Some((line, text)) = pieces(list).nth(ADDRESSES_MAX) {
+    if let Some((line, text)) = pieces(list).nth(BACKENDS_MAX) {
         bad.push(BadEntry { line, entry: text.to_owned(), reason: too_many(pieces(list).count()) });
     }
     if bad.is_empty() { Ok(entries) } else { Err(bad) }
@@ -94,7 +94,7 @@ pub fn parse_entries(list: &str) -> Result<Vec<ListEntry>, Vec<BadEntry>> {
 
 /// Complaint about a list that is too long.
 pub fn too_many(count: usize) -> String {
-    format!("the list has {count} entries; at most {ADDRESSES_MAX} are allowed")
+    format!("the list has {count} entries; at most {BACKENDS_MAX} are allowed")
 }
 
 /// Complaint about a name that is given twice.

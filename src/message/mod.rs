@@ -45,7 +45,7 @@ pub use authentication::{bind_connection, binds_connection};
 pub use chunks::{BadChunks, Chunks, Piece};
 pub(crate) use duration::{BadNumber, number_and_rest, scaled};
 pub use duration::{parse_duration, show_duration};
-pub use entries::{ADDRESSES_MAX, BadEntry, EMPTY_ENTRY, ListEntry, parse_entries, pieces, same_name, too_many};
+pub use entries::{BACKENDS_MAX, BadEntry, EMPTY_ENTRY, ListEntry, parse_entries, pieces, same_name, too_many};
 pub use entry_options::EntryOptions;
 pub use excerpt::{Excerpt, Printable, Reason, ShownTarget};
 pub(crate) use excerpt::{bad, shown_path};

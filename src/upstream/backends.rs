@@ -8,7 +8,7 @@ use std::slice;
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::list::{LoadedFiles, LocalFiles};
-use crate::message::{ADDRESSES_MAX, Address, ListEntry, LocalOptions, Reason};
+use crate::message::{Address, BACKENDS_MAX, ListEntry, LocalOptions, Reason};
 use crate::runtime::sync::{Arc, Mutex, RwLock, Weak};
 use crate::upstream::backend::{Backend, Each};
 use crate::upstream::connect::watch::{NameWatch, News};
@@ -35,7 +35,7 @@ struct List {
     racing: Vec<Arc<Backend>>,
 }
 
-/// The room that is left for the addresses of names, so that no race has more than [`ADDRESSES_MAX`] legs.
+/// The room that is left for the addresses of names, so that no race has more than [`BACKENDS_MAX`] legs.
 struct Room {
     legs: usize,
     /// The count of names that are still to get some: one for each is kept for them.
@@ -201,7 +201,7 @@ impl Backends {
 impl Room {
     fn beside(entries: &[ListEntry]) -> Room {
         let names = entries.iter().filter(|entry| entry.options.is_each).count();
-        Room { legs: ADDRESSES_MAX.saturating_sub(entries.len() - names), names }
+        Room { legs: BACKENDS_MAX.saturating_sub(entries.len() - names), names }
     }
 
     /// Takes room for the addresses of the next name, as many as there is for.

@@ -7,13 +7,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-use crate::message::ADDRESSES_MAX;
+use crate::message::BACKENDS_MAX;
 
 /// The stack of a lookup's thread: getaddrinfo needs no more, and two megabytes per lookup would fail on small hosts.
 const LOOKUP_STACK_BYTES: usize = 256 * 1024;
 /// The most lookups at once: one for each backend of the longest list, and as many that still hang for a list that was
 /// replaced.
-pub(crate) const LOOKUPS_MAX: usize = 2 * ADDRESSES_MAX;
+pub(crate) const LOOKUPS_MAX: usize = 2 * BACKENDS_MAX;
 
 /// Looks names up; blocks as long as it takes.
 pub trait Lookup: Send + Sync {
