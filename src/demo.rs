@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use http::StatusCode;
 
 use crate::config::{AdminToken, Config, Listen, reached_at};
-use crate::downstream::{Frontend, Handler, Limits, Listener};
+use crate::downstream::{Frontend, Limits, Listener};
 use crate::message::{Address, Networks, Reply, ReplyTo, Request};
 use crate::runtime::poller::{Event, EventHandler, Poller, Registration};
 use crate::runtime::sync::{Arc, Mutex};
@@ -200,7 +200,8 @@ impl Backend {
         let limits = Limits::new(HEAD_BYTES_MAX, u64::MAX, &std::env::temp_dir());
         let frontend = Frontend::new(poller.clone(), limits, CONNECTIONS_MAX, SILENCE_MAX);
         let backend = Backend { character, requests: AtomicUsize::new(0), delayed: Delayed::new(poller) };
-        Listener::open(frontend, listener.into(), Event::Cut, Arc::new(backend), None)?;
+        let handler = move |request: Request, reply_to: Box<dyn ReplyTo>| backend.handle(&request, reply_to);
+        Listener::open(frontend, listener.into(), Event::Cut, Arc::new(handler), None)?;
         Ok(address)
     }
 
@@ -213,9 +214,7 @@ impl Backend {
         let (name, method, target) = (self.character.name(), &request.method, request.target.as_str());
         Reply::text(status, format!("the {name} backend {verb}: {method} {target}"))
     }
-}
 
-impl Backend {
     /// The time that it thinks about a request. Where races are shown the quick ones take as long as can be seen, each time
     /// another time.
     fn delay(&self, request: &Request) -> Option<Duration> {
@@ -228,16 +227,11 @@ impl Backend {
             Character::Quick | Character::Flaky => None,
         }
     }
-}
 
-impl Handler for Backend {
-    fn has_room(&self, _: &Request) -> bool {
-        true
-    }
-
-    fn handle(&self, request: Request, reply_to: Box<dyn ReplyTo>) {
-        let reply = self.reply(&request);
-        match self.delay(&request) {
+    /// Answers the request, now or when it has thought about it.
+    fn handle(&self, request: &Request, reply_to: Box<dyn ReplyTo>) {
+        let reply = self.reply(request);
+        match self.delay(request) {
             Some(delay) => self.delayed.send(reply, reply_to, Instant::now() + delay),
             None => reply_to.send(reply, Box::new(|_| ())),
         }

@@ -28,7 +28,7 @@ pub struct FirstSuccess {
     delays: [AtomicU32; COUNT],
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Windows {
     /// What had been counted when the last closed window began.
     closed: Snapshot,
@@ -39,10 +39,9 @@ struct Windows {
 
 impl Default for FirstSuccess {
     fn default() -> FirstSuccess {
-        let windows = Windows { closed: Snapshot::default(), current: Snapshot::default(), began: None };
         FirstSuccess {
             times: Histogram::default(),
-            windows: Mutex::new(windows),
+            windows: Mutex::default(),
             delays: [const { AtomicU32::new(0) }; COUNT],
         }
     }
