@@ -128,7 +128,7 @@ impl Judging {
             let length = self.answer.body.begin().len();
             let wanted = (length + LOOK_BYTES).min(LOOKED_AT_BYTES_MAX);
             let is_streamed = matches!(self.answer.body, AnswerBody::Streamed(_));
-            if is_streamed && wanted > LOOK_BYTES && !self.has_room() {
+            if is_streamed && wanted > LOOK_BYTES && !self.try_take_room() {
                 wake = wake.min(Instant::now() + RETRY);
                 break;
             }
@@ -170,9 +170,9 @@ impl Judging {
         Judged::Waits(wake.min(until))
     }
 
-    /// Whether there is room for all that is looked at. It is taken at once, before much has been received: who has it comes to an
-    /// end without more, and so those that wait for it get some.
-    fn has_room(&mut self) -> bool {
+    /// Takes room for all that is looked at, if there is some. It is taken at once, before much has been received: who has it comes
+    /// to an end without more, and so those that wait for it get some.
+    fn try_take_room(&mut self) -> bool {
         let length = self.answer.length.and_then(|length| usize::try_from(length).ok());
         self.room.try_grow(length.unwrap_or(usize::MAX).min(LOOKED_AT_BYTES_MAX))
     }
