@@ -105,28 +105,29 @@ impl ResponseHead {
         method: &Method,
         fields: &[Header],
     ) -> Result<ResponseHead, &'static str> {
-        let framing = Framing::of(version, fields)?;
+        let end = framing_of(version, fields)?;
+        let declared_length = if let BodyFraming::Sized(length) = end { Some(length) } else { None };
         let has_bare_status = is_bare(status);
         let is_bare = *method == Method::HEAD || has_bare_status;
-        let body = if is_bare { BodyFraming::None } else { framing.end };
+        let framing = if is_bare { BodyFraming::None } else { end };
         let closes = values_of(fields, "connection").any(|value| has_listed(value, "close"));
         Ok(ResponseHead {
             status,
             version,
             bytes,
-            framing: body,
-            declared_length: framing.declared_length,
+            framing,
+            declared_length,
             is_suspect: is_bare
-                && match framing.end {
+                && match end {
                     BodyFraming::UntilClose => !has_bare_status,
                     end => !matches!(end, BodyFraming::None | BodyFraming::Sized(0)),
                 },
-            is_persistent: version == Version::HTTP_11 && body != BodyFraming::UntilClose && !closes,
+            is_persistent: version == Version::HTTP_11 && framing != BodyFraming::UntilClose && !closes,
             idle_time: values_of(fields, "keep-alive").next().and_then(idle_time_hint),
             binds_connection: fields.iter().any(|field| binds_connection(field.name, field.value)),
             representation: Representation::new(
                 status,
-                framing.declared_length,
+                declared_length,
                 values_of(fields, "etag").next(),
                 values_of(fields, "repr-digest").next(),
             ),
@@ -146,43 +147,29 @@ pub(crate) fn header_map(fields: &[Header]) -> Result<HeaderMap, Outcome> {
     Ok(headers)
 }
 
-/// The body's end by the fields of its head.
-struct Framing {
-    end: BodyFraming,
-    declared_length: Option<u64>,
-}
-
-impl Framing {
-    /// Decides the framing. An error where ureq would read it in one way and another program in another.
-    fn of(version: Version, fields: &[Header]) -> Result<Framing, &'static str> {
-        let mut lengths = values_of(fields, "content-length");
-        let length = lengths.next();
-        if let Some(first) = length
-            && lengths.any(|other| other != first)
-        {
-            return Err("Content-Length is given twice with different values");
-        }
-        let mut codings = values_of(fields, "transfer-encoding");
-        let Some(coding) = codings.next() else {
-            let Some(length) = length else {
-                return Ok(Framing { end: BodyFraming::UntilClose, declared_length: None });
-            };
-            let told = parse_content_length(length).ok_or("Content-Length isn't one run of digits")?;
-            return Ok(Framing { end: BodyFraming::Sized(told), declared_length: Some(told) });
-        };
-        if length.is_some() {
-            return Err("both Transfer-Encoding and Content-Length are given");
-        }
-        if version != Version::HTTP_11 {
-            return Err("Transfer-Encoding doesn't exist in HTTP/1.0");
-        }
-        let is_chunked = coding.eq_ignore_ascii_case(b"chunked") && codings.next().is_none();
-        if is_chunked {
-            Ok(Framing { end: BodyFraming::Chunked, declared_length: None })
-        } else {
-            Err("Transfer-Encoding isn't exactly one chunked")
-        }
+/// The framing of a body by the fields of its head. An error where ureq would read it in one way and another program in another.
+fn framing_of(version: Version, fields: &[Header]) -> Result<BodyFraming, &'static str> {
+    let mut lengths = values_of(fields, "content-length");
+    let length = lengths.next();
+    if let Some(first) = length
+        && lengths.any(|other| other != first)
+    {
+        return Err("Content-Length is given twice with different values");
     }
+    let mut codings = values_of(fields, "transfer-encoding");
+    let Some(coding) = codings.next() else {
+        let Some(length) = length else { return Ok(BodyFraming::UntilClose) };
+        let told = parse_content_length(length).ok_or("Content-Length isn't one run of digits")?;
+        return Ok(BodyFraming::Sized(told));
+    };
+    if length.is_some() {
+        return Err("both Transfer-Encoding and Content-Length are given");
+    }
+    if version != Version::HTTP_11 {
+        return Err("Transfer-Encoding doesn't exist in HTTP/1.0");
+    }
+    let is_chunked = coding.eq_ignore_ascii_case(b"chunked") && codings.next().is_none();
+    if is_chunked { Ok(BodyFraming::Chunked) } else { Err("Transfer-Encoding isn't exactly one chunked") }
 }
 
 /// The violation in a head that its parser accepts.
