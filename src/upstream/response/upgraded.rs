@@ -2,83 +2,81 @@
 
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::Arc;
 
 use crate::message::{OnReady, TunnelPeer};
 use crate::runtime::cancel::CancelToken;
-use crate::upstream::conn::connection::Connection;
 use crate::upstream::connect::dial::clear_user_timeout;
 use crate::upstream::connect::tls_error::told;
 use crate::upstream::pooled::PooledConnection;
 
 /// A connection whose protocol is switched. Dropping it hangs up.
 pub struct Upgraded {
-    connection: Arc<Connection>,
-    _pooled: PooledConnection,
+    pooled: PooledConnection,
     token: CancelToken,
 }
 
 impl Upgraded {
     /// Takes the connection over behind the head of the 101.
     pub(crate) fn new(pooled: PooledConnection, token: CancelToken) -> Upgraded {
-        let connection = pooled.connection().clone();
-        clear_user_timeout(connection.socket());
-        Upgraded { connection, _pooled: pooled, token }
+        clear_user_timeout(pooled.connection().socket());
+        Upgraded { pooled, token }
     }
 }
 
 impl Read for Upgraded {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.connection.stream().read(buffer).map_err(told)
+        self.pooled.connection().stream().read(buffer).map_err(told)
     }
 }
 
 impl Write for Upgraded {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match self.connection.stream().write(bytes)? {
+        match self.pooled.connection().stream().write(bytes)? {
             0 => Err(io::ErrorKind::WouldBlock.into()),
             count => Ok(count),
         }
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        if self.connection.stream().flush()? { Ok(()) } else { Err(io::ErrorKind::WouldBlock.into()) }
+        if self.pooled.connection().stream().flush()? { Ok(()) } else { Err(io::ErrorKind::WouldBlock.into()) }
     }
 }
 
 impl AsFd for Upgraded {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.connection.as_fd()
+        self.pooled.connection().as_fd()
     }
 }
 
 impl TunnelPeer for Upgraded {
     fn has_unsent(&self) -> bool {
-        self.connection.stream().has_unsent()
+        self.pooled.connection().stream().has_unsent()
     }
 
     fn end_writing(&mut self) {
-        self.connection.stream().end_writing();
+        self.pooled.connection().stream().end_writing();
     }
 
     fn abort(&mut self) {
-        self.connection.reset_at_close();
+        self.pooled.connection().reset_at_close();
     }
 
     fn when_ready(&mut self, ready: OnReady) {
-        self.connection.set_reader(Some(ready));
+        self.pooled.connection().set_reader(Some(ready));
     }
 }
 
 impl Drop for Upgraded {
     fn drop(&mut self) {
-        self.connection.set_reader(None);
+        self.pooled.connection().set_reader(None);
         let _ = self.token.disarm();
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::runtime::sync::Mutex;
     use crate::upstream::scenario::{Backend, SOON, Scenario, get};
