@@ -118,17 +118,8 @@ impl Answer {
             is_persistent: head.is_persistent,
             shared: upload.as_ref().map(Upload::pooled),
         };
-        Ok(Answer {
-            status: head.status,
-            version: head.version,
-            headers,
-            length: head.declared_length,
-            body: AnswerBody::Streamed(Box::new(body)),
-            upgraded: None,
-            upload,
-            representation: head.representation,
-            head_by: None,
-        })
+        let (length, body) = (head.declared_length, AnswerBody::Streamed(Box::new(body)));
+        Ok(Answer { length, body, upload, ..Answer::complete(head, headers, Vec::new()) })
     }
 }
 
