@@ -129,7 +129,7 @@ pub enum Kept {
     No,
 }
 
-impl<P, O: Clone> Race<P, O> {
+impl<P: Send, O: Clone + Send> Race<P, O> {
     /// Makes a race of that many legs, at least one.
     pub fn new(legs: usize, prize: P, now: Instant) -> Race<P, O> {
         assert!(legs > 0, "a race needs a leg");
@@ -327,24 +327,6 @@ impl<P, O: Clone> Race<P, O> {
         state.spared.remove(at);
         state.verdict.and_then(Verdict::winner)
     }
-
-    /// Hangs up on every leg that is still running, but the winner's and those that are spared.
-    pub fn hang_up(&self, winner: Option<usize>) {
-        let spared = self.state.lock().spared.clone();
-        for (leg, token) in self.tokens.iter().enumerate() {
-            if Some(leg) != winner && !spared.contains(&leg) {
-                token.cancel();
-            }
-        }
-    }
-
-    /// Hangs up on the losers that were spared.
-    pub fn hang_up_spared(&self) {
-        let spared = std::mem::take(&mut self.state.lock().spared);
-        for leg in spared {
-            self.tokens[leg].cancel();
-        }
-    }
 }
 
 impl<P, O> State<P, O> {
@@ -378,11 +360,19 @@ impl<P, O> State<P, O> {
 
 impl<P: Send, O: Clone + Send> Losers for Race<P, O> {
     fn hang_up(&self, winner: Option<usize>) {
-        Race::hang_up(self, winner);
+        let spared = self.state.lock().spared.clone();
+        for (leg, token) in self.tokens.iter().enumerate() {
+            if Some(leg) != winner && !spared.contains(&leg) {
+                token.cancel();
+            }
+        }
     }
 
     fn hang_up_spared(&self) {
-        Race::hang_up_spared(self);
+        let spared = std::mem::take(&mut self.state.lock().spared);
+        for leg in spared {
+            self.tokens[leg].cancel();
+        }
     }
 }
 

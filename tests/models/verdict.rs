@@ -7,6 +7,7 @@ use std::sync::{Mutex as Cell, MutexGuard};
 use std::time::{Duration, Instant};
 
 use crate::race::{Abandoned, Kept, LegResult, Next, Race, Start, Timetable, Verdict, Won};
+use crate::runtime::cancel::Losers;
 use crate::runtime::sync::thread::{Scope, scope};
 use crate::runtime::sync::{chance, pick};
 use crate::upstream::bench::{Admission, Bench, BenchChange, BenchTicket, Finding};
