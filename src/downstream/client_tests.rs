@@ -114,7 +114,7 @@ fn a_request_that_comes_while_another_is_served_is_served_after_it() {
     let (mut scene, first) = Scenario::new().being_served();
     scene.run_event_loop();
     scene.send(GET);
-    wait_until(|| scene.client().state().notified);
+    wait_until(|| scene.client().state.lock().notified);
     assert!(scene.has_no_request(), "a thread owns the client");
     first.send(text("first"), Box::new(drop));
     scene.next_request().send(text("second"), Box::new(drop));
@@ -182,7 +182,7 @@ fn the_request_of_a_client_that_died_before_it_was_read_is_abandoned() {
     scene.send(GET);
     let client = scene.client();
     client.clone().on_event(Event::Ready { read_closed: true, dead: true });
-    assert!(client.state().status == ClientStatus::Gone && scene.watch().try_recv().is_ok());
+    assert!(client.state.lock().status == ClientStatus::Gone && scene.watch().try_recv().is_ok());
 }
 
 #[test]
@@ -207,7 +207,7 @@ fn a_drain_closes_idle_clients_and_no_others() {
 #[test]
 fn a_client_that_connects_during_a_drain_has_a_moment_for_its_first_request() {
     let mut scene = Scenario::new().connected_during_a_drain();
-    let deadline = scene.client().state().http1.as_ref().expect("a parked client").deadline();
+    let deadline = scene.client().state.lock().http1.as_ref().expect("a parked client").deadline();
     assert!(deadline <= Instant::now() + Duration::from_secs(1));
     scene.send(GET);
     scene.ready();

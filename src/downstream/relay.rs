@@ -70,7 +70,7 @@ impl Relay {
                 relay.wake();
             }
         }));
-        relay.client.state().stream = Some(relay.clone());
+        relay.client.state.lock().stream = Some(relay.clone());
         // No event told of what has happened before this.
         relay.carry(reply);
     }
@@ -110,7 +110,7 @@ impl Relay {
     }
 
     fn end(&self, reply: Box<PendingReply>, written: Result<(), Delivery>) {
-        self.client.state().stream = None;
+        self.client.state.lock().stream = None;
         reply.end(written);
     }
 }
@@ -121,7 +121,7 @@ struct ClearStreamOnPanic<'a>(&'a Client);
 impl Drop for ClearStreamOnPanic<'_> {
     fn drop(&mut self) {
         if thread::panicking() {
-            self.0.state().stream = None;
+            self.0.state.lock().stream = None;
         }
     }
 }

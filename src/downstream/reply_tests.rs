@@ -17,7 +17,7 @@ fn a_short_reply_is_delivered_before_its_sending_returns() {
     assert_eq!(scene.frontend.exchanges(), 1);
     reply_to.send(text("short"), delivered);
     assert!(matches!(deliveries.try_recv(), Ok(Delivery::Whole)));
-    assert!(scene.client().state().stream.is_none(), "no event is wanted for it");
+    assert!(scene.client().state.lock().stream.is_none(), "no event is wanted for it");
     assert_eq!(scene.frontend.exchanges(), 0);
     assert!(scene.read_reply().ends_with("short\n"));
 }
@@ -66,7 +66,7 @@ fn a_body_reaches_the_client_as_it_comes() {
     body.tell();
     assert_eq!(scene.read(5), b"0\r\n\r\n");
     assert!(matches!(deliveries.try_recv(), Ok(Delivery::Whole)));
-    assert!(scene.client().state().stream.is_none());
+    assert!(scene.client().state.lock().stream.is_none());
 }
 
 /// The backend's connection must be free before the client can ask again.
@@ -135,7 +135,7 @@ fn an_earlier_reply_arrives_where_the_next_one_never_begins() {
 #[test]
 fn a_reply_that_waits_for_its_client_continues_when_that_reads() {
     let (mut scene, deliveries) = Scenario::new().awaiting_client();
-    assert!(deliveries.is_empty() && scene.client().state().stream.is_some());
+    assert!(deliveries.is_empty() && scene.client().state.lock().stream.is_some());
     scene.run_event_loop();
     let reply = scene.read_reply();
     assert!(reply.starts_with("HTTP/1.1 200 ") && reply.ends_with('x'));
@@ -226,7 +226,7 @@ fn a_cut_is_what_stopped_a_reply_whatever_is_noticed_first() {
     let (mut scene, body, deliveries) = Scenario::new().awaiting_source(Some(2));
     body.come("x");
     let hung_up = body.clone();
-    scene.client().state().on_gone = Some(Box::new(move || {
+    scene.client().state.lock().on_gone = Some(Box::new(move || {
         hung_up.put(Err(ErrorKind::ConnectionReset.into()));
         hung_up.tell();
     }));

@@ -61,7 +61,7 @@ impl Responder {
     /// be noticed first.
     fn blame(&self, failed: Delivery) -> Delivery {
         let (is_cut, is_gone) = {
-            let state = self.client.state();
+            let state = self.client.state.lock();
             (state.is_cut, state.status == ClientStatus::Gone)
         };
         match failed {
@@ -75,7 +75,7 @@ impl Responder {
 impl Drop for Responder {
     fn drop(&mut self) {
         if let Some(http1) = self.http1.take() {
-            if self.has_begun || self.client.state().is_cut {
+            if self.has_begun || self.client.state.lock().is_cut {
                 self.client.abort();
             } else if self.client.is_gone() {
                 // It may still read what was sent before.

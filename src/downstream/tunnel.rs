@@ -116,7 +116,7 @@ impl Tunnel {
         let counted = client.frontend().tunnels.clone();
         let tunnel = Arc::new(Tunnel { client, ends: Parking::new(), _counted: counted });
         let is_cut = {
-            let mut state = tunnel.client.state();
+            let mut state = tunnel.client.state.lock();
             state.stream = Some(tunnel.clone());
             state.is_cut
         };
@@ -159,7 +159,7 @@ impl Tunnel {
         } else {
             self.client.close();
         }
-        self.client.state().stream = None;
+        self.client.state.lock().stream = None;
         drop(backend);
         ended(delivery);
     }

@@ -132,7 +132,7 @@ fn a_drain_leaves_a_tunnel_alone_and_a_cut_ends_it_in_order() {
 #[test]
 fn a_cut_that_came_before_the_tunnel_ends_it() {
     let (scene, reply_to) = Scenario::new().being_served();
-    scene.client().state().is_cut = true;
+    scene.client().state.lock().is_cut = true;
     let ((mut backend, peer), (ended, deliveries)) = (Backend::new(), delivery());
     reply_to.join(switching(), peer, ended);
     assert!(matches!(deliveries.try_recv(), Ok(Delivery::Stopped)));

@@ -14,7 +14,7 @@ use socket2::Socket;
 use crate::net::certificate;
 pub(crate) use crate::net::records::End;
 use crate::net::records::{PEEK_BYTES, fill_decrypted, read_decrypted, send_counted_records, send_records};
-use crate::runtime::sync::{Mutex, MutexGuard};
+use crate::runtime::sync::Mutex;
 
 /// The bytes of one call of `recv`.
 pub(super) const READ_BYTES: usize = 16 * 1024;
@@ -73,57 +73,57 @@ impl ByteStream {
 
     /// Has all bytes from now on travel in the records of this TLS connection.
     pub(crate) fn start_tls(&self, tls: Box<Connection>) {
-        self.state().tls = Some(tls);
+        self.state.lock().tls = Some(tls);
     }
 
     /// Has all bytes from now on travel as they are: those of the peer are none of TLS, or aren't understood.
     pub(crate) fn stop_tls(&self) {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         (state.tls, state.end) = (None, None);
     }
 
     /// Whether TLS hasn't been agreed on yet.
     pub(crate) fn is_handshaking(&self) -> bool {
-        self.state().tls.as_ref().is_some_and(|tls| tls.is_handshaking())
+        self.state.lock().tls.as_ref().is_some_and(|tls| tls.is_handshaking())
     }
 
     /// Whether the hello has come with which a client begins TLS.
     pub(crate) fn has_hello(&self) -> bool {
-        self.state().tls.as_ref().is_some_and(|tls| tls.protocol_version().is_some())
+        self.state.lock().tls.as_ref().is_some_and(|tls| tls.protocol_version().is_some())
     }
 
     /// The subject of the certificate that the peer has shown, if it has.
     pub(crate) fn peer_subject(&self) -> Option<String> {
-        certificate::subject(self.state().tls.as_ref()?.peer_certificates()?.first()?)
+        certificate::subject(self.state.lock().tls.as_ref()?.peer_certificates()?.first()?)
     }
 
     /// Buffers what has been received, and shows it to `look`; it stays to be read.
     pub(crate) fn peek<T>(&self, look: impl FnOnce(Peeked) -> T) -> T {
-        let state = &mut *self.state();
+        let state = &mut *self.state.lock();
         state.fill(&self.socket);
         look(Peeked { bytes: &state.peeked, end: state.end.as_ref() })
     }
 
     /// Shows `look` what is buffered, without asking the socket.
     pub(crate) fn with_peeked<T>(&self, look: impl FnOnce(&[u8]) -> T) -> T {
-        look(&self.state().peeked)
+        look(&self.state.lock().peeked)
     }
 
     /// Drops the first `count` of the buffered bytes.
     pub(crate) fn consume(&self, count: usize) {
-        drop_first(&mut self.state().peeked, count);
+        drop_first(&mut self.state.lock().peeked, count);
     }
 
     /// Takes the first `count` of the buffered bytes.
     pub(crate) fn take_first(&self, count: usize) -> Vec<u8> {
-        let peeked = &mut self.state().peeked;
+        let peeked = &mut self.state.lock().peeked;
         if count == peeked.len() { std::mem::take(peeked) } else { peeked.drain(..count).collect() }
     }
 
     /// Puts bytes that have been read back in front of all others.
     pub(crate) fn unread(&self, mut bytes: Vec<u8>) {
         if !bytes.is_empty() {
-            let mut state = self.state();
+            let mut state = self.state.lock();
             bytes.extend_from_slice(&state.peeked);
             state.peeked = bytes;
         }
@@ -131,7 +131,7 @@ impl ByteStream {
 
     /// Sends as many bytes as go without waiting, and gives their count. Under TLS they are on the wire once all records are.
     pub(crate) fn send(&self, parts: &[IoSlice]) -> io::Result<usize> {
-        let state = &mut *self.state();
+        let state = &mut *self.state.lock();
         if let Some(tls) = &mut state.tls {
             return tls.writer().write_vectored(parts);
         }
@@ -151,7 +151,7 @@ impl ByteStream {
     /// Sends as many bytes as go without waiting, and gives their count. Under TLS their records are on the wire once
     /// [`ByteStream::flush`] says so; earlier ones are sent before new ones are made, so that few are held.
     pub(crate) fn write(&self, bytes: &[u8]) -> io::Result<usize> {
-        let state = &mut *self.state();
+        let state = &mut *self.state.lock();
         let Some(tls) = &mut state.tls else {
             let mut socket = &self.socket;
             return match socket.write(bytes) {
@@ -170,7 +170,7 @@ impl ByteStream {
     /// Sends the records that are left, as far as that goes without waiting. Gives whether none is; then an end of writing, if
     /// there is one, has been told.
     pub(crate) fn flush(&self) -> io::Result<bool> {
-        let State { tls, is_ending, .. } = &mut *self.state();
+        let State { tls, is_ending, .. } = &mut *self.state.lock();
         let is_sent = tls.as_mut().map_or(Ok(true), |tls| send_records(tls, &self.socket))?;
         if is_sent && std::mem::take(is_ending) {
             let _ = self.socket.shutdown(Shutdown::Write);
@@ -180,13 +180,13 @@ impl ByteStream {
 
     /// Whether records are left to be sent.
     pub(crate) fn has_unsent(&self) -> bool {
-        self.state().tls.as_ref().is_some_and(|tls| tls.wants_write())
+        self.state.lock().tls.as_ref().is_some_and(|tls| tls.wants_write())
     }
 
     /// Tells the peer in order that nothing more is written. Under TLS what is left of it is up to [`ByteStream::flush`].
     pub(crate) fn end_writing(&self) {
         {
-            let mut state = self.state();
+            let mut state = self.state.lock();
             state.is_ending = true;
             if let Some(tls) = &mut state.tls {
                 tls.send_close_notify();
@@ -198,14 +198,14 @@ impl ByteStream {
     /// Sends records, if there are any, as far as that goes without waiting. Gives how many bytes of them it has sent, and
     /// whether none is left.
     pub(crate) fn send_records(&self) -> io::Result<(usize, bool)> {
-        self.state().tls.as_mut().map_or(Ok((0, true)), |tls| send_counted_records(tls, &self.socket))
+        self.state.lock().tls.as_mut().map_or(Ok((0, true)), |tls| send_counted_records(tls, &self.socket))
     }
 
     /// Reads what has been received. The error's kind is `WouldBlock` if that is nothing, and `Interrupted` if it is many
     /// records that make no byte, so that the caller can do something else before it reads on.
     pub(crate) fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
         let mut socket = &self.socket;
-        let State { tls, handshake_bytes, peeked, end, was_reset, .. } = &mut *self.state();
+        let State { tls, handshake_bytes, peeked, end, was_reset, .. } = &mut *self.state.lock();
         if !peeked.is_empty() {
             let count = (&peeked[..]).read(buffer)?;
             drop_first(peeked, count);
@@ -228,7 +228,7 @@ impl ByteStream {
     /// The count of bytes that have been received and not read. `None` if records that aren't decrypted may hold some.
     pub(crate) fn unread_bytes(&self) -> Option<u64> {
         let in_socket = rustix::io::ioctl_fionread(&self.socket).ok()?;
-        let State { tls, peeked, .. } = &mut *self.state();
+        let State { tls, peeked, .. } = &mut *self.state.lock();
         match tls {
             None => Some(peeked.len() as u64 + in_socket),
             Some(_) if in_socket > 0 => None,
@@ -242,17 +242,13 @@ impl ByteStream {
     /// Whether another read under TLS may find bytes, an end in order or a failure, of which no event will tell.
     pub(crate) fn may_read_on(&self) -> bool {
         let is_empty = rustix::io::ioctl_fionread(&self.socket).is_ok_and(|in_socket| in_socket == 0);
-        let state = &mut *self.state();
+        let state = &mut *self.state.lock();
         let is_buffered = !state.peeked.is_empty() || state.end.is_some();
         let processed = state.tls.as_mut().map(|tls| tls.process_new_packets());
         let has_decrypted = |state: &rustls::IoState| state.plaintext_bytes_to_read() > 0 || state.peer_has_closed();
         is_buffered
             || !is_empty
             || processed.is_none_or(|processed| processed.map_or(true, |state| has_decrypted(&state)))
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock()
     }
 }
 

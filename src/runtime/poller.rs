@@ -2,7 +2,7 @@
 //! each has its own share of the registrations. Never blocks elsewhere, and knows nothing of what the sockets are or what their
 //! handlers do.
 
-use super::sync::{Arc, Mutex, MutexGuard};
+use super::sync::{Arc, Mutex};
 use super::token_hasher::TokenHasher;
 use std::cell::RefCell;
 use std::cmp::Reverse;
@@ -114,7 +114,7 @@ pub struct EventLoop {
 impl Shares {
     fn reserve(&self, next: &AtomicUsize) -> Registration {
         let shared = self.all[next.fetch_add(1, Ordering::Relaxed) % self.all.len()].clone();
-        let token = shared.lock().take_token();
+        let token = shared.watched.lock().take_token();
         Registration { shared, token }
     }
 }
@@ -150,7 +150,7 @@ impl Poller {
     /// Gives every handler this event, on the calling thread.
     pub fn broadcast(&self, event: Event) {
         for share in &self.0.all {
-            let handlers: Vec<_> = share.lock().entries.values().map(|entry| entry.handler.clone()).collect();
+            let handlers: Vec<_> = share.watched.lock().entries.values().map(|entry| entry.handler.clone()).collect();
             for handler in handlers {
                 give(handler, event);
             }
@@ -180,7 +180,7 @@ impl Poller {
     pub fn stop(&self) {
         for share in &self.0.all {
             let entries = {
-                let mut watched = share.lock();
+                let mut watched = share.watched.lock();
                 watched.stopped = true;
                 std::mem::take(&mut watched.entries)
             };
@@ -201,12 +201,12 @@ impl Drop for StopAtEnd<'_> {
 impl Registration {
     /// Has the handler get events from now on: of the deadline, of a shutdown, and of each socket that is added.
     pub fn start(&self, handler: Arc<dyn EventHandler>) {
-        self.shared.lock().entries.insert(self.token, Entry { handler, deadline: None, queued: Vec::new() });
+        self.shared.watched.lock().entries.insert(self.token, Entry { handler, deadline: None, queued: Vec::new() });
     }
 
     /// Sets the deadline anew, or none. A passed one counts at once.
     pub fn set_deadline(&self, deadline: Option<Instant>) {
-        if self.shared.lock().set_deadline(self.token, deadline) {
+        if self.shared.watched.lock().set_deadline(self.token, deadline) {
             self.shared.wake();
         }
     }
@@ -240,7 +240,7 @@ impl Registration {
 
     /// Gives the place up: the handler gets no more events and is forgotten.
     pub fn end(&self) {
-        let entry = self.shared.lock().remove(self.token);
+        let entry = self.shared.watched.lock().remove(self.token);
         drop(entry);
     }
 }
@@ -248,10 +248,6 @@ impl Registration {
 impl Shared {
     fn register(&self, token: usize, socket: &impl AsFd, interest: Interest) -> io::Result<()> {
         self.registry.register(&mut SourceFd(&socket.as_fd().as_raw_fd()), Token(token), interest)
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Watched> {
-        self.watched.lock()
     }
 
     fn wake(&self) {
@@ -356,7 +352,7 @@ impl EventLoop {
         let mut events = Events::with_capacity(EVENTS_MAX);
         loop {
             let until = {
-                let mut watched = self.shared.lock();
+                let mut watched = self.shared.watched.lock();
                 if watched.stopped {
                     return Ok(());
                 }
@@ -375,7 +371,7 @@ impl EventLoop {
 
     fn give_ready_events(&self, events: &Events) {
         for event in events.iter().filter(|event| event.token() != WAKER) {
-            let handler = self.shared.lock().entries.get(&event.token().0).map(|entry| entry.handler.clone());
+            let handler = self.shared.watched.lock().entries.get(&event.token().0).map(|entry| entry.handler.clone());
             if let Some(handler) = handler {
                 let dead = event.is_error() || (event.is_read_closed() && event.is_write_closed());
                 give(handler, Event::Ready { read_closed: event.is_read_closed(), dead });
@@ -386,7 +382,7 @@ impl EventLoop {
     fn give_expired_events(&self) {
         let now = Instant::now();
         loop {
-            let expired = self.shared.lock().pop_expired(now);
+            let expired = self.shared.watched.lock().pop_expired(now);
             let Some(handler) = expired else { return };
             give(handler, Event::Expired);
         }
@@ -484,7 +480,7 @@ mod tests {
             }
             assert_eq!(events.recv_timeout(SOON), Ok(Event::Expired));
         }
-        assert!(registration.shared.lock().deadlines.len() <= 3);
+        assert!(registration.shared.watched.lock().deadlines.len() <= 3);
         registration.set_deadline(Some(Instant::now() + Duration::from_millis(10)));
         assert_eq!(events.recv_timeout(SOON), Ok(Event::Expired));
         poller.stop();
@@ -505,9 +501,9 @@ mod tests {
         let live: Vec<_> = (0..100).map(began).collect();
         for _ in 0..10_000 {
             began(0).0.end();
-            assert!(event_loop.shared.lock().deadlines.len() <= 2 * (2 * live.len() + 2));
+            assert!(event_loop.shared.watched.lock().deadlines.len() <= 2 * (2 * live.len() + 2));
         }
-        let mut watched = event_loop.shared.lock();
+        let mut watched = event_loop.shared.watched.lock();
         let expired = std::iter::from_fn(|| watched.pop_expired(latest)).count();
         assert_eq!((expired, watched.deadlines.len(), watched.orphans), (live.len(), 0, 0), "those of others come");
     }

@@ -129,7 +129,7 @@ impl Client {
             self.close();
             return None;
         }
-        let mut state = self.state();
+        let mut state = self.state.lock();
         if std::mem::take(&mut state.notified) {
             return Some(http1);
         }
@@ -147,7 +147,7 @@ impl Client {
 
     /// Parks the protocol state for an event of its own: others have waited for the thread.
     fn park_to_yield(&self, mut http1: Box<Http1>) {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         // Under the lock, as in `park`, which a client that sends without end never gets to.
         if self.frontend().is_draining() {
             http1.drain(Instant::now());
@@ -165,7 +165,7 @@ impl Client {
         may_read: bool,
     ) {
         let is_half_closed = {
-            let mut state = self.state();
+            let mut state = self.state.lock();
             state.notified |= may_read;
             state.read_ahead = Some(http1.take_unread());
             state.status == ClientStatus::HalfClosed
@@ -202,7 +202,7 @@ impl Client {
     }
 
     fn on_expired(self: &Arc<Self>) {
-        let Some(mut http1) = self.state().http1.take() else { return };
+        let Some(mut http1) = self.state.lock().http1.take() else { return };
         if http1.deadline() > Instant::now() {
             // It was put off meanwhile, or the protocol state was parked to yield.
             return self.drive(http1, true);
@@ -217,7 +217,7 @@ impl Client {
     }
 
     fn on_drain(self: &Arc<Self>) {
-        let http1 = self.state().http1.take();
+        let http1 = self.state.lock().http1.take();
         if let Some(http1) = http1 {
             // `park` closes it if it is idle.
             self.drive(http1, true);
@@ -225,7 +225,7 @@ impl Client {
     }
 
     fn on_cut(&self) {
-        let parked = self.state().http1.take();
+        let parked = self.state.lock().http1.take();
         if parked.is_some() { self.close() } else { self.cut_off() }
     }
 }
@@ -233,7 +233,7 @@ impl Client {
 impl Evictable for Client {
     fn activity(&self) -> Option<Activity> {
         let stream = {
-            let state = self.state();
+            let state = self.state.lock();
             if let Some(http1) = &state.http1 {
                 return Some(self.activity_in(http1));
             }
@@ -244,7 +244,7 @@ impl Evictable for Client {
 
     /// A client that is sending a request gets a refusal, and has a moment to read it if one more client may be closing.
     fn try_evict(self: Arc<Self>, may_evict: &dyn Fn(&Activity) -> bool) -> bool {
-        let stream = self.state().stream.clone();
+        let stream = self.state.lock().stream.clone();
         if let Some(stream) = stream {
             return stream.try_evict(may_evict);
         }

@@ -93,7 +93,7 @@ impl Client {
             Ok(count) => {
                 http1.receive(&buffer[..count]);
                 // As with a plain socket that has been emptied: what comes later makes an event.
-                let more = self.stream.may_read_on() || self.state().status != ClientStatus::Connected;
+                let more = self.stream.may_read_on() || self.state.lock().status != ClientStatus::Connected;
                 Received::Bytes { more }
             }
             Err(error) => match error.kind() {

@@ -19,7 +19,7 @@ use crate::downstream::h1::protocol::{Http1, READ_BYTES};
 use crate::message::{Disconnect, Peer};
 use crate::net::byte_stream::ByteStream;
 use crate::runtime::poller::{Event, EventHandler, Registration};
-use crate::runtime::sync::{Arc, Mutex, MutexGuard};
+use crate::runtime::sync::{Arc, Mutex};
 
 /// A client's socket, from accepting it to closing it.
 pub(crate) struct Client {
@@ -31,7 +31,7 @@ pub(crate) struct Client {
     pub(crate) peer: Peer,
     pub(crate) context: Arc<ListenerContext>,
     pub(crate) registration: Registration,
-    state: Mutex<ClientState>,
+    pub(crate) state: Mutex<ClientState>,
 }
 
 /// State that the client's poller thread shares with the thread that serves or evicts the client.
@@ -132,19 +132,19 @@ impl Client {
 
     /// Whether the client has left.
     pub(crate) fn is_gone(&self) -> bool {
-        self.state().status == ClientStatus::Gone
+        self.state.lock().status == ClientStatus::Gone
     }
 
     /// Has the poller tell when there is room to write again, from now on.
     pub(crate) fn want_writable(&self) -> io::Result<()> {
-        let was_told = std::mem::replace(&mut self.state().wants_writable, true);
+        let was_told = std::mem::replace(&mut self.state.lock().wants_writable, true);
         if was_told { Ok(()) } else { self.registration.watch_writes(self.socket()) }
     }
 
     /// Has whatever is being written to the client, or will be, end with a reset: its writer finds the client gone. It must not
     /// look whole.
     pub(crate) fn cut_off(&self) {
-        self.state().is_cut = true;
+        self.state.lock().is_cut = true;
         let _ = self.socket().set_linger(Some(Duration::ZERO));
         let _ = self.socket().shutdown(Shutdown::Read);
         self.notice_disconnect(true);
@@ -185,7 +185,7 @@ impl Client {
                 Ok(((bytes, room), _)) => {
                     http1.receive(bytes);
                     // A short read has emptied the socket (epoll(7)), but for the client's end.
-                    let more = room.is_empty() || self.state().status != ClientStatus::Connected;
+                    let more = room.is_empty() || self.state.lock().status != ClientStatus::Connected;
                     return Received::Bytes { more };
                 }
                 Err(Errno::AGAIN) => return Received::Nothing,
@@ -204,7 +204,7 @@ impl Client {
 
     /// Forgets an exchange. Returns whether an edge arrived while it lasted, and the bytes read ahead.
     fn clear_exchange(&self) -> (bool, Vec<u8>) {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         let on_gone = state.on_gone.take();
         let read_ahead = state.read_ahead.take().unwrap_or_default();
         let notified = std::mem::take(&mut state.notified);
@@ -230,7 +230,7 @@ impl Client {
     /// Takes the protocol state out, if it is parked, `may_evict` allows it by the client's activity, and no request or hello has just
     /// arrived.
     pub(crate) fn take_for_eviction(&self, may_evict: impl Fn(&Activity) -> bool) -> Option<Box<Http1>> {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         let activity = self.activity_in(state.http1.as_ref()?);
         let is_silent = || self.peek(&mut [0]).is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock);
         let is_waiting = matches!(activity, Activity::Idle { .. } | Activity::Handshaking { .. });
@@ -243,7 +243,7 @@ impl Client {
     /// Takes the protocol state out, or notifies the thread that owns it. A request of a dead client may still be unread: it is
     /// abandoned before it is begun.
     pub(crate) fn take_or_notify(&self, read_closed: bool, dead: bool) -> Option<Box<Http1>> {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         state.note_end(read_closed);
         if dead && state.http1.is_some() {
             state.status = ClientStatus::Gone;
@@ -257,7 +257,7 @@ impl Client {
     /// itself. An edge is noted at once for the thread that will park the protocol state: by the time that the stream hears of it
     /// that may have been done, and no further edge would tell.
     pub(crate) fn note_for_stream(&self, event: Event) -> Option<Arc<dyn ActiveStream>> {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         let stream = state.stream.clone()?;
         if let Event::Ready { read_closed, .. } = event {
             state.notified = true;
@@ -269,7 +269,7 @@ impl Client {
     /// Marks the client as gone, and abandons its exchange, if it is dead, or if it stopped sending and no other whole request is
     /// before its end.
     pub(crate) fn notice_disconnect(&self, dead: bool) {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         if dead || self.has_left(&state) {
             state.status = ClientStatus::Gone;
             let on_gone = state.on_gone.take();
@@ -308,10 +308,6 @@ impl Client {
             Err(error) => !matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted),
         }
     }
-
-    pub(crate) fn state(&self) -> MutexGuard<'_, ClientState> {
-        self.state.lock()
-    }
 }
 
 impl ClientState {
@@ -324,7 +320,7 @@ impl ClientState {
 
 impl Disconnect for Client {
     fn when_gone(&self, abandon: Box<dyn FnOnce() + Send>) {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         if state.status == ClientStatus::Gone {
             drop(state);
             abandon();

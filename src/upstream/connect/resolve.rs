@@ -1,7 +1,7 @@
 //! The addresses of a backend's name: looked up on a thread of its own, kept for a while, refreshed in the background. Knows
 //! nothing of connections.
 
-use crate::runtime::sync::{Arc, Mutex, MutexGuard, Weak};
+use crate::runtime::sync::{Arc, Mutex, Weak};
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
@@ -146,13 +146,13 @@ impl Resolver {
     /// Whether the address is one of the backend's, as far as is known.
     pub(crate) fn has(&self, address: SocketAddr) -> bool {
         let Kind::Name(name) = &self.0 else { return true };
-        name.state().known.as_ref().is_none_or(|known| known.addresses.contains(&address))
+        name.state.lock().known.as_ref().is_none_or(|known| known.addresses.contains(&address))
     }
 
     /// Has this address tried last from now on, until the next lookup: it leads nowhere.
     pub(crate) fn distrust(&self, bad: SocketAddr) {
         if let Kind::Name(name) = &self.0 {
-            let mut state = name.state();
+            let mut state = name.state.lock();
             state.good = state.good.filter(|good| *good != bad);
             if let Some(known) = &mut state.known
                 && let Some(at) = known.addresses.iter().position(|address| *address == bad)
@@ -165,7 +165,7 @@ impl Resolver {
     /// Has this address tried first from now on: it has connected, and shaken hands where that comes first.
     pub(crate) fn prefer(&self, good: SocketAddr) {
         if let Kind::Name(name) = &self.0 {
-            let mut state = name.state();
+            let mut state = name.state.lock();
             state.good = Some(good);
             if let Some(known) = &mut state.known {
                 put_first(good, &mut known.addresses);
@@ -181,17 +181,13 @@ impl fmt::Debug for Resolver {
 }
 
 impl Name {
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock()
-    }
-
     fn addresses(
         self: &Arc<Name>,
         asked: Instant,
         now: Instant,
         waiter: impl FnOnce(Option<Duration>) -> Weak<dyn LookupListener>,
     ) -> Result<Vec<SocketAddr>, Outcome> {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         if let Some(reason) = state.recent_failure(asked, now) {
             return Err(Outcome::Dns(reason));
         }
@@ -219,7 +215,7 @@ impl Name {
         now: Instant,
         waiter: impl FnOnce(Duration) -> Weak<dyn LookupListener>,
     ) -> Option<Vec<SocketAddr>> {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         let untried = state.untried(tried);
         if !untried.is_empty() {
             return Some(untried);
@@ -245,7 +241,7 @@ impl Name {
 
     /// Begins a lookup that no leg waits for, if it is wanted.
     fn begin_if(self: &Arc<Name>, now: Instant, is_wanted: impl FnOnce(&mut State) -> bool) {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         if is_wanted(&mut state) {
             state.lookup_since = Some(now);
             drop(state);
@@ -269,7 +265,7 @@ impl Name {
             Ok(addresses) => log::debug!("looked up {}: {addresses:?}", self.host),
             Err(reason) => log::debug!("looked up {} in vain: {}", self.host, Reason(reason)),
         }
-        let mut state = self.state();
+        let mut state = self.state.lock();
         let has_moved = state.learn(found, Instant::now());
         let waiters = std::mem::take(&mut state.waiters);
         drop(state);
@@ -486,7 +482,7 @@ mod tests {
         resolver.distrust(bad);
         assert_eq!(ask_now(&resolver), Ok(addresses(&["1.1.1.1:80", "3.3.3.3:80", "2.2.2.2:80"])));
         let Kind::Name(name) = &resolver.0 else { panic!("a name") };
-        assert_eq!(name.state().good, None);
+        assert_eq!(name.state.lock().good, None);
     }
 
     #[test]
@@ -501,7 +497,7 @@ mod tests {
         assert_eq!(ask_now(&resolver), Ok(preferred));
         let Kind::Name(name) = &resolver.0 else { panic!("a name") };
         name.learn(Ok(addresses(&["3.3.3.3:80"])));
-        assert_eq!(name.state().known_addresses(), Some(addresses(&["3.3.3.3:80"])), "only if it is still there");
+        assert_eq!(name.state.lock().known_addresses(), Some(addresses(&["3.3.3.3:80"])), "only if it is still there");
     }
 
     #[test]
@@ -618,7 +614,7 @@ mod tests {
             assert_eq!(resolver.addresses(now, now, |_| bell), Ok(Vec::new()));
         }
         let Kind::Name(name) = &resolver.0 else { panic!("a name") };
-        assert_eq!(name.state().waiters.len(), 1, "the last one is forgotten when another comes");
+        assert_eq!(name.state.lock().waiters.len(), 1, "the last one is forgotten when another comes");
     }
 
     /// The reply to a leg whose `tried` addresses are all bad: `None`, or the count of others, or zero while it must wait.
@@ -635,12 +631,12 @@ mod tests {
     /// A resolver that has known this answer since then, and that answers as the sender says.
     fn knowing(texts: &[&str], since: Instant) -> (Sender<io::Result<Vec<SocketAddr>>>, Resolver) {
         let (answers, resolver) = scripted();
-        name_of(&resolver).state().known = Some(Known { addresses: addresses(texts), since });
+        name_of(&resolver).state.lock().known = Some(Known { addresses: addresses(texts), since });
         (answers, resolver)
     }
 
     fn is_looked_up(resolver: &Resolver) -> bool {
-        name_of(resolver).state().lookup_since.is_some()
+        name_of(resolver).state.lock().lookup_since.is_some()
     }
 
     /// Was seen as: 36 requests failed as refused while the name had long pointed elsewhere.
@@ -690,7 +686,7 @@ mod tests {
         let (_answers, fleeting) = scripted_for(Duration::ZERO);
         fleeting.refresh(then);
         assert!(!is_looked_up(&fleeting), "what isn't known is looked up when it is needed");
-        name_of(&fleeting).state().known = Some(Known { addresses: addresses(&["1.1.1.1:80"]), since: then });
+        name_of(&fleeting).state.lock().known = Some(Known { addresses: addresses(&["1.1.1.1:80"]), since: then });
         fleeting.refresh(then + REFRESH_AGE_MIN / 2);
         assert!(!is_looked_up(&fleeting), "not with every request");
     }
@@ -725,7 +721,7 @@ mod tests {
         let many: Vec<SocketAddr> = (0..1000).map(|port| SocketAddr::from(([1, 1, 1, 1], port))).collect();
         resolver.prefer(many[999]);
         name_of(&resolver).learn(Ok(many.clone()));
-        let known = name_of(&resolver).state().known_addresses().expect("an answer");
+        let known = name_of(&resolver).state.lock().known_addresses().expect("an answer");
         assert_eq!((known.len(), known[0]), (ADDRESSES_MAX, many[999]));
     }
 }

@@ -1,7 +1,7 @@
 //! An answer as ureq by itself reads it: nothing of the proxy's own is between it and the bytes, but for the normalizing of
 //! chunks.
 
-use crate::runtime::sync::{Arc, Mutex, MutexGuard};
+use crate::runtime::sync::{Arc, Mutex};
 use std::fmt;
 use std::io::Read as _;
 
@@ -81,7 +81,7 @@ fn by_ureq(method: &Method, input: &[u8]) -> Meaning {
         }
     }
     drop(agent);
-    let state = tape.state();
+    let state = tape.0.lock();
     read.rest = [&state.untaken[..], &state.unsent].concat();
     read.is_reused = state.is_kept && read.rest.is_empty();
     drop(state);
@@ -105,10 +105,6 @@ impl Tape {
     fn of(input: &[u8]) -> Tape {
         Tape(Arc::new(Mutex::new(State { unsent: input.to_vec(), ..State::default() })))
     }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock()
-    }
 }
 
 impl fmt::Debug for Tape {
@@ -121,7 +117,7 @@ impl Connector<()> for Tape {
     type Out = Connection;
 
     fn connect(&self, _: &ConnectionDetails, _: Option<()>) -> Result<Option<Connection>, Error> {
-        let input_bytes = self.state().unsent.len().max(1);
+        let input_bytes = self.0.lock().unsent.len().max(1);
         Ok(Some(Connection { buffers: LazyBuffers::new(input_bytes, OUTPUT_BYTES), tape: self.clone() }))
     }
 }
@@ -142,14 +138,14 @@ impl UreqTransport for Connection {
     }
 
     fn await_input(&mut self, _: NextTimeout) -> Result<bool, Error> {
-        let input = std::mem::take(&mut self.tape.state().unsent);
+        let input = std::mem::take(&mut self.tape.0.lock().unsent);
         self.buffers.input_append_buf()[..input.len()].copy_from_slice(&input);
         self.buffers.input_appended(input.len());
         Ok(!input.is_empty())
     }
 
     fn is_open(&mut self) -> bool {
-        self.tape.state().is_kept = true;
+        self.tape.0.lock().is_kept = true;
         true
     }
 
@@ -160,6 +156,6 @@ impl UreqTransport for Connection {
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        self.tape.state().untaken = self.buffers.input().to_vec();
+        self.tape.0.lock().untaken = self.buffers.input().to_vec();
     }
 }
