@@ -43,13 +43,13 @@ pub fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
 }
 
 /// The entries of a list field, without the blanks around them; some may be empty.
-pub(super) fn tokens<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+pub(crate) fn tokens<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a [u8]> + use<'a> {
     values_of(headers, name).flat_map(|value| value.as_bytes().split(|byte| *byte == b',')).map(<[u8]>::trim_ascii)
 }
 
 /// Whether the value of a list field has the token, in any case.
-pub(crate) fn has_listed(value: &[u8], token: &str) -> bool {
-    value.split(|byte| *byte == b',').any(|entry| entry.trim_ascii().eq_ignore_ascii_case(token.as_bytes()))
+pub(crate) fn has_listed(value: &[u8], token: &[u8]) -> bool {
+    value.split(|byte| *byte == b',').any(|entry| entry.trim_ascii().eq_ignore_ascii_case(token))
 }
 
 #[cfg(test)]

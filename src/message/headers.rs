@@ -7,7 +7,7 @@ use http::header::{
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
 
 pub use super::field::has_token;
-use super::field::{CDN_LOOP, has_field, tokens, values_of};
+use super::field::{CDN_LOOP, has_field, has_listed, tokens, values_of};
 use super::networks::Networks;
 use super::request::Request;
 use super::request_id::RequestId;
@@ -122,10 +122,7 @@ fn protocols_that(headers: &HeaderMap, is_one: impl Fn(&[u8]) -> bool) -> Option
 /// Whether an answer switches to protocols, one or one upon the other, all of which were asked for (RFC 9110 §7.8).
 pub fn is_switch_to(headers: &HeaderMap, asked_for: &HeaderValue) -> bool {
     let mut chosen = tokens(headers, &UPGRADE).filter(|protocol| !protocol.is_empty()).peekable();
-    let is_asked_for = |protocol: &[u8]| {
-        asked_for.as_bytes().split(|byte| *byte == b',').any(|asked| asked.trim_ascii().eq_ignore_ascii_case(protocol))
-    };
-    chosen.peek().is_some() && chosen.all(is_asked_for)
+    chosen.peek().is_some() && chosen.all(|protocol| has_listed(asked_for.as_bytes(), protocol))
 }
 
 /// The protocols that an answer demands by its status (RFC 9110 §15.5.22), but for those that requests through this proxy can't switch to.

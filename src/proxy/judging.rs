@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::{HeaderMap, StatusCode};
 
 use super::classify::{AnswerClass, Rules};
-use crate::message::Outcome;
+use crate::message::{Outcome, tokens};
 use crate::upstream::{Answer, AnswerBody, FileRead, Looked, Upload, Uploaded};
 
 /// The most bytes of a body that are looked at.
@@ -236,10 +236,8 @@ impl Judging {
 
 /// Whether a body is hidden in an encoding.
 pub(super) fn is_encoded(headers: &HeaderMap) -> bool {
-    let values = headers.get_all(CONTENT_ENCODING).iter().map(HeaderValue::as_bytes);
-    // Each is a list, in which empty places count for nothing (RFC 9110 §5.6.1.2).
-    let mut codings = values.flat_map(|value| value.split(|byte| *byte == b',')).map(<[u8]>::trim_ascii);
-    codings.any(|coding| !coding.is_empty() && !coding.eq_ignore_ascii_case(b"identity"))
+    // Empty places in the list count for nothing (RFC 9110 §5.6.1.2).
+    tokens(headers, &CONTENT_ENCODING).any(|coding| !coding.is_empty() && !coding.eq_ignore_ascii_case(b"identity"))
 }
 
 /// Whether the body of an answer with this status and to this kind of request can decide at all.

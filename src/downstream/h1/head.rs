@@ -3,7 +3,7 @@
 use http::header::{EXPECT, HOST};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Version};
 
-use crate::message::{BodyLength, Refusal, Target, headers, is_host_field, values_of};
+use crate::message::{BodyLength, Refusal, Target, headers, is_host_field, tokens, values_of};
 
 /// The longest target. RFC 9112 §3 asks for 8,000 at least.
 const TARGET_BYTES_MAX: usize = 8 * 1024;
@@ -221,8 +221,7 @@ fn wants_continue(version: Version, headers: &HeaderMap) -> Result<bool, Refusal
         return Ok(false);
     }
     let mut wanted = false;
-    let listed = values_of(headers, &EXPECT).flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
-    for expectation in listed.map(<[u8]>::trim_ascii).filter(|expectation| !expectation.is_empty()) {
+    for expectation in tokens(headers, &EXPECT).filter(|expectation| !expectation.is_empty()) {
         if !expectation.eq_ignore_ascii_case(b"100-continue") {
             return Err(Refusal::ExpectationFailed);
         }

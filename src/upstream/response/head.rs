@@ -110,7 +110,7 @@ impl ResponseHead {
         let has_bare_status = is_bare(status);
         let is_bare = *method == Method::HEAD || has_bare_status;
         let framing = if is_bare { BodyFraming::None } else { end };
-        let closes = values_of(fields, "connection").any(|value| has_listed(value, "close"));
+        let closes = values_of(fields, "connection").any(|value| has_listed(value, b"close"));
         Ok(ResponseHead {
             status,
             version,
