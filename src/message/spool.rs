@@ -6,8 +6,10 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, OnceLock};
+
+use super::share::Share;
 
 /// Bodies up to this length stay in memory: most are shorter, and a file costs six system calls.
 const MEMORY_BYTES_MAX: usize = 64 * 1024;
@@ -23,7 +25,7 @@ type Close = Box<dyn Fn(File) + Send + Sync>;
 
 /// The memory that bodies share, and what closes their files.
 pub struct SpoolMemory {
-    used: AtomicUsize,
+    used: Arc<AtomicUsize>,
     bytes_max: usize,
     /// The longest body that stays in it.
     body_bytes_max: usize,
@@ -36,7 +38,7 @@ impl SpoolMemory {
     /// Memory of at most `bytes_max` bytes for all bodies together.
     pub fn of(bytes_max: usize) -> SpoolMemory {
         let (body_bytes_max, buffer_bytes) = (MEMORY_BYTES_MAX, BUFFER_BYTES);
-        SpoolMemory { used: AtomicUsize::new(0), bytes_max, body_bytes_max, buffer_bytes, close: OnceLock::new() }
+        SpoolMemory { used: Arc::default(), bytes_max, body_bytes_max, buffer_bytes, close: OnceLock::new() }
     }
 
     /// Shortens what a body may have of it, so that short bodies go the ways that only long ones go else.
@@ -70,36 +72,6 @@ impl fmt::Debug for SpoolMemory {
     }
 }
 
-/// One body's part of the shared memory.
-#[derive(Debug)]
-struct Share {
-    memory: Arc<SpoolMemory>,
-    bytes: usize,
-}
-
-impl Share {
-    /// Grows to this many bytes if they are left; returns whether they were.
-    fn try_grow(&mut self, bytes: usize) -> bool {
-        let more = bytes.saturating_sub(self.bytes);
-        let grown = |used: usize| Some(used + more).filter(|used| *used <= self.memory.bytes_max);
-        let has_room = more == 0 || self.memory.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, grown).is_ok();
-        self.bytes += if has_room { more } else { 0 };
-        has_room
-    }
-
-    /// Becomes this many bytes, whether they are left or not.
-    fn become_bytes(&mut self, bytes: usize) {
-        self.memory.used.fetch_add(bytes, Ordering::Relaxed);
-        self.memory.used.fetch_sub(std::mem::replace(&mut self.bytes, bytes), Ordering::Relaxed);
-    }
-}
-
-impl Drop for Share {
-    fn drop(&mut self) {
-        self.become_bytes(0);
-    }
-}
-
 /// A complete body. Cloning shares it.
 #[derive(Debug, Clone)]
 pub struct Spool(Arc<Kept>);
@@ -113,6 +85,7 @@ struct Kept {
     /// The bytes behind those: all, if there is no file.
     memory: Vec<u8>,
     share: Share,
+    all_memory: Arc<SpoolMemory>,
 }
 
 impl Kept {
@@ -124,7 +97,7 @@ impl Kept {
 impl Drop for Kept {
     fn drop(&mut self) {
         if let Some(file) = self.file.take()
-            && let Some(close) = self.share.memory.close.get()
+            && let Some(close) = self.all_memory.close.get()
         {
             close(file);
         }
@@ -211,8 +184,9 @@ impl SpoolWriter {
 
     /// A writer for a body of at most `bytes_max` bytes that shares `memory` with other bodies.
     pub fn sharing(memory: Arc<SpoolMemory>, directory: Arc<Path>, bytes_max: u64) -> SpoolWriter {
-        let share = Share { memory, bytes: 0 };
-        SpoolWriter { directory, bytes_max, kept: Kept { file: None, written: 0, memory: Vec::new(), share } }
+        let share = Share::new(memory.used.clone(), memory.bytes_max);
+        let kept = Kept { file: None, written: 0, memory: Vec::new(), share, all_memory: memory };
+        SpoolWriter { directory, bytes_max, kept }
     }
 
     /// Appends what has arrived. Blocks only on the disk.
@@ -234,7 +208,7 @@ impl SpoolWriter {
 
     /// Reserves room in memory for `more` bytes; returns whether there was any.
     fn try_reserve(&mut self, more: usize) -> bool {
-        let SpoolMemory { body_bytes_max, buffer_bytes, .. } = *self.kept.share.memory;
+        let SpoolMemory { body_bytes_max, buffer_bytes, .. } = *self.kept.all_memory;
         if self.kept.file.is_some() {
             let has_room = self.kept.memory.len() + more <= buffer_bytes;
             if has_room && self.kept.memory.is_empty() {
@@ -257,7 +231,7 @@ impl SpoolWriter {
             self.kept.file = Some(tempfile::tempfile_in(&self.directory)?);
         }
         self.write_out()?;
-        let buffer_bytes = self.kept.share.memory.buffer_bytes;
+        let buffer_bytes = self.kept.all_memory.buffer_bytes;
         // Without a buffer there would be more to do for the disk, not less; so it is taken, and counts.
         if bytes.len() < buffer_bytes {
             self.kept.share.become_bytes(buffer_bytes);
@@ -276,7 +250,7 @@ impl SpoolWriter {
 
     /// Writes the buffer to the file, if there is one. Blocks only on the disk.
     pub fn write_out(&mut self) -> io::Result<()> {
-        let Kept { file, written, memory, share } = &mut self.kept;
+        let Kept { file, written, memory, share, .. } = &mut self.kept;
         if let Some(file) = file {
             *written += memory.len() as u64;
             file.write_all(&std::mem::take(memory))?;
@@ -298,6 +272,8 @@ impl SpoolWriter {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::Ordering;
+
     use super::*;
 
     fn writer(bytes_max: u64) -> SpoolWriter {

@@ -2,14 +2,14 @@
 //! in the poller meanwhile, and what has been looked at is passed on all the same. Knows nothing of the other legs.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, Instant};
 
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderMap, StatusCode};
 
 use super::classify::{AnswerClass, Rules};
-use crate::message::{Outcome, tokens};
+use crate::message::{Outcome, Share, tokens};
 use crate::upstream::{Answer, AnswerBody, FileRead, Looked, Upload, Uploaded};
 
 /// The most bytes of a body that are looked at.
@@ -41,7 +41,7 @@ pub(super) struct Judging {
     until: Instant,
     /// The count of bytes in which rules have been looked for, if they have been.
     scanned: Option<usize>,
-    room: Room,
+    room: Share,
     /// More of the request can be sent, once it has been read.
     awaits_file: bool,
 }
@@ -53,12 +53,6 @@ pub(super) struct WaitsFor {
     pub(super) rules: bool,
     /// Its first byte.
     pub(super) byte: bool,
-}
-
-/// A part of the memory of all bodies.
-struct Room {
-    used: Arc<AtomicUsize>,
-    bytes: usize,
 }
 
 /// What is known of an answer.
@@ -75,28 +69,6 @@ pub(super) enum Judged {
     Waits(Instant),
 }
 
-impl Room {
-    fn try_grow(&mut self, bytes: usize) -> bool {
-        let more = bytes.saturating_sub(self.bytes);
-        let grown = |used: usize| Some(used + more).filter(|used| *used <= ALL_BYTES_MAX);
-        let has_room = more == 0 || self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, grown).is_ok();
-        self.bytes += if has_room { more } else { 0 };
-        has_room
-    }
-
-    fn shrink(&mut self, bytes: usize) {
-        let less = self.bytes.saturating_sub(bytes);
-        self.used.fetch_sub(less, Ordering::Relaxed);
-        self.bytes -= less;
-    }
-}
-
-impl Drop for Room {
-    fn drop(&mut self) {
-        self.used.fetch_sub(self.bytes, Ordering::Relaxed);
-    }
-}
-
 impl Judging {
     /// Begins with an answer whose body decides. `timeout` is that of its backend.
     pub(super) fn new(
@@ -110,7 +82,7 @@ impl Judging {
         let until = now + timeout;
         let byte_by = answer.head_by.unwrap_or(until);
         let is_event_stream = is_event_stream(&answer.headers);
-        let room = Room { used: used.clone(), bytes: 0 };
+        let room = Share::new(used.clone(), ALL_BYTES_MAX);
         let (scanned, awaits_file) = (None, false);
         Judging { answer, class, waits_for, is_event_stream, timeout, byte_by, until, scanned, room, awaits_file }
     }
