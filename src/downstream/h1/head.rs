@@ -2,6 +2,7 @@
 
 use http::header::{EXPECT, HOST};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Version};
+use httparse::Error;
 
 use crate::message::{BodyLength, Refusal, Target, headers, is_host_field, tokens, values_of};
 
@@ -74,7 +75,7 @@ impl HeadReader {
         while let Some(found) = input[at..].iter().position(|byte| *byte == b'\n') {
             let newline = at + found;
             if newline == 0 || input[newline - 1] != b'\r' {
-                return Err(Refusal::BadRequest("A line of the head doesn't end with CR LF"));
+                return Err(refusal_of(Error::NewLine));
             }
             if newline >= 3 && input[newline - 3..newline] == *b"\r\n\r" {
                 *self = HeadReader::default();
@@ -101,7 +102,7 @@ impl HeadReader {
                     self.scanned = 0;
                     return Ok(());
                 }
-                _ => return Err(Refusal::BadRequest("The request line isn't a method, a target and a version")),
+                _ => return Err(refusal_of(Error::Token)),
             };
         }
         if let RequestLine::Target { begin } = self.request_line {
@@ -148,7 +149,7 @@ fn parse(bytes: &[u8]) -> Result<Head, Refusal> {
         Err(error) => return Err(refusal_of(error)),
     }
     let (Some(method), Some(target), Some(version)) = (parsed.method, parsed.path, parsed.version) else {
-        return Err(Refusal::BadRequest("The request line isn't a method, a target and a version"));
+        return Err(refusal_of(Error::Token));
     };
     if target.len() > TARGET_BYTES_MAX {
         return Err(Refusal::TargetTooLong);
@@ -173,18 +174,18 @@ fn check_version(bytes: &[u8]) -> Result<(), Refusal> {
         [b'H', b'T', b'T', b'P', b'/', major, b'.', minor] if major.is_ascii_digit() && minor.is_ascii_digit() => {
             Err(Refusal::VersionNotSupported)
         }
-        _ => Err(Refusal::BadRequest("The request line isn't a method, a target and a version")),
+        _ => Err(refusal_of(Error::Version)),
     }
 }
 
-fn refusal_of(error: httparse::Error) -> Refusal {
+fn refusal_of(error: Error) -> Refusal {
     match error {
-        httparse::Error::TooManyHeaders => Refusal::TooManyFields,
-        httparse::Error::HeaderName => Refusal::BadRequest("A field's name isn't a token followed by a colon"),
-        httparse::Error::HeaderValue => Refusal::BadRequest("A field's value has a control character"),
-        httparse::Error::NewLine => Refusal::BadRequest("A line of the head doesn't end with CR LF"),
-        // A version that isn't where it should be: the end of the request line has been checked.
-        httparse::Error::Version | httparse::Error::Status | httparse::Error::Token => {
+        Error::TooManyHeaders => Refusal::TooManyFields,
+        Error::HeaderName => Refusal::BadRequest("A field's name isn't a token followed by a colon"),
+        Error::HeaderValue => Refusal::BadRequest("A field's value has a control character"),
+        Error::NewLine => Refusal::BadRequest("A line of the head doesn't end with CR LF"),
+        // Not another version of HTTP: that has a refusal of its own.
+        Error::Version | Error::Status | Error::Token => {
             Refusal::BadRequest("The request line isn't a method, a target and a version")
         }
     }
@@ -194,10 +195,8 @@ fn headers_of(fields: &[httparse::Header]) -> Result<HeaderMap, Refusal> {
     // Five more than the fields: a proxy adds as many, and a map grows by rebuilding itself.
     let mut headers = HeaderMap::with_capacity(fields.len() + 5);
     for field in fields {
-        let name = HeaderName::from_bytes(field.name.as_bytes())
-            .map_err(|_| Refusal::BadRequest("A field's name isn't a token followed by a colon"))?;
-        let value = HeaderValue::from_bytes(field.value)
-            .map_err(|_| Refusal::BadRequest("A field's value has a control character"))?;
+        let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| refusal_of(Error::HeaderName))?;
+        let value = HeaderValue::from_bytes(field.value).map_err(|_| refusal_of(Error::HeaderValue))?;
         headers.append(name, value);
     }
     Ok(headers)
