@@ -1,11 +1,12 @@
 //! A thread that creates, writes and closes the files of bodies, in the order in which that is asked for. Only uploads wait for the
 //! disk, and not the poller's thread, which all others need. Knows nothing of what is written.
 
-use crate::runtime::sync::Mutex;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
+
+use crate::runtime::sync::Mutex;
 
 const STACK_BYTES: usize = 256 * 1024;
 

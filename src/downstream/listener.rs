@@ -1,6 +1,5 @@
 //! Accepts clients. Knows nothing of what they send.
 
-use crate::runtime::sync::{Arc, Mutex};
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
@@ -16,6 +15,7 @@ use crate::downstream::frontend::{Frontend, Handler, ListenerContext};
 use crate::message::Peer;
 use crate::net::server_tls::ServerTls;
 use crate::runtime::poller::{Event, EventHandler, Registration};
+use crate::runtime::sync::{Arc, Mutex};
 
 /// Clients accepted in one event: the others' sockets want the poller's thread, too.
 const ACCEPTS_MAX: usize = 128;

@@ -1,6 +1,5 @@
 //! One backend's part of a race: its backend, and the state in which it is between two steps.
 
-use crate::runtime::sync::Arc;
 use std::fmt;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -10,6 +9,7 @@ use super::judging::Judging;
 use super::parked::Parked;
 use crate::message::Outcome;
 use crate::message::proxy_status::How;
+use crate::runtime::sync::Arc;
 use crate::upstream::{
     Answer, AnswerBody, Backend, BenchTicket, Draining, FilePermit, LookLease, PendingAnswer, PendingRequest, Prospect,
     Upload,

@@ -2,8 +2,6 @@
 //! each has its own share of the registrations. Never blocks elsewhere, and knows nothing of what the sockets are or what their
 //! handlers do.
 
-use super::sync::{Arc, Mutex};
-use super::token_hasher::TokenHasher;
 use std::cell::RefCell;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
@@ -18,6 +16,9 @@ use std::time::Instant;
 
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Registry, Token, Waker};
+
+use super::sync::{Arc, Mutex};
+use super::token_hasher::TokenHasher;
 
 /// The most events taken from the kernel in one call: more than a loaded host has ready at once.
 const EVENTS_MAX: usize = 1024;

@@ -1,7 +1,6 @@
 //! The file of a request's body, as far as it counts as a connection. Knows nothing of files.
 
 use crate::runtime::sync::Mutex;
-
 use crate::upstream::permit::Permit;
 use crate::upstream::pool::Pool;
 

@@ -1,6 +1,5 @@
 //! The connections to one backend: those that idle are used again. Knows nothing of what travels on them.
 
-use crate::runtime::sync::{Arc, Mutex, Weak};
 use std::fmt;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -8,6 +7,7 @@ use std::time::{Duration, Instant};
 use crate::list::LocalFiles;
 use crate::message::Address;
 use crate::runtime::poller::{Event, EventHandler, Registration};
+use crate::runtime::sync::{Arc, Mutex, Weak};
 use crate::upstream::conn::request_bytes::RequestBytes;
 use crate::upstream::connect::connecting::Established;
 use crate::upstream::endpoint::{Endpoint, Place};

@@ -1,11 +1,11 @@
 //! The rest of a request whose answer has been received already: it is sent to its backend beside the answer. Knows nothing of
 //! clients, nor of why it may have to stop.
 
-use crate::runtime::sync::{Arc, Mutex};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use crate::runtime::cancel::Losers;
+use crate::runtime::sync::{Arc, Mutex};
 use crate::upstream::conn::connection::{Connection, FileRead};
 use crate::upstream::conn::parking::Readiness;
 use crate::upstream::conn::request_writer::Progress;

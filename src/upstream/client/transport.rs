@@ -1,13 +1,13 @@
 //! The transport of ureq: a connection on which the request is, and of the answer at least the head. Gives what has been
 //! received, and else says that it would have to wait. Knows nothing of how the connection was made.
 
-use crate::runtime::sync::{Arc, Mutex};
 use std::fmt;
 use std::io;
 
 use ureq::Error;
 use ureq::unversioned::transport::{Buffers, ConnectionDetails, Connector, NextTimeout, Transport as UreqTransport};
 
+use crate::runtime::sync::{Arc, Mutex};
 use crate::upstream::conn::connection::Connection;
 use crate::upstream::response::chunked::ChunkNormalizer;
 

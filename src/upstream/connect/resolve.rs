@@ -1,12 +1,12 @@
 //! The addresses of a backend's name: looked up on a thread of its own, kept for a while, refreshed in the background. Knows
 //! nothing of connections.
 
-use crate::runtime::sync::{Arc, Mutex, Weak};
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use crate::message::{Outcome, Reason};
+use crate::runtime::sync::{Arc, Mutex, Weak};
 use crate::upstream::connect::lookup::{Answer, Lookups};
 use crate::upstream::connect::watch::NameWatch;
 

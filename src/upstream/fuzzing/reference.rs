@@ -1,7 +1,6 @@
 //! An answer as ureq by itself reads it: nothing of the proxy's own is between it and the bytes, but for the normalizing of
 //! chunks.
 
-use crate::runtime::sync::{Arc, Mutex};
 use std::fmt;
 use std::io::Read as _;
 
@@ -14,6 +13,7 @@ use ureq::{Agent, Error};
 
 use super::meaning::{Begin, Head, Meaning, data_of, is_bare};
 use crate::message::Outcome;
+use crate::runtime::sync::{Arc, Mutex};
 use crate::upstream::client::call::{Resolved, config};
 use crate::upstream::client::error::outcome_of;
 use crate::upstream::response::chunked::ChunkNormalizer;
