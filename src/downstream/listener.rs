@@ -110,16 +110,12 @@ impl Listener {
                 let address = address.and_then(|address| SocketAddr::try_from(address).ok());
                 // Under the lock: once the listener has ended, each client that it accepted is counted, and so waited for.
                 let peer = Peer { address, is_tls: self.context.tls.is_some(), ..Peer::UNIX };
-                self.open_client(socket.into(), &peer);
+                if let Err(error) = Client::open(self.context.clone(), socket.into(), peer.clone()) {
+                    log::warn!("cannot watch the client {peer}: {error}");
+                }
                 Accepted::One
             }
             Err(error) => after_error(error),
-        }
-    }
-
-    fn open_client(&self, socket: Socket, peer: &Peer) {
-        if let Err(error) = Client::open(self.context.clone(), socket, peer.clone()) {
-            log::warn!("cannot watch the client {peer}: {error}");
         }
     }
 }

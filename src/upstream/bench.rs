@@ -18,7 +18,7 @@ const JITTER: u64 = 20;
 const LEASE_MARGIN: Duration = Duration::from_secs(1);
 
 /// One backend's bench.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Bench {
     /// Grows when a bench begins, ends, or is served anew: odd while the backend is benched. Changes under the lock.
     generation: AtomicU64,
@@ -211,12 +211,6 @@ impl Bench {
     fn end(&self, state: &mut State) {
         *state = State { probes: state.probes, ..State::default() };
         self.generation.fetch_add(1, Ordering::AcqRel);
-    }
-}
-
-impl Default for Bench {
-    fn default() -> Bench {
-        Bench { generation: AtomicU64::new(0), state: Mutex::new(State::default()) }
     }
 }
 
