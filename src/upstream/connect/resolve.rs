@@ -96,34 +96,32 @@ impl Resolver {
     /// The addresses, the likeliest first. If they must be waited for, there are none, and `waiter` makes the listener that
     /// hears of the lookup's end; then the leg asks again, with the time when it `asked` first. With an old answer in hand it
     /// waits no longer than `waiter` is told. Doesn't block.
-    pub(crate) fn addresses<N: LookupListener + 'static>(
+    pub(crate) fn addresses(
         &self,
         asked: Instant,
         now: Instant,
-        waiter: impl FnOnce(Option<Duration>) -> Arc<N>,
+        waiter: impl FnOnce(Option<Duration>) -> Arc<dyn LookupListener>,
     ) -> Result<Vec<SocketAddr>, Outcome> {
         match &self.0 {
             Kind::Literal(address) | Kind::OneOf(address, _) => Ok(address.to_vec()),
-            Kind::Name(name) => {
-                name.addresses(asked, now, |wait_max| Arc::downgrade(&waiter(wait_max)) as Weak<dyn LookupListener>)
-            }
+            Kind::Name(name) => name.addresses(asked, now, waiter),
         }
     }
 
     /// Addresses besides those that a leg has `tried` in vain, looked up anew if need be. `None` if there are none, or it isn't
     /// known soon; if they must be waited for, there are none yet, as with [`Resolver::addresses`]. Doesn't block.
-    pub(crate) fn others<N: LookupListener + 'static>(
+    pub(crate) fn others(
         &self,
         tried: &[SocketAddr],
         asked: Instant,
         now: Instant,
-        waiter: impl FnOnce(Option<Duration>) -> Arc<N>,
+        waiter: impl FnOnce(Option<Duration>) -> Arc<dyn LookupListener>,
     ) -> Option<Vec<SocketAddr>> {
         let Kind::Name(name) = &self.0 else {
             self.doubt(now);
             return None;
         };
-        name.others(tried, asked, now, |wait_max| Arc::downgrade(&waiter(Some(wait_max))) as Weak<dyn LookupListener>)
+        name.others(tried, asked, now, waiter)
     }
 
     /// Has the name looked up anew in the background, since no address has answered in time. Doesn't block.
@@ -185,7 +183,7 @@ impl Name {
         self: &Arc<Name>,
         asked: Instant,
         now: Instant,
-        waiter: impl FnOnce(Option<Duration>) -> Weak<dyn LookupListener>,
+        waiter: impl FnOnce(Option<Duration>) -> Arc<dyn LookupListener>,
     ) -> Result<Vec<SocketAddr>, Outcome> {
         let mut state = self.state.lock();
         if let Some(reason) = state.recent_failure(asked, now) {
@@ -198,8 +196,7 @@ impl Name {
         }
         let mut addresses = state.known_addresses();
         if must_wait {
-            let waiter = waiter(addresses.take().map(|_| STALE_WAIT_MAX));
-            state.add_waiter(waiter);
+            state.add_waiter(&waiter(addresses.take().map(|_| STALE_WAIT_MAX)));
         }
         drop(state);
         if is_begun {
@@ -213,7 +210,7 @@ impl Name {
         tried: &[SocketAddr],
         asked: Instant,
         now: Instant,
-        waiter: impl FnOnce(Duration) -> Weak<dyn LookupListener>,
+        waiter: impl FnOnce(Option<Duration>) -> Arc<dyn LookupListener>,
     ) -> Option<Vec<SocketAddr>> {
         let mut state = self.state.lock();
         let untried = state.untried(tried);
@@ -231,7 +228,7 @@ impl Name {
         if now >= until {
             return None;
         }
-        state.add_waiter(waiter(until.saturating_duration_since(asked)));
+        state.add_waiter(&waiter(Some(until.saturating_duration_since(asked))));
         drop(state);
         if is_begun {
             self.begin_lookup();
@@ -298,10 +295,10 @@ impl State {
         has_moved
     }
 
-    fn add_waiter(&mut self, waiter: Weak<dyn LookupListener>) {
+    fn add_waiter(&mut self, waiter: &Arc<dyn LookupListener>) {
         // While a lookup hangs, legs come and go.
         self.waiters.retain(|waiter| waiter.strong_count() > 0);
-        self.waiters.push(waiter);
+        self.waiters.push(Arc::downgrade(waiter));
     }
 
     fn age(&self, now: Instant) -> Option<Duration> {

@@ -55,7 +55,7 @@ impl Resolving {
         tried: Option<Tried>,
     ) -> Result<Resolution, Outcome> {
         let (now, mut timer) = (Instant::now(), None);
-        let waiter = |wait_max: Option<_>| {
+        let waiter = |wait_max: Option<_>| -> Arc<dyn LookupListener> {
             let until = wait_max.map_or(deadline, |wait_max| deadline.min(asked + wait_max));
             timer.insert(Timer::new(endpoint.poller(), until)).clone()
         };
