@@ -32,13 +32,21 @@ pub enum LegStep {
 pub struct PendingAnswer(Stage);
 
 enum Stage {
-    /// The addresses of the backend's name are being looked up. A request that is sent once more has the rest of its time alone.
-    Resolving(Arc<Pool>, Resolving, Option<Instant>),
-    Connecting(Arc<Pool>, Connecting, Option<Instant>),
+    /// The addresses of the backend's name are being looked up.
+    Resolving(Reaching, Resolving),
+    Connecting(Reaching, Connecting),
     /// The request isn't out whole, and more of it must have gone out by this time.
     Sending(InFlight, Instant),
     /// The head of the answer hasn't been received whole.
     Awaiting(InFlight),
+}
+
+/// A leg on its way to a new connection.
+pub(crate) struct Reaching {
+    pool: Arc<Pool>,
+    deadline: Instant,
+    /// The time by which the head must have been received, if the request is sent once more: it has the rest of its time alone.
+    head_by: Option<Instant>,
 }
 
 /// A leg whose request is on the wire, or on its way there.
@@ -56,8 +64,8 @@ impl PendingAnswer {
     /// the leg.
     pub fn readiness(&mut self, token: &CancelToken) -> Result<Arc<dyn Readiness>, Outcome> {
         let (leg, until) = match &mut self.0 {
-            Stage::Resolving(_, resolving, _) => return resolving.readiness(token),
-            Stage::Connecting(_, connecting, _) => return connecting.readiness(token),
+            Stage::Resolving(_, resolving) => return resolving.readiness(token),
+            Stage::Connecting(_, connecting) => return connecting.readiness(token),
             Stage::Sending(leg, until) => (&*leg, *until),
             Stage::Awaiting(leg) => (&*leg, leg.head_by),
         };
@@ -85,14 +93,8 @@ impl PendingAnswer {
             return Err(Outcome::Cancelled);
         }
         match self.0 {
-            Stage::Resolving(pool, resolving, head_by) => {
-                let deadline = resolving.deadline;
-                pool.after_resolving(resolving.resume(token)?, deadline, head_by, request, token)
-            }
-            Stage::Connecting(pool, connecting, head_by) => {
-                let deadline = connecting.deadline;
-                pool.after_connecting(connecting.resume(token)?, deadline, head_by, request, token)
-            }
+            Stage::Resolving(leg, resolving) => leg.after_resolving(resolving.resume(token)?, request, token),
+            Stage::Connecting(leg, connecting) => leg.after_connecting(connecting.resume(token)?, request, token),
             Stage::Sending(_, until) if Instant::now() >= until => Err(failed(token, Outcome::Timeout)),
             Stage::Sending(leg, _) => leg.send(request, token, has_lost),
             Stage::Awaiting(leg) => leg.read_answer(request, token, has_lost),
@@ -115,7 +117,7 @@ impl InFlight {
     /// Sends the request, unless the leg is hung up on; from now on the token hangs up on this connection.
     fn begin(
         mut pooled: PooledConnection,
-        pool: &Arc<Pool>,
+        pool: Arc<Pool>,
         request: &UpstreamRequest,
         token: &CancelToken,
         now: Instant,
@@ -126,12 +128,12 @@ impl InFlight {
         }
         pooled.arm(token)?;
         let head_by = head_by.unwrap_or_else(|| now + pool.timeout());
-        let leg = InFlight { pooled, pool: pool.clone(), head_by, interim: 0 };
-        leg.pooled.connection().begin_request(pool.bytes_of(request));
+        let leg = InFlight { pooled, pool, head_by, interim: 0 };
+        leg.pooled.connection().begin_request(leg.pool.bytes_of(request));
         if leg.pooled.connection().is_request_out() {
             return Ok(LegStep::Blocked(PendingAnswer(Stage::Awaiting(leg))));
         }
-        let until = now + pool.endpoint().idle_timeout();
+        let until = now + leg.pool.endpoint().idle_timeout();
         Ok(LegStep::Yield(PendingAnswer(Stage::Sending(leg, until))))
     }
 
@@ -182,7 +184,7 @@ impl InFlight {
                     // The request crossed it: the backend gave up the idle connection just when it was used (RFC 9110 §15.5.9).
                     if head.is_request_timeout_at_close() && self.may_repeat(request) {
                         drop(self.pooled);
-                        return self.pool.start_afresh(request, token, Some(self.head_by));
+                        return Reaching::new(self.pool, Some(self.head_by)).begin(request, token);
                     }
                     let answer = Answer::of(self.pooled, &self.pool, request, token, &head, whole)?;
                     return Ok(LegStep::Answered(Box::new(Answer { head_by: Some(self.head_by), ..answer })));
@@ -212,7 +214,7 @@ impl InFlight {
         }
         // Its permit first: there may be no other.
         drop(self.pooled);
-        self.pool.start_afresh(request, token, Some(self.head_by))
+        Reaching::new(self.pool, Some(self.head_by)).begin(request, token)
     }
 
     /// Whether the request may be sent once more. That its connection was given up while it was idle shows soon; later the backend
@@ -240,58 +242,53 @@ impl Pool {
             return Err(Outcome::Cancelled);
         }
         match self.take(request.is_idempotent(), now) {
-            Some(pooled) => InFlight::begin(pooled, self, request, token, now, None),
-            None => self.start_afresh(request, token, None),
+            Some(pooled) => InFlight::begin(pooled, self.clone(), request, token, now, None),
+            None => Reaching::new(self.clone(), None).begin(request, token),
         }
     }
+}
 
-    /// Starts a leg on a new connection. Of one that died on a used connection, its head is due when it was there.
-    fn start_afresh(
-        self: &Arc<Pool>,
-        request: &UpstreamRequest,
-        token: &CancelToken,
-        head_by: Option<Instant>,
-    ) -> Result<LegStep, Outcome> {
-        self.make_room();
-        let deadline = head_by.unwrap_or_else(|| Instant::now() + self.timeout());
-        self.after_resolving(Resolving::begin(self.endpoint(), deadline)?, deadline, head_by, request, token)
+impl Reaching {
+    /// A leg that begins. Of one that died on a used connection, the head is due when it was there.
+    pub(crate) fn new(pool: Arc<Pool>, head_by: Option<Instant>) -> Reaching {
+        let deadline = head_by.unwrap_or_else(|| Instant::now() + pool.timeout());
+        Reaching { pool, deadline, head_by }
+    }
+
+    fn begin(self, request: &UpstreamRequest, token: &CancelToken) -> Result<LegStep, Outcome> {
+        self.pool.make_room();
+        let resolution = Resolving::begin(self.pool.endpoint(), self.deadline)?;
+        self.after_resolving(resolution, request, token)
     }
 
     fn after_resolving(
-        self: &Arc<Pool>,
+        self,
         resolution: Resolution,
-        deadline: Instant,
-        head_by: Option<Instant>,
         request: &UpstreamRequest,
         token: &CancelToken,
     ) -> Result<LegStep, Outcome> {
         match resolution {
             Resolution::Found { addresses, is_retry } => {
-                let reached = Connecting::begin(self.endpoint(), addresses, is_retry, deadline)?;
-                self.after_connecting(reached, deadline, head_by, request, token)
+                let reached = Connecting::begin(self.pool.endpoint(), addresses, is_retry, self.deadline)?;
+                self.after_connecting(reached, request, token)
             }
-            Resolution::Pending(resolving) => {
-                Ok(LegStep::Blocked(PendingAnswer(Stage::Resolving(self.clone(), resolving, head_by))))
-            }
+            Resolution::Pending(resolving) => Ok(LegStep::Blocked(PendingAnswer(Stage::Resolving(self, resolving)))),
         }
     }
 
     pub(crate) fn after_connecting(
-        self: &Arc<Pool>,
+        self,
         reached: Reached,
-        deadline: Instant,
-        head_by: Option<Instant>,
         request: &UpstreamRequest,
         token: &CancelToken,
     ) -> Result<LegStep, Outcome> {
         match reached {
             Reached::Connected(connection) => {
-                InFlight::begin(self.adopt(connection), self, request, token, Instant::now(), head_by)
+                let pooled = self.pool.adopt(connection);
+                InFlight::begin(pooled, self.pool, request, token, Instant::now(), self.head_by)
             }
-            Reached::Pending(connecting) => {
-                Ok(LegStep::Blocked(PendingAnswer(Stage::Connecting(self.clone(), connecting, head_by))))
-            }
-            Reached::ResolvesAgain(resolution) => self.after_resolving(resolution, deadline, head_by, request, token),
+            Reached::Pending(connecting) => Ok(LegStep::Blocked(PendingAnswer(Stage::Connecting(self, connecting)))),
+            Reached::ResolvesAgain(resolution) => self.after_resolving(resolution, request, token),
         }
     }
 }
@@ -401,8 +398,8 @@ mod tests {
         let (established, mut backend) = scenario.connection();
         let token = CancelToken::default();
         token.cancel();
-        let step =
-            scenario.pool.after_connecting(Reached::Connected(established), Instant::now(), None, &get(), &token);
+        let reaching = Reaching::new(scenario.pool.clone(), None);
+        let step = reaching.after_connecting(Reached::Connected(established), &get(), &token);
         assert_eq!(step.err(), Some(Outcome::Cancelled));
         assert_eq!(backend.receives_to_end(), b"");
         let mut backend = scenario.idle();

@@ -18,7 +18,7 @@ use crate::upstream::conn::parking::{Readiness, wait_for};
 use crate::upstream::connect::connecting::{Established, Reached};
 use crate::upstream::connect::lookup::SystemLookup;
 use crate::upstream::connect::timer::Timer;
-use crate::upstream::leg::{LegStep, PendingAnswer};
+use crate::upstream::leg::{LegStep, PendingAnswer, Reaching};
 use crate::upstream::pool::Pool;
 use crate::upstream::pooled::PooledConnection;
 use crate::upstream::request::UpstreamRequest;
@@ -157,7 +157,7 @@ pub(crate) fn idle(pool: &Arc<Pool>) -> Backend {
 fn leg(pool: &Arc<Pool>, request: UpstreamRequest) -> (TestLeg, Backend) {
     let (established, far) = Established::over_pair(pool.endpoint());
     let token = CancelToken::default();
-    let step = pool.after_connecting(Reached::Connected(established), Instant::now() + LONG, None, &request, &token);
+    let step = Reaching::new(pool.clone(), None).after_connecting(Reached::Connected(established), &request, &token);
     (TestLeg { request, token, pending: pending(step) }, Backend::new(far))
 }
 

@@ -23,7 +23,7 @@ pub(crate) struct Connecting {
     phase: Phase,
     /// Whether other addresses were tried before.
     is_retry: bool,
-    pub(crate) deadline: Instant,
+    deadline: Instant,
 }
 
 enum Phase {

@@ -16,7 +16,7 @@ pub(crate) struct Resolving {
     pub(crate) endpoint: Arc<Endpoint>,
     timer: Arc<Timer>,
     asked: Instant,
-    pub(crate) deadline: Instant,
+    deadline: Instant,
     tried: Option<Tried>,
 }
 

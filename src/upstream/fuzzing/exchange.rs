@@ -7,7 +7,7 @@ use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use http::{HeaderMap, Method};
 
@@ -21,7 +21,7 @@ use crate::upstream::conn::parking::Readiness;
 use crate::upstream::conn::parking::Waiter;
 use crate::upstream::connect::connecting::{Established, Reached};
 use crate::upstream::connect::lookup::SystemLookup;
-use crate::upstream::leg::LegStep;
+use crate::upstream::leg::{LegStep, Reaching};
 use crate::upstream::pool::Pool;
 use crate::upstream::request::UpstreamRequest;
 use crate::upstream::response::answer::Answer;
@@ -115,7 +115,7 @@ impl<'a> Exchange<'a> {
 
     fn answer(&mut self, has_lost: bool) -> Result<Answer, Outcome> {
         let reached = Reached::Connected(self.established.take().expect("the one connection"));
-        let mut step = self.pool.after_connecting(reached, Instant::now(), None, &self.request, &self.token)?;
+        let mut step = Reaching::new(self.pool.clone(), None).after_connecting(reached, &self.request, &self.token)?;
         loop {
             let pending = match step {
                 LegStep::Answered(answer) => return Ok(*answer),
