@@ -49,7 +49,7 @@ impl Exchange {
                 Admission::Probe if self.one.is_none() => benched.probes.push(number),
                 // One that leaves too many requests unanswered isn't asked first.
                 Admission::Racing | Admission::Probe => {
-                    is_first &= leg.backend.breaker().is_full(self.context.rules.unanswered_max);
+                    is_first &= leg.backend.breaker().is_last_choice(self.context.rules.unanswered_max, now);
                 }
                 // It becomes the probe once its time has come.
                 Admission::Benched if self.one.is_none() && !leg.backend.bench().sits_out(now) => {}

@@ -326,6 +326,9 @@ impl Exchange {
         self.note_end(leg, &outcome);
         let Leg { backend, pending, look, file, .. } = &self.legs[leg];
         backend.breaker().remove(pending);
+        if outcome == Outcome::Timeout {
+            backend.breaker().note_timeout();
+        }
         backend.look().end(look);
         if let Some(file) = file {
             file.release();

@@ -152,11 +152,6 @@ impl Proxy {
         &self.0.recent
     }
 
-    /// The most losers that may wait at one backend for an answer before legs to it are deferred.
-    pub fn unanswered_max(&self) -> usize {
-        self.0.rules.unanswered_max
-    }
-
     /// Whether a loser may have a long look, whatever the method.
     pub fn has_looks(&self) -> bool {
         [true, false].into_iter().all(|is_safe| self.0.reaper.has_looks(is_safe))

@@ -15,11 +15,11 @@ use crate::upstream::{Answer, PendingAnswer};
 impl Exchange {
     /// All legs but the one that is asked first, in the order in which they would be asked: that of the list, those whose backends
     /// leave too many losers to wait in vain behind it, those that are benched last. None is asked as a breaker's probe: it would
-    /// be the request's only leg. Without one the backend comes back all the same: its losers run out.
+    /// be the request's only leg. Without one the backend comes back all the same: its losers run out, and what hangs is probed by others.
     pub(super) fn all_but_one(&self, now: Instant) -> Vec<usize> {
         let (max, benched) = (self.context.rules.unanswered_max, self.benched(now));
-        let is_full = |leg: usize| self.legs[leg].backend.breaker().is_full(max);
-        let mut order = sorted_few(0..self.legs.len(), |leg| (benched.has(*leg), is_full(*leg)));
+        let is_last = |leg: usize| self.legs[leg].backend.breaker().is_last_choice(max, now);
+        let mut order = sorted_few(0..self.legs.len(), |leg| (benched.has(*leg), is_last(*leg)));
         for leg in &order[1..] {
             self.legs[*leg].set_role(Role::Later);
         }

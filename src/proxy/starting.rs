@@ -48,7 +48,7 @@ impl Exchange {
         let breaker_of = |leg: usize| self.legs[leg].backend.breaker();
         let max = self.context.rules.unanswered_max;
         let is_full = |leg: &usize| {
-            if breaker_of(*leg).try_tell_hang(max, now) {
+            if breaker_of(*leg).try_find_hung(max, now) {
                 self.tell_hang(*leg, now);
             }
             // One that waits for its time mostly isn't needed: it takes no place and no probe from those that start.

@@ -77,7 +77,11 @@ impl Exchange {
         let answered = backend.breaker().last_answer();
         let answered = answered.and_then(|at| SystemTime::now().checked_sub(now.saturating_duration_since(at)));
         let since = Timestamp(answered.unwrap_or_else(|| backend.stats().listed()));
-        log::warn!("{} {} hangs since {since}: asked once a second", backend.full_name(), backend.address());
+        let (name, address, max) = (backend.full_name(), backend.address(), self.context.rules.unanswered_max);
+        match backend.after() {
+            None => log::warn!("{name} {address} hangs since {since}: asked once a second"),
+            Some(_) => log::warn!("{name} {address} hangs since {since}: asked while fewer than {max} wait there"),
+        }
     }
 
     /// Tells that a leg's backend hangs no more.

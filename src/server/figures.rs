@@ -79,8 +79,7 @@ impl Figures {
     }
 
     fn backends(&self) -> Vec<BackendSample> {
-        let unanswered_max = self.proxy.unanswered_max();
-        self.proxy.backends().all().iter().map(|backend| sample_of(backend, unanswered_max)).collect()
+        self.proxy.backends().all().iter().map(|backend| sample_of(backend)).collect()
     }
 
     /// The figures of this moment. Blocks for as long as the kernel needs to list the open descriptors.
@@ -109,8 +108,8 @@ impl Figures {
     }
 }
 
-fn sample_of(backend: &Backend, unanswered_max: usize) -> BackendSample {
-    let state = backend.state(unanswered_max);
+fn sample_of(backend: &Backend) -> BackendSample {
+    let state = backend.state();
     let (name, url) = (backend.name().to_owned(), backend.address().to_string());
     BackendSample {
         label: label_of(backend),
@@ -121,7 +120,7 @@ fn sample_of(backend: &Backend, unanswered_max: usize) -> BackendSample {
         state,
         benched: backend.benched(state),
         unanswered: backend.unanswered(),
-        addresses: backend.addresses(unanswered_max),
+        addresses: backend.addresses(),
     }
 }
 

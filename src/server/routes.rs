@@ -170,7 +170,7 @@ pub(super) fn routes(
     let load = move |entries: &[ListEntry]| load_files(entries).map(|files| reloaded.set_files(files));
     let list = BackendList::new(config.backends.clone(), config.backends_file.clone(), Box::new(publish));
     let list = Arc::new(list.with_timeout(config.timeout).loading_by(Box::new(load)));
-    let (all, unanswered_max) = (backends.clone(), config.max_unanswered.get());
+    let all = backends.clone();
     let (reaper, starter, late_lines) = (Reaper::new(linger, poller), Starter::new(poller), LateLines::new(poller));
     let proxy = Proxy::new(rules_of(config), backends, threads, reaper, starter, late_lines, poller);
     let figures = Arc::new(Figures::of(proxy.clone(), list.clone()));
@@ -184,7 +184,7 @@ pub(super) fn routes(
     let admin = Admin::new(
         guard,
         list,
-        Box::new(move || all.all_legs().into_iter().map(|one| (one.clone(), one.state(unanswered_max))).collect()),
+        Box::new(move || all.all_legs().into_iter().map(|one| (one.clone(), one.state())).collect()),
         views,
     );
     Ok(Routes { admin, proxy, figures, admin_on_proxy_port: config.admin_on_proxy_port })

@@ -143,9 +143,9 @@ impl Backend {
         self.each.as_ref().map(|each| &*each.backends)
     }
 
-    /// These addresses, and whether each is asked. `unanswered_max` is the bound of a breaker.
-    pub fn addresses(&self, unanswered_max: usize) -> Option<Vec<(IpAddr, BackendState)>> {
-        let state_at = |one: &Arc<Backend>| Some((one.one_address()?.ip(), one.state(unanswered_max)));
+    /// These addresses, and whether each is asked.
+    pub fn addresses(&self) -> Option<Vec<(IpAddr, BackendState)>> {
+        let state_at = |one: &Arc<Backend>| Some((one.one_address()?.ip(), one.state()));
         self.each().map(|each| each.iter().filter_map(state_at).collect())
     }
 
@@ -193,10 +193,10 @@ impl Backend {
         Some(Benched { until, is_probed: told.is_probed, was_asked_for: told.was_asked_for, times: told.times })
     }
 
-    /// Whether it is asked: of several addresses, whether one is. `unanswered_max` is the bound of its breaker.
-    pub fn state(&self, unanswered_max: usize) -> BackendState {
-        let of_each = self.each().into_iter().flatten().map(|one| one.state(unanswered_max));
-        of_each.min_by_key(|state| *state as u8).unwrap_or_else(|| match self.breaker().is_full(unanswered_max) {
+    /// Whether it is asked: of several addresses, whether one is.
+    pub fn state(&self) -> BackendState {
+        let of_each = self.each().into_iter().flatten().map(|one| one.state());
+        of_each.min_by_key(|state| *state as u8).unwrap_or_else(|| match self.breaker().is_hung() {
             _ if self.is_paused => BackendState::Paused,
             _ if self.bench().is_benched() => BackendState::Benched,
             true => BackendState::Held,

@@ -326,7 +326,7 @@ mod tests {
         }
         let pending = PendingRequest::default();
         before[1].breaker().add(&pending, PathKey::of("/"));
-        assert_eq!((backends.all()[1].unanswered(), backends.all()[1].state(1)), (1, BackendState::Racing));
+        assert_eq!((backends.all()[1].unanswered(), backends.all()[1].state()), (1, BackendState::Racing));
         replace(&backends, "http://b each name=x,http://a");
         let after = backends.snapshot();
         assert_eq!(told(&after), ["x@10.0.0.4", "x@10.0.0.7", "b2"]);
@@ -334,7 +334,7 @@ mod tests {
         assert_eq!((after[0].after(), after[0].pool().timeout()), (None, ConnectOptions::default().timeout));
         replace(&backends, "http://b each paused,http://a");
         assert_eq!(told(&backends.snapshot()), ["b2"]);
-        assert_eq!(backends.all()[0].state(1), BackendState::Paused);
+        assert_eq!(backends.all()[0].state(), BackendState::Paused);
         replace(&backends, "http://b,http://a");
         assert_eq!(told(&backends.snapshot()), ["b1", "b2"]);
     }
@@ -343,22 +343,25 @@ mod tests {
     fn a_backend_is_in_the_state_that_says_most() {
         let backends = backends("http://a,http://b");
         let one = || backends.all().remove(0);
-        assert_eq!(one().state(1), BackendState::Racing);
+        assert_eq!(one().state(), BackendState::Racing);
         let pending = PendingRequest::default();
         one().breaker().add(&pending, PathKey::of("/"));
-        assert_eq!((one().state(1), one().state(2)), (BackendState::Held, BackendState::Racing));
+        one().breaker().note_timeout();
+        assert_eq!(one().state(), BackendState::Racing);
+        assert!(one().breaker().try_find_hung(1, Instant::now()));
+        assert_eq!(one().state(), BackendState::Held);
         let ticket = BenchTicket::default();
         let now = Instant::now();
         one().bench().admit(&ticket, Duration::ZERO, true, now);
         one().bench().note(&ticket, Finding::Failure(Some(Duration::from_secs(1))), 2, 0, now);
-        assert_eq!(one().state(1), BackendState::Benched);
+        assert_eq!(one().state(), BackendState::Benched);
         replace(&backends, "http://a paused,http://b");
-        assert_eq!(one().state(1), BackendState::Paused);
+        assert_eq!(one().state(), BackendState::Paused);
         replace(&backends, "http://a,http://b");
-        assert_eq!(one().state(1), BackendState::Benched, "it is kept");
+        assert_eq!(one().state(), BackendState::Benched, "it is kept");
         replace(&backends, "http://b");
         replace(&backends, "http://a,http://b");
-        assert_eq!(one().state(1), BackendState::Racing, "one that is added again is new");
+        assert_eq!(one().state(), BackendState::Racing, "one that is added again is new");
     }
 
     /// Was seen as: a token that was changed in a `header-file=` sent the next requests to a backend that was benched.
@@ -381,7 +384,7 @@ mod tests {
         assert!(read_with("X-Token: old\n").keeps(&before), "they say what they said");
         let after = read_with("X-Token: new\n");
         assert!(!after.keeps(&before) && !Arc::ptr_eq(after.pool(), before.pool()));
-        assert_eq!((after.state(1), after.unanswered()), (BackendState::Benched, 1));
+        assert_eq!((after.state(), after.unanswered()), (BackendState::Benched, 1));
         assert!(Arc::ptr_eq(after.stats(), before.stats()));
         assert_eq!(after.pool().endpoint().files().expect("its files").fields[0].1, "new");
     }

@@ -1,6 +1,7 @@
 //! Counts the requests that one backend has left unanswered: beyond a bound its legs are deferred, so that a hung backend costs
-//! nothing that grows. A backend that answers isn't hung, and on a path that it hasn't been seen to leave unanswered it is
-//! given the benefit of the doubt. Knows nothing of backends or of what a leg does.
+//! nothing that grows. One that has also let a request wait to its timeout hangs, and is asked once a second until it answers: one
+//! that is only slower than losers may linger never does. On a path that it hasn't been seen to leave unanswered it is given the
+//! benefit of the doubt. Knows nothing of backends or of what a leg does.
 
 use std::time::{Duration, Instant};
 
@@ -12,7 +13,7 @@ use crate::runtime::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering}
 const PROBE_INTERVAL: Duration = Duration::from_secs(1);
 /// The count of path keys. Paths are told apart by a byte of their hash: of two paths one in 256 pairs counts as one.
 const PATHS: usize = 256;
-/// The shortest time between two words that the backend hangs: one that answers every now and then would fill the log.
+/// The shortest time between two findings that the backend hangs: one that answers every now and then would fill the log.
 const HANG_INTERVAL: Duration = Duration::from_secs(10);
 /// The share of the bound that a path may leave unanswered before its legs are deferred, too. A quick backend answers before
 /// as many more legs have lost.
@@ -34,8 +35,8 @@ pub struct Breaker {
     unanswered: AtomicUsize,
     /// All losers that haven't ended.
     pending: AtomicUsize,
-    /// Whether it is told that the backend hangs.
-    is_hang_told: AtomicBool,
+    /// Whether it was found that the backend hangs.
+    is_hung: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -46,8 +47,10 @@ struct State {
     /// The time of the backend's last answer.
     last_answer: Option<Instant>,
     probed: Option<Instant>,
-    /// When it was last told that the backend hangs.
-    hang_told: Option<Instant>,
+    /// A request has waited to its timeout since the last answer.
+    has_timed_out: bool,
+    /// When it was last found that the backend hangs.
+    hung: Option<Instant>,
     /// Legs that were admitted beyond the bound since the last answer, for the sake of their path.
     guests: usize,
     paths: [Path; PATHS],
@@ -80,12 +83,12 @@ impl PathKey {
 }
 
 impl Breaker {
-    /// Admits one more leg if fewer than `max` have been left unanswered since the last answer, or its path has hardly left any
-    /// unanswered, or it is time to try again. However many paths there are, no more than twice `max` wait at a backend that
+    /// Admits one more leg if the backend doesn't hang and fewer than `max` wait unanswered since the last answer, or its path has
+    /// hardly left any unanswered, or it is time to try again. However many paths there are, no more than twice `max` wait at a backend that
     /// doesn't answer, but for what is under way, and those that it has answered before have places of their own. Takes the
     /// place or the probe.
     pub fn try_admit(&self, max: usize, path: PathKey, now: Instant) -> bool {
-        if !self.is_full(max) {
+        if !self.is_full(max) && !self.is_hung() {
             return true;
         }
         let mut state = self.state.lock();
@@ -110,33 +113,51 @@ impl Breaker {
         self.unanswered.load(Ordering::Relaxed) >= max || self.count() >= max.saturating_mul(PENDING_FACTOR)
     }
 
-    /// Whether `max` requests have been left unanswered, so that only probes and a few paths get through, and that is news: it is
-    /// told until the backend answers, and not again soon.
-    pub fn try_tell_hang(&self, max: usize, now: Instant) -> bool {
-        if self.unanswered.load(Ordering::Relaxed) < max || self.is_hang_told.load(Ordering::Relaxed) {
+    /// Whether it hangs: until it answers, only probes and a few paths get through, however many wait there by then.
+    pub fn is_hung(&self) -> bool {
+        self.is_hung.load(Ordering::Relaxed)
+    }
+
+    /// Whether a request that one backend gets alone goes to another first: as many losers wait there as may, or it hangs and has been probed
+    /// lately. Without probes nothing would tell that it answers again.
+    pub fn is_last_choice(&self, max: usize, now: Instant) -> bool {
+        let is_probed = || self.state.lock().probed.is_some_and(|at| now.saturating_duration_since(at) < HANG_INTERVAL);
+        self.is_full(max) || (self.is_hung() && is_probed())
+    }
+
+    /// Finds that the backend hangs, if `max` requests wait there unanswered, and one has waited to its timeout, since the last answer. Gives
+    /// whether that is news; it isn't again soon.
+    pub fn try_find_hung(&self, max: usize, now: Instant) -> bool {
+        if self.unanswered.load(Ordering::Relaxed) < max || self.is_hung() {
             return false;
         }
         let mut state = self.state.lock();
-        let is_soon = state.hang_told.is_some_and(|at| now.saturating_duration_since(at) < HANG_INTERVAL);
-        if is_soon || self.unanswered.load(Ordering::Relaxed) < max {
+        let is_soon = state.hung.is_some_and(|at| now.saturating_duration_since(at) < HANG_INTERVAL);
+        if is_soon || !state.has_timed_out || self.unanswered.load(Ordering::Relaxed) < max {
             return false;
         }
-        state.hang_told = Some(now);
-        !self.is_hang_told.swap(true, Ordering::Relaxed)
+        state.hung = Some(now);
+        !self.is_hung.swap(true, Ordering::Relaxed)
     }
 
-    /// Notes that the backend has answered a request for this path, so it isn't hung. Gives whether it is told that it hangs.
+    /// Notes that a request has waited to its timeout.
+    pub fn note_timeout(&self) {
+        self.state.lock().has_timed_out = true;
+    }
+
+    /// Notes that the backend has answered a request for this path, so it isn't hung. Gives whether it was found to hang.
     pub fn note_answer(&self, path: PathKey, now: Instant) -> bool {
         let mut state = self.state.lock();
         state.last_answer = Some(now);
         state.guests = 0;
+        state.has_timed_out = false;
         state.paths[usize::from(path.0)] = Path { unanswered: 0, is_known: true };
         // Mostly neither: a look is cheaper than a change. Both change under the lock alone.
         if self.unanswered.load(Ordering::Relaxed) > 0 {
             self.unanswered.store(0, Ordering::Relaxed);
             state.generation += 1;
         }
-        self.is_hang_told.load(Ordering::Relaxed) && self.is_hang_told.swap(false, Ordering::Relaxed)
+        self.is_hung() && self.is_hung.swap(false, Ordering::Relaxed)
     }
 
     /// The time of the backend's last answer.
@@ -178,11 +199,19 @@ impl Breaker {
 impl Default for Breaker {
     fn default() -> Breaker {
         let paths = [Path::default(); PATHS];
-        let state = State { generation: 0, last_answer: None, probed: None, hang_told: None, guests: 0, paths };
+        let state = State {
+            generation: 0,
+            last_answer: None,
+            probed: None,
+            has_timed_out: false,
+            hung: None,
+            guests: 0,
+            paths,
+        };
         Breaker {
             unanswered: AtomicUsize::new(0),
             pending: AtomicUsize::new(0),
-            is_hang_told: AtomicBool::new(false),
+            is_hung: AtomicBool::new(false),
             state: Mutex::new(state),
         }
     }
@@ -254,17 +283,57 @@ mod tests {
     }
 
     #[test]
-    fn that_a_backend_hangs_is_told_once_until_it_answers_and_not_again_soon() {
+    fn a_backend_that_times_out_and_leaves_many_unanswered_hangs_until_it_answers_and_not_again_soon() {
         let (breaker, now) = (Breaker::default(), Instant::now());
-        assert!(!breaker.try_tell_hang(2, now) && !breaker.note_answer(SLOW, now));
-        let _pending = add(&breaker, SLOW, 2);
-        assert!(breaker.try_tell_hang(2, now) && !breaker.try_tell_hang(2, now + 2 * HANG_INTERVAL));
+        let leaves_two_unanswered = || {
+            breaker.note_timeout();
+            add(&breaker, SLOW, 2)
+        };
+        breaker.note_timeout();
+        assert!(!breaker.try_find_hung(2, now) && !breaker.note_answer(SLOW, now));
+        let _pending = leaves_two_unanswered();
+        assert!(breaker.try_find_hung(2, now) && !breaker.try_find_hung(2, now + 2 * HANG_INTERVAL));
         assert!(breaker.note_answer(QUICK, now) && !breaker.note_answer(QUICK, now));
-        let _pending = add(&breaker, SLOW, 2);
-        assert!(!breaker.try_tell_hang(2, now + HANG_INTERVAL / 2), "not soon");
-        assert!(!breaker.note_answer(QUICK, now), "what isn't told isn't told to be over");
-        let _pending = add(&breaker, SLOW, 2);
-        assert!(breaker.try_tell_hang(2, now + HANG_INTERVAL));
+        let _pending = leaves_two_unanswered();
+        assert!(!breaker.try_find_hung(2, now + HANG_INTERVAL / 2), "not soon");
+        assert!(!breaker.note_answer(QUICK, now), "what wasn't found isn't over");
+        let _pending = leaves_two_unanswered();
+        assert!(breaker.try_find_hung(2, now + HANG_INTERVAL));
+    }
+
+    /// Was seen as: a backend that answered each request after 300 ms, beside a quick one, was called hung each ten seconds.
+    #[test]
+    fn a_backend_that_is_slower_than_losers_may_linger_is_not_hung_however_many_wait_there() {
+        let (breaker, now) = (Breaker::default(), Instant::now());
+        breaker.note_timeout();
+        breaker.note_answer(SLOW, now);
+        for _ in 0..100 {
+            let pending = add(&breaker, SLOW, 128);
+            assert!(!breaker.try_find_hung(128, now) && !try_admit(&breaker, SLOW, now));
+            for pending in &pending {
+                breaker.remove(pending);
+            }
+            assert!(try_admit(&breaker, SLOW, now), "there is room again");
+        }
+    }
+
+    /// Was seen as: of a hung backend's losers, which are hung up on after 200 ms, others took the places, hundreds a second.
+    #[test]
+    fn a_hung_backend_gets_one_leg_a_second_though_its_losers_have_ended() {
+        let (breaker, now) = (Breaker::default(), Instant::now());
+        let pending = add(&breaker, SLOW, 128);
+        breaker.note_timeout();
+        assert!(breaker.try_find_hung(128, now));
+        for pending in &pending {
+            breaker.remove(pending);
+        }
+        assert!(breaker.count() == 0 && breaker.try_admit(128, SLOW, now), "the probe");
+        assert!(!breaker.try_admit(128, SLOW, now + PROBE_INTERVAL / 2));
+        assert!(breaker.try_admit(128, SLOW, now + PROBE_INTERVAL));
+        let asked_alone = |age| breaker.is_last_choice(128, now + age);
+        assert!(asked_alone(PROBE_INTERVAL) && !asked_alone(PROBE_INTERVAL + HANG_INTERVAL), "it is probed no more");
+        breaker.note_answer(QUICK, now);
+        assert!(!breaker.is_hung() && try_admit(&breaker, SLOW, now));
     }
 
     /// Was seen as: eight connections that asked often for what was slow at one backend had it skipped for everything else.

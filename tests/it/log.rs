@@ -164,8 +164,12 @@ fn that_a_backend_hangs_and_that_it_answers_again_are_lines_of_their_own() {
         Fake::reply(404, "here again")
     });
     let urls = [&*good.url, &*hung.url].join(",");
-    let program = Binary::start(&["--backends", &urls, "--linger", "60s", "--timeout", "60s", "--max-unanswered", "2"]);
+    let waits = ["--linger", "60s", "--timeout", "2s", "--max-unanswered", "2", "--log-level", "debug"];
+    let program = Binary::start(&[&["--backends", &urls], &waits[..]].concat());
     let address = program.address();
+    assert_eq!(get(address, "/first").text(), "good");
+    program.line(" ended as timeout");
+    // Two wait while the third begins.
     for number in 0..3 {
         assert_eq!(get(address, &format!("/{number}")).text(), "good");
     }
@@ -173,7 +177,7 @@ fn that_a_backend_hangs_and_that_it_answers_again_are_lines_of_their_own() {
     let (begin, end) = (format!("b2 {} hangs since 20", hung.url), "Z: asked once a second");
     assert!(line.contains(" WARN ") && line.contains(&begin) && line.ends_with(end), "{line}");
     gate.open();
-    let line = program.line(" again");
+    let line = program.line(" answers again");
     assert!(line.contains(" INFO ") && line.ends_with(&format!("] b2 {} answers again", hung.url)), "{line}");
     assert_eq!(get(address, "/last").text(), "good");
     program.signal("TERM");

@@ -301,7 +301,7 @@ fn state_of(
     let (class, state) = match backend.state {
         BackendState::Paused => ("dim", "paused"),
         _ if has_no_address(backend) => ("bad", "no address of its name is known"),
-        BackendState::Held => ("bad", "held: it leaves requests unanswered, and is asked once a second"),
+        BackendState::Held => ("bad", "held: it hangs, and is asked little until it answers"),
         BackendState::Benched => return ("bad", told_bench(backend, now).into()),
         BackendState::Racing if answers > 0 && minute.failures().is_empty() => ("good", "answers"),
         BackendState::Racing if answers > 0 => ("warn", "answers, but not always"),

@@ -127,7 +127,7 @@ pub(super) const FLAGS: &[Flag] = &[
         env: "RED_TENTACLE_MAX_UNANSWERED",
         value: "COUNT",
         default: "128",
-        help: "Losers that may wait in vain at one backend before it is asked only once a second; 8 times as many if it answers others",
+        help: "Losers that may wait in vain at one backend before it gets no more legs; 8 times as many if it answers others. One that hangs is asked once a second",
         set: |draft, text| {
             draft.config.max_unanswered = values::count(text, 1, UNANSWERED_MAX, draft.config.max_unanswered.get())?;
             Ok(())
