@@ -123,7 +123,9 @@ fn are_alike(name: &[u8], other: &[u8]) -> bool {
 }
 
 fn fields(headers: &HeaderMap) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(512);
+    // Not a byte more: they stay as long as the last of the race's losers.
+    let length: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + ": \r\n".len()).sum();
+    let mut bytes = Vec::with_capacity(length + 2);
     for (name, value) in headers {
         put_field(&mut bytes, name.as_str(), value.as_bytes());
     }

@@ -9,7 +9,9 @@ const PIECE_BYTES: usize = 64 * 1024;
 
 /// The bytes of a request, and the count of those that have been sent.
 pub(crate) struct RequestBytes {
+    /// Freed once it has been sent: each of a thousand legs that await their answers has one of its own.
     head: Vec<u8>,
+    head_length: u64,
     body: Option<Spool>,
     sent: u64,
     /// What has been read of a body in a file, to be sent next, or why it couldn't be.
@@ -41,7 +43,7 @@ impl Piece {
 
 impl RequestBytes {
     pub(crate) fn new(head: Vec<u8>, body: Option<Spool>) -> RequestBytes {
-        RequestBytes { head, body, sent: 0, piece: Ok(Piece::default()) }
+        RequestBytes { head_length: head.len() as u64, head, body, sent: 0, piece: Ok(Piece::default()) }
     }
 
     /// Sends the next bytes by `send`, and gives the count of those that were taken. Of a body in a file those are sent that have
@@ -62,6 +64,9 @@ impl RequestBytes {
             _ => send(&parts),
         }?;
         self.sent += count as u64;
+        if self.sent >= self.head_length {
+            self.head = Vec::new();
+        }
         Ok(count)
     }
 
@@ -95,10 +100,10 @@ impl RequestBytes {
 
     /// Whether all bytes have been sent.
     pub(crate) fn is_sent(&self) -> bool {
-        self.sent == self.head.len() as u64 + self.body.as_ref().map_or(0, Spool::length)
+        self.sent == self.head_length + self.body.as_ref().map_or(0, Spool::length)
     }
 
-    /// All bytes, for tests.
+    /// All bytes of a request that hasn't been sent, for tests.
     #[cfg(any(test, fuzzing))]
     pub(crate) fn bytes(&self) -> Vec<u8> {
         let mut bytes = self.head.clone();
@@ -129,7 +134,7 @@ impl RequestBytes {
 
     /// The rest of the head, and the place in the body.
     fn split(&self) -> (&[u8], u64) {
-        (behind(&self.head, self.sent), self.sent.saturating_sub(self.head.len() as u64))
+        (behind(&self.head, self.sent), self.sent.saturating_sub(self.head_length))
     }
 }
 
@@ -167,6 +172,7 @@ mod tests {
         for in_file in [false, true] {
             for size in 1..=105 {
                 let (mut request, mut sent) = (request(in_file), Vec::new());
+                let bytes = request.bytes();
                 while !request.is_sent() {
                     if request.awaits_piece() {
                         read(&mut request, 10);
@@ -178,9 +184,19 @@ mod tests {
                     };
                     assert!(request.send(take).is_ok_and(|count| count > 0));
                 }
-                assert!(sent == request.bytes() && request.sent() == 105, "in a file: {in_file}, {size} at a time");
+                assert!(sent == bytes && request.sent() == 105, "in a file: {in_file}, {size} at a time");
             }
         }
+    }
+
+    /// Was seen as: one client with heads of 31 KB and seven backends that hang took 107 MiB in a quarter of a second.
+    #[test]
+    fn a_head_is_freed_with_its_last_byte() {
+        let mut request = RequestBytes::new(vec![7; 31_000], None);
+        assert_eq!(request.send(|_| Ok(30_999)).ok(), Some(30_999));
+        assert!(request.head.capacity() >= 31_000 && !request.is_sent());
+        assert_eq!(request.send(|parts| Ok(joined(parts).len())).ok(), Some(1));
+        assert!(request.head.capacity() == 0 && request.is_sent() && request.sent() == 31_000);
     }
 
     /// Has this many bytes read, to be sent next.
