@@ -28,6 +28,9 @@ const UPSTREAM_MIN: u64 = 64;
 /// The memory that a connection to a backend costs while it waits, in bytes: 14 KiB were measured for POSTs that hang.
 /// An answer's head may take 24 KiB, but backends are seldom all so hostile at once.
 const CONNECTION_BYTES: u64 = 16 * 1024;
+/// The bytes of a request's head that a connection's socket takes at once, also if its backend reads nothing: by Linux's
+/// defaults it takes twice as many. A leg holds those beyond them until they are sent.
+const SOCKET_BYTES: u64 = 32 * 1024;
 
 /// The limits of the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,11 +73,12 @@ impl Host {
         let half = self.open_files.saturating_sub(DESCRIPTORS_RESERVED) / 2;
         // A buffer that grows by doubling may be twice as long as what is in it.
         let client_bytes = (2 * head_bytes_max as u64).max(BODY_BUFFERS_BYTES) + CLIENT_BYTES;
+        let connection_bytes = CONNECTION_BYTES + (head_bytes_max as u64).saturating_sub(SOCKET_BYTES);
         let clients = |count: u64| size(count.clamp(CLIENTS_MIN, CLIENTS_MAX));
         Capacity {
             clients_by_files: clients(half / 33 * 16 + half % 33 * 16 / 33),
             clients_by_memory: clients(self.memory_bytes / 2 / client_bytes),
-            upstream: size((self.memory_bytes / 8 / CONNECTION_BYTES).min(half).max(UPSTREAM_MIN)),
+            upstream: size((self.memory_bytes / 8 / connection_bytes).min(half).max(UPSTREAM_MIN)),
         }
     }
 
@@ -311,14 +315,24 @@ mod tests {
     #[test]
     fn everything_together_fits_into_memory() {
         for memory_bytes in [64 * MIB, 100 * MIB, 512 * MIB, 4096 * MIB] {
-            for head_bytes_max in [16 * 1024, 32 * 1024] {
+            let long_head = (memory_bytes > 64 * MIB).then_some(256 * 1024);
+            for head_bytes_max in [16 * 1024, 32 * 1024].into_iter().chain(long_head) {
                 let capacity = Host { memory_bytes, open_files: 1 << 20 }.capacity(head_bytes_max);
                 let clients = capacity.clients(None) as u64 * (2 * head_bytes_max as u64 + CLIENT_BYTES);
                 let bodies = (memory_bytes / 4).min(16 * MIB);
-                let used = clients + bodies + capacity.upstream as u64 * CONNECTION_BYTES;
+                let unsent = (head_bytes_max as u64).saturating_sub(SOCKET_BYTES);
+                let used = clients + bodies + capacity.upstream as u64 * (CONNECTION_BYTES + unsent);
                 assert!(used <= memory_bytes / 8 * 7, "{used} of {memory_bytes}");
             }
         }
+    }
+
+    /// Was seen as: with `--max-head 256KiB` fewer clients than fit ended the process, for their legs held the heads.
+    #[test]
+    fn the_longer_a_head_may_be_the_fewer_connections_fit() {
+        let host = Host { memory_bytes: 1 << 30, open_files: 1 << 20 };
+        let upstream = [16, 32, 64, 256].map(|kibibytes| host.capacity(kibibytes * 1024).upstream);
+        assert_eq!(upstream, [8192, 8192, 2730, 546]);
     }
 
     #[test]
