@@ -40,8 +40,9 @@ impl Timeouts {
         body_start: Duration::from_secs(10),
         // It is written by a program, and seldom longer than a packet.
         limited_body: Duration::from_secs(5),
-        // As most servers have it.
-        idle: Duration::from_secs(60),
+        // Longer than the load balancers before it keep a connection, or a request of theirs could meet its end: Google's do for 600 s.
+        // Where places are wanted, clients that idle go first.
+        idle: Duration::from_secs(620),
         closing: Duration::from_secs(15),
         closing_silence: Duration::from_secs(5),
         fair_silence: Duration::from_secs(1),

@@ -415,6 +415,17 @@ mod tests {
         assert!(matches!(http1.expire(), Action::Refuse(Refusal::RequestTimeout)));
     }
 
+    /// Was seen as: load balancers that keep connections for a minute, or for ten, now and then sent a request into a closed one.
+    #[test]
+    fn a_client_may_idle_for_longer_than_a_load_balancer_does() {
+        let now = Instant::now();
+        let mut http1 = http1(now);
+        http1.receive(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+        assert_eq!(target(&http1.step(now)), "/");
+        http1.await_next_request(now);
+        assert!(http1.deadline() > now + Duration::from_secs(600));
+    }
+
     /// Was seen as: a client that sent an empty line in two pieces was told that its request came too slowly.
     #[test]
     fn an_empty_line_is_no_request_however_it_comes() {
