@@ -85,11 +85,11 @@ fn an_earlier_reply_arrives_also_if_a_continue_finds_no_room_behind_it() {
 #[test]
 fn a_request_that_the_handler_has_no_room_for_gets_a_503() {
     let mut scene = Scenario::new().busy().connected();
-    scene.send(GET);
+    scene.send("GET / HTTP/1.1\r\nHost: a\r\nX-Request-ID: mine\r\n\r\n");
     scene.ready();
     assert!(scene.has_no_request());
     let (reply, ending) = scene.read_to_end();
-    assert!(reply.starts_with("HTTP/1.1 503 "), "{reply}");
+    assert!(reply.starts_with("HTTP/1.1 503 ") && reply.contains("X-Request-Id: mine\r\n"), "{reply}");
     assert_eq!(ending, Ending::InOrder);
 }
 

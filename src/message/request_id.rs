@@ -21,10 +21,15 @@ impl RequestId {
     /// Keeps the client's id, if it sent exactly one of 1 to 128 visible ASCII characters other than `"`, `,` and `\`; else makes
     /// one of 16 hex digits.
     pub fn of(headers: &HeaderMap) -> RequestId {
+        RequestId::given(headers).unwrap_or_else(RequestId::random)
+    }
+
+    /// The client's id, if it is one that is kept.
+    pub fn given(headers: &HeaderMap) -> Option<RequestId> {
         let mut given = values_of(headers, &RequestId::FIELD);
         match (given.next(), given.next()) {
-            (Some(id), None) if is_plain(id.as_bytes()) => RequestId(id.clone()),
-            _ => RequestId::random(),
+            (Some(id), None) if is_plain(id.as_bytes()) => Some(RequestId(id.clone())),
+            _ => None,
         }
     }
 

@@ -89,7 +89,6 @@ impl Proxy {
         let entry = Entry::new(&request, self.forwarded_of(&request));
         if let Some(refusal) = self.loop_of(&request) {
             let mut reply = refusal.reply();
-            reply.headers.insert(RequestId::FIELD, entry.id().value().clone());
             reply.headers.insert(PROXY_STATUS, proxy_status::of_refusal(&refusal));
             // By it the leg that brought the request back knows whose loop it is.
             self.0.via.append_to(&mut reply.headers, request.version);
@@ -169,8 +168,9 @@ impl Proxy {
 }
 
 /// Answers without a race: with a refusal, or with an answer that mustn't go any further.
-pub(crate) fn answer_alone(reply_to: Box<dyn ReplyTo>, entry: Entry, reply: Reply, refusal: Option<Refusal>) {
+pub(crate) fn answer_alone(reply_to: Box<dyn ReplyTo>, entry: Entry, mut reply: Reply, refusal: Option<Refusal>) {
     let status = reply.status;
+    reply.headers.insert(RequestId::FIELD, entry.id().value().clone());
     let delivered = move |delivery| {
         match refusal {
             Some(refusal) => entry.refused(&refusal, Instant::now()),

@@ -241,6 +241,38 @@ fn a_refusal_reaches_the_client_and_ends_the_connection_and_nothing_behind_it_is
     assert!(backend.received.is_empty());
 }
 
+/// Was seen as: a client that had sent an id got it back from races alone, so that nobody found its refusals.
+#[test]
+fn a_refused_request_keeps_its_id_if_its_head_has_come() {
+    let proxy = Proxy::with(&["http://127.0.0.1:1".to_owned()], |config| config.max_body = 1024);
+    let post = "POST / HTTP/1.1\r\nHost: a\r\nX-Request-ID: mine\r\n";
+    let chunked = format!("{post}Transfer-Encoding: chunked\r\n\r\n");
+    let rows = [
+        ("a long body", format!("{post}Content-Length: 2000\r\n\r\n"), 413, vec!["mine"]),
+        ("a long chunk", format!("{chunked}{}", chunk(2048)), 413, vec!["mine"]),
+        ("a bad chunk", format!("{chunked}-1\r\n"), 400, vec!["mine"]),
+        ("an expectation", format!("{post}Expect: more\r\n\r\n"), 417, vec!["mine"]),
+        ("a loop", format!("{post}{}Content-Length: 0\r\n\r\n", "Via: 1.1 a\r\n".repeat(33)), 508, vec!["mine"]),
+        ("a last proxy", format!("TRACE{}Max-Forwards: 0\r\n\r\n", &post[4..]), 200, vec!["mine"]),
+        (
+            "an update by a stranger",
+            format!("{}Origin: http://b\r\n\r\n", post.replace(" / ", " /-update-backends ")),
+            403,
+            vec!["mine"],
+        ),
+        ("an id in a body", format!("{}-1\r\n{post}\r\n", chunked.replace("X-Request-ID: mine\r\n", "")), 400, vec![]),
+        ("an id that is none", format!("{}Expect: more\r\n\r\n", post.replace("mine", "a b")), 417, vec![]),
+        ("two ids", format!("{post}X-Request-ID: b\r\nExpect: more\r\n\r\n"), 417, vec![]),
+        ("half a head", format!("{post}A: b\n"), 400, vec![]),
+    ];
+    for (label, bytes, status, ids) in rows {
+        let mut client = Client::connect(proxy.address);
+        client.send(&bytes);
+        let reply = client.reply();
+        assert_eq!((reply.status, reply.values("x-request-id")), (status, ids), "{label}: {}", reply.text());
+    }
+}
+
 /// Refusals that a client gets while most of its request is still on its way: a label, the head, the status.
 pub(crate) const REFUSED_EARLY: [(&str, &str, u16); 4] = [
     ("a long body", "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000000000\r\n\r\n", 413),

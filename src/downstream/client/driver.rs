@@ -13,7 +13,7 @@ use crate::downstream::h1::encode::{CONTINUE, Framing, RequestSummary, write_hea
 use crate::downstream::h1::http2;
 use crate::downstream::h1::protocol::{Action, Http1};
 use crate::downstream::responder::Responder;
-use crate::message::{Refusal, ReplyBody, Request};
+use crate::message::{Refusal, ReplyBody, Request, RequestId};
 use crate::runtime::poller::{Event, EventHandler};
 
 /// Reads of one client in one event: a fast upload mustn't keep the poller's thread from all others.
@@ -73,8 +73,7 @@ impl Client {
                     return self.dispatch(http1, *request, summary, may_read);
                 }
                 Action::Request(request, _) => {
-                    let asked = (request.method.as_str(), request.target.as_str());
-                    self.refuse(&mut http1, &Refusal::Busy, Some(asked));
+                    self.refuse(&mut http1, &Refusal::Busy, Some(&request));
                     may_read = true;
                 }
                 Action::Spool => {
@@ -179,12 +178,16 @@ impl Client {
         }
     }
 
-    /// Refuses what can't be served, and has it logged by what was asked for, as far as that is known.
-    fn refuse(&self, http1: &mut Http1, refusal: &Refusal, asked: Option<(&str, &str)>) {
+    /// Refuses what can't be served, and has it logged by what was asked for, as far as that is known. `request`: what there is no
+    /// room for, if it is whole.
+    fn refuse(&self, http1: &mut Http1, refusal: &Refusal, request: Option<&Request>) {
+        let asked = request.map(|request| (request.method.as_str(), request.target.as_str()));
         let is_head = asked.map_or_else(|| http1.asks_for_head(), |(method, _)| method == "HEAD");
         access_log::refused(&self.peer, refusal, asked.or_else(|| http1.asked()));
         let summary = RequestSummary { is_head, ..RequestSummary::UNREADABLE };
-        let reply = self.frontend().limits.refused(refusal);
+        let mut reply = self.frontend().limits.refused(refusal);
+        let id = request.map_or_else(|| http1.given_id(), |request| RequestId::given(&request.headers));
+        reply.headers.extend(id.map(|id| (RequestId::FIELD, id.value().clone())));
         let framing = Framing::of(summary, reply.status, &reply.body);
         let mut bytes = Vec::with_capacity(512);
         write_head(&mut bytes, summary, reply.status, &reply.headers, framing, SystemTime::now);

@@ -4,7 +4,7 @@ use http::header::{EXPECT, HOST};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Version};
 use httparse::Error;
 
-use crate::message::{BodyLength, Refusal, Target, headers, is_host_field, tokens, values_of};
+use crate::message::{BodyLength, Refusal, RequestId, Target, headers, is_host_field, tokens, values_of};
 
 /// The longest target. RFC 9112 §3 asks for 8,000 at least.
 const TARGET_BYTES_MAX: usize = 8 * 1024;
@@ -130,6 +130,15 @@ pub(crate) fn asked_in(input: &[u8]) -> Option<(&str, &str)> {
     let is_whole = parts.next().is_some() || target.len() > TARGET_BYTES_MAX;
     let is_method = !method.is_empty() && method.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
     (is_whole && is_method && target.starts_with('/')).then_some((method, target))
+}
+
+/// The client's id in a head that breaks a rule, if that is whole and has one.
+pub(crate) fn id_in(input: &[u8]) -> Option<RequestId> {
+    let mut fields = [httparse::EMPTY_HEADER; FIELDS_MAX];
+    let mut parsed = httparse::Request::new(&mut fields);
+    let is_whole = parsed.parse(input).is_ok_and(|status| status.is_complete());
+    let headers = is_whole.then(|| headers_of(parsed.headers).ok())?;
+    RequestId::given(&headers?)
 }
 
 /// The refusal of a head that is too long: for its target, or for all of it.

@@ -9,11 +9,11 @@ use http::Method;
 use crate::downstream::eviction::Activity;
 use crate::downstream::h1::body::BodyReader;
 use crate::downstream::h1::encode::RequestSummary;
-use crate::downstream::h1::head::{Head, HeadReader, asked_in, empty_lines};
+use crate::downstream::h1::head::{Head, HeadReader, asked_in, empty_lines, id_in};
 use crate::downstream::h1::http2;
 use crate::downstream::limits::{BodyPolicy, Limits};
 use crate::downstream::timeouts::Timeouts;
-use crate::message::{BodyLength, Peer, Refusal, Request, SpoolWriter};
+use crate::message::{BodyLength, Peer, Refusal, Request, RequestId, SpoolWriter};
 
 /// Read in one call: a whole head of the usual size, and enough of a body to make the call worth it.
 pub(crate) const READ_BYTES: usize = 16 * 1024;
@@ -119,6 +119,11 @@ impl Http1 {
             Some(request) => Some((request.method.as_str(), request.target.as_str())),
             None => asked_in(&self.input),
         }
+    }
+
+    /// The client's id of the request that can't be served, if that has come.
+    pub(crate) fn given_id(&self) -> Option<RequestId> {
+        self.unserved().map_or_else(|| id_in(&self.input), |request| RequestId::given(&request.headers))
     }
 
     /// Whether the request that can't be served is one for a head alone.
