@@ -77,8 +77,9 @@ impl Views {
 
     /// The race with this id, as it stands in the path: percent-encoded where a path needs that.
     fn race_of(&self, id: &str) -> Option<Arc<RecentRace>> {
-        // A plus sign is one in a path.
-        let decoded = form_urlencoded::parse(id.replace('+', "%2B").as_bytes()).next().map(|(id, _)| id.into_owned());
+        // Decodes it as the value of a field: a plus sign or an ampersand, which mean something else there, are themselves in a path.
+        let field = format!("={}", id.replace('+', "%2B").replace('&', "%26"));
+        let decoded = form_urlencoded::parse(field.as_bytes()).next().map(|(_, id)| id.into_owned());
         self.races.of(id).or_else(|| self.races.of(&decoded?))
     }
 }
@@ -187,7 +188,7 @@ mod tests {
 
     #[test]
     fn races_are_found_by_their_ids_and_shown_by_the_number() {
-        let ids = ["a", "a/b", "a+b", "a%62", "?"];
+        let ids = ["a", "a/b", "a+b", "a%62", "?", "a/b==", "=a", "a&b/c"];
         let views = views(ids.iter().map(|id| race(id, "GET", "/")), &["b1", "b2", "b3"]);
         let rows = [
             ("/races/a", Ok("a")),
@@ -196,7 +197,12 @@ mod tests {
             ("/races/a+b", Ok("a+b")),
             ("/races/a%62", Ok("a%62")),
             ("/races/%3F", Ok("?")),
+            ("/races/a%2Fb==", Ok("a/b==")),
+            ("/races/%3Da", Ok("=a")),
+            ("/races/a&b%2Fc", Ok("a&b/c")),
             ("/races/ab", Err(404)),
+            ("/races/a=b%2Fc", Err(404)),
+            ("/races/a&b", Err(404)),
             ("/races?n=0", Err(400)),
             ("/races?n=65", Err(400)),
             ("/races?n=x", Err(400)),
@@ -211,7 +217,7 @@ mod tests {
                 Err(status) => assert_eq!(found, Err(status), "{target}"),
             }
         }
-        for (target, count) in [("/races", 5), ("/races?n=2", 2), ("/races?n=64", 5), ("/races?x=2", 5)] {
+        for (target, count) in [("/races", 8), ("/races?n=2", 2), ("/races?n=64", 8), ("/races?x=2", 8)] {
             assert_eq!(shown(&views, target).expect("races").matches("\"id\":").count(), count, "{target}");
         }
     }
