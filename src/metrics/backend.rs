@@ -116,6 +116,11 @@ impl LegEnd<'_> {
         ENDS.iter().position(|end| *end == word).unwrap_or(ENDS.len())
     }
 
+    /// Whether its backend was asked, and had a part of the race's price.
+    pub(super) fn was_asked(&self) -> bool {
+        !matches!(self.outcome, Outcome::Skipped | Outcome::Unneeded)
+    }
+
     /// Whether the backend is to blame for it.
     fn is_failure(&self) -> bool {
         !self.is_success
@@ -271,8 +276,7 @@ impl Gain {
     /// What the winner has bought, at this place among the legs of its race, for which its client has `waited` so long, by how they all
     /// have ended.
     pub fn of(winner: usize, waited: Duration, legs: &[LegEnd]) -> Gain {
-        let was_asked = |end: &LegEnd| !matches!(end.outcome, Outcome::Skipped | Outcome::Unneeded);
-        let others = || legs.iter().enumerate().filter(|(leg, end)| *leg != winner && was_asked(end));
+        let others = || legs.iter().enumerate().filter(|(leg, end)| *leg != winner && end.was_asked());
         let first =
             |is_one: &dyn Fn(&LegEnd) -> bool| others().filter(|(_, end)| is_one(end)).map(|(_, end)| end.ended).min();
         let next = first(&|end| end.is_success).or_else(|| first(&|end| *end.outcome == Outcome::Cancelled));

@@ -37,7 +37,7 @@ pub struct Second {
     pub races: u64,
     /// Those of them that no leg won.
     pub lost: u64,
-    /// Legs that ended.
+    /// Legs that ended, but for those that weren't asked.
     pub legs: u64,
     /// The 99th percentile of what clients waited.
     pub p99: Option<Duration>,
@@ -77,7 +77,7 @@ pub struct LastMinute {
     pub races: u64,
     /// Those of them that no leg won.
     pub lost: u64,
-    /// Legs that ended.
+    /// Legs that ended, but for those that weren't asked.
     pub legs: u64,
     /// The median of what clients waited.
     pub p50: Option<Duration>,
@@ -112,6 +112,11 @@ impl BackendMinute {
     /// How often its legs ended so.
     pub fn count_of(&self, words: &[&str]) -> u64 {
         self.ends.iter().filter(|(word, _)| words.contains(word)).map(|(_, count)| count).sum()
+    }
+
+    /// The legs by which it was asked: its part of the price.
+    pub fn asked(&self) -> u64 {
+        self.ends.iter().filter(|(word, _)| *word != "skipped").map(|(_, count)| count).sum()
     }
 
     /// The legs that failed by the backend's fault, by their words, the most frequent first.

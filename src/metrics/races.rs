@@ -70,7 +70,7 @@ impl LateStart {
 /// for their connections.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Totals {
-    /// Legs, those that were skipped included.
+    /// Legs whose backend was asked.
     pub legs: u64,
     /// Legs that were hung up on.
     pub hung_up: u64,
@@ -91,7 +91,7 @@ impl RaceStats {
     pub fn count(&self, end: RaceEnd, reply: Option<Duration>, legs: &[LegEnd]) {
         let hung_up = legs.iter().filter(|leg| *leg.outcome == Outcome::Cancelled).count();
         self.hung_up.fetch_add(hung_up as u64, Ordering::Relaxed);
-        let asked = legs.iter().filter(|leg| *leg.outcome != Outcome::Unneeded).count();
+        let asked = legs.iter().filter(|leg| leg.was_asked()).count();
         self.legs.fetch_add(asked as u64, Ordering::Relaxed);
         self.ends[end as usize].fetch_add(1, Ordering::Relaxed);
         if let Some(reply) = reply {

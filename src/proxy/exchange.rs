@@ -499,7 +499,7 @@ mod tests {
         race.ends[1].sends(answer(200, "b2"));
         assert_eq!(client.takes_reply(), (200, "b2".to_owned()));
         race.wait_for_end();
-        assert!(race.ends[0].is_left_alone() && race.legs() == (2, 0));
+        assert!(race.ends[0].is_left_alone() && race.legs() == (1, 0));
         assert_eq!(race.take_idle(0), 1);
     }
 

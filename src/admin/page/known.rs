@@ -12,7 +12,7 @@ pub(super) fn has_no_address(backend: &BackendSample) -> bool {
 
 /// Whether a leg of the last minute was sent there, and not only deferred.
 pub(super) fn was_asked(minute: &BackendMinute) -> bool {
-    minute.ends.iter().any(|(word, _)| *word != "skipped")
+    minute.asked() > 0
 }
 
 /// Whether its legs were all hung up on, and none could have a long look: it may hang, or be only slower than the winners.

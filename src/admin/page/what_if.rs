@@ -27,14 +27,22 @@ pub(super) fn without(backend: &BackendMinute, minute: &LastMinute) -> Option<St
         // No client would have had an answer.
         None => String::new(),
     };
-    let legs: u64 = backend.ends.iter().map(|(_, count)| count).sum();
-    let fewer = (100 * legs / minute.legs.max(1)).min(100);
+    let fewer = (100 * backend.asked() / minute.legs.max(1)).min(100);
     Some(format!("without it: {answers}, {slower}{tail}, {fewer} % fewer legs"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Was seen as: a dead backend, of which the bench kept nearly all legs, looked like half of the price.
+    #[test]
+    fn a_backend_that_is_not_asked_costs_nothing() {
+        let dead = BackendMinute { ends: vec![("refused", 2), ("skipped", 298)], ..BackendMinute::default() };
+        let backends = (0..2).map(|_| BackendMinute::default()).collect();
+        let minute = LastMinute { races: 300, legs: 302, backends, ..LastMinute::default() };
+        assert_eq!(without(&dead, &minute).as_deref(), Some("without it: the same answers, as quick, 0 % fewer legs"));
+    }
 
     #[test]
     fn a_backend_is_worth_what_would_be_missing_without_it() {
