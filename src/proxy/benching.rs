@@ -9,6 +9,7 @@ use http::{HeaderMap, StatusCode};
 
 use super::classify::AnswerClass;
 use super::exchange::Exchange;
+use super::leg::Leg;
 use crate::message::{Elapsed, Outcome};
 use crate::upstream::{Admission, Answer, BenchChange, Finding};
 
@@ -23,6 +24,8 @@ pub(super) struct Benched {
     pub(super) out: Vec<usize>,
     /// They start with the race, as probes.
     pub(super) probes: Vec<usize>,
+    /// They are probes once their time has come.
+    pub(super) waiting: Vec<usize>,
 }
 
 impl Benched {
@@ -45,15 +48,23 @@ impl Exchange {
                 Some(_) => is_first,
                 None => leg.backend.after().is_none() || self.request.method().is_safe(),
             };
-            match leg.backend.bench().admit(&leg.ticket, leg.backend.pool().timeout(), may_probe, now) {
+            match self.admit(number, may_probe, now) {
                 Admission::Probe if self.one.is_none() => benched.probes.push(number),
                 // One that leaves too many requests unanswered isn't asked first.
                 Admission::Racing | Admission::Probe => {
                     is_first &= leg.backend.breaker().is_last_choice(self.context.rules.unanswered_max, now);
                 }
-                // It becomes the probe once its time has come.
-                Admission::Benched if self.one.is_none() && !leg.backend.bench().sits_out(now) => {}
+                Admission::Benched if self.one.is_none() && !leg.backend.bench().sits_out(now) => {
+                    benched.waiting.push(number);
+                }
                 Admission::Benched => benched.out.push(number),
+            }
+        }
+        for leg in self.take_first_tier(&mut benched) {
+            match self.admit(leg, true, now) {
+                Admission::Probe => benched.probes.push(leg),
+                Admission::Benched => benched.out.push(leg),
+                Admission::Racing => {}
             }
         }
         if benched.out.len() + benched.probes.len() == self.legs.len() {
@@ -62,6 +73,12 @@ impl Exchange {
             return Benched::default();
         }
         benched
+    }
+
+    /// Asks the bench of a leg's backend for it.
+    pub(super) fn admit(&self, leg: usize, may_probe: bool, now: Instant) -> Admission {
+        let Leg { backend, ticket, .. } = &self.legs[leg];
+        backend.bench().admit(ticket, backend.pool().timeout(), may_probe, now)
     }
 
     /// Notes what an answer says of its backend.
@@ -176,7 +193,10 @@ mod tests {
     use super::super::scenario::{Client, LINGER, Scenario, answer, get, post, wait_until};
     use super::*;
     use crate::config::{LoseIf, OnFailure, Statuses};
+    use crate::message::Request;
+    use crate::metrics::ShownLeg;
     use crate::race::Linger;
+    use crate::upstream::BenchTicket;
     use crate::upstream::scenario::spool;
 
     #[test]
@@ -258,7 +278,7 @@ mod tests {
     fn bench(race: &Scenario, backend: usize, is_over: bool) {
         let list = race.list.snapshot();
         let bench = list[backend].bench();
-        let ticket = crate::upstream::BenchTicket::default();
+        let ticket = BenchTicket::default();
         let (ago, length) = if is_over { (10, 5) } else { (0, 300) };
         let then = Instant::now().checked_sub(Duration::from_secs(ago)).expect("the clock runs for ten seconds");
         bench.admit(&ticket, Duration::ZERO, true, then);
@@ -553,6 +573,152 @@ mod tests {
         takes(&client, "b2");
     }
 
+    /// What a race does with each of its legs: `asked` or `probe` (asked as that) at once, `unneeded` where it waits for its time,
+    /// `skipped` where it starts only if all others lose. The first that is asked wins.
+    fn parts(race: &mut Scenario, request: Request) -> String {
+        let list = race.list.snapshot();
+        let is_probed = |at: usize| list[at].bench().told(Instant::now()).is_some_and(|told| told.is_probed);
+        let was_probed: Vec<bool> = (0..list.len()).map(is_probed).collect();
+        let client = race.begin(request);
+        let is_probe: Vec<bool> = (0..list.len()).map(|at| is_probed(at) && !was_probed[at]).collect();
+        for end in &mut race.ends {
+            if !end.is_left_alone() {
+                end.sends(answer(200, "yes"));
+            }
+        }
+        takes(&client, "yes");
+        race.wait_for_end();
+        let recent = race.proxy.recent().last(1).remove(0);
+        let part = |(at, leg): (usize, ShownLeg<'_>)| match leg.started {
+            Some(_) if is_probe[at] => "probe".to_owned(),
+            Some(_) => "asked".to_owned(),
+            None => leg.end.to_string(),
+        };
+        recent.legs().enumerate().map(part).collect::<Vec<_>>().join(" ")
+    }
+
+    /// Backends with their options and what is known of them: `well`, `full` (it leaves requests unanswered), `out` (benched),
+    /// `due` (to be probed), `taken` (being probed), `paused`.
+    fn parts_of(row: &str, request: Request) -> String {
+        let backends: Vec<(&str, &str)> =
+            row.split(", ").map(|backend| backend.split_once(' ').unwrap_or((backend, ""))).collect();
+        let options: Vec<String> = backends
+            .iter()
+            .map(|(state, after)| if *state == "paused" { format!("{after} paused") } else { (*after).to_owned() })
+            .collect();
+        let mut race = scenario(&options.iter().map(String::as_str).collect::<Vec<_>>(), LINGER);
+        let mut pending = Vec::new();
+        let unpaused = backends.iter().filter(|(state, _)| *state != "paused").enumerate();
+        for (at, (state, _)) in unpaused {
+            match *state {
+                "full" => pending.push(race.leave_unanswered(at, 128)),
+                "well" => {}
+                state => bench(&race, at, state != "out"),
+            }
+            if *state == "taken" {
+                let (ticket, now) = (BenchTicket::default(), Instant::now());
+                let admission = race.list.snapshot()[at].bench().admit(&ticket, Duration::from_secs(60), true, now);
+                assert_eq!(admission, Admission::Probe);
+            }
+        }
+        parts(&mut race, request)
+    }
+
+    /// Was seen as: where no backend before it raced, a POST was sent to one that was to be probed, and was no probe: it was never
+    /// benched again, and those behind it waited for their time.
+    #[test]
+    fn each_leg_has_its_part_by_what_is_known_of_all_backends() {
+        // The backends, what a GET does with them, and a POST.
+        let rows = [
+            // The first tier races.
+            ("well, due, well after=9h", "asked probe unneeded", "asked probe unneeded"),
+            ("well, taken, well after=9h", "asked skipped unneeded", "asked skipped unneeded"),
+            ("well, due after=8h, well after=9h", "asked probe unneeded", "asked unneeded unneeded"),
+            ("well, taken after=8h, well after=9h", "asked skipped unneeded", "asked skipped unneeded"),
+            ("well, due after=9h, well after=9h", "asked probe unneeded", "asked unneeded unneeded"),
+            // It is benched.
+            ("out, due, well after=9h", "skipped probe asked", "skipped probe asked"),
+            ("out, taken, well after=9h", "skipped skipped asked", "skipped skipped asked"),
+            ("out, due after=8h, well after=9h", "skipped probe asked", "skipped probe asked"),
+            ("out, taken after=8h, well after=9h", "skipped skipped asked", "skipped skipped asked"),
+            ("out, due after=9h, well after=9h", "skipped probe asked", "skipped probe asked"),
+            ("out, due after=10h, well after=9h", "skipped probe asked", "skipped unneeded asked"),
+            ("out, taken after=10h, well after=9h", "skipped skipped asked", "skipped skipped asked"),
+            ("due, due after=8h, well after=9h", "probe probe asked", "probe probe asked"),
+            ("due, due after=10h, well after=9h", "probe probe asked", "probe unneeded asked"),
+            ("taken, due after=8h, well after=9h", "skipped probe asked", "skipped probe asked"),
+            // It is paused.
+            ("paused, due, well after=9h", "probe asked", "probe asked"),
+            ("paused, due after=8h, well after=9h", "probe asked", "probe asked"),
+            ("paused, taken after=8h, well after=9h", "skipped asked", "skipped asked"),
+            ("paused, due after=10h, well after=9h", "probe asked", "unneeded asked"),
+            // It is held, which what isn't safe never is.
+            ("full, due, well after=9h", "skipped probe asked", "asked probe unneeded"),
+            ("full, taken, well after=9h", "skipped skipped asked", "asked skipped unneeded"),
+            ("full, due after=8h, well after=9h", "skipped probe asked", "asked unneeded unneeded"),
+            ("full, taken after=8h, well after=9h", "skipped skipped asked", "asked skipped unneeded"),
+            ("full, due after=8h", "asked probe", "asked unneeded"),
+            // All are benched, so that none counts as benched.
+            ("out, due, out after=9h", "asked probe unneeded", "asked probe unneeded"),
+            ("out, due after=8h, out after=9h", "asked unneeded unneeded", "asked unneeded unneeded"),
+            ("out, due after=8h, due after=9h", "asked unneeded unneeded", "asked unneeded unneeded"),
+            ("paused, due after=8h, out after=9h", "probe unneeded", "probe unneeded"),
+            ("paused, taken after=8h, due after=9h", "asked unneeded", "asked unneeded"),
+            // A hedge that would start at half of the first tier's timeout.
+            ("out, due after=2s, well after=p95 timeout=10s", "skipped probe asked", "skipped probe asked"),
+            (
+                "out, due after=3s timeout=10s, well after=p95 timeout=2s",
+                "skipped probe asked",
+                "skipped unneeded asked",
+            ),
+        ];
+        for (backends, by_get, by_post) in rows {
+            assert_eq!(parts_of(backends, get()), by_get, "GET: {backends}");
+            assert_eq!(parts_of(backends, post(spool(b"", 1))), by_post, "POST: {backends}");
+        }
+    }
+
+    /// Was seen as: the backend got every POST, and those behind it were asked only in their time.
+    #[test]
+    fn the_failure_of_a_first_tier_that_what_is_not_safe_probes_begins_the_next_bench() {
+        let mut race = scenario(&["", "after=23h", "after=24h"], LINGER);
+        bench(&race, 0, false);
+        bench(&race, 1, true);
+        for is_probe in [true, false] {
+            let client = race.begin(post(spool(b"", 1)));
+            race.ends[2].receives_head();
+            if is_probe {
+                race.ends[1].receives_head();
+                race.ends[1].sends(answer(503, "no"));
+                race.settle();
+            }
+            race.ends[2].sends(answer(200, "b3"));
+            takes(&client, "b3");
+            race.wait_for_end();
+            assert!(race.ends[1].is_left_alone());
+            let told = race.list.snapshot()[1].bench().told(Instant::now());
+            assert!(told.is_some_and(|told| told.times == 2 && !told.is_probed), "{told:?}");
+        }
+        assert!(race.ends[0].is_left_alone());
+    }
+
+    /// Was seen as: where the second of two was to be probed, the first, benched as well, got a POST only when that had failed.
+    #[test]
+    fn where_all_are_benched_what_is_not_safe_starts_with_the_first_tier() {
+        let mut race = scenario(&["", "after=24h"], LINGER);
+        bench(&race, 0, false);
+        bench(&race, 1, true);
+        let client = race.begin(post(spool(b"", 1)));
+        race.ends[0].receives_head();
+        assert!(race.ends[1].is_left_alone());
+        race.ends[0].sends(answer(200, "b1"));
+        takes(&client, "b1");
+        race.wait_for_end();
+        assert_eq!(race.proxy.stats().all_benched(), 1);
+        let told = race.list.snapshot()[1].bench().told(Instant::now());
+        assert!(told.is_some_and(|told| !told.is_probed), "the next request may probe it");
+    }
+
     #[test]
     fn when_the_time_is_over_one_request_takes_a_probe_along_that_may_win() {
         for request in [get(), post(spool(b"", 1))] {
@@ -605,7 +771,7 @@ mod tests {
         client.leaves();
         race.wait_for_end();
         assert!(is_benched(&race, 0));
-        let ticket = crate::upstream::BenchTicket::default();
+        let ticket = BenchTicket::default();
         let list = race.list.snapshot();
         let next = list[0].bench().admit(&ticket, Duration::ZERO, true, Instant::now());
         assert_eq!(next, Admission::Probe);

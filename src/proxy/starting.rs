@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::benching::Benched;
 use super::context::Context;
 use super::exchange::Exchange;
-use super::leg::{Leg, Role};
+use super::leg::Role;
 use crate::message::{After, Outcome};
 use crate::metrics::{LateStart, LegEnd};
 use crate::race::{Start, Starts, Timetable, Verdict};
@@ -85,7 +85,8 @@ impl Exchange {
             timetable.add(leg, Start::LastResort);
         }
         let others = || (0..self.legs.len()).filter(|leg| !held.contains(leg) && !benched.has(*leg));
-        let at_latest = self.context.first_tier_half(others().map(|leg| &*self.legs[leg].backend));
+        let well = others().filter(|leg| !benched.waiting.contains(leg));
+        let at_latest = self.context.first_tier_half(well.map(|leg| &*self.legs[leg].backend));
         let starts: Vec<(usize, Start)> =
             others().map(|leg| (leg, self.context.start_of(&self.legs[leg].backend, at_latest))).collect();
         let first = starts.iter().map(|(_, start)| age_of(*start)).min().unwrap_or_default();
@@ -94,6 +95,20 @@ impl Exchange {
             timetable.add(leg, start);
         }
         timetable
+    }
+
+    /// Takes out the benched legs that would wait for their time, though no other leg starts before it.
+    pub(super) fn take_first_tier(&self, benched: &mut Benched) -> Vec<usize> {
+        if benched.waiting.is_empty() {
+            return Vec::new();
+        }
+        let well = || (0..self.legs.len()).filter(|leg| !benched.has(*leg) && !benched.waiting.contains(leg));
+        let at_latest = self.context.first_tier_half(well().map(|leg| &*self.legs[leg].backend));
+        let age = |leg: usize| age_of(self.context.start_of(&self.legs[leg].backend, at_latest));
+        let first = well().map(age).min().unwrap_or(Duration::MAX);
+        let (taken, waiting) = benched.waiting.iter().partition(|leg| age(**leg) <= first);
+        benched.waiting = waiting;
+        taken
     }
 
     /// Before legs are chosen to start: has those whose backends sit out by now start only if all others lose.
@@ -168,9 +183,7 @@ impl Exchange {
     /// Asks the bench for a leg whose time has come: what it finds is of now, and it may be the probe, for whose end no other leg of
     /// a race waits. Gives whether none does.
     fn try_run_beside(&self, leg: usize, now: Instant) -> bool {
-        let Leg { backend, ticket, .. } = &self.legs[leg];
-        let admission = backend.bench().admit(ticket, backend.pool().timeout(), true, now);
-        let is_beside = admission == Admission::Probe && self.one.is_none();
+        let is_beside = self.admit(leg, true, now) == Admission::Probe && self.one.is_none();
         if is_beside {
             self.race.run_beside(leg);
         }
