@@ -13,6 +13,9 @@ use super::file;
 const FILE_BYTES_MAX: u64 = 1 << 20;
 /// What a file in UTF-8 may begin with.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+/// What a line begins with that begins a part of a file, or ends one.
+const BEGIN: &[u8] = b"-----BEGIN ";
+const END: &[u8] = b"-----END ";
 
 /// Reads a file that should be in PEM. Blocks on the disk.
 pub(crate) fn read(path: &str) -> Result<Vec<u8>, String> {
@@ -21,7 +24,21 @@ pub(crate) fn read(path: &str) -> Result<Vec<u8>, String> {
     if bytes.starts_with(BYTE_ORDER_MARK) {
         bytes.drain(..BYTE_ORDER_MARK.len());
     }
-    Ok(bytes)
+    Ok(parted(&bytes))
+}
+
+/// Has each part begin a line of its own. `cat` puts it behind the end of another one where a file's last line has no end, and there
+/// the reader of PEM would pass over it.
+fn parted(bytes: &[u8]) -> Vec<u8> {
+    let mut parted = Vec::with_capacity(bytes.len());
+    for line in bytes.split_inclusive(|byte| *byte == b'\n') {
+        let begin = line.windows(BEGIN.len()).position(|window| window == BEGIN);
+        match begin.filter(|_| line.starts_with(END)) {
+            Some(at) => parted.extend([&line[..at], b"\n", &line[at..]].concat()),
+            None => parted.extend_from_slice(line),
+        }
+    }
+    parted
 }
 
 /// Takes the certificates, at least one. Other things don't count.
@@ -193,6 +210,19 @@ mod tests {
         let one = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
         std::fs::write(&path, format!("\u{feff}{one}")).expect("a file");
         assert_eq!(read(path.to_str().expect("UTF-8")), Ok(one.as_bytes().to_vec()));
+    }
+
+    /// Was seen as: an authority that isn't trusted, a chain without its second certificate.
+    #[test]
+    fn a_certificate_that_begins_in_the_line_of_another_s_end_is_read() {
+        let one = |text: &str| format!("-----BEGIN CERTIFICATE-----\n{text}\n-----END CERTIFICATE-----");
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        for glue in ["", " ", "\n", "\r\n"] {
+            std::fs::write(file.path(), [one("AAAA"), one("AAEC"), one("AAED")].join(glue)).expect("written");
+            let bytes = read(file.path().to_str().expect("UTF-8")).expect("a file");
+            let found: Vec<Vec<u8>> = certificates(&bytes).expect(glue).iter().map(|der| der.to_vec()).collect();
+            assert_eq!(found, [[0, 0, 0], [0, 1, 2], [0, 1, 3]], "{glue:?}");
+        }
     }
 
     #[test]

@@ -561,7 +561,8 @@ fn a_file_of_authorities_is_trusted_beside_whatever_else_is_in_it() {
     let file = file_with(format!(
         "An explanation.\n{}{}{}",
         authorities[0].pem(),
-        authorities[0].key_pem(),
+        // Glued to what comes next, as by `cat`.
+        authorities[0].key_pem().trim_end(),
         authorities[1].pem()
     ));
     let urls = backends.each_ref().map(|backend| backend.url("127.0.0.1"));
