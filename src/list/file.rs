@@ -7,8 +7,9 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustix::fs::{Access, AtFlags, CWD, Statx, StatxAttributes, StatxFlags, access, statx};
+use rustix::fs::{Access, AtFlags, CWD, Mode, OFlags, Statx, StatxAttributes, StatxFlags, access, open, statx};
 use rustix::io::Errno;
+use rustix::process::geteuid;
 
 use super::local_files::BadFiles;
 use super::starts::check_starts;
@@ -21,6 +22,8 @@ const FILE_BYTES_MAX: u64 = 256 * 1024;
 const MODE: u32 = 0o640;
 /// May be written by every user of the host.
 const WORLD_WRITABLE: u32 = 0o002;
+/// A folder's mode by which only who owns a file replaces it, or who owns the folder.
+const STICKY: u32 = 0o1000;
 
 /// A file that a list is kept in, and what it held when it was last read or written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -156,7 +159,15 @@ fn line_of(text: &str, index: usize) -> usize {
 /// Whether the file at this path could be replaced, as far as can be told without trying.
 fn try_replaceable(path: &Path) -> io::Result<()> {
     let path = end_of_links(path)?;
-    access(folder_and_name_of(&path)?.0, Access::WRITE_OK | Access::EXEC_OK)?;
+    let folder = folder_and_name_of(&path)?.0;
+    access(folder, Access::WRITE_OK | Access::EXEC_OK)?;
+    let found = fs::metadata(folder)?;
+    if found.mode() & STICKY != 0 && found.uid() != geteuid().as_raw() {
+        // The kernel asks the same for it as for replacing the file there: to own the file, or to have the right of its owner.
+        if let Err(Errno::PERM) = open(&path, OFlags::NOATIME | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty()) {
+            return Err(Errno::PERM.into());
+        }
+    }
     let is_mounted = |found: Statx| found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT);
     // What the kernel doesn't know, or isn't there yet, isn't mounted.
     match statx(CWD, &path, AtFlags::empty(), StatxFlags::empty()) {
@@ -203,17 +214,23 @@ fn read(path: &Path) -> Result<String, String> {
     String::from_utf8(bytes).map_err(|_| "it isn't UTF-8".to_owned())
 }
 
-/// Puts another file in the place of this one, of the same mode and owner, at the end of its symbolic links.
+/// Puts another file in the place of this one, of the same mode and, where that is permitted, owner, at the end of its symbolic links.
 fn replace(path: &Path, text: &str) -> io::Result<()> {
     let path = end_of_links(path)?;
     let (folder, name) = folder_and_name_of(&path)?;
     // Always of this name: what a crash leaves behind is taken away by the next change.
     let new = folder.join(format!(".{}.new", name.to_string_lossy()));
     let _ = fs::remove_file(&new);
-    let written = write_new(&new, text, fs::metadata(&path).ok().as_ref()).and_then(|()| fs::rename(&new, &path));
-    if written.is_err() {
-        let _ = fs::remove_file(&new);
-        return written;
+    let written = write_new(&new, text, fs::metadata(&path).ok().as_ref());
+    match written.and_then(|is_owner_kept| fs::rename(&new, &path).map(|()| is_owner_kept)) {
+        Ok(true) => {}
+        Ok(false) => {
+            log::warn!("{} is this program's own now: its owner or its group can't be kept", shown_path(&path));
+        }
+        Err(error) => {
+            let _ = fs::remove_file(&new);
+            return Err(error);
+        }
     }
     // The new file is in its place: an error would say that it isn't.
     if let Err(error) = File::open(folder).and_then(|folder| folder.sync_all()) {
@@ -229,16 +246,21 @@ fn folder_and_name_of(path: &Path) -> io::Result<(&Path, &OsStr)> {
     Ok((if folder.as_os_str().is_empty() { Path::new(".") } else { folder }, name))
 }
 
-fn write_new(new: &Path, text: &str, old: Option<&fs::Metadata>) -> io::Result<()> {
+/// Writes a new file of the old one's mode, and gives whether it has its owner and its group, too.
+fn write_new(new: &Path, text: &str, old: Option<&fs::Metadata>) -> io::Result<bool> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(new)?;
     file.write_all(text.as_bytes())?;
     let own = file.metadata()?;
-    if let Some(old) = old.filter(|old| (old.uid(), old.gid()) != (own.uid(), own.gid())) {
-        fchown(&file, Some(old.uid()), Some(old.gid()))?;
+    let other = old.filter(|old| (old.uid(), old.gid()) != (own.uid(), own.gid()));
+    // Few may give a file away, and who may write to the folder may replace what is in it. Its group is one's own more often.
+    let is_owner_kept = other.is_none_or(|old| fchown(&file, Some(old.uid()), Some(old.gid())).is_ok());
+    if let Some(old) = old.filter(|_| !is_owner_kept) {
+        let _ = fchown(&file, None, Some(old.gid()));
     }
     let mode = old.map_or(MODE, |old| old.mode() & 0o7777);
     file.set_permissions(fs::Permissions::from_mode(mode))?;
-    file.sync_all()
+    file.sync_all()?;
+    Ok(is_owner_kept)
 }
 
 /// Where a path leads, also if nothing is there yet.

@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::PathBuf;
 use std::sync::mpsc;
 
@@ -286,6 +286,44 @@ fn a_list_on_a_disk_that_cannot_be_written_is_read_only_to_all() {
         assert!(page.contains(&sentence.replace('\'', "&#39;")), "{page}");
         assert!(!page.contains("<form") && !page.contains("<button"), "{page}");
         assert_eq!((get(address, "/").text().as_str(), kept.text()), ("a", a.url.clone()));
+    }
+}
+
+/// Was seen as: every change a `409`, and no word of it at the start.
+#[test]
+fn a_file_of_another_user_is_replaced_but_in_a_folder_where_only_its_owner_may() {
+    let [a, b, _] = three();
+    for (label, owner_of_folder, mode, is_replaced) in
+        [("a folder of ours", 0, 0o1755, true), ("a folder for all", 1234, 0o1777, false)]
+    {
+        let kept = Kept::holding(&a.url);
+        let folder = kept.path.parent().expect("a folder");
+        fs::set_permissions(&kept.path, fs::Permissions::from_mode(0o604)).expect("a file");
+        fs::set_permissions(folder, fs::Permissions::from_mode(mode)).expect("a folder");
+        let is_given =
+            [(&*kept.path, 1234), (folder, owner_of_folder)].map(|(path, owner)| chown(path, Some(owner), Some(owner)));
+        // Root of a namespace may give nothing to a user who isn't in it.
+        let command = Binary::command_with_mounts("true").filter(|_| is_given.iter().all(Result::is_ok));
+        let Some(mut command) = command else {
+            return eprintln!("not tried: {label}, for this host gives no namespace, or no file away");
+        };
+        command.args(["--backends-file", kept.path(), "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"]);
+        let program = Binary::spawn(command);
+        let started = program.lines_until("updates are taken on");
+        let admin = started.last().and_then(|line| line.rsplit(' ').next()?.parse().ok()).expect("an address");
+        let why = "which can't be written (operation not permitted): edit it and send SIGHUP";
+        let sentence = format!("The list is kept in {}, {why}", kept.path());
+        assert_eq!(started.iter().any(|line| line.contains(&sentence)), !is_replaced, "{label}: {started:#?}");
+        let reply = change(admin, &format!("add={}", b.url));
+        assert_eq!(reply.status, if is_replaced { 200 } else { 409 }, "{label}: {}", reply.text());
+        let found = fs::metadata(&kept.path).expect("a file");
+        assert_eq!(found.permissions().mode() & 0o777, 0o604, "{label}");
+        assert_eq!(found.uid(), if is_replaced { 0 } else { 1234 }, "{label}");
+        if is_replaced {
+            program.line("is this program's own now: its owner or its group can't be kept");
+        } else {
+            assert_eq!(reply.text(), format!("{sentence}\n"), "{label}");
+        }
     }
 }
 
