@@ -26,9 +26,15 @@ const NAME_BYTES_MAX: usize = 253;
 /// The longest label of a host name in bytes (RFC 1035 §2.3.4).
 const LABEL_BYTES_MAX: usize = 63;
 
+/// Words that aren't meant as methods, though each could be one.
+const NO_METHODS: [&str; 5] = ["ALL", "ANY", "NONE", "OFF", "*"];
+
 /// A method of HTTP: any token, as it is written on the wire.
 pub(super) fn method(text: &str) -> Result<Method, String> {
     const RIGHT: &str = "write GET,HEAD, say";
+    if NO_METHODS.iter().any(|word| word.eq_ignore_ascii_case(text)) {
+        return Err(format!("no method; {RIGHT}, or leave it out to race all"));
+    }
     let method = Method::from_bytes(text.as_bytes()).map_err(|_| format!("no method; {RIGHT}"))?;
     let in_capitals = text.to_ascii_uppercase();
     // Methods are told apart by case, and these are meant.

@@ -84,6 +84,10 @@ fn every_bad_value_ends_the_start_with_one_line_that_names_flag_or_variable() {
         ("--win-on", "tail", "'tail': neither head nor byte; write one of them"),
         ("--race-methods", "GET,he ad", "'he ad': entries stand between commas, not spaces"),
         ("--race-methods", "get", "'get': methods have capitals; write GET"),
+        // Was seen as: no request was raced, and the default is shown so.
+        ("--race-methods", "all", "'all': no method; write GET,HEAD, say, or leave it out to race all"),
+        ("--race-methods", "GET,*", "'*': no method; write GET,HEAD, say, or leave it out to race all"),
+        ("--race-methods", "None", "'None': no method; write GET,HEAD, say, or leave it out to race all"),
         ("--on-failure", "worst", "'worst': none of the ways to fail; write bad-gateway, best, or best..500ms"),
         ("--on-failure", "best..0s", "'best..0s': nothing is waited for; write best..500ms, or give --final"),
         ("--final", "404,2xx", "'2xx': not a status or a range of them; write 200 or 200-299"),
