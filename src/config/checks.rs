@@ -1,5 +1,7 @@
 //! Rules between flags, and between a flag and this host. Knows nothing of what a flag's text means.
 
+use std::time::SystemTime;
+
 use super::command::Given;
 use super::draft::Draft;
 use super::invocation::{Invocation, fail};
@@ -148,9 +150,9 @@ pub(super) fn timeouts(draft: &mut Draft, given: &Given) -> Result<(), Invocatio
     Ok(())
 }
 
-/// Refuses addresses at which no client could connect, and files that HTTPS can't be made of. Sockets that are handed over may
-/// be for HTTPS, too.
-pub(super) fn tls(config: &Config, given: &Given, are_addresses_used: bool) -> Result<(), Invocation> {
+/// Refuses addresses at which no client could connect, and files that HTTPS can't be made of, and gives what the start will warn of
+/// in these. Sockets that are handed over may be for HTTPS, too.
+pub(super) fn tls(config: &Config, given: &Given, are_addresses_used: bool) -> Result<Vec<String>, Invocation> {
     let (has_certificate, is_used) = (!config.tls.certificates.is_empty(), !config.tls_listen.is_empty());
     if are_addresses_used && config.listen.is_empty() && !is_used {
         return Err(fail(format_args!(
@@ -176,14 +178,17 @@ pub(super) fn tls(config: &Config, given: &Given, are_addresses_used: bool) -> R
             given.culprit("tls-client-cert-header")
         )));
     }
-    if has_certificate {
-        let blamed = |reason: &str| match &config.tls.client_ca {
-            Some(path) if reason.starts_with(&format!("{}: ", shown_path(path))) => "tls-client-ca",
-            _ => "tls-cert",
-        };
-        config.tls.check().map_err(|reason| fail(format_args!("{} {reason}", given.culprit(blamed(&reason)))))?;
+    if !has_certificate {
+        return Ok(Vec::new());
     }
-    Ok(())
+    let blamed = |reason: &str| match &config.tls.client_ca {
+        Some(path) if reason.starts_with(&format!("{}: ", shown_path(path))) => "tls-client-ca",
+        _ => "tls-cert",
+    };
+    let served = config.tls.check();
+    let served = served.map_err(|reason| fail(format_args!("{} {reason}", given.culprit(blamed(&reason)))))?;
+    let now = SystemTime::now();
+    Ok(served.into_iter().flat_map(|one| one.warnings(now)).collect())
 }
 
 pub(super) fn spool_dir(config: &Config, given: &Given) -> Result<(), Invocation> {

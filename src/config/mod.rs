@@ -100,7 +100,7 @@ fn checked(given: &Given, are_addresses_used: bool) -> Result<Invocation, Invoca
     checks::timeouts(&mut draft, given)?;
     checks::spool_dir(&draft.config, given)?;
     checks::admin(&draft.config, given)?;
-    checks::tls(&draft.config, given, are_addresses_used)?;
+    let of_certificates = checks::tls(&draft.config, given, are_addresses_used)?;
     if are_addresses_used {
         checks::overlap(&draft.config, given)?;
         checks::own_address(&draft.config, given)?;
@@ -108,7 +108,7 @@ fn checked(given: &Given, are_addresses_used: bool) -> Result<Invocation, Invoca
     Ok(match draft {
         Draft { check: true, .. } => Invocation::Check {
             shown: shown(&draft),
-            warnings: warnings(&draft.config, &Host::read()),
+            warnings: [warnings(&draft.config, &Host::read()), of_certificates].concat(),
             probe: draft.probe.then(|| Box::new(draft.config)),
         },
         Draft { trial: Some(target), config, .. } => Invocation::Try(Box::new(config), target),

@@ -1,5 +1,5 @@
-//! What a certificate (RFC 5280 §4.1) says that the TLS library doesn't tell: when it is valid, of whom it is and for which names, and
-//! whether it may sign others. It is from a file of the operator's, or its signature has been checked.
+//! What a certificate (RFC 5280 §4.1) says that the TLS library doesn't tell: when it is valid, of whom it is, for which names and uses,
+//! and whether it may sign others. It is from a file of the operator's, or its signature has been checked.
 
 use std::fmt::Write;
 
@@ -19,8 +19,14 @@ const EXTENSIONS: u8 = 0xa3;
 const BASIC_CONSTRAINTS: &[u8] = &[0x55, 0x1d, 19];
 /// And of that with the names that it is for (2.5.29.17).
 const ALTERNATIVE_NAMES: &[u8] = &[0x55, 0x1d, 17];
-/// The tag of a name of a host among them.
+/// The tag of a name of a host among them, and that of an address.
 const DNS_NAME: u8 = 0x82;
+const ADDRESS: u8 = 0x87;
+/// The object id of the extension that says what it may be used for (2.5.29.37).
+const USES: &[u8] = &[0x55, 0x1d, 37];
+/// Those of a server's use (1.3.6.1.5.5.7.3.1), and of any.
+const SERVER_USE: &[u8] = &[0x2b, 6, 1, 5, 5, 7, 3, 1];
+const ANY_USE: &[u8] = &[0x55, 0x1d, 37, 0];
 
 /// The names of a subject's attributes (RFC 4514 §3), by the end of their object ids under 2.5.4.
 const ATTRIBUTES: [(u8, &str); 7] =
@@ -77,10 +83,24 @@ pub(crate) fn is_authority(certificate: &[u8]) -> bool {
 
 /// The names of hosts that a certificate (in DER) is for, as they stand in it.
 pub(crate) fn dns_names(certificate: &[u8]) -> Vec<String> {
-    let value = Der::fields(certificate).and_then(|fields| fields.extension(ALTERNATIVE_NAMES));
-    let names = value.and_then(|value| Der(value).next()).map_or(&[][..], |(_, names)| names);
-    let names = Der(names).filter(|(tag, _)| *tag == DNS_NAME);
+    let names = list(certificate, ALTERNATIVE_NAMES).into_iter().flatten().filter(|(tag, _)| *tag == DNS_NAME);
     names.filter_map(|(_, name)| String::from_utf8(name.to_vec()).ok()).collect()
+}
+
+/// Whether a certificate (in DER) is for an address.
+pub(crate) fn has_address(certificate: &[u8]) -> bool {
+    list(certificate, ALTERNATIVE_NAMES).into_iter().flatten().any(|(tag, _)| tag == ADDRESS)
+}
+
+/// Whether a certificate (in DER) says what it may be used for, and that isn't to be a server's.
+pub(crate) fn excludes_servers(certificate: &[u8]) -> bool {
+    list(certificate, USES).is_some_and(|mut uses| !uses.any(|(_, id)| id == SERVER_USE || id == ANY_USE))
+}
+
+/// The values in the list that is the extension with this object id.
+fn list<'a>(certificate: &'a [u8], id: &[u8]) -> Option<Der<'a>> {
+    let value = Der::fields(certificate)?.extension(id)?;
+    Der(value).next().map(|(_, list)| Der(list))
 }
 
 /// The parts of a certificate's fields.
@@ -267,6 +287,26 @@ mod tests {
         let params = CertificateParams::new(names).expect("names");
         assert_eq!(dns_names(&der(&params)), ["a.example", "*.b.example"]);
         assert!(dns_names(&der(&CertificateParams::default())).is_empty());
+        assert!(has_address(&der(&params)) && !has_address(&der(&CertificateParams::default())));
+        let params = CertificateParams::new(["a.example".to_owned()]).expect("a name");
+        assert!(!has_address(&der(&params)));
+    }
+
+    #[test]
+    fn a_certificate_excludes_servers_if_it_names_other_uses_alone() {
+        use rcgen::ExtendedKeyUsagePurpose::{Any, ClientAuth, ServerAuth};
+        let rows = [
+            (vec![], false),
+            (vec![ServerAuth], false),
+            (vec![ClientAuth, ServerAuth], false),
+            (vec![Any], false),
+            (vec![ClientAuth], true),
+        ];
+        for (uses, expected) in rows {
+            let mut params = CertificateParams::new(vec!["a.example".to_owned()]).expect("a name");
+            params.extended_key_usages.clone_from(&uses);
+            assert_eq!(excludes_servers(&der(&params)), expected, "{uses:?}");
+        }
     }
 
     #[test]
@@ -278,6 +318,8 @@ mod tests {
                 subject(&whole[..length]),
                 is_authority(&whole[..length]),
                 dns_names(&whole[..length]),
+                has_address(&whole[..length]),
+                excludes_servers(&whole[..length]),
             );
         }
         for at in 0..whole.len() {
@@ -285,6 +327,7 @@ mod tests {
                 let mut changed = whole.clone();
                 changed[at] = byte;
                 let _ = (validity(&changed), subject(&changed), is_authority(&changed), dns_names(&changed));
+                let _ = (has_address(&changed), excludes_servers(&changed));
             }
         }
         assert_eq!((validity(b""), subject(b"\x30\x84\xff\xff\xff\xff")), (None, None));

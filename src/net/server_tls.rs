@@ -145,6 +145,16 @@ impl Served {
     pub fn ends_soon(&self, now: SystemTime) -> bool {
         self.not_after < now + WARNING_TIME
     }
+
+    /// The sentence of that warning, if it ends so soon.
+    pub fn ending(&self, now: SystemTime) -> Option<String> {
+        self.ends_soon(now).then(|| format!("{}: renew it, then send SIGHUP", self.sentence()))
+    }
+
+    /// All that is to be warned of now.
+    pub fn warnings(&self, now: SystemTime) -> Vec<String> {
+        self.oddities.iter().cloned().chain(self.ending(now)).collect()
+    }
 }
 
 impl Loaded {
@@ -156,11 +166,7 @@ impl Loaded {
         for files in &files.certificates {
             let key = files.read()?;
             let mut of_file = valid(&files.chain, &key.cert, now)?;
-            if !keys.is_empty() && names_of(&key.cert[0]).is_empty() {
-                let file = &of_file.file;
-                let effect = "only clients that can't check the ones before it get it";
-                of_file.oddities.push(format!("the certificate of {file} has no DNS name: {effect}"));
-            }
+            of_file.oddities = oddities(&of_file.file, &key.cert[0], keys.is_empty());
             served.push(of_file);
             keys.push(Arc::new(key));
         }
@@ -212,6 +218,20 @@ impl CertificateFiles {
             Unusable::Key => in_key(pem::UNUSABLE_KEY.to_owned()),
         })
     }
+}
+
+/// What a certificate lacks that clients ask for, in sentences. The first one is for those, too, that ask for an address.
+fn oddities(file: &str, der: &CertificateDer, is_first: bool) -> Vec<String> {
+    let has_name = !names_of(der).is_empty();
+    let nameless = match is_first {
+        true if has_name || certificate::has_address(der) => None,
+        true => Some("has neither a DNS name nor an address: clients that check it refuse it"),
+        false if has_name => None,
+        false => Some("has no DNS name: only clients that can't check the ones before it get it"),
+    };
+    let useless = "is for other uses than a server's (serverAuth): clients that check it refuse it";
+    let told = [nameless, certificate::excludes_servers(der).then_some(useless)];
+    told.into_iter().flatten().map(|oddity| format!("the certificate of {file} {oddity}")).collect()
 }
 
 /// Reads the authorities that sign clients' certificates. Each is one; those that aren't valid count for nothing, and one must be.

@@ -21,18 +21,12 @@ struct Reminder {
 /// Tells the ends of all certificates.
 pub(super) fn tell(tls: &ServerTls, now: SystemTime) {
     for served in tls.served() {
-        for oddity in &served.oddities {
-            log::warn!("{oddity}");
+        for warning in served.warnings(now) {
+            log::warn!("{warning}");
         }
-        tell_one(&served, now);
-    }
-}
-
-fn tell_one(served: &Served, now: SystemTime) {
-    if served.ends_soon(now) {
-        log::warn!("{}: renew it, then send SIGHUP", served.sentence());
-    } else {
-        log::info!("{}", served.sentence());
+        if !served.ends_soon(now) {
+            log::info!("{}", served.sentence());
+        }
     }
 }
 
@@ -42,8 +36,8 @@ pub(super) fn watch(tls: Arc<ServerTls>, poller: &Poller) {
     Ticker::start(poller, Instant::now() + PAUSE, PAUSE, move || {
         let now = SystemTime::now();
         let due = reminder.lock().due(tls.served(), now);
-        for served in due {
-            tell_one(&served, now);
+        for warning in due.iter().filter_map(|served| served.ending(now)) {
+            log::warn!("{warning}");
         }
     });
 }

@@ -656,6 +656,39 @@ fn a_certificate_that_ends_soon_is_warned_of_and_counted() {
     assert!(told.contains("WARN") && told.ends_with(": renew it, then send SIGHUP"), "{told}");
 }
 
+/// Was seen as: not a word by `--check` of what the start warned of, and none at all of a sole certificate without a name.
+#[test]
+fn what_the_start_warns_of_in_a_certificate_is_told_by_a_check() {
+    let authority = Authority::new();
+    let ends = authority.identity_for(Duration::from_secs(13 * 24 * 60 * 60), &["localhost"]);
+    let rows = [
+        (authority.identity(&["localhost"]).pem().to_owned(), ""),
+        (ends.pem().to_owned(), ": renew it, then send SIGHUP\n"),
+        (
+            authority.identity(&[]).pem().to_owned(),
+            "has neither a DNS name nor an address: clients that check it refuse it\n",
+        ),
+    ];
+    for (pem, warning) in rows {
+        let (_directory, files) = certificates(&[&pem]);
+        let path = files[0].chain.to_str().expect("UTF-8");
+        let arguments = ["--backends", "http://127.0.0.1:9", "--tls-listen", "127.0.0.1:0", "--tls-cert", path];
+        let mut command = Binary::command();
+        command.args(arguments).arg("--check");
+        let ended = Binary::run(command);
+        assert_eq!(
+            (ended.code, ended.stderr.lines().count()),
+            (Some(0), usize::from(!warning.is_empty())),
+            "{ended:?}"
+        );
+        assert!(ended.stderr.ends_with(warning) && ended.stderr.contains(if warning.is_empty() { "" } else { path }));
+        let program = Binary::start(&arguments);
+        let lines = program.lines_until("the backends are");
+        let is_warned = |line: &&String| line.contains("WARN") && line.ends_with(warning.trim_end());
+        assert_eq!(lines.iter().filter(is_warned).count(), usize::from(!warning.is_empty()), "{lines:#?}");
+    }
+}
+
 #[test]
 fn a_further_certificate_that_no_client_can_ask_for_is_warned_of() {
     let authority = Authority::new();
