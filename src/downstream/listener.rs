@@ -109,7 +109,8 @@ impl Listener {
             Ok((socket, address)) => {
                 let address = address.and_then(|address| SocketAddr::try_from(address).ok());
                 // Under the lock: once the listener has ended, each client that it accepted is counted, and so waited for.
-                let peer = Peer { address, is_tls: self.context.tls.is_some(), ..Peer::UNIX };
+                let peer = address.map_or(Peer::UNIX, Peer::from);
+                let peer = Peer { is_tls: self.context.tls.is_some(), ..peer };
                 if let Err(error) = Client::open(self.context.clone(), socket.into(), peer.clone()) {
                     log::warn!("cannot watch the client {peer}: {error}");
                 }

@@ -77,7 +77,7 @@ pub(super) fn tell(headers: &mut HeaderMap, peer: &Peer, host: Option<HeaderValu
     // A Unix socket's client has no address. As with HAProxy it adds no entry, so that readers who count hops find what the proxy
     // before this one has said.
     if let Some(address) = peer.address {
-        append_forwarded_for(headers, address.ip().to_canonical());
+        append_forwarded_for(headers, address.ip());
     }
     if let Some(subject) = &peer.subject {
         let value = HeaderValue::from_str(&format!("Subject=\"{subject}\"")).expect("what isn't ASCII is escaped");
@@ -138,7 +138,7 @@ pub fn goes_round(request: &Request) -> bool {
     if WAYS.iter().any(|way| count(way) > HOPS_MAX) {
         return true;
     }
-    let sender = request.peer.address.map(|address| address.ip().to_canonical());
+    let sender = request.peer.address.map(|address| address.ip());
     let is_sender = |entry: &&[u8]| sender.is_some() && node(entry).map(|(address, _)| address) == sender;
     // Few requests have enough entries that their addresses must be read.
     count(&X_FORWARDED_FOR) > RETURNS_MAX

@@ -20,12 +20,16 @@ impl Peer {
 
     /// The address that rules about networks are asked for: one at a Unix socket is on this host, as one on loopback is.
     pub fn network_ip(&self) -> IpAddr {
-        self.address.map_or(Ipv4Addr::LOCALHOST.into(), |address| address.ip().to_canonical())
+        self.address.map_or(Ipv4Addr::LOCALHOST.into(), |address| address.ip())
     }
 }
 
 impl From<SocketAddr> for Peer {
+    /// Takes an address of IPv4 for one, also where a socket for both kinds writes it as one of IPv6 (RFC 4291 §2.5.5.2).
     fn from(address: SocketAddr) -> Peer {
+        let ip = address.ip().to_canonical();
+        // One of IPv6 keeps its zone.
+        let address = if ip.is_ipv4() { SocketAddr::new(ip, address.port()) } else { address };
         Peer { address: Some(address), ..Peer::UNIX }
     }
 }
@@ -45,5 +49,26 @@ impl std::str::FromStr for Peer {
 
     fn from_str(text: &str) -> Result<Peer, Self::Err> {
         text.parse::<SocketAddr>().map(Peer::from)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Was seen as: `for [::ffff:192.0.2.7]:41234` in the log.
+    #[test]
+    fn an_address_of_ipv4_is_told_as_one_whatever_the_socket() {
+        let rows = [
+            ("192.0.2.7:41234", "192.0.2.7:41234"),
+            ("[::ffff:192.0.2.7]:41234", "192.0.2.7:41234"),
+            ("[2001:db8::7]:41234", "[2001:db8::7]:41234"),
+            ("[fe80::7%3]:41234", "[fe80::7%3]:41234"),
+            ("[::1]:41234", "[::1]:41234"),
+        ];
+        for (address, expected) in rows {
+            let peer: Peer = address.parse().expect(address);
+            assert_eq!(peer.to_string(), expected);
+        }
     }
 }

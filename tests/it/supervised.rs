@@ -151,6 +151,19 @@ fn sockets_that_are_handed_over_take_the_place_of_the_flags() {
     }
 }
 
+#[test]
+fn a_client_of_ipv4_at_a_socket_for_both_kinds_is_told_as_one() {
+    let good = Fake::with(200, "good");
+    let Ok(socket) = TcpListener::bind("[::]:0") else { return eprintln!("not tried: this host has no IPv6") };
+    let port = socket.local_addr().expect("an address").port();
+    let arguments = ["--backends", &good.url, "--admin-listen", "off"];
+    let program = Binary::start_with_sockets(&arguments, socket.into(), None, "proxy");
+    assert_eq!(get(SocketAddr::from(([127, 0, 0, 1], port)), "/").text(), "good");
+    assert_eq!(good.next().values("x-forwarded-for"), ["127.0.0.1"]);
+    let line = program.line("GET / 200");
+    assert!(line.contains(" for 127.0.0.1:"), "{line}");
+}
+
 type Handed = (SocketAddr, OwnedFd);
 
 fn two_sockets() -> ([TcpListener; 2], Handed, Handed) {
