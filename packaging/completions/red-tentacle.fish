@@ -19,7 +19,7 @@ complete -c red-tentacle -l via -d 'Whether backends get Via; nginx, by default,
 off\t''"
 complete -c red-tentacle -l max-idle-connections -d 'Idle connections kept for each backend, and 64 at most once half of all connections are taken; 0 keeps none [default: 512] [env: RED_TENTACLE_MAX_IDLE_CONNECTIONS]' -r -f
 complete -c red-tentacle -l dns-ttl -d 'How long a name\'s addresses count; they are looked up anew before that [default: 30s] [env: RED_TENTACLE_DNS_TTL]' -r -f
-complete -c red-tentacle -l ca-file -d 'More certificates to trust beside the usual roots, in PEM [env: RED_TENTACLE_CA_FILE]' -r -F
+complete -c red-tentacle -l ca-file -d 'More certificates to trust beside the usual roots, in PEM; read at the start alone [env: RED_TENTACLE_CA_FILE]' -r -F
 complete -c red-tentacle -l listen -d 'Where clients connect [default: 0.0.0.0:8080 and, where IPv6 exists, [::]:8080] [env: RED_TENTACLE_LISTEN]' -r -f -a "off\t''"
 complete -c red-tentacle -l max-head -d 'Longest request head, from 1KiB to 256KiB; longer ones get 431. A client that sends half of one holds it in memory for up to 10 s [default: 32KiB] [env: RED_TENTACLE_MAX_HEAD]' -r -f
 complete -c red-tentacle -l max-body -d 'Largest request body; larger ones get 413 [default: 10MiB] [env: RED_TENTACLE_MAX_BODY]' -r -f
@@ -35,7 +35,7 @@ complete -c red-tentacle -l tls-client-ca -d 'Clients at --tls-listen must show 
 complete -c red-tentacle -l tls-client-cert-header -d 'Whether backends are told the subject of the client\'s certificate, in X-Forwarded-Client-Cert [default: off] [env: RED_TENTACLE_TLS_CLIENT_CERT_HEADER]' -r -f -a "on\t''
 off\t''"
 complete -c red-tentacle -l admin-listen -d 'Where updates are taken; beyond loopback only with a token or --admin-from [default: 127.0.0.1:8081 and, where IPv6 exists, [::1]:8081] [env: RED_TENTACLE_ADMIN_LISTEN]' -r -f -a "off\t''"
-complete -c red-tentacle -l admin-token-file -d 'Updates need `Authorization: Bearer` with the token in this file, from anywhere [env: RED_TENTACLE_ADMIN_TOKEN_FILE]' -r -F
+complete -c red-tentacle -l admin-token-file -d 'Updates need `Authorization: Bearer` with the token in this file, from anywhere; read at the start alone [env: RED_TENTACLE_ADMIN_TOKEN_FILE]' -r -F
 complete -c red-tentacle -l admin-host -d 'Names besides localhost and IP addresses that updates may have in Host [env: RED_TENTACLE_ADMIN_HOST]' -r -f
 complete -c red-tentacle -l admin-from -d 'Networks besides loopback that updates may come from: 172.17.0.1,fd00::/8 [env: RED_TENTACLE_ADMIN_FROM]' -r -f
 complete -c red-tentacle -l admin-on-proxy-port -d 'Whether updates are taken at --listen too; off: their paths are forwarded like any other [default: on] [env: RED_TENTACLE_ADMIN_ON_PROXY_PORT]' -r -f -a "on\t''

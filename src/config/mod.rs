@@ -22,6 +22,7 @@ use std::num::NonZeroUsize;
 use crate::host::Host;
 use crate::list::check_writable;
 use crate::message::{Excerpt, nearest};
+use crate::net::pem;
 use crate::runtime::few::sorted_few;
 
 pub use admin_command::AdminCommand;
@@ -140,6 +141,14 @@ pub(crate) fn warnings(config: &Config, host: &Host) -> Vec<String> {
         .chain(complaints)
         .chain(capacity.limits(wanted).complaint(config.backends.len()))
         .collect()
+}
+
+/// The flags whose files are read at the start alone and hold something else now. Blocks on the disk, and for no pipe's writer.
+pub(crate) fn outdated(config: &Config) -> Vec<&'static str> {
+    let is_changed = |bytes: Vec<u8>| values::certificates(&bytes).as_ref() != Ok(&config.ca_certificates);
+    let ca_file = config.ca_file.as_ref().filter(|path| pem::read(path).is_ok_and(is_changed));
+    let token = config.admin_token.as_ref().filter(|token| token.is_outdated());
+    ca_file.map(|_| "ca-file").into_iter().chain(token.map(|_| "admin-token-file")).collect()
 }
 
 #[cfg(test)]

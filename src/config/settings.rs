@@ -61,6 +61,8 @@ pub struct Config {
     pub dns_ttl: Duration,
     /// Certificates to trust beside the usual roots, in DER.
     pub ca_certificates: Vec<Vec<u8>>,
+    /// The file that these were read from, if from one.
+    pub ca_file: Option<String>,
     /// The statuses that win a race.
     pub success: Statuses,
     /// The statuses that end a race without being a success; none of them is.
@@ -161,6 +163,7 @@ impl Config {
             max_idle_connections: 512,
             dns_ttl: Duration::from_secs(30),
             ca_certificates: Vec::new(),
+            ca_file: None,
             success: Statuses::default(),
             definitive: Statuses::NONE,
             on_failure: OnFailure::BadGateway,

@@ -4,6 +4,8 @@ use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
 
+use crate::net::file;
+
 /// The longest token in bytes. It must fit into a request's head, which has room for 32 KiB at least on the admin port.
 const TOKEN_BYTES_MAX: u64 = 4096;
 
@@ -35,6 +37,12 @@ impl AdminToken {
         }
         let text = String::from_utf8_lossy(&bytes);
         Ok(AdminToken { file: path.to_owned(), ..AdminToken::new(text.trim_end_matches(['\r', '\n']))? })
+    }
+
+    /// Whether its file holds another one now, as far as that can be read.
+    pub(super) fn is_outdated(&self) -> bool {
+        let is_other = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).trim_end_matches(['\r', '\n']) != self.secret;
+        !self.file.is_empty() && file::read(&self.file, TOKEN_BYTES_MAX).is_ok_and(is_other)
     }
 
     /// The secret itself, to be compared in constant time.

@@ -16,6 +16,7 @@ use crate::message::{
     number_and_rest, parse_entries, parse_url, scaled, separator_in, unix_path,
 };
 pub(super) use crate::message::{bad, parse_duration as duration, show_duration};
+use crate::net::pem;
 
 /// The largest size that a flag takes, in bytes: 1 TiB. More than a disk takes per request, and far from overflowing.
 const SIZE_MAX: u64 = 1 << 40;
@@ -25,6 +26,12 @@ const NAME_BYTES_MAX: usize = 253;
 
 /// The longest label of a host name in bytes (RFC 1035 §2.3.4).
 const LABEL_BYTES_MAX: usize = 63;
+
+/// The certificates of authorities in PEM, in DER.
+pub(super) fn certificates(bytes: &[u8]) -> Result<Vec<Vec<u8>>, String> {
+    pem::roots(bytes)?;
+    Ok(pem::certificates(bytes)?.iter().map(|certificate| certificate.to_vec()).collect())
+}
 
 /// Words that aren't meant as methods, though each could be one.
 const NO_METHODS: [&str; 5] = ["ALL", "ANY", "NONE", "OFF", "*"];

@@ -53,7 +53,7 @@ const ADMIN_CONNECTIONS_MAX: usize = 64;
 
 /// A proxy that listens and is about to run.
 pub struct Server {
-    config: Config,
+    config: Arc<Config>,
     supervisor: Arc<Supervisor>,
     poller: Poller,
     event_loops: Vec<EventLoop>,
@@ -188,7 +188,7 @@ impl Server {
         let frontends = [frontend, admin_frontend];
         let stop = bounded(1);
         Ok(Server {
-            config,
+            config: Arc::new(config),
             supervisor: Arc::new(supervisor),
             poller,
             event_loops,
@@ -228,6 +228,7 @@ impl Server {
     /// A handle that has its list's file read again, from any thread.
     pub fn reloader(&self) -> Reloader {
         Reloader {
+            config: self.config.clone(),
             routes: self.routes.clone(),
             tls: self.tls.clone(),
             supervisor: self.supervisor.clone(),

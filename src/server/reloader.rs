@@ -8,12 +8,14 @@ use std::time::SystemTime;
 
 use super::certificates;
 use super::routes::Routes;
+use crate::config::{self, Config};
 use crate::net::server_tls::ServerTls;
 use crate::systemd::{State, Supervisor};
 
 /// Has a running server read its list's file and its certificates again, from any thread.
 #[derive(Clone)]
 pub struct Reloader {
+    pub(super) config: Arc<Config>,
     pub(super) routes: Arc<Routes>,
     pub(super) tls: Option<Arc<ServerTls>>,
     pub(super) supervisor: Arc<Supervisor>,
@@ -44,7 +46,8 @@ impl Reloader {
     }
 
     /// Reads the list's file again and puts its list in force, all of it or nothing, and then the same for all certificates; the
-    /// log says what is wrong with them. Without either the log says that nothing was read. Blocks on the disk.
+    /// log says what is wrong with them. Without either the log says that nothing was read. Files that have changed in vain are told, too.
+    /// Blocks on the disk.
     pub fn reload(&self) {
         if self.routes.admin.is_stopping() {
             return;
@@ -69,6 +72,11 @@ impl Reloader {
                 Ok(()) => certificates::tell(tls, SystemTime::now()),
                 Err(reason) => log::error!("{reason}; the certificates stay as they were"),
             }
+        }
+        for flag in config::outdated(&self.config) {
+            log::warn!(
+                "SIGHUP: the file of --{flag} has changed and is read at the start alone; restart to have it count"
+            );
         }
         if !self.routes.admin.is_stopping() {
             self.supervisor.notify(State::Ready);

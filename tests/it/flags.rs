@@ -70,6 +70,30 @@ fn token_file() -> (NamedTempFile, String) {
     (file, path)
 }
 
+/// Was seen as: a new authority that isn't trusted after a reload, as that of `ca=` is, and no word of it.
+#[test]
+fn a_file_that_only_a_start_reads_is_told_at_sighup_once_it_has_changed() {
+    let (mut authorities, ca) = certificate_file();
+    let (mut secret, token) = token_file();
+    let program = Binary::start(&["--backends", LIST, "--ca-file", &ca, "--admin-token-file", &token]);
+    program.address();
+    let told = |flag: &str| {
+        let why = "has changed and is read at the start alone; restart to have it count";
+        format!("SIGHUP: the file of --{flag} {why}")
+    };
+    let read = "SIGHUP: nothing to read again";
+    program.signal("HUP");
+    program.line(read);
+    authorities.write_all(Authority::new().pem().as_bytes()).expect("written");
+    program.signal("HUP");
+    let lines = program.lines_until(&told("ca-file"));
+    assert!(lines[0].contains(read), "as long as they are the same: {lines:#?}");
+    secret.write_all(b"x").expect("written");
+    program.signal("HUP");
+    program.line(&told("ca-file"));
+    program.line(&told("admin-token-file"));
+}
+
 #[test]
 fn every_bad_value_ends_the_start_with_one_line_that_names_flag_or_variable() {
     let rows = [

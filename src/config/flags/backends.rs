@@ -79,14 +79,11 @@ pub(super) const FLAGS: &[Flag] = &[
         env: "RED_TENTACLE_CA_FILE",
         value: "FILE",
         default: "",
-        help: "More certificates to trust beside the usual roots, in PEM",
+        help: "More certificates to trust beside the usual roots, in PEM; read at the start alone",
         set: |draft, text| {
-            let certificates = pem::read(text).and_then(|bytes| {
-                pem::roots(&bytes)?;
-                pem::certificates(&bytes)
-            });
-            let certificates = certificates.map_err(|reason| values::bad(text, reason))?;
-            draft.config.ca_certificates = certificates.iter().map(|certificate| certificate.to_vec()).collect();
+            let certificates = pem::read(text).and_then(|bytes| values::certificates(&bytes));
+            draft.config.ca_certificates = certificates.map_err(|reason| values::bad(text, reason))?;
+            draft.config.ca_file = Some(text.to_owned());
             Ok(())
         },
         show: |draft| match draft.config.ca_certificates.len() {

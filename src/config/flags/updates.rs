@@ -21,7 +21,7 @@ pub(super) const FLAGS: &[Flag] = &[
         env: "RED_TENTACLE_ADMIN_TOKEN_FILE",
         value: "FILE",
         default: "",
-        help: "Updates need `Authorization: Bearer` with the token in this file, from anywhere",
+        help: "Updates need `Authorization: Bearer` with the token in this file, from anywhere; read at the start alone",
         set: |draft, text| {
             draft.config.admin_token = Some(AdminToken::from_file(text).map_err(|reason| values::bad(text, reason))?);
             Ok(())
