@@ -42,6 +42,10 @@ is needed.
 .TP
 .BR SIGTERM ", " SIGINT
 The first finishes what is under way, for at most the grace period; the second ends at once.
+.TP
+.B SIGHUP
+Reads again the file of \-\-backends\-file with the files that backends name, and the certificates for clients: of both all or
+nothing. Without \-\-backends\-file and \-\-tls\-cert it ends a program that runs in a terminal.
 .SH "EXIT STATUS"
 .TP
 .B 0
@@ -53,7 +57,7 @@ the host lacks something (an address in use, say), \-\-health or \-\-update fail
 \-\-check \-\-probe, or after a second signal
 .TP
 .B 2
-the command line or the environment is wrong, and health isn't asked for; a line names the culprit
+the command line, the environment or a socket that is handed over is wrong, and health isn't asked for; a line names the culprit
 .SH "ENVIRONMENT"
 Every flag has a variable, which stands beside it above. Under systemd
 .BR NOTIFY_SOCKET ", " LISTEN_FDS ", " LISTEN_PID " and " LISTEN_FDNAMES
@@ -62,10 +66,8 @@ count as in
 and
 .BR sd_listen_fds (3):
 sockets named
-.B proxy
-and
-.B admin
-take the place of \-\-listen and \-\-admin\-listen; without these names the first is the proxy's, the second the admin's.
+.BR proxy ", " tls " and " admin
+take the place of \-\-listen, \-\-tls\-listen and \-\-admin\-listen; without these names the first is the proxy's, the second the admin's.
 .SH "FILES"
 .TP
 .I /etc/default/red\-tentacle
