@@ -268,8 +268,8 @@ impl Reaching {
         token: &CancelToken,
     ) -> Result<LegStep, Outcome> {
         match resolution {
-            Resolution::Found { addresses, is_retry } => {
-                let reached = Connecting::begin(self.pool.endpoint(), addresses, is_retry, self.deadline)?;
+            Resolution::Found { addresses, permit, is_retry } => {
+                let reached = Connecting::begin(self.pool.endpoint(), addresses, permit, is_retry, self.deadline)?;
                 self.after_connecting(reached, request, token)
             }
             Resolution::Pending(resolving) => Ok(LegStep::Blocked(PendingAnswer(Stage::Resolving(self, resolving)))),
@@ -295,7 +295,9 @@ impl Reaching {
 
 #[cfg(test)]
 mod tests {
-    use std::net::TcpListener;
+    use std::io;
+    use std::net::{SocketAddr, TcpListener};
+    use std::sync::atomic::Ordering;
     use std::thread;
     use std::time::Duration;
 
@@ -305,7 +307,7 @@ mod tests {
     use crate::message::{Address, Target};
     use crate::runtime::poller::Poller;
     use crate::upstream::conn::parking::wait_for;
-    use crate::upstream::connect::lookup::SystemLookup;
+    use crate::upstream::connect::lookup::{Lookup, SystemLookup};
     use crate::upstream::scenario::{Scenario, TestLeg, get, idle, post, post_of_file};
     use crate::upstream::shared::ConnectOptions;
     use crate::upstream::shared::Upstream;
@@ -479,6 +481,44 @@ mod tests {
         }
         assert_eq!(head_by(&step, true), Some(due));
         assert!(listener.accept().is_ok(), "it has come on a new connection");
+    }
+
+    /// The name's first answer leads nowhere, so that it is looked up once more.
+    #[test]
+    fn a_leg_has_one_permit_on_its_way_from_a_name_to_a_connection() {
+        struct Moved(crossbeam_channel::Receiver<SocketAddr>);
+        impl Lookup for Moved {
+            fn lookup(&self, _: &str, _: u16) -> io::Result<Vec<SocketAddr>> {
+                self.0.recv().map(|found| vec![found]).map_err(io::Error::other)
+            }
+        }
+        let (poller, waiter) = Poller::new().expect("a poller");
+        thread::spawn(move || waiter.run());
+        let (answers, receiver) = crossbeam_channel::unbounded();
+        // Room for one connection.
+        let options = ConnectOptions { connections_max: 1, ..ConnectOptions::default() };
+        let upstream = Upstream::new(options, Arc::new(Moved(receiver)), poller).expect("no roots of its own");
+        let pool = Pool::new(Address::parse("http://name.example").expect("an address"), upstream.clone());
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let open = listener.local_addr().expect("an address");
+        let closed = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address");
+        for found in [closed, open] {
+            answers.send(found).expect("the lookups listen");
+        }
+        let (request, token, mut lookups) = (get(), CancelToken::default(), 0);
+        let mut step = pool.start(&request, &token, Instant::now());
+        loop {
+            let Ok(LegStep::Blocked(mut pending)) = step else { panic!("no connection") };
+            assert_eq!(upstream.connections.load(Ordering::Relaxed), 1, "it {pending}");
+            match pending.0 {
+                Stage::Resolving(..) => lookups += 1,
+                Stage::Awaiting(_) => break,
+                _ => {}
+            }
+            wait_for(&pending.readiness(&token).expect("a wait"));
+            step = pending.step(&request, &token, false);
+        }
+        assert_eq!(lookups, 2);
     }
 
     #[test]

@@ -75,11 +75,12 @@ impl Connecting {
     pub(crate) fn begin(
         endpoint: &Arc<Endpoint>,
         addresses: Vec<SocketAddr>,
+        permit: Option<Permit>,
         is_retry: bool,
         deadline: Instant,
     ) -> Result<Reached, Outcome> {
         let now = Instant::now();
-        let phase = Phase::Dialing(Dialing::new(endpoint, addresses, deadline, now));
+        let phase = Phase::Dialing(Dialing::new(endpoint, addresses, permit, deadline, now));
         // To a near backend it connects at once.
         Connecting { endpoint: endpoint.clone(), phase, is_retry, deadline }.advance(now)
     }

@@ -46,7 +46,7 @@ pub(crate) struct Dialing {
     begun: usize,
     /// The attempts under way, the oldest first.
     attempts: Vec<Attempt>,
-    /// The permit for the next attempt, from one that has failed.
+    /// The permit for the next attempt: the leg's own for its first, or that of one that has failed.
     permit: Option<Permit>,
     /// The outcome of the last attempt that failed.
     failure: Option<Outcome>,
@@ -81,6 +81,7 @@ impl Dialing {
     pub(crate) fn new(
         endpoint: &Arc<Endpoint>,
         addresses: Vec<SocketAddr>,
+        permit: Option<Permit>,
         deadline: Instant,
         now: Instant,
     ) -> Dialing {
@@ -89,7 +90,7 @@ impl Dialing {
             addresses,
             begun: 0,
             attempts: Vec::new(),
-            permit: None,
+            permit,
             failure: None,
             timer: None,
             next_at: now,
@@ -216,7 +217,8 @@ impl Dialing {
     }
 
     fn fail(mut self, outcome: Outcome) -> Dialed {
-        Dialed::Failed(Tried { addresses: std::mem::take(&mut self.addresses), outcome })
+        let (addresses, permit) = (std::mem::take(&mut self.addresses), self.permit.take());
+        Dialed::Failed(Tried { addresses, permit, outcome })
     }
 }
 
@@ -400,7 +402,7 @@ mod tests {
         token: &CancelToken,
     ) -> Result<SocketAddr, Outcome> {
         let (endpoint, _) = endpoint_at(place, 16);
-        let mut dialing = Dialing::new(&endpoint, addresses.to_vec(), deadline, Instant::now());
+        let mut dialing = Dialing::new(&endpoint, addresses.to_vec(), None, deadline, Instant::now());
         loop {
             dialing = match dialing.advance(Instant::now()) {
                 Dialed::Connected(attempt) => {
@@ -463,7 +465,7 @@ mod tests {
         let (full, _waiting) = full_queue(&path);
         let (endpoint, upstream) = endpoint_at(Place::Socket(path), 16);
         let (mut now, address) = (Instant::now(), SocketAddr::from(([127, 0, 0, 1], 1)));
-        let mut dialing = Dialing::new(&endpoint, vec![address], now + Duration::from_secs(10), now);
+        let mut dialing = Dialing::new(&endpoint, vec![address], None, now + Duration::from_secs(10), now);
         for delay in [10, 20, 40, 80, 160, 250, 250] {
             for early in [false, true] {
                 let Dialed::Pending(pending) = dialing.advance(now) else { panic!("it waits for {delay} ms") };
@@ -552,7 +554,7 @@ mod tests {
         let near = looped.local_addr().expect("an address");
         looped.connect(&near).expect("it connects to itself");
         let (endpoint, address) = (endpoint(16).0, near.as_socket().expect("IPv4"));
-        let mut dialing = Dialing::new(&endpoint, vec![address], soon(), Instant::now());
+        let mut dialing = Dialing::new(&endpoint, vec![address], None, soon(), Instant::now());
         let permit = endpoint.permit().expect("a permit");
         dialing.attempts.push(Attempt { registration: None, socket: looped, address, permit });
         dialing.begun = 1;
@@ -600,7 +602,7 @@ mod tests {
             let (endpoint, upstream) = endpoint(connections_max);
             let addresses = [vec![silent; 20], vec![open]].concat();
             let mut now = Instant::now();
-            let mut dialing = Dialing::new(&endpoint, addresses, now + Duration::from_secs(60), now);
+            let mut dialing = Dialing::new(&endpoint, addresses, None, now + Duration::from_secs(60), now);
             for round in 1..=20 {
                 let Dialed::Pending(pending) = dialing.advance(now) else { panic!("round {round}") };
                 let count = upstream.connections.load(Ordering::Relaxed);
@@ -620,7 +622,9 @@ mod tests {
         let (_listener, open, _) = open_and_closed_port();
         let (endpoint, _) = endpoint(0);
         let now = Instant::now();
-        let Dialed::Failed(tried) = Dialing::new(&endpoint, vec![open; 3], soon(), now).advance(now) else { panic!() };
+        let Dialed::Failed(tried) = Dialing::new(&endpoint, vec![open; 3], None, soon(), now).advance(now) else {
+            panic!()
+        };
         assert_eq!(tried.outcome, Outcome::NoSocket);
     }
 
@@ -631,7 +635,7 @@ mod tests {
         for (failures, expected) in
             [([&refused, &lacking], &refused), ([&lacking, &refused], &refused), ([&lacking, &lacking], &lacking)]
         {
-            let mut dialing = Dialing::new(&endpoint(16).0, Vec::new(), soon(), Instant::now());
+            let mut dialing = Dialing::new(&endpoint(16).0, Vec::new(), None, soon(), Instant::now());
             for failure in failures {
                 dialing.note_failure(failure.clone());
             }
