@@ -59,6 +59,8 @@ struct State {
     failed: Option<(String, Instant)>,
     /// The legs that wait for an answer.
     waiters: Vec<Weak<dyn LookupListener>>,
+    /// The count of those that were left when they were looked through last.
+    waiters_left: usize,
 }
 
 /// A leg that waits for the end of a lookup.
@@ -296,8 +298,11 @@ impl State {
     }
 
     fn add_waiter(&mut self, waiter: &Arc<dyn LookupListener>) {
-        // While a lookup hangs, legs come and go.
-        self.waiters.retain(|waiter| waiter.strong_count() > 0);
+        // While a lookup hangs, legs come and go: all are looked through whenever there are twice as many as were left.
+        if self.waiters.len() >= 2 * self.waiters_left {
+            self.waiters.retain(|waiter| waiter.strong_count() > 0);
+            self.waiters_left = self.waiters.len();
+        }
         self.waiters.push(Arc::downgrade(waiter));
     }
 
@@ -612,6 +617,21 @@ mod tests {
         }
         let Kind::Name(name) = &resolver.0 else { panic!("a name") };
         assert_eq!(name.state.lock().waiters.len(), 1, "the last one is forgotten when another comes");
+        let wait = |_| {
+            let (now, bell) = (Instant::now(), Arc::new(Bell(ring.clone())));
+            assert_eq!(resolver.addresses(now, now, |_| bell.clone()), Ok(Vec::new()));
+            bell
+        };
+        let waiting: Vec<_> = (0..100).map(wait).collect();
+        for gone in 0..1000 {
+            drop(wait(gone));
+            assert!(
+                name.state.lock().waiters.len() <= 2 * (waiting.len() + 1),
+                "they aren't many more than those that wait"
+            );
+        }
+        let wait_still = name.state.lock().waiters.iter().filter(|waiter| waiter.strong_count() > 0).count();
+        assert_eq!(wait_still, waiting.len());
     }
 
     /// The reply to a leg whose `tried` addresses are all bad: `None`, or the count of others, or zero while it must wait.
