@@ -59,11 +59,11 @@ pub struct Poller(Arc<Shares>);
 /// The shares of all threads: each waits for its own share of everything that is watched.
 struct Shares {
     all: Vec<Arc<Shared>>,
-    /// The share that gets the next registration, modulo their count.
+    /// The shares that get the next registration, connection to a backend, and place that is soon given up, modulo their count.
+    /// One counter for all would give one thread all of a kind that alternates with another.
     next: AtomicUsize,
-    /// The share that gets the next connection to a backend. A counter for both would give one thread all of them if they
-    /// alternate with others.
     next_upstream: AtomicUsize,
+    next_brief: AtomicUsize,
 }
 
 struct Shared {
@@ -112,14 +112,6 @@ pub struct EventLoop {
     shared: Arc<Shared>,
 }
 
-impl Shares {
-    fn reserve(&self, next: &AtomicUsize) -> Registration {
-        let shared = self.all[next.fetch_add(1, Ordering::Relaxed) % self.all.len()].clone();
-        let token = shared.watched.lock().take_token();
-        Registration { shared, token }
-    }
-}
-
 impl Poller {
     /// Makes a poller and its event loop, which wants a thread.
     pub fn new() -> io::Result<(Poller, EventLoop)> {
@@ -135,17 +127,28 @@ impl Poller {
 
     fn of(event_loops: &[EventLoop]) -> Poller {
         let all = event_loops.iter().map(|event_loop| event_loop.shared.clone()).collect();
-        Poller(Arc::new(Shares { all, next: AtomicUsize::new(0), next_upstream: AtomicUsize::new(0) }))
+        Poller(Arc::new(Shares { all, next: 0.into(), next_upstream: 0.into(), next_brief: 0.into() }))
     }
 
     /// Reserves a place on one of the threads, for a handler that is yet to be made around it.
     pub fn reserve(&self) -> Registration {
-        self.0.reserve(&self.0.next)
+        self.reserve_by(&self.0.next)
     }
 
     /// Reserves a place for a connection to a backend: these are shared out among the threads by a counter of their own.
     pub fn reserve_upstream(&self) -> Registration {
-        self.0.reserve(&self.0.next_upstream)
+        self.reserve_by(&self.0.next_upstream)
+    }
+
+    /// Reserves a place that is soon given up: those that stay are shared out as if it weren't there.
+    pub fn reserve_briefly(&self) -> Registration {
+        self.reserve_by(&self.0.next_brief)
+    }
+
+    fn reserve_by(&self, next: &AtomicUsize) -> Registration {
+        let shared = self.0.all[next.fetch_add(1, Ordering::Relaxed) % self.0.all.len()].clone();
+        let token = shared.watched.lock().take_token();
+        Registration { shared, token }
     }
 
     /// Gives every handler this event, on the calling thread.
@@ -404,6 +407,13 @@ mod tests {
     use crossbeam_channel::{Receiver, Sender, unbounded};
 
     use super::*;
+
+    impl Poller {
+        /// The count of handlers of each thread.
+        pub(crate) fn counts(&self) -> Vec<usize> {
+            self.0.all.iter().map(|share| share.watched.lock().entries.len()).collect()
+        }
+    }
 
     struct Told(Sender<Event>);
 

@@ -14,7 +14,6 @@ use socket2::{Domain, Protocol, SockAddr, Socket, TcpKeepalive, Type};
 
 use crate::message::Outcome;
 use crate::runtime::cancel::CancelToken;
-use crate::runtime::poller::{Poller, Registration};
 use crate::upstream::conn::parking::Readiness;
 use crate::upstream::connect::resolving::Tried;
 use crate::upstream::connect::timer::Timer;
@@ -59,14 +58,12 @@ pub(crate) struct Dialing {
 
 /// One socket that is connecting, or has connected. It is non-blocking for life.
 pub(crate) struct Attempt {
-    registration: Option<OwnedRegistration>,
+    /// The timer with which the socket is watched, once the leg has waited.
+    timer: Option<Arc<Timer>>,
     pub(crate) socket: Socket,
     pub(crate) address: SocketAddr,
     pub(crate) permit: Permit,
 }
-
-/// A socket's place in the poller, given up when this is dropped.
-struct OwnedRegistration(Registration);
 
 /// The result of a step of dialing.
 pub(crate) enum Dialed {
@@ -126,11 +123,10 @@ impl Dialing {
     pub(crate) fn readiness(&mut self, token: &CancelToken) -> Result<Arc<dyn Readiness>, Outcome> {
         let is_last = self.begun == self.addresses.len();
         let until = if is_last { self.deadline } else { self.deadline.min(self.next_at) };
-        let poller = self.endpoint.poller().clone();
-        let timer = self.timer.get_or_insert_with(|| Timer::new(&poller, until)).clone();
+        let timer = self.timer.get_or_insert_with(|| Timer::new(self.endpoint.poller(), until)).clone();
         timer.set_deadline(until);
         for attempt in &mut self.attempts {
-            attempt.register(&timer, &poller)?;
+            attempt.watch(&timer)?;
         }
         timer.arm(token)
     }
@@ -145,7 +141,7 @@ impl Dialing {
         match begin(address, path) {
             Ok(socket) => {
                 self.next_at = now + ATTEMPT_DELAY;
-                self.attempts.push(Attempt { registration: None, socket, address, permit });
+                self.attempts.push(Attempt { timer: None, socket, address, permit });
             }
             Err(error) => {
                 let outcome = path.map_or_else(|| outcome_of(&error), |path| refused_at(path, &error));
@@ -231,29 +227,20 @@ impl Drop for Dialing {
 }
 
 impl Attempt {
-    fn register(&mut self, timer: &Arc<Timer>, poller: &Poller) -> Result<(), Outcome> {
-        if self.registration.is_none() {
-            let OwnedRegistration(registration) =
-                self.registration.insert(OwnedRegistration(poller.reserve_upstream()));
-            registration.start(timer.clone());
-            registration.watch(&self.socket).map_err(|_| Outcome::NoSocket)?;
+    fn watch(&mut self, timer: &Arc<Timer>) -> Result<(), Outcome> {
+        if self.timer.is_none() {
+            self.timer.insert(timer.clone()).watch(&self.socket)?;
         }
         Ok(())
     }
 
     /// Takes the connected socket out of the poller, which gives no more events for it.
     pub(crate) fn into_connected(self) -> (Socket, SocketAddr, Permit) {
-        let Attempt { registration, socket, address, permit } = self;
-        if let Some(OwnedRegistration(registration)) = &registration {
-            registration.unwatch(&socket);
+        let Attempt { timer, socket, address, permit } = self;
+        if let Some(timer) = timer {
+            timer.unwatch(&socket);
         }
         (socket, address, permit)
-    }
-}
-
-impl Drop for OwnedRegistration {
-    fn drop(&mut self) {
-        self.0.end();
     }
 }
 
@@ -359,6 +346,8 @@ mod tests {
 
     use super::*;
     use crate::message::Address;
+    use crate::runtime::poller::{Event, EventHandler, Poller};
+    use crate::upstream::conn::connection::{Connection, OwnedConnection};
     use crate::upstream::conn::parking::wait_for;
     use crate::upstream::endpoint::Place;
     use crate::upstream::{ConnectOptions, SystemLookup, Upstream};
@@ -388,6 +377,33 @@ mod tests {
             ),
             upstream,
         )
+    }
+
+    /// Was seen as: with backends that aren't near, one of two threads had all clients, the other all connections to backends.
+    #[test]
+    fn clients_and_connections_are_shared_out_as_if_no_leg_had_waited_to_connect() {
+        struct Client;
+        impl EventHandler for Client {
+            fn on_event(self: Arc<Self>, _: Event) {}
+        }
+        let (_socket, _waiting, silent) = full_backlog();
+        let (poller, _event_loops) = Poller::shared_by(2).expect("a poller");
+        let upstream = Upstream::new(ConnectOptions::default(), Arc::new(SystemLookup), poller.clone());
+        let address = Address::parse("http://127.0.0.1:1").expect("an address");
+        let endpoint = Endpoint::new(address, Place::Url, upstream.expect("no roots of its own"), None, || {});
+        let come = |_| {
+            poller.reserve().start(Arc::new(Client));
+            let dialing = Dialing::new(&endpoint, vec![silent], None, soon(), Instant::now());
+            let Dialed::Pending(mut dialing) = dialing.advance(Instant::now()) else { panic!("it waits") };
+            assert!(dialing.readiness(&CancelToken::default()).is_ok());
+            let (near, _far) = UnixStream::pair().expect("two sockets");
+            let connection = Connection::open(Socket::from(near), &poller).expect("a place in the poller");
+            OwnedConnection::new(connection)
+        };
+        let connections: Vec<_> = (0..10).map(come).collect();
+        assert_eq!(poller.counts(), [10, 10]);
+        drop(connections);
+        assert_eq!(poller.counts(), [5, 5], "of the clients");
     }
 
     /// Dials as a leg does.
@@ -556,7 +572,7 @@ mod tests {
         let (endpoint, address) = (endpoint(16).0, near.as_socket().expect("IPv4"));
         let mut dialing = Dialing::new(&endpoint, vec![address], None, soon(), Instant::now());
         let permit = endpoint.permit().expect("a permit");
-        dialing.attempts.push(Attempt { registration: None, socket: looped, address, permit });
+        dialing.attempts.push(Attempt { timer: None, socket: looped, address, permit });
         dialing.begun = 1;
         let Dialed::Failed(tried) = dialing.advance(Instant::now()) else { panic!("nothing listens there") };
         assert_eq!(tried.outcome, Outcome::Refused);

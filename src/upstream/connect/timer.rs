@@ -1,6 +1,7 @@
 //! The parking place of a leg that has no connection yet: it waits for the addresses of a name, or for the first of several
 //! connections that are being made. Knows nothing of what the leg waits for.
 
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -18,10 +19,20 @@ pub(crate) struct Timer {
 impl Timer {
     /// Makes a timer that wakes its leg at `until`, if nothing has before. It stays in the poller until [`Timer::end`].
     pub(crate) fn new(poller: &Poller, until: Instant) -> Arc<Timer> {
-        let timer = Arc::new(Timer { parking: LegParking::default(), registration: poller.reserve() });
+        let timer = Arc::new(Timer { parking: LegParking::default(), registration: poller.reserve_briefly() });
         timer.registration.start(timer.clone());
         timer.set_deadline(until);
         timer
+    }
+
+    /// Has the leg woken by what happens to this socket, too, until [`Timer::unwatch`] or the socket's end.
+    pub(crate) fn watch(&self, socket: &impl AsFd) -> Result<(), Outcome> {
+        self.registration.watch(socket).map_err(|_| Outcome::NoSocket)
+    }
+
+    /// Has the leg woken no more by what happens to the socket.
+    pub(crate) fn unwatch(&self, socket: &impl AsFd) {
+        self.registration.unwatch(socket);
     }
 
     /// Sets when the leg is woken at the latest. Called before the leg can be hung up on, or the hang-up would be forgotten.
