@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{SocketFlags, acceptfrom_with};
-use socket2::{Domain, Socket};
+use socket2::{Domain, Socket, TcpKeepalive};
 
 use crate::downstream::client::socket::Client;
 use crate::downstream::frontend::{Frontend, Handler, ListenerContext};
@@ -26,6 +26,12 @@ const RETRY_PAUSE: Duration = Duration::from_millis(50);
 /// half of it has gone, and by default that are megabytes: a client that takes some kilobytes a second would look as if it
 /// took nothing for a minute.
 const UNSENT_BYTES: u32 = 64 * 1024;
+
+/// When a client that idles is asked whether it is still there, and then again how often and how many times: one that has vanished keeps
+/// its place for two minutes.
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
+const KEEPALIVE_PROBES: u32 = 4;
 
 /// A listening socket.
 pub struct Listener {
@@ -57,9 +63,11 @@ impl Listener {
     ) -> io::Result<()> {
         socket.set_nonblocking(true)?;
         if socket.domain()? != Domain::UNIX {
-            // Sockets that connect from now on inherit both.
+            // Sockets that connect from now on inherit them.
             socket.set_tcp_notsent_lowat(UNSENT_BYTES)?;
             socket.set_tcp_nodelay(true)?;
+            let keepalive = TcpKeepalive::new().with_time(KEEPALIVE_IDLE).with_interval(KEEPALIVE_INTERVAL);
+            socket.set_tcp_keepalive(&keepalive.with_retries(KEEPALIVE_PROBES))?;
         }
         let registration = frontend.poller.reserve();
         let context = Arc::new(ListenerContext { frontend, handler, tls });
@@ -163,9 +171,9 @@ mod tests {
 
     const SOON: Duration = Duration::from_secs(20);
 
-    /// Else a small write waits for the client's acknowledgement of the one before.
+    /// Else a small write waits for the client's acknowledgement of the one before, and one that has vanished idles on.
     #[test]
-    fn accepted_sockets_send_small_writes_at_once() {
+    fn accepted_sockets_send_small_writes_at_once_and_ask_clients_that_idle() {
         let (poller, _waiter) = Poller::new().expect("a poller");
         let frontend = Frontend::new(poller.clone(), Limits::new(1024, 0, &std::env::temp_dir()), 16, SOON);
         let socket = TcpListener::bind("127.0.0.1:0").expect("a port");
@@ -175,6 +183,9 @@ mod tests {
         let _client = TcpStream::connect(accepting.local_addr().expect("an address")).expect("a connection");
         let (accepted, _) = accepting.accept().expect("a client");
         assert!(accepted.nodelay().expect("a flag"));
+        let accepted = Socket::from(accepted);
+        assert!(accepted.keepalive().expect("a flag"));
+        assert_eq!(accepted.tcp_keepalive_time().expect("an option"), KEEPALIVE_IDLE);
         poller.stop();
     }
 

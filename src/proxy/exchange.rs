@@ -241,6 +241,7 @@ impl Exchange {
     /// Has an answer of this class win, or be held, or lose.
     pub(super) fn decide(self: &Arc<Self>, leg: usize, answer: Box<Answer>, class: AnswerClass, now: Instant) {
         let after = self.race.elapsed(now);
+        self.note_head(leg);
         if matches!(class, AnswerClass::Success | AnswerClass::Fallback) {
             self.note_success(leg, after, now);
         }
@@ -310,13 +311,6 @@ impl Exchange {
         self.deliver(leg, answer, won.prize, after);
     }
 
-    /// Tells the breaker that the leg's backend has answered.
-    pub(super) fn note_answer(&self, leg: usize, now: Instant) {
-        if self.legs[leg].backend.breaker().note_answer(self.path, now) {
-            self.tell_answers(leg);
-        }
-    }
-
     pub(super) fn elapsed(&self) -> Duration {
         self.race.elapsed(Instant::now())
     }
@@ -326,8 +320,8 @@ impl Exchange {
         self.note_end(leg, &outcome);
         let Leg { backend, pending, look, file, .. } = &self.legs[leg];
         backend.breaker().remove(pending);
-        if outcome == Outcome::Timeout {
-            backend.breaker().note_timeout();
+        if matches!(outcome, Outcome::Timeout | Outcome::ConnectTimeout) {
+            self.note_timeout(leg);
         }
         backend.look().end(look);
         if let Some(file) = file {

@@ -173,6 +173,42 @@ mod tests {
         }
     }
 
+    /// Was seen as: a backend that hung once, and whose answers were streams from then on, each a little later than the winner's, was
+    /// called hung for ever.
+    #[test]
+    fn a_backend_whose_answer_begins_hangs_no_more_though_no_client_sees_its_end() {
+        let mut race = decided();
+        let _pending = race.leave_waiting(1, 128, "/");
+        let now = Instant::now();
+        let is_found = |race: &Scenario| {
+            let hung = &race.list.snapshot()[1];
+            hung.breaker().note_timeout(now);
+            hung.breaker().try_find_hung(128, now)
+        };
+        assert!(is_found(&race));
+        race.ends[1].sends([HEAD, "he"].concat());
+        race.settle();
+        assert!(!race.list.snapshot()[1].breaker().is_hung());
+        race.give_all(Event::Drain);
+        race.wait_for_end();
+    }
+
+    /// Without long looks each probe of a slower backend would be hung up on before it answers.
+    #[test]
+    fn no_backend_is_found_to_hang_where_losers_do_not_linger() {
+        for (linger, is_hung) in [(LOOKS, true), (Linger { safe: Duration::ZERO, ..LOOKS }, false)] {
+            let mut race = Scenario::of(2, linger);
+            let _pending = race.leave_waiting(1, 128, "/");
+            race.list.snapshot()[1].breaker().note_timeout(Instant::now());
+            let client = race.race(get());
+            assert_eq!(race.list.snapshot()[1].breaker().is_hung(), is_hung);
+            race.ends[0].sends(answer(200, "b1"));
+            client.takes_reply();
+            race.give_all(Event::Drain);
+            race.wait_for_end();
+        }
+    }
+
     #[test]
     fn a_loser_before_the_verdict_is_silent_for_a_quarter_second_at_most() {
         let mut race = Scenario::of(2, LINGER);

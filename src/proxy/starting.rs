@@ -47,8 +47,10 @@ impl Exchange {
         }
         let breaker_of = |leg: usize| self.legs[leg].backend.breaker();
         let max = self.context.rules.unanswered_max;
+        // Without long looks nothing would tell that it answers again.
+        let has_looks = self.context.reaper.has_looks(true);
         let is_full = |leg: &usize| {
-            if breaker_of(*leg).try_find_hung(max, now) {
+            if has_looks && breaker_of(*leg).try_find_hung(max, now) {
                 self.tell_hang(*leg, now);
             }
             // One that waits for its time mostly isn't needed: it takes no place and no probe from those that start.

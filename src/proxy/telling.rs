@@ -71,6 +71,29 @@ impl Exchange {
         log::debug!("{} {} has begun by {}", self.entry, status.as_u16(), self.legs[leg].backend.full_name());
     }
 
+    /// Tells the breaker that the leg's backend has answered.
+    pub(super) fn note_answer(&self, leg: usize, now: Instant) {
+        if self.legs[leg].backend.breaker().note_answer(self.path, now) {
+            self.tell_answers(leg);
+        }
+    }
+
+    /// Tells the breaker that the leg's backend has begun an answer.
+    pub(super) fn note_head(&self, leg: usize) {
+        if self.legs[leg].backend.breaker().note_head() {
+            self.tell_answers(leg);
+        }
+    }
+
+    /// Tells the breaker that the leg has waited to its timeout.
+    pub(super) fn note_timeout(&self, leg: usize) {
+        let Leg { backend, started, .. } = &self.legs[leg];
+        let waited = self.elapsed().saturating_sub(started.get().copied().unwrap_or_default());
+        if let Some(since) = Instant::now().checked_sub(waited) {
+            backend.breaker().note_timeout(since);
+        }
+    }
+
     /// Tells that a leg's backend hangs: from now on it is asked less.
     pub(super) fn tell_hang(&self, leg: usize, now: Instant) {
         let backend = &self.legs[leg].backend;
@@ -85,7 +108,7 @@ impl Exchange {
     }
 
     /// Tells that a leg's backend hangs no more.
-    pub(super) fn tell_answers(&self, leg: usize) {
+    fn tell_answers(&self, leg: usize) {
         log::info!("{} {} answers again", self.legs[leg].backend.full_name(), self.legs[leg].backend.address());
     }
 

@@ -346,7 +346,7 @@ mod tests {
         assert_eq!(one().state(), BackendState::Racing);
         let pending = PendingRequest::default();
         one().breaker().add(&pending, PathKey::of("/"));
-        one().breaker().note_timeout();
+        one().breaker().note_timeout(Instant::now());
         assert_eq!(one().state(), BackendState::Racing);
         assert!(one().breaker().try_find_hung(1, Instant::now()));
         assert_eq!(one().state(), BackendState::Held);

@@ -35,6 +35,8 @@ pub struct Breaker {
     unanswered: AtomicUsize,
     /// All losers that haven't ended.
     pending: AtomicUsize,
+    /// A request has waited to its timeout since the last answer, or its begin.
+    has_timed_out: AtomicBool,
     /// Whether it was found that the backend hangs.
     is_hung: AtomicBool,
     state: Mutex<State>,
@@ -47,8 +49,6 @@ struct State {
     /// The time of the backend's last answer.
     last_answer: Option<Instant>,
     probed: Option<Instant>,
-    /// A request has waited to its timeout since the last answer.
-    has_timed_out: bool,
     /// When it was last found that the backend hangs.
     hung: Option<Instant>,
     /// Legs that were admitted beyond the bound since the last answer, for the sake of their path.
@@ -133,16 +133,28 @@ impl Breaker {
         }
         let mut state = self.state.lock();
         let is_soon = state.hung.is_some_and(|at| now.saturating_duration_since(at) < HANG_INTERVAL);
-        if is_soon || !state.has_timed_out || self.unanswered.load(Ordering::Relaxed) < max {
+        if is_soon || !self.has_timed_out.load(Ordering::Relaxed) || self.unanswered.load(Ordering::Relaxed) < max {
             return false;
         }
         state.hung = Some(now);
         !self.is_hung.swap(true, Ordering::Relaxed)
     }
 
-    /// Notes that a request has waited to its timeout.
-    pub fn note_timeout(&self) {
-        self.state.lock().has_timed_out = true;
+    /// Notes that a request has waited to its timeout, since this time. If others were answered meanwhile, it says nothing.
+    pub fn note_timeout(&self, since: Instant) {
+        if self.last_answer().is_none_or(|at| at < since) {
+            self.has_timed_out.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Notes that an answer has begun, so the backend doesn't hang, whatever it leaves unanswered: of a loser that is as much as may be
+    /// seen. Gives whether it was found to hang.
+    pub fn note_head(&self) -> bool {
+        // Mostly neither: a look is cheaper than a change.
+        if self.has_timed_out.load(Ordering::Relaxed) {
+            self.has_timed_out.store(false, Ordering::Relaxed);
+        }
+        self.is_hung() && self.is_hung.swap(false, Ordering::Relaxed)
     }
 
     /// Notes that the backend has answered a request for this path, so it isn't hung. Gives whether it was found to hang.
@@ -150,14 +162,13 @@ impl Breaker {
         let mut state = self.state.lock();
         state.last_answer = Some(now);
         state.guests = 0;
-        state.has_timed_out = false;
         state.paths[usize::from(path.0)] = Path { unanswered: 0, is_known: true };
         // Mostly neither: a look is cheaper than a change. Both change under the lock alone.
         if self.unanswered.load(Ordering::Relaxed) > 0 {
             self.unanswered.store(0, Ordering::Relaxed);
             state.generation += 1;
         }
-        self.is_hung() && self.is_hung.swap(false, Ordering::Relaxed)
+        self.note_head()
     }
 
     /// The time of the backend's last answer.
@@ -199,18 +210,11 @@ impl Breaker {
 impl Default for Breaker {
     fn default() -> Breaker {
         let paths = [Path::default(); PATHS];
-        let state = State {
-            generation: 0,
-            last_answer: None,
-            probed: None,
-            has_timed_out: false,
-            hung: None,
-            guests: 0,
-            paths,
-        };
+        let state = State { generation: 0, last_answer: None, probed: None, hung: None, guests: 0, paths };
         Breaker {
             unanswered: AtomicUsize::new(0),
             pending: AtomicUsize::new(0),
+            has_timed_out: AtomicBool::new(false),
             is_hung: AtomicBool::new(false),
             state: Mutex::new(state),
         }
@@ -285,11 +289,12 @@ mod tests {
     #[test]
     fn a_backend_that_times_out_and_leaves_many_unanswered_hangs_until_it_answers_and_not_again_soon() {
         let (breaker, now) = (Breaker::default(), Instant::now());
+        let soon = now + Duration::from_millis(1);
         let leaves_two_unanswered = || {
-            breaker.note_timeout();
+            breaker.note_timeout(soon);
             add(&breaker, SLOW, 2)
         };
-        breaker.note_timeout();
+        breaker.note_timeout(now);
         assert!(!breaker.try_find_hung(2, now) && !breaker.note_answer(SLOW, now));
         let _pending = leaves_two_unanswered();
         assert!(breaker.try_find_hung(2, now) && !breaker.try_find_hung(2, now + 2 * HANG_INTERVAL));
@@ -305,8 +310,9 @@ mod tests {
     #[test]
     fn a_backend_that_is_slower_than_losers_may_linger_is_not_hung_however_many_wait_there() {
         let (breaker, now) = (Breaker::default(), Instant::now());
-        breaker.note_timeout();
+        breaker.note_timeout(now);
         breaker.note_answer(SLOW, now);
+        breaker.note_timeout(now);
         for _ in 0..100 {
             let pending = add(&breaker, SLOW, 128);
             assert!(!breaker.try_find_hung(128, now) && !try_admit(&breaker, SLOW, now));
@@ -322,7 +328,7 @@ mod tests {
     fn a_hung_backend_gets_one_leg_a_second_though_its_losers_have_ended() {
         let (breaker, now) = (Breaker::default(), Instant::now());
         let pending = add(&breaker, SLOW, 128);
-        breaker.note_timeout();
+        breaker.note_timeout(now);
         assert!(breaker.try_find_hung(128, now));
         for pending in &pending {
             breaker.remove(pending);
@@ -332,8 +338,7 @@ mod tests {
         assert!(breaker.try_admit(128, SLOW, now + PROBE_INTERVAL));
         let asked_alone = |age| breaker.is_last_choice(128, now + age);
         assert!(asked_alone(PROBE_INTERVAL) && !asked_alone(PROBE_INTERVAL + HANG_INTERVAL), "it is probed no more");
-        breaker.note_answer(QUICK, now);
-        assert!(!breaker.is_hung() && try_admit(&breaker, SLOW, now));
+        assert!(breaker.note_head() && !breaker.is_hung() && try_admit(&breaker, SLOW, now), "an answer has begun");
     }
 
     /// Was seen as: eight connections that asked often for what was slow at one backend had it skipped for everything else.

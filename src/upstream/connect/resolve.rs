@@ -267,6 +267,7 @@ impl Name {
         let mut state = self.state.lock();
         let has_moved = state.learn(found, Instant::now());
         let waiters = std::mem::take(&mut state.waiters);
+        state.waiters_left = 0;
         drop(state);
         if has_moved {
             (self.moved)();
