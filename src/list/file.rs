@@ -254,10 +254,10 @@ fn write_new(new: &Path, text: &str, old: Option<&fs::Metadata>) -> io::Result<b
     let other = old.filter(|old| (old.uid(), old.gid()) != (own.uid(), own.gid()));
     // Few may give a file away, and who may write to the folder may replace what is in it. Its group is one's own more often.
     let is_owner_kept = other.is_none_or(|old| fchown(&file, Some(old.uid()), Some(old.gid())).is_ok());
-    if let Some(old) = old.filter(|_| !is_owner_kept) {
-        let _ = fchown(&file, None, Some(old.gid()));
-    }
+    let is_group_kept = is_owner_kept || old.is_none_or(|old| fchown(&file, None, Some(old.gid())).is_ok());
     let mode = old.map_or(MODE, |old| old.mode() & 0o7777);
+    // Another group may do no more than all users may: the old mode's rights were meant for the old group.
+    let mode = if is_group_kept { mode } else { mode & (!0o070 | (mode & 0o007) << 3) };
     file.set_permissions(fs::Permissions::from_mode(mode))?;
     file.sync_all()?;
     Ok(is_owner_kept)

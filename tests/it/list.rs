@@ -293,12 +293,15 @@ fn a_list_on_a_disk_that_cannot_be_written_is_read_only_to_all() {
 #[test]
 fn a_file_of_another_user_is_replaced_but_in_a_folder_where_only_its_owner_may() {
     let [a, b, _] = three();
-    for (label, owner_of_folder, mode, is_replaced) in
-        [("a folder of ours", 0, 0o1755, true), ("a folder for all", 1234, 0o1777, false)]
-    {
+    // The last mode was seen as 0664: whoever is in the program's group could write.
+    for (label, owner_of_folder, mode, is_replaced, old, new) in [
+        ("a folder of ours", 0, 0o1755, true, 0o604, 0o604),
+        ("a folder for all", 1234, 0o1777, false, 0o664, 0o664),
+        ("a group that may more than all", 0, 0o1755, true, 0o664, 0o644),
+    ] {
         let kept = Kept::holding(&a.url);
         let folder = kept.path.parent().expect("a folder");
-        fs::set_permissions(&kept.path, fs::Permissions::from_mode(0o604)).expect("a file");
+        fs::set_permissions(&kept.path, fs::Permissions::from_mode(old)).expect("a file");
         fs::set_permissions(folder, fs::Permissions::from_mode(mode)).expect("a folder");
         let is_given =
             [(&*kept.path, 1234), (folder, owner_of_folder)].map(|(path, owner)| chown(path, Some(owner), Some(owner)));
@@ -317,7 +320,7 @@ fn a_file_of_another_user_is_replaced_but_in_a_folder_where_only_its_owner_may()
         let reply = change(admin, &format!("add={}", b.url));
         assert_eq!(reply.status, if is_replaced { 200 } else { 409 }, "{label}: {}", reply.text());
         let found = fs::metadata(&kept.path).expect("a file");
-        assert_eq!(found.permissions().mode() & 0o777, 0o604, "{label}");
+        assert_eq!(found.permissions().mode() & 0o777, new, "{label}");
         assert_eq!(found.uid(), if is_replaced { 0 } else { 1234 }, "{label}");
         if is_replaced {
             program.line("is this program's own now: its owner or its group can't be kept");
