@@ -143,12 +143,18 @@ pub(crate) fn warnings(config: &Config, host: &Host) -> Vec<String> {
         .collect()
 }
 
-/// The flags whose files are read at the start alone and hold something else now. Blocks on the disk, and for no pipe's writer.
-pub(crate) fn outdated(config: &Config) -> Vec<&'static str> {
-    let is_changed = |bytes: Vec<u8>| values::certificates(&bytes).as_ref() != Ok(&config.ca_certificates);
-    let ca_file = config.ca_file.as_ref().filter(|path| pem::read(path).is_ok_and(is_changed));
-    let token = config.admin_token.as_ref().filter(|token| token.is_outdated());
-    ca_file.map(|_| "ca-file").into_iter().chain(token.map(|_| "admin-token-file")).collect()
+/// The flags whose files are read at the start alone and hold something else now; an error says why a start would fail with it.
+/// Blocks on the disk, and for no pipe's writer.
+pub(crate) fn outdated(config: &Config) -> Vec<(&'static str, Result<(), String>)> {
+    let read = |path: &String| pem::read(path).and_then(|bytes| values::certificates(&bytes));
+    let ca_file = config.ca_file.as_ref().map(|path| read(path).map(|now| now != config.ca_certificates));
+    let token = config.admin_token.as_ref().map(AdminToken::is_outdated);
+    let found = [("ca-file", ca_file), ("admin-token-file", token)].into_iter();
+    found
+        .filter_map(|(flag, is_outdated)| Some((flag, is_outdated?)))
+        .filter(|(_, is_outdated)| *is_outdated != Ok(false))
+        .map(|(flag, is_outdated)| (flag, is_outdated.map(|_| ())))
+        .collect()
 }
 
 #[cfg(test)]

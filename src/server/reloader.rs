@@ -73,10 +73,12 @@ impl Reloader {
                 Err(reason) => log::error!("{reason}; the certificates stay as they were"),
             }
         }
-        for flag in config::outdated(&self.config) {
-            log::warn!(
-                "SIGHUP: the file of --{flag} has changed and is read at the start alone; restart to have it count"
-            );
+        for (flag, usable) in config::outdated(&self.config) {
+            let told = match usable {
+                Ok(()) => "has changed and is read at the start alone; restart to have it count".to_owned(),
+                Err(reason) => format!("can't be used any more ({reason}): a restart would fail"),
+            };
+            log::warn!("SIGHUP: the file of --{flag} {told}");
         }
         if !self.routes.admin.is_stopping() {
             self.supervisor.notify(State::Ready);

@@ -74,7 +74,7 @@ fn token_file() -> (NamedTempFile, String) {
 #[test]
 fn a_file_that_only_a_start_reads_is_told_at_sighup_once_it_has_changed() {
     let (mut authorities, ca) = certificate_file();
-    let (mut secret, token) = token_file();
+    let (_secret, token) = token_file();
     let program = Binary::start(&["--backends", LIST, "--ca-file", &ca, "--admin-token-file", &token]);
     program.address();
     let told = |flag: &str| {
@@ -88,10 +88,22 @@ fn a_file_that_only_a_start_reads_is_told_at_sighup_once_it_has_changed() {
     program.signal("HUP");
     let lines = program.lines_until(&told("ca-file"));
     assert!(lines[0].contains(read), "as long as they are the same: {lines:#?}");
-    secret.write_all(b"x").expect("written");
+    fs::write(&token, "another\n").expect("written");
     program.signal("HUP");
     program.line(&told("ca-file"));
     program.line(&told("admin-token-file"));
+
+    // Was seen as: nothing, or advice to restart, which failed.
+    fs::write(&token, "").expect("written");
+    fs::remove_file(&ca).expect("removed");
+    program.signal("HUP");
+    let lines = program.lines_until("the file of --admin-token-file");
+    let is_told = |line: &String, text: &str| line.contains("WARN") && line.contains(text);
+    let [.., ca_line, token_line] = &lines[..] else { panic!("{lines:#?}") };
+    let lost = "--ca-file can't be used any more (cannot read it: No such file or directory (os error 2)): a restart would fail";
+    assert!(is_told(ca_line, lost), "{lines:#?}");
+    let emptied = "can't be used any more (the token is empty; write one into the file): a restart would fail";
+    assert!(is_told(token_line, emptied), "{lines:#?}");
 }
 
 #[test]
