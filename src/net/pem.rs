@@ -19,19 +19,15 @@ const END: &[u8] = b"-----END ";
 
 /// Reads a file that should be in PEM. Blocks on the disk.
 pub(crate) fn read(path: &str) -> Result<Vec<u8>, String> {
-    let mut bytes = file::read(path, FILE_BYTES_MAX)?;
-    // Some editors of Windows put it there, and the first line would be none with -----BEGIN.
-    if bytes.starts_with(BYTE_ORDER_MARK) {
-        bytes.drain(..BYTE_ORDER_MARK.len());
-    }
-    Ok(parted(&bytes))
+    Ok(parted(&file::read(path, FILE_BYTES_MAX)?))
 }
 
-/// Has each part begin a line of its own. `cat` puts it behind the end of another one where a file's last line has no end, and there
-/// the reader of PEM would pass over it.
+/// Has each part begin a line of its own. `cat` puts it behind the end of another one where a file's last line has no end, and some
+/// editors of Windows begin files with a mark, which `cat` keeps: the reader of PEM would pass over both parts.
 fn parted(bytes: &[u8]) -> Vec<u8> {
     let mut parted = Vec::with_capacity(bytes.len());
     for line in bytes.split_inclusive(|byte| *byte == b'\n') {
+        let line = line.strip_prefix(BYTE_ORDER_MARK).unwrap_or(line);
         let begin = line.windows(BEGIN.len()).position(|window| window == BEGIN);
         match begin.filter(|_| line.starts_with(END)) {
             Some(at) => parted.extend([&line[..at], b"\n", &line[at..]].concat()),
@@ -217,7 +213,7 @@ mod tests {
     fn a_certificate_that_begins_in_the_line_of_another_s_end_is_read() {
         let one = |text: &str| format!("-----BEGIN CERTIFICATE-----\n{text}\n-----END CERTIFICATE-----");
         let file = tempfile::NamedTempFile::new().expect("a file");
-        for glue in ["", " ", "\n", "\r\n"] {
+        for glue in ["", " ", "\n", "\r\n", "\u{feff}", "\n\u{feff}"] {
             std::fs::write(file.path(), [one("AAAA"), one("AAEC"), one("AAED")].join(glue)).expect("written");
             let bytes = read(file.path().to_str().expect("UTF-8")).expect("a file");
             let found: Vec<Vec<u8>> = certificates(&bytes).expect(glue).iter().map(|der| der.to_vec()).collect();
