@@ -19,8 +19,9 @@ const EXTENSIONS: u8 = 0xa3;
 const BASIC_CONSTRAINTS: &[u8] = &[0x55, 0x1d, 19];
 /// And of that with the names that it is for (2.5.29.17).
 const ALTERNATIVE_NAMES: &[u8] = &[0x55, 0x1d, 17];
-/// The tag of a name of a host among them, and that of an address.
+/// The tag of a name of a host among them, that of a URI, and that of an address.
 const DNS_NAME: u8 = 0x82;
+const URI: u8 = 0x86;
 const ADDRESS: u8 = 0x87;
 /// The object id of the extension that says what it may be used for (2.5.29.37).
 const USES: &[u8] = &[0x55, 0x1d, 37];
@@ -87,9 +88,9 @@ pub(crate) fn dns_names(certificate: &[u8]) -> Vec<String> {
     names.filter_map(|(_, name)| String::from_utf8(name.to_vec()).ok()).collect()
 }
 
-/// Whether a certificate (in DER) is for an address.
-pub(crate) fn has_address(certificate: &[u8]) -> bool {
-    list(certificate, ALTERNATIVE_NAMES).into_iter().flatten().any(|(tag, _)| tag == ADDRESS)
+/// Whether a certificate (in DER) is for an address or a URI. SPIFFE knows URIs alone.
+pub(crate) fn has_address_or_uri(certificate: &[u8]) -> bool {
+    list(certificate, ALTERNATIVE_NAMES).into_iter().flatten().any(|(tag, _)| matches!(tag, ADDRESS | URI))
 }
 
 /// Whether a certificate (in DER) says what it may be used for, and that isn't to be a server's.
@@ -287,9 +288,12 @@ mod tests {
         let params = CertificateParams::new(names).expect("names");
         assert_eq!(dns_names(&der(&params)), ["a.example", "*.b.example"]);
         assert!(dns_names(&der(&CertificateParams::default())).is_empty());
-        assert!(has_address(&der(&params)) && !has_address(&der(&CertificateParams::default())));
+        assert!(has_address_or_uri(&der(&params)) && !has_address_or_uri(&der(&CertificateParams::default())));
         let params = CertificateParams::new(["a.example".to_owned()]).expect("a name");
-        assert!(!has_address(&der(&params)));
+        assert!(!has_address_or_uri(&der(&params)));
+        let mut params = CertificateParams::default();
+        params.subject_alt_names.push(rcgen::SanType::URI("spiffe://a.example/b".try_into().expect("a URI")));
+        assert!(has_address_or_uri(&der(&params)) && dns_names(&der(&params)).is_empty());
     }
 
     #[test]
@@ -318,7 +322,7 @@ mod tests {
                 subject(&whole[..length]),
                 is_authority(&whole[..length]),
                 dns_names(&whole[..length]),
-                has_address(&whole[..length]),
+                has_address_or_uri(&whole[..length]),
                 excludes_servers(&whole[..length]),
             );
         }
@@ -327,7 +331,7 @@ mod tests {
                 let mut changed = whole.clone();
                 changed[at] = byte;
                 let _ = (validity(&changed), subject(&changed), is_authority(&changed), dns_names(&changed));
-                let _ = (has_address(&changed), excludes_servers(&changed));
+                let _ = (has_address_or_uri(&changed), excludes_servers(&changed));
             }
         }
         assert_eq!((validity(b""), subject(b"\x30\x84\xff\xff\xff\xff")), (None, None));

@@ -224,7 +224,7 @@ impl CertificateFiles {
 fn oddities(file: &str, der: &CertificateDer, is_first: bool) -> Vec<String> {
     let has_name = !names_of(der).is_empty();
     let nameless = match is_first {
-        true if has_name || certificate::has_address(der) => None,
+        true if has_name || certificate::has_address_or_uri(der) => None,
         true => Some("has neither a DNS name nor an address: clients that check it refuse it"),
         false if has_name => None,
         false => Some("has no DNS name: only clients that can't check the ones before it get it"),
@@ -417,6 +417,27 @@ mod tests {
                 (Err(told), Err(reason)) => assert!(told.contains(&format!("ca.pem: {reason}")), "{label}: {told}"),
                 (checked, _) => panic!("{label}: {checked:?}"),
             }
+        }
+    }
+
+    /// Was seen as: `clients that check it refuse it` of a certificate of SPIFFE's, which its clients take by its URI.
+    #[test]
+    fn a_certificate_with_a_uri_alone_is_warned_of_only_if_clients_must_ask_for_it_by_name() {
+        let of = |names: &[&str], uri: Option<&str>| {
+            let uri = uri.map(|uri| rcgen::SanType::URI(uri.try_into().expect("a URI")));
+            pem::certificates(pem(names, |params| params.subject_alt_names.extend(uri)).0.as_bytes())
+                .expect("one")
+                .remove(0)
+        };
+        let spiffe = Some("spiffe://a.example/b");
+        let rows = [
+            ("nothing", of(&[], None), [1, 1]),
+            ("a URI", of(&[], spiffe), [0, 1]),
+            ("an address", of(&["192.0.2.7"], None), [0, 1]),
+            ("a DNS name", of(&["a.example"], None), [0, 0]),
+        ];
+        for (label, der, expected) in rows {
+            assert_eq!([true, false].map(|is_first| oddities("a.pem", &der, is_first).len()), expected, "{label}");
         }
     }
 
