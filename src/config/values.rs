@@ -33,14 +33,19 @@ pub(super) fn certificates(bytes: &[u8]) -> Result<Vec<Vec<u8>>, String> {
     Ok(pem::certificates(bytes)?.iter().map(|certificate| certificate.to_vec()).collect())
 }
 
-/// Words that aren't meant as methods, though each could be one.
-const NO_METHODS: [&str; 5] = ["ALL", "ANY", "NONE", "OFF", "*"];
+/// Words that are meant as all methods or as none, though each could be one.
+const ALL_METHODS: [&str; 3] = ["ALL", "ANY", "*"];
+const NO_METHODS: [&str; 2] = ["NONE", "OFF"];
 
 /// A method of HTTP: any token, as it is written on the wire.
 pub(super) fn method(text: &str) -> Result<Method, String> {
     const RIGHT: &str = "write GET,HEAD, say";
-    if NO_METHODS.iter().any(|word| word.eq_ignore_ascii_case(text)) {
+    let is_in = |words: &[&str]| words.iter().any(|word| word.eq_ignore_ascii_case(text));
+    if is_in(&ALL_METHODS) {
         return Err(format!("no method; {RIGHT}, or leave it out to race all"));
+    }
+    if is_in(&NO_METHODS) {
+        return Err("no method; write those that race: TRACE, which hardly a client sends, is next to none".to_owned());
     }
     let method = Method::from_bytes(text.as_bytes()).map_err(|_| format!("no method; {RIGHT}"))?;
     let in_capitals = text.to_ascii_uppercase();

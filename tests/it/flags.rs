@@ -123,7 +123,17 @@ fn every_bad_value_ends_the_start_with_one_line_that_names_flag_or_variable() {
         // Was seen as: no request was raced, and the default is shown so.
         ("--race-methods", "all", "'all': no method; write GET,HEAD, say, or leave it out to race all"),
         ("--race-methods", "GET,*", "'*': no method; write GET,HEAD, say, or leave it out to race all"),
-        ("--race-methods", "None", "'None': no method; write GET,HEAD, say, or leave it out to race all"),
+        // Was seen as: advice that has all raced.
+        (
+            "--race-methods",
+            "None",
+            "'None': no method; write those that race: TRACE, which hardly a client sends, is next to none",
+        ),
+        (
+            "--race-methods",
+            "off",
+            "'off': no method; write those that race: TRACE, which hardly a client sends, is next to none",
+        ),
         ("--on-failure", "worst", "'worst': none of the ways to fail; write bad-gateway, best, or best..500ms"),
         ("--on-failure", "best..0s", "'best..0s': nothing is waited for; write best..500ms, or give --final"),
         ("--final", "404,2xx", "'2xx': not a status or a range of them; write 200 or 200-299"),
