@@ -44,8 +44,8 @@ is needed.
 The first finishes what is under way, for at most the grace period; the second ends at once.
 .TP
 .B SIGHUP
-Reads again the file of \-\-backends\-file with the files that backends name, and the certificates for clients: of both all or
-nothing. Without \-\-backends\-file and \-\-tls\-cert it ends a program that runs in a terminal.
+Reads again the file of \-\-backends\-file and the files that backends name (those of \-\-backends, too), all or nothing, and then
+the certificates for clients in the same way. Without \-\-backends\-file and \-\-tls\-cert it ends a program that runs in a terminal.
 .SH "EXIT STATUS"
 .TP
 .B 0
