@@ -82,7 +82,8 @@ impl Guard {
         if peer.is_loopback() || self.networks.contain(peer) {
             return Ok(());
         }
-        let place = if self.networks.is_empty() { "on this host" } else { "on this host or in --admin-from" };
+        let place =
+            if self.networks.is_empty() { "a loopback address" } else { "a loopback address or in --admin-from" };
         Err(format!("the peer {peer} isn't {place}: use --admin-from or --admin-token-file"))
     }
 
@@ -233,23 +234,23 @@ mod tests {
                 "elsewhere",
                 &[],
                 "192.0.2.7",
-                "the peer 192.0.2.7 isn't on this host: use --admin-from or --admin-token-file",
+                "the peer 192.0.2.7 isn't a loopback address: use --admin-from or --admin-token-file",
             ),
             (
                 "elsewhere, mapped",
                 &[],
                 "::ffff:192.0.2.7",
-                "the peer 192.0.2.7 isn't on this host: use --admin-from or --admin-token-file",
+                "the peer 192.0.2.7 isn't a loopback address: use --admin-from or --admin-token-file",
             ),
             (
                 "elsewhere, IPv6",
                 &[],
                 "2001:db8::1",
-                "the peer 2001:db8::1 isn't on this host: use --admin-from or --admin-token-file",
+                "the peer 2001:db8::1 isn't a loopback address: use --admin-from or --admin-token-file",
             ),
-            ("loopback, compatible but not mapped", &[], "::127.0.0.1", "isn't on this host"),
-            ("private is not local", &[], "10.0.0.1", "isn't on this host"),
-            ("unspecified is not local", &[], "0.0.0.0", "isn't on this host"),
+            ("loopback, compatible but not mapped", &[], "::127.0.0.1", "isn't a loopback address"),
+            ("private is not local", &[], "10.0.0.1", "isn't a loopback address"),
+            ("unspecified is not local", &[], "0.0.0.0", "isn't a loopback address"),
             ("in the network", &["172.17.0.0/16"], "172.17.0.1", ""),
             ("in the network, mapped", &["172.17.0.0/16"], "::ffff:172.17.0.1", ""),
             ("in a network given as mapped", &["::ffff:172.17.0.0/112"], "172.17.0.1", ""),
@@ -259,7 +260,7 @@ mod tests {
                 "beside the network",
                 &["172.17.0.0/16"],
                 "172.18.0.1",
-                "the peer 172.18.0.1 isn't on this host or in --admin-from: use --admin-from or --admin-token-file",
+                "the peer 172.18.0.1 isn't a loopback address or in --admin-from: use --admin-from or --admin-token-file",
             ),
             ("all of IPv6 is nothing of IPv4", &["::/0"], "::ffff:192.0.2.7", "the peer 192.0.2.7 isn't"),
         ];
