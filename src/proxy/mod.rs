@@ -12,6 +12,7 @@ mod judged;
 mod judging;
 mod leg;
 mod lingering;
+mod noting;
 mod one;
 mod outgoing;
 mod parked;

@@ -10,7 +10,7 @@ use super::exchange::Exchange;
 use super::leg::Leg;
 use crate::access_log::{LINE_WAIT, LegEntry, RaceEntry, Untold};
 use crate::message::proxy_status::How;
-use crate::message::{Elapsed, Outcome, Timestamp};
+use crate::message::{Elapsed, Outcome};
 use crate::metrics::{Gain, LegEnd, RaceEnd};
 use crate::race::{LegResult, Verdict};
 use crate::upstream::Representation;
@@ -27,14 +27,6 @@ impl Exchange {
         if let Some(place) = self.late_line.get() {
             self.context.late_lines.withdraw(*place);
         }
-    }
-
-    /// Notes that a leg's backend has given an answer that counts, so long after the race's begin.
-    pub(super) fn note_success(&self, leg: usize, after: Duration, now: Instant) {
-        let backend = &self.legs[leg].backend;
-        backend.look().note_success(now);
-        backend.stats().note_success(SystemTime::now());
-        self.note_first_success(leg, after);
     }
 
     /// Counts a success that says something else of its content than the winner's. What isn't safe may have done one thing at each.
@@ -69,47 +61,6 @@ impl Exchange {
     /// Tells that a reply has begun which may take long: its line comes at its end.
     pub(super) fn debug_begin(&self, leg: usize, status: StatusCode) {
         log::debug!("{} {} has begun by {}", self.entry, status.as_u16(), self.legs[leg].backend.full_name());
-    }
-
-    /// Tells the breaker that the leg's backend has answered.
-    pub(super) fn note_answer(&self, leg: usize, now: Instant) {
-        if self.legs[leg].backend.breaker().note_answer(self.path, now) {
-            self.tell_answers(leg);
-        }
-    }
-
-    /// Tells the breaker that the leg's backend has begun an answer.
-    pub(super) fn note_head(&self, leg: usize) {
-        if self.legs[leg].backend.breaker().note_head() {
-            self.tell_answers(leg);
-        }
-    }
-
-    /// Tells the breaker that the leg has waited to its timeout.
-    pub(super) fn note_timeout(&self, leg: usize) {
-        let Leg { backend, started, .. } = &self.legs[leg];
-        let waited = self.elapsed().saturating_sub(started.get().copied().unwrap_or_default());
-        if let Some(since) = Instant::now().checked_sub(waited) {
-            backend.breaker().note_timeout(since);
-        }
-    }
-
-    /// Tells that a leg's backend hangs: from now on it is asked less.
-    pub(super) fn tell_hang(&self, leg: usize, now: Instant) {
-        let backend = &self.legs[leg].backend;
-        let answered = backend.breaker().last_answer();
-        let answered = answered.and_then(|at| SystemTime::now().checked_sub(now.saturating_duration_since(at)));
-        let since = Timestamp(answered.unwrap_or_else(|| backend.stats().listed()));
-        let (name, address, max) = (backend.full_name(), backend.address(), self.context.rules.unanswered_max);
-        match backend.after() {
-            None => log::warn!("{name} {address} hangs since {since}: asked once a second"),
-            Some(_) => log::warn!("{name} {address} hangs since {since}: asked while fewer than {max} wait there"),
-        }
-    }
-
-    /// Tells that a leg's backend hangs no more.
-    fn tell_answers(&self, leg: usize) {
-        log::info!("{} {} answers again", self.legs[leg].backend.full_name(), self.legs[leg].backend.address());
     }
 
     /// Has the line written in a moment, since the client has its reply, unless all legs have ended by then, or are about to:
