@@ -116,9 +116,9 @@ impl Proxy {
         forwarded::goes_round(request).then_some(Refusal::TooManyHops)
     }
 
-    /// The count of legs that a race has now.
-    pub fn legs_of_a_race(&self) -> usize {
-        self.0.backends.count()
+    /// The count of legs that start with a race now.
+    pub fn legs_at_once(&self) -> usize {
+        self.0.backends.count_at_once()
     }
 
     /// The costs of all races.

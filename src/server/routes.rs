@@ -20,7 +20,7 @@ use crate::runtime::poller::Poller;
 use crate::upstream::Backends;
 use crate::upstream::{ConnectOptions, Lookup, Upstream};
 
-/// The most legs that are begun on a poller's thread: some microseconds each. A worker begins more than these, and
+/// The most legs that start with their race on a poller's thread: some microseconds each. A worker starts more than these, and
 /// other clients don't wait meanwhile.
 const QUICK_LEGS_MAX: usize = 8;
 /// The least room for a head on the admin port, in bytes: a target and a token of the longest fit.
@@ -69,7 +69,7 @@ impl Service for ProxyPort {
     }
 
     fn effort(&self, request: &Request) -> Effort {
-        match self.0.proxy.legs_of_a_race() {
+        match self.0.proxy.legs_at_once() {
             _ if self.0.is_update(request) && self.0.admin.may_wait_for_disk(request) => Effort::Disk,
             // A refusal, too, is quick: strangers don't wait behind operators.
             _ if self.0.is_update(request) => Effort::Quick,
@@ -162,7 +162,7 @@ pub(super) fn routes(
         warn_of_insecure(entries);
         replaced.replace(entries);
         // A name may stand for several.
-        if let Some(complaint) = connection_limits.complaint(entries.len().max(replaced.count())) {
+        if let Some(complaint) = connection_limits.complaint(entries.len().max(replaced.snapshot().len())) {
             log::warn!("{complaint}");
         }
     };

@@ -8,7 +8,7 @@ use std::slice;
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::list::{LoadedFiles, LocalFiles};
-use crate::message::{Address, BACKENDS_MAX, ListEntry, LocalOptions, Reason};
+use crate::message::{Address, After, BACKENDS_MAX, ListEntry, LocalOptions, Reason};
 use crate::runtime::sync::{Arc, Mutex, RwLock, Weak};
 use crate::upstream::backend::{Backend, Each};
 use crate::upstream::connect::watch::{NameWatch, News};
@@ -85,9 +85,9 @@ impl Backends {
         self.list.read().all.iter().flat_map(with_each).collect()
     }
 
-    /// The count of backends that a race is among now.
-    pub fn count(&self) -> usize {
-        self.list.read().racing.len()
+    /// The count of backends that are asked as soon as a race begins now.
+    pub fn count_at_once(&self) -> usize {
+        self.list.read().racing.iter().filter(|backend| backend.after().is_none_or(After::is_at_once)).count()
     }
 
     /// Closed once the first lookup of each name is over whose addresses are backends of the first list; nothing is sent.
@@ -400,12 +400,17 @@ mod tests {
     }
 
     #[test]
+    fn backends_that_wait_for_others_or_are_paused_are_not_asked_at_once() {
+        let backends = backends("http://a,http://b after=0s,http://c after=1s,http://d after=p95,http://e paused");
+        assert_eq!((backends.count_at_once(), backends.snapshot().len()), (2, 4));
+    }
+
+    #[test]
     fn a_paused_backend_is_listed_but_not_raced_and_comes_back_as_it_was() {
         let backends = backends("http://a,http://b,http://c");
         let before = backends.snapshot();
         replace(&backends, "http://a,http://b paused,http://c");
         assert_eq!(shown(&backends.snapshot()), ["b1 http://a", "b3 http://c"]);
-        assert_eq!(backends.count(), 2);
         assert_eq!(shown(&backends.all()), ["b1 http://a", "b2 http://b", "b3 http://c"]);
         replace(&backends, "http://a,http://b,http://c");
         assert!(backends.snapshot()[1].keeps(&before[1]));
