@@ -36,7 +36,7 @@ pub const ENDS: [&str; 22] = [
 /// The ends that are answers which count, or which ended their race.
 pub const ANSWERS: [&str; 3] = ["won", "final", "late"];
 
-/// Whether the backend is to blame for an end, by its word.
+/// Whether a leg that ended so has failed, by the word: its backend is to blame, or this host.
 pub fn is_failure(end: &str) -> bool {
     !ANSWERS.contains(&end) && !["skipped", "cancelled"].contains(&end)
 }
@@ -120,13 +120,6 @@ impl LegEnd<'_> {
     pub(super) fn was_asked(&self) -> bool {
         !matches!(self.outcome, Outcome::Skipped | Outcome::Unneeded)
     }
-
-    /// Whether the backend is to blame for it.
-    fn is_failure(&self) -> bool {
-        !self.is_success
-            && !self.has_won
-            && !matches!(self.outcome, Outcome::Skipped | Outcome::Unneeded | Outcome::Cancelled)
-    }
 }
 
 impl BackendStats {
@@ -156,7 +149,7 @@ impl BackendStats {
         self.ends[index].fetch_add(1, Ordering::Relaxed);
         if leg.is_success {
             self.answers.add(leg.ended.saturating_sub(leg.started));
-        } else if leg.is_failure() {
+        } else if is_failure(end_at(index)) {
             *self.last_failure.lock() = Some((now, end_at(index)));
         }
     }

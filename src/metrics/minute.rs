@@ -119,7 +119,7 @@ impl BackendMinute {
         self.ends.iter().filter(|(word, _)| *word != "skipped").map(|(_, count)| count).sum()
     }
 
-    /// The legs that failed by the backend's fault, by their words, the most frequent first.
+    /// The legs that failed, by their words, the most frequent first.
     pub fn failures(&self) -> Vec<(&'static str, u64)> {
         let failures = self.ends.iter().copied().filter(|(word, _)| is_failure(word));
         sorted_few(failures, |(_, count)| std::cmp::Reverse(*count))
