@@ -46,7 +46,7 @@ pub struct RaceEntry<'a> {
 
 /// One leg of an exchange.
 pub struct LegEntry<'a> {
-    /// The backend's name in the list.
+    /// The backend's name in the list, and the address where a name stands for each of its own.
     pub name: &'a str,
     /// The backend's address.
     pub backend: &'a dyn fmt::Display,

@@ -22,7 +22,7 @@ pub enum Outcome {
     RefusedAtSocket(String),
     /// No route leads to the backend.
     Unreachable,
-    /// Reaching the backend (name, TCP, TLS) took longer than the timeout.
+    /// Reaching the backend (TCP, TLS) took longer than the timeout.
     ConnectTimeout,
     /// The complete head of the answer didn't come within the timeout.
     Timeout,
@@ -34,13 +34,13 @@ pub enum Outcome {
     Protocol(String),
     /// TLS failed: a bad certificate, say.
     Tls(String),
-    /// The backend's name doesn't resolve.
+    /// The backend's name doesn't resolve, or not in time.
     Dns(String),
     /// The request came back to this very process.
     Loop,
     /// This host has no descriptor or port left for the leg.
     NoSocket,
-    /// The leg didn't run: too many losers wait in vain at its backend, and another leg has won.
+    /// The leg was deferred, since its backend hangs or is benched, and the race was over before its turn came.
     Skipped,
     /// The leg didn't start: the race was over before its time.
     Unneeded,
@@ -151,7 +151,7 @@ impl Outcome {
             Outcome::Closed => "the backend closed the connection before its answer was complete",
             Outcome::Loop => "the request came back to this proxy",
             Outcome::NoSocket => "this host has no descriptor or port left",
-            Outcome::Skipped => "not asked, since the backend has left too many requests unanswered",
+            Outcome::Skipped => "not asked, since the backend hangs or is benched, and the race was over",
             Outcome::Unneeded => "not asked, since the race was over before its time",
             Outcome::Cancelled => "hung up on, since the race was over",
             Outcome::TooLarge => "the head of the answer is too large",

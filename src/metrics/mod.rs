@@ -1,5 +1,5 @@
-//! What races cost and buy, by number: counted without a lock when a race ends, told as Prometheus' text. Knows nothing of how
-//! anything came about.
+//! What races cost and buy, by number: counted when a race ends, told as Prometheus' text. And how soon first successes come,
+//! which says when hedges start. Knows nothing of how anything came about.
 
 mod backend;
 mod first_success;

@@ -26,7 +26,7 @@ pub enum Verdict {
     Best(usize),
     /// Every leg has lost.
     Lost,
-    /// No client was left to answer before the race was decided: it went away, or there was no room for the legs.
+    /// The client went away before the race was decided.
     Abandoned,
 }
 

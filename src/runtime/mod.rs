@@ -1,5 +1,5 @@
 //! The floor under all other modules: waiting for sockets and deadlines, hanging up from any thread, and the locks that threads
-//! share. Knows nothing of proxies.
+//! share. Knows nothing of HTTP.
 
 pub mod cancel;
 pub mod delay_queue;

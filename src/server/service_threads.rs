@@ -4,7 +4,8 @@ use threadpool::ThreadPool;
 
 use super::routes::Effort;
 
-/// The most exchanges that wait for a worker. Workers never wait themselves, so this many are served within milliseconds.
+/// The most exchanges that wait for a worker. Workers never wait themselves: a race is begun in microseconds, an answer of 64 KiB is
+/// looked through for a pattern in milliseconds.
 const WORKER_QUEUE_MAX: usize = 1024;
 /// The most that wait for the thread `admin`, which waits for the disk: few of the connections on the admin port, or probes got none.
 const ADMIN_QUEUE_MAX: usize = 8;

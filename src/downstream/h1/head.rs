@@ -8,7 +8,7 @@ use crate::message::{BodyLength, Refusal, RequestId, Target, headers, is_host_fi
 
 /// The longest target. RFC 9112 §3 asks for 8,000 at least.
 const TARGET_BYTES_MAX: usize = 8 * 1024;
-/// The most fields. ureq sends no more than 128, and a proxy adds seven at most.
+/// The most fields: browsers send twenty, and other servers stop at a hundred, too.
 const FIELDS_MAX: usize = 100;
 
 /// The first bytes of a client that speaks TLS: a record of a handshake, in any version since SSL 3 (RFC 8446 §5.1).
