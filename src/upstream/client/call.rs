@@ -1,5 +1,5 @@
 //! ureq's call for an answer that isn't short and whole: made once the head has been received, so that it has nothing to wait
-//! for. The request is on the wire already; ureq gets a stub of the same method.
+//! for. The request is on the wire already; ureq gets a stub: a GET, or a HEAD for HEAD.
 
 use std::sync::Arc;
 
@@ -64,7 +64,9 @@ impl Caller {
     ) -> Result<(HeaderMap, BodyReader), Outcome> {
         let transport = Transport::new(connection.clone(), head.bytes, head.framing == BodyFraming::Chunked);
         let agent = Agent::with_parts(self.0.clone(), PreconnectedConnector::new(transport), Resolved);
-        let stub = Request::builder().method(method).uri(STUB).body(());
+        // Only HEAD changes how an answer is read, and other methods may be longer than ureq has room for.
+        let stub_method = if *method == Method::HEAD { Method::HEAD } else { Method::GET };
+        let stub = Request::builder().method(stub_method).uri(STUB).body(());
         let response = agent.run(stub.map_err(Error::from).map_err(outcome_of)?).map_err(outcome_of)?;
         let (head, body) = response.into_parts();
         Ok((head.headers, body.into_reader()))

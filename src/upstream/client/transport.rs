@@ -13,7 +13,7 @@ use crate::upstream::response::chunked::ChunkNormalizer;
 
 /// The bytes of one read.
 pub(crate) const READ_BYTES: usize = 16 * 1024;
-/// Room for the head that ureq writes, which is sent nowhere: a method, a host, and what it adds of its own.
+/// Room for the head that ureq writes, which is sent nowhere: GET or HEAD, a host, and what it adds of its own.
 const STUB_BYTES: usize = 512;
 
 /// Gives ureq the one connection that it is called for.
