@@ -122,6 +122,11 @@ impl Address {
         self.scheme == Scheme::HTTPS
     }
 
+    /// Whether there is a base path.
+    pub fn has_base(&self) -> bool {
+        !self.base.is_empty()
+    }
+
     /// Joins the base path and a target with exactly one slash, byte for byte. `*` stays `*`.
     pub fn target_text<'a>(&self, target: &'a Target) -> Cow<'a, str> {
         match target.as_str() {

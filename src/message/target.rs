@@ -70,6 +70,27 @@ impl Target {
         self.text.split_once('?').map(|(_, query)| query)
     }
 
+    /// Whether some server may read its path as one above `/`. Counts the least depth that any finds: dots, slashes and backslashes
+    /// may be percent-encoded or not be read as such, empty segments be merged, parameters (`..;a`) be dropped.
+    pub fn may_climb(&self) -> bool {
+        let path = self.path();
+        if !path.contains("..") && !path.contains("%2") {
+            return false;
+        }
+        let path = path.to_ascii_lowercase().replace("%2e", ".").replace("%2f", "\\").replace("%5c", "\\");
+        let mut depth = 0_usize;
+        for segment in path.split('/') {
+            let names = || segment.split('\\').map(|name| name.split(';').next().unwrap_or_default());
+            let ups = names().filter(|name| *name == "..").count();
+            if ups > depth {
+                return true;
+            }
+            let is_down = ups == 0 && names().any(|name| !matches!(name, "" | "."));
+            depth = depth - ups + usize::from(is_down);
+        }
+        false
+    }
+
     /// Path and query, or `*`.
     pub fn as_str(&self) -> &str {
         &self.text
@@ -159,6 +180,58 @@ mod tests {
             let parsed = Target::parse(&method, text).ok();
             let parsed = parsed.as_ref().map(|target| (target.as_str(), target.authority()));
             assert_eq!(parsed, expected, "{label}");
+        }
+    }
+
+    #[test]
+    fn a_path_climbs_if_any_way_to_read_it_leads_above_its_root() {
+        let rows = [
+            ("/", false),
+            ("/a/b.c?d=/../..", false),
+            ("*", false),
+            ("/..", true),
+            ("/../a", true),
+            ("/..?a", true),
+            ("/a/..", false),
+            ("/a/../b/../c", false),
+            ("/a/../../b", true),
+            ("/a/b/c/../../../d", false),
+            ("/a/b/c/../../../../d", true),
+            ("/./../a", true),
+            ("/a/./../../b", true),
+            ("/...", false),
+            ("/..a/b..", false),
+            ("/%2e%2e/a", true),
+            ("/%2E./a", true),
+            ("/.%2e/a", true),
+            ("/a/%2e%2E/%2e/b", false),
+            ("/%2e/%2e%2e/a", true),
+            ("/%2e%2e%2e", false),
+            ("/%252e%252e/a", false),
+            ("/%2F%2e%zz%", false),
+            ("/..%2fa", true),
+            ("/..%2Fa", true),
+            ("/..%5ca", true),
+            ("/..%5Ca", true),
+            ("/..\\a", true),
+            ("/a\\..\\..\\b", true),
+            ("/a/b%2f..%2f..%2fc", true),
+            ("/a%2f..%2fb", true),
+            ("/a%2fb/..", false),
+            ("/a%2fb/../..", true),
+            ("/a/b/..%2f..", false),
+            ("//..", true),
+            ("/a//../..", true),
+            ("/a/%2f/../..", true),
+            ("/..;a/b", true),
+            ("/a/..;/..;/b", true),
+            ("/a;b=c/../d", false),
+            ("/;a/../b", true),
+            ("http://h/../a", true),
+        ];
+        for (text, expected) in rows {
+            let method = if text == "*" { Method::OPTIONS } else { Method::GET };
+            assert_eq!(Target::parse(&method, text).expect(text).may_climb(), expected, "{text}");
         }
     }
 

@@ -16,7 +16,7 @@ use crate::runtime::cancel::CancelToken;
 use crate::runtime::delay_queue::DelayPlace;
 use crate::runtime::sync::Mutex;
 use crate::upstream::{
-    Answer, FilePermit, FileRead, LegStep, PathKey, Readiness, Representation, UpstreamRequest, Waiter,
+    Answer, Backend, FilePermit, FileRead, LegStep, PathKey, Readiness, Representation, UpstreamRequest, Waiter,
 };
 
 /// The longest body of a loser that is read to its end, for the sake of its connection.
@@ -63,9 +63,14 @@ pub(super) struct Exchange {
 }
 
 impl Exchange {
-    /// Begins the race for a request. Doesn't block.
-    pub(super) fn begin(context: &Arc<Context>, request: Request, reply_to: Box<dyn ReplyTo>, entry: Entry) {
-        let backends = context.backends.snapshot();
+    /// Begins the race for a request among these backends. Doesn't block.
+    pub(super) fn begin(
+        context: &Arc<Context>,
+        backends: Vec<Arc<Backend>>,
+        request: Request,
+        reply_to: Box<dyn ReplyTo>,
+        entry: Entry,
+    ) {
         let departure = reply_to.disconnect();
         let (wanted, takes_problem) = (Wanted::by(&request), takes_problem(&request.headers));
         let one = (!context.rules.races(&request.method)).then(AtomicBool::default);

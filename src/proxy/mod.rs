@@ -38,7 +38,7 @@ use crate::message::{Refusal, Reply, ReplyTo, Request, RequestId, max_forwards};
 use crate::metrics::{FirstSuccess, RaceStats, RecentRaces, ReplyStats, Totals};
 use crate::race::{Reaper, Starter};
 use crate::runtime::poller::Poller;
-use crate::upstream::Backends;
+use crate::upstream::{Backend, Backends};
 pub use classify::Rules;
 use context::Context;
 pub use context::{Executor, Threads};
@@ -88,10 +88,11 @@ impl Proxy {
     /// Starts the race for a request; the leg that decides it answers the client. Doesn't block: a poller's thread may call it.
     pub fn serve(self: &Arc<Proxy>, request: Request, reply_to: Box<dyn ReplyTo>) {
         let entry = Entry::new(&request, self.forwarded_of(&request));
-        if let Some(refusal) = self.loop_of(&request) {
+        let backends = self.0.backends.snapshot();
+        if let Some(refusal) = self.loop_of(&request).or_else(|| climb_of(&request, &backends)) {
             let mut reply = refusal.reply();
             reply.headers.insert(PROXY_STATUS, proxy_status::of_refusal(&refusal));
-            // By it the leg that brought the request back knows whose loop it is.
+            // By it a leg that brought the request back knows whose loop it is.
             self.0.via.append_to(&mut reply.headers, request.version);
             self.0.replies.count_refusal(reply.status);
             return answer_alone(reply_to, entry, reply, Some(refusal));
@@ -100,7 +101,7 @@ impl Proxy {
             self.0.replies.count_own(reply.status);
             return answer_alone(reply_to, entry, reply, None);
         }
-        Exchange::begin(&self.0, request, reply_to, entry);
+        Exchange::begin(&self.0, backends, request, reply_to, entry);
     }
 
     /// The origin of a request, as far as it is believed.
@@ -166,6 +167,12 @@ impl Proxy {
     pub fn races(&self) -> usize {
         Arc::strong_count(&self.0) - 1
     }
+}
+
+/// The reason why a request may go no further, if its path may lead out of a backend's base path.
+fn climb_of(request: &Request, backends: &[Arc<Backend>]) -> Option<Refusal> {
+    let climbs = request.target.may_climb() && backends.iter().any(|backend| backend.address().has_base());
+    climbs.then_some(Refusal::BadRequest("The request target leads above /, and so out of a backend's base path"))
 }
 
 /// Answers without a race: with a refusal, or with an answer that mustn't go any further.

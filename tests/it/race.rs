@@ -165,6 +165,33 @@ fn a_chunked_body_reaches_every_backend_whole() {
     }
 }
 
+/// Was seen as: before a backend at `/public`, `GET /../admin/x` got what nginx has at `/admin/x`.
+#[test]
+fn a_target_that_leads_above_the_root_is_refused_where_a_backend_has_a_base_path() {
+    let targets = ["/../x", "/%2e%2E/x", "/a/../../x", "/..%2fx", "/..\\x", "/a/..;/..;/x", "http://h/../x"];
+    let (plain, based) =
+        (Raw::answering("HTTP/1.1 204 No Content\r\n\r\n"), Raw::answering("HTTP/1.1 204 No Content\r\n\r\n"));
+    let proxy = Proxy::with(&[plain.url.clone(), format!("{}/public", based.url)], patiently);
+    let mut client = Client::connect(proxy.address);
+    for target in targets {
+        client.send_request("GET", target, &[], None);
+        let reply = client.reply();
+        assert_eq!((reply.status, reply.value("proxy-status")), (400, Some("red-tentacle; error=http_request_error")));
+        assert_eq!(reply.text(), "The request target leads above /, and so out of a backend's base path\n", "{target}");
+    }
+    client.send_request("GET", "/a/../x", &[], None);
+    assert_eq!(client.reply().status, 204);
+    for (backend, target) in [(&plain, "/a/../x"), (&based, "/public/a/../x")] {
+        assert_eq!(Received::parse(&backend.next()).target, target, "the first that it got");
+    }
+    assert_eq!(proxy.update(std::slice::from_ref(&plain.url)).status, 200);
+    for target in &targets[..6] {
+        client.send_request("GET", target, &[], None);
+        assert_eq!(client.reply().status, 204, "{target}");
+        assert_eq!(Received::parse(&plain.next()).target, *target);
+    }
+}
+
 #[test]
 fn a_target_goes_byte_for_byte_behind_the_base_path() {
     let targets = [
