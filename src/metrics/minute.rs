@@ -37,6 +37,8 @@ pub struct Second {
     pub races: u64,
     /// Those of them that no leg won.
     pub lost: u64,
+    /// Races whose client left before an answer.
+    pub abandoned: u64,
     /// Legs that ended, but for those that weren't asked.
     pub legs: u64,
     /// The 99th percentile of what clients waited.
@@ -47,6 +49,7 @@ pub struct Second {
 struct Sums {
     races: u64,
     lost: u64,
+    abandoned: u64,
     legs: u64,
     durations: Snapshot,
 }
@@ -77,6 +80,8 @@ pub struct LastMinute {
     pub races: u64,
     /// Those of them that no leg won.
     pub lost: u64,
+    /// Races whose client left before an answer.
+    pub abandoned: u64,
     /// Legs that ended, but for those that weren't asked.
     pub legs: u64,
     /// The median of what clients waited.
@@ -106,6 +111,25 @@ pub struct BackendMinute {
     pub differing: u64,
     /// The 99th percentile of what clients would have waited without it: at least, where all others were hung up on.
     pub p99_without: Option<Duration>,
+}
+
+impl Second {
+    /// All that ended, whether or not the client stayed.
+    pub fn requests(&self) -> u64 {
+        self.races + self.abandoned
+    }
+}
+
+impl LastMinute {
+    /// All that ended, whether or not the client stayed.
+    pub fn requests(&self) -> u64 {
+        self.races + self.abandoned
+    }
+
+    /// Whether a client has got a backend's answer.
+    pub fn has_answers(&self) -> bool {
+        self.races > self.lost
+    }
 }
 
 impl BackendMinute {
@@ -138,6 +162,7 @@ impl Minute {
             Second {
                 races: now.races - self.before.races,
                 lost: now.lost - self.before.lost,
+                abandoned: now.abandoned - self.before.abandoned,
                 legs: now.legs - self.before.legs,
                 p99: durations.quantile(0.99),
             },
@@ -164,6 +189,7 @@ impl Minute {
             seconds: (seconds as u64).max(1),
             races: now.races - first.totals.races,
             lost: now.lost - first.totals.lost,
+            abandoned: now.abandoned - first.totals.abandoned,
             legs: now.legs - first.totals.legs,
             p50: durations.quantile(0.5),
             p99: durations.quantile(0.99),
@@ -195,6 +221,7 @@ impl Sums {
         Sums {
             races: answered.iter().sum::<u64>() + lost,
             lost,
+            abandoned: races.count_of(RaceEnd::Abandoned),
             legs: races.totals(0, 0).legs,
             durations: races.durations().snapshot(),
         }

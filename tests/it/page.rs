@@ -105,6 +105,23 @@ fn without_linger_a_loser_is_not_known() {
     });
 }
 
+/// Was seen as: "No request for 1.3 s", and backends that were "slower than the winners".
+#[test]
+fn where_every_client_leaves_before_an_answer_the_page_says_so() {
+    let hanging = Raw::hanging();
+    let proxy = Proxy::before(&[format!("{} name=hanging", hanging.url)]);
+    eventually("the page says so", || {
+        let mut client = Client::connect(proxy.address);
+        client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+        hanging.next();
+        drop(client);
+        let page = get(&proxy, "/", &[HTML]).text();
+        page.contains("<title>■ 0/1 ")
+            && page.contains("Not answering: every client left before an answer.")
+            && row_of(&page, "hanging").contains(">no answer before its clients left<")
+    });
+}
+
 #[test]
 fn the_page_may_look_again_but_no_other_page_may() {
     let good = Fake::with(200, "yes");

@@ -130,8 +130,8 @@ fn put_figures(html: &mut Html, minute: &LastMinute) {
     let figures: [(&str, String, Vec<f64>); 4] = [
         (
             "requests a second",
-            format!("{:.1}", per(minute.races, minute.seconds)),
-            course(|second| second.races as f64),
+            format!("{:.1}", per(minute.requests(), minute.seconds)),
+            course(|second| second.requests() as f64),
         ),
         (
             "lost",
@@ -145,8 +145,8 @@ fn put_figures(html: &mut Html, minute: &LastMinute) {
         ),
         (
             "legs a request",
-            format!("{:.2}", per(minute.legs, minute.races)),
-            course(|second| if second.races == 0 { 0.0 } else { second.legs as f64 / second.races as f64 }),
+            format!("{:.2}", per(minute.legs, minute.requests())),
+            course(|second| if second.requests() == 0 { 0.0 } else { second.legs as f64 / second.requests() as f64 }),
         ),
     ];
     html.put(format_args!("<ul class=figures>"));
@@ -227,7 +227,7 @@ fn put_backend(
 ) {
     let won = minute.count_of(&["won"]);
     let share = if wins == 0 { 0.0 } else { 100.0 * won as f64 / wins as f64 };
-    let (class, state) = state_of(backend, minute, facts.has_looks, now);
+    let (class, state) = state_of(backend, minute, facts.minute.has_answers(), facts.has_looks, now);
     let failures =
         minute.failures().iter().map(|(word, count)| format!("{word} ×{}", grouped(*count))).collect::<Vec<_>>();
     let last = backend.stats.last_success().map_or_else(
@@ -294,6 +294,7 @@ fn put_span(html: &mut Html, minute: &BackendMinute, slowest: Duration) {
 fn state_of(
     backend: &BackendSample,
     minute: &BackendMinute,
+    has_answers: bool,
     has_looks: bool,
     now: SystemTime,
 ) -> (&'static str, Cow<'static, str>) {
@@ -307,6 +308,8 @@ fn state_of(
         BackendState::Racing if answers > 0 => ("warn", "answers, but not always"),
         BackendState::Racing if !minute.failures().is_empty() => ("bad", "fails"),
         BackendState::Racing if !was_asked(minute) => ("dim", "not asked"),
+        // No winner has cut its legs.
+        BackendState::Racing if !has_answers => ("bad", "no answer before its clients left"),
         BackendState::Racing if is_unknown(minute, has_looks) => ("dim", NOT_KNOWN),
         BackendState::Racing => ("dim", "slower than the winners"),
     };
@@ -388,8 +391,25 @@ mod tests {
         ];
         for (ends, has_looks, expected) in rows {
             let minute = BackendMinute { ends: ends.to_vec(), ..BackendMinute::default() };
-            let (_, state) = state_of(&backend(BackendState::Racing), &minute, has_looks, UNIX_EPOCH);
+            let (_, state) = state_of(&backend(BackendState::Racing), &minute, true, has_looks, UNIX_EPOCH);
             assert_eq!(state, expected, "{ends:?} {has_looks}");
+        }
+    }
+
+    /// Was seen as: "slower than the winners" of backends that all hung.
+    #[test]
+    fn where_no_race_was_answered_no_backend_is_slower_than_a_winner() {
+        let rows: [(&[_], &str); 3] = [
+            (&[("cancelled", 9)], "no answer before its clients left"),
+            (&[("cancelled", 9), ("refused", 1)], "fails"),
+            (&[("skipped", 9)], "not asked"),
+        ];
+        for (ends, expected) in rows {
+            let minute = BackendMinute { ends: ends.to_vec(), ..BackendMinute::default() };
+            for has_looks in [false, true] {
+                let (_, state) = state_of(&backend(BackendState::Racing), &minute, false, has_looks, UNIX_EPOCH);
+                assert_eq!(state, expected, "{ends:?} {has_looks}");
+            }
         }
     }
 

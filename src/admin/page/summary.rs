@@ -61,8 +61,10 @@ impl Summary {
         }
         let aside = if besides.is_empty() { String::new() } else { format!(" ({})", besides.join("; ")) };
         let fails = complaints(&failing);
-        let (symbol, class, sentence) = if facts.minute.races == 0 {
+        let (symbol, class, sentence) = if facts.minute.requests() == 0 {
             ('○', "dim", silence(facts, now))
+        } else if facts.minute.races == 0 {
+            ('■', "bad", "Not answering: every client left before an answer.".to_owned())
         } else if all == 0 {
             ('○', "dim", format!("Nothing is known yet of the backends that are listed now{aside}."))
         } else if some == 0 && facts.minute.lost == 0 {
@@ -81,7 +83,7 @@ impl Summary {
             ('▲', "warn", format!("Answering: {some} of {all} backends do, but not all ({others}); {}.", pace(facts)))
         };
         // Where nothing is known of any, the tab tells how many there are.
-        let all = if symbol == '○' { all + unasked + unknown } else { all };
+        let all = if symbol == '○' || all == 0 { all + unasked + unknown } else { all };
         Summary { symbol, class, sentence, title: format!("{symbol} {some}/{all}") }
     }
 }
@@ -99,7 +101,7 @@ fn silence(facts: &Facts, now: SystemTime) -> String {
 }
 
 fn pace(facts: &Facts) -> String {
-    let each_second = facts.minute.races / facts.minute.seconds.max(1);
+    let each_second = facts.minute.requests() / facts.minute.seconds.max(1);
     let pace =
         if each_second == 0 { "under 1 request/s".to_owned() } else { format!("{} requests/s", grouped(each_second)) };
     match facts.minute.p99 {
@@ -284,6 +286,26 @@ mod tests {
         let summary = Summary::of(&facts, NOW);
         let sentence = "Answering, but by failures alone (b1 4xx); 10 requests/s, 99 % within 31 ms.";
         assert_eq!((summary.title.as_str(), summary.sentence.as_str()), ("▲ 0/1", sentence));
+    }
+
+    /// Was seen as: "No request for 1.3 s" while every backend hung and clients gave up before `--timeout`.
+    #[test]
+    fn clients_that_all_leave_before_an_answer_are_no_silence() {
+        const RACING: BackendState = BackendState::Racing;
+        let cut: &[_] = &[("cancelled", 600)];
+        let mut facts = facts(&[("a", RACING, cut), ("b", RACING, cut)], 0);
+        assert_eq!(Summary::of(&facts, NOW).sentence, "No request yet.");
+        facts.minute.abandoned = 600;
+        for has_looks in [true, false] {
+            facts.has_looks = has_looks;
+            let summary = Summary::of(&facts, NOW);
+            let sentence = "Not answering: every client left before an answer.";
+            assert_eq!((summary.title.as_str(), summary.sentence.as_str()), ("■ 0/2", sentence), "{has_looks}");
+        }
+        facts.minute.lost = 1;
+        (facts.minute.races, facts.has_looks) = (1, true);
+        let sentence = "Not answering: every backend fails (a no answer in time, b no answer in time).";
+        assert_eq!(Summary::of(&facts, NOW).sentence, sentence);
     }
 
     #[test]
