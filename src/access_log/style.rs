@@ -42,11 +42,9 @@ impl Style {
         let is_set = |name| env(name).is_some_and(|value| !value.is_empty());
         let is_text = is_terminal && format == LogFormat::Text;
         let has_colours = is_text && !is_set("NO_COLOR") && env("TERM").is_some_and(|term| term != "dumb");
-        let has_priority = match env("JOURNAL_STREAM") {
-            // Set for the whole unit: it says whether this descriptor still leads to its log.
-            Some(stream) => stderr().is_some_and(|(device, inode)| stream == *format!("{device}:{inode}")),
-            None => !is_terminal && is_set("NOTIFY_SOCKET"),
-        };
+        // Set for the whole unit: it says whether this descriptor still leads to its log. Without it nothing takes the priority off.
+        let has_priority = env("JOURNAL_STREAM")
+            .is_some_and(|stream| stderr().is_some_and(|(device, inode)| stream == *format!("{device}:{inode}")));
         Style { format, paint: Paint { is_terminal: is_text, has_colours }, has_priority }
     }
 }
@@ -131,7 +129,7 @@ mod tests {
 
     #[test]
     fn lines_for_the_journal_carry_their_priority() {
-        let rows: [(&str, bool, &[(&str, &str)], bool); 7] = [
+        let rows: [(&str, bool, &[(&str, &str)], bool); 6] = [
             ("a pipe", false, &[], false),
             ("the journal", false, &[("JOURNAL_STREAM", "8:1234")], true),
             ("a file, though the unit has a journal", false, &[("JOURNAL_STREAM", "8:1235")], false),
@@ -141,8 +139,8 @@ mod tests {
                 &[("JOURNAL_STREAM", "8:1235"), ("NOTIFY_SOCKET", "/run/x")],
                 false,
             ),
-            ("a supervisor", false, &[("NOTIFY_SOCKET", "/run/x")], true),
-            ("no supervisor", false, &[("NOTIFY_SOCKET", "")], false),
+            // Was seen as: `<6>` before each line of a file, none of which was JSON any more.
+            ("a supervisor without a journal", false, &[("NOTIFY_SOCKET", "/run/x")], false),
             ("a terminal", true, &[("NOTIFY_SOCKET", "/run/x")], false),
         ];
         for (label, is_terminal, env, expected) in rows {
