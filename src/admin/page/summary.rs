@@ -5,7 +5,10 @@ use std::time::SystemTime;
 use super::facts::Facts;
 use super::html::{grouped, spoken};
 use super::known::{NOT_KNOWN, has_no_address, is_unknown, was_asked};
-use crate::metrics::{ANSWERS, BackendMinute, BackendSample, BackendState};
+use crate::metrics::{ANSWERS, BackendMinute, BackendSample, BackendState, LastMinute};
+
+/// The fewest lost races that alarm beside races that were won: now and then one asks for what no backend has.
+const LOST_MIN: u64 = 5;
 
 /// How things stand.
 pub(super) struct Summary {
@@ -45,7 +48,7 @@ impl Summary {
         for (backend, minute) in facts.sample.backends.iter().zip(&facts.minute.backends) {
             match Standing::of(backend, minute, facts.has_looks) {
                 _ if backend.state == BackendState::Paused => {}
-                Standing::Answers => answering.push(backend),
+                Standing::Answers => answering.push((backend, minute)),
                 Standing::Fails => failing.push((backend, minute)),
                 Standing::Unasked => unasked += 1,
                 Standing::Unknown => unknown += 1,
@@ -59,7 +62,7 @@ impl Summary {
         if unknown > 0 {
             besides.push(format!("{unknown} {NOT_KNOWN}"));
         }
-        let aside = if besides.is_empty() { String::new() } else { format!(" ({})", besides.join("; ")) };
+        let aside = aside_of(&besides);
         let fails = complaints(&failing);
         let (symbol, class, sentence) = if facts.minute.requests() == 0 {
             ('○', "dim", silence(facts, now))
@@ -72,10 +75,20 @@ impl Summary {
             ('▲', "warn", format!("Answering, but by failures alone ({fails}); {}.", pace(facts)))
         } else if some == 0 {
             ('■', "bad", format!("Not answering: every backend fails ({fails})."))
+        } else if let Some(percent) = lost_percent(&facts.minute) {
+            answering.retain(|(_, minute)| !minute.failures().is_empty());
+            answering.extend(failing);
+            if !answering.is_empty() {
+                besides.insert(0, complaints(&answering));
+            }
+            let aside = aside_of(&besides);
+            let (symbol, class, word) =
+                if percent > 50 { ('■', "bad", "Hardly answering:") } else { ('▲', "warn", "Answering, but") };
+            (symbol, class, format!("{word} {percent} % of the requests were lost{aside}."))
         } else if some == all {
             ('●', "good", format!("All is well: {some} of {all} backends answer{aside}; {}.", pace(facts)))
         } else if some == 1 {
-            let only = &answering[0].name;
+            let only = &answering[0].0.name;
             ('▲', "warn", format!("Answering, but on one leg: only {only} has answered in the last minute{aside}."))
         } else {
             besides.insert(0, fails);
@@ -86,6 +99,16 @@ impl Summary {
         let all = if symbol == '○' || all == 0 { all + unasked + unknown } else { all };
         Summary { symbol, class, sentence, title: format!("{symbol} {some}/{all}") }
     }
+}
+
+/// How many of the races were lost, where it is as many as alert those who aren't looking.
+fn lost_percent(minute: &LastMinute) -> Option<u64> {
+    let is_alarm = minute.lost >= LOST_MIN && 100 * minute.lost > minute.races;
+    is_alarm.then(|| (100 * minute.lost).div_ceil(minute.races))
+}
+
+fn aside_of(besides: &[String]) -> String {
+    if besides.is_empty() { String::new() } else { format!(" ({})", besides.join("; ")) }
 }
 
 /// When there was the last request.
@@ -126,7 +149,7 @@ mod tests {
     use std::time::{Duration, UNIX_EPOCH};
 
     use super::*;
-    use crate::metrics::{BackendStats, ClientsSample, LastMinute, ProcessSample, RaceStats, Sample};
+    use crate::metrics::{BackendStats, ClientsSample, ProcessSample, RaceStats, Sample};
 
     const NOW: SystemTime = UNIX_EPOCH;
 
@@ -286,6 +309,32 @@ mod tests {
         let summary = Summary::of(&facts, NOW);
         let sentence = "Answering, but by failures alone (b1 4xx); 10 requests/s, 99 % within 31 ms.";
         assert_eq!((summary.title.as_str(), summary.sentence.as_str()), ("▲ 0/1", sentence));
+    }
+
+    /// Was seen as: "All is well" while 95 of 100 requests were lost, since each backend answered the other five.
+    #[test]
+    fn many_lost_races_alarm_though_every_backend_answers_some() {
+        const RACING: BackendState = BackendState::Racing;
+        let (some, won): (&[_], &[_]) = (&[("won", 5), ("5xx", 95)], &[("won", 600)]);
+        let (down, none): (&[_], &[_]) = (&[("refused", 100)], &[]);
+        let well = "All is well: 2 of 2 backends answer; 1 requests/s, 99 % within 31 ms.";
+        let rows = [
+            (some, some, 100, 95, "■ 2/2", "Hardly answering: 95 % of the requests were lost (a 5xx, b 5xx)."),
+            (some, down, 100, 51, "■ 1/2", "Hardly answering: 51 % of the requests were lost (a 5xx, b refused)."),
+            (some, won, 100, 50, "▲ 2/2", "Answering, but 50 % of the requests were lost (a 5xx)."),
+            (some, none, 100, 5, "▲ 1/1", "Answering, but 5 % of the requests were lost (a 5xx; 1 not asked)."),
+            (won, won, 100, 7, "▲ 2/2", "Answering, but 7 % of the requests were lost."),
+            (some, some, 499, 5, "▲ 2/2", "Answering, but 2 % of the requests were lost (a 5xx, b 5xx)."),
+            (some, some, 8, 4, "● 2/2", &well.replace("1 requests/s", "under 1 request/s")),
+            (some, some, 119, 1, "● 2/2", well),
+            (some, some, 600, 6, "● 2/2", &well.replace("1 requests/s", "10 requests/s")),
+        ];
+        for (a, b, races, lost, title, sentence) in rows {
+            let mut facts = facts(&[("a", RACING, a), ("b", RACING, b)], races);
+            facts.minute.lost = lost;
+            let summary = Summary::of(&facts, NOW);
+            assert_eq!((summary.title.as_str(), summary.sentence.as_str()), (title, sentence), "{lost} of {races}");
+        }
     }
 
     /// Was seen as: "No request for 1.3 s" while every backend hung and clients gave up before `--timeout`.
