@@ -61,7 +61,7 @@ pub(super) const UNNEEDED: &str = "unneeded";
 pub struct LegEnd<'a> {
     /// How it ended.
     pub outcome: &'a Outcome,
-    /// Whether its answer has decided the race.
+    /// Whether its answer has decided the race, and is no failure of its backend by that.
     pub has_won: bool,
     /// Whether its answer would have won if it had been the first.
     pub is_success: bool,

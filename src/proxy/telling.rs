@@ -113,13 +113,24 @@ impl Exchange {
         self.entry.tell(Some(&RaceEntry { end, winner, legs: &legs }));
     }
 
+    /// Whether the leg's answer has decided the race, and counts so: a 5xx that `--final` doesn't name, and that the client got since
+    /// no other backend was asked, counts as the failure that it is.
+    fn has_decided(&self, leg: usize, outcome: &Outcome, verdict: Verdict) -> bool {
+        let is_chosen = |status: StatusCode| status.as_u16() < 500 || self.context.rules.definitive.counts(status);
+        match (verdict, outcome) {
+            (Verdict::Won(winner), _) => winner == leg,
+            (Verdict::Final(winner), Outcome::Status(status)) => winner == leg && is_chosen(*status),
+            _ => false,
+        }
+    }
+
     /// Counts the race and its legs: every leg has ended.
     fn count(&self, verdict: Verdict, results: &[LegResult<Outcome>]) {
         let (now, winner) = (SystemTime::now(), verdict.winner());
         let ends: Vec<LegEnd> = (results.iter().zip(&self.legs).enumerate())
             .map(|(number, (result, leg))| LegEnd {
                 outcome: &result.outcome,
-                has_won: matches!(verdict, Verdict::Won(leg) | Verdict::Final(leg) if leg == number),
+                has_won: self.has_decided(number, &result.outcome, verdict),
                 is_success: self.wanted.is_success(&result.outcome, &self.context.rules),
                 started: leg.started.get().copied().unwrap_or_default(),
                 ended: result.after,

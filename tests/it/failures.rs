@@ -158,8 +158,28 @@ fn methods_that_are_not_raced_go_to_one_backend_and_to_the_next_if_that_can_not_
     eventually("the race is over", || shown(&proxy, "/races/order").contains("\"verdict\":\"final\",\"by\":\"b2\""));
     let posts = |fake: &Fake| fake.received.try_iter().filter(|request| request.method == "POST").count();
     assert_eq!((posts(&first), posts(&second)), (1, 0));
-    assert_eq!(
-        count(&proxy, &format!("legs_total{{backend=\"{}\",outcome=\"final\"}}", first.url)).as_deref(),
-        Some("1")
-    );
+    // Was seen as: "final", and a backend in green that answered every POST with 500.
+    let legs = |outcome: &str| count(&proxy, &format!("legs_total{{backend=\"{}\",outcome=\"{outcome}\"}}", first.url));
+    assert_eq!((legs("5xx").as_deref(), legs("final")), (Some("2"), None), "that of the GET, and that of the POST");
+}
+
+#[test]
+fn the_one_answer_of_a_request_that_is_not_raced_counts_as_a_failure_by_its_status() {
+    let echo = Fake::answering(|request| {
+        Fake::reply(request.target.trim_start_matches('/').parse().expect("a status"), "said")
+    });
+    let proxy = Proxy::with(std::slice::from_ref(&echo.url), |config| {
+        config.race_methods = Some(vec!["GET".parse().expect("a method")]);
+        config.definitive = Statuses::parse("503").expect("statuses");
+    });
+    let mut client = Client::connect(proxy.address);
+    for status in [201, 302, 404, 500, 503] {
+        client.send_request("POST", &format!("/{status}"), &[], Some(b"one"));
+        assert_eq!(client.reply().status, status);
+    }
+    eventually("the races are over", || count(&proxy, "races_total{verdict=\"final\"}").as_deref() == Some("4"));
+    for (outcome, expected) in [("won", "1"), ("final", "3"), ("4xx", "0"), ("5xx", "1")] {
+        let legs = count(&proxy, &format!("legs_total{{backend=\"{}\",outcome=\"{outcome}\"}}", echo.url));
+        assert_eq!(legs.as_deref(), Some(expected), "{outcome}");
+    }
 }
