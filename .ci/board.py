@@ -2,6 +2,7 @@
 
 board.py URL PROMETHEUS: asks the URL now and then until there is something to see. Fails with every expression that is refused,
 and with every one of the board that finds nothing though there is something to find.
+board.py --states: a test for promtool of how the board shows the states of replicas that differ.
 """
 
 import json
@@ -35,13 +36,36 @@ def expressions(board):
             yield panel["title"], expression
 
 
+# What each of two replicas says of a backend, and what the board makes of it.
+STATES = ("racing", "held", "paused", "benched")
+SHOWN = {("racing", "racing"): 1, ("racing", "held"): 2, ("held", "racing"): 2, ("racing", "paused"): 3, ("held", "benched"): 4}
+
+
+def board_file():
+    with open("packaging/grafana/red-tentacle.json") as file:
+        return json.load(file)
+
+
+def states():
+    expression = next(found for title, found in expressions(board_file()) if title == "State of each")
+    series, shown = [], []
+    for pair, expected in SHOWN.items():
+        backend = "-".join(pair)
+        shown.append({"labels": f'{{backend="{backend}"}}', "value": expected})
+        for instance, own in enumerate(pair):
+            for state in STATES:
+                labels = f'job="r", instance="{instance}", backend="{backend}", state="{state}"'
+                series.append({"series": f"red_tentacle_backend_state{{{labels}}}", "values": f"{int(state == own)}x5"})
+    case = {"expr": expression, "eval_time": "3m", "exp_samples": shown}
+    print(json.dumps({"tests": [{"interval": "1m", "input_series": series, "promql_expr_test": [case]}]}))
+
+
 def main(url, prometheus):
     begun = time.monotonic()
     while time.monotonic() - begun < SECONDS:
         urllib.request.urlopen(url, timeout=10).read()
         time.sleep(0.02)
-    with open("packaging/grafana/red-tentacle.json") as file:
-        board = json.load(file)
+    board = board_file()
     failures = []
     for title, expression in expressions(board):
         answer = ask(prometheus, "query", query=expression)
@@ -62,4 +86,4 @@ def main(url, prometheus):
     sys.exit("\n".join(failures) or 0)
 
 
-main(*sys.argv[1:])
+states() if sys.argv[1:] == ["--states"] else main(*sys.argv[1:])
