@@ -113,7 +113,7 @@ const EXIT_CODES: &str = "
 const BEYOND_HELP: &[(&str, &str)] = &[
     ("backends", "Not needed with `--demo`; updates replace them ([operations](operations.md#updates))."),
     ("success", "[Which answers win](races.md#which-answers-win) has the rest."),
-    ("linger", "`0s` hangs up on them when the verdict falls."),
+    ("linger", "`0s` hangs up on them when the verdict falls, which costs a connection and a handshake each."),
     ("linger-unsafe", "[What that means for POST](races.md#what-that-means-for-post)."),
     (
         "timeout",

@@ -8,7 +8,7 @@ complete -c red-tentacle -l win-on -d 'What an answer wins by: its head, or the 
 byte\t''"
 complete -c red-tentacle -l race-methods -d 'The methods that are raced, all without it; others go to one backend, whose answer is the reply: GET,HEAD [env: RED_TENTACLE_RACE_METHODS]' -r -f
 complete -c red-tentacle -l linger -d 'How long losers of GET, HEAD, OPTIONS and TRACE may still finish, for their connections\' sake [default: 200ms] [env: RED_TENTACLE_LINGER]' -r -f
-complete -c red-tentacle -l linger-unsafe -d 'How long losers of other methods may, so that the request reaches every backend; 0s cancels them [default: the timeout] [env: RED_TENTACLE_LINGER_UNSAFE]' -r -f
+complete -c red-tentacle -l linger-unsafe -d 'How long losers of other methods may, so that the request reaches every backend; 0s cancels them, which costs a connection and a handshake each and favours the last winner [default: the timeout] [env: RED_TENTACLE_LINGER_UNSAFE]' -r -f
 complete -c red-tentacle -l max-unanswered -d 'Losers that may wait in vain at one backend before it gets no more legs; 8 times as many if it answers others. One that hangs is asked once a second [default: 128] [env: RED_TENTACLE_MAX_UNANSWERED]' -r -f
 complete -c red-tentacle -l bench -d 'Failures in a row after which a backend sits out, for 1s and then for longer; POST doesn\'t reach it either [default: off] [env: RED_TENTACLE_BENCH]' -r -f -a "off\t''"
 complete -c red-tentacle -l timeout -d 'Longest time to reach a backend, and again to get its complete head [default: 5s] [env: RED_TENTACLE_TIMEOUT]' -r -f

@@ -118,7 +118,7 @@ pub(super) const FLAGS: &[Flag] = &[
         env: "RED_TENTACLE_LINGER_UNSAFE",
         value: "DURATION",
         default: "the timeout",
-        help: "How long losers of other methods may, so that the request reaches every backend; 0s cancels them",
+        help: "How long losers of other methods may, so that the request reaches every backend; 0s cancels them, which costs a connection and a handshake each and favours the last winner",
         set: |draft, text| values::duration(text).map(|time| draft.linger_unsafe = Some(time)),
         show: |draft| values::show_duration(draft.config.linger_unsafe),
     },
