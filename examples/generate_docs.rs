@@ -19,8 +19,8 @@ Sends every request to all backends at once and gives the client the first answe
 otherwise. When no backend succeeds, the client gets a 502 that says why, backend by backend.
 .PP
 A flag beats its environment variable, which beats the default. Durations are written 500ms, 1.5s, 5s, 1m30s, 1h; sizes
-512B, 16KiB, 10MiB, 1GiB, or 10M and 10MB for 10MiB; addresses to listen on 127.0.0.1:8080, [::1]:8080, localhost:8080, and
-:8080 or 8080 for every address. A bad value stops the start with a line that names it.
+512B, 16KiB, 10MiB, 1GiB, or 10M and 10MB for 10MiB; addresses to listen on 127.0.0.1:8080, [::1]:8080, localhost:8080,
+unix:/run/x.sock, and :8080 or 8080 for every address. A bad value stops the start with a line that names it.
 ";
 
 /// Facts beyond the flags, in roff.
@@ -96,6 +96,7 @@ A flag beats its environment variable, which beats the default. A bad value stop
 - Sizes are written `512B`, `16KiB`, `10MiB`, `1GiB`. All units are powers of 1024, in either case: `10M`, `10MB` and `10m` are `10MiB`.
 - Addresses to listen on are written `127.0.0.1:8080` or `[::1]:8080`; `:8080`, `*:8080` and `8080` are every address of this host,
   `localhost:8080` its loopback addresses, both for IPv4 and, where it exists, IPv6. There are no other names.
+  `unix:/run/x.sock` is a [Unix socket](operations.md#unix-sockets).
 ";
 
 /// The end of docs/flags.md.
