@@ -1,4 +1,4 @@
-complete -c red-tentacle -l backends -d 'The backends, at most 64: http://a,https://b:8443/base; behind a URL may stand name=NAME, after=200ms or p95, timeout=1s, each, paused; or socket=, header-file=, ca=, cert=, insecure [env: BACKEND_SERVERS]' -r -f
+complete -c red-tentacle -l backends -d 'The backends, at most 64: http://a,https://b:8443/base; behind a URL may stand name=NAME, after=200ms or p95, timeout=1s, each, exact, paused; or socket=, header-file=, ca=, cert=, insecure [env: BACKEND_SERVERS]' -r -f
 complete -c red-tentacle -l backends-file -d 'Where the list is kept: if it exists, it is the list; updates are written to it, SIGHUP reads it again [env: RED_TENTACLE_BACKENDS_FILE]' -r -F
 complete -c red-tentacle -l success -d 'Which answers win: 200-299,304 (304 always wins a conditional request) [default: 200-299] [env: RED_TENTACLE_SUCCESS]' -r -f
 complete -c red-tentacle -l final -d 'Which failures end a race and go to the client: 404,410; the quickest of them beats a slower success [env: RED_TENTACLE_FINAL]' -r -f

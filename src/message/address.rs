@@ -122,15 +122,17 @@ impl Address {
         self.scheme == Scheme::HTTPS
     }
 
-    /// Whether there is a base path.
+    /// Whether it has a base path.
     pub fn has_base(&self) -> bool {
         !self.base.is_empty()
     }
 
-    /// Joins the base path and a target with exactly one slash, byte for byte. `*` stays `*`.
-    pub fn target_text<'a>(&self, target: &'a Target) -> Cow<'a, str> {
+    /// Joins the base path and a target with exactly one slash, byte for byte; `is_exact` leaves that out behind the base path if the
+    /// target's own path is nothing else. `*` stays `*`.
+    pub fn target_text<'a>(&self, target: &'a Target, is_exact: bool) -> Cow<'a, str> {
         match target.as_str() {
             text if self.base.is_empty() || text == "*" => text.into(),
+            text if is_exact && target.path() == "/" => format!("{}{}", self.base, &text[1..]).into(),
             text => format!("{}{text}", self.base).into(),
         }
     }
@@ -252,14 +254,35 @@ mod tests {
         for (base, target, expected) in rows {
             let address = Address::parse(base).expect(base);
             let target = Target::parse(&Method::GET, target).expect(target);
-            assert_eq!(address.target_text(&target), expected, "{base}");
+            assert_eq!(address.target_text(&target, false), expected, "{base}");
+        }
+    }
+
+    #[test]
+    fn an_exact_base_gets_no_slash_for_a_target_that_is_nothing_else() {
+        let rows = [
+            ("http://a/v3/KEY", "/", "/v3/KEY"),
+            ("http://a/v3/KEY/", "/", "/v3/KEY"),
+            ("http://a/v3/KEY", "/?a=/b", "/v3/KEY?a=/b"),
+            ("http://a/v3/KEY", "/?", "/v3/KEY?"),
+            ("http://a/v3/KEY", "http://b?c", "/v3/KEY?c"),
+            ("http://a/v3/KEY", "/x", "/v3/KEY/x"),
+            ("http://a/v3/KEY", "//", "/v3/KEY//"),
+            ("http://a/v3/KEY", "//?x", "/v3/KEY//?x"),
+            ("http://a", "/?x", "/?x"),
+        ];
+        for (base, target, expected) in rows {
+            let address = Address::parse(base).expect(base);
+            let target = Target::parse(&Method::GET, target).expect(target);
+            assert_eq!(address.target_text(&target, true), expected, "{base}");
         }
     }
 
     #[test]
     fn an_asterisk_stays_one() {
         let target = Target::parse(&Method::OPTIONS, "*").expect("a target");
-        assert_eq!(Address::parse("http://a/base").expect("an address").target_text(&target), "*");
+        let address = Address::parse("http://a/base").expect("an address");
+        assert!([false, true].iter().all(|is_exact| address.target_text(&target, *is_exact) == "*"));
     }
 
     proptest::proptest! {

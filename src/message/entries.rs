@@ -32,6 +32,10 @@ impl ListEntry {
     /// Checks whether its options go with each other and with its address. An error is a complaint.
     pub fn check(&self) -> Result<(), String> {
         self.options.local.check(self.address.is_tls())?;
+        if self.options.is_exact && !self.address.has_base() {
+            let url = self.address.to_string();
+            return Err(format!("'exact' is for the path of a URL, and {} has none; leave it out", Excerpt(&url)));
+        }
         let host = self.address.host();
         match &self.options.socket {
             Some(_) if self.options.is_each => {
@@ -176,7 +180,7 @@ mod tests {
 
     #[test]
     fn every_bad_entry_has_its_reason() {
-        let rows: [(&str, &[&str]); 15] = [
+        let rows: [(&str, &[&str]); 16] = [
             ("http://a,,", &["'': an entry is empty"]),
             ("http://a,\n,http://b", &["'': an entry is empty"]),
             (",http://a", &["'': an entry is empty"]),
@@ -200,6 +204,10 @@ mod tests {
                 &[
                     "'http://a each socket=/run/a': 'each' is for the addresses of a name, and 'socket' takes their place; leave one out",
                 ],
+            ),
+            (
+                "http://a/x exact,http://b/ exact",
+                &["'http://b/ exact': 'exact' is for the path of a URL, and http://b has none; leave it out"],
             ),
             ("http://a nmae=x", &["'http://a nmae=x': no option 'nmae'; did you mean 'name'?"]),
             ("http://a\nb", &["'b': it must begin with http:// or https://"]),
@@ -315,7 +323,7 @@ mod tests {
         }
         assert_eq!(
             reason("http://a/x y"),
-            "no option 'y'; there are name, after, timeout, each, socket, header-file, ca, cert, insecure, paused"
+            "no option 'y'; there are name, after, timeout, each, exact, socket, header-file, ca, cert, insecure, paused"
         );
     }
 

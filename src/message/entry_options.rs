@@ -9,8 +9,8 @@ use super::{After, Excerpt, LocalOptions, nearest, parse_duration, show_duration
 /// The longest name, in bytes: it stands in each line of the log.
 const NAME_BYTES_MAX: usize = 32;
 /// All options.
-const OPTIONS: [&str; 10] =
-    ["name", "after", "timeout", "each", "socket", "header-file", "ca", "cert", "insecure", "paused"];
+const OPTIONS: [&str; 11] =
+    ["name", "after", "timeout", "each", "exact", "socket", "header-file", "ca", "cert", "insecure", "paused"];
 
 /// What a list says of a backend. The default says nothing. `Display` writes a blank before each option.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -25,6 +25,8 @@ pub struct EntryOptions {
     pub is_paused: bool,
     /// Whether every address of its name is a backend.
     pub is_each: bool,
+    /// Whether a request for `/` goes to its URL's path as it is, without a slash behind it.
+    pub is_exact: bool,
     /// The Unix socket at which it is reached, in place of its URL's host and port.
     pub socket: Option<PathBuf>,
     /// What only a file, a flag or the environment may say.
@@ -48,7 +50,8 @@ impl EntryOptions {
                 ("socket", None) => return Err("'socket' has no value; write socket=/run/app.sock".to_owned()),
                 ("paused", None) => std::mem::replace(&mut options.is_paused, true),
                 ("each", None) => std::mem::replace(&mut options.is_each, true),
-                ("paused" | "each", Some(_)) => {
+                ("exact", None) => std::mem::replace(&mut options.is_exact, true),
+                ("paused" | "each" | "exact", Some(_)) => {
                     return Err(format!("'{option}' takes no value; write it alone, or leave it out"));
                 }
                 _ => match options.local.take(option, value) {
@@ -72,6 +75,7 @@ impl EntryOptions {
             timeout: self.timeout.or(others.timeout),
             is_paused: self.is_paused || others.is_paused,
             is_each: self.is_each || others.is_each,
+            is_exact: self.is_exact || others.is_exact,
             socket: self.socket.or_else(|| others.socket.clone()),
             local: if self.local == LocalOptions::default() { others.local.clone() } else { self.local },
         }
@@ -90,6 +94,7 @@ impl fmt::Display for EntryOptions {
             write!(f, " timeout={}", show_duration(timeout))?;
         }
         f.write_str(if self.is_each { " each" } else { "" })?;
+        f.write_str(if self.is_exact { " exact" } else { "" })?;
         if let Some(socket) = &self.socket {
             write!(f, " socket={}", socket.display())?;
         }
@@ -168,6 +173,7 @@ mod tests {
             ("timeout=24h", " timeout=86400s"),
             ("socket=/run/app.sock paused name=a", " name=a socket=/run/app.sock paused"),
             ("paused each timeout=1s", " timeout=1s each paused"),
+            ("exact socket=/run/a each", " each exact socket=/run/a"),
             ("insecure cert=/c ca=/a header-file=/h", " header-file=/h ca=/a cert=/c insecure"),
             (&long, &format!(" {long}")),
         ];
@@ -188,6 +194,9 @@ mod tests {
             ("sockets=/a", "no option 'sockets'; did you mean 'socket'?"),
             ("each=on", "'each' takes no value; write it alone, or leave it out"),
             ("each each", "'each' is given twice"),
+            ("exact=on", "'exact' takes no value; write it alone, or leave it out"),
+            ("exact exact", "'exact' is given twice"),
+            ("exakt", "no option 'exakt'; did you mean 'exact'?"),
             ("eahc", "no option 'eahc'; did you mean 'each'?"),
             ("paused=off", "'paused' takes no value; write it alone, or leave it out"),
             ("Paused", "no option 'Paused'; did you mean 'paused'?"),
@@ -215,11 +224,11 @@ mod tests {
             ("insecure=on", "'insecure' takes no value; write it alone, or leave it out"),
             (
                 "weight=3",
-                "no option 'weight'; there are name, after, timeout, each, socket, header-file, ca, cert, insecure, paused",
+                "no option 'weight'; there are name, after, timeout, each, exact, socket, header-file, ca, cert, insecure, paused",
             ),
             (
                 "=",
-                "no option ''; there are name, after, timeout, each, socket, header-file, ca, cert, insecure, paused",
+                "no option ''; there are name, after, timeout, each, exact, socket, header-file, ca, cert, insecure, paused",
             ),
         ];
         for (text, expected) in rows {

@@ -64,6 +64,7 @@ impl Backend {
         };
         let pool = kept_pool(old, files, new_pool);
         pool.set_timeout(entry.options.timeout);
+        pool.set_exact(entry.options.is_exact);
         Backend {
             name,
             has_own_name: entry.options.name.is_some(),
@@ -91,6 +92,7 @@ impl Backend {
         };
         let pool = kept_pool(old, self.pool.endpoint().files().cloned(), new_pool);
         pool.set_timeout(self.pool.endpoint().own_timeout());
+        pool.set_exact(self.pool.endpoint().is_exact());
         Backend {
             name: self.name.clone(),
             has_own_name: self.has_own_name,

@@ -313,29 +313,31 @@ mod tests {
             }
         }
 
-        let backends = backends_by("http://a,http://b each after=1s timeout=2s", Arc::new(Two));
+        let backends = backends_by("http://a,http://b/x each after=1s timeout=2s exact", Arc::new(Two));
         let ended = backends.first_lookups().recv_timeout(Duration::from_secs(10));
         assert_eq!(ended, Err(RecvTimeoutError::Disconnected), "the lookup has ended, and its news been taken in");
         let before = backends.snapshot();
         let told = |list: &[Arc<Backend>]| list.iter().map(|one| one.full_name().to_owned()).collect::<Vec<_>>();
         assert_eq!(told(&before), ["b1", "b2@10.0.0.4", "b2@10.0.0.7"]);
         for one in &before[1..] {
-            assert_eq!((one.name(), one.address().to_string().as_str()), ("b2", "http://b"));
+            assert_eq!((one.name(), one.address().to_string().as_str()), ("b2", "http://b/x"));
             assert_eq!(one.after(), Some(After::Age(Duration::from_secs(1))));
             assert_eq!(one.pool().timeout(), Duration::from_secs(2));
+            assert!(one.pool().endpoint().is_exact());
         }
         let pending = PendingRequest::default();
         before[1].breaker().add(&pending, PathKey::of("/"));
         assert_eq!((backends.all()[1].unanswered(), backends.all()[1].state()), (1, BackendState::Racing));
-        replace(&backends, "http://b each name=x,http://a");
+        replace(&backends, "http://b/x each name=x,http://a");
         let after = backends.snapshot();
         assert_eq!(told(&after), ["x@10.0.0.4", "x@10.0.0.7", "b2"]);
         assert!(after[0].keeps(&before[1]) && after[1].keeps(&before[2]));
         assert_eq!((after[0].after(), after[0].pool().timeout()), (None, ConnectOptions::default().timeout));
-        replace(&backends, "http://b each paused,http://a");
+        assert!(!after[0].pool().endpoint().is_exact());
+        replace(&backends, "http://b/x each paused,http://a");
         assert_eq!(told(&backends.snapshot()), ["b2"]);
         assert_eq!(backends.all()[0].state(), BackendState::Paused);
-        replace(&backends, "http://b,http://a");
+        replace(&backends, "http://b/x,http://a");
         assert_eq!(told(&backends.snapshot()), ["b1", "b2"]);
     }
 
@@ -391,12 +393,15 @@ mod tests {
 
     #[test]
     fn options_go_with_the_list_and_not_with_the_backend() {
-        let backends = backends("http://a,http://b after=1s timeout=2s");
+        let backends = backends("http://a,http://b/x after=1s timeout=2s exact");
         let second = || backends.all().remove(1);
+        let before = second();
         assert_eq!(second().after(), Some(After::Age(Duration::from_secs(1))));
         assert_eq!(second().pool().timeout(), Duration::from_secs(2));
-        replace(&backends, "http://a,http://b after=0s");
+        assert!(second().pool().endpoint().is_exact());
+        replace(&backends, "http://a,http://b/x after=0s");
         assert_eq!((second().after(), second().pool().timeout()), (None, ConnectOptions::default().timeout));
+        assert!(!second().pool().endpoint().is_exact() && second().keeps(&before));
     }
 
     #[test]

@@ -147,7 +147,7 @@ fn a_request_counts_as_out_from_its_last_byte_until_it_is_dropped() {
     let (scenario, connection, mut backend) = still();
     let connection = connection.get();
     assert!(!connection.is_request_out() && connection.is_request_untouched());
-    connection.begin_request(get().bytes_for(scenario.pool.address()));
+    connection.begin_request(scenario.pool.bytes_of(&get()));
     assert!(connection.is_request_out() && !connection.is_request_untouched());
     assert!(backend.receives_head().starts_with("GET / HTTP/1.1\r\n"));
     connection.drop_request();

@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crate::list::LocalFiles;
@@ -38,6 +38,8 @@ pub(crate) struct Endpoint {
     own: Option<(Arc<LocalFiles>, Tls)>,
     /// The timeout of its own, in milliseconds; 0 if it has the common one. It changes with the list.
     own_timeout: AtomicU64,
+    /// Whether its URL's path is that of a request for `/`, without a slash behind it. It changes with the list.
+    is_exact: AtomicBool,
 }
 
 impl Endpoint {
@@ -62,8 +64,8 @@ impl Endpoint {
             let tls = upstream.tls.by_files(&files);
             (files, tls)
         });
-        let (open, own_timeout) = (Arc::default(), AtomicU64::new(0));
-        Arc::new(Endpoint { address, socket, upstream, resolver, open, own, own_timeout })
+        let (open, own_timeout, is_exact) = (Arc::default(), AtomicU64::new(0), AtomicBool::new(false));
+        Arc::new(Endpoint { address, socket, upstream, resolver, open, own, own_timeout, is_exact })
     }
 
     pub(crate) fn address(&self) -> &Address {
@@ -101,6 +103,15 @@ impl Endpoint {
     pub(crate) fn set_timeout(&self, timeout: Option<Duration>) {
         let millis = timeout.map_or(0, |timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX).max(1));
         self.own_timeout.store(millis, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_exact(&self) -> bool {
+        self.is_exact.load(Ordering::Relaxed)
+    }
+
+    /// Sets whether its URL's path is exact, for all that begins from now on.
+    pub(crate) fn set_exact(&self, is_exact: bool) {
+        self.is_exact.store(is_exact, Ordering::Relaxed);
     }
 
     /// Bounds each silence while bytes move. It is no shorter than the timeout: waiting for a head is a silence, too.

@@ -84,9 +84,10 @@ impl Pool {
 
     /// The request as this backend gets it.
     pub(crate) fn bytes_of(&self, request: &UpstreamRequest) -> RequestBytes {
+        let is_exact = self.endpoint.is_exact();
         match self.endpoint.files().filter(|files| !files.fields.is_empty()) {
-            Some(files) => request.bytes_with(self.address(), &files.fields),
-            None => request.bytes_for(self.address()),
+            Some(files) => request.bytes_with(self.address(), is_exact, &files.fields),
+            None => request.bytes_for(self.address(), is_exact),
         }
     }
 
@@ -103,6 +104,11 @@ impl Pool {
     /// Gives the backend a timeout of its own, or the common one, for all that begins from now on.
     pub fn set_timeout(&self, timeout: Option<Duration>) {
         self.endpoint.set_timeout(timeout);
+    }
+
+    /// Sets whether its URL's path is that of a request for `/`, for all that begins from now on.
+    pub fn set_exact(&self, is_exact: bool) {
+        self.endpoint.set_exact(is_exact);
     }
 
     /// Takes an idle connection that may be used: one that is young enough, and has received nothing since its last answer.
@@ -254,7 +260,7 @@ mod tests {
         let (mut alive, dead) = (scenario.idle(), scenario.idle());
         dead.ends();
         let taken = scenario.pool.take(true, Instant::now()).expect("one is alive");
-        taken.connection().begin_request(get().bytes_for(scenario.pool.address()));
+        taken.connection().begin_request(scenario.pool.bytes_of(&get()));
         assert!(alive.receives_head().starts_with("GET"));
     }
 

@@ -217,7 +217,7 @@ mod tests {
         let used = scenario.pool.take_last().expect("it idles");
         assert!(used.may_repeat(&get()));
         assert!(used.may_repeat(&post(b"a")), "no byte of it has gone out");
-        used.connection().begin_request(post(b"a").bytes_for(scenario.pool.address()));
+        used.connection().begin_request(scenario.pool.bytes_of(&post(b"a")));
         assert!(used.may_repeat(&get()) && !used.may_repeat(&post(b"a")), "the backend may have done it");
     }
 
@@ -227,7 +227,7 @@ mod tests {
         let _backend = scenario.idle();
         let mut used = scenario.pool.take_last().expect("it idles");
         assert!(!used.is_reusable(), "no request is out");
-        used.connection().begin_request(get().bytes_for(scenario.pool.address()));
+        used.connection().begin_request(scenario.pool.bytes_of(&get()));
         assert!(used.is_reusable());
         used.arm(&CancelToken::default()).expect("it isn't hung up on");
         assert!(!used.is_reusable(), "its answer is under way");

@@ -70,20 +70,25 @@ impl UpstreamRequest {
         self.binds_connection
     }
 
-    /// The request as one backend gets it.
-    pub(crate) fn bytes_for(&self, address: &Address) -> RequestBytes {
-        let mut head = self.start_of_head(address, None);
+    /// The request as one backend gets it. Whether its path is exact, the address can't say: that changes with the list.
+    pub(crate) fn bytes_for(&self, address: &Address, is_exact: bool) -> RequestBytes {
+        let mut head = self.start_of_head(address, is_exact, None);
         head.extend_from_slice(&self.fields);
         RequestBytes::new(head, self.body.clone())
     }
 
     /// The request as one backend gets it that has fields of its own: they take the place of the client's. `TRACE` would show them
     /// to the client (RFC 9110 §9.3.8), so that it gets none of them but `Host`.
-    pub(crate) fn bytes_with(&self, address: &Address, own: &[(HeaderName, HeaderValue)]) -> RequestBytes {
+    pub(crate) fn bytes_with(
+        &self,
+        address: &Address,
+        is_exact: bool,
+        own: &[(HeaderName, HeaderValue)],
+    ) -> RequestBytes {
         let own = || own.iter().filter(|(name, _)| self.method != Method::TRACE || name == HOST);
         let is_own = |name: &[u8]| own().any(|(own, _)| are_alike(own.as_str().as_bytes(), name));
         let own_host = own().find(|(name, _)| name == HOST).map(|(_, value)| value);
-        let mut head = self.start_of_head(address, own_host);
+        let mut head = self.start_of_head(address, is_exact, own_host);
         // A value has no line's end in it.
         for line in self.fields.split_inclusive(|byte| *byte == b'\n') {
             let name = line.split(|byte| *byte == b':').next().unwrap_or_default();
@@ -99,8 +104,8 @@ impl UpstreamRequest {
     }
 
     /// The request line, and first of all fields `Host` (RFC 9110 §7.2): that of the backend's own fields, if they have one.
-    fn start_of_head(&self, address: &Address, own_host: Option<&HeaderValue>) -> Vec<u8> {
-        let target = address.target_text(&self.target);
+    fn start_of_head(&self, address: &Address, is_exact: bool, own_host: Option<&HeaderValue>) -> Vec<u8> {
+        let target = address.target_text(&self.target, is_exact);
         let mut head = Vec::with_capacity(REQUEST_LINES_BYTES + target.len() + self.fields.len());
         for part in [self.method.as_str(), " ", &*target, " HTTP/1.1\r\n"] {
             head.extend_from_slice(part.as_bytes());

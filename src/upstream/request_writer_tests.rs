@@ -129,7 +129,7 @@ fn a_plain_request_asks_for_no_encoding() {
     let address = Address::parse("http://127.0.0.1:1").expect("an address");
     for (request, expected) in [(get(), true), (get().plain(), false)] {
         let mut head = Vec::new();
-        let sent = request.bytes_with(&address, &own).send(|parts| {
+        let sent = request.bytes_with(&address, false, &own).send(|parts| {
             head.extend_from_slice(&parts[0]);
             Ok(head.len())
         });
@@ -150,9 +150,22 @@ fn a_backends_own_field_takes_the_place_of_what_looks_like_it() {
     let target = crate::message::Target::parse(&http::Method::GET, "/").expect("a target");
     let request = crate::upstream::UpstreamRequest::new(http::Method::GET, target, headers, None, None);
     let address = Address::parse("http://127.0.0.1:1").expect("an address");
-    let head = String::from_utf8(request.bytes_with(&address, &own).bytes()).expect("ASCII").to_ascii_lowercase();
+    let head =
+        String::from_utf8(request.bytes_with(&address, false, &own).bytes()).expect("ASCII").to_ascii_lowercase();
     assert!(head.contains("\r\nx-api-key: secret\r\n") && head.contains("\r\nx-api-keys: mine\r\n"), "{head}");
     assert_eq!(head.matches("mine").count(), 1, "{head}");
+}
+
+#[test]
+fn a_request_for_the_root_goes_to_an_exact_path_with_fields_of_the_backends_own_and_without() {
+    let own = [(HeaderName::from_static("x-own"), HeaderValue::from_static("1"))];
+    let address = Address::parse("http://127.0.0.1:1/v3/KEY").expect("an address");
+    for (is_exact, expected) in [(true, "GET /v3/KEY HTTP/1.1\r\n"), (false, "GET /v3/KEY/ HTTP/1.1\r\n")] {
+        for bytes in [get().bytes_for(&address, is_exact), get().bytes_with(&address, is_exact, &own)] {
+            let head = String::from_utf8(bytes.bytes()).expect("ASCII");
+            assert!(head.starts_with(expected), "{head}");
+        }
+    }
 }
 
 #[test]
@@ -180,7 +193,8 @@ fn host_is_the_first_field_from_wherever_it_comes() {
         let headers = [(HeaderName::from_static("x-a"), HeaderValue::from_static("1"))].into_iter().collect();
         let host = clients.map(HeaderValue::from_static);
         let request = crate::upstream::UpstreamRequest::new(http::Method::GET, target, headers, host, None);
-        let bytes = if own.is_empty() { request.bytes_for(&address) } else { request.bytes_with(&address, own) };
+        let bytes =
+            if own.is_empty() { request.bytes_for(&address, false) } else { request.bytes_with(&address, false, own) };
         let head = String::from_utf8(bytes.bytes()).expect("ASCII");
         assert!(head.starts_with(&format!("GET / HTTP/1.1\r\nHost: {expected}\r\nX-A: 1\r\n")), "{head}");
         assert_eq!(head.matches("\r\nHost: ").count(), 1, "{head}");

@@ -19,7 +19,7 @@ pub(super) const FLAGS: &[Flag] = &[
         env: "BACKEND_SERVERS",
         value: "URL,...",
         default: "",
-        help: "The backends, at most 64: http://a,https://b:8443/base; behind a URL may stand name=NAME, after=200ms or p95, timeout=1s, each, paused; or socket=, header-file=, ca=, cert=, insecure",
+        help: "The backends, at most 64: http://a,https://b:8443/base; behind a URL may stand name=NAME, after=200ms or p95, timeout=1s, each, exact, paused; or socket=, header-file=, ca=, cert=, insecure",
         set: |draft, text| values::backends(text).map(|backends| draft.config.backends = backends),
         show: |draft| {
             if draft.demo { "(the demo's own)".to_owned() } else { values::show_list(&draft.config.backends) }

@@ -16,7 +16,7 @@ pub use meaning::data_of;
 
 /// The bytes that are sent of a request.
 pub fn sent(request: &UpstreamRequest, address: &Address) -> Vec<u8> {
-    request.bytes_for(address).bytes()
+    request.bytes_for(address, false).bytes()
 }
 
 /// The bytes that ureq gets of an answer's chunks that are received in these pieces.

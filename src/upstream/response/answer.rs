@@ -204,7 +204,7 @@ mod tests {
     fn a_leg_that_is_hung_up_on_while_its_answer_is_read_is_cancelled_and_loses_its_connection() {
         let scenario = Scenario::still();
         let (pooled, mut backend) = scenario.pooled();
-        pooled.connection().begin_request(get().bytes_for(scenario.pool.address()));
+        pooled.connection().begin_request(scenario.pool.bytes_of(&get()));
         backend.sends("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
         let token = CancelToken::default();
         let received = pooled.connection().stream().peek(|peeked| Received::of(&peeked, &Method::GET, false));
