@@ -147,7 +147,8 @@ impl Meant {
         }
         for name in self.headers.keys() {
             let is_named = has_token(&self.headers, &http::header::CONNECTION, name.as_str());
-            let is_word_of_way = |name: &str| name == "forwarded" || name.starts_with("x-forwarded-");
+            let is_word_of_way =
+                |name: &str| ["forwarded", "x-real-ip"].contains(&name) || name.starts_with("x-forwarded-");
             let (is_word, hyphened) = (is_word_of_way(name.as_str()), name.as_str().replace('_', "-"));
             let is_own = ["cdn-loop", "content-length", "transfer-encoding"].contains(&&*hyphened);
             if hyphened != name.as_str() && (is_own || is_word_of_way(&hyphened)) {
@@ -179,7 +180,7 @@ mod tests {
     use super::*;
 
     /// Pieces that requests are made of, and pieces that spoil them.
-    const WORDS: [&str; 57] = [
+    const WORDS: [&str; 58] = [
         "GET / HTTP/1.1\r\n",
         "POST /a?b=c HTTP/1.1\r\n",
         "OPTIONS * HTTP/1.0\r\n",
@@ -235,6 +236,7 @@ mod tests {
         "Connection: forwarded, x-forwarded-for\r\n",
         "Forwarded: for=b;proto=https\r\n",
         "X-Forwarded-Port: 443\r\n",
+        "X-Real-IP: b\r\n",
         "PUT / HTTP/1.1\r\n",
         "DELETE /d HTTP/1.1\r\n",
     ];

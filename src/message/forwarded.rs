@@ -62,7 +62,7 @@ impl fmt::Display for Forwarded {
 
 /// Whether a field is a proxy's word about a request's source, which is dropped unless the peer is trusted.
 pub(super) fn is_word(name: &HeaderName) -> bool {
-    name == FORWARDED || name.as_str().starts_with("x-forwarded-")
+    name == FORWARDED || name.as_str().starts_with("x-forwarded-") || name == "x-real-ip"
 }
 
 /// Removes what is said of a client's certificate. Where backends take that for the word of this proxy, a peer that is trusted may still

@@ -349,6 +349,8 @@ mod tests {
             ("443", &[("x-forwarded-port", b"443")], "x-forwarded-port", &["443"], &[]),
             ("/a", &[("x-forwarded-prefix", b"/a")], "x-forwarded-prefix", &["/a"], &[]),
             ("a scheme", &[("x-forwarded-scheme", b"https")], "x-forwarded-scheme", &["https"], &[]),
+            ("an address", &[("x-real-ip", b"203.0.113.9")], "x-real-ip", &["203.0.113.9"], &[]),
+            ("absent", &[], "x-real-ip", &[], &[]),
             ("two", &[("forwarded", b"for=a"), ("forwarded", b"for=b")], "forwarded", &["for=a", "for=b"], &[]),
             ("without a scheme", &[("forwarded", b"for=a")], "x-forwarded-proto", &["http"], &["http"]),
             ("with one", &[("forwarded", b"for=a; Proto=https")], "x-forwarded-proto", &[], &["http"]),
@@ -367,6 +369,7 @@ mod tests {
             ("a lookalike", &[("x_forwarded_for", b"a")], "x_forwarded_for", &[], &[]),
             ("a lookalike", &[("x-forwarded_port", b"1")], "x-forwarded_port", &[], &[]),
             ("a lookalike", &[("x_forwarded-ssl", b"on")], "x_forwarded-ssl", &[], &[]),
+            ("a lookalike", &[("x-real_ip", b"a")], "x-real_ip", &[], &[]),
         ];
         for (label, fields, name, if_trusted, if_not) in rows {
             for (networks, expected) in [(trusted(), if_trusted), (Networks::default(), if_not)] {

@@ -302,6 +302,26 @@ fn a_backend_gets_the_clients_fields_and_no_others() {
     assert!(received.values("cdn-loop")[0].starts_with("red-tentacle-"));
 }
 
+/// Was seen as: a stranger's `X-Real-IP` passed, and applications that were written for nginx, which overwrites it, believed it.
+#[test]
+fn the_address_that_a_stranger_says_it_has_reaches_no_backend() {
+    let backend = Raw::answering("HTTP/1.1 204 No Content\r\n\r\n");
+    let fields = ["X-Real-IP: 192.0.2.1", "X_Real_IP: 192.0.2.1"];
+    for (is_trusted, expected) in [(false, &[][..]), (true, &["192.0.2.1"][..])] {
+        let proxy = Proxy::with(std::slice::from_ref(&backend.url), |config| {
+            if !is_trusted {
+                config.trusted_proxies.clear();
+            }
+        });
+        let mut client = Client::connect(proxy.address);
+        client.send_request("GET", "/", &fields, None);
+        assert_eq!(client.reply().status, 204);
+        let received = Received::parse(&backend.next());
+        assert_eq!(received.values("x-real-ip"), expected, "trusted: {is_trusted}");
+        assert!(received.values("x_real_ip").is_empty());
+    }
+}
+
 /// Was seen as: nginx answered 20,000 bytes where it sends 124 to those who ask it directly, since `gzip_proxied off` is its
 /// default, and a request with `Via` counts as a proxy's.
 #[test]

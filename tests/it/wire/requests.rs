@@ -312,9 +312,9 @@ pub(super) fn fields_that_a_backend_could_take_for_the_proxys_own_are_dropped() 
     let rows: &[Row] = &[
         (
             "forwarded",
-            b"GET / HTTP/1.1\r\nHost: a\r\nX_Forwarded_For: 1.1.1.1\r\nX-Forwarded_Proto: https\r\nX_FORWARDED-HOST: b\r\nX-A: 1\r\n\r\n",
+            b"GET / HTTP/1.1\r\nHost: a\r\nX_Forwarded_For: 1.1.1.1\r\nX-Forwarded_Proto: https\r\nX_FORWARDED-HOST: b\r\nX_Real_IP: 1.1.1.1\r\nX-A: 1\r\n\r\n",
             "GET /",
-            &[("x_forwarded_for", &[]), ("x-forwarded_proto", &[]), ("x_forwarded-host", &[]), ("x-a", &["1"]), ("x-forwarded-for", &["127.0.0.1"])],
+            &[("x_forwarded_for", &[]), ("x-forwarded_proto", &[]), ("x_forwarded-host", &[]), ("x_real_ip", &[]), ("x-a", &["1"]), ("x-forwarded-for", &["127.0.0.1"])],
             b"",
         ),
         (
@@ -324,7 +324,7 @@ pub(super) fn fields_that_a_backend_could_take_for_the_proxys_own_are_dropped() 
             &[("content_length", &[]), ("transfer_encoding", &[]), ("content-length", &["2"])],
             b"hi",
         ),
-        ("what else is known", b"GET / HTTP/1.1\r\nHost: a\r\nX_Real_IP: 1.1.1.1\r\nContent_Type: x\r\n\r\n", "GET /", &[("x_real_ip", &["1.1.1.1"]), ("content_type", &["x"])], b""),
+        ("what else is known", b"GET / HTTP/1.1\r\nHost: a\r\nX_Client_IP: 1.1.1.1\r\nContent_Type: x\r\n\r\n", "GET /", &[("x_client_ip", &["1.1.1.1"]), ("content_type", &["x"])], b""),
     ];
     assert_all_pass(rows);
 }
