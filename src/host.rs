@@ -4,6 +4,7 @@
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 
+use rustix::fs::{statfs, statvfs};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::system::sysinfo;
 
@@ -28,6 +29,10 @@ const UPSTREAM_MIN: u64 = 64;
 /// The memory that a connection to a backend costs while it waits, in bytes: 14 KiB were measured for POSTs that hang.
 /// An answer's head may take 24 KiB, but backends are seldom all so hostile at once.
 const CONNECTION_BYTES: u64 = 16 * 1024;
+/// Long uploads at once that even a small host may well get.
+const UPLOADS_FEW: u64 = 16;
+/// The types of the file systems whose files are memory, tmpfs and ramfs, as `statfs` tells them.
+const IN_MEMORY: [i64; 2] = [0x0102_1994, 0x8584_58f6];
 /// The bytes of a request's head that a connection's socket takes at once, also if its backend reads nothing: by Linux's
 /// defaults it takes twice as many. A leg holds those beyond them until they are sent.
 const SOCKET_BYTES: u64 = 32 * 1024;
@@ -101,6 +106,19 @@ impl Host {
         ];
         complaints.into_iter().flatten().collect()
     }
+
+    /// A warning for an operator if the files of bodies are in memory, of which their directory may take `of_memory` bytes, and those of a
+    /// few bodies take more than the eighth that is left for the program itself: no part of the memory is reckoned for them.
+    pub fn spool_complaint(&self, directory: &str, of_memory: Option<u64>, body_bytes_max: u64) -> Option<String> {
+        let bytes = UPLOADS_FEW.saturating_mul(body_bytes_max).min(of_memory?);
+        (bytes > self.memory_bytes / 8).then(|| {
+            let (mebibytes, all) = (bytes >> 20, self.memory_bytes >> 20);
+            format!(
+                "--spool-dir {directory} is in memory (tmpfs): {UPLOADS_FEW} bodies may take {mebibytes} MiB of {all} MiB there; \
+                 name a directory on a disk, or lower --max-body"
+            )
+        })
+    }
 }
 
 impl Capacity {
@@ -148,6 +166,17 @@ pub fn raise_open_files() {
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
 }
 
+/// The bytes of memory that a directory's files may take, if its file system has no disk; one without a bound may take all.
+#[allow(clippy::useless_conversion, reason = "32-bit hosts tell the type in 32 bits")]
+pub fn memory_of_files(directory: &Path) -> Option<u64> {
+    let kind = statfs(directory).ok()?.f_type;
+    if !IN_MEMORY.contains(&i64::from(kind)) {
+        return None;
+    }
+    let whole = statvfs(directory).ok()?;
+    Some(whole.f_blocks.saturating_mul(whole.f_frsize)).map(|bytes| if bytes == 0 { u64::MAX } else { bytes })
+}
+
 fn size(count: u64) -> usize {
     usize::try_from(count).unwrap_or(usize::MAX)
 }
@@ -183,6 +212,8 @@ fn least(mounted: &Path, group: &str, file: &str) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashMap;
+
     use super::*;
 
     const MIB: u64 = 1024 * 1024;
@@ -227,6 +258,44 @@ mod tests {
             assert_eq!(cgroup_bytes(root.path()), *expected, "{label}");
         }
         assert_eq!(cgroup_bytes(Path::new("/nonexistent")), None);
+    }
+
+    #[test]
+    fn a_file_system_without_a_disk_is_told_by_its_type() {
+        let mounts = fs::read_to_string("/proc/self/mounts").expect("mounts");
+        // Of several at one place the last is seen.
+        let seen = mounts.lines().map(|line| {
+            let mut fields = line.split(' ').skip(1);
+            (fields.next().unwrap_or_default(), fields.next().unwrap_or_default())
+        });
+        let seen: HashMap<&str, &str> = seen.collect();
+        let known = [("tmpfs", true), ("ramfs", true), ("proc", false), ("ext4", false), ("overlay", false)];
+        for (at, kind) in seen.into_iter().filter(|(at, _)| statfs(*at).is_ok()) {
+            let expected = known.iter().find(|(name, _)| *name == kind).map(|(_, is_in_memory)| *is_in_memory);
+            let is_in_memory = memory_of_files(Path::new(at)).is_some();
+            assert_eq!(expected.unwrap_or(is_in_memory), is_in_memory, "{at}: {kind}");
+        }
+        assert_eq!(memory_of_files(Path::new("/proc")), None);
+        assert_eq!(memory_of_files(Path::new("/nonexistent")), None);
+    }
+
+    #[test]
+    fn bodies_in_memory_are_told_where_a_few_take_much_of_it() {
+        let rows = [
+            ("on a disk", 64, None, 10, None),
+            ("a small host", 64, Some(32 * MIB), 10, Some("16 bodies may take 32 MiB of 64 MiB there")),
+            ("one with 1 GiB", 1024, Some(u64::MAX), 10, Some("16 bodies may take 160 MiB of 1024 MiB there")),
+            ("a large one", 1280, Some(640 * MIB), 10, None),
+            ("a large one with longer bodies", 1280, Some(640 * MIB), 11, Some("176 MiB of 1280 MiB")),
+            ("a mount with a bound", 256, Some(32 * MIB), 10, None),
+            ("shorter bodies", 64, Some(32 * MIB), 0, None),
+        ];
+        for (label, memory, of_memory, body_mebibytes, expected) in rows {
+            let host = Host { memory_bytes: memory * MIB, open_files: 1024 };
+            let told = host.spool_complaint("/tmp", of_memory, body_mebibytes * MIB);
+            assert_eq!(told.is_some(), expected.is_some(), "{label}: {told:?}");
+            assert!(told.iter().zip(expected).all(|(told, part)| told.contains(part)), "{label}: {told:?}");
+        }
     }
 
     #[test]

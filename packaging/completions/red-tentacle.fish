@@ -23,7 +23,7 @@ complete -c red-tentacle -l ca-file -d 'More certificates to trust beside the us
 complete -c red-tentacle -l listen -d 'Where clients connect [default: 0.0.0.0:8080 and, where IPv6 exists, [::]:8080] [env: RED_TENTACLE_LISTEN]' -r -f -a "off\t''"
 complete -c red-tentacle -l max-head -d 'Longest request head, from 1KiB to 256KiB; longer ones get 431. A client that sends half of one holds it in memory for up to 10 s [default: 32KiB] [env: RED_TENTACLE_MAX_HEAD]' -r -f
 complete -c red-tentacle -l max-body -d 'Largest request body; larger ones get 413 [default: 10MiB] [env: RED_TENTACLE_MAX_BODY]' -r -f
-complete -c red-tentacle -l spool-dir -d 'Where request bodies above 64 KiB wait, in unlinked files [default: TMPDIR, or /tmp] [env: RED_TENTACLE_SPOOL_DIR]' -r -f -a "(__fish_complete_directories)"
+complete -c red-tentacle -l spool-dir -d 'Where request bodies above 64 KiB wait, in unlinked files: on a disk, since on tmpfs they take memory [default: TMPDIR, or /tmp] [env: RED_TENTACLE_SPOOL_DIR]' -r -f -a "(__fish_complete_directories)"
 complete -c red-tentacle -l max-connections -d 'Most client connections at once; beyond it one that makes least of its place is closed for each new one [default: from the limits of open files and memory] [env: RED_TENTACLE_MAX_CONNECTIONS]' -r -f
 complete -c red-tentacle -l trusted-proxies -d 'Proxies before this one whose X-Forwarded-* and Forwarded are believed; those of others are replaced [default: 127.0.0.0/8,::1/128] [env: RED_TENTACLE_TRUSTED_PROXIES]' -r -f -a "none\t''"
 complete -c red-tentacle -l expose-backends -d 'Whether clients are told the backends\' addresses, in Proxy-Status and in a 502, or only names like b1 [default: off] [env: RED_TENTACLE_EXPOSE_BACKENDS]' -r -f -a "on\t''

@@ -49,6 +49,20 @@ fn an_open_admin_address_needs_a_token_or_networks() {
     config("--admin-listen localhost:8082", &env);
 }
 
+/// Was seen as: where `/tmp` is memory, long bodies took what had been reckoned for clients, and nothing told of it.
+#[test]
+fn bodies_whose_files_are_memory_are_warned_about_on_a_small_host() {
+    let host = Host { memory_bytes: 64 << 20, open_files: 1 << 20 };
+    for directory in ["/dev/shm", "/tmp", "/proc"] {
+        let draft = Config { spool_dir: directory.into(), ..config("", &[("BACKEND_SERVERS", "http://a")]) };
+        let told = warnings(&draft, &host);
+        let expected = memory_of_files(directory.as_ref()).is_some_and(|bytes| bytes > 8 << 20);
+        let is_told =
+            |warning: &String| warning.starts_with(&format!("--spool-dir {directory} is in memory (tmpfs): "));
+        assert_eq!(told.iter().any(is_told), expected, "{told:?}");
+    }
+}
+
 #[test]
 fn the_two_ports_differ() {
     // Was seen as: `--check` took an address for both, and the start said that it was in use.

@@ -19,9 +19,9 @@ mod values;
 use std::ffi::{OsStr, OsString};
 use std::num::NonZeroUsize;
 
-use crate::host::Host;
+use crate::host::{Host, memory_of_files};
 use crate::list::check_writable;
-use crate::message::{Excerpt, nearest};
+use crate::message::{Excerpt, nearest, shown_path};
 use crate::net::pem;
 use crate::runtime::few::sorted_few;
 
@@ -133,12 +133,14 @@ pub(crate) fn warnings(config: &Config, host: &Host) -> Vec<String> {
     let takes_updates = !config.admin_listen.is_empty() || config.admin_on_proxy_port;
     let file = config.backends_file.as_ref().filter(|_| takes_updates);
     let not_kept = file.and_then(|file| check_writable(file.path()).err());
+    let (spool_dir, of_memory) = (shown_path(&config.spool_dir), memory_of_files(&config.spool_dir));
     config
         .oddities
         .iter()
         .cloned()
         .chain(not_kept)
         .chain(complaints)
+        .chain(host.spool_complaint(&spool_dir, of_memory, config.max_body))
         .chain(capacity.limits(wanted).complaint(config.backends.len()))
         .collect()
 }

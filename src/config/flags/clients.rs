@@ -60,7 +60,7 @@ pub(super) const FLAGS: &[Flag] = &[
         env: "RED_TENTACLE_SPOOL_DIR",
         value: "DIR",
         default: "TMPDIR, or /tmp",
-        help: "Where request bodies above 64 KiB wait, in unlinked files",
+        help: "Where request bodies above 64 KiB wait, in unlinked files: on a disk, since on tmpfs they take memory",
         set: |draft, text| {
             draft.config.spool_dir = text.into();
             Ok(())
