@@ -652,11 +652,11 @@ mod tests {
             ("paused, due after=8h, well after=9h", "probe asked", "probe asked"),
             ("paused, taken after=8h, well after=9h", "skipped asked", "skipped asked"),
             ("paused, due after=10h, well after=9h", "probe asked", "unneeded asked"),
-            // It is held, which what isn't safe never is.
-            ("full, due, well after=9h", "skipped probe asked", "asked probe unneeded"),
-            ("full, taken, well after=9h", "skipped skipped asked", "asked skipped unneeded"),
-            ("full, due after=8h, well after=9h", "skipped probe asked", "asked unneeded unneeded"),
-            ("full, taken after=8h, well after=9h", "skipped skipped asked", "asked skipped unneeded"),
+            // It is held: what isn't safe is sent to it all the same, and no other leg waits for it.
+            ("full, due, well after=9h", "skipped probe asked", "asked probe asked"),
+            ("full, taken, well after=9h", "skipped skipped asked", "asked skipped asked"),
+            ("full, due after=8h, well after=9h", "skipped probe asked", "asked unneeded asked"),
+            ("full, taken after=8h, well after=9h", "skipped skipped asked", "asked skipped asked"),
             ("full, due after=8h", "asked probe", "asked unneeded"),
             // All are benched, so that none counts as benched.
             ("out, due, out after=9h", "asked probe unneeded", "asked probe unneeded"),

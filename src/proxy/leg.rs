@@ -41,7 +41,7 @@ pub(super) enum Role {
     Later,
     /// It starts only if all others lose.
     Deferred,
-    /// It starts with the race as a probe, and no other leg waits for it.
+    /// It starts with the race, as a probe mostly, and no other leg waits for it.
     Probe,
     /// It has started since its time had come.
     Hedge,

@@ -17,6 +17,15 @@ use crate::upstream::{Admission, Backend};
 /// The shortest delay of a hedge by percentile: below it a thread that is late by a moment would cost a request.
 const DELAY_MIN: Duration = Duration::from_millis(1);
 
+/// The legs whose backends leave too many requests unanswered.
+#[derive(Default)]
+struct Held {
+    /// They start only if all others lose.
+    out: Vec<usize>,
+    /// They start all the same, and none waits for them that goes to a better backend.
+    asked: Vec<usize>,
+}
+
 impl Exchange {
     /// Keeps back the legs that don't start with the race, and gives those.
     pub(super) fn keep_back(&self, now: Instant) -> Vec<usize> {
@@ -28,9 +37,9 @@ impl Exchange {
         }
         let benched = self.benched(now);
         let held = self.held(&benched, now);
-        let has_none_out = held.is_empty() && benched.out.is_empty() && benched.probes.is_empty();
+        let has_none_out = held.out.is_empty() && benched.out.is_empty() && benched.probes.is_empty();
         if has_none_out && self.legs.iter().all(|leg| leg.backend.after().is_none()) {
-            return held;
+            return held.out;
         }
         let timetable = self.timetable(&held, &benched);
         let kept: Vec<usize> = (0..self.legs.len()).filter(|leg| timetable.has(*leg)).collect();
@@ -39,17 +48,14 @@ impl Exchange {
         kept
     }
 
-    /// The legs to backends at which too many losers wait for an answer, but never all of them, and never one whose method isn't
+    /// The legs to backends at which too many losers wait for an answer. Not all of them are kept out, and none whose method isn't
     /// safe: such a request should reach every backend.
-    fn held(&self, benched: &Benched, now: Instant) -> Vec<usize> {
-        if !self.request.method().is_safe() {
-            return Vec::new();
-        }
+    fn held(&self, benched: &Benched, now: Instant) -> Held {
         let breaker_of = |leg: usize| self.legs[leg].backend.breaker();
         let max = self.context.rules.unanswered_max;
         // Without long looks nothing would tell that it answers again.
         let has_looks = self.context.reaper.has_looks(true);
-        let is_full = |leg: &usize| {
+        let is_out = |leg: &usize| {
             if has_looks && breaker_of(*leg).try_find_hung(max, now) {
                 self.tell_hang(*leg, now);
             }
@@ -60,18 +66,25 @@ impl Exchange {
             }
         };
         let others = || (0..self.legs.len()).filter(|leg| !benched.has(*leg));
-        let mut held: Vec<usize> = others().filter(is_full).collect();
-        if !held.is_empty() && held.len() == others().count() {
-            // The backend that answered last is the likeliest to answer again.
+        let mut held = Held::default();
+        if self.request.method().is_safe() {
+            held.out = others().filter(is_out).collect();
+        }
+        let is_ill = |leg: usize| breaker_of(leg).is_full(max) || breaker_of(leg).is_hung();
+        held.asked = others().filter(|leg| !held.out.contains(leg) && is_ill(*leg)).collect();
+        if held.out.len() + held.asked.len() == others().count() {
+            // The backend that answered last is the likeliest to answer again. What isn't safe goes to them in their order.
             let likeliest = others().max_by_key(|leg| breaker_of(*leg).last_answer());
-            held.retain(|leg| Some(*leg) != likeliest);
+            let is_kept_out = !held.out.is_empty();
+            held.out.retain(|leg| Some(*leg) != likeliest);
+            held.asked.retain(|leg| is_kept_out && Some(*leg) != likeliest);
         }
         held
     }
 
     /// The timetable of the legs that don't start with the race. Those whose backends are held or benched count as not there, so that
     /// the earliest of the others start at once, whatever their `after`.
-    fn timetable(&self, held: &[usize], benched: &Benched) -> Timetable {
+    fn timetable(&self, held: &Held, benched: &Benched) -> Timetable {
         let mut timetable = Timetable::default();
         for leg in &self.legs {
             if let Some(After::Percentile { percent, .. }) = leg.backend.after() {
@@ -82,19 +95,29 @@ impl Exchange {
             self.legs[leg].set_role(Role::Probe);
             timetable.add_beside(leg);
         }
-        for &leg in held.iter().chain(&benched.out) {
+        for &leg in held.out.iter().chain(&benched.out) {
             self.legs[leg].set_role(Role::Deferred);
             timetable.add(leg, Start::LastResort);
         }
-        let others = || (0..self.legs.len()).filter(|leg| !held.contains(leg) && !benched.has(*leg));
-        let well = others().filter(|leg| !benched.waiting.contains(leg));
+        let others = || (0..self.legs.len()).filter(|leg| !held.out.contains(leg) && !benched.has(*leg));
+        let has_better = others().any(|leg| !benched.waiting.contains(&leg) && !held.asked.contains(&leg));
+        let is_beside = |leg: usize| has_better && held.asked.contains(&leg);
+        let is_well = |leg: usize| !benched.waiting.contains(&leg) && !is_beside(leg);
+        let well = others().filter(|leg| is_well(*leg));
         let at_latest = self.context.first_tier_half(well.map(|leg| &*self.legs[leg].backend));
         let starts: Vec<(usize, Start)> =
             others().map(|leg| (leg, self.context.start_of(&self.legs[leg].backend, at_latest))).collect();
-        let first = starts.iter().map(|(_, start)| age_of(*start)).min().unwrap_or_default();
-        for (leg, start) in starts.into_iter().filter(|(_, start)| age_of(*start) > first) {
-            self.legs[leg].set_role(Role::Later);
-            timetable.add(leg, start);
+        let first = starts.iter().filter(|(leg, _)| is_well(*leg)).map(|(_, start)| age_of(*start)).min();
+        let first = first.unwrap_or_default();
+        for (leg, start) in starts {
+            // One that waits is its bench's probe once its time has come, and not before.
+            if age_of(start) > first || benched.waiting.contains(&leg) {
+                self.legs[leg].set_role(Role::Later);
+                timetable.add(leg, start);
+            } else if is_beside(leg) {
+                self.legs[leg].set_role(Role::Probe);
+                timetable.add_beside(leg);
+            }
         }
         timetable
     }
@@ -310,6 +333,7 @@ mod tests {
     use crate::message::{Delivery, ReplyBody};
     use crate::metrics::{Note, ShownEnd};
     use crate::race::Linger;
+    use crate::upstream::PathKey;
     use crate::upstream::scenario::spool;
 
     /// Which backends have received a request.
@@ -413,6 +437,49 @@ mod tests {
         race.ends[0].receives_head();
         race.ends[0].sends(answer(200, "b1"));
         assert_eq!(told(&client), "failover of 3");
+    }
+
+    /// Was seen as: while the first backend hung, a request that was its probe waited until the second one's time, and what isn't safe
+    /// always did.
+    #[test]
+    fn a_leg_to_a_backend_that_is_held_is_waited_for_by_none_that_goes_to_a_better_one() {
+        // Those that are held, those that are asked at once, and the last of these, which fails.
+        let rows: [(_, _, &[usize], &[usize], _); 3] = [
+            ("a probe", get(), &[0], &[0, 1], 1),
+            ("it isn't safe", post(spool(b"", 1)), &[0], &[0, 1], 1),
+            ("it isn't safe, and there is no better one", post(spool(b"", 1)), &[0, 1, 2], &[0], 0),
+        ];
+        for (label, request, held, expected, last) in rows {
+            let mut race = Scenario::listed(&["", "after=23h", "after=24h"], LINGER);
+            let _pending: Vec<_> = held.iter().map(|at| race.leave_waiting(*at, 128, "/")).collect();
+            let client = race.begin(request);
+            assert_eq!(asked(&mut race), expected, "{label}");
+            race.ends[last].receives_head();
+            race.ends[last].sends(answer(503, "no"));
+            race.ends[last + 1].receives_head();
+            race.ends[last + 1].sends(answer(200, "yes"));
+            assert_eq!(told(&client), format!("failover of {}", expected.len() + 1), "{label}");
+        }
+    }
+
+    /// Its success still wins.
+    #[test]
+    fn a_held_backend_that_answers_first_has_won() {
+        let mut race = Scenario::listed(&["", "after=24h"], LINGER);
+        let _pending = race.leave_waiting(0, 128, "/");
+        let client = race.race(get());
+        race.ends[0].sends(answer(200, "b1"));
+        assert_eq!(told(&client), "won of 2");
+    }
+
+    /// The first one's second is over, and the other one answered last.
+    #[test]
+    fn where_all_are_held_the_likeliest_to_answer_is_asked_beside_a_probe() {
+        let mut race = Scenario::listed(&["", "after=24h"], LINGER);
+        race.list.snapshot()[1].breaker().note_answer(PathKey::of("/"), Instant::now());
+        let _pending = [race.leave_waiting(0, 128, "/"), race.leave_waiting(1, 128, "/")];
+        let _client = race.begin(get());
+        assert_eq!(asked(&mut race), [0, 1]);
     }
 
     /// Was seen as: a hung hedge wasn't asked once a second, since legs that never started had used up its probes.
