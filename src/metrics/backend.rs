@@ -186,7 +186,7 @@ impl BackendStats {
         &self.answers
     }
 
-    /// By how much it has beaten the next success, in all.
+    /// By how much it has beaten the next success at least, in all.
     pub fn saved(&self) -> Duration {
         Duration::from_micros(self.saved.load(Ordering::Relaxed))
     }
@@ -257,7 +257,7 @@ fn end_at(index: usize) -> &'static str {
 /// What a victory has bought.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Gain {
-    /// This much time until the next success, or at least until the others were hung up on.
+    /// At least this much time: until the next success, or until a leg was hung up on that might have succeeded before.
     Saved(Duration),
     /// The answer itself: every other leg that was started has failed.
     Rescue,
@@ -270,10 +270,9 @@ impl Gain {
     /// have ended.
     pub fn of(winner: usize, waited: Duration, legs: &[LegEnd]) -> Gain {
         let others = || legs.iter().enumerate().filter(|(leg, end)| *leg != winner && end.was_asked());
-        let first =
-            |is_one: &dyn Fn(&LegEnd) -> bool| others().filter(|(_, end)| is_one(end)).map(|(_, end)| end.ended).min();
-        let next = first(&|end| end.is_success).or_else(|| first(&|end| *end.outcome == Outcome::Cancelled));
-        match next {
+        // One that was cut might have succeeded just then.
+        let is_next = |end: &LegEnd| end.is_success || *end.outcome == Outcome::Cancelled;
+        match others().filter(|(_, end)| is_next(end)).map(|(_, end)| end.ended).min() {
             Some(next) => Gain::Saved(next.saturating_sub(waited)),
             None if others().next().is_some() => Gain::Rescue,
             None => Gain::Nothing,
@@ -301,8 +300,13 @@ mod tests {
         let rows = [
             ("a late success", vec![leg(&OK, 10), leg(&OK, 25), leg(&OK, 40)], saved(15)),
             (
-                "a late success counts before one that was cut",
-                vec![leg(&OK, 10), leg(&Outcome::Cancelled, 20), leg(&OK, 40)],
+                "one was cut before a late success, that of a long look",
+                vec![leg(&OK, 10), leg(&Outcome::Cancelled, 210), leg(&OK, 3000)],
+                saved(200),
+            ),
+            (
+                "one was cut after a late success",
+                vec![leg(&OK, 10), leg(&Outcome::Cancelled, 210), leg(&OK, 40)],
                 saved(30),
             ),
             ("all others were cut", vec![leg(&OK, 10), leg(&Outcome::Cancelled, 210), leg(&FAILED, 1)], saved(200)),

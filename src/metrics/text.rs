@@ -114,7 +114,7 @@ impl Sample {
             encode_histogram(&mut family.encode_family(&backend.labels())?, backend.stats.answers())?;
         }
         let rows = self.backends.iter().map(|backend| (backend.labels(), backend.stats.saved().as_secs_f64()));
-        let help = "By how much a backend has beaten the next success, in all: what clients would have waited longer without it.";
+        let help = "By how much a backend has beaten the next success at least, in all: what clients would have waited longer without it.";
         counters(to, "red_tentacle_saved_seconds", help, rows)?;
         let rows = self.backends.iter().map(|backend| (backend.labels(), backend.stats.rescues()));
         let help = "Races that only this backend could win, since all others had failed.";

@@ -83,12 +83,10 @@ fn gain_of(race: &RecentRace, legs: &[ShownLeg]) -> Option<String> {
     }
 }
 
-/// The leg that would have won without the winner: the next success. If all others were cut before they could answer, the one
-/// that was cut first.
+/// The leg that would have won without the winner: the next success. If one was cut before that, it might have been that one.
 fn next_of<'a>(race: &RecentRace, legs: &'a [ShownLeg<'a>]) -> Option<&'a ShownLeg<'a>> {
     let others = || legs.iter().enumerate().filter(|(number, _)| Some(*number) != race.winner).map(|(_, leg)| leg);
-    let next = others().filter(|leg| leg.is_success).min_by_key(|leg| leg.ended);
-    next.or_else(|| others().filter(|leg| is_cut(leg)).min_by_key(|leg| leg.ended))
+    others().filter(|leg| leg.is_success || is_cut(leg)).min_by_key(|leg| leg.ended)
 }
 
 fn is_cut(leg: &ShownLeg) -> bool {
@@ -249,10 +247,11 @@ mod tests {
 
     #[test]
     fn a_race_says_what_it_was_good_for() {
-        let rows: [(&str, &[Leg], Option<usize>, Option<&str>); 7] = [
+        let rows: [(&str, &[Leg], Option<usize>, Option<&str>); 8] = [
             ("the next success", &[won(12), won(46), won(50)], Some(0), Some("34 ms sooner than b2")),
             ("a failure is no next one", &[failed(13), won(12), won(50)], Some(1), Some("38 ms sooner than b3")),
-            ("a success before a cut", &[won(12), cut(20), won(50)], Some(0), Some("38 ms sooner than b3")),
+            ("one was cut before", &[won(12), cut(20), won(50)], Some(0), Some("over 8.0 ms sooner")),
+            ("one was cut after", &[won(12), cut(90), won(50)], Some(0), Some("38 ms sooner than b3")),
             ("all others were cut", &[cut(80), won(12), cut(70)], Some(1), Some("over 58 ms sooner")),
             ("no other was started", &[won(12), UNSTARTED], Some(0), None),
             ("the only one", &[won(12)], Some(0), None),

@@ -5,8 +5,8 @@ use std::time::Duration;
 use super::html::{grouped, spoken};
 use crate::metrics::{BackendMinute, LastMinute, P99_RACES_MIN};
 
-/// What clients would have had without the backend, in a few words; `None` where too little is known. Where all others were hung up on
-/// before they answered, they would have been waited for longer than this says.
+/// What clients would have had without the backend, in a few words; `None` where too little is known. Where another was hung up on
+/// before the next success, clients might have waited longer than this says.
 pub(super) fn without(backend: &BackendMinute, minute: &LastMinute) -> Option<String> {
     if minute.races < P99_RACES_MIN || minute.backends.len() < 2 {
         return None;
