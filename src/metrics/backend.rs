@@ -80,6 +80,7 @@ pub struct BackendStats {
     /// In microseconds.
     saved: AtomicU64,
     rescues: AtomicU64,
+    unmeasured: AtomicU64,
     /// What clients would have waited without it.
     without: Changes,
     differing: AtomicU64,
@@ -117,7 +118,7 @@ impl LegEnd<'_> {
     }
 
     /// Whether its backend was asked, and had a part of the race's price.
-    pub(super) fn was_asked(&self) -> bool {
+    pub fn was_asked(&self) -> bool {
         !matches!(self.outcome, Outcome::Skipped | Outcome::Unneeded)
     }
 }
@@ -130,6 +131,7 @@ impl BackendStats {
             answers: Histogram::default(),
             saved: AtomicU64::new(0),
             rescues: AtomicU64::new(0),
+            unmeasured: AtomicU64::new(0),
             without: Changes::default(),
             differing: AtomicU64::new(0),
             has_had_same_etag: AtomicBool::new(false),
@@ -171,7 +173,9 @@ impl BackendStats {
                 self.rescues.fetch_add(1, Ordering::Relaxed);
                 self.without.replace(waited, None);
             }
-            Gain::Nothing => {}
+            Gain::Unknown => {
+                self.unmeasured.fetch_add(1, Ordering::Relaxed);
+            }
         }
     }
 
@@ -194,6 +198,11 @@ impl BackendStats {
     /// Races that only it could win.
     pub fn rescues(&self) -> u64 {
         self.rescues.load(Ordering::Relaxed)
+    }
+
+    /// Victories of which it isn't known what they have bought.
+    pub fn unmeasured(&self) -> u64 {
+        self.unmeasured.load(Ordering::Relaxed)
     }
 
     /// What would be otherwise in what clients have waited, without its victories.
@@ -259,23 +268,21 @@ fn end_at(index: usize) -> &'static str {
 pub enum Gain {
     /// At least this much time: until the next success, or until a leg was hung up on that might have succeeded before.
     Saved(Duration),
-    /// The answer itself: every other leg that was started has failed.
+    /// The answer itself: every other backend has failed.
     Rescue,
-    /// Nothing: no other leg was started.
-    Nothing,
+    /// It isn't known: some of the others weren't asked, and might have succeeded, and the rest has failed.
+    Unknown,
 }
 
 impl Gain {
-    /// What the winner has bought, at this place among the legs of its race, for which its client has `waited` so long, by how they all
-    /// have ended.
-    pub fn of(winner: usize, waited: Duration, legs: &[LegEnd]) -> Gain {
-        let others = || legs.iter().enumerate().filter(|(leg, end)| *leg != winner && end.was_asked());
+    /// What the winner has bought, for which its client has `waited` so long, by how the legs of the others have ended.
+    pub fn of<'a>(waited: Duration, mut others: impl Iterator<Item = &'a LegEnd<'a>> + Clone) -> Gain {
         // One that was cut might have succeeded just then.
         let is_next = |end: &LegEnd| end.is_success || *end.outcome == Outcome::Cancelled;
-        match others().filter(|(_, end)| is_next(end)).map(|(_, end)| end.ended).min() {
+        match others.clone().filter(|end| is_next(end)).map(|end| end.ended).min() {
             Some(next) => Gain::Saved(next.saturating_sub(waited)),
-            None if others().next().is_some() => Gain::Rescue,
-            None => Gain::Nothing,
+            None if others.clone().next().is_some() && others.all(LegEnd::was_asked) => Gain::Rescue,
+            None => Gain::Unknown,
         }
     }
 }
@@ -314,12 +321,17 @@ mod tests {
             (
                 "no other was started",
                 vec![leg(&OK, 10), leg(&Outcome::Skipped, 10), leg(&Outcome::Unneeded, 10)],
-                Gain::Nothing,
+                Gain::Unknown,
             ),
-            ("there is no other", vec![leg(&OK, 10)], Gain::Nothing),
+            (
+                "one has failed, and one wasn't asked",
+                vec![leg(&OK, 10), leg(&FAILED, 1), leg(&Outcome::Unneeded, 10)],
+                Gain::Unknown,
+            ),
+            ("there is no other", vec![leg(&OK, 10)], Gain::Unknown),
         ];
         for (label, legs, gain) in rows {
-            assert_eq!(Gain::of(0, legs[0].ended, &legs), gain, "{label}");
+            assert_eq!(Gain::of(legs[0].ended, legs[1..].iter()), gain, "{label}");
         }
     }
 
@@ -328,13 +340,14 @@ mod tests {
         let waits = Histogram::default();
         let stats = BackendStats::new(UNIX_EPOCH);
         let (short, long) = (Duration::from_millis(1), Duration::from_millis(50));
-        for gain in [Gain::Saved(long), Gain::Rescue, Gain::Nothing] {
+        for gain in [Gain::Saved(long), Gain::Rescue, Gain::Unknown] {
             waits.add(short);
             stats.count_gain(gain, short);
         }
         let without = waits.snapshot().changed(&stats.without().snapshot());
         assert_eq!((without.count(), without.count_within(short * 2)), (2, 1));
         assert!(without.quantile(1.0).is_some_and(|longest| longest >= short + long));
+        assert_eq!(stats.unmeasured(), 1);
     }
 
     #[test]

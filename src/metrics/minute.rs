@@ -67,6 +67,7 @@ struct Counts {
     answers: Snapshot,
     saved: Duration,
     rescues: u64,
+    unmeasured: u64,
     differing: u64,
     without: ChangesSnapshot,
 }
@@ -107,6 +108,8 @@ pub struct BackendMinute {
     pub saved: Duration,
     /// Races that only it could win.
     pub rescues: u64,
+    /// Victories of which it isn't known what they bought.
+    pub unmeasured: u64,
     /// Answers that said something else of their content than the winner's.
     pub differing: u64,
     /// The 99th percentile of what clients would have waited without it: at least, where all others were hung up on.
@@ -236,6 +239,7 @@ impl Counts {
             answers: stats.answers().snapshot(),
             saved: stats.saved(),
             rescues: stats.rescues(),
+            unmeasured: stats.unmeasured(),
             differing: stats.differing(),
             without: stats.without().snapshot(),
         }
@@ -252,6 +256,7 @@ impl Counts {
             p99: answers.quantile(0.99),
             saved: self.saved.saturating_sub(then.saved),
             rescues: self.rescues.saturating_sub(then.rescues),
+            unmeasured: self.unmeasured.saturating_sub(then.unmeasured),
             differing: self.differing.saturating_sub(then.differing),
             p99_without: durations.changed(&self.without.since(&then.without)).quantile(0.99),
         }

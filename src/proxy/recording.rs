@@ -8,7 +8,7 @@ use super::exchange::Exchange;
 use super::leg::Leg;
 use crate::message::proxy_status::How;
 use crate::message::{Outcome, is_overload};
-use crate::metrics::{Gain, LegEnd, Note, RaceEnd, RecentRace};
+use crate::metrics::{LegEnd, Note, RaceEnd, RecentRace};
 
 impl Exchange {
     /// Keeps the race, if it is wanted, now that every leg has ended.
@@ -16,12 +16,12 @@ impl Exchange {
         &self,
         end: RaceEnd,
         winner: Option<usize>,
-        gain: Gain,
+        is_rescue: bool,
         reply: Option<Duration>,
         ends: &[LegEnd],
     ) {
         let now = Instant::now();
-        let note = self.note_on(end, winner, gain, reply);
+        let note = self.note_on(end, winner, is_rescue, reply);
         if !self.context.recent.try_reserve(note, reply.unwrap_or_default(), now) {
             return;
         }
@@ -43,11 +43,11 @@ impl Exchange {
     }
 
     /// Why the race is worth a look.
-    fn note_on(&self, end: RaceEnd, winner: Option<usize>, gain: Gain, reply: Option<Duration>) -> Option<Note> {
+    fn note_on(&self, end: RaceEnd, winner: Option<usize>, is_rescue: bool, reply: Option<Duration>) -> Option<Note> {
         let is_hedge = |leg: &Leg| leg.how() == How::Hedge;
         if end == RaceEnd::Lost {
             Some(Note::Lost)
-        } else if gain == Gain::Rescue {
+        } else if is_rescue {
             Some(Note::Rescue)
         } else if winner.is_some_and(|winner| !is_hedge(&self.legs[winner])) && self.legs.iter().any(is_hedge) {
             Some(Note::HedgedInVain)

@@ -144,18 +144,26 @@ impl Exchange {
             (_, Some(winner)) => Some(self.passed_on.get().copied().unwrap_or(ends[winner].ended)),
             (_, None) => None,
         };
-        let gain = if let (Verdict::Won(winner), Some(waited)) = (verdict, reply) {
-            let gain = Gain::of(winner, waited, &ends);
-            self.legs[winner].backend.stats().count_gain(gain, waited);
-            gain
+        let is_rescue = if let (Verdict::Won(winner), Some(waited)) = (verdict, reply) {
+            self.count_gain(winner, waited, &ends);
+            let others = ends.iter().enumerate().filter(|(leg, end)| *leg != winner && end.was_asked());
+            Gain::of(waited, others.map(|(_, end)| end)) == Gain::Rescue
         } else {
-            Gain::Nothing
+            false
         };
         self.context.stats.count(end_of(verdict), reply, &ends);
         if verdict != Verdict::Abandoned {
             self.note_first_cut(verdict, &ends);
         }
-        self.keep(end_of(verdict), winner, gain, reply, &ends);
+        self.keep(end_of(verdict), winner, is_rescue, reply, &ends);
+    }
+
+    /// Counts what the winner has bought. Other addresses of its name are no other backends.
+    fn count_gain(&self, winner: usize, waited: Duration, ends: &[LegEnd]) {
+        let stats_of = |leg: &Leg| Arc::as_ptr(leg.backend.stats());
+        let own = stats_of(&self.legs[winner]);
+        let others = self.legs.iter().zip(ends).filter(|(leg, _)| stats_of(leg) != own).map(|(_, end)| end);
+        self.legs[winner].backend.stats().count_gain(Gain::of(waited, others), waited);
     }
 }
 

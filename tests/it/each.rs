@@ -197,6 +197,31 @@ fn the_counts_of_all_addresses_stand_under_the_one_name() {
     assert_eq!(metric(&proxy, "red_tentacle_backend_state{backend=\"api\",state=\"racing\"}"), 1);
 }
 
+/// Was seen as: a name's addresses had saved what they beat one another by.
+#[test]
+fn what_an_address_buys_is_measured_by_other_backends_alone() {
+    for (other, rescues) in [(false, 0), (true, 4)] {
+        let pods = Pods::answering::<2>(|number| if number == 2 { 503 } else { 200 });
+        let mut entries = vec![pods.entry("name=api")];
+        entries.extend(other.then(refusing));
+        let proxy = proxy_with(&Mind::made_up(&[1, 2]).names(), &entries, |_| {});
+        for _ in 0..4 {
+            let reply = proxy.get("/");
+            assert_eq!(legs(&proxy, &reply).len(), entries.len() + 1);
+        }
+        assert_eq!(metric(&proxy, "red_tentacle_rescues_total{backend=\"api\"}"), rescues);
+    }
+    let pods = Pods::answering::<2>(|_| 200);
+    let proxy = proxy_with(&Mind::made_up(&[1, 2]).names(), &[pods.entry("name=api"), refusing()], |_| {});
+    let reply = proxy.get("/");
+    assert_eq!(legs(&proxy, &reply).len(), 3);
+    assert_eq!(
+        metric(&proxy, "red_tentacle_rescues_total{backend=\"api\"}"),
+        1,
+        "the other address counts for nothing"
+    );
+}
+
 #[test]
 fn an_address_that_comes_is_asked_and_one_that_is_gone_is_not() {
     let (pods, mind) = (Pods::new::<3>(), Mind::made_up(&[1, 2]));

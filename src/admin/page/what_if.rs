@@ -11,6 +11,10 @@ pub(super) fn without(backend: &BackendMinute, minute: &LastMinute) -> Option<St
     if minute.races < P99_RACES_MIN || minute.backends.len() < 2 {
         return None;
     }
+    if backend.unmeasured > 0 {
+        let times = if backend.unmeasured == 1 { "once" } else { &format!("{} times", grouped(backend.unmeasured)) };
+        return Some(format!("without it: not known, as others weren't asked {times}"));
+    }
     let answers = match backend.rescues {
         0 => "the same answers".to_owned(),
         1 => "1 answer less".to_owned(),
@@ -42,6 +46,22 @@ mod tests {
         let backends = (0..2).map(|_| BackendMinute::default()).collect();
         let minute = LastMinute { races: 300, legs: 302, backends, ..LastMinute::default() };
         assert_eq!(without(&dead, &minute).as_deref(), Some("without it: the same answers, as quick, 0 % fewer legs"));
+    }
+
+    /// Was seen as: "the same answers, as quick, 100 % fewer legs" of the only backend that was asked, beside one with `after=1s`.
+    #[test]
+    fn what_a_backend_is_worth_is_not_known_where_others_were_not_asked() {
+        let minute = || LastMinute {
+            races: 2000,
+            legs: 2000,
+            backends: (0..2).map(|_| BackendMinute::default()).collect(),
+            ..LastMinute::default()
+        };
+        for (unmeasured, times) in [(1, "once"), (1230, "1,230 times")] {
+            let backend = BackendMinute { ends: vec![("won", 2000)], unmeasured, ..BackendMinute::default() };
+            let expected = format!("without it: not known, as others weren't asked {times}");
+            assert_eq!(without(&backend, &minute()), Some(expected));
+        }
     }
 
     #[test]
