@@ -96,6 +96,9 @@ pub(super) fn refusal(bad: BadChange) -> Refusal {
             Refusal::Conflict(format!("That would leave no backend to ask{why}"))
         }
         BadChange::Start(bad @ BadStart::NoneAtOnce) => Refusal::Conflict(capitalised(&bad.to_string())),
+        BadChange::KeptAfter(name, after) => {
+            Refusal::Conflict(format!("No backend starts at once: {name} keeps its after={after}; write after=0s"))
+        }
         BadChange::Start(bad @ BadStart::TooLate(..)) => Refusal::BadBackends(bad.to_string()),
         BadChange::Local(option) => Refusal::BadChange(format!(
             "'{option}' can't be set over HTTP: write it where the list is kept, or in the flag or the environment"

@@ -1,7 +1,7 @@
 //! What a list becomes by changes. Knows nothing of where it is kept.
 
 use super::starts::BadStart;
-use crate::message::{Address, BACKENDS_MAX, EntryOptions, Excerpt, ListEntry};
+use crate::message::{Address, After, BACKENDS_MAX, EntryOptions, Excerpt, ListEntry};
 
 /// Complaint about a socket's path.
 const SOCKET: &str = "'socket' can only be given in the file, the flag or the environment";
@@ -33,6 +33,8 @@ pub enum BadChange {
     NothingLeft(Vec<String>),
     /// Legs would start too late, or none at once.
     Start(BadStart),
+    /// No leg would start at once: the backend of this name keeps its `after`, which may well not have been written just now.
+    KeptAfter(String, After),
     /// This option can't be set by a change.
     Local(&'static str),
     /// This entry's options wouldn't go with each other.
@@ -80,6 +82,19 @@ pub(super) fn applied(entries: &[ListEntry], changes: Vec<Change>) -> Result<Vec
         return Err(BadChange::NothingLeft(still_paused(entries, &after)));
     }
     Ok(after)
+}
+
+/// The reason against the start of a list's legs, after a change of the one `before`.
+pub(super) fn of_start(bad: BadStart, before: &[ListEntry], after: &[ListEntry]) -> BadChange {
+    let is_kept = |(_, entry): &(usize, &ListEntry)| {
+        after.iter().any(|other| other.address == entry.address && other.options.after == entry.options.after)
+    };
+    let mut kept = before.iter().enumerate().filter(is_kept);
+    let kept = kept.find_map(|(index, entry)| Some((entry.name_at(index), entry.options.after?)));
+    match (bad, kept) {
+        (BadStart::NoneAtOnce, Some((name, after))) => BadChange::KeptAfter(name, after),
+        (bad, _) => BadChange::Start(bad),
+    }
 }
 
 /// The names of those that were paused before a change and still are.

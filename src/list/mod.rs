@@ -81,7 +81,7 @@ impl BackendList {
         let mut file = self.file.lock();
         let before = self.entries();
         let mut entries = change::applied(&before, changes)?;
-        check_starts(&entries, self.timeout).map_err(BadChange::Start)?;
+        check_starts(&entries, self.timeout).map_err(|bad| change::of_start(bad, &before, &entries))?;
         // What changes nothing creates no file, and hides no edit of one.
         if let Some(file) = file.as_mut().filter(|file| entries != before || !file.is_still_missing()) {
             entries = file.write(&entries).map_err(BadChange::NotKept)?;

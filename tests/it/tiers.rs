@@ -186,6 +186,30 @@ fn an_update_says_when_legs_start_and_is_refused_if_none_does_at_once() {
     assert_eq!(proxy.get("/").text(), "second");
 }
 
+/// Was seen as: "leave out one 'after'" of a change in which none was written.
+#[test]
+fn a_change_that_leaves_only_one_that_keeps_its_after_says_so() {
+    let (near, far) = (Fake::with(200, "near"), Fake::with(200, "far"));
+    let proxy = Proxy::before(&listed(&[(&near.url, "name=near"), (&far.url, "name=far after=200ms")]));
+    let change = |form: &str| {
+        let mut client = Client::connect(proxy.admin);
+        client.send_request(
+            "POST",
+            "/backends",
+            &["Content-Type: application/x-www-form-urlencoded"],
+            Some(form.as_bytes()),
+        );
+        client.reply()
+    };
+    for reply in [proxy.update(std::slice::from_ref(&far.url)), change("remove=near")] {
+        assert_eq!(reply.status, 409);
+        let text = reply.text();
+        assert!(text.contains("No backend starts at once: far keeps its after=200ms; write after=0s"), "{text}");
+    }
+    assert_eq!(change(&format!("remove=near&add={}+after=0s", far.url)).status, 200);
+    assert_eq!(proxy.get("/").text(), "far");
+}
+
 #[test]
 fn a_hedge_by_percentile_says_when_it_starts() {
     let (first, second) = (Fake::with(200, "first"), Fake::with(200, "second"));
