@@ -1,15 +1,17 @@
 //! Properties that must hold for any bytes at all: checked by the fuzzers in `tests/fuzz`, and by property tests for as
 //! long as tests may last. Not part of the program.
 
+use std::sync::LazyLock;
+
 use http::{HeaderMap, Method};
 
-use crate::config::HostHeader;
+use crate::config::{Config, HostHeader};
 use crate::downstream;
 pub use crate::downstream::fuzzing::{connection, head};
 use crate::message::headers::{ViaId, has_token, upgrade_of};
 use crate::message::{Address, Networks, Request, RequestId};
 pub use crate::net::fuzzing::TlsPeers;
-use crate::proxy::{self, Rules};
+use crate::proxy;
 use crate::upstream;
 use crate::upstream::fuzzing::Script;
 
@@ -28,6 +30,9 @@ const OWN: [&str; 9] = [
     "x-forwarded-proto",
     "x-forwarded-host",
 ];
+
+/// Made once: the count of cores is read from files.
+static CONFIG: LazyLock<Config> = LazyLock::new(Config::default);
 
 /// Checks chunks of a request, and of an answer.
 pub fn chunks(bytes: &[u8]) {
@@ -59,8 +64,9 @@ pub fn to_backend(bytes: &[u8]) {
     let meant = Meant::of(&request, base, settings & 8 != 0);
     let everyone = ["0.0.0.0/0", "::/0"].map(|network| network.parse().expect("a network"));
     let trusted_proxies = if meant.is_peer_trusted { Networks::new(&everyone) } else { Networks::default() };
-    let rules = Rules { host, via: settings & 4 != 0, trusted_proxies, ..Rules::default() };
-    let outgoing = proxy::outgoing(request, &ViaId::random(rules.via), &rules, &RequestId::of(&HeaderMap::new()));
+    let (via, id) = (ViaId::random(settings & 4 != 0), RequestId::of(&HeaderMap::new()));
+    let config = Config { host, ..CONFIG.clone() };
+    let outgoing = proxy::outgoing(request, &via, &config, &trusted_proxies, &id);
     let sent = upstream::fuzzing::sent(&outgoing, &address);
     check_title_case(&sent);
     meant.check(&sent);

@@ -33,7 +33,7 @@ impl Draft {
     /// A draft of nothing but defaults.
     pub(super) fn new() -> Draft {
         Draft {
-            config: Config::new(Vec::new()),
+            config: Config::default(),
             idle_timeout: None,
             linger_unsafe: None,
             check: false,

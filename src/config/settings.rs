@@ -135,6 +135,16 @@ impl Config {
         self.timeout + self.timeout.max(own) * 4 + Duration::from_secs(1)
     }
 
+    /// Whether what a body says decides on answers.
+    pub(crate) fn looks_at_bodies(&self) -> bool {
+        self.win_on_byte || self.lose_if.looks_at_bodies()
+    }
+
+    /// Whether requests of this method are raced.
+    pub(crate) fn races(&self, method: &Method) -> bool {
+        self.race_methods.as_ref().is_none_or(|methods| methods.contains(method))
+    }
+
     /// Has a proxy listen on a free port of the loopback alone, and write nothing: for one that only this process asks.
     pub(crate) fn on_loopback(mut self) -> Config {
         self.listen = vec![Listen::from(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))];
@@ -190,6 +200,13 @@ impl Config {
             log_level: LevelFilter::Info,
             log_format: LogFormat::Text,
         }
+    }
+}
+
+impl Default for Config {
+    /// The default settings, without a backend.
+    fn default() -> Config {
+        Config::new(Vec::new())
     }
 }
 

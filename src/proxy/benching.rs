@@ -38,7 +38,7 @@ impl Exchange {
     /// The legs whose backends are benched. Where all are, none is.
     pub(super) fn benched(&self, now: Instant) -> Benched {
         let mut benched = Benched::default();
-        if self.context.rules.bench.is_none() {
+        if self.context.config.bench.is_none() {
             return benched;
         }
         let mut is_first = true;
@@ -52,7 +52,7 @@ impl Exchange {
                 Admission::Probe if self.one.is_none() => benched.probes.push(number),
                 // One that leaves too many requests unanswered isn't asked first.
                 Admission::Racing | Admission::Probe => {
-                    is_first &= leg.backend.breaker().is_last_choice(self.context.rules.unanswered_max, now);
+                    is_first &= leg.backend.breaker().is_last_choice(self.context.config.max_unanswered.get(), now);
                 }
                 Admission::Benched if self.one.is_none() && !leg.backend.bench().sits_out(now) => {
                     benched.waiting.push(number);
@@ -83,12 +83,12 @@ impl Exchange {
 
     /// Notes what an answer says of its backend.
     pub(super) fn note_finding_of(self: &Arc<Self>, leg: usize, answer: &Answer) {
-        if self.context.rules.bench.is_none() {
+        if self.context.config.bench.is_none() {
             return;
         }
-        let outcome = self.wanted.outcome_of(answer, &self.context.rules, &self.context.via);
+        let outcome = self.wanted.outcome_of(answer, &self.context.config, &self.context.via);
         // Of a request that isn't raced, too: there a failure wins.
-        let finding = match (self.wanted.class_of(answer, &self.context.rules), &outcome) {
+        let finding = match (self.wanted.class_of(answer, &self.context.config), &outcome) {
             (AnswerClass::Failure, Outcome::Status(status)) => {
                 finding_of_status(*status, &answer.headers, SystemTime::now())
             }
@@ -100,13 +100,13 @@ impl Exchange {
 
     /// Notes what the end of a leg says of its backend, unless its answer has said it.
     pub(super) fn note_end(&self, leg: usize, outcome: &Outcome) {
-        if self.context.rules.bench.is_some() {
+        if self.context.config.bench.is_some() {
             self.note_finding(leg, finding_of(outcome), outcome);
         }
     }
 
     fn note_finding(&self, leg: usize, finding: Finding, outcome: &Outcome) {
-        let Some(max) = self.context.rules.bench else { return };
+        let Some(max) = self.context.config.bench else { return };
         let backend = &self.legs[leg].backend;
         // Only a bench that begins has a length. Any number will do where there is no randomness.
         let random = if let Finding::Failure(_) = finding { getrandom::u64().unwrap_or(0) } else { 0 };
@@ -189,9 +189,9 @@ mod tests {
 
     use http::HeaderValue;
 
-    use super::super::classify::Rules;
     use super::super::scenario::{Client, LINGER, Scenario, answer, get, post, wait_until};
     use super::*;
+    use crate::config::Config;
     use crate::config::{LoseIf, OnFailure, Statuses};
     use crate::message::Request;
     use crate::metrics::ShownLeg;
@@ -271,7 +271,7 @@ mod tests {
     }
 
     fn scenario(options: &[&str], linger: Linger) -> Scenario {
-        Scenario::made(options, linger, Rules { bench: NonZeroU32::new(2), ..Rules::default() })
+        Scenario::made(options, linger, Config { bench: NonZeroU32::new(2), ..Config::default() })
     }
 
     /// Benches a backend; its bench is over then, or not.
@@ -299,8 +299,8 @@ mod tests {
     fn a_failure_that_is_kept_waits_for_a_probe() {
         for (probe, expected) in [(200, "b1"), (503, "b2")] {
             let on_failure = OnFailure::Best { within: None };
-            let rules = Rules { bench: NonZeroU32::new(2), on_failure, ..Rules::default() };
-            let mut race = Scenario::made(&["", ""], LINGER, rules);
+            let config = Config { bench: NonZeroU32::new(2), on_failure, ..Config::default() };
+            let mut race = Scenario::made(&["", ""], LINGER, config);
             bench(&race, 0, true);
             let client = race.race(get());
             race.ends[1].sends(answer(404, "b2"));
@@ -317,7 +317,7 @@ mod tests {
     fn a_final_answer_benches_no_backend() {
         let definitive = Statuses::parse("503").expect("a status");
         let mut race =
-            Scenario::made(&[""], LINGER, Rules { bench: NonZeroU32::new(2), definitive, ..Rules::default() });
+            Scenario::made(&[""], LINGER, Config { bench: NonZeroU32::new(2), definitive, ..Config::default() });
         for _ in 0..3 {
             let client = race.race(get());
             race.ends[0].sends(answer(503, "final"));
@@ -330,10 +330,10 @@ mod tests {
     /// `--race-methods GET`: the first backend gets one request as a probe, once its bench is over.
     #[test]
     fn what_is_not_raced_goes_to_a_benched_backend_last_and_probes_the_first() {
-        let rules =
-            || Rules { bench: NonZeroU32::new(2), race_methods: Some(vec![http::Method::GET]), ..Rules::default() };
+        let config =
+            || Config { bench: NonZeroU32::new(2), race_methods: Some(vec![http::Method::GET]), ..Config::default() };
         for is_over in [false, true] {
-            let mut race = Scenario::made(&["", ""], LINGER, rules());
+            let mut race = Scenario::made(&["", ""], LINGER, config());
             bench(&race, 0, is_over);
             let client = race.begin(post(spool(b"", 1)));
             let (asked, other) = if is_over { (0, 1) } else { (1, 0) };
@@ -344,7 +344,7 @@ mod tests {
             assert!(race.ends[other].is_left_alone() && race.legs() == (1, 0), "{is_over}");
             assert_eq!(is_benched(&race, 0), !is_over);
         }
-        let mut race = Scenario::made(&["", ""], LINGER, rules());
+        let mut race = Scenario::made(&["", ""], LINGER, config());
         for _ in 0..2 {
             assert!(!is_benched(&race, 0));
             let client = race.begin(post(spool(b"", 1)));
@@ -360,9 +360,9 @@ mod tests {
     #[test]
     fn what_is_not_raced_goes_to_a_held_backend_before_a_benched_one_unless_that_is_to_be_probed() {
         for (is_over, asked) in [(false, 0), (true, 1)] {
-            let rules =
-                Rules { bench: NonZeroU32::new(2), race_methods: Some(vec![http::Method::GET]), ..Rules::default() };
-            let mut race = Scenario::made(&["", ""], LINGER, rules);
+            let config =
+                Config { bench: NonZeroU32::new(2), race_methods: Some(vec![http::Method::GET]), ..Config::default() };
+            let mut race = Scenario::made(&["", ""], LINGER, config);
             let _pending = race.leave_unanswered(0, 128);
             bench(&race, 1, is_over);
             let client = race.begin(post(spool(b"", 1)));
@@ -377,9 +377,9 @@ mod tests {
     const CHUNKED: &str = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
 
     /// Of answers that are judged by their bodies, or by this rule alone.
-    fn judged(rule: &str, win_on_byte: bool, failures: u32) -> Rules {
+    fn judged(rule: &str, win_on_byte: bool, failures: u32) -> Config {
         let lose_if = if rule.is_empty() { LoseIf::default() } else { LoseIf::parse(rule).expect(rule) };
-        Rules { bench: NonZeroU32::new(failures), lose_if, win_on_byte, ..Rules::default() }
+        Config { bench: NonZeroU32::new(failures), lose_if, win_on_byte, ..Config::default() }
     }
 
     /// Runs a race that the second of two backends wins before the first answers.

@@ -13,7 +13,7 @@ use crate::upstream::{Answer, Prospect};
 impl Exchange {
     /// Ends a leg with an answer that is no success, or keeps it for the client. Doesn't block.
     pub(super) fn fail(self: &Arc<Self>, leg: usize, answer: Box<Answer>, after: Duration) {
-        let Some(rank) = self.wanted.rank_of(&answer, &self.context.rules, &self.context.via) else {
+        let Some(rank) = self.wanted.rank_of(&answer, &self.context.config, &self.context.via) else {
             return self.lose_answer(leg, answer, after);
         };
         self.release_broken();
@@ -87,9 +87,9 @@ mod tests {
 
     use http::{HeaderValue, Method};
 
-    use super::super::classify::Rules;
     use super::super::scenario::{Client, LINGER, Scenario, Sent, answer, get, read_whole, request, wait_until};
     use super::*;
+    use crate::config::Config;
     use crate::config::OnFailure;
     use crate::message::{Delivery, ReplyBody};
     use crate::race::Linger;
@@ -99,8 +99,8 @@ mod tests {
     const HALF: &str = "HTTP/1.1 404 \r\nContent-Length: 5\r\n\r\nhe";
 
     fn race_within(backends: usize, within: Option<Duration>, linger: Linger) -> (Scenario, Client) {
-        let rules = Rules { on_failure: OnFailure::Best { within }, ..Rules::default() };
-        let mut race = Scenario::with(backends, linger, rules);
+        let config = Config { on_failure: OnFailure::Best { within }, ..Config::default() };
+        let mut race = Scenario::with(backends, linger, config);
         let client = race.race(get());
         (race, client)
     }
@@ -157,8 +157,8 @@ mod tests {
     #[test]
     fn an_answer_that_is_no_success_by_the_rules_says_most() {
         let success = crate::config::Statuses::NONE;
-        let rules = Rules { success, on_failure: OnFailure::Best { within: None }, ..Rules::default() };
-        let mut race = Scenario::with(2, LINGER, rules);
+        let config = Config { success, on_failure: OnFailure::Best { within: None }, ..Config::default() };
+        let mut race = Scenario::with(2, LINGER, config);
         let client = race.race(get());
         race.ends[0].sends(answer(404, "no"));
         race.settle();
@@ -280,8 +280,8 @@ mod tests {
     #[test]
     fn what_is_kept_waits_for_every_tier_which_a_failure_starts() {
         for (last, expected) in [(404, 410), (200, 200)] {
-            let rules = Rules { on_failure: OnFailure::Best { within: None }, ..Rules::default() };
-            let mut race = Scenario::made(&["", "after=23h", "after=24h"], LINGER, rules);
+            let config = Config { on_failure: OnFailure::Best { within: None }, ..Config::default() };
+            let mut race = Scenario::made(&["", "after=23h", "after=24h"], LINGER, config);
             let client = race.begin(get());
             for (at, status) in [410, 503, last].into_iter().enumerate() {
                 race.ends[at].receives_head();
@@ -300,9 +300,9 @@ mod tests {
 
     #[test]
     fn what_its_bound_passes_on_starts_no_tier() {
-        let rules =
-            Rules { on_failure: OnFailure::Best { within: Some(Duration::from_millis(5)) }, ..Rules::default() };
-        let mut race = Scenario::made(&["", "", "after=24h"], Linger::NONE, rules);
+        let config =
+            Config { on_failure: OnFailure::Best { within: Some(Duration::from_millis(5)) }, ..Config::default() };
+        let mut race = Scenario::made(&["", "", "after=24h"], Linger::NONE, config);
         let client = race.begin(get());
         race.ends[1].receives_head();
         race.ends[0].sends(answer(404, "none"));
@@ -374,8 +374,8 @@ mod tests {
     #[test]
     fn a_list_of_one_is_as_if_there_were_no_proxy() {
         for (method, status) in [(Method::GET, 404), (Method::HEAD, 405), (Method::POST, 500), (Method::GET, 302)] {
-            let rules = Rules { on_failure: OnFailure::Best { within: Some(LONG) }, ..Rules::default() };
-            let mut race = Scenario::with(1, LINGER, rules);
+            let config = Config { on_failure: OnFailure::Best { within: Some(LONG) }, ..Config::default() };
+            let mut race = Scenario::with(1, LINGER, config);
             let client = race.race(request(method, &[], None));
             race.ends[0].sends(format!("HTTP/1.1 {status} \r\nContent-Length: 0\r\n\r\n"));
             assert_eq!(client.takes_reply().0, status);

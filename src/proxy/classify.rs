@@ -1,84 +1,11 @@
 //! The class of an answer to its request: docs/races.md, "Which answers win". Knows nothing of the other legs.
 
-use std::num::NonZeroU32;
-use std::time::Duration;
+use http::{HeaderValue, StatusCode};
 
-use http::{HeaderValue, Method, StatusCode};
-
-use crate::config::{HostHeader, LoseIf, OnFailure, Statuses};
+use crate::config::{Config, OnFailure};
 use crate::message::headers::{self, ViaId};
-use crate::message::{Networks, Outcome, Request};
+use crate::message::{Outcome, Request};
 use crate::upstream::Answer;
-
-/// The rules of the race.
-// Each of them is a switch of its own.
-#[allow(clippy::struct_excessive_bools)]
-#[derive(Debug, Clone)]
-pub struct Rules {
-    /// The statuses that win.
-    pub success: Statuses,
-    /// The statuses that end a race without being a success.
-    pub definitive: Statuses,
-    /// What a client gets when no answer wins.
-    pub on_failure: OnFailure,
-    /// The methods whose requests are raced; `None`: all.
-    pub race_methods: Option<Vec<Method>>,
-    /// The rules by which an answer that would win loses.
-    pub lose_if: LoseIf,
-    /// Whether an answer wins by the first byte of its body.
-    pub win_on_byte: bool,
-    /// The `Host` that backends get.
-    pub host: HostHeader,
-    /// Whether backends get `Via`.
-    pub via: bool,
-    /// Peers that are believed where a request came from.
-    pub trusted_proxies: Networks,
-    /// Whether backends are told the subjects of clients' certificates, and thus nothing else in that field.
-    pub tells_subject: bool,
-    /// The most losers that may wait at one backend for an answer before legs to it are deferred.
-    pub unanswered_max: usize,
-    /// The failures in a row after which a backend sits out, if any number of them has it do so.
-    pub bench: Option<NonZeroU32>,
-    /// The common timeout of legs.
-    pub timeout: Duration,
-    /// Whether clients are told where backends are.
-    pub expose_backends: bool,
-}
-
-impl Default for Rules {
-    /// Any 2xx wins, each backend gets its own name and no `Via`, no peer is believed, and no client is told where backends are.
-    fn default() -> Rules {
-        let (success, trusted_proxies) = (Statuses::default(), Networks::default());
-        Rules {
-            success,
-            definitive: Statuses::NONE,
-            on_failure: OnFailure::BadGateway,
-            race_methods: None,
-            lose_if: LoseIf::default(),
-            win_on_byte: false,
-            host: HostHeader::Backend,
-            via: false,
-            trusted_proxies,
-            tells_subject: false,
-            unanswered_max: 128,
-            bench: None,
-            timeout: Duration::from_secs(5),
-            expose_backends: false,
-        }
-    }
-}
-
-impl Rules {
-    /// Whether what a body says decides on answers.
-    pub(super) fn look_at_bodies(&self) -> bool {
-        self.win_on_byte || self.lose_if.looks_at_bodies()
-    }
-
-    /// Whether requests of this method are raced.
-    pub(super) fn races(&self, method: &Method) -> bool {
-        self.race_methods.as_ref().is_none_or(|methods| methods.contains(method))
-    }
-}
 
 /// The least rank of an answer about the request itself.
 pub(super) const RANK_ABOUT_REQUEST: u8 = 2;
@@ -95,7 +22,7 @@ pub(super) enum AnswerClass {
     Failure,
 }
 
-/// The successes that a request asks for beside the statuses of the rules.
+/// The successes that a request asks for beside the statuses of the configuration.
 pub(super) struct Wanted {
     is_conditional: bool,
     /// The protocols that the client would switch to.
@@ -109,11 +36,11 @@ impl Wanted {
     }
 
     /// The outcome of a leg with this answer.
-    pub(super) fn outcome_of(&self, answer: &Answer, rules: &Rules, via: &ViaId) -> Outcome {
+    pub(super) fn outcome_of(&self, answer: &Answer, config: &Config, via: &ViaId) -> Outcome {
         if answer.status == StatusCode::LOOP_DETECTED && via.is_in(&answer.headers) {
             return Outcome::Loop;
         }
-        if answer.status == StatusCode::SWITCHING_PROTOCOLS && self.class_of(answer, rules) == AnswerClass::Failure {
+        if answer.status == StatusCode::SWITCHING_PROTOCOLS && self.class_of(answer, config) == AnswerClass::Failure {
             return Outcome::Protocol("it switches to a protocol that the request didn't ask for".to_owned());
         }
         Outcome::Status(answer.status)
@@ -121,11 +48,11 @@ impl Wanted {
 
     /// How much a failure says, the more the higher, where the client may get it: an answer about the request says more than one
     /// about the backend.
-    pub(super) fn rank_of(&self, answer: &Answer, rules: &Rules, via: &ViaId) -> Option<u8> {
-        if rules.on_failure == OnFailure::BadGateway {
+    pub(super) fn rank_of(&self, answer: &Answer, config: &Config, via: &ViaId) -> Option<u8> {
+        if config.on_failure == OnFailure::BadGateway {
             return None;
         }
-        match self.outcome_of(answer, rules, via) {
+        match self.outcome_of(answer, config, via) {
             // It says nothing to a client that has asked for no condition.
             Outcome::Status(StatusCode::NOT_MODIFIED) => None,
             Outcome::Status(status) => Some(match status.as_u16() {
@@ -139,17 +66,17 @@ impl Wanted {
     }
 
     /// The class of this answer.
-    pub(super) fn class_of(&self, answer: &Answer, rules: &Rules) -> AnswerClass {
+    pub(super) fn class_of(&self, answer: &Answer, config: &Config) -> AnswerClass {
         if answer.status == StatusCode::SWITCHING_PROTOCOLS {
             let is_switch = answer.upgraded.is_some()
                 && self.upgrade.as_ref().is_some_and(|protocols| headers::is_switch_to(&answer.headers, protocols));
             return if is_switch { AnswerClass::Success } else { AnswerClass::Failure };
         }
-        match self.may_win(answer.status, rules) {
+        match self.may_win(answer.status, config) {
             true if self.upgrade.is_some() => AnswerClass::Fallback,
             true => AnswerClass::Success,
             // A client that has asked for no condition can do nothing with a 304.
-            false if answer.status != StatusCode::NOT_MODIFIED && rules.definitive.counts(answer.status) => {
+            false if answer.status != StatusCode::NOT_MODIFIED && config.definitive.counts(answer.status) => {
                 AnswerClass::Final
             }
             false => AnswerClass::Failure,
@@ -157,27 +84,28 @@ impl Wanted {
     }
 
     /// Whether a leg with this outcome had an answer that may win.
-    pub(super) fn is_success(&self, outcome: &Outcome, rules: &Rules) -> bool {
+    pub(super) fn is_success(&self, outcome: &Outcome, config: &Config) -> bool {
         match outcome {
             // One that the request didn't ask for has another outcome.
             Outcome::Status(StatusCode::SWITCHING_PROTOCOLS) => true,
-            Outcome::Status(status) => self.may_win(*status, rules),
+            Outcome::Status(status) => self.may_win(*status, config),
             _ => false,
         }
     }
 
     /// Whether an answer with this status may win, but for a 101.
-    fn may_win(&self, status: StatusCode, rules: &Rules) -> bool {
-        (status == StatusCode::NOT_MODIFIED && self.is_conditional) || rules.success.counts(status)
+    fn may_win(&self, status: StatusCode, config: &Config) -> bool {
+        (status == StatusCode::NOT_MODIFIED && self.is_conditional) || config.success.counts(status)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use http::{HeaderMap, HeaderName, Version};
+    use http::{HeaderMap, HeaderName, Method, Version};
 
     use super::super::scenario::request;
     use super::*;
+    use crate::config::Statuses;
     use crate::upstream::scenario::{self, Scenario};
     use crate::upstream::{AnswerBody, Representation};
 
@@ -205,10 +133,10 @@ mod tests {
         let statuses = |list: &str| Statuses::parse(list).expect("statuses");
         let (plain, conditional, upgrade) =
             (&[][..], &[("if-none-match", "\"a\"")][..], &[("connection", "upgrade"), ("upgrade", "x")][..]);
-        let rules = |list: &str| {
+        let config = |list: &str| {
             let (success, definitive) = list.split_once('/').unwrap_or((list, ""));
             let definitive = if definitive.is_empty() { Statuses::NONE } else { statuses(definitive) };
-            Rules { success: statuses(success), definitive, ..Rules::default() }
+            Config { success: statuses(success), definitive, ..Config::default() }
         };
         let rows = [
             ("200", plain, 200, "200-299", Wins),
@@ -232,7 +160,7 @@ mod tests {
         ];
         for (label, fields, status, list, expected) in rows {
             let wanted = Wanted::by(&request(Method::GET, fields, None));
-            assert_eq!(wanted.class_of(&answer(status, &[]), &rules(list)), expected, "{label}");
+            assert_eq!(wanted.class_of(&answer(status, &[]), &config(list)), expected, "{label}");
         }
     }
 
@@ -248,8 +176,8 @@ mod tests {
             let mut request = request(Method::GET, &[("connection", "upgrade")], None);
             request.headers.insert("upgrade", asked_for.parse().expect("a value"));
             let wanted = Wanted::by(&request);
-            assert_eq!(wanted.class_of(&answer, &Rules::default()), expected, "{given} to {asked_for}");
-            let outcome = wanted.outcome_of(&answer, &Rules::default(), &ViaId::random(false));
+            assert_eq!(wanted.class_of(&answer, &Config::default()), expected, "{given} to {asked_for}");
+            let outcome = wanted.outcome_of(&answer, &Config::default(), &ViaId::random(false));
             assert_eq!(matches!(outcome, Outcome::Protocol(_)), expected == AnswerClass::Failure);
         }
     }
@@ -261,7 +189,7 @@ mod tests {
         let outcome = |status, by: &ViaId| {
             let mut answer = answer(status, &[]);
             by.append_to(&mut answer.headers, Version::HTTP_11);
-            wanted.outcome_of(&answer, &Rules::default(), &via)
+            wanted.outcome_of(&answer, &Config::default(), &via)
         };
         assert_eq!(outcome(508, &via), Outcome::Loop);
         assert_eq!(outcome(508, &other), Outcome::Status(StatusCode::LOOP_DETECTED));

@@ -1,11 +1,12 @@
-//! The things that all races of a proxy share: their rules, the list of backends, and what carries out the rest of a race.
+//! The things that all races of a proxy share: the configuration, the list of backends, and what carries out the rest of a race.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 
-use super::classify::Rules;
 use super::patience::Patience;
 use crate::access_log::LateLines;
+use crate::config::Config;
+use crate::message::Networks;
 use crate::message::headers::ViaId;
 use crate::metrics::{FirstSuccess, RaceStats, RecentRaces, ReplyStats};
 use crate::race::{Reaper, Starter};
@@ -24,7 +25,9 @@ pub struct Threads {
 
 /// The things that all races share.
 pub(super) struct Context {
-    pub(super) rules: Rules,
+    pub(super) config: Arc<Config>,
+    /// The proxies before this one, which are believed where a request came from.
+    pub(super) trusted_proxies: Networks,
     pub(super) backends: Arc<Backends>,
     pub(super) threads: Threads,
     pub(super) reaper: Arc<Reaper>,

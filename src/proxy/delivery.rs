@@ -83,7 +83,7 @@ impl Exchange {
 
     /// Answers the client with the reasons: every leg has lost.
     pub(super) fn answer_loss(self: &Arc<Self>, reply_to: Box<dyn ReplyTo>, results: Vec<LegResult<Outcome>>) {
-        let is_exposed = self.context.rules.expose_backends;
+        let is_exposed = self.context.config.expose_backends;
         let asked = results.iter().enumerate().filter(|(_, result)| result.outcome != Outcome::Unneeded);
         let lost = asked.map(|(leg, result)| {
             let backend = &self.legs[leg].backend;
@@ -129,8 +129,8 @@ impl Exchange {
 
     /// Which backend has won, and how.
     fn proxy_status_of(&self, leg: usize, status: StatusCode, after: Duration) -> HeaderValue {
-        let is_exposed = self.context.rules.expose_backends;
-        let is_success = self.wanted.is_success(&Outcome::Status(status), &self.context.rules);
+        let is_exposed = self.context.config.expose_backends;
+        let is_success = self.wanted.is_success(&Outcome::Status(status), &self.context.config);
         let end = match self.passed_on.get() {
             _ if is_success => RaceEnd::Won,
             Some(_) => RaceEnd::Best,

@@ -73,9 +73,9 @@ impl Exchange {
     ) {
         let departure = reply_to.disconnect();
         let (wanted, takes_problem) = (Wanted::by(&request), takes_problem(&request.headers));
-        let one = (!context.rules.races(&request.method)).then(AtomicBool::default);
+        let one = (!context.config.races(&request.method)).then(AtomicBool::default);
         let (received, path) = (request.received, PathKey::of(request.target.path()));
-        let request = outgoing(request, &context.via, &context.rules, entry.id());
+        let request = outgoing(request, &context.via, &context.config, &context.trusted_proxies, entry.id());
         let file = || request.holds_file().then(FilePermit::default);
         let legs: Vec<Leg> = backends.into_iter().map(|backend| Leg::new(backend, file())).collect();
         let exchange = Arc::new(Exchange {
@@ -193,7 +193,7 @@ impl Exchange {
         match state {
             LegState::Pending(pending) => {
                 // With rules a late answer may be unfit: its fields and its body tell.
-                let has_lost = self.race.is_decided() && self.context.rules.lose_if.is_empty();
+                let has_lost = self.race.is_decided() && self.context.config.lose_if.is_empty();
                 self.take_step(leg, |exchange, token| pending.step(&exchange.request, token, has_lost));
             }
             LegState::Uploading(upload, body) => self.upload(leg, upload, body),
@@ -235,7 +235,7 @@ impl Exchange {
         let now = Instant::now();
         let class = match &self.one {
             Some(_) => self.class_of_one(&answer),
-            None => self.wanted.class_of(&answer, &self.context.rules),
+            None => self.wanted.class_of(&answer, &self.context.config),
         };
         if self.one.is_none() && self.is_to_be_judged(class) {
             return self.begin_judging(leg, answer, class, now);
@@ -269,7 +269,7 @@ impl Exchange {
     /// Ends a leg that has lost with an answer, and frees its connection: once the rest of its request is out, if that isn't,
     /// and its body read. In a race that isn't decided no client waits for that; else the leg counts as pending until then.
     pub(super) fn lose_answer(self: &Arc<Self>, leg: usize, answer: Box<Answer>, after: Duration) {
-        let outcome = self.wanted.outcome_of(&answer, &self.context.rules, &self.context.via);
+        let outcome = self.wanted.outcome_of(&answer, &self.context.config, &self.context.via);
         self.lose_as(leg, answer, outcome, after);
     }
 
@@ -394,8 +394,8 @@ impl Waiter for Exchange {
 mod tests {
     use std::time::Duration;
 
-    use super::super::classify::Rules;
     use super::super::scenario::{LINGER, Scenario, answer, get, post, serve_one_that_has_left, wait_until};
+    use crate::config::Config;
     use crate::race::Linger;
     use crate::upstream;
     use crate::upstream::scenario::{Backend, spool};
@@ -532,7 +532,7 @@ mod tests {
     #[test]
     fn a_leg_ends_in_its_time_however_long_the_disk_takes() {
         let upstream = upstream::scenario::Scenario::with(|options| options.idle_timeout = Duration::from_millis(10));
-        let mut race = Scenario::on(upstream, &[""], LINGER, Rules::default());
+        let mut race = Scenario::on(upstream, &[""], LINGER, Config::default());
         let (status, body) = race.race(post(spool(b"abc", 0))).takes_reply();
         assert!(status == 502 && body.contains("b1 timeout"), "{body}");
         race.wait_for_end();

@@ -17,28 +17,28 @@ use crate::upstream::Answer;
 impl Exchange {
     /// Whether more than the head decides on an answer of this class.
     pub(super) fn is_to_be_judged(&self, class: AnswerClass) -> bool {
-        let rules = &self.context.rules;
-        (rules.win_on_byte || !rules.lose_if.is_empty())
+        let config = &self.context.config;
+        (config.win_on_byte || !config.lose_if.is_empty())
             && matches!(class, AnswerClass::Success | AnswerClass::Fallback)
     }
 
     /// Judges an answer that would win. Doesn't block.
     pub(super) fn begin_judging(self: &Arc<Self>, leg: usize, answer: Box<Answer>, class: AnswerClass, now: Instant) {
-        let rules = &self.context.rules;
+        let config = &self.context.config;
         if matches!(answer.status, StatusCode::SWITCHING_PROTOCOLS | StatusCode::NOT_MODIFIED) {
             return self.decide(leg, answer, class, now);
         }
-        if let Some(rule) = rules.lose_if.match_in_fields(&answer.headers) {
+        if let Some(rule) = config.lose_if.match_in_fields(&answer.headers) {
             return self.lose_as_unfit(leg, answer, rule);
         }
-        let is_encoded = rules.look_at_bodies() && is_encoded(&answer.headers);
+        let is_encoded = config.looks_at_bodies() && is_encoded(&answer.headers);
         if is_encoded && !self.context.has_told_encoded.swap(true, Ordering::Relaxed) {
             let effect = "rules for bodies don't match them, and by --win-on byte an event stream's comments win";
             log::warn!("{} encodes bodies unasked: {effect}", self.name_of(leg));
         }
         let has_body = has_body(answer.status, *self.request.method() == Method::HEAD);
-        let has_rules = has_body && rules.lose_if.looks_at_bodies() && !is_encoded;
-        let waits_for_byte = has_body && rules.win_on_byte;
+        let has_rules = has_body && config.lose_if.looks_at_bodies() && !is_encoded;
+        let waits_for_byte = has_body && config.win_on_byte;
         if !has_rules && !waits_for_byte {
             return self.decide(leg, answer, class, now);
         }
@@ -55,7 +55,7 @@ impl Exchange {
             drop(judging);
             return self.end(leg, Outcome::Cancelled, self.elapsed());
         }
-        let step = catch_unwind(AssertUnwindSafe(|| judging.step(&self.context.rules, may_take_long)));
+        let step = catch_unwind(AssertUnwindSafe(|| judging.step(&self.context.config.lose_if, may_take_long)));
         match step.unwrap_or(Judged::Failed(Outcome::Panic)) {
             Judged::Fit => self.decide(leg, judging.answer, judging.class, Instant::now()),
             Judged::Unfit(rule) => self.lose_as_unfit(leg, judging.answer, rule),
@@ -91,9 +91,9 @@ mod tests {
     use std::io::Read;
     use std::time::Duration;
 
-    use super::super::classify::Rules;
     use super::super::scenario::{Client, LINGER, Scenario, answer, get, post, request};
     use super::*;
+    use crate::config::Config;
     use crate::config::{LoseIf, OnFailure, Statuses};
     use crate::message::{Delivery, ReplyBody};
     use crate::upstream::scenario::{self, spool};
@@ -104,7 +104,7 @@ mod tests {
     fn race(rules: &str, win_on_byte: bool) -> (Scenario, Client) {
         let lose_if = if rules.is_empty() { LoseIf::default() } else { LoseIf::parse(rules).expect(rules) };
         let on_failure = OnFailure::Best { within: None };
-        let mut race = Scenario::with(2, LINGER, Rules { on_failure, lose_if, win_on_byte, ..Rules::default() });
+        let mut race = Scenario::with(2, LINGER, Config { lose_if, win_on_byte, on_failure, ..Config::default() });
         let client = race.race(get());
         (race, client)
     }
@@ -148,7 +148,7 @@ mod tests {
     #[test]
     fn backends_are_asked_for_no_encoding_where_the_first_byte_decides() {
         for (win_on_byte, is_asked) in [(false, true), (true, false)] {
-            let mut race = Scenario::with(1, LINGER, Rules { win_on_byte, ..Rules::default() });
+            let mut race = Scenario::with(1, LINGER, Config { win_on_byte, ..Config::default() });
             let _client = race.begin(request(Method::GET, &[("accept-encoding", "gzip")], None));
             let head = race.ends[0].receives_head().to_ascii_lowercase();
             assert_eq!(head.contains("accept-encoding:"), is_asked, "{head}");
@@ -173,8 +173,8 @@ mod tests {
     #[test]
     fn a_judged_leg_ends_in_its_time_however_long_the_disk_takes() {
         let upstream = scenario::Scenario::with(|options| options.timeout = Duration::from_millis(50));
-        let rules = Rules { win_on_byte: true, ..Rules::default() };
-        let mut race = Scenario::on(upstream, &[""], LINGER, rules);
+        let config = Config { win_on_byte: true, ..Config::default() };
+        let mut race = Scenario::on(upstream, &[""], LINGER, config);
         let client = race.race(post(spool(&vec![b'a'; 100 * 1024], 0)));
         race.run_disk();
         race.ends[0].sends(CHUNKED);
@@ -300,8 +300,8 @@ mod tests {
     /// One backend that has 300 ms.
     fn race_of_one(rules: &str, room: usize) -> (Scenario, Client) {
         let lose_if = if rules.is_empty() { LoseIf::default() } else { LoseIf::parse(rules).expect(rules) };
-        let rules = Rules { lose_if, win_on_byte: true, ..Rules::default() };
-        let mut race = Scenario::made(&["timeout=300ms"], LINGER, rules);
+        let config = Config { lose_if, win_on_byte: true, ..Config::default() };
+        let mut race = Scenario::made(&["timeout=300ms"], LINGER, config);
         leave_room(&race, room);
         let client = race.race(get());
         (race, client)
@@ -372,7 +372,7 @@ mod tests {
     #[test]
     fn a_head_alone_decides_where_there_is_no_body() {
         let lose_if = LoseIf::parse("body ~ .").expect("a rule");
-        let mut race = Scenario::with(1, LINGER, Rules { lose_if, win_on_byte: true, ..Rules::default() });
+        let mut race = Scenario::with(1, LINGER, Config { lose_if, win_on_byte: true, ..Config::default() });
         let client = race.race(request(Method::HEAD, &[], None));
         race.ends[0].sends("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n");
         assert_eq!(client.takes_reply().0, 200);
@@ -391,8 +391,8 @@ mod tests {
     /// Was seen as: a backend that had begun its answer before it had read all of a long upload was too late with its first byte.
     #[test]
     fn the_time_to_the_first_byte_begins_when_the_request_is_out() {
-        let rules = Rules { win_on_byte: true, ..Rules::default() };
-        let mut race = Scenario::made(&["timeout=50ms"], LINGER, rules);
+        let config = Config { win_on_byte: true, ..Config::default() };
+        let mut race = Scenario::made(&["timeout=50ms"], LINGER, config);
         let body = vec![b'x'; 70_000];
         let client = race.begin(post(spool(&body, 1)));
         race.ends[0].receives_head();
@@ -413,8 +413,8 @@ mod tests {
     #[test]
     fn the_time_to_the_first_byte_begins_with_the_head_if_no_more_of_the_request_is_wanted() {
         let success = Statuses::parse("200-299,404").expect("statuses");
-        let rules = Rules { win_on_byte: true, success, ..Rules::default() };
-        let mut race = Scenario::made(&["timeout=50ms"], LINGER, rules);
+        let config = Config { win_on_byte: true, success, ..Config::default() };
+        let mut race = Scenario::made(&["timeout=50ms"], LINGER, config);
         let client = race.begin(post(spool(&vec![b'x'; 70_000], 1)));
         race.ends[0].receives_head();
         race.outlast(Duration::from_millis(100));

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderMap, StatusCode};
 
-use super::classify::{AnswerClass, Rules};
+use super::classify::AnswerClass;
+use crate::config::LoseIf;
 use crate::message::{Outcome, Share, tokens};
 use crate::upstream::{Answer, AnswerBody, FileRead, Looked, Upload, Uploaded};
 
@@ -94,7 +95,7 @@ impl Judging {
     }
 
     /// Looks at what has been received. Doesn't block, nor take long, but where it may.
-    pub(super) fn step(&mut self, rules: &Rules, may_take_long: bool) -> Judged {
+    pub(super) fn step(&mut self, rules: &LoseIf, may_take_long: bool) -> Judged {
         let mut wake = self.send_more();
         loop {
             let length = self.answer.body.begin().len();
@@ -188,10 +189,10 @@ impl Judging {
 
     /// Looks for rules in what has come, which is `all` that will be looked at, or not. While more comes that is done each time that
     /// it has doubled: a backend that sends byte by byte mustn't have all of it looked at for each.
-    fn judge_by_rules(&mut self, rules: &Rules, all: bool, may_take_long: bool) -> Judged {
+    fn judge_by_rules(&mut self, rules: &LoseIf, all: bool, may_take_long: bool) -> Judged {
         let begin = self.answer.body.begin();
         let begin = &begin[..begin.len().min(LOOKED_AT_BYTES_MAX)];
-        let is_scanned = self.scanned == Some(begin.len()) && !(all && rules.lose_if.depends_on_end());
+        let is_scanned = self.scanned == Some(begin.len()) && !(all && rules.depends_on_end());
         if !self.waits_for.rules || is_scanned {
             return Judged::Fit;
         }
@@ -202,7 +203,7 @@ impl Judging {
         let partial = if all { 0 } else { begin.utf8_chunks().last().map_or(0, |chunk| chunk.invalid().len()) };
         let begin = &begin[..begin.len() - partial];
         self.scanned = Some(begin.len());
-        rules.lose_if.match_in_body(begin, all).map_or(Judged::Fit, Judged::Unfit)
+        rules.match_in_body(begin, all).map_or(Judged::Fit, Judged::Unfit)
     }
 }
 

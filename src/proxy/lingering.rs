@@ -22,7 +22,7 @@ impl Exchange {
             let is_spared = ticket.is_probe() || (has_looks && backend.look().try_take(look, now));
             if is_spared {
                 // It has its timeout to reach its backend, again to the head of the answer, and again to be judged by its body.
-                let times = if self.context.rules.lose_if.looks_at_bodies() { 3 } else { 2 };
+                let times = if self.context.config.lose_if.looks_at_bodies() { 3 } else { 2 };
                 time = time.max(backend.pool().timeout() * times);
             }
             is_spared

@@ -30,16 +30,15 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use crate::access_log::{Entry, LateLines};
-use crate::config::OnFailure;
+use crate::config::{Config, OnFailure};
 use crate::message::forwarded::{self, Forwarded};
 use crate::message::headers::ViaId;
 use crate::message::proxy_status::{self, PROXY_STATUS};
-use crate::message::{Refusal, Reply, ReplyTo, Request, RequestId, max_forwards};
+use crate::message::{Networks, Refusal, Reply, ReplyTo, Request, RequestId, max_forwards};
 use crate::metrics::{FirstSuccess, RaceStats, RecentRaces, ReplyStats, Totals};
 use crate::race::{Reaper, Starter};
 use crate::runtime::poller::Poller;
 use crate::upstream::{Backend, Backends};
-pub use classify::Rules;
 use context::Context;
 pub use context::{Executor, Threads};
 use exchange::Exchange;
@@ -51,10 +50,10 @@ use patience::Patience;
 pub struct Proxy(Arc<Context>);
 
 impl Proxy {
-    /// Races by these rules against these backends; `disk` reads bodies from their files, `reaper` hangs up on losers, `starter` wakes
-    /// races whose legs start by time, `late_lines` writes the lines of exchanges whose legs take their time.
+    /// Races by this configuration against these backends; `disk` reads bodies from their files, `reaper` hangs up on losers,
+    /// `starter` wakes races whose legs start by time, `late_lines` writes the lines of exchanges whose legs take their time.
     pub fn new(
-        rules: Rules,
+        config: Arc<Config>,
         backends: Arc<Backends>,
         threads: Threads,
         reaper: Arc<Reaper>,
@@ -62,13 +61,14 @@ impl Proxy {
         late_lines: Arc<LateLines>,
         poller: &Poller,
     ) -> Arc<Proxy> {
-        let patience = match rules.on_failure {
+        let patience = match config.on_failure {
             OnFailure::Best { within: Some(bound) } => Some(Patience::new(bound, poller)),
             OnFailure::Best { within: None } | OnFailure::BadGateway => None,
         };
-        let via = ViaId::random(rules.via);
+        let via = ViaId::random(config.via);
         Arc::new(Proxy(Arc::new(Context {
-            rules,
+            trusted_proxies: Networks::new(&config.trusted_proxies),
+            config,
             backends,
             threads,
             reaper,
@@ -106,7 +106,7 @@ impl Proxy {
 
     /// The origin of a request, as far as it is believed.
     pub fn forwarded_of(&self, request: &Request) -> Forwarded {
-        Forwarded::of(request, &self.0.rules.trusted_proxies)
+        Forwarded::of(request, &self.0.trusted_proxies)
     }
 
     /// The reason why a request may go no further, if a backend leads back here.

@@ -45,7 +45,7 @@ impl Exchange {
         let answered = backend.breaker().last_answer();
         let answered = answered.and_then(|at| SystemTime::now().checked_sub(now.saturating_duration_since(at)));
         let since = Timestamp(answered.unwrap_or_else(|| backend.stats().listed()));
-        let (name, address, max) = (backend.full_name(), backend.address(), self.context.rules.unanswered_max);
+        let (name, address, max) = (backend.full_name(), backend.address(), self.context.config.max_unanswered.get());
         match backend.after() {
             None => log::warn!("{name} {address} hangs since {since}: asked once a second"),
             Some(_) => log::warn!("{name} {address} hangs since {since}: asked while fewer than {max} wait there"),

@@ -17,7 +17,7 @@ impl Exchange {
     /// leave too many losers to wait in vain behind it, those that are benched last. None is asked as a breaker's probe: it would
     /// be the request's only leg. Without one the backend comes back all the same: its losers run out, and what hangs is probed by others.
     pub(super) fn all_but_one(&self, now: Instant) -> Vec<usize> {
-        let (max, benched) = (self.context.rules.unanswered_max, self.benched(now));
+        let (max, benched) = (self.context.config.max_unanswered.get(), self.benched(now));
         let is_last = |leg: usize| self.legs[leg].backend.breaker().is_last_choice(max, now);
         let mut order = sorted_few(0..self.legs.len(), |leg| (benched.has(*leg), is_last(*leg)));
         for leg in &order[1..] {
@@ -28,11 +28,11 @@ impl Exchange {
 
     /// The class of the one answer: if it is no success, it is final.
     pub(super) fn class_of_one(&self, answer: &Answer) -> AnswerClass {
-        let (rules, via) = (&self.context.rules, &self.context.via);
-        match self.wanted.class_of(answer, rules) {
+        let (config, via) = (&self.context.config, &self.context.via);
+        match self.wanted.class_of(answer, config) {
             AnswerClass::Success | AnswerClass::Fallback => AnswerClass::Success,
             AnswerClass::Final => AnswerClass::Final,
-            AnswerClass::Failure => match self.wanted.outcome_of(answer, rules, via) {
+            AnswerClass::Failure => match self.wanted.outcome_of(answer, config, via) {
                 Outcome::Status(_) => AnswerClass::Final,
                 _ => AnswerClass::Failure,
             },
@@ -66,7 +66,7 @@ mod tests {
 
     use http::Method;
 
-    use super::super::classify::Rules;
+    use crate::config::Config;
 
     use super::super::scenario::{Client, LINGER, Route, Scenario, answer, get, post, request};
     use crate::message::{Disconnect, OnDelivered, Reply, ReplyTo};
@@ -76,8 +76,8 @@ mod tests {
 
     /// A proxy that races GET alone, and a request of this method at it.
     fn begin(backends: usize, method: &Method) -> (Scenario, Client) {
-        let rules = Rules { race_methods: Some(vec![Method::GET]), ..Rules::default() };
-        let race = Scenario::with(backends, LINGER, rules);
+        let config = Config { race_methods: Some(vec![Method::GET]), ..Config::default() };
+        let race = Scenario::with(backends, LINGER, config);
         let client =
             race.begin(if *method == Method::POST { post(spool(b"", 1)) } else { request(method.clone(), &[], None) });
         (race, client)
@@ -122,8 +122,8 @@ mod tests {
     /// No connection of the first idles, and there is no room for another.
     #[test]
     fn a_backend_that_can_not_be_reached_is_followed_by_the_next() {
-        let rules = Rules { race_methods: Some(vec![Method::GET]), ..Rules::default() };
-        let mut race = Scenario::with(3, LINGER, rules);
+        let config = Config { race_methods: Some(vec![Method::GET]), ..Config::default() };
+        let mut race = Scenario::with(3, LINGER, config);
         assert_eq!(race.take_idle(0), 1);
         let client = race.begin(post(spool(b"", 1)));
         race.ends[1].receives_head();
@@ -150,8 +150,8 @@ mod tests {
             }
         }
         let depth = |backends: usize| {
-            let rules = Rules { race_methods: Some(vec![Method::GET]), ..Rules::default() };
-            let race = Scenario::with(backends, LINGER, rules);
+            let config = Config { race_methods: Some(vec![Method::GET]), ..Config::default() };
+            let race = Scenario::with(backends, LINGER, config);
             (0..backends).for_each(|backend| assert_eq!(race.take_idle(backend), 1));
             let ((client, route), (sender, told)) = (Client::new(), channel());
             race.proxy.serve(post(spool(b"", 1)), Box::new(Deep(route, sender)));
@@ -166,8 +166,8 @@ mod tests {
 
     #[test]
     fn a_backend_that_leaves_requests_unanswered_comes_last() {
-        let rules = Rules { race_methods: Some(vec![Method::GET]), ..Rules::default() };
-        let mut race = Scenario::with(2, LINGER, rules);
+        let config = Config { race_methods: Some(vec![Method::GET]), ..Config::default() };
+        let mut race = Scenario::with(2, LINGER, config);
         let _pending = race.leave_unanswered(0, 128);
         let client = race.begin(post(spool(b"", 1)));
         race.ends[1].receives_head();
@@ -180,8 +180,8 @@ mod tests {
     /// Was seen as: a second's probe, and the first requests for other paths, went to a hung backend alone and were lost.
     #[test]
     fn no_request_is_a_probe_and_a_backend_is_asked_again_once_its_losers_have_run_out() {
-        let rules = Rules { race_methods: Some(vec![Method::GET]), ..Rules::default() };
-        let mut race = Scenario::with(2, LINGER, rules);
+        let config = Config { race_methods: Some(vec![Method::GET]), ..Config::default() };
+        let mut race = Scenario::with(2, LINGER, config);
         let pending = race.leave_waiting(0, 128, "/slow");
         for (asked, other) in [(1, 0), (0, 1)] {
             let client = race.begin(post(spool(b"", 1)));
@@ -210,8 +210,8 @@ mod tests {
     #[test]
     fn a_request_takes_no_place_at_a_backend_that_it_does_not_ask() {
         let left = |posts: usize| {
-            let rules = Rules { race_methods: Some(vec![Method::GET]), ..Rules::default() };
-            let mut race = Scenario::with(2, LINGER, rules);
+            let config = Config { race_methods: Some(vec![Method::GET]), ..Config::default() };
+            let mut race = Scenario::with(2, LINGER, config);
             let _pending = race.leave_waiting(1, 128, "/slow");
             for _ in 0..posts {
                 race.is_won_by_first(post(spool(b"", 1)));
@@ -224,8 +224,8 @@ mod tests {
     /// Was seen as: slow posts had the hedges of quick reads start late.
     #[test]
     fn a_request_that_is_not_raced_says_nothing_of_how_long_races_take() {
-        let rules = Rules { race_methods: Some(vec![Method::GET]), ..Rules::default() };
-        let mut race = Scenario::made(&["", "after=p95"], LINGER, rules);
+        let config = Config { race_methods: Some(vec![Method::GET]), ..Config::default() };
+        let mut race = Scenario::made(&["", "after=p95"], LINGER, config);
         for (request, expected) in [(post(spool(b"", 1)), 0), (get(), 1)] {
             let client = race.begin(request);
             race.ends[0].receives_head();

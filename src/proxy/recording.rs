@@ -67,15 +67,15 @@ fn status_of_loss(ends: &[LegEnd]) -> StatusCode {
 mod tests {
     use http::{Method, StatusCode};
 
-    use super::super::classify::Rules;
     use super::super::scenario::{LINGER, Scenario, request};
+    use crate::config::Config;
 
     /// Of a request that isn't raced, whose used connection dies, and for which there is no room for another: the second backend
     /// isn't needed then.
     #[test]
     fn the_status_of_a_loss_is_the_one_that_the_client_got() {
-        let rules = Rules { race_methods: Some(vec![Method::GET]), ..Rules::default() };
-        let mut race = Scenario::with(2, LINGER, rules);
+        let config = Config { race_methods: Some(vec![Method::GET]), ..Config::default() };
+        let mut race = Scenario::with(2, LINGER, config);
         let client = race.begin(request(Method::PUT, &[], None));
         race.ends[0].receives_head();
         race.ends[0].ends();

@@ -9,9 +9,9 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Version};
 
 use super::Proxy;
-use super::classify::Rules;
 use super::context::{Executor, Threads};
 use crate::access_log::LateLines;
+use crate::config::Config;
 use crate::message::{
     BodySource, Delivery, Disconnect, OnDelivered, Reply, ReplyBody, ReplyTo, Request, Spool, Target, TunnelPeer,
     parse_entries,
@@ -39,24 +39,24 @@ pub(super) struct Scenario {
 impl Scenario {
     /// A proxy with this many backends.
     pub(super) fn of(backends: usize, linger: Linger) -> Scenario {
-        Scenario::with(backends, linger, Rules::default())
+        Scenario::with(backends, linger, Config::default())
     }
 
-    pub(super) fn with(backends: usize, linger: Linger, rules: Rules) -> Scenario {
-        Scenario::made(&vec![""; backends], linger, rules)
+    pub(super) fn with(backends: usize, linger: Linger, config: Config) -> Scenario {
+        Scenario::made(&vec![""; backends], linger, config)
     }
 
     /// A proxy with a backend for each of these options of a list's entries.
     pub(super) fn listed(options: &[&str], linger: Linger) -> Scenario {
-        Scenario::made(options, linger, Rules::default())
+        Scenario::made(options, linger, Config::default())
     }
 
-    pub(super) fn made(options: &[&str], linger: Linger, rules: Rules) -> Scenario {
-        Scenario::on(scenario::Scenario::new(), options, linger, rules)
+    pub(super) fn made(options: &[&str], linger: Linger, config: Config) -> Scenario {
+        Scenario::on(scenario::Scenario::new(), options, linger, config)
     }
 
     /// A proxy whose connections to backends are of this kind.
-    pub(super) fn on(upstream: scenario::Scenario, options: &[&str], linger: Linger, rules: Rules) -> Scenario {
+    pub(super) fn on(upstream: scenario::Scenario, options: &[&str], linger: Linger, config: Config) -> Scenario {
         let entry = |(port, options): (usize, &&str)| format!("http://127.0.0.1:{port} {options}");
         let entries: Vec<String> = (1..).zip(options).map(entry).collect();
         let entries = parse_entries(&entries.join(",")).expect("a list");
@@ -68,7 +68,8 @@ impl Scenario {
         let threads = Threads { disk: executor(work.clone()), long: executor(work) };
         let poller = &upstream.upstream.poller;
         let (starter, late_lines) = (Starter::new(poller), LateLines::new(poller));
-        let proxy = Proxy::new(rules, list.clone(), threads, reaper.clone(), starter.clone(), late_lines, poller);
+        let proxy =
+            Proxy::new(config.into(), list.clone(), threads, reaper.clone(), starter.clone(), late_lines, poller);
         Scenario { proxy, ends, list, starter, reaper, disk, upstream }
     }
 

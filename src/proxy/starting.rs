@@ -52,7 +52,7 @@ impl Exchange {
     /// safe: such a request should reach every backend.
     fn held(&self, benched: &Benched, now: Instant) -> Held {
         let breaker_of = |leg: usize| self.legs[leg].backend.breaker();
-        let max = self.context.rules.unanswered_max;
+        let max = self.context.config.max_unanswered.get();
         // Without long looks nothing would tell that it answers again.
         let has_looks = self.context.reaper.has_looks(true);
         let is_out = |leg: &usize| {
@@ -138,7 +138,7 @@ impl Exchange {
 
     /// Before legs are chosen to start: has those whose backends sit out by now start only if all others lose.
     pub(super) fn defer_benched(&self) {
-        let has_bench = self.context.rules.bench.is_some() && !self.are_all_benched.load(Ordering::Relaxed);
+        let has_bench = self.context.config.bench.is_some() && !self.are_all_benched.load(Ordering::Relaxed);
         if !has_bench || self.unstarted.load(Ordering::Relaxed) == 0 {
             return;
         }
@@ -197,7 +197,7 @@ impl Exchange {
         let (now, mut is_any_beside) = (Instant::now(), false);
         for leg in legs {
             self.legs[*leg].set_role(role);
-            is_any_beside |= self.context.rules.bench.is_some() && self.try_run_beside(*leg, now);
+            is_any_beside |= self.context.config.bench.is_some() && self.try_run_beside(*leg, now);
         }
         self.start(legs.iter().copied(), now);
         if is_any_beside {
@@ -279,7 +279,7 @@ impl Context {
             Some(After::Percentile { .. }) => Duration::MAX,
         };
         let first = backends.map(|backend| (age(backend), backend.pool().timeout())).min();
-        let timeout = self.rules.timeout;
+        let timeout = self.config.timeout;
         first.map_or(timeout, |(_, own)| own / 2).min(timeout).max(DELAY_MIN)
     }
 
@@ -327,8 +327,8 @@ mod tests {
 
     use http::StatusCode;
 
-    use super::super::classify::Rules;
     use super::super::scenario::{Client, LINGER, Scenario, answer, get, post, wait_until};
+    use crate::config::Config;
     use crate::config::Statuses;
     use crate::message::{Delivery, ReplyBody};
     use crate::metrics::{Note, ShownEnd};
@@ -645,8 +645,8 @@ mod tests {
     #[test]
     fn what_a_failure_of_the_first_tier_has_cut_is_not_noted() {
         for (at, expected) in [(0, 0), (2, 1)] {
-            let rules = Rules { definitive: Statuses::parse("404").expect("a status"), ..Rules::default() };
-            let mut race = Scenario::made(&["", "", "after=p95..1ms"], Linger::NONE, rules);
+            let config = Config { definitive: Statuses::parse("404").expect("a status"), ..Config::default() };
+            let mut race = Scenario::made(&["", "", "after=p95..1ms"], Linger::NONE, config);
             let client = race.race(get());
             race.ends[at].sends(answer(404, "none"));
             assert_eq!(client.takes_reply().0, 404);
@@ -657,8 +657,8 @@ mod tests {
 
     #[test]
     fn a_final_answer_starts_no_tier() {
-        let rules = Rules { definitive: Statuses::parse("404").expect("a status"), ..Rules::default() };
-        let mut race = Scenario::made(&["", "after=24h"], LINGER, rules);
+        let config = Config { definitive: Statuses::parse("404").expect("a status"), ..Config::default() };
+        let mut race = Scenario::made(&["", "after=24h"], LINGER, config);
         let client = race.begin(get());
         race.ends[0].receives_head();
         race.ends[0].sends(answer(404, "none"));

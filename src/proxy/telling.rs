@@ -116,7 +116,7 @@ impl Exchange {
     /// Whether the leg's answer has decided the race, and counts so: a 5xx that `--final` doesn't name, and that the client got since
     /// no other backend was asked, counts as the failure that it is.
     fn has_decided(&self, leg: usize, outcome: &Outcome, verdict: Verdict) -> bool {
-        let is_chosen = |status: StatusCode| status.as_u16() < 500 || self.context.rules.definitive.counts(status);
+        let is_chosen = |status: StatusCode| status.as_u16() < 500 || self.context.config.definitive.counts(status);
         match (verdict, outcome) {
             (Verdict::Won(winner), _) => winner == leg,
             (Verdict::Final(winner), Outcome::Status(status)) => winner == leg && is_chosen(*status),
@@ -131,7 +131,7 @@ impl Exchange {
             .map(|(number, (result, leg))| LegEnd {
                 outcome: &result.outcome,
                 has_won: self.has_decided(number, &result.outcome, verdict),
-                is_success: self.wanted.is_success(&result.outcome, &self.context.rules),
+                is_success: self.wanted.is_success(&result.outcome, &self.context.config),
                 started: leg.started.get().copied().unwrap_or_default(),
                 ended: result.after,
             })

@@ -152,7 +152,7 @@ impl Server {
         mut supervisor: Supervisor,
         timeouts: Timeouts,
     ) -> Result<Server, StartError> {
-        let handed_over = supervisor.take_sockets();
+        let (config, handed_over) = (Arc::new(config), supervisor.take_sockets());
         bind::check(&config, &handed_over).map_err(StartError::Setting)?;
         let has_tls = !config.tls.certificates.is_empty();
         let tls = has_tls.then(|| ServerTls::read(config.tls.clone())).transpose();
@@ -188,7 +188,7 @@ impl Server {
         let frontends = [frontend, admin_frontend];
         let stop = bounded(1);
         Ok(Server {
-            config: Arc::new(config),
+            config,
             supervisor: Arc::new(supervisor),
             poller,
             event_loops,

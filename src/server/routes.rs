@@ -12,9 +12,9 @@ use crate::config::{AdminToken, Config};
 use crate::downstream::{BodyPolicy, Eviction, Limits, Timeouts};
 use crate::host::{ConnectionLimits, Host};
 use crate::list::{BackendList, BadFiles, load_files};
-use crate::message::{ListEntry, Networks, Refusal, ReplyTo, Request, SpoolMemory};
+use crate::message::{ListEntry, Refusal, ReplyTo, Request, SpoolMemory};
 use crate::metrics::{self, ReplyStats};
-use crate::proxy::{Proxy, Rules, Threads, answer_alone};
+use crate::proxy::{Proxy, Threads, answer_alone};
 use crate::race::{Linger, Reaper, Starter};
 use crate::runtime::poller::Poller;
 use crate::upstream::Backends;
@@ -131,7 +131,7 @@ impl Routes {
 
 /// Makes the services by the configuration. An error names the certificate that can't be used.
 pub(super) fn routes(
-    config: &Config,
+    config: &Arc<Config>,
     connection_limits: ConnectionLimits,
     poller: &Poller,
     threads: Threads,
@@ -172,7 +172,7 @@ pub(super) fn routes(
     let list = Arc::new(list.with_timeout(config.timeout).loading_by(Box::new(load)));
     let all = backends.clone();
     let (reaper, starter, late_lines) = (Reaper::new(linger, poller), Starter::new(poller), LateLines::new(poller));
-    let proxy = Proxy::new(rules_of(config), backends, threads, reaper, starter, late_lines, poller);
+    let proxy = Proxy::new(config.clone(), backends, threads, reaper, starter, late_lines, poller);
     let figures = Arc::new(Figures::of(proxy.clone(), list.clone()));
     let (shown, on_page, ticking) = (figures.clone(), figures.clone(), figures.clone());
     let views = Views {
@@ -188,26 +188,6 @@ pub(super) fn routes(
         views,
     );
     Ok(Routes { admin, proxy, figures, admin_on_proxy_port: config.admin_on_proxy_port })
-}
-
-/// The rules of races by this configuration.
-fn rules_of(config: &Config) -> Rules {
-    Rules {
-        success: config.success.clone(),
-        definitive: config.definitive.clone(),
-        on_failure: config.on_failure,
-        race_methods: config.race_methods.clone(),
-        lose_if: config.lose_if.clone(),
-        win_on_byte: config.win_on_byte,
-        host: config.host,
-        via: config.via,
-        trusted_proxies: Networks::new(&config.trusted_proxies),
-        tells_subject: config.tls.tells_subject,
-        unanswered_max: config.max_unanswered.get(),
-        bench: config.bench,
-        timeout: config.timeout,
-        expose_backends: config.expose_backends,
-    }
 }
 
 /// Tells of each backend whose certificate isn't checked.

@@ -9,7 +9,7 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 use http::{HeaderMap, Method, Version};
 use red_tentacle::access_log::LateLines;
 use red_tentacle::message::{Delivery, Disconnect, OnDelivered, Reply, ReplyTo, Request, Spool, SpoolWriter, Target};
-use red_tentacle::proxy::{Executor, Proxy, Rules, Threads};
+use red_tentacle::proxy::{Executor, Proxy, Threads};
 use red_tentacle::race::{Linger, Reaper, Starter};
 use red_tentacle::runtime::poller::Poller;
 use red_tentacle::upstream::Backends;
@@ -37,7 +37,7 @@ impl Races {
         let upstream = Upstream::new(options, Arc::new(SystemLookup), poller.clone()).expect("no certificates");
         let backends = Backends::new(&entries(urls), upstream);
         let proxy = Proxy::new(
-            Rules::default(),
+            Arc::default(),
             backends,
             Threads { disk, long: Box::new(|work| work()) },
             Reaper::new(Linger::NONE, &poller),
