@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, bounded};
 use http::{HeaderMap, HeaderName, Method, Version, header};
-use red_tentacle::access_log::LateLines;
 use red_tentacle::message::parse_entries;
 use red_tentacle::message::{BodySource, Refusal, Reply, ReplyBody};
 use red_tentacle::message::{Delivery, Disconnect, OnDelivered, ReplyTo, Request, SpoolWriter, Target};
@@ -34,8 +33,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let reaper = Reaper::new(Linger::NONE, &poller);
     let executor = |pool: ThreadPool| -> Executor { Box::new(move |work| pool.execute(work)) };
     let threads = Threads { disk: executor(ThreadPool::new(2)), long: executor(ThreadPool::new(2)) };
-    let proxy =
-        Proxy::new(Arc::default(), backends, threads, reaper, Starter::new(&poller), LateLines::new(&poller), &poller);
+    let proxy = Proxy::new(Arc::default(), backends, threads, reaper, Starter::new(&poller), &poller);
     let server = Server::http("127.0.0.1:0").map_err(|error| error.to_string())?;
     println!("{}", server.server_addr());
     std::thread::spawn(move || waiter.run().expect("sockets can be waited for"));

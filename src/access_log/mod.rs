@@ -3,7 +3,6 @@
 
 mod entry;
 mod json;
-mod late;
 mod line;
 mod logger;
 mod style;
@@ -16,7 +15,6 @@ use std::fmt;
 use crate::message::{Excerpt, Peer, Refusal, ShownTarget};
 
 pub use entry::{Entry, LegEntry, RaceEntry};
-pub use late::{LINE_WAIT, LateLines, Untold};
 pub use logger::{dropped, flush, start};
 
 /// Logs a request that never became an exchange: it couldn't be read, or nothing had room for it.

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::classify::RANK_ABOUT_REQUEST;
+use super::context::Bounded;
 use super::exchange::Exchange;
-use super::patience::Bounded;
+use crate::config::OnFailure;
 use crate::race::{Kept, Verdict};
 use crate::upstream::{Answer, Prospect};
 
@@ -39,7 +40,7 @@ impl Exchange {
         if let Some(Prospect::Broken(outcome)) = self.legs[best].prospect()
             && self.race.try_release(best)
         {
-            *self.waits_until.lock() = None;
+            self.wait_no_more();
             drop(self.legs[best].take_candidate());
             self.end(best, outcome, self.elapsed());
         }
@@ -47,10 +48,13 @@ impl Exchange {
 
     /// Bounds the wait from the first answer about the request itself on.
     fn bound(self: &Arc<Self>, rank: u8) {
-        if let Some(patience) = &self.context.patience
+        if let OnFailure::Best { within: Some(bound) } = self.context.config.on_failure
             && rank >= RANK_ABOUT_REQUEST
         {
-            self.waits_until.lock().get_or_insert_with(|| patience.add(self, Instant::now()));
+            let until = Instant::now() + bound;
+            self.waits_until
+                .lock()
+                .get_or_insert_with(|| (until, self.context.patience.add(Arc::<Exchange>::downgrade(self), until)));
         }
     }
 
@@ -69,12 +73,19 @@ impl Exchange {
             None => self.lose_answer(leg, answer, after),
         }
     }
+
+    /// Ends the wait for better answers, if there is one.
+    pub(super) fn wait_no_more(&self) {
+        if let Some((_, place)) = self.waits_until.lock().take() {
+            self.context.patience.withdraw(place);
+        }
+    }
 }
 
 impl Bounded for Exchange {
-    fn stop_waiting(self: Arc<Self>, until: Instant) {
+    fn stop_waiting(self: Arc<Self>, now: Instant) {
         // Else what has begun that wait has broken off.
-        let is_due = self.waits_until.lock().take_if(|waits_until| *waits_until == until).is_some();
+        let is_due = self.waits_until.lock().take_if(|(until, _)| *until <= now).is_some();
         if is_due && let Some(leg) = self.race.stop_waiting(RANK_ABOUT_REQUEST) {
             self.pass_on_kept(leg);
         }

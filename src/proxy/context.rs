@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::time::Instant;
 
-use super::patience::Patience;
-use crate::access_log::LateLines;
 use crate::config::Config;
 use crate::message::Networks;
 use crate::message::headers::ViaId;
 use crate::metrics::{FirstSuccess, RaceStats, RecentRaces, ReplyStats};
 use crate::race::{Reaper, Starter};
+use crate::runtime::timer::Timer;
 use crate::upstream::Backends;
 
 /// Runs work on a thread for it. Doesn't block.
@@ -23,6 +23,18 @@ pub struct Threads {
     pub long: Executor,
 }
 
+/// An exchange whose line may not have been written.
+pub(super) trait Untold: Send + Sync {
+    /// Writes the line as it is now, unless that has been done.
+    fn tell_now(&self);
+}
+
+/// A race whose failures wait for better answers, but not for ever.
+pub(super) trait Bounded: Send + Sync {
+    /// Passes on the failure that is kept, since no better answer has come in time.
+    fn stop_waiting(self: Arc<Self>, now: Instant);
+}
+
 /// The things that all races share.
 pub(super) struct Context {
     pub(super) config: Arc<Config>,
@@ -34,9 +46,10 @@ pub(super) struct Context {
     pub(super) starter: Arc<Starter>,
     /// By when hedges by percentile start.
     pub(super) first_success: FirstSuccess,
-    pub(super) late_lines: Arc<LateLines>,
-    /// Bounds the wait of failures for better answers, if that is bounded.
-    pub(super) patience: Option<Arc<Patience>>,
+    /// Has the lines of exchanges written whose legs take their time.
+    pub(super) late_lines: Arc<Timer<dyn Untold>>,
+    /// Ends the wait of failures for better answers.
+    pub(super) patience: Arc<Timer<dyn Bounded>>,
     /// The bytes of bodies that are being judged.
     pub(super) judged_bytes: Arc<AtomicUsize>,
     /// Whether it was told that an encoded body can't be judged.

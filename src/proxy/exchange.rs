@@ -44,7 +44,7 @@ pub(super) struct Exchange {
     /// Of a request that isn't raced: whether bytes of it may have gone out.
     pub(super) one: Option<AtomicBool>,
     /// Until when the failure that is kept waits for better answers, if that has a bound.
-    pub(super) waits_until: Mutex<Option<Instant>>,
+    pub(super) waits_until: Mutex<Option<(Instant, DelayPlace)>>,
     /// When an answer was passed on that had waited for better ones, counted from the race's begin, if one was.
     pub(super) passed_on: OnceLock<Duration>,
     /// Whether its first tier has had a success.

@@ -16,7 +16,6 @@ mod noting;
 mod one;
 mod outgoing;
 mod parked;
-mod patience;
 mod recording;
 #[cfg(test)]
 mod scenario;
@@ -29,8 +28,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
-use crate::access_log::{Entry, LateLines};
-use crate::config::{Config, OnFailure};
+use crate::access_log::Entry;
+use crate::config::Config;
 use crate::message::forwarded::{self, Forwarded};
 use crate::message::headers::ViaId;
 use crate::message::proxy_status::{self, PROXY_STATUS};
@@ -38,33 +37,28 @@ use crate::message::{Networks, Refusal, Reply, ReplyTo, Request, RequestId, max_
 use crate::metrics::{FirstSuccess, RaceStats, RecentRaces, ReplyStats, Totals};
 use crate::race::{Reaper, Starter};
 use crate::runtime::poller::Poller;
+use crate::runtime::timer::Timer;
 use crate::upstream::{Backend, Backends};
-use context::Context;
+use context::{Bounded, Context, Untold};
 pub use context::{Executor, Threads};
 use exchange::Exchange;
 #[cfg(any(test, fuzzing))]
 pub(crate) use outgoing::outgoing;
-use patience::Patience;
 
 /// Races requests against the backends.
 pub struct Proxy(Arc<Context>);
 
 impl Proxy {
     /// Races by this configuration against these backends; `disk` reads bodies from their files, `reaper` hangs up on losers,
-    /// `starter` wakes races whose legs start by time, `late_lines` writes the lines of exchanges whose legs take their time.
+    /// `starter` wakes races whose legs start by time.
     pub fn new(
         config: Arc<Config>,
         backends: Arc<Backends>,
         threads: Threads,
         reaper: Arc<Reaper>,
         starter: Arc<Starter>,
-        late_lines: Arc<LateLines>,
         poller: &Poller,
     ) -> Arc<Proxy> {
-        let patience = match config.on_failure {
-            OnFailure::Best { within: Some(bound) } => Some(Patience::new(bound, poller)),
-            OnFailure::Best { within: None } | OnFailure::BadGateway => None,
-        };
         let via = ViaId::random(config.via);
         Arc::new(Proxy(Arc::new(Context {
             trusted_proxies: Networks::new(&config.trusted_proxies),
@@ -74,10 +68,10 @@ impl Proxy {
             reaper,
             starter,
             first_success: FirstSuccess::default(),
-            late_lines,
+            late_lines: Timer::new(poller, |exchange: Arc<dyn Untold>, _| exchange.tell_now()),
             judged_bytes: Arc::default(),
             has_told_encoded: AtomicBool::new(false),
-            patience,
+            patience: Timer::new(poller, |exchange: Arc<dyn Bounded>, now| exchange.stop_waiting(now)),
             via,
             stats: Arc::default(),
             replies: Arc::default(),

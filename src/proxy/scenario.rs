@@ -10,7 +10,6 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Version};
 
 use super::Proxy;
 use super::context::{Executor, Threads};
-use crate::access_log::LateLines;
 use crate::config::Config;
 use crate::message::{
     BodySource, Delivery, Disconnect, OnDelivered, Reply, ReplyBody, ReplyTo, Request, Spool, Target, TunnelPeer,
@@ -67,9 +66,8 @@ impl Scenario {
         let executor = |work: Sender<_>| -> Executor { Box::new(move |job| work.send(job).expect("the test listens")) };
         let threads = Threads { disk: executor(work.clone()), long: executor(work) };
         let poller = &upstream.upstream.poller;
-        let (starter, late_lines) = (Starter::new(poller), LateLines::new(poller));
-        let proxy =
-            Proxy::new(config.into(), list.clone(), threads, reaper.clone(), starter.clone(), late_lines, poller);
+        let starter = Starter::new(poller);
+        let proxy = Proxy::new(config.into(), list.clone(), threads, reaper.clone(), starter.clone(), poller);
         Scenario { proxy, ends, list, starter, reaper, disk, upstream }
     }
 

@@ -6,14 +6,19 @@ use std::time::{Duration, Instant, SystemTime};
 
 use http::StatusCode;
 
+use super::context::Untold;
 use super::exchange::Exchange;
 use super::leg::Leg;
-use crate::access_log::{LINE_WAIT, LegEntry, RaceEntry, Untold};
+use crate::access_log::{LegEntry, RaceEntry};
 use crate::message::proxy_status::How;
 use crate::message::{Elapsed, Outcome};
 use crate::metrics::{Gain, LegEnd, RaceEnd};
 use crate::race::{LegResult, Verdict};
 use crate::upstream::Representation;
+
+/// The longest time from the reply to its line: losers of most requests have been hung up on by then, so that the line can say
+/// so, and who looks at a log for a request of a moment ago finds it.
+const LINE_WAIT: Duration = Duration::from_millis(200);
 
 impl Exchange {
     /// Counts the race and has its line written, if that hasn't been done: every leg has ended.
@@ -27,6 +32,7 @@ impl Exchange {
         if let Some(place) = self.late_line.get() {
             self.context.late_lines.withdraw(*place);
         }
+        self.wait_no_more();
     }
 
     /// Counts a success that says something else of its content than the winner's. What isn't safe may have done one thing at each.
@@ -70,7 +76,7 @@ impl Exchange {
             return;
         }
         if self.linger() > LINE_WAIT || self.legs.iter().any(Leg::is_spared) {
-            let _ = self.late_line.set(self.context.late_lines.add(self, now));
+            let _ = self.late_line.set(self.context.late_lines.add(Arc::<Exchange>::downgrade(self), now + LINE_WAIT));
         }
     }
 
@@ -168,7 +174,7 @@ impl Exchange {
 }
 
 impl Untold for Exchange {
-    fn tell(&self) {
+    fn tell_now(&self) {
         if !self.entry.is_wanted() {
             return;
         }

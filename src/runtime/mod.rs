@@ -6,4 +6,5 @@ pub mod delay_queue;
 pub mod few;
 pub mod poller;
 pub mod sync;
+pub mod timer;
 mod token_hasher;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::figures::Figures;
 use super::ticker::Ticker;
-use crate::access_log::{self, Entry, LateLines};
+use crate::access_log::{self, Entry};
 use crate::admin::{Admin, FORM_BYTES_MAX, Guard, Views};
 use crate::config::{AdminToken, Config};
 use crate::downstream::{BodyPolicy, Eviction, Limits, Timeouts};
@@ -171,8 +171,8 @@ pub(super) fn routes(
     let list = BackendList::new(config.backends.clone(), config.backends_file.clone(), Box::new(publish));
     let list = Arc::new(list.with_timeout(config.timeout).loading_by(Box::new(load)));
     let all = backends.clone();
-    let (reaper, starter, late_lines) = (Reaper::new(linger, poller), Starter::new(poller), LateLines::new(poller));
-    let proxy = Proxy::new(config.clone(), backends, threads, reaper, starter, late_lines, poller);
+    let (reaper, starter) = (Reaper::new(linger, poller), Starter::new(poller));
+    let proxy = Proxy::new(config.clone(), backends, threads, reaper, starter, poller);
     let figures = Arc::new(Figures::of(proxy.clone(), list.clone()));
     let (shown, on_page, ticking) = (figures.clone(), figures.clone(), figures.clone());
     let views = Views {

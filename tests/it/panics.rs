@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use http::{HeaderMap, Method, Version};
-use red_tentacle::access_log::LateLines;
 use red_tentacle::message::{Delivery, Disconnect, OnDelivered, Reply, ReplyTo, Request, Spool, SpoolWriter, Target};
 use red_tentacle::proxy::{Executor, Proxy, Threads};
 use red_tentacle::race::{Linger, Reaper, Starter};
@@ -42,7 +41,6 @@ impl Races {
             Threads { disk, long: Box::new(|work| work()) },
             Reaper::new(Linger::NONE, &poller),
             Starter::new(&poller),
-            LateLines::new(&poller),
             &poller,
         );
         Races { proxy, poller: polling }
