@@ -61,7 +61,7 @@ pub use nearest::nearest;
 pub use networks::Networks;
 pub use outcome::{Elapsed, OF_CERTIFICATE, Outcome};
 pub use peer::Peer;
-pub use refusal::{Refusal, is_overload};
+pub use refusal::{Refusal, status_of_loss};
 pub use reply::{Delivery, Reply, ReplyBody, TABLE_BEGIN, UPDATED};
 pub use reply_to::{Disconnect, OnDelivered, ReplyTo, TunnelPeer};
 pub use request::Request;

@@ -107,10 +107,7 @@ impl Refusal {
             }
             Refusal::Internal => (500, "Internal error"),
             Refusal::NotImplemented(what) => (501, what),
-            Refusal::AllFailed(legs) if is_overload(legs.iter().map(|leg| &leg.outcome)) => {
-                (503, "Too busy: this host has no descriptor or port left for any backend")
-            }
-            Refusal::AllFailed(_) => (502, "All backend requests failed"),
+            Refusal::AllFailed(legs) => row_of_loss(legs.iter().map(|leg| &leg.outcome)),
             Refusal::Busy => (503, "Too busy: too many requests are waiting already"),
             Refusal::Stopping => (503, "Stopping: what is under way is finished, nothing else is begun"),
             Refusal::VersionNotSupported => (505, "Only HTTP/1.0 and HTTP/1.1 are spoken here"),
@@ -127,7 +124,7 @@ impl Refusal {
 
     /// The status.
     pub fn status(&self) -> StatusCode {
-        StatusCode::from_u16(self.row().0).expect("the table holds valid statuses")
+        status_of(self.row())
     }
 
     /// The reason in one line, for the client and the log.
@@ -188,10 +185,23 @@ impl Refusal {
     }
 }
 
-/// Whether no leg that was needed could run, so that nothing is said of the backends.
-pub fn is_overload<'a>(outcomes: impl Iterator<Item = &'a Outcome>) -> bool {
+/// The status of the refusal of a race that every leg has lost.
+pub fn status_of_loss<'a>(outcomes: impl Iterator<Item = &'a Outcome>) -> StatusCode {
+    status_of(row_of_loss(outcomes))
+}
+
+fn row_of_loss<'a>(outcomes: impl Iterator<Item = &'a Outcome>) -> (u16, &'static str) {
     let mut needed = outcomes.filter(|outcome| **outcome != Outcome::Unneeded).peekable();
-    needed.peek().is_some() && needed.all(|outcome| *outcome == Outcome::NoSocket)
+    // If no leg that was needed could run, nothing is said of the backends.
+    if needed.peek().is_some() && needed.all(|outcome| *outcome == Outcome::NoSocket) {
+        (503, "Too busy: this host has no descriptor or port left for any backend")
+    } else {
+        (502, "All backend requests failed")
+    }
+}
+
+fn status_of((status, _): (u16, &str)) -> StatusCode {
+    StatusCode::from_u16(status).expect("the table holds valid statuses")
 }
 
 /// Adds `Retry-After` of a second: a full queue is empty again by then, or the host is too small for its load.

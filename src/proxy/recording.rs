@@ -7,7 +7,7 @@ use http::StatusCode;
 use super::exchange::Exchange;
 use super::leg::Leg;
 use crate::message::proxy_status::How;
-use crate::message::{Outcome, is_overload};
+use crate::message::{Outcome, status_of_loss};
 use crate::metrics::{LegEnd, Note, RaceEnd, RecentRace};
 
 impl Exchange {
@@ -31,7 +31,7 @@ impl Exchange {
         race.winner = winner;
         race.status = match (winner.map(|winner| ends[winner].outcome), end) {
             (Some(Outcome::Status(status)), _) => Some(*status),
-            (_, RaceEnd::Lost) => Some(status_of_loss(ends)),
+            (_, RaceEnd::Lost) => Some(status_of_loss(ends.iter().map(|leg| leg.outcome))),
             (Some(_), _) => Some(StatusCode::INTERNAL_SERVER_ERROR),
             (None, _) => None,
         };
@@ -55,12 +55,6 @@ impl Exchange {
             reply.filter(|waited| self.context.recent.is_slow(*waited)).map(|_| Note::Slow)
         }
     }
-}
-
-/// The status of the refusal: whether the backends have failed, or this host.
-fn status_of_loss(ends: &[LegEnd]) -> StatusCode {
-    let is_overload = is_overload(ends.iter().map(|leg| leg.outcome));
-    if is_overload { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::BAD_GATEWAY }
 }
 
 #[cfg(test)]
