@@ -101,6 +101,8 @@ impl Wanted {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
     use http::{HeaderMap, HeaderName, Method, Version};
 
     use super::super::scenario::request;
@@ -123,7 +125,7 @@ mod tests {
             upgraded: None,
             upload: None,
             representation: Representation::new(status, None, None, None),
-            head_by: None,
+            head_by: Instant::now(),
         }
     }
 

@@ -81,10 +81,9 @@ impl Judging {
         timeout: Duration,
     ) -> Judging {
         let until = now + timeout;
-        let byte_by = answer.head_by.unwrap_or(until);
         let is_event_stream = is_event_stream(&answer.headers);
         let room = Share::new(used.clone(), ALL_BYTES_MAX);
-        let (scanned, awaits_file) = (None, false);
+        let (byte_by, scanned, awaits_file) = (answer.head_by, None, false);
         Judging { answer, class, waits_for, is_event_stream, timeout, byte_by, until, scanned, room, awaits_file }
     }
 

@@ -186,8 +186,8 @@ impl InFlight {
                         drop(self.pooled);
                         return Reaching::new(self.pool, Some(self.head_by)).begin(request, token);
                     }
-                    let answer = Answer::of(self.pooled, &self.pool, request, token, &head, whole)?;
-                    return Ok(LegStep::Answered(Box::new(Answer { head_by: Some(self.head_by), ..answer })));
+                    let answer = Answer::of(self.pooled, &self.pool, request, token, &head, whole, self.head_by);
+                    return answer.map(Box::new).map(LegStep::Answered);
                 }
             }
         }

@@ -36,7 +36,7 @@ pub struct Answer {
     /// What its head says of its content.
     pub representation: Representation,
     /// The time by which its head had to be received.
-    pub head_by: Option<Instant>,
+    pub head_by: Instant,
 }
 
 impl ResponseHead {
@@ -56,6 +56,7 @@ impl Answer {
         token: &CancelToken,
         head: &ResponseHead,
         complete: Option<CompleteAnswer>,
+        head_by: Instant,
     ) -> Result<Answer, Outcome> {
         pooled.apply_head(head);
         let is_out = pooled.connection().is_request_out();
@@ -63,20 +64,20 @@ impl Answer {
             Some(complete) if head.status == StatusCode::SWITCHING_PROTOCOLS => {
                 pooled.connection().stream().consume(head.bytes);
                 let upgraded = Upgraded::new(pooled, token.clone());
-                Ok(Answer { upgraded: Some(upgraded), ..Answer::complete(head, complete.headers, Vec::new()) })
+                Ok(Answer { upgraded: Some(upgraded), ..Answer::complete(head, complete.headers, Vec::new(), head_by) })
             }
             Some(complete) if is_out => {
                 let mut body = pooled.connection().stream().take_first(complete.bytes);
                 body.drain(..head.bytes);
                 token.disarm().map_err(|_| Outcome::Cancelled)?;
                 pool.put(pooled.with_end(head.is_persistent), Instant::now());
-                Ok(Answer::complete(head, complete.headers, body))
+                Ok(Answer::complete(head, complete.headers, body, head_by))
             }
-            _ => Answer::streamed(pooled, pool, request, token, head),
+            _ => Answer::streamed(pooled, pool, request, token, head, head_by),
         }
     }
 
-    fn complete(head: &ResponseHead, headers: HeaderMap, body: Vec<u8>) -> Answer {
+    fn complete(head: &ResponseHead, headers: HeaderMap, body: Vec<u8>, head_by: Instant) -> Answer {
         let length = if head.framing == BodyFraming::None { head.declared_length } else { Some(body.len() as u64) };
         Answer {
             status: head.status,
@@ -87,7 +88,7 @@ impl Answer {
             upgraded: None,
             upload: None,
             representation: head.representation,
-            head_by: None,
+            head_by,
         }
     }
 
@@ -97,6 +98,7 @@ impl Answer {
         request: &UpstreamRequest,
         token: &CancelToken,
         head: &ResponseHead,
+        head_by: Instant,
     ) -> Result<Answer, Outcome> {
         let called = pool.endpoint().upstream().caller.call(request.method(), pooled.connection(), head);
         let (headers, reader) = called.map_err(|outcome| token.disarm().map_or(Outcome::Cancelled, |()| outcome))?;
@@ -119,7 +121,7 @@ impl Answer {
             shared: upload.as_ref().map(Upload::pooled),
         };
         let (length, body) = (head.declared_length, AnswerBody::Streamed(Box::new(body)));
-        Ok(Answer { length, body, upload, ..Answer::complete(head, headers, Vec::new()) })
+        Ok(Answer { length, body, upload, ..Answer::complete(head, headers, Vec::new(), head_by) })
     }
 }
 
@@ -210,7 +212,7 @@ mod tests {
         let received = pooled.connection().stream().peek(|peeked| Received::of(&peeked, &Method::GET, false));
         let Received::Head(head, complete) = received else { panic!("a head") };
         token.cancel();
-        let answer = Answer::of(pooled, &scenario.pool, &get(), &token, &head, complete);
+        let answer = Answer::of(pooled, &scenario.pool, &get(), &token, &head, complete, Instant::now());
         assert_eq!((answer.err(), scenario.take_idle()), (Some(Outcome::Cancelled), 0));
     }
 
