@@ -91,11 +91,6 @@ impl Outcome {
         }
     }
 
-    /// Whether the leg never asked its backend to the end: no fault of the backend's.
-    pub(super) fn is_unasked(&self) -> bool {
-        matches!(self, Outcome::Skipped | Outcome::Unneeded | Outcome::Cancelled)
-    }
-
     /// Whether the backend can't be reached, or this host can't reach it.
     pub fn is_unreached(&self) -> bool {
         matches!(

@@ -126,14 +126,14 @@ pub fn of_refusal(refusal: &Refusal) -> HeaderValue {
 /// `red-tentacle; error=destination_unavailable; details="b1=refused b2=503"`. Legs that all have one status are no error of
 /// the way to them.
 fn of_loss(legs: &[LostLeg]) -> HeaderValue {
-    let mut asked = legs.iter().map(|leg| &leg.outcome).filter(|outcome| !outcome.is_unasked());
+    let mut outcomes = legs.iter().map(|leg| &leg.outcome);
     let mut text = OWN.to_owned();
-    match asked.next() {
-        Some(Outcome::Status(first)) if asked.clone().all(|other| *other == Outcome::Status(*first)) => {
+    match outcomes.next() {
+        Some(Outcome::Status(first)) if outcomes.clone().all(|other| *other == Outcome::Status(*first)) => {
             write!(text, "; received-status={}", first.as_str()).expect("a string takes all");
         }
         first => {
-            let error = first.and_then(error_of).filter(|error| asked.all(|other| error_of(other) == Some(error)));
+            let error = first.and_then(error_of).filter(|error| outcomes.all(|other| error_of(other) == Some(error)));
             write!(text, "; error={}", error.unwrap_or("destination_unavailable")).expect("a string takes all");
         }
     }
@@ -143,7 +143,7 @@ fn of_loss(legs: &[LostLeg]) -> HeaderValue {
     value_of(text)
 }
 
-/// The error type of RFC 9209 §2.3; `None` for an answer.
+/// The error type of RFC 9209 §2.3; `None` for an answer, and for what no leg of a lost race ends with.
 fn error_of(outcome: &Outcome) -> Option<&'static str> {
     Some(match outcome {
         Outcome::Status(_) | Outcome::Unfit(_) | Outcome::Skipped | Outcome::Unneeded | Outcome::Cancelled => {
@@ -283,7 +283,7 @@ mod tests {
             (vec![Outcome::RefusedAtSocket("/x: no such file".to_owned())], "error=connection_refused"),
             (vec![Outcome::Unreachable, Outcome::Unreachable], "error=destination_ip_unroutable"),
             (vec![Outcome::ConnectTimeout], "error=connection_timeout"),
-            (vec![Outcome::Timeout, Outcome::Skipped], "error=http_response_timeout"),
+            (vec![Outcome::Timeout], "error=http_response_timeout"),
             (vec![Outcome::Reset, Outcome::Closed], "error=connection_terminated"),
             (vec![Outcome::Protocol("x".to_owned())], "error=http_protocol_error"),
             (vec![Outcome::TooLarge], "error=http_response_header_section_size"),
