@@ -135,12 +135,7 @@ impl Server {
     /// Binds every configured address; clients are accepted from [`Server::run`] on. An error names the
     /// address, or what the host lacks.
     pub fn bind(config: Config) -> Result<Server, StartError> {
-        Server::bind_with(config, Arc::new(SystemLookup))
-    }
-
-    /// Binds as [`Server::bind`] does, with another way to look up names.
-    pub fn bind_with(config: Config, lookup: Arc<dyn Lookup>) -> Result<Server, StartError> {
-        Server::bind_supervised(config, lookup, Supervisor::default(), Timeouts::DEFAULT)
+        Server::bind_supervised(config, Arc::new(SystemLookup), Supervisor::default(), Timeouts::DEFAULT)
     }
 
     /// Binds for a supervisor: its sockets take the place of the configured addresses, and it is told when clients are

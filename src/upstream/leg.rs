@@ -304,11 +304,11 @@ mod tests {
     use http::{HeaderMap, Method};
 
     use super::*;
-    use crate::message::{Address, Target};
+    use crate::message::Target;
     use crate::runtime::poller::Poller;
     use crate::upstream::conn::parking::wait_for;
     use crate::upstream::connect::lookup::{Lookup, SystemLookup};
-    use crate::upstream::scenario::{Scenario, TestLeg, get, idle, post, post_of_file};
+    use crate::upstream::scenario::{Scenario, TestLeg, get, idle, pool_of, post, post_of_file};
     use crate::upstream::shared::ConnectOptions;
     use crate::upstream::shared::Upstream;
 
@@ -469,7 +469,7 @@ mod tests {
             Upstream::new(ConnectOptions::default(), Arc::new(SystemLookup), poller).expect("no roots of its own");
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = format!("http://{}", listener.local_addr().expect("an address"));
-        let pool = Pool::new(Address::parse(&address).expect("an address"), upstream);
+        let pool = pool_of(&address, upstream);
         let (used, request, token) = (idle(&pool), get(), CancelToken::default());
         let mut step = pool.start(&request, &token, Instant::now());
         let due = head_by(&step, false).expect("it is out");
@@ -498,7 +498,7 @@ mod tests {
         // Room for one connection.
         let options = ConnectOptions { connections_max: 1, ..ConnectOptions::default() };
         let upstream = Upstream::new(options, Arc::new(Moved(receiver)), poller).expect("no roots of its own");
-        let pool = Pool::new(Address::parse("http://name.example").expect("an address"), upstream.clone());
+        let pool = pool_of("http://name.example", upstream.clone());
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let open = listener.local_addr().expect("an address");
         let closed = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address");
@@ -593,7 +593,7 @@ mod tests {
             },
             CancelToken::default(),
         );
-        let pool = Pool::new(Address::parse(&format!("http://localhost:{port}")).expect("an address"), upstream);
+        let pool = pool_of(&format!("http://localhost:{port}"), upstream);
         let target = Target::parse(&Method::GET, "/").expect("a target");
         let request = UpstreamRequest::new(Method::GET, target, HeaderMap::new(), None, None);
         let mut step = pool.start(&request, &token, Instant::now());

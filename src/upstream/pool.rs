@@ -56,11 +56,6 @@ impl EventHandler for Sweeper {
 }
 
 impl Pool {
-    /// Makes a pool without connections.
-    pub fn new(address: Address, upstream: Arc<Upstream>) -> Arc<Pool> {
-        Pool::at(address, Place::Url, upstream, None)
-    }
-
     /// Makes a pool without connections: to a backend that is reached there, and has these files of its own.
     pub(crate) fn at(
         address: Address,

@@ -18,6 +18,7 @@ use crate::upstream::conn::parking::{Readiness, wait_for};
 use crate::upstream::connect::connecting::{Established, Reached};
 use crate::upstream::connect::lookup::SystemLookup;
 use crate::upstream::connect::timer::Timer;
+use crate::upstream::endpoint::Place;
 use crate::upstream::leg::{LegStep, PendingAnswer, Reaching};
 use crate::upstream::pool::Pool;
 use crate::upstream::pooled::PooledConnection;
@@ -66,7 +67,7 @@ impl Scenario {
             ConnectOptions { timeout: LONG, idle_timeout: LONG, connections_max: 0, ..ConnectOptions::default() };
         set(&mut options);
         let upstream = Upstream::new(options, Arc::new(SystemLookup), poller.clone()).expect("no roots of its own");
-        let pool = Pool::new(Address::parse("http://127.0.0.1:1").expect("an address"), upstream.clone());
+        let pool = pool_of("http://127.0.0.1:1", upstream.clone());
         Scenario { upstream, pool, poller, event_loop: Some(event_loop) }
     }
 
@@ -142,6 +143,11 @@ impl Drop for Scenario {
     fn drop(&mut self) {
         self.poller.stop();
     }
+}
+
+/// A pool without connections to the backend of this address.
+pub(crate) fn pool_of(address: &str, upstream: Arc<Upstream>) -> Arc<Pool> {
+    Pool::at(Address::parse(address).expect("an address"), Place::Url, upstream, None)
 }
 
 /// A connection that was used once, and idles in this pool.

@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 
 use http::Method;
 use red_tentacle::config::Config;
-use red_tentacle::server::Server;
 use serde_json::Value;
 
 use crate::harness::{
@@ -125,7 +124,7 @@ fn proxy_with(names: &Arc<Names>, backends: &[String], change: impl FnOnce(&mut 
         config.linger_unsafe = SOON;
         change(config);
     });
-    Proxy::start(Server::bind_with(config, names.clone()).expect("the proxy starts"))
+    Proxy::naming(config, names.clone())
 }
 
 fn show(proxy: &Proxy, target: &str, field: &str) -> Reply {

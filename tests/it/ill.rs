@@ -204,7 +204,7 @@ fn a_lookup_that_hangs_costs_one_thread_and_its_backend_is_used_once_it_ends() {
     let (late, good) = (Raw::answering(OK), good());
     let lookup = Arc::new(Hanging { gate: Gate::new(), begun: AtomicUsize::new(0), found: late.address });
     let config = Proxy::config(&["http://slow.invalid".to_owned(), good.url.clone()], |_| {});
-    let proxy = Proxy::start(Server::bind_with(config, lookup.clone()).expect("the proxy starts"));
+    let proxy = Proxy::naming(config, lookup.clone());
     let load = Load { address: proxy.address, clients: CLIENTS, requests: 1000 };
     load.run(|client, _| ask(client, "GET", "/", None));
     assert_eq!(lookup.begun.load(Ordering::SeqCst), 1);

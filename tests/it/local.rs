@@ -4,7 +4,6 @@ use std::fs;
 use std::net::SocketAddr;
 
 use red_tentacle::config::Config;
-use red_tentacle::server::Server;
 use rustls::SupportedProtocolVersion;
 use rustls::version::{TLS12, TLS13};
 use tempfile::TempDir;
@@ -34,7 +33,7 @@ impl Files {
 /// A proxy before these entries; every name is this host's.
 fn proxy(entries: &[String], change: impl FnOnce(&mut Config)) -> Proxy {
     let config = Proxy::config(entries, change);
-    Proxy::start(Server::bind_with(config, Names::of_this_host()).expect("the proxy starts"))
+    Proxy::naming(config, Names::of_this_host())
 }
 
 fn run(arguments: &[&str]) -> Ended {

@@ -7,7 +7,6 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use red_tentacle::config::Config;
-use red_tentacle::server::Server;
 
 use crate::harness::{
     BRIEFLY, Client, Deaf, Fake, Gate, Load, Names, Proxy, Raw, SOON, Told, eventually, is_alone, many, patiently,
@@ -21,13 +20,13 @@ fn proxy_with(names: &Arc<Names>, backends: &[String], change: impl FnOnce(&mut 
         config.expose_backends = true;
         change(config);
     });
-    Proxy::start(Server::bind_with(config, names.clone()).expect("the proxy starts"))
+    Proxy::naming(config, names.clone())
 }
 
 /// A proxy that looks names up like this and uses its connections again.
 fn reusing_proxy_with(names: &Arc<Names>, url: &str, change: impl FnOnce(&mut Config)) -> Proxy {
     let config = Proxy::config(&[url.to_owned()], change);
-    Proxy::start(Server::bind_with(config, names.clone()).expect("the proxy starts"))
+    Proxy::naming(config, names.clone())
 }
 
 /// An hour: no answer of a lookup grows old.
@@ -457,7 +456,7 @@ fn posts_to_names_with_several_dead_addresses_hold_no_thread_and_delay_no_other_
         let config = Proxy::config(&["http://dead.example".to_owned(), good.url.clone()], |config| {
             config.timeout = Duration::from_secs(1);
         });
-        let proxy = Proxy::start(Server::bind_with(config, names).expect("the proxy starts"));
+        let proxy = Proxy::naming(config, names);
         let (most, slowest) = (AtomicUsize::new(0), Mutex::new(Duration::ZERO));
         let count_threads = || most.fetch_max(threads_of_proxies(), Ordering::SeqCst);
         Load { address: proxy.address, clients: 64, requests: posts }.run(|client, number| {

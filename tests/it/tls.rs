@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use red_tentacle::config::{Config, HostHeader};
-use red_tentacle::server::Server;
 use rustls::SupportedProtocolVersion;
 use rustls::version::{TLS12, TLS13};
 use tempfile::NamedTempFile;
@@ -23,7 +22,7 @@ fn proxy_trusting(authority: &Authority, backends: &[String], change: impl FnOnc
         config.expose_backends = true;
         change(config);
     });
-    Proxy::start(Server::bind_with(config, Names::of_this_host()).expect("the proxy starts"))
+    Proxy::naming(config, Names::of_this_host())
 }
 
 fn file_with(text: impl AsRef<[u8]>) -> NamedTempFile {
@@ -161,7 +160,7 @@ fn an_authority_that_serves_by_itself_is_told_what_to_do() {
         config.ca_certificates = vec![der];
         config.expose_backends = true;
     });
-    let proxy = Proxy::start(Server::bind_with(config, Names::of_this_host()).expect("the proxy starts"));
+    let proxy = Proxy::naming(config, Names::of_this_host());
     let text = proxy.get("/").text();
     let reason = "tls: TLS failed: its certificate is an authority, used as that of a server: issue one from it";
     assert!(text.contains(reason), "{text}");
@@ -520,7 +519,7 @@ fn a_certificate_that_signs_itself_is_trusted_if_it_is_in_the_file() {
     let (identity, der) = Authority::self_signed_identity(&["self.example"]);
     let backend = TlsBackend::with(identity, "good");
     let config = Proxy::config(&[backend.url("self.example")], |config| config.ca_certificates = vec![der]);
-    let proxy = Proxy::start(Server::bind_with(config, Names::of_this_host()).expect("the proxy starts"));
+    let proxy = Proxy::naming(config, Names::of_this_host());
     assert_eq!(proxy.get("/").text(), "good");
 }
 

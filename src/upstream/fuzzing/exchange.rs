@@ -21,6 +21,7 @@ use crate::upstream::conn::parking::Readiness;
 use crate::upstream::conn::parking::Waiter;
 use crate::upstream::connect::connecting::{Established, Reached};
 use crate::upstream::connect::lookup::SystemLookup;
+use crate::upstream::endpoint::Place;
 use crate::upstream::leg::{LegStep, Reaching};
 use crate::upstream::pool::Pool;
 use crate::upstream::request::UpstreamRequest;
@@ -100,7 +101,7 @@ impl<'a> Exchange<'a> {
     fn begin(method: &Method, script: &Script<'a>) -> Exchange<'a> {
         // No socket is opened for it, and no name looked up.
         let address = Address::parse("http://127.0.0.1:1").expect("an address");
-        let pool = Pool::new(address, upstream());
+        let pool = Pool::at(address, Place::Url, upstream(), None);
         let (established, far) = Established::over_pair(pool.endpoint());
         let connection = established.connection.get().clone();
         let target = Target::parse(method, "/").expect("a target");

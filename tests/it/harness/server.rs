@@ -12,7 +12,7 @@ use red_tentacle::message::{ListEntry, parse_entries};
 use red_tentacle::metrics::Totals;
 use red_tentacle::server::{Meter, Reloader, Server, Stopper};
 use red_tentacle::systemd::Supervisor;
-use red_tentacle::upstream::SystemLookup;
+use red_tentacle::upstream::{Lookup, SystemLookup};
 
 use super::{Client, Reply, SOON, by_https, eventually, is_over_tls, wrapped};
 
@@ -45,6 +45,12 @@ impl Proxy {
     pub fn hurried(backends: &[String], change: impl FnOnce(&mut Config)) -> Proxy {
         let config = Proxy::config(backends, change);
         let server = Server::bind_supervised(config, Arc::new(SystemLookup), Supervisor::default(), *HURRIED);
+        Proxy::start(server.expect("the proxy starts"))
+    }
+
+    /// One that looks names up like this.
+    pub fn naming(config: Config, lookup: Arc<dyn Lookup>) -> Proxy {
+        let server = Server::bind_supervised(config, lookup, Supervisor::default(), Timeouts::DEFAULT);
         Proxy::start(server.expect("the proxy starts"))
     }
 
