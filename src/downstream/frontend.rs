@@ -39,7 +39,7 @@ pub struct Frontend {
     /// How long a client may take nothing of a reply, or less of it than the least rate.
     pub(crate) write_timeout: Duration,
     pub(crate) table: ConnectionTable,
-    pub(crate) disk: Arc<DiskThread>,
+    pub(crate) disk_thread: Arc<DiskThread>,
     /// The number of responders.
     pub(crate) exchanges: AtomicUsize,
     /// Shared by every relay.
@@ -53,15 +53,15 @@ impl Frontend {
     /// A frontend without listeners.
     pub fn new(poller: Poller, limits: Limits, connections_max: usize, write_timeout: Duration) -> Arc<Frontend> {
         let table = ConnectionTable::new(connections_max, &limits);
-        let disk: Arc<DiskThread> = Arc::default();
-        let closer = disk.clone();
+        let disk_thread: Arc<DiskThread> = Arc::default();
+        let closer = disk_thread.clone();
         limits.spool_memory.close_files_by(move |file| closer.run(Box::new(move || drop(file))));
         Arc::new(Frontend {
             poller,
             limits: Arc::new(limits),
             write_timeout,
             table,
-            disk,
+            disk_thread,
             exchanges: AtomicUsize::new(0),
             relays: Arc::default(),
             tunnels: Arc::default(),

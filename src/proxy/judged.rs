@@ -9,7 +9,7 @@ use http::{Method, StatusCode};
 
 use super::classify::AnswerClass;
 use super::exchange::Exchange;
-use super::judging::{Judged, Judging, WaitsFor, has_body, is_encoded};
+use super::judging::{Judgement, Judging, WaitsFor, has_body, is_encoded};
 use super::leg::LegState;
 use crate::message::Outcome;
 use crate::upstream::Answer;
@@ -56,18 +56,18 @@ impl Exchange {
             return self.end(leg, Outcome::Cancelled, self.elapsed());
         }
         let step = catch_unwind(AssertUnwindSafe(|| judging.step(&self.context.config.lose_if, may_take_long)));
-        match step.unwrap_or(Judged::Failed(Outcome::Panic)) {
-            Judged::Fit => self.decide(leg, judging.answer, judging.class, Instant::now()),
-            Judged::Unfit(rule) => self.lose_as_unfit(leg, judging.answer, rule),
-            Judged::Failed(outcome) => {
+        match step.unwrap_or(Judgement::Failed(Outcome::Panic)) {
+            Judgement::Fit => self.decide(leg, judging.answer, judging.class, Instant::now()),
+            Judgement::Unfit(rule) => self.lose_as_unfit(leg, judging.answer, rule),
+            Judgement::Failed(outcome) => {
                 drop(judging);
                 self.end(leg, outcome, self.elapsed());
             }
-            Judged::IsLong => {
+            Judgement::IsLong => {
                 let exchange = self.clone();
                 (self.context.threads.long)(Box::new(move || exchange.judge(leg, judging, true)));
             }
-            Judged::Waits(until) => match judging.answer.body.readiness(until) {
+            Judgement::Waits(until) => match judging.answer.body.readiness(until) {
                 Some(readiness) => {
                     let read = judging.file_read(until);
                     self.park_until(leg, LegState::Judging(judging), &readiness, read);

@@ -57,7 +57,7 @@ pub(super) struct WaitsFor {
 }
 
 /// What is known of an answer.
-pub(super) enum Judged {
+pub(super) enum Judgement {
     /// It wins, if it is the first.
     Fit,
     /// A rule matches.
@@ -94,7 +94,7 @@ impl Judging {
     }
 
     /// Looks at what has been received. Doesn't block, nor take long, but where it may.
-    pub(super) fn step(&mut self, rules: &LoseIf, may_take_long: bool) -> Judged {
+    pub(super) fn step(&mut self, rules: &LoseIf, may_take_long: bool) -> Judgement {
         let mut wake = self.send_more();
         loop {
             let length = self.answer.body.begin().len();
@@ -105,11 +105,11 @@ impl Judging {
                 break;
             }
             match self.answer.body.look(wanted) {
-                Looked::Broken(outcome) => return Judged::Failed(outcome),
-                Looked::Enough if self.has_counted() => return Judged::Fit,
+                Looked::Broken(outcome) => return Judgement::Failed(outcome),
+                Looked::Enough if self.has_counted() => return Judgement::Fit,
                 Looked::Enough if wanted < LOOKED_AT_BYTES_MAX => {}
                 Looked::Whole if self.waits_for.byte && self.is_event_stream && !self.has_byte() => {
-                    return Judged::Unfit(WITHOUT_EVENT.to_owned());
+                    return Judgement::Unfit(WITHOUT_EVENT.to_owned());
                 }
                 Looked::Whole | Looked::Enough => {
                     self.room.shrink(self.answer.body.begin().len());
@@ -119,12 +119,12 @@ impl Judging {
             }
         }
         if self.has_counted() {
-            return Judged::Fit;
+            return Judgement::Fit;
         }
         let (is_silent, now) = (self.is_silent(), Instant::now());
         let is_request_out = self.answer.upload.is_none();
         if is_silent && is_request_out && now >= self.byte_by {
-            return Judged::Failed(Outcome::Timeout);
+            return Judgement::Failed(Outcome::Timeout);
         }
         let until = match is_silent {
             true if is_request_out => self.byte_by,
@@ -135,11 +135,11 @@ impl Judging {
         if has_doubled || now >= until {
             match self.judge_by_rules(rules, false, may_take_long) {
                 // Silence is no victory, however late it is.
-                Judged::Fit if is_silent || now < until => {}
+                Judgement::Fit if is_silent || now < until => {}
                 judged => return judged,
             }
         }
-        Judged::Waits(wake.min(until))
+        Judgement::Waits(wake.min(until))
     }
 
     /// Takes room for all that is looked at, if there is some. It is taken at once, before much has been received: who has it comes
@@ -188,21 +188,21 @@ impl Judging {
 
     /// Looks for rules in what has come, which is `all` that will be looked at, or not. While more comes that is done each time that
     /// it has doubled: a backend that sends byte by byte mustn't have all of it looked at for each.
-    fn judge_by_rules(&mut self, rules: &LoseIf, all: bool, may_take_long: bool) -> Judged {
+    fn judge_by_rules(&mut self, rules: &LoseIf, all: bool, may_take_long: bool) -> Judgement {
         let begin = self.answer.body.begin();
         let begin = &begin[..begin.len().min(LOOKED_AT_BYTES_MAX)];
         let is_scanned = self.scanned == Some(begin.len()) && !(all && rules.depends_on_end());
         if !self.waits_for.rules || is_scanned {
-            return Judged::Fit;
+            return Judgement::Fit;
         }
         if begin.len() > LIGHT_BYTES_MAX && !may_take_long {
-            return Judged::IsLong;
+            return Judgement::IsLong;
         }
         // The rest of the last character may be still to come.
         let partial = if all { 0 } else { begin.utf8_chunks().last().map_or(0, |chunk| chunk.invalid().len()) };
         let begin = &begin[..begin.len() - partial];
         self.scanned = Some(begin.len());
-        rules.match_in_body(begin, all).map_or(Judged::Fit, Judged::Unfit)
+        rules.match_in_body(begin, all).map_or(Judgement::Fit, Judgement::Unfit)
     }
 }
 

@@ -496,14 +496,14 @@ mod tests {
             (&clients_of_few, Method::GET, "/update-backends", Effort::Quick),
             (&clients_of_few, Method::POST, "/backends", Effort::Quick),
             (&clients_of_many, Method::GET, "/", Effort::Long),
-            (&clients_of_few, Method::POST, "/update-backends", Effort::Disk),
-            (&clients_of_many, Method::POST, "/update-backends", Effort::Disk),
+            (&clients_of_few, Method::POST, "/update-backends", Effort::Admin),
+            (&clients_of_many, Method::POST, "/update-backends", Effort::Admin),
             (&admin, Method::GET, "/healthz", Effort::Quick),
             (&admin, Method::GET, "/metrics", Effort::Long),
             (&admin, Method::GET, "/backends", Effort::Long),
-            (&admin, Method::GET, "/", Effort::Disk),
-            (&admin, Method::POST, "/backends", Effort::Disk),
-            (&admin, Method::POST, "/-update-backends", Effort::Disk),
+            (&admin, Method::GET, "/", Effort::Admin),
+            (&admin, Method::POST, "/backends", Effort::Admin),
+            (&admin, Method::POST, "/-update-backends", Effort::Admin),
         ];
         for (port, method, target, expected) in rows {
             let target = Target::parse(&method, target).expect("a target");
@@ -513,9 +513,9 @@ mod tests {
             let (headers, peer) = (headers.into_iter().collect(), SocketAddr::from(([127, 0, 0, 1], 1)).into());
             let mut request = Request { method, target, version, headers, body: None, peer, received };
             assert_eq!(port.effort(&request), expected, "{} {}", request.method, request.target.as_str());
-            if expected == Effort::Disk {
+            if expected == Effort::Admin {
                 request.headers.insert("host", "evil.example".parse().expect("a value"));
-                assert_ne!(port.effort(&request), Effort::Disk, "strangers wait for no disk");
+                assert_ne!(port.effort(&request), Effort::Admin, "strangers wait for no disk");
             }
         }
     }
@@ -525,15 +525,15 @@ mod tests {
         let server = server_of(9);
         let (address, admin) = (server.local_addr().expect("TCP"), server.admin_addr().expect("TCP"));
         let (threads, stopper, (gate, held)) = (server.service_threads.clone(), server.stopper(), bounded::<()>(0));
-        let disk = threads.of(Effort::Disk).expect("a thread");
-        disk.execute(move || {
+        let updates = threads.of(Effort::Admin).expect("a thread");
+        updates.execute(move || {
             let _ = held.recv();
         });
         let (ended, end) = bounded(1);
         thread::spawn(move || ended.send(server.run().is_ok()));
         let mut update = TcpStream::connect_timeout(&admin, SOON).expect("a connection");
         update.write_all(b"POST /backends?pause=b1 HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("room");
-        while disk.queued_count() == 0 {
+        while updates.queued_count() == 0 {
             thread::yield_now();
         }
         for (port, path, expected) in [(address, "/", 502), (admin, "/metrics", 200), (admin, "/readyz", 200)] {

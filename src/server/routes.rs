@@ -50,8 +50,8 @@ pub(super) enum Effort {
     Quick,
     /// Some milliseconds, and never the disk.
     Long,
-    /// As long as the disk takes.
-    Disk,
+    /// As long as the disk takes that the list is on.
+    Admin,
 }
 
 /// The service where clients connect.
@@ -70,7 +70,7 @@ impl Service for ProxyPort {
 
     fn effort(&self, request: &Request) -> Effort {
         match self.0.proxy.legs_at_once() {
-            _ if self.0.is_update(request) && self.0.admin.may_wait_for_disk(request) => Effort::Disk,
+            _ if self.0.is_update(request) && self.0.admin.may_wait_for_disk(request) => Effort::Admin,
             // A refusal, too, is quick: strangers don't wait behind operators.
             _ if self.0.is_update(request) => Effort::Quick,
             ..=QUICK_LEGS_MAX => Effort::Quick,
@@ -92,7 +92,7 @@ impl Service for AdminPort {
         match self.0.admin.probed(request) {
             // Neither a probe nor Prometheus waits behind updates that wait for the disk.
             Some(_) => Effort::Quick,
-            None if self.0.admin.may_wait_for_disk(request) => Effort::Disk,
+            None if self.0.admin.may_wait_for_disk(request) => Effort::Admin,
             None => Effort::Long,
         }
     }

@@ -9,7 +9,7 @@ use super::routes::Effort;
 const WORKER_QUEUE_MAX: usize = 1024;
 /// The most that wait for the thread `admin`, which waits for the disk: few of the connections on the admin port, or probes got none.
 const ADMIN_QUEUE_MAX: usize = 8;
-/// The stack of a worker, of `admin` or of a disk thread, in bytes. They hold a request and start a race. 64 MiB hosts are targets.
+/// The stack of a worker, of `admin` or of a thread `disk`, in bytes. They hold a request and start a race. 64 MiB hosts are targets.
 const STACK_BYTES: usize = 256 * 1024;
 
 /// The threads beside the poller's that serve requests.
@@ -30,7 +30,7 @@ impl ServiceThreads {
         match effort {
             Effort::Quick => None,
             Effort::Long => Some(&self.workers),
-            Effort::Disk => Some(&self.admin),
+            Effort::Admin => Some(&self.admin),
         }
     }
 
@@ -39,7 +39,7 @@ impl ServiceThreads {
         match effort {
             Effort::Quick => true,
             Effort::Long => self.workers.queued_count() < WORKER_QUEUE_MAX,
-            Effort::Disk => self.admin.queued_count() < ADMIN_QUEUE_MAX,
+            Effort::Admin => self.admin.queued_count() < ADMIN_QUEUE_MAX,
         }
     }
 
@@ -64,7 +64,7 @@ mod tests {
     #[test]
     fn few_wait_for_the_disk_and_they_are_in_nothing_else_s_way() {
         let (threads, (gate, held)) = (ServiceThreads::new(1), bounded::<()>(0));
-        let efforts = [Effort::Quick, Effort::Long, Effort::Disk];
+        let efforts = [Effort::Quick, Effort::Long, Effort::Admin];
         let has_room = || efforts.map(|effort| threads.has_room(effort));
         let (sender, begun) = bounded(1);
         let hang = held.clone();

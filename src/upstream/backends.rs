@@ -161,13 +161,13 @@ impl Backends {
     fn watch(&self, entry: &ListEntry, first: Option<Sender<()>>) -> Arc<NameWatch> {
         let Upstream { lookups, options, poller, .. } = &*self.upstream;
         let (list, address) = (self.this.clone(), entry.address.clone());
-        let listener = Box::new(move |news| {
+        let on_news = Box::new(move |news| {
             if let Some(list) = list.upgrade() {
                 list.hear(&address, &news);
             }
         });
         let name = (entry.address.host(), entry.address.port());
-        NameWatch::start(name, lookups.clone(), options.dns_ttl, poller, first, listener)
+        NameWatch::start(name, lookups.clone(), options.dns_ttl, poller, first, on_news)
     }
 
     /// Takes in the news of the addresses of this URL's name.

@@ -28,7 +28,7 @@ impl Client {
     /// Carries the protocol state on as [`Client::drive`] does, but on the disk thread, which may wait for the disk.
     fn drive_on_disk(self: &Arc<Self>, http1: Box<Http1>) {
         let client = self.clone();
-        self.frontend().disk.run(Box::new(move || {
+        self.frontend().disk_thread.run(Box::new(move || {
             if client.is_gone() {
                 // A request that will have no reply needs no file.
                 return client.close();
@@ -44,7 +44,7 @@ impl Client {
         let mut reads = 0;
         loop {
             match step(&mut http1, Instant::now()) {
-                Action::Spool if self.frontend().disk.start() => return self.drive_on_disk(http1),
+                Action::Spool if self.frontend().disk_thread.start() => return self.drive_on_disk(http1),
                 Action::More if may_read && reads == READS_MAX => return self.park_to_yield(http1),
                 Action::More if may_read => match self.read_into(&mut http1) {
                     Received::Bytes { more } => {

@@ -22,11 +22,11 @@ pub trait Lookup: Send + Sync {
 }
 
 /// The addresses of a name, of which there is one at least, or why there are none.
-pub(crate) type Answer = Result<Vec<SocketAddr>, String>;
+pub(crate) type Found = Result<Vec<SocketAddr>, String>;
 
 impl dyn Lookup + '_ {
     /// Looks a name up, whatever becomes of that.
-    pub(crate) fn find(&self, host: &str, port: u16) -> Answer {
+    pub(crate) fn find(&self, host: &str, port: u16) -> Found {
         let lookup = AssertUnwindSafe(|| self.lookup(host, port));
         let found = catch_unwind(lookup).unwrap_or_else(|_| Err(io::Error::other("the lookup panicked")));
         let found = found.map_err(|error| error.to_string())?;
@@ -102,7 +102,7 @@ mod tests {
         }
 
         let why = |why: &str| Err(why.to_owned());
-        let rows: [(fn() -> io::Result<Vec<SocketAddr>>, Answer); 4] = [
+        let rows: [(fn() -> io::Result<Vec<SocketAddr>>, Found); 4] = [
             (|| Ok(vec![([10, 0, 0, 4], 80).into()]), Ok(vec![([10, 0, 0, 4], 80).into()])),
             (|| Ok(Vec::new()), why("it has no addresses")),
             (|| Err(io::Error::other("no such name")), why("no such name")),

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::message::{Outcome, Reason};
 use crate::runtime::sync::{Arc, Mutex, Weak};
-use crate::upstream::connect::lookup::{Answer, Lookups};
+use crate::upstream::connect::lookup::{Found, Lookups};
 use crate::upstream::connect::watch::NameWatch;
 
 /// The longest that a leg waits for a fresh answer when an old one is in hand.
@@ -258,7 +258,7 @@ impl Name {
     }
 
     /// Takes in the end of a lookup, and wakes the legs that wait for it. A failed one leaves the old answer in force.
-    fn learn(&self, found: Answer) {
+    fn learn(&self, found: Found) {
         let found = found.map(interleaved);
         match &found {
             Ok(addresses) => log::debug!("looked up {}: {addresses:?}", self.host),
@@ -278,7 +278,7 @@ impl Name {
 
 impl State {
     /// Takes in the end of a lookup, and gives whether an address of the old answer isn't in the new one.
-    fn learn(&mut self, found: Answer, now: Instant) -> bool {
+    fn learn(&mut self, found: Found, now: Instant) -> bool {
         self.lookup_since = None;
         let mut addresses = match found {
             Ok(addresses) => addresses,
@@ -715,7 +715,7 @@ mod tests {
         let (_, receiver) = bounded(0);
         let moved = move || sender.send(()).expect("the test listens");
         let resolver = Resolver::new("name.example", 80, Lookups::by(Arc::new(Scripted(receiver))), TTL, moved);
-        let rows: [(&str, Answer, bool, bool); 6] = [
+        let rows: [(&str, Found, bool, bool); 6] = [
             ("the first answer", Ok(addresses(&["1.1.1.1:80"])), false, true),
             ("the same again", Ok(addresses(&["1.1.1.1:80"])), false, true),
             ("one more", Ok(addresses(&["2.2.2.2:80", "1.1.1.1:80"])), false, true),

@@ -9,7 +9,7 @@ use crossbeam_channel::Sender;
 use crate::runtime::few::sorted_few;
 use crate::runtime::poller::{Event, EventHandler, Poller, Registration};
 use crate::runtime::sync::{Arc, Mutex, Weak};
-use crate::upstream::connect::lookup::{Answer, Lookups};
+use crate::upstream::connect::lookup::{Found, Lookups};
 
 /// The most addresses of one name that are backends: each of them costs every request a leg.
 pub(crate) const EACH_MAX: usize = 16;
@@ -27,11 +27,11 @@ pub(crate) struct NameWatch {
     ttl: Duration,
     registration: Registration,
     state: Mutex<State>,
-    listener: Listener,
+    on_news: OnNews,
 }
 
 /// Told on a lookup's thread what a lookup has found, if that is new.
-pub(crate) type Listener = Box<dyn Fn(News) + Send + Sync>;
+pub(crate) type OnNews = Box<dyn Fn(News) + Send + Sync>;
 
 #[derive(Default)]
 struct State {
@@ -79,11 +79,11 @@ impl NameWatch {
         ttl: Duration,
         poller: &Poller,
         first: Option<Sender<()>>,
-        listener: Listener,
+        on_news: OnNews,
     ) -> Arc<NameWatch> {
         let registration = poller.reserve();
         let state = Mutex::new(State { first, ..State::default() });
-        let watch = Arc::new(NameWatch { host: host.to_owned(), port, lookups, ttl, registration, state, listener });
+        let watch = Arc::new(NameWatch { host: host.to_owned(), port, lookups, ttl, registration, state, on_news });
         watch.registration.start(Arc::new(Clock(Arc::downgrade(&watch))));
         watch.begin_lookup();
         watch
@@ -125,7 +125,7 @@ impl NameWatch {
     }
 
     /// Takes in the end of a lookup, and has the next one come.
-    fn learn(&self, found: Answer) {
+    fn learn(&self, found: Found) {
         let mut state = self.state.lock();
         let news = state.learn(found);
         state.is_running = false;
@@ -134,7 +134,7 @@ impl NameWatch {
         drop(state);
         self.registration.set_deadline(Some(Instant::now() + interval.max(INTERVAL_MIN)));
         if let Some(news) = news {
-            (self.listener)(news);
+            (self.on_news)(news);
         }
         drop(first);
     }
@@ -148,7 +148,7 @@ impl Drop for NameWatch {
 
 impl State {
     /// Takes in the end of a lookup, and gives what is new by it.
-    fn learn(&mut self, found: Answer) -> Option<News> {
+    fn learn(&mut self, found: Found) -> Option<News> {
         let has_failed = std::mem::replace(&mut self.is_failing, found.is_err());
         let found = match found {
             Err(_) if has_failed => return None,
@@ -181,7 +181,7 @@ mod tests {
         let told = |why: &str| Some(News::Failed(why.to_owned()));
         let many: Vec<u8> = (1..=20).rev().collect();
         let (first, last): (Vec<u8>, Vec<u8>) = ((1..=16).collect(), (1..=17).chain([40]).collect());
-        let rows: [(&str, Answer, Option<News>, &[u8], usize); 11] = [
+        let rows: [(&str, Found, Option<News>, &[u8], usize); 11] = [
             ("none at first", failed("no such name"), told("no such name"), &[], 0),
             ("none again", failed("no answer"), None, &[], 0),
             ("two, in any order and twice", Ok(addresses(&[7, 4, 7])), Some(News::Addresses), &[4, 7], 2),
