@@ -35,6 +35,7 @@ const NOT_TO_BE_SET: [&str; 13] = [
 ];
 
 /// What the files of one backend hold. `Debug` shows none of it.
+#[derive(Default)]
 pub struct LocalFiles {
     /// The fields that each request to it has.
     pub fields: Vec<(HeaderName, HeaderValue)>,

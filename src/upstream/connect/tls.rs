@@ -41,33 +41,30 @@ impl Tls {
                 .map_err(|error| BadCertificate { number: index + 1, reason: pem::unreadable(&error) })?;
         }
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let builder = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .expect("ring speaks TLS 1.2 and 1.3");
-        let roots = Arc::new(roots);
-        let mut config = builder.with_root_certificates(roots.clone()).with_no_client_auth();
-        // No other protocol is spoken here.
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Ok(Tls(Arc::new(config), roots))
+        Ok(Tls::made(provider, Arc::new(roots), &LocalFiles::default()))
     }
 
     /// Trusts and shows what a backend's own files say, and else trusts what all others are trusted by.
     pub(crate) fn by_files(&self, files: &LocalFiles) -> Tls {
-        let provider = self.0.crypto_provider().clone();
+        Tls::made(self.0.crypto_provider().clone(), self.1.clone(), files)
+    }
+
+    fn made(provider: Arc<CryptoProvider>, roots: Arc<RootCertStore>, files: &LocalFiles) -> Tls {
         let builder = ClientConfig::builder_with_provider(provider.clone())
             .with_safe_default_protocol_versions()
             .expect("ring speaks TLS 1.2 and 1.3");
         let builder = if files.is_insecure {
             builder.dangerous().with_custom_certificate_verifier(Arc::new(Unchecked(provider)))
         } else {
-            builder.with_root_certificates(files.roots.clone().unwrap_or_else(|| self.1.clone()))
+            builder.with_root_certificates(files.roots.clone().unwrap_or_else(|| roots.clone()))
         };
         let mut config = match &files.client {
             Some(client) => builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(client.clone()))),
             None => builder.with_no_client_auth(),
         };
-        config.alpn_protocols.clone_from(&self.0.alpn_protocols);
-        Tls(Arc::new(config), self.1.clone())
+        // No other protocol is spoken here.
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Tls(Arc::new(config), roots)
     }
 
     /// The proxy's side of a connection with the backend of that name, before its handshake.
