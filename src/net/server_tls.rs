@@ -14,7 +14,7 @@ use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{
-    ClientHello, NoServerSessionStorage, ParsedCertificate, ProducesTickets, ResolvesServerCert, WebPkiClientVerifier,
+    ClientHello, NoServerSessionStorage, ParsedCertificate, ResolvesServerCert, WebPkiClientVerifier,
 };
 use rustls::sign::CertifiedKey;
 use rustls::{Error, RootCertStore, ServerConfig, ServerConnection, SupportedCipherSuite};
@@ -83,6 +83,8 @@ pub struct ServerTls {
 struct Loaded {
     config: Arc<ServerConfig>,
     served: Vec<Served>,
+    /// In the order of their files.
+    keys: Vec<Arc<CertifiedKey>>,
 }
 
 impl TlsFiles {
@@ -99,12 +101,10 @@ impl ServerTls {
         Ok(Arc::new(ServerTls { files, current: Mutex::new(Arc::new(loaded)) }))
     }
 
-    /// Reads the files again, all or nothing: clients that come from now on get what they hold. Blocks on the disk.
+    /// Reads the files again, all or nothing: clients that come from now on get what they hold. A certificate that has ended in use,
+    /// and has yet to be renewed, keeps no other out. Blocks on the disk.
     pub fn reload(&self) -> Result<(), String> {
-        let now = SystemTime::now();
-        // Sessions go on.
-        let ticketer = self.current().config.ticketer.clone();
-        let loaded = Loaded::read(&self.files, now, Some(ticketer))?;
+        let loaded = Loaded::read(&self.files, SystemTime::now(), Some(&self.current()))?;
         *self.current.lock() = Arc::new(loaded);
         Ok(())
     }
@@ -146,9 +146,12 @@ impl Served {
         self.not_after < now + WARNING_TIME
     }
 
-    /// The sentence of that warning, if it ends so soon.
+    /// The sentence of that warning, if it ends so soon, or has ended.
     pub fn ending(&self, now: SystemTime) -> Option<String> {
-        self.ends_soon(now).then(|| format!("{}: renew it, then send SIGHUP", self.sentence()))
+        let has_ended = self.not_after < now;
+        let expired = || format!("the certificate of {} expired on {}", self.file, fmt_http_date(self.not_after));
+        let told = if has_ended { expired() } else { self.sentence() };
+        self.ends_soon(now).then(|| format!("{told}: renew it, then send SIGHUP"))
     }
 
     /// All that is to be warned of now.
@@ -158,15 +161,18 @@ impl Served {
 }
 
 impl Loaded {
-    fn read(files: &TlsFiles, now: SystemTime, ticketer: Option<Arc<dyn ProducesTickets>>) -> Result<Loaded, String> {
+    /// Reads the files; with `before`, what is in force, again.
+    fn read(files: &TlsFiles, now: SystemTime, before: Option<&Loaded>) -> Result<Loaded, String> {
         let cipher_suites = CIPHER_SUITES.to_vec();
         let provider = Arc::new(CryptoProvider { cipher_suites, ..ring::default_provider() });
         let mut served = Vec::new();
         let mut keys = Vec::new();
         for files in &files.certificates {
             let key = files.read()?;
-            let mut of_file = valid(&files.chain, &key.cert, now)?;
-            of_file.oddities = oddities(&of_file.file, &key.cert[0], keys.is_empty());
+            let in_force = before.and_then(|before| before.keys.get(keys.len()));
+            let is_in_force = in_force.is_some_and(|in_force| in_force.cert == key.cert);
+            let mut of_file = valid(&files.chain, &key.cert, is_in_force, now)?;
+            of_file.oddities.extend(oddities(&of_file.file, &key.cert[0], keys.is_empty()));
             served.push(of_file);
             keys.push(Arc::new(key));
         }
@@ -183,7 +189,7 @@ impl Loaded {
                 builder.with_client_cert_verifier(verifier)
             }
         };
-        let mut config = builder.with_cert_resolver(Arc::new(ByName::new(keys)));
+        let mut config = builder.with_cert_resolver(Arc::new(ByName::new(keys.clone())));
         config.ignore_client_order = true;
         // No other protocol is spoken here.
         config.alpn_protocols = vec![b"http/1.1".to_vec(), b"http/1.0".to_vec()];
@@ -192,12 +198,13 @@ impl Loaded {
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = usize::from(files.client_ca.is_none());
         if files.client_ca.is_none() {
-            config.ticketer = match ticketer {
-                Some(ticketer) => ticketer,
+            config.ticketer = match before {
+                // Sessions go on.
+                Some(before) => before.config.ticketer.clone(),
                 None => ring::Ticketer::new().map_err(|error| format!("no random bytes for keys: {error}"))?,
             };
         }
-        Ok(Loaded { config: Arc::new(config), served })
+        Ok(Loaded { config: Arc::new(config), served, keys })
     }
 }
 
@@ -264,20 +271,31 @@ fn authorities(
     Ok((verifier.map_err(|error| bad(error.to_string()))?, Served { file: shown_path(path), not_after, oddities }))
 }
 
-/// When the first of a file's certificates ends. An error says that one has ended, or has yet to begin.
-fn valid(path: &Path, certificates: &[CertificateDer], now: SystemTime) -> Result<Served, String> {
+/// When the first of a file's certificates ends. An error says that the first one, which is the server's, has ended or has yet to
+/// begin; one that has ended in force stays. Of the others clients may need none, so what isn't valid there is an oddity.
+fn valid(path: &Path, certificates: &[CertificateDer], is_in_force: bool, now: SystemTime) -> Result<Served, String> {
     let file = shown_path(path);
-    let mut ends = Vec::new();
+    let (mut ends, mut oddities) = (Vec::new(), Vec::new());
     for (number, der) in (1..).zip(certificates) {
-        ends.push(end_of(der, now).map_err(|reason| format!("{file}: its certificate {number} {reason}"))?);
+        let bad = |reason: String| format!("{file}: its certificate {number} {reason}");
+        match end_of(der, now) {
+            Ok(end) => ends.push(end),
+            Err(reason) if number == 1 => {
+                let ended = certificate::validity(der).map(|(_, end)| at(end));
+                ends.push(ended.filter(|end| is_in_force && *end < now).ok_or_else(|| bad(reason))?);
+            }
+            Err(reason) => {
+                oddities.push(bad(reason) + ": clients that need it refuse the first; leave it out, or renew it");
+            }
+        }
     }
-    Ok(Served { file, not_after: ends.into_iter().min().unwrap_or(now), oddities: Vec::new() })
+    Ok(Served { file, not_after: ends.into_iter().min().unwrap_or(now), oddities })
 }
 
 /// The last second at which a certificate is valid. An error says, behind its name, that it has ended or has yet to begin.
 fn end_of(der: &CertificateDer, now: SystemTime) -> Result<SystemTime, String> {
     let (begin, end) = certificate::validity(der).ok_or("has no begin or no end")?;
-    let [begin, end] = [begin, end].map(|second| UNIX_EPOCH + Duration::from_secs(second));
+    let [begin, end] = [begin, end].map(at);
     if end < now {
         return Err(format!("expired on {}", fmt_http_date(end)));
     }
@@ -285,6 +303,10 @@ fn end_of(der: &CertificateDer, now: SystemTime) -> Result<SystemTime, String> {
         return Err(format!("isn't valid before {}", fmt_http_date(begin)));
     }
     Ok(end)
+}
+
+fn at(second: u64) -> SystemTime {
+    UNIX_EPOCH + Duration::from_secs(second)
 }
 
 /// The names that a certificate is for, in lower case: those that a client takes.
@@ -418,6 +440,61 @@ mod tests {
                 (checked, _) => panic!("{label}: {checked:?}"),
             }
         }
+    }
+
+    /// Makes files of certificates that are valid from 2001 to these years, each with its key.
+    fn put(path: &Path, ends: &[i32]) {
+        let of = |end: &i32| {
+            pem(&["a.example"], |params| {
+                (params.not_before, params.not_after) = (date_time_ymd(2001, 1, 1), date_time_ymd(*end, 1, 1));
+            })
+        };
+        let made: Vec<_> = ends.iter().map(of).collect();
+        let chain: String = made.iter().map(|(certificate, _)| certificate.as_str()).collect();
+        fs::write(path, chain + &made[0].1).expect("a file");
+    }
+
+    fn year(year: i32) -> SystemTime {
+        date_time_ymd(year, 1, 2).into()
+    }
+
+    /// Was seen as: one certificate that had ended kept all renewed ones out at SIGHUP.
+    #[test]
+    fn what_has_ended_in_force_keeps_nothing_out_when_files_are_read_again() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let paths = ["a.pem", "b.pem"].map(|name| folder.path().join(name));
+        let certificates = paths.iter().map(|path| CertificateFiles { chain: path.clone(), key: path.clone() });
+        let files = TlsFiles { certificates: certificates.collect(), ..TlsFiles::default() };
+        put(&paths[0], &[2003]);
+        put(&paths[1], &[2003]);
+        let mut in_force = Loaded::read(&files, year(2002), None).expect("good files");
+        assert!(Loaded::read(&files, year(2004), None).is_err(), "at the start");
+        put(&paths[1], &[2009]);
+        in_force = Loaded::read(&files, year(2004), Some(&in_force)).expect("it is renewed");
+        let expired = "a.pem expired on Wed, 01 Jan 2003 00:00:00 GMT: renew it, then send SIGHUP";
+        let [warning] = &in_force.served[0].warnings(year(2004))[..] else { panic!("{:?}", in_force.served) };
+        assert!(warning.ends_with(expired), "{warning}");
+        assert_eq!(in_force.served[1].warnings(year(2004)), [""; 0]);
+        put(&paths[0], &[2003]);
+        let refused = Loaded::read(&files, year(2004), Some(&in_force)).map(|_| ()).expect_err("it is another");
+        assert!(refused.ends_with("a.pem: its certificate 1 expired on Wed, 01 Jan 2003 00:00:00 GMT"), "{refused}");
+    }
+
+    /// Was seen as: an old root behind the others, which no client needed, stopped the start.
+    #[test]
+    fn one_that_has_ended_behind_the_first_is_an_oddity() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("a.pem");
+        let files = CertificateFiles { chain: path.clone(), key: path.clone() };
+        let files = TlsFiles { certificates: vec![files], ..TlsFiles::default() };
+        put(&path, &[2020, 2010, 2003]);
+        let served = Loaded::read(&files, year(2004), None).expect("good files").served.remove(0);
+        let until = SystemTime::from(date_time_ymd(2010, 1, 1));
+        assert_eq!(served.not_after, until, "of those that are valid");
+        let [oddity] = &served.oddities[..] else { panic!("{served:?}") };
+        assert!(oddity.contains("a.pem: its certificate 3 expired on Wed, 01 Jan 2003"), "{oddity}");
+        put(&path, &[2003, 2020]);
+        assert!(Loaded::read(&files, year(2004), None).is_err());
     }
 
     /// Was seen as: `clients that check it refuse it` of a certificate of SPIFFE's, which its clients take by its URI.
