@@ -29,7 +29,9 @@ pub(crate) fn sentence(error: &io::Error) -> String {
         Error::PeerIncompatible(
             PeerIncompatible::Tls12NotOffered
             | PeerIncompatible::Tls12NotOfferedOrEnabled
-            | PeerIncompatible::SupportedVersionsExtensionRequired,
+            | PeerIncompatible::SupportedVersionsExtensionRequired
+            // It came with TLS 1.2.
+            | PeerIncompatible::SignatureAlgorithmsExtensionRequired,
         ) => "it speaks neither TLS 1.3 nor 1.2",
         Error::PeerIncompatible(
             PeerIncompatible::NoCipherSuitesInCommon
@@ -91,13 +93,14 @@ mod tests {
     fn a_client_that_fails_in_tls_is_told_of_in_a_sentence() {
         let other =
             |name: &'static str| Error::from(CertificateError::Other(OtherError(Arc::new(io::Error::other(name)))));
-        let rows: [(Error, &str); 14] = [
+        let rows: [(Error, &str); 15] = [
             (Error::NoCertificatesPresented, "it shows no certificate, which --tls-client-ca demands"),
             (Error::NoApplicationProtocol, "it speaks neither HTTP/1.1 nor HTTP/1.0 (ALPN)"),
             (Error::AlertReceived(AlertDescription::UnknownCA), "it does not take our certificate ("),
             (InvalidMessage::InvalidContentType.into(), "what it sends is no TLS"),
             (PeerMisbehaved::ServerNameMustContainOneHostName.into(), "the name that it asks for is none of a host"),
             (PeerIncompatible::Tls12NotOfferedOrEnabled.into(), "it speaks neither TLS 1.3 nor 1.2"),
+            (PeerIncompatible::SignatureAlgorithmsExtensionRequired.into(), "it speaks neither TLS 1.3 nor 1.2"),
             (PeerIncompatible::NoKxGroupsInCommon.into(), "it has no cipher, key exchange or signature in common"),
             (PeerIncompatible::KeyShareExtensionRequired.into(), "that is needed (KeyShareExtensionRequired)"),
             (PeerMisbehaved::IncorrectBinder.into(), "it breaks the rules of TLS (IncorrectBinder)"),
