@@ -18,8 +18,8 @@ pub(crate) struct TooSlow;
 
 impl RateMeter {
     /// Notes that the client took this number of bytes.
-    pub(crate) fn note_taken(&mut self, bytes: usize) {
-        self.taken += bytes as u128;
+    pub(crate) fn note_taken(&mut self, bytes: u64) {
+        self.taken += u128::from(bytes);
     }
 
     /// Notes that the client was waited for. Each `window` of such time is judged by itself: an error if the client has taken too

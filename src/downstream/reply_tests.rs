@@ -1,14 +1,29 @@
 //! Replies: what is sent at once, what waits for the client or for the body, and how a reply ends.
 
-use std::io::{self, ErrorKind};
+use std::fs;
+use std::io::{self, ErrorKind, Read};
+use std::os::unix::net::UnixStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::{Duration, Instant};
 
+use rcgen::generate_simple_self_signed;
+use rustls::crypto::ring;
+use rustls::{ClientConfig, ClientConnection, RootCertStore};
+use socket2::SockRef;
+
+use crate::downstream::client::socket::Client;
 use crate::downstream::connection_table::Evictable;
-use crate::downstream::scenario::{Body, Ending, GET, LONG_BODY_BYTES, SOON, Scenario, delivery, text};
-use crate::message::Delivery;
+use crate::downstream::frontend::ListenerContext;
+use crate::downstream::h1::encode::Framing;
+use crate::downstream::reply_writer::{ReplyStep, ReplyWriter};
+use crate::downstream::scenario::{Body, Ending, GET, LONG_BODY_BYTES, SOON, Scenario, delivery, text, wait_until};
+use crate::message::{Delivery, Peer, ReplyTo, Request};
+use crate::net::server_tls::{CertificateFiles, ServerTls, TlsFiles};
 use crate::runtime::poller::Event;
+use crate::runtime::sync::Arc;
 
 const READY: Event = Event::Ready { read_closed: false, dead: false };
+const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
 
 #[test]
 fn a_short_reply_is_delivered_before_its_sending_returns() {
@@ -260,4 +275,52 @@ fn a_request_that_comes_at_the_very_end_of_a_reply_is_served() {
     scene.run_event_loop_without_edges();
     scene.next_request().send(text("second"), Box::new(drop));
     assert!(scene.read_reply().ends_with('x') && scene.read_reply().ends_with("second\n"));
+}
+
+/// The proxy's side of TLS, and a client that trusts it.
+fn tls() -> (Arc<ServerTls>, ClientConnection) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("a.pem");
+    let made = generate_simple_self_signed(["a.example".to_owned()]).expect("a certificate");
+    fs::write(&path, made.cert.pem() + &made.signing_key.serialize_pem()).expect("a file");
+    let files = CertificateFiles { chain: path.clone(), key: path };
+    let tls = ServerTls::read(TlsFiles { certificates: vec![files], ..TlsFiles::default() }).expect("good files");
+    let mut roots = RootCertStore::empty();
+    roots.add(made.cert.der().clone()).expect("a certificate");
+    let builder = ClientConfig::builder_with_provider(ring::default_provider().into());
+    let builder = builder.with_safe_default_protocol_versions().expect("ring speaks them");
+    let config = builder.with_root_certificates(roots).with_no_client_auth();
+    (tls, ClientConnection::new(config.into(), "a.example".try_into().expect("a name")).expect("good"))
+}
+
+/// Was seen as: over HTTPS a client that took some bytes all the time was cut off as one that takes nothing.
+#[test]
+fn a_client_of_tls_that_takes_a_part_of_its_records_is_waited_for_anew() {
+    let (frontend, _event_loop) = Scenario::new().frontend();
+    let (tls, mut theirs) = tls();
+    let handler = Arc::new(|_: Request, _: Box<dyn ReplyTo>| {});
+    let context = Arc::new(ListenerContext { frontend: frontend.clone(), handler, tls: Some(tls) });
+    let (ours, mut peer) = UnixStream::pair().expect("sockets");
+    for socket in [&ours, &peer] {
+        socket.set_nonblocking(true).expect("a socket");
+    }
+    SockRef::from(&ours).set_send_buffer_size(4 << 10).expect("a small buffer");
+    let client = Client::open(context, ours.into(), Peer { is_tls: true, ..Peer::UNIX }).expect("a registration");
+    client.write_some(b"x").expect("it is held");
+    wait_until(|| {
+        let _ = (client.read_some(&mut [0]), client.flush(), theirs.complete_io(&mut peer));
+        theirs.reader().read(&mut [0]).is_ok_and(|count| count == 1)
+    });
+
+    let mut reply = ReplyWriter::new(vec![b'x'; 1 << 20], Framing::None { told: None }, None);
+    let begun = Instant::now();
+    let mut deadline = |seconds| {
+        assert_eq!(reply.step(&client, WRITE_TIMEOUT).expect("a connection"), ReplyStep::AwaitsClient);
+        let now = begun + Duration::from_secs(seconds);
+        reply.begin_wait(ReplyStep::AwaitsClient, WRITE_TIMEOUT, now).expect("time") - begun
+    };
+    assert_eq!([deadline(0), deadline(1)], [WRITE_TIMEOUT; 2], "it takes nothing");
+    peer.read_exact(&mut [0; 4 << 10]).expect("records");
+    assert_eq!(deadline(2), WRITE_TIMEOUT + Duration::from_secs(2));
+    frontend.poller.stop();
 }

@@ -136,7 +136,10 @@ impl ReplyWriter {
         for _ in 0..PIECES_MAX {
             let mut piece = Piece::new();
             let status = self.read(&mut piece, client);
-            if !self.write(&piece, client).map_err(Delivery::ClientGone)? {
+            let total = self.total;
+            let is_written = self.write(&piece, client).map_err(Delivery::ClientGone)?;
+            self.note_gone(client.count_gone(self.total - total));
+            if !is_written {
                 return Ok(ReplyStep::AwaitsClient);
             }
             match status {
@@ -253,9 +256,14 @@ impl ReplyWriter {
 
     fn note_written(&mut self, count: usize) {
         self.total += count as u64;
-        self.rate_meter.note_taken(count);
-        self.blocked_since = None;
         self.has_moved = true;
+    }
+
+    fn note_gone(&mut self, count: u64) {
+        if count > 0 {
+            self.rate_meter.note_taken(count);
+            self.blocked_since = None;
+        }
     }
 }
 

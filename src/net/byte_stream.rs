@@ -13,7 +13,7 @@ use socket2::Socket;
 
 use crate::net::certificate;
 pub(crate) use crate::net::records::End;
-use crate::net::records::{PEEK_BYTES, fill_decrypted, read_decrypted, send_counted_records, send_records};
+use crate::net::records::{PEEK_BYTES, fill_decrypted, read_decrypted, send_counted_records};
 use crate::runtime::sync::Mutex;
 
 /// The bytes of one call of `recv`.
@@ -43,6 +43,8 @@ struct State {
     /// Whether a write has been told that the peer has reset the connection. The socket tells that only once, and the reads
     /// that come after it see an end in order.
     was_reset: bool,
+    /// The bytes of records that [`ByteStream::write`] and [`ByteStream::flush`] have sent, until they are asked for.
+    sent_count: u64,
     /// Nothing more is written: once all records are out, the socket says so.
     is_ending: bool,
 }
@@ -151,31 +153,39 @@ impl ByteStream {
     /// Sends as many bytes as go without waiting, and gives their count. Under TLS their records are on the wire once
     /// [`ByteStream::flush`] says so; earlier ones are sent before new ones are made, so that few are held.
     pub(crate) fn write(&self, bytes: &[u8]) -> io::Result<usize> {
-        let state = &mut *self.state.lock();
-        let Some(tls) = &mut state.tls else {
+        let State { tls, sent_count, .. } = &mut *self.state.lock();
+        let Some(tls) = tls else {
             let mut socket = &self.socket;
             return match socket.write(bytes) {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(0),
                 written => written,
             };
         };
-        if !send_records(tls, &self.socket)? {
+        let (earlier, is_sent) = send_counted_records(tls, &self.socket)?;
+        *sent_count += earlier as u64;
+        if !is_sent {
             return Ok(0);
         }
         let count = tls.writer().write(&bytes[..bytes.len().min(WRITE_BYTES_MAX)])?;
-        send_records(tls, &self.socket)?;
+        *sent_count += send_counted_records(tls, &self.socket)?.0 as u64;
         Ok(count)
     }
 
     /// Sends the records that are left, as far as that goes without waiting. Gives whether none is; then an end of writing, if
     /// there is one, has been told.
     pub(crate) fn flush(&self) -> io::Result<bool> {
-        let State { tls, is_ending, .. } = &mut *self.state.lock();
-        let is_sent = tls.as_mut().map_or(Ok(true), |tls| send_records(tls, &self.socket))?;
+        let State { tls, is_ending, sent_count, .. } = &mut *self.state.lock();
+        let (sent, is_sent) = tls.as_mut().map_or(Ok((0, true)), |tls| send_counted_records(tls, &self.socket))?;
+        *sent_count += sent as u64;
         if is_sent && std::mem::take(is_ending) {
             let _ = self.socket.shutdown(Shutdown::Write);
         }
         Ok(is_sent)
+    }
+
+    /// Takes the count of bytes of records that writes and flushes have sent since this was last asked.
+    pub(crate) fn take_sent_count(&self) -> u64 {
+        std::mem::take(&mut self.state.lock().sent_count)
     }
 
     /// Whether records are left to be sent.

@@ -97,7 +97,7 @@ fn take_decrypted(tls: &mut Connection, peeked: &mut Vec<u8>) {
 }
 
 /// Sends records until the socket would have to wait, and gives whether all are sent.
-pub(super) fn send_records(tls: &mut Connection, socket: &Socket) -> io::Result<bool> {
+fn send_records(tls: &mut Connection, socket: &Socket) -> io::Result<bool> {
     Ok(send_counted_records(tls, socket)?.1)
 }
 

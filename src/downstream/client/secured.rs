@@ -18,6 +18,12 @@ impl Client {
         if self.peer.is_tls { self.stream.flush() } else { Ok(true) }
     }
 
+    /// How many bytes have gone out since this was last asked, of which as many were written meanwhile: TLS takes many at once, and
+    /// holds them while the client takes few.
+    pub(crate) fn count_gone(&self, written: u64) -> u64 {
+        if self.peer.is_tls { self.stream.take_sent_count() } else { written }
+    }
+
     /// Whether TLS holds records that are to be sent.
     pub(crate) fn has_unsent(&self) -> bool {
         self.peer.is_tls && self.stream.has_unsent()
