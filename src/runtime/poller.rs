@@ -363,10 +363,10 @@ impl EventLoop {
                 watched.fall_asleep()
             };
             let timeout = until.map(|until| until.saturating_duration_since(Instant::now()));
-            if let Err(error) = self.poll.poll(&mut events, timeout)
-                && error.kind() != io::ErrorKind::Interrupted
-            {
-                return Err(error);
+            match self.poll.poll(&mut events, timeout) {
+                // The process may have been stopped for long: what has come meanwhile is looked at before deadlines are.
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                polled => polled?,
             }
             self.give_ready_events(&events);
             self.give_expired_events();

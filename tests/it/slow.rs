@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::never;
 use red_tentacle::config::AdminToken;
+use red_tentacle::downstream::Timeouts;
 
 use crate::clients::REFUSED_EARLY;
 use crate::harness::{
@@ -263,6 +264,34 @@ fn every_wait_for_a_client_ends_in_its_time_however_often_bytes_come() {
         dripping.expect_end();
     }
     assert!(backend.requests.is_empty());
+}
+
+/// Was seen as: after Ctrl-Z and fg, clients whose bytes had come in time were told that they were too slow.
+#[test]
+fn what_has_come_while_the_process_was_stopped_is_looked_at_before_deadlines() {
+    let program = Binary::start(&["--backends", "http://127.0.0.1:1"]);
+    let (_, admin) = program.addresses();
+    let form = "backends=http://127.0.0.1:2";
+    let mut clients: Vec<Client> = (0..8).map(|_| Client::connect(admin)).collect();
+    for client in &mut clients {
+        client.send_request("POST", "/update-backends", &[], None);
+        assert_eq!(client.reply().status, 400, "it is connected, and has been read");
+        client.send(format!(
+            "POST /update-backends HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-www-form-urlencoded\r\n\
+             Content-Length: {}\r\nExpect: 100-continue\r\n\r\n",
+            form.len()
+        ));
+        assert_eq!(client.reply_to_head().status, 100, "its time begins");
+    }
+    program.signal("STOP");
+    for client in &mut clients {
+        client.send(form);
+    }
+    let _ = never::<()>().recv_timeout(Timeouts::DEFAULT.limited_body + BRIEFLY);
+    program.signal("CONT");
+    for client in &mut clients {
+        assert_eq!(client.reply().status, 200);
+    }
 }
 
 /// A disk that can't keep up would have every client wait for it.
