@@ -59,6 +59,8 @@ pub enum Refusal {
     AllFailed(Vec<LostLeg>),
     /// A queue is full: the proxy is too busy.
     Busy,
+    /// There is no descriptor for the body's file.
+    NoDescriptor,
     /// The proxy drains: an update would be lost with it.
     Stopping,
     /// The version is neither HTTP/1.0 nor HTTP/1.1.
@@ -109,6 +111,7 @@ impl Refusal {
             Refusal::NotImplemented(what) => (501, what),
             Refusal::AllFailed(legs) => row_of_loss(legs.iter().map(|leg| &leg.outcome)),
             Refusal::Busy => (503, "Too busy: too many requests are waiting already"),
+            Refusal::NoDescriptor => (503, "Too busy: this host has no descriptor left for the request's body"),
             Refusal::Stopping => (503, "Stopping: what is under way is finished, nothing else is begun"),
             Refusal::VersionNotSupported => (505, "Only HTTP/1.0 and HTTP/1.1 are spoken here"),
             Refusal::Http2NotSupported => (505, "Only HTTP/1.0 and HTTP/1.1 are spoken here, not HTTP/2"),
@@ -177,7 +180,7 @@ impl Refusal {
                 let challenge = HeaderValue::from_static("Basic realm=\"red-tentacle\"");
                 reply.headers.insert(header::WWW_AUTHENTICATE, challenge);
             }
-            Refusal::Busy => put_retry_after(&mut reply),
+            Refusal::Busy | Refusal::NoDescriptor => put_retry_after(&mut reply),
             Refusal::AllFailed(_) if self.status() == StatusCode::SERVICE_UNAVAILABLE => put_retry_after(&mut reply),
             _ => {}
         }

@@ -1,5 +1,7 @@
 //! Takes a request's body out of the bytes that arrive and puts it into the spool. Knows no socket and no time.
 
+use rustix::io::Errno;
+
 use crate::message::{BadChunks, BodyLength, Chunks, Piece, Refusal, Spool, SpoolError, SpoolWriter};
 
 /// All trailer fields together; they are dropped (RFC 9110 §6.5.1), so there is no reason for long ones.
@@ -144,7 +146,10 @@ fn refusal_of_spooling(error: SpoolError) -> Refusal {
         SpoolError::TooLong => Refusal::BodyTooLarge,
         SpoolError::NoRoom(error) => {
             log::error!("cannot spool a request's body: {error}");
-            Refusal::InsufficientStorage
+            match Errno::from_io_error(&error) {
+                Some(Errno::MFILE | Errno::NFILE) => Refusal::NoDescriptor,
+                _ => Refusal::InsufficientStorage,
+            }
         }
     }
 }
@@ -245,6 +250,15 @@ mod tests {
     }
 
     /// The body is fed without the disk, and with it only where that is said to be needed.
+    /// Was seen as: `No room for the request's body (--spool-dir)` of a host that had no descriptor left.
+    #[test]
+    fn a_file_that_cannot_be_opened_for_want_of_a_descriptor_is_no_lack_of_room() {
+        for (errno, status) in [(Errno::MFILE, 503), (Errno::NFILE, 503), (Errno::NOSPC, 507), (Errno::FBIG, 507)] {
+            let refusal = refusal_of_spooling(SpoolError::NoRoom(errno.into()));
+            assert_eq!(refusal.status().as_u16(), status, "{errno}");
+        }
+    }
+
     #[test]
     fn a_body_that_needs_the_disk_continues_where_it_stopped() {
         const LENGTH: usize = 90_000;
