@@ -20,7 +20,7 @@ use red_tentacle::server::{Reloader, Server, StartError, Stopper};
 use red_tentacle::systemd::Supervisor;
 use red_tentacle::trial;
 use red_tentacle::upstream::SystemLookup;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::iterator::Signals;
 
 /// Chosen by measurement: with 64 MiB of addresses glibc's serves a twentieth of the requests before it gives up.
@@ -36,6 +36,8 @@ fn main() -> ExitCode {
     // Where the kernel gives huge pages to all, as Debian's does, each thread would take one: 10 MiB more when idle. A kernel
     // that doesn't know them refuses, and gives none either.
     let _ = rustix::thread::disable_transparent_huge_pages(true);
+    // What is longer than the limit of a file's size fails, and is told; the signal would end the program.
+    let _ = signal_hook::flag::register(SIGXFSZ, Arc::default());
     let oddities = config::oddities(std::env::vars_os().map(|(name, _)| name));
     match config::read(std::env::args_os(), std::env::var_os).warning_of(oddities) {
         Invocation::Print(text) => print(&text),

@@ -834,6 +834,21 @@ fn a_spool_dir_that_vanishes_is_507_for_long_bodies_only() {
     assert_eq!(ask(address, "POST", "/", &[], Some(&long[1..])).status, 200);
 }
 
+/// Was seen as: under a limit of a file's size one long body ended the program, by a signal.
+#[test]
+fn a_body_longer_than_a_file_may_be_is_507_and_others_are_served() {
+    let good = Fake::with(200, "good");
+    // Of the shell's own blocks, which are of 512 or 1024 bytes.
+    let mut command = Binary::command_with_limit("-f 200");
+    command.args(["--backends", &good.url, "--listen", "127.0.0.1:0", "--admin-listen", "off"]);
+    let program = Binary::spawn(command);
+    let address = program.address();
+    let refused = ask(address, "POST", "/", &[], Some(&pattern(1 << 20)));
+    assert_eq!((refused.status, refused.text().contains("--spool-dir")), (507, true));
+    program.line("cannot spool a request's body: ");
+    assert_eq!(ask(address, "POST", "/", &[], Some(b"short")).status, 200);
+}
+
 #[test]
 fn admin_listen_off_leaves_updates_to_the_proxy_port() {
     let (old, new) = (Fake::with(200, "old"), Fake::with(200, "new"));
