@@ -126,8 +126,9 @@ fn run(config: Config, demo: Option<Demo>) -> ExitCode {
 fn serve(config: Config, supervisor: Supervisor, demo: Option<Demo>) -> Result<(), Box<dyn std::error::Error>> {
     let demo = demo.map(|demo| (demo, config.clone()));
     // A terminal that is closed ends what runs in it, unless SIGHUP has another use.
-    let takes_hangup =
-        config.backends_file.is_some() || !config.tls.certificates.is_empty() || !std::io::stderr().is_terminal();
+    let name_files = config.backends.iter().any(|entry| entry.options.local.names_file());
+    let is_reread = config.backends_file.is_some() || name_files || !config.tls.certificates.is_empty();
+    let takes_hangup = is_reread || !std::io::stderr().is_terminal();
     // From now on a signal waits until there is something to stop: no file of a socket is left behind.
     let signals = Signals::new([SIGTERM, SIGINT])?;
     if takes_hangup {

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::net::SocketAddr;
+use std::process::Command;
 
 use red_tentacle::config::Config;
 use rustls::SupportedProtocolVersion;
@@ -9,7 +10,8 @@ use rustls::version::{TLS12, TLS13};
 use tempfile::TempDir;
 
 use crate::harness::{
-    Authority, Binary, Client, Ended, Fake, Manner, Names, Proxy, Reply, TlsBackend, eventually, get, refusing,
+    Authority, Binary, Client, Ended, Fake, Manner, Names, Proxy, Reply, SOON, TlsBackend, eventually, get, has,
+    refusing,
 };
 
 const VERSIONS: [&[&SupportedProtocolVersion]; 2] = [&[&TLS12], &[&TLS13]];
@@ -247,4 +249,26 @@ fn sighup_reads_them_again_and_a_bad_one_changes_nothing() {
         assert_eq!(is_located, arguments[0] == "--backends-file", "{told}");
         assert_eq!(own(), "2");
     }
+}
+
+/// Was seen as: at a terminal SIGHUP ended a proxy that should have read such a file again.
+#[test]
+fn at_a_terminal_sighup_is_for_the_files_that_entries_name() {
+    if !has("script") || !has("setpriv") {
+        return;
+    }
+    let (files, backend) = (Files::new(), Fake::with(200, "good"));
+    let entry = format!("{} header-file={}", backend.url, files.put("fields", "X-Own: 1"));
+    let program = Binary::spawn(Binary::command_at_terminal(&entry));
+    let line = |text: &str| loop {
+        let line = program.printed.recv_timeout(SOON).expect(text);
+        if line.contains(text) {
+            return line.trim_end().to_owned();
+        }
+    };
+    let number = line("it is process ").rsplit(' ').next().map(str::to_owned).expect("a number");
+    line("listens on");
+    let sent = Command::new("kill").args(["-HUP", &number]).status();
+    assert!(sent.expect("kill runs").success());
+    line("the list was read again");
 }

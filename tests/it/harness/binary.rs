@@ -62,6 +62,17 @@ impl Binary {
         tried.is_ok_and(|status| status.success()).then(|| unshared(&format!("{mounts}; exec \"$0\" \"$@\"")))
     }
 
+    /// The same before these backends, at a terminal that its standard output shows: first its process's number. It ends with the
+    /// terminal.
+    pub fn command_at_terminal(backends: &str) -> Command {
+        let line =
+            format!("echo it is process $$; exec setpriv --pdeathsig KILL {}", env!("CARGO_BIN_EXE_red-tentacle"));
+        let mut command = without_configuration(Command::new("script"));
+        command.args(["-qec", &line, "/dev/null"]).env("BACKEND_SERVERS", backends);
+        command.env("RED_TENTACLE_LISTEN", "127.0.0.1:0").env("RED_TENTACLE_ADMIN_LISTEN", "off");
+        command
+    }
+
     fn command_in_shell(script: &str) -> Command {
         let mut command = Command::new("sh");
         command.args(["-c", script, env!("CARGO_BIN_EXE_red-tentacle")]);
