@@ -112,19 +112,20 @@ fn run(config: Config, demo: Option<Demo>) -> ExitCode {
     if let Err(error) = access_log::start(config.log_level, config.log_format) {
         return fail(&format!("red-tentacle: cannot start the log: {error}"), EXIT_FAILURE);
     }
-    let code = match serve(config, supervisor, demo) {
+    let served = serve(config, supervisor, demo);
+    access_log::flush();
+    match served {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let is_setting = matches!(error.downcast_ref(), Some(StartError::Setting(_)));
             fail(&format!("red-tentacle: {error}"), if is_setting { EXIT_USAGE } else { EXIT_FAILURE })
         }
-    };
-    access_log::flush();
-    code
+    }
 }
 
 fn serve(config: Config, supervisor: Supervisor, demo: Option<Demo>) -> Result<(), Box<dyn std::error::Error>> {
     let demo = demo.map(|demo| (demo, config.clone()));
+    let no_thread = |error: std::io::Error| StartError::no_thread(&error);
     // A terminal that is closed ends what runs in it, unless SIGHUP has another use.
     let name_files = config.backends.iter().any(|entry| entry.options.local.names_file());
     let is_reread = config.backends_file.is_some() || name_files || !config.tls.certificates.is_empty();
@@ -135,13 +136,13 @@ fn serve(config: Config, supervisor: Supervisor, demo: Option<Demo>) -> Result<(
         signals.add_signal(SIGHUP)?;
     }
     let server = Server::bind_supervised(config, Arc::new(SystemLookup), supervisor, Timeouts::DEFAULT)?;
-    obey(signals, server.stopper(), server.reloader())?;
+    obey(signals, server.stopper(), server.reloader()).map_err(no_thread)?;
     if let Some((demo, config)) = demo {
         let proxy = server.local_addr().ok_or("--demo invites to an address; hand over a TCP socket for clients")?;
         let invitation = demo.invitation(&config, proxy, server.admin_addr());
-        present(demo, invitation, proxy, &server)?;
+        present(demo, invitation, proxy, &server).map_err(no_thread)?;
     }
-    Ok(server.run()?)
+    Ok(server.run().map_err(no_thread)?)
 }
 
 /// Invites to try the demo; in a terminal after a show, which runs beside the server.

@@ -85,6 +85,14 @@ pub enum StartError {
     Host(String),
 }
 
+impl StartError {
+    /// The host refuses a thread.
+    pub fn no_thread(reason: &io::Error) -> StartError {
+        let limits = "ulimit -u, TasksMax=, --pids-limit";
+        StartError::Host(format!("cannot start a thread: {reason}; raise the limit of processes ({limits})"))
+    }
+}
+
 impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (StartError::Setting(reason) | StartError::Host(reason)) = self;
@@ -157,8 +165,9 @@ impl Server {
         let started = |error: io::Error| StartError::Host(format!("cannot set up the poller: {error}"));
         let cores = thread::available_parallelism().map_or(1, NonZeroUsize::get);
         let (poller, event_loops) = Poller::shared_by(cores.min(POLLER_THREADS_MAX)).map_err(started)?;
-        let service_threads = ServiceThreads::new(config.workers.get());
-        let disk = threads("disk", cores.min(DISK_THREADS_MAX));
+        let no_thread = |error: io::Error| StartError::no_thread(&error);
+        let service_threads = ServiceThreads::new(config.workers.get()).map_err(no_thread)?;
+        let disk = threads("disk", cores.min(DISK_THREADS_MAX)).map_err(no_thread)?;
         host::raise_open_files();
         let host = Host::read();
         let connection_limits = host.capacity(config.max_head).limits(config.max_connections.map(NonZeroUsize::get));
@@ -457,7 +466,7 @@ mod tests {
         let socket = TcpListener::bind("127.0.0.1:0").expect("a port");
         let (poller, event_loop) = Poller::new().expect("a poller");
         let polling = thread::spawn(move || event_loop.run());
-        let threads = ServiceThreads::new(1);
+        let threads = ServiceThreads::new(1).expect("threads");
         let limits = Limits::new(config.max_head, config.max_body, &config.spool_dir);
         let frontend = Frontend::new(poller.clone(), limits, 16, SOON);
         let bound =

@@ -1,5 +1,8 @@
 //! The threads that serve what isn't served on the poller's, chosen by what it may wait for. Knows nothing of what is served.
 
+use std::io;
+use std::panic::catch_unwind;
+
 use threadpool::ThreadPool;
 
 use super::routes::Effort;
@@ -21,8 +24,8 @@ pub(super) struct ServiceThreads {
 }
 
 impl ServiceThreads {
-    pub(super) fn new(workers: usize) -> ServiceThreads {
-        ServiceThreads { workers: threads("worker", workers), admin: threads("admin", 1) }
+    pub(super) fn new(workers: usize) -> io::Result<ServiceThreads> {
+        Ok(ServiceThreads { workers: threads("worker", workers)?, admin: threads("admin", 1)? })
     }
 
     /// The threads for what takes this; `None`: the poller's.
@@ -49,9 +52,11 @@ impl ServiceThreads {
     }
 }
 
-/// Makes a pool of `count` threads with that name.
-pub(super) fn threads(name: &str, count: usize) -> ThreadPool {
-    threadpool::Builder::new().num_threads(count).thread_name(name.into()).thread_stack_size(STACK_BYTES).build()
+/// Makes a pool of `count` threads with that name. An error means that the host refuses one.
+pub(super) fn threads(name: &str, count: usize) -> io::Result<ThreadPool> {
+    let builder = threadpool::Builder::new().num_threads(count).thread_name(name.into()).thread_stack_size(STACK_BYTES);
+    // It has no other way to tell than a panic.
+    catch_unwind(|| builder.build()).map_err(|_| io::Error::other("the host allows no more"))
 }
 
 #[cfg(test)]
@@ -63,7 +68,7 @@ mod tests {
     /// Was seen as: 64 requests for the page behind an update whose disk hung left no connection for a probe.
     #[test]
     fn few_wait_for_the_disk_and_they_are_in_nothing_else_s_way() {
-        let (threads, (gate, held)) = (ServiceThreads::new(1), bounded::<()>(0));
+        let (threads, (gate, held)) = (ServiceThreads::new(1).expect("threads"), bounded::<()>(0));
         let efforts = [Effort::Quick, Effort::Long, Effort::Admin];
         let has_room = || efforts.map(|effort| threads.has_room(effort));
         let (sender, begun) = bounded(1);

@@ -191,3 +191,23 @@ fn who_is_hung_up_on_and_who_is_not_even_asked_has_a_word_in_the_log() {
     // The first has the long look, and its line doesn't wait for that.
     assert_eq!(words, [["200", "cancelled"], ["200", "skipped"], ["200", "…"]]);
 }
+
+/// Was seen as: the start ended with `Resource temporarily unavailable (os error 11)`, or without a word.
+#[test]
+fn a_start_for_which_there_are_too_few_threads_says_so() {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    // Behind main and the log: a worker, `admin`, those for bodies, `signals` and the poller's.
+    let beside = 4 + cores.min(4);
+    for threads in [2, 3, 4, beside, beside + 1] {
+        let Some(mut command) = Binary::command_with_threads(threads) else { return };
+        command.args(["--backends", "http://127.0.0.1:1", "--workers", "1"]);
+        command.args(["--listen", "127.0.0.1:0", "--admin-listen", "off"]);
+        let ended = Binary::run(command);
+        let last = ended.stderr.lines().last().unwrap_or_default();
+        assert!(
+            ended.code == Some(1) && last.starts_with("red-tentacle: cannot start a thread: "),
+            "{threads}: {ended:?}"
+        );
+        assert!(last.ends_with("; raise the limit of processes (ulimit -u, TasksMax=, --pids-limit)"), "{last}");
+    }
+}

@@ -73,6 +73,18 @@ impl Binary {
         command
     }
 
+    /// The same for a user of its own who may have this many threads; `None` where this host allows no such thing.
+    pub fn command_with_threads(count: usize) -> Option<Command> {
+        let program = env!("CARGO_BIN_EXE_red-tentacle");
+        let limited = |count: usize| {
+            let mut command = Command::new("setpriv");
+            command.args(["--reuid=39871", "--clear-groups", "prlimit", &format!("--nproc={count}"), program]);
+            without_configuration(command)
+        };
+        let tried = limited(64).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
+        tried.is_ok_and(|status| status.success()).then(|| limited(count))
+    }
+
     fn command_in_shell(script: &str) -> Command {
         let mut command = Command::new("sh");
         command.args(["-c", script, env!("CARGO_BIN_EXE_red-tentacle")]);
