@@ -70,14 +70,15 @@ impl Target {
         self.text.split_once('?').map(|(_, query)| query)
     }
 
-    /// Whether some server may read its path as one above `/`. Counts the least depth that any finds: dots, slashes and backslashes
-    /// may be percent-encoded or not be read as such, empty segments be merged, parameters (`..;a`) be dropped.
+    /// Whether some server may read its path as one above `/`. Counts the least depth that any finds: dots, slashes, backslashes and
+    /// semicolons may be percent-encoded or not be read as such, empty segments be merged, parameters (`..;a`) be dropped.
     pub fn may_climb(&self) -> bool {
         let path = self.path();
         if !path.contains("..") && !path.contains("%2") {
             return false;
         }
-        let path = path.to_ascii_lowercase().replace("%2e", ".").replace("%2f", "\\").replace("%5c", "\\");
+        let path =
+            path.to_ascii_lowercase().replace("%2e", ".").replace("%2f", "\\").replace("%5c", "\\").replace("%3b", ";");
         let mut depth = 0_usize;
         for segment in path.split('/') {
             let names = || segment.split('\\').map(|name| name.split(';').next().unwrap_or_default());
@@ -224,6 +225,9 @@ mod tests {
             ("/a//../..", true),
             ("/a/%2f/../..", true),
             ("/..;a/b", true),
+            ("/..%3ba/b", true),
+            ("/%2e%2e%3B/b", true),
+            ("/a%3bb/../c", false),
             ("/a/..;/..;/b", true),
             ("/a;b=c/../d", false),
             ("/;a/../b", true),
