@@ -76,7 +76,8 @@ impl Exchange {
 
     /// Ends the wait for better answers, if there is one.
     pub(super) fn wait_no_more(&self) {
-        if let Some((_, place)) = self.waits_until.lock().take() {
+        let is_bounded = matches!(self.context.config.on_failure, OnFailure::Best { within: Some(_) });
+        if is_bounded && let Some((_, place)) = self.waits_until.lock().take() {
             self.context.patience.withdraw(place);
         }
     }

@@ -165,7 +165,7 @@ impl Proxy {
 
 /// The reason why a request may go no further, if its path may lead out of a backend's base path.
 fn climb_of(request: &Request, backends: &[Arc<Backend>]) -> Option<Refusal> {
-    let climbs = request.target.may_climb() && backends.iter().any(|backend| backend.address().has_base());
+    let climbs = backends.iter().any(|backend| backend.address().has_base()) && request.target.may_climb();
     climbs.then_some(Refusal::BadRequest("The request target leads above /, and so out of a backend's base path"))
 }
 
