@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use crate::config::Config;
 use crate::message::{Elapsed, Reason};
 use crate::metrics::{RaceEnd, RecentRace, ShownEnd};
-use crate::server::Server;
+use crate::server::{Server, StartError};
 use crate::waterfall::{self, Bar, BarState};
 
 /// The id of the one request.
@@ -50,7 +50,7 @@ pub fn run(config: Config, target: &str) -> Result<Tried, String> {
         };
         stopper.stop();
         let ended = running.join().map_err(|_| "the proxy has a bug".to_owned())?;
-        ended.map_err(|error| error.to_string())?;
+        ended.map_err(|error| StartError::no_thread(&error).to_string())?;
         let (status, text) = reply?;
         let race = race.ok_or_else(|| format!("no race: the proxy answered {status}: {}", reason_in(&text)))?;
         let urls = (0..).zip(&names).map(|(index, entry)| (entry.name_at(index), entry.address.to_string()));

@@ -101,8 +101,8 @@ impl ServerTls {
         Ok(Arc::new(ServerTls { files, current: Mutex::new(Arc::new(loaded)) }))
     }
 
-    /// Reads the files again, all or nothing: clients that come from now on get what they hold. A certificate that has ended in use,
-    /// and has yet to be renewed, keeps no other out. Blocks on the disk.
+    /// Reads the files again, all or nothing: clients that come from now on get what they hold. A pair whose certificate has ended in
+    /// use, and has yet to be renewed, keeps no other out. Blocks on the disk.
     pub fn reload(&self) -> Result<(), String> {
         let loaded = Loaded::read(&self.files, SystemTime::now(), Some(&self.current()))?;
         *self.current.lock() = Arc::new(loaded);

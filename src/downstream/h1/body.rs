@@ -249,7 +249,6 @@ mod tests {
         assert_eq!(read_in_pieces(BodyLength::Chunked, &chunk, 8192), Err(413));
     }
 
-    /// The body is fed without the disk, and with it only where that is said to be needed.
     /// Was seen as: `No room for the request's body (--spool-dir)` of a host that had no descriptor left.
     #[test]
     fn a_file_that_cannot_be_opened_for_want_of_a_descriptor_is_no_lack_of_room() {
@@ -259,6 +258,7 @@ mod tests {
         }
     }
 
+    /// The body is fed without the disk, and with it only where that is said to be needed.
     #[test]
     fn a_body_that_needs_the_disk_continues_where_it_stopped() {
         const LENGTH: usize = 90_000;
