@@ -1,6 +1,7 @@
 //! What the page shows, as plain data.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use crate::metrics::{LastMinute, RecentRace, Sample};
 
@@ -24,4 +25,13 @@ pub struct Facts {
     pub not_kept: Option<String>,
     /// Whether a loser of any request may have a long look. Else one that hangs and one that is only slower are told apart by nothing.
     pub has_looks: bool,
+}
+
+impl Facts {
+    /// Whether a client has got a backend's answer in the last minute. It may still be on its way: a stream, say.
+    pub(super) fn has_answers(&self, now: SystemTime) -> bool {
+        let is_new = |at: SystemTime| now.duration_since(at).is_ok_and(|ago| ago.as_secs() <= self.minute.seconds);
+        self.minute.has_answers()
+            || self.sample.backends.iter().any(|backend| backend.stats.last_success().is_some_and(is_new))
+    }
 }

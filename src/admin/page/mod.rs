@@ -227,7 +227,7 @@ fn put_backend(
 ) {
     let won = minute.count_of(&["won"]);
     let share = if wins == 0 { 0.0 } else { 100.0 * won as f64 / wins as f64 };
-    let (class, state) = state_of(backend, minute, facts.minute.has_answers(), facts.has_looks, now);
+    let (class, state) = state_of(backend, minute, facts.has_answers(now), facts.has_looks, now);
     let failures =
         minute.failures().iter().map(|(word, count)| format!("{word} ×{}", grouped(*count))).collect::<Vec<_>>();
     let last = backend.stats.last_success().map_or_else(
@@ -309,7 +309,7 @@ fn state_of(
         BackendState::Racing if !minute.failures().is_empty() => ("bad", "fails"),
         BackendState::Racing if !was_asked(minute) => ("dim", "not asked"),
         // No winner has cut its legs.
-        BackendState::Racing if !has_answers => ("bad", "no answer before its clients left"),
+        BackendState::Racing if !has_answers => ("warn", "no answer before its clients left"),
         BackendState::Racing if is_unknown(minute, has_looks) => ("dim", NOT_KNOWN),
         BackendState::Racing => ("dim", "slower than the winners"),
     };

@@ -7,7 +7,7 @@ use super::html::{grouped, spoken};
 use super::known::{NOT_KNOWN, has_no_address, is_unknown, was_asked};
 use crate::metrics::{ANSWERS, BackendMinute, BackendSample, BackendState, LastMinute};
 
-/// The fewest lost races that alarm beside races that were won: now and then one asks for what no backend has.
+/// The fewest lost races, or clients that left, that alarm: now and then one asks for what no backend has.
 const LOST_MIN: u64 = 5;
 
 /// How things stand.
@@ -64,10 +64,11 @@ impl Summary {
         }
         let aside = aside_of(&besides);
         let fails = complaints(&failing);
-        let (symbol, class, sentence) = if facts.minute.requests() == 0 {
-            ('○', "dim", silence(facts, now))
-        } else if facts.minute.races == 0 {
+        let all_left = facts.minute.abandoned >= LOST_MIN && !facts.has_answers(now);
+        let (symbol, class, sentence) = if facts.minute.races == 0 && all_left {
             ('■', "bad", "Not answering: every client left before an answer.".to_owned())
+        } else if facts.minute.races == 0 {
+            ('○', "dim", silence(facts, now))
         } else if all == 0 {
             ('○', "dim", format!("Nothing is known yet of the backends that are listed now{aside}."))
         } else if some == 0 && facts.minute.lost == 0 {
@@ -101,7 +102,7 @@ impl Summary {
     }
 }
 
-/// How many of the races were lost, where it is as many as alert those who aren't looking.
+/// How many of the races were lost, in percent, if that alarms.
 fn lost_percent(minute: &LastMinute) -> Option<u64> {
     let is_alarm = minute.lost >= LOST_MIN && 100 * minute.lost > minute.races;
     is_alarm.then(|| (100 * minute.lost).div_ceil(minute.races))
@@ -351,6 +352,11 @@ mod tests {
             let sentence = "Not answering: every client left before an answer.";
             assert_eq!((summary.title.as_str(), summary.sentence.as_str()), ("■ 0/2", sentence), "{has_looks}");
         }
+        facts.sample.backends[0].stats.note_success(NOW + Duration::from_millis(1));
+        let later = |seconds| Summary::of(&facts, NOW + Duration::from_secs(seconds)).title;
+        assert_eq!((later(60).as_str(), later(62).as_str()), ("○ 0/2", "■ 0/2"), "a stream has begun");
+        facts.minute.abandoned = LOST_MIN - 1;
+        assert_eq!(Summary::of(&facts, NOW).title, "○ 0/2", "few are in a hurry");
         facts.minute.lost = 1;
         (facts.minute.races, facts.has_looks) = (1, true);
         let sentence = "Not answering: every backend fails (a no answer in time, b no answer in time).";
