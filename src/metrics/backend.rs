@@ -270,7 +270,7 @@ pub enum Gain {
     Saved(Duration),
     /// The answer itself: every other backend has failed.
     Rescue,
-    /// It isn't known: some of the others weren't asked, and might have succeeded, and the rest has failed.
+    /// It isn't known: there is no other, or some weren't asked, and might have succeeded, and the rest has failed.
     Unknown,
 }
 

@@ -54,7 +54,7 @@ impl Exchange {
                 Admission::Racing | Admission::Probe => {
                     is_first &= leg.backend.breaker().is_last_choice(self.context.config.max_unanswered.get(), now);
                 }
-                Admission::Benched if self.one.is_none() && !leg.backend.bench().sits_out(now) => {
+                Admission::Benched if self.one.is_none() && !may_probe && !leg.backend.bench().sits_out(now) => {
                     benched.waiting.push(number);
                 }
                 Admission::Benched => benched.out.push(number),
