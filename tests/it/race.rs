@@ -171,7 +171,11 @@ fn a_target_that_leads_above_the_root_is_refused_where_a_backend_has_a_base_path
     let targets = ["/../x", "/%2e%2E/x", "/a/../../x", "/..%2fx", "/..\\x", "/a/..;/..;/x", "http://h/../x"];
     let (plain, based) =
         (Raw::answering("HTTP/1.1 204 No Content\r\n\r\n"), Raw::answering("HTTP/1.1 204 No Content\r\n\r\n"));
-    let proxy = Proxy::with(&[plain.url.clone(), format!("{}/public", based.url)], patiently);
+    let proxy = Proxy::with(&[plain.url.clone(), format!("{}/public", based.url)], |config| {
+        patiently(config);
+        // The loser gets the whole request.
+        config.linger = config.timeout;
+    });
     let mut client = Client::connect(proxy.address);
     for target in targets {
         client.send_request("GET", target, &[], None);
