@@ -185,6 +185,40 @@ fn the_request_of_a_client_that_died_before_it_was_read_is_abandoned() {
     assert!(client.state.lock().status == ClientStatus::Gone && scene.watch().try_recv().is_ok());
 }
 
+const LAST_REQUESTS: [&str; 2] = ["GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", "GET / HTTP/1.0\r\n\r\n"];
+
+#[test]
+fn a_client_that_asks_for_nothing_more_is_closed_with_its_reply() {
+    for request in LAST_REQUESTS {
+        let mut scene = Scenario::new().connected();
+        scene.send(request);
+        scene.ready();
+        scene.request().send(text("whole"), Box::new(drop));
+        assert!(scene.client.upgrade().is_none(), "its end isn't waited for: {request}");
+        let (reply, ending) = scene.read_to_end();
+        assert!(reply.ends_with("whole\n") && ending == Ending::InOrder, "{reply} {ending:?}");
+    }
+}
+
+#[test]
+fn a_client_that_sends_more_than_its_last_request_is_not_reset() {
+    for request in LAST_REQUESTS {
+        for (with_it, later) in [("\r\n", ""), ("", "\r\n"), ("GET / HTTP/1.1\r\nHost: a\r\n\r\n", "")] {
+            let mut scene = Scenario::new().connected();
+            scene.send([request, with_it].concat());
+            scene.ready();
+            let reply_to = scene.request();
+            scene.send(later);
+            reply_to.send(text("whole"), Box::new(drop));
+            let (reply, ending) = scene.read_to_end();
+            assert!(reply.ends_with("whole\n") && ending == Ending::InOrder, "{reply} {ending:?}");
+            assert!(scene.has_no_request());
+            scene.half_close();
+            assert!(scene.client.upgrade().is_none());
+        }
+    }
+}
+
 #[test]
 fn a_drain_closes_idle_clients_and_no_others() {
     let mut idle = Scenario::new().idle();

@@ -46,6 +46,7 @@ impl Responder {
         let Some(http1) = self.http1.take() else { return Delivery::Whole };
         match written {
             Ok(()) if framing.is_persistent(self.summary) => self.client.await_next_request(http1),
+            Ok(()) if self.summary.is_last => self.client.close_after_last(http1),
             Ok(()) => self.client.start_closing(http1),
             Err(failed) => {
                 let failed = self.blame(failed);

@@ -115,6 +115,15 @@ impl Client {
         self.drive(http1, true);
     }
 
+    /// Closes the connection after the reply to what the client has called its last request. If it has sent more all the same, a
+    /// close would be a reset, and destroy what it hasn't read: then as after any last reply.
+    pub(crate) fn close_after_last(self: &Arc<Self>, mut http1: Box<Http1>) {
+        self.end_exchange(&mut http1);
+        let has_sent_more = http1.has_unread() || !self.is_silent();
+        // TLS's own words may be on their way in both directions.
+        if has_sent_more || self.peer.is_tls { self.start_closing(http1) } else { self.close() }
+    }
+
     /// Half-closes the connection in place of a reply for which there is no room: a reset would destroy what the client hasn't read of
     /// earlier ones. TLS says no farewell.
     pub(crate) fn break_off(self: &Arc<Self>, http1: Box<Http1>) {

@@ -123,6 +123,11 @@ impl Client {
         Ok(rustix::net::recv(self.socket(), buffer, RecvFlags::PEEK | RecvFlags::DONTWAIT)?.0)
     }
 
+    /// Whether all that the socket has received has been read, and the client's end isn't among it.
+    pub(super) fn is_silent(&self) -> bool {
+        self.peek(&mut [0]).is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+    }
+
     /// Ends the connection with a reset: the client must not take what was sent for complete.
     pub(crate) fn abort(&self) {
         self.clear_exchange();
@@ -232,9 +237,8 @@ impl Client {
     pub(crate) fn take_for_eviction(&self, may_evict: impl Fn(&Activity) -> bool) -> Option<Box<Http1>> {
         let mut state = self.state.lock();
         let activity = self.activity_in(state.http1.as_ref()?);
-        let is_silent = || self.peek(&mut [0]).is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock);
         let is_waiting = matches!(activity, Activity::Idle { .. } | Activity::Handshaking { .. });
-        if !may_evict(&activity) || (is_waiting && !is_silent()) {
+        if !may_evict(&activity) || (is_waiting && !self.is_silent()) {
             return None;
         }
         state.http1.take()

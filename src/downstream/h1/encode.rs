@@ -23,16 +23,18 @@ pub(crate) struct RequestSummary {
     pub(crate) version: Version,
     /// Whether the client can take another reply on this connection.
     pub(crate) persistent: bool,
+    /// Whether the client has said that it asks for nothing more, and all of its request has been read.
+    pub(crate) is_last: bool,
 }
 
 impl RequestSummary {
     pub(crate) fn new(method: &Method, version: Version, persistent: bool) -> RequestSummary {
-        RequestSummary { is_head: method == Method::HEAD, version, persistent }
+        RequestSummary { is_head: method == Method::HEAD, version, persistent, is_last: !persistent }
     }
 
     /// The summary of a request that couldn't be read: the connection ends with the reply.
     pub(crate) const UNREADABLE: RequestSummary =
-        RequestSummary { is_head: false, version: Version::HTTP_11, persistent: false };
+        RequestSummary { is_head: false, version: Version::HTTP_11, persistent: false, is_last: false };
 }
 
 /// How the end of the body is told (RFC 9112 §6.3).
@@ -143,7 +145,8 @@ pub(crate) fn chunk_prefix(length: usize) -> [u8; CHUNK_PREFIX_BYTES] {
 mod tests {
     use super::*;
 
-    const GET: RequestSummary = RequestSummary { is_head: false, version: Version::HTTP_11, persistent: true };
+    const GET: RequestSummary =
+        RequestSummary { is_head: false, version: Version::HTTP_11, persistent: true, is_last: false };
     const HEAD: RequestSummary = RequestSummary { is_head: true, ..GET };
     const OLD: RequestSummary = RequestSummary { version: Version::HTTP_10, ..GET };
 

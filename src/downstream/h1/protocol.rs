@@ -286,7 +286,7 @@ impl Http1 {
             BodyPolicy::Limited { bytes_max, .. } => bytes_max,
             BodyPolicy::Reject => {
                 // What follows is its body, and never another request.
-                summary.persistent = false;
+                (summary.persistent, summary.is_last) = (false, false);
                 return Ok(self.complete(request, summary, now));
             }
         };
@@ -556,6 +556,19 @@ mod tests {
         assert!(matches!(http1.step(later), Action::More));
         assert_eq!(http1.deadline(), now + LAST_CLOSING_TIME, "neither bytes nor a second word win time");
         assert!(matches!(http1.step(now + LAST_CLOSING_TIME), Action::Close));
+    }
+
+    #[test]
+    fn a_request_whose_body_stays_unread_is_never_the_last_that_comes() {
+        let now = Instant::now();
+        for (policy, is_last) in [(BodyPolicy::Default, true), (BodyPolicy::Reject, false)] {
+            let mut http1 = http1(now);
+            let body_policy = Arc::new(move |_: &Request| policy.clone());
+            http1.limits = Arc::new(Limits { body_policy, ..(*http1.limits).clone() });
+            http1.receive(b"POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 3\r\n\r\nabc");
+            let Action::Request(_, summary) = http1.step(now) else { panic!("no request") };
+            assert_eq!((summary.persistent, summary.is_last), (false, is_last));
+        }
     }
 
     fn posting(length: usize) -> String {
