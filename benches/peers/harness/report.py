@@ -1,5 +1,7 @@
 """A run's figures, as tables in Markdown."""
 
+import statistics
+
 from .load import DIRECT, are_disturbed, counted, median
 
 # The best design that wakes no thread: what all others are compared with.
@@ -117,7 +119,32 @@ def table(data):
         for name, runs in data["runs"][scenario["name"]].items():
             if runs:
                 lines.append(row(data, scenario, name, runs))
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, *times(data)]) + "\n"
+
+
+def times(data):
+    """Where the time of all cores goes."""
+    what = "Where the time of all cores goes, in µs for each request: what the proxy's own code has of it shows what better code could save."
+    columns = ("", "proxy", "all cores", "clients", "backends", "proxy: its own code", "proxy: the kernel", "idle")
+    lines = ["", f"**Time**: {what}", "", "| " + " | ".join(columns) + " |", "|---|---|" + "--:|" * (len(columns) - 2)]
+    cores = int(data["meta"]["machine"].split()[0])
+    for scenario in data["meta"]["scenarios"]:
+        for name, runs in data["runs"][scenario["name"]].items():
+            good = counted(runs)
+            if not good or name == DIRECT:
+                continue
+            each = lambda seconds: statistics.median(1e6 * seconds(run) / run["requests"] for run in good)
+            of_all = lambda run: cores * run["seconds"]
+            cells = [
+                each(of_all),
+                each(lambda run: run["wrk_cpu"]),
+                each(lambda run: run["backend_cpu"]),
+                each(lambda run: run["cpu_user"]),
+                each(lambda run: run["cpu"] - run["cpu_user"]),
+                each(lambda run: run["idle"] * of_all(run)),
+            ]
+            lines.append(f"| {scenario['name']} | {name} | " + " | ".join(map(number, cells)) + " |")
+    return lines
 
 
 def row(data, scenario, name, runs):
