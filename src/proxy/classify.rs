@@ -8,7 +8,7 @@ use crate::message::{Outcome, Request};
 use crate::upstream::Answer;
 
 /// The least rank of an answer about the request itself.
-pub(super) const RANK_ABOUT_REQUEST: u8 = 2;
+pub(super) const RANK_ABOUT_REQUEST: u8 = 3;
 
 /// The class of an answer to its request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,9 +56,11 @@ impl Wanted {
             // It says nothing to a client that has asked for no condition.
             Outcome::Status(StatusCode::NOT_MODIFIED) => None,
             Outcome::Status(status) => Some(match status.as_u16() {
-                ..=299 => 3,
+                ..=299 => 4,
+                // As for the bench it is about that backend: another may be about to succeed.
+                429 => 1,
                 400..=499 => RANK_ABOUT_REQUEST,
-                300..=399 => 1,
+                300..=399 => 2,
                 _ => 0,
             }),
             _ => None,
