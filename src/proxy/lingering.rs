@@ -16,7 +16,8 @@ impl Exchange {
     pub(super) fn begin_looks(self: &Arc<Self>, losers: &[usize], now: Instant) {
         let is_safe = self.request.method().is_safe();
         let has_looks = self.context.reaper.has_looks(is_safe);
-        let mut time = Duration::ZERO;
+        // As long as the others at least: the request may still be on its way, and should reach the backend whole.
+        let mut time = self.context.reaper.linger().after(is_safe);
         let takes = |leg: &&usize| {
             let Leg { backend, look, ticket, .. } = &self.legs[**leg];
             let is_spared = ticket.is_probe() || (has_looks && backend.look().try_take(look, now));
@@ -118,11 +119,12 @@ impl Exchange {
 
 #[cfg(test)]
 mod tests {
-    use super::super::scenario::{Client, LINGER, Scenario, answer, get, wait_until};
+    use super::super::scenario::{Client, LINGER, Scenario, answer, get, post, wait_until};
     use super::*;
+    use crate::config::Config;
     use crate::race::Linger;
     use crate::runtime::poller::Event;
-    use crate::upstream::scenario as upstream;
+    use crate::upstream::scenario::{self as upstream, spool};
 
     const HEAD: &str = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n";
 
@@ -258,6 +260,23 @@ mod tests {
         assert_eq!(race.ends[1].receives_to_end(), b"", "its body doesn't come");
         race.wait_for_end();
         assert_eq!(race.legs(), (2, 0), "its head has come");
+    }
+
+    /// Was seen as: with `--linger-unsafe 60s` an upload to a slow backend was cut after 10 s, since it had the long look.
+    #[test]
+    fn a_long_look_ends_no_earlier_than_the_linger_of_the_others() {
+        const TIMEOUT: Duration = Duration::from_millis(1);
+        let upstream = upstream::Scenario::with(|options| options.timeout = TIMEOUT);
+        let linger = Linger { not_safe: upstream::LONG, ..LOOKS };
+        let mut race = Scenario::on(upstream, &["", ""], linger, Config::default());
+        let client = race.race(post(spool(b"abc", 0)));
+        race.ends[0].sends(answer(200, "b1"));
+        client.takes_reply();
+        race.outlast(TIMEOUT * 3);
+        assert!(race.ends[1].is_left_alone(), "its request is still on its way");
+        race.give_all(Event::Cut);
+        assert_eq!(race.ends[1].receives_to_end(), b"");
+        race.wait_for_end();
     }
 
     #[test]
