@@ -176,8 +176,12 @@ impl InFlight {
                 }
                 // An end may stand behind these bytes, of which no other event tells.
                 Received::Partial(count) if count > seen => seen = count,
-                Received::Partial(_) if Instant::now() >= self.head_by => {
-                    return Err(failed(token, Outcome::Timeout));
+                Received::Partial(count) if Instant::now() >= self.head_by => {
+                    let outcome = failed(token, Outcome::Timeout);
+                    if outcome == Outcome::Timeout && count == 0 && self.interim == 0 {
+                        self.distrust_if_new();
+                    }
+                    return Err(outcome);
                 }
                 Received::Partial(_) => return Ok(LegStep::Blocked(PendingAnswer(Stage::Awaiting(self)))),
                 Received::Head(head, whole) => {
@@ -206,8 +210,8 @@ impl InFlight {
             Outcome::Cancelled => return Err(Outcome::Cancelled),
             _ if is_repeatable && self.may_repeat(request) => {}
             outcome => {
-                if is_unanswered && !self.pooled.was_used() {
-                    self.pool.endpoint().resolver().distrust(self.pooled.peer());
+                if is_unanswered {
+                    self.distrust_if_new();
                 }
                 return Err(outcome);
             }
@@ -215,6 +219,14 @@ impl InFlight {
         // Its permit first: there may be no other.
         drop(self.pooled);
         Reaching::new(self.pool, Some(self.head_by)).begin(request, token)
+    }
+
+    /// Has the address tried last from now on, if this connection to it is new and has brought no answer: some ways let the short
+    /// packets of a handshake through, and none of an answer's.
+    fn distrust_if_new(&self) {
+        if !self.pooled.was_used() {
+            self.pool.endpoint().resolver().distrust(self.pooled.peer());
+        }
     }
 
     /// Whether the request may be sent once more. That its connection was given up while it was idle shows soon; later the backend

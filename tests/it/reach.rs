@@ -536,6 +536,22 @@ fn a_good_address_that_goes_bad_gives_way_to_the_other() {
     eventually("its port is closed", || proxy.get("/").text() == "second");
 }
 
+/// Was seen as: with IPv6 that connected and let no answer through, every request failed, though IPv4 was good.
+#[test]
+fn an_address_that_connects_and_leaves_a_request_unanswered_gives_way_to_the_other() {
+    let silent = Raw::serving(|mut connection| connection.wait_for_hang_up());
+    let good = Fake::with(200, "good");
+    let addresses = [silent.address, address_of(&good.url)];
+    let names = Names::answering(move |_, _, _| Ok(addresses.to_vec()));
+    let proxy = proxy_with(&names, &["http://two.example".to_owned()], |config| {
+        lasting(config);
+        config.timeout = Duration::from_millis(200);
+    });
+    let text = proxy.get("/").text();
+    assert!(text.contains(" timeout: "), "{text}");
+    eventually("the other address is tried", || proxy.get("/").text() == "good");
+}
+
 #[test]
 fn the_families_of_addresses_take_turns() {
     let impostor = Fake::with(200, "the second of its family");
