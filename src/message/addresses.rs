@@ -8,6 +8,9 @@ use super::Address;
 /// The longest address that is offered in place of a bad one, in bytes: about as much as is shown of the bad one.
 pub const OFFER_BYTES_MAX: usize = 100;
 
+/// Schemes as they are written, and what is meant: a WebSocket begins as a request by HTTP.
+const SCHEMES: [(&str, &str); 4] = [("https:", "https:"), ("http:", "http:"), ("wss://", "https:"), ("ws://", "http:")];
+
 /// Checks an address. The complaint has the address to write instead if it can be told.
 pub(super) fn checked_address(text: &str) -> Result<Address, String> {
     Address::parse(text).map_err(|bad| match offer(text) {
@@ -63,8 +66,8 @@ pub fn not_between_commas(separator: char) -> String {
 fn offer(entry: &str) -> Option<String> {
     let entry = entry.trim_matches(['"', '\'']);
     let lower = entry.to_ascii_lowercase();
-    let scheme = ["https:", "http:"].into_iter().find(|scheme| lower.starts_with(scheme));
-    let rest = entry[scheme.map_or(0, str::len)..].trim_start_matches('/');
+    let scheme = SCHEMES.into_iter().find(|(written, _)| lower.starts_with(written));
+    let rest = entry[scheme.map_or(0, |(written, _)| written.len())..].trim_start_matches('/');
     let authority = authority(rest);
     let host = meant_host(authority);
     // A word alone may mean anything.
@@ -73,7 +76,7 @@ fn offer(entry: &str) -> Option<String> {
     if !is_host || host.ends_with(':') || rest.contains("://") {
         return None;
     }
-    let scheme = scheme.unwrap_or(if host.ends_with(":443") { "https:" } else { "http:" });
+    let scheme = scheme.map_or(if host.ends_with(":443") { "https:" } else { "http:" }, |(_, meant)| meant);
     let address = Address::parse(&format!("{scheme}//{host}{}", &rest[authority.len()..])).ok()?.to_string();
     // Cut, it would be of no use.
     (address.len() <= OFFER_BYTES_MAX).then_some(address)

@@ -255,6 +255,9 @@ mod tests {
             ("2001:db8::5:80/x", "http://[2001:db8::5]/x"),
             ("9001", "http://127.0.0.1:9001"),
             (":9001", "http://127.0.0.1:9001"),
+            ("wss://dc1.example/v3/KEY", "https://dc1.example/v3/KEY"),
+            ("WS://dc1:8546", "http://dc1:8546"),
+            ("ws:8546", "http://ws:8546"),
         ];
         for (entry, expected) in rows {
             assert_eq!(reason(entry), format!("it must begin with http:// or https://; write {expected}"), "{entry}");
@@ -268,7 +271,6 @@ mod tests {
             "a",
             "none",
             "ftp://a",
-            "ws://dc1.example",
             "unix:/run/socket",
             "user@dc1.example",
             "dc1.example?a=b",
