@@ -9,7 +9,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 use super::flags::flag::Flag;
 use super::flags::{GROUPS, all};
 use super::invocation::{Invocation, fail};
-use crate::message::Excerpt;
+use crate::message::{EntryOptions, Excerpt};
 
 const ABOUT: &str = "Red Tentacle, a first-success reverse proxy: every backend gets the request, \
                      the first good answer goes to the client";
@@ -136,6 +136,9 @@ fn told(error: &clap::Error) -> Invocation {
     let name = arg.split(' ').next().unwrap_or_default();
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Invocation::Print(error.to_string()),
+        ErrorKind::UnknownArgument if name.strip_prefix("--").is_some_and(EntryOptions::has) => {
+            fail(format_args!("unknown flag {name}; '{}' stands behind a backend's URL, see --help", &name[2..]))
+        }
         ErrorKind::UnknownArgument if arg.starts_with('-') => match context(ContextKind::SuggestedArg) {
             Some(near) => fail(format_args!("unknown flag {}; did you mean {near}? see --help", Excerpt(name))),
             None => fail(format_args!("unknown flag {}; see --help", Excerpt(name))),

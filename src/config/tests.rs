@@ -163,6 +163,8 @@ fn what_is_no_flag_is_refused_in_one_line() {
         ("--timeot 5s", "unknown flag --timeot; did you mean --timeout? see --help"),
         ("--timeot=5s", "unknown flag --timeot; did you mean --timeout? see --help"),
         ("--qqq", "unknown flag --qqq; see --help"),
+        ("--insecure", "unknown flag --insecure; 'insecure' stands behind a backend's URL, see --help"),
+        ("--header-file=/x", "unknown flag --header-file; 'header-file' stands behind a backend's URL, see --help"),
         ("--qqq\nforged", "unknown flag --qqq\\nforged; see --help"),
         ("-x", "unknown flag -x; see --help"),
         ("--timeout -5s", "unknown flag -5; see --help"),

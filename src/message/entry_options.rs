@@ -34,6 +34,11 @@ pub struct EntryOptions {
 }
 
 impl EntryOptions {
+    /// Whether there is an option of this name.
+    pub fn has(option: &str) -> bool {
+        OPTIONS.contains(&option)
+    }
+
     /// Reads options, each in any place and at most once.
     pub(super) fn parse<'a>(texts: impl Iterator<Item = &'a str>) -> Result<EntryOptions, String> {
         let mut options = EntryOptions::default();
