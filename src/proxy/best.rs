@@ -147,7 +147,7 @@ mod tests {
             ("a 4xx before a 3xx", &[302, 404, 500], 404),
             ("a 3xx before a 5xx", &[500, 302], 302),
             ("any other 4xx before a 429", &[429, 400], 400),
-            ("a 429 before a 5xx", &[503, 429, 502], 429),
+            ("a 429 before a 3xx and a 5xx", &[503, 302, 429], 429),
             ("the first of two", &[404, 410], 404),
             ("the first of two, the other way round", &[410, 404], 410),
             ("a 5xx before none", &[503], 503),

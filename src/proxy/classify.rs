@@ -58,9 +58,9 @@ impl Wanted {
             Outcome::Status(status) => Some(match status.as_u16() {
                 ..=299 => 4,
                 // As for the bench it is about that backend: another may be about to succeed.
-                429 => 1,
+                429 => 2,
                 400..=499 => RANK_ABOUT_REQUEST,
-                300..=399 => 2,
+                300..=399 => 1,
                 _ => 0,
             }),
             _ => None,
