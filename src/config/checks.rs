@@ -107,21 +107,9 @@ fn backends_file(draft: &mut Draft, given: &Given) -> Result<(), Invocation> {
 
 /// Refuses a backend at which the proxy itself would listen: every request would come back.
 pub(super) fn own_address(config: &Config, given: &Given) -> Result<(), Invocation> {
-    let ports =
-        [("listen", &config.listen), ("tls-listen", &config.tls_listen), ("admin-listen", &config.admin_listen)];
-    let own = config.backends.iter().find_map(|entry| {
-        let is_own = |(_, listen): &(&str, &Vec<Listen>)| {
-            listen.iter().any(|listen| listen.is_reached_by(&entry.address, entry.options.socket.as_deref()))
-        };
-        ports.into_iter().find(is_own).map(|(flag, _)| (entry, flag))
-    });
-    let Some((entry, flag)) = own else { return Ok(()) };
     let is_kept = config.backends_file.as_ref().is_some_and(ListFile::exists);
     let culprit = given.culprit(if is_kept { "backends-file" } else { "backends" });
-    let address = Excerpt(&entry.address.to_string()).to_string();
-    Err(fail(format_args!(
-        "{culprit} '{address}': the proxy itself listens there (--{flag}); give one of them another port"
-    )))
+    config.check_not_own(&config.backends).map_err(|bad| fail(format_args!("{culprit} {bad}")))
 }
 
 /// Refuses statuses that would win a race and end it as a failure, too.

@@ -90,6 +90,7 @@ fn checked(given: &Given, are_addresses_used: bool) -> Result<Invocation, Invoca
     for (flag, text) in given.iter() {
         (flag.set)(&mut draft, text).map_err(|reason| fail(format_args!("{} {reason}", given.culprit(flag.name))))?;
     }
+    draft.config.are_addresses_used = are_addresses_used;
     checks::admin_commands(given, &draft)?;
     if !draft.check
         && let Some(command) = admin_command::take(&mut draft)

@@ -18,7 +18,7 @@ use super::statuses::Statuses;
 use super::token::AdminToken;
 use super::values;
 use crate::list::ListFile;
-use crate::message::ListEntry;
+use crate::message::{Excerpt, ListEntry};
 use crate::net::server_tls::TlsFiles;
 
 /// The settings, all of them checked.
@@ -32,6 +32,8 @@ pub struct Config {
     pub backends_file: Option<ListFile>,
     /// What is odd about how the settings were given, a line each.
     pub oddities: Vec<String>,
+    /// Whether the addresses below are listened on: else a supervisor's sockets take their place.
+    pub are_addresses_used: bool,
     /// The addresses that clients connect to without TLS.
     pub listen: Vec<Listen>,
     /// The addresses that clients connect to by HTTPS; with `listen` at least one.
@@ -145,6 +147,20 @@ impl Config {
         self.race_methods.as_ref().is_none_or(|methods| methods.contains(method))
     }
 
+    /// Refuses a list with a backend at which the proxy itself listens: every request would come back. An error names the first.
+    pub(crate) fn check_not_own(&self, entries: &[ListEntry]) -> Result<(), String> {
+        let ports = [("listen", &self.listen), ("tls-listen", &self.tls_listen), ("admin-listen", &self.admin_listen)];
+        let own = entries.iter().filter(|_| self.are_addresses_used).find_map(|entry| {
+            let (address, socket) = (&entry.address, entry.options.socket.as_deref());
+            let is_own = |(_, all): &(&str, &Vec<Listen>)| all.iter().any(|one| one.is_reached_by(address, socket));
+            ports.into_iter().find(is_own).map(|(flag, _)| (address.to_string(), flag))
+        });
+        own.map_or(Ok(()), |(address, flag)| {
+            let address = Excerpt(&address);
+            Err(format!("'{address}': the proxy itself listens there (--{flag}); give one of them another port"))
+        })
+    }
+
     /// Has a proxy listen on a free port of the loopback alone, and write nothing: for one that only this process asks.
     pub(crate) fn on_loopback(mut self) -> Config {
         self.listen = vec![Listen::from(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))];
@@ -159,6 +175,7 @@ impl Config {
             backends,
             backends_file: None,
             oddities: Vec::new(),
+            are_addresses_used: true,
             listen: Listen::everywhere(8080),
             tls_listen: Vec::new(),
             tls: TlsFiles::default(),

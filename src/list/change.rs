@@ -37,7 +37,7 @@ pub enum BadChange {
     KeptAfter(String, After),
     /// This option can't be set by a change.
     Local(&'static str),
-    /// This entry's options wouldn't go with each other.
+    /// This entry can't be used, and why: its options wouldn't go with each other, say.
     Options(String),
     /// There would be too many.
     TooMany(usize),

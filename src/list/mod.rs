@@ -26,6 +26,9 @@ pub type Publish = Box<dyn Fn(&[ListEntry]) + Send + Sync>;
 /// Reads what a list's entries name, before the list is put in force. An error holds all entries with bad files.
 pub type Load = Box<dyn Fn(&[ListEntry]) -> Result<(), Vec<BadFiles>> + Send + Sync>;
 
+/// Refuses a list with which a start would fail. An error names the entry, and says what would be right.
+pub type Check = Box<dyn Fn(&[ListEntry]) -> Result<(), String> + Send + Sync>;
+
 /// The list in force, and where it is kept.
 pub struct BackendList {
     /// Where it is kept, if in a file. Held for as long as a change is made, the disk included.
@@ -36,6 +39,7 @@ pub struct BackendList {
     path: Option<PathBuf>,
     publish: Publish,
     load: Load,
+    check: Check,
     /// The common timeout: the longest that a leg may wait for others.
     timeout: Duration,
 }
@@ -58,6 +62,7 @@ impl BackendList {
             in_force: Mutex::new(in_force),
             publish,
             load: Box::new(|_| Ok(())),
+            check: Box::new(|_| Ok(())),
             timeout: Duration::MAX,
         }
     }
@@ -66,6 +71,12 @@ impl BackendList {
     #[must_use]
     pub fn loading_by(self, load: Load) -> BackendList {
         BackendList { load, ..self }
+    }
+
+    /// Has lists refused by `check`, too: in a change, and when the file is read again.
+    #[must_use]
+    pub fn checked_by(self, check: Check) -> BackendList {
+        BackendList { check, ..self }
     }
 
     /// Bounds how late legs may start: by the common timeout.
@@ -82,6 +93,7 @@ impl BackendList {
         let before = self.entries();
         let mut entries = change::applied(&before, changes)?;
         check_starts(&entries, self.timeout).map_err(|bad| change::of_start(bad, &before, &entries))?;
+        (self.check)(&entries).map_err(BadChange::Options)?;
         // What changes nothing creates no file, and hides no edit of one.
         if let Some(file) = file.as_mut().filter(|file| entries != before || !file.is_still_missing()) {
             entries = file.write(&entries).map_err(BadChange::NotKept)?;
@@ -106,6 +118,10 @@ impl BackendList {
                 return Ok(false);
             }
         };
+        let read = read.and_then(|read| match (self.check)(&read.1) {
+            Ok(()) => Ok(read),
+            Err(bad) => Err(vec![format!("{}: {bad}", self.kept_in().unwrap_or_default())]),
+        });
         let read = read.and_then(|(text, entries)| match ((self.load)(&entries), &*file, &text) {
             (Ok(()), ..) => Ok((text, entries)),
             (Err(bad), Some(file), Some(text)) => Err(file.located_in(text, &bad)),
@@ -221,6 +237,27 @@ mod tests {
         assert_eq!(list.change(replace("http://a after=1s")), Err(BadChange::Start(BadStart::NoneAtOnce)));
         fs::write(&path, "http://a\nhttp://b after=6s\n").expect("a file");
         assert_eq!(list.reload(), Err(vec![format!("{}: {late}", path.display())]));
+    }
+
+    /// Was seen as: the proxy's own address was taken for a backend and written, and the next start failed by it.
+    #[test]
+    fn what_would_stop_a_start_is_neither_taken_nor_written() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("backends");
+        fs::write(&path, "http://a\n").expect("a file");
+        let (list, published) = list(&path, "");
+        let list = list.checked_by(Box::new(|entries| match entries {
+            [_] => Ok(()),
+            _ => Err("'http://own': not that".to_owned()),
+        }));
+        assert_eq!(
+            list.change(replace("http://a,http://own")),
+            Err(BadChange::Options("'http://own': not that".to_owned()))
+        );
+        assert_eq!(fs::read_to_string(&path).expect("a file"), "http://a\n");
+        fs::write(&path, "http://a\nhttp://own\n").expect("a file");
+        assert_eq!(list.reload(), Err(vec![format!("{}: 'http://own': not that", path.display())]));
+        assert!(published.lock().is_empty() && !list.is_loaded());
     }
 
     #[test]

@@ -11,7 +11,7 @@ use crate::admin::{Admin, FORM_BYTES_MAX, Guard, Views};
 use crate::config::{AdminToken, Config};
 use crate::downstream::{BodyPolicy, Eviction, Limits, Timeouts};
 use crate::host::{ConnectionLimits, Host};
-use crate::list::{BackendList, BadFiles, load_files};
+use crate::list::{BackendList, BadFiles, Check, load_files};
 use crate::message::{ListEntry, Refusal, ReplyTo, Request, SpoolMemory};
 use crate::metrics::{self, ReplyStats};
 use crate::proxy::{Proxy, Threads, answer_alone};
@@ -169,7 +169,7 @@ pub(super) fn routes(
     let reloaded = backends.clone();
     let load = move |entries: &[ListEntry]| load_files(entries).map(|files| reloaded.set_files(files));
     let list = BackendList::new(config.backends.clone(), config.backends_file.clone(), Box::new(publish));
-    let list = Arc::new(list.with_timeout(config.timeout).loading_by(Box::new(load)));
+    let list = Arc::new(list.with_timeout(config.timeout).loading_by(Box::new(load)).checked_by(own_check(config)));
     let all = backends.clone();
     let (reaper, starter) = (Reaper::new(linger, poller), Starter::new(poller));
     let proxy = Proxy::new(config.clone(), backends, threads, reaper, starter, poller);
@@ -188,6 +188,12 @@ pub(super) fn routes(
         views,
     );
     Ok(Routes { admin, proxy, figures, admin_on_proxy_port: config.admin_on_proxy_port })
+}
+
+/// Checks that no backend is the proxy itself.
+fn own_check(config: &Arc<Config>) -> Check {
+    let config = config.clone();
+    Box::new(move |entries| config.check_not_own(entries))
 }
 
 /// Tells of each backend whose certificate isn't checked.

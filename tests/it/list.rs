@@ -9,7 +9,7 @@ use std::sync::mpsc;
 
 use tempfile::TempDir;
 
-use crate::harness::{Binary, Client, Fake, Gate, Proxy, Reply, eventually, get, refusing};
+use crate::harness::{Binary, Client, Fake, Gate, Proxy, Reply, eventually, get, own_address, refusing};
 
 const FORM: &str = "Content-Type: application/x-www-form-urlencoded";
 const JSON: &str = "Accept: application/json";
@@ -232,6 +232,25 @@ fn a_restart_keeps_what_was_changed() {
     assert!(again.text().contains(&format!("\"kept_in\":\"{}\"", kept.path())), "{}", again.text());
     assert_eq!(listed(&ask(admin, "GET", "/backends", &[], None)), before);
     assert_eq!(get(address, "/").text(), "c");
+}
+
+/// Was seen as: a `200`, and the next start failed by the file.
+#[test]
+fn the_proxy_itself_is_taken_for_a_backend_by_no_change_and_no_reading() {
+    let [a, _, _] = three();
+    let (kept, own) = (Kept::holding(&format!("{}\n", a.url)), own_address());
+    let mut command = Binary::command();
+    command.args(["--backends-file", kept.path(), "--listen", &own.to_string(), "--admin-listen", "127.0.0.1:0"]);
+    let program = Binary::spawn(command);
+    let (_, admin) = program.addresses();
+    let why = format!("'http://{own}': the proxy itself listens there (--listen); give one of them another port");
+    let reply = change(admin, &format!("add=http://{own}"));
+    assert_eq!((reply.status, reply.text().lines().last()), (400, Some(&*why)));
+    let edited = format!("{}\nhttp://{own}\n", a.url);
+    fs::write(&kept.path, edited).expect("a file");
+    program.signal("HUP");
+    program.line(&format!("{}: {why}", kept.path()));
+    assert_eq!(listed(&ask(admin, "GET", "/backends", &[], None)), [format!("b1 {} racing", a.url)]);
 }
 
 #[test]
