@@ -19,6 +19,9 @@ const RETRY_PAUSE: Duration = Duration::from_millis(50);
 /// This number of evicted clients is always read for a moment more, however few places there are.
 const CLOSING_MIN: usize = 8;
 
+/// The shortest time between two findings that no client can be evicted: it may last, and each new client would find it.
+const FULL_INTERVAL: Duration = Duration::from_secs(10);
+
 /// What can be evicted: a client, or the stream that is carried to it.
 pub(crate) trait Evictable: Send + Sync {
     /// What the client uses its place for; `None` while a thread works for it.
@@ -48,6 +51,8 @@ struct Members {
     scanned_at: Option<Instant>,
     /// The earliest time of the next scan.
     next_scan: Option<Instant>,
+    /// When it was last found that none can be evicted.
+    found_full: Option<Instant>,
 }
 
 impl ConnectionTable {
@@ -60,6 +65,23 @@ impl ConnectionTable {
     pub(crate) fn count(&self) -> usize {
         let members = self.members.lock();
         members.clients.len() - members.closing.len()
+    }
+
+    /// The number of all places.
+    pub(crate) fn places(&self) -> usize {
+        self.connections_max
+    }
+
+    /// Finds that new clients wait, since none can be evicted for them. Gives whether that is to be told: it isn't again soon, nor where the
+    /// oldest goes, which is but busy for a moment.
+    pub(crate) fn try_find_full(&self, now: Instant) -> bool {
+        let mut members = self.members.lock();
+        let is_soon = members.found_full.is_some_and(|at| now.saturating_duration_since(at) < FULL_INTERVAL);
+        let is_told = self.eviction == Eviction::Slowest && !is_soon;
+        if is_told {
+            members.found_full = Some(now);
+        }
+        is_told
     }
 
     pub(crate) fn is_full(&self) -> bool {

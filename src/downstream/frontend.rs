@@ -89,6 +89,11 @@ impl Frontend {
         self.table.count()
     }
 
+    /// The most open client connections.
+    pub fn connections_max(&self) -> usize {
+        self.table.places()
+    }
+
     /// Has replies say `Connection: close` from now on, and lets no connection idle. To be called before [`Event::Drain`] is
     /// broadcast to the poller's handlers: a client that is parked in between would hear of neither.
     ///

@@ -109,6 +109,18 @@ fn clients_that_have_had_no_time_are_not_evicted_and_the_next_scan_waits() {
     assert_eq!(full.table.evict_one(full.after(1100)), Ok(()));
 }
 
+/// Was seen as: every client waited, and neither the log nor a figure said so.
+#[test]
+fn that_new_clients_wait_is_found_once_in_ten_seconds_and_not_where_the_oldest_goes() {
+    let begin = Instant::now();
+    let found = |eviction| {
+        let table = table(2, eviction);
+        [0, 9, 10, 11, 20].map(|seconds| table.try_find_full(begin + Duration::from_secs(seconds)))
+    };
+    assert_eq!(found(Eviction::Slowest), [true, false, true, false, true]);
+    assert_eq!(found(Eviction::Oldest), [false; 5]);
+}
+
 #[test]
 fn one_scan_finds_clients_for_several_evictions_of_the_next_second() {
     let full = FullTable::of(128, Eviction::Slowest);

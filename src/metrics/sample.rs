@@ -109,6 +109,8 @@ impl BackendState {
 pub struct ClientsSample {
     /// Open connections.
     pub connections: usize,
+    /// The most that may be open.
+    pub connections_max: usize,
     /// Requests that are complete and whose reply isn't sent yet.
     pub requests: usize,
     /// Replies of which a part is sent.

@@ -96,6 +96,9 @@ impl Sample {
         let rows = [([("state", "active")], active), ([("state", "idle")], clients.connections - active)];
         let help = "Connections of clients: active ones have a complete request or a tunnel, idle ones wait for a request or send it.";
         gauges(to, "red_tentacle_connections", help, rows)?;
+        let help =
+            "The most connections of clients: what --max-connections says, or the limits of open files and memory.";
+        gauges(to, "red_tentacle_connections_max", help, [(NONE, clients.connections_max)])?;
         let rows = [([("kind", "body")], clients.relays), ([("kind", "tunnel")], clients.tunnels)];
         gauges(to, "red_tentacle_relays", "Bodies and tunnels that are under way to clients.", rows)
     }
@@ -274,7 +277,7 @@ mod tests {
 
     fn sample(backends: Vec<BackendSample>) -> Sample {
         let (races, replies) = (Arc::new(RaceStats::default()), Arc::new(ReplyStats::default()));
-        let clients = ClientsSample { connections: 9, requests: 3, relays: 2, tunnels: 1 };
+        let clients = ClientsSample { connections: 9, connections_max: 16, requests: 3, relays: 2, tunnels: 1 };
         let process = ProcessSample { cpu_seconds: 1.5, threads: Some(7), ..ProcessSample::default() };
         let (list_changed, started) = (UNIX_EPOCH, UNIX_EPOCH);
         Sample {
@@ -338,6 +341,7 @@ mod tests {
             ("red_tentacle_requests_in_flight", "3"),
             ("red_tentacle_connections{state=\"active\"}", "4"),
             ("red_tentacle_connections{state=\"idle\"}", "5"),
+            ("red_tentacle_connections_max", "16"),
             ("red_tentacle_relays{kind=\"body\"}", "2"),
             ("red_tentacle_relays{kind=\"tunnel\"}", "1"),
             ("red_tentacle_legs_total{backend=\"a\",outcome=\"won\"}", "1"),

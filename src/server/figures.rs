@@ -132,6 +132,7 @@ fn label_of(backend: &Backend) -> String {
 fn sample_of_clients(frontend: &Frontend) -> ClientsSample {
     ClientsSample {
         connections: frontend.connections(),
+        connections_max: frontend.connections_max(),
         requests: frontend.exchanges(),
         relays: frontend.relays(),
         tunnels: frontend.tunnels(),

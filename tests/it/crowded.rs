@@ -117,6 +117,28 @@ fn those_who_are_told_to_go_let_in_one_other_each() {
     assert!(most > PLACES && most <= PLACES + LEAVING + 1, "{most} descriptors");
 }
 
+/// Was seen as: clients waited for minutes, and the log had no word of it, nor had `/metrics` a figure.
+#[test]
+fn that_new_clients_wait_is_told_and_how_many_there_may_be() {
+    const PLACES: usize = 13;
+    let (hanging, told) = (Raw::hanging(), Told::about("all 13 places are taken"));
+    let proxy = before(&hanging, PLACES);
+    let asking = || {
+        let mut client = Client::connect(proxy.address);
+        client.send_request("GET", "/", &[], None);
+        client
+    };
+    let served: Vec<Client> = (0..PLACES).map(|_| asking()).collect();
+    let _waits = asking();
+    let line = told.line();
+    assert_eq!(line, "new clients wait: all 13 places are taken, and none can be given up (--max-connections)");
+    let metrics = get(proxy.admin, "/metrics").text();
+    for series in ["red_tentacle_connections_max 13\n", "red_tentacle_connections{state=\"active\"} 13\n"] {
+        assert!(metrics.contains(series), "{metrics}");
+    }
+    drop(served);
+}
+
 /// The same with heads that drip, which have ten seconds otherwise.
 #[test]
 fn the_slowest_goes_first() {
