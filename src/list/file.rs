@@ -78,6 +78,16 @@ impl ListFile {
         self.text = Some(text);
     }
 
+    /// The sentence against writing over an edit that hasn't been read, or couldn't be taken when it was.
+    fn unread(&self, found: &str) -> String {
+        let changed = format!("The list is kept in {}, which has changed since it was read", shown_path(&self.path));
+        match self.parsed(found).map_err(|bad| (bad.len() - 1, bad.into_iter().next().unwrap_or_default())) {
+            Ok(_) => format!("{changed}: send SIGHUP first"),
+            Err((0, bad)) => format!("{changed}, and is bad now ({bad}): mend it and send SIGHUP"),
+            Err((more, bad)) => format!("{changed}, and is bad now ({bad}, and {more} more): mend it and send SIGHUP"),
+        }
+    }
+
     fn parsed(&self, text: &str) -> Result<Vec<ListEntry>, Vec<String>> {
         let path = shown_path(&self.path);
         let long = (1..).zip(text.split('\n')).filter(|(_, line)| line.len() > LINE_BYTES_MAX);
@@ -119,8 +129,8 @@ impl ListFile {
             Err(_) if !self.path.exists() => None,
             Err(reason) => return Err(format!("The list is kept in {path}, which can't be read ({reason})")),
         };
-        if found.is_some() && found != self.text {
-            return Err(format!("The list is kept in {path}, which has changed since it was read: send SIGHUP first"));
+        if let Some(found) = found.as_ref().filter(|found| Some(*found) != self.text.as_ref()) {
+            return Err(self.unread(found));
         }
         let text = text::rewritten(self.text.as_deref(), entries);
         if text.len() as u64 > FILE_BYTES_MAX {
@@ -180,6 +190,8 @@ fn not_written(path: &str, error: &io::Error) -> String {
     let advice = match error.kind() {
         // What is mounted can't be replaced by another file.
         io::ErrorKind::ResourceBusy => "mount the folder, not the file",
+        // An editor may leave it empty where the disk is full.
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "make room there",
         // Its own absence isn't in the way.
         io::ErrorKind::NotFound => "create the folder",
         _ => "edit it and send SIGHUP",
@@ -286,7 +298,7 @@ mod tests {
             (Errno::ROFS, "(read-only file system): edit it and send SIGHUP"),
             (Errno::ACCESS, "(permission denied): edit it and send SIGHUP"),
             (Errno::PERM, "(operation not permitted): edit it and send SIGHUP"),
-            (Errno::NOSPC, "(no space left on device): edit it and send SIGHUP"),
+            (Errno::NOSPC, "(no space left on device): make room there"),
             (Errno::BUSY, "(device or resource busy): mount the folder, not the file"),
         ];
         for (errno, expected) in rows {

@@ -306,6 +306,24 @@ mod tests {
         assert_eq!(*published.lock(), ["http://a,http://mine", "http://a,http://mine,http://b"]);
     }
 
+    /// Was seen as: "send SIGHUP first", which had been sent, and had told the log what was wrong.
+    #[test]
+    fn a_change_says_what_is_wrong_with_an_edit_that_could_not_be_taken() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("backends");
+        fs::write(&path, "http://a\n").expect("a file");
+        let (list, _) = list(&path, "");
+        let bad = format!("{}:2: 'x': it must begin with http:// or https://", path.display());
+        for (edit, more) in [("http://a\nx\n", ""), ("http://a\nx\ny\nz\n", ", and 2 more")] {
+            fs::write(&path, edit).expect("a file");
+            assert!(list.reload().is_err());
+            let Err(BadChange::NotKept(told)) = list.change(replace("http://b")) else { panic!("it was taken") };
+            let expected =
+                format!("which has changed since it was read, and is bad now ({bad}{more}): mend it and send SIGHUP");
+            assert!(told.ends_with(&expected), "{told}");
+        }
+    }
+
     #[test]
     fn an_edit_whose_files_are_bad_has_not_been_read() {
         let folder = tempfile::tempdir().expect("a folder");
