@@ -44,6 +44,8 @@ enum Purpose {
 pub enum State {
     /// Clients are accepted.
     Ready,
+    /// They are, and what was read again is bad, so that what was in force before stays.
+    ReadyAsBefore,
     /// The list is read again; `Ready` follows.
     Reloading,
     /// Nothing new is begun.
@@ -55,6 +57,9 @@ impl State {
     fn message(self) -> &'static str {
         match self {
             State::Ready => "READY=1\nSTATUS=Racing",
+            State::ReadyAsBefore => {
+                "READY=1\nSTATUS=Racing as before: what was read again is bad, and the log says why"
+            }
             State::Reloading => "RELOADING=1\nSTATUS=Reading the list again",
             State::Stopping => "STOPPING=1\nSTATUS=Finishing what is under way",
         }

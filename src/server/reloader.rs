@@ -53,6 +53,7 @@ impl Reloader {
             return;
         }
         self.supervisor.notify(State::Reloading);
+        let mut state = State::Ready;
         match self.routes.admin.list().reload() {
             Ok(true) => log::info!("the list was read again"),
             Ok(false) if self.tls.is_some() => {}
@@ -65,12 +66,16 @@ impl Reloader {
                     log::error!("{line}");
                 }
                 log::error!("the list stays as it was");
+                state = State::ReadyAsBefore;
             }
         }
         if let Some(tls) = &self.tls {
             match tls.reload() {
                 Ok(()) => certificates::tell(tls, SystemTime::now()),
-                Err(reason) => log::error!("{reason}; the certificates stay as they were"),
+                Err(reason) => {
+                    log::error!("{reason}; the certificates stay as they were");
+                    state = State::ReadyAsBefore;
+                }
             }
         }
         for (flag, usable) in config::outdated(&self.config) {
@@ -81,7 +86,7 @@ impl Reloader {
             log::warn!("SIGHUP: the file of --{flag} {told}");
         }
         if !self.routes.admin.is_stopping() {
-            self.supervisor.notify(State::Ready);
+            self.supervisor.notify(state);
         }
     }
 }

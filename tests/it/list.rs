@@ -389,11 +389,14 @@ fn sighup_reads_the_file_again_all_of_it_or_nothing() {
     program.line(&format!("{}:4: '{} aftr=2s': no option 'aftr'", kept.path(), a.url));
     program.line("the list stays as it was");
     assert!(get(address, "/").text() == "a" && is_loaded(0));
+    let page = || ask(admin, "GET", "/", &["Accept: text/html"], None).text();
+    let bad = "What was last read of the list is bad, so that the one before stays: the log says why.";
+    assert!(page().contains(bad));
     fs::write(&kept.path, format!("# b now\n{}\n", b.url)).expect("a file");
     program.signal("HUP");
     program.line(&format!("the backends are now {}", b.url));
     program.line("the list was read again");
-    assert!(get(address, "/").text() == "b" && is_loaded(1));
+    assert!(get(address, "/").text() == "b" && is_loaded(1) && !page().contains(bad));
 }
 
 #[test]

@@ -93,11 +93,12 @@ fn a_supervisor_hears_that_the_list_is_read_again_and_when_that_is_done() {
     std::fs::write(path, &backend.url).expect("written");
     let program = Binary::spawn(command(&backend.url, &ear.name, &["--backends-file", path]));
     assert_eq!(ear.hear(), "READY=1\nSTATUS=Racing");
-    for text in [format!("{} name=dc1\n", backend.url), "bad\n".to_owned()] {
-        std::fs::write(path, text).expect("written");
+    let bad = "READY=1\nSTATUS=Racing as before: what was read again is bad, and the log says why";
+    for (text, ready) in [("name=dc1", "READY=1\nSTATUS=Racing"), ("bad", bad), ("", "READY=1\nSTATUS=Racing")] {
+        std::fs::write(path, format!("{} {text}\n", backend.url)).expect("written");
         program.signal("HUP");
         assert_eq!(ear.hear(), "RELOADING=1\nSTATUS=Reading the list again");
-        assert_eq!(ear.hear(), "READY=1\nSTATUS=Racing");
+        assert_eq!(ear.hear(), ready);
     }
 }
 

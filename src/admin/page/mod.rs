@@ -119,6 +119,11 @@ fn put_head(html: &mut Html, facts: &Facts, summary: &Summary, now: SystemTime) 
         ago(facts.sample.list_changed),
         Escaped(&kept)
     ));
+    if !facts.sample.is_list_loaded {
+        html.put(format_args!(
+            "<p class=warn>What was last read of the list is bad, so that the one before stays: the log says why.</p>"
+        ));
+    }
 }
 
 /// The last minute in four figures, each with its course.
