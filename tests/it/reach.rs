@@ -311,6 +311,24 @@ fn an_old_answer_is_used_when_lookups_fail() {
     }
 }
 
+/// Was seen as: not a word for as long as the old addresses did, and at the next start the backend was gone.
+#[test]
+fn that_a_known_name_cannot_be_looked_up_is_told_once_and_so_is_its_end() {
+    let (dead, good) = (address_of(&refusing()), Fake::with(200, "good"));
+    let address = address_of(&good.url);
+    let names = Names::answering(move |_, _, number| match number {
+        0 => Ok(vec![dead]),
+        1 | 2 => Err(no_such_name()),
+        _ => Ok(vec![address]),
+    });
+    let told = Told::about("told-lost.example:80 ");
+    let proxy = proxy_with(&names, &["http://told-lost.example".to_owned()], lasting);
+    eventually("the name is found again", || proxy.get("/").status == 200);
+    let lines = [told.line(), told.line()];
+    let expected = ["can't be looked up (no such name): its old addresses stay", "can be looked up again"];
+    assert_eq!(lines, expected.map(|line| format!("told-lost.example:80 {line}")));
+}
+
 #[test]
 fn a_first_lookup_that_hangs_is_given_up_when_another_backend_wins() {
     let good = Fake::with(200, "good");

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-use crate::message::BACKENDS_MAX;
+use crate::message::{BACKENDS_MAX, Reason};
 
 /// The stack of a lookup's thread: getaddrinfo needs no more, and two megabytes per lookup would fail on small hosts.
 const LOOKUP_STACK_BYTES: usize = 256 * 1024;
@@ -77,6 +77,17 @@ impl Lookups {
 impl Drop for Running {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Tells that a name can't be looked up any more, whose addresses are known, and that it can again. Without any each leg tells it.
+pub(crate) fn tell_change((host, port): (&str, u16), was_failing: bool, found: &Found) {
+    match found {
+        Err(why) if !was_failing => {
+            log::warn!("{host}:{port} can't be looked up ({}): its old addresses stay", Reason(why));
+        }
+        Ok(_) if was_failing => log::info!("{host}:{port} can be looked up again"),
+        _ => {}
     }
 }
 

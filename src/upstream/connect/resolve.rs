@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::message::{Outcome, Reason};
 use crate::runtime::sync::{Arc, Mutex, Weak};
-use crate::upstream::connect::lookup::{Found, Lookups};
+use crate::upstream::connect::lookup::{Found, Lookups, tell_change};
 use crate::upstream::connect::watch::NameWatch;
 
 /// The longest that a leg waits for a fresh answer when an old one is in hand.
@@ -265,6 +265,9 @@ impl Name {
             Err(reason) => log::debug!("looked up {} in vain: {}", self.host, Reason(reason)),
         }
         let mut state = self.state.lock();
+        if state.known.is_some() {
+            tell_change((&self.host, self.port), state.failed.is_some(), &found);
+        }
         let has_moved = state.learn(found, Instant::now());
         let waiters = std::mem::take(&mut state.waiters);
         state.waiters_left = 0;
