@@ -189,7 +189,11 @@ impl Loaded {
                 builder.with_client_cert_verifier(verifier)
             }
         };
-        let mut config = builder.with_cert_resolver(Arc::new(ByName::new(keys.clone())));
+        let by_name = ByName::new(keys.clone());
+        if let Some(before) = before {
+            warn_of_lost_names(&mut served, before, &by_name);
+        }
+        let mut config = builder.with_cert_resolver(Arc::new(by_name));
         config.ignore_client_order = true;
         // No other protocol is spoken here.
         config.alpn_protocols = vec![b"http/1.1".to_vec(), b"http/1.0".to_vec()];
@@ -239,6 +243,23 @@ fn oddities(file: &str, der: &CertificateDer, is_first: bool) -> Vec<String> {
     let useless = "is for other uses than a server's (serverAuth): clients that check it refuse it";
     let told = [nameless, certificate::excludes_servers(der).then_some(useless)];
     told.into_iter().flatten().map(|oddity| format!("the certificate of {file} {oddity}")).collect()
+}
+
+/// Warns of names that a certificate was for before it was read again, and that none is for any more: a slip of its renewal, mostly.
+fn warn_of_lost_names(served: &mut [Served], before: &Loaded, now: &ByName) {
+    for (of_file, key) in served.iter_mut().zip(&before.keys) {
+        let mut lost = names_of(&key.cert[0]).into_iter().filter(|name| !now.has(name));
+        let Some(first) = lost.next() else { continue };
+        let more = match lost.count() {
+            0 => String::new(),
+            count => format!(" and {count} more"),
+        };
+        let file = &of_file.file;
+        let told = format!(
+            "the certificate of {file} was for {first}{more}, and none is any more: clients that ask for that refuse it"
+        );
+        of_file.oddities.push(told);
+    }
 }
 
 /// Reads the authorities that sign clients' certificates. Each is one; those that aren't valid count for nothing, and one must be.
@@ -347,6 +368,12 @@ impl ByName {
             }
         }
         chosen
+    }
+
+    /// Whether one of them is for this name, or for all that a wildcard is for.
+    fn has(&self, name: &str) -> bool {
+        let is_by_wildcard = |(_, rest): (&str, &str)| self.by_wildcard.contains_key(rest);
+        self.alone.contains_key(name) || name.split_once('.').is_some_and(is_by_wildcard)
     }
 
     /// The best first.
@@ -478,6 +505,37 @@ mod tests {
         put(&paths[0], &[2003]);
         let refused = Loaded::read(&files, year(2004), Some(&in_force)).map(|_| ()).expect_err("it is another");
         assert!(refused.ends_with("a.pem: its certificate 1 expired on Wed, 01 Jan 2003 00:00:00 GMT"), "{refused}");
+    }
+
+    /// Was seen as: "valid until" of a renewed certificate for another site, and every client refused it.
+    #[test]
+    fn names_that_a_renewed_certificate_has_lost_are_warned_of() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let paths = ["a.pem", "b.pem"].map(|name| folder.path().join(name));
+        let put = |at: usize, names: &[&str]| {
+            let (chain, key) = pem(names, |_| {});
+            fs::write(&paths[at], chain + &key).expect("a file");
+        };
+        let certificates = paths.iter().map(|path| CertificateFiles { chain: path.clone(), key: path.clone() });
+        let files = TlsFiles { certificates: certificates.collect(), ..TlsFiles::default() };
+        put(0, &["a.example", "b.a.example", "*.d.example"]);
+        put(1, &["z.example"]);
+        let before = Loaded::read(&files, SystemTime::now(), None).expect("good files");
+        let rows: [(&[&str], &str); 6] = [
+            (&["a.example", "b.a.example", "*.d.example", "x.example"], ""),
+            (&["a.example", "*.a.example", "*.d.example"], ""),
+            (&["a.example", "b.a.example", "c.d.example"], "was for *.d.example, and none is any more"),
+            (&["b.a.example", "*.d.example"], "was for a.example, and none is any more"),
+            (&["staging.example"], "was for *.d.example and 2 more, and none is any more"),
+            (&["a.example", "*.d.example", "z.example"], "was for b.a.example, and none is any more"),
+        ];
+        for (names, expected) in rows {
+            put(0, names);
+            let served = Loaded::read(&files, SystemTime::now(), Some(&before)).expect("good files").served;
+            let told = served[0].oddities.join("; ");
+            assert!(told.contains(expected) && told.is_empty() == expected.is_empty(), "{names:?}: {told}");
+            assert_eq!(served[1].oddities, [""; 0], "{names:?}");
+        }
     }
 
     /// Was seen as: an old root behind the others, which no client needed, stopped the start.
