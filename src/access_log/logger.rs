@@ -25,7 +25,7 @@ const WRITER: &str = "log";
 const CAPPED: [&str; 3] = ["ureq", "ureq_proto", "rustls"];
 
 static LOGGER: OnceLock<Guarded> = OnceLock::new();
-/// Lines that were lost since the start.
+/// Lines that were lost since the start, since standard error was too slow or took none.
 static DROPPED: AtomicU64 = AtomicU64::new(0);
 
 struct Guarded {
@@ -72,7 +72,7 @@ pub(super) fn put(line: Line) {
     }
 }
 
-/// The count of lines that were lost, since standard error was too slow.
+/// The count of lines that were lost, since standard error was too slow or took none.
 pub fn dropped() -> u64 {
     DROPPED.load(Ordering::Relaxed)
 }
@@ -115,18 +115,29 @@ impl Log for Guarded {
 }
 
 fn write_all(lines: &Receiver<Message>, lost: &AtomicU64, mut writer: Writer) {
+    let mut failed = 0_u64;
     for message in lines {
         match message {
-            Message::Line(line) => writer.write(&line),
+            Message::Line(line) => {
+                if writer.try_write(&line) {
+                    tell_lost(&mut writer, std::mem::take(&mut failed), "took none");
+                } else {
+                    failed += 1;
+                    DROPPED.fetch_add(1, Ordering::Relaxed);
+                }
+            }
             Message::Flush(written) => {
                 let _ = written.try_send(());
             }
         }
-        let count = lost.swap(0, Ordering::Relaxed);
-        if count > 0 {
-            let text = format!("{count} lines of the log were lost: standard error was too slow");
-            let (target, at) = (module_path!().into(), SystemTime::now());
-            writer.write(&Line { level: Level::Warn, target, text, at, kind: Kind::Plain });
-        }
+        tell_lost(&mut writer, lost.swap(0, Ordering::Relaxed), "was too slow");
+    }
+}
+
+fn tell_lost(writer: &mut Writer, count: u64, why: &str) {
+    if count > 0 {
+        let text = format!("{count} lines of the log were lost: standard error {why}");
+        let (target, at) = (module_path!().into(), SystemTime::now());
+        writer.try_write(&Line { level: Level::Warn, target, text, at, kind: Kind::Plain });
     }
 }

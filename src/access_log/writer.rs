@@ -30,23 +30,24 @@ impl Writer {
         Writer { style, plain, list: String::new() }
     }
 
-    /// Writes a line, or loses it. Blocks as long as standard error does.
-    pub(super) fn write(&mut self, line: &Line) {
+    /// Writes a line, or loses it. Gives whether it is written. Blocks as long as standard error does.
+    pub(super) fn try_write(&mut self, line: &Line) -> bool {
         let Style { format, paint, has_priority } = self.style;
         if format == LogFormat::Text && line.kind == Kind::Plain && !has_priority && !paint.is_terminal() {
             return self.write_plain(line);
         }
         let text = self.shown(line) + "\n";
-        let _ = std::io::stderr().write_all(text.as_bytes());
+        std::io::stderr().write_all(text.as_bytes()).is_ok()
     }
 
-    fn write_plain(&self, line: &Line) {
-        // simple_logger panics where standard error is closed.
-        let _ = catch_unwind(AssertUnwindSafe(|| {
+    fn write_plain(&self, line: &Line) -> bool {
+        // simple_logger panics where standard error is closed, or full.
+        let written = catch_unwind(AssertUnwindSafe(|| {
             let mut record = Record::builder();
             let record = record.level(line.level).target(&line.target);
             self.plain.log(&record.args(format_args!("{}", line.text)).build());
         }));
+        written.is_ok()
     }
 
     fn shown(&mut self, line: &Line) -> String {

@@ -32,7 +32,7 @@ pub struct Sample {
     pub connections_reused: u64,
     /// The files of certificates for clients, and the last second of each.
     pub certificates: Vec<(String, SystemTime)>,
-    /// Lines of the log that were dropped, since standard error was too slow.
+    /// Lines of the log that were dropped, since standard error was too slow or took none.
     pub log_lines_dropped: u64,
     /// What the process uses.
     pub process: ProcessSample,

@@ -163,7 +163,7 @@ impl Sample {
     }
 
     fn encode_program(&self, to: &mut DescriptorEncoder) -> fmt::Result {
-        let help = "Lines of the log that were lost, since standard error was too slow.";
+        let help = "Lines of the log that were lost, since standard error was too slow or took none.";
         counters(to, "red_tentacle_log_lines_dropped", help, [(NONE, self.log_lines_dropped)])?;
         if !self.certificates.is_empty() {
             let rows =

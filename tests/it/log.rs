@@ -513,11 +513,14 @@ fn assert_serves(address: SocketAddr) {
 #[test]
 fn a_closed_or_failing_standard_error_stops_nothing() {
     let good = Fake::with(200, "good");
-    for redirection in ["2>&-", "2>/dev/full"] {
-        let (command, address, _) = command_at(Binary::command_with_redirection(redirection), &good);
+    for (redirection, is_counted) in [("2>&-", false), ("2>/dev/full", true)] {
+        let (command, address, admin) = command_at(Binary::command_with_redirection(redirection), &good);
         let mut program = Binary::spawn(command);
         eventually_up(address);
         assert_serves(address);
+        // Was seen as: of a log whose disk was full none was lost.
+        let none = "\nred_tentacle_log_lines_dropped_total 0\n";
+        eventually("what is lost is counted", || get(admin, "/metrics").text().contains(none) != is_counted);
         program.signal("TERM");
         assert_eq!(program.wait().code(), Some(0), "{redirection}");
     }
