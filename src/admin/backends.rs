@@ -71,6 +71,8 @@ fn end_bench(backends: &[(Arc<Backend>, BackendState)], who: &str) {
 
 fn change_of((verb, value): (String, String)) -> Result<Change, Refusal> {
     Ok(match verb.as_str() {
+        // The page's own: it shows the list, and may have done so a while ago.
+        "seen" => Change::Seen(value),
         "replace" => Change::Replace(form::entries(&value)?),
         "add" => Change::Add(form::entries(&value)?),
         "remove" => Change::Remove(value),
@@ -83,6 +85,10 @@ fn change_of((verb, value): (String, String)) -> Result<Change, Refusal> {
 /// The refusal of a change.
 pub(super) fn refusal(bad: BadChange) -> Refusal {
     match bad {
+        BadChange::Unseen => Refusal::Conflict(
+            "The list has changed since this page showed it: look at it, and send yours again to put it in its place"
+                .to_owned(),
+        ),
         BadChange::Unlisted(who, names) => {
             Refusal::NoSuchBackend(format!("No backend '{}': there are {}", Excerpt(&who), names.join(", ")))
         }

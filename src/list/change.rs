@@ -1,7 +1,7 @@
 //! What a list becomes by changes. Knows nothing of where it is kept.
 
 use super::starts::BadStart;
-use crate::message::{Address, After, BACKENDS_MAX, EntryOptions, Excerpt, ListEntry};
+use crate::message::{Address, After, BACKENDS_MAX, EntryOptions, Excerpt, ListEntry, fnv1a};
 
 /// Complaint about a socket's path.
 const SOCKET: &str = "'socket' can only be given in the file, the flag or the environment";
@@ -10,6 +10,8 @@ const SOCKET: &str = "'socket' can only be given in the file, the flag or the en
 /// options sets exactly those.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
+    /// None of them all, unless the list has this mark: its sender hasn't seen what else has changed.
+    Seen(String),
     /// These are the list.
     Replace(Vec<ListEntry>),
     /// These are in it, too.
@@ -25,6 +27,8 @@ pub enum Change {
 /// The reason against a change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BadChange {
+    /// The list isn't the one that the sender saw.
+    Unseen,
     /// No backend has this name or address; those that there are.
     Unlisted(String, Vec<String>),
     /// Two would have this name.
@@ -52,6 +56,16 @@ struct Listed {
     name: Option<String>,
 }
 
+/// A short mark of a list as it is written, that another one hasn't.
+pub fn mark_of(text: &str) -> String {
+    format!("{:016x}", fnv1a(text.as_bytes()))
+}
+
+/// The list as it is written, a line for each backend.
+pub(super) fn text_of(entries: &[ListEntry]) -> String {
+    entries.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+}
+
 /// The list after these changes.
 pub(super) fn applied(entries: &[ListEntry], changes: Vec<Change>) -> Result<Vec<ListEntry>, BadChange> {
     let before = entries.iter().enumerate();
@@ -60,6 +74,8 @@ pub(super) fn applied(entries: &[ListEntry], changes: Vec<Change>) -> Result<Vec
     for change in changes {
         check_local(&list, &change)?;
         match change {
+            Change::Seen(mark) if mark != mark_of(&text_of(entries)) => return Err(BadChange::Unseen),
+            Change::Seen(_) => {}
             Change::Replace(entries) => {
                 let mut old = std::mem::take(&mut list);
                 list = entries.into_iter().map(|entry| merged(&mut old, entry)).collect();

@@ -14,7 +14,7 @@ use std::time::{Duration, SystemTime};
 use crate::message::{ListEntry, shown_path};
 use crate::runtime::sync::Mutex;
 
-pub use change::{BadChange, Change};
+pub use change::{BadChange, Change, mark_of};
 pub use file::ListFile;
 pub(crate) use file::check_writable;
 pub use local_files::{BadFiles, LoadedFiles, LocalFiles, load_files};
@@ -153,7 +153,7 @@ impl BackendList {
 
     /// The list in force, in its own grammar, a line for each backend.
     pub fn text(&self) -> String {
-        self.entries().iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+        change::text_of(&self.entries())
     }
 
     /// Checks whether a change could be kept, without making one. An error is a sentence with what to do. Blocks on the disk.

@@ -208,6 +208,26 @@ fn the_forms_change_the_list_and_send_the_browser_back() {
     assert_eq!(post(&proxy, &[], &[("pause", &a.url)]).status, 200);
 }
 
+/// Was seen as: what another operator had added meanwhile was gone, and not a word of it.
+#[test]
+fn a_list_that_has_changed_since_the_page_showed_it_is_replaced_only_by_a_second_try() {
+    let [a, b, c] = ["a", "b", "c"].map(|name| Fake::with(200, name));
+    let proxy = Proxy::before(std::slice::from_ref(&a.url));
+    let seen_in = |page: &str| page.split("name=seen value=").nth(1).map(|rest| rest[..16].to_owned()).expect("a mark");
+    let page = get(&proxy, "/", &[HTML]).text();
+    let (token, typed) = (token_in(&page), format!("{}\r\n{}", a.url, c.url));
+    let replace =
+        |page: &str| post(&proxy, &BROWSER, &[("token", &token), ("seen", &seen_in(page)), ("replace", &typed)]);
+    assert_eq!(post(&proxy, &[], &[("add", &b.url)]).status, 200);
+    let refused = replace(&page);
+    let text = refused.text();
+    assert!(refused.status == 409 && text.contains("The list has changed since this page showed it"), "{text}");
+    assert!(text.contains(&format!("{}</textarea>", c.url)), "what was typed comes back: {text}");
+    assert_eq!(states(&proxy), [format!("b1 {} racing", a.url), format!("b2 {} racing", b.url)]);
+    assert_eq!(replace(&text).status, 303);
+    assert_eq!(states(&proxy), [format!("b1 {} racing", a.url), format!("b2 {} racing", c.url)]);
+}
+
 #[test]
 fn what_was_typed_comes_back_with_its_error_above_it() {
     let good = Fake::with(200, "yes");

@@ -3,6 +3,7 @@
 
 use super::facts::Facts;
 use super::html::{Escaped, Html};
+use crate::list::mark_of;
 use crate::message::Refusal;
 use crate::metrics::BackendState;
 
@@ -118,6 +119,7 @@ fn put_fields(html: &mut Html, facts: &Facts, form: &Form) {
     let lines = (list.lines().count() + 1).clamp(LINES_MIN, LINES_MAX);
     html.put(format_args!("<form method=post action=/backends>"));
     put_token(html, form);
+    html.put(format_args!("<input type=hidden name=seen value={}>", mark_of(&facts.list)));
     // A line's end that follows the tag doesn't count, so one of the text's own isn't lost.
     html.put(format_args!(
         "<label for=list>A backend a line: its URL, then its options. What a line doesn't say stays as it is.</label>\
