@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::backend::{BackendStats, is_failure};
 use super::histogram::{ChangesSnapshot, Snapshot};
 use super::races::{RaceEnd, RaceStats};
+use super::replies::ReplyStats;
 use super::sample::{BackendSample, Sample};
 use crate::runtime::few::sorted_few;
 
@@ -51,6 +52,7 @@ struct Sums {
     lost: u64,
     abandoned: u64,
     legs: u64,
+    refused: [u64; 2],
     durations: Snapshot,
 }
 
@@ -85,6 +87,8 @@ pub struct LastMinute {
     pub abandoned: u64,
     /// Legs that ended, but for those that weren't asked.
     pub legs: u64,
+    /// Requests that the proxy refused since it, or its host, had no room for them: `503` and `507`.
+    pub refused: [u64; 2],
     /// The median of what clients waited.
     pub p50: Option<Duration>,
     /// The 99th percentile.
@@ -154,10 +158,14 @@ impl BackendMinute {
 }
 
 impl Minute {
-    /// Notes that a second is over, with the races' counts of this moment. `backends` gives the backends' every tenth time. Gives the
+    /// Notes that a second is over, with the races' and replies' counts of this moment. `backends` gives the backends' every tenth time. Gives the
     /// 99th percentile of what clients have waited in the last minute, if there were enough of them to tell.
-    pub fn end_second(&mut self, races: &RaceStats, backends: impl FnOnce() -> Vec<BackendSample>) -> Option<Duration> {
-        let now = Sums::of(races);
+    pub fn end_second(
+        &mut self,
+        (races, replies): (&RaceStats, &ReplyStats),
+        backends: impl FnOnce() -> Vec<BackendSample>,
+    ) -> Option<Duration> {
+        let now = Sums::of(races, replies);
         let durations = now.durations.since(&self.before.durations);
         push(
             &mut self.seconds,
@@ -185,7 +193,7 @@ impl Minute {
     /// What has come since a minute ago, up to the figures of this moment.
     pub fn last(&self, sample: &Sample) -> LastMinute {
         let Some(first) = self.tenths.front() else { return LastMinute::default() };
-        let now = Sums::of(&sample.races);
+        let now = Sums::of(&sample.races, &sample.replies);
         let durations = now.durations.since(&first.totals.durations);
         let seconds = (self.tenths.len() - 1) * STRIDE + (STRIDE - 1 - self.seconds_left);
         LastMinute {
@@ -194,6 +202,7 @@ impl Minute {
             lost: now.lost - first.totals.lost,
             abandoned: now.abandoned - first.totals.abandoned,
             legs: now.legs - first.totals.legs,
+            refused: [0, 1].map(|at| now.refused[at] - first.totals.refused[at]),
             p50: durations.quantile(0.5),
             p99: durations.quantile(0.99),
             course: self.seconds.iter().copied().collect(),
@@ -218,7 +227,7 @@ impl Tenth {
 }
 
 impl Sums {
-    fn of(races: &RaceStats) -> Sums {
+    fn of(races: &RaceStats, replies: &ReplyStats) -> Sums {
         let lost = races.count_of(RaceEnd::Lost);
         let answered = [RaceEnd::Won, RaceEnd::Final, RaceEnd::Best].map(|end| races.count_of(end));
         Sums {
@@ -226,6 +235,8 @@ impl Sums {
             lost,
             abandoned: races.count_of(RaceEnd::Abandoned),
             legs: races.totals(0, 0).legs,
+            refused: [503, 507]
+                .map(|of| replies.refusals().filter(|(status, _)| *status == of).map(|(_, count)| count).sum()),
             durations: races.durations().snapshot(),
         }
     }
@@ -300,7 +311,7 @@ mod tests {
     fn a_backend_is_its_counts_and_not_its_name() {
         let (old, new) = (with_failures(5), with_failures(2));
         let mut minute = Minute::default();
-        minute.end_second(&RaceStats::default(), || vec![sample("dc1", &old)]);
+        minute.end_second((&RaceStats::default(), &ReplyStats::default()), || vec![sample("dc1", &old)]);
         let failed = |backend: &BackendSample| {
             let done = minute.tenths[0].until(backend, &Snapshot::default());
             done.ends.iter().map(|(_, count)| *count).sum::<u64>()

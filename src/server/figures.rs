@@ -50,7 +50,7 @@ impl Figures {
 
     /// Notes that a second is over. Doesn't block.
     pub(super) fn end_second(&self) {
-        let p99 = self.minute.lock().end_second(self.proxy.stats(), || self.backends());
+        let p99 = self.minute.lock().end_second((self.proxy.stats(), self.proxy.replies()), || self.backends());
         self.proxy.recent().set_slow_from(p99);
         self.proxy.first_success().end_second(Instant::now());
     }

@@ -64,11 +64,9 @@ impl Summary {
         }
         let aside = aside_of(&besides);
         let fails = complaints(&failing);
-        let all_left = facts.minute.abandoned >= LOST_MIN && !facts.has_answers(now);
-        let (symbol, class, sentence) = if facts.minute.races == 0 && all_left {
-            ('■', "bad", "Not answering: every client left before an answer.".to_owned())
-        } else if facts.minute.races == 0 {
-            ('○', "dim", silence(facts, now))
+        let refused = refusals(&facts.minute);
+        let (symbol, class, sentence) = if facts.minute.races == 0 {
+            of_no_race(facts, refused, now)
         } else if all == 0 {
             ('○', "dim", format!("Nothing is known yet of the backends that are listed now{aside}."))
         } else if some == 0 && facts.minute.lost == 0 {
@@ -86,6 +84,8 @@ impl Summary {
             let (symbol, class, word) =
                 if percent > 50 { ('■', "bad", "Hardly answering:") } else { ('▲', "warn", "Answering, but") };
             (symbol, class, format!("{word} {percent} % of the requests were lost{aside}."))
+        } else if let Some(refused) = refused.filter(|_| some == all) {
+            ('▲', "warn", format!("Answering, but {refused}{aside}."))
         } else if some == all {
             ('●', "good", format!("All is well: {some} of {all} backends answer{aside}; {}.", pace(facts)))
         } else if some == 1 {
@@ -106,6 +106,29 @@ impl Summary {
 fn lost_percent(minute: &LastMinute) -> Option<u64> {
     let is_alarm = minute.lost >= LOST_MIN && 100 * minute.lost > minute.races;
     is_alarm.then(|| (100 * minute.lost).div_ceil(minute.races))
+}
+
+/// How things stand where no race has had an end for its client.
+fn of_no_race(facts: &Facts, refused: Option<String>, now: SystemTime) -> (char, &'static str, String) {
+    let have_all_left = facts.minute.abandoned >= LOST_MIN && !facts.has_answers(now);
+    match refused {
+        // Streams that are under way, say.
+        Some(refused) if facts.has_answers(now) => ('▲', "warn", format!("Answering, but {refused}.")),
+        Some(refused) => ('■', "bad", format!("Not answering: {refused}.")),
+        None if have_all_left => ('■', "bad", "Not answering: every client left before an answer.".to_owned()),
+        None => ('○', "dim", silence(facts, now)),
+    }
+}
+
+/// How many requests were refused before their race, and why, if that alarms.
+fn refusals(minute: &LastMinute) -> Option<String> {
+    let [busy, full] = minute.refused;
+    let why = match (busy, full) {
+        (_, 0) => "this host is too busy (503)",
+        (0, _) => "--spool-dir has no room (507)",
+        _ => "this host is too busy (503), or --spool-dir has no room (507)",
+    };
+    (busy + full >= LOST_MIN).then(|| format!("{} requests were refused, since {why}", grouped(busy + full)))
 }
 
 fn aside_of(besides: &[String]) -> String {
@@ -335,6 +358,25 @@ mod tests {
             facts.minute.lost = lost;
             let summary = Summary::of(&facts, NOW);
             assert_eq!((summary.title.as_str(), summary.sentence.as_str()), (title, sentence), "{lost} of {races}");
+        }
+    }
+
+    /// Was seen as: "All is well", and "No request for 5 min", while a full disk refused every upload.
+    #[test]
+    fn requests_that_are_refused_for_want_of_room_alarm() {
+        const RACING: BackendState = BackendState::Racing;
+        let won: &[_] = &[("won", 600)];
+        let rows = [
+            (600, [0, 4], "● 1/1", "All is well: 1 of 1 backends answer; 10 requests/s, 99 % within 31 ms."),
+            (600, [0, 5], "▲ 1/1", "Answering, but 5 requests were refused, since --spool-dir has no room (507)."),
+            (600, [5, 0], "▲ 1/1", "Answering, but 5 requests were refused, since this host is too busy (503)."),
+            (0, [0, 5], "■ 1/1", "Not answering: 5 requests were refused, since --spool-dir has no room (507)."),
+        ];
+        for (races, refused, title, sentence) in rows {
+            let mut facts = facts(&[("a", RACING, won)], races);
+            facts.minute.refused = refused;
+            let summary = Summary::of(&facts, NOW);
+            assert_eq!((summary.title.as_str(), summary.sentence.as_str()), (title, sentence), "{refused:?}");
         }
     }
 
