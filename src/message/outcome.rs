@@ -38,7 +38,7 @@ pub enum Outcome {
     Dns(String),
     /// The request came back to this very process.
     Loop,
-    /// This host has no descriptor or port left for the leg.
+    /// This host has no descriptor or port left for the leg, or its backend holds as many as one may.
     NoSocket,
     /// The leg was deferred, since its backend hangs or is benched, and the race was over before its turn came.
     Skipped,
@@ -145,7 +145,7 @@ impl Outcome {
             Outcome::Reset => "the backend reset the connection",
             Outcome::Closed => "the backend closed the connection before its answer was complete",
             Outcome::Loop => "the request came back to this proxy",
-            Outcome::NoSocket => "this host has no descriptor or port left",
+            Outcome::NoSocket => "this host has no descriptor or port left, or the backend holds its share of them",
             Outcome::Skipped => "not asked, since the backend hangs or is benched, and the race was over",
             Outcome::Unneeded => "not asked, since the race was over before its time",
             Outcome::Cancelled => "hung up on, since the race was over",

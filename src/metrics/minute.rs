@@ -150,10 +150,11 @@ impl BackendMinute {
         self.ends.iter().filter(|(word, _)| *word != "skipped").map(|(_, count)| count).sum()
     }
 
-    /// The legs that failed, by their words, the most frequent first.
+    /// The legs that failed, by their words, the most frequent first, but those that found no socket last: where a backend hangs these are
+    /// what comes of it.
     pub fn failures(&self) -> Vec<(&'static str, u64)> {
         let failures = self.ends.iter().copied().filter(|(word, _)| is_failure(word));
-        sorted_few(failures, |(_, count)| std::cmp::Reverse(*count))
+        sorted_few(failures, |(word, count)| (*word == "no-socket", std::cmp::Reverse(*count)))
     }
 }
 

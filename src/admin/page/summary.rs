@@ -273,6 +273,13 @@ mod tests {
                 "▲ 2/3",
                 "Answering: 2 of 3 backends do, but not all (c benched); under 1 request/s, 99 % within 31 ms.",
             ),
+            // Was seen as: "c no-socket" of a backend that hung, as if the host were to blame.
+            (
+                vec![("a", RACING, won), ("b", RACING, won), ("c", RACING, &[("no-socket", 745), ("timeout", 60)][..])],
+                30,
+                "▲ 2/3",
+                "Answering: 2 of 3 backends do, but not all (c timeout); under 1 request/s, 99 % within 31 ms.",
+            ),
             (vec![("a", RACING, &[][..])], 0, "○ 0/1", "No request yet."),
         ];
         for (backends, races, title, sentence) in rows {
