@@ -15,7 +15,12 @@ pub struct ReplyStats {
     of_backends: [AtomicU64; CLASSES.len()],
     own: [AtomicU64; CLASSES.len()],
     refusals: [AtomicU64; Refusal::STATUSES.len()],
+    /// Clients with whom TLS has failed: those that don't take the certificate, and others.
+    tls_failures: [AtomicU64; 2],
 }
+
+/// Why TLS has failed with a client, as metrics call it.
+const TLS_FAILURES: [&str; 2] = ["certificate", "other"];
 
 impl ReplyStats {
     /// Counts a backend's answer that is passed on.
@@ -34,6 +39,16 @@ impl ReplyStats {
         if let Some(at) = Refusal::STATUSES.iter().position(|known| *known == status.as_u16()) {
             self.refusals[at].fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    /// Counts a client with whom TLS has failed, which gets no reply.
+    pub fn count_tls_failure(&self, is_of_our_certificate: bool) {
+        self.tls_failures[usize::from(!is_of_our_certificate)].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The clients with whom TLS has failed, by why: they don't take our certificate, or anything else.
+    pub fn tls_failures(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        TLS_FAILURES.into_iter().zip(self.tls_failures.iter().map(|count| count.load(Ordering::Relaxed)))
     }
 
     /// The replies of each class: those of backends, and the proxy's own.

@@ -85,7 +85,10 @@ impl Sample {
             rows,
         )?;
         let rows = self.replies.refusals().map(|(status, count)| ([("code", status)], count));
-        counters(to, "red_tentacle_refusals", "Replies with which the proxy refused a request, by status.", rows)
+        counters(to, "red_tentacle_refusals", "Replies with which the proxy refused a request, by status.", rows)?;
+        let rows = self.replies.tls_failures().map(|(why, count)| ([("why", why)], count));
+        let help = "Clients with whom TLS failed, by whether they do not take the certificate that they were shown.";
+        counters(to, "red_tentacle_tls_failures", help, rows)
     }
 
     fn encode_clients(&self, to: &mut DescriptorEncoder) -> fmt::Result {
@@ -322,6 +325,7 @@ mod tests {
         }
         sample.replies.count_answer(StatusCode::OK);
         sample.replies.count_refusal(StatusCode::BAD_GATEWAY);
+        sample.replies.count_tls_failure(true);
         let text = text(sample);
         let rows = [
             ("red_tentacle_races_total{verdict=\"won\"}", "1"),
@@ -333,6 +337,8 @@ mod tests {
             ("red_tentacle_replies_total{by=\"backend\",class=\"2xx\"}", "1"),
             ("red_tentacle_replies_total{by=\"proxy\",class=\"5xx\"}", "1"),
             ("red_tentacle_refusals_total{code=\"502\"}", "1"),
+            ("red_tentacle_tls_failures_total{why=\"certificate\"}", "1"),
+            ("red_tentacle_tls_failures_total{why=\"other\"}", "0"),
             ("red_tentacle_request_duration_seconds_bucket{le=\"0.0025\"}", "0"),
             ("red_tentacle_request_duration_seconds_bucket{le=\"0.01\"}", "1"),
             ("red_tentacle_request_duration_seconds_bucket{le=\"+Inf\"}", "1"),

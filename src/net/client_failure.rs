@@ -5,20 +5,31 @@ use std::io;
 
 use rustls::{AlertDescription, CertificateError, Error, InvalidMessage, PeerIncompatible, PeerMisbehaved};
 
+/// Whether the client has said that it doesn't take the certificate that it was shown.
+pub(crate) fn is_of_our_certificate(error: &io::Error) -> bool {
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
+    matches!(
+        inner,
+        Some(Error::AlertReceived(
+            AlertDescription::UnknownCA
+                | AlertDescription::BadCertificate
+                | AlertDescription::CertificateUnknown
+                | AlertDescription::CertificateExpired
+                | AlertDescription::UnsupportedCertificate,
+        ))
+    )
+}
+
 /// The sentence for an error of a client's connection. What is no error of TLS, or is told well enough, stays as it is.
 pub(crate) fn sentence(error: &io::Error) -> String {
     let Some(inner) = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) else { return error.to_string() };
+    if is_of_our_certificate(error) {
+        return format!("it does not take our certificate ({inner})");
+    }
     let fixed = match inner {
         Error::InvalidCertificate(error) => return of_certificate(error),
         Error::NoCertificatesPresented => "it shows no certificate, which --tls-client-ca demands",
         Error::NoApplicationProtocol => "it speaks neither HTTP/1.1 nor HTTP/1.0 (ALPN)",
-        Error::AlertReceived(
-            AlertDescription::UnknownCA
-            | AlertDescription::BadCertificate
-            | AlertDescription::CertificateUnknown
-            | AlertDescription::CertificateExpired
-            | AlertDescription::UnsupportedCertificate,
-        ) => return format!("it does not take our certificate ({inner})"),
         Error::InvalidMessage(InvalidMessage::InvalidContentType | InvalidMessage::UnknownProtocolVersion) => {
             "what it sends is no TLS"
         }

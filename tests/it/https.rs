@@ -656,6 +656,24 @@ fn a_certificate_that_ends_soon_is_warned_of_and_counted() {
     assert!(told.contains("WARN") && told.ends_with(": renew it, then send SIGHUP"), "{told}");
 }
 
+/// Was seen as: after a bad renewal no client was served, and no figure said so.
+#[test]
+fn clients_that_do_not_take_the_certificate_are_counted_apart_from_strangers() {
+    let backend = Fake::with(200, "good");
+    let (proxy, address) = proxy(&backend.url);
+    assert!(last(&mut ordinary(address)).is_ok());
+    assert!(last(&mut client(address, client_of(&Authority::new()), "localhost")).is_err());
+    connect(address).write_all(b"\x16\x03\x01\x00\x05hello").expect("room");
+    let mut admin = Client::connect(proxy.admin);
+    eventually("both are counted", || {
+        admin.send_request("GET", "/metrics", &[], None);
+        let metrics = admin.reply().text();
+        ["certificate", "other"]
+            .iter()
+            .all(|why| metrics.contains(&format!("red_tentacle_tls_failures_total{{why=\"{why}\"}} 1\n")))
+    });
+}
+
 /// Was seen as: not a word by `--check` of what the start warned of, and none at all of a sole certificate without a name.
 #[test]
 fn what_the_start_warns_of_in_a_certificate_is_told_by_a_check() {

@@ -30,6 +30,8 @@ mod metrics {
     #[allow(clippy::unused_self)] // The real one has counts.
     impl ReplyStats {
         pub fn count_refusal(&self, _: http::StatusCode) {}
+
+        pub fn count_tls_failure(&self, _: bool) {}
     }
 }
 

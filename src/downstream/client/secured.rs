@@ -107,6 +107,9 @@ impl Client {
                 io::ErrorKind::Interrupted => Received::Bytes { more: true },
                 io::ErrorKind::InvalidData => {
                     access_log::tls_failed(&self.peer, &client_failure::sentence(&error));
+                    if let Some(replies) = &self.frontend().limits.replies {
+                        replies.count_tls_failure(client_failure::is_of_our_certificate(&error));
+                    }
                     // The client is told why.
                     let _ = self.stream.flush();
                     if !(was_handshaking && self.stream.has_hello()) {
