@@ -832,7 +832,7 @@ fn a_spool_dir_that_vanishes_is_507_for_long_bodies_only() {
     directory.close().expect("an empty directory");
     let refused = ask(address, "POST", "/", &[], Some(&long));
     assert_eq!((refused.status, refused.text().contains("--spool-dir")), (507, true));
-    program.line("cannot spool a request's body: ");
+    program.line("cannot spool a request's body (--spool-dir): ");
     assert_eq!(ask(address, "POST", "/", &[], Some(&long[1..])).status, 200);
 }
 
@@ -847,7 +847,7 @@ fn a_body_longer_than_a_file_may_be_is_507_and_others_are_served() {
     let address = program.address();
     let refused = ask(address, "POST", "/", &[], Some(&pattern(1 << 20)));
     assert_eq!((refused.status, refused.text().contains("--spool-dir")), (507, true));
-    program.line("cannot spool a request's body: ");
+    program.line("cannot spool a request's body (--spool-dir): ");
     assert_eq!(ask(address, "POST", "/", &[], Some(b"short")).status, 200);
 }
 

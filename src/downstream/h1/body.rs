@@ -145,7 +145,7 @@ fn refusal_of_spooling(error: SpoolError) -> Refusal {
     match error {
         SpoolError::TooLong => Refusal::BodyTooLarge,
         SpoolError::NoRoom(error) => {
-            log::error!("cannot spool a request's body: {error}");
+            log::error!("cannot spool a request's body (--spool-dir): {error}");
             match Errno::from_io_error(&error) {
                 Some(Errno::MFILE | Errno::NFILE) => Refusal::NoDescriptor,
                 _ => Refusal::InsufficientStorage,
