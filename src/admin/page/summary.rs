@@ -377,10 +377,10 @@ mod tests {
             (600, [0, 4], "● 1/1", "All is well: 1 of 1 backends answer; 10 requests/s, 99 % within 31 ms."),
             (600, [0, 5], "▲ 1/1", "Answering, but 5 requests were refused, since --spool-dir has no room (507)."),
             (600, [5, 0], "▲ 1/1", "Answering, but 5 requests were refused, since this host is too busy (503)."),
-            (0, [0, 5], "■ 1/1", "Not answering: 5 requests were refused, since --spool-dir has no room (507)."),
+            (0, [0, 5], "■ 0/1", "Not answering: 5 requests were refused, since --spool-dir has no room (507)."),
         ];
         for (races, refused, title, sentence) in rows {
-            let mut facts = facts(&[("a", RACING, won)], races);
+            let mut facts = facts(&[("a", RACING, if races > 0 { won } else { &[] })], races);
             facts.minute.refused = refused;
             let summary = Summary::of(&facts, NOW);
             assert_eq!((summary.title.as_str(), summary.sentence.as_str()), (title, sentence), "{refused:?}");
