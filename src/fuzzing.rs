@@ -155,8 +155,9 @@ impl Meant {
             let is_named = has_token(&self.headers, &http::header::CONNECTION, name.as_str());
             let is_word_of_way =
                 |name: &str| ["forwarded", "x-real-ip"].contains(&name) || name.starts_with("x-forwarded-");
-            let (is_word, hyphened) = (is_word_of_way(name.as_str()), name.as_str().replace('_', "-"));
-            let is_own = ["cdn-loop", "content-length", "transfer-encoding"].contains(&&*hyphened);
+            let hyphened = name.as_str().replace(|c: char| !c.is_ascii_alphanumeric(), "-");
+            let is_word = is_word_of_way(name.as_str());
+            let is_own = ["cdn-loop", "content-length", "transfer-encoding", "x-request-id"].contains(&&*hyphened);
             if hyphened != name.as_str() && (is_own || is_word_of_way(&hyphened)) {
                 assert!(values(name.as_str()).is_empty(), "{name} may be taken for {hyphened}");
             } else if is_word && !self.is_peer_trusted {

@@ -23,6 +23,12 @@ pub(crate) fn put_field(bytes: &mut Vec<u8>, name: &str, value: &[u8]) {
     bytes.extend_from_slice(b"\r\n");
 }
 
+/// A byte of a name as CGI and its kin see it, which make a variable of the name: letters of one case, digits, and one byte for all
+/// others.
+pub(crate) fn of_variable(byte: u8) -> u8 {
+    if byte.is_ascii_alphanumeric() { byte.to_ascii_lowercase() } else { b'-' }
+}
+
 /// Whether there is a field of this name. Most that are asked for aren't there, and messages have few: to look at the names of all takes
 /// less time than to hash one.
 pub(crate) fn has_field(headers: &HeaderMap, name: &HeaderName) -> bool {

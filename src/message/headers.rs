@@ -7,14 +7,14 @@ use http::header::{
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
 
 pub use super::field::has_token;
-use super::field::{CDN_LOOP, has_field, has_listed, tokens, values_of};
+use super::field::{CDN_LOOP, has_field, has_listed, of_variable, tokens, values_of};
 use super::networks::Networks;
 use super::request::Request;
 use super::request_id::RequestId;
 use super::{forwarded, max_forwards};
 
 /// Fields that only this proxy writes towards backends, besides those about a request's source. CGI and its kin make
-/// one variable of names that differ in `-` and `_`, so those that look like these are dropped.
+/// one variable of names that differ in what is neither a letter nor a digit, so those that look like these are dropped.
 const OWN: [HeaderName; 4] = [CDN_LOOP, CONTENT_LENGTH, TRANSFER_ENCODING, RequestId::FIELD];
 
 /// The fields that list the proxies on a message's way.
@@ -205,10 +205,12 @@ fn is_for_proxy(name: &HeaderName) -> bool {
 }
 
 fn is_lookalike(name: &HeaderName) -> bool {
-    if !name.as_str().contains('_') {
+    let bytes = name.as_str().bytes();
+    if bytes.clone().all(|byte| byte == of_variable(byte)) {
         return false;
     }
-    let name = HeaderName::try_from(name.as_str().replace('_', "-")).expect("a name with other hyphens is a name");
+    let name: Vec<u8> = bytes.map(of_variable).collect();
+    let name = HeaderName::from_bytes(&name).expect("a name with other hyphens is a name");
     OWN.contains(&name) || forwarded::is_word(&name)
 }
 
@@ -370,6 +372,9 @@ mod tests {
             ("a lookalike", &[("x-forwarded_port", b"1")], "x-forwarded_port", &[], &[]),
             ("a lookalike", &[("x_forwarded-ssl", b"on")], "x_forwarded-ssl", &[], &[]),
             ("a lookalike", &[("x-real_ip", b"a")], "x-real_ip", &[], &[]),
+            ("a lookalike", &[("x.forwarded.for", b"a")], "x.forwarded.for", &[], &[]),
+            ("a lookalike", &[("x~forwarded-client!cert", b"a")], "x~forwarded-client!cert", &[], &[]),
+            ("no lookalike", &[("x.forwarded", b"a")], "x.forwarded", &["a"], &["a"]),
         ];
         for (label, fields, name, if_trusted, if_not) in rows {
             for (networks, expected) in [(trusted(), if_trusted), (Networks::default(), if_not)] {

@@ -50,7 +50,7 @@ pub use entries::{BACKENDS_MAX, BadEntry, EMPTY_ENTRY, ListEntry, parse_entries,
 pub use entry_options::EntryOptions;
 pub use excerpt::{Excerpt, Printable, Reason, ShownTarget};
 pub(crate) use excerpt::{bad, shown_path};
-pub(crate) use field::{has_field, has_listed, put_field, tokens, values_of};
+pub(crate) use field::{has_field, has_listed, of_variable, put_field, tokens, values_of};
 pub(crate) use fnv::fnv1a;
 pub use framing::BodyLength;
 pub(crate) use framing::parse_content_length;

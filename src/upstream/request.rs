@@ -3,7 +3,7 @@
 use http::header::{ACCEPT_ENCODING, CONTENT_LENGTH, HOST};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
-use crate::message::{Address, Spool, Target, bind_connection, put_field};
+use crate::message::{Address, Spool, Target, bind_connection, of_variable, put_field};
 use crate::upstream::conn::request_bytes::RequestBytes;
 
 /// A guess at the room for the request line and `Host`, beside the target.
@@ -123,7 +123,7 @@ impl UpstreamRequest {
 
 /// Whether two names are one to CGI and its kin, which make a variable of them.
 fn are_alike(name: &[u8], other: &[u8]) -> bool {
-    let plain = |byte: &u8| if *byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
+    let plain = |byte: &u8| of_variable(*byte);
     name.len() == other.len() && name.iter().map(plain).eq(other.iter().map(plain))
 }
 

@@ -144,7 +144,7 @@ fn a_plain_request_asks_for_no_encoding() {
 fn a_backends_own_field_takes_the_place_of_what_looks_like_it() {
     let own = [(HeaderName::from_static("x-api-key"), HeaderValue::from_static("secret"))];
     let mut headers = http::HeaderMap::new();
-    for name in ["x-api-key", "x_api_key", "x_api-key", "x-api-keys"] {
+    for name in ["x-api-key", "x_api_key", "x_api-key", "x.api.key", "x-api-keys"] {
         headers.insert(HeaderName::from_static(name), HeaderValue::from_static("mine"));
     }
     let target = crate::message::Target::parse(&http::Method::GET, "/").expect("a target");

@@ -305,7 +305,7 @@ pub(super) fn every_valid_host_passes() {
     }
 }
 
-/// CGI and its kin turn both `-` and `_` into `_`: what this proxy says in its own name no client may say in a name that
+/// CGI and its kin turn all but letters and digits into `_`: what this proxy says in its own name no client may say in a name that
 /// looks the same there.
 #[test]
 pub(super) fn fields_that_a_backend_could_take_for_the_proxys_own_are_dropped() {
@@ -315,6 +315,13 @@ pub(super) fn fields_that_a_backend_could_take_for_the_proxys_own_are_dropped() 
             b"GET / HTTP/1.1\r\nHost: a\r\nX_Forwarded_For: 1.1.1.1\r\nX-Forwarded_Proto: https\r\nX_FORWARDED-HOST: b\r\nX_Real_IP: 1.1.1.1\r\nX-A: 1\r\n\r\n",
             "GET /",
             &[("x_forwarded_for", &[]), ("x-forwarded_proto", &[]), ("x_forwarded-host", &[]), ("x_real_ip", &[]), ("x-a", &["1"]), ("x-forwarded-for", &["127.0.0.1"])],
+            b"",
+        ),
+        (
+            "forwarded, by other bytes",
+            b"GET / HTTP/1.1\r\nHost: a\r\nX.Forwarded.For: 1.1.1.1\r\nX~Forwarded~Client~Cert: Subject=\"CN=a\"\r\nX!Real-IP: 1.1.1.1\r\nX.A: 1\r\n\r\n",
+            "GET /",
+            &[("x.forwarded.for", &[]), ("x~forwarded~client~cert", &[]), ("x!real-ip", &[]), ("x.a", &["1"]), ("x-forwarded-for", &["127.0.0.1"])],
             b"",
         ),
         (
