@@ -88,15 +88,14 @@ impl HeadReader {
         Ok(None)
     }
 
-    /// Refuses another protocol (noise, HTTP/2 without a newline) at its first bytes instead of at the deadline, and a target that
-    /// is too long at the first byte too many.
+    /// Refuses another protocol (noise, HTTP/2 without a newline, HTTP/0.9 with no version and no empty line) at its first bytes instead
+    /// of at the deadline, and a target that is too long at the first byte too many.
     fn check_request_line(&mut self, input: &[u8], new: usize) -> Result<(), Refusal> {
         if let RequestLine::Method = self.request_line {
             let is_token = |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte);
             let Some(length) = input[new..].iter().position(|byte| !is_token(byte)) else { return Ok(()) };
             self.request_line = match input[new + length] {
                 b' ' => RequestLine::Target { begin: new + length + 1 },
-                b'\r' => RequestLine::Rest,
                 // The rest of a handshake may follow; if it doesn't, this byte is as bad as any.
                 0x16 if input.len() == 1 => {
                     self.scanned = 0;
@@ -111,7 +110,11 @@ impl HeadReader {
             if end.unwrap_or(input.len()) - begin > TARGET_BYTES_MAX {
                 return Err(Refusal::TargetTooLong);
             }
-            self.request_line = if end.is_some() { RequestLine::Rest } else { RequestLine::Target { begin } };
+            self.request_line = match end.map(|end| input[end]) {
+                Some(b'\r') => return Err(refusal_of(Error::Version)),
+                Some(_) => RequestLine::Rest,
+                None => RequestLine::Target { begin },
+            };
         }
         Ok(())
     }
@@ -296,6 +299,8 @@ mod tests {
             ("two spaces", "GET  / HTTP/1.1\r\nHost: a\r\n\r\n", Err(400)),
             ("two spaces before the version", "GET /  HTTP/1.1\r\nHost: a\r\n\r\n", Err(400)),
             ("no version", "GET /\r\nHost: a\r\n\r\n", Err(400)),
+            ("no version, and no more", "GET /\r", Err(400)),
+            ("nothing but a method", "GET\r", Err(400)),
             ("HTTP/2", "PRI * HTTP/2.0\r\n\r\n", Err(505)),
             ("HTTP/1.2", "GET / HTTP/1.2\r\nHost: a\r\n\r\n", Err(505)),
             ("HTTP/5.6", "GET / HTTP/5.6\r\nHost: a\r\n\r\n", Err(505)),
