@@ -109,9 +109,9 @@ impl Guard {
     }
 }
 
-/// Refuses what another proxy passes on: behind one on this host every client looks local. Most proxies tell so in a
-/// field, or speak HTTP/1.0 (as nginx did by default for years), which hardly a client of today does. One that does
-/// neither looks like a client: only a token helps there.
+/// Refuses what another proxy passes on: behind one on this host every client looks local. Many proxies tell so in a
+/// field, or speak HTTP/1.0 (as nginx did by default up to 1.29.6), which hardly a client of today does. One that does
+/// neither, as nginx since then, looks like a client: only a token helps there.
 fn check_proxies(request: &Request) -> Result<(), String> {
     if let Some(field) = request.headers.keys().find_map(proxy_field) {
         return Err(format!("the request came through another proxy ({field}): use --admin-token-file"));
