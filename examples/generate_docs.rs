@@ -138,6 +138,7 @@ const BEYOND_HELP: &[(&str, &str)] = &[
     ("workers", "Many are more than 8."),
     ("admin-listen", "`off` for nowhere."),
     ("admin-token-file", "[Who may update](security.md#who-may-update) has the rules."),
+    ("admin-on-proxy-port", "`off` behind nginx or HAProxy on the same host ([why](security.md#who-may-update))."),
     ("grace-period", "[Stopping](operations.md#stopping)."),
     ("log-level", "[Logs](operations.md#logs)."),
     (
