@@ -53,10 +53,10 @@ impl PendingReply {
 
     fn end(self: Box<Self>, written: Result<(), Delivery>) {
         let PendingReply { mut responder, writer, delivered } = *self;
-        let framing = writer.framing();
+        let (framing, is_short) = (writer.framing(), writer.is_short());
         // The backend's connection is free before the client can ask again.
         drop(writer);
-        delivered(responder.finish(framing, written));
+        delivered(responder.finish(framing, is_short, written));
     }
 }
 

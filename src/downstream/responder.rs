@@ -40,13 +40,13 @@ impl Responder {
         (bytes, framing)
     }
 
-    /// Ends a reply that has been written, or can't be: the client may ask again, or its connection is closed. Returns what became
-    /// of the reply.
-    pub(crate) fn finish(&mut self, framing: Framing, written: Result<(), Delivery>) -> Delivery {
+    /// Ends a reply that has been written, or can't be: the client may ask again, or its connection is closed. `is_short`: all of it
+    /// has gone out by then. Returns what became of the reply.
+    pub(crate) fn finish(&mut self, framing: Framing, is_short: bool, written: Result<(), Delivery>) -> Delivery {
         let Some(http1) = self.http1.take() else { return Delivery::Whole };
         match written {
             Ok(()) if framing.is_persistent(self.summary) => self.client.await_next_request(http1),
-            Ok(()) if self.summary.is_last => self.client.close_after_last(http1),
+            Ok(()) if self.summary.is_only && is_short => self.client.close_after_only(http1),
             Ok(()) => self.client.start_closing(http1),
             Err(failed) => {
                 let failed = self.blame(failed);
@@ -92,7 +92,7 @@ impl Drop for Responder {
                 match self.client.try_write_all(&bytes) {
                     Ok(()) => {
                         self.http1 = Some(http1);
-                        self.finish(framing, Ok(()));
+                        self.finish(framing, true, Ok(()));
                     }
                     // A client that lets its socket fill up is told by the close alone.
                     Err(_) => self.client.break_off(http1),

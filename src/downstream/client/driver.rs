@@ -115,9 +115,9 @@ impl Client {
         self.drive(http1, true);
     }
 
-    /// Closes the connection after the reply to what the client has called its last request. If it has sent more all the same, a
-    /// close would be a reset, and destroy what it hasn't read: then as after any last reply.
-    pub(crate) fn close_after_last(self: &Arc<Self>, mut http1: Box<Http1>) {
+    /// Closes the connection after a short reply to the client's only request. If it has sent more all the same, a close would be a
+    /// reset, and destroy what it hasn't read: then as after any last reply.
+    pub(crate) fn close_after_only(self: &Arc<Self>, mut http1: Box<Http1>) {
         self.end_exchange(&mut http1);
         let has_sent_more = http1.has_unread() || !self.is_silent();
         // TLS's own words may be on their way in both directions.

@@ -23,18 +23,19 @@ pub(crate) struct RequestSummary {
     pub(crate) version: Version,
     /// Whether the client can take another reply on this connection.
     pub(crate) persistent: bool,
-    /// Whether the client has said that it asks for nothing more, and all of its request has been read.
-    pub(crate) is_last: bool,
+    /// Whether the client has asked for nothing before and has said that it asks for nothing more, and all of its request has been
+    /// read.
+    pub(crate) is_only: bool,
 }
 
 impl RequestSummary {
-    pub(crate) fn new(method: &Method, version: Version, persistent: bool) -> RequestSummary {
-        RequestSummary { is_head: method == Method::HEAD, version, persistent, is_last: !persistent }
+    pub(crate) fn new(method: &Method, version: Version, persistent: bool, is_first: bool) -> RequestSummary {
+        RequestSummary { is_head: method == Method::HEAD, version, persistent, is_only: is_first && !persistent }
     }
 
     /// The summary of a request that couldn't be read: the connection ends with the reply.
     pub(crate) const UNREADABLE: RequestSummary =
-        RequestSummary { is_head: false, version: Version::HTTP_11, persistent: false, is_last: false };
+        RequestSummary { is_head: false, version: Version::HTTP_11, persistent: false, is_only: false };
 }
 
 /// How the end of the body is told (RFC 9112 §6.3).
@@ -146,7 +147,7 @@ mod tests {
     use super::*;
 
     const GET: RequestSummary =
-        RequestSummary { is_head: false, version: Version::HTTP_11, persistent: true, is_last: false };
+        RequestSummary { is_head: false, version: Version::HTTP_11, persistent: true, is_only: false };
     const HEAD: RequestSummary = RequestSummary { is_head: true, ..GET };
     const OLD: RequestSummary = RequestSummary { version: Version::HTTP_10, ..GET };
 

@@ -272,7 +272,7 @@ impl Http1 {
     }
 
     fn begin_body(&mut self, head: Head, may_write: bool, now: Instant) -> Result<Action, Refusal> {
-        let mut summary = RequestSummary::new(&head.method, head.version, head.is_persistent());
+        let mut summary = RequestSummary::new(&head.method, head.version, head.is_persistent(), self.is_new);
         let Head { method, target, version, headers, body, wants_continue } = head;
         let request = Request { method, target, version, headers, body: None, peer: self.peer.clone(), received: now };
         let request = Box::new(request);
@@ -286,7 +286,7 @@ impl Http1 {
             BodyPolicy::Limited { bytes_max, .. } => bytes_max,
             BodyPolicy::Reject => {
                 // What follows is its body, and never another request.
-                (summary.persistent, summary.is_last) = (false, false);
+                (summary.persistent, summary.is_only) = (false, false);
                 return Ok(self.complete(request, summary, now));
             }
         };
@@ -559,15 +559,25 @@ mod tests {
     }
 
     #[test]
-    fn a_request_whose_body_stays_unread_is_never_the_last_that_comes() {
+    fn a_request_is_the_only_one_if_none_came_before_and_all_of_it_is_read() {
+        const BEFORE: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
         let now = Instant::now();
-        for (policy, is_last) in [(BodyPolicy::Default, true), (BodyPolicy::Reject, false)] {
+        let rows = [
+            ("it is read", "", BodyPolicy::Default, true),
+            ("its body isn't", "", BodyPolicy::Reject, false),
+            ("it is the second", BEFORE, BodyPolicy::Default, false),
+        ];
+        for (label, before, policy, is_only) in rows {
             let mut http1 = http1(now);
             let body_policy = Arc::new(move |_: &Request| policy.clone());
             http1.limits = Arc::new(Limits { body_policy, ..(*http1.limits).clone() });
+            http1.receive(before.as_bytes());
+            if matches!(http1.step(now), Action::Request(..)) {
+                http1.await_next_request(now);
+            }
             http1.receive(b"POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 3\r\n\r\nabc");
             let Action::Request(_, summary) = http1.step(now) else { panic!("no request") };
-            assert_eq!((summary.persistent, summary.is_last), (false, is_last));
+            assert_eq!((summary.persistent, summary.is_only), (false, is_only), "{label}");
         }
     }
 
