@@ -235,6 +235,38 @@ fn a_drain_leaves_a_reply_alone() {
     assert_eq!(scene.read_to_end(), (String::new(), Ending::InOrder), "it was the last");
 }
 
+/// Was seen as: of 600,000 bytes that were being sent when their container was stopped the last 13,802 never came.
+#[test]
+fn a_drain_leaves_a_moment_to_a_client_that_has_yet_to_read_the_end_of_its_reply() {
+    let (mut scene, deliveries) = Scenario::new().awaiting_client();
+    scene.drain();
+    let mut received = 0;
+    while deliveries.is_empty() {
+        received += scene.read(16 << 10).len();
+        scene.ready();
+    }
+    scene.expire();
+    assert_eq!(scene.frontend.connections(), 1, "its end is awaited");
+    let (rest, ending) = scene.read_to_end();
+    assert!(received + rest.len() > LONG_BODY_BYTES && ending == Ending::InOrder);
+    scene.half_close();
+    assert_eq!(scene.frontend.connections(), 0);
+}
+
+#[test]
+fn a_drain_has_a_request_served_that_came_before_the_end_of_a_reply() {
+    let (mut scene, body, _deliveries) = Scenario::new().awaiting_source(Some(1));
+    scene.drain();
+    scene.send(GET);
+    body.come("x");
+    body.end();
+    body.tell();
+    scene.expire();
+    scene.request().send(text("second"), Box::new(drop));
+    let (replies, ending) = scene.read_to_end();
+    assert!(replies.ends_with("second\n") && ending == Ending::InOrder, "{replies}");
+}
+
 /// The backend that is hung up on may be heard of first.
 #[test]
 fn a_cut_is_what_stopped_a_reply_whatever_is_noticed_first() {

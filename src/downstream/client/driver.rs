@@ -101,8 +101,15 @@ impl Client {
     /// inside the request's handler, and N pipelined requests with such replies would recurse N deep.
     pub(crate) fn await_next_request(self: &Arc<Self>, mut http1: Box<Http1>) {
         http1.await_next_request(Instant::now());
-        let notified = self.end_exchange(&mut http1);
-        let more = if notified || http1.has_unread() { Some(http1) } else { self.park(http1) };
+        let mut has_more = self.end_exchange(&mut http1) || http1.has_unread();
+        if self.frontend().is_draining() {
+            has_more = http1.has_unread() || self.may_read_on();
+            if !has_more {
+                // The end of the reply may still wait in the kernel, and a container's network ends with its process.
+                return self.start_closing(http1);
+            }
+        }
+        let more = if has_more { Some(http1) } else { self.park(http1) };
         if let Some(http1) = more {
             self.park_to_yield(http1);
         }

@@ -47,6 +47,11 @@ impl Client {
         self.stream.read(buffer)
     }
 
+    /// Whether another read may find bytes or the client's end, of which no event may tell.
+    pub(crate) fn may_read_on(&self) -> bool {
+        if self.peer.is_tls { self.stream.may_read_on() } else { !self.is_silent() }
+    }
+
     /// Half-closes the connection in order. What TLS still holds is sent before, by [`Client::flush`].
     pub(crate) fn end_writing(&self) {
         if self.peer.is_tls {
