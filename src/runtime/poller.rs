@@ -362,14 +362,15 @@ impl EventLoop {
                 }
                 watched.fall_asleep()
             };
-            let timeout = until.map(|until| until.saturating_duration_since(Instant::now()));
+            let looks_at = Instant::now();
+            let timeout = until.map(|until| until.saturating_duration_since(looks_at));
             match self.poll.poll(&mut events, timeout) {
-                // The process may have been stopped for long: what has come meanwhile is looked at before deadlines are.
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 polled => polled?,
             }
             self.give_ready_events(&events);
-            self.give_expired_events();
+            // What comes while handlers take their time, or the process is stopped, is looked at before deadlines that pass then.
+            self.give_expired_events(if events.is_empty() { Instant::now() } else { looks_at });
         }
     }
 
@@ -383,8 +384,7 @@ impl EventLoop {
         }
     }
 
-    fn give_expired_events(&self) {
-        let now = Instant::now();
+    fn give_expired_events(&self, now: Instant) {
         loop {
             let expired = self.shared.watched.lock().pop_expired(now);
             let Some(handler) = expired else { return };
@@ -477,6 +477,43 @@ mod tests {
         assert_eq!(late_events.recv_timeout(SOON), Ok(Event::Expired));
         assert!(Instant::now() >= now + Duration::from_millis(40));
         assert!(never_events.is_empty());
+        poller.stop();
+    }
+
+    /// Has another handler's event last until the test says so.
+    struct Held(Sender<()>, Receiver<()>);
+
+    impl EventHandler for Held {
+        fn on_event(self: Arc<Self>, _: Event) {
+            self.0.send(()).expect("the test listens");
+            let _ = self.1.recv();
+        }
+    }
+
+    /// Was seen as: a client whose bytes came in time was told that it was too slow, since the process was stopped while it handled
+    /// another's.
+    #[test]
+    fn what_comes_while_another_event_is_handled_is_looked_at_before_the_deadlines_that_pass_then() {
+        let poller = running();
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let connected = || {
+            let near = TcpStream::connect(listener.local_addr().expect("an address")).expect("a connection");
+            (near, listener.accept().expect("a connection").0)
+        };
+        let [(mut slow, slow_far), (mut timely, timely_far)] = [connected(), connected()];
+        let ((begun, begins), (release, held)) = (unbounded(), unbounded());
+        let (slow_place, (timely_place, events)) = (poller.reserve(), timer(&poller));
+        slow_place.start(Arc::new(Held(begun, held)));
+        slow_place.watch_reads(&slow_far).expect("a place in the poller");
+        timely_place.watch_reads(&timely_far).expect("a place in the poller");
+        slow.write_all(b"x").expect("a write");
+        begins.recv_timeout(SOON).expect("an event");
+        timely.write_all(b"x").expect("a write");
+        assert_eq!(timely_far.peek(&mut [0]).expect("a connection"), 1, "it has come");
+        timely_place.set_deadline(Some(Instant::now()));
+        drop(release);
+        let ready = Event::Ready { read_closed: false, dead: false };
+        assert_eq!([(); 2].map(|()| events.recv_timeout(SOON)), [Ok(ready), Ok(Event::Expired)]);
         poller.stop();
     }
 
