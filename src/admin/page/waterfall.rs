@@ -69,22 +69,31 @@ pub(super) fn put_race(html: &mut Html, race: &RecentRace, scale: TimeScale) {
 
 /// What the race was good for, in a few words.
 fn gain_of(race: &RecentRace, legs: &[ShownLeg]) -> Option<String> {
-    let won = legs[race.winner?].ended;
+    let verdict = verdict_of(race)?;
     match race.note {
         Some(Note::Rescue) => return Some("rescued: every other backend failed".to_owned()),
         Some(Note::HedgedInVain) => return Some("hedged in vain: the first came just after".to_owned()),
         Some(Note::Slow) => return Some("slower than 99 in 100 of the last minute".to_owned()),
         Some(Note::Lost) | None => {}
     }
-    let behind = |leg: &ShownLeg| spoken(leg.ended.saturating_sub(won));
+    let behind = |leg: &ShownLeg| spoken(leg.ended.saturating_sub(verdict));
     match next_of(race, legs)? {
         leg if leg.is_success => Some(format!("{} sooner than {}", behind(leg), leg.backend)),
         leg => Some(format!("over {} sooner", behind(leg))),
     }
 }
 
-/// The leg that would have won without the winner: the next success. If one was cut before that, it might have been that one.
+/// When an answer was passed on to the client, from the request's arrival: it may have waited for better ones.
+fn verdict_of(race: &RecentRace) -> Option<Duration> {
+    race.winner.map(|_| race.after)
+}
+
+/// The leg that would have won without the winner: the next success. If one was cut before that, it might have been that one. A
+/// failure that was passed on has beaten none.
 fn next_of<'a>(race: &RecentRace, legs: &'a [ShownLeg<'a>]) -> Option<&'a ShownLeg<'a>> {
+    if race.end != RaceEnd::Won {
+        return None;
+    }
     let others = || legs.iter().enumerate().filter(|(number, _)| Some(*number) != race.winner).map(|(_, leg)| leg);
     others().filter(|leg| leg.is_success || is_cut(leg)).min_by_key(|leg| leg.ended)
 }
@@ -102,7 +111,7 @@ fn clock(at: SystemTime) -> String {
 
 /// Names to the left, what became of each leg to the right, and the picture between them.
 fn put_legs(html: &mut Html, race: &RecentRace, legs: &[ShownLeg], scale: TimeScale) {
-    let won = race.winner.map(|winner| legs[winner].ended);
+    let won = verdict_of(race);
     let is_drawn = |number: usize| number < LEGS_MAX || race.winner == Some(number);
     let drawn: Vec<(bool, &ShownLeg)> = (legs.iter().enumerate().filter(|(number, _)| is_drawn(*number)))
         .map(|(number, leg)| (race.winner == Some(number), leg))
@@ -219,9 +228,19 @@ mod tests {
 
     /// The race of b1, b2 …, of which this one has won.
     fn race(legs: &[Leg], winner: Option<usize>, note: Option<Note>) -> Arc<RecentRace> {
+        let after = winner.map_or(0, |winner| legs[winner].3);
+        race_that_ended(winner.map_or(RaceEnd::Lost, |_| RaceEnd::Won), after, legs, winner, note)
+    }
+
+    fn race_that_ended(
+        end: RaceEnd,
+        after: u64,
+        legs: &[Leg],
+        winner: Option<usize>,
+        note: Option<Note>,
+    ) -> Arc<RecentRace> {
         let millis = Duration::from_millis;
         let target = Target::parse(&Method::GET, "/x").expect("a target");
-        let end = winner.map_or(RaceEnd::Lost, |_| RaceEnd::Won);
         let mut race = RecentRace::new(RequestId::of(&HeaderMap::new()), UNIX_EPOCH, &Method::GET, &target, end);
         let ends: Vec<LegEnd> = (legs.iter().enumerate())
             .map(|(number, (outcome, is_success, started, ended))| LegEnd {
@@ -233,7 +252,7 @@ mod tests {
             })
             .collect();
         race.set_legs(legs.iter().map(|(_, _, started, _)| started.map(millis)).zip(&ends));
-        (race.winner, race.note) = (winner, note);
+        (race.winner, race.note, race.after) = (winner, note, millis(after));
         let races = RecentRaces::default();
         races.keep(race, (1..=legs.len()).map(|number| format!("b{number}")).collect());
         races.last(1).remove(0)
@@ -288,6 +307,31 @@ mod tests {
             lost.contains("every backend failed") && !lost.contains("class=shade") && !lost.contains("hatch"),
             "{lost}"
         );
+    }
+
+    /// Was seen as: "90 ms sooner than b2" beside a `404` by `--final`, and 700 ms saved by one that had waited for 500 of them.
+    #[test]
+    fn a_failure_that_is_passed_on_has_saved_nothing() {
+        for (end, after) in [(RaceEnd::Final, 10), (RaceEnd::Best, 60)] {
+            let picture = drawn(&race_that_ended(end, after, &[failed(10), won(80), cut(90)], Some(0), None));
+            let is_drawn = |part: &str| picture.contains(part);
+            assert!(!is_drawn("class=gain") && !is_drawn("class=shade"), "{picture}");
+            assert!(is_drawn(&format!("<line class=cut x1={after}.0% x2={after}.0% y2=60 />")), "{picture}");
+        }
+    }
+
+    /// One that asked for an upgrade, whose only success waited for what the other leg would say.
+    #[test]
+    fn the_verdict_of_a_success_that_waited_is_where_its_client_got_it() {
+        let picture = drawn(&race_that_ended(RaceEnd::Won, 70, &[won(10), failed(70), cut(90)], Some(0), None));
+        for part in [
+            "<span class=gain>over 20 ms sooner</span>",
+            "<rect class=shade x=70.0% width=20.0% height=60 />",
+            "<line class=cut x1=70.0% x2=70.0% y2=60 />",
+            "<rect class=fail x=0.0% y=25 width=70.0% height=10 rx=2 />",
+        ] {
+            assert!(picture.contains(part), "{part}: {picture}");
+        }
     }
 
     #[test]
