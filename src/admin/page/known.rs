@@ -1,6 +1,10 @@
 //! What is known of a backend, and what isn't. Knows nothing of how the page looks.
 
-use crate::metrics::{BackendMinute, BackendSample};
+use std::time::{Duration, SystemTime};
+
+use crate::metrics::{ANSWERS, BackendMinute, BackendSample};
+
+const MINUTE: Duration = Duration::from_secs(60);
 
 /// What is said of a backend whose losers were all hung up on, where none may have a long look.
 pub(super) const NOT_KNOWN: &str = "not known: losers don't linger";
@@ -8,6 +12,12 @@ pub(super) const NOT_KNOWN: &str = "not known: losers don't linger";
 /// Whether each address of its name is a backend, and none is known.
 pub(super) fn has_no_address(backend: &BackendSample) -> bool {
     backend.addresses.as_ref().is_some_and(Vec::is_empty)
+}
+
+/// Whether it has answered in the last minute. Legs count at their end: a stream, or a tunnel, may have begun and last for hours.
+pub(super) fn has_answered(backend: &BackendSample, minute: &BackendMinute, now: SystemTime) -> bool {
+    let is_new = |at: SystemTime| now.duration_since(at).is_ok_and(|ago| ago <= MINUTE);
+    minute.count_of(&ANSWERS) > 0 || backend.stats.last_success().is_some_and(is_new)
 }
 
 /// Whether a leg of the last minute was sent there, and not only deferred.

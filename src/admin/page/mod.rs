@@ -25,7 +25,7 @@ pub(super) use edit::{Attempt, Form, STILL};
 use edit::{put_buttons, put_edit, put_row_form};
 pub use facts::Facts;
 use html::{Escaped, Html, grouped, spoken, spoken_or_dash};
-use known::{NOT_KNOWN, has_hidden_ends, has_no_address, is_unknown, was_asked};
+use known::{NOT_KNOWN, has_answered, has_hidden_ends, has_no_address, is_unknown, was_asked};
 use summary::Summary;
 use waterfall::{put_axis, put_marks, put_race, scale_of};
 use what_if::without;
@@ -303,14 +303,14 @@ fn state_of(
     has_looks: bool,
     now: SystemTime,
 ) -> (&'static str, Cow<'static, str>) {
-    let answers = minute.count_of(&ANSWERS);
+    let answers = has_answered(backend, minute, now);
     let (class, state) = match backend.state {
         BackendState::Paused => ("dim", "paused"),
         _ if has_no_address(backend) => ("bad", "no address of its name is known"),
         BackendState::Held => ("bad", "held: it hangs, and is asked little until it answers"),
         BackendState::Benched => return ("bad", told_bench(backend, now).into()),
-        BackendState::Racing if answers > 0 && minute.failures().is_empty() => ("good", "answers"),
-        BackendState::Racing if answers > 0 => ("warn", "answers, but not always"),
+        BackendState::Racing if answers && minute.failures().is_empty() => ("good", "answers"),
+        BackendState::Racing if answers => ("warn", "answers, but not always"),
         BackendState::Racing if !minute.failures().is_empty() => ("bad", "fails"),
         BackendState::Racing if !was_asked(minute) => ("dim", "not asked"),
         // No winner has cut its legs.
@@ -398,6 +398,18 @@ mod tests {
             let minute = BackendMinute { ends: ends.to_vec(), ..BackendMinute::default() };
             let (_, state) = state_of(&backend(BackendState::Racing), &minute, true, has_looks, UNIX_EPOCH);
             assert_eq!(state, expected, "{ends:?} {has_looks}");
+        }
+    }
+
+    /// Its legs count at their end.
+    #[test]
+    fn a_backend_answers_whose_streams_are_under_way() {
+        let backend = backend(BackendState::Racing);
+        backend.stats.note_success(UNIX_EPOCH + Duration::from_secs(1));
+        for (seconds, expected) in [(61, "answers"), (62, "not asked")] {
+            let now = UNIX_EPOCH + Duration::from_secs(seconds);
+            let (_, state) = state_of(&backend, &BackendMinute::default(), true, true, now);
+            assert_eq!(state, expected, "after {seconds} s");
         }
     }
 

@@ -4,8 +4,8 @@ use std::time::SystemTime;
 
 use super::facts::Facts;
 use super::html::{grouped, spoken};
-use super::known::{NOT_KNOWN, has_no_address, is_unknown, was_asked};
-use crate::metrics::{ANSWERS, BackendMinute, BackendSample, BackendState, LastMinute};
+use super::known::{NOT_KNOWN, has_answered, has_no_address, is_unknown, was_asked};
+use crate::metrics::{BackendMinute, BackendSample, BackendState, LastMinute};
 
 /// The fewest lost races, or clients that left, that alarm: now and then one asks for what no backend has.
 const LOST_MIN: u64 = 5;
@@ -32,9 +32,9 @@ enum Standing {
 }
 
 impl Standing {
-    fn of(backend: &BackendSample, minute: &BackendMinute, has_looks: bool) -> Standing {
+    fn of(backend: &BackendSample, minute: &BackendMinute, has_looks: bool, now: SystemTime) -> Standing {
         match backend.state {
-            _ if minute.count_of(&ANSWERS) > 0 => Standing::Answers,
+            _ if has_answered(backend, minute, now) => Standing::Answers,
             BackendState::Racing if !was_asked(minute) && !has_no_address(backend) => Standing::Unasked,
             BackendState::Racing if is_unknown(minute, has_looks) => Standing::Unknown,
             _ => Standing::Fails,
@@ -46,7 +46,7 @@ impl Summary {
     pub(super) fn of(facts: &Facts, now: SystemTime) -> Summary {
         let (mut answering, mut failing, mut unasked, mut unknown) = (Vec::new(), Vec::new(), 0, 0);
         for (backend, minute) in facts.sample.backends.iter().zip(&facts.minute.backends) {
-            match Standing::of(backend, minute, facts.has_looks) {
+            match Standing::of(backend, minute, facts.has_looks, now) {
                 _ if backend.state == BackendState::Paused => {}
                 Standing::Answers => answering.push((backend, minute)),
                 Standing::Fails => failing.push((backend, minute)),
@@ -65,7 +65,8 @@ impl Summary {
         let aside = aside_of(&besides);
         let fails = complaints(&failing);
         let refused = refusals(&facts.minute);
-        let (symbol, class, sentence) = if facts.minute.races == 0 {
+        let (symbol, class, sentence) = if facts.minute.races == 0 && (some == 0 || facts.minute.abandoned >= LOST_MIN)
+        {
             of_no_race(facts, refused, now)
         } else if all == 0 {
             ('○', "dim", format!("Nothing is known yet of the backends that are listed now{aside}."))
@@ -137,7 +138,13 @@ fn aside_of(besides: &[String]) -> String {
 
 /// When there was the last request.
 fn silence(facts: &Facts, now: SystemTime) -> String {
+    let clients = &facts.sample.clients;
     match facts.races.first() {
+        _ if clients.requests + clients.tunnels > 0 => {
+            let count = clients.requests + clients.tunnels;
+            let are = if count == 1 { "request is" } else { "requests are" };
+            format!("No answer came to its end in the last minute; {} {are} under way.", grouped(count as u64))
+        }
         None => "No request yet.".to_owned(),
         Some(last) => {
             let ago = spoken(now.duration_since(last.at).unwrap_or_default());
@@ -403,13 +410,46 @@ mod tests {
         }
         facts.sample.backends[0].stats.note_success(NOW + Duration::from_millis(1));
         let later = |seconds| Summary::of(&facts, NOW + Duration::from_secs(seconds)).title;
-        assert_eq!((later(60).as_str(), later(62).as_str()), ("○ 0/2", "■ 0/2"), "a stream has begun");
+        assert_eq!((later(60).as_str(), later(62).as_str()), ("○ 1/2", "■ 0/2"), "a stream has begun");
         facts.minute.abandoned = LOST_MIN - 1;
         assert_eq!(Summary::of(&facts, NOW).title, "○ 0/2", "few are in a hurry");
         facts.minute.lost = 1;
         (facts.minute.races, facts.has_looks) = (1, true);
         let sentence = "Not answering: every backend fails (a no answer in time, b no answer in time).";
         assert_eq!(Summary::of(&facts, NOW).sentence, sentence);
+    }
+
+    /// Was seen as: "No request yet" before a backend that was "not asked", while 20 clients had a WebSocket there.
+    #[test]
+    fn streams_that_are_under_way_are_no_silence() {
+        let mut facts = facts(&[("a", BackendState::Racing, &[])], 0);
+        facts.sample.backends[0].stats.note_success(NOW + Duration::from_millis(1));
+        facts.minute.p99 = None;
+        for (clients, seconds, title, sentence) in [
+            (
+                ClientsSample { tunnels: 20, ..ClientsSample::default() },
+                60,
+                "● 1/1",
+                "All is well: 1 of 1 backends answer; under 1 request/s.",
+            ),
+            (
+                ClientsSample { tunnels: 20, ..ClientsSample::default() },
+                61,
+                "○ 0/1",
+                "No answer came to its end in the last minute; 20 requests are under way.",
+            ),
+            (
+                ClientsSample { requests: 1, ..ClientsSample::default() },
+                61,
+                "○ 0/1",
+                "No answer came to its end in the last minute; 1 request is under way.",
+            ),
+            (ClientsSample::default(), 61, "○ 0/1", "No request yet."),
+        ] {
+            facts.sample.clients = clients;
+            let summary = Summary::of(&facts, NOW + Duration::from_secs(seconds));
+            assert_eq!((summary.title.as_str(), summary.sentence.as_str()), (title, sentence));
+        }
     }
 
     #[test]
