@@ -19,6 +19,11 @@ impl Share {
         Share { used, bytes_max, bytes: 0 }
     }
 
+    /// Whether it is nothing.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.bytes == 0
+    }
+
     /// Grows to this many bytes if they are left; returns whether they were.
     pub(crate) fn try_grow(&mut self, bytes: usize) -> bool {
         let more = bytes.saturating_sub(self.bytes);

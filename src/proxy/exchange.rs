@@ -307,6 +307,7 @@ impl Exchange {
         self.begin_looks(&won.losers, now);
         if self.legs.len() > 1 {
             self.let_losers_linger(Some(leg), now);
+            self.take_back_room(&won.losers, now);
         }
         self.end_unneeded(won.unneeded);
         self.lose_all(&won.candidates);

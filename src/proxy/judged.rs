@@ -48,14 +48,16 @@ impl Exchange {
         self.resume(leg, LegState::Judging(Box::new(judging)));
     }
 
-    /// Takes the next look at an answer that is being judged, also of a loser, as long as that lingers: what it says of its backend
-    /// counts. Doesn't block, and takes long only if it may.
+    /// Takes the next look at an answer that is being judged, also of a loser, as long as that lingers: what its first bytes say of its
+    /// backend counts. Doesn't block, and takes long only if it may.
     pub(super) fn judge(self: &Arc<Self>, leg: usize, mut judging: Box<Judging>, may_take_long: bool) {
         if self.race.token(leg).is_cancelled() {
             drop(judging);
             return self.end(leg, Outcome::Cancelled, self.elapsed());
         }
-        let step = catch_unwind(AssertUnwindSafe(|| judging.step(&self.context.config.lose_if, may_take_long)));
+        let has_lost = self.race.is_decided();
+        let step =
+            catch_unwind(AssertUnwindSafe(|| judging.step(&self.context.config.lose_if, has_lost, may_take_long)));
         match step.unwrap_or(Judgement::Failed(Outcome::Panic)) {
             Judgement::Fit => self.decide(leg, judging.answer, judging.class, Instant::now()),
             Judgement::Unfit(rule) => self.lose_as_unfit(leg, judging.answer, rule),
@@ -77,6 +79,22 @@ impl Exchange {
         }
     }
 
+    /// Has losers that are being judged give their room back, for which legs may wait that can still win. A thread that looks at one just
+    /// now looks once more.
+    pub(super) fn take_back_room(&self, losers: &[usize], now: Instant) {
+        if !self.context.config.looks_at_bodies() {
+            return;
+        }
+        for loser in losers {
+            let _ = self.legs[*loser].parked.take_or_notify(|state| {
+                if let LegState::Judging(judging) = state {
+                    judging.look_soon(now);
+                }
+                false
+            });
+        }
+    }
+
     /// Has an answer lose that a rule matches.
     fn lose_as_unfit(self: &Arc<Self>, leg: usize, answer: Box<Answer>, rule: String) {
         let outcome = Outcome::Unfit(rule);
@@ -91,7 +109,7 @@ mod tests {
     use std::io::Read;
     use std::time::Duration;
 
-    use super::super::scenario::{Client, LINGER, Scenario, answer, get, post, request};
+    use super::super::scenario::{Client, LINGER, Scenario, answer, get, post, request, wait_until};
     use super::*;
     use crate::config::Config;
     use crate::config::{LoseIf, OnFailure, Statuses};
@@ -286,6 +304,41 @@ mod tests {
         let sent = client.receives();
         assert_eq!(sent.reply.status, 200);
         drop(sent);
+    }
+
+    /// Was seen as: with a rule for bodies, a backend whose answers to POST stalled had all races wait for seconds, and its half answers
+    /// win: its losers, which linger for long, had all of the room.
+    #[test]
+    fn a_loser_gives_its_room_back_and_takes_none() {
+        let (mut race, client) = race("body ~ error", false);
+        leave_room(&race, 64 * 1024);
+        race.ends[0].sends([CHUNKED, &chunk(8 * 1024)].concat());
+        race.run_disk();
+        race.settle();
+        assert_eq!(race.context_bytes(), 16 * 1024 * 1024, "it has all that is left");
+        race.ends[1].sends(answer(200, "fine"));
+        assert_eq!(client.takes_reply(), (200, "fine".to_owned()));
+        wait_until("it is given back", || race.context_bytes() == (16 * 1024 - 64) * 1024);
+        race.ends[0].sends("0\r\n\r\n");
+        race.wait_for_end();
+        assert_eq!((race.legs(), race.take_idle(0)), ((2, 0), 1));
+    }
+
+    #[test]
+    fn a_loser_is_judged_by_its_first_bytes_without_room() {
+        for (bytes, expected) in [(chunk(8 * 1024), "late"), ("5\r\nerror\r\n".to_owned(), "unfit")] {
+            let (mut race, client) = race("body ~ error", false);
+            leave_room(&race, 0);
+            race.ends[0].sends([CHUNKED, "1\r\nx\r\n"].concat());
+            race.settle();
+            race.ends[1].sends(answer(200, "fine"));
+            client.takes_reply();
+            race.ends[0].sends([&bytes, "0\r\n\r\n"].concat());
+            race.wait_for_end();
+            let loser = &race.list.snapshot()[0];
+            let ends: Vec<_> = loser.stats().ends().filter(|(_, count)| *count > 0).collect();
+            assert_eq!(ends, [(expected, 1)]);
+        }
     }
 
     #[test]

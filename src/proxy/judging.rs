@@ -93,27 +93,32 @@ impl Judging {
         upload.file_read(Some(until)).map(|(read, _)| read)
     }
 
-    /// Looks at what has been received. Doesn't block, nor take long, but where it may.
-    pub(super) fn step(&mut self, rules: &LoseIf, may_take_long: bool) -> Judgement {
+    /// Looks at what has been received; of one that `has_lost` at the first bytes alone, for which it needs no room: others may still
+    /// win. Doesn't block, nor take long, but where it may.
+    pub(super) fn step(&mut self, rules: &LoseIf, has_lost: bool, may_take_long: bool) -> Judgement {
         let mut wake = self.send_more();
+        let bytes_max = if has_lost { LOOK_BYTES } else { LOOKED_AT_BYTES_MAX };
+        if has_lost {
+            self.room.shrink(0);
+        }
         loop {
             let length = self.answer.body.begin().len();
-            let wanted = (length + LOOK_BYTES).min(LOOKED_AT_BYTES_MAX);
+            let wanted = (length + LOOK_BYTES).min(bytes_max.max(length));
             let is_streamed = matches!(self.answer.body, AnswerBody::Streamed(_));
-            if is_streamed && wanted > LOOK_BYTES && !self.try_take_room() {
+            if is_streamed && wanted > LOOK_BYTES && !has_lost && !self.try_take_room() {
                 wake = wake.min(Instant::now() + RETRY);
                 break;
             }
             match self.answer.body.look(wanted) {
                 Looked::Broken(outcome) => return Judgement::Failed(outcome),
                 Looked::Enough if self.has_counted() => return Judgement::Fit,
-                Looked::Enough if wanted < LOOKED_AT_BYTES_MAX => {}
+                Looked::Enough if wanted < bytes_max => {}
                 Looked::Whole if self.waits_for.byte && self.is_event_stream && !self.has_byte() => {
                     return Judgement::Unfit(WITHOUT_EVENT.to_owned());
                 }
-                Looked::Whole | Looked::Enough => {
+                looked @ (Looked::Whole | Looked::Enough) => {
                     self.room.shrink(self.answer.body.begin().len());
-                    return self.judge_by_rules(rules, true, may_take_long);
+                    return self.judge_by_rules(rules, looked == Looked::Whole || !has_lost, may_take_long);
                 }
                 Looked::More => break,
             }
@@ -140,6 +145,13 @@ impl Judging {
             }
         }
         Judgement::Waits(wake.min(until))
+    }
+
+    /// Has its parked leg take the next look at once, if it has room for which others may wait.
+    pub(super) fn look_soon(&self, now: Instant) {
+        if !self.room.is_empty() {
+            let _ = self.answer.body.readiness(now);
+        }
     }
 
     /// Takes room for all that is looked at, if there is some. It is taken at once, before much has been received: who has it comes
