@@ -350,6 +350,26 @@ mod tests {
         assert_eq!(client.takes_reply(), (200, "fine".to_owned()));
     }
 
+    /// Was seen as: while 150 requests waited behind `: processing` for a model that thought for long, a quick one had its event three
+    /// seconds late.
+    #[test]
+    fn a_short_body_needs_no_room_in_however_many_pieces_it_comes() {
+        for (win_on_byte, head, pieces) in [
+            (false, CHUNKED, ["2\r\nfi\r\n", "2\r\nne\r\n", "0\r\n\r\n"]),
+            (true, STREAM, [": a\n", ": b\n", "data: c\n"]),
+        ] {
+            let (mut race, client) = race(if win_on_byte { "" } else { "body ~ error" }, win_on_byte);
+            leave_room(&race, 0);
+            race.ends[0].sends(head);
+            for piece in pieces {
+                race.settle();
+                assert!(client.waits(), "{piece}");
+                race.ends[0].sends(piece);
+            }
+            assert_eq!(client.receives().reply.status, 200);
+        }
+    }
+
     /// One backend that has 300 ms.
     fn race_of_one(rules: &str, room: usize) -> (Scenario, Client) {
         let lose_if = if rules.is_empty() { LoseIf::default() } else { LoseIf::parse(rules).expect(rules) };

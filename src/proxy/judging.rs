@@ -18,7 +18,7 @@ const LOOKED_AT_BYTES_MAX: usize = 64 * 1024;
 /// The bytes by which a look grows.
 const LOOK_BYTES: usize = 4096;
 /// The memory of all bodies that are looked at, in bytes: as much as those of requests have. The first look of each takes none of
-/// it: so silent and short ones can't keep others out, and cost no more than their connections do.
+/// it, in however many pieces its bytes come: so silent and short ones can't keep others out, and cost no more than their connections do.
 const ALL_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// The most bytes that are searched on a poller's thread: a pattern takes a quarter of a millisecond for them.
 const LIGHT_BYTES_MAX: usize = 4096;
@@ -103,7 +103,7 @@ impl Judging {
         }
         loop {
             let length = self.answer.body.begin().len();
-            let wanted = (length + LOOK_BYTES).min(bytes_max.max(length));
+            let wanted = ((length / LOOK_BYTES + 1) * LOOK_BYTES).min(bytes_max.max(length));
             let is_streamed = matches!(self.answer.body, AnswerBody::Streamed(_));
             if is_streamed && wanted > LOOK_BYTES && !has_lost && !self.try_take_room() {
                 wake = wake.min(Instant::now() + RETRY);
