@@ -49,8 +49,8 @@ pub(crate) use outgoing::outgoing;
 pub struct Proxy(Arc<Context>);
 
 impl Proxy {
-    /// Races by this configuration against these backends; `disk` reads bodies from their files, `reaper` hangs up on losers,
-    /// `starter` wakes races whose legs start by time.
+    /// Races by this configuration against these backends; `reaper` hangs up on losers, `starter` wakes races whose legs start
+    /// by time.
     pub fn new(
         config: Arc<Config>,
         backends: Arc<Backends>,

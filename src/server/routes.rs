@@ -129,7 +129,8 @@ impl Routes {
     }
 }
 
-/// Makes the services by the configuration. An error names the certificate that can't be used.
+/// Makes the services by the configuration. An error names what can't be used: a certificate, or a
+/// file of an entry.
 pub(super) fn routes(
     config: &Arc<Config>,
     connection_limits: ConnectionLimits,
