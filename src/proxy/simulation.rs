@@ -112,7 +112,7 @@ impl Simulated {
         race.keep_back(timetable);
         let mut hedge = None;
         while let Some(at) = race.next_start().filter(|at| *at < self.now + first) {
-            if !race.start_due(at, |_| self.budget.try_take()).0.is_empty() {
+            if !race.start_due(at, |_| self.budget.try_take()).is_empty() {
                 hedge = Some(at - self.now + second);
             }
         }

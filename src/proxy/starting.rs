@@ -300,15 +300,13 @@ impl Starts for Exchange {
     fn start_due(self: Arc<Self>, now: Instant) {
         self.defer_benched();
         let mut refused = 0;
-        let (legs, next) = self.race.start_due(now, |leg| {
+        let legs = self.race.start_due(now, |leg| {
             let has_budget = self.legs[leg].backend.hedges().try_take();
             refused += usize::from(!has_budget);
             has_budget
         });
         self.context.stats.count_late_starts(LateStart::Refused, refused);
-        if next.is_some() {
-            self.wait_for_next();
-        }
+        self.wait_for_next();
         self.start_late(&legs, Role::Hedge, LateStart::Time);
     }
 }

@@ -60,13 +60,8 @@ impl Timetable {
     }
 
     /// How many legs haven't started.
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.waiting.len()
-    }
-
-    /// Whether every leg starts with the race, and counts for the others.
-    pub fn is_empty(&self) -> bool {
-        self.waiting.is_empty() && self.beside.is_empty()
     }
 
     /// Whether it keeps this leg back.

@@ -101,7 +101,7 @@ impl Exchange {
     /// Starts legs by time, with and without a budget.
     fn pass<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>) {
         for age in [AGE, 2 * AGE] {
-            let (legs, _) = self.race.start_due(self.began + age, |_| chance(2));
+            let legs = self.race.start_due(self.began + age, |_| chance(2));
             for leg in legs {
                 self.start(scope, leg);
             }
