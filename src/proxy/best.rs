@@ -65,13 +65,7 @@ impl Exchange {
             drop(answer);
             return self.end(leg, outcome, self.elapsed());
         }
-        match self.race.claim(leg, Verdict::Best) {
-            Some(won) => {
-                let _ = self.passed_on.set(self.elapsed());
-                self.win(leg, answer, won, after);
-            }
-            None => self.lose_answer(leg, answer, after),
-        }
+        self.pass_on(leg, answer, after, Verdict::Best);
     }
 
     /// Ends the wait for better answers, if there is one.

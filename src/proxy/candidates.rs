@@ -45,14 +45,22 @@ impl Exchange {
                 self.lose_answer(leg, answer, after);
             }
         }
-        let Some((leg, answer, after, _)) = best else { return };
-        match self.race.claim(leg, Verdict::Won) {
-            Some(won) => {
-                let _ = self.passed_on.set(self.elapsed());
-                self.win(leg, answer, won, after);
-            }
-            None => self.lose_answer(leg, answer, after),
+        if let Some((leg, answer, after, _)) = best {
+            self.pass_on(leg, answer, after, Verdict::Won);
         }
+    }
+
+    /// Passes on an answer that has waited, unless another leg has decided the race.
+    pub(super) fn pass_on(
+        self: &Arc<Self>,
+        leg: usize,
+        answer: Box<Answer>,
+        after: Duration,
+        verdict: fn(usize) -> Verdict,
+    ) {
+        let Some(won) = self.race.claim(leg, verdict) else { return self.lose_answer(leg, answer, after) };
+        let _ = self.passed_on.set(self.elapsed());
+        self.win(leg, answer, won, after);
     }
 
     /// Ends legs that have lost to a better answer, and frees their connections.

@@ -9,7 +9,7 @@ use http::{Method, StatusCode};
 
 use super::classify::AnswerClass;
 use super::exchange::Exchange;
-use super::judging::{Judgement, Judging, WaitsFor, has_body, is_encoded};
+use super::judging::{Judgement, Judging, WaitsFor, is_encoded};
 use super::leg::LegState;
 use crate::message::Outcome;
 use crate::upstream::Answer;
@@ -36,7 +36,7 @@ impl Exchange {
             let effect = "rules for bodies don't match them, and by --win-on byte an event stream's comments win";
             log::warn!("{} encodes bodies unasked: {effect}", self.name_of(leg));
         }
-        let has_body = has_body(answer.status, *self.request.method() == Method::HEAD);
+        let has_body = *self.request.method() != Method::HEAD && answer.status != StatusCode::NO_CONTENT;
         let has_rules = has_body && config.lose_if.looks_at_bodies() && !is_encoded;
         let waits_for_byte = has_body && config.win_on_byte;
         if !has_rules && !waits_for_byte {

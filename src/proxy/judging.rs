@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, Instant};
 
+use http::HeaderMap;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
-use http::{HeaderMap, StatusCode};
 
 use super::classify::AnswerClass;
 use crate::config::LoseIf;
@@ -222,11 +222,6 @@ impl Judging {
 pub(super) fn is_encoded(headers: &HeaderMap) -> bool {
     // Empty places in the list count for nothing (RFC 9110 §5.6.1.2).
     tokens(headers, &CONTENT_ENCODING).any(|coding| !coding.is_empty() && !coding.eq_ignore_ascii_case(b"identity"))
-}
-
-/// Whether the body of an answer with this status and to this kind of request can decide at all.
-pub(super) fn has_body(status: StatusCode, is_head: bool) -> bool {
-    !is_head && !matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED | StatusCode::SWITCHING_PROTOCOLS)
 }
 
 fn is_event_stream(headers: &HeaderMap) -> bool {
