@@ -63,8 +63,8 @@ impl Backend {
             Pool::at(entry.address.clone(), place, upstream.clone(), files)
         };
         let pool = kept_pool(old, files, new_pool);
-        pool.set_timeout(entry.options.timeout);
-        pool.set_exact(entry.options.is_exact);
+        pool.endpoint().set_timeout(entry.options.timeout);
+        pool.endpoint().set_exact(entry.options.is_exact);
         Backend {
             name,
             has_own_name: entry.options.name.is_some(),
@@ -91,8 +91,8 @@ impl Backend {
             Pool::at(self.address().clone(), place, upstream.clone(), files)
         };
         let pool = kept_pool(old, self.pool.endpoint().files().cloned(), new_pool);
-        pool.set_timeout(self.pool.endpoint().own_timeout());
-        pool.set_exact(self.pool.endpoint().is_exact());
+        pool.endpoint().set_timeout(self.pool.endpoint().own_timeout());
+        pool.endpoint().set_exact(self.pool.endpoint().is_exact());
         Backend {
             name: self.name.clone(),
             has_own_name: self.has_own_name,

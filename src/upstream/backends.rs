@@ -8,7 +8,7 @@ use std::slice;
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::list::{LoadedFiles, LocalFiles};
-use crate::message::{Address, After, BACKENDS_MAX, ListEntry, LocalOptions, Reason};
+use crate::message::{Address, BACKENDS_MAX, ListEntry, LocalOptions, Reason};
 use crate::runtime::sync::{Arc, Mutex, RwLock, Weak};
 use crate::upstream::backend::{Backend, Each};
 use crate::upstream::connect::watch::{NameWatch, News};
@@ -87,7 +87,7 @@ impl Backends {
 
     /// The count of backends that are asked as soon as a race begins now.
     pub fn count_at_once(&self) -> usize {
-        self.list.read().racing.iter().filter(|backend| backend.after().is_none_or(After::is_at_once)).count()
+        self.list.read().racing.iter().filter(|backend| backend.after().is_none()).count()
     }
 
     /// Closed once the first lookup of each name is over whose addresses are backends of the first list; nothing is sent.

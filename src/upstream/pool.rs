@@ -96,16 +96,6 @@ impl Pool {
         self.endpoint.timeout()
     }
 
-    /// Gives the backend a timeout of its own, or the common one, for all that begins from now on.
-    pub fn set_timeout(&self, timeout: Option<Duration>) {
-        self.endpoint.set_timeout(timeout);
-    }
-
-    /// Sets whether its URL's path is that of a request for `/`, for all that begins from now on.
-    pub fn set_exact(&self, is_exact: bool) {
-        self.endpoint.set_exact(is_exact);
-    }
-
     /// Takes an idle connection that may be used: one that is young enough, and has received nothing since its last answer.
     pub(crate) fn take(&self, repeatable: bool, now: Instant) -> Option<PooledConnection> {
         loop {
