@@ -60,11 +60,7 @@ fn a_stream_in_flight_is_finished_while_no_other_client_is_let_in() {
 #[test]
 fn a_reply_that_begins_during_the_end_says_close() {
     let gate = Gate::new();
-    let held = gate.clone();
-    let backend = Fake::answering(move |_| {
-        held.pass();
-        Fake::reply(200, "late")
-    });
+    let backend = Fake::behind(&gate, 200, "late");
     let proxy = Proxy::with(std::slice::from_ref(&backend.url), |config| config.grace_period = LONG);
     let mut client = Client::connect(proxy.address);
     client.send_request("GET", "/", &[], None);
@@ -174,11 +170,7 @@ fn once_the_grace_period_is_over_a_hanging_race_is_abandoned() {
 /// losers linger for long. The backend answers when the gate is open.
 fn proxy_with_loser(method: &str, grace_period: Duration, gate: &Gate) -> (Proxy, Raw) {
     let (loser, winner) = (lingering(gate), Gate::new());
-    let held = winner.clone();
-    let quick = Fake::answering(move |_| {
-        held.pass();
-        Fake::reply(200, "won")
-    });
+    let quick = Fake::behind(&winner, 200, "won");
     let proxy = Proxy::with(&[loser.url.clone(), quick.url.clone()], |config| {
         (config.linger, config.linger_unsafe) = (LONG, LONG);
         // Else a silent loser would end by itself.

@@ -48,11 +48,7 @@ fn the_first_final_answer_ends_the_race_and_reaches_the_client() {
 #[test]
 fn a_failure_that_is_not_final_waits_and_a_success_that_comes_first_wins() {
     let gate = Gate::new();
-    let held = gate.clone();
-    let missing = Fake::answering(move |_| {
-        held.pass();
-        Fake::reply(404, "none")
-    });
+    let missing = Fake::behind(&gate, 404, "none");
     let (broken, good) = (Fake::with(503, "no"), Fake::with(200, "good"));
     let proxy = Proxy::with(&[missing.url.clone(), broken.url.clone(), good.url.clone()], |config| {
         config.definitive = Statuses::parse("404").expect("statuses");

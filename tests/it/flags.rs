@@ -603,11 +603,7 @@ fn trusted_proxies_says_who_is_believed() {
 /// A program that has just answered one client, while the hanging backend of the same race has its request, too.
 fn program_with_loser(method: &str, hanging: &Raw, arguments: &[&str]) -> Binary {
     let gate = Gate::new();
-    let held = gate.clone();
-    let good = Fake::answering(move |_| {
-        held.pass();
-        Fake::reply(200, "good")
-    });
+    let good = Fake::behind(&gate, 200, "good");
     let list = format!("{},{}", hanging.url, good.url);
     let program =
         Binary::start(&[&["--backends", &list, "--timeout", "1h", "--idle-timeout", "1h"], arguments].concat());
@@ -902,11 +898,7 @@ fn admin_host_names_what_else_an_update_may_ask_for() {
 #[test]
 fn grace_period_bounds_the_end() {
     let gate = Gate::new();
-    let held = gate.clone();
-    let slow = Fake::answering(move |_| {
-        held.pass();
-        Fake::reply(200, "slow")
-    });
+    let slow = Fake::behind(&gate, 200, "slow");
     let mut program = Binary::start(&["--backends", &slow.url, "--grace-period", "0s", "--timeout", "1h"]);
     let mut client = Client::connect(program.address());
     client.send_request("GET", "/", &[], None);

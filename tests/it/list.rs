@@ -103,11 +103,7 @@ fn where_clients_connect_the_list_is_a_path_of_the_backends() {
 #[test]
 fn a_paused_backend_is_not_asked_and_its_legs_under_way_go_on() {
     let gate = Gate::new();
-    let held = gate.clone();
-    let slow = Fake::answering(move |_| {
-        held.pass();
-        Fake::reply(200, "slow")
-    });
+    let slow = Fake::behind(&gate, 200, "slow");
     let down = Fake::with(503, "down");
     let proxy = Proxy::before(&[format!("{} name=slow", slow.url), down.url.clone()]);
     let mut client = Client::connect(proxy.address);

@@ -35,11 +35,7 @@ fn ask(address: SocketAddr, method: &str, target: &str, fields: &[&str]) -> (Soc
 #[test]
 fn each_exchange_is_one_line_with_the_whole_race() {
     let gate = Gate::new();
-    let held = gate.clone();
-    let good = Fake::answering(move |_| {
-        held.pass();
-        Fake::reply(200, "good")
-    });
+    let good = Fake::behind(&gate, 200, "good");
     let busy = Raw::serving(|mut connection: Connection| {
         connection.request();
         connection.send("HTTP/1.1 503 X\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
@@ -72,11 +68,7 @@ fn a_line_has_the_time_of_arrival_and_waits_for_no_leg_that_takes_long() {
         held[usize::from(request.method == "GET")].pass();
         Fake::reply(200, "good")
     });
-    let held = late.clone();
-    let slow = Fake::answering(move |_| {
-        held.pass();
-        Fake::reply(200, "late")
-    });
+    let slow = Fake::behind(&late, 200, "late");
     // Not before the first line is awaited: hung up on by then, the slow leg would have ended.
     let arguments = ["--linger", "60s", "--linger-unsafe", "60s", "--timeout", "60s"];
     let program = Binary::start(&[&["--backends", &[&*good.url, &*slow.url].join(",")][..], &arguments].concat());
@@ -160,11 +152,7 @@ fn drop_after_request(mut connection: Connection) {
 #[test]
 fn that_a_backend_hangs_and_that_it_answers_again_are_lines_of_their_own() {
     let (good, gate) = (Fake::with(200, "good"), Gate::new());
-    let held = gate.clone();
-    let hung = Fake::answering(move |_| {
-        held.pass();
-        Fake::reply(404, "here again")
-    });
+    let hung = Fake::behind(&gate, 404, "here again");
     let urls = [&*good.url, &*hung.url].join(",");
     let program = Binary::start(&["--backends", &urls, "--linger", "60s", "--timeout", "1s", "--max-unanswered", "2"]);
     let address = program.address();

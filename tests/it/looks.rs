@@ -14,11 +14,7 @@ fn ends(proxy: &Proxy, backend: &str, outcome: &str) -> u64 {
 #[test]
 fn a_backend_that_hangs_ends_in_a_timeout_and_a_slow_one_in_a_late_success() {
     let (quick, hanging, gate) = (Fake::with(200, "quick"), Raw::hanging(), Gate::new());
-    let held = gate.clone();
-    let slow = Fake::answering(move |_| {
-        held.pass();
-        Fake::reply(200, "slow")
-    });
+    let slow = Fake::behind(&gate, 200, "slow");
     let proxy = Proxy::with(&[quick.url.clone(), hanging.url.clone(), slow.url.clone()], |config| {
         config.linger = Duration::from_millis(1);
         config.timeout = Duration::from_secs(3);

@@ -156,11 +156,7 @@ fn series_come_and_go_with_their_backend() {
 #[test]
 fn what_is_under_way_is_seen() {
     let gate = Gate::new();
-    let held = gate.clone();
-    let slow = Fake::answering(move |_| {
-        held.pass();
-        Fake::reply(200, "slow")
-    });
+    let slow = Fake::behind(&gate, 200, "slow");
     let proxy = Proxy::before(std::slice::from_ref(&slow.url));
     let mut client = Client::connect(proxy.address);
     client.send_request("GET", "/", &[], None);

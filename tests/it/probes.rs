@@ -56,11 +56,7 @@ fn readiness_says_nothing_of_backends() {
 #[test]
 fn while_it_drains_it_is_alive_and_not_ready_and_takes_no_list() {
     let gate = Gate::new();
-    let held = gate.clone();
-    let backend = Fake::answering(move |_| {
-        held.pass();
-        Fake::reply(200, "late")
-    });
+    let backend = Fake::behind(&gate, 200, "late");
     let mut program = Binary::start(&["--backends", &backend.url, "--grace-period", "1h"]);
     let (address, admin) = program.addresses();
     let mut client = Client::connect(address);

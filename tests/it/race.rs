@@ -12,11 +12,7 @@ use crate::harness::{Client, Fake, Gate, Proxy, Raw, Received, patiently, patter
 #[test]
 fn the_fastest_backend_wins() {
     let gate = Gate::new();
-    let held = gate.clone();
-    let slow = Fake::answering(move |_| {
-        held.pass();
-        Fake::reply(200, "slow")
-    });
+    let slow = Fake::behind(&gate, 200, "slow");
     let quick = Fake::with(200, "quick");
     let proxy = Proxy::before(&[slow.url.clone(), quick.url.clone()]);
     assert_eq!(proxy.get("/").text(), "quick");
@@ -50,11 +46,7 @@ fn when_all_fail_the_client_learns_why() {
 fn all_hang_but_the_last() {
     let hanging: Vec<Raw> = (0..4).map(|_| Raw::hanging()).collect();
     let gate = Gate::new();
-    let held = gate.clone();
-    let good = Fake::answering(move |_| {
-        held.pass();
-        Fake::reply(200, "good")
-    });
+    let good = Fake::behind(&gate, 200, "good");
     let mut urls: Vec<String> = hanging.iter().map(|raw| raw.url.clone()).collect();
     urls.push(good.url.clone());
     let proxy = Proxy::with(&urls, patiently);
@@ -591,11 +583,7 @@ fn two_proxies_in_a_chain_work() {
 #[test]
 fn a_race_ends_with_the_list_that_it_began_with() {
     let gate = Gate::new();
-    let held = gate.clone();
-    let old = Fake::answering(move |_| {
-        held.pass();
-        Fake::reply(200, "old")
-    });
+    let old = Fake::behind(&gate, 200, "old");
     let new = Fake::with(200, "new");
     let proxy = Proxy::with(std::slice::from_ref(&old.url), patiently);
     let mut client = Client::connect(proxy.address);

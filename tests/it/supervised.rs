@@ -64,11 +64,7 @@ fn command(backend: &str, notify_socket: &str, arguments: &[&str]) -> Command {
 fn a_supervisor_hears_when_it_is_ready_and_when_it_stops() {
     for ear in [Ear::on_a_path(), Ear::without_a_path()] {
         let gate = Gate::new();
-        let held = gate.clone();
-        let backend = Fake::answering(move |_| {
-            held.pass();
-            Fake::reply(200, "late")
-        });
+        let backend = Fake::behind(&gate, 200, "late");
         let mut program = Binary::spawn(command(&backend.url, &ear.name, &["--grace-period", "1h"]));
         assert_eq!(ear.hear(), "READY=1\nSTATUS=Racing");
         let (address, admin) = program.addresses();

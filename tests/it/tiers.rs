@@ -99,11 +99,7 @@ fn a_tier_starts_by_time_while_the_one_before_it_hangs() {
 #[test]
 fn under_load_no_tier_starts_before_its_time_or_out_of_order() {
     let gate = Gate::new();
-    let held = gate.clone();
-    let slow = Fake::answering(move |_| {
-        held.pass();
-        Fake::reply(200, "slow")
-    });
+    let slow = Fake::behind(&gate, 200, "slow");
     let tiers = [Raw::hanging(), Raw::hanging()];
     let backends = [(&*slow.url, ""), (&*tiers[0].url, "after=40ms"), (&*tiers[1].url, "after=80ms")];
     let proxy = Proxy::with(&listed(&backends), |config| {

@@ -440,10 +440,7 @@ fn a_handshake_that_hangs_is_hung_up_on_when_another_wins() {
         held.open();
         connection.wait_for_hang_up();
     });
-    let good = Fake::answering(move |_| {
-        gate.pass();
-        Fake::reply(200, "good")
-    });
+    let good = Fake::behind(&gate, 200, "good");
     let authority = Authority::new();
     let urls = [hanging.url.replace("http:", "https:"), good.url.clone()];
     let proxy = proxy_trusting(&authority, &urls, patiently);
@@ -501,10 +498,7 @@ fn a_backend_that_does_not_answer_is_hung_up_on_when_another_wins() {
         while secured.request().is_some() {}
         secured.connection.wait_for_hang_up();
     });
-    let good = Fake::answering(move |_| {
-        gate.pass();
-        Fake::reply(200, "good")
-    });
+    let good = Fake::behind(&gate, 200, "good");
     let proxy = proxy_trusting(&authority, &[hanging.url("127.0.0.1"), good.url.clone()], patiently);
     let told = Told::about("GET /hangs-in-tls ");
     assert_eq!(proxy.get("/hangs-in-tls").text(), "good");

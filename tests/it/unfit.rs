@@ -19,12 +19,8 @@ fn an_error_of_json_rpc_in_a_200_loses_to_a_result() {
     let (wrong, right) =
         (r#"{"jsonrpc":"2.0","id":1,"error":{"code":-32000}}"#, r#"{"jsonrpc":"2.0","id":1,"result":"0x1"}"#);
     let gate = Gate::new();
-    let held = gate.clone();
     let failing = Fake::with(200, wrong);
-    let slow = Fake::answering(move |_| {
-        held.pass();
-        Fake::reply(200, right)
-    });
+    let slow = Fake::behind(&gate, 200, right);
     let proxy = Proxy::with(&[failing.url.clone(), slow.url.clone()], |config| {
         patiently(config);
         config.linger_unsafe = 3 * SOON;

@@ -273,11 +273,7 @@ fn with_a_token_its_bearer_may_update_and_no_other_client() {
 #[test]
 fn a_race_in_flight_finishes_with_the_list_that_it_began_with() {
     let gate = Gate::new();
-    let held = gate.clone();
-    let old = Fake::answering(move |_| {
-        held.pass();
-        Fake::reply(200, "old")
-    });
+    let old = Fake::behind(&gate, 200, "old");
     let new = Fake::with(200, "new");
     let proxy = Proxy::before(std::slice::from_ref(&old.url));
     let mut early = Client::connect(proxy.address);

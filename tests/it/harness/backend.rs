@@ -12,7 +12,7 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use socket2::{Domain, SockRef, Socket, Type};
 
-use super::{BRIEFLY, SOON};
+use super::{BRIEFLY, Gate, SOON};
 
 /// A request as a backend saw it.
 #[derive(Debug, Clone)]
@@ -79,6 +79,15 @@ impl Fake {
     /// Answers every request with this status and text at once.
     pub fn with(status: u16, text: &'static str) -> Fake {
         Fake::answering(move |_| Fake::reply(status, text))
+    }
+
+    /// Answers every request so once the gate is open.
+    pub fn behind(gate: &Gate, status: u16, text: &'static str) -> Fake {
+        let gate = gate.clone();
+        Fake::answering(move |_| {
+            gate.pass();
+            Fake::reply(status, text)
+        })
     }
 
     /// A reply for [`Fake::answering`].
