@@ -1,5 +1,6 @@
 //! `/backends`: the list with what each backend has done, and its changes. Knows nothing of who may ask.
 
+use std::iter;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -31,7 +32,7 @@ pub(super) fn change(
     request: &Request,
     token: Option<&Secret>,
     list: &BackendList,
-    listed: impl FnOnce() -> Vec<(Arc<Backend>, BackendState)>,
+    listed: impl FnOnce() -> Vec<Arc<Backend>>,
 ) -> Result<(), Refusal> {
     let fields = form::fields(request)?;
     let (tokens, fields): (Vec<_>, Vec<_>) = fields.into_iter().partition(|(name, _)| name == TOKEN);
@@ -59,12 +60,14 @@ pub(super) fn change(
     Ok(())
 }
 
-fn end_bench(backends: &[(Arc<Backend>, BackendState)], who: &str) {
+fn end_bench(backends: &[Arc<Backend>], who: &str) {
     let address = Address::parse(who).ok();
     let is_it = |backend: &Backend| backend.name() == who || address.as_ref() == Some(backend.address());
-    for (backend, _) in backends.iter().filter(|(backend, _)| is_it(backend)) {
-        if backend.bench().resume() {
-            log::info!("{} {} races again, as an operator has said", backend.full_name(), backend.address());
+    for backend in backends.iter().filter(|backend| is_it(backend)) {
+        for one in iter::once(backend).chain(backend.each().into_iter().flatten()) {
+            if one.bench().resume() {
+                log::info!("{} {} races again, as an operator has said", one.full_name(), one.address());
+            }
         }
     }
 }
@@ -121,7 +124,7 @@ fn capitalised(sentence: &str) -> String {
 }
 
 /// The list in the form that the client prefers: a table for people, or JSON.
-pub(super) fn shown(request: &Request, list: &BackendList, backends: &[(Arc<Backend>, BackendState)]) -> Reply {
+pub(super) fn shown(request: &Request, list: &BackendList, backends: &[Arc<Backend>]) -> Reply {
     let rows = rows_of(backends, &list.entries());
     if prefers_json(&request.headers) {
         return Reply::typed(StatusCode::OK, "application/json", in_json(list, &rows).to_string());
@@ -160,20 +163,13 @@ struct Row {
     addresses: Option<Vec<(IpAddr, BackendState)>>,
 }
 
-/// A row for each backend of the list. Those at the addresses of a name come behind it, and are told in its row.
-fn rows_of(backends: &[(Arc<Backend>, BackendState)], entries: &[ListEntry]) -> Vec<Row> {
-    let mut rows: Vec<Row> = Vec::new();
-    for (backend, state) in backends {
-        let row = rows.last_mut().and_then(|row| row.addresses.as_mut());
-        match (backend.one_address(), row) {
-            (Some(address), Some(addresses)) => addresses.push((address.ip(), *state)),
-            _ => {
-                let entry = entries.iter().find(|entry| entry.address == *backend.address());
-                rows.push(Row { options: entry.map_or_else(String::new, told_options), ..Row::of(backend, *state) });
-            }
-        }
-    }
-    rows
+/// A row for each backend of the list.
+fn rows_of(backends: &[Arc<Backend>], entries: &[ListEntry]) -> Vec<Row> {
+    let row_of = |backend: &Arc<Backend>| {
+        let entry = entries.iter().find(|entry| entry.address == *backend.address());
+        Row { options: entry.map_or_else(String::new, told_options), ..Row::of(backend) }
+    };
+    backends.iter().map(row_of).collect()
 }
 
 /// The options of an entry, as they would be written, but for what has columns of its own.
@@ -183,9 +179,10 @@ fn told_options(entry: &ListEntry) -> String {
 }
 
 impl Row {
-    fn of(backend: &Backend, state: BackendState) -> Row {
+    fn of(backend: &Backend) -> Row {
+        let state = backend.state();
         let row = Row::counted(backend.name(), &backend.address().to_string(), state, backend.stats());
-        let (benched, addresses) = (backend.benched(state), backend.each().map(|_| Vec::new()));
+        let (benched, addresses) = (backend.benched(state), backend.addresses());
         let after = backend.after().map_or_else(|| row.after.clone(), |after| after.to_string());
         Row { is_insecure: backend.is_insecure(), after, benched, addresses, ..row }
     }
@@ -220,13 +217,9 @@ impl Row {
         }
     }
 
-    fn state(&self) -> &'static str {
-        self.state.word()
-    }
-
     /// Its state, and that its certificate isn't checked.
     fn told_state(&self) -> String {
-        format!("{}{}", self.state(), if self.is_insecure { ", insecure" } else { "" })
+        format!("{}{}", self.state.word(), if self.is_insecure { ", insecure" } else { "" })
     }
 }
 
@@ -249,7 +242,7 @@ fn in_json(list: &BackendList, rows: &[Row]) -> Json {
         Json::object([
             ("name", row.name.as_str().into()),
             ("url", row.url.as_str().into()),
-            ("state", row.state().into()),
+            ("state", row.state.word().into()),
             ("insecure", row.is_insecure.into()),
             ("after", row.after.as_str().into()),
             ("options", row.options.as_str().into()),

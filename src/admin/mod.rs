@@ -17,7 +17,6 @@ use http::Method;
 
 use crate::list::BackendList;
 use crate::message::{Refusal, Reply, Request, Target, prefers_json, takes_html};
-use crate::metrics::BackendState;
 use crate::upstream::Backend;
 
 pub use form::FORM_BYTES_MAX;
@@ -57,7 +56,7 @@ impl Route {
 }
 
 /// Gives the whole list of backends, with what they have done and whether they are asked.
-type Listed = Box<dyn Fn() -> Vec<(Arc<Backend>, BackendState)> + Send + Sync>;
+type Listed = Box<dyn Fn() -> Vec<Arc<Backend>> + Send + Sync>;
 
 /// The service of the admin port.
 pub struct Admin {

@@ -17,8 +17,7 @@ use crate::metrics::{self, ReplyStats};
 use crate::proxy::{Proxy, Threads, answer_alone};
 use crate::race::{Linger, Reaper, Starter};
 use crate::runtime::poller::Poller;
-use crate::upstream::Backends;
-use crate::upstream::{ConnectOptions, Lookup, Upstream};
+use crate::upstream::{Backends, ConnectOptions, Lookup, Upstream};
 
 /// The most legs that start with their race on a poller's thread: some microseconds each. A worker starts more than these, and
 /// other clients don't wait meanwhile.
@@ -171,9 +170,8 @@ pub(super) fn routes(
     let load = move |entries: &[ListEntry]| load_files(entries).map(|files| reloaded.set_files(files));
     let list = BackendList::new(config.backends.clone(), config.backends_file.clone(), Box::new(publish));
     let list = Arc::new(list.with_timeout(config.timeout).loading_by(Box::new(load)).checked_by(own_check(config)));
-    let all = backends.clone();
     let (reaper, starter) = (Reaper::new(linger, poller), Starter::new(poller));
-    let proxy = Proxy::new(config.clone(), backends, threads, reaper, starter, poller);
+    let proxy = Proxy::new(config.clone(), backends.clone(), threads, reaper, starter, poller);
     let figures = Arc::new(Figures::of(proxy.clone(), list.clone()));
     let (shown, on_page, ticking) = (figures.clone(), figures.clone(), figures.clone());
     let views = Views {
@@ -182,12 +180,7 @@ pub(super) fn routes(
         races: proxy.recent().clone(),
     };
     Ticker::start(poller, Instant::now(), SECOND, move || ticking.end_second());
-    let admin = Admin::new(
-        guard,
-        list,
-        Box::new(move || all.all_legs().into_iter().map(|one| (one.clone(), one.state())).collect()),
-        views,
-    );
+    let admin = Admin::new(guard, list, Box::new(move || backends.all()), views);
     Ok(Routes { admin, proxy, figures, admin_on_proxy_port: config.admin_on_proxy_port })
 }
 

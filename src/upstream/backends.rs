@@ -3,7 +3,6 @@
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::slice;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
@@ -76,13 +75,6 @@ impl Backends {
     /// The whole list as it is now.
     pub fn all(&self) -> Vec<Arc<Backend>> {
         self.list.read().all.clone()
-    }
-
-    /// The whole list as it is now, and behind each backend those at the addresses of its name, if each of these is one.
-    pub fn all_legs(&self) -> Vec<Arc<Backend>> {
-        let with_each =
-            |backend: &Arc<Backend>| [slice::from_ref(backend), backend.each().unwrap_or_default()].concat();
-        self.list.read().all.iter().flat_map(with_each).collect()
     }
 
     /// The count of backends that are asked as soon as a race begins now.
