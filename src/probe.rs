@@ -6,12 +6,9 @@ use std::thread;
 use crate::admin_client;
 use crate::bind;
 use crate::config::{Config, LoseIf, OnFailure, Statuses};
-use crate::message::{ListEntry, Printable};
+use crate::message::{ListEntry, Printable, Refusal};
 use crate::server::Server;
 use crate::systemd::Sockets;
-
-/// What a race of which every leg has lost begins with.
-const ALL_LOST: &str = "All backend requests failed";
 
 /// What the probe has found.
 pub struct Probed {
@@ -42,7 +39,7 @@ pub fn probe(config: Config) -> Result<Probed, String> {
     stopper.stop();
     let _ = serving.join();
     let text = text?;
-    if text.lines().next() != Some(ALL_LOST) {
+    if text.lines().next() != Some(Refusal::AllFailed(Vec::new()).sentence()) {
         return Err(Printable(text.lines().next().unwrap_or_default()).to_string());
     }
     let rows_of = |(index, entry): (usize, &ListEntry)| {

@@ -65,8 +65,7 @@ pub(super) fn backends(draft: &mut Draft, given: &Given) -> Result<(), Invocatio
         let file = draft.config.backends_file.as_ref().filter(|file| file.exists());
         let culprit = given.culprit(if file.is_some() { "backends-file" } else { "backends" });
         let lines = file.map_or_else(|| bad.iter().map(BadFiles::to_string).collect(), |file| file.located(&bad));
-        let told: Vec<String> = lines.iter().map(|line| format!("{culprit} {line}")).collect();
-        return Err(fail(told.join("\nred-tentacle: ")));
+        return Err(fail_each(&culprit, &lines));
     }
     if backends.is_empty() {
         let or_file = if draft.backends_file.is_some() { ", for there is no --backends-file yet" } else { "" };
@@ -85,14 +84,15 @@ pub(super) fn backends(draft: &mut Draft, given: &Given) -> Result<(), Invocatio
         .map_err(|bad| fail(format_args!("{} {bad}", given.culprit("backends"))))
 }
 
+fn fail_each(culprit: &str, lines: &[String]) -> Invocation {
+    fail(lines.iter().map(|line| format!("{culprit} {line}")).collect::<Vec<_>>().join("\nred-tentacle: "))
+}
+
 /// Reads the file that the list is kept in: if there is one, it is the list.
 fn backends_file(draft: &mut Draft, given: &Given) -> Result<(), Invocation> {
     let Some(path) = &draft.backends_file else { return Ok(()) };
-    let culprit = given.culprit("backends-file");
-    let told = |lines: Vec<String>| {
-        lines.iter().map(|line| format!("{culprit} {line}")).collect::<Vec<_>>().join("\nred-tentacle: ")
-    };
-    let (file, entries) = ListFile::open(path, draft.config.timeout).map_err(|lines| fail(told(lines)))?;
+    let (file, entries) = ListFile::open(path, draft.config.timeout)
+        .map_err(|lines| fail_each(&given.culprit("backends-file"), &lines))?;
     if let Some(entries) = entries {
         let config = &mut draft.config;
         if given.has("backends") && config.backends != entries {
@@ -209,9 +209,8 @@ pub(super) fn admin(config: &Config, given: &Given) -> Result<(), Invocation> {
 }
 
 pub(super) fn overlap(config: &Config, given: &Given) -> Result<(), Invocation> {
-    let ports =
-        [("listen", &config.listen), ("tls-listen", &config.tls_listen), ("admin-listen", &config.admin_listen)];
-    for ((first, listen), (second, others)) in [(ports[0], ports[2]), (ports[0], ports[1]), (ports[1], ports[2])] {
+    let [proxy, tls, admin] = config.ports();
+    for ((first, listen), (second, others)) in [(proxy, admin), (proxy, tls), (tls, admin)] {
         let overlap = |other: &Listen| Some((other.place(), other.overlapping(listen)?.place()));
         let Some((other, listen)) = others.iter().find_map(overlap) else { continue };
         // A default isn't to blame if the other one was given.

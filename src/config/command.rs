@@ -96,8 +96,8 @@ fn taken(flag: &Flag, matches: &mut ArgMatches) -> Option<OsString> {
     matches.remove_one(flag.name)
 }
 
-/// The command line as clap knows it.
-pub(super) fn command() -> Command {
+/// The command line as clap knows it, from which the man page and the completions are written.
+pub fn command() -> Command {
     let command = Command::new("red-tentacle")
         .version(env!("CARGO_PKG_VERSION"))
         .about(ABOUT)

@@ -28,6 +28,7 @@ use crate::runtime::few::sorted_few;
 pub use admin_command::AdminCommand;
 pub use asked_at::AskedAt;
 use command::Given;
+pub use command::command;
 use draft::Draft;
 pub use draft::Update;
 pub use invocation::Invocation;
@@ -78,11 +79,6 @@ const PREFIX: &str = "RED_TENTACLE_";
 /// The name of every flag, without hyphens, and the environment variable that stands in for it.
 pub fn flags() -> impl Iterator<Item = (&'static str, &'static str)> {
     flags::all().map(|flag| (flag.name, flag.env))
-}
-
-/// The command line as clap knows it, from which the man page and the completions are written.
-pub fn command() -> clap::Command {
-    command::command()
 }
 
 fn checked(given: &Given, are_addresses_used: bool) -> Result<Invocation, Invocation> {

@@ -149,16 +149,20 @@ impl Config {
 
     /// Refuses a list with a backend at which the proxy itself listens: every request would come back. An error names the first.
     pub(crate) fn check_not_own(&self, entries: &[ListEntry]) -> Result<(), String> {
-        let ports = [("listen", &self.listen), ("tls-listen", &self.tls_listen), ("admin-listen", &self.admin_listen)];
         let own = entries.iter().filter(|_| self.are_addresses_used).find_map(|entry| {
             let (address, socket) = (&entry.address, entry.options.socket.as_deref());
             let is_own = |(_, all): &(&str, &Vec<Listen>)| all.iter().any(|one| one.is_reached_by(address, socket));
-            ports.into_iter().find(is_own).map(|(flag, _)| (address.to_string(), flag))
+            self.ports().into_iter().find(is_own).map(|(flag, _)| (address.to_string(), flag))
         });
         own.map_or(Ok(()), |(address, flag)| {
             let address = Excerpt(&address);
             Err(format!("'{address}': the proxy itself listens there (--{flag}); give one of them another port"))
         })
+    }
+
+    /// Where it listens, by the flags that say so.
+    pub(super) fn ports(&self) -> [(&'static str, &Vec<Listen>); 3] {
+        [("listen", &self.listen), ("tls-listen", &self.tls_listen), ("admin-listen", &self.admin_listen)]
     }
 
     /// Has a proxy listen on a free port of the loopback alone, and write nothing: for one that only this process asks.
