@@ -61,15 +61,10 @@ pub(super) fn exchange(entry: &Entry, race: Option<&RaceEntry>, at: SystemTime) 
 /// The legs. A name has that many bytes at most, and reasons have that many, the first legs' first.
 fn legs_of(legs: &[LegEntry], name_max: usize, mut room: usize) -> Json {
     let one = |leg: &LegEntry| {
+        let is_long = leg.name.len() > name_max;
+        let name = if is_long { cut(leg.name, name_max - bytes_of('…')).into() } else { leg.name.into() };
         let mut fields: Vec<(&'static str, Json)> = vec![
-            (
-                "b",
-                if leg.name.len() > name_max {
-                    cut(leg.name, name_max - bytes_of('…')).into()
-                } else {
-                    leg.name.into()
-                },
-            ),
+            ("b", name),
             ("outcome", leg.outcome.map(Outcome::word).into()),
             ("start_ms", leg.started.map(millis).into()),
             ("ms", leg.outcome.map(|_| millis(leg.after)).into()),

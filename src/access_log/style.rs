@@ -80,10 +80,6 @@ impl Paint {
     /// As in a pipe.
     pub(super) const NONE: Paint = Paint { is_terminal: false, has_colours: false };
 
-    pub(super) fn is_terminal(self) -> bool {
-        self.is_terminal
-    }
-
     fn paint<T>(self, colour: u8, text: T) -> Painted<T> {
         Painted(self.has_colours.then_some(colour), text)
     }

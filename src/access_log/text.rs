@@ -53,7 +53,7 @@ fn put_legs(line: &mut String, legs: &[LegEntry], winner: Option<usize>, paint: 
         if matches!(outcome, Outcome::Status(_)) {
             put(line, format_args!("/{}", Elapsed(leg.after)));
         }
-        if let Some(reason) = outcome.reason().filter(|_| paint.is_terminal()) {
+        if let Some(reason) = outcome.reason().filter(|_| paint.is_terminal) {
             put(line, format_args!(" ({reason})"));
         }
     }
@@ -64,7 +64,7 @@ fn put_list(line: &mut String, legs: &[LegEntry], paint: Paint) {
     for (index, leg) in legs.iter().enumerate() {
         let before = if index == 0 { " [" } else { ", " };
         put(line, format_args!("{before}{} {}", leg.name, leg.backend));
-        if let Some(reason) = leg.outcome.and_then(Outcome::reason).filter(|_| !paint.is_terminal()) {
+        if let Some(reason) = leg.outcome.and_then(Outcome::reason).filter(|_| !paint.is_terminal) {
             put(line, format_args!(" ({reason})"));
         }
     }

@@ -33,7 +33,7 @@ impl Writer {
     /// Writes a line, or loses it. Gives whether it is written. Blocks as long as standard error does.
     pub(super) fn try_write(&mut self, line: &Line) -> bool {
         let Style { format, paint, has_priority } = self.style;
-        if format == LogFormat::Text && line.kind == Kind::Plain && !has_priority && !paint.is_terminal() {
+        if format == LogFormat::Text && line.kind == Kind::Plain && !has_priority && !paint.is_terminal {
             return self.write_plain(line);
         }
         let text = self.shown(line) + "\n";
@@ -67,7 +67,7 @@ impl Writer {
         let (time, level) = (paint.aside(Timestamp(line.at)), paint.level(line.level));
         let _ = write!(shown, "{time} {level} [{}] ", paint.aside(&line.target));
         match &line.kind {
-            Kind::Exchange(list) if paint.is_terminal() && !self.note_list(&line.text, list) => {
+            Kind::Exchange(list) if paint.is_terminal && !self.note_list(&line.text, list) => {
                 shown.push_str(&line.text[..list.start]);
                 shown.push_str(&line.text[list.end..]);
             }
