@@ -176,20 +176,16 @@ impl ReplyWriter {
         if std::mem::take(&mut self.has_moved) {
             self.moved_at = Some(now);
         }
-        let until = match step {
+        let (since, late): (_, fn(io::Error) -> Delivery) = match step {
             ReplyStep::Done | ReplyStep::Yield => return Ok(now),
-            ReplyStep::AwaitsSource => self.moved_at.unwrap_or(now) + write_timeout,
+            ReplyStep::AwaitsSource => (self.moved_at.unwrap_or(now), Delivery::BodyBroke),
             ReplyStep::AwaitsClient => {
                 self.waiting_since = Some(now);
-                *self.blocked_since.get_or_insert(now) + write_timeout
+                (*self.blocked_since.get_or_insert(now), Delivery::ClientGone)
             }
         };
-        let late = || io::Error::from(io::ErrorKind::TimedOut);
-        match step {
-            _ if now < until => Ok(until),
-            ReplyStep::AwaitsSource => Err(Delivery::BodyBroke(late())),
-            _ => Err(Delivery::ClientGone(late())),
-        }
+        let until = since + write_timeout;
+        if now < until { Ok(until) } else { Err(late(io::ErrorKind::TimedOut.into())) }
     }
 
     fn read(&mut self, piece: &mut Piece, client: &Client) -> SourceStatus {

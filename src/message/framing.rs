@@ -60,7 +60,7 @@ impl BodyLength {
 }
 
 /// Parses the one value of Content-Length, which must be there.
-pub(crate) fn content_length(headers: &HeaderMap) -> Result<u64, Refusal> {
+fn content_length(headers: &HeaderMap) -> Result<u64, Refusal> {
     let mut fields = headers.get_all(header::CONTENT_LENGTH).iter();
     let first = fields.next().map_or(&b""[..], |value| value.as_bytes());
     if fields.any(|other| other.as_bytes() != first) {
