@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::harness::{Binary, Client, Fake, Proxy, Raw, Reply, SOON, eventually, get};
+use crate::harness::{Binary, Fake, Proxy, Raw, Reply, SOON, eventually, get, reply_to};
 
 /// A backend that answers with a status which changes.
 fn changing(first: u16) -> (Fake, Arc<AtomicU16>) {
@@ -16,16 +16,13 @@ fn changing(first: u16) -> (Fake, Arc<AtomicU16>) {
 }
 
 fn post(proxy: &Proxy, target: &str, form: &str) -> Reply {
-    let mut client = Client::connect(proxy.admin);
-    let field = "Content-Type: application/x-www-form-urlencoded";
-    client.send_request("POST", target, &[field, "Accept: application/json"], Some(form.as_bytes()));
-    client.reply()
+    let fields = ["Content-Type: application/x-www-form-urlencoded", "Accept: application/json"];
+    reply_to(proxy.admin, "POST", target, &fields, Some(form.as_bytes()))
 }
 
 fn state(proxy: &Proxy, backend: usize) -> String {
-    let mut client = Client::connect(proxy.admin);
-    client.send_request("GET", "/backends", &["Accept: application/json"], None);
-    let list: Value = serde_json::from_str(&client.reply().text()).expect("JSON");
+    let list = reply_to(proxy.admin, "GET", "/backends", &["Accept: application/json"], None).text();
+    let list: Value = serde_json::from_str(&list).expect("JSON");
     list["backends"][backend]["state"].as_str().expect("a state").to_owned()
 }
 

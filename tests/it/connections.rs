@@ -10,7 +10,7 @@ use red_tentacle::config::Statuses;
 
 use crate::harness::{
     BRIEFLY, Backend, Client, Deaf, Framing, Gate, Proxy, Raw, Received, SOON, beside_each_other, eventually,
-    patiently, pattern, ways,
+    patiently, pattern, reply_to, ways,
 };
 
 /// A proxy before this backend alone, in which nothing ends by itself.
@@ -277,9 +277,7 @@ fn a_connection_that_belongs_to_a_user_is_given_to_no_other_client() {
         let backend = Raw::answering(answer);
         let proxy = proxy_before(&backend);
         for fields in [&[field][..], &[]] {
-            let mut client = Client::connect(proxy.address);
-            client.send_request("GET", "/", fields, None);
-            client.reply();
+            reply_to(proxy.address, "GET", "/", fields, None);
         }
         assert_eq!(backend.accepted(), connections, "{label}");
     }
@@ -315,9 +313,7 @@ fn a_request_timeout_that_crosses_a_request_is_tried_again_on_a_fresh_connection
         for _ in 0..requests_before {
             assert_eq!(proxy.get("/").text(), "first");
         }
-        let mut client = Client::connect(proxy.address);
-        client.send_request(method, "/", &[], Some(b"body"));
-        let reply = client.reply();
+        let reply = reply_to(proxy.address, method, "/", &[], Some(b"body"));
         assert_eq!(reply.status, status, "{method}: {answer}: {}", reply.text());
         assert_eq!(backend.accepted(), connections, "{method}: {answer}");
     }

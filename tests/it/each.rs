@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use crate::harness::{
     Authority, Binary, Client, Fake, Gate, Names, Proxy, Raw, Received, Reply, SOON, TlsBackend, Told, eventually, get,
-    refusing,
+    refusing, reply_to,
 };
 
 const FORM: &str = "Content-Type: application/x-www-form-urlencoded";
@@ -128,15 +128,11 @@ fn proxy_with(names: &Arc<Names>, backends: &[String], change: impl FnOnce(&mut 
 }
 
 fn show(proxy: &Proxy, target: &str, field: &str) -> Reply {
-    let mut client = Client::connect(proxy.admin);
-    client.send_request("GET", target, &[field], None);
-    client.reply()
+    reply_to(proxy.admin, "GET", target, &[field], None)
 }
 
 fn change(proxy: &Proxy, form: &str) -> Reply {
-    let mut client = Client::connect(proxy.admin);
-    client.send_request("POST", "/backends", &[FORM], Some(form.replace(' ', "+").as_bytes()));
-    client.reply()
+    reply_to(proxy.admin, "POST", "/backends", &[FORM], Some(form.replace(' ', "+").as_bytes()))
 }
 
 /// The addresses of the list's first backend, with their states.

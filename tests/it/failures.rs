@@ -2,18 +2,14 @@
 
 use red_tentacle::config::{OnFailure, Statuses};
 
-use crate::harness::{Client, Fake, Gate, Proxy, Raw, Reply, eventually, patiently, refusing};
+use crate::harness::{Client, Fake, Gate, Proxy, Raw, Reply, eventually, get, patiently, refusing, reply_to};
 
 fn ask(proxy: &Proxy, target: &str, fields: &[&str]) -> Reply {
-    let mut client = Client::connect(proxy.address);
-    client.send_request("GET", target, fields, None);
-    client.reply()
+    reply_to(proxy.address, "GET", target, fields, None)
 }
 
 fn shown(proxy: &Proxy, target: &str) -> String {
-    let mut client = Client::connect(proxy.admin);
-    client.send_request("GET", target, &[], None);
-    client.reply().text()
+    get(proxy.admin, target).text()
 }
 
 /// Of the metrics, the value of this series.
@@ -133,9 +129,7 @@ fn a_race_whose_best_failure_was_passed_on_is_told_as_such() {
     for (series, expected) in expected {
         assert_eq!(count(&proxy, &series).as_deref(), Some(expected), "{series}");
     }
-    let mut client = Client::connect(proxy.admin);
-    client.send_request("GET", "/", &["Accept: text/html"], None);
-    assert!(client.reply().text().contains("the best failure, by b2"));
+    assert!(reply_to(proxy.admin, "GET", "/", &["Accept: text/html"], None).text().contains("the best failure, by b2"));
 }
 
 #[test]
@@ -145,9 +139,7 @@ fn methods_that_are_not_raced_go_to_one_backend_and_to_the_next_if_that_can_not_
         config.race_methods = Some(vec!["GET".parse().expect("a method"), "HEAD".parse().expect("a method")]);
     });
     assert_eq!(ask(&proxy, "/", &[]).text(), "yes");
-    let mut client = Client::connect(proxy.address);
-    client.send_request("POST", "/order", &["X-Request-ID: order"], Some(b"one"));
-    let reply = client.reply();
+    let reply = reply_to(proxy.address, "POST", "/order", &["X-Request-ID: order"], Some(b"one"));
     assert_eq!((reply.status, reply.text().as_str()), (500, "no"));
     let told = reply.value("proxy-status").expect("a status");
     assert!(told.contains("next-hop=b2;") && told.contains("details=\"final ") && told.ends_with("of 2\""), "{told}");

@@ -10,7 +10,7 @@ use tempfile::NamedTempFile;
 
 use crate::harness::{
     Authority, BRIEFLY, Binary, Client, Connection, Ended, Fake, Gate, LOCALHOST, Raw, Reply, SOON, eventually, get,
-    own_address, pattern, refusing,
+    own_address, pattern, refusing, reply_to,
 };
 
 const LIST: &str = "http://a.example,https://b.example:8443/base";
@@ -49,9 +49,7 @@ fn variable(flag: &str) -> &'static str {
 }
 
 fn ask(address: SocketAddr, method: &str, target: &str, fields: &[&str], body: Option<&[u8]>) -> Reply {
-    let mut client = Client::connect(address);
-    client.send_request(method, target, fields, body);
-    client.reply()
+    reply_to(address, method, target, fields, body)
 }
 
 /// A file with a certificate as far as PEM goes: nothing that can be trusted.

@@ -16,7 +16,7 @@ use rustls::{
 
 use crate::harness::{
     Authority, Binary, Client, Fake, HURRIED, Identity, LOCALHOST, Proxy, Raw, SOON, by_https, certificates, client_as,
-    client_by, client_of, client_with, connection, eventually, has, pattern, written,
+    client_by, client_of, client_with, connection, eventually, get, has, pattern, written,
 };
 
 type Https = StreamOwned<ClientConnection, TcpStream>;
@@ -645,9 +645,7 @@ fn a_certificate_that_ends_soon_is_warned_of_and_counted() {
     let arguments = ["--backends", &backend.url, "--tls-listen", "127.0.0.1:0", "--tls-cert", path];
     let program = Binary::start(&arguments);
     let (_, admin) = program.addresses();
-    let mut client = Client::connect(admin);
-    client.send_request("GET", "/metrics", &[], None);
-    let metrics = client.reply().text();
+    let metrics = get(admin, "/metrics").text();
     assert!(
         metrics.contains(&format!("red_tentacle_tls_certificate_not_after_timestamp_seconds{{file=\"{path}\"}}")),
         "{metrics}"

@@ -16,7 +16,7 @@ use red_tentacle::upstream::Lookup;
 
 use crate::harness::{
     BRIEFLY, Binary, Client, Connection, Course, Deaf, Gate, Load, Proxy, Raw, SOON, Usage, beside_each_other,
-    eventually, get, kib_of, refusing, threads_max,
+    eventually, get, kib_of, refusing, reply_to, threads_max,
 };
 
 const CLIENTS: usize = 64;
@@ -289,9 +289,7 @@ fn the_log_and_the_502_name_each_illness_by_its_word() {
     for (word, url, body) in rows {
         let program = Binary::start(&["--backends", url, "--timeout", "500ms", "--idle-timeout", "500ms"]);
         let (address, _) = program.addresses();
-        let mut client = Client::connect(address);
-        client.send_request("PUT", "/ill", &[], Some(body.as_deref().unwrap_or_default()));
-        let reply = client.reply();
+        let reply = reply_to(address, "PUT", "/ill", &[], Some(body.as_deref().unwrap_or_default()));
         assert_eq!(reply.status, 502, "{url}");
         assert!(reply.text().contains(&format!("b1 {word}: ")), "{url}: {}", reply.text());
         let line = program.line("/ill");

@@ -9,15 +9,13 @@ use std::sync::mpsc;
 
 use tempfile::TempDir;
 
-use crate::harness::{Binary, Client, Fake, Gate, Proxy, Reply, eventually, get, own_address, refusing};
+use crate::harness::{Binary, Client, Fake, Gate, Proxy, Reply, eventually, get, own_address, refusing, reply_to};
 
 const FORM: &str = "Content-Type: application/x-www-form-urlencoded";
 const JSON: &str = "Accept: application/json";
 
 fn ask(address: SocketAddr, method: &str, target: &str, fields: &[&str], body: Option<&str>) -> Reply {
-    let mut client = Client::connect(address);
-    client.send_request(method, target, fields, body.map(str::as_bytes));
-    client.reply()
+    reply_to(address, method, target, fields, body.map(str::as_bytes))
 }
 
 /// Posts a form whose blanks are written as `+`, as curl's users needn't.

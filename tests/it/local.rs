@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 use crate::harness::{
     Authority, Binary, Client, Ended, Fake, Manner, Names, Proxy, Reply, SOON, TlsBackend, eventually, get, has,
-    refusing,
+    refusing, reply_to,
 };
 
 const VERSIONS: [&[&SupportedProtocolVersion]; 2] = [&[&TLS12], &[&TLS13]];
@@ -45,16 +45,12 @@ fn run(arguments: &[&str]) -> Ended {
 }
 
 fn post(address: SocketAddr, target: &str, form: &str) -> Reply {
-    let mut client = Client::connect(address);
     let fields = ["Content-Type: application/x-www-form-urlencoded"];
-    client.send_request("POST", target, &fields, Some(form.as_bytes()));
-    client.reply()
+    reply_to(address, "POST", target, &fields, Some(form.as_bytes()))
 }
 
 fn show(address: SocketAddr, target: &str, accept: &str) -> String {
-    let mut client = Client::connect(address);
-    client.send_request("GET", target, &[&format!("Accept: {accept}")], None);
-    client.reply().text()
+    reply_to(address, "GET", target, &[&format!("Accept: {accept}")], None).text()
 }
 
 #[test]

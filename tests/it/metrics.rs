@@ -5,16 +5,14 @@ use std::net::SocketAddr;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::harness::{Client, Connection, Fake, Gate, Load, Proxy, Raw, eventually, refusing};
+use crate::harness::{Client, Connection, Fake, Gate, Load, Proxy, Raw, eventually, get, refusing, reply_to};
 
 /// The values of all series, by their names with labels.
 struct Scrape(BTreeMap<String, f64>);
 
 impl Scrape {
     fn of(admin: SocketAddr) -> Scrape {
-        let mut client = Client::connect(admin);
-        client.send_request("GET", "/metrics", &[], None);
-        let reply = client.reply();
+        let reply = get(admin, "/metrics");
         assert_eq!(reply.status, 200, "{reply:?}");
         assert_eq!(reply.value("content-type"), Some("text/plain; version=0.0.4; charset=utf-8"));
         let text = reply.text();
@@ -108,12 +106,8 @@ fn what_never_becomes_a_race_counts_as_a_reply() {
     let mut client = Client::connect(proxy.address);
     client.send("GET / HTTP/1.1\r\n\r\n");
     assert_eq!(client.reply().status, 400);
-    let mut client = Client::connect(proxy.address);
-    client.send_request("OPTIONS", "*", &["Max-Forwards: 0"], None);
-    assert_eq!(client.reply().status, 200);
-    let mut client = Client::connect(proxy.address);
-    client.send_request("GET", "/update-backends", &[], None);
-    assert_eq!(client.reply().status, 405);
+    assert_eq!(reply_to(proxy.address, "OPTIONS", "*", &["Max-Forwards: 0"], None).status, 200);
+    assert_eq!(reply_to(proxy.address, "GET", "/update-backends", &[], None).status, 405);
     // The admin port's own replies don't count.
     let mut client = Client::connect(proxy.admin);
     client.send("GET / HTTP/1.1\r\n\r\n");

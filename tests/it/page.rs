@@ -6,14 +6,12 @@ use std::time::Duration;
 use red_tentacle::config::AdminToken;
 use tiny_http::Header;
 
-use crate::harness::{Client, Fake, Proxy, Raw, Reply, SOON, eventually};
+use crate::harness::{Client, Fake, Proxy, Raw, Reply, SOON, eventually, reply_to};
 
 const HTML: &str = "Accept: text/html,application/xhtml+xml,*/*;q=0.8";
 
 fn get(proxy: &Proxy, path: &str, fields: &[&str]) -> Reply {
-    let mut client = Client::connect(proxy.admin);
-    client.send_request("GET", path, fields, None);
-    client.reply()
+    reply_to(proxy.admin, "GET", path, fields, None)
 }
 
 #[test]
@@ -152,9 +150,7 @@ const HOSTILE: &str = "\"><script>alert(1)</script>";
 
 fn post(proxy: &Proxy, fields: &[&str], form: &[(&str, &str)]) -> Reply {
     let body = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(form).finish();
-    let mut client = Client::connect(proxy.admin);
-    client.send_request("POST", "/backends", fields, Some(body.as_bytes()));
-    client.reply()
+    reply_to(proxy.admin, "POST", "/backends", fields, Some(body.as_bytes()))
 }
 
 /// The token in the page's forms.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use red_tentacle::config::{HostHeader, Statuses};
 
-use crate::harness::{Client, Fake, Gate, Proxy, Raw, Received, patiently, pattern, refusing};
+use crate::harness::{Client, Fake, Gate, Proxy, Raw, Received, patiently, pattern, refusing, reply_to};
 
 #[test]
 fn the_fastest_backend_wins() {
@@ -309,9 +309,7 @@ fn the_address_that_a_stranger_says_it_has_reaches_no_backend() {
                 config.trusted_proxies.clear();
             }
         });
-        let mut client = Client::connect(proxy.address);
-        client.send_request("GET", "/", &fields, None);
-        assert_eq!(client.reply().status, 204);
+        assert_eq!(reply_to(proxy.address, "GET", "/", &fields, None).status, 204);
         let received = Received::parse(&backend.next());
         assert_eq!(received.values("x-real-ip"), expected, "trusted: {is_trusted}");
         assert!(received.values("x_real_ip").is_empty());
@@ -373,9 +371,7 @@ fn the_word_of_a_trusted_proxy_reaches_an_application_and_that_of_others_does_no
     for (networks, status, expected) in rows {
         let networks: Vec<_> = networks.iter().map(|network| network.parse().expect("a network")).collect();
         let proxy = Proxy::with(std::slice::from_ref(&backend.url), |config| config.trusted_proxies = networks.clone());
-        let mut client = Client::connect(proxy.address);
-        client.send_request("GET", "/", &word, None);
-        assert_eq!(client.reply().status, status, "{networks:?}");
+        assert_eq!(reply_to(proxy.address, "GET", "/", &word, None).status, status, "{networks:?}");
         let received = Received::parse(&backend.next());
         assert_eq!(names.map(|name| received.values(name).join("; ")), expected, "{networks:?}");
     }
@@ -479,9 +475,7 @@ fn a_request_that_comes_back_ends_in_508() {
         signs.extend(received.values("via").iter().map(|via| format!("Via: {via}")));
         assert_eq!(signs.len(), if via { 6 } else { 5 });
         for sign in &signs {
-            let mut client = Client::connect(proxy.address);
-            client.send_request("GET", "/back", &[sign], None);
-            let reply = client.reply();
+            let reply = reply_to(proxy.address, "GET", "/back", &[sign], None);
             assert_eq!(reply.status, 508, "{sign}");
             assert_eq!(
                 reply.values("via"),
@@ -490,9 +484,7 @@ fn a_request_that_comes_back_ends_in_508() {
             );
         }
         let strange = format!("CDN-Loop: {own}0, a{own}, other; by={own}");
-        let mut client = Client::connect(proxy.address);
-        client.send_request("GET", "/after", &[&strange], None);
-        assert_eq!(client.reply().text(), "/after");
+        assert_eq!(reply_to(proxy.address, "GET", "/after", &[&strange], None).text(), "/after");
         let received = Received::parse(&backend.next());
         assert_eq!(received.target, "/after", "no backend gets a request that came back");
         assert_eq!(received.values("cdn-loop"), [&strange["CDN-Loop: ".len()..], &own], "that of others stays");

@@ -1,17 +1,13 @@
 //! `/races`: what is told of a race to an operator who asks later.
 
-use crate::harness::{Client, Fake, Gate, Proxy, Reply, eventually, refusing};
+use crate::harness::{Client, Fake, Gate, Proxy, Reply, eventually, get, refusing, reply_to};
 
 fn ask(proxy: &Proxy, target: &str, fields: &[&str]) -> Reply {
-    let mut client = Client::connect(proxy.address);
-    client.send_request("GET", target, fields, None);
-    client.reply()
+    reply_to(proxy.address, "GET", target, fields, None)
 }
 
 fn show(proxy: &Proxy, target: &str) -> Reply {
-    let mut client = Client::connect(proxy.admin);
-    client.send_request("GET", target, &[], None);
-    client.reply()
+    get(proxy.admin, target)
 }
 
 /// The JSON of a race, once it is over.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use red_tentacle::config::OnFailure;
 use serde_json::Value;
 
-use crate::harness::{Client, Fake, Gate, Proxy, Raw, Reply, SOON, eventually, get, patiently, refusing};
+use crate::harness::{Client, Fake, Gate, Proxy, Raw, Reply, SOON, eventually, get, patiently, refusing, reply_to};
 
 fn listed(backends: &[(&str, &str)]) -> Vec<String> {
     backends.iter().map(|(url, options)| format!("{url} {options}")).collect()
@@ -188,14 +188,13 @@ fn a_change_that_leaves_only_one_that_keeps_its_after_says_so() {
     let (near, far) = (Fake::with(200, "near"), Fake::with(200, "far"));
     let proxy = Proxy::before(&listed(&[(&near.url, "name=near"), (&far.url, "name=far after=200ms")]));
     let change = |form: &str| {
-        let mut client = Client::connect(proxy.admin);
-        client.send_request(
+        reply_to(
+            proxy.admin,
             "POST",
             "/backends",
             &["Content-Type: application/x-www-form-urlencoded"],
             Some(form.as_bytes()),
-        );
-        client.reply()
+        )
     };
     for reply in [proxy.update(std::slice::from_ref(&far.url)), change("remove=near")] {
         assert_eq!(reply.status, 409);

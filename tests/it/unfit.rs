@@ -9,9 +9,7 @@ use crate::harness::{Binary, Client, Connection, Fake, Gate, Proxy, Raw, SOON, e
 const STREAM: &str = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n";
 
 fn shown(proxy: &Proxy, target: &str) -> String {
-    let mut client = Client::connect(proxy.admin);
-    client.send_request("GET", target, &[], None);
-    client.reply().text()
+    get(proxy.admin, target).text()
 }
 
 #[test]

@@ -40,11 +40,16 @@ impl Reply {
     }
 }
 
+/// One request on a connection of its own.
+pub fn reply_to(address: SocketAddr, method: &str, target: &str, fields: &[&str], body: Option<&[u8]>) -> Reply {
+    let mut client = Client::connect(address);
+    client.send_request(method, target, fields, body);
+    client.reply()
+}
+
 /// One GET on a connection of its own.
 pub fn get(address: SocketAddr, target: &str) -> Reply {
-    let mut client = Client::connect(address);
-    client.send_request("GET", target, &[], None);
-    client.reply()
+    reply_to(address, "GET", target, &[], None)
 }
 
 impl Client {

@@ -27,7 +27,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 pub use alone::is_alone;
 pub use backend::{Connection, Deaf, Fake, Raw, Received, cramped_listener, refusing};
 pub use binary::{Binary, Ended, own_address, threads_named};
-pub use client::{Client, Reply, get};
+pub use client::{Client, Reply, get, reply_to};
 pub use far::{Backend, Far, ways};
 pub use framing::Framing;
 pub use gate::Gate;

@@ -14,7 +14,7 @@ use red_tentacle::server::{Meter, Reloader, Server, Stopper};
 use red_tentacle::systemd::Supervisor;
 use red_tentacle::upstream::{Lookup, SystemLookup};
 
-use super::{Client, Reply, SOON, by_https, eventually, is_over_tls, wrapped};
+use super::{Reply, SOON, by_https, eventually, is_over_tls, reply_to, wrapped};
 
 /// What clients have at a hurried proxy: enough for a busy machine, and little for who waits until it is over.
 pub static HURRIED: LazyLock<Timeouts> = LazyLock::new(|| Timeouts::DEFAULT.divided_by(5));
@@ -86,16 +86,12 @@ impl Proxy {
 
     /// Sends one request with a body on a connection of its own.
     pub fn post(&self, target: &str, body: &[u8]) -> Reply {
-        let mut client = Client::connect(self.address);
-        client.send_request("POST", target, &[], Some(body));
-        client.reply()
+        reply_to(self.address, "POST", target, &[], Some(body))
     }
 
     /// Replaces the list over the admin port.
     pub fn update(&self, backends: &[String]) -> Reply {
-        let mut client = Client::connect(self.admin);
-        client.send_request("POST", &format!("/-update-backends?backends={}", backends.join(",")), &[], None);
-        client.reply()
+        reply_to(self.admin, "POST", &format!("/-update-backends?backends={}", backends.join(",")), &[], None)
     }
 
     /// What its races have cost so far.
