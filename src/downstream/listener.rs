@@ -70,18 +70,14 @@ impl Listener {
             socket.set_tcp_keepalive(&keepalive.with_retries(KEEPALIVE_PROBES))?;
         }
         let registration = frontend.poller.reserve();
+        registration.watch_reads(&socket)?;
         let context = Arc::new(ListenerContext { frontend, handler, tls });
         let socket = Mutex::new(Some(socket));
         let listener = Arc::new(Listener { context, socket, registration, until });
         listener.registration.start(listener.clone());
-        listener.watch_socket().inspect_err(|_| listener.registration.end())?;
         // Clients that came before raise no further edge.
         listener.accept_again_at(Instant::now());
         Ok(())
-    }
-
-    fn watch_socket(&self) -> io::Result<()> {
-        self.socket.lock().as_ref().map_or(Ok(()), |socket| self.registration.watch_reads(socket))
     }
 
     fn accept_all(&self) {
