@@ -2,7 +2,6 @@
 //! takes it, and a handshake comes first. Plain clients pass by.
 
 use std::io::{self, Read};
-use std::net::Shutdown;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
@@ -54,11 +53,7 @@ impl Client {
 
     /// Half-closes the connection in order. What TLS still holds is sent before, by [`Client::flush`].
     pub(crate) fn end_writing(&self) {
-        if self.peer.is_tls {
-            self.stream.end_writing();
-        } else {
-            let _ = self.socket().shutdown(Shutdown::Write);
-        }
+        self.stream.end_writing();
     }
 
     /// What it uses its place for, its handshake included.
