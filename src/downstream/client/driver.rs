@@ -52,7 +52,7 @@ impl Client {
                         may_read = more;
                     }
                     Received::Nothing => may_read = false,
-                    Received::PlainHttp => self.refuse(&mut http1, &Refusal::PlainHttp, None),
+                    Received::PlainHttp => self.refuse(&mut http1, &Refusal::PlainHttp),
                     Received::End => return self.end(http1),
                 },
                 Action::More => match self.park(http1) {
@@ -73,15 +73,16 @@ impl Client {
                     return self.dispatch(http1, *request, summary, may_read);
                 }
                 Action::Request(request, _) => {
-                    self.refuse(&mut http1, &Refusal::Busy, Some(&request));
+                    http1.set_refused(request);
+                    self.refuse(&mut http1, &Refusal::Busy);
                     may_read = true;
                 }
                 Action::Spool => {
-                    self.refuse(&mut http1, &Refusal::Busy, None);
+                    self.refuse(&mut http1, &Refusal::Busy);
                     may_read = true;
                 }
                 Action::Refuse(refusal) => {
-                    self.refuse(&mut http1, &refusal, None);
+                    self.refuse(&mut http1, &refusal);
                     may_read = true;
                 }
                 Action::Close => return self.close(),
@@ -92,7 +93,7 @@ impl Client {
     /// Closes a client that sends no more, while no request is being served.
     fn end(&self, mut http1: Box<Http1>) {
         if let Some(refusal) = http1.refusal_at_end() {
-            self.refuse(&mut http1, &refusal, None);
+            self.refuse(&mut http1, &refusal);
         }
         self.close();
     }
@@ -194,16 +195,12 @@ impl Client {
         }
     }
 
-    /// Refuses what can't be served, and has it logged by what was asked for, as far as that is known. `request`: what there is no
-    /// room for, if it is whole.
-    fn refuse(&self, http1: &mut Http1, refusal: &Refusal, request: Option<&Request>) {
-        let asked = request.map(|request| (request.method.as_str(), request.target.as_str()));
-        let is_head = asked.map_or_else(|| http1.asks_for_head(), |(method, _)| method == "HEAD");
-        access_log::refused(&self.peer, refusal, asked.or_else(|| http1.asked()));
-        let summary = RequestSummary { is_head, ..RequestSummary::UNREADABLE };
+    /// Refuses what can't be served, and has it logged by what was asked for, as far as that is known.
+    fn refuse(&self, http1: &mut Http1, refusal: &Refusal) {
+        access_log::refused(&self.peer, refusal, http1.asked());
+        let summary = RequestSummary { is_head: http1.asks_for_head(), ..RequestSummary::UNREADABLE };
         let mut reply = self.frontend().limits.refused(refusal);
-        let id = request.map_or_else(|| http1.given_id(), |request| RequestId::given(&request.headers));
-        reply.headers.extend(id.map(|id| (RequestId::FIELD, id.value().clone())));
+        reply.headers.extend(http1.given_id().map(|id| (RequestId::FIELD, id.value().clone())));
         let framing = Framing::of(summary, reply.status, &reply.body);
         let mut bytes = Vec::with_capacity(512);
         write_head(&mut bytes, summary, reply.status, &reply.headers, framing, SystemTime::now);
@@ -228,7 +225,7 @@ impl Client {
         }
         match http1.expire() {
             Action::Refuse(refusal) => {
-                self.refuse(&mut http1, &refusal, None);
+                self.refuse(&mut http1, &refusal);
                 self.drive(http1, true);
             }
             _ => self.close(),
@@ -269,7 +266,7 @@ impl Evictable for Client {
         }
         let Some(mut http1) = self.take_for_eviction(may_evict) else { return false };
         if let Action::Refuse(refusal) = http1.expire() {
-            self.refuse(&mut http1, &refusal, None);
+            self.refuse(&mut http1, &refusal);
             if self.frontend().table.try_start_closing(self.number) {
                 // The client's own poller thread reads what it still sends.
                 self.park_to_yield(http1);

@@ -36,7 +36,7 @@ pub(crate) struct Http1 {
     deadline: Instant,
     /// No request has come yet.
     is_new: bool,
-    /// The request whose body was refused by its length alone.
+    /// The request that was refused before its body was begun, or once it was whole.
     refused: Option<Box<Request>>,
 }
 
@@ -131,6 +131,11 @@ impl Http1 {
         self.unserved().map_or_else(|| self.input.starts_with(b"HEAD "), |request| request.method == Method::HEAD)
     }
 
+    /// Notes a whole request that there is no room for.
+    pub(crate) fn set_refused(&mut self, request: Box<Request>) {
+        self.refused = Some(request);
+    }
+
     fn unserved(&self) -> Option<&Request> {
         match &self.phase {
             Phase::Body(incoming) => Some(&incoming.request),
@@ -199,7 +204,7 @@ impl Http1 {
 
     /// Gives the client some time after its last reply, to send what is left of its request, and to read the reply.
     pub(crate) fn start_closing(&mut self, now: Instant) {
-        self.input = Vec::new();
+        (self.input, self.refused) = (Vec::new(), None);
         self.phase = Phase::Closing { since: now, until: now + self.limits.timeouts.closing, has_received: false };
         self.deadline = now + self.limits.timeouts.closing_silence;
     }
