@@ -13,7 +13,7 @@ use socket2::SockRef;
 use tungstenite::protocol::CloseFrame;
 use tungstenite::protocol::frame::Frame;
 use tungstenite::protocol::frame::coding::{CloseCode, Data, OpCode};
-use tungstenite::{Message, WebSocket};
+use tungstenite::{Error, Message, WebSocket};
 
 use crate::harness::{
     BRIEFLY, Binary, Client, Connection, Fake, Gate, Proxy, Raw, Received, SOON, beside_each_other, descriptors,
@@ -161,7 +161,7 @@ fn a_websocket_carries_large_and_fragmented_messages_and_pings() {
     socket.close(Some(frame.clone())).expect("the backend reads");
     assert_eq!(closed.recv_timeout(SOON).expect("the backend's end"), Some(frame.clone()));
     assert_eq!(socket.read().expect("the answer"), Message::Close(Some(frame)));
-    assert!(socket.read().is_err(), "the connection is closed");
+    assert!(matches!(socket.read(), Err(Error::ConnectionClosed)), "the connection is closed");
     assert_eq!(Received::parse(&other.next()).target, "/chat?a=b");
 }
 
@@ -173,7 +173,8 @@ fn the_code_with_which_a_backend_closes_reaches_the_client() {
     socket.send(Message::text("close, please")).expect("the backend reads");
     let expected = CloseFrame { code: CloseCode::Library(4321), reason: "as you like".into() };
     assert_eq!(socket.read().expect("a close"), Message::Close(Some(expected.clone())));
-    assert!(socket.read().is_err(), "the answer is sent, and the connection closed");
+    let end = socket.read();
+    assert!(matches!(end, Err(Error::ConnectionClosed)), "the answer is sent, and the connection closed");
     assert_eq!(closed.recv_timeout(SOON).expect("the backend's end"), Some(expected), "it gets its own code back");
 }
 
