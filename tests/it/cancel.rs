@@ -18,11 +18,7 @@ const LONG: Duration = Duration::from_secs(60);
 
 /// A backend that wins as soon as the gate is open.
 fn winning_behind(gate: &Gate) -> Fake {
-    let gate = gate.clone();
-    Fake::answering(move |_| {
-        gate.pass();
-        Fake::reply(200, "won")
-    })
+    Fake::behind(gate, 200, "won")
 }
 
 fn urls_of(backends: &[Raw]) -> Vec<String> {

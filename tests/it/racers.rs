@@ -12,11 +12,7 @@ const FOR_EVER: Duration = Duration::from_secs(3600);
 
 /// A backend that answers `right` once the gate is open.
 fn right_behind(gate: &Gate) -> Fake {
-    let gate = gate.clone();
-    Fake::answering(move |_| {
-        gate.pass();
-        Fake::reply(200, "right")
-    })
+    Fake::behind(gate, 200, "right")
 }
 
 /// A proxy that hangs up on losers once their linger is over, and on no leg for any other reason.
