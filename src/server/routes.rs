@@ -128,8 +128,7 @@ impl Routes {
     }
 }
 
-/// Makes the services by the configuration. An error names what can't be used: a certificate, or a
-/// file of an entry.
+/// Makes the services by the configuration. An error names what can't be used: a certificate, or a file of an entry.
 pub(super) fn routes(
     config: &Arc<Config>,
     connection_limits: ConnectionLimits,
