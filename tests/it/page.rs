@@ -209,13 +209,20 @@ fn the_forms_change_the_list_and_send_the_browser_back() {
 fn a_list_that_has_changed_since_the_page_showed_it_is_replaced_only_by_a_second_try() {
     let [a, b, c] = ["a", "b", "c"].map(|name| Fake::with(200, name));
     let proxy = Proxy::before(std::slice::from_ref(&a.url));
-    let seen_in = |page: &str| page.split("name=seen value=").nth(1).map(|rest| rest[..16].to_owned()).expect("a mark");
+    let seen_in =
+        |page: &str| page.split("name=seen value=\"").nth(1).map(|rest| rest[..16].to_owned()).expect("a mark");
     let page = get(&proxy, "/", &[HTML]).text();
     let (token, typed) = (token_in(&page), format!("{}\r\n{}", a.url, c.url));
-    let replace =
-        |page: &str| post(&proxy, &BROWSER, &[("token", &token), ("seen", &seen_in(page)), ("replace", &typed)]);
+    let replace_by = |token: &str, page: &str, typed: &str| {
+        post(&proxy, &BROWSER, &[("token", token), ("seen", &seen_in(page)), ("replace", typed)])
+    };
+    let replace = |page: &str| replace_by(&token, page, &typed);
     assert_eq!(post(&proxy, &[], &[("add", &b.url)]).status, 200);
-    let refused = replace(&page);
+    // Other refusals come first, and have nobody see the list anew.
+    let misspelt = replace_by(&token, &page, "htp//a");
+    let late = replace_by("of another start", &misspelt.text(), &typed);
+    assert_eq!((misspelt.status, late.status), (400, 403));
+    let refused = replace(&late.text());
     let text = refused.text();
     assert!(refused.status == 409 && text.contains("The list has changed since this page showed it"), "{text}");
     assert!(text.contains(&format!("{}</textarea>", c.url)), "what was typed comes back: {text}");

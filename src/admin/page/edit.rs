@@ -41,6 +41,12 @@ impl Form<'_> {
         self.attempt.is_some() || facts.not_kept.is_none()
     }
 
+    /// The mark of the list that was seen before a list was typed: that of the list in force only once its change has been told.
+    fn seen(&self, facts: &Facts) -> String {
+        let is_told = self.attempt.as_ref().is_some_and(|attempt| matches!(attempt.refusal, Refusal::Conflict(_)));
+        self.typed("seen").filter(|_| !is_told).unwrap_or_else(|| mark_of(&facts.list))
+    }
+
     /// What was typed into a field, as a browser would show it again.
     fn typed(&self, field: &str) -> Option<String> {
         let (_, text) = self.attempt.as_ref()?.fields.iter().find(|(name, _)| name == field)?;
@@ -119,7 +125,7 @@ fn put_fields(html: &mut Html, facts: &Facts, form: &Form) {
     let lines = (list.lines().count() + 1).clamp(LINES_MIN, LINES_MAX);
     html.put(format_args!("<form method=post action=/backends>"));
     put_token(html, form);
-    html.put(format_args!("<input type=hidden name=seen value={}>", mark_of(&facts.list)));
+    html.put(format_args!("<input type=hidden name=seen value=\"{}\">", Escaped(&form.seen(facts))));
     // A line's end that follows the tag doesn't count, so one of the text's own isn't lost.
     html.put(format_args!(
         "<label for=list>A backend a line: its URL, then its options. What a line doesn't say stays as it is.</label>\
