@@ -19,7 +19,7 @@ const RETRY_PAUSE: Duration = Duration::from_millis(50);
 /// This number of evicted clients is always read for a moment more, however few places there are.
 const CLOSING_MIN: usize = 8;
 
-/// The shortest time between two findings that no client can be evicted: it may last, and each new client would find it.
+/// The shortest time between two words of it that no client can be evicted: it may last, and each new client would find it.
 const FULL_INTERVAL: Duration = Duration::from_secs(10);
 
 /// What can be evicted: a client, or the stream that is carried to it.
@@ -51,8 +51,10 @@ struct Members {
     scanned_at: Option<Instant>,
     /// The earliest time of the next scan.
     next_scan: Option<Instant>,
-    /// When it was last found that none can be evicted.
-    found_full: Option<Instant>,
+    /// Whether the last scan found none that can be evicted.
+    is_scan_vain: bool,
+    /// When that was last told.
+    told_full: Option<Instant>,
 }
 
 impl ConnectionTable {
@@ -72,14 +74,14 @@ impl ConnectionTable {
         self.connections_max
     }
 
-    /// Finds that new clients wait, since none can be evicted for them. Gives whether that is to be told: it isn't again soon, nor where the
+    /// Whether it is to be told that a new client waits: if the last scan found none to evict for it, but not again soon. Nor where the
     /// oldest goes, which is but busy for a moment.
-    pub(crate) fn try_find_full(&self, now: Instant) -> bool {
+    pub(crate) fn try_tell_full(&self, now: Instant) -> bool {
         let mut members = self.members.lock();
-        let is_soon = members.found_full.is_some_and(|at| now.saturating_duration_since(at) < FULL_INTERVAL);
-        let is_told = self.eviction == Eviction::Slowest && !is_soon;
+        let is_soon = members.told_full.is_some_and(|at| now.saturating_duration_since(at) < FULL_INTERVAL);
+        let is_told = members.is_scan_vain && !is_soon;
         if is_told {
-            members.found_full = Some(now);
+            members.told_full = Some(now);
         }
         is_told
     }
@@ -177,7 +179,8 @@ impl ConnectionTable {
         let activities = clients.iter().filter_map(|client| Some((client.activity()?, client))).collect();
         let eviction_order = eviction_order(activities, self.connections_max, &self.timeouts, now);
         let mut members = self.members.lock();
-        if eviction_order.is_empty() {
+        members.is_scan_vain = eviction_order.is_empty();
+        if members.is_scan_vain {
             members.next_scan = members.next_scan.map(|next_scan| next_scan + RETRY_PAUSE);
         }
         members.scanned_at = Some(now);

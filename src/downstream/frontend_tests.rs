@@ -111,14 +111,14 @@ fn clients_that_have_had_no_time_are_not_evicted_and_the_next_scan_waits() {
 
 /// Was seen as: every client waited, and neither the log nor a figure said so.
 #[test]
-fn that_new_clients_wait_is_found_once_in_ten_seconds_and_not_where_the_oldest_goes() {
-    let begin = Instant::now();
-    let found = |eviction| {
-        let table = table(2, eviction);
-        [0, 9, 10, 11, 20].map(|seconds| table.try_find_full(begin + Duration::from_secs(seconds)))
+fn that_new_clients_wait_is_told_once_in_ten_seconds_and_not_where_the_oldest_goes() {
+    let told = |eviction| {
+        let full = FullTable::of(2, eviction);
+        let _ = full.table.evict_one(full.begin);
+        [0, 9, 10, 11, 20].map(|seconds| full.table.try_tell_full(full.after(1000 * seconds)))
     };
-    assert_eq!(found(Eviction::Slowest), [true, false, true, false, true]);
-    assert_eq!(found(Eviction::Oldest), [false; 5]);
+    assert_eq!(told(Eviction::Slowest), [true, false, true, false, true]);
+    assert_eq!(told(Eviction::Oldest), [false; 5]);
 }
 
 #[test]
@@ -127,6 +127,7 @@ fn one_scan_finds_clients_for_several_evictions_of_the_next_second() {
     (0..4).for_each(|_| assert_eq!(full.table.evict_one(full.after(1000)), Ok(())));
     assert_eq!((full.evicted().len(), full.looks.load(Ordering::SeqCst)), (4, 128));
     assert!(full.table.evict_one(full.after(1000)).is_err(), "a scan finds one of 32");
+    assert!(!full.table.try_tell_full(full.after(1000)), "the next one finds more");
 
     let full = FullTable::of(128, Eviction::Slowest);
     assert_eq!(full.table.evict_one(full.after(1000)), Ok(()));

@@ -106,7 +106,7 @@ impl Listener {
                 return Accepted::None;
             }
             if let Err(until) = frontend.table.evict_one(now) {
-                if frontend.table.try_find_full(now) {
+                if frontend.table.try_tell_full(now) {
                     let places = frontend.table.places();
                     log::warn!(
                         "new clients wait: all {places} places are taken, and none can be given up (--max-connections)"

@@ -132,9 +132,8 @@ fn that_new_clients_wait_is_told_and_how_many_there_may_be() {
     let _waits = asking();
     let line = told.line();
     assert_eq!(line, "new clients wait: all 13 places are taken, and none can be given up (--max-connections)");
-    let metrics = get(proxy.admin, "/metrics").text();
     for series in ["red_tentacle_connections_max 13\n", "red_tentacle_connections{state=\"active\"} 13\n"] {
-        assert!(metrics.contains(series), "{metrics}");
+        eventually("it is counted", || get(proxy.admin, "/metrics").text().contains(series));
     }
     drop(served);
 }
