@@ -82,7 +82,7 @@ impl ListFile {
     fn unread(&self, found: &str) -> String {
         let changed = format!("The list is kept in {}, which has changed since it was read", shown_path(&self.path));
         match self.parsed(found).map_err(|bad| (bad.len() - 1, bad.into_iter().next().unwrap_or_default())) {
-            Ok(_) => format!("{changed}: send SIGHUP first"),
+            Ok(_) => format!("{changed}: send SIGHUP first; if you have, the log says why it was refused"),
             Err((0, bad)) => format!("{changed}, and is bad now ({bad}): mend it and send SIGHUP"),
             Err((more, bad)) => format!("{changed}, and is bad now ({bad}, and {more} more): mend it and send SIGHUP"),
         }
