@@ -197,7 +197,7 @@ fn row_of_loss<'a>(outcomes: impl Iterator<Item = &'a Outcome>) -> (u16, &'stati
     let mut needed = outcomes.filter(|outcome| **outcome != Outcome::Unneeded).peekable();
     // If no leg that was needed could run, nothing is said of the backends.
     if needed.peek().is_some() && needed.all(|outcome| *outcome == Outcome::NoSocket) {
-        (503, "Too busy: this host has no descriptor or port left for any backend")
+        (503, "Too busy: this host has no descriptor or port left, or each backend holds its share of them")
     } else {
         (502, "All backend requests failed")
     }
