@@ -324,6 +324,21 @@ mod tests {
         assert_eq!((race.legs(), race.take_idle(0)), ((2, 0), 1));
     }
 
+    /// The rest may take long, and nothing waits for it.
+    #[test]
+    fn a_loser_is_judged_by_no_more_than_its_first_bytes_though_more_has_come() {
+        let (mut race, client) = race("body ~ error", false);
+        race.ends[0].sends([CHUNKED, &chunk(4 * 1024)].concat());
+        race.settle();
+        race.ends[0].sends([&chunk(1024), "5\r\nerror\r\n"].concat());
+        race.settle();
+        race.ends[1].sends(answer(200, "fine"));
+        client.takes_reply();
+        race.ends[0].sends("0\r\n\r\n");
+        race.wait_for_end();
+        assert_eq!((race.legs(), race.take_idle(0)), ((2, 0), 1));
+    }
+
     #[test]
     fn a_loser_is_judged_by_its_first_bytes_without_room() {
         for (bytes, expected) in [(chunk(8 * 1024), "late"), ("5\r\nerror\r\n".to_owned(), "unfit")] {

@@ -117,8 +117,10 @@ impl Judging {
                     return Judgement::Unfit(WITHOUT_EVENT.to_owned());
                 }
                 looked @ (Looked::Whole | Looked::Enough) => {
-                    self.room.shrink(self.answer.body.begin().len());
-                    return self.judge_by_rules(rules, looked == Looked::Whole || !has_lost, may_take_long);
+                    let length = self.answer.body.begin().len();
+                    self.room.shrink(length);
+                    let is_all = !has_lost || (looked == Looked::Whole && length <= bytes_max);
+                    return self.judge_by_rules(rules, bytes_max, is_all, may_take_long);
                 }
                 Looked::More => break,
             }
@@ -138,7 +140,7 @@ impl Judging {
         };
         let has_doubled = self.answer.body.begin().len() >= 2 * self.scanned.unwrap_or(0).max(1);
         if has_doubled || now >= until {
-            match self.judge_by_rules(rules, false, may_take_long) {
+            match self.judge_by_rules(rules, bytes_max, false, may_take_long) {
                 // Silence is no victory, however late it is.
                 Judgement::Fit if is_silent || now < until => {}
                 judged => return judged,
@@ -198,11 +200,11 @@ impl Judging {
         if self.is_event_stream { has_event(begin) } else { !begin.is_empty() }
     }
 
-    /// Looks for rules in what has come, which is `all` that will be looked at, or not. While more comes that is done each time that
-    /// it has doubled: a backend that sends byte by byte mustn't have all of it looked at for each.
-    fn judge_by_rules(&mut self, rules: &LoseIf, all: bool, may_take_long: bool) -> Judgement {
+    /// Looks for rules in the first bytes of what has come, which are `all` that will be looked at, or not. While more comes that is done
+    /// each time that it has doubled: a backend that sends byte by byte mustn't have all of it looked at for each.
+    fn judge_by_rules(&mut self, rules: &LoseIf, bytes_max: usize, all: bool, may_take_long: bool) -> Judgement {
         let begin = self.answer.body.begin();
-        let begin = &begin[..begin.len().min(LOOKED_AT_BYTES_MAX)];
+        let begin = &begin[..begin.len().min(bytes_max)];
         let is_scanned = self.scanned == Some(begin.len()) && !(all && rules.depends_on_end());
         if !self.waits_for.rules || is_scanned {
             return Judgement::Fit;
