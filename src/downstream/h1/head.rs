@@ -111,7 +111,7 @@ impl HeadReader {
                 return Err(Refusal::TargetTooLong);
             }
             self.request_line = match end.map(|end| input[end]) {
-                Some(b'\r') => return Err(refusal_of(Error::Version)),
+                Some(b'\r') => return Err(check_version(input).err().unwrap_or_else(|| refusal_of(Error::Version))),
                 Some(_) => RequestLine::Rest,
                 None => RequestLine::Target { begin },
             };
@@ -301,6 +301,8 @@ mod tests {
             ("no version", "GET /\r\nHost: a\r\n\r\n", Err(400)),
             ("no version, and no more", "GET /\r", Err(400)),
             ("nothing but a method", "GET\r", Err(400)),
+            ("a version and no target", "GET HTTP/1.1\r\n\r\n", Err(400)),
+            ("another version and no target", "GET HTTP/2.0\r\n\r\n", Err(505)),
             ("HTTP/2", "PRI * HTTP/2.0\r\n\r\n", Err(505)),
             ("HTTP/1.2", "GET / HTTP/1.2\r\nHost: a\r\n\r\n", Err(505)),
             ("HTTP/5.6", "GET / HTTP/5.6\r\nHost: a\r\n\r\n", Err(505)),
