@@ -21,9 +21,10 @@ const PIECES_MAX: usize = 16;
 /// And no piece is begun after this: where each chunk holds a byte, a piece takes milliseconds.
 const STEP_TIME: Duration = Duration::from_millis(1);
 
-/// The longest reply that goes out at once, whatever its client takes: the first ten packets of a connection hold it (RFC 6928). A
-/// part of a longer one may still wait in the kernel when all is written, and bytes that come behind a close would have that dropped.
-const SHORT_BYTES_MAX: u64 = 8 * 1024;
+/// The longest reply that goes out at once, if its client's window is open: the first ten packets of a connection hold it, also the
+/// smallest ones (RFC 6928). A part of a longer one may still wait in the kernel when all is written, and bytes that come behind a close
+/// would have that dropped.
+const SHORT_BYTES_MAX: u64 = 5 * 1024;
 
 /// Behind a chunk's bytes.
 const CHUNK_END: &[u8] = b"\r\n";
@@ -121,7 +122,7 @@ impl ReplyWriter {
         self.framing
     }
 
-    /// Whether what has been written has gone out as well, however slowly the client takes it.
+    /// Whether what has been written has gone out as well, without a word of the client's.
     pub(crate) fn is_short(&self) -> bool {
         self.total <= SHORT_BYTES_MAX
     }

@@ -128,8 +128,9 @@ impl Client {
     pub(crate) fn close_after_only(self: &Arc<Self>, mut http1: Box<Http1>) {
         self.end_exchange(&mut http1);
         let has_sent_more = http1.has_unread() || !self.is_silent();
-        // TLS's own words may be on their way in both directions.
-        if has_sent_more || self.peer.is_tls { self.start_closing(http1) } else { self.close() }
+        // TLS's own words may be on their way in both directions, and a container's network ends with its process.
+        let is_awaited = self.peer.is_tls || self.frontend().is_draining();
+        if has_sent_more || is_awaited { self.start_closing(http1) } else { self.close() }
     }
 
     /// Half-closes the connection in place of a reply for which there is no room: a reset would destroy what the client hasn't read of
