@@ -84,6 +84,7 @@ pub struct BackendStats {
     /// What clients would have waited without it.
     without: Changes,
     differing: AtomicU64,
+    broken: AtomicU64,
     /// Whether an answer has once had the `ETag` of the winner's: else each backend may have its own.
     has_had_same_etag: AtomicBool,
     /// How often it was benched: for failures, and as it has asked to be.
@@ -134,6 +135,7 @@ impl BackendStats {
             unmeasured: AtomicU64::new(0),
             without: Changes::default(),
             differing: AtomicU64::new(0),
+            broken: AtomicU64::new(0),
             has_had_same_etag: AtomicBool::new(false),
             benched: [const { AtomicU64::new(0) }; 2],
             listed: now,
@@ -218,6 +220,16 @@ impl BackendStats {
     /// Answers that said something else of their content than the winner's.
     pub fn differing(&self) -> u64 {
         self.differing.load(Ordering::Relaxed)
+    }
+
+    /// Counts an answer that a client was getting when its body broke off, or stood still for too long.
+    pub fn count_broken(&self) {
+        self.broken.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Answers whose bodies broke off on their way to a client.
+    pub fn broken(&self) -> u64 {
+        self.broken.load(Ordering::Relaxed)
     }
 
     /// Notes that an answer had the `ETag` of the winner's.

@@ -71,6 +71,7 @@ struct Counts {
     rescues: u64,
     unmeasured: u64,
     differing: u64,
+    broken: u64,
     without: ChangesSnapshot,
 }
 
@@ -116,6 +117,8 @@ pub struct BackendMinute {
     pub unmeasured: u64,
     /// Answers that said something else of their content than the winner's.
     pub differing: u64,
+    /// Answers whose bodies broke off on their way to a client.
+    pub broken: u64,
     /// The 99th percentile of what clients would have waited without it: at least, where all others were hung up on.
     pub p99_without: Option<Duration>,
 }
@@ -253,6 +256,7 @@ impl Counts {
             rescues: stats.rescues(),
             unmeasured: stats.unmeasured(),
             differing: stats.differing(),
+            broken: stats.broken(),
             without: stats.without().snapshot(),
         }
     }
@@ -270,6 +274,7 @@ impl Counts {
             rescues: self.rescues.saturating_sub(then.rescues),
             unmeasured: self.unmeasured.saturating_sub(then.unmeasured),
             differing: self.differing.saturating_sub(then.differing),
+            broken: self.broken.saturating_sub(then.broken),
             p99_without: durations.changed(&self.without.since(&then.without)).quantile(0.99),
         }
     }

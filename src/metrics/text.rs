@@ -127,7 +127,10 @@ impl Sample {
         counters(to, "red_tentacle_rescues", help, rows)?;
         let rows = self.backends.iter().map(|backend| (backend.labels(), backend.stats.differing()));
         let help = "Late successes of a backend whose head says something else of the content than the winner's.";
-        counters(to, "red_tentacle_differing_answers", help, rows)
+        counters(to, "red_tentacle_differing_answers", help, rows)?;
+        let rows = self.backends.iter().map(|backend| (backend.labels(), backend.stats.broken()));
+        let help = "Answers of a backend whose body broke off, or stood still for too long, so that their clients were cut off.";
+        counters(to, "red_tentacle_broken_answers", help, rows)
     }
 
     fn encode_backends(&self, to: &mut DescriptorEncoder) -> fmt::Result {
@@ -320,6 +323,7 @@ mod tests {
         }
         sample.backends[0].stats.count(&won, UNIX_EPOCH + Duration::from_secs(9));
         sample.backends[0].stats.note_success(UNIX_EPOCH + Duration::from_secs(9));
+        sample.backends[0].stats.count_broken();
         for outcome in [&Outcome::Refused, &Outcome::Unfit(String::new())] {
             sample.backends[1].stats.count(&LegEnd { outcome, ..lost }, UNIX_EPOCH + Duration::from_secs(9));
         }
@@ -360,6 +364,7 @@ mod tests {
             ("red_tentacle_saved_seconds_total{backend=\"a\"}", "0.0"),
             ("red_tentacle_rescues_total{backend=\"a\"}", "0"),
             ("red_tentacle_differing_answers_total{backend=\"b\"}", "0"),
+            ("red_tentacle_broken_answers_total{backend=\"a\"}", "1"),
             ("red_tentacle_backend_state{backend=\"a\",state=\"racing\"}", "1"),
             ("red_tentacle_backend_state{backend=\"b\",state=\"racing\"}", "0"),
             ("red_tentacle_backend_state{backend=\"b\",state=\"benched\"}", "0"),

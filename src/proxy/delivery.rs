@@ -75,6 +75,10 @@ impl Exchange {
         if matches!(delivery, Delivery::Panicked) {
             return self.end(leg, Outcome::Panic, after);
         }
+        if matches!(delivery, Delivery::BodyBroke(_)) && status != StatusCode::SWITCHING_PROTOCOLS {
+            // A tunnel ends as its two sides like.
+            self.legs[leg].backend.stats().count_broken();
+        }
         let now = Instant::now();
         self.entry.delivered(status, delivery, now);
         self.end(leg, Outcome::Status(status), after);
@@ -247,6 +251,30 @@ mod tests {
         assert_eq!(race.proxy.races(), 1, "the winner ends when the reply is delivered");
         (sent.delivered)(Delivery::Whole);
         race.wait_for_end();
+    }
+
+    /// Was seen as: "All is well" and "0 lost" on the status page while every client was cut off, since the backend that won all races
+    /// sent heads and no bodies.
+    #[test]
+    fn an_answer_whose_body_breaks_off_counts_for_its_backend_and_an_end_of_its_client_or_of_a_tunnel_does_not() {
+        let broke = || Delivery::BodyBroke(std::io::ErrorKind::TimedOut.into());
+        let gone = || Delivery::ClientGone(std::io::ErrorKind::BrokenPipe.into());
+        let half = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhe";
+        let switch = "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n";
+        let rows = [
+            (get(), half, broke(), 1),
+            (get(), half, gone(), 0),
+            (get(), half, Delivery::Stopped, 0),
+            (upgrade(), switch, broke(), 0),
+        ];
+        for (request, bytes, delivery, expected) in rows {
+            let mut race = Scenario::of(1, LINGER);
+            let client = race.race(request);
+            race.ends[0].sends(bytes);
+            let (sent, label) = (client.receives(), format!("{bytes} {delivery:?}"));
+            (sent.delivered)(delivery);
+            assert_eq!(race.list.snapshot()[0].stats().broken(), expected, "{label}");
+        }
     }
 
     #[test]

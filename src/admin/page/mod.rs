@@ -215,7 +215,7 @@ fn rank(backend: &BackendSample, minute: &BackendMinute) -> (u8, Reverse<u64>, R
         BackendState::Held | BackendState::Benched => 0,
         BackendState::Racing if has_no_address(backend) => 0,
         BackendState::Racing if minute.count_of(&ANSWERS) == 0 && !minute.failures().is_empty() => 0,
-        BackendState::Racing if !minute.failures().is_empty() => 1,
+        BackendState::Racing if !minute.failures().is_empty() || minute.broken > 0 => 1,
         BackendState::Racing => 2,
     };
     let failures = minute.failures().iter().map(|(_, count)| count).sum();
@@ -245,7 +245,7 @@ fn put_backend(
         Escaped(&backend.name),
         Escaped(&backend.url),
         told_addresses(backend),
-        told_differing(minute),
+        told_broken(minute) + &told_differing(minute),
         without(minute, &facts.minute).map_or_else(String::new, |told| format!("<br>{told}")),
     ));
     html.put(format_args!(
@@ -259,6 +259,15 @@ fn put_backend(
         spoken_or_dash(Some(minute.saved).filter(|saved| !saved.is_zero())),
         if minute.rescues == 0 { "–".to_owned() } else { grouped(minute.rescues) }
     ));
+}
+
+/// How many of the backend's answers broke off midway, if one did.
+fn told_broken(minute: &BackendMinute) -> String {
+    match minute.broken {
+        0 => String::new(),
+        1 => "<br><b class=bad>1 answer broke off midway</b>".to_owned(),
+        count => format!("<br><b class=bad>{} answers broke off midway</b>", grouped(count)),
+    }
 }
 
 /// How often the backend's late successes say something else of their content than the winners', if they do.
@@ -309,7 +318,7 @@ fn state_of(
         _ if has_no_address(backend) => ("bad", "no address of its name is known"),
         BackendState::Held => ("bad", "held: it hangs, and is asked little until it answers"),
         BackendState::Benched => return ("bad", told_bench(backend, now).into()),
-        BackendState::Racing if answers && minute.failures().is_empty() => ("good", "answers"),
+        BackendState::Racing if answers && minute.failures().is_empty() && minute.broken == 0 => ("good", "answers"),
         BackendState::Racing if answers => ("warn", "answers, but not always"),
         BackendState::Racing if !minute.failures().is_empty() => ("bad", "fails"),
         BackendState::Racing if !was_asked(minute) => ("dim", "not asked"),

@@ -85,8 +85,9 @@ impl Summary {
             let (symbol, class, word) =
                 if percent > 50 { ('■', "bad", "Hardly answering:") } else { ('▲', "warn", "Answering, but") };
             (symbol, class, format!("{word} {percent} % of the requests were lost{aside}."))
-        } else if let Some(refused) = refused.filter(|_| some == all) {
-            ('▲', "warn", format!("Answering, but {refused}{aside}."))
+        } else if let Some(trouble) = broken_off(facts).or(refused.filter(|_| some == all)) {
+            besides.extend((!fails.is_empty()).then_some(fails));
+            ('▲', "warn", format!("Answering, but {trouble}{}.", aside_of(&besides)))
         } else if some == all {
             ('●', "good", format!("All is well: {some} of {all} backends answer{aside}; {}.", pace(facts)))
         } else if some == 1 {
@@ -107,6 +108,15 @@ impl Summary {
 fn lost_percent(minute: &LastMinute) -> Option<u64> {
     let is_alarm = minute.lost >= LOST_MIN && 100 * minute.lost > minute.races;
     is_alarm.then(|| (100 * minute.lost).div_ceil(minute.races))
+}
+
+/// How many answers broke off on their way to clients, and whose they were, if that alarms as lost races do.
+fn broken_off(facts: &Facts) -> Option<String> {
+    let broken: u64 = facts.minute.backends.iter().map(|minute| minute.broken).sum();
+    let all = facts.sample.backends.iter().zip(&facts.minute.backends);
+    let whose: Vec<_> = all.filter(|(_, minute)| minute.broken > 0).map(|(backend, _)| backend.name.as_str()).collect();
+    let is_alarm = broken >= LOST_MIN && 100 * broken > facts.minute.races;
+    is_alarm.then(|| format!("{} answers of {} broke off midway", grouped(broken), whose.join(" and ")))
 }
 
 /// How things stand where no race has had an end for its client.
@@ -372,6 +382,28 @@ mod tests {
             facts.minute.lost = lost;
             let summary = Summary::of(&facts, NOW);
             assert_eq!((summary.title.as_str(), summary.sentence.as_str()), (title, sentence), "{lost} of {races}");
+        }
+    }
+
+    /// Was seen as: "All is well" while the backend that won every race sent heads and no bodies.
+    #[test]
+    fn answers_that_break_off_alarm_though_their_races_are_won() {
+        const RACING: BackendState = BackendState::Racing;
+        let (won, refused): (&[_], &[_]) = (&[("won", 600)], &[("refused", 600)]);
+        let well = "All is well: 2 of 2 backends answer; 10 requests/s, 99 % within 31 ms.";
+        let rows = [
+            (won, [6, 0], "● 2/2", well),
+            (won, [7, 0], "▲ 2/2", "Answering, but 7 answers of a broke off midway."),
+            (won, [1_200, 1], "▲ 2/2", "Answering, but 1,201 answers of a and b broke off midway."),
+            (refused, [7, 0], "▲ 1/2", "Answering, but 7 answers of a broke off midway (b refused)."),
+        ];
+        for (other, broken, title, sentence) in rows {
+            let mut facts = facts(&[("a", RACING, won), ("b", RACING, other)], 600);
+            for (minute, broken) in facts.minute.backends.iter_mut().zip(broken) {
+                minute.broken = broken;
+            }
+            let summary = Summary::of(&facts, NOW);
+            assert_eq!((summary.title.as_str(), summary.sentence.as_str()), (title, sentence), "{broken:?}");
         }
     }
 
