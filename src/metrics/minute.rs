@@ -40,6 +40,8 @@ pub struct Second {
     pub lost: u64,
     /// Races whose client left before an answer.
     pub abandoned: u64,
+    /// Answers of backends whose heads went out: those that are still under way, too.
+    pub answers: u64,
     /// Legs that ended, but for those that weren't asked.
     pub legs: u64,
     /// The 99th percentile of what clients waited.
@@ -51,6 +53,7 @@ struct Sums {
     races: u64,
     lost: u64,
     abandoned: u64,
+    answers: u64,
     legs: u64,
     refused: [u64; 2],
     durations: Snapshot,
@@ -178,6 +181,7 @@ impl Minute {
                 races: now.races - self.before.races,
                 lost: now.lost - self.before.lost,
                 abandoned: now.abandoned - self.before.abandoned,
+                answers: now.answers - self.before.answers,
                 legs: now.legs - self.before.legs,
                 p99: durations.quantile(0.99),
             },
@@ -238,6 +242,7 @@ impl Sums {
             races: answered.iter().sum::<u64>() + lost,
             lost,
             abandoned: races.count_of(RaceEnd::Abandoned),
+            answers: replies.classes().map(|(_, theirs, _)| theirs).sum(),
             legs: races.totals(0, 0).legs,
             refused: [503, 507]
                 .map(|of| replies.refusals().filter(|(status, _)| *status == of).map(|(_, count)| count).sum()),
@@ -309,6 +314,17 @@ mod tests {
         let end = LegEnd { outcome: &Outcome::Refused, has_won: false, is_success: false, started: time, ended: time };
         (0..count).for_each(|_| stats.count(&end, SystemTime::UNIX_EPOCH));
         stats
+    }
+
+    #[test]
+    fn an_answer_is_of_the_second_in_which_it_begins() {
+        let (races, replies, mut minute) = (RaceStats::default(), ReplyStats::default(), Minute::default());
+        for answers in [0, 2, 1] {
+            (0..answers).for_each(|_| replies.count_answer(http::StatusCode::OK));
+            replies.count_refusal(http::StatusCode::BAD_GATEWAY);
+            minute.end_second((&races, &replies), Vec::new);
+        }
+        assert_eq!(minute.seconds.iter().map(|second| second.answers).collect::<Vec<_>>(), [0, 2, 1]);
     }
 
     /// Was seen as: a backend that had got another's name had done nothing for a minute, and one that got a name had done all of its

@@ -9,6 +9,8 @@ use crate::metrics::{BackendMinute, BackendSample, BackendState, LastMinute};
 
 /// The fewest lost races, or clients that left, that alarm: now and then one asks for what no backend has.
 const LOST_MIN: u64 = 5;
+/// The last seconds in which more clients may have left than got an answer: a minute's answers hide that there are none any more.
+const JUST_NOW: usize = 10;
 
 /// How things stand.
 pub(super) struct Summary {
@@ -85,7 +87,7 @@ impl Summary {
             let (symbol, class, word) =
                 if percent > 50 { ('■', "bad", "Hardly answering:") } else { ('▲', "warn", "Answering, but") };
             (symbol, class, format!("{word} {percent} % of the requests were lost{aside}."))
-        } else if let Some(trouble) = broken_off(facts).or(refused.filter(|_| some == all)) {
+        } else if let Some(trouble) = unanswered(facts).or(refused.filter(|_| some == all)) {
             besides.extend((!fails.is_empty()).then_some(fails));
             ('▲', "warn", format!("Answering, but {trouble}{}.", aside_of(&besides)))
         } else if some == all {
@@ -110,6 +112,11 @@ fn lost_percent(minute: &LastMinute) -> Option<u64> {
     is_alarm.then(|| (100 * minute.lost).div_ceil(minute.races))
 }
 
+/// Why clients have no whole answer though races were won, if that alarms.
+fn unanswered(facts: &Facts) -> Option<String> {
+    broken_off(facts).or_else(|| left_early(&facts.minute))
+}
+
 /// How many answers broke off on their way to clients, and whose they were, if that alarms as lost races do.
 fn broken_off(facts: &Facts) -> Option<String> {
     let broken: u64 = facts.minute.backends.iter().map(|minute| minute.broken).sum();
@@ -117,6 +124,22 @@ fn broken_off(facts: &Facts) -> Option<String> {
     let whose: Vec<_> = all.filter(|(_, minute)| minute.broken > 0).map(|(backend, _)| backend.name.as_str()).collect();
     let is_alarm = broken >= LOST_MIN && 100 * broken > facts.minute.races;
     is_alarm.then(|| format!("{} answers of {} broke off midway", grouped(broken), whose.join(" and ")))
+}
+
+/// How many clients left before an answer, if more of them did than got one: just now, or in the whole minute.
+fn left_early(minute: &LastMinute) -> Option<String> {
+    [JUST_NOW, minute.course.len()].into_iter().find_map(|seconds| {
+        let course = minute.course.iter().rev().take(seconds);
+        let (left, got) = course.fold((0, 0), |(left, got), of| (left + of.abandoned, got + of.answers));
+        (left >= LOST_MIN && left > got).then(|| {
+            let seconds = seconds.min(minute.course.len());
+            format!(
+                "{} clients left before an answer in the last {seconds} s, and {} got one",
+                grouped(left),
+                grouped(got)
+            )
+        })
+    })
 }
 
 /// How things stand where no race has had an end for its client.
@@ -190,7 +213,7 @@ mod tests {
     use std::time::{Duration, UNIX_EPOCH};
 
     use super::*;
-    use crate::metrics::{BackendStats, ClientsSample, ProcessSample, RaceStats, Sample};
+    use crate::metrics::{BackendStats, ClientsSample, ProcessSample, RaceStats, Sample, Second};
 
     const NOW: SystemTime = UNIX_EPOCH;
 
@@ -449,6 +472,30 @@ mod tests {
         (facts.minute.races, facts.has_looks) = (1, true);
         let sentence = "Not answering: every backend fails (a no answer in time, b no answer in time).";
         assert_eq!(Summary::of(&facts, NOW).sentence, sentence);
+    }
+
+    /// Was seen as: "All is well: 3 of 3 backends answer", and "0 lost", while every backend had become slow and for ten seconds each client had
+    /// given up before `--timeout`.
+    #[test]
+    fn clients_alarm_of_whom_more_leave_than_get_an_answer() {
+        let mut facts = facts(&[("a", BackendState::Racing, &[("won", 600), ("cancelled", 60)])], 600);
+        let well = "All is well: 1 of 1 backends answer; 10 requests/s, 99 % within 31 ms.";
+        let second = |answers, abandoned| Second { abandoned, answers, ..Second::default() };
+        let rows = [
+            ((50, 20, 0), (10, 0, 6), "▲ 1/1", "60 clients left before an answer in the last 10 s, and 0 got one"),
+            ((50, 20, 0), (10, 5, 6), "▲ 1/1", "60 clients left before an answer in the last 10 s, and 50 got one"),
+            ((50, 20, 0), (10, 6, 6), "● 1/1", well),
+            ((50, 20, 0), (1, 0, 4), "● 1/1", well),
+            ((0, 0, 0), (2, 1, 6), "▲ 1/1", "12 clients left before an answer in the last 2 s, and 2 got one"),
+            ((50, 0, 1), (10, 0, 0), "▲ 1/1", "50 clients left before an answer in the last 60 s, and 0 got one"),
+        ];
+        for (before, just_now, title, sentence) in rows {
+            let seconds = [before, just_now].map(|(count, got, left)| vec![second(got, left); count]);
+            facts.minute.course = seconds.concat();
+            let summary = Summary::of(&facts, NOW);
+            assert_eq!(summary.title, title, "{before:?}, {just_now:?}");
+            assert!(summary.sentence.contains(sentence), "{before:?}, {just_now:?}: {}", summary.sentence);
+        }
     }
 
     /// Was seen as: "No request yet" before a backend that was "not asked", while 20 clients had a WebSocket there.
