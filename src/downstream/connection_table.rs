@@ -86,6 +86,12 @@ impl ConnectionTable {
         is_told
     }
 
+    /// Whether it was told just now that a new client waits: it is told again soon while that lasts.
+    pub(crate) fn was_told_full(&self, now: Instant) -> bool {
+        let told = self.members.lock().told_full;
+        told.is_some_and(|at| now.saturating_duration_since(at) < 2 * FULL_INTERVAL)
+    }
+
     pub(crate) fn is_full(&self) -> bool {
         self.count() >= self.connections_max
     }

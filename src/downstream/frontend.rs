@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::downstream::connection_table::ConnectionTable;
 use crate::downstream::disk_thread::DiskThread;
@@ -92,6 +92,11 @@ impl Frontend {
     /// The most open client connections.
     pub fn connections_max(&self) -> usize {
         self.table.places()
+    }
+
+    /// Whether new clients wait, since all places are taken and none can be given up.
+    pub fn has_waiting_clients(&self, now: Instant) -> bool {
+        self.table.was_told_full(now)
     }
 
     /// Has replies say `Connection: close` from now on, and lets no connection idle. To be called before [`Event::Drain`] is

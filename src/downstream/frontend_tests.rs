@@ -119,6 +119,10 @@ fn that_new_clients_wait_is_told_once_in_ten_seconds_and_not_where_the_oldest_go
     };
     assert_eq!(told(Eviction::Slowest), [true, false, true, false, true]);
     assert_eq!(told(Eviction::Oldest), [false; 5]);
+    let full = FullTable::of(2, Eviction::Slowest);
+    let waiting = |seconds: u64| full.table.was_told_full(full.after(1000 * seconds));
+    assert!(full.table.evict_one(full.begin).is_err() && !waiting(0) && full.table.try_tell_full(full.begin));
+    assert_eq!([0, 19, 20].map(waiting), [true, true, false], "figures know it until it would have been told again");
 }
 
 #[test]

@@ -117,4 +117,6 @@ pub struct ClientsSample {
     pub relays: usize,
     /// Connections that have switched protocols.
     pub tunnels: usize,
+    /// Whether new ones wait, since none of those that are connected can be closed for them.
+    pub are_waiting: bool,
 }

@@ -102,6 +102,8 @@ impl Sample {
         let help =
             "The most connections of clients: what --max-connections says, or the limits of open files and memory.";
         gauges(to, "red_tentacle_connections_max", help, [(NONE, clients.connections_max)])?;
+        let help = "1 if new clients wait, or did just now, since every place is taken and none can be given up.";
+        gauges(to, "red_tentacle_clients_waiting", help, [(NONE, u64::from(clients.are_waiting))])?;
         let rows = [([("kind", "body")], clients.relays), ([("kind", "tunnel")], clients.tunnels)];
         gauges(to, "red_tentacle_relays", "Bodies and tunnels that are under way to clients.", rows)
     }
@@ -283,7 +285,14 @@ mod tests {
 
     fn sample(backends: Vec<BackendSample>) -> Sample {
         let (races, replies) = (Arc::new(RaceStats::default()), Arc::new(ReplyStats::default()));
-        let clients = ClientsSample { connections: 9, connections_max: 16, requests: 3, relays: 2, tunnels: 1 };
+        let clients = ClientsSample {
+            connections: 9,
+            connections_max: 16,
+            requests: 3,
+            relays: 2,
+            tunnels: 1,
+            are_waiting: true,
+        };
         let process = ProcessSample { cpu_seconds: 1.5, threads: Some(7), ..ProcessSample::default() };
         let (list_changed, started) = (UNIX_EPOCH, UNIX_EPOCH);
         Sample {
@@ -352,6 +361,7 @@ mod tests {
             ("red_tentacle_connections{state=\"active\"}", "4"),
             ("red_tentacle_connections{state=\"idle\"}", "5"),
             ("red_tentacle_connections_max", "16"),
+            ("red_tentacle_clients_waiting", "1"),
             ("red_tentacle_relays{kind=\"body\"}", "2"),
             ("red_tentacle_relays{kind=\"tunnel\"}", "1"),
             ("red_tentacle_legs_total{backend=\"a\",outcome=\"won\"}", "1"),

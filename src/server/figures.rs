@@ -96,7 +96,7 @@ impl Figures {
                 .clients
                 .get()
                 .and_then(Weak::upgrade)
-                .map(|clients| sample_of_clients(&clients))
+                .map(|clients| sample_of_clients(&clients, Instant::now()))
                 .unwrap_or_default(),
             connections_opened,
             connections_reused,
@@ -129,12 +129,13 @@ fn label_of(backend: &Backend) -> String {
     if backend.has_own_name() { backend.name().to_owned() } else { backend.address().to_string() }
 }
 
-fn sample_of_clients(frontend: &Frontend) -> ClientsSample {
+fn sample_of_clients(frontend: &Frontend, now: Instant) -> ClientsSample {
     ClientsSample {
         connections: frontend.connections(),
         connections_max: frontend.connections_max(),
         requests: frontend.exchanges(),
         relays: frontend.relays(),
         tunnels: frontend.tunnels(),
+        are_waiting: frontend.has_waiting_clients(now),
     }
 }

@@ -66,7 +66,7 @@ impl Summary {
         }
         let aside = aside_of(&besides);
         let fails = complaints(&failing);
-        let refused = refusals(&facts.minute);
+        let refused = refusals(&facts.minute).or_else(|| waiting(facts));
         let (symbol, class, sentence) = if facts.minute.races == 0 && (some == 0 || facts.minute.abandoned >= LOST_MIN)
         {
             of_no_race(facts, refused, now)
@@ -140,6 +140,13 @@ fn left_early(minute: &LastMinute) -> Option<String> {
             )
         })
     })
+}
+
+/// That new clients wait, if they do. Nothing else on the page tells it: a client that waits has yet to ask.
+fn waiting(facts: &Facts) -> Option<String> {
+    let clients = &facts.sample.clients;
+    let places = grouped(clients.connections_max as u64);
+    clients.are_waiting.then(|| format!("new clients wait, since all {places} places are taken (--max-connections)"))
 }
 
 /// How things stand where no race has had an end for its client.
@@ -496,6 +503,18 @@ mod tests {
             assert_eq!(summary.title, title, "{before:?}, {just_now:?}");
             assert!(summary.sentence.contains(sentence), "{before:?}, {just_now:?}: {}", summary.sentence);
         }
+    }
+
+    /// Was seen as: "All is well" while 44 of 60 clients weren't let in, since the others' answers were slow.
+    #[test]
+    fn new_clients_that_wait_alarm() {
+        let mut facts = facts(&[("a", BackendState::Racing, &[("won", 600)])], 600);
+        facts.sample.clients = ClientsSample { connections_max: 1_600, are_waiting: true, ..ClientsSample::default() };
+        let summary = Summary::of(&facts, NOW);
+        let sentence = "Answering, but new clients wait, since all 1,600 places are taken (--max-connections).";
+        assert_eq!((summary.title.as_str(), summary.sentence.as_str()), ("▲ 1/1", sentence));
+        facts.minute = LastMinute { backends: vec![BackendMinute::default()], ..LastMinute::default() };
+        assert!(Summary::of(&facts, NOW).sentence.starts_with("Not answering: new clients wait"), "nobody is let in");
     }
 
     /// Was seen as: "No request yet" before a backend that was "not asked", while 20 clients had a WebSocket there.
