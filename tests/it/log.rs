@@ -248,12 +248,20 @@ fn another_protocol_is_told_by_its_name() {
     let good = Fake::with(200, "good");
     let program = Binary::start(&["--backends", &good.url]);
     let address = program.address();
-    let rows: [(&[u8], &str); 2] = [
+    let rows: [(&[u8], &str); 4] = [
         (
             b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
             ": 400 The request line isn't a method, a target and a version, but the start of TLS",
         ),
         (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", ": 505 Only HTTP/1.0 and HTTP/1.1 are spoken here, not HTTP/2"),
+        (
+            b"PROXY TCP4 192.0.2.7 192.0.2.1 51286 80\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n",
+            "a target and a version, but the PROXY protocol, which isn't spoken here",
+        ),
+        (
+            b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\xc0\0\x02\x07\xc0\0\x02\x01\xc8\x56\0\x50GET / HTTP/1.1\r\nHost: a\r\n\r\n",
+            "a target and a version, but the PROXY protocol, which isn't spoken here",
+        ),
     ];
     for (bytes, told) in rows {
         let mut client = Client::connect(address);

@@ -16,6 +16,12 @@ const TLS_HANDSHAKE: &[u8] = b"\x16\x03";
 const TLS: &str =
     "The request line isn't a method, a target and a version, but the start of TLS, which isn't spoken on this port";
 
+/// The first bytes of the PROXY protocol, by which a load balancer tells the client's address: as text, and as bytes behind empty lines.
+const PROXY_TEXT: &[u8] = b"PROXY ";
+const PROXY_BYTES: &[u8] = b"\0\r\nQUIT\n";
+const PROXY: &str =
+    "The request line isn't a method, a target and a version, but the PROXY protocol, which isn't spoken here";
+
 /// A request's head, checked.
 #[derive(Debug)]
 pub(crate) struct Head {
@@ -75,7 +81,8 @@ impl HeadReader {
         while let Some(found) = input[at..].iter().position(|byte| *byte == b'\n') {
             let newline = at + found;
             if newline == 0 || input[newline - 1] != b'\r' {
-                return Err(refusal_of(Error::NewLine));
+                let is_proxy = input.starts_with(PROXY_BYTES);
+                return Err(if is_proxy { Refusal::BadRequest(PROXY) } else { refusal_of(Error::NewLine) });
             }
             if newline >= 3 && input[newline - 3..newline] == *b"\r\n\r" {
                 *self = HeadReader::default();
@@ -186,6 +193,7 @@ fn check_version(bytes: &[u8]) -> Result<(), Refusal> {
         [b'H', b'T', b'T', b'P', b'/', major, b'.', minor] if major.is_ascii_digit() && minor.is_ascii_digit() => {
             Err(Refusal::VersionNotSupported)
         }
+        _ if line.starts_with(PROXY_TEXT) => Err(Refusal::BadRequest(PROXY)),
         _ => Err(refusal_of(Error::Version)),
     }
 }
