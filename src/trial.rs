@@ -18,6 +18,16 @@ const TICK: Duration = Duration::from_millis(5);
 /// The most of a reply that is kept, in bytes: one of the proxy's own says in its first line why it is no backend's.
 const REPLY_BYTES_MAX: usize = 8 * 1024;
 
+/// How a reply has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    Whole,
+    /// Its body broke off.
+    Broken,
+    /// Not within the timeout.
+    Later,
+}
+
 /// What has come of it.
 #[derive(Debug)]
 pub struct Tried {
@@ -51,16 +61,16 @@ pub fn run(config: Config, target: &str) -> Result<Tried, String> {
         stopper.stop();
         let ended = running.join().map_err(|_| "the proxy has a bug".to_owned())?;
         ended.map_err(|error| StartError::no_thread(&error).to_string())?;
-        let (status, text) = reply?;
+        let (status, text, end) = reply?;
         let race = race.ok_or_else(|| format!("no race: the proxy answered {status}: {}", reason_in(&text)))?;
         let urls = (0..).zip(&names).map(|(index, entry)| (entry.name_at(index), entry.address.to_string()));
-        Ok(told(&race, &urls.collect::<Vec<_>>(), status))
+        Ok(told(&race, &urls.collect::<Vec<_>>(), status, end))
     })
 }
 
-/// Asks for the target, and gives the status and the first bytes behind it once the whole reply is there, or as much as comes within
-/// the timeout: a stream may have no end.
-fn ask(address: SocketAddr, target: &str, timeout: Duration) -> io::Result<(u16, String)> {
+/// Asks for the target, and gives the status, the first bytes behind it and how the reply ended, once it is there or as much as comes
+/// within the timeout: a stream may have no end.
+fn ask(address: SocketAddr, target: &str, timeout: Duration) -> io::Result<(u16, String, End)> {
     let mut client = TcpStream::connect(address)?;
     let request =
         format!("GET {target} HTTP/1.1\r\nHost: localhost\r\nX-Request-ID: {ID}\r\nConnection: close\r\n\r\n");
@@ -72,18 +82,20 @@ fn ask(address: SocketAddr, target: &str, timeout: Duration) -> io::Result<(u16,
     let status = status.ok_or(io::ErrorKind::InvalidData)?;
     let until = Instant::now() + timeout;
     let (mut buffer, mut kept) = (vec![0; 64 * 1024], Vec::new());
-    loop {
+    let end = loop {
         let left = until.saturating_duration_since(Instant::now());
         if left.is_zero() {
-            break;
+            break End::Later;
         }
         client.set_read_timeout(Some(left))?;
         match client.read(&mut buffer) {
-            Ok(0) | Err(_) => break,
+            Ok(0) => break End::Whole,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => break End::Later,
+            Err(_) => break End::Broken,
             Ok(count) => kept.extend_from_slice(&buffer[..count.min(REPLY_BYTES_MAX - kept.len())]),
         }
-    }
-    Ok((status, String::from_utf8_lossy(&kept).into_owned()))
+    };
+    Ok((status, String::from_utf8_lossy(&kept).into_owned(), end))
 }
 
 /// The first line of a reply's body.
@@ -93,7 +105,7 @@ fn reason_in(reply: &str) -> Reason<'_> {
 }
 
 /// Draws the race. `urls` are those of the backends, by their names.
-fn told(race: &RecentRace, urls: &[(String, String)], status: u16) -> Tried {
+fn told(race: &RecentRace, urls: &[(String, String)], status: u16, end: End) -> Tried {
     let has_won = race.end == RaceEnd::Won;
     let bars: Vec<Bar> = (race.legs().enumerate())
         .map(|(index, leg)| {
@@ -110,7 +122,12 @@ fn told(race: &RecentRace, urls: &[(String, String)], status: u16) -> Tried {
         })
         .collect();
     let by = race.by().map(|name| format!(" by {name}")).unwrap_or_default();
-    let mut text = format!("GET {} {status} in {}{by}\n", race.path, Elapsed(race.after));
+    let but = match end {
+        End::Whole => "",
+        End::Broken => ", but its body broke off",
+        End::Later => ", but its body had no end within --timeout",
+    };
+    let mut text = format!("GET {} {status} in {}{by}{but}\n", race.path, Elapsed(race.after));
     for row in waterfall::rows(&bars, waterfall::scale_of(&bars)) {
         text.push_str(&row);
         text.push('\n');

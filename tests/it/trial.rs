@@ -76,6 +76,20 @@ fn a_stream_without_an_end_is_tried_as_well() {
     command.args(["--backends", &endless.url, "--timeout", "300ms", "--try", "/events"]);
     let ended = Binary::run(command);
     assert!(ended.code == Some(0) && ended.stdout.starts_with("GET /events 200 in "), "{ended:?}");
+    assert!(ended.stdout.contains(" by b1, but its body had no end within --timeout\n"), "{ended:?}");
+}
+
+/// Was seen as: a race that was won like any other, by a backend whose body broke off.
+#[test]
+fn a_body_that_breaks_off_is_told() {
+    let half = Raw::serving(|mut connection| {
+        connection.request();
+        connection.send("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf");
+    });
+    let mut command = Binary::command();
+    command.args(["--backends", &half.url, "--try", "/"]);
+    let ended = Binary::run(command);
+    assert!(ended.stdout.contains(" by b1, but its body broke off\n"), "{ended:?}");
 }
 
 /// Was seen as: the path was the proxy's own, and after 26 s there was no race.
