@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderName, Method, StatusCode};
 
 use crate::message::forwarded::Forwarded;
 use crate::message::proxy_status::How;
-use crate::message::{Delivery, Outcome, Reason, Refusal, Request, RequestId, Target, values_of};
+use crate::message::{Delivery, Elapsed, Outcome, Reason, Refusal, Request, RequestId, Target, values_of};
 use crate::metrics::RaceEnd;
 
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
@@ -84,6 +84,10 @@ impl Entry {
             Delivery::Whole => None,
             Delivery::BodyBroke(error) => Some(format!("cut, since the backend's body broke off: {}", escaped(error))),
             Delivery::ClientGone(error) => Some(format!("cut, since the client went away: {}", escaped(error))),
+            Delivery::GaveUp(time) => Some(format!(
+                "cut, since the client went away: no more of the backend's body had come for {}",
+                Elapsed(*time)
+            )),
             Delivery::Stopped => Some("cut, since the proxy was stopped".to_owned()),
             Delivery::Evicted => Some("closed, since little moved and others wanted its place".to_owned()),
             Delivery::Panicked => Some("cut, since the proxy has a bug".to_owned()),

@@ -46,7 +46,8 @@ impl PendingReply {
 
     fn step(&mut self, client: &Client) -> Result<ReplyStep, Delivery> {
         if client.is_gone() {
-            return Err(Delivery::ClientGone(io::ErrorKind::ConnectionAborted.into()));
+            let gone = || Delivery::ClientGone(io::ErrorKind::ConnectionAborted.into());
+            return Err(self.writer.stall(Instant::now()).map_or_else(gone, Delivery::GaveUp));
         }
         self.writer.step(client, client.frontend().write_timeout)
     }

@@ -17,7 +17,7 @@ use crate::downstream::frontend::ListenerContext;
 use crate::downstream::h1::encode::Framing;
 use crate::downstream::reply_writer::{ReplyStep, ReplyWriter};
 use crate::downstream::scenario::{Body, Ending, GET, LONG_BODY_BYTES, SOON, Scenario, delivery, text, wait_until};
-use crate::message::{Delivery, Peer, ReplyTo, Request};
+use crate::message::{Delivery, Peer, ReplyBody, ReplyTo, Request};
 use crate::net::server_tls::{CertificateFiles, ServerTls, TlsFiles};
 use crate::runtime::poller::Event;
 use crate::runtime::sync::Arc;
@@ -166,6 +166,27 @@ fn a_wait_that_is_over_is_blamed_on_the_side_that_was_waited_for() {
     let (mut scene, _, deliveries) = Scenario::new().without_time_for_replies().awaiting_source(Some(1));
     assert!(matches!(deliveries.try_recv(), Ok(Delivery::BodyBroke(error)) if error.kind() == ErrorKind::TimedOut));
     assert_eq!(scene.read_to_end().1, Ending::Reset);
+}
+
+#[test]
+fn a_body_of_known_length_stands_still_from_a_second_on_and_a_stream_never_does() {
+    let begun = Instant::now();
+    let stalls = |framing, head: &[u8], step| {
+        let ReplyBody::Stream { source, .. } = Body::default().reply(None).body else { panic!("a stream") };
+        let mut reply = ReplyWriter::new(head.to_vec(), framing, Some(source));
+        assert_eq!(reply.stall(begun), None, "it hasn't had to wait");
+        reply.begin_wait(step, WRITE_TIMEOUT, begun).expect("time");
+        [999, 1000, 9000].map(|millis| reply.stall(begun + Duration::from_millis(millis)).map(|time| time.as_millis()))
+    };
+    let rows = [
+        ("a length", Framing::Sized(4), &b""[..], ReplyStep::AwaitsSource, [None, Some(1000), Some(9000)]),
+        ("all of it has come", Framing::Sized(0), b"", ReplyStep::AwaitsSource, [None; 3]),
+        ("chunks", Framing::Chunked, b"", ReplyStep::AwaitsSource, [None; 3]),
+        ("the client takes nothing", Framing::Sized(4), b"head", ReplyStep::AwaitsClient, [None; 3]),
+    ];
+    for (label, framing, head, step, expected) in rows {
+        assert_eq!(stalls(framing, head, step), expected, "{label}");
+    }
 }
 
 #[test]

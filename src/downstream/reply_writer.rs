@@ -21,6 +21,9 @@ const PIECES_MAX: usize = 16;
 /// And no piece is begun after this: where each chunk holds a byte, a piece takes milliseconds.
 const STEP_TIME: Duration = Duration::from_millis(1);
 
+/// A client that leaves when a body has stood still for this long has left for that: its patience is shorter than ours.
+const STALL_MIN: Duration = Duration::from_secs(1);
+
 /// The longest reply that goes out at once, if its client's window is open: the first ten packets of a connection hold it, also the
 /// smallest ones (RFC 6928). A part of a longer one may still wait in the kernel when all is written, and bytes that come behind a close
 /// would have that dropped.
@@ -187,6 +190,15 @@ impl ReplyWriter {
         };
         let until = since + write_timeout;
         if now < until { Ok(until) } else { Err(late(io::ErrorKind::TimedOut.into())) }
+    }
+
+    /// For how long the body has stood still, if that is long, and the client has all that has come. Of a body of known length alone: any
+    /// other may be a stream, and silent.
+    pub(crate) fn stall(&self, now: Instant) -> Option<Duration> {
+        let is_due = self.source.is_some() && self.left.is_some_and(|left| left > 0);
+        let is_waited_for = is_due && self.pending.is_empty() && !self.has_moved;
+        let moved_at = self.moved_at.filter(|_| is_waited_for)?;
+        Some(now.saturating_duration_since(moved_at)).filter(|time| *time >= STALL_MIN)
     }
 
     fn read(&mut self, piece: &mut Piece, client: &Client) -> SourceStatus {

@@ -1,6 +1,7 @@
 //! A reply to a client, and its fate on the way.
 
 use std::io;
+use std::time::Duration;
 
 use http::{HeaderMap, StatusCode};
 
@@ -69,6 +70,8 @@ pub enum Delivery {
     BodyBroke(io::Error),
     /// The client went away or stopped reading.
     ClientGone(io::Error),
+    /// The client went away when nothing more of the backend's body had come for this long.
+    GaveUp(Duration),
     /// The proxy was stopped before the reply was through.
     Stopped,
     /// The client was evicted, since little moved and others wanted its place: its tunnel was closed, or its connection

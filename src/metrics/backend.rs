@@ -222,7 +222,7 @@ impl BackendStats {
         self.differing.load(Ordering::Relaxed)
     }
 
-    /// Counts an answer that a client was getting when its body broke off, or stood still for too long.
+    /// Counts an answer that a client was getting when its body broke off, or stood still for too long for the client or for us.
     pub fn count_broken(&self) {
         self.broken.fetch_add(1, Ordering::Relaxed);
     }

@@ -75,7 +75,8 @@ impl Exchange {
         if matches!(delivery, Delivery::Panicked) {
             return self.end(leg, Outcome::Panic, after);
         }
-        if matches!(delivery, Delivery::BodyBroke(_)) && status != StatusCode::SWITCHING_PROTOCOLS {
+        if matches!(delivery, Delivery::BodyBroke(_) | Delivery::GaveUp(_)) && status != StatusCode::SWITCHING_PROTOCOLS
+        {
             // A tunnel ends as its two sides like.
             self.legs[leg].backend.stats().count_broken();
         }
@@ -263,6 +264,7 @@ mod tests {
         let switch = "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n";
         let rows = [
             (get(), half, broke(), 1),
+            (get(), half, Delivery::GaveUp(Duration::from_secs(1)), 1),
             (get(), half, gone(), 0),
             (get(), half, Delivery::Stopped, 0),
             (upgrade(), switch, broke(), 0),

@@ -1,5 +1,6 @@
 //! The line of each exchange, and a log that stops nothing. A logger is global, so these start the program itself.
 
+use std::io::Read;
 use std::net::{SocketAddr, TcpStream};
 use std::process::Command;
 use std::thread;
@@ -241,6 +242,31 @@ fn a_client_that_leaves_within_a_body_is_blamed_and_not_the_backend() {
         let is_blamed = line.contains(" 200 in ") && line.contains(" (cut, since the client went away: ");
         assert!(is_blamed, "{head}, by a reset: {is_reset}: {line}");
     }
+}
+
+/// Was seen as: the client alone was blamed, and nothing counted, where a backend sent heads and no bodies and clients had less patience than
+/// `--idle-timeout`.
+#[test]
+fn a_client_that_leaves_since_the_body_stands_still_is_told_so_and_counts_for_the_backend() {
+    let stuck = Raw::serving(|mut connection: Connection| {
+        connection.request();
+        connection.send("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nbegin");
+        connection.wait_for_hang_up();
+    });
+    let program = Binary::start(&["--backends", &stuck.url]);
+    let (address, admin) = program.addresses();
+    let mut client = Client::connect(address);
+    client.send_request("GET", "/stuck", &[], None);
+    client.stream.set_read_timeout(Some(Duration::from_millis(1100))).expect("a timeout");
+    assert!(client.stream.read_to_end(&mut Vec::new()).is_err(), "patience");
+    drop(client);
+    let line = program.line("/stuck");
+    assert!(line.contains("(cut, since the client went away: no more of the backend's body had come for 1"), "{line}");
+    let metrics = get(admin, "/metrics").text();
+    assert!(
+        metrics.contains(&format!("red_tentacle_broken_answers_total{{backend=\"{}\"}} 1\n", stuck.url)),
+        "{metrics}"
+    );
 }
 
 #[test]

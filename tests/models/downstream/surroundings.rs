@@ -89,7 +89,7 @@ pub fn delivered(deliveries: &Deliveries, client: Weak<Client>) -> OnDelivered {
         teller.tell(match delivery {
             Delivery::Whole => Told::Whole,
             Delivery::BodyBroke(_) => Told::Broke,
-            Delivery::ClientGone(_) => Told::Gone,
+            Delivery::ClientGone(_) | Delivery::GaveUp(_) => Told::Gone,
             Delivery::Stopped => Told::Stopped,
             Delivery::Evicted => Told::Evicted,
             Delivery::Panicked => Told::Panicked,
