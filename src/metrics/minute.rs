@@ -56,6 +56,7 @@ struct Sums {
     answers: u64,
     legs: u64,
     refused: [u64; 2],
+    faulty: u64,
     durations: Snapshot,
 }
 
@@ -93,6 +94,8 @@ pub struct LastMinute {
     pub legs: u64,
     /// Requests that the proxy refused since it, or its host, had no room for them: `503` and `507`.
     pub refused: [u64; 2],
+    /// Requests that the proxy refused for what they are, or since they came too slowly. Scanners make some.
+    pub faulty: u64,
     /// The median of what clients waited.
     pub p50: Option<Duration>,
     /// The 99th percentile.
@@ -211,6 +214,7 @@ impl Minute {
             abandoned: now.abandoned - first.totals.abandoned,
             legs: now.legs - first.totals.legs,
             refused: [0, 1].map(|at| now.refused[at] - first.totals.refused[at]),
+            faulty: now.faulty - first.totals.faulty,
             p50: durations.quantile(0.5),
             p99: durations.quantile(0.99),
             course: self.seconds.iter().copied().collect(),
@@ -246,6 +250,10 @@ impl Sums {
             legs: races.totals(0, 0).legs,
             refused: [503, 507]
                 .map(|of| replies.refusals().filter(|(status, _)| *status == of).map(|(_, count)| count).sum()),
+            faulty: (replies.refusals())
+                .filter(|(status, _)| matches!(status, 400..=499 | 501 | 505))
+                .map(|(_, count)| count)
+                .sum(),
             durations: races.durations().snapshot(),
         }
     }

@@ -185,6 +185,10 @@ fn silence(facts: &Facts, now: SystemTime) -> String {
             let are = if count == 1 { "request is" } else { "requests are" };
             format!("No answer came to its end in the last minute; {} {are} under way.", grouped(count as u64))
         }
+        _ if facts.minute.faulty >= LOST_MIN => {
+            let count = grouped(facts.minute.faulty);
+            format!("No request that could be raced: {count} were refused in the last minute, and the log says why.")
+        }
         None => "No request yet.".to_owned(),
         Some(last) => {
             let ago = spoken(now.duration_since(last.at).unwrap_or_default());
@@ -219,8 +223,10 @@ mod tests {
     use std::sync::Arc;
     use std::time::{Duration, UNIX_EPOCH};
 
+    use http::StatusCode;
+
     use super::*;
-    use crate::metrics::{BackendStats, ClientsSample, ProcessSample, RaceStats, Sample, Second};
+    use crate::metrics::{BackendStats, ClientsSample, Minute, ProcessSample, RaceStats, Sample, Second};
 
     const NOW: SystemTime = UNIX_EPOCH;
 
@@ -479,6 +485,24 @@ mod tests {
         (facts.minute.races, facts.has_looks) = (1, true);
         let sentence = "Not answering: every backend fails (a no answer in time, b no answer in time).";
         assert_eq!(Summary::of(&facts, NOW).sentence, sentence);
+    }
+
+    /// Was seen as: "No request yet" while a load balancer began each with the PROXY protocol, and got a 400.
+    #[test]
+    fn requests_that_are_all_refused_are_no_silence() {
+        let sample = facts(&[("a", BackendState::Racing, &[])], 0).sample;
+        for (status, is_told) in [(StatusCode::BAD_REQUEST, true), (StatusCode::BAD_GATEWAY, false)] {
+            let (mut minute, mut facts) = (Minute::default(), facts(&[("a", BackendState::Racing, &[])], 0));
+            facts.sample.replies = Arc::default();
+            minute.end_second((&sample.races, &facts.sample.replies), Vec::new);
+            (1..LOST_MIN).for_each(|_| facts.sample.replies.count_refusal(status));
+            facts.minute.faulty = minute.last(&facts.sample).faulty;
+            assert_eq!(Summary::of(&facts, NOW).sentence, "No request yet.", "scanners");
+            facts.sample.replies.count_refusal(status);
+            facts.minute.faulty = minute.last(&facts.sample).faulty;
+            let sentence = "No request that could be raced: 5 were refused in the last minute, and the log says why.";
+            assert_eq!(Summary::of(&facts, NOW).sentence == sentence, is_told, "{status}");
+        }
     }
 
     /// Was seen as: "All is well: 3 of 3 backends answer", and "0 lost", while every backend had become slow and for ten seconds each client had
