@@ -7,8 +7,8 @@ use super::asked_at::AskedAt;
 use super::settings::Config;
 use crate::message::ListEntry;
 
-/// The configuration while flags are read, and all that only matters until it is complete.
-#[derive(Debug)]
+/// The configuration while flags are read, and all that only matters until it is complete. The default is a draft of nothing but defaults.
+#[derive(Debug, Default)]
 pub(super) struct Draft {
     pub(super) config: Config,
     /// The value given, if any; the default depends on the timeout.
@@ -27,25 +27,6 @@ pub(super) struct Draft {
     pub(super) update: Option<Update>,
     /// The admin port to ask, unless it is the configuration's own.
     pub(super) admin: Option<AskedAt>,
-}
-
-impl Draft {
-    /// A draft of nothing but defaults.
-    pub(super) fn new() -> Draft {
-        Draft {
-            config: Config::default(),
-            idle_timeout: None,
-            linger_unsafe: None,
-            check: false,
-            probe: false,
-            demo: false,
-            trial: None,
-            health: None,
-            backends_file: None,
-            update: None,
-            admin: None,
-        }
-    }
 }
 
 /// What another proxy is told of its list.

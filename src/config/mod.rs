@@ -82,7 +82,7 @@ pub fn flags() -> impl Iterator<Item = (&'static str, &'static str)> {
 }
 
 fn checked(given: &Given, are_addresses_used: bool) -> Result<Invocation, Invocation> {
-    let mut draft = Draft::new();
+    let mut draft = Draft::default();
     for (flag, text) in given.iter() {
         (flag.set)(&mut draft, text).map_err(|reason| fail(format_args!("{} {reason}", given.culprit(flag.name))))?;
     }

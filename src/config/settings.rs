@@ -1,6 +1,5 @@
 //! The settings as checked values, and their defaults. Knows nothing of flags.
 
-use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
@@ -16,7 +15,6 @@ use super::lose_if::LoseIf;
 use super::on_failure::OnFailure;
 use super::statuses::Statuses;
 use super::token::AdminToken;
-use super::values;
 use crate::list::ListFile;
 use crate::message::{Excerpt, ListEntry};
 use crate::net::server_tls::TlsFiles;
@@ -232,33 +230,3 @@ impl Default for Config {
 }
 
 const TWO: NonZeroUsize = NonZeroUsize::MIN.saturating_add(1);
-
-impl HostHeader {
-    pub(super) fn parse(text: &str) -> Result<HostHeader, String> {
-        values::either(text, [("backend", HostHeader::Backend), ("preserve", HostHeader::Preserve)])
-    }
-}
-
-impl fmt::Display for HostHeader {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            HostHeader::Backend => "backend",
-            HostHeader::Preserve => "preserve",
-        })
-    }
-}
-
-impl LogFormat {
-    pub(super) fn parse(text: &str) -> Result<LogFormat, String> {
-        values::either(text, [("text", LogFormat::Text), ("json", LogFormat::Json)])
-    }
-}
-
-impl fmt::Display for LogFormat {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            LogFormat::Text => "text",
-            LogFormat::Json => "json",
-        })
-    }
-}

@@ -81,7 +81,7 @@ fn the_defaults_that_help_states_are_those_in_effect() {
     ];
     let is_by_host = |flag: &&flags::flag::Flag| ["max-connections", "workers"].contains(&flag.name);
     for flag in flags::all().filter(|flag| !is_by_host(flag)) {
-        let mut draft = Draft::new();
+        let mut draft = Draft::default();
         let default = (flag.show)(&draft);
         if let Some((_, expected)) = worded.iter().find(|(name, _)| *name == flag.name) {
             assert_eq!(default, *expected, "{}", flag.name);

@@ -164,12 +164,15 @@ pub(super) fn number(text: &str, min: usize, max: usize, default: usize) -> Resu
     Err(bad(text, format_args!("not a whole number from {min} to {max}; write {offer}, say")))
 }
 
+/// The words of a switch.
+const SWITCH: [(&str, bool); 2] = [("on", true), ("off", false)];
+
 /// `on` or `off`, also as people write it in environments: `true`, `false`, `1`, `0`.
 pub(super) fn switch(text: &str) -> Result<bool, String> {
     match text.to_ascii_lowercase().as_str() {
         "true" | "1" => Ok(true),
         "false" | "0" => Ok(false),
-        _ => either(text, [("on", true), ("off", false)]),
+        _ => either(text, SWITCH),
     }
 }
 
@@ -178,6 +181,11 @@ pub(super) fn either<T>(text: &str, words: [(&str, T); 2]) -> Result<T, String> 
     let [one, other] = words.each_ref().map(|(word, _)| *word);
     let found = words.into_iter().find(|(word, _)| text.eq_ignore_ascii_case(word));
     found.map(|(_, value)| value).ok_or_else(|| bad(text, format_args!("neither {one} nor {other}; write one of them")))
+}
+
+/// The one of two words that stands for this.
+pub(super) fn show_either<T: Copy + PartialEq>(value: T, [one, other]: [(&str, T); 2]) -> String {
+    (if value == one.1 { one.0 } else { other.0 }).to_owned()
 }
 
 /// Parses the target of a GET: a path, and maybe a query. Nothing but it fits between the blanks of a request's first line.
@@ -192,7 +200,7 @@ pub(super) fn path(text: &str) -> Result<String, String> {
 
 /// Writes a switch as the flags take it.
 pub(super) fn show_switch(on: bool) -> String {
-    if on { "on" } else { "off" }.to_owned()
+    show_either(on, SWITCH)
 }
 
 /// A host's name, in lower case; the dot of the root is left out.

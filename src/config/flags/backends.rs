@@ -9,6 +9,8 @@ use crate::net::pem;
 /// The most idle connections for each backend: beyond that a backend would run out of descriptors before we do.
 const IDLE_CONNECTIONS_MAX: usize = 1024;
 
+const HOSTS: [(&str, HostHeader); 2] = [("backend", HostHeader::Backend), ("preserve", HostHeader::Preserve)];
+
 /// Rows, in the order of the help.
 pub(super) const FLAGS: &[Flag] = &[
     Flag {
@@ -41,8 +43,8 @@ pub(super) const FLAGS: &[Flag] = &[
         value: "backend|preserve",
         default: "backend",
         help: "Whose name the backends see in Host: their own, or the one that the client wrote",
-        set: |draft, text| HostHeader::parse(text).map(|host| draft.config.host = host),
-        show: |draft| draft.config.host.to_string(),
+        set: |draft, text| values::either(text, HOSTS).map(|host| draft.config.host = host),
+        show: |draft| values::show_either(draft.config.host, HOSTS),
     },
     Flag {
         name: "via",

@@ -3,6 +3,8 @@
 use super::flag::Flag;
 use crate::config::{LogFormat, values};
 
+const FORMATS: [(&str, LogFormat); 2] = [("text", LogFormat::Text), ("json", LogFormat::Json)];
+
 /// Rows, in the order of the help.
 pub(super) const FLAGS: &[Flag] = &[
     Flag {
@@ -34,8 +36,8 @@ pub(super) const FLAGS: &[Flag] = &[
         value: "text|json",
         default: "text",
         help: "The lines on standard error; json: an object each",
-        set: |draft, text| LogFormat::parse(text).map(|format| draft.config.log_format = format),
-        show: |draft| draft.config.log_format.to_string(),
+        set: |draft, text| values::either(text, FORMATS).map(|format| draft.config.log_format = format),
+        show: |draft| values::show_either(draft.config.log_format, FORMATS),
     },
     Flag {
         name: "check",

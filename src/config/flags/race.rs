@@ -12,6 +12,9 @@ const UNANSWERED_MAX: usize = 1 << 16;
 /// The most failures in a row: more would never come together.
 const FAILURES_MAX: u32 = 1000;
 
+/// Whether an answer wins by the first byte of its body.
+const WIN_ON: [(&str, bool); 2] = [("head", false), ("byte", true)];
+
 /// Rows, in the order of the help.
 pub(super) const FLAGS: &[Flag] = &[
     Flag {
@@ -85,10 +88,8 @@ pub(super) const FLAGS: &[Flag] = &[
         value: "head|byte",
         default: "head",
         help: "What an answer wins by: its head, or the first byte of its body, where comments of an event stream don't count",
-        set: |draft, text| {
-            values::either(text, [("head", false), ("byte", true)]).map(|on_byte| draft.config.win_on_byte = on_byte)
-        },
-        show: |draft| (if draft.config.win_on_byte { "byte" } else { "head" }).to_owned(),
+        set: |draft, text| values::either(text, WIN_ON).map(|on_byte| draft.config.win_on_byte = on_byte),
+        show: |draft| values::show_either(draft.config.win_on_byte, WIN_ON),
     },
     Flag {
         name: "race-methods",
