@@ -1,30 +1,14 @@
 //! Finds the word that was meant by one with a slip in it.
 
+use strsim::osa_distance;
+
 /// The word that is fewest slips away from the text: a letter too many, missing, another, or two in the wrong order. `None` if
 /// all are further away than a third of its letters.
 pub fn nearest<'a>(text: &str, words: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     // Longer than any word: it would only cost time.
-    let text: Vec<char> = text.chars().take(64).collect();
-    let near = words.into_iter().map(|word| (slips(&text, &word.chars().collect::<Vec<_>>()), word));
+    let text: String = text.chars().take(64).collect();
+    let near = words.into_iter().map(|word| (osa_distance(&text, word), word));
     near.filter(|(slips, word)| slips * 3 <= word.len().max(3)).min_by_key(|(slips, _)| *slips).map(|(_, word)| word)
-}
-
-/// The distance of Damerau and Levenshtein, in which no letter is changed twice.
-fn slips(from: &[char], to: &[char]) -> usize {
-    let mut rows: Vec<Vec<usize>> = vec![(0..=to.len()).collect()];
-    for (i, a) in from.iter().enumerate() {
-        let mut row = vec![i + 1];
-        for (j, b) in to.iter().enumerate() {
-            let other = rows[i][j] + usize::from(a != b);
-            let mut least = other.min(rows[i][j + 1] + 1).min(row[j] + 1);
-            if i > 0 && j > 0 && *a == to[j - 1] && from[i - 1] == *b {
-                least = least.min(rows[i - 1][j - 1] + 1);
-            }
-            row.push(least);
-        }
-        rows.push(row);
-    }
-    rows[from.len()][to.len()]
 }
 
 #[cfg(test)]
