@@ -19,33 +19,20 @@ pub(super) struct Figures {
     list: Arc<BackendList>,
     /// The clients' port, once there is one. It knows its services, which know this.
     clients: OnceLock<Weak<Frontend>>,
-    tls: OnceLock<Arc<ServerTls>>,
+    /// The certificates for clients, if there are some.
+    tls: Option<Arc<ServerTls>>,
     started: SystemTime,
     minute: Mutex<Minute>,
 }
 
 impl Figures {
-    pub(super) fn of(proxy: Arc<Proxy>, list: Arc<BackendList>) -> Figures {
-        Figures {
-            proxy,
-            list,
-            clients: OnceLock::new(),
-            tls: OnceLock::new(),
-            started: SystemTime::now(),
-            minute: Mutex::default(),
-        }
+    pub(super) fn of(proxy: Arc<Proxy>, list: Arc<BackendList>, tls: Option<Arc<ServerTls>>) -> Figures {
+        Figures { proxy, list, clients: OnceLock::new(), tls, started: SystemTime::now(), minute: Mutex::default() }
     }
 
     /// Counts the clients of this port, too.
     pub(super) fn count_clients_of(&self, frontend: &Arc<Frontend>) {
         let _ = self.clients.set(Arc::downgrade(frontend));
-    }
-
-    /// Tells of the certificates for clients, if there are some.
-    pub(super) fn watch(&self, tls: Option<Arc<ServerTls>>) {
-        if let Some(tls) = tls {
-            let _ = self.tls.set(tls);
-        }
     }
 
     /// Notes that a second is over. Doesn't block.
@@ -74,7 +61,7 @@ impl Figures {
     }
 
     fn certificates(&self) -> Vec<(String, SystemTime)> {
-        let served = self.tls.get().map(|tls| tls.served()).unwrap_or_default();
+        let served = self.tls.as_ref().map(|tls| tls.served()).unwrap_or_default();
         served.into_iter().map(|served| (served.file, served.not_after)).collect()
     }
 

@@ -174,14 +174,14 @@ impl Server {
             log::warn!("{warning}");
         }
         let threads = Threads { disk: executing(&disk), long: executing(&service_threads.workers) };
-        let routes = Arc::new(routes(&config, connection_limits, &poller, threads, lookup).map_err(StartError::Host)?);
+        let routes = routes(&config, connection_limits, &poller, threads, lookup, tls.clone());
+        let routes = Arc::new(routes.map_err(StartError::Host)?);
         let frontend = |limits, clients_max| Frontend::new(poller.clone(), limits, clients_max, config.idle_timeout);
         let (limits, admin_limits) =
             (limits(&config, &host, &routes, timeouts), admin_limits(&config, &routes, timeouts));
         let (frontend, admin_frontend) =
             (frontend(limits, connection_limits.clients), frontend(admin_limits, ADMIN_CONNECTIONS_MAX));
         routes.figures.count_clients_of(&frontend);
-        routes.figures.watch(tls.clone());
         let proxy_port = Arc::new(ProxyPort(routes.clone()));
         let addresses = open(&frontend, sockets.proxy, Event::Drain, &service_threads, proxy_port.clone(), None)?;
         let tls_addresses = open(&frontend, sockets.tls, Event::Drain, &service_threads, proxy_port, tls.as_ref())?;

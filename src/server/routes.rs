@@ -14,6 +14,7 @@ use crate::host::{ConnectionLimits, Host};
 use crate::list::{BackendList, BadFiles, Check, load_files};
 use crate::message::{ListEntry, Refusal, ReplyTo, Request, SpoolMemory};
 use crate::metrics::{self, ReplyStats};
+use crate::net::server_tls::ServerTls;
 use crate::proxy::{Proxy, Threads, answer_alone};
 use crate::race::{Linger, Reaper, Starter};
 use crate::runtime::poller::Poller;
@@ -135,6 +136,7 @@ pub(super) fn routes(
     poller: &Poller,
     threads: Threads,
     lookup: Arc<dyn Lookup>,
+    tls: Option<Arc<ServerTls>>,
 ) -> Result<Routes, String> {
     let options = ConnectOptions {
         timeout: config.timeout,
@@ -171,7 +173,7 @@ pub(super) fn routes(
     let list = Arc::new(list.with_timeout(config.timeout).loading_by(Box::new(load)).checked_by(own_check(config)));
     let (reaper, starter) = (Reaper::new(linger, poller), Starter::new(poller));
     let proxy = Proxy::new(config.clone(), backends.clone(), threads, reaper, starter, poller);
-    let figures = Arc::new(Figures::of(proxy.clone(), list.clone()));
+    let figures = Arc::new(Figures::of(proxy.clone(), list.clone(), tls));
     let (shown, on_page, ticking) = (figures.clone(), figures.clone(), figures.clone());
     let views = Views {
         metrics: Box::new(move || metrics::text(shown.sample())),
