@@ -56,22 +56,4 @@ impl Timeouts {
         // Longer than a phone needs in a tunnel of a railway.
         stall: Duration::from_secs(10),
     };
-
-    /// All waits divided by a number, and the rate multiplied by it.
-    #[must_use]
-    pub fn divided_by(self, divisor: u32) -> Timeouts {
-        Timeouts {
-            head: self.head / divisor,
-            body_start: self.body_start / divisor,
-            limited_body: self.limited_body / divisor,
-            idle: self.idle / divisor,
-            closing: self.closing / divisor,
-            closing_silence: self.closing_silence / divisor,
-            fair_silence: self.fair_silence / divisor,
-            fair_hello: self.fair_hello / divisor,
-            fair: self.fair / divisor,
-            fair_bytes_per_second: self.fair_bytes_per_second * u64::from(divisor),
-            stall: self.stall / divisor,
-        }
-    }
 }
