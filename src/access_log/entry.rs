@@ -1,6 +1,7 @@
 //! The facts about one exchange, as they come about. Knows nothing of how they are told.
 
 use std::fmt;
+use std::io;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -32,6 +33,8 @@ pub(super) struct Sent {
     pub(super) status: u16,
     pub(super) after: Duration,
     pub(super) note: Option<String>,
+    /// The client has ended it, as it may at any time: it has seen enough of a stream, say.
+    pub(super) has_left: bool,
 }
 
 /// The race of an exchange, as far as it has come.
@@ -92,7 +95,9 @@ impl Entry {
             Delivery::Evicted => Some("closed, since little moved and others wanted its place".to_owned()),
             Delivery::Panicked => Some("cut, since the proxy has a bug".to_owned()),
         };
-        self.set(status.as_u16(), cut, now);
+        // One that is cut off since it takes nothing hasn't left by itself.
+        let has_left = matches!(delivery, Delivery::ClientGone(error) if error.kind() != io::ErrorKind::TimedOut);
+        self.set(status.as_u16(), cut, has_left, now);
     }
 
     /// Notes that the proxy has answered by itself, with the reason.
@@ -101,17 +106,17 @@ impl Entry {
             Refusal::AllFailed(_) => None,
             _ => Some([vec![refusal.sentence().to_owned()], refusal.details()].concat().join("; ")),
         };
-        self.set(refusal.status().as_u16(), note, now);
+        self.set(refusal.status().as_u16(), note, false, now);
     }
 
     /// Notes that the client left before there was an answer. 499 is nginx's word for it, and only the log sees it.
     pub fn abandoned(&self, now: Instant) {
-        self.set(499, None, now);
+        self.set(499, None, true, now);
     }
 
-    fn set(&self, status: u16, note: Option<String>, now: Instant) {
+    fn set(&self, status: u16, note: Option<String>, has_left: bool, now: Instant) {
         let after = now.saturating_duration_since(self.received);
-        let _ = self.reply.set(Sent { status, after, note });
+        let _ = self.reply.set(Sent { status, after, note, has_left });
     }
 
     /// Whether its line has been written.

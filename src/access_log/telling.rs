@@ -24,7 +24,7 @@ impl Entry {
 
     fn level(&self) -> Level {
         match self.reply.get() {
-            Some(Sent { status: 500.., .. } | Sent { note: Some(_), .. }) | None => Level::Warn,
+            Some(Sent { status: 500.., .. } | Sent { note: Some(_), has_left: false, .. }) | None => Level::Warn,
             Some(_) => Level::Info,
         }
     }
