@@ -183,6 +183,8 @@ fn a_body_of_known_length_stands_still_from_a_second_on_and_a_stream_never_does(
         ("all of it has come", Framing::Sized(0), b"", ReplyStep::AwaitsSource, [None; 3]),
         ("chunks", Framing::Chunked, b"", ReplyStep::AwaitsSource, [None; 3]),
         ("the client takes nothing", Framing::Sized(4), b"head", ReplyStep::AwaitsClient, [None; 3]),
+        // Was seen as: a film over HTTPS, paused and then closed, counted for its backend.
+        ("it takes nothing, and TLS holds all", Framing::Sized(4), b"", ReplyStep::AwaitsClient, [None; 3]),
     ];
     for (label, framing, head, step, expected) in rows {
         assert_eq!(stalls(framing, head, step), expected, "{label}");

@@ -192,11 +192,11 @@ impl ReplyWriter {
         if now < until { Ok(until) } else { Err(late(io::ErrorKind::TimedOut.into())) }
     }
 
-    /// For how long the body has stood still, if that is long, and the client has all that has come. Of a body of known length alone: any
-    /// other may be a stream, and silent.
+    /// For how long the body has stood still, if that is long, and the client isn't waited for: TLS may hold what it has no room for. Of
+    /// a body of known length alone: any other may be a stream, and silent.
     pub(crate) fn stall(&self, now: Instant) -> Option<Duration> {
         let is_due = self.source.is_some() && self.left.is_some_and(|left| left > 0);
-        let is_waited_for = is_due && self.pending.is_empty() && !self.has_moved;
+        let is_waited_for = is_due && self.waiting_since.is_none() && !self.has_moved;
         let moved_at = self.moved_at.filter(|_| is_waited_for)?;
         Some(now.saturating_duration_since(moved_at)).filter(|time| *time >= STALL_MIN)
     }
