@@ -339,11 +339,19 @@ fn plain_http_at_the_port_for_tls_is_told_so_and_so_is_tls_at_the_other() {
     let line = program.line("HTTPS is spoken on ");
     let tls: SocketAddr = line.rsplit(' ').next().and_then(|address| address.parse().ok()).expect("an address");
     let hello = "GET /hello HTTP/1.1\r\nHost: a\r\n\r\n";
-    for begin in ["\r\n\r\n\0\r\nQUIT\n", "\r\n", "\n", ""] {
+    let rows = [
+        // Was seen as: "the request is plain HTTP: write https://", of a load balancer that is set to send it.
+        ("\r\n\r\n\0\r\nQUIT\n", "but the PROXY protocol, which isn't spoken here"),
+        ("PROXY TCP4 192.0.2.7 192.0.2.1 51286 443\r\n", "but the PROXY protocol, which isn't spoken here"),
+        ("\r\n", "write https://"),
+        ("\n", "write https://"),
+        ("", "write https://"),
+    ];
+    for (begin, expected) in rows {
         let mut client = Client::connect(tls);
         client.send([begin, hello].concat());
         let told = client.reply();
-        assert_eq!((told.status, told.text().contains("write https://")), (400, true), "{begin:?}: {told:?}");
+        assert_eq!((told.status, told.text().contains(expected)), (400, true), "{begin:?}: {told:?}");
     }
     program.line("400 This port speaks HTTPS, and the request is plain HTTP: write https:// for http:// (GET /hello)");
     let mut client = client_of_plain(plain);

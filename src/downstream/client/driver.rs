@@ -52,7 +52,10 @@ impl Client {
                         may_read = more;
                     }
                     Received::Nothing => may_read = false,
-                    Received::PlainHttp => self.refuse(&mut http1, &Refusal::PlainHttp),
+                    Received::PlainHttp => {
+                        let refusal = http1.refusal_of_plain();
+                        self.refuse(&mut http1, &refusal);
+                    }
                     Received::End => return self.end(http1),
                 },
                 Action::More => match self.park(http1) {

@@ -81,8 +81,7 @@ impl HeadReader {
         while let Some(found) = input[at..].iter().position(|byte| *byte == b'\n') {
             let newline = at + found;
             if newline == 0 || input[newline - 1] != b'\r' {
-                let is_proxy = input.starts_with(PROXY_BYTES);
-                return Err(if is_proxy { Refusal::BadRequest(PROXY) } else { refusal_of(Error::NewLine) });
+                return Err(proxy_protocol_in(input).unwrap_or_else(|| refusal_of(Error::NewLine)));
             }
             if newline >= 3 && input[newline - 3..newline] == *b"\r\n\r" {
                 *self = HeadReader::default();
@@ -130,6 +129,14 @@ impl HeadReader {
 /// The number of bytes of empty lines before a request line: they are ignored (RFC 9112 §2.2).
 pub(crate) fn empty_lines(input: &[u8]) -> usize {
     input.chunks_exact(2).take_while(|pair| *pair == b"\r\n").count() * 2
+}
+
+/// The refusal of a client that begins with the PROXY protocol.
+pub(crate) fn proxy_protocol_in(input: &[u8]) -> Option<Refusal> {
+    let refusal = Refusal::BadRequest(PROXY);
+    let is_proxy =
+        input[empty_lines(input)..].starts_with(PROXY_BYTES) || check_version(input).as_ref() == Err(&refusal);
+    is_proxy.then_some(refusal)
 }
 
 /// The method and the target at the start of bytes that may be no request at all, if they look like those of one.

@@ -9,7 +9,7 @@ use http::Method;
 use crate::downstream::eviction::Activity;
 use crate::downstream::h1::body::BodyReader;
 use crate::downstream::h1::encode::RequestSummary;
-use crate::downstream::h1::head::{Head, HeadReader, asked_in, empty_lines, id_in};
+use crate::downstream::h1::head::{Head, HeadReader, asked_in, empty_lines, id_in, proxy_protocol_in};
 use crate::downstream::h1::http2;
 use crate::downstream::limits::{BodyPolicy, Limits};
 use crate::downstream::timeouts::Timeouts;
@@ -111,6 +111,11 @@ impl Http1 {
     /// The bytes that haven't become a request.
     pub(crate) fn unread(&self) -> &[u8] {
         &self.input
+    }
+
+    /// The refusal of what has come in the place of TLS.
+    pub(crate) fn refusal_of_plain(&self) -> Refusal {
+        proxy_protocol_in(&self.input).unwrap_or(Refusal::PlainHttp)
     }
 
     /// The method and the target of the request that can't be served, as far as they have come.
