@@ -1,5 +1,6 @@
 //! The client's share of a race: the winner's answer, or both ends of a tunnel, or a refusal with the reasons.
 
+use std::io::ErrorKind;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -53,7 +54,7 @@ impl Exchange {
             self.resume(leg, LegState::Uploading(upload, None));
             stop
         });
-        let (exchange, status) = (self.clone(), answer.status);
+        let (exchange, status, length) = (self.clone(), answer.status, answer.length);
         if matches!(answer.body, AnswerBody::Streamed(_)) {
             self.debug_begin(leg, status);
         }
@@ -63,6 +64,9 @@ impl Exchange {
                 // The request of a client that leaves ends with it.
                 (Some(upload), _) => upload.stop(),
                 (None, _) => {}
+            }
+            if is_broken(&delivery, length) {
+                exchange.legs[leg].backend.stats().count_broken();
             }
             exchange.delivered(leg, status, &delivery, after);
         };
@@ -74,11 +78,6 @@ impl Exchange {
     fn delivered(self: &Arc<Self>, leg: usize, status: StatusCode, delivery: &Delivery, after: Duration) {
         if matches!(delivery, Delivery::Panicked) {
             return self.end(leg, Outcome::Panic, after);
-        }
-        if matches!(delivery, Delivery::BodyBroke(_) | Delivery::GaveUp(_)) && status != StatusCode::SWITCHING_PROTOCOLS
-        {
-            // A tunnel ends as its two sides like.
-            self.legs[leg].backend.stats().count_broken();
         }
         let now = Instant::now();
         self.entry.delivered(status, delivery, now);
@@ -161,6 +160,16 @@ impl Exchange {
             AnswerBody::Streamed(body) => ReplyBody::Stream { length: answer.length, source: body },
         };
         Reply { status, headers: self.headers_of(leg, status, after, answer.headers, answer.version), body }
+    }
+}
+
+/// Whether an answer of this length, if that was told, has failed its client midway. One without may be a stream that is silent for longer
+/// than `--idle-timeout`, and whose client just asks again.
+fn is_broken(delivery: &Delivery, length: Option<u64>) -> bool {
+    match delivery {
+        Delivery::BodyBroke(error) => length.is_some() || error.kind() != ErrorKind::TimedOut,
+        Delivery::GaveUp(_) => true,
+        _ => false,
     }
 }
 
@@ -258,12 +267,18 @@ mod tests {
     /// sent heads and no bodies.
     #[test]
     fn an_answer_whose_body_breaks_off_counts_for_its_backend_and_an_end_of_its_client_or_of_a_tunnel_does_not() {
-        let broke = || Delivery::BodyBroke(std::io::ErrorKind::TimedOut.into());
-        let gone = || Delivery::ClientGone(std::io::ErrorKind::BrokenPipe.into());
+        let silent = || Delivery::BodyBroke(ErrorKind::TimedOut.into());
+        let broke = || Delivery::BodyBroke(ErrorKind::UnexpectedEof.into());
+        let gone = || Delivery::ClientGone(ErrorKind::BrokenPipe.into());
         let half = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhe";
+        let stream = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhe\r\n";
         let switch = "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n";
         let rows = [
+            (get(), half, silent(), 1),
             (get(), half, broke(), 1),
+            // Was seen as: an alarm of every backend with event streams, which are silent for longer than `--idle-timeout`.
+            (get(), stream, silent(), 0),
+            (get(), stream, broke(), 1),
             (get(), half, Delivery::GaveUp(Duration::from_secs(1)), 1),
             (get(), half, gone(), 0),
             (get(), half, Delivery::Stopped, 0),
@@ -309,7 +324,7 @@ mod tests {
     #[test]
     fn the_rest_of_a_request_goes_on_after_its_answer_unless_the_client_leaves() {
         for (delivery, is_sent) in
-            [(Delivery::Whole, true), (Delivery::ClientGone(std::io::ErrorKind::BrokenPipe.into()), false)]
+            [(Delivery::Whole, true), (Delivery::ClientGone(ErrorKind::BrokenPipe.into()), false)]
         {
             let mut race = Scenario::of(1, LINGER);
             let client = race.race(post(spool(b"abc", 0)));
