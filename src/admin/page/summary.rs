@@ -87,7 +87,7 @@ impl Summary {
             let (symbol, class, word) =
                 if percent > 50 { ('■', "bad", "Hardly answering:") } else { ('▲', "warn", "Answering, but") };
             (symbol, class, format!("{word} {percent} % of the requests were lost{aside}."))
-        } else if let Some(trouble) = unanswered(facts).or(refused.filter(|_| some == all)) {
+        } else if let Some(trouble) = unanswered(facts).or(refused) {
             besides.extend((!fails.is_empty()).then_some(fails));
             ('▲', "warn", format!("Answering, but {trouble}{}.", aside_of(&besides)))
         } else if some == all {
@@ -539,6 +539,19 @@ mod tests {
         assert_eq!((summary.title.as_str(), summary.sentence.as_str()), ("▲ 1/1", sentence));
         facts.minute = LastMinute { backends: vec![BackendMinute::default()], ..LastMinute::default() };
         assert!(Summary::of(&facts, NOW).sentence.starts_with("Not answering: new clients wait"), "nobody is let in");
+    }
+
+    /// Was seen as: "2 of 3 backends do, but not all", and no word of the clients that weren't let in since the third hung.
+    #[test]
+    fn that_a_backend_fails_hides_no_want_of_room() {
+        const RACING: BackendState = BackendState::Racing;
+        let mut facts = facts(&[("a", RACING, &[("won", 600)]), ("b", RACING, &[("timeout", 600)])], 600);
+        facts.sample.clients = ClientsSample { connections_max: 16, are_waiting: true, ..ClientsSample::default() };
+        let waits = "Answering, but new clients wait, since all 16 places are taken (--max-connections) (b timeout).";
+        assert_eq!(Summary::of(&facts, NOW).sentence, waits);
+        facts.minute.refused = [5, 0];
+        let refused = "Answering, but 5 requests were refused, since this host is too busy (503) (b timeout).";
+        assert_eq!(Summary::of(&facts, NOW).sentence, refused);
     }
 
     /// Was seen as: "No request yet" before a backend that was "not asked", while 20 clients had a WebSocket there.
