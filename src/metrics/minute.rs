@@ -251,7 +251,7 @@ impl Sums {
             refused: [503, 507]
                 .map(|of| replies.refusals().filter(|(status, _)| *status == of).map(|(_, count)| count).sum()),
             faulty: (replies.refusals())
-                .filter(|(status, _)| matches!(status, 400..=499 | 501 | 505))
+                .filter(|(status, _)| !matches!(status, 502 | 503 | 507))
                 .map(|(_, count)| count)
                 .sum(),
             durations: races.durations().snapshot(),

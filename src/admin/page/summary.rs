@@ -491,7 +491,9 @@ mod tests {
     #[test]
     fn requests_that_are_all_refused_are_no_silence() {
         let sample = facts(&[("a", BackendState::Racing, &[])], 0).sample;
-        for (status, is_told) in [(StatusCode::BAD_REQUEST, true), (StatusCode::BAD_GATEWAY, false)] {
+        for (status, is_told) in
+            [(StatusCode::BAD_REQUEST, true), (StatusCode::LOOP_DETECTED, true), (StatusCode::BAD_GATEWAY, false)]
+        {
             let (mut minute, mut facts) = (Minute::default(), facts(&[("a", BackendState::Racing, &[])], 0));
             facts.sample.replies = Arc::default();
             minute.end_second((&sample.races, &facts.sample.replies), Vec::new);
