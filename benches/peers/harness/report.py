@@ -34,11 +34,15 @@ def rate(scenario):
 
 
 def ratio(data, scenario, name, figure=None, to=REFERENCE):
-    """To the reference's median, or None."""
+    """The median of the ratios within each pass, or None: what a host does for a minute, such as being slower by a fifth, it
+    does to both. Where no pass has both, the ratio of the medians."""
     runs = data["runs"][scenario["name"]]
     figure = figure or rate(scenario)
-    own, other = median(runs.get(name, []), figure), median(runs.get(to, []), figure)
-    return own / other if own is not None and other else None
+    own, other = ({run["pass"]: run[figure] for run in counted(runs.get(one, []))} for one in (name, to))
+    shared = [own[number] / other[number] for number in own if other.get(number)]
+    if shared:
+        return statistics.median(shared)
+    return statistics.median(own.values()) / statistics.median(other.values()) if own and any(other.values()) else None
 
 
 def is_doubtful(data, scenario, name, to=REFERENCE):
