@@ -472,7 +472,7 @@ fn posts_to_names_with_several_dead_addresses_hold_no_thread_and_delay_no_other_
         let addresses = vec![dead.address; dead_addresses];
         let names = Names::answering(move |_, _, _| Ok(addresses.clone()));
         let config = Proxy::config(&["http://dead.example".to_owned(), good.url.clone()], |config| {
-            config.timeout = Duration::from_secs(1);
+            config.timeout = Duration::from_secs(2);
         });
         let proxy = Proxy::naming(config, names);
         let (most, slowest) = (AtomicUsize::new(0), Mutex::new(Duration::ZERO));
