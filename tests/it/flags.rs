@@ -356,12 +356,33 @@ fn max_head_bounds_the_head_of_a_request() {
 }
 
 #[test]
+fn max_body_bounds_what_a_client_may_send() {
+    let good = Fake::with(200, "good");
+    let program = Binary::start(&["--backends", &good.url, "--max-body", "16B"]);
+    let address = program.address();
+    assert_eq!(ask(address, "POST", "/", &[], Some(&[b'x'; 16])).status, 200);
+    let refused = ask(address, "POST", "/", &[], Some(&[b'x'; 17]));
+    assert_eq!((refused.status, refused.text().contains("--max-body")), (413, true));
+}
+
+#[test]
 fn a_status_is_not_final_and_a_success_too() {
     let reason = usage_error(&["--backends", "http://a", "--success", "200,404", "--final", "400-499"], &[]);
     assert!(
         reason.contains("'400-499': 404 is a success already (--success); leave it out of one of them"),
         "{reason}"
     );
+}
+
+#[test]
+fn a_certificate_that_is_none_is_a_bad_value_of_the_flag() {
+    let mut file = NamedTempFile::new().expect("a file");
+    file.write_all(b"-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n").expect("written");
+    let path = file.path().to_str().expect("UTF-8");
+    let ended = run(&["--backends", LIST, "--check", "--ca-file", path], &[]);
+    assert_eq!(ended.code, Some(2));
+    let told = format!("red-tentacle: --ca-file '{path}': its certificate 1 is cut off, damaged, or none of X.509");
+    assert!(ended.stderr.starts_with(&told), "{}", ended.stderr);
 }
 
 #[test]
