@@ -4,6 +4,7 @@ use std::fs;
 use std::io::Write;
 use std::path::Path;
 use std::thread;
+use std::time::Duration;
 
 use crate::harness::{BRIEFLY, Client, Fake, Gate, Proxy, Raw, SOON, eventually};
 
@@ -338,4 +339,14 @@ fn a_body_above_64_kib_waits_in_an_unlinked_file() {
 pub(crate) fn open_files_in(directory: &Path) -> usize {
     let files = fs::read_dir("/proc/self/fd").expect("Linux").flatten();
     files.filter(|file| fs::read_link(file.path()).is_ok_and(|target| target.starts_with(directory))).count()
+}
+
+#[test]
+fn a_backend_that_does_not_answer_costs_a_client_the_timeout_and_no_more() {
+    let backend = Raw::hanging();
+    let change = |config: &mut red_tentacle::config::Config| config.timeout = Duration::from_millis(300);
+    let proxy = Proxy::with(std::slice::from_ref(&backend.url), change);
+    let reply = proxy.get("/");
+    assert_eq!(reply.status, 502);
+    assert!(reply.text().contains("timeout: the backend's answer didn't come in time"), "{}", reply.text());
 }

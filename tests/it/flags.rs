@@ -1,5 +1,4 @@
-//! Every flag, by its name and by its variable, on the program itself: that it is taken, and what happens to bad values. What flags
-//! change is shown here where no other module shows it.
+//! Every flag, by its name and by its variable, on the program itself: what it changes, and what happens to bad values.
 
 use std::fs;
 use std::io::Write;
@@ -10,8 +9,8 @@ use red_tentacle::config;
 use tempfile::NamedTempFile;
 
 use crate::harness::{
-    Authority, BRIEFLY, Binary, Client, Ended, Fake, Gate, LOCALHOST, Reply, SOON, eventually, get, own_address,
-    pattern, refusing, reply_to,
+    Authority, BRIEFLY, Binary, Client, Connection, Ended, Fake, Gate, LOCALHOST, Raw, Reply, SOON, eventually, get,
+    own_address, pattern, refusing, reply_to,
 };
 
 const LIST: &str = "http://a.example,https://b.example:8443/base";
@@ -208,6 +207,29 @@ fn every_bad_value_ends_the_start_with_one_line_that_names_flag_or_variable() {
 }
 
 #[test]
+fn a_command_line_that_cannot_be_read_ends_the_start_with_one_line() {
+    let rows: [(&[&str], &str); 7] = [
+        (&["--timeuot", "5s"], "unknown flag --timeuot; did you mean --timeout? see --help"),
+        (&["-x"], "unknown flag -x; see --help"),
+        (&["http://a"], "'http://a' follows no flag; backends are given by --backends, see --help"),
+        (&["--timeout"], "--timeout needs a value; see --help"),
+        (&["--timeout", "1s", "--timeout", "2s"], "--timeout is given twice; leave one out"),
+        (&["--check=on"], "--check takes no value; write it alone"),
+        (&["--demo", "--backends", "http://a"], "--backends goes with no --demo, which brings its own; leave one out"),
+    ];
+    for (arguments, expected) in rows {
+        assert_eq!(usage_error(arguments, &[]), expected);
+    }
+}
+
+#[test]
+fn without_backends_it_does_not_start_and_names_the_variable() {
+    let expected = "no backends; set BACKEND_SERVERS=http://a,http://b or give --backends";
+    assert_eq!(usage_error(&[], &[]), expected);
+    assert_eq!(usage_error(&[], &[("BACKEND_SERVERS", " ")]), expected);
+}
+
+#[test]
 fn check_prints_what_is_in_effect() {
     let (_token_file, token) = token_file();
     let (_certificate_file, certificate) = certificate_file();
@@ -280,6 +302,29 @@ fn check_prints_what_is_in_effect() {
 }
 
 #[test]
+fn what_users_of_other_programs_write_is_taken() {
+    let rows = [
+        ("--listen", ":8090", "0.0.0.0:8090,[::]:8090 (where IPv6 exists)"),
+        ("--listen", "*:8090", "0.0.0.0:8090,[::]:8090 (where IPv6 exists)"),
+        ("--listen", "8090", "0.0.0.0:8090,[::]:8090 (where IPv6 exists)"),
+        ("--listen", "localhost:8090", "127.0.0.1:8090,[::1]:8090 (where IPv6 exists)"),
+        ("--listen", "127.0.0.1:8090", "127.0.0.1:8090"),
+        ("--admin-listen", "localhost:8090", "127.0.0.1:8090,[::1]:8090 (where IPv6 exists)"),
+        ("--timeout", "1m30s", "90s"),
+        ("--timeout", "1.5s", "1500ms"),
+        ("--max-body", "10M", "10MiB"),
+        ("--max-body", "10MB", "10MiB"),
+        ("--max-body", "10m", "10MiB"),
+    ];
+    for (flag, value, expected) in rows {
+        let shown = checked(&[flag, value], &[("BACKEND_SERVERS", LIST)]);
+        let line = format!("{} = {expected}\n", &flag[2..]);
+        assert!(shown.contains(&line), "{flag} {value}: {shown}");
+        assert_eq!(checked(&[], &[("BACKEND_SERVERS", LIST), (variable(&flag[2..]), value)]), shown, "{flag} {value}");
+    }
+}
+
+#[test]
 fn localhost_is_listened_on_and_reached() {
     let good = Fake::with(200, "good");
     let mut command = Binary::command();
@@ -288,6 +333,70 @@ fn localhost_is_listened_on_and_reached() {
     let line = program.line("listens on 127.0.0.1:");
     let address = line.split("listens on ").nth(1).and_then(|list| list.split(" and ").next()).expect("an address");
     assert_eq!(get(address.parse().expect("an address"), "/").text(), "good");
+}
+
+#[test]
+fn a_bare_admin_port_is_open_and_the_refusal_says_what_was_meant() {
+    for list in [":8082", "8082", "*:8082"] {
+        let line = usage_error(&["--admin-listen", list], &[("BACKEND_SERVERS", LIST)]);
+        assert!(line.contains("; write localhost:8082, or give --admin-token-file FILE"), "{line}");
+    }
+}
+
+#[test]
+fn an_entry_that_is_nearly_a_backend_gets_one_offered() {
+    let rows = [
+        ("127.0.0.1:9001", "'127.0.0.1:9001': it must begin with http:// or https://; write http://127.0.0.1:9001"),
+        ("http://::1:9001", "'http://::1:9001': an IPv6 address stands between brackets; write http://[::1]:9001"),
+        ("http://a;http://b", "'http://a;http://b': entries stand between commas, not semicolons"),
+        ("http://a http://b", "'http://a http://b': entries stand between commas, not spaces"),
+    ];
+    for (list, reason) in rows {
+        assert_eq!(usage_error(&["--backends", list], &[]), format!("--backends {reason}"));
+        assert_eq!(usage_error(&[], &[("BACKEND_SERVERS", list)]), format!("BACKEND_SERVERS {reason}"));
+    }
+}
+
+#[test]
+fn a_flag_beats_its_variable_which_beats_the_default() {
+    let backends = ("BACKEND_SERVERS", LIST);
+    let timeout = |text: &str| text.lines().find(|line| line.starts_with("timeout = ")).map(str::to_owned);
+    assert_eq!(timeout(&checked(&[], &[backends])).as_deref(), Some("timeout = 5s"));
+    let variables = [backends, ("RED_TENTACLE_TIMEOUT", "7s")];
+    assert_eq!(timeout(&checked(&[], &variables)).as_deref(), Some("timeout = 7s"));
+    assert_eq!(timeout(&checked(&["--timeout", "9s"], &variables)).as_deref(), Some("timeout = 9s"));
+}
+
+#[test]
+fn the_defaults_are_those_that_the_help_tells() {
+    let shown = checked(&["--backends", LIST], &[]);
+    let expected = [
+        "listen = 0.0.0.0:8080,[::]:8080 (where IPv6 exists)\n",
+        "admin-listen = 127.0.0.1:8081,[::1]:8081 (where IPv6 exists)\n",
+        "timeout = 5s\nidle-timeout = 60s\n",
+        "success = 200-299\n",
+        "final = (none)\n",
+        "on-failure = bad-gateway\n",
+        "lose-if = (none)\n",
+        "win-on = head\n",
+        "race-methods = (all)\n",
+        "linger = 200ms\nlinger-unsafe = 5s\n",
+        "max-unanswered = 128\nbench = off\n",
+        "max-idle-connections = 512\n",
+        "dns-ttl = 30s\n",
+        "ca-file = (none)\n",
+        "max-head = 32KiB\n",
+        "max-body = 10MiB\n",
+        "grace-period = 10s\n",
+        "log-level = info\n",
+        "admin-on-proxy-port = on\n",
+        "host = backend\n",
+    ];
+    for line in expected {
+        assert!(shown.contains(line), "{line:?} in {shown}");
+    }
+    let longer = checked(&["--backends", LIST, "--timeout", "2m"], &[]);
+    assert!(longer.contains("idle-timeout = 120s\n") && longer.contains("linger-unsafe = 120s\n"), "{longer}");
 }
 
 #[test]
@@ -319,6 +428,31 @@ fn an_address_in_use_ends_the_start_with_1_and_names_it_and_the_flag() {
         let expected = format!("red-tentacle: cannot listen on {address}: the address is in use; {advice}\n");
         assert_eq!((ended.code, ended.stderr.as_str()), (Some(1), expected.as_str()));
     }
+}
+
+#[test]
+fn an_open_admin_address_needs_a_token_or_networks() {
+    let (_file, token) = token_file();
+    let backends = ("BACKEND_SERVERS", LIST);
+    for open in ["0.0.0.0:8081", "127.0.0.1:8081,[::]:8081", "192.0.2.7:8081"] {
+        let line = usage_error(&["--admin-listen", open], &[backends]);
+        assert!(line.starts_with("--admin-listen '"), "{line}");
+        assert!(line.ends_with("give --admin-token-file FILE or --admin-from CIDR too"), "{line}");
+        let line = usage_error(&[], &[backends, ("RED_TENTACLE_ADMIN_LISTEN", open)]);
+        assert!(line.starts_with("RED_TENTACLE_ADMIN_LISTEN '"), "{line}");
+        checked(&["--admin-listen", open, "--admin-token-file", &token], &[backends]);
+        checked(&["--admin-listen", open, "--admin-from", "10.0.0.0/8"], &[backends]);
+    }
+    checked(&["--admin-listen", "127.9.9.9:8081,[::1]:8081"], &[backends]);
+}
+
+#[test]
+fn an_idle_timeout_shorter_than_the_timeout_is_refused() {
+    let backends = ("BACKEND_SERVERS", LIST);
+    let line = usage_error(&["--idle-timeout", "4s"], &[backends]);
+    assert_eq!(line, "--idle-timeout '4s': shorter than --timeout; write at least 5s");
+    let line = usage_error(&["--timeout", "9s"], &[backends, ("RED_TENTACLE_IDLE_TIMEOUT", "8s")]);
+    assert_eq!(line, "RED_TENTACLE_IDLE_TIMEOUT '8s': shorter than --timeout; write at least 9s");
 }
 
 #[test]
@@ -366,12 +500,157 @@ fn max_body_bounds_what_a_client_may_send() {
 }
 
 #[test]
+fn timeout_bounds_the_wait_for_a_head() {
+    let hanging = Raw::hanging();
+    let program = Binary::start(&["--backends", &hanging.url, "--timeout", "300ms"]);
+    let reply = get(program.address(), "/");
+    assert_eq!(reply.status, 502);
+    // The default is five seconds.
+    let line = program.line(" 502 in ");
+    let ms = line.split(" 502 in ").nth(1).and_then(|rest| rest.split_once("ms")).map(|(ms, _)| ms.parse::<f64>());
+    assert!(
+        line.contains("b1=timeout") && ms.is_some_and(|ms| ms.is_ok_and(|ms| (300.0..4500.0).contains(&ms))),
+        "{line}"
+    );
+}
+
+#[test]
+fn idle_timeout_bounds_the_silence_in_a_body() {
+    let stuck = Raw::serving(|mut connection: Connection| {
+        connection.request();
+        connection.send("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nbegin");
+        connection.wait_for_hang_up();
+    });
+    let program = Binary::start(&["--backends", &stuck.url, "--timeout", "1s", "--idle-timeout", "1s"]);
+    let reply = get(program.address(), "/");
+    assert_eq!((reply.status, reply.text().as_str(), reply.whole), (200, "begin", false));
+    stuck.expect_hang_up();
+}
+
+#[test]
+fn success_says_who_wins() {
+    let missing = Fake::with(404, "missing");
+    let program = Binary::start(&["--backends", &missing.url, "--success", "404"]);
+    assert_eq!(get(program.address(), "/").text(), "missing");
+}
+
+#[test]
 fn a_status_is_not_final_and_a_success_too() {
     let reason = usage_error(&["--backends", "http://a", "--success", "200,404", "--final", "400-499"], &[]);
     assert!(
         reason.contains("'400-499': 404 is a success already (--success); leave it out of one of them"),
         "{reason}"
     );
+}
+
+#[test]
+fn host_says_whose_name_the_backends_see() {
+    let good = Fake::with(200, "good");
+    for (host, expected) in [("backend", good.url.strip_prefix("http://").expect("a URL")), ("preserve", "localhost")] {
+        let program = Binary::start(&["--backends", &good.url, "--host", host]);
+        assert_eq!(get(program.address(), "/").status, 200);
+        assert_eq!(good.next().values("host"), [expected], "{host}");
+    }
+}
+
+#[test]
+fn via_says_whether_backends_get_it() {
+    let good = Fake::with(200, "good");
+    for (via, count) in [("off", 0), ("on", 1)] {
+        let program = Binary::start(&["--backends", &good.url, "--via", via]);
+        assert_eq!(get(program.address(), "/").values("via").len(), 1, "--via {via}: clients do");
+        let received = good.next();
+        assert_eq!((received.values("via").len(), received.values("cdn-loop").len()), (count, 1), "--via {via}");
+    }
+}
+
+#[test]
+fn expose_backends_says_whether_clients_learn_addresses() {
+    let bad = Fake::with(404, "bad");
+    for (flag, is_told) in [("off", false), ("on", true)] {
+        let program = Binary::start(&["--backends", &bad.url, "--expose-backends", flag]);
+        let text = get(program.address(), "/").text();
+        assert_eq!(text.contains(&format!("b1 {} 404: ", bad.url)), is_told, "--expose-backends {flag}: {text}");
+        assert_eq!(text.contains("b1 404: "), !is_told, "--expose-backends {flag}: {text}");
+    }
+}
+
+#[test]
+fn trusted_proxies_says_who_is_believed() {
+    let good = Fake::with(200, "good");
+    let rows: [(&[&str], &str); 5] = [
+        (&[], "203.0.113.9, 127.0.0.1"),
+        (&["--trusted-proxies", "127.0.0.1"], "203.0.113.9, 127.0.0.1"),
+        (&["--trusted-proxies", "10.0.0.0/8, ::ffff:127.0.0.1/128"], "203.0.113.9, 127.0.0.1"),
+        (&["--trusted-proxies", "10.0.0.0/8"], "127.0.0.1"),
+        (&["--trusted-proxies", "none"], "127.0.0.1"),
+    ];
+    for (arguments, expected) in rows {
+        let program = Binary::start(&[&["--backends", &good.url], arguments].concat());
+        let reply = ask(program.address(), "GET", "/", &["X-Forwarded-For: 203.0.113.9"], None);
+        assert_eq!((reply.status, good.next().values("x-forwarded-for")), (200, vec![expected]), "{arguments:?}");
+    }
+    let many = vec!["10.0.0.1"; 65].join(",");
+    let line = usage_error(&["--trusted-proxies", &many], &[("BACKEND_SERVERS", LIST)]);
+    assert!(
+        line.starts_with("--trusted-proxies '10.0.0.1,") && line.ends_with("65 entries; write at most 64"),
+        "{line}"
+    );
+}
+
+/// A program that has just answered one client, while the hanging backend of the same race has its request, too.
+fn program_with_loser(method: &str, hanging: &Raw, arguments: &[&str]) -> Binary {
+    let gate = Gate::new();
+    let good = Fake::behind(&gate, 200, "good");
+    let list = format!("{},{}", hanging.url, good.url);
+    let program =
+        Binary::start(&[&["--backends", &list, "--timeout", "1h", "--idle-timeout", "1h"], arguments].concat());
+    let mut client = Client::connect(program.address());
+    client.send_request(method, "/", &[], None);
+    hanging.next();
+    gate.open();
+    assert_eq!(client.reply().text(), "good");
+    program
+}
+
+#[test]
+fn linger_and_linger_unsafe_say_how_long_losers_may_finish() {
+    for (flag, method, other) in [("--linger", "GET", "--linger-unsafe"), ("--linger-unsafe", "POST", "--linger")] {
+        let hanging = Raw::hanging();
+        let _program = program_with_loser(method, &hanging, &[flag, "0s", other, "1h"]);
+        hanging.expect_hang_up();
+        let hanging = Raw::hanging();
+        let _program = program_with_loser(method, &hanging, &[flag, "1h", other, "0s"]);
+        assert!(!hanging.is_hung_up_on_within(BRIEFLY), "{flag}");
+    }
+}
+
+#[test]
+fn max_unanswered_bounds_the_losers_that_wait_in_vain() {
+    let (hanging, good) = (Raw::hanging(), Fake::with(200, "good"));
+    let list = format!("{},{}", hanging.url, good.url);
+    let arguments = ["--linger", "1h", "--timeout", "1h", "--idle-timeout", "1h", "--max-unanswered", "1"];
+    let program = Binary::start(&[&["--backends", &list], &arguments[..]].concat());
+    let address = program.address();
+    // One a second goes there all the same; only the races that leave it out end before it does.
+    for _ in 0..10 {
+        assert_eq!(get(address, "/").text(), "good");
+    }
+    program.line("b1=skipped b2=200/");
+}
+
+#[test]
+fn max_idle_connections_says_how_many_connections_are_kept() {
+    for (count, expected) in [("0", 3), ("1", 1)] {
+        let good = Raw::answering("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ngood");
+        let program = Binary::start(&["--backends", &good.url, "--max-idle-connections", count]);
+        let mut client = Client::connect(program.address());
+        for _ in 0..3 {
+            client.send_request("GET", "/", &[], None);
+            assert_eq!(client.reply().text(), "good");
+        }
+        assert_eq!(good.accepted(), expected, "--max-idle-connections {count}");
+    }
 }
 
 #[test]
@@ -577,6 +856,55 @@ fn admin_listen_off_leaves_updates_to_the_proxy_port() {
     let address = start[0].rsplit(' ').next().and_then(|text| text.parse().ok()).expect("an address");
     let update = ask(address, "POST", &format!("/update-backends?backends={}", new.url), &[], None);
     assert_eq!((update.status, get(address, "/").text().as_str()), (200, "new"));
+}
+
+#[test]
+fn admin_on_proxy_port_off_forwards_the_paths() {
+    let good = Fake::with(200, "good");
+    let program = Binary::start(&["--backends", &good.url, "--admin-on-proxy-port", "off"]);
+    let (address, admin) = program.addresses();
+    assert_eq!(ask(address, "POST", "/update-backends", &[], None).text(), "good");
+    assert_eq!(good.next().target, "/update-backends");
+    assert_eq!(ask(admin, "POST", "/update-backends", &[], None).status, 400);
+}
+
+#[test]
+fn admin_token_file_holds_what_an_update_must_show() {
+    let good = Fake::with(200, "good");
+    let (_file, token) = token_file();
+    let program = Binary::start(&["--backends", &good.url, "--admin-token-file", &token]);
+    let (address, admin) = program.addresses();
+    let target = format!("/update-backends?backends={}", good.url);
+    for port in [address, admin] {
+        assert_eq!(ask(port, "POST", &target, &[], None).status, 403);
+        assert_eq!(ask(port, "POST", &target, &["Authorization: Bearer s3cret"], None).status, 200);
+    }
+}
+
+#[test]
+fn admin_host_names_what_else_an_update_may_ask_for() {
+    let good = Fake::with(200, "good");
+    let program = Binary::start(&["--backends", &good.url, "--admin-host", "proxy.example"]);
+    let (_, admin) = program.addresses();
+    for (host, status) in [("proxy.example", 200), ("other.example", 403)] {
+        let mut client = Client::connect(admin);
+        client.send(format!("POST /update-backends?backends={} HTTP/1.1\r\nHost: {host}\r\n\r\n", good.url));
+        assert_eq!(client.reply().status, status, "{host}");
+    }
+}
+
+#[test]
+fn grace_period_bounds_the_end() {
+    let gate = Gate::new();
+    let slow = Fake::behind(&gate, 200, "slow");
+    let mut program = Binary::start(&["--backends", &slow.url, "--grace-period", "0s", "--timeout", "1h"]);
+    let mut client = Client::connect(program.address());
+    client.send_request("GET", "/", &[], None);
+    slow.next();
+    program.signal("TERM");
+    assert_eq!(program.wait().code(), Some(0));
+    assert!(client.is_closed());
+    gate.open();
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use red_tentacle::config::AdminToken;
 
-use crate::harness::{Client, Fake, Gate, Proxy, Raw, Received, Reply, SOON};
+use crate::harness::{Client, Fake, Gate, Proxy, Raw, Received, Reply, SOON, refusing};
 
 const PATHS: [&str; 2] = ["/-update-backends", "/update-backends"];
 const UPDATED: Option<&str> = Some("Backends updated successfully");
@@ -161,6 +161,36 @@ fn localhost_an_ip_address_or_a_given_name_is_a_good_host() {
         send(proxy.admin, "POST", &format!("{}?backends={}", PATHS[0], new.url), &["Sec-Fetch-Site: none"], None);
     assert_eq!(typed.status, 200);
     assert_eq!(proxy.get("/").text(), "new");
+}
+
+#[test]
+fn spaces_around_commas_do_not_count() {
+    let (proxy, _old) = proxy_before_old();
+    let (a, b) = (Raw::hanging(), Fake::with(200, "new"));
+    for (label, query, form) in [
+        ("in a form", String::new(), Some(format!("backends= {} , {} ", a.url, b.url))),
+        ("as plus and %20", format!("?backends=+{}%20,%20{}+", a.url, b.url), None),
+    ] {
+        let reply = send(proxy.admin, "POST", &format!("{}{query}", PATHS[0]), &[FORM], form.as_deref());
+        assert_eq!((reply.status, reply.text().lines().next()), (200, UPDATED), "{label}");
+        assert_eq!(proxy.get("/").text(), "new", "{label}");
+        assert_eq!(b.next().target, "/", "{label}");
+    }
+}
+
+#[test]
+fn a_list_holds_64_backends_and_no_more() {
+    let (proxy, old) = proxy_before_old();
+    let (nobody, last) = (refusing(), Fake::with(200, "the 64th"));
+    let mut urls: Vec<String> = (1..=64).map(|number| format!("{nobody}/{number}")).collect();
+    urls.push(last.url.clone());
+    let reply = proxy.update(&urls);
+    assert_eq!(reply.status, 400);
+    assert!(reply.text().contains(&format!("'{}': the list has 65 entries", last.url)), "{}", reply.text());
+    assert_old_stays(&proxy, &old, "65");
+    urls.remove(0);
+    assert_eq!(proxy.update(&urls).text().lines().next(), UPDATED);
+    assert_eq!(proxy.get("/").text(), "the 64th");
 }
 
 #[test]
