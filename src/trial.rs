@@ -91,6 +91,8 @@ fn ask(address: SocketAddr, target: &str, timeout: Duration) -> io::Result<(u16,
         match client.read(&mut buffer) {
             Ok(0) => break End::Whole,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => break End::Later,
+            // The program was stopped for a moment, as by Ctrl-Z.
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(_) => break End::Broken,
             Ok(count) => kept.extend_from_slice(&buffer[..count.min(REPLY_BYTES_MAX - kept.len())]),
         }
