@@ -34,15 +34,29 @@ def rate(scenario):
 
 
 def ratio(data, scenario, name, figure=None, to=REFERENCE):
-    """The median of the ratios within each pass, or None: what a host does for a minute, such as being slower by a fifth, it
-    does to both. Where no pass has both, the ratio of the medians."""
     runs = data["runs"][scenario["name"]]
     figure = figure or rate(scenario)
-    own, other = ({run["pass"]: run[figure] for run in counted(runs.get(one, []))} for one in (name, to))
+    return paired(runs.get(name, []), runs.get(to, []), lambda run: run[figure])
+
+
+def paired(runs, others, value, of_other=None):
+    """The median of the ratios within each pass, or None: what a host does for a minute, such as being slower by a fifth, it
+    does to both. Where no pass has both, the ratio of the medians."""
+    own = {run["pass"]: value(run) for run in counted(runs)}
+    other = {run["pass"]: (of_other or value)(run) for run in counted(others)}
     shared = [own[number] / other[number] for number in own if other.get(number)]
     if shared:
         return statistics.median(shared)
-    return statistics.median(own.values()) / statistics.median(other.values()) if own and any(other.values()) else None
+    own, other = (statistics.median(values.values()) if values else None for values in (own, other))
+    return own / other if own is not None and other else None
+
+
+def without_own_code(data, scenario, name):
+    """The ratio of requests per second if the proxy's own code took no time, and all else as much as it does."""
+    runs, cores = data["runs"][scenario["name"]], int(data["meta"]["machine"].split()[0])
+    whole = lambda run: cores * run["seconds"] / run["requests"]
+    rest = lambda run: whole(run) - run["cpu_user"] / run["requests"]
+    return paired(runs.get(REFERENCE, []), runs.get(name, []), whole, rest)
 
 
 def is_doubtful(data, scenario, name, to=REFERENCE):
@@ -80,6 +94,8 @@ def grown(data):
                     [number(median(runs.get(name, []), figure)) for figure in ("rps", "cpu_1000")] for runs in cells
                 ]
                 lines.append(f"| {name}, {cores} | " + " | ".join(" / ".join(pair) for pair in told) + " |")
+                beside = [paired(runs.get(name, []), cells[0].get(name, []), lambda run: run["rps"]) for runs in cells]
+                lines.append("| × the first in the same pass | " + " | ".join(map(number, beside)) + " |")
     return lines
 
 
@@ -130,6 +146,7 @@ def times(data):
     """Where the time of all cores goes."""
     what = "Where the time of all cores goes, in µs for each request: what the proxy's own code has of it shows what better code could save."
     columns = ("", "proxy", "all cores", "clients", "backends", "proxy: its own code", "proxy: the kernel", "idle")
+    columns += (f"× {REFERENCE} with none of its own code",)
     lines = ["", f"**Time**: {what}", "", "| " + " | ".join(columns) + " |", "|---|---|" + "--:|" * (len(columns) - 2)]
     cores = int(data["meta"]["machine"].split()[0])
     for scenario in data["meta"]["scenarios"]:
@@ -147,6 +164,7 @@ def times(data):
                 each(lambda run: run["cpu"] - run["cpu_user"]),
                 each(lambda run: run["idle"] * of_all(run)),
             ]
+            cells.append(without_own_code(data, scenario, name))
             lines.append(f"| {scenario['name']} | {name} | " + " | ".join(map(number, cells)) + " |")
     return lines
 
