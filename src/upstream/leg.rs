@@ -31,10 +31,11 @@ pub enum LegStep {
 /// A leg on its way to its answer. Its text says what it does.
 pub struct PendingAnswer(Stage);
 
+/// What is rare is boxed: a leg that takes an idle connection is moved often, from step to step.
 enum Stage {
     /// The addresses of the backend's name are being looked up.
-    Resolving(Reaching, Resolving),
-    Connecting(Reaching, Connecting),
+    Resolving(Reaching, Box<Resolving>),
+    Connecting(Reaching, Box<Connecting>),
     /// The request isn't out whole, and more of it must have gone out by this time.
     Sending(InFlight, Instant),
     /// The head of the answer hasn't been received whole.
@@ -284,7 +285,9 @@ impl Reaching {
                 let reached = Connecting::begin(self.pool.endpoint(), addresses, permit, is_retry, self.deadline)?;
                 self.after_connecting(reached, request, token)
             }
-            Resolution::Pending(resolving) => Ok(LegStep::Blocked(PendingAnswer(Stage::Resolving(self, resolving)))),
+            Resolution::Pending(resolving) => {
+                Ok(LegStep::Blocked(PendingAnswer(Stage::Resolving(self, Box::new(resolving)))))
+            }
         }
     }
 
@@ -299,7 +302,9 @@ impl Reaching {
                 let pooled = self.pool.adopt(connection);
                 InFlight::begin(pooled, self.pool, request, token, Instant::now(), self.head_by)
             }
-            Reached::Pending(connecting) => Ok(LegStep::Blocked(PendingAnswer(Stage::Connecting(self, connecting)))),
+            Reached::Pending(connecting) => {
+                Ok(LegStep::Blocked(PendingAnswer(Stage::Connecting(self, Box::new(connecting)))))
+            }
             Reached::ResolvesAgain(resolution) => self.after_resolving(resolution, request, token),
         }
     }
