@@ -46,7 +46,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             let complete = read(&mut request);
             let client = Box::new(Client { request, repliers });
             match complete {
-                Some(complete) => proxy.serve(complete, client),
+                Some(complete) => proxy.serve(Box::new(complete), client),
                 None => client.send(Refusal::BadRequest("It can't be read").reply(), Box::new(drop)),
             }
         });

@@ -200,7 +200,7 @@ impl Backend {
         let limits = Limits::new(HEAD_BYTES_MAX, u64::MAX, &std::env::temp_dir());
         let frontend = Frontend::new(poller.clone(), limits, CONNECTIONS_MAX, SILENCE_MAX);
         let backend = Backend { character, requests: AtomicUsize::new(0), delayed: Delayed::new(poller) };
-        let handler = move |request: Request, reply_to: Box<dyn ReplyTo>| backend.handle(&request, reply_to);
+        let handler = move |request: Box<Request>, reply_to: Box<dyn ReplyTo>| backend.handle(&request, reply_to);
         Listener::open(frontend, listener.into(), Event::Cut, Arc::new(handler), None)?;
         Ok(address)
     }

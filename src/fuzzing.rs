@@ -66,7 +66,7 @@ pub fn to_backend(bytes: &[u8]) {
     let trusted_proxies = if meant.is_peer_trusted { Networks::new(&everyone) } else { Networks::default() };
     let (via, id) = (ViaId::random(settings & 4 != 0), RequestId::of(&HeaderMap::new()));
     let config = Config { host, ..CONFIG.clone() };
-    let outgoing = proxy::outgoing(request, &via, &config, &trusted_proxies, &id);
+    let outgoing = proxy::outgoing(Box::new(request), &via, &config, &trusted_proxies, &id);
     let sent = upstream::fuzzing::sent(&outgoing, &address);
     check_title_case(&sent);
     meant.check(&sent);

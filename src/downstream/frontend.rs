@@ -19,15 +19,15 @@ pub trait Handler: Send + Sync {
     fn has_room(&self, request: &Request) -> bool;
 
     /// Answers the request, now or later.
-    fn handle(&self, request: Request, reply_to: Box<dyn ReplyTo>);
+    fn handle(&self, request: Box<Request>, reply_to: Box<dyn ReplyTo>);
 }
 
-impl<F: Fn(Request, Box<dyn ReplyTo>) + Send + Sync> Handler for F {
+impl<F: Fn(Box<Request>, Box<dyn ReplyTo>) + Send + Sync> Handler for F {
     fn has_room(&self, _: &Request) -> bool {
         true
     }
 
-    fn handle(&self, request: Request, reply_to: Box<dyn ReplyTo>) {
+    fn handle(&self, request: Box<Request>, reply_to: Box<dyn ReplyTo>) {
         self(request, reply_to);
     }
 }

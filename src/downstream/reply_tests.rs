@@ -353,7 +353,7 @@ fn tls() -> (Arc<ServerTls>, ClientConnection) {
 fn a_client_of_tls_that_takes_a_part_of_its_records_is_waited_for_anew() {
     let (frontend, _event_loop) = Scenario::new().frontend();
     let (tls, mut theirs) = tls();
-    let handler = Arc::new(|_: Request, _: Box<dyn ReplyTo>| {});
+    let handler = Arc::new(|_: Box<Request>, _: Box<dyn ReplyTo>| {});
     let context = Arc::new(ListenerContext { frontend: frontend.clone(), handler, tls: Some(tls) });
     let (ours, mut peer) = UnixStream::pair().expect("sockets");
     for socket in [&ours, &peer] {

@@ -358,7 +358,7 @@ mod tests {
         }
         let mut race = Scenario::of(2, Linger::NONE);
         let (_client, route) = crate::proxy::scenario::Client::new();
-        race.proxy.serve(get(), Box::new(Panics(route)));
+        race.proxy.serve(Box::new(get()), Box::new(Panics(route)));
         race.ends.iter_mut().for_each(|end| drop(end.receives_head()));
         race.ends[0].sends(answer(200, "b1"));
         wait_until("both legs have ended", || race.legs() == (2, 1));

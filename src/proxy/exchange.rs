@@ -67,7 +67,7 @@ impl Exchange {
     pub(super) fn begin(
         context: &Arc<Context>,
         backends: Vec<Arc<Backend>>,
-        request: Request,
+        request: Box<Request>,
         reply_to: Box<dyn ReplyTo>,
         entry: Entry,
     ) {

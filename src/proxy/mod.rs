@@ -80,7 +80,7 @@ impl Proxy {
     }
 
     /// Starts the race for a request; the leg that decides it answers the client. Doesn't block: a poller's thread may call it.
-    pub fn serve(self: &Arc<Proxy>, request: Request, reply_to: Box<dyn ReplyTo>) {
+    pub fn serve(self: &Arc<Proxy>, request: Box<Request>, reply_to: Box<dyn ReplyTo>) {
         let entry = Entry::new(&request, self.forwarded_of(&request));
         let backends = self.0.backends.snapshot();
         if let Some(refusal) = self.loop_of(&request).or_else(|| climb_of(&request, &backends)) {

@@ -154,7 +154,7 @@ mod tests {
             let race = Scenario::with(backends, LINGER, config);
             (0..backends).for_each(|backend| assert_eq!(race.take_idle(backend), 1));
             let ((client, route), (sender, told)) = (Client::new(), channel());
-            race.proxy.serve(post(spool(b"", 1)), Box::new(Deep(route, sender)));
+            race.proxy.serve(Box::new(post(spool(b"", 1))), Box::new(Deep(route, sender)));
             assert_eq!(client.takes_reply().0, 503);
             race.wait_for_end();
             assert_eq!(race.legs().0, backends as u64);

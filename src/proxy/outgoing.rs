@@ -9,7 +9,7 @@ use crate::upstream::UpstreamRequest;
 
 /// Makes the request that all backends get.
 pub(crate) fn outgoing(
-    mut request: Request,
+    mut request: Box<Request>,
     via: &ViaId,
     config: &Config,
     trusted_proxies: &Networks,

@@ -83,7 +83,7 @@ impl Scenario {
     /// Begins the race of a request.
     pub(super) fn begin(&self, request: Request) -> Client {
         let (client, reply_to) = Client::new();
-        self.proxy.serve(request, Box::new(reply_to));
+        self.proxy.serve(Box::new(request), Box::new(reply_to));
         client
     }
 
@@ -321,7 +321,7 @@ impl Disconnect for Presence {
 pub(super) fn serve_one_that_has_left(proxy: &Arc<Proxy>, request: Request) -> Client {
     let (client, route) = Client::new();
     client.leaves();
-    proxy.serve(request, Box::new(route));
+    proxy.serve(Box::new(request), Box::new(route));
     client
 }
 

@@ -133,10 +133,12 @@ impl<P: Send, O: Clone + Send> Race<P, O> {
     /// Makes a race of that many legs, at least one.
     pub fn new(legs: usize, prize: P, now: Instant) -> Race<P, O> {
         assert!(legs > 0, "a race needs a leg");
+        let tokens = std::iter::repeat_with(CancelToken::default).take(legs).collect();
+        let results = vec![None; legs];
         let state = State {
             verdict: None,
             prize: Some(prize),
-            results: vec![None; legs],
+            results,
             running: legs,
             timetable: Timetable::default(),
             spared: Vec::new(),
@@ -144,7 +146,6 @@ impl<P: Send, O: Clone + Send> Race<P, O> {
             candidates: Vec::new(),
             best: None,
         };
-        let tokens = std::iter::repeat_with(CancelToken::default).take(legs).collect();
         Race { began: now, tokens, state: Mutex::new(state) }
     }
 

@@ -376,7 +376,7 @@ impl Handler for Dispatch {
         self.threads.has_room(self.service.effort(request))
     }
 
-    fn handle(&self, request: Request, reply_to: Box<dyn ReplyTo>) {
+    fn handle(&self, request: Box<Request>, reply_to: Box<dyn ReplyTo>) {
         let Some(pool) = self.threads.of(self.service.effort(&request)) else {
             return serve(&*self.service, request, reply_to);
         };
@@ -385,7 +385,7 @@ impl Handler for Dispatch {
     }
 }
 
-fn serve(service: &dyn Service, request: Request, reply_to: Box<dyn ReplyTo>) {
+fn serve(service: &dyn Service, request: Box<Request>, reply_to: Box<dyn ReplyTo>) {
     // The way back to the client answers 500 if it is dropped by a panic.
     let _ = catch_unwind(AssertUnwindSafe(|| service.serve(request, reply_to)));
 }
@@ -429,7 +429,7 @@ mod tests {
     struct Panicking;
 
     impl Service for Panicking {
-        fn serve(&self, request: Request, reply_to: Box<dyn ReplyTo>) {
+        fn serve(&self, request: Box<Request>, reply_to: Box<dyn ReplyTo>) {
             let reply = match request.target.path() {
                 "/before" => resume_unwind(Box::new("meant")),
                 "/midway" => Reply {

@@ -38,7 +38,7 @@ pub(super) struct Routes {
 /// Serves the requests from one port.
 pub(super) trait Service: Send + Sync {
     /// Answers the request, now or later. Takes what [`Service::effort`] says.
-    fn serve(&self, request: Request, reply_to: Box<dyn ReplyTo>);
+    fn serve(&self, request: Box<Request>, reply_to: Box<dyn ReplyTo>);
     /// What serving the request takes.
     fn effort(&self, request: &Request) -> Effort;
 }
@@ -61,7 +61,7 @@ pub(super) struct ProxyPort(pub(super) Arc<Routes>);
 pub(super) struct AdminPort(pub(super) Arc<Routes>);
 
 impl Service for ProxyPort {
-    fn serve(&self, request: Request, reply_to: Box<dyn ReplyTo>) {
+    fn serve(&self, request: Box<Request>, reply_to: Box<dyn ReplyTo>) {
         if self.0.is_update(&request) {
             return self.0.answer(&request, reply_to, Some(self.0.proxy.replies()));
         }
@@ -80,7 +80,7 @@ impl Service for ProxyPort {
 }
 
 impl Service for AdminPort {
-    fn serve(&self, request: Request, reply_to: Box<dyn ReplyTo>) {
+    fn serve(&self, request: Box<Request>, reply_to: Box<dyn ReplyTo>) {
         match self.0.admin.probed(&request) {
             // Not logged: a probe comes every few seconds, for ever, and its line is never read.
             Some(probed) => reply_to.send(probed.unwrap_or_else(|refusal| refusal.reply()), Box::new(drop)),

@@ -60,7 +60,7 @@ impl Races {
             peer: std::net::SocketAddr::from(([127, 0, 0, 1], 1)).into(),
             received: Instant::now(),
         };
-        self.proxy.serve(request, reply_to);
+        self.proxy.serve(Box::new(request), reply_to);
     }
 
     /// The status that a client gets.

@@ -73,7 +73,7 @@ impl Client {
                     }
                 }
                 Action::Request(request, summary) if self.context.handler.has_room(&request) => {
-                    return self.dispatch(http1, *request, summary, may_read);
+                    return self.dispatch(http1, request, summary, may_read);
                 }
                 Action::Request(request, _) => {
                     http1.set_refused(request);
@@ -180,7 +180,7 @@ impl Client {
     fn dispatch(
         self: &Arc<Self>,
         mut http1: Box<Http1>,
-        mut request: Request,
+        mut request: Box<Request>,
         summary: RequestSummary,
         may_read: bool,
     ) {

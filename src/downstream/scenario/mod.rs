@@ -64,7 +64,7 @@ impl Handler for Desk {
         !self.is_busy
     }
 
-    fn handle(&self, _: Request, reply_to: Box<dyn ReplyTo>) {
+    fn handle(&self, _: Box<Request>, reply_to: Box<dyn ReplyTo>) {
         self.requests.send(reply_to).expect("the scene has the other end");
     }
 }

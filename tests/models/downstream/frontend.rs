@@ -21,11 +21,11 @@ pub trait Handler: Send + Sync {
         true
     }
 
-    fn handle(&self, request: Request, reply_to: Box<dyn ReplyTo>);
+    fn handle(&self, request: Box<Request>, reply_to: Box<dyn ReplyTo>);
 }
 
-impl<F: Fn(Request, Box<dyn ReplyTo>) + Send + Sync> Handler for F {
-    fn handle(&self, request: Request, reply_to: Box<dyn ReplyTo>) {
+impl<F: Fn(Box<Request>, Box<dyn ReplyTo>) + Send + Sync> Handler for F {
+    fn handle(&self, request: Box<Request>, reply_to: Box<dyn ReplyTo>) {
         self(request, reply_to);
     }
 }

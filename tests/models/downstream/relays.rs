@@ -188,7 +188,7 @@ pub fn a_reply_arrives_whole_or_is_seen_not_to_be() {
     let frontend = Frontend::new(if plan.is_impatient { Duration::ZERO } else { LONG });
     let (asked, requests) = bounded(1);
     let (socket, client) =
-        frontend.accept(Arc::new(move |request: Request, reply_to| serve(&asked, &request, reply_to)));
+        frontend.accept(Arc::new(move |request: Box<Request>, reply_to| serve(&asked, &request, reply_to)));
     let (deliveries, arriving) = (Deliveries::default(), Arc::new(Arriving::default()));
     let (has_begun, is_over) = (AtomicBool::new(false), AtomicBool::new(false));
     let mut seen = None;

@@ -188,7 +188,7 @@ pub fn what_a_side_of_a_tunnel_sends_reaches_the_other() {
     let plan = Plan::any();
     let frontend = Frontend::new(LONG);
     let (asked, requests) = bounded(1);
-    let serve = move |_: Request, reply_to| asked.send(reply_to).expect("the leg answers");
+    let serve = move |_: Box<Request>, reply_to| asked.send(reply_to).expect("the leg answers");
     let (socket, client) = frontend.accept(Arc::new(serve));
     let backend_poller = Poller::with_sockets();
     let (connection, backend_socket) = BackendConnection::open(&backend_poller);
