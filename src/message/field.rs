@@ -13,11 +13,16 @@ pub(super) const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwa
 /// lost.
 pub(crate) fn put_field(bytes: &mut Vec<u8>, name: &str, value: &[u8]) {
     bytes.reserve(name.len() + value.len() + 4);
-    let mut last = b'-';
-    bytes.extend(name.bytes().map(|byte| {
-        let before = std::mem::replace(&mut last, byte);
-        if before == b'-' { byte.to_ascii_uppercase() } else { byte }
-    }));
+    let begin = bytes.len();
+    bytes.extend_from_slice(name.as_bytes());
+    if let Some((first, rest)) = bytes[begin..].split_first_mut() {
+        first.make_ascii_uppercase();
+        for (before, byte) in name.bytes().zip(rest) {
+            if before == b'-' {
+                byte.make_ascii_uppercase();
+            }
+        }
+    }
     bytes.extend_from_slice(b": ");
     bytes.extend_from_slice(value);
     bytes.extend_from_slice(b"\r\n");
