@@ -133,6 +133,7 @@ impl<P: Send, O: Clone + Send> Race<P, O> {
     /// Makes a race of that many legs, at least one.
     pub fn new(legs: usize, prize: P, now: Instant) -> Race<P, O> {
         assert!(legs > 0, "a race needs a leg");
+        // What allocates comes first: the rest is then made where it stays.
         let tokens = std::iter::repeat_with(CancelToken::default).take(legs).collect();
         let results = vec![None; legs];
         let state = State {
